@@ -1,0 +1,134 @@
+// The main thread's handle of the worker: start it, give it connections, hear of its losses, stop it.
+//
+// Used by the session. The worker owns every descriptor that it is given; the bridge owns the pipe by
+// which it wakes the worker.
+
+import { Worker } from 'node:worker_threads';
+import { addressOf, libc } from '../os/libc.js';
+import { pipe } from '../os/pipe.js';
+import type { ExportInfo } from '../nbd/export-info.js';
+import { makeCounters } from './counters.js';
+import type { FromWorker, StopOutcome, ToWorker, WorkerSettings } from './messages.js';
+
+/** What a bridge is started with: see WorkerSettings. */
+export type BridgeOptions = Omit<WorkerSettings, 'wake' | 'counters'>;
+
+/** What the session wants to hear of; called on the main thread. */
+export interface BridgeEvents {
+  /** A connection is gone; `breach` says that the server broke the protocol. */
+  lost(file: number, connection: number, why: string, breach: boolean): void;
+  /** Something that a person should read: one line. */
+  warning(text: string): void;
+  /** A cached write went past the end of a file: truncate(2) it to its size to set the kernel right. */
+  beyondEnd(file: number): void;
+  /** The kernel has let go of the mount; the worker is flushing and will stop. */
+  unmounted(): void;
+  /** The worker has died of a defect: one text, maybe with a stack. */
+  crashed(text: string): void;
+}
+
+const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
+
+/** See the file's head. */
+export class Bridge {
+  /** See counters.ts; read it at any time. */
+  readonly counters: Float64Array<SharedArrayBuffer>;
+  /** Resolves when the kernel's FUSE_INIT has been answered: the files are there. */
+  readonly ready: Promise<void>;
+  /** Resolves when the worker has ended in good order, with what it could not write. */
+  readonly stopped: Promise<StopOutcome>;
+  readonly #worker: Worker;
+  readonly #wake: number;
+  readonly #wakeByte = Buffer.from([0]);
+  #ended = false;
+
+  private constructor(worker: Worker, wake: number, counters: Float64Array<SharedArrayBuffer>, events: BridgeEvents) {
+    this.#worker = worker;
+    this.#wake = wake;
+    this.counters = counters;
+    let becomeReady: () => void = () => {};
+    let refuse: (error: Error) => void = () => {};
+    let becomeStopped: (outcome: StopOutcome) => void = () => {};
+    this.ready = new Promise((resolve, reject) => {
+      becomeReady = resolve;
+      refuse = reject;
+    });
+    this.ready.catch(() => {});
+    this.stopped = new Promise((resolve) => {
+      becomeStopped = resolve;
+    });
+    const crash = (text: string): void => {
+      refuse(new Error(text));
+      if (!this.#ended) events.crashed(text);
+      this.#end();
+      becomeStopped(NOTHING_LOST);
+    };
+    worker.on('message', (message: FromWorker) => {
+      if (message.type === 'ready') becomeReady();
+      else if (message.type === 'failed') crash(message.text);
+      else if (message.type === 'stopped') {
+        this.#end();
+        refuse(new Error('the file system was unmounted before it was ready'));
+        becomeStopped(message.outcome);
+      } else tell(events, message);
+    });
+    worker.on('error', (error) => crash(error.stack ?? error.message));
+    worker.on('exit', () => crash('the worker thread ended unexpectedly'));
+  }
+
+  /** Starts the worker; its messages begin with the next turn of the event loop. */
+  static start(options: BridgeOptions, events: BridgeEvents): Bridge {
+    const { read, write } = pipe();
+    const counters = makeCounters();
+    const workerData: WorkerSettings = { ...options, wake: read, counters };
+    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
+    return new Bridge(worker, write, counters, events);
+  }
+
+  /** Hands over a connection in its transmission phase. The worker owns the descriptor from now on. */
+  attach(file: number, connection: number, descriptor: number, info: ExportInfo): void {
+    this.#say({ type: 'attach', file, connection, descriptor, info });
+  }
+
+  /** Until the next `attach`, requests of this file that would wait fail with `errno`. */
+  fail(file: number, errno: number): void {
+    this.#say({ type: 'fail', file, errno });
+  }
+
+  /** Ends the worker: what is under way has `timeout` milliseconds to end. See `stopped`. */
+  stop(timeout: number): Promise<StopOutcome> {
+    this.#say({ type: 'stop', timeout });
+    return this.stopped;
+  }
+
+  #say(message: ToWorker): void {
+    if (this.#ended) {
+      if (message.type === 'attach') libc.close(message.descriptor);
+      return;
+    }
+    this.#worker.postMessage(message);
+    libc.write(this.#wake, addressOf(this.#wakeByte), 1);
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    libc.close(this.#wake);
+  }
+}
+
+function tell(events: BridgeEvents, message: FromWorker): void {
+  switch (message.type) {
+    case 'lost':
+      events.lost(message.file, message.connection, message.why, message.breach);
+      return;
+    case 'warning':
+      events.warning(message.text);
+      return;
+    case 'beyond-end':
+      events.beyondEnd(message.file);
+      return;
+    case 'unmounted':
+      events.unmounted();
+  }
+}

@@ -1,0 +1,155 @@
+// One NBD command, waiting or in flight, and the table of all of them.
+//
+// A command's cookie is its place in the table and a generation that moves on whenever the place is
+// used again: a stale or invented cookie finds nothing. Commands are reused, never freed.
+
+import type { Coverage } from '../nbd/coverage.js';
+import type { PendingRequest } from '../nbd/reply.js';
+import type { Block } from './blocks.js';
+import type { Connection } from './connection.js';
+import type { Operation } from './operation.js';
+
+export const COMMAND_FREE = 0;
+/** Not given to a connection yet. */
+export const COMMAND_WAITING = 1;
+/** Given to a connection, of which not a byte has been sent. */
+export const COMMAND_QUEUED = 2;
+/** At least its first byte is sent; the reply is awaited. */
+export const COMMAND_SENT = 3;
+/** Answered, but remembered until a FLUSH covers it. */
+export const COMMAND_KEPT = 4;
+
+/** Everything that is needed to send a command, and to send it again. */
+export class Command implements PendingRequest {
+  readonly cookieLo: number;
+  cookieHi = 0;
+  state = COMMAND_FREE;
+  type = 0;
+  flags = 0;
+  offsetHi = 0;
+  offsetLo = 0;
+  length = 0;
+  covered = 0;
+  coverage: Coverage | undefined = undefined;
+  failure = 0;
+  failureText = '';
+  /** The operation that waits for it. */
+  operation: Operation | undefined = undefined;
+  /**
+   * Memory of its payload, with a reference of its own: what a WRITE sends, where a READ's bytes go.
+   * A READ without one uses its operation's, which is taken when it turns out to be needed.
+   */
+  block: Block | undefined = undefined;
+  /** Byte of `block` (headroom included) at which the payload begins. */
+  blockAt = 0;
+  connection: Connection | undefined = undefined;
+  /** The next one in whatever queue it is in. */
+  next: Command | undefined = undefined;
+  /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
+  sequence = 0;
+  /** Bytes of memory that it holds while it is remembered. */
+  cost = 0;
+  /** Whether a remembered one is being sent again, since its effect may have been lost. */
+  replayed = false;
+  /** Milliseconds of the worker's clock at which it came to be. */
+  submittedAt = 0;
+  /** Extents of `base:allocation` that answer a BLOCK_STATUS: lengths and flags by turns. */
+  extents: number[] | undefined = undefined;
+
+  constructor(index: number) {
+    this.cookieLo = index;
+  }
+}
+
+/** A first-in first-out queue of commands, linked through the commands themselves. */
+export class CommandQueue {
+  #first: Command | undefined = undefined;
+  #last: Command | undefined = undefined;
+
+  get first(): Command | undefined {
+    return this.#first;
+  }
+
+  push(command: Command): void {
+    command.next = undefined;
+    if (this.#last === undefined) this.#first = command;
+    else this.#last.next = command;
+    this.#last = command;
+  }
+
+  shift(): Command | undefined {
+    const command = this.#first;
+    if (command === undefined) return undefined;
+    this.#first = command.next;
+    if (this.#first === undefined) this.#last = undefined;
+    command.next = undefined;
+    return command;
+  }
+}
+
+/** All commands of a worker. */
+export class CommandTable {
+  readonly #commands: Command[] = [];
+  readonly #free: Command[] = [];
+
+  /** A command with a fresh cookie, all other fields as in a new one. */
+  take(): Command {
+    const command = this.#free.pop() ?? this.#make();
+    command.cookieHi = (command.cookieHi + 1) >>> 0;
+    command.state = COMMAND_WAITING;
+    return command;
+  }
+
+  /** Makes a command ready to be sent again, under a fresh cookie. */
+  renew(command: Command): void {
+    command.cookieHi = (command.cookieHi + 1) >>> 0;
+    command.covered = 0;
+    command.coverage = undefined;
+    command.failure = 0;
+    command.failureText = '';
+    command.extents = undefined;
+    command.connection = undefined;
+    command.state = COMMAND_WAITING;
+  }
+
+  /** Ends a command's life. Its block must have been released. */
+  give(command: Command): void {
+    command.state = COMMAND_FREE;
+    command.flags = 0;
+    command.covered = 0;
+    command.coverage = undefined;
+    command.failure = 0;
+    command.failureText = '';
+    command.operation = undefined;
+    command.block = undefined;
+    command.connection = undefined;
+    command.next = undefined;
+    command.sequence = 0;
+    command.replayed = false;
+    command.extents = undefined;
+    this.#free.push(command);
+  }
+
+  /** The command in flight on `connection` with this cookie. */
+  find(cookieHi: number, cookieLo: number, connection: Connection | undefined): Command | undefined {
+    const command = this.#commands[cookieLo];
+    if (command === undefined || command.cookieHi !== cookieHi) return undefined;
+    return command.state === COMMAND_SENT && command.connection === connection ? command : undefined;
+  }
+
+  /** The commands queued or sent on one connection; for the rare moment in which it is lost. */
+  of(connection: Connection): Command[] {
+    return this.#commands.filter((command) => command.connection === connection);
+  }
+
+  /** All commands in use, remembered ones among them. */
+  inUse(): Command[] {
+    return this.#commands.filter((command) => command.state !== COMMAND_FREE);
+  }
+
+  #make(): Command {
+    const command = new Command(this.#commands.length);
+    this.#commands.push(command);
+    return command;
+  }
+}

@@ -1,0 +1,264 @@
+// One connection to a server in its transmission phase: a send queue and a reply receiver.
+//
+// Owned by a Disk, driven by the loop. Never blocks: what the socket does not take at once waits for
+// POLLOUT. Headers gather in one buffer, so that a batch of small requests costs one system call; a
+// WRITE's payload is sent from its block. Replies of small READs arrive many at a time in one buffer;
+// large payloads are received straight into the block of their command, or spliced to the device.
+// Any failure is told once through `owner.connectionLost`; the descriptor is then closed.
+
+import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
+import { NbdProtocolError } from '../nbd/errors.js';
+import type { ExportInfo } from '../nbd/export-info.js';
+import type { ReplySink } from '../nbd/reply.js';
+import { ReplyReceiver } from '../nbd/reply-receiver.js';
+import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
+import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
+import { addressOf, errno, libc } from '../os/libc.js';
+import { COMMAND_SENT, type Command, CommandQueue } from './command.js';
+
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_MORE = 0x8000;
+
+/** READs of this many bytes and more get their payload placed, not copied. */
+export const LARGE_READ = 64 * 1024;
+
+/** Bytes of the buffers for gathered headers and for replies. */
+const OUT_BUFFER = 16 * 1024;
+const IN_BUFFER = 256 * 1024;
+
+/** Room for the header that an answer to the kernel needs before a payload. */
+const IN_MARGIN = 32;
+
+/** System calls on one connection before the others have their turn. */
+const TURNS = 64;
+
+/** What a connection needs of the one who uses it. */
+export interface ConnectionOwner extends ReplySink<Command> {
+  /** Where the next bytes of a READ's payload shall land: an address. */
+  placePayload(command: Command, at: number): number;
+  /**
+   * Takes up to `length` bytes of payload out of the socket by itself. Returns how many, 0 when the
+   * socket has none, -1 when it does not want to (then `placePayload` is asked), -2 at the end.
+   */
+  splicePayload(connection: Connection, command: Command, at: number, length: number, last: boolean): number;
+  connectionLost(connection: Connection, why: string, breach: boolean): void;
+  /** Bytes moved, for the counters. */
+  moved(received: number, sent: number): void;
+}
+
+/** See the file's head. */
+export class Connection {
+  readonly descriptor: number;
+  readonly number: number;
+  readonly info: ExportInfo;
+  /** The reply buffer and the address of its first byte, for who uses payloads where they lie. */
+  readonly inView: DataView;
+  readonly inAddress: number;
+  /** Place in the loop's poll set. */
+  pollIndex = -1;
+  /** Commands queued or sent, not answered. */
+  inFlight = 0;
+  /** Commands in flight whose replies are small. */
+  smallInFlight = 0;
+  lost = false;
+  /** Whether the socket takes no more at the moment. */
+  blocked = false;
+  /** Milliseconds of the worker's clock of the last sign of life. */
+  lastProgress = 0;
+
+  readonly #owner: ConnectionOwner;
+  readonly #receiver: ReplyReceiver<Command>;
+  readonly #in = new Uint8Array(new ArrayBuffer(IN_MARGIN + IN_BUFFER));
+  readonly #largeHeader: number;
+  readonly #out = new DataView(new ArrayBuffer(OUT_BUFFER));
+  readonly #outAddress = addressOf(this.#out);
+  readonly #message = new DataView(new ArrayBuffer(56 + 32));
+  readonly #messageAddress = addressOf(this.#message);
+  #outStart = 0;
+  #outEnd = 0;
+  #payloadAddress = 0;
+  #payloadLeft = 0;
+  readonly #queue = new CommandQueue();
+
+  constructor(descriptor: number, number: number, info: ExportInfo, owner: ConnectionOwner) {
+    this.descriptor = descriptor;
+    this.number = number;
+    this.info = info;
+    this.#owner = owner;
+    this.inView = new DataView(this.#in.buffer);
+    this.inAddress = addressOf(this.#in);
+    this.#receiver = new ReplyReceiver(info, owner);
+    this.#largeHeader = info.extendedHeaders ? 40 : info.structuredReplies ? 28 : 16;
+    const little = true;
+    this.#message.setBigUint64(16, BigInt(this.#messageAddress + 56), little);
+    this.#message.setBigUint64(24, 2n, little);
+  }
+
+  /** Whether there is something to send that the socket has not refused. */
+  get wantsFlush(): boolean {
+    return !this.blocked && (this.#queue.first !== undefined || this.#outEnd > this.#outStart || this.#payloadLeft > 0);
+  }
+
+  /** Whether everything handed over has left for the server. */
+  get flushed(): boolean {
+    return this.#queue.first === undefined && this.#outEnd === this.#outStart && this.#payloadLeft === 0;
+  }
+
+  /** Hands a command over; it leaves with the next `flush`. */
+  enqueue(command: Command): void {
+    this.inFlight++;
+    if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
+    this.#queue.push(command);
+  }
+
+  /** To be called when a reply of `command` is whole. */
+  answered(command: Command): void {
+    this.inFlight--;
+    if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
+  }
+
+  /** Sends what is waiting, as far as the socket takes it. */
+  flush(): void {
+    while (!this.lost) {
+      if (this.#outStart === this.#outEnd && this.#payloadLeft === 0 && !this.#compose()) return;
+      const count = this.#send();
+      if (count < 0) {
+        const error = errno();
+        if (error === EINTR) continue;
+        if (error === EAGAIN) this.blocked = true;
+        else this.lose(`sending to the server failed: ${errnoName(error)}`, false);
+        return;
+      }
+      this.#owner.moved(0, count);
+      const ofHeaders = Math.min(count, this.#outEnd - this.#outStart);
+      this.#outStart += ofHeaders;
+      this.#payloadAddress += count - ofHeaders;
+      this.#payloadLeft -= count - ofHeaders;
+    }
+  }
+
+  /** Takes in what the socket has. */
+  receive(now: number): void {
+    this.lastProgress = now;
+    try {
+      for (let turn = 0; turn < TURNS && !this.lost; turn++) {
+        if (!this.#receiveOnce()) return;
+      }
+    } catch (error) {
+      if (!(error instanceof NbdProtocolError)) throw error;
+      this.lose(error.message, true);
+    }
+  }
+
+  /** Ends the connection and tells the owner why. */
+  lose(why: string, breach: boolean): void {
+    if (this.lost) return;
+    this.close();
+    this.#owner.connectionLost(this, why, breach);
+  }
+
+  /** Says NBD_CMD_DISC, if the socket takes it, and closes. */
+  disconnect(): void {
+    if (this.lost) return;
+    if (this.flushed) {
+      const farewell: RequestHeader = {
+        flags: 0,
+        type: NBD_CMD_DISC,
+        cookieHi: 0,
+        cookieLo: 0,
+        offsetHi: 0,
+        offsetLo: 0,
+        length: 0,
+      };
+      const length = encodeRequest(this.#out, 0, this.info.extendedHeaders, farewell);
+      libc.send(this.descriptor, this.#outAddress, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    this.close();
+  }
+
+  /** Closes the descriptor, without a word to anybody. */
+  close(): void {
+    this.lost = true;
+    libc.close(this.descriptor);
+  }
+
+  /** Moves commands from the queue into the out buffer, up to the first payload. */
+  #compose(): boolean {
+    this.#outStart = 0;
+    this.#outEnd = 0;
+    while (this.#outEnd + EXTENDED_REQUEST_LENGTH <= OUT_BUFFER) {
+      const command = this.#queue.shift();
+      if (command === undefined) break;
+      this.#outEnd += encodeRequest(this.#out, this.#outEnd, this.info.extendedHeaders, command);
+      command.state = COMMAND_SENT;
+      if (command.type === NBD_CMD_WRITE && command.block !== undefined) {
+        this.#payloadAddress = command.block.address + command.blockAt;
+        this.#payloadLeft = command.length;
+        break;
+      }
+    }
+    return this.#outEnd > 0;
+  }
+
+  #send(): number {
+    const headers = this.#outEnd - this.#outStart;
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (this.#queue.first === undefined ? 0 : MSG_MORE);
+    if (headers === 0) return libc.send(this.descriptor, this.#payloadAddress, this.#payloadLeft, flags);
+    if (this.#payloadLeft === 0) {
+      return libc.send(this.descriptor, this.#outAddress + this.#outStart, headers, flags);
+    }
+    this.#setVector(56, this.#outAddress + this.#outStart, headers);
+    this.#setVector(72, this.#payloadAddress, this.#payloadLeft);
+    return libc.sendmsg(this.descriptor, this.#messageAddress, flags);
+  }
+
+  #setVector(at: number, address: number, length: number): void {
+    const high = Math.floor(address / 2 ** 32);
+    this.#message.setUint32(at, address - high * 2 ** 32, true);
+    this.#message.setUint32(at + 4, high, true);
+    this.#message.setUint32(at + 8, length, true);
+  }
+
+  /** One system call's worth; false when the socket has no more for now. */
+  #receiveOnce(): boolean {
+    const pending = this.#receiver.payloadPending;
+    const command = this.#receiver.payloadRequest;
+    if (pending > 0 && command !== undefined) return this.#receivePayload(command, pending);
+    // With nothing but large READs under way, a header is taken alone, so that its payload is left
+    // in the socket for where it belongs.
+    const onlyLarge = this.smallInFlight === 0 && this.inFlight > 0;
+    const wanted = onlyLarge && this.#receiver.headerPending > 0 ? this.#largeHeader : IN_BUFFER;
+    const count = libc.recv(this.descriptor, this.inAddress + IN_MARGIN, wanted, MSG_DONTWAIT);
+    if (count <= 0) return this.#nothingReceived(count);
+    this.#owner.moved(count, 0);
+    this.#receiver.receive(this.#in, IN_MARGIN, IN_MARGIN + count);
+    return count === wanted;
+  }
+
+  #receivePayload(command: Command, pending: number): boolean {
+    const at = this.#receiver.payloadAt;
+    let count = this.#owner.splicePayload(this, command, at, pending, this.#receiver.payloadLast);
+    if (count === 0) return false;
+    if (count === -2) return this.#nothingReceived(0);
+    if (count === -1) {
+      const address = this.#owner.placePayload(command, at);
+      count = libc.recv(this.descriptor, address, pending, MSG_DONTWAIT);
+      if (count <= 0) return this.#nothingReceived(count);
+    }
+    this.#owner.moved(count, 0);
+    this.#receiver.landed(count);
+    return count === pending;
+  }
+
+  #nothingReceived(count: number): boolean {
+    if (count === 0) {
+      this.lose('the server closed the connection', !this.#receiver.idle);
+      return false;
+    }
+    const error = errno();
+    if (error === EINTR) return true;
+    if (error !== EAGAIN) this.lose(`receiving from the server failed: ${errnoName(error)}`, false);
+    return false;
+  }
+}

@@ -1,0 +1,185 @@
+// The kernel's READ, WRITE, FSYNC, FALLOCATE and LSEEK, made into operations and commands.
+//
+// Called by the dispatcher with the request still in the device's block. READs and WRITEs that keep
+// to the server's block sizes go out as they are, in as many commands as its largest payload asks
+// for; the others take the way over tasks.ts.
+
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../fuse/constants.js';
+import {
+  FALLOCATE_LENGTH,
+  FALLOCATE_MODE,
+  FALLOCATE_OFFSET,
+  HOST_ENDIAN,
+  IO_FLAGS,
+  IO_OFFSET_HI,
+  IO_OFFSET_LO,
+  IO_SIZE,
+  LSEEK_OFFSET,
+  LSEEK_WHENCE,
+  WRITE_DATA,
+} from '../fuse/layout.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
+import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
+import { libc } from '../os/libc.js';
+import { HEADROOM } from './blocks.js';
+import type { Disk } from './disk.js';
+import type { Engine } from './engine.js';
+import { addHi, addLo, distance } from './offsets.js';
+import { OPERATION_PLAIN, OPERATION_READ, OPERATION_REPLY, OPERATION_WRITE, type Operation } from './operation.js';
+import { submitPieces } from './pieces.js';
+import { flushAfter, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
+
+/** WRITEs of up to this many bytes are copied out of the device's block; larger ones keep the block. */
+const COPY_LIMIT = 256 * 1024;
+
+const O_DSYNC = 0o10000;
+const FUSE_WRITE_CACHE = 1;
+
+/** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */
+const WRITE_FLAGS = IO_SIZE + 4;
+
+/** Bytes of the request at (hi, lo) that lie on the disk, of `size` asked for. */
+function onDisk(disk: Disk, hi: number, lo: number, size: number): number {
+  return Math.max(0, Math.min(size, distance(disk.sizeHi, disk.sizeLo, hi, lo)));
+}
+
+function ask(operation: Operation, uniqueLo: number, uniqueHi: number, hi: number, lo: number, length: number): void {
+  operation.uniqueLo = uniqueLo;
+  operation.uniqueHi = uniqueHi;
+  operation.offsetHi = hi;
+  operation.offsetLo = lo;
+  operation.length = length;
+}
+
+/** FUSE_READ. */
+export function startRead(engine: Engine, disk: Disk, view: DataView, uniqueLo: number, uniqueHi: number): void {
+  const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
+  const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
+  const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
+  const operation = engine.begin(OPERATION_READ, disk);
+  ask(operation, uniqueLo, uniqueHi, hi, lo, length);
+  if (length === 0) {
+    operation.answered = true;
+    engine.device.replyError(0, operation);
+    engine.settle(operation);
+    return;
+  }
+  const mask = disk.minimum - 1;
+  const before = lo & mask;
+  const after = onDisk(disk, addHi(hi, lo, length), addLo(lo, length), -(before + length) & mask);
+  if (before + after > 0) {
+    operation.block = engine.blocks.take(before + length + after);
+    operation.blockAt = HEADROOM + before;
+  }
+  const whole = before + length + after;
+  submitPieces(engine, operation, disk, NBD_CMD_READ, 0, hi, lo - before, whole, undefined, HEADROOM);
+  engine.settle(operation);
+}
+
+/** FUSE_WRITE; its data are behind the header, in the device's block. */
+export function startWrite(engine: Engine, disk: Disk, view: DataView, uniqueLo: number, uniqueHi: number): void {
+  const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
+  const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
+  const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
+  const cached = (view.getUint32(WRITE_FLAGS, HOST_ENDIAN) & FUSE_WRITE_CACHE) !== 0;
+  const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
+  const length = onDisk(disk, hi, lo, asked);
+  const operation = engine.begin(OPERATION_WRITE, disk);
+  ask(operation, uniqueLo, uniqueHi, hi, lo, length);
+  if (disk.node.readOnly) operation.error = EROFS;
+  // The kernel has taken bytes past the end into its cache and may not hear of a short write.
+  else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
+  if (length < asked && cached) engine.wroteBeyondEnd(disk);
+  if (length > 0 && operation.error !== EROFS) {
+    takeData(engine, operation);
+    sendWrite(engine, operation, disk, synchronous);
+  }
+  engine.settle(operation);
+}
+
+/** Gives the operation the data of the WRITE that lies in the device's block. */
+function takeData(engine: Engine, operation: Operation): void {
+  if (operation.length > COPY_LIMIT) {
+    operation.block = engine.device.takeBlock();
+    operation.blockAt = WRITE_DATA;
+    return;
+  }
+  const block = engine.blocks.take(operation.length);
+  libc.memcpy(block.address + HEADROOM, engine.device.block.address + WRITE_DATA, operation.length);
+  operation.block = block;
+  operation.blockAt = HEADROOM;
+}
+
+function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous: boolean): void {
+  const { offsetHi: hi, offsetLo: lo, length, block, blockAt } = operation;
+  const mask = disk.minimum - 1;
+  const before = lo & mask;
+  const atEnd = distance(disk.sizeHi, disk.sizeLo, hi, lo) === length;
+  const unaligned = before !== 0 || (((before + length) & mask) !== 0 && !atEnd);
+  const flags = synchronous && disk.can.fua ? NBD_CMD_FLAG_FUA : 0;
+  let locked = true;
+  if (disk.locks !== undefined) {
+    const start = hi * 2 ** 32 + lo - before;
+    const end = start + before + length + (unaligned ? disk.minimum : 0);
+    locked = disk.locks.acquire(operation, start, end, unaligned);
+    // One thing more to wait for, which `release` settles; the task then does the work.
+    if (!locked) operation.pending++;
+  }
+  if (unaligned || !locked) operation.task = writeUnaligned(engine, operation, disk, flags);
+  else submitPieces(engine, operation, disk, NBD_CMD_WRITE, flags, hi, lo, length, block, blockAt);
+  if (synchronous && flags === 0 && disk.can.flush) operation.task = flushAfter(engine, operation, disk, operation.task);
+}
+
+/** FUSE_FSYNC: everything that the server has answered is on its stable storage afterwards. */
+export function startFsync(engine: Engine, disk: Disk, uniqueLo: number, uniqueHi: number): void {
+  const operation = engine.begin(OPERATION_PLAIN, disk);
+  ask(operation, uniqueLo, uniqueHi, 0, 0, 0);
+  operation.error = disk.takeLossError();
+  if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+  engine.settle(operation);
+}
+
+/** FUSE_FALLOCATE: punching holes and zeroing; a disk has no other space to give. */
+export function startFallocate(
+  engine: Engine,
+  disk: Disk,
+  view: DataView,
+  uniqueLo: number,
+  uniqueHi: number,
+): void {
+  const start = view.getBigUint64(FALLOCATE_OFFSET, HOST_ENDIAN);
+  const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
+  const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
+  const operation = engine.begin(OPERATION_PLAIN, disk);
+  ask(operation, uniqueLo, uniqueHi, 0, 0, 0);
+  const kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  const end = start + length;
+  const limited = end < disk.info.size ? end : disk.info.size;
+  if (kind !== FALLOC_FL_PUNCH_HOLE && kind !== FALLOC_FL_ZERO_RANGE) operation.error = EOPNOTSUPP;
+  else if (disk.node.readOnly) operation.error = EROFS;
+  else if (end > disk.info.size && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
+  else if (start < limited) {
+    const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
+    operation.task = zeroRange(engine, operation, disk, start, limited, flags);
+    const lowest = Number(start) - disk.minimum;
+    if (disk.locks?.acquire(operation, lowest, Number(limited) + disk.minimum, true) === false) operation.pending++;
+  }
+  engine.settle(operation);
+}
+
+/** FUSE_LSEEK: SEEK_DATA and SEEK_HOLE. */
+export function startLseek(engine: Engine, disk: Disk, view: DataView, uniqueLo: number, uniqueHi: number): void {
+  const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
+  const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
+  const operation = engine.begin(OPERATION_REPLY, disk);
+  ask(operation, uniqueLo, uniqueHi, 0, 0, 0);
+  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) operation.error = EINVAL;
+  else operation.task = seekExtent(engine, operation, disk, offset, whence === SEEK_DATA);
+  engine.settle(operation);
+}

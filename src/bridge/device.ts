@@ -1,0 +1,100 @@
+// One /dev/fuse descriptor: requests in, replies out, one system call each.
+//
+// Owned by the loop. The descriptor must be non-blocking. A request lies in `block` from its first
+// byte on until the next `receive`, or longer if `takeBlock` hands the block over with the data in it.
+
+import { OUT_HEADER } from '../fuse/layout.js';
+import { writeOutHeader } from '../fuse/reply.js';
+import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../os/errno.js';
+import { addressOf, errno, libc } from '../os/libc.js';
+import { type Block, type Blocks, HEADROOM, LARGEST_BLOCK } from './blocks.js';
+
+/** No request is waiting. */
+export const DEVICE_EMPTY = 0;
+/** The file system is unmounted: nothing will ever come. */
+export const DEVICE_GONE = -1;
+
+/** Bytes of the buffer for replies that carry no file data; a READDIR of 64 KiB fits. */
+const SMALL_REPLY = 128 * 1024;
+
+/** Who is to be answered: the kernel's number of the request. */
+export interface Asker {
+  readonly uniqueLo: number;
+  readonly uniqueHi: number;
+}
+
+/** See the file's head. */
+export class Device {
+  readonly descriptor: number;
+  /** Memory for a small reply: write the body from byte 16 on, then call `replySmall`. */
+  readonly small = new DataView(new ArrayBuffer(SMALL_REPLY));
+  readonly #smallAddress = addressOf(this.small);
+  readonly #blocks: Blocks;
+  readonly #length: number;
+  #block: Block;
+
+  /** @param maxTransfer bytes of data of the largest WRITE */
+  constructor(descriptor: number, blocks: Blocks, maxTransfer: number) {
+    this.descriptor = descriptor;
+    this.#blocks = blocks;
+    this.#block = blocks.take(LARGEST_BLOCK);
+    this.#length = HEADROOM + maxTransfer;
+  }
+
+  /** Where the request lies that was received last. */
+  get block(): Block {
+    return this.#block;
+  }
+
+  /** Receives one request: its length in bytes, DEVICE_EMPTY or DEVICE_GONE. */
+  receive(): number {
+    for (;;) {
+      const count = libc.read(this.descriptor, this.#block.address, this.#length);
+      if (count > 0) return count;
+      const error = errno();
+      switch (error) {
+        case EAGAIN:
+          return DEVICE_EMPTY;
+        // ENOENT: the request was taken back by an interrupt before it was read.
+        case ENOENT:
+        case EINTR:
+          continue;
+        case ENODEV:
+          return DEVICE_GONE;
+        default:
+          throw new Error(`reading /dev/fuse failed: ${errnoName(error)}`);
+      }
+    }
+  }
+
+  /** Hands the block with the request over to the caller, and takes another for the next ones. */
+  takeBlock(): Block {
+    const block = this.#block;
+    this.#block = this.#blocks.take(LARGEST_BLOCK);
+    return block;
+  }
+
+  /**
+   * Sends a reply of `length` bytes that lies at `address`, which is byte `at` of `view`: the first
+   * 16 bytes are overwritten with the header.
+   */
+  reply(view: DataView, at: number, address: number, length: number, error: number, asker: Asker): void {
+    writeOutHeader(view, at, length, error, asker.uniqueLo, asker.uniqueHi);
+    const count = libc.write(this.descriptor, address, length);
+    if (count === length) return;
+    const wrong = errno();
+    // ENOENT: the request was interrupted and its asker is gone. ENODEV: unmounted meanwhile.
+    if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
+    throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
+  }
+
+  /** Sends the small reply, with `bodyLength` bytes of body. */
+  replySmall(bodyLength: number, asker: Asker): void {
+    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, 0, asker);
+  }
+
+  /** Sends an errno, or success without a body when it is 0. */
+  replyError(error: number, asker: Asker): void {
+    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER, error, asker);
+  }
+}

@@ -1,0 +1,35 @@
+// What a disk needs of the engine that it runs in.
+
+import type { Blocks } from './blocks.js';
+import type { Command, CommandTable } from './command.js';
+import type { Connection } from './connection.js';
+import type { Device } from './device.js';
+import type { Disk } from './disk.js';
+
+/** Implemented by the Engine; a disk knows nothing else of it. */
+export interface DiskContext {
+  readonly commands: CommandTable;
+  readonly blocks: Blocks;
+  readonly device: Device;
+  readonly counters: Float64Array;
+  /** Bytes of writes to remember until a FLUSH covers them; 0 for none. */
+  readonly keepBytes: number;
+  /** Bytes that one command's payload can have here. */
+  readonly largestPayload: number;
+  /** Whether what block status told may be believed later, too (nobody else writes to the export). */
+  readonly keepExtents: boolean;
+  /** Errno by which an application hears that something acknowledged was lost. */
+  readonly lossErrno: number;
+  /** Milliseconds, at the beginning of this turn of the loop. */
+  now(): number;
+  /** A command is over: `errno` is 0 or what its operation shall fail with. */
+  commandDone(command: Command, errno: number): void;
+  /** Gives a command and its memory back. */
+  retire(command: Command): void;
+  /** The server has refused a command. */
+  serverError(disk: Disk, command: Command, errno: number, text: string): void;
+  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
+  flushInTheBackground(disk: Disk): void;
+  /** Something that a person should hear of. */
+  warn(disk: Disk, text: string): void;
+}

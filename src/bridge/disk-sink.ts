@@ -1,0 +1,107 @@
+// Where the replies of one of a disk's connections go: into the kernel, into blocks, to the disk.
+//
+// Called by the reply receiver in the middle of receiving. A READ that one command answers whole is
+// written to the device from where it lies in the reply buffer, its spent NBD header overwritten by
+// the kernel's; anything else is put together in the operation's block.
+
+import type { ReplySink } from '../nbd/reply.js';
+import { libc } from '../os/libc.js';
+import { OUT_HEADER } from '../fuse/layout.js';
+import { type Block, HEADROOM } from './blocks.js';
+import type { Command } from './command.js';
+import type { Connection, ConnectionOwner } from './connection.js';
+import { COUNTER } from './counters.js';
+import type { Disk } from './disk.js';
+import type { DiskContext } from './disk-context.js';
+import { OPERATION_READ } from './operation.js';
+
+/** Numbers of extents that one BLOCK_STATUS may fill in: more are ignored, since the rest can be asked for. */
+const MAX_EXTENTS = 65_536;
+
+/** See the file's head. */
+export class DiskSink implements ConnectionOwner, ReplySink<Command> {
+  /** The connection whose replies come; set once, right after both are made. */
+  connection: Connection | undefined = undefined;
+  readonly #disk: Disk;
+  readonly #context: DiskContext;
+
+  constructor(disk: Disk, context: DiskContext) {
+    this.#disk = disk;
+    this.#context = context;
+  }
+
+  find(cookieHi: number, cookieLo: number): Command | undefined {
+    return this.#context.commands.find(cookieHi, cookieLo, this.connection);
+  }
+
+  data(command: Command, at: number, _bytes: Uint8Array, start: number, end: number, only: boolean): void {
+    const operation = command.operation;
+    const connection = this.connection;
+    if (operation === undefined || connection === undefined) return;
+    if (only && operation.kind === OPERATION_READ && command.length === operation.length && operation.block === undefined) {
+      if (operation.answered) return;
+      operation.answered = true;
+      const header = start - OUT_HEADER;
+      this.#context.device.reply(
+        connection.inView,
+        header,
+        connection.inAddress + header,
+        OUT_HEADER + command.length,
+        0,
+        operation,
+      );
+      return;
+    }
+    libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
+  }
+
+  hole(command: Command, at: number, length: number): void {
+    const block = this.#blockOf(command);
+    block.bytes.fill(0, command.blockAt + at, command.blockAt + at + length);
+  }
+
+  extents(command: Command, contextId: number, payload: DataView, start: number, wide: boolean): void {
+    if (contextId !== this.#disk.can.allocation) return;
+    command.extents ??= [];
+    const each = wide ? 16 : 8;
+    for (let at = start; at + each <= payload.byteLength && command.extents.length < MAX_EXTENTS; at += each) {
+      if (wide) command.extents.push(Number(payload.getBigUint64(at)), Number(payload.getBigUint64(at + 8)));
+      else command.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
+    }
+  }
+
+  finished(command: Command, error: number, text: string): void {
+    this.connection?.answered(command);
+    this.#disk.answered(command, error, text);
+  }
+
+  placePayload(command: Command, at: number): number {
+    return this.#blockOf(command).address + command.blockAt + at;
+  }
+
+  splicePayload(): number {
+    return -1;
+  }
+
+  connectionLost(connection: Connection, why: string, breach: boolean): void {
+    this.#context.connectionLost(this.#disk, connection, why, breach);
+  }
+
+  moved(received: number, sent: number): void {
+    this.#context.counters[COUNTER.socketIn] += received;
+    this.#context.counters[COUNTER.socketOut] += sent;
+  }
+
+  #blockOf(command: Command): Block {
+    if (command.block !== undefined) return command.block;
+    const operation = command.operation;
+    if (operation?.block !== undefined) return operation.block;
+    const block = this.#context.blocks.take(operation?.length ?? command.length);
+    if (operation === undefined) command.block = block;
+    else {
+      operation.block = block;
+      operation.blockAt = HEADROOM;
+    }
+    return block;
+  }
+}

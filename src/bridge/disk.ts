@@ -1,0 +1,259 @@
+// One export in the worker: its connections, the commands that wait for one, and what was lost.
+//
+// Used by the data operations, which hand commands over with `submit` and hear of each through
+// `Operations.commandDone`. Never blocks. A lost connection's commands wait for another one; when the
+// last was lost, what the journal remembers is sent again first. While the disk is `failing`, nothing
+// waits: every command ends with that errno until a connection is attached.
+
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLUSH,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_FLAG_SEND_CACHE,
+  NBD_FLAG_SEND_FAST_ZERO,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+} from '../nbd/constants.js';
+import { errnoFromNbd } from '../nbd/errors.js';
+import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
+import type { Node } from '../file/tree.js';
+import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue } from './command.js';
+import { Connection } from './connection.js';
+import type { DiskContext } from './disk-context.js';
+import { ExtentMap } from './extent-map.js';
+import { Journal } from './journal.js';
+import { high, low } from './offsets.js';
+import { RangeLocks } from './range-locks.js';
+import { Replay } from './replay.js';
+import { DiskSink } from './disk-sink.js';
+
+/** What the protocol allows with this export; the flags of `ExportInfo` as questions asked often. */
+export interface Abilities {
+  readonly flush: boolean;
+  readonly fua: boolean;
+  readonly zero: boolean;
+  readonly fastZero: boolean;
+  readonly cache: boolean;
+  /** The context id of `base:allocation`, or -1. */
+  readonly allocation: number;
+}
+
+/** See the file's head. */
+export class Disk {
+  readonly index: number;
+  readonly node: Node;
+  readonly info: ExportInfo;
+  readonly sizeHi: number;
+  readonly sizeLo: number;
+  /** Bytes: requests are multiples of it, but for the end of the disk. */
+  readonly minimum: number;
+  /** Bytes of payload of one command at most: a multiple of `minimum`. */
+  readonly maximum: number;
+  readonly can: Abilities;
+  readonly journal: Journal;
+  readonly context: DiskContext;
+  /** Order among writes; undefined where every byte can be written by itself. */
+  readonly locks: RangeLocks | undefined;
+  /** What is known of holes and data. */
+  readonly extents: ExtentMap;
+  /** 0, or the errno with which everything ends that would have to wait for a connection. */
+  failing = 0;
+  /** Whether something was written since the last FLUSH was sent. */
+  dirty = false;
+  /** Errno that the next fsync tells once: something acknowledged may be lost. */
+  lossError = 0;
+  /** How the last FLUSH of our own has ended. */
+  flushError = 0;
+  readonly #waiting = new CommandQueue();
+  #connections: Connection[] = [];
+  #replay: Replay | undefined;
+  #serverMayHaveForgotten = false;
+  #flushing = false;
+
+  constructor(index: number, node: Node, info: ExportInfo, context: DiskContext) {
+    this.index = index;
+    this.node = node;
+    this.info = info;
+    this.context = context;
+    this.sizeHi = high(info.size);
+    this.sizeLo = low(info.size);
+    const sizes = effectiveBlockSizes(info);
+    this.minimum = sizes.minimum;
+    const wanted = Math.min(sizes.maximum, context.largestPayload);
+    this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
+    this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
+    this.locks = this.minimum > 1 ? new RangeLocks() : undefined;
+    this.can = {
+      flush: hasFlag(info, NBD_FLAG_SEND_FLUSH),
+      fua: hasFlag(info, NBD_FLAG_SEND_FUA),
+      zero: hasFlag(info, NBD_FLAG_SEND_WRITE_ZEROES),
+      fastZero: hasFlag(info, NBD_FLAG_SEND_FAST_ZERO),
+      cache: hasFlag(info, NBD_FLAG_SEND_CACHE),
+      allocation: info.metaContexts.find((context) => context.name === 'base:allocation')?.id ?? -1,
+    };
+    this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
+  }
+
+  /** The connections that are alive. */
+  get connections(): readonly Connection[] {
+    return this.#connections;
+  }
+
+  /** Whether commands have to wait: no connection, or replaying. */
+  get waiting(): boolean {
+    return this.#connections.length === 0 || this.#replay !== undefined;
+  }
+
+  /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
+  submit(command: Command): void {
+    if (this.waiting) {
+      if (this.failing !== 0) this.#giveUp(command);
+      else this.#waiting.push(command);
+      return;
+    }
+    this.assign(command, this.#leastLoaded());
+  }
+
+  /** Puts a command into one connection's queue. */
+  assign(command: Command, connection: Connection): void {
+    command.state = COMMAND_QUEUED;
+    command.connection = connection;
+    if (command.type === NBD_CMD_FLUSH) {
+      command.sequence = this.journal.mark;
+      this.dirty = false;
+    } else if (changesDisk(command)) {
+      this.dirty = true;
+      this.extents.wrote(command);
+    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked();
+    connection.enqueue(command);
+  }
+
+  /** Adds a connection in its transmission phase; what waited goes out. */
+  attach(descriptor: number, number: number, info: ExportInfo): Connection {
+    const sink = new DiskSink(this, this.context);
+    const connection = new Connection(descriptor, number, info, sink);
+    sink.connection = connection;
+    connection.lastProgress = this.context.now();
+    this.#connections.push(connection);
+    this.failing = 0;
+    if (this.#connections.length === 1 && this.#serverMayHaveForgotten) {
+      if (this.journal.incomplete) this.lossError = this.context.lossErrno;
+      this.#replay = new Replay(this, connection, this.journal.list());
+      this.#replay.advance();
+      // With nothing to send again it is over before it began.
+      if (this.#replay.finished) this.#replay = undefined;
+    }
+    this.#serverMayHaveForgotten = false;
+    this.continueWaiting();
+    return connection;
+  }
+
+  /** From now on nothing waits for a connection: `errno` for all that does and will. */
+  fail(errno: number): void {
+    this.failing = errno;
+    if (!this.waiting) return;
+    for (let command = this.#waiting.shift(); command !== undefined; command = this.#waiting.shift()) {
+      this.#giveUp(command);
+    }
+  }
+
+  /** Takes a lost connection out; its commands wait for another. Returns how many. */
+  connectionLost(connection: Connection): number {
+    this.#connections = this.#connections.filter((one) => one !== connection);
+    const orphans = this.context.commands.of(connection);
+    if (this.#connections.length === 0) this.#serverMayHaveForgotten = true;
+    const replay = this.#replay;
+    if (replay !== undefined && replay.connection === connection) {
+      this.#replay = undefined;
+      const other = this.#connections[0];
+      if (other !== undefined) this.#replay = new Replay(this, other, this.journal.list());
+    }
+    // Those of a broken-off replay are back in the journal before a new one begins.
+    for (const command of orphans) {
+      this.context.commands.renew(command);
+      if (command.replayed) {
+        command.replayed = false;
+        command.state = COMMAND_KEPT;
+      } else this.submit(command);
+    }
+    this.#replay?.advance();
+    if (this.#replay?.finished === true) {
+      this.#replay = undefined;
+      this.continueWaiting();
+    }
+    return orphans.length;
+  }
+
+  /** Called by the sink for each whole reply; `error` is the server's `NBD_E*` or 0. */
+  answered(command: Command, error: number, text: string): void {
+    if (command.replayed) {
+      command.replayed = false;
+      command.state = COMMAND_KEPT;
+      this.#replay?.answered(error);
+      if (this.#replay?.finished === true) {
+        this.#replay = undefined;
+        this.continueWaiting();
+      }
+      return;
+    }
+    const errno = error === 0 ? 0 : errnoFromNbd(error);
+    if (errno !== 0) this.context.serverError(this, command, errno, text);
+    else if (command.type === NBD_CMD_FLUSH) this.#flushed(command.sequence);
+    if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
+    this.context.commandDone(command, errno);
+  }
+
+  /** Remembers an answered write, and asks for a FLUSH when that has become much. */
+  remember(command: Command): void {
+    this.journal.keep(command);
+    if (this.journal.bytes < this.journal.limit || this.#flushing || this.waiting) return;
+    this.#flushing = true;
+    this.context.flushInTheBackground(this);
+  }
+
+  /** Lets what waited go out, if it can. */
+  continueWaiting(): void {
+    while (!this.waiting) {
+      const command = this.#waiting.shift();
+      if (command === undefined) return;
+      this.submit(command);
+    }
+  }
+
+  /** The errno that an fsync must tell, once: 0 or EIO. */
+  takeLossError(): number {
+    const error = this.lossError;
+    this.lossError = 0;
+    return error;
+  }
+
+  /** A FLUSH of our own has ended, with an errno or 0. */
+  flushEnded(errno: number): void {
+    this.#flushing = false;
+    this.flushError = errno;
+  }
+
+  #flushed(mark: number): void {
+    this.journal.forget(mark);
+    if (this.journal.empty) this.journal.incomplete = false;
+  }
+
+  #giveUp(command: Command): void {
+    this.context.commandDone(command, this.failing);
+  }
+
+  #leastLoaded(): Connection {
+    let best = this.#connections[0];
+    for (const connection of this.#connections) {
+      if (connection.inFlight < best.inFlight) best = connection;
+    }
+    return best;
+  }
+}
+
+/** Whether a command's kind changes the disk, so that its reply is worth remembering. */
+export function changesDisk(command: Command): boolean {
+  return command.type === NBD_CMD_WRITE || command.type === NBD_CMD_WRITE_ZEROES;
+}

@@ -1,0 +1,205 @@
+// From the kernel's opcodes to who answers them.
+//
+// Called by the loop once a request, with the request in the device's block.
+
+import {
+  FUSE_ACCESS,
+  FUSE_BATCH_FORGET,
+  FUSE_CREATE,
+  FUSE_DESTROY,
+  FUSE_FALLOCATE,
+  FUSE_FORGET,
+  FUSE_FSYNC,
+  FUSE_FSYNCDIR,
+  FUSE_GETATTR,
+  FUSE_GETXATTR,
+  FUSE_INIT,
+  FUSE_INTERRUPT,
+  FUSE_LINK,
+  FUSE_LISTXATTR,
+  FUSE_LOOKUP,
+  FUSE_LSEEK,
+  FUSE_MKDIR,
+  FUSE_MKNOD,
+  FUSE_OPEN,
+  FUSE_OPENDIR,
+  FUSE_READ,
+  FUSE_READDIR,
+  FUSE_READDIRPLUS,
+  FUSE_RELEASE,
+  FUSE_RELEASEDIR,
+  FUSE_RENAME,
+  FUSE_RENAME2,
+  FUSE_RMDIR,
+  FUSE_SETATTR,
+  FUSE_STATFS,
+  FUSE_SYMLINK,
+  FUSE_TMPFILE,
+  FUSE_UNLINK,
+  FUSE_WRITE,
+} from '../fuse/constants.js';
+import { type InitWishes, initObjection, readInit, writeInitReply } from '../fuse/init.js';
+import {
+  HOST_ENDIAN,
+  IN_NODEID_LO,
+  IN_OPCODE,
+  IN_PID,
+  IN_UNIQUE_HI,
+  IN_UNIQUE_LO,
+  INTERRUPT_UNIQUE_HI,
+  INTERRUPT_UNIQUE_LO,
+} from '../fuse/layout.js';
+import { EINTR, EIO, ENOSYS, EPERM } from '../os/errno.js';
+import { startFallocate, startFsync, startLseek, startRead, startWrite } from './data-requests.js';
+import type { Asker } from './device.js';
+import type { Disk } from './disk.js';
+import type { Engine } from './engine.js';
+import { wantsToStop } from './interrupt.js';
+import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
+
+/** See the file's head. */
+export class Dispatcher implements Asker {
+  uniqueLo = 0;
+  uniqueHi = 0;
+  /** Whether FUSE_INIT has been answered. */
+  ready = false;
+  readonly #engine: Engine;
+  readonly #metadata: Metadata;
+  readonly #disks: ReadonlyMap<number, Disk>;
+  readonly #wishes: InitWishes;
+
+  /** @param disks the disk behind each file's nodeid */
+  constructor(engine: Engine, metadata: Metadata, disks: ReadonlyMap<number, Disk>, wishes: InitWishes) {
+    this.#engine = engine;
+    this.#metadata = metadata;
+    this.#disks = disks;
+    this.#wishes = wishes;
+  }
+
+  /** Begins the request of `length` bytes in the device's block. @throws Error when the kernel is too old */
+  dispatch(length: number): void {
+    const view = this.#engine.device.block.view;
+    const opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
+    const nodeid = view.getUint32(IN_NODEID_LO, HOST_ENDIAN);
+    this.uniqueLo = view.getUint32(IN_UNIQUE_LO, HOST_ENDIAN);
+    this.uniqueHi = view.getUint32(IN_UNIQUE_HI, HOST_ENDIAN);
+    if (!this.#data(opcode, nodeid, view)) this.#other(opcode, nodeid, view, length);
+  }
+
+  #data(opcode: number, nodeid: number, view: DataView): boolean {
+    const disk = this.#disks.get(nodeid);
+    if (disk === undefined) return false;
+    switch (opcode) {
+      case FUSE_READ:
+        startRead(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        return true;
+      case FUSE_WRITE:
+        startWrite(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        return true;
+      case FUSE_FSYNC:
+        startFsync(this.#engine, disk, this.uniqueLo, this.uniqueHi);
+        return true;
+      case FUSE_FALLOCATE:
+        startFallocate(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        return true;
+      case FUSE_LSEEK:
+        startLseek(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #other(opcode: number, nodeid: number, view: DataView, length: number): void {
+    const { trace } = this.#engine;
+    switch (opcode) {
+      case FUSE_FORGET:
+      case FUSE_BATCH_FORGET:
+        return;
+      case FUSE_INTERRUPT:
+        this.#interrupt(view);
+        return;
+      case FUSE_INIT:
+        this.#init(view, length);
+        trace?.request(opcode, nodeid, 'ok');
+        return;
+      default: {
+        const error = this.#metadataRequest(opcode, nodeid, view, length);
+        trace?.request(opcode, nodeid, error === 0 ? 'ok' : `errno ${error}`);
+      }
+    }
+  }
+
+  #metadataRequest(opcode: number, nodeid: number, view: DataView, length: number): number {
+    const metadata = this.#metadata;
+    switch (opcode) {
+      case FUSE_LOOKUP:
+        return metadata.lookup(nodeid, nameIn(this.#engine.device.block.bytes, LOOKUP_NAME, length), this);
+      case FUSE_GETATTR:
+        return metadata.getattr(nodeid, this);
+      case FUSE_SETATTR:
+        return metadata.setattr(nodeid, view, this);
+      case FUSE_OPEN:
+        return metadata.open(nodeid, view, this);
+      case FUSE_OPENDIR:
+        return metadata.opendir(this);
+      case FUSE_READDIR:
+      case FUSE_READDIRPLUS:
+        return metadata.readdir(view, opcode === FUSE_READDIRPLUS, this);
+      case FUSE_ACCESS:
+        return metadata.access(nodeid, view, this);
+      case FUSE_STATFS:
+        return metadata.statfs(this);
+      case FUSE_RELEASE:
+      case FUSE_RELEASEDIR:
+      case FUSE_FSYNCDIR:
+      case FUSE_DESTROY:
+        return this.#error(0);
+      case FUSE_CREATE:
+      case FUSE_MKNOD:
+      case FUSE_MKDIR:
+      case FUSE_SYMLINK:
+      case FUSE_LINK:
+      case FUSE_UNLINK:
+      case FUSE_RMDIR:
+      case FUSE_RENAME:
+      case FUSE_RENAME2:
+      case FUSE_TMPFILE:
+        return this.#error(EPERM);
+      case FUSE_GETXATTR:
+      case FUSE_LISTXATTR:
+        return this.#error(ENOSYS);
+      default:
+        // Among them FUSE_FLUSH: the kernel writes dirty pages at close by itself, and a FLUSH of
+        // the server's cache is what fsync is for.
+        return this.#error(ENOSYS);
+    }
+  }
+
+  #init(view: DataView, length: number): void {
+    const request = readInit(view, length);
+    const objection = initObjection(request);
+    if (objection !== undefined) {
+      this.#error(EIO);
+      throw new Error(objection);
+    }
+    this.#engine.device.replySmall(writeInitReply(this.#engine.device.small, request, this.#wishes), this);
+    this.ready = true;
+  }
+
+  /** Frees the asker of a request that a deadly signal has hit; the request itself goes on. */
+  #interrupt(view: DataView): void {
+    const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
+    const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
+    const operation = this.#engine.operations.find(hi, lo);
+    if (operation === undefined || operation.answered) return;
+    if (!wantsToStop(view.getUint32(IN_PID, HOST_ENDIAN))) return;
+    operation.answered = true;
+    this.#engine.device.replyError(EINTR, operation);
+  }
+
+  #error(error: number): number {
+    this.#engine.device.replyError(error, this);
+    return error;
+  }
+}

@@ -1,0 +1,220 @@
+// The heart of the worker: operations with their commands, from the kernel's request to its reply.
+//
+// Driven by the loop and by the sinks of the disks' connections; owns the tables, the memory and the
+// count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
+// steps) and metadata.ts.
+
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH } from '../nbd/constants.js';
+import { OUT_HEADER } from '../fuse/layout.js';
+import { writeWriteReply } from '../fuse/reply.js';
+import { EIO } from '../os/errno.js';
+import { type Block, Blocks } from './blocks.js';
+import { type Command, CommandTable } from './command.js';
+import type { Connection } from './connection.js';
+import { COUNTER, countLatency } from './counters.js';
+import { Device } from './device.js';
+import { changesDisk, type Disk } from './disk.js';
+import type { DiskContext } from './disk-context.js';
+import {
+  OPERATION_INTERNAL,
+  OPERATION_PLAIN,
+  OPERATION_READ,
+  OPERATION_WRITE,
+  type Operation,
+  OperationTable,
+  type Task,
+} from './operation.js';
+import type { Trace } from './trace.js';
+
+/** Bytes of payload in use at which no new request is taken from the kernel. */
+const MEMORY_LIMIT = 384 * 1024 * 1024;
+
+/** What an engine is made with; see DiskContext for the numbers. */
+export interface EngineSettings {
+  /** The /dev/fuse descriptor. */
+  readonly descriptor: number;
+  readonly counters: Float64Array;
+  readonly keepBytes: number;
+  readonly keepExtents: boolean;
+  readonly largestPayload: number;
+}
+
+/** What the engine tells the world outside of the worker. */
+export interface EngineEvents {
+  lost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
+  warn(disk: Disk, text: string): void;
+  /** A cached write went past the end of a file, whose size the kernel now believes to be larger. */
+  wroteBeyondEnd(disk: Disk): void;
+}
+
+/** See the file's head. */
+export class Engine implements DiskContext {
+  readonly commands = new CommandTable();
+  readonly operations = new OperationTable();
+  readonly blocks = new Blocks(MEMORY_LIMIT);
+  readonly device: Device;
+  readonly counters: Float64Array;
+  readonly keepBytes: number;
+  readonly largestPayload: number;
+  readonly keepExtents: boolean;
+  readonly lossErrno = EIO;
+  readonly trace: Trace | undefined;
+  readonly #events: EngineEvents;
+  #now = performance.now();
+
+  constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
+    this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
+    this.counters = settings.counters;
+    this.keepBytes = settings.keepBytes;
+    this.keepExtents = settings.keepExtents;
+    this.largestPayload = settings.largestPayload;
+    this.trace = trace;
+    this.#events = events;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  /** Reads the clock: once a turn of the loop. */
+  tick(): number {
+    this.#now = performance.now();
+    return this.#now;
+  }
+
+  /** A new operation that is held open: `settle` it once all its commands are submitted. */
+  begin(kind: number, disk: Disk): Operation {
+    const operation = this.operations.take();
+    operation.kind = kind;
+    operation.disk = disk;
+    operation.pending = 1;
+    operation.startedAt = this.#now;
+    return operation;
+  }
+
+  /** Submits one command of an operation; `block` is shared with it where there is one. */
+  command(
+    operation: Operation,
+    disk: Disk,
+    type: number,
+    flags: number,
+    offsetHi: number,
+    offsetLo: number,
+    length: number,
+    block: Block | undefined,
+    blockAt: number,
+  ): Command {
+    const command = this.commands.take();
+    command.type = type;
+    command.flags = flags;
+    command.offsetHi = offsetHi;
+    command.offsetLo = offsetLo;
+    command.length = length;
+    command.operation = operation;
+    command.block = block;
+    command.blockAt = blockAt;
+    command.submittedAt = this.#now;
+    if (block !== undefined) block.references++;
+    operation.pending++;
+    disk.submit(command);
+    return command;
+  }
+
+  commandDone(command: Command, errno: number): void {
+    const operation = command.operation;
+    const disk = operation?.disk;
+    this.trace?.command(command, errno, this.#now);
+    if (errno === 0 && disk !== undefined && changesDisk(command) && (command.flags & NBD_CMD_FLAG_FUA) === 0) {
+      disk.remember(command);
+    } else this.retire(command);
+    if (operation === undefined) return;
+    if (errno !== 0 && operation.error === 0) operation.error = errno;
+    this.settle(operation);
+  }
+
+  retire(command: Command): void {
+    if (command.block !== undefined) this.blocks.release(command.block);
+    this.commands.give(command);
+  }
+
+  /** One thing less that an operation waits for; with the last it goes on or ends. */
+  settle(operation: Operation): void {
+    if (--operation.pending > 0) return;
+    while (operation.task !== undefined) {
+      operation.pending = 1;
+      if (operation.task.next().done === true) operation.task = undefined;
+      if (--operation.pending > 0) return;
+    }
+    this.#finish(operation);
+  }
+
+  /** Starts an operation of several steps. */
+  run(operation: Operation, task: Task): void {
+    operation.task = task;
+    this.settle(operation);
+  }
+
+  serverError(disk: Disk, command: Command, errno: number, text: string): void {
+    this.counters[COUNTER.errors]++;
+    this.trace?.serverError(disk, command, errno, text);
+  }
+
+  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
+    this.counters[COUNTER.lostConnections]++;
+    this.counters[COUNTER.replays] += disk.connectionLost(connection);
+    this.#events.lost(disk, connection, why, breach);
+  }
+
+  flushInTheBackground(disk: Disk): void {
+    const operation = this.begin(OPERATION_INTERNAL, disk);
+    this.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+    this.settle(operation);
+  }
+
+  warn(disk: Disk, text: string): void {
+    this.#events.warn(disk, text);
+  }
+
+  wroteBeyondEnd(disk: Disk): void {
+    this.#events.wroteBeyondEnd(disk);
+  }
+
+  #finish(operation: Operation): void {
+    const disk = operation.disk;
+    if (!operation.answered) this.#reply(operation);
+    if (operation.kind === OPERATION_READ) this.#countRead(operation);
+    else if (operation.kind === OPERATION_WRITE) this.#countWrite(operation);
+    else if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
+    if (operation.block !== undefined) this.blocks.release(operation.block);
+    const unlocked = disk?.locks === undefined ? undefined : disk.locks.release(operation);
+    this.operations.give(operation);
+    if (unlocked === undefined) return;
+    for (const other of unlocked) this.settle(other);
+  }
+
+  #reply(operation: Operation): void {
+    const { error, kind, length, block, blockAt } = operation;
+    operation.answered = true;
+    if (kind === OPERATION_INTERNAL) return;
+    this.trace?.answer(operation, error, this.#now);
+    if (error !== 0 || kind === OPERATION_PLAIN) this.device.replyError(error, operation);
+    else if (kind === OPERATION_WRITE) {
+      this.device.replySmall(writeWriteReply(this.device.small, 0, length), operation);
+    } else if (kind === OPERATION_READ && block !== undefined) {
+      const header = blockAt - OUT_HEADER;
+      this.device.reply(block.view, header, block.address + header, OUT_HEADER + length, 0, operation);
+    } else this.device.replyError(EIO, operation);
+  }
+
+  #countRead(operation: Operation): void {
+    this.counters[COUNTER.reads]++;
+    this.counters[COUNTER.readBytes] += operation.length;
+    countLatency(this.counters, COUNTER.readLatency, performance.now() - operation.startedAt);
+  }
+
+  #countWrite(operation: Operation): void {
+    this.counters[COUNTER.writes]++;
+    this.counters[COUNTER.writtenBytes] += operation.length;
+    countLatency(this.counters, COUNTER.writeLatency, performance.now() - operation.startedAt);
+  }
+}

@@ -1,0 +1,160 @@
+// What block status has told of one disk's holes and data, kept true while the disk is written to.
+//
+// Filled by the replies to BLOCK_STATUS, asked by LSEEK. Our own writes are only noted on their way
+// out (a few stores each, and none while nothing is known), and applied before the next question.
+// Bounded: past its limits everything is forgotten, which costs a question, never a wrong answer.
+
+import { NBD_CMD_WRITE, NBD_STATE_HOLE } from '../nbd/constants.js';
+import type { Command } from './command.js';
+import { join } from './offsets.js';
+
+/** A run of bytes [start, end) that is all hole or all not. */
+export interface Extent {
+  start: bigint;
+  end: bigint;
+  readonly hole: boolean;
+}
+
+const MAX_EXTENTS = 65_536;
+const MAX_NOTES = 4096;
+
+/** Bytes that a compact BLOCK_STATUS may ask about: the last multiple of 64 KiB below 4 GiB. */
+const MAX_COMPACT = 0xffff_0000;
+/** Bytes that an extended one asks about at most. */
+const MAX_EXTENDED = 2 ** 50;
+
+/** See the file's head. */
+export class ExtentMap {
+  readonly #minimum: bigint;
+  readonly #largest: number;
+  readonly #keep: boolean;
+  readonly #notes = new Uint32Array(MAX_NOTES * 3);
+  #noteCount = 0;
+  #overflow = false;
+  #asking = 0;
+  #extents: Extent[] = [];
+
+  /**
+   * @param minimum the disk's block size, bytes
+   * @param extended whether one question may reach beyond 4 GiB
+   * @param keep false: nothing is believed beyond the question that it answered
+   */
+  constructor(minimum: number, extended: boolean, keep: boolean) {
+    this.#minimum = BigInt(minimum);
+    this.#largest = extended ? MAX_EXTENDED : MAX_COMPACT;
+    this.#keep = keep;
+  }
+
+  /** What is known of the byte at `offset`: the run that it is in. */
+  at(offset: bigint): Extent | undefined {
+    this.#apply();
+    const extent = this.#extents[this.#search(offset)];
+    return extent !== undefined && extent.start <= offset ? extent : undefined;
+  }
+
+  /** What to ask the server to learn of the byte at `offset` and what follows it. */
+  ask(offset: bigint, size: bigint): { start: bigint; length: number } {
+    if (!this.#keep) this.#extents = [];
+    const start = offset - (offset % this.#minimum);
+    const left = size - start;
+    return { start, length: left < BigInt(this.#largest) ? Number(left) : this.#largest };
+  }
+
+  /** A BLOCK_STATUS goes out: from now on writes must be noted. */
+  asked(): void {
+    this.#asking++;
+  }
+
+  /** A command that changes the disk goes out. */
+  wrote(command: Command): void {
+    if (this.#asking === 0 && this.#extents.length === 0) return;
+    if (this.#noteCount === MAX_NOTES || command.type !== NBD_CMD_WRITE) {
+      this.#overflow = true;
+      return;
+    }
+    const at = this.#noteCount++ * 3;
+    this.#notes[at] = command.offsetHi;
+    this.#notes[at + 1] = command.offsetLo;
+    this.#notes[at + 2] = command.length;
+  }
+
+  /** The reply to a BLOCK_STATUS; without extents it was an error. */
+  answered(command: Command): void {
+    let at = join(command.offsetHi, command.offsetLo);
+    const asking = this.#asking;
+    this.#asking = Math.max(0, asking - 1);
+    const told = command.extents;
+    if (told === undefined || this.#overflow) {
+      this.#apply();
+      return;
+    }
+    for (let i = 0; i + 1 < told.length; i += 2) {
+      if (told[i] > 0) this.#set({ start: at, end: at + BigInt(told[i]), hole: (told[i + 1] & NBD_STATE_HOLE) !== 0 });
+      at += BigInt(told[i]);
+    }
+    if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);
+    this.#apply();
+  }
+
+  /** Makes all writes that were noted data, or forgets everything when they were too many. */
+  #apply(): void {
+    if (this.#overflow) this.#extents = [];
+    else {
+      for (let i = 0; i < this.#noteCount; i++) {
+        const start = join(this.#notes[i * 3], this.#notes[i * 3 + 1]);
+        const end = start + BigInt(this.#notes[i * 3 + 2]);
+        if (this.#extents.length > 0) this.#set({ start, end, hole: false });
+      }
+    }
+    if (this.#asking > 0) return;
+    this.#overflow = false;
+    this.#noteCount = 0;
+  }
+
+  /** Index of the first run that ends after `offset`. */
+  #search(offset: bigint): number {
+    let low = 0;
+    let high = this.#extents.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#extents[middle].end <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Puts one run in, over whatever was there, and joins it with equal neighbours. */
+  #set(extent: Extent): void {
+    const first = this.#search(extent.start);
+    let last = first;
+    const pieces: Extent[] = [];
+    const before = this.#extents[first];
+    if (before !== undefined && before.start < extent.start) pieces.push({ ...before, end: extent.start });
+    pieces.push(extent);
+    while (last < this.#extents.length && this.#extents[last].start < extent.end) {
+      const over = this.#extents[last++];
+      if (over.end > extent.end) pieces.push({ ...over, start: extent.end });
+    }
+    this.#extents.splice(first, last - first, ...joined(pieces));
+    this.#joinAt(first + pieces.length - 1);
+    this.#joinAt(first - 1);
+  }
+
+  #joinAt(index: number): void {
+    const one = this.#extents[index];
+    const next = this.#extents[index + 1];
+    if (one === undefined || next === undefined || one.end !== next.start || one.hole !== next.hole) return;
+    one.end = next.end;
+    this.#extents.splice(index + 1, 1);
+  }
+}
+
+function joined(pieces: readonly Extent[]): Extent[] {
+  const result: Extent[] = [];
+  for (const piece of pieces) {
+    const last = result.at(-1);
+    if (last !== undefined && last.end === piece.start && last.hole === piece.hole) last.end = piece.end;
+    else result.push(piece);
+  }
+  return result;
+}

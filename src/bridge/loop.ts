@@ -1,0 +1,115 @@
+// The worker's loop: waits for the device, the sockets and the main thread, and lets each have its turn.
+//
+// Synchronous from beginning to end; blocks only in poll(2). One turn takes a batch of requests from
+// the kernel, then sends what they made in as few system calls as possible.
+
+import type { PollSet } from '../os/poll.js';
+import { POLLIN, POLLOUT } from '../os/poll.js';
+import type { Connection } from './connection.js';
+import { DEVICE_EMPTY, DEVICE_GONE } from './device.js';
+import type { Disk } from './disk.js';
+import type { Dispatcher } from './dispatch.js';
+import type { Engine } from './engine.js';
+
+/** Requests taken from the kernel before what they made is sent. */
+const BATCH = 16;
+
+/** What the loop asks of the worker around it. */
+export interface LoopControl {
+  /** The main thread has written to the wake pipe. */
+  readonly wakeDescriptor: number;
+  takeMessages(): void;
+  /** The device is gone: no request will come any more. */
+  unmounted(): void;
+  /** Called once a turn; true ends the loop. */
+  turn(now: number): boolean;
+  /** Milliseconds until `turn` wants to be called at the latest, or -1. */
+  patience(): number;
+}
+
+/** See the file's head. */
+export class Loop {
+  readonly #engine: Engine;
+  readonly #dispatcher: Dispatcher;
+  readonly #disks: readonly Disk[];
+  readonly #poll: PollSet;
+  readonly #control: LoopControl;
+  readonly #device: number;
+  readonly #wake: number;
+  #listening = true;
+
+  constructor(engine: Engine, dispatcher: Dispatcher, disks: readonly Disk[], poll: PollSet, control: LoopControl) {
+    this.#engine = engine;
+    this.#dispatcher = dispatcher;
+    this.#disks = disks;
+    this.#poll = poll;
+    this.#control = control;
+    this.#device = poll.add(engine.device.descriptor, POLLIN);
+    this.#wake = poll.add(control.wakeDescriptor, POLLIN);
+  }
+
+  /** Adds a new connection to what is waited for. */
+  watch(connection: Connection): void {
+    connection.pollIndex = this.#poll.add(connection.descriptor, POLLIN);
+  }
+
+  /** Stops waiting for a connection that is lost. */
+  unwatch(connection: Connection): void {
+    if (connection.pollIndex >= 0) this.#poll.remove(connection.pollIndex);
+    connection.pollIndex = -1;
+  }
+
+  /** Takes no more requests from the kernel. */
+  stopListening(): void {
+    if (!this.#listening) return;
+    this.#listening = false;
+    this.#poll.setEvents(this.#device, 0);
+  }
+
+  /** Runs until the control's `turn` says that it is over. */
+  run(): void {
+    for (;;) {
+      this.#flush();
+      if (this.#control.turn(this.#engine.now())) return;
+      if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
+      this.#poll.wait(this.#control.patience());
+      const now = this.#engine.tick();
+      if (this.#poll.reventsOf(this.#wake) !== 0) this.#control.takeMessages();
+      this.#serveConnections(now);
+      if (this.#listening && this.#poll.reventsOf(this.#device) !== 0) this.#serveDevice();
+    }
+  }
+
+  #serveConnections(now: number): void {
+    for (const disk of this.#disks) {
+      for (const connection of disk.connections) {
+        const events = this.#poll.reventsOf(connection.pollIndex);
+        if (events === 0) continue;
+        if ((events & POLLOUT) !== 0) connection.blocked = false;
+        if ((events & ~POLLOUT) !== 0) connection.receive(now);
+      }
+    }
+  }
+
+  #serveDevice(): void {
+    for (let i = 0; i < BATCH && !this.#engine.blocks.exhausted; i++) {
+      const length = this.#engine.device.receive();
+      if (length === DEVICE_EMPTY) return;
+      if (length === DEVICE_GONE) {
+        this.stopListening();
+        this.#control.unmounted();
+        return;
+      }
+      this.#dispatcher.dispatch(length);
+    }
+  }
+
+  #flush(): void {
+    for (const disk of this.#disks) {
+      for (const connection of disk.connections) {
+        if (connection.wantsFlush) connection.flush();
+        if (!connection.lost) this.#poll.setEvents(connection.pollIndex, connection.blocked ? POLLIN | POLLOUT : POLLIN);
+      }
+    }
+  }
+}

@@ -1,0 +1,169 @@
+// The kernel's metadata requests, answered from the tree at once.
+//
+// Called by the dispatcher with the request in the device's block. Replies go out before it returns.
+
+import type { Tree } from '../file/tree.js';
+import {
+  FATTR_SIZE,
+  FOPEN_CACHE_DIR,
+  FOPEN_DIRECT_IO,
+  FOPEN_KEEP_CACHE,
+  FOPEN_PARALLEL_DIRECT_WRITES,
+  FUSE_ROOT_ID,
+} from '../fuse/constants.js';
+import {
+  ACCESS_MASK,
+  HOST_ENDIAN,
+  IN_GID,
+  IN_HEADER,
+  IN_UID,
+  IO_OFFSET_LO,
+  IO_SIZE,
+  OPEN_FLAGS,
+  SETATTR_ATIME,
+  SETATTR_ATIMENSEC,
+  SETATTR_GID,
+  SETATTR_MODE,
+  SETATTR_MTIME,
+  SETATTR_MTIMENSEC,
+  SETATTR_SIZE,
+  SETATTR_UID,
+  SETATTR_VALID,
+} from '../fuse/layout.js';
+import {
+  type DirectoryEntry,
+  type Validity,
+  writeAttrReply,
+  writeDirectory,
+  writeEntryReply,
+  writeNegativeEntry,
+  writeOpenReply,
+  writeStatfsReply,
+} from '../fuse/reply.js';
+import { EISDIR, ENOENT, ENOTDIR } from '../os/errno.js';
+import type { Asker, Device } from './device.js';
+
+/** How the kernel caches file data: see `--cache`. */
+export type CacheMode = 'writeback' | 'writethrough' | 'none';
+
+/** What the answers depend on besides the tree. */
+export interface MetadataOptions {
+  readonly cache: CacheMode;
+  /** Seconds; names and attributes change only through the kernel that asks. */
+  readonly validity: Validity;
+  readonly negativeValidity: number;
+  /** `-o auto_cache` / absence of pages kept across opens. */
+  readonly keepPages: boolean;
+}
+
+/** The bytes of a name in a request: up to, not including, the NUL. */
+export function nameIn(bytes: Uint8Array, start: number, length: number): string {
+  const end = bytes.indexOf(0, start);
+  return new TextDecoder().decode(bytes.subarray(start, end < 0 || end > length ? length : end));
+}
+
+/** See the file's head. Each method answers one opcode and returns the errno that it told. */
+export class Metadata {
+  readonly #tree: Tree;
+  readonly #device: Device;
+  readonly #options: MetadataOptions;
+
+  constructor(tree: Tree, device: Device, options: MetadataOptions) {
+    this.#tree = tree;
+    this.#device = device;
+    this.#options = options;
+  }
+
+  lookup(parent: number, name: string, asker: Asker): number {
+    if (parent !== FUSE_ROOT_ID || !this.#tree.root.isDirectory) return this.#error(ENOTDIR, asker);
+    const node = this.#tree.lookup(name);
+    if (node === undefined) {
+      if (this.#options.negativeValidity === 0) return this.#error(ENOENT, asker);
+      return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), asker);
+    }
+    return this.#reply(writeEntryReply(this.#device.small, node, this.#options.validity), asker);
+  }
+
+  getattr(nodeid: number, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#options.validity), asker);
+  }
+
+  setattr(nodeid: number, view: DataView, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    const time = (at: number, nanosecondsAt: number): number =>
+      Number(view.getBigInt64(at, HOST_ENDIAN)) * 1000 + view.getUint32(nanosecondsAt, HOST_ENDIAN) / 1e6;
+    const valid = view.getUint32(SETATTR_VALID, HOST_ENDIAN);
+    if (node.isDirectory && (valid & FATTR_SIZE) !== 0) return this.#error(EISDIR, asker);
+    const change = {
+      valid,
+      size: view.getBigUint64(SETATTR_SIZE, HOST_ENDIAN),
+      atime: time(SETATTR_ATIME, SETATTR_ATIMENSEC),
+      mtime: time(SETATTR_MTIME, SETATTR_MTIMENSEC),
+      mode: view.getUint32(SETATTR_MODE, HOST_ENDIAN),
+      uid: view.getUint32(SETATTR_UID, HOST_ENDIAN),
+      gid: view.getUint32(SETATTR_GID, HOST_ENDIAN),
+    };
+    const error = this.#tree.setAttributes(node, change, Date.now());
+    if (error !== 0) return this.#error(error, asker);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#options.validity), asker);
+  }
+
+  open(nodeid: number, view: DataView, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    const error = this.#tree.open(node, view.getUint32(OPEN_FLAGS, HOST_ENDIAN));
+    if (error !== 0) return this.#error(error, asker);
+    let flags = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
+    if (this.#options.cache === 'none') flags = FOPEN_DIRECT_IO;
+    return this.#reply(writeOpenReply(this.#device.small, flags | FOPEN_PARALLEL_DIRECT_WRITES), asker);
+  }
+
+  opendir(asker: Asker): number {
+    return this.#reply(writeOpenReply(this.#device.small, FOPEN_CACHE_DIR), asker);
+  }
+
+  readdir(view: DataView, plus: boolean, asker: Asker): number {
+    const { root } = this.#tree;
+    const encoder = new TextEncoder();
+    const entries: DirectoryEntry[] = ['.', '..'].map((name) => ({
+      name: encoder.encode(name),
+      node: root,
+      dots: true,
+    }));
+    for (const node of this.#tree.files()) entries.push({ name: encoder.encode(node.name), node, dots: false });
+    const first = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
+    const size = Math.min(view.getUint32(IO_SIZE, HOST_ENDIAN), this.#device.small.byteLength - 16);
+    const validity = plus ? this.#options.validity : undefined;
+    return this.#reply(writeDirectory(this.#device.small, entries, first, size, validity), asker);
+  }
+
+  access(nodeid: number, view: DataView, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    const uid = view.getUint32(IN_UID, HOST_ENDIAN);
+    const gid = view.getUint32(IN_GID, HOST_ENDIAN);
+    return this.#error(this.#tree.access(node, view.getUint32(ACCESS_MASK, HOST_ENDIAN), uid, gid), asker);
+  }
+
+  statfs(asker: Asker): number {
+    const files = this.#tree.files();
+    const bytes = files.reduce((sum, file) => sum + file.size, 0n);
+    return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), asker);
+  }
+
+  #reply(bodyLength: number, asker: Asker): number {
+    this.#device.replySmall(bodyLength, asker);
+    return 0;
+  }
+
+  #error(error: number, asker: Asker): number {
+    this.#device.replyError(error, asker);
+    return error;
+  }
+}
+
+/** Where the name of a LOOKUP begins. */
+export const LOOKUP_NAME = IN_HEADER;

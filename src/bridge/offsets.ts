@@ -1,0 +1,31 @@
+// 64-bit offsets as two unsigned halves: exact up to 2^63-1 without a BigInt on the hot path.
+
+/** Bytes from offset b to offset a, as a double: exact when it is below 2^53. */
+export function distance(aHi: number, aLo: number, bHi: number, bLo: number): number {
+  return (aHi - bHi) * 2 ** 32 + (aLo - bLo);
+}
+
+/** The upper half of offset + count, for counts below 2^32. */
+export function addHi(hi: number, lo: number, count: number): number {
+  return lo + count >= 2 ** 32 ? hi + 1 : hi;
+}
+
+/** The lower half of offset + count, for counts below 2^32. */
+export function addLo(lo: number, count: number): number {
+  return (lo + count) >>> 0;
+}
+
+/** The upper half of a bigint of 0 to 2^64-1. */
+export function high(value: bigint): number {
+  return Number(value >> 32n);
+}
+
+/** The lower half of a bigint of 0 to 2^64-1. */
+export function low(value: bigint): number {
+  return Number(value & 0xffffffffn);
+}
+
+/** The two halves as one bigint. */
+export function join(hi: number, lo: number): bigint {
+  return (BigInt(hi) << 32n) | BigInt(lo);
+}

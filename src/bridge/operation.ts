@@ -1,0 +1,91 @@
+// One request of the kernel (or of our own) that needs the server, from its arrival to its reply.
+//
+// An operation owns one block of data at most and waits for any number of commands. The plain READ
+// and WRITE of one command each are answered at once when it is done; everything that takes several
+// steps is a generator (`task`), taken up again whenever all commands that it waits for are done.
+
+import type { Block } from './blocks.js';
+import type { Disk } from './disk.js';
+
+/** Nobody waits: the bridge's own doing. */
+export const OPERATION_INTERNAL = 0;
+export const OPERATION_READ = 1;
+export const OPERATION_WRITE = 2;
+/** Answered with a header alone: FSYNC, FALLOCATE. */
+export const OPERATION_PLAIN = 3;
+/** Its task writes the reply's body itself. */
+export const OPERATION_REPLY = 4;
+
+/** The steps of an operation: each `yield` waits until no command of the operation is left. */
+export type Task = Generator<void, void, void>;
+
+/** Reused, never freed. Fields are as in a new one when it is taken. */
+export class Operation {
+  kind = OPERATION_INTERNAL;
+  opcode = 0;
+  uniqueLo = 0;
+  uniqueHi = 0;
+  disk: Disk | undefined = undefined;
+  offsetHi = 0;
+  offsetLo = 0;
+  length = 0;
+  /** Data of a READ or WRITE; the payload's first byte is at `blockAt`. */
+  block: Block | undefined = undefined;
+  blockAt = 0;
+  /** Commands that have not been answered. */
+  pending = 0;
+  /** The first errno of them. */
+  error = 0;
+  /** Whether the kernel has had its reply: then only the clean-up is left. */
+  answered = false;
+  task: Task | undefined = undefined;
+  /** Milliseconds of the worker's clock at its arrival. */
+  startedAt = 0;
+  /** Its place in the table while in use, -1 otherwise. */
+  index = -1;
+}
+
+/** All operations under way, so that an interrupted one can be found. */
+export class OperationTable {
+  readonly #active: Operation[] = [];
+  readonly #free: Operation[] = [];
+
+  get count(): number {
+    return this.#active.length;
+  }
+
+  take(): Operation {
+    const operation = this.#free.pop() ?? new Operation();
+    operation.index = this.#active.length;
+    this.#active.push(operation);
+    return operation;
+  }
+
+  give(operation: Operation): void {
+    const last = this.#active.pop();
+    if (last !== undefined && last !== operation) {
+      this.#active[operation.index] = last;
+      last.index = operation.index;
+    }
+    operation.kind = OPERATION_INTERNAL;
+    operation.opcode = 0;
+    operation.uniqueLo = 0;
+    operation.uniqueHi = 0;
+    operation.disk = undefined;
+    operation.block = undefined;
+    operation.blockAt = 0;
+    operation.pending = 0;
+    operation.error = 0;
+    operation.answered = false;
+    operation.task = undefined;
+    operation.index = -1;
+    this.#free.push(operation);
+  }
+
+  /** The operation that answers the kernel's request `unique`. */
+  find(uniqueHi: number, uniqueLo: number): Operation | undefined {
+    return this.#active.find(
+      (operation) => operation.uniqueLo === uniqueLo && operation.uniqueHi === uniqueHi && operation.kind !== 0,
+    );
+  }
+}

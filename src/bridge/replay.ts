@@ -1,0 +1,62 @@
+// Sending again, after the server was lost, what it had answered and may have forgotten.
+//
+// Made by a Disk when it has a connection again, and driven by the answers. Remembered commands go
+// out oldest first, several at a time, but never two that overlap at once, since a server may carry
+// out what is in flight in any order.
+
+import { COMMAND_KEPT, type Command } from './command.js';
+import type { Connection } from './connection.js';
+import type { Disk } from './disk.js';
+import { distance } from './offsets.js';
+
+/** Commands in flight while replaying. */
+const WINDOW = 16;
+
+function overlaps(a: Command, b: Command): boolean {
+  const apart = distance(a.offsetHi, a.offsetLo, b.offsetHi, b.offsetLo);
+  return apart < b.length && -apart < a.length;
+}
+
+/** One replay, on one connection. */
+export class Replay {
+  readonly connection: Connection;
+  readonly #disk: Disk;
+  readonly #commands: readonly Command[];
+  readonly #inFlight = new Set<Command>();
+  #next = 0;
+
+  constructor(disk: Disk, connection: Connection, commands: readonly Command[]) {
+    this.#disk = disk;
+    this.connection = connection;
+    this.#commands = commands;
+  }
+
+  get finished(): boolean {
+    return this.#next === this.#commands.length && this.#inFlight.size === 0;
+  }
+
+  /** Sends what may be sent now. */
+  advance(): void {
+    for (const command of [...this.#inFlight]) {
+      if (command.state === COMMAND_KEPT) this.#inFlight.delete(command);
+    }
+    while (this.#next < this.#commands.length && this.#inFlight.size < WINDOW) {
+      const command = this.#commands[this.#next];
+      if ([...this.#inFlight].some((other) => overlaps(command, other))) return;
+      this.#next++;
+      this.#inFlight.add(command);
+      this.#disk.context.commands.renew(command);
+      command.replayed = true;
+      this.#disk.assign(command, this.connection);
+    }
+  }
+
+  /** One of them has been answered, with a server's error or 0: then something is lost. */
+  answered(error: number): void {
+    if (error !== 0) {
+      this.#disk.lossError = this.#disk.context.lossErrno;
+      this.#disk.context.warn(this.#disk, 'the server refused to take a write again after reconnecting');
+    }
+    this.advance();
+  }
+}

@@ -1,0 +1,192 @@
+// Operations of several steps, written as generators: each `yield` waits for all commands so far.
+//
+// Run by Engine.settle. None of this is on the way of the ordinary READ and WRITE, so BigInt and
+// small objects are fine here. A task sees errors in `operation.error`, and ends early when it does.
+
+import { writeLseekReply } from '../fuse/reply.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+} from '../nbd/constants.js';
+import { ENXIO } from '../os/errno.js';
+import { libc } from '../os/libc.js';
+import { type Block, HEADROOM } from './blocks.js';
+import type { Disk } from './disk.js';
+import type { Engine } from './engine.js';
+import { high, join, low } from './offsets.js';
+import type { Operation, Task } from './operation.js';
+import { submitPieces } from './pieces.js';
+
+/** Bytes of one WRITE_ZEROES, where headers are compact. */
+const ZERO_PIECE = 1024 * 1024 * 1024;
+
+/** WRITE_ZEROES or WRITEs of zeros in flight for one request. */
+const ZERO_WINDOW = 4;
+
+/** Bytes of zeros sent at a time to a server that cannot zero. */
+const ZERO_DATA = 1024 * 1024;
+
+/** An operation's write, whatever its alignment; the range must be locked. */
+export function* writeUnaligned(engine: Engine, operation: Operation, disk: Disk, flags: number): Task {
+  const { block, blockAt, length } = operation;
+  if (block === undefined) return;
+  const start = join(operation.offsetHi, operation.offsetLo);
+  yield* writeBytes(engine, operation, disk, flags, start, length, (target, at) => {
+    libc.memcpy(target.address + at, block.address + blockAt, length);
+  });
+}
+
+/** Reads the blocks around `length` bytes at `start`, lets `fill` put the new bytes in, writes them. */
+function* writeBytes(
+  engine: Engine,
+  operation: Operation,
+  disk: Disk,
+  flags: number,
+  start: bigint,
+  length: number,
+  fill: (block: Block, at: number) => void,
+): Task {
+  const minimum = disk.minimum;
+  const before = Number(start % BigInt(minimum));
+  const first = start - BigInt(before);
+  const rounded = Math.ceil((before + length) / minimum) * minimum;
+  const whole = Number(first + BigInt(rounded) > disk.info.size ? disk.info.size - first : BigInt(rounded));
+  const block = engine.blocks.take(rounded);
+  const lastStart = Math.max(rounded - minimum, 0);
+  const read = (at: number): void => {
+    const offset = first + BigInt(at);
+    const count = Math.min(minimum, whole - at);
+    engine.command(operation, disk, NBD_CMD_READ, 0, high(offset), low(offset), count, block, HEADROOM + at);
+  };
+  if (before > 0) read(0);
+  if (before + length < whole && (before === 0 || lastStart > 0)) read(lastStart);
+  yield;
+  if (operation.error === 0) {
+    fill(block, HEADROOM + before);
+    submitPieces(engine, operation, disk, NBD_CMD_WRITE, flags, high(first), low(first), whole, block, HEADROOM);
+    yield;
+  }
+  engine.blocks.release(block);
+}
+
+/** A write that must be stable before it is answered, on a server that has FLUSH but not FUA. */
+export function* flushAfter(engine: Engine, operation: Operation, disk: Disk, write: Task | undefined): Task {
+  if (write !== undefined) yield* write;
+  if (operation.error !== 0) return;
+  engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+  yield;
+}
+
+/** Makes bytes [start, end) of the disk read back as zeros; the range must be locked. */
+export function* zeroRange(
+  engine: Engine,
+  operation: Operation,
+  disk: Disk,
+  start: bigint,
+  end: bigint,
+  flags: number,
+): Task {
+  const minimum = BigInt(disk.minimum);
+  const first = ((start + minimum - 1n) / minimum) * minimum;
+  const last = end === disk.info.size ? end : (end / minimum) * minimum;
+  if (first >= last) {
+    yield* zeroBytes(engine, operation, disk, start, Number(end - start));
+    return;
+  }
+  if (start < first) yield* zeroBytes(engine, operation, disk, start, Number(first - start));
+  if (operation.error === 0 && last < end) yield* zeroBytes(engine, operation, disk, last, Number(end - last));
+  if (operation.error !== 0) return;
+  if (disk.can.zero) yield* zeroBlocks(engine, operation, disk, first, last, flags);
+  else yield* writeZeros(engine, operation, disk, first, last);
+}
+
+function* zeroBytes(engine: Engine, operation: Operation, disk: Disk, start: bigint, length: number): Task {
+  yield* writeBytes(engine, operation, disk, 0, start, length, (block, at) => {
+    block.bytes.fill(0, at, at + length);
+  });
+}
+
+function* zeroBlocks(
+  engine: Engine,
+  operation: Operation,
+  disk: Disk,
+  first: bigint,
+  last: bigint,
+  flags: number,
+): Task {
+  let window = 0;
+  const largest = disk.info.extendedHeaders ? last - first : BigInt(ZERO_PIECE);
+  for (let at = first; at < last && operation.error === 0; at += largest) {
+    const count = last - at < largest ? last - at : largest;
+    // Without FAST_ZERO asked for, a server has no excuse to refuse.
+    engine.command(operation, disk, NBD_CMD_WRITE_ZEROES, flags, high(at), low(at), Number(count), undefined, 0);
+    if (++window % ZERO_WINDOW === 0) yield;
+  }
+  yield;
+}
+
+function* writeZeros(engine: Engine, operation: Operation, disk: Disk, first: bigint, last: bigint): Task {
+  const zeros = engine.blocks.take(ZERO_DATA);
+  zeros.bytes.fill(0, HEADROOM, HEADROOM + ZERO_DATA);
+  for (let at = first; at < last && operation.error === 0; at += BigInt(ZERO_DATA)) {
+    const count = last - at < BigInt(ZERO_DATA) ? Number(last - at) : ZERO_DATA;
+    submitPieces(engine, operation, disk, NBD_CMD_WRITE, 0, high(at), low(at), count, zeros, HEADROOM);
+    yield;
+  }
+  engine.blocks.release(zeros);
+}
+
+/** Answers SEEK_DATA (`data`) or SEEK_HOLE from `offset` on, by block status where the server has it. */
+export function* seekExtent(engine: Engine, operation: Operation, disk: Disk, offset: bigint, data: boolean): Task {
+  const size = disk.info.size;
+  if (offset >= size) {
+    operation.error = ENXIO;
+    return;
+  }
+  const found = disk.extents;
+  if (disk.can.allocation < 0) {
+    answerSeek(engine, operation, data ? offset : size);
+    return;
+  }
+  let at = offset;
+  while (at < size) {
+    let extent = found.at(at);
+    if (extent === undefined) {
+      const asked = found.ask(at, size);
+      engine.command(
+        operation,
+        disk,
+        NBD_CMD_BLOCK_STATUS,
+        0,
+        high(asked.start),
+        low(asked.start),
+        asked.length,
+        undefined,
+        0,
+      );
+      yield;
+      if (operation.error !== 0) break;
+      extent = found.at(at);
+    }
+    // A server that refuses to tell, or tells nothing of this byte: all is data from here on.
+    if (extent === undefined || extent.hole !== data) {
+      operation.error = 0;
+      answerSeek(engine, operation, extent === undefined && !data ? size : at);
+      return;
+    }
+    at = extent.end;
+  }
+  if (operation.error !== 0) {
+    operation.error = 0;
+    answerSeek(engine, operation, data ? at : size);
+  } else if (data) operation.error = ENXIO;
+  else answerSeek(engine, operation, size);
+}
+
+function answerSeek(engine: Engine, operation: Operation, offset: bigint): void {
+  engine.device.replySmall(writeLseekReply(engine.device.small, offset), operation);
+  operation.answered = true;
+}

@@ -1,0 +1,180 @@
+// The worker thread: everything between the kernel's requests and the servers' replies.
+//
+// Started by Bridge with its settings, one /dev/fuse descriptor and the files to show. It has no event
+// loop of its own: the main thread wakes it through a pipe, and it takes the messages out of the port.
+
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { Tree } from '../file/tree.js';
+import { addressOf, libc } from '../os/libc.js';
+import { PollSet } from '../os/poll.js';
+import type { Connection } from './connection.js';
+import { COUNTER } from './counters.js';
+import { Disk } from './disk.js';
+import { Dispatcher } from './dispatch.js';
+import { Engine, type EngineEvents } from './engine.js';
+import { Loop, type LoopControl } from './loop.js';
+import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
+import { Metadata } from './metadata.js';
+import { Shutdown } from './shutdown.js';
+import { Trace } from './trace.js';
+
+/** Bytes of one READ or WRITE of the kernel: 256 pages. */
+const MAX_TRANSFER = 1024 * 1024;
+
+/** Seconds for which the kernel may believe names and attributes: only it changes them. */
+const VALIDITY = 3600;
+
+/** Descriptors that one loop can wait for. */
+const POLL_CAPACITY = 4096;
+
+class BridgeWorker implements EngineEvents, LoopControl {
+  readonly wakeDescriptor: number;
+  readonly #port: MessagePort;
+  readonly #settings: WorkerSettings;
+  readonly #engine: Engine;
+  readonly #disks: Disk[];
+  readonly #dispatcher: Dispatcher;
+  readonly #loop: Loop;
+  readonly #drain = Buffer.allocUnsafeSlow(64);
+  readonly #shutdown: Shutdown;
+  #saidReady = false;
+
+  constructor(port: MessagePort, settings: WorkerSettings) {
+    this.#port = port;
+    this.#settings = settings;
+    this.wakeDescriptor = settings.wake;
+    const writeback = settings.cache === 'writeback';
+    this.#engine = new Engine(
+      {
+        descriptor: settings.device,
+        counters: settings.counters,
+        keepBytes: settings.keepBytes,
+        keepExtents: writeback,
+        largestPayload: MAX_TRANSFER,
+      },
+      settings.verbose ? new Trace() : undefined,
+      this,
+    );
+    const files = settings.files.map((file) => ({
+      name: file.name,
+      size: file.info.size,
+      readOnly: file.readOnly,
+      blockSize: file.info.blockSizes?.preferred ?? 4096,
+    }));
+    const tree = new Tree(files, settings.naked, { ...settings.tree, kernelKeepsTime: writeback });
+    this.#disks = tree.files().map((node, i) => new Disk(i, node, settings.files[i].info, this.#engine));
+    const metadata = new Metadata(tree, this.#engine.device, {
+      cache: settings.cache,
+      validity: {
+        entry: settings.entryTimeout ?? VALIDITY,
+        attributes: settings.attributeTimeout ?? VALIDITY,
+      },
+      negativeValidity: settings.negativeTimeout ?? 0,
+      keepPages: !settings.dropPagesOnOpen,
+    });
+    this.#dispatcher = new Dispatcher(
+      this.#engine,
+      metadata,
+      new Map(this.#disks.map((disk) => [disk.node.nodeid, disk])),
+      { ...settings, writeback, maxTransfer: MAX_TRANSFER },
+    );
+    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
+    this.#shutdown = new Shutdown(this.#engine, this.#disks);
+  }
+
+  run(): void {
+    this.#loop.run();
+    libc.close(this.#engine.device.descriptor);
+    this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });
+  }
+
+  lost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
+    this.#loop.unwatch(connection);
+    this.#say({ type: 'lost', file: disk.index, connection: connection.number, why, breach });
+  }
+
+  warn(disk: Disk, text: string): void {
+    const name = disk.node.name === '' ? '' : `${disk.node.name}: `;
+    this.#say({ type: 'warning', text: `${name}${text}` });
+  }
+
+  wroteBeyondEnd(disk: Disk): void {
+    this.#say({ type: 'beyond-end', file: disk.index });
+  }
+
+  takeMessages(): void {
+    libc.read(this.wakeDescriptor, addressOf(this.#drain), this.#drain.length);
+    for (;;) {
+      const received: { message: ToWorker } | undefined = receiveMessageOnPort(this.#port);
+      if (received === undefined) return;
+      this.#hear(received.message);
+    }
+  }
+
+  unmounted(): void {
+    this.#say({ type: 'unmounted' });
+    this.#shutdown.begin(Number.POSITIVE_INFINITY);
+  }
+
+  turn(now: number): boolean {
+    if (this.#dispatcher.ready && !this.#saidReady) {
+      this.#saidReady = true;
+      this.#say({ type: 'ready' });
+    }
+    const { counters } = this.#settings;
+    counters[COUNTER.inFlight] = this.#engine.operations.count;
+    this.#checkTimeouts(now);
+    return this.#shutdown.advance(now);
+  }
+
+  patience(): number {
+    const { timeout } = this.#settings;
+    if (this.#shutdown.begun) return 50;
+    if (timeout === 0 || !this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0))) return -1;
+    return Math.max(1, Math.ceil(timeout / 4));
+  }
+
+  #hear(message: ToWorker): void {
+    switch (message.type) {
+      case 'attach': {
+        const disk = this.#disks[message.file];
+        this.#loop.watch(disk.attach(message.descriptor, message.connection, message.info));
+        return;
+      }
+      case 'fail':
+        this.#disks[message.file].fail(message.errno);
+        return;
+      case 'stop':
+        this.#loop.stopListening();
+        this.#shutdown.begin(this.#engine.now() + message.timeout);
+    }
+  }
+
+  #checkTimeouts(now: number): void {
+    const { timeout } = this.#settings;
+    if (timeout === 0) return;
+    for (const disk of this.#disks) {
+      for (const connection of disk.connections) {
+        if (connection.inFlight === 0) connection.lastProgress = now;
+        else if (now - connection.lastProgress > timeout) {
+          connection.lose(`the server has not answered for ${timeout / 1000} s`, false);
+        }
+      }
+    }
+  }
+
+  #say(message: FromWorker): void {
+    this.#port.postMessage(message);
+  }
+}
+
+const port = parentPort;
+if (port === null) throw new Error('this file is the bridge worker, started by Bridge');
+try {
+  new BridgeWorker(port, workerData as WorkerSettings).run();
+} catch (error) {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const message: FromWorker = { type: 'failed', text };
+  port.postMessage(message);
+}
+port.close();

@@ -1,0 +1,6 @@
+// The command line was not understood.
+
+/** `message` is one line without the program's name; it names the next step where there is one. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}

@@ -1,0 +1,119 @@
+// The options that stand before MOUNTPOINT, as commander's Option objects: the one list from which
+// parsing, --help, --long-options and --short-options are made.
+//
+// Long names may be shortened, as getopt_long(3) allows: a prefix is looked for among the names that
+// the C nbdfuse has too, then among all, so that its command lines keep their meaning.
+
+import { Option } from 'commander';
+import { printable } from '../nbd/text.js';
+import { UsageError } from './errors.js';
+import { choice, milliseconds, millisecondsOrForever, wholeNumber } from './values.js';
+
+const MAXIMUM_CONNECTIONS = 1024;
+const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
+const BACKENDS = ['kernel', 'fuse-native'] as const;
+
+/** Long names that the C nbdfuse has. */
+const PEER_NAMES = [
+  '--fuse-help',
+  '--help',
+  '--long-options',
+  '--connections',
+  '--pidfile',
+  '--pid-file',
+  '--readonly',
+  '--read-only',
+  '--short-options',
+  '--verbose',
+  '--version',
+];
+
+/** An option with further names, and names that may be shortened. */
+export class NamedOption extends Option {
+  /** All names, the ones with one dash first. */
+  readonly names: readonly string[];
+
+  /** @param aliases names besides those in `flags` */
+  constructor(flags: string, description: string, aliases: readonly string[] = []) {
+    super(flags, description);
+    const own = [this.short, this.long].filter((name) => name !== undefined && name !== null);
+    this.names = [...new Set([...own, ...aliases])].sort((a, b) => dashes(a) - dashes(b));
+  }
+
+  /** commander asks each option whether a word of the command line names it. */
+  is(word: string): boolean {
+    return this.names.includes(completeName(word));
+  }
+}
+
+function dashes(name: string): number {
+  return name.startsWith('--') ? 2 : 1;
+}
+
+/** In the order of --help. */
+export const OPTIONS: readonly NamedOption[] = [
+  new NamedOption('-C, --connections <n>', 'connections, where the server allows several')
+    .default(4)
+    .argParser((text: string) => wholeNumber('--connections', text, 1, MAXIMUM_CONNECTIONS)),
+  new NamedOption('-o <options>', 'options of the mount, see --fuse-help')
+    .default([])
+    .argParser((text: string, previous: readonly string[]) => [...previous, text]),
+  new NamedOption('-P, --pidfile <file>', 'write the process number there when ready', ['--pid-file']),
+  new NamedOption('-r, --readonly', 'refuse writes', ['--read-only']),
+  new NamedOption('-s', 'one thread'),
+  new NamedOption('-v, --verbose', 'tell on standard error what happens', ['-d']),
+  new NamedOption('--export <name>', 'export to ask for, in the modes without a URI'),
+  new NamedOption('--cache <mode>', 'writeback, writethrough or none')
+    .default('writeback')
+    .argParser((text: string) => choice('--cache', text, CACHE_MODES)),
+  new NamedOption('--reconnect <seconds>', 'how long to wait for a lost server, or forever')
+    .default(60_000, '60')
+    .argParser((text: string) => millisecondsOrForever('--reconnect', text)),
+  new NamedOption('--restart', 'start CMD again when it is lost'),
+  new NamedOption('--timeout <seconds>', 'count a connection that stands still as lost')
+    .default(0)
+    .argParser((text: string) => milliseconds('--timeout', text)),
+  new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')
+    .default('kernel')
+    .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),
+  new NamedOption('--fuse-help', 'show what -o takes'),
+  new NamedOption('--help', 'show this help'),
+  new NamedOption('--long-options', 'list the long options'),
+  new NamedOption('--short-options', 'list the short options'),
+  new NamedOption('-V, --version', 'show the version'),
+];
+
+const ALL_NAMES = OPTIONS.flatMap((option) => option.names);
+
+/** The options that a shortened name can mean among `names`. */
+function completions(prefix: string, names: readonly string[]): readonly NamedOption[] {
+  const matching = names.filter((name) => name.startsWith(prefix));
+  return OPTIONS.filter((option) => option.names.some((name) => matching.includes(name)));
+}
+
+/**
+ * The full name that a long option's shortened name stands for; any other word as it is.
+ * @throws UsageError when it can mean several
+ */
+function completeName(word: string): string {
+  if (!/^--[^=]+$/.test(word) || ALL_NAMES.includes(word)) return word;
+  for (const names of [PEER_NAMES, ALL_NAMES]) {
+    const found = completions(word, names);
+    if (found.length > 1) {
+      const all = found.map((option) => option.long).join(' ');
+      throw new UsageError(`option ${printable(word)} is ambiguous: ${all}`);
+    }
+    if (found.length === 1) return found[0].long ?? word;
+  }
+  return word;
+}
+
+/** What --long-options prints: each name but those of the two options that list. */
+export function longOptionNames(): readonly string[] {
+  return ALL_NAMES.filter((name) => name.startsWith('--') && !/^--(long|short)-options$/.test(name));
+}
+
+/** What --short-options prints. */
+export function shortOptionNames(): readonly string[] {
+  return ALL_NAMES.filter((name) => !name.startsWith('--'));
+}

@@ -1,0 +1,141 @@
+// Asks which parts of an export are data, holes or zeroes, or what another metadata context tells.
+//
+// Used by client.ts. One round is one BLOCK_STATUS; servers may answer less or more than was asked,
+// and contexts may reach differently far: a round counts as far as the shortest of them.
+
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE } from '../nbd/constants.js';
+import { NbdError, NbdProtocolError } from '../nbd/errors.js';
+import { effectiveBlockSizes } from '../nbd/export-info.js';
+import { printable } from '../nbd/text.js';
+import type { LinkGroup } from './link-group.js';
+import type { RawExtent } from './pending-command.js';
+import { alignDown, alignUp, type ByteRange, lengthLimit, overlap } from './ranges.js';
+
+const EOPNOTSUPP = 95;
+
+/** A run of bytes that a metadata context describes alike. */
+export interface Extent {
+  /** Byte of the export. */
+  readonly offset: bigint;
+  /** Bytes, 1 or more. */
+  readonly length: bigint;
+  /** What the context says; of `base:allocation` `NBD_STATE_HOLE` and `NBD_STATE_ZERO` or-ed. */
+  readonly flags: number;
+}
+
+/** Extents in order and without gaps, by the name of their context. */
+export type BlockStatus = Record<string, Extent[]>;
+
+interface Round {
+  /** Where the next round begins. */
+  readonly end: bigint;
+  readonly extents: Map<string, Extent[]>;
+}
+
+function placed(raw: readonly RawExtent[], from: bigint, clip: ByteRange): Extent[] {
+  const extents: Extent[] = [];
+  let at = from;
+  for (const { length, flags } of raw) {
+    const { start, end } = overlap({ start: at, end: at + length }, clip);
+    at += length;
+    if (end > start) append(extents, { offset: start, length: end - start, flags });
+  }
+  return extents;
+}
+
+/** Adds an extent, or lengthens the last one when it says the same. */
+function append(extents: Extent[], extent: Extent): void {
+  const last = extents.at(-1);
+  if (last === undefined || last.flags !== extent.flags) extents.push(extent);
+  else extents[extents.length - 1] = { ...last, length: last.length + extent.length };
+}
+
+/** The contexts to report. @throws NbdError when none was agreed on, or one that is named was not */
+export function checkContexts(links: LinkGroup, wanted: readonly string[] | undefined): readonly string[] {
+  const agreed = links.info.metaContexts.map(({ name }) => name);
+  if (agreed.length === 0) {
+    throw new NbdError('the server tells no block status: no metadata context was agreed on', {
+      errno: EOPNOTSUPP,
+    });
+  }
+  const missing = wanted?.find((name) => !agreed.includes(name));
+  if (missing !== undefined) {
+    throw new NbdError(
+      `the metadata context ${printable(missing)} was not agreed on; there are ${agreed.join(', ')}`,
+      {
+        errno: EOPNOTSUPP,
+      },
+    );
+  }
+  return wanted ?? agreed;
+}
+
+/** Asks once about the start of `range`. */
+async function ask(
+  links: LinkGroup,
+  range: ByteRange,
+  contexts: readonly string[],
+  one: boolean,
+  signal: AbortSignal | undefined,
+): Promise<Round> {
+  const sizes = effectiveBlockSizes(links.info);
+  const link = links.pick();
+  const from = alignDown(range.start, sizes.minimum);
+  const to = alignUp(range.end, sizes.minimum, links.info.size);
+  const limit = BigInt(lengthLimit(sizes, links.info.extendedHeaders));
+  const length = Number(to - from < limit ? to - from : limit);
+  const flags = one ? NBD_CMD_FLAG_REQ_ONE : 0;
+  const { extents } = await link.submit({ type: NBD_CMD_BLOCK_STATUS, flags, offset: from, length }, signal);
+  let end = range.end;
+  const raws = contexts.map((name) => {
+    const raw = extents.get(link.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
+    if (raw === undefined) throw new NbdProtocolError(`the server told no extents of ${printable(name)}`);
+    const reach = raw.reduce((at, extent) => at + extent.length, from);
+    if (reach <= range.start)
+      throw new NbdProtocolError('the server told the status of no bytes that were asked for');
+    if (reach < end) end = reach;
+    return [name, raw] as const;
+  });
+  const clip = { start: range.start, end };
+  return { end, extents: new Map(raws.map(([name, raw]) => [name, placed(raw, from, clip)])) };
+}
+
+/** The extents of a whole range; with `one` of its start only, as far as one answer goes. */
+export async function blockStatus(
+  links: LinkGroup,
+  range: ByteRange,
+  contexts: readonly string[],
+  one: boolean,
+  signal?: AbortSignal,
+): Promise<BlockStatus> {
+  const found = new Map<string, Extent[]>(contexts.map((name) => [name, []]));
+  for (let start = range.start; start < range.end; ) {
+    const round = await ask(links, { start, end: range.end }, contexts, one, signal);
+    for (const [name, extents] of round.extents) {
+      for (const extent of extents) append(found.get(name) ?? [], extent);
+    }
+    if (one) break;
+    start = round.end;
+  }
+  return Object.fromEntries(found);
+}
+
+/** The extents of one context, one after the other, asking for more only when they are used up. */
+export async function* iterateExtents(
+  links: LinkGroup,
+  range: ByteRange,
+  context: string,
+  signal?: AbortSignal,
+): AsyncGenerator<Extent, void, undefined> {
+  let held: Extent | undefined;
+  for (let start = range.start; start < range.end; ) {
+    const round = await ask(links, { start, end: range.end }, [context], false, signal);
+    const extents = held === undefined ? [] : [held];
+    for (const extent of round.extents.get(context) ?? []) append(extents, extent);
+    // The last one may go on in the next answer.
+    held = extents.pop();
+    yield* extents;
+    start = round.end;
+  }
+  if (held !== undefined) yield held;
+}

@@ -1,0 +1,47 @@
+// What callers of NbdClient may say besides the address: plain options, all with defaults.
+
+import type { OpenOptions } from '../transport/server.js';
+import type { ByteCount } from './ranges.js';
+import type { EndpointOptions } from './target.js';
+
+/** Calls an operation off: its promise rejects with the signal's reason. */
+export interface Abortable {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How to connect. */
+export interface ConnectOptions extends EndpointOptions, OpenOptions, Abortable {
+  /**
+   * Connections to spread requests over, 1 to 1024; default 1. One is used where the server does not
+   * promise that several are consistent (NBD_FLAG_CAN_MULTI_CONN), or can have but one.
+   */
+  readonly connections?: number;
+}
+
+/** How a change is to be made. */
+export interface ChangeOptions extends Abortable {
+  /** Whether the bytes must be on stable storage when the promise resolves (NBD_CMD_FLAG_FUA). */
+  readonly fua?: boolean;
+}
+
+/** How to zero. */
+export interface ZeroOptions extends ChangeOptions {
+  /** Keep the range allocated (NBD_CMD_FLAG_NO_HOLE). */
+  readonly noHole?: boolean;
+  /** Fail with ENOTSUP rather than be as slow as writing (NBD_CMD_FLAG_FAST_ZERO). */
+  readonly fastZero?: boolean;
+}
+
+/** Which extents are wanted. */
+export interface BlockStatusOptions extends Abortable {
+  /** Names of contexts; default: all that were agreed on. */
+  readonly contexts?: readonly string[];
+  /** Only the first extent of each context (NBD_CMD_FLAG_REQ_ONE). */
+  readonly one?: boolean;
+}
+
+/** A range of bytes for a stream or an iteration; default: all of the export. */
+export interface RangeOptions extends Abortable {
+  readonly offset?: ByteCount;
+  readonly length?: ByteCount;
+}

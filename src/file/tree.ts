@@ -1,0 +1,206 @@
+// The file system that is shown: one directory with files, or one file alone, and its metadata.
+//
+// Both backends ask it for every metadata operation. Pure: it knows no clock (the time comes as
+// milliseconds since 1970) and no I/O. Results are errnos, 0 for success.
+
+import {
+  FATTR_ATIME,
+  FATTR_ATIME_NOW,
+  FATTR_FH,
+  FATTR_GID,
+  FATTR_MODE,
+  FATTR_MTIME,
+  FATTR_MTIME_NOW,
+  FATTR_SIZE,
+  FATTR_UID,
+  FUSE_ROOT_ID,
+  S_IFDIR,
+  S_IFREG,
+} from '../fuse/constants.js';
+
+const EPERM = 1;
+const EACCES = 13;
+const EROFS = 30;
+
+/** access(2)'s W_OK, and the same bit in a permission triple. */
+const MAY_WRITE = 2;
+const O_ACCMODE = 3;
+
+/** Bytes of the blocks that `st_blocks` counts. */
+const STAT_BLOCK = 512n;
+
+/** A file to be shown. */
+export interface FileDescription {
+  /** One path component, or empty for a file mounted on its own. */
+  readonly name: string;
+  /** Bytes, 0 to 2^63-1. */
+  readonly size: bigint;
+  readonly readOnly: boolean;
+  /** Bytes: `st_blksize`. */
+  readonly blockSize: number;
+}
+
+/** How files are shown, whatever they are. */
+export interface TreeOptions {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits that are taken away. */
+  readonly umask: number;
+  /** Milliseconds since 1970: all times of all files at the start. */
+  readonly now: number;
+  /** Whether the kernel keeps mtime itself and tells it (writeback cache): see `setAttributes`. */
+  readonly kernelKeepsTime: boolean;
+}
+
+/** A directory or a file. */
+export interface Node {
+  readonly nodeid: number;
+  readonly isDirectory: boolean;
+  readonly name: string;
+  readonly size: bigint;
+  readonly readOnly: boolean;
+  readonly blockSize: number;
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Milliseconds since 1970. */
+  atime: number;
+  mtime: number;
+  ctime: number;
+  /** 512-byte blocks: `st_blocks`. */
+  blocks: bigint;
+}
+
+/** What a SETATTR asks for; times in milliseconds since 1970. */
+export interface AttributeChange {
+  /** `FATTR_*` or-ed: which of the fields count. */
+  readonly valid: number;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: bigint;
+  readonly atime: number;
+  readonly mtime: number;
+}
+
+/** The directory with its files (node ids 2, 3, …), or the single file that is its own root. */
+export class Tree {
+  readonly root: Node;
+  readonly #nodes = new Map<number, Node>();
+  readonly #byName = new Map<string, Node>();
+  readonly #kernelKeepsTime: boolean;
+  readonly #options: TreeOptions;
+  #nextId = FUSE_ROOT_ID + 1;
+
+  /**
+   * @param files at least one; exactly one when `naked`
+   * @param naked the file itself is the root: the mountpoint is a file
+   */
+  constructor(files: readonly FileDescription[], naked: boolean, options: TreeOptions) {
+    this.#options = options;
+    this.#kernelKeepsTime = options.kernelKeepsTime;
+    if (naked) {
+      this.root = this.#makeFile(files[0], FUSE_ROOT_ID);
+      this.#nodes.set(FUSE_ROOT_ID, this.root);
+      return;
+    }
+    this.root = {
+      ...this.#owned(),
+      nodeid: FUSE_ROOT_ID,
+      isDirectory: true,
+      name: '',
+      size: 0n,
+      readOnly: files.every((file) => file.readOnly),
+      blockSize: 4096,
+      mode: S_IFDIR | (0o755 & ~options.umask),
+      blocks: 0n,
+    };
+    this.#nodes.set(FUSE_ROOT_ID, this.root);
+    for (const file of files) this.add(file);
+  }
+
+  /** Shows one more file, and returns its node. */
+  add(file: FileDescription): Node {
+    const node = this.#makeFile(file, this.#nextId++);
+    this.#nodes.set(node.nodeid, node);
+    this.#byName.set(node.name, node);
+    return node;
+  }
+
+  /** Shows a file no more; who has it open keeps it. */
+  remove(name: string): void {
+    this.#byName.delete(name);
+  }
+
+  /** The node of an id that the kernel has been given. */
+  node(nodeid: number): Node | undefined {
+    return this.#nodes.get(nodeid);
+  }
+
+  /** The file of this name in the directory. */
+  lookup(name: string): Node | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** The directory's files, in the order in which they were added. */
+  files(): Node[] {
+    return this.root.isDirectory ? [...this.#byName.values()] : [this.root];
+  }
+
+  /** open(2): EROFS for a writer of a read-only file. `flags` are open(2)'s. */
+  open(node: Node, flags: number): number {
+    return (flags & O_ACCMODE) !== 0 && node.readOnly ? EROFS : 0;
+  }
+
+  /** access(2): `mask` is R_OK, W_OK and X_OK or-ed, asked by `uid` and `gid`. */
+  access(node: Node, mask: number, uid: number, gid: number): number {
+    if ((mask & MAY_WRITE) !== 0 && node.readOnly) return EROFS;
+    if (uid === 0) return 0;
+    const shift = uid === node.uid ? 6 : gid === node.gid ? 3 : 0;
+    return (mask & ~(node.mode >> shift) & 7) === 0 ? 0 : EACCES;
+  }
+
+  /**
+   * A file's size is the disk's: setting it to what it is, or opening with O_TRUNC, changes nothing,
+   * any other size gives EPERM. O_TRUNC arrives as size 0 without a file handle; where the kernel
+   * keeps the time it is told apart from truncate(2) by the time that comes with it.
+   */
+  setAttributes(node: Node, change: AttributeChange, now: number): number {
+    if ((change.valid & FATTR_SIZE) !== 0 && change.size !== node.size) {
+      const byHandle = (change.valid & FATTR_FH) !== 0;
+      const opened = !this.#kernelKeepsTime || (change.valid & FATTR_MTIME) !== 0;
+      if (change.size !== 0n || byHandle || !opened) return EPERM;
+    }
+    if ((change.valid & FATTR_MODE) !== 0) node.mode = (node.mode & ~0o7777) | (change.mode & 0o7777);
+    if ((change.valid & FATTR_UID) !== 0) node.uid = change.uid;
+    if ((change.valid & FATTR_GID) !== 0) node.gid = change.gid;
+    if ((change.valid & FATTR_ATIME) !== 0) {
+      node.atime = (change.valid & FATTR_ATIME_NOW) !== 0 ? now : change.atime;
+    }
+    if ((change.valid & FATTR_MTIME) !== 0) {
+      node.mtime = (change.valid & FATTR_MTIME_NOW) !== 0 ? now : change.mtime;
+    }
+    node.ctime = now;
+    return 0;
+  }
+
+  #owned(): Pick<Node, 'uid' | 'gid' | 'atime' | 'mtime' | 'ctime'> {
+    const { uid, gid, now } = this.#options;
+    return { uid, gid, atime: now, mtime: now, ctime: now };
+  }
+
+  #makeFile(file: FileDescription, nodeid: number): Node {
+    const bits = (file.readOnly ? 0o444 : 0o666) & ~this.#options.umask;
+    return {
+      ...this.#owned(),
+      nodeid,
+      isDirectory: false,
+      name: file.name,
+      size: file.size,
+      readOnly: file.readOnly,
+      blockSize: file.blockSize,
+      mode: S_IFREG | bits,
+      blocks: (file.size + STAT_BLOCK - 1n) / STAT_BLOCK,
+    };
+  }
+}

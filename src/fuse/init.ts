@@ -1,0 +1,106 @@
+// The first message of a mount: what kernel and file system agree on (FUSE_INIT).
+//
+// Called once a mount by the bridge. Pure.
+
+import {
+  FUSE_ASYNC_DIO,
+  FUSE_ASYNC_READ,
+  FUSE_BIG_WRITES,
+  FUSE_DIRECT_IO_ALLOW_MMAP_2,
+  FUSE_DO_READDIRPLUS,
+  FUSE_EXPLICIT_INVAL_DATA,
+  FUSE_INIT_EXT,
+  FUSE_KERNEL_MINOR_VERSION,
+  FUSE_KERNEL_VERSION,
+  FUSE_MAX_PAGES,
+  FUSE_PARALLEL_DIROPS,
+  FUSE_READDIRPLUS_AUTO,
+  FUSE_WRITEBACK_CACHE,
+} from './constants.js';
+import {
+  HOST_ENDIAN,
+  INIT_FLAGS,
+  INIT_FLAGS2,
+  INIT_MAJOR,
+  INIT_MAX_READAHEAD,
+  INIT_MINOR,
+  OUT_HEADER,
+} from './layout.js';
+
+/** The oldest minor version of protocol 7 that we speak: kernel 4.20, which brought FUSE_MAX_PAGES. */
+const OLDEST_MINOR = 28;
+
+/** Bytes of `fuse_init_out`. */
+export const INIT_OUT_LENGTH = 64;
+
+/** Asynchronous requests that the kernel keeps under way before it makes writers and readers wait. */
+const MAX_BACKGROUND = 128;
+
+/** What the kernel has said in FUSE_INIT. */
+export interface InitRequest {
+  readonly major: number;
+  readonly minor: number;
+  readonly maxReadahead: number;
+  readonly flags: number;
+  readonly flags2: number;
+}
+
+/** What we want of the mount. */
+export interface InitWishes {
+  /** Let the kernel gather writes and decide itself when to send them. */
+  readonly writeback: boolean;
+  /** False: the kernel sends one READ at a time (`-o sync_read`). */
+  readonly asyncRead: boolean;
+  /** Bytes that one READ or WRITE may carry: a multiple of 4096. */
+  readonly maxTransfer: number;
+  /** `-o max_background=`, `congestion_threshold=`, `max_readahead=` (bytes). */
+  readonly maxBackground?: number;
+  readonly congestionThreshold?: number;
+  readonly maxReadahead?: number;
+}
+
+/** Reads a FUSE_INIT message. */
+export function readInit(view: DataView, length: number): InitRequest {
+  return {
+    major: view.getUint32(INIT_MAJOR, HOST_ENDIAN),
+    minor: view.getUint32(INIT_MINOR, HOST_ENDIAN),
+    maxReadahead: view.getUint32(INIT_MAX_READAHEAD, HOST_ENDIAN),
+    flags: view.getUint32(INIT_FLAGS, HOST_ENDIAN),
+    flags2: length >= INIT_FLAGS2 + 4 ? view.getUint32(INIT_FLAGS2, HOST_ENDIAN) : 0,
+  };
+}
+
+/** Why this kernel cannot be served, or undefined. */
+export function initObjection(request: InitRequest): string | undefined {
+  if (request.major === FUSE_KERNEL_VERSION && request.minor >= OLDEST_MINOR) return undefined;
+  return `the kernel speaks FUSE ${request.major}.${request.minor}, 7.${OLDEST_MINOR} (Linux 4.20) or newer is needed`;
+}
+
+/** Writes `fuse_init_out` behind the 16 bytes of header in `view`, and returns its length in bytes. */
+export function writeInitReply(view: DataView, request: InitRequest, wishes: InitWishes): number {
+  let wanted =
+    FUSE_BIG_WRITES |
+    FUSE_MAX_PAGES |
+    FUSE_PARALLEL_DIROPS |
+    FUSE_ASYNC_DIO |
+    FUSE_EXPLICIT_INVAL_DATA |
+    FUSE_DO_READDIRPLUS |
+    FUSE_READDIRPLUS_AUTO |
+    FUSE_INIT_EXT;
+  if (wishes.writeback) wanted |= FUSE_WRITEBACK_CACHE;
+  if (wishes.asyncRead) wanted |= FUSE_ASYNC_READ;
+  const maxBackground = Math.min(wishes.maxBackground ?? MAX_BACKGROUND, 0xffff);
+  const threshold = Math.min(wishes.congestionThreshold ?? Math.ceil((maxBackground * 3) / 4), maxBackground);
+  for (let at = OUT_HEADER; at < OUT_HEADER + INIT_OUT_LENGTH; at += 4) view.setUint32(at, 0);
+  view.setUint32(OUT_HEADER, FUSE_KERNEL_VERSION, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 4, Math.min(request.minor, FUSE_KERNEL_MINOR_VERSION), HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 8, wishes.maxReadahead ?? request.maxReadahead, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 12, (request.flags & wanted) >>> 0, HOST_ENDIAN);
+  view.setUint16(OUT_HEADER + 16, maxBackground, HOST_ENDIAN);
+  view.setUint16(OUT_HEADER + 18, threshold, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 20, wishes.maxTransfer, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 24, 1, HOST_ENDIAN);
+  view.setUint16(OUT_HEADER + 28, wishes.maxTransfer / 4096, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 32, request.flags2 & FUSE_DIRECT_IO_ALLOW_MMAP_2, HOST_ENDIAN);
+  return INIT_OUT_LENGTH;
+}

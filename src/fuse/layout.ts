@@ -1,0 +1,63 @@
+// Where the fields of the kernel's messages lie: byte offsets into struct fuse_* of <linux/fuse.h>.
+//
+// Numbers are in the host's byte order (HOST_ENDIAN is the last argument of DataView's methods).
+// Offsets of a body count from the message's first byte, header included.
+
+/** True on little-endian hosts. */
+export const HOST_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+const LOW = HOST_ENDIAN ? 0 : 4;
+
+/** `fuse_in_header`: 40 bytes before every request. */
+export const IN_HEADER = 40;
+export const IN_LEN = 0;
+export const IN_OPCODE = 4;
+export const IN_UNIQUE_LO = 8 + LOW;
+export const IN_UNIQUE_HI = 8 + 4 - LOW;
+export const IN_NODEID_LO = 16 + LOW;
+export const IN_NODEID_HI = 16 + 4 - LOW;
+export const IN_UID = 24;
+export const IN_GID = 28;
+export const IN_PID = 32;
+
+/** `fuse_out_header`: 16 bytes before every reply. */
+export const OUT_HEADER = 16;
+
+/** `fuse_read_in` and the first fields of `fuse_write_in` agree. */
+export const IO_OFFSET_LO = IN_HEADER + 8 + LOW;
+export const IO_OFFSET_HI = IN_HEADER + 8 + 4 - LOW;
+export const IO_SIZE = IN_HEADER + 16;
+export const IO_FLAGS = IN_HEADER + 32;
+
+/** First byte of the data of a FUSE_WRITE. */
+export const WRITE_DATA = IN_HEADER + 40;
+
+export const FALLOCATE_OFFSET = IN_HEADER + 8;
+export const FALLOCATE_LENGTH = IN_HEADER + 16;
+export const FALLOCATE_MODE = IN_HEADER + 24;
+
+export const LSEEK_OFFSET = IN_HEADER + 8;
+export const LSEEK_WHENCE = IN_HEADER + 16;
+
+export const SETATTR_VALID = IN_HEADER;
+export const SETATTR_SIZE = IN_HEADER + 16;
+export const SETATTR_ATIME = IN_HEADER + 32;
+export const SETATTR_MTIME = IN_HEADER + 40;
+export const SETATTR_ATIMENSEC = IN_HEADER + 56;
+export const SETATTR_MTIMENSEC = IN_HEADER + 60;
+export const SETATTR_MODE = IN_HEADER + 68;
+export const SETATTR_UID = IN_HEADER + 76;
+export const SETATTR_GID = IN_HEADER + 80;
+
+export const OPEN_FLAGS = IN_HEADER;
+export const ACCESS_MASK = IN_HEADER;
+export const GETXATTR_SIZE = IN_HEADER;
+export const GETXATTR_NAME = IN_HEADER + 8;
+export const INTERRUPT_UNIQUE_LO = IN_HEADER + LOW;
+export const INTERRUPT_UNIQUE_HI = IN_HEADER + 4 - LOW;
+
+export const INIT_MAJOR = IN_HEADER;
+export const INIT_MINOR = IN_HEADER + 4;
+export const INIT_MAX_READAHEAD = IN_HEADER + 8;
+export const INIT_FLAGS = IN_HEADER + 12;
+export const INIT_FLAGS2 = IN_HEADER + 16;

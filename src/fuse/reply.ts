@@ -1,0 +1,181 @@
+// Replies to the kernel's metadata requests, laid into memory that the caller owns.
+//
+// Called by the bridge. Pure. Every function writes a body from byte 16 of the view on and returns
+// the body's length; `writeOutHeader` then fills the first 16 bytes.
+
+import { HOST_ENDIAN, OUT_HEADER } from './layout.js';
+
+const ATTR_LENGTH = 88;
+const ENTRY_LENGTH = 40 + ATTR_LENGTH;
+const DIRENT_HEADER = 24;
+
+/** Seconds for which the kernel may believe attributes and names. */
+export interface Validity {
+  readonly entry: number;
+  readonly attributes: number;
+}
+
+/** What the kernel is told of a file; times in milliseconds since 1970. */
+export interface Attributes {
+  readonly nodeid: number;
+  readonly size: bigint;
+  readonly blocks: bigint;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly atime: number;
+  readonly mtime: number;
+  readonly ctime: number;
+  readonly blockSize: number;
+  readonly isDirectory: boolean;
+}
+
+/** Fills `fuse_out_header` at byte `at`: `length` counts the header too, `errno` is positive or 0. */
+export function writeOutHeader(
+  view: DataView,
+  at: number,
+  length: number,
+  errno: number,
+  uniqueLo: number,
+  uniqueHi: number,
+): void {
+  view.setUint32(at, length, HOST_ENDIAN);
+  view.setInt32(at + 4, -errno, HOST_ENDIAN);
+  view.setUint32(at + 8, HOST_ENDIAN ? uniqueLo : uniqueHi, HOST_ENDIAN);
+  view.setUint32(at + 12, HOST_ENDIAN ? uniqueHi : uniqueLo, HOST_ENDIAN);
+}
+
+function writeSeconds(view: DataView, at: number, nanosecondsAt: number, seconds: number): void {
+  const whole = Math.floor(seconds);
+  view.setBigUint64(at, BigInt(whole), HOST_ENDIAN);
+  view.setUint32(nanosecondsAt, Math.round((seconds - whole) * 1e9), HOST_ENDIAN);
+}
+
+function writeTime(view: DataView, at: number, nanosecondsAt: number, milliseconds: number): void {
+  const seconds = Math.floor(milliseconds / 1000);
+  view.setBigInt64(at, BigInt(seconds), HOST_ENDIAN);
+  view.setUint32(nanosecondsAt, Math.floor((milliseconds - seconds * 1000) * 1e6), HOST_ENDIAN);
+}
+
+function writeAttributes(view: DataView, at: number, node: Attributes): void {
+  view.setBigUint64(at, BigInt(node.nodeid), HOST_ENDIAN);
+  view.setBigUint64(at + 8, node.size, HOST_ENDIAN);
+  view.setBigUint64(at + 16, node.blocks, HOST_ENDIAN);
+  writeTime(view, at + 24, at + 48, node.atime);
+  writeTime(view, at + 32, at + 52, node.mtime);
+  writeTime(view, at + 40, at + 56, node.ctime);
+  view.setUint32(at + 60, node.mode, HOST_ENDIAN);
+  view.setUint32(at + 64, node.isDirectory ? 2 : 1, HOST_ENDIAN);
+  view.setUint32(at + 68, node.uid, HOST_ENDIAN);
+  view.setUint32(at + 72, node.gid, HOST_ENDIAN);
+  view.setUint32(at + 76, 0, HOST_ENDIAN);
+  view.setUint32(at + 80, node.blockSize, HOST_ENDIAN);
+  view.setUint32(at + 84, 0, HOST_ENDIAN);
+}
+
+/** `fuse_attr_out`. */
+export function writeAttrReply(view: DataView, node: Attributes, validity: Validity): number {
+  writeSeconds(view, OUT_HEADER, OUT_HEADER + 8, validity.attributes);
+  view.setUint32(OUT_HEADER + 12, 0, HOST_ENDIAN);
+  writeAttributes(view, OUT_HEADER + 16, node);
+  return 16 + ATTR_LENGTH;
+}
+
+function writeEntry(view: DataView, at: number, node: Attributes, validity: Validity): void {
+  view.setBigUint64(at, BigInt(node.nodeid), HOST_ENDIAN);
+  view.setBigUint64(at + 8, 0n, HOST_ENDIAN);
+  writeSeconds(view, at + 16, at + 32, validity.entry);
+  writeSeconds(view, at + 24, at + 36, validity.attributes);
+  writeAttributes(view, at + 40, node);
+}
+
+/** `fuse_entry_out`. */
+export function writeEntryReply(view: DataView, node: Attributes, validity: Validity): number {
+  writeEntry(view, OUT_HEADER, node, validity);
+  return ENTRY_LENGTH;
+}
+
+/** A name that does not exist, to be remembered by the kernel for `seconds`. */
+export function writeNegativeEntry(view: DataView, seconds: number): number {
+  for (let at = OUT_HEADER; at < OUT_HEADER + ENTRY_LENGTH; at += 4) view.setUint32(at, 0);
+  writeSeconds(view, OUT_HEADER + 16, OUT_HEADER + 32, seconds);
+  return ENTRY_LENGTH;
+}
+
+/** `fuse_open_out` with file handle 0. */
+export function writeOpenReply(view: DataView, openFlags: number): number {
+  view.setBigUint64(OUT_HEADER, 0n, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 8, openFlags, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 12, 0, HOST_ENDIAN);
+  return 16;
+}
+
+/** `fuse_write_out`: how many bytes of a WRITE were taken. */
+export function writeWriteReply(view: DataView, at: number, count: number): number {
+  view.setUint32(at + OUT_HEADER, count, HOST_ENDIAN);
+  view.setUint32(at + OUT_HEADER + 4, 0, HOST_ENDIAN);
+  return 8;
+}
+
+/** `fuse_lseek_out`. */
+export function writeLseekReply(view: DataView, offset: bigint): number {
+  view.setBigUint64(OUT_HEADER, offset, HOST_ENDIAN);
+  return 8;
+}
+
+/** `fuse_getxattr_out`: how many bytes a value or a list has. */
+export function writeXattrSize(view: DataView, size: number): number {
+  view.setUint32(OUT_HEADER, size, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 4, 0, HOST_ENDIAN);
+  return 8;
+}
+
+/** `fuse_statfs_out` of a file system that is full with `bytes` bytes in `files` files. */
+export function writeStatfsReply(view: DataView, bytes: bigint, files: number, readBlockSize: number): number {
+  for (let at = OUT_HEADER; at < OUT_HEADER + 80; at += 4) view.setUint32(at, 0);
+  const block = BigInt(readBlockSize);
+  view.setBigUint64(OUT_HEADER, (bytes + block - 1n) / block, HOST_ENDIAN);
+  view.setBigUint64(OUT_HEADER + 24, BigInt(files), HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 40, readBlockSize, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 44, 255, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 48, readBlockSize, HOST_ENDIAN);
+  return 80;
+}
+
+/** One name of a directory. */
+export interface DirectoryEntry {
+  readonly name: Uint8Array;
+  readonly node: Attributes;
+  /** For `.` and `..`, which READDIRPLUS must not look up. */
+  readonly dots: boolean;
+}
+
+/**
+ * Writes the entries from number `first` on that fit into `size` bytes, as READDIR or (`plus`)
+ * READDIRPLUS wants them, and returns how many bytes they are.
+ */
+export function writeDirectory(
+  view: DataView,
+  entries: readonly DirectoryEntry[],
+  first: number,
+  size: number,
+  plus: Validity | undefined,
+): number {
+  let at = 0;
+  for (let i = first; i < entries.length; i++) {
+    const { name, node, dots } = entries[i];
+    const head = plus === undefined ? 0 : ENTRY_LENGTH;
+    const length = (head + DIRENT_HEADER + name.length + 7) & ~7;
+    if (at + length > size) break;
+    const start = OUT_HEADER + at;
+    for (let b = start; b < start + length; b += 4) view.setUint32(b, 0);
+    if (plus !== undefined && !dots) writeEntry(view, start, node, plus);
+    view.setBigUint64(start + head, BigInt(node.nodeid), HOST_ENDIAN);
+    view.setBigUint64(start + head + 8, BigInt(i + 1), HOST_ENDIAN);
+    view.setUint32(start + head + 16, name.length, HOST_ENDIAN);
+    view.setUint32(start + head + 20, node.mode >>> 12, HOST_ENDIAN);
+    new Uint8Array(view.buffer, view.byteOffset + start + head + DIRENT_HEADER, name.length).set(name);
+    at += length;
+  }
+  return at;
+}

@@ -1,0 +1,21 @@
+// The library's face: re-exports only. docs/library.md describes it.
+
+export type { BlockStatus, Extent } from './client/block-status.js';
+export { connectMany, listExports, NbdClient } from './client/client.js';
+export type {
+  Abortable,
+  BlockStatusOptions,
+  ChangeOptions,
+  ConnectOptions,
+  RangeOptions,
+  ZeroOptions,
+} from './client/options.js';
+export type { ByteCount } from './client/ranges.js';
+export type { EndpointOptions, ServerAddress } from './client/target.js';
+export { NBD_STATE_HOLE, NBD_STATE_ZERO } from './nbd/constants.js';
+export { NbdError, NbdProtocolError, NbdServerError } from './nbd/errors.js';
+export type { BlockSizes, ExportInfo, ListedExport, MetaContext } from './nbd/export-info.js';
+export { type NbdUri, parseNbdUri } from './nbd/uri.js';
+export { TransportError } from './transport/errors.js';
+export { NbdServer, type OpenOptions, openServer } from './transport/server.js';
+export { type Endpoint, endpointFromUri, type Target, type TlsSettings } from './transport/target.js';

@@ -1,0 +1,43 @@
+// What is mounted where, read from /proc/self/mountinfo (proc_pid_mountinfo(5)).
+//
+// Reading it touches no mount, so it is safe whatever state a mount is in.
+
+import { readFile } from 'node:fs/promises';
+
+/** One line of the table. */
+export interface MountEntry {
+  readonly id: number;
+  /** `major:minor` of the mount's device. */
+  readonly device: string;
+  /** Where it is mounted, absolute. */
+  readonly path: string;
+  /** Such as `fuse.nbdfuse`. */
+  readonly type: string;
+  /** What was mounted: the `fsname`. */
+  readonly source: string;
+}
+
+/** Undoes the table's octal escapes of space, tab, newline and backslash. */
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+}
+
+/** Takes the table's text apart; lines that are not understood are left out. */
+export function parseMountTable(text: string): MountEntry[] {
+  const entries: MountEntry[] = [];
+  for (const line of text.split('\n')) {
+    const [left, right] = line.split(' - ', 2);
+    const [id, , device, , path] = (left ?? '').split(' ');
+    const [type, source] = (right ?? '').split(' ');
+    if (path === undefined || source === undefined) continue;
+    entries.push({ id: Number(id), device, path: unescapeOctal(path), type, source: unescapeOctal(source) });
+  }
+  return entries;
+}
+
+/** The uppermost mount at exactly this absolute path. */
+export async function findMount(path: string): Promise<MountEntry | undefined> {
+  const table = parseMountTable(await readFile('/proc/self/mountinfo', 'latin1'));
+  const wanted = Buffer.from(path).toString('latin1');
+  return table.findLast((entry) => entry.path === wanted);
+}

@@ -1,0 +1,47 @@
+// Makes text that a server or a URI supplied fit to be printed on a terminal.
+//
+// Called wherever foreign text becomes part of a message. Pure; never throws, and bounds what it
+// returns whatever the input is.
+
+import { NBD_MAX_STRING } from './constants.js';
+
+/** Control characters, the marks that reorder or hide text, and halves of surrogate pairs. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
+
+const SHORT_ESCAPES: ReadonlyMap<string, string> = new Map([
+  ['\t', '\\t'],
+  ['\n', '\\n'],
+  ['\r', '\\r'],
+]);
+
+function escapeCharacter(character: string): string {
+  const short = SHORT_ESCAPES.get(character);
+  if (short !== undefined) return short;
+  const code = character.codePointAt(0) ?? 0;
+  return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
+}
+
+/** Bytes that a code point takes in UTF-8. */
+function utf8Length(character: string): number {
+  const code = character.codePointAt(0) ?? 0;
+  if (code < 0x80) return 1;
+  if (code < 0x800) return 2;
+  return code < 0x10000 ? 3 : 4;
+}
+
+/**
+ * The text on one line, with control characters (and those that reorder or hide text) written as
+ * escapes. At most `limit` bytes of the input, in UTF-8, are shown; `…` says that some were cut.
+ * Bytes that are no UTF-8 show as U+FFFD.
+ */
+export function printable(text: string | Uint8Array, limit: number = NBD_MAX_STRING): string {
+  const source = typeof text === 'string' ? text : new TextDecoder().decode(text.subarray(0, limit + 4));
+  const shown: string[] = [];
+  let used = 0;
+  for (const character of source) {
+    used += utf8Length(character);
+    if (used > limit) return `${shown.join('')}…`;
+    shown.push(UNPRINTABLE.test(character) ? escapeCharacter(character) : character);
+  }
+  return shown.join('');
+}

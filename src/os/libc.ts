@@ -1,0 +1,50 @@
+// The C library, through koffi: the only door from TypeScript to system calls.
+//
+// Called by the other files of this folder and by the bridge's hot loop. Every argument is a plain
+// number; memory is passed as an address (`addressOf`) plus an offset, so that a call allocates
+// nothing. A result of -1 means failure: `errno()` must then be read before any other call.
+// None of these calls retries on EINTR.
+
+import koffi from 'koffi';
+
+const library = koffi.load(null);
+
+/** The raw calls, named as in their manual pages. Addresses and sizes are numbers of bytes. */
+export const libc = {
+  read: library.func('read', 'long', ['int', 'size_t', 'size_t']),
+  write: library.func('write', 'long', ['int', 'size_t', 'size_t']),
+  writev: library.func('writev', 'long', ['int', 'size_t', 'int']),
+  recv: library.func('recv', 'long', ['int', 'size_t', 'size_t', 'int']),
+  send: library.func('send', 'long', ['int', 'size_t', 'size_t', 'int']),
+  recvmsg: library.func('recvmsg', 'long', ['int', 'size_t', 'int']),
+  sendmsg: library.func('sendmsg', 'long', ['int', 'size_t', 'int']),
+  poll: library.func('poll', 'int', ['size_t', 'unsigned long', 'int']),
+  splice: library.func('splice', 'long', ['int', 'size_t', 'int', 'size_t', 'size_t', 'unsigned int']),
+  open: library.func('open', 'int', ['str', 'int', 'int']),
+  close: library.func('close', 'int', ['int']),
+  fcntl: library.func('fcntl', 'int', ['int', 'int', 'size_t']),
+  ioctl: library.func('ioctl', 'int', ['int', 'unsigned long', 'size_t']),
+  socket: library.func('socket', 'int', ['int', 'int', 'int']),
+  connect: library.func('connect', 'int', ['int', 'size_t', 'unsigned int']),
+  bind: library.func('bind', 'int', ['int', 'size_t', 'unsigned int']),
+  listen: library.func('listen', 'int', ['int', 'int']),
+  getsockopt: library.func('getsockopt', 'int', ['int', 'int', 'int', 'size_t', 'size_t']),
+  setsockopt: library.func('setsockopt', 'int', ['int', 'int', 'int', 'size_t', 'unsigned int']),
+  socketpair: library.func('socketpair', 'int', ['int', 'int', 'int', 'size_t']),
+  shutdown: library.func('shutdown', 'int', ['int', 'int']),
+  pipe2: library.func('pipe2', 'int', ['size_t', 'int']),
+  mount: library.func('mount', 'int', ['str', 'str', 'str', 'unsigned long', 'str']),
+  umount2: library.func('umount2', 'int', ['str', 'int']),
+  memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
+  strerror: library.func('strerror', 'str', ['int']),
+} as const;
+
+/** The address of the first byte of `view`, exact because user space ends below 2^47. */
+export function addressOf(view: ArrayBufferView): number {
+  return Number(koffi.address(view));
+}
+
+/** The error number of the last call of this thread that failed. */
+export function errno(): number {
+  return koffi.errno();
+}

@@ -1,0 +1,20 @@
+// The system calls of mounting a FUSE file system.
+
+import { SystemError } from './errno.js';
+import { errno, libc } from './libc.js';
+
+const O_RDWR = 2;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
+
+/** Opens /dev/fuse: a descriptor that never blocks and is closed on exec. @throws SystemError */
+export function openFuseDevice(): number {
+  const device = libc.open('/dev/fuse', O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+  if (device < 0) throw new SystemError(errno(), 'open');
+  return device;
+}
+
+/** mount(2). @throws SystemError */
+export function mountFuse(source: string, path: string, type: string, flags: number, data: string): void {
+  if (libc.mount(source, path, type, flags, data) < 0) throw new SystemError(errno(), 'mount');
+}

@@ -1,0 +1,164 @@
+// Sockets as plain descriptors: pairs, options, vsock, and descriptors sent from process to process.
+//
+// Nothing here blocks, except where it says so. The caller owns every descriptor that it is given.
+
+import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT, SystemError } from './errno.js';
+import { addressOf, errno, libc } from './libc.js';
+
+const AF_UNIX = 1;
+const AF_VSOCK = 40;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1;
+const SO_TYPE = 3;
+const SO_ERROR = 4;
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
+const SCM_RIGHTS = 1;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_DUPFD_CLOEXEC = 1030;
+const O_NONBLOCK = 0o4000;
+const SHUT_RDWR = 2;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+
+/** Milliseconds between two looks at a connection that is being made. */
+const CONNECT_LOOK = 10;
+/** Milliseconds for making a vsock connection. */
+const CONNECT_TIME = 10_000;
+
+/** Two connected Unix stream sockets, closed on exec, blocking. @throws SystemError */
+export function socketpair(): [number, number] {
+  const ends = new Int32Array(2);
+  if (libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, addressOf(ends)) < 0) {
+    throw new SystemError(errno(), 'socketpair');
+  }
+  return [ends[0], ends[1]];
+}
+
+/** Another descriptor of the same open file, closed on exec. @throws SystemError */
+export function duplicate(descriptor: number): number {
+  const copy = libc.fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+  if (copy < 0) throw new SystemError(errno(), 'fcntl');
+  return copy;
+}
+
+export function closeDescriptor(descriptor: number): void {
+  libc.close(descriptor);
+}
+
+/** Makes the open file behind a descriptor never block. @throws SystemError */
+export function setNonBlocking(descriptor: number): void {
+  const flags = libc.fcntl(descriptor, F_GETFL, 0);
+  if (flags < 0 || libc.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) < 0) {
+    throw new SystemError(errno(), 'fcntl');
+  }
+}
+
+/** Asks for socket buffers of `bytes` in both directions; the kernel gives what its limits allow. */
+export function setSocketBuffers(descriptor: number, bytes: number): void {
+  const value = new Int32Array([bytes]);
+  for (const option of [SO_SNDBUF, SO_RCVBUF]) {
+    libc.setsockopt(descriptor, SOL_SOCKET, option, addressOf(value), value.byteLength);
+  }
+}
+
+/** Ends both directions of a connection, whoever else holds it. */
+export function shutdownSocket(descriptor: number): void {
+  libc.shutdown(descriptor, SHUT_RDWR);
+}
+
+function socketOption(descriptor: number, option: number): number {
+  const value = new Int32Array(1);
+  const length = new Uint32Array([value.byteLength]);
+  if (libc.getsockopt(descriptor, SOL_SOCKET, option, addressOf(value), addressOf(length)) < 0) return -1;
+  return value[0];
+}
+
+/** Whether a descriptor is a stream socket. */
+export function isSocket(descriptor: number): boolean {
+  return socketOption(descriptor, SO_TYPE) === SOCK_STREAM;
+}
+
+/** `struct sockaddr_vm` of a CID and a port, both 32 bits: 16 bytes. */
+export function vsockAddress(cid: number, port: number): Uint8Array {
+  const address = new Uint8Array(16);
+  new Uint16Array(address.buffer)[0] = AF_VSOCK;
+  const words = new Uint32Array(address.buffer);
+  words[1] = port;
+  words[2] = cid;
+  return address;
+}
+
+const later = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, milliseconds);
+  });
+
+/**
+ * Connects to a port (0 to 2^32-1) of a virtual machine or the host; the descriptor never blocks.
+ * @throws SystemError: ENODEV for an unknown CID, ECONNRESET where nobody listens, ETIMEDOUT after
+ *   10 s; or the signal's reason
+ */
+export async function connectVsock(cid: number, port: number, signal?: AbortSignal): Promise<number> {
+  const descriptor = libc.socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (descriptor < 0) throw new SystemError(errno(), 'socket');
+  try {
+    const address = vsockAddress(cid, port);
+    if (libc.connect(descriptor, addressOf(address), address.length) < 0) {
+      const error = errno();
+      if (error !== EINPROGRESS && error !== EINTR) throw new SystemError(error, 'connect');
+      await connected(descriptor, signal);
+    }
+    return descriptor;
+  } catch (error) {
+    libc.close(descriptor);
+    throw error;
+  }
+}
+
+async function connected(descriptor: number, signal: AbortSignal | undefined): Promise<void> {
+  const entry = new Int16Array(4);
+  new Int32Array(entry.buffer)[0] = descriptor;
+  const deadline = performance.now() + CONNECT_TIME;
+  for (;;) {
+    signal?.throwIfAborted();
+    entry[2] = 4;
+    entry[3] = 0;
+    if (libc.poll(addressOf(entry), 1, 0) > 0) break;
+    if (performance.now() > deadline) throw new SystemError(ETIMEDOUT, 'connect');
+    await later(CONNECT_LOOK);
+  }
+  const error = socketOption(descriptor, SO_ERROR);
+  if (error !== 0) throw new SystemError(error, 'connect');
+}
+
+function setPointer(view: DataView, at: number, address: number): void {
+  view.setBigUint64(at, BigInt(address), true);
+}
+
+/**
+ * Receives one descriptor that the other end sends with SCM_RIGHTS: undefined when there is none yet
+ * (non-blocking sockets), null when the other end has closed without sending one. @throws SystemError
+ */
+export function receiveDescriptor(descriptor: number): number | undefined | null {
+  const byte = new Uint8Array(1);
+  const vector = new DataView(new ArrayBuffer(16));
+  setPointer(vector, 0, addressOf(byte));
+  setPointer(vector, 8, 1);
+  const control = new DataView(new ArrayBuffer(24));
+  const message = new DataView(new ArrayBuffer(56));
+  setPointer(message, 16, addressOf(vector));
+  setPointer(message, 24, 1);
+  setPointer(message, 32, addressOf(control));
+  setPointer(message, 40, control.byteLength);
+  const count = libc.recvmsg(descriptor, addressOf(message), MSG_CMSG_CLOEXEC);
+  if (count < 0) {
+    const error = errno();
+    if (error === EAGAIN || error === EINTR) return undefined;
+    throw new SystemError(error, 'recvmsg');
+  }
+  const isRights = control.getInt32(8, true) === SOL_SOCKET && control.getInt32(12, true) === SCM_RIGHTS;
+  return isRights ? control.getInt32(16, true) : null;
+}

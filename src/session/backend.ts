@@ -1,0 +1,59 @@
+// What the session needs of whatever serves the mounted files: the kernel backend or fuse-native.
+//
+// Files and connections are named by their numbers from 0. A backend has mounted when it exists, and
+// serves from the first `attach` on.
+
+import type { StopOutcome } from '../bridge/messages.js';
+import type { Mountpoint } from '../mount/mountpoint.js';
+import type { FuseOptions } from '../mount/options.js';
+import type { ExportInfo } from '../nbd/export-info.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import type { Settings } from './settings.js';
+
+/** One file to serve. */
+export interface ServedFile {
+  /** Name in the directory, or empty where the file itself is the mountpoint. */
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly info: ExportInfo;
+}
+
+/** What a backend tells of by itself. */
+export interface BackendEvents {
+  /** A connection has ended; what was not answered waits. `breach`: the server broke the protocol. */
+  lost(file: number, connection: number, why: string, breach: boolean): void;
+  /** Something that a person should read: one line. */
+  warning(text: string): void;
+  /** Somebody has unmounted the file system. */
+  unmounted(): void;
+  /** The backend has died of a defect: one text, maybe with a stack. */
+  crashed(text: string): void;
+}
+
+/** What a backend is started with. */
+export interface BackendRequest {
+  readonly settings: Settings;
+  readonly mountpoint: Mountpoint;
+  readonly options: FuseOptions;
+  readonly files: readonly ServedFile[];
+  /** Whether a lost connection can be made again, so that writes are worth remembering. */
+  readonly reconnectable: boolean;
+  readonly events: BackendEvents;
+}
+
+/** A mounted file system that is being served. */
+export interface Backend {
+  /** Resolves when kernel and backend have agreed, so that the files can be used. */
+  readonly ready: Promise<void>;
+  /** Gives a file a connection, which belongs to the backend from then on. */
+  attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
+  /** Requests that wait for a connection, and new ones, get `errno` until the next `attach`. */
+  fail(file: number, errno: number): void;
+  /**
+   * Unmounts. Not lazily: what the kernel still holds is written first, which needs the backend alive.
+   * @throws an error with `errno` EBUSY when it is in use
+   */
+  unmount(options: { readonly lazy: boolean }): Promise<void>;
+  /** Lets what is under way end, flushes, disconnects, and ends, within about `milliseconds`. */
+  stop(milliseconds: number): Promise<StopOutcome>;
+}

@@ -1,0 +1,62 @@
+// One file's way to its server: the server opened, its first connection made, more where that helps.
+//
+// Used by session.ts. What is opened here is taken back by the steps that are added to `undo`.
+
+import { canMultiConn, type ExportInfo, sameExport } from '../nbd/export-info.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import { type NbdServer, openServer } from '../transport/server.js';
+import type { Endpoint } from '../transport/target.js';
+import type { Report, Settings } from './settings.js';
+import type { Undo } from './undo.js';
+
+/** An export with its first connection. */
+export interface Disk {
+  readonly server: NbdServer;
+  readonly info: ExportInfo;
+  readonly first: NegotiatedConnection;
+  /** Further connections on their way; undefined for one that could not be made. */
+  readonly further: readonly Promise<NegotiatedConnection | undefined>[];
+}
+
+/** Connections to use: one to children and descriptors, and where the server allows no more. */
+function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
+  return server.reconnectable && canMultiConn(info) ? settings.connections : 1;
+}
+
+/** A further connection is a help, not a need: when it cannot be had, the others serve. */
+async function connectFurther(server: NbdServer, info: ExportInfo, report: Report, signal: AbortSignal) {
+  try {
+    const connection = await server.connect({ signal });
+    const difference = signal.aborted ? 'stopped' : sameExport(info, connection.info);
+    if (difference === undefined) return connection;
+    connection.close();
+    report.detail(`a further connection is not used: ${difference}`);
+  } catch (error) {
+    if (!signal.aborted) report.detail(`a further connection failed: ${String(error)}`);
+  }
+  return undefined;
+}
+
+/** Opens a server and connects to it. @throws TransportError, NbdServerError, NbdProtocolError */
+export async function openDisk(
+  endpoint: Endpoint,
+  settings: Settings,
+  report: Report,
+  undo: Undo,
+  signal: AbortSignal,
+): Promise<Disk> {
+  const server = await openServer(endpoint);
+  undo.add(() => server.close());
+  const first = await server.connect({ signal });
+  undo.add(() => first.close());
+  const { info } = first;
+  const count = connectionCount(settings, server, info);
+  report.detail(`connections=${count}`);
+  const stop = new AbortController();
+  const further = Array.from({ length: count - 1 }, () => connectFurther(server, info, report, stop.signal));
+  undo.add(async () => {
+    stop.abort();
+    for (const connection of await Promise.all(further)) connection?.close();
+  });
+  return { server, info, first, further };
+}

@@ -1,0 +1,37 @@
+// The pidfile: its appearance says that the mount is ready, its end that the process is done.
+//
+// Written like the peer writes it, the number without a line end. Removed at exit, if it is still ours.
+
+import { lstatSync, readFileSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+
+/** A pidfile that was written. */
+export interface Pidfile {
+  /** Synchronous, so that it works in the last moments of the process; never throws. */
+  remove(): void;
+}
+
+/** Writes this process's number into a file. @throws Error with one line that says why it could not */
+export async function writePidfile(path: string): Promise<Pidfile> {
+  const file = resolve(path);
+  const text = String(process.pid);
+  try {
+    await writeFile(file, text);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    removeIf(file, '');
+    throw new Error(`cannot write the pidfile: ${why}`, { cause: error });
+  }
+  return { remove: () => removeIf(file, text) };
+}
+
+/** Removes a regular file that holds exactly `text`; devices and pipes must not even be read. */
+function removeIf(file: string, text: string): void {
+  try {
+    const found = lstatSync(file);
+    if (found.isFile() && found.size === text.length && readFileSync(file, 'utf8') === text) rmSync(file);
+  } catch {
+    // ENOENT: someone else has removed it. Otherwise a stale pidfile is the lesser evil.
+  }
+}

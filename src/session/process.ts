@@ -1,0 +1,52 @@
+// A session as a process: signals, defects that nobody caught, and the exit status.
+//
+// Called by the command line. The first signal stops in order, the second cuts the waiting short.
+// Never rejects for what goes wrong with the session: that is reported, and the status is 1.
+
+import type { Ending } from './session.js';
+import type { Report, Settings } from './settings.js';
+import { startSession } from './start.js';
+
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/** What comes from outside of the session. */
+interface Interruption {
+  /** Resolves with the first signal or defect. */
+  readonly ending: Promise<Ending>;
+  /** Aborted at the same time, with an error that says so. */
+  readonly start: AbortSignal;
+  /** Aborted by the second signal. */
+  readonly hurry: AbortSignal;
+}
+
+function watchForInterruption(report: Report): Interruption {
+  const start = new AbortController();
+  const hurry = new AbortController();
+  const ending = new Promise<Ending>((resolve) => {
+    for (const name of SIGNALS) {
+      process.on(name, () => {
+        if (start.signal.aborted) hurry.abort();
+        start.abort(new Error(`stopped by ${name} before the mount was ready`));
+        resolve({ kind: 'signal', name });
+      });
+    }
+    const onDefect = (error: unknown): void => {
+      // A second one may come from the stop itself: then there is no order left to keep.
+      if (start.signal.aborted) process.exit(1);
+      start.abort(error);
+      report.error(error);
+      resolve({ kind: 'crash', why: 'a defect in nbdfuse' });
+    };
+    process.on('uncaughtException', onDefect);
+    process.on('unhandledRejection', onDefect);
+  });
+  return { ending, start: start.signal, hurry: hurry.signal };
+}
+
+/** Mounts, serves until it is over, and stops. Returns the exit status. */
+export async function runProcess(settings: Settings, report: Report): Promise<number> {
+  const interruption = watchForInterruption(report);
+  const session = await startSession(settings, report, interruption.start);
+  const ending = await Promise.race([session.ended, interruption.ending]);
+  return session.stop(ending, interruption.hurry);
+}

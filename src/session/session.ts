@@ -1,0 +1,121 @@
+// One mount that is ready: waiting for its end, and the stop in order, on the main thread.
+//
+// Made by start.ts, used by process.ts.
+
+import type { StopOutcome } from '../bridge/messages.js';
+import type { Mountpoint } from '../mount/mountpoint.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import type { Backend } from './backend.js';
+import { Deadline } from './deadline.js';
+import type { Reconnector } from './reconnect.js';
+import type { Report } from './settings.js';
+import type { Undo } from './undo.js';
+import { unmountInOrder } from './unmount.js';
+
+/** Milliseconds in which an orderly stop ends, whatever the server does. */
+const STOP_TIME = 10_000;
+
+/** Milliseconds that a backend may take longer than it was told. */
+const STOP_SLACK = 1000;
+
+/** Why a session ends. */
+export type Ending =
+  | { readonly kind: 'unmounted' }
+  | { readonly kind: 'signal'; readonly name: string }
+  | { readonly kind: 'crash'; readonly why: string };
+
+/** A file with what keeps it connected. */
+export interface Served {
+  /** Absolute path of the file. */
+  readonly path: string;
+  readonly reconnector: Reconnector<NegotiatedConnection>;
+}
+
+/** What a session is made of. */
+export interface SessionParts {
+  readonly report: Report;
+  readonly mountpoint: Mountpoint;
+  readonly backend: Backend;
+  readonly served: readonly Served[];
+  /** Resolves when the session cannot or need not go on. */
+  readonly ended: Promise<Ending>;
+  /** Takes back what was opened besides the mount: pidfile, servers. */
+  readonly undo: Undo;
+}
+
+/** A mounted and ready session. */
+export class Session {
+  readonly #parts: SessionParts;
+
+  constructor(parts: SessionParts) {
+    this.#parts = parts;
+  }
+
+  /** Resolves when the session cannot or need not go on. */
+  get ended(): Promise<Ending> {
+    return this.#parts.ended;
+  }
+
+  /**
+   * Ends the session: writes out, flushes, disconnects, unmounts, ends and reaps children, within
+   * about ten seconds; `hurry` cuts the waiting short. Returns the exit status.
+   */
+  async stop(ending: Ending, hurry: AbortSignal): Promise<number> {
+    const { served, undo, report } = this.#parts;
+    const deadline = new Deadline(STOP_TIME, hurry);
+    const good =
+      ending.kind === 'crash' ? await this.#abandon(ending.why) : await this.#finish(ending, deadline);
+    const failed = served.some(({ reconnector }) => reconnector.failed);
+    for (const { reconnector } of served) await reconnector.stop();
+    const failures = await undo.run();
+    for (const error of failures) report.error(error);
+    return good && !failed && failures.length === 0 ? 0 : 1;
+  }
+
+  /** Whether everything reached the server. */
+  async #finish(ending: Ending, deadline: Deadline): Promise<boolean> {
+    const { report, mountpoint, backend, served } = this.#parts;
+    const { text } = mountpoint;
+    let result = 'unmounted';
+    if (ending.kind === 'signal') {
+      report.detail(`${ending.name}: unmounting ${text}`);
+      const paths = served.map(({ path }) => path);
+      result = await unmountInOrder(backend, paths, deadline);
+    }
+    const { unwrittenBytes, ranges, reason } = await stopBackend(backend, deadline.remaining);
+    if (result === 'busy')
+      report.line(`${text} is in use: it was detached when its writes had reached the server`);
+    if (result === 'late')
+      report.line(`${text} was detached although the server did not take all writes in time`);
+    if (reason !== '') {
+      const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
+      report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
+    }
+    return result !== 'late' && reason === '';
+  }
+
+  /** Lets go of a mount that nobody serves any more. */
+  async #abandon(why: string): Promise<boolean> {
+    const { report, mountpoint, backend } = this.#parts;
+    report.line(`${mountpoint.text}: given up: ${why}`);
+    await giveUp(backend);
+    return false;
+  }
+}
+
+/** Stops a backend; one that does not even answer is left to the end of the process. */
+async function stopBackend(backend: Backend, milliseconds: number): Promise<StopOutcome> {
+  const outcome = await new Deadline(milliseconds + STOP_SLACK).outcomeOf(backend.stop(milliseconds));
+  if (outcome.kind === 'done') return outcome.value;
+  return { unwrittenBytes: 0, ranges: [], reason: 'the worker thread does not answer' };
+}
+
+/** Milliseconds to give up a mount in. */
+const GIVE_UP_TIME = 2000;
+
+/** Detaches a mount whose backend is dead or was never used. Never rejects. */
+export async function giveUp(backend: Backend): Promise<void> {
+  const deadline = new Deadline(GIVE_UP_TIME);
+  await deadline.outcomeOf(backend.unmount({ lazy: true }));
+  await deadline.outcomeOf(backend.stop(0));
+}

@@ -1,0 +1,40 @@
+// Failures of reaching a server: one printable line that says what failed, why, and what to do next.
+//
+// Thrown by every file of this folder. Text that came from a server or a child is escaped by
+// `printable` before it becomes part of a message.
+
+import { NbdError } from '../nbd/errors.js';
+import { errnoText, SystemError } from '../os/errno.js';
+
+/** A server could not be started, reached or secured. `message` is one printable line. */
+export class TransportError extends NbdError {
+  override name = 'TransportError';
+}
+
+/** The errno and `code` that errors of Node's own APIs carry. */
+interface NodeFailure {
+  readonly errno?: unknown;
+  readonly code?: unknown;
+}
+
+/** The positive Linux errno in an error of Node, or undefined. */
+export function errnoOf(error: unknown): number | undefined {
+  const { errno } = (error ?? {}) as NodeFailure;
+  return typeof errno === 'number' && errno !== 0 ? Math.abs(errno) : undefined;
+}
+
+/** The `code` (such as `ECONNREFUSED`) in an error of Node, or an empty string. */
+export function codeOf(error: unknown): string {
+  const { code } = (error ?? {}) as NodeFailure;
+  return typeof code === 'string' ? code : '';
+}
+
+/** Why it failed, in the words of strerror(3) where there is an errno. */
+export function reasonOf(error: unknown): string {
+  const errno = errnoOf(error);
+  if (errno !== undefined && (error instanceof SystemError || codeOf(error).startsWith('E'))) {
+    const text = errnoText(errno);
+    return text.charAt(0).toLowerCase() + text.slice(1);
+  }
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,106 @@
+// Drives a sans-IO Handshake over a stream: sends what it wants sent, upgrades when it says so.
+//
+// Called by server.ts. Bounded in time as a whole; what each message may hold is bounded by the
+// Handshake. On failure the stream is destroyed; otherwise the caller owns the stream that comes back.
+
+import type { Duplex } from 'node:stream';
+import { NbdError, NbdProtocolError } from '../nbd/errors.js';
+import type { Handshake, HandshakeEvent } from '../nbd/handshake.js';
+import { reasonOf, TransportError } from './errors.js';
+import type { TlsUpgrade } from './tls.js';
+
+/** Milliseconds from the connection's start to the transmission phase. */
+export const HANDSHAKE_TIME = 30_000;
+
+/** How a handshake ended: always with the event that its goal promises. */
+export interface Negotiated {
+  /** The stream to go on with; encrypted when TLS was agreed on. */
+  readonly stream: Duplex;
+  readonly event: Exclude<HandshakeEvent, { type: 'send' } | { type: 'starttls' }>;
+}
+
+/** Runs `handshake` to its end; `tls` is undefined where TLS is not wanted. @throws NbdError, or the signal's reason */
+export async function negotiate(
+  plain: Duplex,
+  handshake: Handshake,
+  tls: TlsUpgrade | undefined,
+  signal: AbortSignal,
+): Promise<Negotiated> {
+  let stream = plain;
+  // Errors are seen by nextChunk; one that comes between two calls must not be thrown by the emitter.
+  const ignore = () => undefined;
+  stream.on('error', ignore);
+  try {
+    // The server speaks first.
+    let events: HandshakeEvent[] = [];
+    for (;;) {
+      for (const event of events) {
+        if (event.type === 'send') stream.write(event.bytes);
+        else if (event.type !== 'starttls') {
+          if (event.type === 'ready') checkSilence(stream);
+          return { stream, event };
+        }
+      }
+      if (events.some(({ type }) => type === 'starttls')) {
+        if (tls === undefined) throw new NbdProtocolError('TLS was begun although nobody asked for it');
+        checkSilence(stream);
+        stream = await tls.secure(stream, signal);
+        stream.on('error', ignore);
+        events = handshake.tlsStarted();
+      } else {
+        const chunk = await nextChunk(stream, signal);
+        if (chunk === undefined) throw closedEarly(handshake);
+        events = handshake.receive(chunk);
+      }
+    }
+  } catch (error) {
+    const bye = signal.aborted ? new Uint8Array(0) : handshake.abort();
+    if (bye.length > 0 && stream.writable) stream.end(bye, () => stream.destroy());
+    else stream.destroy();
+    if (error === signal.reason || error instanceof NbdError) throw error;
+    if (tls !== undefined && stream !== plain) throw tls.explain(error);
+    throw new TransportError(`the connection broke during the handshake: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function checkSilence(stream: Duplex): void {
+  if (stream.readableLength > 0) {
+    throw new NbdProtocolError('the server sent bytes where it must wait for the client');
+  }
+}
+
+/** The next bytes of the stream, undefined at its end; rejects when it breaks or the signal fires. */
+function nextChunk(stream: Duplex, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  return new Promise((resolve, reject) => {
+    const settle = (act: () => void) => {
+      stream.removeListener('readable', readable);
+      stream.removeListener('error', fail);
+      stream.removeListener('end', ended);
+      stream.removeListener('close', ended);
+      signal.removeEventListener('abort', abort);
+      act();
+    };
+    const readable = () => {
+      const chunk: Uint8Array | null = stream.read();
+      if (chunk !== null) settle(() => resolve(chunk));
+    };
+    const fail = (error: unknown) => settle(() => reject(error));
+    const ended = () => (stream.errored ? fail(stream.errored) : settle(() => resolve(undefined)));
+    const abort = () => settle(() => reject(signal.reason));
+    stream.on('readable', readable);
+    stream.on('error', fail);
+    stream.on('end', ended);
+    stream.on('close', ended);
+    signal.addEventListener('abort', abort);
+    if (signal.aborted) abort();
+    else if (stream.destroyed || stream.readableEnded) ended();
+    else readable();
+  });
+}
+
+function closedEarly(handshake: Handshake): TransportError {
+  const { message, errno } = handshake.endOfStream() ?? { message: 'the server closed the connection' };
+  return new TransportError(message, { errno });
+}

@@ -1,0 +1,68 @@
+// Waits until descriptors can be read or written, for families of sockets that Node cannot wrap.
+//
+// Used by descriptor-stream.ts. However many descriptors are waited for, one thread of libuv's pool
+// sits in poll(2), never for longer than a second, so that leaving the process is not held up.
+
+import { addressOf, libc } from '../os/libc.js';
+import { pipe } from '../os/pipe.js';
+
+const POLLIN = 1;
+const POLLOUT = 4;
+const POLLFD_SIZE = 8;
+
+/** Milliseconds that one call of poll may take. */
+const POLL_TIME = 1000;
+
+interface Waiter {
+  readonly fd: number;
+  readonly events: number;
+  readonly wake: () => void;
+}
+
+const waiters = new Set<Waiter>();
+const oneByte = new Uint8Array(64);
+let wakePipe: { read: number; write: number } | undefined;
+let polling = false;
+
+function poll(): void {
+  wakePipe ??= pipe();
+  const wakeFd = wakePipe.read;
+  const order = [...waiters];
+  const table = new Int16Array((order.length + 1) * (POLLFD_SIZE / 2));
+  const fds = new Int32Array(table.buffer);
+  fds[0] = wakeFd;
+  table[2] = POLLIN;
+  for (const [i, waiter] of order.entries()) {
+    fds[(i + 1) * 2] = waiter.fd;
+    table[(i + 1) * 4 + 2] = waiter.events;
+  }
+  polling = true;
+  libc.poll.async(addressOf(table), order.length + 1, POLL_TIME, () => {
+    polling = false;
+    if (table[3] !== 0) libc.read(wakeFd, addressOf(oneByte), oneByte.length);
+    for (const [i, waiter] of order.entries()) {
+      if (table[(i + 1) * 4 + 3] !== 0 && waiters.delete(waiter)) waiter.wake();
+    }
+    if (waiters.size > 0 && !polling) poll();
+  });
+}
+
+function wait(fd: number, events: number, wake: () => void): () => void {
+  const waiter = { fd, events, wake };
+  waiters.add(waiter);
+  if (!polling) poll();
+  else if (wakePipe !== undefined) libc.write(wakePipe.write, addressOf(oneByte), 1);
+  return () => {
+    waiters.delete(waiter);
+  };
+}
+
+/** Calls `wake` once when `fd` can be read, has ended or is broken. Returns what calls that off. */
+export function whenReadable(fd: number, wake: () => void): () => void {
+  return wait(fd, POLLIN, wake);
+}
+
+/** Calls `wake` once when `fd` can be written or is broken. Returns what calls that off. */
+export function whenWritable(fd: number, wake: () => void): () => void {
+  return wait(fd, POLLOUT, wake);
+}

@@ -1,0 +1,177 @@
+// An open server: the one thing of this folder that sessions and clients use.
+//
+// `openServer` starts a child where the target wants one; `connect` gives negotiated connections.
+// Nothing blocks. The server must be closed: that ends and reaps children and removes socket folders.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
+import { NbdServerError } from '../nbd/errors.js';
+import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
+import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
+import { printable } from '../nbd/text.js';
+import { describeExit, type ServerExit } from './child.js';
+import { CommandSource } from './command.js';
+import { NegotiatedConnection } from './connection.js';
+import { TransportError } from './errors.js';
+import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
+import { SocketActivationSource } from './socket-activation.js';
+import { DialledSource, type Source, type StderrSink } from './source.js';
+import { SshSource } from './ssh.js';
+import { describeTarget, type Endpoint } from './target.js';
+import { prepareTls } from './tls.js';
+
+/** Milliseconds to wait for a child's exit status when its connection has broken. */
+const EXIT_STATUS_TIME = 1000;
+/** Names of exports that one message tells. */
+const NAMES_IN_MESSAGE = 10;
+
+/** How a server is opened. */
+export interface OpenOptions {
+  /** Receives what children write to standard error; default: it goes to ours. */
+  readonly onStderr?: StderrSink;
+}
+
+/** How one connection is made. */
+export interface ConnectOptions {
+  /** Calls it off; the promise then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A server that can be connected to. */
+export class NbdServer {
+  readonly endpoint: Endpoint;
+  readonly #source: Source;
+
+  constructor(endpoint: Endpoint, source: Source) {
+    this.endpoint = endpoint;
+    this.#source = source;
+  }
+
+  /** Whether a lost connection can be made again without a restart. */
+  get reconnectable(): boolean {
+    return this.#source.reconnectable;
+  }
+
+  /** Whether the server serves one connection only. */
+  get singleConnection(): boolean {
+    return this.#source.singleConnection;
+  }
+
+  /** Resolves when the present child has exited; undefined where the server is not our child. */
+  get exited(): Promise<ServerExit> | undefined {
+    return this.#source.restart === undefined ? undefined : this.#source.child?.exited;
+  }
+
+  /** Whether the server is our child, so that `restart` works. */
+  get restartable(): boolean {
+    return this.#source.restart !== undefined;
+  }
+
+  /**
+   * Connects and goes to the transmission phase on the endpoint's export.
+   * @throws TransportError, NbdServerError (which exports there are is in the message), NbdProtocolError
+   */
+  async connect(options: ConnectOptions = {}): Promise<NegotiatedConnection> {
+    const { exportName } = this.endpoint;
+    try {
+      const { stream, event } = await this.#negotiate({ kind: 'go', exportName }, options.signal);
+      if (event.type !== 'ready') throw new TransportError('the handshake ended in the wrong place');
+      return new NegotiatedConnection(event.info, stream);
+    } catch (error) {
+      if (error instanceof NbdServerError && error.replyType === NBD_REP_ERR_UNKNOWN) {
+        throw await this.#withNames(error, options.signal);
+      }
+      throw error;
+    }
+  }
+
+  /** The server's list of exports (NBD_OPT_LIST), over a connection of its own. */
+  async list(options: ConnectOptions = {}): Promise<ListedExport[]> {
+    const { stream, event } = await this.#negotiate({ kind: 'list' }, options.signal);
+    stream.end(() => stream.destroy());
+    if (event.type !== 'listed') throw new TransportError('the handshake ended in the wrong place');
+    return event.exports;
+  }
+
+  /** What the server tells of the endpoint's export (NBD_OPT_INFO), over a connection of its own. */
+  async info(options: ConnectOptions = {}): Promise<ExportInfo> {
+    const goal = { kind: 'info', exportName: this.endpoint.exportName } as const;
+    const { stream, event } = await this.#negotiate(goal, options.signal);
+    stream.end(() => stream.destroy());
+    if (event.type !== 'described') throw new TransportError('the handshake ended in the wrong place');
+    return event.info;
+  }
+
+  /** Starts the child anew, ending the present one. @throws TransportError when it is not our child */
+  async restart(): Promise<void> {
+    if (this.#source.restart === undefined) throw new TransportError('the server was not started by us');
+    await this.#source.restart();
+  }
+
+  /** Ends and reaps the children and removes their folders. Connections end with their owners. */
+  async close(): Promise<void> {
+    await this.#source.close();
+  }
+
+  async #negotiate(goal: HandshakeGoal, signal: AbortSignal | undefined): Promise<Negotiated> {
+    const { target, tls, handshake: wishes } = this.endpoint;
+    const upgrade = tls === undefined ? undefined : await prepareTls(target, tls);
+    const handshake = new Handshake({ ...wishes, goal, tls: tls === undefined ? 'disable' : 'require' });
+    const limit = new AbortController();
+    const late = new TransportError(
+      `${describeTarget(target)} did not complete the handshake within ${HANDSHAKE_TIME / 1000} s`,
+    );
+    const timer = setTimeout(() => limit.abort(late), HANDSHAKE_TIME);
+    const either = signal === undefined ? limit.signal : AbortSignal.any([signal, limit.signal]);
+    try {
+      either.throwIfAborted();
+      return await negotiate(await this.#source.connect(either), handshake, upgrade, either);
+    } catch (error) {
+      throw error === late || either.aborted ? error : await this.#explain(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A connection to a child often breaks because the child has exited: then that is what to tell. */
+  async #explain(error: unknown): Promise<unknown> {
+    const { child } = this.#source;
+    if (child === undefined || !(error instanceof TransportError)) return error;
+    const exit = await Promise.race([child.exited, delay(EXIT_STATUS_TIME, undefined, { ref: false })]);
+    if (exit === undefined) return error;
+    return new TransportError(`${printable(child.argv[0] ?? 'the server')} ${describeExit(exit)}`, {
+      cause: error,
+    });
+  }
+
+  async #withNames(error: NbdServerError, signal: AbortSignal | undefined): Promise<NbdServerError> {
+    if (this.singleConnection) return error;
+    const exports = await this.list({ signal }).catch(() => []);
+    if (exports.length === 0) return error;
+    const names = exports.slice(0, NAMES_IN_MESSAGE).map(({ name }) => `"${printable(name, 100)}"`);
+    if (exports.length > names.length) names.push(`and ${exports.length - names.length} more`);
+    const { errno, option, replyType, serverText } = error;
+    const message = `${error.message}; the server has ${names.join(', ')}`;
+    return new NbdServerError(message, { errno, option, replyType, serverText, cause: error });
+  }
+}
+
+async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Source> {
+  const { target } = endpoint;
+  switch (target.kind) {
+    case 'command':
+      return CommandSource.open(target.argv, onStderr);
+    case 'socket-activation':
+      return SocketActivationSource.open(target.argv, onStderr);
+    case 'ssh':
+      return new SshSource(target, onStderr);
+    default:
+      return new DialledSource(target);
+  }
+}
+
+/** Opens the server of an endpoint; children are started, nothing is connected yet. */
+export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
+  const onStderr = options.onStderr ?? ((chunk: Buffer) => void process.stderr.write(chunk));
+  return new NbdServer(endpoint, await openSource(endpoint, onStderr));
+}

@@ -1,0 +1,81 @@
+// A server that inherits a listening socket as descriptor 3, as systemd gives it (sd_listen_fds(3)).
+//
+// Used by server.ts. The socket lies in a fresh folder of mode 0700; the folder goes when the server
+// is closed, and when this process is killed (child.ts).
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { closeDescriptor } from '../os/socket.js';
+import { Child } from './child.js';
+import { connectUnix } from './dial.js';
+import { reasonOf, TransportError } from './errors.js';
+import { listenUnix } from './listener.js';
+import type { Source, StderrSink } from './source.js';
+
+async function makeFolder(): Promise<string> {
+  try {
+    return await mkdtemp(join(tmpdir(), 'nbdfuse-'));
+  } catch (error) {
+    throw new TransportError(`cannot make a folder for the server's socket: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function launchInFolder(folder: string, argv: readonly string[], onStderr: StderrSink): Promise<Child> {
+  const fd = listenUnix(join(folder, 'socket'));
+  try {
+    return await Child.launch({ argv, listener: { fd, folder }, onStderr });
+  } finally {
+    // Only the child may hold it: when the child is gone, connecting fails instead of waiting.
+    closeDescriptor(fd);
+  }
+}
+
+export class SocketActivationSource implements Source {
+  readonly reconnectable = false;
+  readonly singleConnection = false;
+  readonly #argv: readonly string[];
+  readonly #onStderr: StderrSink;
+  #folder: string;
+  #child: Child;
+
+  private constructor(argv: readonly string[], onStderr: StderrSink, folder: string, child: Child) {
+    this.#argv = argv;
+    this.#onStderr = onStderr;
+    this.#folder = folder;
+    this.#child = child;
+  }
+
+  static async open(argv: readonly string[], onStderr: StderrSink): Promise<SocketActivationSource> {
+    const folder = await makeFolder();
+    try {
+      return new SocketActivationSource(argv, onStderr, folder, await launchInFolder(folder, argv, onStderr));
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  get child(): Child {
+    return this.#child;
+  }
+
+  async connect(signal: AbortSignal): Promise<Duplex> {
+    return connectUnix(join(this.#folder, 'socket'), signal);
+  }
+
+  async restart(): Promise<void> {
+    await this.close();
+    // The watcher of the last child may still remove its folder: never use one twice.
+    this.#folder = await makeFolder();
+    this.#child = await launchInFolder(this.#folder, this.#argv, this.#onStderr);
+  }
+
+  async close(): Promise<void> {
+    await this.#child.stop(0);
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}

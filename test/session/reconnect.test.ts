@@ -1,0 +1,170 @@
+import { describe, expect, it } from 'vitest';
+import type { ExportInfo } from '../../src/nbd/export-info.js';
+import { type FreshConnection, Reconnector } from '../../src/session/reconnect.js';
+import { ReconnectPolicy } from '../../src/session/reconnect-policy.js';
+import { FakeClock, settle } from './fake-clock.js';
+
+const INFO: ExportInfo = {
+  name: '',
+  size: 1048576n,
+  flags: 1,
+  blockSizes: undefined,
+  description: undefined,
+  canonicalName: undefined,
+  structuredReplies: true,
+  extendedHeaders: false,
+  metaContexts: [],
+  handshake: 'fixed-newstyle',
+};
+
+interface World {
+  readonly clock: FakeClock;
+  readonly reconnector: Reconnector<FreshConnection>;
+  readonly lines: string[];
+  readonly events: string[];
+  /** What the next attempts to connect give; the last one stays. */
+  readonly answers: (ExportInfo | Error)[];
+}
+
+function createWorld(options: { limit?: number; connectable?: boolean; connections?: number } = {}): World {
+  const { limit = 60_000, connectable = true, connections = 1 } = options;
+  const clock = new FakeClock();
+  const lines: string[] = [];
+  const events: string[] = [];
+  const answers: (ExportInfo | Error)[] = [];
+  const fresh = (info: ExportInfo): FreshConnection => ({ info, close: () => events.push('close') });
+  const connect = async (): Promise<FreshConnection> => {
+    events.push(`connect at ${clock.now()}`);
+    const answer = (answers.length > 1 ? answers.shift() : answers[0]) ?? INFO;
+    if (answer instanceof Error) throw answer;
+    return fresh(answer);
+  };
+  const reconnector = new Reconnector({
+    name: 'dir/nbd',
+    info: INFO,
+    policy: new ReconnectPolicy(limit, () => 0.5),
+    clock,
+    report: { line: (text) => lines.push(text), detail: () => undefined, error: () => undefined },
+    connect: connectable ? connect : undefined,
+    attach: (slot) => events.push(`attach ${slot}`),
+    fail: () => events.push(`fail at ${clock.now()}`),
+    explain: async (why) => why,
+  });
+  for (let slot = 0; slot < connections; slot++) reconnector.attach(slot, fresh(INFO));
+  events.length = 0;
+  return { clock, reconnector, lines, events, answers };
+}
+
+const REFUSED = new Error('connection refused');
+
+describe('the reconnector', () => {
+  it('connects at once when the connection is lost', async () => {
+    const { reconnector, events, lines } = createWorld();
+    reconnector.lost(0, 'connection reset');
+    await settle();
+    expect(events).toEqual(['connect at 0', 'attach 0']);
+    expect(lines).toEqual([
+      'dir/nbd: the server is lost: connection reset; reconnecting',
+      'dir/nbd: reconnected after 0.0 s',
+    ]);
+  });
+
+  it('tries again with growing pauses until the server is back', async () => {
+    const { reconnector, events, answers, clock, lines } = createWorld();
+    answers.push(REFUSED, REFUSED, REFUSED, INFO);
+    reconnector.lost(0, 'closed');
+    await clock.advance(1000);
+    expect(events).toEqual([
+      'connect at 0',
+      'connect at 100',
+      'connect at 300',
+      'connect at 700',
+      'attach 0',
+    ]);
+    expect(lines.at(-1)).toBe('dir/nbd: reconnected after 0.7 s');
+  });
+
+  it('makes every lost connection again, and fails nothing while one is left', async () => {
+    const { reconnector, events, lines } = createWorld({ connections: 3, limit: 0 });
+    reconnector.lost(2, 'closed');
+    reconnector.lost(1, 'closed');
+    await settle();
+    expect(events).toEqual(['connect at 0', 'attach 2', 'connect at 0', 'attach 1']);
+    expect(lines).toEqual([]);
+  });
+
+  it('fails requests with EIO when the time has run out, goes on trying, and heals', async () => {
+    const { reconnector, events, answers, clock, lines } = createWorld({ limit: 2000 });
+    answers.push(REFUSED);
+    reconnector.lost(0, 'closed');
+    await clock.advance(2000);
+    expect(events.at(-1)).toBe('fail at 2000');
+    expect(reconnector.failed).toBe(true);
+    expect(lines.at(-1)).toBe(
+      'dir/nbd: no server for 2 s: connection refused; reads and writes fail with EIO until it is back',
+    );
+    answers.splice(0, answers.length, INFO);
+    await clock.advance(5000);
+    expect(events.at(-1)).toBe('attach 0');
+    expect(reconnector.failed).toBe(false);
+  });
+
+  it('fails requests at once with a limit of zero', async () => {
+    const { reconnector, events, answers, clock } = createWorld({ limit: 0 });
+    answers.push(REFUSED);
+    reconnector.lost(0, 'closed');
+    await clock.advance(0);
+    expect(events).toEqual(['connect at 0', 'fail at 0']);
+  });
+
+  it('never fails requests when told to wait forever', async () => {
+    const { reconnector, events, answers, clock } = createWorld({ limit: Number.POSITIVE_INFINITY });
+    answers.push(REFUSED);
+    reconnector.lost(0, 'closed');
+    await clock.advance(1_000_000);
+    expect(events.filter((event) => event.startsWith('fail'))).toEqual([]);
+    expect(events.length).toBeGreaterThan(200);
+    await reconnector.stop();
+  });
+
+  it('does not use a server that came back with another size', async () => {
+    const { reconnector, events, answers, lines } = createWorld();
+    answers.push({ ...INFO, size: 512n }, INFO);
+    reconnector.lost(0, 'closed');
+    await settle();
+    expect(events).toEqual(['connect at 0', 'close', 'fail at 0']);
+    expect(lines.at(-1)).toMatch(/^dir\/nbd: the server came back with another export: .*EIO$/);
+    await reconnector.stop();
+  });
+
+  it('fails requests for good where nothing can be connected again', async () => {
+    const { reconnector, events, lines, clock } = createWorld({ connectable: false });
+    reconnector.lost(0, 'nbdkit exited with status 1');
+    await clock.advance(100_000);
+    expect(events).toEqual(['fail at 0']);
+    expect(lines).toEqual([
+      'dir/nbd: the server is lost: nbdkit exited with status 1; reads and writes fail with EIO from now on',
+    ]);
+  });
+
+  it('does not start over for a server that accepts and drops connections', async () => {
+    const { reconnector, events, clock } = createWorld({ limit: 3000 });
+    for (let time = 0; time < 4000; time += 100) {
+      reconnector.lost(0, 'closed');
+      await clock.advance(100);
+    }
+    expect(events.filter((event) => event.startsWith('connect')).length).toBeLessThan(10);
+    expect(events).toContain('fail at 3000');
+    await reconnector.stop();
+  });
+
+  it('ends its attempts when stopped', async () => {
+    const { reconnector, events, answers, clock } = createWorld();
+    answers.push(REFUSED);
+    reconnector.lost(0, 'closed');
+    await settle();
+    await reconnector.stop();
+    await clock.advance(100_000);
+    expect(events).toEqual(['connect at 0']);
+  });
+});
