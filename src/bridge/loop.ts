@@ -3,6 +3,7 @@
 // Synchronous from beginning to end; blocks only in poll(2). One turn takes a batch of requests from
 // the kernel, then sends what they made in as few system calls as possible.
 
+import { libc } from '../os/libc.js';
 import type { PollSet } from '../os/poll.js';
 import { POLLIN, POLLOUT } from '../os/poll.js';
 import type { Connection } from './connection.js';
@@ -14,6 +15,8 @@ import type { Engine } from './engine.js';
 /** Requests taken from the kernel before what they made is sent. */
 const BATCH = 16;
 
+const SPIN = Number(process.env.SPIN ?? 0);
+const YIELD = process.env.YIELD === '1';
 /** What the loop asks of the worker around it. */
 export interface LoopControl {
   /** The main thread has written to the wake pipe. */
@@ -72,12 +75,23 @@ export class Loop {
       this.#flush();
       if (this.#control.turn(this.#engine.now())) return;
       if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
-      this.#poll.wait(this.#control.patience());
+      this.#wait();
       const now = this.#engine.tick();
       if (this.#poll.reventsOf(this.#wake) !== 0) this.#control.takeMessages();
       this.#serveConnections(now);
       if (this.#listening && this.#poll.reventsOf(this.#device) !== 0) this.#serveDevice();
     }
+  }
+
+  #wait(): void {
+    const spin = SPIN;
+    if (spin > 0 && this.#engine.operations.count > 0) {
+      for (let i = 0; i < spin; i++) {
+        if (this.#poll.wait(0) > 0) return;
+        if (YIELD) libc.sched_yield();
+      }
+    }
+    this.#poll.wait(this.#control.patience());
   }
 
   #serveConnections(now: number): void {

@@ -21,7 +21,7 @@ export interface WorkerSettings {
   readonly files: readonly BridgeFile[];
   /** The file itself is the mountpoint. */
   readonly naked: boolean;
-  readonly tree: Omit<TreeOptions, 'kernelKeepsTime'>;
+  readonly tree: TreeOptions;
   readonly cache: CacheMode;
   readonly verbose: boolean;
   /** Bytes of written data to remember until a FLUSH covers them; 0 for none. */

@@ -4,6 +4,7 @@
 
 import type { Tree } from '../file/tree.js';
 import {
+  FATTR_FH,
   FATTR_SIZE,
   FOPEN_CACHE_DIR,
   FOPEN_DIRECT_IO,
@@ -16,6 +17,7 @@ import {
   HOST_ENDIAN,
   IN_GID,
   IN_HEADER,
+  IN_PID,
   IN_UID,
   IO_OFFSET_LO,
   IO_SIZE,
@@ -43,6 +45,9 @@ import {
 import { EISDIR, ENOENT, ENOTDIR } from '../os/errno.js';
 import type { Asker, Device } from './device.js';
 
+const O_ACCMODE = 3;
+const O_DIRECT = 0o40000;
+
 /** How the kernel caches file data: see `--cache`. */
 export type CacheMode = 'writeback' | 'writethrough' | 'none';
 
@@ -67,6 +72,9 @@ export class Metadata {
   readonly #tree: Tree;
   readonly #device: Device;
   readonly #options: MetadataOptions;
+  /** The thread whose OPEN for writing was the last request of this kind, and of which node. */
+  #openedBy = 0;
+  #openedNode = 0;
 
   constructor(tree: Tree, device: Device, options: MetadataOptions) {
     this.#tree = tree;
@@ -97,8 +105,12 @@ export class Metadata {
       Number(view.getBigInt64(at, HOST_ENDIAN)) * 1000 + view.getUint32(nanosecondsAt, HOST_ENDIAN) / 1e6;
     const valid = view.getUint32(SETATTR_VALID, HOST_ENDIAN);
     if (node.isDirectory && (valid & FATTR_SIZE) !== 0) return this.#error(EISDIR, asker);
+    // open(2) with O_TRUNC comes as an OPEN without it and this, by the same thread, without a handle.
+    const opened = this.#openedNode === nodeid && this.#openedBy === view.getUint32(IN_PID, HOST_ENDIAN);
+    this.#openedNode = 0;
     const change = {
       valid,
+      byOpen: opened && (valid & FATTR_FH) === 0,
       size: view.getBigUint64(SETATTR_SIZE, HOST_ENDIAN),
       atime: time(SETATTR_ATIME, SETATTR_ATIMENSEC),
       mtime: time(SETATTR_MTIME, SETATTR_MTIMENSEC),
@@ -114,11 +126,16 @@ export class Metadata {
   open(nodeid: number, view: DataView, asker: Asker): number {
     const node = this.#tree.node(nodeid);
     if (node === undefined) return this.#error(ENOENT, asker);
-    const error = this.#tree.open(node, view.getUint32(OPEN_FLAGS, HOST_ENDIAN));
+    const wanted = view.getUint32(OPEN_FLAGS, HOST_ENDIAN);
+    const error = this.#tree.open(node, wanted);
     if (error !== 0) return this.#error(error, asker);
-    let flags = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
-    if (this.#options.cache === 'none') flags = FOPEN_DIRECT_IO;
-    return this.#reply(writeOpenReply(this.#device.small, flags | FOPEN_PARALLEL_DIRECT_WRITES), asker);
+    this.#openedNode = (wanted & O_ACCMODE) === 0 ? 0 : nodeid;
+    this.#openedBy = view.getUint32(IN_PID, HOST_ENDIAN);
+    // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
+    const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
+    const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
+    const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
+    return this.#reply(writeOpenReply(this.#device.small, flags), asker);
   }
 
   opendir(asker: Asker): number {

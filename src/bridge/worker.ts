@@ -61,7 +61,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
       readOnly: file.readOnly,
       blockSize: file.info.blockSizes?.preferred ?? 4096,
     }));
-    const tree = new Tree(files, settings.naked, { ...settings.tree, kernelKeepsTime: writeback });
+    const tree = new Tree(files, settings.naked, settings.tree);
     this.#disks = tree.files().map((node, i) => new Disk(i, node, settings.files[i].info, this.#engine));
     const metadata = new Metadata(tree, this.#engine.device, {
       cache: settings.cache,
@@ -76,7 +76,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
       this.#engine,
       metadata,
       new Map(this.#disks.map((disk) => [disk.node.nodeid, disk])),
-      { ...settings, writeback, maxTransfer: MAX_TRANSFER },
+      { ...settings, writeback, directMmap: settings.cache === 'none', maxTransfer: MAX_TRANSFER },
     );
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks);

@@ -3,6 +3,7 @@
 // Called by bin/nbdfuse. Loads only what the request needs, since the time from start to ready is the
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
+import type { Settings } from '../session/settings.js';
 import { parseArguments, type Request } from './arguments.js';
 import { createReport } from './report.js';
 
@@ -21,23 +22,32 @@ async function answer(kind: Exclude<Request['kind'], 'mount'>): Promise<string> 
   }
 }
 
-/** Runs the program with `words`, the command line without node and script. Never rejects. */
-export async function main(words: readonly string[]): Promise<void> {
-  let report = createReport(false);
+/** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
+async function mount(settings: Settings): Promise<never> {
+  const report = createReport(settings.verbose);
   try {
-    const request = parseArguments(words);
-    if (request.kind !== 'mount') {
-      // Whoever reads may stop reading, as in `nbdfuse --help | head -1`.
-      process.stdout.on('error', () => undefined);
-      process.stdout.write(await answer(request.kind));
-      return;
-    }
-    report = createReport(request.settings.verbose);
     const { runProcess } = await import('../session/process.js');
-    const status = await runProcess(request.settings, report);
-    process.exit(status);
+    process.exit(await runProcess(settings, report));
   } catch (error) {
     report.error(error);
+    process.exit(1);
+  }
+}
+
+/** Runs the program with `words`, the command line without node and script. Never rejects. */
+export async function main(words: readonly string[]): Promise<void> {
+  try {
+    const request = parseArguments(words);
+    if (request.kind === 'mount') await mount(request.settings);
+    else print(await answer(request.kind));
+  } catch (error) {
+    createReport(false).error(error);
     process.exitCode = 1;
   }
+}
+
+/** Whoever reads may stop reading, as in `nbdfuse --help | head -1`. */
+function print(text: string): void {
+  process.stdout.on('error', () => undefined);
+  process.stdout.write(text);
 }

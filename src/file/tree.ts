@@ -6,7 +6,6 @@
 import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
-  FATTR_FH,
   FATTR_GID,
   FATTR_MODE,
   FATTR_MTIME,
@@ -48,8 +47,6 @@ export interface TreeOptions {
   readonly umask: number;
   /** Milliseconds since 1970: all times of all files at the start. */
   readonly now: number;
-  /** Whether the kernel keeps mtime itself and tells it (writeback cache): see `setAttributes`. */
-  readonly kernelKeepsTime: boolean;
 }
 
 /** A directory or a file. */
@@ -81,6 +78,8 @@ export interface AttributeChange {
   readonly size: bigint;
   readonly atime: number;
   readonly mtime: number;
+  /** Whether it belongs to an open(2) with O_TRUNC. */
+  readonly byOpen: boolean;
 }
 
 /** The directory with its files (node ids 2, 3, …), or the single file that is its own root. */
@@ -88,7 +87,6 @@ export class Tree {
   readonly root: Node;
   readonly #nodes = new Map<number, Node>();
   readonly #byName = new Map<string, Node>();
-  readonly #kernelKeepsTime: boolean;
   readonly #options: TreeOptions;
   #nextId = FUSE_ROOT_ID + 1;
 
@@ -98,7 +96,6 @@ export class Tree {
    */
   constructor(files: readonly FileDescription[], naked: boolean, options: TreeOptions) {
     this.#options = options;
-    this.#kernelKeepsTime = options.kernelKeepsTime;
     if (naked) {
       this.root = this.#makeFile(files[0], FUSE_ROOT_ID);
       this.#nodes.set(FUSE_ROOT_ID, this.root);
@@ -162,14 +159,11 @@ export class Tree {
 
   /**
    * A file's size is the disk's: setting it to what it is, or opening with O_TRUNC, changes nothing,
-   * any other size gives EPERM. O_TRUNC arrives as size 0 without a file handle; where the kernel
-   * keeps the time it is told apart from truncate(2) by the time that comes with it.
+   * any other size gives EPERM.
    */
   setAttributes(node: Node, change: AttributeChange, now: number): number {
     if ((change.valid & FATTR_SIZE) !== 0 && change.size !== node.size) {
-      const byHandle = (change.valid & FATTR_FH) !== 0;
-      const opened = !this.#kernelKeepsTime || (change.valid & FATTR_MTIME) !== 0;
-      if (change.size !== 0n || byHandle || !opened) return EPERM;
+      if (change.size !== 0n || !change.byOpen) return EPERM;
     }
     if ((change.valid & FATTR_MODE) !== 0) node.mode = (node.mode & ~0o7777) | (change.mode & 0o7777);
     if ((change.valid & FATTR_UID) !== 0) node.uid = change.uid;

@@ -49,6 +49,8 @@ export interface InitRequest {
 export interface InitWishes {
   /** Let the kernel gather writes and decide itself when to send them. */
   readonly writeback: boolean;
+  /** Let files that are open for direct I/O be mapped; the kernel then writes directly one at a time. */
+  readonly directMmap: boolean;
   /** False: the kernel sends one READ at a time (`-o sync_read`). */
   readonly asyncRead: boolean;
   /** Bytes that one READ or WRITE may carry: a multiple of 4096. */
@@ -101,6 +103,7 @@ export function writeInitReply(view: DataView, request: InitRequest, wishes: Ini
   view.setUint32(OUT_HEADER + 20, wishes.maxTransfer, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 24, 1, HOST_ENDIAN);
   view.setUint16(OUT_HEADER + 28, wishes.maxTransfer / 4096, HOST_ENDIAN);
-  view.setUint32(OUT_HEADER + 32, request.flags2 & FUSE_DIRECT_IO_ALLOW_MMAP_2, HOST_ENDIAN);
+  const wanted2 = wishes.directMmap ? FUSE_DIRECT_IO_ALLOW_MMAP_2 : 0;
+  view.setUint32(OUT_HEADER + 32, request.flags2 & wanted2, HOST_ENDIAN);
   return INIT_OUT_LENGTH;
 }

@@ -35,6 +35,7 @@ export const libc = {
   pipe2: library.func('pipe2', 'int', ['size_t', 'int']),
   mount: library.func('mount', 'int', ['str', 'str', 'str', 'unsigned long', 'str']),
   umount2: library.func('umount2', 'int', ['str', 'int']),
+  sched_yield: library.func('sched_yield', 'int', []),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;

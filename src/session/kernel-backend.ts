@@ -8,9 +8,28 @@ import { Bridge, type BridgeOptions } from '../bridge/bridge.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, BackendRequest } from './backend.js';
+import type { CacheMode } from './settings.js';
 
 /** Bytes of written data that are remembered until the server has flushed them. */
 const KEEP_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Whether we can tell the kernel the size of a file that is the mountpoint. It takes it from nobody
+ * but truncate(2) then: it believes that it alone changes sizes, and begins with none.
+ */
+function canSetSize({ files, options }: BackendRequest): boolean {
+  const mayWrite = process.geteuid?.() === 0 || (options.uid === undefined && options.umask === undefined);
+  return mayWrite && files.every(({ info }) => info.size <= Number.MAX_SAFE_INTEGER);
+}
+
+function cacheMode(request: BackendRequest): CacheMode {
+  const { settings, options, mountpoint, files } = request;
+  if (options.directIo) return 'none';
+  if (settings.cache !== 'writeback') return settings.cache;
+  const nothingToWrite = files.every(({ readOnly }) => readOnly);
+  const sizeStaysUnknown = mountpoint.kind === 'file' && !canSetSize(request);
+  return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
+}
 
 function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
   const { settings, options, mountpoint, files } = request;
@@ -24,7 +43,7 @@ function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
       umask: options.umask ?? process.umask(),
       now: Date.now(),
     },
-    cache: options.directIo ? 'none' : settings.cache,
+    cache: cacheMode(request),
     verbose: settings.verbose,
     keepBytes: request.reconnectable ? KEEP_BYTES : 0,
     timeout: settings.timeoutMs,
@@ -44,29 +63,30 @@ export async function startKernelBackend(request: BackendRequest): Promise<Backe
   const { mountpoint, options, files, events } = request;
   const readOnly = files.every((file) => file.readOnly);
   const mount = await mountKernel(mountpoint, { ...options, readOnly });
-  const paths = files.map((file) => join(mountpoint.path, file.name));
+  const setSize = (file: number): Promise<void> =>
+    truncate(join(mountpoint.path, files[file].name), Number(files[file].info.size));
   const bridge = Bridge.start(bridgeOptions(request, mount.device), {
     ...events,
-    lost: (...loss) => events.lost(...loss),
     beyondEnd: (file) => {
-      // Only a truncate(2) sets the kernel's idea of the size right; its failure changes nothing.
-      void truncate(paths[file], Number(files[file].info.size)).catch(() => undefined);
+      // It is a repair of what a program did wrong; where it is not possible, nothing else is.
+      void setSize(file).catch(() => undefined);
     },
   });
-  return new KernelBackend(mount, bridge);
+  const needsSize = mountpoint.kind === 'file' && cacheMode(request) === 'writeback';
+  return new KernelBackend(mount, bridge, needsSize ? bridge.ready.then(() => setSize(0)) : bridge.ready);
 }
 
 class KernelBackend implements Backend {
+  readonly ready: Promise<void>;
   readonly #mount: KernelMount;
   readonly #bridge: Bridge;
 
-  constructor(mount: KernelMount, bridge: Bridge) {
+  constructor(mount: KernelMount, bridge: Bridge, ready: Promise<void>) {
     this.#mount = mount;
     this.#bridge = bridge;
-  }
-
-  get ready(): Promise<void> {
-    return this.#bridge.ready;
+    this.ready = ready;
+    // Whoever waits hears of a failure; a start that was called off before does not wait.
+    ready.catch(() => undefined);
   }
 
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void {

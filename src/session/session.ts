@@ -80,7 +80,10 @@ export class Session {
     if (ending.kind === 'signal') {
       report.detail(`${ending.name}: unmounting ${text}`);
       const paths = served.map(({ path }) => path);
-      result = await unmountInOrder(backend, paths, deadline);
+      result = await unmountInOrder(backend, paths, deadline).catch((error: unknown) => {
+        report.error(error);
+        return 'failed';
+      });
     }
     const { unwrittenBytes, ranges, reason } = await stopBackend(backend, deadline.remaining);
     if (result === 'busy')
@@ -91,7 +94,7 @@ export class Session {
       const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
       report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
     }
-    return result !== 'late' && reason === '';
+    return result !== 'late' && result !== 'failed' && reason === '';
   }
 
   /** Lets go of a mount that nobody serves any more. */

@@ -47,6 +47,7 @@ export async function startSession(
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice);
+    if (mountpoint.notice !== undefined) report.line(mountpoint.notice);
     const disks = [await openDisk(endpoint, settings, report, undo, signal)];
     const files = disks.map(({ info }): ServedFile => {
       const readOnly = settings.readOnly || options.readOnly || isReadOnly(info);
@@ -104,6 +105,9 @@ async function serve(
 }
 
 async function startBackend(request: BackendRequest): Promise<Backend> {
+  if (request.settings.backend === 'fuse-native') {
+    throw new Error('--fuse-backend=fuse-native: this backend is not part of this version; use kernel');
+  }
   const { startKernelBackend } = await import('./kernel-backend.js');
   return startKernelBackend(request);
 }
