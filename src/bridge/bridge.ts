@@ -4,9 +4,9 @@
 // which it wakes the worker.
 
 import { Worker } from 'node:worker_threads';
+import type { ExportInfo } from '../nbd/export-info.js';
 import { addressOf, libc } from '../os/libc.js';
 import { pipe } from '../os/pipe.js';
-import type { ExportInfo } from '../nbd/export-info.js';
 import { makeCounters } from './counters.js';
 import type { FromWorker, StopOutcome, ToWorker, WorkerSettings } from './messages.js';
 
@@ -42,7 +42,12 @@ export class Bridge {
   readonly #wakeByte = Buffer.from([0]);
   #ended = false;
 
-  private constructor(worker: Worker, wake: number, counters: Float64Array<SharedArrayBuffer>, events: BridgeEvents) {
+  private constructor(
+    worker: Worker,
+    wake: number,
+    counters: Float64Array<SharedArrayBuffer>,
+    events: BridgeEvents,
+  ) {
     this.#worker = worker;
     this.#wake = wake;
     this.counters = counters;

@@ -97,7 +97,10 @@ export class Connection {
 
   /** Whether there is something to send that the socket has not refused. */
   get wantsFlush(): boolean {
-    return !this.blocked && (this.#queue.first !== undefined || this.#outEnd > this.#outStart || this.#payloadLeft > 0);
+    return (
+      !this.blocked &&
+      (this.#queue.first !== undefined || this.#outEnd > this.#outStart || this.#payloadLeft > 0)
+    );
   }
 
   /** Whether everything handed over has left for the server. */

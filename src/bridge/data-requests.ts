@@ -24,14 +24,26 @@ import {
   LSEEK_WHENCE,
   WRITE_DATA,
 } from '../fuse/layout.js';
-import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
+import {
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+} from '../nbd/constants.js';
 import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
 import { libc } from '../os/libc.js';
 import { HEADROOM } from './blocks.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { addHi, addLo, distance } from './offsets.js';
-import { OPERATION_PLAIN, OPERATION_READ, OPERATION_REPLY, OPERATION_WRITE, type Operation } from './operation.js';
+import {
+  OPERATION_PLAIN,
+  OPERATION_READ,
+  OPERATION_REPLY,
+  OPERATION_WRITE,
+  type Operation,
+} from './operation.js';
 import { submitPieces } from './pieces.js';
 import { flushAfter, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
 
@@ -49,7 +61,14 @@ function onDisk(disk: Disk, hi: number, lo: number, size: number): number {
   return Math.max(0, Math.min(size, distance(disk.sizeHi, disk.sizeLo, hi, lo)));
 }
 
-function ask(operation: Operation, uniqueLo: number, uniqueHi: number, hi: number, lo: number, length: number): void {
+function ask(
+  operation: Operation,
+  uniqueLo: number,
+  uniqueHi: number,
+  hi: number,
+  lo: number,
+  length: number,
+): void {
   operation.uniqueLo = uniqueLo;
   operation.uniqueHi = uniqueHi;
   operation.offsetHi = hi;
@@ -58,7 +77,13 @@ function ask(operation: Operation, uniqueLo: number, uniqueHi: number, hi: numbe
 }
 
 /** FUSE_READ. */
-export function startRead(engine: Engine, disk: Disk, view: DataView, uniqueLo: number, uniqueHi: number): void {
+export function startRead(
+  engine: Engine,
+  disk: Disk,
+  view: DataView,
+  uniqueLo: number,
+  uniqueHi: number,
+): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
@@ -83,7 +108,13 @@ export function startRead(engine: Engine, disk: Disk, view: DataView, uniqueLo: 
 }
 
 /** FUSE_WRITE; its data are behind the header, in the device's block. */
-export function startWrite(engine: Engine, disk: Disk, view: DataView, uniqueLo: number, uniqueHi: number): void {
+export function startWrite(
+  engine: Engine,
+  disk: Disk,
+  view: DataView,
+  uniqueLo: number,
+  uniqueHi: number,
+): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
@@ -133,7 +164,8 @@ function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous
   }
   if (unaligned || !locked) operation.task = writeUnaligned(engine, operation, disk, flags);
   else submitPieces(engine, operation, disk, NBD_CMD_WRITE, flags, hi, lo, length, block, blockAt);
-  if (synchronous && flags === 0 && disk.can.flush) operation.task = flushAfter(engine, operation, disk, operation.task);
+  if (synchronous && flags === 0 && disk.can.flush)
+    operation.task = flushAfter(engine, operation, disk, operation.task);
 }
 
 /** FUSE_FSYNC: everything that the server has answered is on its stable storage afterwards. */
@@ -168,13 +200,20 @@ export function startFallocate(
     const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
     operation.task = zeroRange(engine, operation, disk, start, limited, flags);
     const lowest = Number(start) - disk.minimum;
-    if (disk.locks?.acquire(operation, lowest, Number(limited) + disk.minimum, true) === false) operation.pending++;
+    if (disk.locks?.acquire(operation, lowest, Number(limited) + disk.minimum, true) === false)
+      operation.pending++;
   }
   engine.settle(operation);
 }
 
 /** FUSE_LSEEK: SEEK_DATA and SEEK_HOLE. */
-export function startLseek(engine: Engine, disk: Disk, view: DataView, uniqueLo: number, uniqueHi: number): void {
+export function startLseek(
+  engine: Engine,
+  disk: Disk,
+  view: DataView,
+  uniqueLo: number,
+  uniqueHi: number,
+): void {
   const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_REPLY, disk);

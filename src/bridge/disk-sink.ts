@@ -4,9 +4,9 @@
 // written to the device from where it lies in the reply buffer, its spent NBD header overwritten by
 // the kernel's; anything else is put together in the operation's block.
 
+import { OUT_HEADER } from '../fuse/layout.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { libc } from '../os/libc.js';
-import { OUT_HEADER } from '../fuse/layout.js';
 import { type Block, HEADROOM } from './blocks.js';
 import type { Command } from './command.js';
 import type { Connection, ConnectionOwner } from './connection.js';
@@ -38,7 +38,12 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     const operation = command.operation;
     const connection = this.connection;
     if (operation === undefined || connection === undefined) return;
-    if (only && operation.kind === OPERATION_READ && command.length === operation.length && operation.block === undefined) {
+    if (
+      only &&
+      operation.kind === OPERATION_READ &&
+      command.length === operation.length &&
+      operation.block === undefined
+    ) {
       if (operation.answered) return;
       operation.answered = true;
       const header = start - OUT_HEADER;
@@ -64,7 +69,11 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     if (contextId !== this.#disk.can.allocation) return;
     command.extents ??= [];
     const each = wide ? 16 : 8;
-    for (let at = start; at + each <= payload.byteLength && command.extents.length < MAX_EXTENTS; at += each) {
+    for (
+      let at = start;
+      at + each <= payload.byteLength && command.extents.length < MAX_EXTENTS;
+      at += each
+    ) {
       if (wide) command.extents.push(Number(payload.getBigUint64(at)), Number(payload.getBigUint64(at + 8)));
       else command.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
     }

@@ -5,6 +5,7 @@
 // last was lost, what the journal remembers is sent again first. While the disk is `failing`, nothing
 // waits: every command ends with that errno until a connection is attached.
 
+import type { Node } from '../file/tree.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLUSH,
@@ -18,16 +19,15 @@ import {
 } from '../nbd/constants.js';
 import { errnoFromNbd } from '../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
-import type { Node } from '../file/tree.js';
 import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue } from './command.js';
 import { Connection } from './connection.js';
 import type { DiskContext } from './disk-context.js';
+import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
 import { Journal } from './journal.js';
 import { high, low } from './offsets.js';
 import { RangeLocks } from './range-locks.js';
 import { Replay } from './replay.js';
-import { DiskSink } from './disk-sink.js';
 
 /** What the protocol allows with this export; the flags of `ExportInfo` as questions asked often. */
 export interface Abilities {

@@ -4,9 +4,9 @@
 // count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
 // steps) and metadata.ts.
 
-import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH } from '../nbd/constants.js';
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH } from '../nbd/constants.js';
 import { EIO } from '../os/errno.js';
 import { type Block, Blocks } from './blocks.js';
 import { type Command, CommandTable } from './command.js';
@@ -124,7 +124,12 @@ export class Engine implements DiskContext {
     const operation = command.operation;
     const disk = operation?.disk;
     this.trace?.command(command, errno, this.#now);
-    if (errno === 0 && disk !== undefined && changesDisk(command) && (command.flags & NBD_CMD_FLAG_FUA) === 0) {
+    if (
+      errno === 0 &&
+      disk !== undefined &&
+      changesDisk(command) &&
+      (command.flags & NBD_CMD_FLAG_FUA) === 0
+    ) {
       disk.remember(command);
     } else this.retire(command);
     if (operation === undefined) return;

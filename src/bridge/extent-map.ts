@@ -89,7 +89,8 @@ export class ExtentMap {
       return;
     }
     for (let i = 0; i + 1 < told.length; i += 2) {
-      if (told[i] > 0) this.#set({ start: at, end: at + BigInt(told[i]), hole: (told[i + 1] & NBD_STATE_HOLE) !== 0 });
+      if (told[i] > 0)
+        this.#set({ start: at, end: at + BigInt(told[i]), hole: (told[i + 1] & NBD_STATE_HOLE) !== 0 });
       at += BigInt(told[i]);
     }
     if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);

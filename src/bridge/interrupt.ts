@@ -12,7 +12,8 @@ const ENDING = (1n << 0n) | (1n << 1n) | (1n << 2n) | (1n << 8n) | (1n << 14n);
 /** The signals that wait for a task, from the text of /proc/PID/status: bit n-1 for signal n. */
 export function pendingSignals(status: string): bigint {
   let pending = 0n;
-  for (const match of status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm)) pending |= BigInt(`0x${match[1]}`);
+  for (const match of status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm))
+    pending |= BigInt(`0x${match[1]}`);
   return pending;
 }
 

@@ -41,7 +41,13 @@ export class Loop {
   readonly #wake: number;
   #listening = true;
 
-  constructor(engine: Engine, dispatcher: Dispatcher, disks: readonly Disk[], poll: PollSet, control: LoopControl) {
+  constructor(
+    engine: Engine,
+    dispatcher: Dispatcher,
+    disks: readonly Disk[],
+    poll: PollSet,
+    control: LoopControl,
+  ) {
     this.#engine = engine;
     this.#dispatcher = dispatcher;
     this.#disks = disks;
@@ -122,7 +128,8 @@ export class Loop {
     for (const disk of this.#disks) {
       for (const connection of disk.connections) {
         if (connection.wantsFlush) connection.flush();
-        if (!connection.lost) this.#poll.setEvents(connection.pollIndex, connection.blocked ? POLLIN | POLLOUT : POLLIN);
+        if (!connection.lost)
+          this.#poll.setEvents(connection.pollIndex, connection.blocked ? POLLIN | POLLOUT : POLLIN);
       }
     }
   }

@@ -150,7 +150,8 @@ export class Metadata {
       node: root,
       dots: true,
     }));
-    for (const node of this.#tree.files()) entries.push({ name: encoder.encode(node.name), node, dots: false });
+    for (const node of this.#tree.files())
+      entries.push({ name: encoder.encode(node.name), node, dots: false });
     const first = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
     const size = Math.min(view.getUint32(IO_SIZE, HOST_ENDIAN), this.#device.small.byteLength - 16);
     const validity = plus ? this.#options.validity : undefined;

@@ -85,7 +85,8 @@ export class OperationTable {
   /** The operation that answers the kernel's request `unique`. */
   find(uniqueHi: number, uniqueLo: number): Operation | undefined {
     return this.#active.find(
-      (operation) => operation.uniqueLo === uniqueLo && operation.uniqueHi === uniqueHi && operation.kind !== 0,
+      (operation) =>
+        operation.uniqueLo === uniqueLo && operation.uniqueHi === uniqueHi && operation.kind !== 0,
     );
   }
 }

@@ -22,7 +22,17 @@ export function submitPieces(
   let at = 0;
   while (at < length) {
     const count = Math.min(length - at, disk.maximum);
-    engine.command(operation, disk, type, flags, addHi(hi, lo, at), addLo(lo, at), count, block, blockAt + at);
+    engine.command(
+      operation,
+      disk,
+      type,
+      flags,
+      addHi(hi, lo, at),
+      addLo(lo, at),
+      count,
+      block,
+      blockAt + at,
+    );
     at += count;
   }
 }

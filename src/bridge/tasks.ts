@@ -66,7 +66,18 @@ function* writeBytes(
   yield;
   if (operation.error === 0) {
     fill(block, HEADROOM + before);
-    submitPieces(engine, operation, disk, NBD_CMD_WRITE, flags, high(first), low(first), whole, block, HEADROOM);
+    submitPieces(
+      engine,
+      operation,
+      disk,
+      NBD_CMD_WRITE,
+      flags,
+      high(first),
+      low(first),
+      whole,
+      block,
+      HEADROOM,
+    );
     yield;
   }
   engine.blocks.release(block);
@@ -97,7 +108,8 @@ export function* zeroRange(
     return;
   }
   if (start < first) yield* zeroBytes(engine, operation, disk, start, Number(first - start));
-  if (operation.error === 0 && last < end) yield* zeroBytes(engine, operation, disk, last, Number(end - last));
+  if (operation.error === 0 && last < end)
+    yield* zeroBytes(engine, operation, disk, last, Number(end - last));
   if (operation.error !== 0) return;
   if (disk.can.zero) yield* zeroBlocks(engine, operation, disk, first, last, flags);
   else yield* writeZeros(engine, operation, disk, first, last);
@@ -122,7 +134,17 @@ function* zeroBlocks(
   for (let at = first; at < last && operation.error === 0; at += largest) {
     const count = last - at < largest ? last - at : largest;
     // Without FAST_ZERO asked for, a server has no excuse to refuse.
-    engine.command(operation, disk, NBD_CMD_WRITE_ZEROES, flags, high(at), low(at), Number(count), undefined, 0);
+    engine.command(
+      operation,
+      disk,
+      NBD_CMD_WRITE_ZEROES,
+      flags,
+      high(at),
+      low(at),
+      Number(count),
+      undefined,
+      0,
+    );
     if (++window % ZERO_WINDOW === 0) yield;
   }
   yield;
@@ -140,7 +162,13 @@ function* writeZeros(engine: Engine, operation: Operation, disk: Disk, first: bi
 }
 
 /** Answers SEEK_DATA (`data`) or SEEK_HOLE from `offset` on, by block status where the server has it. */
-export function* seekExtent(engine: Engine, operation: Operation, disk: Disk, offset: bigint, data: boolean): Task {
+export function* seekExtent(
+  engine: Engine,
+  operation: Operation,
+  disk: Disk,
+  offset: bigint,
+  data: boolean,
+): Task {
   const size = disk.info.size;
   if (offset >= size) {
     operation.error = ENXIO;

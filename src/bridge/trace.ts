@@ -28,7 +28,9 @@ export class Trace {
   answer(operation: Operation, error: number, now: number): void {
     const where = `offset ${join(operation.offsetHi, operation.offsetLo)} length ${operation.length}`;
     const result = error === 0 ? 'ok' : errnoName(error);
-    this.line(`${opcodeName(operation.opcode)} ${where}: ${result} ${microseconds(operation.startedAt, now)}`);
+    this.line(
+      `${opcodeName(operation.opcode)} ${where}: ${result} ${microseconds(operation.startedAt, now)}`,
+    );
   }
 
   /** A command that is over. */
@@ -45,7 +47,9 @@ export class Trace {
   serverError(disk: Disk, command: Command, error: number, text: string): void {
     if (text === '') return;
     const quoted = JSON.stringify(text);
-    this.line(`${commandName(command.type)} of ${disk.node.name || 'the file'}: ${errnoName(error)}, the server says ${quoted}`);
+    this.line(
+      `${commandName(command.type)} of ${disk.node.name || 'the file'}: ${errnoName(error)}, the server says ${quoted}`,
+    );
   }
 
   /** Any line. */

@@ -130,7 +130,8 @@ class BridgeWorker implements EngineEvents, LoopControl {
   patience(): number {
     const { timeout } = this.#settings;
     if (this.#shutdown.begun) return 50;
-    if (timeout === 0 || !this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0))) return -1;
+    if (timeout === 0 || !this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0)))
+      return -1;
     return Math.max(1, Math.ceil(timeout / 4));
   }
 

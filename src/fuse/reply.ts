@@ -131,7 +131,12 @@ export function writeXattrSize(view: DataView, size: number): number {
 }
 
 /** `fuse_statfs_out` of a file system that is full with `bytes` bytes in `files` files. */
-export function writeStatfsReply(view: DataView, bytes: bigint, files: number, readBlockSize: number): number {
+export function writeStatfsReply(
+  view: DataView,
+  bytes: bigint,
+  files: number,
+  readBlockSize: number,
+): number {
   for (let at = OUT_HEADER; at < OUT_HEADER + 80; at += 4) view.setUint32(at, 0);
   const block = BigInt(readBlockSize);
   view.setBigUint64(OUT_HEADER, (bytes + block - 1n) / block, HOST_ENDIAN);

@@ -4,10 +4,9 @@
 // would wait for the very file system that this process is about to serve.
 
 import { existsSync } from 'node:fs';
-import { EACCES, ENODEV, ENOENT, EPERM, errnoText } from '../os/errno.js';
-import { closeDescriptor } from '../os/socket.js';
+import { EACCES, ENODEV, ENOENT, EPERM, errnoText, SystemError } from '../os/errno.js';
 import { mountFuse, openFuseDevice } from '../os/mount.js';
-import { SystemError } from '../os/errno.js';
+import { closeDescriptor } from '../os/socket.js';
 import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';
 import { mountByHelper } from './fusermount.js';

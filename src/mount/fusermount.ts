@@ -4,7 +4,7 @@
 // and unmounts when the other end of that socket closes, that is when this process is gone.
 
 import { spawn } from 'node:child_process';
-import { receiveDescriptor, setNonBlocking, socketpair, closeDescriptor } from '../os/socket.js';
+import { closeDescriptor, receiveDescriptor, setNonBlocking, socketpair } from '../os/socket.js';
 import { MountError } from './errors.js';
 import type { Mountpoint } from './mountpoint.js';
 
@@ -65,7 +65,8 @@ export async function mountByHelper(
   try {
     const device = await awaitDescriptor(ours, () => ended);
     if (device === undefined) {
-      if (missing) throw new MountError('mounting: there is no fusermount3; install it: apt-get install fuse3');
+      if (missing)
+        throw new MountError('mounting: there is no fusermount3; install it: apt-get install fuse3');
       throw new MountError(`mounting ${mountpoint.text}: ${explain(errorText)}`);
     }
     setNonBlocking(device);

@@ -19,7 +19,9 @@ export interface MountEntry {
 
 /** Undoes the table's octal escapes of space, tab, newline and backslash. */
 function unescapeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
 }
 
 /** Takes the table's text apart; lines that are not understood are left out. */

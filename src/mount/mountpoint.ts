@@ -4,9 +4,9 @@
 
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
+import { detach } from './detach.js';
 import { MountError } from './errors.js';
 import { findMount } from './mount-table.js';
-import { detach } from './detach.js';
 
 /** The name of the file in a mounted directory, when none is given. */
 const DEFAULT_NAME = 'nbd';
@@ -53,13 +53,17 @@ async function canonical(path: string): Promise<string> {
 async function cleanStale(path: string, text: string): Promise<string> {
   const entry = await findMount(path);
   if (entry === undefined) {
-    throw new MountError(`mountpoint ${text}: it is on a file system whose server has died; unmount that first`);
+    throw new MountError(
+      `mountpoint ${text}: it is on a file system whose server has died; unmount that first`,
+    );
   }
   try {
     await detach(path);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new MountError(`mountpoint ${text}: a dead mount is in the way: ${why}; try: fusermount3 -u -z ${text}`);
+    throw new MountError(
+      `mountpoint ${text}: a dead mount is in the way: ${why}; try: fusermount3 -u -z ${text}`,
+    );
   }
   return `${text}: removed the mount that an nbdfuse which did not end in order had left there`;
 }
@@ -68,7 +72,9 @@ async function cleanStale(path: string, text: string): Promise<string> {
 async function refuseBusy(path: string, text: string): Promise<void> {
   const entry = await findMount(path);
   if (entry?.type.startsWith('fuse') === true) {
-    throw new MountError(`mountpoint ${text}: ${entry.source} (${entry.type}) is mounted there; unmount it first: fusermount3 -u ${text}`);
+    throw new MountError(
+      `mountpoint ${text}: ${entry.source} (${entry.type}) is mounted there; unmount it first: fusermount3 -u ${text}`,
+    );
   }
 }
 
@@ -102,7 +108,9 @@ async function inFolder(text: string, path: string, before: string | undefined):
   }
   if (kind !== 'directory' || text.endsWith('/')) {
     const missing = text.endsWith('/') ? text : folderText;
-    throw new MountError(`mountpoint ${text}: there is no directory ${missing}; make it first: mkdir -p ${missing}`);
+    throw new MountError(
+      `mountpoint ${text}: there is no directory ${missing}; make it first: mkdir -p ${missing}`,
+    );
   }
   await refuseBusy(folder, folderText);
   return { kind: 'directory', path: folder, filename: basename(path), text, notice };

@@ -47,7 +47,8 @@ function numberOf(name: string, base: number, most: number): (value: string) => 
   return (value) => {
     const digits = base === 8 ? /^[0-7]+$/ : /^[0-9]+$/;
     const number = Number.parseInt(value, base);
-    if (!digits.test(value) || number > most) throw new MountError(`-o ${name}=${value}: not a number of 0 to ${most}`);
+    if (!digits.test(value) || number > most)
+      throw new MountError(`-o ${name}=${value}: not a number of 0 to ${most}`);
     return number;
   };
 }
@@ -68,7 +69,12 @@ function flag(name: string, text: string, apply: (options: FuseOptions) => void)
   return { name, text, apply };
 }
 
-function count(name: string, text: string, most: number, apply: (options: FuseOptions, value: number) => void): Known {
+function count(
+  name: string,
+  text: string,
+  most: number,
+  apply: (options: FuseOptions, value: number) => void,
+): Known {
   const read = numberOf(name, 10, most);
   return { name, value: 'N', text, apply: (options, value) => apply(options, read(value)) };
 }

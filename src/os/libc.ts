@@ -45,6 +45,11 @@ export function addressOf(view: ArrayBufferView): number {
   return Number(koffi.address(view));
 }
 
+/** Loads a shared library into this process, for other libraries that need it. @throws Error */
+export function loadLibrary(path: string): void {
+  koffi.load(path, { global: true });
+}
+
 /** The error number of the last call of this thread that failed. */
 export function errno(): number {
   return koffi.errno();

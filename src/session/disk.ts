@@ -20,7 +20,8 @@ export interface Disk {
 
 /** Connections to use: one to children and descriptors, and where the server allows no more. */
 function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
-  return server.reconnectable && canMultiConn(info) ? settings.connections : 1;
+  const several = settings.backend === 'kernel' && server.reconnectable && canMultiConn(info);
+  return several ? settings.connections : 1;
 }
 
 /** A further connection is a help, not a need: when it cannot be had, the others serve. */

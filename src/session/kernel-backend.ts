@@ -9,6 +9,7 @@ import { type KernelMount, mountKernel } from '../mount/attach.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, BackendRequest } from './backend.js';
 import type { CacheMode } from './settings.js';
+import { treeOptions } from './tree-options.js';
 
 /** Bytes of written data that are remembered until the server has flushed them. */
 const KEEP_BYTES = 64 * 1024 * 1024;
@@ -37,12 +38,7 @@ function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
     device,
     files,
     naked: mountpoint.kind === 'file',
-    tree: {
-      uid: options.uid ?? process.getuid?.() ?? 0,
-      gid: options.gid ?? process.getgid?.() ?? 0,
-      umask: options.umask ?? process.umask(),
-      now: Date.now(),
-    },
+    tree: treeOptions(options),
     cache: cacheMode(request),
     verbose: settings.verbose,
     keepBytes: request.reconnectable ? KEEP_BYTES : 0,

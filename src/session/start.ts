@@ -106,7 +106,8 @@ async function serve(
 
 async function startBackend(request: BackendRequest): Promise<Backend> {
   if (request.settings.backend === 'fuse-native') {
-    throw new Error('--fuse-backend=fuse-native: this backend is not part of this version; use kernel');
+    const { startFuseNativeBackend } = await import('./fuse-native-backend.js');
+    return startFuseNativeBackend(request);
   }
   const { startKernelBackend } = await import('./kernel-backend.js');
   return startKernelBackend(request);

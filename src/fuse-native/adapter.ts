@@ -1,0 +1,116 @@
+// The second backend: libfuse 2 through the package fuse-native, data through the Promise client.
+//
+// Used by the session instead of the bridge. It serves from the main thread, a request at a time in
+// JavaScript but any number under way. What it cannot do is told in docs/architecture.md.
+
+import { createRequire } from 'node:module';
+import { Tree, type TreeOptions } from '../file/tree.js';
+import type { ExportInfo } from '../nbd/export-info.js';
+import { loadLibrary } from '../os/libc.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import { DiskIo } from './disk-io.js';
+import { makeOperations } from './operations.js';
+
+/** A file to serve. */
+export interface NativeFile {
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly info: ExportInfo;
+}
+
+/** How to mount. */
+export interface NativeOptions {
+  /** An existing directory, absolute. */
+  readonly path: string;
+  readonly files: readonly NativeFile[];
+  readonly tree: TreeOptions;
+  readonly allowOther: boolean;
+  readonly allowRoot: boolean;
+  readonly autoUnmount: boolean;
+  readonly autoCache: boolean;
+  readonly fsname: string;
+  readonly subtype: string;
+  readonly debug: boolean;
+}
+
+/** Bytes of one WRITE: what libfuse 2 can take. */
+const MAX_WRITE = 131_072;
+
+/** A file system that fuse-native serves. */
+export class NativeFileSystem {
+  readonly #disks: DiskIo[];
+
+  private constructor(disks: DiskIo[]) {
+    this.#disks = disks;
+  }
+
+  /**
+   * Mounts, and resolves when the file system is there.
+   * @param lost is told of each file whose connection has ended
+   * @throws Error when libfuse cannot be loaded, or refuses
+   */
+  static async mount(
+    options: NativeOptions,
+    lost: (file: number, why: string) => void,
+  ): Promise<NativeFileSystem> {
+    const Fuse = await loadFuseNative();
+    const tree = new Tree(
+      options.files.map(({ name, readOnly, info }) => ({
+        name,
+        readOnly,
+        size: info.size,
+        blockSize: info.blockSizes?.preferred ?? 4096,
+      })),
+      false,
+      options.tree,
+    );
+    const disks = options.files.map(({ info }, i) => new DiskIo(info, (why) => lost(i, why)));
+    const byNode = new Map(tree.files().map((node, i) => [node.nodeid, disks[i]]));
+    const readOnly = options.files.every((file) => file.readOnly);
+    const fuse = new Fuse(options.path, makeOperations(tree, byNode), {
+      // A slow server is not an error: its time is limited elsewhere.
+      timeout: false,
+      debug: options.debug,
+      allowOther: options.allowOther,
+      allowRoot: options.allowRoot,
+      autoUnmount: options.autoUnmount,
+      defaultPermissions: true,
+      autoCache: options.autoCache,
+      kernelCache: !options.autoCache,
+      // The package has no words for these options, but hands this string on as it is.
+      fsname: `${options.fsname},big_writes,max_write=${MAX_WRITE}${readOnly ? ',ro' : ''}`,
+      subtype: options.subtype,
+    });
+    await new Promise<void>((resolve, reject) => {
+      fuse.mount((error) => (error === null ? resolve() : reject(error)));
+    });
+    return new NativeFileSystem(disks);
+  }
+
+  /** Gives a file a connection. */
+  attach(file: number, connection: NegotiatedConnection): void {
+    this.#disks[file].attach(connection);
+  }
+
+  /** Until the next `attach`, requests of this file that would wait fail with `errno`. */
+  fail(file: number, errno: number): void {
+    this.#disks[file].fail(errno);
+  }
+
+  /** Flushes and disconnects. @throws IoError when a server could not flush */
+  async close(): Promise<void> {
+    try {
+      for (const disk of this.#disks) await disk.flush();
+    } finally {
+      await Promise.all(this.#disks.map((disk) => disk.close()));
+    }
+  }
+}
+
+/** Loads the package, after the libfuse that comes with it, which its binary does not find by itself. */
+async function loadFuseNative(): Promise<typeof import('fuse-native').default> {
+  const require = createRequire(import.meta.url);
+  const shared: { lib: string } = createRequire(require.resolve('fuse-native'))('fuse-shared-library');
+  loadLibrary(shared.lib);
+  return (await import('fuse-native')).default;
+}

@@ -1,0 +1,132 @@
+// libfuse's operations, as fuse-native calls them, answered from the tree and from the server.
+//
+// Made by adapter.ts. Paths are `/` and `/NAME`; errors go back as negative errnos. Offsets are doubles
+// here, as fuse-native has them: files beyond 2^53 bytes are refused by the adapter.
+
+import type { Callback, Operations, Stat } from 'fuse-native';
+import type { AttributeChange, Node, Tree } from '../file/tree.js';
+import { FATTR_ATIME, FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID } from '../fuse/constants.js';
+import { type DiskIo, IoError } from './disk-io.js';
+
+const ENOENT = 2;
+const EIO = 5;
+const EISDIR = 21;
+const ENOSPC = 28;
+
+function errnoOf(error: unknown): number {
+  return error instanceof IoError ? error.errno : EIO;
+}
+
+function statOf(node: Node): Stat {
+  return {
+    mode: node.mode,
+    uid: node.uid,
+    gid: node.gid,
+    size: Number(node.size),
+    nlink: node.isDirectory ? 2 : 1,
+    ino: node.nodeid,
+    blksize: node.blockSize,
+    blocks: Number(node.blocks),
+    atime: new Date(node.atime),
+    mtime: new Date(node.mtime),
+    ctime: new Date(node.ctime),
+  };
+}
+
+const NO_CHANGE: AttributeChange = {
+  valid: 0,
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  size: 0n,
+  atime: 0,
+  mtime: 0,
+  byOpen: false,
+};
+
+/** The operations on `tree`, whose files' bytes are behind `disks` (by nodeid). */
+export function makeOperations(tree: Tree, disks: ReadonlyMap<number, DiskIo>): Operations {
+  const find = (path: string): Node | undefined => (path === '/' ? tree.root : tree.lookup(path.slice(1)));
+  const withNode = (path: string, done: (error: number) => void, act: (node: Node) => void): void => {
+    const node = find(path);
+    if (node === undefined) done(-ENOENT);
+    else act(node);
+  };
+  const withDisk = (
+    path: string,
+    done: Callback<number>,
+    act: (node: Node, disk: DiskIo) => Promise<number>,
+  ): void => {
+    const node = find(path);
+    const disk = node === undefined ? undefined : disks.get(node.nodeid);
+    if (node === undefined || disk === undefined) {
+      done(node === undefined ? -ENOENT : -EISDIR);
+      return;
+    }
+    // A count goes back where libfuse looks for an errno: positive is a count.
+    act(node, disk).then(
+      (count) => done(count),
+      (error) => done(-errnoOf(error)),
+    );
+  };
+  const change = (path: string, wanted: Partial<AttributeChange>, done: Callback): void =>
+    withNode(path, done, (node) => done(-tree.setAttributes(node, { ...NO_CHANGE, ...wanted }, Date.now())));
+  const truncate = (path: string, size: number, byOpen: boolean, done: Callback): void =>
+    change(path, { valid: FATTR_SIZE, size: BigInt(size), byOpen }, done);
+  const getattr = (path: string, done: Callback<Stat>): void =>
+    withNode(path, done, (node) => done(0, statOf(node)));
+
+  return {
+    getattr,
+    fgetattr: (path, _handle, done) => getattr(path, done),
+    readdir: (_path, done) => done(0, ['.', '..', ...tree.files().map((node) => node.name)]),
+    // default_permissions: the kernel has checked the bits.
+    access: (path, mask, done) => withNode(path, done, (node) => done(-tree.access(node, mask, 0, 0))),
+    open: (path, flags, done) => withNode(path, done, (node) => done(-tree.open(node, flags), 0)),
+    release: (_path, _handle, done) => done(0),
+    read: (path, _handle, into, length, at, done) =>
+      withDisk(path, done, async (node, disk) => {
+        const count = Math.max(0, Math.min(length, Number(node.size) - at));
+        if (count > 0) await disk.read(BigInt(at), into.subarray(0, count));
+        return count;
+      }),
+    write: (path, _handle, from, length, at, done) =>
+      withDisk(path, done, async (node, disk) => {
+        const count = Math.max(0, Math.min(length, Number(node.size) - at));
+        if (count === 0 && length > 0) throw new IoError(ENOSPC);
+        await disk.write(BigInt(at), from.subarray(0, count));
+        node.mtime = Date.now();
+        return count;
+      }),
+    flush: (_path, _handle, done) => done(0),
+    fsync: (path, _handle, _dataOnly, done) =>
+      withDisk(
+        path,
+        (error) => done(error),
+        async (_node, disk) => {
+          await disk.flush();
+          return 0;
+        },
+      ),
+    // libfuse 2 calls truncate for O_TRUNC too, and cannot tell: size 0 is taken as that.
+    truncate: (path, size, done) => truncate(path, size, true, done),
+    ftruncate: (path, _handle, size, done) => truncate(path, size, false, done),
+    utimens: (path, atime, mtime, done) =>
+      change(path, { valid: FATTR_ATIME | FATTR_MTIME, atime: Number(atime), mtime: Number(mtime) }, done),
+    chmod: (path, mode, done) => change(path, { valid: FATTR_MODE, mode }, done),
+    chown: (path, uid, gid, done) => change(path, { valid: FATTR_UID | FATTR_GID, uid, gid }, done),
+    statfs: (_path, done) => {
+      const blocks = tree.files().reduce((sum, node) => sum + Math.ceil(Number(node.size) / 4096), 0);
+      done(0, {
+        bsize: 4096,
+        frsize: 4096,
+        blocks,
+        bfree: 0,
+        bavail: 0,
+        files: disks.size,
+        ffree: 0,
+        namemax: 255,
+      });
+    },
+  };
+}

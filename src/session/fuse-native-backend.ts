@@ -1,0 +1,88 @@
+// The session's view of the fuse-native backend.
+//
+// libfuse 2 does not tell when somebody else unmounts, so the mount table is watched.
+
+import { NativeFileSystem } from '../fuse-native/adapter.js';
+import { detach, unmount } from '../mount/detach.js';
+import { MountError } from '../mount/errors.js';
+import { findMount } from '../mount/mount-table.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import type { Backend, BackendRequest } from './backend.js';
+import { Deadline } from './deadline.js';
+import { treeOptions } from './tree-options.js';
+
+/** Milliseconds between two looks at the mount table. */
+const LOOK = 250;
+
+/** Mounts through fuse-native. @throws MountError */
+export async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
+  const { mountpoint, options, files, events, settings } = request;
+  if (mountpoint.kind === 'file') {
+    throw new MountError(
+      `mountpoint ${mountpoint.text}: fuse-native mounts over directories only; use --fuse-backend=kernel`,
+    );
+  }
+  if (files.some(({ info }) => info.size > BigInt(Number.MAX_SAFE_INTEGER))) {
+    throw new MountError(
+      `mounting ${mountpoint.text}: fuse-native serves up to 2^53 bytes; use --fuse-backend=kernel`,
+    );
+  }
+  try {
+    const system = await NativeFileSystem.mount(
+      {
+        ...options,
+        path: mountpoint.path,
+        files,
+        tree: treeOptions(options),
+        fsname: options.fsname ?? 'nbdfuse',
+        subtype: options.subtype ?? 'nbdfuse',
+        debug: settings.verbose,
+      },
+      (file, why) => events.lost(file, 0, why, false),
+    );
+    return new FuseNativeBackend(system, mountpoint.path, () => events.unmounted());
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    throw new MountError(`mounting ${mountpoint.text} by fuse-native: ${why}`);
+  }
+}
+
+class FuseNativeBackend implements Backend {
+  readonly ready = Promise.resolve();
+  readonly #system: NativeFileSystem;
+  readonly #path: string;
+  readonly #watch: NodeJS.Timeout;
+
+  constructor(system: NativeFileSystem, path: string, gone: () => void) {
+    this.#system = system;
+    this.#path = path;
+    this.#watch = setInterval(() => {
+      void findMount(path).then((entry) => {
+        if (entry !== undefined) return;
+        clearInterval(this.#watch);
+        gone();
+      });
+    }, LOOK);
+  }
+
+  attach(file: number, _connection: number, negotiated: NegotiatedConnection): void {
+    this.#system.attach(file, negotiated);
+  }
+
+  fail(file: number, errno: number): void {
+    this.#system.fail(file, errno);
+  }
+
+  unmount(options: { readonly lazy: boolean }): Promise<void> {
+    clearInterval(this.#watch);
+    return options.lazy ? detach(this.#path) : unmount(this.#path);
+  }
+
+  async stop(milliseconds: number): ReturnType<Backend['stop']> {
+    clearInterval(this.#watch);
+    const outcome = await new Deadline(milliseconds).outcomeOf(this.#system.close());
+    const reason =
+      outcome.kind === 'late' ? 'timeout' : outcome.kind === 'failed' ? String(outcome.error) : '';
+    return { unwrittenBytes: 0, ranges: [], reason };
+  }
+}

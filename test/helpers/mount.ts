@@ -1,0 +1,108 @@
+// Starts the built nbdfuse and tells what came of it.
+//
+// Used by every test on real servers. The program runs as a user would start it; it is ready when its
+// pidfile is written. The scope's end stops it in order and fails the test if that takes too long.
+
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Scope } from './cleanup.js';
+import { Program, type ProgramOptions } from './program.js';
+import { until } from './until.js';
+
+/** The program under test. */
+export const NBDFUSE = fileURLToPath(new URL('../../bin/nbdfuse', import.meta.url));
+
+/** The forms of MOUNTPOINT on the command line: DIR, DIR/FILENAME, FILE. */
+export type MountpointForm = 'directory' | 'file name' | 'naked';
+
+/** What to mount and how. */
+export interface MountRequest {
+  /** The words after MOUNTPOINT: a URI, or `[ CMD … ]` and the like. */
+  readonly server: readonly string[];
+  readonly options?: readonly string[];
+  readonly form?: MountpointForm;
+  /** A command in front, as `setpriv …`. */
+  readonly prefix?: readonly string[];
+  readonly program?: ProgramOptions;
+  /** Of this scope, when a test mounts more than once. */
+  readonly name?: string;
+}
+
+/** A disk that is mounted. */
+export interface MountedDisk {
+  /** The disk as a file. */
+  readonly file: string;
+  /** The directory or file that is mounted over. */
+  readonly mountpoint: string;
+  readonly pidfile: string;
+  readonly program: Program;
+  /** What nbdfuse and its children wrote to standard error so far. */
+  readonly stderr: string;
+  /** Sends SIGTERM and resolves with the exit status. */
+  stop(signal?: NodeJS.Signals): Promise<number | string>;
+}
+
+/** Starts nbdfuse with these words, whatever comes of it. */
+export function startNbdfuse(
+  scope: Scope,
+  words: readonly string[],
+  { prefix = [], program = {} }: Pick<MountRequest, 'prefix' | 'program'> = {},
+): Program {
+  const [command, ...args] = [...prefix, process.execPath, NBDFUSE, ...words];
+  return new Program(scope, command, args, program);
+}
+
+/** Makes the mountpoint of a form; returns what is typed, what is mounted over, and the disk's path. */
+function createMountpoint(scope: Scope, form: MountpointForm, name: string) {
+  const mountpoint = scope.path(name);
+  if (form === 'naked') {
+    writeFileSync(mountpoint, '', { flag: 'a', mode: 0o666 });
+    return { typed: mountpoint, mountpoint, file: mountpoint };
+  }
+  // A stale mount makes even mkdir of what exists fail, and is what some tests are about.
+  try {
+    mkdirSync(mountpoint);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  if (form === 'file name') {
+    const file = `${mountpoint}/disk.raw`;
+    return { typed: file, mountpoint, file };
+  }
+  return { typed: mountpoint, mountpoint, file: `${mountpoint}/nbd` };
+}
+
+/** Mounts, and resolves when the disk can be used. @throws Error with nbdfuse's words if it ends before */
+export async function mountDisk(scope: Scope, request: MountRequest): Promise<MountedDisk> {
+  const { server, options = [], form = 'directory', name = 'mnt' } = request;
+  const { typed, mountpoint, file } = createMountpoint(scope, form, name);
+  // In a folder of its own, which a normal user may write into.
+  const runFolder = scope.path(`${name}.run`);
+  mkdirSync(runFolder, { recursive: true });
+  chmodSync(runFolder, 0o777);
+  const pidfile = `${runFolder}/pid`;
+  const program = startNbdfuse(scope, ['-P', pidfile, ...options, typed, ...server], request);
+  scope.add(() => stopInOrder(program));
+  await program.fills(pidfile);
+  return {
+    file,
+    mountpoint,
+    pidfile,
+    program,
+    get stderr() {
+      return program.stderr;
+    },
+    stop: (signal = 'SIGTERM') => program.kill(signal),
+  };
+}
+
+/** Longer than an orderly stop may take by itself. */
+const STOP_LIMIT = 15_000;
+
+async function stopInOrder(program: Program): Promise<void> {
+  let isOver = false;
+  void program.kill('SIGTERM').then(() => {
+    isOver = true;
+  });
+  await until(`the end of nbdfuse after SIGTERM: ${program.stderr}`, () => isOver, STOP_LIMIT);
+}

@@ -1,0 +1,41 @@
+// Runs a program to its end.
+//
+// Used by tests and helpers for the tools that look at a mount from outside. Never waits synchronously:
+// a test that blocks its event loop cannot time out.
+
+import { execFile } from 'node:child_process';
+import { requireProgram } from './requires.js';
+
+/** How a program ended, whatever its status. */
+export interface Outcome {
+  /** The exit status; -1 when a signal ended it. */
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const LIMITS = { timeout: 45_000, killSignal: 'SIGKILL', maxBuffer: 256 * 1024 * 1024 } as const;
+
+/** Runs a program and tells how it went. */
+export function tryProgram(program: string, ...args: readonly string[]): Promise<Outcome> {
+  const path = requireProgram(program);
+  return new Promise((resolve) => {
+    const child = execFile(path, [...args], LIMITS, (error, stdout, stderr) => {
+      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+      resolve({ status, stdout, stderr });
+    });
+    child.stdin?.end();
+  });
+}
+
+/** Runs a program that must succeed and returns its output. @throws Error with what it said */
+export async function runProgram(program: string, ...args: readonly string[]): Promise<string> {
+  const { status, stdout, stderr } = await tryProgram(program, ...args);
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')}: status ${status}: ${stderr}${stdout}`);
+  return stdout;
+}
+
+/** Runs a line of shell, which must succeed, with `words` as $0, $1 … */
+export function runShell(line: string, ...words: readonly string[]): Promise<string> {
+  return runProgram('sh', '-c', line, ...words);
+}

@@ -1,0 +1,78 @@
+// Real NBD servers on Unix sockets below a scope's folder.
+//
+// Used by tests on real servers. A server is ready when its pidfile is not empty; it ends with its scope.
+
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import type { Scope } from './cleanup.js';
+import { Program } from './program.js';
+
+/** A server that listens. */
+export interface RealServer {
+  readonly program: Program;
+  readonly socket: string;
+  /** `nbd+unix:///NAME?socket=…` */
+  uri(exportName?: string): string;
+}
+
+type Words = (files: { socket: string; pidfile: string; folder: string }) => readonly string[];
+
+async function startServer(scope: Scope, name: string, command: string, words: Words): Promise<RealServer> {
+  const folder = scope.path(name);
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const files = { socket: `${folder}/socket`, pidfile: `${folder}/pid`, folder };
+  // A server that was killed leaves both behind.
+  rmSync(files.socket, { force: true });
+  rmSync(files.pidfile, { force: true });
+  const program = new Program(scope, command, words(files));
+  await program.fills(files.pidfile);
+  const uri = (exportName = ''): string =>
+    `nbd+unix:///${encodeURIComponent(exportName)}?socket=${encodeURIComponent(files.socket)}`;
+  return { program, socket: files.socket, uri };
+}
+
+/** nbdkit with a plugin, filters and their arguments. */
+export function startNbdkit(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
+  return startServer(scope, 'nbdkit', 'nbdkit', ({ socket, pidfile }) => {
+    return ['-f', '-U', socket, '-P', pidfile, ...args];
+  });
+}
+
+/** qemu-nbd, for up to 16 clients at once, one after another. */
+export function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
+  return startServer(scope, 'qemu-nbd', 'qemu-nbd', ({ socket, pidfile }) => {
+    return ['--persistent', '--shared=16', `--socket=${socket}`, `--pid-file=${pidfile}`, ...args];
+  });
+}
+
+/** nbd-server with one export of a raw file, called `disk`; `settings` are lines of its section. */
+export function startNbdServer(
+  scope: Scope,
+  file: string,
+  ...settings: readonly string[]
+): Promise<RealServer> {
+  return startServer(scope, 'nbd-server', 'nbd-server', ({ socket, pidfile, folder }) => {
+    const generic = ['[generic]', `unixsock = ${socket}`, 'allowlist = true'];
+    const lines = [...generic, '[disk]', `exportname = ${file}`, ...settings, ''];
+    writeFileSync(`${folder}/config`, lines.join('\n'));
+    return ['-n', '-C', `${folder}/config`, '-p', pidfile];
+  });
+}
+
+/** qemu-storage-daemon with one writable export, called `disk`, of a qcow2 file. */
+export function startStorageDaemon(scope: Scope, file: string): Promise<RealServer> {
+  return startServer(scope, 'qemu-storage-daemon', 'qemu-storage-daemon', ({ socket, pidfile }) => {
+    const blockdevs = [
+      `driver=file,node-name=file,filename=${file},discard=unmap`,
+      'driver=qcow2,node-name=disk,file=file,discard=unmap',
+    ];
+    return [
+      ...blockdevs.flatMap((text) => ['--blockdev', text]),
+      '--nbd-server',
+      `addr.type=unix,addr.path=${socket},max-connections=0`,
+      '--export',
+      'type=nbd,id=export,node-name=disk,name=disk,writable=on',
+      '--pidfile',
+      pidfile,
+    ];
+  });
+}

@@ -1,0 +1,18 @@
+// Waits for a condition that no event tells of, such as the end of somebody else's child process.
+//
+// For clean-up and for /proc. Where there is an event (an exit, a line, a file that appears), wait for it.
+
+const INTERVAL = 5;
+
+/** Resolves once `holds` does. @throws Error that names what was waited for, after `limit` milliseconds */
+export async function until(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  limit = 10_000,
+): Promise<void> {
+  const end = performance.now() + limit;
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error(`waited ${limit} ms in vain for: ${what}`);
+    await new Promise((next) => setTimeout(next, INTERVAL));
+  }
+}

@@ -1,0 +1,105 @@
+import { open, readFile, stat, writeFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../helpers/cleanup.js';
+import { type MountedDisk, mountDisk } from '../helpers/mount.js';
+import { requirePrograms } from '../helpers/requires.js';
+import { runProgram } from '../helpers/run.js';
+import { startQemuNbd } from '../helpers/servers.js';
+
+requirePrograms('qemu-nbd', 'qemu-img', 'qemu-io');
+
+const GIB = 1024 ** 3;
+const TEXT = Buffer.alloc(200_001, 'bytes that must arrive. ');
+
+async function createQcow2(scope: Scope, size: string): Promise<string> {
+  const image = scope.path('disk.qcow2');
+  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, size);
+  return image;
+}
+
+async function writeAt(file: string, bytes: Buffer, offset: number): Promise<void> {
+  const handle = await open(file, 'r+');
+  await handle.write(bytes, 0, bytes.length, offset);
+  await handle.close();
+}
+
+/** The bytes of the image as qemu-img sees them. */
+async function rawBytes(scope: Scope, image: string): Promise<Buffer> {
+  const raw = scope.path('as-raw');
+  await runProgram('qemu-img', 'convert', '-O', 'raw', image, raw);
+  return readFile(raw);
+}
+
+function bySocketActivation(scope: Scope, image: string): Promise<MountedDisk> {
+  return mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'] });
+}
+
+/** A disk, and what ends all that has the image open. */
+type Start = (scope: Scope, image: string) => Promise<{ disk: MountedDisk; endServer(): unknown }>;
+
+const asChild: Start = async (scope, image) => {
+  return { disk: await bySocketActivation(scope, image), endServer: () => undefined };
+};
+
+const before: Start = async (scope, image) => {
+  const server = await startQemuNbd(scope, '-f', 'qcow2', image);
+  const disk = await mountDisk(scope, { server: [server.uri()] });
+  return { disk, endServer: () => server.program.kill('SIGTERM') };
+};
+
+it.each([
+  ['started by nbdfuse', asChild],
+  ['started before', before],
+])('writes into a qcow2 file through a qemu-nbd %s what qemu-img then finds in it', async (_, start) => {
+  const scope = createScope();
+  const image = await createQcow2(scope, '4M');
+  const { disk, endServer } = await start(scope, image);
+  await writeAt(disk.file, TEXT, 1_000_003);
+  expect((await readFile(disk.file)).subarray(1_000_003, 1_000_003 + TEXT.length).equals(TEXT)).toBe(true);
+  expect(await disk.stop()).toBe(0);
+  expect(disk.stderr).toBe('');
+  await endServer();
+  const expected = Buffer.alloc(4 * 1024 * 1024);
+  TEXT.copy(expected, 1_000_003);
+  expect((await rawBytes(scope, image)).equals(expected)).toBe(true);
+  await runProgram('qemu-img', 'check', '-q', image);
+});
+
+it('leaves a sparse qcow2 file of many GiB sparse, with bytes at both ends', async () => {
+  const scope = createScope();
+  const image = await createQcow2(scope, '40G');
+  const disk = await bySocketActivation(scope, image);
+  const last = 40 * GIB - TEXT.length;
+  expect((await stat(disk.file)).size).toBe(40 * GIB);
+  await writeAt(disk.file, TEXT, 0);
+  await writeAt(disk.file, TEXT, 7 * GIB - 100);
+  await writeAt(disk.file, TEXT, last);
+  expect(await disk.stop()).toBe(0);
+  expect((await stat(image)).size).toBeLessThan(4 * 1024 * 1024);
+  const found = await bySocketActivation(scope, image);
+  const handle = await open(found.file, 'r');
+  for (const offset of [0, 7 * GIB - 100, last]) {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(TEXT.length), 0, TEXT.length, offset);
+    expect(bytesRead).toBe(TEXT.length);
+    expect(buffer.equals(TEXT)).toBe(true);
+  }
+  await handle.close();
+});
+
+it('reads what qemu-io wrote before', async () => {
+  const scope = createScope();
+  const image = await createQcow2(scope, '8M');
+  await runProgram('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x5a 3M 64k', image);
+  const disk = await bySocketActivation(scope, image);
+  const bytes = await readFile(disk.file);
+  expect(bytes.subarray(3 << 20, (3 << 20) + 65_536).equals(Buffer.alloc(65_536, 0x5a))).toBe(true);
+  expect(bytes.subarray(0, 3 << 20).equals(Buffer.alloc(3 << 20))).toBe(true);
+});
+
+it('shows a read-only qemu-nbd as a read-only mount', async () => {
+  const scope = createScope();
+  const image = await createQcow2(scope, '1M');
+  const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-r', '-f', 'qcow2', image, ']'] });
+  await expect(writeFile(disk.file, 'x', { flag: 'r+' })).rejects.toThrow('EROFS');
+  expect((await stat(disk.file)).mode & 0o222).toBe(0);
+});
