@@ -40,8 +40,9 @@ export interface ConnectionOwner extends ReplySink<Command> {
   /**
    * Takes up to `length` bytes of payload out of the socket by itself. Returns how many, 0 when the
    * socket has none, -1 when it does not want to (then `placePayload` is asked), -2 at the end.
+   * `whole` says that the reply is of one piece.
    */
-  splicePayload(connection: Connection, command: Command, at: number, length: number, last: boolean): number;
+  splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number;
   connectionLost(connection: Connection, why: string, breach: boolean): void;
   /** Bytes moved, for the counters. */
   moved(received: number, sent: number): void;
@@ -241,7 +242,7 @@ export class Connection {
 
   #receivePayload(command: Command, pending: number): boolean {
     const at = this.#receiver.payloadAt;
-    let count = this.#owner.splicePayload(this, command, at, pending, this.#receiver.payloadLast);
+    let count = this.#owner.splicePayload(this.descriptor, command, at, pending, this.#receiver.payloadWhole);
     if (count === 0) return false;
     if (count === -2) return this.#nothingReceived(0);
     if (count === -1) {

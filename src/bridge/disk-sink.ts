@@ -9,11 +9,12 @@ import type { ReplySink } from '../nbd/reply.js';
 import { libc } from '../os/libc.js';
 import { type Block, HEADROOM } from './blocks.js';
 import type { Command } from './command.js';
-import type { Connection, ConnectionOwner } from './connection.js';
+import { type Connection, type ConnectionOwner, LARGE_READ } from './connection.js';
 import { COUNTER } from './counters.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
 import { OPERATION_READ } from './operation.js';
+import { SPLICE_DECLINED } from './splice-lane.js';
 
 /** Numbers of extents that one BLOCK_STATUS may fill in: more are ignored, since the rest can be asked for. */
 const MAX_EXTENTS = 65_536;
@@ -88,8 +89,12 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     return this.#blockOf(command).address + command.blockAt + at;
   }
 
-  splicePayload(): number {
-    return -1;
+  splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number {
+    const operation = command.operation;
+    if (!whole || length + at < LARGE_READ || operation === undefined) return SPLICE_DECLINED;
+    if (operation.kind !== OPERATION_READ || operation.block !== undefined) return SPLICE_DECLINED;
+    if (command.length !== operation.length) return SPLICE_DECLINED;
+    return this.#context.lane.move(descriptor, command, operation, at, length);
   }
 
   connectionLost(connection: Connection, why: string, breach: boolean): void {

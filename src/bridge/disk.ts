@@ -172,6 +172,7 @@ export class Disk {
     }
     // Those of a broken-off replay are back in the journal before a new one begins.
     for (const command of orphans) {
+      this.context.lane.abandon(command);
       this.context.commands.renew(command);
       if (command.replayed) {
         command.replayed = false;

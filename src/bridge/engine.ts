@@ -24,6 +24,7 @@ import {
   OperationTable,
   type Task,
 } from './operation.js';
+import { SpliceLane } from './splice-lane.js';
 import type { Trace } from './trace.js';
 
 /** Bytes of payload in use at which no new request is taken from the kernel. */
@@ -53,6 +54,7 @@ export class Engine implements DiskContext {
   readonly operations = new OperationTable();
   readonly blocks = new Blocks(MEMORY_LIMIT);
   readonly device: Device;
+  readonly lane: SpliceLane;
   readonly counters: Float64Array;
   readonly keepBytes: number;
   readonly largestPayload: number;
@@ -64,6 +66,7 @@ export class Engine implements DiskContext {
 
   constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
     this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
+    this.lane = new SpliceLane(settings.descriptor, this.blocks);
     this.counters = settings.counters;
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;

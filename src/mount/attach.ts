@@ -68,10 +68,10 @@ function mountDirectly(mountpoint: Mountpoint, options: FuseOptions): number {
 }
 
 function helperOptions(options: FuseOptions): string[] {
-  const escape = (text: string): string => text.replace(/[\\,]/g, '\\$&');
+  const escaped = (text: string): string => text.replace(/[\\,]/g, '\\$&');
   const words = [
-    `fsname=${escape(options.fsname ?? 'nbdfuse')}`,
-    `subtype=${escape(options.subtype ?? 'nbdfuse')}`,
+    `fsname=${escaped(options.fsname ?? 'nbdfuse')}`,
+    `subtype=${escaped(options.subtype ?? 'nbdfuse')}`,
     ...kernelOptions(options),
     ...options.mountFlags,
   ];

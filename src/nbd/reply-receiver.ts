@@ -92,9 +92,9 @@ export class ReplyReceiver<P extends PendingRequest> {
     return this.#at;
   }
 
-  /** Whether the payload that comes next is the reply's last: when it has landed, `finished` follows. */
-  get payloadLast(): boolean {
-    return this.#chunkLast;
+  /** Whether the payload is of a chunk that is the whole reply: when it has landed, `finished` follows. */
+  get payloadWhole(): boolean {
+    return this.#whole;
   }
 
   /** Header bytes that must come before anything else can: 0 in the middle of a payload or a body. */
@@ -133,7 +133,6 @@ export class ReplyReceiver<P extends PendingRequest> {
   landed(count: number): void {
     this.#at += count;
     this.#pending -= count;
-    this.#whole = false;
     if (this.#pending === 0) this.#finishChunk();
   }
 

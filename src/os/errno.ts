@@ -1,4 +1,6 @@
-// Error numbers of Linux, and their names.
+// Error numbers of Linux, their names, and the error that a failed system call throws.
+//
+// Used by everybody who makes system calls or answers the kernel. Keeps no state.
 
 import { constants } from 'node:os';
 import { libc } from './libc.js';
@@ -30,6 +32,7 @@ export const {
   EPROTO,
   EOVERFLOW,
   EOPNOTSUPP,
+  ECONNABORTED,
   ECONNRESET,
   ENOTCONN,
   ETIMEDOUT,
@@ -37,7 +40,18 @@ export const {
   EINPROGRESS,
 } = constants.errno;
 
-const NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+/** Not among Node's. */
+export const ESHUTDOWN = 108;
+
+/** Second names of the same numbers, which are never said. */
+const ALIASES: readonly string[] = ['EWOULDBLOCK', 'ENOTSUP'];
+
+const NAMES = new Map([
+  [ESHUTDOWN, 'ESHUTDOWN'],
+  ...Object.entries(constants.errno)
+    .filter(([name]) => !ALIASES.includes(name))
+    .map(([name, number]): [number, string] => [number, name]),
+]);
 
 /** The symbolic name of an errno, such as `EIO`. */
 export function errnoName(errno: number): string {

@@ -1,4 +1,7 @@
 // The system calls of mounting a FUSE file system.
+//
+// Neither waits for the file system that is being mounted. umount2(2) does, so it is not here: a thread
+// of ours that waited in it could not be ended (see src/mount/detach.ts).
 
 import { SystemError } from './errno.js';
 import { errno, libc } from './libc.js';

@@ -1,4 +1,6 @@
 // Pipes as plain descriptors.
+//
+// For waking a thread that waits in poll(2). Neither end ever blocks: a full pipe has woken already.
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';

@@ -1,6 +1,9 @@
 // poll(2) over one array of descriptors, made once: no call allocates.
+//
+// Used by the worker's loop, which is the only thread that touches its set. `wait` is the one call that
+// blocks. The set owns the array, not the descriptors in it.
 
-import { EINTR, errnoName } from './errno.js';
+import { EINTR, SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
 
 export const POLLIN = 1;
@@ -27,8 +30,10 @@ export class PollSet {
 
   /** Adds a descriptor and returns its place. @throws RangeError when the set is full */
   add(descriptor: number, events: number): number {
-    const index = this.#free.pop() ?? this.#count++;
-    if (index * 2 >= this.#fds.length) throw new RangeError(`more than ${index} descriptors to wait for`);
+    const capacity = this.#fds.length / 2;
+    const index = this.#free.pop() ?? this.#count;
+    if (index === capacity) throw new RangeError(`more than ${capacity} descriptors to wait for`);
+    if (index === this.#count) this.#count++;
     this.#fds[index * 2] = descriptor;
     this.#events[index * 4 + 2] = events;
     this.#events[index * 4 + 3] = 0;
@@ -52,13 +57,16 @@ export class PollSet {
     return this.#events[index * 4 + 3];
   }
 
-  /** Waits for an event or for so many milliseconds (-1: for ever), and returns how many places have one. */
+  /**
+   * Waits for an event or for so many milliseconds (-1: for ever), and returns how many places have
+   * one; 0 too when a signal came in between. @throws SystemError
+   */
   wait(timeout: number): number {
     const count = libc.poll(this.#address, this.#count, timeout);
     if (count >= 0) return count;
     const error = errno();
     for (let i = 0; i < this.#count; i++) this.#events[i * 4 + 3] = 0;
     if (error === EINTR) return 0;
-    throw new Error(`poll failed: ${errnoName(error)}`);
+    throw new SystemError(error, 'poll');
   }
 }

@@ -24,7 +24,7 @@ const SHUT_RDWR = 2;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
 /** Milliseconds between two looks at a connection that is being made. */
-const CONNECT_LOOK = 10;
+const CONNECT_LOOK = 2;
 /** Milliseconds for making a vsock connection. */
 const CONNECT_TIME = 10_000;
 
@@ -134,31 +134,35 @@ async function connected(descriptor: number, signal: AbortSignal | undefined): P
   if (error !== 0) throw new SystemError(error, 'connect');
 }
 
-function setPointer(view: DataView, at: number, address: number): void {
-  view.setBigUint64(at, BigInt(address), true);
-}
+/** Where the parts of a message lie in one buffer, which thus outlives the call with all of them. */
+const MESSAGE = 0;
+const MESSAGE_SIZE = 56;
+const VECTOR = MESSAGE + MESSAGE_SIZE;
+const CONTROL = VECTOR + 16;
+const CONTROL_SIZE = 24;
+const DATA = CONTROL + CONTROL_SIZE;
 
 /**
  * Receives one descriptor that the other end sends with SCM_RIGHTS: undefined when there is none yet
- * (non-blocking sockets), null when the other end has closed without sending one. @throws SystemError
+ * (non-blocking sockets), null when the other end has closed or sent something else. @throws SystemError
  */
 export function receiveDescriptor(descriptor: number): number | undefined | null {
-  const byte = new Uint8Array(1);
-  const vector = new DataView(new ArrayBuffer(16));
-  setPointer(vector, 0, addressOf(byte));
-  setPointer(vector, 8, 1);
-  const control = new DataView(new ArrayBuffer(24));
-  const message = new DataView(new ArrayBuffer(56));
-  setPointer(message, 16, addressOf(vector));
-  setPointer(message, 24, 1);
-  setPointer(message, 32, addressOf(control));
-  setPointer(message, 40, control.byteLength);
-  const count = libc.recvmsg(descriptor, addressOf(message), MSG_CMSG_CLOEXEC);
+  const view = new DataView(new ArrayBuffer(DATA + 8));
+  const base = addressOf(view);
+  const setWord = (at: number, value: number): void => view.setBigUint64(at, BigInt(value), true);
+  setWord(VECTOR, base + DATA);
+  setWord(VECTOR + 8, 1);
+  setWord(MESSAGE + 16, base + VECTOR);
+  setWord(MESSAGE + 24, 1);
+  setWord(MESSAGE + 32, base + CONTROL);
+  setWord(MESSAGE + 40, CONTROL_SIZE);
+  const count = libc.recvmsg(descriptor, base + MESSAGE, MSG_CMSG_CLOEXEC);
   if (count < 0) {
     const error = errno();
     if (error === EAGAIN || error === EINTR) return undefined;
     throw new SystemError(error, 'recvmsg');
   }
-  const isRights = control.getInt32(8, true) === SOL_SOCKET && control.getInt32(12, true) === SCM_RIGHTS;
-  return isRights ? control.getInt32(16, true) : null;
+  const level = view.getInt32(CONTROL + 8, true);
+  const type = view.getInt32(CONTROL + 12, true);
+  return level === SOL_SOCKET && type === SCM_RIGHTS ? view.getInt32(CONTROL + 16, true) : null;
 }

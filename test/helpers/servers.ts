@@ -2,9 +2,10 @@
 //
 // Used by tests on real servers. A server is ready when its pidfile is not empty; it ends with its scope.
 
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { Scope } from './cleanup.js';
 import { Program } from './program.js';
+import { until } from './until.js';
 
 /** A server that listens. */
 export interface RealServer {
@@ -14,20 +15,22 @@ export interface RealServer {
   uri(exportName?: string): string;
 }
 
-type Words = (files: { socket: string; pidfile: string; folder: string }) => readonly string[];
+type Words = (files: { socket: string; pidfile: string }) => readonly string[];
 
 async function startServer(scope: Scope, name: string, command: string, words: Words): Promise<RealServer> {
   const folder = scope.path(name);
   mkdirSync(folder, { recursive: true, mode: 0o755 });
-  const files = { socket: `${folder}/socket`, pidfile: `${folder}/pid`, folder };
+  const files = { socket: `${folder}/socket`, pidfile: `${folder}/pid` };
   // A server that was killed leaves both behind.
   rmSync(files.socket, { force: true });
   rmSync(files.pidfile, { force: true });
   const program = new Program(scope, command, words(files));
   await program.fills(files.pidfile);
-  const uri = (exportName = ''): string =>
-    `nbd+unix:///${encodeURIComponent(exportName)}?socket=${encodeURIComponent(files.socket)}`;
-  return { program, socket: files.socket, uri };
+  return { program, socket: files.socket, uri: (exportName = '') => unixUri(files.socket, exportName) };
+}
+
+function unixUri(socket: string, exportName: string): string {
+  return `nbd+unix:///${encodeURIComponent(exportName)}?socket=${encodeURIComponent(socket)}`;
 }
 
 /** nbdkit with a plugin, filters and their arguments. */
@@ -45,17 +48,23 @@ export function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<
 }
 
 /** nbd-server with one export of a raw file, called `disk`; `settings` are lines of its section. */
-export function startNbdServer(
+export async function startNbdServer(
   scope: Scope,
   file: string,
   ...settings: readonly string[]
-): Promise<RealServer> {
-  return startServer(scope, 'nbd-server', 'nbd-server', ({ socket, pidfile, folder }) => {
-    const generic = ['[generic]', `unixsock = ${socket}`, 'allowlist = true'];
-    const lines = [...generic, '[disk]', `exportname = ${file}`, ...settings, ''];
-    writeFileSync(`${folder}/config`, lines.join('\n'));
-    return ['-n', '-C', `${folder}/config`, '-p', pidfile];
+): Promise<Pick<RealServer, 'socket' | 'uri'>> {
+  const [socket, pidfile, config] = ['nbd.socket', 'nbd.pid', 'nbd.config'].map((name) => scope.path(name));
+  const generic = ['[generic]', `unixsock = ${socket}`, 'allowlist = true'];
+  writeFileSync(config, [...generic, '[disk]', `exportname = ${file}`, ...settings, ''].join('\n'));
+  // It always goes into the background, so it is ended by its number.
+  scope.add(() => {
+    process.kill(Number(readFileSync(pidfile, 'utf8')), 'SIGTERM');
   });
+  const launcher = new Program(scope, 'nbd-server', ['-C', config, '-p', pidfile]);
+  const isListening = (): boolean => existsSync(socket) && existsSync(pidfile) && statSync(pidfile).size > 0;
+  await until('nbd-server to listen', isListening);
+  await launcher.ended;
+  return { socket, uri: (exportName = '') => unixUri(socket, exportName) };
 }
 
 /** qemu-storage-daemon with one writable export, called `disk`, of a qcow2 file. */

@@ -38,7 +38,7 @@ it('mounts an xz image that lies on a web server, and reads of it only what is n
   const scope = createScope();
   const { raw, xz } = await createImages(scope);
   const web = await startHttpRangeServer(scope, xz);
-  const server = ['[', 'nbdkit', '-s', 'curl', '--filter=xz', `url=${web.url}`, ']'];
+  const server = ['--command', 'nbdkit', '-s', 'curl', '--filter=xz', `url=${web.url}`];
   const disk = await mountDisk(scope, { server });
   expect((await stat(disk.file)).size).toBe(SIZE);
 

@@ -1,0 +1,134 @@
+// Large READ replies on the short way: socket → pipe → /dev/fuse, without passing through our memory.
+//
+// Owned by the engine, asked by the sinks. One reply is in the pipe at a time, its 16-byte header first;
+// it goes to the device in one piece when it is whole. Never blocks. When the pipe turns out too small
+// for what the socket gives, what is in it is read back and the reply goes on through memory.
+
+import { OUT_HEADER } from '../fuse/layout.js';
+import { writeOutHeader } from '../fuse/reply.js';
+import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../os/errno.js';
+import { addressOf, errno, libc } from '../os/libc.js';
+import { type Pipe, pipe } from '../os/pipe.js';
+import { type Blocks, HEADROOM } from './blocks.js';
+import type { Command } from './command.js';
+import type { Operation } from './operation.js';
+
+const F_SETPIPE_SZ = 1031;
+const SPLICE_F_MOVE = 1;
+const SPLICE_F_NONBLOCK = 2;
+const MSG_PEEK = 2;
+const MSG_DONTWAIT = 0x40;
+
+/** Bytes of pipe to ask for; 1 MiB is what a normal user gets. */
+const PIPE_SIZES = [2 * 1024 * 1024, 1024 * 1024];
+
+/** The socket has no more for now. */
+export const SPLICE_EMPTY = 0;
+/** The payload must be received by other means. */
+export const SPLICE_DECLINED = -1;
+/** The server has closed the connection. */
+export const SPLICE_END = -2;
+
+/** See the file's head. */
+export class SpliceLane {
+  readonly #device: number;
+  readonly #blocks: Blocks;
+  readonly #header = new DataView(new ArrayBuffer(OUT_HEADER));
+  readonly #headerAddress = addressOf(this.#header);
+  #pipe: Pipe | undefined;
+  #command: Command | undefined;
+  #got = 0;
+
+  constructor(device: number, blocks: Blocks) {
+    this.#device = device;
+    this.#blocks = blocks;
+  }
+
+  /**
+   * Moves up to `length` bytes, from byte `at` of the whole reply of `command` on, from `socket` into
+   * the pipe, and the reply to the device when it is whole. Returns how many, or a SPLICE_*.
+   */
+  move(socket: number, command: Command, operation: Operation, at: number, length: number): number {
+    if (at === 0 && this.#command === undefined) this.#begin(command, operation);
+    if (this.#command !== command || this.#pipe === undefined || at !== this.#got) return SPLICE_DECLINED;
+    const count = libc.splice(socket, 0, this.#pipe.write, 0, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (count <= 0) return this.#stuck(count, socket, operation);
+    this.#got += count;
+    if (count === length) this.#deliver(operation);
+    return count;
+  }
+
+  /** Forgets the reply in the pipe, if it is this command's: its connection is lost. */
+  abandon(command: Command): void {
+    if (this.#command !== command) return;
+    this.#command = undefined;
+    this.#close();
+  }
+
+  #begin(command: Command, operation: Operation): void {
+    this.#pipe ??= this.#open();
+    writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, operation.uniqueLo, operation.uniqueHi);
+    if (libc.write(this.#pipe.write, this.#headerAddress, OUT_HEADER) !== OUT_HEADER) return;
+    this.#command = command;
+    this.#got = 0;
+  }
+
+  #stuck(count: number, socket: number, operation: Operation): number {
+    if (count === 0) return SPLICE_END;
+    const error = errno();
+    if (error === EINTR) return SPLICE_EMPTY;
+    if (error === EAGAIN && libc.recv(socket, this.#headerAddress, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+      return SPLICE_EMPTY;
+    this.#readBack(operation);
+    return SPLICE_DECLINED;
+  }
+
+  /** Takes what is in the pipe into the operation's block. */
+  #readBack(operation: Operation): void {
+    const block = this.#blocks.take(operation.length);
+    operation.block = block;
+    operation.blockAt = HEADROOM;
+    const start = block.address + HEADROOM - OUT_HEADER;
+    for (let at = 0; at < OUT_HEADER + this.#got; ) {
+      const count = libc.read(this.#pipe?.read ?? -1, start + at, OUT_HEADER + this.#got - at);
+      if (count <= 0) throw new Error(`reading a pipe of our own failed: ${errnoName(errno())}`);
+      at += count;
+    }
+    this.#command = undefined;
+  }
+
+  #deliver(operation: Operation): void {
+    this.#command = undefined;
+    operation.answered = true;
+    const whole = OUT_HEADER + this.#got;
+    const count = libc.splice(
+      this.#pipe?.read ?? -1,
+      0,
+      this.#device,
+      0,
+      whole,
+      SPLICE_F_MOVE | SPLICE_F_NONBLOCK,
+    );
+    if (count === whole) return;
+    const error = errno();
+    this.#close();
+    // As when writing to the device: who asked is gone, or the mount is.
+    if (count < 0 && (error === ENOENT || error === ENODEV || error === EINVAL)) return;
+    throw new Error(`splicing to /dev/fuse failed: ${errnoName(error)}`);
+  }
+
+  #open(): Pipe {
+    const ends = pipe();
+    for (const size of PIPE_SIZES) {
+      if (libc.fcntl(ends.write, F_SETPIPE_SZ, size) > 0) break;
+    }
+    return ends;
+  }
+
+  #close(): void {
+    if (this.#pipe === undefined) return;
+    libc.close(this.#pipe.read);
+    libc.close(this.#pipe.write);
+    this.#pipe = undefined;
+  }
+}

@@ -1,0 +1,54 @@
+import { stat, writeFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { createScope } from '../helpers/cleanup.js';
+import { openFile, readAt, writeAt } from '../helpers/files.js';
+import { mountDisk } from '../helpers/mount.js';
+import { requirePrograms } from '../helpers/requires.js';
+import { runProgram } from '../helpers/run.js';
+import { startNbdkit } from '../helpers/servers.js';
+
+requirePrograms('nbdkit');
+
+it('mounts a disk of size 0, where there is nothing to read and no room to write', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, {
+    server: ['[', 'nbdkit', 'null', '0', ']'],
+    options: ['--cache=none'],
+  });
+  expect((await stat(disk.file)).size).toBe(0);
+  expect((await readAt(disk.file, 0, 512)).length).toBe(0);
+  await expect(writeAt(disk.file, Buffer.alloc(512), 0)).rejects.toThrow('ENOSPC');
+  expect(await disk.stop()).toBe(0);
+});
+
+it.each([1, 511, 513, 4095, 4097, 1_000_001])('keeps every byte of a disk of %i bytes', async (size) => {
+  const scope = createScope();
+  const server = await startNbdkit(scope, 'memory', String(size));
+  const content = Buffer.alloc(size, 'all of it. ');
+  const disk = await mountDisk(scope, { server: [server.uri()] });
+  expect((await stat(disk.file)).size).toBe(size);
+  await writeAt(disk.file, content, 0);
+  expect(await disk.stop()).toBe(0);
+  const again = await mountDisk(scope, { server: [server.uri()], name: 'again' });
+  expect((await readAt(again.file, 0, size + 100)).equals(content)).toBe(true);
+});
+
+it('reads and writes near the end of a disk of 2^62 bytes', async () => {
+  const scope = createScope();
+  const size = 2n ** 62n;
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', String(size), ']'] });
+  expect((await stat(disk.file, { bigint: true })).size).toBe(size);
+  expect((await runProgram('stat', '-c', '%s', disk.file)).trim()).toBe(String(size));
+  const handle = await openFile(scope, disk.file, 'r+');
+  const text = Buffer.from('the far end');
+  // Node writes only at offsets that a number holds; dd takes any.
+  const source = scope.path('source');
+  await writeFile(source, text);
+  const seek = String(size - 100n);
+  const common = ['bs=1', `count=${text.length}`, 'status=none'];
+  await runProgram('dd', `if=${source}`, `of=${disk.file}`, `seek=${seek}`, 'conv=notrunc', ...common);
+  const { buffer } = await handle.read({ buffer: Buffer.alloc(200), position: size - 105n, length: 200 });
+  expect(buffer.subarray(5, 5 + text.length).equals(text)).toBe(true);
+  await handle.close();
+  expect(await disk.stop()).toBe(0);
+});

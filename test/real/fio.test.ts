@@ -1,0 +1,55 @@
+import { expect, it } from 'vitest';
+import { createScope } from '../helpers/cleanup.js';
+import { mountDisk } from '../helpers/mount.js';
+import { requirePrograms } from '../helpers/requires.js';
+import { runProgram } from '../helpers/run.js';
+import { startNbdkit } from '../helpers/servers.js';
+
+requirePrograms('fio', 'nbdkit');
+
+const JOBS = 8;
+/** MiB of the disk that each job has for itself: random writes of two jobs would spoil each other's sums. */
+const REGION = 8;
+
+interface FioReport {
+  readonly jobs: readonly { readonly error: number; readonly write: { readonly total_ios: number } }[];
+}
+
+const EIGHT_JOBS = [`--numjobs=${JOBS}`, `--size=${REGION}M`, `--offset_increment=${REGION}M`];
+
+/** fio 3.33 maps a file from its start, whatever the job's offset: with mmap, one job has all of it. */
+const ONE_JOB = [`--size=${JOBS * REGION}M`];
+
+/** The ways in which an application can do its reads and writes. */
+const WAYS: readonly (readonly [string, readonly string[]])[] = [
+  ['eight buffered fio jobs', [...EIGHT_JOBS, '--ioengine=psync', '--end_fsync=1']],
+  ['eight direct fio jobs', [...EIGHT_JOBS, '--ioengine=libaio', '--iodepth=8', '--direct=1']],
+  ['a fio job by mmap', [...ONE_JOB, '--ioengine=mmap']],
+];
+
+const CASES = WAYS.flatMap(([way, words]) => ['4k', '64k', '1m'].map((size) => [way, size, words] as const));
+
+it.each(CASES)('keeps every checksum of %s with blocks of %s', async (_, size, words) => {
+  const scope = createScope();
+  const server = await startNbdkit(scope, 'memory', `${JOBS * REGION}M`);
+  const disk = await mountDisk(scope, { server: [server.uri()] });
+  const report = await runProgram(
+    'fio',
+    '--name=job',
+    '--output-format=json',
+    '--allow_file_create=0',
+    '--rw=randwrite',
+    '--verify=crc32c',
+    '--verify_fatal=1',
+    '--thread',
+    `--filename=${disk.file}`,
+    `--bs=${size}`,
+    ...words,
+  );
+  const { jobs } = JSON.parse(report.slice(report.indexOf('{'))) as FioReport;
+  expect(jobs.map(({ error }) => error)).toEqual(jobs.map(() => 0));
+  expect(jobs.length).toBe(words.includes('--ioengine=mmap') ? 1 : JOBS);
+  expect(jobs.every(({ write }) => write.total_ios > 0)).toBe(true);
+  expect(await disk.stop()).toBe(0);
+  expect(disk.stderr).toBe('');
+});
