@@ -27,6 +27,14 @@ export interface BridgeEvents {
   crashed(text: string): void;
 }
 
+/**
+ * A worker that waits for its work. Starting a thread takes longer than most of what a mount needs, so
+ * it is worth doing early; `terminate` it if nothing comes of it.
+ */
+export function spawnWorker(): Worker {
+  return new Worker(new URL('./worker.js', import.meta.url));
+}
+
 const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 
 /** See the file's head. */
@@ -81,13 +89,14 @@ export class Bridge {
     worker.on('exit', () => crash('the worker thread ended unexpectedly'));
   }
 
-  /** Starts the worker; its messages begin with the next turn of the event loop. */
-  static start(options: BridgeOptions, events: BridgeEvents): Bridge {
+  /** Puts a worker to work; its messages begin with the next turn of the event loop. */
+  static start(options: BridgeOptions, events: BridgeEvents, worker: Worker = spawnWorker()): Bridge {
     const { read, write } = pipe();
     const counters = makeCounters();
-    const workerData: WorkerSettings = { ...options, wake: read, counters };
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
-    return new Bridge(worker, write, counters, events);
+    const bridge = new Bridge(worker, write, counters, events);
+    const settings: WorkerSettings = { ...options, wake: read, counters };
+    worker.postMessage(settings);
+    return bridge;
   }
 
   /** Hands over a connection in its transmission phase. The worker owns the descriptor from now on. */

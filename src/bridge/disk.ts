@@ -209,7 +209,8 @@ export class Disk {
   /** Remembers an answered write, and asks for a FLUSH when that has become much. */
   remember(command: Command): void {
     this.journal.keep(command);
-    if (this.journal.bytes < this.journal.limit || this.#flushing || this.waiting) return;
+    const { bytes, limit } = this.journal;
+    if (limit === 0 || bytes < limit || this.#flushing || this.waiting) return;
     this.#flushing = true;
     this.context.flushInTheBackground(this);
   }

@@ -1,9 +1,9 @@
 // The worker thread: everything between the kernel's requests and the servers' replies.
 //
-// Started by Bridge with its settings, one /dev/fuse descriptor and the files to show. It has no event
+// Started by Bridge, given its settings by the first message: one /dev/fuse descriptor and the files to show. It has no event
 // loop of its own: the main thread wakes it through a pipe, and it takes the messages out of the port.
 
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Tree } from '../file/tree.js';
 import { addressOf, libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
@@ -171,11 +171,14 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
 const port = parentPort;
 if (port === null) throw new Error('this file is the bridge worker, started by Bridge');
-try {
-  new BridgeWorker(port, workerData as WorkerSettings).run();
-} catch (error) {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  const message: FromWorker = { type: 'failed', text };
-  port.postMessage(message);
-}
-port.close();
+// The first message brings the work; the loop then takes the others out of the port itself.
+port.once('message', (settings: WorkerSettings) => {
+  try {
+    new BridgeWorker(port, settings).run();
+  } catch (error) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const message: FromWorker = { type: 'failed', text };
+    port.postMessage(message);
+  }
+  port.close();
+});

@@ -57,3 +57,11 @@ export interface Backend {
   /** Lets what is under way end, flushes, disconnects, and ends, within about `milliseconds`. */
   stop(milliseconds: number): Promise<StopOutcome>;
 }
+
+/** A backend that has begun to start, before it is known whether there will be something to mount. */
+export interface PreparedBackend {
+  /** Mounts. @throws MountError */
+  start(request: BackendRequest): Promise<Backend>;
+  /** Takes the preparations back; harmless when what was started has ended. */
+  discard(): Promise<void>;
+}

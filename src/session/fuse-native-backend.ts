@@ -7,15 +7,19 @@ import { detach, unmount } from '../mount/detach.js';
 import { MountError } from '../mount/errors.js';
 import { findMount } from '../mount/mount-table.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, BackendRequest } from './backend.js';
+import type { Backend, BackendRequest, PreparedBackend } from './backend.js';
 import { Deadline } from './deadline.js';
 import { treeOptions } from './tree-options.js';
 
 /** Milliseconds between two looks at the mount table. */
 const LOOK = 250;
 
-/** Mounts through fuse-native. @throws MountError */
-export async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
+/** There is nothing to prepare: libfuse is loaded when it mounts. */
+export function prepareFuseNativeBackend(): PreparedBackend {
+  return { start: startFuseNativeBackend, discard: async () => undefined };
+}
+
+async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
   const { mountpoint, options, files, events, settings } = request;
   if (mountpoint.kind === 'file') {
     throw new MountError(

@@ -4,10 +4,11 @@
 
 import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Bridge, type BridgeOptions } from '../bridge/bridge.js';
+import type { Worker } from 'node:worker_threads';
+import { Bridge, type BridgeOptions, spawnWorker } from '../bridge/bridge.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, BackendRequest } from './backend.js';
+import type { Backend, BackendRequest, PreparedBackend } from './backend.js';
 import type { CacheMode } from './settings.js';
 import { treeOptions } from './tree-options.js';
 
@@ -54,20 +55,34 @@ function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
   };
 }
 
-/** Mounts and starts the worker. @throws MountError */
-export async function startKernelBackend(request: BackendRequest): Promise<Backend> {
+/** Starts the worker's thread, which takes its time, and mounts when asked to. */
+export function prepareKernelBackend(): PreparedBackend {
+  const worker = spawnWorker();
+  return {
+    start: (request) => startKernelBackend(request, worker),
+    discard: async () => {
+      await worker.terminate();
+    },
+  };
+}
+
+async function startKernelBackend(request: BackendRequest, worker: Worker): Promise<Backend> {
   const { mountpoint, options, files, events } = request;
   const readOnly = files.every((file) => file.readOnly);
   const mount = await mountKernel(mountpoint, { ...options, readOnly });
   const setSize = (file: number): Promise<void> =>
     truncate(join(mountpoint.path, files[file].name), Number(files[file].info.size));
-  const bridge = Bridge.start(bridgeOptions(request, mount.device), {
-    ...events,
-    beyondEnd: (file) => {
-      // It is a repair of what a program did wrong; where it is not possible, nothing else is.
-      void setSize(file).catch(() => undefined);
+  const bridge = Bridge.start(
+    bridgeOptions(request, mount.device),
+    {
+      ...events,
+      beyondEnd: (file) => {
+        // It is a repair of what a program did wrong; where it is not possible, nothing else is.
+        void setSize(file).catch(() => undefined);
+      },
     },
-  });
+    worker,
+  );
   const needsSize = mountpoint.kind === 'file' && cacheMode(request) === 'writeback';
   return new KernelBackend(mount, bridge, needsSize ? bridge.ready.then(() => setSize(0)) : bridge.ready);
 }

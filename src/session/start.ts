@@ -8,7 +8,7 @@ import { type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
 import { parseFuseOptions } from '../mount/options.js';
 import { isReadOnly } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, BackendEvents, BackendRequest, ServedFile } from './backend.js';
+import type { Backend, BackendEvents, BackendRequest, PreparedBackend, ServedFile } from './backend.js';
 import { systemClock } from './clock.js';
 import { type Disk, openDisk } from './disk.js';
 import { endpointOf } from './endpoint.js';
@@ -44,9 +44,10 @@ export async function startSession(
   try {
     const start = { settings, report, signal, undo };
     const options = parseFuseOptions([...settings.fuseOptions]);
+    const prepared = await prepareBackend(settings);
+    undo.add(() => prepared.discard());
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
-    if (mountpoint.notice !== undefined) report.line(mountpoint.notice);
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice);
     const disks = [await openDisk(endpoint, settings, report, undo, signal)];
     const files = disks.map(({ info }): ServedFile => {
@@ -54,7 +55,7 @@ export async function startSession(
       return { name: mountpoint.filename, info, readOnly };
     });
     const reconnectable = disks.some(({ server }) => reconnectBy(server, settings) !== undefined);
-    return await serve(start, disks, { settings, mountpoint, options, files, reconnectable });
+    return await serve(start, prepared, disks, { settings, mountpoint, options, files, reconnectable });
   } catch (error) {
     for (const failure of await undo.run()) report.error(failure);
     throw error;
@@ -64,6 +65,7 @@ export async function startSession(
 /** Mounts, and returns when the files can be used. */
 async function serve(
   start: Start,
+  prepared: PreparedBackend,
   disks: readonly Disk[],
   request: Omit<BackendRequest, 'events'>,
 ): Promise<Session> {
@@ -81,7 +83,7 @@ async function serve(
     crashed: (why) => end({ kind: 'crash', why }),
   };
   signal.throwIfAborted();
-  const backend = await startBackend({ ...request, events });
+  const backend = await prepared.start({ ...request, events });
   try {
     disks.forEach((disk, file) => {
       const reconnector = createReconnector(start, disk, file, backend, fileLabel(mountpoint));
@@ -104,13 +106,9 @@ async function serve(
   return new Session({ report, mountpoint, backend, served, ended, undo });
 }
 
-async function startBackend(request: BackendRequest): Promise<Backend> {
-  if (request.settings.backend === 'fuse-native') {
-    const { startFuseNativeBackend } = await import('./fuse-native-backend.js');
-    return startFuseNativeBackend(request);
-  }
-  const { startKernelBackend } = await import('./kernel-backend.js');
-  return startKernelBackend(request);
+async function prepareBackend({ backend }: Settings): Promise<PreparedBackend> {
+  if (backend === 'fuse-native') return (await import('./fuse-native-backend.js')).prepareFuseNativeBackend();
+  return (await import('./kernel-backend.js')).prepareKernelBackend();
 }
 
 /** The file as the user would type it. */

@@ -1,0 +1,49 @@
+import { readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../helpers/cleanup.js';
+import { openFile } from '../helpers/files.js';
+import { type MountedDisk, mountDisk } from '../helpers/mount.js';
+import { requirePrograms } from '../helpers/requires.js';
+
+requirePrograms('nbdkit');
+
+/** The requests in the log of nbdkit's log filter, in the order of their arrival. */
+async function mountLogged(scope: Scope): Promise<{ disk: MountedDisk; requests(): string[] }> {
+  const log = scope.path('log');
+  const server = ['[', 'nbdkit', '--filter=log', 'memory', '1M', `logfile=${log}`, ']'];
+  const disk = await mountDisk(scope, { server });
+  const requests = (): string[] =>
+    [...readFileSync(log, 'utf8').matchAll(/ (Read|Write|Flush|Zero|Trim) id=/g)].map(([, name]) => name);
+  return { disk, requests };
+}
+
+it('turns fsync into a flush after the writes', async () => {
+  const scope = createScope();
+  const { disk, requests } = await mountLogged(scope);
+  const handle = await openFile(scope, disk.file, 'r+');
+  await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
+  expect(requests()).not.toContain('Flush');
+  await handle.sync();
+  expect(requests()).toEqual(['Write', 'Flush']);
+  await handle.datasync();
+  await handle.close();
+});
+
+it('brings dirty pages to the server when the file is closed', async () => {
+  const scope = createScope();
+  const { disk, requests } = await mountLogged(scope);
+  const handle = await openFile(scope, disk.file, 'r+');
+  await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
+  await handle.close();
+  expect(requests()).toContain('Write');
+});
+
+it('sends a last flush after the last write when it unmounts', async () => {
+  const scope = createScope();
+  const { disk, requests } = await mountLogged(scope);
+  const handle = await openFile(scope, disk.file, 'r+');
+  await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
+  await handle.close();
+  expect(await disk.stop()).toBe(0);
+  expect(requests().at(-1)).toBe('Flush');
+});
