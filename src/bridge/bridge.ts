@@ -21,6 +21,8 @@ export interface BridgeEvents {
   warning(text: string): void;
   /** A cached write went past the end of a file: truncate(2) it to its size to set the kernel right. */
   beyondEnd(file: number): void;
+  /** Make the kernel send what it still holds of this file's writes; then call `Bridge.synced`. */
+  syncWanted(file: number): void;
   /** The kernel has let go of the mount; the worker is flushing and will stop. */
   unmounted(): void;
   /** The worker has died of a defect: one text, maybe with a stack. */
@@ -109,6 +111,11 @@ export class Bridge {
     this.#say({ type: 'fail', file, errno });
   }
 
+  /** Answers `syncWanted`. */
+  synced(file: number): void {
+    this.#say({ type: 'synced', file });
+  }
+
   /** Ends the worker: what is under way has `timeout` milliseconds to end. See `stopped`. */
   stop(timeout: number): Promise<StopOutcome> {
     this.#say({ type: 'stop', timeout });
@@ -141,6 +148,9 @@ function tell(events: BridgeEvents, message: FromWorker): void {
       return;
     case 'beyond-end':
       events.beyondEnd(message.file);
+      return;
+    case 'sync-wanted':
+      events.syncWanted(message.file);
       return;
     case 'unmounted':
       events.unmounted();

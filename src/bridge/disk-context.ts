@@ -26,6 +26,8 @@ export interface DiskContext {
   now(): number;
   /** A command is over: `errno` is 0 or what its operation shall fail with. */
   commandDone(command: Command, errno: number): void;
+  /** Asks for the bytes of a command that the server found too long again, in pieces. */
+  resubmit(command: Command, disk: Disk): void;
   /** Gives a command and its memory back. */
   retire(command: Command): void;
   /** The server has refused a command. */

@@ -5,6 +5,7 @@
 // the kernel's; anything else is put together in the operation's block.
 
 import { OUT_HEADER } from '../fuse/layout.js';
+import { NBD_ESHUTDOWN } from '../nbd/constants.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { libc } from '../os/libc.js';
 import { type Block, HEADROOM } from './blocks.js';
@@ -67,7 +68,9 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   }
 
   extents(command: Command, contextId: number, payload: DataView, start: number, wide: boolean): void {
-    if (contextId !== this.#disk.can.allocation) return;
+    // A context's number is the connection's own.
+    const name = this.connection?.info.metaContexts.find((context) => context.id === contextId)?.name;
+    if (name !== 'base:allocation') return;
     command.extents ??= [];
     const each = wide ? 16 : 8;
     for (
@@ -81,6 +84,12 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   }
 
   finished(command: Command, error: number, text: string): void {
+    if (error === NBD_ESHUTDOWN && this.connection !== undefined) {
+      // Not a failure of the command: it goes out again when the server is back.
+      this.connection.disconnect();
+      this.connectionLost(this.connection, 'the server is shutting down', false);
+      return;
+    }
     this.connection?.answered(command);
     this.#disk.answered(command, error, text);
   }

@@ -9,8 +9,10 @@ import type { Node } from '../file/tree.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLUSH,
+  NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_EOVERFLOW,
   NBD_FLAG_SEND_CACHE,
   NBD_FLAG_SEND_FAST_ZERO,
   NBD_FLAG_SEND_FLUSH,
@@ -26,6 +28,7 @@ import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
 import { Journal } from './journal.js';
 import { high, low } from './offsets.js';
+import type { Operation } from './operation.js';
 import { RangeLocks } from './range-locks.js';
 import { Replay } from './replay.js';
 
@@ -36,8 +39,8 @@ export interface Abilities {
   readonly zero: boolean;
   readonly fastZero: boolean;
   readonly cache: boolean;
-  /** The context id of `base:allocation`, or -1. */
-  readonly allocation: number;
+  /** Tells holes from data: `base:allocation` was agreed on. */
+  readonly allocation: boolean;
 }
 
 /** See the file's head. */
@@ -50,7 +53,7 @@ export class Disk {
   /** Bytes: requests are multiples of it, but for the end of the disk. */
   readonly minimum: number;
   /** Bytes of payload of one command at most: a multiple of `minimum`. */
-  readonly maximum: number;
+  maximum: number;
   readonly can: Abilities;
   readonly journal: Journal;
   readonly context: DiskContext;
@@ -62,6 +65,12 @@ export class Disk {
   failing = 0;
   /** Whether something was written since the last FLUSH was sent. */
   dirty = false;
+  /** Open files that may be written to: only while there are some can the kernel hold unsent writes. */
+  writers = 0;
+  /** Whether `node.blocks` is as true as it gets. */
+  scanned = false;
+  /** Operations that wait for the kernel's unsent writes. */
+  syncWaiters: Operation[] = [];
   /** Errno that the next fsync tells once: something acknowledged may be lost. */
   lossError = 0;
   /** How the last FLUSH of our own has ended. */
@@ -91,7 +100,7 @@ export class Disk {
       zero: hasFlag(info, NBD_FLAG_SEND_WRITE_ZEROES),
       fastZero: hasFlag(info, NBD_FLAG_SEND_FAST_ZERO),
       cache: hasFlag(info, NBD_FLAG_SEND_CACHE),
-      allocation: info.metaContexts.find((context) => context.name === 'base:allocation')?.id ?? -1,
+      allocation: info.metaContexts.some((context) => context.name === 'base:allocation'),
     };
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
   }
@@ -173,6 +182,7 @@ export class Disk {
     // Those of a broken-off replay are back in the journal before a new one begins.
     for (const command of orphans) {
       this.context.lane.abandon(command);
+      if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
       this.context.commands.renew(command);
       if (command.replayed) {
         command.replayed = false;
@@ -199,6 +209,7 @@ export class Disk {
       }
       return;
     }
+    if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);
     else if (command.type === NBD_CMD_FLUSH) this.#flushed(command.sequence);
@@ -235,6 +246,15 @@ export class Disk {
   flushEnded(errno: number): void {
     this.#flushing = false;
     this.flushError = errno;
+  }
+
+  /** The server takes no payload of this size after all: asks again in halves, from now on always. */
+  #splitFurther(command: Command): boolean {
+    const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
+    if (half === 0 || (command.type !== NBD_CMD_READ && command.type !== NBD_CMD_WRITE)) return false;
+    this.maximum = Math.min(this.maximum, half);
+    this.context.resubmit(command, this);
+    return true;
   }
 
   #flushed(mark: number): void {

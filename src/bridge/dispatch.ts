@@ -151,6 +151,7 @@ export class Dispatcher implements Asker {
       case FUSE_STATFS:
         return metadata.statfs(this);
       case FUSE_RELEASE:
+        return metadata.release(nodeid, view, this);
       case FUSE_RELEASEDIR:
       case FUSE_FSYNCDIR:
       case FUSE_DESTROY:

@@ -19,11 +19,13 @@ import {
   OPERATION_INTERNAL,
   OPERATION_PLAIN,
   OPERATION_READ,
+  OPERATION_SCAN,
   OPERATION_WRITE,
   type Operation,
   OperationTable,
   type Task,
 } from './operation.js';
+import { submitPieces } from './pieces.js';
 import { SpliceLane } from './splice-lane.js';
 import type { Trace } from './trace.js';
 
@@ -37,6 +39,7 @@ export interface EngineSettings {
   readonly counters: Float64Array;
   readonly keepBytes: number;
   readonly keepExtents: boolean;
+  readonly kernelHoldsWrites: boolean;
   readonly largestPayload: number;
 }
 
@@ -46,6 +49,8 @@ export interface EngineEvents {
   warn(disk: Disk, text: string): void;
   /** A cached write went past the end of a file, whose size the kernel now believes to be larger. */
   wroteBeyondEnd(disk: Disk): void;
+  /** Writes that the kernel still holds of this file must come out; `synced` is called then. */
+  syncWanted(disk: Disk): void;
 }
 
 /** See the file's head. */
@@ -59,6 +64,8 @@ export class Engine implements DiskContext {
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
+  /** Whether the kernel gathers writes before it sends them. */
+  readonly kernelHoldsWrites: boolean;
   readonly lossErrno = EIO;
   readonly trace: Trace | undefined;
   readonly #events: EngineEvents;
@@ -70,6 +77,7 @@ export class Engine implements DiskContext {
     this.counters = settings.counters;
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
+    this.kernelHoldsWrites = settings.kernelHoldsWrites;
     this.largestPayload = settings.largestPayload;
     this.trace = trace;
     this.#events = events;
@@ -140,6 +148,14 @@ export class Engine implements DiskContext {
     this.settle(operation);
   }
 
+  resubmit(command: Command, disk: Disk): void {
+    const { operation, type, flags, offsetHi, offsetLo, length, block, blockAt } = command;
+    if (operation === undefined) return;
+    submitPieces(this, operation, disk, type, flags, offsetHi, offsetLo, length, block, blockAt);
+    this.retire(command);
+    this.settle(operation);
+  }
+
   retire(command: Command): void {
     if (command.block !== undefined) this.blocks.release(command.block);
     this.commands.give(command);
@@ -187,6 +203,20 @@ export class Engine implements DiskContext {
     this.#events.wroteBeyondEnd(disk);
   }
 
+  /** Lets an operation wait until the kernel has sent all writes to the file that it still holds. */
+  awaitSync(operation: Operation, disk: Disk): void {
+    operation.pending++;
+    disk.syncWaiters.push(operation);
+    this.#events.syncWanted(disk);
+  }
+
+  /** The kernel holds no writes to the file from before the last `awaitSync`. */
+  synced(disk: Disk): void {
+    const waiters = disk.syncWaiters;
+    disk.syncWaiters = [];
+    for (const operation of waiters) this.settle(operation);
+  }
+
   #finish(operation: Operation): void {
     const disk = operation.disk;
     if (!operation.answered) this.#reply(operation);
@@ -203,7 +233,7 @@ export class Engine implements DiskContext {
   #reply(operation: Operation): void {
     const { error, kind, length, block, blockAt } = operation;
     operation.answered = true;
-    if (kind === OPERATION_INTERNAL) return;
+    if (kind === OPERATION_INTERNAL || kind === OPERATION_SCAN) return;
     this.trace?.answer(operation, error, this.#now);
     if (error !== 0 || kind === OPERATION_PLAIN) this.device.replyError(error, operation);
     else if (kind === OPERATION_WRITE) {

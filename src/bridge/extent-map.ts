@@ -52,6 +52,18 @@ export class ExtentMap {
     return extent !== undefined && extent.start <= offset ? extent : undefined;
   }
 
+  /** Bytes of [0, end) that are known to be holes, and up to where all is known. */
+  summary(size: bigint): { holes: bigint; known: bigint } {
+    let holes = 0n;
+    let known = 0n;
+    for (const extent of this.#extents) {
+      if (extent.start !== known) break;
+      known = extent.end < size ? extent.end : size;
+      if (extent.hole) holes += known - extent.start;
+    }
+    return { holes, known };
+  }
+
   /** What to ask the server to learn of the byte at `offset` and what follows it. */
   ask(offset: bigint, size: bigint): { start: bigint; length: number } {
     if (!this.#keep) this.#extents = [];
@@ -63,6 +75,12 @@ export class ExtentMap {
   /** A BLOCK_STATUS goes out: from now on writes must be noted. */
   asked(): void {
     this.#asking++;
+  }
+
+  /** A BLOCK_STATUS will not be answered: its connection is lost, and it will be asked again. */
+  gaveUp(): void {
+    this.#asking = Math.max(0, this.#asking - 1);
+    this.#apply();
   }
 
   /** A command that changes the disk goes out. */
@@ -81,8 +99,7 @@ export class ExtentMap {
   /** The reply to a BLOCK_STATUS; without extents it was an error. */
   answered(command: Command): void {
     let at = join(command.offsetHi, command.offsetLo);
-    const asking = this.#asking;
-    this.#asking = Math.max(0, asking - 1);
+    this.#asking = Math.max(0, this.#asking - 1);
     const told = command.extents;
     if (told === undefined || this.#overflow) {
       this.#apply();

@@ -52,6 +52,8 @@ export type ToWorker =
       readonly info: ExportInfo;
     }
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
+  /** What `sync-wanted` asked for is done. */
+  | { readonly type: 'synced'; readonly file: number }
   /** Take nothing more from the kernel, let what is under way end, flush, disconnect, end. */
   | { readonly type: 'stop'; readonly timeout: number };
 
@@ -68,6 +70,8 @@ export type FromWorker =
   | { readonly type: 'warning'; readonly text: string }
   /** Set the size of this file's inode right: a cached write went past its end. */
   | { readonly type: 'beyond-end'; readonly file: number }
+  /** Make the kernel send all writes to this file that it still holds, and say `synced`. */
+  | { readonly type: 'sync-wanted'; readonly file: number }
   | { readonly type: 'unmounted' }
   | { readonly type: 'stopped'; readonly outcome: StopOutcome }
   | { readonly type: 'failed'; readonly text: string };

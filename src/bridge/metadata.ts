@@ -2,7 +2,7 @@
 //
 // Called by the dispatcher with the request in the device's block. Replies go out before it returns.
 
-import type { Tree } from '../file/tree.js';
+import type { Node, Tree } from '../file/tree.js';
 import {
   FATTR_FH,
   FATTR_SIZE,
@@ -22,6 +22,7 @@ import {
   IO_OFFSET_LO,
   IO_SIZE,
   OPEN_FLAGS,
+  RELEASE_FLAGS,
   SETATTR_ATIME,
   SETATTR_ATIMENSEC,
   SETATTR_GID,
@@ -44,6 +45,7 @@ import {
 } from '../fuse/reply.js';
 import { EISDIR, ENOENT, ENOTDIR } from '../os/errno.js';
 import type { Asker, Device } from './device.js';
+import type { Disk } from './disk.js';
 
 const O_ACCMODE = 3;
 const O_DIRECT = 0o40000;
@@ -69,6 +71,7 @@ export function nameIn(bytes: Uint8Array, start: number, length: number): string
 
 /** See the file's head. Each method answers one opcode and returns the errno that it told. */
 export class Metadata {
+  readonly #disks: ReadonlyMap<number, Disk>;
   readonly #tree: Tree;
   readonly #device: Device;
   readonly #options: MetadataOptions;
@@ -76,7 +79,9 @@ export class Metadata {
   #openedBy = 0;
   #openedNode = 0;
 
-  constructor(tree: Tree, device: Device, options: MetadataOptions) {
+  /** @param disks the disk behind each file's nodeid */
+  constructor(tree: Tree, device: Device, disks: ReadonlyMap<number, Disk>, options: MetadataOptions) {
+    this.#disks = disks;
     this.#tree = tree;
     this.#device = device;
     this.#options = options;
@@ -89,13 +94,13 @@ export class Metadata {
       if (this.#options.negativeValidity === 0) return this.#error(ENOENT, asker);
       return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), asker);
     }
-    return this.#reply(writeEntryReply(this.#device.small, node, this.#options.validity), asker);
+    return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), asker);
   }
 
   getattr(nodeid: number, asker: Asker): number {
     const node = this.#tree.node(nodeid);
     if (node === undefined) return this.#error(ENOENT, asker);
-    return this.#reply(writeAttrReply(this.#device.small, node, this.#options.validity), asker);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), asker);
   }
 
   setattr(nodeid: number, view: DataView, asker: Asker): number {
@@ -130,12 +135,18 @@ export class Metadata {
     const error = this.#tree.open(node, wanted);
     if (error !== 0) return this.#error(error, asker);
     this.#openedNode = (wanted & O_ACCMODE) === 0 ? 0 : nodeid;
+    if (this.#openedNode !== 0) this.#countWriter(nodeid, 1);
     this.#openedBy = view.getUint32(IN_PID, HOST_ENDIAN);
     // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
     const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
     return this.#reply(writeOpenReply(this.#device.small, flags), asker);
+  }
+
+  release(nodeid: number, view: DataView, asker: Asker): number {
+    if ((view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0) this.#countWriter(nodeid, -1);
+    return this.#error(0, asker);
   }
 
   opendir(asker: Asker): number {
@@ -170,6 +181,18 @@ export class Metadata {
     const files = this.#tree.files();
     const bytes = files.reduce((sum, file) => sum + file.size, 0n);
     return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), asker);
+  }
+
+  #countWriter(nodeid: number, by: number): void {
+    const disk = this.#disks.get(nodeid);
+    if (disk !== undefined) disk.writers += by;
+  }
+
+  /** Attributes are not to be believed later while `st_blocks` is being found out. */
+  #validityOf(node: Node): Validity {
+    const disk = this.#disks.get(node.nodeid);
+    if (disk === undefined || disk.scanned || !disk.can.allocation) return this.#options.validity;
+    return { ...this.#options.validity, attributes: 0 };
   }
 
   #reply(bodyLength: number, asker: Asker): number {

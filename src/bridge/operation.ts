@@ -16,6 +16,9 @@ export const OPERATION_PLAIN = 3;
 /** Its task writes the reply's body itself. */
 export const OPERATION_REPLY = 4;
 
+/** Our own finding out about holes, which nobody waits for. */
+export const OPERATION_SCAN = 5;
+
 /** The steps of an operation: each `yield` waits until no command of the operation is left. */
 export type Task = Generator<void, void, void>;
 

@@ -26,6 +26,9 @@ const ZERO_PIECE = 1024 * 1024 * 1024;
 /** WRITE_ZEROES or WRITEs of zeros in flight for one request. */
 const ZERO_WINDOW = 4;
 
+/** BLOCK_STATUS that a scan for holes sends: 256 GiB, when each is answered whole. */
+const SCAN_QUESTIONS = 64;
+
 /** Bytes of zeros sent at a time to a server that cannot zero. */
 const ZERO_DATA = 1024 * 1024;
 
@@ -175,7 +178,11 @@ export function* seekExtent(
     return;
   }
   const found = disk.extents;
-  if (disk.can.allocation < 0) {
+  if (disk.writers > 0 && disk.can.allocation && engine.kernelHoldsWrites) {
+    engine.awaitSync(operation, disk);
+    yield;
+  }
+  if (!disk.can.allocation) {
     answerSeek(engine, operation, data ? offset : size);
     return;
   }
@@ -183,18 +190,7 @@ export function* seekExtent(
   while (at < size) {
     let extent = found.at(at);
     if (extent === undefined) {
-      const asked = found.ask(at, size);
-      engine.command(
-        operation,
-        disk,
-        NBD_CMD_BLOCK_STATUS,
-        0,
-        high(asked.start),
-        low(asked.start),
-        asked.length,
-        undefined,
-        0,
-      );
+      askStatus(engine, operation, disk, at);
       yield;
       if (operation.error !== 0) break;
       extent = found.at(at);
@@ -212,6 +208,26 @@ export function* seekExtent(
     answerSeek(engine, operation, data ? at : size);
   } else if (data) operation.error = ENXIO;
   else answerSeek(engine, operation, size);
+}
+
+function askStatus(engine: Engine, operation: Operation, disk: Disk, at: bigint): void {
+  const { start, length } = disk.extents.ask(at, disk.info.size);
+  engine.command(operation, disk, NBD_CMD_BLOCK_STATUS, 0, high(start), low(start), length, undefined, 0);
+}
+
+/** Finds out how much of the disk is holes, with a bounded number of questions, for `st_blocks`. */
+export function* scanHoles(engine: Engine, operation: Operation, disk: Disk): Task {
+  const { size } = disk.info;
+  for (let questions = 0; questions < SCAN_QUESTIONS; questions++) {
+    const { known } = disk.extents.summary(size);
+    if (known >= size) break;
+    askStatus(engine, operation, disk, known);
+    yield;
+    if (operation.error !== 0 || disk.extents.summary(size).known <= known) break;
+  }
+  const { holes } = disk.extents.summary(size);
+  disk.node.blocks = (size - holes + 511n) / 512n;
+  disk.scanned = true;
 }
 
 function answerSeek(engine: Engine, operation: Operation, offset: bigint): void {

@@ -15,7 +15,9 @@ import { Engine, type EngineEvents } from './engine.js';
 import { Loop, type LoopControl } from './loop.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import { Metadata } from './metadata.js';
+import { OPERATION_SCAN } from './operation.js';
 import { Shutdown } from './shutdown.js';
+import { scanHoles } from './tasks.js';
 import { Trace } from './trace.js';
 
 /** Bytes of one READ or WRITE of the kernel: 256 pages. */
@@ -37,6 +39,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #loop: Loop;
   readonly #drain = Buffer.allocUnsafeSlow(64);
   readonly #shutdown: Shutdown;
+  readonly #scanning = new Set<Disk>();
   #saidReady = false;
 
   constructor(port: MessagePort, settings: WorkerSettings) {
@@ -50,6 +53,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
         counters: settings.counters,
         keepBytes: settings.keepBytes,
         keepExtents: writeback,
+        kernelHoldsWrites: writeback,
         largestPayload: MAX_TRANSFER,
       },
       settings.verbose ? new Trace() : undefined,
@@ -63,7 +67,8 @@ class BridgeWorker implements EngineEvents, LoopControl {
     }));
     const tree = new Tree(files, settings.naked, settings.tree);
     this.#disks = tree.files().map((node, i) => new Disk(i, node, settings.files[i].info, this.#engine));
-    const metadata = new Metadata(tree, this.#engine.device, {
+    const byNode = new Map(this.#disks.map((disk) => [disk.node.nodeid, disk]));
+    const metadata = new Metadata(tree, this.#engine.device, byNode, {
       cache: settings.cache,
       validity: {
         entry: settings.entryTimeout ?? VALIDITY,
@@ -72,12 +77,12 @@ class BridgeWorker implements EngineEvents, LoopControl {
       negativeValidity: settings.negativeTimeout ?? 0,
       keepPages: !settings.dropPagesOnOpen,
     });
-    this.#dispatcher = new Dispatcher(
-      this.#engine,
-      metadata,
-      new Map(this.#disks.map((disk) => [disk.node.nodeid, disk])),
-      { ...settings, writeback, directMmap: settings.cache === 'none', maxTransfer: MAX_TRANSFER },
-    );
+    this.#dispatcher = new Dispatcher(this.#engine, metadata, byNode, {
+      ...settings,
+      writeback,
+      directMmap: settings.cache === 'none',
+      maxTransfer: MAX_TRANSFER,
+    });
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks);
   }
@@ -96,6 +101,10 @@ class BridgeWorker implements EngineEvents, LoopControl {
   warn(disk: Disk, text: string): void {
     const name = disk.node.name === '' ? '' : `${disk.node.name}: `;
     this.#say({ type: 'warning', text: `${name}${text}` });
+  }
+
+  syncWanted(disk: Disk): void {
+    this.#say({ type: 'sync-wanted', file: disk.index });
   }
 
   wroteBeyondEnd(disk: Disk): void {
@@ -140,8 +149,12 @@ class BridgeWorker implements EngineEvents, LoopControl {
       case 'attach': {
         const disk = this.#disks[message.file];
         this.#loop.watch(disk.attach(message.descriptor, message.connection, message.info));
+        this.#scan(disk);
         return;
       }
+      case 'synced':
+        this.#engine.synced(this.#disks[message.file]);
+        return;
       case 'fail':
         this.#disks[message.file].fail(message.errno);
         return;
@@ -149,6 +162,13 @@ class BridgeWorker implements EngineEvents, LoopControl {
         this.#loop.stopListening();
         this.#shutdown.begin(this.#engine.now() + message.timeout);
     }
+  }
+
+  #scan(disk: Disk): void {
+    if (disk.scanned || !disk.can.allocation || this.#scanning.has(disk)) return;
+    this.#scanning.add(disk);
+    const operation = this.#engine.begin(OPERATION_SCAN, disk);
+    this.#engine.run(operation, scanHoles(this.#engine, operation, disk));
   }
 
   #checkTimeouts(now: number): void {

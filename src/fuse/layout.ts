@@ -50,6 +50,7 @@ export const SETATTR_UID = IN_HEADER + 76;
 export const SETATTR_GID = IN_HEADER + 80;
 
 export const OPEN_FLAGS = IN_HEADER;
+export const RELEASE_FLAGS = IN_HEADER + 8;
 export const ACCESS_MASK = IN_HEADER;
 export const GETXATTR_SIZE = IN_HEADER;
 export const GETXATTR_NAME = IN_HEADER + 8;

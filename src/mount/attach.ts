@@ -3,15 +3,16 @@
 // Called by the kernel backend once the server is known. Never stats the mountpoint afterwards: that
 // would wait for the very file system that this process is about to serve.
 
-import { existsSync } from 'node:fs';
-import { EACCES, ENODEV, ENOENT, EPERM, errnoText, SystemError } from '../os/errno.js';
+import { EACCES, EBUSY, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../os/errno.js';
 import { mountFuse, openFuseDevice } from '../os/mount.js';
 import { closeDescriptor } from '../os/socket.js';
+import { type Guard, guardMount } from './auto-unmount.js';
 import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';
 import { mountByHelper } from './fusermount.js';
+import { findMount, type MountEntry, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
-import { type FuseOptions, MOUNT_FLAGS } from './options.js';
+import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
 import { raiseReadAhead } from './read-ahead.js';
 
 const MS_RDONLY = 1;
@@ -19,21 +20,27 @@ const NOSUID_NODEV = 2 | 4;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 
-/** KiB that the kernel reads ahead, where we may say so. */
-const READ_AHEAD = 8192;
+/** Bytes that the kernel reads ahead, where we may say so. */
+const READ_AHEAD = 8 * 1024 * 1024;
+
+const isRoot = (): boolean => process.geteuid?.() === 0;
 
 /** A mount of ours. */
 export interface KernelMount {
   /** The /dev/fuse descriptor, non-blocking; it belongs to the caller. */
   readonly device: number;
-  /** @throws MountError, with errno EBUSY when the mount is in use and not to be taken away lazily */
+  /**
+   * Unmounts, or does nothing when somebody else has. Lazily: takes it out of the tree at once, and it
+   * ends with its last user. @throws MountError, with errno EBUSY when the mount is in use
+   */
   unmount(options: { readonly lazy: boolean }): Promise<void>;
 }
 
 /** The options that the kernel's fuse takes, without the descriptor and its company. */
 function kernelOptions(options: FuseOptions): string[] {
   const words = ['default_permissions'];
-  if (options.allowOther || options.allowRoot) words.push('allow_other');
+  // allow_root is allow_other with permissions for the owner alone (see options.ts), which root passes.
+  if (options.allowOther || (options.allowRoot && !isRoot())) words.push('allow_other');
   if (options.maxRead !== undefined) words.push(`max_read=${options.maxRead}`);
   return words;
 }
@@ -76,63 +83,77 @@ function helperOptions(options: FuseOptions): string[] {
     ...options.mountFlags,
   ];
   if (options.readOnly) words.push('ro');
-  if (options.autoUnmount) words.push('auto_unmount');
   return words;
 }
 
-/** Whether the helper may succeed where mount(2) did not. */
-function helperMayHelp(error: unknown): boolean {
-  return error instanceof SystemError && (error.errno === EPERM || error.errno === EACCES);
+function explain(error: SystemError, mountpoint: Mountpoint): MountError {
+  const why = errnoText(error.errno);
+  if (error.syscall !== 'open') return new MountError(`mounting ${mountpoint.text}: ${why}`, error.errno);
+  const missing = [ENOENT, ENODEV, ENXIO].includes(error.errno);
+  const next = missing ? 'load the module: modprobe fuse' : 'in a container, it must be given to that';
+  return new MountError(`opening /dev/fuse: ${why}; ${next}`, error.errno);
 }
 
-function explain(error: unknown, mountpoint: Mountpoint): MountError {
-  if (!(error instanceof SystemError)) return new MountError(String(error));
-  if (error.syscall === 'open') {
-    const missing = error.errno === ENOENT || error.errno === ENODEV;
-    const next = missing ? 'load the module: modprobe fuse' : 'this user may not open it';
-    return new MountError(`opening /dev/fuse: ${errnoText(error.errno)}; ${next}`, error.errno);
+/** Mounts by mount(2), or else by the helper. */
+async function mountSomehow(mountpoint: Mountpoint, options: FuseOptions): Promise<number> {
+  try {
+    return mountDirectly(mountpoint, options);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    if (error.errno !== EPERM && error.errno !== EACCES) throw explain(error, mountpoint);
+    try {
+      return await mountByHelper(mountpoint, helperOptions(options));
+    } catch (failure) {
+      // The helper can do no more than root: what the kernel told root is what matters.
+      throw isRoot() ? explain(error, mountpoint) : failure;
+    }
   }
-  return new MountError(`mounting ${mountpoint.text}: ${errnoText(error.errno)}`, error.errno);
 }
 
 /** Mounts, as root or not. @throws MountError */
 export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions): Promise<KernelMount> {
-  let device: number | undefined;
-  let leash: number | undefined;
-  // With auto_unmount somebody else must hold the mount, which is the helper's office.
-  if (!options.autoUnmount) {
-    try {
-      device = mountDirectly(mountpoint, options);
-    } catch (error) {
-      if (process.geteuid?.() === 0 || !(helperMayHelp(error) || !existsSync('/dev/fuse'))) {
-        throw explain(error, mountpoint);
-      }
-    }
+  const device = await mountSomehow(mountpoint, options);
+  try {
+    const entry = await findMount(mountpoint.path);
+    if (entry === undefined)
+      throw new MountError(`mounting ${mountpoint.text}: somebody unmounted it at once`);
+    const guard = options.autoUnmount ? await guardMount(entry) : undefined;
+    void raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
+    return new Mount(entry, device, guard);
+  } catch (error) {
+    await detach(mountpoint.path).catch(() => undefined);
+    closeDescriptor(device);
+    throw error;
   }
-  if (device === undefined) {
-    if (!existsSync('/dev/fuse')) {
-      throw new MountError('opening /dev/fuse: there is no such device; load the module: modprobe fuse');
-    }
-    ({ device, leash } = await mountByHelper(mountpoint, helperOptions(options), options.autoUnmount));
-  }
-  if (options.maxReadahead === undefined) void raiseReadAhead(mountpoint.path, READ_AHEAD);
-  return new Mount(mountpoint.path, device, leash);
 }
 
 class Mount implements KernelMount {
   readonly device: number;
-  readonly #path: string;
-  #leash: number | undefined;
+  readonly #entry: MountEntry;
+  #guard: Guard | undefined;
 
-  constructor(path: string, device: number, leash: number | undefined) {
-    this.#path = path;
+  constructor(entry: MountEntry, device: number, guard: Guard | undefined) {
+    this.#entry = entry;
     this.device = device;
-    this.#leash = leash;
+    this.#guard = guard;
   }
 
   async unmount(options: { readonly lazy: boolean }): Promise<void> {
-    await (options.lazy ? detach(this.#path) : unmount(this.#path));
-    if (this.#leash !== undefined) closeDescriptor(this.#leash);
-    this.#leash = undefined;
+    const path = await this.#findPath();
+    if (path !== undefined) await (options.lazy ? detach(path) : unmount(path));
+    const guard = this.#guard;
+    this.#guard = undefined;
+    await guard?.release();
+  }
+
+  /** Where the mount is now: it may have been moved, covered by another, or unmounted. */
+  async #findPath(): Promise<string | undefined> {
+    const { id, device, type } = this.#entry;
+    const table = await readMountTable();
+    const own = table.find((entry) => entry.id === id && entry.device === device && entry.type === type);
+    if (own === undefined) return undefined;
+    const top = table.findLast((entry) => entry.path === own.path);
+    if (top?.id === id) return own.path;
+    throw new MountError(`unmounting ${own.path}: another mount lies over it; unmount that first`, EBUSY);
   }
 }

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 
 /** One line of the table. */
 export interface MountEntry {
+  /** Unique among what is mounted now; the kernel gives it away again afterwards. */
   readonly id: number;
   /** `major:minor` of the mount's device. */
   readonly device: string;
@@ -17,7 +18,7 @@ export interface MountEntry {
   readonly source: string;
 }
 
-/** Undoes the table's octal escapes of space, tab, newline and backslash. */
+/** Undoes the table's octal escapes of space, tab, newline, backslash and `#`. */
 function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
@@ -28,18 +29,21 @@ function unescapeOctal(text: string): string {
 export function parseMountTable(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of text.split('\n')) {
-    const [left, right] = line.split(' - ', 2);
-    const [id, , device, , path] = (left ?? '').split(' ');
-    const [type, source] = (right ?? '').split(' ');
+    const [left = '', right = ''] = line.split(' - ', 2);
+    const [id, , device, , path] = left.split(' ');
+    const [type, source] = right.split(' ');
     if (path === undefined || source === undefined) continue;
     entries.push({ id: Number(id), device, path: unescapeOctal(path), type, source: unescapeOctal(source) });
   }
   return entries;
 }
 
+/** Everything that is mounted in this process's view; what covers comes after what it covers. */
+export async function readMountTable(): Promise<MountEntry[]> {
+  return parseMountTable(await readFile('/proc/self/mountinfo', 'utf8'));
+}
+
 /** The uppermost mount at exactly this absolute path. */
 export async function findMount(path: string): Promise<MountEntry | undefined> {
-  const table = parseMountTable(await readFile('/proc/self/mountinfo', 'latin1'));
-  const wanted = Buffer.from(path).toString('latin1');
-  return table.findLast((entry) => entry.path === wanted);
+  return (await readMountTable()).findLast((entry) => entry.path === path);
 }

@@ -1,15 +1,21 @@
 // The three forms of MOUNTPOINT: a directory, a new name in a directory, or an existing file.
 //
-// Called once a start, before anything is mounted. Cleans up what a killed nbdfuse left behind.
+// Called once a start, before anything is mounted. Removes what a killed process left mounted there,
+// and refuses to mount where a FUSE file system is alive.
 
-import { realpath, stat } from 'node:fs/promises';
+import { open, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { detach } from './detach.js';
 import { MountError } from './errors.js';
-import { findMount } from './mount-table.js';
+import { findMount, type MountEntry } from './mount-table.js';
 
 /** The name of the file in a mounted directory, when none is given. */
 const DEFAULT_NAME = 'nbd';
+
+/** Dead mounts, one over the other, that are removed before giving up. */
+const DEEPEST_PILE = 8;
+
+const O_PATH = 0o10000000;
 
 /** Where to mount what. */
 export interface Mountpoint {
@@ -25,93 +31,128 @@ export interface Mountpoint {
   readonly notice: string | undefined;
 }
 
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
+/** `dead`: on a mount whose server is gone. `hidden`: not for us to look at. */
+type Kind = 'directory' | 'file' | 'other' | 'missing' | 'dead' | 'hidden';
 
-type Kind = 'directory' | 'file' | 'other' | 'missing' | 'stale';
+const KIND_OF_ERROR: Readonly<Record<string, Kind>> = {
+  ENOENT: 'missing',
+  ENOTDIR: 'missing',
+  ENOTCONN: 'dead',
+  ECONNABORTED: 'dead',
+  EACCES: 'hidden',
+};
 
 async function kindOf(path: string): Promise<Kind> {
   try {
     const found = await stat(path);
     return found.isDirectory() ? 'directory' : found.isFile() ? 'file' : 'other';
   } catch (error) {
-    const code = codeOf(error);
-    if (code === 'ENOTCONN' || code === 'ECONNABORTED') return 'stale';
-    if (code === 'ENOENT' || code === 'ENOTDIR') return 'missing';
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    if (Object.hasOwn(KIND_OF_ERROR, code)) return KIND_OF_ERROR[code];
     throw new MountError(`mountpoint ${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
-/** The path without symbolic links in its folder; its last part may be a dead mount. */
-async function canonical(path: string): Promise<string> {
-  const folder = await realpath(dirname(path)).catch(() => dirname(path));
-  return path === '/' ? path : resolve(folder, basename(path));
+/**
+ * A path without symbolic links; undefined when it cannot be reached. Asks no file system that is
+ * mounted at the path itself, so that it works for a dead one.
+ */
+async function realPathOf(path: string): Promise<string | undefined> {
+  try {
+    const handle = await open(path, O_PATH);
+    try {
+      return await readlink(`/proc/self/fd/${handle.fd}`);
+    } finally {
+      await handle.close();
+    }
+  } catch {
+    return undefined;
+  }
 }
 
-/** Removes the mount that a dead process left at `path`. */
-async function cleanStale(path: string, text: string): Promise<string> {
-  const entry = await findMount(path);
+/** The FUSE mount at a path itself, if there is one. */
+async function fuseMountAt(path: string): Promise<MountEntry | undefined> {
+  const real = await realPathOf(path);
+  const entry = real === undefined ? undefined : await findMount(real);
+  return entry !== undefined && /^fuse(\.|$)/.test(entry.type) ? entry : undefined;
+}
+
+/** Removes the dead mount at `path`, or at the folder that it is in. Returns a line for the user. */
+async function removeDead(path: string, text: string): Promise<string> {
+  const entry = (await fuseMountAt(path)) ?? (await fuseMountAt(dirname(path)));
   if (entry === undefined) {
     throw new MountError(
-      `mountpoint ${text}: it is on a file system whose server has died; unmount that first`,
+      `mountpoint ${text}: it is on a file system whose server is gone; unmount that first`,
     );
   }
+  const what = `the dead mount of ${entry.source} (${entry.type}) at ${entry.path}`;
   try {
-    await detach(path);
+    await detach(entry.path);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new MountError(
-      `mountpoint ${text}: a dead mount is in the way: ${why}; try: fusermount3 -u -z ${text}`,
+      `mountpoint ${text}: ${what} is in the way: ${why}; ask its owner or root to unmount it`,
     );
   }
-  return `${text}: removed the mount that an nbdfuse which did not end in order had left there`;
+  const who = entry.type === 'fuse.nbdfuse' ? 'an nbdfuse' : `${entry.source} (${entry.type})`;
+  return `${entry.path}: removed the mount that ${who} which did not end in order had left there`;
 }
 
-/** Refuses to mount over a file system of our own kind that is alive. */
-async function refuseBusy(path: string, text: string): Promise<void> {
-  const entry = await findMount(path);
-  if (entry?.type.startsWith('fuse') === true) {
-    throw new MountError(
-      `mountpoint ${text}: ${entry.source} (${entry.type}) is mounted there; unmount it first: fusermount3 -u ${text}`,
-    );
+/** What is at a path once dead mounts are out of the way. */
+async function clearedKind(path: string, text: string, notices: string[]): Promise<Kind> {
+  for (let depth = 0; ; depth++) {
+    const kind = await kindOf(path);
+    if (kind !== 'dead') return kind;
+    if (depth === DEEPEST_PILE) throw new MountError(`mountpoint ${text}: too many dead mounts lie there`);
+    notices.push(await removeDead(path, text));
   }
+}
+
+/** Refuses a path over which a FUSE file system that is alive is mounted. */
+async function refuseBusy(path: string, text: string): Promise<void> {
+  const entry = await fuseMountAt(path);
+  if (entry === undefined) return;
+  const what = `${entry.source} (${entry.type}) is mounted there already`;
+  throw new MountError(`mountpoint ${text}: ${what}; unmount it first: fusermount3 -u ${entry.path}`);
+}
+
+/** Refuses a file that another nbdfuse serves: the user named it to create it. */
+async function refuseServed(path: string, text: string): Promise<void> {
+  const entry = await fuseMountAt(dirname(path));
+  if (entry?.type === 'fuse.nbdfuse') await refuseBusy(dirname(path), text);
 }
 
 /** Finds out what MOUNTPOINT means. @throws MountError when it cannot be mounted over */
 export async function resolveMountpoint(text: string): Promise<Mountpoint> {
-  const path = await canonical(resolve(text));
-  let notice: string | undefined;
-  let kind = await kindOf(path);
-  if (kind === 'stale') {
-    notice = await cleanStale(path, text);
-    kind = await kindOf(path);
+  if (text === '') throw new MountError('mountpoint: its name is empty; give a directory or a file');
+  const path = resolve(text);
+  const notices: string[] = [];
+  const kind = await clearedKind(path, text, notices);
+  if (kind === 'missing') return inFolder(path, text, notices);
+  await refuseBusy(path, text);
+  await refuseServed(path, text);
+  if (kind === 'hidden') {
+    throw new MountError(`mountpoint ${text}: permission denied; use a directory of your own`);
   }
-  if (kind === 'directory' || kind === 'file') {
-    const real = await realpath(path);
-    await refuseBusy(real, text);
-    if (kind === 'file') return { kind, path: real, filename: '', text, notice };
-    return { kind, path: real, filename: DEFAULT_NAME, text, notice };
+  const real = await realPathOf(path);
+  if (real === undefined || (kind !== 'directory' && kind !== 'file')) {
+    throw new MountError(`mountpoint ${text}: it is neither a directory nor a regular file`);
   }
-  if (kind === 'other') throw new MountError(`mountpoint ${text}: neither a directory nor a regular file`);
-  return inFolder(text, path, notice);
+  const filename = kind === 'directory' ? DEFAULT_NAME : '';
+  return { kind, path: real, filename, text, notice: notices.join('; ') || undefined };
 }
 
-async function inFolder(text: string, path: string, before: string | undefined): Promise<Mountpoint> {
+async function inFolder(path: string, text: string, notices: string[]): Promise<Mountpoint> {
   const folder = dirname(path);
-  const folderText = dirname(text);
-  let notice = before;
-  let kind = await kindOf(folder);
-  if (kind === 'stale') {
-    notice = await cleanStale(folder, folderText);
-    kind = await kindOf(folder);
-  }
-  if (kind !== 'directory' || text.endsWith('/')) {
-    const missing = text.endsWith('/') ? text : folderText;
+  const kind = await clearedKind(folder, text, notices);
+  const real = await realPathOf(folder);
+  if (real === undefined || kind !== 'directory' || text.endsWith('/')) {
+    const missing = text.endsWith('/') ? text : dirname(text);
     throw new MountError(
       `mountpoint ${text}: there is no directory ${missing}; make it first: mkdir -p ${missing}`,
     );
   }
-  await refuseBusy(folder, folderText);
-  return { kind: 'directory', path: folder, filename: basename(path), text, notice };
+  await refuseBusy(folder, text);
+  const filename = basename(path);
+  return { kind: 'directory', path: real, filename, text, notice: notices.join('; ') || undefined };
 }

@@ -1,228 +1,23 @@
-// The option strings of -o: mount.fuse3(8)'s and libfuse's, as far as they mean something here.
+// The option strings of -o, as a user gives them.
 //
-// Pure: text in, a FuseOptions out.
+// Called by the session and by --fuse-help. Pure: text in, a FuseOptions out.
 
 import { MountError } from './errors.js';
+import { type FuseOptions, HARMLESS_OPTIONS, KNOWN_OPTIONS, MOUNT_FLAGS } from './option-table.js';
 
-/** What -o has asked for. */
-export interface FuseOptions {
-  allowOther: boolean;
-  allowRoot: boolean;
-  autoUnmount: boolean;
-  readOnly: boolean;
-  nonempty: boolean;
-  uid?: number;
-  gid?: number;
-  /** Permission bits to take away. */
-  umask?: number;
-  fsname?: string;
-  subtype?: string;
-  /** Bytes of one READ at most. */
-  maxRead?: number;
-  /** Drop a file's cached pages at each open. */
-  autoCache: boolean;
-  directIo: boolean;
-  asyncRead: boolean;
-  maxBackground?: number;
-  congestionThreshold?: number;
-  /** Bytes. */
-  maxReadahead?: number;
-  /** Seconds for which the kernel may believe names, attributes, and the absence of names. */
-  entryTimeout?: number;
-  attributeTimeout?: number;
-  negativeTimeout?: number;
-  /** Options of any mount, such as `noatime`, by their names in mount(8). */
-  mountFlags: string[];
-}
+export type { FuseOptions };
 
-/** One option: how it is given, what it does, how it is described. */
-interface Known {
-  readonly name: string;
-  readonly value?: string;
-  readonly text: string;
-  readonly apply: (options: FuseOptions, value: string) => void;
-}
+/** Group's and others' permission bits. */
+const NOT_OWNER = 0o077;
 
-function numberOf(name: string, base: number, most: number): (value: string) => number {
-  return (value) => {
-    const digits = base === 8 ? /^[0-7]+$/ : /^[0-9]+$/;
-    const number = Number.parseInt(value, base);
-    if (!digits.test(value) || number > most)
-      throw new MountError(`-o ${name}=${value}: not a number of 0 to ${most}`);
-    return number;
-  };
-}
-
-function secondsOf(name: string): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (!/^[0-9]*\.?[0-9]+$/.test(value) || number > 2 ** 31) {
-      throw new MountError(`-o ${name}=${value}: not a number of seconds`);
-    }
-    return number;
-  };
-}
-
-const U32 = 2 ** 32 - 1;
-
-function flag(name: string, text: string, apply: (options: FuseOptions) => void): Known {
-  return { name, text, apply };
-}
-
-function count(
-  name: string,
-  text: string,
-  most: number,
-  apply: (options: FuseOptions, value: number) => void,
-): Known {
-  const read = numberOf(name, 10, most);
-  return { name, value: 'N', text, apply: (options, value) => apply(options, read(value)) };
-}
-
-function seconds(name: string, text: string, apply: (options: FuseOptions, value: number) => void): Known {
-  const read = secondsOf(name);
-  return { name, value: 'SECONDS', text, apply: (options, value) => apply(options, read(value)) };
-}
-
-const readUmask = numberOf('umask', 8, 0o777);
-
-const KNOWN: readonly Known[] = [
-  flag('allow_other', 'let other users use the file', (o) => {
-    o.allowOther = true;
-  }),
-  flag('allow_root', 'let root use the file', (o) => {
-    o.allowRoot = true;
-  }),
-  flag('auto_unmount', 'unmount when nbdfuse ends, however it ends', (o) => {
-    o.autoUnmount = true;
-  }),
-  flag('default_permissions', 'check permission bits (always done)', () => {}),
-  flag('ro', 'read-only', (o) => {
-    o.readOnly = true;
-  }),
-  flag('rw', 'writable where the export is (default)', (o) => {
-    o.readOnly = false;
-  }),
-  count('uid', 'owner of the file', U32, (o, value) => {
-    o.uid = value;
-  }),
-  count('gid', 'group of the file', U32, (o, value) => {
-    o.gid = value;
-  }),
-  {
-    name: 'umask',
-    value: 'M',
-    text: 'permission bits to take away (octal)',
-    apply: (o, value) => {
-      o.umask = readUmask(value);
-    },
-  },
-  {
-    name: 'fsname',
-    value: 'NAME',
-    text: 'what the mount table calls it (default: nbdfuse)',
-    apply: (o, value) => {
-      o.fsname = value;
-    },
-  },
-  {
-    name: 'subtype',
-    value: 'NAME',
-    text: 'its type in the mount table is fuse.NAME (default: nbdfuse)',
-    apply: (o, value) => {
-      o.subtype = value;
-    },
-  },
-  count('max_read', 'bytes of one read request at most', U32, (o, value) => {
-    o.maxRead = value;
-  }),
-  flag('nonempty', 'mount over a directory that has files in it (always allowed)', (o) => {
-    o.nonempty = true;
-  }),
-  flag('kernel_cache', 'keep cached pages when the file is opened (default)', (o) => {
-    o.autoCache = false;
-  }),
-  flag('auto_cache', 'drop cached pages when the file is opened', (o) => {
-    o.autoCache = true;
-  }),
-  flag('noauto_cache', 'the opposite of auto_cache', (o) => {
-    o.autoCache = false;
-  }),
-  flag('direct_io', 'no page cache: the same as --cache=none', (o) => {
-    o.directIo = true;
-  }),
-  flag('async_read', 'several read requests at a time (default)', (o) => {
-    o.asyncRead = true;
-  }),
-  flag('sync_read', 'one read request at a time', (o) => {
-    o.asyncRead = false;
-  }),
-  count('max_background', 'asynchronous requests at a time', 65_535, (o, value) => {
-    o.maxBackground = value;
-  }),
-  count('congestion_threshold', 'requests at which the kernel holds back', 65_535, (o, value) => {
-    o.congestionThreshold = value;
-  }),
-  count('max_readahead', "bytes of the kernel's read-ahead", U32, (o, value) => {
-    o.maxReadahead = value;
-  }),
-  seconds('entry_timeout', 'how long the kernel remembers names', (o, value) => {
-    o.entryTimeout = value;
-  }),
-  seconds('attr_timeout', 'how long the kernel remembers attributes', (o, value) => {
-    o.attributeTimeout = value;
-  }),
-  seconds('negative_timeout', 'how long the kernel remembers that a name is missing', (o, value) => {
-    o.negativeTimeout = value;
-  }),
-];
-
-/** Options of every mount, with what mount(2) knows them by. Opposites cancel each other. */
-export const MOUNT_FLAGS: Readonly<Record<string, { readonly bit: number; readonly set: boolean }>> = {
-  nosuid: { bit: 2, set: true },
-  suid: { bit: 2, set: false },
-  nodev: { bit: 4, set: true },
-  dev: { bit: 4, set: false },
-  noexec: { bit: 8, set: true },
-  exec: { bit: 8, set: false },
-  sync: { bit: 16, set: true },
-  async: { bit: 16, set: false },
-  dirsync: { bit: 128, set: true },
-  noatime: { bit: 1024, set: true },
-  atime: { bit: 1024, set: false },
-};
-
-/** Options that libfuse or mount(8) know and that change nothing here. */
-const HARMLESS = [
-  'big_writes',
-  'clone_fd',
-  'defaults',
-  'hard_remove',
-  'large_read',
-  'no_remote_lock',
-  'noforget',
-  'splice_move',
-  'splice_read',
-  'splice_write',
-  'no_splice_move',
-  'no_splice_read',
-  'no_splice_write',
-  'use_ino',
-  'readdir_ino',
-  'user',
-  'users',
-  'auto',
-  'noauto',
-  'nofail',
-  '_netdev',
-];
-
-/** Takes the words of one -o apart: commas separate, a backslash before a comma makes it a part. */
+/** Takes one -o apart: commas separate, a backslash makes the next character a part of the option. */
 function split(text: string): string[] {
-  return text
-    .split(/(?<!\\),/)
-    .map((word) => word.replaceAll('\\,', ','))
-    .filter((word) => word !== '');
+  const words = [''];
+  for (const [, escaped, plain] of text.matchAll(/\\(.)|(.)/gsu)) {
+    if (plain === ',') words.push('');
+    else words[words.length - 1] += escaped ?? plain;
+  }
+  return words.filter((word) => word !== '');
 }
 
 /** The options of all -o together, later ones over earlier ones. @throws MountError naming a wrong one */
@@ -238,45 +33,49 @@ export function parseFuseOptions(texts: readonly string[]): FuseOptions {
     asyncRead: true,
     mountFlags: [],
   };
-  for (const word of texts.flatMap(split)) {
-    const [name, ...rest] = word.split('=');
-    const value = rest.length === 0 ? undefined : rest.join('=');
-    if ((name in MOUNT_FLAGS && value === undefined) || word.startsWith('x-')) {
-      if (name in MOUNT_FLAGS) options.mountFlags.push(name);
-      continue;
-    }
-    if (HARMLESS.includes(name)) continue;
-    const known = KNOWN.find((option) => option.name === name);
-    if (known === undefined) throw new MountError(unknownOption(name));
-    if ((known.value === undefined) !== (value === undefined)) {
-      const form = known.value === undefined ? 'takes no value' : `needs a value: ${name}=${known.value}`;
-      throw new MountError(`-o ${name}: ${form}`);
-    }
-    known.apply(options, value ?? '');
-  }
+  for (const word of texts.flatMap(split)) apply(word, options);
   if (options.allowOther && options.allowRoot) {
     throw new MountError('-o allow_other and -o allow_root exclude each other');
   }
+  // The kernel knows allow_other alone; that nobody but root is let in is seen to by the permissions.
+  if (options.allowRoot) options.umask = (options.umask ?? 0) | NOT_OWNER;
   return options;
 }
 
+function apply(word: string, options: FuseOptions): void {
+  const [name, ...rest] = word.split('=');
+  const value = rest.length === 0 ? undefined : rest.join('=');
+  if (HARMLESS_OPTIONS.includes(name) || name.startsWith('x-')) return;
+  if (Object.hasOwn(MOUNT_FLAGS, name) && value === undefined) {
+    options.mountFlags.push(name);
+    return;
+  }
+  const known = KNOWN_OPTIONS.find((option) => option.name === name);
+  if (known === undefined) throw new MountError(unknownOption(name));
+  if ((known.value === undefined) !== (value === undefined)) {
+    const form = known.value === undefined ? 'takes no value' : `needs a value: ${name}=${known.value}`;
+    throw new MountError(`-o ${name}: ${form}`);
+  }
+  known.apply(options, value ?? '');
+}
+
 function unknownOption(name: string): string {
-  const names = [...KNOWN.map((option) => option.name), ...Object.keys(MOUNT_FLAGS)];
+  const names = [...KNOWN_OPTIONS.map((option) => option.name), ...Object.keys(MOUNT_FLAGS)];
   return `-o ${name}: unknown option; the known ones are ${names.join(', ')}`;
 }
 
 /** The text of --fuse-help: a line an option. */
 export function fuseOptionsHelp(): string {
-  const terms = KNOWN.map(({ name, value }) => (value === undefined ? name : `${name}=${value}`));
+  const terms = KNOWN_OPTIONS.map(({ name, value }) => (value === undefined ? name : `${name}=${value}`));
   const width = Math.max(...terms.map((term) => term.length));
-  const lines = KNOWN.map(({ text }, i) => `    -o ${terms[i].padEnd(width)}  ${text}`);
+  const lines = KNOWN_OPTIONS.map(({ text }, i) => `    -o ${terms[i].padEnd(width)}  ${text}`);
   return [
     'Options for -o, separated by commas:',
     '',
     ...lines,
     '',
     `Also the options of every mount: ${Object.keys(MOUNT_FLAGS).join(', ')}.`,
-    `Accepted, but without effect here: ${HARMLESS.join(', ')}.`,
+    `Accepted, but without effect here: ${HARMLESS_OPTIONS.join(', ')}.`,
     '',
   ].join('\n');
 }

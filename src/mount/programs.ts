@@ -4,23 +4,32 @@
 
 import { spawn } from 'node:child_process';
 
+/** Characters kept of what a program writes. */
+const TEXT_LIMIT = 4096;
+
+/** What to do about a program that is not there. */
+const REMEDIES = { fusermount3: 'apt-get install fuse3', umount: 'apt-get install mount' } as const;
+
 /** How a program has ended. */
 export interface Outcome {
+  readonly command: keyof typeof REMEDIES;
   /** Exit status; -1 when it could not be started or was killed. */
   readonly status: number;
   /** What it wrote to stderr, trimmed, at most 4096 characters. */
   readonly errorText: string;
-  /** Whether there is no such program. */
+  /** Whether there is no such program, and what to do then. */
   readonly missing: boolean;
+  readonly remedy: string;
 }
 
 /** Runs a program to its end; `inherited` descriptors become its 3, 4, …. Never rejects. */
 export function runProgram(
-  command: string,
+  command: keyof typeof REMEDIES,
   argv: readonly string[],
   inherited: readonly number[] = [],
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Outcome> {
+  const remedy = REMEDIES[command];
   return new Promise((done) => {
     const child = spawn(command, [...argv], {
       stdio: ['ignore', 'ignore', 'pipe', ...inherited],
@@ -28,14 +37,14 @@ export function runProgram(
     });
     let errorText = '';
     child.stderr?.on('data', (chunk: Buffer) => {
-      errorText = (errorText + chunk.toString('utf8')).slice(0, 4096);
+      errorText = (errorText + chunk.toString('utf8')).slice(0, TEXT_LIMIT);
     });
     child.on('error', (error) => {
       const missing = 'code' in error && error.code === 'ENOENT';
-      done({ status: -1, errorText: error.message, missing });
+      done({ command, status: -1, errorText: error.message, missing, remedy });
     });
     child.on('close', (status) => {
-      done({ status: status ?? -1, errorText: errorText.trim(), missing: false });
+      done({ command, status: status ?? -1, errorText: errorText.trim(), missing: false, remedy });
     });
   });
 }

@@ -36,6 +36,7 @@ export const libc = {
   mount: library.func('mount', 'int', ['str', 'str', 'str', 'unsigned long', 'str']),
   umount2: library.func('umount2', 'int', ['str', 'int']),
   sched_yield: library.func('sched_yield', 'int', []),
+  sync_file_range: library.func('sync_file_range', 'int', ['int', 'int64', 'int64', 'unsigned int']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;

@@ -134,7 +134,10 @@ async function connected(descriptor: number, signal: AbortSignal | undefined): P
   if (error !== 0) throw new SystemError(error, 'connect');
 }
 
-/** Where the parts of a message lie in one buffer, which thus outlives the call with all of them. */
+/**
+ * Bytes from the start of one buffer to the parts of a message: struct msghdr, struct iovec, struct
+ * cmsghdr with a descriptor, and a byte of data. One buffer, so that none is collected during the call.
+ */
 const MESSAGE = 0;
 const MESSAGE_SIZE = 56;
 const VECTOR = MESSAGE + MESSAGE_SIZE;
@@ -147,22 +150,21 @@ const DATA = CONTROL + CONTROL_SIZE;
  * (non-blocking sockets), null when the other end has closed or sent something else. @throws SystemError
  */
 export function receiveDescriptor(descriptor: number): number | undefined | null {
-  const view = new DataView(new ArrayBuffer(DATA + 8));
-  const base = addressOf(view);
-  const setWord = (at: number, value: number): void => view.setBigUint64(at, BigInt(value), true);
-  setWord(VECTOR, base + DATA);
-  setWord(VECTOR + 8, 1);
-  setWord(MESSAGE + 16, base + VECTOR);
-  setWord(MESSAGE + 24, 1);
-  setWord(MESSAGE + 32, base + CONTROL);
-  setWord(MESSAGE + 40, CONTROL_SIZE);
+  const words = new BigUint64Array((DATA + 8) / 8);
+  const numbers = new Int32Array(words.buffer);
+  const base = addressOf(words);
+  words[VECTOR / 8] = BigInt(base + DATA);
+  words[VECTOR / 8 + 1] = 1n;
+  words[MESSAGE / 8 + 2] = BigInt(base + VECTOR);
+  words[MESSAGE / 8 + 3] = 1n;
+  words[MESSAGE / 8 + 4] = BigInt(base + CONTROL);
+  words[MESSAGE / 8 + 5] = BigInt(CONTROL_SIZE);
   const count = libc.recvmsg(descriptor, base + MESSAGE, MSG_CMSG_CLOEXEC);
   if (count < 0) {
     const error = errno();
     if (error === EAGAIN || error === EINTR) return undefined;
     throw new SystemError(error, 'recvmsg');
   }
-  const level = view.getInt32(CONTROL + 8, true);
-  const type = view.getInt32(CONTROL + 12, true);
-  return level === SOL_SOCKET && type === SCM_RIGHTS ? view.getInt32(CONTROL + 16, true) : null;
+  const [level, type, received] = numbers.subarray(CONTROL / 4 + 2);
+  return level === SOL_SOCKET && type === SCM_RIGHTS ? received : null;
 }

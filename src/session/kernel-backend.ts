@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { Bridge, type BridgeOptions, spawnWorker } from '../bridge/bridge.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
+import { sendHeldWrites } from '../os/sync.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, BackendRequest, PreparedBackend } from './backend.js';
 import type { CacheMode } from './settings.js';
@@ -76,6 +77,10 @@ async function startKernelBackend(request: BackendRequest, worker: Worker): Prom
     bridgeOptions(request, mount.device),
     {
       ...events,
+      syncWanted: (file) => {
+        const done = (): void => bridge.synced(file);
+        sendHeldWrites(join(mountpoint.path, files[file].name)).then(done, done);
+      },
       beyondEnd: (file) => {
         // It is a repair of what a program did wrong; where it is not possible, nothing else is.
         void setSize(file).catch(() => undefined);

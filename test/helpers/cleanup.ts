@@ -62,13 +62,13 @@ export class Scope {
     if (left.length > 0) throw new Error(`left mounted: ${left.join(', ')}`);
   }
 
-  /** Processes that were told to end may take a moment. */
+  /** Processes that were told to end may take a moment: servers of a killed nbdfuse five seconds. */
   async #endProcesses(): Promise<void> {
     try {
       await until(
         'the end of all processes',
         async () => (await processesOf(this.folder)).length === 0,
-        3000,
+        8000,
       );
     } catch (cause) {
       const left = await processesOf(this.folder);

@@ -3,7 +3,7 @@
 // Used by every test on real servers. The program runs as a user would start it; it is ready when its
 // pidfile is written. The scope's end stops it in order and fails the test if that takes too long.
 
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Scope } from './cleanup.js';
 import { Program, type ProgramOptions } from './program.js';
@@ -55,16 +55,12 @@ export function startNbdfuse(
 /** Makes the mountpoint of a form; returns what is typed, what is mounted over, and the disk's path. */
 function createMountpoint(scope: Scope, form: MountpointForm, name: string) {
   const mountpoint = scope.path(name);
+  const isNew = !readdirSync(scope.folder).includes(name);
   if (form === 'naked') {
-    writeFileSync(mountpoint, '', { flag: 'a', mode: 0o666 });
+    if (isNew) writeFileSync(mountpoint, '');
     return { typed: mountpoint, mountpoint, file: mountpoint };
   }
-  // A stale mount makes even mkdir of what exists fail, and is what some tests are about.
-  try {
-    mkdirSync(mountpoint);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
+  if (isNew) mkdirSync(mountpoint);
   if (form === 'file name') {
     const file = `${mountpoint}/disk.raw`;
     return { typed: file, mountpoint, file };
@@ -81,6 +77,8 @@ export async function mountDisk(scope: Scope, request: MountRequest): Promise<Mo
   mkdirSync(runFolder, { recursive: true });
   chmodSync(runFolder, 0o777);
   const pidfile = `${runFolder}/pid`;
+  // One that was killed with SIGKILL leaves its pidfile.
+  rmSync(pidfile, { force: true });
   const program = startNbdfuse(scope, ['-P', pidfile, ...options, typed, ...server], request);
   scope.add(() => stopInOrder(program));
   await program.fills(pidfile);

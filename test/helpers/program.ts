@@ -82,7 +82,7 @@ export class Program {
     const watcher = watch(dirname(file));
     try {
       while (!isFull()) {
-        if (this.#isOver) throw new Error(`${this.#name} ended: ${this.#stderr}`);
+        if (this.#isOver) throw new Error(`${this.#name} ended:\n${this.#stderr}`);
         await Promise.race([once(watcher, 'change'), this.ended]);
       }
     } finally {

@@ -1,0 +1,212 @@
+// What -o knows: mount.fuse3(8)'s and libfuse's options, as far as they mean something here.
+//
+// A table for options.ts, which reads the text and prints the help. Pure.
+
+import { MountError } from './errors.js';
+
+/** What -o has asked for. */
+export interface FuseOptions {
+  allowOther: boolean;
+  allowRoot: boolean;
+  autoUnmount: boolean;
+  readOnly: boolean;
+  nonempty: boolean;
+  uid?: number;
+  gid?: number;
+  /** Permission bits to take away; with `allowRoot` all those of group and others. */
+  umask?: number;
+  fsname?: string;
+  subtype?: string;
+  /** Bytes of one READ at most; undefined is no limit. */
+  maxRead?: number;
+  /** Drop a file's cached pages at each open. */
+  autoCache: boolean;
+  directIo: boolean;
+  asyncRead: boolean;
+  maxBackground?: number;
+  congestionThreshold?: number;
+  /** Bytes. */
+  maxReadahead?: number;
+  /** Seconds for which the kernel may believe names, attributes, and the absence of names. */
+  entryTimeout?: number;
+  attributeTimeout?: number;
+  negativeTimeout?: number;
+  /** Options of any mount, such as `noatime`, by their names in mount(8). */
+  mountFlags: string[];
+}
+
+/** One option: how it is given, what it does, how it is described. */
+export interface KnownOption {
+  readonly name: string;
+  /** What its value is called in the help; undefined when it takes none. */
+  readonly value?: string;
+  readonly text: string;
+  readonly apply: (options: FuseOptions, value: string) => void;
+}
+
+function numberOf(name: string, base: number, most: number): (value: string) => number {
+  return (value) => {
+    const digits = base === 8 ? /^[0-7]+$/ : /^[0-9]+$/;
+    const number = Number.parseInt(value, base);
+    if (!digits.test(value) || number > most)
+      throw new MountError(`-o ${name}=${value}: not a number of 0 to ${most}`);
+    return number;
+  };
+}
+
+function secondsOf(name: string): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (!/^[0-9]*\.?[0-9]+$/.test(value) || number > 2 ** 31) {
+      throw new MountError(`-o ${name}=${value}: not a number of seconds`);
+    }
+    return number;
+  };
+}
+
+const U32 = 2 ** 32 - 1;
+
+function flag(name: string, text: string, apply: (options: FuseOptions) => void): KnownOption {
+  return { name, text, apply };
+}
+
+function count(
+  name: string,
+  text: string,
+  most: number,
+  apply: (options: FuseOptions, value: number) => void,
+): KnownOption {
+  const read = numberOf(name, 10, most);
+  return { name, value: 'N', text, apply: (options, value) => apply(options, read(value)) };
+}
+
+function seconds(
+  name: string,
+  text: string,
+  apply: (options: FuseOptions, value: number) => void,
+): KnownOption {
+  const read = secondsOf(name);
+  return { name, value: 'SECONDS', text, apply: (options, value) => apply(options, read(value)) };
+}
+
+const readUmask = numberOf('umask', 8, 0o777);
+
+/** The options that do something, in the order of the help. */
+export const KNOWN_OPTIONS: readonly KnownOption[] = [
+  flag('allow_other', 'let other users use the file', (o) => {
+    o.allowOther = true;
+  }),
+  flag('allow_root', 'let root use the file too, and nobody else', (o) => {
+    o.allowRoot = true;
+  }),
+  flag('auto_unmount', 'unmount when nbdfuse ends, however it ends', (o) => {
+    o.autoUnmount = true;
+  }),
+  flag('default_permissions', 'check permission bits (always done)', () => {}),
+  flag('ro', 'read-only', (o) => {
+    o.readOnly = true;
+  }),
+  flag('rw', 'writable where the export is (default)', (o) => {
+    o.readOnly = false;
+  }),
+  count('uid', 'owner of the file', U32, (o, value) => {
+    o.uid = value;
+  }),
+  count('gid', 'group of the file', U32, (o, value) => {
+    o.gid = value;
+  }),
+  {
+    name: 'umask',
+    value: 'M',
+    text: 'permission bits to take away (octal)',
+    apply: (o, value) => {
+      o.umask = readUmask(value);
+    },
+  },
+  {
+    name: 'fsname',
+    value: 'NAME',
+    text: 'what the mount table calls it (default: nbdfuse)',
+    apply: (o, value) => {
+      o.fsname = value;
+    },
+  },
+  {
+    name: 'subtype',
+    value: 'NAME',
+    text: 'its type in the mount table is fuse.NAME (default: nbdfuse)',
+    apply: (o, value) => {
+      o.subtype = value;
+    },
+  },
+  count('max_read', 'bytes of one read request at most (0: no limit)', U32, (o, value) => {
+    o.maxRead = value === 0 ? undefined : value;
+  }),
+  flag('nonempty', 'mount over a directory that has files in it (always allowed)', (o) => {
+    o.nonempty = true;
+  }),
+  flag('kernel_cache', 'keep cached pages when the file is opened (default)', (o) => {
+    o.autoCache = false;
+  }),
+  flag('auto_cache', 'drop cached pages when the file is opened', (o) => {
+    o.autoCache = true;
+  }),
+  flag('noauto_cache', 'the opposite of auto_cache', (o) => {
+    o.autoCache = false;
+  }),
+  flag('direct_io', 'no page cache: the same as --cache=none', (o) => {
+    o.directIo = true;
+  }),
+  flag('async_read', 'several read requests at a time (default)', (o) => {
+    o.asyncRead = true;
+  }),
+  flag('sync_read', 'one read request at a time', (o) => {
+    o.asyncRead = false;
+  }),
+  count('max_background', 'asynchronous requests at a time', 65_535, (o, value) => {
+    o.maxBackground = value;
+  }),
+  count('congestion_threshold', 'requests at which the kernel holds back', 65_535, (o, value) => {
+    o.congestionThreshold = value;
+  }),
+  count('max_readahead', "bytes of the kernel's read-ahead", U32, (o, value) => {
+    o.maxReadahead = value;
+  }),
+  seconds('entry_timeout', 'how long the kernel remembers names', (o, value) => {
+    o.entryTimeout = value;
+  }),
+  seconds('attr_timeout', 'how long the kernel remembers attributes', (o, value) => {
+    o.attributeTimeout = value;
+  }),
+  seconds('negative_timeout', 'how long the kernel remembers that a name is missing', (o, value) => {
+    o.negativeTimeout = value;
+  }),
+];
+
+/** Options of every mount, with what mount(2) knows them by. Opposites cancel each other. */
+export const MOUNT_FLAGS: Readonly<Record<string, { readonly bit: number; readonly set: boolean }>> = {
+  nosuid: { bit: 2, set: true },
+  suid: { bit: 2, set: false },
+  nodev: { bit: 4, set: true },
+  dev: { bit: 4, set: false },
+  noexec: { bit: 8, set: true },
+  exec: { bit: 8, set: false },
+  sync: { bit: 16, set: true },
+  async: { bit: 16, set: false },
+  dirsync: { bit: 128, set: true },
+  noatime: { bit: 1024, set: true },
+  atime: { bit: 1024, set: false },
+};
+
+/**
+ * Options that libfuse or mount(8) know and that change nothing here: about its own buffers and
+ * threads, inode numbers, locks (which the kernel keeps by itself), interrupts, and /etc/fstab.
+ */
+export const HARMLESS_OPTIONS: readonly string[] = [
+  ...['ac_attr_timeout', 'atomic_o_trunc', 'auto', 'big_writes', 'clone_fd', 'debug', 'defaults'],
+  ...['diratime', 'hard_remove', 'intr', 'intr_signal', 'large_read', 'lazytime', 'max_idle_threads'],
+  ...['max_threads', 'max_write', 'no_remote_flock', 'no_remote_lock', 'no_remote_posix_lock'],
+  ...['no_splice_move', 'no_splice_read', 'no_splice_write', 'noauto', 'nodiratime', 'nofail'],
+  ...['noforget', 'nolazytime', 'norelatime', 'nouser', 'readdir_ino', 'relatime', 'remember'],
+  ...['splice_move', 'splice_read', 'splice_write', 'strictatime', 'use_ino', 'user', 'users', '_netdev'],
+];

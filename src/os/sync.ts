@@ -1,0 +1,22 @@
+// Making the kernel send the writes that it holds back, without fsync(2) and its locks.
+
+import { open } from 'node:fs/promises';
+import { libc } from './libc.js';
+
+/** SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER. */
+const WRITE_AND_WAIT = 7;
+
+/**
+ * Resolves when all writes to the file that the kernel held have been answered. Never blocks this
+ * thread, so the file may be one that this process serves. @throws Error when it cannot be opened
+ */
+export async function sendHeldWrites(path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await new Promise<void>((resolve) => {
+      libc.sync_file_range.async(file.fd, 0, 0, WRITE_AND_WAIT, () => resolve());
+    });
+  } finally {
+    await file.close();
+  }
+}
