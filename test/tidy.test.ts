@@ -1,0 +1,110 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import {
+  deadFiles,
+  importCircles,
+  machinePaths,
+  type SourceFiles,
+  tooLong,
+  uncheckedTypes,
+  wrongArrows,
+} from './helpers/source-rules.js';
+
+const ROOT = join(import.meta.dirname, '..');
+const TEXT_FILE = /\.(ts|mjs|js|json|md|sh|yml|yaml)$|^[^.]+$/;
+
+/** The files in a folder of the repository, or the file itself, by their path from the root. */
+function pathsBelow(path: string): string[] {
+  if (statSync(join(ROOT, path)).isFile()) return [path];
+  return readdirSync(join(ROOT, path)).flatMap((name) => pathsBelow(`${path}/${name}`));
+}
+
+function read(paths: readonly string[]): SourceFiles {
+  return new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
+}
+
+const SOURCE = read(pathsBelow('src').filter((path) => path.endsWith('.ts')));
+const ALL_TYPESCRIPT = read(
+  ['src', 'test', 'bench'].flatMap(pathsBelow).filter((path) => /(?<!\.d)\.ts$/.test(path)),
+);
+
+/** What was or could be committed, but for what is ignored. */
+function everyText(): SourceFiles {
+  const options = { cwd: ROOT, encoding: 'utf8' } as const;
+  const list = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], options);
+  const paths = list.trimEnd().split('\n');
+  return read(paths.filter((path) => TEXT_FILE.test(path.split('/').at(-1) ?? '') && isThere(path)));
+}
+
+function isThere(path: string): boolean {
+  return statSync(join(ROOT, path), { throwIfNoEntry: false })?.isFile() === true;
+}
+
+describe('the source', () => {
+  it('imports along the arrows only', () => expect(wrongArrows(SOURCE)).toEqual([]));
+  it('has no circles of imports', () => expect(importCircles(SOURCE)).toEqual([]));
+  it('has no file that nobody imports', () => expect(deadFiles(SOURCE)).toEqual([]));
+  it('has short files and functions', () => expect(tooLong(SOURCE)).toEqual([]));
+  it('lets the type checker see everything', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));
+  it('names no path of one machine', () => expect(machinePaths(everyText())).toEqual([]));
+});
+
+describe('the rules', () => {
+  const long = (lines: number): string => '\n'.repeat(lines - 1);
+  const cases: [string, (files: SourceFiles) => string[], Record<string, string>, RegExp][] = [
+    [
+      'an arrow the wrong way',
+      wrongArrows,
+      { 'src/nbd/a.ts': "import type { B } from '../os/b.js';" },
+      /must not import src\/os\/b\.ts/,
+    ],
+    [
+      'a re-export the wrong way',
+      wrongArrows,
+      { 'src/os/a.ts': "export * from '../cli/b.js';" },
+      /src\/cli\/b\.ts/,
+    ],
+    [
+      'an import of a room that is not known',
+      wrongArrows,
+      { 'src/attic/a.ts': "import '../nbd/b.js';" },
+      /attic/,
+    ],
+    [
+      'a circle',
+      importCircles,
+      { 'src/nbd/a.ts': "import './b.js';", 'src/nbd/b.ts': "export { x } from './a.js';" },
+      /a\.ts → src\/nbd\/b\.ts → src\/nbd\/a\.ts/,
+    ],
+    ['a dead file', deadFiles, { 'src/nbd/a.ts': '' }, /src\/nbd\/a\.ts is imported by nobody/],
+    ['a long file', tooLong, { 'src/a.ts': `${long(301)}const a = 1;` }, /301 lines/],
+    [
+      'a long function',
+      tooLong,
+      { 'src/a.ts': `\nfunction f() {${long(71)}}` },
+      /a\.ts:2: a function of 71 lines/,
+    ],
+    ['a long method', tooLong, { 'src/a.ts': `class A { f() {${long(80)}} }` }, /80 lines/],
+    ['a long arrow function', tooLong, { 'src/a.ts': `const f = () => {${long(80)}};` }, /80 lines/],
+    ['any', uncheckedTypes, { 'src/a.ts': '\nlet a: Map<string, any>;' }, /a\.ts:2: `any`/],
+    ['a non-null assertion', uncheckedTypes, { 'src/a.ts': 'a!.b;' }, /non-null/],
+    ['a silenced checker', uncheckedTypes, { 'src/a.ts': `// @ts-${'ignore'}\n` }, /@ts-/],
+    ['a silenced linter', uncheckedTypes, { 'src/a.ts': `// biome-${'ignore'} lint: no` }, /biome-/],
+    ['a machine path', machinePaths, { 'a.md': `see ${['', 'home', 'somebody'].join('/')}` }, /somebody/],
+  ];
+
+  it.each(cases)('find %s', (_, rule, files, expected) => {
+    const offences = rule(new Map(Object.entries(files)));
+    expect(offences).toHaveLength(1);
+    expect(offences[0]).toMatch(expected);
+  });
+
+  it('do not mind a circle of types, nor a file that is loaded on demand', () => {
+    const circle = { 'src/nbd/a.ts': "import type { B } from './b.js';", 'src/nbd/b.ts': "import './a.js';" };
+    expect(importCircles(new Map(Object.entries(circle)))).toEqual([]);
+    const lazy = { 'src/cli/main.ts': "await import('../nbd/a.js');", 'src/nbd/a.ts': '' };
+    expect(deadFiles(new Map(Object.entries(lazy)))).toEqual([]);
+  });
+});

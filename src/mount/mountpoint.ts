@@ -129,6 +129,8 @@ export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   const notices: string[] = [];
   const kind = await clearedKind(path, text, notices);
   if (kind === 'missing') return inFolder(path, text, notices);
+  if (kind === 'file' && text.endsWith('/'))
+    throw new MountError(`mountpoint ${text}: ${text} is not a directory`);
   await refuseBusy(path, text);
   await refuseServed(path, text);
   if (kind === 'hidden') {
@@ -145,12 +147,15 @@ export async function resolveMountpoint(text: string): Promise<Mountpoint> {
 async function inFolder(path: string, text: string, notices: string[]): Promise<Mountpoint> {
   const folder = dirname(path);
   const kind = await clearedKind(folder, text, notices);
-  const real = await realPathOf(folder);
-  if (real === undefined || kind !== 'directory' || text.endsWith('/')) {
-    const missing = text.endsWith('/') ? text : dirname(text);
+  const [wanted, found] = text.endsWith('/') ? [text, await kindOf(path)] : [dirname(text), kind];
+  if (found === 'missing') {
     throw new MountError(
-      `mountpoint ${text}: there is no directory ${missing}; make it first: mkdir -p ${missing}`,
+      `mountpoint ${text}: there is no directory ${wanted}; make it first: mkdir -p ${wanted}`,
     );
+  }
+  const real = await realPathOf(folder);
+  if (real === undefined || found !== 'directory') {
+    throw new MountError(`mountpoint ${text}: ${wanted} is not a directory`);
   }
   await refuseBusy(folder, text);
   const filename = basename(path);

@@ -4,7 +4,7 @@
 // scope's folder and no process that carries its mark in the environment, child or grandchild. What is
 // left is removed all the same, and fails the test.
 
-import { mkdtempSync } from 'node:fs';
+import { chmodSync, mkdtempSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +22,10 @@ export class Scope {
   /** A fresh folder, which other users may pass through. */
   readonly folder = mkdtempSync(join(tmpdir(), 'nbdfuse-test-'));
   readonly #cleanUps: CleanUp[] = [];
+
+  constructor() {
+    chmodSync(this.folder, 0o755);
+  }
 
   /** The environment for the processes of this scope. */
   get environment(): NodeJS.ProcessEnv {

@@ -1,0 +1,53 @@
+# What the scripts share: installing what is missing, and running a command so that it can be read.
+#
+# Sourced by scripts/test and scripts/demo, in the root folder of the repository, with
+# `set -euo pipefail`. Asks for nothing on standard input.
+
+# say TEXT: a line for the user.
+say() { printf '== %s\n' "$*"; }
+
+# fail TEXT: the end.
+fail() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# as_root COMMAND: runs a command as root, by sudo when we are not.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# has_program NAME: whether there is such a program, also among those for root.
+has_program() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+# install_programs PROGRAM=PACKAGE …: installs the Debian packages of the programs that are missing.
+install_programs() {
+  local pair packages=()
+  for pair in "$@"; do
+    has_program "${pair%%=*}" || packages+=("${pair#*=}")
+  done
+  [ "${#packages[@]}" -gt 0 ] || return 0
+  has_program apt-get || fail "missing: ${packages[*]}; there is no apt-get: install them by other means"
+  if [ "$(id -u)" != 0 ] && ! has_program sudo; then
+    fail "missing: ${packages[*]}; run as root, or install sudo: apt-get install ${packages[*]}"
+  fi
+  say "installing ${packages[*]}"
+  as_root apt-get update -qq </dev/null || say 'apt-get update failed; trying with the lists at hand'
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+    "${packages[@]}" </dev/null >/dev/null || fail "apt-get could not install: ${packages[*]}"
+}
+
+# check_node: whether Node is new enough.
+check_node() {
+  has_program node || fail 'Node.js is missing: install version 20 or newer'
+  node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' ||
+    fail "Node.js $(node --version) is too old: install version 20 or newer"
+}
+
+# install_modules: npm ci, unless node_modules is as the lock file says.
+install_modules() {
+  if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+    say 'npm ci'
+    npm ci --no-audit --no-fund </dev/null
+  fi
+}
