@@ -1,47 +1,22 @@
 import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createScope, Scope } from '../helpers/cleanup.js';
-import type { Program } from '../helpers/program.js';
+import { describe, expect, it } from 'vitest';
 import { until } from '../helpers/until.js';
-import { buildProgram } from '../os/build.js';
-import { Namespace, type Who } from './namespace.js';
+import {
+  createMountpoint,
+  createNamespace,
+  type Form,
+  look,
+  order,
+  startWitness,
+  useMounter,
+} from './mounting.js';
+import type { Who } from './namespace.js';
 
-const building = new Scope();
-let mounter = '';
+const start = useMounter();
 
-beforeAll(async () => {
-  mounter = await buildProgram(building, resolve(import.meta.dirname, 'mounter.ts'));
-});
-afterAll(() => building.close());
-
-async function createNamespace(extra?: string): Promise<Namespace> {
-  const namespace = new Namespace(createScope(), extra);
-  await namespace.ready;
-  return namespace;
-}
-
-/** Makes a mountpoint of a form in the user's folder. */
-async function createMountpoint(namespace: Namespace, who: Who, form: string): Promise<string> {
-  const path = namespace.path(who, 'mountpoint');
-  const made = await namespace.run(who, form === 'directory' ? 'mkdir' : 'touch', path);
-  expect(made).toMatchObject({ status: 0, stderr: '' });
-  return path;
-}
-
-async function start(namespace: Namespace, who: Who, text: string, ...options: string[]): Promise<Program> {
-  const program = namespace.start(who, [process.execPath, mounter, text, ...options]);
-  await program.says(/\n/);
-  return program;
-}
-
-/** Gives a mounter an order and returns its answer. */
-async function order(program: Program, word: 'unmount' | 'lazy'): Promise<unknown> {
-  const before = program.stdout.split('\n').length;
-  program.child.stdin?.write(`${word}\n`);
-  await program.says(new RegExp(`^(?:.*\\n){${before}}`));
-  return JSON.parse(program.stdout.split('\n')[before - 1]);
-}
+const EVERYBODY: readonly Who[] = ['root', 'nobody', 'namespace root'];
+const FORMS: readonly Form[] = ['directory', 'regular empty file'];
+const CASES = EVERYBODY.flatMap((who) => FORMS.map((form): [Who, Form] => [who, form]));
 
 async function childrenOf(pid: number): Promise<number[]> {
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
@@ -55,17 +30,6 @@ async function nameOf(pid: number): Promise<string> {
   return state === 'Z' ? '' : name;
 }
 
-const EVERYBODY: readonly Who[] = ['root', 'nobody', 'namespace root'];
-const FORMS = ['directory', 'regular empty file'];
-const CASES = EVERYBODY.flatMap((who) => FORMS.map((form): [Who, string] => [who, form]));
-
-/** What stat(1) sees, from inside the namespaces of the mounter. */
-function look(namespace: Namespace, who: Who, program: Program, path: string) {
-  if (who !== 'namespace root') return namespace.run(who, 'stat', '--format=%F', path);
-  const enter = ['nsenter', `--target=${program.pid}`, '--user', '--mount', '--preserve-credentials'];
-  return namespace.run('nobody', ...enter, 'stat', '--format=%F', path);
-}
-
 describe.each(CASES)('%s over a %s', (who, form) => {
   it('mounts, serves and unmounts', async () => {
     const namespace = await createNamespace();
@@ -73,26 +37,25 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     const program = await start(namespace, who, path);
     const [line = '', ...more] = await namespace.mounts(path, program);
     expect(line).toMatch(
-      / rw,nosuid,nodev,relatime .* - fuse\.nbdfuse nbdfuse rw,user_id=\d+,.*default_permissions/,
+      / rw,nosuid,nodev,relatime - fuse\.nbdfuse nbdfuse rw,user_id=\d+,group_id=\d+,default_permissions$/,
     );
     expect(more).toEqual([]);
     expect(await look(namespace, who, program, path)).toEqual({ status: 0, stdout: `${form}\n`, stderr: '' });
+    const witness = await startWitness(namespace, who, program);
     expect(await order(program, 'unmount')).toBe('done');
     expect(await program.ended).toBe(0);
     expect(program.stderr).toBe('');
-    expect(await namespace.mounts(path)).toEqual([]);
+    expect(await namespace.mounts(path, witness)).toEqual([]);
   });
 
   it('leaves no mount behind after SIGKILL with auto_unmount', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, form);
     const program = await start(namespace, who, path, 'auto_unmount');
-    // The guard is a child of the mounter, in the same namespaces; it tells what is left.
-    const [guard] = await childrenOf(program.pid);
-    expect(await namespace.mounts(path, program)).toHaveLength(1);
+    const witness = await startWitness(namespace, who, program);
+    expect(await namespace.mounts(path, witness)).toHaveLength(1);
     await program.kill('SIGKILL');
-    await until('the end of the guard', async () => (await nameOf(guard)) !== 'sh');
-    expect(await namespace.mounts(path)).toEqual([]);
+    await until('the mount to go', async () => (await namespace.mounts(path, witness)).length === 0);
   });
 
   it('ends the guard of auto_unmount when it unmounts in order', async () => {
@@ -103,6 +66,73 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     expect(await nameOf(guard)).toBe('sh');
     expect(await order(program, 'unmount')).toBe('done');
     expect(await nameOf(guard)).toBe('');
+    expect(await program.ended).toBe(0);
+  });
+
+  it('tells a mount that is in use from other failures, and then takes it away lazily', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, who, form);
+    const program = await start(namespace, who, path);
+    const witness = await startWitness(namespace, who, program, `exec 9<'${path}'`);
+    expect(await order(program, 'unmount')).toMatchObject({
+      errno: 16,
+      message: expect.stringMatching(/^unmounting .*busy/i),
+    });
+    expect(await namespace.mounts(path, witness)).toHaveLength(1);
+    expect(await order(program, 'lazy')).toBe('done');
+    expect(await namespace.mounts(path, witness)).toEqual([]);
+    await witness.kill('SIGKILL');
+    expect(await program.ended).toBe(0);
+  });
+});
+
+it('passes on how the file system is to be mounted', async () => {
+  const namespace = await createNamespace();
+  const options = 'ro,noexec,noatime,max_read=65536,fsname=a\\,b c,subtype=disk';
+  for (const who of ['root', 'nobody'] as const) {
+    const path = await createMountpoint(namespace, who, 'directory');
+    await start(namespace, who, path, options);
+    const [line] = await namespace.mounts(path);
+    expect(line).toMatch(/ ro,nosuid,nodev,noexec,noatime - fuse\.disk a,b\\040c ro,.*max_read=65536$/);
+  }
+});
+
+it('lets root allow devices and set-user-id programs', async () => {
+  const namespace = await createNamespace();
+  const path = await createMountpoint(namespace, 'root', 'directory');
+  await start(namespace, 'root', path, 'dev,suid,allow_other');
+  const [line] = await namespace.mounts(path);
+  expect(line).toMatch(/ rw,relatime - fuse\.nbdfuse nbdfuse rw,.*allow_other$/);
+});
+
+describe('with something else at the mountpoint', () => {
+  it('does not unmount what lies beneath, when somebody else has unmounted', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, 'root', 'directory');
+    await namespace.run('root', 'mount', '-t', 'tmpfs', 'beneath', path);
+    const program = await start(namespace, 'root', path);
+    expect(await namespace.mounts(path)).toHaveLength(2);
+    // Kept until the order is given: its end would end the mounter.
+    const witness = await startWitness(namespace, 'root', program, `exec 9<'${path}'`);
+    await namespace.run('root', 'umount', '-l', path);
+    expect(await order(program, 'unmount')).toBe('done');
+    expect(await namespace.mounts(path)).toEqual([expect.stringMatching(/ - tmpfs beneath /)]);
+    await witness.kill('SIGKILL');
+    expect(await program.ended).toBe(0);
+  });
+
+  it('does not unmount what was mounted over it', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, 'root', 'directory');
+    const program = await start(namespace, 'root', path);
+    await namespace.run('root', 'mount', '-t', 'tmpfs', 'above', path);
+    expect(await order(program, 'unmount')).toMatchObject({
+      errno: 16,
+      message: expect.stringMatching(/another mount lies over it/),
+    });
+    expect(await namespace.mounts(path)).toHaveLength(2);
+    await namespace.run('root', 'umount', path);
+    expect(await order(program, 'unmount')).toBe('done');
     expect(await program.ended).toBe(0);
   });
 });

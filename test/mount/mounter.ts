@@ -22,6 +22,7 @@ const writeDevice = promisify(write);
 
 /** Numbers of requests, as in fuse.h. */
 const FUSE = {
+  LOOKUP: 1,
   FORGET: 2,
   GETATTR: 3,
   OPEN: 14,
@@ -33,6 +34,7 @@ const FUSE = {
   DESTROY: 38,
   BATCH_FORGET: 42,
 };
+const ENOENT = 2;
 const ENOSYS = 38;
 
 /** The body of the answer to a request, or an errno; undefined when none is expected. */
@@ -54,6 +56,8 @@ function answer(opcode: number, mode: number): DataView | number | undefined {
       attributes.setUint32(84, process.getuid?.() ?? 0, true);
       return attributes;
     }
+    case FUSE.LOOKUP:
+      return ENOENT;
     case FUSE.OPEN:
     case FUSE.OPENDIR:
       return body(16);
@@ -103,7 +107,8 @@ async function run(text: string, options: readonly string[]): Promise<void> {
     );
   });
   await serve(mount.device, mountpoint.kind === 'file' ? S_IFREG : S_IFDIR).catch((error) => {
-    if (error.code !== 'ENODEV') throw error;
+    // ENOENT: who asked is gone. ENODEV: unmounted.
+    if (error.code !== 'ENODEV' && error.code !== 'ENOENT') throw error;
   });
 }
 

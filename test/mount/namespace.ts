@@ -30,11 +30,11 @@ exec sleep infinity
 /** Who does something: root, a normal user, or a normal user who is root in a user namespace. */
 export type Who = 'root' | 'nobody' | 'namespace root';
 
-const NOBODY = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups'];
+const NOBODY = [requireProgram('setpriv'), '--reuid=nobody', '--regid=nogroup', '--clear-groups'];
 const PREFIXES: Readonly<Record<Who, readonly string[]>> = {
   root: [],
   nobody: NOBODY,
-  'namespace root': [...NOBODY, 'unshare', '-Urm'],
+  'namespace root': [...NOBODY, requireProgram('unshare'), '-Urm'],
 };
 
 /** See the file's head. */

@@ -1,0 +1,157 @@
+// The server's side of the fixed newstyle handshake, for one connection of a scripted server.
+//
+// Used by scripted-server.ts. Grants what the export's description says and refuses the rest with
+// NBD_REP_ERR_UNSUP, as an older server would.
+
+import { type ByteReader, optionReply, u16, u32, u64 } from './scripted-wire.js';
+
+/** What a scripted server exports and grants. */
+export interface ScriptedExport {
+  readonly size: bigint;
+  /** Transmission flags; HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES if not given. */
+  readonly flags?: number;
+  /** Granted when given: minimum, preferred, maximum. */
+  readonly blockSizes?: readonly [number, number, number];
+  readonly structuredReplies?: boolean;
+  /** Extended headers; structured replies come with them. */
+  readonly extendedHeaders?: boolean;
+  /** Meta contexts by their name, with the number that the server gives them. */
+  readonly metaContexts?: Readonly<Record<string, number>>;
+  /** Names of exports for NBD_OPT_LIST; any name may be opened. */
+  readonly names?: readonly string[];
+}
+
+/** What was agreed on. */
+export interface Agreed {
+  readonly exportName: string;
+  readonly structured: boolean;
+  readonly extended: boolean;
+}
+
+const DEFAULT_FLAGS = 0b110_1101;
+
+const NBD_OPT_EXPORT_NAME = 1;
+const NBD_OPT_ABORT = 2;
+const NBD_OPT_LIST = 3;
+const NBD_OPT_INFO = 6;
+const NBD_OPT_GO = 7;
+const NBD_OPT_STRUCTURED_REPLY = 8;
+const NBD_OPT_LIST_META_CONTEXT = 9;
+const NBD_OPT_SET_META_CONTEXT = 10;
+const NBD_OPT_EXTENDED_HEADERS = 11;
+
+const NBD_REP_ACK = 1;
+const NBD_REP_SERVER = 2;
+const NBD_REP_INFO = 3;
+const NBD_REP_META_CONTEXT = 4;
+const NBD_REP_ERR_UNSUP = 0x8000_0001;
+
+const NBD_INFO_EXPORT = 0;
+const NBD_INFO_BLOCK_SIZE = 3;
+
+/** A handshake that is going on. */
+class ScriptedHandshake {
+  #structured = false;
+  #extended = false;
+  readonly #served: ScriptedExport;
+  readonly #send: (bytes: Buffer) => void;
+
+  constructor(served: ScriptedExport, send: (bytes: Buffer) => void) {
+    this.#served = served;
+    this.#send = send;
+  }
+
+  get flags(): number {
+    return this.#served.flags ?? DEFAULT_FLAGS;
+  }
+
+  agreed(exportName: string): Agreed {
+    return { exportName, structured: this.#structured, extended: this.#extended };
+  }
+
+  /** NBD_INFO_EXPORT, the block sizes, and that this was all. */
+  describe(option: number): void {
+    const { size, blockSizes } = this.#served;
+    const info = (data: Buffer): void => this.#send(optionReply(option, NBD_REP_INFO, data));
+    info(Buffer.concat([u16(NBD_INFO_EXPORT), u64(size), u16(this.flags)]));
+    if (blockSizes !== undefined) info(Buffer.concat([u16(NBD_INFO_BLOCK_SIZE), ...blockSizes.map(u32)]));
+    this.#acknowledge(option);
+  }
+
+  /** Answers an option that does not end the handshake. */
+  answer(option: number, data: Buffer): void {
+    const { structuredReplies = false, extendedHeaders = false, names = [], metaContexts } = this.#served;
+    const isStructured = structuredReplies || extendedHeaders;
+    if (option === NBD_OPT_STRUCTURED_REPLY && isStructured) {
+      this.#structured = true;
+      this.#acknowledge(option);
+    } else if (option === NBD_OPT_EXTENDED_HEADERS && extendedHeaders) {
+      this.#structured = true;
+      this.#extended = true;
+      this.#acknowledge(option);
+    } else if (option === NBD_OPT_LIST) {
+      for (const name of names) {
+        const bytes = Buffer.from(name);
+        this.#send(optionReply(option, NBD_REP_SERVER, Buffer.concat([u32(bytes.length), bytes])));
+      }
+      this.#acknowledge(option);
+    } else if (
+      (option === NBD_OPT_SET_META_CONTEXT || option === NBD_OPT_LIST_META_CONTEXT) &&
+      metaContexts !== undefined
+    ) {
+      this.#grantContexts(option, data, metaContexts);
+    } else this.#send(optionReply(option, NBD_REP_ERR_UNSUP));
+  }
+
+  /** Grants those of the queried contexts that there are. */
+  #grantContexts(option: number, data: Buffer, contexts: Readonly<Record<string, number>>): void {
+    let at = 4 + data.readUInt32BE(0);
+    const count = data.readUInt32BE(at);
+    at += 4;
+    for (let i = 0; i < count; i++) {
+      const length = data.readUInt32BE(at);
+      const query = data.toString('utf8', at + 4, at + 4 + length);
+      at += 4 + length;
+      if (!Object.hasOwn(contexts, query)) continue;
+      const granted = Buffer.concat([u32(contexts[query]), Buffer.from(query)]);
+      this.#send(optionReply(option, NBD_REP_META_CONTEXT, granted));
+    }
+    this.#acknowledge(option);
+  }
+
+  #acknowledge(option: number): void {
+    this.#send(optionReply(option, NBD_REP_ACK));
+  }
+}
+
+/** Goes through the handshake; undefined when the client left, by NBD_OPT_ABORT or without a word. */
+export async function shakeHands(
+  reader: ByteReader,
+  send: (bytes: Buffer) => void,
+  served: ScriptedExport,
+): Promise<Agreed | undefined> {
+  // NBDMAGIC, IHAVEOPT, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES
+  send(Buffer.concat([Buffer.from('NBDMAGIC'), Buffer.from('IHAVEOPT'), u16(0b11)]));
+  const clientFlags = await reader.take(4);
+  if (clientFlags === undefined) return undefined;
+  const handshake = new ScriptedHandshake(served, send);
+  for (;;) {
+    const header = await reader.take(16);
+    if (header === undefined) return undefined;
+    const option = header.readUInt32BE(8);
+    const data = await reader.take(header.readUInt32BE(12));
+    if (data === undefined) return undefined;
+    if (option === NBD_OPT_ABORT) {
+      send(optionReply(option, NBD_REP_ACK));
+      return undefined;
+    }
+    if (option === NBD_OPT_EXPORT_NAME) {
+      const zeroes = (clientFlags.readUInt32BE(0) & 0b10) === 0 ? 124 : 0;
+      send(Buffer.concat([u64(served.size), u16(handshake.flags), Buffer.alloc(zeroes)]));
+      return handshake.agreed(data.toString());
+    }
+    if (option === NBD_OPT_GO || option === NBD_OPT_INFO) handshake.describe(option);
+    else handshake.answer(option, data);
+    if (option === NBD_OPT_GO) return handshake.agreed(data.toString('utf8', 4, 4 + data.readUInt32BE(0)));
+  }
+}

@@ -1,0 +1,191 @@
+// An NBD server whose every reply is the test's: it may answer, corrupt, delay, or die.
+//
+// Used by tests of what no real server does. Listens on a Unix socket in a scope's folder. Each request
+// goes to the test's handler with a ReplyWriter; requests of one connection come in their order, but a
+// handler that waits holds up nobody else.
+
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Scope } from './cleanup.js';
+import { type Agreed, type ScriptedExport, shakeHands } from './scripted-handshake.js';
+import {
+  ByteReader,
+  extendedChunk,
+  readRequest,
+  type ScriptedRequest,
+  shortText,
+  simpleReply,
+  structuredChunk,
+  u32,
+  u64,
+} from './scripted-wire.js';
+
+const DONE = 1;
+const NBD_REPLY_TYPE_NONE = 0;
+const NBD_REPLY_TYPE_OFFSET_DATA = 1;
+const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
+const NBD_REPLY_TYPE_ERROR = 0x8001;
+
+const NBD_CMD_READ = 0;
+const NBD_CMD_DISC = 2;
+
+/** Writes the replies to one request. */
+export class ReplyWriter {
+  readonly socket: Socket;
+  readonly agreed: Agreed;
+  readonly #request: ScriptedRequest;
+
+  constructor(socket: Socket, agreed: Agreed, request: ScriptedRequest) {
+    this.socket = socket;
+    this.agreed = agreed;
+    this.#request = request;
+  }
+
+  /** Any bytes, right or wrong. */
+  raw(bytes: Uint8Array): void {
+    this.socket.write(bytes);
+  }
+
+  /** The end of the connection, with nothing more said. */
+  drop(): void {
+    this.socket.destroy();
+  }
+
+  /** A chunk of a reply in the form that was agreed on. */
+  chunk(type: number, payload: Uint8Array, isLast: boolean): void {
+    const { cookie, offset } = this.#request;
+    const flags = isLast ? DONE : 0;
+    if (this.agreed.extended) this.raw(extendedChunk(flags, type, cookie, offset, payload));
+    else this.raw(structuredChunk(flags, type, cookie, payload));
+  }
+
+  /** Success, without data. */
+  ok(): void {
+    if (this.agreed.structured) this.chunk(NBD_REPLY_TYPE_NONE, Buffer.alloc(0), true);
+    else this.raw(simpleReply(this.#request.cookie, 0));
+  }
+
+  /** Success of a read. */
+  data(bytes: Uint8Array): void {
+    if (this.agreed.structured) this.dataChunk(this.#request.offset, bytes, true);
+    else this.raw(simpleReply(this.#request.cookie, 0, bytes));
+  }
+
+  /** A part of what was read. */
+  dataChunk(offset: bigint, bytes: Uint8Array, isLast = false): void {
+    this.chunk(NBD_REPLY_TYPE_OFFSET_DATA, Buffer.concat([u64(offset), bytes]), isLast);
+  }
+
+  /** A part of what was read that is zeros. */
+  holeChunk(offset: bigint, length: number, isLast = false): void {
+    this.chunk(NBD_REPLY_TYPE_OFFSET_HOLE, Buffer.concat([u64(offset), u32(length)]), isLast);
+  }
+
+  /** Failure with an NBD errno. */
+  error(errno: number, text = ''): void {
+    if (this.agreed.structured)
+      this.chunk(NBD_REPLY_TYPE_ERROR, Buffer.concat([u32(errno), shortText(text)]), true);
+    else this.raw(simpleReply(this.#request.cookie, errno));
+  }
+}
+
+/** What a test does with a request. */
+export type RequestHandler = (request: ScriptedRequest, reply: ReplyWriter) => unknown;
+
+/** A server that listens, or does not for a while. */
+export class ScriptedServer {
+  readonly socketPath: string;
+  /** Every request so far, NBD_CMD_DISC included. */
+  readonly requests: ScriptedRequest[] = [];
+  /** What was agreed on with each client that came through the handshake. */
+  readonly clients: Agreed[] = [];
+  /** Requests that were none, and handlers that threw. The scope's end throws the first. */
+  readonly failures: unknown[] = [];
+  handler: RequestHandler;
+  served: ScriptedExport;
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+
+  constructor(socketPath: string, served: ScriptedExport, handler: RequestHandler) {
+    this.socketPath = socketPath;
+    this.served = served;
+    this.handler = handler;
+  }
+
+  /** The words for nbdfuse. */
+  get uri(): string {
+    return `nbd+unix:///?socket=${encodeURIComponent(this.socketPath)}`;
+  }
+
+  async listen(): Promise<void> {
+    rmSync(this.socketPath, { force: true });
+    this.#server = createServer((socket) => this.#accept(socket));
+    this.#server.listen(this.socketPath);
+    await once(this.#server, 'listening');
+  }
+
+  /** Dies: closes every connection at once and listens no more, until listen() is called again. */
+  die(): void {
+    this.#server?.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #accept(socket: Socket): void {
+    this.#sockets.add(socket);
+    const reader = new ByteReader();
+    socket.on('data', (bytes: Buffer) => reader.push(bytes));
+    socket.on('error', () => reader.end()).on('end', () => reader.end());
+    socket.on('close', () => {
+      reader.end();
+      this.#sockets.delete(socket);
+    });
+    this.#serve(socket, reader).catch((error: unknown) => {
+      this.failures.push(error);
+      socket.destroy();
+    });
+  }
+
+  async #serve(socket: Socket, reader: ByteReader): Promise<void> {
+    const agreed = await shakeHands(reader, (bytes) => socket.write(bytes), this.served);
+    if (agreed === undefined) {
+      socket.end();
+      return;
+    }
+    const connection = this.clients.push(agreed) - 1;
+    for (;;) {
+      const request = await readRequest(reader, connection, agreed.extended);
+      if (request === undefined) return;
+      this.requests.push(request);
+      if (request.type === NBD_CMD_DISC) {
+        socket.end();
+        return;
+      }
+      const reply = new ReplyWriter(socket, agreed, request);
+      Promise.resolve()
+        .then(() => this.handler(request, reply))
+        .catch((error: unknown) => this.failures.push(error));
+    }
+  }
+}
+
+/** Answers every request with success, reads with zeros. */
+export function answerAll(request: ScriptedRequest, reply: ReplyWriter): void {
+  if (request.type === NBD_CMD_READ) reply.data(Buffer.alloc(request.length));
+  else reply.ok();
+}
+
+/** Starts a server that ends with the scope. */
+export async function startScriptedServer(
+  scope: Scope,
+  served: ScriptedExport,
+  handler: RequestHandler = answerAll,
+): Promise<ScriptedServer> {
+  const server = new ScriptedServer(scope.path('scripted.socket'), served, handler);
+  scope.add(() => {
+    server.die();
+    if (server.failures.length > 0) throw server.failures[0];
+  });
+  await server.listen();
+  return server;
+}

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import { createMountpoint, createNamespace, useMounter } from './mounting.js';
+import type { Namespace, Who } from './namespace.js';
+
+const start = useMounter();
+
+/** What a mounter that must fail says. */
+async function complaint(
+  namespace: Namespace,
+  who: Who,
+  path: string,
+  options?: string,
+  env?: NodeJS.ProcessEnv,
+): Promise<string> {
+  const program = await start(namespace, who, path, options, env);
+  expect(await program.ended).toBe(1);
+  expect(program.stdout).toBe('');
+  expect(await namespace.mounts(path)).toEqual([]);
+  return program.stderr;
+}
+
+describe('a mount that cannot be', () => {
+  it.each(['allow_other', 'allow_root'])('names /etc/fuse.conf when it forbids %s', async (option) => {
+    const namespace = await createNamespace('touch "$1/conf" && mount --bind "$1/conf" /etc/fuse.conf');
+    const path = await createMountpoint(namespace, 'nobody', 'directory');
+    expect(await complaint(namespace, 'nobody', path, option)).toBe(
+      `mounting ${path}: allow_other and allow_root are not for normal users; let root put the line user_allow_other into /etc/fuse.conf\n`,
+    );
+  });
+
+  it('says how to install a missing fusermount3', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, 'nobody', 'directory');
+    expect(await complaint(namespace, 'nobody', path, '', { PATH: '/nonexistent' })).toBe(
+      `mounting ${path}: there is no fusermount3; install it: apt-get install fuse3\n`,
+    );
+  });
+
+  it.each<Who>(['root', 'nobody'])('says to %s that /dev/fuse is missing, and what to load', async (who) => {
+    const hide = 'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3';
+    const namespace = await createNamespace(hide);
+    const path = await createMountpoint(namespace, who, 'directory');
+    expect(await complaint(namespace, who, path)).toBe(
+      'opening /dev/fuse: No such file or directory; load the module: modprobe fuse\n',
+    );
+  });
+
+  it('says how to let users open /dev/fuse', async () => {
+    const namespace = await createNamespace('chmod 600 /dev/fuse');
+    const path = await createMountpoint(namespace, 'nobody', 'directory');
+    expect(await complaint(namespace, 'nobody', path)).toMatch(
+      /^mounting .*\/dev\/fuse.*Permission denied.*chmod/,
+    );
+  });
+
+  it('tells a user that the directory is not his', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, 'root', 'directory');
+    expect(await complaint(namespace, 'nobody', path)).toMatch(/^mounting .*: .*no write access/);
+  });
+});
+
+it('lets other users in with allow_other where /etc/fuse.conf permits it', async () => {
+  const conf = 'echo user_allow_other >"$1/conf" && mount --bind "$1/conf" /etc/fuse.conf';
+  const namespace = await createNamespace(conf);
+  const path = await createMountpoint(namespace, 'nobody', 'directory');
+  await start(namespace, 'nobody', path, 'allow_other');
+  expect(await namespace.run('root', 'stat', '--format=%F', path)).toMatchObject({ stdout: 'directory\n' });
+});
+
+it('keeps other users out otherwise, root included', async () => {
+  const namespace = await createNamespace();
+  const path = await createMountpoint(namespace, 'nobody', 'directory');
+  await start(namespace, 'nobody', path);
+  expect(await namespace.run('root', 'stat', path)).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/Permission denied/),
+  });
+});

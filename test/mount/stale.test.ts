@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest';
+import { createMountpoint, createNamespace, type Form, look, order, useMounter } from './mounting.js';
+import type { Who } from './namespace.js';
+
+const start = useMounter();
+
+const CASES: readonly [Who, string, Form, string][] = (['root', 'nobody'] as const).flatMap(
+  (who): [Who, string, Form, string][] => [
+    [who, 'a directory', 'directory', ''],
+    [who, 'a name in a directory', 'directory', '/disk.raw'],
+    [who, 'a file', 'regular empty file', ''],
+  ],
+);
+
+describe.each(CASES)('after an nbdfuse of %s on %s was killed', (who, _, form, name) => {
+  it('removes the dead mount, says so, and mounts', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, who, form);
+    const first = await start(namespace, who, `${path}${name}`);
+    await first.kill('SIGKILL');
+    expect(await look(namespace, who, first, path)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/not connected/),
+    });
+    const second = await start(namespace, who, `${path}${name}`);
+    expect(second.stderr).toBe('');
+    const [told = ''] = second.stdout.split('\n');
+    expect(JSON.parse(told)).toMatchObject({
+      path,
+      notice: `${path}: removed the mount that an nbdfuse which did not end in order had left there`,
+    });
+    expect(await namespace.mounts(path)).toHaveLength(1);
+    expect(await order(second, 'unmount')).toBe('done');
+  });
+});
+
+it('removes dead mounts that lie over each other, whosever they were', async () => {
+  const namespace = await createNamespace();
+  const path = await createMountpoint(namespace, 'root', 'directory');
+  const other = namespace.path('root', 'other');
+  await namespace.run('root', 'mkdir', other);
+  await (await start(namespace, 'root', path)).kill('SIGKILL');
+  await (await start(namespace, 'root', other, 'fsname=somebody,subtype=else')).kill('SIGKILL');
+  await namespace.run('root', 'mount', '--bind', other, path);
+  expect(await namespace.mounts(path)).toHaveLength(2);
+  const program = await start(namespace, 'root', path);
+  const [told = ''] = program.stdout.split('\n');
+  expect(JSON.parse(told).notice).toBe(
+    `${path}: removed the mount that somebody (fuse.else) which did not end in order had left there; ` +
+      `${path}: removed the mount that an nbdfuse which did not end in order had left there`,
+  );
+  expect(await namespace.mounts(path)).toHaveLength(1);
+});
+
+it('finds the dead mount behind a symbolic link', async () => {
+  const namespace = await createNamespace();
+  const path = await createMountpoint(namespace, 'root', 'directory');
+  const link = namespace.path('root', 'link');
+  await namespace.run('root', 'ln', '-s', path, link);
+  await (await start(namespace, 'root', path)).kill('SIGKILL');
+  const program = await start(namespace, 'root', link);
+  expect(program.stdout).toContain(`"path":"${path}"`);
+});
+
+it('leaves a dead mount alone that only lies further up', async () => {
+  const namespace = await createNamespace();
+  const path = await createMountpoint(namespace, 'root', 'directory');
+  await (await start(namespace, 'root', path)).kill('SIGKILL');
+  const program = await start(namespace, 'root', `${path}/a/b`);
+  expect(await program.ended).toBe(1);
+  expect(program.stderr).toMatch(
+    /^mountpoint .*: it is on a file system whose server is gone; unmount that first\n$/,
+  );
+  expect(await namespace.mounts(path)).toHaveLength(1);
+});
+
+describe('where a file system is alive', () => {
+  it.each<[Who, string]>([
+    ['root', ''],
+    ['root', '/disk.raw'],
+    ['nobody', ''],
+    ['nobody', '/disk.raw'],
+  ])('refuses %s to mount on it again (%s)', async (who, name) => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, 'nobody', 'directory');
+    await start(namespace, 'nobody', path);
+    const program = await start(namespace, who, `${path}${name}`);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toBe(
+      `mountpoint ${path}${name}: nbdfuse (fuse.nbdfuse) is mounted there already; unmount it first: fusermount3 -u ${path}\n`,
+    );
+    expect(await namespace.mounts(path)).toHaveLength(1);
+  });
+});
