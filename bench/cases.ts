@@ -13,6 +13,7 @@ export interface Case {
   readonly job: FioJob;
   /** Measured by a run before which the file's cached pages are dropped. */
   readonly cold?: boolean;
+  /** Mounted and used by a normal user, whose home may hold certificates. */
   readonly asNobody?: boolean;
 }
 
@@ -141,6 +142,7 @@ const NETWORK: readonly Case[] = [
     text: 'TLS: 1M sequential read, buffered',
     bar: 1,
     serve: (f) => nbdkitTls(f, 'memory', '1G'),
+    asNobody: true,
     job: sequential('read', 0),
     cold: true,
   },
@@ -149,6 +151,7 @@ const NETWORK: readonly Case[] = [
     text: 'TLS: 4k random read, direct, 1 job',
     bar: 1,
     serve: (f) => nbdkitTls(f, 'memory', '1G'),
+    asNobody: true,
     job: timed(random4k('randread', 1)),
   },
   {
@@ -156,6 +159,7 @@ const NETWORK: readonly Case[] = [
     text: 'TLS: 4k random read, direct, 8 jobs',
     bar: 1,
     serve: (f) => nbdkitTls(f, 'memory', '1G'),
+    asNobody: true,
     job: timed(random4k('randread', 8)),
   },
 ];

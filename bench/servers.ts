@@ -67,7 +67,8 @@ for who in server client; do
   printf 'cn = localhost\\ndns_name = localhost\\ntls_www_server\\ntls_www_client\\nsigning_key\\n' > $who.info
   certtool --generate-certificate --load-ca-certificate ca-cert.pem --load-ca-privkey ca-key.pem \\
     --load-privkey $who-key.pem --template $who.info --outfile $who-cert.pem
-done`;
+done
+chmod a+r *.pem`;
 
 /** qemu-nbd serving a fresh qcow2 image of `size`. */
 export async function qemuNbd(folder: string, size: string): Promise<Target & { image: string }> {

@@ -30,6 +30,12 @@ import {
 /** The oldest minor version of protocol 7 that we speak: kernel 4.20, which brought FUSE_MAX_PAGES. */
 const OLDEST_MINOR = 28;
 
+/**
+ * As max_readahead: the kernel takes the smaller of this and what the mount has by then, which root may
+ * have raised meanwhile; saying again what the kernel has said would take that back.
+ */
+const NO_LIMIT = 0xffffffff;
+
 /** Bytes of `fuse_init_out`. */
 export const INIT_OUT_LENGTH = 64;
 
@@ -96,7 +102,7 @@ export function writeInitReply(view: DataView, request: InitRequest, wishes: Ini
   for (let at = OUT_HEADER; at < OUT_HEADER + INIT_OUT_LENGTH; at += 4) view.setUint32(at, 0);
   view.setUint32(OUT_HEADER, FUSE_KERNEL_VERSION, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 4, Math.min(request.minor, FUSE_KERNEL_MINOR_VERSION), HOST_ENDIAN);
-  view.setUint32(OUT_HEADER + 8, wishes.maxReadahead ?? request.maxReadahead, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 8, wishes.maxReadahead ?? NO_LIMIT, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 12, (request.flags & wanted) >>> 0, HOST_ENDIAN);
   view.setUint16(OUT_HEADER + 16, maxBackground, HOST_ENDIAN);
   view.setUint16(OUT_HEADER + 18, threshold, HOST_ENDIAN);

@@ -26,6 +26,8 @@ export interface Agreed {
   readonly exportName: string;
   readonly structured: boolean;
   readonly extended: boolean;
+  /** Numbers of the meta contexts that were set. */
+  readonly contexts: readonly number[];
 }
 
 const DEFAULT_FLAGS = 0b110_1101;
@@ -53,6 +55,7 @@ const NBD_INFO_BLOCK_SIZE = 3;
 class ScriptedHandshake {
   #structured = false;
   #extended = false;
+  #contexts: number[] = [];
   readonly #served: ScriptedExport;
   readonly #send: (bytes: Buffer) => void;
 
@@ -66,7 +69,7 @@ class ScriptedHandshake {
   }
 
   agreed(exportName: string): Agreed {
-    return { exportName, structured: this.#structured, extended: this.#extended };
+    return { exportName, structured: this.#structured, extended: this.#extended, contexts: this.#contexts };
   }
 
   /** NBD_INFO_EXPORT, the block sizes, and that this was all. */
@@ -107,15 +110,18 @@ class ScriptedHandshake {
   #grantContexts(option: number, data: Buffer, contexts: Readonly<Record<string, number>>): void {
     let at = 4 + data.readUInt32BE(0);
     const count = data.readUInt32BE(at);
+    const granted: number[] = [];
     at += 4;
     for (let i = 0; i < count; i++) {
       const length = data.readUInt32BE(at);
       const query = data.toString('utf8', at + 4, at + 4 + length);
       at += 4 + length;
       if (!Object.hasOwn(contexts, query)) continue;
-      const granted = Buffer.concat([u32(contexts[query]), Buffer.from(query)]);
-      this.#send(optionReply(option, NBD_REP_META_CONTEXT, granted));
+      granted.push(contexts[query]);
+      const context = Buffer.concat([u32(contexts[query]), Buffer.from(query)]);
+      this.#send(optionReply(option, NBD_REP_META_CONTEXT, context));
     }
+    if (option === NBD_OPT_SET_META_CONTEXT) this.#contexts = granted;
     this.#acknowledge(option);
   }
 

@@ -25,10 +25,13 @@ const DONE = 1;
 const NBD_REPLY_TYPE_NONE = 0;
 const NBD_REPLY_TYPE_OFFSET_DATA = 1;
 const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
+const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 const NBD_REPLY_TYPE_ERROR = 0x8001;
 
 const NBD_CMD_READ = 0;
 const NBD_CMD_DISC = 2;
+const NBD_CMD_BLOCK_STATUS = 7;
 
 /** Writes the replies to one request. */
 export class ReplyWriter {
@@ -80,6 +83,17 @@ export class ReplyWriter {
   /** A part of what was read that is zeros. */
   holeChunk(offset: bigint, length: number, isLast = false): void {
     this.chunk(NBD_REPLY_TYPE_OFFSET_HOLE, Buffer.concat([u64(offset), u32(length)]), isLast);
+  }
+
+  /** The extents of one meta context, each its length and its flags. */
+  status(context: number, extents: readonly (readonly [number, number])[], isLast: boolean): void {
+    if (this.agreed.extended) {
+      const payload = [u32(context), u32(extents.length), ...extents.flat().map(u64)];
+      this.chunk(NBD_REPLY_TYPE_BLOCK_STATUS_EXT, Buffer.concat(payload), isLast);
+    } else {
+      const payload = [u32(context), ...extents.flat().map(u32)];
+      this.chunk(NBD_REPLY_TYPE_BLOCK_STATUS, Buffer.concat(payload), isLast);
+    }
   }
 
   /** Failure with an NBD errno. */
@@ -169,9 +183,14 @@ export class ScriptedServer {
   }
 }
 
-/** Answers every request with success, reads with zeros. */
+/** Answers every request with success: reads with zeros, questions for extents with one that is data. */
 export function answerAll(request: ScriptedRequest, reply: ReplyWriter): void {
+  const { contexts } = reply.agreed;
   if (request.type === NBD_CMD_READ) reply.data(Buffer.alloc(request.length));
+  else if (request.type === NBD_CMD_BLOCK_STATUS)
+    contexts.forEach((context, i) => {
+      reply.status(context, [[request.length, 0]], i === contexts.length - 1);
+    });
   else reply.ok();
 }
 

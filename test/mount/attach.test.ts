@@ -105,6 +105,19 @@ it('lets root allow devices and set-user-id programs', async () => {
   expect(line).toMatch(/ rw,relatime - fuse\.nbdfuse nbdfuse rw,.*allow_other$/);
 });
 
+it.each<[Who, string, string]>([
+  ['root', '', '8192'],
+  ['root', 'max_readahead=1048576', '1024'],
+  ['nobody', '', '128'],
+])('lets the kernel read ahead as far as %s may say (%s)', async (who, options, expected) => {
+  const namespace = await createNamespace();
+  const path = await createMountpoint(namespace, who, 'directory');
+  await start(namespace, who, path, options);
+  const [line = ''] = await namespace.mounts(path);
+  const file = `/sys/class/bdi/${line.split(' ')[2]}/read_ahead_kb`;
+  await until(`${expected} KiB`, async () => (await readFile(file, 'utf8')).trim() === expected);
+});
+
 describe('with something else at the mountpoint', () => {
   it('does not unmount what lies beneath, when somebody else has unmounted', async () => {
     const namespace = await createNamespace();

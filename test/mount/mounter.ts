@@ -45,6 +45,7 @@ function answer(opcode: number, mode: number): DataView | number | undefined {
       const init = body(64);
       init.setUint32(0, 7, true);
       init.setUint32(4, 31, true);
+      init.setUint32(8, 0xffffffff, true);
       init.setUint32(20, 131_072, true);
       return init;
     }

@@ -41,6 +41,7 @@ it.each(CASES)('keeps every checksum of %s with blocks of %s', async (_, size, w
     '--rw=randwrite',
     '--verify=crc32c',
     '--verify_fatal=1',
+    '--verify_state_save=0',
     '--thread',
     `--filename=${disk.file}`,
     `--bs=${size}`,

@@ -58,6 +58,7 @@ it('brings dirty pages of a mapping to the server when it unmounts', async () =>
     '--size=8M',
     '--verify=crc32c',
     '--do_verify=0',
+    '--verify_state_save=0',
   ];
   await runProgram('fio', '--name=job', '--allow_file_create=0', `--filename=${disk.file}`, ...words);
   const written = await readAt(disk.file, 0, SIZE);
