@@ -13,8 +13,11 @@ const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
-const SO_SNDBUF = 7;
-const SO_RCVBUF = 8;
+/** SO_SNDBUFFORCE before SO_SNDBUF, SO_RCVBUFFORCE before SO_RCVBUF. */
+const SOCKET_BUFFERS = [
+  [32, 7],
+  [33, 8],
+] as const;
 const SCM_RIGHTS = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -56,11 +59,16 @@ export function setNonBlocking(descriptor: number): void {
   }
 }
 
-/** Asks for socket buffers of `bytes` in both directions; the kernel gives what its limits allow. */
+/**
+ * Asks for socket buffers of `bytes` in both directions. Without the privilege to go beyond them, the
+ * kernel gives what its limits (net.core.wmem_max, rmem_max) allow.
+ */
 export function setSocketBuffers(descriptor: number, bytes: number): void {
   const value = new Int32Array([bytes]);
-  for (const option of [SO_SNDBUF, SO_RCVBUF]) {
-    libc.setsockopt(descriptor, SOL_SOCKET, option, addressOf(value), value.byteLength);
+  for (const [forced, option] of SOCKET_BUFFERS) {
+    if (libc.setsockopt(descriptor, SOL_SOCKET, forced, addressOf(value), value.byteLength) < 0) {
+      libc.setsockopt(descriptor, SOL_SOCKET, option, addressOf(value), value.byteLength);
+    }
   }
 }
 

@@ -7,10 +7,13 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { duplicate } from '../os/socket.js';
+import { duplicate, setSocketBuffers } from '../os/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { TransportError } from './errors.js';
 import { pumpPlaintext } from './plaintext-pump.js';
+
+/** Bytes that a Unix socket shall hold each way: some of the largest requests. */
+const SOCKET_BUFFER = 4 * 1024 * 1024;
 
 /** A negotiated connection. */
 export class NegotiatedConnection {
@@ -36,6 +39,8 @@ export class NegotiatedConnection {
       throw new TransportError('the server closed the connection after the handshake');
     }
     const copy = duplicate(fd);
+    // TCP sizes its buffers itself, by what the way is like; a Unix socket keeps its small ones.
+    if (stream.remoteFamily === undefined) setSocketBuffers(copy, SOCKET_BUFFER);
     stream.destroy();
     return copy;
   }

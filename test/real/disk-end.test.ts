@@ -6,6 +6,7 @@ import { openFile, readAt } from '../helpers/files.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
 import { tryProgram } from '../helpers/run.js';
+import { until } from '../helpers/until.js';
 
 requirePrograms('nbdkit');
 
@@ -35,6 +36,11 @@ it.each([
   expect((await stat(disk.file)).size).toBe(MIB);
 });
 
+/** The kernel is told of the size by nbdfuse a moment after the error. */
+async function untilSizeIs(file: string, size: number): Promise<void> {
+  await until(`the size to be ${size} again`, async () => (await stat(file)).size === size);
+}
+
 it('gives a write past the end ENOSPC at fsync with the write-back cache, and has its size again', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY });
@@ -42,7 +48,7 @@ it('gives a write past the end ENOSPC at fsync with the write-back cache, and ha
   await handle.write(Buffer.alloc(8192, 'x'), 0, 8192, MIB - 4096);
   await expect(handle.sync()).rejects.toThrow('ENOSPC');
   await handle.close();
-  expect((await stat(disk.file)).size).toBe(MIB);
+  await untilSizeIs(disk.file, MIB);
   expect((await readAt(disk.file, MIB - 4096, 8192)).equals(Buffer.alloc(4096, 'x'))).toBe(true);
   expect(await disk.stop()).toBe(0);
 });
@@ -53,7 +59,7 @@ it('gives a write past the end ENOSPC at close with the write-back cache', async
   const handle = await openFile(scope, disk.file, 'r+');
   await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 2 * MIB);
   await expect(handle.close()).rejects.toThrow('ENOSPC');
-  expect((await stat(disk.file)).size).toBe(MIB);
+  await untilSizeIs(disk.file, MIB);
   expect((await readAt(disk.file, MIB, 10)).length).toBe(0);
 });
 
