@@ -8,6 +8,11 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
+  FUSE_FALLOCATE,
+  FUSE_FSYNC,
+  FUSE_LSEEK,
+  FUSE_READ,
+  FUSE_WRITE,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../fuse/constants.js';
@@ -63,12 +68,14 @@ function onDisk(disk: Disk, hi: number, lo: number, size: number): number {
 
 function ask(
   operation: Operation,
+  opcode: number,
   uniqueLo: number,
   uniqueHi: number,
   hi: number,
   lo: number,
   length: number,
 ): void {
+  operation.opcode = opcode;
   operation.uniqueLo = uniqueLo;
   operation.uniqueHi = uniqueHi;
   operation.offsetHi = hi;
@@ -88,7 +95,7 @@ export function startRead(
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
   const operation = engine.begin(OPERATION_READ, disk);
-  ask(operation, uniqueLo, uniqueHi, hi, lo, length);
+  ask(operation, FUSE_READ, uniqueLo, uniqueHi, hi, lo, length);
   if (length === 0) {
     operation.answered = true;
     engine.device.replyError(0, operation);
@@ -122,12 +129,13 @@ export function startWrite(
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
   const length = onDisk(disk, hi, lo, asked);
   const operation = engine.begin(OPERATION_WRITE, disk);
-  ask(operation, uniqueLo, uniqueHi, hi, lo, length);
+  ask(operation, FUSE_WRITE, uniqueLo, uniqueHi, hi, lo, length);
   if (disk.node.readOnly) operation.error = EROFS;
   // The kernel has taken bytes past the end into its cache and may not hear of a short write.
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
   if (length < asked && cached) engine.wroteBeyondEnd(disk);
   if (length > 0 && operation.error !== EROFS) {
+    if (!engine.kernelHoldsWrites) disk.node.mtime = Date.now();
     takeData(engine, operation);
     sendWrite(engine, operation, disk, synchronous);
   }
@@ -171,7 +179,7 @@ function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous
 /** FUSE_FSYNC: everything that the server has answered is on its stable storage afterwards. */
 export function startFsync(engine: Engine, disk: Disk, uniqueLo: number, uniqueHi: number): void {
   const operation = engine.begin(OPERATION_PLAIN, disk);
-  ask(operation, uniqueLo, uniqueHi, 0, 0, 0);
+  ask(operation, FUSE_FSYNC, uniqueLo, uniqueHi, 0, 0, 0);
   operation.error = disk.takeLossError();
   if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
   engine.settle(operation);
@@ -189,7 +197,7 @@ export function startFallocate(
   const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
   const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_PLAIN, disk);
-  ask(operation, uniqueLo, uniqueHi, 0, 0, 0);
+  ask(operation, FUSE_FALLOCATE, uniqueLo, uniqueHi, 0, 0, 0);
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const end = start + length;
   const limited = end < disk.info.size ? end : disk.info.size;
@@ -217,7 +225,7 @@ export function startLseek(
   const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_REPLY, disk);
-  ask(operation, uniqueLo, uniqueHi, 0, 0, 0);
+  ask(operation, FUSE_LSEEK, uniqueLo, uniqueHi, 0, 0, 0);
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) operation.error = EINVAL;
   else operation.task = seekExtent(engine, operation, disk, offset, whence === SEEK_DATA);
   engine.settle(operation);

@@ -44,70 +44,52 @@ const NO_CHANGE: AttributeChange = {
   byOpen: false,
 };
 
+type Find = (path: string) => Node | undefined;
+
 /** The operations on `tree`, whose files' bytes are behind `disks` (by nodeid). */
 export function makeOperations(tree: Tree, disks: ReadonlyMap<number, DiskIo>): Operations {
-  const find = (path: string): Node | undefined => (path === '/' ? tree.root : tree.lookup(path.slice(1)));
-  const withNode = (path: string, done: (error: number) => void, act: (node: Node) => void): void => {
-    const node = find(path);
-    if (node === undefined) done(-ENOENT);
-    else act(node);
+  const find: Find = (path) => (path === '/' ? tree.root : tree.lookup(path.slice(1)));
+  return {
+    ...lookingOperations(tree, find),
+    ...changingOperations(tree, find),
+    ...dataOperations(disks, find),
   };
-  const withDisk = (
-    path: string,
-    done: Callback<number>,
-    act: (node: Node, disk: DiskIo) => Promise<number>,
-  ): void => {
-    const node = find(path);
-    const disk = node === undefined ? undefined : disks.get(node.nodeid);
-    if (node === undefined || disk === undefined) {
-      done(node === undefined ? -ENOENT : -EISDIR);
-      return;
-    }
-    // A count goes back where libfuse looks for an errno: positive is a count.
-    act(node, disk).then(
-      (count) => done(count),
-      (error) => done(-errnoOf(error)),
-    );
-  };
-  const change = (path: string, wanted: Partial<AttributeChange>, done: Callback): void =>
-    withNode(path, done, (node) => done(-tree.setAttributes(node, { ...NO_CHANGE, ...wanted }, Date.now())));
-  const truncate = (path: string, size: number, byOpen: boolean, done: Callback): void =>
-    change(path, { valid: FATTR_SIZE, size: BigInt(size), byOpen }, done);
-  const getattr = (path: string, done: Callback<Stat>): void =>
-    withNode(path, done, (node) => done(0, statOf(node)));
+}
 
+function withNode(node: Node | undefined, done: (error: number) => void, act: (node: Node) => void): void {
+  if (node === undefined) done(-ENOENT);
+  else act(node);
+}
+
+function lookingOperations(tree: Tree, find: Find) {
+  const getattr = (path: string, done: Callback<Stat>): void =>
+    withNode(find(path), done, (node) => done(0, statOf(node)));
   return {
     getattr,
     fgetattr: (path, _handle, done) => getattr(path, done),
     readdir: (_path, done) => done(0, ['.', '..', ...tree.files().map((node) => node.name)]),
     // default_permissions: the kernel has checked the bits.
-    access: (path, mask, done) => withNode(path, done, (node) => done(-tree.access(node, mask, 0, 0))),
-    open: (path, flags, done) => withNode(path, done, (node) => done(-tree.open(node, flags), 0)),
+    access: (path, mask, done) => withNode(find(path), done, (node) => done(-tree.access(node, mask, 0, 0))),
+    open: (path, flags, done) => withNode(find(path), done, (node) => done(-tree.open(node, flags), 0)),
     release: (_path, _handle, done) => done(0),
-    read: (path, _handle, into, length, at, done) =>
-      withDisk(path, done, async (node, disk) => {
-        const count = Math.max(0, Math.min(length, Number(node.size) - at));
-        if (count > 0) await disk.read(BigInt(at), into.subarray(0, count));
-        return count;
-      }),
-    write: (path, _handle, from, length, at, done) =>
-      withDisk(path, done, async (node, disk) => {
-        const count = Math.max(0, Math.min(length, Number(node.size) - at));
-        if (count === 0 && length > 0) throw new IoError(ENOSPC);
-        await disk.write(BigInt(at), from.subarray(0, count));
-        node.mtime = Date.now();
-        return count;
-      }),
     flush: (_path, _handle, done) => done(0),
-    fsync: (path, _handle, _dataOnly, done) =>
-      withDisk(
-        path,
-        (error) => done(error),
-        async (_node, disk) => {
-          await disk.flush();
-          return 0;
-        },
-      ),
+    statfs: (_path, done) => {
+      const files = tree.files();
+      const blocks = files.reduce((sum, node) => sum + Math.ceil(Number(node.size) / 4096), 0);
+      const full = { bfree: 0, bavail: 0, ffree: 0 };
+      done(0, { bsize: 4096, frsize: 4096, blocks, files: files.length, namemax: 255, ...full });
+    },
+  } satisfies Partial<Operations>;
+}
+
+function changingOperations(tree: Tree, find: Find) {
+  const change = (path: string, wanted: Partial<AttributeChange>, done: Callback): void =>
+    withNode(find(path), done, (node) => {
+      done(-tree.setAttributes(node, { ...NO_CHANGE, ...wanted }, Date.now()));
+    });
+  const truncate = (path: string, size: number, byOpen: boolean, done: Callback): void =>
+    change(path, { valid: FATTR_SIZE, size: BigInt(size), byOpen }, done);
+  return {
     // libfuse 2 calls truncate for O_TRUNC too, and cannot tell: size 0 is taken as that.
     truncate: (path, size, done) => truncate(path, size, true, done),
     ftruncate: (path, _handle, size, done) => truncate(path, size, false, done),
@@ -115,18 +97,42 @@ export function makeOperations(tree: Tree, disks: ReadonlyMap<number, DiskIo>): 
       change(path, { valid: FATTR_ATIME | FATTR_MTIME, atime: Number(atime), mtime: Number(mtime) }, done),
     chmod: (path, mode, done) => change(path, { valid: FATTR_MODE, mode }, done),
     chown: (path, uid, gid, done) => change(path, { valid: FATTR_UID | FATTR_GID, uid, gid }, done),
-    statfs: (_path, done) => {
-      const blocks = tree.files().reduce((sum, node) => sum + Math.ceil(Number(node.size) / 4096), 0);
-      done(0, {
-        bsize: 4096,
-        frsize: 4096,
-        blocks,
-        bfree: 0,
-        bavail: 0,
-        files: disks.size,
-        ffree: 0,
-        namemax: 255,
-      });
-    },
-  };
+  } satisfies Partial<Operations>;
+}
+
+function dataOperations(disks: ReadonlyMap<number, DiskIo>, find: Find) {
+  /** `act` says how many bytes it has moved, which goes back where libfuse looks for an errno. */
+  const withDisk = (
+    path: string,
+    done: (count: number) => void,
+    act: (node: Node, disk: DiskIo) => Promise<number>,
+  ): void =>
+    withNode(find(path), done, (node) => {
+      const disk = disks.get(node.nodeid);
+      if (disk === undefined) done(-EISDIR);
+      else act(node, disk).then(done, (error) => done(-errnoOf(error)));
+    });
+  const onDisk = (node: Node, at: number, length: number): number =>
+    Math.max(0, Math.min(length, Number(node.size) - at));
+  return {
+    read: (path, _handle, into, length, at, done) =>
+      withDisk(path, done, async (node, disk) => {
+        const count = onDisk(node, at, length);
+        if (count > 0) await disk.read(BigInt(at), into.subarray(0, count));
+        return count;
+      }),
+    write: (path, _handle, from, length, at, done) =>
+      withDisk(path, done, async (node, disk) => {
+        const count = onDisk(node, at, length);
+        if (count === 0 && length > 0) throw new IoError(ENOSPC);
+        await disk.write(BigInt(at), from.subarray(0, count));
+        node.mtime = Date.now();
+        return count;
+      }),
+    fsync: (path, _handle, _dataOnly, done) =>
+      withDisk(path, done, async (_node, disk) => {
+        await disk.flush();
+        return 0;
+      }),
+  } satisfies Partial<Operations>;
 }

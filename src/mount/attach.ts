@@ -10,10 +10,13 @@ import { type Guard, guardMount } from './auto-unmount.js';
 import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';
 import { mountByHelper } from './fusermount.js';
+import { allowHeldWrites, raiseReadAhead } from './kernel-limits.js';
 import { findMount, type MountEntry, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
-import { raiseReadAhead } from './read-ahead.js';
+
+/** Percent of the memory for waiting writes that one mount may take, where we may say so. */
+const HELD_WRITES = 20;
 
 const MS_RDONLY = 1;
 const NOSUID_NODEV = 2 | 4;
@@ -118,6 +121,7 @@ export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions):
     if (entry === undefined)
       throw new MountError(`mounting ${mountpoint.text}: somebody unmounted it at once`);
     const guard = options.autoUnmount ? await guardMount(entry) : undefined;
+    void allowHeldWrites(entry.device, HELD_WRITES);
     void raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
     return new Mount(entry, device, guard);
   } catch (error) {

@@ -8,49 +8,27 @@
 
 import {
   NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_FLAG_DF,
   NBD_CMD_READ,
-  NBD_EINVAL,
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_REPLY_FLAG_DONE,
-  NBD_REPLY_TYPE_BLOCK_STATUS,
   NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
-  NBD_REPLY_TYPE_ERROR,
-  NBD_REPLY_TYPE_ERROR_OFFSET,
-  NBD_REPLY_TYPE_NONE,
   NBD_REPLY_TYPE_OFFSET_DATA,
   NBD_REPLY_TYPE_OFFSET_HOLE,
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
 } from './constants.js';
-import { Coverage } from './coverage.js';
 import { NbdProtocolError } from './errors.js';
-import type { PendingRequest, ReplySink } from './reply.js';
+import type { PendingRequest, ReplyFormat, ReplySink } from './reply.js';
+import * as rules from './reply-rules.js';
 
 const SIMPLE_HEADER = 16;
 const CHUNK_HEADER = 20;
 const EXTENDED_HEADER = 32;
 
-/** Bytes of block status that one chunk may carry; a million extents, nbdkit's own limit, fit. */
-const MAX_STATUS_PAYLOAD = 16 * 1024 * 1024 + 8;
-
-/** Bytes of one error chunk: the numbers and a message of at most 4096 bytes (proto.md, "Strings"). */
-const MAX_ERROR_PAYLOAD = 6 + 4096 + 8;
-
 const STATE_HEADER = 0;
 const STATE_CHUNK_OFFSET = 1;
 const STATE_PAYLOAD = 2;
 const STATE_BODY = 3;
-
-/** The kinds of reply header that a connection has negotiated. */
-export interface ReplyFormat {
-  readonly structuredReplies: boolean;
-  readonly extendedHeaders: boolean;
-}
-
-function u32(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
-}
 
 /** Takes the replies of one connection apart. One instance a connection, from its first reply on. */
 export class ReplyReceiver<P extends PendingRequest> {
@@ -139,7 +117,7 @@ export class ReplyReceiver<P extends PendingRequest> {
   #takeHeader(bytes: Uint8Array, start: number, end: number): number {
     if (this.#heldLength === 0 && end - start >= this.#need) {
       if (this.#structured && this.#need === SIMPLE_HEADER && end - start >= CHUNK_HEADER) {
-        if (u32(bytes, start) === NBD_STRUCTURED_REPLY_MAGIC) this.#need = CHUNK_HEADER;
+        if (rules.u32(bytes, start) === NBD_STRUCTURED_REPLY_MAGIC) this.#need = CHUNK_HEADER;
       }
       const need = this.#need;
       this.#parseHeader(bytes, start);
@@ -162,10 +140,10 @@ export class ReplyReceiver<P extends PendingRequest> {
 
   #parseHeader(bytes: Uint8Array, at: number): void {
     if (this.#state === STATE_CHUNK_OFFSET) {
-      this.#startData(u32(bytes, at), u32(bytes, at + 4));
+      this.#startData(rules.u32(bytes, at), rules.u32(bytes, at + 4));
       return;
     }
-    const magic = u32(bytes, at);
+    const magic = rules.u32(bytes, at);
     if (magic === NBD_SIMPLE_REPLY_MAGIC && !this.#extended) this.#simpleReply(bytes, at);
     else if (magic === NBD_STRUCTURED_REPLY_MAGIC && this.#structured) this.#chunkHeader(bytes, at);
     else if (magic === NBD_EXTENDED_REPLY_MAGIC && this.#extended) this.#extendedHeader(bytes, at);
@@ -176,9 +154,9 @@ export class ReplyReceiver<P extends PendingRequest> {
   }
 
   #findRequest(bytes: Uint8Array, at: number): P {
-    const request = this.#sink.find(u32(bytes, at), u32(bytes, at + 4));
+    const request = this.#sink.find(rules.u32(bytes, at), rules.u32(bytes, at + 4));
     if (request === undefined) {
-      const cookie = `0x${u32(bytes, at).toString(16)}:${u32(bytes, at + 4).toString(16)}`;
+      const cookie = `0x${rules.u32(bytes, at).toString(16)}:${rules.u32(bytes, at + 4).toString(16)}`;
       throw new NbdProtocolError(`a reply names cookie ${cookie}, which is not in flight`);
     }
     this.#request = request;
@@ -186,19 +164,9 @@ export class ReplyReceiver<P extends PendingRequest> {
   }
 
   #simpleReply(bytes: Uint8Array, at: number): void {
-    const error = u32(bytes, at + 4);
+    const error = rules.u32(bytes, at + 4);
     const request = this.#findRequest(bytes, at + 8);
-    if (this.#structured && (request.type === NBD_CMD_READ || request.type === NBD_CMD_BLOCK_STATUS)) {
-      throw new NbdProtocolError(
-        'a READ or BLOCK_STATUS was given a simple reply after structured replies were agreed on',
-      );
-    }
-    if (request.coverage !== undefined || request.covered > 0 || request.failure !== 0) {
-      throw new NbdProtocolError('a simple reply follows chunks of the same reply');
-    }
-    if (request.type === NBD_CMD_BLOCK_STATUS && error === 0) {
-      throw new NbdProtocolError('a simple reply without an error answers BLOCK_STATUS');
-    }
+    rules.checkSimpleReply(request, error, this.#structured);
     this.#expectHeader();
     if (error !== 0 || request.type !== NBD_CMD_READ) {
       this.#sink.finished(request, error, '');
@@ -221,25 +189,25 @@ export class ReplyReceiver<P extends PendingRequest> {
     const request = this.#findRequest(bytes, at + 8);
     const flags = (bytes[at + 4] << 8) | bytes[at + 5];
     const type = (bytes[at + 6] << 8) | bytes[at + 7];
-    this.#beginChunk(request, flags, type, u32(bytes, at + 16));
+    this.#beginChunk(request, flags, type, rules.u32(bytes, at + 16));
   }
 
   #extendedHeader(bytes: Uint8Array, at: number): void {
     const request = this.#findRequest(bytes, at + 8);
-    if (u32(bytes, at + 16) !== request.offsetHi || u32(bytes, at + 20) !== request.offsetLo) {
+    if (rules.u32(bytes, at + 16) !== request.offsetHi || rules.u32(bytes, at + 20) !== request.offsetLo) {
       throw new NbdProtocolError('an extended reply names an offset other than its request');
     }
-    if (u32(bytes, at + 24) !== 0) throw new NbdProtocolError('a reply chunk is longer than 4 GiB');
+    if (rules.u32(bytes, at + 24) !== 0) throw new NbdProtocolError('a reply chunk is longer than 4 GiB');
     const flags = (bytes[at + 4] << 8) | bytes[at + 5];
     const type = (bytes[at + 6] << 8) | bytes[at + 7];
-    this.#beginChunk(request, flags, type, u32(bytes, at + 28));
+    this.#beginChunk(request, flags, type, rules.u32(bytes, at + 28));
   }
 
   #beginChunk(request: P, flags: number, type: number, length: number): void {
     this.#chunkType = type;
     this.#chunkLast = (flags & NBD_REPLY_FLAG_DONE) !== 0;
     this.#chunkLength = length;
-    this.#checkChunk(request, type, length);
+    rules.checkChunk(request, type, length, this.#chunkLast, this.#extended);
     if (type === NBD_REPLY_TYPE_OFFSET_DATA) {
       this.#state = STATE_CHUNK_OFFSET;
       this.#need = 8;
@@ -248,80 +216,15 @@ export class ReplyReceiver<P extends PendingRequest> {
       this.#state = STATE_BODY;
       this.#at = 0;
       this.#pending = length;
-      if (this.#body.length < Math.min(length, MAX_ERROR_PAYLOAD))
-        this.#body = new Uint8Array(MAX_ERROR_PAYLOAD);
+      if (this.#body.length < Math.min(length, rules.MAX_ERROR_PAYLOAD))
+        this.#body = new Uint8Array(rules.MAX_ERROR_PAYLOAD);
     }
-  }
-
-  #checkChunk(request: P, type: number, length: number): void {
-    if ((type & 0x8000) !== 0) {
-      if (length < 6 || length > MAX_ERROR_PAYLOAD) {
-        throw new NbdProtocolError(`an error chunk has ${length} bytes`);
-      }
-      return;
-    }
-    switch (type) {
-      case NBD_REPLY_TYPE_NONE:
-        if (length !== 0) throw new NbdProtocolError('a NBD_REPLY_TYPE_NONE chunk carries bytes');
-        if (!this.#chunkLast)
-          throw new NbdProtocolError('a NBD_REPLY_TYPE_NONE chunk is not the last of its reply');
-        return;
-      case NBD_REPLY_TYPE_OFFSET_DATA:
-      case NBD_REPLY_TYPE_OFFSET_HOLE:
-        if (request.type !== NBD_CMD_READ)
-          throw new NbdProtocolError('a data chunk answers a request that is no READ');
-        if (type === NBD_REPLY_TYPE_OFFSET_HOLE ? length !== 12 : length < 9 || length - 8 > request.length) {
-          throw new NbdProtocolError(`a data chunk has ${length} bytes, ${request.length} were asked for`);
-        }
-        return;
-      case NBD_REPLY_TYPE_BLOCK_STATUS:
-      case NBD_REPLY_TYPE_BLOCK_STATUS_EXT:
-        this.#checkStatusChunk(request, type === NBD_REPLY_TYPE_BLOCK_STATUS_EXT, length);
-        return;
-      default:
-        throw new NbdProtocolError(`a reply chunk has the unknown type ${type}`);
-    }
-  }
-
-  #checkStatusChunk(request: P, wide: boolean, length: number): void {
-    if (request.type !== NBD_CMD_BLOCK_STATUS) {
-      throw new NbdProtocolError('a block status chunk answers a request that is no BLOCK_STATUS');
-    }
-    if (wide && !this.#extended) throw new NbdProtocolError('a 64-bit block status chunk was not agreed on');
-    const fixed = wide ? 8 : 4;
-    const each = wide ? 16 : 8;
-    if (length < fixed + each || (length - fixed) % each !== 0 || length > MAX_STATUS_PAYLOAD) {
-      throw new NbdProtocolError(`a block status chunk has ${length} bytes`);
-    }
-  }
-
-  /** Where in the request a chunk of `length` bytes at this offset lies; checks bounds and overlap. */
-  #place(request: P, offsetHi: number, offsetLo: number, length: number): number {
-    const at = (offsetHi - request.offsetHi) * 2 ** 32 + (offsetLo - request.offsetLo);
-    if (at < 0 || at + length > request.length) {
-      throw new NbdProtocolError('a data chunk lies outside of what was asked for');
-    }
-    if ((request.flags & NBD_CMD_FLAG_DF) !== 0 && length !== request.length) {
-      throw new NbdProtocolError('a reply is fragmented although NBD_CMD_FLAG_DF forbade it');
-    }
-    if (request.coverage === undefined && at === request.covered) {
-      request.covered += length;
-      return at;
-    }
-    if (request.coverage === undefined) {
-      request.coverage = new Coverage();
-      if (request.covered > 0) request.coverage.add(0, request.covered);
-    }
-    const wrong = request.coverage.add(at, at + length);
-    if (wrong !== undefined) throw new NbdProtocolError(`a data chunk ${wrong}`);
-    request.covered += length;
-    return at;
   }
 
   #startData(offsetHi: number, offsetLo: number): void {
     const request = this.#current();
     const length = this.#chunkLength - 8;
-    this.#beginPayload(this.#place(request, offsetHi, offsetLo, length), length);
+    this.#beginPayload(rules.placeChunk(request, offsetHi, offsetLo, length), length);
   }
 
   #beginPayload(at: number, length: number): void {
@@ -360,17 +263,19 @@ export class ReplyReceiver<P extends PendingRequest> {
   #finishBody(): void {
     const request = this.#current();
     const body = this.#body;
-    if ((this.#chunkType & 0x8000) !== 0) this.#errorChunk(request, body);
+    if (rules.isErrorType(this.#chunkType))
+      rules.takeError(request, this.#chunkType, body, this.#chunkLength);
     else if (this.#chunkType === NBD_REPLY_TYPE_OFFSET_HOLE) {
-      const length = u32(body, 8);
+      const length = rules.u32(body, 8);
       if (length === 0) throw new NbdProtocolError('a hole chunk is of no bytes');
-      this.#sink.hole(request, this.#place(request, u32(body, 0), u32(body, 4), length), length);
+      this.#sink.hole(
+        request,
+        rules.placeChunk(request, rules.u32(body, 0), rules.u32(body, 4), length),
+        length,
+      );
     } else {
-      const view = new DataView(body.buffer, 0, this.#chunkLength);
       const wide = this.#chunkType === NBD_REPLY_TYPE_BLOCK_STATUS_EXT;
-      if (wide && view.getUint32(4) !== (this.#chunkLength - 8) / 16) {
-        throw new NbdProtocolError('a 64-bit block status chunk miscounts its extents');
-      }
+      const view = rules.statusPayload(body, this.#chunkLength, wide);
       request.covered++;
       this.#sink.extents(request, view.getUint32(0), view, wide ? 8 : 4, wide);
     }
@@ -378,46 +283,17 @@ export class ReplyReceiver<P extends PendingRequest> {
     this.#finishChunk();
   }
 
-  #errorChunk(request: P, body: Uint8Array): void {
-    const error = u32(body, 0);
-    const textLength = (body[4] << 8) | body[5];
-    const tail = this.#chunkType === NBD_REPLY_TYPE_ERROR_OFFSET ? 8 : 0;
-    const known = tail > 0 || this.#chunkType === NBD_REPLY_TYPE_ERROR;
-    if (error === 0) throw new NbdProtocolError('an error chunk names no error');
-    if (6 + textLength + tail > this.#chunkLength || (known && 6 + textLength + tail !== this.#chunkLength)) {
-      throw new NbdProtocolError('an error chunk miscounts its message');
-    }
-    if (tail > 0) this.#checkErrorOffset(request, u32(body, 6 + textLength), u32(body, 10 + textLength));
-    if (request.failure === 0) {
-      request.failure = error;
-      request.failureText = new TextDecoder().decode(body.subarray(6, 6 + textLength));
-    }
-  }
-
-  #checkErrorOffset(request: P, offsetHi: number, offsetLo: number): void {
-    const at = (offsetHi - request.offsetHi) * 2 ** 32 + (offsetLo - request.offsetLo);
-    if (at < 0 || at >= Math.max(request.length, 1)) {
-      throw new NbdProtocolError('an error chunk names an offset outside of its request');
-    }
-  }
-
   #finishChunk(): void {
     const request = this.#current();
     this.#expectHeader();
     if (!this.#chunkLast) return;
-    if (request.failure === 0 && request.type === NBD_CMD_READ && request.covered !== request.length) {
-      throw new NbdProtocolError(`a READ of ${request.length} bytes was answered with ${request.covered}`);
-    }
-    if (request.failure === 0 && request.type === NBD_CMD_BLOCK_STATUS && request.covered === 0) {
-      throw new NbdProtocolError('a BLOCK_STATUS was answered without extents');
-    }
+    rules.checkWhole(request);
     this.#request = undefined;
     this.#sink.finished(request, request.failure, request.failureText);
   }
 
   #current(): P {
-    if (this.#request === undefined)
-      throw new NbdProtocolError('a chunk belongs to no request', { errno: NBD_EINVAL });
+    if (this.#request === undefined) throw new NbdProtocolError('a chunk belongs to no request');
     return this.#request;
   }
 }

@@ -5,6 +5,12 @@
 
 import type { Coverage } from './coverage.js';
 
+/** The kinds of reply header that a connection has negotiated. */
+export interface ReplyFormat {
+  readonly structuredReplies: boolean;
+  readonly extendedHeaders: boolean;
+}
+
 /** A command whose reply has not been completed. The receiver owns the fields that it may write. */
 export interface PendingRequest {
   /** `NBD_CMD_*`. */

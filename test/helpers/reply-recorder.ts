@@ -1,8 +1,8 @@
 // Stands in for the bridge and the client in tests of the reply receiver: keeps what it is told.
 
 import type { Coverage } from '../../src/nbd/coverage.js';
-import type { PendingRequest, ReplySink } from '../../src/nbd/reply.js';
-import { type ReplyFormat, ReplyReceiver } from '../../src/nbd/reply-receiver.js';
+import type { PendingRequest, ReplyFormat, ReplySink } from '../../src/nbd/reply.js';
+import { ReplyReceiver } from '../../src/nbd/reply-receiver.js';
 
 export class Asked implements PendingRequest {
   readonly type: number;

@@ -1,4 +1,4 @@
-// The kernel's read-ahead of one mount, which only root may raise above 128 KiB.
+// How much the kernel reads ahead and holds back on one mount, which only root may raise.
 //
 // Written behind the mount's back, by its device number: nothing is asked of the mount itself.
 
@@ -9,4 +9,12 @@ export async function raiseReadAhead(device: string, bytes: number): Promise<voi
   const kib = Math.ceil(bytes / 1024);
   // A normal user may not; the mount then works as well, only slower over long distances.
   await writeFile(`/sys/class/bdi/${device}/read_ahead_kb`, `${kib}\n`).catch(() => undefined);
+}
+
+/**
+ * Lets writes to the mount with this `major:minor` take `percent` of what the system allows to wait in
+ * memory: a FUSE mount begins with 1, at which every long write is slowed down. Never rejects.
+ */
+export async function allowHeldWrites(device: string, percent: number): Promise<void> {
+  await writeFile(`/sys/class/bdi/${device}/max_ratio`, `${percent}\n`).catch(() => undefined);
 }
