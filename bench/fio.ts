@@ -1,6 +1,7 @@
-// One run of fio, and what it says.
+// One run of fio, and what it says. Called by contestants.ts only; a run that meets an error, or that
+// takes far longer than it was given, throws.
 
-import { spawn } from 'node:child_process';
+import { AS_NOBODY, run } from './processes.js';
 
 /** What fio is to do: its own words, without the leading dashes. */
 export type FioJob = Readonly<Record<string, string | number>>;
@@ -12,46 +13,53 @@ export interface FioResult {
   readonly bytes: number;
 }
 
+/** Who runs fio, and where it looks for certificates. */
+export interface FioRunner {
+  readonly asNobody: boolean;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
 interface Direction {
   readonly bw_bytes: number;
   readonly iops: number;
   readonly io_bytes: number;
 }
 
-/** Runs fio on a file (or with `uri` in the job, on a server). @throws Error when it reports one */
-export function fio(file: string | undefined, job: FioJob, asNobody = false): Promise<FioResult> {
-  const words = Object.entries({
-    name: 'bench',
-    ioengine: 'psync',
-    allow_file_create: 0,
-    group_reporting: 1,
-    'output-format': 'json',
-    ...(file === undefined ? {} : { filename: file }),
-    ...job,
-  }).map(([name, value]) => `--${name}=${value}`);
-  const who = asNobody ? ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups'] : [];
-  const argv = [...who, 'fio', ...words];
-  return new Promise((resolve, reject) => {
-    const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'inherit'], cwd: '/tmp' });
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      output += chunk.toString('utf8');
-    });
-    child.on('error', reject);
-    child.on('close', (status) => {
-      const json = output.slice(output.indexOf('{'));
-      if (status !== 0 || json === '') {
-        reject(new Error(`fio ended with status ${status}: ${output.slice(0, 300)}`));
-        return;
-      }
-      const parsed = JSON.parse(json) as { jobs: { error: number; read: Direction; write: Direction }[] };
-      const [{ error, read, write }] = parsed.jobs;
-      if (error !== 0) reject(new Error(`fio met error ${error}`));
-      resolve({
-        bandwidth: read.bw_bytes + write.bw_bytes,
-        iops: read.iops + write.iops,
-        bytes: read.io_bytes + write.io_bytes,
-      });
-    });
+/** A run that has not ended by then hangs. */
+const PATIENCE_SECONDS = 60;
+
+async function fio(job: FioJob, { asNobody, environment }: FioRunner): Promise<FioResult> {
+  const words = Object.entries({ name: 'bench', group_reporting: 1, 'output-format': 'json', ...job }).map(
+    ([name, value]) => `--${name}=${value}`,
+  );
+  const output = await run([...(asNobody ? AS_NOBODY : []), 'fio', ...words], {
+    environment,
+    seconds: PATIENCE_SECONDS,
   });
+  const parsed = JSON.parse(output.slice(output.indexOf('{'))) as {
+    jobs: { error: number; read: Direction; write: Direction }[];
+  };
+  const [{ error, read, write }] = parsed.jobs;
+  if (error !== 0) throw new Error(`fio met error ${error}`);
+  const bytes = read.io_bytes + write.io_bytes;
+  if (bytes === 0) throw new Error('fio moved nothing');
+  return { bandwidth: read.bw_bytes + write.bw_bytes, iops: read.iops + write.iops, bytes };
+}
+
+/** Runs `job` on a file that is there. Its cached pages are dropped first unless the job says `invalidate: 0`. */
+export function fioOnFile(file: string, job: FioJob, runner: FioRunner): Promise<FioResult> {
+  return fio({ ioengine: 'psync', allow_file_create: 0, filename: file, ...job }, runner);
+}
+
+/** Words that are about files and mean nothing to a server. */
+const OF_FILES = new Set(['direct', 'invalidate', 'end_fsync', 'pre_read', 'loops']);
+
+/**
+ * Runs `job` straight on a server, as far as no mount can go: what the kernel's cache lets be in flight
+ * through a buffered file is in flight here too.
+ */
+export function fioOnServer(uri: string, job: FioJob, runner: FioRunner): Promise<FioResult> {
+  const plain = Object.fromEntries(Object.entries(job).filter(([name]) => !OF_FILES.has(name)));
+  const iodepth = job['direct'] === 1 ? 1 : 32;
+  return fio({ ioengine: 'nbd', uri, iodepth, ...plain }, runner);
 }

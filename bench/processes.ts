@@ -1,7 +1,9 @@
-// Starting what a benchmark measures, and ending all of it, whatever happens.
+// Starting what a benchmark measures, and ending all of it, whatever happens: run.ts calls endAll()
+// when it is done, when it fails and when it is told to stop. Undoing goes backwards, so a mount is
+// gone before its server and a server before its folder.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -26,51 +28,120 @@ export function endAll(): void {
 /** A fresh folder that is removed at the end. Other users may look into it. */
 export function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'nbdfuse-bench-'));
-  execFileSync('chmod', ['0777', path]);
+  chmodSync(path, 0o777);
   atEnd(() => rmSync(path, { recursive: true, force: true }));
   return path;
 }
+
+/** Lets a normal user open /dev/fuse until the end. */
+export function openFuseToAll(): void {
+  const { mode } = statSync('/dev/fuse');
+  if ((mode & 0o666) === 0o666) return;
+  chmodSync('/dev/fuse', 0o666);
+  atEnd(() => chmodSync('/dev/fuse', mode & 0o7777));
+}
+
+/** The words that make a command run as a normal user. */
+export const AS_NOBODY: readonly string[] = [
+  'setpriv',
+  '--reuid=nobody',
+  '--regid=nogroup',
+  '--clear-groups',
+];
 
 export const pause = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => {
     setTimeout(resolve, milliseconds);
   });
 
-/** Waits until `path` is a file that is not empty. */
+const isRunning = (child: ChildProcess): boolean =>
+  child.pid !== undefined && child.exitCode === null && child.signalCode === null;
+
+/** Waits until `path` is a file that is not empty. @throws Error when `child` ends or 20 s pass before */
 export async function whenWritten(path: string, child: ChildProcess): Promise<void> {
-  for (let waited = 0; waited < 20_000; waited += 2) {
+  const deadline = performance.now() + 20_000;
+  while (isRunning(child) && performance.now() < deadline) {
     if (existsSync(path) && statSync(path).size > 0) return;
-    if (child.exitCode !== null) break;
     await pause(2);
   }
   throw new Error(`${child.spawnargs.join(' ')} did not become ready`);
+}
+
+/** Waits until `child` has ended; after `milliseconds` it is killed. */
+export async function whenEnded(child: ChildProcess, milliseconds: number): Promise<void> {
+  if (!isRunning(child)) return;
+  const timer = setTimeout(() => child.kill('SIGKILL'), milliseconds);
+  await new Promise((resolve) => {
+    child.once('exit', resolve);
+  });
+  clearTimeout(timer);
 }
 
 /** Starts a program that is ended at the end. */
 export function start(
   argv: readonly string[],
   environment: Readonly<Record<string, string>> = {},
-  onOutput: 'inherit' | 'ignore' = 'ignore',
+  onError: 'inherit' | 'ignore' = 'ignore',
 ): ChildProcess {
   const child = spawn(argv[0], argv.slice(1), {
-    stdio: ['ignore', onOutput, onOutput],
+    stdio: ['ignore', 'ignore', onError],
     env: { ...process.env, ...environment },
   });
   child.on('error', (error) => console.error(error.message));
   atEnd(() => {
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    if (isRunning(child)) child.kill('SIGKILL');
   });
   return child;
 }
 
+/** Runs a program to its end and gives what it printed. @throws Error when it fails or takes too long */
+export function run(
+  argv: readonly string[],
+  options: { environment?: Readonly<Record<string, string>>; seconds: number },
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(argv[0], argv.slice(1), {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...options.environment },
+      cwd: '/',
+    });
+    const kill = (): void => {
+      if (isRunning(child)) child.kill('SIGKILL');
+    };
+    atEnd(kill);
+    const timer = setTimeout(kill, options.seconds * 1000);
+    let output = '';
+    let complaint = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString('utf8');
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      complaint = (complaint + chunk.toString('utf8')).slice(-500);
+    });
+    child.on('error', reject);
+    child.on('close', (status, signal) => {
+      clearTimeout(timer);
+      if (status === 0) resolve(output);
+      else reject(new Error(`${argv.join(' ')}: ${signal ?? `status ${status}`} ${complaint.trim()}`));
+    });
+  });
+}
+
+const TICKS = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+
 /** CPU seconds that a process has used, its threads included. */
 export function cpuSeconds(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  return (Number(fields[11]) + Number(fields[12])) / TICKS;
 }
 
-/** The most memory that a process has had, in MiB. */
-export function peakMiB(pid: number): number {
-  const found = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+function kibibytes(path: string, field: string): number {
+  const found = new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(readFileSync(path, 'utf8'));
   return found === null ? 0 : Number(found[1]) / 1024;
 }
+
+/** The most memory that a process has had, in MiB: what /usr/bin/time calls maximum resident. */
+export const peakMiB = (pid: number): number => kibibytes(`/proc/${pid}/status`, 'VmHWM');
+
+/** What a process costs now, in MiB: pages that n processes share count a n-th. */
+export const proportionalMiB = (pid: number): number => kibibytes(`/proc/${pid}/smaps_rollup`, 'Pss');

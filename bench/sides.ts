@@ -1,64 +1,112 @@
-// The sides that are compared: each turns an NBD URI into a mounted file.
+// The sides that are compared: each turns a server into a file. A side is a way to mount; mount()
+// starts it and gives the file and the process behind it.
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { atEnd, start, whenWritten } from './processes.js';
+import { AS_NOBODY, atEnd, start, whenEnded, whenWritten } from './processes.js';
+import type { Target } from './servers.js';
 
-/** A way to mount. */
+/** A way to mount: the command without mountpoint and URI. */
 export interface Side {
   readonly name: string;
-  /** The command without mountpoint and URI. */
   readonly command: readonly string[];
 }
 
 /** A mounted file and the process behind it. */
 export interface Mounted {
-  readonly side: Side;
   readonly file: string;
   readonly pid: number;
   /** Milliseconds from start to ready. */
   readonly ready: number;
-  unmount(): void;
+  /** Unmounts, and waits until the process has ended. */
+  unmount(): Promise<void>;
 }
 
-/** The sides by name; `ours` can be another command. */
-export function sides(ours: string | undefined): Record<'ours' | 'peer' | 'native', Side> {
-  const own = ours === undefined ? ['node', 'bin/nbdfuse'] : ours.split(' ');
-  return {
-    ours: { name: 'nbdfuse', command: own },
-    peer: { name: 'C nbdfuse', command: ['/usr/bin/nbdfuse'] },
-    native: { name: 'fuse-native', command: [...own, '--fuse-backend=fuse-native'] },
-  };
+export const PEER: Side = { name: 'C nbdfuse', command: ['/usr/bin/nbdfuse'] };
+const OWN = ['node', 'bin/nbdfuse'];
+
+/** nbdfuse itself; another command can take its place. */
+export function oursSide(command: string | undefined): Side {
+  return { name: 'nbdfuse', command: command === undefined ? OWN : command.split(' ') };
 }
 
+/** nbdfuse on its second backend. */
+export function nativeSide(command: string | undefined): Side {
+  return { name: 'fuse-native', command: [...oursSide(command).command, '--fuse-backend=fuse-native'] };
+}
+
+const NOBODY_UID = 65_534;
 let count = 0;
 
-/** Mounts `uri` by one side below `folder`. */
+/** Mounts `target` by one side below `folder`, as a normal user if that is said. */
 export async function mount(
   side: Side,
   folder: string,
-  uri: string,
-  environment: Readonly<Record<string, string>> = {},
+  { uri, environment }: Pick<Target, 'uri' | 'environment'>,
   asNobody = false,
 ): Promise<Mounted> {
   const path = join(folder, `m${count++}`);
   mkdirSync(path);
-  if (asNobody) execFileSync('chown', ['nobody', path]);
-  const pidfile = `${path}.pid`;
-  const who = asNobody ? ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups'] : [];
+  if (asNobody) chownSync(path, NOBODY_UID, NOBODY_UID);
+  const pidfile = join(folder, `p${count++}`);
+  if (asNobody) {
+    writeFileSync(pidfile, '');
+    chownSync(pidfile, NOBODY_UID, NOBODY_UID);
+  }
   const before = performance.now();
-  const child = start([...who, ...side.command, '-P', pidfile, path, uri], environment, 'inherit');
-  const unmount = (): void => {
-    execFileSync('umount', ['-l', path], { stdio: 'ignore' });
-  };
+  const argv = [...(asNobody ? AS_NOBODY : []), ...side.command, '-P', pidfile, path, uri];
+  const child = start(argv, environment, 'inherit');
+  return whenMounted(child, path, join(path, 'nbd'), before, () => whenWritten(pidfile, child));
+}
+
+/** The FUSE export of qemu-storage-daemon on a qcow2 image: the other way to get that as a file. */
+export async function mountImage(image: string, folder: string): Promise<Mounted> {
+  const file = join(folder, `q${count++}`);
+  writeFileSync(file, '');
+  const pidfile = join(folder, `p${count++}`);
+  const before = performance.now();
+  const child = start(
+    [
+      'qemu-storage-daemon',
+      '--blockdev',
+      `driver=file,node-name=file,filename=${image}`,
+      '--blockdev',
+      'driver=qcow2,node-name=disk,file=file',
+      '--export',
+      `type=fuse,id=export,node-name=disk,mountpoint=${file},writable=on`,
+      '--pidfile',
+      pidfile,
+    ],
+    {},
+    'inherit',
+  );
+  return whenMounted(child, file, file, before, () => whenWritten(pidfile, child));
+}
+
+async function whenMounted(
+  child: ReturnType<typeof start>,
+  path: string,
+  file: string,
+  before: number,
+  isReady: () => Promise<void>,
+): Promise<Mounted> {
   let mounted = true;
-  const once = (): void => {
-    if (mounted) unmount();
+  const detach = (): void => {
+    if (mounted) execFileSync('umount', ['-l', path], { stdio: 'ignore' });
     mounted = false;
   };
-  atEnd(once);
-  await whenWritten(pidfile, child);
+  try {
+    await isReady();
+  } catch (error) {
+    mounted = false;
+    throw error;
+  }
   const ready = performance.now() - before;
-  return { side, file: join(path, 'nbd'), pid: child.pid ?? 0, ready, unmount: once };
+  atEnd(detach);
+  const unmount = async (): Promise<void> => {
+    detach();
+    await whenEnded(child, 10_000);
+  };
+  return { file, pid: child.pid ?? 0, ready, unmount };
 }

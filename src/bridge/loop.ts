@@ -19,6 +19,9 @@ const BATCH = 16;
 const MOST_LOOKS = 100;
 const FEWEST_LOOKS = 2;
 
+/** Bytes of a request that is sent on its own, not with its batch. */
+const LARGE_REQUEST = 64 * 1024;
+
 /** What the loop asks of the worker around it. */
 export interface LoopControl {
   /** The main thread has written to the wake pipe. */
@@ -132,6 +135,8 @@ export class Loop {
         return;
       }
       this.#dispatcher.dispatch(length);
+      // The server can work on a large write while the next one is being taken.
+      if (length > LARGE_REQUEST) this.#flush();
     }
   }
 

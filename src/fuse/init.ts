@@ -40,7 +40,7 @@ const NO_LIMIT = 0xffffffff;
 export const INIT_OUT_LENGTH = 64;
 
 /** Asynchronous requests that the kernel keeps under way before it makes writers and readers wait. */
-const MAX_BACKGROUND = 128;
+const MAX_BACKGROUND = 64;
 
 /** What the kernel has said in FUSE_INIT. */
 export interface InitRequest {

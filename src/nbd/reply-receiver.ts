@@ -7,7 +7,6 @@
 // Every breach of the protocol throws NbdProtocolError: the connection must then be closed.
 
 import {
-  NBD_CMD_BLOCK_STATUS,
   NBD_CMD_READ,
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_REPLY_FLAG_DONE,
