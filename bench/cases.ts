@@ -1,4 +1,5 @@
-// What is measured: server, job and the ratio to C nbdfuse that must be reached.
+// What fio measures: server, job and the ratio to C nbdfuse that must be reached. The table shows them in
+// this order; a name's first word says where the server is.
 
 import type { FioJob } from './fio.js';
 import { nbdkit, nbdkitTcp, nbdkitTls, qemuNbd, type Target } from './servers.js';
@@ -9,225 +10,143 @@ export interface Case {
   readonly text: string;
   /** The least median ratio to the peer, if there is a bar. */
   readonly bar?: number;
+  /** The most CPU seconds for a GiB, as a multiple of the peer's. */
+  readonly cpuBar?: number;
+  /** Jobs of the curve that this case is a point of. */
+  readonly curve?: number;
   readonly serve: (folder: string) => Promise<Target>;
   readonly job: FioJob;
-  /** Measured by a run before which the file's cached pages are dropped. */
-  readonly cold?: boolean;
   /** Mounted and used by a normal user, whose home may hold certificates. */
   readonly asNobody?: boolean;
+  /** Nothing is asked of the server, so that it limits nothing. */
+  readonly noLimit?: boolean;
 }
 
-const memory = (folder: string): Promise<Target> => nbdkit(folder, 'memory', '1G');
-const away =
-  (milliseconds: number) =>
-  (folder: string): Promise<Target> =>
-    nbdkit(
-      folder,
-      '--threads=64',
-      '--filter=delay',
-      'memory',
-      '1G',
-      `rdelay=${milliseconds}ms`,
-      `wdelay=${milliseconds}ms`,
-    );
+type Serve = Case['serve'];
+type Bars = Readonly<Record<string, number>>;
 
-const random4k = (rw: string, jobs: number): FioJob => ({
+const MEMORY = ['memory', '1G'];
+const onSocket: Serve = (folder) => nbdkit(folder, ...MEMORY);
+const onTcp: Serve = (folder) => nbdkitTcp(folder, ...MEMORY);
+const onTls: Serve = (folder) => nbdkitTls(folder, ...MEMORY);
+
+/** A server that answers each read and each write `milliseconds` late, up to 64 at once. */
+const away =
+  (milliseconds: number): Serve =>
+  (folder) => {
+    const delays = [`rdelay=${milliseconds}ms`, `wdelay=${milliseconds}ms`];
+    return nbdkit(folder, '--threads=64', '--filter=delay', ...MEMORY, ...delays);
+  };
+
+/** Runs for a time, not for an amount, and past the kernel's cache. */
+const direct = (rw: string, bs: string, numjobs: number): FioJob => ({
   rw,
-  bs: '4k',
+  bs,
   size: '512M',
   direct: 1,
-  numjobs: jobs,
+  numjobs,
+  time_based: 1,
 });
-const sequential = (rw: string, direct: number): FioJob => ({ rw, bs: '1M', size: '512M', direct });
+/** Runs for an amount, so that no page is met twice, and ends when the bytes are at the server. */
+const buffered = (rw: string, bs: string, size: string): FioJob => ({
+  rw,
+  bs,
+  size,
+  ...(rw.includes('write') && { end_fsync: 1 }),
+});
 
-/** Jobs that run for a time, not for an amount. */
-const timed = (job: FioJob): FioJob => ({ ...job, time_based: 1 });
-
-const LOCAL: readonly Case[] = [
-  {
-    name: 'randread-4k-1',
-    text: '4k random read, direct, 1 job',
-    bar: 1.1,
-    serve: memory,
-    job: timed(random4k('randread', 1)),
-  },
-  {
-    name: 'randread-4k-8',
-    text: '4k random read, direct, 8 jobs',
-    bar: 1.6,
-    serve: memory,
-    job: timed(random4k('randread', 8)),
-  },
-  {
-    name: 'randwrite-4k-1',
-    text: '4k random write, direct, 1 job',
-    bar: 1.05,
-    serve: memory,
-    job: timed(random4k('randwrite', 1)),
-  },
-  {
-    name: 'randwrite-4k-8',
-    text: '4k random write, direct, 8 jobs',
-    bar: 1.4,
-    serve: memory,
-    job: timed(random4k('randwrite', 8)),
-  },
-  {
-    name: 'randwrite-4k-buffered',
-    text: '4k random write, buffered, fsync at the end',
-    bar: 8,
-    serve: memory,
-    job: { rw: 'randwrite', bs: '4k', size: '256M', io_size: '128M', end_fsync: 1 },
-  },
-  {
-    name: 'seqread-buffered',
-    text: '1M sequential read, buffered',
-    bar: 1.7,
-    serve: memory,
-    job: sequential('read', 0),
-    cold: true,
-  },
-  {
-    name: 'seqread-direct',
-    text: '1M sequential read, direct',
-    bar: 1.05,
-    serve: memory,
-    job: timed(sequential('read', 1)),
-  },
-  {
-    name: 'seqwrite-buffered',
-    text: '1M sequential write, buffered, fsync at the end',
-    bar: 1.15,
-    serve: memory,
-    job: { ...sequential('write', 0), end_fsync: 1 },
-  },
-  {
-    name: 'seqwrite-direct',
-    text: '1M sequential write, direct',
-    bar: 1,
-    serve: memory,
-    job: timed(sequential('write', 1)),
-  },
-  {
-    name: 'reread',
-    text: 're-read of a file that was closed and opened again',
-    bar: 3,
-    serve: memory,
-    job: { ...sequential('read', 0), size: '256M', loops: 1, invalidate: 0 },
-  },
+const JOBS: readonly (readonly [name: string, text: string, job: FioJob])[] = [
+  ['randread-4k-1', '4k random read, direct, 1 job', direct('randread', '4k', 1)],
+  ['randread-4k-8', '4k random read, direct, 8 jobs', direct('randread', '4k', 8)],
+  ['randwrite-4k-1', '4k random write, direct, 1 job', direct('randwrite', '4k', 1)],
+  ['randwrite-4k-8', '4k random write, direct, 8 jobs', direct('randwrite', '4k', 8)],
+  ['randwrite-4k-buffered', '4k random write, buffered, fsync at the end', buffered('randwrite', '4k', '256M')],
+  ['seqread-buffered', '1M sequential read, buffered', buffered('read', '1M', '1G')],
+  ['seqread-direct', '1M sequential read, direct', direct('read', '1M', 1)],
+  ['seqwrite-buffered', '1M sequential write, buffered, fsync at the end', buffered('write', '1M', '1G')],
+  ['seqwrite-direct', '1M sequential write, direct', direct('write', '1M', 1)],
 ];
 
-const NETWORK: readonly Case[] = [
-  {
-    name: 'tcp-seqread',
-    text: 'TCP: 1M sequential read, buffered',
-    serve: (f) => nbdkitTcp(f, 'memory', '1G'),
-    job: sequential('read', 0),
-    cold: true,
-  },
-  {
-    name: 'tcp-randread-4k-1',
-    text: 'TCP: 4k random read, direct, 1 job',
-    serve: (f) => nbdkitTcp(f, 'memory', '1G'),
-    job: timed(random4k('randread', 1)),
-  },
-  {
-    name: 'tcp-randread-4k-8',
-    text: 'TCP: 4k random read, direct, 8 jobs',
-    serve: (f) => nbdkitTcp(f, 'memory', '1G'),
-    job: timed(random4k('randread', 8)),
-  },
-  {
-    name: 'tls-seqread',
-    text: 'TLS: 1M sequential read, buffered',
-    bar: 1,
-    serve: (f) => nbdkitTls(f, 'memory', '1G'),
-    asNobody: true,
-    job: sequential('read', 0),
-    cold: true,
-  },
-  {
-    name: 'tls-randread-4k-1',
-    text: 'TLS: 4k random read, direct, 1 job',
-    bar: 1,
-    serve: (f) => nbdkitTls(f, 'memory', '1G'),
-    asNobody: true,
-    job: timed(random4k('randread', 1)),
-  },
-  {
-    name: 'tls-randread-4k-8',
-    text: 'TLS: 4k random read, direct, 8 jobs',
-    bar: 1,
-    serve: (f) => nbdkitTls(f, 'memory', '1G'),
-    asNobody: true,
-    job: timed(random4k('randread', 8)),
-  },
-];
+/** The jobs above on one server; a case that is in `bars` has one. */
+function everyJob(place: string, title: string, serve: Serve, bars: Bars, asNobody = false): readonly Case[] {
+  return JOBS.map(([name, text, job]) => ({
+    name: `${place}-${name}`,
+    text: `${title}${text}`,
+    bar: bars[name],
+    serve,
+    job,
+    asNobody,
+    ...(place === 'unix' && /^seq.*buffered$/.test(name) && { cpuBar: 1.2 }),
+  }));
+}
 
-const far = (milliseconds: number): readonly Case[] => {
-  const serve = away(milliseconds);
-  const bars = milliseconds === 10;
-  return [
-    {
-      name: `far${milliseconds}-seqread`,
-      text: `${milliseconds} ms away: sequential read`,
-      ...(bars && { bar: 15 }),
-      serve,
-      job: { ...sequential('read', 0), runtime: 3 },
-      cold: true,
-    },
-    {
-      name: `far${milliseconds}-seqread-user`,
-      text: `${milliseconds} ms away: sequential read as a normal user`,
-      ...(bars && { bar: 15 }),
-      serve,
-      job: { ...sequential('read', 0), runtime: 3 },
-      cold: true,
-      asNobody: true,
-    },
-    {
-      name: `far${milliseconds}-randread-64k-8`,
-      text: `${milliseconds} ms away: 64k random read, 8 jobs`,
-      ...(bars && { bar: 1.8 }),
-      serve,
-      job: timed({ rw: 'randread', bs: '64k', size: '512M', direct: 1, numjobs: 8 }),
-    },
-    {
-      name: `far${milliseconds}-write-4k`,
-      text: `${milliseconds} ms away: 4k buffered writes`,
-      ...(bars && { bar: 1000 }),
-      serve,
-      job: { rw: 'write', bs: '4k', size: '256M', runtime: 3, end_fsync: 0 },
-    },
-  ];
+const UNIX_BARS: Bars = {
+  'randread-4k-1': 1.1,
+  'randread-4k-8': 1.6,
+  'randwrite-4k-1': 1.05,
+  'randwrite-4k-8': 1.4,
+  'randwrite-4k-buffered': 8,
+  'seqread-buffered': 1.7,
+  'seqread-direct': 1.05,
+  'seqwrite-buffered': 1.15,
+  'seqwrite-direct': 1,
 };
+const TLS_BARS: Bars = { 'seqread-buffered': 1, 'seqread-direct': 1, 'randread-4k-1': 1, 'randread-4k-8': 1 };
+
+const REREAD: Case = {
+  name: 'reread',
+  text: 're-read of a file that was closed and opened again',
+  bar: 3,
+  serve: onSocket,
+  job: { ...buffered('read', '1M', '256M'), invalidate: 0 },
+  noLimit: true,
+};
+
+const FAR_BARS: Bars = { seqread: 15, 'seqread-user': 15, 'randread-64k-8': 1.8, 'write-4k': 1000 };
+
+function far(milliseconds: number): readonly Case[] {
+  const jobs: readonly (readonly [name: string, text: string, job: FioJob])[] = [
+    ['seqread', 'sequential read, buffered', buffered('read', '1M', '1G')],
+    ['seqread-user', 'sequential read, buffered, as a normal user', buffered('read', '1M', '1G')],
+    ['randread-64k-8', '64k random read, direct, 8 jobs', direct('randread', '64k', 8)],
+    ['write-4k', '4k sequential write, buffered, fsync at the end', buffered('write', '4k', '1G')],
+  ];
+  return jobs.map(([name, text, job]) => ({
+    name: `far${milliseconds}-${name}`,
+    text: `${milliseconds} ms away: ${text}`,
+    bar: milliseconds === 10 ? FAR_BARS[name] : undefined,
+    serve: away(milliseconds),
+    job,
+    asNobody: name.endsWith('user'),
+  }));
+}
+
+const onQcow2: Serve = (folder) => qemuNbd(folder, '1G');
+const QCOW2: readonly Case[] = [
+  { name: 'qcow2-randwrite-4k-8', text: '4k random write, direct, 8 jobs', job: direct('randwrite', '4k', 8) },
+  { name: 'qcow2-randread-4k-8', text: '4k random read, direct, 8 jobs', job: direct('randread', '4k', 8) },
+  {
+    name: 'qcow2-seqwrite-buffered',
+    text: '1M sequential write, buffered, fsync at the end',
+    job: buffered('write', '1M', '1G'),
+  },
+  { name: 'qcow2-seqread-buffered', text: '1M sequential read, buffered', job: buffered('read', '1M', '1G') },
+].map((one) => ({ ...one, text: `qcow2: ${one.text}`, serve: onQcow2 }));
 
 const CURVE: readonly Case[] = [1, 2, 4, 8, 16, 32].map((jobs) => ({
   name: `curve-${jobs}`,
-  text: `4k random read, direct, ${jobs} jobs`,
-  serve: memory,
-  job: timed(random4k('randread', jobs)),
+  text: `curve: 4k random read, direct, ${jobs} jobs`,
+  curve: jobs,
+  serve: onSocket,
+  job: direct('randread', '4k', jobs),
 }));
-
-const QCOW2: readonly Case[] = [
-  {
-    name: 'qcow2-randwrite',
-    text: 'qcow2 through qemu-nbd: 4k random write, direct, 8 jobs',
-    serve: (f) => qemuNbd(f, '1G'),
-    job: timed(random4k('randwrite', 8)),
-  },
-  {
-    name: 'qcow2-seqwrite',
-    text: 'qcow2 through qemu-nbd: 1M sequential write, buffered',
-    serve: (f) => qemuNbd(f, '1G'),
-    job: { ...sequential('write', 0), end_fsync: 1 },
-  },
-];
 
 /** All of them, in the order of the table. */
 export const CASES: readonly Case[] = [
-  ...LOCAL,
-  ...NETWORK,
+  ...everyJob('unix', '', onSocket, UNIX_BARS),
+  REREAD,
+  ...everyJob('tcp', 'TCP: ', onTcp, {}),
+  ...everyJob('tls', 'TLS: ', onTls, TLS_BARS, true),
   ...far(1),
   ...far(10),
   ...far(50),

@@ -1,31 +1,27 @@
-// One case: all sides mounted on one server, measured by turns, compared pair by pair.
+// One case: everybody on one server, measured by turns, compared pair by pair.
 
-import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import type { Case } from './cases.js';
-import { fio } from './fio.js';
-import { cpuSeconds, folder, peakMiB } from './processes.js';
-import { type Mounted, mount, type Side } from './sides.js';
+import { type Field, gather } from './contestants.js';
+import { folder } from './processes.js';
 
-/** What one side did in one case. */
+/** What one contestant did in one case. */
 export interface Outcome {
-  readonly side: string;
+  readonly name: string;
   /** Bytes a second, each round's. */
-  readonly bandwidths: number[];
-  readonly cpuPerGiB: number[];
-  readonly peakMiB: number;
+  readonly bandwidths: readonly number[];
+  readonly cpuPerGiB: number | undefined;
+  readonly peakMiB: number | undefined;
 }
 
-/** A case with what came out. */
+/** A case with what came out; ours first, the peer second. */
 export interface Measured {
-  readonly name: string;
-  readonly text: string;
-  readonly bar: number | undefined;
+  readonly one: Case;
   readonly outcomes: readonly Outcome[];
 }
 
-/** The middle one; the mean of the two middle ones of an even number. */
+/** The middle one; the mean of the two middle ones of an even number. @throws RangeError when there are none */
 export function median(values: readonly number[]): number {
+  if (values.length === 0) throw new RangeError('the median of nothing');
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
@@ -36,48 +32,37 @@ export function ratio(first: Outcome, second: Outcome): number {
   return median(first.bandwidths.map((value, i) => value / second.bandwidths[i]));
 }
 
-async function round(
-  one: Case,
-  mounted: Mounted,
-  seconds: number,
-): Promise<{ bandwidth: number; cpu: number }> {
-  if (one.cold === true) writeFileSync('/proc/sys/vm/drop_caches', '1');
-  const before = cpuSeconds(mounted.pid);
-  const job = { runtime: seconds, ...one.job };
-  const { bandwidth, bytes } = await fio(mounted.file, job, one.asNobody === true);
-  const cpu = cpuSeconds(mounted.pid) - before;
-  return { bandwidth, cpu: cpu / (bytes / 2 ** 30) };
-}
+/** The outcome of that name, if it took part. */
+export const outcomeOf = ({ outcomes }: Measured, name: string): Outcome | undefined =>
+  outcomes.find((outcome) => outcome.name === name);
 
-/** Measures a case: a round to warm up, which does not count, then `rounds` by turns. */
-export async function measure(
-  one: Case,
-  all: readonly Side[],
-  rounds: number,
-  seconds: number,
-): Promise<Measured> {
+/**
+ * Measures a case: a round to warm up, which does not count, then `rounds` by turns, each begun by
+ * another, so that nobody always follows the same one.
+ */
+export async function measure(one: Case, field: Field, rounds: number, seconds: number): Promise<Measured> {
   const where = folder();
-  const { uri, environment } = await one.serve(where);
-  if (one.asNobody === true) execFileSync('chmod', ['0666', '/dev/fuse']);
-  const mounts: Mounted[] = [];
-  for (const side of all) mounts.push(await mount(side, where, uri, environment, one.asNobody === true));
-  const outcomes = mounts.map(({ side }) => ({
-    side: side.name,
-    bandwidths: [] as number[],
-    cpuPerGiB: [] as number[],
-    peakMiB: 0,
-  }));
+  const contestants = await gather(one, field, await one.serve(where), where);
+  const bandwidths = contestants.map((): number[] => []);
+  const costs = contestants.map((): number[] => []);
   for (let i = -1; i < rounds; i++) {
-    for (const [j, mounted] of mounts.entries()) {
-      const { bandwidth, cpu } = await round(one, mounted, seconds);
+    for (const turn of contestants.keys()) {
+      const who = (turn + i + 1) % contestants.length;
+      const { bandwidth, cpuPerGiB } = await contestants[who].play(seconds);
       if (i < 0) continue;
-      outcomes[j].bandwidths.push(bandwidth);
-      outcomes[j].cpuPerGiB.push(cpu);
+      bandwidths[who].push(bandwidth);
+      if (cpuPerGiB !== undefined) costs[who].push(cpuPerGiB);
     }
   }
-  for (const [j, mounted] of mounts.entries()) {
-    outcomes[j].peakMiB = peakMiB(mounted.pid);
-    mounted.unmount();
+  const outcomes: Outcome[] = [];
+  for (const [i, contestant] of contestants.entries()) {
+    outcomes.push({
+      name: contestant.name,
+      bandwidths: bandwidths[i],
+      cpuPerGiB: costs[i].length === 0 ? undefined : median(costs[i]),
+      peakMiB: contestant.peakMiB(),
+    });
+    await contestant.end();
   }
-  return { name: one.name, text: one.text, bar: one.bar, outcomes };
+  return { one, outcomes };
 }

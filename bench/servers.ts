@@ -1,7 +1,8 @@
-// The servers that the sides are measured on.
+// The servers that the sides are measured on. Each is started below a folder of its own, on a socket or
+// a free port, and ended by processes.ts.
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { start, whenWritten } from './processes.js';
@@ -10,6 +11,8 @@ import { start, whenWritten } from './processes.js';
 export interface Target {
   readonly uri: string;
   readonly environment: Readonly<Record<string, string>>;
+  /** A qcow2 image like the one that the server has, for a side that needs no server. */
+  readonly image?: string;
 }
 
 let count = 0;
@@ -32,7 +35,7 @@ export async function nbdkit(folder: string, ...words: readonly string[]): Promi
   const socket = join(folder, `s${count++}`);
   const child = start(['nbdkit', '-f', '-U', socket, '-P', `${socket}.pid`, ...words]);
   await whenWritten(`${socket}.pid`, child);
-  execFileSync('chmod', ['0777', socket]);
+  chmodSync(socket, 0o777);
   return { uri: `nbd+unix:///?socket=${socket}`, environment: {} };
 }
 
@@ -70,23 +73,18 @@ for who in server client; do
 done
 chmod a+r *.pem`;
 
-/** qemu-nbd serving a fresh qcow2 image of `size`. */
-export async function qemuNbd(folder: string, size: string): Promise<Target & { image: string }> {
-  const image = join(folder, `i${count++}.qcow2`);
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, size]);
-  const socket = `${image}.sock`;
-  const child = start([
-    'qemu-nbd',
-    '-t',
-    '-e',
-    '8',
-    '-k',
-    socket,
-    `--pid-file=${socket}.pid`,
-    '-f',
-    'qcow2',
-    image,
-  ]);
-  await whenWritten(`${socket}.pid`, child);
-  return { uri: `nbd+unix:///?socket=${socket}`, environment: {}, image };
+function image(folder: string, size: string): string {
+  const path = join(folder, `i${count++}.qcow2`);
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, size]);
+  return path;
+}
+
+/** qemu-nbd serving a fresh qcow2 image of `size`, and a second one beside it. */
+export async function qemuNbd(folder: string, size: string): Promise<Target> {
+  const served = image(folder, size);
+  const socket = `${served}.sock`;
+  const pidfile = `${socket}.pid`;
+  const child = start(['qemu-nbd', '-t', '-e', '32', '-k', socket, `--pid-file=${pidfile}`, '-f', 'qcow2', served]);
+  await whenWritten(pidfile, child);
+  return { uri: `nbd+unix:///?socket=${socket}`, environment: {}, image: image(folder, size) };
 }

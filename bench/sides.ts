@@ -1,8 +1,8 @@
 // The sides that are compared: each turns a server into a file. A side is a way to mount; mount()
 // starts it and gives the file and the process behind it.
 
-import { execFileSync } from 'node:child_process';
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, execFileSync } from 'node:child_process';
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AS_NOBODY, atEnd, start, whenEnded, whenWritten } from './processes.js';
 import type { Target } from './servers.js';
@@ -84,28 +84,25 @@ export async function mountImage(image: string, folder: string): Promise<Mounted
   return whenMounted(child, file, file, before, () => whenWritten(pidfile, child));
 }
 
+const isMounted = (path: string): boolean =>
+  readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
+
 async function whenMounted(
-  child: ReturnType<typeof start>,
+  child: ChildProcess,
   path: string,
   file: string,
   before: number,
   isReady: () => Promise<void>,
 ): Promise<Mounted> {
-  let mounted = true;
   const detach = (): void => {
-    if (mounted) execFileSync('umount', ['-l', path], { stdio: 'ignore' });
-    mounted = false;
+    if (isMounted(path)) execFileSync('umount', ['-l', path], { stdio: 'ignore' });
   };
-  try {
-    await isReady();
-  } catch (error) {
-    mounted = false;
-    throw error;
-  }
-  const ready = performance.now() - before;
   atEnd(detach);
+  await isReady();
+  const ready = performance.now() - before;
   const unmount = async (): Promise<void> => {
     detach();
+    child.kill('SIGTERM');
     await whenEnded(child, 10_000);
   };
   return { file, pid: child.pid ?? 0, ready, unmount };

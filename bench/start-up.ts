@@ -1,33 +1,64 @@
-// From the command to the ready file, and the memory that takes.
+// From the command to the ready file, and what memory one mount and many take.
 
 import { median } from './measure.js';
-import { folder, pause, peakMiB } from './processes.js';
+import { folder, peakMiB, proportionalMiB } from './processes.js';
 import { nbdkit } from './servers.js';
-import { mount, type Side } from './sides.js';
+import { type Mounted, mount, type Side } from './sides.js';
 
-/** Medians over some starts: milliseconds and MiB. */
+/** Medians over some starts. */
 export interface StartUp {
   readonly side: string;
-  readonly ready: number;
+  readonly milliseconds: number;
   readonly peakMiB: number;
 }
 
-/** Starts each side several times on one server. */
-export async function measureStart(all: readonly Side[], rounds: number): Promise<StartUp[]> {
+/** MiB of all mounts together: shared pages counted once, and the most each ever had, summed. */
+export interface Memory {
+  readonly side: string;
+  readonly mounts: number;
+  readonly proportionalMiB: number;
+  readonly peakMiB: number;
+}
+
+/** Starts each side by turns, `rounds` times and once to warm up, on one server. */
+export async function measureStart(sides: readonly Side[], rounds: number): Promise<readonly StartUp[]> {
   const where = folder();
-  const { uri } = await nbdkit(where, 'memory', '64M');
-  const results: StartUp[] = [];
-  for (const side of all) {
-    const ready: number[] = [];
-    const memory: number[] = [];
-    for (let i = 0; i < rounds; i++) {
-      const mounted = await mount(side, where, uri);
-      ready.push(mounted.ready);
-      memory.push(peakMiB(mounted.pid));
-      mounted.unmount();
-      await pause(100);
+  const target = await nbdkit(where, 'memory', '64M');
+  const found = sides.map(() => ({ ready: [] as number[], peak: [] as number[] }));
+  for (let i = -1; i < rounds; i++) {
+    for (const [j, side] of sides.entries()) {
+      const mounted = await mount(side, where, target);
+      if (i >= 0) {
+        found[j].ready.push(mounted.ready);
+        found[j].peak.push(peakMiB(mounted.pid));
+      }
+      await mounted.unmount();
     }
-    results.push({ side: side.name, ready: median(ready), peakMiB: median(memory) });
+  }
+  return sides.map(({ name }, j) => ({
+    side: name,
+    milliseconds: median(found[j].ready),
+    peakMiB: median(found[j].peak),
+  }));
+}
+
+/** Mounts one server `mounts` times by each side. */
+export async function measureMemory(sides: readonly Side[], mounts: number): Promise<readonly Memory[]> {
+  const where = folder();
+  const target = await nbdkit(where, 'memory', '64M');
+  const results: Memory[] = [];
+  for (const side of sides) {
+    const mounted: Mounted[] = [];
+    for (let i = 0; i < mounts; i++) mounted.push(await mount(side, where, target));
+    const sum = (of: (pid: number) => number): number =>
+      mounted.reduce((total, { pid }) => total + of(pid), 0);
+    results.push({
+      side: side.name,
+      mounts,
+      proportionalMiB: sum(proportionalMiB),
+      peakMiB: sum(peakMiB),
+    });
+    await Promise.all(mounted.map((one) => one.unmount()));
   }
   return results;
 }

@@ -1,0 +1,91 @@
+// Who takes part in a case: the sides, mounted on one server, and the limit, which is fio on the server
+// itself. Each can do the case's job for a time and say what that cost.
+
+import type { Case } from './cases.js';
+import { type FioRunner, fioOnFile, fioOnServer } from './fio.js';
+import { cpuSeconds, openFuseToAll, peakMiB } from './processes.js';
+import type { Target } from './servers.js';
+import { type Mounted, mount, mountImage, PEER, type Side } from './sides.js';
+
+/** What a round was. */
+export interface Round {
+  /** Bytes a second. */
+  readonly bandwidth: number;
+  /** CPU seconds that the mount's process took for a GiB; undefined for the limit. */
+  readonly cpuPerGiB: number | undefined;
+}
+
+export interface Contestant {
+  readonly name: string;
+  play(seconds: number): Promise<Round>;
+  /** Most resident memory until now. */
+  peakMiB(): number | undefined;
+  end(): Promise<void>;
+}
+
+/** The names that the table knows beside those of the sides. */
+export const LIMIT = 'limit';
+export const STORAGE_DAEMON = 'qemu-storage-daemon';
+
+function mountedContestant(name: string, mounted: Mounted, one: Case, runner: FioRunner): Contestant {
+  return {
+    name,
+    async play(seconds) {
+      const before = cpuSeconds(mounted.pid);
+      const { bandwidth, bytes } = await fioOnFile(mounted.file, { runtime: seconds, ...one.job }, runner);
+      return { bandwidth, cpuPerGiB: (cpuSeconds(mounted.pid) - before) / (bytes / 2 ** 30) };
+    },
+    peakMiB: () => peakMiB(mounted.pid),
+    end: () => mounted.unmount(),
+  };
+}
+
+function limit({ uri }: Target, one: Case, runner: FioRunner): Contestant {
+  return {
+    name: LIMIT,
+    async play(seconds) {
+      const { bandwidth } = await fioOnServer(uri, { runtime: seconds, ...one.job }, runner);
+      return { bandwidth, cpuPerGiB: undefined };
+    },
+    peakMiB: () => undefined,
+    end: async () => undefined,
+  };
+}
+
+/** What to leave out, and which sides there are besides C nbdfuse. */
+export interface Field {
+  readonly ours: Side;
+  /** Left out when it cannot mount; undefined: not asked for. */
+  readonly native: Side | undefined;
+}
+
+/** Mounts everybody. Ours comes first and the peer that the bar is about second. */
+export async function gather(
+  one: Case,
+  { ours, native }: Field,
+  target: Target,
+  folder: string,
+): Promise<Contestant[]> {
+  const asNobody = one.asNobody === true;
+  if (asNobody) openFuseToAll();
+  const runner: FioRunner = { asNobody, environment: target.environment };
+  const found: Contestant[] = [];
+  for (const side of [ours, PEER]) {
+    found.push(mountedContestant(side.name, await mount(side, folder, target, asNobody), one, runner));
+  }
+  if (target.image !== undefined) {
+    const mounted = await mountImage(target.image, folder);
+    found.push(mountedContestant(STORAGE_DAEMON, mounted, one, runner));
+  }
+  // The case of a normal user is about the kernel's limits, which fuse-native shares.
+  if (native !== undefined && !asNobody) {
+    try {
+      const mounted = await mount(native, folder, target);
+      found.push(mountedContestant(native.name, mounted, one, runner));
+    } catch (error) {
+      console.error(`${native.name} is left out: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  if (one.noLimit !== true) found.push(limit(target, one, runner));
+  return found;
+}

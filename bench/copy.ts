@@ -1,0 +1,65 @@
+// cp --sparse=always of a disk that is nearly all holes: who asks the server where its data are is done
+// at once, who does not reads every hole. The copy is compared with what was put in.
+
+import { closeSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { folder, run } from './processes.js';
+import { nbdkit } from './servers.js';
+import { mount, type Side } from './sides.js';
+
+const PIECES = 100;
+const PIECE_BYTES = 2 ** 20;
+/** A peer that reads 100 GiB of holes needs more than a minute. */
+const PATIENCE_SECONDS = 400;
+
+/** Seconds that the copy took. */
+export interface Copied {
+  readonly side: string;
+  readonly seconds: number;
+}
+
+const piece = (number: number): Buffer => Buffer.alloc(PIECE_BYTES, number + 1);
+
+/** Makes a file of `gibibytes` with 100 pieces of 1 MiB in it, far from each other. */
+function makeSparse(path: string, gibibytes: number): (number: number) => number {
+  const bytes = gibibytes * 2 ** 30;
+  const step = Math.floor(bytes / PIECES / PIECE_BYTES) * PIECE_BYTES;
+  const file = openSync(path, 'w');
+  ftruncateSync(file, bytes);
+  for (let i = 0; i < PIECES; i++) writeSync(file, piece(i), 0, PIECE_BYTES, i * step);
+  closeSync(file);
+  return (number) => number * step;
+}
+
+function compare(path: string, bytes: number, offset: (number: number) => number): void {
+  const { size, blocks } = statSync(path);
+  if (size !== bytes) throw new Error(`the copy has ${size} bytes, not ${bytes}`);
+  if (blocks * 512 > 2 * PIECES * PIECE_BYTES) throw new Error(`the copy takes ${blocks * 512} bytes`);
+  const file = openSync(path, 'r');
+  const found = Buffer.alloc(PIECE_BYTES);
+  for (let i = 0; i < PIECES; i++) {
+    readSync(file, found, 0, PIECE_BYTES, offset(i));
+    if (!found.equals(piece(i))) throw new Error(`the copy differs at ${offset(i)}`);
+  }
+  closeSync(file);
+}
+
+/** Copies once by each side. `gibibytes`: the disk's size, of which 100 MiB are data. */
+export async function measureCopy(sides: readonly Side[], gibibytes: number): Promise<readonly Copied[]> {
+  const where = folder();
+  const source = join(where, 'sparse');
+  const offset = makeSparse(source, gibibytes);
+  const target = await nbdkit(where, 'file', source);
+  const results: Copied[] = [];
+  for (const side of sides) {
+    const mounted = await mount(side, where, target);
+    const copy = join(where, 'copy');
+    const before = performance.now();
+    await run(['cp', '--sparse=always', mounted.file, copy], { seconds: PATIENCE_SECONDS });
+    results.push({ side: side.name, seconds: (performance.now() - before) / 1000 });
+    compare(copy, gibibytes * 2 ** 30, offset);
+    await run(['rm', copy], { seconds: 10 });
+    await mounted.unmount();
+  }
+  return results;
+}
