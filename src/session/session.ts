@@ -115,10 +115,12 @@ async function stopBackend(backend: Backend, milliseconds: number): Promise<Stop
 
 /** Milliseconds to give up a mount in. */
 const GIVE_UP_TIME = 2000;
+/** Of these, milliseconds for what is under way to end, so that no server is left in the middle. */
+const LAST_REQUESTS = 500;
 
 /** Detaches a mount whose backend is dead or was never used. Never rejects. */
 export async function giveUp(backend: Backend): Promise<void> {
   const deadline = new Deadline(GIVE_UP_TIME);
   await deadline.outcomeOf(backend.unmount({ lazy: true }));
-  await deadline.outcomeOf(backend.stop(0));
+  await deadline.outcomeOf(backend.stop(LAST_REQUESTS));
 }

@@ -79,7 +79,7 @@ export async function mountDisk(scope: Scope, request: MountRequest): Promise<Mo
   const pidfile = `${runFolder}/pid`;
   // One that was killed with SIGKILL leaves its pidfile.
   rmSync(pidfile, { force: true });
-  const program = startNbdfuse(scope, ['-P', pidfile, ...(process.env.TRY_BACKEND ? ['--fuse-backend=fuse-native'] : []), ...options, typed, ...server], request);
+  const program = startNbdfuse(scope, ['-P', pidfile, ...options, typed, ...server], request);
   scope.add(() => stopInOrder(program));
   await program.fills(pidfile);
   return {
