@@ -42,6 +42,6 @@ export function makeCounters(): Float64Array<SharedArrayBuffer> {
 
 /** Counts one latency in a histogram that starts at place `first`. */
 export function countLatency(counters: Float64Array, first: number, milliseconds: number): void {
-  const microseconds = milliseconds * 1000;
-  counters[first + Math.min(31, 32 - Math.clz32(microseconds))]++;
+  const microseconds = Math.min(milliseconds * 1000, 2 ** 31 - 1);
+  counters[first + 32 - Math.clz32(microseconds)]++;
 }

@@ -8,11 +8,6 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  FUSE_FALLOCATE,
-  FUSE_FSYNC,
-  FUSE_LSEEK,
-  FUSE_READ,
-  FUSE_WRITE,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../fuse/constants.js';
@@ -21,6 +16,10 @@ import {
   FALLOCATE_MODE,
   FALLOCATE_OFFSET,
   HOST_ENDIAN,
+  IN_OPCODE,
+  IN_PID,
+  IN_UNIQUE_HI,
+  IN_UNIQUE_LO,
   IO_FLAGS,
   IO_OFFSET_HI,
   IO_OFFSET_LO,
@@ -66,36 +65,24 @@ function onDisk(disk: Disk, hi: number, lo: number, size: number): number {
   return Math.max(0, Math.min(size, distance(disk.sizeHi, disk.sizeLo, hi, lo)));
 }
 
-function ask(
-  operation: Operation,
-  opcode: number,
-  uniqueLo: number,
-  uniqueHi: number,
-  hi: number,
-  lo: number,
-  length: number,
-): void {
-  operation.opcode = opcode;
-  operation.uniqueLo = uniqueLo;
-  operation.uniqueHi = uniqueHi;
+/** Notes who asks, and about which bytes; the request is still where it was received. */
+function ask(operation: Operation, view: DataView, hi: number, lo: number, length: number): void {
+  operation.opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
+  operation.uniqueLo = view.getUint32(IN_UNIQUE_LO, HOST_ENDIAN);
+  operation.uniqueHi = view.getUint32(IN_UNIQUE_HI, HOST_ENDIAN);
+  operation.pid = view.getUint32(IN_PID, HOST_ENDIAN);
   operation.offsetHi = hi;
   operation.offsetLo = lo;
   operation.length = length;
 }
 
 /** FUSE_READ. */
-export function startRead(
-  engine: Engine,
-  disk: Disk,
-  view: DataView,
-  uniqueLo: number,
-  uniqueHi: number,
-): void {
+export function startRead(engine: Engine, disk: Disk, view: DataView): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
   const operation = engine.begin(OPERATION_READ, disk);
-  ask(operation, FUSE_READ, uniqueLo, uniqueHi, hi, lo, length);
+  ask(operation, view, hi, lo, length);
   if (length === 0) {
     operation.answered = true;
     engine.device.replyError(0, operation);
@@ -115,13 +102,7 @@ export function startRead(
 }
 
 /** FUSE_WRITE; its data are behind the header, in the device's block. */
-export function startWrite(
-  engine: Engine,
-  disk: Disk,
-  view: DataView,
-  uniqueLo: number,
-  uniqueHi: number,
-): void {
+export function startWrite(engine: Engine, disk: Disk, view: DataView): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
@@ -129,7 +110,7 @@ export function startWrite(
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
   const length = onDisk(disk, hi, lo, asked);
   const operation = engine.begin(OPERATION_WRITE, disk);
-  ask(operation, FUSE_WRITE, uniqueLo, uniqueHi, hi, lo, length);
+  ask(operation, view, hi, lo, length);
   if (disk.node.readOnly) operation.error = EROFS;
   // The kernel has taken bytes past the end into its cache and may not hear of a short write.
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
@@ -177,27 +158,21 @@ function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous
 }
 
 /** FUSE_FSYNC: everything that the server has answered is on its stable storage afterwards. */
-export function startFsync(engine: Engine, disk: Disk, uniqueLo: number, uniqueHi: number): void {
+export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
   const operation = engine.begin(OPERATION_PLAIN, disk);
-  ask(operation, FUSE_FSYNC, uniqueLo, uniqueHi, 0, 0, 0);
+  ask(operation, view, 0, 0, 0);
   operation.error = disk.takeLossError();
   if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
   engine.settle(operation);
 }
 
 /** FUSE_FALLOCATE: punching holes and zeroing; a disk has no other space to give. */
-export function startFallocate(
-  engine: Engine,
-  disk: Disk,
-  view: DataView,
-  uniqueLo: number,
-  uniqueHi: number,
-): void {
+export function startFallocate(engine: Engine, disk: Disk, view: DataView): void {
   const start = view.getBigUint64(FALLOCATE_OFFSET, HOST_ENDIAN);
   const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
   const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_PLAIN, disk);
-  ask(operation, FUSE_FALLOCATE, uniqueLo, uniqueHi, 0, 0, 0);
+  ask(operation, view, 0, 0, 0);
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const end = start + length;
   const limited = end < disk.info.size ? end : disk.info.size;
@@ -215,17 +190,11 @@ export function startFallocate(
 }
 
 /** FUSE_LSEEK: SEEK_DATA and SEEK_HOLE. */
-export function startLseek(
-  engine: Engine,
-  disk: Disk,
-  view: DataView,
-  uniqueLo: number,
-  uniqueHi: number,
-): void {
+export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
   const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_REPLY, disk);
-  ask(operation, FUSE_LSEEK, uniqueLo, uniqueHi, 0, 0, 0);
+  ask(operation, view, 0, 0, 0);
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) operation.error = EINVAL;
   else operation.task = seekExtent(engine, operation, disk, offset, whence === SEEK_DATA);
   engine.settle(operation);

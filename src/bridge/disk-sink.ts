@@ -6,6 +6,7 @@
 
 import { OUT_HEADER } from '../fuse/layout.js';
 import { NBD_ESHUTDOWN } from '../nbd/constants.js';
+import { NbdProtocolError } from '../nbd/errors.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { libc } from '../os/libc.js';
 import { type Block, HEADROOM } from './blocks.js';
@@ -69,8 +70,10 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
 
   extents(command: Command, contextId: number, payload: DataView, start: number, wide: boolean): void {
     // A context's number is the connection's own.
-    const name = this.connection?.info.metaContexts.find((context) => context.id === contextId)?.name;
-    if (name !== 'base:allocation') return;
+    const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
+    if (context === undefined)
+      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
+    if (context.name !== 'base:allocation') return;
     command.extents ??= [];
     const each = wide ? 16 : 8;
     for (

@@ -67,6 +67,8 @@ export class Disk {
   dirty = false;
   /** Open files that may be written to: only while there are some can the kernel hold unsent writes. */
   writers = 0;
+  /** Whether `node.blocks` knows of a hole, if there is one at the beginning. */
+  lookedForHoles = false;
   /** Whether `node.blocks` is as true as it gets. */
   scanned = false;
   /** Operations that wait for the kernel's unsent writes. */

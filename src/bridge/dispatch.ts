@@ -43,7 +43,6 @@ import {
   HOST_ENDIAN,
   IN_NODEID_LO,
   IN_OPCODE,
-  IN_PID,
   IN_UNIQUE_HI,
   IN_UNIQUE_LO,
   INTERRUPT_UNIQUE_HI,
@@ -91,19 +90,19 @@ export class Dispatcher implements Asker {
     if (disk === undefined) return false;
     switch (opcode) {
       case FUSE_READ:
-        startRead(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        startRead(this.#engine, disk, view);
         return true;
       case FUSE_WRITE:
-        startWrite(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        startWrite(this.#engine, disk, view);
         return true;
       case FUSE_FSYNC:
-        startFsync(this.#engine, disk, this.uniqueLo, this.uniqueHi);
+        startFsync(this.#engine, disk, view);
         return true;
       case FUSE_FALLOCATE:
-        startFallocate(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        startFallocate(this.#engine, disk, view);
         return true;
       case FUSE_LSEEK:
-        startLseek(this.#engine, disk, view, this.uniqueLo, this.uniqueHi);
+        startLseek(this.#engine, disk, view);
         return true;
       default:
         return false;
@@ -194,7 +193,8 @@ export class Dispatcher implements Asker {
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
     const operation = this.#engine.operations.find(hi, lo);
     if (operation === undefined || operation.answered) return;
-    if (!wantsToStop(view.getUint32(IN_PID, HOST_ENDIAN))) return;
+    // The message itself does not say whom it is about.
+    if (!wantsToStop(operation.pid)) return;
     operation.answered = true;
     this.#engine.device.replyError(EINTR, operation);
   }

@@ -45,6 +45,11 @@ export class ExtentMap {
     this.#keep = keep;
   }
 
+  /** A new question of a program begins: what answered another is only believed if it is kept. */
+  begin(): void {
+    if (!this.#keep) this.#extents = [];
+  }
+
   /** What is known of the byte at `offset`: the run that it is in. */
   at(offset: bigint): Extent | undefined {
     this.#apply();
@@ -54,6 +59,7 @@ export class ExtentMap {
 
   /** Bytes of [0, end) that are known to be holes, and up to where all is known. */
   summary(size: bigint): { holes: bigint; known: bigint } {
+    this.#apply();
     let holes = 0n;
     let known = 0n;
     for (const extent of this.#extents) {

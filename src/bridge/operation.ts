@@ -28,6 +28,8 @@ export class Operation {
   opcode = 0;
   uniqueLo = 0;
   uniqueHi = 0;
+  /** The thread that waits for the reply, as we see it; 0 when it is in another namespace. */
+  pid = 0;
   disk: Disk | undefined = undefined;
   offsetHi = 0;
   offsetLo = 0;
@@ -74,6 +76,7 @@ export class OperationTable {
     operation.opcode = 0;
     operation.uniqueLo = 0;
     operation.uniqueHi = 0;
+    operation.pid = 0;
     operation.disk = undefined;
     operation.block = undefined;
     operation.blockAt = 0;

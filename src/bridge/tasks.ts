@@ -223,10 +223,11 @@ export function* scanHoles(engine: Engine, operation: Operation, disk: Disk): Ta
     if (known >= size) break;
     askStatus(engine, operation, disk, known);
     yield;
-    if (operation.error !== 0 || disk.extents.summary(size).known <= known) break;
+    const { holes, known: now } = disk.extents.summary(size);
+    disk.node.blocks = (size - holes + 511n) / 512n;
+    disk.lookedForHoles = true;
+    if (operation.error !== 0 || now <= known) break;
   }
-  const { holes } = disk.extents.summary(size);
-  disk.node.blocks = (size - holes + 511n) / 512n;
   disk.scanned = true;
 }
 

@@ -26,6 +26,9 @@ const MAX_TRANSFER = 1024 * 1024;
 /** Seconds for which the kernel may believe names and attributes: only it changes them. */
 const VALIDITY = 3600;
 
+/** Milliseconds for which being ready waits for the first word of holes. */
+const HOLES_PATIENCE = 250;
+
 /** Descriptors that one loop can wait for. */
 const POLL_CAPACITY = 4096;
 
@@ -41,6 +44,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #shutdown: Shutdown;
   readonly #scanning = new Set<Disk>();
   #saidReady = false;
+  #initialized: number | undefined;
 
   constructor(port: MessagePort, settings: WorkerSettings) {
     this.#port = port;
@@ -126,10 +130,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   }
 
   turn(now: number): boolean {
-    if (this.#dispatcher.ready && !this.#saidReady) {
-      this.#saidReady = true;
-      this.#say({ type: 'ready' });
-    }
+    if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     const { counters } = this.#settings;
     counters[COUNTER.inFlight] = this.#engine.operations.count;
     this.#checkTimeouts(now);
@@ -138,7 +139,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   patience(): number {
     const { timeout } = this.#settings;
-    if (this.#shutdown.begun) return 50;
+    if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
     if (timeout === 0 || !this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0)))
       return -1;
     return Math.max(1, Math.ceil(timeout / 4));
@@ -162,6 +163,15 @@ class BridgeWorker implements EngineEvents, LoopControl {
         this.#loop.stopListening();
         this.#shutdown.begin(this.#engine.now() + message.timeout);
     }
+  }
+
+  /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */
+  #becomeReady(now: number): void {
+    this.#initialized ??= now;
+    const looked = this.#disks.every((disk) => disk.lookedForHoles || !disk.can.allocation);
+    if (!looked && now - this.#initialized < HOLES_PATIENCE) return;
+    this.#saidReady = true;
+    this.#say({ type: 'ready' });
   }
 
   #scan(disk: Disk): void {

@@ -189,11 +189,12 @@ export class Link implements ReplySink<PendingCommand> {
   }
 
   extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
+    if (!this.info.metaContexts.some((context) => context.id === contextId))
+      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
     const found = pending.extents.get(contextId) ?? [];
     const each = wide ? 16 : 8;
     for (let at = start; at < payload.byteLength; at += each) {
       const length = wide ? payload.getBigUint64(at) : BigInt(payload.getUint32(at));
-      if (length === 0n) throw new NbdProtocolError('an extent is of no bytes');
       const flags = wide ? Number(payload.getBigUint64(at + 8)) : payload.getUint32(at + 4);
       found.push({ length, flags });
     }

@@ -274,8 +274,7 @@ export class ReplyReceiver<P extends PendingRequest> {
       );
     } else {
       const wide = this.#chunkType === NBD_REPLY_TYPE_BLOCK_STATUS_EXT;
-      const view = rules.statusPayload(body, this.#chunkLength, wide);
-      request.covered++;
+      const view = rules.statusPayload(request, body, this.#chunkLength, wide);
       this.#sink.extents(request, view.getUint32(0), view, wide ? 8 : 4, wide);
     }
     if (body.length > 65_536) this.#body = new Uint8Array(0);

@@ -25,8 +25,11 @@ const ERROR_BIT = 0x8000;
 /** Bytes of block status that one chunk may carry; a million extents, nbdkit's own limit, fit. */
 const MAX_STATUS_PAYLOAD = 16 * 1024 * 1024 + 8;
 
-/** Bytes of one error chunk: the numbers and a message of at most 4096 bytes (proto.md, "Strings"). */
-export const MAX_ERROR_PAYLOAD = 6 + 4096 + 8;
+/** Bytes of a server's message about an error (proto.md, "Conventions"). */
+const MAX_MESSAGE = 4096;
+
+/** Bytes of one error chunk: the numbers and a message. */
+export const MAX_ERROR_PAYLOAD = 6 + MAX_MESSAGE + 8;
 
 /** The unsigned 32-bit number at byte `at`, in network byte order. */
 export function u32(bytes: Uint8Array, at: number): number {
@@ -40,10 +43,8 @@ export function isErrorType(type: number): boolean {
 
 /** Checks that a simple reply may answer this request; `structured`: structured replies were agreed on. */
 export function checkSimpleReply(request: PendingRequest, error: number, structured: boolean): void {
-  if (structured && (request.type === NBD_CMD_READ || request.type === NBD_CMD_BLOCK_STATUS)) {
-    throw new NbdProtocolError(
-      'a READ or BLOCK_STATUS was given a simple reply after structured replies were agreed on',
-    );
+  if (structured && request.type === NBD_CMD_READ) {
+    throw new NbdProtocolError('a READ was given a simple reply after structured replies were agreed on');
   }
   if (request.coverage !== undefined || request.covered > 0 || request.failure !== 0) {
     throw new NbdProtocolError('a simple reply follows chunks of the same reply');
@@ -81,6 +82,7 @@ export function checkChunk(
       }
       return;
     case NBD_REPLY_TYPE_BLOCK_STATUS:
+      if (extended) throw new NbdProtocolError('a 32-bit block status chunk came with extended headers');
       checkStatus(request, 4, 8, length);
       return;
     case NBD_REPLY_TYPE_BLOCK_STATUS_EXT:
@@ -119,7 +121,7 @@ export function placeChunk(
   if (at < 0 || at + length > request.length) {
     throw new NbdProtocolError('a data chunk lies outside of what was asked for');
   }
-  if ((request.flags & NBD_CMD_FLAG_DF) !== 0 && length !== request.length) {
+  if ((request.flags & NBD_CMD_FLAG_DF) !== 0 && request.covered > 0) {
     throw new NbdProtocolError('a reply is fragmented although NBD_CMD_FLAG_DF forbade it');
   }
   if (request.coverage !== undefined || at !== request.covered) {
@@ -141,6 +143,7 @@ export function takeError(request: PendingRequest, type: number, body: Uint8Arra
   const tail = type === NBD_REPLY_TYPE_ERROR_OFFSET ? 8 : 0;
   const known = tail > 0 || type === NBD_REPLY_TYPE_ERROR;
   if (error === 0) throw new NbdProtocolError('an error chunk names no error');
+  if (textLength > MAX_MESSAGE) throw new NbdProtocolError(`an error chunk's message has ${textLength} bytes`);
   if (6 + textLength + tail > length || (known && 6 + textLength + tail !== length)) {
     throw new NbdProtocolError('an error chunk miscounts its message');
   }
@@ -155,11 +158,30 @@ export function takeError(request: PendingRequest, type: number, body: Uint8Arra
   request.failureText = new TextDecoder().decode(body.subarray(6, 6 + textLength));
 }
 
-/** The extents of a block status chunk of `length` bytes: numbers in network byte order. */
-export function statusPayload(body: Uint8Array, length: number, wide: boolean): DataView {
+/**
+ * The extents of a block status chunk of `length` bytes: numbers in network byte order. Counts its
+ * context as answered.
+ */
+export function statusPayload(
+  request: PendingRequest,
+  body: Uint8Array,
+  length: number,
+  wide: boolean,
+): DataView {
   const view = new DataView(body.buffer, body.byteOffset, length);
+  const context = view.getUint32(0);
+  request.coverage ??= new Coverage();
+  if (request.coverage.add(context, context + 1) !== undefined) {
+    throw new NbdProtocolError('a BLOCK_STATUS was answered twice for one metadata context');
+  }
+  request.covered++;
   if (wide && view.getUint32(4) !== (length - 8) / 16) {
     throw new NbdProtocolError('a 64-bit block status chunk miscounts its extents');
+  }
+  for (let at = wide ? 8 : 4; at < length; at += wide ? 16 : 8) {
+    if (view.getUint32(at) === 0 && (!wide || view.getUint32(at + 4) === 0)) {
+      throw new NbdProtocolError('an extent is of no bytes');
+    }
   }
   return view;
 }

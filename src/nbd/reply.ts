@@ -21,9 +21,9 @@ export interface PendingRequest {
   readonly length: number;
   readonly offsetHi: number;
   readonly offsetLo: number;
-  /** Bytes of a READ that chunks have answered. 0 when sent. */
+  /** Bytes of a READ, or contexts of a BLOCK_STATUS, that chunks have answered. 0 when sent. */
   covered: number;
-  /** Runs answered out of order. Undefined when sent. */
+  /** Runs answered out of order; of a BLOCK_STATUS the answered contexts' ids. Undefined when sent. */
   coverage: Coverage | undefined;
   /** The first `NBD_E*` that a chunk has told. 0 when sent. */
   failure: number;

@@ -90,10 +90,11 @@ export class Session {
       report.line(`${text} is in use: it was detached when its writes had reached the server`);
     if (result === 'late')
       report.line(`${text} was detached although the server did not take all writes in time`);
-    if (reason !== '') {
+    if (unwrittenBytes > 0) {
       const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
       report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
-    }
+    } else if (reason === 'timeout') report.line(`${text}: the server did not answer in time`);
+    else if (reason !== '') report.line(`${text}: the server's last flush failed: ${reason}`);
     return result !== 'late' && result !== 'failed' && reason === '';
   }
 

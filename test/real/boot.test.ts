@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from '../helpers/boot-sector.js';
 import { createScope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
@@ -21,11 +22,11 @@ const MACHINE = [
 ];
 const EXIT = ['-device', 'isa-debug-exit,iobase=0xf4,iosize=1'];
 
-it('boots a machine from a qcow2 that is mounted as a raw file', async () => {
+it.each(BACKENDS)('boots a machine from a qcow2 that is mounted as a raw file, by %s', async (_, options) => {
   const scope = createScope();
   const image = scope.path('disk.qcow2');
   await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');
-  const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'] });
+  const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'], options });
   const handle = await open(disk.file, 'r+');
   await handle.write(bootSector(), 0, 512, 0);
   await handle.write(textSector('booted from the mounted file\n'), 0, 512, TEXT_SECTOR * 512);

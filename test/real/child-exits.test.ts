@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { expect, it } from 'vitest';
+import { withBackends } from '../helpers/backends.js';
 import { createScope, mountsBelow, processesOf, type Scope } from '../helpers/cleanup.js';
 import { readAt } from '../helpers/files.js';
 import { mountDisk } from '../helpers/mount.js';
@@ -52,17 +53,23 @@ it.each<[string, string[], RegExp]>([
   expect(await processesOf(scope.folder)).toEqual([]);
 });
 
-it.each([
+const ENDS = [
   ['killed', 'SIGKILL', /qemu-nbd was ended by SIGKILL/],
   ['told to end', 'SIGTERM', /qemu-nbd exited with status 0/],
-] as const)(
-  'says that the server was %s, fails reads with EIO and ends with status 1',
-  async (_, signal, message) => {
+] as const;
+
+it.each(
+  withBackends(ENDS).map(([end, signal, message, name, options]) => {
+    return [end, name, signal, message, options] as const;
+  }),
+)(
+  'says that the server was %s, fails reads with EIO and ends with status 1, by %s',
+  async (_, _name, signal, message, options) => {
     const scope = createScope();
     // qemu-nbd ends at once; nbdkit would wait for its client to go.
     const image = scope.path('image');
     await writeFile(image, Buffer.alloc(1 << 20));
-    const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'raw', image, ']'] });
+    const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'raw', image, ']'], options });
     process.kill(await serverOf(scope, 'qemu-nbd'), signal);
     await disk.program.says(message);
     expect(disk.stderr.match(/^nbdfuse: /gm)).toHaveLength(1);

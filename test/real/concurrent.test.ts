@@ -40,6 +40,7 @@ it.each([
   ['one connection', ['-C', '1']],
   ['four connections', ['-C', '4']],
   ['--cache=none', ['--cache=none']],
+  ['fuse-native', ['--fuse-backend=fuse-native']],
 ])('serves four readers and four writers at once, with %s', async (_, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS, withBackends } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { openFile, readAt } from '../helpers/files.js';
 import { mountDisk } from '../helpers/mount.js';
@@ -13,9 +14,9 @@ requirePrograms('nbdkit');
 const MIB = 1024 * 1024;
 const MEMORY = ['[', 'nbdkit', 'memory', '1M', ']'];
 
-it('ends a read at the end of the disk', async () => {
+it.each(BACKENDS)('ends a read at the end of the disk, by %s', async (_, options) => {
   const scope = createScope();
-  const disk = await mountDisk(scope, { server: MEMORY });
+  const disk = await mountDisk(scope, { server: MEMORY, options });
   expect((await readAt(disk.file, MIB - 100, 4096)).length).toBe(100);
   expect((await readAt(disk.file, MIB, 4096)).length).toBe(0);
   expect((await readAt(disk.file, 5 * MIB, 4096)).length).toBe(0);
@@ -25,6 +26,8 @@ it.each([
   ['O_DIRECT', constants.O_DIRECT, []],
   ['--cache=none', 0, ['--cache=none']],
   ['--cache=writethrough', 0, ['--cache=writethrough']],
+  ['fuse-native', 0, ['--fuse-backend=fuse-native']],
+  ['O_DIRECT and fuse-native', constants.O_DIRECT, ['--fuse-backend=fuse-native']],
 ])('gives a write past the end ENOSPC at once with %s', async (_, flag, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY, options });
@@ -63,19 +66,24 @@ it('gives a write past the end ENOSPC at close with the write-back cache', async
   expect((await readAt(disk.file, MIB, 10)).length).toBe(0);
 });
 
-it('accepts O_TRUNC and truncation to the present size, which change nothing', async () => {
-  const scope = createScope();
-  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'data', '"kept" * 262144', ']'] });
-  const handle = await openFile(scope, disk.file, 'w');
-  await handle.truncate(MIB);
-  await handle.close();
-  expect((await readAt(disk.file, 0, 8)).toString()).toBe('keptkept');
-  expect((await stat(disk.file)).size).toBe(MIB);
-});
+it.each(BACKENDS)(
+  'accepts O_TRUNC and truncation to the present size, which change nothing, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'data', '"kept" * 262144', ']'], options });
+    const handle = await openFile(scope, disk.file, 'w');
+    await handle.truncate(MIB);
+    await handle.close();
+    expect((await readAt(disk.file, 0, 8)).toString()).toBe('keptkept');
+    expect((await stat(disk.file)).size).toBe(MIB);
+  },
+);
 
-it.each([0, MIB - 1, MIB + 1, 2 ** 40])('refuses truncation to %i bytes with EPERM', async (size) => {
+const OTHER_SIZES = withBackends([0, MIB - 1, MIB + 1, 2 ** 40].map((size) => [size] as const));
+
+it.each(OTHER_SIZES)('refuses truncation to %i bytes with EPERM, by %s', async (size, _, options) => {
   const scope = createScope();
-  const disk = await mountDisk(scope, { server: MEMORY });
+  const disk = await mountDisk(scope, { server: MEMORY, options });
   const handle = await openFile(scope, disk.file, 'r+');
   await expect(handle.truncate(size)).rejects.toThrow('EPERM');
   expect((await handle.stat()).size).toBe(MIB);

@@ -1,5 +1,6 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS, withBackends } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { readAt, writeAt } from '../helpers/files.js';
 import { mountDisk } from '../helpers/mount.js';
@@ -9,27 +10,32 @@ import { startNbdkit } from '../helpers/servers.js';
 
 requirePrograms('nbdkit');
 
-it('mounts a disk of size 0, where there is nothing to read and no room to write', async () => {
-  const scope = createScope();
-  const disk = await mountDisk(scope, {
-    server: ['[', 'nbdkit', 'null', '0', ']'],
-    options: ['--cache=none'],
-  });
-  expect((await stat(disk.file)).size).toBe(0);
-  expect((await readAt(disk.file, 0, 512)).length).toBe(0);
-  await expect(writeAt(disk.file, Buffer.alloc(512), 0)).rejects.toThrow('ENOSPC');
-  expect(await disk.stop()).toBe(0);
-});
+it.each(BACKENDS)(
+  'mounts a disk of size 0, where there is nothing to read and no room to write, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, {
+      server: ['[', 'nbdkit', 'null', '0', ']'],
+      options: ['--cache=none', ...options],
+    });
+    expect((await stat(disk.file)).size).toBe(0);
+    expect((await readAt(disk.file, 0, 512)).length).toBe(0);
+    await expect(writeAt(disk.file, Buffer.alloc(512), 0)).rejects.toThrow('ENOSPC');
+    expect(await disk.stop()).toBe(0);
+  },
+);
 
-it.each([1, 511, 513, 4095, 4097, 1_000_001])('keeps every byte of a disk of %i bytes', async (size) => {
+const ODD_SIZES = withBackends([1, 511, 513, 4095, 4097, 1_000_001].map((size) => [size] as const));
+
+it.each(ODD_SIZES)('keeps every byte of a disk of %i bytes, by %s', async (size, _, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', String(size));
   const content = Buffer.alloc(size, 'all of it. ');
-  const disk = await mountDisk(scope, { server: [server.uri()] });
+  const disk = await mountDisk(scope, { server: [server.uri()], options });
   expect((await stat(disk.file)).size).toBe(size);
   await writeAt(disk.file, content, 0);
   expect(await disk.stop()).toBe(0);
-  const again = await mountDisk(scope, { server: [server.uri()], name: 'again' });
+  const again = await mountDisk(scope, { server: [server.uri()], options, name: 'again' });
   expect((await readAt(again.file, 0, size + 100)).equals(content)).toBe(true);
 });
 

@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
@@ -7,23 +8,26 @@ import { runProgram } from '../helpers/run.js';
 
 requirePrograms('mkfs.ext4', 'e2fsck', 'debugfs', 'qemu-img', 'qemu-nbd');
 
-it('holds a filesystem that was made, filled and checked through the mounted file', async () => {
-  const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');
-  const server = ['[', 'qemu-nbd', '--discard=unmap', '-f', 'qcow2', image, ']'];
-  const disk = await mountDisk(scope, { server });
-  const content = scope.path('content');
-  await writeFile(content, Buffer.alloc(5_000_000, 'in the filesystem, '));
-  await runProgram('mkfs.ext4', '-q', '-F', disk.file);
-  await runProgram('debugfs', '-w', '-R', `write ${content} inside`, disk.file);
-  await runProgram('e2fsck', '-f', '-n', disk.file);
-  expect(await disk.stop()).toBe(0);
-  expect(disk.stderr).toBe('');
+it.each(BACKENDS)(
+  'holds a filesystem that was made, filled and checked through the mounted file, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const image = scope.path('disk.qcow2');
+    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');
+    const server = ['[', 'qemu-nbd', '--discard=unmap', '-f', 'qcow2', image, ']'];
+    const disk = await mountDisk(scope, { server, options });
+    const content = scope.path('content');
+    await writeFile(content, Buffer.alloc(5_000_000, 'in the filesystem, '));
+    await runProgram('mkfs.ext4', '-q', '-F', disk.file);
+    await runProgram('debugfs', '-w', '-R', `write ${content} inside`, disk.file);
+    await runProgram('e2fsck', '-f', '-n', disk.file);
+    expect(await disk.stop()).toBe(0);
+    expect(disk.stderr).toBe('');
 
-  const again = await mountDisk(scope, { server, name: 'again' });
-  const dumped = scope.path('dumped');
-  await runProgram('debugfs', '-R', `dump inside ${dumped}`, again.file);
-  expect((await readFile(dumped)).equals(await readFile(content))).toBe(true);
-  await runProgram('e2fsck', '-f', '-n', again.file);
-});
+    const again = await mountDisk(scope, { server, options, name: 'again' });
+    const dumped = scope.path('dumped');
+    await runProgram('debugfs', '-R', `dump inside ${dumped}`, again.file);
+    expect((await readFile(dumped)).equals(await readFile(content))).toBe(true);
+    await runProgram('e2fsck', '-f', '-n', again.file);
+  },
+);

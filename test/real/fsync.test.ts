@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope, type Scope } from '../helpers/cleanup.js';
 import { openFile } from '../helpers/files.js';
 import { type MountedDisk, mountDisk } from '../helpers/mount.js';
@@ -8,18 +9,21 @@ import { requirePrograms } from '../helpers/requires.js';
 requirePrograms('nbdkit');
 
 /** The requests in the log of nbdkit's log filter, in the order of their arrival. */
-async function mountLogged(scope: Scope): Promise<{ disk: MountedDisk; requests(): string[] }> {
+async function mountLogged(
+  scope: Scope,
+  options: readonly string[],
+): Promise<{ disk: MountedDisk; requests(): string[] }> {
   const log = scope.path('log');
   const server = ['[', 'nbdkit', '--filter=log', 'memory', '1M', `logfile=${log}`, ']'];
-  const disk = await mountDisk(scope, { server });
+  const disk = await mountDisk(scope, { server, options });
   const requests = (): string[] =>
     [...readFileSync(log, 'utf8').matchAll(/ (Read|Write|Flush|Zero|Trim) id=/g)].map(([, name]) => name);
   return { disk, requests };
 }
 
-it('turns fsync into a flush after the writes', async () => {
+it.each(BACKENDS)('turns fsync into a flush after the writes, by %s', async (_, options) => {
   const scope = createScope();
-  const { disk, requests } = await mountLogged(scope);
+  const { disk, requests } = await mountLogged(scope, options);
   const handle = await openFile(scope, disk.file, 'r+');
   await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
   expect(requests()).not.toContain('Flush');
@@ -29,18 +33,18 @@ it('turns fsync into a flush after the writes', async () => {
   await handle.close();
 });
 
-it('brings dirty pages to the server when the file is closed', async () => {
+it.each(BACKENDS)('brings dirty pages to the server when the file is closed, by %s', async (_, options) => {
   const scope = createScope();
-  const { disk, requests } = await mountLogged(scope);
+  const { disk, requests } = await mountLogged(scope, options);
   const handle = await openFile(scope, disk.file, 'r+');
   await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
   await handle.close();
   expect(requests()).toContain('Write');
 });
 
-it('sends a last flush after the last write when it unmounts', async () => {
+it.each(BACKENDS)('sends a last flush after the last write when it unmounts, by %s', async (_, options) => {
   const scope = createScope();
-  const { disk, requests } = await mountLogged(scope);
+  const { disk, requests } = await mountLogged(scope, options);
   const handle = await openFile(scope, disk.file, 'r+');
   await handle.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
   await handle.close();

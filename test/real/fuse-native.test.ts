@@ -1,45 +1,43 @@
-import { open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow } from '../helpers/cleanup.js';
+import { createScope } from '../helpers/cleanup.js';
 import { readAt, writeAt } from '../helpers/files.js';
-import { mountDisk } from '../helpers/mount.js';
+import { type MountRequest, mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
-import { runProgram } from '../helpers/run.js';
+import { tryProgram } from '../helpers/run.js';
 
-requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img');
+requirePrograms('nbdkit', 'fallocate');
 
 const OPTIONS = ['--fuse-backend=fuse-native'];
-const MIB = 1024 * 1024;
 
-it.each(['directory', 'file name'] as const)('serves a disk by libfuse, form %s', async (form) => {
+it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([
+  [
+    'mounting over a file',
+    { server: ['[', 'nbdkit', 'memory', '1M', ']'], form: 'naked' },
+    /mounts over directories only; use --fuse-backend=kernel/,
+  ],
+  [
+    'a disk of more than 2^53 bytes',
+    { server: ['[', 'nbdkit', 'memory', String(2n ** 62n), ']'] },
+    /serves up to 2\^53 bytes; use --fuse-backend=kernel/,
+  ],
+])('refuses %s with fuse-native, and says what to use', async (_, request, message) => {
   const scope = createScope();
-  const backing = scope.path('disk');
-  await writeFile(backing, '');
-  await truncate(backing, 4 * MIB);
-  const server = ['[', 'nbdkit', 'file', backing, ']'];
-  const disk = await mountDisk(scope, { server, options: OPTIONS, form });
-  expect((await readdir(disk.mountpoint)).length).toBe(1);
-  expect((await stat(disk.file)).size).toBe(4 * MIB);
-  const text = Buffer.alloc(500_001, 'through libfuse; ');
-  await writeAt(disk.file, text, 1_000_001);
-  expect((await readAt(disk.file, 1_000_001, text.length)).equals(text)).toBe(true);
-  expect((await readAt(disk.file, 4 * MIB - 10, 100)).length).toBe(10);
-  const handle = await open(disk.file, 'r+');
-  await handle.sync();
-  await handle.close();
-  expect(await disk.stop()).toBe(0);
-  expect(await mountsBelow(scope.folder)).toEqual([]);
-  expect((await readFile(backing)).subarray(1_000_001, 1_000_001 + text.length).equals(text)).toBe(true);
+  const failure = await mountDisk(scope, { ...request, options: OPTIONS }).catch(String);
+  expect(failure).toMatch(message);
+  expect(String(failure).match(/^nbdfuse: /gm)).toHaveLength(1);
 });
 
-it('writes into a qcow2 file by libfuse and ends when it is unmounted', async () => {
+it.each([
+  ['PUNCH_HOLE', ['-p']],
+  ['ZERO_RANGE', ['-z']],
+  ['allocation', []],
+])('refuses %s with EOPNOTSUPP with fuse-native, and changes nothing', async (_, words) => {
   const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '8G');
-  const server = ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'];
-  const disk = await mountDisk(scope, { server, options: OPTIONS });
-  await writeAt(disk.file, Buffer.alloc(MIB, 0x33), 6 * 1024 * MIB);
-  await runProgram('umount', disk.mountpoint);
-  expect(await disk.program.ended).toBe(0);
-  await runProgram('qemu-io', '-r', '-f', 'qcow2', '-c', 'read -P 0x33 6G 1M', image);
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: OPTIONS });
+  const text = Buffer.alloc(8192, 'still there; ');
+  await writeAt(disk.file, text, 0);
+  const { status, stderr } = await tryProgram('fallocate', ...words, '-l', '4096', disk.file);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/Operation not supported|is unsupported/);
+  expect((await readAt(disk.file, 0, text.length)).equals(text)).toBe(true);
 });

@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms, requireRoot } from '../helpers/requires.js';
@@ -18,22 +19,29 @@ async function mountLine(path: string): Promise<string[]> {
   return line?.split(' ') ?? [];
 }
 
-it('lets other users read with allow_other, and nobody else without', async () => {
-  const scope = createScope();
-  const alone = await mountDisk(scope, { server: MEMORY, name: 'alone' });
-  const shared = await mountDisk(scope, { server: MEMORY, options: ['-o', 'allow_other'], name: 'shared' });
-  const readAsNobody = (file: string) => tryProgram('setpriv', ...AS_NOBODY, 'head', '-c', '10', file);
-  expect((await readAsNobody(alone.file)).stderr).toContain('Permission denied');
-  expect(await readAsNobody(shared.file)).toMatchObject({ status: 0, stdout: '\0'.repeat(10) });
-});
+it.each(BACKENDS)(
+  'lets other users read with allow_other, and nobody else without, by %s',
+  async (_, backend) => {
+    const scope = createScope();
+    const alone = await mountDisk(scope, { server: MEMORY, options: backend, name: 'alone' });
+    const options = [...backend, '-o', 'allow_other'];
+    const shared = await mountDisk(scope, { server: MEMORY, options, name: 'shared' });
+    const readAsNobody = (file: string) => tryProgram('setpriv', ...AS_NOBODY, 'head', '-c', '10', file);
+    expect((await readAsNobody(alone.file)).stderr).toContain('Permission denied');
+    expect(await readAsNobody(shared.file)).toMatchObject({ status: 0, stdout: '\0'.repeat(10) });
+  },
+);
 
-it('gives the files the owner, the group and the mode that -o names', async () => {
-  const scope = createScope();
-  const options = ['-o', 'uid=1234,gid=5678', '-o', 'umask=077'];
-  const disk = await mountDisk(scope, { server: MEMORY, options });
-  const found = await stat(disk.file);
-  expect([found.uid, found.gid, found.mode & 0o777]).toEqual([1234, 5678, 0o600]);
-});
+it.each(BACKENDS)(
+  'gives the files the owner, the group and the mode that -o names, by %s',
+  async (_, backend) => {
+    const scope = createScope();
+    const options = [...backend, '-o', 'uid=1234,gid=5678', '-o', 'umask=077'];
+    const disk = await mountDisk(scope, { server: MEMORY, options });
+    const found = await stat(disk.file);
+    expect([found.uid, found.gid, found.mode & 0o777]).toEqual([1234, 5678, 0o600]);
+  },
+);
 
 it('shows in the mount table as nbdfuse, or as what -o says', async () => {
   const scope = createScope();

@@ -1,5 +1,6 @@
 import { open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
@@ -10,13 +11,13 @@ requirePrograms('nbd-server');
 const SIZE = 4 * 1024 * 1024;
 const TEXT = Buffer.alloc(300_000, 'kept by nbd-server; ');
 
-it('reads and writes a file that nbd-server exports', async () => {
+it.each(BACKENDS)('reads and writes a file that nbd-server exports, by %s', async (_, options) => {
   const scope = createScope();
   const file = scope.path('raw');
   await writeFile(file, 'what was there');
   await truncate(file, SIZE);
   const server = await startNbdServer(scope, file, 'flush = true', 'trim = true');
-  const disk = await mountDisk(scope, { server: [server.uri('disk')] });
+  const disk = await mountDisk(scope, { server: [server.uri('disk')], options });
   expect((await readFile(disk.file)).subarray(0, 14).toString()).toBe('what was there');
   const handle = await open(disk.file, 'r+');
   await handle.write(TEXT, 0, TEXT.length, 1_000_001);

@@ -23,6 +23,7 @@ it.each([
   ['the default cache', []],
   ['--cache=none', ['--cache=none']],
   ['four connections', ['-C', '4']],
+  ['fuse-native', ['--fuse-backend=fuse-native']],
 ])('keeps every byte of many writes at odd offsets, with %s', async (_, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '8M');

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
@@ -16,9 +17,9 @@ function patternAt(offset: number, length: number): Buffer {
   return words.subarray(offset - first, offset - first + length);
 }
 
-it('reads the right bytes at many offsets of a disk of 64 GiB', async () => {
+it.each(BACKENDS)('reads the right bytes at many offsets of a disk of 64 GiB, by %s', async (_, options) => {
   const scope = createScope();
-  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'pattern', '64G', ']'] });
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'pattern', '64G', ']'], options });
   const handle = await open(disk.file, 'r');
   const around = [0, 4096, 65_536, 128 * 1024, 1024 ** 2, 32 * 1024 ** 2, 2 * GIB, 4 * GIB, 33 * GIB];
   const lengths = [1, 7, 512, 4097, 131_073, 1024 ** 2 + 3];
@@ -37,13 +38,16 @@ it('reads the right bytes at many offsets of a disk of 64 GiB', async () => {
   expect(buffer.subarray(0, 1234).equals(patternAt(64 * GIB - 1234, 1234))).toBe(true);
 });
 
-it('reads the right bytes of a disk whose size is odd, up to the last', async () => {
-  const scope = createScope();
-  const size = 1_000_003;
-  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'pattern', String(size), ']'] });
-  const handle = await open(disk.file, 'r');
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(size + 10), 0, size + 10, 0);
-  await handle.close();
-  expect(bytesRead).toBe(size);
-  expect(buffer.subarray(0, size).equals(patternAt(0, size))).toBe(true);
-});
+it.each(BACKENDS)(
+  'reads the right bytes of a disk whose size is odd, up to the last, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const size = 1_000_003;
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'pattern', String(size), ']'], options });
+    const handle = await open(disk.file, 'r');
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(size + 10), 0, size + 10, 0);
+    await handle.close();
+    expect(bytesRead).toBe(size);
+    expect(buffer.subarray(0, size).equals(patternAt(0, size))).toBe(true);
+  },
+);

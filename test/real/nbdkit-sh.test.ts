@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS, withBackends } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { openFile, writeAt } from '../helpers/files.js';
 import { mountDisk } from '../helpers/mount.js';
@@ -11,37 +12,37 @@ requirePrograms('nbdkit');
 
 const MIB = 1024 * 1024;
 
-it('gives the error of one read to whoever asked for it, and to nobody else', async () => {
-  const scope = createScope();
-  const failures = ["'pread 1048576') echo EIO bad sector >&2; exit 1;;"];
-  const plugin = createShPlugin(scope, { size: 4 * MIB, failures });
-  const server = ['[', 'nbdkit', 'sh', plugin.script, ']'];
-  const disk = await mountDisk(scope, { server, options: ['--cache=none'] });
-  const handle = await openFile(scope, disk.file, 'r');
-  const readAt = (offset: number) => handle.read(Buffer.alloc(4096), 0, 4096, offset);
-  const outcomes = await Promise.allSettled([0, MIB, 2 * MIB, 3 * MIB].map(readAt));
-  expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled']);
-  expect(outcomes[1]).toMatchObject({ reason: { code: 'EIO' } });
-  expect((await readAt(MIB + 4096)).bytesRead).toBe(4096);
-  await expect(readAt(MIB)).rejects.toThrow('EIO');
-  await handle.close();
-  expect(await disk.stop()).toBe(0);
-});
+it.each(BACKENDS)(
+  'gives the error of one read to whoever asked for it, and to nobody else, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const failures = ["'pread 1048576') echo EIO bad sector >&2; exit 1;;"];
+    const plugin = createShPlugin(scope, { size: 4 * MIB, failures });
+    const server = ['[', 'nbdkit', 'sh', plugin.script, ']'];
+    const disk = await mountDisk(scope, { server, options: ['--cache=none', ...options] });
+    const handle = await openFile(scope, disk.file, 'r');
+    const readAt = (offset: number) => handle.read(Buffer.alloc(4096), 0, 4096, offset);
+    const outcomes = await Promise.allSettled([0, MIB, 2 * MIB, 3 * MIB].map(readAt));
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled']);
+    expect(outcomes[1]).toMatchObject({ reason: { code: 'EIO' } });
+    expect((await readAt(MIB + 4096)).bytesRead).toBe(4096);
+    await expect(readAt(MIB)).rejects.toThrow('EIO');
+    await handle.close();
+    expect(await disk.stop()).toBe(0);
+  },
+);
 
-it.each([
-  ['ENOSPC', 'ENOSPC'],
-  ['EPERM', 'EPERM'],
-  ['ENOMEM', 'ENOMEM'],
-  ['EIO', 'EIO'],
-])('gives a write the errno that the server named: %s', async (named, expected) => {
+const ERRNOS = withBackends([['ENOSPC'], ['EPERM'], ['ENOMEM'], ['EIO']] as const);
+
+it.each(ERRNOS)('gives a write the errno that the server named: %s, by %s', async (named, _, options) => {
   const scope = createScope();
   const failures = [`'pwrite 65536') cat >/dev/null; echo ${named} no >&2; exit 1;;`];
   const plugin = createShPlugin(scope, { size: MIB, failures });
   const server = ['[', 'nbdkit', 'sh', plugin.script, ']'];
-  const disk = await mountDisk(scope, { server, options: ['--cache=none'] });
+  const disk = await mountDisk(scope, { server, options: ['--cache=none', ...options] });
   const handle = await openFile(scope, disk.file, 'r+');
   const page = Buffer.alloc(4096, 'x');
-  await expect(handle.write(page, 0, 4096, 65_536)).rejects.toThrow(expected);
+  await expect(handle.write(page, 0, 4096, 65_536)).rejects.toThrow(named);
   await handle.write(page, 0, 4096, 131_072);
   expect((await readFile(plugin.disk)).subarray(131_072, 131_072 + 4096).equals(page)).toBe(true);
 });

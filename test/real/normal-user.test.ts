@@ -1,5 +1,6 @@
 import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { withBackends } from '../helpers/backends.js';
 import { createScope, mountsBelow, processesOf } from '../helpers/cleanup.js';
 import { type MountpointForm, mountDisk } from '../helpers/mount.js';
 import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../helpers/normal-user.js';
@@ -11,9 +12,15 @@ requirePrograms('nbdkit');
 const SIZE = 4 * 1024 * 1024;
 const [SETPRIV, ...WORDS] = AS_NORMAL_USER;
 
-it.each<MountpointForm>(['directory', 'file name', 'naked'])(
-  'mounts, writes and unmounts as a normal user, on a mountpoint of the form %s',
-  async (form) => {
+/** libfuse 2 mounts over directories only. */
+const FORMS: readonly (readonly [MountpointForm, string, readonly string[]])[] = [
+  ['naked', 'the kernel backend', []],
+  ...withBackends([['directory'], ['file name']] as const),
+];
+
+it.each(FORMS)(
+  'mounts, writes and unmounts as a normal user, on a mountpoint of the form %s, by %s',
+  async (form, _, options) => {
     const scope = createScope();
     admitNormalUser(scope);
     const backing = scope.path('disk');
@@ -23,7 +30,7 @@ it.each<MountpointForm>(['directory', 'file name', 'naked'])(
     const server = ['[', 'nbdkit', 'file', backing, ']'];
     const mountpoint = scope.path('mnt');
     await runProgram(SETPRIV, ...WORDS, form === 'naked' ? 'touch' : 'mkdir', mountpoint);
-    const disk = await mountDisk(scope, { server, form, prefix: AS_NORMAL_USER });
+    const disk = await mountDisk(scope, { server, form, options, prefix: AS_NORMAL_USER });
     const source = scope.path('source');
     await writeFile(source, Buffer.alloc(SIZE, 'of a normal user; '), { mode: 0o644 });
     await runProgram(SETPRIV, ...WORDS, 'dd', `if=${source}`, `of=${disk.file}`, 'bs=1M', 'conv=notrunc');
@@ -40,18 +47,22 @@ it.each<MountpointForm>(['directory', 'file name', 'naked'])(
   },
 );
 
-it.each(['SIGTERM', 'SIGINT'] as const)('unmounts in order as a normal user on %s', async (signal) => {
-  const scope = createScope();
-  admitNormalUser(scope);
-  await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('mnt'));
-  const disk = await mountDisk(scope, {
-    server: ['[', 'nbdkit', 'memory', '1M', ']'],
-    prefix: AS_NORMAL_USER,
-  });
-  expect(await disk.stop(signal)).toBe(0);
-  expect(disk.stderr).toBe('');
-  expect(await mountsBelow(scope.folder)).toEqual([]);
-});
+it.each(withBackends([['SIGTERM'], ['SIGINT']] as const))(
+  'unmounts in order as a normal user on %s, by %s',
+  async (signal, _, options) => {
+    const scope = createScope();
+    admitNormalUser(scope);
+    await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('mnt'));
+    const disk = await mountDisk(scope, {
+      server: ['[', 'nbdkit', 'memory', '1M', ']'],
+      options,
+      prefix: AS_NORMAL_USER,
+    });
+    expect(await disk.stop(signal)).toBe(0);
+    expect(disk.stderr).toBe('');
+    expect(await mountsBelow(scope.folder)).toEqual([]);
+  },
+);
 
 it('says as a normal user what allow_other needs', async () => {
   const scope = createScope();

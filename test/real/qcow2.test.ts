@@ -1,5 +1,6 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS, withBackends } from '../helpers/backends.js';
 import { createScope, type Scope } from '../helpers/cleanup.js';
 import { readAt, writeAt } from '../helpers/files.js';
 import { type MountedDisk, mountDisk } from '../helpers/mount.js';
@@ -25,72 +26,91 @@ async function rawBytes(scope: Scope, image: string): Promise<Buffer> {
   return readFile(raw);
 }
 
-function bySocketActivation(scope: Scope, image: string): Promise<MountedDisk> {
-  return mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'] });
+type Options = readonly string[];
+
+function bySocketActivation(scope: Scope, image: string, options: Options): Promise<MountedDisk> {
+  return mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'], options });
 }
 
 /** A disk, and what ends all that has the image open. */
-type Start = (scope: Scope, image: string) => Promise<{ disk: MountedDisk; endServer(): unknown }>;
+type Start = (
+  scope: Scope,
+  image: string,
+  options: Options,
+) => Promise<{ disk: MountedDisk; endServer(): unknown }>;
 
-const asChild: Start = async (scope, image) => {
-  return { disk: await bySocketActivation(scope, image), endServer: () => undefined };
+const asChild: Start = async (scope, image, options) => {
+  return { disk: await bySocketActivation(scope, image, options), endServer: () => undefined };
 };
 
-const before: Start = async (scope, image) => {
+const before: Start = async (scope, image, options) => {
   const server = await startQemuNbd(scope, '-f', 'qcow2', image);
-  const disk = await mountDisk(scope, { server: [server.uri()] });
+  const disk = await mountDisk(scope, { server: [server.uri()], options });
   return { disk, endServer: () => server.program.kill('SIGTERM') };
 };
 
-it.each([
+const STARTS: readonly (readonly [string, Start])[] = [
   ['started by nbdfuse', asChild],
   ['started before', before],
-])('writes into a qcow2 file through a qemu-nbd %s what qemu-img then finds in it', async (_, start) => {
-  const scope = createScope();
-  const image = await createQcow2(scope, '4M');
-  const { disk, endServer } = await start(scope, image);
-  await writeAt(disk.file, TEXT, 1_000_003);
-  expect((await readFile(disk.file)).subarray(1_000_003, 1_000_003 + TEXT.length).equals(TEXT)).toBe(true);
-  expect(await disk.stop()).toBe(0);
-  expect(disk.stderr).toBe('');
-  await endServer();
-  const expected = Buffer.alloc(4 * 1024 * 1024);
-  TEXT.copy(expected, 1_000_003);
-  expect((await rawBytes(scope, image)).equals(expected)).toBe(true);
-  await runProgram('qemu-img', 'check', '-q', image);
-});
+];
 
-it('leaves a sparse qcow2 file of many GiB sparse, with bytes at both ends', async () => {
-  const scope = createScope();
-  const image = await createQcow2(scope, '40G');
-  const disk = await bySocketActivation(scope, image);
-  const last = 40 * GIB - TEXT.length;
-  expect((await stat(disk.file)).size).toBe(40 * GIB);
-  await writeAt(disk.file, TEXT, 0);
-  await writeAt(disk.file, TEXT, 7 * GIB - 100);
-  await writeAt(disk.file, TEXT, last);
-  expect(await disk.stop()).toBe(0);
-  expect((await stat(image)).size).toBeLessThan(4 * 1024 * 1024);
-  const found = await bySocketActivation(scope, image);
-  for (const offset of [0, 7 * GIB - 100, last]) {
-    expect((await readAt(found.file, offset, TEXT.length)).equals(TEXT)).toBe(true);
-  }
-});
+it.each(
+  withBackends(STARTS).map(([way, start, backend, options]) => [way, backend, start, options] as const),
+)(
+  'writes through a qemu-nbd %s what qemu-img then finds in the qcow2, by %s',
+  async (_, _backend, start, options) => {
+    const scope = createScope();
+    const image = await createQcow2(scope, '4M');
+    const { disk, endServer } = await start(scope, image, options);
+    await writeAt(disk.file, TEXT, 1_000_003);
+    expect((await readFile(disk.file)).subarray(1_000_003, 1_000_003 + TEXT.length).equals(TEXT)).toBe(true);
+    expect(await disk.stop()).toBe(0);
+    expect(disk.stderr).toBe('');
+    await endServer();
+    const expected = Buffer.alloc(4 * 1024 * 1024);
+    TEXT.copy(expected, 1_000_003);
+    expect((await rawBytes(scope, image)).equals(expected)).toBe(true);
+    await runProgram('qemu-img', 'check', '-q', image);
+  },
+);
 
-it('reads what qemu-io wrote before', async () => {
+it.each(BACKENDS)(
+  'leaves a sparse qcow2 file of many GiB sparse, with bytes at both ends, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const image = await createQcow2(scope, '40G');
+    const disk = await bySocketActivation(scope, image, options);
+    const last = 40 * GIB - TEXT.length;
+    expect((await stat(disk.file)).size).toBe(40 * GIB);
+    await writeAt(disk.file, TEXT, 0);
+    await writeAt(disk.file, TEXT, 7 * GIB - 100);
+    await writeAt(disk.file, TEXT, last);
+    expect(await disk.stop()).toBe(0);
+    expect((await stat(image)).size).toBeLessThan(4 * 1024 * 1024);
+    const found = await bySocketActivation(scope, image, options);
+    for (const offset of [0, 7 * GIB - 100, last]) {
+      expect((await readAt(found.file, offset, TEXT.length)).equals(TEXT)).toBe(true);
+    }
+  },
+);
+
+it.each(BACKENDS)('reads what qemu-io wrote before, by %s', async (_, options) => {
   const scope = createScope();
   const image = await createQcow2(scope, '8M');
   await runProgram('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x5a 3M 64k', image);
-  const disk = await bySocketActivation(scope, image);
+  const disk = await bySocketActivation(scope, image, options);
   const bytes = await readFile(disk.file);
   expect(bytes.subarray(3 << 20, (3 << 20) + 65_536).equals(Buffer.alloc(65_536, 0x5a))).toBe(true);
   expect(bytes.subarray(0, 3 << 20).equals(Buffer.alloc(3 << 20))).toBe(true);
 });
 
-it('shows a read-only qemu-nbd as a read-only mount', async () => {
+it.each(BACKENDS)('shows a read-only qemu-nbd as a read-only mount, by %s', async (_, options) => {
   const scope = createScope();
   const image = await createQcow2(scope, '1M');
-  const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-r', '-f', 'qcow2', image, ']'] });
+  const disk = await mountDisk(scope, {
+    server: ['[', 'qemu-nbd', '-r', '-f', 'qcow2', image, ']'],
+    options,
+  });
   await expect(writeFile(disk.file, 'x', { flag: 'r+' })).rejects.toThrow('EROFS');
   expect((await stat(disk.file)).mode & 0o222).toBe(0);
 });

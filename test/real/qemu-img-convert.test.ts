@@ -1,5 +1,6 @@
 import { open, readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope, type Scope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
@@ -20,10 +21,10 @@ async function createRaw(scope: Scope): Promise<string> {
   return raw;
 }
 
-it('is what qemu-img convert writes into and reads from', async () => {
+it.each(BACKENDS)('is what qemu-img convert writes into and reads from, by %s', async (_, options) => {
   const scope = createScope();
   const raw = await createRaw(scope);
-  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '32M', ']'] });
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '32M', ']'], options });
   await runProgram('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw', raw, disk.file);
   await runProgram('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', raw, disk.file);
   const copy = scope.path('copy.qcow2');

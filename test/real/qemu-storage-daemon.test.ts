@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { BACKENDS } from '../helpers/backends.js';
 import { createScope } from '../helpers/cleanup.js';
 import { mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
@@ -8,30 +9,33 @@ import { startStorageDaemon } from '../helpers/servers.js';
 
 requirePrograms('qemu-storage-daemon', 'qemu-img', 'qemu-io');
 
-it('writes through qemu-storage-daemon what qemu-io then finds in the qcow2', async () => {
-  const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1G');
-  const server = await startStorageDaemon(scope, image);
-  const disk = await mountDisk(scope, { server: [server.uri('disk')], options: ['-C', '4'] });
-  const handle = await open(disk.file, 'r+');
-  await handle.write(Buffer.alloc(1 << 20, 0xa5), 0, 1 << 20, 700 << 20);
-  const { buffer } = await handle.read(Buffer.alloc(4096), 0, 4096, (701 << 20) - 2048);
-  expect(buffer.equals(Buffer.concat([Buffer.alloc(2048, 0xa5), Buffer.alloc(2048)]))).toBe(true);
-  await handle.close();
-  expect(await disk.stop()).toBe(0);
-  expect(disk.stderr).toBe('');
-  await server.program.kill('SIGTERM');
-  await runProgram(
-    'qemu-io',
-    '-r',
-    '-f',
-    'qcow2',
-    '-c',
-    'read -P 0xa5 700M 1M',
-    '-c',
-    'read -P 0 701M 1M',
-    image,
-  );
-  await runProgram('qemu-img', 'check', '-q', image);
-});
+it.each(BACKENDS)(
+  'writes through qemu-storage-daemon what qemu-io then finds in the qcow2, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const image = scope.path('disk.qcow2');
+    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1G');
+    const server = await startStorageDaemon(scope, image);
+    const disk = await mountDisk(scope, { server: [server.uri('disk')], options: ['-C', '4', ...options] });
+    const handle = await open(disk.file, 'r+');
+    await handle.write(Buffer.alloc(1 << 20, 0xa5), 0, 1 << 20, 700 << 20);
+    const { buffer } = await handle.read(Buffer.alloc(4096), 0, 4096, (701 << 20) - 2048);
+    expect(buffer.equals(Buffer.concat([Buffer.alloc(2048, 0xa5), Buffer.alloc(2048)]))).toBe(true);
+    await handle.close();
+    expect(await disk.stop()).toBe(0);
+    expect(disk.stderr).toBe('');
+    await server.program.kill('SIGTERM');
+    await runProgram(
+      'qemu-io',
+      '-r',
+      '-f',
+      'qcow2',
+      '-c',
+      'read -P 0xa5 700M 1M',
+      '-c',
+      'read -P 0 701M 1M',
+      image,
+    );
+    await runProgram('qemu-img', 'check', '-q', image);
+  },
+);
