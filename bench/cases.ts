@@ -60,7 +60,11 @@ const JOBS: readonly (readonly [name: string, text: string, job: FioJob])[] = [
   ['randread-4k-8', '4k random read, direct, 8 jobs', direct('randread', '4k', 8)],
   ['randwrite-4k-1', '4k random write, direct, 1 job', direct('randwrite', '4k', 1)],
   ['randwrite-4k-8', '4k random write, direct, 8 jobs', direct('randwrite', '4k', 8)],
-  ['randwrite-4k-buffered', '4k random write, buffered, fsync at the end', buffered('randwrite', '4k', '256M')],
+  [
+    'randwrite-4k-buffered',
+    '4k random write, buffered, fsync at the end',
+    buffered('randwrite', '4k', '256M'),
+  ],
   ['seqread-buffered', '1M sequential read, buffered', buffered('read', '1M', '1G')],
   ['seqread-direct', '1M sequential read, direct', direct('read', '1M', 1)],
   ['seqwrite-buffered', '1M sequential write, buffered, fsync at the end', buffered('write', '1M', '1G')],
@@ -123,7 +127,11 @@ function far(milliseconds: number): readonly Case[] {
 
 const onQcow2: Serve = (folder) => qemuNbd(folder, '1G');
 const QCOW2: readonly Case[] = [
-  { name: 'qcow2-randwrite-4k-8', text: '4k random write, direct, 8 jobs', job: direct('randwrite', '4k', 8) },
+  {
+    name: 'qcow2-randwrite-4k-8',
+    text: '4k random write, direct, 8 jobs',
+    job: direct('randwrite', '4k', 8),
+  },
   { name: 'qcow2-randread-4k-8', text: '4k random read, direct, 8 jobs', job: direct('randread', '4k', 8) },
   {
     name: 'qcow2-seqwrite-buffered',
@@ -135,7 +143,7 @@ const QCOW2: readonly Case[] = [
 
 const CURVE: readonly Case[] = [1, 2, 4, 8, 16, 32].map((jobs) => ({
   name: `curve-${jobs}`,
-  text: `curve: 4k random read, direct, ${jobs} jobs`,
+  text: `curve: 4k random read, direct, ${jobs} ${jobs === 1 ? 'job' : 'jobs'}`,
   curve: jobs,
   serve: onSocket,
   job: direct('randread', '4k', jobs),

@@ -54,12 +54,16 @@ export function fioOnFile(file: string, job: FioJob, runner: FioRunner): Promise
 /** Words that are about files and mean nothing to a server. */
 const OF_FILES = new Set(['direct', 'invalidate', 'end_fsync', 'pre_read', 'loops']);
 
+/** The kernel's cache makes requests of this size out of smaller ones, and has many in flight. */
+const CACHED = { bs: '1M', iodepth: 32 };
+
 /**
- * Runs `job` straight on a server, as far as no mount can go: what the kernel's cache lets be in flight
- * through a buffered file is in flight here too.
+ * Runs `job` straight on a server, as far as no mount can go: what the cache of a buffered file gathers
+ * is gathered here too.
  */
 export function fioOnServer(uri: string, job: FioJob, runner: FioRunner): Promise<FioResult> {
   const plain = Object.fromEntries(Object.entries(job).filter(([name]) => !OF_FILES.has(name)));
-  const iodepth = job['direct'] === 1 ? 1 : 32;
-  return fio({ ioengine: 'nbd', uri, iodepth, ...plain }, runner);
+  const isRandom = String(job.rw).startsWith('rand');
+  const how = job.direct === 1 ? { iodepth: 1 } : isRandom ? { iodepth: CACHED.iodepth } : CACHED;
+  return fio({ ioengine: 'nbd', uri, ...plain, ...how }, runner);
 }

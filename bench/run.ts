@@ -1,17 +1,28 @@
-// `npm run bench`: measures nbdfuse beside C nbdfuse and the fuse-native backend.
-//
-// Options after `--`: --quick (short rounds, no fuse-native), --case PREFIX (repeatable), --rounds N,
-// --list, --ours "COMMAND" (another binary in our place), --write (docs/benchmarks).
+// `npm run bench`: measures nbdfuse beside C nbdfuse, the fuse-native backend, qemu-storage-daemon's FUSE
+// export and the server itself. Exits with 1 when a case could not be measured; a bar that is not
+// reached is shown in the table and is no failure.
 
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { CASES } from './cases.js';
+import { CASES, type Case } from './cases.js';
+import { curveChart, ratioChart } from './chart.js';
+import type { Field } from './contestants.js';
+import { measureCopy } from './copy.js';
 import { type Measured, measure } from './measure.js';
 import { endAll } from './processes.js';
-import { HEAD, row, startTable, write } from './report.js';
-import { sides } from './sides.js';
-import { measureStart, type StartUp } from './start-up.js';
+import { circumstances, copyTable, HEAD, memoryTable, row, startTable } from './report.js';
+import { nativeSide, oursSide, PEER } from './sides.js';
+import { measureMemory, measureStart } from './start-up.js';
 
-const { values } = parseArgs({
+const HELP = `npm run bench -- [OPTIONS]
+  --quick        1 s a side and round, 3 rounds; no fuse-native, few mounts, a small sparse disk
+  --case NAME    only the cases whose names begin so; can be repeated
+  --rounds N     rounds that count (5)
+  --ours CMD     another command in place of node bin/nbdfuse
+  --write        tables and charts into docs/benchmarks/
+  --list         show the names`;
+
+const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     case: { type: 'string', multiple: true, default: [] },
@@ -19,40 +30,123 @@ const { values } = parseArgs({
     list: { type: 'boolean', default: false },
     ours: { type: 'string' },
     write: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
   },
 });
 
-async function main(): Promise<void> {
-  const wanted = CASES.filter(
-    ({ name }) => values.case.length === 0 || values.case.some((prefix) => name.startsWith(prefix)),
-  );
-  if (values.list) {
-    for (const { name, text } of CASES) console.log(`${name.padEnd(28)} ${text}`);
-    return;
-  }
-  const { ours, peer, native } = sides(values.ours);
-  const all = values.quick ? [ours, peer] : [ours, peer, native];
-  const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
-  const seconds = values.quick ? 1 : 2;
-  const done: Measured[] = [];
-  console.log(HEAD);
-  for (const one of wanted) {
-    // The case of a normal user is about the kernel's limits, which fuse-native shares.
-    const measured = await measure(one, one.asNobody === true ? [ours, peer] : all, rounds, seconds);
+const quick = options.quick;
+const rounds = Number(options.rounds ?? (quick ? 3 : 5));
+const seconds = quick ? 1 : 2;
+const field: Field = {
+  ours: oursSide(options.ours),
+  native: quick ? undefined : nativeSide(options.ours),
+};
+const pair = [field.ours, PEER];
+
+/** What fio does not measure: a table of its own each. */
+const TABLES: readonly { name: string; text: string; make: () => Promise<string> }[] = [
+  {
+    name: 'sparse-copy',
+    text: 'cp --sparse=always of a disk that is nearly all holes',
+    make: async () => {
+      const gibibytes = quick ? 8 : 100;
+      return copyTable(await measureCopy(pair, gibibytes), gibibytes);
+    },
+  },
+  {
+    name: 'start',
+    text: 'start to ready, and resident memory',
+    make: async () => startTable(await measureStart(pair, rounds)),
+  },
+  {
+    name: 'memory',
+    text: 'memory with one and with many mounts',
+    make: async () =>
+      memoryTable([...(await measureMemory(pair, 1)), ...(await measureMemory(pair, quick ? 10 : 50))]),
+  },
+];
+
+const isWanted = ({ name }: { readonly name: string }): boolean =>
+  options.case.length === 0 || options.case.some((prefix) => name.startsWith(prefix));
+
+/** What is measured may fail; the rest is measured all the same. */
+async function attempt<T>(name: string, action: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await action();
+  } catch (error) {
+    process.exitCode = 1;
+    console.error(`bench: ${name}: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  } finally {
     endAll();
+  }
+}
+
+async function measureCases(cases: readonly Case[]): Promise<readonly Measured[]> {
+  const done: Measured[] = [];
+  if (cases.length > 0) console.log(HEAD);
+  for (const one of cases) {
+    const measured = await attempt(one.name, () => measure(one, field, rounds, seconds));
+    if (measured === undefined) continue;
     done.push(measured);
     console.log(row(measured));
   }
-  let starts: StartUp[] = [];
-  if (values.case.length === 0 || values.case.includes('start')) {
-    starts = await measureStart([ours, peer], rounds);
-    console.log(`\n${startTable(starts)}`);
-  }
-  if (values.write) write(done, starts, ['npm run bench --', ...process.argv.slice(2)].join(' '));
+  return done;
 }
 
+function write(all: readonly Measured[], tables: readonly string[]): void {
+  const words = process.argv.slice(2).map((word) => (/[^\w./=:-]/.test(word) ? `'${word}'` : word));
+  const command = ['npm run bench --', ...words].join(' ');
+  const curve = all.filter(({ one }) => one.curve !== undefined);
+  const text = [
+    '# Benchmarks',
+    `${new Date().toISOString().slice(0, 10)}. All sides took turns on one server after a round to warm up; each ratio is the median of ${rounds}, one a round. The machine has other work too, so ratios count and absolute figures do not. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
+    circumstances(),
+    `Repeat it: \`${command}\``,
+    all.length === 0 ? '' : [HEAD, ...all.map(row)].join('\n'),
+    ...tables,
+    all.length === 0 ? '' : '![Ratio of each case](ratios.svg)',
+    curve.length === 0 ? '' : '![Throughput by jobs](jobs.svg)',
+  ];
+  mkdirSync('docs/benchmarks', { recursive: true });
+  if (all.length > 0) writeFileSync('docs/benchmarks/ratios.svg', ratioChart(all));
+  if (curve.length > 0) writeFileSync('docs/benchmarks/jobs.svg', curveChart(curve));
+  writeFileSync('docs/benchmarks/README.md', `${text.filter((part) => part !== '').join('\n\n')}\n`);
+}
+
+async function main(): Promise<void> {
+  if (options.help) return console.log(HELP);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a number from 1');
+  if (![...CASES, ...TABLES].some(isWanted)) throw new Error('no case has such a name: --list shows them');
+  if (options.list) {
+    for (const { name, text } of [...CASES, ...TABLES].filter(isWanted)) {
+      console.log(`${name.padEnd(28)} ${text}`);
+    }
+    return;
+  }
+  const done = await measureCases(CASES.filter(isWanted));
+  const tables: string[] = [];
+  for (const { name, make } of TABLES.filter(isWanted)) {
+    const table = await attempt(name, make);
+    if (table === undefined) continue;
+    tables.push(table);
+    console.log(`\n${table}`);
+  }
+  if (options.write) write(done, tables);
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  // Stays in place while it works: timeout(1) and a terminal may send the signal twice.
+  process.on(signal, () => {
+    endAll();
+    process.exit(1);
+  });
+}
 try {
   await main();
+} catch (error) {
+  process.exitCode = 1;
+  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
 } finally {
   endAll();
 }

@@ -81,7 +81,14 @@ export async function mountImage(image: string, folder: string): Promise<Mounted
     {},
     'inherit',
   );
-  return whenMounted(child, file, file, before, () => whenWritten(pidfile, child));
+  const mounted = await whenMounted(child, file, file, before, () => whenWritten(pidfile, child));
+  const unmount = async (): Promise<void> => {
+    // It serves on when its file is unmounted, and unmounts by itself when it is told to end.
+    child.kill('SIGTERM');
+    await whenEnded(child, 10_000);
+    await mounted.unmount();
+  };
+  return { ...mounted, unmount };
 }
 
 const isMounted = (path: string): boolean =>
@@ -102,7 +109,6 @@ async function whenMounted(
   const ready = performance.now() - before;
   const unmount = async (): Promise<void> => {
     detach();
-    child.kill('SIGTERM');
     await whenEnded(child, 10_000);
   };
   return { file, pid: child.pid ?? 0, ready, unmount };

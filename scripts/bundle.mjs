@@ -3,11 +3,16 @@
 // Run by `npm run build` after tsc. Entry points keep their names; what is imported on demand stays
 // apart. The library is not bundled.
 
+import { readdirSync, rmSync } from 'node:fs';
+import { basename } from 'node:path';
 import { build } from 'esbuild';
 
-await build({
+const FOLDER = 'dist/program';
+
+const { metafile } = await build({
   entryPoints: { main: 'dist/cli/main.js', worker: 'dist/bridge/worker.js' },
-  outdir: 'dist/program',
+  outdir: FOLDER,
+  metafile: true,
   bundle: true,
   splitting: true,
   format: 'esm',
@@ -20,3 +25,7 @@ await build({
   },
   logLevel: 'warning',
 });
+
+// Parts carry a hash in their names: those of the last build would stay, and be packed.
+const written = new Set(Object.keys(metafile.outputs).map((path) => basename(path)));
+for (const name of readdirSync(FOLDER)) if (!written.has(name)) rmSync(`${FOLDER}/${name}`);

@@ -24,7 +24,8 @@ has_program() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 install_programs() {
   local pair packages=()
   for pair in "$@"; do
-    has_program "${pair%%=*}" || packages+=("${pair#*=}")
+    # Several programs may come in one package.
+    has_program "${pair%%=*}" || [[ " ${packages[*]} " == *" ${pair#*=} "* ]] || packages+=("${pair#*=}")
   done
   [ "${#packages[@]}" -gt 0 ] || return 0
   has_program apt-get || fail "missing: ${packages[*]}; there is no apt-get: install them by other means"

@@ -72,7 +72,6 @@ export class ExtentMap {
 
   /** What to ask the server to learn of the byte at `offset` and what follows it. */
   ask(offset: bigint, size: bigint): { start: bigint; length: number } {
-    if (!this.#keep) this.#extents = [];
     const start = offset - (offset % this.#minimum);
     const left = size - start;
     return { start, length: left < BigInt(this.#largest) ? Number(left) : this.#largest };
@@ -111,11 +110,13 @@ export class ExtentMap {
       this.#apply();
       return;
     }
+    const run: Extent[] = [];
     for (let i = 0; i + 1 < told.length; i += 2) {
-      if (told[i] > 0)
-        this.#set({ start: at, end: at + BigInt(told[i]), hole: (told[i + 1] & NBD_STATE_HOLE) !== 0 });
+      const start = at;
       at += BigInt(told[i]);
+      if (at > start) run.push({ start, end: at, hole: (told[i + 1] & NBD_STATE_HOLE) !== 0 });
     }
+    if (run.length > 0) this.#set(run);
     if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);
     this.#apply();
   }
@@ -127,7 +128,7 @@ export class ExtentMap {
       for (let i = 0; i < this.#noteCount; i++) {
         const start = join(this.#notes[i * 3], this.#notes[i * 3 + 1]);
         const end = start + BigInt(this.#notes[i * 3 + 2]);
-        if (this.#extents.length > 0) this.#set({ start, end, hole: false });
+        if (this.#extents.length > 0 && end > start) this.#set([{ start, end, hole: false }]);
       }
     }
     if (this.#asking > 0) return;
@@ -147,20 +148,23 @@ export class ExtentMap {
     return low;
   }
 
-  /** Puts one run in, over whatever was there, and joins it with equal neighbours. */
-  #set(extent: Extent): void {
-    const first = this.#search(extent.start);
+  /** Puts runs without gaps in, over whatever was there, and joins them with equal neighbours. */
+  #set(runs: readonly Extent[]): void {
+    const { start } = runs[0];
+    const { end } = runs[runs.length - 1];
+    const first = this.#search(start);
     let last = first;
-    const pieces: Extent[] = [];
     const before = this.#extents[first];
-    if (before !== undefined && before.start < extent.start) pieces.push({ ...before, end: extent.start });
-    pieces.push(extent);
-    while (last < this.#extents.length && this.#extents[last].start < extent.end) {
+    const pieces =
+      before !== undefined && before.start < start ? [{ ...before, end: start }, ...runs] : [...runs];
+    while (last < this.#extents.length && this.#extents[last].start < end) {
       const over = this.#extents[last++];
-      if (over.end > extent.end) pieces.push({ ...over, start: extent.end });
+      if (over.end > end) pieces.push({ ...over, start: end });
     }
-    this.#extents.splice(first, last - first, ...joined(pieces));
-    this.#joinAt(first + pieces.length - 1);
+    const merged = joined(pieces);
+    // All at once: one by one they would move what lies behind them each time.
+    this.#extents.splice(first, last - first, ...merged);
+    this.#joinAt(first + merged.length - 1);
     this.#joinAt(first - 1);
   }
 

@@ -186,6 +186,7 @@ export function* seekExtent(
     answerSeek(engine, operation, data ? offset : size);
     return;
   }
+  found.begin();
   let at = offset;
   while (at < size) {
     let extent = found.at(at);

@@ -143,7 +143,8 @@ export function takeError(request: PendingRequest, type: number, body: Uint8Arra
   const tail = type === NBD_REPLY_TYPE_ERROR_OFFSET ? 8 : 0;
   const known = tail > 0 || type === NBD_REPLY_TYPE_ERROR;
   if (error === 0) throw new NbdProtocolError('an error chunk names no error');
-  if (textLength > MAX_MESSAGE) throw new NbdProtocolError(`an error chunk's message has ${textLength} bytes`);
+  if (textLength > MAX_MESSAGE)
+    throw new NbdProtocolError(`an error chunk's message has ${textLength} bytes`);
   if (6 + textLength + tail > length || (known && 6 + textLength + tail !== length)) {
     throw new NbdProtocolError('an error chunk miscounts its message');
   }

@@ -14,6 +14,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   fio: ['fio'],
   fuse3: ['fusermount3'],
   nbdkit: ['nbdkit'],
+  'gnutls-bin': ['certtool', 'psktool'],
   'nbd-server': ['nbd-server'],
   'qemu-system-x86': ['qemu-system-x86_64'],
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],

@@ -1,394 +1,352 @@
-// The reply receiver on hand-made streams: whole, byte by byte, and with every rule broken once.
+// The reply receiver on streams that keep the rules, each run whole, cut in every way, and placed.
 
 import { describe, expect, test } from 'vitest';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_DF,
+  NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
 } from '../../src/nbd/constants.js';
-import { NbdProtocolError } from '../../src/nbd/errors.js';
-import { Asked, feed, Recorder } from '../helpers/reply-recorder.js';
-import {
-  bytesOf,
-  extendedChunk,
-  simpleReply,
-  structuredChunk,
-  u16,
-  u32,
-  u64,
-} from '../helpers/reply-stream.js';
+import type { ReplyFormat } from '../../src/nbd/reply.js';
+import { ReplyReceiver } from '../../src/nbd/reply-receiver.js';
+import { hex } from '../helpers/hex.js';
+import { Asked, EVERY_WAY, EXTENDED, feed, Recorder, SIMPLE, STRUCTURED } from '../helpers/reply-recorder.js';
+import { bytesOf, structuredChunk, u16, u32 } from '../helpers/reply-stream.js';
 
-const SIMPLE = { structuredReplies: false, extendedHeaders: false };
-const STRUCTURED = { structuredReplies: true, extendedHeaders: false };
-const EXTENDED = { structuredReplies: true, extendedHeaders: true };
 const DONE = 1;
-const text = (value: string): Uint8Array => new TextEncoder().encode(value);
-const offsetData = (offset: bigint, data: Uint8Array): Uint8Array => bytesOf(u64(offset), data);
 
-interface Case {
-  readonly name: string;
-  readonly format: typeof SIMPLE;
-  readonly asked: readonly [bigint, Asked][];
-  readonly stream: Uint8Array;
-}
+/** What one request is asked with (cookie, command, offset, bytes, flags). */
+type Question = readonly [bigint, number, bigint, number, number?];
 
-/** Runs a stream whole and byte by byte; a fresh recorder each. */
-function both(make: () => Case, check: (recorder: Recorder, asked: Asked[]) => void): void {
-  for (const byByte of [false, true]) {
-    const { format, asked, stream } = make();
+/** Runs a stream in every way, each with fresh requests, and lets `check` look at them. */
+function everyWay(
+  format: ReplyFormat,
+  questions: readonly Question[],
+  stream: Uint8Array,
+  check: (asked: Asked[], recorder: Recorder) => void,
+): void {
+  for (const [way, run] of EVERY_WAY) {
     const recorder = new Recorder();
-    for (const [cookie, one] of asked) recorder.ask(cookie, one);
-    feed(format, recorder, stream, byByte ? Array.from(stream, (_, i) => i) : []);
-    check(
-      recorder,
-      asked.map(([, one]) => one),
+    const asked = questions.map(([cookie, type, offset, length, flags]) =>
+      recorder.ask(cookie, new Asked(type, offset, length, flags)),
     );
+    expect(run(format, recorder, stream).idle, way).toBe(true);
+    check(asked, recorder);
   }
 }
 
-describe('a reply that keeps the rules', () => {
-  test('simple replies come in any order, with data only for READ and only without an error', () => {
-    both(
-      () => ({
-        name: '',
-        format: SIMPLE,
-        asked: [
-          [1n, new Asked(NBD_CMD_READ, 0n, 5)],
-          [2n, new Asked(NBD_CMD_WRITE, 0n, 9)],
-          [0x700000003n, new Asked(NBD_CMD_READ, 8n, 4)],
-        ],
-        stream: bytesOf(simpleReply(0x700000003n, 5), simpleReply(2n, 0), simpleReply(1n, 0, text('hello'))),
-      }),
-      (recorder, [first, second, third]) => {
-        expect(recorder.finishedOnes).toEqual([third, second, first]);
-        expect(third.result).toEqual({ error: 5, text: '' });
-        expect(second.result).toEqual({ error: 0, text: '' });
-        expect(Buffer.from(first.bytes).toString()).toBe('hello');
-      },
-    );
+const textOf = (asked: Asked): string => Buffer.from(asked.bytes).toString();
+
+describe('proto.md, "Simple reply message"', () => {
+  test('replies come in any order, with data only for READ and only without an error', () => {
+    const stream = hex`
+      67446698         | NBD_SIMPLE_REPLY_MAGIC
+      00000005         | error NBD_EIO
+      0000000700000003 | cookie of the second READ
+      67446698         | NBD_SIMPLE_REPLY_MAGIC
+      00000000         | no error
+      0000000000000002 | cookie of the WRITE
+      67446698         | NBD_SIMPLE_REPLY_MAGIC
+      00000000         | no error
+      0000000000000001 | cookie of the first READ
+      "hello"          | data`;
+    const questions: Question[] = [
+      [1n, NBD_CMD_READ, 0n, 5],
+      [2n, NBD_CMD_WRITE, 0n, 9],
+      [0x700000003n, NBD_CMD_READ, 8n, 4],
+    ];
+    everyWay(SIMPLE, questions, stream, ([first, second, third], recorder) => {
+      expect(recorder.finishedOnes).toEqual([third, second, first]);
+      expect(third.result).toEqual({ error: 5, text: '' });
+      expect(third.bytes).toEqual(new Uint8Array(4).fill(0xee));
+      expect(second.result).toEqual({ error: 0, text: '' });
+      expect(first.result).toEqual({ error: 0, text: '' });
+      expect(textOf(first)).toBe('hello');
+    });
   });
 
-  test('chunks of data and holes in any order make one READ, mixed with the chunks of another', () => {
-    both(
-      () => ({
-        name: '',
-        format: STRUCTURED,
-        asked: [
-          [1n, new Asked(NBD_CMD_READ, 0x1_0000_0000n, 12)],
-          [2n, new Asked(NBD_CMD_READ, 0n, 3)],
-        ],
-        stream: bytesOf(
-          structuredChunk({ cookie: 1n, type: 1, payload: offsetData(0x1_0000_0008n, text('tail')) }),
-          structuredChunk({ cookie: 2n, type: 1, flags: DONE, payload: offsetData(0n, text('two')) }),
-          structuredChunk({ cookie: 1n, type: 2, payload: bytesOf(u64(0x1_0000_0004n), u32(4)) }),
-          structuredChunk({ cookie: 1n, type: 1, payload: offsetData(0x1_0000_0000n, text('head')) }),
-          structuredChunk({ cookie: 1n, type: 0, flags: DONE }),
-        ),
-      }),
-      (recorder, [first, second]) => {
-        expect(recorder.finishedOnes).toEqual([second, first]);
-        expect(Buffer.from(first.bytes).toString()).toBe('head\0\0\0\0tail');
-        expect(first.result).toEqual({ error: 0, text: '' });
-      },
-    );
+  test('the same cookie may be used again once its reply is whole', () => {
+    const stream = hex`67446698 00000000 0000000000000001 "ab" 67446698 00000000 0000000000000001 "cd"`;
+    for (const [, run] of EVERY_WAY) {
+      const recorder = new Recorder();
+      const first = recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 2));
+      const next = new Asked(NBD_CMD_READ, 2n, 2);
+      const finished = recorder.finished.bind(recorder);
+      recorder.finished = (asked, error, text) => {
+        finished(asked, error, text);
+        if (asked === first) recorder.ask(1n, next);
+      };
+      run(SIMPLE, recorder, stream);
+      expect([textOf(first), textOf(next)]).toEqual(['ab', 'cd']);
+    }
   });
 
-  test('an error chunk fails its request alone, with what the server said', () => {
-    both(
-      () => ({
-        name: '',
-        format: STRUCTURED,
-        asked: [[1n, new Asked(NBD_CMD_READ, 0n, 8)]],
-        stream: bytesOf(
-          structuredChunk({ cookie: 1n, type: 1, payload: offsetData(0n, text('1234')) }),
-          structuredChunk({
-            cookie: 1n,
-            type: 0x8002,
-            flags: DONE,
-            payload: bytesOf(u32(5), u16(3), text('bad'), u64(4n)),
-          }),
-        ),
-      }),
-      (_recorder, [asked]) => expect(asked.result).toEqual({ error: 5, text: 'bad' }),
-    );
-  });
-
-  test('an unknown chunk type with the error bit is an error', () => {
-    both(
-      () => ({
-        name: '',
-        format: STRUCTURED,
-        asked: [[1n, new Asked(NBD_CMD_WRITE, 0n, 8)]],
-        stream: structuredChunk({
-          cookie: 1n,
-          type: 0x8123,
-          flags: DONE,
-          payload: bytesOf(u32(28), u16(0), [9, 9]),
-        }),
-      }),
-      (_recorder, [asked]) => expect(asked.result).toEqual({ error: 28, text: '' }),
-    );
-  });
-
-  test('block status of several contexts, in 32 and in 64 bits', () => {
-    const status = bytesOf(u32(7), u32(4096), u32(3), u32(512), u32(0));
-    both(
-      () => ({
-        name: '',
-        format: STRUCTURED,
-        asked: [[1n, new Asked(NBD_CMD_BLOCK_STATUS, 0n, 4608)]],
-        stream: bytesOf(
-          structuredChunk({ cookie: 1n, type: 5, payload: status }),
-          structuredChunk({ cookie: 1n, type: 5, flags: DONE, payload: bytesOf(u32(8), u32(1), u32(0)) }),
-        ),
-      }),
-      (_recorder, [asked]) => expect(asked.extents).toEqual([7, 4096, 3, 512, 0, 8, 1, 0]),
-    );
-    both(
-      () => ({
-        name: '',
-        format: EXTENDED,
-        asked: [[1n, new Asked(NBD_CMD_BLOCK_STATUS, 0n, 2 ** 40)]],
-        stream: extendedChunk({
-          cookie: 1n,
-          type: 6,
-          flags: DONE,
-          payload: bytesOf(u32(7), u32(1), u64(2n ** 40n), u64(3n)),
-        }),
-      }),
-      (_recorder, [asked]) => expect(asked.extents).toEqual([7, 2 ** 40, 3]),
+  test('after structured replies were agreed on, all but READ may still be answered so', () => {
+    const stream = hex`
+      67446698         | NBD_SIMPLE_REPLY_MAGIC
+      00000000         | no error
+      0000000000000001 | cookie of the FLUSH
+      67446698         | NBD_SIMPLE_REPLY_MAGIC
+      00000016         | error NBD_EINVAL
+      0000000000000002 | cookie of the BLOCK_STATUS
+      668e33ef         | NBD_STRUCTURED_REPLY_MAGIC
+      0001             | NBD_REPLY_FLAG_DONE
+      0000             | NBD_REPLY_TYPE_NONE
+      0000000000000003 | cookie of the WRITE
+      00000000         | length`;
+    const questions: Question[] = [
+      [1n, NBD_CMD_FLUSH, 0n, 0],
+      [2n, NBD_CMD_BLOCK_STATUS, 0n, 512],
+      [3n, NBD_CMD_WRITE, 0n, 512],
+    ];
+    everyWay(STRUCTURED, questions, stream, (asked) =>
+      expect(asked.map((one) => one.result?.error)).toEqual([0, 22, 0]),
     );
   });
 });
 
-describe('a reply that breaks a rule ends the connection', () => {
-  const read = (): [bigint, Asked][] => [[1n, new Asked(NBD_CMD_READ, 100n, 8)]];
-  const write = (): [bigint, Asked][] => [[1n, new Asked(NBD_CMD_WRITE, 100n, 8)]];
-  const status = (): [bigint, Asked][] => [[1n, new Asked(NBD_CMD_BLOCK_STATUS, 100n, 8)]];
-  const eight = text('12345678');
-  const table: readonly [string, typeof SIMPLE, () => [bigint, Asked][], Uint8Array, RegExp][] = [
-    ['wrong magic', SIMPLE, read, bytesOf([1, 2, 3, 4], new Uint8Array(28)), /magic 0x1020304/],
-    ['a cookie that is not in flight', SIMPLE, read, simpleReply(2n, 0), /cookie .* not in flight/],
-    ['a cookie of another generation', SIMPLE, read, simpleReply(0x100000001n, 0), /not in flight/],
-    [
-      'a chunk that was not agreed on',
-      SIMPLE,
-      read,
-      structuredChunk({ cookie: 1n, type: 0, flags: DONE }),
-      /magic/,
-    ],
-    [
-      'a simple reply to READ after structured replies were agreed on',
-      STRUCTURED,
-      read,
-      simpleReply(1n, 0, eight),
-      /simple reply/,
-    ],
-    [
-      'a simple reply among extended ones',
-      EXTENDED,
-      read,
-      bytesOf(simpleReply(1n, 0, eight), eight),
-      /magic/,
-    ],
-    [
-      'more data than asked for',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, payload: offsetData(100n, text('123456789')) }),
-      /17 bytes/,
-    ],
-    [
-      'a chunk that claims 4 GiB',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, length: 0xffffffff }),
-      /4294967295 bytes/,
-    ],
-    [
-      'data before what was asked for',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, payload: offsetData(99n, eight) }),
-      /outside/,
-    ],
-    [
-      'data past what was asked for',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, payload: offsetData(101n, eight) }),
-      /outside/,
-    ],
-    [
-      'an offset that overflows',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, payload: offsetData(2n ** 64n - 4n, eight) }),
-      /outside/,
-    ],
-    [
-      'a hole past what was asked for',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 2, payload: bytesOf(u64(100n), u32(9)) }),
-      /outside/,
-    ],
-    [
-      'a hole of no bytes',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 2, payload: bytesOf(u64(100n), u32(0)) }),
-      /no bytes/,
-    ],
-    [
-      'data of no bytes',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, payload: u64(100n) as unknown as Uint8Array }),
-      /8 bytes/,
-    ],
-    [
-      'bytes told twice',
-      STRUCTURED,
-      read,
-      bytesOf(
-        structuredChunk({ cookie: 1n, type: 1, payload: offsetData(102n, text('ab')) }),
-        structuredChunk({ cookie: 1n, type: 1, payload: offsetData(103n, text('c')) }),
-      ),
-      /overlaps/,
-    ],
-    [
-      'bytes missing at the end',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 1, flags: DONE, payload: offsetData(100n, text('1234')) }),
-      /answered with 4/,
-    ],
-    [
-      'NBD_REPLY_TYPE_NONE with bytes',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 0, flags: DONE, payload: eight }),
-      /carries bytes/,
-    ],
-    [
-      'NBD_REPLY_TYPE_NONE that is not the last',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 0 }),
-      /not the last/,
-    ],
-    [
-      'data for a WRITE',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 1, payload: offsetData(100n, eight) }),
-      /no READ/,
-    ],
-    [
-      'an unknown chunk type',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 77, flags: DONE }),
-      /unknown type 77/,
-    ],
-    [
-      'an error chunk without room for its numbers',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 0x8001, payload: u32(5) as unknown as Uint8Array }),
-      /error chunk has 4/,
-    ],
-    [
-      'an error chunk beyond the limit of strings',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 0x8001, length: 5000 }),
-      /error chunk has 5000/,
-    ],
-    [
-      'an error of nothing',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 0x8001, flags: DONE, payload: bytesOf(u32(0), u16(0)) }),
-      /names no error/,
-    ],
-    [
-      'an error message longer than its chunk',
-      STRUCTURED,
-      write,
-      structuredChunk({ cookie: 1n, type: 0x8001, flags: DONE, payload: bytesOf(u32(5), u16(9)) }),
-      /miscounts/,
-    ],
-    [
-      'an error at an offset that was not asked about',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 0x8002, flags: DONE, payload: bytesOf(u32(5), u16(0), u64(108n)) }),
-      /outside/,
-    ],
-    [
-      'block status for a READ',
-      STRUCTURED,
-      read,
-      structuredChunk({ cookie: 1n, type: 5, payload: bytesOf(u32(1), u32(8), u32(0)) }),
-      /no BLOCK_STATUS/,
-    ],
-    [
-      '64-bit block status without extended headers',
-      STRUCTURED,
-      status,
-      structuredChunk({ cookie: 1n, type: 6, payload: bytesOf(u32(1), u32(1), u64(8), u64(0)) }),
-      /64-bit/,
-    ],
-    [
-      'block status of half an extent',
-      STRUCTURED,
-      status,
-      structuredChunk({ cookie: 1n, type: 5, payload: bytesOf(u32(1), u32(8)) }),
-      /8 bytes/,
-    ],
-    [
-      'block status without extents',
-      STRUCTURED,
-      status,
-      structuredChunk({ cookie: 1n, type: 0, flags: DONE }),
-      /without extents/,
-    ],
-    [
-      'an extended reply that names another offset',
-      EXTENDED,
-      read,
-      extendedChunk({ cookie: 1n, type: 0, flags: DONE, offset: 101n }),
-      /offset other/,
-    ],
-    [
-      'an extended chunk beyond 4 GiB',
-      EXTENDED,
-      read,
-      bytesOf([0x6e, 0x8a, 0x27, 0x8c], u16(0), u16(1), u64(1n), u64(100n), u64(2n ** 33n)),
-      /longer than 4 GiB/,
-    ],
-  ];
-  for (const [name, format, asked, stream, rule] of table) {
-    test(name, () => {
-      for (const byByte of [false, true]) {
-        const recorder = new Recorder();
-        for (const [cookie, one] of asked()) recorder.ask(cookie, one);
-        const run = (): void => feed(format, recorder, stream, byByte ? Array.from(stream, (_, i) => i) : []);
-        expect(run).toThrow(NbdProtocolError);
-        const again = new Recorder();
-        for (const [cookie, one] of asked()) again.ask(cookie, one);
-        expect(() => feed(format, again, stream, [])).toThrow(rule);
-      }
+describe('proto.md, "Structured reply chunk message"', () => {
+  test('chunks of data and holes in any order make one READ, mixed with the chunks of another', () => {
+    const stream = hex`
+      668e33ef 0000 0001 0000000000000001 0000000c | NBD_REPLY_TYPE_OFFSET_DATA, 12 bytes
+      0000000100000008                             | offset
+      "tail"                                       | data
+      668e33ef 0001 0001 0000000000000002 0000000b | of the other, NBD_REPLY_FLAG_DONE
+      0000000000000000                             | offset
+      "two"                                        | data
+      668e33ef 0000 0002 0000000000000001 0000000c | NBD_REPLY_TYPE_OFFSET_HOLE
+      0000000100000004                             | offset
+      00000004                                     | hole size
+      668e33ef 0000 0001 0000000000000001 0000000c | NBD_REPLY_TYPE_OFFSET_DATA
+      0000000100000000                             | offset
+      "head"                                       | data
+      668e33ef 0001 0000 0000000000000001 00000000 | NBD_REPLY_TYPE_NONE, NBD_REPLY_FLAG_DONE`;
+    const questions: Question[] = [
+      [1n, NBD_CMD_READ, 0x1_0000_0000n, 12],
+      [2n, NBD_CMD_READ, 0n, 3],
+    ];
+    everyWay(STRUCTURED, questions, stream, ([first, second], recorder) => {
+      expect(recorder.finishedOnes).toEqual([second, first]);
+      expect(textOf(first)).toBe('head\0\0\0\0tail');
+      expect(textOf(second)).toBe('two');
+      expect(first.result).toEqual({ error: 0, text: '' });
     });
-  }
+  });
 
-  test('a fragmented reply after NBD_CMD_FLAG_DF', () => {
+  test('flags that are not known are ignored', () => {
+    const stream = hex`668e33ef fffe 0001 0000000000000001 00000009 0000000000000000 "x"
+                       668e33ef ffff 0000 0000000000000001 00000000`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 1]], stream, ([asked]) => expect(textOf(asked)).toBe('x'));
+  });
+
+  test('with NBD_CMD_FLAG_DF one content chunk, be it data or a hole, and an end apart', () => {
+    const questions: Question[] = [
+      [1n, NBD_CMD_READ, 0n, 2, NBD_CMD_FLAG_DF],
+      [2n, NBD_CMD_READ, 0n, 2, NBD_CMD_FLAG_DF],
+    ];
+    const stream = hex`
+      668e33ef 0000 0001 0000000000000001 0000000a 0000000000000000 "ab" | data
+      668e33ef 0001 0002 0000000000000002 0000000c 0000000000000000 00000002 | hole, the last
+      668e33ef 0001 0000 0000000000000001 00000000 | end of the first`;
+    everyWay(STRUCTURED, questions, stream, ([data, hole]) => {
+      expect(textOf(data)).toBe('ab');
+      expect(textOf(hole)).toBe('\0\0');
+    });
+  });
+
+  test('with NBD_CMD_FLAG_DF a part of the data may be followed by an error', () => {
+    const stream = hex`
+      668e33ef 0000 0001 0000000000000001 0000000a 0000000000000000 "ab" | half of what was asked for
+      668e33ef 0001 8002 0000000000000001 0000000e 00000005 0000 0000000000000002 | NBD_EIO there`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4, NBD_CMD_FLAG_DF]], stream, ([asked]) =>
+      expect(asked.result).toEqual({ error: 5, text: '' }),
+    );
+  });
+});
+
+describe('proto.md, "Structured reply types": error chunks', () => {
+  test('NBD_REPLY_TYPE_ERROR_OFFSET fails its request alone, with what the server said', () => {
+    const stream = hex`
+      668e33ef 0000 0001 0000000000000001 0000000c 0000000000000000 "1234" | data
+      668e33ef 0001 8002 0000000000000001 00000011                         | NBD_REPLY_TYPE_ERROR_OFFSET
+      00000005                                                             | NBD_EIO
+      0003 "bad"                                                           | message
+      0000000000000004                                                     | offset
+      668e33ef 0001 0001 0000000000000002 00000009 0000000000000000 "x"    | the other is whole`;
+    const questions: Question[] = [
+      [1n, NBD_CMD_READ, 0n, 8],
+      [2n, NBD_CMD_READ, 0n, 1],
+    ];
+    everyWay(STRUCTURED, questions, stream, ([failed, fine]) => {
+      expect(failed.result).toEqual({ error: 5, text: 'bad' });
+      expect(fine.result).toEqual({ error: 0, text: '' });
+    });
+  });
+
+  test('data and further errors may follow an error; the first one counts', () => {
+    const stream = hex`
+      668e33ef 0000 8002 0000000000000001 00000011 0000001c 0003 "one" 0000000000000000
+      668e33ef 0000 0001 0000000000000001 0000000b 0000000000000001 "abc"
+      668e33ef 0000 8002 0000000000000001 00000011 00000005 0003 "two" 0000000000000000
+      668e33ef 0001 0000 0000000000000001 00000000`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4]], stream, ([asked]) =>
+      expect(asked.result).toEqual({ error: 28, text: 'one' }),
+    );
+  });
+
+  test('after an error, data that would be all of the reply are no success', () => {
+    const stream = hex`
+      668e33ef 0000 8001 0000000000000001 00000006 00000005 0000
+      668e33ef 0001 0001 0000000000000001 0000000a 0000000000000000 "ab"`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 2]], stream, ([asked]) =>
+      expect(asked.result).toEqual({ error: 5, text: '' }),
+    );
+  });
+
+  test('an unknown type with bit 15 is an error, whatever follows its message', () => {
+    const stream = hex`
+      668e33ef 0001 8123 0000000000000001 0000000a
+      0000001c                                     | NBD_ENOSPC
+      0002 "no"                                    | message
+      0909                                         | what only this type knows`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_WRITE, 0n, 8]], stream, ([asked]) =>
+      expect(asked.result).toEqual({ error: 28, text: 'no' }),
+    );
+  });
+
+  test('a message of 4096 bytes is taken whole', () => {
+    const message = new Uint8Array(4096).fill(0x61);
+    for (const type of [0x8001, 0x8002]) {
+      const offset = new Uint8Array(type === 0x8002 ? 8 : 0);
+      const payload = bytesOf(u32(1), u16(4096), message, offset);
+      const stream = structuredChunk({ cookie: 1n, type, flags: DONE, payload });
+      everyWay(STRUCTURED, [[1n, NBD_CMD_WRITE, 0n, 8]], stream, ([asked]) =>
+        expect(asked.result).toEqual({ error: 1, text: 'a'.repeat(4096) }),
+      );
+    }
+  });
+
+  test('a message that is no UTF-8 is told as well as it can be', () => {
+    const stream = hex`668e33ef 0001 8001 0000000000000001 00000009 00000005 0003 61ff62`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_FLUSH, 0n, 0]], stream, ([asked]) =>
+      expect(asked.result).toEqual({ error: 5, text: 'a\ufffdb' }),
+    );
+  });
+});
+
+describe('proto.md, "NBD_CMD_BLOCK_STATUS"', () => {
+  test('NBD_REPLY_TYPE_BLOCK_STATUS: one chunk for each of several contexts, in any order', () => {
+    const stream = hex`
+      668e33ef 0000 0005 0000000000000001 00000014 | NBD_REPLY_TYPE_BLOCK_STATUS
+      00000007                                     | metadata context ID
+      00001000 00000003                            | length, status flags
+      00000200 00000000                            | length, status flags
+      668e33ef 0001 0005 0000000000000001 0000000c | the other context, and the last
+      00000006                                     | metadata context ID
+      ffffffff 80000001                            | length beyond what was asked for, status flags`;
+    everyWay(STRUCTURED, [[1n, NBD_CMD_BLOCK_STATUS, 0n, 4608]], stream, ([asked]) => {
+      expect(asked.extents).toEqual([7, 4096, 3, 512, 0, 6, 0xffffffff, 0x80000001]);
+      expect(asked.result).toEqual({ error: 0, text: '' });
+    });
+  });
+
+  test('NBD_REPLY_TYPE_BLOCK_STATUS_EXT: lengths and flags of 64 bits', () => {
+    const stream = hex`
+      6e8a278c         | NBD_EXTENDED_REPLY_MAGIC
+      0001             | NBD_REPLY_FLAG_DONE
+      0006             | NBD_REPLY_TYPE_BLOCK_STATUS_EXT
+      0000000000000001 | cookie
+      0000020000000000 | offset
+      0000000000000028 | length
+      00000007         | metadata context ID
+      00000002         | descriptor count
+      0000010000000000 | length
+      0000000000000003 | status flags
+      0000000000000200 | length
+      0000000200000001 | status flags`;
+    everyWay(EXTENDED, [[1n, NBD_CMD_BLOCK_STATUS, 2n ** 41n, 2 ** 40]], stream, ([asked]) =>
+      expect(asked.extents).toEqual([7, 2 ** 40, 3, 512, 2 ** 33 + 1]),
+    );
+  });
+});
+
+test('proto.md, "Extended reply chunk message": every reply has 32 bytes of header', () => {
+  const stream = hex`
+    6e8a278c         | NBD_EXTENDED_REPLY_MAGIC
+    0000             | flags
+    0001             | NBD_REPLY_TYPE_OFFSET_DATA
+    0102030405060708 | cookie
+    7ffffffffffff000 | offset of the request
+    000000000000000a | length
+    7ffffffffffff002 | offset of the data
+    "cd"             | data
+    6e8a278c 0001 0000 0000000000000002 0000000000000000 0000000000000000 | the FLUSH
+    6e8a278c         | NBD_EXTENDED_REPLY_MAGIC
+    0001             | NBD_REPLY_FLAG_DONE
+    0001             | NBD_REPLY_TYPE_OFFSET_DATA
+    0102030405060708 | cookie
+    7ffffffffffff000 | offset of the request
+    000000000000000a | length
+    7ffffffffffff000 | offset of the data
+    "ab"             | data`;
+  const questions: Question[] = [
+    [0x0102030405060708n, NBD_CMD_READ, 0x7ffffffffffff000n, 4],
+    [2n, NBD_CMD_FLUSH, 0n, 0],
+  ];
+  everyWay(EXTENDED, questions, stream, ([read, flush], recorder) => {
+    expect(textOf(read)).toBe('abcd');
+    expect(recorder.finishedOnes).toEqual([flush, read]);
+  });
+});
+
+describe('what the caller is told', () => {
+  test('a payload that comes whole, right behind its header, is given in one piece as all there is', () => {
+    const given: boolean[] = [];
     const recorder = new Recorder();
-    recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 8, NBD_CMD_FLAG_DF));
-    const half = structuredChunk({ cookie: 1n, type: 1, payload: offsetData(0n, text('1234')) });
-    expect(() => feed(STRUCTURED, recorder, half, [])).toThrow(/fragmented/);
+    const data = recorder.data.bind(recorder);
+    recorder.data = (...all) => {
+      given.push(all[5]);
+      data(...all);
+    };
+    const stream = hex`67446698 00000000 0000000000000001 "abcd"`;
+    recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 4));
+    feed(SIMPLE, recorder, stream, []);
+    recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 4));
+    feed(SIMPLE, recorder, stream, [18]);
+    expect(given).toEqual([true, false, false]);
+  });
+
+  test('where the next bytes land: first the header, then the payload and whose it is', () => {
+    const recorder = new Recorder();
+    const asked = recorder.ask(1n, new Asked(NBD_CMD_READ, 16n, 6));
+    const receiver = new ReplyReceiver<Asked>(STRUCTURED, recorder);
+    expect(receiver).toMatchObject({ idle: true, headerPending: 16, payloadPending: 0 });
+    const header = hex`668e33ef 0001 0001 0000000000000001 0000000a 0000000000000012 | 2 bytes further on`;
+    receiver.receive(header, 0, 16);
+    expect(receiver).toMatchObject({ idle: false, headerPending: 4, payloadPending: 0 });
+    receiver.receive(header, 16, 20);
+    expect(receiver).toMatchObject({ idle: false, headerPending: 8, payloadPending: 0 });
+    receiver.receive(header, 20, 28);
+    expect(receiver).toMatchObject({
+      headerPending: 0,
+      payloadPending: 2,
+      payloadRequest: asked,
+      payloadAt: 2,
+      payloadWhole: false,
+    });
+    receiver.receive(hex`"x"`, 0, 1);
+    expect(receiver).toMatchObject({ payloadPending: 1, payloadAt: 3 });
+    expect(() => receiver.landed(1)).toThrow(/answered with 2/);
+  });
+
+  test('a stream that ends in a reply is not idle', () => {
+    const stream = hex`67446698 00000000 0000000000000001 "abcd"`;
+    for (let length = 0; length <= stream.length; length++) {
+      const recorder = new Recorder();
+      recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 4));
+      const { idle } = feed(SIMPLE, recorder, stream.subarray(0, length), []);
+      expect(idle, `${length} bytes`).toBe(length === 0 || length === stream.length);
+    }
   });
 });
