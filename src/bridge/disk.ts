@@ -204,6 +204,8 @@ export class Disk {
     if (command.replayed) {
       command.replayed = false;
       command.state = COMMAND_KEPT;
+      // Back in the journal it belongs to no connection: it must not be taken for one's orphan.
+      command.connection = undefined;
       this.#replay?.answered(error);
       if (this.#replay?.finished === true) {
         this.#replay = undefined;
