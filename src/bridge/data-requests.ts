@@ -175,7 +175,7 @@ export function startFallocate(engine: Engine, disk: Disk, view: DataView): void
   ask(operation, view, 0, 0, 0);
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const end = start + length;
-  const limited = end < disk.info.size ? end : disk.info.size;
+  const limited = Math.min(end, disk.info.size);
   if (kind !== FALLOC_FL_PUNCH_HOLE && kind !== FALLOC_FL_ZERO_RANGE) operation.error = EOPNOTSUPP;
   else if (disk.node.readOnly) operation.error = EROFS;
   else if (end > disk.info.size && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
