@@ -175,10 +175,11 @@ export function startFallocate(engine: Engine, disk: Disk, view: DataView): void
   ask(operation, view, 0, 0, 0);
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const end = start + length;
-  const limited = Math.min(end, disk.info.size);
+  const beyondEnd = end > disk.info.size;
+  const limited = beyondEnd ? disk.info.size : end;
   if (kind !== FALLOC_FL_PUNCH_HOLE && kind !== FALLOC_FL_ZERO_RANGE) operation.error = EOPNOTSUPP;
   else if (disk.node.readOnly) operation.error = EROFS;
-  else if (end > disk.info.size && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
+  else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
   else if (start < limited) {
     const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
     operation.task = zeroRange(engine, operation, disk, start, limited, flags);

@@ -1,9 +1,11 @@
 // What is remembered until a FLUSH covers it.
 
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Block } from '../../src/bridge/blocks.js';
 import { COMMAND_KEPT, Command } from '../../src/bridge/command.js';
 import { Journal } from '../../src/bridge/journal.js';
+import { Operation } from '../../src/bridge/operation.js';
 
 function write(length: number, shared = 1): Command {
   const command = new Command(0);
@@ -67,4 +69,58 @@ test('the order is kept over thousands of writes and flushes', () => {
   });
   kept.forget(kept.mark);
   expect(released).toEqual(all);
+});
+
+test('agrees with a list for any writes and flushes, and never holds more than twice its limit', () => {
+  const LIMIT = 10 * 4096;
+  const step = fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({
+        kind: fc.constant('write' as const),
+        length: fc.integer({ min: 0, max: 4096 }),
+      }),
+    },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('send' as const) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('answer' as const) }) },
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+      const { journal: kept, released } = journal(LIMIT);
+      let model: Command[] = [];
+      const gone: Command[] = [];
+      const flushes: { mark: number; covers: Command[] }[] = [];
+      for (const one of steps) {
+        if (one.kind === 'write') {
+          // No payload of its own, as WRITE_ZEROES, or a shared one, or one alone.
+          const command = write(one.length, one.length % 2 === 0 ? 1 : 3);
+          if (one.length === 0) command.block = undefined;
+          kept.keep(command);
+          (kept.list().includes(command) ? model : gone).push(command);
+          if (gone.includes(command)) expect(kept.incomplete).toBe(true);
+        } else if (one.kind === 'send') flushes.push({ mark: kept.mark, covers: [...model] });
+        else {
+          const flush = flushes.shift();
+          if (flush === undefined) continue;
+          kept.forget(flush.mark);
+          gone.push(...model.filter((command) => flush.covers.includes(command)));
+          model = model.filter((command) => !flush.covers.includes(command));
+        }
+        expect(kept.list()).toEqual(model);
+        expect(released).toEqual(gone);
+        expect(kept.bytes).toBe(model.reduce((sum, command) => sum + command.cost, 0));
+        expect(kept.bytes).toBeLessThanOrEqual(2 * LIMIT);
+        expect(kept.empty).toBe(model.length === 0);
+      }
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test('what is remembered belongs to no operation and no connection', () => {
+  const { journal: kept } = journal(1 << 20);
+  const command = write(10);
+  command.operation = new Operation();
+  kept.keep(command);
+  expect(command).toMatchObject({ state: COMMAND_KEPT, operation: undefined, connection: undefined });
 });
