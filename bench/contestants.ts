@@ -2,7 +2,7 @@
 // itself. Each can do the case's job for a time and say what that cost.
 
 import type { Case } from './cases.js';
-import { type FioRunner, fioOnFile, fioOnServer } from './fio.js';
+import { canReachServers, type FioRunner, fioOnFile, fioOnServer } from './fio.js';
 import { cpuSeconds, openFuseToAll, peakMiB } from './processes.js';
 import type { Target } from './servers.js';
 import { type Mounted, mount, mountImage, PEER, type Side } from './sides.js';
@@ -86,6 +86,6 @@ export async function gather(
       console.error(`${native.name} is left out: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-  if (one.noLimit !== true) found.push(limit(target, one, runner));
+  if (one.noLimit !== true && canReachServers()) found.push(limit(target, one, runner));
   return found;
 }

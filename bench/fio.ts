@@ -1,6 +1,7 @@
 // One run of fio, and what it says. Called by contestants.ts only; a run that meets an error, or that
 // takes far longer than it was given, throws.
 
+import { execFileSync } from 'node:child_process';
 import { AS_NOBODY, run } from './processes.js';
 
 /** What fio is to do: its own words, without the leading dashes. */
@@ -50,6 +51,19 @@ async function fio(job: FioJob, { asNobody, environment }: FioRunner): Promise<F
 export function fioOnFile(file: string, job: FioJob, runner: FioRunner): Promise<FioResult> {
   return fio({ ioengine: 'psync', allow_file_create: 0, filename: file, ...job }, runner);
 }
+
+let engines: string | undefined;
+
+/** Whether this fio was built with its NBD engine; says once on standard error that it was not. */
+export function canReachServers(): boolean {
+  if (engines === undefined) {
+    engines = execFileSync('fio', ['--enghelp'], { encoding: 'utf8' });
+    if (!hasNbd(engines)) console.error('bench: this fio has no NBD engine: the limit is not measured');
+  }
+  return hasNbd(engines);
+}
+
+const hasNbd = (list: string): boolean => /^\s*nbd$/m.test(list);
 
 /** Words that are about files and mean nothing to a server. */
 const OF_FILES = new Set(['direct', 'invalidate', 'end_fsync', 'pre_read', 'loops']);

@@ -27,18 +27,21 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** first / second, each round's. */
+export const ratios = (first: Outcome, second: Outcome): readonly number[] =>
+  first.bandwidths.map((value, i) => value / second.bandwidths[i]);
+
 /** The median over the rounds of first / second. */
-export function ratio(first: Outcome, second: Outcome): number {
-  return median(first.bandwidths.map((value, i) => value / second.bandwidths[i]));
-}
+export const ratio = (first: Outcome, second: Outcome): number => median(ratios(first, second));
 
 /** The outcome of that name, if it took part. */
 export const outcomeOf = ({ outcomes }: Measured, name: string): Outcome | undefined =>
   outcomes.find((outcome) => outcome.name === name);
 
 /**
- * Measures a case: a round to warm up, which does not count, then `rounds` by turns, each begun by
- * another, so that nobody always follows the same one.
+ * Measures a case: a round to warm up, which does not count, then `rounds`, forwards and backwards by
+ * turns. So ours and the peer, who are compared, are always neighbours in time (other work on the machine
+ * meets both), and neither is always the one that follows.
  */
 export async function measure(one: Case, field: Field, rounds: number, seconds: number): Promise<Measured> {
   const where = folder();
@@ -46,8 +49,8 @@ export async function measure(one: Case, field: Field, rounds: number, seconds: 
   const bandwidths = contestants.map((): number[] => []);
   const costs = contestants.map((): number[] => []);
   for (let i = -1; i < rounds; i++) {
-    for (const turn of contestants.keys()) {
-      const who = (turn + i + 1) % contestants.length;
+    const forwards = [...contestants.keys()];
+    for (const who of i % 2 === 0 ? forwards : forwards.reverse()) {
       const { bandwidth, cpuPerGiB } = await contestants[who].play(seconds);
       if (i < 0) continue;
       bandwidths[who].push(bandwidth);

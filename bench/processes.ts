@@ -97,7 +97,10 @@ export function start(
   return child;
 }
 
-/** Runs a program to its end and gives what it printed. @throws Error when it fails or takes too long */
+/**
+ * Runs a program to its end and gives what it printed. @throws Error when it fails or takes too long, and
+ * then without waiting for its end: who reads from a file whose server hangs cannot even be killed.
+ */
 export function run(
   argv: readonly string[],
   options: { environment?: Readonly<Record<string, string>>; seconds: number },
@@ -112,7 +115,10 @@ export function run(
       if (isRunning(child)) child.kill('SIGKILL');
     };
     atEnd(kill);
-    const timer = setTimeout(kill, options.seconds * 1000);
+    const timer = setTimeout(() => {
+      kill();
+      reject(new Error(`${argv.join(' ')}: no end after ${options.seconds} s`));
+    }, options.seconds * 1000);
     let output = '';
     let complaint = '';
     child.stdout.on('data', (chunk: Buffer) => {

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { cpus, loadavg, release } from 'node:os';
 import { LIMIT, STORAGE_DAEMON } from './contestants.js';
 import type { Copied } from './copy.js';
-import { type Measured, median, outcomeOf, ratio } from './measure.js';
+import { type Measured, median, outcomeOf, ratio, ratios } from './measure.js';
 import type { Memory, StartUp } from './start-up.js';
 
 /** The most that starting may take, and the most memory of a mount. */
@@ -16,6 +16,9 @@ const mib = (bytesPerSecond: number): string => {
 };
 const factor = (value: number): string => value.toFixed(value < 10 ? 2 : 0);
 const verdict = (bar: string, reached: boolean): string => `${bar} ${reached ? '✓' : '✗'}`;
+/** In how many rounds a bar was reached: with neither all nor none, noise may have decided. */
+const agreeing = (each: readonly number[], bar: number): string =>
+  `(${each.filter((value) => value >= bar).length} of ${each.length})`;
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 
 /** The head of the table of cases. */
@@ -40,7 +43,7 @@ export function row(measured: Measured): string {
   const { one, outcomes } = measured;
   const [ours, peer] = outcomes;
   const reached = ratio(ours, peer);
-  const each = ours.bandwidths.map((value, i) => value / peer.bandwidths[i]);
+  const each = ratios(ours, peer);
   const against = (name: string, compare: (other: (typeof outcomes)[number]) => string): string => {
     const other = outcomeOf(measured, name);
     return other === undefined ? '' : compare(other);
@@ -52,7 +55,7 @@ export function row(measured: Measured): string {
     mib(median(ours.bandwidths)),
     mib(median(peer.bandwidths)),
     `**${factor(reached)}** (${factor(Math.min(...each))}–${factor(Math.max(...each))})`,
-    one.bar === undefined ? '' : verdict(`≥ ${one.bar}`, reached >= one.bar),
+    one.bar === undefined ? '' : `${verdict(`≥ ${one.bar}`, reached >= one.bar)} ${agreeing(each, one.bar)}`,
     against('fuse-native', (native) => factor(ratio(native, peer))),
     against(STORAGE_DAEMON, (daemon) => factor(ratio(ours, daemon))),
     against(LIMIT, (limit) => `${(100 * ratio(ours, limit)).toFixed(0)} %`),
@@ -99,15 +102,24 @@ function version(argv: readonly string[]): string {
   }
 }
 
+const load = (): string =>
+  loadavg()
+    .map((value) => value.toFixed(1))
+    .join(', ');
+
+/** What to know before a run that other work on the machine will disturb, if it will. */
+export function disturbance(): string | undefined {
+  if (loadavg()[0] < cpus().length / 2) return undefined;
+  return `bench: the machine has other work (load ${load()}): ratios will vary, trust none whose rounds disagree`;
+}
+
 /** Machine and versions, a line each. */
 export function circumstances(): string {
   const programs = ['/usr/bin/nbdfuse', 'nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'fio', 'cp'];
   return [
     `- ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), Linux ${release()}, Node ${process.version}`,
     `- ${programs.map((program) => version([program, '--version'])).join(', ')}`,
-    `- load at the end, over 1, 5 and 15 minutes (a run alone makes 2 to 3): ${loadavg()
-      .map((value) => value.toFixed(1))
-      .join(', ')}`,
+    `- load at the end, over 1, 5 and 15 minutes (a run alone makes 2 to 3): ${load()}`,
     `- nbdfuse: ${version(['git', 'describe', '--always', '--dirty'])}`,
   ].join('\n');
 }

@@ -10,7 +10,7 @@ import type { Field } from './contestants.js';
 import { measureCopy } from './copy.js';
 import { type Measured, measure } from './measure.js';
 import { endAll } from './processes.js';
-import { circumstances, copyTable, HEAD, memoryTable, row, startTable } from './report.js';
+import { circumstances, copyTable, disturbance, HEAD, memoryTable, row, startTable } from './report.js';
 import { nativeSide, oursSide, PEER } from './sides.js';
 import { measureMemory, measureStart } from './start-up.js';
 
@@ -100,7 +100,7 @@ function write(all: readonly Measured[], tables: readonly string[]): void {
   const curve = all.filter(({ one }) => one.curve !== undefined);
   const text = [
     '# Benchmarks',
-    `${new Date().toISOString().slice(0, 10)}. All sides took turns on one server after a round to warm up; each ratio is the median of ${rounds}, one a round. The machine has other work too, so ratios count and absolute figures do not. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
+    `${new Date().toISOString().slice(0, 10)}. All sides took turns on one server after a round to warm up; each ratio is the median of ${rounds}, one a round, and beside each bar stands in how many rounds it was reached. The machine has other work too, so ratios count and absolute figures do not. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
     circumstances(),
     `Repeat it: \`${command}\``,
     all.length === 0 ? '' : [HEAD, ...all.map(row)].join('\n'),
@@ -124,6 +124,8 @@ async function main(): Promise<void> {
     }
     return;
   }
+  const warning = disturbance();
+  if (warning !== undefined) console.error(warning);
   const done = await measureCases(CASES.filter(isWanted));
   const tables: string[] = [];
   for (const { name, make } of TABLES.filter(isWanted)) {

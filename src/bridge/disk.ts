@@ -137,7 +137,7 @@ export class Disk {
     } else if (changesDisk(command)) {
       this.dirty = true;
       this.extents.wrote(command);
-    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked();
+    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.#changesUnderWay());
     connection.enqueue(command);
   }
 
@@ -268,6 +268,10 @@ export class Disk {
 
   #giveUp(command: Command): void {
     this.context.commandDone(command, this.failing);
+  }
+
+  #changesUnderWay(): Command[] {
+    return this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
   }
 
   #leastLoaded(): Connection {

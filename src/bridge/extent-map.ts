@@ -77,9 +77,13 @@ export class ExtentMap {
     return { start, length: left < BigInt(this.#largest) ? Number(left) : this.#largest };
   }
 
-  /** A BLOCK_STATUS goes out: from now on writes must be noted. */
-  asked(): void {
+  /**
+   * A BLOCK_STATUS goes out: from now on writes must be noted, and so must those `underWay`, sent and
+   * not answered: the server may look before it does them.
+   */
+  asked(underWay: Iterable<Command>): void {
     this.#asking++;
+    for (const command of underWay) this.wrote(command);
   }
 
   /** A BLOCK_STATUS will not be answered: its connection is lost, and it will be asked again. */

@@ -201,10 +201,11 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
 const port = parentPort;
 if (port === null) throw new Error('this file is the bridge worker, started by Bridge');
-// The first message brings the work; the loop then takes the others out of the port itself.
-port.once('message', (settings: WorkerSettings) => {
+// The first message brings the work, or says that there is none; the loop then takes the others out
+// of the port itself.
+port.once('message', (settings: WorkerSettings | undefined) => {
   try {
-    new BridgeWorker(port, settings).run();
+    if (settings !== undefined) new BridgeWorker(port, settings).run();
   } catch (error) {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     const message: FromWorker = { type: 'failed', text };

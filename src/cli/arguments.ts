@@ -1,11 +1,12 @@
 // The command line, understood: words in, a typed request out. Pure.
 //
 // Called by main.ts. Options end at the first word that is none (MOUNTPOINT) or at `--`; what follows
-// MOUNTPOINT names the server and is never searched for options.
+// MOUNTPOINT names the server and is never searched for options. With --list there is no MOUNTPOINT: the
+// word that ends the options begins the server.
 
 import { Command, CommanderError } from 'commander';
 import { printable } from '../nbd/text.js';
-import type { CacheMode, FuseBackend, Settings } from '../session/settings.js';
+import type { CacheMode, FuseBackend, ServerMode, Settings } from '../session/settings.js';
 import { UsageError } from './errors.js';
 import { OPTIONS } from './options.js';
 import { isModeWord, parseServerMode } from './server-mode.js';
@@ -13,7 +14,21 @@ import { isModeWord, parseServerMode } from './server-mode.js';
 /** What the command line asks for. */
 export type Request =
   | { readonly kind: 'help' | 'version' | 'fuse-help' | 'long-options' | 'short-options' }
+  | { readonly kind: 'list'; readonly listing: Listing }
   | { readonly kind: 'mount'; readonly settings: Settings };
+
+/** The requests that need no server. */
+export type Question = Exclude<Request['kind'], 'mount' | 'list'>;
+
+/** Whose exports are to be shown, and how. */
+export interface Listing {
+  readonly server: ServerMode;
+  readonly json: boolean;
+  readonly verbose: boolean;
+}
+
+/** Options that mean something together with --list, as commander calls them. */
+const LIST_OPTIONS = ['list', 'json', 'verbose'];
 
 /** The values that commander collects, under the names that it makes of the options. */
 interface OptionValues {
@@ -31,6 +46,8 @@ interface OptionValues {
   readonly fuseBackend: FuseBackend;
   readonly fuseHelp?: true;
   readonly help?: true;
+  readonly json?: true;
+  readonly list?: true;
   readonly longOptions?: true;
   readonly shortOptions?: true;
   readonly version?: true;
@@ -42,29 +59,54 @@ function usageErrorFrom(error: unknown): unknown {
   return new UsageError(`${printable(error.message.replace(/^error: /, ''))}; see nbdfuse --help`);
 }
 
-function parseOptions(words: readonly string[]): { values: OptionValues; operands: readonly string[] } {
+/** A command line in its parts. */
+interface Words {
+  readonly values: OptionValues;
+  /** Names of the values that the user gave. */
+  readonly given: readonly string[];
+  /** What follows the options. */
+  readonly operands: readonly string[];
+  /** The same, when it begins like an option that is none. */
+  readonly unknown: readonly string[];
+}
+
+function parseOptions(words: readonly string[]): Words {
   const command = new Command('nbdfuse')
     .helpOption(false)
-    .argument('[words...]')
     .passThroughOptions()
     .exitOverride()
     .configureOutput({ writeErr: () => undefined });
   for (const option of OPTIONS) command.addOption(option);
   try {
-    command.parse(words, { from: 'user' });
+    const { operands, unknown } = command.parseOptions([...words]);
+    const values = command.opts<OptionValues>();
+    const given = Object.keys(values).filter((name) => command.getOptionValueSource(name) === 'cli');
+    return { values, given, operands, unknown };
   } catch (error) {
     throw usageErrorFrom(error);
   }
-  return { values: command.opts<OptionValues>(), operands: command.args };
 }
 
-function informationWanted(values: OptionValues): Exclude<Request['kind'], 'mount'> | undefined {
+function informationWanted(values: OptionValues): Question | undefined {
   if (values.help) return 'help';
   if (values.fuseHelp) return 'fuse-help';
   if (values.longOptions) return 'long-options';
   if (values.shortOptions) return 'short-options';
   if (values.version) return 'version';
   return undefined;
+}
+
+function listingFrom({ values, given, operands, unknown }: Words): Listing {
+  const odd = given.find((name) => !LIST_OPTIONS.includes(name));
+  if (odd !== undefined) {
+    const name = OPTIONS.find((option) => option.attributeName() === odd)?.names.at(-1);
+    throw new UsageError(`${name} cannot be used with --list, which mounts nothing`);
+  }
+  const words = [...operands, ...unknown];
+  if (words.length === 0) {
+    throw new UsageError('no server given: nbdfuse --list URI, or another mode; see nbdfuse --help');
+  }
+  return { server: parseServerMode(words), json: values.json ?? false, verbose: values.verbose ?? false };
 }
 
 function settingsFrom(values: OptionValues, operands: readonly string[]): Settings {
@@ -99,11 +141,19 @@ function settingsFrom(values: OptionValues, operands: readonly string[]): Settin
  * @throws UsageError when they cannot be understood
  */
 export function parseArguments(words: readonly string[]): Request {
-  const [first = ''] = words;
-  if (isModeWord(first)) {
-    throw new UsageError(`${first} comes after MOUNTPOINT: nbdfuse MOUNTPOINT ${first} ...`);
+  const parsed = parseOptions(words);
+  const { values, operands, unknown } = parsed;
+  const [first] = unknown;
+  if (first !== undefined && !isModeWord(first)) {
+    throw new UsageError(`unknown option '${printable(first)}'; see nbdfuse --help`);
   }
-  const { values, operands } = parseOptions(words);
   const kind = informationWanted(values);
-  return kind === undefined ? { kind: 'mount', settings: settingsFrom(values, operands) } : { kind };
+  if (kind !== undefined) return { kind };
+  if (values.list) return { kind: 'list', listing: listingFrom(parsed) };
+  if (values.json) throw new UsageError('--json goes with --list: nbdfuse --list --json URI');
+  const misplaced = first ?? operands[0];
+  if (misplaced !== undefined && isModeWord(misplaced)) {
+    throw new UsageError(`${misplaced} comes after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);
+  }
+  return { kind: 'mount', settings: settingsFrom(values, operands) };
 }

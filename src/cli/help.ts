@@ -20,6 +20,10 @@ Other ways to name the server:
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --unix SOCKET
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --vsock CID PORT
 
+To see which exports a server has, named in any of these ways:
+
+    nbdfuse --list [--json] URI
+
 MOUNTPOINT is a directory, in which the file is called nbd or FILENAME, or a
 regular file, which then is the disk itself.
 

@@ -4,10 +4,10 @@
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
 import type { Settings } from '../session/settings.js';
-import { parseArguments, type Request } from './arguments.js';
+import { type Listing, parseArguments, type Question } from './arguments.js';
 import { createReport } from './report.js';
 
-async function answer(kind: Exclude<Request['kind'], 'mount'>): Promise<string> {
+async function answer(kind: Question): Promise<string> {
   if (kind === 'fuse-help') return (await import('../mount/options.js')).fuseOptionsHelp();
   const help = await import('./help.js');
   switch (kind) {
@@ -34,12 +34,18 @@ async function mount(settings: Settings): Promise<never> {
   }
 }
 
+/** The exports of a server. */
+async function list(listing: Listing): Promise<string> {
+  const { listExports } = await import('./list.js');
+  return listExports(listing, createReport(listing.verbose));
+}
+
 /** Runs the program with `words`, the command line without node and script. Never rejects. */
 export async function main(words: readonly string[]): Promise<void> {
   try {
     const request = parseArguments(words);
     if (request.kind === 'mount') await mount(request.settings);
-    else print(await answer(request.kind));
+    else print(await (request.kind === 'list' ? list(request.listing) : answer(request.kind)));
   } catch (error) {
     createReport(false).error(error);
     process.exitCode = 1;

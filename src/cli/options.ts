@@ -1,4 +1,4 @@
-// The options that stand before MOUNTPOINT, as commander's Option objects: the one list from which
+// The options that stand before MOUNTPOINT or, with --list, before the server, as commander's Option objects: the one list from which
 // parsing, --help, --long-options and --short-options are made.
 //
 // Long names may be shortened, as getopt_long(3) allows: a prefix is looked for among the names that
@@ -76,6 +76,8 @@ export const OPTIONS: readonly NamedOption[] = [
   new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')
     .default('kernel')
     .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),
+  new NamedOption('--list', 'show the exports of the server, without MOUNTPOINT'),
+  new NamedOption('--json', 'with --list: as JSON'),
   new NamedOption('--fuse-help', 'show what -o takes'),
   new NamedOption('--help', 'show this help'),
   new NamedOption('--long-options', 'list the long options'),

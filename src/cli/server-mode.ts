@@ -1,4 +1,4 @@
-// The words after MOUNTPOINT: which server to mount. Pure.
+// The words after MOUNTPOINT or --list: which server is meant. Pure.
 //
 // Called by arguments.ts. Everything after CMD belongs to CMD, whatever it looks like; the other modes
 // take a fixed number of words and refuse more.
@@ -92,7 +92,7 @@ const MODES: ReadonlyMap<string, ModeParser> = new Map<string, ModeParser>([
   ['--uri', parseUri],
 ]);
 
-/** Whether a word selects a mode; those belong after MOUNTPOINT. */
+/** Whether a word selects a mode; those belong after MOUNTPOINT or --list. */
 export function isModeWord(word: string): boolean {
   return MODES.has(word);
 }

@@ -91,7 +91,10 @@ function helperOptions(options: FuseOptions): string[] {
 
 function explain(error: SystemError, mountpoint: Mountpoint): MountError {
   const why = errnoText(error.errno);
-  if (error.syscall !== 'open') return new MountError(`mounting ${mountpoint.text}: ${why}`, error.errno);
+  if (error.syscall !== 'open') {
+    const next = error.errno === EPERM ? '; in a container, that needs the capability SYS_ADMIN' : '';
+    return new MountError(`mounting ${mountpoint.text}: ${why}${next}`, error.errno);
+  }
   const missing = [ENOENT, ENODEV, ENXIO].includes(error.errno);
   const next = missing ? 'load the module: modprobe fuse' : 'in a container, it must be given to that';
   return new MountError(`opening /dev/fuse: ${why}; ${next}`, error.errno);

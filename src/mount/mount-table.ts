@@ -29,10 +29,9 @@ function unescapeOctal(text: string): string {
 export function parseMountTable(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of text.split('\n')) {
-    const [left = '', right = ''] = line.split(' - ', 2);
-    const [id, , device, , path] = left.split(' ');
-    const [type, source] = right.split(' ');
-    if (path === undefined || source === undefined) continue;
+    const [id, , device, , path, ...rest] = line.split(' ');
+    const [type, source] = rest.slice(rest.indexOf('-') + 1);
+    if (!rest.includes('-') || source === undefined) continue;
     entries.push({ id: Number(id), device, path: unescapeOctal(path), type, source: unescapeOctal(source) });
   }
   return entries;

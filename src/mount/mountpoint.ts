@@ -7,7 +7,8 @@ import { open, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { detach } from './detach.js';
 import { MountError } from './errors.js';
-import { findMount, type MountEntry } from './mount-table.js';
+import { findMount, type MountEntry, readMountTable } from './mount-table.js';
+import { answers } from './probe.js';
 
 /** The name of the file in a mounted directory, when none is given. */
 const DEFAULT_NAME = 'nbd';
@@ -42,7 +43,19 @@ const KIND_OF_ERROR: Readonly<Record<string, Kind>> = {
   EACCES: 'hidden',
 };
 
+const isFuse = ({ type }: MountEntry): boolean => /^fuse(\.|$)/.test(type);
+
+/** Refuses a path in a FUSE file system that does not answer; asks nothing of others, which may take long. */
+async function refuseFrozen(path: string): Promise<void> {
+  const table = await readMountTable();
+  const around = table.findLast((entry) => isFuse(entry) && `${path}/`.startsWith(`${entry.path}/`));
+  if (around === undefined || (await answers(path))) return;
+  const what = `${around.source} (${around.type}), which is mounted at ${around.path}, does not answer`;
+  throw new MountError(`mountpoint ${path}: ${what}; unmount it first: fusermount3 -u -z ${around.path}`);
+}
+
 async function kindOf(path: string): Promise<Kind> {
+  await refuseFrozen(path);
   try {
     const found = await stat(path);
     return found.isDirectory() ? 'directory' : found.isFile() ? 'file' : 'other';
@@ -74,7 +87,7 @@ async function realPathOf(path: string): Promise<string | undefined> {
 async function fuseMountAt(path: string): Promise<MountEntry | undefined> {
   const real = await realPathOf(path);
   const entry = real === undefined ? undefined : await findMount(real);
-  return entry !== undefined && /^fuse(\.|$)/.test(entry.type) ? entry : undefined;
+  return entry !== undefined && isFuse(entry) ? entry : undefined;
 }
 
 /** Removes the dead mount at `path`, or at the folder that it is in. Returns a line for the user. */

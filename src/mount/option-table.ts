@@ -205,7 +205,14 @@ export const MOUNT_FLAGS: Readonly<Record<string, { readonly bit: number; readon
 export const HARMLESS_OPTIONS: readonly string[] = [
   ...['ac_attr_timeout', 'atomic_o_trunc', 'auto', 'big_writes', 'clone_fd', 'debug', 'defaults'],
   ...['diratime', 'hard_remove', 'intr', 'intr_signal', 'large_read', 'lazytime', 'max_idle_threads'],
-  ...['max_threads', 'max_write', 'no_remote_flock', 'no_remote_lock', 'no_remote_posix_lock'],
+  ...[
+    'max_threads',
+    'max_write',
+    'no_remote_flock',
+    'no_remote_lock',
+    'no_remote_posix_lock',
+    'no_rofd_flush',
+  ],
   ...['no_splice_move', 'no_splice_read', 'no_splice_write', 'noauto', 'nodiratime', 'nofail'],
   ...['noforget', 'nolazytime', 'norelatime', 'nouser', 'readdir_ino', 'relatime', 'remember'],
   ...['splice_move', 'splice_read', 'splice_write', 'strictatime', 'use_ino', 'user', 'users', '_netdev'],

@@ -56,6 +56,7 @@ function apply(word: string, options: FuseOptions): void {
     const form = known.value === undefined ? 'takes no value' : `needs a value: ${name}=${known.value}`;
     throw new MountError(`-o ${name}: ${form}`);
   }
+  if (value === '' && known.value === 'NAME') throw new MountError(`-o ${name}=: the name is empty`);
   known.apply(options, value ?? '');
 }
 

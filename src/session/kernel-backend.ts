@@ -5,7 +5,7 @@
 import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
-import { Bridge, type BridgeOptions, spawnWorker } from '../bridge/bridge.js';
+import { Bridge, type BridgeOptions, dismissWorker, spawnWorker } from '../bridge/bridge.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
 import { sendHeldWrites } from '../os/sync.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -58,16 +58,21 @@ function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
 
 /** Starts the worker's thread, which takes its time, and mounts when asked to. */
 export function prepareKernelBackend(): PreparedBackend {
-  const worker = spawnWorker();
+  let worker: Worker | undefined = spawnWorker();
+  const takeWorker = (): Worker => {
+    const taken = worker ?? spawnWorker();
+    worker = undefined;
+    return taken;
+  };
   return {
-    start: (request) => startKernelBackend(request, worker),
+    start: (request) => startKernelBackend(request, takeWorker),
     discard: async () => {
-      await worker.terminate();
+      if (worker !== undefined) await dismissWorker(takeWorker());
     },
   };
 }
 
-async function startKernelBackend(request: BackendRequest, worker: Worker): Promise<Backend> {
+async function startKernelBackend(request: BackendRequest, takeWorker: () => Worker): Promise<Backend> {
   const { mountpoint, options, files, events } = request;
   const readOnly = files.every((file) => file.readOnly);
   const mount = await mountKernel(mountpoint, { ...options, readOnly });
@@ -86,7 +91,7 @@ async function startKernelBackend(request: BackendRequest, worker: Worker): Prom
         void setSize(file).catch(() => undefined);
       },
     },
-    worker,
+    takeWorker(),
   );
   const needsSize = mountpoint.kind === 'file' && cacheMode(request) === 'writeback';
   return new KernelBackend(mount, bridge, needsSize ? bridge.ready.then(() => setSize(0)) : bridge.ready);

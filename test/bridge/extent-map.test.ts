@@ -17,7 +17,7 @@ function command(type: number, offset: bigint, length: number, extents?: number[
 }
 
 const tell = (map: ExtentMap, offset: bigint, extents: number[]): void => {
-  map.asked();
+  map.asked([]);
   map.answered(command(NBD_CMD_BLOCK_STATUS, offset, 0, extents));
 };
 
@@ -40,7 +40,7 @@ describe('the extent map', () => {
 
   test('a write while the question is under way is data, whatever the answer says', () => {
     const map = new ExtentMap(512, false, true);
-    map.asked();
+    map.asked([]);
     map.wrote(command(NBD_CMD_WRITE, 512n, 512));
     map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096, [4096, 3]));
     expect(map.at(0n)).toEqual({ start: 0n, end: 512n, hole: true });
@@ -67,8 +67,77 @@ describe('the extent map', () => {
   test('without keeping, a new question begins with nothing known', () => {
     const map = new ExtentMap(512, false, false);
     tell(map, 0n, [4096, 3]);
-    map.ask(8192n, 2n ** 20n);
+    expect(map.at(0n)?.hole).toBe(true);
+    map.begin();
     expect(map.at(0n)).toBeUndefined();
+    const keeping = new ExtentMap(512, false, true);
+    tell(keeping, 0n, [4096, 3]);
+    keeping.begin();
+    expect(keeping.at(0n)?.hole).toBe(true);
+  });
+
+  test('a write that was under way when the question went out is data, whatever the answer says', () => {
+    const map = new ExtentMap(512, false, true);
+    const underWay = command(NBD_CMD_WRITE, 512n, 512);
+    map.wrote(underWay);
+    map.asked([underWay]);
+    map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096, [4096, 3]));
+    expect(map.at(0n)).toEqual({ start: 0n, end: 512n, hole: true });
+    expect(map.at(512n)).toEqual({ start: 512n, end: 1024n, hole: false });
+  });
+
+  test('what is a hole is counted less what was written since', () => {
+    const map = new ExtentMap(512, false, true);
+    tell(map, 0n, [4096, 3]);
+    map.wrote(command(NBD_CMD_WRITE, 1024n, 512));
+    expect(map.summary(3000n)).toEqual({ holes: 3000n - 512n, known: 3000n });
+  });
+
+  test('an error tells nothing, and an answer without extents neither', () => {
+    const map = new ExtentMap(512, false, true);
+    tell(map, 0n, [512, 3]);
+    map.asked([]);
+    map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096));
+    tell(map, 0n, []);
+    expect(map.at(0n)).toEqual({ start: 0n, end: 512n, hole: true });
+    expect(map.at(512n)).toBeUndefined();
+  });
+
+  test('a question that is given up needs no more notes', () => {
+    const map = new ExtentMap(512, false, true);
+    map.asked([]);
+    map.wrote(command(NBD_CMD_WRITE, 0n, 512));
+    map.gaveUp();
+    tell(map, 0n, [512, 3]);
+    expect(map.at(0n)?.hole).toBe(true);
+  });
+
+  test('offsets beyond 2^53 and lengths beyond 4 GiB are exact', () => {
+    const map = new ExtentMap(1, true, true);
+    const start = 2n ** 62n + 1n;
+    tell(map, start, [2 ** 40 + 1, 3, 1, 0]);
+    expect(map.at(start - 1n)).toBeUndefined();
+    expect(map.at(start)).toEqual({ start, end: start + 2n ** 40n + 1n, hole: true });
+    expect(map.at(start + 2n ** 40n + 1n)?.hole).toBe(false);
+  });
+
+  test('large answers in front of many known runs take no time worth telling', () => {
+    const map = new ExtentMap(1, true, true);
+    const many = Array.from({ length: 65_536 }, (_, i) => (i % 2 === 0 ? 10 : ((i >> 1) % 2) * 3));
+    const start = performance.now();
+    for (const turn of [1n, 0n]) tell(map, turn * 327_680n, many);
+    // One by one it took seconds.
+    expect(performance.now() - start).toBeLessThan(1000);
+    expect(map.at(327_680n)?.hole).toBe(false);
+    expect(map.summary(2n ** 20n)).toEqual({ holes: 327_680n, known: 655_360n });
+  });
+
+  test('past its limit all but the last run is forgotten', () => {
+    const map = new ExtentMap(1, true, true);
+    const many = Array.from({ length: 2 * 65_537 }, (_, i) => (i % 2 === 0 ? 10 : ((i >> 1) % 2) * 3));
+    tell(map, 0n, many);
+    expect(map.at(0n)).toBeUndefined();
+    expect(map.at(655_369n)?.hole).toBe(false);
   });
 
   test('agrees with a model that keeps every byte, for any statuses and writes', () => {
@@ -107,4 +176,109 @@ describe('the extent map', () => {
       { numRuns: 200 },
     );
   });
+
+  test('never calls a hole what was written, whatever the server does first and however it is asked', () => {
+    const size = 48;
+    const where = { at: fc.nat(size - 1), length: fc.integer({ min: 1, max: 16 }) };
+    const step = fc.oneof(
+      fc.record({ kind: fc.constantFrom('write', 'write', 'zero', 'ask'), ...where }),
+      fc.record({
+        kind: fc.constantFrom('do', 'look', 'answer', 'answer', 'lose', 'refuse'),
+        at: fc.nat(),
+        length: fc.constant(0),
+      }),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(step, { maxLength: 80 }),
+        fc.array(fc.boolean(), { minLength: size, maxLength: size }),
+        (steps, holes) => {
+          const world = new World([...holes]);
+          for (const one of steps) {
+            world.step(one.kind, one.at, one.length);
+            world.check();
+          }
+        },
+      ),
+      { numRuns: 600 },
+    );
+  });
 });
+
+interface Sent {
+  readonly command: Command;
+  /** What a question has seen: a length and flags for each byte. */
+  seen: number[] | undefined;
+}
+
+/** A server that carries out what is under way in any order, and who writes and asks. */
+class World {
+  readonly map = new ExtentMap(1, false, true);
+  /** Of each byte, on the server's disk: whether it is a hole. */
+  readonly holes: boolean[];
+  /** Of each byte: whether the last change that was sent is a write. */
+  readonly written: boolean[];
+  changes: Sent[] = [];
+  questions: Sent[] = [];
+
+  constructor(holes: boolean[]) {
+    this.holes = holes;
+    this.written = holes.map(() => false);
+  }
+
+  step(kind: string, at: number, length: number): void {
+    if (kind === 'write' || kind === 'zero') this.change(kind === 'write', at, length);
+    else if (kind === 'ask') {
+      this.map.asked(this.changes.map((change) => change.command));
+      this.questions.push({ command: command(NBD_CMD_BLOCK_STATUS, BigInt(at), length), seen: undefined });
+    } else if (kind === 'do') this.carryOut(at % Math.max(this.changes.length, 1));
+    else {
+      const question = this.questions[at % Math.max(this.questions.length, 1)];
+      if (question === undefined) return;
+      if (kind === 'look') this.look(question);
+      else this.end(question, kind);
+    }
+  }
+
+  change(write: boolean, at: number, length: number): void {
+    const end = Math.min(at + length, this.holes.length);
+    // Programs do not change what they are changing: the order of such changes is nobody's promise.
+    const free = ({ command: other }: Sent): boolean =>
+      other.offsetLo >= end || other.offsetLo + other.length <= at;
+    if (!this.changes.every(free)) return;
+    const sent = command(write ? NBD_CMD_WRITE : NBD_CMD_WRITE_ZEROES, BigInt(at), end - at);
+    this.map.wrote(sent);
+    this.written.fill(write, at, end);
+    this.changes.push({ command: sent, seen: undefined });
+  }
+
+  carryOut(index: number): void {
+    const [change] = this.changes.splice(index, 1);
+    if (change === undefined) return;
+    const { type, offsetLo, length } = change.command;
+    this.holes.fill(type === NBD_CMD_WRITE_ZEROES, offsetLo, offsetLo + length);
+  }
+
+  look(question: Sent): void {
+    const { offsetLo, length } = question.command;
+    question.seen = this.holes.slice(offsetLo, offsetLo + length).flatMap((hole) => [1, hole ? 3 : 0]);
+  }
+
+  end(question: Sent, how: string): void {
+    if (how === 'answer' && question.seen === undefined) this.look(question);
+    this.questions = this.questions.filter((one) => one !== question);
+    question.command.extents = how === 'answer' ? question.seen : undefined;
+    if (how === 'lose') this.map.gaveUp();
+    else this.map.answered(question.command);
+  }
+
+  /** A byte that is called a hole must read as zeros once all that is under way is done. */
+  check(): void {
+    this.holes.forEach((_, i) => {
+      const extent = this.map.at(BigInt(i));
+      if (extent === undefined) return;
+      expect(extent.start <= BigInt(i) && BigInt(i) < extent.end).toBe(true);
+      if (extent.hole) expect(this.written[i], `byte ${i}`).toBe(false);
+    });
+  }
+}

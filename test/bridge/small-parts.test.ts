@@ -1,20 +1,31 @@
 // Offsets, blocks, commands, operations and signals: the small parts of the data path.
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { Blocks, LARGEST_BLOCK } from '../../src/bridge/blocks.js';
-import { COMMAND_SENT, CommandQueue, CommandTable } from '../../src/bridge/command.js';
+import {
+  COMMAND_SENT,
+  COMMAND_WAITING,
+  type Command,
+  CommandQueue,
+  CommandTable,
+} from '../../src/bridge/command.js';
 import { COUNTER, countLatency, makeCounters } from '../../src/bridge/counters.js';
 import { pendingSignals, wantsToStop } from '../../src/bridge/interrupt.js';
 import { addHi, addLo, distance, high, join, low } from '../../src/bridge/offsets.js';
-import { OPERATION_READ, OperationTable } from '../../src/bridge/operation.js';
+import { OPERATION_READ, Operation, OperationTable } from '../../src/bridge/operation.js';
+import { Coverage } from '../../src/nbd/coverage.js';
+import { until } from '../helpers/until.js';
 
 describe('offsets in two halves', () => {
   test('add and compare as the whole numbers do', () => {
     fc.assert(
       fc.property(
         fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }),
-        fc.integer({ min: 0, max: 2 ** 31 }),
+        fc.oneof(fc.nat(2 ** 32 - 1), fc.constantFrom(0, 2 ** 31, 2 ** 32 - 1)),
         (offset, count) => {
           const [hi, lo] = [high(offset), low(offset)];
           expect(join(hi, lo)).toBe(offset);
@@ -86,6 +97,123 @@ describe('commands', () => {
   });
 });
 
+describe('the table of commands', () => {
+  test('a command that is sent again has a fresh cookie, and nothing of its first reply', () => {
+    const table = new CommandTable();
+    const command = table.take();
+    const block = new Blocks(1).take(1);
+    const { cookieHi, cookieLo } = command;
+    const reply = { covered: 5, coverage: new Coverage(), failure: 5, failureText: 'no', extents: [1, 2] };
+    Object.assign(command, {
+      state: COMMAND_SENT,
+      type: 1,
+      flags: 1,
+      length: 9,
+      offsetLo: 7,
+      block,
+      ...reply,
+    });
+    table.renew(command);
+    expect(table.find(cookieHi, cookieLo, undefined)).toBeUndefined();
+    expect(command).toMatchObject({ covered: 0, coverage: undefined, failure: 0, failureText: '' });
+    expect(command).toMatchObject({ state: COMMAND_WAITING, extents: undefined, connection: undefined });
+    expect(command).toMatchObject({ cookieLo, type: 1, flags: 1, length: 9, offsetLo: 7, block });
+  });
+
+  test('a command that is given back is as new when it is taken again', () => {
+    const table = new CommandTable();
+    const fresh = { ...table.take() };
+    const command = table.take();
+    const used = {
+      flags: 1,
+      covered: 5,
+      coverage: new Coverage(),
+      failure: 5,
+      failureText: 'no',
+      extents: [1],
+    };
+    Object.assign(command, used, { operation: new Operation(), sequence: 4, replayed: true, next: command });
+    command.block = new Blocks(1).take(1);
+    table.give(command);
+    expect(table.take()).toEqual({ ...fresh, cookieLo: command.cookieLo, cookieHi: 2 });
+  });
+
+  test('generations begin again after 2^32', () => {
+    const table = new CommandTable();
+    const command = table.take();
+    command.cookieHi = 0xffffffff;
+    table.renew(command);
+    expect(command.cookieHi).toBe(0);
+    command.state = COMMAND_SENT;
+    expect(table.find(0, command.cookieLo, undefined)).toBe(command);
+  });
+
+  test('only commands that are not given back are in use', () => {
+    const table = new CommandTable();
+    const [first, second, third] = [table.take(), table.take(), table.take()];
+    table.give(second);
+    expect(table.inUse()).toEqual([first, third]);
+  });
+
+  test('no two commands in use ever share a cookie, and each is found by its own', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 100 }), (steps) => {
+        const table = new CommandTable();
+        const used: Command[] = [];
+        const spent = new Set<string>();
+        for (const [take, which] of steps) {
+          if (take) {
+            const command = table.take();
+            command.state = COMMAND_SENT;
+            expect(spent.has(`${command.cookieHi}:${command.cookieLo}`)).toBe(false);
+            used.push(command);
+          } else {
+            const [command] = used.splice(which % Math.max(used.length, 1), 1);
+            if (command === undefined) continue;
+            spent.add(`${command.cookieHi}:${command.cookieLo}`);
+            table.give(command);
+          }
+          for (const one of used) expect(table.find(one.cookieHi, one.cookieLo, undefined)).toBe(one);
+        }
+        expect(new Set(table.inUse())).toEqual(new Set(used));
+      }),
+    );
+  });
+});
+
+test('operations are found while they are under way, whatever the order in which they end', () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 60 }), (steps) => {
+      const table = new OperationTable();
+      const active: Operation[] = [];
+      let unique = 0;
+      for (const [take, which] of steps) {
+        if (take) {
+          const operation = table.take();
+          Object.assign(operation, { kind: OPERATION_READ, uniqueLo: ++unique, uniqueHi: 9 });
+          active.push(operation);
+        } else {
+          const [operation] = active.splice(which % Math.max(active.length, 1), 1);
+          if (operation !== undefined) table.give(operation);
+        }
+        expect(table.count).toBe(active.length);
+        for (const one of active) expect(table.find(9, one.uniqueLo)).toBe(one);
+      }
+    }),
+  );
+});
+
+test('an operation that is given back is as new', () => {
+  const table = new OperationTable();
+  const operation = table.take();
+  const block = new Blocks(1).take(1);
+  Object.assign(operation, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, block, blockAt: 1, pending: 1 });
+  Object.assign(operation, { error: 5, answered: true });
+  table.give(operation);
+  expect(operation).toEqual(new Operation());
+  expect(table.take()).toBe(operation);
+});
+
 test('an operation is found by the number of its request until it is given back', () => {
   const table = new OperationTable();
   const [one, two] = [table.take(), table.take()];
@@ -107,11 +235,57 @@ test('latencies are counted by powers of two of microseconds', () => {
   expect(counters[COUNTER.readLatency + 31]).toBe(1);
 });
 
+test('a latency of more than an hour is one of the longest, not one of the shortest', () => {
+  for (const milliseconds of [2 ** 31 / 1000, 2 ** 32 / 1000, (2 ** 32 + 5) / 1000, 2 ** 40]) {
+    const counters = makeCounters();
+    countLatency(counters, COUNTER.writeLatency, milliseconds);
+    expect(counters.indexOf(1)).toBe(COUNTER.writeLatency + 31);
+  }
+});
+
+test('place i of a histogram counts what took at least 2^(i-1) and less than 2^i microseconds', () => {
+  fc.assert(
+    fc.property(fc.nat(2 ** 31 - 2), (microseconds) => {
+      const counters = makeCounters();
+      // Half a microsecond keeps off the rounding of milliseconds.
+      countLatency(counters, COUNTER.readLatency, (microseconds + 0.5) / 1000);
+      const place = counters.indexOf(1) - COUNTER.readLatency;
+      expect(microseconds).toBeLessThan(2 ** place);
+      expect(microseconds).toBeGreaterThanOrEqual(place === 0 ? 0 : 2 ** (place - 1));
+    }),
+  );
+});
+
+test('numbers and histograms do not share a place', () => {
+  const { readLatency, writeLatency, ...single } = COUNTER;
+  const places = Object.values(single);
+  expect(new Set(places).size).toBe(places.length);
+  expect(Math.max(...places)).toBeLessThan(readLatency);
+  expect(writeLatency - readLatency).toBe(32);
+  expect(makeCounters()).toHaveLength(writeLatency + 32);
+});
+
 describe('interrupts', () => {
   test('signals that wait are read from both lines of the status', () => {
     const status =
       'Name:\tdd\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigBlk:\tffffffffffffffff\n';
     expect(pendingSignals(status)).toBe(0x102n);
+  });
+
+  test('a process that a signal of the ending kind waits for means to stop, for others it does not', async () => {
+    const child = spawn('sleep', ['1000']);
+    onTestFinished(() => void child.kill('SIGKILL'));
+    await once(child, 'spawn');
+    const pid = child.pid ?? 0;
+    const stopped = (): boolean => /^State:\s*T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    // A stopped process takes no signals: they wait.
+    child.kill('SIGSTOP');
+    await until('the process to stop', stopped);
+    child.kill('SIGALRM');
+    child.kill('SIGUSR1');
+    expect(wantsToStop(pid)).toBe(false);
+    child.kill('SIGTERM');
+    expect(wantsToStop(pid)).toBe(true);
   });
 
   test('this process is not being ended; one that is gone is', () => {

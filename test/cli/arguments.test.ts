@@ -146,6 +146,28 @@ describe('a request for information', () => {
   });
 });
 
+describe('a request for the exports', () => {
+  it.each<[string[], ServerMode]>([
+    [[URI], { kind: 'uri', uri: URI }],
+    [['--uri', URI], { kind: 'uri', uri: URI }],
+    [['--tcp', 'host', '10809'], { kind: 'tcp', host: 'host', port: 10809 }],
+    [['--unix', 'socket'], { kind: 'unix', path: 'socket' }],
+    [['--vsock', '2', '10809'], { kind: 'vsock', cid: 2, port: 10809 }],
+    [['--fd', '3'], { kind: 'fd', fd: 3 }],
+    [['--command', 'nbdkit', '-s', '--list'], { kind: 'command', argv: ['nbdkit', '-s', '--list'] }],
+    [['[', 'nbdkit', '-v', ']'], { kind: 'socket-activation', argv: ['nbdkit', '-v'] }],
+    [['--', URI], { kind: 'uri', uri: URI }],
+  ])('names the server without a mountpoint: %j', (words, server) => {
+    const listing = { server, json: false, verbose: false };
+    expect(parseArguments(['--list', ...words])).toEqual({ kind: 'list', listing });
+  });
+
+  it('can be for JSON, and verbose', () => {
+    const listing = { server: { kind: 'uri', uri: URI }, json: true, verbose: true };
+    expect(parseArguments(['--json', '-v', '--list', URI])).toEqual({ kind: 'list', listing });
+  });
+});
+
 describe('a mistake', () => {
   it.each<[string[], RegExp]>([
     [[], /^no MOUNTPOINT given/],
@@ -174,6 +196,14 @@ describe('a mistake', () => {
     [['dir', '--', URI], /^unknown mode --: /],
     [['dir', '--tcp=h', '1'], /^unknown mode --tcp=h: /],
     [['--tcp', 'h', '1', 'dir'], /^--tcp comes after MOUNTPOINT/],
+    [['-r', '--tcp', 'h', '1'], /^--tcp comes after MOUNTPOINT: nbdfuse MOUNTPOINT --tcp \.\.\.$/],
+    [['[', 'true', ']'], /^\[ comes after MOUNTPOINT/],
+    [['--list'], /^no server given: nbdfuse --list URI/],
+    [['--list', 'dir', URI], /^unexpected argument nbd:/],
+    [['--list', '--bogus', URI], /^unknown option '--bogus'/],
+    [['--list', '-C', '2', URI], /^--connections cannot be used with --list, which mounts nothing$/],
+    [['--list', '-oro', URI], /^-o cannot be used with --list/],
+    [['--json', 'dir', URI], /^--json goes with --list: nbdfuse --list --json URI$/],
     [['dir', URI, 'more'], /^unexpected argument more: URI takes only URI$/],
     [['dir', '--uri'], /^--uri needs URI$/],
     [['dir', '--fd'], /^--fd needs N$/],

@@ -136,3 +136,16 @@ test('trimming, zeroing and block status of many TiB are one request each', asyn
   });
   expect(lengths).toEqual([size, size, size]);
 });
+
+test('block status of a metadata context that was not agreed on ends the connection', async () => {
+  const unix = await extendedServer((request, socket) => {
+    const payload = hex`
+      0000000a                           | a context that nobody asked for
+      00000001                           | extents
+      0000400000000000 0000000000000003  | 64 TiB of hole
+    `;
+    socket.write(chunk(request, '0000', '0006', payload));
+  });
+  const client = await connect({ unix });
+  await expect(client.blockStatus(0, 512)).rejects.toThrow(/context that was not agreed on/);
+});

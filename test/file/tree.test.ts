@@ -2,7 +2,16 @@
 
 import { describe, expect, test } from 'vitest';
 import { type AttributeChange, type Node, Tree } from '../../src/file/tree.js';
-import { FATTR_MODE, FATTR_MTIME, FATTR_MTIME_NOW, FATTR_SIZE } from '../../src/fuse/constants.js';
+import {
+  FATTR_ATIME,
+  FATTR_ATIME_NOW,
+  FATTR_GID,
+  FATTR_MODE,
+  FATTR_MTIME,
+  FATTR_MTIME_NOW,
+  FATTR_SIZE,
+  FATTR_UID,
+} from '../../src/fuse/constants.js';
 
 const OPTIONS = { uid: 1000, gid: 100, umask: 0o022, now: 5000 };
 const EPERM = 1;
@@ -52,6 +61,40 @@ describe('what is shown', () => {
   });
 });
 
+describe('several files', () => {
+  const file = (name: string, readOnly: boolean) => ({ name, size: 513n, readOnly, blockSize: 512 });
+
+  test('have node ids from 2 on, in their order, and a directory that is read-only when all are', () => {
+    const tree = new Tree([file('a', true), file('b', false)], false, OPTIONS);
+    expect(tree.files().map(({ name, nodeid, blocks }) => [name, nodeid, blocks])).toEqual([
+      ['a', 2, 2n],
+      ['b', 3, 2n],
+    ]);
+    expect(tree.root.readOnly).toBe(false);
+    expect(new Tree([file('a', true), file('b', true)], false, OPTIONS).root.readOnly).toBe(true);
+  });
+
+  test('one that is added later has an id that was never used', () => {
+    const tree = new Tree([file('a', false)], false, OPTIONS);
+    tree.remove('a');
+    const again = tree.add(file('a', false));
+    expect(again.nodeid).toBe(3);
+    expect(tree.files()).toEqual([again]);
+    expect(tree.node(2)).not.toBe(again);
+    expect(tree.node(4)).toBeUndefined();
+  });
+
+  test('the umask takes bits from files and directory', () => {
+    const tree = new Tree([file('a', false), file('b', true)], false, { ...OPTIONS, umask: 0o077 });
+    expect([tree.root, ...tree.files()].map(({ mode }) => mode)).toEqual([0o040700, 0o100600, 0o100400]);
+  });
+
+  test('an empty disk has no blocks, the largest one all of them', () => {
+    const blocksOf = (size: bigint): bigint => oneFile(false, size).node.blocks;
+    expect([0n, 1n, 512n, 2n ** 63n - 1n].map(blocksOf)).toEqual([0n, 1n, 1n, 2n ** 54n]);
+  });
+});
+
 describe('setting attributes', () => {
   const resize = (size: bigint, byOpen: boolean): AttributeChange => ({
     ...NOTHING,
@@ -73,6 +116,29 @@ describe('setting attributes', () => {
     expect(tree.setAttributes(node, resize(2n ** 62n - 1n, true), 1)).toBe(EPERM);
   });
 
+  test('what is refused changes nothing at all', () => {
+    const { tree, node } = oneFile();
+    const before = { ...node };
+    const change = { ...resize(1n, false), valid: FATTR_SIZE | FATTR_MODE | FATTR_UID, mode: 0, uid: 1 };
+    expect(tree.setAttributes(node, change, 9000)).toBe(EPERM);
+    expect(node).toEqual(before);
+  });
+
+  test('owners change, the kind of file does not', () => {
+    const { tree, node } = oneFile();
+    const valid = FATTR_UID | FATTR_GID | FATTR_MODE;
+    expect(tree.setAttributes(node, { ...NOTHING, valid, uid: 7, gid: 8, mode: 0o044755 }, 9000)).toBe(0);
+    expect(node).toMatchObject({ uid: 7, gid: 8, mode: 0o104755, ctime: 9000 });
+  });
+
+  test('a field that is not valid is not looked at', () => {
+    const { tree, node } = oneFile();
+    const before = { ...node };
+    const noise = { valid: 0, mode: 0o777, uid: 1, gid: 1, size: 5n, atime: 1, mtime: 1, byOpen: false };
+    expect(tree.setAttributes(node, noise, 5000)).toBe(0);
+    expect(node).toEqual(before);
+  });
+
   test('mode and times are kept', () => {
     const { tree, node } = oneFile();
     tree.setAttributes(
@@ -83,6 +149,10 @@ describe('setting attributes', () => {
     expect(node).toMatchObject({ mode: 0o100600, mtime: 77, ctime: 9000, atime: 5000 });
     tree.setAttributes(node, { ...NOTHING, valid: FATTR_MTIME | FATTR_MTIME_NOW, mtime: 1 }, 9500);
     expect(node.mtime).toBe(9500);
+    tree.setAttributes(node, { ...NOTHING, valid: FATTR_ATIME, atime: 3 }, 9600);
+    expect(node.atime).toBe(3);
+    tree.setAttributes(node, { ...NOTHING, valid: FATTR_ATIME | FATTR_ATIME_NOW, atime: 3 }, 9700);
+    expect(node).toMatchObject({ atime: 9700, mtime: 9500 });
   });
 });
 
@@ -93,6 +163,21 @@ describe('access', () => {
     expect(tree.open(node, 1)).toBe(EROFS);
     expect(tree.open(node, 2)).toBe(EROFS);
     expect(tree.access(node, 2, 0, 0)).toBe(EROFS);
+  });
+
+  test('root may do what the file system can', () => {
+    const { tree, node } = oneFile();
+    expect(tree.access(node, 7, 0, 0)).toBe(0);
+    expect(tree.access(oneFile(true).node, 4, 0, 0)).toBe(0);
+  });
+
+  test('an owner without a bit is not helped by those of others', () => {
+    const { tree, node } = oneFile();
+    tree.setAttributes(node, { ...NOTHING, valid: FATTR_MODE, mode: 0o066 }, 1);
+    expect(tree.access(node, 4, 1000, 100)).toBe(EACCES);
+    expect(tree.access(node, 4, 5, 100)).toBe(0);
+    expect(tree.access(node, 1, 5, 5)).toBe(EACCES);
+    expect(tree.access(node, 0, 1000, 100)).toBe(0);
   });
 
   test('the bits count for owner, group and others', () => {

@@ -7,6 +7,7 @@ const TABLE = `\
 40 27 0:22 / /proc rw,nosuid - proc proc rw
 66 45 0:40 / /tmp/a\\040b\\011c\\134d\\043e rw,nosuid,nodev - fuse.nbdfuse disk\\040one rw,user_id=0
 67 66 0:41 / /tmp/größe rw shared:1 propagate_from:2 - fuse.nbdfuse nbdfuse rw,user_id=0,group_id=0
+68 66 0:42 / /tmp/f rw,nosuid - fuse.nbdfuse - rw,user_id=0
 `;
 
 it('reads number, device, path, type and source of each mount', () => {
@@ -15,6 +16,7 @@ it('reads number, device, path, type and source of each mount', () => {
     { id: 40, device: '0:22', path: '/proc', type: 'proc', source: 'proc' },
     { id: 66, device: '0:40', path: '/tmp/a b\tc\\d#e', type: 'fuse.nbdfuse', source: 'disk one' },
     { id: 67, device: '0:41', path: '/tmp/größe', type: 'fuse.nbdfuse', source: 'nbdfuse' },
+    { id: 68, device: '0:42', path: '/tmp/f', type: 'fuse.nbdfuse', source: '-' },
   ]);
 });
 

@@ -16,7 +16,7 @@ requirePrograms('unshare', 'nsenter', 'setpriv', 'fusermount3', 'mount', 'umount
 /** $1: an empty folder; $2: what else is to be done, a line of shell. */
 const SET_UP = `
 set -e
-awk '$0 ~ / - fuse/ { print $5 }' /proc/self/mountinfo | while read -r path; do umount -l "$path"; done
+tac /proc/self/mountinfo | awk '$0 ~ / - fuse/ { print $5 }' | while read -r path; do umount -l "$path" || true; done
 mount -t tmpfs -o mode=755 world "$1"
 mkdir "$1/nobody" "$1/root" && chown nobody "$1/nobody"
 if [ -e /dev/fuse ]; then
@@ -27,14 +27,18 @@ echo ready
 exec sleep infinity
 `;
 
-/** Who does something: root, a normal user, or a normal user who is root in a user namespace. */
-export type Who = 'root' | 'nobody' | 'namespace root';
+/**
+ * Who does something: root, a normal user, a normal user who is root in a user namespace, or root as in
+ * a container.
+ */
+export type Who = 'root' | 'nobody' | 'namespace root' | 'root without SYS_ADMIN';
 
 const NOBODY = [requireProgram('setpriv'), '--reuid=nobody', '--regid=nogroup', '--clear-groups'];
 const PREFIXES: Readonly<Record<Who, readonly string[]>> = {
   root: [],
   nobody: NOBODY,
   'namespace root': [...NOBODY, requireProgram('unshare'), '-Urm'],
+  'root without SYS_ADMIN': [requireProgram('setpriv'), '--bounding-set=-sys_admin', '--inh-caps=-sys_admin'],
 };
 
 /** See the file's head. */
@@ -60,7 +64,7 @@ export class Namespace {
 
   /** A path in a folder that the user owns. */
   path(who: Who, name: string): string {
-    return `${this.#folder}/${who === 'root' ? 'root' : 'nobody'}/${name}`;
+    return `${this.#folder}/${who.startsWith('root') ? 'root' : 'nobody'}/${name}`;
   }
 
   #words(who: Who, words: readonly string[]): string[] {

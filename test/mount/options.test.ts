@@ -71,7 +71,7 @@ it.each([
 
 it('accepts what libfuse and fstab know but what means nothing here', () => {
   const text =
-    'big_writes,no_remote_lock,noforget,remember=3,max_write=65536,relatime,_netdev,x-systemd.automount';
+    'big_writes,no_remote_lock,no_rofd_flush,noforget,remember=3,max_write=65536,relatime,_netdev,x-systemd.automount';
   expect(parseFuseOptions([text])).toEqual(NOTHING);
 });
 
@@ -80,6 +80,8 @@ it.each([
   ['constructor', /^-o constructor: unknown option/],
   ['noatime=1', /^-o noatime: unknown option/],
   ['allow_other=1', /^-o allow_other: takes no value$/],
+  ['fsname=', /^-o fsname=: the name is empty$/],
+  ['subtype=', /^-o subtype=: the name is empty$/],
   ['uid', /^-o uid: needs a value: uid=N$/],
   ['uid=', /^-o uid=: not a number of 0 to 4294967295$/],
   ['uid=root', /^-o uid=root: not a number/],

@@ -53,6 +53,14 @@ describe('a mount that cannot be', () => {
     );
   });
 
+  it('tells root in a container what is missing there', async () => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, 'root', 'directory');
+    expect(await complaint(namespace, 'root without SYS_ADMIN', path)).toBe(
+      `mounting ${path}: Operation not permitted; in a container, that needs the capability SYS_ADMIN\n`,
+    );
+  });
+
   it('tells a user that the directory is not his', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');

@@ -74,6 +74,24 @@ it('leaves a dead mount alone that only lies further up', async () => {
   expect(await namespace.mounts(path)).toHaveLength(1);
 });
 
+describe('where a file system has frozen', () => {
+  it.each<[Who, string]>([
+    ['root', ''],
+    ['nobody', '/disk.raw'],
+  ])('refuses %s to wait for it (%s)', async (who, name) => {
+    const namespace = await createNamespace();
+    const path = await createMountpoint(namespace, who, 'directory');
+    const first = await start(namespace, who, path);
+    process.kill(first.pid, 'SIGSTOP');
+    const program = await start(namespace, who, `${path}${name}`);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toBe(
+      `mountpoint ${path}${name}: nbdfuse (fuse.nbdfuse), which is mounted at ${path}, does not answer; unmount it first: fusermount3 -u -z ${path}\n`,
+    );
+    expect(await namespace.mounts(path)).toHaveLength(1);
+  });
+});
+
 describe('where a file system is alive', () => {
   it.each<[Who, string]>([
     ['root', ''],
