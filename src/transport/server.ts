@@ -22,6 +22,8 @@ import { prepareTls } from './tls.js';
 
 /** Milliseconds to wait for a child's exit status when its connection has broken. */
 const EXIT_STATUS_TIME = 1000;
+/** Exports of a list that are connected to for their size. */
+const MAX_CONNECTED_EXPORTS = 64;
 /** Names of exports that one message tells. */
 const NAMES_IN_MESSAGE = 10;
 
@@ -85,12 +87,22 @@ export class NbdServer {
     }
   }
 
-  /** The server's list of exports (NBD_OPT_LIST), over a connection of its own. */
+  /**
+   * The server's list of exports (NBD_OPT_LIST), over a connection of its own. nbd-server tells a size
+   * of 0 in the list's details and the true one to who connects: exports of that size are connected to.
+   */
   async list(options: ConnectOptions = {}): Promise<ListedExport[]> {
     const { stream, event } = await this.#negotiate({ kind: 'list' }, options.signal);
     stream.end(() => stream.destroy());
     if (event.type !== 'listed') throw new TransportError('the handshake ended in the wrong place');
-    return event.exports;
+    if (this.singleConnection) return event.exports;
+    const doubtful = event.exports.filter(({ info }) => info?.size === 0n).slice(0, MAX_CONNECTED_EXPORTS);
+    const certain = new Map<ListedExport, ExportInfo>();
+    for (const one of doubtful) {
+      const info = await this.#infoByConnecting(one.name, options.signal);
+      if (info !== undefined) certain.set(one, info);
+    }
+    return event.exports.map((one) => ({ ...one, info: certain.get(one) ?? one.info }));
   }
 
   /** What the server tells of the endpoint's export (NBD_OPT_INFO), over a connection of its own. */
@@ -142,6 +154,23 @@ export class NbdServer {
     return new TransportError(`${printable(child.argv[0] ?? 'the server')} ${describeExit(exit)}`, {
       cause: error,
     });
+  }
+
+  /** What NBD_OPT_GO tells of an export; undefined when it cannot be connected to. */
+  async #infoByConnecting(
+    exportName: string,
+    signal: AbortSignal | undefined,
+  ): Promise<ExportInfo | undefined> {
+    try {
+      const { stream, event } = await this.#negotiate({ kind: 'go', exportName }, signal);
+      if (event.type !== 'ready') return undefined;
+      const connection = new NegotiatedConnection(event.info, stream);
+      connection.close();
+      return event.info;
+    } catch (error) {
+      if (error === signal?.reason) throw error;
+      return undefined;
+    }
   }
 
   async #withNames(error: NbdServerError, signal: AbortSignal | undefined): Promise<NbdServerError> {

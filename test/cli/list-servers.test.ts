@@ -26,7 +26,8 @@ async function exportsOf(...server: readonly string[]): Promise<readonly Told[]>
   return exports;
 }
 
-const list = (...server: readonly string[]): Promise<Outcome> => tryProgram('node', PROGRAM, '--list', ...server);
+const list = (...server: readonly string[]): Promise<Outcome> =>
+  tryProgram('node', PROGRAM, '--list', ...server);
 
 describe('the exports of', () => {
   it('nbdkit with several are all told, with what each is', async () => {
@@ -35,7 +36,7 @@ describe('the exports of', () => {
     const lines = [
       '#!/bin/sh',
       'case "$1" in',
-      '  list_exports) printf "NAMES+DESCRIPTIONS\\nsmall\\nthe small one\\nlarge\\nthe large one\\n";;',
+      '  list_exports) printf "INTERLEAVED\\nsmall\\nthe small one\\nlarge\\nthe large one\\n";;',
       '  open) echo "$3";;',
       '  get_size) case "$2" in small) echo 512;; *) echo 9223372036854775807;; esac;;',
       '  block_size) echo 512 65536 1048576;;',
@@ -57,7 +58,7 @@ describe('the exports of', () => {
     expect(small).toMatch(/^ {4}block sizes: minimum 512, preferred 65536, maximum 1048576$/m);
   });
 
-  it('nbd-server are both told', async () => {
+  it('nbd-server are both told, with the size that it tells only to who connects', async () => {
     const scope = createScope();
     const [first, second] = ['first.raw', 'second.raw'].map((name) => scope.path(name));
     for (const [file, size] of [
