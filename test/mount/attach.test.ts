@@ -43,7 +43,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     expect(await look(namespace, who, program, path)).toEqual({ status: 0, stdout: `${form}\n`, stderr: '' });
     const witness = await startWitness(namespace, who, program);
     expect(await order(program, 'unmount')).toBe('done');
-    expect(await program.ended).toBe(0);
+    expect(await program.ended, program.stderr).toBe(0);
     expect(program.stderr).toBe('');
     expect(await namespace.mounts(path, witness)).toEqual([]);
   });
@@ -66,7 +66,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     expect(await nameOf(guard)).toBe('sh');
     expect(await order(program, 'unmount')).toBe('done');
     expect(await nameOf(guard)).toBe('');
-    expect(await program.ended).toBe(0);
+    expect(await program.ended, program.stderr).toBe(0);
   });
 
   it('tells a mount that is in use from other failures, and then takes it away lazily', async () => {
@@ -82,7 +82,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     expect(await order(program, 'lazy')).toBe('done');
     expect(await namespace.mounts(path, witness)).toEqual([]);
     await witness.kill('SIGKILL');
-    expect(await program.ended).toBe(0);
+    expect(await program.ended, program.stderr).toBe(0);
   });
 });
 
@@ -131,7 +131,7 @@ describe('with something else at the mountpoint', () => {
     expect(await order(program, 'unmount')).toBe('done');
     expect(await namespace.mounts(path)).toEqual([expect.stringMatching(/ - tmpfs beneath /)]);
     await witness.kill('SIGKILL');
-    expect(await program.ended).toBe(0);
+    expect(await program.ended, program.stderr).toBe(0);
   });
 
   it('does not unmount what was mounted over it', async () => {
@@ -146,6 +146,6 @@ describe('with something else at the mountpoint', () => {
     expect(await namespace.mounts(path)).toHaveLength(2);
     await namespace.run('root', 'umount', path);
     expect(await order(program, 'unmount')).toBe('done');
-    expect(await program.ended).toBe(0);
+    expect(await program.ended, program.stderr).toBe(0);
   });
 });

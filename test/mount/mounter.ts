@@ -37,6 +37,9 @@ const FUSE = {
 const ENOENT = 2;
 const ENOSYS = 38;
 
+/** What /dev/fuse says when there is no mount any more. */
+const UNMOUNTED = ['ENODEV', 'ECONNABORTED', 'EPERM'];
+
 /** The body of the answer to a request, or an errno; undefined when none is expected. */
 function answer(opcode: number, mode: number): DataView | number | undefined {
   const body = (length: number) => new DataView(new ArrayBuffer(length));
@@ -75,13 +78,21 @@ function answer(opcode: number, mode: number): DataView | number | undefined {
   }
 }
 
+/** A step that may fail with one of `codes`, which is then its result. */
+function unless<T>(codes: readonly string[], step: Promise<T>): Promise<T | undefined> {
+  return step.catch((error: NodeJS.ErrnoException) => {
+    if (!codes.includes(error.code ?? '')) throw error;
+    return undefined;
+  });
+}
+
 /** Answers the kernel until it is unmounted. */
 async function serve(device: number, mode: number): Promise<void> {
   libc.fcntl(device, F_SETFL, 0);
   const request = Buffer.alloc(256 * 1024);
   for (;;) {
-    const { bytesRead } = await readDevice(device, request, 0, request.length, null);
-    if (bytesRead === 0) return;
+    const got = await unless(UNMOUNTED, readDevice(device, request, 0, request.length, null));
+    if (got === undefined || got.bytesRead === 0) return;
     const reply = answer(request.readUInt32LE(4), mode);
     if (reply === undefined) continue;
     const body = typeof reply === 'number' ? Buffer.alloc(0) : Buffer.from(reply.buffer);
@@ -89,7 +100,8 @@ async function serve(device: number, mode: number): Promise<void> {
     header.writeUInt32LE(16 + body.length, 0);
     header.writeInt32LE(typeof reply === 'number' ? -reply : 0, 4);
     request.copy(header, 8, 8, 16);
-    await writeDevice(device, Buffer.concat([header, body]));
+    // Who asked may be gone, and the whole mount with them.
+    await unless(['ENOENT', ...UNMOUNTED], writeDevice(device, Buffer.concat([header, body])));
   }
 }
 
@@ -107,10 +119,7 @@ async function run(text: string, options: readonly string[]): Promise<void> {
       (error: MountError) => say({ errno: error.errno, message: error.message }),
     );
   });
-  await serve(mount.device, mountpoint.kind === 'file' ? S_IFREG : S_IFDIR).catch((error) => {
-    // ENOENT: who asked is gone. ENODEV: unmounted.
-    if (error.code !== 'ENODEV' && error.code !== 'ENOENT') throw error;
-  });
+  await serve(mount.device, mountpoint.kind === 'file' ? S_IFREG : S_IFDIR);
 }
 
 try {
