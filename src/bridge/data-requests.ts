@@ -28,19 +28,13 @@ import {
   LSEEK_WHENCE,
   WRITE_DATA,
 } from '../fuse/layout.js';
-import {
-  NBD_CMD_FLAG_FUA,
-  NBD_CMD_FLAG_NO_HOLE,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_WRITE,
-} from '../nbd/constants.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH, NBD_CMD_WRITE } from '../nbd/constants.js';
 import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
 import { libc } from '../os/libc.js';
 import { HEADROOM } from './blocks.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
-import { addHi, addLo, distance } from './offsets.js';
+import { distance } from './offsets.js';
 import {
   OPERATION_PLAIN,
   OPERATION_READ,
@@ -48,22 +42,19 @@ import {
   OPERATION_WRITE,
   type Operation,
 } from './operation.js';
-import { submitPieces } from './pieces.js';
+import { onDisk, readFromServer, submitPieces } from './pieces.js';
+import type { Readahead } from './readahead.js';
 import { flushAfter, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
 
 /** WRITEs of up to this many bytes are copied out of the device's block; larger ones keep the block. */
 const COPY_LIMIT = 256 * 1024;
 
 const O_DSYNC = 0o10000;
+const O_DIRECT = 0o40000;
 const FUSE_WRITE_CACHE = 1;
 
 /** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */
 const WRITE_FLAGS = IO_SIZE + 4;
-
-/** Bytes of the request at (hi, lo) that lie on the disk, of `size` asked for. */
-function onDisk(disk: Disk, hi: number, lo: number, size: number): number {
-  return Math.max(0, Math.min(size, distance(disk.sizeHi, disk.sizeLo, hi, lo)));
-}
 
 /** Notes who asks, and about which bytes; the request is still where it was received. */
 function ask(operation: Operation, view: DataView, hi: number, lo: number, length: number): void {
@@ -76,8 +67,8 @@ function ask(operation: Operation, view: DataView, hi: number, lo: number, lengt
   operation.length = length;
 }
 
-/** FUSE_READ. */
-export function startRead(engine: Engine, disk: Disk, view: DataView): void {
+/** FUSE_READ. O_DIRECT asks the server itself. */
+export function startRead(engine: Engine, ahead: Readahead | undefined, disk: Disk, view: DataView): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
@@ -89,20 +80,13 @@ export function startRead(engine: Engine, disk: Disk, view: DataView): void {
     engine.settle(operation);
     return;
   }
-  const mask = disk.minimum - 1;
-  const before = lo & mask;
-  const after = onDisk(disk, addHi(hi, lo, length), addLo(lo, length), -(before + length) & mask);
-  if (before + after > 0) {
-    operation.block = engine.blocks.take(before + length + after);
-    operation.blockAt = HEADROOM + before;
-  }
-  const whole = before + length + after;
-  submitPieces(engine, operation, disk, NBD_CMD_READ, 0, hi, lo - before, whole, undefined, HEADROOM);
+  const cached = (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) === 0;
+  if (ahead === undefined || !cached || !ahead.read(operation, disk)) readFromServer(engine, operation, disk);
   engine.settle(operation);
 }
 
 /** FUSE_WRITE; its data are behind the header, in the device's block. */
-export function startWrite(engine: Engine, disk: Disk, view: DataView): void {
+export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: Disk, view: DataView): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
@@ -117,6 +101,7 @@ export function startWrite(engine: Engine, disk: Disk, view: DataView): void {
   if (length < asked && cached) engine.wroteBeyondEnd(disk);
   if (length > 0 && operation.error !== EROFS) {
     if (!engine.kernelHoldsWrites) disk.node.mtime = Date.now();
+    ahead?.drop(disk, hi, lo, length);
     takeData(engine, operation);
     sendWrite(engine, operation, disk, synchronous);
   }
@@ -167,7 +152,12 @@ export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
 }
 
 /** FUSE_FALLOCATE: punching holes and zeroing; a disk has no other space to give. */
-export function startFallocate(engine: Engine, disk: Disk, view: DataView): void {
+export function startFallocate(
+  engine: Engine,
+  ahead: Readahead | undefined,
+  disk: Disk,
+  view: DataView,
+): void {
   const start = view.getBigUint64(FALLOCATE_OFFSET, HOST_ENDIAN);
   const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
   const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
@@ -182,6 +172,7 @@ export function startFallocate(engine: Engine, disk: Disk, view: DataView): void
   else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
   else if (start < limited) {
     const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
+    ahead?.dropAll(disk);
     operation.task = zeroRange(engine, operation, disk, start, limited, flags);
     const lowest = Number(start) - disk.minimum;
     if (disk.locks?.acquire(operation, lowest, Number(limited) + disk.minimum, true) === false)

@@ -27,6 +27,7 @@ import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
 import { Journal } from './journal.js';
+import { Latency } from './latency.js';
 import { high, low } from './offsets.js';
 import type { Operation } from './operation.js';
 import { RangeLocks } from './range-locks.js';
@@ -61,6 +62,8 @@ export class Disk {
   readonly locks: RangeLocks | undefined;
   /** What is known of holes and data. */
   readonly extents: ExtentMap;
+  /** What its server takes for a READ. */
+  readonly latency = new Latency();
   /** 0, or the errno with which everything ends that would have to wait for a connection. */
   failing = 0;
   /** Whether something was written since the last FLUSH was sent. */
@@ -213,6 +216,7 @@ export class Disk {
       }
       return;
     }
+    if (command.type === NBD_CMD_READ) this.latency.sample(this.context.now() - command.submittedAt);
     if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);

@@ -55,6 +55,7 @@ import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { wantsToStop } from './interrupt.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
+import type { Readahead } from './readahead.js';
 
 /** See the file's head. */
 export class Dispatcher implements Asker {
@@ -66,9 +67,20 @@ export class Dispatcher implements Asker {
   readonly #metadata: Metadata;
   readonly #disks: ReadonlyMap<number, Disk>;
   readonly #wishes: InitWishes;
+  readonly #ahead: Readahead | undefined;
 
-  /** @param disks the disk behind each file's nodeid */
-  constructor(engine: Engine, metadata: Metadata, disks: ReadonlyMap<number, Disk>, wishes: InitWishes) {
+  /**
+   * @param disks the disk behind each file's nodeid
+   * @param ahead who reads ahead, if anybody shall
+   */
+  constructor(
+    engine: Engine,
+    metadata: Metadata,
+    disks: ReadonlyMap<number, Disk>,
+    wishes: InitWishes,
+    ahead: Readahead | undefined,
+  ) {
+    this.#ahead = ahead;
     this.#engine = engine;
     this.#metadata = metadata;
     this.#disks = disks;
@@ -90,16 +102,16 @@ export class Dispatcher implements Asker {
     if (disk === undefined) return false;
     switch (opcode) {
       case FUSE_READ:
-        startRead(this.#engine, disk, view);
+        startRead(this.#engine, this.#ahead, disk, view);
         return true;
       case FUSE_WRITE:
-        startWrite(this.#engine, disk, view);
+        startWrite(this.#engine, this.#ahead, disk, view);
         return true;
       case FUSE_FSYNC:
         startFsync(this.#engine, disk, view);
         return true;
       case FUSE_FALLOCATE:
-        startFallocate(this.#engine, disk, view);
+        startFallocate(this.#engine, this.#ahead, disk, view);
         return true;
       case FUSE_LSEEK:
         startLseek(this.#engine, disk, view);

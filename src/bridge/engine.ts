@@ -17,9 +17,9 @@ import { changesDisk, type Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
 import {
   OPERATION_INTERNAL,
+  OPERATION_OWN,
   OPERATION_PLAIN,
   OPERATION_READ,
-  OPERATION_SCAN,
   OPERATION_WRITE,
   type Operation,
   OperationTable,
@@ -233,7 +233,7 @@ export class Engine implements DiskContext {
   #reply(operation: Operation): void {
     const { error, kind, length, block, blockAt } = operation;
     operation.answered = true;
-    if (kind === OPERATION_INTERNAL || kind === OPERATION_SCAN) return;
+    if (kind === OPERATION_INTERNAL || kind === OPERATION_OWN) return;
     this.trace?.answer(operation, error, this.#now);
     if (error !== 0 || kind === OPERATION_PLAIN) this.device.replyError(error, operation);
     else if (kind === OPERATION_WRITE) {

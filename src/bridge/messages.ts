@@ -37,6 +37,8 @@ export interface WorkerSettings {
   readonly attributeTimeout?: number;
   readonly entryTimeout?: number;
   readonly negativeTimeout?: number;
+  /** Read ahead of sequential readers of far servers: the kernel does not do it well enough. */
+  readonly readAhead: boolean;
   /** Drop the pages that a file had in the page cache whenever it is opened. */
   readonly dropPagesOnOpen: boolean;
   readonly counters: Float64Array<SharedArrayBuffer>;

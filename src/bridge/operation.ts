@@ -4,8 +4,10 @@
 // and WRITE of one command each are answered at once when it is done; everything that takes several
 // steps is a generator (`task`), taken up again whenever all commands that it waits for are done.
 
+import { FUSE_FALLOCATE } from '../fuse/constants.js';
 import type { Block } from './blocks.js';
 import type { Disk } from './disk.js';
+import { distance } from './offsets.js';
 
 /** Nobody waits: the bridge's own doing. */
 export const OPERATION_INTERNAL = 0;
@@ -16,8 +18,8 @@ export const OPERATION_PLAIN = 3;
 /** Its task writes the reply's body itself. */
 export const OPERATION_REPLY = 4;
 
-/** Our own finding out about holes, which nobody waits for. */
-export const OPERATION_SCAN = 5;
+/** Finding out about holes and reading ahead: nobody waits for it, and nothing is lost without it. */
+export const OPERATION_OWN = 5;
 
 /** The steps of an operation: each `yield` waits until no command of the operation is left. */
 export type Task = Generator<void, void, void>;
@@ -57,6 +59,23 @@ export class OperationTable {
 
   get count(): number {
     return this.#active.length;
+  }
+
+  /** Whether there are others than those that may be left undone. */
+  get busy(): boolean {
+    return this.#active.some(({ kind }) => kind !== OPERATION_OWN);
+  }
+
+  /** Whether anything is under way that changes some of `length` bytes at (hi, lo) of a disk. */
+  changing(disk: Disk, hi: number, lo: number, length: number): boolean {
+    for (const one of this.#active) {
+      if (one.disk !== disk) continue;
+      if (one.opcode === FUSE_FALLOCATE) return true;
+      if (one.kind !== OPERATION_WRITE) continue;
+      const ahead = distance(one.offsetHi, one.offsetLo, hi, lo);
+      if (ahead < length && ahead + one.length > 0) return true;
+    }
+    return false;
   }
 
   take(): Operation {

@@ -1,9 +1,10 @@
 // One run of bytes as the commands that the server's largest payload makes of it.
 
-import type { Block } from './blocks.js';
+import { NBD_CMD_READ } from '../nbd/constants.js';
+import { type Block, HEADROOM } from './blocks.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
-import { addHi, addLo } from './offsets.js';
+import { addHi, addLo, distance } from './offsets.js';
 import type { Operation } from './operation.js';
 
 /** Submits `length` bytes at (hi, lo) in pieces of the server's largest payload. */
@@ -35,4 +36,23 @@ export function submitPieces(
     );
     at += count;
   }
+}
+
+/** Bytes of `size` at (hi, lo) that lie on the disk. */
+export function onDisk(disk: Disk, hi: number, lo: number, size: number): number {
+  return Math.max(0, Math.min(size, distance(disk.sizeHi, disk.sizeLo, hi, lo)));
+}
+
+/** Submits what a READ of the kernel asks for: rounded out to the blocks that the server can read. */
+export function readFromServer(engine: Engine, operation: Operation, disk: Disk): void {
+  const { offsetHi: hi, offsetLo: lo, length } = operation;
+  const mask = disk.minimum - 1;
+  const before = lo & mask;
+  const after = onDisk(disk, addHi(hi, lo, length), addLo(lo, length), -(before + length) & mask);
+  if (before + after > 0) {
+    operation.block = engine.blocks.take(before + length + after);
+    operation.blockAt = HEADROOM + before;
+  }
+  const whole = before + length + after;
+  submitPieces(engine, operation, disk, NBD_CMD_READ, 0, hi, lo - before, whole, undefined, HEADROOM);
 }

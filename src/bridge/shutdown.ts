@@ -44,11 +44,11 @@ export class Shutdown {
   /** Does what can be done now; true when it is over. */
   advance(now: number): boolean {
     if (this.#stage === STAGE_NONE) return false;
-    if (this.#stage === STAGE_DRAIN && this.#engine.operations.count === 0) {
+    if (this.#stage === STAGE_DRAIN && !this.#engine.operations.busy) {
       this.#stage = STAGE_FLUSH;
       for (const disk of this.#disks) this.#startFlush(disk);
     }
-    if (this.#stage === STAGE_FLUSH && this.#engine.operations.count === 0) {
+    if (this.#stage === STAGE_FLUSH && !this.#engine.operations.busy) {
       if (this.#disks.every((disk) => disk.connections.every((one) => one.flushed))) this.#stage = STAGE_OVER;
     }
     if (this.#stage !== STAGE_OVER && now < this.#deadline) return false;

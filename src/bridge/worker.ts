@@ -15,7 +15,8 @@ import { Engine, type EngineEvents } from './engine.js';
 import { Loop, type LoopControl } from './loop.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import { Metadata } from './metadata.js';
-import { OPERATION_SCAN } from './operation.js';
+import { OPERATION_OWN } from './operation.js';
+import { Readahead } from './readahead.js';
 import { Shutdown } from './shutdown.js';
 import { scanHoles } from './tasks.js';
 import { Trace } from './trace.js';
@@ -81,12 +82,14 @@ class BridgeWorker implements EngineEvents, LoopControl {
       negativeValidity: settings.negativeTimeout ?? 0,
       keepPages: !settings.dropPagesOnOpen,
     });
-    this.#dispatcher = new Dispatcher(this.#engine, metadata, byNode, {
+    const wishes = {
       ...settings,
       writeback,
       directMmap: settings.cache === 'none',
       maxTransfer: MAX_TRANSFER,
-    });
+    };
+    const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
+    this.#dispatcher = new Dispatcher(this.#engine, metadata, byNode, wishes, ahead);
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks);
   }
@@ -177,7 +180,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   #scan(disk: Disk): void {
     if (disk.scanned || !disk.can.allocation || this.#scanning.has(disk)) return;
     this.#scanning.add(disk);
-    const operation = this.#engine.begin(OPERATION_SCAN, disk);
+    const operation = this.#engine.begin(OPERATION_OWN, disk);
     this.#engine.run(operation, scanHoles(this.#engine, operation, disk));
   }
 

@@ -32,6 +32,8 @@ const isRoot = (): boolean => process.geteuid?.() === 0;
 export interface KernelMount {
   /** The /dev/fuse descriptor, non-blocking; it belongs to the caller. */
   readonly device: number;
+  /** Whether the kernel reads as far ahead as it was told to: it takes that from root alone. */
+  readonly readsAhead: boolean;
   /**
    * Unmounts, or does nothing when somebody else has. Lazily: takes it out of the tree at once, and it
    * ends with its last user. @throws MountError, with errno EBUSY when the mount is in use
@@ -125,8 +127,8 @@ export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions):
       throw new MountError(`mounting ${mountpoint.text}: somebody unmounted it at once`);
     const guard = options.autoUnmount ? await guardMount(entry) : undefined;
     void allowHeldWrites(entry.device, HELD_WRITES);
-    void raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
-    return new Mount(entry, device, guard);
+    const readsAhead = await raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
+    return new Mount(entry, device, readsAhead, guard);
   } catch (error) {
     await detach(mountpoint.path).catch(() => undefined);
     closeDescriptor(device);
@@ -136,12 +138,14 @@ export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions):
 
 class Mount implements KernelMount {
   readonly device: number;
+  readonly readsAhead: boolean;
   readonly #entry: MountEntry;
   #guard: Guard | undefined;
 
-  constructor(entry: MountEntry, device: number, guard: Guard | undefined) {
+  constructor(entry: MountEntry, device: number, readsAhead: boolean, guard: Guard | undefined) {
     this.#entry = entry;
     this.device = device;
+    this.readsAhead = readsAhead;
     this.#guard = guard;
   }
 

@@ -34,7 +34,7 @@ function cacheMode(request: BackendRequest): CacheMode {
   return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
 }
 
-function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
+function bridgeOptions(request: BackendRequest, { device, readsAhead }: KernelMount): BridgeOptions {
   const { settings, options, mountpoint, files } = request;
   return {
     device,
@@ -52,6 +52,7 @@ function bridgeOptions(request: BackendRequest, device: number): BridgeOptions {
     attributeTimeout: options.attributeTimeout,
     entryTimeout: options.entryTimeout,
     negativeTimeout: options.negativeTimeout,
+    readAhead: !readsAhead && cacheMode(request) !== 'none' && options.maxReadahead !== 0,
     dropPagesOnOpen: options.autoCache,
   };
 }
@@ -79,7 +80,7 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
   const setSize = (file: number): Promise<void> =>
     truncate(join(mountpoint.path, files[file].name), Number(files[file].info.size));
   const bridge = Bridge.start(
-    bridgeOptions(request, mount.device),
+    bridgeOptions(request, mount),
     {
       ...events,
       syncWanted: (file) => {

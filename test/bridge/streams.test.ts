@@ -1,0 +1,78 @@
+import { describe, expect, test } from 'vitest';
+import { Latency } from '../../src/bridge/latency.js';
+import { Streams } from '../../src/bridge/streams.js';
+
+const KIB = 1024;
+
+describe('streams', () => {
+  test('READs that follow one another are one stream, whatever their lengths', () => {
+    const streams = new Streams<string>();
+    const first = streams.follow('disk', 0, 16 * KIB, 1);
+    expect(streams.follow('disk', 16 * KIB, 128 * KIB, 2)).toBe(first);
+    expect(streams.follow('disk', 144 * KIB, 4 * KIB, 3)).toBe(first);
+    expect(first).toMatchObject({ run: 3, next: 148 * KIB, usedAt: 3 });
+  });
+
+  test('READs that overtake one another stay in their stream', () => {
+    const streams = new Streams<string>();
+    const stream = streams.follow('disk', 0, 128 * KIB, 1);
+    expect(streams.follow('disk', 256 * KIB, 128 * KIB, 2)).toBe(stream);
+    expect(streams.follow('disk', 128 * KIB, 128 * KIB, 3)).not.toBe(undefined);
+    expect(stream.next).toBe(384 * KIB);
+  });
+
+  test('READs that come near one another do not make a run', () => {
+    const streams = new Streams<string>();
+    const stream = streams.follow('disk', 0, 4 * KIB, 1);
+    expect(streams.follow('disk', 40 * KIB, 4 * KIB, 2)).toBe(stream);
+    expect(stream.run).toBe(1);
+  });
+
+  test('another place or another disk is another stream', () => {
+    const streams = new Streams<string>();
+    const stream = streams.follow('disk', 0, 4 * KIB, 1);
+    expect(streams.follow('disk', 1024 * KIB, 4 * KIB, 2)).not.toBe(stream);
+    expect(streams.follow('other', 4 * KIB, 4 * KIB, 3)).not.toBe(stream);
+    expect(streams.follow('disk', 4 * KIB, 4 * KIB, 4)).toBe(stream);
+  });
+
+  test('the stream that was idle longest makes room', () => {
+    const streams = new Streams<string>();
+    const far = (i: number): number => i * 1024 * KIB;
+    const all = Array.from({ length: 32 }, (_, i) => streams.follow('disk', far(i), 4 * KIB, i));
+    expect(streams.follow('disk', far(0) + 4 * KIB, 4 * KIB, 100)).toBe(all[0]);
+    streams.follow('disk', far(40), 4 * KIB, 101);
+    expect(streams.follow('disk', far(0) + 8 * KIB, 4 * KIB, 102)).toBe(all[0]);
+    expect(streams.follow('disk', far(1) + 4 * KIB, 4 * KIB, 103)).not.toBe(all[1]);
+  });
+
+  test('the window doubles to 16 segments and halves to one', () => {
+    const stream = new Streams<string>().follow('disk', 0, 1, 0);
+    const windows = [stream.window];
+    for (let i = 0; i < 4; i++) {
+      stream.widen();
+      windows.push(stream.window);
+    }
+    for (let i = 0; i < 5; i++) stream.narrow();
+    expect([...windows, stream.window]).toEqual([2, 4, 8, 16, 16, 1]);
+  });
+});
+
+describe('latency', () => {
+  test('is known from the first READ on, and is that of the quickest', () => {
+    const latency = new Latency();
+    expect(latency.lowest).toBe(0);
+    latency.sample(10);
+    expect(latency.lowest).toBe(10);
+    latency.sample(3);
+    latency.sample(12);
+    expect(latency.lowest).toBe(3);
+  });
+
+  test('forgets what was long ago', () => {
+    const latency = new Latency();
+    latency.sample(1);
+    for (let i = 0; i < 31; i++) latency.sample(20);
+    expect(latency.lowest).toBe(20);
+  });
+});
