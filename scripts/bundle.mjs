@@ -9,12 +9,10 @@ import { build } from 'esbuild';
 
 const FOLDER = 'dist/program';
 
-const { metafile } = await build({
-  entryPoints: { main: 'dist/cli/main.js', worker: 'dist/bridge/worker.js' },
+const COMMON = {
   outdir: FOLDER,
   metafile: true,
   bundle: true,
-  splitting: true,
   format: 'esm',
   platform: 'node',
   target: 'node20',
@@ -24,8 +22,19 @@ const { metafile } = await build({
     js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
   },
   logLevel: 'warning',
-});
+};
+
+// nbdsh is apart: sharing parts with it would cut nbdfuse into more of them.
+const results = await Promise.all([
+  build({
+    ...COMMON,
+    entryPoints: { main: 'dist/cli/main.js', worker: 'dist/bridge/worker.js' },
+    splitting: true,
+  }),
+  build({ ...COMMON, entryPoints: { shell: 'dist/shell/main.js' } }),
+]);
 
 // Parts carry a hash in their names: those of the last build would stay, and be packed.
-const written = new Set(Object.keys(metafile.outputs).map((path) => basename(path)));
+const outputs = results.flatMap(({ metafile }) => Object.keys(metafile.outputs));
+const written = new Set(outputs.map((path) => basename(path)));
 for (const name of readdirSync(FOLDER)) if (!written.has(name)) rmSync(`${FOLDER}/${name}`);

@@ -7,8 +7,17 @@ import { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { addressOf, libc } from '../os/libc.js';
 import { pipe } from '../os/pipe.js';
+import { forgetSecrets, type TlsState } from '../tls/take-over.js';
 import { makeCounters } from './counters.js';
 import type { FromWorker, StopOutcome, ToWorker, WorkerSettings } from './messages.js';
+import type { Status } from './status.js';
+
+/** A connected stream socket that never blocks. */
+export interface ConnectedSocket {
+  readonly descriptor: number;
+  /** The session that it carries; undefined where it carries plain text. */
+  readonly tls: TlsState | undefined;
+}
 
 /** What a bridge is started with: see WorkerSettings. */
 export type BridgeOptions = Omit<WorkerSettings, 'wake' | 'counters'>;
@@ -61,6 +70,7 @@ export class Bridge {
   readonly #worker: Worker;
   readonly #wake: number;
   readonly #wakeByte = Buffer.from([0]);
+  #statusWanted: ((statuses: readonly Status[]) => void)[] = [];
   #ended = false;
 
   private constructor(
@@ -92,6 +102,7 @@ export class Bridge {
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'ready') becomeReady();
       else if (message.type === 'failed') crash(message.text);
+      else if (message.type === 'status') this.#tellStatus(message.statuses);
       else if (message.type === 'stopped') {
         this.#end();
         refuse(new Error('the file system was unmounted before it was ready'));
@@ -112,9 +123,14 @@ export class Bridge {
     return bridge;
   }
 
-  /** Hands over a connection in its transmission phase. The worker owns the descriptor from now on. */
-  attach(file: number, connection: number, descriptor: number, info: ExportInfo): void {
-    this.#say({ type: 'attach', file, connection, descriptor, info });
+  /**
+   * Hands over a connection in its transmission phase: a descriptor, which the worker owns from now on,
+   * and the TLS session that it carries, whose secrets are forgotten here.
+   */
+  attach(file: number, connection: number, socket: ConnectedSocket, info: ExportInfo): void {
+    const { descriptor, tls } = socket;
+    this.#say({ type: 'attach', file, connection, descriptor, tls, info });
+    if (tls !== undefined) forgetSecrets(tls);
   }
 
   /** Until the next `attach`, requests of this file that would wait fail with `errno`. */
@@ -133,6 +149,21 @@ export class Bridge {
     return this.stopped;
   }
 
+  /** What can be seen of each file now; nothing of a bridge that has ended. */
+  status(): Promise<readonly Status[]> {
+    if (this.#ended) return Promise.resolve([]);
+    return new Promise((resolve) => {
+      this.#statusWanted.push(resolve);
+      this.#say({ type: 'status' });
+    });
+  }
+
+  #tellStatus(statuses: readonly Status[]): void {
+    const wanted = this.#statusWanted;
+    this.#statusWanted = [];
+    for (const tell of wanted) tell(statuses);
+  }
+
   #say(message: ToWorker): void {
     if (this.#ended) {
       if (message.type === 'attach') libc.close(message.descriptor);
@@ -145,6 +176,7 @@ export class Bridge {
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#tellStatus([]);
     libc.close(this.#wake);
   }
 }

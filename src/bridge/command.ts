@@ -3,6 +3,7 @@
 // A command's cookie is its place in the table and a generation that moves on whenever the place is
 // used again: a stale or invented cookie finds nothing. Commands are reused, never freed.
 
+import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import type { Coverage } from '../nbd/coverage.js';
 import type { PendingRequest } from '../nbd/reply.js';
 import type { Block } from './blocks.js';
@@ -47,6 +48,8 @@ export class Command implements PendingRequest {
   next: Command | undefined = undefined;
   /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
   sequence = 0;
+  /** How many connections the disk had been given when a FLUSH was sent. */
+  arrivals = 0;
   /** Bytes of memory that it holds while it is remembered. */
   cost = 0;
   /** Whether a remembered one is being sent again, since its effect may have been lost. */
@@ -59,6 +62,11 @@ export class Command implements PendingRequest {
   constructor(index: number) {
     this.cookieLo = index;
   }
+}
+
+/** Whether a command's kind changes the disk, so that its reply is worth remembering. */
+export function changesDisk(command: Command): boolean {
+  return command.type === NBD_CMD_WRITE || command.type === NBD_CMD_WRITE_ZEROES;
 }
 
 /** A first-in first-out queue of commands, linked through the commands themselves. */

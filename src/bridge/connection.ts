@@ -1,10 +1,10 @@
 // One connection to a server in its transmission phase: a send queue and a reply receiver.
 //
-// Owned by a Disk, driven by the loop. Never blocks: what the socket does not take at once waits for
-// POLLOUT. Headers gather in one buffer, so that a batch of small requests costs one system call; a
-// WRITE's payload is sent from its block. Replies of small READs arrive many at a time in one buffer;
-// large payloads are received straight into the block of their command, or spliced to the device.
-// Any failure is told once through `owner.connectionLost`; the descriptor is then closed.
+// Owned by a Disk, driven by the loop; owns its channel. Never blocks: what that does not take at once
+// waits for POLLOUT. Headers gather in one buffer, so that a batch of small requests costs one system
+// call; a WRITE's payload is sent from its block. Replies of small READs arrive many at a time in one
+// buffer; large payloads are received straight into the block of their command, or spliced to the
+// device. Any failure is told once through `owner.connectionLost`; the channel is then closed.
 
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
 import { NbdProtocolError } from '../nbd/errors.js';
@@ -13,12 +13,11 @@ import type { ReplySink } from '../nbd/reply.js';
 import { ReplyReceiver } from '../nbd/reply-receiver.js';
 import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
 import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
-import { addressOf, errno, libc } from '../os/libc.js';
+import { addressOf, errno } from '../os/libc.js';
+import { TlsError } from '../tls/errors.js';
+import type { Channel } from './channel.js';
 import { COMMAND_SENT, type Command, CommandQueue } from './command.js';
-
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
-const MSG_MORE = 0x8000;
+import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from './splice-lane.js';
 
 /** READs of this many bytes and more get their payload placed, not copied. */
 export const LARGE_READ = 64 * 1024;
@@ -38,9 +37,8 @@ export interface ConnectionOwner extends ReplySink<Command> {
   /** Where the next bytes of a READ's payload shall land: an address. */
   placePayload(command: Command, at: number): number;
   /**
-   * Takes up to `length` bytes of payload out of the socket by itself. Returns how many, 0 when the
-   * socket has none, -1 when it does not want to (then `placePayload` is asked), -2 at the end.
-   * `whole` says that the reply is of one piece.
+   * Takes up to `length` bytes of payload out of the socket by itself. Returns how many, or a SPLICE_*;
+   * when it declines, `placePayload` is asked. `whole` says that the reply is of one piece.
    */
   splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number;
   connectionLost(connection: Connection, why: string, breach: boolean): void;
@@ -50,7 +48,6 @@ export interface ConnectionOwner extends ReplySink<Command> {
 
 /** See the file's head. */
 export class Connection {
-  readonly descriptor: number;
   readonly number: number;
   readonly info: ExportInfo;
   /** The reply buffer and the address of its first byte, for who uses payloads where they lie. */
@@ -68,22 +65,21 @@ export class Connection {
   /** Milliseconds of the worker's clock of the last sign of life. */
   lastProgress = 0;
 
+  readonly #channel: Channel;
   readonly #owner: ConnectionOwner;
   readonly #receiver: ReplyReceiver<Command>;
   readonly #in = new Uint8Array(new ArrayBuffer(IN_MARGIN + IN_BUFFER));
   readonly #largeHeader: number;
   readonly #out = new DataView(new ArrayBuffer(OUT_BUFFER));
   readonly #outAddress = addressOf(this.#out);
-  readonly #message = new DataView(new ArrayBuffer(56 + 32));
-  readonly #messageAddress = addressOf(this.#message);
   #outStart = 0;
   #outEnd = 0;
   #payloadAddress = 0;
   #payloadLeft = 0;
   readonly #queue = new CommandQueue();
 
-  constructor(descriptor: number, number: number, info: ExportInfo, owner: ConnectionOwner) {
-    this.descriptor = descriptor;
+  constructor(channel: Channel, number: number, info: ExportInfo, owner: ConnectionOwner) {
+    this.#channel = channel;
     this.number = number;
     this.info = info;
     this.#owner = owner;
@@ -91,22 +87,21 @@ export class Connection {
     this.inAddress = addressOf(this.#in);
     this.#receiver = new ReplyReceiver(info, owner);
     this.#largeHeader = info.extendedHeaders ? 40 : info.structuredReplies ? 28 : 16;
-    const little = true;
-    this.#message.setBigUint64(16, BigInt(this.#messageAddress + 56), little);
-    this.#message.setBigUint64(24, 2n, little);
+  }
+
+  /** The socket to wait for. */
+  get descriptor(): number {
+    return this.#channel.descriptor;
   }
 
   /** Whether there is something to send that the socket has not refused. */
   get wantsFlush(): boolean {
-    return (
-      !this.blocked &&
-      (this.#queue.first !== undefined || this.#outEnd > this.#outStart || this.#payloadLeft > 0)
-    );
+    return !this.blocked && !this.flushed;
   }
 
   /** Whether everything handed over has left for the server. */
   get flushed(): boolean {
-    return this.#queue.first === undefined && this.#outEnd === this.#outStart && this.#payloadLeft === 0;
+    return this.#nothingComposed && this.#queue.first === undefined && !this.#channel.unsent;
   }
 
   /** Hands a command over; it leaves with the next `flush`. */
@@ -124,18 +119,22 @@ export class Connection {
 
   /** Sends what is waiting, as far as the socket takes it. */
   flush(): void {
+    const channel = this.#channel;
     while (!this.lost) {
-      if (this.#outStart === this.#outEnd && this.#payloadLeft === 0 && !this.#compose()) return;
-      const count = this.#send();
+      if (this.#nothingComposed && !this.#compose()) {
+        if (!channel.unsent || (channel.flush() < 0 && !this.#isToRetry())) return;
+        continue;
+      }
+      const headers = this.#outEnd - this.#outStart;
+      const more = this.#queue.first !== undefined;
+      const address = this.#outAddress + this.#outStart;
+      const count = channel.send(address, headers, this.#payloadAddress, this.#payloadLeft, more);
       if (count < 0) {
-        const error = errno();
-        if (error === EINTR) continue;
-        if (error === EAGAIN) this.blocked = true;
-        else this.lose(`sending to the server failed: ${errnoName(error)}`, false);
+        if (this.#isToRetry()) continue;
         return;
       }
       this.#owner.moved(0, count);
-      const ofHeaders = Math.min(count, this.#outEnd - this.#outStart);
+      const ofHeaders = Math.min(count, headers);
       this.#outStart += ofHeaders;
       this.#payloadAddress += count - ofHeaders;
       this.#payloadLeft -= count - ofHeaders;
@@ -146,12 +145,14 @@ export class Connection {
   receive(now: number): void {
     this.lastProgress = now;
     try {
-      for (let turn = 0; turn < TURNS && !this.lost; turn++) {
+      // What the channel holds, poll(2) does not tell of: it must not be left there.
+      for (let turn = 0; !this.lost && (turn < TURNS || this.#channel.buffered); turn++) {
         if (!this.#receiveOnce()) return;
       }
     } catch (error) {
-      if (!(error instanceof NbdProtocolError)) throw error;
-      this.lose(error.message, true);
+      if (error instanceof NbdProtocolError) this.lose(error.message, true);
+      else if (error instanceof TlsError) this.lose(error.message, error.breach);
+      else throw error;
     }
   }
 
@@ -176,15 +177,20 @@ export class Connection {
         length: 0,
       };
       const length = encodeRequest(this.#out, 0, this.info.extendedHeaders, farewell);
-      libc.send(this.descriptor, this.#outAddress, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+      this.#channel.farewell(this.#outAddress, length);
     }
     this.close();
   }
 
-  /** Closes the descriptor, without a word to anybody. */
+  /** Closes the channel, without a word to anybody. */
   close(): void {
     this.lost = true;
-    libc.close(this.descriptor);
+    this.#channel.close();
+  }
+
+  /** Whether every byte of what was composed has been handed to the channel. */
+  get #nothingComposed(): boolean {
+    return this.#outEnd === this.#outStart && this.#payloadLeft === 0;
   }
 
   /** Moves commands from the queue into the out buffer, up to the first payload. */
@@ -205,23 +211,13 @@ export class Connection {
     return this.#outEnd > 0;
   }
 
-  #send(): number {
-    const headers = this.#outEnd - this.#outStart;
-    const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (this.#queue.first === undefined ? 0 : MSG_MORE);
-    if (headers === 0) return libc.send(this.descriptor, this.#payloadAddress, this.#payloadLeft, flags);
-    if (this.#payloadLeft === 0) {
-      return libc.send(this.descriptor, this.#outAddress + this.#outStart, headers, flags);
-    }
-    this.#setVector(56, this.#outAddress + this.#outStart, headers);
-    this.#setVector(72, this.#payloadAddress, this.#payloadLeft);
-    return libc.sendmsg(this.descriptor, this.#messageAddress, flags);
-  }
-
-  #setVector(at: number, address: number, length: number): void {
-    const high = Math.floor(address / 2 ** 32);
-    this.#message.setUint32(at, address - high * 2 ** 32, true);
-    this.#message.setUint32(at + 4, high, true);
-    this.#message.setUint32(at + 8, length, true);
+  /** Whether a send that failed was only interrupted; otherwise sees to what the failure means. */
+  #isToRetry(): boolean {
+    const error = errno();
+    if (error === EINTR) return true;
+    if (error === EAGAIN) this.blocked = true;
+    else this.lose(`sending to the server failed: ${errnoName(error)}`, false);
+    return false;
   }
 
   /** One system call's worth; false when the socket has no more for now. */
@@ -233,7 +229,7 @@ export class Connection {
     // in the socket for where it belongs.
     const onlyLarge = this.smallInFlight === 0 && this.inFlight > 0;
     const wanted = onlyLarge && this.#receiver.headerPending > 0 ? this.#largeHeader : IN_BUFFER;
-    const count = libc.recv(this.descriptor, this.inAddress + IN_MARGIN, wanted, MSG_DONTWAIT);
+    const count = this.#channel.receive(this.inAddress + IN_MARGIN, wanted);
     if (count <= 0) return this.#nothingReceived(count);
     this.#owner.moved(count, 0);
     this.#receiver.receive(this.#in, IN_MARGIN, IN_MARGIN + count);
@@ -242,12 +238,15 @@ export class Connection {
 
   #receivePayload(command: Command, pending: number): boolean {
     const at = this.#receiver.payloadAt;
-    let count = this.#owner.splicePayload(this.descriptor, command, at, pending, this.#receiver.payloadWhole);
-    if (count === 0) return false;
-    if (count === -2) return this.#nothingReceived(0);
-    if (count === -1) {
-      const address = this.#owner.placePayload(command, at);
-      count = libc.recv(this.descriptor, address, pending, MSG_DONTWAIT);
+    const channel = this.#channel;
+    const whole = this.#receiver.payloadWhole;
+    let count = channel.spliceable
+      ? this.#owner.splicePayload(channel.descriptor, command, at, pending, whole)
+      : SPLICE_DECLINED;
+    if (count === SPLICE_EMPTY) return false;
+    if (count === SPLICE_END) return this.#nothingReceived(0);
+    if (count === SPLICE_DECLINED) {
+      count = channel.receive(this.#owner.placePayload(command, at), pending);
       if (count <= 0) return this.#nothingReceived(count);
     }
     this.#owner.moved(count, 0);

@@ -23,7 +23,7 @@ export const COUNTER = {
   unflushed: 15,
   /** Requests of the kernel under way, now. */
   inFlight: 16,
-  /** First of 32 counts of READ latencies: place i counts those below 2^i microseconds. */
+  /** First of LATENCIES counts of READ latencies: place i counts those below 2^i microseconds. */
   readLatency: 32,
   /** The same of WRITEs. */
   writeLatency: 64,
@@ -32,8 +32,19 @@ export const COUNTER = {
 /** How many numbers there are. */
 const LENGTH = 96;
 
-/** The name of a single number (not one of a histogram's). */
-export type CounterName = keyof typeof COUNTER;
+/** Places in one histogram of latencies. */
+export const LATENCIES = 32;
+
+/** Microseconds within which a share (0 to 1) of a histogram's requests was answered; 0 without any. */
+export function percentile(histogram: readonly number[], share: number): number {
+  const wanted = histogram.reduce((sum, count) => sum + count, 0) * share;
+  let sum = 0;
+  for (let i = 0; i < histogram.length; i++) {
+    sum += histogram[i];
+    if (sum > 0 && sum >= wanted) return 2 ** i;
+  }
+  return 0;
+}
 
 /** Shared memory for a worker's numbers. */
 export function makeCounters(): Float64Array<SharedArrayBuffer> {
@@ -43,5 +54,5 @@ export function makeCounters(): Float64Array<SharedArrayBuffer> {
 /** Counts one latency in a histogram that starts at place `first`. */
 export function countLatency(counters: Float64Array, first: number, milliseconds: number): void {
   const microseconds = Math.min(milliseconds * 1000, 2 ** 31 - 1);
-  counters[first + 32 - Math.clz32(microseconds)]++;
+  counters[first + LATENCIES - Math.clz32(microseconds)]++;
 }

@@ -28,7 +28,7 @@ import {
   LSEEK_WHENCE,
   WRITE_DATA,
 } from '../fuse/layout.js';
-import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH, NBD_CMD_WRITE } from '../nbd/constants.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE } from '../nbd/constants.js';
 import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
 import { libc } from '../os/libc.js';
 import { HEADROOM } from './blocks.js';
@@ -44,7 +44,7 @@ import {
 } from './operation.js';
 import { onDisk, readFromServer, submitPieces } from './pieces.js';
 import type { Readahead } from './readahead.js';
-import { flushAfter, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
+import { flushAfter, flushDisk, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
 
 /** WRITEs of up to this many bytes are copied out of the device's block; larger ones keep the block. */
 const COPY_LIMIT = 256 * 1024;
@@ -146,8 +146,7 @@ function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous
 export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
   const operation = engine.begin(OPERATION_PLAIN, disk);
   ask(operation, view, 0, 0, 0);
-  operation.error = disk.takeLossError();
-  if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+  operation.task = flushDisk(engine, operation, disk);
   engine.settle(operation);
 }
 

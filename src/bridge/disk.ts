@@ -1,9 +1,9 @@
 // One export in the worker: its connections, the commands that wait for one, and what was lost.
 //
 // Used by the data operations, which hand commands over with `submit` and hear of each through
-// `Operations.commandDone`. Never blocks. A lost connection's commands wait for another one; when the
-// last was lost, what the journal remembers is sent again first. While the disk is `failing`, nothing
-// waits: every command ends with that errno until a connection is attached.
+// `Operations.commandDone`. Never blocks. A lost connection's commands wait for another one, which the
+// Recovery says may be used. While the disk is `failing`, nothing waits: every command ends with that
+// errno until a connection is attached.
 
 import type { Node } from '../file/tree.js';
 import {
@@ -11,7 +11,6 @@ import {
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
   NBD_EOVERFLOW,
   NBD_FLAG_SEND_CACHE,
   NBD_FLAG_SEND_FAST_ZERO,
@@ -21,7 +20,8 @@ import {
 } from '../nbd/constants.js';
 import { errnoFromNbd } from '../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
-import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue } from './command.js';
+import type { Channel } from './channel.js';
+import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue, changesDisk } from './command.js';
 import { Connection } from './connection.js';
 import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
@@ -31,7 +31,7 @@ import { Latency } from './latency.js';
 import { high, low } from './offsets.js';
 import type { Operation } from './operation.js';
 import { RangeLocks } from './range-locks.js';
-import { Replay } from './replay.js';
+import { Recovery } from './recovery.js';
 
 /** What the protocol allows with this export; the flags of `ExportInfo` as questions asked often. */
 export interface Abilities {
@@ -82,8 +82,7 @@ export class Disk {
   flushError = 0;
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
-  #replay: Replay | undefined;
-  #serverMayHaveForgotten = false;
+  readonly #recovery = new Recovery(this);
   #flushing = false;
 
   constructor(index: number, node: Node, info: ExportInfo, context: DiskContext) {
@@ -115,9 +114,9 @@ export class Disk {
     return this.#connections;
   }
 
-  /** Whether commands have to wait: no connection, or replaying. */
+  /** Whether commands have to wait: no connection that may be used. */
   get waiting(): boolean {
-    return this.#connections.length === 0 || this.#replay !== undefined;
+    return this.#recovery.ready.length === 0;
   }
 
   /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
@@ -136,6 +135,7 @@ export class Disk {
     command.connection = connection;
     if (command.type === NBD_CMD_FLUSH) {
       command.sequence = this.journal.mark;
+      command.arrivals = this.#recovery.arrivals;
       this.dirty = false;
     } else if (changesDisk(command)) {
       this.dirty = true;
@@ -145,21 +145,14 @@ export class Disk {
   }
 
   /** Adds a connection in its transmission phase; what waited goes out. */
-  attach(descriptor: number, number: number, info: ExportInfo): Connection {
+  attach(channel: Channel, number: number, info: ExportInfo): Connection {
     const sink = new DiskSink(this, this.context);
-    const connection = new Connection(descriptor, number, info, sink);
+    const connection = new Connection(channel, number, info, sink);
     sink.connection = connection;
     connection.lastProgress = this.context.now();
     this.#connections.push(connection);
     this.failing = 0;
-    if (this.#connections.length === 1 && this.#serverMayHaveForgotten) {
-      if (this.journal.incomplete) this.lossError = this.context.lossErrno;
-      this.#replay = new Replay(this, connection, this.journal.list());
-      this.#replay.advance();
-      // With nothing to send again it is over before it began.
-      if (this.#replay.finished) this.#replay = undefined;
-    }
-    this.#serverMayHaveForgotten = false;
+    this.#recovery.arrived(connection);
     this.continueWaiting();
     return connection;
   }
@@ -177,13 +170,7 @@ export class Disk {
   connectionLost(connection: Connection): number {
     this.#connections = this.#connections.filter((one) => one !== connection);
     const orphans = this.context.commands.of(connection);
-    if (this.#connections.length === 0) this.#serverMayHaveForgotten = true;
-    const replay = this.#replay;
-    if (replay !== undefined && replay.connection === connection) {
-      this.#replay = undefined;
-      const other = this.#connections[0];
-      if (other !== undefined) this.#replay = new Replay(this, other, this.journal.list());
-    }
+    this.#recovery.lost(connection);
     // Those of a broken-off replay are back in the journal before a new one begins.
     for (const command of orphans) {
       this.context.lane.abandon(command);
@@ -194,11 +181,7 @@ export class Disk {
         command.state = COMMAND_KEPT;
       } else this.submit(command);
     }
-    this.#replay?.advance();
-    if (this.#replay?.finished === true) {
-      this.#replay = undefined;
-      this.continueWaiting();
-    }
+    this.#recovery.advance();
     return orphans.length;
   }
 
@@ -209,18 +192,15 @@ export class Disk {
       command.state = COMMAND_KEPT;
       // Back in the journal it belongs to no connection: it must not be taken for one's orphan.
       command.connection = undefined;
-      this.#replay?.answered(error);
-      if (this.#replay?.finished === true) {
-        this.#replay = undefined;
-        this.continueWaiting();
-      }
+      this.#recovery.answered(error);
       return;
     }
     if (command.type === NBD_CMD_READ) this.latency.sample(this.context.now() - command.submittedAt);
     if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);
-    else if (command.type === NBD_CMD_FLUSH) this.#flushed(command.sequence);
+    else if (command.type === NBD_CMD_FLUSH) this.journal.forget(command.sequence);
+    if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
     if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
     this.context.commandDone(command, errno);
   }
@@ -241,6 +221,12 @@ export class Disk {
       if (command === undefined) return;
       this.submit(command);
     }
+  }
+
+  /** Something acknowledged may be gone: the next fsync says so, and a person hears why. */
+  lose(why: string): void {
+    this.lossError = this.context.lossErrno;
+    this.context.warn(this, `${why}: some of it may be lost, which the next fsync says`);
   }
 
   /** The errno that an fsync must tell, once: 0 or EIO. */
@@ -265,11 +251,6 @@ export class Disk {
     return true;
   }
 
-  #flushed(mark: number): void {
-    this.journal.forget(mark);
-    if (this.journal.empty) this.journal.incomplete = false;
-  }
-
   #giveUp(command: Command): void {
     this.context.commandDone(command, this.failing);
   }
@@ -279,15 +260,11 @@ export class Disk {
   }
 
   #leastLoaded(): Connection {
-    let best = this.#connections[0];
-    for (const connection of this.#connections) {
+    const { ready } = this.#recovery;
+    let best = ready[0];
+    for (const connection of ready) {
       if (connection.inFlight < best.inFlight) best = connection;
     }
     return best;
   }
-}
-
-/** Whether a command's kind changes the disk, so that its reply is worth remembering. */
-export function changesDisk(command: Command): boolean {
-  return command.type === NBD_CMD_WRITE || command.type === NBD_CMD_WRITE_ZEROES;
 }

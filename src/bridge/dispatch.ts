@@ -13,6 +13,7 @@ import {
   FUSE_FSYNCDIR,
   FUSE_GETATTR,
   FUSE_GETXATTR,
+  FUSE_HANDLE_KILLPRIV_V2,
   FUSE_INIT,
   FUSE_INTERRUPT,
   FUSE_LINK,
@@ -56,6 +57,8 @@ import type { Engine } from './engine.js';
 import { wantsToStop } from './interrupt.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import type { Readahead } from './readahead.js';
+import type { Status } from './status.js';
+import { ExtendedAttributes } from './xattr.js';
 
 /** See the file's head. */
 export class Dispatcher implements Asker {
@@ -68,10 +71,14 @@ export class Dispatcher implements Asker {
   readonly #disks: ReadonlyMap<number, Disk>;
   readonly #wishes: InitWishes;
   readonly #ahead: Readahead | undefined;
+  readonly #status: (disk: Disk) => Status;
+  readonly #xattr: ExtendedAttributes;
+  #tellsAttributes = false;
 
   /**
    * @param disks the disk behind each file's nodeid
    * @param ahead who reads ahead, if anybody shall
+   * @param status what can be seen of a file
    */
   constructor(
     engine: Engine,
@@ -79,8 +86,11 @@ export class Dispatcher implements Asker {
     disks: ReadonlyMap<number, Disk>,
     wishes: InitWishes,
     ahead: Readahead | undefined,
+    status: (disk: Disk) => Status,
   ) {
     this.#ahead = ahead;
+    this.#status = status;
+    this.#xattr = new ExtendedAttributes(engine.device);
     this.#engine = engine;
     this.#metadata = metadata;
     this.#disks = disks;
@@ -180,7 +190,7 @@ export class Dispatcher implements Asker {
         return this.#error(EPERM);
       case FUSE_GETXATTR:
       case FUSE_LISTXATTR:
-        return this.#error(ENOSYS);
+        return this.#attributes(opcode, nodeid, view, length);
       default:
         // Among them FUSE_FLUSH: the kernel writes dirty pages at close by itself, and a FLUSH of
         // the server's cache is what fsync is for.
@@ -196,7 +206,17 @@ export class Dispatcher implements Asker {
       throw new Error(objection);
     }
     this.#engine.device.replySmall(writeInitReply(this.#engine.device.small, request, this.#wishes), this);
+    this.#tellsAttributes = (request.flags & FUSE_HANDLE_KILLPRIV_V2) !== 0;
     this.ready = true;
+  }
+
+  /** A kernel that would ask for an attribute before every write is told that there are none. */
+  #attributes(opcode: number, nodeid: number, view: DataView, length: number): number {
+    if (!this.#tellsAttributes) return this.#error(ENOSYS);
+    const disk = this.#disks.get(nodeid);
+    const status = disk === undefined ? undefined : () => this.#status(disk);
+    if (opcode === FUSE_LISTXATTR) return this.#xattr.list(status, view, this);
+    return this.#xattr.get(status, view, length, this);
   }
 
   /** Frees the asker of a request that a deadly signal has hit; the request itself goes on. */

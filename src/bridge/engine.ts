@@ -6,14 +6,14 @@
 
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
-import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH } from '../nbd/constants.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import { EIO } from '../os/errno.js';
 import { type Block, Blocks } from './blocks.js';
-import { type Command, CommandTable } from './command.js';
+import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
 import { COUNTER, countLatency } from './counters.js';
 import { Device } from './device.js';
-import { changesDisk, type Disk } from './disk.js';
+import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
 import {
   OPERATION_INTERNAL,
@@ -135,11 +135,14 @@ export class Engine implements DiskContext {
     const operation = command.operation;
     const disk = operation?.disk;
     this.trace?.command(command, errno, this.#now);
+    if (command.type === NBD_CMD_FLUSH) this.counters[COUNTER.flushes]++;
+    else if (command.type === NBD_CMD_WRITE_ZEROES) this.counters[COUNTER.zeroes]++;
     if (
       errno === 0 &&
       disk !== undefined &&
       changesDisk(command) &&
-      (command.flags & NBD_CMD_FLAG_FUA) === 0
+      // What is stable need not be sent again, unless something older is, maybe to the same place.
+      ((command.flags & NBD_CMD_FLAG_FUA) === 0 || !disk.journal.empty)
     ) {
       disk.remember(command);
     } else this.retire(command);
@@ -245,6 +248,8 @@ export class Engine implements DiskContext {
   }
 
   #countRead(operation: Operation): void {
+    // At the end of the disk nobody was asked.
+    if (operation.length === 0) return;
     this.counters[COUNTER.reads]++;
     this.counters[COUNTER.readBytes] += operation.length;
     countLatency(this.counters, COUNTER.readLatency, performance.now() - operation.startedAt);

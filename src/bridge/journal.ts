@@ -12,12 +12,12 @@ export class Journal {
   readonly limit: number;
   /** Bytes of memory held. */
   bytes = 0;
-  /** Whether something had to be forgotten that no FLUSH has covered: then a lost server loses data. */
-  incomplete = false;
   readonly #release: (command: Command) => void;
   #kept: Command[] = [];
   #head = 0;
   #sequence = 0;
+  /** Number of the last write that had to be forgotten before a FLUSH covered it; 0 for none. */
+  #dropped = 0;
 
   /** @param release gives a command that is forgotten back, with its memory */
   constructor(limit: number, release: (command: Command) => void) {
@@ -30,6 +30,11 @@ export class Journal {
     return this.#head === this.#kept.length;
   }
 
+  /** Whether something was forgotten that no FLUSH has covered: then a lost server loses data. */
+  get incomplete(): boolean {
+    return this.#dropped > 0;
+  }
+
   /** The number up to which a FLUSH that is sent now covers. */
   get mark(): number {
     return this.#sequence;
@@ -38,7 +43,7 @@ export class Journal {
   /** Remembers an answered write. Beyond twice the limit it is forgotten at once instead. */
   keep(command: Command): void {
     if (this.limit === 0 || this.bytes + this.#cost(command) > 2 * this.limit) {
-      if (this.limit > 0) this.incomplete = true;
+      if (this.limit > 0) this.#dropped = ++this.#sequence;
       this.#release(command);
       return;
     }
@@ -53,6 +58,7 @@ export class Journal {
 
   /** Forgets what a FLUSH that was sent at `mark` has covered. */
   forget(mark: number): void {
+    if (this.#dropped <= mark) this.#dropped = 0;
     while (this.#head < this.#kept.length && this.#kept[this.#head].sequence <= mark) {
       const command = this.#kept[this.#head++];
       this.bytes -= command.cost;
@@ -61,6 +67,11 @@ export class Journal {
     if (this.#head < 1024 && this.#head < this.#kept.length) return;
     this.#kept = this.#kept.slice(this.#head);
     this.#head = 0;
+  }
+
+  /** The loss of what was forgotten has been told. */
+  admitLoss(): void {
+    this.#dropped = 0;
   }
 
   /** The remembered commands, oldest first. */

@@ -2,7 +2,9 @@
 
 import type { TreeOptions } from '../file/tree.js';
 import type { ExportInfo } from '../nbd/export-info.js';
+import type { TlsState } from '../tls/take-over.js';
 import type { CacheMode } from './metadata.js';
+import type { Status } from './status.js';
 
 /** One file to show. */
 export interface BridgeFile {
@@ -10,6 +12,10 @@ export interface BridgeFile {
   readonly name: string;
   readonly readOnly: boolean;
   readonly info: ExportInfo;
+  /** How the user named the server, for who asks. */
+  readonly server: string;
+  /** Whether the way to the server is encrypted. */
+  readonly tls: boolean;
 }
 
 /** What the worker is started with. */
@@ -37,7 +43,7 @@ export interface WorkerSettings {
   readonly attributeTimeout?: number;
   readonly entryTimeout?: number;
   readonly negativeTimeout?: number;
-  /** Read ahead of sequential readers of far servers: the kernel does not do it well enough. */
+  /** Read ahead of sequential readers of far servers. */
   readonly readAhead: boolean;
   /** Drop the pages that a file had in the page cache whenever it is opened. */
   readonly dropPagesOnOpen: boolean;
@@ -51,11 +57,15 @@ export type ToWorker =
       readonly file: number;
       readonly connection: number;
       readonly descriptor: number;
+      /** The session that `descriptor` carries; undefined where it carries plain text. */
+      readonly tls: TlsState | undefined;
       readonly info: ExportInfo;
     }
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
   /** What `sync-wanted` asked for is done. */
   | { readonly type: 'synced'; readonly file: number }
+  /** Tell the status of every file. */
+  | { readonly type: 'status' }
   /** Take nothing more from the kernel, let what is under way end, flush, disconnect, end. */
   | { readonly type: 'stop'; readonly timeout: number };
 
@@ -74,6 +84,7 @@ export type FromWorker =
   | { readonly type: 'beyond-end'; readonly file: number }
   /** Make the kernel send all writes to this file that it still holds, and say `synced`. */
   | { readonly type: 'sync-wanted'; readonly file: number }
+  | { readonly type: 'status'; readonly statuses: readonly Status[] }
   | { readonly type: 'unmounted' }
   | { readonly type: 'stopped'; readonly outcome: StopOutcome }
   | { readonly type: 'failed'; readonly text: string };
@@ -84,6 +95,6 @@ export interface StopOutcome {
   readonly unwrittenBytes: number;
   /** Which: at most 16 of them, as `name: offset 4096 length 512`. */
   readonly ranges: readonly string[];
-  /** Why, when it is not 0: `timeout` or the errno of the last FLUSH. */
+  /** Why not all is well: `timeout`, the errno of the last FLUSH, or `loss` of what was acknowledged. */
   readonly reason: string;
 }

@@ -1,6 +1,6 @@
 // Sending again, after the server was lost, what it had answered and may have forgotten.
 //
-// Made by a Disk when it has a connection again, and driven by the answers. Remembered commands go
+// Made by a disk's Recovery when there is a connection again, and driven by the answers. Remembered commands go
 // out oldest first, several at a time, but never two that overlap at once, since a server may carry
 // out what is in flight in any order.
 
@@ -49,14 +49,5 @@ export class Replay {
       command.replayed = true;
       this.#disk.assign(command, this.connection);
     }
-  }
-
-  /** One of them has been answered, with a server's error or 0: then something is lost. */
-  answered(error: number): void {
-    if (error !== 0) {
-      this.#disk.lossError = this.#disk.context.lossErrno;
-      this.#disk.context.warn(this.#disk, 'the server refused to take a write again after reconnecting');
-    }
-    this.advance();
   }
 }

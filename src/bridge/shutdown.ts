@@ -71,7 +71,9 @@ export class Shutdown {
       if (ranges.length >= MAX_RANGES) continue;
       ranges.push(`offset ${join(command.offsetHi, command.offsetLo)} length ${command.length}`);
     }
-    const reason = this.#timedOut ? 'timeout' : flushError === 0 ? '' : errnoName(flushError);
+    const lost = this.#disks.some((disk) => disk.lossError !== 0);
+    const unlucky = lost ? 'loss' : '';
+    const reason = this.#timedOut ? 'timeout' : flushError === 0 ? unlucky : errnoName(flushError);
     return { unwrittenBytes, ranges, reason };
   }
 

@@ -94,6 +94,13 @@ export function* flushAfter(engine: Engine, operation: Operation, disk: Disk, wr
   yield;
 }
 
+/** An fsync. It may wait for a server that comes back without what it had acknowledged: then it says so. */
+export function* flushDisk(engine: Engine, operation: Operation, disk: Disk): Task {
+  if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+  yield;
+  if (operation.error === 0 && !operation.answered) operation.error = disk.takeLossError();
+}
+
 /** Makes bytes [start, end) of the disk read back as zeros; the range must be locked. */
 export function* zeroRange(
   engine: Engine,

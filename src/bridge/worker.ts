@@ -7,6 +7,8 @@ import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_
 import { Tree } from '../file/tree.js';
 import { addressOf, libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
+import { forgetSecrets } from '../tls/take-over.js';
+import { type Channel, PlainChannel } from './channel.js';
 import type { Connection } from './connection.js';
 import { COUNTER } from './counters.js';
 import { Disk } from './disk.js';
@@ -18,7 +20,9 @@ import { Metadata } from './metadata.js';
 import { OPERATION_OWN } from './operation.js';
 import { Readahead } from './readahead.js';
 import { Shutdown } from './shutdown.js';
+import { type Status, statusOf } from './status.js';
 import { scanHoles } from './tasks.js';
+import { TlsChannel } from './tls-channel.js';
 import { Trace } from './trace.js';
 
 /** Bytes of one READ or WRITE of the kernel: 256 pages. */
@@ -44,6 +48,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #drain = Buffer.allocUnsafeSlow(64);
   readonly #shutdown: Shutdown;
   readonly #scanning = new Set<Disk>();
+  readonly #startedAt = performance.now();
   #saidReady = false;
   #initialized: number | undefined;
 
@@ -89,7 +94,9 @@ class BridgeWorker implements EngineEvents, LoopControl {
       maxTransfer: MAX_TRANSFER,
     };
     const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
-    this.#dispatcher = new Dispatcher(this.#engine, metadata, byNode, wishes, ahead);
+    this.#dispatcher = new Dispatcher(this.#engine, metadata, byNode, wishes, ahead, (disk) =>
+      this.#statusOf(disk),
+    );
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks);
   }
@@ -148,16 +155,26 @@ class BridgeWorker implements EngineEvents, LoopControl {
     return Math.max(1, Math.ceil(timeout / 4));
   }
 
+  #statusOf(disk: Disk): Status {
+    const { counters, cache, files } = this.#settings;
+    const { server, tls } = files[disk.index];
+    const uptime = Math.round((performance.now() - this.#startedAt) / 1000);
+    return statusOf(disk, { counters, cache, uptime, server, tls });
+  }
+
   #hear(message: ToWorker): void {
     switch (message.type) {
       case 'attach': {
         const disk = this.#disks[message.file];
-        this.#loop.watch(disk.attach(message.descriptor, message.connection, message.info));
+        this.#loop.watch(disk.attach(openChannel(message), message.connection, message.info));
         this.#scan(disk);
         return;
       }
       case 'synced':
         this.#engine.synced(this.#disks[message.file]);
+        return;
+      case 'status':
+        this.#say({ type: 'status', statuses: this.#disks.map((disk) => this.#statusOf(disk)) });
         return;
       case 'fail':
         this.#disks[message.file].fail(message.errno);
@@ -200,6 +217,13 @@ class BridgeWorker implements EngineEvents, LoopControl {
   #say(message: FromWorker): void {
     this.#port.postMessage(message);
   }
+}
+
+function openChannel({ descriptor, tls }: Extract<ToWorker, { type: 'attach' }>): Channel {
+  if (tls === undefined) return new PlainChannel(descriptor);
+  const channel = new TlsChannel(descriptor, tls);
+  forgetSecrets(tls);
+  return channel;
 }
 
 const port = parentPort;

@@ -13,12 +13,26 @@ import { isModeWord, parseServerMode } from './server-mode.js';
 
 /** What the command line asks for. */
 export type Request =
-  | { readonly kind: 'help' | 'version' | 'fuse-help' | 'long-options' | 'short-options' }
+  | { readonly kind: Question }
   | { readonly kind: 'list'; readonly listing: Listing }
-  | { readonly kind: 'mount'; readonly settings: Settings };
+  | { readonly kind: 'status' | 'watch'; readonly inspection: Inspection }
+  | { readonly kind: 'unmount'; readonly mountpoint: string }
+  | { readonly kind: 'completion'; readonly shell: Shell }
+  /** `daemon`: in the background. */
+  | { readonly kind: 'mount'; readonly settings: Settings; readonly daemon: boolean };
 
 /** The requests that need no server. */
-export type Question = Exclude<Request['kind'], 'mount' | 'list'>;
+export type Question = 'help' | 'version' | 'fuse-help' | 'long-options' | 'short-options';
+
+/** The shells that a completion can be had for. */
+export type Shell = 'bash' | 'zsh' | 'fish';
+
+/** Which mount is to be looked at, and how it is to be shown. */
+export interface Inspection {
+  /** As typed: DIR, DIR/FILENAME or a file. */
+  readonly mountpoint: string;
+  readonly json: boolean;
+}
 
 /** Whose exports are to be shown, and how. */
 export interface Listing {
@@ -30,6 +44,10 @@ export interface Listing {
 /** Options that mean something together with --list, as commander calls them. */
 const LIST_OPTIONS = ['list', 'json', 'verbose'];
 
+/** The same of --status and --unmount. */
+const STATUS_OPTIONS = ['status', 'watch', 'json'];
+const UNMOUNT_OPTIONS = ['unmount'];
+
 /** The values that commander collects, under the names that it makes of the options. */
 interface OptionValues {
   readonly connections: number;
@@ -40,6 +58,9 @@ interface OptionValues {
   readonly verbose?: true;
   readonly export?: string;
   readonly cache: CacheMode;
+  readonly daemon?: true;
+  readonly foreground?: true;
+  readonly completion?: Shell;
   readonly reconnect: number;
   readonly restart?: true;
   readonly timeout: number;
@@ -48,6 +69,9 @@ interface OptionValues {
   readonly help?: true;
   readonly json?: true;
   readonly list?: true;
+  readonly status?: true;
+  readonly unmount?: true;
+  readonly watch?: true;
   readonly longOptions?: true;
   readonly shortOptions?: true;
   readonly version?: true;
@@ -96,12 +120,38 @@ function informationWanted(values: OptionValues): Question | undefined {
   return undefined;
 }
 
-function listingFrom({ values, given, operands, unknown }: Words): Listing {
-  const odd = given.find((name) => !LIST_OPTIONS.includes(name));
-  if (odd !== undefined) {
-    const name = OPTIONS.find((option) => option.attributeName() === odd)?.names.at(-1);
-    throw new UsageError(`${name} cannot be used with --list, which mounts nothing`);
+/** @throws UsageError when an option was given that means nothing together with `main` */
+function allowOnly(main: string, allowed: readonly string[], given: readonly string[]): void {
+  const odd = given.find((name) => !allowed.includes(name));
+  if (odd === undefined) return;
+  const name = OPTIONS.find((option) => option.attributeName() === odd)?.names.at(-1);
+  throw new UsageError(`${name} cannot be used with ${main}, which mounts nothing`);
+}
+
+/** The one word that --status and --unmount take. @throws UsageError */
+function onlyMountpoint(main: string, { operands, unknown }: Words): string {
+  const [mountpoint, ...more] = [...operands, ...unknown];
+  if (mountpoint === undefined || more.length > 0)
+    throw new UsageError(`${main} takes one MOUNTPOINT: nbdfuse ${main} MOUNTPOINT; see nbdfuse --help`);
+  return mountpoint;
+}
+
+/** What asks for something about mounts that there are already. */
+function mountedRequest(words: Words): Request | undefined {
+  const { values, given } = words;
+  if (values.status) {
+    allowOnly('--status', STATUS_OPTIONS, given);
+    const inspection = { mountpoint: onlyMountpoint('--status', words), json: values.json ?? false };
+    return { kind: values.watch ? 'watch' : 'status', inspection };
   }
+  if (values.watch) throw new UsageError('--watch goes with --status: nbdfuse --status --watch MOUNTPOINT');
+  if (!values.unmount) return undefined;
+  allowOnly('--unmount', UNMOUNT_OPTIONS, given);
+  return { kind: 'unmount', mountpoint: onlyMountpoint('--unmount', words) };
+}
+
+function listingFrom({ values, given, operands, unknown }: Words): Listing {
+  allowOnly('--list', LIST_OPTIONS, given);
   const words = [...operands, ...unknown];
   if (words.length === 0) {
     throw new UsageError('no server given: nbdfuse --list URI, or another mode; see nbdfuse --help');
@@ -149,11 +199,16 @@ export function parseArguments(words: readonly string[]): Request {
   }
   const kind = informationWanted(values);
   if (kind !== undefined) return { kind };
+  if (values.completion !== undefined) return { kind: 'completion', shell: values.completion };
   if (values.list) return { kind: 'list', listing: listingFrom(parsed) };
-  if (values.json) throw new UsageError('--json goes with --list: nbdfuse --list --json URI');
+  const mounted = mountedRequest(parsed);
+  if (mounted !== undefined) return mounted;
+  if (values.json) throw new UsageError('--json goes with --list or --status: nbdfuse --list --json URI');
   const misplaced = first ?? operands[0];
   if (misplaced !== undefined && isModeWord(misplaced)) {
     throw new UsageError(`${misplaced} comes after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);
   }
-  return { kind: 'mount', settings: settingsFrom(values, operands) };
+  if (values.daemon && values.foreground)
+    throw new UsageError('--daemon and --foreground exclude each other; see nbdfuse --help');
+  return { kind: 'mount', settings: settingsFrom(values, operands), daemon: values.daemon ?? false };
 }

@@ -27,9 +27,14 @@ To see which exports a server has, named in any of these ways:
 MOUNTPOINT is a directory, in which the file is called nbd or FILENAME, or a
 regular file, which then is the disk itself.
 
-To unmount:
+To unmount, with or without waiting until everything is written:
 
+    nbdfuse --unmount MOUNTPOINT
     fusermount3 -u MOUNTPOINT
+
+To see what a mount does:
+
+    nbdfuse --status [--watch] [--json] MOUNTPOINT
 
 Options:
 

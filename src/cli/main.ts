@@ -4,7 +4,7 @@
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
 import type { Settings } from '../session/settings.js';
-import { type Listing, parseArguments, type Question } from './arguments.js';
+import { type Listing, parseArguments, type Question, type Request } from './arguments.js';
 import { createReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
@@ -23,15 +23,22 @@ async function answer(kind: Question): Promise<string> {
 }
 
 /** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
-async function mount(settings: Settings): Promise<never> {
+async function mount(settings: Settings, ready?: () => void): Promise<never> {
   const report = createReport(settings.verbose);
   try {
     const { runProcess } = await import('../session/process.js');
-    process.exit(await runProcess(settings, report));
+    process.exit(await runProcess(settings, report, ready));
   } catch (error) {
     report.error(error);
     process.exit(1);
   }
+}
+
+/** Mounts in the background. */
+async function mountInBackground(settings: Settings, words: readonly string[]): Promise<never> {
+  const { becomeDaemon, isDaemon, startDaemon } = await import('./daemon.js');
+  if (isDaemon()) return mount(settings, becomeDaemon);
+  process.exit(await startDaemon(words, settings.server));
 }
 
 /** The exports of a server. */
@@ -40,12 +47,37 @@ async function list(listing: Listing): Promise<string> {
   return listExports(listing, createReport(listing.verbose));
 }
 
+/** What a request that mounts nothing prints at its end. */
+async function textFor(request: Exclude<Request, { readonly kind: 'mount' }>): Promise<string> {
+  switch (request.kind) {
+    case 'list':
+      return list(request.listing);
+    case 'status':
+      return (await import('./status.js')).showStatus(request.inspection);
+    case 'watch':
+      await (await import('./status.js')).watchStatus(
+        request.inspection,
+        print,
+        process.stdout.isTTY === true,
+      );
+      return '';
+    case 'completion':
+      return (await import('./completion.js')).completionScript(request.shell);
+    case 'unmount':
+      await (await import('./unmount.js')).unmountAndWait(request.mountpoint);
+      return '';
+    default:
+      return answer(request.kind);
+  }
+}
+
 /** Runs the program with `words`, the command line without node and script. Never rejects. */
 export async function main(words: readonly string[]): Promise<void> {
   try {
     const request = parseArguments(words);
-    if (request.kind === 'mount') await mount(request.settings);
-    else print(await (request.kind === 'list' ? list(request.listing) : answer(request.kind)));
+    if (request.kind === 'mount') {
+      await (request.daemon ? mountInBackground(request.settings, words) : mount(request.settings));
+    } else print(await textFor(request));
   } catch (error) {
     createReport(false).error(error);
     process.exitCode = 1;

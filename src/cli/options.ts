@@ -12,6 +12,14 @@ import { choice, milliseconds, millisecondsOrForever, wholeNumber } from './valu
 const MAXIMUM_CONNECTIONS = 1024;
 const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
 const BACKENDS = ['kernel', 'fuse-native'] as const;
+const SHELLS = ['bash', 'zsh', 'fish'] as const;
+
+/** The values of the options that take one of a few. */
+export const CHOICES: Readonly<Record<string, readonly string[]>> = {
+  '--cache': CACHE_MODES,
+  '--fuse-backend': BACKENDS,
+  '--completion': SHELLS,
+};
 
 /** Long names that the C nbdfuse has. */
 const PEER_NAMES = [
@@ -55,6 +63,8 @@ export const OPTIONS: readonly NamedOption[] = [
   new NamedOption('-C, --connections <n>', 'connections, where the server allows several')
     .default(4)
     .argParser((text: string) => wholeNumber('--connections', text, 1, MAXIMUM_CONNECTIONS)),
+  new NamedOption('-f, --foreground', 'stay in the foreground, as without it'),
+  new NamedOption('--daemon', 'return when the file is ready, and serve it in the background'),
   new NamedOption('-o <options>', 'options of the mount, see --fuse-help')
     .default([])
     .argParser((text: string, previous: readonly string[]) => [...previous, text]),
@@ -77,7 +87,13 @@ export const OPTIONS: readonly NamedOption[] = [
     .default('kernel')
     .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),
   new NamedOption('--list', 'show the exports of the server, without MOUNTPOINT'),
-  new NamedOption('--json', 'with --list: as JSON'),
+  new NamedOption('--status', 'show what is mounted at MOUNTPOINT and what was done for it'),
+  new NamedOption('--watch', 'with --status: every second, what is going on'),
+  new NamedOption('--json', 'with --list and --status: as JSON'),
+  new NamedOption('--completion <shell>', 'print the completion for bash, zsh or fish').argParser(
+    (text: string) => choice('--completion', text, SHELLS),
+  ),
+  new NamedOption('--unmount', 'unmount MOUNTPOINT, and wait until everything is written'),
   new NamedOption('--fuse-help', 'show what -o takes'),
   new NamedOption('--help', 'show this help'),
   new NamedOption('--long-options', 'list the long options'),

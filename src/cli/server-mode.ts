@@ -92,6 +92,9 @@ const MODES: ReadonlyMap<string, ModeParser> = new Map<string, ModeParser>([
   ['--uri', parseUri],
 ]);
 
+/** The words that select a mode. */
+export const MODE_WORDS: readonly string[] = [...MODES.keys()];
+
 /** Whether a word selects a mode; those belong after MOUNTPOINT or --list. */
 export function isModeWord(word: string): boolean {
   return MODES.has(word);

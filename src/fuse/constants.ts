@@ -52,6 +52,7 @@ export const FUSE_WRITEBACK_CACHE = 1 << 16;
 export const FUSE_PARALLEL_DIROPS = 1 << 18;
 export const FUSE_MAX_PAGES = 1 << 22;
 export const FUSE_EXPLICIT_INVAL_DATA = 1 << 25;
+export const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28;
 export const FUSE_INIT_EXT = 1 << 30;
 /** Bit 36 of the flags: bit 4 of `flags2` (kernel 6.6; newer than Debian 12's header). */
 export const FUSE_DIRECT_IO_ALLOW_MMAP_2 = 1 << 4;

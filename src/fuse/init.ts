@@ -9,6 +9,7 @@ import {
   FUSE_DIRECT_IO_ALLOW_MMAP_2,
   FUSE_DO_READDIRPLUS,
   FUSE_EXPLICIT_INVAL_DATA,
+  FUSE_HANDLE_KILLPRIV_V2,
   FUSE_INIT_EXT,
   FUSE_KERNEL_MINOR_VERSION,
   FUSE_KERNEL_VERSION,
@@ -93,6 +94,8 @@ export function writeInitReply(view: DataView, request: InitRequest, wishes: Ini
     FUSE_ASYNC_DIO |
     FUSE_EXPLICIT_INVAL_DATA |
     FUSE_DO_READDIRPLUS |
+    // Or the kernel asks for `security.capability` before every write.
+    FUSE_HANDLE_KILLPRIV_V2 |
     FUSE_READDIRPLUS_AUTO |
     FUSE_INIT_EXT;
   if (wishes.writeback) wanted |= FUSE_WRITEBACK_CACHE;

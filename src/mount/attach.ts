@@ -16,15 +16,15 @@ import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
 
 /** Percent of the memory for waiting writes that one mount may take, where we may say so. */
-const HELD_WRITES = 20;
+const HELD_WRITES = 8;
 
 const MS_RDONLY = 1;
 const NOSUID_NODEV = 2 | 4;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 
-/** Bytes that the kernel reads ahead, where we may say so. */
-const READ_AHEAD = 8 * 1024 * 1024;
+/** Bytes that the kernel reads ahead, where we may say so: as much as one request carries. */
+const READ_AHEAD = 1024 * 1024;
 
 const isRoot = (): boolean => process.geteuid?.() === 0;
 
@@ -32,8 +32,6 @@ const isRoot = (): boolean => process.geteuid?.() === 0;
 export interface KernelMount {
   /** The /dev/fuse descriptor, non-blocking; it belongs to the caller. */
   readonly device: number;
-  /** Whether the kernel reads as far ahead as it was told to: it takes that from root alone. */
-  readonly readsAhead: boolean;
   /**
    * Unmounts, or does nothing when somebody else has. Lazily: takes it out of the tree at once, and it
    * ends with its last user. @throws MountError, with errno EBUSY when the mount is in use
@@ -127,8 +125,8 @@ export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions):
       throw new MountError(`mounting ${mountpoint.text}: somebody unmounted it at once`);
     const guard = options.autoUnmount ? await guardMount(entry) : undefined;
     void allowHeldWrites(entry.device, HELD_WRITES);
-    const readsAhead = await raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
-    return new Mount(entry, device, readsAhead, guard);
+    void raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
+    return new Mount(entry, device, guard);
   } catch (error) {
     await detach(mountpoint.path).catch(() => undefined);
     closeDescriptor(device);
@@ -138,14 +136,12 @@ export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions):
 
 class Mount implements KernelMount {
   readonly device: number;
-  readonly readsAhead: boolean;
   readonly #entry: MountEntry;
   #guard: Guard | undefined;
 
-  constructor(entry: MountEntry, device: number, readsAhead: boolean, guard: Guard | undefined) {
+  constructor(entry: MountEntry, device: number, guard: Guard | undefined) {
     this.#entry = entry;
     this.device = device;
-    this.readsAhead = readsAhead;
     this.#guard = guard;
   }
 

@@ -22,6 +22,7 @@ export const libc = {
   splice: library.func('splice', 'long', ['int', 'size_t', 'int', 'size_t', 'size_t', 'unsigned int']),
   open: library.func('open', 'int', ['str', 'int', 'int']),
   close: library.func('close', 'int', ['int']),
+  dup2: library.func('dup2', 'int', ['int', 'int']),
   fcntl: library.func('fcntl', 'int', ['int', 'int', 'size_t']),
   ioctl: library.func('ioctl', 'int', ['int', 'unsigned long', 'size_t']),
   socket: library.func('socket', 'int', ['int', 'int', 'int']),
@@ -37,6 +38,7 @@ export const libc = {
   umount2: library.func('umount2', 'int', ['str', 'int']),
   sched_yield: library.func('sched_yield', 'int', []),
   sync_file_range: library.func('sync_file_range', 'int', ['int', 'int64', 'int64', 'unsigned int']),
+  getxattr: library.func('getxattr', 'long', ['str', 'str', 'size_t', 'size_t']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;

@@ -4,6 +4,7 @@
 // serves from the first `attach` on.
 
 import type { StopOutcome } from '../bridge/messages.js';
+import type { Status } from '../bridge/status.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { FuseOptions } from '../mount/options.js';
 import type { ExportInfo } from '../nbd/export-info.js';
@@ -16,6 +17,9 @@ export interface ServedFile {
   readonly name: string;
   readonly readOnly: boolean;
   readonly info: ExportInfo;
+  /** How the user named the server, for who asks. */
+  readonly server: string;
+  readonly tls: boolean;
 }
 
 /** What a backend tells of by itself. */
@@ -49,6 +53,8 @@ export interface Backend {
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
   /** Requests that wait for a connection, and new ones, get `errno` until the next `attach`. */
   fail(file: number, errno: number): void;
+  /** What can be seen of each file now; nothing where the backend does not count. */
+  status(): Promise<readonly Status[]>;
   /**
    * Unmounts. Not lazily: what the kernel still holds is written first, which needs the backend alive.
    * @throws an error with `errno` EBUSY when it is in use

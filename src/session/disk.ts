@@ -46,7 +46,8 @@ export async function openDisk(
   undo: Undo,
   signal: AbortSignal,
 ): Promise<Disk> {
-  const server = await openServer(endpoint);
+  // The worker serves the kernel backend's connections, the main thread those of the other.
+  const server = await openServer(endpoint, { handOver: settings.backend === 'kernel' });
   undo.add(() => server.close());
   const first = await server.connect({ signal });
   undo.add(() => first.close());

@@ -77,6 +77,10 @@ class FuseNativeBackend implements Backend {
     this.#system.fail(file, errno);
   }
 
+  async status(): Promise<readonly []> {
+    return [];
+  }
+
   unmount(options: { readonly lazy: boolean }): Promise<void> {
     clearInterval(this.#watch);
     return options.lazy ? detach(this.#path) : unmount(this.#path);

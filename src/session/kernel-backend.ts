@@ -34,7 +34,7 @@ function cacheMode(request: BackendRequest): CacheMode {
   return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
 }
 
-function bridgeOptions(request: BackendRequest, { device, readsAhead }: KernelMount): BridgeOptions {
+function bridgeOptions(request: BackendRequest, { device }: KernelMount): BridgeOptions {
   const { settings, options, mountpoint, files } = request;
   return {
     device,
@@ -52,7 +52,7 @@ function bridgeOptions(request: BackendRequest, { device, readsAhead }: KernelMo
     attributeTimeout: options.attributeTimeout,
     entryTimeout: options.entryTimeout,
     negativeTimeout: options.negativeTimeout,
-    readAhead: !readsAhead && cacheMode(request) !== 'none' && options.maxReadahead !== 0,
+    readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
     dropPagesOnOpen: options.autoCache,
   };
 }
@@ -112,11 +112,15 @@ class KernelBackend implements Backend {
   }
 
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
-    this.#bridge.attach(file, connection, negotiated.takeDescriptor(), negotiated.info);
+    this.#bridge.attach(file, connection, negotiated.takeSocket(), negotiated.info);
   }
 
   fail(file: number, errno: number): void {
     this.#bridge.fail(file, errno);
+  }
+
+  status(): ReturnType<Backend['status']> {
+    return this.#bridge.status();
   }
 
   unmount(options: { readonly lazy: boolean }): Promise<void> {

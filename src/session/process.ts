@@ -43,10 +43,20 @@ function watchForInterruption(report: Report): Interruption {
   return { ending, start: start.signal, hurry: hurry.signal };
 }
 
-/** Mounts, serves until it is over, and stops. Returns the exit status. */
-export async function runProcess(settings: Settings, report: Report): Promise<number> {
+/** Mounts, calls `ready`, serves until it is over, and stops. Returns the exit status. */
+export async function runProcess(
+  settings: Settings,
+  report: Report,
+  ready: () => void = () => undefined,
+): Promise<number> {
   const interruption = watchForInterruption(report);
-  const session = await startSession(settings, report, interruption.start);
+  const starting = startSession(settings, report, interruption.start);
+  // From the beginning on: without a listener it would start Node's debugger.
+  process.on('SIGUSR1', () => {
+    starting.then((started) => started.reportStatus()).catch(() => undefined);
+  });
+  const session = await starting;
+  ready();
   const ending = await Promise.race([session.ended, interruption.ending]);
   return session.stop(ending, interruption.hurry);
 }

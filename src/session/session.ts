@@ -9,6 +9,7 @@ import type { Backend } from './backend.js';
 import { Deadline } from './deadline.js';
 import type { Reconnector } from './reconnect.js';
 import type { Report } from './settings.js';
+import { statusText } from './status-text.js';
 import type { Undo } from './undo.js';
 import { unmountInOrder } from './unmount.js';
 
@@ -56,6 +57,16 @@ export class Session {
     return this.#parts.ended;
   }
 
+  /** Tells the user what can be seen of each file now. */
+  async reportStatus(): Promise<void> {
+    const { backend, served, report } = this.#parts;
+    const statuses = await backend.status();
+    statuses.forEach((status, file) => {
+      const text = statusText(served[file]?.path ?? '', status);
+      for (const line of text.trimEnd().split('\n')) report.line(line);
+    });
+  }
+
   /**
    * Ends the session: writes out, flushes, disconnects, unmounts, ends and reaps children, within
    * about ten seconds; `hurry` cuts the waiting short. Returns the exit status.
@@ -94,6 +105,7 @@ export class Session {
       const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
       report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
     } else if (reason === 'timeout') report.line(`${text}: the server did not answer in time`);
+    else if (reason === 'loss') report.line(`${text}: some of what was written may be lost, as told before`);
     else if (reason !== '') report.line(`${text}: the server's last flush failed: ${reason}`);
     return result !== 'late' && result !== 'failed' && reason === '';
   }

@@ -16,6 +16,7 @@ import { explainLoss, reconnectBy } from './lost-server.js';
 import { writePidfile } from './pidfile.js';
 import { Reconnector } from './reconnect.js';
 import { ReconnectPolicy } from './reconnect-policy.js';
+import { serverText } from './server-text.js';
 import { type Ending, giveUp, type Served, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { Undo } from './undo.js';
@@ -52,7 +53,8 @@ export async function startSession(
     const disks = [await openDisk(endpoint, settings, report, undo, signal)];
     const files = disks.map(({ info }): ServedFile => {
       const readOnly = settings.readOnly || options.readOnly || isReadOnly(info);
-      return { name: mountpoint.filename, info, readOnly };
+      const server = serverText(settings.server);
+      return { name: mountpoint.filename, info, readOnly, server, tls: endpoint.tls !== undefined };
     });
     const reconnectable = disks.some(({ server }) => reconnectBy(server, settings) !== undefined);
     return await serve(start, prepared, disks, { settings, mountpoint, options, files, reconnectable });

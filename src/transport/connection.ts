@@ -3,27 +3,36 @@
 //
 // Made by server.ts. Until it is taken, `close` ends it; afterwards whoever took it does.
 
-import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { duplicate, setSocketBuffers } from '../os/socket.js';
-import { DescriptorStream } from './descriptor-stream.js';
 import { TransportError } from './errors.js';
 import { pumpPlaintext } from './plaintext-pump.js';
-
-/** Bytes that a Unix socket shall hold each way: some of the largest requests. */
-const SOCKET_BUFFER = 4 * 1024 * 1024;
+import { isBareSocket, takeStreamDescriptor } from './stream-descriptor.js';
+import type { TakenSession, TlsHandover } from './tls-handover.js';
 
 /** A negotiated connection. */
 export class NegotiatedConnection {
   /** What the handshake found out about the export. */
   readonly info: ExportInfo;
   #stream: Duplex | undefined;
+  readonly #handover: TlsHandover | undefined;
 
-  constructor(info: ExportInfo, stream: Duplex) {
+  /** @param handover a way to take the session of `stream` over, where it is a TLS session that has one */
+  constructor(info: ExportInfo, stream: Duplex, handover?: TlsHandover) {
     this.info = info;
     this.#stream = stream;
+    this.#handover = handover;
+  }
+
+  /**
+   * A non-blocking stream descriptor at a message boundary, which the caller owns, and the TLS session
+   * that it carries. Where `tls` is undefined the descriptor is that of `takeDescriptor`.
+   */
+  takeSocket(): TakenSession | { readonly descriptor: number; readonly tls: undefined } {
+    const taken = this.#stream === undefined ? undefined : this.#handover?.take();
+    if (taken === undefined) return { descriptor: this.takeDescriptor(), tls: undefined };
+    this.#stream = undefined;
+    return taken;
   }
 
   /**
@@ -32,17 +41,12 @@ export class NegotiatedConnection {
    */
   takeDescriptor(): number {
     const stream = this.takeStream();
-    if (stream instanceof DescriptorStream) return stream.release();
-    if (stream instanceof TLSSocket || !(stream instanceof Socket)) return pumpPlaintext(stream);
-    const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
-    if (fd === undefined || fd < 0) {
+    if (!isBareSocket(stream)) return pumpPlaintext(stream);
+    const descriptor = takeStreamDescriptor(stream);
+    if (descriptor === undefined) {
       throw new TransportError('the server closed the connection after the handshake');
     }
-    const copy = duplicate(fd);
-    // TCP sizes its buffers itself, by what the way is like; a Unix socket keeps its small ones.
-    if (stream.remoteFamily === undefined) setSocketBuffers(copy, SOCKET_BUFFER);
-    stream.destroy();
-    return copy;
+    return descriptor;
   }
 
   /** The plain-text stream at a message boundary; the caller owns it and listens for its errors. */

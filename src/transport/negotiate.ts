@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
 import type { Handshake, HandshakeEvent } from '../nbd/handshake.js';
 import { reasonOf, TransportError } from './errors.js';
-import type { TlsUpgrade } from './tls.js';
+import type { SecuredStream, TlsUpgrade } from './tls.js';
 
 /** Milliseconds from the connection's start to the transmission phase. */
 export const HANDSHAKE_TIME = 30_000;
@@ -16,6 +16,8 @@ export const HANDSHAKE_TIME = 30_000;
 export interface Negotiated {
   /** The stream to go on with; encrypted when TLS was agreed on. */
   readonly stream: Duplex;
+  /** A way to take an encrypted stream's session over; see SecuredStream. */
+  readonly handover: SecuredStream['handover'];
   readonly event: Exclude<HandshakeEvent, { type: 'send' } | { type: 'starttls' }>;
 }
 
@@ -27,6 +29,7 @@ export async function negotiate(
   signal: AbortSignal,
 ): Promise<Negotiated> {
   let stream = plain;
+  let handover: SecuredStream['handover'];
   // Errors are seen by nextChunk; one that comes between two calls must not be thrown by the emitter.
   const ignore = () => undefined;
   stream.on('error', ignore);
@@ -38,13 +41,13 @@ export async function negotiate(
         if (event.type === 'send') stream.write(event.bytes);
         else if (event.type !== 'starttls') {
           if (event.type === 'ready') checkSilence(stream);
-          return { stream, event };
+          return { stream, handover, event };
         }
       }
       if (events.some(({ type }) => type === 'starttls')) {
         if (tls === undefined) throw new NbdProtocolError('TLS was begun although nobody asked for it');
         checkSilence(stream);
-        stream = await tls.secure(stream, signal);
+        ({ stream, handover } = await tls.secure(stream, signal));
         stream.on('error', ignore);
         events = handshake.tlsStarted();
       } else {

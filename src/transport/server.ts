@@ -31,6 +31,8 @@ const NAMES_IN_MESSAGE = 10;
 export interface OpenOptions {
   /** Receives what children write to standard error; default: it goes to ours. */
   readonly onStderr?: StderrSink;
+  /** Whether connections will be taken with `takeSocket`, so that TLS sessions are watched from the start. */
+  readonly handOver?: boolean;
 }
 
 /** How one connection is made. */
@@ -43,10 +45,12 @@ export interface ConnectOptions {
 export class NbdServer {
   readonly endpoint: Endpoint;
   readonly #source: Source;
+  readonly #handOver: boolean;
 
-  constructor(endpoint: Endpoint, source: Source) {
+  constructor(endpoint: Endpoint, source: Source, handOver: boolean) {
     this.endpoint = endpoint;
     this.#source = source;
+    this.#handOver = handOver;
   }
 
   /** Whether a lost connection can be made again without a restart. */
@@ -76,9 +80,9 @@ export class NbdServer {
   async connect(options: ConnectOptions = {}): Promise<NegotiatedConnection> {
     const { exportName } = this.endpoint;
     try {
-      const { stream, event } = await this.#negotiate({ kind: 'go', exportName }, options.signal);
+      const { stream, handover, event } = await this.#negotiate({ kind: 'go', exportName }, options.signal);
       if (event.type !== 'ready') throw new TransportError('the handshake ended in the wrong place');
-      return new NegotiatedConnection(event.info, stream);
+      return new NegotiatedConnection(event.info, stream, handover);
     } catch (error) {
       if (error instanceof NbdServerError && error.replyType === NBD_REP_ERR_UNKNOWN) {
         throw await this.#withNames(error, options.signal);
@@ -127,7 +131,7 @@ export class NbdServer {
 
   async #negotiate(goal: HandshakeGoal, signal: AbortSignal | undefined): Promise<Negotiated> {
     const { target, tls, handshake: wishes } = this.endpoint;
-    const upgrade = tls === undefined ? undefined : await prepareTls(target, tls);
+    const upgrade = tls === undefined ? undefined : await prepareTls(target, tls, this.#handOver);
     const handshake = new Handshake({ ...wishes, goal, tls: tls === undefined ? 'disable' : 'require' });
     const limit = new AbortController();
     const late = new TransportError(
@@ -202,5 +206,5 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
 /** Opens the server of an endpoint; children are started, nothing is connected yet. */
 export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
   const onStderr = options.onStderr ?? ((chunk: Buffer) => void process.stderr.write(chunk));
-  return new NbdServer(endpoint, await openSource(endpoint, onStderr));
+  return new NbdServer(endpoint, await openSource(endpoint, onStderr), options.handOver === true);
 }

@@ -7,9 +7,12 @@ import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, checkServerIdentity, connect, type TLSSocket } from 'node:tls';
 import { printable } from '../nbd/text.js';
+import { libcrypto } from '../os/libcrypto.js';
 import { codeOf, TransportError } from './errors.js';
 import type { Target, TlsSettings } from './target.js';
 import { loadPsk, loadX509 } from './tls-credentials.js';
+import { TlsHandover } from './tls-handover.js';
+import { TlsTap } from './tls-tap.js';
 
 const PSK_CIPHERS =
   'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:ECDHE-PSK:DHE-PSK:PSK:!eNULL:!aNULL:!SHA1:@STRENGTH';
@@ -95,26 +98,54 @@ async function prepare(target: Target, settings: TlsSettings): Promise<Session> 
   return type === 'anon' ? anonymousSession() : x509Session(target, settings);
 }
 
+/** A stream that is encrypted. */
+export interface SecuredStream {
+  readonly stream: TLSSocket;
+  /** A way to take the session over; undefined where that was not wanted, or can never be. */
+  readonly handover: TlsHandover | undefined;
+}
+
 /** Credentials that are loaded, ready to secure one stream. */
 export interface TlsUpgrade {
   /** Secures `stream`. @throws TransportError saying why not, or the signal's reason */
-  secure(stream: Duplex, signal: AbortSignal): Promise<TLSSocket>;
+  secure(stream: Duplex, signal: AbortSignal): Promise<SecuredStream>;
   /** The error to show for one that a secured stream has given. */
   explain(error: unknown): TransportError;
 }
 
-/** Reads credentials, so that a missing file is reported before anything is sent. */
-export async function prepareTls(target: Target, settings: TlsSettings): Promise<TlsUpgrade> {
+/**
+ * Reads credentials, so that a missing file is reported before anything is sent.
+ * @param handOver whether the sessions shall be taken over, if they can be
+ */
+export async function prepareTls(
+  target: Target,
+  settings: TlsSettings,
+  handOver: boolean,
+): Promise<TlsUpgrade> {
   const session = await prepare(target, settings);
+  const watched = handOver && session.options.maxVersion === undefined && libcrypto() !== undefined;
   return {
-    secure: (stream, signal) => secure(stream, session, signal),
+    secure: (stream, signal) => secure(stream, session, watched, signal),
     explain: (error) => explain(error, session),
   };
 }
 
-function secure(stream: Duplex, session: Session, signal: AbortSignal): Promise<TLSSocket> {
+/** Begins a session over `stream`, with a tap in between where it may be taken over later. */
+function begin(stream: Duplex, { options }: Session, watched: boolean): SecuredStream {
+  const tap = watched ? new TlsTap(stream) : undefined;
+  const secured = connect({ minVersion: 'TLSv1.2', ...options, socket: tap ?? stream });
+  return { stream: secured, handover: tap === undefined ? undefined : new TlsHandover(secured, tap) };
+}
+
+function secure(
+  stream: Duplex,
+  session: Session,
+  watched: boolean,
+  signal: AbortSignal,
+): Promise<SecuredStream> {
   return new Promise((resolve, reject) => {
-    const secured = connect({ minVersion: 'TLSv1.2', ...session.options, socket: stream });
+    const begun = begin(stream, session, watched);
+    const secured = begun.stream;
     const settle = (act: () => void) => {
       signal.removeEventListener('abort', abort);
       secured.removeListener('error', fail);
@@ -133,7 +164,7 @@ function secure(stream: Duplex, session: Session, signal: AbortSignal): Promise<
     signal.addEventListener('abort', abort, { once: true });
     secured.once('error', fail);
     secured.once('close', closed);
-    secured.once('secureConnect', () => settle(() => resolve(secured)));
+    secured.once('secureConnect', () => settle(() => resolve(begun)));
   });
 }
 

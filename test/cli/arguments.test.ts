@@ -203,7 +203,7 @@ describe('a mistake', () => {
     [['--list', '--bogus', URI], /^unknown option '--bogus'/],
     [['--list', '-C', '2', URI], /^--connections cannot be used with --list, which mounts nothing$/],
     [['--list', '-oro', URI], /^-o cannot be used with --list/],
-    [['--json', 'dir', URI], /^--json goes with --list: nbdfuse --list --json URI$/],
+    [['--json', 'dir', URI], /^--json goes with --list or --status: nbdfuse --list --json URI$/],
     [['dir', URI, 'more'], /^unexpected argument more: URI takes only URI$/],
     [['dir', '--uri'], /^--uri needs URI$/],
     [['dir', '--fd'], /^--fd needs N$/],

@@ -60,7 +60,7 @@ describe('the reply', () => {
       07000000 | major
       26000000 | minor 38: the older of both
       ffffffff | max_readahead: whatever the mount has
-      21e04542 | flags: see the next test
+      21e04552 | flags: see the next test
       4000     | max_background
       3000     | congestion_threshold
       00001000 | max_write
@@ -84,8 +84,8 @@ describe('the reply', () => {
     const bits = (bytes: Uint8Array): number[] =>
       [...Array(32).keys()].filter((bit) => (flagsOf(bytes) >>> bit) & 1);
     // ASYNC_READ 0, BIG_WRITES 5, DO_READDIRPLUS 13, READDIRPLUS_AUTO 14, ASYNC_DIO 15, WRITEBACK_CACHE 16,
-    // PARALLEL_DIROPS 18, MAX_PAGES 22, EXPLICIT_INVAL_DATA 25, INIT_EXT 30
-    expect(bits(reply(WISHES))).toEqual([0, 5, 13, 14, 15, 16, 18, 22, 25, 30]);
+    // PARALLEL_DIROPS 18, MAX_PAGES 22, EXPLICIT_INVAL_DATA 25, HANDLE_KILLPRIV_V2 28, INIT_EXT 30
+    expect(bits(reply(WISHES))).toEqual([0, 5, 13, 14, 15, 16, 18, 22, 25, 28, 30]);
     expect(bits(reply({ ...WISHES, writeback: false }))).not.toContain(16);
     expect(bits(reply({ ...WISHES, asyncRead: false }))).not.toContain(0);
   });

@@ -18,18 +18,20 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   fuse: [],
   file: ['fuse'],
   os: [],
-  transport: ['nbd', 'os'],
+  tls: ['os'],
+  transport: ['nbd', 'os', 'tls'],
   mount: ['os'],
-  bridge: ['nbd', 'fuse', 'file', 'os'],
+  bridge: ['nbd', 'fuse', 'file', 'os', 'tls'],
   client: ['nbd', 'transport', 'os'],
   'fuse-native': ['file', 'client', 'fuse', 'transport', 'nbd', 'os'],
   session: ['nbd', 'fuse', 'file', 'os', 'transport', 'mount', 'bridge', 'client', 'fuse-native'],
   cli: ['nbd', 'fuse', 'file', 'os', 'transport', 'mount', 'bridge', 'client', 'fuse-native', 'session'],
+  shell: ['client', 'nbd'],
   'index.ts': ['client', 'nbd', 'transport'],
 };
 
 /** Where the program and the library begin. */
-const ENTRIES = ['src/index.ts', 'src/cli/main.ts', 'src/bridge/worker.ts'];
+const ENTRIES = ['src/index.ts', 'src/cli/main.ts', 'src/shell/main.ts', 'src/bridge/worker.ts'];
 
 interface SyntaxNode {
   readonly type: string;

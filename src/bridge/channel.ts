@@ -1,0 +1,84 @@
+// How a connection's bytes get to its server and back: the interface, and the plain way.
+//
+// Used by a Connection, which owns its channel. Nothing here blocks. Results and errors are those of the
+// system calls: -1 means that errno() is to be read, before any other call. Memory is passed by address.
+
+import { addressOf, libc } from '../os/libc.js';
+
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_MORE = 0x8000;
+
+/** See the file's head. */
+export interface Channel {
+  /** The socket to wait for; not to be read or written by others unless `spliceable`. */
+  readonly descriptor: number;
+  /** Whether the socket carries the very bytes, so that splice(2) may take them. */
+  readonly spliceable: boolean;
+  /** Whether `receive` has something that poll(2) does not see. */
+  readonly buffered: boolean;
+  /** Whether something was accepted that the socket has not taken: `flush` wants to be called. */
+  readonly unsent: boolean;
+  /** As recv(2); 0 at the end. Fewer bytes than `length` mean that there are no more for now. */
+  receive(address: number, length: number): number;
+  /** Sends two pieces, each of which may be empty; how much of them was accepted. `more` follows soon. */
+  send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
+  /** Sends what was accepted; 0 when all of it has left. */
+  flush(): number;
+  /** Sends a last message if the socket takes it. */
+  farewell(address: number, length: number): void;
+  /** Closes the descriptor. */
+  close(): void;
+}
+
+/** struct msghdr with two struct iovec behind it. */
+const MESSAGE_SIZE = 56;
+const VECTOR_SIZE = 16;
+
+/** A connected stream socket that carries the bytes as they are. */
+export class PlainChannel implements Channel {
+  readonly descriptor: number;
+  readonly spliceable = true;
+  readonly buffered = false;
+  readonly unsent = false;
+  readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
+  readonly #messageAddress = addressOf(this.#message);
+
+  constructor(descriptor: number) {
+    this.descriptor = descriptor;
+    this.#message.setBigUint64(16, BigInt(this.#messageAddress + MESSAGE_SIZE), true);
+    this.#message.setBigUint64(24, 2n, true);
+  }
+
+  receive(address: number, length: number): number {
+    return libc.recv(this.descriptor, address, length, MSG_DONTWAIT);
+  }
+
+  send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number {
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+    if (firstLength === 0) return libc.send(this.descriptor, second, secondLength, flags);
+    if (secondLength === 0) return libc.send(this.descriptor, first, firstLength, flags);
+    this.#setVector(MESSAGE_SIZE, first, firstLength);
+    this.#setVector(MESSAGE_SIZE + VECTOR_SIZE, second, secondLength);
+    return libc.sendmsg(this.descriptor, this.#messageAddress, flags);
+  }
+
+  flush(): number {
+    return 0;
+  }
+
+  farewell(address: number, length: number): void {
+    libc.send(this.descriptor, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
+  close(): void {
+    libc.close(this.descriptor);
+  }
+
+  #setVector(at: number, address: number, length: number): void {
+    const high = Math.floor(address / 2 ** 32);
+    this.#message.setUint32(at, address - high * 2 ** 32, true);
+    this.#message.setUint32(at + 4, high, true);
+    this.#message.setUint32(at + 8, length, true);
+  }
+}

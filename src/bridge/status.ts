@@ -1,0 +1,132 @@
+// What can be seen of a file that is being served: its server, its connections, what was done for it.
+//
+// Made when somebody asks, from numbers that are counted anyway. The counts are the worker's, for all of
+// its files together; everything else is the one file's.
+
+import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
+import { hasFlag, isReadOnly } from '../nbd/export-info.js';
+import { transmissionFlagNames } from '../nbd/names.js';
+import { errnoName } from '../os/errno.js';
+import { COUNTER, LATENCIES, percentile } from './counters.js';
+import type { Disk } from './disk.js';
+import type { CacheMode } from './metadata.js';
+
+/** What a status tells that the worker does not know of itself. */
+export interface StatusContext {
+  readonly counters: Float64Array;
+  readonly cache: CacheMode;
+  /** Seconds since the file is served. */
+  readonly uptime: number;
+  /** How the user named the server, and whether the way to it is encrypted. */
+  readonly server: string;
+  readonly tls: boolean;
+}
+
+/** Requests of one kind. */
+export interface RequestStatus {
+  readonly count: number;
+  readonly bytes: number;
+  /** Microseconds within which so many in a hundred were answered, rounded up to a power of two. */
+  readonly p50: number;
+  readonly p99: number;
+  /** How many were answered in less than 2^i microseconds, and not in less than 2^(i-1). */
+  readonly histogram: readonly number[];
+}
+
+/** Everything that is told of a file. */
+export interface Status {
+  readonly pid: number;
+  /** Seconds. */
+  readonly uptime: number;
+  readonly server: string;
+  readonly tls: boolean;
+  readonly export: string;
+  /** Bytes, in decimal digits: up to 2^63-1. */
+  readonly size: string;
+  readonly readOnly: boolean;
+  readonly cache: CacheMode;
+  /** `connected`, `reconnecting`, or the errno that requests fail with. */
+  readonly state: string;
+  readonly connections: readonly { readonly number: number; readonly inFlight: number }[];
+  readonly handshake: string;
+  readonly structuredReplies: boolean;
+  readonly extendedHeaders: boolean;
+  readonly multiConn: boolean;
+  readonly flags: readonly string[];
+  readonly metaContexts: readonly string[];
+  /** Bytes. */
+  readonly blockSizes: { readonly minimum: number; readonly maximum: number };
+  readonly reads: RequestStatus;
+  readonly writes: RequestStatus;
+  readonly flushes: number;
+  readonly zeroes: number;
+  readonly errors: number;
+  readonly inFlight: number;
+  /** Bytes over the network. */
+  readonly received: number;
+  readonly sent: number;
+  /** Bytes written that the server has answered and that no flush has covered. */
+  readonly unflushed: number;
+  /** Bytes, but for the hits. */
+  readonly readAhead: { readonly fetched: number; readonly hits: number; readonly wasted: number };
+  readonly lostConnections: number;
+  readonly sentAgain: number;
+}
+
+function requests(counters: Float64Array, count: number, bytes: number, latency: number): RequestStatus {
+  const histogram = [...counters.subarray(latency, latency + LATENCIES)];
+  const last = histogram.findLastIndex((value) => value > 0);
+  return {
+    count: counters[count],
+    bytes: counters[bytes],
+    p50: percentile(histogram, 0.5),
+    p99: percentile(histogram, 0.99),
+    histogram: histogram.slice(0, last + 1),
+  };
+}
+
+function stateOf(disk: Disk): string {
+  if (disk.connections.length > 0) return 'connected';
+  return disk.failing === 0 ? 'reconnecting' : errnoName(disk.failing);
+}
+
+/** The status of one file. */
+export function statusOf(disk: Disk, context: StatusContext): Status {
+  const { counters, cache, uptime, server, tls } = context;
+  const { info } = disk;
+  return {
+    pid: process.pid,
+    uptime,
+    server,
+    tls,
+    export: info.name,
+    size: String(info.size),
+    readOnly: disk.node.readOnly || isReadOnly(info),
+    cache,
+    state: stateOf(disk),
+    connections: disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
+    handshake: info.handshake,
+    structuredReplies: info.structuredReplies,
+    extendedHeaders: info.extendedHeaders,
+    multiConn: hasFlag(info, NBD_FLAG_CAN_MULTI_CONN),
+    flags: transmissionFlagNames(info.flags),
+    metaContexts: info.metaContexts.map(({ name }) => name),
+    blockSizes: { minimum: disk.minimum, maximum: disk.maximum },
+    reads: requests(counters, COUNTER.reads, COUNTER.readBytes, COUNTER.readLatency),
+    writes: requests(counters, COUNTER.writes, COUNTER.writtenBytes, COUNTER.writeLatency),
+    flushes: counters[COUNTER.flushes],
+    zeroes: counters[COUNTER.zeroes],
+    errors: counters[COUNTER.errors],
+    inFlight: counters[COUNTER.inFlight],
+    received: counters[COUNTER.socketIn],
+    sent: counters[COUNTER.socketOut],
+    unflushed: disk.journal.list().reduce((sum, { length }) => sum + length, 0),
+    readAhead: {
+      fetched: counters[COUNTER.prefetched],
+      hits: counters[COUNTER.prefetchHits],
+      wasted: counters[COUNTER.prefetchWaste],
+    },
+    lostConnections: counters[COUNTER.lostConnections],
+    sentAgain: counters[COUNTER.replays],
+  };
+}

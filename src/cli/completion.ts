@@ -1,0 +1,94 @@
+// What --completion prints: a script by which a shell completes nbdfuse's command line. Pure.
+//
+// Made from the list of options, so that it cannot forget one. After MOUNTPOINT the words that name a
+// server are offered; after CMD the shell's own completion of commands goes on.
+
+import type { Shell } from './arguments.js';
+import { CHOICES, type NamedOption, OPTIONS } from './options.js';
+import { MODE_WORDS } from './server-mode.js';
+
+/** Options whose value is a file's name. */
+const FILE_OPTIONS = ['--pidfile', '--pid-file', '-P'];
+
+const takesValue = (option: NamedOption): boolean => option.required;
+const valued = OPTIONS.filter(takesValue).flatMap(({ names }) => names);
+
+function bash(): string {
+  const choices = Object.entries(CHOICES).map(
+    ([name, values]) => `    ${name}) COMPREPLY=($(compgen -W '${values.join(' ')}' -- "$word")); return;;`,
+  );
+  return `# bash completion of nbdfuse: source <(nbdfuse --completion bash)
+_nbdfuse() {
+  local word=$2 before=$3 i
+  COMPREPLY=()
+  case $before in
+${choices.join('\n')}
+    ${FILE_OPTIONS.join('|')}) COMPREPLY=($(compgen -f -- "$word")); return;;
+    ${valued.join('|')}) return;;
+  esac
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case \${COMP_WORDS[i]} in
+      ${valued.join('|')}) ((i++));;
+      -*) ;;
+      *) break;;
+    esac
+  done
+  if ((i >= COMP_CWORD)); then
+    case $word in
+      -*) COMPREPLY=($(compgen -W '${OPTIONS.flatMap(({ names }) => names).join(' ')}' -- "$word"));;
+      *) COMPREPLY=($(compgen -f -- "$word"));;
+    esac
+  elif ((i + 1 == COMP_CWORD)); then
+    COMPREPLY=($(compgen -W '${MODE_WORDS.join(' ')} nbd:// nbd+unix:///' -- "$word") $(compgen -f -- "$word"))
+  else
+    COMPREPLY=($(compgen -c -f -- "$word"))
+  fi
+}
+complete -o filenames -o nospace -F _nbdfuse nbdfuse
+`;
+}
+
+/** A text between single quotes, in zsh and fish. */
+const quoted = (text: string): string => `'${text.replaceAll("'", '')}'`;
+
+function zshSpec(option: NamedOption): readonly string[] {
+  const description = (option.description ?? '').replace(/[[\]:]/g, '');
+  return option.names.map((name) => {
+    const values = CHOICES[name];
+    const action = values === undefined ? '_files' : `(${values.join(' ')})`;
+    const value = takesValue(option) ? `:value:${action}` : '';
+    return quoted(`${name}[${description}]${value}`);
+  });
+}
+
+function zsh(): string {
+  return `#compdef nbdfuse
+# zsh completion of nbdfuse: nbdfuse --completion zsh > a folder of $fpath/_nbdfuse
+_arguments -S ${OPTIONS.flatMap(zshSpec).join(' \\\n  ')} \\
+  '1:mountpoint:_files' \\
+  '2:server:(${MODE_WORDS.join(' ')} nbd\\:// nbd+unix\\:///)' \\
+  '*::command:_normal'
+`;
+}
+
+function fish(): string {
+  const lines = OPTIONS.map((option) => {
+    const names = option.names.map((name) =>
+      name.startsWith('--') ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`,
+    );
+    const values = option.names.map((name) => CHOICES[name]).find((found) => found !== undefined);
+    const value = values === undefined ? '-r' : `-x -a ${quoted(values.join(' '))}`;
+    const description = `-d ${quoted(option.description ?? '')}`;
+    return `complete -c nbdfuse ${names.join(' ')} ${takesValue(option) ? `${value} ` : ''}${description}`;
+  });
+  return `# fish completion of nbdfuse: nbdfuse --completion fish > ~/.config/fish/completions/nbdfuse.fish
+${lines.join('\n')}
+complete -c nbdfuse -n 'test (count (commandline -opc)) -ge 2' -a ${quoted(MODE_WORDS.join(' '))}
+`;
+}
+
+/** The script for a shell. */
+export function completionScript(shell: Shell): string {
+  if (shell === 'bash') return bash();
+  return shell === 'zsh' ? zsh() : fish();
+}

@@ -1,0 +1,64 @@
+// The status of a file as text for a person. Pure.
+//
+// Used for SIGUSR1 and by `nbdfuse --status`.
+
+import type { RequestStatus, Status } from '../bridge/status.js';
+import { printable } from '../nbd/text.js';
+
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+
+/** Bytes for a person: 1536 is `1.5 KiB`. */
+export function bytesText(bytes: number): string {
+  const power = bytes < 1 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const value = bytes / 1024 ** power;
+  const digits = power === 0 || Number.isInteger(value) ? 0 : value < 10 ? 2 : 1;
+  return `${value.toFixed(digits)} ${UNITS[power]}`;
+}
+
+/** Microseconds for a person: 2048 is `2.0 ms`. */
+export function timeText(microseconds: number): string {
+  if (microseconds < 1000) return `${microseconds} us`;
+  if (microseconds < 1e6) return `${(microseconds / 1000).toFixed(1)} ms`;
+  return `${(microseconds / 1e6).toFixed(1)} s`;
+}
+
+function requestsText({ count, bytes, p50, p99 }: RequestStatus): string {
+  if (count === 0) return 'none';
+  return `${count} (${bytesText(bytes)}), half within ${timeText(p50)}, 99 % within ${timeText(p99)}`;
+}
+
+function connectionsText({ state, connections, tls }: Status): string {
+  if (connections.length === 0) return `none: ${state}`;
+  const busy = connections.map(({ inFlight }) => inFlight).join(' + ');
+  return `${connections.length}${tls ? ' with TLS' : ''}, requests in flight: ${busy}`;
+}
+
+function lines(status: Status): readonly (readonly [name: string, value: string])[] {
+  const { readAhead } = status;
+  const fetched = `${bytesText(readAhead.fetched)}, ${readAhead.hits} reads answered`;
+  return [
+    ['server', status.server],
+    ['export', status.export === '' ? '(the default)' : printable(status.export)],
+    [
+      'size',
+      `${status.size} bytes (${bytesText(Number(status.size))})${status.readOnly ? ', read-only' : ''}`,
+    ],
+    ['connections', connectionsText(status)],
+    ['cache', status.cache],
+    ['reads', requestsText(status.reads)],
+    ['writes', requestsText(status.writes)],
+    ['others', `${status.flushes} flushes, ${status.zeroes} zeroes, ${status.errors} errors`],
+    ['not flushed', bytesText(status.unflushed)],
+    ['network', `${bytesText(status.received)} in, ${bytesText(status.sent)} out`],
+    ['read ahead', readAhead.fetched === 0 ? 'nothing' : `${fetched}, ${bytesText(readAhead.wasted)} wasted`],
+    ['lost', `${status.lostConnections} connections, ${status.sentAgain} requests sent again`],
+    ['process', `${status.pid}, up ${status.uptime} s`],
+  ];
+}
+
+/** The lines about the file at `path`, each with its end. */
+export function statusText(path: string, status: Status): string {
+  const width = 'connections'.length;
+  const body = lines(status).map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`);
+  return `${printable(path)}\n${body.join('')}`;
+}

@@ -1,0 +1,62 @@
+// nbdsh: a server at hand in JavaScript.
+//
+// Called by bin/nbdsh. Connects, runs code or asks for it, leaves the server in order, and ends the
+// process, whatever the code has left open. The exit status is 1 when something went wrong.
+
+import { readFileSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
+import { NbdClient } from '../client/client.js';
+import { printable } from '../nbd/text.js';
+import { HELP, parseShellArguments, type ShellRequest, UsageError } from './arguments.js';
+import { evaluate } from './evaluate.js';
+import { converse } from './interactive.js';
+import { createScope } from './scope.js';
+
+/** What stands for standard input in place of code. */
+const STDIN = '-';
+
+function versionText(): string {
+  const description: unknown = JSON.parse(
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+  );
+  return `nbdsh ${(description as { version: string }).version}\n`;
+}
+
+/** One line; for an error of JavaScript's own kinds with its kind. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isOwn = error instanceof UsageError || 'errno' in error || error.name === 'Error';
+  return isOwn ? error.message : `${error.name}: ${error.message}`;
+}
+
+/** The code to run: what was given, or a script on standard input. */
+async function codeOf(commands: readonly string[]): Promise<readonly string[]> {
+  if (commands.length === 0) return [await text(process.stdin)];
+  return Promise.all(commands.map((code) => (code === STDIN ? text(process.stdin) : code)));
+}
+
+async function run({ uri, commands }: ShellRequest): Promise<void> {
+  const client = uri === undefined ? undefined : await NbdClient.connect(uri);
+  const scope = createScope(client, (line) => process.stdout.write(line));
+  try {
+    if (commands.length === 0 && process.stdin.isTTY === true) await converse(scope);
+    else await evaluate(await codeOf(commands), scope);
+  } finally {
+    await client?.close();
+  }
+}
+
+/** Runs the program with `words`, the command line without node and script, and ends the process. */
+export async function main(words: readonly string[]): Promise<never> {
+  // Whoever reads may stop reading, as in `nbdsh --help | head -1`.
+  process.stdout.on('error', () => undefined);
+  try {
+    const request = parseShellArguments(words);
+    if (request.kind === 'run') await run(request);
+    else process.stdout.write(request.kind === 'help' ? HELP : versionText());
+  } catch (error) {
+    process.stderr.write(`nbdsh: ${printable(messageOf(error))}\n`);
+    process.exit(1);
+  }
+  process.exit(0);
+}

@@ -1,0 +1,32 @@
+// The descriptor of a stream, taken out of Node's hands.
+//
+// Used by connection.ts and tls-handover.ts, when nothing is buffered in the stream.
+
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
+import { duplicate, setSocketBuffers } from '../os/socket.js';
+import { DescriptorStream } from './descriptor-stream.js';
+
+/** Bytes that a Unix socket shall hold each way: some of the largest requests. */
+const SOCKET_BUFFER = 4 * 1024 * 1024;
+
+/** Whether a stream is nothing but a socket. */
+export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socket {
+  return stream instanceof DescriptorStream || (stream instanceof Socket && !(stream instanceof TLSSocket));
+}
+
+/**
+ * A non-blocking descriptor of the socket behind `stream`, which is dead afterwards; undefined when it
+ * is closed already.
+ */
+export function takeStreamDescriptor(stream: DescriptorStream | Socket): number | undefined {
+  if (stream instanceof DescriptorStream) return stream.destroyed ? undefined : stream.release();
+  const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
+  if (fd === undefined || fd < 0) return undefined;
+  const copy = duplicate(fd);
+  // TCP sizes its buffers itself, by what the way is like; a Unix socket keeps its small ones.
+  if (stream.remoteFamily === undefined) setSocketBuffers(copy, SOCKET_BUFFER);
+  stream.destroy();
+  return copy;
+}

@@ -1,0 +1,72 @@
+// Takes a TLS 1.3 session away from Node, so that the bridge's worker can go on with it by itself.
+//
+// Made by tls.ts with the session, used by connection.ts. Gives a session away only when everything about
+// it is certain: otherwise it stays whole, and Node goes on with it.
+
+import type { TLSSocket } from 'node:tls';
+import { standing, type TlsState } from '../tls/take-over.js';
+import { isSuiteName } from '../tls/traffic-keys.js';
+import { isBareSocket, takeStreamDescriptor } from './stream-descriptor.js';
+import type { TlsTap } from './tls-tap.js';
+
+/** A socket with the session that it carries. */
+export interface TakenSession {
+  /** Non-blocking, at a message boundary; the taker owns it. */
+  readonly descriptor: number;
+  readonly tls: TlsState;
+}
+
+/** See the file's head. */
+export class TlsHandover {
+  readonly #secured: TLSSocket;
+  readonly #tap: TlsTap;
+  #clientSecret: Uint8Array | undefined;
+  #serverSecret: Uint8Array | undefined;
+
+  /** To be made before the handshake begins: the secrets are told in its course, and never again. */
+  constructor(secured: TLSSocket, tap: TlsTap) {
+    this.#secured = secured;
+    this.#tap = tap;
+    secured.on('keylog', (line: Buffer) => this.#note(line));
+  }
+
+  /**
+   * The session, if nothing is under way in it; the streams are dead then. Undefined when it cannot be
+   * taken: Node goes on with it then, for good.
+   */
+  take(): TakenSession | undefined {
+    const { below } = this.#tap;
+    const tls = isBareSocket(below) ? this.#state() : undefined;
+    if (tls === undefined || !isBareSocket(below)) {
+      this.#tap.stopWatching();
+      this.#clientSecret?.fill(0);
+      this.#serverSecret?.fill(0);
+      return undefined;
+    }
+    this.#tap.silence();
+    const descriptor = takeStreamDescriptor(below);
+    this.#secured.destroy();
+    return descriptor === undefined ? undefined : { descriptor, tls };
+  }
+
+  #state(): TlsState | undefined {
+    const [secured, tap] = [this.#secured, this.#tap];
+    const [client, server] = [this.#clientSecret, this.#serverSecret];
+    if (secured.destroyed || tap.destroyed || secured.getProtocol() !== 'TLSv1.3') return undefined;
+    const suite = secured.getCipher().name;
+    if (!isSuiteName(suite) || client === undefined || server === undefined) return undefined;
+    if (secured.readableLength + secured.writableLength > 0 || tap.busy) return undefined;
+    const receiving = standing(suite, server, tap.received.last);
+    const sending = standing(suite, client, tap.sent.last);
+    if (receiving === undefined || sending === undefined || tap.sent.begun.length > 0) return undefined;
+    return { suite, receiving, sending, begun: tap.received.begun };
+  }
+
+  /** A line of the key log: label, client random, secret. */
+  #note(line: Buffer): void {
+    const [label, , secret = ''] = line.toString('latin1').trim().split(' ');
+    // Copies, since small buffers share their memory, which would cross to the worker as a whole.
+    if (label === 'CLIENT_TRAFFIC_SECRET_0') this.#clientSecret = Uint8Array.from(Buffer.from(secret, 'hex'));
+    if (label === 'SERVER_TRAFFIC_SECRET_0') this.#serverSecret = Uint8Array.from(Buffer.from(secret, 'hex'));
+  }
+}

@@ -1,0 +1,71 @@
+// A disk with a cache that a crash empties: what a scripted server needs to lose what was not flushed.
+//
+// Used by tests of what happens to acknowledged writes. `handle` is a scripted server's handler. After
+// `crash` a connection from before gets no answers any more, and is closed when the test says so: as if
+// the server's machine had gone, and another had come up before that was noticed.
+
+import type { Socket } from 'node:net';
+import { answerAll, type ReplyWriter } from './scripted-server.js';
+import type { ScriptedRequest } from './scripted-wire.js';
+
+const NBD_CMD_READ = 0;
+const NBD_CMD_WRITE = 1;
+const NBD_CMD_FLUSH = 3;
+
+/** Transmission flags of an export with FLUSH, FUA and several connections. */
+export const MULTI_CONN_FLAGS = 0b1_0000_1101;
+
+/** See the file's head. */
+export class VolatileDisk {
+  /** What a crash leaves. */
+  stable: Buffer;
+  /** What readers get. */
+  cached: Buffer;
+  /** While this is set, FLUSHes are not answered. */
+  holdsFlushes = false;
+  /** Requests in their order, since the last crash or `forgetLog`. */
+  log: ScriptedRequest[] = [];
+  readonly #sockets = new Map<number, Socket>();
+  readonly #dead = new Set<number>();
+
+  constructor(size: number) {
+    this.stable = Buffer.alloc(size);
+    this.cached = Buffer.alloc(size);
+  }
+
+  readonly handle = (request: ScriptedRequest, reply: ReplyWriter): void => {
+    const at = Number(request.offset);
+    const { connection, type, length } = request;
+    this.#sockets.set(connection, reply.socket);
+    if (this.#dead.has(connection)) return;
+    this.log.push(request);
+    if (type === NBD_CMD_FLUSH && this.holdsFlushes) return;
+    if (type === NBD_CMD_WRITE) request.payload.copy(this.cached, at);
+    if (type === NBD_CMD_FLUSH) this.cached.copy(this.stable);
+    if (type === NBD_CMD_READ) reply.data(this.cached.subarray(at, at + length));
+    else answerAll(request, reply);
+  };
+
+  /** The numbers of the connections that have sent a request and are not dead. */
+  get connections(): number[] {
+    return [...this.#sockets.keys()].filter((connection) => !this.#dead.has(connection));
+  }
+
+  /** Loses the cache, and never answers again on the connections that there are. */
+  crash(): void {
+    this.stable.copy(this.cached);
+    for (const connection of this.#sockets.keys()) this.#dead.add(connection);
+    this.log = [];
+  }
+
+  /** Closes one connection. */
+  cut(connection: number): void {
+    this.#dead.add(connection);
+    this.#sockets.get(connection)?.destroy();
+  }
+
+  /** Closes every connection that there was before the last crash. */
+  cutDead(): void {
+    for (const connection of this.#dead) this.cut(connection);
+  }
+}
