@@ -27,9 +27,9 @@ describe('what the program says of itself', () => {
     expect(new Set(lines).size).toBe(lines.length);
   });
 
-  it('lists the same short options as the C nbdfuse', () => {
+  it('lists the short options of the C nbdfuse, and -f', () => {
     const lines = shortOptionsText().trimEnd().split('\n');
-    expect(lines.sort()).toEqual(PEER_SHORT.map((name) => `-${name}`).sort());
+    expect(lines.sort()).toEqual(['-f', ...PEER_SHORT.map((name) => `-${name}`)].sort());
   });
 
   it('explains every option and every mode in lines that fit a terminal', () => {

@@ -106,8 +106,8 @@ it('lets root allow devices and set-user-id programs', async () => {
 });
 
 it.each<[Who, string, string]>([
-  ['root', '', '8192'],
-  ['root', 'max_readahead=1048576', '1024'],
+  ['root', '', '1024'],
+  ['root', 'max_readahead=524288', '512'],
   ['nobody', '', '128'],
 ])('lets the kernel read ahead as far as %s may say (%s)', async (who, options, expected) => {
   const namespace = await createNamespace();
