@@ -3,7 +3,7 @@
 // Used by the session. The worker owns every descriptor that it is given; the bridge owns the pipe by
 // which it wakes the worker.
 
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { addressOf, libc } from '../os/libc.js';
 import { pipe } from '../os/pipe.js';
@@ -36,25 +36,6 @@ export interface BridgeEvents {
   unmounted(): void;
   /** The worker has died of a defect: one text, maybe with a stack. */
   crashed(text: string): void;
-}
-
-/**
- * A worker that waits for its work. Starting a thread takes longer than most of what a mount needs, so
- * it is worth doing early; if nothing comes of it, `dismissWorker` must end it.
- */
-export function spawnWorker(): Worker {
-  return new Worker(new URL('./worker.js', import.meta.url));
-}
-
-/**
- * Ends a worker that got no work; resolves when it is gone. A thread that is ended by force while it
- * loads a native module takes the process with it, and so does leaving the process then.
- */
-export function dismissWorker(worker: Worker): Promise<void> {
-  return new Promise((resolve) => {
-    worker.once('exit', () => resolve());
-    worker.postMessage(undefined);
-  });
 }
 
 const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
@@ -114,7 +95,7 @@ export class Bridge {
   }
 
   /** Puts a worker to work; its messages begin with the next turn of the event loop. */
-  static start(options: BridgeOptions, events: BridgeEvents, worker: Worker = spawnWorker()): Bridge {
+  static start(options: BridgeOptions, events: BridgeEvents, worker: Worker): Bridge {
     const { read, write } = pipe();
     const counters = makeCounters();
     const bridge = new Bridge(worker, write, counters, events);

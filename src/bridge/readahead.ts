@@ -81,12 +81,12 @@ export class Readahead {
     if (this.#segments.length === 0) return;
     const first = segmentOf(hi, lo);
     const last = lastSegment(disk, hi, lo, length);
-    this.#remove((one) => one.disk === disk && one.index >= first && one.index <= last);
+    this.#discard((one) => one.disk === disk && one.index >= first && one.index <= last);
   }
 
   /** Drops everything of a disk. */
   dropAll(disk: Disk): void {
-    if (this.#segments.length > 0) this.#remove((one) => one.disk === disk);
+    if (this.#segments.length > 0) this.#discard((one) => one.disk === disk);
   }
 
   /** Answers a READ from segments that are there; false when one is missing or awaited. */
@@ -186,7 +186,7 @@ export class Readahead {
     for (const one of this.#segments) {
       if (one.index !== index || one.disk !== disk) continue;
       if (one.block === undefined || this.#engine.now() - one.landedAt < OLDEST) return one;
-      this.#waste(one);
+      this.#discard((other) => other === one);
       return undefined;
     }
     return undefined;
@@ -202,16 +202,18 @@ export class Readahead {
     }
     // A stream that is as fresh as can be keeps what it has.
     if (oldest === undefined || oldest.stream.usedAt === this.#engine.now()) return false;
-    this.#waste(oldest);
+    this.#discard((one) => one === oldest);
     return true;
   }
 
-  #waste(segment: Segment): void {
-    if (!segment.used) {
-      segment.stream.narrow();
+  /** Takes segments out, used or not: what was not used was fetched in vain, so its stream gets less. */
+  #discard(which: (segment: Segment) => boolean): void {
+    for (const one of this.#segments) {
+      if (one.used || !which(one)) continue;
+      one.stream.narrow();
       this.#engine.counters[COUNTER.prefetchWaste] += SEGMENT;
     }
-    this.#remove((one) => one === segment);
+    this.#remove(which);
   }
 
   #remove(which: (segment: Segment) => boolean): void {

@@ -3,6 +3,7 @@
 // Called by bin/nbdfuse. Loads only what the request needs, since the time from start to ready is the
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
+import { spawnWorker } from '../bridge/spawn.js';
 import type { Settings } from '../session/settings.js';
 import { type Listing, parseArguments, type Question, type Request } from './arguments.js';
 import { createReport } from './report.js';
@@ -26,8 +27,10 @@ async function answer(kind: Question): Promise<string> {
 async function mount(settings: Settings, ready?: () => void): Promise<never> {
   const report = createReport(settings.verbose);
   try {
+    // Its thread starts on another core while this one loads the rest.
+    const worker = settings.backend === 'kernel' ? spawnWorker() : undefined;
     const { runProcess } = await import('../session/process.js');
-    process.exit(await runProcess(settings, report, ready));
+    process.exit(await runProcess(settings, report, { ready, worker }));
   } catch (error) {
     report.error(error);
     process.exit(1);

@@ -5,7 +5,8 @@
 import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
-import { Bridge, type BridgeOptions, dismissWorker, spawnWorker } from '../bridge/bridge.js';
+import { Bridge, type BridgeOptions } from '../bridge/bridge.js';
+import { dismissWorker } from '../bridge/spawn.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
 import { sendHeldWrites } from '../os/sync.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -57,18 +58,17 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Bridge
   };
 }
 
-/** Starts the worker's thread, which takes its time, and mounts when asked to. */
-export function prepareKernelBackend(): PreparedBackend {
-  let worker: Worker | undefined = spawnWorker();
+/** Has a worker that waits for its work, and mounts when asked to, once. */
+export function prepareKernelBackend(worker: Worker): PreparedBackend {
+  let idle: Worker | undefined = worker;
   const takeWorker = (): Worker => {
-    const taken = worker ?? spawnWorker();
-    worker = undefined;
-    return taken;
+    idle = undefined;
+    return worker;
   };
   return {
     start: (request) => startKernelBackend(request, takeWorker),
     discard: async () => {
-      if (worker !== undefined) await dismissWorker(takeWorker());
+      if (idle !== undefined) await dismissWorker(takeWorker());
     },
   };
 }

@@ -3,6 +3,7 @@
 // Called by the command line. The first signal stops in order, the second cuts the waiting short.
 // Never rejects for what goes wrong with the session: that is reported, and the status is 1.
 
+import type { Worker } from 'node:worker_threads';
 import type { Ending } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { startSession } from './start.js';
@@ -43,20 +44,28 @@ function watchForInterruption(report: Report): Interruption {
   return { ending, start: start.signal, hurry: hurry.signal };
 }
 
-/** Mounts, calls `ready`, serves until it is over, and stops. Returns the exit status. */
+/** What the command line may give a session. */
+export interface ProcessHooks {
+  /** Called when the file can be used. */
+  readonly ready?: () => void;
+  /** A worker that was started before anything else, for the kernel backend. */
+  readonly worker?: Worker;
+}
+
+/** Mounts, serves until it is over, and stops. Returns the exit status. */
 export async function runProcess(
   settings: Settings,
   report: Report,
-  ready: () => void = () => undefined,
+  { ready, worker }: ProcessHooks = {},
 ): Promise<number> {
   const interruption = watchForInterruption(report);
-  const starting = startSession(settings, report, interruption.start);
+  const starting = startSession(settings, report, interruption.start, worker);
   // From the beginning on: without a listener it would start Node's debugger.
   process.on('SIGUSR1', () => {
     starting.then((started) => started.reportStatus()).catch(() => undefined);
   });
   const session = await starting;
-  ready();
+  ready?.();
   const ending = await Promise.race([session.ended, interruption.ending]);
   return session.stop(ending, interruption.hurry);
 }

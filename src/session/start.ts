@@ -4,6 +4,8 @@
 // visible. Whatever fails on the way, what was begun is taken back.
 
 import { join, resolve } from 'node:path';
+import type { Worker } from 'node:worker_threads';
+import { spawnWorker } from '../bridge/spawn.js';
 import { type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
 import { parseFuseOptions } from '../mount/options.js';
 import { isReadOnly } from '../nbd/export-info.js';
@@ -34,19 +36,21 @@ interface Start {
 /**
  * Opens, connects, mounts, and says so in the pidfile.
  * @param signal calls the start off; it then rejects with the signal's reason
+ * @param worker one that waits for its work, for the kernel backend
  * @throws MountError, TransportError, NbdServerError, NbdProtocolError: one line each
  */
 export async function startSession(
   settings: Settings,
   report: Report,
   signal: AbortSignal,
+  worker: Worker | undefined,
 ): Promise<Session> {
   const undo = new Undo();
   try {
     const start = { settings, report, signal, undo };
-    const options = parseFuseOptions([...settings.fuseOptions]);
-    const prepared = await prepareBackend(settings);
+    const prepared = await prepareBackend(settings, worker);
     undo.add(() => prepared.discard());
+    const options = parseFuseOptions([...settings.fuseOptions]);
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice);
@@ -108,9 +112,9 @@ async function serve(
   return new Session({ report, mountpoint, backend, served, ended, undo });
 }
 
-async function prepareBackend({ backend }: Settings): Promise<PreparedBackend> {
+async function prepareBackend({ backend }: Settings, worker: Worker | undefined): Promise<PreparedBackend> {
   if (backend === 'fuse-native') return (await import('./fuse-native-backend.js')).prepareFuseNativeBackend();
-  return (await import('./kernel-backend.js')).prepareKernelBackend();
+  return (await import('./kernel-backend.js')).prepareKernelBackend(worker ?? spawnWorker());
 }
 
 /** The file as the user would type it. */

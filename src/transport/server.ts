@@ -17,8 +17,8 @@ import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
-import { describeTarget, type Endpoint } from './target.js';
-import { prepareTls } from './tls.js';
+import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
+import type { TlsUpgrade } from './tls.js';
 
 /** Milliseconds to wait for a child's exit status when its connection has broken. */
 const EXIT_STATUS_TIME = 1000;
@@ -129,9 +129,15 @@ export class NbdServer {
     await this.#source.close();
   }
 
+  /** Loaded when it is needed: most servers do without. */
+  async #prepareTls(tls: TlsSettings): Promise<TlsUpgrade> {
+    const { prepareTls } = await import('./tls.js');
+    return prepareTls(this.endpoint.target, tls, this.#handOver);
+  }
+
   async #negotiate(goal: HandshakeGoal, signal: AbortSignal | undefined): Promise<Negotiated> {
     const { target, tls, handshake: wishes } = this.endpoint;
-    const upgrade = tls === undefined ? undefined : await prepareTls(target, tls, this.#handOver);
+    const upgrade = tls === undefined ? undefined : await this.#prepareTls(tls);
     const handshake = new Handshake({ ...wishes, goal, tls: tls === undefined ? 'disable' : 'require' });
     const limit = new AbortController();
     const late = new TransportError(
