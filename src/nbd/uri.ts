@@ -59,8 +59,9 @@ function bad(uri: string, why: string): NbdError {
 /** Why a text without `scheme://` is no URI, and what was probably meant. */
 function schemeAdvice(text: string): string {
   const advice = 'it must begin with nbd://, nbds://, nbd+unix:///, nbd+vsock:// or nbd+ssh://';
-  if (text.startsWith('/')) return `${advice}; for a local socket write nbd+unix:///?socket=${text}`;
-  if (/^[\w.-]+(:\d+)?$/.test(text)) return `${advice}; for TCP write nbd://${text}`;
+  const shown = printable(text, 300);
+  if (text.startsWith('/')) return `${advice}; for a local socket write nbd+unix:///?socket=${shown}`;
+  if (/^[\w.-]+(:\d+)?$/.test(text)) return `${advice}; for TCP write nbd://${shown}`;
   return advice;
 }
 

@@ -11,6 +11,8 @@ const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
+const IPPROTO_TCP = 6;
+const TCP_INFO = 11;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
 /** SO_SNDBUFFORCE before SO_SNDBUF, SO_RCVBUFFORCE before SO_RCVBUF. */
@@ -23,6 +25,8 @@ const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const O_NONBLOCK = 0o4000;
+const SO_LINGER = 13;
+const SHUT_WR = 1;
 const SHUT_RDWR = 2;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
@@ -72,6 +76,17 @@ export function setSocketBuffers(descriptor: number, bytes: number): void {
   }
 }
 
+/** Ends our direction of a connection: the other side sees its end behind what was sent. */
+export function endSending(descriptor: number): void {
+  libc.shutdown(descriptor, SHUT_WR);
+}
+
+/** Makes the kernel drop what it has not delivered when the descriptor is closed (TCP: a reset). */
+export function dropOnClose(descriptor: number): void {
+  const linger = new Int32Array([1, 0]);
+  libc.setsockopt(descriptor, SOL_SOCKET, SO_LINGER, addressOf(linger), linger.byteLength);
+}
+
 /** Ends both directions of a connection, whoever else holds it. */
 export function shutdownSocket(descriptor: number): void {
   libc.shutdown(descriptor, SHUT_RDWR);
@@ -82,6 +97,15 @@ function socketOption(descriptor: number, option: number): number {
   const length = new Uint32Array([value.byteLength]);
   if (libc.getsockopt(descriptor, SOL_SOCKET, option, addressOf(value), addressOf(length)) < 0) return -1;
   return value[0];
+}
+
+/** How often the kernel has sent the oldest segment of a TCP connection again, in vain; 0 for other sockets. */
+export function retransmissions(descriptor: number): number {
+  // struct tcp_info begins with bytes: tcpi_state, tcpi_ca_state, tcpi_retransmits.
+  const info = new Uint8Array(8);
+  const length = new Uint32Array([info.length]);
+  const result = libc.getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, addressOf(info), addressOf(length));
+  return result < 0 ? 0 : info[2];
 }
 
 /** Whether a descriptor is a stream socket. */

@@ -4,6 +4,7 @@
 // Never rejects for what goes wrong with the session: that is reported, and the status is 1.
 
 import type { Worker } from 'node:worker_threads';
+import { ServiceNotifier } from './service.js';
 import type { Ending } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { startSession } from './start.js';
@@ -58,14 +59,24 @@ export async function runProcess(
   report: Report,
   { ready, worker }: ProcessHooks = {},
 ): Promise<number> {
-  const interruption = watchForInterruption(report);
-  const starting = startSession(settings, report, interruption.start, worker);
+  const service = ServiceNotifier.take(process.env);
+  const told: Report = {
+    ...report,
+    line: (text) => {
+      report.line(text);
+      service.status(text);
+    },
+  };
+  const interruption = watchForInterruption(told);
+  const starting = startSession(settings, told, interruption.start, worker);
   // From the beginning on: without a listener it would start Node's debugger.
   process.on('SIGUSR1', () => {
-    starting.then((started) => started.reportStatus()).catch(() => undefined);
+    starting.then((started) => started.reportStatus(report)).catch(() => undefined);
   });
   const session = await starting;
+  service.ready(`serving ${settings.mountpoint}`);
   ready?.();
   const ending = await Promise.race([session.ended, interruption.ending]);
+  service.stopping(`unmounting ${settings.mountpoint}`);
   return session.stop(ending, interruption.hurry);
 }

@@ -58,8 +58,8 @@ export class Session {
   }
 
   /** Tells the user what can be seen of each file now. */
-  async reportStatus(): Promise<void> {
-    const { backend, served, report } = this.#parts;
+  async reportStatus(report: Report): Promise<void> {
+    const { backend, served } = this.#parts;
     const statuses = await backend.status();
     statuses.forEach((status, file) => {
       const text = statusText(served[file]?.path ?? '', status);

@@ -7,6 +7,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { printable } from '../nbd/text.js';
 import { reasonOf, TransportError } from './errors.js';
@@ -20,15 +21,34 @@ const KEPT_LINE_BYTES = 1024;
 const LAST_WORDS_TIME = 200;
 /** Milliseconds between SIGTERM and SIGKILL. */
 const TERM_TIME = 5000;
+/** Milliseconds to wait for the watcher's end; it may have stubborn processes to wait for. */
+const WATCHER_TIME = 1000;
+/** Milliseconds between the watcher's looks at whether all have ended. */
+const TERM_LOOK = 100;
 
 /**
- * $1 is the socket folder ('' for none), then the command. LISTEN_PID must be the server's own
- * number, which exec keeps. The watcher is orphaned at once, so that the server gets no strange child.
+ * $1 is the socket folder ('' for none), then the command. The folder is made when the launcher runs, which
+ * is told by a line, so that it is never there without somebody to remove it. LISTEN_PID must be the
+ * server's own number, which exec keeps. The watcher is orphaned at once, so that the server gets no strange
+ * child; nothing but SIGKILL ends it before it has cleaned up. It stays until all others of the group, whose
+ * number is $$, have ended, or kills them.
  */
 const LAUNCHER = `folder=$1; shift
-( ( read -r line; trap '' TERM; kill -TERM 0
-  if [ -n "$folder" ]; then rm -f -- "$folder/socket"; rmdir -- "$folder"; fi
-  sleep 5; kill -KILL 0 ) <&4 >/dev/null 2>&1 3<&- 4<&- & )
+clean() { if [ -n "$folder" ]; then rm -f -- "$folder/socket"; rmdir -- "$folder"; fi; }
+if [ -n "$folder" ]; then read -r _ <&4 || { clean 2>/dev/null; exit 1; }; fi
+others() {
+  for file in /proc/[0-9]*/stat; do
+    if read -r line <$file; then
+      set -- \${line%% *} \${line##*) }
+      if [ $4 = $$ ] && [ $1 != $self ] && [ $2 != Z ]; then return 0; fi
+    fi
+  done
+  return 1
+}
+( ( trap '' TERM; read -r self _ </proc/self/stat
+  read -r _; kill -TERM 0; clean; tries=${TERM_TIME / TERM_LOOK}
+  while [ $tries -gt 0 ] && others; do tries=$((tries - 1)); sleep ${TERM_LOOK / 1000}; done
+  kill -KILL 0 ) <&4 >/dev/null 2>&1 3<&- 4<&- & )
 unset LISTEN_PID LISTEN_FDS LISTEN_FDNAMES
 if [ -n "$folder" ]; then LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" >&2 4<&-; fi
 exec "$@" 3<&- 4<&-`;
@@ -47,8 +67,8 @@ export interface LaunchOptions {
   readonly argv: readonly string[];
   /** Descriptor for standard input and output; the launcher's caller still closes its own copy. */
   readonly socket?: number;
-  /** A listening socket, `socket` in `folder`. */
-  readonly listener?: { readonly fd: number; readonly folder: string };
+  /** A socket, which `listen` binds to the path `socket` in `folder`; `listen` also makes the folder. */
+  readonly listener?: { readonly fd: number; readonly folder: string; listen(): void };
   /** Receives standard error as it comes. */
   readonly onStderr: (chunk: Buffer) => void;
 }
@@ -58,6 +78,18 @@ export function describeExit(exit: ServerExit): string {
   const how = exit.signal === null ? `exited with status ${exit.status}` : `was ended by ${exit.signal}`;
   const words = printable(exit.lastLines.slice(-3).join(' / ')).trim();
   return words === '' ? how : `${how}: ${words}`;
+}
+
+/** Listens, and lets the launcher go on: what it removes is there now. @throws what `listen` throws */
+function letListen(launcher: ChildProcess, listener: { listen(): void }): void {
+  const pipe = launcher.stdio[4];
+  try {
+    listener.listen();
+    if (pipe instanceof Duplex) pipe.write('\n');
+  } catch (error) {
+    pipe?.destroy();
+    throw error;
+  }
 }
 
 /** A running child. */
@@ -74,7 +106,7 @@ export class Child {
     this.exited = this.#follow(process, options.onStderr);
   }
 
-  /** Starts a program. @throws TransportError when there is no such program */
+  /** Starts a program. @throws TransportError when there is no such program; what `listen` throws */
   static async launch(options: LaunchOptions): Promise<Child> {
     const program = await findProgram(options.argv[0] ?? '');
     const args = ['-c', LAUNCHER, 'sh', options.listener?.folder ?? '', program, ...options.argv.slice(1)];
@@ -84,6 +116,7 @@ export class Child {
       stdio: [channel, channel, 'pipe', options.listener?.fd ?? 'ignore', 'pipe'],
     });
     const started = new Child(child, options);
+    if (options.listener !== undefined) letListen(child, options.listener);
     try {
       await once(child, 'spawn');
     } catch (error) {
@@ -117,10 +150,26 @@ export class Child {
     this.#hasExited = true;
     await Promise.race([said, delay(LAST_WORDS_TIME)]);
     this.#signalGroup('SIGTERM');
-    child.stdio[4]?.destroy();
+    await this.#dismissWatcher();
     child.stderr?.destroy();
     if (line.trim() !== '') lines.push(line);
     return { status, signal, lastLines: lines.map((text) => Buffer.from(text, 'latin1').toString('utf8')) };
+  }
+
+  /** Lets the watcher clean up, and waits for its end: it holds the other end of its channel until then. */
+  async #dismissWatcher(): Promise<void> {
+    const channel = this.#process.stdio[4];
+    if (!(channel instanceof Duplex)) return;
+    const stop = new AbortController();
+    const gone = new Promise((resolve) => channel.once('close', resolve));
+    channel.end();
+    channel.resume();
+    await Promise.race([
+      gone,
+      delay(WATCHER_TIME, undefined, { signal: stop.signal }).catch(() => undefined),
+    ]);
+    stop.abort();
+    channel.destroy();
   }
 
   #signalGroup(signal: NodeJS.Signals): void {

@@ -30,6 +30,7 @@ export async function negotiate(
 ): Promise<Negotiated> {
   let stream = plain;
   let handover: SecuredStream['handover'];
+  let written = Promise.resolve();
   // Errors are seen by nextChunk; one that comes between two calls must not be thrown by the emitter.
   const ignore = () => undefined;
   stream.on('error', ignore);
@@ -38,9 +39,13 @@ export async function negotiate(
     let events: HandshakeEvent[] = [];
     for (;;) {
       for (const event of events) {
-        if (event.type === 'send') stream.write(event.bytes);
+        if (event.type === 'send') written = write(stream, event.bytes);
         else if (event.type !== 'starttls') {
-          if (event.type === 'ready') checkSilence(stream);
+          if (event.type === 'ready') {
+            // The answer can be here before Node tells that the question has left.
+            await written;
+            checkSilence(stream);
+          }
           return { stream, handover, event };
         }
       }
@@ -66,6 +71,13 @@ export async function negotiate(
       cause: error,
     });
   }
+}
+
+/** Resolves when the stream has done with the bytes; whether they have left, reading will tell. */
+function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write(bytes, () => resolve());
+  });
 }
 
 function checkSilence(stream: Duplex): void {

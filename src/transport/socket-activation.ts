@@ -3,7 +3,9 @@
 // Used by server.ts. The socket lies in a fresh folder of mode 0700; the folder goes when the server
 // is closed, and when this process is killed (child.ts).
 
-import { mkdtemp, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -11,23 +13,30 @@ import { closeDescriptor } from '../os/socket.js';
 import { Child } from './child.js';
 import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';
-import { listenUnix } from './listener.js';
+import { listenUnix, unixSocket } from './listener.js';
 import type { Source, StderrSink } from './source.js';
 
-async function makeFolder(): Promise<string> {
+/** A folder that is not there yet; nobody else can know its name. */
+function folderToMake(): string {
+  return join(tmpdir(), `nbdfuse-${randomBytes(8).toString('hex')}`);
+}
+
+function listenIn(folder: string, fd: number): void {
   try {
-    return await mkdtemp(join(tmpdir(), 'nbdfuse-'));
+    mkdirSync(folder, { mode: 0o700 });
   } catch (error) {
     throw new TransportError(`cannot make a folder for the server's socket: ${reasonOf(error)}`, {
       cause: error,
     });
   }
+  listenUnix(fd, join(folder, 'socket'));
 }
 
 async function launchInFolder(folder: string, argv: readonly string[], onStderr: StderrSink): Promise<Child> {
-  const fd = listenUnix(join(folder, 'socket'));
+  const fd = unixSocket();
+  const listener = { fd, folder, listen: () => listenIn(folder, fd) };
   try {
-    return await Child.launch({ argv, listener: { fd, folder }, onStderr });
+    return await Child.launch({ argv, listener, onStderr });
   } finally {
     // Only the child may hold it: when the child is gone, connecting fails instead of waiting.
     closeDescriptor(fd);
@@ -50,7 +59,7 @@ export class SocketActivationSource implements Source {
   }
 
   static async open(argv: readonly string[], onStderr: StderrSink): Promise<SocketActivationSource> {
-    const folder = await makeFolder();
+    const folder = folderToMake();
     try {
       return new SocketActivationSource(argv, onStderr, folder, await launchInFolder(folder, argv, onStderr));
     } catch (error) {
@@ -70,7 +79,7 @@ export class SocketActivationSource implements Source {
   async restart(): Promise<void> {
     await this.close();
     // The watcher of the last child may still remove its folder: never use one twice.
-    this.#folder = await makeFolder();
+    this.#folder = folderToMake();
     this.#child = await launchInFolder(this.#folder, this.#argv, this.#onStderr);
   }
 

@@ -14,6 +14,12 @@ import type { SshTarget } from './target.js';
 /** Milliseconds that an ssh gets to exit by itself after its connection has ended. */
 const EXIT_TIME = 1000;
 
+/**
+ * What no name has, and what a shell would make something of: a ProxyCommand or Match exec of the user's
+ * ssh_config may hand host and user to one (CVE-2023-51385).
+ */
+const UNSAFE = /[\s\p{Cc}'"`$;&<>|(){}]/u;
+
 /** Quotes a word for a POSIX shell. */
 function quoted(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`;
@@ -21,14 +27,14 @@ function quoted(word: string): string {
 
 /**
  * The argument vector that connects to `target`.
- * @throws TransportError when the host or user could be taken for an option
+ * @throws TransportError when the host or user could be taken for an option, or for more than a name
  */
 export function sshCommand(target: SshTarget): string[] {
   for (const [what, word] of [
     ['host', target.host],
     ['user', target.user ?? 'x'],
   ] as const) {
-    if (word === '' || word.startsWith('-') || /[\s\p{Cc}]/u.test(word)) {
+    if (word === '' || word.startsWith('-') || UNSAFE.test(word)) {
       throw new TransportError(`bad ${what} for ssh ${printable(JSON.stringify(word))}`);
     }
   }

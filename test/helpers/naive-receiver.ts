@@ -1,19 +1,29 @@
 // A second, slow and simple reading of proto.md's rules for replies: the whole stream at once, offsets
 // in BigInt, one flag a byte. The reply receiver must come to the same results on any stream.
 
-import { NBD_CMD_READ } from '../../src/nbd/constants.js';
 import type { ReplyFormat } from '../../src/nbd/reply.js';
 
-/** A READ or another command without block status. */
+const NBD_CMD_READ = 0;
+const NBD_CMD_BLOCK_STATUS = 7;
+const NBD_CMD_FLAG_DF = 4;
+
+/** Limits of our own, where proto.md has none: bytes of block status, pieces of one reply. */
+const MOST_STATUS = 16 * 1024 * 1024 + 8;
+
 export interface NaiveRequest {
   readonly type: number;
   readonly offset: bigint;
   readonly length: number;
+  /** `NBD_CMD_FLAG_*`; none if not given. */
+  readonly flags?: number;
 }
 
 export interface NaiveReply {
   readonly error: number;
+  /** What was read. */
   readonly bytes: Uint8Array;
+  /** What was told of each metadata context, in its order: pairs of length and flags. */
+  readonly extents: ReadonlyMap<number, readonly bigint[]>;
 }
 
 class Breach extends Error {}
@@ -21,13 +31,22 @@ class EndOfStream extends Error {}
 
 interface State {
   readonly bytes: Uint8Array;
-  readonly told: boolean[];
+  /** One for each byte: 1 once it was told. */
+  readonly told: Uint8Array;
+  readonly extents: Map<number, bigint[]>;
   error: number;
   chunks: number;
+  contents: number;
 }
 
 function must(rule: boolean): void {
   if (!rule) throw new Breach();
+}
+
+function beginning({ type, length }: NaiveRequest): State {
+  const size = type === NBD_CMD_READ ? length : 0;
+  const [bytes, told] = [new Uint8Array(size), new Uint8Array(size)];
+  return { bytes, told, extents: new Map(), error: 0, chunks: 0, contents: 0 };
 }
 
 /** Reads `stream`, and returns the whole replies and whether a rule was broken after them. */
@@ -38,11 +57,6 @@ export function readNaively(
 ): { replies: Map<bigint, NaiveReply>; breach: boolean } {
   const view = Buffer.from(stream);
   const states = new Map<bigint, State>();
-  for (const [cookie, { type, length }] of requests) {
-    const size = type === NBD_CMD_READ ? length : 0;
-    const told = new Array(size).fill(false);
-    states.set(cookie, { bytes: new Uint8Array(size), told, error: 0, chunks: 0 });
-  }
   const replies = new Map<bigint, NaiveReply>();
   const structured = format.structuredReplies && !format.extendedHeaders;
   let at = 0;
@@ -53,21 +67,25 @@ export function readNaively(
   const find = (): [NaiveRequest, State, bigint] => {
     const cookie = view.readBigUInt64BE(at + 8);
     const request = requests.get(cookie);
-    const state = states.get(cookie);
-    if (request === undefined || state === undefined) throw new Breach();
+    if (request === undefined || replies.has(cookie)) throw new Breach();
+    const state = states.get(cookie) ?? beginning(request);
+    states.set(cookie, state);
     return [request, state, cookie];
   };
-  const finish = (cookie: bigint, state: State): void => {
-    must(state.error !== 0 || !state.told.includes(false));
-    states.delete(cookie);
-    replies.set(cookie, { error: state.error, bytes: state.bytes });
+  const finish = (request: NaiveRequest, cookie: bigint, state: State): void => {
+    const { error, bytes, told, extents } = state;
+    must(error !== 0 || !told.includes(0));
+    must(error !== 0 || request.type !== NBD_CMD_BLOCK_STATUS || extents.size > 0);
+    replies.set(cookie, { error, bytes, extents });
   };
   const place = (request: NaiveRequest, state: State, offset: bigint, length: number): number => {
+    must(((request.flags ?? 0) & NBD_CMD_FLAG_DF) === 0 || state.contents === 0);
+    state.contents++;
     must(offset >= request.offset && offset + BigInt(length) <= request.offset + BigInt(request.length));
     const first = Number(offset - request.offset);
     for (let i = first; i < first + length; i++) {
-      must(!state.told[i]);
-      state.told[i] = true;
+      must(state.told[i] === 0);
+      state.told[i] = 1;
     }
     return first;
   };
@@ -76,15 +94,16 @@ export function readNaively(
     const [request, state, cookie] = find();
     must(!(structured && request.type === NBD_CMD_READ) && state.chunks === 0);
     const error = view.readUInt32BE(at + 4);
+    must(request.type !== NBD_CMD_BLOCK_STATUS || error !== 0);
     at += 16;
     if (error === 0 && request.type === NBD_CMD_READ) {
       need(request.length);
       state.bytes.set(view.subarray(at, at + request.length));
-      state.told.fill(true);
+      state.told.fill(1);
       at += request.length;
     }
     state.error = error;
-    finish(cookie, state);
+    finish(request, cookie, state);
   }
 
   function chunk(header: number, length: number): void {
@@ -107,10 +126,26 @@ export function readNaively(
       must(size > 0 && size <= request.length);
       const first = place(request, state, view.readBigUInt64BE(at), size);
       state.bytes.fill(0, first, first + size);
-    } else throw new Breach();
+    } else if (type === 5 || type === 6) status(request, state, type === 6, length);
+    else throw new Breach();
     at += length;
     state.chunks++;
-    if (last) finish(cookie, state);
+    if (last) finish(request, cookie, state);
+  }
+
+  function status(request: NaiveRequest, state: State, wide: boolean, length: number): void {
+    must(request.type === NBD_CMD_BLOCK_STATUS && wide === format.extendedHeaders);
+    const [head, each] = wide ? [8, 16] : [4, 8];
+    must(length >= head + each && (length - head) % each === 0 && length <= MOST_STATUS);
+    need(length);
+    const context = view.readUInt32BE(at);
+    must(!state.extents.has(context));
+    must(!wide || view.readUInt32BE(at + 4) === (length - head) / each);
+    const told: bigint[] = [];
+    for (let i = at + head; i < at + length; i += each / 2)
+      told.push(wide ? view.readBigUInt64BE(i) : BigInt(view.readUInt32BE(i)));
+    must(told.every((value, i) => i % 2 === 1 || value !== 0n));
+    state.extents.set(context, told);
   }
 
   function error(request: NaiveRequest, state: State, type: number, length: number): void {

@@ -14,8 +14,16 @@ export const u16 = (value: number): number[] => number(value, 2);
 export const u32 = (value: number): number[] => number(value, 4);
 export const u64 = (value: bigint | number): number[] => number(value, 8);
 
-export const bytesOf = (...parts: readonly (readonly number[] | Uint8Array)[]): Uint8Array =>
-  Uint8Array.from(parts.flatMap((part) => [...part]));
+/** All parts in one array. */
+export function bytesOf(...parts: readonly (readonly number[] | Uint8Array)[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
 
 /** proto.md, "Simple reply message". */
 export function simpleReply(cookie: bigint, error: number, data: Uint8Array = new Uint8Array(0)): Uint8Array {

@@ -48,5 +48,5 @@ export const CLIENT_DATA = hex`
   4915e4`;
 export const CLIENT_CLOSE = hex`
   17 0303 0013                     | header
-  c9872760656666b74d7ff1153efd6db6 | alert close_notify, content type, tag
+  c9872760655666b74d7ff1153efd6db6 | alert close_notify, content type, tag
   d0b0e3`;

@@ -1,0 +1,40 @@
+// Unix sockets by name, where Node has none: the address, and sending a datagram to one.
+//
+// Nothing blocks. A datagram that the receiver has no room for is lost.
+
+import { SystemError } from './errno.js';
+import { addressOf, errno, libc } from './libc.js';
+
+const AF_UNIX = 1;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_NOSIGNAL = 0x4000;
+const PATH_MAX = 107;
+
+/** `struct sockaddr_un`: of a path of 1 to 107 bytes, or of an abstract name that begins with NUL. */
+export function unixAddress(name: string): Uint8Array {
+  const bytes = new TextEncoder().encode(name).subarray(0, PATH_MAX);
+  const isAbstract = bytes[0] === 0;
+  // An abstract name ends with the address, a path with a NUL.
+  const address = new Uint8Array(2 + bytes.length + (isAbstract ? 0 : 1));
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(bytes, 2);
+  return address;
+}
+
+/** Sends one datagram to the Unix socket `name`, as in `unixAddress`. @throws SystemError */
+export function sendDatagram(name: string, text: string): void {
+  const descriptor = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (descriptor < 0) throw new SystemError(errno(), 'socket');
+  try {
+    const address = unixAddress(name);
+    if (libc.connect(descriptor, addressOf(address), address.length) < 0)
+      throw new SystemError(errno(), 'connect');
+    const bytes = Buffer.from(text);
+    if (libc.send(descriptor, addressOf(bytes), bytes.length, MSG_NOSIGNAL) < 0)
+      throw new SystemError(errno(), 'send');
+  } finally {
+    libc.close(descriptor);
+  }
+}
