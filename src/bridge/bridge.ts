@@ -24,8 +24,8 @@ export type BridgeOptions = Omit<WorkerSettings, 'wake' | 'counters'>;
 
 /** What the session wants to hear of; called on the main thread. */
 export interface BridgeEvents {
-  /** A connection is gone; `breach` says that the server broke the protocol. */
-  lost(file: number, connection: number, why: string, breach: boolean): void;
+  /** A connection is gone; `useful`: it answered something, or was asked nothing and broke no rule. */
+  lost(file: number, connection: number, why: string, useful: boolean): void;
   /** Something that a person should read: one line. */
   warning(text: string): void;
   /** A cached write went past the end of a file: truncate(2) it to its size to set the kernel right. */
@@ -165,7 +165,7 @@ export class Bridge {
 function tell(events: BridgeEvents, message: FromWorker): void {
   switch (message.type) {
     case 'lost':
-      events.lost(message.file, message.connection, message.why, message.breach);
+      events.lost(message.file, message.connection, message.why, message.useful);
       return;
     case 'warning':
       events.warning(message.text);

@@ -13,7 +13,8 @@ import type { ReplySink } from '../nbd/reply.js';
 import { ReplyReceiver } from '../nbd/reply-receiver.js';
 import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
 import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
-import { addressOf, errno } from '../os/libc.js';
+import { addressOf, errno, libc } from '../os/libc.js';
+import { dropOnClose, endSending } from '../os/socket.js';
 import { TlsError } from '../tls/errors.js';
 import type { Channel } from './channel.js';
 import { COMMAND_SENT, type Command, CommandQueue } from './command.js';
@@ -29,6 +30,8 @@ const IN_BUFFER = 256 * 1024;
 /** Room for the header that an answer to the kernel needs before a payload. */
 const IN_MARGIN = 32;
 
+const MSG_DONTWAIT = 0x40;
+
 /** System calls on one connection before the others have their turn. */
 const TURNS = 64;
 
@@ -42,6 +45,8 @@ export interface ConnectionOwner extends ReplySink<Command> {
    */
   splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number;
   connectionLost(connection: Connection, why: string, breach: boolean): void;
+  /** The connection is the owner's to `discard` and close, after it will have been told lost. */
+  connectionParted(connection: Connection): void;
   /** Bytes moved, for the counters. */
   moved(received: number, sent: number): void;
 }
@@ -60,6 +65,8 @@ export class Connection {
   /** Commands in flight whose replies are small. */
   smallInFlight = 0;
   lost = false;
+  /** Whether a reply has come that was whole and right. */
+  proven = false;
   /** Whether the socket takes no more at the moment. */
   blocked = false;
   /** Milliseconds of the worker's clock of the last sign of life. */
@@ -113,6 +120,7 @@ export class Connection {
 
   /** To be called when a reply of `command` is whole. */
   answered(command: Command): void {
+    this.proven = true;
     this.inFlight--;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
   }
@@ -159,8 +167,32 @@ export class Connection {
   /** Ends the connection and tells the owner why. */
   lose(why: string, breach: boolean): void {
     if (this.lost) return;
+    // What is sent again over another connection must not arrive over this one later.
+    dropOnClose(this.descriptor);
     this.close();
     this.#owner.connectionLost(this, why, breach);
+  }
+
+  /**
+   * Ends a connection whose server does not answer, and tells the owner why. It is not closed yet: what was
+   * sent may still be carried out, until `discard` says that the server has closed.
+   */
+  part(why: string): void {
+    if (this.lost) return;
+    this.lost = true;
+    endSending(this.#channel.descriptor);
+    this.#owner.connectionParted(this);
+    this.#owner.connectionLost(this, why, false);
+  }
+
+  /** Throws away what the server sends on a connection that has been parted from; true when it has closed. */
+  discard(): boolean {
+    for (let turn = 0; turn < TURNS; turn++) {
+      const count = libc.recv(this.#channel.descriptor, this.inAddress, IN_BUFFER, MSG_DONTWAIT);
+      if (count === 0) return true;
+      if (count < 0) return errno() !== EAGAIN && errno() !== EINTR;
+    }
+    return false;
   }
 
   /** Says NBD_CMD_DISC, if the socket takes it, and closes. */

@@ -21,6 +21,9 @@ import { SPLICE_DECLINED } from './splice-lane.js';
 /** Numbers of extents that one BLOCK_STATUS may fill in: more are ignored, since the rest can be asked for. */
 const MAX_EXTENTS = 65_536;
 
+/** Upper half of the lengths from which on a number is not exact. */
+const LONG_EXTENT_HI = 2 ** 21;
+
 /** See the file's head. */
 export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   /** The connection whose replies come; set once, right after both are made. */
@@ -81,8 +84,15 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
       at + each <= payload.byteLength && command.extents.length < MAX_EXTENTS;
       at += each
     ) {
-      if (wide) command.extents.push(Number(payload.getBigUint64(at)), Number(payload.getBigUint64(at + 8)));
-      else command.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
+      // All states that there are have their bit in the lower half of 64.
+      if (!wide) command.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
+      else if (payload.getUint32(at) < LONG_EXTENT_HI)
+        command.extents.push(Number(payload.getBigUint64(at)), payload.getUint32(at + 12));
+      else {
+        // It ends beyond every question, but where exactly, a number cannot say.
+        command.extents.push(LONG_EXTENT_HI * 2 ** 32, payload.getUint32(at + 12));
+        return;
+      }
     }
   }
 
@@ -111,6 +121,10 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
 
   connectionLost(connection: Connection, why: string, breach: boolean): void {
     this.#context.connectionLost(this.#disk, connection, why, breach);
+  }
+
+  connectionParted(connection: Connection): void {
+    this.#disk.farewells.add(connection);
   }
 
   moved(received: number, sent: number): void {

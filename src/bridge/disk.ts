@@ -26,11 +26,13 @@ import { Connection } from './connection.js';
 import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
+import { Farewells } from './farewells.js';
 import { Journal } from './journal.js';
 import { Latency } from './latency.js';
-import { high, low } from './offsets.js';
+import { high, join, low } from './offsets.js';
 import type { Operation } from './operation.js';
 import { RangeLocks } from './range-locks.js';
+import type { Ranges } from './ranges.js';
 import { Recovery } from './recovery.js';
 
 /** What the protocol allows with this export; the flags of `ExportInfo` as questions asked often. */
@@ -80,10 +82,13 @@ export class Disk {
   lossError = 0;
   /** How the last FLUSH of our own has ended. */
   flushError = 0;
+  /** Connections that were given up, and that the server has not closed yet. */
+  readonly farewells = new Farewells();
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
   readonly #recovery = new Recovery(this);
   #flushing = false;
+  #refused: Ranges | undefined;
 
   constructor(index: number, node: Node, info: ExportInfo, context: DiskContext) {
     this.index = index;
@@ -114,9 +119,9 @@ export class Disk {
     return this.#connections;
   }
 
-  /** Whether commands have to wait: no connection that may be used. */
+  /** Whether commands have to wait: no connection that may be used, or one that must be waited for. */
   get waiting(): boolean {
-    return this.#recovery.ready.length === 0;
+    return this.#recovery.ready.length === 0 || this.farewells.pending;
   }
 
   /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
@@ -141,6 +146,7 @@ export class Disk {
       this.dirty = true;
       this.extents.wrote(command);
     } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.#changesUnderWay());
+    if (connection.inFlight === 0) connection.lastProgress = this.context.now();
     connection.enqueue(command);
   }
 
@@ -149,9 +155,9 @@ export class Disk {
     const sink = new DiskSink(this, this.context);
     const connection = new Connection(channel, number, info, sink);
     sink.connection = connection;
-    connection.lastProgress = this.context.now();
     this.#connections.push(connection);
     this.failing = 0;
+    this.farewells.bound(this.context.now());
     this.#recovery.arrived(connection);
     this.continueWaiting();
     return connection;
@@ -164,6 +170,25 @@ export class Disk {
     for (let command = this.#waiting.shift(); command !== undefined; command = this.#waiting.shift()) {
       this.#giveUp(command);
     }
+  }
+
+  /** Leaves the server; all that waits and will come fails with `errno`, and what was to be written is noted. */
+  surrender(errno: number, refused: Ranges): void {
+    this.#refused = refused;
+    this.failing = errno;
+    for (const connection of this.#connections) {
+      connection.disconnect();
+      this.context.connectionLost(this, connection, 'given up', false);
+    }
+    this.farewells.close();
+    this.fail(errno);
+  }
+
+  /** Looks after the connections that were given up; what waited for their end goes out. */
+  checkFarewells(now: number): void {
+    if (!this.farewells.isOver(now)) return;
+    this.#recovery.advance();
+    this.continueWaiting();
   }
 
   /** Takes a lost connection out; its commands wait for another. Returns how many. */
@@ -252,6 +277,7 @@ export class Disk {
   }
 
   #giveUp(command: Command): void {
+    if (changesDisk(command)) this.#refused?.add(join(command.offsetHi, command.offsetLo), command.length);
     this.context.commandDone(command, this.failing);
   }
 

@@ -49,7 +49,7 @@ import {
   INTERRUPT_UNIQUE_HI,
   INTERRUPT_UNIQUE_LO,
 } from '../fuse/layout.js';
-import { EINTR, EIO, ENOSYS, EPERM } from '../os/errno.js';
+import { EIO, ENOSYS, EPERM } from '../os/errno.js';
 import { startFallocate, startFsync, startLseek, startRead, startWrite } from './data-requests.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
@@ -226,9 +226,7 @@ export class Dispatcher implements Asker {
     const operation = this.#engine.operations.find(hi, lo);
     if (operation === undefined || operation.answered) return;
     // The message itself does not say whom it is about.
-    if (!wantsToStop(operation.pid)) return;
-    operation.answered = true;
-    this.#engine.device.replyError(EINTR, operation);
+    if (wantsToStop(operation.pid)) this.#engine.interrupt(operation);
   }
 
   #error(error: number): number {

@@ -7,7 +7,7 @@
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
-import { EIO } from '../os/errno.js';
+import { EINTR, EIO } from '../os/errno.js';
 import { type Block, Blocks } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
@@ -204,6 +204,13 @@ export class Engine implements DiskContext {
 
   wroteBeyondEnd(disk: Disk): void {
     this.#events.wroteBeyondEnd(disk);
+  }
+
+  /** Answers EINTR to who has asked; the work goes on. */
+  interrupt(operation: Operation): void {
+    if (operation.answered) return;
+    operation.answered = true;
+    this.device.replyError(EINTR, operation);
   }
 
   /** Lets an operation wait until the kernel has sent all writes to the file that it still holds. */

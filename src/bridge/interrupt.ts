@@ -5,6 +5,7 @@
 // for the signals by which people and systems end programs.
 
 import { readFileSync } from 'node:fs';
+import type { Operation } from './operation.js';
 
 /** SIGHUP, SIGINT, SIGQUIT, SIGKILL and SIGTERM: bit n-1 stands for signal n. */
 const ENDING = (1n << 0n) | (1n << 1n) | (1n << 2n) | (1n << 8n) | (1n << 14n);
@@ -17,11 +18,30 @@ export function pendingSignals(status: string): bigint {
   return pending;
 }
 
-/** Whether the task `pid` is being ended, or cannot be looked at (another namespace, gone already). */
-export function wantsToStop(pid: number): boolean {
+/** Whether the task `pid` is being ended; undefined when it cannot be looked at: gone, or in another namespace. */
+function isBeingEnded(pid: number): boolean | undefined {
   try {
     return (pendingSignals(readFileSync(`/proc/${pid}/status`, 'utf8')) & ENDING) !== 0n;
   } catch {
-    return true;
+    return undefined;
+  }
+}
+
+/** Whether an interrupted task means to stop. */
+export function wantsToStop(pid: number): boolean {
+  return isBeingEnded(pid) ?? true;
+}
+
+/**
+ * Of operations that wait long already, those whose askers are being ended. Of a read through the page cache
+ * the kernel does not tell that it was interrupted: it waits for the page, not for the answer.
+ */
+export function* abandoned(waiting: Iterable<Operation>): Generator<Operation> {
+  const known = new Map<number, boolean>();
+  for (const operation of waiting) {
+    const { pid } = operation;
+    const ended = known.get(pid) ?? (pid !== 0 && isBeingEnded(pid) === true);
+    known.set(pid, ended);
+    if (ended) yield operation;
   }
 }

@@ -81,6 +81,11 @@ export class Loop {
     this.#poll.setEvents(this.#device, 0);
   }
 
+  /** Takes requests from the kernel again. */
+  listenAgain(): void {
+    this.#listening = true;
+  }
+
   /** Runs until the control's `turn` says that it is over. */
   run(): void {
     for (;;) {

@@ -77,7 +77,8 @@ export type FromWorker =
       readonly file: number;
       readonly connection: number;
       readonly why: string;
-      readonly breach: boolean;
+      /** Whether it was of use: it answered something, or was asked nothing and broke no rule. */
+      readonly useful: boolean;
     }
   | { readonly type: 'warning'; readonly text: string }
   /** Set the size of this file's inode right: a cached write went past its end. */

@@ -78,6 +78,13 @@ export class OperationTable {
     return false;
   }
 
+  /** READs that arrived before `time` and are not answered. */
+  readsBefore(time: number): Operation[] {
+    return this.#active.filter(
+      ({ kind, answered, startedAt }) => kind === OPERATION_READ && !answered && startedAt < time,
+    );
+  }
+
   take(): Operation {
     const operation = this.#free.pop() ?? new Operation();
     operation.index = this.#active.length;
@@ -110,8 +117,8 @@ export class OperationTable {
   /** The operation that answers the kernel's request `unique`. */
   find(uniqueHi: number, uniqueLo: number): Operation | undefined {
     return this.#active.find(
-      (operation) =>
-        operation.uniqueLo === uniqueLo && operation.uniqueHi === uniqueHi && operation.kind !== 0,
+      ({ kind, uniqueLo: lo, uniqueHi: hi }) =>
+        lo === uniqueLo && hi === uniqueHi && kind !== OPERATION_INTERNAL && kind !== OPERATION_OWN,
     );
   }
 }

@@ -69,7 +69,7 @@ export class Recovery {
   advance(): void {
     const disk = this.#disk;
     const next = this.#fresh[0];
-    if (this.ready.length > 0 || next === undefined) return;
+    if (this.ready.length > 0 || next === undefined || disk.farewells.pending) return;
     if (this.#replay === undefined) {
       this.#refused = false;
       if (disk.journal.incomplete) {

@@ -1,19 +1,24 @@
-// The orderly end of a worker: let what is under way finish, FLUSH, say NBD_CMD_DISC.
+// The end of a worker: let what is under way finish, FLUSH, say NBD_CMD_DISC; or, when that takes too long,
+// surrender: everything fails, the kernel hands out what it still holds, and it is noted what was lost.
 //
-// Advanced by the loop once a turn, until it says that all is done or the deadline has passed.
+// Advanced by the loop once a turn, until it says that it is over.
 
-import { NBD_CMD_FLUSH, NBD_CMD_WRITE } from '../nbd/constants.js';
-import { errnoName } from '../os/errno.js';
+import { NBD_CMD_FLUSH } from '../nbd/constants.js';
+import { EIO, errnoName } from '../os/errno.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import type { StopOutcome } from './messages.js';
 import { join } from './offsets.js';
 import { OPERATION_INTERNAL } from './operation.js';
+import { Ranges } from './ranges.js';
 
 const STAGE_NONE = 0;
 const STAGE_DRAIN = 1;
 const STAGE_FLUSH = 2;
-const STAGE_OVER = 3;
+const STAGE_SURRENDER = 3;
+
+/** Milliseconds in which the kernel may hand out what it still holds, once it is refused. */
+const SURRENDER_TIME = 700;
 
 /** Ranges named in the outcome. */
 const MAX_RANGES = 16;
@@ -24,7 +29,9 @@ export class Shutdown {
   readonly #disks: readonly Disk[];
   #stage = STAGE_NONE;
   #deadline = Number.POSITIVE_INFINITY;
-  #timedOut = false;
+  #deviceGone = false;
+  /** What was refused since the surrender, by the disks' numbers. */
+  readonly #refused: Ranges[] = [];
 
   constructor(engine: Engine, disks: readonly Disk[]) {
     this.#engine = engine;
@@ -41,40 +48,67 @@ export class Shutdown {
     this.#deadline = Math.min(this.#deadline, deadline);
   }
 
+  /** Whether everything is refused. */
+  get surrendered(): boolean {
+    return this.#stage === STAGE_SURRENDER;
+  }
+
+  /** No request of the kernel will come any more. */
+  deviceGone(): void {
+    this.#deviceGone = true;
+  }
+
   /** Does what can be done now; true when it is over. */
   advance(now: number): boolean {
     if (this.#stage === STAGE_NONE) return false;
+    if (this.#stage === STAGE_SURRENDER) return this.#deviceGone || now >= this.#deadline;
     if (this.#stage === STAGE_DRAIN && !this.#engine.operations.busy) {
       this.#stage = STAGE_FLUSH;
       for (const disk of this.#disks) this.#startFlush(disk);
     }
-    if (this.#stage === STAGE_FLUSH && !this.#engine.operations.busy) {
-      if (this.#disks.every((disk) => disk.connections.every((one) => one.flushed))) this.#stage = STAGE_OVER;
+    if (this.#stage === STAGE_FLUSH && this.#isFlushed()) {
+      for (const disk of this.#disks) {
+        for (const connection of disk.connections) connection.disconnect();
+      }
+      return true;
     }
-    if (this.#stage !== STAGE_OVER && now < this.#deadline) return false;
-    this.#timedOut = this.#stage !== STAGE_OVER;
-    for (const disk of this.#disks) {
-      for (const connection of disk.connections) connection.disconnect();
-    }
-    return true;
+    if (now >= this.#deadline) this.#surrender(now);
+    return false;
   }
 
   /** What did not reach the server's stable storage. */
   outcome(): StopOutcome {
-    const ranges: string[] = [];
-    let unwrittenBytes = 0;
     const flushError = this.#disks.find((disk) => disk.flushError !== 0)?.flushError ?? 0;
-    const missing = this.#timedOut || flushError !== 0;
-    for (const command of missing ? this.#engine.commands.inUse() : []) {
-      if (command.type !== NBD_CMD_WRITE) continue;
-      unwrittenBytes += command.length;
-      if (ranges.length >= MAX_RANGES) continue;
-      ranges.push(`offset ${join(command.offsetHi, command.offsetLo)} length ${command.length}`);
-    }
-    const lost = this.#disks.some((disk) => disk.lossError !== 0);
-    const unlucky = lost ? 'loss' : '';
-    const reason = this.#timedOut ? 'timeout' : flushError === 0 ? unlucky : errnoName(flushError);
-    return { unwrittenBytes, ranges, reason };
+    const missing = this.surrendered || flushError !== 0;
+    const unwritten = this.#disks.map((disk, i) => this.#unwritten(disk, missing, this.#refused[i]));
+    const lost = this.#disks.some((disk) => disk.lossError !== 0) ? 'loss' : '';
+    return {
+      unwrittenBytes: unwritten.reduce((sum, { bytes }) => sum + bytes, 0),
+      ranges: unwritten.flatMap((ranges) => ranges.texts(MAX_RANGES)).slice(0, MAX_RANGES),
+      reason: this.surrendered ? 'timeout' : flushError === 0 ? lost : errnoName(flushError),
+    };
+  }
+
+  #isFlushed(): boolean {
+    if (this.#engine.operations.busy) return false;
+    return this.#disks.every((disk) => disk.connections.every((one) => one.flushed));
+  }
+
+  #surrender(now: number): void {
+    this.#stage = STAGE_SURRENDER;
+    this.#deadline = now + SURRENDER_TIME;
+    this.#disks.forEach((disk, i) => {
+      const refused = new Ranges();
+      this.#refused[i] = refused;
+      disk.surrender(EIO, refused);
+    });
+  }
+
+  /** What was refused, and what is remembered since no FLUSH has covered it. */
+  #unwritten(disk: Disk, missing: boolean, refused = new Ranges()): Ranges {
+    for (const { offsetHi, offsetLo, length } of missing ? disk.journal.list() : [])
+      refused.add(join(offsetHi, offsetLo), length);
+    return refused;
   }
 
   #startFlush(disk: Disk): void {

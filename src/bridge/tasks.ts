@@ -29,8 +29,16 @@ const ZERO_WINDOW = 4;
 /** BLOCK_STATUS that a scan for holes sends: 256 GiB, when each is answered whole. */
 const SCAN_QUESTIONS = 64;
 
+/** BLOCK_STATUS that one LSEEK sends: 4 TiB with compact headers, when each is answered whole. */
+const SEEK_QUESTIONS = 1024;
+
 /** Bytes of zeros sent at a time to a server that cannot zero. */
 const ZERO_DATA = 1024 * 1024;
+
+/** Whether a task of many commands is to send more: nothing failed, and who asked was not freed by a signal. */
+function goesOn({ error, answered }: Operation): boolean {
+  return error === 0 && !answered;
+}
 
 /** An operation's write, whatever its alignment; the range must be locked. */
 export function* writeUnaligned(engine: Engine, operation: Operation, disk: Disk, flags: number): Task {
@@ -141,7 +149,7 @@ function* zeroBlocks(
 ): Task {
   let window = 0;
   const largest = disk.info.extendedHeaders ? last - first : BigInt(ZERO_PIECE);
-  for (let at = first; at < last && operation.error === 0; at += largest) {
+  for (let at = first; at < last && goesOn(operation); at += largest) {
     const count = last - at < largest ? last - at : largest;
     // Without FAST_ZERO asked for, a server has no excuse to refuse.
     engine.command(
@@ -163,7 +171,7 @@ function* zeroBlocks(
 function* writeZeros(engine: Engine, operation: Operation, disk: Disk, first: bigint, last: bigint): Task {
   const zeros = engine.blocks.take(ZERO_DATA);
   zeros.bytes.fill(0, HEADROOM, HEADROOM + ZERO_DATA);
-  for (let at = first; at < last && operation.error === 0; at += BigInt(ZERO_DATA)) {
+  for (let at = first; at < last && goesOn(operation); at += BigInt(ZERO_DATA)) {
     const count = last - at < BigInt(ZERO_DATA) ? Number(last - at) : ZERO_DATA;
     submitPieces(engine, operation, disk, NBD_CMD_WRITE, 0, high(at), low(at), count, zeros, HEADROOM);
     yield;
@@ -195,15 +203,17 @@ export function* seekExtent(
   }
   found.begin();
   let at = offset;
+  let questions = 0;
   while (at < size) {
     let extent = found.at(at);
-    if (extent === undefined) {
+    if (extent === undefined && questions++ < SEEK_QUESTIONS) {
       askStatus(engine, operation, disk, at);
       yield;
-      if (operation.error !== 0) break;
+      if (!goesOn(operation)) break;
       extent = found.at(at);
     }
-    // A server that refuses to tell, or tells nothing of this byte: all is data from here on.
+    // A server that refuses to tell, or tells nothing of this byte, or too little at a time: all is
+    // data from here on.
     if (extent === undefined || extent.hole !== data) {
       operation.error = 0;
       answerSeek(engine, operation, extent === undefined && !data ? size : at);
@@ -240,6 +250,7 @@ export function* scanHoles(engine: Engine, operation: Operation, disk: Disk): Ta
 }
 
 function answerSeek(engine: Engine, operation: Operation, offset: bigint): void {
+  if (operation.answered) return;
   engine.device.replySmall(writeLseekReply(engine.device.small, offset), operation);
   operation.answered = true;
 }

@@ -4,6 +4,7 @@
 
 import { opcodeName } from '../fuse/constants.js';
 import { commandName } from '../nbd/names.js';
+import { printable } from '../nbd/text.js';
 import { errnoName } from '../os/errno.js';
 import { addressOf, libc } from '../os/libc.js';
 import type { Command } from './command.js';
@@ -46,9 +47,9 @@ export class Trace {
   /** What a server said of a command that it refused. */
   serverError(disk: Disk, command: Command, error: number, text: string): void {
     if (text === '') return;
-    const quoted = JSON.stringify(text);
+    const file = disk.node.name || 'the file';
     this.line(
-      `${commandName(command.type)} of ${disk.node.name || 'the file'}: ${errnoName(error)}, the server says ${quoted}`,
+      `${commandName(command.type)} of ${file}: ${errnoName(error)}, the server says "${printable(text)}"`,
     );
   }
 

@@ -24,6 +24,7 @@ import { type Status, statusOf } from './status.js';
 import { scanHoles } from './tasks.js';
 import { TlsChannel } from './tls-channel.js';
 import { Trace } from './trace.js';
+import { Watchdog } from './watchdog.js';
 
 /** Bytes of one READ or WRITE of the kernel: 256 pages. */
 const MAX_TRANSFER = 1024 * 1024;
@@ -47,6 +48,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #loop: Loop;
   readonly #drain = Buffer.allocUnsafeSlow(64);
   readonly #shutdown: Shutdown;
+  readonly #watchdog: Watchdog;
   readonly #scanning = new Set<Disk>();
   readonly #startedAt = performance.now();
   #saidReady = false;
@@ -99,17 +101,26 @@ class BridgeWorker implements EngineEvents, LoopControl {
     );
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks);
+    this.#watchdog = new Watchdog(this.#engine, this.#disks, settings.timeout);
   }
 
   run(): void {
-    this.#loop.run();
-    libc.close(this.#engine.device.descriptor);
+    try {
+      this.#loop.run();
+    } finally {
+      // After a defect too: whoever waits for the kernel or is the server shall hear that it is over.
+      for (const connection of this.#disks.flatMap((disk) => disk.connections))
+        if (!connection.lost) connection.close();
+      libc.close(this.#engine.device.descriptor);
+    }
     this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });
   }
 
   lost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
     this.#loop.unwatch(connection);
-    this.#say({ type: 'lost', file: disk.index, connection: connection.number, why, breach });
+    if (this.#shutdown.surrendered) return;
+    const useful = connection.proven || (!breach && connection.inFlight === 0);
+    this.#say({ type: 'lost', file: disk.index, connection: connection.number, why, useful });
   }
 
   warn(disk: Disk, text: string): void {
@@ -136,6 +147,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   unmounted(): void {
     this.#say({ type: 'unmounted' });
+    this.#shutdown.deviceGone();
     this.#shutdown.begin(Number.POSITIVE_INFINITY);
   }
 
@@ -143,16 +155,15 @@ class BridgeWorker implements EngineEvents, LoopControl {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     const { counters } = this.#settings;
     counters[COUNTER.inFlight] = this.#engine.operations.count;
-    this.#checkTimeouts(now);
-    return this.#shutdown.advance(now);
+    this.#watchdog.look(now);
+    const isOver = this.#shutdown.advance(now);
+    if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();
+    return isOver;
   }
 
   patience(): number {
-    const { timeout } = this.#settings;
     if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
-    if (timeout === 0 || !this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0)))
-      return -1;
-    return Math.max(1, Math.ceil(timeout / 4));
+    return this.#watchdog.patience;
   }
 
   #statusOf(disk: Disk): Status {
@@ -166,7 +177,12 @@ class BridgeWorker implements EngineEvents, LoopControl {
     switch (message.type) {
       case 'attach': {
         const disk = this.#disks[message.file];
-        this.#loop.watch(disk.attach(openChannel(message), message.connection, message.info));
+        const channel = openChannel(message);
+        if (this.#shutdown.surrendered) {
+          channel.close();
+          return;
+        }
+        this.#loop.watch(disk.attach(channel, message.connection, message.info));
         this.#scan(disk);
         return;
       }
@@ -199,19 +215,6 @@ class BridgeWorker implements EngineEvents, LoopControl {
     this.#scanning.add(disk);
     const operation = this.#engine.begin(OPERATION_OWN, disk);
     this.#engine.run(operation, scanHoles(this.#engine, operation, disk));
-  }
-
-  #checkTimeouts(now: number): void {
-    const { timeout } = this.#settings;
-    if (timeout === 0) return;
-    for (const disk of this.#disks) {
-      for (const connection of disk.connections) {
-        if (connection.inFlight === 0) connection.lastProgress = now;
-        else if (now - connection.lastProgress > timeout) {
-          connection.lose(`the server has not answered for ${timeout / 1000} s`, false);
-        }
-      }
-    }
   }
 
   #say(message: FromWorker): void {

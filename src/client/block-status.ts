@@ -61,7 +61,7 @@ export function checkContexts(links: LinkGroup, wanted: readonly string[] | unde
   const missing = wanted?.find((name) => !agreed.includes(name));
   if (missing !== undefined) {
     throw new NbdError(
-      `the metadata context ${printable(missing)} was not agreed on; there are ${agreed.join(', ')}`,
+      `the metadata context ${printable(missing)} was not agreed on; there are ${printable(agreed.join(', '))}`,
       {
         errno: EOPNOTSUPP,
       },

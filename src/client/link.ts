@@ -195,7 +195,7 @@ export class Link implements ReplySink<PendingCommand> {
     const each = wide ? 16 : 8;
     for (let at = start; at < payload.byteLength; at += each) {
       const length = wide ? payload.getBigUint64(at) : BigInt(payload.getUint32(at));
-      const flags = wide ? Number(payload.getBigUint64(at + 8)) : payload.getUint32(at + 4);
+      const flags = wide ? lowBits(payload.getBigUint64(at + 8)) : payload.getUint32(at + 4);
       found.push({ length, flags });
     }
     pending.extents.set(contextId, found);
@@ -209,6 +209,11 @@ export class Link implements ReplySink<PendingCommand> {
     if (error === NBD_ESHUTDOWN && this.#accepting) void this.close();
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
+}
+
+/** The bits of 64 that a number holds exactly: no context has states beyond them. */
+function lowBits(flags: bigint): number {
+  return Number(BigInt.asUintN(53, flags));
 }
 
 function refusedCommand(pending: PendingCommand, error: number, text: string): NbdServerError {

@@ -24,8 +24,11 @@ export interface ServedFile {
 
 /** What a backend tells of by itself. */
 export interface BackendEvents {
-  /** A connection has ended; what was not answered waits. `breach`: the server broke the protocol. */
-  lost(file: number, connection: number, why: string, breach: boolean): void;
+  /**
+   * A connection has ended; what was not answered waits. `useful`: it answered something, or was asked
+   * nothing and broke no rule.
+   */
+  lost(file: number, connection: number, why: string, useful: boolean): void;
   /** Something that a person should read: one line. */
   warning(text: string): void;
   /** Somebody has unmounted the file system. */

@@ -42,7 +42,8 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         subtype: options.subtype ?? 'nbdfuse',
         debug: settings.verbose,
       },
-      (file, why) => events.lost(file, 0, why, false),
+      // What a connection was good for is not known here: it counts by its time.
+      (file, why) => events.lost(file, 0, why, true),
     );
     return new FuseNativeBackend(system, mountpoint.path, () => events.unmounted());
   } catch (error) {

@@ -31,12 +31,15 @@ export class ReconnectPolicy {
   }
 
   /**
-   * A connection is lost, and `last` says whether no other is left. A loss soon after connecting goes
-   * on with the pauses and the time limit of the one before, so that a server which accepts and drops
-   * connections is neither hurried nor waited for without end.
+   * A connection is lost. A loss soon after connecting goes on with the pauses and the time limit of the
+   * one before, and so does that of a connection that was of no use, however long it lasted: a server
+   * that accepts connections and drops them, breaks the protocol on each, or answers nothing, is neither
+   * hurried nor waited for without end.
+   * @param last whether no other is left
+   * @param useful whether it answered something, or was asked nothing and broke no rule
    */
-  lost(now: number, last: boolean): void {
-    const stable = now - this.#connectedAt >= STABLE_TIME;
+  lost(now: number, last: boolean, useful: boolean): void {
+    const stable = useful && now - this.#connectedAt >= STABLE_TIME;
     if (stable && !this.#recovering) this.#attempts = 0;
     this.#recovering = true;
     if (last && (stable || this.#outageAt === Number.POSITIVE_INFINITY)) this.#outageAt = now;
@@ -54,6 +57,11 @@ export class ReconnectPolicy {
     if (attempt === 0) return 0;
     const pause = Math.min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE);
     return Math.round(pause * (1 + JITTER * (2 * this.#random() - 1)));
+  }
+
+  /** Since when there is no server that is of use; Infinity before the first loss. */
+  get outageAt(): number {
+    return this.#outageAt;
   }
 
   /** The time from which requests fail instead of waiting; Infinity when they wait forever. */

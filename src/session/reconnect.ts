@@ -62,12 +62,12 @@ export class Reconnector<C extends FreshConnection> {
     this.#failed = false;
   }
 
-  /** The data path has lost the connection in `slot`. */
-  lost(slot: number, why: string): void {
+  /** The data path has lost the connection in `slot`; `useful` as in ReconnectPolicy. */
+  lost(slot: number, why: string, useful: boolean): void {
     if (this.#stop.signal.aborted || !this.#alive.delete(slot)) return;
     const { clock, policy, report, name } = this.#options;
     const last = this.#alive.size === 0;
-    policy.lost(clock.now(), last);
+    policy.lost(clock.now(), last, useful);
     this.#lost.add(slot);
     this.#lastReason = why;
     if (last) {
@@ -114,7 +114,8 @@ export class Reconnector<C extends FreshConnection> {
     if (time === Number.POSITIVE_INFINITY) return;
     await clock.wait(Math.max(time, 0), this.#stop.signal);
     if (this.#stop.signal.aborted || this.#alive.size > 0 || this.#outageAt !== outage) return;
-    const waited = time > 0 ? `no server for ${Math.round((clock.now() - outage) / 1000)} s` : 'no server';
+    const seconds = Math.round((clock.now() - policy.outageAt) / 1000);
+    const waited = seconds > 0 ? `no server for ${seconds} s` : 'no server';
     const why = this.#lastReason;
     this.#fail(why, `${name}: ${waited}: ${why}; reads and writes fail with EIO until it is back`);
   }

@@ -83,7 +83,7 @@ async function serve(
     end = resolve;
   });
   const events: BackendEvents = {
-    lost: (file, connection, why) => served[file]?.reconnector.lost(connection, why),
+    lost: (file, connection, why, useful) => served[file]?.reconnector.lost(connection, why, useful),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
     crashed: (why) => end({ kind: 'crash', why }),

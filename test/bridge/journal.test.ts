@@ -53,6 +53,26 @@ test('beyond twice the limit a write is not remembered, and the journal says so'
   expect(kept.bytes).toBe(8192);
 });
 
+test('what was forgotten is covered by a FLUSH that was sent later, and by no other', () => {
+  const { journal: kept } = journal(4096);
+  kept.keep(write(10));
+  kept.keep(write(10));
+  const mark = kept.mark;
+  kept.keep(write(10));
+  kept.forget(mark);
+  expect(kept.empty).toBe(true);
+  expect(kept.incomplete).toBe(true);
+  kept.forget(kept.mark);
+  expect(kept.incomplete).toBe(false);
+});
+
+test('a loss is admitted once', () => {
+  const { journal: kept } = journal(4096);
+  for (let i = 0; i < 3; i++) kept.keep(write(10));
+  kept.admitLoss();
+  expect(kept.incomplete).toBe(false);
+});
+
 test('without a limit nothing is remembered, and nothing is promised', () => {
   const { journal: kept, released } = journal(0);
   kept.keep(write(10));

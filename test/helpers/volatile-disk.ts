@@ -51,10 +51,10 @@ export class VolatileDisk {
     return [...this.#sockets.keys()].filter((connection) => !this.#dead.has(connection));
   }
 
-  /** Loses the cache, and never answers again on the connections that there are. */
-  crash(): void {
+  /** Loses the cache, and never answers again on the connections of the `clients` that have come so far. */
+  crash(clients: readonly unknown[]): void {
     this.stable.copy(this.cached);
-    for (const connection of this.#sockets.keys()) this.#dead.add(connection);
+    for (const connection of clients.keys()) this.#dead.add(connection);
     this.log = [];
   }
 
@@ -64,8 +64,8 @@ export class VolatileDisk {
     this.#sockets.get(connection)?.destroy();
   }
 
-  /** Closes every connection that there was before the last crash. */
-  cutDead(): void {
-    for (const connection of this.#dead) this.cut(connection);
+  /** The connections with a request that is not and will not be answered, and which are not closed yet. */
+  get dead(): number[] {
+    return [...this.#dead].filter((connection) => this.#sockets.get(connection)?.destroyed === false);
   }
 }

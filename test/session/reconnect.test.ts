@@ -60,7 +60,7 @@ const REFUSED = new Error('connection refused');
 describe('the reconnector', () => {
   it('connects at once when the connection is lost', async () => {
     const { reconnector, events, lines } = createWorld();
-    reconnector.lost(0, 'connection reset');
+    reconnector.lost(0, 'connection reset', true);
     await settle();
     expect(events).toEqual(['connect at 0', 'attach 0']);
     expect(lines).toEqual([
@@ -72,7 +72,7 @@ describe('the reconnector', () => {
   it('tries again with growing pauses until the server is back', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld();
     answers.push(REFUSED, REFUSED, REFUSED, INFO);
-    reconnector.lost(0, 'closed');
+    reconnector.lost(0, 'closed', true);
     await clock.advance(1000);
     expect(events).toEqual([
       'connect at 0',
@@ -86,8 +86,8 @@ describe('the reconnector', () => {
 
   it('makes every lost connection again, and fails nothing while one is left', async () => {
     const { reconnector, events, lines } = createWorld({ connections: 3, limit: 0 });
-    reconnector.lost(2, 'closed');
-    reconnector.lost(1, 'closed');
+    reconnector.lost(2, 'closed', true);
+    reconnector.lost(1, 'closed', true);
     await settle();
     expect(events).toEqual(['connect at 0', 'attach 2', 'connect at 0', 'attach 1']);
     expect(lines).toEqual([]);
@@ -96,7 +96,7 @@ describe('the reconnector', () => {
   it('fails requests with EIO when the time has run out, goes on trying, and heals', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld({ limit: 2000 });
     answers.push(REFUSED);
-    reconnector.lost(0, 'closed');
+    reconnector.lost(0, 'closed', true);
     await clock.advance(2000);
     expect(events.at(-1)).toBe('fail at 2000');
     expect(reconnector.failed).toBe(true);
@@ -112,7 +112,7 @@ describe('the reconnector', () => {
   it('fails requests at once with a limit of zero', async () => {
     const { reconnector, events, answers, clock } = createWorld({ limit: 0 });
     answers.push(REFUSED);
-    reconnector.lost(0, 'closed');
+    reconnector.lost(0, 'closed', true);
     await clock.advance(0);
     expect(events).toEqual(['connect at 0', 'fail at 0']);
   });
@@ -120,7 +120,7 @@ describe('the reconnector', () => {
   it('never fails requests when told to wait forever', async () => {
     const { reconnector, events, answers, clock } = createWorld({ limit: Number.POSITIVE_INFINITY });
     answers.push(REFUSED);
-    reconnector.lost(0, 'closed');
+    reconnector.lost(0, 'closed', true);
     await clock.advance(1_000_000);
     expect(events.filter((event) => event.startsWith('fail'))).toEqual([]);
     expect(events.length).toBeGreaterThan(200);
@@ -130,7 +130,7 @@ describe('the reconnector', () => {
   it('does not use a server that came back with another size', async () => {
     const { reconnector, events, answers, lines } = createWorld();
     answers.push({ ...INFO, size: 512n }, INFO);
-    reconnector.lost(0, 'closed');
+    reconnector.lost(0, 'closed', true);
     await settle();
     expect(events).toEqual(['connect at 0', 'close', 'fail at 0']);
     expect(lines.at(-1)).toMatch(/^dir\/nbd: the server came back with another export: .*EIO$/);
@@ -139,7 +139,7 @@ describe('the reconnector', () => {
 
   it('fails requests for good where nothing can be connected again', async () => {
     const { reconnector, events, lines, clock } = createWorld({ connectable: false });
-    reconnector.lost(0, 'nbdkit exited with status 1');
+    reconnector.lost(0, 'nbdkit exited with status 1', true);
     await clock.advance(100_000);
     expect(events).toEqual(['fail at 0']);
     expect(lines).toEqual([
@@ -150,7 +150,7 @@ describe('the reconnector', () => {
   it('does not start over for a server that accepts and drops connections', async () => {
     const { reconnector, events, clock } = createWorld({ limit: 3000 });
     for (let time = 0; time < 4000; time += 100) {
-      reconnector.lost(0, 'closed');
+      reconnector.lost(0, 'closed', true);
       await clock.advance(100);
     }
     expect(events.filter((event) => event.startsWith('connect')).length).toBeLessThan(10);
@@ -158,10 +158,26 @@ describe('the reconnector', () => {
     await reconnector.stop();
   });
 
+  it('does not start over for a server that breaks the protocol on every connection', async () => {
+    const { reconnector, events, clock } = createWorld({ limit: 20_000 });
+    for (let round = 0; round < 12; round++) {
+      reconnector.lost(0, 'a reply begins with magic 0x0', false);
+      // Longer than any pause, and than it takes a connection to count as stable.
+      await clock.advance(7000);
+    }
+    const times = events
+      .filter((event) => event.startsWith('connect'))
+      .map((event) => Number(event.slice(11)));
+    const pauses = times.map((time, i) => time - 7000 * i);
+    expect(pauses).toEqual([0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000, 5000]);
+    expect(events).toContain('fail at 21000');
+    await reconnector.stop();
+  });
+
   it('ends its attempts when stopped', async () => {
     const { reconnector, events, answers, clock } = createWorld();
     answers.push(REFUSED);
-    reconnector.lost(0, 'closed');
+    reconnector.lost(0, 'closed', true);
     await settle();
     await reconnector.stop();
     await clock.advance(100_000);

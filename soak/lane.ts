@@ -1,0 +1,161 @@
+// One mount with all that belongs to it: server, proxy, nbdfuse, load, and what goes wrong on the way.
+//
+// Used by run.ts. The faults never stop while the load runs; each is random, and so are the pauses.
+
+import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import type { NetConnectOpts } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { atEnd, pause, start, whenEnded, whenWritten } from '../bench/processes.js';
+import { DISK_SIZE, verifyAll, writeAll } from './load.js';
+import { CuttingProxy } from './proxy.js';
+import { type Listening, VolatileServer } from './server.js';
+
+const NBDFUSE = fileURLToPath(new URL('../../../bin/nbdfuse', import.meta.url));
+
+/** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
+const TIMEOUT = 2;
+
+/** Kinds of faults, as often as they shall happen. */
+const FAULTS = ['kill', 'kill', 'freeze', 'freeze', 'cut', 'cutAll'] as const;
+
+export type Fault = (typeof FAULTS)[number];
+
+/** How a lane's server is reached. */
+export interface Way {
+  readonly name: string;
+  /** Where nbdkit listens. */
+  readonly listening: Listening;
+  /** Where that is for the proxy. */
+  readonly target: NetConnectOpts;
+  /** Where the proxy listens: a path or any port. */
+  readonly where: string | number;
+  uri(proxy: CuttingProxy): string;
+}
+
+/** What nbdfuse says of itself. */
+interface Told {
+  readonly lostConnections: number;
+  readonly sentAgain: number;
+}
+
+const between = (least: number, most: number): number => least + Math.random() * (most - least);
+
+/** See the file's head. */
+export class Lane {
+  readonly name: string;
+  readonly faults: Record<Fault, number> = { kill: 0, freeze: 0, cut: 0, cutAll: 0 };
+  written = 0;
+  verified = 0;
+  passes = 0;
+  told: Told = { lostConnections: 0, sentAgain: 0 };
+  readonly #server: VolatileServer;
+  readonly #proxy: CuttingProxy;
+  readonly #program: ChildProcess;
+  readonly #mountpoint: string;
+  #calm = false;
+
+  private constructor(
+    name: string,
+    server: VolatileServer,
+    proxy: CuttingProxy,
+    program: ChildProcess,
+    at: string,
+  ) {
+    this.name = name;
+    this.#server = server;
+    this.#proxy = proxy;
+    this.#program = program;
+    this.#mountpoint = at;
+  }
+
+  /** Starts the server, the proxy and nbdfuse; resolves when the disk is mounted. */
+  static async open(folder: string, way: Way, verbose: boolean): Promise<Lane> {
+    const server = new VolatileServer(folder, way.name, DISK_SIZE, way.listening);
+    await server.start();
+    const proxy = await CuttingProxy.open(way.where, way.target);
+    atEnd(() => proxy.close());
+    const mountpoint = join(folder, `${way.name}.mnt`);
+    mkdirSync(mountpoint);
+    const pidfile = join(folder, `${way.name}.pid`);
+    const options = ['-C', '4', `--timeout=${TIMEOUT}`, '--reconnect=forever'];
+    const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
+    // What was killed leaves its mount.
+    atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));
+    const program = start([process.execPath, ...words], {}, verbose ? 'inherit' : 'ignore');
+    await whenWritten(pidfile, program);
+    return new Lane(way.name, server, proxy, program, mountpoint);
+  }
+
+  /** Resident memory of nbdfuse, in MiB. */
+  get memory(): number {
+    const status = readFileSync(`/proc/${this.#program.pid}/status`, 'utf8');
+    return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
+  }
+
+  /** Pass after pass until it is `over`, while things go wrong. @throws Error for what must not happen */
+  async run(over: () => boolean): Promise<void> {
+    const failing = this.#failAgainAndAgain();
+    try {
+      while (!over()) await this.#pass();
+    } finally {
+      this.#calm = true;
+      await failing;
+    }
+  }
+
+  /** Unmounts, and looks at the server's own disk. @throws Error when nbdfuse or a byte is not all right */
+  async close(): Promise<void> {
+    this.told = this.#status();
+    this.#program.kill('SIGTERM');
+    await whenEnded(this.#program, 15_000);
+    if (this.#program.exitCode !== 0) throw new Error(`nbdfuse ended with ${this.#program.exitCode}`);
+    await this.#server.kill();
+    if (this.passes > 0) await verifyAll(this.#server.disk, this.passes - 1);
+    this.#proxy.close();
+  }
+
+  async #pass(): Promise<void> {
+    const file = join(this.#mountpoint, 'nbd');
+    this.written += (await writeAll(file, this.passes)).written;
+    this.verified += (await verifyAll(file, this.passes)).verified;
+    this.passes++;
+  }
+
+  async #failAgainAndAgain(): Promise<void> {
+    while (!this.#calm) {
+      await pause(between(1500, 4000));
+      if (this.#calm) return;
+      const fault = FAULTS[Math.floor(Math.random() * FAULTS.length)];
+      await this.#fail(fault);
+      this.faults[fault]++;
+    }
+  }
+
+  async #fail(fault: Fault): Promise<void> {
+    switch (fault) {
+      case 'kill':
+        await this.#server.kill();
+        await pause(between(0, 800));
+        await this.#server.start();
+        return;
+      case 'freeze':
+        this.#server.freeze();
+        await pause(between(300, 2 * TIMEOUT * 1000));
+        this.#server.thaw();
+        return;
+      case 'cut':
+        this.#proxy.cut(1);
+        return;
+      case 'cutAll':
+        this.#proxy.cut(Number.POSITIVE_INFINITY);
+    }
+  }
+
+  #status(): Told {
+    const words = [NBDFUSE, '--status', '--json', this.#mountpoint];
+    const text = execFileSync(process.execPath, words, { encoding: 'utf8', timeout: 10_000 });
+    return (JSON.parse(text) as { files: Told[] }).files[0];
+  }
+}

@@ -1,0 +1,81 @@
+// The load on one mount: passes of fio that write every block and then read all of them back.
+//
+// Used by lane.ts. What is written names the pass and the place, so that a write which was lost leaves
+// something that is seen. Reading back is a run of its own, with O_DIRECT: it asks the server.
+
+import { run } from '../bench/processes.js';
+
+/** Bytes that each of the jobs writes to. */
+const JOB_SIZE = 8 * 1024 * 1024;
+const JOBS = 8;
+
+/** Bytes of a disk for this load. */
+export const DISK_SIZE = JOBS * JOB_SIZE;
+
+/** Operations of one job in a second at most: a pass shall meet some faults. */
+const RATE = 250;
+
+/** Seconds after which a run that has not ended hangs. */
+const PATIENCE = 600;
+
+/** How each of the passes writes, by turns. */
+const KINDS: readonly (readonly string[])[] = [
+  ['--rw=randwrite', '--bs=4k', '--direct=1'],
+  ['--rw=randwrite', '--bs=16k', '--direct=0', '--fsync=32'],
+  ['--rw=write', '--bs=128k', '--direct=0', '--end_fsync=1'],
+  ['--rw=randwrite', '--bs=32k', '--direct=1', '--fdatasync=64'],
+  ['--rw=randwrite', '--bs=8k', '--direct=0'],
+];
+
+interface FioJob {
+  readonly error: number;
+  readonly read: { readonly io_bytes: number };
+  readonly write: { readonly io_bytes: number };
+}
+
+/** What a pass has moved, in bytes. */
+export interface Moved {
+  readonly written: number;
+  readonly verified: number;
+}
+
+function words(file: string, pass: number): string[] {
+  return [
+    'fio',
+    '--name=soak',
+    `--filename=${file}`,
+    `--size=${JOB_SIZE}`,
+    `--offset_increment=${JOB_SIZE}`,
+    `--numjobs=${JOBS}`,
+    `--randseed=${pass + 1}`,
+    '--ioengine=psync',
+    '--allow_file_create=0',
+    '--verify=pattern',
+    `--verify_pattern="pass ${String(pass).padStart(7, '0')};"%o`,
+    '--verify_interval=4096',
+    '--verify_fatal=1',
+    '--verify_state_save=0',
+    `--rate_iops=${RATE}`,
+    '--group_reporting=1',
+    '--output-format=json',
+    ...KINDS[pass % KINDS.length],
+  ];
+}
+
+async function fio(argv: readonly string[]): Promise<Moved> {
+  const output = await run(argv, { seconds: PATIENCE });
+  const parsed = JSON.parse(output.slice(output.indexOf('{'))) as { jobs: FioJob[] };
+  const [{ error, read, write }] = parsed.jobs;
+  if (error !== 0) throw new Error(`fio met error ${error}`);
+  return { written: write.io_bytes, verified: read.io_bytes };
+}
+
+/** Writes everything anew. @throws Error with fio's words when an operation fails */
+export function writeAll(file: string, pass: number): Promise<Moved> {
+  return fio([...words(file, pass), '--do_verify=0']);
+}
+
+/** Reads back what a pass has written. @throws Error with fio's words when a byte is wrong */
+export function verifyAll(file: string, pass: number): Promise<Moved> {
+  return fio([...words(file, pass), '--verify_only', '--direct=1']);
+}

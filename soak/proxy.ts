@@ -1,0 +1,72 @@
+// A proxy between nbdfuse and a server, on a Unix socket or a TCP port, that cuts connections when told.
+//
+// Used by lane.ts. Bytes pass as they are, so it does for TLS too. The server's side of a cut connection is
+// reset or closed, as a broken network would leave it.
+
+import { once } from 'node:events';
+import { createConnection, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+
+interface Pair {
+  readonly client: Socket;
+  readonly server: Socket;
+}
+
+/** See the file's head. */
+export class CuttingProxy {
+  readonly #server: Server;
+  readonly #pairs = new Set<Pair>();
+
+  private constructor(target: NetConnectOpts) {
+    this.#server = createServer((client) => this.#join(client, createConnection(target)));
+  }
+
+  /** Listens on `where`, a path or a port of 127.0.0.1 (0: any), for connections to `target`. */
+  static async open(where: string | number, target: NetConnectOpts): Promise<CuttingProxy> {
+    const proxy = new CuttingProxy(target);
+    if (typeof where === 'string') proxy.#server.listen(where);
+    else proxy.#server.listen(where, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    return proxy;
+  }
+
+  /** The port on which it listens. */
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  /** How many connections go through it. */
+  get connections(): number {
+    return this.#pairs.size;
+  }
+
+  /** Cuts up to `most` connections. */
+  cut(most: number): void {
+    for (const pair of [...this.#pairs].slice(0, most)) this.#part(pair);
+  }
+
+  close(): void {
+    this.#server.close();
+    this.cut(Number.POSITIVE_INFINITY);
+  }
+
+  #join(client: Socket, server: Socket): void {
+    const pair = { client, server };
+    this.#pairs.add(pair);
+    for (const [from, to] of [
+      [client, server],
+      [server, client],
+    ]) {
+      from.setNoDelay(true);
+      from.on('error', () => this.#part(pair));
+      from.on('close', () => this.#part(pair));
+      from.pipe(to);
+    }
+  }
+
+  #part(pair: Pair): void {
+    if (!this.#pairs.delete(pair)) return;
+    pair.client.destroy();
+    pair.server.destroy();
+  }
+}

@@ -1,0 +1,101 @@
+// `npm run soak -- --minutes N`: fio on three mounts while their servers are killed and frozen and their
+// connections cut, every few seconds. Prints a summary in Markdown; exits with 1 unless every byte was
+// right, no operation failed, and memory was steady. `--verbose` shows what nbdfuse says.
+
+import { parseArgs } from 'node:util';
+import { endAll, folder, pause } from '../bench/processes.js';
+import { Lane, type Way } from './lane.js';
+import { Memory } from './memory.js';
+import { makeCertificates } from './server.js';
+import { type Result, summary } from './summary.js';
+
+const { values } = parseArgs({
+  options: { minutes: { type: 'string', default: '5' }, verbose: { type: 'boolean', default: false } },
+});
+const minutes = Number(values.minutes);
+if (!(minutes > 0)) throw new Error('--minutes takes a number');
+
+/** Milliseconds in which memory may grow: five minutes, or the first third of less. */
+const warmTime = Math.min(5, minutes / 3) * 60_000;
+
+async function freePort(): Promise<number> {
+  const { createServer } = await import('node:net');
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}
+
+async function ways(root: string): Promise<Way[]> {
+  const [tcp, tls] = [await freePort(), await freePort()];
+  const pki = makeCertificates(root);
+  const onPort = (port: number): string[] => ['-i', '127.0.0.1', '-p', String(port)];
+  return [
+    {
+      name: 'Unix',
+      listening: ['-U', `${root}/server.socket`],
+      target: { path: `${root}/server.socket` },
+      where: `${root}/proxy.socket`,
+      uri: () => `nbd+unix:///?socket=${root}/proxy.socket`,
+    },
+    {
+      name: 'TCP',
+      listening: onPort(tcp),
+      target: { host: '127.0.0.1', port: tcp },
+      where: 0,
+      uri: (proxy) => `nbd://127.0.0.1:${proxy.port}`,
+    },
+    {
+      name: 'TLS',
+      listening: [...onPort(tls), '--tls=require', `--tls-certificates=${pki}`],
+      target: { host: '127.0.0.1', port: tls },
+      where: 0,
+      uri: (proxy) => `nbds://localhost:${proxy.port}/?tls-certificates=${pki}`,
+    },
+  ];
+}
+
+/** Runs one lane to its end, looking at its memory all the while. */
+async function soak(lane: Lane, startedAt: number): Promise<Result> {
+  const memory = new Memory();
+  const sampler = setInterval(() => {
+    memory.sample(lane.memory, performance.now() - startedAt > warmTime);
+  }, 1000);
+  try {
+    await lane.run(() => performance.now() - startedAt > minutes * 60_000);
+    clearInterval(sampler);
+    await lane.close();
+    return { lane, memory, failure: undefined };
+  } catch (error) {
+    return { lane, memory, failure: error instanceof Error ? error.message : String(error) };
+  } finally {
+    clearInterval(sampler);
+  }
+}
+
+async function main(): Promise<void> {
+  const root = folder();
+  const lanes: Lane[] = [];
+  for (const way of await ways(root)) lanes.push(await Lane.open(root, way, values.verbose));
+  const startedAt = performance.now();
+  const results = await Promise.all(lanes.map((lane) => soak(lane, startedAt)));
+  console.log(summary(results, (performance.now() - startedAt) / 1000));
+  if (results.some(({ failure, memory }) => failure !== undefined || !memory.steady)) process.exitCode = 1;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    endAll();
+    process.exit(1);
+  });
+}
+try {
+  await main();
+} finally {
+  endAll();
+  // What is killed is unmounted by the kernel only when it is gone.
+  await pause(100);
+}
+process.exit();

@@ -1,0 +1,93 @@
+// Looks after what waits for a server that does not answer: the connections, and who asked.
+//
+// Called by the worker once a turn; it looks at its own pace. Never blocks.
+
+import { retransmissions } from '../os/socket.js';
+import type { Connection } from './connection.js';
+import type { Disk } from './disk.js';
+import type { Engine } from './engine.js';
+import { abandoned } from './interrupt.js';
+
+/** Milliseconds between two looks at whether those who wait for READs still want them. */
+const ASKERS_PERIOD = 500;
+
+/** Milliseconds between two looks at whether connections still reach anybody. */
+const NETWORK_PERIOD = 5000;
+
+/**
+ * Times that the kernel has sent a segment again in vain, waiting twice as long each time, after which its
+ * receiver is gone: 25 seconds at least. By itself the kernel would try for a quarter of an hour.
+ */
+const MOST_RETRANSMISSIONS = 7;
+
+/** Milliseconds between two looks at connections that have been given up. */
+const FAREWELL_PERIOD = 20;
+
+/** See the file's head. */
+export class Watchdog {
+  readonly #engine: Engine;
+  readonly #disks: readonly Disk[];
+  readonly #timeout: number;
+  #askersAt = 0;
+  #networkAt = 0;
+
+  /** @param timeout milliseconds without a sign of life after which a connection with requests is lost; 0: never */
+  constructor(engine: Engine, disks: readonly Disk[], timeout: number) {
+    this.#engine = engine;
+    this.#disks = disks;
+    this.#timeout = timeout;
+  }
+
+  /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
+  get patience(): number {
+    if (this.#disks.some(({ farewells }) => farewells.pending)) return FAREWELL_PERIOD;
+    // What is sent again after a loss belongs to no operation.
+    const isBusy = this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
+    if (this.#engine.operations.count === 0 && !isBusy) return -1;
+    return this.#timeout === 0
+      ? ASKERS_PERIOD
+      : Math.min(ASKERS_PERIOD, Math.max(1, Math.ceil(this.#timeout / 4)));
+  }
+
+  look(now: number): void {
+    if (this.#timeout > 0) this.#giveUpSilent(now);
+    for (const disk of this.#disks) if (disk.farewells.pending) disk.checkFarewells(now);
+    if (now - this.#askersAt < ASKERS_PERIOD) return;
+    this.#askersAt = now;
+    this.#freeAskers(now);
+    if (now - this.#networkAt < NETWORK_PERIOD) return;
+    this.#networkAt = now;
+    this.#giveUpUnreachable(now);
+  }
+
+  /** Frees who was ended while waiting for a READ that the server does not answer. */
+  #freeAskers(now: number): void {
+    const waiting = this.#engine.operations.readsBefore(now - ASKERS_PERIOD);
+    for (const operation of abandoned(waiting)) this.#engine.interrupt(operation);
+  }
+
+  #giveUpSilent(now: number): void {
+    const why = `the server has not answered for ${this.#timeout / 1000} s`;
+    for (const disk of this.#disks) {
+      const silent = this.#silent(disk, now, this.#timeout);
+      if (silent.length === 0) continue;
+      for (const connection of silent) connection.part(why);
+      // What has not been asked for as long would not be answered either.
+      for (const connection of disk.connections)
+        if (now - connection.lastProgress > this.#timeout) connection.lose(why, false);
+      if (disk.connections.length > 0) disk.farewells.bound(now);
+    }
+  }
+
+  #giveUpUnreachable(now: number): void {
+    for (const connection of this.#disks.flatMap((disk) => this.#silent(disk, now, NETWORK_PERIOD))) {
+      if (retransmissions(connection.descriptor) >= MOST_RETRANSMISSIONS)
+        connection.lose('the server cannot be reached any more', false);
+    }
+  }
+
+  /** The connections that wait for an answer, and have not had a byte for so many milliseconds. */
+  #silent(disk: Disk, now: number, milliseconds: number): Connection[] {
+    return disk.connections.filter((one) => one.inFlight > 0 && now - one.lastProgress > milliseconds);
+  }
+}
