@@ -102,7 +102,7 @@ class Lane {
       left = await processesOf(folder);
       return left.length === 0;
     };
-    await until('the end of all processes', isEmpty, 4000).catch((error: unknown) => {
+    await until('the end of all processes', isEmpty, 8000).catch((error: unknown) => {
       throw new Error(left.map(({ command }) => command).join('; '), { cause: error });
     });
     expect(readdirSync(this.#temporary)).toEqual([]);

@@ -219,7 +219,7 @@ it('an idle time longer than --timeout is no reason to lose the server', async (
 
 it('every write survives servers that are replaced while some connections seem to live on', async () => {
   const scope = createScope();
-  const { model, server, disk, file } = await createWorld(scope, 4 * MIB, '-C', '4');
+  const { model, server, file } = await createWorld(scope, 4 * MIB, '-C', '4');
   const ages = new Map<number, number>();
   let stopped = false;
   const writeOn = async (first: number): Promise<void> => {
@@ -255,5 +255,5 @@ it('every write survives servers that are replaced while some connections seem t
     const there = model.stable.subarray(at * BLOCK, (at + 1) * BLOCK);
     expect(there.toString('utf8', 0, 20)).toBe(block(at, age).toString('utf8', 0, 20));
   }
-  expect(disk.stderr).toMatch(/reconnected/);
+  expect(server.clients.length).toBeGreaterThan(8);
 });
