@@ -17,7 +17,8 @@ export interface Target {
 
 let count = 0;
 
-function freePort(): Promise<number> {
+/** A TCP port of 127.0.0.1 that nobody listens on now. */
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.on('error', reject);
@@ -53,12 +54,17 @@ export async function nbdkitTls(folder: string, ...words: readonly string[]): Pr
   const home = join(folder, `home${count++}`);
   const pki = join(home, '.config', 'pki', 'libnbd');
   mkdirSync(pki, { recursive: true });
-  execFileSync('bash', ['-c', CERTIFICATES], { cwd: pki, stdio: 'ignore' });
+  makeCertificates(pki);
   const target = await nbdkitTcp(folder, '--tls=require', `--tls-certificates=${pki}`, ...words);
   return {
     uri: target.uri.replace('nbd:', 'nbds:').replace('127.0.0.1', 'localhost'),
     environment: { HOME: home },
   };
+}
+
+/** Makes an authority with certificates for localhost, of a server and of a client, in an empty folder. */
+export function makeCertificates(folder: string): void {
+  execFileSync('bash', ['-c', CERTIFICATES], { cwd: folder, stdio: 'ignore' });
 }
 
 const CERTIFICATES = `

@@ -2,11 +2,13 @@
 // connections cut, every few seconds. Prints a summary in Markdown; exits with 1 unless every byte was
 // right, no operation failed, and memory was steady. `--verbose` shows what nbdfuse says.
 
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { endAll, folder, pause } from '../bench/processes.js';
+import { freePort, makeCertificates } from '../bench/servers.js';
 import { Lane, type Way } from './lane.js';
 import { Memory } from './memory.js';
-import { makeCertificates } from './server.js';
 import { type Result, summary } from './summary.js';
 
 const { values } = parseArgs({
@@ -18,19 +20,11 @@ if (!(minutes > 0)) throw new Error('--minutes takes a number');
 /** Milliseconds in which memory may grow: five minutes, or the first third of less. */
 const warmTime = Math.min(5, minutes / 3) * 60_000;
 
-async function freePort(): Promise<number> {
-  const { createServer } = await import('node:net');
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
-}
-
 async function ways(root: string): Promise<Way[]> {
   const [tcp, tls] = [await freePort(), await freePort()];
-  const pki = makeCertificates(root);
+  const pki = join(root, 'pki');
+  mkdirSync(pki);
+  makeCertificates(pki);
   const onPort = (port: number): string[] => ['-i', '127.0.0.1', '-p', String(port)];
   return [
     {

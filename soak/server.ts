@@ -3,8 +3,7 @@
 // Used by lane.ts. It comes back on the same socket or port.
 
 import type { ChildProcess } from 'node:child_process';
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { start, whenEnded, whenWritten } from '../bench/processes.js';
 
@@ -60,20 +59,3 @@ export class VolatileServer {
     this.#child?.kill('SIGCONT');
   }
 }
-
-/** Makes certificates for localhost, and returns their folder. */
-export function makeCertificates(folder: string): string {
-  const path = join(folder, 'pki');
-  mkdirSync(path);
-  execFileSync('sh', ['-c', CERTIFICATES], { cwd: path, stdio: 'ignore' });
-  return path;
-}
-
-const CERTIFICATES = `set -e
-certtool --generate-privkey --key-type=ecdsa --outfile ca-key.pem
-printf 'cn = soak\\nca\\ncert_signing_key\\n' > ca.info
-certtool --generate-self-signed --load-privkey ca-key.pem --template ca.info --outfile ca-cert.pem
-certtool --generate-privkey --key-type=ecdsa --outfile server-key.pem
-printf 'cn = localhost\\ndns_name = localhost\\ntls_www_server\\nsigning_key\\n' > server.info
-certtool --generate-certificate --load-ca-certificate ca-cert.pem --load-ca-privkey ca-key.pem \\
-  --load-privkey server-key.pem --template server.info --outfile server-cert.pem`;

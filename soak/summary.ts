@@ -13,8 +13,29 @@ export interface Result {
 
 const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-function row(name: string, cells: readonly (string | number)[]): string {
-  return `| ${[name, ...cells].join(' | ')} |`;
+/** The lines of the table: what each is called, and what it says of a lane. */
+function rows(
+  seconds: number,
+): readonly (readonly [name: string, cell: (result: Result) => string | number])[] {
+  return [
+    ['', ({ lane }) => lane.name],
+    ['---', () => '--:'],
+    ['server killed', ({ lane }) => lane.faults.kill],
+    ['server frozen', ({ lane }) => lane.faults.freeze],
+    ['one connection cut', ({ lane }) => lane.faults.cut],
+    ['all connections cut', ({ lane }) => lane.faults.cutAll],
+    ['connections lost', ({ lane }) => lane.told.lostConnections],
+    ['requests sent again', ({ lane }) => lane.told.sentAgain],
+    ['passes', ({ lane }) => lane.passes],
+    ['written', ({ lane }) => gibibytes(lane.written)],
+    ['verified', ({ lane }) => gibibytes(lane.verified)],
+    [
+      'written and read, a second',
+      ({ lane }) => `${((lane.written + lane.verified) / 2 ** 20 / seconds).toFixed(1)} MiB`,
+    ],
+    ['memory when warm', ({ memory }) => `${memory.warm.toFixed(0)} MiB`],
+    ['most memory later', ({ memory }) => `${memory.later.toFixed(0)} MiB`],
+  ];
 }
 
 /** The summary. @param seconds for which the load ran */
@@ -30,62 +51,7 @@ export function summary(results: readonly Result[], seconds: number): string {
     `${(seconds / 60).toFixed(1)} minutes, ${faults} faults, ${gibibytes(verified)} verified,`,
     `${failures.length} failures, memory ${isSteady ? 'steady' : 'not steady'}.`,
     '',
-    row(
-      '',
-      lanes.map(({ name }) => name),
-    ),
-    row(
-      '---',
-      lanes.map(() => '--:'),
-    ),
-    row(
-      'server killed',
-      lanes.map((lane) => lane.faults.kill),
-    ),
-    row(
-      'server frozen',
-      lanes.map((lane) => lane.faults.freeze),
-    ),
-    row(
-      'one connection cut',
-      lanes.map((lane) => lane.faults.cut),
-    ),
-    row(
-      'all connections cut',
-      lanes.map((lane) => lane.faults.cutAll),
-    ),
-    row(
-      'connections lost',
-      lanes.map((lane) => lane.told.lostConnections),
-    ),
-    row(
-      'requests sent again',
-      lanes.map((lane) => lane.told.sentAgain),
-    ),
-    row(
-      'passes',
-      lanes.map((lane) => lane.passes),
-    ),
-    row(
-      'written',
-      lanes.map((lane) => gibibytes(lane.written)),
-    ),
-    row(
-      'verified',
-      lanes.map((lane) => gibibytes(lane.verified)),
-    ),
-    row(
-      'written and read, a second',
-      lanes.map((lane) => `${((lane.written + lane.verified) / 2 ** 20 / seconds).toFixed(1)} MiB`),
-    ),
-    row(
-      'memory when warm',
-      results.map(({ memory }) => `${memory.warm.toFixed(0)} MiB`),
-    ),
-    row(
-      'most memory later',
-      results.map(({ memory }) => `${memory.later.toFixed(0)} MiB`),
-    ),
+    ...rows(seconds).map(([name, cell]) => `| ${[name, ...results.map(cell)].join(' | ')} |`),
     '',
     ...failures.map((failure) => `- ${failure}`),
   ].join('\n');

@@ -8,7 +8,6 @@ import type { ExportInfo } from '../nbd/export-info.js';
 import { addressOf, libc } from '../os/libc.js';
 import { pipe } from '../os/pipe.js';
 import { forgetSecrets, type TlsState } from '../tls/take-over.js';
-import { makeCounters } from './counters.js';
 import type { FromWorker, StopOutcome, ToWorker, WorkerSettings } from './messages.js';
 import type { Status } from './status.js';
 
@@ -20,7 +19,7 @@ export interface ConnectedSocket {
 }
 
 /** What a bridge is started with: see WorkerSettings. */
-export type BridgeOptions = Omit<WorkerSettings, 'wake' | 'counters'>;
+export type BridgeOptions = Omit<WorkerSettings, 'wake'>;
 
 /** What the session wants to hear of; called on the main thread. */
 export interface BridgeEvents {
@@ -42,8 +41,6 @@ const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 
 /** See the file's head. */
 export class Bridge {
-  /** See counters.ts; read it at any time. */
-  readonly counters: Float64Array<SharedArrayBuffer>;
   /** Resolves when the kernel's FUSE_INIT has been answered: the files are there. */
   readonly ready: Promise<void>;
   /** Resolves when the worker has ended in good order, with what it could not write. */
@@ -54,15 +51,9 @@ export class Bridge {
   #statusWanted: ((statuses: readonly Status[]) => void)[] = [];
   #ended = false;
 
-  private constructor(
-    worker: Worker,
-    wake: number,
-    counters: Float64Array<SharedArrayBuffer>,
-    events: BridgeEvents,
-  ) {
+  private constructor(worker: Worker, wake: number, events: BridgeEvents) {
     this.#worker = worker;
     this.#wake = wake;
-    this.counters = counters;
     let becomeReady: () => void = () => {};
     let refuse: (error: Error) => void = () => {};
     let becomeStopped: (outcome: StopOutcome) => void = () => {};
@@ -97,9 +88,8 @@ export class Bridge {
   /** Puts a worker to work; its messages begin with the next turn of the event loop. */
   static start(options: BridgeOptions, events: BridgeEvents, worker: Worker): Bridge {
     const { read, write } = pipe();
-    const counters = makeCounters();
-    const bridge = new Bridge(worker, write, counters, events);
-    const settings: WorkerSettings = { ...options, wake: read, counters };
+    const bridge = new Bridge(worker, write, events);
+    const settings: WorkerSettings = { ...options, wake: read };
     worker.postMessage(settings);
     return bridge;
   }

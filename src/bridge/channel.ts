@@ -4,10 +4,7 @@
 // system calls: -1 means that errno() is to be read, before any other call. Memory is passed by address.
 
 import { addressOf, libc } from '../os/libc.js';
-
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
-const MSG_MORE = 0x8000;
+import { MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL } from '../os/socket.js';
 
 /** See the file's head. */
 export interface Channel {

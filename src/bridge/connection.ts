@@ -14,7 +14,7 @@ import { ReplyReceiver } from '../nbd/reply-receiver.js';
 import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
 import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
-import { dropOnClose, endSending } from '../os/socket.js';
+import { dropOnClose, endSending, MSG_DONTWAIT } from '../os/socket.js';
 import { TlsError } from '../tls/errors.js';
 import type { Channel } from './channel.js';
 import { COMMAND_SENT, type Command, CommandQueue } from './command.js';
@@ -29,8 +29,6 @@ const IN_BUFFER = 256 * 1024;
 
 /** Room for the header that an answer to the kernel needs before a payload. */
 const IN_MARGIN = 32;
-
-const MSG_DONTWAIT = 0x40;
 
 /** System calls on one connection before the others have their turn. */
 const TURNS = 64;

@@ -1,8 +1,8 @@
-// Numbers that the worker counts and everybody may read: doubles in shared memory.
+// Numbers that the worker counts as it goes: doubles in one array, so that counting allocates nothing.
 //
-// Only the worker writes. A reader sees each number whole, though not all of the same instant.
+// Owned by the engine. They are told by status.ts, when somebody asks.
 
-/** Places of the numbers. Bytes and counts since the start, unless said otherwise. */
+/** Places of the numbers: bytes and counts since the start. */
 export const COUNTER = {
   reads: 0,
   readBytes: 1,
@@ -13,16 +13,11 @@ export const COUNTER = {
   errors: 6,
   socketIn: 7,
   socketOut: 8,
-  spliced: 9,
   prefetched: 10,
   prefetchHits: 11,
   prefetchWaste: 12,
   replays: 13,
   lostConnections: 14,
-  /** Bytes remembered that no FLUSH has covered, now. */
-  unflushed: 15,
-  /** Requests of the kernel under way, now. */
-  inFlight: 16,
   /** First of LATENCIES counts of READ latencies: place i counts those below 2^i microseconds. */
   readLatency: 32,
   /** The same of WRITEs. */
@@ -46,9 +41,9 @@ export function percentile(histogram: readonly number[], share: number): number 
   return 0;
 }
 
-/** Shared memory for a worker's numbers. */
-export function makeCounters(): Float64Array<SharedArrayBuffer> {
-  return new Float64Array(new SharedArrayBuffer(LENGTH * Float64Array.BYTES_PER_ELEMENT));
+/** A worker's numbers, all 0. */
+export function makeCounters(): Float64Array {
+  return new Float64Array(LENGTH);
 }
 
 /** Counts one latency in a histogram that starts at place `first`. */

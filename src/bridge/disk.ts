@@ -145,7 +145,7 @@ export class Disk {
     } else if (changesDisk(command)) {
       this.dirty = true;
       this.extents.wrote(command);
-    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.#changesUnderWay());
+    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.changesUnderWay());
     if (connection.inFlight === 0) connection.lastProgress = this.context.now();
     connection.enqueue(command);
   }
@@ -281,7 +281,8 @@ export class Disk {
     this.context.commandDone(command, this.failing);
   }
 
-  #changesUnderWay(): Command[] {
+  /** The commands given to connections that change the disk. */
+  changesUnderWay(): Command[] {
     return this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
   }
 

@@ -11,7 +11,7 @@ import { EINTR, EIO } from '../os/errno.js';
 import { type Block, Blocks } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
-import { COUNTER, countLatency } from './counters.js';
+import { COUNTER, countLatency, makeCounters } from './counters.js';
 import { Device } from './device.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
@@ -36,7 +36,6 @@ const MEMORY_LIMIT = 384 * 1024 * 1024;
 export interface EngineSettings {
   /** The /dev/fuse descriptor. */
   readonly descriptor: number;
-  readonly counters: Float64Array;
   readonly keepBytes: number;
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
@@ -60,7 +59,7 @@ export class Engine implements DiskContext {
   readonly blocks = new Blocks(MEMORY_LIMIT);
   readonly device: Device;
   readonly lane: SpliceLane;
-  readonly counters: Float64Array;
+  readonly counters = makeCounters();
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
@@ -74,7 +73,6 @@ export class Engine implements DiskContext {
   constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
     this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
     this.lane = new SpliceLane(settings.descriptor, this.blocks);
-    this.counters = settings.counters;
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;

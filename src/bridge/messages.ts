@@ -47,7 +47,6 @@ export interface WorkerSettings {
   readonly readAhead: boolean;
   /** Drop the pages that a file had in the page cache whenever it is opened. */
   readonly dropPagesOnOpen: boolean;
-  readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
 /** From the main thread. */

@@ -13,9 +13,8 @@ import { type Block, HEADROOM } from './blocks.js';
 import { COUNTER } from './counters.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
-import { distance } from './offsets.js';
 import { OPERATION_OWN, type Operation, type Task } from './operation.js';
-import { readFromServer, submitPieces } from './pieces.js';
+import { onDisk, readFromServer, submitPieces } from './pieces.js';
 import { type Stream, Streams } from './streams.js';
 
 const SEGMENT_BITS = 20;
@@ -71,7 +70,9 @@ export class Readahead {
     const { offsetHi: hi, offsetLo: lo, length } = operation;
     const at = hi * 2 ** 32 + lo;
     const stream = this.#streams.follow(disk, at, length, this.#engine.now());
-    const taken = this.#answer(operation, disk) || this.#await(operation, disk, stream);
+    const first = this.#find(disk, segmentOf(hi, lo));
+    const last = this.#find(disk, lastSegment(hi, lo, length));
+    const taken = this.#answer(operation, first, last) || this.#await(operation, disk, stream, first, last);
     if (stream.run >= LEAST_RUN) this.#extend(stream, disk, hi, lo, length);
     return taken;
   }
@@ -80,7 +81,7 @@ export class Readahead {
   drop(disk: Disk, hi: number, lo: number, length: number): void {
     if (this.#segments.length === 0) return;
     const first = segmentOf(hi, lo);
-    const last = lastSegment(disk, hi, lo, length);
+    const last = lastSegment(hi, lo, length);
     this.#discard((one) => one.disk === disk && one.index >= first && one.index <= last);
   }
 
@@ -90,12 +91,9 @@ export class Readahead {
   }
 
   /** Answers a READ from segments that are there; false when one is missing or awaited. */
-  #answer(operation: Operation, disk: Disk): boolean {
-    const { offsetHi: hi, offsetLo: lo, length } = operation;
-    const first = this.#find(disk, segmentOf(hi, lo));
-    const last = this.#find(disk, lastSegment(disk, hi, lo, length));
+  #answer(operation: Operation, first: Segment | undefined, last: Segment | undefined): boolean {
     if (first?.block === undefined || last?.block === undefined) return false;
-    const at = lo & (SEGMENT - 1);
+    const at = operation.offsetLo & (SEGMENT - 1);
     if (first === last) this.#reply(operation, first.block, at);
     else this.#gather(operation, first.block, last.block, at);
     operation.answered = true;
@@ -103,15 +101,18 @@ export class Readahead {
     last.used = true;
     this.#engine.counters[COUNTER.prefetchHits]++;
     // What was read to its end has done its duty: the kernel keeps it.
-    if (at + length >= SEGMENT) this.#remove((one) => one === first);
+    if (at + operation.length >= SEGMENT) this.#remove((one) => one === first);
     return true;
   }
 
   /** Lets a READ wait for its segments, when all of them are on their way. */
-  #await(operation: Operation, disk: Disk, stream: Stream<Disk>): boolean {
-    const { offsetHi: hi, offsetLo: lo, length } = operation;
-    const first = this.#find(disk, segmentOf(hi, lo));
-    const last = this.#find(disk, lastSegment(disk, hi, lo, length));
+  #await(
+    operation: Operation,
+    disk: Disk,
+    stream: Stream<Disk>,
+    first: Segment | undefined,
+    last: Segment | undefined,
+  ): boolean {
     if (first === undefined || last === undefined) return false;
     stream.widen();
     for (const segment of first === last ? [first] : [first, last]) {
@@ -124,7 +125,10 @@ export class Readahead {
   }
 
   *#answerLater(operation: Operation, disk: Disk): Task {
-    if (operation.answered || this.#answer(operation, disk)) return;
+    if (operation.answered) return;
+    const { offsetHi: hi, offsetLo: lo, length } = operation;
+    const first = this.#find(disk, segmentOf(hi, lo));
+    if (this.#answer(operation, first, this.#find(disk, lastSegment(hi, lo, length)))) return;
     // It was dropped, or the server failed: that is for who asked to hear from the server itself.
     readFromServer(this.#engine, operation, disk);
     yield;
@@ -143,8 +147,8 @@ export class Readahead {
     const engine = this.#engine;
     const hi = Math.floor(index / 2 ** (32 - SEGMENT_BITS));
     const lo = (index * SEGMENT) >>> 0;
-    const length = Math.min(SEGMENT, distance(disk.sizeHi, disk.sizeLo, hi, lo));
-    if (length <= 0 || engine.blocks.exhausted || !this.#makeRoom()) return false;
+    const length = onDisk(disk, hi, lo, SEGMENT);
+    if (length === 0 || engine.blocks.exhausted || !this.#makeRoom()) return false;
     if (engine.operations.changing(disk, hi, lo, length)) return false;
     const operation = engine.begin(OPERATION_OWN, disk);
     operation.offsetHi = hi;
@@ -253,7 +257,6 @@ export class Readahead {
 }
 
 /** Number of the segment in which the last of `length` bytes at (hi, lo) lies. */
-function lastSegment(disk: Disk, hi: number, lo: number, length: number): number {
-  const within = Math.min(length, distance(disk.sizeHi, disk.sizeLo, hi, lo));
-  return segmentOf(hi, lo) + Math.floor(((lo & (SEGMENT - 1)) + within - 1) / SEGMENT);
+function lastSegment(hi: number, lo: number, length: number): number {
+  return segmentOf(hi, lo) + Math.floor(((lo & (SEGMENT - 1)) + length - 1) / SEGMENT);
 }

@@ -6,7 +6,6 @@
 // sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
 // server that has everything was alive then, and two of them do not live at once, so it leads there too.
 
-import { changesDisk } from './command.js';
 import type { Connection } from './connection.js';
 import type { Disk } from './disk.js';
 import { Replay } from './replay.js';
@@ -36,7 +35,7 @@ export class Recovery {
     const disk = this.#disk;
     this.#fresh.push({ connection, number: ++this.arrivals });
     if (this.ready.length === 0) this.advance();
-    else if (disk.journal.limit > 0 && (!disk.journal.empty || this.#changesUnderWay()))
+    else if (disk.journal.limit > 0 && (!disk.journal.empty || disk.changesUnderWay().length > 0))
       disk.context.flushInTheBackground(disk);
     else this.proven(this.arrivals);
   }
@@ -87,10 +86,5 @@ export class Recovery {
     if (!disk.journal.empty) disk.context.flushInTheBackground(disk);
     else this.proven(this.arrivals);
     disk.continueWaiting();
-  }
-
-  #changesUnderWay(): boolean {
-    const { commands } = this.#disk.context;
-    return this.ready.some((one) => one.inFlight > 0 && commands.of(one).some(changesDisk));
   }
 }

@@ -9,6 +9,7 @@ import { writeOutHeader } from '../fuse/reply.js';
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
 import { type Pipe, pipe } from '../os/pipe.js';
+import { MSG_DONTWAIT, MSG_PEEK } from '../os/socket.js';
 import { type Blocks, HEADROOM } from './blocks.js';
 import type { Command } from './command.js';
 import type { Operation } from './operation.js';
@@ -16,8 +17,6 @@ import type { Operation } from './operation.js';
 const F_SETPIPE_SZ = 1031;
 const SPLICE_F_MOVE = 1;
 const SPLICE_F_NONBLOCK = 2;
-const MSG_PEEK = 2;
-const MSG_DONTWAIT = 0x40;
 
 /** Bytes of pipe to ask for; 1 MiB is what a normal user gets. */
 const PIPE_SIZES = [2 * 1024 * 1024, 1024 * 1024];

@@ -4,7 +4,7 @@
 // its files together; everything else is the one file's.
 
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
-import { hasFlag, isReadOnly } from '../nbd/export-info.js';
+import { hasFlag } from '../nbd/export-info.js';
 import { transmissionFlagNames } from '../nbd/names.js';
 import { errnoName } from '../os/errno.js';
 import { COUNTER, LATENCIES, percentile } from './counters.js';
@@ -14,6 +14,8 @@ import type { CacheMode } from './metadata.js';
 /** What a status tells that the worker does not know of itself. */
 export interface StatusContext {
   readonly counters: Float64Array;
+  /** Requests of the kernel under way. */
+  readonly inFlight: number;
   readonly cache: CacheMode;
   /** Seconds since the file is served. */
   readonly uptime: number;
@@ -92,7 +94,7 @@ function stateOf(disk: Disk): string {
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { counters, cache, uptime, server, tls } = context;
+  const { counters, inFlight, cache, uptime, server, tls } = context;
   const { info } = disk;
   return {
     pid: process.pid,
@@ -101,7 +103,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     tls,
     export: info.name,
     size: String(info.size),
-    readOnly: disk.node.readOnly || isReadOnly(info),
+    readOnly: disk.node.readOnly,
     cache,
     state: stateOf(disk),
     connections: disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
@@ -117,7 +119,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     flushes: counters[COUNTER.flushes],
     zeroes: counters[COUNTER.zeroes],
     errors: counters[COUNTER.errors],
-    inFlight: counters[COUNTER.inFlight],
+    inFlight,
     received: counters[COUNTER.socketIn],
     sent: counters[COUNTER.socketOut],
     unflushed: disk.journal.list().reduce((sum, { length }) => sum + length, 0),

@@ -35,7 +35,7 @@ const SEEK_QUESTIONS = 1024;
 /** Bytes of zeros sent at a time to a server that cannot zero. */
 const ZERO_DATA = 1024 * 1024;
 
-/** Whether a task of many commands is to send more: nothing failed, and who asked was not freed by a signal. */
+/** Whether a task is to go on: nothing failed, and who asked was not freed by a signal. */
 function goesOn({ error, answered }: Operation): boolean {
   return error === 0 && !answered;
 }
@@ -106,7 +106,7 @@ export function* flushAfter(engine: Engine, operation: Operation, disk: Disk, wr
 export function* flushDisk(engine: Engine, operation: Operation, disk: Disk): Task {
   if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
   yield;
-  if (operation.error === 0 && !operation.answered) operation.error = disk.takeLossError();
+  if (goesOn(operation)) operation.error = disk.takeLossError();
 }
 
 /** Makes bytes [start, end) of the disk read back as zeros; the range must be locked. */

@@ -4,15 +4,13 @@
 // TlsError out of `receive`, after the peer was sent the alert that it deserves.
 
 import { libc } from '../os/libc.js';
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../os/socket.js';
 import { CLOSE_NOTIFY } from '../tls/constants.js';
 import { TlsError } from '../tls/errors.js';
 import { RecordReceiver } from '../tls/record-receiver.js';
 import { RecordSender } from '../tls/record-sender.js';
 import type { TlsState } from '../tls/take-over.js';
 import type { Channel } from './channel.js';
-
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 
 /** See the file's head. */
 export class TlsChannel implements Channel {

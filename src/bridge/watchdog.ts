@@ -28,6 +28,8 @@ export class Watchdog {
   readonly #engine: Engine;
   readonly #disks: readonly Disk[];
   readonly #timeout: number;
+  /** Milliseconds between two looks while anything is waited for. */
+  readonly #pace: number;
   #askersAt = 0;
   #networkAt = 0;
 
@@ -36,17 +38,13 @@ export class Watchdog {
     this.#engine = engine;
     this.#disks = disks;
     this.#timeout = timeout;
+    this.#pace = timeout === 0 ? ASKERS_PERIOD : Math.min(ASKERS_PERIOD, Math.max(1, Math.ceil(timeout / 4)));
   }
 
   /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
   get patience(): number {
     if (this.#disks.some(({ farewells }) => farewells.pending)) return FAREWELL_PERIOD;
-    // What is sent again after a loss belongs to no operation.
-    const isBusy = this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
-    if (this.#engine.operations.count === 0 && !isBusy) return -1;
-    return this.#timeout === 0
-      ? ASKERS_PERIOD
-      : Math.min(ASKERS_PERIOD, Math.max(1, Math.ceil(this.#timeout / 4)));
+    return this.#engine.operations.count > 0 || this.#isSendingAgain() ? this.#pace : -1;
   }
 
   look(now: number): void {
@@ -58,6 +56,11 @@ export class Watchdog {
     if (now - this.#networkAt < NETWORK_PERIOD) return;
     this.#networkAt = now;
     this.#giveUpUnreachable(now);
+  }
+
+  /** What is sent again after a loss belongs to no operation. */
+  #isSendingAgain(): boolean {
+    return this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
   }
 
   /** Frees who was ended while waiting for a READ that the server does not answer. */

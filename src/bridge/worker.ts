@@ -10,7 +10,6 @@ import { PollSet } from '../os/poll.js';
 import { forgetSecrets } from '../tls/take-over.js';
 import { type Channel, PlainChannel } from './channel.js';
 import type { Connection } from './connection.js';
-import { COUNTER } from './counters.js';
 import { Disk } from './disk.js';
 import { Dispatcher } from './dispatch.js';
 import { Engine, type EngineEvents } from './engine.js';
@@ -62,7 +61,6 @@ class BridgeWorker implements EngineEvents, LoopControl {
     this.#engine = new Engine(
       {
         descriptor: settings.device,
-        counters: settings.counters,
         keepBytes: settings.keepBytes,
         keepExtents: writeback,
         kernelHoldsWrites: writeback,
@@ -153,8 +151,6 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
-    const { counters } = this.#settings;
-    counters[COUNTER.inFlight] = this.#engine.operations.count;
     this.#watchdog.look(now);
     const isOver = this.#shutdown.advance(now);
     if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();
@@ -167,10 +163,11 @@ class BridgeWorker implements EngineEvents, LoopControl {
   }
 
   #statusOf(disk: Disk): Status {
-    const { counters, cache, files } = this.#settings;
+    const { cache, files } = this.#settings;
+    const { counters, operations } = this.#engine;
     const { server, tls } = files[disk.index];
     const uptime = Math.round((performance.now() - this.#startedAt) / 1000);
-    return statusOf(disk, { counters, cache, uptime, server, tls });
+    return statusOf(disk, { counters, inFlight: operations.count, cache, uptime, server, tls });
   }
 
   #hear(message: ToWorker): void {

@@ -8,11 +8,11 @@ import { transmissionFlagNames } from '../nbd/names.js';
 import { printable } from '../nbd/text.js';
 import { endpointOf } from '../session/endpoint.js';
 import type { Report } from '../session/settings.js';
+import { UNITS } from '../session/status-text.js';
 import { openServer } from '../transport/server.js';
 import type { Listing } from './arguments.js';
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
-const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 
 /**
  * Asks the server and returns what to print.

@@ -4,11 +4,10 @@
 // standard error any more, messages are lost and work goes on. Written synchronously, so that a
 // message is out before the process ends.
 
-import { writeSync } from 'node:fs';
 import { printable } from '../nbd/text.js';
+import { writeToStderr } from '../os/stderr.js';
 import type { Report } from '../session/settings.js';
 
-const STDERR = 2;
 /** Bytes of a message that are shown. */
 const LINE_LIMIT = 4096;
 
@@ -17,14 +16,6 @@ export function createReport(verbose: boolean, write: (text: string) => void = w
   const line = (text: string): void => write(`nbdfuse: ${printable(text, LINE_LIMIT)}\n`);
   const detail = verbose ? line : () => undefined;
   return { line, detail, error: (error) => reportError(line, detail, error) };
-}
-
-function writeToStderr(text: string): void {
-  try {
-    writeSync(STDERR, text);
-  } catch {
-    // EPIPE, EAGAIN, EBADF, EIO: there is no other place to say it.
-  }
 }
 
 function reportError(line: (text: string) => void, detail: (text: string) => void, error: unknown): void {

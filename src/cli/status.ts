@@ -14,15 +14,15 @@ const PERIOD = 1000;
 /** Moves a terminal's cursor home and clears what is below it. */
 const CLEAR = '\x1b[H\x1b[J';
 
-/** One object with the member `files`. */
-function statusAsJson(files: readonly MountedFile[]): string {
-  return `${JSON.stringify({ files: files.map(({ path, status }) => ({ path, ...status })) }, null, 2)}\n`;
+/** One object with the member `files`, indented by `indent` or on one line. */
+function statusAsJson(files: readonly MountedFile[], indent?: number): string {
+  return `${JSON.stringify({ files: files.map(({ path, status }) => ({ path, ...status })) }, null, indent)}\n`;
 }
 
 /** What to print once. @throws Error, one line */
 export async function showStatus({ mountpoint, json }: Inspection): Promise<string> {
   const files = await mountedFiles(mountpoint);
-  if (json) return statusAsJson(files);
+  if (json) return statusAsJson(files, 2);
   return files.map(({ path, status }) => statusText(path, status)).join('\n');
 }
 
@@ -38,8 +38,7 @@ export async function watchStatus(
     const now = await mountedFiles(mountpoint).catch(() => undefined);
     // It was there before: so it was unmounted meanwhile.
     if (now === undefined) return;
-    if (json) print(`${JSON.stringify({ files: now.map(({ path, status }) => ({ path, ...status })) })}\n`);
-    else print(`${isTerminal ? CLEAR : ''}${rateTable(before, now)}`);
+    print(json ? statusAsJson(now) : `${isTerminal ? CLEAR : ''}${rateTable(before, now)}`);
     before = now;
   }
 }

@@ -4,12 +4,8 @@
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
+import { AF_UNIX, MSG_NOSIGNAL, openSocket, SOCK_DGRAM, SOCK_NONBLOCK } from './socket.js';
 
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
-const MSG_NOSIGNAL = 0x4000;
 const PATH_MAX = 107;
 
 /** `struct sockaddr_un`: of a path of 1 to 107 bytes, or of an abstract name that begins with NUL. */
@@ -25,8 +21,7 @@ export function unixAddress(name: string): Uint8Array {
 
 /** Sends one datagram to the Unix socket `name`, as in `unixAddress`. @throws SystemError */
 export function sendDatagram(name: string, text: string): void {
-  const descriptor = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (descriptor < 0) throw new SystemError(errno(), 'socket');
+  const descriptor = openSocket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK);
   try {
     const address = unixAddress(name);
     if (libc.connect(descriptor, addressOf(address), address.length) < 0)

@@ -53,7 +53,7 @@ export function libcrypto(): Libcrypto | undefined {
 }
 
 /** A copy that the garbage collector does not move, as it may small arrays. */
-function pinned(bytes: Uint8Array): Uint8Array {
+export function pinned(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(new ArrayBuffer(bytes.length));
   copy.set(bytes);
   return copy;

@@ -5,11 +5,12 @@
 import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT, SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
 
-const AF_UNIX = 1;
+export const AF_UNIX = 1;
 const AF_VSOCK = 40;
-const SOCK_STREAM = 1;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
-const SOCK_NONBLOCK = 0o4000;
+export const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
@@ -30,10 +31,23 @@ const SHUT_WR = 1;
 const SHUT_RDWR = 2;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
+/** Flags of recv(2) and send(2). */
+export const MSG_PEEK = 2;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_MORE = 0x8000;
+
 /** Milliseconds between two looks at a connection that is being made. */
 const CONNECT_LOOK = 2;
 /** Milliseconds for making a vsock connection. */
 const CONNECT_TIME = 10_000;
+
+/** A socket that is connected to nothing yet, closed on exec. @throws SystemError */
+export function openSocket(family: number, type: number): number {
+  const descriptor = libc.socket(family, type | SOCK_CLOEXEC, 0);
+  if (descriptor < 0) throw new SystemError(errno(), 'socket');
+  return descriptor;
+}
 
 /** Two connected Unix stream sockets, closed on exec, blocking. @throws SystemError */
 export function socketpair(): [number, number] {
@@ -134,8 +148,7 @@ const later = (milliseconds: number): Promise<void> =>
  *   10 s; or the signal's reason
  */
 export async function connectVsock(cid: number, port: number, signal?: AbortSignal): Promise<number> {
-  const descriptor = libc.socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (descriptor < 0) throw new SystemError(errno(), 'socket');
+  const descriptor = openSocket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK);
   try {
     const address = vsockAddress(cid, port);
     if (libc.connect(descriptor, addressOf(address), address.length) < 0) {

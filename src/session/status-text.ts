@@ -5,7 +5,8 @@
 import type { RequestStatus, Status } from '../bridge/status.js';
 import { printable } from '../nbd/text.js';
 
-const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+/** Units of bytes, each 1024 of the one before. */
+export const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 
 /** Bytes for a person: 1536 is `1.5 KiB`. */
 export function bytesText(bytes: number): string {

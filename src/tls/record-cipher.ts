@@ -4,7 +4,13 @@
 // no allocation. Owns its EVP context, which `close` frees. RFC 8446, sections 5.2 and 5.3.
 
 import { addressOf } from '../os/libc.js';
-import { EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, type Libcrypto, libcrypto } from '../os/libcrypto.js';
+import {
+  EVP_CTRL_AEAD_GET_TAG,
+  EVP_CTRL_AEAD_SET_TAG,
+  type Libcrypto,
+  libcrypto,
+  pinned,
+} from '../os/libcrypto.js';
 import { HEADER, TAG } from './constants.js';
 import { CIPHER_SUITES, nextSecret, type SuiteName, trafficKeys } from './traffic-keys.js';
 
@@ -124,8 +130,7 @@ export class RecordCipher {
   #setKeys(): void {
     const library = this.#library;
     const { key, iv } = trafficKeys(this.#suite, this.#secret);
-    const pinned = new Uint8Array(new ArrayBuffer(key.length));
-    pinned.set(key);
+    const fixedKey = pinned(key);
     const words = new DataView(iv.buffer, iv.byteOffset);
     this.#shared.setUint32(NONCE, words.getUint32(0));
     this.#ivMiddle = words.getUint32(4);
@@ -133,9 +138,9 @@ export class RecordCipher {
     const cipher = library[CIPHER_SUITES[this.#suite].cipher]();
     const nonce = this.#address + NONCE;
     const encrypt = this.#seals ? 1 : 0;
-    const done = library.EVP_CipherInit_ex(this.#context, cipher, 0, addressOf(pinned), nonce, encrypt);
+    const done = library.EVP_CipherInit_ex(this.#context, cipher, 0, addressOf(fixedKey), nonce, encrypt);
     key.fill(0);
-    pinned.fill(0);
+    fixedKey.fill(0);
     if (done !== 1) throw new Error(`libcrypto has no ${this.#suite}`);
   }
 

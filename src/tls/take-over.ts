@@ -6,7 +6,7 @@
 import { addressOf } from '../os/libc.js';
 import { libcrypto } from '../os/libcrypto.js';
 import { APPLICATION_DATA, HANDSHAKE, HEADER, TAG } from './constants.js';
-import { PostHandshake } from './post-handshake.js';
+import { NOTHING, PostHandshake } from './post-handshake.js';
 import { type Direction, RecordCipher } from './record-cipher.js';
 import type { SuiteName } from './traffic-keys.js';
 
@@ -58,7 +58,7 @@ function isWhole(content: Uint8Array, type: number): boolean {
   if (type === APPLICATION_DATA) return true;
   if (type !== HANDSHAKE) return false;
   const messages = new PostHandshake();
-  return messages.receive(content, 0, content.length) === 0 && !messages.inMessage;
+  return messages.receive(content, 0, content.length) === NOTHING && !messages.inMessage;
 }
 
 /** Overwrites a session's secrets. */

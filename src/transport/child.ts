@@ -92,6 +92,15 @@ function letListen(launcher: ChildProcess, listener: { listen(): void }): void {
   }
 }
 
+/** Whether `event` comes within so many milliseconds; returns as soon as that is known. */
+async function settlesWithin(event: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  const stop = new AbortController();
+  const timer = delay(milliseconds, false, { signal: stop.signal }).catch(() => false);
+  const result = await Promise.race([event.then(() => true), timer]);
+  stop.abort();
+  return result;
+}
+
 /** A running child. */
 export class Child {
   readonly argv: readonly string[];
@@ -148,7 +157,7 @@ export class Child {
       child.once('error', () => resolve([null, null]));
     });
     this.#hasExited = true;
-    await Promise.race([said, delay(LAST_WORDS_TIME)]);
+    await settlesWithin(said, LAST_WORDS_TIME);
     this.#signalGroup('SIGTERM');
     await this.#dismissWatcher();
     child.stderr?.destroy();
@@ -160,15 +169,10 @@ export class Child {
   async #dismissWatcher(): Promise<void> {
     const channel = this.#process.stdio[4];
     if (!(channel instanceof Duplex)) return;
-    const stop = new AbortController();
     const gone = new Promise((resolve) => channel.once('close', resolve));
     channel.end();
     channel.resume();
-    await Promise.race([
-      gone,
-      delay(WATCHER_TIME, undefined, { signal: stop.signal }).catch(() => undefined),
-    ]);
-    stop.abort();
+    await settlesWithin(gone, WATCHER_TIME);
     channel.destroy();
   }
 
@@ -196,10 +200,6 @@ export class Child {
 
   async #exitsWithin(milliseconds: number): Promise<boolean> {
     if (milliseconds <= 0 || this.#hasExited) return this.#hasExited;
-    const stop = new AbortController();
-    const timer = delay(milliseconds, false, { signal: stop.signal }).catch(() => false);
-    const result = await Promise.race([this.exited.then(() => true), timer]);
-    stop.abort();
-    return result;
+    return settlesWithin(this.exited, milliseconds);
   }
 }

@@ -6,10 +6,9 @@
 import { Duplex } from 'node:stream';
 import { EAGAIN, SystemError } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
-import { closeDescriptor, setNonBlocking } from '../os/socket.js';
+import { closeDescriptor, MSG_NOSIGNAL, setNonBlocking } from '../os/socket.js';
 import { whenReadable, whenWritable } from './readiness.js';
 
-const MSG_NOSIGNAL = 0x4000;
 const SHUT_WR = 1;
 
 /** Bytes that one recv may give. */

@@ -6,19 +6,8 @@ import { unixAddress } from '../os/datagram.js';
 import { SystemError } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const SOCK_CLOEXEC = 0o2000000;
-
 /** Connections that may wait until the child accepts them. */
 const BACKLOG = 128;
-
-/** A Unix socket that has no name yet; the caller closes the descriptor. @throws SystemError */
-export function unixSocket(): number {
-  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw new SystemError(errno(), 'socket');
-  return fd;
-}
 
 /** Binds a socket to `path`, at most 107 bytes, and listens. @throws SystemError */
 export function listenUnix(fd: number, path: string): void {

@@ -7,10 +7,7 @@
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { addressOf, libc } from '../os/libc.js';
-import { setNonBlocking, setSocketBuffers, socketpair } from '../os/socket.js';
-
-const MSG_NOSIGNAL = 0x4000;
-const MSG_DONTWAIT = 0x40;
+import { MSG_DONTWAIT, MSG_NOSIGNAL, setNonBlocking, setSocketBuffers, socketpair } from '../os/socket.js';
 
 /** Bytes that the kernel may hold in each direction of the pair. */
 const SOCKET_BUFFER = 4 * 1024 * 1024;

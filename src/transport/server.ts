@@ -3,13 +3,13 @@
 // `openServer` starts a child where the target wants one; `connect` gives negotiated connections.
 // Nothing blocks. The server must be closed: that ends and reaps children and removes socket folders.
 
-import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
 import { printable } from '../nbd/text.js';
+import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
 import { NegotiatedConnection } from './connection.js';
@@ -21,7 +21,6 @@ import { SshSource } from './ssh.js';
 import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
 import type { TlsUpgrade } from './tls.js';
 
-const STDERR = 2;
 /** Milliseconds to wait for a child's exit status when its connection has broken. */
 const EXIT_STATUS_TIME = 1000;
 /** Exports of a list that are connected to for their size. */
@@ -211,17 +210,8 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
   }
 }
 
-/** Passes a child's words on. */
-function passOn(chunk: Buffer): void {
-  try {
-    writeSync(STDERR, chunk);
-  } catch {
-    // That nobody can hear them (EPIPE, ENOSPC) must not end anything.
-  }
-}
-
 /** Opens the server of an endpoint; children are started, nothing is connected yet. */
 export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
-  const onStderr = options.onStderr ?? passOn;
+  const onStderr = options.onStderr ?? writeToStderr;
   return new NbdServer(endpoint, await openSource(endpoint, onStderr), options.handOver === true);
 }

@@ -9,11 +9,11 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { closeDescriptor } from '../os/socket.js';
+import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../os/socket.js';
 import { Child } from './child.js';
 import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';
-import { listenUnix, unixSocket } from './listener.js';
+import { listenUnix } from './listener.js';
 import type { Source, StderrSink } from './source.js';
 
 /** A folder that is not there yet; nobody else can know its name. */
@@ -33,7 +33,7 @@ function listenIn(folder: string, fd: number): void {
 }
 
 async function launchInFolder(folder: string, argv: readonly string[], onStderr: StderrSink): Promise<Child> {
-  const fd = unixSocket();
+  const fd = openSocket(AF_UNIX, SOCK_STREAM);
   const listener = { fd, folder, listen: () => listenIn(folder, fd) };
   try {
     return await Child.launch({ argv, listener, onStderr });

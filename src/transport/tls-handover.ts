@@ -36,15 +36,16 @@ export class TlsHandover {
    */
   take(): TakenSession | undefined {
     const { below } = this.#tap;
-    const tls = isBareSocket(below) ? this.#state() : undefined;
-    if (tls === undefined || !isBareSocket(below)) {
+    const socket = isBareSocket(below) ? below : undefined;
+    const tls = socket && this.#state();
+    if (socket === undefined || tls === undefined) {
       this.#tap.stopWatching();
       this.#clientSecret?.fill(0);
       this.#serverSecret?.fill(0);
       return undefined;
     }
     this.#tap.silence();
-    const descriptor = takeStreamDescriptor(below);
+    const descriptor = takeStreamDescriptor(socket);
     this.#secured.destroy();
     return descriptor === undefined ? undefined : { descriptor, tls };
   }
