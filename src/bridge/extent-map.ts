@@ -4,7 +4,7 @@
 // out (a few stores each, and none while nothing is known), and applied before the next question.
 // Bounded: past its limits everything is forgotten, which costs a question, never a wrong answer.
 
-import { NBD_CMD_WRITE, NBD_STATE_HOLE } from '../nbd/constants.js';
+import { NBD_CMD_WRITE, NBD_STATE_ZERO } from '../nbd/constants.js';
 import type { Command } from './command.js';
 import { join } from './offsets.js';
 
@@ -118,7 +118,7 @@ export class ExtentMap {
     for (let i = 0; i + 1 < told.length; i += 2) {
       const start = at;
       at += BigInt(told[i]);
-      if (at > start) run.push({ start, end: at, hole: (told[i + 1] & NBD_STATE_HOLE) !== 0 });
+      if (at > start) run.push({ start, end: at, hole: (told[i + 1] & NBD_STATE_ZERO) !== 0 });
     }
     if (run.length > 0) this.#set(run);
     if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);

@@ -11,7 +11,8 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
 } from '../nbd/constants.js';
-import { ENXIO } from '../os/errno.js';
+import { effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
+import { EINVAL, ENXIO, EOVERFLOW } from '../os/errno.js';
 import { libc } from '../os/libc.js';
 import { type Block, HEADROOM } from './blocks.js';
 import type { Disk } from './disk.js';
@@ -147,25 +148,24 @@ function* zeroBlocks(
   last: bigint,
   flags: number,
 ): Task {
-  let window = 0;
-  const largest = disk.info.extendedHeaders ? last - first : BigInt(ZERO_PIECE);
-  for (let at = first; at < last && goesOn(operation); at += largest) {
-    const count = last - at < largest ? last - at : largest;
-    // Without FAST_ZERO asked for, a server has no excuse to refuse.
-    engine.command(
-      operation,
-      disk,
-      NBD_CMD_WRITE_ZEROES,
-      flags,
-      high(at),
-      low(at),
-      Number(count),
-      undefined,
-      0,
-    );
-    if (++window % ZERO_WINDOW === 0) yield;
+  let piece = disk.info.extendedHeaders ? last - first : BigInt(ZERO_PIECE);
+  const modest = BigInt(payloadLimit(effectiveBlockSizes(disk.info)));
+  for (let at = first; at < last && goesOn(operation); ) {
+    const from = at;
+    for (let i = 0; i < ZERO_WINDOW && at < last; i++) {
+      const count = Number(last - at < piece ? last - at : piece);
+      // Without FAST_ZERO asked for, a server has no excuse to refuse: see docs/protocol-support.md.
+      engine.command(operation, disk, NBD_CMD_WRITE_ZEROES, flags, high(at), low(at), count, undefined, 0);
+      at += BigInt(count);
+    }
+    yield;
+    // It may find what is longer than its largest payload too long: the same again, in pieces of that.
+    if ((operation.error === EOVERFLOW || operation.error === EINVAL) && piece > modest) {
+      operation.error = 0;
+      piece = modest;
+      at = from;
+    }
   }
-  yield;
 }
 
 function* writeZeros(engine: Engine, operation: Operation, disk: Disk, first: bigint, last: bigint): Task {

@@ -12,11 +12,12 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
-import { type BlockSizes, effectiveBlockSizes } from '../nbd/export-info.js';
+import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
 import type { LinkGroup } from './link-group.js';
 import { RangeLock } from './range-lock.js';
-import { alignDown, alignUp, type ByteRange, lengthLimit, overlap, payloadLimit, pieces } from './ranges.js';
+import { alignDown, alignUp, type ByteRange, lengthLimit, overlap, pieces } from './ranges.js';
 
+const EINVAL = 22;
 const EOVERFLOW = 75;
 
 /** Requests of one call that are in flight together. */
@@ -26,7 +27,7 @@ export class BlockIo {
   readonly #links: LinkGroup;
   readonly #size: bigint;
   readonly #lock = new RangeLock();
-  readonly #lengthLimit: number;
+  #lengthLimit: number;
   #payloadLimit: number;
   readonly blockSizes: BlockSizes;
 
@@ -68,7 +69,7 @@ export class BlockIo {
   async zero(range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
     await this.#change(
       range,
-      (aligned) => this.#plain(NBD_CMD_WRITE_ZEROES, aligned, this.#lengthLimit, flags, signal),
+      (aligned) => this.#long(NBD_CMD_WRITE_ZEROES, aligned, flags, signal),
       (block, part) => {
         const length = Number(part.end - part.start);
         // The block's other bytes are data: only FUA has a meaning for such a write.
@@ -83,9 +84,7 @@ export class BlockIo {
     const start = alignUp(range.start, minimum, this.#size);
     const end = range.end === this.#size ? range.end : alignDown(range.end, minimum);
     if (start >= end) return;
-    await this.#locked({ start, end }, false, () =>
-      this.#plain(NBD_CMD_TRIM, { start, end }, this.#lengthLimit, flags, signal),
-    );
+    await this.#locked({ start, end }, false, () => this.#long(NBD_CMD_TRIM, { start, end }, flags, signal));
   }
 
   /** Asks the server to have a range at hand. Counts as payload, since some servers limit it so. */
@@ -147,6 +146,24 @@ export class BlockIo {
       const half = Math.floor(length / 2 / minimum) * minimum;
       this.#payloadLimit = Math.min(this.#payloadLimit, half);
       await again(range);
+    }
+  }
+
+  /**
+   * In requests as long as they can be. A server may find them too long where they are longer than its
+   * largest payload: then in pieces of that, from now on (proto.md, "Size constraints").
+   */
+  async #long(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
+    const limit = this.#lengthLimit;
+    try {
+      await this.#plain(type, range, limit, flags, signal);
+    } catch (error) {
+      const isTooLong =
+        error instanceof NbdServerError && (error.errno === EOVERFLOW || error.errno === EINVAL);
+      const longest = range.end - range.start < BigInt(limit) ? Number(range.end - range.start) : limit;
+      if (!isTooLong || longest <= this.#payloadLimit) throw error;
+      await this.#plain(type, range, this.#payloadLimit, flags, signal);
+      this.#lengthLimit = this.#payloadLimit;
     }
   }
 

@@ -3,10 +3,16 @@
 // Used by client.ts. One round is one BLOCK_STATUS; servers may answer less or more than was asked,
 // and contexts may reach differently far: a round counts as far as the shortest of them.
 
-import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE } from '../nbd/constants.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_FLAG_REQ_ONE,
+  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
+} from '../nbd/constants.js';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
-import { effectiveBlockSizes } from '../nbd/export-info.js';
+import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
+import { concat, u32, u64 } from '../nbd/wire.js';
 import type { LinkGroup } from './link-group.js';
 import type { RawExtent } from './pending-command.js';
 import { alignDown, alignUp, type ByteRange, lengthLimit, overlap } from './ranges.js';
@@ -70,6 +76,17 @@ export function checkContexts(links: LinkGroup, wanted: readonly string[] | unde
   return wanted ?? agreed;
 }
 
+/**
+ * What a server is sent that can leave out contexts: the length that is asked about, and the numbers of those
+ * that are wanted. Undefined where it cannot, or where all are (extension-ext-header, "NBD_CMD_BLOCK_STATUS").
+ */
+function filterOf(info: ExportInfo, contexts: readonly string[], length: number): Uint8Array | undefined {
+  const wanted = info.metaContexts.filter(({ name }) => contexts.includes(name));
+  if (!hasFlag(info, NBD_FLAG_BLOCK_STATUS_PAYLOAD) || wanted.length === info.metaContexts.length)
+    return undefined;
+  return concat(u64(BigInt(length)), ...wanted.map(({ id }) => u32(id)));
+}
+
 /** Asks once about the start of `range`. */
 async function ask(
   links: LinkGroup,
@@ -84,8 +101,10 @@ async function ask(
   const to = alignUp(range.end, sizes.minimum, links.info.size);
   const limit = BigInt(lengthLimit(sizes, links.info.extendedHeaders));
   const length = Number(to - from < limit ? to - from : limit);
-  const flags = one ? NBD_CMD_FLAG_REQ_ONE : 0;
-  const { extents } = await link.submit({ type: NBD_CMD_BLOCK_STATUS, flags, offset: from, length }, signal);
+  const payload = filterOf(link.info, contexts, length);
+  const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
+  const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset: from, length, payload };
+  const { extents } = await link.submit(question, signal);
   let end = range.end;
   const raws = contexts.map((name) => {
     const raw = extents.get(link.info.metaContexts.find((context) => context.name === name)?.id ?? -1);

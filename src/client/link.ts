@@ -5,14 +5,7 @@
 
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
-import {
-  NBD_CMD_DISC,
-  NBD_CMD_FLAG_PAYLOAD_LEN,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_WRITE,
-  NBD_ESHUTDOWN,
-} from '../nbd/constants.js';
+import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN } from '../nbd/constants.js';
 import { errnoFromNbd, NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { commandName, errorName } from '../nbd/names.js';
@@ -73,14 +66,11 @@ export class Link implements ReplySink<PendingCommand> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (!this.#accepting) throw this.#lost ?? lostConnection('it is being closed');
-      const extended = this.info.extendedHeaders && command.type === NBD_CMD_WRITE;
-      const flags = extended ? command.flags | NBD_CMD_FLAG_PAYLOAD_LEN : command.flags;
       const abort = () => pending.abandon(signal?.reason);
       const release = () => signal?.removeEventListener('abort', abort);
       const pending: PendingCommand = new PendingCommand(
         command,
         this.#takeCookie(),
-        flags,
         () => {
           release();
           resolve(pending);
@@ -108,7 +98,7 @@ export class Link implements ReplySink<PendingCommand> {
     this.#bytesInFlight += this.#weight(pending);
     const { payload } = pending.command;
     if (payload !== undefined) this.#stream.cork();
-    this.#stream.write(this.#header(pending, cookie));
+    this.#stream.write(this.#header(pending, cookie, payload?.length ?? pending.length));
     if (payload !== undefined) {
       this.#stream.write(payload);
       this.#stream.uncork();
@@ -116,11 +106,12 @@ export class Link implements ReplySink<PendingCommand> {
   }
 
   #header(
-    request: { flags: number; type: number; offsetHi: number; offsetLo: number; length: number },
+    request: { flags: number; type: number; offsetHi: number; offsetLo: number },
     cookie: number,
+    length: number,
   ) {
     const header = Buffer.allocUnsafe(EXTENDED_REQUEST_LENGTH);
-    const { flags, type, offsetHi, offsetLo, length } = request;
+    const { flags, type, offsetHi, offsetLo } = request;
     const view = new DataView(header.buffer, header.byteOffset, header.length);
     const fields = { flags, type, cookieHi: 0, cookieLo: cookie, offsetHi, offsetLo, length };
     return header.subarray(0, encodeRequest(view, 0, this.info.extendedHeaders, fields));
@@ -165,8 +156,8 @@ export class Link implements ReplySink<PendingCommand> {
     const leaving = this.#lost === undefined;
     if (leaving) {
       this.#lost = lostConnection('it was closed');
-      const goodbye = { flags: 0, type: NBD_CMD_DISC, offsetHi: 0, offsetLo: 0, length: 0 };
-      this.#stream.end(this.#header(goodbye, 0));
+      const goodbye = { flags: 0, type: NBD_CMD_DISC, offsetHi: 0, offsetLo: 0 };
+      this.#stream.end(this.#header(goodbye, 0, 0));
     }
     if (!this.#stream.closed) {
       const timer = setTimeout(() => this.#stream.destroy(), GOODBYE_TIME);

@@ -15,7 +15,10 @@ export interface Command {
   readonly offset: bigint;
   /** Bytes, within what the connection's headers and block sizes allow. */
   readonly length: number;
-  /** What a WRITE sends: `length` bytes that stay unchanged until the command is settled. */
+  /**
+   * What a WRITE sends: `length` bytes that stay unchanged until the command is settled. With
+   * NBD_CMD_FLAG_PAYLOAD_LEN what a BLOCK_STATUS sends: its `length` again and the numbers of contexts.
+   */
   readonly payload?: Uint8Array;
   /** Where a READ's bytes go: `length` bytes. */
   readonly into?: Uint8Array;
@@ -48,17 +51,11 @@ export class PendingCommand implements PendingRequest {
   readonly #resolve: () => void;
   readonly #reject: (error: unknown) => void;
 
-  constructor(
-    command: Command,
-    cookie: number,
-    flags: number,
-    resolve: () => void,
-    reject: (error: unknown) => void,
-  ) {
+  constructor(command: Command, cookie: number, resolve: () => void, reject: (error: unknown) => void) {
     this.command = command;
     this.cookie = cookie;
     this.type = command.type;
-    this.flags = flags;
+    this.flags = command.flags;
     this.length = command.length;
     this.offsetHi = Number(command.offset >> 32n);
     this.offsetLo = Number(command.offset & 0xffff_ffffn);

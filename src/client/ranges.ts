@@ -2,7 +2,6 @@
 //
 // Pure.
 
-import { NBD_DEFAULT_MAXIMUM_PAYLOAD } from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
 import type { BlockSizes } from '../nbd/export-info.js';
 
@@ -51,12 +50,6 @@ export function alignDown(value: bigint, block: number): bigint {
 export function alignUp(value: bigint, block: number, size: bigint): bigint {
   const up = alignDown(value + BigInt(block) - 1n, block);
   return up < size ? up : size;
-}
-
-/** The largest payload of one request: the server's maximum, or 32 MiB where it has none. */
-export function payloadLimit(blockSizes: BlockSizes): number {
-  const limit = Math.min(blockSizes.maximum, NBD_DEFAULT_MAXIMUM_PAYLOAD);
-  return Math.max(limit - (limit % blockSizes.minimum), blockSizes.minimum);
 }
 
 /** The largest length of a request without payload. */

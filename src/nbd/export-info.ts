@@ -67,6 +67,12 @@ export function effectiveBlockSizes(info: Pick<ExportInfo, 'blockSizes'>): Block
   return { minimum, preferred, maximum: maximum - (maximum % minimum) };
 }
 
+/** The largest payload of one request: the server's maximum, or 32 MiB where it has none. */
+export function payloadLimit(blockSizes: BlockSizes): number {
+  const limit = Math.min(blockSizes.maximum, NBD_DEFAULT_MAXIMUM_PAYLOAD);
+  return Math.max(limit - (limit % blockSizes.minimum), blockSizes.minimum);
+}
+
 function describeBlockSizes(info: ExportInfo): string {
   const sizes = info.blockSizes;
   return sizes === undefined ? 'none' : `${sizes.minimum}/${sizes.preferred}/${sizes.maximum}`;

@@ -3,7 +3,12 @@
 // Called by the bridge's and the client's send queues, once a command. Pure: no allocation, no
 // socket. 64-bit values come as two unsigned halves, so that offsets up to 2^63-1 stay exact.
 
-import { NBD_EXTENDED_REQUEST_MAGIC, NBD_REQUEST_MAGIC } from './constants.js';
+import {
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_WRITE,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_REQUEST_MAGIC,
+} from './constants.js';
 
 /** Length in bytes of a compact request header (proto.md, "Request message"). */
 export const REQUEST_LENGTH = 28;
@@ -13,7 +18,7 @@ export const EXTENDED_REQUEST_LENGTH = 32;
 
 /** What a request header says; 64-bit values in unsigned 32-bit halves. */
 export interface RequestHeader {
-  /** Command flags, `NBD_CMD_FLAG_*` or-ed. */
+  /** Command flags, `NBD_CMD_FLAG_*` or-ed; PAYLOAD_LEN is added where a write must have it. */
   readonly flags: number;
   /** `NBD_CMD_*`. */
   readonly type: number;
@@ -21,7 +26,10 @@ export interface RequestHeader {
   readonly cookieLo: number;
   readonly offsetHi: number;
   readonly offsetLo: number;
-  /** Bytes that the command is about, 0 to 2^53-1; below 2^32 with compact headers. */
+  /**
+   * Bytes that the command is about, or with PAYLOAD_LEN those of its payload: 0 to 2^53-1, below 2^32 with
+   * compact headers.
+   */
   readonly length: number;
 }
 
@@ -31,7 +39,8 @@ export interface RequestHeader {
  */
 export function encodeRequest(view: DataView, at: number, extended: boolean, request: RequestHeader): number {
   view.setUint32(at, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
-  view.setUint16(at + 4, request.flags);
+  const ofPayload = extended && request.type === NBD_CMD_WRITE ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+  view.setUint16(at + 4, request.flags | ofPayload);
   view.setUint16(at + 6, request.type);
   view.setUint32(at + 8, request.cookieHi);
   view.setUint32(at + 12, request.cookieLo);

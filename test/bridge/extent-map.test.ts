@@ -31,6 +31,13 @@ describe('the extent map', () => {
     expect(map.summary(4096n)).toEqual({ holes: 1024n, known: 2048n });
   });
 
+  test('a hole is what reads as zeros, allocated or not ("base:allocation metadata context")', () => {
+    const map = new ExtentMap(512, false, true);
+    // NBD_STATE_HOLE alone: contents undefined. NBD_STATE_ZERO alone: zeros that are allocated. Bits above: ignored.
+    tell(map, 0n, [512, 1, 512, 2, 512, 0xfffffffc, 512, 0xfffffffe]);
+    expect([0n, 512n, 1024n, 1536n].map((at) => map.at(at)?.hole)).toEqual([false, true, false, true]);
+  });
+
   test('asks from the block that the byte is in, no further than compact headers reach', () => {
     const map = new ExtentMap(4096, false, true);
     expect(map.ask(5000n, 2n ** 62n)).toEqual({ start: 4096n, length: 0xffff0000 });

@@ -1,14 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { RangeLock } from '../../src/client/range-lock.js';
-import {
-  alignDown,
-  alignUp,
-  checkRange,
-  lengthLimit,
-  payloadLimit,
-  pieces,
-} from '../../src/client/ranges.js';
+import { alignDown, alignUp, checkRange, lengthLimit, pieces } from '../../src/client/ranges.js';
+import { payloadLimit } from '../../src/nbd/export-info.js';
 
 describe('ranges', () => {
   test('are exact up to the largest size', () => {

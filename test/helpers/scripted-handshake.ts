@@ -30,11 +30,13 @@ export interface Agreed {
   readonly contexts: readonly number[];
 }
 
-const DEFAULT_FLAGS = 0b110_1101;
+/** HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES. */
+export const DEFAULT_FLAGS = 0b110_1101;
 
 const NBD_OPT_EXPORT_NAME = 1;
 const NBD_OPT_ABORT = 2;
 const NBD_OPT_LIST = 3;
+const NBD_OPT_STARTTLS = 5;
 const NBD_OPT_INFO = 6;
 const NBD_OPT_GO = 7;
 const NBD_OPT_STRUCTURED_REPLY = 8;
@@ -98,6 +100,8 @@ class ScriptedHandshake {
         this.#send(optionReply(option, NBD_REP_SERVER, Buffer.concat([u32(bytes.length), bytes])));
       }
       this.#acknowledge(option);
+    } else if (option === NBD_OPT_SET_META_CONTEXT && !this.#structured) {
+      throw new Error('metadata contexts were asked for without structured replies');
     } else if (
       (option === NBD_OPT_SET_META_CONTEXT || option === NBD_OPT_LIST_META_CONTEXT) &&
       metaContexts !== undefined
@@ -130,6 +134,25 @@ class ScriptedHandshake {
   }
 }
 
+const WITHOUT_DATA = [
+  NBD_OPT_ABORT,
+  NBD_OPT_LIST,
+  NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
+  NBD_OPT_EXTENDED_HEADERS,
+];
+
+/** What doc/proto.md demands of every option, "Fixed newstyle negotiation" and "Option types". @throws Error */
+function checkOption(option: number, data: Buffer, buffered: number): void {
+  if (buffered > 0) throw new Error(`the client went on before the reply to option ${option}`);
+  if (WITHOUT_DATA.includes(option) && data.length > 0) throw new Error(`option ${option} has data`);
+  if (option !== NBD_OPT_GO && option !== NBD_OPT_INFO) return;
+  const at = 4 + data.readUInt32BE(0);
+  const wanted = Array.from({ length: data.readUInt16BE(at) }, (_, i) => data.readUInt16BE(at + 2 + 2 * i));
+  if (new Set(wanted).size < wanted.length) throw new Error('a piece of information is asked for twice');
+  if (!wanted.includes(NBD_INFO_BLOCK_SIZE)) throw new Error('the block sizes are not asked for');
+}
+
 /** Goes through the handshake; undefined when the client left, by NBD_OPT_ABORT or without a word. */
 export async function shakeHands(
   reader: ByteReader,
@@ -140,6 +163,9 @@ export async function shakeHands(
   send(Buffer.concat([Buffer.from('NBDMAGIC'), Buffer.from('IHAVEOPT'), u16(0b11)]));
   const clientFlags = await reader.take(4);
   if (clientFlags === undefined) return undefined;
+  // "Client flags": no flag that the server has not offered.
+  if ((clientFlags.readUInt32BE(0) & ~0b11) !== 0)
+    throw new Error('the client set flags that nobody offered');
   const handshake = new ScriptedHandshake(served, send);
   for (;;) {
     const header = await reader.take(16);
@@ -147,6 +173,7 @@ export async function shakeHands(
     const option = header.readUInt32BE(8);
     const data = await reader.take(header.readUInt32BE(12));
     if (data === undefined) return undefined;
+    checkOption(option, data, reader.buffered);
     if (option === NBD_OPT_ABORT) {
       send(optionReply(option, NBD_REP_ACK));
       return undefined;

@@ -173,6 +173,8 @@ export class ScriptedServer {
       this.requests.push(request);
       if (request.type === NBD_CMD_DISC) {
         socket.end();
+        // "NBD_CMD_DISC": the client must not send anything after it.
+        if ((await reader.take(1)) !== undefined) throw new Error('the client went on after NBD_CMD_DISC');
         return;
       }
       const reply = new ReplyWriter(socket, agreed, request);

@@ -74,6 +74,11 @@ export class ByteReader {
   #isOver = false;
   #wake: () => void = () => undefined;
 
+  /** Bytes that have come and that nobody has taken. */
+  get buffered(): number {
+    return this.#pending.length;
+  }
+
   push(bytes: Buffer): void {
     this.#pending = Buffer.concat([this.#pending, bytes]);
     this.#wake();
@@ -116,7 +121,11 @@ export async function readRequest(
     throw new Error(`a request begins with ${magic.toString(16)}`);
   const [flags, type] = [header.readUInt16BE(4), header.readUInt16BE(6)];
   const length = extended ? Number(header.readBigUInt64BE(24)) : header.readUInt32BE(24);
-  const hasPayload = type === NBD_CMD_WRITE || (extended && (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0);
+  const saysPayload = (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0;
+  // extension-ext-header, "Request message": with extended headers a WRITE must, with compact ones nothing may.
+  if (extended ? type === NBD_CMD_WRITE && !saysPayload : saysPayload)
+    throw new Error(`a request of type ${type} has the flags ${flags.toString(16)}`);
+  const hasPayload = type === NBD_CMD_WRITE || saysPayload;
   const payload = await reader.take(hasPayload ? length : 0);
   if (payload === undefined) return undefined;
   const [cookie, offset] = [header.readBigUInt64BE(8), header.readBigUInt64BE(16)];

@@ -48,6 +48,18 @@ describe('proto.md, "Extended request message"', () => {
       7ffffffffffffe00 | offset
       0000000300000005 | length`);
   });
+
+  test('a write, and nothing else, says that its length is that of a payload', () => {
+    const flagsOf = (type: number, extended: boolean): number => {
+      const view = new DataView(new ArrayBuffer(32));
+      encodeRequest(view, 0, extended, { ...REQUEST, type, length: 512 });
+      return view.getUint16(4);
+    };
+    expect([0, 1, 2, 3, 4, 5, 6, 7].map((type) => flagsOf(type, true))).toEqual([
+      0x01, 0x21, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01,
+    ]);
+    expect(flagsOf(1, false)).toBe(0x01);
+  });
 });
 
 test('whatever is asked for is read back, and nothing else is touched', () => {
@@ -71,7 +83,7 @@ test('whatever is asked for is read back, and nothing else is touched', () => {
       const size = encodeRequest(view, at, extended, { ...fields, length });
       expect(size).toBe(extended ? 32 : 28);
       expect(bytes.readUInt32BE(at)).toBe(extended ? 0x21e41c71 : 0x25609513);
-      expect(bytes.readUInt16BE(at + 4)).toBe(fields.flags);
+      expect(bytes.readUInt16BE(at + 4)).toBe(fields.flags | (extended && fields.type === 1 ? 0x20 : 0));
       expect(bytes.readUInt16BE(at + 6)).toBe(fields.type);
       const cookie = (BigInt(fields.cookieHi) << 32n) + BigInt(fields.cookieLo);
       const offset = (BigInt(fields.offsetHi) << 32n) + BigInt(fields.offsetLo);
