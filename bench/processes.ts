@@ -80,11 +80,11 @@ export async function whenEnded(child: ChildProcess, milliseconds: number): Prom
   clearTimeout(timer);
 }
 
-/** Starts a program that is ended at the end. */
+/** Starts a program that is ended at the end. @param onError what becomes of its errors; a descriptor too */
 export function start(
   argv: readonly string[],
   environment: Readonly<Record<string, string>> = {},
-  onError: 'inherit' | 'ignore' = 'ignore',
+  onError: 'inherit' | 'ignore' | number = 'ignore',
 ): ChildProcess {
   const child = spawn(argv[0], argv.slice(1), {
     stdio: ['ignore', 'ignore', onError],

@@ -3,7 +3,7 @@
 // Used by run.ts. The faults never stop while the load runs; each is random, and so are the pauses.
 
 import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import type { NetConnectOpts } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +16,9 @@ const NBDFUSE = fileURLToPath(new URL('../../../bin/nbdfuse', import.meta.url));
 
 /** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
 const TIMEOUT = 2;
+
+/** Lines of nbdfuse's to show after a failure. */
+const LAST_LINES = 20;
 
 /** Kinds of faults, as often as they shall happen. */
 const FAULTS = ['kill', 'kill', 'freeze', 'freeze', 'cut', 'cutAll'] as const;
@@ -40,6 +43,15 @@ interface Told {
   readonly sentAgain: number;
 }
 
+interface LaneParts {
+  readonly server: VolatileServer;
+  readonly proxy: CuttingProxy;
+  readonly program: ChildProcess;
+  readonly mountpoint: string;
+  /** Where nbdfuse's standard error goes. */
+  readonly log: string;
+}
+
 const between = (least: number, most: number): number => least + Math.random() * (most - least);
 
 /** See the file's head. */
@@ -54,20 +66,16 @@ export class Lane {
   readonly #proxy: CuttingProxy;
   readonly #program: ChildProcess;
   readonly #mountpoint: string;
+  readonly #log: string;
   #calm = false;
 
-  private constructor(
-    name: string,
-    server: VolatileServer,
-    proxy: CuttingProxy,
-    program: ChildProcess,
-    at: string,
-  ) {
+  private constructor(name: string, parts: LaneParts) {
     this.name = name;
-    this.#server = server;
-    this.#proxy = proxy;
-    this.#program = program;
-    this.#mountpoint = at;
+    this.#server = parts.server;
+    this.#proxy = parts.proxy;
+    this.#program = parts.program;
+    this.#mountpoint = parts.mountpoint;
+    this.#log = parts.log;
   }
 
   /** Starts the server, the proxy and nbdfuse; resolves when the disk is mounted. */
@@ -83,15 +91,24 @@ export class Lane {
     const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
     // What was killed leaves its mount.
     atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));
-    const program = start([process.execPath, ...words], {}, verbose ? 'inherit' : 'ignore');
+    const log = join(folder, `${way.name}.log`);
+    const errors = openSync(log, 'a');
+    const program = start([process.execPath, ...words], {}, verbose ? 'inherit' : errors);
+    closeSync(errors);
     await whenWritten(pidfile, program);
-    return new Lane(way.name, server, proxy, program, mountpoint);
+    return new Lane(way.name, { server, proxy, program, mountpoint, log });
   }
 
-  /** Resident memory of nbdfuse, in MiB. */
+  /** Resident memory of nbdfuse, in MiB; 0 when it is gone. */
   get memory(): number {
-    const status = readFileSync(`/proc/${this.#program.pid}/status`, 'utf8');
+    const path = `/proc/${this.#program.pid}/status`;
+    const status = existsSync(path) ? readFileSync(path, 'utf8') : '';
     return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
+  }
+
+  /** What nbdfuse has said last; nothing where it was shown at once. */
+  get lastWords(): string {
+    return readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-LAST_LINES).join('\n');
   }
 
   /** Pass after pass until it is `over`, while things go wrong. @throws Error for what must not happen */

@@ -1,7 +1,7 @@
 // What a soak has come to, as Markdown.
 
 import type { Lane } from './lane.js';
-import type { Memory } from './memory.js';
+import type { Memory, MemoryVerdict } from './memory.js';
 
 /** A lane with what was seen of it from outside. */
 export interface Result {
@@ -33,9 +33,17 @@ function rows(
       'written and read, a second',
       ({ lane }) => `${((lane.written + lane.verified) / 2 ** 20 / seconds).toFixed(1)} MiB`,
     ],
-    ['memory when warm', ({ memory }) => `${memory.warm.toFixed(0)} MiB`],
-    ['most memory later', ({ memory }) => `${memory.later.toFixed(0)} MiB`],
+    ['most memory, first five minutes', ({ memory }) => `${memory.warm.toFixed(0)} MiB`],
+    ['later', ({ memory }) => (memory.later === 0 ? '' : `${memory.later.toFixed(0)} MiB`)],
   ];
+}
+
+/** What is said of the memory of all: the worst, since one that grows is one too many. */
+function memoryVerdict(results: readonly Result[]): MemoryVerdict {
+  const verdicts = results.map(({ memory }) => memory.verdict);
+  return (
+    (['too much', 'growing', 'within its limit'] as const).find((one) => verdicts.includes(one)) ?? 'steady'
+  );
 }
 
 /** The summary. @param seconds for which the load ran */
@@ -46,10 +54,9 @@ export function summary(results: readonly Result[], seconds: number): string {
   const failures = results.flatMap(({ lane, failure }) =>
     failure === undefined ? [] : [`${lane.name}: ${failure}`],
   );
-  const isSteady = results.every(({ memory }) => memory.steady);
   return [
     `${(seconds / 60).toFixed(1)} minutes, ${faults} faults, ${gibibytes(verified)} verified,`,
-    `${failures.length} failures, memory ${isSteady ? 'steady' : 'not steady'}.`,
+    `${failures.length} failures, memory ${memoryVerdict(results)}.`,
     '',
     ...rows(seconds).map(([name, cell]) => `| ${[name, ...results.map(cell)].join(' | ')} |`),
     '',
