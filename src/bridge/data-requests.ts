@@ -162,6 +162,7 @@ export function startFallocate(
   const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_PLAIN, disk);
   ask(operation, view, 0, 0, 0);
+  if (engine.trace !== undefined) operation.about = { offset: start, length, mode };
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const end = start + length;
   const beyondEnd = end > disk.info.size;
@@ -186,6 +187,7 @@ export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_REPLY, disk);
   ask(operation, view, 0, 0, 0);
+  if (engine.trace !== undefined) operation.about = { offset, whence };
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) operation.error = EINVAL;
   else operation.task = seekExtent(engine, operation, disk, offset, whence === SEEK_DATA);
   engine.settle(operation);

@@ -41,6 +41,7 @@ import {
 } from '../fuse/constants.js';
 import { type InitWishes, initObjection, readInit, writeInitReply } from '../fuse/init.js';
 import {
+  GETXATTR_NAME,
   HOST_ENDIAN,
   IN_NODEID_LO,
   IN_OPCODE,
@@ -56,6 +57,7 @@ import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { wantsToStop } from './interrupt.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
+import { join } from './offsets.js';
 import type { Readahead } from './readahead.js';
 import type { Status } from './status.js';
 import { ExtendedAttributes } from './xattr.js';
@@ -133,22 +135,40 @@ export class Dispatcher implements Asker {
 
   #other(opcode: number, nodeid: number, view: DataView, length: number): void {
     const { trace } = this.#engine;
+    if (trace === undefined) {
+      this.#answer(opcode, nodeid, view, length);
+      return;
+    }
+    const name = this.#nameAsked(opcode, length);
+    const unique = join(this.uniqueHi, this.uniqueLo);
+    const then = performance.now();
+    const error = this.#answer(opcode, nodeid, view, length);
+    // An interruption is told of by whom it hits.
+    if (opcode !== FUSE_INTERRUPT) trace.request(unique, opcode, nodeid, name, error, then);
+  }
+
+  /** The errno that was answered; undefined where there is no reply. @throws Error: the kernel is too old */
+  #answer(opcode: number, nodeid: number, view: DataView, length: number): number | undefined {
     switch (opcode) {
       case FUSE_FORGET:
       case FUSE_BATCH_FORGET:
-        return;
+        return undefined;
       case FUSE_INTERRUPT:
         this.#interrupt(view);
-        return;
+        return undefined;
       case FUSE_INIT:
         this.#init(view, length);
-        trace?.request(opcode, nodeid, 'ok');
-        return;
-      default: {
-        const error = this.#metadataRequest(opcode, nodeid, view, length);
-        trace?.request(opcode, nodeid, error === 0 ? 'ok' : `errno ${error}`);
-      }
+        return 0;
+      default:
+        return this.#metadataRequest(opcode, nodeid, view, length);
     }
+  }
+
+  /** What a request asks for by name, for the trace. */
+  #nameAsked(opcode: number, length: number): string | undefined {
+    const { bytes } = this.#engine.device.block;
+    if (opcode === FUSE_LOOKUP) return nameIn(bytes, LOOKUP_NAME, length);
+    return opcode === FUSE_GETXATTR ? nameIn(bytes, GETXATTR_NAME, length) : undefined;
   }
 
   #metadataRequest(opcode: number, nodeid: number, view: DataView, length: number): number {

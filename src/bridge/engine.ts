@@ -132,7 +132,7 @@ export class Engine implements DiskContext {
   commandDone(command: Command, errno: number): void {
     const operation = command.operation;
     const disk = operation?.disk;
-    this.trace?.command(command, errno, this.#now);
+    this.trace?.command(command, errno);
     if (command.type === NBD_CMD_FLUSH) this.counters[COUNTER.flushes]++;
     else if (command.type === NBD_CMD_WRITE_ZEROES) this.counters[COUNTER.zeroes]++;
     if (
@@ -208,6 +208,7 @@ export class Engine implements DiskContext {
   interrupt(operation: Operation): void {
     if (operation.answered) return;
     operation.answered = true;
+    this.trace?.interrupted(operation);
     this.device.replyError(EINTR, operation);
   }
 
@@ -228,6 +229,7 @@ export class Engine implements DiskContext {
   #finish(operation: Operation): void {
     const disk = operation.disk;
     if (!operation.answered) this.#reply(operation);
+    if (this.trace !== undefined && operation.opcode !== 0) this.trace.answer(operation, operation.error);
     if (operation.kind === OPERATION_READ) this.#countRead(operation);
     else if (operation.kind === OPERATION_WRITE) this.#countWrite(operation);
     else if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
@@ -242,7 +244,6 @@ export class Engine implements DiskContext {
     const { error, kind, length, block, blockAt } = operation;
     operation.answered = true;
     if (kind === OPERATION_INTERNAL || kind === OPERATION_OWN) return;
-    this.trace?.answer(operation, error, this.#now);
     if (error !== 0 || kind === OPERATION_PLAIN) this.device.replyError(error, operation);
     else if (kind === OPERATION_WRITE) {
       this.device.replySmall(writeWriteReply(this.device.small, 0, length), operation);

@@ -2,6 +2,7 @@
 
 import type { TreeOptions } from '../file/tree.js';
 import type { ExportInfo } from '../nbd/export-info.js';
+import type { LogFormat } from '../os/log-line.js';
 import type { TlsState } from '../tls/take-over.js';
 import type { CacheMode } from './metadata.js';
 import type { Status } from './status.js';
@@ -29,7 +30,8 @@ export interface WorkerSettings {
   readonly naked: boolean;
   readonly tree: TreeOptions;
   readonly cache: CacheMode;
-  readonly verbose: boolean;
+  /** How every request is to be told on standard error; undefined: not at all. */
+  readonly trace: LogFormat | undefined;
   /** Bytes of written data to remember until a FLUSH covers them; 0 for none. */
   readonly keepBytes: number;
   /** Milliseconds without a sign of life after which a connection with requests is lost; 0 for never. */

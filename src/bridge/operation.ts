@@ -5,6 +5,7 @@
 // steps is a generator (`task`), taken up again whenever all commands that it waits for are done.
 
 import { FUSE_FALLOCATE } from '../fuse/constants.js';
+import type { LogFields } from '../os/log-line.js';
 import type { Block } from './blocks.js';
 import type { Disk } from './disk.js';
 import { distance } from './offsets.js';
@@ -46,6 +47,8 @@ export class Operation {
   /** Whether the kernel has had its reply: then only the clean-up is left. */
   answered = false;
   task: Task | undefined = undefined;
+  /** What a trace tells of it in the place of offset and length; set only when there is a trace. */
+  about: LogFields | undefined = undefined;
   /** Milliseconds of the worker's clock at its arrival. */
   startedAt = 0;
   /** Its place in the table while in use, -1 otherwise. */
@@ -110,6 +113,7 @@ export class OperationTable {
     operation.error = 0;
     operation.answered = false;
     operation.task = undefined;
+    operation.about = undefined;
     operation.index = -1;
     this.#free.push(operation);
   }

@@ -1,12 +1,16 @@
 // The trace of --verbose: one line a request of the kernel and one a command, with the specs' names.
 //
-// Written by the worker straight to descriptor 2, since its thread has no event loop.
+// A request's number is the kernel's `unique`; the commands that were sent for it carry the same, and come
+// before it, since it is answered last. What nobody has asked for (reading ahead, looking for holes, flushing
+// in the background) has no number. Written by the worker straight to descriptor 2, since its thread has no
+// event loop. Times are counted from the turn of the loop in which a request was received.
 
 import { opcodeName } from '../fuse/constants.js';
-import { commandName } from '../nbd/names.js';
+import { commandFlagNames, commandName } from '../nbd/names.js';
 import { printable } from '../nbd/text.js';
 import { errnoName } from '../os/errno.js';
 import { addressOf, libc } from '../os/libc.js';
+import { jsonLine, type LogFields, type LogFormat } from '../os/log-line.js';
 import type { Command } from './command.js';
 import type { Disk } from './disk.js';
 import { join } from './offsets.js';
@@ -14,48 +18,135 @@ import type { Operation } from './operation.js';
 
 const STDERR = 2;
 
-function microseconds(since: number, now: number): string {
-  return `${Math.max(0, Math.round((now - since) * 1000))} us`;
+/** What is told of a request or a command, in the order of the line. */
+interface Entry {
+  /** The kernel's number of the request; 0n: nobody has asked. */
+  readonly request: bigint;
+  readonly event: string;
+  readonly fields: LogFields;
+  /** 0, or what it failed with; undefined where there is no reply. */
+  readonly errno?: number;
+  readonly microseconds?: number;
+  /** What the server said of a failure. */
+  readonly text?: string;
+}
+
+const sinceThen = (then: number): number => Math.max(0, Math.round((performance.now() - then) * 1000));
+
+const resultOf = (errno: number): string => (errno === 0 ? 'ok' : errnoName(errno));
+
+function fieldText([name, value]: [string, unknown]): string {
+  if (name === 'file') return printable(String(value));
+  if (Array.isArray(value)) return value.join('|');
+  return `${name} ${typeof value === 'string' ? `"${printable(value)}"` : value}`;
+}
+
+/** `#84 NBD_CMD_READ offset 0 length 4096 connection 0: ok, 61 us` */
+function asText({ request, event, fields, errno, microseconds, text }: Entry): string {
+  const told = Object.entries(fields).filter(([, value]) => value !== undefined);
+  const head = [request === 0n ? 'own' : `#${request}`, event, ...told.map(fieldText)].join(' ');
+  const result = errno === undefined ? '' : `: ${resultOf(errno)}`;
+  const time = microseconds === undefined ? '' : `, ${microseconds} us`;
+  const words = text === undefined ? '' : `, the server says "${printable(text)}"`;
+  return `nbdfuse: ${head}${result}${time}${words}\n`;
+}
+
+function asJson({ request, event, fields, errno, microseconds, text }: Entry): string {
+  return jsonLine('trace', event, {
+    request: request === 0n ? undefined : request,
+    ...fields,
+    result: errno === undefined ? undefined : resultOf(errno),
+    us: microseconds,
+    text: text === undefined ? undefined : printable(text),
+  });
 }
 
 /** Writes lines; one instance a worker. */
 export class Trace {
-  /** A request of the kernel that was answered at once. */
-  request(opcode: number, nodeid: number, result: string): void {
-    this.line(`${opcodeName(opcode)} node ${nodeid}: ${result}`);
+  readonly #format: (entry: Entry) => string;
+  readonly #write: (line: string) => void;
+
+  constructor(format: LogFormat, write: (line: string) => void = writeLine) {
+    this.#format = format === 'json' ? asJson : asText;
+    this.#write = write;
   }
 
-  /** A request of the kernel that needed the server, answered. */
-  answer(operation: Operation, error: number, now: number): void {
-    const where = `offset ${join(operation.offsetHi, operation.offsetLo)} length ${operation.length}`;
-    const result = error === 0 ? 'ok' : errnoName(error);
-    this.line(
-      `${opcodeName(operation.opcode)} ${where}: ${result} ${microseconds(operation.startedAt, now)}`,
-    );
+  /**
+   * A request of the kernel that was answered at once, or that has no reply (`errno` undefined).
+   * @param name what it asked for, if that has a name
+   * @param then the worker's clock before it was answered
+   */
+  request(
+    unique: bigint,
+    opcode: number,
+    node: number,
+    name: string | undefined,
+    errno: number | undefined,
+    then: number,
+  ): void {
+    const microseconds = errno === undefined ? undefined : sinceThen(then);
+    const fields = { node, name };
+    this.#say({ request: unique, event: opcodeName(opcode), fields, errno, microseconds });
+  }
+
+  /** A request of the kernel that needed the server, over. */
+  answer(operation: Operation, errno: number): void {
+    this.#say({
+      request: requestOf(operation),
+      event: opcodeName(operation.opcode),
+      fields: { file: fileOf(operation.disk), ...placeOf(operation) },
+      errno,
+      microseconds: sinceThen(operation.startedAt),
+    });
+  }
+
+  /** Who asked has been told EINTR; the request goes on for nobody. */
+  interrupted(operation: Operation): void {
+    const fields = { file: fileOf(operation.disk), of: opcodeName(operation.opcode) };
+    this.#say({ request: requestOf(operation), event: 'FUSE_INTERRUPT', fields });
   }
 
   /** A command that is over. */
-  command(command: Command, error: number, now: number): void {
-    const where = `offset ${join(command.offsetHi, command.offsetLo)} length ${command.length}`;
-    const flags = command.flags === 0 ? '' : ` flags ${command.flags}`;
-    const result = error === 0 ? 'ok' : errnoName(error);
-    const connection = command.connection === undefined ? '' : ` connection ${command.connection.number}`;
-    const took = microseconds(command.submittedAt, now);
-    this.line(`${commandName(command.type)} ${where}${flags}${connection}: ${result} ${took}`);
+  command(command: Command, errno: number): void {
+    this.#say({
+      ...whatOf(command, command.operation?.disk),
+      errno,
+      microseconds: sinceThen(command.submittedAt),
+    });
   }
 
   /** What a server said of a command that it refused. */
-  serverError(disk: Disk, command: Command, error: number, text: string): void {
-    if (text === '') return;
-    const file = disk.node.name || 'the file';
-    this.line(
-      `${commandName(command.type)} of ${file}: ${errnoName(error)}, the server says "${printable(text)}"`,
-    );
+  serverError(disk: Disk, command: Command, errno: number, text: string): void {
+    if (text !== '') this.#say({ ...whatOf(command, disk), errno, text });
   }
 
-  /** Any line. */
-  line(text: string): void {
-    const bytes = Buffer.from(`nbdfuse: ${text}\n`);
-    libc.write(STDERR, addressOf(bytes), bytes.length);
+  #say(entry: Entry): void {
+    this.#write(this.#format(entry));
   }
+}
+
+function writeLine(line: string): void {
+  const bytes = Buffer.from(line);
+  libc.write(STDERR, addressOf(bytes), bytes.length);
+}
+
+const requestOf = (operation: Operation | undefined): bigint =>
+  operation === undefined ? 0n : join(operation.uniqueHi, operation.uniqueLo);
+
+const fileOf = (disk: Disk | undefined): string | undefined => disk?.node.name || undefined;
+
+function placeOf({ about, offsetHi, offsetLo, length }: Operation): LogFields {
+  if (about !== undefined) return about;
+  return length === 0 ? {} : { offset: join(offsetHi, offsetLo), length };
+}
+
+function whatOf(command: Command, disk: Disk | undefined): Entry {
+  const { operation, type, offsetHi, offsetLo, length, flags, connection } = command;
+  const place = length === 0 ? {} : { offset: join(offsetHi, offsetLo), length };
+  const names = flags === 0 ? undefined : commandFlagNames(flags);
+  return {
+    request: requestOf(operation),
+    event: commandName(type),
+    fields: { file: fileOf(disk), ...place, flags: names, connection: connection?.number },
+  };
 }

@@ -66,7 +66,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
         kernelHoldsWrites: writeback,
         largestPayload: MAX_TRANSFER,
       },
-      settings.verbose ? new Trace() : undefined,
+      settings.trace === undefined ? undefined : new Trace(settings.trace),
       this,
     );
     const files = settings.files.map((file) => ({

@@ -6,6 +6,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { printable } from '../nbd/text.js';
+import type { LogFormat } from '../os/log-line.js';
 import type { CacheMode, FuseBackend, ServerMode, Settings } from '../session/settings.js';
 import { UsageError } from './errors.js';
 import { OPTIONS } from './options.js';
@@ -39,14 +40,15 @@ export interface Listing {
   readonly server: ServerMode;
   readonly json: boolean;
   readonly verbose: boolean;
+  readonly logFormat: LogFormat;
 }
 
 /** Options that mean something together with --list, as commander calls them. */
-const LIST_OPTIONS = ['list', 'json', 'verbose'];
+const LIST_OPTIONS = ['list', 'json', 'verbose', 'logFormat'];
 
 /** The same of --status and --unmount. */
-const STATUS_OPTIONS = ['status', 'watch', 'json'];
-const UNMOUNT_OPTIONS = ['unmount'];
+const STATUS_OPTIONS = ['status', 'watch', 'json', 'logFormat'];
+const UNMOUNT_OPTIONS = ['unmount', 'logFormat'];
 
 /** The values that commander collects, under the names that it makes of the options. */
 interface OptionValues {
@@ -56,6 +58,7 @@ interface OptionValues {
   readonly readonly?: true;
   readonly s?: true;
   readonly verbose?: true;
+  readonly logFormat: LogFormat;
   readonly export?: string;
   readonly cache: CacheMode;
   readonly daemon?: true;
@@ -156,7 +159,12 @@ function listingFrom({ values, given, operands, unknown }: Words): Listing {
   if (words.length === 0) {
     throw new UsageError('no server given: nbdfuse --list URI, or another mode; see nbdfuse --help');
   }
-  return { server: parseServerMode(words), json: values.json ?? false, verbose: values.verbose ?? false };
+  return {
+    server: parseServerMode(words),
+    json: values.json ?? false,
+    verbose: values.verbose ?? false,
+    logFormat: values.logFormat,
+  };
 }
 
 function settingsFrom(values: OptionValues, operands: readonly string[]): Settings {
@@ -178,6 +186,7 @@ function settingsFrom(values: OptionValues, operands: readonly string[]): Settin
     readOnly: values.readonly ?? false,
     singleThread: values.s ?? false,
     verbose: values.verbose ?? false,
+    logFormat: values.logFormat,
     backend: values.fuseBackend,
     cache: values.cache,
     reconnectMs: values.reconnect,

@@ -9,6 +9,7 @@ import { printable } from '../nbd/text.js';
 import { endpointOf } from '../session/endpoint.js';
 import type { Report } from '../session/settings.js';
 import { UNITS } from '../session/status-text.js';
+import { PLAIN, type Style, styleFor } from '../session/style.js';
 import { openServer } from '../transport/server.js';
 import type { Listing } from './arguments.js';
 
@@ -24,10 +25,12 @@ export async function listExports(listing: Listing, report: Report): Promise<str
   for (const name of SIGNALS) {
     process.once(name, () => interruption.abort(new Error(`stopped by ${name}`)));
   }
-  const server = await openServer(endpoint);
+  const server = await openServer(endpoint, { onStderr: report.serverSaid });
   try {
     const exports = await server.list({ signal: interruption.signal });
-    return listing.json ? exportsAsJson(exports) : exportsAsText(exports);
+    return listing.json
+      ? exportsAsJson(exports)
+      : exportsAsText(exports, styleFor(process.stdout, process.env));
   } finally {
     await server.close();
   }
@@ -44,9 +47,10 @@ function inUnits(size: bigint): string | undefined {
   return unit === 0 ? undefined : `${count} ${UNITS[unit]}`;
 }
 
-function linesOf({ name, description, info }: ListedExport): string[] {
-  const lines = [`export "${printable(name)}"`];
-  const add = (label: string, value: string): void => void lines.push(`    ${label}: ${value}`);
+function linesOf({ name, description, info }: ListedExport, style: Style): string[] {
+  const lines = [`export ${style.bold(`"${printable(name)}"`)}`];
+  const add = (label: string, value: string): void =>
+    void lines.push(`    ${style.dim(`${label}:`)} ${value}`);
   const text = description ?? info?.description;
   if (text !== undefined) add('description', printable(text));
   if (info === undefined) return [...lines, '    the server tells nothing else about it'];
@@ -63,9 +67,9 @@ function linesOf({ name, description, info }: ListedExport): string[] {
 }
 
 /** A paragraph for each export; what the server says is escaped. */
-export function exportsAsText(exports: readonly ListedExport[]): string {
+export function exportsAsText(exports: readonly ListedExport[], style: Style = PLAIN): string {
   if (exports.length === 0) return 'the server lists no exports\n';
-  return exports.map((one) => `${linesOf(one).join('\n')}\n`).join('\n');
+  return exports.map((one) => `${linesOf(one, style).join('\n')}\n`).join('\n');
 }
 
 /** What was not told is null. JSON.stringify has no way to write a bigint, so sizes are put in as digits. */

@@ -6,7 +6,7 @@
 import { spawnWorker } from '../bridge/spawn.js';
 import type { Settings } from '../session/settings.js';
 import { type Listing, parseArguments, type Question, type Request } from './arguments.js';
-import { createReport } from './report.js';
+import { createReport, earlyReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
   if (kind === 'fuse-help') return (await import('../mount/options.js')).fuseOptionsHelp();
@@ -25,7 +25,7 @@ async function answer(kind: Question): Promise<string> {
 
 /** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
 async function mount(settings: Settings, ready?: () => void): Promise<never> {
-  const report = createReport(settings.verbose);
+  const report = createReport(settings);
   try {
     // Its thread starts on another core while this one loads the rest.
     const worker = settings.backend === 'kernel' ? spawnWorker() : undefined;
@@ -47,7 +47,7 @@ async function mountInBackground(settings: Settings, words: readonly string[]): 
 /** The exports of a server. */
 async function list(listing: Listing): Promise<string> {
   const { listExports } = await import('./list.js');
-  return listExports(listing, createReport(listing.verbose));
+  return listExports(listing, createReport(listing));
 }
 
 /** What a request that mounts nothing prints at its end. */
@@ -56,13 +56,9 @@ async function textFor(request: Exclude<Request, { readonly kind: 'mount' }>): P
     case 'list':
       return list(request.listing);
     case 'status':
-      return (await import('./status.js')).showStatus(request.inspection);
+      return (await import('./status.js')).showStatus(request.inspection, process.stdout);
     case 'watch':
-      await (await import('./status.js')).watchStatus(
-        request.inspection,
-        print,
-        process.stdout.isTTY === true,
-      );
+      await (await import('./status.js')).watchStatus(request.inspection, print, process.stdout);
       return '';
     case 'completion':
       return (await import('./completion.js')).completionScript(request.shell);
@@ -82,7 +78,7 @@ export async function main(words: readonly string[]): Promise<void> {
       await (request.daemon ? mountInBackground(request.settings, words) : mount(request.settings));
     } else print(await textFor(request));
   } catch (error) {
-    createReport(false).error(error);
+    earlyReport(words).error(error);
     process.exitCode = 1;
   }
 }

@@ -12,6 +12,7 @@ import { choice, milliseconds, millisecondsOrForever, wholeNumber } from './valu
 const MAXIMUM_CONNECTIONS = 1024;
 const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
 const BACKENDS = ['kernel', 'fuse-native'] as const;
+const LOG_FORMATS = ['text', 'json'] as const;
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
 /** The values of the options that take one of a few. */
@@ -19,6 +20,7 @@ export const CHOICES: Readonly<Record<string, readonly string[]>> = {
   '--cache': CACHE_MODES,
   '--fuse-backend': BACKENDS,
   '--completion': SHELLS,
+  '--log-format': LOG_FORMATS,
 };
 
 /** Long names that the C nbdfuse has. */
@@ -72,6 +74,9 @@ export const OPTIONS: readonly NamedOption[] = [
   new NamedOption('-r, --readonly', 'refuse writes', ['--read-only']),
   new NamedOption('-s', 'one thread'),
   new NamedOption('-v, --verbose', 'tell on standard error what happens', ['-d']),
+  new NamedOption('--log-format <format>', 'of what is told: text or json')
+    .default('text')
+    .argParser((text: string) => choice('--log-format', text, LOG_FORMATS)),
   new NamedOption('--export <name>', 'export to ask for, in the modes without a URI'),
   new NamedOption('--cache <mode>', 'writeback, writethrough or none')
     .default('writeback')

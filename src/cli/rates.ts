@@ -24,7 +24,7 @@ const HEAD = [
 ];
 
 /** Requests of one kind in the time between: a second, and what they took. */
-function requestCells(before: RequestStatus, now: RequestStatus, seconds: number): readonly string[] {
+export function requestCells(before: RequestStatus, now: RequestStatus, seconds: number): readonly string[] {
   const histogram = now.histogram.map((count, i) => count - (before.histogram[i] ?? 0));
   const time = (share: number): string => {
     const value = percentile(histogram, share);
@@ -53,15 +53,24 @@ function row(before: MountedFile, now: MountedFile, seconds: number): readonly s
   ];
 }
 
-/** Lines with a head and one row a file, in columns. `seconds` lie between the two looks. */
-export function rateTable(before: readonly MountedFile[], now: readonly MountedFile[], seconds = 1): string {
+/**
+ * Lines with a head and one row a file, in columns. `seconds` lie between the two looks; what does not fit
+ * into a line of `width` characters is cut off.
+ */
+export function rateTable(
+  before: readonly MountedFile[],
+  now: readonly MountedFile[],
+  seconds = 1,
+  width = Number.POSITIVE_INFINITY,
+): string {
   const rows = now.map((file) => row(before.find(({ path }) => path === file.path) ?? file, file, seconds));
   const widths = HEAD.map((name, i) => Math.max(name.length, ...rows.map((cells) => cells[i].length)));
   const lines = [HEAD, ...rows].map((cells) =>
     cells
       .map((cell, i) => (i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
       .join('  ')
-      .trimEnd(),
+      .trimEnd()
+      .slice(0, width),
   );
   return `${lines.join('\n')}\n`;
 }

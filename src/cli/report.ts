@@ -1,21 +1,57 @@
-// Messages to the user: one line each on standard error, `nbdfuse: what failed: why`.
+// Messages to the user: one line each on standard error, `nbdfuse: what failed: why`, or with
+// --log-format=json one object each.
 //
 // Used by main.ts and, as the interface Report, by the session. Never throws: when nobody reads
 // standard error any more, messages are lost and work goes on. Written synchronously, so that a
 // message is out before the process ends.
 
 import { printable } from '../nbd/text.js';
+import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../os/log-line.js';
 import { writeToStderr } from '../os/stderr.js';
 import type { Report } from '../session/settings.js';
+import { statusText } from '../session/status-text.js';
+import { Lines } from './lines.js';
 
 /** Bytes of a message that are shown. */
 const LINE_LIMIT = 4096;
 
+/** How a report is to be written. */
+export interface ReportOptions {
+  /** With details. */
+  readonly verbose: boolean;
+  readonly logFormat: LogFormat;
+}
+
 /** A report that writes lines by `write`, and details when `verbose`. */
-export function createReport(verbose: boolean, write: (text: string) => void = writeToStderr): Report {
-  const line = (text: string): void => write(`nbdfuse: ${printable(text, LINE_LIMIT)}\n`);
-  const detail = verbose ? line : () => undefined;
-  return { line, detail, error: (error) => reportError(line, detail, error) };
+export function createReport(
+  { verbose, logFormat }: ReportOptions,
+  write: (what: string | Uint8Array) => void = writeToStderr,
+): Report {
+  const asText = (text: string): void => write(`nbdfuse: ${printable(text, LINE_LIMIT)}\n`);
+  const asJson = (text: string, level: LogLevel, event = 'message'): void =>
+    write(jsonLine(level, event, { text: printable(text, LINE_LIMIT) }));
+  const say = logFormat === 'json' ? asJson : asText;
+  const detail = verbose ? (text: string): void => say(text, 'debug') : (): void => undefined;
+  const lines = new Lines(LINE_LIMIT, (text) => asJson(text, 'info', 'server'));
+  return {
+    line: (text, level = 'warning') => say(text, level),
+    detail,
+    error: (error) => reportError((text) => say(text, 'error'), detail, error),
+    serverSaid: logFormat === 'json' ? (chunk) => lines.take(chunk) : write,
+    status: (path, status) => {
+      // A status is what it is, object and all.
+      if (logFormat === 'json') write(jsonLine('info', 'status', { path, ...status } as LogFields));
+      else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text);
+    },
+  };
+}
+
+/** The report for what the command line asks before it is understood. */
+export function earlyReport(words: readonly string[]): Report {
+  const isJson = words.some(
+    (word, i) => word === '--log-format=json' || (word === '--log-format' && words[i + 1] === 'json'),
+  );
+  return createReport({ verbose: false, logFormat: isJson ? 'json' : 'text' });
 }
 
 function reportError(line: (text: string) => void, detail: (text: string) => void, error: unknown): void {

@@ -42,6 +42,7 @@ export const FUSE_RENAME2 = 45;
 export const FUSE_LSEEK = 46;
 export const FUSE_SYNCFS = 50;
 export const FUSE_TMPFILE = 51;
+export const FUSE_STATX = 52;
 
 export const FUSE_ASYNC_READ = 1 << 0;
 export const FUSE_BIG_WRITES = 1 << 5;
@@ -127,4 +128,5 @@ const OPCODE_NAMES: Readonly<Record<number, string>> = {
   [FUSE_LSEEK]: 'FUSE_LSEEK',
   [FUSE_SYNCFS]: 'FUSE_SYNCFS',
   [FUSE_TMPFILE]: 'FUSE_TMPFILE',
+  [FUSE_STATX]: 'FUSE_STATX',
 };

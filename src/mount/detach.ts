@@ -27,8 +27,13 @@ async function unmountBy(path: string, lazy: boolean): Promise<void> {
   if (outcome.missing) {
     throw new MountError(`unmounting ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`);
   }
-  const why = outcome.errorText.split('\n')[0] || 'it is still mounted';
-  throw new MountError(`unmounting ${path}: ${why}`, BUSY.test(outcome.errorText) ? EBUSY : undefined);
+  // `umount: PATH: target is busy.` or `fusermount3: failed to unmount PATH: …`: the path is in our words.
+  const [line] = outcome.errorText.replace(/^(umount|fusermount3): /, '').split('\n');
+  const why = line.replace(`failed to unmount ${path}: `, '').replace(`${path}: `, '').replace(/\.$/, '');
+  throw new MountError(
+    `unmounting ${path}: ${why || 'it is still mounted'}`,
+    BUSY.test(outcome.errorText) ? EBUSY : undefined,
+  );
 }
 
 /**

@@ -47,7 +47,10 @@ export async function openDisk(
   signal: AbortSignal,
 ): Promise<Disk> {
   // The worker serves the kernel backend's connections, the main thread those of the other.
-  const server = await openServer(endpoint, { handOver: settings.backend === 'kernel' });
+  const server = await openServer(endpoint, {
+    handOver: settings.backend === 'kernel',
+    onStderr: report.serverSaid,
+  });
   undo.add(() => server.close());
   const first = await server.connect({ signal });
   undo.add(() => first.close());

@@ -7,7 +7,7 @@ import { type NbdUri, parseNbdUri } from '../nbd/uri.js';
 import { type Endpoint, endpointFromUri } from '../transport/target.js';
 import type { Report, Settings } from './settings.js';
 
-function warnOfUnknownParameters(uri: NbdUri, report: Report): void {
+function warnOfUnknownParameters(uri: NbdUri, report: Pick<Report, 'line' | 'detail'>): void {
   for (const name of uri.unknownParameters) {
     const text = `the URI's parameter ${printable(name, 100)} is not known and has no effect`;
     if (name.toLowerCase().startsWith('x-')) report.detail(text);
@@ -19,7 +19,10 @@ function warnOfUnknownParameters(uri: NbdUri, report: Report): void {
  * The endpoint that the settings name.
  * @throws NbdError for a bad URI
  */
-export function endpointOf(settings: Pick<Settings, 'server' | 'exportName'>, report: Report): Endpoint {
+export function endpointOf(
+  settings: Pick<Settings, 'server' | 'exportName'>,
+  report: Pick<Report, 'line' | 'detail'>,
+): Endpoint {
   const { server, exportName = '' } = settings;
   if (server.kind !== 'uri') return { target: server, exportName, tls: undefined };
   const uri = parseNbdUri(server.uri);

@@ -40,7 +40,8 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         tree: treeOptions(options),
         fsname: options.fsname ?? 'nbdfuse',
         subtype: options.subtype ?? 'nbdfuse',
-        debug: settings.verbose,
+        // libfuse's own lines, which are no JSON.
+        debug: settings.verbose && settings.logFormat === 'text',
       },
       // What a connection was good for is not known here: it counts by its time.
       (file, why) => events.lost(file, 0, why, true),

@@ -43,7 +43,7 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Bridge
     naked: mountpoint.kind === 'file',
     tree: treeOptions(options),
     cache: cacheMode(request),
-    verbose: settings.verbose,
+    trace: settings.verbose ? settings.logFormat : undefined,
     keepBytes: request.reconnectable ? KEEP_BYTES : 0,
     timeout: settings.timeoutMs,
     asyncRead: options.asyncRead,

@@ -62,8 +62,8 @@ export async function runProcess(
   const service = ServiceNotifier.take(process.env);
   const told: Report = {
     ...report,
-    line: (text) => {
-      report.line(text);
+    line: (text, level) => {
+      report.line(text, level);
       service.status(text);
     },
   };

@@ -23,7 +23,7 @@ export interface ReconnectorOptions<C extends FreshConnection> {
   readonly info: ExportInfo;
   readonly policy: ReconnectPolicy;
   readonly clock: Clock;
-  readonly report: Report;
+  readonly report: Pick<Report, 'line' | 'detail'>;
   /** Makes a connection; undefined where there is no way to. */
   readonly connect: ((signal: AbortSignal) => Promise<C>) | undefined;
   /** Hands a connection over to the file's data path. */
@@ -168,6 +168,7 @@ export class Reconnector<C extends FreshConnection> {
     const first = this.#alive.size === 0;
     policy.connected(now);
     this.attach(slot, connection);
-    if (first) report.line(`${name}: reconnected after ${((now - this.#outageAt) / 1000).toFixed(1)} s`);
+    if (first)
+      report.line(`${name}: reconnected after ${((now - this.#outageAt) / 1000).toFixed(1)} s`, 'info');
   }
 }

@@ -9,7 +9,6 @@ import type { Backend } from './backend.js';
 import { Deadline } from './deadline.js';
 import type { Reconnector } from './reconnect.js';
 import type { Report } from './settings.js';
-import { statusText } from './status-text.js';
 import type { Undo } from './undo.js';
 import { unmountInOrder } from './unmount.js';
 
@@ -62,8 +61,7 @@ export class Session {
     const { backend, served } = this.#parts;
     const statuses = await backend.status();
     statuses.forEach((status, file) => {
-      const text = statusText(served[file]?.path ?? '', status);
-      for (const line of text.trimEnd().split('\n')) report.line(line);
+      report.status(served[file]?.path ?? '', status);
     });
   }
 

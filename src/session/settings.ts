@@ -3,6 +3,9 @@
 // Made by the command line, read by the files of this folder. Pure types; nothing here is loaded at
 // run time.
 
+import type { Status } from '../bridge/status.js';
+import type { LogFormat } from '../os/log-line.js';
+
 /** How the user named the server: the modes of the command line. */
 export type ServerMode =
   | { readonly kind: 'uri'; readonly uri: string }
@@ -31,6 +34,7 @@ export interface Settings {
   readonly readOnly: boolean;
   readonly singleThread: boolean;
   readonly verbose: boolean;
+  readonly logFormat: LogFormat;
   readonly backend: FuseBackend;
   readonly cache: CacheMode;
   /** Milliseconds that requests wait for a lost server before they fail; Infinity: forever. */
@@ -43,10 +47,14 @@ export interface Settings {
 
 /** Where messages go. Texts come without the program's name and without a line end. */
 export interface Report {
-  /** A line that the user must see. */
-  line(text: string): void;
+  /** A line that the user must see: that something is wrong, or (`info`) that it is right again. */
+  line(text: string, level?: 'warning' | 'info'): void;
   /** A line for `--verbose`. */
   detail(text: string): void;
   /** The line of an error; with `--verbose` also where it came from. */
   error(error: unknown): void;
+  /** What a server that we started writes to standard error, as it comes. */
+  serverSaid(chunk: Buffer): void;
+  /** What can be seen of the file at `path`, since somebody wants to know. */
+  status(path: string, status: Status): void;
 }

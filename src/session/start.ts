@@ -53,7 +53,7 @@ export async function startSession(
     const options = parseFuseOptions([...settings.fuseOptions]);
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
-    if (mountpoint.notice !== undefined) report.line(mountpoint.notice);
+    if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
     const disks = [await openDisk(endpoint, settings, report, undo, signal)];
     const files = disks.map(({ info }): ServedFile => {
       const readOnly = settings.readOnly || options.readOnly || isReadOnly(info);

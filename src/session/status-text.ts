@@ -4,6 +4,7 @@
 
 import type { RequestStatus, Status } from '../bridge/status.js';
 import { printable } from '../nbd/text.js';
+import { PLAIN, type Style } from './style.js';
 
 /** Units of bytes, each 1024 of the one before. */
 export const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
@@ -23,6 +24,11 @@ export function timeText(microseconds: number): string {
   return `${(microseconds / 1e6).toFixed(1)} s`;
 }
 
+/** `1 connection`, `2 connections`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
 function requestsText({ count, bytes, p50, p99 }: RequestStatus): string {
   if (count === 0) return 'none';
   return `${count} (${bytesText(bytes)}), half within ${timeText(p50)}, 99 % within ${timeText(p99)}`;
@@ -34,8 +40,9 @@ function connectionsText({ state, connections, tls }: Status): string {
   return `${connections.length}${tls ? ' with TLS' : ''}, requests in flight: ${busy}`;
 }
 
-function lines(status: Status): readonly (readonly [name: string, value: string])[] {
+function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
+  const connected = status.connections.length > 0;
   const fetched = `${bytesText(readAhead.fetched)}, ${readAhead.hits} reads answered`;
   return [
     ['server', status.server],
@@ -44,22 +51,25 @@ function lines(status: Status): readonly (readonly [name: string, value: string]
       'size',
       `${status.size} bytes (${bytesText(Number(status.size))})${status.readOnly ? ', read-only' : ''}`,
     ],
-    ['connections', connectionsText(status)],
+    ['connections', connected ? connectionsText(status) : style.bad(connectionsText(status))],
     ['cache', status.cache],
     ['reads', requestsText(status.reads)],
     ['writes', requestsText(status.writes)],
-    ['others', `${status.flushes} flushes, ${status.zeroes} zeroes, ${status.errors} errors`],
+    ['others', `flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`],
     ['not flushed', bytesText(status.unflushed)],
     ['network', `${bytesText(status.received)} in, ${bytesText(status.sent)} out`],
     ['read ahead', readAhead.fetched === 0 ? 'nothing' : `${fetched}, ${bytesText(readAhead.wasted)} wasted`],
-    ['lost', `${status.lostConnections} connections, ${status.sentAgain} requests sent again`],
+    [
+      'lost',
+      `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`,
+    ],
     ['process', `${status.pid}, up ${status.uptime} s`],
   ];
 }
 
 /** The lines about the file at `path`, each with its end. */
-export function statusText(path: string, status: Status): string {
+export function statusText(path: string, status: Status, style: Style = PLAIN): string {
   const width = 'connections'.length;
-  const body = lines(status).map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`);
-  return `${printable(path)}\n${body.join('')}`;
+  const body = lines(status, style).map(([name, value]) => `  ${style.dim(name.padEnd(width))}  ${value}\n`);
+  return `${style.bold(printable(path))}\n${body.join('')}`;
 }

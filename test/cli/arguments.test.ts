@@ -27,6 +27,7 @@ describe('the defaults', () => {
       readOnly: false,
       singleThread: false,
       verbose: false,
+      logFormat: 'text',
       backend: 'kernel',
       cache: 'writeback',
       reconnectMs: 60_000,
@@ -45,6 +46,7 @@ describe('an option', () => {
     [['-C', '2', '-C', '3'], { connections: 3 }],
     [['-d'], { verbose: true }],
     [['-v'], { verbose: true }],
+    [['--log-format=json'], { logFormat: 'json' }],
     [['--verbose'], { verbose: true }],
     [['-o', 'allow_other,uid=5', '-oro'], { fuseOptions: ['allow_other,uid=5', 'ro'] }],
     [['-P', '/run/x.pid'], { pidfile: '/run/x.pid' }],
@@ -158,12 +160,12 @@ describe('a request for the exports', () => {
     [['[', 'nbdkit', '-v', ']'], { kind: 'socket-activation', argv: ['nbdkit', '-v'] }],
     [['--', URI], { kind: 'uri', uri: URI }],
   ])('names the server without a mountpoint: %j', (words, server) => {
-    const listing = { server, json: false, verbose: false };
+    const listing = { server, json: false, verbose: false, logFormat: 'text' };
     expect(parseArguments(['--list', ...words])).toEqual({ kind: 'list', listing });
   });
 
   it('can be for JSON, and verbose', () => {
-    const listing = { server: { kind: 'uri', uri: URI }, json: true, verbose: true };
+    const listing = { server: { kind: 'uri', uri: URI }, json: true, verbose: true, logFormat: 'text' };
     expect(parseArguments(['--json', '-v', '--list', URI])).toEqual({ kind: 'list', listing });
   });
 });

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { createReport } from '../../src/cli/report.js';
+import type { LogFormat } from '../../src/os/log-line.js';
+import { tryProgram } from '../helpers/run.js';
 
-function record(verbose: boolean) {
+function record(verbose: boolean, logFormat: LogFormat = 'text') {
   const written: string[] = [];
-  return { written, report: createReport(verbose, (text) => written.push(text)) };
+  const report = createReport({ verbose, logFormat }, (text) => written.push(String(text)));
+  return { written, report };
 }
 
 describe('a message', () => {
@@ -52,5 +55,43 @@ describe('a message', () => {
     report.error('oops');
     report.error(new TypeError(''));
     expect(written).toEqual(['nbdfuse: oops\n', 'nbdfuse: TypeError\n']);
+  });
+});
+
+describe('with --log-format=json', () => {
+  const objectsOf = (written: readonly string[]): Record<string, unknown>[] =>
+    written.map((line) => JSON.parse(line));
+
+  it('every line is an object with its time, its level and its text', () => {
+    const { written, report } = record(true, 'json');
+    report.line('the server is lost');
+    report.line('reconnected', 'info');
+    report.detail('connections=1');
+    report.error('it "broke"\nhere');
+    const objects = objectsOf(written);
+    expect(objects.map(({ level, event, text }) => [level, event, text])).toEqual([
+      ['warning', 'message', 'the server is lost'],
+      ['info', 'message', 'reconnected'],
+      ['debug', 'message', 'connections=1'],
+      ['error', 'message', 'it "broke"\\nhere'],
+    ]);
+    for (const { time } of objects) expect(time).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+  });
+
+  it('what a server says is taken apart into lines, however it comes', () => {
+    const { written, report } = record(false, 'json');
+    for (const piece of ['one\ntw', 'o\nth', 'ree\n', 'x'.repeat(5000)])
+      report.serverSaid(Buffer.from(piece));
+    const texts = objectsOf(written).map(({ event, text }) => [event, text]);
+    expect(texts).toEqual([...['one', 'two', 'three', 'x'.repeat(4096)].map((text) => ['server', text])]);
+  });
+
+  it('an error of the command line is an object, too', async () => {
+    const { stderr } = await tryProgram('node', 'bin/nbdfuse', '--log-format=json', '--no-such-option');
+    const [object] = objectsOf(stderr.trimEnd().split('\n'));
+    expect([object.level, object.text]).toEqual([
+      'error',
+      "unknown option '--no-such-option'; see nbdfuse --help",
+    ]);
   });
 });

@@ -8,7 +8,6 @@ function endpointFor(server: ServerMode, exportName?: string) {
   const report = {
     line: (text: string) => lines.push(text),
     detail: (text: string) => details.push(text),
-    error: () => undefined,
   };
   return { endpoint: endpointOf({ server, exportName }, report), lines, details };
 }

@@ -44,7 +44,7 @@ function createWorld(options: { limit?: number; connectable?: boolean; connectio
     info: INFO,
     policy: new ReconnectPolicy(limit, () => 0.5),
     clock,
-    report: { line: (text) => lines.push(text), detail: () => undefined, error: () => undefined },
+    report: { line: (text) => lines.push(text), detail: () => undefined },
     connect: connectable ? connect : undefined,
     attach: (slot) => events.push(`attach ${slot}`),
     fail: () => events.push(`fail at ${clock.now()}`),
