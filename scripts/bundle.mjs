@@ -1,40 +1,74 @@
 // Puts the program's many small files into few, since reading them is most of its start.
 //
-// Run by `npm run build` after tsc. Entry points keep their names; what is imported on demand stays
-// apart. The library is not bundled.
+// Run by `npm run build` after tsc. The program and its worker become CommonJS, which node loads faster
+// than modules, each in one file whose modules run when they are first needed; launch.cjs loads them. The
+// library is not bundled.
 
-import { readdirSync, rmSync } from 'node:fs';
-import { basename } from 'node:path';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { build } from 'esbuild';
 
 const FOLDER = 'dist/program';
 
 const COMMON = {
   outdir: FOLDER,
-  metafile: true,
   bundle: true,
-  format: 'esm',
   platform: 'node',
   target: 'node20',
   external: ['koffi', 'fuse-native'],
-  // commander is CommonJS: its require() of Node's own modules needs one.
-  banner: {
-    js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
-  },
   logLevel: 'warning',
 };
 
-// nbdsh is apart: sharing parts with it would cut nbdfuse into more of them.
-const results = await Promise.all([
+/** Modules of node that it has not loaded by itself when the program begins, and that take time. */
+const HEAVY = 'child_process|crypto|dgram|dns/promises|net|os|readline|stream|timers/promises|tls';
+
+/** What is loaded when it is first used. */
+const LAZY = `
+const lazily = (name) => {
+  let module;
+  return new Proxy({}, { get: (_, key) => (module ??= require(name))[key] });
+};
+const importMetaUrl = require('node:url').pathToFileURL(__filename).href;
+`;
+
+rmSync(FOLDER, { recursive: true, force: true });
+await Promise.all([
   build({
     ...COMMON,
-    entryPoints: { main: 'dist/cli/main.js', worker: 'dist/bridge/worker.js' },
-    splitting: true,
+    format: 'cjs',
+    // Names stay, for whoever reads a stack.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    define: { 'import.meta.url': 'importMetaUrl' },
+    banner: { js: LAZY },
+    // A script with a cache of its code cannot import().
+    supported: { 'dynamic-import': false },
+    entryPoints: { 'main.body': 'dist/cli/main.js', 'worker.body': 'dist/bridge/worker.js' },
   }),
-  build({ ...COMMON, entryPoints: { shell: 'dist/shell/main.js' } }),
+  build({
+    ...COMMON,
+    format: 'esm',
+    outExtension: { '.js': '.mjs' },
+    // What is CommonJS in it requires node's own modules.
+    banner: {
+      js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+    },
+    entryPoints: { shell: 'dist/shell/main.js' },
+  }),
 ]);
 
-// Parts carry a hash in their names: those of the last build would stay, and be packed.
-const outputs = results.flatMap(({ metafile }) => Object.keys(metafile.outputs));
-const written = new Set(outputs.map((path) => basename(path)));
-for (const name of readdirSync(FOLDER)) if (!written.has(name)) rmSync(`${FOLDER}/${name}`);
+const REQUIRE = new RegExp(`(?<=\\w=)require\\("(node:(?:${HEAVY}))"\\)`, 'g');
+const bodies = ['main.body.js', 'worker.body.js'];
+for (const body of bodies) {
+  const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
+  writeFileSync(`${FOLDER}/${body}`, text.replace(REQUIRE, 'lazily("$1")'));
+  const stub = `module.exports = require('./launch.js').load('${body}', require);\n`;
+  writeFileSync(`${FOLDER}/${body.replace('.body', '')}`, stub);
+}
+writeFileSync(`${FOLDER}/package.json`, '{ "type": "commonjs" }\n');
+writeFileSync(
+  `${FOLDER}/write-caches.js`,
+  `require('./launch.js').writeCaches(${JSON.stringify(bodies)});\n`,
+);
+copyFileSync('scripts/launch.cjs', `${FOLDER}/launch.js`);
+execFileSync(process.execPath, [`${FOLDER}/write-caches.js`]);

@@ -4,7 +4,6 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
 import { duplicate, setSocketBuffers } from '../os/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 
@@ -13,7 +12,8 @@ const SOCKET_BUFFER = 4 * 1024 * 1024;
 
 /** Whether a stream is nothing but a socket. */
 export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socket {
-  return stream instanceof DescriptorStream || (stream instanceof Socket && !(stream instanceof TLSSocket));
+  // Asking whether it is a TLSSocket would load TLS for those who use none.
+  return stream instanceof DescriptorStream || (stream instanceof Socket && !('encrypted' in stream));
 }
 
 /**
