@@ -5,10 +5,13 @@
 // word that ends the options begins the server.
 
 import { Command, CommanderError } from 'commander';
+import type { ImageRequest } from '../image/prepare.js';
 import { printable } from '../nbd/text.js';
 import type { LogFormat } from '../os/log-line.js';
 import type { CacheMode, FuseBackend, ServerMode, Settings } from '../session/settings.js';
 import { UsageError } from './errors.js';
+import { type ImageValues, imageFrom } from './image.js';
+import { attachOptionalValues } from './option-words.js';
 import { OPTIONS } from './options.js';
 import { isModeWord, parseServerMode } from './server-mode.js';
 
@@ -20,7 +23,17 @@ export type Request =
   | { readonly kind: 'unmount'; readonly mountpoint: string }
   | { readonly kind: 'completion'; readonly shell: Shell }
   /** `daemon`: in the background. */
-  | { readonly kind: 'mount'; readonly settings: Settings; readonly daemon: boolean };
+  | { readonly kind: 'mount'; readonly settings: Settings; readonly daemon: boolean }
+  | {
+      readonly kind: 'image';
+      readonly image: ImageRequest;
+      readonly settings: MountSettings;
+      readonly daemon: boolean;
+    }
+  | { readonly kind: 'print-command'; readonly image: ImageRequest };
+
+/** Settings of a mount whose server is found out later. */
+export type MountSettings = Omit<Settings, 'server'>;
 
 /** The requests that need no server. */
 export type Question = 'help' | 'version' | 'fuse-help' | 'long-options' | 'short-options';
@@ -51,7 +64,7 @@ const STATUS_OPTIONS = ['status', 'watch', 'json', 'logFormat'];
 const UNMOUNT_OPTIONS = ['unmount', 'logFormat'];
 
 /** The values that commander collects, under the names that it makes of the options. */
-interface OptionValues {
+interface OptionValues extends ImageValues {
   readonly connections: number;
   readonly o: readonly string[];
   readonly pidfile?: string;
@@ -105,7 +118,7 @@ function parseOptions(words: readonly string[]): Words {
     .configureOutput({ writeErr: () => undefined });
   for (const option of OPTIONS) command.addOption(option);
   try {
-    const { operands, unknown } = command.parseOptions([...words]);
+    const { operands, unknown } = command.parseOptions(attachOptionalValues(words));
     const values = command.opts<OptionValues>();
     const given = Object.keys(values).filter((name) => command.getOptionValueSource(name) === 'cli');
     return { values, given, operands, unknown };
@@ -167,18 +180,9 @@ function listingFrom({ values, given, operands, unknown }: Words): Listing {
   };
 }
 
-function settingsFrom(values: OptionValues, operands: readonly string[]): Settings {
-  const [mountpoint, ...words] = operands;
-  if (mountpoint === undefined) {
-    throw new UsageError('no MOUNTPOINT given: nbdfuse MOUNTPOINT[/FILENAME] URI; see nbdfuse --help');
-  }
-  const server = parseServerMode(words);
-  if (server.kind === 'uri' && values.export !== undefined) {
-    throw new UsageError('--export cannot be used with a URI: write the name into the URI, nbd://HOST/NAME');
-  }
+function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
   return {
     mountpoint,
-    server,
     exportName: values.export,
     connections: values.connections,
     fuseOptions: values.o,
@@ -193,6 +197,28 @@ function settingsFrom(values: OptionValues, operands: readonly string[]): Settin
     restart: values.restart ?? false,
     timeoutMs: values.timeout,
   };
+}
+
+/** What mounts: a server, or an image whose server is to be chosen. */
+function mountRequest({ values, given, operands }: Words): Request {
+  const [mountpoint, ...words] = operands;
+  if (mountpoint === undefined) {
+    throw new UsageError('no MOUNTPOINT given: nbdfuse MOUNTPOINT[/FILENAME] URI; see nbdfuse --help');
+  }
+  const settings = settingsFrom(values, mountpoint);
+  const daemon = values.daemon ?? false;
+  const image = imageFrom(words, values, given);
+  if (image !== undefined) {
+    if (values.export !== undefined) throw new UsageError(`--export goes with a server, not with an image`);
+    return values.printCommand
+      ? { kind: 'print-command', image }
+      : { kind: 'image', image, settings, daemon };
+  }
+  const server = parseServerMode(words);
+  if (server.kind === 'uri' && values.export !== undefined) {
+    throw new UsageError('--export cannot be used with a URI: write the name into the URI, nbd://HOST/NAME');
+  }
+  return { kind: 'mount', settings: { ...settings, server }, daemon };
 }
 
 /**
@@ -219,5 +245,5 @@ export function parseArguments(words: readonly string[]): Request {
   }
   if (values.daemon && values.foreground)
     throw new UsageError('--daemon and --foreground exclude each other; see nbdfuse --help');
-  return { kind: 'mount', settings: settingsFrom(values, operands), daemon: values.daemon ?? false };
+  return mountRequest(parsed);
 }

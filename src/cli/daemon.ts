@@ -7,7 +7,6 @@ import { spawn } from 'node:child_process';
 import { fstatSync } from 'node:fs';
 import { SystemError } from '../os/errno.js';
 import { errno, libc } from '../os/libc.js';
-import type { ServerMode } from '../session/settings.js';
 
 const O_RDWR = 2;
 const STDOUT = 1;
@@ -19,23 +18,24 @@ export function isDaemon(): boolean {
 }
 
 /** The descriptors of the new process: what --fd names stays where it is. */
-function descriptors(server: ServerMode): ('ignore' | 'inherit' | 'ipc' | number)[] {
+function descriptors(inherited: number | undefined): ('ignore' | 'inherit' | 'ipc' | number)[] {
   const base: ('ignore' | 'inherit' | 'ipc' | number)[] = ['ignore', 'inherit', 'inherit'];
-  if (server.kind !== 'fd') return [...base, 'ipc'];
-  while (base.length < server.fd) base.push('ignore');
-  base[server.fd] = server.fd;
+  if (inherited === undefined) return [...base, 'ipc'];
+  while (base.length < inherited) base.push('ignore');
+  base[inherited] = inherited;
   return [...base, 'ipc'];
 }
 
 /**
  * Starts `words`, the command line without node and script, in the background; resolves with the exit
  * status when the file is ready, or when there is nothing to wait for any more.
+ * @param inherited the descriptor of --fd
  */
-export function startDaemon(words: readonly string[], server: ServerMode): Promise<number> {
+export function startDaemon(words: readonly string[], inherited: number | undefined): Promise<number> {
   const [, script = ''] = process.argv;
   const child = spawn(process.execPath, [...process.execArgv, script, ...words], {
     detached: true,
-    stdio: descriptors(server),
+    stdio: descriptors(inherited),
   });
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => child.kill(name));
   return new Promise((resolve) => {

@@ -10,6 +10,10 @@ const USAGE = `Mount an NBD server as a file:
 
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] URI
 
+or a disk image, a local file or a URL, compressed or not:
+
+    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] IMAGE
+
 Other ways to name the server:
 
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] [ CMD [ARGS ...] ]
@@ -51,10 +55,11 @@ export function helpText(): string {
   return `${USAGE}${lines.join('\n')}\n`;
 }
 
-/** ` <value>` of an option's flags, or nothing. */
+/** ` <value>` or `[=value]` of an option's flags, or nothing. */
 function valueName(flags: string): string {
   const found = /<.*>/.exec(flags);
-  return found === null ? '' : ` ${found[0]}`;
+  if (found !== null) return ` ${found[0]}`;
+  return flags.replace(/^[^[]*/, '').replace('[', '[=');
 }
 
 /** The text of --version: the package's name and version. */

@@ -4,8 +4,15 @@
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
 import { spawnWorker } from '../bridge/spawn.js';
-import type { Settings } from '../session/settings.js';
-import { type Listing, parseArguments, type Question, type Request } from './arguments.js';
+import type { ImageRequest } from '../image/prepare.js';
+import type { Report, Settings } from '../session/settings.js';
+import {
+  type Listing,
+  type MountSettings,
+  parseArguments,
+  type Question,
+  type Request,
+} from './arguments.js';
 import { createReport, earlyReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
@@ -23,13 +30,38 @@ async function answer(kind: Question): Promise<string> {
   }
 }
 
+/** What is to be mounted, once that is known: whose server is that of an image takes a moment. */
+type Mounting =
+  | { readonly settings: Settings }
+  | { readonly settings: MountSettings; readonly image: ImageRequest };
+
+/** The settings with the server; tells the user what the image is. */
+async function settle(mounting: Mounting, report: Report): Promise<Settings> {
+  if (!('image' in mounting)) return mounting.settings;
+  const { prepareImage } = await import('../image/prepare.js');
+  const { argv, lines } = await prepareImage(mounting.image);
+  for (const text of lines) report.line(text, 'info');
+  return { ...mounting.settings, server: { kind: 'socket-activation', argv } };
+}
+
 /** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
-async function mount(settings: Settings, ready?: () => void): Promise<never> {
-  const report = createReport(settings);
+async function mount(mounting: Mounting, ready?: () => void): Promise<never> {
+  const report = createReport(mounting.settings);
   try {
     // Its thread starts on another core while this one loads the rest.
-    const worker = settings.backend === 'kernel' ? spawnWorker() : undefined;
-    const { runProcess } = await import('../session/process.js');
+    const worker = mounting.settings.backend === 'kernel' ? spawnWorker() : undefined;
+    const loading = import('../session/process.js');
+    const settings = await settle(mounting, report);
+    const { runProcess } = await loading;
+    if ('image' in mounting && !settings.verbose) {
+      const { holdServer } = await import('./held.js');
+      const held = holdServer(report);
+      const release = (): void => {
+        held.release();
+        ready?.();
+      };
+      process.exit(await runProcess(settings, held.report, { ready: release, worker }));
+    }
     process.exit(await runProcess(settings, report, { ready, worker }));
   } catch (error) {
     report.error(error);
@@ -38,10 +70,18 @@ async function mount(settings: Settings, ready?: () => void): Promise<never> {
 }
 
 /** Mounts in the background. */
-async function mountInBackground(settings: Settings, words: readonly string[]): Promise<never> {
+async function mountInBackground(mounting: Mounting, words: readonly string[]): Promise<never> {
   const { becomeDaemon, isDaemon, startDaemon } = await import('./daemon.js');
-  if (isDaemon()) return mount(settings, becomeDaemon);
-  process.exit(await startDaemon(words, settings.server));
+  if (isDaemon()) return mount(mounting, becomeDaemon);
+  const server = 'image' in mounting ? undefined : mounting.settings.server;
+  process.exit(await startDaemon(words, server?.kind === 'fd' ? server.fd : undefined));
+}
+
+/** What --print-command prints. */
+async function printedCommand(image: ImageRequest, words: readonly string[]): Promise<string> {
+  const { prepareImage } = await import('../image/prepare.js');
+  const { longCommand } = await import('./image.js');
+  return longCommand(words, await prepareImage(image, { dryRun: true }));
 }
 
 /** The exports of a server. */
@@ -51,8 +91,13 @@ async function list(listing: Listing): Promise<string> {
 }
 
 /** What a request that mounts nothing prints at its end. */
-async function textFor(request: Exclude<Request, { readonly kind: 'mount' }>): Promise<string> {
+async function textFor(
+  request: Exclude<Request, { readonly kind: 'mount' | 'image' }>,
+  words: readonly string[],
+): Promise<string> {
   switch (request.kind) {
+    case 'print-command':
+      return printedCommand(request.image, words);
     case 'list':
       return list(request.listing);
     case 'status':
@@ -74,9 +119,9 @@ async function textFor(request: Exclude<Request, { readonly kind: 'mount' }>): P
 export async function main(words: readonly string[]): Promise<void> {
   try {
     const request = parseArguments(words);
-    if (request.kind === 'mount') {
-      await (request.daemon ? mountInBackground(request.settings, words) : mount(request.settings));
-    } else print(await textFor(request));
+    if (request.kind === 'mount' || request.kind === 'image') {
+      await (request.daemon ? mountInBackground(request, words) : mount(request));
+    } else print(await textFor(request, words));
   } catch (error) {
     earlyReport(words).error(error);
     process.exitCode = 1;

@@ -7,9 +7,11 @@
 import { Option } from 'commander';
 import { printable } from '../nbd/text.js';
 import { UsageError } from './errors.js';
+import { FORMAT_CHOICES, formatWish } from './format-word.js';
 import { choice, milliseconds, millisecondsOrForever, wholeNumber } from './values.js';
 
 const MAXIMUM_CONNECTIONS = 1024;
+const MAXIMUM_PARTITION = 1024;
 const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
 const BACKENDS = ['kernel', 'fuse-native'] as const;
 const LOG_FORMATS = ['text', 'json'] as const;
@@ -21,6 +23,7 @@ export const CHOICES: Readonly<Record<string, readonly string[]>> = {
   '--fuse-backend': BACKENDS,
   '--completion': SHELLS,
   '--log-format': LOG_FORMATS,
+  '--format': FORMAT_CHOICES,
 };
 
 /** Long names that the C nbdfuse has. */
@@ -78,6 +81,15 @@ export const OPTIONS: readonly NamedOption[] = [
     .default('text')
     .argParser((text: string) => choice('--log-format', text, LOG_FORMATS)),
   new NamedOption('--export <name>', 'export to ask for, in the modes without a URI'),
+  new NamedOption('--format <format>', 'what the image is, when its name and content do not tell').argParser(
+    (text: string) => formatWish(text),
+  ),
+  new NamedOption('--partition <n>', 'one partition of the image').argParser((text: string) =>
+    wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
+  ),
+  new NamedOption('--snapshot-name <name>', 'an internal snapshot of a qcow2, read-only'),
+  new NamedOption('--overlay [file]', 'write to a throw-away qcow2, or FILE, instead of the image'),
+  new NamedOption('--print-command', 'print the command line that does without images, and end'),
   new NamedOption('--cache <mode>', 'writeback, writethrough or none')
     .default('writeback')
     .argParser((text: string) => choice('--cache', text, CACHE_MODES)),
@@ -107,6 +119,11 @@ export const OPTIONS: readonly NamedOption[] = [
 ];
 
 const ALL_NAMES = OPTIONS.flatMap((option) => option.names);
+
+/** The option that a word names; undefined for every other word. @throws UsageError when it can mean several */
+export function optionOf(word: string): NamedOption | undefined {
+  return OPTIONS.find((option) => option.is(word));
+}
 
 /** The options that a shortened name can mean among `names`. */
 function completions(prefix: string, names: readonly string[]): readonly NamedOption[] {

@@ -245,7 +245,12 @@ describe('a mount that was left behind', () => {
 
 describe('a start that fails', () => {
   it.each<[string, string[], RegExp]>([
-    ['a URI that is none', ['disk.qcow2'], /^nbdfuse: bad NBD URI/],
+    [
+      'a file that is none',
+      ['disk.qcow2'],
+      /^nbdfuse: there is no file disk\.qcow2; a server is named nbd:\/\/HOST\n$/,
+    ],
+    ['a URI that is none', ['nbd:disk'], /^nbdfuse: bad NBD URI/],
     [
       'a socket that is not there',
       ['--unix', '/nonexistent'],

@@ -1,0 +1,28 @@
+// Keeps back what a server says while it starts.
+//
+// Used by main.ts for the servers that it chooses itself: when one does not start, its last words are part of
+// the one line that says so, and need not stand above it too.
+
+import type { Report } from '../session/settings.js';
+
+/** Bytes that are kept. */
+const LIMIT = 65_536;
+
+/** A report like `report`, whose server is silent until `release` is called. */
+export function holdServer(report: Report): { readonly report: Report; release(): void } {
+  const held: Buffer[] = [];
+  let length = 0;
+  let isHeld = true;
+  const serverSaid = (chunk: Buffer): void => {
+    if (!isHeld) report.serverSaid(chunk);
+    else if (length < LIMIT) {
+      held.push(chunk);
+      length += chunk.length;
+    }
+  };
+  const release = (): void => {
+    isHeld = false;
+    for (const chunk of held.splice(0)) report.serverSaid(chunk);
+  };
+  return { report: { ...report, serverSaid }, release };
+}

@@ -1,0 +1,51 @@
+// The words of a command line that are options, one option after another. Pure.
+//
+// commander takes the word after an option with an optional value for the value; here such values are written
+// with `=` only, as getopt_long(3) has it, so that MOUNTPOINT is never taken for one.
+
+import { type NamedOption, optionOf } from './options.js';
+
+/** An option as it was typed. */
+export interface OptionWords {
+  /** Undefined for a word that is no option, and for several short options in one word. */
+  readonly option: NamedOption | undefined;
+  /** The option, and its value if that is a word of its own. */
+  readonly words: readonly string[];
+}
+
+/** The option of a word that begins with a dash, and whether the next word is its value. */
+function understand(word: string): { option: NamedOption | undefined; takesNext: boolean } {
+  if (word.startsWith('--')) {
+    const [name] = word.split('=', 1);
+    const option = optionOf(name);
+    return { option, takesNext: option?.required === true && name === word };
+  }
+  for (let i = 1; i < word.length; i++) {
+    const option = optionOf(`-${word[i]}`);
+    if (option === undefined) break;
+    if (option.required) return { option: i === 1 ? option : undefined, takesNext: i === word.length - 1 };
+  }
+  return { option: word.length === 2 ? optionOf(word) : undefined, takesNext: false };
+}
+
+/** Splits a command line into its options and what begins with the first word that is none, or with `--`. */
+export function splitOptions(words: readonly string[]): { options: OptionWords[]; rest: readonly string[] } {
+  const options: OptionWords[] = [];
+  let at = 0;
+  while (at < words.length && /^-./.test(words[at]) && words[at] !== '--') {
+    const { option, takesNext } = understand(words[at]);
+    const length = takesNext ? 2 : 1;
+    options.push({ option, words: words.slice(at, at + length) });
+    at += length;
+  }
+  return { options, rest: words.slice(at) };
+}
+
+/** The same words, with `=` after an option whose optional value is not given. */
+export function attachOptionalValues(words: readonly string[]): string[] {
+  const { options, rest } = splitOptions(words);
+  const attached = options.map(({ option, words: own }) =>
+    option?.optional === true && !own[0].includes('=') ? [`${own[0]}=`] : own,
+  );
+  return [...attached.flat(), ...rest];
+}

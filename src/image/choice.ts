@@ -1,0 +1,73 @@
+// Decides what a file is, from its name, its first bytes, and what the user says. Pure.
+//
+// A guest that writes to a raw disk can make its first sector look like a qcow2 header that names any
+// file of the host as its backing file. So content alone never makes an image anything but raw: the name
+// must promise the same, or the user must say so. Where the two disagree, the user is asked.
+
+import { printable } from '../nbd/text.js';
+import { ImageError } from './errors.js';
+import {
+  type Compression,
+  compressionOfContent,
+  type FormatWish,
+  formatOfContent,
+  formatOfName,
+  type ImageFormat,
+  isVhdFooter,
+  suffixOf,
+} from './formats.js';
+
+/** What is known of a file. */
+export interface Evidence {
+  /** Its name, without folders. */
+  readonly name: string;
+  /** Its first bytes. */
+  readonly head: Buffer;
+  /** Its last 512 bytes, where they are at hand. */
+  readonly tail?: Buffer | undefined;
+}
+
+/**
+ * How the file is compressed; undefined when it is not.
+ * @throws ImageError when name and content disagree and the user does not decide
+ */
+export function chooseCompression({ name, head }: Evidence, wish: FormatWish): Compression | undefined {
+  const content = compressionOfContent(head);
+  const promised = wish.compression ?? formatOfName(name).compression;
+  if (promised === content) return content;
+  const shown = printable(name);
+  if (promised !== undefined) {
+    const found = content === undefined ? 'it does not begin like that' : `it begins like ${content}`;
+    throw new ImageError(`${shown} should be compressed with ${promised}, but ${found}`);
+  }
+  if (content === undefined || wish.format !== undefined) return undefined;
+  const word = suffixOf(content);
+  throw new ImageError(
+    `${shown} begins like a file compressed with ${content}, but its name does not say so: ` +
+      `--format=raw.${word} unpacks it, --format=raw serves its bytes as they are`,
+  );
+}
+
+/**
+ * The image's format; the evidence is that of the unpacked image, under the name of the file.
+ * @throws ImageError when name and content disagree and the user does not decide
+ */
+export function chooseFormat({ name, head, tail }: Evidence, wish: FormatWish): ImageFormat {
+  if (wish.format !== undefined) return wish.format;
+  const content = formatOfContent(head);
+  const promised = formatOfName(name).format;
+  if (promised === undefined && content === 'raw') return 'raw';
+  if (promised === content) return content;
+  if (promised === 'vhd' && tail !== undefined && isVhdFooter(tail)) return 'vhd';
+  const shown = printable(name);
+  if (promised === undefined) {
+    throw new ImageError(
+      `${shown} begins like a ${content} image, but its name does not say so, and whoever writes to a raw ` +
+        `disk can make it look like that: say --format=${content} if it is one, or --format=raw`,
+    );
+  }
+  const found = content === 'raw' ? 'does not begin like one' : `begins like a ${content} image`;
+  throw new ImageError(
+    `${shown} should be a ${promised} image, but ${found}: say --format=${content} if that is what it is`,
+  );
+}

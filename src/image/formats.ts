@@ -1,0 +1,128 @@
+// The formats of disk images and of compressed files: their names, suffixes and magic numbers. Pure.
+//
+// Used by choice.ts, which decides what a file is. Magic numbers are those of the formats' own documents
+// (qcow2: docs/interop/qcow2.txt of QEMU; vmdk, VHD and VHDX: their makers' specifications).
+
+/** An image's format, in the words of its users. */
+export type ImageFormat = 'raw' | 'qcow2' | 'qcow' | 'qed' | 'vdi' | 'vhd' | 'vhdx' | 'vmdk';
+
+/** How a whole file is compressed; also the name of nbdkit's filter. */
+export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';
+
+/** What `--format` says: a format, a compression, or one inside of the other. */
+export interface FormatWish {
+  readonly format: ImageFormat | undefined;
+  readonly compression: Compression | undefined;
+}
+
+/** QEMU's name of a format. */
+export function qemuDriver(format: ImageFormat): string {
+  return format === 'vhd' ? 'vpc' : format;
+}
+
+const FORMAT_WORDS: Readonly<Record<string, ImageFormat>> = {
+  raw: 'raw',
+  iso: 'raw',
+  qcow2: 'qcow2',
+  qcow: 'qcow',
+  qed: 'qed',
+  vdi: 'vdi',
+  vhd: 'vhd',
+  vpc: 'vhd',
+  vhdx: 'vhdx',
+  vmdk: 'vmdk',
+};
+
+const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
+  xz: 'xz',
+  gz: 'gzip',
+  gzip: 'gzip',
+  bz2: 'bzip2',
+  zst: 'zstd',
+  zstd: 'zstd',
+};
+
+/** Suffixes of names that promise a format; every other name promises nothing. */
+const SUFFIXES = ['qcow2', 'qcow', 'qed', 'vdi', 'vhd', 'vpc', 'vhdx', 'vmdk'];
+
+/** The words that `--format` takes without a compression. */
+export const FORMAT_NAMES: readonly string[] = Object.keys(FORMAT_WORDS);
+
+/** The suffix that a compression has in names. */
+export function suffixOf(compression: Compression): string {
+  return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst' }[compression];
+}
+
+/** What `--format` means: `qcow2`, `raw.xz`, `xz`; undefined for words that mean nothing. */
+export function parseFormatWord(text: string): FormatWish | undefined {
+  const [first = '', second, ...more] = text.split('.');
+  if (more.length > 0) return undefined;
+  const lookUp = <T>(table: Readonly<Record<string, T>>, word: string): T | undefined =>
+    Object.hasOwn(table, word) ? table[word] : undefined;
+  if (second === undefined) {
+    const format = lookUp(FORMAT_WORDS, first);
+    const compression = lookUp(COMPRESSION_WORDS, first);
+    return format === undefined && compression === undefined ? undefined : { format, compression };
+  }
+  const format = lookUp(FORMAT_WORDS, first);
+  const compression = lookUp(COMPRESSION_WORDS, second);
+  return format === undefined || compression === undefined ? undefined : { format, compression };
+}
+
+/** What a file's name promises. */
+export function formatOfName(name: string): FormatWish {
+  const parts = name.toLowerCase().split('.');
+  let last = parts.length > 1 ? (parts.pop() ?? '') : '';
+  const compression = Object.hasOwn(COMPRESSION_WORDS, last) ? COMPRESSION_WORDS[last] : undefined;
+  if (compression !== undefined) last = parts.length > 1 ? (parts.pop() ?? '') : '';
+  return { format: SUFFIXES.includes(last) ? FORMAT_WORDS[last] : undefined, compression };
+}
+
+/** Bytes at the beginning of a file that decide. */
+interface Magic<T> {
+  readonly what: T;
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
+const text = (bytes: string): Buffer => Buffer.from(bytes, 'latin1');
+
+const COMPRESSION_MAGIC: readonly Magic<Compression>[] = [
+  { what: 'xz', offset: 0, bytes: text('\xfd7zXZ\0') },
+  { what: 'gzip', offset: 0, bytes: text('\x1f\x8b\x08') },
+  { what: 'bzip2', offset: 0, bytes: text('BZh') },
+  { what: 'zstd', offset: 0, bytes: text('\x28\xb5\x2f\xfd') },
+];
+
+const FORMAT_MAGIC: readonly Magic<ImageFormat>[] = [
+  { what: 'qcow', offset: 0, bytes: text('QFI\xfb\0\0\0\x01') },
+  { what: 'qcow2', offset: 0, bytes: text('QFI\xfb') },
+  { what: 'qed', offset: 0, bytes: text('QED\0') },
+  { what: 'vmdk', offset: 0, bytes: text('KDMV') },
+  { what: 'vmdk', offset: 0, bytes: text('COWD') },
+  { what: 'vmdk', offset: 0, bytes: text('# Disk DescriptorFile') },
+  { what: 'vdi', offset: 0x40, bytes: text('\x7f\x10\xda\xbe') },
+  { what: 'vhdx', offset: 0, bytes: text('vhdxfile') },
+  { what: 'vhd', offset: 0, bytes: text('conectix') },
+];
+
+function findMagic<T>(table: readonly Magic<T>[], head: Buffer): T | undefined {
+  const fits = ({ offset, bytes }: Magic<T>): boolean =>
+    head.subarray(offset, offset + bytes.length).equals(bytes);
+  return table.find(fits)?.what;
+}
+
+/** How a file that begins with `head` seems to be compressed. */
+export function compressionOfContent(head: Buffer): Compression | undefined {
+  return findMagic(COMPRESSION_MAGIC, head);
+}
+
+/** The format that the first bytes of a file name; `raw` when they name none. */
+export function formatOfContent(head: Buffer): ImageFormat {
+  return findMagic(FORMAT_MAGIC, head) ?? 'raw';
+}
+
+/** Whether a file's last 512 bytes are the footer of a VHD of fixed size, which has no header. */
+export function isVhdFooter(tail: Buffer): boolean {
+  return tail.subarray(0, 8).equals(text('conectix'));
+}

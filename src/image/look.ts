@@ -1,0 +1,75 @@
+// Looks at an image before it is served: its first bytes, its size, what a server makes of it.
+//
+// Used by prepare.ts. A server that is started for a look ends with it; what it writes to standard error is
+// in the error's message when it fails.
+
+import { open } from 'node:fs/promises';
+import { gunzipSync, constants as zlib } from 'node:zlib';
+import { NbdClient } from '../client/client.js';
+import type { ServerAddress } from '../client/target.js';
+import type { DiskReader } from './partitions.js';
+import { HEAD_LENGTH } from './references.js';
+
+/** Bytes of a VHD's footer. */
+const TAIL_LENGTH = 512;
+
+/** The beginning and the end of something. */
+export interface Look {
+  readonly head: Buffer;
+  readonly tail: Buffer;
+}
+
+/** The ends of a local file. The end of a device is not looked for. @throws Node's errors */
+export async function lookAtFile(path: string): Promise<Look> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    const read = async (length: number, position: number): Promise<Buffer> => {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, position);
+      return buffer.subarray(0, bytesRead);
+    };
+    return {
+      head: await read(HEAD_LENGTH, 0),
+      tail: size < TAIL_LENGTH ? Buffer.alloc(0) : await read(TAIL_LENGTH, size - TAIL_LENGTH),
+    };
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The ends of a disk. */
+export async function lookAtDisk({ size, read }: DiskReader): Promise<Look> {
+  const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
+  const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
+  return { head, tail };
+}
+
+/** The first bytes of what a gzip file holds; none when it is damaged. */
+export function unzippedHead(head: Buffer): Buffer {
+  try {
+    const options = { finishFlush: zlib.Z_SYNC_FLUSH, maxOutputLength: 1024 * HEAD_LENGTH };
+    return gunzipSync(head, options).subarray(0, HEAD_LENGTH);
+  } catch {
+    return Buffer.alloc(0);
+  }
+}
+
+/**
+ * Lets `use` read a server's disk, of a server that runs or is started for this.
+ * @throws TransportError, NbdServerError, NbdProtocolError; what `use` throws
+ */
+export async function withDisk<T>(
+  address: ServerAddress,
+  signal: AbortSignal | undefined,
+  use: (disk: DiskReader) => Promise<T>,
+): Promise<T> {
+  const client = await NbdClient.connect(address, { signal, onStderr: () => undefined });
+  try {
+    return await use({
+      size: client.size,
+      read: (offset, length) => client.read(offset, length, { signal }),
+    });
+  } finally {
+    await client.close();
+  }
+}

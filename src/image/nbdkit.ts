@@ -1,0 +1,75 @@
+// The command lines of nbdkit: plugins for where bytes are, filters for what is to be done with them. Pure.
+
+import type { Compression } from './formats.js';
+import { SOCKET_BELOW } from './qemu.js';
+import { shellWord } from './shell.js';
+import type { Source } from './source.js';
+
+/** What nbdkit is to serve. */
+export interface NbdkitRequest {
+  readonly source: Exclude<Source, { kind: 'nbd' }>;
+  readonly compression?: Compression | undefined;
+  readonly range?: { readonly offset: bigint; readonly size: bigint } | undefined;
+  readonly readOnly: boolean;
+}
+
+/** The name of the plugin for a source. */
+export function pluginFor(source: NbdkitRequest['source']): 'file' | 'curl' | 'ssh' {
+  return source.kind === 'web' ? 'curl' : source.kind;
+}
+
+function sourceWords(source: NbdkitRequest['source']): string[] {
+  switch (source.kind) {
+    case 'file':
+      return [`file=${source.path}`];
+    case 'web':
+      return [`url=${source.url}`];
+    default: {
+      const { host, port, user, path } = source;
+      const words = [`host=${host}`, `path=${path}`];
+      if (port !== undefined) words.push(`port=${port}`);
+      if (user !== undefined) words.push(`user=${user}`);
+      return words;
+    }
+  }
+}
+
+/** Options, plugin and parameters of an nbdkit; `options` stand first. */
+function nbdkitWords(request: NbdkitRequest, options: readonly string[]): string[] {
+  const { source, compression, range, readOnly } = request;
+  const words = ['nbdkit', ...options];
+  if (readOnly) words.push('--readonly');
+  // The first filter is the one that the client talks to.
+  if (range !== undefined) words.push('--filter=offset');
+  if (compression !== undefined) words.push(`--filter=${compression}`);
+  words.push(pluginFor(source), ...sourceWords(source));
+  if (range !== undefined) words.push(`offset=${range.offset}`, `range=${range.size}`);
+  return words;
+}
+
+/** An nbdkit that takes its socket by socket activation. */
+export function nbdkitServer(request: NbdkitRequest): readonly string[] {
+  return nbdkitWords(request, []);
+}
+
+/**
+ * A server on top of an nbdkit: the listening socket (descriptor 3) is for `upper`, which nbdkit runs and
+ * whose words have SOCKET_BELOW where nbdkit's own socket is meant. Each ends with the other.
+ */
+function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
+  const quoted = upper.map((word) => word.split(SOCKET_BELOW).map(shellWord).join('"$unixsocket"'));
+  const run = `LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
+  return ['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', ...lower, '--run', run];
+}
+
+/** `upper` on top of an nbdkit. */
+export function overNbdkit(request: NbdkitRequest, upper: readonly string[]): readonly string[] {
+  return stack(nbdkitWords(request, ['-U', '-']), upper);
+}
+
+/** `upper` on top of another server that takes its socket by socket activation; nbdkit starts that. */
+export function overServer(lower: readonly string[], upper: readonly string[]): readonly string[] {
+  const [command = '', ...args] = lower;
+  const words = ['nbdkit', '-U', '-', 'nbd', `command=${command}`, ...args.map((word) => `arg=${word}`)];
+  return stack(words, upper);
+}

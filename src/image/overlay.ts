@@ -1,0 +1,76 @@
+// The qcow2 to which writes go instead of the image, when it is kept.
+//
+// Used by prepare.ts. The overlay's header names the image, so that nobody puts it on another one by mistake;
+// nbdfuse tells QEMU itself where the image is, which may be a server's socket. An image that QEMU cannot
+// open by itself is recorded under a name that QEMU refuses.
+
+import { execFile } from 'node:child_process';
+import { realpath } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { printable } from '../nbd/text.js';
+import { readHead } from './chain.js';
+import { ImageError } from './errors.js';
+import { formatOfContent, qemuDriver } from './formats.js';
+import type { Plan } from './plan.js';
+import { referencesOf } from './references.js';
+import { textOf } from './source.js';
+
+const run = promisify(execFile);
+
+/** What an overlay says of its image. */
+export interface Backing {
+  readonly name: string;
+  /** QEMU's word. */
+  readonly format: string;
+  /** Whether QEMU can open it by that name. */
+  readonly isPlainFile: boolean;
+}
+
+/** How an image is recorded in its overlay. */
+export async function backingOf({ source, compression, format, snapshotName }: Plan): Promise<Backing> {
+  const own = compression === undefined && snapshotName === undefined;
+  if (source.kind === 'file' && own) {
+    return { name: await realpath(source.path), format: qemuDriver(format), isPlainFile: true };
+  }
+  const where = source.kind === 'file' ? await realpath(source.path) : textOf(source);
+  const driver = snapshotName === undefined ? qemuDriver(format) : 'raw';
+  if (own && (source.kind === 'web' || source.kind === 'nbd'))
+    return { name: where, format: driver, isPlainFile: false };
+  const which = snapshotName === undefined ? '' : `@${snapshotName}`;
+  return { name: `nbdfuse:${where}${which}`, format: driver, isPlainFile: false };
+}
+
+/** The command line that makes an overlay. @param size of the disk in bytes, unless QEMU can find it out */
+export function createWords(path: string, { name, format }: Backing, size: bigint | undefined) {
+  const words = ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', format, '-b', name];
+  return size === undefined ? [...words, resolve(path)] : [...words, '-u', resolve(path), String(size)];
+}
+
+/** Makes an overlay. @throws ImageError with what qemu-img says */
+export async function createOverlay([program = '', ...words]: readonly string[]): Promise<void> {
+  try {
+    await run(program, words);
+  } catch (error) {
+    const { stderr } = error as { readonly stderr?: unknown };
+    const why = typeof stderr === 'string' && stderr.trim() !== '' ? stderr.trim() : String(error);
+    throw new ImageError(`cannot make the overlay: ${printable(why)}`, { cause: error });
+  }
+}
+
+/** @throws ImageError when a file is not an overlay of the image */
+export async function checkOverlay(path: string, backing: Backing): Promise<void> {
+  const head = await readHead(path);
+  const shown = printable(path);
+  if (formatOfContent(head) !== 'qcow2') {
+    throw new ImageError(
+      `${shown} is not an overlay: name a file that is not there yet, or a qcow2 made before`,
+    );
+  }
+  const [reference, ...more] = referencesOf('qcow2', head);
+  if (reference?.name === backing.name && reference.format === backing.format && more.length === 0) return;
+  const what = reference === undefined ? 'nothing' : printable(`${reference.name} (${reference.format})`);
+  throw new ImageError(
+    `${shown} is an overlay of ${what}, not of ${printable(`${backing.name} (${backing.format})`)}`,
+  );
+}

@@ -1,0 +1,230 @@
+// From the name of an image to the server that serves it.
+//
+// Called by the command line when the user names a file or a URL. Finds out what the image is, refuses what
+// could be a trap, and returns the server's command line with what the user is to be told.
+
+import { access, constants, stat } from 'node:fs/promises';
+import { printable } from '../nbd/text.js';
+import { codeOf, reasonOf } from '../transport/errors.js';
+import { checkReferences, refuseReferences } from './chain.js';
+import { chooseCompression, chooseFormat } from './choice.js';
+import { ImageError } from './errors.js';
+import type { Compression, FormatWish, ImageFormat } from './formats.js';
+import { type Look, lookAtDisk, lookAtFile, unzippedHead, withDisk } from './look.js';
+import { nbdkitServer, pluginFor } from './nbdkit.js';
+import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
+import { findPartition } from './partitions.js';
+import { type Plan, programsFor, serverWords } from './plan.js';
+import { hasProgram, requirePlugin, requirePrograms, requireUnpacking } from './programs.js';
+import { nameOf, parseSource, type Source, textOf } from './source.js';
+
+/** An image as the command line names it. */
+export interface ImageRequest {
+  /** A path, a URL or an NBD URI. */
+  readonly name: string;
+  /** What the user says of its format. */
+  readonly wish: FormatWish;
+  readonly snapshotName: string | undefined;
+  /** The number that Linux gives it. */
+  readonly partition: number | undefined;
+  /** Where writes go instead of the image: into a file that is thrown away, or kept. */
+  readonly overlay: 'temporary' | { readonly path: string } | undefined;
+  readonly readOnly: boolean;
+}
+
+/** A server that is ready to be started. */
+export interface PreparedImage {
+  /** The words of a server that takes its socket by socket activation. */
+  readonly argv: readonly string[];
+  /** What the user is to be told. */
+  readonly lines: readonly string[];
+  /** A command that must have been run before; `prepareImage` has done so, unless it was for show. */
+  readonly before: readonly string[] | undefined;
+}
+
+/** How an image is prepared. */
+export interface PrepareOptions {
+  /** For show only: no overlay is made. */
+  readonly dryRun?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What is known of a source before its bytes are looked at. */
+interface Place {
+  readonly source: Source;
+  readonly isDevice: boolean;
+  readonly writable: boolean;
+}
+
+/** @throws ImageError when a path is not one of an image */
+async function placeOf(name: string): Promise<Place> {
+  const source = parseSource(name);
+  if (source.kind !== 'file') {
+    return { source, isDevice: false, writable: source.kind !== 'web' };
+  }
+  const { path } = source;
+  const shown = printable(path);
+  const found = await stat(path).catch((error: unknown) => {
+    if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
+    const host = /^[\w-]+$|^[\w.-]+:\d+$/.test(path) ? path : 'HOST';
+    throw new ImageError(`there is no file ${shown}; a server is named nbd://${host}`);
+  });
+  if (found.isDirectory()) throw new ImageError(`${shown} is a directory, not an image`);
+  if (found.isSocket()) throw new ImageError(`${shown} is a socket: nbdfuse MOUNTPOINT --unix ${shown}`);
+  if (!found.isFile() && !found.isBlockDevice())
+    throw new ImageError(`${shown} is not a file or block device`);
+  const writable = await access(path, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  return { source, isDevice: found.isBlockDevice(), writable };
+}
+
+/** The ends of the source's bytes as they are, packed or not. */
+async function lookAtSource(source: Source, signal: AbortSignal | undefined): Promise<Look> {
+  if (source.kind === 'nbd') return withDisk(source.uri, signal, lookAtDisk);
+  if (source.kind !== 'file') {
+    return withDisk({ socketActivation: nbdkitServer({ source, readOnly: true }) }, signal, lookAtDisk);
+  }
+  try {
+    return await lookAtFile(source.path);
+  } catch (error) {
+    throw new ImageError(`cannot read ${printable(source.path)}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** The ends of the image in a packed file. */
+async function lookInside(
+  source: Source,
+  compression: Compression | undefined,
+  outside: Look,
+  signal: AbortSignal | undefined,
+): Promise<Look> {
+  if (compression === undefined || source.kind === 'nbd') return outside;
+  await requirePrograms(printable(textOf(source)), ['nbdkit']);
+  await requireUnpacking(printable(textOf(source)), compression);
+  // nbdkit unpacks all of a gzip file before the first byte can be read.
+  if (compression === 'gzip') return { head: unzippedHead(outside.head), tail: Buffer.alloc(0) };
+  const socketActivation = nbdkitServer({ source, compression, readOnly: true });
+  return withDisk({ socketActivation }, signal, lookAtDisk);
+}
+
+/** What the image is, found out by looking at it. */
+interface Identity {
+  readonly compression: Compression | undefined;
+  readonly format: ImageFormat;
+  readonly lines: readonly string[];
+}
+
+async function identify(
+  { source }: Place,
+  request: ImageRequest,
+  signal: AbortSignal | undefined,
+): Promise<Identity> {
+  const { wish } = request;
+  const name = nameOf(source);
+  if (source.kind === 'web' || source.kind === 'ssh') {
+    await requirePrograms(printable(textOf(source)), ['nbdkit']);
+    await requirePlugin(printable(textOf(source)), pluginFor(source));
+  }
+  const outside = await lookAtSource(source, signal);
+  const compression =
+    source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, wish);
+  const { head, tail } = await lookInside(source, compression, outside, signal);
+  const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, wish);
+  const lines =
+    source.kind === 'file' && compression === undefined
+      ? await checkReferences(source.path, format, wish.format !== undefined)
+      : [];
+  if (source.kind !== 'file' || compression !== undefined) refuseReferences(textOf(source), format, head);
+  return { compression, format, lines };
+}
+
+/** Finds the partition in the disk that `plan` serves as a whole. */
+async function locate(plan: Plan, number: number, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
+  const socketActivation = serverWords({ ...plan, readOnly: true }, hasQemuNbd);
+  return withDisk({ socketActivation }, signal, (disk) => findPartition(disk, number));
+}
+
+/** Checks a kept overlay, or tells by which command it is made. */
+async function overlayFor(plan: Plan, path: string, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
+  const backing = await backingOf(plan);
+  if (
+    await stat(path).then(
+      () => true,
+      () => false,
+    )
+  ) {
+    await checkOverlay(path, backing);
+    return undefined;
+  }
+  await requirePrograms('--overlay', ['qemu-img']);
+  if (backing.isPlainFile) return createWords(path, backing, undefined);
+  const socketActivation = serverWords({ ...plan, readOnly: true }, hasQemuNbd);
+  const size = await withDisk({ socketActivation }, signal, async (disk) => disk.size);
+  return createWords(path, backing, size);
+}
+
+/** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
+function introduction(name: string, plan: Plan, programs: readonly string[]): string {
+  const packed = plan.compression === undefined ? '' : `, compressed with ${plan.compression}`;
+  const what = plan.isDevice ? 'a block device' : plan.format;
+  return `${printable(name)} is ${what}${packed}; serving it with ${programs.join(' and ')}`;
+}
+
+/** The image as a whole, without the overlay. */
+function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
+  const { compression, format } = identity;
+  const { snapshotName, overlay } = request;
+  const canWrite = place.writable && compression === undefined && snapshotName === undefined;
+  return {
+    source: place.source,
+    isDevice: place.isDevice,
+    compression,
+    format,
+    readOnly: request.readOnly || (overlay === undefined && !canWrite),
+    snapshotName,
+    partition: undefined,
+    overlay: undefined,
+  };
+}
+
+/** What the user is to know besides what the image is. */
+function warnings(place: Place, request: ImageRequest): readonly string[] {
+  const { source, writable } = place;
+  if (source.kind !== 'file' || writable || request.readOnly || request.overlay !== undefined) return [];
+  return [`${printable(source.path)} is not writable: the file is read-only`];
+}
+
+/**
+ * Finds out what the image is and how to serve it.
+ * @throws ImageError; TransportError, NbdServerError, NbdProtocolError where a server had to be asked
+ */
+export async function prepareImage(
+  request: ImageRequest,
+  options: PrepareOptions = {},
+): Promise<PreparedImage> {
+  const { name, snapshotName, partition, overlay } = request;
+  const { dryRun = false, signal } = options;
+  const place = await placeOf(name);
+  const identity = await identify(place, request, signal);
+  if (snapshotName !== undefined && identity.format !== 'qcow2') {
+    throw new ImageError(
+      `--snapshot-name: ${printable(name)} is ${identity.format}; only qcow2 has snapshots`,
+    );
+  }
+  const whole = wholeOf(place, identity, request);
+  const hasQemuNbd = await hasProgram('qemu-nbd');
+  const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
+  const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
+  await requirePrograms(printable(name), programs);
+  const kept = typeof overlay === 'object' ? overlay : undefined;
+  const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
+  if (before !== undefined && !dryRun) await createOverlay(before);
+  // A new overlay shows what the image has; an old one may have other partitions.
+  const seen = before === undefined ? { ...whole, overlay: kept } : whole;
+  const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
+  const plan: Plan = { ...whole, overlay, partition: range };
+  const lines = [introduction(name, plan, programs), ...identity.lines, ...warnings(place, request)];
+  return { argv: serverWords(plan, hasQemuNbd), lines, before };
+}

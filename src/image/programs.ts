@@ -1,0 +1,84 @@
+// Whether the programs and plugins that a server needs are installed, and what to install if not.
+//
+// Used by prepare.ts before anything is started, so that the message can name the package.
+
+import { execFile } from 'node:child_process';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { findProgram } from '../transport/program.js';
+import { ImageError } from './errors.js';
+import type { Compression } from './formats.js';
+import type { Program } from './plan.js';
+
+const run = promisify(execFile);
+
+/** Packages of Debian and Ubuntu; in Fedora nbdkit's plugins and filters are packages of their own. */
+const PACKAGES: Readonly<Record<string, string>> = {
+  'qemu-nbd': 'qemu-utils',
+  'qemu-img': 'qemu-utils',
+  nbdkit: 'nbdkit',
+};
+
+/** What unpacks a file by hand. */
+const UNPACK: Readonly<Record<Compression, string>> = {
+  xz: 'xz -d',
+  gzip: 'gzip -d',
+  bzip2: 'bzip2 -d',
+  zstd: 'zstd -d',
+};
+
+/** Milliseconds that nbdkit may take to tell its folders. */
+const DUMP_TIME = 10_000;
+
+/** Whether a program is in PATH. */
+export async function hasProgram(name: string): Promise<boolean> {
+  return findProgram(name).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** @throws ImageError that names the package, when a program is not in PATH */
+export async function requirePrograms(
+  what: string,
+  programs: readonly (Program | 'qemu-img')[],
+): Promise<void> {
+  for (const name of programs) {
+    if (await hasProgram(name)) continue;
+    throw new ImageError(
+      `${what} needs ${name}, which is not in PATH: apt-get install ${PACKAGES[name] ?? name}`,
+    );
+  }
+}
+
+/** A folder that this nbdkit looks into. */
+async function nbdkitFolder(key: 'plugindir' | 'filterdir'): Promise<string> {
+  const { stdout } = await run('nbdkit', ['--dump-config'], { timeout: DUMP_TIME });
+  return new RegExp(`^${key}=(.*)$`, 'm').exec(stdout)?.[1] ?? '';
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** @throws ImageError when nbdkit has no such plugin */
+export async function requirePlugin(what: string, plugin: string): Promise<void> {
+  if (await isThere(join(await nbdkitFolder('plugindir'), `nbdkit-${plugin}-plugin.so`))) return;
+  throw new ImageError(
+    `${what} needs nbdkit's ${plugin} plugin, which is not installed: ` +
+      `apt-get install nbdkit (Fedora: dnf install nbdkit-${plugin}-plugin)`,
+  );
+}
+
+/** @throws ImageError when nbdkit has no filter that unpacks */
+export async function requireUnpacking(what: string, compression: Compression): Promise<void> {
+  if (await isThere(join(await nbdkitFolder('filterdir'), `nbdkit-${compression}-filter.so`))) return;
+  throw new ImageError(
+    `${what} is compressed with ${compression}, and this nbdkit has no ${compression} filter: ` +
+      `unpack it first (${UNPACK[compression]}), or compress it with xz --block-size=16MiB`,
+  );
+}

@@ -1,0 +1,110 @@
+// What the user named: a file, a URL, or an export of an NBD server. Pure.
+
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { printable } from '../nbd/text.js';
+import { type NbdUri, parseNbdUri } from '../nbd/uri.js';
+import { ImageError } from './errors.js';
+import { isNbdUri } from './scheme.js';
+
+/** Where an image's bytes come from. */
+export type Source =
+  /** `path` as typed. */
+  | { readonly kind: 'file'; readonly path: string }
+  /** http, https, ftp or ftps. */
+  | { readonly kind: 'web'; readonly url: string }
+  | SshSource
+  | { readonly kind: 'nbd'; readonly uri: string; readonly parsed: NbdUri };
+
+/** A file that another machine's SFTP server has. */
+export interface SshSource {
+  readonly kind: 'ssh';
+  readonly url: string;
+  readonly host: string;
+  readonly port: string | undefined;
+  readonly user: string | undefined;
+  /** Relative to the user's home folder when it does not begin with a slash. */
+  readonly path: string;
+}
+
+const SCHEME = /^([a-z][a-z0-9+.-]*):\/\//i;
+function parseUrl(word: string): URL {
+  try {
+    return new URL(word);
+  } catch {
+    throw new ImageError(`${printable(word)} is not a URL`);
+  }
+}
+
+function decoded(text: string, word: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new ImageError(`${printable(word)}: a % in it is not followed by two hexadecimal digits of UTF-8`);
+  }
+}
+
+/** `ssh://user@host:port/path`; `/~/path` is relative to the home folder. */
+function parseSsh(word: string): SshSource {
+  const { hostname, port, username, password, pathname } = parseUrl(word);
+  const host = decoded(hostname, word).replace(/^\[(.*)\]$/, '$1');
+  const path = decoded(pathname, word).replace(/^\/~\//, '');
+  // An ssh configuration may put the host into a command line.
+  if (!/^[a-z0-9._:%][a-z0-9._:%-]*$/i.test(host) || path === '' || path === '/') {
+    throw new ImageError(`${printable(word)} must be ssh://[USER@]HOST[:PORT]/PATH`);
+  }
+  if (password !== '') {
+    throw new ImageError('a password in an ssh:// URL can be seen by everybody: use a key or an agent');
+  }
+  const user = username === '' ? undefined : decoded(username, word);
+  return { kind: 'ssh', url: word, host, port: port === '' ? undefined : port, user, path };
+}
+
+/**
+ * What a word of the command line names. A word with a scheme that is known is a URL, every other a path.
+ * @throws ImageError, NbdError when it is not well formed
+ */
+export function parseSource(word: string): Source {
+  if (isNbdUri(word)) return { kind: 'nbd', uri: word, parsed: parseNbdUri(word) };
+  const scheme = SCHEME.exec(word)?.[1]?.toLowerCase();
+  switch (scheme) {
+    case undefined:
+      return { kind: 'file', path: word };
+    case 'file':
+      return { kind: 'file', path: fileURLToPath(parseUrl(word)) };
+    case 'http':
+    case 'https':
+    case 'ftp':
+    case 'ftps':
+      parseUrl(word);
+      return { kind: 'web', url: word };
+    case 'ssh':
+    case 'sftp':
+      return parseSsh(word);
+    default:
+      throw new ImageError(
+        `${printable(word)}: the scheme ${printable(scheme)} is not known; ` +
+          'an NBD server is nbd://…, an image a file or https://…, http://…, ftp://…, ssh://…',
+      );
+  }
+}
+
+/** The name whose suffix tells something of the format; empty where there is none. */
+export function nameOf(source: Source): string {
+  switch (source.kind) {
+    case 'file':
+      return basename(source.path);
+    case 'web':
+      return basename(new URL(source.url).pathname);
+    case 'ssh':
+      return basename(source.path);
+    default:
+      return '';
+  }
+}
+
+/** The source as the user typed it. */
+export function textOf(source: Source): string {
+  if (source.kind === 'file') return source.path;
+  return source.kind === 'nbd' ? source.uri : source.url;
+}
