@@ -53,18 +53,29 @@ export async function startNbdServer(
   file: string,
   ...settings: readonly string[]
 ): Promise<Pick<RealServer, 'socket' | 'uri'>> {
-  const [socket, pidfile, config] = ['nbd.socket', 'nbd.pid', 'nbd.config'].map((name) => scope.path(name));
-  const generic = ['[generic]', `unixsock = ${socket}`, 'allowlist = true'];
-  writeFileSync(config, [...generic, '[disk]', `exportname = ${file}`, ...settings, ''].join('\n'));
+  const socket = scope.path('nbd.socket');
+  await configureNbdServer(scope, file, [`unixsock = ${socket}`], settings);
+  await until('nbd-server to listen', () => existsSync(socket));
+  return { socket, uri: (exportName = '') => unixUri(socket, exportName) };
+}
+
+/** nbd-server with lines of its own in [generic]; it may not listen yet. */
+export async function configureNbdServer(
+  scope: Scope,
+  file: string,
+  generic: readonly string[],
+  settings: readonly string[],
+): Promise<void> {
+  const [pidfile, config] = ['nbd.pid', 'nbd.config'].map((name) => scope.path(name));
+  const lines = ['[generic]', 'allowlist = true', ...generic, '[disk]', `exportname = ${file}`, ...settings];
+  writeFileSync(config, [...lines, ''].join('\n'));
   // It always goes into the background, so it is ended by its number.
   scope.add(() => {
     process.kill(Number(readFileSync(pidfile, 'utf8')), 'SIGTERM');
   });
   const launcher = new Program(scope, 'nbd-server', ['-C', config, '-p', pidfile]);
-  const isListening = (): boolean => existsSync(socket) && existsSync(pidfile) && statSync(pidfile).size > 0;
-  await until('nbd-server to listen', isListening);
+  await until('nbd-server to start', () => existsSync(pidfile) && statSync(pidfile).size > 0);
   await launcher.ended;
-  return { socket, uri: (exportName = '') => unixUri(socket, exportName) };
 }
 
 /** qemu-storage-daemon with one writable export, called `disk`, of a qcow2 file. */
