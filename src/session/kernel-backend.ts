@@ -2,7 +2,7 @@
 //
 // Made by session.ts. Owns the mount; the worker owns the device and the connections.
 
-import { truncate } from 'node:fs/promises';
+import { stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { Bridge, type BridgeOptions } from '../bridge/bridge.js';
@@ -94,8 +94,14 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
     },
     takeWorker(),
   );
-  const needsSize = mountpoint.kind === 'file' && cacheMode(request) === 'writeback';
-  return new KernelBackend(mount, bridge, needsSize ? bridge.ready.then(() => setSize(0)) : bridge.ready);
+  const prepareFile = async (): Promise<void> => {
+    await bridge.ready;
+    // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
+    // it would let nobody write.
+    await stat(mountpoint.path);
+    if (cacheMode(request) === 'writeback') await setSize(0);
+  };
+  return new KernelBackend(mount, bridge, mountpoint.kind === 'file' ? prepareFile() : bridge.ready);
 }
 
 class KernelBackend implements Backend {
