@@ -116,6 +116,7 @@ export class Rig {
     const validity = { entry: 1, attributes: 1 };
     const metadata = new Metadata(tree, engine.device, disks, {
       cache: 'writeback',
+      changing: false,
       validity,
       negativeValidity: 1,
       keepPages: true,
@@ -124,14 +125,15 @@ export class Rig {
     const status = {
       counters: engine.counters,
       inFlight: 0,
+      inUse: true,
       cache: 'writeback',
       uptime: 1,
       server: 'phony',
       tls: false,
     } as const;
-    this.#dispatcher = new Dispatcher(engine, metadata, disks, wishes, undefined, (disk) =>
-      statusOf(disk, status),
-    );
+    const disk = this.#disk;
+    const tell = (nodeid: number) => (nodeid === disk.node.nodeid ? () => statusOf(disk, status) : undefined);
+    this.#dispatcher = new Dispatcher(engine, metadata, disks, wishes, undefined, tell, undefined);
     const [mine, theirs] = socketpair();
     for (const end of [mine, theirs]) {
       setNonBlocking(end);

@@ -8,8 +8,15 @@ import type { ExportInfo } from '../nbd/export-info.js';
 import { addressOf, libc } from '../os/libc.js';
 import { pipe } from '../os/pipe.js';
 import { forgetSecrets, type TlsState } from '../tls/take-over.js';
-import type { FromWorker, StopOutcome, ToWorker, WorkerSettings } from './messages.js';
-import type { Status } from './status.js';
+import type {
+  BridgeFile,
+  FileStatus,
+  FromWorker,
+  ListChange,
+  StopOutcome,
+  ToWorker,
+  WorkerSettings,
+} from './messages.js';
 
 /** A connected stream socket that never blocks. */
 export interface ConnectedSocket {
@@ -31,6 +38,14 @@ export interface BridgeEvents {
   beyondEnd(file: number): void;
   /** Make the kernel send what it still holds of this file's writes; then call `Bridge.synced`. */
   syncWanted(file: number): void;
+  /** Where files come and go: is there a newer list? Answer with `Bridge.listed`. */
+  listWanted(): void;
+  /** Somebody opens a file: answer with `Bridge.attach` or `refuse`; it may be asked twice. */
+  wanted(file: number): void;
+  /** Somebody looks at a file that is not known well: answer with `Bridge.described`. */
+  descriptionWanted(file: number): void;
+  /** A file has let go of its connections. */
+  idle(file: number): void;
   /** The kernel has let go of the mount; the worker is flushing and will stop. */
   unmounted(): void;
   /** The worker has died of a defect: one text, maybe with a stack. */
@@ -48,7 +63,7 @@ export class Bridge {
   readonly #worker: Worker;
   readonly #wake: number;
   readonly #wakeByte = Buffer.from([0]);
-  #statusWanted: ((statuses: readonly Status[]) => void)[] = [];
+  #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
   #ended = false;
 
   private constructor(worker: Worker, wake: number, events: BridgeEvents) {
@@ -109,6 +124,21 @@ export class Bridge {
     this.#say({ type: 'fail', file, errno });
   }
 
+  /** Answers `listWanted`; the first list comes unasked. */
+  listed(change: ListChange): void {
+    this.#say({ type: 'listed', change });
+  }
+
+  /** Answers `descriptionWanted`. @param errno 0, or why it cannot be had */
+  described(number: number, file: BridgeFile, errno: number): void {
+    this.#say({ type: 'described', number, file, errno });
+  }
+
+  /** Answers `wanted`: who opens the file gets `errno`. */
+  refuse(file: number, errno: number): void {
+    this.#say({ type: 'refuse', file, errno });
+  }
+
   /** Answers `syncWanted`. */
   synced(file: number): void {
     this.#say({ type: 'synced', file });
@@ -121,7 +151,7 @@ export class Bridge {
   }
 
   /** What can be seen of each file now; nothing of a bridge that has ended. */
-  status(): Promise<readonly Status[]> {
+  status(): Promise<readonly FileStatus[]> {
     if (this.#ended) return Promise.resolve([]);
     return new Promise((resolve) => {
       this.#statusWanted.push(resolve);
@@ -129,7 +159,7 @@ export class Bridge {
     });
   }
 
-  #tellStatus(statuses: readonly Status[]): void {
+  #tellStatus(statuses: readonly FileStatus[]): void {
     const wanted = this.#statusWanted;
     this.#statusWanted = [];
     for (const tell of wanted) tell(statuses);
@@ -165,6 +195,18 @@ function tell(events: BridgeEvents, message: FromWorker): void {
       return;
     case 'sync-wanted':
       events.syncWanted(message.file);
+      return;
+    case 'list-wanted':
+      events.listWanted();
+      return;
+    case 'wanted':
+      events.wanted(message.file);
+      return;
+    case 'description-wanted':
+      events.descriptionWanted(message.file);
+      return;
+    case 'idle':
+      events.idle(message.file);
       return;
     case 'unmounted':
       events.unmounted();

@@ -12,14 +12,10 @@ import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_EOVERFLOW,
-  NBD_FLAG_SEND_CACHE,
-  NBD_FLAG_SEND_FAST_ZERO,
-  NBD_FLAG_SEND_FLUSH,
-  NBD_FLAG_SEND_FUA,
-  NBD_FLAG_SEND_WRITE_ZEROES,
 } from '../nbd/constants.js';
 import { errnoFromNbd } from '../nbd/errors.js';
-import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
+import { type ExportInfo, effectiveBlockSizes } from '../nbd/export-info.js';
+import { type Abilities, abilitiesOf } from './abilities.js';
 import type { Channel } from './channel.js';
 import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue, changesDisk } from './command.js';
 import { Connection } from './connection.js';
@@ -34,17 +30,6 @@ import type { Operation } from './operation.js';
 import { RangeLocks } from './range-locks.js';
 import type { Ranges } from './ranges.js';
 import { Recovery } from './recovery.js';
-
-/** What the protocol allows with this export; the flags of `ExportInfo` as questions asked often. */
-export interface Abilities {
-  readonly flush: boolean;
-  readonly fua: boolean;
-  readonly zero: boolean;
-  readonly fastZero: boolean;
-  readonly cache: boolean;
-  /** Tells holes from data: `base:allocation` was agreed on. */
-  readonly allocation: boolean;
-}
 
 /** See the file's head. */
 export class Disk {
@@ -70,7 +55,9 @@ export class Disk {
   failing = 0;
   /** Whether something was written since the last FLUSH was sent. */
   dirty = false;
-  /** Open files that may be written to: only while there are some can the kernel hold unsent writes. */
+  /** How often it is open. */
+  opens = 0;
+  /** How often for writing: only while it is can the kernel hold unsent writes. */
   writers = 0;
   /** Whether `node.blocks` knows of a hole, if there is one at the beginning. */
   lookedForHoles = false;
@@ -103,14 +90,7 @@ export class Disk {
     this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
     this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
     this.locks = this.minimum > 1 ? new RangeLocks() : undefined;
-    this.can = {
-      flush: hasFlag(info, NBD_FLAG_SEND_FLUSH),
-      fua: hasFlag(info, NBD_FLAG_SEND_FUA),
-      zero: hasFlag(info, NBD_FLAG_SEND_WRITE_ZEROES),
-      fastZero: hasFlag(info, NBD_FLAG_SEND_FAST_ZERO),
-      cache: hasFlag(info, NBD_FLAG_SEND_CACHE),
-      allocation: info.metaContexts.some((context) => context.name === 'base:allocation'),
-    };
+    this.can = abilitiesOf(info);
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
   }
 
@@ -234,9 +214,7 @@ export class Disk {
   remember(command: Command): void {
     this.journal.keep(command);
     const { bytes, limit } = this.journal;
-    if (limit === 0 || bytes < limit || this.#flushing || this.waiting) return;
-    this.#flushing = true;
-    this.context.flushInTheBackground(this);
+    if (limit > 0 && bytes >= limit) this.relieve();
   }
 
   /** Lets what waited go out, if it can. */
@@ -261,6 +239,13 @@ export class Disk {
     return error;
   }
 
+  /** Asks for a FLUSH of what is remembered, so that its memory can be used again. */
+  relieve(): void {
+    if (this.journal.empty || this.#flushing || this.waiting) return;
+    this.#flushing = true;
+    this.context.flushInTheBackground(this);
+  }
+
   /** A FLUSH of our own has ended, with an errno or 0. */
   flushEnded(errno: number): void {
     this.#flushing = false;
@@ -270,7 +255,7 @@ export class Disk {
   /** The server takes no payload of this size after all: asks again in halves, from now on always. */
   #splitFurther(command: Command): boolean {
     const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
-    if (half === 0 || (command.type !== NBD_CMD_READ && command.type !== NBD_CMD_WRITE)) return false;
+    if (half === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
     this.maximum = Math.min(this.maximum, half);
     this.context.resubmit(command, this);
     return true;

@@ -45,16 +45,21 @@ import {
   HOST_ENDIAN,
   IN_NODEID_LO,
   IN_OPCODE,
+  IN_PID,
   IN_UNIQUE_HI,
   IN_UNIQUE_LO,
   INTERRUPT_UNIQUE_HI,
   INTERRUPT_UNIQUE_LO,
+  IO_OFFSET_LO,
+  IO_SIZE,
+  OPEN_FLAGS,
 } from '../fuse/layout.js';
-import { EIO, ENOSYS, EPERM } from '../os/errno.js';
+import { EINTR, EIO, ENOSYS, EPERM } from '../os/errno.js';
 import { startFallocate, startFsync, startLseek, startRead, startWrite } from './data-requests.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
+import type { Folder } from './folder.js';
 import { wantsToStop } from './interrupt.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { join } from './offsets.js';
@@ -73,14 +78,16 @@ export class Dispatcher implements Asker {
   readonly #disks: ReadonlyMap<number, Disk>;
   readonly #wishes: InitWishes;
   readonly #ahead: Readahead | undefined;
-  readonly #status: (disk: Disk) => Status;
+  readonly #status: (nodeid: number) => (() => Status) | undefined;
+  readonly #folder: Folder | undefined;
   readonly #xattr: ExtendedAttributes;
   #tellsAttributes = false;
 
   /**
    * @param disks the disk behind each file's nodeid
    * @param ahead who reads ahead, if anybody shall
-   * @param status what can be seen of a file
+   * @param status tells how to see a file's status, if the node is a file
+   * @param folder who is asked first where files come and go
    */
   constructor(
     engine: Engine,
@@ -88,8 +95,10 @@ export class Dispatcher implements Asker {
     disks: ReadonlyMap<number, Disk>,
     wishes: InitWishes,
     ahead: Readahead | undefined,
-    status: (disk: Disk) => Status,
+    status: (nodeid: number) => (() => Status) | undefined,
+    folder: Folder | undefined,
   ) {
+    this.#folder = folder;
     this.#ahead = ahead;
     this.#status = status;
     this.#xattr = new ExtendedAttributes(engine.device);
@@ -151,7 +160,10 @@ export class Dispatcher implements Asker {
   #answer(opcode: number, nodeid: number, view: DataView, length: number): number | undefined {
     switch (opcode) {
       case FUSE_FORGET:
+        this.#metadata.forget(nodeid, view);
+        return undefined;
       case FUSE_BATCH_FORGET:
+        this.#metadata.batchForget(view, length);
         return undefined;
       case FUSE_INTERRUPT:
         this.#interrupt(view);
@@ -160,6 +172,7 @@ export class Dispatcher implements Asker {
         this.#init(view, length);
         return 0;
       default:
+        if (this.#folder?.takes(opcode, nodeid, view, length, this)) return undefined;
         return this.#metadataRequest(opcode, nodeid, view, length);
     }
   }
@@ -181,12 +194,22 @@ export class Dispatcher implements Asker {
       case FUSE_SETATTR:
         return metadata.setattr(nodeid, view, this);
       case FUSE_OPEN:
-        return metadata.open(nodeid, view, this);
+        return metadata.open(
+          nodeid,
+          view.getUint32(OPEN_FLAGS, HOST_ENDIAN),
+          view.getUint32(IN_PID, HOST_ENDIAN),
+          this,
+        );
       case FUSE_OPENDIR:
         return metadata.opendir(this);
       case FUSE_READDIR:
       case FUSE_READDIRPLUS:
-        return metadata.readdir(view, opcode === FUSE_READDIRPLUS, this);
+        return metadata.readdir(
+          view.getUint32(IO_OFFSET_LO, HOST_ENDIAN),
+          view.getUint32(IO_SIZE, HOST_ENDIAN),
+          opcode === FUSE_READDIRPLUS,
+          this,
+        );
       case FUSE_ACCESS:
         return metadata.access(nodeid, view, this);
       case FUSE_STATFS:
@@ -233,8 +256,7 @@ export class Dispatcher implements Asker {
   /** A kernel that would ask for an attribute before every write is told that there are none. */
   #attributes(opcode: number, nodeid: number, view: DataView, length: number): number {
     if (!this.#tellsAttributes) return this.#error(ENOSYS);
-    const disk = this.#disks.get(nodeid);
-    const status = disk === undefined ? undefined : () => this.#status(disk);
+    const status = this.#status(nodeid);
     if (opcode === FUSE_LISTXATTR) return this.#xattr.list(status, view, this);
     return this.#xattr.get(status, view, length, this);
   }
@@ -243,6 +265,8 @@ export class Dispatcher implements Asker {
   #interrupt(view: DataView): void {
     const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
+    const held = this.#folder?.interrupt(lo, hi);
+    if (held !== undefined) this.#engine.device.replyError(EINTR, held);
     const operation = this.#engine.operations.find(hi, lo);
     if (operation === undefined || operation.answered) return;
     // The message itself does not say whom it is about.

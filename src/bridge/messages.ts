@@ -12,11 +12,19 @@ export interface BridgeFile {
   /** One path component, or empty for a file that is mounted on its own. */
   readonly name: string;
   readonly readOnly: boolean;
-  readonly info: ExportInfo;
+  /** Undefined: not known yet, to be asked for when somebody wants to know. */
+  readonly info: ExportInfo | undefined;
   /** How the user named the server, for who asks. */
   readonly server: string;
   /** Whether the way to the server is encrypted. */
   readonly tls: boolean;
+}
+
+/** How the list of files has changed. */
+export interface ListChange {
+  readonly added: readonly { readonly number: number; readonly file: BridgeFile }[];
+  /** Numbers of files that are shown no more. */
+  readonly removed: readonly number[];
 }
 
 /** What the worker is started with. */
@@ -25,7 +33,10 @@ export interface WorkerSettings {
   readonly device: number;
   /** Read end of the pipe by which the main thread wakes the worker. */
   readonly wake: number;
+  /** Shown and connected from the start, with their places as numbers. */
   readonly files: readonly BridgeFile[];
+  /** Files come and go, told by `listed`, and are connected when they are opened. */
+  readonly changing: boolean;
   /** The file itself is the mountpoint. */
   readonly naked: boolean;
   readonly tree: TreeOptions;
@@ -65,7 +76,13 @@ export type ToWorker =
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
   /** What `sync-wanted` asked for is done. */
   | { readonly type: 'synced'; readonly file: number }
-  /** Tell the status of every file. */
+  /** Answers `list-wanted`: the list is as new as it can be had. */
+  | { readonly type: 'listed'; readonly change: ListChange }
+  /** Answers `description-wanted`; `errno` 0, or why it cannot be had. */
+  | { readonly type: 'described'; readonly number: number; readonly file: BridgeFile; readonly errno: number }
+  /** Answers `wanted` where no connection can be had; otherwise `attach` does. */
+  | { readonly type: 'refuse'; readonly file: number; readonly errno: number }
+  /** Tell the status of every file that is in use. */
   | { readonly type: 'status' }
   /** Take nothing more from the kernel, let what is under way end, flush, disconnect, end. */
   | { readonly type: 'stop'; readonly timeout: number };
@@ -86,10 +103,24 @@ export type FromWorker =
   | { readonly type: 'beyond-end'; readonly file: number }
   /** Make the kernel send all writes to this file that it still holds, and say `synced`. */
   | { readonly type: 'sync-wanted'; readonly file: number }
-  | { readonly type: 'status'; readonly statuses: readonly Status[] }
+  /** Is there a newer list of files? Answer with `listed`. */
+  | { readonly type: 'list-wanted' }
+  /** Somebody opens a file: connect it, with `attach`, or `refuse`. */
+  | { readonly type: 'wanted'; readonly file: number }
+  /** Find out the size of a file and the rest, and say `described`. */
+  | { readonly type: 'description-wanted'; readonly file: number }
+  /** A file has let go of its connections; `wanted` comes before it gets others. */
+  | { readonly type: 'idle'; readonly file: number }
+  | { readonly type: 'status'; readonly statuses: readonly FileStatus[] }
   | { readonly type: 'unmounted' }
   | { readonly type: 'stopped'; readonly outcome: StopOutcome }
   | { readonly type: 'failed'; readonly text: string };
+
+/** The status of one file. */
+export interface FileStatus {
+  readonly file: number;
+  readonly status: Status;
+}
 
 /** How a stop has ended. */
 export interface StopOutcome {

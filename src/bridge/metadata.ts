@@ -14,14 +14,18 @@ import {
 } from '../fuse/constants.js';
 import {
   ACCESS_MASK,
+  BATCH_FORGET_COUNT,
+  BATCH_FORGET_COUNT_LO,
+  BATCH_FORGET_ENTRIES,
+  BATCH_FORGET_ENTRY,
+  BATCH_FORGET_NODEID_LO,
+  FORGET_COUNT_LO,
   HOST_ENDIAN,
   IN_GID,
   IN_HEADER,
   IN_PID,
   IN_UID,
-  IO_OFFSET_LO,
-  IO_SIZE,
-  OPEN_FLAGS,
+  OUT_HEADER,
   RELEASE_FLAGS,
   SETATTR_ATIME,
   SETATTR_ATIMENSEC,
@@ -50,6 +54,9 @@ import type { Disk } from './disk.js';
 const O_ACCMODE = 3;
 const O_DIRECT = 0o40000;
 
+/** Bytes of the shortest entry of a directory. */
+const LEAST_ENTRY = 32;
+
 /** How the kernel caches file data: see `--cache`. */
 export type CacheMode = 'writeback' | 'writethrough' | 'none';
 
@@ -61,6 +68,8 @@ export interface MetadataOptions {
   readonly negativeValidity: number;
   /** `-o auto_cache` / absence of pages kept across opens. */
   readonly keepPages: boolean;
+  /** Whether files come and go: the kernel must not believe the directory then. */
+  readonly changing: boolean;
 }
 
 /** The bytes of a name in a request: up to, not including, the NUL. */
@@ -94,7 +103,22 @@ export class Metadata {
       if (this.#options.negativeValidity === 0) return this.#error(ENOENT, asker);
       return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), asker);
     }
+    node.lookups++;
     return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), asker);
+  }
+
+  /** The kernel forgets a node, or several. It wants no answer. */
+  forget(nodeid: number, view: DataView): void {
+    this.#tree.forget(nodeid, view.getUint32(FORGET_COUNT_LO, HOST_ENDIAN));
+  }
+
+  batchForget(view: DataView, length: number): void {
+    const count = view.getUint32(BATCH_FORGET_COUNT, HOST_ENDIAN);
+    const end = Math.min(BATCH_FORGET_ENTRIES + count * BATCH_FORGET_ENTRY, length);
+    for (let at = BATCH_FORGET_ENTRIES; at + BATCH_FORGET_ENTRY <= end; at += BATCH_FORGET_ENTRY) {
+      const nodeid = view.getUint32(at + BATCH_FORGET_NODEID_LO, HOST_ENDIAN);
+      this.#tree.forget(nodeid, view.getUint32(at + BATCH_FORGET_COUNT_LO, HOST_ENDIAN));
+    }
   }
 
   getattr(nodeid: number, asker: Asker): number {
@@ -128,15 +152,16 @@ export class Metadata {
     return this.#reply(writeAttrReply(this.#device.small, node, this.#options.validity), asker);
   }
 
-  open(nodeid: number, view: DataView, asker: Asker): number {
+  /** @param wanted the flags of open(2) */
+  open(nodeid: number, wanted: number, pid: number, asker: Asker): number {
     const node = this.#tree.node(nodeid);
     if (node === undefined) return this.#error(ENOENT, asker);
-    const wanted = view.getUint32(OPEN_FLAGS, HOST_ENDIAN);
     const error = this.#tree.open(node, wanted);
     if (error !== 0) return this.#error(error, asker);
-    this.#openedNode = (wanted & O_ACCMODE) === 0 ? 0 : nodeid;
-    if (this.#openedNode !== 0) this.#countWriter(nodeid, 1);
-    this.#openedBy = view.getUint32(IN_PID, HOST_ENDIAN);
+    const writes = (wanted & O_ACCMODE) !== 0;
+    this.#openedNode = writes ? nodeid : 0;
+    this.#countOpen(nodeid, writes, 1);
+    this.#openedBy = pid;
     // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
@@ -145,28 +170,40 @@ export class Metadata {
   }
 
   release(nodeid: number, view: DataView, asker: Asker): number {
-    if ((view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0) this.#countWriter(nodeid, -1);
+    this.#countOpen(nodeid, (view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0, -1);
     return this.#error(0, asker);
   }
 
   opendir(asker: Asker): number {
-    return this.#reply(writeOpenReply(this.#device.small, FOPEN_CACHE_DIR), asker);
+    return this.#reply(
+      writeOpenReply(this.#device.small, this.#options.changing ? 0 : FOPEN_CACHE_DIR),
+      asker,
+    );
   }
 
-  readdir(view: DataView, plus: boolean, asker: Asker): number {
+  /** @param first the offset of the entry before, 0 for none @param size bytes that the kernel has room for */
+  readdir(first: number, size: number, plus: boolean, asker: Asker): number {
+    const room = Math.min(size, this.#device.small.byteLength - OUT_HEADER);
+    const tell = ({ node }: DirectoryEntry): Validity => {
+      const told = this.#tree.node(node.nodeid);
+      if (told === undefined) return this.#options.validity;
+      told.lookups++;
+      return this.#validityOf(told);
+    };
+    const entries = this.#entries(first, Math.ceil(room / LEAST_ENTRY));
+    return this.#reply(writeDirectory(this.#device.small, entries, room, plus ? tell : undefined), asker);
+  }
+
+  /** An entry's offset is its node's id and one: it stays the same while others come and go. */
+  *#entries(first: number, count: number): Generator<DirectoryEntry> {
     const { root } = this.#tree;
     const encoder = new TextEncoder();
-    const entries: DirectoryEntry[] = ['.', '..'].map((name) => ({
-      name: encoder.encode(name),
-      node: root,
-      dots: true,
-    }));
-    for (const node of this.#tree.files())
-      entries.push({ name: encoder.encode(node.name), node, dots: false });
-    const first = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
-    const size = Math.min(view.getUint32(IO_SIZE, HOST_ENDIAN), this.#device.small.byteLength - 16);
-    const validity = plus ? this.#options.validity : undefined;
-    return this.#reply(writeDirectory(this.#device.small, entries, first, size, validity), asker);
+    const dots = { node: root, withAttributes: false };
+    if (first < 1) yield { ...dots, name: encoder.encode('.'), offset: 1 };
+    if (first < 2) yield { ...dots, name: encoder.encode('..'), offset: 2 };
+    for (const node of this.#tree.filesBeyond(first - 1, count)) {
+      yield { name: encoder.encode(node.name), node, offset: node.nodeid + 1, withAttributes: node.known };
+    }
   }
 
   access(nodeid: number, view: DataView, asker: Asker): number {
@@ -183,16 +220,20 @@ export class Metadata {
     return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), asker);
   }
 
-  #countWriter(nodeid: number, by: number): void {
+  #countOpen(nodeid: number, writes: boolean, by: number): void {
     const disk = this.#disks.get(nodeid);
-    if (disk !== undefined) disk.writers += by;
+    if (disk === undefined) return;
+    disk.opens += by;
+    if (writes) disk.writers += by;
   }
 
   /** Attributes are not to be believed later while `st_blocks` is being found out. */
   #validityOf(node: Node): Validity {
     const disk = this.#disks.get(node.nodeid);
-    if (disk === undefined || disk.scanned || !disk.can.allocation) return this.#options.validity;
-    return { ...this.#options.validity, attributes: 0 };
+    const { validity, changing } = this.#options;
+    if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
+    if (disk === undefined ? !changing : disk.scanned || !disk.can.allocation) return validity;
+    return { ...validity, attributes: 0 };
   }
 
   #reply(bodyLength: number, asker: Asker): number {

@@ -69,6 +69,11 @@ export class OperationTable {
     return this.#active.some(({ kind }) => kind !== OPERATION_OWN);
   }
 
+  /** Whether anything is under way on a disk. */
+  uses(disk: Disk): boolean {
+    return this.#active.some((one) => one.disk === disk);
+  }
+
   /** Whether anything is under way that changes some of `length` bytes at (hi, lo) of a disk. */
   changing(disk: Disk, hi: number, lo: number, length: number): boolean {
     for (const one of this.#active) {

@@ -16,6 +16,8 @@ export interface StatusContext {
   readonly counters: Float64Array;
   /** Requests of the kernel under way. */
   readonly inFlight: number;
+  /** False: the file has no connections because nobody has opened it. */
+  readonly inUse: boolean;
   readonly cache: CacheMode;
   /** Seconds since the file is served. */
   readonly uptime: number;
@@ -47,7 +49,7 @@ export interface Status {
   readonly size: string;
   readonly readOnly: boolean;
   readonly cache: CacheMode;
-  /** `connected`, `reconnecting`, or the errno that requests fail with. */
+  /** `connected`, `reconnecting`, `idle` where the file is not open, or the errno that requests fail with. */
   readonly state: string;
   readonly connections: readonly { readonly number: number; readonly inFlight: number }[];
   readonly handshake: string;
@@ -87,14 +89,15 @@ function requests(counters: Float64Array, count: number, bytes: number, latency:
   };
 }
 
-function stateOf(disk: Disk): string {
+function stateOf(disk: Disk, inUse: boolean): string {
+  if (!inUse) return 'idle';
   if (disk.connections.length > 0) return 'connected';
   return disk.failing === 0 ? 'reconnecting' : errnoName(disk.failing);
 }
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { counters, inFlight, cache, uptime, server, tls } = context;
+  const { counters, inFlight, inUse, cache, uptime, server, tls } = context;
   const { info } = disk;
   return {
     pid: process.pid,
@@ -105,7 +108,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     size: String(info.size),
     readOnly: disk.node.readOnly,
     cache,
-    state: stateOf(disk),
+    state: stateOf(disk, inUse),
     connections: disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
     handshake: info.handshake,
     structuredReplies: info.structuredReplies,

@@ -4,15 +4,16 @@
 // loop of its own: the main thread wakes it through a pipe, and it takes the messages out of the port.
 
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
-import { Tree } from '../file/tree.js';
 import { addressOf, libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
 import { forgetSecrets } from '../tls/take-over.js';
 import { type Channel, PlainChannel } from './channel.js';
 import type { Connection } from './connection.js';
-import { Disk } from './disk.js';
+import type { Disk } from './disk.js';
 import { Dispatcher } from './dispatch.js';
 import { Engine, type EngineEvents } from './engine.js';
+import { Files } from './files.js';
+import { Folder } from './folder.js';
 import { Loop, type LoopControl } from './loop.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import { Metadata } from './metadata.js';
@@ -30,6 +31,8 @@ const MAX_TRANSFER = 1024 * 1024;
 
 /** Seconds for which the kernel may believe names and attributes: only it changes them. */
 const VALIDITY = 3600;
+/** The same for names, where files come and go. */
+const CHANGING_VALIDITY = 1;
 
 /** Milliseconds for which being ready waits for the first word of holes. */
 const HOLES_PATIENCE = 250;
@@ -42,7 +45,10 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #port: MessagePort;
   readonly #settings: WorkerSettings;
   readonly #engine: Engine;
-  readonly #disks: Disk[];
+  readonly #files: Files;
+  readonly #disks: readonly Disk[];
+  /** Undefined where the files are always the same. */
+  readonly #folder: Folder | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #loop: Loop;
   readonly #drain = Buffer.allocUnsafeSlow(64);
@@ -69,19 +75,15 @@ class BridgeWorker implements EngineEvents, LoopControl {
       settings.trace === undefined ? undefined : new Trace(settings.trace),
       this,
     );
-    const files = settings.files.map((file) => ({
-      name: file.name,
-      size: file.info.size,
-      readOnly: file.readOnly,
-      blockSize: file.info.blockSizes?.preferred ?? 4096,
-    }));
-    const tree = new Tree(files, settings.naked, settings.tree);
-    this.#disks = tree.files().map((node, i) => new Disk(i, node, settings.files[i].info, this.#engine));
-    const byNode = new Map(this.#disks.map((disk) => [disk.node.nodeid, disk]));
+    this.#files = new Files(settings.files, settings.naked, settings.tree, this.#engine);
+    this.#disks = this.#files.disks;
+    const { tree, byNode } = this.#files;
+    const { changing } = settings;
     const metadata = new Metadata(tree, this.#engine.device, byNode, {
       cache: settings.cache,
+      changing,
       validity: {
-        entry: settings.entryTimeout ?? VALIDITY,
+        entry: settings.entryTimeout ?? (changing ? CHANGING_VALIDITY : VALIDITY),
         attributes: settings.attributeTimeout ?? VALIDITY,
       },
       negativeValidity: settings.negativeTimeout ?? 0,
@@ -94,8 +96,16 @@ class BridgeWorker implements EngineEvents, LoopControl {
       maxTransfer: MAX_TRANSFER,
     };
     const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
-    this.#dispatcher = new Dispatcher(this.#engine, metadata, byNode, wishes, ahead, (disk) =>
-      this.#statusOf(disk),
+    const say = (message: FromWorker): void => this.#say(message);
+    this.#folder = changing ? new Folder(this.#files, metadata, this.#engine, say) : undefined;
+    this.#dispatcher = new Dispatcher(
+      this.#engine,
+      metadata,
+      byNode,
+      wishes,
+      ahead,
+      (nodeid) => this.#statusOfNode(nodeid),
+      this.#folder,
     );
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks);
@@ -152,6 +162,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
+    if (this.#folder !== undefined) this.#lookAfter(this.#folder, now);
     const isOver = this.#shutdown.advance(now);
     if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();
     return isOver;
@@ -159,43 +170,89 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   patience(): number {
     if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
-    return this.#watchdog.patience;
+    const forDisks = this.#watchdog.patience;
+    const forFolder = this.#folder?.patience ?? -1;
+    if (forDisks < 0 || forFolder < 0) return Math.max(forDisks, forFolder);
+    return Math.min(forDisks, forFolder);
+  }
+
+  /** Lets go of files that nobody uses; and of memory, when there is none left for what they write. */
+  #lookAfter(folder: Folder, now: number): void {
+    if (this.#engine.blocks.exhausted) for (const disk of this.#disks) disk.relieve();
+    if (this.#shutdown.begun) return;
+    for (const disk of folder.look(now)) {
+      for (const connection of disk.connections) {
+        this.#loop.unwatch(connection);
+        connection.disconnect();
+      }
+      folder.retired(disk);
+    }
+  }
+
+  #statusOfNode(nodeid: number): (() => Status) | undefined {
+    const disk = this.#files.diskForStatus(nodeid);
+    return disk === undefined ? undefined : () => this.#statusOf(disk);
   }
 
   #statusOf(disk: Disk): Status {
-    const { cache, files } = this.#settings;
+    const { cache } = this.#settings;
     const { counters, operations } = this.#engine;
-    const { server, tls } = files[disk.index];
+    const entry = this.#files.entry(disk.index);
+    const { server = '', tls = false } = entry?.file ?? {};
+    const inUse = entry?.disk === disk;
     const uptime = Math.round((performance.now() - this.#startedAt) / 1000);
-    return statusOf(disk, { counters, inFlight: operations.count, cache, uptime, server, tls });
+    return statusOf(disk, { counters, inFlight: operations.count, inUse, cache, uptime, server, tls });
   }
 
   #hear(message: ToWorker): void {
     switch (message.type) {
-      case 'attach': {
-        const disk = this.#disks[message.file];
-        const channel = openChannel(message);
-        if (this.#shutdown.surrendered) {
-          channel.close();
-          return;
-        }
-        this.#loop.watch(disk.attach(channel, message.connection, message.info));
-        this.#scan(disk);
+      case 'attach':
+        this.#attach(message);
+        return;
+      case 'synced': {
+        const disk = this.#files.entry(message.file)?.disk;
+        if (disk !== undefined) this.#engine.synced(disk);
         return;
       }
-      case 'synced':
-        this.#engine.synced(this.#disks[message.file]);
+      case 'status': {
+        const statuses = this.#disks.map((disk) => ({ file: disk.index, status: this.#statusOf(disk) }));
+        this.#say({ type: 'status', statuses });
         return;
-      case 'status':
-        this.#say({ type: 'status', statuses: this.#disks.map((disk) => this.#statusOf(disk)) });
-        return;
+      }
       case 'fail':
-        this.#disks[message.file].fail(message.errno);
+        this.#files.entry(message.file)?.disk?.fail(message.errno);
+        return;
+      case 'listed':
+        this.#folder?.listed(message.change);
+        return;
+      case 'described':
+        if (message.errno === 0) this.#files.describe(message.number, message.file);
+        this.#folder?.described(message.number, message.errno);
+        return;
+      case 'refuse':
+        this.#folder?.refused(message.file, message.errno);
         return;
       case 'stop':
         this.#loop.stopListening();
         this.#shutdown.begin(this.#engine.now() + message.timeout);
     }
+  }
+
+  #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
+    const { file, connection, info } = message;
+    const channel = openChannel(message);
+    const folder = this.#folder;
+    const isUnwanted = folder !== undefined && !folder.wants(file);
+    if (this.#shutdown.surrendered || isUnwanted) {
+      channel.close();
+      if (isUnwanted) this.#say({ type: 'idle', file });
+      return;
+    }
+    const isFirst = this.#files.entry(file)?.disk === undefined;
+    const disk = this.#files.use(file, info);
+    this.#loop.watch(disk.attach(channel, connection, info));
+    this.#scan(disk);
+    if (isFirst) folder?.arrived(disk);
   }
 
   /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */

@@ -73,6 +73,7 @@ interface OptionValues extends ImageValues {
   readonly verbose?: true;
   readonly logFormat: LogFormat;
   readonly export?: string;
+  readonly all?: true;
   readonly cache: CacheMode;
   readonly daemon?: true;
   readonly foreground?: true;
@@ -180,9 +181,20 @@ function listingFrom({ values, given, operands, unknown }: Words): Listing {
   };
 }
 
+/** @throws UsageError when the server cannot have all of its exports shown */
+function checkAll(server: ServerMode, exportName: string | undefined): void {
+  if (server.kind === 'command' || server.kind === 'fd') {
+    const next = server.kind === 'command' ? '; use [ CMD ] instead' : '';
+    throw new UsageError(`--all needs a connection for each file, and --${server.kind} is only one${next}`);
+  }
+  if (exportName !== undefined)
+    throw new UsageError('--all and --export exclude each other; see nbdfuse --help');
+}
+
 function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
   return {
     mountpoint,
+    all: values.all ?? false,
     exportName: values.export,
     connections: values.connections,
     fuseOptions: values.o,
@@ -210,6 +222,7 @@ function mountRequest({ values, given, operands }: Words): Request {
   const image = imageFrom(words, values, given);
   if (image !== undefined) {
     if (values.export !== undefined) throw new UsageError(`--export goes with a server, not with an image`);
+    if (values.all) throw new UsageError(`--all goes with a server, not with an image`);
     return values.printCommand
       ? { kind: 'print-command', image }
       : { kind: 'image', image, settings, daemon };
@@ -218,6 +231,7 @@ function mountRequest({ values, given, operands }: Words): Request {
   if (server.kind === 'uri' && values.export !== undefined) {
     throw new UsageError('--export cannot be used with a URI: write the name into the URI, nbd://HOST/NAME');
   }
+  if (values.all) checkAll(server, values.export);
   return { kind: 'mount', settings: { ...settings, server }, daemon };
 }
 

@@ -24,6 +24,10 @@ Other ways to name the server:
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --unix SOCKET
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --vsock CID PORT
 
+Every export of a server as a file of a directory:
+
+    nbdfuse [OPTIONS] --all DIR URI
+
 To see which exports a server has, named in any of these ways:
 
     nbdfuse --list [--json] URI

@@ -90,6 +90,7 @@ export const OPTIONS: readonly NamedOption[] = [
   new NamedOption('--snapshot-name <name>', 'an internal snapshot of a qcow2, read-only'),
   new NamedOption('--overlay [file]', 'write to a throw-away qcow2, or FILE, instead of the image'),
   new NamedOption('--print-command', 'print the command line that does without images, and end'),
+  new NamedOption('--all', 'every export is a file in the directory MOUNTPOINT'),
   new NamedOption('--cache <mode>', 'writeback, writethrough or none')
     .default('writeback')
     .argParser((text: string) => choice('--cache', text, CACHE_MODES)),

@@ -37,6 +37,8 @@ export interface FileDescription {
   readonly readOnly: boolean;
   /** Bytes: `st_blksize`. */
   readonly blockSize: number;
+  /** False: size and all that are not known yet, `describe` will tell them. Default: true. */
+  readonly known?: boolean;
 }
 
 /** How files are shown, whatever they are. */
@@ -54,9 +56,13 @@ export interface Node {
   readonly nodeid: number;
   readonly isDirectory: boolean;
   readonly name: string;
-  readonly size: bigint;
-  readonly readOnly: boolean;
-  readonly blockSize: number;
+  size: bigint;
+  readOnly: boolean;
+  blockSize: number;
+  /** Whether size, mode and all that are known. */
+  known: boolean;
+  /** How often the kernel has been given the node and has not forgotten it. */
+  lookups: number;
   mode: number;
   uid: number;
   gid: number;
@@ -88,10 +94,12 @@ export class Tree {
   readonly #nodes = new Map<number, Node>();
   readonly #byName = new Map<string, Node>();
   readonly #options: TreeOptions;
+  /** The directory's files by rising node ids, until they change. */
+  #sorted: readonly Node[] | undefined;
   #nextId = FUSE_ROOT_ID + 1;
 
   /**
-   * @param files at least one; exactly one when `naked`
+   * @param files exactly one when `naked`
    * @param naked the file itself is the root: the mountpoint is a file
    */
   constructor(files: readonly FileDescription[], naked: boolean, options: TreeOptions) {
@@ -107,8 +115,10 @@ export class Tree {
       isDirectory: true,
       name: '',
       size: 0n,
-      readOnly: files.every((file) => file.readOnly),
+      readOnly: files.length > 0 && files.every((file) => file.readOnly),
       blockSize: 4096,
+      known: true,
+      lookups: 0,
       mode: S_IFDIR | (0o755 & ~options.umask),
       blocks: 0n,
     };
@@ -121,12 +131,36 @@ export class Tree {
     const node = this.#makeFile(file, this.#nextId++);
     this.#nodes.set(node.nodeid, node);
     this.#byName.set(node.name, node);
+    this.#sorted = undefined;
     return node;
   }
 
-  /** Shows a file no more; who has it open keeps it. */
+  /** Shows a file no more; who has it open keeps it, until the kernel forgets it. */
   remove(name: string): void {
+    const node = this.#byName.get(name);
+    if (node === undefined) return;
     this.#byName.delete(name);
+    this.#sorted = undefined;
+    this.forget(node.nodeid, 0);
+  }
+
+  /** Tells what was not known of a file that the kernel has not been given yet. */
+  describe(node: Node, file: FileDescription): void {
+    const { size, readOnly, blockSize, mode, blocks } = this.#makeFile(file, node.nodeid);
+    Object.assign(node, { size, readOnly, blockSize, mode, blocks, known: true });
+  }
+
+  /** The kernel has forgotten a node so many times that it was given. */
+  forget(nodeid: number, times: number): void {
+    const node = this.#nodes.get(nodeid);
+    if (node === undefined) return;
+    node.lookups -= times;
+    if (node.lookups <= 0 && !this.isShown(node)) this.#nodes.delete(nodeid);
+  }
+
+  /** Whether the node is the root or one of the directory's files. */
+  isShown(node: Node): boolean {
+    return node === this.root || this.#byName.get(node.name) === node;
   }
 
   /** The node of an id that the kernel has been given. */
@@ -139,9 +173,29 @@ export class Tree {
     return this.#byName.get(name);
   }
 
-  /** The directory's files, in the order in which they were added. */
-  files(): Node[] {
-    return this.root.isDirectory ? [...this.#byName.values()] : [this.root];
+  /** The directory's files, in the order in which they were added: by rising node ids. */
+  files(): readonly Node[] {
+    this.#sorted ??= this.root.isDirectory ? [...this.#byName.values()] : [this.root];
+    return this.#sorted;
+  }
+
+  /** At most `count` of the directory's files, from the first one on whose node id is beyond `nodeid`. */
+  filesBeyond(nodeid: number, count: number): readonly Node[] {
+    const files = this.files();
+    let low = 0;
+    let high = files.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (files[middle].nodeid <= nodeid) low = middle + 1;
+      else high = middle;
+    }
+    return files.slice(low, low + count);
+  }
+
+  /** The directory has changed. @param now milliseconds since 1970 */
+  touch(now: number): void {
+    this.root.mtime = now;
+    this.root.ctime = now;
   }
 
   /** open(2): EROFS for a writer of a read-only file. `flags` are open(2)'s. */
@@ -193,6 +247,8 @@ export class Tree {
       size: file.size,
       readOnly: file.readOnly,
       blockSize: file.blockSize,
+      known: file.known !== false,
+      lookups: 0,
       mode: S_IFREG | bits,
       blocks: (file.size + STAT_BLOCK - 1n) / STAT_BLOCK,
     };

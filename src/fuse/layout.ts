@@ -50,6 +50,13 @@ export const SETATTR_UID = IN_HEADER + 76;
 export const SETATTR_GID = IN_HEADER + 80;
 
 export const OPEN_FLAGS = IN_HEADER;
+/** `fuse_forget_in`, and the entries of a `fuse_batch_forget_in`: pairs of nodeid and count, 64 bits each. */
+export const FORGET_COUNT_LO = IN_HEADER + LOW;
+export const BATCH_FORGET_COUNT = IN_HEADER;
+export const BATCH_FORGET_ENTRIES = IN_HEADER + 8;
+export const BATCH_FORGET_NODEID_LO = LOW;
+export const BATCH_FORGET_COUNT_LO = 8 + LOW;
+export const BATCH_FORGET_ENTRY = 16;
 export const RELEASE_FLAGS = IN_HEADER + 8;
 export const ACCESS_MASK = IN_HEADER;
 export const GETXATTR_SIZE = IN_HEADER;

@@ -151,32 +151,33 @@ export function writeStatfsReply(
 export interface DirectoryEntry {
   readonly name: Uint8Array;
   readonly node: Attributes;
-  /** For `.` and `..`, which READDIRPLUS must not look up. */
-  readonly dots: boolean;
+  /** Where to go on after it. */
+  readonly offset: number;
+  /** Whether READDIRPLUS tells its attributes: not those of `.` and `..`, which it must not look up. */
+  readonly withAttributes: boolean;
 }
 
 /**
- * Writes the entries from number `first` on that fit into `size` bytes, as READDIR or (`plus`)
- * READDIRPLUS wants them, and returns how many bytes they are.
+ * Writes the first of the entries, as many as fit into `size` bytes, as READDIR or (`plus`) READDIRPLUS
+ * wants them, and returns how many bytes they are. `plus` is asked about each whose attributes are told.
  */
 export function writeDirectory(
   view: DataView,
-  entries: readonly DirectoryEntry[],
-  first: number,
+  entries: Iterable<DirectoryEntry>,
   size: number,
-  plus: Validity | undefined,
+  plus: ((entry: DirectoryEntry) => Validity) | undefined,
 ): number {
   let at = 0;
-  for (let i = first; i < entries.length; i++) {
-    const { name, node, dots } = entries[i];
+  for (const entry of entries) {
+    const { name, node, offset, withAttributes } = entry;
     const head = plus === undefined ? 0 : ENTRY_LENGTH;
     const length = (head + DIRENT_HEADER + name.length + 7) & ~7;
     if (at + length > size) break;
     const start = OUT_HEADER + at;
     for (let b = start; b < start + length; b += 4) view.setUint32(b, 0);
-    if (plus !== undefined && !dots) writeEntry(view, start, node, plus);
+    if (plus !== undefined && withAttributes) writeEntry(view, start, node, plus(entry));
     view.setBigUint64(start + head, BigInt(node.nodeid), HOST_ENDIAN);
-    view.setBigUint64(start + head + 8, BigInt(i + 1), HOST_ENDIAN);
+    view.setBigUint64(start + head + 8, BigInt(offset), HOST_ENDIAN);
     view.setUint32(start + head + 16, name.length, HOST_ENDIAN);
     view.setUint32(start + head + 20, node.mode >>> 12, HOST_ENDIAN);
     new Uint8Array(view.buffer, view.byteOffset + start + head + DIRENT_HEADER, name.length).set(name);

@@ -3,7 +3,7 @@
 // Called once a start, before anything is mounted. Removes what a killed process left mounted there,
 // and refuses to mount where a FUSE file system is alive.
 
-import { open, readlink, stat } from 'node:fs/promises';
+import { open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { detach } from './detach.js';
 import { MountError } from './errors.js';
@@ -173,4 +173,11 @@ async function inFolder(path: string, text: string, notices: string[]): Promise<
   await refuseBusy(folder, text);
   const filename = basename(path);
   return { kind: 'directory', path: real, filename, text, notice: notices.join('; ') || undefined };
+}
+
+/** Refuses what names a file: all of its files have names already. @throws MountError */
+export async function checkDirectory({ kind, path, text }: Mountpoint): Promise<void> {
+  const real = await realpath(text).catch(() => undefined);
+  if (kind === 'directory' && real === path) return;
+  throw new MountError(`mountpoint ${text}: --all needs a directory; make it first: mkdir -p ${text}`);
 }

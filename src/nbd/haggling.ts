@@ -52,7 +52,7 @@ export interface Step {
 /** Exports that a server may list. */
 const MAX_LISTED_EXPORTS = 10_000;
 
-/** Exports of a list that are asked about, one round trip each. */
+/** Exports of a list that are asked about where nobody says how many, one round trip each. */
 const MAX_DESCRIBED_EXPORTS = 256;
 
 /** Pieces of information about one export; the document knows four kinds. */
@@ -207,7 +207,8 @@ const listedInfo: Step = {
     n.goal.kind === 'list' &&
     n.listed &&
     !n.unsupported &&
-    n.described < Math.min(n.exports.length, MAX_DESCRIBED_EXPORTS),
+    n.described < n.exports.length &&
+    (n.goal.describe?.(n.described, n.exports.length) ?? n.described < MAX_DESCRIBED_EXPORTS),
   acknowledged: (n) => {
     const entry = n.exports[n.described];
     const told = n.details.finish(entry.name, connectionTerms(n));

@@ -32,7 +32,7 @@ import {
   type PlainExport,
 } from './plain-handshakes.js';
 import { printable } from './text.js';
-import { u32, utf8, WireReader } from './wire.js';
+import { nameBytes, u32, WireReader } from './wire.js';
 
 export type { HandshakeGoal, HandshakeOptions } from './negotiation.js';
 
@@ -184,7 +184,7 @@ export class Handshake {
       throw new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
     }
     this.#mayAbort = false;
-    this.#send(encodeOption(NBD_OPT_EXPORT_NAME, utf8(goal.exportName)));
+    this.#send(encodeOption(NBD_OPT_EXPORT_NAME, nameBytes(goal.exportName)));
     const name = printable(goal.exportName, 256);
     const awaited = `its answer to NBD_OPT_EXPORT_NAME: perhaps it has no export "${name}", or requires TLS`;
     this.#expectation.bytes(awaited, exportNameReplyLength, (bytes) => {

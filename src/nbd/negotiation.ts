@@ -9,7 +9,11 @@ import { checkExportName, checkMetaContextQueries } from './option.js';
 /** What a handshake is for: to use an export, to list the exports, or to describe one. */
 export type HandshakeGoal =
   | { readonly kind: 'go'; readonly exportName: string }
-  | { readonly kind: 'list' }
+  | {
+      readonly kind: 'list';
+      /** Asked before each export of the list: whether to go on asking what there is to know of them. */
+      readonly describe?: (index: number, count: number) => boolean;
+    }
   | { readonly kind: 'info'; readonly exportName: string };
 
 /** What a handshake is to reach, and by which means. */

@@ -8,7 +8,7 @@ import { LINUX, NbdError, NbdProtocolError } from './errors.js';
 import type { MetaContext } from './export-info.js';
 import { optionName } from './names.js';
 import { printable } from './text.js';
-import { concat, u16, u32, u64, utf8, WireReader } from './wire.js';
+import { concat, nameBytes, nameFrom, u16, u32, u64, utf8, WireReader } from './wire.js';
 
 /** Bytes of a reply's header (proto.md, "Fixed newstyle negotiation"). */
 export const OPTION_REPLY_HEADER = 20;
@@ -41,13 +41,13 @@ export function encodeOption(option: number, data: Uint8Array): Uint8Array {
 
 /** The data of NBD_OPT_INFO and NBD_OPT_GO. */
 export function encodeExportRequest(exportName: string, informationRequests: readonly number[]): Uint8Array {
-  const name = utf8(exportName);
+  const name = nameBytes(exportName);
   return concat(u32(name.length), name, u16(informationRequests.length), ...informationRequests.map(u16));
 }
 
 /** The data of NBD_OPT_SET_META_CONTEXT. */
 export function encodeMetaContextRequest(exportName: string, queries: readonly string[]): Uint8Array {
-  const name = utf8(exportName);
+  const name = nameBytes(exportName);
   const encodedQueries = queries.map((query) => {
     const text = utf8(query);
     return concat(u32(text.length), text);
@@ -84,25 +84,33 @@ export function decodeOptionReplyHeader(bytes: Uint8Array, inFlight: number): Op
   return { option, replyType, length };
 }
 
-/**
- * A string of the server's that people read or that names an export. What is no UTF-8 becomes
- * U+FFFD: a strange name must not hide the rest of a list.
- * @throws NbdProtocolError when it is longer than a string may be, or holds a NUL
- */
-export function decodeString(bytes: Uint8Array, what: string): string {
+/** @throws NbdProtocolError when a string is longer than it may be, or holds a NUL */
+function checkString(bytes: Uint8Array, what: string): void {
   if (bytes.length > NBD_MAX_STRING) {
     throw new NbdProtocolError(
       `${what} has ${bytes.length} bytes; a string may have ${NBD_MAX_STRING} (proto.md, "Conventions")`,
     );
   }
   if (bytes.includes(0)) throw new NbdProtocolError(`${what} contains a NUL (proto.md, "Conventions")`);
+}
+
+/**
+ * A string of the server's that people read. What is no UTF-8 becomes U+FFFD: a strange text must not hide
+ * the rest of a list.
+ * @throws NbdProtocolError when it is longer than a string may be, or holds a NUL
+ */
+export function decodeString(bytes: Uint8Array, what: string): string {
+  checkString(bytes, what);
   return new TextDecoder().decode(bytes);
 }
 
 /** An entry of NBD_OPT_LIST, from the data of its NBD_REP_SERVER. */
 export function decodeServerReply(data: Uint8Array): { name: string; description: string | undefined } {
   const reader = new WireReader(data, 'a NBD_REP_SERVER reply');
-  const name = decodeString(reader.bytes(reader.u32()), 'the name of a listed export');
+  const bytes = reader.bytes(reader.u32());
+  checkString(bytes, 'the name of a listed export');
+  // A name is for asking for the export: it must come out as it came in, even if it is no UTF-8.
+  const name = nameFrom(bytes);
   const description = decodeString(reader.rest(), 'the description of a listed export');
   return { name, description: description === '' ? undefined : description };
 }
@@ -117,16 +125,17 @@ export function decodeMetaContext(data: Uint8Array): MetaContext {
 
 /**
  * Refuses a name that cannot be sent.
- * @throws NbdError with EINVAL when it holds a NUL, is no Unicode text or is longer than 4096 bytes
+ * @throws NbdError with EINVAL when it holds a NUL, is neither Unicode text nor from `nameFrom`, or is longer
+ * than 4096 bytes
  */
 export function checkExportName(name: string): void {
   const shown = printable(name, 80);
   if (name.includes('\0'))
     throw new NbdError(`the export name "${shown}" contains a NUL`, { errno: LINUX.EINVAL });
-  if (/\p{Cs}/u.test(name)) {
+  if (/[\ud800-\udc7f\udd00-\udfff]/u.test(name)) {
     throw new NbdError(`the export name "${shown}" is no Unicode text`, { errno: LINUX.EINVAL });
   }
-  const length = utf8(name).length;
+  const { length } = nameBytes(name);
   if (length > NBD_MAX_STRING) {
     throw new NbdError(
       `the export name "${shown}" has ${length} bytes; at most ${NBD_MAX_STRING} can be sent`,

@@ -12,6 +12,44 @@ export function utf8(text: string): Uint8Array {
   return encoder.encode(text);
 }
 
+/** Where a byte that is no UTF-8 stands in a name: half a surrogate pair, which no UTF-8 can mean. */
+const STRAY_BYTE = 0xdc00;
+
+/** A name as text from which `nameBytes` makes the same bytes again, whatever they are. */
+export function nameFrom(bytes: Uint8Array): string {
+  const decode = (part: Uint8Array): string | undefined => {
+    try {
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(part);
+    } catch {
+      return undefined;
+    }
+  };
+  const whole = decode(bytes);
+  if (whole !== undefined) return whole;
+  let name = '';
+  for (let at = 0; at < bytes.length; ) {
+    const length = [1, 2, 3, 4].find((count) => decode(bytes.subarray(at, at + count)) !== undefined);
+    name +=
+      length === undefined
+        ? String.fromCharCode(STRAY_BYTE + bytes[at])
+        : decode(bytes.subarray(at, at + length));
+    at += length ?? 1;
+  }
+  return name;
+}
+
+/** The bytes of a name: UTF-8, but for what `nameFrom` found to be none. */
+export function nameBytes(name: string): Uint8Array {
+  if (!/\p{Cs}/u.test(name)) return utf8(name);
+  const parts = [...name].map((character) => {
+    const code = character.codePointAt(0) ?? 0;
+    return code >= STRAY_BYTE + 0x80 && code <= STRAY_BYTE + 0xff
+      ? Uint8Array.of(code - STRAY_BYTE)
+      : utf8(character);
+  });
+  return concat(...parts);
+}
+
 export function u16(value: number): Uint8Array {
   const bytes = new Uint8Array(2);
   new DataView(bytes.buffer).setUint16(0, value);

@@ -3,8 +3,7 @@
 // Files and connections are named by their numbers from 0. A backend has mounted when it exists, and
 // serves from the first `attach` on.
 
-import type { StopOutcome } from '../bridge/messages.js';
-import type { Status } from '../bridge/status.js';
+import type { FileStatus, ListChange, StopOutcome } from '../bridge/messages.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { FuseOptions } from '../mount/options.js';
 import type { ExportInfo } from '../nbd/export-info.js';
@@ -16,14 +15,36 @@ export interface ServedFile {
   /** Name in the directory, or empty where the file itself is the mountpoint. */
   readonly name: string;
   readonly readOnly: boolean;
-  readonly info: ExportInfo;
+  /** Undefined: not known yet. */
+  readonly info: ExportInfo | undefined;
   /** How the user named the server, for who asks. */
   readonly server: string;
   readonly tls: boolean;
 }
 
+/** What a backend asks for where files come and go; files are named by numbers that are never used twice. */
+export interface FolderEvents {
+  /** Is there a newer list? Answer with `listed`, in a time that somebody can wait for. */
+  listWanted(): void;
+  /** Somebody opens a file: answer with `attach` or `refuse`. It may be asked again. */
+  wanted(file: number): void;
+  /** Somebody looks at a file whose `info` is not known: answer with `described`. */
+  descriptionWanted(file: number): void;
+  /** A file has let go of its connections; it wants others when it is opened again. */
+  idle(file: number): void;
+}
+
+/** The answers to FolderEvents. */
+export interface FolderAnswers {
+  /** The first list comes unasked. */
+  listed(change: ListChange): void;
+  /** @param errno 0, or why it cannot be had */
+  described(file: number, served: ServedFile, errno: number): void;
+  refuse(file: number, errno: number): void;
+}
+
 /** What a backend tells of by itself. */
-export interface BackendEvents {
+export interface BackendEvents extends FolderEvents {
   /**
    * A connection has ended; what was not answered waits. `useful`: it answered something, or was asked
    * nothing and broke no rule.
@@ -42,7 +63,10 @@ export interface BackendRequest {
   readonly settings: Settings;
   readonly mountpoint: Mountpoint;
   readonly options: FuseOptions;
+  /** Shown and connected from the start, with their places as numbers. */
   readonly files: readonly ServedFile[];
+  /** Whether files come and go, told by `listed`: then there are none at the start. */
+  readonly changing: boolean;
   /** Whether a lost connection can be made again, so that writes are worth remembering. */
   readonly reconnectable: boolean;
   readonly events: BackendEvents;
@@ -52,12 +76,14 @@ export interface BackendRequest {
 export interface Backend {
   /** Resolves when kernel and backend have agreed, so that the files can be used. */
   readonly ready: Promise<void>;
+  /** Undefined where files cannot come and go. */
+  readonly folder: FolderAnswers | undefined;
   /** Gives a file a connection, which belongs to the backend from then on. */
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
   /** Requests that wait for a connection, and new ones, get `errno` until the next `attach`. */
   fail(file: number, errno: number): void;
   /** What can be seen of each file now; nothing where the backend does not count. */
-  status(): Promise<readonly Status[]>;
+  status(): Promise<readonly FileStatus[]>;
   /**
    * Unmounts. Not lazily: what the kernel still holds is written first, which needs the backend alive.
    * @throws an error with `errno` EBUSY when it is in use

@@ -18,16 +18,24 @@ export interface Disk {
   readonly further: readonly Promise<NegotiatedConnection | undefined>[];
 }
 
+/** Makes one connection to an export. */
+type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
+
 /** Connections to use: one to children and descriptors, and where the server allows no more. */
-function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
+export function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
   const several = settings.backend === 'kernel' && server.reconnectable && canMultiConn(info);
   return several ? settings.connections : 1;
 }
 
 /** A further connection is a help, not a need: when it cannot be had, the others serve. */
-async function connectFurther(server: NbdServer, info: ExportInfo, report: Report, signal: AbortSignal) {
+export async function connectFurther(
+  connect: Connect,
+  info: ExportInfo,
+  report: Report,
+  signal: AbortSignal,
+): Promise<NegotiatedConnection | undefined> {
   try {
-    const connection = await server.connect({ signal });
+    const connection = await connect(signal);
     const difference = signal.aborted ? 'stopped' : sameExport(info, connection.info);
     if (difference === undefined) return connection;
     connection.close();
@@ -58,7 +66,8 @@ export async function openDisk(
   const count = connectionCount(settings, server, info);
   report.detail(`connections=${count}`);
   const stop = new AbortController();
-  const further = Array.from({ length: count - 1 }, () => connectFurther(server, info, report, stop.signal));
+  const connect: Connect = (signal) => server.connect({ signal });
+  const further = Array.from({ length: count - 1 }, () => connectFurther(connect, info, report, stop.signal));
   undo.add(async () => {
     stop.abort();
     for (const connection of await Promise.all(further)) connection?.close();

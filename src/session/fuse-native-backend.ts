@@ -20,12 +20,16 @@ export function prepareFuseNativeBackend(): PreparedBackend {
 }
 
 async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
-  const { mountpoint, options, files, events, settings } = request;
+  const { mountpoint, options, events, settings } = request;
+  if (request.changing) {
+    throw new MountError('--all: fuse-native cannot show files that come and go; use --fuse-backend=kernel');
+  }
   if (mountpoint.kind === 'file') {
     throw new MountError(
       `mountpoint ${mountpoint.text}: fuse-native mounts over directories only; use --fuse-backend=kernel`,
     );
   }
+  const files = request.files.flatMap(({ info, ...file }) => (info === undefined ? [] : [{ ...file, info }]));
   if (files.some(({ info }) => info.size > BigInt(Number.MAX_SAFE_INTEGER))) {
     throw new MountError(
       `mounting ${mountpoint.text}: fuse-native serves up to 2^53 bytes; use --fuse-backend=kernel`,
@@ -55,6 +59,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
 
 class FuseNativeBackend implements Backend {
   readonly ready = Promise.resolve();
+  readonly folder = undefined;
   readonly #system: NativeFileSystem;
   readonly #path: string;
   readonly #watch: NodeJS.Timeout;

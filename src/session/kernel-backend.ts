@@ -6,16 +6,18 @@ import { stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { Bridge, type BridgeOptions } from '../bridge/bridge.js';
+import type { ListChange } from '../bridge/messages.js';
 import { dismissWorker } from '../bridge/spawn.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
 import { sendHeldWrites } from '../os/sync.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, BackendRequest, PreparedBackend } from './backend.js';
+import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
 import type { CacheMode } from './settings.js';
 import { treeOptions } from './tree-options.js';
 
-/** Bytes of written data that are remembered until the server has flushed them. */
+/** Bytes of written data that are remembered until the server has flushed them, of the one file or of each. */
 const KEEP_BYTES = 64 * 1024 * 1024;
+const KEEP_BYTES_EACH = 16 * 1024 * 1024;
 
 /**
  * Whether we can tell the kernel the size of a file that is the mountpoint. It takes it from nobody
@@ -23,28 +25,34 @@ const KEEP_BYTES = 64 * 1024 * 1024;
  */
 function canSetSize({ files, options }: BackendRequest): boolean {
   const mayWrite = process.geteuid?.() === 0 || (options.uid === undefined && options.umask === undefined);
-  return mayWrite && files.every(({ info }) => info.size <= Number.MAX_SAFE_INTEGER);
+  return mayWrite && files.every(({ info }) => info !== undefined && info.size <= Number.MAX_SAFE_INTEGER);
+}
+
+/** Whether no file can be written to, now or later. */
+function isReadOnly({ changing, files, settings, options }: BackendRequest): boolean {
+  return changing ? settings.readOnly || options.readOnly : files.every(({ readOnly }) => readOnly);
 }
 
 function cacheMode(request: BackendRequest): CacheMode {
-  const { settings, options, mountpoint, files } = request;
+  const { settings, options, mountpoint } = request;
   if (options.directIo) return 'none';
   if (settings.cache !== 'writeback') return settings.cache;
-  const nothingToWrite = files.every(({ readOnly }) => readOnly);
+  const nothingToWrite = isReadOnly(request);
   const sizeStaysUnknown = mountpoint.kind === 'file' && !canSetSize(request);
   return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
 }
 
 function bridgeOptions(request: BackendRequest, { device }: KernelMount): BridgeOptions {
-  const { settings, options, mountpoint, files } = request;
+  const { settings, options, mountpoint, files, changing } = request;
   return {
     device,
     files,
+    changing,
     naked: mountpoint.kind === 'file',
     tree: treeOptions(options),
     cache: cacheMode(request),
     trace: settings.verbose ? settings.logFormat : undefined,
-    keepBytes: request.reconnectable ? KEEP_BYTES : 0,
+    keepBytes: !request.reconnectable ? 0 : changing ? KEEP_BYTES_EACH : KEEP_BYTES,
     timeout: settings.timeoutMs,
     asyncRead: options.asyncRead,
     maxBackground: options.maxBackground,
@@ -74,22 +82,20 @@ export function prepareKernelBackend(worker: Worker): PreparedBackend {
 }
 
 async function startKernelBackend(request: BackendRequest, takeWorker: () => Worker): Promise<Backend> {
-  const { mountpoint, options, files, events } = request;
-  const readOnly = files.every((file) => file.readOnly);
-  const mount = await mountKernel(mountpoint, { ...options, readOnly });
-  const setSize = (file: number): Promise<void> =>
-    truncate(join(mountpoint.path, files[file].name), Number(files[file].info.size));
+  const { mountpoint, options, events } = request;
+  const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
+  const files = new ShownFiles(mountpoint.path, request.files);
   const bridge = Bridge.start(
     bridgeOptions(request, mount),
     {
       ...events,
       syncWanted: (file) => {
         const done = (): void => bridge.synced(file);
-        sendHeldWrites(join(mountpoint.path, files[file].name)).then(done, done);
+        files.sendHeldWrites(file).then(done, done);
       },
       beyondEnd: (file) => {
         // It is a repair of what a program did wrong; where it is not possible, nothing else is.
-        void setSize(file).catch(() => undefined);
+        void files.setSize(file).catch(() => undefined);
       },
     },
     takeWorker(),
@@ -99,19 +105,63 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
     // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
     // it would let nobody write.
     await stat(mountpoint.path);
-    if (cacheMode(request) === 'writeback') await setSize(0);
+    if (cacheMode(request) === 'writeback') await files.setSize(0);
   };
-  return new KernelBackend(mount, bridge, mountpoint.kind === 'file' ? prepareFile() : bridge.ready);
+  return new KernelBackend(mount, bridge, files, mountpoint.kind === 'file' ? prepareFile() : bridge.ready);
+}
+
+/** The files as others see them: by their paths. One that is shown no more has none. */
+class ShownFiles {
+  readonly #folder: string;
+  readonly #files: Map<number, ServedFile>;
+
+  constructor(folder: string, files: readonly ServedFile[]) {
+    this.#folder = folder;
+    this.#files = new Map(files.map((file, number) => [number, file]));
+  }
+
+  change({ added, removed }: ListChange): void {
+    for (const number of removed) this.#files.delete(number);
+    for (const { number, file } of added) this.#files.set(number, file);
+  }
+
+  /** Sets the size right in the kernel's eyes. */
+  async setSize(number: number): Promise<void> {
+    const { name, info } = this.#find(number);
+    if (info !== undefined) await truncate(join(this.#folder, name), Number(info.size));
+  }
+
+  async sendHeldWrites(number: number): Promise<void> {
+    await sendHeldWrites(join(this.#folder, this.#find(number).name));
+  }
+
+  #find(number: number): ServedFile {
+    const file = this.#files.get(number);
+    if (file === undefined) throw new RangeError(`file ${number} is not shown any more`);
+    return file;
+  }
 }
 
 class KernelBackend implements Backend {
   readonly ready: Promise<void>;
+  readonly folder: FolderAnswers;
   readonly #mount: KernelMount;
   readonly #bridge: Bridge;
 
-  constructor(mount: KernelMount, bridge: Bridge, ready: Promise<void>) {
+  constructor(mount: KernelMount, bridge: Bridge, files: ShownFiles, ready: Promise<void>) {
     this.#mount = mount;
     this.#bridge = bridge;
+    this.folder = {
+      listed: (change) => {
+        files.change(change);
+        bridge.listed(change);
+      },
+      described: (number, file, errno) => {
+        if (errno === 0) files.change({ added: [{ number, file }], removed: [] });
+        bridge.described(number, file, errno);
+      },
+      refuse: (file, errno) => bridge.refuse(file, errno),
+    };
     this.ready = ready;
     // Whoever waits hears of a failure; a start that was called off before does not wait.
     ready.catch(() => undefined);

@@ -4,10 +4,9 @@
 
 import type { StopOutcome } from '../bridge/messages.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
-import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend } from './backend.js';
 import { Deadline } from './deadline.js';
-import type { Reconnector } from './reconnect.js';
+import type { Served } from './keeper.js';
 import type { Report } from './settings.js';
 import type { Undo } from './undo.js';
 import { unmountInOrder } from './unmount.js';
@@ -24,19 +23,13 @@ export type Ending =
   | { readonly kind: 'signal'; readonly name: string }
   | { readonly kind: 'crash'; readonly why: string };
 
-/** A file with what keeps it connected. */
-export interface Served {
-  /** Absolute path of the file. */
-  readonly path: string;
-  readonly reconnector: Reconnector<NegotiatedConnection>;
-}
-
 /** What a session is made of. */
 export interface SessionParts {
   readonly report: Report;
   readonly mountpoint: Mountpoint;
   readonly backend: Backend;
-  readonly served: readonly Served[];
+  /** The files that have connections, or wait for them. */
+  readonly served: () => readonly Served[];
   /** Resolves when the session cannot or need not go on. */
   readonly ended: Promise<Ending>;
   /** Takes back what was opened besides the mount: pidfile, servers. */
@@ -60,9 +53,8 @@ export class Session {
   async reportStatus(report: Report): Promise<void> {
     const { backend, served } = this.#parts;
     const statuses = await backend.status();
-    statuses.forEach((status, file) => {
-      report.status(served[file]?.path ?? '', status);
-    });
+    for (const { file, status } of statuses)
+      report.status(served().find((one) => one.file === file)?.path ?? '', status);
   }
 
   /**
@@ -70,10 +62,11 @@ export class Session {
    * about ten seconds; `hurry` cuts the waiting short. Returns the exit status.
    */
   async stop(ending: Ending, hurry: AbortSignal): Promise<number> {
-    const { served, undo, report } = this.#parts;
+    const { undo, report } = this.#parts;
     const deadline = new Deadline(STOP_TIME, hurry);
     const good =
       ending.kind === 'crash' ? await this.#abandon(ending.why) : await this.#finish(ending, deadline);
+    const served = this.#parts.served();
     const failed = served.some(({ reconnector }) => reconnector.failed);
     for (const { reconnector } of served) await reconnector.stop();
     const failures = await undo.run();
@@ -88,7 +81,7 @@ export class Session {
     let result = 'unmounted';
     if (ending.kind === 'signal') {
       report.detail(`${ending.name}: unmounting ${text}`);
-      const paths = served.map(({ path }) => path);
+      const paths = served().map(({ path }) => path);
       result = await unmountInOrder(backend, paths, deadline).catch((error: unknown) => {
         report.error(error);
         return 'failed';

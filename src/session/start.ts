@@ -3,27 +3,25 @@
 // Called by process.ts. Connects before it mounts, so that most mistakes are told before anything is
 // visible. Whatever fails on the way, what was begun is taken back.
 
-import { join, resolve } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { spawnWorker } from '../bridge/spawn.js';
-import { type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
-import { parseFuseOptions } from '../mount/options.js';
+import { MountError } from '../mount/errors.js';
+import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
+import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
 import { isReadOnly } from '../nbd/export-info.js';
-import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, BackendEvents, BackendRequest, PreparedBackend, ServedFile } from './backend.js';
-import { systemClock } from './clock.js';
-import { type Disk, openDisk } from './disk.js';
+import { openServer } from '../transport/server.js';
+import type { Endpoint } from '../transport/target.js';
+import type { BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
+import { openDisk } from './disk.js';
+import { DiskKeeper } from './disk-keeper.js';
 import { endpointOf } from './endpoint.js';
-import { explainLoss, reconnectBy } from './lost-server.js';
+import type { Keeper } from './keeper.js';
+import { reconnectBy } from './lost-server.js';
 import { writePidfile } from './pidfile.js';
-import { Reconnector } from './reconnect.js';
-import { ReconnectPolicy } from './reconnect-policy.js';
 import { serverText } from './server-text.js';
-import { type Ending, giveUp, type Served, Session } from './session.js';
+import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { Undo } from './undo.js';
-
-const EIO = 5;
 
 /** Who is told of what, while a session starts. */
 interface Start {
@@ -54,36 +52,84 @@ export async function startSession(
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
-    const disks = [await openDisk(endpoint, settings, report, undo, signal)];
-    const files = disks.map(({ info }): ServedFile => {
-      const readOnly = settings.readOnly || options.readOnly || isReadOnly(info);
-      const server = serverText(settings.server);
-      return { name: mountpoint.filename, info, readOnly, server, tls: endpoint.tls !== undefined };
-    });
-    const reconnectable = disks.some(({ server }) => reconnectBy(server, settings) !== undefined);
-    return await serve(start, prepared, disks, { settings, mountpoint, options, files, reconnectable });
+    const { keeper, ...found } = settings.all
+      ? await openFolder(start, mountpoint, options, endpoint)
+      : await openOne(start, mountpoint, options, endpoint);
+    return await serve(start, prepared, keeper, { settings, mountpoint, options, ...found });
   } catch (error) {
     for (const failure of await undo.run()) report.error(failure);
     throw error;
   }
 }
 
+/** Who keeps the files connected, and what the backend is told of them. */
+type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable'> & { readonly keeper: Keeper };
+
+/** What all files of a mount have in common. */
+function commonOf({ settings }: Start, options: FuseOptions, endpoint: Endpoint) {
+  const readOnly = settings.readOnly || options.readOnly;
+  return { readOnly, server: serverText(settings.server), tls: endpoint.tls !== undefined };
+}
+
+/** One export as one file. */
+async function openOne(
+  start: Start,
+  mountpoint: Mountpoint,
+  options: FuseOptions,
+  endpoint: Endpoint,
+): Promise<Opened> {
+  const { settings, report, undo, signal } = start;
+  const disk = await openDisk(endpoint, settings, report, undo, signal);
+  const common = commonOf(start, options, endpoint);
+  const readOnly = common.readOnly || isReadOnly(disk.info);
+  return {
+    keeper: new DiskKeeper({ settings, report, mountpoint, disk }),
+    files: [{ ...common, name: mountpoint.filename, info: disk.info, readOnly }],
+    changing: false,
+    reconnectable: reconnectBy(disk.server, settings) !== undefined,
+  };
+}
+
+/** All exports as the files of a directory. */
+async function openFolder(
+  start: Start,
+  mountpoint: Mountpoint,
+  options: FuseOptions,
+  endpoint: Endpoint,
+): Promise<Opened> {
+  const { settings, report, undo, signal } = start;
+  const { ExportFolder } = await import('./export-folder.js');
+  await checkDirectory(mountpoint);
+  if (endpoint.exportName !== '') {
+    throw new MountError('--all shows every export: leave the name of the one out of the URI');
+  }
+  const server = await openServer(endpoint, { handOver: true });
+  undo.add(() => server.close());
+  const common = commonOf(start, options, endpoint);
+  const keeper = new ExportFolder({ settings, report, mountpoint, server, common });
+  undo.add(() => keeper.stop());
+  await keeper.load(signal);
+  const reconnectable = server.reconnectable || settings.restart;
+  return { keeper, files: [], changing: true, reconnectable };
+}
+
 /** Mounts, and returns when the files can be used. */
 async function serve(
-  start: Start,
+  { settings, report, signal, undo }: Start,
   prepared: PreparedBackend,
-  disks: readonly Disk[],
+  keeper: Keeper,
   request: Omit<BackendRequest, 'events'>,
 ): Promise<Session> {
-  const { settings, report, signal, undo } = start;
-  const { mountpoint } = request;
-  const served: Served[] = [];
   let end: (ending: Ending) => void = () => undefined;
   const ended = new Promise<Ending>((resolve) => {
     end = resolve;
   });
   const events: BackendEvents = {
-    lost: (file, connection, why, useful) => served[file]?.reconnector.lost(connection, why, useful),
+    lost: (file, connection, why, useful) => keeper.lost(file, connection, why, useful),
+    listWanted: () => keeper.listWanted?.(),
+    wanted: (file) => keeper.wanted?.(file),
+    descriptionWanted: (file) => keeper.descriptionWanted?.(file),
+    idle: (file) => keeper.idle?.(file),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
     crashed: (why) => end({ kind: 'crash', why }),
@@ -91,16 +137,10 @@ async function serve(
   signal.throwIfAborted();
   const backend = await prepared.start({ ...request, events });
   try {
-    disks.forEach((disk, file) => {
-      const reconnector = createReconnector(start, disk, file, backend, fileLabel(mountpoint));
-      served.push({ path: join(mountpoint.path, mountpoint.filename), reconnector });
-      reconnector.attach(0, disk.first);
-    });
+    keeper.begin(backend);
     await backend.ready;
     signal.throwIfAborted();
-    disks.forEach((disk, file) => {
-      adoptFurther(disk, served[file].reconnector);
-    });
+    keeper.ready();
     if (settings.pidfile !== undefined) {
       const pidfile = await writePidfile(settings.pidfile);
       undo.add(() => pidfile.remove());
@@ -109,44 +149,11 @@ async function serve(
     await giveUp(backend);
     throw error;
   }
-  return new Session({ report, mountpoint, backend, served, ended, undo });
+  const { mountpoint } = request;
+  return new Session({ report, mountpoint, backend, served: () => keeper.served(), ended, undo });
 }
 
 async function prepareBackend({ backend }: Settings, worker: Worker | undefined): Promise<PreparedBackend> {
   if (backend === 'fuse-native') return (await import('./fuse-native-backend.js')).prepareFuseNativeBackend();
   return (await import('./kernel-backend.js')).prepareKernelBackend(worker ?? spawnWorker());
-}
-
-/** The file as the user would type it. */
-function fileLabel({ text, path, filename }: Mountpoint): string {
-  return filename !== '' && resolve(text) === path ? join(text, filename) : text;
-}
-
-function createReconnector(
-  { settings, report }: Start,
-  disk: Disk,
-  file: number,
-  backend: Backend,
-  name: string,
-) {
-  return new Reconnector<NegotiatedConnection>({
-    name,
-    info: disk.info,
-    policy: new ReconnectPolicy(settings.reconnectMs, Math.random),
-    clock: systemClock,
-    report,
-    connect: reconnectBy(disk.server, settings),
-    attach: (slot, connection) => backend.attach(file, slot, connection),
-    fail: () => backend.fail(file, EIO),
-    explain: (why) => explainLoss(disk.server, why),
-  });
-}
-
-/** Puts further connections to use as they come. */
-function adoptFurther(disk: Disk, reconnector: Reconnector<NegotiatedConnection>): void {
-  disk.further.forEach((arriving, i) => {
-    void arriving.then((connection) => {
-      if (connection !== undefined) reconnector.attach(i + 1, connection);
-    });
-  });
 }

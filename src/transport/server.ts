@@ -40,6 +40,17 @@ export interface OpenOptions {
 export interface ConnectOptions {
   /** Calls it off; the promise then rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Another export than the endpoint's. */
+  readonly exportName?: string;
+}
+
+/** How exports are listed. */
+export interface ListOptions extends Pick<ConnectOptions, 'signal'> {
+  /**
+   * Asked before each export of the list: whether to go on asking what there is to know of them. Where it
+   * is given, nothing is connected to for its size.
+   */
+  readonly describe?: (index: number, count: number) => boolean;
 }
 
 /** A server that can be connected to. */
@@ -75,17 +86,18 @@ export class NbdServer {
   }
 
   /**
-   * Connects and goes to the transmission phase on the endpoint's export.
+   * Connects and goes to the transmission phase on the endpoint's export, or on another.
    * @throws TransportError, NbdServerError (which exports there are is in the message), NbdProtocolError
    */
   async connect(options: ConnectOptions = {}): Promise<NegotiatedConnection> {
-    const { exportName } = this.endpoint;
+    const { exportName = this.endpoint.exportName } = options;
     try {
       const { stream, handover, event } = await this.#negotiate({ kind: 'go', exportName }, options.signal);
       if (event.type !== 'ready') throw new TransportError('the handshake ended in the wrong place');
       return new NegotiatedConnection(event.info, stream, handover);
     } catch (error) {
-      if (error instanceof NbdServerError && error.replyType === NBD_REP_ERR_UNKNOWN) {
+      const isUnknown = error instanceof NbdServerError && error.replyType === NBD_REP_ERR_UNKNOWN;
+      if (isUnknown && options.exportName === undefined) {
         throw await this.#withNames(error, options.signal);
       }
       throw error;
@@ -96,23 +108,31 @@ export class NbdServer {
    * The server's list of exports (NBD_OPT_LIST), over a connection of its own. nbd-server tells a size
    * of 0 in the list's details and the true one to who connects: exports of that size are connected to.
    */
-  async list(options: ConnectOptions = {}): Promise<ListedExport[]> {
-    const { stream, event } = await this.#negotiate({ kind: 'list' }, options.signal);
+  async list({ signal, describe }: ListOptions = {}): Promise<ListedExport[]> {
+    const { stream, event } = await this.#negotiate({ kind: 'list', describe }, signal);
     stream.end(() => stream.destroy());
     if (event.type !== 'listed') throw new TransportError('the handshake ended in the wrong place');
-    if (this.singleConnection) return event.exports;
+    if (this.singleConnection || describe !== undefined) return event.exports;
     const doubtful = event.exports.filter(({ info }) => info?.size === 0n).slice(0, MAX_CONNECTED_EXPORTS);
     const certain = new Map<ListedExport, ExportInfo>();
     for (const one of doubtful) {
-      const info = await this.#infoByConnecting(one.name, options.signal);
+      const info = await this.#infoByConnecting(one.name, signal);
       if (info !== undefined) certain.set(one, info);
     }
     return event.exports.map((one) => ({ ...one, info: certain.get(one) ?? one.info }));
   }
 
-  /** What the server tells of the endpoint's export (NBD_OPT_INFO), over a connection of its own. */
+  /** What the server tells of an export; a size of 0 is not believed without connecting to it. */
+  async describe(options: ConnectOptions & { readonly exportName: string }): Promise<ExportInfo> {
+    const info = await this.info(options);
+    if (info.size > 0n) return info;
+    return (await this.#infoByConnecting(options.exportName, options.signal)) ?? info;
+  }
+
+  /** What the server tells of the endpoint's export, or another (NBD_OPT_INFO), over a connection of its own. */
   async info(options: ConnectOptions = {}): Promise<ExportInfo> {
-    const goal = { kind: 'info', exportName: this.endpoint.exportName } as const;
+    const { exportName = this.endpoint.exportName } = options;
+    const goal = { kind: 'info', exportName } as const;
     const { stream, event } = await this.#negotiate(goal, options.signal);
     stream.end(() => stream.destroy());
     if (event.type !== 'described') throw new TransportError('the handshake ended in the wrong place');

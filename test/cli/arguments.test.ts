@@ -20,6 +20,7 @@ describe('the defaults', () => {
     expect(settingsOf('dir/disk', URI)).toEqual({
       mountpoint: 'dir/disk',
       server: { kind: 'uri', uri: URI },
+      all: false,
       exportName: undefined,
       connections: 4,
       fuseOptions: [],
@@ -34,6 +35,21 @@ describe('the defaults', () => {
       restart: false,
       timeoutMs: 0,
     });
+  });
+});
+
+describe('--all', () => {
+  it('goes with every server but those of one connection', () => {
+    for (const words of [[URI], ['--unix', 's'], ['--tcp', 'h', '1'], ['[', 'CMD', ']']])
+      expect(settingsOf('--all', 'dir', ...words).all).toBe(true);
+    expect(() => settingsOf('--all', 'dir', '--command', 'CMD')).toThrow(
+      /--command is only one; use \[ CMD \]/,
+    );
+    expect(() => settingsOf('--all', 'dir', '--fd', '3')).toThrow(/--fd is only one$/);
+  });
+
+  it('excludes --export', () => {
+    expect(() => settingsOf('--all', '--export', 'a', 'dir', '--unix', 's')).toThrow(/exclude each other/);
   });
 });
 

@@ -53,11 +53,44 @@ describe('what is shown', () => {
     expect(tree.files()).toEqual([tree.root]);
   });
 
-  test('a file that is removed is not found again, but stays for who has it', () => {
+  test('a file that is removed is not found again, but stays for who has it until that is forgotten', () => {
     const { tree, node } = oneFile();
+    node.lookups = 3;
     tree.remove('nbd');
     expect(tree.lookup('nbd')).toBeUndefined();
+    tree.forget(node.nodeid, 2);
     expect(tree.node(node.nodeid)).toBe(node);
+    tree.forget(node.nodeid, 1);
+    expect(tree.node(node.nodeid)).toBeUndefined();
+  });
+
+  test('a file that is shown stays, however often it is forgotten', () => {
+    const { tree, node } = oneFile();
+    tree.forget(node.nodeid, 5);
+    tree.forget(99, 1);
+    expect(tree.node(node.nodeid)).toBe(node);
+  });
+
+  test('what is not known of a file can be told later', () => {
+    const tree = new Tree([], false, OPTIONS);
+    const file = { name: 'a', size: 0n, readOnly: false, blockSize: 4096 };
+    const node = tree.add({ ...file, known: false });
+    expect(node).toMatchObject({ known: false, size: 0n });
+    tree.describe(node, { ...file, size: 1024n, readOnly: true });
+    expect(node).toMatchObject({ nodeid: 2, known: true, size: 1024n, blocks: 2n, mode: 0o100444 });
+    expect(tree.root.readOnly).toBe(false);
+  });
+
+  test('the files beyond a node id are found, while others come and go', () => {
+    const tree = new Tree([], false, OPTIONS);
+    for (const name of ['a', 'b', 'c', 'd']) tree.add({ name, size: 1n, readOnly: false, blockSize: 512 });
+    const beyond = (nodeid: number, count: number): string[] =>
+      tree.filesBeyond(nodeid, count).map(({ name }) => name);
+    expect(beyond(0, 2)).toEqual(['a', 'b']);
+    tree.remove('b');
+    expect(beyond(3, 9)).toEqual(['c', 'd']);
+    expect(beyond(2, 1)).toEqual(['c']);
+    expect(beyond(5, 9)).toEqual([]);
   });
 });
 

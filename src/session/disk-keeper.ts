@@ -1,0 +1,68 @@
+// Keeps the one disk of a mount connected.
+//
+// Made by start.ts.
+
+import { join, resolve } from 'node:path';
+import type { Mountpoint } from '../mount/mountpoint.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import type { Backend } from './backend.js';
+import type { Disk } from './disk.js';
+import type { Keeper, Served } from './keeper.js';
+import { adoptFurther, createReconnector } from './link-disk.js';
+import { reconnectBy } from './lost-server.js';
+import type { Reconnector } from './reconnect.js';
+import type { Report, Settings } from './settings.js';
+
+/** What a keeper is made of. */
+export interface DiskKeeperParts {
+  readonly settings: Settings;
+  readonly report: Report;
+  readonly mountpoint: Mountpoint;
+  readonly disk: Disk;
+}
+
+/** The file as the user would type it. */
+function fileLabel({ text, path, filename }: Mountpoint): string {
+  return filename !== '' && resolve(text) === path ? join(text, filename) : text;
+}
+
+/** The only file's number. */
+const FILE = 0;
+
+/** See the file's head. */
+export class DiskKeeper implements Keeper {
+  readonly #parts: DiskKeeperParts;
+  #reconnector: Reconnector<NegotiatedConnection> | undefined;
+
+  constructor(parts: DiskKeeperParts) {
+    this.#parts = parts;
+  }
+
+  begin(backend: Backend): void {
+    const { settings, report, mountpoint, disk } = this.#parts;
+    this.#reconnector = createReconnector({
+      name: fileLabel(mountpoint),
+      file: FILE,
+      disk,
+      connect: reconnectBy(disk.server, settings),
+      backend,
+      settings,
+      report,
+    });
+    this.#reconnector.attach(0, disk.first);
+  }
+
+  ready(): void {
+    if (this.#reconnector !== undefined) adoptFurther(this.#parts.disk.further, this.#reconnector);
+  }
+
+  lost(_: number, connection: number, why: string, useful: boolean): void {
+    this.#reconnector?.lost(connection, why, useful);
+  }
+
+  served(): readonly Served[] {
+    const { path, filename } = this.#parts.mountpoint;
+    const reconnector = this.#reconnector;
+    return reconnector === undefined ? [] : [{ file: FILE, path: join(path, filename), reconnector }];
+  }
+}

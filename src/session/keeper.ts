@@ -1,0 +1,28 @@
+// What the session needs of whatever keeps its files connected: one disk, or a folder of exports.
+//
+// Made by start.ts, driven by it and by the session.
+
+import type { NegotiatedConnection } from '../transport/connection.js';
+import type { Backend, FolderEvents } from './backend.js';
+import type { Reconnector } from './reconnect.js';
+
+/** A file with what keeps it connected. */
+export interface Served {
+  /** The backend's number of it. */
+  readonly file: number;
+  /** Absolute path. */
+  readonly path: string;
+  readonly reconnector: Reconnector<NegotiatedConnection>;
+}
+
+/** See the file's head. */
+export interface Keeper extends Partial<FolderEvents> {
+  /** Gives a backend that has just mounted what it needs to become ready. */
+  begin(backend: Backend): void;
+  /** The files can be used. */
+  ready(): void;
+  /** A connection has ended: see BackendEvents. */
+  lost(file: number, connection: number, why: string, useful: boolean): void;
+  /** The files that have connections, or wait for them. */
+  served(): readonly Served[];
+}
