@@ -1,12 +1,6 @@
 // What the protocol allows with an export: its flags as questions that are asked often. Pure.
 
-import {
-  NBD_FLAG_SEND_CACHE,
-  NBD_FLAG_SEND_FAST_ZERO,
-  NBD_FLAG_SEND_FLUSH,
-  NBD_FLAG_SEND_FUA,
-  NBD_FLAG_SEND_WRITE_ZEROES,
-} from '../nbd/constants.js';
+import { NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES } from '../nbd/constants.js';
 import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
 
 /** See the file's head. */
@@ -14,8 +8,6 @@ export interface Abilities {
   readonly flush: boolean;
   readonly fua: boolean;
   readonly zero: boolean;
-  readonly fastZero: boolean;
-  readonly cache: boolean;
   /** Tells holes from data: `base:allocation` was agreed on. */
   readonly allocation: boolean;
 }
@@ -26,8 +18,6 @@ export function abilitiesOf(info: ExportInfo): Abilities {
     flush: hasFlag(info, NBD_FLAG_SEND_FLUSH),
     fua: hasFlag(info, NBD_FLAG_SEND_FUA),
     zero: hasFlag(info, NBD_FLAG_SEND_WRITE_ZEROES),
-    fastZero: hasFlag(info, NBD_FLAG_SEND_FAST_ZERO),
-    cache: hasFlag(info, NBD_FLAG_SEND_CACHE),
     allocation: info.metaContexts.some(({ name }) => name === 'base:allocation'),
   };
 }

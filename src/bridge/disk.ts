@@ -40,6 +40,8 @@ export class Disk {
   readonly sizeLo: number;
   /** Bytes: requests are multiples of it, but for the end of the disk. */
   readonly minimum: number;
+  /** Bytes of the last block where that is less than the minimum that the server has advertised, else 0. */
+  readonly tail: number;
   /** Bytes of payload of one command at most: a multiple of `minimum`. */
   maximum: number;
   readonly can: Abilities;
@@ -86,6 +88,7 @@ export class Disk {
     this.sizeLo = low(info.size);
     const sizes = effectiveBlockSizes(info);
     this.minimum = sizes.minimum;
+    this.tail = info.blockSizes === undefined ? 0 : this.sizeLo & (sizes.minimum - 1);
     const wanted = Math.min(sizes.maximum, context.largestPayload);
     this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
     this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);

@@ -73,7 +73,9 @@ export class ExtentMap {
   /** What to ask the server to learn of the byte at `offset` and what follows it. */
   ask(offset: bigint, size: bigint): { start: bigint; length: number } {
     const start = offset - (offset % this.#minimum);
-    const left = size - start;
+    const rest = size - start;
+    // A last block that is less than one is asked about by itself.
+    const left = rest < this.#minimum ? rest : rest - (rest % this.#minimum);
     return { start, length: left < BigInt(this.#largest) ? Number(left) : this.#largest };
   }
 

@@ -7,7 +7,10 @@ import type { Engine } from './engine.js';
 import { addHi, addLo, distance } from './offsets.js';
 import type { Operation } from './operation.js';
 
-/** Submits `length` bytes at (hi, lo) in pieces of the server's largest payload. */
+/**
+ * Submits `length` bytes at (hi, lo) in pieces of the server's largest payload. A last block that is less
+ * than one goes by itself: the server may refuse it, and only it.
+ */
 export function submitPieces(
   engine: Engine,
   operation: Operation,
@@ -22,7 +25,11 @@ export function submitPieces(
 ): void {
   let at = 0;
   while (at < length) {
-    const count = Math.min(length - at, disk.maximum);
+    let count = Math.min(length - at, disk.maximum);
+    if (disk.tail > 0 && count > disk.tail) {
+      const left = distance(disk.sizeHi, disk.sizeLo, addHi(hi, lo, at), addLo(lo, at));
+      if (left === count) count -= disk.tail;
+    }
     engine.command(
       operation,
       disk,

@@ -130,8 +130,11 @@ export function* zeroRange(
   if (operation.error === 0 && last < end)
     yield* zeroBytes(engine, operation, disk, last, Number(end - last));
   if (operation.error !== 0) return;
-  if (disk.can.zero) yield* zeroBlocks(engine, operation, disk, first, last, flags);
-  else yield* writeZeros(engine, operation, disk, first, last);
+  const tail = last === disk.info.size ? BigInt(disk.tail) : 0n;
+  if (disk.can.zero) {
+    yield* zeroBlocks(engine, operation, disk, first, last - tail, flags);
+    yield* zeroBlocks(engine, operation, disk, last - tail, last, flags);
+  } else yield* writeZeros(engine, operation, disk, first, last);
 }
 
 function* zeroBytes(engine: Engine, operation: Operation, disk: Disk, start: bigint, length: number): Task {

@@ -26,6 +26,8 @@ const PARTS_IN_FLIGHT = 8;
 export class BlockIo {
   readonly #links: LinkGroup;
   readonly #size: bigint;
+  /** Up to where there are whole blocks, of the minimum that the server has advertised. */
+  readonly #wholeBlocks: bigint;
   readonly #lock = new RangeLock();
   #lengthLimit: number;
   #payloadLimit: number;
@@ -35,6 +37,7 @@ export class BlockIo {
     this.#links = links;
     this.#size = links.info.size;
     this.blockSizes = effectiveBlockSizes(links.info);
+    this.#wholeBlocks = alignDown(this.#size, links.info.blockSizes?.minimum ?? 1);
     this.#payloadLimit = payloadLimit(this.blockSizes);
     this.#lengthLimit = lengthLimit(this.blockSizes, links.info.extendedHeaders);
   }
@@ -185,6 +188,12 @@ export class BlockIo {
     limit: number,
     each: (offset: bigint, length: number) => Promise<void>,
   ): Promise<void> {
+    // A last block that is less than one goes by itself: the server may refuse it, and only it.
+    if (range.start < this.#wholeBlocks && range.end > this.#wholeBlocks) {
+      await this.#parts({ start: range.start, end: this.#wholeBlocks }, limit, each);
+      await this.#parts({ start: this.#wholeBlocks, end: range.end }, limit, each);
+      return;
+    }
     if (range.end - range.start <= BigInt(limit)) {
       if (range.end > range.start) await each(range.start, Number(range.end - range.start));
       return;

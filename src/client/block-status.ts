@@ -98,25 +98,28 @@ async function ask(
   const sizes = effectiveBlockSizes(links.info);
   const link = links.pick();
   const from = alignDown(range.start, sizes.minimum);
-  const to = alignUp(range.end, sizes.minimum, links.info.size);
+  const whole = alignDown(links.info.size, links.info.blockSizes?.minimum ?? 1);
+  const end = alignUp(range.end, sizes.minimum, links.info.size);
+  // A last block that is less than one is asked about by itself.
+  const to = from < whole && end > whole ? whole : end;
   const limit = BigInt(lengthLimit(sizes, links.info.extendedHeaders));
   const length = Number(to - from < limit ? to - from : limit);
   const payload = filterOf(link.info, contexts, length);
   const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
   const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset: from, length, payload };
   const { extents } = await link.submit(question, signal);
-  let end = range.end;
+  let until = range.end;
   const raws = contexts.map((name) => {
     const raw = extents.get(link.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
     if (raw === undefined) throw new NbdProtocolError(`the server told no extents of ${printable(name)}`);
     const reach = raw.reduce((at, extent) => at + extent.length, from);
     if (reach <= range.start)
       throw new NbdProtocolError('the server told the status of no bytes that were asked for');
-    if (reach < end) end = reach;
+    if (reach < until) until = reach;
     return [name, raw] as const;
   });
-  const clip = { start: range.start, end };
-  return { end, extents: new Map(raws.map(([name, raw]) => [name, placed(raw, from, clip)])) };
+  const clip = { start: range.start, end: until };
+  return { end: until, extents: new Map(raws.map(([name, raw]) => [name, placed(raw, from, clip)])) };
 }
 
 /** The extents of a whole range; with `one` of its start only, as far as one answer goes. */

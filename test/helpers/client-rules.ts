@@ -175,9 +175,16 @@ export const CLIENT_RULES: readonly ClientRule[] = [
     breach: { request: { type: READ, length: DEFAULT_MAXIMUM + 1 } },
   },
   {
-    title: '"Size constraints": offset and length are multiples of an advertised minimum block size',
+    // What is left over at the end of an odd size cannot be asked for otherwise.
+    title:
+      '"Size constraints": offset and length are multiples of an advertised minimum block size; what is left over at the end goes alone',
     applies: (seen) => isRanged(seen) && seen.served.blockSizes !== undefined,
-    holds: (seen) => isAligned(seen, seen.served.blockSizes?.[0] ?? 1),
+    holds: (seen) => {
+      const block = BigInt(seen.served.blockSizes?.[0] ?? 1);
+      const end = seen.request.offset + BigInt(effect(seen));
+      const isTail = end === seen.served.size && seen.request.offset === end - (end % block);
+      return seen.request.offset % block === 0n && (end % block === 0n || isTail);
+    },
     breach: {
       request: { type: READ, offset: 1n, length: 4096 },
       served: { blockSizes: [4096, 4096, 65_536] },

@@ -4,6 +4,7 @@
 
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { NbdClient } from '../../src/index.js';
 import { createScope, type Scope } from '../helpers/cleanup.js';
 import { openFile } from '../helpers/files.js';
 import { type MountedDisk, mountDisk } from '../helpers/mount.js';
@@ -17,14 +18,19 @@ interface Policy {
   readonly minimum: number;
   readonly maximum: number;
   readonly size: number;
+  /** What the filter does with a request that it should not get. */
+  readonly otherwise?: 'allow' | 'error';
 }
 
-async function mountPolicy(scope: Scope, { minimum, maximum, size }: Policy): Promise<MountedDisk> {
+async function mountPolicy(
+  scope: Scope,
+  { minimum, maximum, size, otherwise = 'error' }: Policy,
+): Promise<MountedDisk> {
   const policy = [
     `blocksize-minimum=${minimum}`,
     `blocksize-preferred=${Math.max(4096, minimum)}`,
     `blocksize-maximum=${maximum}`,
-    'blocksize-error-policy=error',
+    `blocksize-error-policy=${otherwise}`,
   ];
   const filters = ['--filter=blocksize-policy', '--filter=log'];
   const server = [
@@ -40,10 +46,16 @@ async function mountPolicy(scope: Scope, { minimum, maximum, size }: Policy): Pr
   return mountDisk(scope, { server, options: ['--cache=none'] });
 }
 
+const STRICT = ['blocksize-minimum=4096', 'blocksize-preferred=4096', 'blocksize-maximum=64K'].concat(
+  'blocksize-error-policy=error',
+);
+
 const policies: readonly Policy[] = [512, 4096, 65_536].flatMap((minimum) => [
   { minimum, maximum: 65_536, size: SIZE },
   { minimum, maximum: 65_536, size: SIZE - 65_536 + minimum },
   { minimum, maximum: 32 * 1024 * 1024, size: SIZE },
+  // What is left over at the end is no block: only a server that allows that can have it read and written.
+  { minimum, maximum: 65_536, size: SIZE - 100, otherwise: 'allow' },
 ]);
 
 it.each(policies)('writes and reads any range with %o', async (policy) => {
@@ -87,6 +99,27 @@ it('writes to neighbours in one block at the same time without losing any', asyn
   for (let i = 0; i < 256; i++) {
     expect(whole.subarray(i * 1000, (i + 1) * 1000).equals(Buffer.alloc(1000, 1 + (i % 255)))).toBe(true);
   }
+});
+
+it('of a size that is no multiple, a strict server can refuse what is left over, and nothing else', async () => {
+  const scope = createScope();
+  const minimum = 4096;
+  const disk = await mountPolicy(scope, { minimum, maximum: 65_536, size: SIZE - 100 });
+  const whole = SIZE - minimum;
+  const handle = await openFile(scope, disk.file, 'r+');
+  await handle.write(Buffer.alloc(5000, 7), 0, 5000, whole - 5000);
+  const { buffer } = await handle.read(Buffer.alloc(5001), 0, 5001, whole - 5001);
+  expect(buffer.equals(Buffer.alloc(5001, 7).fill(0, 0, 1))).toBe(true);
+  await expect(handle.read(Buffer.alloc(10), 0, 10, whole)).rejects.toThrow('EINVAL');
+  await expect(handle.write(Buffer.alloc(10), 0, 10, whole)).rejects.toThrow('EINVAL');
+  const client = await NbdClient.connect({
+    command: ['nbdkit', '-s', '--filter=blocksize-policy', 'memory', String(SIZE - 100), ...STRICT],
+  });
+  scope.add(() => client.close());
+  await client.write(whole - 5000, Buffer.alloc(5000, 7));
+  expect((await client.read(0, whole)).subarray(-5000).equals(Buffer.alloc(5000, 7))).toBe(true);
+  expect((await client.blockStatus(0, whole))['base:allocation'].length).toBe(2);
+  await expect(client.read(whole, 10)).rejects.toMatchObject({ errno: 22 });
 });
 
 it('splits a large request at the maximum', async () => {

@@ -38,6 +38,13 @@ const EXPORTS: Readonly<Record<string, ScriptedExport>> = {
     extendedHeaders: true,
     metaContexts: CONTEXTS,
   },
+  'a size that is no multiple of its blocks': {
+    size: BigInt(MIB + 1000),
+    flags: EVERYTHING,
+    structuredReplies: true,
+    metaContexts: CONTEXTS,
+    blockSizes: [4096, 4096, 65_536],
+  },
   'large blocks only': {
     size: BigInt(2 * MIB),
     flags: 0b10_0110_1101,
