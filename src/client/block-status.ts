@@ -17,7 +17,11 @@ import type { LinkGroup } from './link-group.js';
 import type { RawExtent } from './pending-command.js';
 import { alignDown, alignUp, type ByteRange, lengthLimit, overlap } from './ranges.js';
 
+const E2BIG = 7;
 const EOPNOTSUPP = 95;
+
+/** Extents of one context that are gathered for an answer. */
+const MAX_GATHERED = 2 ** 20;
 
 /** A run of bytes that a metadata context describes alike. */
 export interface Extent {
@@ -122,6 +126,11 @@ async function ask(
   return { end: until, extents: new Map(raws.map(([name, raw]) => [name, placed(raw, from, clip)])) };
 }
 
+function tooMany(name: string): NbdError {
+  const message = `the range has more than ${MAX_GATHERED} extents of ${printable(name)}: go through them with extents()`;
+  return new NbdError(message, { errno: E2BIG });
+}
+
 /** The extents of a whole range; with `one` of its start only, as far as one answer goes. */
 export async function blockStatus(
   links: LinkGroup,
@@ -134,7 +143,9 @@ export async function blockStatus(
   for (let start = range.start; start < range.end; ) {
     const round = await ask(links, { start, end: range.end }, contexts, one, signal);
     for (const [name, extents] of round.extents) {
-      for (const extent of extents) append(found.get(name) ?? [], extent);
+      const all = found.get(name) ?? [];
+      for (const extent of extents) append(all, extent);
+      if (all.length > MAX_GATHERED) throw tooMany(name);
     }
     if (one) break;
     start = round.end;

@@ -208,7 +208,7 @@ export class NbdClient {
     await this.#io.cache(range, options.signal);
   }
 
-  /** The extents of a range, in order and without gaps, by the name of their metadata context. */
+  /** A range's extents, without gaps, by context. @throws NbdError with E2BIG where one has more than 2^20 */
   async blockStatus(
     offset: ByteCount,
     length: ByteCount,

@@ -23,6 +23,9 @@ const GOODBYE_TIME = 2000;
 /** Milliseconds that commands in flight get to finish when the link is closed. */
 const DRAIN_TIME = 10_000;
 
+/** Extents of one reply that are kept, of all contexts together: the rest can be asked for again. */
+const MAX_EXTENTS = 2 ** 20;
+
 /** The error of everything that a lost connection took with it. */
 export function lostConnection(why: string, cause?: unknown): NbdError {
   return new NbdError(`the connection to the server was lost: ${why}`, { errno: ENOTCONN, cause });
@@ -184,7 +187,8 @@ export class Link implements ReplySink<PendingCommand> {
       throw new NbdProtocolError('a metadata context that was not agreed on was told of');
     const found = pending.extents.get(contextId) ?? [];
     const each = wide ? 16 : 8;
-    for (let at = start; at < payload.byteLength; at += each) {
+    const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);
+    for (let at = start; at < payload.byteLength && found.length < most; at += each) {
       const length = wide ? payload.getBigUint64(at) : BigInt(payload.getUint32(at));
       const flags = wide ? lowBits(payload.getBigUint64(at + 8)) : payload.getUint32(at + 4);
       found.push({ length, flags });
