@@ -11,7 +11,8 @@ import type { MountEntry } from './mount-table.js';
 
 /**
  * $1: number and device of the mount, $2: its path. The kernel may close our end of the socket a little
- * before it declares the mount dead, hence the loop.
+ * before it declares the mount dead, hence the loop. It still knows the attributes of a dead mount's root,
+ * so only opening tells.
  */
 const SCRIPT = `
 read -r _
@@ -22,7 +23,7 @@ while [ $tries -gt 0 ]; do
     if [ "$id $device" = "$1" ]; then mounted=yes; fi
   done </proc/self/mountinfo
   if [ -z "$mounted" ]; then exit 0; fi
-  if ! [ -e "$2" ]; then break; fi
+  if ! ( : <"$2" ) 2>/dev/null; then break; fi
   tries=$((tries - 1))
   sleep 0.1
 done

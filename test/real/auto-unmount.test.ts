@@ -24,6 +24,9 @@ it.each([
   await runProgram('setpriv', ...AS_NORMAL_USER.slice(1), 'mkdir', scope.path('mnt'));
   const disk = await mountDisk(scope, { server: [uri()], options: OPTIONS, prefix });
   expect(await mountsBelow(scope.folder)).toEqual([disk.mountpoint]);
+  // What the kernel remembers of the mount must not pass for life.
+  const look = prefix.length === 0 ? [] : AS_NORMAL_USER;
+  await runProgram(...([...look, 'ls', '-l', disk.mountpoint] as [string, ...string[]]));
   await disk.stop('SIGKILL');
   await until('the unmounting', async () => (await mountsBelow(scope.folder)).length === 0);
   const again = await mountDisk(scope, { server: [uri()], options: OPTIONS, prefix });
