@@ -52,13 +52,18 @@ export function nbdkitServer(request: NbdkitRequest): readonly string[] {
   return nbdkitWords(request, []);
 }
 
+/** What nbdkit calls its socket, in a folder of its own, with `-U -`. */
+export const SOCKET_NAME = 'socket';
+
 /**
- * A server on top of an nbdkit: the listening socket (descriptor 3) is for `upper`, which nbdkit runs and
- * whose words have SOCKET_BELOW where nbdkit's own socket is meant. Each ends with the other.
+ * A server on top of an nbdkit: the listening socket (descriptor 3) is for `upper`, which nbdkit runs. Its
+ * words have SOCKET_BELOW where nbdkit's own socket is meant; where none has, the header of an overlay names
+ * the socket without its folder. Each server ends with the other.
  */
 function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
   const quoted = upper.map((word) => word.split(SOCKET_BELOW).map(shellWord).join('"$unixsocket"'));
-  const run = `LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
+  const enter = upper.some((word) => word.includes(SOCKET_BELOW)) ? '' : `cd "\${unixsocket%/*}" && `;
+  const run = `${enter}LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
   return ['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', ...lower, '--run', run];
 }
 

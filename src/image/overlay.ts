@@ -1,8 +1,9 @@
 // The qcow2 to which writes go instead of the image, when it is kept.
 //
-// Used by prepare.ts. The overlay's header names the image, so that nobody puts it on another one by mistake;
-// nbdfuse tells QEMU itself where the image is, which may be a server's socket. An image that QEMU cannot
-// open by itself is recorded under a name that QEMU refuses.
+// Used by prepare.ts. The overlay's header names the image for QEMU, and is compared, so that nobody puts the
+// overlay on another image by mistake. Where nbdkit is below, the header names the socket of that, without
+// its folder, and as the export what nbdkit serves: nbdkit gives whatever export it is asked for, and without
+// it nobody can open the overlay and take its gaps for zeros.
 
 import { execFile } from 'node:child_process';
 import { realpath } from 'node:fs/promises';
@@ -12,33 +13,35 @@ import { printable } from '../nbd/text.js';
 import { readHead } from './chain.js';
 import { ImageError } from './errors.js';
 import { formatOfContent, qemuDriver } from './formats.js';
+import { SOCKET_NAME } from './nbdkit.js';
 import type { Plan } from './plan.js';
+import { nbdUriForQemu } from './qemu.js';
 import { referencesOf } from './references.js';
 import { textOf } from './source.js';
 
 const run = promisify(execFile);
 
-/** What an overlay says of its image. */
+/** What an overlay's header says of its image. */
 export interface Backing {
   readonly name: string;
   /** QEMU's word. */
   readonly format: string;
-  /** Whether QEMU can open it by that name. */
+  /** Whether QEMU can find out the size by that name. */
   readonly isPlainFile: boolean;
 }
 
-/** How an image is recorded in its overlay. */
-export async function backingOf({ source, compression, format, snapshotName }: Plan): Promise<Backing> {
-  const own = compression === undefined && snapshotName === undefined;
-  if (source.kind === 'file' && own) {
-    return { name: await realpath(source.path), format: qemuDriver(format), isPlainFile: true };
-  }
-  const where = source.kind === 'file' ? await realpath(source.path) : textOf(source);
-  const driver = snapshotName === undefined ? qemuDriver(format) : 'raw';
-  if (own && (source.kind === 'web' || source.kind === 'nbd'))
-    return { name: where, format: driver, isPlainFile: false };
-  const which = snapshotName === undefined ? '' : `@${snapshotName}`;
-  return { name: `nbdfuse:${where}${which}`, format: driver, isPlainFile: false };
+/** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot be given */
+export async function backingOf(plan: Plan): Promise<Backing> {
+  const { source, compression, snapshotName } = plan;
+  const format = snapshotName === undefined ? qemuDriver(plan.format) : 'raw';
+  if (source.kind === 'nbd') return { name: nbdUriForQemu(source.parsed), format, isPlainFile: false };
+  const text = source.kind === 'file' ? await realpath(source.path) : textOf(source);
+  if (source.kind === 'file' && compression === undefined && snapshotName === undefined)
+    return { name: text, format, isPlainFile: true };
+  const server = { type: 'unix', path: SOCKET_NAME };
+  const what = snapshotName === undefined ? text : `${text}@${snapshotName}`;
+  const tree = { driver: format, file: { driver: 'nbd', export: what, server } };
+  return { name: `json:${JSON.stringify(tree)}`, format, isPlainFile: false };
 }
 
 /** The command line that makes an overlay. @param size of the disk in bytes, unless QEMU can find it out */

@@ -4,6 +4,7 @@
 // could be a trap, and returns the server's command line with what the user is to be told.
 
 import { access, constants, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
 import { checkReferences, refuseReferences } from './chain.js';
@@ -218,13 +219,13 @@ export async function prepareImage(
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
   const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
   await requirePrograms(printable(name), programs);
-  const kept = typeof overlay === 'object' ? overlay : undefined;
+  const kept = typeof overlay === 'object' ? { path: resolve(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);
   // A new overlay shows what the image has; an old one may have other partitions.
   const seen = before === undefined ? { ...whole, overlay: kept } : whole;
   const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
-  const plan: Plan = { ...whole, overlay, partition: range };
+  const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: range };
   const lines = [introduction(name, plan, programs), ...identity.lines, ...warnings(place, request)];
   return { argv: serverWords(plan, hasQemuNbd), lines, before };
 }

@@ -35,24 +35,38 @@ export function fileNode(path: string, isDevice: boolean): BlockNode {
   return { driver: isDevice ? 'host_device' : 'file', filename: path };
 }
 
-/** The node of an export of an NBD server. @throws ImageError for transports that QEMU does not have */
-export function nbdNode({ tls, transport, host, port, socket = '', exportName }: NbdUri): BlockNode {
-  if (tls || (transport !== 'tcp' && transport !== 'unix') || socket.startsWith('\0')) {
-    throw new ImageError(
-      'qemu-nbd, which this needs, is given nbd:// and nbd+unix:// servers only: ' +
-        'mount the export by itself, and then the file as a raw image',
-    );
-  }
-  const server: BlockNode =
-    transport === 'unix' ? { type: 'unix', path: socket } : { type: 'inet', host, port: String(port) };
-  return { driver: 'nbd', server, ...(exportName === '' ? {} : { export: exportName }) };
-}
-
 /** Stands for the path of the socket of a server below, which is known when that runs; no word has a NUL. */
 export const SOCKET_BELOW = '\0';
 
 /** The node of the server below. */
 export const NODE_BELOW: BlockNode = { driver: 'nbd', server: { type: 'unix', path: SOCKET_BELOW } };
+
+/** @throws ImageError for transports that QEMU does not have */
+function checkTransport({ tls, transport, socket = '' }: NbdUri): void {
+  if (!tls && (transport === 'tcp' || transport === 'unix') && !socket.startsWith('\0')) return;
+  throw new ImageError(
+    'qemu-nbd, which this needs, can be given nbd:// and nbd+unix:// servers only: ' +
+      'mount the export by itself, and then the file as a raw image',
+  );
+}
+
+/** The node of an export of an NBD server. @throws ImageError for transports that QEMU does not have */
+export function nbdNode(uri: NbdUri): BlockNode {
+  checkTransport(uri);
+  const { transport, host, port, socket = '', exportName } = uri;
+  const server: BlockNode =
+    transport === 'unix' ? { type: 'unix', path: socket } : { type: 'inet', host, port: String(port) };
+  return { driver: 'nbd', server, ...(exportName === '' ? {} : { export: exportName }) };
+}
+
+/** The URI of an export as QEMU reads it. @throws ImageError for transports that QEMU does not have */
+export function nbdUriForQemu(uri: NbdUri): string {
+  checkTransport(uri);
+  const { transport, host, port, socket = '', exportName } = uri;
+  const name = encodeURIComponent(exportName);
+  if (transport === 'unix') return `nbd+unix:///${name}?socket=${encodeURIComponent(socket)}`;
+  return `nbd://${host.includes(':') ? `[${host}]` : host}:${port}/${name}`;
+}
 
 /** What is served of a node. */
 export interface QemuRequest {
@@ -66,15 +80,14 @@ export interface QemuRequest {
   readonly overlay?: 'temporary' | { readonly path: string } | undefined;
 }
 
-/** The tree of an image, with the partition and the kept overlay. */
+/** The tree of what is served. The header of a kept overlay says what it is over. */
 function treeOf({ format, file, partition, overlay }: QemuRequest): BlockNode {
-  const image: BlockNode = { driver: qemuDriver(format), file };
-  const layered: BlockNode =
+  const whole: BlockNode =
     typeof overlay === 'object'
-      ? { driver: 'qcow2', file: fileNode(overlay.path, false), backing: { ...image, 'read-only': 'on' } }
-      : image;
-  if (partition === undefined) return layered;
-  return { driver: 'raw', offset: String(partition.offset), size: String(partition.size), file: layered };
+      ? { driver: 'qcow2', file: fileNode(overlay.path, false) }
+      : { driver: qemuDriver(format), file };
+  if (partition === undefined) return whole;
+  return { driver: 'raw', offset: String(partition.offset), size: String(partition.size), file: whole };
 }
 
 /** The words of a qemu-nbd that takes its socket by socket activation. */
@@ -89,8 +102,12 @@ export function qemuNbdWords(request: QemuRequest): readonly string[] {
       throw new ImageError(`the snapshot ${printable(snapshotName)} must be served by a server of its own`);
     words.push(`--load-snapshot=snapshot.name=${snapshotName.replaceAll(',', ',,')}`);
   }
-  const path = file.filename;
-  const isPlain = typeof path === 'string' && partition === undefined && typeof overlay !== 'object';
-  if (isPlain) return [...words, '-f', qemuDriver(format), plainPath(path)];
+  if (partition === undefined && typeof overlay === 'object') {
+    return [...words, '-f', 'qcow2', plainPath(overlay.path)];
+  }
+  const { filename } = file;
+  if (partition === undefined && typeof filename === 'string') {
+    return [...words, '-f', qemuDriver(format), plainPath(filename)];
+  }
   return [...words, '--image-opts', imageOptions(treeOf(request))];
 }
