@@ -5,6 +5,7 @@
 
 import { spawnWorker } from '../bridge/spawn.js';
 import type { ImageRequest } from '../image/prepare.js';
+import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
 import {
   type Listing,
@@ -44,6 +45,23 @@ async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   return { ...mounting.settings, server: { kind: 'socket-activation', argv } };
 }
 
+/** Serves an image: what its server says while it starts is told only if the error does not. */
+async function runImage(settings: Settings, report: Report, { ready, worker }: ProcessHooks): Promise<never> {
+  const { holdServer } = await import('./held.js');
+  const { runProcess } = await import('../session/process.js');
+  const held = holdServer(report);
+  const isReady = (): void => {
+    held.release();
+    ready?.();
+  };
+  try {
+    process.exit(await runProcess(settings, held.report, { ready: isReady, worker }));
+  } catch (error) {
+    held.explain(error instanceof Error ? error.message : '');
+    throw error;
+  }
+}
+
 /** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
 async function mount(mounting: Mounting, ready?: () => void): Promise<never> {
   const report = createReport(mounting.settings);
@@ -53,15 +71,7 @@ async function mount(mounting: Mounting, ready?: () => void): Promise<never> {
     const loading = import('../session/process.js');
     const settings = await settle(mounting, report);
     const { runProcess } = await loading;
-    if ('image' in mounting && !settings.verbose) {
-      const { holdServer } = await import('./held.js');
-      const held = holdServer(report);
-      const release = (): void => {
-        held.release();
-        ready?.();
-      };
-      process.exit(await runProcess(settings, held.report, { ready: release, worker }));
-    }
+    if ('image' in mounting && !settings.verbose) return await runImage(settings, report, { ready, worker });
     process.exit(await runProcess(settings, report, { ready, worker }));
   } catch (error) {
     report.error(error);

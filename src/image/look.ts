@@ -7,6 +7,9 @@ import { open } from 'node:fs/promises';
 import { gunzipSync, constants as zlib } from 'node:zlib';
 import { NbdClient } from '../client/client.js';
 import type { ServerAddress } from '../client/target.js';
+import { NbdServerError } from '../nbd/errors.js';
+import { printable } from '../nbd/text.js';
+import { ImageError } from './errors.js';
 import type { DiskReader } from './partitions.js';
 import { HEAD_LENGTH } from './references.js';
 
@@ -54,16 +57,32 @@ export function unzippedHead(head: Buffer): Buffer {
   }
 }
 
+/** Bytes of a server's standard error that are kept. */
+const WORDS_LENGTH = 4096;
+
+/** What a server that still runs has said of an error: nbdkit tells why it cannot open an export. */
+function explained(error: unknown, said: string): unknown {
+  const last = said.trim().split('\n').at(-1) ?? '';
+  if (!(error instanceof NbdServerError) || last === '') return error;
+  return new ImageError(printable(last), { cause: error });
+}
+
 /**
  * Lets `use` read a server's disk, of a server that runs or is started for this.
- * @throws TransportError, NbdServerError, NbdProtocolError; what `use` throws
+ * @throws TransportError, NbdServerError, NbdProtocolError; ImageError with a server's own words; what `use` throws
  */
 export async function withDisk<T>(
   address: ServerAddress,
   signal: AbortSignal | undefined,
   use: (disk: DiskReader) => Promise<T>,
 ): Promise<T> {
-  const client = await NbdClient.connect(address, { signal, onStderr: () => undefined });
+  let said = '';
+  const onStderr = (chunk: Buffer): void => {
+    said = (said + chunk.toString()).slice(-WORDS_LENGTH);
+  };
+  const client = await NbdClient.connect(address, { signal, onStderr }).catch((error: unknown) => {
+    throw explained(error, said);
+  });
   try {
     return await use({
       size: client.size,

@@ -21,8 +21,8 @@ import { SshSource } from './ssh.js';
 import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
 import type { TlsUpgrade } from './tls.js';
 
-/** Milliseconds to wait for a child's exit status when its connection has broken. */
-const EXIT_STATUS_TIME = 1000;
+/** Milliseconds to wait for a child's exit status when its connection has broken; its watcher's end is waited for, too. */
+const EXIT_STATUS_TIME = 3000;
 /** Exports of a list that are connected to for their size. */
 const MAX_CONNECTED_EXPORTS = 64;
 /** Names of exports that one message tells. */

@@ -29,11 +29,19 @@ function headersFor(first: number, last: number, size: number): Record<string, s
   return { ...headers, 'Content-Range': `bytes ${first}-${last}/${size}` };
 }
 
-/** Serves one file, whatever path is asked for, until the scope ends. */
-export async function startHttpRangeServer(scope: Scope, file: string): Promise<HttpRangeServer> {
+/** Serves one file under one name until the scope ends. */
+export async function startHttpRangeServer(
+  scope: Scope,
+  file: string,
+  name = 'image.xz',
+): Promise<HttpRangeServer> {
   const { size } = statSync(file);
   let sent = 0;
   const server = createServer((request: IncomingMessage, response: ServerResponse) => {
+    if (request.url?.split('?')[0] !== `/${name}`) {
+      response.writeHead(404, { 'Content-Length': 0 }).end();
+      return;
+    }
     const { first, last } = rangeOf(request, size);
     response.writeHead(request.headers.range === undefined ? 200 : 206, headersFor(first, last, size));
     if (request.method === 'HEAD') {
@@ -51,7 +59,7 @@ export async function startHttpRangeServer(scope: Scope, file: string): Promise<
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
-    url: `http://127.0.0.1:${port}/image.xz`,
+    url: `http://127.0.0.1:${port}/${name}`,
     get sent() {
       return sent;
     },

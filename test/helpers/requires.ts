@@ -14,6 +14,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   fio: ['fio'],
   fuse3: ['fusermount3'],
   nbdkit: ['nbdkit'],
+  'openssh-server': ['sshd'],
+  'openssh-client': ['ssh-keygen'],
   'gnutls-bin': ['certtool', 'psktool'],
   'nbd-server': ['nbd-server'],
   'qemu-system-x86': ['qemu-system-x86_64'],
