@@ -59,6 +59,8 @@ export class ExportFolder implements Keeper {
   readonly #stop = new AbortController();
   #backend: Backend | undefined;
   #leftOut = '';
+  /** Why there was no list the last time, if there was none. */
+  #trouble = '';
   /** The server could not be reached for as long as one waits for it: who comes next does not wait. */
   #isGivenUp = false;
 
@@ -83,15 +85,11 @@ export class ExportFolder implements Keeper {
 
   ready(): void {}
 
+  /** An export that has gone has no path, and its end is nobody's failure. */
   served(): readonly Served[] {
-    return [...this.#open].flatMap(
-      ([
-        file,
-        {
-          file: { name },
-          reconnector,
-        },
-      ]) => (reconnector === undefined ? [] : [{ file, path: this.#pathOf(name), reconnector }]),
+    const shown = [...this.#open.values()].filter(({ file }) => this.#list.file(file.number) !== undefined);
+    return shown.flatMap(({ file: { number, name }, reconnector }) =>
+      reconnector === undefined ? [] : [{ file: number, path: this.#pathOf(name), reconnector }],
     );
   }
 
@@ -124,8 +122,9 @@ export class ExportFolder implements Keeper {
   }
 
   /** Ends all attempts to connect or to list. */
-  stop(): void {
+  async stop(): Promise<void> {
     this.#stop.abort();
+    await Promise.all([...this.#open.values()].map(({ reconnector }) => reconnector?.stop()));
   }
 
   get #answers(): FolderAnswers | undefined {
@@ -163,9 +162,12 @@ export class ExportFolder implements Keeper {
       const change = this.#takeList(await this.#server.list(signal, false));
       if (change.added.length + change.removed.length > 0) this.#tell(change);
       this.#isGivenUp = false;
+      this.#trouble = '';
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      if (!this.#stop.signal.aborted) report.detail(`${mountpoint.text}: cannot list the exports: ${why}`);
+      if (!this.#stop.signal.aborted && why !== this.#trouble)
+        report.line(`${mountpoint.text}: cannot list the exports: ${why}; the last list is shown`);
+      this.#trouble = why;
       throw error;
     }
   }
