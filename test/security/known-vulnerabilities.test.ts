@@ -14,6 +14,7 @@ import { requirePrograms } from '../helpers/requires.js';
 import { answerAll, startScriptedServer } from '../helpers/scripted-server.js';
 import { optionReply, u16, u32, u64 } from '../helpers/scripted-wire.js';
 import { startNbdkit } from '../helpers/servers.js';
+import { until } from '../helpers/until.js';
 import { makePki } from '../transport/support.js';
 
 requirePrograms('nbdkit', 'certtool');
@@ -206,6 +207,25 @@ describe('numbers of 64 bits in block status (CVE-2023-5871)', () => {
     expect(await disk.stop()).toBe(0);
     expect(disk.stderr).toBe('');
   });
+});
+
+it('block status of a context that was not agreed on is a breach, which crashes nobody (libnbd, July 2023)', async () => {
+  const scope = createScope();
+  const served = { size: BigInt(MIB), structuredReplies: true, metaContexts: { 'base:allocation': 1 } };
+  let isLying = true;
+  const server = await startScriptedServer(scope, served, (request, reply) => {
+    if (request.type === NBD_CMD_BLOCK_STATUS && isLying) reply.status(99, [[request.length, 0]], true);
+    else answerAll(request, reply);
+  });
+  const client = await NbdClient.connect(server.uri);
+  scope.add(() => client.close());
+  await expect(client.blockStatus(0, MIB)).rejects.toThrow('a metadata context that was not agreed on');
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  await until('the breach to be told', () =>
+    disk.stderr.includes('a metadata context that was not agreed on'),
+  );
+  isLying = false;
+  expect((await readAt(disk.file, 0, 4096)).equals(Buffer.alloc(4096))).toBe(true);
 });
 
 describe('a URI from a stranger starts nothing (option injection into ssh)', () => {
