@@ -23,6 +23,7 @@ import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
 import { Farewells } from './farewells.js';
+import { FlushPace } from './flush-pace.js';
 import { Journal } from './journal.js';
 import { Latency } from './latency.js';
 import { high, join, low } from './offsets.js';
@@ -76,7 +77,7 @@ export class Disk {
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
   readonly #recovery = new Recovery(this);
-  #flushing = false;
+  readonly #pace: FlushPace;
   #refused: Ranges | undefined;
 
   constructor(index: number, node: Node, info: ExportInfo, context: DiskContext) {
@@ -95,6 +96,7 @@ export class Disk {
     this.locks = this.minimum > 1 ? new RangeLocks() : undefined;
     this.can = abilitiesOf(info);
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
+    this.#pace = new FlushPace(this.journal.limit);
   }
 
   /** The connections that are alive. */
@@ -216,8 +218,7 @@ export class Disk {
   /** Remembers an answered write, and asks for a FLUSH when that has become much. */
   remember(command: Command): void {
     this.journal.keep(command);
-    const { bytes, limit } = this.journal;
-    if (limit > 0 && bytes >= limit) this.relieve();
+    this.#relieve(this.journal.bytes);
   }
 
   /** Lets what waited go out, if it can. */
@@ -244,14 +245,12 @@ export class Disk {
 
   /** Asks for a FLUSH of what is remembered, so that its memory can be used again. */
   relieve(): void {
-    if (this.journal.empty || this.#flushing || this.waiting) return;
-    this.#flushing = true;
-    this.context.flushInTheBackground(this);
+    if (!this.journal.empty) this.#relieve(Number.POSITIVE_INFINITY);
   }
 
   /** A FLUSH of our own has ended, with an errno or 0. */
   flushEnded(errno: number): void {
-    this.#flushing = false;
+    this.#pace.ended(this.context.now());
     this.flushError = errno;
   }
 
@@ -262,6 +261,12 @@ export class Disk {
     this.maximum = Math.min(this.maximum, half);
     this.context.resubmit(command, this);
     return true;
+  }
+
+  /** The same where `bytes` are enough to be worth it, and no such FLUSH is under way. */
+  #relieve(bytes: number): void {
+    if (this.waiting || !this.#pace.begins(bytes, this.context.now())) return;
+    this.context.flushInTheBackground(this);
   }
 
   #giveUp(command: Command): void {
