@@ -15,6 +15,7 @@ const PATIENCE_SECONDS = 400;
 /** Seconds that the copy took. */
 export interface Copied {
   readonly side: string;
+  readonly gibibytes: number;
   readonly seconds: number;
 }
 
@@ -56,7 +57,7 @@ export async function measureCopy(sides: readonly Side[], gibibytes: number): Pr
     const copy = join(where, 'copy');
     const before = performance.now();
     await run(['cp', '--sparse=always', mounted.file, copy], { seconds: PATIENCE_SECONDS });
-    results.push({ side: side.name, seconds: (performance.now() - before) / 1000 });
+    results.push({ side: side.name, gibibytes, seconds: (performance.now() - before) / 1000 });
     compare(copy, gibibytes * 2 ** 30, offset);
     await run(['rm', copy], { seconds: 10 });
     await mounted.unmount();

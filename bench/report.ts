@@ -4,7 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { cpus, loadavg, release } from 'node:os';
 import { LIMIT, STORAGE_DAEMON } from './contestants.js';
 import type { Copied } from './copy.js';
+import type { Garbage } from './garbage.js';
 import { type Measured, median, outcomeOf, ratio, ratios } from './measure.js';
+import { CORES, simulate, WORKERS } from './saturation.js';
 import type { Memory, StartUp } from './start-up.js';
 
 /** The most that starting may take, and the most memory of a mount. */
@@ -86,10 +88,46 @@ export function memoryTable(results: readonly Memory[]): string {
   return [...head, ...lines].join('\n');
 }
 
-/** The lines about copying a sparse disk. */
-export function copyTable(results: readonly Copied[], gibibytes: number): string {
-  const head = [`| \`cp --sparse=always\`, ${gibibytes} GiB with 100 MiB of data | seconds |`, '|---|---|'];
-  return [...head, ...results.map(({ side, seconds }) => line([side, seconds.toFixed(2)]))].join('\n');
+/** The lines about copying sparse disks. */
+export function copyTable(results: readonly Copied[]): string {
+  const head = [
+    '| `cp --sparse=always` of a disk with 100 MiB of data | GiB of the disk | seconds |',
+    '|---|---|---|',
+  ];
+  return [
+    ...head,
+    ...results.map(({ side, gibibytes, seconds }) => line([side, String(gibibytes), seconds.toFixed(2)])),
+  ].join('\n');
+}
+
+/** The lines about the garbage collector. */
+export function garbageTable(results: readonly Garbage[]): string {
+  const head = [
+    '| 4k direct, 8 jobs | requests | collections | MiB that survive, early and at the end | pause, median and longest, ms |',
+    '|---|---|---|---|---|',
+  ];
+  const lines = results.map((one) =>
+    line([
+      one.text,
+      String(one.requests),
+      String(one.collections),
+      `${one.early} / ${one.late}`,
+      `${one.medianPause} / ${one.longestPause}`,
+    ]),
+  );
+  return [...head, ...lines].join('\n');
+}
+
+/** The lines of the simulation. */
+export function saturationTable(): string {
+  const lines = CORES.map((cores) =>
+    line([String(cores), ...WORKERS.map((workers) => `${(simulate(cores, workers) / 1000).toFixed(0)}k`)]),
+  );
+  const head = line([
+    'cores (simulated: 4k random reads a second)',
+    ...WORKERS.map((n) => `${n} ${n === 1 ? 'worker' : 'workers'}`),
+  ]);
+  return [head, `|---|${WORKERS.map(() => '---|').join('')}`, ...lines].join('\n');
 }
 
 function version(argv: readonly string[]): string {
