@@ -31,6 +31,8 @@ export async function connectSocket(options: NetConnectOpts, signal?: AbortSigna
       return;
     }
     signal?.addEventListener('abort', abort);
+    // One can come before who asked for the socket runs again and listens.
+    socket.on('error', () => undefined);
     socket.once('error', fail);
     socket.connect(options, () => {
       signal?.removeEventListener('abort', abort);

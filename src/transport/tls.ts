@@ -146,6 +146,8 @@ function secure(
   return new Promise((resolve, reject) => {
     const begun = begin(stream, session, watched);
     const secured = begun.stream;
+    // An error can come in the moment after the handshake, before who asked for the stream runs again.
+    secured.on('error', () => undefined);
     const settle = (act: () => void) => {
       signal.removeEventListener('abort', abort);
       secured.removeListener('error', fail);
@@ -154,7 +156,6 @@ function secure(
     };
     const fail = (error: unknown) =>
       settle(() => {
-        secured.on('error', () => undefined);
         secured.destroy();
         stream.destroy();
         reject(error === signal.reason ? error : explain(error, session));
