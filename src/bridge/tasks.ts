@@ -196,7 +196,8 @@ export function* seekExtent(
     return;
   }
   const found = disk.extents;
-  if (disk.writers > 0 && disk.can.allocation && engine.kernelHoldsWrites) {
+  // In every mode the kernel holds what was written to a mapping.
+  if (disk.writers > 0 && disk.can.allocation) {
     engine.awaitSync(operation, disk);
     yield;
   }

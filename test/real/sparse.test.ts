@@ -104,6 +104,17 @@ it('a write that the kernel still holds is data, not a hole', async () => {
   expect(python(disk.file, code)).toBe(`errno 6\n${8 * MIB}`);
 });
 
+it.each(['writeback', 'writethrough', 'none'])(
+  'what was written to a mapping is data, not a hole, with --cache=%s',
+  async (cache) => {
+    const scope = createScope();
+    const server = ['[', 'nbdkit', 'memory', '64M', ']'];
+    const disk = await mountDisk(scope, { server, options: [`--cache=${cache}`] });
+    const code = `import mmap; m = mmap.mmap(fd, ${64 * MIB}); m[${8 * MIB}] = 1; print(seek(0, os.SEEK_DATA))`;
+    expect(python(disk.file, code)).toBe(String(8 * MIB));
+  },
+);
+
 it('without block status everything is data', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', '--filter=noextents', 'memory', '1M', ']'] });
