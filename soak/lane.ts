@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { atEnd, pause, start, whenEnded, whenWritten } from '../bench/processes.js';
 import { DISK_SIZE, verifyAll, writeAll } from './load.js';
 import { CuttingProxy } from './proxy.js';
-import { type Listening, VolatileServer } from './server.js';
+import { DiskServer, nbdkitWords } from './server.js';
 
 const NBDFUSE = fileURLToPath(new URL('../../../bin/nbdfuse', import.meta.url));
 
@@ -28,10 +28,10 @@ export type Fault = (typeof FAULTS)[number];
 /** How a lane's server is reached. */
 export interface Way {
   readonly name: string;
-  /** Where nbdkit listens. */
-  readonly listening: Listening;
+  /** nbdkit's words for where it listens; undefined for a Unix socket. */
+  readonly listening: readonly string[] | undefined;
   /** Where that is for the proxy. */
-  readonly target: NetConnectOpts;
+  target(server: DiskServer): NetConnectOpts;
   /** Where the proxy listens: a path or any port. */
   readonly where: string | number;
   uri(proxy: CuttingProxy): string;
@@ -44,7 +44,7 @@ interface Told {
 }
 
 interface LaneParts {
-  readonly server: VolatileServer;
+  readonly server: DiskServer;
   readonly proxy: CuttingProxy;
   readonly program: ChildProcess;
   readonly mountpoint: string;
@@ -62,7 +62,7 @@ export class Lane {
   verified = 0;
   passes = 0;
   told: Told = { lostConnections: 0, sentAgain: 0 };
-  readonly #server: VolatileServer;
+  readonly #server: DiskServer;
   readonly #proxy: CuttingProxy;
   readonly #program: ChildProcess;
   readonly #mountpoint: string;
@@ -80,9 +80,9 @@ export class Lane {
 
   /** Starts the server, the proxy and nbdfuse; resolves when the disk is mounted. */
   static async open(folder: string, way: Way, verbose: boolean): Promise<Lane> {
-    const server = new VolatileServer(folder, way.name, DISK_SIZE, way.listening);
+    const server = new DiskServer(folder, way.name, DISK_SIZE, nbdkitWords(['cache'], way.listening));
     await server.start();
-    const proxy = await CuttingProxy.open(way.where, way.target);
+    const proxy = await CuttingProxy.open(way.where, way.target(server));
     atEnd(() => proxy.close());
     const mountpoint = join(folder, `${way.name}.mnt`);
     mkdirSync(mountpoint);

@@ -30,22 +30,22 @@ async function ways(root: string): Promise<Way[]> {
   return [
     {
       name: 'Unix',
-      listening: ['-U', `${root}/server.socket`],
-      target: { path: `${root}/server.socket` },
+      listening: undefined,
+      target: ({ socket }) => ({ path: socket }),
       where: `${root}/proxy.socket`,
       uri: () => `nbd+unix:///?socket=${root}/proxy.socket`,
     },
     {
       name: 'TCP',
       listening: onPort(tcp),
-      target: { host: HOST, port: tcp },
+      target: () => ({ host: HOST, port: tcp }),
       where: 0,
       uri: (proxy) => `nbd://127.0.0.1:${proxy.port}`,
     },
     {
       name: 'TLS',
       listening: [...onPort(tls), '--tls=require', `--tls-certificates=${pki}`],
-      target: { host: HOST, port: tls },
+      target: () => ({ host: HOST, port: tls }),
       where: 0,
       uri: (proxy) => `nbds://localhost:${proxy.port}/?tls-certificates=${pki}`,
     },

@@ -1,46 +1,67 @@
-// nbdkit with a cache of its own, which it loses when it is killed: writes reach its disk at a FLUSH alone.
+// A server of one raw file that is killed, frozen and started again, on the same socket or port.
 //
-// Used by lane.ts. It comes back on the same socket or port.
+// Used by lane.ts and by fuzz-file. With nbdkit's cache filter it has a cache of its own, which it loses when
+// it is killed: writes reach its disk at a FLUSH alone.
 
 import type { ChildProcess } from 'node:child_process';
 import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { start, whenEnded, whenWritten } from '../bench/processes.js';
 
-/** nbdkit's words for where it listens, and how. */
-export type Listening = readonly string[];
+/** What a server is told: its file, its pidfile, and its socket when it has one. */
+export interface ServerFiles {
+  readonly disk: string;
+  readonly pidfile: string;
+  readonly socket: string;
+}
+
+/** The words that start a server. */
+export type ServerWords = (files: ServerFiles) => readonly string[];
+
+/** nbdkit, listening as `listening` says (nothing: on its socket), with filters before the file. */
+export function nbdkitWords(
+  filters: readonly string[],
+  listening: readonly string[] | undefined,
+  settings: readonly string[] = [],
+): ServerWords {
+  return ({ disk, pidfile, socket }) => [
+    'nbdkit',
+    '-f',
+    '-P',
+    pidfile,
+    ...(listening ?? ['-U', socket]),
+    ...filters.map((filter) => `--filter=${filter}`),
+    'file',
+    disk,
+    ...settings,
+  ];
+}
 
 /** See the file's head. */
-export class VolatileServer {
+export class DiskServer {
   /** What it serves. */
   readonly disk: string;
+  /** Where it listens if its words say so. */
+  readonly socket: string;
   readonly #pidfile: string;
-  readonly #listening: Listening;
+  readonly #words: ServerWords;
   #child: ChildProcess | undefined;
 
-  constructor(folder: string, name: string, bytes: number, listening: Listening) {
+  /** @param name of its files in `folder` */
+  constructor(folder: string, name: string, bytes: number, words: ServerWords) {
     this.disk = join(folder, `${name}.raw`);
+    this.socket = join(folder, `${name}.server.socket`);
     this.#pidfile = join(folder, `${name}.server`);
-    this.#listening = listening;
+    this.#words = words;
     writeFileSync(this.disk, '');
     truncateSync(this.disk, bytes);
   }
 
   async start(): Promise<void> {
+    const { disk, socket } = this;
     rmSync(this.#pidfile, { force: true });
-    const socket = this.#listening[this.#listening.indexOf('-U') + 1];
-    if (this.#listening.includes('-U')) rmSync(socket, { force: true });
-    const words = [
-      'nbdkit',
-      '-f',
-      '-P',
-      this.#pidfile,
-      ...this.#listening,
-      '--filter=cache',
-      'file',
-      this.disk,
-    ];
-    this.#child = start(words);
+    rmSync(socket, { force: true });
+    this.#child = start(this.#words({ disk, socket, pidfile: this.#pidfile }));
     await whenWritten(this.#pidfile, this.#child);
   }
 

@@ -1,0 +1,79 @@
+// What goes wrong while a case is played: connections cut, the server killed or frozen, at random moments.
+//
+// Used by stage.ts. When a fault strikes is left to time: a case whose difference needs it is not repeated
+// by its seed alone.
+
+import { pause } from '../bench/processes.js';
+import type { CuttingProxy } from '../soak/proxy.js';
+import type { DiskServer } from '../soak/server.js';
+import type { Plan } from './plan.js';
+
+/** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
+export const TIMEOUT = 0.7;
+
+/** How often each has happened. */
+export type FaultCounts = Record<'cut' | 'kill' | 'freeze', number>;
+
+/** Least and most milliseconds between two faults of a kind. */
+const PAUSES: Readonly<Record<Plan['faults'], readonly [number, number]>> = {
+  none: [0, 0],
+  cuts: [50, 1500],
+  kills: [500, 3000],
+  freezes: [500, 3000],
+};
+
+const between = (least: number, most: number): number => least + Math.random() * (most - least);
+
+/** See the file's head. */
+export class Faults {
+  readonly counts: FaultCounts = { cut: 0, kill: 0, freeze: 0 };
+  readonly #kind: Plan['faults'];
+  readonly #server: DiskServer;
+  readonly #proxy: CuttingProxy | undefined;
+  #calm: AbortController | undefined;
+  #working: Promise<void> = Promise.resolve();
+
+  constructor(kind: Plan['faults'], server: DiskServer, proxy: CuttingProxy | undefined) {
+    this.#kind = kind;
+    this.#server = server;
+    this.#proxy = proxy;
+  }
+
+  /** Begins, until `rest`. */
+  begin(): void {
+    if (this.#kind === 'none') return;
+    this.#calm = new AbortController();
+    this.#working = this.#work(this.#calm.signal);
+  }
+
+  /** Ends; the server is up when this resolves. */
+  async rest(): Promise<void> {
+    this.#calm?.abort();
+    await this.#working;
+  }
+
+  async #work(calm: AbortSignal): Promise<void> {
+    while (!calm.aborted) {
+      await pause(between(...PAUSES[this.#kind]));
+      if (!calm.aborted) await this.#strike();
+    }
+  }
+
+  async #strike(): Promise<void> {
+    // Every kind of fault comes with cuts of the connections alone.
+    if (this.#kind === 'cuts' || Math.random() < 0.3) {
+      this.#proxy?.cut(Math.random() < 0.3 ? Number.POSITIVE_INFINITY : 1);
+      this.counts.cut++;
+    } else if (this.#kind === 'kills') {
+      await this.#server.kill();
+      await pause(between(0, 200));
+      await this.#server.start();
+      this.counts.kill++;
+    } else {
+      this.#server.freeze();
+      await pause(between(50, 2000 * TIMEOUT));
+      this.#server.thaw();
+      this.counts.freeze++;
+    }
+  }
+}

@@ -1,0 +1,36 @@
+// A little of the differential fuzz (fuzz-file): random operations on a mounted file and the same on a plain
+// one, from one seed each, in the configurations that differ most.
+
+import { resolve } from 'node:path';
+import { beforeAll, expect, it } from 'vitest';
+import { createScope } from '../helpers/cleanup.js';
+import { Program } from '../helpers/program.js';
+import { requirePrograms } from '../helpers/requires.js';
+import { runProgram } from '../helpers/run.js';
+
+requirePrograms('nbdkit', 'qemu-nbd', 'certtool');
+
+const ROOT = resolve(import.meta.dirname, '../..');
+
+beforeAll(async () => {
+  const compiler = resolve(ROOT, 'node_modules/.bin/tsc');
+  await runProgram('sh', '-c', 'exec "$0" -p "$1"', compiler, resolve(ROOT, 'tsconfig.fuzz-file.json'));
+});
+
+it.each([
+  'cache=writeback,backend=kernel,connections=4,way=tls,server=volatile,actors=mixed,faults=kills',
+  'cache=none,backend=kernel,connections=4,way=tcp,server=minimum-4096,actors=direct,faults=cuts',
+  'cache=writethrough,backend=kernel,connections=1,way=unix,server=far,actors=cached,faults=none',
+  'backend=fuse-native,way=unix,server=qemu-nbd,actors=mixed,faults=cuts',
+])(
+  'a mounted file and a plain one cannot be told apart: %s',
+  async (setup) => {
+    const scope = createScope();
+    const words = ['--operations', '1500', '--length', '1500', '--jobs', '1', '--seed', '7', '--case', setup];
+    const entry = resolve(ROOT, 'fuzz-file/build/fuzz-file/run.js');
+    const fuzz = new Program(scope, process.execPath, [entry, ...words]);
+    expect(await fuzz.ended, fuzz.stderr).toBe(0);
+    expect(fuzz.stdout).toMatch(/ 0 differences/);
+  },
+  180_000,
+);
