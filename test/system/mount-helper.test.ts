@@ -4,13 +4,14 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSyn
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { createScope, processesOf, type Scope } from '../helpers/cleanup.js';
+import { convertTo, createRaw, hashOf } from '../helpers/images.js';
 import { requirePrograms, requireRoot } from '../helpers/requires.js';
-import { runProgram } from '../helpers/run.js';
+import { runProgram, runShell } from '../helpers/run.js';
 import { startNbdkit } from '../helpers/servers.js';
 import { until } from '../helpers/until.js';
 
 requireRoot();
-requirePrograms('nbdkit', 'unshare', 'mount', 'umount', 'getfattr');
+requirePrograms('nbdkit', 'qemu-nbd', 'sfdisk', 'unshare', 'mount', 'umount', 'getfattr');
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -72,6 +73,24 @@ describe('mount(8)', () => {
       stat -c %a "$1/mnt/nbd"
       umount "$1/mnt"`;
     expect(await withHelper(scope, script)).toBe('fuse.nbdfuse ro\n444\n');
+  });
+
+  it('mounts a partition of an image by a line of fstab, with an overlay', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, 4);
+    await runShell('printf "start=2048, size=2048\n" | sfdisk --quiet --wipe never "$0"', raw);
+    const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
+    const before = await hashOf(image);
+    const line = `${image} ${scope.path('mnt')} fuse.nbdfuse noauto,partition=1,format=qcow2,overlay 0 0\n`;
+    writeFileSync(scope.path('fstab'), line);
+    const script = `
+      mount -T "$1/fstab" "$1/mnt" 2>"$1/said"
+      stat -c %s "$1/mnt/nbd"
+      head -c 12 "$1/mnt/nbd"; echo
+      echo changed | dd of="$1/mnt/nbd" conv=notrunc,fsync status=none
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script)).toBe('1048576\nblock 256 of\n');
+    expect(await hashOf(image)).toBe(before);
   });
 
   it('fails with the reason when there is no server', async () => {

@@ -1,0 +1,133 @@
+// The command lines of servers: which programs, in which order, quoted how.
+
+import { describe, expect, it } from 'vitest';
+import { type Plan, programsFor, serverWords } from '../../src/image/plan.js';
+import { plainPath } from '../../src/image/qemu.js';
+import { shellLine } from '../../src/image/shell.js';
+import { nameOf, parseSource } from '../../src/image/source.js';
+
+function plan(name: string, rest: Partial<Plan> = {}): Plan {
+  return {
+    source: parseSource(name),
+    isDevice: false,
+    compression: undefined,
+    format: 'raw',
+    readOnly: false,
+    snapshotName: undefined,
+    partition: undefined,
+    overlay: undefined,
+    ...rest,
+  };
+}
+
+const line = (one: Plan, hasQemuNbd = true): string => shellLine(serverWords(one, hasQemuNbd));
+const PART = { offset: 1_048_576n, size: 4096n };
+const UNDER = 'env -u LISTEN_PID -u LISTEN_FDS nbdkit -U -';
+
+describe('the server for', () => {
+  it.each<[string, Plan, string]>([
+    ['a raw file', plan('d.img'), 'qemu-nbd --discard=unmap -f raw d.img'],
+    ['a vhd', plan('d.vhd', { format: 'vhd', readOnly: true }), 'qemu-nbd --read-only -f vpc d.vhd'],
+    [
+      'an overlay',
+      plan('d.img', { overlay: 'temporary' }),
+      'qemu-nbd --discard=unmap --snapshot -f raw d.img',
+    ],
+    ['a kept overlay', plan('d.img', { overlay: { path: '/o' } }), 'qemu-nbd --discard=unmap -f qcow2 /o'],
+    [
+      'a snapshot',
+      plan('d.qcow2', { format: 'qcow2', snapshotName: 'a,b' }),
+      'qemu-nbd --read-only --load-snapshot=snapshot.name=a,,b -f qcow2 d.qcow2',
+    ],
+    [
+      'a partition',
+      plan('d,1.qcow2', { format: 'qcow2', partition: PART }),
+      'qemu-nbd --discard=unmap --image-opts driver=raw,offset=1048576,size=4096,' +
+        'file.driver=qcow2,file.file.driver=file,file.file.filename=d,,1.qcow2',
+    ],
+    [
+      'a device',
+      plan('/dev/sda', { isDevice: true, partition: PART, readOnly: true }),
+      'qemu-nbd --read-only --image-opts driver=raw,offset=1048576,size=4096,' +
+        'file.driver=raw,file.file.driver=host_device,file.file.filename=/dev/sda',
+    ],
+    ['a URL', plan('https://h/d.img', { readOnly: true }), 'nbdkit --readonly curl url=https://h/d.img'],
+    [
+      'a packed URL',
+      plan('https://h/d.xz', { readOnly: true, compression: 'xz', partition: PART }),
+      'nbdkit --readonly --filter=offset --filter=xz curl url=https://h/d.xz offset=1048576 range=4096',
+    ],
+    ['a file behind ssh', plan('sftp://me@h:2222/~/d.img'), 'nbdkit ssh host=h path=d.img port=2222 user=me'],
+    [
+      'a qcow2 at a URL',
+      plan('https://h/d.qcow2', { readOnly: true, format: 'qcow2' }),
+      `${UNDER} --readonly curl url=https://h/d.qcow2 --run 'LISTEN_PID=$$ LISTEN_FDS=1 exec qemu-nbd --read-only ` +
+        `--image-opts driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path="$unixsocket"'`,
+    ],
+    [
+      'a packed file with an overlay that is kept',
+      plan('d.xz', { compression: 'xz', overlay: { path: '/my $o' } }),
+      `${UNDER} --readonly --filter=xz file file=d.xz --run 'cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 ` +
+        `exec qemu-nbd --discard=unmap -f qcow2 '\\''/my $o'\\'''`,
+    ],
+    [
+      'a partition of an NBD server',
+      plan('nbd://[::1]:7/a%20b', { partition: PART }),
+      "qemu-nbd --discard=unmap --image-opts 'driver=raw,offset=1048576,size=4096,file.driver=raw," +
+        "file.file.driver=nbd,file.file.server.type=inet,file.file.server.host=::1,file.file.server.port=7,file.file.export=a b'",
+    ],
+  ])('%s', (_, one, expected) => {
+    expect(line(one)).toBe(expected);
+  });
+
+  it('a raw file without qemu-nbd is nbdkit', () => {
+    expect(line(plan('d.img', { partition: PART }), false)).toBe(
+      'nbdkit --filter=offset file file=d.img offset=1048576 range=4096',
+    );
+    expect(programsFor(plan('d.img'), false)).toEqual(['nbdkit']);
+    expect(programsFor(plan('d.img', { overlay: 'temporary' }), false)).toEqual(['qemu-nbd']);
+  });
+
+  it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('a part of %s cannot be had', (uri) => {
+    expect(() => line(plan(uri, { partition: PART }))).toThrow(/nbd:\/\/ and nbd\+unix:\/\/ servers only/);
+  });
+});
+
+describe('a source', () => {
+  it.each([
+    ['disk.img', 'file', 'disk.img'],
+    ['a:b', 'file', 'a:b'],
+    ['./nbd:x', 'file', 'nbd:x'],
+    ['file:///srv/my%20disk.raw', 'file', 'my disk.raw'],
+    ['HTTPS://h/dir/disk.xz?x=y.qcow2', 'web', 'disk.xz'],
+    ['ftp://h/disk', 'web', 'disk'],
+    ['ssh://h/srv/disk.qcow2', 'ssh', 'disk.qcow2'],
+    ['nbd://h/disk.qcow2', 'nbd', ''],
+  ])('%s is a %s called %s', (word, kind, name) => {
+    const source = parseSource(word);
+    expect([source.kind, nameOf(source)]).toEqual([kind, name]);
+  });
+
+  it.each([
+    ['ssh://-oProxyCommand=x/d', /must be ssh:/],
+    ['ssh://h', /must be ssh:/],
+    ['ssh://h%20;x/d', /is not a URL|must be ssh:/],
+    ['ssh://u:secret@h/d', /a password in an ssh:\/\/ URL can be seen/],
+    ['ssh://h/%zz', /is not followed by two hexadecimal digits/],
+    ['https://', /is not a URL/],
+    ['gopher://h/d', /the scheme gopher is not known/],
+  ])('%s is refused', (word, message) => {
+    expect(() => parseSource(word)).toThrow(message);
+  });
+});
+
+it.each([
+  ['disk.img', 'disk.img'],
+  ['dir/a:b', 'dir/a:b'],
+  ['a:b', './a:b'],
+  ['-x', './-x'],
+  ['json:{}', './json:{}'],
+  ['/abs', '/abs'],
+])('QEMU takes %s for a path as %s', (path, plain) => {
+  expect(plainPath(path)).toBe(plain);
+});
