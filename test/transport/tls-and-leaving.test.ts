@@ -34,7 +34,6 @@ it.each([
   ['1.3', true],
   ['1.2', true],
   ['1.1', false],
-  ['1.0', false],
 ])('a server that knows no version of TLS but %s: %s ("TLS versions")', async (version, isUsed) => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
