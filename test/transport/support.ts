@@ -4,7 +4,7 @@
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -118,7 +118,7 @@ function makeKey(path: string): void {
 export function makeAuthority(folder: string): void {
   mkdirSync(folder, { recursive: true });
   makeKey(join(folder, 'ca-key.pem'));
-  writeFileSync(join(folder, 'ca.info'), 'cn = "test authority"\nca\ncert_signing_key\n');
+  writeFileSync(join(folder, 'ca.info'), 'cn = "test authority"\nca\ncert_signing_key\ncrl_signing_key\n');
   execFileSync(
     'certtool',
     [
@@ -155,6 +155,18 @@ export function makeCertificate(
   args.push('--load-ca-certificate', join(authority, 'ca-cert.pem'));
   args.push('--load-ca-privkey', join(authority, 'ca-key.pem'));
   execFileSync('certtool', [...args, '--outfile', join(folder, `${kind}-cert.pem`)], { stdio: 'ignore' });
+}
+
+/** Makes a folder that trusts `authority` but for the server in `revoked`: ca-cert.pem and ca-crl.pem. */
+export function makeRevocation(folder: string, authority: string, revoked: string): string {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'crl.info'), 'crl_next_update = 30\ncrl_number = 1\n');
+  copyFileSync(join(authority, 'ca-cert.pem'), join(folder, 'ca-cert.pem'));
+  const args = ['--generate-crl', '--load-certificate', join(revoked, 'server-cert.pem')];
+  args.push('--load-ca-certificate', join(authority, 'ca-cert.pem'));
+  args.push('--load-ca-privkey', join(authority, 'ca-key.pem'), '--template', join(folder, 'crl.info'));
+  execFileSync('certtool', [...args, '--outfile', join(folder, 'ca-crl.pem')], { stdio: 'ignore' });
+  return folder;
 }
 
 /** An authority with a server certificate for localhost and a client certificate, all in one folder. */

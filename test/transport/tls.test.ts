@@ -15,6 +15,7 @@ import {
   makeAuthority,
   makeCertificate,
   makePki,
+  makeRevocation,
   scratchFolder,
   scriptedServer,
   startNbdkit,
@@ -157,6 +158,15 @@ describe('x509', () => {
     await expect(
       connecting(await x509Server(serverFolder('future', lines)), { certificates: pki }),
     ).rejects.toThrow("the server's certificate is not valid yet");
+  });
+
+  test('refuses a certificate that ca-crl.pem has revoked, and takes others', async () => {
+    const revoked = serverFolder('revoked', []);
+    const trusting = makeRevocation(join(folder, 'revoking'), pki, revoked);
+    await expect(connecting(await x509Server(revoked), { certificates: trusting })).rejects.toThrow(
+      "the server's certificate has been revoked",
+    );
+    await connecting(await x509Server(serverFolder('unrevoked', [])), { certificates: trusting });
   });
 
   test('says that a client certificate may be wanted when the server breaks off without one', async () => {
