@@ -112,6 +112,7 @@ async function main(): Promise<void> {
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
+    console.log(tally.summary());
     endAll();
     process.exit(1);
   });

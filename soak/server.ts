@@ -8,6 +8,9 @@ import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { start, whenEnded, whenWritten } from '../bench/processes.js';
 
+/** Starts that may fail before the server is given up. */
+const ATTEMPTS = 5;
+
 /** What a server is told: its file, its pidfile, and its socket when it has one. */
 export interface ServerFiles {
   readonly disk: string;
@@ -57,7 +60,20 @@ export class DiskServer {
     truncateSync(this.disk, bytes);
   }
 
+  /** Resolves when it listens. Somebody else may have its port for a moment: it is tried again then. */
   async start(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#startOnce();
+        return;
+      } catch (error) {
+        if (attempt === ATTEMPTS) throw error;
+        await this.kill();
+      }
+    }
+  }
+
+  async #startOnce(): Promise<void> {
     const { disk, socket } = this;
     rmSync(this.#pidfile, { force: true });
     rmSync(socket, { force: true });

@@ -3,9 +3,11 @@
 // Used by the session instead of the bridge. It serves from the main thread, a request at a time in
 // JavaScript but any number under way. What it cannot do is told in docs/architecture.md.
 
+import { readdir, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { Tree, type TreeOptions } from '../file/tree.js';
 import type { ExportInfo } from '../nbd/export-info.js';
+import { closeOnExec } from '../os/descriptor.js';
 import { loadLibrary } from '../os/libc.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { DiskIo } from './disk-io.js';
@@ -84,6 +86,7 @@ export class NativeFileSystem {
     await new Promise<void>((resolve, reject) => {
       fuse.mount((error) => (error === null ? resolve() : reject(error)));
     });
+    await keepFromChildren();
     return new NativeFileSystem(disks);
   }
 
@@ -104,6 +107,17 @@ export class NativeFileSystem {
     } finally {
       await Promise.all(this.#disks.map((disk) => disk.close()));
     }
+  }
+}
+
+/**
+ * Closes libfuse's descriptor in programs that we run. It does not do so by itself; and a child that waits
+ * for this file system would keep it alive when we are gone, and then wait for ever.
+ */
+async function keepFromChildren(): Promise<void> {
+  for (const name of await readdir('/proc/self/fd')) {
+    const target = await readlink(`/proc/self/fd/${name}`).catch(() => undefined);
+    if (target === '/dev/fuse') closeOnExec(Number(name));
   }
 }
 

@@ -1,3 +1,5 @@
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createScope } from '../helpers/cleanup.js';
 import { readAt, writeAt } from '../helpers/files.js';
@@ -7,6 +9,7 @@ import { tryProgram } from '../helpers/run.js';
 
 requirePrograms('nbdkit', 'fallocate');
 
+const O_CLOEXEC = 0o2000000;
 const OPTIONS = ['--fuse-backend=fuse-native'];
 
 it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([
@@ -40,4 +43,21 @@ it.each([
   expect(status).toBe(1);
   expect(stderr).toMatch(/Operation not supported|is unsupported/);
   expect((await readAt(disk.file, 0, text.length)).equals(text)).toBe(true);
+});
+
+it('keeps the device of fuse-native from the programs that nbdfuse starts', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: OPTIONS });
+  const descriptors = `/proc/${disk.program.pid}/fd`;
+  const names = await readdir(descriptors);
+  const isDevice = async (name: string): Promise<boolean> =>
+    (await readlink(join(descriptors, name)).catch(() => '')) === '/dev/fuse';
+  const devices: string[] = [];
+  for (const name of names) if (await isDevice(name)) devices.push(name);
+  expect(devices).not.toEqual([]);
+  for (const name of devices) {
+    const info = await readFile(`/proc/${disk.program.pid}/fdinfo/${name}`, 'utf8');
+    const flags = Number.parseInt(/^flags:\s+(\d+)/m.exec(info)?.[1] ?? '', 8);
+    expect(flags & O_CLOEXEC).toBe(O_CLOEXEC);
+  }
 });

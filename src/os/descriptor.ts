@@ -1,0 +1,12 @@
+// Descriptors of any kind.
+
+import { SystemError } from './errno.js';
+import { errno, libc } from './libc.js';
+
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+
+/** Closes a descriptor in programs that this process starts from now on. @throws SystemError */
+export function closeOnExec(descriptor: number): void {
+  if (libc.fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0) throw new SystemError(errno(), 'fcntl');
+}
