@@ -44,6 +44,19 @@ async function withHelper(scope: Scope, script: string, ...words: readonly strin
 }
 
 describe('mount(8)', () => {
+  it('mounts every export of a server with the option all', async () => {
+    const scope = createScope();
+    mkdirSync(scope.path('images'));
+    for (const name of ['a', 'b']) writeFileSync(scope.path('images', name), Buffer.alloc(4096, name));
+    const server = await startNbdkit(scope, 'file', `dir=${scope.path('images')}`);
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt" -o all,ro
+      ls "$1/mnt"
+      head -c 3 "$1/mnt/b"
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script, server.uri())).toBe('a\nb\nbbb');
+  });
+
   it('mounts a URI with options of all kinds, and umount(8) unmounts it', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '4M');
