@@ -147,6 +147,11 @@ async function locate(plan: Plan, number: number, hasQemuNbd: boolean, signal: A
   return withDisk({ socketActivation }, signal, (disk) => findPartition(disk, number));
 }
 
+/** A server on top of that of a snapshot would not tell that there is no such snapshot. @throws TransportError */
+async function checkSnapshot(plan: Plan, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
+  await withDisk({ socketActivation: serverWords(plan, hasQemuNbd) }, signal, async () => undefined);
+}
+
 /** Checks a kept overlay, or tells by which command it is made. */
 async function overlayFor(plan: Plan, path: string, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
   const backing = await backingOf(plan);
@@ -219,6 +224,7 @@ export async function prepareImage(
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
   const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
   await requirePrograms(printable(name), programs);
+  if (snapshotName !== undefined) await checkSnapshot(whole, hasQemuNbd, signal);
   const kept = typeof overlay === 'object' ? { path: resolve(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);

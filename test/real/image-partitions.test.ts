@@ -49,7 +49,8 @@ const WAYS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<s
 ];
 
 describe.each(WAYS)('of %s', (way, create) => {
-  const all = way === 'a raw image' ? PARTITIONS : PARTITIONS.slice(1, 4).filter((_, i) => i !== 1);
+  const all =
+    way === 'a raw image' ? PARTITIONS.slice(1, 5) : PARTITIONS.slice(1, 4).filter((_, i) => i !== 1);
   it.each(all)('with %s partition %d is mounted, and nothing around it', async (table, number, at, size) => {
     const scope = createScope();
     const image = await create(scope, await createPartitioned(scope, table));
@@ -113,9 +114,11 @@ describe('an internal snapshot of a qcow2', () => {
   it('that is not there is told, and that of another format', async () => {
     const scope = createScope();
     const image = await createSnapshot(scope);
-    const wrong = startNbdfuse(scope, ['--snapshot-name=none', scope.path('mnt'), image]);
-    expect(await wrong.ended).toBe(1);
-    expect(wrong.stderr).toMatch(/Can't find snapshot/);
+    for (const more of [[], ['--overlay']]) {
+      const wrong = startNbdfuse(scope, ['--snapshot-name=none', ...more, scope.path('mnt'), image]);
+      expect(await wrong.ended).toBe(1);
+      expect(wrong.stderr).toMatch(/^nbdfuse: qemu-nbd exited with status 1: [^\n]*Can't find snapshot\n$/);
+    }
     const raw = startNbdfuse(scope, ['--snapshot-name=none', scope.path('mnt'), scope.path('disk.raw')]);
     expect(await raw.ended).toBe(1);
     expect(raw.stderr).toMatch(/^nbdfuse: --snapshot-name: \S+ is raw; only qcow2 has snapshots\n$/);
