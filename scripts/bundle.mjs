@@ -61,7 +61,11 @@ const REQUIRE = new RegExp(`(?<=\\w=)require\\("(node:(?:${HEAVY}))"\\)`, 'g');
 const bodies = ['main.body.js', 'worker.body.js'];
 for (const body of bodies) {
   const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
-  writeFileSync(`${FOLDER}/${body}`, text.replace(REQUIRE, 'lazily("$1")'));
+  const lazy = text.replace(REQUIRE, 'lazily("$1")');
+  writeFileSync(
+    `${FOLDER}/${body}`,
+    lazy.replaceAll('require("koffi")', 'require("./launch.js").koffi(require)'),
+  );
   const stub = `module.exports = require('./launch.js').load('${body}', require);\n`;
   writeFileSync(`${FOLDER}/${body.replace('.body', '')}`, stub);
 }

@@ -5,7 +5,7 @@
 // part is compiled as usual. The caches are written when the project is built and when the package is
 // installed (`postinstall`); without them the program starts about 15 ms later.
 
-const { readFileSync, renameSync, writeFileSync } = require('node:fs');
+const { existsSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { Script } = require('node:vm');
 
@@ -31,6 +31,29 @@ exports.load = (name, require) => {
   const module = { exports: {} };
   compile(path, cachedData).runInThisContext()(module.exports, require, module, path, __dirname);
   return module.exports;
+};
+
+/** koffi's binaries for ordinary systems, in the packages that its own loader looks for them. */
+const BINARIES = {
+  x64: '@koromix/koffi-linux-x64/linux_x64/koffi.node',
+  arm64: '@koromix/koffi-linux-arm64/linux_arm64/koffi.node',
+};
+
+/**
+ * koffi. Its own loader tries several places and reads the node executable to learn which C library that
+ * has, in each thread anew; it is asked only where what is usual is not there.
+ */
+exports.koffi = (require) => {
+  const binary = BINARIES[process.arch];
+  const isMusl = existsSync(`/lib/ld-musl-${process.arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`);
+  if (binary !== undefined && !isMusl) {
+    try {
+      return require(binary);
+    } catch {
+      // Then by its loader, which says what is wrong.
+    }
+  }
+  return require('koffi');
 };
 
 /** Compiles every function of the named files and writes what came of it beside them. */
