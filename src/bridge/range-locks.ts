@@ -20,6 +20,9 @@ function conflict(a: Holder, b: Holder): boolean {
   return (a.exclusive || b.exclusive) && a.start < b.end && b.start < a.end;
 }
 
+/** Nobody may begin: what nearly every `release` returns, READs' among them, so it is made once. */
+const NOBODY: readonly Operation[] = [];
+
 /** The locks of one disk. */
 export class RangeLocks {
   #held: Holder[] = [];
@@ -43,12 +46,14 @@ export class RangeLocks {
   }
 
   /** Ends an operation's hold, and returns the operations that may begin now. */
-  release(operation: Operation): Operation[] {
-    const at = this.#held.findIndex((holder) => holder.operation === operation);
-    if (at < 0) return [];
+  release(operation: Operation): readonly Operation[] {
+    const at = this.#placeOf(operation);
+    if (at < 0) return NOBODY;
     if (this.#held[at].exclusive) this.#exclusive--;
-    this.#held.splice(at, 1);
-    if (this.#queue.length === 0) return [];
+    // Their order means nothing.
+    this.#held[at] = this.#held[this.#held.length - 1];
+    this.#held.pop();
+    if (this.#queue.length === 0) return NOBODY;
     const waiting = this.#queue;
     const granted: Operation[] = [];
     this.#queue = [];
@@ -60,5 +65,10 @@ export class RangeLocks {
       }
     }
     return granted;
+  }
+
+  #placeOf(operation: Operation): number {
+    for (let i = 0; i < this.#held.length; i++) if (this.#held[i].operation === operation) return i;
+    return -1;
   }
 }
