@@ -54,14 +54,28 @@ it.each([
   }
 });
 
-it.each<[string, (disk: string) => void, string[], RegExp]>([
+/** blocksize-policy wants all three. */
+const LARGER = ['blocksize-preferred=4096', 'blocksize-maximum=1M'];
+
+it.each<[string, (disk: string) => void, (disk: string) => string[], RegExp]>([
   [
     'smaller',
     (disk) => truncateSync(disk, SIZE / 2),
-    [],
+    (disk) => ['file', disk],
     /came back with another export: has 8388608 bytes now, it had 16777216; reads and writes fail with EIO/,
   ],
-  ['read-only', () => undefined, ['-r'], /came back with another export: has the transmission flags/],
+  [
+    'read-only',
+    () => undefined,
+    (disk) => ['-r', 'file', disk],
+    /came back with another export: has the transmission flags/,
+  ],
+  [
+    'with larger blocks',
+    () => undefined,
+    (disk) => ['--filter=blocksize-policy', 'file', disk, 'blocksize-minimum=4096', ...LARGER],
+    /came back with another export: has the block sizes/,
+  ],
 ])('a server that comes back %s is refused, until it is what it was', async (_, change, words, message) => {
   const scope = createScope();
   const path = createDisk(scope);
@@ -69,7 +83,7 @@ it.each<[string, (disk: string) => void, string[], RegExp]>([
   const disk = await mountDisk(scope, { server: [first.uri()], options: ['--cache=none'] });
   await first.program.kill('SIGKILL');
   change(path);
-  const second = await startNbdkit(scope, ...words, 'file', path);
+  const second = await startNbdkit(scope, ...words(path));
   await disk.program.says(message);
   await expect(readAt(disk.file, 0, 4096)).rejects.toMatchObject({ code: 'EIO' });
   await second.program.kill('SIGKILL');
