@@ -178,7 +178,8 @@ export class Stage {
 
   async #tell(actor: ChildProcess, message: ToActor): Promise<void> {
     const over = new AbortController();
-    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(PATIENCE)]);
+    const timer = setTimeout(() => over.abort(), PATIENCE);
+    const { signal } = over;
     const ended = once(actor, 'exit', { signal }).then(([status, name]: (number | string | null)[]) => {
       throw new Finding(`an actor ended: ${name ?? `status ${status}`}`);
     });
@@ -188,8 +189,10 @@ export class Stage {
       const [answer] = await Promise.race([answered, ended]);
       if (answer.kind === 'failed') throw new Finding(answer.why);
     } catch (error) {
-      throw error instanceof Finding ? error : new Finding('an operation does not end', { cause: error });
+      const why = `an operation does not end; the server ${this.#server.running ? 'runs' : 'has ended'}`;
+      throw error instanceof Finding ? error : new Finding(why, { cause: error });
     } finally {
+      clearTimeout(timer);
       over.abort();
       for (const promise of [answered, ended]) promise.catch(() => undefined);
     }

@@ -88,6 +88,10 @@ export class DiskServer {
     await whenEnded(this.#child, 5000);
   }
 
+  get running(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
   freeze(): void {
     this.#child?.kill('SIGSTOP');
   }
