@@ -102,7 +102,9 @@ async function recordHandshakes(name: string, path: string, tls?: TlsUpgrade): P
     const choice = tls === undefined ? plain : plain | TLS;
     const { heard, clear, stream } = await shakeHands(path, choice, tls);
     stream?.destroy();
-    const length = tls === undefined ? [] : [clear >> 8, clear & 0xff];
+    // Where TLS never began, all came in the clear.
+    const inClear = clear === 0 ? heard.length : clear;
+    const length = tls === undefined ? [] : [inClear >> 8, inClear & 0xff];
     save('handshake', `${name}-${choice}`, Uint8Array.from([choice, 6, ...length]), heard);
   }
 }
@@ -208,6 +210,7 @@ async function recordServers(): Promise<void> {
   await recordHandshakes('nbdkit-tls', path('tls'), tls);
   await recordHandshakes('nbdkit-tls-required', path('tls'));
   await recordHandshakes('nbdkit-no-tls', path('nbdkit'), tls);
+  await recordHandshakes('oldstyle-no-tls', path('oldstyle'), tls);
 
   const served = {
     size: 2n ** 20n,

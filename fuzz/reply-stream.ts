@@ -24,6 +24,9 @@ const SLIPS: readonly bigint[] = [0n, 0n, 0n, 0n, 1n, -1n, 8n, 2n ** 32n, 2n ** 
 /** Bytes of one chunk's data: more than any READ here asks for. */
 const MOST_DATA = 200_000;
 
+/** Bytes that count up, so that one in the wrong place is seen. */
+const RAMP = Uint8Array.from({ length: MOST_DATA + 256 }, (_, i) => i & 0xff);
+
 const wrap64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 const wrap32 = (value: bigint): number => Number(BigInt.asUintN(32, value));
 
@@ -32,7 +35,8 @@ function data(input: Input, { offset, length }: NaiveRequest): Uint8Array {
   const count = Math.max(Math.ceil((length * (1 + (input.u8() & 7))) / 8), 1);
   const place = u64(wrap64(offset + BigInt(from) + input.pick(SLIPS)));
   const present = Math.min(count, Math.max(length - from, 1), MOST_DATA);
-  return bytesOf(place, new Uint8Array(present).fill(input.u8()));
+  const first = input.u8();
+  return bytesOf(place, RAMP.subarray(first, first + present));
 }
 
 function hole(input: Input, { offset, length }: NaiveRequest): Uint8Array {

@@ -32,6 +32,11 @@ function say(request: number, ...chunk: readonly number[]): number[] {
 
 /** A chunk that is all of a READ, with flag DONE. */
 const WHOLE = [0x10, 0, 7, 0, 0x42];
+/** The two halves of a READ. */
+const HALVES = [
+  [0, 0, 3, 0, 0x41],
+  [0x10, 4, 3, 0, 0x43],
+] as const;
 const NONE = [0x12, 0];
 const EXTENTS = [0x13, 4, 0, 8, 0, 0, 8, 1, 0, 8, 2, 0, 8, 3, 0, 0];
 
@@ -39,6 +44,7 @@ const EXTENTS = [0x13, 4, 0, 8, 0, 0, 8, 1, 0, 8, 2, 0, 8, 3, 0, 0];
 export function bridgeSeeds(): Uint8Array[] {
   const read = [...ask(0, 1, 1), ...say(0, ...WHOLE)];
   const large = [...ask(0, 3, 0), ...say(0, ...WHOLE)];
+  const halves = [...ask(0, 1, 1), ...say(0, ...HALVES[0]), ...say(0, ...HALVES[1])];
   const write = [...ask(2, 1, 3, 0x33), ...say(0, ...NONE), ...ask(3, 0, 0), ...say(1, ...NONE)];
   const zero = [...ask(4, 1, 8, 8, 0, 0), ...say(0, ...NONE)];
   const seek = [...ask(5, 0, 0, 0, 0), ...say(0, ...EXTENTS)];
@@ -48,7 +54,7 @@ export function bridgeSeeds(): Uint8Array[] {
     ...ask(10, 1, 0),
     ...ask(13, 0, 0, 9),
   ];
-  const sessions = [read, large, write, zero, seek, names, [...read, ...write, ...seek]];
+  const sessions = [read, large, halves, write, zero, seek, names, [...read, ...write, ...seek]];
   return sessions.flatMap((session) =>
     [0, 1, 2, 3].map((format) => Uint8Array.from([format, 0, 0, ...session])),
   );
