@@ -51,7 +51,15 @@ async function fuzz(target: string, seconds: number): Promise<Outcome> {
   const seeds = `fuzz/corpus/${target}`;
   for (const folder of [found, FINDINGS]) mkdirSync(folder, { recursive: true });
   const words = [`${BUILD}/fuzz/targets/${target}.js`, found, ...(existsSync(seeds) ? [seeds] : [])];
-  const flags = ['--sync', '-i', `${BUILD}/src/`, '--disableBugDetectors', '.*'];
+  const flags = [
+    '--sync',
+    '-i',
+    `${BUILD}/src/`,
+    '--disableBugDetectors',
+    '.*',
+    '--timeout',
+    `${1000 * PATIENCE}`,
+  ];
   const argv = [JAZZER, ...words, ...flags, '--', ...optionsOf(target, seconds)];
   const child = spawn(process.execPath, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
   const exited = new Promise<number>((resolve, reject) => {
