@@ -69,7 +69,7 @@ const TABLES: readonly { name: string; text: string; make: () => Promise<string>
   {
     name: 'start',
     text: 'start to ready, and resident memory',
-    make: async () => startTable(await measureStart(pair, rounds)),
+    make: async () => startTable(await measureStart(pair, Math.max(rounds, 10))),
   },
   {
     name: 'memory',
