@@ -39,6 +39,8 @@ export interface EngineSettings {
   readonly keepBytes: number;
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
+  /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
+  readonly kernelSendsWrites: boolean;
   readonly largestPayload: number;
 }
 
@@ -65,6 +67,7 @@ export class Engine implements DiskContext {
   readonly keepExtents: boolean;
   /** Whether the kernel gathers writes before it sends them. */
   readonly kernelHoldsWrites: boolean;
+  readonly kernelSendsWrites: boolean;
   readonly lossErrno = EIO;
   readonly trace: Trace | undefined;
   readonly #events: EngineEvents;
@@ -76,6 +79,7 @@ export class Engine implements DiskContext {
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
+    this.kernelSendsWrites = settings.kernelSendsWrites;
     this.largestPayload = settings.largestPayload;
     this.trace = trace;
     this.#events = events;

@@ -1,10 +1,21 @@
 // Making the kernel send the writes that it holds back, without fsync(2) and its locks.
+//
+// Used by the session for lseek(2); the worker asks first whether this kernel can.
 
 import { open } from 'node:fs/promises';
 import { libc } from './libc.js';
 
 /** SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER. */
 const WRITE_AND_WAIT = 7;
+
+/**
+ * Whether `sendHeldWrites` works while somebody's lseek(2) waits: in kernels before 6.16 closing a file of
+ * fuse takes the lock that lseek(2) holds, and sync_file_range(2) does not wait for the answers to writes.
+ */
+export function worksDuringSeek(release: string): boolean {
+  const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
+  return major > 6 || (major === 6 && minor >= 16);
+}
 
 /**
  * Resolves when all writes to the file that the kernel held have been answered. Never blocks this
