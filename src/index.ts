@@ -1,12 +1,15 @@
 // The library's face: re-exports only. docs/library.md describes it.
 
 export type { BlockStatus, Extent } from './client/block-status.js';
-export { connectMany, listExports, NbdClient } from './client/client.js';
+export { connectMany, NbdClient } from './client/client.js';
+export { listExports, listMetaContexts } from './client/lists.js';
 export type {
   Abortable,
   BlockStatusOptions,
   ChangeOptions,
   ConnectOptions,
+  ListContextsOptions,
+  ListOptions,
   RangeOptions,
   ZeroOptions,
 } from './client/options.js';

@@ -7,8 +7,8 @@
 import type { Readable, Writable } from 'node:stream';
 import * as c from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
-import { type BlockSizes, type ExportInfo, hasFlag, type ListedExport } from '../nbd/export-info.js';
-import { type NbdServer, type OpenOptions, openServer } from '../transport/server.js';
+import { type BlockSizes, type ExportInfo, hasFlag } from '../nbd/export-info.js';
+import { type NbdServer, openServer } from '../transport/server.js';
 import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
 import { connectLinks } from './connect-links.js';
@@ -23,7 +23,7 @@ import type {
 } from './options.js';
 import { type ByteCount, checkRange } from './ranges.js';
 import { readStream, writeStream } from './streams.js';
-import { type EndpointOptions, endpointOf, type ServerAddress } from './target.js';
+import { endpointOf, type ServerAddress } from './target.js';
 
 const EPERM = 1;
 const EOPNOTSUPP = 95;
@@ -283,17 +283,4 @@ export function connectMany(
   options: Omit<ConnectOptions, 'connections'> = {},
 ): Promise<NbdClient> {
   return NbdClient.connect(address, { ...options, connections });
-}
-
-/** The exports that a server tells, with what it tells of each (NBD_OPT_LIST, NBD_OPT_INFO). */
-export async function listExports(
-  address: ServerAddress,
-  options: EndpointOptions & OpenOptions & Abortable = {},
-): Promise<ListedExport[]> {
-  const server = await openServer(endpointOf(address, options), { onStderr: options.onStderr });
-  try {
-    return await server.list({ signal: options.signal });
-  } finally {
-    await server.close();
-  }
 }

@@ -18,6 +18,18 @@ export interface ConnectOptions extends EndpointOptions, OpenOptions, Abortable 
   readonly connections?: number;
 }
 
+/** How to reach a server that is to list something. */
+export interface ListOptions extends EndpointOptions, OpenOptions, Abortable {}
+
+/** Which metadata contexts are to be listed. */
+export interface ListContextsOptions extends ListOptions {
+  /**
+   * What to look for, each of the form `namespace:leaf-name`, at most 1024; what a leaf name finds is up to
+   * the namespace: `qemu:dirty-bitmap:` finds every bitmap. Default: none, which finds all contexts.
+   */
+  readonly queries?: readonly string[];
+}
+
 /** How a change is to be made. */
 export interface ChangeOptions extends Abortable {
   /** Whether the bytes must be on stable storage when the promise resolves (NBD_CMD_FLAG_FUA). */

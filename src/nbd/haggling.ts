@@ -12,6 +12,7 @@ import {
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
+  NBD_OPT_LIST_META_CONTEXT,
   NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
@@ -21,7 +22,7 @@ import {
   NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
 } from './constants.js';
-import { NbdProtocolError } from './errors.js';
+import { LINUX, NbdProtocolError, NbdServerError } from './errors.js';
 import { ExportDetails } from './export-details.js';
 import { connectionTerms, type Negotiation } from './negotiation.js';
 import {
@@ -52,6 +53,9 @@ export interface Step {
 /** Exports that a server may list. */
 const MAX_LISTED_EXPORTS = 10_000;
 
+/** Metadata contexts that a server may list: an image may have thousands of bitmaps. */
+const MAX_LISTED_CONTEXTS = 10_000;
+
 /** Exports of a list that are asked about where nobody says how many, one round trip each. */
 const MAX_DESCRIBED_EXPORTS = 256;
 
@@ -67,8 +71,12 @@ function currentName(n: Negotiation): string {
   return n.goal.kind === 'list' ? n.exports[n.described].name : n.goal.exportName;
 }
 
+function shownName(n: Negotiation): string {
+  return printable(currentName(n), 256);
+}
+
 function useExport(n: Negotiation): string {
-  return `cannot open export "${printable(currentName(n), 256)}"`;
+  return `cannot open export "${shownName(n)}"`;
 }
 
 /** Steps whose option has no data, no replies but the final one, and can be done without. */
@@ -140,7 +148,7 @@ const setMetaContext: Step = {
   replyType: NBD_REP_META_CONTEXT,
   maxReplies: MAX_META_CONTEXTS,
   wanted: (n) =>
-    n.goal.kind !== 'list' &&
+    (n.goal.kind === 'go' || n.goal.kind === 'info') &&
     n.metaContexts === undefined &&
     n.queries.length > 0 &&
     connectionTerms(n).structuredReplies,
@@ -160,6 +168,30 @@ const setMetaContext: Step = {
   refused: (n, refusal) => {
     if (refusal.replyType === NBD_REP_ERR_TLS_REQD) throw refusalError(useExport(n), refusal);
     n.metaContexts = [];
+  },
+};
+
+const listMetaContext: Step = {
+  option: NBD_OPT_LIST_META_CONTEXT,
+  replyType: NBD_REP_META_CONTEXT,
+  maxReplies: MAX_LISTED_CONTEXTS,
+  wanted: (n) => n.goal.kind === 'contexts' && !n.contextsListed,
+  begin: (n) => {
+    if (!connectionTerms(n).structuredReplies) {
+      const message = 'cannot list metadata contexts: the server has none, since it lacks structured replies';
+      throw new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
+    }
+    return encodeMetaContextRequest(currentName(n), n.goal.kind === 'contexts' ? n.goal.queries : []);
+  },
+  take: (n, data) => {
+    // Its id means nothing here, and is to be disregarded.
+    n.listedContexts.push(decodeMetaContext(data).name);
+  },
+  acknowledged: (n) => {
+    n.contextsListed = true;
+  },
+  refused: (n, refusal) => {
+    throw refusalError(`cannot list metadata contexts of export "${shownName(n)}"`, refusal);
   },
 };
 
@@ -226,6 +258,7 @@ const STEPS: readonly Step[] = [
   extendedHeaders,
   structuredReplies,
   list,
+  listMetaContext,
   setMetaContext,
   info,
   listedInfo,

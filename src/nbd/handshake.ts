@@ -50,7 +50,13 @@ export type HandshakeEvent =
   | { readonly type: 'ready'; readonly info: ExportInfo }
   /** The goodbye is sent: close the stream. */
   | { readonly type: 'listed'; readonly exports: ListedExport[] }
-  | { readonly type: 'described'; readonly info: ExportInfo };
+  | { readonly type: 'described'; readonly info: ExportInfo }
+  | { readonly type: 'contexts'; readonly names: string[] };
+
+function tooOld(what: string): NbdServerError {
+  const message = `cannot list ${what}: the server is too old to tell them`;
+  return new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
+}
 
 /** One handshake on one connection. */
 export class Handshake {
@@ -156,6 +162,7 @@ export class Handshake {
 
   #oldstyleExport(bytes: Uint8Array): void {
     const { goal } = this.#n;
+    if (goal.kind === 'contexts') throw tooOld('metadata contexts');
     if (goal.kind !== 'list' && goal.exportName !== '') {
       const message = `cannot open export "${printable(goal.exportName, 256)}": the server speaks the oldstyle handshake, whose one export has no name`;
       throw new NbdServerError(message, { errno: LINUX.ENOENT });
@@ -179,10 +186,8 @@ export class Handshake {
   /** The only option of a server that is not fixed newstyle, and the last resort with one that is. */
   #sendExportName(): void {
     const { goal, exportNameReplyLength } = this.#n;
-    if (goal.kind === 'list') {
-      const message = 'cannot list exports: the server is too old to tell them';
-      throw new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
-    }
+    if (goal.kind === 'list') throw tooOld('exports');
+    if (goal.kind === 'contexts') throw tooOld('metadata contexts');
     this.#mayAbort = false;
     this.#send(encodeOption(NBD_OPT_EXPORT_NAME, nameBytes(goal.exportName)));
     const name = printable(goal.exportName, 256);
@@ -209,11 +214,14 @@ export class Handshake {
     const n = this.#n;
     const step = nextStep(n);
     if (step !== undefined) {
+      const request = encodeOption(step.option, step.begin(n));
       this.#replies = 0;
       this.#replyBytes = 0;
       this.#mayAbort = false;
-      this.#send(encodeOption(step.option, step.begin(n)));
+      this.#send(request);
       this.#expectReply(step);
+    } else if (n.goal.kind === 'contexts') {
+      this.#finish(encodeOption(NBD_OPT_ABORT, NO_BYTES), { type: 'contexts', names: n.listedContexts });
     } else if (n.goal.kind === 'list') {
       this.#finish(encodeOption(NBD_OPT_ABORT, NO_BYTES), { type: 'listed', exports: n.exports });
     } else if (n.export === undefined) {

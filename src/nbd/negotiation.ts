@@ -6,7 +6,7 @@ import { type ConnectionTerms, ExportDetails } from './export-details.js';
 import type { ExportInfo, ListedExport, MetaContext } from './export-info.js';
 import { checkExportName, checkMetaContextQueries } from './option.js';
 
-/** What a handshake is for: to use an export, to list the exports, or to describe one. */
+/** What a handshake is for: to use an export, to list the exports, or to describe one or its contexts. */
 export type HandshakeGoal =
   | { readonly kind: 'go'; readonly exportName: string }
   | {
@@ -14,7 +14,9 @@ export type HandshakeGoal =
       /** Asked before each export of the list: whether to go on asking what there is to know of them. */
       readonly describe?: (index: number, count: number) => boolean;
     }
-  | { readonly kind: 'info'; readonly exportName: string };
+  | { readonly kind: 'info'; readonly exportName: string }
+  /** The metadata contexts that the queries find; without queries, all. */
+  | { readonly kind: 'contexts'; readonly exportName: string; readonly queries: readonly string[] };
 
 /** What a handshake is to reach, and by which means. */
 export interface HandshakeOptions {
@@ -51,6 +53,9 @@ export interface Negotiation {
   details: ExportDetails;
   /** The export that was asked for, once the server has acknowledged it. */
   export: ExportInfo | undefined;
+  /** Names of the contexts that the server lists, while they come, and whether all have. */
+  listedContexts: string[];
+  contextsListed: boolean;
   /** NBD_OPT_INFO or NBD_OPT_GO is unknown to the server. */
   unsupported: boolean;
 }
@@ -63,7 +68,7 @@ export function startNegotiation(options: HandshakeOptions): Negotiation {
   const { goal, tls } = options;
   const queries = options.metaContexts ?? ['base:allocation'];
   if (goal.kind !== 'list') checkExportName(goal.exportName);
-  checkMetaContextQueries(queries);
+  checkMetaContextQueries(goal.kind === 'contexts' ? goal.queries : queries);
   return {
     goal,
     tls,
@@ -79,6 +84,8 @@ export function startNegotiation(options: HandshakeOptions): Negotiation {
     described: 0,
     details: new ExportDetails(),
     export: undefined,
+    listedContexts: [],
+    contextsListed: false,
     unsupported: false,
   };
 }

@@ -3,7 +3,8 @@
 // Used by evaluate.ts and interactive.ts. `h` is the connected client, undefined without a URI.
 
 import { inspect } from 'node:util';
-import { connectMany, listExports, NbdClient } from '../client/client.js';
+import { connectMany, NbdClient } from '../client/client.js';
+import { listExports, listMetaContexts } from '../client/lists.js';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../nbd/constants.js';
 import { NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
 import { parseNbdUri } from '../nbd/uri.js';
@@ -25,6 +26,7 @@ export function createScope(h: NbdClient | undefined, write: (text: string) => v
     NbdClient,
     connectMany,
     listExports,
+    listMetaContexts,
     parseNbdUri,
     NbdError,
     NbdProtocolError,

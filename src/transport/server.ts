@@ -139,6 +139,18 @@ export class NbdServer {
     return event.info;
   }
 
+  /**
+   * The names of the export's metadata contexts that `queries` find, or of all without queries
+   * (NBD_OPT_LIST_META_CONTEXT), over a connection of its own.
+   */
+  async listMetaContexts(queries: readonly string[], options: ConnectOptions = {}): Promise<string[]> {
+    const goal = { kind: 'contexts', exportName: this.endpoint.exportName, queries } as const;
+    const { stream, event } = await this.#negotiate(goal, options.signal);
+    stream.end(() => stream.destroy());
+    if (event.type !== 'contexts') throw new TransportError('the handshake ended in the wrong place');
+    return event.names;
+  }
+
   /** Starts the child anew, ending the present one. @throws TransportError when it is not our child */
   async restart(): Promise<void> {
     if (this.#source.restart === undefined) throw new TransportError('the server was not started by us');

@@ -40,6 +40,16 @@ export function startNbdkit(scope: Scope, ...args: readonly string[]): Promise<R
   });
 }
 
+/** nbdkit on a port of AF_VSOCK, where the kernel can reach itself by that. */
+export async function startVsockNbdkit(
+  scope: Scope,
+  port: number,
+  ...args: readonly string[]
+): Promise<Program> {
+  const words = ['-f', '--vsock', '--port', String(port), ...args];
+  return (await startServer(scope, 'nbdkit', 'nbdkit', ({ pidfile }) => ['-P', pidfile, ...words])).program;
+}
+
 /** qemu-nbd, for up to 16 clients at once, one after another. */
 export function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
   return startServer(scope, 'qemu-nbd', 'qemu-nbd', ({ socket, pidfile }) => {
@@ -78,8 +88,12 @@ export async function configureNbdServer(
   await launcher.ended;
 }
 
-/** qemu-storage-daemon with one writable export, called `disk`, of a qcow2 file. */
-export function startStorageDaemon(scope: Scope, file: string): Promise<RealServer> {
+/** qemu-storage-daemon with one writable export, called `disk`, of a qcow2 file; `settings` are the export's. */
+export function startStorageDaemon(
+  scope: Scope,
+  file: string,
+  ...settings: readonly string[]
+): Promise<RealServer> {
   return startServer(scope, 'qemu-storage-daemon', 'qemu-storage-daemon', ({ socket, pidfile }) => {
     const blockdevs = [
       `driver=file,node-name=file,filename=${file},discard=unmap`,
@@ -90,7 +104,7 @@ export function startStorageDaemon(scope: Scope, file: string): Promise<RealServ
       '--nbd-server',
       `addr.type=unix,addr.path=${socket},max-connections=0`,
       '--export',
-      'type=nbd,id=export,node-name=disk,name=disk,writable=on',
+      ['type=nbd,id=export,node-name=disk,name=disk,writable=on', ...settings].join(','),
       '--pidfile',
       pidfile,
     ];

@@ -198,3 +198,62 @@ describe('describing an export', () => {
     );
   });
 });
+
+describe('listing metadata contexts', () => {
+  const goal = { kind: 'contexts', exportName: 'disk', queries: ['qemu:', 'base:allocation'] } as const;
+  const CONTEXTS: HandshakeOptions = { ...LIST, structuredReplies: undefined, goal };
+  const STRUCTURED = optionReply(OPT.STRUCTURED_REPLY, REP.ACK);
+  const context = (id: string, name: string) =>
+    optionReply(OPT.LIST_META_CONTEXT, REP.META_CONTEXT, hex`${Buffer.from(id, 'hex')} ${Buffer.from(name)}`);
+  const request = optionRequest(
+    OPT.LIST_META_CONTEXT,
+    toHex(hex`00000004 "disk" 00000002 00000005 "qemu:" 0000000f "base:allocation"`),
+  );
+
+  it('asks after structured replies, and disregards the ids ("NBD_OPT_LIST_META_CONTEXT")', () => {
+    const { sent, events } = converse(CONTEXTS, [
+      FIXED_NEWSTYLE,
+      STRUCTURED,
+      context('00000000', 'base:allocation'),
+      context('00000000', 'qemu:dirty-bitmap:b'),
+      optionReply(OPT.LIST_META_CONTEXT, REP.ACK),
+    ]);
+    expect(sent.slice(1)).toEqual([request, '', '', ABORT]);
+    expect(events).toEqual([{ type: 'contexts', names: ['base:allocation', 'qemu:dirty-bitmap:b'] }]);
+  });
+
+  it('does not ask a server without structured replies ("NBD_OPT_LIST_META_CONTEXT")', () => {
+    const { sent, error, goodbye } = converse(CONTEXTS, [
+      FIXED_NEWSTYLE,
+      optionReply(OPT.STRUCTURED_REPLY, REP.ERR_UNSUP),
+    ]);
+    expect(sent).toHaveLength(1);
+    expect(error).toMatchObject({ errno: 95 });
+    expect(goodbye).toBe(ABORT);
+  });
+
+  it('disregards the contexts before an error ("NBD_OPT_LIST_META_CONTEXT")', () => {
+    const { events, error, goodbye } = converse(CONTEXTS, [
+      FIXED_NEWSTYLE,
+      STRUCTURED,
+      context('00000000', 'base:allocation'),
+      optionReply(OPT.LIST_META_CONTEXT, REP.ERR_UNKNOWN),
+    ]);
+    expect(events).toEqual([]);
+    expect(error?.message).toBe(
+      'cannot list metadata contexts of export "disk": the server has no such export (NBD_OPT_LIST_META_CONTEXT: NBD_REP_ERR_UNKNOWN)',
+    );
+    expect(goodbye).toBe(ABORT);
+  });
+
+  it('is impossible with servers that know no options', () => {
+    const oldstyle = hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`;
+    for (const server of [hex`"NBDMAGIC" "IHAVEOPT" 0000`, oldstyle])
+      expect(converse(CONTEXTS, [server]).error?.message).toContain('too old');
+  });
+
+  it.each([[['nonsense']], [[':leaf']], [[`x:${'y'.repeat(4096)}`]]])('refuses the queries %j', (queries) => {
+    const options = { ...CONTEXTS, goal: { ...goal, queries } };
+    expect(() => converse(options, [])).toThrow('namespace:leaf-name');
+  });
+});

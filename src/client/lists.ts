@@ -1,0 +1,48 @@
+// What a server lists without being used: its exports, and an export's metadata contexts.
+//
+// Called by users of the library and by nbdsh. Each call makes a connection of its own, and starts and
+// ends the server where the address says so.
+
+import type { ListedExport } from '../nbd/export-info.js';
+import { type NbdServer, openServer } from '../transport/server.js';
+import type { ListContextsOptions, ListOptions } from './options.js';
+import { endpointOf, type ServerAddress } from './target.js';
+
+async function withServer<T>(
+  address: ServerAddress,
+  options: ListOptions,
+  ask: (server: NbdServer) => Promise<T>,
+): Promise<T> {
+  const server = await openServer(endpointOf(address, options), { onStderr: options.onStderr });
+  try {
+    return await ask(server);
+  } finally {
+    await server.close();
+  }
+}
+
+/**
+ * The exports that a server tells (proto.md, NBD_OPT_LIST), in its order, at most 10 000; of the first 256
+ * also what it tells of each (NBD_OPT_INFO).
+ * @throws TransportError, NbdServerError when the server does not list them, NbdProtocolError, or the
+ *   signal's reason
+ */
+export function listExports(address: ServerAddress, options: ListOptions = {}): Promise<ListedExport[]> {
+  return withServer(address, options, (server) => server.list({ signal: options.signal }));
+}
+
+/**
+ * The names of the metadata contexts that an export has (proto.md, NBD_OPT_LIST_META_CONTEXT), in the
+ * server's order, at most 10 000; to be used as `metaContexts` of `NbdClient.connect`. A name that ends with
+ * a colon may stand for all that begin so: give it as a query to see them.
+ * @throws TransportError, NbdServerError when the server has no such export or does not list contexts,
+ *   NbdProtocolError, NbdError (EINVAL) for a query without a namespace, or the signal's reason
+ */
+export function listMetaContexts(
+  address: ServerAddress,
+  options: ListContextsOptions = {},
+): Promise<string[]> {
+  return withServer(address, options, (server) =>
+    server.listMetaContexts(options.queries ?? [], { signal: options.signal }),
+  );
+}
