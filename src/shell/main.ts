@@ -7,9 +7,10 @@ import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { NbdClient } from '../client/client.js';
 import { printable } from '../nbd/text.js';
-import { HELP, parseShellArguments, type ShellRequest, UsageError } from './arguments.js';
+import { HELP, parseShellArguments, type ShellRequest } from './arguments.js';
 import { evaluate } from './evaluate.js';
 import { converse } from './interactive.js';
+import { messageOf } from './message.js';
 import { createScope } from './scope.js';
 
 /** What stands for standard input in place of code. */
@@ -20,13 +21,6 @@ function versionText(): string {
     readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
   );
   return `nbdsh ${(description as { version: string }).version}\n`;
-}
-
-/** One line; for an error of JavaScript's own kinds with its kind. */
-function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const isOwn = error instanceof UsageError || 'errno' in error || error.name === 'Error';
-  return isOwn ? error.message : `${error.name}: ${error.message}`;
 }
 
 /** The code to run: what was given, or a script on standard input. */

@@ -23,6 +23,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-system-common': ['qemu-storage-daemon'],
   'util-linux': ['setpriv', 'fallocate', 'unshare'],
   mount: ['mount', 'umount'],
+  bsdutils: ['script'],
   'xz-utils': ['xz'],
 };
 
