@@ -79,6 +79,7 @@ const engine = new Engine(
     keepBytes: 65_536,
     keepExtents: true,
     kernelHoldsWrites: true,
+    kernelSendsWrites: true,
     largestPayload: MAX_TRANSFER,
   },
   undefined,

@@ -22,6 +22,7 @@ const GOALS: readonly HandshakeGoal[] = [
   { kind: 'info', exportName: 'disk' },
 ];
 const CONTEXTS = ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:b'];
+const LIST_CONTEXTS: HandshakeGoal = { kind: 'contexts', exportName: 'disk', queries: ['qemu:'] };
 
 /** What the client may send in the clear when TLS is required: its flags, NBD_OPT_STARTTLS, NBD_OPT_ABORT. */
 const CLEAR =
@@ -41,7 +42,7 @@ interface Conversation {
 /** What the client wants, by byte 0 of a test case. */
 export function optionsOf(choice: number): HandshakeOptions {
   return {
-    goal: GOALS[choice & 3],
+    goal: (choice & 64) === 0 ? GOALS[choice & 3] : LIST_CONTEXTS,
     tls: (choice & 4) !== 0 ? 'require' : 'disable',
     structuredReplies: (choice & 8) === 0,
     extendedHeaders: (choice & 16) === 0,
@@ -121,6 +122,11 @@ function checkInfo(info: ExportInfo): void {
     );
 }
 
+function checkContexts(names: readonly string[]): void {
+  promise(names.length <= 10_000, 'too many metadata contexts');
+  promise(!names.some((name) => name.includes('\0') || name.length > 4096), 'an odd metadata context');
+}
+
 function checkExports(exports: readonly ListedExport[]): void {
   promise(exports.length <= 10_000, 'too many exports');
   for (const { name, info } of exports) {
@@ -141,8 +147,11 @@ function check(options: HandshakeOptions, { clear, sent, events, error }: Conver
   promise(ends.length <= 1, 'several ends');
   for (const end of ends) {
     if (end.type === 'listed') checkExports(end.exports);
+    else if (end.type === 'contexts') checkContexts(end.names);
     else if (end.type !== 'starttls' && end.type !== 'send') checkInfo(end.info);
-    const wanted = { go: 'ready', list: 'listed', info: 'described' }[options.goal.kind];
+    const wanted = { go: 'ready', list: 'listed', info: 'described', contexts: 'contexts' }[
+      options.goal.kind
+    ];
     promise(end.type === wanted, `${options.goal.kind} ended with ${end.type}`);
     if (error !== '') promise(/before the first request/.test(error), `an error after the end: ${error}`);
   }
