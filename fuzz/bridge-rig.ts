@@ -79,7 +79,6 @@ const engine = new Engine(
     keepBytes: 65_536,
     keepExtents: true,
     kernelHoldsWrites: true,
-    kernelSendsWrites: true,
     largestPayload: MAX_TRANSFER,
   },
   undefined,

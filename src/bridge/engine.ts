@@ -4,10 +4,12 @@
 // count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
 // steps) and metadata.ts.
 
+import { release } from 'node:os';
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import { EINTR, EIO } from '../os/errno.js';
+import { worksDuringSeek } from '../os/sync.js';
 import { type Block, Blocks } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
@@ -39,8 +41,6 @@ export interface EngineSettings {
   readonly keepBytes: number;
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
-  /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
-  readonly kernelSendsWrites: boolean;
   readonly largestPayload: number;
 }
 
@@ -67,7 +67,8 @@ export class Engine implements DiskContext {
   readonly keepExtents: boolean;
   /** Whether the kernel gathers writes before it sends them. */
   readonly kernelHoldsWrites: boolean;
-  readonly kernelSendsWrites: boolean;
+  /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
+  readonly kernelSendsWrites = worksDuringSeek(release());
   readonly lossErrno = EIO;
   readonly trace: Trace | undefined;
   readonly #events: EngineEvents;
@@ -79,7 +80,6 @@ export class Engine implements DiskContext {
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
-    this.kernelSendsWrites = settings.kernelSendsWrites;
     this.largestPayload = settings.largestPayload;
     this.trace = trace;
     this.#events = events;

@@ -3,11 +3,9 @@
 // Started by Bridge, given its settings by the first message: one /dev/fuse descriptor and the files to show. It has no event
 // loop of its own: the main thread wakes it through a pipe, and it takes the messages out of the port.
 
-import { release } from 'node:os';
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { addressOf, libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
-import { worksDuringSeek } from '../os/sync.js';
 import { forgetSecrets } from '../tls/take-over.js';
 import { type Channel, PlainChannel } from './channel.js';
 import type { Connection } from './connection.js';
@@ -72,7 +70,6 @@ class BridgeWorker implements EngineEvents, LoopControl {
         keepBytes: settings.keepBytes,
         keepExtents: writeback,
         kernelHoldsWrites: writeback,
-        kernelSendsWrites: worksDuringSeek(release()),
         largestPayload: MAX_TRANSFER,
       },
       settings.trace === undefined ? undefined : new Trace(settings.trace),
