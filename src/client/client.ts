@@ -104,42 +104,52 @@ export class NbdClient {
     return this.#links.size;
   }
 
+  /** Whether the export takes no changes (NBD_FLAG_READ_ONLY); they are refused with EPERM then. */
   get readOnly(): boolean {
     return this.#has(c.NBD_FLAG_READ_ONLY);
   }
 
+  /** Whether `flush` can be asked (NBD_FLAG_SEND_FLUSH). */
   get canFlush(): boolean {
     return this.#has(c.NBD_FLAG_SEND_FLUSH);
   }
 
+  /** Whether a change can be made stable by itself (NBD_FLAG_SEND_FUA); a flush follows it otherwise. */
   get canFua(): boolean {
     return this.#has(c.NBD_FLAG_SEND_FUA);
   }
 
+  /** Whether `trim` can be asked (NBD_FLAG_SEND_TRIM). */
   get canTrim(): boolean {
     return this.#has(c.NBD_FLAG_SEND_TRIM);
   }
 
+  /** Whether `zero` can be asked (NBD_FLAG_SEND_WRITE_ZEROES). */
   get canZero(): boolean {
     return this.#has(c.NBD_FLAG_SEND_WRITE_ZEROES);
   }
 
+  /** Whether `zero` takes `fastZero` (NBD_FLAG_SEND_FAST_ZERO). */
   get canFastZero(): boolean {
     return this.#has(c.NBD_FLAG_SEND_FAST_ZERO);
   }
 
+  /** Whether `read` takes `df`, for a reply in one piece (NBD_FLAG_SEND_DF). */
   get canDf(): boolean {
     return this.#has(c.NBD_FLAG_SEND_DF);
   }
 
+  /** Whether `cache` can be asked (NBD_FLAG_SEND_CACHE). */
   get canCache(): boolean {
     return this.#has(c.NBD_FLAG_SEND_CACHE);
   }
 
+  /** Whether several connections are consistent with each other (NBD_FLAG_CAN_MULTI_CONN). */
   get canMultiConn(): boolean {
     return this.#has(c.NBD_FLAG_CAN_MULTI_CONN);
   }
 
+  /** Whether the storage turns, so that order matters to its speed (NBD_FLAG_ROTATIONAL). */
   get isRotational(): boolean {
     return this.#has(c.NBD_FLAG_ROTATIONAL);
   }

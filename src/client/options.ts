@@ -6,6 +6,7 @@ import type { EndpointOptions } from './target.js';
 
 /** Calls an operation off: its promise rejects with the signal's reason. */
 export interface Abortable {
+  /** Fires when it is to be called off; whether a change has taken place is unknown then. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -54,6 +55,8 @@ export interface BlockStatusOptions extends Abortable {
 
 /** A range of bytes for a stream or an iteration; default: all of the export. */
 export interface RangeOptions extends Abortable {
+  /** First byte; default 0. */
   readonly offset?: ByteCount;
+  /** Bytes; default: up to the end of the export. */
   readonly length?: ByteCount;
 }

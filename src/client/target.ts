@@ -9,10 +9,13 @@ import { type Endpoint, endpointFromUri, type Target, type TlsSettings } from '.
 /** Where a server is, or how to start one. A string is an NBD URI. */
 export type ServerAddress =
   | string
+  /** An NBD URI. */
   | { readonly uri: string }
+  /** A host's name or address; the port is a number or a service's name, default 10809. */
   | { readonly tcp: { readonly host: string; readonly port?: number | string } }
   /** Path of a socket; an abstract name begins with NUL. */
   | { readonly unix: string }
+  /** A virtual machine's CID (1: this machine, 2: its host) and a port, default 10809; both of 32 bits. */
   | { readonly vsock: { readonly cid: number; readonly port?: number } }
   /** A connected stream socket; it belongs to the client from then on. */
   | { readonly fd: number }

@@ -130,7 +130,9 @@ export const NBD_ESHUTDOWN = 108;
 
 // Flags of an extent in the `base:allocation` context.
 
+/** Bit of an extent's flags in `base:allocation`: nothing is allocated there. */
 export const NBD_STATE_HOLE = 1 << 0;
+/** Bit of an extent's flags in `base:allocation`: all bytes read as zero. */
 export const NBD_STATE_ZERO = 1 << 1;
 
 // Limits that the document sets.

@@ -41,10 +41,12 @@ export interface NbdErrorDetails {
 
 /** Any failure of talking NBD. `message` is one printable line. */
 export class NbdError extends Error {
+  /** The class's name. */
   override name = 'NbdError';
   /** A Linux errno that fits the failure, where there is one. */
   readonly errno: number | undefined;
 
+  /** With a message of one line. */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.errno = details.errno;
@@ -53,8 +55,10 @@ export class NbdError extends Error {
 
 /** The server broke a rule of the protocol, which the message names. The connection must be closed. */
 export class NbdProtocolError extends NbdError {
+  /** The class's name. */
   override name = 'NbdProtocolError';
 
+  /** With a message of one line; the errno is EPROTO where nothing fits better. */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, { errno: LINUX.EPROTO, ...details });
   }
@@ -72,6 +76,7 @@ export interface NbdRefusal extends NbdErrorDetails {
 
 /** The server refused an option or a command, in keeping with the protocol. */
 export class NbdServerError extends NbdError {
+  /** The class's name. */
   override name = 'NbdServerError';
   /** `NBD_OPT_*` that was refused, if the refusal was to an option. */
   readonly option: number | undefined;
@@ -80,6 +85,7 @@ export class NbdServerError extends NbdError {
   /** What the server said of it, not escaped, at most 4096 bytes; empty when it said nothing. */
   readonly serverText: string;
 
+  /** With a message of one line; the errno is EIO where nothing fits better. */
   constructor(message: string, refusal: NbdRefusal = {}) {
     super(message, { errno: LINUX.EIO, ...refusal });
     this.option = refusal.option;

@@ -38,15 +38,19 @@ export interface ExportInfo {
   readonly description: string | undefined;
   /** The server's own name for the export; undefined when the server said nothing. */
   readonly canonicalName: string | undefined;
+  /** Structured replies were agreed on. */
   readonly structuredReplies: boolean;
   /** 64-bit headers; they imply structured replies. */
   readonly extendedHeaders: boolean;
+  /** The metadata contexts that were agreed on. */
   readonly metaContexts: readonly MetaContext[];
+  /** The kind of handshake that the server spoke. */
   readonly handshake: 'oldstyle' | 'newstyle' | 'fixed-newstyle';
 }
 
 /** One entry of a server's list. */
 export interface ListedExport {
+  /** What to ask for, not escaped, at most 4096 bytes of UTF-8. */
   readonly name: string;
   /** Text for people, not escaped. */
   readonly description?: string;

@@ -17,6 +17,7 @@ export type NbdTransport = 'tcp' | 'unix' | 'vsock' | 'ssh';
 export interface NbdUri {
   /** `nbds…`: TLS or nothing. */
   readonly tls: boolean;
+  /** How the server is reached. */
   readonly transport: NbdTransport;
   /**
    * tcp and ssh: name or address, an IPv6 address without brackets (default `localhost`). vsock: the
@@ -27,18 +28,23 @@ export interface NbdUri {
   readonly port: number;
   /** unix: the socket's path, an abstract one beginning with NUL. ssh: the path on the far side. */
   readonly socket?: string;
+  /** The export, decoded; empty for the default one. */
   readonly exportName: string;
   /** The TLS user name; with ssh the user who logs in. */
   readonly user?: string;
   /** ssh: the port of the ssh server, where it is not the usual one. */
   readonly sshPort?: number;
+  /** Parameter `tls-type`. */
   readonly tlsType?: 'anon' | 'x509' | 'psk';
   /** Path of a folder. */
   readonly tlsCertificates?: string;
   /** Path of a keys file. */
   readonly tlsPskFile?: string;
+  /** Parameter `tls-hostname`. */
   readonly tlsHostname?: string;
+  /** Parameter `tls-username`. */
   readonly tlsUsername?: string;
+  /** Parameter `tls-verify-peer`. */
   readonly tlsVerifyPeer?: boolean;
   /** Names of the parameters that nobody here understands, decoded, not escaped. */
   readonly unknownParameters: readonly string[];

@@ -8,6 +8,7 @@ import { errnoText, SystemError } from '../os/errno.js';
 
 /** A server could not be started, reached or secured. `message` is one printable line. */
 export class TransportError extends NbdError {
+  /** The class's name. */
   override name = 'TransportError';
 }
 

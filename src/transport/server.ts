@@ -55,10 +55,12 @@ export interface ListOptions extends Pick<ConnectOptions, 'signal'> {
 
 /** A server that can be connected to. */
 export class NbdServer {
+  /** What it was opened as. */
   readonly endpoint: Endpoint;
   readonly #source: Source;
   readonly #handOver: boolean;
 
+  /** See `openServer`. */
   constructor(endpoint: Endpoint, source: Source, handOver: boolean) {
     this.endpoint = endpoint;
     this.#source = source;

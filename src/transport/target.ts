@@ -7,9 +7,11 @@ import type { NbdUri } from '../nbd/uri.js';
 
 /** A place where a server listens, or how to start one. */
 export type Target =
+  /** A host's name or address, and a port's number or a service's name. */
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number | string }
   /** `path` may begin with NUL: a name in the abstract namespace. */
   | { readonly kind: 'unix'; readonly path: string }
+  /** A virtual machine's CID and a port, both of 32 bits. */
   | { readonly kind: 'vsock'; readonly cid: number; readonly port: number }
   /** A connected stream socket that this process inherited. */
   | { readonly kind: 'fd'; readonly fd: number }
@@ -48,7 +50,9 @@ export interface TlsSettings {
 
 /** A server, one of its exports, and how to secure the way there. */
 export interface Endpoint {
+  /** Where it listens, or how it is started. */
   readonly target: Target;
+  /** The export, at most 4096 bytes of UTF-8. */
   readonly exportName: string;
   /** Undefined: plain text, never upgraded. Given: TLS or failure, never plain text. */
   readonly tls?: TlsSettings | undefined;

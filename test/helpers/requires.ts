@@ -14,8 +14,6 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   fio: ['fio'],
   fuse3: ['fusermount3'],
   nbdkit: ['nbdkit'],
-  'openssh-server': ['sshd'],
-  'openssh-client': ['ssh-keygen'],
   'gnutls-bin': ['certtool', 'psktool'],
   'nbd-server': ['nbd-server'],
   'qemu-system-x86': ['qemu-system-x86_64'],
@@ -23,6 +21,9 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-system-common': ['qemu-storage-daemon'],
   'util-linux': ['setpriv', 'fallocate', 'unshare'],
   mount: ['mount', 'umount'],
+  'openssh-client': ['ssh', 'ssh-keygen'],
+  'openssh-server': ['sshd'],
+  'netcat-openbsd': ['nc'],
   bsdutils: ['script'],
   'xz-utils': ['xz'],
 };
