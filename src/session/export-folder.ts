@@ -19,6 +19,7 @@ import type { Reconnector } from './reconnect.js';
 import { Refresher } from './refresher.js';
 import type { Report, Settings } from './settings.js';
 import { SharedServer } from './shared-server.js';
+import { withinTime } from './time-limit.js';
 
 const ENOENT = 2;
 const EIO = 5;
@@ -157,9 +158,9 @@ export class ExportFolder implements Keeper {
 
   async #relist(): Promise<void> {
     const { report, mountpoint } = this.#parts;
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(LIST_TIME)]);
     try {
-      const change = this.#takeList(await this.#server.list(signal, false));
+      const list = (signal: AbortSignal) => this.#server.list(signal, false);
+      const change = this.#takeList(await withinTime(LIST_TIME, this.#stop.signal, list));
       if (change.added.length + change.removed.length > 0) this.#tell(change);
       this.#isGivenUp = false;
       this.#trouble = '';
@@ -185,8 +186,8 @@ export class ExportFolder implements Keeper {
   async #describe(file: ExportFile): Promise<void> {
     const { number, exportName } = file;
     try {
-      const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(LIST_TIME)]);
-      const info = await this.#server.describe(exportName, signal);
+      const describe = (signal: AbortSignal) => this.#server.describe(exportName, signal);
+      const info = await withinTime(LIST_TIME, this.#stop.signal, describe);
       this.#list.learn(number, info);
       this.#answers?.described(number, this.#shown({ ...file, info }), 0);
     } catch (error) {
