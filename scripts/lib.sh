@@ -45,6 +45,14 @@ check_node() {
     fail "Node.js $(node --version) is too old: install version 20 or newer"
 }
 
+# build_program: npm run build, unless nothing has changed since the last time.
+build_program() {
+  if [ ! -e dist/program/main.js ] || [ -n "$(find src scripts package.json -newer dist/program/main.js -print -quit)" ]; then
+    say 'npm run build'
+    npm run --silent build </dev/null
+  fi
+}
+
 # install_modules: npm ci, unless node_modules is as the lock file says.
 install_modules() {
   if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then

@@ -1,0 +1,98 @@
+// What produces each message of docs/troubleshooting.md: lines of shell, in a folder with an empty directory
+// `dir`, an empty `disk.raw` of 1 MiB, and `text.qcow2`, which is none.
+
+/** Starts nbdkit with these words on server.sock, and waits until it listens. Sets $S to its number. */
+const serve = (words: string, options = ''): string =>
+  `rm -f server.sock server.pid; nbdkit -f -U server.sock -P server.pid ${options} ${words} & S=$!
+  while [ ! -s server.pid ]; do sleep 0.05; done`;
+
+const KEYS = 'psktool -u alice -p keys.psk';
+const PSK = '--tls=require --tls-psk=keys.psk';
+
+/** Mounts on `dir` in the background, ready when this returns. Sets $N to its number. */
+const mounted = (options: string, server: string): string =>
+  `nbdfuse -P pid ${options} dir ${server} & N=$!
+  while [ ! -s pid ]; do sleep 0.05; done`;
+
+/** Waits until nbdfuse, whose standard error is the file `said`, has said something. */
+const hears = (text: string): string => `while ! grep -q '${text}' said; do sleep 0.05; done`;
+
+const OVER = 'umount dir; kill $S 2>/dev/null; wait';
+const LOST = `${serve('memory 1M')}; ${mounted('--reconnect=1', '--unix server.sock')}
+kill -9 $S; ${hears('fail with EIO')}; ${serve('memory 1M')}; ${hears('reconnected')}; ${OVER}`;
+const KILLED = `nbdfuse --daemon -P pid dir --command nbdkit -s memory 1M
+number=$(cat pid); kill -9 $number; while kill -0 $number 2>/dev/null; do sleep 0.05; done`;
+const LIST = 'allow_other, allow_root, auto_unmount';
+
+/** The beginning of a message, up to what makes it the only one, and the commands. */
+export const CASES: Readonly<Record<string, string>> = {
+  'no MOUNTPOINT given': 'nbdfuse',
+  'no server given after MOUNTPOINT': 'nbdfuse dir',
+  'no server given: nbdfuse --list': 'nbdfuse --list',
+  'unknown option': 'nbdfuse --no-such',
+  '--unix comes after MOUNTPOINT': 'nbdfuse --unix server.sock dir',
+  '--unix needs SOCKET': 'nbdfuse dir --unix',
+  '[ CMD [ARGS ...] ] needs ]': 'nbdfuse dir [ nbdkit memory 1M',
+  '--cache none-such': 'nbdfuse --cache=none-such dir nbd://localhost',
+  '--connections 0': 'nbdfuse -C 0 dir nbd://localhost',
+  '--watch goes with': 'nbdfuse --watch dir',
+  '--json goes with': 'nbdfuse --json dir',
+  '--daemon and --foreground': 'nbdfuse --daemon -f dir nbd://localhost',
+  '--export cannot be used': 'nbdfuse --export=disk dir nbd://localhost',
+  '--export goes with': 'nbdfuse --export=disk dir disk.raw',
+  [`-o no_such: unknown option; the known ones are ${LIST}`]: 'nbdfuse -o no_such dir [ nbdkit null ]',
+  'cannot write the pidfile': 'nbdfuse -P /no/such/pid dir [ nbdkit memory 1M ]',
+  'mountpoint none/disk': 'nbdfuse none/disk nbd://localhost',
+  'mountpoint disk.raw/': 'nbdfuse disk.raw/ nbd://localhost',
+  'mountpoint pipe': 'mkfifo pipe; nbdfuse pipe nbd://localhost',
+  'mountpoint dir: nbdfuse (fuse.nbdfuse)': `nbdfuse --daemon dir [ nbdkit memory 1M ]
+nbdfuse dir [ nbdkit memory 1M ]; umount dir`,
+  'dir: nbdfuse is gone': `${KILLED}; nbdfuse --status dir; umount dir`,
+  '/here/dir: removed the mount': `${KILLED}; nbdfuse --daemon dir [ nbdkit memory 1M ]; umount dir`,
+  'nothing of nbdfuse is mounted': 'nbdfuse --unmount dir',
+  'nothing is mounted at dir': 'nbdfuse --status dir',
+  'unmounting /here/dir: target is busy': `nbdfuse --daemon dir [ nbdkit memory 1M ]
+exec 8<dir/nbd; nbdfuse --unmount dir; exec 8<&-; umount dir`,
+  'mountpoint disk.raw: fuse-native': 'nbdfuse --fuse-backend=fuse-native disk.raw [ nbdkit memory 1M ]',
+  'opening /dev/fuse': `unshare -m sh -c 'mount -t tmpfs none /dev; mknod /dev/null c 1 3
+"$NODE" "$NBDFUSE" dir --command nbdkit -s memory 1M'`,
+  'mounting dir: there is no fusermount3': `mkdir bin; chown 65534:65534 . dir
+for name in sh nbdkit rm rmdir sleep; do ln -s "$(command -v $name)" bin/$name; done
+PATH=$PWD/bin "$SETPRIV" --reuid=65534 --regid=65534 --clear-groups \\
+  "$NODE" "$NBDFUSE" dir --command nbdkit -s memory 1M`,
+  'cannot connect to localhost:1': 'nbdfuse dir nbd://localhost:1',
+  'cannot connect to socket none.sock': 'nbdfuse dir --unix none.sock',
+  'cannot use descriptor 77': 'nbdfuse dir --fd 77',
+  'bad NBD URI': 'nbdfuse dir nbd:///a%zz',
+  'cannot start no-such-server': 'nbdfuse dir [ no-such-server ]',
+  'nbdkit exited with status 1': 'nbdfuse dir [ nbdkit memory 1X ]',
+  'this is no NBD server': "nbdfuse dir --command sh -c 'echo hello there'",
+  'cannot open export': `mkdir exports; ln disk.raw exports/disk
+${serve('file dir=exports')}; nbdfuse dir 'nbd+unix:///nope?socket=server.sock'; kill $S`,
+  'cannot talk to the server': `${KEYS}; ${serve('null', PSK)}; nbdfuse dir --unix server.sock; kill $S`,
+  'cannot use TLS, and plain text': `${serve('null')}
+nbdfuse dir 'nbds+unix:///?socket=server.sock'; kill $S`,
+  'cannot use the TLS certificates': "nbdfuse dir 'nbds://localhost:1/?tls-certificates=none'",
+  'cannot read the keys file': `${serve('null')}
+nbdfuse dir 'nbds+unix://alice@/?socket=server.sock&tls-psk-file=none.psk'; kill $S`,
+  'cannot find the user bob': `${KEYS}; ${serve('null', PSK)}
+nbdfuse dir 'nbds+unix://bob@/?socket=server.sock&tls-psk-file=keys.psk'; kill $S`,
+  'there is no file none.qcow2': 'nbdfuse dir none.qcow2',
+  'dir is a directory': 'nbdfuse dir dir',
+  'text.qcow2 should be': 'nbdfuse dir text.qcow2',
+  '--format none': 'nbdfuse --format=none dir disk.raw',
+  '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
+  'the disk has no partition table': 'nbdfuse --partition 1 dir disk.raw',
+  'mountpoint new: --all': "nbdfuse --all new 'nbd+unix:///?socket=server.sock'",
+  '--all shows every export': "nbdfuse --all dir 'nbd+unix:///disk?socket=server.sock'",
+  'dir: cannot list the exports': `mkdir exports; ln disk.raw exports/disk; ${serve('file dir=exports')}
+${mounted('--all', '--unix server.sock')}; kill -9 $S; sleep 1.1; ls dir; ${hears('cannot list')}; umount dir; wait`,
+  'dir/nbd: the server is lost: the server closed': LOST,
+  'dir/nbd: reconnected after': LOST,
+  'dir/nbd: no server for 1 s': LOST,
+  'dir/nbd: the server came back with another': `${serve('memory 1M')}
+${mounted('', '--unix server.sock')}; kill -9 $S; ${serve('memory 2M')}; ${hears('another export')}
+umount -l dir; kill $S; kill $N; wait`,
+  'dir/nbd: the server is lost: nbdkit was ended': `${mounted('', '--command nbdkit -s -P nbdkit.pid memory 1M')}
+kill -9 $(cat nbdkit.pid); ${hears('from now on')}; umount dir; wait`,
+};
