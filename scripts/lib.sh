@@ -27,15 +27,19 @@ install_programs() {
     # Several programs may come in one package.
     has_program "${pair%%=*}" || [[ " ${packages[*]} " == *" ${pair#*=} "* ]] || packages+=("${pair#*=}")
   done
-  [ "${#packages[@]}" -gt 0 ] || return 0
-  has_program apt-get || fail "missing: ${packages[*]}; there is no apt-get: install them by other means"
+  [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
+}
+
+# install_packages PACKAGE …: installs Debian packages.
+install_packages() {
+  has_program apt-get || fail "missing: $*; there is no apt-get: install them by other means"
   if [ "$(id -u)" != 0 ] && ! has_program sudo; then
-    fail "missing: ${packages[*]}; run as root, or install sudo: apt-get install ${packages[*]}"
+    fail "missing: $*; run as root, or install sudo: apt-get install $*"
   fi
-  say "installing ${packages[*]}"
+  say "installing $*"
   as_root apt-get update -qq </dev/null || say 'apt-get update failed; trying with the lists at hand'
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-    "${packages[@]}" </dev/null >/dev/null || fail "apt-get could not install: ${packages[*]}"
+    "$@" </dev/null >/dev/null || fail "apt-get could not install: $*"
 }
 
 # check_node: whether Node is new enough.
@@ -59,4 +63,13 @@ install_modules() {
     say 'npm ci'
     npm ci --no-audit --no-fund </dev/null
   fi
+}
+
+# install_fuse_native: npm leaves out the optional package where neither libfuse 2 nor a compiler is there.
+install_fuse_native() {
+  [ ! -d node_modules/fuse-native ] || return 0
+  install_packages libfuse2
+  say 'npm ci'
+  npm ci --no-audit --no-fund </dev/null
+  [ -d node_modules/fuse-native ] || fail 'npm could not install fuse-native, which the tests need'
 }

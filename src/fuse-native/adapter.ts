@@ -35,6 +35,9 @@ export interface NativeOptions {
   readonly debug: boolean;
 }
 
+const NOT_INSTALLED =
+  'the package fuse-native is not there; apt-get install libfuse2, and install nbdfuse again';
+
 /** Bytes of one WRITE: what libfuse 2 can take. */
 const MAX_WRITE = 131_072;
 
@@ -121,10 +124,19 @@ async function keepFromChildren(): Promise<void> {
   }
 }
 
-/** Loads the package, after the libfuse that comes with it, which its binary does not find by itself. */
+/**
+ * Loads the package, after the libfuse that comes with it, which its binary does not find by itself.
+ * @throws Error when it is not installed: npm leaves it out where it cannot be built
+ */
 async function loadFuseNative(): Promise<typeof import('fuse-native').default> {
   const require = createRequire(import.meta.url);
-  const shared: { lib: string } = createRequire(require.resolve('fuse-native'))('fuse-shared-library');
+  let path: string;
+  try {
+    path = require.resolve('fuse-native');
+  } catch {
+    throw new Error(NOT_INSTALLED);
+  }
+  const shared: { lib: string } = createRequire(path)('fuse-shared-library');
   loadLibrary(shared.lib);
   return (await import('fuse-native')).default;
 }

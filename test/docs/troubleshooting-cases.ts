@@ -54,6 +54,9 @@ nbdfuse dir [ nbdkit memory 1M ]; umount dir`,
   'unmounting /here/dir: target is busy': `nbdfuse --daemon dir [ nbdkit memory 1M ]
 exec 8<dir/nbd; nbdfuse --unmount dir; exec 8<&-; umount dir`,
   'mountpoint disk.raw: fuse-native': 'nbdfuse --fuse-backend=fuse-native disk.raw [ nbdkit memory 1M ]',
+  'mounting dir by fuse-native': `root=$(dirname "$(dirname "$NBDFUSE")"); mkdir -p copy/node_modules
+cp -r "$root/bin" "$root/dist" copy; ln -s "$root"/node_modules/*koffi* "$root"/node_modules/@koromix copy/node_modules/
+"$NODE" copy/bin/nbdfuse --fuse-backend=fuse-native dir [ nbdkit memory 1M ]`,
   'opening /dev/fuse': `unshare -m sh -c 'mount -t tmpfs none /dev; mknod /dev/null c 1 3
 "$NODE" "$NBDFUSE" dir --command nbdkit -s memory 1M'`,
   'mounting dir: there is no fusermount3': `mkdir bin; chown 65534:65534 . dir
