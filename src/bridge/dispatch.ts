@@ -54,7 +54,7 @@ import {
   IO_SIZE,
   OPEN_FLAGS,
 } from '../fuse/layout.js';
-import { EINTR, EIO, ENOSYS, EPERM } from '../os/errno.js';
+import { EINTR, EIO, ENOSYS, EPERM, ESTALE } from '../os/errno.js';
 import { startFallocate, startFsync, startLseek, startRead, startWrite } from './data-requests.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
@@ -231,6 +231,13 @@ export class Dispatcher implements Asker {
       case FUSE_RENAME2:
       case FUSE_TMPFILE:
         return this.#error(EPERM);
+      case FUSE_READ:
+      case FUSE_WRITE:
+      case FUSE_FSYNC:
+      case FUSE_FALLOCATE:
+      case FUSE_LSEEK:
+        // Of a file without a disk. After one ENOSYS the kernel would send no FSYNC for any file.
+        return this.#error(ESTALE);
       case FUSE_GETXATTR:
       case FUSE_LISTXATTR:
         return this.#attributes(opcode, nodeid, view, length);

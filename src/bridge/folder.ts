@@ -15,6 +15,7 @@ import {
   FUSE_ROOT_ID,
 } from '../fuse/constants.js';
 import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../fuse/layout.js';
+import { ESTALE } from '../os/errno.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
@@ -106,6 +107,12 @@ export class Folder {
     for (const number of removed) this.#files.remove(number);
     for (const { number, file } of added) this.#files.add(number, file);
     if (added.length + removed.length > 0) this.#files.tree.touch(Date.now());
+    for (const number of removed) {
+      this.#held.release(keyOfDescription(number));
+      // The kernel then looks the name up again.
+      if (this.#files.entry(number) === undefined)
+        this.#held.release(keyOfOpen(number), this.#refusal(ESTALE));
+    }
     this.#held.release(LIST);
   }
 
@@ -207,8 +214,12 @@ export class Folder {
 
   #open(nodeid: number, flags: number, request: Held): boolean {
     const entry = this.#files.entryOf(nodeid);
-    if (entry === undefined || this.#isConnected(entry) || this.#files.tree.open(entry.node, flags) !== 0)
-      return false;
+    if (entry === undefined) {
+      // The kernel may believe a name for longer than there is a file.
+      this.#refusal(ESTALE)(request);
+      return true;
+    }
+    if (this.#isConnected(entry) || this.#files.tree.open(entry.node, flags) !== 0) return false;
     const isFirst = this.#held.hold(keyOfOpen(entry.number), request);
     if (isFirst && entry.disk === undefined) this.#say({ type: 'wanted', file: entry.number });
     return true;

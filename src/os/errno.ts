@@ -29,6 +29,7 @@ export const {
   ERANGE,
   ENOSYS,
   ENODATA,
+  ESTALE,
   EPROTO,
   EOVERFLOW,
   EOPNOTSUPP,

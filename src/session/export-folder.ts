@@ -210,13 +210,20 @@ export class ExportFolder implements Keeper {
       signal: AbortSignal.any([stop.signal, this.#stop.signal]),
     });
     if (first.kind !== 'connected') this.#failOpen(open, first);
-    else if (!sameShape(this.#list.file(file.number)?.info, first.connection.info)) {
+    else if (this.#isStill(file, first.connection.info)) this.#use(open, first.connection);
+    else {
       first.connection.close();
       this.#open.delete(file.number);
       this.#tell(this.#list.replace(file.number, first.connection.info));
       // The kernel then looks the name up again.
       this.#answers?.refuse(file.number, ESTALE);
-    } else this.#use(open, first.connection);
+    }
+  }
+
+  /** Whether a file is still listed, and what its export turns out to be. */
+  #isStill({ number }: ExportFile, info: ExportInfo): boolean {
+    const listed = this.#list.file(number);
+    return listed !== undefined && sameShape(listed.info, info);
   }
 
   #failOpen(open: OpenFile, failure: Exclude<FirstConnection<unknown>, { kind: 'connected' }>): void {

@@ -3,46 +3,16 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { createScope, type Scope } from '../helpers/cleanup.js';
+import { createScope } from '../helpers/cleanup.js';
+import { type ExportName, startLister } from '../helpers/lister.js';
 import { mountDisk, startNbdfuse } from '../helpers/mount.js';
-import { exportInfo, haggle, type RawServer, refusal, startRawServer } from '../helpers/raw-server.js';
 import { requirePrograms } from '../helpers/requires.js';
-import { optionReply, u32 } from '../helpers/scripted-wire.js';
 import { startNbdkit } from '../helpers/servers.js';
 import { until } from '../helpers/until.js';
 
 requirePrograms('nbdkit');
 
-const NBD_OPT_LIST = 3;
-const NBD_OPT_INFO = 6;
-const NBD_OPT_GO = 7;
-const NBD_REP_ACK = 1;
-const NBD_REP_SERVER = 2;
-const NBD_REP_ERR_UNSUP = 0x8000_0001;
-
 const MIB = 1024 * 1024;
-
-type Name = string | Buffer;
-
-function listEntry(name: Name): Buffer {
-  const bytes = Buffer.from(name as string);
-  return optionReply(NBD_OPT_LIST, NBD_REP_SERVER, Buffer.concat([u32(bytes.length), bytes]));
-}
-
-/** A server with exports of a mebibyte; `list` gives their names, or undefined to say nothing for ever. */
-function startLister(scope: Scope, list: () => Iterable<Name> | undefined): Promise<RawServer> {
-  return startRawServer(scope, (socket) => {
-    haggle(socket, (option) => {
-      if (option === NBD_OPT_INFO || option === NBD_OPT_GO) {
-        socket.write(Buffer.concat([exportInfo(option, BigInt(MIB)), optionReply(option, NBD_REP_ACK)]));
-      } else if (option === NBD_OPT_LIST) {
-        const names = list();
-        if (names === undefined) return;
-        socket.write(Buffer.concat([...[...names].map(listEntry), optionReply(option, NBD_REP_ACK)]));
-      } else socket.write(refusal(option, NBD_REP_ERR_UNSUP, ''));
-    });
-  });
-}
 
 function* numbered(count: number): Generator<string> {
   for (let i = 0; i < count; i++) yield `export ${i}`;
@@ -51,7 +21,7 @@ function* numbered(count: number): Generator<string> {
 describe('a server that lists what no file can be called', () => {
   it('has a file for each export, whose name can be read back', async () => {
     const scope = createScope();
-    const names: Name[] = [
+    const names: ExportName[] = [
       'a/b',
       'a/b',
       '../../etc/passwd',
@@ -85,7 +55,7 @@ describe('a server that lists what no file can be called', () => {
     expect(program.stderr).toBe('');
   });
 
-  it.each<[string, () => Iterable<Name>, RegExp]>([
+  it.each<[string, () => Iterable<ExportName>, RegExp]>([
     ['10001 names', () => numbered(10_001), /NBD_OPT_LIST was answered with too many replies \(10001\)/],
     ['a NUL in a name', () => ['a\0b'], /the name of a listed export contains a NUL/],
     ['a name of 4097 bytes', () => ['y'.repeat(4097)], /has 4097 bytes; a string may have 4096/],

@@ -1,0 +1,99 @@
+// --all while requests wait for the server: exports that go meanwhile, programs that are ended, and the end.
+
+import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../helpers/cleanup.js';
+import { startLister } from '../helpers/lister.js';
+import { mountDisk } from '../helpers/mount.js';
+import { Program } from '../helpers/program.js';
+import { until } from '../helpers/until.js';
+
+/** What a stop may take: ten seconds and a little. */
+const STOP_LIMIT = 12_000;
+
+/** A server that can be told to keep silent, mounted. */
+async function mountLister(scope: Scope, names: string[], ...options: readonly string[]) {
+  const held: (() => void)[] = [];
+  const silent = { lists: false, opens: false };
+  const server = await startLister(
+    scope,
+    () => (silent.lists ? undefined : names),
+    (answer) => {
+      if (silent.opens) held.push(answer);
+      else answer();
+    },
+  );
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--all', ...options] });
+  return { ...disk, held, silent };
+}
+
+/** A program as a person would start it at a terminal, once it waits for nbdfuse. */
+async function startWaiting(scope: Scope, ...words: readonly string[]): Promise<Program> {
+  const start = (): Program => new Program(scope, 'env', ['--default-signal', ...words]);
+  let program = start();
+  await until('a program to wait for an answer', async () => {
+    // A list that is fresh is told at once.
+    if (program.child.exitCode !== null) program = start();
+    const where = await readFile(`/proc/${program.pid}/wchan`, 'utf8').catch(() => '');
+    return /fuse|request_wait/.test(where);
+  });
+  return program;
+}
+
+it('an export that goes while it is opened is not there, and the others stay', async () => {
+  const scope = createScope();
+  const names = ['a', 'b'];
+  const { mountpoint, held, silent, stop, program } = await mountLister(scope, names);
+  await stat(`${mountpoint}/a`);
+  silent.opens = true;
+  const opening = open(`${mountpoint}/a`, 'r').catch((error: Error) => error);
+  await until('the server to be asked', () => held.length > 0);
+  names.shift();
+  await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
+  for (const answer of held) answer();
+  expect(String(await opening)).toMatch(/ENOENT/);
+  expect((await stat(`${mountpoint}/b`)).size).toBe(1024 * 1024);
+  expect(await stop()).toBe(0);
+  expect(program.stderr).toBe('');
+});
+
+it('a name that the kernel still believes cannot be opened when its export has gone', async () => {
+  const scope = createScope();
+  const names = ['a', 'b'];
+  const { mountpoint, stop } = await mountLister(scope, names, '-o', 'entry_timeout=3600');
+  await stat(`${mountpoint}/a`);
+  names.shift();
+  await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
+  await expect(open(`${mountpoint}/a`, 'r')).rejects.toThrow(/ENOENT/);
+  expect(await stop()).toBe(0);
+});
+
+it.each<[string, 'lists' | 'opens', string[]]>([
+  ['ls, which waits for a list', 'lists', ['ls']],
+  ['ls of a name that nobody knows yet', 'lists', ['ls', 'c']],
+  ['cat, which waits for a connection', 'opens', ['cat', 'a']],
+])('%s is ended by SIGINT at once', async (_, what, [command, name = '']) => {
+  const scope = createScope();
+  const { mountpoint, silent, stop } = await mountLister(scope, ['a']);
+  silent[what] = true;
+  const waiting = await startWaiting(scope, command, `${mountpoint}/${name}`);
+  const start = performance.now();
+  expect(await waiting.kill('SIGINT')).toBe('SIGINT');
+  expect(performance.now() - start).toBeLessThan(1500);
+  expect(await stop()).toBe(0);
+});
+
+it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => {
+  const scope = createScope();
+  const { mountpoint, silent, stop, program } = await mountLister(scope, ['a']);
+  silent.lists = true;
+  silent.opens = true;
+  const reader = await startWaiting(scope, 'cat', `${mountpoint}/a`);
+  const lister = await startWaiting(scope, 'ls', mountpoint);
+  const start = performance.now();
+  await stop();
+  expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+  expect(program.stderr).toContain('is in use: it was detached');
+  expect(await reader.ended).not.toBe(0);
+  await lister.ended;
+});
