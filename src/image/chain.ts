@@ -4,15 +4,18 @@
 // files beside the image are taken without a question, and only with a format that is recorded, since QEMU
 // would else guess it from content that a guest has written. Used by prepare.ts.
 
-import { open, realpath } from 'node:fs/promises';
+import { open, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
-import { HEAD_LENGTH, type Reference, referencesOf } from './references.js';
+import { extentReferencesOf, HEAD_LENGTH, type Reference, referencesOf } from './references.js';
 
-/** Images that may build on one another. */
-const MAX_CHAIN = 64;
+/** Other files, raw ones apart, that an image may be made of. */
+const MAX_FILES = 256;
+
+/** QEMU's names of the formats that a backing file may be recorded to have. */
+const KNOWN_FORMATS = ['raw', 'qcow2', 'qcow', 'qed', 'vdi', 'vpc', 'vhdx', 'vmdk'];
 
 /** The first bytes of a local file. */
 export async function readHead(path: string, length = HEAD_LENGTH): Promise<Buffer> {
@@ -29,16 +32,22 @@ export async function readHead(path: string, length = HEAD_LENGTH): Promise<Buff
 function objectionTo({ name, format }: Reference): string | undefined {
   if (name === '') return 'whose name cannot be read';
   if (name.includes('/') || name.includes(':') || name === '..') return 'which is not a file beside it';
-  return format === undefined ? 'whose format is not recorded' : undefined;
+  if (format === undefined) return 'whose format is not recorded';
+  // Others may be drivers that open what they like.
+  return KNOWN_FORMATS.includes(format)
+    ? undefined
+    : `whose format ${printable(format, 40)} is not known here`;
 }
 
-/** Whether `name`, a plain name, is a file of `folder` itself and no link out of it. */
-async function isBeside(folder: string, name: string): Promise<boolean> {
+/** Why `name`, a plain name, is not taken for a file of `folder`; undefined when it is one and no link out of it. */
+async function objectionAt(folder: string, name: string): Promise<string | undefined> {
   try {
-    return dirname(await realpath(join(folder, name))) === (await realpath(folder));
+    const real = await realpath(join(folder, name));
+    if (dirname(real) !== (await realpath(folder))) return 'which is a link to elsewhere';
+    return (await stat(real)).isFile() ? undefined : 'which is not a plain file';
   } catch {
-    // It is not there; QEMU says so better.
-    return true;
+    // It is not there: whoever reads it will say so.
+    return undefined;
   }
 }
 
@@ -61,27 +70,34 @@ function cureFor(image: string, format: string, { name, role, format: recorded }
  */
 export async function checkReferences(path: string, format: string, trusted: boolean): Promise<string[]> {
   const lines: string[] = [];
-  let [image, itsFormat] = [path, format];
-  for (let depth = 0; depth < MAX_CHAIN; depth++) {
-    const references = referencesOf(itsFormat, await headOf(image));
-    const folder = dirname(image);
-    for (const reference of references) {
-      const link = 'which is a link to elsewhere';
-      const why = objectionTo(reference) ?? ((await isBeside(folder, reference.name)) ? undefined : link);
-      if (why !== undefined && !trusted)
-        throw refusal(image, reference, why, cureFor(image, format, reference));
-      if (reference.role !== 'extent') {
-        lines.push(`${printable(image)} builds on the ${reference.role} ${printable(reference.name, 300)}`);
-      }
+  const folder = dirname(path);
+  const files = [{ image: path, references: referencesOf(format, await headOf(path)) }];
+  // The list grows while it is gone through.
+  for (const { image, references } of files) {
+    if (files.length > MAX_FILES) {
+      throw new ImageError(`${printable(path)} builds on more than ${MAX_FILES} other files`);
     }
-    const [next] = references.filter(({ role }) => role === 'backing file' || role === 'parent');
-    if (next === undefined || trusted) return lines;
-    [image, itsFormat] = [join(folder, next.name), next.format ?? 'raw'];
+    for (const reference of references) {
+      const { name, role } = reference;
+      const why = trusted ? undefined : (objectionTo(reference) ?? (await objectionAt(folder, name)));
+      if (why !== undefined) throw refusal(image, reference, why, cureFor(image, format, reference));
+      if (role !== 'extent') {
+        lines.push(`${printable(image)} builds on the ${role} ${printable(name, 300)}`);
+      }
+      if (trusted || reference.format === 'raw') continue;
+      files.push({ image: join(folder, name), references: await referencesBehind(folder, reference) });
+    }
   }
-  throw new ImageError(`${printable(path)} builds on more than ${MAX_CHAIN} other images`);
+  return lines;
 }
 
-/** Images that cannot be read, or are not there, name nothing here; QEMU says what is wrong with them. */
+/** What a file that is referred to names in its turn. */
+async function referencesBehind(folder: string, { name, role, format = 'raw' }: Reference) {
+  const head = await headOf(join(folder, name));
+  return role === 'extent' ? extentReferencesOf(head) : referencesOf(format, head);
+}
+
+/** @throws ImageError when a file cannot be read */
 async function headOf(path: string): Promise<Buffer> {
   try {
     return await readHead(path);

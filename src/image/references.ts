@@ -22,18 +22,32 @@ const QCOW2_DATA_FILE_NAME = 0x44415441;
 const MAX_NAME = 1023;
 const QED_BACKING_FILE_BIT = 1;
 const QED_NO_PROBE_BIT = 4;
+const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/** A text as QEMU reads it, up to a NUL; empty when it is not wholly in reach, or not UTF-8. */
 function textAt(head: Buffer, offset: number, length: number): string {
-  return head.subarray(offset, offset + Math.min(length, MAX_NAME)).toString('utf8');
+  if (length > MAX_NAME || offset + length > head.length) return '';
+  const bytes = head.subarray(offset, offset + length);
+  const end = bytes.indexOf(0);
+  try {
+    return UTF_8.decode(end < 0 ? bytes : bytes.subarray(0, end));
+  } catch {
+    return '';
+  }
 }
 
-/** The header extensions of a qcow2, by their type. */
-function qcow2Extensions(head: Buffer, from: number, to: number): ReadonlyMap<number, string> {
+/**
+ * The header extensions of a qcow2, by their type; of two of a type the later counts. None when not all are
+ * in reach, since what comes later could say something else.
+ */
+function qcow2Extensions(head: Buffer, from: number, end: number): ReadonlyMap<number, string> {
   const found = new Map<number, string>();
-  for (let at = from; at + 8 <= to; ) {
+  for (let at = from; at + 8 <= end; ) {
+    if (at + 8 > head.length) return new Map();
     const type = head.readUInt32BE(at);
     const length = head.readUInt32BE(at + 4);
-    if (type === 0 || length > to - at - 8) break;
+    if (type === 0) break;
+    if (length > Math.min(end, head.length) - at - 8) return new Map();
     found.set(type, textAt(head, at + 8, length));
     at += 8 + Math.ceil(length / 8) * 8;
   }
@@ -47,7 +61,8 @@ function qcow2References(head: Buffer): Reference[] {
   const backingLength = head.readUInt32BE(16);
   const incompatible = version >= 3 ? head.readUInt32BE(76) : 0;
   const headerLength = version >= 3 ? head.readUInt32BE(100) : 72;
-  const end = Math.min(backingOffset === 0 ? head.length : backingOffset, head.length);
+  // They end where the name begins, or with the first cluster.
+  const end = backingOffset === 0 ? 2 ** Math.min(head.readUInt32BE(20), 21) : backingOffset;
   const extensions = version >= 2 ? qcow2Extensions(head, headerLength, end) : new Map<number, string>();
   const references: Reference[] = [];
   if (backingOffset !== 0) {
@@ -79,36 +94,63 @@ function qedReferences(head: Buffer): Reference[] {
   return [{ role: 'backing file', name, format }];
 }
 
-/** The text of a descriptor: a file of its own, or sectors of a sparse extent; undefined when it is not in reach. */
-function vmdkDescriptor(head: Buffer): string | undefined {
-  const [from, length] =
-    head.toString('latin1', 0, 4) === 'KDMV'
-      ? [Number(head.readBigUInt64LE(28)) * 512, Number(head.readBigUInt64LE(36)) * 512]
-      : [0, head.length];
-  if (from + length > head.length || (from === 0 && length === HEAD_LENGTH)) return undefined;
-  return head.toString('utf8', from, from + length).replaceAll('\0', '');
+const isSparseVmdk = (head: Buffer): boolean => head.toString('latin1', 0, 4) === 'KDMV';
+
+/** The text from `from` to the first NUL, or to `end`; undefined when not all of it is in reach. */
+function vmdkText(head: Buffer, from: number, end = Number.POSITIVE_INFINITY): string | undefined {
+  const nul = head.indexOf(0, from);
+  const to = Math.min(nul < 0 ? Number.POSITIVE_INFINITY : nul, end);
+  if (from > head.length || (to > head.length && head.length >= HEAD_LENGTH)) return undefined;
+  return head.toString('utf8', from, Math.min(to, head.length));
+}
+
+/** Where a sparse file has the descriptor that makes it but that; undefined when it is a disk or an extent. */
+function vmdkDescriptorOffset(head: Buffer): number | undefined {
+  if (head.length < 44 || !isSparseVmdk(head)) return undefined;
+  const [capacity, sector] = [head.readBigUInt64LE(12), head.readBigUInt64LE(28)];
+  return capacity === 0n && sector !== 0n ? Number(sector) * 512 : undefined;
+}
+
+const EXTENT = /\bRW\s+[+-]?\d+\s*(FLAT|SPARSE|VMFS|VMFSSPARSE|SESPARSE)\s*"([^"\r\n]*)/g;
+const UNREADABLE_EXTENT: Reference = { role: 'extent', name: '', format: 'raw' };
+
+/** As generous as the parser of QEMU, which wants few of the blanks and no closing quote. */
+function vmdkExtents(text: string | undefined): readonly Reference[] {
+  if (text === undefined) return [UNREADABLE_EXTENT];
+  return Array.from(text.matchAll(EXTENT), ([, type, name = '']) => ({
+    role: 'extent',
+    name,
+    format: type === 'FLAT' || type === 'VMFS' ? 'raw' : 'vmdk',
+  }));
+}
+
+/** What an extent of a vmdk, which begins with `head`, names in its turn: QEMU takes it for a descriptor, too. */
+export function extentReferencesOf(head: Buffer): readonly Reference[] {
+  const at = vmdkDescriptorOffset(head);
+  return at === undefined ? [] : vmdkExtents(vmdkText(head, at));
 }
 
 const PARENT = 'parentFileNameHint';
+/** Where QEMU looks for the name of the parent in sparse files, and the bytes that it looks at. */
+const PARENT_AREA = { offset: 512, length: 20 * 512 };
 
-/** As generous as the parser of QEMU, which looks for the word anywhere and needs no closing quote. */
-function vmdkReferences(head: Buffer): Reference[] {
-  if (head.length < 44) return [];
-  const text = vmdkDescriptor(head);
+/** QEMU looks for the word anywhere in the text. */
+function vmdkParents(text: string | undefined): readonly Reference[] {
   if (text === undefined) return [{ role: 'parent', name: '', format: 'vmdk' }];
-  const references: Reference[] = [];
   const at = text.indexOf(PARENT);
-  if (at >= 0) {
-    const [name = ''] = text.slice(at + PARENT.length + 2).split('"', 1);
-    references.push({ role: 'parent', name, format: 'vmdk' });
+  if (at < 0) return [];
+  const [name = ''] = text.slice(at + PARENT.length + 2).split('"', 1);
+  return [{ role: 'parent', name, format: 'vmdk' }];
+}
+
+function vmdkReferences(head: Buffer): readonly Reference[] {
+  if (isSparseVmdk(head) || head.toString('latin1', 0, 4) === 'COWD') {
+    const { offset, length } = PARENT_AREA;
+    const text = offset > head.length ? '' : vmdkText(head, offset, offset + length);
+    return [...vmdkParents(text), ...extentReferencesOf(head)];
   }
-  // A sparse extent that is the disk itself names itself; one of capacity 0 is but a descriptor.
-  const isDisk = head.toString('latin1', 0, 4) === 'KDMV' && head.readBigUInt64LE(12) !== 0n;
-  if (isDisk) return references;
-  for (const [, name = ''] of text.matchAll(/^\s*RW\s+\d+\s+\w+\s+"([^"\r\n]*)/gm)) {
-    references.push({ role: 'extent', name, format: 'raw' });
-  }
-  return references;
+  const text = vmdkText(head, 0);
+  return [...vmdkParents(text), ...(text === undefined ? [] : vmdkExtents(text))];
 }
 
 /** The files that an image of `format` (QEMU's name), which begins with `head`, names. */

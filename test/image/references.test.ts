@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { HEAD_LENGTH, referencesOf } from '../../src/image/references.js';
+import { extentReferencesOf, HEAD_LENGTH, referencesOf } from '../../src/image/references.js';
 
 /** A qcow2 of version 3 with header extensions and a backing file name. */
 function qcow2(
@@ -13,6 +13,7 @@ function qcow2(
   const head = Buffer.alloc(4096);
   head.write('QFI\xfb', 0, 'latin1');
   head.writeUInt32BE(3, 4);
+  head.writeUInt32BE(16, 20); // cluster bits
   head.writeUInt32BE(dataFile ? 4 : 0, 76); // incompatible features: external data file
   head.writeUInt32BE(104, 100); // header length
   let at = 104;
@@ -63,6 +64,36 @@ describe('a qcow2', () => {
     head.writeBigUInt64BE(1n << 40n, 8);
     expect(referencesOf('qcow2', head)).toEqual([{ role: 'backing file', name: '', format: undefined }]);
   });
+
+  it('whose name lies but partly in reach, or is no UTF-8, has one that cannot be read', () => {
+    const head = Buffer.alloc(HEAD_LENGTH);
+    qcow2('', [[FORMAT, 'raw']]).copy(head);
+    head.write('file', HEAD_LENGTH - 4); // and after that, ':/etc/shadow'
+    head.writeBigUInt64BE(BigInt(HEAD_LENGTH - 4), 8);
+    head.writeUInt32BE(16, 16);
+    expect(referencesOf('qcow2', head)).toEqual([{ role: 'backing file', name: '', format: 'raw' }]);
+    const latin = qcow2('base', [[FORMAT, 'raw']]);
+    latin.writeUInt8(0xff, latin.indexOf('base'));
+    expect(referencesOf('qcow2', latin)).toMatchObject([{ name: '' }]);
+  });
+
+  it('has texts that end with a NUL, as QEMU reads them', () => {
+    const head = qcow2('base.img\0x', [[FORMAT, 'qcow2\0']]);
+    expect(referencesOf('qcow2', head)).toMatchObject([{ name: 'base.img', format: 'qcow2' }]);
+  });
+
+  it('whose extensions go on out of reach records nothing, since a later one may say something else', () => {
+    const head = Buffer.alloc(HEAD_LENGTH);
+    const padding: [number, string] = [BITMAPS, ''];
+    qcow2('x', [[FORMAT, 'raw'], [DATA_FILE, 'data.raw'], padding], true).copy(head);
+    head.writeUInt32BE(21, 20); // clusters of 2 MiB
+    head.writeBigUInt64BE(100_000n, 8);
+    head.writeUInt32BE(80_000, head.indexOf('23852875', 0, 'hex') + 4);
+    expect(referencesOf('qcow2', head)).toEqual([
+      { role: 'backing file', name: '', format: undefined },
+      { role: 'data file', name: '', format: 'raw' },
+    ]);
+  });
 });
 
 describe('a qed', () => {
@@ -88,7 +119,9 @@ describe('a vmdk', () => {
     ['RW 4 FLAT "flat.vmdk" 0\n', ['flat.vmdk']],
     ['  RW\t4 SPARSE "a.vmdk"\nRW 4 FLAT "/etc/shadow" 0\n', ['a.vmdk', '/etc/shadow']],
     ['RW 4 FLAT "/etc/shadow', ['/etc/shadow']],
-    ['RW 4 ZERO\n', []],
+    ['RW +4FLAT"/etc/shadow" 0\n', ['/etc/shadow']],
+    ['RW\n4\nVMFSSPARSE"/etc/shadow"\n', ['/etc/shadow']],
+    ['RW 4 ZERO\nddb.adapterType = "ide"\n', []],
   ])('that is a descriptor names its extents: %j', (lines, names) => {
     expect(
       referencesOf('vmdk', Buffer.from(`${TEXT}CID=12345678\n${lines}`)).map(({ name }) => name),
@@ -119,13 +152,32 @@ describe('a vmdk', () => {
     expect(referencesOf('vmdk', sparse(8n, `${text}parentFileNameHint="b"`))).toHaveLength(1);
   });
 
+  it('has its parent where QEMU looks for it, whatever the header says', () => {
+    const head = sparse(8n, `${TEXT}parentFileNameHint="/etc/shadow"`);
+    head.writeBigUInt64LE(100n, 28);
+    expect(referencesOf('vmdk', head)).toMatchObject([{ role: 'parent', name: '/etc/shadow' }]);
+  });
+
+  it('has all extents up to the end of the text, whatever length the header says', () => {
+    const head = sparse(0n, `${TEXT}${'#'.repeat(1100)}\nRW 4 FLAT "/etc/shadow" 0`);
+    head.writeBigUInt64LE(1n, 36);
+    expect(referencesOf('vmdk', head)).toMatchObject([{ role: 'extent', name: '/etc/shadow' }]);
+  });
+
+  it('may have extents that are descriptors in their turn', () => {
+    const text = `${TEXT}RW 4 SPARSE "a.vmdk"\nRW 4 FLAT "b.raw" 0\n`;
+    expect(referencesOf('vmdk', Buffer.from(text)).map(({ format }) => format)).toEqual(['vmdk', 'raw']);
+    expect(extentReferencesOf(sparse(0n, text))).toHaveLength(2);
+    expect(extentReferencesOf(sparse(8n, text))).toEqual([]);
+    expect(extentReferencesOf(Buffer.from(text))).toEqual([]);
+  });
+
   it('whose descriptor is out of reach names what cannot be read', () => {
-    const far = sparse(8n, TEXT);
+    const far = sparse(0n, TEXT);
     far.writeBigUInt64LE(1n << 30n, 28);
+    expect(referencesOf('vmdk', far)).toMatchObject([{ role: 'extent', name: '' }]);
     const long = Buffer.alloc(HEAD_LENGTH, TEXT);
-    for (const head of [far, long]) {
-      expect(referencesOf('vmdk', head)).toEqual([{ role: 'parent', name: '', format: 'vmdk' }]);
-    }
+    expect(referencesOf('vmdk', long)).toEqual([{ role: 'parent', name: '', format: 'vmdk' }]);
   });
 });
 

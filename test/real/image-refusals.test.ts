@@ -132,6 +132,48 @@ describe('an image that names another file', () => {
     );
   });
 
+  it('by way of a format that QEMU reads otherwise, or a pipe, is refused', async () => {
+    const scope = createScope();
+    const { disk } = await plantedHeader(scope);
+    copyFileSync(disk, scope.path('base.img'));
+    const image = scope.path('image.qcow2');
+    const create = ['create', '-q', '-u', '-f', 'qcow2', '-F', 'qcow2', '-b', 'base.img', image, '1M'];
+    await runProgram('qemu-img', ...create);
+    const bytes = await readFile(image);
+    const extension = bytes.indexOf(Buffer.from('e2792aca', 'hex'));
+    // `qcow2` and a NUL: the same word for QEMU.
+    bytes.writeUInt32BE(6, extension + 4);
+    writeFileSync(image, bytes);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /base\.img names the backing file \/\S*shadow, which is not a file beside it/,
+    );
+    bytes.write('vvfat\0', extension + 8);
+    writeFileSync(image, bytes);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(/whose format vvfat is not known here/);
+    bytes.write('qcow2\0', extension + 8);
+    writeFileSync(image, bytes);
+    await runProgram('rm', scope.path('base.img'));
+    await runProgram('mkfifo', scope.path('base.img'));
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(/base\.img, which is not a plain file/);
+  });
+
+  it('as an extent of an extent of a vmdk is refused', async () => {
+    const scope = createScope();
+    const { secret } = await plantedHeader(scope);
+    const text = '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n';
+    const type = 'createType="twoGbMaxExtentSparse"\n';
+    const inner = Buffer.alloc(2048);
+    inner.write('KDMV\x01');
+    inner.writeBigUInt64LE(1n, 28); // the descriptor's sector; the capacity is 0
+    inner.write(`${text}createType="monolithicFlat"\nRW +4FLAT "${secret}" 0\n`, 512);
+    writeFileSync(scope.path('inner.vmdk'), inner);
+    const image = scope.path('disk.vmdk');
+    writeFileSync(image, `${text}${type}RW 4 SPARSE "inner.vmdk"\n`);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /inner\.vmdk names the extent \/\S*shadow, which is not a file beside it/,
+    );
+  });
+
   it('as an extent of a vmdk is refused', async () => {
     const scope = createScope();
     const { secret } = await plantedHeader(scope);
