@@ -12,8 +12,7 @@ import { UNITS } from '../session/status-text.js';
 import { PLAIN, type Style, styleFor } from '../session/style.js';
 import { openServer } from '../transport/server.js';
 import type { Listing } from './arguments.js';
-
-const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+import { untilSignal } from './signals.js';
 
 /**
  * Asks the server and returns what to print.
@@ -21,19 +20,17 @@ const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
  */
 export async function listExports(listing: Listing, report: Report): Promise<string> {
   const endpoint = endpointOf({ server: listing.server, exportName: undefined }, report);
-  const interruption = new AbortController();
-  for (const name of SIGNALS) {
-    process.once(name, () => interruption.abort(new Error(`stopped by ${name}`)));
-  }
-  const server = await openServer(endpoint, { onStderr: report.serverSaid });
-  try {
-    const exports = await server.list({ signal: interruption.signal });
-    return listing.json
-      ? exportsAsJson(exports)
-      : exportsAsText(exports, styleFor(process.stdout, process.env));
-  } finally {
-    await server.close();
-  }
+  const exports = await untilSignal(async (signal) => {
+    const server = await openServer(endpoint, { onStderr: report.serverSaid });
+    try {
+      return await server.list({ signal });
+    } finally {
+      await server.close();
+    }
+  });
+  return listing.json
+    ? exportsAsJson(exports)
+    : exportsAsText(exports, styleFor(process.stdout, process.env));
 }
 
 /** 1048576 as `1 MiB`: the largest unit of which it is a whole number; undefined below 1 KiB. */

@@ -4,7 +4,7 @@
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
 import { spawnWorker } from '../bridge/spawn.js';
-import type { ImageRequest } from '../image/prepare.js';
+import type { ImageRequest, PreparedImage } from '../image/prepare.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
 import {
@@ -36,11 +36,17 @@ type Mounting =
   | { readonly settings: Settings }
   | { readonly settings: MountSettings; readonly image: ImageRequest };
 
+/** Finds out how to serve an image; a signal ends the servers that were started for a look. */
+async function prepare(image: ImageRequest, dryRun: boolean): Promise<PreparedImage> {
+  const { prepareImage } = await import('../image/prepare.js');
+  const { untilSignal } = await import('./signals.js');
+  return untilSignal((signal) => prepareImage(image, { dryRun, signal }));
+}
+
 /** The settings with the server; tells the user what the image is. */
 async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   if (!('image' in mounting)) return mounting.settings;
-  const { prepareImage } = await import('../image/prepare.js');
-  const { argv, lines } = await prepareImage(mounting.image);
+  const { argv, lines } = await prepare(mounting.image, false);
   for (const text of lines) report.line(text, 'info');
   return { ...mounting.settings, server: { kind: 'socket-activation', argv } };
 }
@@ -89,9 +95,8 @@ async function mountInBackground(mounting: Mounting, words: readonly string[]): 
 
 /** What --print-command prints. */
 async function printedCommand(image: ImageRequest, words: readonly string[]): Promise<string> {
-  const { prepareImage } = await import('../image/prepare.js');
   const { longCommand } = await import('./image.js');
-  return longCommand(words, await prepareImage(image, { dryRun: true }));
+  return longCommand(words, await prepare(image, true));
 }
 
 /** The exports of a server. */

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
+import { formatOfContent, type ImageFormat } from './formats.js';
 import { extentReferencesOf, HEAD_LENGTH, type Reference, referencesOf } from './references.js';
 
 /** Other files, raw ones apart, that an image may be made of. */
@@ -106,8 +107,11 @@ async function headOf(path: string): Promise<Buffer> {
   }
 }
 
-/** @throws ImageError when an image that is not a local file names another file at all */
-export function refuseReferences(name: string, format: string, head: Buffer): void {
+/** @throws ImageError when an image that is not a local file names another file at all, or cannot be looked into */
+export function refuseReferences(name: string, format: ImageFormat, head: Buffer): void {
+  if (format !== 'raw' && format !== 'vhd' && formatOfContent(head) !== format) {
+    throw new ImageError(`${printable(name)} does not begin like a ${format} image`);
+  }
   const [reference] = referencesOf(format, head);
   if (reference === undefined) return;
   throw refusal(

@@ -10,6 +10,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { printable } from '../nbd/text.js';
+import { reasonOf } from '../transport/errors.js';
 import { readHead } from './chain.js';
 import { ImageError } from './errors.js';
 import { formatOfContent, qemuDriver } from './formats.js';
@@ -63,8 +64,10 @@ export async function createOverlay([program = '', ...words]: readonly string[])
 
 /** @throws ImageError when a file is not an overlay of the image */
 export async function checkOverlay(path: string, backing: Backing): Promise<void> {
-  const head = await readHead(path);
   const shown = printable(path);
+  const head = await readHead(path).catch((error: unknown) => {
+    throw new ImageError(`cannot read ${shown}: ${reasonOf(error)}`, { cause: error });
+  });
   if (formatOfContent(head) !== 'qcow2') {
     throw new ImageError(
       `${shown} is not an overlay: name a file that is not there yet, or a qcow2 made before`,

@@ -32,6 +32,8 @@ const SECTOR_SIZES = [512, 4096];
 const MAX_GPT_ENTRIES = 1024;
 const MAX_GPT_ENTRY = 4096;
 const MAX_LOGICAL = 128;
+/** Tables of logical partitions, with those that have none. */
+const MAX_TABLES = 1024;
 
 interface MbrEntry {
   readonly type: number;
@@ -85,7 +87,7 @@ async function logicalPartitions(disk: DiskReader, base: bigint): Promise<Partit
   const found: Partition[] = [];
   const seen = new Set<bigint>();
   let table = base;
-  while (found.length < MAX_LOGICAL && !seen.has(table)) {
+  while (found.length < MAX_LOGICAL && seen.size < MAX_TABLES && !seen.has(table)) {
     seen.add(table);
     const entries = mbrEntries(await readWithin(disk, table * BigInt(MBR_SECTOR), MBR_SECTOR));
     if (entries === undefined) break;

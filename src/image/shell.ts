@@ -1,8 +1,19 @@
 // Words of a command line, quoted for a POSIX shell. Pure.
 
-/** A word as a shell reads it again; plain words stay as they are. */
+import { Buffer } from 'node:buffer';
+
+const CONTROLS = /(?:(?!\n)\p{Cc})+/gu;
+
+/** Control characters, which a terminal would act on when they are shown or pasted, as printf writes them. */
+function printed(controls: string): string {
+  const bytes = [...Buffer.from(controls)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`);
+  return `'"$(printf '${bytes.join('')}')"'`;
+}
+
+/** A word as a shell reads it again; plain words stay as they are. zsh has a meaning for `=` in front. */
 export function shellWord(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) || word === '' ? word : `'${word.replaceAll("'", "'\\''")}'`;
+  if (word === '' || /^[\w@%+:,./-][\w@%+=:,./-]*$/.test(word)) return word;
+  return `'${word.replaceAll("'", "'\\''").replaceAll(CONTROLS, printed)}'`;
 }
 
 /** A command line of these words. */

@@ -44,6 +44,14 @@ function decoded(text: string, word: string): string {
   }
 }
 
+function pathOf(word: string): string {
+  try {
+    return fileURLToPath(parseUrl(word));
+  } catch {
+    throw new ImageError(`${printable(word)} must be file:///PATH`);
+  }
+}
+
 /** `ssh://user@host:port/path`; `/~/path` is relative to the home folder. */
 function parseSsh(word: string): SshSource {
   const { hostname, port, username, password, pathname } = parseUrl(word);
@@ -57,6 +65,10 @@ function parseSsh(word: string): SshSource {
     throw new ImageError('a password in an ssh:// URL can be seen by everybody: use a key or an agent');
   }
   const user = username === '' ? undefined : decoded(username, word);
+  // The configuration may put the user there, too.
+  if (user !== undefined && !/^[\p{L}\p{N}_.][\p{L}\p{N}_.@+-]*$/u.test(user)) {
+    throw new ImageError(`${printable(word)}: ${printable(user)} is not the name of a user`);
+  }
   return { kind: 'ssh', url: word, host, port: port === '' ? undefined : port, user, path };
 }
 
@@ -71,7 +83,7 @@ export function parseSource(word: string): Source {
     case undefined:
       return { kind: 'file', path: word };
     case 'file':
-      return { kind: 'file', path: fileURLToPath(parseUrl(word)) };
+      return { kind: 'file', path: pathOf(word) };
     case 'http':
     case 'https':
     case 'ftp':

@@ -60,6 +60,24 @@ it('ends where logical partitions lead in a circle', async () => {
   ]);
 });
 
+it('ends where logical partitions lead to ever more tables without one', async () => {
+  const table = Buffer.alloc(512);
+  putEntry(table, 0, 0, 5, 10, 100);
+  putEntry(table, 0, 1, 5, 0, 10);
+  let reads = 0;
+  const disk = {
+    size: 1n << 60n,
+    read: async () => {
+      // Each names the next.
+      table.writeUInt32LE(++reads, 446 + 16 + 8);
+      table[446 + 4] = reads === 1 ? 5 : 0;
+      return Buffer.from(table);
+    },
+  };
+  expect(await readPartitions(disk)).toEqual([]);
+  expect(reads).toBeLessThan(5000);
+});
+
 it('refuses a partition that reaches beyond the disk', async () => {
   const disk = Buffer.alloc(100 * 512);
   putEntry(disk, 0, 0, 0x83, 50, 51);

@@ -5,6 +5,7 @@ import { type Plan, programsFor, serverWords } from '../../src/image/plan.js';
 import { plainPath } from '../../src/image/qemu.js';
 import { shellLine } from '../../src/image/shell.js';
 import { nameOf, parseSource } from '../../src/image/source.js';
+import { runProgram } from '../helpers/run.js';
 
 function plan(name: string, rest: Partial<Plan> = {}): Plan {
   return {
@@ -113,6 +114,9 @@ describe('a source', () => {
     ['ssh://h', /must be ssh:/],
     ['ssh://h%20;x/d', /is not a URL|must be ssh:/],
     ['ssh://u:secret@h/d', /a password in an ssh:\/\/ URL can be seen/],
+    ['ssh://-x@h/d', /-x is not the name of a user/],
+    ['ssh://a%60id%60@h/d', /is not the name of a user/],
+    ['file://host/d', /must be file:\/\/\/PATH/],
     ['ssh://h/%zz', /is not followed by two hexadecimal digits/],
     ['https://', /is not a URL/],
     ['gopher://h/d', /the scheme gopher is not known/],
@@ -130,4 +134,24 @@ it.each([
   ['/abs', '/abs'],
 ])('QEMU takes %s for a path as %s', (path, plain) => {
   expect(plainPath(path)).toBe(plain);
+});
+
+it('a shell reads again what is quoted for it, and nothing in it acts on a terminal', async () => {
+  const words = [
+    'a b',
+    "it's",
+    '$HOME `id` "x"',
+    '',
+    '=ls',
+    '~',
+    '*',
+    'two\nlines',
+    '\x1b[31m\t\x7f\u009b\r',
+    'é',
+  ];
+  const line = shellLine(words);
+  expect(line.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
+  for (const shell of ['sh', 'bash', 'zsh']) {
+    expect(await runProgram(shell, '-c', `printf '%s\\0' ${line}`)).toBe(`${words.join('\0')}\0`);
+  }
 });

@@ -1,8 +1,9 @@
 // Images at URLs: on a web server of this test, and behind a real sshd on loopback.
 
+import { once } from 'node:events';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
 import { readAt } from '../helpers/files.js';
@@ -97,6 +98,25 @@ describe('on a web server', () => {
     expect(await program.ended).toBe(1);
     expect(program.stderr).toMatch(/^nbdfuse: nbdkit: curl[^\n]*404[^\n]*\n$/);
   });
+
+  it.each([['--readonly'], ['--print-command']])(
+    'a signal during the look ends its server (%s)',
+    async (option) => {
+      const scope = createScope();
+      const silent = createServer();
+      scope.add(async () => void silent.close());
+      const asked = once(silent, 'connection');
+      silent.listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+      const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/disk.img`;
+      const program = startNbdfuse(scope, [option, scope.path('mnt'), url]);
+      await asked;
+      const [server = ''] = (await runProgram('ps', '-o', 'pid=', '--ppid', String(program.pid))).split('\n');
+      expect(await program.kill('SIGTERM')).toBe(1);
+      expect(program.stderr).toBe('nbdfuse: stopped by SIGTERM\n');
+      expect((await tryProgram('ps', '-p', server.trim())).status).not.toBe(0);
+    },
+  );
 });
 
 /** An sshd for this user alone, and the ssh configuration that finds and trusts it. */
