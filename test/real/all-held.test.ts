@@ -13,27 +13,36 @@ const STOP_LIMIT = 12_000;
 
 /** A server that can be told to keep silent, mounted. */
 async function mountLister(scope: Scope, names: string[], ...options: readonly string[]) {
-  const held: (() => void)[] = [];
   const silent = { lists: false, opens: false };
-  const server = await startLister(
-    scope,
-    () => (silent.lists ? undefined : names),
-    (answer) => {
-      if (silent.opens) held.push(answer);
-      else answer();
-    },
-  );
+  const held: (() => void)[] = [];
+  let listsHeld = 0;
+  const list = (): string[] | undefined => {
+    if (!silent.lists) return names;
+    listsHeld++;
+    return undefined;
+  };
+  const open = (answer: () => void): void => {
+    if (silent.opens) held.push(answer);
+    else answer();
+  };
+  const server = await startLister(scope, list, open);
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--all', ...options] });
-  return { ...disk, held, silent };
+  const asked = { lists: () => listsHeld > 0, opens: () => held.length > 0 };
+  return { ...disk, held, silent, asked };
 }
 
-/** A program as a person would start it at a terminal, once it waits for nbdfuse. */
-async function startWaiting(scope: Scope, ...words: readonly string[]): Promise<Program> {
+/** A program as a person would start it at a terminal, once it waits for what the server was asked. */
+async function startWaiting(
+  scope: Scope,
+  isAsked: () => boolean,
+  ...words: readonly string[]
+): Promise<Program> {
   const start = (): Program => new Program(scope, 'env', ['--default-signal', ...words]);
   let program = start();
   await until('a program to wait for an answer', async () => {
     // A list that is fresh is told at once.
     if (program.child.exitCode !== null) program = start();
+    if (!isAsked()) return false;
     const where = await readFile(`/proc/${program.pid}/wchan`, 'utf8').catch(() => '');
     return /fuse|request_wait/.test(where);
   });
@@ -74,9 +83,9 @@ it.each<[string, 'lists' | 'opens', string[]]>([
   ['cat, which waits for a connection', 'opens', ['cat', 'a']],
 ])('%s is ended by SIGINT at once', async (_, what, [command, name = '']) => {
   const scope = createScope();
-  const { mountpoint, silent, stop } = await mountLister(scope, ['a']);
+  const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
   silent[what] = true;
-  const waiting = await startWaiting(scope, command, `${mountpoint}/${name}`);
+  const waiting = await startWaiting(scope, asked[what], command, `${mountpoint}/${name}`);
   const start = performance.now();
   expect(await waiting.kill('SIGINT')).toBe('SIGINT');
   expect(performance.now() - start).toBeLessThan(1500);
@@ -85,11 +94,11 @@ it.each<[string, 'lists' | 'opens', string[]]>([
 
 it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => {
   const scope = createScope();
-  const { mountpoint, silent, stop, program } = await mountLister(scope, ['a']);
+  const { mountpoint, silent, asked, stop, program } = await mountLister(scope, ['a']);
   silent.lists = true;
   silent.opens = true;
-  const reader = await startWaiting(scope, 'cat', `${mountpoint}/a`);
-  const lister = await startWaiting(scope, 'ls', mountpoint);
+  const reader = await startWaiting(scope, asked.opens, 'cat', `${mountpoint}/a`);
+  const lister = await startWaiting(scope, asked.lists, 'ls', mountpoint);
   const start = performance.now();
   await stop();
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
