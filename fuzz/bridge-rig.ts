@@ -6,6 +6,7 @@
 
 import { type Channel, PlainChannel } from '../src/bridge/channel.js';
 import type { Connection } from '../src/bridge/connection.js';
+import { makeCounters } from '../src/bridge/counters.js';
 import { Disk } from '../src/bridge/disk.js';
 import { Dispatcher } from '../src/bridge/dispatch.js';
 import { Engine } from '../src/bridge/engine.js';
@@ -111,7 +112,7 @@ export class Rig {
     current = this;
     const file = { name: 'nbd', size: info.size, readOnly: false, blockSize: 4096 };
     const tree = new Tree([file], false, { uid: 0, gid: 0, umask: 0, now: 0 });
-    this.#disk = new Disk(0, tree.files()[0], info, engine);
+    this.#disk = new Disk(0, tree.files()[0], info, engine, makeCounters());
     const disks = new Map([[this.#disk.node.nodeid, this.#disk]]);
     const validity = { entry: 1, attributes: 1 };
     const metadata = new Metadata(tree, engine.device, disks, {
@@ -123,7 +124,6 @@ export class Rig {
     });
     const wishes = { writeback: true, directMmap: false, asyncRead: true, maxTransfer: MAX_TRANSFER };
     const status = {
-      counters: engine.counters,
       inFlight: 0,
       inUse: true,
       cache: 'writeback',

@@ -1,6 +1,6 @@
-// Numbers that the worker counts as it goes: doubles in one array, so that counting allocates nothing.
+// Numbers that are counted of a file as it is served: doubles in one array, so that counting allocates nothing.
 //
-// Owned by the engine. They are told by status.ts, when somebody asks.
+// Owned by the file, and counted on by its disk. They are told by status.ts, when somebody asks.
 
 /** Places of the numbers: bytes and counts since the start. */
 export const COUNTER = {
@@ -41,7 +41,7 @@ export function percentile(histogram: readonly number[], share: number): number 
   return 0;
 }
 
-/** A worker's numbers, all 0. */
+/** A file's numbers, all 0. */
 export function makeCounters(): Float64Array {
   return new Float64Array(LENGTH);
 }

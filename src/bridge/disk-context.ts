@@ -13,7 +13,6 @@ export interface DiskContext {
   readonly blocks: Blocks;
   readonly device: Device;
   readonly lane: SpliceLane;
-  readonly counters: Float64Array;
   /** Bytes of writes to remember until a FLUSH covers them; 0 for none. */
   readonly keepBytes: number;
   /** Bytes that one command's payload can have here. */

@@ -128,8 +128,8 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   }
 
   moved(received: number, sent: number): void {
-    this.#context.counters[COUNTER.socketIn] += received;
-    this.#context.counters[COUNTER.socketOut] += sent;
+    this.#disk.counters[COUNTER.socketIn] += received;
+    this.#disk.counters[COUNTER.socketOut] += sent;
   }
 
   #blockOf(command: Command): Block {

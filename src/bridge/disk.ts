@@ -48,6 +48,8 @@ export class Disk {
   readonly can: Abilities;
   readonly journal: Journal;
   readonly context: DiskContext;
+  /** See COUNTER. */
+  readonly counters: Float64Array;
   /** Order among writes; undefined where every byte can be written by itself. */
   readonly locks: RangeLocks | undefined;
   /** What is known of holes and data. */
@@ -80,11 +82,12 @@ export class Disk {
   readonly #pace: FlushPace;
   #refused: Ranges | undefined;
 
-  constructor(index: number, node: Node, info: ExportInfo, context: DiskContext) {
+  constructor(index: number, node: Node, info: ExportInfo, context: DiskContext, counters: Float64Array) {
     this.index = index;
     this.node = node;
     this.info = info;
     this.context = context;
+    this.counters = counters;
     this.sizeHi = high(info.size);
     this.sizeLo = low(info.size);
     const sizes = effectiveBlockSizes(info);

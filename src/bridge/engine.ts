@@ -13,7 +13,7 @@ import { worksDuringSeek } from '../os/sync.js';
 import { type Block, Blocks } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
-import { COUNTER, countLatency, makeCounters } from './counters.js';
+import { COUNTER, countLatency } from './counters.js';
 import { Device } from './device.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
@@ -61,7 +61,6 @@ export class Engine implements DiskContext {
   readonly blocks = new Blocks(MEMORY_LIMIT);
   readonly device: Device;
   readonly lane: SpliceLane;
-  readonly counters = makeCounters();
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
@@ -137,8 +136,7 @@ export class Engine implements DiskContext {
     const operation = command.operation;
     const disk = operation?.disk;
     this.trace?.command(command, errno);
-    if (command.type === NBD_CMD_FLUSH) this.counters[COUNTER.flushes]++;
-    else if (command.type === NBD_CMD_WRITE_ZEROES) this.counters[COUNTER.zeroes]++;
+    if (disk !== undefined) countCommand(disk.counters, command.type);
     if (
       errno === 0 &&
       disk !== undefined &&
@@ -184,13 +182,13 @@ export class Engine implements DiskContext {
   }
 
   serverError(disk: Disk, command: Command, errno: number, text: string): void {
-    this.counters[COUNTER.errors]++;
+    disk.counters[COUNTER.errors]++;
     this.trace?.serverError(disk, command, errno, text);
   }
 
   connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
-    this.counters[COUNTER.lostConnections]++;
-    this.counters[COUNTER.replays] += disk.connectionLost(connection);
+    disk.counters[COUNTER.lostConnections]++;
+    disk.counters[COUNTER.replays] += disk.connectionLost(connection);
     this.#events.lost(disk, connection, why, breach);
   }
 
@@ -234,9 +232,8 @@ export class Engine implements DiskContext {
     const disk = operation.disk;
     if (!operation.answered) this.#reply(operation);
     if (this.trace !== undefined && operation.opcode !== 0) this.trace.answer(operation, operation.error);
-    if (operation.kind === OPERATION_READ) this.#countRead(operation);
-    else if (operation.kind === OPERATION_WRITE) this.#countWrite(operation);
-    else if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
+    if (disk !== undefined) countOperation(disk.counters, operation);
+    if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
     if (operation.block !== undefined) this.blocks.release(operation.block);
     const unlocked = disk?.locks === undefined ? undefined : disk.locks.release(operation);
     this.operations.give(operation);
@@ -256,18 +253,22 @@ export class Engine implements DiskContext {
       this.device.reply(block.view, header, block.address + header, OUT_HEADER + length, 0, operation);
     } else this.device.replyError(EIO, operation);
   }
+}
 
-  #countRead(operation: Operation): void {
-    // At the end of the disk nobody was asked.
-    if (operation.length === 0) return;
-    this.counters[COUNTER.reads]++;
-    this.counters[COUNTER.readBytes] += operation.length;
-    countLatency(this.counters, COUNTER.readLatency, performance.now() - operation.startedAt);
-  }
+function countCommand(counters: Float64Array, type: number): void {
+  if (type === NBD_CMD_FLUSH) counters[COUNTER.flushes]++;
+  else if (type === NBD_CMD_WRITE_ZEROES) counters[COUNTER.zeroes]++;
+}
 
-  #countWrite(operation: Operation): void {
-    this.counters[COUNTER.writes]++;
-    this.counters[COUNTER.writtenBytes] += operation.length;
-    countLatency(this.counters, COUNTER.writeLatency, performance.now() - operation.startedAt);
+function countOperation(counters: Float64Array, { kind, length, startedAt }: Operation): void {
+  // At the end of the disk nobody was asked.
+  if (kind === OPERATION_READ && length > 0) {
+    counters[COUNTER.reads]++;
+    counters[COUNTER.readBytes] += length;
+    countLatency(counters, COUNTER.readLatency, performance.now() - startedAt);
+  } else if (kind === OPERATION_WRITE) {
+    counters[COUNTER.writes]++;
+    counters[COUNTER.writtenBytes] += length;
+    countLatency(counters, COUNTER.writeLatency, performance.now() - startedAt);
   }
 }

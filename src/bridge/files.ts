@@ -5,6 +5,7 @@
 
 import { type FileDescription, type Node, Tree, type TreeOptions } from '../file/tree.js';
 import type { ExportInfo } from '../nbd/export-info.js';
+import { makeCounters } from './counters.js';
 import { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
 import type { BridgeFile } from './messages.js';
@@ -18,6 +19,8 @@ export interface FileEntry {
   readonly file: BridgeFile;
   readonly node: Node;
   disk: Disk | undefined;
+  /** What its disks have done so far; made with the first. */
+  counters: Float64Array | undefined;
 }
 
 function describe({ name, readOnly, info }: BridgeFile): FileDescription {
@@ -45,7 +48,7 @@ export class Files {
     this.tree = new Tree(files.map(describe), naked, options);
     this.tree.files().forEach((node, number) => {
       const file = files[number];
-      this.#enter({ number, file, node, disk: undefined });
+      this.#enter({ number, file, node, disk: undefined, counters: undefined });
       if (file.info !== undefined) this.use(number, file.info);
     });
   }
@@ -62,7 +65,8 @@ export class Files {
 
   /** Shows one more file. */
   add(number: number, file: BridgeFile): void {
-    this.#enter({ number, file, node: this.tree.add(describe(file)), disk: undefined });
+    const node = this.tree.add(describe(file));
+    this.#enter({ number, file, node, disk: undefined, counters: undefined });
   }
 
   /** Tells what was not known of a file. */
@@ -86,7 +90,8 @@ export class Files {
     const entry = this.#entries.get(number);
     if (entry === undefined) throw new RangeError(`there is no file ${number}`);
     if (entry.disk !== undefined) return entry.disk;
-    const disk = new Disk(number, entry.node, info, this.#context);
+    entry.counters ??= makeCounters();
+    const disk = new Disk(number, entry.node, info, this.#context, entry.counters);
     entry.disk = disk;
     this.disks.push(disk);
     this.byNode.set(entry.node.nodeid, disk);
@@ -106,8 +111,10 @@ export class Files {
   /** What is known of a file that a status is asked for: its disk, or one made for the question. */
   diskForStatus(nodeid: number): Disk | undefined {
     const entry = this.#byNode.get(nodeid);
-    if (entry?.file.info === undefined) return undefined;
-    return entry.disk ?? new Disk(entry.number, entry.node, entry.file.info, this.#context);
+    const info = entry?.file.info;
+    if (entry === undefined || info === undefined) return undefined;
+    const { number, node, disk, counters = makeCounters() } = entry;
+    return disk ?? new Disk(number, node, info, this.#context, counters);
   }
 
   #enter(entry: FileEntry): void {

@@ -55,6 +55,11 @@ export class Operation {
   index = -1;
 }
 
+/** Whether the kernel has asked for it. */
+function isAsked({ kind }: Operation): boolean {
+  return kind !== OPERATION_INTERNAL && kind !== OPERATION_OWN;
+}
+
 /** All operations under way, so that an interrupted one can be found. */
 export class OperationTable {
   readonly #active: Operation[] = [];
@@ -72,6 +77,11 @@ export class OperationTable {
   /** Whether anything is under way on a disk. */
   uses(disk: Disk): boolean {
     return this.#active.some((one) => one.disk === disk);
+  }
+
+  /** How many requests of the kernel are under way on a disk. */
+  asked(disk: Disk): number {
+    return this.#active.filter((one) => one.disk === disk && isAsked(one)).length;
   }
 
   /** Whether anything is under way that changes some of `length` bytes at (hi, lo) of a disk. */
@@ -125,9 +135,6 @@ export class OperationTable {
 
   /** The operation that answers the kernel's request `unique`. */
   find(uniqueHi: number, uniqueLo: number): Operation | undefined {
-    return this.#active.find(
-      ({ kind, uniqueLo: lo, uniqueHi: hi }) =>
-        lo === uniqueLo && hi === uniqueHi && kind !== OPERATION_INTERNAL && kind !== OPERATION_OWN,
-    );
+    return this.#active.find((one) => one.uniqueLo === uniqueLo && one.uniqueHi === uniqueHi && isAsked(one));
   }
 }

@@ -99,7 +99,7 @@ export class Readahead {
     operation.answered = true;
     first.used = true;
     last.used = true;
-    this.#engine.counters[COUNTER.prefetchHits]++;
+    first.disk.counters[COUNTER.prefetchHits]++;
     // What was read to its end has done its duty: the kernel keeps it.
     if (at + operation.length >= SEGMENT) this.#remove((one) => one === first);
     return true;
@@ -170,7 +170,7 @@ export class Readahead {
     this.#segments.push(segment);
     submitPieces(engine, operation, disk, NBD_CMD_READ, 0, hi, lo, length, undefined, HEADROOM);
     engine.run(operation, this.#land(segment));
-    engine.counters[COUNTER.prefetched] += length;
+    disk.counters[COUNTER.prefetched] += length;
     return true;
   }
 
@@ -215,7 +215,7 @@ export class Readahead {
     for (const one of this.#segments) {
       if (one.used || !which(one)) continue;
       one.stream.narrow();
-      this.#engine.counters[COUNTER.prefetchWaste] += SEGMENT;
+      one.disk.counters[COUNTER.prefetchWaste] += SEGMENT;
     }
     this.#remove(which);
   }

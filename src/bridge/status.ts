@@ -1,7 +1,6 @@
 // What can be seen of a file that is being served: its server, its connections, what was done for it.
 //
-// Made when somebody asks, from numbers that are counted anyway. The counts are the worker's, for all of
-// its files together; everything else is the one file's.
+// Made when somebody asks, from numbers that are counted anyway.
 
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
 import { hasFlag } from '../nbd/export-info.js';
@@ -13,8 +12,7 @@ import type { CacheMode } from './metadata.js';
 
 /** What a status tells that the worker does not know of itself. */
 export interface StatusContext {
-  readonly counters: Float64Array;
-  /** Requests of the kernel under way. */
+  /** Requests of the kernel for this file that are under way. */
   readonly inFlight: number;
   /** False: the file has no connections because nobody has opened it. */
   readonly inUse: boolean;
@@ -97,8 +95,8 @@ function stateOf(disk: Disk, inUse: boolean): string {
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { counters, inFlight, inUse, cache, uptime, server, tls } = context;
-  const { info } = disk;
+  const { inFlight, inUse, cache, uptime, server, tls } = context;
+  const { info, counters } = disk;
   return {
     pid: process.pid,
     uptime,

@@ -196,12 +196,12 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   #statusOf(disk: Disk): Status {
     const { cache } = this.#settings;
-    const { counters, operations } = this.#engine;
     const entry = this.#files.entry(disk.index);
     const { server = '', tls = false } = entry?.file ?? {};
     const inUse = entry?.disk === disk;
     const uptime = Math.round((performance.now() - this.#startedAt) / 1000);
-    return statusOf(disk, { counters, inFlight: operations.count, inUse, cache, uptime, server, tls });
+    const inFlight = this.#engine.operations.asked(disk);
+    return statusOf(disk, { inFlight, inUse, cache, uptime, server, tls });
   }
 
   #hear(message: ToWorker): void {

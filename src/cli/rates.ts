@@ -53,6 +53,12 @@ function row(before: MountedFile, now: MountedFile, seconds: number): readonly s
   ];
 }
 
+/** Whether both are looks at the same file: one that has replaced another counts anew. */
+function isEarlier(before: MountedFile, now: MountedFile): boolean {
+  const [was, is] = [before.status, now.status];
+  return before.path === now.path && was.reads.count <= is.reads.count && was.writes.count <= is.writes.count;
+}
+
 /**
  * Lines with a head and one row a file, in columns. `seconds` lie between the two looks; what does not fit
  * into a line of `width` characters is cut off.
@@ -63,7 +69,7 @@ export function rateTable(
   seconds = 1,
   width = Number.POSITIVE_INFINITY,
 ): string {
-  const rows = now.map((file) => row(before.find(({ path }) => path === file.path) ?? file, file, seconds));
+  const rows = now.map((file) => row(before.find((one) => isEarlier(one, file)) ?? file, file, seconds));
   const widths = HEAD.map((name, i) => Math.max(name.length, ...rows.map((cells) => cells[i].length)));
   const lines = [HEAD, ...rows].map((cells) =>
     cells

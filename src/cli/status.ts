@@ -62,7 +62,7 @@ class View {
     if (!this.#output.isTTY) return rateTable(before, now, seconds);
     const { columns = WIDTH, rows = HEIGHT } = this.#output;
     const style = styleFor(this.#output, process.env);
-    this.#history.push((bytesMoved(now) - bytesMoved(before)) / seconds);
+    this.#history.push(Math.max(0, bytesMoved(now) - bytesMoved(before)) / seconds);
     if (this.#history.length > REMEMBERED) this.#history.shift();
     const [file] = now;
     const [was = file] = before;

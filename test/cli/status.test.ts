@@ -68,6 +68,28 @@ describe('--status', () => {
     expect((await statusAt(disk.mountpoint))[0]).toMatchObject({ unflushed: 0, flushes: 1 });
   });
 
+  it('tells of each file what was done for it, with --all', async () => {
+    const scope = createScope();
+    const folder = scope.path('images');
+    await runProgram('mkdir', folder);
+    for (const name of ['a', 'b']) await runProgram('truncate', '--size=4M', `${folder}/${name}`);
+    const server = await startNbdkit(scope, 'file', `dir=${folder}`);
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--all', '-C', '1'] });
+    const [a, b] = [`${disk.mountpoint}/a`, `${disk.mountpoint}/b`];
+    await runProgram('dd', `if=${a}`, 'of=/dev/null', 'bs=1M', 'iflag=direct');
+    await runProgram('dd', 'if=/dev/zero', `of=${b}`, 'bs=1M', 'count=3', 'oflag=direct', 'conv=notrunc');
+    await runProgram('sync', b);
+    const files = await statusAt(disk.mountpoint);
+    expect(files.map(({ path }) => path)).toEqual([a, b]);
+    const [read, written] = files;
+    expect(read).toMatchObject({ reads: { count: 4, bytes: 4 * MIB }, writes: { count: 0 }, flushes: 0 });
+    expect(written).toMatchObject({ reads: { count: 0 }, writes: { count: 3, bytes: 3 * MIB }, flushes: 1 });
+    expect(read.received).toBeGreaterThan(4 * MIB);
+    expect(read.sent).toBeLessThan(MIB);
+    expect(written.sent).toBeGreaterThan(3 * MIB);
+    expect(written.received).toBeLessThan(MIB);
+  });
+
   it('tells of a server that is away', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '1M');
@@ -223,5 +245,8 @@ describe('the texts', () => {
     const [head, row] = table.split('\n').map((line) => line.split(/ {2,}/));
     expect(head.slice(0, 6)).toEqual(['file', 'state', 'reads/s', 'read/s', 'p50', 'p99']);
     expect(row.slice(0, 6)).toEqual(['a', '2 connections', '5', '20 KiB', '2.0 ms', '2.0 ms']);
+    // A file that has replaced another of its name counts anew.
+    expect(rateTable([{ path: 'a', status: later }], [{ path: 'a', status: STATUS }])).toContain(' 0 bytes');
+    expect(rateTable([{ path: 'a', status: later }], [{ path: 'a', status: STATUS }])).not.toContain('-10');
   });
 });
