@@ -253,7 +253,7 @@ export class Disk {
 
   /** A FLUSH of our own has ended, with an errno or 0. */
   flushEnded(errno: number): void {
-    this.#pace.ended(this.context.now());
+    this.#pace.ended(this.context.now(), errno === 0);
     this.flushError = errno;
   }
 

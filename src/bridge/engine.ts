@@ -29,6 +29,7 @@ import {
 } from './operation.js';
 import { submitPieces } from './pieces.js';
 import { SpliceLane } from './splice-lane.js';
+import { flushUnasked } from './tasks.js';
 import type { Trace } from './trace.js';
 
 /** Bytes of payload in use at which no new request is taken from the kernel. */
@@ -194,8 +195,7 @@ export class Engine implements DiskContext {
 
   flushInTheBackground(disk: Disk): void {
     const operation = this.begin(OPERATION_INTERNAL, disk);
-    this.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
-    this.settle(operation);
+    this.run(operation, flushUnasked(this, operation, disk));
   }
 
   warn(disk: Disk, text: string): void {

@@ -13,6 +13,9 @@ const TOO_MUCH = 1 / 16;
 /** One that takes less than this part may come twice as often. */
 const LITTLE = 1 / 64;
 
+/** Milliseconds for which a server that has failed a FLUSH is not asked for another. */
+const RESPITE = 1000;
+
 /** See the file's head. */
 export class FlushPace {
   readonly #most: number;
@@ -21,6 +24,7 @@ export class FlushPace {
   #underWay = false;
   #beganAt = 0;
   #endedAt = Number.NEGATIVE_INFINITY;
+  #notBefore = Number.NEGATIVE_INFINITY;
 
   /** @param most bytes after which a FLUSH is due at the latest; 0 for never */
   constructor(most: number) {
@@ -31,16 +35,17 @@ export class FlushPace {
 
   /** Whether a FLUSH is due with `bytes` remembered, and none under way: it begins now then. */
   begins(bytes: number, now: number): boolean {
-    if (this.#most === 0 || this.#underWay || bytes < this.#bytes) return false;
+    if (this.#most === 0 || this.#underWay || bytes < this.#bytes || now < this.#notBefore) return false;
     this.#underWay = true;
     this.#beganAt = now;
     return true;
   }
 
   /** A FLUSH has ended. */
-  ended(now: number): void {
+  ended(now: number, good: boolean): void {
     if (!this.#underWay) return;
     this.#underWay = false;
+    if (!good) this.#notBefore = now + RESPITE;
     const took = now - this.#beganAt;
     const between = this.#beganAt - this.#endedAt;
     this.#endedAt = now;

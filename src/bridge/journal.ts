@@ -6,6 +6,9 @@
 
 import { COMMAND_KEPT, type Command } from './command.js';
 
+/** Bytes that a command takes without any data: its object. */
+const COMMAND_COST = 512;
+
 /** The remembered commands of one disk. */
 export class Journal {
   /** Bytes of memory at which a FLUSH should be sent to be allowed to forget. */
@@ -81,7 +84,7 @@ export class Journal {
 
   /** Bytes of memory that a command holds: its whole block, unless it shares it. */
   #cost(command: Command): number {
-    if (command.block === undefined) return 0;
+    if (command.block === undefined) return COMMAND_COST;
     return command.block.references > 2 ? command.length : command.block.capacity;
   }
 }

@@ -12,7 +12,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from '../nbd/constants.js';
 import { effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
-import { EINVAL, ENXIO, EOVERFLOW } from '../os/errno.js';
+import { EINVAL, ENXIO, EOVERFLOW, errnoName } from '../os/errno.js';
 import { libc } from '../os/libc.js';
 import { type Block, HEADROOM } from './blocks.js';
 import type { Disk } from './disk.js';
@@ -108,6 +108,15 @@ export function* flushDisk(engine: Engine, operation: Operation, disk: Disk): Ta
   if (disk.can.flush) engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
   yield;
   if (goesOn(operation)) operation.error = disk.takeLossError();
+}
+
+/** A FLUSH of our own. A server may tell of a loss only once: nobody else would hear of it. */
+export function* flushUnasked(engine: Engine, operation: Operation, disk: Disk): Task {
+  engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+  yield;
+  // Without a server nothing is lost: what is remembered is sent again to the next.
+  if (operation.error !== 0 && disk.failing === 0 && disk.lossError === 0)
+    disk.lose(`the server could not flush what was written (${errnoName(operation.error)})`);
 }
 
 /** Makes bytes [start, end) of the disk read back as zeros; the range must be locked. */

@@ -7,7 +7,7 @@ const MIB = 1024 * 1024;
 function flushAt(pace: FlushPace, now: number, took: number): number {
   for (let mib = 1; mib <= 128; mib++) {
     if (!pace.begins(mib * MIB, now)) continue;
-    pace.ended(now + took);
+    pace.ended(now + took, true);
     return mib;
   }
   return Number.POSITIVE_INFINITY;
@@ -28,11 +28,19 @@ test('a second FLUSH does not begin while one is under way', () => {
   const pace = new FlushPace(64 * MIB);
   expect(pace.begins(8 * MIB, 0)).toBe(true);
   expect(pace.begins(64 * MIB, 1)).toBe(false);
-  pace.ended(2);
+  pace.ended(2, true);
   expect(pace.begins(8 * MIB, 3)).toBe(true);
 });
 
 test('nothing is due where nothing is remembered, nor later than at the limit', () => {
   expect(flushAt(new FlushPace(0), 0, 0)).toBe(Number.POSITIVE_INFINITY);
   expect(flushAt(new FlushPace(2 * MIB), 0, 0)).toBe(2);
+});
+
+test('a server that fails FLUSHes is asked once a second at most', () => {
+  const pace = new FlushPace(64 * MIB);
+  expect(pace.begins(8 * MIB, 0)).toBe(true);
+  pace.ended(10, false);
+  expect(pace.begins(128 * MIB, 1009)).toBe(false);
+  expect(pace.begins(128 * MIB, 1010)).toBe(true);
 });

@@ -45,6 +45,13 @@ test('a block that several commands share is counted by their lengths', () => {
   expect(kept.bytes).toBe(100);
 });
 
+test('a command without data counts, too, so that a FLUSH comes after many of them', () => {
+  const { journal: kept } = journal(1024);
+  for (let i = 0; i < 100; i++) kept.keep(new Command(i));
+  expect(kept.list().length).toBeLessThan(10);
+  expect(kept.incomplete).toBe(true);
+});
+
 test('beyond twice the limit a write is not remembered, and the journal says so', () => {
   const { journal: kept, released } = journal(4096);
   for (let i = 0; i < 3; i++) kept.keep(write(10));

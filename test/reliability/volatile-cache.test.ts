@@ -18,6 +18,7 @@ const BLOCK = 4096;
 const NBD_CMD_WRITE = 1;
 const NBD_CMD_FLUSH = 3;
 const NBD_CMD_FLAG_FUA = 1;
+const NBD_EIO = 5;
 
 interface World {
   readonly model: VolatileDisk;
@@ -73,6 +74,35 @@ it('after a crash everything that no flush has covered is sent again before anyt
     const expected = block(at, at < 4 ? 1 : 2);
     expect(model.stable.subarray(at * BLOCK, (at + 1) * BLOCK).equals(expected), `block ${at}`).toBe(true);
   }
+});
+
+it('a FLUSH of our own that fails is told by the next fsync, once, and not followed by a storm of others', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(16 * MIB);
+  const flushes: number[] = [];
+  let isGood = false;
+  const server = await startScriptedServer(
+    scope,
+    { size: 16n * 1024n * 1024n, flags: MULTI_CONN_FLAGS },
+    (request, reply) => {
+      if (request.type === NBD_CMD_FLUSH) flushes.push(performance.now());
+      if (request.type === NBD_CMD_FLUSH && !isGood) reply.error(NBD_EIO, 'the medium is gone');
+      else model.handle(request, reply);
+    },
+  );
+  const options = ['--cache=none', '-C', '1'];
+  const { program, file: path } = await mountDisk(scope, { server: [server.uri], options });
+  const file = await openFile(scope, path, 'r+');
+  const start = performance.now();
+  for (let i = 0; i < 32; i++) await file.write(Buffer.alloc(MIB, i), 0, MIB, (i % 16) * MIB);
+  expect(flushes.length).toBeGreaterThan(0);
+  expect(flushes.length).toBeLessThan(3 + (performance.now() - start) / 1000);
+  expect(
+    program.stderr.match(/could not flush what was written \(EIO\): some of it may be lost/g),
+  ).toHaveLength(1);
+  isGood = true;
+  await expect(file.sync()).rejects.toThrow(/EIO/);
+  await file.sync();
 });
 
 it('a server that is back before all of its connections are seen lost is sent everything again', async () => {
