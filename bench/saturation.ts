@@ -2,20 +2,21 @@
 //
 // A closed system: each job's request goes through the application and the kernel, the worker, the server,
 // the worker again and back; every step takes a core for its time, a worker does one thing at a time, and
-// a step waits for both. The times are processor time, measured on a real run (see docs/architecture.md).
+// a step waits for both. The worker's time was measured on a real run (see docs/architecture.md); the others are
+// assumptions, so that what comes out is an estimate.
 
 /** Microseconds of processor time that one 4k random read takes in each place. */
 const COSTS = {
-  /** fio, the system call, the kernel's FUSE queue, two switches of context. */
+  /** Assumed: fio, the system call, the kernel's FUSE queue, two switches of context. */
   application: 9,
-  /** The worker until the request is sent: half of what it takes in all, 3.37 s/GiB = 12.9. */
+  /** Measured: the worker until the request is sent, half of what it takes in all, 3.37 s/GiB = 12.9. */
   request: 6.5,
-  /** nbdkit's memory plugin, which may use as many threads as there are connections. */
+  /** Assumed: nbdkit's memory plugin, which may use as many threads as there are connections. */
   server: 12,
   reply: 6.4,
 } as const;
 
-/** Microseconds for which a request holds the lock of the kernel's one queue of requests. */
+/** Microseconds, assumed, for which a request holds the lock of the kernel's one queue of requests. */
 const QUEUE_LOCK = 0.6;
 
 const JOBS = 64;

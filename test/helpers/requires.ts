@@ -25,6 +25,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'openssh-server': ['sshd'],
   'netcat-openbsd': ['nc'],
   bsdutils: ['script'],
+  'python3-minimal': ['python3'],
   'xz-utils': ['xz'],
 };
 

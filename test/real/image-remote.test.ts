@@ -1,7 +1,6 @@
 // Images at URLs: on a web server of this test, and behind a real sshd on loopback.
 
 import { once } from 'node:events';
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
@@ -10,9 +9,9 @@ import { readAt } from '../helpers/files.js';
 import { startHttpRangeServer } from '../helpers/http-range-server.js';
 import { convertTo, createRaw, hashOf } from '../helpers/images.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../helpers/mount.js';
-import { Program } from '../helpers/program.js';
 import { requirePrograms, requireRoot } from '../helpers/requires.js';
 import { runProgram, tryProgram } from '../helpers/run.js';
+import { startSshd } from '../helpers/sshd.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'sshd', 'ssh-keygen', 'unshare');
 requireRoot();
@@ -119,46 +118,6 @@ describe('on a web server', () => {
   );
 });
 
-/** An sshd for this user alone, and the ssh configuration that finds and trusts it. */
-async function startSshd(scope: Scope): Promise<number> {
-  const home = scope.path('home');
-  const ssh = `${home}/.ssh`;
-  mkdirSync(ssh, { recursive: true, mode: 0o700 });
-  for (const name of ['host', 'id_ed25519']) {
-    await runProgram('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', `${ssh}/${name}`);
-  }
-  copyFileSync(`${ssh}/id_ed25519.pub`, `${ssh}/authorized_keys`);
-  const port = await freePort();
-  writeFileSync(`${ssh}/known_hosts`, `[127.0.0.1]:${port} ${readFileSync(`${ssh}/host.pub`, 'utf8')}`);
-  const settings = [
-    `Port ${port}`,
-    'ListenAddress 127.0.0.1',
-    `HostKey ${ssh}/host`,
-    `AuthorizedKeysFile ${ssh}/authorized_keys`,
-    'StrictModes no',
-    'UsePAM no',
-    'PidFile none',
-    'Subsystem sftp internal-sftp',
-  ];
-  writeFileSync(`${ssh}/sshd_config`, `${settings.join('\n')}\n`);
-  // Where sshd goes without rights; Debian makes it when sshd is started by systemd.
-  mkdirSync('/run/sshd', { recursive: true });
-  chmodSync('/run/sshd', 0o755);
-  const sshd = new Program(scope, 'sshd', ['-D', '-e', '-f', `${ssh}/sshd_config`]);
-  await sshd.says(/Server listening/);
-  return port;
-}
-
-/** A port that was free a moment ago. */
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' ? (address?.port ?? 0) : 0));
-    });
-  });
-}
-
 /** libssh takes the home folder from the list of users: in a namespace of its own, that has our keys. */
 const OVER_SSH = `
 set -e
@@ -174,7 +133,7 @@ printf 'through ssh' | dd of=mnt/nbd bs=1 seek=5000 conv=notrunc,fsync status=no
 describe('behind ssh', () => {
   it.each(['ssh', 'sftp'])('a raw image is read and written at %s://', async (scheme) => {
     const scope = createScope();
-    const port = await startSshd(scope);
+    const { port } = await startSshd(scope);
     const raw = await createRaw(scope, 1);
     const url = `${scheme}://root@127.0.0.1:${port}${raw}`;
     const words = ['-m', '--propagation', 'private', 'sh', '-c', OVER_SSH, 'sh', scope.folder];
@@ -186,7 +145,7 @@ describe('behind ssh', () => {
 
   it('an unknown host is not trusted', async () => {
     const scope = createScope();
-    const port = await startSshd(scope);
+    const { port } = await startSshd(scope);
     const program = startNbdfuse(scope, [scope.path('mnt'), `ssh://root@127.0.0.1:${port}/disk.raw`]);
     expect(await program.ended).toBe(1);
     expect(program.stderr).toMatch(/^nbdfuse: nbdkit: ssh[^\n]*host key is unknown[^\n]*\n$/);

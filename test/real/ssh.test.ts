@@ -8,48 +8,27 @@ import { openFile } from '../helpers/files.js';
 import { mountDisk, startNbdfuse } from '../helpers/mount.js';
 import { Program } from '../helpers/program.js';
 import { requireProgram, requirePrograms } from '../helpers/requires.js';
-import { runProgram } from '../helpers/run.js';
 import { startNbdkit } from '../helpers/servers.js';
-import { freePort, untilPortListens } from '../transport/support.js';
+import { type Sshd, startSshd } from '../helpers/sshd.js';
+import { freePort } from '../transport/support.js';
 
 requirePrograms('nbdkit', 'ssh', 'sshd', 'ssh-keygen', 'nc');
 
-/** Starts sshd; returns its port, and the environment in which `ssh` knows it and has a key for it. */
-async function startSshd(scope: Scope): Promise<{ port: number; env: NodeJS.ProcessEnv }> {
-  const [host, user, bin] = [scope.path('host-key'), scope.path('user-key'), scope.path('bin')];
-  for (const key of [host, user]) await runProgram('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', key);
-  const port = await freePort();
-  // Where root runs it, it wants this folder.
-  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
-  const settings = {
-    Port: port,
-    ListenAddress: '127.0.0.1',
-    HostKey: host,
-    PidFile: 'none',
-    AuthorizedKeysFile: `${user}.pub`,
-    StrictModes: 'no',
-    UsePAM: 'no',
-    PasswordAuthentication: 'no',
-    PermitRootLogin: 'prohibit-password',
-  };
-  const words = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-  // It starts itself again for each connection, so it wants its whole path.
-  new Program(scope, requireProgram('sshd'), ['-D', '-e', '-f', '/dev/null', ...words]);
-  await untilPortListens(port);
-  const config = scope.path('ssh-config');
-  const known = scope.path('known');
-  const publicKey = await runProgram('cat', `${host}.pub`);
-  writeFileSync(known, `[127.0.0.1]:${port} ${publicKey}`);
-  writeFileSync(config, `IdentityFile ${user}\nIdentitiesOnly yes\nUserKnownHostsFile ${known}\n`);
+/** Starts sshd; returns its port, its user's ~/.ssh, and the environment in which `ssh` takes that for its own. */
+async function startKnownSshd(scope: Scope): Promise<Sshd & { env: NodeJS.ProcessEnv }> {
+  const { port, folder } = await startSshd(scope);
+  const [config, bin] = [`${folder}/config`, scope.path('bin')];
+  const files = `IdentityFile ${folder}/id_ed25519\nUserKnownHostsFile ${folder}/known_hosts\n`;
+  writeFileSync(config, `${files}IdentitiesOnly yes\n`);
   mkdirSync(bin);
   writeFileSync(`${bin}/ssh`, `#!/bin/sh\nexec '${requireProgram('ssh')}' -F '${config}' "$@"\n`);
   chmodSync(`${bin}/ssh`, 0o755);
-  return { port, env: { PATH: `${bin}:${process.env.PATH}` } };
+  return { port, folder, env: { PATH: `${bin}:${process.env.PATH}` } };
 }
 
 it('mounts what a Unix socket and a port of the other machine serve', async () => {
   const scope = createScope();
-  const { port, env } = await startSshd(scope);
+  const { port, env } = await startKnownSshd(scope);
   const where = `nbd+ssh://${userInfo().username}@127.0.0.1:${port}`;
   const server = await startNbdkit(scope, 'memory', '4M');
   const uri = `${where}/?socket=${server.socket}`;
@@ -79,12 +58,12 @@ it('mounts what a Unix socket and a port of the other machine serve', async () =
 
 it('tells in one line what ssh says: a key that is not known, and nothing behind the port', async () => {
   const scope = createScope();
-  const { port, env } = await startSshd(scope);
+  const { port, folder, env } = await startKnownSshd(scope);
   const where = `nbd+ssh://${userInfo().username}@127.0.0.1:${port}`;
   const nothing = startNbdfuse(scope, [scope.path(), `${where}/?socket=/none`], { program: { env } });
   expect(await nothing.ended).toBe(1);
   expect(nothing.stderr).toMatch(/^nbdfuse: ssh exited with status 1: nc: [^\n]*\n/m);
-  writeFileSync(scope.path('known'), '');
+  writeFileSync(`${folder}/known_hosts`, '');
   const stranger = startNbdfuse(scope, [scope.path(), `${where}/`], { program: { env } });
   expect(await stranger.ended).toBe(1);
   expect(stranger.stderr).toMatch(/^nbdfuse: ssh exited with status 255: .*[Hh]ost key verification failed/m);
