@@ -25,6 +25,18 @@ export function endAll(): void {
   }
 }
 
+/** Lets signals end everything, and the program. @param first what is done before that */
+export function endAtSignals(first = (): void => undefined): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    // Stays in place while it works: timeout(1) and a terminal may send the signal twice.
+    process.on(signal, () => {
+      first();
+      endAll();
+      process.exit(1);
+    });
+  }
+}
+
 /** In memory where that can be had: no disk is to be measured. */
 const ROOT = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 

@@ -10,7 +10,7 @@ import type { Field } from './contestants.js';
 import { measureCopy } from './copy.js';
 import { measureGarbage } from './garbage.js';
 import { type Measured, measure } from './measure.js';
-import { endAll } from './processes.js';
+import { endAll, endAtSignals } from './processes.js';
 import {
   circumstances,
   copyTable,
@@ -159,13 +159,7 @@ async function main(): Promise<void> {
   if (options.write) write(done, tables);
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  // Stays in place while it works: timeout(1) and a terminal may send the signal twice.
-  process.on(signal, () => {
-    endAll();
-    process.exit(1);
-  });
-}
+endAtSignals();
 try {
   await main();
 } catch (error) {

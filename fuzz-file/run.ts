@@ -8,7 +8,7 @@ import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { endAll, folder, pause } from '../bench/processes.js';
+import { endAll, endAtSignals, folder, pause } from '../bench/processes.js';
 import { freePort, makeCertificates } from '../bench/servers.js';
 import { describe, type Plan, parsePins, planOf } from './plan.js';
 import { Random } from './random.js';
@@ -110,13 +110,7 @@ async function main(): Promise<void> {
   if (tally.findings.length > 0) process.exitCode = 1;
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    console.log(tally.summary());
-    endAll();
-    process.exit(1);
-  });
-}
+endAtSignals(() => console.log(tally.summary()));
 try {
   await main();
 } finally {

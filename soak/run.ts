@@ -6,7 +6,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { endAll, folder, pause } from '../bench/processes.js';
+import { endAll, endAtSignals, folder, pause } from '../bench/processes.js';
 import { freePort, makeCertificates } from '../bench/servers.js';
 import { Lane, type Way } from './lane.js';
 import { Memory } from './memory.js';
@@ -80,12 +80,7 @@ async function main(): Promise<void> {
   if (results.some(({ failure, memory }) => failure !== undefined || !memory.good)) process.exitCode = 1;
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    endAll();
-    process.exit(1);
-  });
-}
+endAtSignals();
 try {
   await main();
 } finally {

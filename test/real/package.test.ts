@@ -1,7 +1,7 @@
 // The package as a user gets it: packed, installed globally into an empty folder, and run.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -13,14 +13,20 @@ test('the packed package installs globally, mounts a file, and serves the librar
   const folder = mkdtempSync(join(tmpdir(), 'nbdfuse-package-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const root = join(import.meta.dirname, '..', '..');
-  const packed = run(['npm', 'pack', '--ignore-scripts', '--pack-destination', folder], root)
-    .trim()
-    .split('\n')
-    .at(-1);
+  const said = run(['npm', 'pack', '--ignore-scripts', '--pack-destination', folder], root);
+  const packed = said.trim().split('\n').at(-1) ?? '';
   run(
-    ['npm', 'install', '--global', '--prefix', folder, '--no-audit', '--no-fund', join(folder, packed ?? '')],
+    ['npm', 'install', '--global', '--prefix', folder, '--no-audit', '--no-fund', join(folder, packed)],
     folder,
   );
+
+  const inside = run(['tar', '-tf', packed], folder).split('\n');
+  expect(
+    inside.filter((name) => /\.cache$|^package\/(test|fuzz|fuzz-file|soak|bench|src)\//.test(name)),
+  ).toEqual([]);
+  // Made where it is installed, for the node there.
+  const caches = readdirSync(join(folder, 'lib', 'node_modules', 'nbdfuse', 'dist', 'program'));
+  expect(caches).toContain(`main.body.js.${process.version}-${process.arch}.cache`);
 
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   const program = join(folder, 'bin', 'nbdfuse');
