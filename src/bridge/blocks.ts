@@ -5,6 +5,7 @@
 // that a header can be written in front of it without a copy.
 
 import { addressOf } from '../os/libc.js';
+import { discardPages } from '../os/memory.js';
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
 export const HEADROOM = 128;
@@ -20,6 +21,8 @@ export class Block {
   readonly capacity: number;
   /** How many operations and commands refer to it. */
   references = 0;
+  /** Whether it is free, with memory that is worth giving back. */
+  spare = false;
 
   constructor(capacity: number) {
     const buffer = new ArrayBuffer(HEADROOM + capacity);
@@ -30,11 +33,20 @@ export class Block {
   }
 }
 
-/** The pool. Blocks are made when first wanted and never given back to the system. */
+/** Smaller ones have too few whole pages to be worth a system call. */
+const LEAST_DISCARDED = 16 * 1024;
+
+/**
+ * The pool. Blocks are made when first wanted, the one that was used last is taken first, and `discardSpare`
+ * gives the memory back of those that were not wanted for a while.
+ */
 export class Blocks {
   readonly #free: Block[][] = CAPACITIES.map(() => []);
+  /** Of each kind, the fewest that were free since `discardSpare`: so many were not needed. */
+  readonly #spare: number[] = CAPACITIES.map(() => 0);
   readonly #limit: number;
   #inUse = 0;
+  #spareBlocks = 0;
 
   /** @param limit bytes in use at which `exhausted` says that no more should be asked for */
   constructor(limit: number) {
@@ -50,7 +62,11 @@ export class Blocks {
   take(length: number): Block {
     for (let i = 0; i < CAPACITIES.length; i++) {
       if (length > CAPACITIES[i]) continue;
-      const block = this.#free[i].pop() ?? new Block(CAPACITIES[i]);
+      const free = this.#free[i];
+      const block = free.pop() ?? new Block(CAPACITIES[i]);
+      if (free.length < this.#spare[i]) this.#spare[i] = free.length;
+      if (block.spare) this.#spareBlocks--;
+      block.spare = false;
       this.#inUse += block.capacity;
       block.references = 1;
       return block;
@@ -64,6 +80,26 @@ export class Blocks {
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;
     this.#free[kind].push(block);
+    if (block.capacity < LEAST_DISCARDED) return;
+    block.spare = true;
+    this.#spareBlocks++;
+  }
+
+  /** Whether free blocks hold memory that `discardSpare` gives back sooner or later. */
+  get hasSpare(): boolean {
+    return this.#spareBlocks > 0;
+  }
+
+  /** Gives back what was not needed since the last call. */
+  discardSpare(): void {
+    this.#free.forEach((free, kind) => {
+      for (const block of free.slice(0, this.#spare[kind]).filter(({ spare }) => spare)) {
+        discardPages(block.address, block.bytes.length);
+        block.spare = false;
+        this.#spareBlocks--;
+      }
+      this.#spare[kind] = free.length;
+    });
   }
 }
 

@@ -1,4 +1,5 @@
-// Looks after what waits for a server that does not answer: the connections, and who asked.
+// Looks after what waits for a server that does not answer, the connections and who asked; and after memory
+// that nobody has needed for a while.
 //
 // Called by the worker once a turn; it looks at its own pace. Never blocks.
 
@@ -23,6 +24,9 @@ const MOST_RETRANSMISSIONS = 7;
 /** Milliseconds between two looks at connections that have been given up. */
 const FAREWELL_PERIOD = 20;
 
+/** Milliseconds for which memory must not have been needed to be given back to the system. */
+const SPARE_PERIOD = 10_000;
+
 /** See the file's head. */
 export class Watchdog {
   readonly #engine: Engine;
@@ -32,6 +36,7 @@ export class Watchdog {
   readonly #pace: number;
   #askersAt = 0;
   #networkAt = 0;
+  #spareAt = 0;
 
   /** @param timeout milliseconds without a sign of life after which a connection with requests is lost; 0: never */
   constructor(engine: Engine, disks: readonly Disk[], timeout: number) {
@@ -44,7 +49,8 @@ export class Watchdog {
   /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
   get patience(): number {
     if (this.#disks.some(({ farewells }) => farewells.pending)) return FAREWELL_PERIOD;
-    return this.#engine.operations.count > 0 || this.#isSendingAgain() ? this.#pace : -1;
+    if (this.#engine.operations.count > 0 || this.#isSendingAgain()) return this.#pace;
+    return this.#engine.blocks.hasSpare ? SPARE_PERIOD : -1;
   }
 
   look(now: number): void {
@@ -53,6 +59,10 @@ export class Watchdog {
     if (now - this.#askersAt < ASKERS_PERIOD) return;
     this.#askersAt = now;
     this.#freeAskers(now);
+    if (now - this.#spareAt >= SPARE_PERIOD) {
+      this.#spareAt = now;
+      this.#engine.blocks.discardSpare();
+    }
     if (now - this.#networkAt < NETWORK_PERIOD) return;
     this.#networkAt = now;
     this.#giveUpUnreachable(now);

@@ -39,6 +39,7 @@ export const libc = {
   sched_yield: library.func('sched_yield', 'int', []),
   sync_file_range: library.func('sync_file_range', 'int', ['int', 'int64', 'int64', 'unsigned int']),
   getxattr: library.func('getxattr', 'long', ['str', 'str', 'size_t', 'size_t']),
+  madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;
