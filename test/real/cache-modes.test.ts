@@ -112,29 +112,19 @@ it.each(ALL_USERS)('with --cache=%s, fio finds what it wrote, as %s', async (mod
     ['rw=randwrite', 'bs=4k', 'size=8M', 'offset=16M', 'end_fsync=1'],
     ['rw=write', 'bs=1M', 'size=16M', 'offset=32M', 'end_fsync=1'],
   ];
-  for (const job of jobs) {
-    const all = ['name=job', 'ioengine=psync', 'allow_file_create=0', 'verify=crc32c', 'verify_fatal=1'];
-    const options = [
-      ...all,
-      'verify_state_save=0',
-      'thread',
-      'group_reporting',
-      `filename=${disk.file}`,
-      ...job,
-    ];
-    const [program, ...args] = [
-      ...prefix,
-      'fio',
-      '--output-format=json',
-      ...options.map((one) => `--${one}`),
-    ];
-    const report = await runProgram(program, ...args);
-    const result = JSON.parse(report.slice(report.indexOf('{'))) as {
-      jobs: { error: number; write: { total_ios: number }; read: { total_ios: number } }[];
-    };
-    expect(result.jobs.map(({ error }) => error)).toEqual([0]);
-    expect(result.jobs[0].read.total_ios).toBe(result.jobs[0].write.total_ios);
-    expect(result.jobs[0].read.total_ios).toBeGreaterThan(0);
+  const common = ['ioengine=psync', 'allow_file_create=0', 'verify=crc32c', 'verify_fatal=1'];
+  common.push('verify_state_save=0', 'thread', 'group_reporting', `filename=${disk.file}`);
+  // One after another, each with figures of its own.
+  const options = jobs.flatMap((job, i) => [`name=job${i}`, 'stonewall', 'new_group', ...common, ...job]);
+  const [program, ...args] = [...prefix, 'fio', '--output-format=json', ...options.map((one) => `--${one}`)];
+  const report = await runProgram(program, ...args);
+  const { jobs: results } = JSON.parse(report.slice(report.indexOf('{'))) as {
+    jobs: { error: number; write: { total_ios: number }; read: { total_ios: number } }[];
+  };
+  expect(results.map(({ error }) => error)).toEqual([0, 0, 0]);
+  for (const { read, write } of results) {
+    expect(read.total_ios).toBe(write.total_ios);
+    expect(read.total_ios).toBeGreaterThan(0);
   }
   expect(await disk.stop()).toBe(0);
   expect(disk.stderr).toBe('');

@@ -26,7 +26,7 @@ it.each([
   'a mounted file and a plain one cannot be told apart: %s',
   async (setup) => {
     const scope = createScope();
-    const words = ['--operations', '1500', '--length', '1500', '--jobs', '1', '--seed', '7', '--case', setup];
+    const words = ['--operations', '1000', '--length', '1000', '--jobs', '1', '--seed', '7', '--case', setup];
     const entry = resolve(ROOT, 'fuzz-file/build/fuzz-file/run.js');
     const fuzz = new Program(scope, process.execPath, [entry, ...words]);
     expect(await fuzz.ended, fuzz.stderr).toBe(0);
