@@ -195,9 +195,9 @@ export class Rig {
   }
 
   #turn(): void {
-    if (this.#syncWanted) {
+    while (this.#syncWanted) {
       this.#syncWanted = false;
-      engine.synced(this.#disk);
+      engine.synced(this.#disk, true);
     }
     if (!this.#connection.lost) this.#connection.flush();
     this.#hearClient();

@@ -139,9 +139,9 @@ export class Bridge {
     this.#say({ type: 'refuse', file, errno });
   }
 
-  /** Answers `syncWanted`. */
-  synced(file: number): void {
-    this.#say({ type: 'synced', file });
+  /** Answers `syncWanted`. @param good false: it could not be made to */
+  synced(file: number, good: boolean): void {
+    this.#say({ type: 'synced', file, good });
   }
 
   /** Ends the worker: what is under way has `timeout` milliseconds to end. See `stopped`. */

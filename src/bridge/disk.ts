@@ -27,10 +27,10 @@ import { FlushPace } from './flush-pace.js';
 import { Journal } from './journal.js';
 import { Latency } from './latency.js';
 import { high, join, low } from './offsets.js';
-import type { Operation } from './operation.js';
 import { RangeLocks } from './range-locks.js';
 import type { Ranges } from './ranges.js';
 import { Recovery } from './recovery.js';
+import { Seekers } from './seekers.js';
 
 /** See the file's head. */
 export class Disk {
@@ -68,8 +68,7 @@ export class Disk {
   lookedForHoles = false;
   /** Whether `node.blocks` is as true as it gets. */
   scanned = false;
-  /** Operations that wait for the kernel's unsent writes. */
-  syncWaiters: Operation[] = [];
+  readonly seekers = new Seekers();
   /** Errno that the next fsync tells once: something acknowledged may be lost. */
   lossError = 0;
   /** How the last FLUSH of our own has ended. */

@@ -217,15 +217,14 @@ export class Engine implements DiskContext {
   /** Lets an operation wait until the kernel has sent all writes to the file that it still holds. */
   awaitSync(operation: Operation, disk: Disk): void {
     operation.pending++;
-    disk.syncWaiters.push(operation);
-    this.#events.syncWanted(disk);
+    if (disk.seekers.wait(operation)) this.#events.syncWanted(disk);
   }
 
-  /** The kernel holds no writes to the file from before the last `awaitSync`. */
-  synced(disk: Disk): void {
-    const waiters = disk.syncWaiters;
-    disk.syncWaiters = [];
-    for (const operation of waiters) this.settle(operation);
+  /** The kernel has sent all writes to the file from before the last `syncWanted`; or (not `good`) maybe not. */
+  synced(disk: Disk, good: boolean): void {
+    const served = disk.seekers.sent(good);
+    if (disk.seekers.any) this.#events.syncWanted(disk);
+    for (const operation of served) this.settle(operation);
   }
 
   #finish(operation: Operation): void {

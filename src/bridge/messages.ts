@@ -74,8 +74,8 @@ export type ToWorker =
       readonly info: ExportInfo;
     }
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
-  /** What `sync-wanted` asked for is done. */
-  | { readonly type: 'synced'; readonly file: number }
+  /** What `sync-wanted` asked for is done; or (not `good`) cannot be. */
+  | { readonly type: 'synced'; readonly file: number; readonly good: boolean }
   /** Answers `list-wanted`: the list is as new as it can be had. */
   | { readonly type: 'listed'; readonly change: ListChange }
   /** Answers `description-wanted`; `errno` 0, or why it cannot be had. */

@@ -207,13 +207,15 @@ export function* seekExtent(
   const found = disk.extents;
   // In every mode the kernel holds what was written to a mapping.
   if (disk.writers > 0 && disk.can.allocation) {
-    if (!engine.kernelSendsWrites) {
+    if (engine.kernelSendsWrites) {
+      engine.awaitSync(operation, disk);
+      yield;
+    }
+    if (!engine.kernelSendsWrites || disk.seekers.failed) {
       // There may be data that nobody here knows of.
       answerSeek(engine, operation, data ? offset : size);
       return;
     }
-    engine.awaitSync(operation, disk);
-    yield;
   }
   if (!disk.can.allocation) {
     answerSeek(engine, operation, data ? offset : size);

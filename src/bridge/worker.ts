@@ -211,7 +211,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
         return;
       case 'synced': {
         const disk = this.#files.entry(message.file)?.disk;
-        if (disk !== undefined) this.#engine.synced(disk);
+        if (disk !== undefined) this.#engine.synced(disk, message.good);
         return;
       }
       case 'status': {

@@ -14,10 +14,17 @@ import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
 import type { CacheMode } from './settings.js';
 import { treeOptions } from './tree-options.js';
+import { Turns } from './turns.js';
 
 /** Bytes of written data that are remembered until the server has flushed them, of the one file or of each. */
 const KEEP_BYTES = 64 * 1024 * 1024;
 const KEEP_BYTES_EACH = 16 * 1024 * 1024;
+
+/**
+ * System calls on our own files under way at once. Each takes one of the four threads that node has for files and
+ * for the names of hosts, maybe until the server has answered: one that is lost must still be found.
+ */
+const MOST_AT_ONCE = 2;
 
 /**
  * Whether we can tell the kernel the size of a file that is the mountpoint. It takes it from nobody
@@ -90,8 +97,10 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
     {
       ...events,
       syncWanted: (file) => {
-        const done = (): void => bridge.synced(file);
-        files.sendHeldWrites(file).then(done, done);
+        files.sendHeldWrites(file).then(
+          () => bridge.synced(file, true),
+          () => bridge.synced(file, false),
+        );
       },
       beyondEnd: (file) => {
         // It is a repair of what a program did wrong; where it is not possible, nothing else is.
@@ -114,6 +123,7 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
 class ShownFiles {
   readonly #folder: string;
   readonly #files: Map<number, ServedFile>;
+  readonly #turns = new Turns(MOST_AT_ONCE);
 
   constructor(folder: string, files: readonly ServedFile[]) {
     this.#folder = folder;
@@ -125,14 +135,22 @@ class ShownFiles {
     for (const { number, file } of added) this.#files.set(number, file);
   }
 
+  /** More is known of a file, if it is shown still. */
+  describe(number: number, file: ServedFile): void {
+    if (this.#files.has(number)) this.#files.set(number, file);
+  }
+
   /** Sets the size right in the kernel's eyes. */
   async setSize(number: number): Promise<void> {
     const { name, info } = this.#find(number);
-    if (info !== undefined) await truncate(join(this.#folder, name), Number(info.size));
+    if (info === undefined) return;
+    await this.#turns.take(() => truncate(join(this.#folder, name), Number(info.size)));
   }
 
+  /** @throws Error when it cannot be done, or not of this file: it may have been replaced meanwhile */
   async sendHeldWrites(number: number): Promise<void> {
-    await sendHeldWrites(join(this.#folder, this.#find(number).name));
+    await this.#turns.take(() => sendHeldWrites(join(this.#folder, this.#find(number).name)));
+    this.#find(number);
   }
 
   #find(number: number): ServedFile {
@@ -157,7 +175,7 @@ class KernelBackend implements Backend {
         bridge.listed(change);
       },
       described: (number, file, errno) => {
-        if (errno === 0) files.change({ added: [{ number, file }], removed: [] });
+        if (errno === 0) files.describe(number, file);
         bridge.described(number, file, errno);
       },
       refuse: (file, errno) => bridge.refuse(file, errno),
