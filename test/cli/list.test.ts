@@ -1,18 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { exportsAsJson, exportsAsText } from '../../src/cli/list.js';
 import type { ExportInfo, ListedExport } from '../../src/nbd/export-info.js';
+import { PLAIN_EXPORT } from '../helpers/export-info.js';
 
 const INFO: ExportInfo = {
+  ...PLAIN_EXPORT,
   name: 'disk',
-  size: 1_048_576n,
   flags: 0b111,
   blockSizes: { minimum: 1, preferred: 4096, maximum: 0xffff_ffff },
   description: 'the disk',
   canonicalName: 'the-disk',
-  structuredReplies: true,
-  extendedHeaders: false,
-  metaContexts: [],
-  handshake: 'fixed-newstyle',
 };
 
 const listed = (change: Partial<ExportInfo> = {}): ListedExport => ({

@@ -8,18 +8,14 @@ import {
   isReadOnly,
   sameExport,
 } from '../../src/nbd/export-info.js';
+import { PLAIN_EXPORT } from '../helpers/export-info.js';
 
 const INFO: ExportInfo = {
+  ...PLAIN_EXPORT,
   name: 'disk',
-  size: 1048576n,
   flags: 0x0105,
   blockSizes: { minimum: 512, preferred: 4096, maximum: 65536 },
-  description: undefined,
-  canonicalName: undefined,
-  structuredReplies: true,
-  extendedHeaders: false,
   metaContexts: [{ id: 1, name: 'base:allocation' }],
-  handshake: 'fixed-newstyle',
 };
 
 describe('block sizes', () => {

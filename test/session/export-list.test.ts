@@ -1,19 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { ExportInfo, ListedExport } from '../../src/nbd/export-info.js';
 import { ExportList } from '../../src/session/export-list.js';
+import { PLAIN_EXPORT } from '../helpers/export-info.js';
 
-const INFO: ExportInfo = {
-  name: '',
-  size: 1024n,
-  flags: 1,
-  blockSizes: undefined,
-  description: undefined,
-  canonicalName: undefined,
-  structuredReplies: true,
-  extendedHeaders: false,
-  metaContexts: [],
-  handshake: 'fixed-newstyle',
-};
+const INFO: ExportInfo = { ...PLAIN_EXPORT, size: 1024n };
 
 const listed = (name: string, info: Partial<ExportInfo> | null = {}): ListedExport => ({
   name,

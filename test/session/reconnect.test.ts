@@ -2,20 +2,8 @@ import { describe, expect, it } from 'vitest';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
 import { type FreshConnection, Reconnector } from '../../src/session/reconnect.js';
 import { ReconnectPolicy } from '../../src/session/reconnect-policy.js';
+import { PLAIN_EXPORT } from '../helpers/export-info.js';
 import { FakeClock, settle } from './fake-clock.js';
-
-const INFO: ExportInfo = {
-  name: '',
-  size: 1048576n,
-  flags: 1,
-  blockSizes: undefined,
-  description: undefined,
-  canonicalName: undefined,
-  structuredReplies: true,
-  extendedHeaders: false,
-  metaContexts: [],
-  handshake: 'fixed-newstyle',
-};
 
 interface World {
   readonly clock: FakeClock;
@@ -35,13 +23,13 @@ function createWorld(options: { limit?: number; connectable?: boolean; connectio
   const fresh = (info: ExportInfo): FreshConnection => ({ info, close: () => events.push('close') });
   const connect = async (): Promise<FreshConnection> => {
     events.push(`connect at ${clock.now()}`);
-    const answer = (answers.length > 1 ? answers.shift() : answers[0]) ?? INFO;
+    const answer = (answers.length > 1 ? answers.shift() : answers[0]) ?? PLAIN_EXPORT;
     if (answer instanceof Error) throw answer;
     return fresh(answer);
   };
   const reconnector = new Reconnector({
     name: 'dir/nbd',
-    info: INFO,
+    info: PLAIN_EXPORT,
     policy: new ReconnectPolicy(limit, () => 0.5),
     clock,
     report: { line: (text) => lines.push(text), detail: () => undefined },
@@ -50,7 +38,7 @@ function createWorld(options: { limit?: number; connectable?: boolean; connectio
     fail: () => events.push(`fail at ${clock.now()}`),
     explain: async (why) => why,
   });
-  for (let slot = 0; slot < connections; slot++) reconnector.attach(slot, fresh(INFO));
+  for (let slot = 0; slot < connections; slot++) reconnector.attach(slot, fresh(PLAIN_EXPORT));
   events.length = 0;
   return { clock, reconnector, lines, events, answers };
 }
@@ -71,7 +59,7 @@ describe('the reconnector', () => {
 
   it('tries again with growing pauses until the server is back', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld();
-    answers.push(REFUSED, REFUSED, REFUSED, INFO);
+    answers.push(REFUSED, REFUSED, REFUSED, PLAIN_EXPORT);
     reconnector.lost(0, 'closed', true);
     await clock.advance(1000);
     expect(events).toEqual([
@@ -103,7 +91,7 @@ describe('the reconnector', () => {
     expect(lines.at(-1)).toBe(
       'dir/nbd: no server for 2 s: connection refused; reads and writes fail with EIO until it is back',
     );
-    answers.splice(0, answers.length, INFO);
+    answers.splice(0, answers.length, PLAIN_EXPORT);
     await clock.advance(5000);
     expect(events.at(-1)).toBe('attach 0');
     expect(reconnector.failed).toBe(false);
@@ -129,7 +117,7 @@ describe('the reconnector', () => {
 
   it('does not use a server that came back with another size', async () => {
     const { reconnector, events, answers, lines } = createWorld();
-    answers.push({ ...INFO, size: 512n }, INFO);
+    answers.push({ ...PLAIN_EXPORT, size: 512n }, PLAIN_EXPORT);
     reconnector.lost(0, 'closed', true);
     await settle();
     expect(events).toEqual(['connect at 0', 'close', 'fail at 0']);
