@@ -27,15 +27,18 @@ const MAX_RANGES = 16;
 export class Shutdown {
   readonly #engine: Engine;
   readonly #disks: readonly Disk[];
+  readonly #named: boolean;
   #stage = STAGE_NONE;
   #deadline = Number.POSITIVE_INFINITY;
   #deviceGone = false;
   /** What was refused since the surrender, by the disks' numbers. */
   readonly #refused: Ranges[] = [];
 
-  constructor(engine: Engine, disks: readonly Disk[]) {
+  /** @param named whether what is told of a disk names its file */
+  constructor(engine: Engine, disks: readonly Disk[], named: boolean) {
     this.#engine = engine;
     this.#disks = disks;
+    this.#named = named;
   }
 
   get begun(): boolean {
@@ -84,9 +87,19 @@ export class Shutdown {
     const lost = this.#disks.some((disk) => disk.lossError !== 0) ? 'loss' : '';
     return {
       unwrittenBytes: unwritten.reduce((sum, { bytes }) => sum + bytes, 0),
-      ranges: unwritten.flatMap((ranges) => ranges.texts(MAX_RANGES)).slice(0, MAX_RANGES),
+      ranges: this.#texts(unwritten),
       reason: this.surrendered ? 'timeout' : flushError === 0 ? lost : errnoName(flushError),
     };
+  }
+
+  /** Some ranges of each file, by their disks' numbers, with its name where there may be several. */
+  #texts(unwritten: readonly Ranges[]): string[] {
+    const each = Math.max(1, Math.floor(MAX_RANGES / unwritten.filter(({ bytes }) => bytes > 0).length));
+    const texts = unwritten.flatMap((ranges, i) => {
+      const name = this.#named ? `${this.#disks[i].node.name}: ` : '';
+      return ranges.texts(each).map((text) => `${name}${text}`);
+    });
+    return texts.slice(0, MAX_RANGES);
   }
 
   #isFlushed(): boolean {

@@ -1,11 +1,14 @@
 // --all while requests wait for the server: exports that go meanwhile, programs that are ended, and the end.
 
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
+import { writeAt } from '../helpers/files.js';
 import { startLister } from '../helpers/lister.js';
 import { mountDisk } from '../helpers/mount.js';
 import { Program } from '../helpers/program.js';
+import { startNbdkit } from '../helpers/servers.js';
 import { until } from '../helpers/until.js';
 
 /** What a stop may take: ten seconds and a little. */
@@ -105,4 +108,26 @@ it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => 
   expect(program.stderr).toContain('is in use: it was detached');
   expect(await reader.ended).not.toBe(0);
   await lister.ended;
+});
+
+it('SIGTERM ends while the server hangs, and tells of each file what is lost', async () => {
+  const scope = createScope();
+  mkdirSync(scope.path('images'));
+  for (const name of ['a', 'b', 'c']) {
+    writeFileSync(scope.path('images', name), '');
+    truncateSync(scope.path('images', name), 1024 * 1024);
+  }
+  const server = await startNbdkit(scope, 'file', `dir=${scope.path('images')}`);
+  const options = ['--all', '--cache=none', '-C', '1'];
+  const { mountpoint, stop, program } = await mountDisk(scope, { server: [server.uri()], options });
+  await writeAt(`${mountpoint}/a`, Buffer.alloc(4096, 'x'), 8192);
+  await writeAt(`${mountpoint}/b`, Buffer.alloc(8192, 'x'), 0);
+  await readFile(`${mountpoint}/c`);
+  server.program.child.kill('SIGSTOP');
+  const start = performance.now();
+  expect(await stop()).toBe(1);
+  expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+  expect(program.stderr).toContain(
+    "12288 bytes are not on the server's disk (timeout): a: offset 8192 length 4096; b: offset 0 length 8192\n",
+  );
 });
