@@ -45,7 +45,9 @@ function scriptText(disk: string, log: string, options: ShPluginOptions): string
     `  get_size) echo ${size};;`,
     '  pread) log "$1 $3 $4"; dd if="$disk" bs=64k count=$3 skip=$4 iflag=skip_bytes,count_bytes status=none;;',
     '  pwrite) log "$1 $3 $4 $5"; dd of="$disk" bs=64k seek=$4 oflag=seek_bytes conv=notrunc status=none;;',
-    '  zero) log "$1 $3 $4 $5"; fallocate -z -o $4 -l $3 "$disk";;',
+    // tmpfs cannot do the former.
+    '  zero) log "$1 $3 $4 $5"; fallocate -z -o $4 -l $3 "$disk" 2>/dev/null ||',
+    '    head -c $3 /dev/zero | dd of="$disk" bs=64k iflag=fullblock seek=$4 oflag=seek_bytes conv=notrunc status=none;;',
     '  trim) log "$1 $3 $4 $5"; fallocate -p -o $4 -l $3 "$disk";;',
     '  flush) log flush;;',
     '  can_write|can_zero|can_trim|can_flush) exit 0;;',
