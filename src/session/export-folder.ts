@@ -8,6 +8,7 @@ import type { Mountpoint } from '../mount/mountpoint.js';
 import { type ExportInfo, isReadOnly } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { NbdServer } from '../transport/server.js';
+import { withinTime } from '../transport/time-limit.js';
 import type { Backend, FolderAnswers, ServedFile } from './backend.js';
 import { systemClock } from './clock.js';
 import { connectFurther, connectionCount } from './disk.js';
@@ -19,7 +20,6 @@ import type { Reconnector } from './reconnect.js';
 import { Refresher } from './refresher.js';
 import type { Report, Settings } from './settings.js';
 import { SharedServer } from './shared-server.js';
-import { withinTime } from './time-limit.js';
 
 const ENOENT = 2;
 const EIO = 5;
@@ -31,6 +31,7 @@ const MANY_CONNECTIONS = 512;
 const MOST_CONNECTIONS = 4000;
 /** Milliseconds after which a server that does not tell its list is left alone. */
 const LIST_TIME = 10_000;
+const LATE = 'the server did not answer';
 
 /** What a folder is made of. */
 export interface FolderParts {
@@ -160,7 +161,7 @@ export class ExportFolder implements Keeper {
     const { report, mountpoint } = this.#parts;
     try {
       const list = (signal: AbortSignal) => this.#server.list(signal, false);
-      const change = this.#takeList(await withinTime(LIST_TIME, this.#stop.signal, list));
+      const change = this.#takeList(await withinTime(LIST_TIME, LATE, this.#stop.signal, list));
       if (change.added.length + change.removed.length > 0) this.#tell(change);
       this.#isGivenUp = false;
       this.#trouble = '';
@@ -187,7 +188,7 @@ export class ExportFolder implements Keeper {
     const { number, exportName } = file;
     try {
       const describe = (signal: AbortSignal) => this.#server.describe(exportName, signal);
-      const info = await withinTime(LIST_TIME, this.#stop.signal, describe);
+      const info = await withinTime(LIST_TIME, LATE, this.#stop.signal, describe);
       this.#list.learn(number, info);
       this.#answers?.described(number, this.#shown({ ...file, info }), 0);
     } catch (error) {

@@ -19,6 +19,7 @@ import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
 import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
+import { withinTime } from './time-limit.js';
 import type { TlsUpgrade } from './tls.js';
 
 /** Milliseconds to wait for a child's exit status when its connection has broken; its watcher's end is waited for, too. */
@@ -174,20 +175,15 @@ export class NbdServer {
     const { target, tls, handshake: wishes } = this.endpoint;
     const upgrade = tls === undefined ? undefined : await this.#prepareTls(tls);
     const handshake = new Handshake({ ...wishes, goal, tls: tls === undefined ? 'disable' : 'require' });
-    const limit = new AbortController();
-    const late = new TransportError(
-      `${describeTarget(target)} did not complete the handshake within ${HANDSHAKE_TIME / 1000} s`,
-    );
-    const timer = setTimeout(() => limit.abort(late), HANDSHAKE_TIME);
-    const either = signal === undefined ? limit.signal : AbortSignal.any([signal, limit.signal]);
-    try {
-      either.throwIfAborted();
-      return await negotiate(await this.#source.connect(either), handshake, upgrade, either);
-    } catch (error) {
-      throw error === late || either.aborted ? error : await this.#explain(error);
-    } finally {
-      clearTimeout(timer);
-    }
+    const failure = `${describeTarget(target)} did not complete the handshake`;
+    return withinTime(HANDSHAKE_TIME, failure, signal, async (either) => {
+      try {
+        either.throwIfAborted();
+        return await negotiate(await this.#source.connect(either), handshake, upgrade, either);
+      } catch (error) {
+        throw either.aborted ? error : await this.#explain(error);
+      }
+    });
   }
 
   /** A connection to a child often breaks because the child has exited: then that is what to tell. */

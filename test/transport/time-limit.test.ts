@@ -1,7 +1,9 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import { withinTime } from '../../src/session/time-limit.js';
+import { withinTime } from '../../src/transport/time-limit.js';
+
+const FAILURE = 'the server did not answer';
 
 /** Never ends by itself. */
 function untilAborted(signal: AbortSignal): Promise<never> {
@@ -12,20 +14,20 @@ function untilAborted(signal: AbortSignal): Promise<never> {
 
 describe('work with a limit of time', () => {
   it('returns what the work returns', async () => {
-    expect(await withinTime(60_000, new AbortController().signal, async () => 7)).toBe(7);
+    expect(await withinTime(60_000, FAILURE, new AbortController().signal, async () => 7)).toBe(7);
   });
 
   it('is called off when the time is over, whatever the garbage collector does', async () => {
     setFlagsFromString('--expose-gc');
     const collectGarbage: () => void = runInNewContext('gc');
-    const late = withinTime(200, new AbortController().signal, untilAborted);
+    const late = withinTime(200, FAILURE, new AbortController().signal, untilAborted);
     collectGarbage();
     await expect(late).rejects.toThrow('the server did not answer within 0.2 s');
   });
 
   it('is called off with the reason of the signal', async () => {
     const stop = new AbortController();
-    const work = withinTime(60_000, stop.signal, untilAborted);
+    const work = withinTime(60_000, FAILURE, stop.signal, untilAborted);
     stop.abort(new Error('stopping'));
     await expect(work).rejects.toThrow('stopping');
   });
