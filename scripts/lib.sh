@@ -1,6 +1,6 @@
 # What the scripts share: installing what is missing, and running a command so that it can be read.
 #
-# Sourced by scripts/test, scripts/soak and scripts/demo, in the root folder of the repository, with
+# Sourced by scripts/test, scripts/guest/run and scripts/demo, in the root folder of the repository, with
 # `set -euo pipefail`. Asks for nothing on standard input.
 
 # say TEXT: a line for the user.
