@@ -54,7 +54,7 @@ import {
   IO_SIZE,
   OPEN_FLAGS,
 } from '../fuse/layout.js';
-import { EINTR, EIO, ENOSYS, EPERM, ESTALE } from '../os/errno.js';
+import { EIO, ENOSYS, EPERM, ESTALE } from '../os/errno.js';
 import { startFallocate, startFsync, startLseek, startRead, startWrite } from './data-requests.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
@@ -272,8 +272,7 @@ export class Dispatcher implements Asker {
   #interrupt(view: DataView): void {
     const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
-    const held = this.#folder?.interrupt(lo, hi);
-    if (held !== undefined) this.#engine.device.replyError(EINTR, held);
+    this.#folder?.interrupt(lo, hi);
     const operation = this.#engine.operations.find(hi, lo);
     if (operation === undefined || operation.answered) return;
     // The message itself does not say whom it is about.

@@ -15,7 +15,7 @@ import {
   FUSE_ROOT_ID,
 } from '../fuse/constants.js';
 import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../fuse/layout.js';
-import { ESTALE } from '../os/errno.js';
+import { EINTR, ESTALE } from '../os/errno.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
@@ -63,13 +63,12 @@ export class Folder {
     const { uniqueLo, uniqueHi } = asker;
     const who = { uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
     const then = performance.now();
-    const ask = (goOn: (asker: Asker) => number): Held => ({
+    const ask = (goOn: Held['goOn']): Held => ({
       ...who,
-      goOn: (one) => {
-        const error = goOn(one);
+      goOn,
+      told: (errno) => {
         const unique = join(uniqueHi, uniqueLo);
-        this.#engine.trace?.request(unique, opcode, nodeid, undefined, error, then);
-        return error;
+        this.#engine.trace?.request(unique, opcode, nodeid, undefined, errno, then);
       },
     });
     switch (opcode) {
@@ -137,8 +136,19 @@ export class Folder {
   }
 
   /** Frees who waits for the request of that number and is being ended. */
-  interrupt(uniqueLo: number, uniqueHi: number): Asker | undefined {
-    return this.#held.interrupt(uniqueLo, uniqueHi);
+  interrupt(uniqueLo: number, uniqueHi: number): void {
+    const one = this.#held.interrupt(uniqueLo, uniqueHi);
+    if (one !== undefined) this.#refuse(one, EINTR);
+  }
+
+  /** Whether anybody waits for the main thread. */
+  get holds(): boolean {
+    return this.#held.any;
+  }
+
+  /** Frees everybody who waits and is being ended. */
+  freeAskers(): void {
+    for (const one of this.#held.abandoned()) this.#refuse(one, EINTR);
   }
 
   /** Milliseconds until `look` wants to be called at the latest, or -1. */
@@ -195,17 +205,17 @@ export class Folder {
     return false;
   }
 
-  #lookup(name: string, ask: (goOn: (asker: Asker) => number) => Held): boolean {
+  #lookup(name: string, ask: (goOn: Held['goOn']) => Held): boolean {
     const node = this.#files.tree.lookup(name);
     if (node?.known) return false;
     const answer = ask((one) => this.#metadata.lookup(FUSE_ROOT_ID, name, one));
     if (node !== undefined) this.#awaitDescription(node, answer);
     else {
-      const goOn = (one: Asker): number => {
+      const goOn = (one: Asker): number | undefined => {
         const found = this.#files.tree.lookup(name);
         if (found === undefined || found.known) return answer.goOn(one);
         this.#awaitDescription(found, answer);
-        return 0;
+        return undefined;
       };
       this.#awaitList({ ...answer, goOn });
     }
@@ -216,7 +226,7 @@ export class Folder {
     const entry = this.#files.entryOf(nodeid);
     if (entry === undefined) {
       // The kernel may believe a name for longer than there is a file.
-      this.#refusal(ESTALE)(request);
+      this.#refuse(request, ESTALE);
       return true;
     }
     if (this.#isConnected(entry) || this.#files.tree.open(entry.node, flags) !== 0) return false;
@@ -238,6 +248,10 @@ export class Folder {
     const number = this.#files.entryOf(nodeid)?.number ?? -1;
     const isFirst = this.#held.hold(keyOfDescription(number), request);
     if (isFirst) this.#say({ type: 'description-wanted', file: number });
+  }
+
+  #refuse(request: Held, errno: number): void {
+    request.told(this.#refusal(errno)(request));
   }
 
   #refusal(errno: number): (asker: Asker) => number {

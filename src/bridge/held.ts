@@ -4,13 +4,15 @@
 // freed before. Nothing here blocks, and no limit is needed: the kernel bounds what is under way.
 
 import type { Asker } from './device.js';
-import { wantsToStop } from './interrupt.js';
+import { abandoned, wantsToStop } from './interrupt.js';
 
 /** One request. */
 export interface Held extends Asker {
   readonly pid: number;
-  /** Answers it, and returns the errno that was told. */
-  readonly goOn: (asker: Asker) => number;
+  /** Answers it, and returns the errno that was told; undefined when it waits for something else now. */
+  readonly goOn: (asker: Asker) => number | undefined;
+  /** Hears with which errno it was answered. */
+  readonly told: (errno: number) => void;
 }
 
 /** See the file's head. */
@@ -34,20 +36,42 @@ export class HeldRequests {
   release(key: string, instead?: Held['goOn']): void {
     const held = this.#held.get(key) ?? [];
     this.#held.delete(key);
-    for (const one of held) (instead ?? one.goOn)(one);
+    for (const one of held) {
+      const errno = (instead ?? one.goOn)(one);
+      if (errno !== undefined) one.told(errno);
+    }
+  }
+
+  /** Whether any request is held. */
+  get any(): boolean {
+    return this.#held.size > 0;
   }
 
   /** Takes out the request of that number if who asked is being ended, and returns it. */
-  interrupt(uniqueLo: number, uniqueHi: number): Asker | undefined {
+  interrupt(uniqueLo: number, uniqueHi: number): Held | undefined {
+    const one = this.#all().find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
+    if (one === undefined || !wantsToStop(one.pid)) return undefined;
+    this.#drop([one]);
+    return one;
+  }
+
+  /** Takes out the requests whose askers are being ended, and returns them. */
+  abandoned(): readonly Held[] {
+    const found = [...abandoned(this.#all())];
+    this.#drop(found);
+    return found;
+  }
+
+  #all(): Held[] {
+    return [...this.#held.values()].flat();
+  }
+
+  #drop(some: readonly Held[]): void {
+    if (some.length === 0) return;
     for (const [key, held] of this.#held) {
-      const one = held.find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
-      if (one === undefined) continue;
-      if (!wantsToStop(one.pid)) return undefined;
-      const others = held.filter((other) => other !== one);
+      const others = held.filter((one) => !some.includes(one));
       if (others.length > 0) this.#held.set(key, others);
       else this.#held.delete(key);
-      return one;
     }
-    return undefined;
   }
 }

@@ -5,7 +5,6 @@
 // for the signals by which people and systems end programs.
 
 import { readFileSync } from 'node:fs';
-import type { Operation } from './operation.js';
 
 /** SIGHUP, SIGINT, SIGQUIT, SIGKILL and SIGTERM: bit n-1 stands for signal n. */
 const ENDING = (1n << 0n) | (1n << 1n) | (1n << 2n) | (1n << 8n) | (1n << 14n);
@@ -33,15 +32,16 @@ export function wantsToStop(pid: number): boolean {
 }
 
 /**
- * Of operations that wait long already, those whose askers are being ended. Of a read through the page cache
- * the kernel does not tell that it was interrupted: it waits for the page, not for the answer.
+ * Of requests that wait long already, those whose askers are being ended. Of a read through the page cache
+ * the kernel does not tell that it was interrupted: it waits for the page, not for the answer. Of any other it
+ * tells once: when the first signal was a harmless one, nothing is heard of a later one.
  */
-export function* abandoned(waiting: Iterable<Operation>): Generator<Operation> {
+export function* abandoned<T extends { readonly pid: number }>(waiting: Iterable<T>): Generator<T> {
   const known = new Map<number, boolean>();
-  for (const operation of waiting) {
-    const { pid } = operation;
+  for (const one of waiting) {
+    const { pid } = one;
     const ended = known.get(pid) ?? (pid !== 0 && isBeingEnded(pid) === true);
     known.set(pid, ended);
-    if (ended) yield operation;
+    if (ended) yield one;
   }
 }

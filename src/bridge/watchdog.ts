@@ -7,9 +7,10 @@ import { retransmissions } from '../os/socket.js';
 import type { Connection } from './connection.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
+import type { Folder } from './folder.js';
 import { abandoned } from './interrupt.js';
 
-/** Milliseconds between two looks at whether those who wait for READs still want them. */
+/** Milliseconds between two looks at whether those who wait still want what they have asked for. */
 const ASKERS_PERIOD = 500;
 
 /** Milliseconds between two looks at whether connections still reach anybody. */
@@ -31,6 +32,7 @@ const SPARE_PERIOD = 10_000;
 export class Watchdog {
   readonly #engine: Engine;
   readonly #disks: readonly Disk[];
+  readonly #folder: Folder | undefined;
   readonly #timeout: number;
   /** Milliseconds between two looks while anything is waited for. */
   readonly #pace: number;
@@ -38,10 +40,14 @@ export class Watchdog {
   #networkAt = 0;
   #spareAt = 0;
 
-  /** @param timeout milliseconds without a sign of life after which a connection with requests is lost; 0: never */
-  constructor(engine: Engine, disks: readonly Disk[], timeout: number) {
+  /**
+   * @param folder holds requests where files come and go
+   * @param timeout milliseconds without a sign of life after which a connection with requests is lost; 0: never
+   */
+  constructor(engine: Engine, disks: readonly Disk[], folder: Folder | undefined, timeout: number) {
     this.#engine = engine;
     this.#disks = disks;
+    this.#folder = folder;
     this.#timeout = timeout;
     this.#pace = timeout === 0 ? ASKERS_PERIOD : Math.min(ASKERS_PERIOD, Math.max(1, Math.ceil(timeout / 4)));
   }
@@ -50,6 +56,7 @@ export class Watchdog {
   get patience(): number {
     if (this.#disks.some(({ farewells }) => farewells.pending)) return FAREWELL_PERIOD;
     if (this.#engine.operations.count > 0 || this.#isSendingAgain()) return this.#pace;
+    if (this.#folder?.holds) return ASKERS_PERIOD;
     return this.#engine.blocks.hasSpare ? SPARE_PERIOD : -1;
   }
 
@@ -73,8 +80,9 @@ export class Watchdog {
     return this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
   }
 
-  /** Frees who was ended while waiting for a READ that the server does not answer. */
+  /** Frees who was ended while waiting for a READ that the server does not answer, or for the main thread. */
   #freeAskers(now: number): void {
+    this.#folder?.freeAskers();
     const waiting = this.#engine.operations.readsBefore(now - ASKERS_PERIOD);
     for (const operation of abandoned(waiting)) this.#engine.interrupt(operation);
   }

@@ -109,7 +109,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
     );
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks, changing);
-    this.#watchdog = new Watchdog(this.#engine, this.#disks, settings.timeout);
+    this.#watchdog = new Watchdog(this.#engine, this.#disks, this.#folder, settings.timeout);
   }
 
   run(): void {

@@ -1,7 +1,7 @@
 // --all while requests wait for the server: exports that go meanwhile, programs that are ended, and the end.
 
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { open, readdir, readFile, stat, statfs } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
 import { writeAt } from '../helpers/files.js';
@@ -93,6 +93,46 @@ it.each<[string, 'lists' | 'opens', string[]]>([
   expect(await waiting.kill('SIGINT')).toBe('SIGINT');
   expect(performance.now() - start).toBeLessThan(1500);
   expect(await stop()).toBe(0);
+});
+
+it.each<[string, 'lists' | 'opens', string]>([
+  ['a list', 'lists', 'echo "$0"/*'],
+  ['a connection', 'opens', 'read -r line < "$0/a"'],
+])('who waits for %s can still be ended after a signal that it goes on from', async (_, what, script) => {
+  const scope = createScope();
+  const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
+  silent[what] = true;
+  const words = ['bash', '-c', `trap : USR1; ${script}`, mountpoint];
+  const waiting = await startWaiting(scope, asked[what], ...words);
+  process.kill(waiting.pid, 'SIGUSR1');
+  // The kernel has told of the signal once the task cannot be interrupted any more, and nbdfuse has heard of
+  // it once it answers a later request.
+  await until('the harmless signal to be told', async () =>
+    /^State:\s+D/m.test(await readFile(`/proc/${waiting.pid}/status`, 'utf8')),
+  );
+  await statfs(mountpoint);
+  const start = performance.now();
+  expect(await waiting.kill('SIGTERM')).toBe('SIGTERM');
+  // A list is given up after three seconds in any case.
+  expect(performance.now() - start).toBeLessThan(2000);
+  expect(await stop()).toBe(0);
+});
+
+it('the trace tells with which error a request that waited was refused', async () => {
+  const scope = createScope();
+  const names = ['a', 'b'];
+  const { mountpoint, held, silent, stop, program } = await mountLister(scope, names, '-v');
+  await stat(`${mountpoint}/a`);
+  silent.opens = true;
+  const ended = await startWaiting(scope, () => held.length > 0, 'cat', `${mountpoint}/a`);
+  expect(await ended.kill('SIGINT')).toBe('SIGINT');
+  const opening = open(`${mountpoint}/a`, 'r').catch((error: Error) => error);
+  names.shift();
+  await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
+  expect(String(await opening)).toMatch(/ENOENT/);
+  expect(await stop()).toBe(0);
+  expect(program.stderr).toMatch(/^nbdfuse: #\d+ FUSE_OPEN node \d+: EINTR, \d+ us$/m);
+  expect(program.stderr).toMatch(/^nbdfuse: #\d+ FUSE_OPEN node \d+: ESTALE, \d+ us$/m);
 });
 
 it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => {
