@@ -28,7 +28,7 @@ import { type Direction, RecordCipher } from './record-cipher.js';
 import type { SuiteName } from './traffic-keys.js';
 
 /** Bytes of ciphertext to hold: what one call may give, and the beginning of a record before it. */
-const BUFFER = 256 * 1024;
+export const RECEIVE_BUFFER = 256 * 1024;
 
 /** Records in a row that bring no application data. */
 const MAX_IDLE_RECORDS = 32;
@@ -41,8 +41,8 @@ export class RecordReceiver {
   updateRequested = false;
   readonly #cipher: RecordCipher;
   readonly #messages = new PostHandshake();
-  readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER));
-  readonly #address = addressOf(this.#buffer);
+  readonly #buffer: Uint8Array;
+  readonly #address: number;
   #start = 0;
   #end = 0;
   /** Content that was opened in the buffer and not handed out. */
@@ -50,8 +50,18 @@ export class RecordReceiver {
   #contentEnd = 0;
   #idleRecords = 0;
 
-  /** @param begun ciphertext that came before: the beginning of a record */
-  constructor(suite: SuiteName, from: Direction, begun: Uint8Array) {
+  /**
+   * @param begun ciphertext that came before: the beginning of a record
+   * @param buffer RECEIVE_BUFFER bytes that nobody else uses; they never move
+   */
+  constructor(
+    suite: SuiteName,
+    from: Direction,
+    begun: Uint8Array,
+    buffer: Uint8Array = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER)),
+  ) {
+    this.#buffer = buffer;
+    this.#address = addressOf(buffer);
     this.#cipher = new RecordCipher(suite, from, false);
     this.#buffer.set(begun);
     this.#end = begun.length;
@@ -74,7 +84,7 @@ export class RecordReceiver {
 
   /** Bytes that may be put where `makeSpace` says. */
   get space(): number {
-    return BUFFER - this.#end;
+    return RECEIVE_BUFFER - this.#end;
   }
 
   /** Says that `count` bytes were put where `makeSpace` says. */

@@ -38,6 +38,7 @@ function expand(suite: Suite, secret: Uint8Array, label: string, length: number)
 export class PeerDirection {
   readonly #suite: Suite;
   #secret: Uint8Array;
+  #keys: { readonly key: Buffer; readonly iv: Buffer } | undefined;
   sequence: number;
 
   constructor(suite: Suite, secret: Uint8Array, sequence = 0) {
@@ -77,15 +78,19 @@ export class PeerDirection {
   /** Goes on with the next secret, as behind a KeyUpdate. */
   update(): void {
     this.#secret = expand(this.#suite, this.#secret, 'traffic upd', this.#secret.length);
+    this.#keys = undefined;
     this.sequence = 0;
   }
 
   #next(): { key: Buffer; nonce: Buffer } {
-    const key = expand(this.#suite, this.#secret, 'key', this.#suite.includes('128') ? 16 : 32);
-    const nonce = expand(this.#suite, this.#secret, 'iv', 12);
-    const number = Buffer.alloc(12);
-    number.writeBigUInt64BE(BigInt(this.sequence++), 4);
-    return { key, nonce: Buffer.from(nonce.map((byte, i) => byte ^ number[i])) };
+    this.#keys ??= {
+      key: expand(this.#suite, this.#secret, 'key', this.#suite.includes('128') ? 16 : 32),
+      iv: expand(this.#suite, this.#secret, 'iv', 12),
+    };
+    const { key, iv } = this.#keys;
+    const nonce = Buffer.from(iv);
+    nonce.writeBigUInt64BE(iv.readBigUInt64BE(4) ^ BigInt(this.sequence++), 4);
+    return { key, nonce };
   }
 }
 
