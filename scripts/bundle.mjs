@@ -19,8 +19,19 @@ const COMMON = {
   logLevel: 'warning',
 };
 
+/** Scripts rather than modules, with names that stay, for whoever reads a stack. */
+const SCRIPTS = {
+  ...COMMON,
+  format: 'cjs',
+  minifyWhitespace: true,
+  minifySyntax: true,
+  define: { 'import.meta.url': 'importMetaUrl' },
+};
+
 /** Modules of node that it has not loaded by itself when the program begins, and that take time. */
 const HEAVY = 'child_process|crypto|dgram|dns/promises|net|os|readline|stream|timers/promises|tls';
+
+const IMPORT_META_URL = "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;";
 
 /** What is loaded when it is first used. */
 const LAZY = `
@@ -28,22 +39,23 @@ const lazily = (name) => {
   let module;
   return new Proxy({}, { get: (_, key) => (module ??= require(name))[key] });
 };
-const importMetaUrl = require('node:url').pathToFileURL(__filename).href;
+${IMPORT_META_URL}
 `;
 
 rmSync(FOLDER, { recursive: true, force: true });
 await Promise.all([
   build({
-    ...COMMON,
-    format: 'cjs',
-    // Names stay, for whoever reads a stack.
-    minifyWhitespace: true,
-    minifySyntax: true,
-    define: { 'import.meta.url': 'importMetaUrl' },
+    ...SCRIPTS,
     banner: { js: LAZY },
     // A script with a cache of its code cannot import().
     supported: { 'dynamic-import': false },
     entryPoints: { 'main.body': 'dist/cli/main.js', 'worker.body': 'dist/bridge/worker.js' },
+  }),
+  // Too small for a cache.
+  build({
+    ...SCRIPTS,
+    banner: { js: IMPORT_META_URL },
+    entryPoints: { early: 'dist/cli/early.js' },
   }),
   build({
     ...COMMON,

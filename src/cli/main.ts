@@ -3,7 +3,8 @@
 // Called by bin/nbdfuse. Loads only what the request needs, since the time from start to ready is the
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
-import { spawnWorker } from '../bridge/spawn.js';
+import type { Worker } from 'node:worker_threads';
+import { dismissWorker, spawnWorker } from '../bridge/spawn.js';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
@@ -69,11 +70,11 @@ async function runImage(settings: Settings, report: Report, { ready, worker }: P
 }
 
 /** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
-async function mount(mounting: Mounting, ready?: () => void): Promise<never> {
+async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks): Promise<never> {
   const report = createReport(mounting.settings);
   try {
     // Its thread starts on another core while this one loads the rest.
-    const worker = mounting.settings.backend === 'kernel' ? spawnWorker() : undefined;
+    const worker = mounting.settings.backend === 'kernel' ? (early ?? spawnWorker()) : undefined;
     const loading = import('../session/process.js');
     const settings = await settle(mounting, report);
     const { runProcess } = await loading;
@@ -88,7 +89,7 @@ async function mount(mounting: Mounting, ready?: () => void): Promise<never> {
 /** Mounts in the background. */
 async function mountInBackground(mounting: Mounting, words: readonly string[]): Promise<never> {
   const { becomeDaemon, isDaemon, startDaemon } = await import('./daemon.js');
-  if (isDaemon()) return mount(mounting, becomeDaemon);
+  if (isDaemon()) return mount(mounting, { ready: becomeDaemon });
   const server = 'image' in mounting ? undefined : mounting.settings.server;
   process.exit(await startDaemon(words, server?.kind === 'fd' ? server.fd : undefined));
 }
@@ -130,16 +131,24 @@ async function textFor(
   }
 }
 
-/** Runs the program with `words`, the command line without node and script. Never rejects. */
-export async function main(words: readonly string[]): Promise<void> {
+/**
+ * Runs the program with `words`, the command line without node and script. Never rejects.
+ * @param worker one that was started because the words looked like a mount
+ */
+export async function main(words: readonly string[], worker?: Worker): Promise<void> {
   try {
     const request = parseArguments(words);
-    if (request.kind === 'mount' || request.kind === 'image') {
-      await (request.daemon ? mountInBackground(request, words) : mount(request));
-    } else print(await textFor(request, words));
+    const isMount = request.kind === 'mount' || request.kind === 'image';
+    if (isMount && !request.daemon && request.settings.backend === 'kernel')
+      return await mount(request, { worker });
+    if (worker !== undefined) await dismissWorker(worker);
+    if (!isMount) print(await textFor(request, words));
+    else await (request.daemon ? mountInBackground(request, words) : mount(request, {}));
   } catch (error) {
     earlyReport(words).error(error);
     process.exitCode = 1;
+    // Harmless where it has ended.
+    worker?.postMessage(undefined);
   }
 }
 

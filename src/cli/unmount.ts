@@ -38,7 +38,7 @@ async function serverOf(mountpoint: string): Promise<number | undefined> {
 export async function unmountAndWait(mountpoint: string): Promise<void> {
   const path = await realpath(mountpoint).catch(() => resolve(mountpoint));
   // As it was typed when it was mounted: DIR, DIR/FILENAME or a file.
-  const mounted = (await findMount(path)) ?? (await findMount(dirname(path)));
+  const mounted = findMount(path) ?? findMount(dirname(path));
   if (mounted === undefined || !mounted.type.startsWith('fuse'))
     throw new Error(`nothing of nbdfuse is mounted at ${printable(mountpoint)}`);
   const pid = await serverOf(mountpoint);

@@ -120,7 +120,7 @@ async function mountSomehow(mountpoint: Mountpoint, options: FuseOptions): Promi
 export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions): Promise<KernelMount> {
   const device = await mountSomehow(mountpoint, options);
   try {
-    const entry = await findMount(mountpoint.path);
+    const entry = findMount(mountpoint.path);
     if (entry === undefined)
       throw new MountError(`mounting ${mountpoint.text}: somebody unmounted it at once`);
     const guard = options.autoUnmount ? await guardMount(entry) : undefined;
@@ -156,7 +156,7 @@ class Mount implements KernelMount {
   /** Where the mount is now: it may have been moved, covered by another, or unmounted. */
   async #findPath(): Promise<string | undefined> {
     const { id, device, type } = this.#entry;
-    const table = await readMountTable();
+    const table = readMountTable();
     const own = table.find((entry) => entry.id === id && entry.device === device && entry.type === type);
     if (own === undefined) return undefined;
     const top = table.findLast((entry) => entry.path === own.path);

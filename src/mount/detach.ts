@@ -23,7 +23,7 @@ async function attempt(path: string, lazy: boolean): Promise<Outcome> {
 
 async function unmountBy(path: string, lazy: boolean): Promise<void> {
   const outcome = await attempt(path, lazy);
-  if (outcome.status === 0 || (await findMount(path)) === undefined) return;
+  if (outcome.status === 0 || findMount(path) === undefined) return;
   if (outcome.missing) {
     throw new MountError(`unmounting ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`);
   }

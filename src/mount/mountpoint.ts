@@ -47,7 +47,7 @@ const isFuse = ({ type }: MountEntry): boolean => /^fuse(\.|$)/.test(type);
 
 /** Refuses a path in a FUSE file system that does not answer; asks nothing of others, which may take long. */
 async function refuseFrozen(path: string): Promise<void> {
-  const table = await readMountTable();
+  const table = readMountTable();
   const around = table.findLast((entry) => isFuse(entry) && `${path}/`.startsWith(`${entry.path}/`));
   if (around === undefined || (await answers(path))) return;
   const what = `${around.source} (${around.type}), which is mounted at ${around.path}, does not answer`;
@@ -86,7 +86,7 @@ async function realPathOf(path: string): Promise<string | undefined> {
 /** The FUSE mount at a path itself, if there is one. */
 async function fuseMountAt(path: string): Promise<MountEntry | undefined> {
   const real = await realPathOf(path);
-  const entry = real === undefined ? undefined : await findMount(real);
+  const entry = real === undefined ? undefined : findMount(real);
   return entry !== undefined && isFuse(entry) ? entry : undefined;
 }
 

@@ -68,11 +68,9 @@ class FuseNativeBackend implements Backend {
     this.#system = system;
     this.#path = path;
     this.#watch = setInterval(() => {
-      void findMount(path).then((entry) => {
-        if (entry !== undefined) return;
-        clearInterval(this.#watch);
-        gone();
-      });
+      if (findMount(path) !== undefined) return;
+      clearInterval(this.#watch);
+      gone();
     }, LOOK);
   }
 

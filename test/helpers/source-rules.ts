@@ -44,7 +44,13 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Where the program and the library begin. */
-const ENTRIES = ['src/index.ts', 'src/cli/main.ts', 'src/shell/main.ts', 'src/bridge/worker.ts'];
+const ENTRIES = [
+  'src/index.ts',
+  'src/cli/early.ts',
+  'src/cli/main.ts',
+  'src/shell/main.ts',
+  'src/bridge/worker.ts',
+];
 
 interface SyntaxNode {
   readonly type: string;
