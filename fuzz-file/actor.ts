@@ -6,7 +6,7 @@
 import { openSync, writeSync } from 'node:fs';
 import { checkHoles, differenceOf } from './difference.js';
 import type { FromActor, ToActor } from './messages.js';
-import { kindsFor, nextOperation, type Operation, type Range, textOf } from './operations.js';
+import { kindsFor, mappingAfter, nextOperation, type Operation, type Range, textOf } from './operations.js';
 import type { Plan } from './plan.js';
 import { PlayedFile } from './played-file.js';
 import { Random } from './random.js';
@@ -30,7 +30,9 @@ class Actor {
   readonly #kinds: ReturnType<typeof kindsFor>;
   readonly #bytes: readonly [Buffer, Buffer];
   #files: readonly [subject: PlayedFile, reference: PlayedFile] | undefined;
+  /** Operations that were chosen, played or not, and what would be mapped if all were. */
   #count = 0;
+  #mapping: Range | undefined;
 
   constructor(request: Extract<ToActor, { kind: 'start' }>) {
     const { plan, index, area } = request;
@@ -42,17 +44,27 @@ class Actor {
     this.#bytes = [Buffer.alloc(area.length), Buffer.alloc(area.length)];
   }
 
-  /** Plays some operations. @throws Error that tells of a difference */
-  play(count: number): void {
-    this.#files ??= this.#open();
+  /**
+   * Plays the next operations.
+   * @param kept the numbers of those that are played, if not all are
+   * @throws Error that tells of a difference
+   */
+  play(count: number, kept: readonly number[] | undefined): void {
+    const wanted = kept && new Set(kept);
     for (let i = 0; i < count; i++) {
-      const operation = nextOperation(this.#kinds, this.#area, this.#files[0].mapping, this.#random);
-      writeSync(this.#log, `${this.#count++} ${textOf(operation)}\n`);
+      const operation = nextOperation(this.#kinds, this.#area, this.#mapping, this.#random);
+      this.#mapping = mappingAfter(operation, this.#mapping);
+      const number = this.#count++;
+      if (wanted?.has(number) === false) continue;
+      this.#files ??= this.#open();
+      if (!this.#files[0].allows(operation)) continue;
+      writeSync(this.#log, `${number} ${textOf(operation)}\n`);
       this.#playBoth(operation, ...this.#files);
     }
   }
 
   close(): void {
+    this.#mapping = undefined;
     const files = this.#files;
     this.#files = undefined;
     for (const file of files ?? []) file.close();
@@ -61,7 +73,7 @@ class Actor {
   /** Reads the whole area of both. @throws Error that tells of a difference */
   compare(): void {
     this.#files ??= this.#open();
-    writeSync(this.#log, `${this.#count++} compare\n`);
+    writeSync(this.#log, 'compare\n');
     this.#playBoth({ kind: 'read', descriptor: 0, ...this.#area }, ...this.#files);
   }
 
@@ -106,7 +118,7 @@ function tell(message: FromActor): void {
 process.on('message', (message: ToActor) => {
   try {
     if (message.kind === 'start') actor = new Actor(message);
-    else if (message.kind === 'play') actor?.play(message.count);
+    else if (message.kind === 'play') actor?.play(message.count, message.kept);
     else if (message.kind === 'compare') actor?.compare();
     else actor?.close();
     tell({ kind: 'done' });

@@ -3,6 +3,7 @@
 // Used by stage.ts. When a fault strikes is left to time: a case whose difference needs it is not repeated
 // by its seed alone.
 
+import { setTimeout } from 'node:timers/promises';
 import { pause } from '../bench/processes.js';
 import type { CuttingProxy } from '../soak/proxy.js';
 import type { DiskServer } from '../soak/server.js';
@@ -32,11 +33,14 @@ export class Faults {
   readonly #proxy: CuttingProxy | undefined;
   #calm: AbortController | undefined;
   #working: Promise<void> = Promise.resolve();
+  /** Milliseconds until the next fault, of those in which something is played. */
+  #left: number;
 
   constructor(kind: Plan['faults'], server: DiskServer, proxy: CuttingProxy | undefined) {
     this.#kind = kind;
     this.#server = server;
     this.#proxy = proxy;
+    this.#left = between(...PAUSES[kind]);
   }
 
   /** Begins, until `rest`. */
@@ -54,8 +58,12 @@ export class Faults {
 
   async #work(calm: AbortSignal): Promise<void> {
     while (!calm.aborted) {
-      await pause(between(...PAUSES[this.#kind]));
-      if (!calm.aborted) await this.#strike();
+      const startedAt = performance.now();
+      await setTimeout(this.#left, undefined, { signal: calm }).catch(() => undefined);
+      this.#left -= performance.now() - startedAt;
+      if (calm.aborted) return;
+      await this.#strike();
+      this.#left = between(...PAUSES[this.#kind]);
     }
   }
 

@@ -16,7 +16,8 @@ export type ToActor =
       readonly reference: string;
       readonly log: string;
     }
-  | { readonly kind: 'play'; readonly count: number }
+  /** Plays the next operations; with `kept`, those of these numbers alone. */
+  | { readonly kind: 'play'; readonly count: number; readonly kept?: readonly number[] }
   /** Reads everything. */
   | { readonly kind: 'compare' }
   /** Closes all files, until the next of the others. */

@@ -127,6 +127,18 @@ export function nextOperation(
   }
 }
 
+/** What is mapped after an operation: whole pages. */
+export function mappingAfter(operation: Operation, before: Range | undefined): Range | undefined {
+  if (operation.kind === 'unmap') return undefined;
+  return operation.kind === 'map' ? pagesOf(operation) : before;
+}
+
+/** A range from the beginning of its first page on. */
+export function pagesOf({ at, length }: Range): Range {
+  const before = at % PAGE;
+  return { at: at - before, length: length + before };
+}
+
 /** One line for the log. */
 export function textOf(operation: Operation): string {
   const { kind, ...rest } = operation;

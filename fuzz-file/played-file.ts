@@ -3,10 +3,9 @@
 // Used by actor.ts for the file under test and for the plain file beside it. Offsets, lengths and results
 // are those of the system calls; a result below 0 is an errno, negated.
 
-import type { Operation, Range } from './operations.js';
+import { type Operation, pagesOf, type Range } from './operations.js';
 import * as system from './system.js';
 
-const PAGE = 4096;
 const SEEK_END = 2;
 
 const FALLOCATE_MODES = {
@@ -42,9 +41,12 @@ export class PlayedFile {
     this.#descriptors = flags.map((more) => this.#open(more));
   }
 
-  /** The range that is mapped. */
-  get mapping(): Range | undefined {
-    return this.#mapping;
+  /** Whether what an operation needs is mapped: it may not be when others were left out. */
+  allows(operation: Operation): boolean {
+    if (operation.kind !== 'load' && operation.kind !== 'store' && operation.kind !== 'msync') return true;
+    const { at, length } = operation;
+    const mapping = this.#mapping;
+    return mapping !== undefined && at >= mapping.at && at + length <= mapping.at + mapping.length;
   }
 
   /**
@@ -65,8 +67,8 @@ export class PlayedFile {
         system.store(this.#mapped(operation.at), buffer, operation.length);
         return operation.length;
       case 'msync': {
-        const start = operation.at - (operation.at % PAGE);
-        return system.sync(this.#mapped(start), operation.at + operation.length - start);
+        const { at, length } = pagesOf(operation);
+        return system.sync(this.#mapped(at), length);
       }
       default:
         return this.#playOn(operation, this.#descriptors[operation.descriptor], buffer);
@@ -135,11 +137,11 @@ export class PlayedFile {
     return closed;
   }
 
-  #map({ at, length }: Range): number {
-    const start = at - (at % PAGE);
-    const address = system.map(this.#descriptors[0], start, at + length - start);
+  #map(range: Range): number {
+    const pages = pagesOf(range);
+    const address = system.map(this.#descriptors[0], pages.at, pages.length);
     if (address < 0) return address;
-    this.#mapping = { at: start, length: at + length - start, address };
+    this.#mapping = { ...pages, address };
     return 0;
   }
 

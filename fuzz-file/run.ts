@@ -2,16 +2,21 @@
 // one, case after case, until so many were played. Each case is of one seed, S, S + 1 and so on, which
 // chooses configuration and operations; `--case cache=none,actors=direct` pins parts of it.
 //
-// Prints a summary in Markdown. Exits with 1 when anything differed; what was found is kept in a folder.
+// Prints a summary in Markdown. Exits with 1 when anything differed; what was found is kept in a folder, and
+// played again, for `--shrink SECONDS`, with operations left out: the shortest list that still fails is
+// printed, and the command that plays it, which is this one with `--keep LIST`.
 
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { endAll, endAtSignals, folder, pause } from '../bench/processes.js';
-import { freePort, makeCertificates } from '../bench/servers.js';
+import { folder } from '../bench/processes.js';
+import { freePort } from '../bench/servers.js';
+import { certificatesIn, runToEnd } from '../soak/surroundings.js';
+import { playCase } from './case.js';
+import { parsePlaces, textOfPlaces } from './kept.js';
 import { describe, type Plan, parsePins, planOf } from './plan.js';
-import { Random } from './random.js';
+import { shrink } from './shrink.js';
 import { Finding, Stage } from './stage.js';
 import { Tally } from './tally.js';
 
@@ -24,11 +29,15 @@ const { values } = parseArgs({
     /** Cases side by side. */
     jobs: { type: 'string', default: '2' },
     case: { type: 'string', default: '' },
+    /** Seconds for which what was found is made shorter. */
+    shrink: { type: 'string', default: '120' },
+    /** The operations of the case of the seed that are played. */
+    keep: { type: 'string' },
   },
 });
-const number = (name: 'operations' | 'seed' | 'length' | 'jobs'): number => {
+const number = (name: 'operations' | 'seed' | 'length' | 'jobs' | 'shrink', least = 1): number => {
   const value = Number(values[name]);
-  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`--${name} takes a number`);
+  if (!Number.isSafeInteger(value) || value < least) throw new Error(`--${name} takes a number`);
   return value;
 };
 const [operations, seed, length, jobs] = [
@@ -37,10 +46,9 @@ const [operations, seed, length, jobs] = [
   number('length'),
   number('jobs'),
 ];
+const patience = number('shrink', 0);
 const pins = parsePins(values.case);
-
-/** Operations of an actor between two looks at the whole. */
-const ACT = 500;
+const kept = values.keep === undefined ? undefined : parsePlaces(values.keep);
 
 /** Where the logs and disks of what was found are kept. */
 const FOUND = fileURLToPath(new URL('../../found', import.meta.url));
@@ -55,26 +63,20 @@ let root = '';
 let pki = '';
 const tally = new Tally();
 
+async function openStage(plan: Plan): Promise<Stage> {
+  const place = mkdtempSync(join(root, `case${plan.seed}-`));
+  return Stage.open(plan, { folder: place, pki, port: await freePort() });
+}
+
 /** Plays one case. Never rejects for what it finds. */
 async function play(plan: Plan): Promise<void> {
-  const place = join(root, `case${plan.seed}`);
-  mkdirSync(place);
-  const stage = await Stage.open(plan, { folder: place, pki, port: await freePort() });
+  const stage = await openStage(plan);
   const startedAt = performance.now();
-  const actors = plan.actors === 'mixed' ? 1 : 3;
-  const acts = new Random(plan.seed);
   try {
-    for (let done = 0; done < length; done += ACT) {
-      await stage.play(Math.min(ACT, length - done));
-      tally.played(plan, actors * Math.min(ACT, length - done));
-      if (acts.chance(0.3)) await stage.compare();
-      if (acts.chance(0.3)) await stage.remount();
-    }
-    await stage.compare();
-    await stage.finish();
-    rmSync(place, { recursive: true });
+    await playCase(stage, plan, { length, kept }, (more) => tally.played(plan, more));
+    rmSync(stage.folder, { recursive: true });
   } catch (error) {
-    await reportFinding(plan, stage, place, error);
+    await reportFinding(plan, stage, error);
   }
   tally.ended(plan, stage.faults.counts);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
@@ -84,38 +86,43 @@ async function play(plan: Plan): Promise<void> {
   );
 }
 
-async function reportFinding(plan: Plan, stage: Stage, place: string, error: unknown): Promise<void> {
+async function reportFinding(plan: Plan, stage: Stage, error: unknown): Promise<void> {
   if (!(error instanceof Finding)) throw error;
   tally.found(plan, error.message);
-  const kept = join(FOUND, `seed${plan.seed}`);
-  console.error(`seed ${plan.seed}: ${error.message}\n${stage.lastWords(LINES)}\nkept in ${kept}`);
+  const found = join(FOUND, `seed${plan.seed}`);
+  console.error(`seed ${plan.seed}: ${error.message}\n${stage.lastWords(LINES)}\nkept in ${found}`);
   await stage.abandon();
-  mkdirSync(kept, { recursive: true });
-  const names = readdirSync(place).filter((name) => /\.(log|raw)$/.test(name));
-  for (const name of names) copyFileSync(join(place, name), join(kept, name));
-  rmSync(place, { recursive: true });
+  mkdirSync(found, { recursive: true });
+  const names = readdirSync(stage.folder).filter((name) => /\.(log|raw)$/.test(name));
+  for (const name of names) copyFileSync(join(stage.folder, name), join(found, name));
+  rmSync(stage.folder, { recursive: true });
+  if (patience > 0 && !error.hangs) await reportShortest(plan);
+}
+
+async function reportShortest(plan: Plan): Promise<void> {
+  const shortest = await shrink(plan, { length, kept }, patience, openStage);
+  if (shortest === undefined) {
+    console.error(`seed ${plan.seed} does not fail again: it takes luck, too`);
+    return;
+  }
+  const words = [`--seed ${plan.seed}`, '--operations 1', `--length ${length}`, `--case ${describe(plan)}`];
+  console.error(
+    `the shortest list that fails, of ${shortest.tries} tries: ${shortest.why}\n${shortest.log}` +
+      `npm run fuzz:file -- ${words.join(' ')} --keep ${textOfPlaces(shortest.kept)}`,
+  );
 }
 
 async function main(): Promise<void> {
   root = folder();
-  pki = join(root, 'pki');
-  mkdirSync(pki);
-  makeCertificates(pki);
+  pki = certificatesIn(root);
   let next = seed;
   const lane = async (): Promise<void> => {
     while (tally.operations < operations && tally.findings.length < ENOUGH) await play(planOf(next++, pins));
   };
-  await Promise.all(Array.from({ length: jobs }, lane));
+  if (kept === undefined) await Promise.all(Array.from({ length: jobs }, lane));
+  else await play(planOf(seed, pins));
   console.log(tally.summary());
   if (tally.findings.length > 0) process.exitCode = 1;
 }
 
-endAtSignals(() => console.log(tally.summary()));
-try {
-  await main();
-} finally {
-  endAll();
-  // What is killed is unmounted by the kernel only when it is gone.
-  await pause(100);
-}
-process.exit();
+await runToEnd(main, () => console.log(tally.summary()));

@@ -1,10 +1,8 @@
 // The servers of the cases, and how nbdfuse reaches them.
 
 import { DiskServer, nbdkitWords, type ServerWords } from '../soak/server.js';
+import { HOST } from '../soak/surroundings.js';
 import type { Plan } from './plan.js';
-
-/** An address that no client's end of a connection has: while a server is down, none can be on its port. */
-const HOST = '127.0.0.2';
 
 /** Where servers may listen and find their certificates. */
 export interface Surroundings {

@@ -25,7 +25,15 @@ const ACTOR = fileURLToPath(new URL('./actor.js', import.meta.url));
 const PATIENCE = 120_000;
 
 /** Something that must not be. */
-export class Finding extends Error {}
+export class Finding extends Error {
+  /** Whether it is that something does not end. */
+  readonly hangs: boolean;
+
+  constructor(what: string, hangs = false, options?: ErrorOptions) {
+    super(what, options);
+    this.hangs = hangs;
+  }
+}
 
 /** The areas of so many actors: the whole, or parts whose bounds fit nothing. */
 function areasOf(plan: Plan): Range[] {
@@ -74,16 +82,25 @@ export class Stage {
     return stage;
   }
 
-  /** Lets all actors play so many operations, while things go wrong. @throws Finding */
-  async play(count: number): Promise<void> {
+  /**
+   * Lets all actors play their next operations, while things go wrong.
+   * @param kept the numbers of those that each plays, if not all are
+   * @throws Finding
+   */
+  async play(count: number, kept?: readonly (readonly number[])[]): Promise<void> {
     this.faults.begin();
-    await this.#tellAll(() => ({ kind: 'play', count }));
+    await this.#tellAll((index) => ({ kind: 'play', count, kept: kept?.[index] }));
     await this.faults.rest();
   }
 
   /** Compares everything, as seen through the mount. @throws Finding */
   compare(): Promise<void> {
     return this.#tellAll(() => ({ kind: 'compare' }));
+  }
+
+  /** Lets all actors close their files until they play again. @throws Finding */
+  close(): Promise<void> {
+    return this.#tellAll(() => ({ kind: 'close' }));
   }
 
   /** Unmounts, looks at the server's own disk, and mounts again. @throws Finding */
@@ -108,6 +125,11 @@ export class Stage {
     this.#proxy?.close();
   }
 
+  /** Where all of it lies. */
+  get folder(): string {
+    return this.#surroundings.folder;
+  }
+
   /** The last lines of the actors and of nbdfuse. */
   lastWords(lines: number): string {
     const { folder } = this.#surroundings;
@@ -115,6 +137,14 @@ export class Stage {
     const tail = (name: string): string =>
       readFileSync(join(folder, name), 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
     return logs.map((name) => `--- ${name}\n${tail(name)}`).join('\n');
+  }
+
+  /** What the actors have played. */
+  actorLogs(): string {
+    const { folder } = this.#surroundings;
+    return this.#actors
+      .map((_, i) => `--- actor ${i}\n${readFileSync(join(folder, `actor${i}.log`), 'utf8')}`)
+      .join('');
   }
 
   get #mountpoint(): string {
@@ -143,7 +173,7 @@ export class Stage {
   }
 
   async #unmount(): Promise<void> {
-    await this.#tellAll(() => ({ kind: 'close' }));
+    await this.close();
     const program = this.#program;
     if (program === undefined) return;
     program.kill('SIGTERM');
@@ -190,7 +220,7 @@ export class Stage {
       if (answer.kind === 'failed') throw new Finding(answer.why);
     } catch (error) {
       const why = `an operation does not end; the server ${this.#server.running ? 'runs' : 'has ended'}`;
-      throw error instanceof Finding ? error : new Finding(why, { cause: error });
+      throw error instanceof Finding ? error : new Finding(why, true, { cause: error });
     } finally {
       clearTimeout(timer);
       over.abort();

@@ -3,14 +3,13 @@
 // right, no operation failed, and memory was bounded and, after five minutes, steady. `--verbose` shows what
 // nbdfuse says; of a mount that failed the last lines are shown in any case.
 
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { endAll, endAtSignals, folder, pause } from '../bench/processes.js';
-import { freePort, makeCertificates } from '../bench/servers.js';
+import { folder } from '../bench/processes.js';
+import { freePort } from '../bench/servers.js';
 import { Lane, type Way } from './lane.js';
 import { Memory } from './memory.js';
 import { type Result, summary } from './summary.js';
+import { certificatesIn, HOST, runToEnd } from './surroundings.js';
 
 const { values } = parseArgs({
   options: { minutes: { type: 'string', default: '5' }, verbose: { type: 'boolean', default: false } },
@@ -18,14 +17,9 @@ const { values } = parseArgs({
 const minutes = Number(values.minutes);
 if (!(minutes > 0)) throw new Error('--minutes takes a number');
 
-/** An address that no client's end of a connection has: while a server is down, none can be on its port. */
-const HOST = '127.0.0.2';
-
 async function ways(root: string): Promise<Way[]> {
   const [tcp, tls] = [await freePort(), await freePort()];
-  const pki = join(root, 'pki');
-  mkdirSync(pki);
-  makeCertificates(pki);
+  const pki = certificatesIn(root);
   const onPort = (port: number): string[] => ['-i', HOST, '-p', String(port)];
   return [
     {
@@ -80,12 +74,4 @@ async function main(): Promise<void> {
   if (results.some(({ failure, memory }) => failure !== undefined || !memory.good)) process.exitCode = 1;
 }
 
-endAtSignals();
-try {
-  await main();
-} finally {
-  endAll();
-  // What is killed is unmounted by the kernel only when it is gone.
-  await pause(100);
-}
-process.exit();
+await runToEnd(main);

@@ -1,0 +1,53 @@
+// The shortest list that still fails: shorter beginnings first, then without one part after another.
+//
+// Pure but for the question that it asks; used by shrink.ts. What does not fail every time makes the result
+// longer, never wrong: a list that is returned has failed.
+
+/**
+ * Leaves out of `items`, which fail, what is not needed for it.
+ * @param fails whether a list, whose order is that of `items`, fails too
+ * @param isOver whether there is no time left: what was found by then is returned
+ */
+export async function minimise<T>(
+  items: readonly T[],
+  fails: (some: readonly T[]) => Promise<boolean>,
+  isOver: () => boolean,
+): Promise<readonly T[]> {
+  const beginning = await shortestBeginning(items, fails, isOver);
+  return withoutParts(beginning, fails, isOver);
+}
+
+/** By halves; where longer beginnings do not fail although shorter ones do, not the shortest. */
+async function shortestBeginning<T>(
+  items: readonly T[],
+  fails: (some: readonly T[]) => Promise<boolean>,
+  isOver: () => boolean,
+): Promise<readonly T[]> {
+  let [good, bad] = [0, items.length];
+  while (bad - good > 1 && !isOver()) {
+    const middle = Math.floor((good + bad) / 2);
+    if (await fails(items.slice(0, middle))) bad = middle;
+    else good = middle;
+  }
+  return items.slice(0, bad);
+}
+
+/** Parts of half the length, of a quarter, down to single items, until none of those can be left out. */
+async function withoutParts<T>(
+  items: readonly T[],
+  fails: (some: readonly T[]) => Promise<boolean>,
+  isOver: () => boolean,
+): Promise<readonly T[]> {
+  let left = items;
+  for (let size = Math.ceil(left.length / 2); size > 0 && !isOver(); ) {
+    const before = left.length;
+    // From the end: what comes late depends on what came early.
+    for (let end = left.length; end > 0 && left.length > 1 && !isOver(); end -= size) {
+      const fewer = [...left.slice(0, Math.max(0, end - size)), ...left.slice(end)];
+      if (fewer.length > 0 && fewer.length < left.length && (await fails(fewer))) left = fewer;
+    }
+    if (size > 1) size = Math.ceil(size / 2);
+    else if (left.length === before) break;
+  }
+  return left;
+}
