@@ -80,6 +80,7 @@ const engine = new Engine(
     keepBytes: 65_536,
     keepExtents: true,
     kernelHoldsWrites: true,
+    memoryLimit: 384 * 1024 * 1024,
     largestPayload: MAX_TRANSFER,
   },
   undefined,
@@ -130,10 +131,12 @@ export class Rig {
       uptime: 1,
       server: 'phony',
       tls: false,
+      readers: [],
+      readersCounters: [],
     } as const;
     const disk = this.#disk;
     const tell = (nodeid: number) => (nodeid === disk.node.nodeid ? () => statusOf(disk, status) : undefined);
-    this.#dispatcher = new Dispatcher(engine, metadata, disks, wishes, undefined, tell, undefined);
+    this.#dispatcher = new Dispatcher(engine, metadata, disks, wishes, undefined, tell, undefined, undefined);
     const [mine, theirs] = socketpair();
     for (const end of [mine, theirs]) {
       setNonBlocking(end);

@@ -49,7 +49,11 @@ await Promise.all([
     banner: { js: LAZY },
     // A script with a cache of its code cannot import().
     supported: { 'dynamic-import': false },
-    entryPoints: { 'main.body': 'dist/cli/main.js', 'worker.body': 'dist/bridge/worker.js' },
+    entryPoints: {
+      'main.body': 'dist/cli/main.js',
+      'worker.body': 'dist/bridge/worker.js',
+      'reader.body': 'dist/bridge/reader.js',
+    },
   }),
   // Too small for a cache.
   build({
@@ -70,7 +74,7 @@ await Promise.all([
 ]);
 
 const REQUIRE = new RegExp(`(?<=\\w=)require\\("(node:(?:${HEAVY}))"\\)`, 'g');
-const bodies = ['main.body.js', 'worker.body.js'];
+const bodies = ['main.body.js', 'worker.body.js', 'reader.body.js'];
 for (const body of bodies) {
   const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
   const lazy = text.replace(REQUIRE, 'lazily("$1")');

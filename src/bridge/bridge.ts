@@ -3,6 +3,7 @@
 // Used by the session. The worker owns every descriptor that it is given; the bridge owns the pipe by
 // which it wakes the worker.
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { addressOf, libc } from '../os/libc.js';
@@ -17,6 +18,7 @@ import type {
   ToWorker,
   WorkerSettings,
 } from './messages.js';
+import { ReaderThreads } from './reader-threads.js';
 
 /** A connected stream socket that never blocks. */
 export interface ConnectedSocket {
@@ -26,7 +28,10 @@ export interface ConnectedSocket {
 }
 
 /** What a bridge is started with: see WorkerSettings. */
-export type BridgeOptions = Omit<WorkerSettings, 'wake'>;
+export interface BridgeOptions extends Omit<WorkerSettings, 'wake'> {
+  /** Number of the first reader's connection. */
+  readonly firstReaderConnection: number;
+}
 
 /** What the session wants to hear of; called on the main thread. */
 export interface BridgeEvents {
@@ -46,11 +51,18 @@ export interface BridgeEvents {
   descriptionWanted(file: number): void;
   /** A file has let go of its connections. */
   idle(file: number): void;
+  /** The worker has more to do than it can: give it a reader, with `addReader`. */
+  readerWanted(): void;
+  /** A reader's connection is gone; the worker has taken over what it was asked. */
+  readerLost(why: string): void;
   /** The kernel has let go of the mount; the worker is flushing and will stop. */
   unmounted(): void;
   /** The worker has died of a defect: one text, maybe with a stack. */
   crashed(text: string): void;
 }
+
+/** Milliseconds that readers may take to pass on what they have. */
+const PASSING_TIME = 500;
 
 const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 
@@ -63,12 +75,16 @@ export class Bridge {
   readonly #worker: Worker;
   readonly #wake: number;
   readonly #wakeByte = Buffer.from([0]);
+  readonly #readers: ReaderThreads;
+  #proofs: ((good: boolean) => void)[] = [];
   #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
+  readonly #crash: (text: string) => void;
   #ended = false;
 
-  private constructor(worker: Worker, wake: number, events: BridgeEvents) {
+  private constructor(worker: Worker, wake: number, options: BridgeOptions, events: BridgeEvents) {
     this.#worker = worker;
     this.#wake = wake;
+    this.#readers = this.#makeReaders(options, events);
     let becomeReady: () => void = () => {};
     let refuse: (error: Error) => void = () => {};
     let becomeStopped: (outcome: StopOutcome) => void = () => {};
@@ -80,30 +96,44 @@ export class Bridge {
     this.stopped = new Promise((resolve) => {
       becomeStopped = resolve;
     });
-    const crash = (text: string): void => {
+    const end = async (outcome: StopOutcome): Promise<void> => {
+      this.#ended = true;
+      this.#tellStatus([]);
+      for (const tell of this.#proofs.splice(0)) tell(false);
+      await this.#readers.stop({ now: true });
+      this.#readers.close();
+      libc.close(this.#wake);
+      becomeStopped(outcome);
+    };
+    this.#crash = (text) => {
       refuse(new Error(text));
-      if (!this.#ended) events.crashed(text);
-      this.#end();
-      becomeStopped(NOTHING_LOST);
+      if (this.#ended) return;
+      events.crashed(text);
+      void end(NOTHING_LOST);
     };
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'ready') becomeReady();
-      else if (message.type === 'failed') crash(message.text);
+      else if (message.type === 'failed') this.#crash(message.text);
       else if (message.type === 'status') this.#tellStatus(message.statuses);
+      else if (message.type === 'proven') this.#proofs.shift()?.(message.good);
+      else if (message.type === 'interrupted') this.#readers.interrupted(message);
       else if (message.type === 'stopped') {
-        this.#end();
         refuse(new Error('the file system was unmounted before it was ready'));
-        becomeStopped(message.outcome);
-      } else tell(events, message);
+        void end(message.outcome);
+      } else {
+        // Nothing comes from the kernel any more; what they have, the worker still has to answer.
+        if (message.type === 'unmounted') void this.#readers.stop({ now: false });
+        tell(events, message);
+      }
     });
-    worker.on('error', (error) => crash(error.stack ?? error.message));
-    worker.on('exit', () => crash('the worker thread ended unexpectedly'));
+    worker.on('error', (error) => this.#crash(error.stack ?? error.message));
+    worker.on('exit', () => this.#crash('the worker thread ended unexpectedly'));
   }
 
   /** Puts a worker to work; its messages begin with the next turn of the event loop. */
   static start(options: BridgeOptions, events: BridgeEvents, worker: Worker): Bridge {
     const { read, write } = pipe();
-    const bridge = new Bridge(worker, write, events);
+    const bridge = new Bridge(worker, write, options, events);
     const settings: WorkerSettings = { ...options, wake: read };
     worker.postMessage(settings);
     return bridge;
@@ -144,9 +174,29 @@ export class Bridge {
     this.#say({ type: 'synced', file, good });
   }
 
+  /**
+   * Whether a connection that has been made leads to a server that has everything acknowledged: only then may it
+   * be given to `addReader`.
+   */
+  prove(): Promise<boolean> {
+    if (this.#ended) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      this.#proofs.push(resolve);
+      this.#say({ type: 'prove' });
+    });
+  }
+
+  /** Answers `readerWanted`, with a connection to the one file's server. @throws Error when it is not possible; the connection is closed then */
+  addReader(socket: ConnectedSocket, info: ExportInfo): void {
+    this.#readers.attach(socket, info);
+  }
+
   /** Ends the worker: what is under way has `timeout` milliseconds to end. See `stopped`. */
-  stop(timeout: number): Promise<StopOutcome> {
-    this.#say({ type: 'stop', timeout });
+  async stop(timeout: number): Promise<StopOutcome> {
+    const began = performance.now();
+    const late = delay(Math.min(PASSING_TIME, timeout), undefined, { ref: false });
+    await Promise.race([this.#readers.stop({ now: false }), late]);
+    this.#say({ type: 'stop', timeout: timeout - (performance.now() - began) });
     return this.stopped;
   }
 
@@ -174,11 +224,16 @@ export class Bridge {
     libc.write(this.#wake, addressOf(this.#wakeByte), 1);
   }
 
-  #end(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#tellStatus([]);
-    libc.close(this.#wake);
+  #makeReaders(options: BridgeOptions, events: BridgeEvents): ReaderThreads {
+    const { device, files, naked, tree, trace, timeout, readAhead, readersAlways, firstReaderConnection } =
+      options;
+    const [file] = files;
+    return new ReaderThreads(
+      { device, file, naked, tree, trace, timeout, readAhead, readersAlways, workerWake: this.#wake },
+      firstReaderConnection,
+      (message) => this.#say(message),
+      { readerLost: (why) => events.readerLost(why), crashed: (text) => this.#crash(text) },
+    );
   }
 }
 
@@ -207,6 +262,9 @@ function tell(events: BridgeEvents, message: FromWorker): void {
       return;
     case 'idle':
       events.idle(message.file);
+      return;
+    case 'reader-wanted':
+      events.readerWanted();
       return;
     case 'unmounted':
       events.unmounted();

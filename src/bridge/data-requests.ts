@@ -57,7 +57,15 @@ const FUSE_WRITE_CACHE = 1;
 const WRITE_FLAGS = IO_SIZE + 4;
 
 /** Notes who asks, and about which bytes; the request is still where it was received. */
-function ask(operation: Operation, view: DataView, hi: number, lo: number, length: number): void {
+function ask(
+  engine: Engine,
+  operation: Operation,
+  view: DataView,
+  hi: number,
+  lo: number,
+  length: number,
+): void {
+  operation.descriptor = engine.device.source;
   operation.opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
   operation.uniqueLo = view.getUint32(IN_UNIQUE_LO, HOST_ENDIAN);
   operation.uniqueHi = view.getUint32(IN_UNIQUE_HI, HOST_ENDIAN);
@@ -73,7 +81,7 @@ export function startRead(engine: Engine, ahead: Readahead | undefined, disk: Di
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
   const operation = engine.begin(OPERATION_READ, disk);
-  ask(operation, view, hi, lo, length);
+  ask(engine, operation, view, hi, lo, length);
   if (length === 0) {
     operation.answered = true;
     engine.device.replyError(0, operation);
@@ -94,7 +102,7 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
   const length = onDisk(disk, hi, lo, asked);
   const operation = engine.begin(OPERATION_WRITE, disk);
-  ask(operation, view, hi, lo, length);
+  ask(engine, operation, view, hi, lo, length);
   if (disk.node.readOnly) operation.error = EROFS;
   // The kernel has taken bytes past the end into its cache and may not hear of a short write.
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
@@ -145,7 +153,7 @@ function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous
 /** FUSE_FSYNC: everything that the server has answered is on its stable storage afterwards. */
 export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
   const operation = engine.begin(OPERATION_PLAIN, disk);
-  ask(operation, view, 0, 0, 0);
+  ask(engine, operation, view, 0, 0, 0);
   operation.task = flushDisk(engine, operation, disk);
   engine.settle(operation);
 }
@@ -161,7 +169,7 @@ export function startFallocate(
   const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
   const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_PLAIN, disk);
-  ask(operation, view, 0, 0, 0);
+  ask(engine, operation, view, 0, 0, 0);
   if (engine.trace !== undefined) operation.about = { offset: start, length, mode };
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const end = start + length;
@@ -186,7 +194,7 @@ export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
   const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
   const operation = engine.begin(OPERATION_REPLY, disk);
-  ask(operation, view, 0, 0, 0);
+  ask(engine, operation, view, 0, 0, 0);
   if (engine.trace !== undefined) operation.about = { offset, whence };
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) operation.error = EINVAL;
   else operation.task = seekExtent(engine, operation, disk, offset, whence === SEEK_DATA);

@@ -2,6 +2,7 @@
 //
 // Owned by the loop. The descriptor must be non-blocking. A request lies in `block` from its first
 // byte on until the next `receive`, or longer if `takeBlock` hands the block over with the data in it.
+// It is answered on the descriptor that it was read from, which a reader's is where that has passed it on.
 
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeOutHeader } from '../fuse/reply.js';
@@ -17,8 +18,12 @@ export const DEVICE_GONE = -1;
 /** Bytes of the buffer for replies that carry no file data; a READDIR of 64 KiB fits. */
 const SMALL_REPLY = 128 * 1024;
 
-/** Who is to be answered: the kernel's number of the request. */
+/** Bytes of one READ or WRITE of the kernel: 256 pages. */
+export const MAX_TRANSFER = 1024 * 1024;
+
+/** Who is to be answered: the kernel's number of the request, and the descriptor that it was read from. */
 export interface Asker {
+  readonly descriptor: number;
   readonly uniqueLo: number;
   readonly uniqueHi: number;
 }
@@ -26,6 +31,8 @@ export interface Asker {
 /** See the file's head. */
 export class Device {
   readonly descriptor: number;
+  /** The descriptor that the request in `block` was read from. */
+  source: number;
   /** Memory for a small reply: write the body from byte 16 on, then call `replySmall`. */
   readonly small = new DataView(new ArrayBuffer(SMALL_REPLY));
   readonly #smallAddress = addressOf(this.small);
@@ -36,6 +43,7 @@ export class Device {
   /** @param maxTransfer bytes of data of the largest WRITE */
   constructor(descriptor: number, blocks: Blocks, maxTransfer: number) {
     this.descriptor = descriptor;
+    this.source = descriptor;
     this.#blocks = blocks;
     this.#block = blocks.take(LARGEST_BLOCK);
     this.#length = HEADROOM + maxTransfer;
@@ -50,7 +58,10 @@ export class Device {
   receive(): number {
     for (;;) {
       const count = libc.read(this.descriptor, this.#block.address, this.#length);
-      if (count > 0) return count;
+      if (count > 0) {
+        this.source = this.descriptor;
+        return count;
+      }
       const error = errno();
       switch (error) {
         case EAGAIN:
@@ -67,6 +78,12 @@ export class Device {
     }
   }
 
+  /** Takes over a request of `length` bytes at `address` that was read from another descriptor of this mount. */
+  load(address: number, length: number, source: number): void {
+    libc.memcpy(this.#block.address, address, length);
+    this.source = source;
+  }
+
   /** Hands the block with the request over to the caller, and takes another for the next ones. */
   takeBlock(): Block {
     const block = this.#block;
@@ -80,7 +97,7 @@ export class Device {
    */
   reply(view: DataView, at: number, address: number, length: number, error: number, asker: Asker): void {
     writeOutHeader(view, at, length, error, asker.uniqueLo, asker.uniqueHi);
-    const count = libc.write(this.descriptor, address, length);
+    const count = libc.write(asker.descriptor, address, length);
     if (count === length) return;
     const wrong = errno();
     // ENOENT: the request was interrupted and its asker is gone. ENODEV: unmounted meanwhile.

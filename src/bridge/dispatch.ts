@@ -60,15 +60,16 @@ import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import type { Folder } from './folder.js';
-import { wantsToStop } from './interrupt.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { join } from './offsets.js';
 import type { Readahead } from './readahead.js';
+import type { Readers } from './readers.js';
 import type { Status } from './status.js';
 import { ExtendedAttributes } from './xattr.js';
 
 /** See the file's head. */
 export class Dispatcher implements Asker {
+  descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
   /** Whether FUSE_INIT has been answered. */
@@ -80,6 +81,7 @@ export class Dispatcher implements Asker {
   readonly #ahead: Readahead | undefined;
   readonly #status: (nodeid: number) => (() => Status) | undefined;
   readonly #folder: Folder | undefined;
+  readonly #readers: Readers | undefined;
   readonly #xattr: ExtendedAttributes;
   #tellsAttributes = false;
 
@@ -88,6 +90,7 @@ export class Dispatcher implements Asker {
    * @param ahead who reads ahead, if anybody shall
    * @param status tells how to see a file's status, if the node is a file
    * @param folder who is asked first where files come and go
+   * @param readers who may have a request that is not under way here
    */
   constructor(
     engine: Engine,
@@ -97,7 +100,9 @@ export class Dispatcher implements Asker {
     ahead: Readahead | undefined,
     status: (nodeid: number) => (() => Status) | undefined,
     folder: Folder | undefined,
+    readers: Readers | undefined,
   ) {
+    this.#readers = readers;
     this.#folder = folder;
     this.#ahead = ahead;
     this.#status = status;
@@ -110,9 +115,11 @@ export class Dispatcher implements Asker {
 
   /** Begins the request of `length` bytes in the device's block. @throws Error when the kernel is too old */
   dispatch(length: number): void {
-    const view = this.#engine.device.block.view;
+    const { device } = this.#engine;
+    const { view } = device.block;
     const opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
     const nodeid = view.getUint32(IN_NODEID_LO, HOST_ENDIAN);
+    this.descriptor = device.source;
     this.uniqueLo = view.getUint32(IN_UNIQUE_LO, HOST_ENDIAN);
     this.uniqueHi = view.getUint32(IN_UNIQUE_HI, HOST_ENDIAN);
     if (!this.#data(opcode, nodeid, view)) this.#other(opcode, nodeid, view, length);
@@ -273,10 +280,7 @@ export class Dispatcher implements Asker {
     const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
     this.#folder?.interrupt(lo, hi);
-    const operation = this.#engine.operations.find(hi, lo);
-    if (operation === undefined || operation.answered) return;
-    // The message itself does not say whom it is about.
-    if (wantsToStop(operation.pid)) this.#engine.interrupt(operation);
+    if (!this.#engine.interruptRequest(hi, lo)) this.#readers?.interrupt(hi, lo);
   }
 
   #error(error: number): number {

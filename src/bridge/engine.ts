@@ -17,6 +17,7 @@ import { COUNTER, countLatency } from './counters.js';
 import { Device } from './device.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
+import { wantsToStop } from './interrupt.js';
 import {
   OPERATION_INTERNAL,
   OPERATION_OWN,
@@ -32,9 +33,6 @@ import { SpliceLane } from './splice-lane.js';
 import { flushUnasked } from './tasks.js';
 import type { Trace } from './trace.js';
 
-/** Bytes of payload in use at which no new request is taken from the kernel. */
-const MEMORY_LIMIT = 384 * 1024 * 1024;
-
 /** What an engine is made with; see DiskContext for the numbers. */
 export interface EngineSettings {
   /** The /dev/fuse descriptor. */
@@ -43,6 +41,8 @@ export interface EngineSettings {
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
   readonly largestPayload: number;
+  /** Bytes of payload in use at which no new request is taken from the kernel. */
+  readonly memoryLimit: number;
 }
 
 /** What the engine tells the world outside of the worker. */
@@ -59,7 +59,7 @@ export interface EngineEvents {
 export class Engine implements DiskContext {
   readonly commands = new CommandTable();
   readonly operations = new OperationTable();
-  readonly blocks = new Blocks(MEMORY_LIMIT);
+  readonly blocks: Blocks;
   readonly device: Device;
   readonly lane: SpliceLane;
   readonly keepBytes: number;
@@ -75,8 +75,9 @@ export class Engine implements DiskContext {
   #now = performance.now();
 
   constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
+    this.blocks = new Blocks(settings.memoryLimit);
     this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
-    this.lane = new SpliceLane(settings.descriptor, this.blocks);
+    this.lane = new SpliceLane(this.blocks);
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
@@ -204,6 +205,15 @@ export class Engine implements DiskContext {
 
   wroteBeyondEnd(disk: Disk): void {
     this.#events.wroteBeyondEnd(disk);
+  }
+
+  /** Frees the asker of a request that a deadly signal has hit. False: the request is not under way here. */
+  interruptRequest(uniqueHi: number, uniqueLo: number): boolean {
+    const operation = this.operations.find(uniqueHi, uniqueLo);
+    if (operation === undefined) return false;
+    // The message itself does not say whom it is about.
+    if (!operation.answered && wantsToStop(operation.pid)) this.interrupt(operation);
+    return true;
   }
 
   /** Answers EINTR to who has asked; the work goes on. */

@@ -23,7 +23,8 @@ export interface FileEntry {
   counters: Float64Array | undefined;
 }
 
-function describe({ name, readOnly, info }: BridgeFile): FileDescription {
+/** What the tree is to show of a file. */
+export function describe({ name, readOnly, info }: BridgeFile): FileDescription {
   const blockSize = info?.blockSizes?.preferred ?? BLOCK_SIZE;
   return { name, readOnly, size: info?.size ?? 0n, blockSize, known: info !== undefined };
 }

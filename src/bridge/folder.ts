@@ -60,8 +60,8 @@ export class Folder {
 
   /** Takes a request that the main thread must be asked about first; false: it is to be answered at once. */
   takes(opcode: number, nodeid: number, view: DataView, length: number, asker: Asker): boolean {
-    const { uniqueLo, uniqueHi } = asker;
-    const who = { uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
+    const { descriptor, uniqueLo, uniqueHi } = asker;
+    const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
     const then = performance.now();
     const ask = (goOn: Held['goOn']): Held => ({
       ...who,

@@ -3,12 +3,20 @@
 /** READs of which the quickest counts. */
 const SAMPLES = 16;
 
+/** Milliseconds that the quickest READ takes, from which on a server is far. */
+const FAR = 0.8;
+
 /** See the file's head. */
 export class Latency {
   /** Milliseconds of the quickest of the last READs; 0 as long as nothing is known. */
   lowest = 0;
   #best = Number.POSITIVE_INFINITY;
   #count = 0;
+
+  /** Whether its way is what a READ waits for. */
+  get far(): boolean {
+    return this.lowest >= FAR;
+  }
 
   /** One READ took `milliseconds`. */
   sample(milliseconds: number): void {

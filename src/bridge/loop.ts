@@ -9,8 +9,8 @@ import { POLLIN, POLLOUT } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from './device.js';
 import type { Disk } from './disk.js';
-import type { Dispatcher } from './dispatch.js';
 import type { Engine } from './engine.js';
+import type { Workload } from './workload.js';
 
 /** Requests taken from the kernel before what they made is sent. */
 const BATCH = 16;
@@ -21,6 +21,11 @@ const FEWEST_LOOKS = 2;
 
 /** Bytes of a request that is sent on its own, not with its batch. */
 const LARGE_REQUEST = 64 * 1024;
+
+/** Who begins the request of `length` bytes in the device's block. */
+export interface RequestTaker {
+  dispatch(length: number): void;
+}
 
 /** What the loop asks of the worker around it. */
 export interface LoopControl {
@@ -38,10 +43,11 @@ export interface LoopControl {
 /** See the file's head. */
 export class Loop {
   readonly #engine: Engine;
-  readonly #dispatcher: Dispatcher;
+  readonly #dispatcher: RequestTaker;
   readonly #disks: readonly Disk[];
   readonly #poll: PollSet;
   readonly #control: LoopControl;
+  readonly #workload: Workload | undefined;
   readonly #device: number;
   readonly #wake: number;
   #listening = true;
@@ -49,11 +55,13 @@ export class Loop {
 
   constructor(
     engine: Engine,
-    dispatcher: Dispatcher,
+    dispatcher: RequestTaker,
     disks: readonly Disk[],
     poll: PollSet,
     control: LoopControl,
+    workload: Workload | undefined,
   ) {
+    this.#workload = workload;
     this.#engine = engine;
     this.#dispatcher = dispatcher;
     this.#disks = disks;
@@ -92,8 +100,10 @@ export class Loop {
       this.#flush();
       if (this.#control.turn(this.#engine.now())) return;
       if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
+      const before = this.#workload === undefined ? 0 : performance.now();
       this.#wait();
       const now = this.#engine.tick();
+      this.#workload?.waited(now - before);
       if (this.#poll.reventsOf(this.#wake) !== 0) this.#control.takeMessages();
       this.#serveConnections(now);
       if (this.#listening && this.#poll.reventsOf(this.#device) !== 0) this.#serveDevice();

@@ -5,6 +5,7 @@ import type { ExportInfo } from '../nbd/export-info.js';
 import type { LogFormat } from '../os/log-line.js';
 import type { TlsState } from '../tls/take-over.js';
 import type { CacheMode } from './metadata.js';
+import type { RelayMemory } from './relay.js';
 import type { Status } from './status.js';
 
 /** One file to show. */
@@ -58,21 +59,27 @@ export interface WorkerSettings {
   readonly negativeTimeout?: number;
   /** Read ahead of sequential readers of far servers. */
   readonly readAhead: boolean;
+  /** Readers at most. */
+  readonly readers: number;
+  /** They are there all the time, and need not be asked for. */
+  readonly readersAlways: boolean;
   /** Drop the pages that a file had in the page cache whenever it is opened. */
   readonly dropPagesOnOpen: boolean;
 }
 
+/** A connection in its transmission phase. */
+interface Attachment {
+  readonly type: 'attach';
+  readonly connection: number;
+  readonly descriptor: number;
+  /** The session that `descriptor` carries; undefined where it carries plain text. */
+  readonly tls: TlsState | undefined;
+  readonly info: ExportInfo;
+}
+
 /** From the main thread. */
 export type ToWorker =
-  | {
-      readonly type: 'attach';
-      readonly file: number;
-      readonly connection: number;
-      readonly descriptor: number;
-      /** The session that `descriptor` carries; undefined where it carries plain text. */
-      readonly tls: TlsState | undefined;
-      readonly info: ExportInfo;
-    }
+  | (Attachment & { readonly file: number })
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
   /** What `sync-wanted` asked for is done; or (not `good`) cannot be. */
   | { readonly type: 'synced'; readonly file: number; readonly good: boolean }
@@ -82,6 +89,17 @@ export type ToWorker =
   | { readonly type: 'described'; readonly number: number; readonly file: BridgeFile; readonly errno: number }
   /** Answers `wanted` where no connection can be had; otherwise `attach` does. */
   | { readonly type: 'refuse'; readonly file: number; readonly errno: number }
+  /** There is one more reader, which reads requests from `descriptor` and is woken by `wake`. */
+  | {
+      readonly type: 'reader';
+      /** Number of its connection. */
+      readonly connection: number;
+      readonly descriptor: number;
+      readonly wake: number;
+      readonly memory: RelayMemory;
+    }
+  /** Does a connection that has been made lead to a server that has everything acknowledged? Say `proven`. */
+  | { readonly type: 'prove' }
   /** Tell the status of every file that is in use. */
   | { readonly type: 'status' }
   /** Take nothing more from the kernel, let what is under way end, flush, disconnect, end. */
@@ -111,9 +129,39 @@ export type FromWorker =
   | { readonly type: 'description-wanted'; readonly file: number }
   /** A file has let go of its connections; `wanted` comes before it gets others. */
   | { readonly type: 'idle'; readonly file: number }
+  /** One thread is not enough: connect one more reader. */
+  | { readonly type: 'reader-wanted' }
+  | { readonly type: 'proven'; readonly good: boolean }
+  /** Who asked for a request that a reader may have has had a signal. */
+  | { readonly type: 'interrupted'; readonly uniqueHi: number; readonly uniqueLo: number }
   | { readonly type: 'status'; readonly statuses: readonly FileStatus[] }
   | { readonly type: 'unmounted' }
   | { readonly type: 'stopped'; readonly outcome: StopOutcome }
+  | { readonly type: 'failed'; readonly text: string };
+
+/** What a reader is started with. */
+export interface ReaderSettings
+  extends Pick<
+    WorkerSettings,
+    'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'readAhead' | 'readersAlways'
+  > {
+  readonly file: BridgeFile;
+  /** Write end of the pipe that wakes the worker. */
+  readonly workerWake: number;
+  readonly memory: RelayMemory;
+}
+
+/** From the main thread to a reader. */
+export type ToReader =
+  | Attachment
+  /** Who asked for a request has had a signal. */
+  | { readonly type: 'interrupted'; readonly uniqueHi: number; readonly uniqueLo: number }
+  /** Pass on what is under way, disconnect, end when the worker has taken it; or (`now`) at once, for it has ended. */
+  | { readonly type: 'stop'; readonly now: boolean };
+
+/** From a reader. */
+export type FromReader =
+  | { readonly type: 'lost'; readonly why: string }
   | { readonly type: 'failed'; readonly text: string };
 
 /** The status of one file. */

@@ -7,6 +7,7 @@
 import { FUSE_FALLOCATE } from '../fuse/constants.js';
 import type { LogFields } from '../os/log-line.js';
 import type { Block } from './blocks.js';
+import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
 import { distance } from './offsets.js';
 
@@ -26,9 +27,10 @@ export const OPERATION_OWN = 5;
 export type Task = Generator<void, void, void>;
 
 /** Reused, never freed. Fields are as in a new one when it is taken. */
-export class Operation {
+export class Operation implements Asker {
   kind = OPERATION_INTERNAL;
   opcode = 0;
+  descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
   /** The thread that waits for the reply, as we see it; 0 when it is in another namespace. */

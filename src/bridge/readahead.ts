@@ -26,9 +26,6 @@ const MOST_SEGMENTS = 48;
 /** READs in a row that make a stream. */
 const LEAST_RUN = 2;
 
-/** Milliseconds that the quickest READ takes, from which on a server is far. */
-const FAR = 0.8;
-
 /** Milliseconds after which a segment that nobody wanted is not believed any more. */
 const OLDEST = 10_000;
 
@@ -66,7 +63,7 @@ export class Readahead {
    * False: the server has to be asked for it.
    */
   read(operation: Operation, disk: Disk): boolean {
-    if (disk.latency.lowest < FAR || disk.waiting) return false;
+    if (!disk.latency.far || disk.waiting) return false;
     const { offsetHi: hi, offsetLo: lo, length } = operation;
     const at = hi * 2 ** 32 + lo;
     const stream = this.#streams.follow(disk, at, length, this.#engine.now());

@@ -12,6 +12,11 @@ export function spawnWorker(): Worker {
   return new Worker(new URL('./worker.js', import.meta.url));
 }
 
+/** A reader that waits for its work. */
+export function spawnReader(): Worker {
+  return new Worker(new URL('./reader.js', import.meta.url));
+}
+
 /**
  * Ends a worker that got no work; resolves when it is gone. A thread that is ended by force while it
  * loads a native module takes the process with it, and so does leaving the process then.

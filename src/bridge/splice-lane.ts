@@ -30,7 +30,6 @@ export const SPLICE_END = -2;
 
 /** See the file's head. */
 export class SpliceLane {
-  readonly #device: number;
   readonly #blocks: Blocks;
   readonly #header = new DataView(new ArrayBuffer(OUT_HEADER));
   readonly #headerAddress = addressOf(this.#header);
@@ -38,8 +37,7 @@ export class SpliceLane {
   #command: Command | undefined;
   #got = 0;
 
-  constructor(device: number, blocks: Blocks) {
-    this.#device = device;
+  constructor(blocks: Blocks) {
     this.#blocks = blocks;
   }
 
@@ -103,7 +101,7 @@ export class SpliceLane {
     const count = libc.splice(
       this.#pipe?.read ?? -1,
       0,
-      this.#device,
+      operation.descriptor,
       0,
       whole,
       SPLICE_F_MOVE | SPLICE_F_NONBLOCK,

@@ -22,6 +22,10 @@ export interface StatusContext {
   /** How the user named the server, and whether the way to it is encrypted. */
   readonly server: string;
   readonly tls: boolean;
+  /** The readers that have a connection. */
+  readonly readers: readonly { readonly connection: number; readonly inFlight: number }[];
+  /** What readers have done for the file: see COUNTER. */
+  readonly readersCounters: readonly Float64Array[];
 }
 
 /** Requests of one kind. */
@@ -49,6 +53,8 @@ export interface Status {
   readonly cache: CacheMode;
   /** `connected`, `reconnecting`, `idle` where the file is not open, or the errno that requests fail with. */
   readonly state: string;
+  /** That take requests of the kernel, or would if there were more to do. */
+  readonly threads: number;
   readonly connections: readonly { readonly number: number; readonly inFlight: number }[];
   readonly handshake: string;
   readonly structuredReplies: boolean;
@@ -95,8 +101,14 @@ function stateOf(disk: Disk, inUse: boolean): string {
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { inFlight, inUse, cache, uptime, server, tls } = context;
-  const { info, counters } = disk;
+  const { inUse, cache, uptime, server, tls, readers, readersCounters } = context;
+  const { info } = disk;
+  const counters = disk.counters.map((own, i) => readersCounters.reduce((sum, one) => sum + one[i], own));
+  const inFlight = readers.reduce((sum, one) => sum + one.inFlight, context.inFlight);
+  const connections = [
+    ...disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
+    ...readers.map(({ connection, inFlight }) => ({ number: connection, inFlight })),
+  ];
   return {
     pid: process.pid,
     uptime,
@@ -107,7 +119,8 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     readOnly: disk.node.readOnly,
     cache,
     state: stateOf(disk, inUse),
-    connections: disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
+    threads: 1 + readers.length,
+    connections,
     handshake: info.handshake,
     structuredReplies: info.structuredReplies,
     extendedHeaders: info.extendedHeaders,

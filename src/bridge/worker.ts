@@ -6,9 +6,8 @@
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { addressOf, libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
-import { forgetSecrets } from '../tls/take-over.js';
-import { type Channel, PlainChannel } from './channel.js';
 import type { Connection } from './connection.js';
+import { MAX_TRANSFER } from './device.js';
 import type { Disk } from './disk.js';
 import { Dispatcher } from './dispatch.js';
 import { Engine, type EngineEvents } from './engine.js';
@@ -17,17 +16,19 @@ import { Folder } from './folder.js';
 import { Loop, type LoopControl } from './loop.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.js';
 import { Metadata } from './metadata.js';
+import { openChannel } from './open-channel.js';
 import { OPERATION_OWN } from './operation.js';
 import { Readahead } from './readahead.js';
+import { Readers } from './readers.js';
 import { Shutdown } from './shutdown.js';
-import { type Status, statusOf } from './status.js';
+import { StatusDesk } from './status-desk.js';
 import { scanHoles } from './tasks.js';
-import { TlsChannel } from './tls-channel.js';
 import { Trace } from './trace.js';
 import { Watchdog } from './watchdog.js';
+import { Workload } from './workload.js';
 
-/** Bytes of one READ or WRITE of the kernel: 256 pages. */
-const MAX_TRANSFER = 1024 * 1024;
+/** Bytes of payload in use at which no new request is taken from the kernel. */
+const MEMORY_LIMIT = 384 * 1024 * 1024;
 
 /** Seconds for which the kernel may believe names and attributes: only it changes them. */
 const VALIDITY = 3600;
@@ -43,7 +44,6 @@ const POLL_CAPACITY = 4096;
 class BridgeWorker implements EngineEvents, LoopControl {
   readonly wakeDescriptor: number;
   readonly #port: MessagePort;
-  readonly #settings: WorkerSettings;
   readonly #engine: Engine;
   readonly #files: Files;
   readonly #disks: readonly Disk[];
@@ -54,14 +54,15 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #drain = Buffer.allocUnsafeSlow(64);
   readonly #shutdown: Shutdown;
   readonly #watchdog: Watchdog;
+  /** Undefined where this thread is to be the only one. */
+  readonly #readers: Readers | undefined;
+  readonly #status: StatusDesk;
   readonly #scanning = new Set<Disk>();
-  readonly #startedAt = performance.now();
   #saidReady = false;
   #initialized: number | undefined;
 
   constructor(port: MessagePort, settings: WorkerSettings) {
     this.#port = port;
-    this.#settings = settings;
     this.wakeDescriptor = settings.wake;
     const writeback = settings.cache === 'writeback';
     this.#engine = new Engine(
@@ -71,6 +72,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
         keepExtents: writeback,
         kernelHoldsWrites: writeback,
         largestPayload: MAX_TRANSFER,
+        memoryLimit: MEMORY_LIMIT,
       },
       settings.trace === undefined ? undefined : new Trace(settings.trace),
       this,
@@ -98,16 +100,23 @@ class BridgeWorker implements EngineEvents, LoopControl {
     const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
     const say = (message: FromWorker): void => this.#say(message);
     this.#folder = changing ? new Folder(this.#files, metadata, this.#engine, say) : undefined;
+    const asks = settings.readers > 0 && !settings.readersAlways;
+    const workload = asks ? new Workload(performance.now()) : undefined;
+    if (settings.readers > 0)
+      this.#readers = new Readers(this.#engine, this.#disks[0], settings.readers, workload, say);
+    this.#status = new StatusDesk(settings, this.#engine, this.#files, this.#readers);
     this.#dispatcher = new Dispatcher(
       this.#engine,
       metadata,
       byNode,
       wishes,
       ahead,
-      (nodeid) => this.#statusOfNode(nodeid),
+      (nodeid) => this.#status.ofNode(nodeid),
       this.#folder,
+      this.#readers,
     );
-    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, new PollSet(POLL_CAPACITY), this);
+    const poll = new PollSet(POLL_CAPACITY);
+    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, poll, this, workload);
     this.#shutdown = new Shutdown(this.#engine, this.#disks, changing);
     this.#watchdog = new Watchdog(this.#engine, this.#disks, this.#folder, settings.timeout);
   }
@@ -148,9 +157,10 @@ class BridgeWorker implements EngineEvents, LoopControl {
     libc.read(this.wakeDescriptor, addressOf(this.#drain), this.#drain.length);
     for (;;) {
       const received: { message: ToWorker } | undefined = receiveMessageOnPort(this.#port);
-      if (received === undefined) return;
+      if (received === undefined) break;
       this.#hear(received.message);
     }
+    this.#serveReaders();
   }
 
   unmounted(): void {
@@ -162,6 +172,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
+    if (this.#readers?.look(now)) this.#serveReaders();
     if (this.#folder !== undefined) this.#lookAfter(this.#folder, now);
     const isOver = this.#shutdown.advance(now);
     if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();
@@ -189,19 +200,9 @@ class BridgeWorker implements EngineEvents, LoopControl {
     }
   }
 
-  #statusOfNode(nodeid: number): (() => Status) | undefined {
-    const disk = this.#files.diskForStatus(nodeid);
-    return disk === undefined ? undefined : () => this.#statusOf(disk);
-  }
-
-  #statusOf(disk: Disk): Status {
-    const { cache } = this.#settings;
-    const entry = this.#files.entry(disk.index);
-    const { server = '', tls = false } = entry?.file ?? {};
-    const inUse = entry?.disk === disk;
-    const uptime = Math.round((performance.now() - this.#startedAt) / 1000);
-    const inFlight = this.#engine.operations.asked(disk);
-    return statusOf(disk, { inFlight, inUse, cache, uptime, server, tls });
+  /** What they have passed on. */
+  #serveReaders(): void {
+    this.#readers?.serve(this.#engine.device, this.#dispatcher);
   }
 
   #hear(message: ToWorker): void {
@@ -214,11 +215,15 @@ class BridgeWorker implements EngineEvents, LoopControl {
         if (disk !== undefined) this.#engine.synced(disk, message.good);
         return;
       }
-      case 'status': {
-        const statuses = this.#disks.map((disk) => ({ file: disk.index, status: this.#statusOf(disk) }));
-        this.#say({ type: 'status', statuses });
+      case 'status':
+        this.#say({ type: 'status', statuses: this.#status.all() });
         return;
-      }
+      case 'reader':
+        this.#readers?.add(message);
+        return;
+      case 'prove':
+        this.#readers?.prove();
+        return;
       case 'fail':
         this.#files.entry(message.file)?.disk?.fail(message.errno);
         return;
@@ -240,7 +245,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
     const { file, connection, info } = message;
-    const channel = openChannel(message);
+    const channel = openChannel(message.descriptor, message.tls);
     const folder = this.#folder;
     const isUnwanted = folder !== undefined && !folder.wants(file);
     if (this.#shutdown.surrendered || isUnwanted) {
@@ -274,13 +279,6 @@ class BridgeWorker implements EngineEvents, LoopControl {
   #say(message: FromWorker): void {
     this.#port.postMessage(message);
   }
-}
-
-function openChannel({ descriptor, tls }: Extract<ToWorker, { type: 'attach' }>): Channel {
-  if (tls === undefined) return new PlainChannel(descriptor);
-  const channel = new TlsChannel(descriptor, tls);
-  forgetSecrets(tls);
-  return channel;
 }
 
 const port = parentPort;

@@ -70,6 +70,7 @@ interface OptionValues extends ImageValues {
   readonly pidfile?: string;
   readonly readonly?: true;
   readonly s?: true;
+  readonly threads?: number;
   readonly verbose?: true;
   readonly logFormat: LogFormat;
   readonly export?: string;
@@ -200,7 +201,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     fuseOptions: values.o,
     pidfile: values.pidfile,
     readOnly: values.readonly ?? false,
-    singleThread: values.s ?? false,
+    threads: values.s ? 1 : values.threads,
     verbose: values.verbose ?? false,
     logFormat: values.logFormat,
     backend: values.fuseBackend,
@@ -217,6 +218,8 @@ function mountRequest({ values, given, operands }: Words): Request {
   if (mountpoint === undefined) {
     throw new UsageError('no MOUNTPOINT given: nbdfuse MOUNTPOINT[/FILENAME] URI; see nbdfuse --help');
   }
+  if (values.s && values.threads !== undefined)
+    throw new UsageError('-s and --threads exclude each other; see nbdfuse --help');
   const settings = settingsFrom(values, mountpoint);
   const daemon = values.daemon ?? false;
   const image = imageFrom(words, values, given);

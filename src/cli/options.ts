@@ -11,6 +11,7 @@ import { FORMAT_CHOICES, formatWish } from './format-word.js';
 import { choice, milliseconds, millisecondsOrForever, wholeNumber } from './values.js';
 
 const MAXIMUM_CONNECTIONS = 1024;
+const MAXIMUM_THREADS = 64;
 const MAXIMUM_PARTITION = 1024;
 const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
 const BACKENDS = ['kernel', 'fuse-native'] as const;
@@ -75,7 +76,10 @@ export const OPTIONS: readonly NamedOption[] = [
     .argParser((text: string, previous: readonly string[]) => [...previous, text]),
   new NamedOption('-P, --pidfile <file>', 'write the process number there when ready', ['--pid-file']),
   new NamedOption('-r, --readonly', 'refuse writes', ['--read-only']),
-  new NamedOption('-s', 'one thread'),
+  new NamedOption('-s', 'one thread, as --threads=1'),
+  new NamedOption('--threads <n>', 'threads at most; by itself, what the machine is good for').argParser(
+    (text: string) => wholeNumber('--threads', text, 1, MAXIMUM_THREADS),
+  ),
   new NamedOption('-v, --verbose', 'tell on standard error what happens', ['-d']),
   new NamedOption('--log-format <format>', 'of what is told: text or json')
     .default('text')

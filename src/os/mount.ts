@@ -4,17 +4,33 @@
 // of ours that waited in it could not be ended (see src/mount/detach.ts).
 
 import { SystemError } from './errno.js';
-import { errno, libc } from './libc.js';
+import { addressOf, errno, libc } from './libc.js';
 
 const O_RDWR = 2;
 const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
+
+/** _IOR(229, 0, uint32_t), of fuse.h. */
+const FUSE_DEV_IOC_CLONE = 0x8004e500;
 
 /** Opens /dev/fuse: a descriptor that never blocks and is closed on exec. @throws SystemError */
 export function openFuseDevice(): number {
   const device = libc.open('/dev/fuse', O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
   if (device < 0) throw new SystemError(errno(), 'open');
   return device;
+}
+
+/**
+ * One more descriptor of the mount that `device` serves, like it in everything. A request is answered on the
+ * descriptor that it was read from. @throws SystemError
+ */
+export function cloneFuseDevice(device: number): number {
+  const clone = openFuseDevice();
+  const argument = new Uint32Array([device]);
+  if (libc.ioctl(clone, FUSE_DEV_IOC_CLONE, addressOf(argument)) === 0) return clone;
+  const error = errno();
+  libc.close(clone);
+  throw new SystemError(error, 'FUSE_DEV_IOC_CLONE');
 }
 
 /** mount(2). @throws SystemError */

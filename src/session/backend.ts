@@ -52,6 +52,10 @@ export interface BackendEvents extends FolderEvents {
   lost(file: number, connection: number, why: string, useful: boolean): void;
   /** Something that a person should read: one line. */
   warning(text: string): void;
+  /** One thread is not enough: give it a connection, with `Backend.addReader`. */
+  readerWanted(): void;
+  /** The connection of a further thread has ended; the others have taken over what it was asked. */
+  readerLost(why: string): void;
   /** Somebody has unmounted the file system. */
   unmounted(): void;
   /** The backend has died of a defect: one text, maybe with a stack. */
@@ -69,6 +73,8 @@ export interface BackendRequest {
   readonly changing: boolean;
   /** Whether a lost connection can be made again, so that writes are worth remembering. */
   readonly reconnectable: boolean;
+  /** Threads that may serve it. */
+  readonly threads: number;
   readonly events: BackendEvents;
 }
 
@@ -82,6 +88,12 @@ export interface Backend {
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
   /** Requests that wait for a connection, and new ones, get `errno` until the next `attach`. */
   fail(file: number, errno: number): void;
+  /**
+   * Lets one more thread read, over a connection that belongs to the backend from then on. False: that is not safe at
+   * the moment, and the connection is still the caller's. Undefined where one thread is all there is.
+   * @throws Error when the system refuses
+   */
+  readonly addReader: ((negotiated: NegotiatedConnection) => Promise<boolean>) | undefined;
   /** What can be seen of each file now; nothing where the backend does not count. */
   status(): Promise<readonly FileStatus[]>;
   /**

@@ -6,10 +6,12 @@ import { join, resolve } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend } from './backend.js';
+import { systemClock } from './clock.js';
 import type { Disk } from './disk.js';
 import type { Keeper, Served } from './keeper.js';
 import { adoptFurther, createReconnector } from './link-disk.js';
 import { reconnectBy } from './lost-server.js';
+import { ReaderSupply } from './reader-supply.js';
 import type { Reconnector } from './reconnect.js';
 import type { Report, Settings } from './settings.js';
 
@@ -19,6 +21,8 @@ export interface DiskKeeperParts {
   readonly report: Report;
   readonly mountpoint: Mountpoint;
   readonly disk: Disk;
+  /** Threads that may serve it. */
+  readonly threads: number;
 }
 
 /** The file as the user would type it. */
@@ -33,6 +37,7 @@ const FILE = 0;
 export class DiskKeeper implements Keeper {
   readonly #parts: DiskKeeperParts;
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
+  #readers: ReaderSupply | undefined;
 
   constructor(parts: DiskKeeperParts) {
     this.#parts = parts;
@@ -50,14 +55,39 @@ export class DiskKeeper implements Keeper {
       report,
     });
     this.#reconnector.attach(0, disk.first);
+    const { addReader } = backend;
+    if (addReader !== undefined)
+      this.#readers = new ReaderSupply({
+        server: disk.server,
+        info: disk.info,
+        addReader,
+        report,
+        clock: systemClock,
+      });
   }
 
   ready(): void {
     if (this.#reconnector !== undefined) adoptFurther(this.#parts.disk.further, this.#reconnector);
+    // Who has said how many has them from the start.
+    if (this.#parts.settings.threads !== undefined) this.#readers?.keep(this.#parts.threads - 1);
   }
 
   lost(_: number, connection: number, why: string, useful: boolean): void {
     this.#reconnector?.lost(connection, why, useful);
+  }
+
+  readerWanted(): void {
+    this.#readers?.wanted();
+  }
+
+  readerLost(why: string): void {
+    this.#parts.report.detail(`a further thread's connection lost: ${why}`);
+    if (this.#parts.settings.threads !== undefined) this.#readers?.keep(1);
+  }
+
+  /** Makes no more connections for further threads. */
+  async stop(): Promise<void> {
+    await this.#readers?.stop();
   }
 
   served(): readonly Served[] {

@@ -21,10 +21,18 @@ export interface Disk {
 /** Makes one connection to an export. */
 type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
 
-/** Connections to use: one to children and descriptors, and where the server allows no more. */
+/** Whether several connections can be used: not to children on standard input, nor where the server allows no more. */
+export function allowsSeveral(
+  { backend }: Pick<Settings, 'backend'>,
+  server: Pick<NbdServer, 'reconnectable'>,
+  info: ExportInfo,
+): boolean {
+  return backend === 'kernel' && server.reconnectable && canMultiConn(info);
+}
+
+/** Connections to use. */
 export function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
-  const several = settings.backend === 'kernel' && server.reconnectable && canMultiConn(info);
-  return several ? settings.connections : 1;
+  return allowsSeveral(settings, server, info) ? settings.connections : 1;
 }
 
 /** A further connection is a help, not a need: when it cannot be had, the others serve. */

@@ -60,6 +60,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
 class FuseNativeBackend implements Backend {
   readonly ready = Promise.resolve();
   readonly folder = undefined;
+  readonly addReader = undefined;
   readonly #system: NativeFileSystem;
   readonly #path: string;
   readonly #watch: NodeJS.Timeout;

@@ -23,6 +23,9 @@ export interface Keeper extends Partial<FolderEvents> {
   ready(): void;
   /** A connection has ended: see BackendEvents. */
   lost(file: number, connection: number, why: string, useful: boolean): void;
+  /** See BackendEvents. */
+  readerWanted?(): void;
+  readerLost?(why: string): void;
   /** The files that have connections, or wait for them. */
   served(): readonly Served[];
 }

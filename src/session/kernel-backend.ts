@@ -50,7 +50,7 @@ function cacheMode(request: BackendRequest): CacheMode {
 }
 
 function bridgeOptions(request: BackendRequest, { device }: KernelMount): BridgeOptions {
-  const { settings, options, mountpoint, files, changing } = request;
+  const { settings, options, mountpoint, files, changing, threads } = request;
   return {
     device,
     files,
@@ -70,6 +70,9 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Bridge
     negativeTimeout: options.negativeTimeout,
     readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
     dropPagesOnOpen: options.autoCache,
+    readers: threads - 1,
+    readersAlways: settings.threads !== undefined,
+    firstReaderConnection: settings.connections,
   };
 }
 
@@ -163,6 +166,7 @@ class ShownFiles {
 class KernelBackend implements Backend {
   readonly ready: Promise<void>;
   readonly folder: FolderAnswers;
+  readonly addReader: Backend['addReader'];
   readonly #mount: KernelMount;
   readonly #bridge: Bridge;
 
@@ -179,6 +183,11 @@ class KernelBackend implements Backend {
         bridge.described(number, file, errno);
       },
       refuse: (file, errno) => bridge.refuse(file, errno),
+    };
+    this.addReader = async (negotiated) => {
+      if (!(await bridge.prove())) return false;
+      bridge.addReader(negotiated.takeSocket(), negotiated.info);
+      return true;
     };
     this.ready = ready;
     // Whoever waits hears of a failure; a start that was called off before does not wait.

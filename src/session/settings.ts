@@ -34,7 +34,8 @@ export interface Settings {
   readonly fuseOptions: readonly string[];
   readonly pidfile: string | undefined;
   readonly readOnly: boolean;
-  readonly singleThread: boolean;
+  /** Threads that may serve the file: 1 to 64; undefined: as many as the machine is good for. */
+  readonly threads: number | undefined;
   readonly verbose: boolean;
   readonly logFormat: LogFormat;
   readonly backend: FuseBackend;

@@ -3,6 +3,7 @@
 // Called by process.ts. Connects before it mounts, so that most mistakes are told before anything is
 // visible. Whatever fails on the way, what was begun is taken back.
 
+import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import { spawnWorker } from '../bridge/spawn.js';
 import { MountError } from '../mount/errors.js';
@@ -12,7 +13,7 @@ import { isReadOnly } from '../nbd/export-info.js';
 import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
 import type { BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
-import { openDisk } from './disk.js';
+import { allowsSeveral, openDisk } from './disk.js';
 import { DiskKeeper } from './disk-keeper.js';
 import { endpointOf } from './endpoint.js';
 import type { Keeper } from './keeper.js';
@@ -21,6 +22,7 @@ import { writePidfile } from './pidfile.js';
 import { serverText } from './server-text.js';
 import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
+import { threadCount } from './threads.js';
 import { Undo } from './undo.js';
 
 /** Who is told of what, while a session starts. */
@@ -63,7 +65,9 @@ export async function startSession(
 }
 
 /** Who keeps the files connected, and what the backend is told of them. */
-type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable'> & { readonly keeper: Keeper };
+type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
+  readonly keeper: Keeper;
+};
 
 /** What all files of a mount have in common. */
 function commonOf({ settings }: Start, options: FuseOptions, endpoint: Endpoint) {
@@ -82,8 +86,13 @@ async function openOne(
   const disk = await openDisk(endpoint, settings, report, undo, signal);
   const common = commonOf(start, options, endpoint);
   const readOnly = common.readOnly || isReadOnly(disk.info);
+  const several = allowsSeveral(settings, disk.server, disk.info);
+  const threads = several ? threadCount(settings.threads, availableParallelism()) : 1;
+  const keeper = new DiskKeeper({ settings, report, mountpoint, disk, threads });
+  undo.add(() => keeper.stop());
   return {
-    keeper: new DiskKeeper({ settings, report, mountpoint, disk }),
+    keeper,
+    threads,
     files: [{ ...common, name: mountpoint.filename, info: disk.info, readOnly }],
     changing: false,
     reconnectable: reconnectBy(disk.server, settings) !== undefined,
@@ -110,7 +119,7 @@ async function openFolder(
   undo.add(() => keeper.stop());
   await keeper.load(signal);
   const reconnectable = server.reconnectable || settings.restart;
-  return { keeper, files: [], changing: true, reconnectable };
+  return { keeper, files: [], changing: true, reconnectable, threads: 1 };
 }
 
 /** Mounts, and returns when the files can be used. */
@@ -130,6 +139,8 @@ async function serve(
     wanted: (file) => keeper.wanted?.(file),
     descriptionWanted: (file) => keeper.descriptionWanted?.(file),
     idle: (file) => keeper.idle?.(file),
+    readerWanted: () => keeper.readerWanted?.(),
+    readerLost: (why) => keeper.readerLost?.(why),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
     crashed: (why) => end({ kind: 'crash', why }),

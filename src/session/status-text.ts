@@ -34,10 +34,11 @@ function requestsText({ count, bytes, p50, p99 }: RequestStatus): string {
   return `${count} (${bytesText(bytes)}), half within ${timeText(p50)}, 99 % within ${timeText(p99)}`;
 }
 
-function connectionsText({ state, connections, tls }: Status): string {
+function connectionsText({ state, connections, tls, threads }: Status): string {
   if (connections.length === 0) return `none: ${state}`;
   const busy = connections.map(({ inFlight }) => inFlight).join(' + ');
-  return `${connections.length}${tls ? ' with TLS' : ''}, requests in flight: ${busy}`;
+  const several = threads > 1 ? `, ${threads} threads` : '';
+  return `${connections.length}${tls ? ' with TLS' : ''}${several}, requests in flight: ${busy}`;
 }
 
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {

@@ -26,7 +26,7 @@ describe('the defaults', () => {
       fuseOptions: [],
       pidfile: undefined,
       readOnly: false,
-      singleThread: false,
+      threads: undefined,
       verbose: false,
       logFormat: 'text',
       backend: 'kernel',
@@ -71,8 +71,9 @@ describe('an option', () => {
     [['-r'], { readOnly: true }],
     [['--readonly'], { readOnly: true }],
     [['--read-only'], { readOnly: true }],
-    [['-s'], { singleThread: true }],
-    [['-rsvC2'], { readOnly: true, singleThread: true, verbose: true, connections: 2 }],
+    [['-s'], { threads: 1 }],
+    [['--threads=4'], { threads: 4 }],
+    [['-rsvC2'], { readOnly: true, threads: 1, verbose: true, connections: 2 }],
     [['-rP', '-'], { readOnly: true, pidfile: '-' }],
     [['--fuse-backend=fuse-native'], { backend: 'fuse-native' }],
     [['--fuse-backend', 'kernel'], { backend: 'kernel' }],
@@ -95,7 +96,7 @@ describe('an option', () => {
     ['--pid=x', { pidfile: 'x' }],
     ['--verb', { verbose: true }],
     ['--rec=1', { reconnectMs: 1000 }],
-    ['--t=1', { timeoutMs: 1000 }],
+    ['--ti=1', { timeoutMs: 1000 }],
   ])('may be shortened, with the C nbdfuse’s names first: %s', (word, expected) => {
     expect(settingsOf(word, 'dir', URI)).toMatchObject(expected);
   });

@@ -14,6 +14,7 @@ export const STATUS: Status = {
   readOnly: true,
   cache: 'none',
   state: 'connected',
+  threads: 1,
   connections: [
     { number: 0, inFlight: 3 },
     { number: 1, inFlight: 0 },

@@ -233,6 +233,9 @@ describe('the texts', () => {
     expect(text).toContain('  reads        3 (12 KiB), half within 64 us, 99 % within 2.0 ms\n');
     expect(text).toContain('  writes       none\n');
     expect(text).toContain('  read ahead   2 MiB, 5 reads answered, 1 MiB wasted\n');
+    expect(statusText('x', { ...STATUS, threads: 3 })).toContain(
+      '  connections  2 with TLS, 3 threads, requests in flight: 3 + 0\n',
+    );
     expect(statusText('x', { ...STATUS, connections: [], state: 'EIO' })).toContain(
       'connections  none: EIO\n',
     );

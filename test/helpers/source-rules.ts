@@ -50,6 +50,7 @@ const ENTRIES = [
   'src/cli/main.ts',
   'src/shell/main.ts',
   'src/bridge/worker.ts',
+  'src/bridge/reader.ts',
 ];
 
 interface SyntaxNode {
