@@ -23,6 +23,8 @@ export class Block {
   references = 0;
   /** Whether it is free, with memory that is worth giving back. */
   spare = false;
+  /** Whether it has been written to since it was made, or since its memory was given back. */
+  resident = false;
 
   constructor(capacity: number) {
     const buffer = new ArrayBuffer(HEADROOM + capacity);
@@ -37,8 +39,14 @@ export class Block {
 const LEAST_DISCARDED = 16 * 1024;
 
 /**
- * The pool. Blocks are made when first wanted, the one that was used last is taken first, and `discardSpare`
- * gives the memory back of those that were not wanted for a while.
+ * Bytes of memory, in use and free, above which more is not taken without giving back what is free: the sizes of
+ * block that were needed at different moments shall not add up.
+ */
+const KEPT = 96 * 1024 * 1024;
+
+/**
+ * The pool. Blocks are made when first wanted, the one that was used last is taken first, and the memory goes back
+ * of those that were not wanted for a while (`discardSpare`), or when blocks of another size need much.
  */
 export class Blocks {
   readonly #free: Block[][] = CAPACITIES.map(() => []);
@@ -46,6 +54,7 @@ export class Blocks {
   readonly #spare: number[] = CAPACITIES.map(() => 0);
   readonly #limit: number;
   #inUse = 0;
+  #resident = 0;
   #spareBlocks = 0;
 
   /** @param limit bytes in use at which `exhausted` says that no more should be asked for */
@@ -69,6 +78,7 @@ export class Blocks {
       block.spare = false;
       this.#inUse += block.capacity;
       block.references = 1;
+      if (!block.resident) this.#occupy(block);
       return block;
     }
     throw new RangeError(`no block holds ${length} bytes`);
@@ -94,12 +104,35 @@ export class Blocks {
   discardSpare(): void {
     this.#free.forEach((free, kind) => {
       for (const block of free.slice(0, this.#spare[kind]).filter(({ spare }) => spare)) {
-        discardPages(block.address, block.bytes.length);
-        block.spare = false;
-        this.#spareBlocks--;
+        this.#discard(block);
       }
       this.#spare[kind] = free.length;
     });
+  }
+
+  /** Bytes of memory that the blocks hold. */
+  get resident(): number {
+    return this.#resident;
+  }
+
+  #occupy(block: Block): void {
+    block.resident = true;
+    this.#resident += block.capacity;
+    // The largest first, and of each kind those that were used longest ago.
+    for (let kind = CAPACITIES.length - 1; kind >= 0 && this.#spareBlocks > 0; kind--) {
+      for (const one of this.#free[kind]) {
+        if (this.#resident <= KEPT) return;
+        if (one.spare) this.#discard(one);
+      }
+    }
+  }
+
+  #discard(block: Block): void {
+    discardPages(block.address, block.bytes.length);
+    block.spare = false;
+    block.resident = false;
+    this.#spareBlocks--;
+    this.#resident -= block.capacity;
   }
 }
 

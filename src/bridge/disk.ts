@@ -98,7 +98,8 @@ export class Disk {
     this.locks = this.minimum > 1 ? new RangeLocks() : undefined;
     this.can = abilitiesOf(info);
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
-    this.#pace = new FlushPace(this.journal.limit);
+    // While a FLUSH is under way, as much again may be written.
+    this.#pace = new FlushPace(this.journal.limit / 2);
   }
 
   /** The connections that are alive. */

@@ -49,3 +49,24 @@ test('what is in use keeps its contents', () => {
   blocks.discardSpare();
   expect(kept.bytes.every((byte) => byte === 7)).toBe(true);
 });
+
+test('what one size of block has needed goes back when another needs much', () => {
+  const blocks = new Blocks(512 * MIB);
+  const small = (count: number): Block[] =>
+    Array.from({ length: count }, () => {
+      const block = blocks.take(32 * 1024);
+      block.bytes.fill(8);
+      return block;
+    });
+  for (const block of takeFilled(blocks, 80)) blocks.release(block);
+  const before = resident();
+  const taken = small(80 * 32);
+  expect(blocks.resident).toBeLessThanOrEqual(96 * MIB);
+  expect(resident() - before).toBeLessThan(24 * MIB);
+  expect(taken.every(({ bytes }) => bytes.every((byte) => byte === 8))).toBe(true);
+  // What is in use stays, and more than that is taken when it must be.
+  const large = takeFilled(blocks, 64);
+  expect(blocks.resident).toBeGreaterThan(140 * MIB);
+  expect(large.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
+  expect(taken.every(({ bytes }) => bytes[0] === 8)).toBe(true);
+});
