@@ -28,6 +28,8 @@ export type Fault = (typeof FAULTS)[number];
 /** How a lane's server is reached. */
 export interface Way {
   readonly name: string;
+  /** For nbdfuse. */
+  readonly options: readonly string[];
   /** nbdkit's words for where it listens; undefined for a Unix socket. */
   readonly listening: readonly string[] | undefined;
   /** Where that is for the proxy. */
@@ -87,7 +89,7 @@ export class Lane {
     const mountpoint = join(folder, `${way.name}.mnt`);
     mkdirSync(mountpoint);
     const pidfile = join(folder, `${way.name}.pid`);
-    const options = ['-C', '4', `--timeout=${TIMEOUT}`, '--reconnect=forever'];
+    const options = ['-C', '4', `--timeout=${TIMEOUT}`, '--reconnect=forever', ...way.options];
     const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
     // What was killed leaves its mount.
     atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));

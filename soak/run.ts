@@ -24,6 +24,7 @@ async function ways(root: string): Promise<Way[]> {
   return [
     {
       name: 'Unix',
+      options: [],
       listening: undefined,
       target: ({ socket }) => ({ path: socket }),
       where: `${root}/proxy.socket`,
@@ -31,6 +32,7 @@ async function ways(root: string): Promise<Way[]> {
     },
     {
       name: 'TCP',
+      options: ['--threads=2'],
       listening: onPort(tcp),
       target: () => ({ host: HOST, port: tcp }),
       where: 0,
@@ -38,6 +40,7 @@ async function ways(root: string): Promise<Way[]> {
     },
     {
       name: 'TLS',
+      options: [],
       listening: [...onPort(tls), '--tls=require', `--tls-certificates=${pki}`],
       target: () => ({ host: HOST, port: tls }),
       where: 0,

@@ -76,7 +76,10 @@ async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks)
     // Its thread starts on another core while this one loads the rest.
     const worker = mounting.settings.backend === 'kernel' ? (early ?? spawnWorker()) : undefined;
     const loading = import('../session/process.js');
-    const settings = await settle(mounting, report);
+    const settings = await settle(mounting, report).catch(async (error: unknown) => {
+      if (worker !== undefined) await dismissWorker(worker);
+      throw error;
+    });
     const { runProcess } = await loading;
     if ('image' in mounting && !settings.verbose) return await runImage(settings, report, { ready, worker });
     process.exit(await runProcess(settings, report, { ready, worker }));

@@ -56,10 +56,17 @@ export class Reconnector<C extends FreshConnection> {
 
   /** Hands over a connection that the session has made. */
   attach(slot: number, connection: C): void {
+    const { policy, report, name, clock } = this.#options;
+    const now = clock.now();
+    // A further one, which was on its way when the others were lost, ends an outage too.
+    const endsOutage = this.#alive.size === 0 && this.#lost.size > 0;
     this.#options.attach(slot, connection);
     this.#lost.delete(slot);
     this.#alive.add(slot);
     this.#failed = false;
+    if (!endsOutage) return;
+    policy.connected(now);
+    report.line(`${name}: reconnected after ${((now - this.#outageAt) / 1000).toFixed(1)} s`, 'info');
   }
 
   /** The data path has lost the connection in `slot`; `useful` as in ReconnectPolicy. */
@@ -142,13 +149,14 @@ export class Reconnector<C extends FreshConnection> {
 
   /** One attempt; whether it gave a connection. */
   async #tryOnce(slot: number, connect: (signal: AbortSignal) => Promise<C>): Promise<boolean> {
-    const { info, report, name, clock } = this.#options;
+    const { info, policy, report, name, clock } = this.#options;
     const { signal } = this.#stop;
     try {
       const connection = await connect(signal);
       const difference = signal.aborted ? 'stopping' : sameExport(info, connection.info);
       if (difference === undefined) {
-        this.#recovered(slot, connection, clock.now());
+        policy.connected(clock.now());
+        this.attach(slot, connection);
         return true;
       }
       connection.close();
@@ -161,14 +169,5 @@ export class Reconnector<C extends FreshConnection> {
       if (!signal.aborted) report.detail(`${name}: cannot reconnect: ${this.#lastReason}`);
     }
     return false;
-  }
-
-  #recovered(slot: number, connection: C, now: number): void {
-    const { policy, report, name } = this.#options;
-    const first = this.#alive.size === 0;
-    policy.connected(now);
-    this.attach(slot, connection);
-    if (first)
-      report.line(`${name}: reconnected after ${((now - this.#outageAt) / 1000).toFixed(1)} s`, 'info');
   }
 }

@@ -81,6 +81,16 @@ describe('the reconnector', () => {
     expect(lines).toEqual([]);
   });
 
+  it('takes a further connection that was on its way for the end of an outage', async () => {
+    const { reconnector, events, answers, clock, lines } = createWorld();
+    answers.push(REFUSED);
+    reconnector.lost(0, 'closed', true);
+    await clock.advance(700);
+    reconnector.attach(1, { info: PLAIN_EXPORT, close: () => undefined });
+    expect(events).toContain('attach 1');
+    expect(lines.at(-1)).toBe('dir/nbd: reconnected after 0.7 s');
+  });
+
   it('fails requests with EIO when the time has run out, goes on trying, and heals', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld({ limit: 2000 });
     answers.push(REFUSED);
