@@ -43,12 +43,13 @@ export function makeRelayMemory(): RelayMemory {
   };
 }
 
-const WAKE = Buffer.from([0]);
-const WAKE_ADDRESS = addressOf(WAKE);
+const WAKE_BYTE = new Uint8Array(new ArrayBuffer(1));
+/** The byte is kept, since its address alone would not keep it. */
+const WAKE = { byte: WAKE_BYTE, address: addressOf(WAKE_BYTE) };
 
 /** Wakes the thread that waits for the other end of this pipe. */
 function wake(pipe: number): void {
-  libc.write(pipe, WAKE_ADDRESS, 1);
+  libc.write(pipe, WAKE.address, 1);
 }
 
 /** The reader's end. */
