@@ -44,8 +44,20 @@ export const libc = {
   strerror: library.func('strerror', 'str', ['int']),
 } as const;
 
-/** The address of the first byte of `view`, exact because user space ends below 2^47. */
+/**
+ * An address keeps nothing alive: memory that the caller uses no more after it has asked for the address could be
+ * freed before the call that the address is for. So the last ones that were asked for are kept.
+ */
+const recent: ArrayBufferView[] = [];
+const MOST_RECENT = 16;
+let asked = 0;
+
+/**
+ * The address of the first byte of `view`, exact because user space ends below 2^47. Whoever uses it later than in
+ * the next call must hold `view`.
+ */
 export function addressOf(view: ArrayBufferView): number {
+  recent[asked++ % MOST_RECENT] = view;
   return Number(koffi.address(view));
 }
 

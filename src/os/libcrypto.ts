@@ -75,7 +75,6 @@ export function hmac(hash: HashName, key: Uint8Array, data: Uint8Array): Uint8Ar
     addressOf(result),
     addressOf(length),
   );
-  // Their addresses keep nothing alive: what is used no more after them is freed before the call.
   fixedKey.fill(0);
   fixedData.fill(0);
   if (done === 0) throw new Error(`${hash} is not available`);

@@ -27,11 +27,8 @@ export function openFuseDevice(): number {
 export function cloneFuseDevice(device: number): number {
   const clone = openFuseDevice();
   const argument = new Uint32Array([device]);
-  const result = libc.ioctl(clone, FUSE_DEV_IOC_CLONE, addressOf(argument));
+  if (libc.ioctl(clone, FUSE_DEV_IOC_CLONE, addressOf(argument)) === 0) return clone;
   const error = errno();
-  // Its address keeps nothing alive: what is used no more after it may be freed before the call.
-  argument[0] = 0;
-  if (result === 0) return clone;
   libc.close(clone);
   throw new SystemError(error, 'FUSE_DEV_IOC_CLONE');
 }
