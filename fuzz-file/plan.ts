@@ -13,6 +13,8 @@ const CHOICES = {
   /** `mixed`: one process with all kinds; the others: three processes side by side with this one kind. */
   actors: ['mixed', 'mixed', 'cached', 'direct'],
   faults: ['none', 'cuts', 'cuts', 'kills', 'kills', 'freezes'],
+  /** Threads that serve the file; all but one only read. */
+  threads: ['1', '3'],
 } as const;
 
 /** The dimensions in the order in which they are chosen and shown. */
@@ -56,19 +58,27 @@ function excess(server: Setup['server'], random: Random): number {
 /** Fits a choice to what the others allow. */
 function allowed(setup: Setup): Setup {
   if (setup.backend === 'kernel') return setup;
-  // It has no cache modes, uses one connection, and cannot send again what a server has lost.
+  // It has no cache modes, one connection and one thread, and cannot send again what a server has lost.
   const server = setup.server === 'volatile' ? 'file' : setup.server;
-  return { ...setup, cache: 'writethrough', connections: '1', server };
+  return { ...setup, cache: 'writethrough', connections: '1', threads: '1', server };
 }
+
+/** Where the draws of later dimensions begin: those of the seed itself stay what they were without them. */
+const LATER: Readonly<Partial<Record<Dimension, number>>> = { threads: 0x7468_7264 };
 
 /** The case of a seed. */
 export function planOf(seed: number, pins: Pins): Plan {
   const random = new Random(seed);
+  const draw = (name: Dimension): string => {
+    const later = LATER[name];
+    return (later === undefined ? random : new Random(seed ^ later)).oneOf<string>(CHOICES[name]);
+  };
   const chosen = Object.fromEntries(
     // Each is drawn, pinned or not, so that a pin changes nothing else.
-    DIMENSIONS.map((name) => [name, [random.oneOf<string>(CHOICES[name]), pins[name]]]).map(
-      ([name, [drawn, pinned]]) => [name, pinned ?? drawn],
-    ),
+    DIMENSIONS.map((name) => [name, draw(name)]).map(([name, drawn]) => [
+      name,
+      pins[name as Dimension] ?? drawn,
+    ]),
   ) as unknown as Setup;
   const setup = allowed(chosen);
   return { seed, size: SIZE + excess(setup.server, random), ...setup };

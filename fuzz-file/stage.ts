@@ -157,9 +157,10 @@ export class Stage {
     const address = addressOf(plan, this.#server, this.#surroundings);
     const proxied = plan.way === 'unix' ? { path: join(folder, 'proxy') } : { host: '127.0.0.1' };
     const where = proxy === undefined ? address : { port: proxy.port, ...proxied };
-    const cache = plan.backend === 'kernel' ? [`--cache=${plan.cache}`] : [];
+    const kernel = [`--cache=${plan.cache}`, `--threads=${plan.threads}`];
+    const ofBackend = plan.backend === 'kernel' ? kernel : [];
     const timeout = plan.faults === 'freezes' ? [`--timeout=${TIMEOUT}`] : [];
-    const options = [`--fuse-backend=${plan.backend}`, '-C', plan.connections, ...cache, ...timeout];
+    const options = [`--fuse-backend=${plan.backend}`, '-C', plan.connections, ...ofBackend, ...timeout];
     const pidfile = join(folder, 'nbdfuse.pid');
     const words = ['--reconnect=forever', '-P', pidfile, this.#mountpoint];
     const log = openSync(join(folder, 'nbdfuse.log'), 'a');
