@@ -97,7 +97,7 @@ export class Loop {
   /** Runs until the control's `turn` says that it is over. */
   run(): void {
     for (;;) {
-      this.#flush();
+      this.flush();
       if (this.#control.turn(this.#engine.now())) return;
       if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
       const before = this.#workload === undefined ? 0 : performance.now();
@@ -151,11 +151,12 @@ export class Loop {
       }
       this.#dispatcher.dispatch(length);
       // The server can work on a large write while the next one is being taken.
-      if (length > LARGE_REQUEST) this.#flush();
+      if (length > LARGE_REQUEST) this.flush();
     }
   }
 
-  #flush(): void {
+  /** Sends what connections have to send, as far as they take it. */
+  flush(): void {
     for (const disk of this.#disks) {
       for (const connection of disk.connections) {
         if (connection.wantsFlush) connection.flush();

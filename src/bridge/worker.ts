@@ -172,7 +172,10 @@ class BridgeWorker implements EngineEvents, LoopControl {
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
-    if (this.#readers?.look(now)) this.#serveReaders();
+    if (this.#readers?.look(now)) {
+      this.#serveReaders();
+      this.#loop.flush();
+    }
     if (this.#folder !== undefined) this.#lookAfter(this.#folder, now);
     const isOver = this.#shutdown.advance(now);
     if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();

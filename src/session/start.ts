@@ -88,6 +88,7 @@ async function openOne(
   const readOnly = common.readOnly || isReadOnly(disk.info);
   const several = allowsSeveral(settings, disk.server, disk.info);
   const threads = several ? threadCount(settings.threads, availableParallelism()) : 1;
+  report.detail(`threads=${threads}`);
   const keeper = new DiskKeeper({ settings, report, mountpoint, disk, threads });
   undo.add(() => keeper.stop());
   return {

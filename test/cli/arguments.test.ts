@@ -54,6 +54,10 @@ describe('--all', () => {
 });
 
 describe('an option', () => {
+  it('for one thread and one for several exclude each other', () => {
+    expect(() => settingsOf('-s', '--threads=2', 'dir', '--unix', 's')).toThrow(/exclude each other/);
+  });
+
   it.each<[string[], Partial<Settings>]>([
     [['-C', '7'], { connections: 7 }],
     [['-C1'], { connections: 1 }],
