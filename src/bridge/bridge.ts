@@ -232,7 +232,14 @@ export class Bridge {
       { device, file, naked, tree, trace, timeout, readAhead, readersAlways, workerWake: this.#wake },
       firstReaderConnection,
       (message) => this.#say(message),
-      { readerLost: (why) => events.readerLost(why), crashed: (text) => this.#crash(text) },
+      {
+        readerLost: (why) => events.readerLost(why),
+        // The worker lives: it ends in order, with a FLUSH, when the session has heard of this.
+        crashed: (text) => {
+          if (!this.#ended) events.crashed(text);
+        },
+        unable: (why) => events.warning(`one thread serves the mount: another cannot be started: ${why}`),
+      },
     );
   }
 }

@@ -161,6 +161,8 @@ export type ToReader =
 
 /** From a reader. */
 export type FromReader =
+  /** It will take its messages; nothing was taken from the kernel before. */
+  | { readonly type: 'started' }
   | { readonly type: 'lost'; readonly why: string }
   | { readonly type: 'failed'; readonly text: string };
 

@@ -21,8 +21,10 @@ export type ReaderOptions = Omit<ReaderSettings, 'wake' | 'memory'>;
 export interface ReaderEvents {
   /** A reader's connection is gone; what it was asked, the worker sees to. */
   readerLost(why: string): void;
-  /** A reader has died of a defect. */
+  /** A reader has died of a defect, with what it was asked. */
   crashed(text: string): void;
+  /** One could not be started: no other is tried. */
+  unable(why: string): void;
 }
 
 const WAKE = Buffer.from([0]);
@@ -34,6 +36,9 @@ interface Reader {
   readonly wake: number;
   readonly ended: Promise<void>;
   hasConnection: boolean;
+  /** What it was given and cannot have taken yet; -1: nothing. */
+  given: number;
+  started: boolean;
 }
 
 /** See the file's head. */
@@ -44,6 +49,7 @@ export class ReaderThreads {
   readonly #events: ReaderEvents;
   readonly #readers: Reader[] = [];
   #stopping = false;
+  #unable = false;
 
   /**
    * @param options `device` is the worker's, of which clones are made
@@ -65,8 +71,10 @@ export class ReaderThreads {
   attach({ descriptor, tls }: ConnectedSocket, info: ExportInfo): void {
     try {
       if (this.#stopping) throw new Error('the mount is ending');
+      if (this.#unable) throw new Error('threads cannot be started');
       const reader = this.#readers.find(({ hasConnection }) => !hasConnection) ?? this.#start();
       reader.hasConnection = true;
+      if (!reader.started) reader.given = descriptor;
       const { connection } = reader;
       this.#say(reader, { type: 'attach', connection, descriptor, tls, info });
     } catch (error) {
@@ -100,33 +108,62 @@ export class ReaderThreads {
 
   #start(): Reader {
     const device = cloneFuseDevice(this.#options.device);
-    const { read, write } = pipe();
+    const descriptors = [device];
+    try {
+      const { read, write } = pipe();
+      descriptors.push(read, write);
+      return this.#add(spawnReader(), descriptors, device, read, write);
+    } catch (error) {
+      for (const descriptor of descriptors) libc.close(descriptor);
+      throw error;
+    }
+  }
+
+  #add(worker: Worker, descriptors: readonly number[], device: number, read: number, wake: number): Reader {
     const memory = makeRelayMemory();
-    const worker = spawnReader();
     const connection = this.#firstConnection + this.#readers.length;
     const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
     const reader = {
       worker,
       connection,
-      descriptors: [device, read, write],
-      wake: write,
+      descriptors,
+      wake,
       ended,
       hasConnection: false,
+      given: -1,
+      started: false,
     };
     worker.on('message', (message: FromReader) => {
-      if (message.type === 'failed') return this.#events.crashed(message.text);
-      reader.hasConnection = false;
-      this.#events.readerLost(message.why);
+      switch (message.type) {
+        case 'started':
+          reader.started = true;
+          return;
+        case 'failed':
+          this.#died(reader, message.text);
+          return;
+        case 'lost':
+          reader.hasConnection = false;
+          this.#events.readerLost(message.why);
+      }
     });
-    worker.on('error', (error) => this.#events.crashed(error.stack ?? error.message));
-    worker.on('exit', () => {
-      if (!this.#stopping) this.#events.crashed('a reader ended unexpectedly');
-    });
+    worker.on('error', (error) => this.#died(reader, error.stack ?? error.message));
+    worker.on('exit', () => this.#died(reader, 'a reader ended unexpectedly'));
     const settings: ReaderSettings = { ...this.#options, device, wake: read, memory };
     worker.postMessage(settings);
     this.#readers.push(reader);
-    this.#toWorker({ type: 'reader', connection, descriptor: device, wake: write, memory });
+    this.#toWorker({ type: 'reader', connection, descriptor: device, wake, memory });
     return reader;
+  }
+
+  /** One that has taken nothing from the kernel is done without: it stays in the list, with a connection that is none. */
+  #died(reader: Reader, why: string): void {
+    if (this.#stopping) return;
+    if (reader.started) return this.#events.crashed(why);
+    if (reader.given < 0) return;
+    libc.close(reader.given);
+    reader.given = -1;
+    this.#unable = true;
+    this.#events.unable(why);
   }
 
   #say({ worker, wake }: Reader, message: ToReader): void {

@@ -263,7 +263,9 @@ if (parentPort === null) throw new Error('this file is a reader, started by Read
 const port = parentPort;
 port.once('message', (settings: ReaderSettings) => {
   try {
-    new Reader(settings).run();
+    const reader = new Reader(settings);
+    say({ type: 'started' });
+    reader.run();
   } catch (error) {
     say({ type: 'failed', text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   }

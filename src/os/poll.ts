@@ -47,9 +47,17 @@ export class PollSet {
     this.#free.push(index);
   }
 
-  /** What to wait for at a place: POLLIN, POLLOUT, both, or 0 for errors alone. */
+  /**
+   * What to wait for at a place: POLLIN, POLLOUT or both; 0: the descriptor is not looked at, or the kernel would wake
+   * this thread for whatever happens there, and for its end again and again.
+   */
   setEvents(index: number, events: number): void {
     this.#events[index * 4 + 2] = events;
+    const descriptor = this.#fds[index * 2];
+    // poll(2) leaves out what is negative; that of `remove` never comes here.
+    if (descriptor < 0 === (events === 0)) return;
+    this.#fds[index * 2] = ~descriptor;
+    this.#events[index * 4 + 3] = 0;
   }
 
   /** What the last `wait` has found at a place. */
