@@ -225,11 +225,22 @@ export class Bridge {
   }
 
   #makeReaders(options: BridgeOptions, events: BridgeEvents): ReaderThreads {
-    const { device, files, naked, tree, trace, timeout, readAhead, readersAlways, firstReaderConnection } =
-      options;
+    const {
+      device,
+      files,
+      naked,
+      tree,
+      trace,
+      timeout,
+      readAhead,
+      readers,
+      readersAlways,
+      firstReaderConnection,
+    } = options;
     const [file] = files;
     return new ReaderThreads(
       { device, file, naked, tree, trace, timeout, readAhead, readersAlways, workerWake: this.#wake },
+      readers,
       firstReaderConnection,
       (message) => this.#say(message),
       {

@@ -44,6 +44,7 @@ interface Reader {
 /** See the file's head. */
 export class ReaderThreads {
   readonly #options: ReaderOptions;
+  readonly #most: number;
   readonly #firstConnection: number;
   readonly #toWorker: (message: ToWorker) => void;
   readonly #events: ReaderEvents;
@@ -53,15 +54,18 @@ export class ReaderThreads {
 
   /**
    * @param options `device` is the worker's, of which clones are made
+   * @param most threads
    * @param firstConnection number of the first one's connection
    */
   constructor(
     options: ReaderOptions,
+    most: number,
     firstConnection: number,
     toWorker: (message: ToWorker) => void,
     events: ReaderEvents,
   ) {
     this.#options = options;
+    this.#most = most;
     this.#firstConnection = firstConnection;
     this.#toWorker = toWorker;
     this.#events = events;
@@ -107,6 +111,7 @@ export class ReaderThreads {
   }
 
   #start(): Reader {
+    if (this.#readers.length >= this.#most) throw new Error('there are as many as may be');
     const device = cloneFuseDevice(this.#options.device);
     const descriptors = [device];
     try {
@@ -158,8 +163,8 @@ export class ReaderThreads {
   /** One that has taken nothing from the kernel is done without: it stays in the list, with a connection that is none. */
   #died(reader: Reader, why: string): void {
     if (this.#stopping) return;
-    if (reader.started) return this.#events.crashed(why);
-    if (reader.given < 0) return;
+    if (reader.started) this.#events.crashed(why);
+    if (reader.started || reader.given < 0) return;
     libc.close(reader.given);
     reader.given = -1;
     this.#unable = true;

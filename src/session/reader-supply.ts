@@ -12,6 +12,9 @@ import type { Report } from './settings.js';
 /** Milliseconds for which a server that gave no connection is not asked for another. */
 const RESPITE = 5000;
 
+/** Milliseconds. */
+const STOP_TIME = 500;
+
 /** What it is made with. */
 export interface ReaderSupplyParts {
   readonly server: NbdServer;
@@ -44,10 +47,10 @@ export class ReaderSupply {
     if (this.#missing > 0) this.#begin(() => this.#supplyMissing());
   }
 
-  /** Ends the attempt that is under way. */
+  /** Ends the attempt that is under way; a backend that does not answer is not waited for. */
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.#work;
+    await Promise.race([this.#work, this.#parts.clock.wait(STOP_TIME)]);
   }
 
   #begin(work: () => Promise<unknown>): void {

@@ -29,7 +29,7 @@ it('tells which descriptors can be read, each at its own place', () => {
   expect(set.reventsOf(places[1])).toBe(0);
 });
 
-it('waits only for the events that were asked for', () => {
+it('waits only for the events that were asked for, and with none not even for the end', () => {
   const [left, right] = socketpair();
   onTestFinished(() => closeDescriptor(left));
   const set = new PollSet(1);
@@ -41,8 +41,10 @@ it('waits only for the events that were asked for', () => {
   set.setEvents(place, 0);
   expect(set.wait(0)).toBe(0);
   closeDescriptor(right);
+  expect(set.wait(0)).toBe(0);
+  set.setEvents(place, POLLIN);
   expect(set.wait(0)).toBe(1);
-  expect(set.reventsOf(place)).toBe(POLLHUP);
+  expect(set.reventsOf(place)).toBe(POLLIN | POLLHUP);
 });
 
 it('leaves the other places alone when one is removed, and gives that one away again', () => {

@@ -5,6 +5,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
+import { whenConnected } from '../helpers/connected.js';
 import { openFile, writeAt } from '../helpers/files.js';
 import { type MountedDisk, mountDisk } from '../helpers/mount.js';
 import { Program } from '../helpers/program.js';
@@ -13,7 +14,7 @@ import { runProgram } from '../helpers/run.js';
 import { startNbdkit } from '../helpers/servers.js';
 import { until } from '../helpers/until.js';
 
-requirePrograms('nbdkit', 'dd');
+requirePrograms('nbdkit', 'dd', 'getfattr');
 
 const MIB = 1024 * 1024;
 
@@ -33,6 +34,7 @@ async function mountFrozen(scope: Scope, ...options: readonly string[]): Promise
   truncateSync(file, 64 * MIB);
   const { program, uri } = await startNbdkit(scope, 'file', file);
   const disk = await mountDisk(scope, { server: [uri()], options });
+  await whenConnected(disk, options);
   const frozen = {
     disk,
     freeze: () => void program.child.kill('SIGSTOP'),

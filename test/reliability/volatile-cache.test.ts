@@ -7,10 +7,10 @@ import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
+import { whenConnected } from '../helpers/connected.js';
 import { openFile } from '../helpers/files.js';
 import { type MountedDisk, mountDisk } from '../helpers/mount.js';
 import { requirePrograms } from '../helpers/requires.js';
-import { runProgram } from '../helpers/run.js';
 import { type ScriptedServer, startScriptedServer } from '../helpers/scripted-server.js';
 import { until } from '../helpers/until.js';
 import { MULTI_CONN_FLAGS, VolatileDisk } from '../helpers/volatile-disk.js';
@@ -24,19 +24,11 @@ const NBD_CMD_FLUSH = 3;
 const NBD_CMD_FLAG_FUA = 1;
 const NBD_EIO = 5;
 
-/** As many as nbdfuse makes by itself. */
-const CONNECTIONS = 4;
-
 interface World {
   readonly model: VolatileDisk;
   readonly server: ScriptedServer;
   readonly disk: MountedDisk;
   readonly file: FileHandle;
-}
-
-async function statusOf({ file }: MountedDisk): Promise<{ readonly connections: readonly unknown[] }> {
-  const words = ['--absolute-names', '--only-values', '-n', 'user.nbd.status'];
-  return JSON.parse(await runProgram('getfattr', ...words, file));
 }
 
 async function createWorld(scope: Scope, size: number, ...options: readonly string[]): Promise<World> {
@@ -45,8 +37,7 @@ async function createWorld(scope: Scope, size: number, ...options: readonly stri
   const server = await startScriptedServer(scope, served, model.handle);
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none', ...options] });
   // One that comes while something is written is not used before a FLUSH.
-  const connections = options.includes('-C') ? Number(options[options.indexOf('-C') + 1]) : CONNECTIONS;
-  await until('all connections', async () => (await statusOf(disk)).connections.length === connections);
+  await whenConnected(disk, options);
   return { model, server, disk, file: await openFile(scope, disk.file, 'r+') };
 }
 

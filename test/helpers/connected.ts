@@ -1,0 +1,18 @@
+// Waits until a mount has all of its connections: the further ones come after it is ready.
+
+import type { MountedDisk } from './mount.js';
+import { runProgram } from './run.js';
+import { until } from './until.js';
+
+/** As many as nbdfuse makes by itself. */
+const BY_ITSELF = 4;
+
+/** @param options of nbdfuse, among which `-C` may be. Needs the program getfattr. */
+export async function whenConnected({ file }: MountedDisk, options: readonly string[]): Promise<void> {
+  const wanted = options.includes('-C') ? Number(options[options.indexOf('-C') + 1]) : BY_ITSELF;
+  const words = ['--absolute-names', '--only-values', '-n', 'user.nbd.status', file];
+  await until('all connections', async () => {
+    const { connections } = JSON.parse(await runProgram('getfattr', ...words));
+    return connections.length === wanted;
+  });
+}
