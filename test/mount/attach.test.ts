@@ -106,8 +106,8 @@ it('lets root allow devices and set-user-id programs', async () => {
 });
 
 it.each<[Who, string, string]>([
-  ['root', '', '1024'],
-  ['root', 'max_readahead=524288', '512'],
+  ['root', '', '512'],
+  ['root', 'max_readahead=262144', '256'],
   ['nobody', '', '128'],
 ])('lets the kernel read ahead as far as %s may say (%s)', async (who, options, expected) => {
   const namespace = await createNamespace();
