@@ -30,6 +30,9 @@ function fileLabel({ text, path, filename }: Mountpoint): string {
   return filename !== '' && resolve(text) === path ? join(text, filename) : text;
 }
 
+/** Milliseconds. */
+const FURTHER_TIME = 100;
+
 /** The only file's number. */
 const FILE = 0;
 
@@ -66,8 +69,11 @@ export class DiskKeeper implements Keeper {
       });
   }
 
-  ready(): void {
-    if (this.#reconnector !== undefined) adoptFurther(this.#parts.disk.further, this.#reconnector);
+  async ready(): Promise<void> {
+    const { further } = this.#parts.disk;
+    if (this.#reconnector !== undefined) adoptFurther(further, this.#reconnector);
+    // They have been under way for longer than the mount: one that comes late is nothing to wait for.
+    await Promise.race([Promise.allSettled(further), systemClock.wait(FURTHER_TIME)]);
     // Who has said how many has them from the start.
     if (this.#parts.settings.threads !== undefined) this.#readers?.keep(this.#parts.threads - 1);
   }

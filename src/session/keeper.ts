@@ -19,8 +19,8 @@ export interface Served {
 export interface Keeper extends Partial<FolderEvents> {
   /** Gives a backend that has just mounted what it needs to become ready. */
   begin(backend: Backend): void;
-  /** The files can be used. */
-  ready(): void;
+  /** The files can be used. Resolves when what is on its way has come, or soon. */
+  ready(): Promise<void> | void;
   /** A connection has ended: see BackendEvents. */
   lost(file: number, connection: number, why: string, useful: boolean): void;
   /** See BackendEvents. */

@@ -152,7 +152,7 @@ async function serve(
     keeper.begin(backend);
     await backend.ready;
     signal.throwIfAborted();
-    keeper.ready();
+    await keeper.ready();
     if (settings.pidfile !== undefined) {
       const pidfile = await writePidfile(settings.pidfile);
       undo.add(() => pidfile.remove());
