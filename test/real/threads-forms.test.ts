@@ -1,12 +1,10 @@
 // Further threads that read, in every form of a mount: what is written is read, whoever reads it.
 
-import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { promisify } from 'node:util';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { createScope, type Scope } from '../helpers/cleanup.js';
-import { type MountedDisk, mountDisk, NBDFUSE } from '../helpers/mount.js';
-import { Program } from '../helpers/program.js';
+import { createScope } from '../helpers/cleanup.js';
+import { type MountedDisk, mountDisk } from '../helpers/mount.js';
+import { preloaded, startReading, statusOf, withEightProcessors } from '../helpers/reading.js';
 import { requirePrograms } from '../helpers/requires.js';
 import { runProgram } from '../helpers/run.js';
 import { startNbdkit } from '../helpers/servers.js';
@@ -15,25 +13,7 @@ import { makePki } from '../transport/support.js';
 
 requirePrograms('nbdkit', 'fio', 'certtool');
 
-const run = promisify(execFile);
 const THREADS = ['--threads=3', '-C', '2'];
-
-interface Status {
-  readonly threads: number;
-  readonly reads: { readonly count: number };
-}
-
-async function statusOf({ mountpoint }: MountedDisk): Promise<Status> {
-  const { stdout } = await run(process.execPath, [NBDFUSE, '--status', '--json', mountpoint]);
-  const { files }: { files: Status[] } = JSON.parse(stdout);
-  return files[0];
-}
-
-function startReading(scope: Scope, { file }: MountedDisk, ...more: readonly string[]): Program {
-  const job = ['--rw=randread', '--bs=4k', '--size=32M', '--direct=1', '--numjobs=8', '--thread'];
-  const words = [`--filename=${file}`, ...job, '--time_based', '--runtime=600', '--allow_file_create=0'];
-  return new Program(scope, 'fio', ['--name=read', ...words, ...more]);
-}
 
 function verify({ file }: MountedDisk, direct: boolean): Promise<string> {
   const place = ['--offset=32M', '--size=8M', '--offset_increment=8M', '--numjobs=4', '--thread'];
@@ -122,10 +102,11 @@ function sleeps(pid: number): Map<string, number> {
 it('rests without being woken by the requests that the first one answers', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
-  const preload = scope.path('eight-processors.cjs');
-  writeFileSync(preload, "require('node:os').availableParallelism = () => 8;\n");
-  const env = { NODE_OPTIONS: `--require=${preload}` };
-  const disk = await mountDisk(scope, { server: [server.uri()], options: ['-C', '2'], program: { env } });
+  const disk = await mountDisk(scope, {
+    server: [server.uri()],
+    options: ['-C', '2'],
+    program: withEightProcessors(scope),
+  });
   const reading = startReading(scope, disk);
   await until('further threads', async () => (await statusOf(disk)).threads > 1, 50_000);
   await reading.kill('SIGINT');
@@ -148,10 +129,11 @@ it('rests without being woken by the requests that the first one answers', async
 it('does without threads that cannot be started', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
-  const preload = scope.path('no-readers.cjs');
-  writeFileSync(preload, "if (require('node:worker_threads').threadId >= 2) throw new Error('no reader');\n");
-  const env = { NODE_OPTIONS: `--require=${preload}` };
-  const disk = await mountDisk(scope, { server: [server.uri()], options: THREADS, program: { env } });
+  const program = preloaded(
+    scope,
+    "if (require('node:worker_threads').threadId >= 2) throw new Error('no reader');",
+  );
+  const disk = await mountDisk(scope, { server: [server.uri()], options: THREADS, program });
   const reading = startReading(scope, disk);
   await until('many reads', async () => (await statusOf(disk)).reads.count > 20_000, 50_000);
   await verify(disk, true);

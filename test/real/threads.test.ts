@@ -1,13 +1,11 @@
 // Further threads that read, on clones of the device: they come when one thread has no time left, or when the user
 // says so, and whatever becomes of their connections, programs and data do not notice.
 
-import { execFile } from 'node:child_process';
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
-import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
-import { type MountedDisk, mountDisk, NBDFUSE } from '../helpers/mount.js';
-import { Program } from '../helpers/program.js';
+import { type MountedDisk, mountDisk } from '../helpers/mount.js';
+import { startReading, statusOf, withEightProcessors } from '../helpers/reading.js';
 import { requirePrograms } from '../helpers/requires.js';
 import { runProgram } from '../helpers/run.js';
 import { type RealServer, startNbdkit } from '../helpers/servers.js';
@@ -15,33 +13,12 @@ import { until } from '../helpers/until.js';
 
 requirePrograms('nbdkit', 'fio');
 
-const run = promisify(execFile);
-
 /** Connections of the first thread, so that the others' have higher numbers. */
 const CONNECTIONS = 2;
 const THREADS = ['--threads=3', '-C', String(CONNECTIONS)];
 
 /** Milliseconds. */
 const PATIENCE = 50_000;
-
-interface Status {
-  readonly threads: number;
-  readonly reads: { readonly count: number };
-  readonly connections: readonly { readonly number: number; readonly inFlight: number }[];
-}
-
-async function statusOf({ mountpoint }: MountedDisk): Promise<Status> {
-  const { stdout } = await run(process.execPath, [NBDFUSE, '--status', '--json', mountpoint]);
-  const { files }: { files: Status[] } = JSON.parse(stdout);
-  return files[0];
-}
-
-/** Small random reads without end, by eight threads of fio, of the first 32 MiB. */
-function startReading(scope: Scope, { file }: MountedDisk): Program {
-  const job = ['--rw=randread', '--bs=4k', '--size=32M', '--direct=1', '--numjobs=8', '--thread'];
-  const words = [`--filename=${file}`, ...job, '--time_based', '--runtime=600', '--allow_file_create=0'];
-  return new Program(scope, 'fio', ['--name=read', ...words]);
-}
 
 /** Resolves when a further thread has requests under way. */
 async function whenHelped(disk: MountedDisk): Promise<void> {
@@ -72,11 +49,12 @@ async function serveFile(scope: Scope): Promise<RealServer> {
 it('come when one is not enough, and are not there before', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
-  const preload = scope.path('eight-processors.cjs');
-  writeFileSync(preload, "require('node:os').availableParallelism = () => 8;\n");
-  const env = { NODE_OPTIONS: `--require=${preload}` };
   const options = ['-C', String(CONNECTIONS), '-v'];
-  const disk = await mountDisk(scope, { server: [server.uri()], options, program: { env } });
+  const disk = await mountDisk(scope, {
+    server: [server.uri()],
+    options,
+    program: withEightProcessors(scope),
+  });
   expect((await statusOf(disk)).threads).toBe(1);
   const reading = startReading(scope, disk);
   await whenHelped(disk);
