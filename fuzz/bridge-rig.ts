@@ -7,6 +7,7 @@
 import { type Channel, PlainChannel } from '../src/bridge/channel.js';
 import type { Connection } from '../src/bridge/connection.js';
 import { makeCounters } from '../src/bridge/counters.js';
+import { MAX_TRANSFER } from '../src/bridge/device.js';
 import { Disk } from '../src/bridge/disk.js';
 import { Dispatcher } from '../src/bridge/dispatch.js';
 import { Engine } from '../src/bridge/engine.js';
@@ -24,7 +25,6 @@ import { promise } from './finding.js';
 const AF_UNIX = 1;
 const SOCK_SEQPACKET = 5;
 const BUFFERS = 4 * 1024 * 1024;
-const MAX_TRANSFER = 1024 * 1024;
 const OUT_HEADER = 16;
 const LOWEST_ERROR = -4095;
 

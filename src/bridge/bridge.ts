@@ -6,8 +6,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { addressOf, libc } from '../os/libc.js';
-import { pipe } from '../os/pipe.js';
+import { libc } from '../os/libc.js';
+import { pipe, wake } from '../os/pipe.js';
 import { forgetSecrets, type TlsState } from '../tls/take-over.js';
 import type {
   BridgeFile,
@@ -74,7 +74,6 @@ export class Bridge {
   readonly stopped: Promise<StopOutcome>;
   readonly #worker: Worker;
   readonly #wake: number;
-  readonly #wakeByte = Buffer.from([0]);
   readonly #readers: ReaderThreads;
   #proofs: ((good: boolean) => void)[] = [];
   #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
@@ -221,7 +220,7 @@ export class Bridge {
       return;
     }
     this.#worker.postMessage(message);
-    libc.write(this.#wake, addressOf(this.#wakeByte), 1);
+    wake(this.#wake);
   }
 
   #makeReaders(options: BridgeOptions, events: BridgeEvents): ReaderThreads {

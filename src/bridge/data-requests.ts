@@ -32,6 +32,7 @@ import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE } from '../nbd/co
 import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
 import { libc } from '../os/libc.js';
 import { HEADROOM } from './blocks.js';
+import { COPY_LIMIT } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { distance } from './offsets.js';
@@ -46,11 +47,8 @@ import { onDisk, readFromServer, submitPieces } from './pieces.js';
 import type { Readahead } from './readahead.js';
 import { flushAfter, flushDisk, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
 
-/** WRITEs of up to this many bytes are copied out of the device's block; larger ones keep the block. */
-const COPY_LIMIT = 256 * 1024;
-
 const O_DSYNC = 0o10000;
-const O_DIRECT = 0o40000;
+export const O_DIRECT = 0o40000;
 const FUSE_WRITE_CACHE = 1;
 
 /** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */

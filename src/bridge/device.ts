@@ -21,6 +21,9 @@ const SMALL_REPLY = 128 * 1024;
 /** Bytes of one READ or WRITE of the kernel: 256 pages. */
 export const MAX_TRANSFER = 1024 * 1024;
 
+/** What is kept of a request is copied out of the device's block up to this many bytes; for more, the block is kept. */
+export const COPY_LIMIT = 256 * 1024;
+
 /** Who is to be answered: the kernel's number of the request, and the descriptor that it was read from. */
 export interface Asker {
   readonly descriptor: number;

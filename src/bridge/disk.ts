@@ -277,6 +277,11 @@ export class Disk {
     this.context.commandDone(command, this.failing);
   }
 
+  /** Whether a server that was started anew might lack something, until a FLUSH has been answered. */
+  get mayLose(): boolean {
+    return this.journal.limit > 0 && (!this.journal.empty || this.changesUnderWay().length > 0);
+  }
+
   /** The commands given to connections that change the disk. */
   changesUnderWay(): Command[] {
     return this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);

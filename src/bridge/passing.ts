@@ -4,11 +4,8 @@
 
 import { libc } from '../os/libc.js';
 import type { Block, Blocks } from './blocks.js';
-import type { Device } from './device.js';
+import { COPY_LIMIT, type Device } from './device.js';
 import { RELAY_INTERRUPT, RELAY_REQUEST, type RelaySender } from './relay.js';
-
-/** Requests of up to this many bytes are copied out of the device's block; larger ones keep the block. */
-const COPY_LIMIT = 256 * 1024;
 
 interface Entry {
   readonly kind: number;

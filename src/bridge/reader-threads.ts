@@ -5,9 +5,9 @@
 
 import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { addressOf, libc } from '../os/libc.js';
+import { libc } from '../os/libc.js';
 import { cloneFuseDevice } from '../os/mount.js';
-import { pipe } from '../os/pipe.js';
+import { pipe, wake } from '../os/pipe.js';
 import { forgetSecrets } from '../tls/take-over.js';
 import type { ConnectedSocket } from './bridge.js';
 import type { FromReader, ReaderSettings, ToReader, ToWorker } from './messages.js';
@@ -26,8 +26,6 @@ export interface ReaderEvents {
   /** One could not be started: no other is tried. */
   unable(why: string): void;
 }
-
-const WAKE = Buffer.from([0]);
 
 interface Reader {
   readonly worker: Worker;
@@ -124,7 +122,7 @@ export class ReaderThreads {
     }
   }
 
-  #add(worker: Worker, descriptors: readonly number[], device: number, read: number, wake: number): Reader {
+  #add(worker: Worker, descriptors: readonly number[], device: number, read: number, write: number): Reader {
     const memory = makeRelayMemory();
     const connection = this.#firstConnection + this.#readers.length;
     const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
@@ -132,7 +130,7 @@ export class ReaderThreads {
       worker,
       connection,
       descriptors,
-      wake,
+      wake: write,
       ended,
       hasConnection: false,
       given: -1,
@@ -156,7 +154,7 @@ export class ReaderThreads {
     const settings: ReaderSettings = { ...this.#options, device, wake: read, memory };
     worker.postMessage(settings);
     this.#readers.push(reader);
-    this.#toWorker({ type: 'reader', connection, descriptor: device, wake, memory });
+    this.#toWorker({ type: 'reader', connection, descriptor: device, wake: write, memory });
     return reader;
   }
 
@@ -171,8 +169,8 @@ export class ReaderThreads {
     this.#events.unable(why);
   }
 
-  #say({ worker, wake }: Reader, message: ToReader): void {
-    worker.postMessage(message);
-    libc.write(wake, addressOf(WAKE), 1);
+  #say(reader: Reader, message: ToReader): void {
+    reader.worker.postMessage(message);
+    wake(reader.wake);
   }
 }

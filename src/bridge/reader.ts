@@ -1,11 +1,11 @@
 // A reader: one more thread that answers READs, over a connection of its own, when the worker has no time left.
 //
-// Started by ReaderThread for a mount of one file, with a clone of the device's descriptor, from which the kernel
+// Started by ReaderThreads for a mount of one file, with a clone of the device's descriptor, from which the kernel
 // gives it requests as it does the worker. What is no READ it passes on to the worker, and so it does with every
 // READ when its connection is lost: order among writes, recovery and who waits for what stay with the worker. It
 // takes requests only while the worker wants it to, so that a mount with little to do does not wake it.
 
-import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
 import { Tree } from '../file/tree.js';
 import { FUSE_READ } from '../fuse/constants.js';
 import {
@@ -24,10 +24,9 @@ import {
   IO_SIZE,
 } from '../fuse/layout.js';
 import { EIO } from '../os/errno.js';
-import { addressOf, libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
-import { startRead } from './data-requests.js';
+import { O_DIRECT, startRead } from './data-requests.js';
 import { MAX_TRANSFER } from './device.js';
 import { Disk } from './disk.js';
 import { Engine, type EngineEvents } from './engine.js';
@@ -39,6 +38,7 @@ import { OPERATION_OWN, type Operation } from './operation.js';
 import { Passing } from './passing.js';
 import { Ranges } from './ranges.js';
 import { RelaySender } from './relay.js';
+import { runThread, takeMessages } from './thread.js';
 import { Trace } from './trace.js';
 import { Watchdog } from './watchdog.js';
 import { Workload } from './workload.js';
@@ -57,13 +57,13 @@ const LOOKS = 3;
 
 /** Bytes of a FUSE_READ. */
 const READ_REQUEST = IN_HEADER + 40;
-const O_DIRECT = 0o40000;
 
 /** The device, the pipe, the connection, and room. */
 const POLL_CAPACITY = 8;
 
 class Reader implements EngineEvents, LoopControl, RequestTaker {
   readonly wakeDescriptor: number;
+  readonly #port: MessagePort;
   readonly #readAhead: boolean;
   readonly #always: boolean;
   readonly #engine: Engine;
@@ -73,14 +73,15 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   readonly #loop: Loop;
   readonly #watchdog: Watchdog;
   readonly #workload = new Workload(performance.now());
-  readonly #drain = Buffer.allocUnsafeSlow(64);
+  readonly #hearing = (message: ToReader): void => this.#hear(message);
   #requests = 0;
   #reads = 0;
   #idle = 0;
   #deviceGone = false;
   #stop: 'not' | 'when all is passed on' | 'now' = 'not';
 
-  constructor(settings: ReaderSettings) {
+  constructor(port: MessagePort, settings: ReaderSettings) {
+    this.#port = port;
     const { device, wake, file, memory, workerWake, naked, tree, trace, timeout, readAhead } = settings;
     if (file.info === undefined) throw new Error('a reader needs to know its file');
     this.wakeDescriptor = wake;
@@ -109,6 +110,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   }
 
   run(): void {
+    this.#say({ type: 'started' });
     try {
       this.#loop.run();
     } finally {
@@ -131,7 +133,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   lost(_disk: Disk, connection: Connection, why: string): void {
     this.#loop.unwatch(connection);
     this.#passOnReads();
-    if (this.#stop === 'not') say({ type: 'lost', why });
+    if (this.#stop === 'not') this.#say({ type: 'lost', why });
   }
 
   warn(): void {
@@ -147,12 +149,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   }
 
   takeMessages(): void {
-    libc.read(this.wakeDescriptor, addressOf(this.#drain), this.#drain.length);
-    for (;;) {
-      const received: { message: ToReader } | undefined = receiveMessageOnPort(port);
-      if (received === undefined) return;
-      this.#hear(received.message);
-    }
+    takeMessages(this.#port, this.wakeDescriptor, this.#hearing);
   }
 
   unmounted(): void {
@@ -253,21 +250,10 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
     view.setUint32(IO_FLAGS, O_DIRECT, HOST_ENDIAN);
     this.#passing.request(block, READ_REQUEST);
   }
-}
 
-function say(message: FromReader): void {
-  port.postMessage(message);
-}
-
-if (parentPort === null) throw new Error('this file is a reader, started by ReaderThread');
-const port = parentPort;
-port.once('message', (settings: ReaderSettings) => {
-  try {
-    const reader = new Reader(settings);
-    say({ type: 'started' });
-    reader.run();
-  } catch (error) {
-    say({ type: 'failed', text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  #say(message: FromReader): void {
+    this.#port.postMessage(message);
   }
-  port.close();
-});
+}
+
+runThread((port, settings: ReaderSettings) => new Reader(port, settings).run());

@@ -110,10 +110,9 @@ export class Readers {
   prove(): void {
     const engine = this.#engine;
     const disk = this.#disk;
-    const { journal } = disk;
     const tell = (good: boolean): void => this.#say({ type: 'proven', good });
     if (disk.waiting) tell(false);
-    else if (journal.limit === 0 || (journal.empty && disk.changesUnderWay().length === 0)) tell(true);
+    else if (!disk.mayLose) tell(true);
     else {
       const operation = engine.begin(OPERATION_INTERNAL, disk);
       engine.run(

@@ -35,8 +35,7 @@ export class Recovery {
     const disk = this.#disk;
     this.#fresh.push({ connection, number: ++this.arrivals });
     if (this.ready.length === 0) this.advance();
-    else if (disk.journal.limit > 0 && (!disk.journal.empty || disk.changesUnderWay().length > 0))
-      disk.context.flushInTheBackground(disk);
+    else if (disk.mayLose) disk.context.flushInTheBackground(disk);
     else this.proven(this.arrivals);
   }
 

@@ -3,7 +3,7 @@
 // One writes, one takes; nothing waits and no lock is needed. A request is passed by the address of its bytes,
 // which the reader keeps until the worker has taken them. The worker is woken only when it may be asleep.
 
-import { addressOf, libc } from '../os/libc.js';
+import { wake } from '../os/pipe.js';
 import { makeCounters } from './counters.js';
 
 /** Requests on their way at most; a power of two. */
@@ -41,15 +41,6 @@ export function makeRelayMemory(): RelayMemory {
     entries: new SharedArrayBuffer(PLACES * ENTRY * Float64Array.BYTES_PER_ELEMENT),
     counters: new SharedArrayBuffer(makeCounters().byteLength),
   };
-}
-
-const WAKE_BYTE = new Uint8Array(new ArrayBuffer(1));
-/** The byte is kept, since its address alone would not keep it. */
-const WAKE = { byte: WAKE_BYTE, address: addressOf(WAKE_BYTE) };
-
-/** Wakes the thread that waits for the other end of this pipe. */
-function wake(pipe: number): void {
-  libc.write(pipe, WAKE.address, 1);
 }
 
 /** The reader's end. */

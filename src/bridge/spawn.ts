@@ -1,4 +1,4 @@
-// The worker's thread, before it has any work: starting it, and ending it when there is none.
+// The bridge's threads, before they have any work: starting them, and ending the worker when there is none.
 //
 // Apart from bridge.ts so that it can be started before anything else is loaded.
 

@@ -3,8 +3,8 @@
 // Started by Bridge, given its settings by the first message: one /dev/fuse descriptor and the files to show. It has no event
 // loop of its own: the main thread wakes it through a pipe, and it takes the messages out of the port.
 
-import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
-import { addressOf, libc } from '../os/libc.js';
+import type { MessagePort } from 'node:worker_threads';
+import { libc } from '../os/libc.js';
 import { PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { MAX_TRANSFER } from './device.js';
@@ -23,6 +23,7 @@ import { Readers } from './readers.js';
 import { Shutdown } from './shutdown.js';
 import { StatusDesk } from './status-desk.js';
 import { scanHoles } from './tasks.js';
+import { runThread, takeMessages } from './thread.js';
 import { Trace } from './trace.js';
 import { Watchdog } from './watchdog.js';
 import { Workload } from './workload.js';
@@ -51,7 +52,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   readonly #folder: Folder | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #loop: Loop;
-  readonly #drain = Buffer.allocUnsafeSlow(64);
+  readonly #hearing = (message: ToWorker): void => this.#hear(message);
   readonly #shutdown: Shutdown;
   readonly #watchdog: Watchdog;
   /** Undefined where this thread is to be the only one. */
@@ -154,12 +155,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
   }
 
   takeMessages(): void {
-    libc.read(this.wakeDescriptor, addressOf(this.#drain), this.#drain.length);
-    for (;;) {
-      const received: { message: ToWorker } | undefined = receiveMessageOnPort(this.#port);
-      if (received === undefined) break;
-      this.#hear(received.message);
-    }
+    takeMessages(this.#port, this.wakeDescriptor, this.#hearing);
     this.#serveReaders();
   }
 
@@ -284,17 +280,4 @@ class BridgeWorker implements EngineEvents, LoopControl {
   }
 }
 
-const port = parentPort;
-if (port === null) throw new Error('this file is the bridge worker, started by Bridge');
-// The first message brings the work, or says that there is none; the loop then takes the others out
-// of the port itself.
-port.once('message', (settings: WorkerSettings | undefined) => {
-  try {
-    if (settings !== undefined) new BridgeWorker(port, settings).run();
-  } catch (error) {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    const message: FromWorker = { type: 'failed', text };
-    port.postMessage(message);
-  }
-  port.close();
-});
+runThread((port, settings: WorkerSettings) => new BridgeWorker(port, settings).run());

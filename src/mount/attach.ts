@@ -146,7 +146,7 @@ class Mount implements KernelMount {
   }
 
   async unmount(options: { readonly lazy: boolean }): Promise<void> {
-    const path = await this.#findPath();
+    const path = this.#findPath();
     if (path !== undefined) await (options.lazy ? detach(path) : unmount(path));
     const guard = this.#guard;
     this.#guard = undefined;
@@ -154,7 +154,7 @@ class Mount implements KernelMount {
   }
 
   /** Where the mount is now: it may have been moved, covered by another, or unmounted. */
-  async #findPath(): Promise<string | undefined> {
+  #findPath(): string | undefined {
     const { id, device, type } = this.#entry;
     const table = readMountTable();
     const own = table.find((entry) => entry.id === id && entry.device === device && entry.type === type);

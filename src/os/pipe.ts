@@ -20,3 +20,17 @@ export function pipe(): Pipe {
   if (libc.pipe2(addressOf(ends), O_CLOEXEC | O_NONBLOCK) < 0) throw new SystemError(errno(), 'pipe2');
   return { read: ends[0], write: ends[1] };
 }
+
+const BYTES = new Uint8Array(new ArrayBuffer(64));
+/** With the bytes, since their address alone would not keep them. */
+const MEMORY = { bytes: BYTES, address: addressOf(BYTES) };
+
+/** Wakes the thread that waits in poll(2) for the other end of a pipe. */
+export function wake(writeEnd: number): void {
+  libc.write(writeEnd, MEMORY.address, 1);
+}
+
+/** Takes out what `wake` has put into a pipe. */
+export function clearWakes(readEnd: number): void {
+  libc.read(readEnd, MEMORY.address, MEMORY.bytes.length);
+}

@@ -4,7 +4,7 @@
 // sits in poll(2), never for longer than a second, so that leaving the process is not held up.
 
 import { addressOf, libc } from '../os/libc.js';
-import { pipe } from '../os/pipe.js';
+import { clearWakes, pipe, wake as wakeThread } from '../os/pipe.js';
 
 const POLLIN = 1;
 const POLLOUT = 4;
@@ -20,7 +20,6 @@ interface Waiter {
 }
 
 const waiters = new Set<Waiter>();
-const oneByte = new Uint8Array(64);
 let wakePipe: { read: number; write: number } | undefined;
 let polling = false;
 
@@ -39,7 +38,7 @@ function poll(): void {
   polling = true;
   libc.poll.async(addressOf(table), order.length + 1, POLL_TIME, () => {
     polling = false;
-    if (table[3] !== 0) libc.read(wakeFd, addressOf(oneByte), oneByte.length);
+    if (table[3] !== 0) clearWakes(wakeFd);
     for (const [i, waiter] of order.entries()) {
       if (table[(i + 1) * 4 + 3] !== 0 && waiters.delete(waiter)) waiter.wake();
     }
@@ -51,7 +50,7 @@ function wait(fd: number, events: number, wake: () => void): () => void {
   const waiter = { fd, events, wake };
   waiters.add(waiter);
   if (!polling) poll();
-  else if (wakePipe !== undefined) libc.write(wakePipe.write, addressOf(oneByte), 1);
+  else if (wakePipe !== undefined) wakeThread(wakePipe.write);
   return () => {
     waiters.delete(waiter);
   };
