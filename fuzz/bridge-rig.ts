@@ -56,6 +56,7 @@ function unspliced(descriptor: number): Channel {
     spliceable: false,
     buffered: false,
     unsent: false,
+    lender: undefined,
     receive: (...args) => plain.receive(...args),
     send: (...args) => plain.send(...args),
     flush: () => 0,

@@ -4,14 +4,18 @@
 // remembered after it, so it counts who refers to it. Every payload has HEADROOM bytes before it, so
 // that a header can be written in front of it without a copy.
 
+import { WRITE_DATA } from '../fuse/layout.js';
 import { addressOf } from '../os/libc.js';
-import { discardPages } from '../os/memory.js';
+import { discardPages, PAGE } from '../os/memory.js';
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
 export const HEADROOM = 128;
 
 /** Bytes of payload of the kinds of block. The largest has room to round out a 1 MiB request. */
 const CAPACITIES = [4, 8, 16, 32, 64, 128, 256, 512, 1024 + 2 * 64].map((kib) => kib * 1024);
+
+/** Bytes of payload from which on a block has its pages for itself. */
+const LEAST_LENDABLE = 1024 * 1024;
 
 /** One piece of memory. `address` is that of its first byte, `HEADROOM` before the payload. */
 export class Block {
@@ -25,14 +29,38 @@ export class Block {
   spare = false;
   /** Whether it has been written to since it was made, or since its memory was given back. */
   resident = false;
+  /** Whether its pages are its own, so that a socket may be lent them. */
+  readonly lendable: boolean;
+  /**
+   * How many commands have lent them to a socket, unanswered. Those of a lost connection stay: the block then gets
+   * other pages before it is used again.
+   */
+  lent = 0;
 
   constructor(capacity: number) {
-    const buffer = new ArrayBuffer(HEADROOM + capacity);
-    this.bytes = new Uint8Array(buffer);
-    this.view = new DataView(buffer);
+    this.lendable = capacity >= LEAST_LENDABLE;
+    const buffer = new ArrayBuffer(HEADROOM + capacity + (this.lendable ? 3 * PAGE : 0));
+    const start = this.lendable ? pageAligned(addressOf(new Uint8Array(buffer))) : 0;
+    this.bytes = new Uint8Array(buffer, start, HEADROOM + capacity);
+    this.view = new DataView(buffer, start, HEADROOM + capacity);
     this.address = addressOf(this.bytes);
     this.capacity = capacity;
   }
+
+  /** Gives the memory back to the system; what a socket was lent stays as it is there. */
+  discard(): void {
+    const length = HEADROOM + this.capacity;
+    if (this.lendable) discardPages(this.address - PAGE + WRITE_DATA, length + 2 * PAGE);
+    else discardPages(this.address, length);
+  }
+}
+
+/**
+ * Bytes after `address` at which a block begins that has its pages for itself: the one before it, too, of which it
+ * uses the end, so that the data of a WRITE begin with a page.
+ */
+function pageAligned(address: number): number {
+  return Math.ceil(address / PAGE) * PAGE - address + PAGE - WRITE_DATA;
 }
 
 /** Smaller ones have too few whole pages to be worth a system call. */
@@ -89,6 +117,8 @@ export class Blocks {
     if (--block.references > 0) return;
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;
+    if (block.lent > 0) block.discard();
+    block.lent = 0;
     this.#free[kind].push(block);
     if (block.capacity < LEAST_DISCARDED) return;
     block.spare = true;
@@ -128,7 +158,7 @@ export class Blocks {
   }
 
   #discard(block: Block): void {
-    discardPages(block.address, block.bytes.length);
+    block.discard();
     block.spare = false;
     block.resident = false;
     this.#spareBlocks--;

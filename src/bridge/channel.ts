@@ -5,6 +5,7 @@
 
 import { addressOf, libc } from '../os/libc.js';
 import { MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL } from '../os/socket.js';
+import type { Lender } from './lender.js';
 
 /** See the file's head. */
 export interface Channel {
@@ -20,6 +21,8 @@ export interface Channel {
   receive(address: number, length: number): number;
   /** Sends two pieces, each of which may be empty; how much of them was accepted. `more` follows soon. */
   send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
+  /** Who sends large payloads without a copy, where that can be done. */
+  readonly lender: Lender | undefined;
   /** Sends what was accepted; 0 when all of it has left. */
   flush(): number;
   /** Sends a last message if the socket takes it. */
@@ -38,11 +41,13 @@ export class PlainChannel implements Channel {
   readonly spliceable = true;
   readonly buffered = false;
   readonly unsent = false;
+  readonly lender: Lender | undefined;
   readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
   readonly #messageAddress = addressOf(this.#message);
 
-  constructor(descriptor: number) {
+  constructor(descriptor: number, lender?: Lender) {
     this.descriptor = descriptor;
+    this.lender = lender;
     this.#message.setBigUint64(16, BigInt(this.#messageAddress + MESSAGE_SIZE), true);
     this.#message.setBigUint64(24, 2n, true);
   }

@@ -44,6 +44,8 @@ export class Command implements PendingRequest {
   /** Byte of `block` (headroom included) at which the payload begins. */
   blockAt = 0;
   connection: Connection | undefined = undefined;
+  /** Whether pages of its block were lent to the connection's socket, and the reply is awaited. */
+  lent = false;
   /** The next one in whatever queue it is in. */
   next: Command | undefined = undefined;
   /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
@@ -110,6 +112,7 @@ export class CommandTable {
 
   /** Makes a command ready to be sent again, under a fresh cookie. */
   renew(command: Command): void {
+    command.lent = false;
     command.cookieHi = (command.cookieHi + 1) >>> 0;
     command.covered = 0;
     command.coverage = undefined;
@@ -134,6 +137,7 @@ export class CommandTable {
     command.next = undefined;
     command.sequence = 0;
     command.replayed = false;
+    command.lent = false;
     command.extents = undefined;
     this.#free.push(command);
   }

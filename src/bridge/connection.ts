@@ -1,30 +1,28 @@
-// One connection to a server in its transmission phase: a send queue and a reply receiver.
+// One connection to a server in its transmission phase: a sender and a reply receiver.
 //
 // Owned by a Disk, driven by the loop; owns its channel. Never blocks: what that does not take at once
-// waits for POLLOUT. Headers gather in one buffer, so that a batch of small requests costs one system
-// call; a WRITE's payload is sent from its block. Replies of small READs arrive many at a time in one
-// buffer; large payloads are received straight into the block of their command, or spliced to the
-// device. Any failure is told once through `owner.connectionLost`; the channel is then closed.
+// waits for POLLOUT. Replies of small READs arrive many at a time in one buffer; large payloads are
+// received straight into the block of their command, or spliced to the device. Any failure is told once
+// through `owner.connectionLost`; the channel is then closed.
 
-import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
+import { NBD_CMD_READ } from '../nbd/constants.js';
 import { NbdProtocolError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { ReplyReceiver } from '../nbd/reply-receiver.js';
-import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
 import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
 import { dropOnClose, endSending, MSG_DONTWAIT } from '../os/socket.js';
 import { TlsError } from '../tls/errors.js';
 import type { Channel } from './channel.js';
-import { COMMAND_SENT, type Command, CommandQueue } from './command.js';
+import type { Command } from './command.js';
+import { Sender } from './sender.js';
 import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from './splice-lane.js';
 
 /** READs of this many bytes and more get their payload placed, not copied. */
 export const LARGE_READ = 64 * 1024;
 
-/** Bytes of the buffers for gathered headers and for replies. */
-const OUT_BUFFER = 16 * 1024;
+/** Bytes of the buffer for replies. */
 const IN_BUFFER = 256 * 1024;
 
 /** Room for the header that an answer to the kernel needs before a payload. */
@@ -75,16 +73,11 @@ export class Connection {
   readonly #receiver: ReplyReceiver<Command>;
   readonly #in = new Uint8Array(new ArrayBuffer(IN_MARGIN + IN_BUFFER));
   readonly #largeHeader: number;
-  readonly #out = new DataView(new ArrayBuffer(OUT_BUFFER));
-  readonly #outAddress = addressOf(this.#out);
-  #outStart = 0;
-  #outEnd = 0;
-  #payloadAddress = 0;
-  #payloadLeft = 0;
-  readonly #queue = new CommandQueue();
+  readonly #sender: Sender;
 
   constructor(channel: Channel, number: number, info: ExportInfo, owner: ConnectionOwner) {
     this.#channel = channel;
+    this.#sender = new Sender(channel, info.extendedHeaders);
     this.number = number;
     this.info = info;
     this.#owner = owner;
@@ -106,45 +99,32 @@ export class Connection {
 
   /** Whether everything handed over has left for the server. */
   get flushed(): boolean {
-    return this.#nothingComposed && this.#queue.first === undefined && !this.#channel.unsent;
+    return this.#sender.idle;
   }
 
   /** Hands a command over; it leaves with the next `flush`. */
   enqueue(command: Command): void {
     this.inFlight++;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
-    this.#queue.push(command);
+    this.#sender.push(command);
   }
 
   /** To be called when a reply of `command` is whole. */
   answered(command: Command): void {
     this.proven = true;
+    if (command.lent && command.block !== undefined) command.block.lent--;
+    command.lent = false;
     this.inFlight--;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
   }
 
   /** Sends what is waiting, as far as the socket takes it. */
   flush(): void {
-    const channel = this.#channel;
-    while (!this.lost) {
-      if (this.#nothingComposed && !this.#compose()) {
-        if (!channel.unsent || (channel.flush() < 0 && !this.#isToRetry())) return;
-        continue;
-      }
-      const headers = this.#outEnd - this.#outStart;
-      const more = this.#queue.first !== undefined;
-      const address = this.#outAddress + this.#outStart;
-      const count = channel.send(address, headers, this.#payloadAddress, this.#payloadLeft, more);
-      if (count < 0) {
-        if (this.#isToRetry()) continue;
-        return;
-      }
-      this.#owner.moved(0, count);
-      const ofHeaders = Math.min(count, headers);
-      this.#outStart += ofHeaders;
-      this.#payloadAddress += count - ofHeaders;
-      this.#payloadLeft -= count - ofHeaders;
-    }
+    if (this.lost) return;
+    const error = this.#sender.flush();
+    this.#owner.moved(0, this.#sender.sent);
+    if (error === EAGAIN) this.blocked = true;
+    else if (error !== 0) this.lose(`sending to the server failed: ${errnoName(error)}`, false);
   }
 
   /** Takes in what the socket has. */
@@ -196,19 +176,7 @@ export class Connection {
   /** Says NBD_CMD_DISC, if the socket takes it, and closes. */
   disconnect(): void {
     if (this.lost) return;
-    if (this.flushed) {
-      const farewell: RequestHeader = {
-        flags: 0,
-        type: NBD_CMD_DISC,
-        cookieHi: 0,
-        cookieLo: 0,
-        offsetHi: 0,
-        offsetLo: 0,
-        length: 0,
-      };
-      const length = encodeRequest(this.#out, 0, this.info.extendedHeaders, farewell);
-      this.#channel.farewell(this.#outAddress, length);
-    }
+    if (this.flushed) this.#sender.farewell();
     this.close();
   }
 
@@ -216,38 +184,6 @@ export class Connection {
   close(): void {
     this.lost = true;
     this.#channel.close();
-  }
-
-  /** Whether every byte of what was composed has been handed to the channel. */
-  get #nothingComposed(): boolean {
-    return this.#outEnd === this.#outStart && this.#payloadLeft === 0;
-  }
-
-  /** Moves commands from the queue into the out buffer, up to the first payload. */
-  #compose(): boolean {
-    this.#outStart = 0;
-    this.#outEnd = 0;
-    while (this.#outEnd + EXTENDED_REQUEST_LENGTH <= OUT_BUFFER) {
-      const command = this.#queue.shift();
-      if (command === undefined) break;
-      this.#outEnd += encodeRequest(this.#out, this.#outEnd, this.info.extendedHeaders, command);
-      command.state = COMMAND_SENT;
-      if (command.type === NBD_CMD_WRITE && command.block !== undefined) {
-        this.#payloadAddress = command.block.address + command.blockAt;
-        this.#payloadLeft = command.length;
-        break;
-      }
-    }
-    return this.#outEnd > 0;
-  }
-
-  /** Whether a send that failed was only interrupted; otherwise sees to what the failure means. */
-  #isToRetry(): boolean {
-    const error = errno();
-    if (error === EINTR) return true;
-    if (error === EAGAIN) this.blocked = true;
-    else this.lose(`sending to the server failed: ${errnoName(error)}`, false);
-    return false;
   }
 
   /** One system call's worth; false when the socket has no more for now. */

@@ -18,6 +18,7 @@ import { Device } from './device.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
 import { wantsToStop } from './interrupt.js';
+import { Lender } from './lender.js';
 import {
   OPERATION_INTERNAL,
   OPERATION_OWN,
@@ -62,6 +63,7 @@ export class Engine implements DiskContext {
   readonly blocks: Blocks;
   readonly device: Device;
   readonly lane: SpliceLane;
+  readonly lender = new Lender();
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;

@@ -187,7 +187,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   #hear(message: ToReader): void {
     switch (message.type) {
       case 'attach': {
-        const channel = openChannel(message.descriptor, message.tls);
+        const channel = openChannel(message.descriptor, message.tls, this.#engine.lender);
         if (this.#stop === 'not')
           this.#loop.watch(this.#disk.attach(channel, message.connection, message.info));
         else channel.close();

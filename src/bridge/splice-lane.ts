@@ -8,15 +8,11 @@ import { OUT_HEADER } from '../fuse/layout.js';
 import { writeOutHeader } from '../fuse/reply.js';
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
-import { type Pipe, pipe } from '../os/pipe.js';
+import { closePipe, type Pipe, pipe, resizePipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK } from '../os/pipe.js';
 import { MSG_DONTWAIT, MSG_PEEK } from '../os/socket.js';
 import { type Blocks, HEADROOM } from './blocks.js';
 import type { Command } from './command.js';
 import type { Operation } from './operation.js';
-
-const F_SETPIPE_SZ = 1031;
-const SPLICE_F_MOVE = 1;
-const SPLICE_F_NONBLOCK = 2;
 
 /** Bytes of pipe to ask for; 1 MiB is what a normal user gets. */
 const PIPE_SIZES = [2 * 1024 * 1024, 1024 * 1024];
@@ -116,16 +112,13 @@ export class SpliceLane {
 
   #open(): Pipe {
     const ends = pipe();
-    for (const size of PIPE_SIZES) {
-      if (libc.fcntl(ends.write, F_SETPIPE_SZ, size) > 0) break;
-    }
+    PIPE_SIZES.some((size) => resizePipe(ends, size));
     return ends;
   }
 
   #close(): void {
     if (this.#pipe === undefined) return;
-    libc.close(this.#pipe.read);
-    libc.close(this.#pipe.write);
+    closePipe(this.#pipe);
     this.#pipe = undefined;
   }
 }

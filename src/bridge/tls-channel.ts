@@ -16,6 +16,7 @@ import type { Channel } from './channel.js';
 export class TlsChannel implements Channel {
   readonly descriptor: number;
   readonly spliceable = false;
+  readonly lender = undefined;
   readonly #receiver: RecordReceiver;
   readonly #sender: RecordSender;
 

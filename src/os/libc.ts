@@ -20,6 +20,7 @@ export const libc = {
   sendmsg: library.func('sendmsg', 'long', ['int', 'size_t', 'int']),
   poll: library.func('poll', 'int', ['size_t', 'unsigned long', 'int']),
   splice: library.func('splice', 'long', ['int', 'size_t', 'int', 'size_t', 'size_t', 'unsigned int']),
+  vmsplice: library.func('vmsplice', 'long', ['int', 'size_t', 'size_t', 'unsigned int']),
   open: library.func('open', 'int', ['str', 'int', 'int']),
   close: library.func('close', 'int', ['int']),
   dup2: library.func('dup2', 'int', ['int', 'int']),
@@ -41,6 +42,7 @@ export const libc = {
   getxattr: library.func('getxattr', 'long', ['str', 'str', 'size_t', 'size_t']),
   madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
+  getpagesize: library.func('getpagesize', 'int', []),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;
 

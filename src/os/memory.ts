@@ -7,7 +7,8 @@ import { libc } from './libc.js';
 /** MADV_DONTNEED */
 const DO_NOT_NEED = 4;
 
-const PAGE = 4096;
+/** Bytes of a page of memory where the system has its usual ones. */
+export const PAGE = 4096;
 
 /**
  * Takes the pages away that lie wholly within `length` bytes at `address`: they come back, filled with zeros,

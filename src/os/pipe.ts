@@ -1,12 +1,19 @@
 // Pipes as plain descriptors.
 //
-// For waking a thread that waits in poll(2). Neither end ever blocks: a full pipe has woken already.
+// For waking a thread that waits in poll(2), and for splice(2). Neither end ever blocks: a full pipe has woken
+// already.
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
 
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;
+const F_SETPIPE_SZ = 1031;
+
+/** Flags of splice(2) and vmsplice(2). */
+export const SPLICE_F_MOVE = 1;
+export const SPLICE_F_NONBLOCK = 2;
+export const SPLICE_F_MORE = 4;
 
 /** The two ends of a pipe; the caller owns both. */
 export interface Pipe {
@@ -19,6 +26,16 @@ export function pipe(): Pipe {
   const ends = new Int32Array(2);
   if (libc.pipe2(addressOf(ends), O_CLOEXEC | O_NONBLOCK) < 0) throw new SystemError(errno(), 'pipe2');
   return { read: ends[0], write: ends[1] };
+}
+
+/** Gives a pipe room for `bytes`; false where the system refuses. */
+export function resizePipe({ write }: Pipe, bytes: number): boolean {
+  return libc.fcntl(write, F_SETPIPE_SZ, bytes) > 0;
+}
+
+export function closePipe({ read, write }: Pipe): void {
+  libc.close(read);
+  libc.close(write);
 }
 
 const BYTES = new Uint8Array(new ArrayBuffer(64));

@@ -16,6 +16,7 @@ const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
+const SO_DOMAIN = 39;
 /** SO_SNDBUFFORCE before SO_SNDBUF, SO_RCVBUFFORCE before SO_RCVBUF. */
 const SOCKET_BUFFERS = [
   [32, 7],
@@ -125,6 +126,11 @@ export function retransmissions(descriptor: number): number {
 /** Whether a descriptor is a stream socket. */
 export function isSocket(descriptor: number): boolean {
   return socketOption(descriptor, SO_TYPE) === SOCK_STREAM;
+}
+
+/** Whether a descriptor is a Unix socket. */
+export function isUnixSocket(descriptor: number): boolean {
+  return socketOption(descriptor, SO_DOMAIN) === AF_UNIX;
 }
 
 /** `struct sockaddr_vm` of a CID and a port, both 32 bits: 16 bytes. */

@@ -1,0 +1,80 @@
+// Large payloads to the server without a copy: the socket is lent the pages in which they lie.
+//
+// Owned by the engine, used by plain channels. vmsplice(2) puts references to the pages into a pipe, and
+// splice(2) moves them on into the socket, where they stay until the server has taken them. So they must not
+// change before its reply; where none comes, the block gets other pages before it is used again (see Blocks).
+// Never blocks.
+
+import { EINVAL } from '../os/errno.js';
+import { addressOf, errno, libc } from '../os/libc.js';
+import { PAGE } from '../os/memory.js';
+import { closePipe, type Pipe, pipe, resizePipe, SPLICE_F_MORE, SPLICE_F_NONBLOCK } from '../os/pipe.js';
+
+/** Payloads of fewer bytes are copied sooner than lent. */
+export const LEAST_LENT = 64 * 1024;
+
+/** Bytes of the pipe, which a normal user gets, too. Through a smaller one, copying is as quick. */
+const PIPE_SIZE = 1024 * 1024;
+
+/** See the file's head. */
+export class Lender {
+  /** struct iovec: an address and a length. */
+  readonly #vector = new DataView(new ArrayBuffer(16));
+  readonly #vectorAddress = addressOf(this.#vector);
+  #pipe: Pipe | undefined;
+  #unable = libc.getpagesize() !== PAGE;
+
+  /** Whether it is worth trying. */
+  get able(): boolean {
+    return !this.#unable;
+  }
+
+  /**
+   * Lends up to `length` bytes at `address` to a socket; `more` follows soon. Returns how many it has taken: fewer
+   * when it is full, 0 also when nothing can be lent. Why, sending tells.
+   */
+  lend(socket: number, address: number, length: number, more: boolean): number {
+    if (this.#pipe === undefined) this.#open();
+    let at = 0;
+    while (at < length && this.#pipe !== undefined) {
+      const held = this.#hold(this.#pipe, address + at, length - at);
+      if (held <= 0) return at;
+      const follows = more || at + held < length;
+      const flags = SPLICE_F_NONBLOCK | (follows ? SPLICE_F_MORE : 0);
+      const count = libc.splice(this.#pipe.read, 0, socket, 0, held, flags);
+      if (count > 0) at += count;
+      if (count === held) continue;
+      if (count < 0 && errno() === EINVAL) this.#unable = true;
+      // What the socket has no room for must not stay in the pipe.
+      this.#close(this.#pipe);
+      return at;
+    }
+    return at;
+  }
+
+  /** Puts references to pages into the pipe: how many bytes of them. */
+  #hold({ write }: Pipe, address: number, length: number): number {
+    const high = Math.floor(address / 2 ** 32);
+    this.#vector.setUint32(0, address - high * 2 ** 32, true);
+    this.#vector.setUint32(4, high, true);
+    this.#vector.setUint32(8, length, true);
+    const held = libc.vmsplice(write, this.#vectorAddress, 1, SPLICE_F_NONBLOCK);
+    if (held <= 0) this.#unable = true;
+    return held;
+  }
+
+  #open(): void {
+    if (this.#unable) return;
+    const ends = pipe();
+    if (resizePipe(ends, PIPE_SIZE)) this.#pipe = ends;
+    else {
+      this.#unable = true;
+      closePipe(ends);
+    }
+  }
+
+  #close(ends: Pipe): void {
+    closePipe(ends);
+    this.#pipe = undefined;
+  }
+}

@@ -1,0 +1,151 @@
+// The sending half of a connection: commands become requests, and these leave for the server.
+//
+// Owned by a Connection. Never blocks: what the socket does not take at once waits for the next `flush`.
+// Headers gather in one buffer, so that a batch of small requests costs one system call; a WRITE's payload
+// is sent from its block, or its pages are lent to the socket.
+
+import { NBD_CMD_DISC, NBD_CMD_WRITE } from '../nbd/constants.js';
+import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
+import { EINTR } from '../os/errno.js';
+import { addressOf, errno } from '../os/libc.js';
+import type { Block } from './blocks.js';
+import type { Channel } from './channel.js';
+import { COMMAND_SENT, type Command, CommandQueue } from './command.js';
+import { LEAST_LENT } from './lender.js';
+
+/** Bytes of the buffer for gathered headers. */
+const BUFFER = 16 * 1024;
+
+/** See the file's head. */
+export class Sender {
+  /** Bytes that the last `flush` has sent. */
+  sent = 0;
+  readonly #channel: Channel;
+  readonly #extendedHeaders: boolean;
+  readonly #out = new DataView(new ArrayBuffer(BUFFER));
+  readonly #outAddress = addressOf(this.#out);
+  readonly #queue = new CommandQueue();
+  #start = 0;
+  #end = 0;
+  #payloadAddress = 0;
+  #payloadLeft = 0;
+  /** Whose payload that is. */
+  #payloadOf: Command | undefined;
+
+  constructor(channel: Channel, extendedHeaders: boolean) {
+    this.#channel = channel;
+    this.#extendedHeaders = extendedHeaders;
+  }
+
+  /** Whether everything handed over has left for the server. */
+  get idle(): boolean {
+    return this.#nothingComposed && this.#queue.first === undefined && !this.#channel.unsent;
+  }
+
+  /** Hands a command over; it leaves with the next `flush`. */
+  push(command: Command): void {
+    this.#queue.push(command);
+  }
+
+  /** Sends what is waiting, as far as the socket takes it: 0, or the errno for which something still waits. */
+  flush(): number {
+    const channel = this.#channel;
+    this.sent = 0;
+    let mayLend = true;
+    for (;;) {
+      if (this.#nothingComposed && !this.#compose()) {
+        if (!channel.unsent || channel.flush() >= 0) return 0;
+      } else {
+        const headers = this.#end - this.#start;
+        const more = this.#queue.first !== undefined;
+        const block = mayLend ? this.#lendable() : undefined;
+        if (block !== undefined && headers === 0) {
+          mayLend = this.#lend(block, more);
+          continue;
+        }
+        const payload = block === undefined ? this.#payloadLeft : 0;
+        const address = this.#outAddress + this.#start;
+        const count = channel.send(
+          address,
+          headers,
+          this.#payloadAddress,
+          payload,
+          more || block !== undefined,
+        );
+        if (count >= 0) {
+          this.#advance(count, headers);
+          continue;
+        }
+      }
+      const error = errno();
+      if (error !== EINTR) return error;
+    }
+  }
+
+  /** Says NBD_CMD_DISC, if the socket takes it. */
+  farewell(): void {
+    const request: RequestHeader = {
+      flags: 0,
+      type: NBD_CMD_DISC,
+      cookieHi: 0,
+      cookieLo: 0,
+      offsetHi: 0,
+      offsetLo: 0,
+      length: 0,
+    };
+    const length = encodeRequest(this.#out, 0, this.#extendedHeaders, request);
+    this.#channel.farewell(this.#outAddress, length);
+  }
+
+  /** Whether every byte of what was composed has been handed to the channel. */
+  get #nothingComposed(): boolean {
+    return this.#end === this.#start && this.#payloadLeft === 0;
+  }
+
+  /** Moves commands from the queue into the buffer, up to the first payload. */
+  #compose(): boolean {
+    this.#start = 0;
+    this.#end = 0;
+    while (this.#end + EXTENDED_REQUEST_LENGTH <= BUFFER) {
+      const command = this.#queue.shift();
+      if (command === undefined) break;
+      this.#end += encodeRequest(this.#out, this.#end, this.#extendedHeaders, command);
+      command.state = COMMAND_SENT;
+      if (command.type === NBD_CMD_WRITE && command.block !== undefined) {
+        this.#payloadAddress = command.block.address + command.blockAt;
+        this.#payloadLeft = command.length;
+        this.#payloadOf = command;
+        break;
+      }
+    }
+    return this.#end > 0;
+  }
+
+  /** The payload's block where the socket can be lent its pages. */
+  #lendable(): Block | undefined {
+    if (this.#payloadLeft < LEAST_LENT || this.#channel.lender?.able !== true) return undefined;
+    const block = this.#payloadOf?.block;
+    return block?.lendable === true ? block : undefined;
+  }
+
+  /** Lends what is left of the payload: true when the socket has taken all of it. */
+  #lend(block: Block, more: boolean): boolean {
+    const { lender, descriptor } = this.#channel;
+    const wanted = this.#payloadLeft;
+    const count = lender?.lend(descriptor, this.#payloadAddress, wanted, more) ?? 0;
+    if (count > 0 && this.#payloadOf?.lent === false) {
+      this.#payloadOf.lent = true;
+      block.lent++;
+    }
+    this.#advance(count, 0);
+    return count === wanted;
+  }
+
+  #advance(count: number, headers: number): void {
+    const ofHeaders = Math.min(count, headers);
+    this.sent += count;
+    this.#start += ofHeaders;
+    this.#payloadAddress += count - ofHeaders;
+    this.#payloadLeft -= count - ofHeaders;
+  }
+}
