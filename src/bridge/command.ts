@@ -9,6 +9,7 @@ import type { PendingRequest } from '../nbd/reply.js';
 import type { Block } from './blocks.js';
 import type { Connection } from './connection.js';
 import type { Operation } from './operation.js';
+import type { SpliceLane } from './splice-lane.js';
 
 export const COMMAND_FREE = 0;
 /** Not given to a connection yet. */
@@ -46,6 +47,8 @@ export class Command implements PendingRequest {
   connection: Connection | undefined = undefined;
   /** Whether pages of its block were lent to the connection's socket, and the reply is awaited. */
   lent = false;
+  /** Where its reply is passing by, without coming into our memory. */
+  lane: SpliceLane | undefined = undefined;
   /** The next one in whatever queue it is in. */
   next: Command | undefined = undefined;
   /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
@@ -58,6 +61,8 @@ export class Command implements PendingRequest {
   replayed = false;
   /** Milliseconds of the worker's clock at which it came to be. */
   submittedAt = 0;
+  /** Bytes that had been received of its disk's server by then. */
+  receivedBefore = 0;
   /** Extents of `base:allocation` that answer a BLOCK_STATUS: lengths and flags by turns. */
   extents: number[] | undefined = undefined;
 

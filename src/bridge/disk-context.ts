@@ -5,14 +5,14 @@ import type { Command, CommandTable } from './command.js';
 import type { Connection } from './connection.js';
 import type { Device } from './device.js';
 import type { Disk } from './disk.js';
-import type { SpliceLane } from './splice-lane.js';
+import type { SpliceLanes } from './splice-lane.js';
 
 /** Implemented by the Engine; a disk knows nothing else of it. */
 export interface DiskContext {
   readonly commands: CommandTable;
   readonly blocks: Blocks;
   readonly device: Device;
-  readonly lane: SpliceLane;
+  readonly lanes: SpliceLanes;
   /** Bytes of writes to remember until a FLUSH covers them; 0 for none. */
   readonly keepBytes: number;
   /** Bytes that one command's payload can have here. */

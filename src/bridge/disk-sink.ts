@@ -116,7 +116,7 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     if (!whole || length + at < LARGE_READ || operation === undefined) return SPLICE_DECLINED;
     if (operation.kind !== OPERATION_READ || operation.block !== undefined) return SPLICE_DECLINED;
     if (command.length !== operation.length) return SPLICE_DECLINED;
-    return this.#context.lane.move(descriptor, command, operation, at, length);
+    return this.#context.lanes.move(descriptor, command, operation, at, length);
   }
 
   connectionLost(connection: Connection, why: string, breach: boolean): void {

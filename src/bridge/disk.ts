@@ -19,6 +19,7 @@ import { type Abilities, abilitiesOf } from './abilities.js';
 import type { Channel } from './channel.js';
 import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue, changesDisk } from './command.js';
 import { Connection } from './connection.js';
+import { COUNTER } from './counters.js';
 import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
@@ -54,7 +55,7 @@ export class Disk {
   readonly locks: RangeLocks | undefined;
   /** What is known of holes and data. */
   readonly extents: ExtentMap;
-  /** What its server takes for a READ. */
+  /** Whether its server is far. */
   readonly latency = new Latency();
   /** 0, or the errno with which everything ends that would have to wait for a connection. */
   failing = 0;
@@ -186,7 +187,7 @@ export class Disk {
     this.#recovery.lost(connection);
     // Those of a broken-off replay are back in the journal before a new one begins.
     for (const command of orphans) {
-      this.context.lane.abandon(command);
+      this.context.lanes.abandon(command);
       if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
       this.context.commands.renew(command);
       if (command.replayed) {
@@ -208,7 +209,8 @@ export class Disk {
       this.#recovery.answered(error);
       return;
     }
-    if (command.type === NBD_CMD_READ) this.latency.sample(this.context.now() - command.submittedAt);
+    if (command.type === NBD_CMD_READ)
+      this.latency.answered(command, this.context.now(), this.counters[COUNTER.socketIn]);
     if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);

@@ -30,7 +30,7 @@ import {
   type Task,
 } from './operation.js';
 import { submitPieces } from './pieces.js';
-import { SpliceLane } from './splice-lane.js';
+import { SpliceLanes } from './splice-lane.js';
 import { flushUnasked } from './tasks.js';
 import type { Trace } from './trace.js';
 
@@ -62,7 +62,7 @@ export class Engine implements DiskContext {
   readonly operations = new OperationTable();
   readonly blocks: Blocks;
   readonly device: Device;
-  readonly lane: SpliceLane;
+  readonly lanes: SpliceLanes;
   readonly lender = new Lender();
   readonly keepBytes: number;
   readonly largestPayload: number;
@@ -79,7 +79,7 @@ export class Engine implements DiskContext {
   constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
     this.blocks = new Blocks(settings.memoryLimit);
     this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
-    this.lane = new SpliceLane(this.blocks);
+    this.lanes = new SpliceLanes(this.blocks);
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
@@ -130,6 +130,7 @@ export class Engine implements DiskContext {
     command.block = block;
     command.blockAt = blockAt;
     command.submittedAt = this.#now;
+    command.receivedBefore = disk.counters[COUNTER.socketIn];
     if (block !== undefined) block.references++;
     operation.pending++;
     disk.submit(command);

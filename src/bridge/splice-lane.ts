@@ -1,6 +1,6 @@
 // Large READ replies on the short way: socket → pipe → /dev/fuse, without passing through our memory.
 //
-// Owned by the engine, asked by the sinks. One reply is in the pipe at a time, its 16-byte header first;
+// Owned by the engine, asked by the sinks. One reply is in a lane's pipe at a time, its 16-byte header first;
 // it goes to the device in one piece when it is whole. Never blocks. When the pipe turns out too small
 // for what the socket gives, what is in it is read back and the reply goes on through memory.
 
@@ -24,13 +24,17 @@ export const SPLICE_DECLINED = -1;
 /** The server has closed the connection. */
 export const SPLICE_END = -2;
 
-/** See the file's head. */
+/** Replies that come over different connections at once each take a lane; beyond that, they go through memory. */
+const MOST_LANES = 4;
+
+/** One pipe, and the reply in it. */
 export class SpliceLane {
+  /** Whether a reply has begun that is not delivered yet. */
+  busy = false;
   readonly #blocks: Blocks;
   readonly #header = new DataView(new ArrayBuffer(OUT_HEADER));
   readonly #headerAddress = addressOf(this.#header);
   #pipe: Pipe | undefined;
-  #command: Command | undefined;
   #got = 0;
 
   constructor(blocks: Blocks) {
@@ -42,8 +46,8 @@ export class SpliceLane {
    * the pipe, and the reply to the device when it is whole. Returns how many, or a SPLICE_*.
    */
   move(socket: number, command: Command, operation: Operation, at: number, length: number): number {
-    if (at === 0 && this.#command === undefined) this.#begin(command, operation);
-    if (this.#command !== command || this.#pipe === undefined || at !== this.#got) return SPLICE_DECLINED;
+    if (!this.busy) this.#begin(command, operation);
+    if (!this.busy || this.#pipe === undefined || at !== this.#got) return SPLICE_DECLINED;
     const count = libc.splice(socket, 0, this.#pipe.write, 0, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (count <= 0) return this.#stuck(count, socket, operation);
     this.#got += count;
@@ -51,10 +55,9 @@ export class SpliceLane {
     return count;
   }
 
-  /** Forgets the reply in the pipe, if it is this command's: its connection is lost. */
-  abandon(command: Command): void {
-    if (this.#command !== command) return;
-    this.#command = undefined;
+  /** Forgets the reply in the pipe: its connection is lost. */
+  abandon(): void {
+    this.busy = false;
     this.#close();
   }
 
@@ -62,7 +65,7 @@ export class SpliceLane {
     this.#pipe ??= this.#open();
     writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, operation.uniqueLo, operation.uniqueHi);
     if (libc.write(this.#pipe.write, this.#headerAddress, OUT_HEADER) !== OUT_HEADER) return;
-    this.#command = command;
+    this.busy = true;
     this.#got = 0;
   }
 
@@ -87,11 +90,11 @@ export class SpliceLane {
       if (count <= 0) throw new Error(`reading a pipe of our own failed: ${errnoName(errno())}`);
       at += count;
     }
-    this.#command = undefined;
+    this.busy = false;
   }
 
   #deliver(operation: Operation): void {
-    this.#command = undefined;
+    this.busy = false;
     operation.answered = true;
     const whole = OUT_HEADER + this.#got;
     const count = libc.splice(
@@ -120,5 +123,46 @@ export class SpliceLane {
     if (this.#pipe === undefined) return;
     closePipe(this.#pipe);
     this.#pipe = undefined;
+  }
+}
+
+/** The lanes of a worker: made when they are needed, and kept. */
+export class SpliceLanes {
+  readonly #blocks: Blocks;
+  readonly #idle: SpliceLane[] = [];
+  #made = 0;
+
+  constructor(blocks: Blocks) {
+    this.#blocks = blocks;
+  }
+
+  /** As SpliceLane's, on the lane that the command has, or gets for its first byte. */
+  move(socket: number, command: Command, operation: Operation, at: number, length: number): number {
+    if (at === 0) command.lane ??= this.#take();
+    const { lane } = command;
+    if (lane === undefined) return SPLICE_DECLINED;
+    const count = lane.move(socket, command, operation, at, length);
+    if (!lane.busy) this.#give(command, lane);
+    return count;
+  }
+
+  /** Forgets what has come of a command's reply. */
+  abandon(command: Command): void {
+    const { lane } = command;
+    if (lane === undefined) return;
+    lane.abandon();
+    this.#give(command, lane);
+  }
+
+  #take(): SpliceLane | undefined {
+    const idle = this.#idle.pop();
+    if (idle !== undefined || this.#made === MOST_LANES) return idle;
+    this.#made++;
+    return new SpliceLane(this.#blocks);
+  }
+
+  #give(command: Command, lane: SpliceLane): void {
+    command.lane = undefined;
+    this.#idle.push(lane);
   }
 }

@@ -44,7 +44,7 @@ class Pair {
   write(length: number, at: number): { command: Command; block: Block; bytes: Buffer } {
     const block = this.blocks.take(MIB);
     const command = this.commands.take();
-    const payload = Buffer.from({ length }, (_, i) => (i * 31 + (i >> 12) + this.#count) & 255);
+    const payload = Buffer.from(Array.from({ length }, (_, i) => (i * 31 + (i >> 12) + this.#count) & 255));
     block.bytes.set(payload, at);
     Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, block, blockAt: at });
     const header = Buffer.alloc(REQUEST_LENGTH);

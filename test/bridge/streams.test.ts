@@ -59,20 +59,54 @@ describe('streams', () => {
 });
 
 describe('latency', () => {
-  test('is known from the first READ on, and is that of the quickest', () => {
+  const MIB = 1024 * KIB;
+  const sample = (latency: Latency, milliseconds: number, received: number, length: number): void =>
+    latency.answered(
+      { submittedAt: 70, receivedBefore: 5 * MIB, length },
+      70 + milliseconds,
+      5 * MIB + received,
+    );
+  const far = (): Latency => {
     const latency = new Latency();
-    expect(latency.lowest).toBe(0);
-    latency.sample(10);
-    expect(latency.lowest).toBe(10);
-    latency.sample(3);
-    latency.sample(12);
-    expect(latency.lowest).toBe(3);
+    for (let i = 0; i < 10; i++) sample(latency, 10, 4 * KIB, 4 * KIB);
+    return latency;
+  };
+
+  test.each([
+    [1, 8],
+    [2, 4],
+    [4, 2],
+    [1000, 2],
+  ])('of %d ms is believed after %d READs in a row', (milliseconds, count) => {
+    const latency = new Latency();
+    for (let i = 1; i < count; i++) sample(latency, milliseconds + 0.01, 4 * KIB, 4 * KIB);
+    expect(latency.far).toBe(false);
+    sample(latency, milliseconds + 0.01, 4 * KIB, 4 * KIB);
+    expect(latency.far).toBe(true);
   });
 
-  test('forgets what was long ago', () => {
+  test('is not what many bytes take', () => {
     const latency = new Latency();
-    latency.sample(1);
-    for (let i = 0; i < 31; i++) latency.sample(20);
-    expect(latency.lowest).toBe(20);
+    for (let i = 0; i < 1000; i++) sample(latency, 1, 2 * MIB, MIB);
+    for (let i = 0; i < 1000; i++) sample(latency, 4, 8 * MIB, MIB);
+    expect(latency.far).toBe(false);
+    for (let i = 0; i < 10; i++) sample(latency, 10 + 1, 2 * MIB, MIB);
+    expect(latency.far).toBe(true);
+  });
+
+  test('one quick READ among late ones tells of a near server', () => {
+    const latency = new Latency();
+    for (let i = 0; i < 100; i++) sample(latency, i % 2 === 0 ? 50 : 0.1, 4 * KIB, 4 * KIB);
+    expect(latency.far).toBe(false);
+  });
+
+  test('of a far server is not forgotten while many bytes are under way, but for a READ that is alone', () => {
+    const latency = far();
+    for (let i = 0; i < 1000; i++) sample(latency, 4, 16 * MIB, MIB);
+    expect(latency.far).toBe(true);
+    sample(latency, 10.5, MIB, MIB);
+    expect(latency.far).toBe(true);
+    sample(latency, 0.6, MIB, MIB);
+    expect(latency.far).toBe(false);
   });
 });
