@@ -74,7 +74,7 @@ export class Folder {
     switch (opcode) {
       case FUSE_LOOKUP: {
         if (nodeid !== FUSE_ROOT_ID) return false;
-        const name = nameIn(new Uint8Array(view.buffer), LOOKUP_NAME, length);
+        const name = nameIn(new Uint8Array(view.buffer, view.byteOffset), LOOKUP_NAME, length);
         return this.#lookup(name, ask);
       }
       case FUSE_OPENDIR:
