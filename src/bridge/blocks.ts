@@ -47,11 +47,11 @@ export class Block {
     this.capacity = capacity;
   }
 
-  /** Gives the memory back to the system; what a socket was lent stays as it is there. */
-  discard(): void {
+  /** Gives the memory back to the system; what a socket was lent stays as it is there. False: it could not. */
+  discard(): boolean {
     const length = HEADROOM + this.capacity;
-    if (this.lendable) discardPages(this.address - PAGE + WRITE_DATA, length + 2 * PAGE);
-    else discardPages(this.address, length);
+    if (!this.lendable) return discardPages(this.address, length);
+    return discardPages(this.address - PAGE + WRITE_DATA, length + 2 * PAGE);
   }
 }
 
@@ -80,6 +80,8 @@ export class Blocks {
   readonly #free: Block[][] = CAPACITIES.map(() => []);
   /** Of each kind, the fewest that were free since `discardSpare`: so many were not needed. */
   readonly #spare: number[] = CAPACITIES.map(() => 0);
+  /** Those that can be lent: they are never freed, since a socket may outlive all others who know of them. */
+  readonly #lendable: Block[] = [];
   readonly #limit: number;
   #inUse = 0;
   #resident = 0;
@@ -100,7 +102,7 @@ export class Blocks {
     for (let i = 0; i < CAPACITIES.length; i++) {
       if (length > CAPACITIES[i]) continue;
       const free = this.#free[i];
-      const block = free.pop() ?? new Block(CAPACITIES[i]);
+      const block = free.pop() ?? this.#make(CAPACITIES[i]);
       if (free.length < this.#spare[i]) this.#spare[i] = free.length;
       if (block.spare) this.#spareBlocks--;
       block.spare = false;
@@ -117,7 +119,8 @@ export class Blocks {
     if (--block.references > 0) return;
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;
-    if (block.lent > 0) block.discard();
+    // A lost server may still read it.
+    if (block.lent > 0 && !block.discard()) return;
     block.lent = 0;
     this.#free[kind].push(block);
     if (block.capacity < LEAST_DISCARDED) return;
@@ -143,6 +146,17 @@ export class Blocks {
   /** Bytes of memory that the blocks hold. */
   get resident(): number {
     return this.#resident;
+  }
+
+  /** To be called at the end, when no socket is lent anything any more: memory that is still lent is not used again. */
+  discardLent(): void {
+    for (const block of this.#lendable) if (block.lent > 0) block.discard();
+  }
+
+  #make(capacity: number): Block {
+    const block = new Block(capacity);
+    if (block.lendable) this.#lendable.push(block);
+    return block;
   }
 
   #occupy(block: Block): void {

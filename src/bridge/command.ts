@@ -61,8 +61,8 @@ export class Command implements PendingRequest {
   replayed = false;
   /** Milliseconds of the worker's clock at which it came to be. */
   submittedAt = 0;
-  /** Bytes that had been received of its disk's server by then. */
-  receivedBefore = 0;
+  /** Bytes that had been moved between its disk and the server by then. */
+  movedBefore = 0;
   /** Extents of `base:allocation` that answer a BLOCK_STATUS: lengths and flags by turns. */
   extents: number[] | undefined = undefined;
 

@@ -41,6 +41,11 @@ export function percentile(histogram: readonly number[], share: number): number 
   return 0;
 }
 
+/** Bytes that have been moved to and from the server. */
+export function moved(counters: Float64Array): number {
+  return counters[COUNTER.socketIn] + counters[COUNTER.socketOut];
+}
+
 /** A file's numbers, all 0. */
 export function makeCounters(): Float64Array {
   return new Float64Array(LENGTH);

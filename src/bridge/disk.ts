@@ -19,7 +19,7 @@ import { type Abilities, abilitiesOf } from './abilities.js';
 import type { Channel } from './channel.js';
 import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue, changesDisk } from './command.js';
 import { Connection } from './connection.js';
-import { COUNTER } from './counters.js';
+import { moved } from './counters.js';
 import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
@@ -210,7 +210,7 @@ export class Disk {
       return;
     }
     if (command.type === NBD_CMD_READ)
-      this.latency.answered(command, this.context.now(), this.counters[COUNTER.socketIn]);
+      this.latency.answered(command, this.context.now(), moved(this.counters));
     if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);

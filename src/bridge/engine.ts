@@ -13,12 +13,12 @@ import { worksDuringSeek } from '../os/sync.js';
 import { type Block, Blocks } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
-import { COUNTER, countLatency } from './counters.js';
+import { COUNTER, countLatency, moved } from './counters.js';
 import { Device } from './device.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
 import { wantsToStop } from './interrupt.js';
-import { Lender } from './lender.js';
+import { canLend, Lender } from './lender.js';
 import {
   OPERATION_INTERNAL,
   OPERATION_OWN,
@@ -63,7 +63,7 @@ export class Engine implements DiskContext {
   readonly blocks: Blocks;
   readonly device: Device;
   readonly lanes: SpliceLanes;
-  readonly lender = new Lender();
+  readonly lender = new Lender(canLend(release()));
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
@@ -130,7 +130,7 @@ export class Engine implements DiskContext {
     command.block = block;
     command.blockAt = blockAt;
     command.submittedAt = this.#now;
-    command.receivedBefore = disk.counters[COUNTER.socketIn];
+    command.movedBefore = moved(disk.counters);
     if (block !== undefined) block.references++;
     operation.pending++;
     disk.submit(command);

@@ -6,15 +6,24 @@
 // Never blocks.
 
 import { EINVAL } from '../os/errno.js';
+import { isSince } from '../os/kernel.js';
 import { addressOf, errno, libc } from '../os/libc.js';
-import { PAGE } from '../os/memory.js';
-import { closePipe, type Pipe, pipe, resizePipe, SPLICE_F_MORE, SPLICE_F_NONBLOCK } from '../os/pipe.js';
+import { HAS_USUAL_PAGES } from '../os/memory.js';
+import { closePipe, type Pipe, SPLICE_F_MORE, SPLICE_F_NONBLOCK, widePipe } from '../os/pipe.js';
 
 /** Payloads of fewer bytes are copied sooner than lent. */
 export const LEAST_LENT = 64 * 1024;
 
 /** Bytes of the pipe, which a normal user gets, too. Through a smaller one, copying is as quick. */
-const PIPE_SIZE = 1024 * 1024;
+const PIPE_SIZES = [1024 * 1024];
+
+/**
+ * Whether a kernel of this release can be lent pages to advantage: before 6.5 it takes them one by one, waiting for
+ * the server's turn at the socket and waking it each time.
+ */
+export function canLend(release: string): boolean {
+  return HAS_USUAL_PAGES && isSince(release, 6, 5);
+}
 
 /** See the file's head. */
 export class Lender {
@@ -22,11 +31,15 @@ export class Lender {
   readonly #vector = new DataView(new ArrayBuffer(16));
   readonly #vectorAddress = addressOf(this.#vector);
   #pipe: Pipe | undefined;
-  #unable = libc.getpagesize() !== PAGE;
+  #able: boolean;
+
+  constructor(able: boolean) {
+    this.#able = able;
+  }
 
   /** Whether it is worth trying. */
   get able(): boolean {
-    return !this.#unable;
+    return this.#able;
   }
 
   /**
@@ -34,7 +47,7 @@ export class Lender {
    * when it is full, 0 also when nothing can be lent. Why, sending tells.
    */
   lend(socket: number, address: number, length: number, more: boolean): number {
-    if (this.#pipe === undefined) this.#open();
+    this.#pipe ??= this.#open();
     let at = 0;
     while (at < length && this.#pipe !== undefined) {
       const held = this.#hold(this.#pipe, address + at, length - at);
@@ -44,7 +57,7 @@ export class Lender {
       const count = libc.splice(this.#pipe.read, 0, socket, 0, held, flags);
       if (count > 0) at += count;
       if (count === held) continue;
-      if (count < 0 && errno() === EINVAL) this.#unable = true;
+      if (count < 0 && errno() === EINVAL) this.#able = false;
       // What the socket has no room for must not stay in the pipe.
       this.#close(this.#pipe);
       return at;
@@ -59,18 +72,14 @@ export class Lender {
     this.#vector.setUint32(4, high, true);
     this.#vector.setUint32(8, length, true);
     const held = libc.vmsplice(write, this.#vectorAddress, 1, SPLICE_F_NONBLOCK);
-    if (held <= 0) this.#unable = true;
+    if (held <= 0) this.#able = false;
     return held;
   }
 
-  #open(): void {
-    if (this.#unable) return;
-    const ends = pipe();
-    if (resizePipe(ends, PIPE_SIZE)) this.#pipe = ends;
-    else {
-      this.#unable = true;
-      closePipe(ends);
-    }
+  #open(): Pipe | undefined {
+    const ends = widePipe(PIPE_SIZES);
+    if (ends === undefined) this.#able = false;
+    return ends;
   }
 
   #close(ends: Pipe): void {

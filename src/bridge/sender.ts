@@ -147,5 +147,6 @@ export class Sender {
     this.#start += ofHeaders;
     this.#payloadAddress += count - ofHeaders;
     this.#payloadLeft -= count - ofHeaders;
+    if (this.#payloadLeft === 0) this.#payloadOf = undefined;
   }
 }

@@ -8,7 +8,7 @@ import { OUT_HEADER } from '../fuse/layout.js';
 import { writeOutHeader } from '../fuse/reply.js';
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
-import { closePipe, type Pipe, pipe, resizePipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK } from '../os/pipe.js';
+import { closePipe, type Pipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, widePipe } from '../os/pipe.js';
 import { MSG_DONTWAIT, MSG_PEEK } from '../os/socket.js';
 import { type Blocks, HEADROOM } from './blocks.js';
 import type { Command } from './command.js';
@@ -62,7 +62,8 @@ export class SpliceLane {
   }
 
   #begin(command: Command, operation: Operation): void {
-    this.#pipe ??= this.#open();
+    this.#pipe ??= widePipe(PIPE_SIZES);
+    if (this.#pipe === undefined) return;
     writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, operation.uniqueLo, operation.uniqueHi);
     if (libc.write(this.#pipe.write, this.#headerAddress, OUT_HEADER) !== OUT_HEADER) return;
     this.busy = true;
@@ -111,12 +112,6 @@ export class SpliceLane {
     // As when writing to the device: who asked is gone, or the mount is.
     if (count < 0 && (error === ENOENT || error === ENODEV || error === EINVAL)) return;
     throw new Error(`splicing to /dev/fuse failed: ${errnoName(error)}`);
-  }
-
-  #open(): Pipe {
-    const ends = pipe();
-    PIPE_SIZES.some((size) => resizePipe(ends, size));
-    return ends;
   }
 
   #close(): void {

@@ -129,6 +129,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
       // After a defect too: whoever waits for the kernel or is the server shall hear that it is over.
       for (const connection of this.#disks.flatMap((disk) => disk.connections))
         if (!connection.lost) connection.close();
+      this.#engine.blocks.discardLent();
       libc.close(this.#engine.device.descriptor);
     }
     this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });

@@ -7,15 +7,19 @@ import { libc } from './libc.js';
 /** MADV_DONTNEED */
 const DO_NOT_NEED = 4;
 
-/** Bytes of a page of memory where the system has its usual ones. */
+/** Bytes of a page of memory where pages have their usual size. */
 export const PAGE = 4096;
+
+/** Whether they have it here: madvise(2) would take more than it was told to away where they are larger. */
+export const HAS_USUAL_PAGES = libc.getpagesize() === PAGE;
 
 /**
  * Takes the pages away that lie wholly within `length` bytes at `address`: they come back, filled with zeros,
- * when they are touched. Without effect where pages are larger than 4 KiB.
+ * when they are touched. False where the system does not do that, and where pages are larger than 4 KiB.
  */
-export function discardPages(address: number, length: number): void {
+export function discardPages(address: number, length: number): boolean {
+  if (!HAS_USUAL_PAGES) return false;
   const first = Math.ceil(address / PAGE) * PAGE;
   const end = Math.floor((address + length) / PAGE) * PAGE;
-  if (end > first) libc.madvise(first, end - first, DO_NOT_NEED);
+  return end > first && libc.madvise(first, end - first, DO_NOT_NEED) === 0;
 }

@@ -28,9 +28,14 @@ export function pipe(): Pipe {
   return { read: ends[0], write: ends[1] };
 }
 
-/** Gives a pipe room for `bytes`; false where the system refuses. */
-export function resizePipe({ write }: Pipe, bytes: number): boolean {
-  return libc.fcntl(write, F_SETPIPE_SZ, bytes) > 0;
+/** A pipe with room for the first of `sizes`, in bytes, that the system grants; undefined where it grants none. */
+export function widePipe(sizes: readonly number[]): Pipe | undefined {
+  const ends = new Int32Array(2);
+  if (libc.pipe2(addressOf(ends), O_CLOEXEC | O_NONBLOCK) < 0) return undefined;
+  const made = { read: ends[0], write: ends[1] };
+  if (sizes.some((bytes) => libc.fcntl(made.write, F_SETPIPE_SZ, bytes) > 0)) return made;
+  closePipe(made);
+  return undefined;
 }
 
 export function closePipe({ read, write }: Pipe): void {

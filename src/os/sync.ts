@@ -3,6 +3,7 @@
 // Used by the session for lseek(2); the worker asks first whether this kernel can.
 
 import { open } from 'node:fs/promises';
+import { isSince } from './kernel.js';
 import { libc } from './libc.js';
 
 /** SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER. */
@@ -13,8 +14,7 @@ const WRITE_AND_WAIT = 7;
  * fuse takes the lock that lseek(2) holds, and sync_file_range(2) does not wait for the answers to writes.
  */
 export function worksDuringSeek(release: string): boolean {
-  const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
-  return major > 6 || (major === 6 && minor >= 16);
+  return isSince(release, 6, 16);
 }
 
 /**

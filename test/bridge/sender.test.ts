@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { type Block, Blocks } from '../../src/bridge/blocks.js';
 import { PlainChannel } from '../../src/bridge/channel.js';
 import { type Command, CommandTable } from '../../src/bridge/command.js';
-import { Lender } from '../../src/bridge/lender.js';
+import { canLend, Lender } from '../../src/bridge/lender.js';
 import { Sender } from '../../src/bridge/sender.js';
 import { WRITE_DATA } from '../../src/fuse/layout.js';
 import { NBD_CMD_WRITE } from '../../src/nbd/constants.js';
@@ -16,7 +16,7 @@ import { closeDescriptor, setNonBlocking, setSocketBuffers, socketpair } from '.
 const MIB = 1024 * 1024;
 
 class Pair {
-  readonly lender = new Lender();
+  readonly lender = new Lender(true);
   readonly blocks = new Blocks(64 * MIB);
   readonly commands = new CommandTable();
   readonly sender: Sender;
@@ -146,4 +146,23 @@ test('a server that is gone is told by sending', () => {
   pair.write(MIB, WRITE_DATA);
   libc.shutdown(pair.near, 2);
   expect(pair.sender.flush()).toBe(EPIPE);
+});
+
+test('what is still lent at the end stays as it was, too', () => {
+  const pair = new Pair(4 * MIB);
+  const { block, bytes } = pair.write(MIB, WRITE_DATA);
+  expect(pair.sender.flush()).toBe(0);
+  pair.blocks.discardLent();
+  block.bytes.fill(0x77);
+  expect(pair.take().equals(bytes)).toBe(true);
+});
+
+test.each([
+  ['6.5.0', true],
+  ['6.18.44-fc', true],
+  ['6.4.16', false],
+  ['6.1.0-25-amd64', false],
+  ['5.10.0', false],
+])('a kernel %s can be lent pages to advantage: %s', (release, expected) => {
+  expect(canLend(release)).toBe(expected);
 });

@@ -60,17 +60,32 @@ describe('streams', () => {
 
 describe('latency', () => {
   const MIB = 1024 * KIB;
-  const sample = (latency: Latency, milliseconds: number, received: number, length: number): void =>
-    latency.answered(
-      { submittedAt: 70, receivedBefore: 5 * MIB, length },
-      70 + milliseconds,
-      5 * MIB + received,
-    );
-  const far = (): Latency => {
-    const latency = new Latency();
-    for (let i = 0; i < 10; i++) sample(latency, 10, 4 * KIB, 4 * KIB);
-    return latency;
-  };
+
+  /** READs of a server, each submitted now, or with others before the last one was answered. */
+  class Reads {
+    readonly latency = new Latency();
+    #now = 70;
+    #moved = 5 * MIB;
+
+    get far(): boolean {
+      return this.latency.far;
+    }
+
+    /** `count` of `length` bytes one after another, each with `moved` bytes meanwhile. */
+    inTurn(count: number, milliseconds: number, length: number, moved = length): this {
+      for (let i = 0; i < count; i++) this.together(1, milliseconds, length, moved);
+      return this;
+    }
+
+    /** `count` submitted at once, the last one answered after `milliseconds`, the others just before. */
+    together(count: number, milliseconds: number, length: number, moved = count * length): this {
+      const submitted = { submittedAt: this.#now, movedBefore: this.#moved, length };
+      this.#now += milliseconds;
+      this.#moved += moved;
+      for (let i = 0; i < count; i++) this.latency.answered(submitted, this.#now, this.#moved);
+      return this;
+    }
+  }
 
   test.each([
     [1, 8],
@@ -78,35 +93,51 @@ describe('latency', () => {
     [4, 2],
     [1000, 2],
   ])('of %d ms is believed after %d READs in a row', (milliseconds, count) => {
-    const latency = new Latency();
-    for (let i = 1; i < count; i++) sample(latency, milliseconds + 0.01, 4 * KIB, 4 * KIB);
-    expect(latency.far).toBe(false);
-    sample(latency, milliseconds + 0.01, 4 * KIB, 4 * KIB);
-    expect(latency.far).toBe(true);
+    const reads = new Reads().inTurn(count - 1, milliseconds + 0.01, 4 * KIB);
+    expect(reads.far).toBe(false);
+    expect(reads.inTurn(1, milliseconds + 0.01, 4 * KIB).far).toBe(true);
   });
 
-  test('is not what many bytes take', () => {
-    const latency = new Latency();
-    for (let i = 0; i < 1000; i++) sample(latency, 1, 2 * MIB, MIB);
-    for (let i = 0; i < 1000; i++) sample(latency, 4, 8 * MIB, MIB);
-    expect(latency.far).toBe(false);
-    for (let i = 0; i < 10; i++) sample(latency, 10 + 1, 2 * MIB, MIB);
-    expect(latency.far).toBe(true);
+  test('is not what many bytes take, whichever way they went', () => {
+    expect(new Reads().inTurn(1000, 1, MIB, 2 * MIB).far).toBe(false);
+    expect(new Reads().inTurn(1000, 3.5, 4 * KIB, 8 * MIB).far).toBe(false);
+    expect(new Reads().inTurn(10, 11, MIB, 2 * MIB).far).toBe(true);
+  });
+
+  test('of readers by twos at a server that is 1, 10 or 50 ms away is believed within 16 READs', () => {
+    for (const milliseconds of [1, 10, 50]) {
+      const reads = new Reads();
+      for (let i = 0; i < 32 && !reads.far; i++) reads.together(2, milliseconds + 0.5, 512 * KIB);
+      expect(reads.far).toBe(true);
+    }
+  });
+
+  test.each([
+    [32, 4 * KIB],
+    [8, 128 * KIB],
+    [8, MIB],
+  ])('is not a moment in which %d READs of %d bytes had to wait', (count, length) => {
+    const reads = new Reads().together(count, 2000, length);
+    expect(reads.far).toBe(false);
+    for (let i = 0; i < 100; i++)
+      reads.together(count, 0.1 + (count * length) / ((2 * 1024 * MIB) / 1000), length);
+    expect(reads.together(count, 5, length).far).toBe(false);
   });
 
   test('one quick READ among late ones tells of a near server', () => {
-    const latency = new Latency();
-    for (let i = 0; i < 100; i++) sample(latency, i % 2 === 0 ? 50 : 0.1, 4 * KIB, 4 * KIB);
-    expect(latency.far).toBe(false);
+    const reads = new Reads();
+    for (let i = 0; i < 100; i++) reads.inTurn(1, i % 2 === 0 ? 50 : 0.1, 4 * KIB);
+    expect(reads.far).toBe(false);
   });
 
-  test('of a far server is not forgotten while many bytes are under way, but for a READ that is alone', () => {
-    const latency = far();
-    for (let i = 0; i < 1000; i++) sample(latency, 4, 16 * MIB, MIB);
-    expect(latency.far).toBe(true);
-    sample(latency, 10.5, MIB, MIB);
-    expect(latency.far).toBe(true);
-    sample(latency, 0.6, MIB, MIB);
-    expect(latency.far).toBe(false);
+  test('of a far server is not forgotten while many bytes are under way, but for a READ that tells', () => {
+    const far = (): Reads => new Reads().inTurn(10, 10, 4 * KIB);
+    expect(
+      far()
+        .inTurn(1000, 4, MIB, 16 * MIB)
+        .inTurn(1, 10.5, MIB).far,
+    ).toBe(true);
+    expect(far().inTurn(1, 0.9, MIB).far).toBe(false);
+    expect(far().inTurn(1, 0.5, 4 * KIB, 2 * MIB).far).toBe(false);
   });
 });
