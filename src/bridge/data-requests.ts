@@ -101,6 +101,8 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   const length = onDisk(disk, hi, lo, asked);
   const operation = engine.begin(OPERATION_WRITE, disk);
   ask(engine, operation, view, hi, lo, length);
+  // Whoever made the page dirty does not wait for this, and must not end it.
+  if (cached) operation.pid = 0;
   if (disk.node.readOnly) operation.error = EROFS;
   // The kernel has taken bytes past the end into its cache and may not hear of a short write.
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;

@@ -9,12 +9,19 @@ import { readFileSync } from 'node:fs';
 /** SIGHUP, SIGINT, SIGQUIT, SIGKILL and SIGTERM: bit n-1 stands for signal n. */
 const ENDING = (1n << 0n) | (1n << 1n) | (1n << 2n) | (1n << 8n) | (1n << 14n);
 
-/** The signals that wait for a task, from the text of /proc/PID/status: bit n-1 for signal n. */
+/**
+ * The signals that wait for a task and will reach it, from the text of /proc/PID/status: bit n-1 for signal n.
+ * What it has blocked, a program means to ask for, or leaves to another of its threads.
+ */
 export function pendingSignals(status: string): bigint {
   let pending = 0n;
-  for (const match of status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm))
-    pending |= BigInt(`0x${match[1]}`);
-  return pending;
+  let blocked = 0n;
+  for (const [, name, digits] of status.matchAll(/^(SigPnd|ShdPnd|SigBlk):\s*([0-9a-f]+)$/gm)) {
+    const signals = BigInt(`0x${digits}`);
+    if (name === 'SigBlk') blocked = signals;
+    else pending |= signals;
+  }
+  return pending & ~blocked;
 }
 
 /** Whether the task `pid` is being ended; undefined when it cannot be looked at: gone, or in another namespace. */
@@ -34,7 +41,8 @@ export function wantsToStop(pid: number): boolean {
 /**
  * Of requests that wait long already, those whose askers are being ended. Of a read through the page cache
  * the kernel does not tell that it was interrupted: it waits for the page, not for the answer. Of any other it
- * tells once: when the first signal was a harmless one, nothing is heard of a later one.
+ * tells once: when the first signal was a harmless one, nothing is heard of a later one. What the kernel asks by
+ * itself, such as to write a page back, has the pid 0.
  */
 export function* abandoned<T extends { readonly pid: number }>(waiting: Iterable<T>): Generator<T> {
   const known = new Map<number, boolean>();

@@ -33,7 +33,7 @@ export class Operation implements Asker {
   descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
-  /** The thread that waits for the reply, as we see it; 0 when it is in another namespace. */
+  /** The thread that waits for the reply, as we see it; 0 when it is in another namespace, or nobody waits. */
   pid = 0;
   disk: Disk | undefined = undefined;
   offsetHi = 0;
@@ -98,11 +98,9 @@ export class OperationTable {
     return false;
   }
 
-  /** READs that arrived before `time` and are not answered. */
-  readsBefore(time: number): Operation[] {
-    return this.#active.filter(
-      ({ kind, answered, startedAt }) => kind === OPERATION_READ && !answered && startedAt < time,
-    );
+  /** What the kernel has asked for before `time` and has no reply to. */
+  unansweredSince(time: number): Operation[] {
+    return this.#active.filter((one) => isAsked(one) && !one.answered && one.startedAt < time);
   }
 
   take(): Operation {

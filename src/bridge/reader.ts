@@ -222,7 +222,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
 
   /** Lets the worker answer what is not answered; nothing waits here any more. */
   #passOnReads(): void {
-    for (const operation of this.#engine.operations.readsBefore(Number.POSITIVE_INFINITY)) {
+    for (const operation of this.#engine.operations.unansweredSince(Number.POSITIVE_INFINITY)) {
       this.#passOnRead(operation);
       operation.answered = true;
       // For the counters and the trace, it has not been here.

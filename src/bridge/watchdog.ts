@@ -80,10 +80,10 @@ export class Watchdog {
     return this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
   }
 
-  /** Frees who was ended while waiting for a READ that the server does not answer, or for the main thread. */
+  /** Frees who was ended while waiting for what the server does not answer, or for the main thread. */
   #freeAskers(now: number): void {
     this.#folder?.freeAskers();
-    const waiting = this.#engine.operations.readsBefore(now - ASKERS_PERIOD);
+    const waiting = this.#engine.operations.unansweredSince(now - ASKERS_PERIOD);
     for (const operation of abandoned(waiting)) this.#engine.interrupt(operation);
   }
 

@@ -268,8 +268,9 @@ test('numbers and histograms do not share a place', () => {
 describe('interrupts', () => {
   test('signals that wait are read from both lines of the status', () => {
     const status =
-      'Name:\tdd\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigBlk:\tffffffffffffffff\n';
+      'Name:\tdd\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigIgn:\tffffffffffffffff\n';
     expect(pendingSignals(status)).toBe(0x102n);
+    expect(pendingSignals(`${status}SigBlk:\tfffffffffffbfeff\n`)).toBe(0x100n);
   });
 
   test('a process that a signal of the ending kind waits for means to stop, for others it does not', async () => {
