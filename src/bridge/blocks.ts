@@ -7,6 +7,7 @@
 import { WRITE_DATA } from '../fuse/layout.js';
 import { addressOf } from '../os/libc.js';
 import { discardPages, PAGE } from '../os/memory.js';
+import { Arena, type Place } from './arena.js';
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
 export const HEADROOM = 128;
@@ -16,6 +17,14 @@ const CAPACITIES = [4, 8, 16, 32, 64, 128, 256, 512, 1024 + 2 * 64].map((kib) =>
 
 /** Bytes of payload from which on a block has its pages for itself. */
 const LEAST_LENDABLE = 1024 * 1024;
+
+/** Byte of its place with which a block begins that has pages for itself: the data of a WRITE begin with a page then. */
+const FIRST = PAGE - WRITE_DATA;
+
+/** Bytes of pages for a block that has them for itself. */
+function spaceOf(capacity: number): number {
+  return Math.ceil((FIRST + HEADROOM + capacity) / PAGE) * PAGE;
+}
 
 /** One piece of memory. `address` is that of its first byte, `HEADROOM` before the payload. */
 export class Block {
@@ -37,10 +46,11 @@ export class Block {
    */
   lent = 0;
 
-  constructor(capacity: number) {
-    this.lendable = capacity >= LEAST_LENDABLE;
-    const buffer = new ArrayBuffer(HEADROOM + capacity + (this.lendable ? 3 * PAGE : 0));
-    const start = this.lendable ? pageAligned(addressOf(new Uint8Array(buffer))) : 0;
+  /** @param place of `spaceOf(capacity)` bytes, when its pages shall be its own */
+  constructor(capacity: number, place?: Place) {
+    this.lendable = place !== undefined;
+    const buffer = place?.buffer ?? new ArrayBuffer(HEADROOM + capacity);
+    const start = place === undefined ? 0 : place.start + FIRST;
     this.bytes = new Uint8Array(buffer, start, HEADROOM + capacity);
     this.view = new DataView(buffer, start, HEADROOM + capacity);
     this.address = addressOf(this.bytes);
@@ -49,18 +59,9 @@ export class Block {
 
   /** Gives the memory back to the system; what a socket was lent stays as it is there. False: it could not. */
   discard(): boolean {
-    const length = HEADROOM + this.capacity;
-    if (!this.lendable) return discardPages(this.address, length);
-    return discardPages(this.address - PAGE + WRITE_DATA, length + 2 * PAGE);
+    if (!this.lendable) return discardPages(this.address, HEADROOM + this.capacity);
+    return discardPages(this.address - FIRST, spaceOf(this.capacity));
   }
-}
-
-/**
- * Bytes after `address` at which a block begins that has its pages for itself: the one before it, too, of which it
- * uses the end, so that the data of a WRITE begin with a page.
- */
-function pageAligned(address: number): number {
-  return Math.ceil(address / PAGE) * PAGE - address + PAGE - WRITE_DATA;
 }
 
 /** Smaller ones have too few whole pages to be worth a system call. */
@@ -82,6 +83,7 @@ export class Blocks {
   readonly #spare: number[] = CAPACITIES.map(() => 0);
   /** Those that can be lent: they are never freed, since a socket may outlive all others who know of them. */
   readonly #lendable: Block[] = [];
+  readonly #arena = new Arena();
   readonly #limit: number;
   #inUse = 0;
   #resident = 0;
@@ -154,8 +156,9 @@ export class Blocks {
   }
 
   #make(capacity: number): Block {
-    const block = new Block(capacity);
-    if (block.lendable) this.#lendable.push(block);
+    if (capacity < LEAST_LENDABLE) return new Block(capacity);
+    const block = new Block(capacity, this.#arena.take(spaceOf(capacity)));
+    this.#lendable.push(block);
     return block;
   }
 

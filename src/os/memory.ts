@@ -1,4 +1,4 @@
-// Giving memory back to the system without freeing it.
+// Giving memory back to the system without freeing it, and asking it for large pages.
 //
 // Used by the worker's pool of blocks. Never blocks.
 
@@ -6,12 +6,22 @@ import { libc } from './libc.js';
 
 /** MADV_DONTNEED */
 const DO_NOT_NEED = 4;
+/** MADV_HUGEPAGE */
+const HUGE = 14;
+
+/** Bytes of a large page. */
+export const HUGE_PAGE = 2 * 1024 * 1024;
 
 /** Bytes of a page of memory where pages have their usual size. */
 export const PAGE = 4096;
 
 /** Whether they have it here: madvise(2) would take more than it was told to away where they are larger. */
 export const HAS_USUAL_PAGES = libc.getpagesize() === PAGE;
+
+/** Asks for large pages behind `length` bytes at `address`, both multiples of theirs; without them all is the same. */
+export function preferHugePages(address: number, length: number): void {
+  libc.madvise(address, length, HUGE);
+}
 
 /**
  * Takes the pages away that lie wholly within `length` bytes at `address`: they come back, filled with zeros,

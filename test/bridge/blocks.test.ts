@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { type Block, Blocks } from '../../src/bridge/blocks.js';
+import { WRITE_DATA } from '../../src/fuse/layout.js';
 
 const MIB = 1024 * 1024;
 
@@ -69,4 +70,23 @@ test('what one size of block has needed goes back when another needs much', () =
   expect(blocks.resident).toBeGreaterThan(140 * MIB);
   expect(large.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
   expect(taken.every(({ bytes }) => bytes[0] === 8)).toBe(true);
+});
+
+test('large blocks have their pages for themselves, and the data of a WRITE begin with one', () => {
+  const blocks = new Blocks(256 * MIB);
+  const taken = Array.from({ length: 40 }, () => blocks.take(MIB));
+  const ranges = taken.map(({ address, bytes }) => {
+    const data = address + WRITE_DATA;
+    expect(data % 4096).toBe(0);
+    return { first: data - 4096, end: Math.ceil((address + bytes.length) / 4096) * 4096 };
+  });
+  ranges.sort((a, b) => a.first - b.first);
+  for (const [i, { end }] of ranges.slice(0, -1).entries())
+    expect(end).toBeLessThanOrEqual(ranges[i + 1].first);
+  for (const [i, block] of taken.entries()) block.bytes.fill(i + 1);
+  expect(taken.every(({ bytes }, i) => bytes.every((byte) => byte === i + 1))).toBe(true);
+
+  taken[7].discard();
+  expect(taken[7].bytes.every((byte) => byte === 0)).toBe(true);
+  expect(taken.every(({ bytes }, i) => i === 7 || bytes.every((byte) => byte === i + 1))).toBe(true);
 });

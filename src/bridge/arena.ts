@@ -1,0 +1,41 @@
+// Memory of large blocks: pieces of areas that the system may back with pages of 2 MiB.
+//
+// Owned by a pool of blocks. Each piece has its pages of 4 KiB for itself, so that a socket can be lent them.
+// Memory comes with the first touch, 2 MiB at a time where there are large pages. Nothing is given back here.
+
+import { addressOf } from '../os/libc.js';
+import { HUGE_PAGE, PAGE, preferHugePages } from '../os/memory.js';
+
+/** Bytes of an area. */
+const AREA = 16 * 1024 * 1024;
+
+/** Where a piece lies in the buffer of its area. */
+export interface Place {
+  readonly buffer: ArrayBuffer;
+  /** Byte of `buffer` with which it begins, and a page. */
+  readonly start: number;
+}
+
+/** See the file's head. */
+export class Arena {
+  #buffer = new ArrayBuffer(0);
+  #next = 0;
+  #end = 0;
+
+  /** A piece of `length` bytes, up to an area's, never used before: filled with zeros. */
+  take(length: number): Place {
+    const pages = Math.ceil(length / PAGE) * PAGE;
+    if (this.#next + pages > this.#end) this.#enlarge();
+    const start = this.#next;
+    this.#next += pages;
+    return { buffer: this.#buffer, start };
+  }
+
+  #enlarge(): void {
+    this.#buffer = new ArrayBuffer(AREA + HUGE_PAGE);
+    const address = addressOf(new Uint8Array(this.#buffer));
+    this.#next = Math.ceil(address / HUGE_PAGE) * HUGE_PAGE - address;
+    this.#end = this.#next + AREA;
+    preferHugePages(address + this.#next, AREA);
+  }
+}
