@@ -78,7 +78,7 @@ async function play(plan: Plan): Promise<void> {
   } catch (error) {
     await reportFinding(plan, stage, error);
   }
-  tally.ended(plan, stage.faults.counts);
+  tally.ended(plan, stage.faults.counts, stage.deaths.length);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
   const { cut, kill, freeze } = stage.faults.counts;
   console.error(

@@ -53,9 +53,9 @@ function wordsOf(plan: Plan, surroundings: Surroundings): ServerWords {
   return nbdkitWords(filters, plan.way === 'unix' ? undefined : [...onPort, ...tls], settings);
 }
 
-/** The server of a case, and where it is for who connects to it directly. */
-export function serverOf(plan: Plan, surroundings: Surroundings): DiskServer {
-  return new DiskServer(surroundings.folder, 'disk', plan.size, wordsOf(plan, surroundings));
+/** The server of a case. @param died hears of one that ended by itself */
+export function serverOf(plan: Plan, surroundings: Surroundings, died: (why: string) => void): DiskServer {
+  return new DiskServer(surroundings.folder, 'disk', plan.size, wordsOf(plan, surroundings), died);
 }
 
 /** Where a server listens. */

@@ -47,6 +47,8 @@ function areasOf(plan: Plan): Range[] {
 /** See the file's head. */
 export class Stage {
   readonly faults: Faults;
+  /** Of the server, by itself: how it ended each time. */
+  readonly deaths: readonly string[];
   readonly #plan: Plan;
   readonly #surroundings: Surroundings;
   readonly #server: DiskServer;
@@ -55,7 +57,14 @@ export class Stage {
   #actors: ChildProcess[] = [];
   #program: ChildProcess | undefined;
 
-  private constructor(plan: Plan, surroundings: Surroundings, server: DiskServer, proxy?: CuttingProxy) {
+  private constructor(
+    plan: Plan,
+    surroundings: Surroundings,
+    server: DiskServer,
+    deaths: readonly string[],
+    proxy?: CuttingProxy,
+  ) {
+    this.deaths = deaths;
     this.#plan = plan;
     this.#surroundings = surroundings;
     this.#server = server;
@@ -67,12 +76,17 @@ export class Stage {
   /** Starts everything. */
   static async open(plan: Plan, surroundings: Surroundings): Promise<Stage> {
     const { folder } = surroundings;
-    const server = serverOf(plan, surroundings);
+    // For nbdfuse it is as if it was killed: nothing may be lost, and the case goes on.
+    const deaths: string[] = [];
+    const server = serverOf(plan, surroundings, (why) => {
+      deaths.push(why);
+      console.error(`seed ${plan.seed}: ${why}`);
+    });
     await server.start();
     const where = plan.way === 'unix' ? join(folder, 'proxy') : 0;
     const address = addressOf(plan, server, surroundings);
     const proxy = plan.faults === 'none' ? undefined : await CuttingProxy.open(where, address);
-    const stage = new Stage(plan, surroundings, server, proxy);
+    const stage = new Stage(plan, surroundings, server, deaths, proxy);
     copyFileSync(server.disk, stage.#reference);
     mkdirSync(stage.#mountpoint);
     // What was killed leaves its mount.

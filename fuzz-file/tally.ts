@@ -16,6 +16,7 @@ export class Tally {
   readonly #faults: FaultCounts = { cut: 0, kill: 0, freeze: 0 };
   readonly #shares = new Map<string, Share>();
   #cases = 0;
+  #deaths = 0;
 
   played(plan: Plan, operations: number): void {
     this.operations += operations;
@@ -26,8 +27,10 @@ export class Tally {
     this.findings.push(`seed ${plan.seed}: ${what}`);
   }
 
-  ended(plan: Plan, faults: FaultCounts): void {
+  /** @param deaths of its server, by itself */
+  ended(plan: Plan, faults: FaultCounts, deaths: number): void {
     this.#cases++;
+    this.#deaths += deaths;
     for (const share of this.#sharesOf(plan)) share.cases++;
     for (const kind of ['cut', 'kill', 'freeze'] as const) this.#faults[kind] += faults[kind];
   }
@@ -37,7 +40,7 @@ export class Tally {
     const rows = [...this.#shares].sort(([a], [b]) => a.localeCompare(b));
     return [
       `${this.operations} operations in ${this.#cases} cases; connections cut ${cut} times, servers killed`,
-      `${kill} times and frozen ${freeze} times; ${this.findings.length} differences.`,
+      `${kill} times and frozen ${freeze} times; ${this.#deaths} died by themselves; ${this.findings.length} differences.`,
       '',
       '| | cases | operations |',
       '| --- | --: | --: |',

@@ -4,12 +4,15 @@
 // it is killed: writes reach its disk at a FLUSH alone.
 
 import type { ChildProcess } from 'node:child_process';
-import { rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { start, whenEnded, whenWritten } from '../bench/processes.js';
 
 /** Starts that may fail before the server is given up. */
 const ATTEMPTS = 5;
+
+/** Bytes of its last words that are told of one that has died. */
+const LAST_WORDS = 500;
 
 /** What a server is told: its file, its pidfile, and its socket when it has one. */
 export interface ServerFiles {
@@ -48,10 +51,15 @@ export class DiskServer {
   readonly socket: string;
   readonly #pidfile: string;
   readonly #words: ServerWords;
+  readonly #log: string;
+  readonly #died: ((why: string) => void) | undefined;
   #child: ChildProcess | undefined;
+  #revival: Promise<void> = Promise.resolve();
 
-  /** @param name of its files in `folder` */
-  constructor(folder: string, name: string, bytes: number, words: ServerWords) {
+  /** @param died hears of one that ended by itself, and was started again; nothing: it stays away @param name of its files in `folder` */
+  constructor(folder: string, name: string, bytes: number, words: ServerWords, died?: (why: string) => void) {
+    this.#died = died;
+    this.#log = join(folder, `${name}.server.log`);
     this.disk = join(folder, `${name}.raw`);
     this.socket = join(folder, `${name}.server.socket`);
     this.#pidfile = join(folder, `${name}.server`);
@@ -68,7 +76,7 @@ export class DiskServer {
         return;
       } catch (error) {
         if (attempt === ATTEMPTS) throw error;
-        await this.kill();
+        await this.#kill();
       }
     }
   }
@@ -77,12 +85,27 @@ export class DiskServer {
     const { disk, socket } = this;
     rmSync(this.#pidfile, { force: true });
     rmSync(socket, { force: true });
-    this.#child = start(this.#words({ disk, socket, pidfile: this.#pidfile }));
-    await whenWritten(this.#pidfile, this.#child);
+    const log = this.#died === undefined ? undefined : openSync(this.#log, 'a');
+    const child = start(this.#words({ disk, socket, pidfile: this.#pidfile }), {}, log);
+    if (log !== undefined) closeSync(log);
+    this.#child = child;
+    await whenWritten(this.#pidfile, child);
+    child.once('exit', (status, signal) => {
+      // All that we end, we end like this.
+      if (this.#died === undefined || (signal === 'SIGKILL' && child.killed)) return;
+      const words = readFileSync(this.#log, 'utf8').slice(-LAST_WORDS).trim();
+      this.#died(`the server died by itself (${signal ?? `status ${status}`}: ${words})`);
+      this.#revival = this.start().catch((error: Error) => this.#died?.(error.message));
+    });
   }
 
   /** Kills it, and with it what it has not flushed. */
   async kill(): Promise<void> {
+    await this.#revival;
+    await this.#kill();
+  }
+
+  async #kill(): Promise<void> {
     if (this.#child === undefined) return;
     this.#child.kill('SIGKILL');
     await whenEnded(this.#child, 5000);
