@@ -4,7 +4,7 @@
 // Memory comes with the first touch, 2 MiB at a time where there are large pages. Nothing is given back here.
 
 import { addressOf } from '../os/libc.js';
-import { HUGE_PAGE, PAGE, preferHugePages } from '../os/memory.js';
+import { HUGE_PAGE, preferHugePages } from '../os/memory.js';
 
 /** Bytes of an area. */
 const AREA = 16 * 1024 * 1024;
@@ -22,12 +22,11 @@ export class Arena {
   #next = 0;
   #end = 0;
 
-  /** A piece of `length` bytes, up to an area's, never used before: filled with zeros. */
+  /** A piece of `length` bytes, whole pages up to an area's, never used before: filled with zeros. */
   take(length: number): Place {
-    const pages = Math.ceil(length / PAGE) * PAGE;
-    if (this.#next + pages > this.#end) this.#enlarge();
+    if (this.#next + length > this.#end) this.#enlarge();
     const start = this.#next;
-    this.#next += pages;
+    this.#next += length;
     return { buffer: this.#buffer, start };
   }
 

@@ -5,6 +5,7 @@
 
 import { addressOf, libc } from '../os/libc.js';
 import { MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL } from '../os/socket.js';
+import { setVector, VECTOR_SIZE } from '../os/vector.js';
 import type { Lender } from './lender.js';
 
 /** See the file's head. */
@@ -31,9 +32,8 @@ export interface Channel {
   close(): void;
 }
 
-/** struct msghdr with two struct iovec behind it. */
+/** Bytes of struct msghdr, which has two struct iovec behind it here. */
 const MESSAGE_SIZE = 56;
-const VECTOR_SIZE = 16;
 
 /** A connected stream socket that carries the bytes as they are. */
 export class PlainChannel implements Channel {
@@ -60,8 +60,8 @@ export class PlainChannel implements Channel {
     const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
     if (firstLength === 0) return libc.send(this.descriptor, second, secondLength, flags);
     if (secondLength === 0) return libc.send(this.descriptor, first, firstLength, flags);
-    this.#setVector(MESSAGE_SIZE, first, firstLength);
-    this.#setVector(MESSAGE_SIZE + VECTOR_SIZE, second, secondLength);
+    setVector(this.#message, MESSAGE_SIZE, first, firstLength);
+    setVector(this.#message, MESSAGE_SIZE + VECTOR_SIZE, second, secondLength);
     return libc.sendmsg(this.descriptor, this.#messageAddress, flags);
   }
 
@@ -75,12 +75,5 @@ export class PlainChannel implements Channel {
 
   close(): void {
     libc.close(this.descriptor);
-  }
-
-  #setVector(at: number, address: number, length: number): void {
-    const high = Math.floor(address / 2 ** 32);
-    this.#message.setUint32(at, address - high * 2 ** 32, true);
-    this.#message.setUint32(at + 4, high, true);
-    this.#message.setUint32(at + 8, length, true);
   }
 }

@@ -8,6 +8,7 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
+  O_DIRECT,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../fuse/constants.js';
@@ -48,7 +49,6 @@ import type { Readahead } from './readahead.js';
 import { flushAfter, flushDisk, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
 
 const O_DSYNC = 0o10000;
-export const O_DIRECT = 0o40000;
 const FUSE_WRITE_CACHE = 1;
 
 /** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */

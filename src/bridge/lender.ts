@@ -10,6 +10,7 @@ import { isSince } from '../os/kernel.js';
 import { addressOf, errno, libc } from '../os/libc.js';
 import { HAS_USUAL_PAGES } from '../os/memory.js';
 import { closePipe, type Pipe, SPLICE_F_MORE, SPLICE_F_NONBLOCK, widePipe } from '../os/pipe.js';
+import { setVector, VECTOR_SIZE } from '../os/vector.js';
 
 /** Payloads of fewer bytes are copied sooner than lent. */
 export const LEAST_LENT = 64 * 1024;
@@ -27,8 +28,7 @@ export function canLend(release: string): boolean {
 
 /** See the file's head. */
 export class Lender {
-  /** struct iovec: an address and a length. */
-  readonly #vector = new DataView(new ArrayBuffer(16));
+  readonly #vector = new DataView(new ArrayBuffer(VECTOR_SIZE));
   readonly #vectorAddress = addressOf(this.#vector);
   #pipe: Pipe | undefined;
   #able: boolean;
@@ -67,10 +67,7 @@ export class Lender {
 
   /** Puts references to pages into the pipe: how many bytes of them. */
   #hold({ write }: Pipe, address: number, length: number): number {
-    const high = Math.floor(address / 2 ** 32);
-    this.#vector.setUint32(0, address - high * 2 ** 32, true);
-    this.#vector.setUint32(4, high, true);
-    this.#vector.setUint32(8, length, true);
+    setVector(this.#vector, 0, address, length);
     const held = libc.vmsplice(write, this.#vectorAddress, 1, SPLICE_F_NONBLOCK);
     if (held <= 0) this.#able = false;
     return held;

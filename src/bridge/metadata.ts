@@ -11,6 +11,7 @@ import {
   FOPEN_KEEP_CACHE,
   FOPEN_PARALLEL_DIRECT_WRITES,
   FUSE_ROOT_ID,
+  O_DIRECT,
 } from '../fuse/constants.js';
 import {
   ACCESS_MASK,
@@ -52,7 +53,6 @@ import type { Asker, Device } from './device.js';
 import type { Disk } from './disk.js';
 
 const O_ACCMODE = 3;
-const O_DIRECT = 0o40000;
 
 /** Bytes of the shortest entry of a directory. */
 const LEAST_ENTRY = 32;

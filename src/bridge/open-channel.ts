@@ -8,8 +8,8 @@ import { TlsChannel } from './tls-channel.js';
 
 /** @param tls the session that `descriptor` carries, whose secrets are forgotten here */
 export function openChannel(descriptor: number, tls: TlsState | undefined, lender: Lender): Channel {
-  // TCP makes packets of what it is given at once, and copying is what gives it much.
   if (tls === undefined) {
+    // TCP makes packets of what it is given at once, and copying is what gives it much.
     const isToLend = isUnixSocket(descriptor);
     // splice(2) has no flag for it.
     if (isToLend) setNonBlocking(descriptor);

@@ -7,7 +7,7 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import { Tree } from '../file/tree.js';
-import { FUSE_READ } from '../fuse/constants.js';
+import { FUSE_READ, O_DIRECT } from '../fuse/constants.js';
 import {
   HOST_ENDIAN,
   IN_HEADER,
@@ -26,7 +26,7 @@ import {
 import { EIO } from '../os/errno.js';
 import { PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
-import { O_DIRECT, startRead } from './data-requests.js';
+import { startRead } from './data-requests.js';
 import { MAX_TRANSFER } from './device.js';
 import { Disk } from './disk.js';
 import { Engine, type EngineEvents } from './engine.js';

@@ -4,8 +4,8 @@
 // Headers gather in one buffer, so that a batch of small requests costs one system call; a WRITE's payload
 // is sent from its block, or its pages are lent to the socket.
 
-import { NBD_CMD_DISC, NBD_CMD_WRITE } from '../nbd/constants.js';
-import { EXTENDED_REQUEST_LENGTH, encodeRequest, type RequestHeader } from '../nbd/request.js';
+import { NBD_CMD_WRITE } from '../nbd/constants.js';
+import { DISCONNECT, EXTENDED_REQUEST_LENGTH, encodeRequest } from '../nbd/request.js';
 import { EINTR } from '../os/errno.js';
 import { addressOf, errno } from '../os/libc.js';
 import type { Block } from './blocks.js';
@@ -84,16 +84,7 @@ export class Sender {
 
   /** Says NBD_CMD_DISC, if the socket takes it. */
   farewell(): void {
-    const request: RequestHeader = {
-      flags: 0,
-      type: NBD_CMD_DISC,
-      cookieHi: 0,
-      cookieLo: 0,
-      offsetHi: 0,
-      offsetLo: 0,
-      length: 0,
-    };
-    const length = encodeRequest(this.#out, 0, this.#extendedHeaders, request);
+    const length = encodeRequest(this.#out, 0, this.#extendedHeaders, DISCONNECT);
     this.#channel.farewell(this.#outAddress, length);
   }
 

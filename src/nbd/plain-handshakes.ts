@@ -3,14 +3,13 @@
 // Called by the handshake with whole messages. Pure.
 
 import {
-  NBD_CMD_DISC,
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_FLAG_FIXED_NEWSTYLE,
   NBD_FLAG_NO_ZEROES,
 } from './constants.js';
 import { NbdProtocolError } from './errors.js';
-import { encodeRequest, REQUEST_LENGTH } from './request.js';
+import { DISCONNECT, encodeRequest, REQUEST_LENGTH } from './request.js';
 import { WireReader } from './wire.js';
 
 /** Zero bytes that end an oldstyle greeting, and a reply to NBD_OPT_EXPORT_NAME. */
@@ -69,15 +68,6 @@ export function decodeHandshakeFlags(bytes: Uint8Array): NewstyleTerms {
 /** NBD_CMD_DISC: the goodbye to a server that has gone into the transmission phase unasked. */
 export function encodeDisconnect(): Uint8Array {
   const bytes = new Uint8Array(REQUEST_LENGTH);
-  const request = {
-    flags: 0,
-    type: NBD_CMD_DISC,
-    cookieHi: 0,
-    cookieLo: 0,
-    offsetHi: 0,
-    offsetLo: 0,
-    length: 0,
-  };
-  encodeRequest(new DataView(bytes.buffer), 0, false, request);
+  encodeRequest(new DataView(bytes.buffer), 0, false, DISCONNECT);
   return bytes;
 }

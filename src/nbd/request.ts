@@ -4,6 +4,7 @@
 // socket. 64-bit values come as two unsigned halves, so that offsets up to 2^63-1 stay exact.
 
 import {
+  NBD_CMD_DISC,
   NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_WRITE,
   NBD_EXTENDED_REQUEST_MAGIC,
@@ -32,6 +33,17 @@ export interface RequestHeader {
    */
   readonly length: number;
 }
+
+/** NBD_CMD_DISC, which has no reply. */
+export const DISCONNECT: RequestHeader = {
+  flags: 0,
+  type: NBD_CMD_DISC,
+  cookieHi: 0,
+  cookieLo: 0,
+  offsetHi: 0,
+  offsetLo: 0,
+  length: 0,
+};
 
 /**
  * Writes one request header at byte `at` of `view`, in network byte order, and returns its length

@@ -21,18 +21,23 @@ export interface Pipe {
   readonly write: number;
 }
 
+function tryPipe(): Pipe | undefined {
+  const ends = new Int32Array(2);
+  if (libc.pipe2(addressOf(ends), O_CLOEXEC | O_NONBLOCK) < 0) return undefined;
+  return { read: ends[0], write: ends[1] };
+}
+
 /** Makes a pipe whose ends never block and are closed on exec. @throws SystemError */
 export function pipe(): Pipe {
-  const ends = new Int32Array(2);
-  if (libc.pipe2(addressOf(ends), O_CLOEXEC | O_NONBLOCK) < 0) throw new SystemError(errno(), 'pipe2');
-  return { read: ends[0], write: ends[1] };
+  const made = tryPipe();
+  if (made === undefined) throw new SystemError(errno(), 'pipe2');
+  return made;
 }
 
 /** A pipe with room for the first of `sizes`, in bytes, that the system grants; undefined where it grants none. */
 export function widePipe(sizes: readonly number[]): Pipe | undefined {
-  const ends = new Int32Array(2);
-  if (libc.pipe2(addressOf(ends), O_CLOEXEC | O_NONBLOCK) < 0) return undefined;
-  const made = { read: ends[0], write: ends[1] };
+  const made = tryPipe();
+  if (made === undefined) return undefined;
   if (sizes.some((bytes) => libc.fcntl(made.write, F_SETPIPE_SZ, bytes) > 0)) return made;
   closePipe(made);
   return undefined;

@@ -4,7 +4,7 @@
 // sits in poll(2), never for longer than a second, so that leaving the process is not held up.
 
 import { addressOf, libc } from '../os/libc.js';
-import { clearWakes, pipe, wake as wakeThread } from '../os/pipe.js';
+import { clearWakes, type Pipe, pipe, wake as wakeThread } from '../os/pipe.js';
 
 const POLLIN = 1;
 const POLLOUT = 4;
@@ -20,7 +20,7 @@ interface Waiter {
 }
 
 const waiters = new Set<Waiter>();
-let wakePipe: { read: number; write: number } | undefined;
+let wakePipe: Pipe | undefined;
 let polling = false;
 
 function poll(): void {

@@ -1,17 +1,14 @@
 // Who waits for a server that hangs can be ended also after a signal that it goes on from: of the second the kernel
 // does not tell.
 
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
-import { whenConnected } from '../helpers/connected.js';
 import { readAt, writeAt } from '../helpers/files.js';
-import { type MountedDisk, mountDisk } from '../helpers/mount.js';
+import { type Hanging, mountHanging, whenWaiting } from '../helpers/hanging.js';
 import { Program, type ProgramOptions } from '../helpers/program.js';
 import { requirePrograms } from '../helpers/requires.js';
-import { startNbdkit } from '../helpers/servers.js';
 import { until } from '../helpers/until.js';
 
 requirePrograms('nbdkit', 'python3', 'perl', 'getfattr');
@@ -68,33 +65,6 @@ const FSYNC = python('os.fsync(fd)');
 const LSEEK = python('os.lseek(fd, 0, os.SEEK_HOLE)');
 const FALLOCATE = ['perl', '-e', PERL];
 
-interface Hanging {
-  readonly disk: MountedDisk;
-  /** What the server serves. */
-  readonly image: string;
-  /** Resolves when it hangs. */
-  freeze(): Promise<void>;
-  thaw(): void;
-}
-
-/** Mounts what a server serves that can be made to hang. */
-async function mountHanging(scope: Scope, ...options: readonly string[]): Promise<Hanging> {
-  const image = scope.path('disk.raw');
-  writeFileSync(image, '');
-  truncateSync(image, 64 * MIB);
-  const { program, uri } = await startNbdkit(scope, 'file', image);
-  const disk = await mountDisk(scope, { server: [uri()], options });
-  await whenConnected(disk, options);
-  const tasks = `/proc/${program.pid}/task`;
-  const hasStopped = (): boolean =>
-    readdirSync(tasks).every((task) => /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8')));
-  const freeze = async (): Promise<void> => {
-    program.child.kill('SIGSTOP');
-    await until('the server to stop', hasStopped);
-  };
-  return { disk, image, freeze, thaw: () => void program.child.kill('SIGCONT') };
-}
-
 /** Starts a program that will wait for the server once it is told to `go`. */
 async function startCaller(
   scope: Scope,
@@ -112,11 +82,7 @@ async function startCaller(
 
 const go = ({ child }: Program): void => void child.stdin?.end('go\n');
 
-async function whenWaiting({ pid }: Program): Promise<void> {
-  const isWaiting = async (): Promise<boolean> =>
-    /request_wait/.test(await readFile(`/proc/${pid}/wchan`, 'utf8'));
-  await until('a program to wait for nbdfuse', isWaiting);
-}
+const whenAsking = (program: Program): Promise<void> => whenWaiting(program, /request_wait/);
 
 /** Sends a signal that the program goes on from, and waits until the kernel has told nbdfuse of it. */
 async function disturb(program: Program, { disk }: Hanging): Promise<void> {
@@ -142,7 +108,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   await writeAt(disk.file, Buffer.alloc(MIB, 'o'), OTHER);
   await freeze();
   go(program);
-  await whenWaiting(program);
+  await whenAsking(program);
   await disturb(program, hanging);
   const start = performance.now();
   expect(await program.kill(signal)).toBe(signal);
@@ -167,7 +133,7 @@ it('writes that further threads have passed on', async () => {
   await freeze();
   for (const program of programs) {
     go(program);
-    await whenWaiting(program);
+    await whenAsking(program);
     await disturb(program, hanging);
   }
   const start = performance.now();
@@ -190,7 +156,7 @@ print(os.pwrite(fd, page, place), signal.sigpending())`);
   const program = await startCaller(scope, hanging, words, PLACE);
   await freeze();
   go(program);
-  await whenWaiting(program);
+  await whenAsking(program);
   process.kill(program.pid, 'SIGTERM');
   await disturb(program, hanging);
   await setTimeout(LOOKS);

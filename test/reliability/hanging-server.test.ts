@@ -1,18 +1,13 @@
 // A server that is there and does not answer (SIGSTOP): programs can be interrupted, nbdfuse can be
 // stopped, and with --timeout it is given up like a lost one.
 
-import { truncateSync, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../helpers/cleanup.js';
-import { whenConnected } from '../helpers/connected.js';
 import { openFile, writeAt } from '../helpers/files.js';
-import { type MountedDisk, mountDisk } from '../helpers/mount.js';
+import { type Hanging, mountHanging, whenWaiting } from '../helpers/hanging.js';
 import { Program } from '../helpers/program.js';
 import { requirePrograms } from '../helpers/requires.js';
 import { runProgram } from '../helpers/run.js';
-import { startNbdkit } from '../helpers/servers.js';
-import { until } from '../helpers/until.js';
 
 requirePrograms('nbdkit', 'dd', 'getfattr');
 
@@ -21,43 +16,23 @@ const MIB = 1024 * 1024;
 /** What a stop may take: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
-interface Frozen {
-  readonly disk: MountedDisk;
-  freeze(): void;
-  thaw(): void;
-}
-
 /** Mounts, and freezes the server. */
-async function mountFrozen(scope: Scope, ...options: readonly string[]): Promise<Frozen> {
-  const file = scope.path('disk.raw');
-  writeFileSync(file, '');
-  truncateSync(file, 64 * MIB);
-  const { program, uri } = await startNbdkit(scope, 'file', file);
-  const disk = await mountDisk(scope, { server: [uri()], options });
-  await whenConnected(disk, options);
-  const frozen = {
-    disk,
-    freeze: () => void program.child.kill('SIGSTOP'),
-    thaw: () => void program.child.kill('SIGCONT'),
-  };
-  frozen.freeze();
-  return frozen;
+async function mountFrozen(scope: Scope, ...options: readonly string[]): Promise<Hanging> {
+  const hanging = await mountHanging(scope, ...options);
+  await hanging.freeze();
+  return hanging;
 }
 
 /** dd, as a person would start it at a terminal; it ends before the mount does. */
-function dd(scope: Scope, { thaw }: Frozen, ...words: readonly string[]): Program {
+function dd(scope: Scope, { thaw }: Hanging, ...words: readonly string[]): Program {
   const program = new Program(scope, 'env', ['--default-signal', 'dd', ...words]);
   // A program that waits for the server to take its writes cannot even be killed.
   scope.add(thaw);
   return program;
 }
 
-/** Resolves when a program waits for the server: for an answer, or for a page of its file. */
-async function whenWaiting(program: Program, where = /fuse|folio|request_wait/): Promise<void> {
-  const isWaiting = async (): Promise<boolean> =>
-    where.test(await readFile(`/proc/${program.pid}/wchan`, 'utf8'));
-  await until('a program to wait for the server', isWaiting);
-}
+/** For an answer, or for a page of its file. */
+const ANYHOW = /fuse|folio|request_wait/;
 
 const READS: [string, string, string[]][] = [
   ['a direct read', 'if', ['bs=4k', 'iflag=direct', 'of=/dev/null']],
@@ -74,14 +49,14 @@ it.each(
   const scope = createScope();
   const frozen = await mountFrozen(scope);
   const program = dd(scope, frozen, `${operand}=${frozen.disk.file}`, ...words);
-  await whenWaiting(program);
+  await whenWaiting(program, ANYHOW);
   const start = performance.now();
   expect(await program.kill(signal)).toBe(signal);
   expect(performance.now() - start).toBeLessThan(2000);
 });
 
 /** Writes 20 MiB into the page cache of a mount whose server hangs, and returns where. */
-async function dirty(scope: Scope, frozen: Frozen): Promise<string> {
+async function dirty(scope: Scope, frozen: Hanging): Promise<string> {
   const words = ['if=/dev/zero', 'bs=1M', 'count=20', 'seek=3', 'conv=notrunc'];
   const writer = dd(scope, frozen, `of=${frozen.disk.file}`, ...words);
   // All is written when it is closed.
@@ -95,7 +70,7 @@ it('SIGTERM and unmounting end within ten seconds and tell what was not written'
   const lost = await dirty(scope, told);
   asked.thaw();
   await writeAt(asked.disk.file, Buffer.alloc(65_536, 'x'), 4096);
-  asked.freeze();
+  await asked.freeze();
   const start = performance.now();
   const stopping = told.disk.stop();
   await runProgram('umount', asked.disk.mountpoint);
@@ -111,7 +86,7 @@ it('a second signal cuts the waiting short', async () => {
   const frozen = await mountFrozen(scope, '--cache=none');
   const { disk } = frozen;
   const writer = dd(scope, frozen, `of=${disk.file}`, 'if=/dev/zero', 'bs=64k', 'conv=notrunc');
-  await whenWaiting(writer);
+  await whenWaiting(writer, ANYHOW);
   const start = performance.now();
   const ended = disk.stop();
   disk.program.child.kill('SIGINT');

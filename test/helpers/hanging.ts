@@ -1,0 +1,45 @@
+// A mount whose server can be made to hang: it is there, and does not answer (SIGSTOP).
+
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import type { Scope } from './cleanup.js';
+import { whenConnected } from './connected.js';
+import { type MountedDisk, mountDisk } from './mount.js';
+import type { Program } from './program.js';
+import { startNbdkit } from './servers.js';
+import { until } from './until.js';
+
+const SIZE = 64 * 1024 * 1024;
+
+export interface Hanging {
+  readonly disk: MountedDisk;
+  /** What the server serves: 64 MiB. */
+  readonly image: string;
+  /** Resolves when it hangs. */
+  freeze(): Promise<void>;
+  thaw(): void;
+}
+
+/** Mounts with all connections. @param options of nbdfuse. Needs the programs nbdkit and getfattr. */
+export async function mountHanging(scope: Scope, ...options: readonly string[]): Promise<Hanging> {
+  const image = scope.path('disk.raw');
+  writeFileSync(image, '');
+  truncateSync(image, SIZE);
+  const { program, uri } = await startNbdkit(scope, 'file', image);
+  const disk = await mountDisk(scope, { server: [uri()], options });
+  await whenConnected(disk, options);
+  const tasks = `/proc/${program.pid}/task`;
+  const hasStopped = (): boolean =>
+    readdirSync(tasks).every((task) => /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8')));
+  const freeze = async (): Promise<void> => {
+    program.child.kill('SIGSTOP');
+    await until('the server to stop', hasStopped);
+  };
+  return { disk, image, freeze, thaw: () => void program.child.kill('SIGCONT') };
+}
+
+/** Resolves when a program waits in the kernel, in a function of such a name. */
+export async function whenWaiting({ pid }: Program, where: RegExp): Promise<void> {
+  const isWaiting = async (): Promise<boolean> => where.test(await readFile(`/proc/${pid}/wchan`, 'utf8'));
+  await until('a program to wait for the server', isWaiting);
+}
