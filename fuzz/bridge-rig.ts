@@ -61,6 +61,10 @@ function unspliced(descriptor: number): Channel {
     send: (...args) => plain.send(...args),
     flush: () => 0,
     farewell: (...args) => plain.farewell(...args),
+    peer: undefined,
+    unread: () => 0,
+    retransmissions: 0,
+    dropOnClose: () => undefined,
     close: () => plain.close(),
   };
 }
@@ -83,10 +87,13 @@ const engine = new Engine(
     kernelHoldsWrites: true,
     memoryLimit: 384 * 1024 * 1024,
     largestPayload: MAX_TRANSFER,
+    settleTime: 0,
   },
   undefined,
   {
     lost: (_disk, _connection, why, breach) => current?.lost(why, breach),
+    closed: () => undefined,
+    accepted: () => undefined,
     warn: () => undefined,
     wroteBeyondEnd: () => undefined,
     syncWanted: () => current?.wantSync(),

@@ -33,10 +33,20 @@ export interface BridgeOptions extends Omit<WorkerSettings, 'wake'> {
   readonly firstReaderConnection: number;
 }
 
+/** What a lost connection was worth. */
+export interface LossOutcome {
+  /** It answered something, or was asked nothing and broke no rule. */
+  readonly useful: boolean;
+  /** It leads to another disk. */
+  readonly foreign: boolean;
+}
+
 /** What the session wants to hear of; called on the main thread. */
 export interface BridgeEvents {
-  /** A connection is gone; `useful`: it answered something, or was asked nothing and broke no rule. */
-  lost(file: number, connection: number, why: string, useful: boolean): void;
+  /** A connection is gone. */
+  lost(file: number, connection: number, why: string, outcome: LossOutcome): void;
+  /** A connection that was attached leads to the same disk as ever, and is used from now on. */
+  accepted(file: number, connection: number): void;
   /** Something that a person should read: one line. */
   warning(text: string): void;
   /** A cached write went past the end of a file: truncate(2) it to its size to set the kernel right. */
@@ -153,6 +163,11 @@ export class Bridge {
     this.#say({ type: 'fail', file, errno });
   }
 
+  /** What the server was sent on connections that are lost will not be carried out. @param certain see ToWorker */
+  serverEnded(file: number, certain: boolean): void {
+    this.#say({ type: 'server-ended', file, certain });
+  }
+
   /** Answers `listWanted`; the first list comes unasked. */
   listed(change: ListChange): void {
     this.#say({ type: 'listed', change });
@@ -231,6 +246,7 @@ export class Bridge {
       tree,
       trace,
       timeout,
+      settleTime,
       readAhead,
       readers,
       readersAlways,
@@ -238,7 +254,18 @@ export class Bridge {
     } = options;
     const [file] = files;
     return new ReaderThreads(
-      { device, file, naked, tree, trace, timeout, readAhead, readersAlways, workerWake: this.#wake },
+      {
+        device,
+        file,
+        naked,
+        tree,
+        trace,
+        timeout,
+        settleTime,
+        readAhead,
+        readersAlways,
+        workerWake: this.#wake,
+      },
       readers,
       firstReaderConnection,
       (message) => this.#say(message),
@@ -257,7 +284,10 @@ export class Bridge {
 function tell(events: BridgeEvents, message: FromWorker): void {
   switch (message.type) {
     case 'lost':
-      events.lost(message.file, message.connection, message.why, message.useful);
+      events.lost(message.file, message.connection, message.why, message);
+      return;
+    case 'accepted':
+      events.accepted(message.file, message.connection);
       return;
     case 'warning':
       events.warning(message.text);

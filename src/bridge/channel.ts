@@ -4,9 +4,25 @@
 // system calls: -1 means that errno() is to be read, before any other call. Memory is passed by address.
 
 import { addressOf, libc } from '../os/libc.js';
-import { MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL } from '../os/socket.js';
+import {
+  dropOnClose,
+  MSG_DONTWAIT,
+  MSG_MORE,
+  MSG_NOSIGNAL,
+  retransmissions,
+  unreadBytes,
+} from '../os/socket.js';
 import { setVector, VECTOR_SIZE } from '../os/vector.js';
 import type { Lender } from './lender.js';
+
+/** The server's process, where the kernel proves which one it is. */
+export interface Peer {
+  /** Whether it has ended: then nothing that it was sent will be carried out any more. */
+  readonly ended: boolean;
+  /** Another reference, which is to be released as well. */
+  share(): Peer;
+  release(): void;
+}
 
 /** See the file's head. */
 export interface Channel {
@@ -24,6 +40,14 @@ export interface Channel {
   send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
   /** Who sends large payloads without a copy, where that can be done. */
   readonly lender: Lender | undefined;
+  /** The process at the other end; the channel's reference is released with `close`. */
+  readonly peer: Peer | undefined;
+  /** Bytes that a socket which was lent pages holds and the server has not read, and some more for each message. */
+  unread(): number;
+  /** How often the kernel has sent the oldest bytes again in vain. */
+  readonly retransmissions: number;
+  /** Makes the kernel drop at `close` what it has not delivered. */
+  dropOnClose(): void;
   /** Sends what was accepted; 0 when all of it has left. */
   flush(): number;
   /** Sends a last message if the socket takes it. */
@@ -42,12 +66,14 @@ export class PlainChannel implements Channel {
   readonly buffered = false;
   readonly unsent = false;
   readonly lender: Lender | undefined;
+  readonly peer: Peer | undefined;
   readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
   readonly #messageAddress = addressOf(this.#message);
 
-  constructor(descriptor: number, lender?: Lender) {
+  constructor(descriptor: number, lender?: Lender, peer?: Peer) {
     this.descriptor = descriptor;
     this.lender = lender;
+    this.peer = peer;
     this.#message.setBigUint64(16, BigInt(this.#messageAddress + MESSAGE_SIZE), true);
     this.#message.setBigUint64(24, 2n, true);
   }
@@ -73,7 +99,20 @@ export class PlainChannel implements Channel {
     libc.send(this.descriptor, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 
+  unread(): number {
+    return unreadBytes(this.descriptor);
+  }
+
+  get retransmissions(): number {
+    return retransmissions(this.descriptor);
+  }
+
+  dropOnClose(): void {
+    dropOnClose(this.descriptor);
+  }
+
   close(): void {
+    this.peer?.release();
     libc.close(this.descriptor);
   }
 }

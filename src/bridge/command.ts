@@ -8,6 +8,7 @@ import type { Coverage } from '../nbd/coverage.js';
 import type { PendingRequest } from '../nbd/reply.js';
 import type { Block } from './blocks.js';
 import type { Connection } from './connection.js';
+import type { IdentityCheck } from './identity-check.js';
 import type { Operation } from './operation.js';
 import type { SpliceLane } from './splice-lane.js';
 
@@ -20,6 +21,8 @@ export const COMMAND_QUEUED = 2;
 export const COMMAND_SENT = 3;
 /** Answered, but remembered until a FLUSH covers it. */
 export const COMMAND_KEPT = 4;
+/** Sent on a connection that was given up, and asked for again by another command: its reply decides nothing but its end. */
+export const COMMAND_LOST = 5;
 
 /** Everything that is needed to send a command, and to send it again. */
 export class Command implements PendingRequest {
@@ -49,6 +52,15 @@ export class Command implements PendingRequest {
   lent = false;
   /** Where its reply is passing by, without coming into our memory. */
   lane: SpliceLane | undefined = undefined;
+  /** Number of the change that it is a part of, in the order in which changes began; copies have the same. */
+  change = 0;
+  /** Byte of its connection's stream with which its request begins; where that has a payload, with which it ends. */
+  sentFrom = 0;
+  payloadEnd = 0;
+  /** How many requests its connection had been given when this one was put into the stream. */
+  requestNumber = 0;
+  /** Set on a READ that asks a new connection whether it leads to the same disk. */
+  check: IdentityCheck | undefined = undefined;
   /** The next one in whatever queue it is in. */
   next: Command | undefined = undefined;
   /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
@@ -128,6 +140,33 @@ export class CommandTable {
     command.state = COMMAND_WAITING;
   }
 
+  /**
+   * Another command that asks for the same, with a cookie of its own and in the place of `command`, whose connection
+   * was given up. Nobody waits for the old one any more.
+   */
+  succeed(command: Command): Command {
+    const other = this.take();
+    other.type = command.type;
+    other.flags = command.flags;
+    other.offsetHi = command.offsetHi;
+    other.offsetLo = command.offsetLo;
+    other.length = command.length;
+    other.operation = command.operation;
+    other.blockAt = command.blockAt;
+    other.block = command.block;
+    if (other.block !== undefined) other.block.references++;
+    other.change = command.change;
+    other.sequence = command.sequence;
+    other.cost = command.cost;
+    other.replayed = command.replayed;
+    other.submittedAt = command.submittedAt;
+    other.movedBefore = command.movedBefore;
+    command.operation = undefined;
+    command.replayed = false;
+    command.state = COMMAND_LOST;
+    return other;
+  }
+
   /** Ends a command's life. Its block must have been released. */
   give(command: Command): void {
     command.state = COMMAND_FREE;
@@ -141,20 +180,23 @@ export class CommandTable {
     command.connection = undefined;
     command.next = undefined;
     command.sequence = 0;
+    command.change = 0;
+    command.check = undefined;
     command.replayed = false;
     command.lent = false;
     command.extents = undefined;
     this.#free.push(command);
   }
 
-  /** The command in flight on `connection` with this cookie. */
+  /** The command with this cookie that `connection` may be answered: one in flight, or lost and not forgotten. */
   find(cookieHi: number, cookieLo: number, connection: Connection | undefined): Command | undefined {
     const command = this.#commands[cookieLo];
     if (command === undefined || command.cookieHi !== cookieHi) return undefined;
-    return command.state === COMMAND_SENT && command.connection === connection ? command : undefined;
+    const isAwaited = command.state === COMMAND_SENT || command.state === COMMAND_LOST;
+    return isAwaited && command.connection === connection ? command : undefined;
   }
 
-  /** The commands queued or sent on one connection; for the rare moment in which it is lost. */
+  /** The commands queued, sent or lost on one connection; for the rare moment in which it ends. */
   of(connection: Connection): Command[] {
     return this.#commands.filter((command) => command.connection === connection);
   }

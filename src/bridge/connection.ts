@@ -2,8 +2,9 @@
 //
 // Owned by a Disk, driven by the loop; owns its channel. Never blocks: what that does not take at once
 // waits for POLLOUT. Replies of small READs arrive many at a time in one buffer; large payloads are
-// received straight into the block of their command, or spliced to the device. Any failure is told once
-// through `owner.connectionLost`; the channel is then closed.
+// received straight into the block of their command, or spliced to the device. The end is told once through
+// `owner.connectionLost`: the channel is closed then, or (`giveUp`) read on, since only a reply proves that a change
+// has been made; the end of that is told through `owner.connectionClosed`.
 
 import { NBD_CMD_READ } from '../nbd/constants.js';
 import { NbdProtocolError } from '../nbd/errors.js';
@@ -11,10 +12,10 @@ import type { ExportInfo } from '../nbd/export-info.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { ReplyReceiver } from '../nbd/reply-receiver.js';
 import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
-import { addressOf, errno, libc } from '../os/libc.js';
-import { dropOnClose, endSending, MSG_DONTWAIT } from '../os/socket.js';
+import { addressOf, errno } from '../os/libc.js';
 import { TlsError } from '../tls/errors.js';
-import type { Channel } from './channel.js';
+import type { Blocks } from './blocks.js';
+import type { Channel, Peer } from './channel.js';
 import type { Command } from './command.js';
 import { Sender } from './sender.js';
 import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from './splice-lane.js';
@@ -31,8 +32,15 @@ const IN_MARGIN = 32;
 /** System calls on one connection before the others have their turn. */
 const TURNS = 64;
 
+/** Commands are given to it. */
+const STATE_OPEN = 0;
+/** Given up: it is read, and the request that has begun to leave is sent to its end. */
+const STATE_CLOSING = 1;
+const STATE_CLOSED = 2;
+
 /** What a connection needs of the one who uses it. */
 export interface ConnectionOwner extends ReplySink<Command> {
+  readonly blocks: Blocks;
   /** Where the next bytes of a READ's payload shall land: an address. */
   placePayload(command: Command, at: number): number;
   /**
@@ -41,8 +49,8 @@ export interface ConnectionOwner extends ReplySink<Command> {
    */
   splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number;
   connectionLost(connection: Connection, why: string, breach: boolean): void;
-  /** The connection is the owner's to `discard` and close, after it will have been told lost. */
-  connectionParted(connection: Connection): void;
+  /** A connection that was given up has ended: nothing will be answered on it any more. */
+  connectionClosed(connection: Connection): void;
   /** Bytes moved, for the counters. */
   moved(received: number, sent: number): void;
 }
@@ -60,7 +68,8 @@ export class Connection {
   inFlight = 0;
   /** Commands in flight whose replies are small. */
   smallInFlight = 0;
-  lost = false;
+  /** Whether it leads to another disk than the one that was there at first. */
+  foreign = false;
   /** Whether a reply has come that was whole and right. */
   proven = false;
   /** Whether the socket takes no more at the moment. */
@@ -74,10 +83,11 @@ export class Connection {
   readonly #in = new Uint8Array(new ArrayBuffer(IN_MARGIN + IN_BUFFER));
   readonly #largeHeader: number;
   readonly #sender: Sender;
+  #state = STATE_OPEN;
 
   constructor(channel: Channel, number: number, info: ExportInfo, owner: ConnectionOwner) {
     this.#channel = channel;
-    this.#sender = new Sender(channel, info.extendedHeaders);
+    this.#sender = new Sender(channel, info.extendedHeaders, owner.blocks);
     this.number = number;
     this.info = info;
     this.#owner = owner;
@@ -90,6 +100,36 @@ export class Connection {
   /** The socket to wait for. */
   get descriptor(): number {
     return this.#channel.descriptor;
+  }
+
+  /** Whether no more commands can be given to it. */
+  get lost(): boolean {
+    return this.#state !== STATE_OPEN;
+  }
+
+  /** Whether it was given up, and may still be answered. */
+  get closing(): boolean {
+    return this.#state === STATE_CLOSING;
+  }
+
+  /** The server's process, where that is known for sure. */
+  get peer(): Peer | undefined {
+    return this.#channel.peer;
+  }
+
+  /** How often the kernel has sent the oldest bytes again in vain. */
+  get retransmissions(): number {
+    return this.#channel.retransmissions;
+  }
+
+  /** Whether the server may have a command that is in flight: its first byte at least. */
+  hasLeft(command: Command): boolean {
+    return this.#sender.hasLeft(command);
+  }
+
+  /** Whether all of a command has left, so that the server can have carried it out. */
+  hasLeftWhole(command: Command): boolean {
+    return this.#sender.hasLeftWhole(command);
   }
 
   /** Whether there is something to send that the socket has not refused. */
@@ -112,15 +152,17 @@ export class Connection {
   /** To be called when a reply of `command` is whole. */
   answered(command: Command): void {
     this.proven = true;
-    if (command.lent && command.block !== undefined) command.block.lent--;
+    // A server may answer before it has read the payload: the pages stay its own then.
+    if (command.lent && command.block !== undefined && this.#sender.isRead(command)) command.block.lent--;
     command.lent = false;
+    this.#sender.answered(command);
     this.inFlight--;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
   }
 
   /** Sends what is waiting, as far as the socket takes it. */
   flush(): void {
-    if (this.lost) return;
+    if (this.#state === STATE_CLOSED) return;
     const error = this.#sender.flush();
     this.#owner.moved(0, this.#sender.sent);
     if (error === EAGAIN) this.blocked = true;
@@ -132,7 +174,7 @@ export class Connection {
     this.lastProgress = now;
     try {
       // What the channel holds, poll(2) does not tell of: it must not be left there.
-      for (let turn = 0; !this.lost && (turn < TURNS || this.#channel.buffered); turn++) {
+      for (let turn = 0; this.#state !== STATE_CLOSED && (turn < TURNS || this.#channel.buffered); turn++) {
         if (!this.#receiveOnce()) return;
       }
     } catch (error) {
@@ -144,45 +186,38 @@ export class Connection {
 
   /** Ends the connection and tells the owner why. */
   lose(why: string, breach: boolean): void {
-    if (this.lost) return;
+    if (this.#state === STATE_CLOSED) return;
+    const wasOpen = this.#state === STATE_OPEN;
     // What is sent again over another connection must not arrive over this one later.
-    dropOnClose(this.descriptor);
+    this.#channel.dropOnClose();
     this.close();
-    this.#owner.connectionLost(this, why, breach);
+    if (wasOpen) this.#owner.connectionLost(this, why, breach);
+    else this.#owner.connectionClosed(this);
   }
 
   /**
-   * Ends a connection whose server does not answer, and tells the owner why. It is not closed yet: what was
-   * sent may still be carried out, until `discard` says that the server has closed.
+   * Gives commands to it no more, and tells the owner why. It is read until `close`: what the server was sent may be
+   * carried out at any time, and only the reply tells when.
    */
-  part(why: string): void {
-    if (this.lost) return;
-    this.lost = true;
-    endSending(this.#channel.descriptor);
-    this.#owner.connectionParted(this);
+  giveUp(why: string): void {
+    if (this.#state !== STATE_OPEN) return;
+    this.#state = STATE_CLOSING;
+    this.#sender.truncate();
     this.#owner.connectionLost(this, why, false);
-  }
-
-  /** Throws away what the server sends on a connection that has been parted from; true when it has closed. */
-  discard(): boolean {
-    for (let turn = 0; turn < TURNS; turn++) {
-      const count = libc.recv(this.#channel.descriptor, this.inAddress, IN_BUFFER, MSG_DONTWAIT);
-      if (count === 0) return true;
-      if (count < 0) return errno() !== EAGAIN && errno() !== EINTR;
-    }
-    return false;
   }
 
   /** Says NBD_CMD_DISC, if the socket takes it, and closes. */
   disconnect(): void {
-    if (this.lost) return;
+    if (this.#state === STATE_CLOSED) return;
     if (this.flushed) this.#sender.farewell();
     this.close();
   }
 
   /** Closes the channel, without a word to anybody. */
   close(): void {
-    this.lost = true;
+    if (this.#state === STATE_CLOSED) return;
+    this.#state = STATE_CLOSED;
+    this.#sender.close();
     this.#channel.close();
   }
 

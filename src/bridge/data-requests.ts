@@ -38,6 +38,7 @@ import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { distance } from './offsets.js';
 import {
+  NOBODY,
   OPERATION_PLAIN,
   OPERATION_READ,
   OPERATION_REPLY,
@@ -45,8 +46,9 @@ import {
   type Operation,
 } from './operation.js';
 import { onDisk, readFromServer, submitPieces } from './pieces.js';
+import { setRange } from './range-order.js';
 import type { Readahead } from './readahead.js';
-import { flushAfter, flushDisk, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
+import { flushAfter, flushDisk, readInTurn, seekExtent, writeInTurn, zeroRange } from './tasks.js';
 
 const O_DSYNC = 0o10000;
 const FUSE_WRITE_CACHE = 1;
@@ -87,8 +89,18 @@ export function startRead(engine: Engine, ahead: Readahead | undefined, disk: Di
     return;
   }
   const cached = (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) === 0;
-  if (ahead === undefined || !cached || !ahead.read(operation, disk)) readFromServer(engine, operation, disk);
+  if (disk.order.isChanging && !mayRead(operation, disk)) {
+    operation.pending++;
+    operation.task = readInTurn(engine, operation, disk);
+  } else if (ahead === undefined || !cached || !ahead.read(operation, disk))
+    readFromServer(engine, operation, disk);
   engine.settle(operation);
+}
+
+function mayRead(operation: Operation, disk: Disk): boolean {
+  const start = operation.offsetHi * 2 ** 32 + operation.offsetLo;
+  setRange(operation, start, start + operation.length, disk.minimum);
+  return disk.order.enterRead(operation);
 }
 
 /** FUSE_WRITE; its data are behind the header, in the device's block. */
@@ -102,7 +114,7 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   const operation = engine.begin(OPERATION_WRITE, disk);
   ask(engine, operation, view, hi, lo, length);
   // Whoever made the page dirty does not wait for this, and must not end it.
-  if (cached) operation.pid = 0;
+  if (cached) operation.pid = NOBODY;
   if (disk.node.readOnly) operation.error = EROFS;
   // The kernel has taken bytes past the end into its cache and may not hear of a short write.
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
@@ -136,15 +148,12 @@ function sendWrite(engine: Engine, operation: Operation, disk: Disk, synchronous
   const atEnd = distance(disk.sizeHi, disk.sizeLo, hi, lo) === length;
   const unaligned = before !== 0 || (((before + length) & mask) !== 0 && !atEnd);
   const flags = synchronous && disk.can.fua ? NBD_CMD_FLAG_FUA : 0;
-  let locked = true;
-  if (disk.locks !== undefined) {
-    const start = hi * 2 ** 32 + lo - before;
-    const end = start + before + length + (unaligned ? disk.minimum : 0);
-    locked = disk.locks.acquire(operation, start, end, unaligned);
-    // One thing more to wait for, which `release` settles; the task then does the work.
-    if (!locked) operation.pending++;
-  }
-  if (unaligned || !locked) operation.task = writeUnaligned(engine, operation, disk, flags);
+  const start = hi * 2 ** 32 + lo;
+  setRange(operation, start, start + length, disk.minimum);
+  const mayBegin = disk.order.enter(operation);
+  // One thing more to wait for, which its turn settles; the task then does the work.
+  if (!mayBegin) operation.pending++;
+  if (unaligned || !mayBegin) operation.task = writeInTurn(engine, operation, disk, flags);
   else submitPieces(engine, operation, disk, NBD_CMD_WRITE, flags, hi, lo, length, block, blockAt);
   if (synchronous && flags === 0 && disk.can.flush)
     operation.task = flushAfter(engine, operation, disk, operation.task);
@@ -182,9 +191,8 @@ export function startFallocate(
     const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
     ahead?.dropAll(disk);
     operation.task = zeroRange(engine, operation, disk, start, limited, flags);
-    const lowest = Number(start) - disk.minimum;
-    if (disk.locks?.acquire(operation, lowest, Number(limited) + disk.minimum, true) === false)
-      operation.pending++;
+    setRange(operation, Number(start), Number(limited), disk.minimum);
+    if (!disk.order.enter(operation)) operation.pending++;
   }
   engine.settle(operation);
 }

@@ -5,6 +5,7 @@ import type { Command, CommandTable } from './command.js';
 import type { Connection } from './connection.js';
 import type { Device } from './device.js';
 import type { Disk } from './disk.js';
+import type { Operation } from './operation.js';
 import type { SpliceLanes } from './splice-lane.js';
 
 /** Implemented by the Engine; a disk knows nothing else of it. */
@@ -21,6 +22,8 @@ export interface DiskContext {
   readonly keepExtents: boolean;
   /** Errno by which an application hears that something acknowledged was lost. */
   readonly lossErrno: number;
+  /** Milliseconds: see LostCopies. */
+  readonly settleTime: number;
   /** Milliseconds, at the beginning of this turn of the loop. */
   now(): number;
   /** A command is over: `errno` is 0 or what its operation shall fail with. */
@@ -29,9 +32,19 @@ export interface DiskContext {
   resubmit(command: Command, disk: Disk): void;
   /** Gives a command and its memory back. */
   retire(command: Command): void;
+  /** Takes from a lost READ, FLUSH or BLOCK_STATUS the memory that its successor uses. */
+  makeIdle(command: Command): void;
+  /** One thing less that an operation waits for. */
+  settle(operation: Operation): void;
   /** The server has refused a command. */
   serverError(disk: Disk, command: Command, errno: number, text: string): void;
   connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
+  /** A connection leads to the same disk as ever. */
+  connectionAccepted(disk: Disk, connection: Connection): void;
+  /** Asks the server for a block by which the disk can be told from another. */
+  lookAtIdentity(disk: Disk): void;
+  /** A connection that was given up is closed. */
+  connectionClosed(connection: Connection): void;
   flushInTheBackground(disk: Disk): void;
   /** Something that a person should hear of. */
   warn(disk: Disk, text: string): void;

@@ -5,12 +5,12 @@
 // the kernel's; anything else is put together in the operation's block.
 
 import { OUT_HEADER } from '../fuse/layout.js';
-import { NBD_ESHUTDOWN } from '../nbd/constants.js';
+import { NBD_CMD_READ, NBD_ESHUTDOWN } from '../nbd/constants.js';
 import { NbdProtocolError } from '../nbd/errors.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { libc } from '../os/libc.js';
-import { type Block, HEADROOM } from './blocks.js';
-import type { Command } from './command.js';
+import { type Block, type Blocks, HEADROOM } from './blocks.js';
+import { COMMAND_LOST, type Command } from './command.js';
 import { type Connection, type ConnectionOwner, LARGE_READ } from './connection.js';
 import { COUNTER } from './counters.js';
 import type { Disk } from './disk.js';
@@ -36,14 +36,24 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     this.#context = context;
   }
 
+  get blocks(): Blocks {
+    return this.#context.blocks;
+  }
+
   find(cookieHi: number, cookieLo: number): Command | undefined {
     return this.#context.commands.find(cookieHi, cookieLo, this.connection);
   }
 
-  data(command: Command, at: number, _bytes: Uint8Array, start: number, end: number, only: boolean): void {
+  data(command: Command, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
     const operation = command.operation;
     const connection = this.connection;
-    if (operation === undefined || connection === undefined) return;
+    if (connection === undefined) return;
+    if (operation === undefined) {
+      // Somebody waits for it if it checks an identity; otherwise nobody does.
+      if (command.check !== undefined)
+        libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
+      return;
+    }
     if (
       only &&
       operation.kind === OPERATION_READ &&
@@ -52,6 +62,8 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     ) {
       if (operation.answered) return;
       operation.answered = true;
+      if (this.#disk.identity.wanted)
+        this.#disk.saw(command.offsetHi, command.offsetLo, command.length, bytes, start);
       const header = start - OUT_HEADER;
       this.#context.device.reply(
         connection.inView,
@@ -97,13 +109,19 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   }
 
   finished(command: Command, error: number, text: string): void {
-    if (error === NBD_ESHUTDOWN && this.connection !== undefined) {
+    const connection = this.connection;
+    if (connection === undefined) return;
+    if (error === 0 && !connection.hasLeftWhole(command))
+      throw new NbdProtocolError('the server answered a request before it was sent');
+    connection.answered(command);
+    if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST) {
       // Not a failure of the command: it goes out again when the server is back.
-      this.connection.disconnect();
-      this.connectionLost(this.connection, 'the server is shutting down', false);
+      command.connection = undefined;
+      connection.giveUp('the server is shutting down');
+      this.#disk.sendLater(command);
       return;
     }
-    this.connection?.answered(command);
+    if (error === 0 && command.type === NBD_CMD_READ && this.#disk.identity.wanted) this.#sample(command);
     this.#disk.answered(command, error, text);
   }
 
@@ -123,13 +141,19 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     this.#context.connectionLost(this.#disk, connection, why, breach);
   }
 
-  connectionParted(connection: Connection): void {
-    this.#disk.farewells.add(connection);
+  connectionClosed(connection: Connection): void {
+    this.#disk.connectionClosed(connection);
   }
 
   moved(received: number, sent: number): void {
     this.#disk.counters[COUNTER.socketIn] += received;
     this.#disk.counters[COUNTER.socketOut] += sent;
+  }
+
+  /** Shows the data of a READ that have come into memory. */
+  #sample({ offsetHi, offsetLo, length, operation, block, blockAt }: Command): void {
+    const data = block ?? operation?.block;
+    if (data !== undefined) this.#disk.saw(offsetHi, offsetLo, length, data.bytes, blockAt);
   }
 
   #blockOf(command: Command): Block {

@@ -16,19 +16,29 @@ import {
 import { errnoFromNbd } from '../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes } from '../nbd/export-info.js';
 import { type Abilities, abilitiesOf } from './abilities.js';
+import { assert } from './assert.js';
 import type { Channel } from './channel.js';
-import { COMMAND_KEPT, COMMAND_QUEUED, type Command, CommandQueue, changesDisk } from './command.js';
+import {
+  COMMAND_KEPT,
+  COMMAND_LOST,
+  COMMAND_QUEUED,
+  type Command,
+  CommandQueue,
+  changesDisk,
+} from './command.js';
 import { Connection } from './connection.js';
 import { moved } from './counters.js';
 import type { DiskContext } from './disk-context.js';
 import { DiskSink } from './disk-sink.js';
 import { ExtentMap } from './extent-map.js';
-import { Farewells } from './farewells.js';
 import { FlushPace } from './flush-pace.js';
+import { Identity } from './identity.js';
 import { Journal } from './journal.js';
 import { Latency } from './latency.js';
-import { high, join, low } from './offsets.js';
-import { RangeLocks } from './range-locks.js';
+import { type ChangedBytes, LostCopies, PROOF_PATIENCE } from './lost-copies.js';
+import { distance, high, join, low } from './offsets.js';
+import { OPERATION_READ, type Operation } from './operation.js';
+import { RangeOrder } from './range-order.js';
 import type { Ranges } from './ranges.js';
 import { Recovery } from './recovery.js';
 import { Seekers } from './seekers.js';
@@ -51,8 +61,10 @@ export class Disk {
   readonly context: DiskContext;
   /** See COUNTER. */
   readonly counters: Float64Array;
-  /** Order among writes; undefined where every byte can be written by itself. */
-  readonly locks: RangeLocks | undefined;
+  /** Changes on lost connections that the server may still make. */
+  readonly lost: LostCopies;
+  /** Order among changes. */
+  readonly order: RangeOrder;
   /** What is known of holes and data. */
   readonly extents: ExtentMap;
   /** Whether its server is far. */
@@ -70,14 +82,19 @@ export class Disk {
   /** Whether `node.blocks` is as true as it gets. */
   scanned = false;
   readonly seekers = new Seekers();
+  /** How it is told from another disk. */
+  readonly identity: Identity;
   /** Errno that the next fsync tells once: something acknowledged may be lost. */
   lossError = 0;
   /** How the last FLUSH of our own has ended. */
   flushError = 0;
-  /** Connections that were given up, and that the server has not closed yet. */
-  readonly farewells = new Farewells();
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
+  #closing: Connection[] = [];
+  /** Whether the server was asked for a block by which the disk is known. */
+  #looked = false;
+  /** Whether the line about writes that fail for want of proof was said, since nothing was lost. */
+  #saidUnproven = false;
   readonly #recovery = new Recovery(this);
   readonly #pace: FlushPace;
   #refused: Ranges | undefined;
@@ -96,7 +113,9 @@ export class Disk {
     const wanted = Math.min(sizes.maximum, context.largestPayload);
     this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
     this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
-    this.locks = this.minimum > 1 ? new RangeLocks() : undefined;
+    this.lost = new LostCopies(context.settleTime);
+    this.order = new RangeOrder(this.lost);
+    this.identity = new Identity(this.minimum);
     this.can = abilitiesOf(info);
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
     // While a FLUSH is under way, as much again may be written.
@@ -108,9 +127,14 @@ export class Disk {
     return this.#connections;
   }
 
-  /** Whether commands have to wait: no connection that may be used, or one that must be waited for. */
+  /** Those that were given up, and are read until every change that was sent on them is answered. */
+  get closing(): readonly Connection[] {
+    return this.#closing;
+  }
+
+  /** Whether commands have to wait, since no connection may be used. */
   get waiting(): boolean {
-    return this.#recovery.ready.length === 0 || this.farewells.pending;
+    return this.#recovery.ready.length === 0;
   }
 
   /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
@@ -132,8 +156,10 @@ export class Disk {
       command.arrivals = this.#recovery.arrivals;
       this.dirty = false;
     } else if (changesDisk(command)) {
+      this.#assertOrder(command);
       this.dirty = true;
       this.extents.wrote(command);
+      this.identity.changed(command.offsetHi, command.offsetLo, command.length);
     } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.changesUnderWay());
     if (connection.inFlight === 0) connection.lastProgress = this.context.now();
     connection.enqueue(command);
@@ -145,11 +171,21 @@ export class Disk {
     const connection = new Connection(channel, number, info, sink);
     sink.connection = connection;
     this.#connections.push(connection);
-    this.failing = 0;
-    this.farewells.bound(this.context.now());
     this.#recovery.arrived(connection);
     this.continueWaiting();
     return connection;
+  }
+
+  /** A new connection leads to the same disk as ever, as far as can be told: what waits will be sent. */
+  accepted(connection: Connection): void {
+    this.failing = 0;
+    this.context.connectionAccepted(this, connection);
+  }
+
+  /** Data of the server have come: `length` bytes at (hi, lo), which lie at byte `at` of `bytes`. */
+  saw(hi: number, lo: number, length: number, bytes: Uint8Array, at: number): void {
+    if (this.isUncertain(hi, lo, length)) this.identity.wanted = false;
+    else this.identity.saw(hi, lo, length, bytes, at, false);
   }
 
   /** From now on nothing waits for a connection: `errno` for all that does and will. */
@@ -169,15 +205,30 @@ export class Disk {
       connection.disconnect();
       this.context.connectionLost(this, connection, 'given up', false);
     }
-    this.farewells.close();
+    for (const connection of [...this.#closing]) {
+      connection.disconnect();
+      this.connectionClosed(connection);
+    }
+    this.lost.clear();
+    const waited = this.order.end(errno);
+    for (const { kind, offsetHi, offsetLo, length } of waited)
+      if (kind !== OPERATION_READ && length > 0) refused.add(join(offsetHi, offsetLo), length);
+    this.#settleAll(waited);
     this.fail(errno);
   }
 
-  /** Looks after the connections that were given up; what waited for their end goes out. */
-  checkFarewells(now: number): void {
-    if (!this.farewells.isOver(now)) return;
-    this.#recovery.advance();
-    this.continueWaiting();
+  /** Looks for proof of what became of lost changes; what waited for that goes on. To be called while `lost.any`. */
+  lookAtLost(now: number): void {
+    this.lost.look(now);
+    for (const connection of [...this.#closing])
+      if (!this.#awaitsChange(connection)) this.#finish(connection);
+    this.#lostResolved();
+  }
+
+  /** The server is proven to have ended, with all that it had been sent. See LostCopies. */
+  serverEnded(isCertain: boolean): void {
+    this.lost.serverEnded(isCertain);
+    this.#lostResolved();
   }
 
   /** Takes a lost connection out; its commands wait for another. Returns how many. */
@@ -185,11 +236,19 @@ export class Disk {
     this.#connections = this.#connections.filter((one) => one !== connection);
     const orphans = this.context.commands.of(connection);
     this.#recovery.lost(connection);
+    if (connection.closing) {
+      if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
+      else connection.close();
+    }
     // Those of a broken-off replay are back in the journal before a new one begins.
-    for (const command of orphans) {
-      this.context.lanes.abandon(command);
-      if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
-      this.context.commands.renew(command);
+    for (const orphan of orphans) {
+      this.context.lanes.abandon(orphan);
+      if (orphan.check !== undefined && !connection.closing) {
+        this.context.retire(orphan);
+        continue;
+      }
+      if (orphan.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
+      const command = this.#takeBack(orphan, connection);
       if (command.replayed) {
         command.replayed = false;
         command.state = COMMAND_KEPT;
@@ -199,8 +258,39 @@ export class Disk {
     return orphans.length;
   }
 
+  /** A connection that was given up has ended, answered or not. */
+  connectionClosed(connection: Connection): void {
+    this.#closing = this.#closing.filter((one) => one !== connection);
+    for (const command of this.context.commands.of(connection)) {
+      this.lost.closed(command, this.context.now());
+      this.context.retire(command);
+    }
+    this.context.connectionClosed(connection);
+  }
+
+  /** Sends a command again that the server has not carried out: it is shutting down, as the loss of its connection tells. */
+  sendLater(command: Command): void {
+    const { replayed } = command;
+    this.context.commands.renew(command);
+    command.replayed = false;
+    if (replayed) command.state = COMMAND_KEPT;
+    else this.submit(command);
+  }
+
   /** Called by the sink for each whole reply; `error` is the server's `NBD_E*` or 0. */
   answered(command: Command, error: number, text: string): void {
+    if (command.state === COMMAND_LOST) {
+      this.lost.answered(command);
+      this.context.retire(command);
+      this.#lostResolved();
+      return;
+    }
+    if (command.check !== undefined) {
+      const { check } = command;
+      check.answered(command, error);
+      this.context.retire(command);
+      return;
+    }
     if (command.replayed) {
       command.replayed = false;
       command.state = COMMAND_KEPT;
@@ -214,7 +304,10 @@ export class Disk {
     if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);
-    else if (command.type === NBD_CMD_FLUSH) this.journal.forget(command.sequence);
+    else if (command.type === NBD_CMD_FLUSH) {
+      if (this.identity.wanted) this.#sampleFlushed(command.sequence);
+      this.journal.forget(command.sequence);
+    }
     if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
     if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
     this.context.commandDone(command, errno);
@@ -223,6 +316,11 @@ export class Disk {
   /** Remembers an answered write, and asks for a FLUSH when that has become much. */
   remember(command: Command): void {
     this.journal.keep(command);
+    if (!this.#looked && this.journal.limit > 0 && this.identity.samples.length === 0) {
+      // Before there is much that must not be sent to another disk.
+      this.#looked = true;
+      this.context.lookAtIdentity(this);
+    }
     this.#relieve(this.journal.bytes);
   }
 
@@ -284,9 +382,93 @@ export class Disk {
     return this.journal.limit > 0 && (!this.journal.empty || this.changesUnderWay().length > 0);
   }
 
-  /** The commands given to connections that change the disk. */
-  changesUnderWay(): Command[] {
-    return this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
+  /** The changes that were given to connections and are not resolved. */
+  changesUnderWay(): ChangedBytes[] {
+    const sent = this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
+    return [...sent, ...this.lost.changes];
+  }
+
+  /**
+   * A command as it is to be sent again. Of a change that the server may have, the copy that it was sent stays, until
+   * it is known what became of it.
+   */
+  #takeBack(command: Command, connection: Connection): Command {
+    const { commands } = this.context;
+    const isChange = changesDisk(command);
+    if (!connection.hasLeft(command) || !(isChange || connection.closing)) {
+      commands.renew(command);
+      return command;
+    }
+    const other = commands.succeed(command);
+    if (other.replayed) this.journal.replace(command, other);
+    if (isChange) this.lost.add(command, connection.peer, !connection.closing, this.context.now());
+    if (!connection.closing) this.context.retire(command);
+    else if (!isChange) this.context.makeIdle(command);
+    return other;
+  }
+
+  /** Whether some of the bytes are not on stable storage, or may be changed at any time. */
+  isUncertain(hi: number, lo: number, length: number): boolean {
+    const start = join(hi, lo);
+    const overlaps = (one: ChangedBytes): boolean => {
+      const apart = distance(one.offsetHi, one.offsetLo, hi, lo);
+      return apart < length && -apart < one.length;
+    };
+    if (this.lost.overlapping(start, start + BigInt(length), Number.POSITIVE_INFINITY) !== undefined)
+      return true;
+    return this.changesUnderWay().some(overlaps) || this.journal.list().some(overlaps);
+  }
+
+  /** Takes a sample of what a FLUSH that was sent at `mark` has made stable. */
+  #sampleFlushed(mark: number): void {
+    this.identity.wanted = false;
+    const kept = this.journal.list();
+    const command = kept.findLast(({ sequence, block }) => sequence <= mark && block !== undefined);
+    const block = command?.block;
+    if (command === undefined || block === undefined) return;
+    const { offsetHi, offsetLo, length, blockAt } = command;
+    const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
+    const overlaps = (one: ChangedBytes): boolean => {
+      const apart = distance(one.offsetHi, one.offsetLo, offsetHi, offsetLo);
+      return apart < length && -apart < one.length;
+    };
+    if (!later.some(overlaps)) this.identity.saw(offsetHi, offsetLo, length, block.bytes, blockAt, false);
+  }
+
+  #awaitsChange(connection: Connection): boolean {
+    return this.context.commands.of(connection).some((command) => this.lost.awaits(command));
+  }
+
+  /** Every change on a connection that was given up is resolved. */
+  #finish(connection: Connection): void {
+    connection.disconnect();
+    this.connectionClosed(connection);
+  }
+
+  /** Something is known of lost changes: what waited for it goes on. */
+  #lostResolved(): void {
+    if (!this.lost.any) this.#saidUnproven = false;
+    const refusal = this.waiting ? this.failing : 0;
+    const ready = this.order.look(this.context.now(), refusal, this.context.lossErrno);
+    const unproven = ready.find(({ error }) => error !== 0 && refusal === 0);
+    if (unproven !== undefined && !this.#saidUnproven) {
+      this.#saidUnproven = true;
+      this.context.warn(this, unprovenText(unproven));
+    }
+    this.#settleAll(ready);
+    this.#recovery.advance();
+  }
+
+  #settleAll(operations: readonly Operation[]): void {
+    for (const operation of operations) this.context.settle(operation);
+  }
+
+  /** The invariant of LostCopies, at the one place where changes go to connections. */
+  #assertOrder({ offsetHi, offsetLo, length, change }: Command): void {
+    if (!this.lost.any) return;
+    const start = join(offsetHi, offsetLo);
+    const isFree = this.lost.overlapping(start, start + BigInt(length), change) === undefined;
+    assert(isFree, 'no change is sent while an older one that overlaps it is unresolved');
   }
 
   #leastLoaded(): Connection {
@@ -297,4 +479,12 @@ export class Disk {
     }
     return best;
   }
+}
+
+function unprovenText({ rangeStart, rangeEnd }: Operation): string {
+  return (
+    `writes between the bytes ${rangeStart} and ${rangeEnd} fail: an older one was sent on a connection that is ` +
+    `lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +
+    'start the server again, or see --settle-time'
+  );
 }

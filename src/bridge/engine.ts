@@ -9,8 +9,9 @@ import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import { EINTR, EIO } from '../os/errno.js';
+import { PeerProcesses } from '../os/peer.js';
 import { worksDuringSeek } from '../os/sync.js';
-import { type Block, Blocks } from './blocks.js';
+import { type Block, Blocks, HEADROOM } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
 import { COUNTER, countLatency, moved } from './counters.js';
@@ -27,11 +28,12 @@ import {
   OPERATION_WRITE,
   type Operation,
   OperationTable,
+  ORDER_NONE,
   type Task,
 } from './operation.js';
 import { submitPieces } from './pieces.js';
 import { SpliceLanes } from './splice-lane.js';
-import { flushUnasked } from './tasks.js';
+import { flushUnasked, sampleDisk } from './tasks.js';
 import type { Trace } from './trace.js';
 
 /** What an engine is made with; see DiskContext for the numbers. */
@@ -44,11 +46,17 @@ export interface EngineSettings {
   readonly largestPayload: number;
   /** Bytes of payload in use at which no new request is taken from the kernel. */
   readonly memoryLimit: number;
+  /** Milliseconds: see DiskContext. */
+  readonly settleTime: number;
 }
 
 /** What the engine tells the world outside of the worker. */
 export interface EngineEvents {
   lost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
+  /** A connection that was lost and could still be read is closed. */
+  closed(connection: Connection): void;
+  /** A new connection leads to the same disk as ever. */
+  accepted(disk: Disk, connection: Connection): void;
   warn(disk: Disk, text: string): void;
   /** A cached write went past the end of a file, whose size the kernel now believes to be larger. */
   wroteBeyondEnd(disk: Disk): void;
@@ -64,6 +72,7 @@ export class Engine implements DiskContext {
   readonly device: Device;
   readonly lanes: SpliceLanes;
   readonly lender = new Lender(canLend(release()));
+  readonly peers = new PeerProcesses();
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
@@ -72,6 +81,7 @@ export class Engine implements DiskContext {
   /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
   readonly kernelSendsWrites = worksDuringSeek(release());
   readonly lossErrno = EIO;
+  readonly settleTime: number;
   readonly trace: Trace | undefined;
   readonly #events: EngineEvents;
   #now = performance.now();
@@ -84,6 +94,7 @@ export class Engine implements DiskContext {
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
     this.largestPayload = settings.largestPayload;
+    this.settleTime = settings.settleTime;
     this.trace = trace;
     this.#events = events;
   }
@@ -127,6 +138,7 @@ export class Engine implements DiskContext {
     command.offsetLo = offsetLo;
     command.length = length;
     command.operation = operation;
+    command.change = operation.change;
     command.block = block;
     command.blockAt = blockAt;
     command.submittedAt = this.#now;
@@ -197,6 +209,25 @@ export class Engine implements DiskContext {
     this.#events.lost(disk, connection, why, breach);
   }
 
+  connectionClosed(connection: Connection): void {
+    this.#events.closed(connection);
+  }
+
+  connectionAccepted(disk: Disk, connection: Connection): void {
+    this.#events.accepted(disk, connection);
+  }
+
+  makeIdle(command: Command): void {
+    if (command.block !== undefined) this.blocks.release(command.block);
+    command.block = undefined;
+    command.blockAt = HEADROOM;
+  }
+
+  lookAtIdentity(disk: Disk): void {
+    const operation = this.begin(OPERATION_OWN, disk);
+    this.run(operation, sampleDisk(this, operation, disk));
+  }
+
   flushInTheBackground(disk: Disk): void {
     const operation = this.begin(OPERATION_INTERNAL, disk);
     this.run(operation, flushUnasked(this, operation, disk));
@@ -214,8 +245,12 @@ export class Engine implements DiskContext {
   interruptRequest(uniqueHi: number, uniqueLo: number): boolean {
     const operation = this.operations.find(uniqueHi, uniqueLo);
     if (operation === undefined) return false;
+    if (operation.answered) return true;
     // The message itself does not say whom it is about.
-    if (!operation.answered && wantsToStop(operation.pid)) this.interrupt(operation);
+    const isEnding = wantsToStop(operation.pid);
+    if (isEnding) this.interrupt(operation);
+    // Programs do not expect EINTR from a disk for a signal that they handle: see Watchdog for the others.
+    operation.interrupted = isEnding === undefined;
     return true;
   }
 
@@ -247,10 +282,10 @@ export class Engine implements DiskContext {
     if (disk !== undefined) countOperation(disk.counters, operation);
     if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
     if (operation.block !== undefined) this.blocks.release(operation.block);
-    const unlocked = disk?.locks === undefined ? undefined : disk.locks.release(operation);
+    const next = operation.order === ORDER_NONE ? undefined : disk?.order.leave(operation);
     this.operations.give(operation);
-    if (unlocked === undefined) return;
-    for (const other of unlocked) this.settle(other);
+    if (next === undefined) return;
+    for (const other of next) this.settle(other);
   }
 
   #reply(operation: Operation): void {

@@ -6,6 +6,7 @@
 
 import { NBD_CMD_WRITE, NBD_STATE_ZERO } from '../nbd/constants.js';
 import type { Command } from './command.js';
+import type { ChangedBytes } from './lost-copies.js';
 import { join } from './offsets.js';
 
 /** A run of bytes [start, end) that is all hole or all not. */
@@ -83,9 +84,9 @@ export class ExtentMap {
    * A BLOCK_STATUS goes out: from now on writes must be noted, and so must those `underWay`, sent and
    * not answered: the server may look before it does them.
    */
-  asked(underWay: Iterable<Command>): void {
+  asked(underWay: Iterable<ChangedBytes>): void {
     this.#asking++;
-    for (const command of underWay) this.wrote(command);
+    for (const change of underWay) this.wrote(change);
   }
 
   /** A BLOCK_STATUS will not be answered: its connection is lost, and it will be asked again. */
@@ -95,7 +96,7 @@ export class ExtentMap {
   }
 
   /** A command that changes the disk goes out. */
-  wrote(command: Command): void {
+  wrote(command: ChangedBytes): void {
     if (this.#asking === 0 && this.#extents.length === 0) return;
     if (this.#noteCount === MAX_NOTES || command.type !== NBD_CMD_WRITE) {
       this.#overflow = true;

@@ -196,7 +196,7 @@ export class Folder {
 
   /** Whether nothing is left to do for a disk; flushes what is not. */
   #isDone(disk: Disk): boolean {
-    if (this.#engine.operations.uses(disk) || disk.farewells.pending) return false;
+    if (this.#engine.operations.uses(disk) || disk.lost.any || disk.closing.length > 0) return false;
     // What no FLUSH has covered is sent again when the server is back.
     if (disk.connections.length === 0) return disk.journal.empty;
     if (disk.connections.some(({ inFlight }) => inFlight > 0)) return false;

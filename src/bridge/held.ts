@@ -50,7 +50,7 @@ export class HeldRequests {
   /** Takes out the request of that number if who asked is being ended, and returns it. */
   interrupt(uniqueLo: number, uniqueHi: number): Held | undefined {
     const one = this.#all().find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
-    if (one === undefined || !wantsToStop(one.pid)) return undefined;
+    if (one === undefined || wantsToStop(one.pid) === false) return undefined;
     this.#drop([one]);
     return one;
   }

@@ -33,9 +33,10 @@ function isBeingEnded(pid: number): boolean | undefined {
   }
 }
 
-/** Whether an interrupted task means to stop. */
-export function wantsToStop(pid: number): boolean {
-  return isBeingEnded(pid) ?? true;
+/** Whether an interrupted task means to stop; undefined where its signal cannot be told. */
+export function wantsToStop(pid: number): boolean | undefined {
+  if (pid <= 0) return pid === 0 ? undefined : false;
+  return isBeingEnded(pid);
 }
 
 /**
@@ -48,7 +49,7 @@ export function* abandoned<T extends { readonly pid: number }>(waiting: Iterable
   const known = new Map<number, boolean>();
   for (const one of waiting) {
     const { pid } = one;
-    const ended = known.get(pid) ?? (pid !== 0 && isBeingEnded(pid) === true);
+    const ended = known.get(pid) ?? (pid > 0 && isBeingEnded(pid) === true);
     known.set(pid, ended);
     if (ended) yield one;
   }

@@ -72,6 +72,12 @@ export class Journal {
     this.#head = 0;
   }
 
+  /** Remembers another command in the place of one. */
+  replace(command: Command, other: Command): void {
+    const at = this.#kept.indexOf(command, this.#head);
+    if (at >= 0) this.#kept[at] = other;
+  }
+
   /** The loss of what was forgotten has been told. */
   admitLoss(): void {
     this.#dropped = 0;

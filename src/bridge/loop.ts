@@ -131,13 +131,16 @@ export class Loop {
 
   #serveConnections(now: number): void {
     for (const disk of this.#disks) {
-      for (const connection of disk.connections) {
-        const events = this.#poll.reventsOf(connection.pollIndex);
-        if (events === 0) continue;
-        if ((events & POLLOUT) !== 0) connection.blocked = false;
-        if ((events & ~POLLOUT) !== 0) connection.receive(now);
-      }
+      for (const connection of disk.connections) this.#serve(connection, now);
+      for (const connection of disk.closing) this.#serve(connection, now);
     }
+  }
+
+  #serve(connection: Connection, now: number): void {
+    const events = this.#poll.reventsOf(connection.pollIndex);
+    if (events === 0) return;
+    if ((events & POLLOUT) !== 0) connection.blocked = false;
+    if ((events & ~POLLOUT) !== 0) connection.receive(now);
   }
 
   #serveDevice(): void {
@@ -158,11 +161,15 @@ export class Loop {
   /** Sends what connections have to send, as far as they take it. */
   flush(): void {
     for (const disk of this.#disks) {
-      for (const connection of disk.connections) {
-        if (connection.wantsFlush) connection.flush();
-        if (!connection.lost)
-          this.#poll.setEvents(connection.pollIndex, connection.blocked ? POLLIN | POLLOUT : POLLIN);
-      }
+      for (const connection of disk.connections) this.#flush(connection);
+      for (const connection of disk.closing) this.#flush(connection);
     }
+  }
+
+  #flush(connection: Connection): void {
+    if (connection.wantsFlush) connection.flush();
+    // Sending may have been its end.
+    if (connection.pollIndex >= 0)
+      this.#poll.setEvents(connection.pollIndex, connection.blocked ? POLLIN | POLLOUT : POLLIN);
   }
 }

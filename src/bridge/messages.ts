@@ -48,6 +48,8 @@ export interface WorkerSettings {
   readonly keepBytes: number;
   /** Milliseconds without a sign of life after which a connection with requests is lost; 0 for never. */
   readonly timeout: number;
+  /** Milliseconds after the end of a connection when its server has certainly made or dropped what it was sent. */
+  readonly settleTime: number;
   readonly asyncRead: boolean;
   readonly maxBackground?: number;
   readonly congestionThreshold?: number;
@@ -81,6 +83,8 @@ interface Attachment {
 export type ToWorker =
   | (Attachment & { readonly file: number })
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
+  /** The server that a file had is proven to have ended; or (not `certain`) is not there any more where it listened. */
+  | { readonly type: 'server-ended'; readonly file: number; readonly certain: boolean }
   /** What `sync-wanted` asked for is done; or (not `good`) cannot be. */
   | { readonly type: 'synced'; readonly file: number; readonly good: boolean }
   /** Answers `list-wanted`: the list is as new as it can be had. */
@@ -115,7 +119,11 @@ export type FromWorker =
       readonly why: string;
       /** Whether it was of use: it answered something, or was asked nothing and broke no rule. */
       readonly useful: boolean;
+      /** Whether it leads to another disk than the file's. */
+      readonly foreign: boolean;
     }
+  /** A connection leads to the file's disk, as far as can be told, and will be used. */
+  | { readonly type: 'accepted'; readonly file: number; readonly connection: number }
   | { readonly type: 'warning'; readonly text: string }
   /** Set the size of this file's inode right: a cached write went past its end. */
   | { readonly type: 'beyond-end'; readonly file: number }
@@ -143,7 +151,7 @@ export type FromWorker =
 export interface ReaderSettings
   extends Pick<
     WorkerSettings,
-    'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'readAhead' | 'readersAlways'
+    'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'settleTime' | 'readAhead' | 'readersAlways'
   > {
   readonly file: BridgeFile;
   /** Write end of the pipe that wakes the worker. */

@@ -23,6 +23,16 @@ export const OPERATION_REPLY = 4;
 /** Finding out about holes and reading ahead: nobody waits for it, and nothing is lost without it. */
 export const OPERATION_OWN = 5;
 
+/** It has asked for no order, or needs none any more. */
+export const ORDER_NONE = 0;
+/** It waits until what it overlaps is over. */
+export const ORDER_WAITS = 1;
+/** It is a change that holds its bytes. */
+export const ORDER_HOLDS = 2;
+
+/** The `pid` of an operation for whose reply no thread waits. */
+export const NOBODY = -1;
+
 /** The steps of an operation: each `yield` waits until no command of the operation is left. */
 export type Task = Generator<void, void, void>;
 
@@ -33,12 +43,19 @@ export class Operation implements Asker {
   descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
-  /** The thread that waits for the reply, as we see it; 0 when it is in another namespace, or nobody waits. */
+  /** The thread that waits for the reply, as we see it; 0 when it is in another namespace, NOBODY when none does. */
   pid = 0;
   disk: Disk | undefined = undefined;
   offsetHi = 0;
   offsetLo = 0;
   length = 0;
+  /** See RangeOrder: its state, its number among the changes, and its bytes [start, end) rounded out to blocks. */
+  order = ORDER_NONE;
+  change = 0;
+  rangeStart = 0;
+  rangeEnd = 0;
+  /** Whether its asker had a signal that could not be told. */
+  interrupted = false;
   /** Data of a READ or WRITE; the payload's first byte is at `blockAt`. */
   block: Block | undefined = undefined;
   blockAt = 0;
@@ -129,6 +146,8 @@ export class OperationTable {
     operation.answered = false;
     operation.task = undefined;
     operation.about = undefined;
+    operation.change = 0;
+    operation.interrupted = false;
     operation.index = -1;
     this.#free.push(operation);
   }

@@ -95,6 +95,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
         kernelHoldsWrites: false,
         largestPayload: MAX_TRANSFER,
         memoryLimit: MEMORY_LIMIT,
+        settleTime: settings.settleTime,
       },
       trace === undefined ? undefined : new Trace(trace),
       this,
@@ -128,6 +129,14 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
     }
     this.#reads++;
     startRead(this.#engine, undefined, this.#disk, view);
+  }
+
+  closed(): void {
+    // Without changes no connection is read after it was given up.
+  }
+
+  accepted(): void {
+    // The session knows.
   }
 
   lost(_disk: Disk, connection: Connection, why: string): void {
@@ -179,6 +188,8 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
 
   #isForMe(view: DataView): boolean {
     if (view.getUint32(IN_OPCODE, HOST_ENDIAN) !== FUSE_READ || !this.#canRead) return false;
+    // What is being changed, the worker answers in its turn.
+    if (this.#relay.changing) return false;
     if (view.getUint32(IN_NODEID_LO, HOST_ENDIAN) !== this.#disk.node.nodeid) return false;
     // The worker reads ahead of those who read a far server through the page cache, and must see all of it.
     return !this.#readAhead || !this.#relay.far || (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) !== 0;
@@ -187,7 +198,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   #hear(message: ToReader): void {
     switch (message.type) {
       case 'attach': {
-        const channel = openChannel(message.descriptor, message.tls, this.#engine.lender);
+        const channel = openChannel(message.descriptor, message.tls, this.#engine.lender, this.#engine.peers);
         if (this.#stop === 'not')
           this.#loop.watch(this.#disk.attach(channel, message.connection, message.info));
         else channel.close();

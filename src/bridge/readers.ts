@@ -58,7 +58,12 @@ export class Readers {
 
   /** One more, on a clone of the device; it may have no connection yet. */
   add({ connection, descriptor, memory, wake }: Extract<ToWorker, { type: 'reader' }>): void {
-    this.#receivers.push(new RelayReceiver(connection, descriptor, memory, wake));
+    const receiver = new RelayReceiver(connection, descriptor, memory, wake);
+    receiver.changing = this.#disk.order.isChanging;
+    this.#receivers.push(receiver);
+    this.#disk.order.announce = (isChanging) => {
+      for (const one of this.#receivers) one.changing = isChanging;
+    };
   }
 
   /** The readers that have a connection. */

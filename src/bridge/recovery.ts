@@ -1,18 +1,21 @@
 // Which connections of a disk lead to a server that has everything acknowledged, and making others so.
 //
-// Owned by a Disk. A server that was started anew has forgotten what it did not flush, and one can be
-// connected to it before the older connections are seen to be lost. So a connection that comes gets no
-// commands until one of two things is known. Either no older connection is left: then the journal is
-// sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
+// Owned by a Disk. A connection that comes is first asked for the blocks by which the disk is known. A server that was
+// started anew has forgotten what it did not flush, and one can be connected to it before the older connections are
+// seen to be lost. So it gets no commands until one of two things is known. Either no older connection is left: then
+// the journal is sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
 // server that has everything was alive then, and two of them do not live at once, so it leads there too.
 
 import type { Connection } from './connection.js';
 import type { Disk } from './disk.js';
+import { IdentityCheck } from './identity-check.js';
 import { Replay } from './replay.js';
 
 interface Arrival {
   readonly connection: Connection;
   readonly number: number;
+  /** Whether it leads to the same disk. */
+  verified: boolean;
 }
 
 /** See the file's head. */
@@ -32,11 +35,9 @@ export class Recovery {
 
   /** Takes in a connection that has come. */
   arrived(connection: Connection): void {
-    const disk = this.#disk;
-    this.#fresh.push({ connection, number: ++this.arrivals });
-    if (this.ready.length === 0) this.advance();
-    else if (disk.mayLose) disk.context.flushInTheBackground(disk);
-    else this.proven(this.arrivals);
+    const arrival = { connection, number: ++this.arrivals, verified: false };
+    this.#fresh.push(arrival);
+    new IdentityCheck(this.#disk, connection, () => this.#verified(arrival)).begin();
   }
 
   /** Lets go of a connection that is lost; `advance` is to be called when its commands are sorted out. */
@@ -49,7 +50,7 @@ export class Recovery {
   /** A FLUSH was answered that was sent when `arrivals` connections had come: they may be used. */
   proven(arrivals: number): void {
     if (this.#fresh.length === 0) return;
-    const isProven = ({ number }: Arrival): boolean => number <= arrivals;
+    const isProven = ({ number, verified }: Arrival): boolean => verified && number <= arrivals;
     this.ready = [...this.ready, ...this.#fresh.filter(isProven).map(({ connection }) => connection)];
     this.#fresh = this.#fresh.filter((one) => !isProven(one));
   }
@@ -66,8 +67,8 @@ export class Recovery {
   /** With no connection to be used, sends the journal again on the first that has come. */
   advance(): void {
     const disk = this.#disk;
-    const next = this.#fresh[0];
-    if (this.ready.length > 0 || next === undefined || disk.farewells.pending) return;
+    const next = this.#fresh.find(({ verified }) => verified);
+    if (this.ready.length > 0 || next === undefined) return;
     if (this.#replay === undefined) {
       this.#refused = false;
       if (disk.journal.incomplete) {
@@ -85,5 +86,14 @@ export class Recovery {
     if (!disk.journal.empty) disk.context.flushInTheBackground(disk);
     else this.proven(this.arrivals);
     disk.continueWaiting();
+  }
+
+  #verified(arrival: Arrival): void {
+    const disk = this.#disk;
+    arrival.verified = true;
+    disk.accepted(arrival.connection);
+    if (this.ready.length === 0) this.advance();
+    else if (disk.mayLose) disk.context.flushInTheBackground(disk);
+    else this.proven(this.arrivals);
   }
 }

@@ -25,6 +25,7 @@ const WANTED = 3;
 const CONNECTED = 4;
 const IN_FLIGHT = 5;
 const FAR = 6;
+const CHANGING = 7;
 
 /** The memory itself: given to both threads, which make their views of it. */
 export interface RelayMemory {
@@ -66,6 +67,11 @@ export class RelaySender {
   /** Whether the server is far, so that the worker reads ahead. */
   get far(): boolean {
     return this.#state[FAR] !== 0;
+  }
+
+  /** Whether a change of the file is under way: what is read then, the worker answers in its turn. */
+  get changing(): boolean {
+    return Atomics.load(this.#state, CHANGING) !== 0;
   }
 
   /** Takes none any more until the worker wants it again. */
@@ -142,6 +148,10 @@ export class RelayReceiver {
 
   set far(far: boolean) {
     this.#state[FAR] = far ? 1 : 0;
+  }
+
+  set changing(changing: boolean) {
+    Atomics.store(this.#state, CHANGING, changing ? 1 : 0);
   }
 
   /** Lets the reader take requests from the kernel. */

@@ -7,7 +7,8 @@
 import { COMMAND_KEPT, type Command } from './command.js';
 import type { Connection } from './connection.js';
 import type { Disk } from './disk.js';
-import { distance } from './offsets.js';
+import { PROOF_PATIENCE } from './lost-copies.js';
+import { distance, join } from './offsets.js';
 
 /** Commands in flight while replaying. */
 const WINDOW = 16;
@@ -43,11 +44,26 @@ export class Replay {
     while (this.#next < this.#commands.length && this.#inFlight.size < WINDOW) {
       const command = this.#commands[this.#next];
       if ([...this.#inFlight].some((other) => overlaps(command, other))) return;
+      const proof = this.#proofFor(command);
+      if (proof === 'awaited') return;
       this.#next++;
+      if (proof === 'missing') continue;
       this.#inFlight.add(command);
       this.#disk.context.commands.renew(command);
       command.replayed = true;
       this.#disk.assign(command, this.connection);
     }
+  }
+
+  /** Whether a command may be sent: a copy of an older change that it overlaps may be lost on the way. */
+  #proofFor({ offsetHi, offsetLo, length, change }: Command): 'there' | 'awaited' | 'missing' {
+    const disk = this.#disk;
+    if (!disk.lost.any) return 'there';
+    const start = join(offsetHi, offsetLo);
+    const since = disk.lost.overlapping(start, start + BigInt(length), change);
+    if (since === undefined) return 'there';
+    if (disk.context.now() - since < PROOF_PATIENCE) return 'awaited';
+    disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
+    return 'missing';
   }
 }

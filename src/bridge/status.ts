@@ -75,6 +75,10 @@ export interface Status {
   readonly sent: number;
   /** Bytes written that the server has answered and that no flush has covered. */
   readonly unflushed: number;
+  /** Requests that wait for others of the same bytes to end. */
+  readonly waitingForOthers: number;
+  /** Changes that were sent on lost connections, and may still be made as far as is known. */
+  readonly unproven: number;
   /** Bytes, but for the hits. */
   readonly readAhead: { readonly fetched: number; readonly hits: number; readonly wasted: number };
   readonly lostConnections: number;
@@ -137,6 +141,8 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     received: counters[COUNTER.socketIn],
     sent: counters[COUNTER.socketOut],
     unflushed: disk.journal.list().reduce((sum, { length }) => sum + length, 0),
+    waitingForOthers: disk.order.waiting.length,
+    unproven: disk.lost.count,
     readAhead: {
       fetched: counters[COUNTER.prefetched],
       hits: counters[COUNTER.prefetchHits],

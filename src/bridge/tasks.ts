@@ -19,7 +19,7 @@ import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { high, join, low } from './offsets.js';
 import type { Operation, Task } from './operation.js';
-import { submitPieces } from './pieces.js';
+import { readFromServer, submitPieces } from './pieces.js';
 
 /** Bytes of one WRITE_ZEROES, where headers are compact. */
 const ZERO_PIECE = 1024 * 1024 * 1024;
@@ -41,10 +41,17 @@ function goesOn({ error, answered }: Operation): boolean {
   return error === 0 && !answered;
 }
 
-/** An operation's write, whatever its alignment; the range must be locked. */
-export function* writeUnaligned(engine: Engine, operation: Operation, disk: Disk, flags: number): Task {
+/** A READ that had to wait for changes that it overlaps. */
+export function* readInTurn(engine: Engine, operation: Operation, disk: Disk): Task {
+  if (!goesOn(operation)) return;
+  readFromServer(engine, operation, disk);
+  yield;
+}
+
+/** An operation's write, whatever its alignment, when it has its turn. One whose asker has left is not begun. */
+export function* writeInTurn(engine: Engine, operation: Operation, disk: Disk, flags: number): Task {
   const { block, blockAt, length } = operation;
-  if (block === undefined) return;
+  if (block === undefined || !goesOn(operation)) return;
   const start = join(operation.offsetHi, operation.offsetLo);
   yield* writeBytes(engine, operation, disk, flags, start, length, (target, at) => {
     libc.memcpy(target.address + at, block.address + blockAt, length);
@@ -98,7 +105,7 @@ function* writeBytes(
 /** A write that must be stable before it is answered, on a server that has FLUSH but not FUA. */
 export function* flushAfter(engine: Engine, operation: Operation, disk: Disk, write: Task | undefined): Task {
   if (write !== undefined) yield* write;
-  if (operation.error !== 0) return;
+  if (!goesOn(operation)) return;
   engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
   yield;
 }
@@ -119,7 +126,26 @@ export function* flushUnasked(engine: Engine, operation: Operation, disk: Disk):
     disk.lose(`the server could not flush what was written (${errnoName(operation.error)})`);
 }
 
-/** Makes bytes [start, end) of the disk read back as zeros; the range must be locked. */
+/** Asks the server for a block by which the disk can be told from another: the first that is not to change. */
+export function* sampleDisk(engine: Engine, operation: Operation, disk: Disk): Task {
+  const { unit } = disk.identity;
+  const last = disk.info.size - BigInt(unit);
+  if (last < 0n) return;
+  const middle = (last / 2n / BigInt(unit)) * BigInt(unit);
+  for (const at of [0n, middle, (last / BigInt(unit)) * BigInt(unit)]) {
+    const [hi, lo] = [high(at), low(at)];
+    if (disk.isUncertain(hi, lo, unit)) continue;
+    const block = engine.blocks.take(unit);
+    engine.command(operation, disk, NBD_CMD_READ, 0, hi, lo, unit, block, HEADROOM);
+    yield;
+    const isGood = operation.error === 0 && !disk.isUncertain(hi, lo, unit);
+    if (isGood) disk.identity.saw(hi, lo, unit, block.bytes, HEADROOM, true);
+    engine.blocks.release(block);
+    if (isGood || operation.error !== 0) return;
+  }
+}
+
+/** Makes bytes [start, end) of the disk read back as zeros; it must be its turn. */
 export function* zeroRange(
   engine: Engine,
   operation: Operation,
@@ -128,6 +154,7 @@ export function* zeroRange(
   end: bigint,
   flags: number,
 ): Task {
+  if (!goesOn(operation)) return;
   const minimum = BigInt(disk.minimum);
   const first = ((start + minimum - 1n) / minimum) * minimum;
   const last = end === disk.info.size ? end : (end / minimum) * minimum;

@@ -4,24 +4,26 @@
 // TlsError out of `receive`, after the peer was sent the alert that it deserves.
 
 import { libc } from '../os/libc.js';
-import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../os/socket.js';
+import { dropOnClose, MSG_DONTWAIT, MSG_NOSIGNAL, retransmissions } from '../os/socket.js';
 import { CLOSE_NOTIFY } from '../tls/constants.js';
 import { TlsError } from '../tls/errors.js';
 import { RecordReceiver } from '../tls/record-receiver.js';
 import { RecordSender } from '../tls/record-sender.js';
 import type { TlsState } from '../tls/take-over.js';
-import type { Channel } from './channel.js';
+import type { Channel, Peer } from './channel.js';
 
 /** See the file's head. */
 export class TlsChannel implements Channel {
   readonly descriptor: number;
   readonly spliceable = false;
   readonly lender = undefined;
+  readonly peer: Peer | undefined;
   readonly #receiver: RecordReceiver;
   readonly #sender: RecordSender;
 
-  constructor(descriptor: number, { suite, receiving, sending, begun }: TlsState) {
+  constructor(descriptor: number, { suite, receiving, sending, begun }: TlsState, peer?: Peer) {
     this.descriptor = descriptor;
+    this.peer = peer;
     this.#receiver = new RecordReceiver(suite, receiving, begun);
     this.#sender = new RecordSender(suite, sending);
   }
@@ -85,9 +87,23 @@ export class TlsChannel implements Channel {
     this.flush();
   }
 
+  /** Records are copies. */
+  unread(): number {
+    return 0;
+  }
+
+  get retransmissions(): number {
+    return retransmissions(this.descriptor);
+  }
+
+  dropOnClose(): void {
+    dropOnClose(this.descriptor);
+  }
+
   close(): void {
     this.#receiver.close();
     this.#sender.close();
+    this.peer?.release();
     libc.close(this.descriptor);
   }
 

@@ -3,12 +3,12 @@
 //
 // Called by the worker once a turn; it looks at its own pace. Never blocks.
 
-import { retransmissions } from '../os/socket.js';
 import type { Connection } from './connection.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import type { Folder } from './folder.js';
 import { abandoned } from './interrupt.js';
+import type { Operation } from './operation.js';
 
 /** Milliseconds between two looks at whether those who wait still want what they have asked for. */
 const ASKERS_PERIOD = 500;
@@ -22,8 +22,17 @@ const NETWORK_PERIOD = 5000;
  */
 const MOST_RETRANSMISSIONS = 7;
 
-/** Milliseconds between two looks at connections that have been given up. */
-const FAREWELL_PERIOD = 20;
+/** Milliseconds between two looks for proof of what became of lost changes, while somebody waits for it. */
+const PROOF_PERIOD = 20;
+
+/** Connections of one disk that are given up and still read; with more, none is given up for silence. */
+const MOST_CLOSING = 16;
+
+/**
+ * Milliseconds without a byte from the server after which who has had a signal that cannot be told is freed: it may
+ * have been meant to end him.
+ */
+const UNKNOWN_PATIENCE = 30_000;
 
 /** Milliseconds for which memory must not have been needed to be given back to the system. */
 const SPARE_PERIOD = 10_000;
@@ -54,7 +63,8 @@ export class Watchdog {
 
   /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
   get patience(): number {
-    if (this.#disks.some(({ farewells }) => farewells.pending)) return FAREWELL_PERIOD;
+    if (this.#disks.some(({ order }) => order.awaitsProof)) return PROOF_PERIOD;
+    if (this.#disks.some(({ lost }) => lost.any)) return this.#pace;
     if (this.#engine.operations.count > 0 || this.#isSendingAgain()) return this.#pace;
     if (this.#folder?.holds) return ASKERS_PERIOD;
     return this.#engine.blocks.hasSpare ? SPARE_PERIOD : -1;
@@ -62,9 +72,10 @@ export class Watchdog {
 
   look(now: number): void {
     if (this.#timeout > 0) this.#giveUpSilent(now);
-    for (const disk of this.#disks) if (disk.farewells.pending) disk.checkFarewells(now);
+    for (const disk of this.#disks) if (disk.lost.any || disk.closing.length > 0) disk.lookAtLost(now);
     if (now - this.#askersAt < ASKERS_PERIOD) return;
     this.#askersAt = now;
+    for (const { identity } of this.#disks) identity.look(now);
     this.#freeAskers(now);
     if (now - this.#spareAt >= SPARE_PERIOD) {
       this.#spareAt = now;
@@ -85,30 +96,37 @@ export class Watchdog {
     this.#folder?.freeAskers();
     const waiting = this.#engine.operations.unansweredSince(now - ASKERS_PERIOD);
     for (const operation of abandoned(waiting)) this.#engine.interrupt(operation);
+    for (const operation of waiting)
+      if (operation.interrupted && this.#isSilent(operation, now)) this.#engine.interrupt(operation);
   }
 
   #giveUpSilent(now: number): void {
     const why = `the server has not answered for ${this.#timeout / 1000} s`;
     for (const disk of this.#disks) {
-      const silent = this.#silent(disk, now, this.#timeout);
-      if (silent.length === 0) continue;
-      for (const connection of silent) connection.part(why);
+      const silent = this.#silent(disk.connections, now, this.#timeout);
+      if (silent.length === 0 || disk.closing.length >= MOST_CLOSING) continue;
+      for (const connection of silent) connection.giveUp(why);
       // What has not been asked for as long would not be answered either.
       for (const connection of disk.connections)
         if (now - connection.lastProgress > this.#timeout) connection.lose(why, false);
-      if (disk.connections.length > 0) disk.farewells.bound(now);
     }
   }
 
   #giveUpUnreachable(now: number): void {
-    for (const connection of this.#disks.flatMap((disk) => this.#silent(disk, now, NETWORK_PERIOD))) {
-      if (retransmissions(connection.descriptor) >= MOST_RETRANSMISSIONS)
-        connection.lose('the server cannot be reached any more', false);
-    }
+    for (const { connections } of this.#disks)
+      for (const connection of this.#silent(connections, now, NETWORK_PERIOD))
+        if (connection.retransmissions >= MOST_RETRANSMISSIONS)
+          connection.giveUp('the server cannot be reached any more');
   }
 
   /** The connections that wait for an answer, and have not had a byte for so many milliseconds. */
-  #silent(disk: Disk, now: number, milliseconds: number): Connection[] {
-    return disk.connections.filter((one) => one.inFlight > 0 && now - one.lastProgress > milliseconds);
+  #silent(connections: readonly Connection[], now: number, milliseconds: number): Connection[] {
+    return connections.filter((one) => one.inFlight > 0 && now - one.lastProgress > milliseconds);
+  }
+
+  /** Whether nothing has come for long from where an operation's answer must come. */
+  #isSilent({ disk, startedAt }: Operation, now: number): boolean {
+    const signs = disk?.connections.map(({ lastProgress }) => lastProgress) ?? [];
+    return now - Math.max(startedAt, ...signs) > UNKNOWN_PATIENCE;
   }
 }

@@ -74,6 +74,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
         kernelHoldsWrites: writeback,
         largestPayload: MAX_TRANSFER,
         memoryLimit: MEMORY_LIMIT,
+        settleTime: settings.settleTime,
       },
       settings.trace === undefined ? undefined : new Trace(settings.trace),
       this,
@@ -127,8 +128,8 @@ class BridgeWorker implements EngineEvents, LoopControl {
       this.#loop.run();
     } finally {
       // After a defect too: whoever waits for the kernel or is the server shall hear that it is over.
-      for (const connection of this.#disks.flatMap((disk) => disk.connections))
-        if (!connection.lost) connection.close();
+      for (const { connections, closing } of this.#disks)
+        for (const connection of [...connections, ...closing]) connection.close();
       this.#engine.blocks.discardLent();
       libc.close(this.#engine.device.descriptor);
     }
@@ -136,10 +137,19 @@ class BridgeWorker implements EngineEvents, LoopControl {
   }
 
   lost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
-    this.#loop.unwatch(connection);
+    if (!connection.closing) this.#loop.unwatch(connection);
     if (this.#shutdown.surrendered) return;
-    const useful = connection.proven || (!breach && connection.inFlight === 0);
-    this.#say({ type: 'lost', file: disk.index, connection: connection.number, why, useful });
+    const { number, foreign } = connection;
+    const useful = !foreign && (connection.proven || (!breach && connection.inFlight === 0));
+    this.#say({ type: 'lost', file: disk.index, connection: number, why, useful, foreign });
+  }
+
+  closed(connection: Connection): void {
+    this.#loop.unwatch(connection);
+  }
+
+  accepted(disk: Disk, connection: Connection): void {
+    this.#say({ type: 'accepted', file: disk.index, connection: connection.number });
   }
 
   warn(disk: Disk, text: string): void {
@@ -227,6 +237,9 @@ class BridgeWorker implements EngineEvents, LoopControl {
       case 'fail':
         this.#files.entry(message.file)?.disk?.fail(message.errno);
         return;
+      case 'server-ended':
+        this.#files.entry(message.file)?.disk?.serverEnded(message.certain);
+        return;
       case 'listed':
         this.#folder?.listed(message.change);
         return;
@@ -245,7 +258,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
     const { file, connection, info } = message;
-    const channel = openChannel(message.descriptor, message.tls, this.#engine.lender);
+    const channel = openChannel(message.descriptor, message.tls, this.#engine.lender, this.#engine.peers);
     const folder = this.#folder;
     const isUnwanted = folder !== undefined && !folder.wants(file);
     if (this.#shutdown.surrendered || isUnwanted) {

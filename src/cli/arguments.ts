@@ -82,6 +82,7 @@ interface OptionValues extends ImageValues {
   readonly reconnect: number;
   readonly restart?: true;
   readonly timeout: number;
+  readonly settleTime: number;
   readonly fuseBackend: FuseBackend;
   readonly fuseHelp?: true;
   readonly help?: true;
@@ -209,6 +210,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     reconnectMs: values.reconnect,
     restart: values.restart ?? false,
     timeoutMs: values.timeout,
+    settleMs: values.settleTime,
   };
 }
 

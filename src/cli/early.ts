@@ -9,7 +9,7 @@ import { spawnWorker } from '../bridge/spawn.js';
 
 /** Options of a mount that is served by this process, and by the kernel backend. */
 const MOUNTING =
-  /^(-[CPdforsv]|--(all|cache|connections|export|foreground|format|log-format|overlay|partition|pid-?file|read-?only|reconnect|restart|snapshot-name|threads|timeout|verbose)(=|$))/;
+  /^(-[CPdforsv]|--(all|cache|connections|export|foreground|format|log-format|overlay|partition|pid-?file|read-?only|reconnect|restart|settle-time|snapshot-name|threads|timeout|verbose)(=|$))/;
 
 /** Behind the mountpoint: what follows is the server's. */
 const SERVER = /^(\[|--(command|fd|(systemd-)?socket-activation|tcp|unix|vsock))$/;

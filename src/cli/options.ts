@@ -8,7 +8,7 @@ import { Option } from 'commander';
 import { printable } from '../nbd/text.js';
 import { UsageError } from './errors.js';
 import { FORMAT_CHOICES, formatWish } from './format-word.js';
-import { choice, milliseconds, millisecondsOrForever, wholeNumber } from './values.js';
+import { choice, milliseconds, millisecondsOr, wholeNumber } from './values.js';
 
 const MAXIMUM_CONNECTIONS = 1024;
 const MAXIMUM_THREADS = 64;
@@ -100,11 +100,17 @@ export const OPTIONS: readonly NamedOption[] = [
     .argParser((text: string) => choice('--cache', text, CACHE_MODES)),
   new NamedOption('--reconnect <seconds>', 'how long to wait for a lost server, or forever')
     .default(60_000, '60')
-    .argParser((text: string) => millisecondsOrForever('--reconnect', text)),
+    .argParser((text: string) => millisecondsOr('--reconnect', 'forever', text)),
   new NamedOption('--restart', 'start CMD again when it is lost'),
   new NamedOption('--timeout <seconds>', 'count a connection that stands still as lost')
     .default(0)
     .argParser((text: string) => milliseconds('--timeout', text)),
+  new NamedOption(
+    '--settle-time <seconds>',
+    'when a lost connection certainly has no effect any more, or never',
+  )
+    .default(Number.POSITIVE_INFINITY, 'never')
+    .argParser((text: string) => millisecondsOr('--settle-time', 'never', text)),
   new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')
     .default('kernel')
     .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),

@@ -28,9 +28,9 @@ export function milliseconds(option: string, text: string): number {
 }
 
 /** Seconds as milliseconds, or Infinity for the word `forever`. */
-export function millisecondsOrForever(option: string, text: string): number {
-  if (text === 'forever') return Number.POSITIVE_INFINITY;
-  return seconds(option, text, `a number of seconds from 0 to ${MAXIMUM_SECONDS}, or forever`);
+export function millisecondsOr(option: string, endless: 'forever' | 'never', text: string): number {
+  if (text === endless) return Number.POSITIVE_INFINITY;
+  return seconds(option, text, `a number of seconds from 0 to ${MAXIMUM_SECONDS}, or ${endless}`);
 }
 
 /** One of `choices`. */

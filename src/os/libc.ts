@@ -43,6 +43,8 @@ export const libc = {
   madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   getpagesize: library.func('getpagesize', 'int', []),
+  /** Calls of up to two integers that glibc has no function for. */
+  syscall: library.func('syscall', 'long', ['long', 'long', 'long']),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;
 

@@ -28,7 +28,8 @@ const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const O_NONBLOCK = 0o4000;
 const SO_LINGER = 13;
-const SHUT_WR = 1;
+/** TIOCOUTQ. */
+const SIOCOUTQ = 0x5411;
 const SHUT_RDWR = 2;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
@@ -91,11 +92,6 @@ export function setSocketBuffers(descriptor: number, bytes: number): void {
   }
 }
 
-/** Ends our direction of a connection: the other side sees its end behind what was sent. */
-export function endSending(descriptor: number): void {
-  libc.shutdown(descriptor, SHUT_WR);
-}
-
 /** Makes the kernel drop what it has not delivered when the descriptor is closed (TCP: a reset). */
 export function dropOnClose(descriptor: number): void {
   const linger = new Int32Array([1, 0]);
@@ -112,6 +108,12 @@ function socketOption(descriptor: number, option: number): number {
   const length = new Uint32Array([value.byteLength]);
   if (libc.getsockopt(descriptor, SOL_SOCKET, option, addressOf(value), addressOf(length)) < 0) return -1;
   return value[0];
+}
+
+/** Bytes of a Unix socket that its other end has not read, with some 768 for each message that holds them. */
+export function unreadBytes(descriptor: number): number {
+  const value = new Int32Array(1);
+  return libc.ioctl(descriptor, SIOCOUTQ, addressOf(value)) < 0 ? 0 : value[0];
 }
 
 /** How often the kernel has sent the oldest segment of a TCP connection again, in vain; 0 for other sockets. */

@@ -3,12 +3,15 @@
 // Files and connections are named by their numbers from 0. A backend has mounted when it exists, and
 // serves from the first `attach` on.
 
+import type { LossOutcome } from '../bridge/bridge.js';
 import type { FileStatus, ListChange, StopOutcome } from '../bridge/messages.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { FuseOptions } from '../mount/options.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Settings } from './settings.js';
+
+export type { LossOutcome } from '../bridge/bridge.js';
 
 /** One file to serve. */
 export interface ServedFile {
@@ -45,11 +48,10 @@ export interface FolderAnswers {
 
 /** What a backend tells of by itself. */
 export interface BackendEvents extends FolderEvents {
-  /**
-   * A connection has ended; what was not answered waits. `useful`: it answered something, or was asked
-   * nothing and broke no rule.
-   */
-  lost(file: number, connection: number, why: string, useful: boolean): void;
+  /** A connection has ended; what was not answered waits. */
+  lost(file: number, connection: number, why: string, outcome: LossOutcome): void;
+  /** A connection that was attached leads to the same disk as ever, as far as can be told, and is used. */
+  accepted(file: number, connection: number): void;
   /** Something that a person should read: one line. */
   warning(text: string): void;
   /** One thread is not enough: give it a connection, with `Backend.addReader`. */
@@ -94,6 +96,11 @@ export interface Backend {
    * @throws Error when the system refuses
    */
   readonly addReader: ((negotiated: NegotiatedConnection) => Promise<boolean>) | undefined;
+  /**
+   * What the server of a file was sent on connections that are lost will not be carried out any more.
+   * @param certain it has ended; otherwise nobody listens where it was
+   */
+  serverEnded(file: number, certain: boolean): void;
   /** What can be seen of each file now; nothing where the backend does not count. */
   status(): Promise<readonly FileStatus[]>;
   /**

@@ -5,7 +5,7 @@
 import { join, resolve } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend } from './backend.js';
+import type { Backend, LossOutcome } from './backend.js';
 import { systemClock } from './clock.js';
 import type { Disk } from './disk.js';
 import type { Keeper, Served } from './keeper.js';
@@ -52,7 +52,7 @@ export class DiskKeeper implements Keeper {
       name: fileLabel(mountpoint),
       file: FILE,
       disk,
-      connect: reconnectBy(disk.server, settings),
+      connect: reconnectBy(disk.server, settings, () => backend.serverEnded(FILE, true)),
       backend,
       settings,
       report,
@@ -78,8 +78,12 @@ export class DiskKeeper implements Keeper {
     if (this.#parts.settings.threads !== undefined) this.#readers?.keep(this.#parts.threads - 1);
   }
 
-  lost(_: number, connection: number, why: string, useful: boolean): void {
-    this.#reconnector?.lost(connection, why, useful);
+  lost(_: number, connection: number, why: string, outcome: LossOutcome): void {
+    this.#reconnector?.lost(connection, why, outcome);
+  }
+
+  accepted(_: number, connection: number): void {
+    this.#reconnector?.accepted(connection);
   }
 
   readerWanted(): void {

@@ -9,7 +9,7 @@ import { type ExportInfo, isReadOnly } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { NbdServer } from '../transport/server.js';
 import { withinTime } from '../transport/time-limit.js';
-import type { Backend, FolderAnswers, ServedFile } from './backend.js';
+import type { Backend, FolderAnswers, LossOutcome, ServedFile } from './backend.js';
 import { systemClock } from './clock.js';
 import { connectFurther, connectionCount } from './disk.js';
 import { type ExportChange, type ExportFile, ExportList, sameShape } from './export-list.js';
@@ -68,9 +68,12 @@ export class ExportFolder implements Keeper {
 
   constructor(parts: FolderParts) {
     this.#parts = parts;
-    this.#server = new SharedServer(parts.server, parts.settings.restart, () =>
-      [...this.#open.values()].some(({ reconnector }) => reconnector?.failed === false),
-    );
+    this.#server = new SharedServer(parts.server, parts.settings.restart, {
+      isUsed: () => [...this.#open.values()].some(({ reconnector }) => reconnector?.failed === false),
+      ended: () => {
+        for (const file of this.#open.keys()) this.#backend?.serverEnded(file, true);
+      },
+    });
     this.#refresher = new Refresher(systemClock, () => this.#relist());
   }
 
@@ -95,8 +98,12 @@ export class ExportFolder implements Keeper {
     );
   }
 
-  lost(file: number, connection: number, why: string, useful: boolean): void {
-    this.#open.get(file)?.reconnector?.lost(connection, why, useful);
+  lost(file: number, connection: number, why: string, outcome: LossOutcome): void {
+    this.#open.get(file)?.reconnector?.lost(connection, why, outcome);
+  }
+
+  accepted(file: number, connection: number): void {
+    this.#open.get(file)?.reconnector?.accepted(connection);
   }
 
   listWanted(): void {

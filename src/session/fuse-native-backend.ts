@@ -7,7 +7,7 @@ import { detach, unmount } from '../mount/detach.js';
 import { MountError } from '../mount/errors.js';
 import { findMount } from '../mount/mount-table.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, BackendRequest, PreparedBackend } from './backend.js';
+import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
 import { Deadline } from './deadline.js';
 import { treeOptions } from './tree-options.js';
 
@@ -48,9 +48,9 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         debug: settings.verbose && settings.logFormat === 'text',
       },
       // What a connection was good for is not known here: it counts by its time.
-      (file, why) => events.lost(file, 0, why, true),
+      (file, why) => events.lost(file, 0, why, { useful: true, foreign: false }),
     );
-    return new FuseNativeBackend(system, mountpoint.path, () => events.unmounted());
+    return new FuseNativeBackend(system, mountpoint.path, events);
   } catch (error) {
     const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
     throw new MountError(`mounting ${mountpoint.text} by fuse-native: ${why}`);
@@ -63,21 +63,27 @@ class FuseNativeBackend implements Backend {
   readonly addReader = undefined;
   readonly #system: NativeFileSystem;
   readonly #path: string;
+  readonly #events: BackendEvents;
   readonly #watch: NodeJS.Timeout;
 
-  constructor(system: NativeFileSystem, path: string, gone: () => void) {
+  constructor(system: NativeFileSystem, path: string, events: BackendEvents) {
     this.#system = system;
     this.#path = path;
+    this.#events = events;
     this.#watch = setInterval(() => {
       if (findMount(path) !== undefined) return;
       clearInterval(this.#watch);
-      gone();
+      events.unmounted();
     }, LOOK);
   }
 
-  attach(file: number, _connection: number, negotiated: NegotiatedConnection): void {
+  attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
     this.#system.attach(file, negotiated);
+    this.#events.accepted(file, connection);
   }
+
+  /** Nothing is sent again. */
+  serverEnded(): void {}
 
   fail(file: number, errno: number): void {
     this.#system.fail(file, errno);

@@ -3,7 +3,7 @@
 // Made by start.ts, driven by it and by the session.
 
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, FolderEvents } from './backend.js';
+import type { Backend, FolderEvents, LossOutcome } from './backend.js';
 import type { Reconnector } from './reconnect.js';
 
 /** A file with what keeps it connected. */
@@ -22,7 +22,9 @@ export interface Keeper extends Partial<FolderEvents> {
   /** The files can be used. Resolves when what is on its way has come, or soon. */
   ready(): Promise<void> | void;
   /** A connection has ended: see BackendEvents. */
-  lost(file: number, connection: number, why: string, useful: boolean): void;
+  lost(file: number, connection: number, why: string, outcome: LossOutcome): void;
+  /** A connection is used: see BackendEvents. */
+  accepted(file: number, connection: number): void;
   /** See BackendEvents. */
   readerWanted?(): void;
   readerLost?(why: string): void;

@@ -61,6 +61,7 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Bridge
     trace: settings.verbose ? settings.logFormat : undefined,
     keepBytes: !request.reconnectable ? 0 : changing ? KEEP_BYTES_EACH : KEEP_BYTES,
     timeout: settings.timeoutMs,
+    settleTime: settings.settleMs,
     asyncRead: options.asyncRead,
     maxBackground: options.maxBackground,
     congestionThreshold: options.congestionThreshold,
@@ -200,6 +201,10 @@ class KernelBackend implements Backend {
 
   fail(file: number, errno: number): void {
     this.#bridge.fail(file, errno);
+  }
+
+  serverEnded(file: number, certain: boolean): void {
+    this.#bridge.serverEnded(file, certain);
   }
 
   status(): ReturnType<Backend['status']> {

@@ -36,6 +36,7 @@ export function createReconnector(parts: LinkParts): Reconnector<NegotiatedConne
     connect,
     attach: (slot, connection) => backend.attach(file, slot, connection),
     fail: () => backend.fail(file, EIO),
+    serverGone: () => backend.serverEnded(file, false),
     explain: (why) => explainLoss(disk.server, why),
   });
 }

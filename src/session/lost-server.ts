@@ -15,12 +15,21 @@ const EXIT_TIME = 1000;
 /** Makes one connection, to a child that was started anew if need be. */
 export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
 
-/** How to connect again; undefined where that is impossible or not wanted. */
-export function reconnectBy(server: NbdServer, settings: Pick<Settings, 'restart'>): Connect | undefined {
+/**
+ * How to connect again; undefined where that is impossible or not wanted.
+ * @param ended hears when a child that was the server has ended with all that it had started
+ */
+export function reconnectBy(
+  server: NbdServer,
+  settings: Pick<Settings, 'restart'>,
+  ended?: () => void,
+): Connect | undefined {
   if (server.reconnectable) return (signal) => server.connect({ signal });
   if (!settings.restart || !server.restartable) return undefined;
   return async (signal) => {
+    const end = server.groupEnded();
     await server.restart();
+    void end?.then(ended);
     return server.connect({ signal });
   };
 }

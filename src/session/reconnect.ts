@@ -5,6 +5,8 @@
 // on after the time limit has failed the file, so that the mount heals when the server returns.
 
 import { type ExportInfo, sameExport } from '../nbd/export-info.js';
+import { TransportError } from '../transport/errors.js';
+import type { LossOutcome } from './backend.js';
 import type { Clock } from './clock.js';
 import type { ReconnectPolicy } from './reconnect-policy.js';
 import type { Report } from './settings.js';
@@ -30,6 +32,8 @@ export interface ReconnectorOptions<C extends FreshConnection> {
   readonly attach: (slot: number, connection: C) => void;
   /** Makes requests fail with EIO from now until the next `attach`. */
   readonly fail: (why: string) => void;
+  /** Nobody listens any more where the server was. */
+  readonly serverGone: () => void;
   /** Knows more than `why` about a loss: how the child that was the server ended. */
   readonly explain: (why: string) => Promise<string>;
 }
@@ -42,6 +46,8 @@ export class Reconnector<C extends FreshConnection> {
   readonly #stop = new AbortController();
   #work: Promise<void> | undefined;
   #outageAt = 0;
+  /** Whether no connection is in use. */
+  #isOut = false;
   #failed = false;
   #lastReason = '';
 
@@ -54,30 +60,41 @@ export class Reconnector<C extends FreshConnection> {
     return this.#failed;
   }
 
-  /** Hands over a connection that the session has made. */
+  /** Hands over a connection that the session has made; `accepted` is to follow. */
   attach(slot: number, connection: C): void {
-    const { policy, report, name, clock } = this.#options;
-    const now = clock.now();
-    // A further one, which was on its way when the others were lost, ends an outage too.
-    const endsOutage = this.#alive.size === 0 && this.#lost.size > 0;
     this.#options.attach(slot, connection);
     this.#lost.delete(slot);
     this.#alive.add(slot);
+  }
+
+  /** The data path uses a connection that was attached. Further ones, on their way when the others were lost, end an outage too. */
+  accepted(slot: number): void {
+    if (!this.#alive.has(slot)) return;
+    const { policy, report, name, clock } = this.#options;
     this.#failed = false;
-    if (!endsOutage) return;
+    if (!this.#isOut) return;
+    this.#isOut = false;
+    const now = clock.now();
     policy.connected(now);
     report.line(`${name}: reconnected after ${((now - this.#outageAt) / 1000).toFixed(1)} s`, 'info');
   }
 
-  /** The data path has lost the connection in `slot`; `useful` as in ReconnectPolicy. */
-  lost(slot: number, why: string, useful: boolean): void {
+  /** The data path has lost the connection in `slot`. */
+  lost(slot: number, why: string, { useful, foreign }: LossOutcome): void {
     if (this.#stop.signal.aborted || !this.#alive.delete(slot)) return;
     const { clock, policy, report, name } = this.#options;
     const last = this.#alive.size === 0;
     policy.lost(clock.now(), last, useful);
     this.#lost.add(slot);
     this.#lastReason = why;
-    if (last) {
+    if (last && foreign) {
+      this.#isOut = true;
+      this.#fail(
+        why,
+        `${name}: the server came back with another disk: ${why}; reads and writes fail with EIO`,
+      );
+    } else if (last && !this.#isOut) {
+      this.#isOut = true;
       this.#outageAt = clock.now();
       void this.#reportOutage(why);
     } else report.detail(`${name}: connection ${slot} lost: ${why}`);
@@ -120,7 +137,7 @@ export class Reconnector<C extends FreshConnection> {
     const time = policy.expiresAt - clock.now();
     if (time === Number.POSITIVE_INFINITY) return;
     await clock.wait(Math.max(time, 0), this.#stop.signal);
-    if (this.#stop.signal.aborted || this.#alive.size > 0 || this.#outageAt !== outage) return;
+    if (this.#stop.signal.aborted || !this.#isOut || this.#outageAt !== outage) return;
     const seconds = Math.round((clock.now() - policy.outageAt) / 1000);
     const waited = seconds > 0 ? `no server for ${seconds} s` : 'no server';
     const why = this.#lastReason;
@@ -166,6 +183,7 @@ export class Reconnector<C extends FreshConnection> {
       if (this.#alive.size === 0) this.#fail(difference, `${line}; reads and writes fail with EIO`);
     } catch (error) {
       this.#lastReason = error instanceof Error ? error.message : String(error);
+      if (error instanceof TransportError && error.isRefused) this.#options.serverGone();
       if (!signal.aborted) report.detail(`${name}: cannot reconnect: ${this.#lastReason}`);
     }
     return false;

@@ -46,6 +46,8 @@ export interface Settings {
   readonly restart: boolean;
   /** Milliseconds without progress after which a connection counts as lost; 0: never. */
   readonly timeoutMs: number;
+  /** Milliseconds after which what was sent on a lost connection has been made or dropped; Infinity: only proof counts. */
+  readonly settleMs: number;
 }
 
 /** Where messages go. Texts come without the program's name and without a line end. */

@@ -14,21 +14,26 @@ const DESCRIBE_TIME = 1500;
 /** Exports of a list that are asked about again each time. */
 const MOST_DESCRIBED_AGAIN = 256;
 
+/** Who uses a shared server. */
+export interface ServerUses {
+  /** Whether any file is connected to it. */
+  isUsed(): boolean;
+  /** Its child has ended with all that it had started. */
+  readonly ended: () => void;
+}
+
 /** See the file's head. */
 export class SharedServer {
   readonly server: NbdServer;
   readonly #restart: boolean;
-  readonly #isUsed: () => boolean;
+  readonly #uses: ServerUses;
   #reviving: Promise<void> | undefined;
 
-  /**
-   * @param restart whether a child is started again although files are connected to it
-   * @param isUsed whether any are
-   */
-  constructor(server: NbdServer, restart: boolean, isUsed: () => boolean) {
+  /** @param restart whether a child is started again although files are connected to it */
+  constructor(server: NbdServer, restart: boolean, uses: ServerUses) {
     this.server = server;
     this.#restart = restart;
-    this.#isUsed = isUsed;
+    this.#uses = uses;
   }
 
   /** Whether a file that has lost its connection may get another. */
@@ -61,10 +66,12 @@ export class SharedServer {
     if (this.#reviving === undefined && exited !== undefined) {
       const exit = await Promise.race([exited, Promise.resolve()]);
       if (exit === undefined) return;
-      if (!this.#restart && this.#isUsed()) throw new TransportError('the server has ended');
+      if (!this.#restart && this.#uses.isUsed()) throw new TransportError('the server has ended');
+      const end = this.server.groupEnded();
       this.#reviving ??= this.server.restart().finally(() => {
         this.#reviving = undefined;
       });
+      void end?.then(this.#uses.ended);
     }
     await this.#reviving;
   }

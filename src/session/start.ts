@@ -135,7 +135,8 @@ async function serve(
     end = resolve;
   });
   const events: BackendEvents = {
-    lost: (file, connection, why, useful) => keeper.lost(file, connection, why, useful),
+    lost: (file, connection, why, outcome) => keeper.lost(file, connection, why, outcome),
+    accepted: (file, connection) => keeper.accepted(file, connection),
     listWanted: () => keeper.listWanted?.(),
     wanted: (file) => keeper.wanted?.(file),
     descriptionWanted: (file) => keeper.descriptionWanted?.(file),

@@ -23,6 +23,8 @@ const LAST_WORDS_TIME = 200;
 const TERM_TIME = 5000;
 /** Milliseconds to wait for the watcher's end; it may have stubborn processes to wait for. */
 const WATCHER_TIME = 1000;
+/** Milliseconds between two looks at whether a group has ended. */
+const GROUP_LOOK = 50;
 /** Milliseconds between the watcher's looks at whether all have ended. */
 const TERM_LOOK = 100;
 
@@ -139,6 +141,12 @@ export class Child {
     return this.#hasExited;
   }
 
+  /** Resolves when the child and all that it has started in its process group have ended. */
+  async groupEnded(): Promise<void> {
+    await this.exited;
+    while (this.#signalGroup(0)) await delay(GROUP_LOOK, undefined, { ref: false });
+  }
+
   async #follow(child: ChildProcess, onStderr: (chunk: Buffer) => void): Promise<ServerExit> {
     const lines: string[] = [];
     let line = '';
@@ -176,13 +184,15 @@ export class Child {
     channel.destroy();
   }
 
-  #signalGroup(signal: NodeJS.Signals): void {
+  /** @param signal 0: none @returns whether anybody is left in the group */
+  #signalGroup(signal: NodeJS.Signals | 0): boolean {
     const { pid } = this.#process;
-    if (pid === undefined) return;
+    if (pid === undefined) return false;
     try {
-      process.kill(-pid, signal);
+      return process.kill(-pid, signal);
     } catch {
       // ESRCH: nobody is left in the group.
+      return false;
     }
   }
 

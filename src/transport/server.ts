@@ -83,6 +83,11 @@ export class NbdServer {
     return this.#source.restart === undefined ? undefined : this.#source.child?.exited;
   }
 
+  /** Resolves when the present child has ended with all that it has started; undefined where the server is not our child. */
+  groupEnded(): Promise<void> | undefined {
+    return this.#source.restart === undefined ? undefined : this.#source.child?.groupEnded();
+  }
+
   /** Whether the server is our child, so that `restart` works. */
   get restartable(): boolean {
     return this.#source.restart !== undefined;

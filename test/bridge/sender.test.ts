@@ -33,7 +33,7 @@ class Pair {
       setNonBlocking(end);
       setSocketBuffers(end, bufferSize);
     }
-    this.sender = new Sender(new PlainChannel(near, this.lender), false);
+    this.sender = new Sender(new PlainChannel(near, this.lender), false, this.blocks);
     onTestFinished(() => {
       closeDescriptor(near);
       closeDescriptor(far);
@@ -134,7 +134,7 @@ test('nothing is lent of blocks that share their pages, nor where there is no pi
   expect(command.lent).toBe(false);
   expect(pair.take().length).toBe(REQUEST_LENGTH + 128 * 1024);
 
-  const sender = new Sender(new PlainChannel(pair.near), false);
+  const sender = new Sender(new PlainChannel(pair.near), false, pair.blocks);
   const { command: other } = pair.write(MIB, WRITE_DATA);
   sender.push(other);
   expect(sender.flush()).toBe(0);

@@ -289,8 +289,10 @@ describe('interrupts', () => {
     expect(wantsToStop(pid)).toBe(true);
   });
 
-  test('this process is not being ended; one that is gone is', () => {
+  test('this process is not being ended; of one that cannot be seen nothing is known', () => {
     expect(wantsToStop(process.pid)).toBe(false);
-    expect(wantsToStop(2 ** 30)).toBe(true);
+    expect(wantsToStop(2 ** 30)).toBe(undefined);
+    expect(wantsToStop(0)).toBe(undefined);
+    expect(wantsToStop(-1)).toBe(false);
   });
 });

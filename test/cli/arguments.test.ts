@@ -34,6 +34,7 @@ describe('the defaults', () => {
       reconnectMs: 60_000,
       restart: false,
       timeoutMs: 0,
+      settleMs: Number.POSITIVE_INFINITY,
     });
   });
 });

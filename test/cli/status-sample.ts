@@ -35,6 +35,8 @@ export const STATUS: Status = {
   received: 12_400,
   sent: 99,
   unflushed: 0,
+  waitingForOthers: 0,
+  unproven: 0,
   readAhead: { fetched: 2 * MIB, hits: 5, wasted: MIB },
   lostConnections: 1,
   sentAgain: 4,

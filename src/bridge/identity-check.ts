@@ -1,0 +1,60 @@
+// Asks a new connection for the blocks by which the disk is known, before it is given anything else.
+//
+// Made by a disk's Recovery. A block that is being changed meanwhile decides nothing.
+
+import { NBD_CMD_READ } from '../nbd/constants.js';
+import { HEADROOM } from './blocks.js';
+import type { Command } from './command.js';
+import type { Connection } from './connection.js';
+import type { Disk } from './disk.js';
+import type { Sample } from './identity.js';
+import { join } from './offsets.js';
+
+/** See the file's head. */
+export class IdentityCheck {
+  readonly #disk: Disk;
+  readonly #connection: Connection;
+  readonly #done: () => void;
+  readonly #asked = new Map<Command, Sample>();
+
+  /** @param done hears that it is the same disk, as far as is known */
+  constructor(disk: Disk, connection: Connection, done: () => void) {
+    this.#disk = disk;
+    this.#connection = connection;
+    this.#done = done;
+  }
+
+  /** Asks; with nothing to ask it is done at once. */
+  begin(): void {
+    const { context, identity } = this.#disk;
+    for (const sample of identity.samples) {
+      const command = context.commands.take();
+      command.type = NBD_CMD_READ;
+      command.offsetHi = sample.offsetHi;
+      command.offsetLo = sample.offsetLo;
+      command.length = sample.bytes.length;
+      command.block = context.blocks.take(command.length);
+      command.blockAt = HEADROOM;
+      command.check = this;
+      this.#asked.set(command, sample);
+    }
+    for (const command of this.#asked.keys()) this.#disk.assign(command, this.#connection);
+    if (this.#asked.size === 0) this.#done();
+  }
+
+  /** One of its commands is answered; a server that cannot read a block tells nothing of it. */
+  answered(command: Command, error: number): void {
+    const sample = this.#asked.get(command);
+    this.#asked.delete(command);
+    const { block } = command;
+    if (sample === undefined || block === undefined || this.#connection.lost) return;
+    const { bytes, offsetHi, offsetLo } = sample;
+    const found = block.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
+    const isKnown = this.#disk.identity.samples.includes(sample);
+    if (error === 0 && isKnown && Buffer.compare(found, bytes) !== 0) {
+      this.#connection.foreign = true;
+      const where = join(offsetHi, offsetLo);
+      this.#connection.lose(`the bytes at offset ${where} are not those that were there before`, false);
+    } else if (this.#asked.size === 0) this.#done();
+  }
+}
