@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { libc } from '../os/libc.js';
+import type { PeerHandle } from '../os/peer.js';
 import { pipe, wake } from '../os/pipe.js';
 import { forgetSecrets, type TlsState } from '../tls/take-over.js';
 import type {
@@ -25,6 +26,8 @@ export interface ConnectedSocket {
   readonly descriptor: number;
   /** The session that it carries; undefined where it carries plain text. */
   readonly tls: TlsState | undefined;
+  /** The server's process, where that is known for sure; its descriptor goes with the socket's. */
+  readonly peer: PeerHandle | undefined;
 }
 
 /** What a bridge is started with: see WorkerSettings. */
@@ -153,8 +156,8 @@ export class Bridge {
    * and the TLS session that it carries, whose secrets are forgotten here.
    */
   attach(file: number, connection: number, socket: ConnectedSocket, info: ExportInfo): void {
-    const { descriptor, tls } = socket;
-    this.#say({ type: 'attach', file, connection, descriptor, tls, info });
+    const { descriptor, tls, peer } = socket;
+    this.#say({ type: 'attach', file, connection, descriptor, tls, peer, info });
     if (tls !== undefined) forgetSecrets(tls);
   }
 
@@ -231,7 +234,10 @@ export class Bridge {
 
   #say(message: ToWorker): void {
     if (this.#ended) {
-      if (message.type === 'attach') libc.close(message.descriptor);
+      if (message.type === 'attach') {
+        libc.close(message.descriptor);
+        if (message.peer !== undefined) libc.close(message.peer.descriptor);
+      }
       return;
     }
     this.#worker.postMessage(message);

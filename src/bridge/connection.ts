@@ -188,11 +188,21 @@ export class Connection {
   lose(why: string, breach: boolean): void {
     if (this.#state === STATE_CLOSED) return;
     const wasOpen = this.#state === STATE_OPEN;
+    // Who is told asks for it.
+    const peer = this.peer?.share();
     // What is sent again over another connection must not arrive over this one later.
     this.#channel.dropOnClose();
     this.close();
     if (wasOpen) this.#owner.connectionLost(this, why, breach);
     else this.#owner.connectionClosed(this);
+    peer?.release();
+  }
+
+  /** Leaves the server in the middle of what it was asked. */
+  abandon(): void {
+    if (this.#state === STATE_CLOSED) return;
+    if (this.flushed) this.#sender.farewell();
+    this.lose('given up', false);
   }
 
   /**

@@ -152,7 +152,9 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
 
   /** Shows the data of a READ that have come into memory. */
   #sample({ offsetHi, offsetLo, length, operation, block, blockAt }: Command): void {
-    const data = block ?? operation?.block;
+    // What a new connection is asked for is no sample before it is compared.
+    if (operation === undefined) return;
+    const data = block ?? operation.block;
     if (data !== undefined) this.#disk.saw(offsetHi, offsetLo, length, data.bytes, blockAt);
   }
 

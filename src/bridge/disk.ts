@@ -201,14 +201,7 @@ export class Disk {
   surrender(errno: number, refused: Ranges): void {
     this.#refused = refused;
     this.failing = errno;
-    for (const connection of this.#connections) {
-      connection.disconnect();
-      this.context.connectionLost(this, connection, 'given up', false);
-    }
-    for (const connection of [...this.#closing]) {
-      connection.disconnect();
-      this.connectionClosed(connection);
-    }
+    for (const connection of [...this.#connections, ...this.#closing]) connection.abandon();
     this.lost.clear();
     const waited = this.order.end(errno);
     for (const { kind, offsetHi, offsetLo, length } of waited)

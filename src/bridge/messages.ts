@@ -3,6 +3,7 @@
 import type { TreeOptions } from '../file/tree.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { LogFormat } from '../os/log-line.js';
+import type { PeerHandle } from '../os/peer.js';
 import type { TlsState } from '../tls/take-over.js';
 import type { CacheMode } from './metadata.js';
 import type { RelayMemory } from './relay.js';
@@ -76,6 +77,7 @@ interface Attachment {
   readonly descriptor: number;
   /** The session that `descriptor` carries; undefined where it carries plain text. */
   readonly tls: TlsState | undefined;
+  readonly peer: PeerHandle | undefined;
   readonly info: ExportInfo;
 }
 

@@ -70,7 +70,7 @@ export class ReaderThreads {
   }
 
   /** Gives a reader without a connection one, or a new reader. @throws Error when it cannot: then the connection is closed */
-  attach({ descriptor, tls }: ConnectedSocket, info: ExportInfo): void {
+  attach({ descriptor, tls, peer }: ConnectedSocket, info: ExportInfo): void {
     try {
       if (this.#stopping) throw new Error('the mount is ending');
       if (this.#unable) throw new Error('threads cannot be started');
@@ -78,9 +78,10 @@ export class ReaderThreads {
       reader.hasConnection = true;
       if (!reader.started) reader.given = descriptor;
       const { connection } = reader;
-      this.#say(reader, { type: 'attach', connection, descriptor, tls, info });
+      this.#say(reader, { type: 'attach', connection, descriptor, tls, peer, info });
     } catch (error) {
       libc.close(descriptor);
+      if (peer !== undefined) libc.close(peer.descriptor);
       throw error;
     } finally {
       if (tls !== undefined) forgetSecrets(tls);

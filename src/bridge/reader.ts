@@ -198,7 +198,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   #hear(message: ToReader): void {
     switch (message.type) {
       case 'attach': {
-        const channel = openChannel(message.descriptor, message.tls, this.#engine.lender, this.#engine.peers);
+        const channel = openChannel(message, this.#engine.lender, this.#engine.peers);
         if (this.#stop === 'not')
           this.#loop.watch(this.#disk.attach(channel, message.connection, message.info));
         else channel.close();

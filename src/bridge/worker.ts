@@ -258,7 +258,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
 
   #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
     const { file, connection, info } = message;
-    const channel = openChannel(message.descriptor, message.tls, this.#engine.lender, this.#engine.peers);
+    const channel = openChannel(message, this.#engine.lender, this.#engine.peers);
     const folder = this.#folder;
     const isUnwanted = folder !== undefined && !folder.wants(file);
     if (this.#shutdown.surrendered || isUnwanted) {

@@ -84,8 +84,9 @@ function describeBlockSizes(info: ExportInfo): string {
 
 /**
  * Why another connection's export cannot stand in for the one that is in use, in words that follow
- * the export's name; undefined when it can. Size, flags, block sizes and the kind of headers must be
- * the same, and no metadata context may be missing (their ids are each connection's own).
+ * the export's name; undefined when it can. Size, flags, block sizes, the kind of headers and what the
+ * server calls the disk must be the same, and no metadata context may be missing (their ids are each
+ * connection's own).
  */
 export function sameExport(inUse: ExportInfo, other: ExportInfo): string | undefined {
   if (other.size !== inUse.size) return `has ${other.size} bytes now, it had ${inUse.size}`;
@@ -101,12 +102,23 @@ export function sameExport(inUse: ExportInfo, other: ExportInfo): string | undef
   ) {
     return 'comes with another kind of replies now';
   }
+  const names = differentText('name', inUse.canonicalName, other.canonicalName);
+  const texts = names ?? differentText('description', inUse.description, other.description);
+  if (texts !== undefined) return texts;
   const missing = inUse.metaContexts.find(
     (context) => !other.metaContexts.some(({ name }) => name === context.name),
   );
   return missing === undefined
     ? undefined
     : `has no metadata context "${printable(missing.name, 256)}" any more`;
+}
+
+/** How what a server says of an export has changed. */
+function differentText(what: string, then: string | undefined, now: string | undefined): string | undefined {
+  if (then === now) return undefined;
+  const quoted = (text: string | undefined): string =>
+    text === undefined ? 'none' : `"${printable(text, 100)}"`;
+  return `has the ${what} ${quoted(now)} now, it had ${quoted(then)}`;
 }
 
 /** Whether the export has the transmission flag(s) `flag`, all of them. */

@@ -5,10 +5,19 @@
 
 import type { Duplex } from 'node:stream';
 import type { ExportInfo } from '../nbd/export-info.js';
+import { hasEnded, type PeerHandle } from '../os/peer.js';
+import { closeDescriptor } from '../os/socket.js';
 import { TransportError } from './errors.js';
 import { pumpPlaintext } from './plaintext-pump.js';
 import { isBareSocket, takeStreamDescriptor } from './stream-descriptor.js';
 import type { TakenSession, TlsHandover } from './tls-handover.js';
+
+/** What a connection is taken as. */
+export interface TakenSocket {
+  readonly descriptor: number;
+  readonly tls: TakenSession['tls'] | undefined;
+  readonly peer: PeerHandle | undefined;
+}
 
 /** A negotiated connection. */
 export class NegotiatedConnection {
@@ -16,23 +25,37 @@ export class NegotiatedConnection {
   readonly info: ExportInfo;
   #stream: Duplex | undefined;
   readonly #handover: TlsHandover | undefined;
+  #peer: PeerHandle | undefined;
 
-  /** @param handover a way to take the session of `stream` over, where it is a TLS session that has one */
-  constructor(info: ExportInfo, stream: Duplex, handover?: TlsHandover) {
+  /**
+   * @param handover a way to take the session of `stream` over, where it is a TLS session that has one
+   * @param peer the server's process, whose descriptor belongs to the connection
+   */
+  constructor(info: ExportInfo, stream: Duplex, handover?: TlsHandover, peer?: PeerHandle) {
     this.info = info;
     this.#stream = stream;
     this.#handover = handover;
+    this.#peer = peer;
   }
 
   /**
    * A non-blocking stream descriptor at a message boundary, which the caller owns, and the TLS session
-   * that it carries. Where `tls` is undefined the descriptor is that of `takeDescriptor`.
+   * that it carries. Where `tls` is undefined the descriptor is that of `takeDescriptor`. The server's process, where
+   * it is known, is alive: one that has ended is no server.
    */
-  takeSocket(): TakenSession | { readonly descriptor: number; readonly tls: undefined } {
-    const taken = this.#stream === undefined ? undefined : this.#handover?.take();
-    if (taken === undefined) return { descriptor: this.takeDescriptor(), tls: undefined };
-    this.#stream = undefined;
-    return taken;
+  takeSocket(): TakenSocket {
+    const peer = this.#peer;
+    this.#peer = undefined;
+    try {
+      if (peer !== undefined && hasEnded(peer.descriptor)) throw new TransportError('the server has ended');
+      const taken = this.#stream === undefined ? undefined : this.#handover?.take();
+      if (taken === undefined) return { descriptor: this.takeDescriptor(), tls: undefined, peer };
+      this.#stream = undefined;
+      return { ...taken, peer };
+    } catch (error) {
+      if (peer !== undefined) closeDescriptor(peer.descriptor);
+      throw error;
+    }
   }
 
   /**
@@ -51,6 +74,7 @@ export class NegotiatedConnection {
 
   /** The plain-text stream at a message boundary; the caller owns it and listens for its errors. */
   takeStream(): Duplex {
+    this.#forgetPeer();
     const stream = this.#stream;
     if (stream === undefined) throw new TransportError('the connection has been taken already');
     this.#stream = undefined;
@@ -59,7 +83,13 @@ export class NegotiatedConnection {
 
   /** Drops the connection if nobody has taken it. */
   close(): void {
+    this.#forgetPeer();
     this.#stream?.destroy();
     this.#stream = undefined;
+  }
+
+  #forgetPeer(): void {
+    if (this.#peer !== undefined) closeDescriptor(this.#peer.descriptor);
+    this.#peer = undefined;
   }
 }

@@ -9,6 +9,8 @@ import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
 import { printable } from '../nbd/text.js';
+import type { PeerHandle } from '../os/peer.js';
+import { closeDescriptor } from '../os/socket.js';
 import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
@@ -18,6 +20,7 @@ import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
+import { peerOf } from './stream-descriptor.js';
 import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
 import { withinTime } from './time-limit.js';
 import type { TlsUpgrade } from './tls.js';
@@ -100,9 +103,10 @@ export class NbdServer {
   async connect(options: ConnectOptions = {}): Promise<NegotiatedConnection> {
     const { exportName = this.endpoint.exportName } = options;
     try {
-      const { stream, handover, event } = await this.#negotiate({ kind: 'go', exportName }, options.signal);
+      const goal = { kind: 'go', exportName } as const;
+      const { stream, handover, event, peer } = await this.#negotiate(goal, options.signal, this.#handOver);
       if (event.type !== 'ready') throw new TransportError('the handshake ended in the wrong place');
-      return new NegotiatedConnection(event.info, stream, handover);
+      return new NegotiatedConnection(event.info, stream, handover, peer);
     } catch (error) {
       const isUnknown = error instanceof NbdServerError && error.replyType === NBD_REP_ERR_UNKNOWN;
       if (isUnknown && options.exportName === undefined) {
@@ -176,16 +180,26 @@ export class NbdServer {
     return prepareTls(this.endpoint.target, tls, this.#handOver);
   }
 
-  async #negotiate(goal: HandshakeGoal, signal: AbortSignal | undefined): Promise<Negotiated> {
+  /** @param watched whether the server's process is wanted, too */
+  async #negotiate(
+    goal: HandshakeGoal,
+    signal: AbortSignal | undefined,
+    watched = false,
+  ): Promise<Negotiated & { readonly peer: PeerHandle | undefined }> {
     const { target, tls, handshake: wishes } = this.endpoint;
     const upgrade = tls === undefined ? undefined : await this.#prepareTls(tls);
     const handshake = new Handshake({ ...wishes, goal, tls: tls === undefined ? 'disable' : 'require' });
     const failure = `${describeTarget(target)} did not complete the handshake`;
     return withinTime(HANDSHAKE_TIME, failure, signal, async (either) => {
+      let peer: PeerHandle | undefined;
       try {
         either.throwIfAborted();
-        return await negotiate(await this.#source.connect(either), handshake, upgrade, either);
+        const stream = await this.#source.connect(either);
+        // Who lives now and speaks is the server; later it may have ended and left its socket.
+        peer = watched ? peerOf(stream) : undefined;
+        return { ...(await negotiate(stream, handshake, upgrade, either)), peer };
       } catch (error) {
+        if (peer !== undefined) closeDescriptor(peer.descriptor);
         throw either.aborted ? error : await this.#explain(error);
       }
     });

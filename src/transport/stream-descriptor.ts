@@ -4,6 +4,7 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { openPeer, type PeerHandle } from '../os/peer.js';
 import { duplicate, setSocketBuffers } from '../os/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 
@@ -14,6 +15,13 @@ const SOCKET_BUFFER = 4 * 1024 * 1024;
 export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socket {
   // Asking whether it is a TLSSocket would load TLS for those who use none.
   return stream instanceof DescriptorStream || (stream instanceof Socket && !('encrypted' in stream));
+}
+
+/** The process that listens behind a stream that has just been connected, where that is known; see `openPeer`. */
+export function peerOf(stream: Duplex): PeerHandle | undefined {
+  if (!(stream instanceof Socket) || stream.remoteFamily !== undefined) return undefined;
+  const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
+  return fd === undefined || fd < 0 ? undefined : openPeer(fd);
 }
 
 /**

@@ -23,7 +23,7 @@ export class VolatileDisk {
   cached: Buffer;
   /** While this is set, FLUSHes are not answered. */
   holdsFlushes = false;
-  /** Requests in their order, since the last crash or `forgetLog`. */
+  /** What was asked but for READs, by which a new connection is looked at: in order, since the last crash. */
   log: ScriptedRequest[] = [];
   readonly #sockets = new Map<number, Socket>();
   readonly #dead = new Set<number>();
@@ -38,7 +38,7 @@ export class VolatileDisk {
     const { connection, type, length } = request;
     this.#sockets.set(connection, reply.socket);
     if (this.#dead.has(connection)) return;
-    this.log.push(request);
+    if (type !== NBD_CMD_READ) this.log.push(request);
     if (type === NBD_CMD_FLUSH && this.holdsFlushes) return;
     if (type === NBD_CMD_WRITE) request.payload.copy(this.cached, at);
     if (type === NBD_CMD_FLUSH) this.cached.copy(this.stable);

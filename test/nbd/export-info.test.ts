@@ -51,7 +51,6 @@ describe('another connection to the export', () => {
   it('is as good when all that matters is the same', () => {
     const other = {
       ...INFO,
-      description: 'new',
       metaContexts: [
         { id: 9, name: 'base:allocation' },
         { id: 1, name: 'x:y' },

@@ -106,7 +106,7 @@ it('--timeout gives the server up, and goes on when it answers again', async () 
   await written;
   const { buffer } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
   expect(buffer.equals(Buffer.alloc(4096, 'x'))).toBe(true);
-  expect(disk.stderr).toMatch(/reconnected after/);
+  await disk.program.says(/reconnected after/);
 });
 
 it('--timeout and --reconnect together turn waiting into EIO, until the server answers again', async () => {
