@@ -4,10 +4,13 @@
 // to the server's block sizes go out as they are, in as many commands as its largest payload asks
 // for; the others take the way over tasks.ts.
 
+import { killSetId } from '../file/tree.js';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
+  FUSE_WRITE_CACHE,
+  FUSE_WRITE_KILL_SUIDGID,
   O_DIRECT,
   SEEK_DATA,
   SEEK_HOLE,
@@ -19,6 +22,7 @@ import {
   HOST_ENDIAN,
   IN_OPCODE,
   IN_PID,
+  IN_UID,
   IN_UNIQUE_HI,
   IN_UNIQUE_LO,
   IO_FLAGS,
@@ -49,7 +53,6 @@ import type { Readahead } from './readahead.js';
 import { flushAfter, flushDisk, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
 
 const O_DSYNC = 0o10000;
-const FUSE_WRITE_CACHE = 1;
 
 /** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */
 const WRITE_FLAGS = IO_SIZE + 4;
@@ -96,7 +99,8 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
-  const cached = (view.getUint32(WRITE_FLAGS, HOST_ENDIAN) & FUSE_WRITE_CACHE) !== 0;
+  const writeFlags = view.getUint32(WRITE_FLAGS, HOST_ENDIAN);
+  const cached = (writeFlags & FUSE_WRITE_CACHE) !== 0;
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
   const length = onDisk(disk, hi, lo, asked);
   const operation = engine.begin(OPERATION_WRITE, disk);
@@ -108,6 +112,7 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
   if (length < asked && cached) engine.wroteBeyondEnd(disk);
   if (length > 0 && operation.error !== EROFS) {
+    if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSetId(disk.node);
     if (!engine.kernelHoldsWrites) disk.node.mtime = Date.now();
     ahead?.drop(disk, hi, lo, length);
     takeData(engine, operation);
@@ -179,6 +184,8 @@ export function startFallocate(
   else if (disk.node.readOnly) operation.error = EROFS;
   else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
   else if (start < limited) {
+    // The kernel leaves this to us, and does not say whether the caller may keep the bits.
+    if (view.getUint32(IN_UID, HOST_ENDIAN) !== 0) killSetId(disk.node);
     const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
     ahead?.dropAll(disk);
     operation.task = zeroRange(engine, operation, disk, start, limited, flags);
