@@ -11,7 +11,6 @@ import {
   FALLOC_FL_ZERO_RANGE,
   FUSE_WRITE_CACHE,
   FUSE_WRITE_KILL_SUIDGID,
-  O_DIRECT,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../fuse/constants.js';
@@ -34,10 +33,11 @@ import {
   WRITE_DATA,
 } from '../fuse/layout.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE } from '../nbd/constants.js';
-import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
+import { EINVAL, EIO, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
 import { libc } from '../os/libc.js';
+import { O_DIRECT, O_DSYNC } from '../os/open-flags.js';
 import { HEADROOM } from './blocks.js';
-import { COPY_LIMIT } from './device.js';
+import { COPY_LIMIT, MAX_TRANSFER } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { distance } from './offsets.js';
@@ -51,8 +51,6 @@ import {
 import { onDisk, readFromServer, submitPieces } from './pieces.js';
 import type { Readahead } from './readahead.js';
 import { flushAfter, flushDisk, seekExtent, writeUnaligned, zeroRange } from './tasks.js';
-
-const O_DSYNC = 0o10000;
 
 /** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */
 const WRITE_FLAGS = IO_SIZE + 4;
@@ -83,6 +81,12 @@ export function startRead(engine: Engine, ahead: Readahead | undefined, disk: Di
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
   const operation = engine.begin(OPERATION_READ, disk);
   ask(engine, operation, view, hi, lo, length);
+  // FUSE_INIT has told the kernel a limit. Less than it asks for would pass for the end of the file.
+  if (length > MAX_TRANSFER) {
+    operation.error = EIO;
+    engine.settle(operation);
+    return;
+  }
   if (length === 0) {
     operation.answered = true;
     engine.device.replyError(0, operation);

@@ -11,7 +11,6 @@ import {
   FOPEN_KEEP_CACHE,
   FOPEN_PARALLEL_DIRECT_WRITES,
   FUSE_ROOT_ID,
-  O_DIRECT,
 } from '../fuse/constants.js';
 import {
   ACCESS_MASK,
@@ -50,6 +49,7 @@ import {
   writeStatfsReply,
 } from '../fuse/reply.js';
 import { EISDIR, ENOENT, ENOTDIR } from '../os/errno.js';
+import { O_DIRECT } from '../os/open-flags.js';
 import type { Asker, Device } from './device.js';
 import type { Disk } from './disk.js';
 import { RecentOpens } from './recent-opens.js';

@@ -134,6 +134,3 @@ const OPCODE_NAMES: Readonly<Record<number, string>> = {
   [FUSE_TMPFILE]: 'FUSE_TMPFILE',
   [FUSE_STATX]: 'FUSE_STATX',
 };
-
-/** open(2): past the page cache. */
-export const O_DIRECT = 0o40000;

@@ -3,18 +3,16 @@
 // A descriptor of O_PATH opens nothing: no request reaches the file system that the file is on, save for those that
 // look its name up. Waiting happens in node's threads, so the file may be one that this process serves.
 
-import { constants, open, readFileSync, readlinkSync } from 'node:fs';
+import { open, readFileSync, readlinkSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { O_NOFOLLOW, O_PATH } from './open-flags.js';
 import { closeDescriptor } from './socket.js';
-
-/** The same on every processor that node has. */
-const O_PATH = 0o10000000;
 
 const openFile = promisify(open);
 
 /** A descriptor of what `path` names, which belongs to the caller. @throws NodeJS.ErrnoException */
 export function openPath(path: string, { follow }: { readonly follow: boolean }): Promise<number> {
-  return openFile(path, O_PATH | (follow ? 0 : constants.O_NOFOLLOW));
+  return openFile(path, O_PATH | (follow ? 0 : O_NOFOLLOW));
 }
 
 /** A path by which system calls reach the file of a descriptor, or `name` in its directory. */
