@@ -5,35 +5,21 @@
 
 import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import type { Status } from '../bridge/status.js';
 import { unmount } from '../mount/detach.js';
 import { MountError } from '../mount/errors.js';
-import { isFuse, type MountEntry, mountOf } from '../mount/mount-table.js';
+import { isFuse, mountOf } from '../mount/mount-table.js';
 import { printable } from '../nbd/text.js';
 import { EBUSY } from '../os/errno.js';
 import { currentPath, mountIdOf, openPath, using } from '../os/path.js';
-import { isRunning, type RunningProcess, runningProcess } from '../os/process.js';
+import { isRunning } from '../os/process.js';
 import { mountedFiles } from './mounted.js';
+import { serverOf } from './serving-process.js';
 
 /** Milliseconds between two looks at the process, which is not our child. */
 const PERIOD = 20;
 
 /** Milliseconds after which it is not waited for any longer: an orderly stop takes ten seconds at most. */
 const PATIENCE = 30_000;
-
-/** Seconds by which two ways to tell a process's age may differ. */
-const TOLERANCE = 2;
-
-/**
- * The process that serves a mount, if it can be told. What the mount says of itself may come from anybody: it is
- * believed only where the process is nbdfuse, belongs to who mounted, and is as old as the mount at least.
- */
-function serverOf(status: Status | undefined, { userId }: MountEntry): RunningProcess | undefined {
-  const found = runningProcess(status?.pid);
-  if (status === undefined || found === undefined || found.userId !== userId) return undefined;
-  const isNbdfuse = found.words.some((word) => /nbdfuse/.test(word));
-  return isNbdfuse && found.age + TOLERANCE >= status.uptime ? found : undefined;
-}
 
 /** What is mounted at MOUNTPOINT as it was typed when it was mounted: DIR, DIR/FILENAME or a file. */
 async function find(mountpoint: string) {
