@@ -6,6 +6,8 @@ import koffi from 'koffi';
 import { EINTR } from '../src/os/errno.js';
 import { addressOf, errno, libc } from '../src/os/libc.js';
 
+export { O_DIRECT, O_DSYNC, O_RDWR } from '../src/os/open-flags.js';
+
 const library = koffi.load(null);
 
 const raw = {
@@ -29,9 +31,6 @@ const raw = {
   ]),
 };
 
-export const O_RDWR = 2;
-export const O_DSYNC = 0o10000;
-export const O_DIRECT = 0o40000;
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;

@@ -131,7 +131,13 @@ export class Rig {
       negativeValidity: 1,
       keepPages: true,
     });
-    const wishes = { writeback: true, directMmap: false, asyncRead: true, maxTransfer: MAX_TRANSFER };
+    const wishes = {
+      writeback: true,
+      directMmap: false,
+      asyncRead: true,
+      maxTransfer: MAX_TRANSFER,
+      pageSize: 4096,
+    };
     const status = {
       inFlight: 0,
       inUse: true,

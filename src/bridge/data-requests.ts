@@ -4,11 +4,13 @@
 // to the server's block sizes go out as they are, in as many commands as its largest payload asks
 // for; the others take the way over tasks.ts.
 
+import { killSetId } from '../file/tree.js';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  O_DIRECT,
+  FUSE_WRITE_CACHE,
+  FUSE_WRITE_KILL_SUIDGID,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../fuse/constants.js';
@@ -19,6 +21,7 @@ import {
   HOST_ENDIAN,
   IN_OPCODE,
   IN_PID,
+  IN_UID,
   IN_UNIQUE_HI,
   IN_UNIQUE_LO,
   IO_FLAGS,
@@ -30,10 +33,11 @@ import {
   WRITE_DATA,
 } from '../fuse/layout.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE } from '../nbd/constants.js';
-import { EINVAL, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
+import { EINVAL, EIO, ENOSPC, EOPNOTSUPP, EROFS } from '../os/errno.js';
 import { libc } from '../os/libc.js';
+import { O_DIRECT, O_DSYNC } from '../os/open-flags.js';
 import { HEADROOM } from './blocks.js';
-import { COPY_LIMIT } from './device.js';
+import { COPY_LIMIT, MAX_TRANSFER } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import { distance } from './offsets.js';
@@ -49,9 +53,6 @@ import { onDisk, readFromServer, submitPieces } from './pieces.js';
 import { setRange } from './range-order.js';
 import type { Readahead } from './readahead.js';
 import { flushAfter, flushDisk, readInTurn, seekExtent, writeInTurn, zeroRange } from './tasks.js';
-
-const O_DSYNC = 0o10000;
-const FUSE_WRITE_CACHE = 1;
 
 /** Byte of `fuse_write_in` at which its write_flags lie, counted as in fuse/layout. */
 const WRITE_FLAGS = IO_SIZE + 4;
@@ -82,6 +83,12 @@ export function startRead(engine: Engine, ahead: Readahead | undefined, disk: Di
   const length = onDisk(disk, hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
   const operation = engine.begin(OPERATION_READ, disk);
   ask(engine, operation, view, hi, lo, length);
+  // FUSE_INIT has told the kernel a limit. Less than it asks for would pass for the end of the file.
+  if (length > MAX_TRANSFER) {
+    operation.error = EIO;
+    engine.settle(operation);
+    return;
+  }
   if (length === 0) {
     operation.answered = true;
     engine.device.replyError(0, operation);
@@ -108,7 +115,8 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
-  const cached = (view.getUint32(WRITE_FLAGS, HOST_ENDIAN) & FUSE_WRITE_CACHE) !== 0;
+  const writeFlags = view.getUint32(WRITE_FLAGS, HOST_ENDIAN);
+  const cached = (writeFlags & FUSE_WRITE_CACHE) !== 0;
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
   const length = onDisk(disk, hi, lo, asked);
   const operation = engine.begin(OPERATION_WRITE, disk);
@@ -120,6 +128,7 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
   if (length < asked && cached) engine.wroteBeyondEnd(disk);
   if (length > 0 && operation.error !== EROFS) {
+    if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSetId(disk.node);
     if (!engine.kernelHoldsWrites) disk.node.mtime = Date.now();
     ahead?.drop(disk, hi, lo, length);
     takeData(engine, operation);
@@ -188,6 +197,8 @@ export function startFallocate(
   else if (disk.node.readOnly) operation.error = EROFS;
   else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) operation.error = ENOSPC;
   else if (start < limited) {
+    // The kernel leaves this to us, and does not say whether the caller may keep the bits.
+    if (view.getUint32(IN_UID, HOST_ENDIAN) !== 0) killSetId(disk.node);
     const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
     ahead?.dropAll(disk);
     operation.task = zeroRange(engine, operation, disk, start, limited, flags);

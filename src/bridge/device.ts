@@ -18,7 +18,7 @@ export const DEVICE_GONE = -1;
 /** Bytes of the buffer for replies that carry no file data; a READDIR of 64 KiB fits. */
 const SMALL_REPLY = 128 * 1024;
 
-/** Bytes of one READ or WRITE of the kernel: 256 pages. */
+/** Bytes of one READ or WRITE of the kernel: 256 pages of 4 KiB. */
 export const MAX_TRANSFER = 1024 * 1024;
 
 /** What is kept of a request is copied out of the device's block up to this many bytes; for more, the block is kept. */

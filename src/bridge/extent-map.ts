@@ -24,6 +24,9 @@ const MAX_COMPACT = 0xffff_0000;
 /** Bytes that an extended one asks about at most. */
 const MAX_EXTENDED = 2 ** 50;
 
+/** Milliseconds for which what is kept is believed: another client may write where there was a hole. */
+const MAX_AGE = 10_000;
+
 /** See the file's head. */
 export class ExtentMap {
   readonly #minimum: bigint;
@@ -34,6 +37,8 @@ export class ExtentMap {
   #overflow = false;
   #asking = 0;
   #extents: Extent[] = [];
+  /** When the oldest of what is kept may have been told. */
+  #since = 0;
 
   /**
    * @param minimum the disk's block size, bytes
@@ -46,9 +51,12 @@ export class ExtentMap {
     this.#keep = keep;
   }
 
-  /** A new question of a program begins: what answered another is only believed if it is kept. */
-  begin(): void {
-    if (!this.#keep) this.#extents = [];
+  /** A new question of a program begins: what answered another is only believed if it is kept, and not for long. */
+  begin(now = performance.now()): void {
+    if (!this.#keep || now - this.#since > MAX_AGE) {
+      this.#extents = [];
+      this.#since = now;
+    }
   }
 
   /** What is known of the byte at `offset`: the run that it is in. */

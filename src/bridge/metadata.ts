@@ -2,7 +2,7 @@
 //
 // Called by the dispatcher with the request in the device's block. Replies go out before it returns.
 
-import type { Node, Tree } from '../file/tree.js';
+import { type Node, SET_ID, type Tree } from '../file/tree.js';
 import {
   FATTR_FH,
   FATTR_SIZE,
@@ -11,7 +11,6 @@ import {
   FOPEN_KEEP_CACHE,
   FOPEN_PARALLEL_DIRECT_WRITES,
   FUSE_ROOT_ID,
-  O_DIRECT,
 } from '../fuse/constants.js';
 import {
   ACCESS_MASK,
@@ -28,6 +27,7 @@ import {
   IN_UID,
   OUT_HEADER,
   RELEASE_FLAGS,
+  RELEASE_HANDLE,
   SETATTR_ATIME,
   SETATTR_ATIMENSEC,
   SETATTR_GID,
@@ -49,8 +49,10 @@ import {
   writeStatfsReply,
 } from '../fuse/reply.js';
 import { EISDIR, ENOENT, ENOTDIR } from '../os/errno.js';
+import { O_DIRECT } from '../os/open-flags.js';
 import type { Asker, Device } from './device.js';
 import type { Disk } from './disk.js';
+import { RecentOpens } from './recent-opens.js';
 
 const O_ACCMODE = 3;
 
@@ -84,9 +86,7 @@ export class Metadata {
   readonly #tree: Tree;
   readonly #device: Device;
   readonly #options: MetadataOptions;
-  /** The thread whose OPEN for writing was the last request of this kind, and of which node. */
-  #openedBy = 0;
-  #openedNode = 0;
+  readonly #opens = new RecentOpens();
 
   /** @param disks the disk behind each file's nodeid */
   constructor(tree: Tree, device: Device, disks: ReadonlyMap<number, Disk>, options: MetadataOptions) {
@@ -134,13 +134,12 @@ export class Metadata {
       Number(view.getBigInt64(at, HOST_ENDIAN)) * 1000 + view.getUint32(nanosecondsAt, HOST_ENDIAN) / 1e6;
     const valid = view.getUint32(SETATTR_VALID, HOST_ENDIAN);
     if (node.isDirectory && (valid & FATTR_SIZE) !== 0) return this.#error(EISDIR, asker);
-    // open(2) with O_TRUNC comes as an OPEN without it and this, by the same thread, without a handle.
-    const opened = this.#openedNode === nodeid && this.#openedBy === view.getUint32(IN_PID, HOST_ENDIAN);
-    this.#openedNode = 0;
+    const size = view.getBigUint64(SETATTR_SIZE, HOST_ENDIAN);
+    const isTruncate = (valid & FATTR_SIZE) !== 0 && (valid & FATTR_FH) === 0 && size === 0n;
     const change = {
       valid,
-      byOpen: opened && (valid & FATTR_FH) === 0,
-      size: view.getBigUint64(SETATTR_SIZE, HOST_ENDIAN),
+      byOpen: isTruncate && this.#opens.truncates(nodeid, view.getUint32(IN_PID, HOST_ENDIAN)),
+      size,
       atime: time(SETATTR_ATIME, SETATTR_ATIMENSEC),
       mtime: time(SETATTR_MTIME, SETATTR_MTIMENSEC),
       mode: view.getUint32(SETATTR_MODE, HOST_ENDIAN),
@@ -149,7 +148,7 @@ export class Metadata {
     };
     const error = this.#tree.setAttributes(node, change, Date.now());
     if (error !== 0) return this.#error(error, asker);
-    return this.#reply(writeAttrReply(this.#device.small, node, this.#options.validity), asker);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), asker);
   }
 
   /** @param wanted the flags of open(2) */
@@ -159,17 +158,16 @@ export class Metadata {
     const error = this.#tree.open(node, wanted);
     if (error !== 0) return this.#error(error, asker);
     const writes = (wanted & O_ACCMODE) !== 0;
-    this.#openedNode = writes ? nodeid : 0;
     this.#countOpen(nodeid, writes, 1);
-    this.#openedBy = pid;
     // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
     const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
-    return this.#reply(writeOpenReply(this.#device.small, flags), asker);
+    return this.#reply(writeOpenReply(this.#device.small, flags, this.#opens.opened(nodeid, pid)), asker);
   }
 
   release(nodeid: number, view: DataView, asker: Asker): number {
+    this.#opens.released(Number(view.getBigUint64(RELEASE_HANDLE, HOST_ENDIAN)));
     this.#countOpen(nodeid, (view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0, -1);
     return this.#error(0, asker);
   }
@@ -231,6 +229,8 @@ export class Metadata {
   #validityOf(node: Node): Validity {
     const disk = this.#disks.get(node.nodeid);
     const { validity, changing } = this.#options;
+    // A write may take the bits away, which the kernel does not look for by itself.
+    if (!node.isDirectory && (node.mode & SET_ID) !== 0) return { ...validity, attributes: 0 };
     if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
     if (disk === undefined ? !changing : disk.scanned || !disk.can.allocation) return validity;
     return { ...validity, attributes: 0 };

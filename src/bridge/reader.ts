@@ -7,7 +7,7 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import { Tree } from '../file/tree.js';
-import { FUSE_READ, O_DIRECT } from '../fuse/constants.js';
+import { FUSE_READ } from '../fuse/constants.js';
 import {
   HOST_ENDIAN,
   IN_HEADER,
@@ -24,6 +24,7 @@ import {
   IO_SIZE,
 } from '../fuse/layout.js';
 import { EIO } from '../os/errno.js';
+import { O_DIRECT } from '../os/open-flags.js';
 import { PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { startRead } from './data-requests.js';

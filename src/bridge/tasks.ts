@@ -24,6 +24,9 @@ import { readFromServer, submitPieces } from './pieces.js';
 /** Bytes of one WRITE_ZEROES, where headers are compact. */
 const ZERO_PIECE = 1024 * 1024 * 1024;
 
+/** Bytes of one with extended headers: a length stays exact as a number. */
+const EXTENDED_ZERO_PIECE = 2 ** 50;
+
 /** WRITE_ZEROES or WRITEs of zeros in flight for one request. */
 const ZERO_WINDOW = 4;
 
@@ -187,7 +190,7 @@ function* zeroBlocks(
   last: bigint,
   flags: number,
 ): Task {
-  let piece = disk.info.extendedHeaders ? last - first : BigInt(ZERO_PIECE);
+  let piece = BigInt(disk.info.extendedHeaders ? EXTENDED_ZERO_PIECE : ZERO_PIECE);
   const modest = BigInt(payloadLimit(effectiveBlockSizes(disk.info)));
   for (let at = first; at < last && goesOn(operation); ) {
     const from = at;

@@ -7,7 +7,7 @@
 
 import { opcodeName } from '../fuse/constants.js';
 import { commandFlagNames, commandName } from '../nbd/names.js';
-import { printable } from '../nbd/text.js';
+import { printable, printableJson } from '../nbd/text.js';
 import { errnoName } from '../os/errno.js';
 import { addressOf, libc } from '../os/libc.js';
 import { jsonLine, type LogFields, type LogFormat } from '../os/log-line.js';
@@ -52,13 +52,15 @@ function asText({ request, event, fields, errno, microseconds, text }: Entry): s
 }
 
 function asJson({ request, event, fields, errno, microseconds, text }: Entry): string {
-  return jsonLine('trace', event, {
-    request: request === 0n ? undefined : request,
-    ...fields,
-    result: errno === undefined ? undefined : resultOf(errno),
-    us: microseconds,
-    text: text === undefined ? undefined : printable(text),
-  });
+  return printableJson(
+    jsonLine('trace', event, {
+      request: request === 0n ? undefined : request,
+      ...fields,
+      result: errno === undefined ? undefined : resultOf(errno),
+      us: microseconds,
+      text: text === undefined ? undefined : printable(text),
+    }),
+  );
 }
 
 /** Writes lines; one instance a worker. */

@@ -5,6 +5,7 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import { libc } from '../os/libc.js';
+import { PAGE_SIZE } from '../os/memory.js';
 import { PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { MAX_TRANSFER } from './device.js';
@@ -98,6 +99,7 @@ class BridgeWorker implements EngineEvents, LoopControl {
       writeback,
       directMmap: settings.cache === 'none',
       maxTransfer: MAX_TRANSFER,
+      pageSize: PAGE_SIZE,
     };
     const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
     const say = (message: FromWorker): void => this.#say(message);

@@ -7,8 +7,8 @@ import { spawn } from 'node:child_process';
 import { fstatSync } from 'node:fs';
 import { SystemError } from '../os/errno.js';
 import { errno, libc } from '../os/libc.js';
+import { O_RDWR } from '../os/open-flags.js';
 
-const O_RDWR = 2;
 const STDOUT = 1;
 const STDERR = 2;
 

@@ -5,7 +5,7 @@
 
 import type { ListedExport } from '../nbd/export-info.js';
 import { transmissionFlagNames } from '../nbd/names.js';
-import { printable } from '../nbd/text.js';
+import { printable, printableJson } from '../nbd/text.js';
 import { endpointOf } from '../session/endpoint.js';
 import type { Report } from '../session/settings.js';
 import { UNITS } from '../session/status-text.js';
@@ -86,5 +86,5 @@ function jsonOf({ name, description, info }: ListedExport): string {
 /** One object with the member `exports`, whose sizes may be too large for a double. */
 export function exportsAsJson(exports: readonly ListedExport[]): string {
   if (exports.length === 0) return '{ "exports": [] }\n';
-  return `{\n  "exports": [\n${exports.map(jsonOf).join(',\n')}\n  ]\n}\n`;
+  return printableJson(`{\n  "exports": [\n${exports.map(jsonOf).join(',\n')}\n  ]\n}\n`);
 }

@@ -9,6 +9,7 @@ import type { Status } from '../bridge/status.js';
 import { printable } from '../nbd/text.js';
 import { ENODATA, ENOTCONN, EOPNOTSUPP, errnoText, SystemError } from '../os/errno.js';
 import { readAttribute } from '../os/xattr.js';
+import { parseStatus } from './status-shape.js';
 
 /** A file that is being served. */
 export interface MountedFile {
@@ -26,11 +27,15 @@ function failure(path: string, error: unknown): Error {
 }
 
 function statusOf(path: string): Status {
+  let text: string;
   try {
-    return JSON.parse(readAttribute(path, 'user.nbd.status').toString()) as Status;
+    text = readAttribute(path, 'user.nbd.status').toString();
   } catch (error) {
     throw failure(path, error);
   }
+  const status = parseStatus(text);
+  if (status !== undefined) return status;
+  throw new Error(`${printable(path)}: its status is none of this version's nbdfuse`);
 }
 
 /** The files at MOUNTPOINT: those in a directory, or the one. @throws Error, one line */

@@ -5,7 +5,7 @@
 // standard error any more, messages are lost and work goes on. Written synchronously, so that a
 // message is out before the process ends.
 
-import { printable } from '../nbd/text.js';
+import { printable, printableJson } from '../nbd/text.js';
 import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../os/log-line.js';
 import { writeToStderr } from '../os/stderr.js';
 import type { Report } from '../session/settings.js';
@@ -40,7 +40,8 @@ export function createReport(
     serverSaid: logFormat === 'json' ? (chunk) => lines.take(chunk) : write,
     status: (path, status) => {
       // A status is what it is, object and all.
-      if (logFormat === 'json') write(jsonLine('info', 'status', { path, ...status } as LogFields));
+      if (logFormat === 'json')
+        write(printableJson(jsonLine('info', 'status', { path, ...status } as LogFields)));
       else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text);
     },
   };

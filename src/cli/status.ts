@@ -4,12 +4,14 @@
 // as top(1) does, and leaves its last look behind when it ends.
 
 import { setTimeout } from 'node:timers/promises';
+import { printableJson } from '../nbd/text.js';
 import { statusText } from '../session/status-text.js';
 import { styleFor } from '../session/style.js';
 import type { Inspection } from './arguments.js';
 import { type MountedFile, mountedFiles } from './mounted.js';
 import { panel } from './panel.js';
 import { rateTable } from './rates.js';
+import { printableStatus } from './status-shape.js';
 
 /** Milliseconds between two looks of --watch. */
 const PERIOD = 1000;
@@ -32,7 +34,12 @@ type Output = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows'>;
 
 /** One object with the member `files`, indented by `indent` or on one line. */
 function statusAsJson(files: readonly MountedFile[], indent?: number): string {
-  return `${JSON.stringify({ files: files.map(({ path, status }) => ({ path, ...status })) }, null, indent)}\n`;
+  const text = JSON.stringify(
+    { files: files.map(({ path, status }) => ({ path, ...status })) },
+    null,
+    indent,
+  );
+  return `${printableJson(text)}\n`;
 }
 
 /** What to print once. @throws Error, one line */
@@ -40,7 +47,7 @@ export async function showStatus({ mountpoint, json }: Inspection, output: Outpu
   const files = await mountedFiles(mountpoint);
   if (json) return statusAsJson(files, 2);
   const style = styleFor(output, process.env);
-  return files.map(({ path, status }) => statusText(path, status, style)).join('\n');
+  return files.map(({ path, status }) => statusText(path, printableStatus(status), style)).join('\n');
 }
 
 const bytesMoved = (files: readonly MountedFile[]): number =>
@@ -57,8 +64,9 @@ class View {
     this.#json = json;
   }
 
-  draw(before: readonly MountedFile[], now: readonly MountedFile[], seconds: number): string {
-    if (this.#json) return statusAsJson(now);
+  draw(before: readonly MountedFile[], raw: readonly MountedFile[], seconds: number): string {
+    if (this.#json) return statusAsJson(raw);
+    const now = raw.map(({ path, status }) => ({ path, status: printableStatus(status) }));
     if (!this.#output.isTTY) return rateTable(before, now, seconds);
     const { columns = WIDTH, rows = HEIGHT } = this.#output;
     const style = styleFor(this.#output, process.env);

@@ -7,6 +7,7 @@ import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
   FATTR_GID,
+  FATTR_KILL_SUIDGID,
   FATTR_MODE,
   FATTR_MTIME,
   FATTR_MTIME_NOW,
@@ -24,6 +25,12 @@ const EROFS = 30;
 /** access(2)'s W_OK, and the same bit in a permission triple. */
 const MAY_WRITE = 2;
 const O_ACCMODE = 3;
+
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o010;
+/** The bits by which a program runs with the rights of its file's owner or group. */
+export const SET_ID = S_ISUID | S_ISGID;
 
 /** Bytes of the blocks that `st_blocks` counts. */
 const STAT_BLOCK = 512n;
@@ -72,6 +79,12 @@ export interface Node {
   ctime: number;
   /** 512-byte blocks: `st_blocks`. */
   blocks: bigint;
+}
+
+/** Clears the set-ID bits, as FUSE_HANDLE_KILLPRIV_V2 promises for writes, truncations and changes of the owner. */
+export function killSetId(node: Node): void {
+  const group = (node.mode & S_IXGRP) !== 0 ? S_ISGID : 0;
+  node.mode &= ~(S_ISUID | group);
 }
 
 /** What a SETATTR asks for; times in milliseconds since 1970. */
@@ -218,7 +231,9 @@ export class Tree {
   setAttributes(node: Node, change: AttributeChange, now: number): number {
     if ((change.valid & FATTR_SIZE) !== 0 && change.size !== node.size) {
       if (change.size !== 0n || !change.byOpen) return EPERM;
+      if (node.readOnly) return EROFS;
     }
+    if ((change.valid & FATTR_KILL_SUIDGID) !== 0) killSetId(node);
     if ((change.valid & FATTR_MODE) !== 0) node.mode = (node.mode & ~0o7777) | (change.mode & 0o7777);
     if ((change.valid & FATTR_UID) !== 0) node.uid = change.uid;
     if ((change.valid & FATTR_GID) !== 0) node.gid = change.gid;

@@ -7,7 +7,7 @@ import { readdir, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { Tree, type TreeOptions } from '../file/tree.js';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { closeOnExec } from '../os/descriptor.js';
+import { closeOnExec, keepOnExec } from '../os/descriptor.js';
 import { loadLibrary } from '../os/libc.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { DiskIo } from './disk-io.js';
@@ -22,8 +22,9 @@ export interface NativeFile {
 
 /** How to mount. */
 export interface NativeOptions {
-  /** An existing directory, absolute. */
+  /** A path of an existing directory, and the descriptor that it goes through, which libfuse's helper needs as well. */
   readonly path: string;
+  readonly folder: number;
   readonly files: readonly NativeFile[];
   readonly tree: TreeOptions;
   readonly allowOther: boolean;
@@ -43,10 +44,13 @@ const MAX_WRITE = 131_072;
 
 /** A file system that fuse-native serves. */
 export class NativeFileSystem {
+  /** A /dev/fuse descriptor, which is libfuse's. */
+  readonly device: number;
   readonly #disks: DiskIo[];
 
-  private constructor(disks: DiskIo[]) {
+  private constructor(disks: DiskIo[], device: number) {
     this.#disks = disks;
+    this.device = device;
   }
 
   /**
@@ -86,11 +90,12 @@ export class NativeFileSystem {
       fsname: `${options.fsname},big_writes,max_write=${MAX_WRITE}${readOnly ? ',ro' : ''}`,
       subtype: options.subtype,
     });
+    keepOnExec(options.folder);
     await new Promise<void>((resolve, reject) => {
       fuse.mount((error) => (error === null ? resolve() : reject(error)));
     });
-    await keepFromChildren();
-    return new NativeFileSystem(disks);
+    closeOnExec(options.folder);
+    return new NativeFileSystem(disks, await keepFromChildren());
   }
 
   /** Gives a file a connection. */
@@ -115,13 +120,17 @@ export class NativeFileSystem {
 
 /**
  * Closes libfuse's descriptor in programs that we run. It does not do so by itself; and a child that waits
- * for this file system would keep it alive when we are gone, and then wait for ever.
+ * for this file system would keep it alive when we are gone, and then wait for ever. Returns it.
  */
-async function keepFromChildren(): Promise<void> {
+async function keepFromChildren(): Promise<number> {
+  let device = -1;
   for (const name of await readdir('/proc/self/fd')) {
     const target = await readlink(`/proc/self/fd/${name}`).catch(() => undefined);
-    if (target === '/dev/fuse') closeOnExec(Number(name));
+    if (target !== '/dev/fuse') continue;
+    device = Number(name);
+    closeOnExec(device);
   }
+  return device;
 }
 
 /**

@@ -68,6 +68,10 @@ export const FATTR_FH = 1 << 6;
 export const FATTR_ATIME_NOW = 1 << 7;
 export const FATTR_MTIME_NOW = 1 << 8;
 export const FATTR_CTIME = 1 << 10;
+export const FATTR_KILL_SUIDGID = 1 << 11;
+
+export const FUSE_WRITE_CACHE = 1 << 0;
+export const FUSE_WRITE_KILL_SUIDGID = 1 << 2;
 
 export const FOPEN_DIRECT_IO = 1 << 0;
 export const FOPEN_KEEP_CACHE = 1 << 1;
@@ -130,6 +134,3 @@ const OPCODE_NAMES: Readonly<Record<number, string>> = {
   [FUSE_TMPFILE]: 'FUSE_TMPFILE',
   [FUSE_STATX]: 'FUSE_STATX',
 };
-
-/** open(2): past the page cache. */
-export const O_DIRECT = 0o40000;

@@ -60,8 +60,10 @@ export interface InitWishes {
   readonly directMmap: boolean;
   /** False: the kernel sends one READ at a time (`-o sync_read`). */
   readonly asyncRead: boolean;
-  /** Bytes that one READ or WRITE may carry: a multiple of 4096. */
+  /** Bytes that one READ or WRITE may carry: a multiple of the page size. */
   readonly maxTransfer: number;
+  /** Bytes of a page of the kernel's, in which it counts what one request may carry. */
+  readonly pageSize: number;
   /** `-o max_background=`, `congestion_threshold=`, `max_readahead=` (bytes). */
   readonly maxBackground?: number;
   readonly congestionThreshold?: number;
@@ -111,7 +113,7 @@ export function writeInitReply(view: DataView, request: InitRequest, wishes: Ini
   view.setUint16(OUT_HEADER + 18, threshold, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 20, wishes.maxTransfer, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 24, 1, HOST_ENDIAN);
-  view.setUint16(OUT_HEADER + 28, wishes.maxTransfer / 4096, HOST_ENDIAN);
+  view.setUint16(OUT_HEADER + 28, Math.max(1, Math.floor(wishes.maxTransfer / wishes.pageSize)), HOST_ENDIAN);
   const wanted2 = wishes.directMmap ? FUSE_DIRECT_IO_ALLOW_MMAP_2 : 0;
   view.setUint32(OUT_HEADER + 32, request.flags2 & wanted2, HOST_ENDIAN);
   return INIT_OUT_LENGTH;

@@ -57,6 +57,7 @@ export const BATCH_FORGET_ENTRIES = IN_HEADER + 8;
 export const BATCH_FORGET_NODEID_LO = LOW;
 export const BATCH_FORGET_COUNT_LO = 8 + LOW;
 export const BATCH_FORGET_ENTRY = 16;
+export const RELEASE_HANDLE = IN_HEADER;
 export const RELEASE_FLAGS = IN_HEADER + 8;
 export const ACCESS_MASK = IN_HEADER;
 export const GETXATTR_SIZE = IN_HEADER;

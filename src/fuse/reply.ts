@@ -102,9 +102,9 @@ export function writeNegativeEntry(view: DataView, seconds: number): number {
   return ENTRY_LENGTH;
 }
 
-/** `fuse_open_out` with file handle 0. */
-export function writeOpenReply(view: DataView, openFlags: number): number {
-  view.setBigUint64(OUT_HEADER, 0n, HOST_ENDIAN);
+/** `fuse_open_out`. */
+export function writeOpenReply(view: DataView, openFlags: number, handle = 0): number {
+  view.setBigUint64(OUT_HEADER, BigInt(handle), HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 8, openFlags, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 12, 0, HOST_ENDIAN);
   return 16;

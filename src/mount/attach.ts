@@ -3,17 +3,19 @@
 // Called by the kernel backend once the server is known. Never stats the mountpoint afterwards: that
 // would wait for the very file system that this process is about to serve.
 
-import { EACCES, EBUSY, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../os/errno.js';
+import { EACCES, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../os/errno.js';
 import { mountFuse, openFuseDevice } from '../os/mount.js';
+import { mountIdOf, openPath, pathThrough, servedDevice } from '../os/path.js';
 import { closeDescriptor } from '../os/socket.js';
 import { type Guard, guardMount } from './auto-unmount.js';
 import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';
 import { mountByHelper } from './fusermount.js';
 import { allowHeldWrites, raiseReadAhead } from './kernel-limits.js';
-import { findMount, type MountEntry, readMountTable } from './mount-table.js';
+import { findAgain, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
+import { atPlace } from './place.js';
 
 /** Percent of the memory for waiting writes that one mount may take, where we may say so. */
 const HELD_WRITES = 8;
@@ -33,6 +35,11 @@ export interface KernelMount {
   /** The /dev/fuse descriptor, non-blocking; it belongs to the caller. */
   readonly device: number;
   /**
+   * An O_PATH descriptor of a file that is proven to lie in this mount: its root, where `name` is empty, or the file
+   * of that name in it. It belongs to the caller, and keeps the mount busy. @throws MountError
+   */
+  open(name: string): Promise<number>;
+  /**
    * Unmounts, or does nothing when somebody else has. Lazily: takes it out of the tree at once, and it
    * ends with its last user. @throws MountError, with errno EBUSY when the mount is in use
    */
@@ -46,6 +53,10 @@ function kernelOptions(options: FuseOptions): string[] {
   if (options.allowOther || (options.allowRoot && !isRoot())) words.push('allow_other');
   if (options.maxRead !== undefined) words.push(`max_read=${options.maxRead}`);
   return words;
+}
+
+function typeOf({ subtype = 'nbdfuse' }: FuseOptions): string {
+  return `fuse.${subtype}`;
 }
 
 function mountFlags(options: FuseOptions): number {
@@ -67,9 +78,9 @@ function mountDirectly(mountpoint: Mountpoint, options: FuseOptions): number {
     `group_id=${process.getgid?.() ?? 0}`,
     ...kernelOptions(options),
   ].join(',');
-  const type = `fuse.${options.subtype ?? 'nbdfuse'}`;
+  const where = pathThrough(mountpoint.target.descriptor);
   try {
-    mountFuse(options.fsname ?? 'nbdfuse', mountpoint.path, type, mountFlags(options), data);
+    mountFuse(options.fsname ?? 'nbdfuse', where, typeOf(options), mountFlags(options), data);
     return device;
   } catch (error) {
     closeDescriptor(device);
@@ -116,20 +127,56 @@ async function mountSomehow(mountpoint: Mountpoint, options: FuseOptions): Promi
   }
 }
 
+/** The mounts of what a /dev/fuse descriptor serves; undefined before Linux 6.16, which does not tell. */
+function servedBy(device: number): readonly MountEntry[] | undefined {
+  const served = servedDevice(device);
+  if (served === undefined) return undefined;
+  return readMountTable().filter((entry) => {
+    const [major, minor] = entry.device.split(':').map(Number);
+    return served === major * 2 ** 20 + minor;
+  });
+}
+
+/**
+ * Finds the mount that was just made, which must be seen at the mountpoint. What is served by `device` and mounted
+ * elsewhere is taken back. @throws MountError
+ */
+export async function findNewMount(
+  { target, text }: Mountpoint,
+  options: FuseOptions,
+  device: number,
+): Promise<MountEntry> {
+  const id = await target.place.mountId();
+  const entry = id === undefined || id === mountIdOf(target.descriptor) ? undefined : mountOf(id);
+  const served = servedBy(device);
+  const isOurs = served === undefined || served.some((one) => one.id === id);
+  if (entry?.type === typeOf(options) && isOurs) return entry;
+  for (const stray of served ?? []) await detach(stray).catch(() => undefined);
+  const why = 'it was unmounted or exchanged at once';
+  throw new MountError(`mounting ${text}: ${why}; use a directory that only you can change`);
+}
+
 /** Mounts, as root or not. @throws MountError */
 export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions): Promise<KernelMount> {
+  await mountpoint.target.check();
   const device = await mountSomehow(mountpoint, options);
   try {
-    const entry = findMount(mountpoint.path);
-    if (entry === undefined)
-      throw new MountError(`mounting ${mountpoint.text}: somebody unmounted it at once`);
-    const guard = options.autoUnmount ? await guardMount(entry) : undefined;
+    const entry = await findNewMount(mountpoint, options, device);
+    const guard = await guardUnlessRefused(entry, options);
     void allowHeldWrites(entry.device, HELD_WRITES);
     void raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
     return new Mount(entry, device, guard);
   } catch (error) {
-    await detach(mountpoint.path).catch(() => undefined);
     closeDescriptor(device);
+    throw error;
+  }
+}
+
+async function guardUnlessRefused(entry: MountEntry, options: FuseOptions): Promise<Guard | undefined> {
+  try {
+    return options.autoUnmount ? await guardMount(entry) : undefined;
+  } catch (error) {
+    await detach(entry).catch(() => undefined);
     throw error;
   }
 }
@@ -145,22 +192,25 @@ class Mount implements KernelMount {
     this.#guard = guard;
   }
 
+  open(name: string): Promise<number> {
+    return openInMount(this.#entry, name);
+  }
+
   async unmount(options: { readonly lazy: boolean }): Promise<void> {
-    const path = this.#findPath();
-    if (path !== undefined) await (options.lazy ? detach(path) : unmount(path));
+    await (options.lazy ? detach(this.#entry) : unmount(this.#entry));
     const guard = this.#guard;
     this.#guard = undefined;
     await guard?.release();
   }
+}
 
-  /** Where the mount is now: it may have been moved, covered by another, or unmounted. */
-  #findPath(): string | undefined {
-    const { id, device, type } = this.#entry;
-    const table = readMountTable();
-    const own = table.find((entry) => entry.id === id && entry.device === device && entry.type === type);
-    if (own === undefined) return undefined;
-    const top = table.findLast((entry) => entry.path === own.path);
-    if (top?.id === id) return own.path;
-    throw new MountError(`unmounting ${own.path}: another mount lies over it; unmount that first`, EBUSY);
-  }
+/** See KernelMount.open. While the mount is served, nobody else's has both its number and its device. */
+export async function openInMount(mount: MountEntry, name: string): Promise<number> {
+  const now = findAgain(mount);
+  if (now === undefined) throw new MountError(`${mount.path} is not mounted any more`);
+  const path = (root: string): string => (name === '' ? root : `${root}/${name}`);
+  const descriptor = await atPlace(now.path, (place) => openPath(path(place.path), { follow: false }));
+  if (mountIdOf(descriptor) === mount.id) return descriptor;
+  closeDescriptor(descriptor);
+  throw new MountError(`${path(now.path)}: something else is mounted there`);
 }

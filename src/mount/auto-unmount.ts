@@ -10,25 +10,31 @@ import { closeDescriptor, socketpair } from '../os/socket.js';
 import type { MountEntry } from './mount-table.js';
 
 /**
- * $1: number and device of the mount, $2: its path. The kernel may close our end of the socket a little
- * before it declares the mount dead, hence the loop. It still knows the attributes of a dead mount's root,
- * so only opening tells.
+ * $1: number and device of the mount. The kernel may close our end of the socket a little before it declares the
+ * mount dead, hence the loop. It still knows the attributes of a dead mount's root, so only opening tells. The
+ * table's last mount at a path is the uppermost there; what is looked at and unmounted is a name in the folder that
+ * was gone into, wherever the path leads meanwhile. \`x\` keeps newlines at the end of names.
  */
 const SCRIPT = `
 read -r _
 tries=50
 while [ $tries -gt 0 ]; do
-  mounted=
-  while read -r id _ device _; do
-    if [ "$id $device" = "$1" ]; then mounted=yes; fi
+  path=
+  top=
+  while read -r id _ device _ at _; do
+    if [ "$id $device" = "$1" ]; then path=$at; top=yes
+    elif [ "$at" = "$path" ]; then top=; fi
   done </proc/self/mountinfo
-  if [ -z "$mounted" ]; then exit 0; fi
-  if ! ( : <"$2" ) 2>/dev/null; then break; fi
+  if [ -z "$path" ]; then exit 0; fi
+  path=$(printf "$(printf %s "$path" | sed s/%/%%/g)"; echo x)
+  path=\${path%x}
+  name=\${path##*/}
+  if [ -n "$top" ] && cd -P -- "\${path%"$name"}" && ! ( : <"/proc/self/cwd/$name" ) 2>/dev/null; then break; fi
   tries=$((tries - 1))
   sleep 0.1
 done
 if [ $tries -eq 0 ]; then exit 0; fi
-umount -i -l -- "$2" || fusermount3 -u -z -q -- "$2"
+umount -i -c -l -- "/proc/self/cwd/$name" || fusermount3 -u -z -q -- "/proc/self/cwd/$name"
 `;
 
 /** A guard over a mount. */
@@ -38,9 +44,9 @@ export interface Guard {
 }
 
 /** Sets a guard over a mount. @throws Error when the shell cannot be started */
-export async function guardMount({ id, device, path }: MountEntry): Promise<Guard> {
+export async function guardMount({ id, device }: MountEntry): Promise<Guard> {
   const [ours, theirs] = socketpair();
-  const child = spawn('/bin/sh', ['-c', SCRIPT, 'nbdfuse-auto-unmount', `${id} ${device}`, path], {
+  const child = spawn('/bin/sh', ['-c', SCRIPT, 'nbdfuse-auto-unmount', `${id} ${device}`], {
     stdio: [theirs, 'ignore', 'ignore'],
     cwd: '/',
     // A session of its own: what the terminal sends to us is not for it.

@@ -1,50 +1,71 @@
 // Unmounting, by the programs that may: umount as root, fusermount3 as anybody.
 //
 // umount2(2) waits for what the kernel still has to write, which this very process must serve, so it
-// is left to a child process: that can be waited for without blocking, and ends when we do.
+// is left to a child process: that can be waited for without blocking, and ends when we do. The child gets the place
+// of the mount as a descriptor, after a look whether it is that mount which is seen there.
 
+import { basename } from 'node:path';
 import { EBUSY } from '../os/errno.js';
+import { pathThrough } from '../os/path.js';
 import { MountError } from './errors.js';
-import { findMount } from './mount-table.js';
+import { findAgain, type MountEntry } from './mount-table.js';
+import { atPlace, type Place } from './place.js';
 import { type Outcome, runProgram } from './programs.js';
 
 /** What both programs say of a mount that is in use. */
 const BUSY = /target is busy|resource busy/i;
 
-async function attempt(path: string, lazy: boolean): Promise<Outcome> {
-  const umount = (): Promise<Outcome> => runProgram('umount', ['-i', ...(lazy ? ['-l'] : []), '--', path]);
+/** The descriptor under which a child has the folder of the place. */
+const INHERITED = 3;
+
+async function attempt({ folder, name }: Place, lazy: boolean): Promise<Outcome> {
+  const path = pathThrough(INHERITED, name);
+  // -c: umount would make a path of names out of it.
+  const umount = (): Promise<Outcome> =>
+    runProgram('umount', ['-i', '-c', ...(lazy ? ['-l'] : []), '--', path], [folder]);
   if (process.geteuid?.() === 0) return umount();
-  const helper = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', path]);
+  const helper = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', path], [folder]);
   if (helper.status === 0 || BUSY.test(helper.errorText)) return helper;
   // In a user namespace mount(2) may have made it, of which the helper knows nothing.
   const other = await umount();
   return other.status === 0 || BUSY.test(other.errorText) ? other : helper;
 }
 
-async function unmountBy(path: string, lazy: boolean): Promise<void> {
-  const outcome = await attempt(path, lazy);
-  if (outcome.status === 0 || findMount(path) === undefined) return;
+/** Unmounts a mount, wherever it is now. @throws MountError, with EBUSY when it is in use or covered */
+async function unmountBy(mount: MountEntry, lazy: boolean): Promise<void> {
+  const now = findAgain(mount);
+  if (now === undefined) return;
+  const { path } = now;
+  const outcome = await atPlace(path, async (place) => {
+    const isHere = (await place.mountId()) === mount.id;
+    return isHere ? attempt(place, lazy) : undefined;
+  }).catch((error: unknown) => {
+    throw new MountError(`unmounting ${path}: ${error instanceof Error ? error.message : String(error)}`);
+  });
+  if (outcome?.status === 0 || findAgain(mount) === undefined) return;
+  if (outcome === undefined) {
+    throw new MountError(`unmounting ${path}: another mount lies over it; unmount that first`, EBUSY);
+  }
   if (outcome.missing) {
     throw new MountError(`unmounting ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`);
   }
   // `umount: PATH: target is busy.` or `fusermount3: failed to unmount PATH: …`: the path is in our words.
   const [line] = outcome.errorText.replace(/^(umount|fusermount3): /, '').split('\n');
-  const why = line.replace(`failed to unmount ${path}: `, '').replace(`${path}: `, '').replace(/\.$/, '');
+  const why = [`failed to unmount ${path}: `, `${pathThrough(INHERITED, basename(path))}: `, `${path}: `]
+    .reduce((text, prefix) => text.replace(prefix, ''), line)
+    .replace(/\.$/, '');
   throw new MountError(
     `unmounting ${path}: ${why || 'it is still mounted'}`,
     BUSY.test(outcome.errorText) ? EBUSY : undefined,
   );
 }
 
-/**
- * Unmounts the uppermost mount at a path; what the kernel holds is written first.
- * @throws MountError, with EBUSY when it is in use
- */
-export function unmount(path: string): Promise<void> {
-  return unmountBy(path, false);
+/** Unmounts; what the kernel holds is written first. @throws MountError, with EBUSY when it is in use or covered */
+export function unmount(mount: MountEntry): Promise<void> {
+  return unmountBy(mount, false);
 }
 
-/** Takes the uppermost mount at a path out of the tree; it ends when its last user does. @throws MountError */
-export function detach(path: string): Promise<void> {
-  return unmountBy(path, true);
+/** Takes a mount out of the tree; it ends when its last user does. @throws MountError, with EBUSY when it is covered */
+export function detach(mount: MountEntry): Promise<void> {
+  return unmountBy(mount, true);
 }

@@ -3,6 +3,7 @@
 // It speaks over a socket whose number it finds in _FUSE_COMMFD, and ends when it has sent. Waiting
 // for it is asynchronous: it may look at mounts that this process serves.
 
+import { pathThrough } from '../os/path.js';
 import { closeDescriptor, receiveDescriptor, setNonBlocking, socketpair } from '../os/socket.js';
 import { MountError } from './errors.js';
 import type { Mountpoint } from './mountpoint.js';
@@ -18,16 +19,21 @@ function explain(outcome: Outcome): string {
   return /\/dev\/fuse/.test(line) ? `${line}; let root allow it: chmod 666 /dev/fuse` : line;
 }
 
+/** The descriptor under which the helper has the folder of the mountpoint, behind that of its socket. */
+const FOLDER = 4;
+
 /**
  * Mounts with `options` as fusermount3's -o takes them. Returns the /dev/fuse descriptor,
- * non-blocking. @throws MountError
+ * non-blocking. The helper makes a path of names out of the descriptor, and may use that as its user alone.
+ * @throws MountError
  */
 export async function mountByHelper(mountpoint: Mountpoint, options: readonly string[]): Promise<number> {
   const [ours, theirs] = socketpair();
   try {
     setNonBlocking(ours);
-    const argv = ['-o', options.join(','), '--', mountpoint.path];
-    const running = runProgram('fusermount3', argv, [theirs], { _FUSE_COMMFD: '3' });
+    const { folder, name } = mountpoint.target.place;
+    const argv = ['-o', options.join(','), '--', pathThrough(FOLDER, name)];
+    const running = runProgram('fusermount3', argv, [theirs, folder], { _FUSE_COMMFD: '3' });
     closeDescriptor(theirs);
     const outcome = await running;
     const device = receiveDescriptor(ours);

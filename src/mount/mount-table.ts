@@ -17,6 +17,8 @@ export interface MountEntry {
   readonly type: string;
   /** What was mounted: the `fsname`. */
   readonly source: string;
+  /** The user who mounted a FUSE file system and serves it; undefined for other types. */
+  readonly userId: number | undefined;
 }
 
 /** Undoes the table's octal escapes of space, tab, newline, backslash and `#`. */
@@ -31,9 +33,17 @@ export function parseMountTable(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of text.split('\n')) {
     const [id, , device, , path, ...rest] = line.split(' ');
-    const [type, source] = rest.slice(rest.indexOf('-') + 1);
+    const [type, source, options = ''] = rest.slice(rest.indexOf('-') + 1);
     if (!rest.includes('-') || source === undefined) continue;
-    entries.push({ id: Number(id), device, path: unescapeOctal(path), type, source: unescapeOctal(source) });
+    const userId = /(?:^|,)user_id=(\d+)/.exec(options)?.[1];
+    entries.push({
+      id: Number(id),
+      device,
+      path: unescapeOctal(path),
+      type,
+      source: unescapeOctal(source),
+      userId: userId === undefined ? undefined : Number(userId),
+    });
   }
   return entries;
 }
@@ -43,7 +53,16 @@ export function readMountTable(): MountEntry[] {
   return parseMountTable(readFileSync('/proc/self/mountinfo', 'utf8'));
 }
 
-/** The uppermost mount at exactly this absolute path. */
-export function findMount(path: string): MountEntry | undefined {
-  return readMountTable().findLast((entry) => entry.path === path);
+/** The mount of a number. */
+export function mountOf(id: number): MountEntry | undefined {
+  return readMountTable().find((entry) => entry.id === id);
+}
+
+/** Where a mount is now: it may have been moved. Undefined when it is mounted nowhere in this process's view. */
+export function findAgain({ id, device, type }: MountEntry): MountEntry | undefined {
+  return readMountTable().find((entry) => entry.id === id && entry.device === device && entry.type === type);
+}
+
+export function isFuse({ type }: MountEntry): boolean {
+  return /^fuse(\.|$)/.test(type);
 }

@@ -3,12 +3,14 @@
 // Called once a start, before anything is mounted. Removes what a killed process left mounted there,
 // and refuses to mount where a FUSE file system is alive.
 
-import { open, readlink, realpath, stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
+import { currentPath, mountIdOf, openPath, using } from '../os/path.js';
 import { detach } from './detach.js';
 import { MountError } from './errors.js';
-import { findMount, type MountEntry, readMountTable } from './mount-table.js';
+import { isFuse, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import { answers } from './probe.js';
+import { Target } from './target.js';
 
 /** The name of the file in a mounted directory, when none is given. */
 const DEFAULT_NAME = 'nbd';
@@ -16,14 +18,14 @@ const DEFAULT_NAME = 'nbd';
 /** Dead mounts, one over the other, that are removed before giving up. */
 const DEEPEST_PILE = 8;
 
-const O_PATH = 0o10000000;
-
 /** Where to mount what. */
 export interface Mountpoint {
   /** What is mounted over. */
   readonly kind: 'directory' | 'file';
-  /** Absolute, without symbolic links. */
+  /** Absolute, without symbolic links: for messages. */
   readonly path: string;
+  /** What is mounted over; whoever resolved it closes it. */
+  readonly target: Target;
   /** Name of the file in the directory; empty when the file is the mountpoint. */
   readonly filename: string;
   /** As the user wrote it. */
@@ -42,8 +44,6 @@ const KIND_OF_ERROR: Readonly<Record<string, Kind>> = {
   ECONNABORTED: 'dead',
   EACCES: 'hidden',
 };
-
-const isFuse = ({ type }: MountEntry): boolean => /^fuse(\.|$)/.test(type);
 
 /** Refuses a path in a FUSE file system that does not answer; asks nothing of others, which may take long. */
 async function refuseFrozen(path: string): Promise<void> {
@@ -66,33 +66,31 @@ async function kindOf(path: string): Promise<Kind> {
   }
 }
 
-/**
- * A path without symbolic links; undefined when it cannot be reached. Asks no file system that is
- * mounted at the path itself, so that it works for a dead one.
- */
-async function realPathOf(path: string): Promise<string | undefined> {
-  try {
-    const handle = await open(path, O_PATH);
-    try {
-      return await readlink(`/proc/self/fd/${handle.fd}`);
-    } finally {
-      await handle.close();
-    }
-  } catch {
-    return undefined;
-  }
+/** The FUSE mount whose root a descriptor is, if it is one. Asks no file system. */
+function fuseMountOf(descriptor: number): MountEntry | undefined {
+  const entry = mountOf(mountIdOf(descriptor));
+  return entry !== undefined && isFuse(entry) && entry.path === currentPath(descriptor) ? entry : undefined;
 }
 
-/** The FUSE mount at a path itself, if there is one. */
+/** The FUSE mount at a path itself, if there is one. Works for a dead one, too. */
 async function fuseMountAt(path: string): Promise<MountEntry | undefined> {
-  const real = await realPathOf(path);
-  const entry = real === undefined ? undefined : findMount(real);
-  return entry !== undefined && isFuse(entry) ? entry : undefined;
+  const descriptor = await openPath(path, { follow: true }).catch(() => undefined);
+  return descriptor === undefined ? undefined : using(descriptor, () => fuseMountOf(descriptor));
+}
+
+/** The dead FUSE mount at a path itself: what is looked at is that mount, wherever the path leads later. */
+async function deadMountAt(path: string): Promise<MountEntry | undefined> {
+  const descriptor = await openPath(path, { follow: true }).catch(() => undefined);
+  if (descriptor === undefined) return undefined;
+  return using(descriptor, async (through) => {
+    const entry = fuseMountOf(descriptor);
+    return entry !== undefined && (await kindOf(through)) === 'dead' ? entry : undefined;
+  });
 }
 
 /** Removes the dead mount at `path`, or at the folder that it is in. Returns a line for the user. */
 async function removeDead(path: string, text: string): Promise<string> {
-  const entry = (await fuseMountAt(path)) ?? (await fuseMountAt(dirname(path)));
+  const entry = (await deadMountAt(path)) ?? (await deadMountAt(dirname(path)));
   if (entry === undefined) {
     throw new MountError(
       `mountpoint ${text}: it is on a file system whose server is gone; unmount that first`,
@@ -100,7 +98,7 @@ async function removeDead(path: string, text: string): Promise<string> {
   }
   const what = `the dead mount of ${entry.source} (${entry.type}) at ${entry.path}`;
   try {
-    await detach(entry.path);
+    await detach(entry);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new MountError(
@@ -121,12 +119,30 @@ async function clearedKind(path: string, text: string, notices: string[]): Promi
   }
 }
 
-/** Refuses a path over which a FUSE file system that is alive is mounted. */
-async function refuseBusy(path: string, text: string): Promise<void> {
-  const entry = await fuseMountAt(path);
+/** Refuses what a FUSE file system that is alive is mounted over. */
+function refuseMount(entry: MountEntry | undefined, text: string): void {
   if (entry === undefined) return;
   const what = `${entry.source} (${entry.type}) is mounted there already`;
   throw new MountError(`mountpoint ${text}: ${what}; unmount it first: fusermount3 -u ${entry.path}`);
+}
+
+async function refuseBusy(path: string, text: string): Promise<void> {
+  refuseMount(await fuseMountAt(path), text);
+}
+
+/** Opens what is to be mounted over. @throws MountError when that is not possible */
+async function openTarget(path: string, text: string): Promise<Target> {
+  if (path === '/') throw new MountError(`mountpoint ${text}: the root directory cannot be mounted over`);
+  const target = await Target.open(path, text);
+  try {
+    // The path may lead elsewhere since it was looked at.
+    refuseMount(fuseMountOf(target.descriptor), text);
+    await target.check();
+    return target;
+  } catch (error) {
+    target.close();
+    throw error;
+  }
 }
 
 /** Refuses a file that another nbdfuse serves: the user named it to create it. */
@@ -149,12 +165,29 @@ export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   if (kind === 'hidden') {
     throw new MountError(`mountpoint ${text}: permission denied; use a directory of your own`);
   }
-  const real = await realPathOf(path);
-  if (real === undefined || (kind !== 'directory' && kind !== 'file')) {
+  if (kind !== 'directory' && kind !== 'file') {
     throw new MountError(`mountpoint ${text}: it is neither a directory nor a regular file`);
   }
-  const filename = kind === 'directory' ? DEFAULT_NAME : '';
-  return { kind, path: real, filename, text, notice: notices.join('; ') || undefined };
+  const target = await openTarget(path, text);
+  const filename = target.isDirectory ? DEFAULT_NAME : '';
+  return made(target, filename, text, notices);
+}
+
+/** What was found, unless it was exchanged for something else after the first look. */
+function made(target: Target, filename: string, text: string, notices: readonly string[]): Mountpoint {
+  const { isDirectory, isFile, path } = target;
+  if (!isDirectory && !(isFile && filename === '')) {
+    target.close();
+    throw new MountError(`mountpoint ${text}: it is neither a directory nor a regular file`);
+  }
+  return {
+    kind: isDirectory ? 'directory' : 'file',
+    path,
+    target,
+    filename,
+    text,
+    notice: notices.join('; ') || undefined,
+  };
 }
 
 async function inFolder(path: string, text: string, notices: string[]): Promise<Mountpoint> {
@@ -166,13 +199,9 @@ async function inFolder(path: string, text: string, notices: string[]): Promise<
       `mountpoint ${text}: there is no directory ${wanted}; make it first: mkdir -p ${wanted}`,
     );
   }
-  const real = await realPathOf(folder);
-  if (real === undefined || found !== 'directory') {
-    throw new MountError(`mountpoint ${text}: ${wanted} is not a directory`);
-  }
+  if (found !== 'directory') throw new MountError(`mountpoint ${text}: ${wanted} is not a directory`);
   await refuseBusy(folder, text);
-  const filename = basename(path);
-  return { kind: 'directory', path: real, filename, text, notice: notices.join('; ') || undefined };
+  return made(await openTarget(folder, text), basename(path), text, notices);
 }
 
 /** Refuses what names a file: all of its files have names already. @throws MountError */

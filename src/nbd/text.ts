@@ -45,3 +45,15 @@ export function printable(text: string | Uint8Array, limit: number = NBD_MAX_STR
   }
   return shown.join('');
 }
+
+/**
+ * JSON that is fit for a terminal: what JSON.stringify leaves as it is, though it moves the cursor or hides text, is
+ * written as the escapes of JSON, so that it is the same text for whoever parses it.
+ */
+export function printableJson(json: string): string {
+  return json.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    if (character === '\n') return character;
+    const units = Array.from({ length: character.length }, (_, i) => character.charCodeAt(i));
+    return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
+  });
+}

@@ -14,7 +14,7 @@ export function unixAddress(name: string): Uint8Array {
   const isAbstract = bytes[0] === 0;
   // An abstract name ends with the address, a path with a NUL.
   const address = new Uint8Array(2 + bytes.length + (isAbstract ? 0 : 1));
-  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  new Uint16Array(address.buffer, 0, 1)[0] = AF_UNIX;
   address.set(bytes, 2);
   return address;
 }

@@ -65,9 +65,12 @@ export function addressOf(view: ArrayBufferView): number {
   return Number(koffi.address(view));
 }
 
-/** Loads a shared library into this process, for other libraries that need it. @throws Error */
+/** koffi unloads a library when its handle is collected as garbage. */
+const loaded: unknown[] = [];
+
+/** Loads a shared library into this process until its end, for other libraries that need it. @throws Error */
 export function loadLibrary(path: string): void {
-  koffi.load(path, { global: true });
+  loaded.push(koffi.load(path, { global: true }));
 }
 
 /** The error number of the last call of this thread that failed. */

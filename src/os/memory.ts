@@ -15,8 +15,11 @@ export const HUGE_PAGE = 2 * 1024 * 1024;
 /** Bytes of a page of memory where pages have their usual size. */
 export const PAGE = 4096;
 
-/** Whether they have it here: madvise(2) would take more than it was told to away where they are larger. */
-export const HAS_USUAL_PAGES = libc.getpagesize() === PAGE;
+/** Bytes of a page of memory here: 16 or 64 KiB on some machines. */
+export const PAGE_SIZE = libc.getpagesize();
+
+/** Whether they have the usual size here: madvise(2) would take more than it was told to away where they are larger. */
+export const HAS_USUAL_PAGES = PAGE_SIZE === PAGE;
 
 /** Asks for large pages behind `length` bytes at `address`, both multiples of theirs; without them all is the same. */
 export function preferHugePages(address: number, length: number): void {

@@ -5,13 +5,10 @@
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
+import { ioctlRead32, O_CLOEXEC, O_NONBLOCK, O_RDWR } from './open-flags.js';
 
-const O_RDWR = 2;
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
-
-/** _IOR(229, 0, uint32_t), of fuse.h. */
-const FUSE_DEV_IOC_CLONE = 0x8004e500;
+/** Of fuse.h. */
+const FUSE_DEV_IOC_CLONE = ioctlRead32(229, 0);
 
 /** Opens /dev/fuse: a descriptor that never blocks and is closed on exec. @throws SystemError */
 export function openFuseDevice(): number {

@@ -80,7 +80,8 @@ export class PeerProcess {
 
   /** @throws RangeError when it was released by all */
   share(): PeerProcess {
-    if (this.#references === 0) throw new RangeError('a process that nobody watches any more cannot be shared');
+    if (this.#references === 0)
+      throw new RangeError('a process that nobody watches any more cannot be shared');
     this.#references++;
     return this;
   }

@@ -5,9 +5,8 @@
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
+import { O_CLOEXEC, O_NONBLOCK } from './open-flags.js';
 
-const O_CLOEXEC = 0o2000000;
-const O_NONBLOCK = 0o4000;
 const F_SETPIPE_SZ = 1031;
 
 /** Flags of splice(2) and vmsplice(2). */

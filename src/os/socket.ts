@@ -4,13 +4,14 @@
 
 import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT, SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
+import { O_CLOEXEC, O_NONBLOCK } from './open-flags.js';
 
 export const AF_UNIX = 1;
 const AF_VSOCK = 40;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
-export const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = O_CLOEXEC;
+export const SOCK_NONBLOCK = O_NONBLOCK;
 const SOL_SOCKET = 1;
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
@@ -26,7 +27,6 @@ const SCM_RIGHTS = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
-const O_NONBLOCK = 0o4000;
 const SO_LINGER = 13;
 /** TIOCOUTQ. */
 const SIOCOUTQ = 0x5411;

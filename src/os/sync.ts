@@ -18,14 +18,17 @@ export function worksDuringSeek(release: string): boolean {
 }
 
 /**
- * Resolves when all writes to the file that the kernel held have been answered. Never blocks this
- * thread, so the file may be one that this process serves. @throws Error when it cannot be opened
+ * Resolves when all writes to the file that the kernel held have been answered. Never blocks this thread, so the
+ * file may be one that this process serves. @throws Error when it cannot be opened, or the call fails
  */
 export async function sendHeldWrites(path: string): Promise<void> {
   const file = await open(path, 'r');
   try {
-    await new Promise<void>((resolve) => {
-      libc.sync_file_range.async(file.fd, 0, 0, WRITE_AND_WAIT, () => resolve());
+    await new Promise<void>((resolve, reject) => {
+      libc.sync_file_range.async(file.fd, 0, 0, WRITE_AND_WAIT, (error: unknown, result: unknown) => {
+        if (error === null && result === 0) resolve();
+        else reject(new Error('sync_file_range failed'));
+      });
     });
   } finally {
     await file.close();

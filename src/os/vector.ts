@@ -1,12 +1,15 @@
 // struct iovec, one or several in a row, for the system calls that take addresses from memory.
 
+const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+const [LOW, HIGH] = LITTLE ? [0, 4] : [4, 0];
+
 /** Bytes of one. */
 export const VECTOR_SIZE = 16;
 
 /** Lays `length` bytes (below 2^32) at `address` down in byte `at` of `view`, of which nothing else was ever written. */
 export function setVector(view: DataView, at: number, address: number, length: number): void {
   const high = Math.floor(address / 2 ** 32);
-  view.setUint32(at, address - high * 2 ** 32, true);
-  view.setUint32(at + 4, high, true);
-  view.setUint32(at + 8, length, true);
+  view.setUint32(at + LOW, address - high * 2 ** 32, LITTLE);
+  view.setUint32(at + HIGH, high, LITTLE);
+  view.setUint32(at + 8 + LOW, length, LITTLE);
 }

@@ -101,6 +101,11 @@ export interface Backend {
    * @param certain it has ended; otherwise nobody listens where it was
    */
   serverEnded(file: number, certain: boolean): void;
+  /**
+   * An O_PATH descriptor of a file, proven to lie in this mount, which belongs to the caller and keeps the mount busy;
+   * undefined when the file is shown no more. @throws MountError when something else is mounted there
+   */
+  open(file: number): Promise<number | undefined>;
   /** What can be seen of each file now; nothing where the backend does not count. */
   status(): Promise<readonly FileStatus[]>;
   /**

@@ -3,9 +3,10 @@
 // libfuse 2 does not tell when somebody else unmounts, so the mount table is watched.
 
 import { NativeFileSystem } from '../fuse-native/adapter.js';
+import { findNewMount, openInMount } from '../mount/attach.js';
 import { detach, unmount } from '../mount/detach.js';
 import { MountError } from '../mount/errors.js';
-import { findMount } from '../mount/mount-table.js';
+import { findAgain, type MountEntry } from '../mount/mount-table.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
 import { Deadline } from './deadline.js';
@@ -35,11 +36,14 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
       `mounting ${mountpoint.text}: fuse-native serves up to 2^53 bytes; use --fuse-backend=kernel`,
     );
   }
+  await mountpoint.target.check();
+  const { place } = mountpoint.target;
   try {
     const system = await NativeFileSystem.mount(
       {
         ...options,
-        path: mountpoint.path,
+        path: place.path,
+        folder: place.folder,
         files,
         tree: treeOptions(options),
         fsname: options.fsname ?? 'nbdfuse',
@@ -50,8 +54,15 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
       // What a connection was good for is not known here: it counts by its time.
       (file, why) => events.lost(file, 0, why, { useful: true, foreign: false }),
     );
-    return new FuseNativeBackend(system, mountpoint.path, events);
+    const mount = await findNewMount(mountpoint, options, system.device);
+    return new FuseNativeBackend(
+      system,
+      mount,
+      files.map(({ name }) => name),
+      events,
+    );
   } catch (error) {
+    if (error instanceof MountError) throw error;
     const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
     throw new MountError(`mounting ${mountpoint.text} by fuse-native: ${why}`);
   }
@@ -62,16 +73,18 @@ class FuseNativeBackend implements Backend {
   readonly folder = undefined;
   readonly addReader = undefined;
   readonly #system: NativeFileSystem;
-  readonly #path: string;
+  readonly #mount: MountEntry;
+  readonly #names: readonly string[];
   readonly #events: BackendEvents;
   readonly #watch: NodeJS.Timeout;
 
-  constructor(system: NativeFileSystem, path: string, events: BackendEvents) {
-    this.#system = system;
-    this.#path = path;
+  constructor(system: NativeFileSystem, mount: MountEntry, names: readonly string[], events: BackendEvents) {
     this.#events = events;
+    this.#names = names;
+    this.#system = system;
+    this.#mount = mount;
     this.#watch = setInterval(() => {
-      if (findMount(path) !== undefined) return;
+      if (findAgain(mount) !== undefined) return;
       clearInterval(this.#watch);
       events.unmounted();
     }, LOOK);
@@ -95,7 +108,11 @@ class FuseNativeBackend implements Backend {
 
   unmount(options: { readonly lazy: boolean }): Promise<void> {
     clearInterval(this.#watch);
-    return options.lazy ? detach(this.#path) : unmount(this.#path);
+    return options.lazy ? detach(this.#mount) : unmount(this.#mount);
+  }
+
+  open(file: number): Promise<number> {
+    return openInMount(this.#mount, this.#names[file]);
   }
 
   async stop(milliseconds: number): ReturnType<Backend['stop']> {

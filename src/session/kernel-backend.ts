@@ -3,12 +3,12 @@
 // Made by session.ts. Owns the mount; the worker owns the device and the connections.
 
 import { stat, truncate } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { Bridge, type BridgeOptions } from '../bridge/bridge.js';
 import type { ListChange } from '../bridge/messages.js';
 import { dismissWorker } from '../bridge/spawn.js';
 import { type KernelMount, mountKernel } from '../mount/attach.js';
+import { using } from '../os/path.js';
 import { sendHeldWrites } from '../os/sync.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
@@ -95,7 +95,7 @@ export function prepareKernelBackend(worker: Worker): PreparedBackend {
 async function startKernelBackend(request: BackendRequest, takeWorker: () => Worker): Promise<Backend> {
   const { mountpoint, options, events } = request;
   const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
-  const files = new ShownFiles(mountpoint.path, request.files);
+  const files = new ShownFiles(mount, request.files);
   const bridge = Bridge.start(
     bridgeOptions(request, mount),
     {
@@ -117,20 +117,23 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
     await bridge.ready;
     // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
     // it would let nobody write.
-    await stat(mountpoint.path);
+    await using(await mount.open(''), (path) => stat(path));
     if (cacheMode(request) === 'writeback') await files.setSize(0);
   };
   return new KernelBackend(mount, bridge, files, mountpoint.kind === 'file' ? prepareFile() : bridge.ready);
 }
 
-/** The files as others see them: by their paths. One that is shown no more has none. */
+/**
+ * The files as others see them, for system calls on them. Each call is made through a descriptor that is proven to
+ * lie in our mount: at a path, there may be somebody's own file by then.
+ */
 class ShownFiles {
-  readonly #folder: string;
+  readonly #mount: KernelMount;
   readonly #files: Map<number, ServedFile>;
   readonly #turns = new Turns(MOST_AT_ONCE);
 
-  constructor(folder: string, files: readonly ServedFile[]) {
-    this.#folder = folder;
+  constructor(mount: KernelMount, files: readonly ServedFile[]) {
+    this.#mount = mount;
     this.#files = new Map(files.map((file, number) => [number, file]));
   }
 
@@ -146,15 +149,25 @@ class ShownFiles {
 
   /** Sets the size right in the kernel's eyes. */
   async setSize(number: number): Promise<void> {
-    const { name, info } = this.#find(number);
+    const { info } = this.#find(number);
     if (info === undefined) return;
-    await this.#turns.take(() => truncate(join(this.#folder, name), Number(info.size)));
+    await this.#act(number, (path) => truncate(path, Number(info.size)));
   }
 
   /** @throws Error when it cannot be done, or not of this file: it may have been replaced meanwhile */
   async sendHeldWrites(number: number): Promise<void> {
-    await this.#turns.take(() => sendHeldWrites(join(this.#folder, this.#find(number).name)));
+    await this.#act(number, sendHeldWrites);
     this.#find(number);
+  }
+
+  /** See Backend.open. */
+  async open(number: number): Promise<number | undefined> {
+    const file = this.#files.get(number);
+    return file === undefined ? undefined : this.#mount.open(file.name);
+  }
+
+  #act(number: number, act: (path: string) => Promise<void>): Promise<void> {
+    return this.#turns.take(async () => using(await this.#mount.open(this.#find(number).name), act));
   }
 
   #find(number: number): ServedFile {
@@ -170,10 +183,12 @@ class KernelBackend implements Backend {
   readonly addReader: Backend['addReader'];
   readonly #mount: KernelMount;
   readonly #bridge: Bridge;
+  readonly #files: ShownFiles;
 
   constructor(mount: KernelMount, bridge: Bridge, files: ShownFiles, ready: Promise<void>) {
     this.#mount = mount;
     this.#bridge = bridge;
+    this.#files = files;
     this.folder = {
       listed: (change) => {
         files.change(change);
@@ -205,6 +220,10 @@ class KernelBackend implements Backend {
 
   serverEnded(file: number, certain: boolean): void {
     this.#bridge.serverEnded(file, certain);
+  }
+
+  open(file: number): Promise<number | undefined> {
+    return this.#files.open(file);
   }
 
   status(): ReturnType<Backend['status']> {

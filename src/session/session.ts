@@ -81,8 +81,8 @@ export class Session {
     let result = 'unmounted';
     if (ending.kind === 'signal') {
       report.detail(`${ending.name}: unmounting ${text}`);
-      const paths = served().map(({ path }) => path);
-      result = await unmountInOrder(backend, paths, deadline).catch((error: unknown) => {
+      const files = served().map(({ file }) => file);
+      result = await unmountInOrder(backend, files, deadline).catch((error: unknown) => {
         report.error(error);
         return 'failed';
       });

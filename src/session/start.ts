@@ -53,6 +53,7 @@ export async function startSession(
     const options = parseFuseOptions([...settings.fuseOptions]);
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
+    undo.add(() => mountpoint.target.close());
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
     const { keeper, ...found } = settings.all
       ? await openFolder(start, mountpoint, options, endpoint)
@@ -148,7 +149,9 @@ async function serve(
     crashed: (why) => end({ kind: 'crash', why }),
   };
   signal.throwIfAborted();
-  const backend = await prepared.start({ ...request, events });
+  const { target } = request.mountpoint;
+  // Kept open, it would keep the file system busy that it is on.
+  const backend = await prepared.start({ ...request, events }).finally(() => target.close());
   try {
     keeper.begin(backend);
     await backend.ready;

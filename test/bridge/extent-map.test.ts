@@ -31,6 +31,19 @@ describe('the extent map', () => {
     expect(map.summary(4096n)).toEqual({ holes: 1024n, known: 2048n });
   });
 
+  test('believes what it keeps for ten seconds: another client may have written since', () => {
+    const map = new ExtentMap(512, false, true);
+    map.begin(100_000);
+    tell(map, 0n, [4096, 3]);
+    map.begin(110_000);
+    expect(map.at(0n)?.hole).toBe(true);
+    map.begin(110_001);
+    expect(map.at(0n)).toBeUndefined();
+    tell(map, 0n, [4096, 0]);
+    map.begin(120_000);
+    expect(map.at(0n)?.hole).toBe(false);
+  });
+
   test('a hole is what reads as zeros, allocated or not ("base:allocation metadata context")', () => {
     const map = new ExtentMap(512, false, true);
     // NBD_STATE_HOLE alone: contents undefined. NBD_STATE_ZERO alone: zeros that are allocated. Bits above: ignored.

@@ -13,7 +13,13 @@ const REQUEST = hex`
   10000000 | flags2: 1 << 36
   00*44    | unused`;
 
-const WISHES = { writeback: true, directMmap: false, asyncRead: true, maxTransfer: 1024 * 1024 };
+const WISHES = {
+  writeback: true,
+  directMmap: false,
+  asyncRead: true,
+  maxTransfer: 1024 * 1024,
+  pageSize: 4096,
+};
 const CACHED = readRequest(REQUEST);
 
 function readRequest(bytes: Uint8Array): ReturnType<typeof readInit> {
@@ -88,6 +94,12 @@ describe('the reply', () => {
     expect(bits(reply(WISHES))).toEqual([0, 5, 13, 14, 15, 16, 18, 22, 25, 28, 30]);
     expect(bits(reply({ ...WISHES, writeback: false }))).not.toContain(16);
     expect(bits(reply({ ...WISHES, asyncRead: false }))).not.toContain(0);
+  });
+
+  test.each([4096, 16_384, 65_536])('counts what a request may carry in pages of %i bytes', (pageSize) => {
+    const bytes = reply({ ...WISHES, pageSize });
+    const pages = new DataView(bytes.buffer, bytes.byteOffset).getUint16(28, true);
+    expect(pages * pageSize).toBe(WISHES.maxTransfer);
   });
 
   test('lets files open for direct I/O be mapped, where the kernel can', () => {

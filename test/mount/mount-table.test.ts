@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { findMount, parseMountTable } from '../../src/mount/mount-table.js';
+import { findAgain, mountOf, parseMountTable, readMountTable } from '../../src/mount/mount-table.js';
 
 // As in proc_pid_mountinfo(5): id, parent, device, root, path, options, optional fields, -, type, source, …
 const TABLE = `\
@@ -12,11 +12,11 @@ const TABLE = `\
 
 it('reads number, device, path, type and source of each mount', () => {
   expect(parseMountTable(TABLE)).toEqual([
-    { id: 36, device: '98:0', path: '/mnt2', type: 'ext3', source: '/dev/root' },
-    { id: 40, device: '0:22', path: '/proc', type: 'proc', source: 'proc' },
-    { id: 66, device: '0:40', path: '/tmp/a b\tc\\d#e', type: 'fuse.nbdfuse', source: 'disk one' },
-    { id: 67, device: '0:41', path: '/tmp/größe', type: 'fuse.nbdfuse', source: 'nbdfuse' },
-    { id: 68, device: '0:42', path: '/tmp/f', type: 'fuse.nbdfuse', source: '-' },
+    { id: 36, device: '98:0', path: '/mnt2', type: 'ext3', source: '/dev/root', userId: undefined },
+    { id: 40, device: '0:22', path: '/proc', type: 'proc', source: 'proc', userId: undefined },
+    { id: 66, device: '0:40', path: '/tmp/a b\tc\\d#e', type: 'fuse.nbdfuse', source: 'disk one', userId: 0 },
+    { id: 67, device: '0:41', path: '/tmp/größe', type: 'fuse.nbdfuse', source: 'nbdfuse', userId: 0 },
+    { id: 68, device: '0:42', path: '/tmp/f', type: 'fuse.nbdfuse', source: '-', userId: 0 },
   ]);
 });
 
@@ -25,6 +25,10 @@ it('leaves out what it does not understand', () => {
 });
 
 it('finds what is mounted in this system', () => {
-  expect(findMount('/proc')).toMatchObject({ path: '/proc', type: 'proc' });
-  expect(findMount('/proc/self')).toBeUndefined();
+  const proc = readMountTable().find(({ path }) => path === '/proc');
+  expect(proc).toMatchObject({ path: '/proc', type: 'proc' });
+  if (proc === undefined) return;
+  expect(mountOf(proc.id)).toEqual(proc);
+  expect(findAgain(proc)).toEqual(proc);
+  expect(findAgain({ ...proc, device: '0:0' })).toBeUndefined();
 });

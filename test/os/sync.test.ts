@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { worksDuringSeek } from '../../src/os/sync.js';
+import { sendHeldWrites, worksDuringSeek } from '../../src/os/sync.js';
 
 it.each([
   ['6.1.0-56-amd64', false],
@@ -11,4 +11,9 @@ it.each([
   ['', false],
 ])('Linux %s can be made to send its writes during lseek(2): %s', (release, expected) => {
   expect(worksDuringSeek(release)).toBe(expected);
+});
+
+it('sending held writes: is told when the system refuses', async () => {
+  await expect(sendHeldWrites('/dev/null')).rejects.toThrow('sync_file_range failed');
+  await expect(sendHeldWrites('/dev/missing')).rejects.toThrow('ENOENT');
 });

@@ -108,3 +108,15 @@ it('a refusal that has nothing to do with the length is the error of the call', 
   scope.add(() => client.close());
   await expect(client.zero(0, 2 * GIB)).rejects.toMatchObject({ errno: 22 });
 });
+
+it('the mount zeroes more than 2^53 bytes to the last of them', async () => {
+  const scope = createScope();
+  const length = 2n ** 53n + 1n;
+  const served = { size: 2n ** 60n, extendedHeaders: true, blockSizes: [1, 4096, MAXIMUM] as const };
+  const server = await startScriptedServer(scope, served);
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  await runProgram('fallocate', '-p', '-o', '3', '-l', String(length), disk.file);
+  const zeroed = server.requests.filter(({ type }) => type === NBD_CMD_WRITE_ZEROES);
+  expect(zeroed.reduce((sum, request) => sum + BigInt(request.length), 0n)).toBe(length);
+  expect(zeroed.length).toBe(9);
+});

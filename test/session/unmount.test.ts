@@ -2,6 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { openPath } from '../../src/os/path.js';
+import type { Backend } from '../../src/session/backend.js';
 import { Deadline } from '../../src/session/deadline.js';
 import { unmountInOrder } from '../../src/session/unmount.js';
 import { FakeClock, settle } from './fake-clock.js';
@@ -22,10 +24,11 @@ async function createFile(): Promise<string> {
 
 type Answer = 'ok' | 'never' | Error;
 
-function createBackend(answers: { eager: Answer; lazy: Answer }) {
+function createBackend(answers: { eager: Answer; lazy: Answer }, open?: Backend['open']) {
   const calls: string[] = [];
   return {
     calls,
+    open: open ?? (async () => undefined),
     unmount: ({ lazy }: { readonly lazy: boolean }): Promise<void> => {
       calls.push(lazy ? 'lazy' : 'eager');
       const answer = lazy ? answers.lazy : answers.eager;
@@ -45,9 +48,22 @@ describe('unmounting in order', () => {
   });
 
   it('writes the files out, then detaches a mount that is in use', async () => {
-    const backend = createBackend({ eager: BUSY, lazy: 'ok' });
-    expect(await unmountInOrder(backend, [await createFile()], new Deadline(10_000))).toBe('busy');
+    const path = await createFile();
+    const backend = createBackend({ eager: BUSY, lazy: 'ok' }, () => openPath(path, { follow: true }));
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
     expect(backend.calls).toEqual(['eager', 'lazy']);
+  });
+
+  it('says that not all is written where a file cannot be reached', async () => {
+    const unreachable = () => Promise.reject(new Error('something else is mounted there'));
+    const backend = createBackend({ eager: BUSY, lazy: 'ok' }, unreachable);
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('late');
+    expect(backend.calls).toEqual(['eager', 'lazy']);
+  });
+
+  it('asks for no file that is shown no more', async () => {
+    const backend = createBackend({ eager: BUSY, lazy: 'ok' });
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
   });
 
   it('detaches when the server does not take the writes in time', async () => {

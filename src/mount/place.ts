@@ -1,0 +1,55 @@
+// Where something is mounted: a directory, held by a descriptor, and a name in it.
+//
+// A path can lead elsewhere at each use, when somebody renames a folder, swaps a symbolic link in or mounts over it.
+// A descriptor of the mountpoint itself would keep a mount busy; that of the folder around it does not, and the
+// kernel goes from its name to the uppermost mount there. The number of that mount tells whether it is the one meant.
+
+import { basename, dirname } from 'node:path';
+import { mountIdOf, openPath, pathThrough, using } from '../os/path.js';
+import { closeDescriptor } from '../os/socket.js';
+
+/** See the file's head. Whoever makes one closes it. */
+export class Place {
+  readonly folder: number;
+  readonly name: string;
+
+  private constructor(folder: number, name: string) {
+    this.folder = folder;
+    this.name = name;
+  }
+
+  /** The place of an absolute path without symbolic links. @throws NodeJS.ErrnoException */
+  static async of(path: string): Promise<Place> {
+    return new Place(await openPath(dirname(path), { follow: false }), basename(path));
+  }
+
+  /** A path for system calls. */
+  get path(): string {
+    return pathThrough(this.folder, this.name);
+  }
+
+  /** An O_PATH descriptor of the uppermost mount's root, or else of the file itself. @throws NodeJS.ErrnoException */
+  open(): Promise<number> {
+    return openPath(this.path, { follow: false });
+  }
+
+  /** The number of the mount that is seen here; undefined when nothing is. */
+  async mountId(): Promise<number | undefined> {
+    const descriptor = await this.open().catch(() => undefined);
+    return descriptor === undefined ? undefined : using(descriptor, () => mountIdOf(descriptor));
+  }
+
+  close(): void {
+    closeDescriptor(this.folder);
+  }
+}
+
+/** Does `act` at the place of `path`, and closes it. @throws NodeJS.ErrnoException */
+export async function atPlace<T>(path: string, act: (place: Place) => Promise<T>): Promise<T> {
+  const place = await Place.of(path);
+  try {
+    return await act(place);
+  } finally {
+    place.close();
+  }
+}

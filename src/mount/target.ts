@@ -1,0 +1,86 @@
+// What is to be mounted over, as it was found: by descriptors from then on.
+//
+// Opened when MOUNTPOINT is looked at, used when the server is known, which may be much later: what a path leads to
+// can have been exchanged in between by whoever may change one of its folders.
+
+import { fstat } from 'node:fs';
+import { promisify } from 'node:util';
+import { currentPath, mountIdOf, openPath, using } from '../os/path.js';
+import { closeDescriptor } from '../os/socket.js';
+import { MountError } from './errors.js';
+import { Place } from './place.js';
+
+const statDescriptor = promisify(fstat);
+
+/** See the file's head. */
+export class Target {
+  /** O_PATH of the directory or file itself. */
+  readonly descriptor: number;
+  readonly place: Place;
+  readonly isDirectory: boolean;
+  readonly isFile: boolean;
+  readonly #text: string;
+  #isOpen = true;
+
+  private constructor(
+    descriptor: number,
+    place: Place,
+    kind: { isDirectory: boolean; isFile: boolean },
+    text: string,
+  ) {
+    this.descriptor = descriptor;
+    this.place = place;
+    this.isDirectory = kind.isDirectory;
+    this.isFile = kind.isFile;
+    this.#text = text;
+  }
+
+  /** Opens what `path` leads to, for a mountpoint that the user calls `text`. @throws MountError */
+  static async open(path: string, text: string): Promise<Target> {
+    let descriptor: number | undefined;
+    try {
+      descriptor = await openPath(path, { follow: true });
+      const found = await statDescriptor(descriptor);
+      const place = await Place.of(currentPath(descriptor));
+      const kind = { isDirectory: found.isDirectory(), isFile: found.isFile() };
+      const target = new Target(descriptor, place, kind, text);
+      descriptor = undefined;
+      return target;
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new MountError(`mountpoint ${text}: ${why}`);
+    } finally {
+      if (descriptor !== undefined) closeDescriptor(descriptor);
+    }
+  }
+
+  /** Absolute, without symbolic links. */
+  get path(): string {
+    return currentPath(this.descriptor);
+  }
+
+  /** @throws MountError when its place shows another file or another mount by now */
+  async check(): Promise<void> {
+    if (await this.#isInPlace().catch(() => false)) return;
+    throw new MountError(
+      `mountpoint ${this.#text}: it was exchanged or mounted over meanwhile; use a directory that only you can change`,
+    );
+  }
+
+  async #isInPlace(): Promise<boolean> {
+    const now = await this.place.open();
+    return using(now, async () => {
+      if (mountIdOf(now) !== mountIdOf(this.descriptor)) return false;
+      const [one, other] = [await statDescriptor(now), await statDescriptor(this.descriptor)];
+      return one.dev === other.dev && one.ino === other.ino;
+    });
+  }
+
+  /** Closes it, once. */
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.place.close();
+    closeDescriptor(this.descriptor);
+  }
+}

@@ -1,0 +1,20 @@
+// Numbers that differ from processor to processor, for the one that this runs on.
+//
+// O_DIRECT of x86 is O_DIRECTORY of ARM. What a request of the kernel has as flags are these numbers as well.
+
+import { constants } from 'node:fs';
+
+export const { O_RDWR, O_DIRECT, O_DSYNC, O_NOFOLLOW, O_NONBLOCK } = constants;
+
+/** Not among Node's, and the same on every processor that it has. */
+export const O_CLOEXEC = 0o2000000;
+export const O_PATH = 0o10000000;
+
+/** Processors whose ioctl numbers have their direction one bit lower, with other values. */
+const IOC_OTHERS: readonly string[] = ['ppc', 'ppc64', 'mips', 'mipsel'];
+
+/** `_IOR(type, number, uint32_t)` of a processor. */
+export function ioctlRead32(type: number, number: number, arch: string = process.arch): number {
+  const direction = IOC_OTHERS.includes(arch) ? 0x40000000 : 0x80000000;
+  return direction + 4 * 0x10000 + type * 0x100 + number;
+}
