@@ -4,14 +4,23 @@
 // compressed; a qemu-nbd on top of an nbdkit serves what is both an image and remote or compressed.
 
 import type { Compression, ImageFormat } from './formats.js';
-import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer } from './nbdkit.js';
-import { type BlockNode, fileNode, NODE_BELOW, nbdNode, type QemuRequest, qemuNbdWords } from './qemu.js';
+import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer, overText } from './nbdkit.js';
+import {
+  type BlockNode,
+  fileNode,
+  imageNode,
+  NODE_BELOW,
+  nbdNode,
+  type QemuRequest,
+  qemuNbdWords,
+} from './qemu.js';
 import type { Source } from './source.js';
 
 /** An image, and what of it is to be served and how. */
 export interface Plan {
-  /** A local path is absolute where a server has another folder. */
   readonly source: Source;
+  /** How QEMU opens a local image that is not compressed; undefined: as one that names no other file. */
+  readonly tree?: { readonly node: BlockNode; readonly descriptor: string | undefined } | undefined;
   /** Whether the source is a block device. */
   readonly isDevice: boolean;
   readonly compression: Compression | undefined;
@@ -19,6 +28,7 @@ export interface Plan {
   readonly readOnly: boolean;
   readonly snapshotName: string | undefined;
   readonly partition: { readonly offset: bigint; readonly size: bigint } | undefined;
+  /** The path of one that is kept is absolute. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
 }
 
@@ -35,22 +45,32 @@ function needsQemu({ source, format, overlay }: Plan): boolean {
   return format !== 'raw' || overlay !== undefined || source.kind === 'nbd';
 }
 
-/** Whether an internal snapshot is served by a qemu-nbd of its own, below the one of the rest. */
-function isStacked({ snapshotName, partition, overlay }: Plan): boolean {
-  return snapshotName !== undefined && (partition !== undefined || overlay !== undefined);
+/**
+ * Whether the image is served by a qemu-nbd of its own, below the one of the rest: an internal snapshot, and what has a
+ * server below it already where an overlay is kept.
+ */
+export function isStacked({ snapshotName, partition, overlay, tree }: Plan): boolean {
+  if (snapshotName !== undefined) return partition !== undefined || overlay !== undefined;
+  return tree?.descriptor !== undefined && typeof overlay === 'object';
+}
+
+/** Whether an overlay that is kept lies over a server, which its header then names. */
+function isOverServer(plan: Plan): boolean {
+  return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
 }
 
 /** The programs that a plan needs; a raw file can do with nbdkit where there is no qemu-nbd. */
 export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
-  if (isStacked(plan)) return ['nbdkit', 'qemu-nbd'];
+  if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
   return needsQemu(plan) || hasQemuNbd ? ['qemu-nbd'] : ['nbdkit'];
 }
 
-/** What a qemu-nbd serves of `file`. */
-function qemuRequest(plan: Plan, file: BlockNode): QemuRequest {
-  const { format, readOnly, snapshotName, partition, overlay } = plan;
-  return { format, file, readOnly, snapshotName, partition, overlay };
+/** What a qemu-nbd serves of `image`. */
+function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
+  const { readOnly, snapshotName, partition, overlay } = plan;
+  const kept = typeof overlay === 'object' ? { ...overlay, namesServer: isOverServer(plan) } : overlay;
+  return { image, readOnly, snapshotName, partition, overlay: kept };
 }
 
 /** What an nbdkit serves of the source. */
@@ -59,11 +79,11 @@ function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], range: Plan[
   return { source, compression: plan.compression, range, readOnly };
 }
 
-/** An internal snapshot with something on top: two servers. */
+/** An image with something on top that needs a server of its own: two servers. */
 function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const below: Plan = { ...plan, partition: undefined, overlay: undefined, readOnly: true };
-  const above: Plan = { ...plan, format: 'raw', snapshotName: undefined };
-  return overServer(serverWords(below, hasQemuNbd), qemuNbdWords(qemuRequest(above, NODE_BELOW)));
+  const above = { ...qemuRequest(plan, imageNode('raw', NODE_BELOW)), snapshotName: undefined };
+  return overServer(serverWords(below, hasQemuNbd), qemuNbdWords(above));
 }
 
 /**
@@ -71,15 +91,16 @@ function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
  * @throws ImageError where a server cannot do what is wanted
  */
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
-  const { source } = plan;
+  const { source, format, tree } = plan;
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
-  if (source.kind === 'nbd') return qemuNbdWords(qemuRequest(plan, nbdNode(source.parsed)));
+  const ofFile = (file: BlockNode): readonly string[] =>
+    qemuNbdWords(qemuRequest(plan, imageNode(format, file)));
+  if (source.kind === 'nbd') return ofFile(nbdNode(source.parsed));
   const programs = programsFor(plan, hasQemuNbd);
   if (!programs.includes('qemu-nbd')) return nbdkitServer(nbdkitRequest(plan, source, plan.partition));
-  if (programs.includes('nbdkit')) {
-    const upper = qemuNbdWords(qemuRequest(plan, NODE_BELOW));
-    return overNbdkit(nbdkitRequest(plan, source, undefined), upper);
-  }
+  if (needsNbdkit(plan)) return overNbdkit(nbdkitRequest(plan, source, undefined), ofFile(NODE_BELOW));
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
-  return qemuNbdWords(qemuRequest(plan, fileNode(source.path, plan.isDevice)));
+  const { node = imageNode(format, fileNode(source.path, plan.isDevice)), descriptor } = tree ?? {};
+  const words = qemuNbdWords(qemuRequest(plan, node));
+  return descriptor === undefined ? words : overText(descriptor, words);
 }

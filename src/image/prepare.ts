@@ -4,10 +4,10 @@
 // could be a trap, and returns the server's command line with what the user is to be told.
 
 import { access, constants, stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
-import { checkReferences, refuseReferences } from './chain.js';
+import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
 import { ImageError } from './errors.js';
 import type { Compression, FormatWish, ImageFormat } from './formats.js';
@@ -114,11 +114,12 @@ async function lookInside(
 interface Identity {
   readonly compression: Compression | undefined;
   readonly format: ImageFormat;
-  readonly lines: readonly string[];
+  /** How a local image that is not compressed is opened. */
+  readonly local: LocalImage | undefined;
 }
 
 async function identify(
-  { source }: Place,
+  { source, isDevice }: Place,
   request: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Identity> {
@@ -133,12 +134,12 @@ async function identify(
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, wish);
   const { head, tail } = await lookInside(source, compression, outside, signal);
   const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, wish);
-  const lines =
-    source.kind === 'file' && compression === undefined
-      ? await checkReferences(source.path, format, wish.format !== undefined)
-      : [];
-  if (source.kind !== 'file' || compression !== undefined) refuseReferences(textOf(source), format, head);
-  return { compression, format, lines };
+  if (source.kind === 'file' && compression === undefined) {
+    const trusted = wish.format !== undefined;
+    return { compression, format, local: await openLocalImage(source.path, format, { trusted, isDevice }) };
+  }
+  refuseReferences(textOf(source), format, head);
+  return { compression, format, local: undefined };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -155,20 +156,33 @@ async function checkSnapshot(plan: Plan, hasQemuNbd: boolean, signal: AbortSigna
 /** Checks a kept overlay, or tells by which command it is made. */
 async function overlayFor(plan: Plan, path: string, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
   const backing = await backingOf(plan);
-  if (
-    await stat(path).then(
-      () => true,
-      () => false,
-    )
-  ) {
+  if (await isThere(path)) {
     await checkOverlay(path, backing);
     return undefined;
   }
   await requirePrograms('--overlay', ['qemu-img']);
-  if (backing.isPlainFile) return createWords(path, backing, undefined);
   const socketActivation = serverWords({ ...plan, readOnly: true }, hasQemuNbd);
   const size = await withDisk({ socketActivation }, signal, async (disk) => disk.size);
   return createWords(path, backing, size);
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The absolute path of an overlay that is there or will be. @throws ImageError when its folder is not */
+async function overlayPath(path: string): Promise<string> {
+  try {
+    return (await isThere(path))
+      ? await realPathOf(path)
+      : join(await realPathOf(dirname(path)), basename(path));
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError(`cannot make the overlay ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+  }
 }
 
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
@@ -180,11 +194,12 @@ function introduction(name: string, plan: Plan, programs: readonly string[]): st
 
 /** The image as a whole, without the overlay. */
 function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
-  const { compression, format } = identity;
+  const { compression, format, local } = identity;
   const { snapshotName, overlay } = request;
   const canWrite = place.writable && compression === undefined && snapshotName === undefined;
   return {
     source: place.source,
+    tree: local,
     isDevice: place.isDevice,
     compression,
     format,
@@ -224,14 +239,19 @@ export async function prepareImage(
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
   const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
   await requirePrograms(printable(name), programs);
+  if (identity.local?.descriptor !== undefined) await requirePlugin(printable(name), 'data');
   if (snapshotName !== undefined) await checkSnapshot(whole, hasQemuNbd, signal);
-  const kept = typeof overlay === 'object' ? { path: resolve(overlay.path) } : undefined;
+  const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);
   // A new overlay shows what the image has; an old one may have other partitions.
   const seen = before === undefined ? { ...whole, overlay: kept } : whole;
   const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: range };
-  const lines = [introduction(name, plan, programs), ...identity.lines, ...warnings(place, request)];
+  const lines = [
+    introduction(name, plan, programs),
+    ...(identity.local?.lines ?? []),
+    ...warnings(place, request),
+  ];
   return { argv: serverWords(plan, hasQemuNbd), lines, before };
 }

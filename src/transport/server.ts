@@ -8,7 +8,7 @@ import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
-import { printable } from '../nbd/text.js';
+import { printable, printableSink } from '../nbd/text.js';
 import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
@@ -31,7 +31,7 @@ const NAMES_IN_MESSAGE = 10;
 
 /** How a server is opened. */
 export interface OpenOptions {
-  /** Receives what children write to standard error; default: it goes to ours. */
+  /** Receives what children write to standard error; default: it goes to ours, control characters escaped. */
   readonly onStderr?: StderrSink;
   /** Whether connections will be taken with `takeSocket`, so that TLS sessions are watched from the start. */
   readonly handOver?: boolean;
@@ -242,6 +242,6 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
 
 /** Opens the server of an endpoint; children are started, nothing is connected yet. */
 export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
-  const onStderr = options.onStderr ?? writeToStderr;
+  const onStderr = options.onStderr ?? printableSink(writeToStderr);
   return new NbdServer(endpoint, await openSource(endpoint, onStderr), options.handOver === true);
 }
