@@ -25,6 +25,14 @@ const KNOWN_FORMATS = ['raw', 'qcow2', 'qcow', 'qed', 'vdi', 'vpc', 'vhdx', 'vmd
 /** What QEMU would take for something else than a file: `nbd:…`, `json:…`. */
 const HAS_PROTOCOL = /^[^/]*:/;
 
+/** A file that an image is made of. */
+export interface ImageFile {
+  /** Absolute. */
+  readonly path: string;
+  /** Whether what is written to the disk goes there; else it lies below. */
+  readonly isTop: boolean;
+}
+
 /** A local image as it is to be opened. */
 export interface LocalImage {
   /** Its real path. */
@@ -33,8 +41,8 @@ export interface LocalImage {
   readonly node: BlockNode;
   /** The descriptor of a VMDK, which `node` has below it; undefined: it has none. */
   readonly descriptor: string | undefined;
-  /** Absolute paths of all its files. */
-  readonly files: readonly string[];
+  /** All files that are opened. */
+  readonly files: readonly ImageFile[];
   /** What the user is to be told. */
   readonly lines: readonly string[];
 }
@@ -99,12 +107,15 @@ interface Followed {
 
 /** Builds the nodes of one image. */
 class TreeBuilder {
-  readonly files: string[] = [];
+  readonly files: ImageFile[] = [];
   readonly lines: string[] = [];
+  readonly #path: string;
   readonly #format: ImageFormat;
   readonly #trusted: boolean;
 
-  constructor(format: ImageFormat, trusted: boolean) {
+  /** @param path of the image as the user typed it */
+  constructor(path: string, format: ImageFormat, trusted: boolean) {
+    this.#path = path;
     this.#format = format;
     this.#trusted = trusted;
   }
@@ -131,7 +142,8 @@ class TreeBuilder {
     const found = await stat(real);
     if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))
       throw refuse('which is not a plain file');
-    this.files.push(real);
+    const isTop = role === 'extent' || (role === 'data file' && image === this.#path);
+    this.files.push({ path: real, isTop });
     if (this.files.length > MAX_FILES) {
       throw new ImageError(`${printable(image)} and what it builds on are more than ${MAX_FILES} files`);
     }
@@ -231,7 +243,7 @@ export async function openLocalImage(
   format: ImageFormat,
   { trusted, isDevice }: { readonly trusted: boolean; readonly isDevice: boolean },
 ): Promise<LocalImage> {
-  const builder = new TreeBuilder(format, trusted);
+  const builder = new TreeBuilder(path, format, trusted);
   const real = await realPathOf(path);
   const image = { path, real, isDevice };
   const rest = { path: real, isDevice, files: builder.files, lines: builder.lines };
@@ -240,7 +252,7 @@ export async function openLocalImage(
     const { node = descriptorNode(), descriptor } = await describedDisk(builder, path, vmdk);
     return { ...rest, node, descriptor };
   }
-  builder.files.push(real);
+  builder.files.push({ path: real, isTop: true });
   return { ...rest, node: await builder.build(image, qemuDriver(format)), descriptor: undefined };
 }
 

@@ -3,6 +3,8 @@
 // qemu-nbd serves local images, since it locks them against a second user; nbdkit serves what is remote or
 // compressed; a qemu-nbd on top of an nbdkit serves what is both an image and remote or compressed.
 
+import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
+import type { ImageFile } from './chain.js';
 import type { Compression, ImageFormat } from './formats.js';
 import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer, overText } from './nbdkit.js';
 import {
@@ -16,11 +18,20 @@ import {
 } from './qemu.js';
 import type { Source } from './source.js';
 
+/** How QEMU opens a local image. */
+export interface ImageTree {
+  readonly node: BlockNode;
+  readonly descriptor: string | undefined;
+  readonly files: readonly ImageFile[];
+}
+
 /** An image, and what of it is to be served and how. */
 export interface Plan {
   readonly source: Source;
   /** How QEMU opens a local image that is not compressed; undefined: as one that names no other file. */
-  readonly tree?: { readonly node: BlockNode; readonly descriptor: string | undefined } | undefined;
+  readonly tree?: ImageTree | undefined;
+  /** Whether servers get a sandbox. */
+  readonly isConfined?: boolean;
   /** Whether the source is a block device. */
   readonly isDevice: boolean;
   readonly compression: Compression | undefined;
@@ -79,11 +90,68 @@ function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], range: Plan[
   return { source, compression: plan.compression, range, readOnly };
 }
 
+/** What the qemu-nbd of a plan may open; `isUpper` where a server below has the image. */
+function allowedToQemu(plan: Plan, isUpper: boolean): Confinement {
+  const { source, tree, readOnly, overlay, snapshotName } = plan;
+  const files =
+    isUpper || source.kind !== 'file' ? [] : (tree?.files ?? [{ path: source.path, isTop: true }]);
+  const isWritten = !readOnly && overlay === undefined && snapshotName === undefined;
+  const written = files.filter(({ isTop }) => isTop && isWritten);
+  const kept = typeof overlay === 'object' ? [overlay.path] : [];
+  return {
+    readable: files.filter((file) => !written.includes(file)).map(({ path }) => path),
+    writable: [...written.map(({ path }) => path), ...kept],
+    temporary: overlay === 'temporary',
+    network: source.kind === 'nbd' && source.parsed.transport === 'tcp',
+  };
+}
+
+/** A qemu-nbd that serves `image`. */
+function qemuServer(plan: Plan, image: BlockNode, isUpper: boolean): readonly string[] {
+  // Whoever is below has chosen the snapshot.
+  const snapshotName = isStacked(plan) ? undefined : plan.snapshotName;
+  const words = qemuNbdWords({ ...qemuRequest(plan, image), snapshotName });
+  return plan.isConfined ? confinedWords(words, allowedToQemu(plan, isUpper)) : words;
+}
+
+/**
+ * Words that begin with nbdkit in the sandbox, where it can have one: what fetches from elsewhere needs the keys and
+ * certificates of the user.
+ * @param upper what the words run in a sandbox of its own may open
+ */
+function confineNbdkit(
+  words: readonly string[],
+  { source, compression, readOnly }: NbdkitRequest,
+  upper: Confinement | undefined,
+): readonly string[] {
+  if (source.kind !== 'file') return words;
+  const { readable = [], writable = [] } = upper ?? {};
+  const launcher = upper === undefined ? [] : [LAUNCHER];
+  return confinedWords(words, {
+    readable: [...readable, ...launcher, ...(readOnly ? [source.path] : [])],
+    writable: [...writable, ...(readOnly ? [] : [source.path])],
+    temporary: compression === 'gzip' || upper?.temporary === true,
+    sockets: upper !== undefined,
+  });
+}
+
+/** An nbdkit alone. */
+export function nbdkitAlone(request: NbdkitRequest, isConfined: boolean): readonly string[] {
+  const words = nbdkitServer(request);
+  return isConfined ? confineNbdkit(words, request, undefined) : words;
+}
+
+/** A qemu-nbd on top of the nbdkit that fetches or unpacks the image. */
+function qemuOverNbdkit(plan: Plan, source: NbdkitRequest['source']): readonly string[] {
+  const request = nbdkitRequest(plan, source, undefined);
+  const words = overNbdkit(request, qemuServer(plan, imageNode(plan.format, NODE_BELOW), true));
+  return plan.isConfined ? confineNbdkit(words, request, allowedToQemu(plan, true)) : words;
+}
+
 /** An image with something on top that needs a server of its own: two servers. */
 function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const below: Plan = { ...plan, partition: undefined, overlay: undefined, readOnly: true };
-  const above = { ...qemuRequest(plan, imageNode('raw', NODE_BELOW)), snapshotName: undefined };
-  return overServer(serverWords(below, hasQemuNbd), qemuNbdWords(above));
+  return overServer(serverWords(below, hasQemuNbd), qemuServer(plan, imageNode('raw', NODE_BELOW), true));
 }
 
 /**
@@ -91,16 +159,15 @@ function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
  * @throws ImageError where a server cannot do what is wanted
  */
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
-  const { source, format, tree } = plan;
+  const { source, format, tree, isConfined = false } = plan;
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
-  const ofFile = (file: BlockNode): readonly string[] =>
-    qemuNbdWords(qemuRequest(plan, imageNode(format, file)));
-  if (source.kind === 'nbd') return ofFile(nbdNode(source.parsed));
+  if (source.kind === 'nbd') return qemuServer(plan, imageNode(format, nbdNode(source.parsed)), false);
   const programs = programsFor(plan, hasQemuNbd);
-  if (!programs.includes('qemu-nbd')) return nbdkitServer(nbdkitRequest(plan, source, plan.partition));
-  if (needsNbdkit(plan)) return overNbdkit(nbdkitRequest(plan, source, undefined), ofFile(NODE_BELOW));
+  if (!programs.includes('qemu-nbd'))
+    return nbdkitAlone(nbdkitRequest(plan, source, plan.partition), isConfined);
+  if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
   const { node = imageNode(format, fileNode(source.path, plan.isDevice)), descriptor } = tree ?? {};
-  const words = qemuNbdWords(qemuRequest(plan, node));
+  const words = qemuServer(plan, node, false);
   return descriptor === undefined ? words : overText(descriptor, words);
 }

@@ -12,6 +12,7 @@ import { printable, printableSink } from '../nbd/text.js';
 import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
+import { bareWords } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
 import { TransportError } from './errors.js';
 import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
@@ -192,9 +193,8 @@ export class NbdServer {
     if (child === undefined || !(error instanceof TransportError)) return error;
     const exit = await Promise.race([child.exited, delay(EXIT_STATUS_TIME, undefined, { ref: false })]);
     if (exit === undefined) return error;
-    return new TransportError(`${printable(child.argv[0] ?? 'the server')} ${describeExit(exit)}`, {
-      cause: error,
-    });
+    const [name = 'the server'] = bareWords(child.argv);
+    return new TransportError(`${printable(name)} ${describeExit(exit)}`, { cause: error });
   }
 
   /** What NBD_OPT_GO tells of an export; undefined when it cannot be connected to. */

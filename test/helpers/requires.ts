@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-system-common': ['qemu-storage-daemon'],
   'util-linux': ['setpriv', 'fallocate', 'unshare'],
   strace: ['strace'],
+  'perl-base': ['perl'],
   mount: ['mount', 'umount'],
   'openssh-client': ['ssh', 'ssh-keygen'],
   'openssh-server': ['sshd'],

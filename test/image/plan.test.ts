@@ -129,7 +129,7 @@ describe('the server for', () => {
     ],
     [
       'a vmdk in several files',
-      plan('d.vmdk', { format: 'vmdk', tree: { node: descriptorNode(), descriptor: 'text\n' } }),
+      plan('d.vmdk', { format: 'vmdk', tree: { node: descriptorNode(), descriptor: 'text\n', files: [] } }),
       `${UNDER} data 'raw=text\n' size=10240 --run ${quoted(
         below('--discard=unmap', { driver: 'vmdk', file: SOCKET, backing: null }),
       )}`,
@@ -148,6 +148,45 @@ describe('the server for', () => {
 
   it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('a part of %s cannot be had', (uri) => {
     expect(() => line(plan(uri, { partition: PART }))).toThrow(/nbd:\/\/ and nbd\+unix:\/\/ servers only/);
+  });
+});
+
+describe('in the sandbox', () => {
+  /** The words before the program, without the launcher's path. */
+  const allowed = (one: Plan): string => {
+    const words = serverWords({ ...one, isConfined: true }, true);
+    return words.slice(2, words.indexOf('--') + 2).join(' ');
+  };
+  const files = [
+    { path: '/d', isTop: true },
+    { path: '/base', isTop: false },
+  ];
+  const tree = { node: { driver: 'raw' }, descriptor: undefined, files };
+
+  it.each<[string, Partial<Plan>, string]>([
+    ['an image', {}, '-r /base -w /d -- qemu-nbd'],
+    ['one that is read only', { readOnly: true }, '-r /d -r /base -- qemu-nbd'],
+    ['a snapshot', { snapshotName: 's' }, '-r /d -r /base -- qemu-nbd'],
+    ['an overlay', { overlay: 'temporary' }, '-t -r /d -r /base -- qemu-nbd'],
+    ['one that is kept', { overlay: { path: '/o' } }, '-r /d -r /base -w /o -- qemu-nbd'],
+    ['an NBD server', { source: parseSource('nbd://h/x'), tree: undefined }, '-n -- qemu-nbd'],
+    ['one behind a socket', { source: parseSource('nbd+unix:///?socket=s'), tree: undefined }, '-- qemu-nbd'],
+  ])('the files of %s can be opened, and no other', (_, rest, expected) => {
+    expect(allowed(plan('d', { tree, ...rest }))).toBe(expected);
+  });
+
+  it('a packed image’s two servers have one each', () => {
+    const one = plan('d.gz', { compression: 'gzip', format: 'qcow2', readOnly: true });
+    expect(allowed(one)).toMatch(/^-t -s -r \S*confine\.pl -r d\.gz -- env$/);
+    expect(serverWords({ ...one, isConfined: true }, true).at(-1)).toMatch(
+      /exec perl \S*confine\.pl -- qemu-nbd /,
+    );
+  });
+
+  it('what fetches has none, but the qemu-nbd on top of it', () => {
+    const one = plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, isConfined: true });
+    expect(serverWords(one, true)[0]).toBe('env');
+    expect(serverWords(one, true).at(-1)).toMatch(/exec perl \S*confine\.pl -- qemu-nbd /);
   });
 });
 
