@@ -50,7 +50,7 @@ export async function whyUnconfined(programs: readonly string[]): Promise<string
   } catch {
     return 'perl is not installed';
   }
-  for (const name of programs) {
+  for (const name of ['perl', ...programs]) {
     const path = await realpath(await findProgram(name));
     if (!PROGRAMS.test(path)) return `${path} is not a program of the system`;
   }

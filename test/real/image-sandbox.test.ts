@@ -128,6 +128,17 @@ it('a data file that a header names only after the look is not opened', async ()
   expect(program.stderr).toMatch(/qemu-nbd exited with status 1: .*secret': Permission denied/);
 });
 
+it('the user’s settings of perl do not matter, nor a locale that is not there', async () => {
+  const scope = createScope();
+  const image = await convertTo(scope, await createRaw(scope, 1), 'qcow2', 'disk.qcow2');
+  await runProgram('gzip', '-k', '-1', image);
+  const env = { LC_ALL: 'xx_XX.UTF-8', PERL5LIB: scope.folder };
+  const disk = await mountDisk(scope, { server: [`${image}.gz`], options: ['--overlay'], program: { env } });
+  expect(disk.stderr.trimEnd().split('\n')).toHaveLength(1);
+  expect(await blockAt(disk.file, 4096)).toBe(1);
+  expect(await disk.stop()).toBe(0);
+});
+
 it('without perl there is no sandbox, and -v says so', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
