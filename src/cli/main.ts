@@ -47,8 +47,9 @@ async function prepare(image: ImageRequest, dryRun: boolean): Promise<PreparedIm
 /** The settings with the server; tells the user what the image is. */
 async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   if (!('image' in mounting)) return mounting.settings;
-  const { argv, lines } = await prepare(mounting.image, false);
+  const { argv, lines, detail } = await prepare(mounting.image, false);
   for (const text of lines) report.line(text, 'info');
+  report.detail(detail);
   return { ...mounting.settings, server: { kind: 'socket-activation', argv } };
 }
 

@@ -5,7 +5,7 @@
 // standard error any more, messages are lost and work goes on. Written synchronously, so that a
 // message is out before the process ends.
 
-import { printable, printableJson } from '../nbd/text.js';
+import { printable, printableJson, printableSink } from '../nbd/text.js';
 import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../os/log-line.js';
 import { writeToStderr } from '../os/stderr.js';
 import type { Report } from '../session/settings.js';
@@ -37,7 +37,7 @@ export function createReport(
     line: (text, level = 'warning') => say(text, level),
     detail,
     error: (error) => reportError((text) => say(text, 'error'), detail, error),
-    serverSaid: logFormat === 'json' ? (chunk) => lines.take(chunk) : write,
+    serverSaid: logFormat === 'json' ? (chunk) => lines.take(chunk) : printableSink(write),
     status: (path, status) => {
       // A status is what it is, object and all.
       if (logFormat === 'json')

@@ -64,15 +64,21 @@ const status = shaped<Status>({
   received: number,
   sent: number,
   unflushed: number,
+  waitingForOthers: number,
+  unproven: number,
   readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, wasted: number }),
   lostConnections: number,
   sentAgain: number,
 });
 
+/** What a mount of an older version does not tell. */
+const ADDED_LATER = { waitingForOthers: 0, unproven: 0 } satisfies Partial<Status>;
+
 /** The status that a text is, or undefined. */
 export function parseStatus(json: string): Status | undefined {
   try {
-    const value: unknown = JSON.parse(json);
+    const parsed: unknown = JSON.parse(json);
+    const value = typeof parsed === 'object' ? { ...ADDED_LATER, ...parsed } : parsed;
     return status(value) ? (value as Status) : undefined;
   } catch {
     return undefined;

@@ -1,22 +1,51 @@
-// Whether the other files that an image names may be opened for it.
+// From a local image to the block nodes that QEMU opens for it: every file that a header names, by its real path.
 //
 // An image may come from a stranger, and name any file of this machine as its backing file. So only plain
 // files beside the image are taken without a question, and only with a format that is recorded, since QEMU
-// would else guess it from content that a guest has written. Used by prepare.ts.
+// would else guess it from content that a guest has written. QEMU gets the files that were looked at here, or
+// `null`; it follows no name of a header by itself. Used by prepare.ts.
 
 import { open, realpath, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { printable } from '../nbd/text.js';
-import { reasonOf } from '../transport/errors.js';
+import { codeOf, reasonOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
-import { formatOfContent, type ImageFormat } from './formats.js';
-import { extentReferencesOf, HEAD_LENGTH, type Reference, referencesOf } from './references.js';
+import { formatOfContent, type ImageFormat, qemuDriver } from './formats.js';
+import { type BlockNode, descriptorNode, fileNode, SECTOR, takesBacking } from './qemu.js';
+import { HEAD_LENGTH, type Reference, utf8 } from './reference.js';
+import { referencesOf } from './references.js';
+import { descriptorWith, flatExtent, isEmbeddedDescriptor, parseVmdk, type Vmdk } from './vmdk.js';
 
-/** Other files, raw ones apart, that an image may be made of. */
+/** Other files that an image may be made of. */
 const MAX_FILES = 256;
 
 /** QEMU's names of the formats that a backing file may be recorded to have. */
 const KNOWN_FORMATS = ['raw', 'qcow2', 'qcow', 'qed', 'vdi', 'vpc', 'vhdx', 'vmdk'];
+
+/** What QEMU would take for something else than a file: `nbd:…`, `json:…`. */
+const HAS_PROTOCOL = /^[^/]*:/;
+
+/** A file that an image is made of. */
+export interface ImageFile {
+  /** Absolute. */
+  readonly path: string;
+  /** Whether what is written to the disk goes there; else it lies below. */
+  readonly isTop: boolean;
+}
+
+/** A local image as it is to be opened. */
+export interface LocalImage {
+  /** Its real path. */
+  readonly path: string;
+  readonly isDevice: boolean;
+  readonly node: BlockNode;
+  /** The descriptor of a VMDK, which `node` has below it; undefined: it has none. */
+  readonly descriptor: string | undefined;
+  /** All files that are opened. */
+  readonly files: readonly ImageFile[];
+  /** What the user is to be told. */
+  readonly lines: readonly string[];
+}
 
 /** The first bytes of a local file. */
 export async function readHead(path: string, length = HEAD_LENGTH): Promise<Buffer> {
@@ -29,27 +58,29 @@ export async function readHead(path: string, length = HEAD_LENGTH): Promise<Buff
   }
 }
 
-/** Why a reference is not followed without a question; undefined when it is. */
-function objectionTo({ name, format }: Reference): string | undefined {
-  if (name === '') return 'whose name cannot be read';
-  if (name.includes('/') || name.includes(':') || name === '..') return 'which is not a file beside it';
-  if (format === undefined) return 'whose format is not recorded';
-  // Others may be drivers that open what they like.
-  return KNOWN_FORMATS.includes(format)
-    ? undefined
-    : `whose format ${printable(format, 40)} is not known here`;
+/** The real path of a file. @throws ImageError when it cannot be written as text, which a command line must be */
+export async function realPathOf(path: string): Promise<string> {
+  const bytes = await realpath(path, { encoding: 'buffer' });
+  const real = utf8(bytes);
+  if (real !== '') return real;
+  throw new ImageError(`${printable(bytes)}: the name is not UTF-8: rename the file or its folder`);
 }
 
-/** Why `name`, a plain name, is not taken for a file of `folder`; undefined when it is one and no link out of it. */
-async function objectionAt(folder: string, name: string): Promise<string | undefined> {
-  try {
-    const real = await realpath(join(folder, name));
-    if (dirname(real) !== (await realpath(folder))) return 'which is a link to elsewhere';
-    return (await stat(real)).isFile() ? undefined : 'which is not a plain file';
-  } catch {
-    // It is not there: whoever reads it will say so.
-    return undefined;
-  }
+/** Why a name or format cannot be followed, whoever vouches for the image; undefined when it can. */
+function impossibilityOf({ name, format, role }: Reference): string | undefined {
+  if (name === '') return 'whose name cannot be read';
+  if (HAS_PROTOCOL.test(name)) return 'which is not the name of a file';
+  if (role === 'extent' && /["\r\n]/.test(name)) return 'whose name cannot be read';
+  if (format === undefined || KNOWN_FORMATS.includes(format)) return undefined;
+  // Others may be drivers that open what they like.
+  return `whose format ${printable(format, 40)} is not known here`;
+}
+
+/** Why a reference is not followed without a question; undefined when it is. */
+function objectionTo({ name, format, role }: Reference): string | undefined {
+  if (name.includes('/') || name === '..') return 'which is not a file beside it';
+  if (role === 'data file' && name.startsWith('.')) return 'which is a hidden file';
+  return format === undefined ? 'whose format is not recorded' : undefined;
 }
 
 function refusal(image: string, reference: Reference, why: string, cure: string): ImageError {
@@ -57,45 +88,122 @@ function refusal(image: string, reference: Reference, why: string, cure: string)
   return new ImageError(`${printable(image)} names the ${what}, ${why}: ${cure}`);
 }
 
-/** What the user may do about the objection. */
+/** What the user may do about an objection. */
 function cureFor(image: string, format: string, { name, role, format: recorded }: Reference): string {
   const trust = `if you trust the image, say --format=${format}`;
-  if (recorded !== undefined || role !== 'backing file' || name === '') return trust;
+  if (recorded !== undefined || role !== 'backing file') return trust;
   return `qemu-img rebase -u -F FORMAT -b ${printable(name)} ${printable(image)} records it; or, ${trust}`;
 }
 
-/**
- * Looks at an image's references, and those of its backing files. Returns a line for each that is followed.
- * @param trusted whether the user has vouched for the image by naming its format
- * @throws ImageError for one that must not be followed without a question
- */
-export async function checkReferences(path: string, format: string, trusted: boolean): Promise<string[]> {
-  const lines: string[] = [];
-  const folder = dirname(path);
-  const files = [{ image: path, references: referencesOf(format, await headOf(path)) }];
-  // The list grows while it is gone through.
-  for (const { image, references } of files) {
-    if (files.length > MAX_FILES) {
-      throw new ImageError(`${printable(path)} builds on more than ${MAX_FILES} other files`);
-    }
-    for (const reference of references) {
-      const { name, role } = reference;
-      const why = trusted ? undefined : (objectionTo(reference) ?? (await objectionAt(folder, name)));
-      if (why !== undefined) throw refusal(image, reference, why, cureFor(image, format, reference));
-      if (role !== 'extent') {
-        lines.push(`${printable(image)} builds on the ${role} ${printable(name, 300)}`);
-      }
-      if (trusted || reference.format === 'raw') continue;
-      files.push({ image: join(folder, name), references: await referencesBehind(folder, reference) });
-    }
-  }
-  return lines;
+/** Of what QEMU is to be spared. */
+const CONVERT = 'make it one file where it comes from (qemu-img convert)';
+
+/** A file that an image names, looked at. */
+interface Followed {
+  readonly path: string;
+  readonly real: string;
+  readonly isDevice: boolean;
 }
 
-/** What a file that is referred to names in its turn. */
-async function referencesBehind(folder: string, { name, role, format = 'raw' }: Reference) {
-  const head = await headOf(join(folder, name));
-  return role === 'extent' ? extentReferencesOf(head) : referencesOf(format, head);
+/** Builds the nodes of one image. */
+class TreeBuilder {
+  readonly files: ImageFile[] = [];
+  readonly lines: string[] = [];
+  readonly #path: string;
+  readonly #format: ImageFormat;
+  readonly #trusted: boolean;
+
+  /** @param path of the image as the user typed it */
+  constructor(path: string, format: ImageFormat, trusted: boolean) {
+    this.#path = path;
+    this.#format = format;
+    this.#trusted = trusted;
+  }
+
+  /** Looks at the file that a reference of `image` leads to. @throws ImageError when it must not be followed */
+  async #follow(image: string, reference: Reference): Promise<Followed> {
+    const { name, role } = reference;
+    const impossible = impossibilityOf(reference);
+    if (impossible !== undefined) throw refusal(image, reference, impossible, CONVERT);
+    const refuse = (why: string): ImageError =>
+      refusal(image, reference, why, cureFor(image, this.#format, reference));
+    const why = this.#trusted ? undefined : objectionTo(reference);
+    if (why !== undefined) throw refuse(why);
+    const folder = dirname(image);
+    const path = isAbsolute(name) ? name : join(folder, name);
+    const real = await realPathOf(path).catch((error: unknown) => {
+      if (error instanceof ImageError) throw error;
+      const reason =
+        codeOf(error) === 'ENOENT' ? 'which is not there' : `which cannot be opened (${reasonOf(error)})`;
+      throw refusal(image, reference, reason, 'put it beside the image');
+    });
+    if (!this.#trusted && dirname(real) !== (await realPathOf(folder)))
+      throw refuse('which is a link to elsewhere');
+    const found = await stat(real);
+    if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))
+      throw refuse('which is not a plain file');
+    const isTop = role === 'extent' || (role === 'data file' && image === this.#path);
+    this.files.push({ path: real, isTop });
+    if (this.files.length > MAX_FILES) {
+      throw new ImageError(`${printable(image)} and what it builds on are more than ${MAX_FILES} files`);
+    }
+    if (role !== 'extent') {
+      this.lines.push(`${printable(image)} builds on the ${role} ${printable(name, 300)}`);
+    }
+    return { path, real, isDevice: found.isBlockDevice() };
+  }
+
+  /** The node of an image that is not a descriptor of VMDK. @param format QEMU's name */
+  async build(image: Followed, format: string): Promise<BlockNode> {
+    const { path, real, isDevice } = image;
+    const node: Record<string, BlockNode | null | string> = {
+      driver: format,
+      file: fileNode(real, isDevice),
+    };
+    if (takesBacking(format)) node.backing = null;
+    if (format === 'raw') return node;
+    const head = await headOf(path);
+    if (format === 'vmdk') refuseDescriptor(path, head);
+    for (const reference of referencesOf(format, head)) {
+      if (format === 'vpc') throw refusal(path, reference, 'which QEMU does not open', CONVERT);
+      const below = await this.#follow(path, reference);
+      if (reference.role === 'data file') node['data-file'] = fileNode(below.real, below.isDevice);
+      else
+        node.backing = await this.build(below, reference.format ?? formatOfBacking(await headOf(below.path)));
+    }
+    return node;
+  }
+
+  /** The real paths of a VMDK's extents, whose names its descriptor at `path` has. */
+  async extents(
+    path: string,
+    { extents }: Extract<Vmdk, { kind: 'descriptor' }>,
+  ): Promise<readonly string[]> {
+    const paths: string[] = [];
+    for (const { name, type } of extents) {
+      const below = await this.#follow(path, { role: 'extent', name, format: 'vmdk' });
+      if (/["\r\n]/.test(below.real)) {
+        throw new ImageError(
+          `${printable(below.real)}: QEMU cannot be given an extent of such a name: rename it`,
+        );
+      }
+      if (type.includes('SPARSE')) refuseDescriptor(below.path, await headOf(below.path));
+      paths.push(below.real);
+    }
+    return paths;
+  }
+}
+
+/** Only for whoever vouches for the image: QEMU would guess as well. */
+function formatOfBacking(head: Buffer): string {
+  return qemuDriver(formatOfContent(head));
+}
+
+/** QEMU would open what a descriptor names. @throws ImageError when a file of VMDK is one */
+function refuseDescriptor(path: string, head: Buffer): void {
+  const isOne = isEmbeddedDescriptor(head) || parseVmdk(head).kind === 'descriptor';
+  if (isOne)
+    throw new ImageError(`${printable(path)} only names other files, where a disk should be: ${CONVERT}`);
 }
 
 /** @throws ImageError when a file cannot be read */
@@ -105,6 +213,47 @@ async function headOf(path: string): Promise<Buffer> {
   } catch (error) {
     throw new ImageError(`cannot read ${printable(path)}: ${reasonOf(error)}`, { cause: error });
   }
+}
+
+/** The nodes of a VMDK that is a descriptor, and the descriptor that QEMU gets. */
+async function describedDisk(
+  builder: TreeBuilder,
+  path: string,
+  vmdk: Extract<Vmdk, { kind: 'descriptor' }>,
+) {
+  const { parent, extents } = vmdk;
+  if (extents.length === 0) throw new ImageError(`${printable(path)} names no extent: ${CONVERT}`);
+  if (parent !== undefined) throw refusal(path, parent, 'as well as extents', CONVERT);
+  const paths = await builder.extents(path, vmdk);
+  const flat = flatExtent(vmdk);
+  if (flat === undefined) return { node: undefined, descriptor: descriptorWith(vmdk, paths) };
+  const [offset, size] = [String(flat.offset * SECTOR), String(flat.sectors * SECTOR)];
+  const node: BlockNode = { driver: 'raw', offset, size, file: fileNode(paths[0] ?? '', false) };
+  return { node, descriptor: undefined };
+}
+
+/**
+ * Looks at an image's references, and those of its backing files.
+ * @param path as the user typed it: names are relative to its folder
+ * @param trusted whether the user has vouched for the image by naming its format
+ * @throws ImageError for a reference that must not be followed without a question
+ */
+export async function openLocalImage(
+  path: string,
+  format: ImageFormat,
+  { trusted, isDevice }: { readonly trusted: boolean; readonly isDevice: boolean },
+): Promise<LocalImage> {
+  const builder = new TreeBuilder(path, format, trusted);
+  const real = await realPathOf(path);
+  const image = { path, real, isDevice };
+  const rest = { path: real, isDevice, files: builder.files, lines: builder.lines };
+  const vmdk = format === 'vmdk' ? parseVmdk(await headOf(path)) : undefined;
+  if (vmdk?.kind === 'descriptor') {
+    const { node = descriptorNode(), descriptor } = await describedDisk(builder, path, vmdk);
+    return { ...rest, node, descriptor };
+  }
+  builder.files.push({ path: real, isTop: true });
+  return { ...rest, node: await builder.build(image, qemuDriver(format)), descriptor: undefined };
 }
 
 /** @throws ImageError when an image that is not a local file names another file at all, or cannot be looked into */

@@ -11,7 +11,7 @@ import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
 import type { DiskReader } from './partitions.js';
-import { HEAD_LENGTH } from './references.js';
+import { HEAD_LENGTH } from './reference.js';
 
 /** Bytes of a VHD's footer. */
 const TAIL_LENGTH = 512;

@@ -72,6 +72,15 @@ export function overNbdkit(request: NbdkitRequest, upper: readonly string[]): re
   return stack(nbdkitWords(request, ['-U', '-']), upper);
 }
 
+/** Bytes that QEMU reads and writes of a descriptor at least. */
+const DESCRIPTOR_LENGTH = 20 * 512;
+
+/** `upper` on top of an nbdkit that has a text in its memory. */
+export function overText(text: string, upper: readonly string[]): readonly string[] {
+  const size = Math.max(DESCRIPTOR_LENGTH, Buffer.byteLength(text));
+  return stack(['nbdkit', '-U', '-', 'data', `raw=${text}`, `size=${size}`], upper);
+}
+
 /** `upper` on top of another server that takes its socket by socket activation; nbdkit starts that. */
 export function overServer(lower: readonly string[], upper: readonly string[]): readonly string[] {
   const [command = '', ...args] = lower;

@@ -6,16 +6,14 @@
 // it nobody can open the overlay and take its gaps for zeros.
 
 import { execFile } from 'node:child_process';
-import { realpath } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { printable } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
-import { readHead } from './chain.js';
+import { readHead, realPathOf } from './chain.js';
 import { ImageError } from './errors.js';
 import { formatOfContent, qemuDriver } from './formats.js';
 import { SOCKET_NAME } from './nbdkit.js';
-import type { Plan } from './plan.js';
+import { isStacked, type Plan } from './plan.js';
 import { nbdUriForQemu } from './qemu.js';
 import { referencesOf } from './references.js';
 import { textOf } from './source.js';
@@ -27,28 +25,25 @@ export interface Backing {
   readonly name: string;
   /** QEMU's word. */
   readonly format: string;
-  /** Whether QEMU can find out the size by that name. */
-  readonly isPlainFile: boolean;
 }
 
 /** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot be given */
 export async function backingOf(plan: Plan): Promise<Backing> {
-  const { source, compression, snapshotName } = plan;
-  const format = snapshotName === undefined ? qemuDriver(plan.format) : 'raw';
-  if (source.kind === 'nbd') return { name: nbdUriForQemu(source.parsed), format, isPlainFile: false };
-  const text = source.kind === 'file' ? await realpath(source.path) : textOf(source);
-  if (source.kind === 'file' && compression === undefined && snapshotName === undefined)
-    return { name: text, format, isPlainFile: true };
+  const { source, compression, snapshotName, overlay } = plan;
+  const isOwnServer = isStacked({ ...plan, overlay: overlay ?? { path: '' } });
+  const format = isOwnServer ? 'raw' : qemuDriver(plan.format);
+  if (source.kind === 'nbd') return { name: nbdUriForQemu(source.parsed), format };
+  const text = source.kind === 'file' ? await realPathOf(source.path) : textOf(source);
+  if (source.kind === 'file' && compression === undefined && !isOwnServer) return { name: text, format };
   const server = { type: 'unix', path: SOCKET_NAME };
   const what = snapshotName === undefined ? text : `${text}@${snapshotName}`;
   const tree = { driver: format, file: { driver: 'nbd', export: what, server } };
-  return { name: `json:${JSON.stringify(tree)}`, format, isPlainFile: false };
+  return { name: `json:${JSON.stringify(tree)}`, format };
 }
 
-/** The command line that makes an overlay. @param size of the disk in bytes, unless QEMU can find it out */
-export function createWords(path: string, { name, format }: Backing, size: bigint | undefined) {
-  const words = ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', format, '-b', name];
-  return size === undefined ? [...words, resolve(path)] : [...words, '-u', resolve(path), String(size)];
+/** The command line that makes an overlay, and opens nothing. @param size of the disk in bytes */
+export function createWords(path: string, { name, format }: Backing, size: bigint): readonly string[] {
+  return ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', format, '-b', name, '-u', path, String(size)];
 }
 
 /** Makes an overlay. @throws ImageError with what qemu-img says */

@@ -3,15 +3,35 @@
 // qemu-nbd serves local images, since it locks them against a second user; nbdkit serves what is remote or
 // compressed; a qemu-nbd on top of an nbdkit serves what is both an image and remote or compressed.
 
+import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
+import type { ImageFile } from './chain.js';
 import type { Compression, ImageFormat } from './formats.js';
-import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer } from './nbdkit.js';
-import { type BlockNode, fileNode, NODE_BELOW, nbdNode, type QemuRequest, qemuNbdWords } from './qemu.js';
+import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer, overText } from './nbdkit.js';
+import {
+  type BlockNode,
+  fileNode,
+  imageNode,
+  NODE_BELOW,
+  nbdNode,
+  type QemuRequest,
+  qemuNbdWords,
+} from './qemu.js';
 import type { Source } from './source.js';
+
+/** How QEMU opens a local image. */
+export interface ImageTree {
+  readonly node: BlockNode;
+  readonly descriptor: string | undefined;
+  readonly files: readonly ImageFile[];
+}
 
 /** An image, and what of it is to be served and how. */
 export interface Plan {
-  /** A local path is absolute where a server has another folder. */
   readonly source: Source;
+  /** How QEMU opens a local image that is not compressed; undefined: as one that names no other file. */
+  readonly tree?: ImageTree | undefined;
+  /** Whether servers get a sandbox. */
+  readonly isConfined?: boolean;
   /** Whether the source is a block device. */
   readonly isDevice: boolean;
   readonly compression: Compression | undefined;
@@ -19,6 +39,7 @@ export interface Plan {
   readonly readOnly: boolean;
   readonly snapshotName: string | undefined;
   readonly partition: { readonly offset: bigint; readonly size: bigint } | undefined;
+  /** The path of one that is kept is absolute. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
 }
 
@@ -35,22 +56,32 @@ function needsQemu({ source, format, overlay }: Plan): boolean {
   return format !== 'raw' || overlay !== undefined || source.kind === 'nbd';
 }
 
-/** Whether an internal snapshot is served by a qemu-nbd of its own, below the one of the rest. */
-function isStacked({ snapshotName, partition, overlay }: Plan): boolean {
-  return snapshotName !== undefined && (partition !== undefined || overlay !== undefined);
+/**
+ * Whether the image is served by a qemu-nbd of its own, below the one of the rest: an internal snapshot, and what has a
+ * server below it already where an overlay is kept.
+ */
+export function isStacked({ snapshotName, partition, overlay, tree }: Plan): boolean {
+  if (snapshotName !== undefined) return partition !== undefined || overlay !== undefined;
+  return tree?.descriptor !== undefined && typeof overlay === 'object';
+}
+
+/** Whether an overlay that is kept lies over a server, which its header then names. */
+function isOverServer(plan: Plan): boolean {
+  return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
 }
 
 /** The programs that a plan needs; a raw file can do with nbdkit where there is no qemu-nbd. */
 export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
-  if (isStacked(plan)) return ['nbdkit', 'qemu-nbd'];
+  if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
   return needsQemu(plan) || hasQemuNbd ? ['qemu-nbd'] : ['nbdkit'];
 }
 
-/** What a qemu-nbd serves of `file`. */
-function qemuRequest(plan: Plan, file: BlockNode): QemuRequest {
-  const { format, readOnly, snapshotName, partition, overlay } = plan;
-  return { format, file, readOnly, snapshotName, partition, overlay };
+/** What a qemu-nbd serves of `image`. */
+function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
+  const { readOnly, snapshotName, partition, overlay } = plan;
+  const kept = typeof overlay === 'object' ? { ...overlay, namesServer: isOverServer(plan) } : overlay;
+  return { image, readOnly, snapshotName, partition, overlay: kept };
 }
 
 /** What an nbdkit serves of the source. */
@@ -59,11 +90,68 @@ function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], range: Plan[
   return { source, compression: plan.compression, range, readOnly };
 }
 
-/** An internal snapshot with something on top: two servers. */
+/** What the qemu-nbd of a plan may open; `isUpper` where a server below has the image. */
+function allowedToQemu(plan: Plan, isUpper: boolean): Confinement {
+  const { source, tree, readOnly, overlay, snapshotName } = plan;
+  const files =
+    isUpper || source.kind !== 'file' ? [] : (tree?.files ?? [{ path: source.path, isTop: true }]);
+  const isWritten = !readOnly && overlay === undefined && snapshotName === undefined;
+  const written = files.filter(({ isTop }) => isTop && isWritten);
+  const kept = typeof overlay === 'object' ? [overlay.path] : [];
+  return {
+    readable: files.filter((file) => !written.includes(file)).map(({ path }) => path),
+    writable: [...written.map(({ path }) => path), ...kept],
+    temporary: overlay === 'temporary',
+    network: source.kind === 'nbd' && source.parsed.transport === 'tcp',
+  };
+}
+
+/** A qemu-nbd that serves `image`. */
+function qemuServer(plan: Plan, image: BlockNode, isUpper: boolean): readonly string[] {
+  // Whoever is below has chosen the snapshot.
+  const snapshotName = isStacked(plan) ? undefined : plan.snapshotName;
+  const words = qemuNbdWords({ ...qemuRequest(plan, image), snapshotName });
+  return plan.isConfined ? confinedWords(words, allowedToQemu(plan, isUpper)) : words;
+}
+
+/**
+ * Words that begin with nbdkit in the sandbox, where it can have one: what fetches from elsewhere needs the keys and
+ * certificates of the user.
+ * @param upper what the words run in a sandbox of its own may open
+ */
+function confineNbdkit(
+  words: readonly string[],
+  { source, compression, readOnly }: NbdkitRequest,
+  upper: Confinement | undefined,
+): readonly string[] {
+  if (source.kind !== 'file') return words;
+  const { readable = [], writable = [] } = upper ?? {};
+  const launcher = upper === undefined ? [] : [LAUNCHER];
+  return confinedWords(words, {
+    readable: [...readable, ...launcher, ...(readOnly ? [source.path] : [])],
+    writable: [...writable, ...(readOnly ? [] : [source.path])],
+    temporary: compression === 'gzip' || upper?.temporary === true,
+    sockets: upper !== undefined,
+  });
+}
+
+/** An nbdkit alone. */
+export function nbdkitAlone(request: NbdkitRequest, isConfined: boolean): readonly string[] {
+  const words = nbdkitServer(request);
+  return isConfined ? confineNbdkit(words, request, undefined) : words;
+}
+
+/** A qemu-nbd on top of the nbdkit that fetches or unpacks the image. */
+function qemuOverNbdkit(plan: Plan, source: NbdkitRequest['source']): readonly string[] {
+  const request = nbdkitRequest(plan, source, undefined);
+  const words = overNbdkit(request, qemuServer(plan, imageNode(plan.format, NODE_BELOW), true));
+  return plan.isConfined ? confineNbdkit(words, request, allowedToQemu(plan, true)) : words;
+}
+
+/** An image with something on top that needs a server of its own: two servers. */
 function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const below: Plan = { ...plan, partition: undefined, overlay: undefined, readOnly: true };
-  const above: Plan = { ...plan, format: 'raw', snapshotName: undefined };
-  return overServer(serverWords(below, hasQemuNbd), qemuNbdWords(qemuRequest(above, NODE_BELOW)));
+  return overServer(serverWords(below, hasQemuNbd), qemuServer(plan, imageNode('raw', NODE_BELOW), true));
 }
 
 /**
@@ -71,15 +159,15 @@ function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
  * @throws ImageError where a server cannot do what is wanted
  */
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
-  const { source } = plan;
+  const { source, format, tree, isConfined = false } = plan;
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
-  if (source.kind === 'nbd') return qemuNbdWords(qemuRequest(plan, nbdNode(source.parsed)));
+  if (source.kind === 'nbd') return qemuServer(plan, imageNode(format, nbdNode(source.parsed)), false);
   const programs = programsFor(plan, hasQemuNbd);
-  if (!programs.includes('qemu-nbd')) return nbdkitServer(nbdkitRequest(plan, source, plan.partition));
-  if (programs.includes('nbdkit')) {
-    const upper = qemuNbdWords(qemuRequest(plan, NODE_BELOW));
-    return overNbdkit(nbdkitRequest(plan, source, undefined), upper);
-  }
+  if (!programs.includes('qemu-nbd'))
+    return nbdkitAlone(nbdkitRequest(plan, source, plan.partition), isConfined);
+  if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
-  return qemuNbdWords(qemuRequest(plan, fileNode(source.path, plan.isDevice)));
+  const { node = imageNode(format, fileNode(source.path, plan.isDevice)), descriptor } = tree ?? {};
+  const words = qemuServer(plan, node, false);
+  return descriptor === undefined ? words : overText(descriptor, words);
 }

@@ -4,19 +4,20 @@
 // could be a trap, and returns the server's command line with what the user is to be told.
 
 import { access, constants, stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { printable } from '../nbd/text.js';
+import { whyUnconfined } from '../transport/confine.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
-import { checkReferences, refuseReferences } from './chain.js';
+import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
 import { ImageError } from './errors.js';
 import type { Compression, FormatWish, ImageFormat } from './formats.js';
 import { type Look, lookAtDisk, lookAtFile, unzippedHead, withDisk } from './look.js';
-import { nbdkitServer, pluginFor } from './nbdkit.js';
+import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
 import { findPartition } from './partitions.js';
-import { type Plan, programsFor, serverWords } from './plan.js';
-import { hasProgram, requirePlugin, requirePrograms, requireUnpacking } from './programs.js';
+import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
+import { hasProgram, installedOf, requirePlugin, requirePrograms, requireUnpacking } from './programs.js';
 import { nameOf, parseSource, type Source, textOf } from './source.js';
 
 /** An image as the command line names it. */
@@ -39,6 +40,8 @@ export interface PreparedImage {
   readonly argv: readonly string[];
   /** What the user is to be told. */
   readonly lines: readonly string[];
+  /** What whoever asks for details is to be told. */
+  readonly detail: string;
   /** A command that must have been run before; `prepareImage` has done so, unless it was for show. */
   readonly before: readonly string[] | undefined;
 }
@@ -55,10 +58,12 @@ interface Place {
   readonly source: Source;
   readonly isDevice: boolean;
   readonly writable: boolean;
+  /** Whether servers get a sandbox. */
+  readonly isConfined: boolean;
 }
 
 /** @throws ImageError when a path is not one of an image */
-async function placeOf(name: string): Promise<Place> {
+async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   const source = parseSource(name);
   if (source.kind !== 'file') {
     return { source, isDevice: false, writable: source.kind !== 'web' };
@@ -82,10 +87,15 @@ async function placeOf(name: string): Promise<Place> {
 }
 
 /** The ends of the source's bytes as they are, packed or not. */
-async function lookAtSource(source: Source, signal: AbortSignal | undefined): Promise<Look> {
+async function lookAtSource(
+  source: Source,
+  isConfined: boolean,
+  signal: AbortSignal | undefined,
+): Promise<Look> {
   if (source.kind === 'nbd') return withDisk(source.uri, signal, lookAtDisk);
   if (source.kind !== 'file') {
-    return withDisk({ socketActivation: nbdkitServer({ source, readOnly: true }) }, signal, lookAtDisk);
+    const socketActivation = nbdkitAlone({ source, readOnly: true }, isConfined);
+    return withDisk({ socketActivation }, signal, lookAtDisk);
   }
   try {
     return await lookAtFile(source.path);
@@ -96,7 +106,7 @@ async function lookAtSource(source: Source, signal: AbortSignal | undefined): Pr
 
 /** The ends of the image in a packed file. */
 async function lookInside(
-  source: Source,
+  { source, isConfined }: Place,
   compression: Compression | undefined,
   outside: Look,
   signal: AbortSignal | undefined,
@@ -106,7 +116,7 @@ async function lookInside(
   await requireUnpacking(printable(textOf(source)), compression);
   // nbdkit unpacks all of a gzip file before the first byte can be read.
   if (compression === 'gzip') return { head: unzippedHead(outside.head), tail: Buffer.alloc(0) };
-  const socketActivation = nbdkitServer({ source, compression, readOnly: true });
+  const socketActivation = nbdkitAlone({ source, compression, readOnly: true }, isConfined);
   return withDisk({ socketActivation }, signal, lookAtDisk);
 }
 
@@ -114,31 +124,33 @@ async function lookInside(
 interface Identity {
   readonly compression: Compression | undefined;
   readonly format: ImageFormat;
-  readonly lines: readonly string[];
+  /** How a local image that is not compressed is opened. */
+  readonly local: LocalImage | undefined;
 }
 
 async function identify(
-  { source }: Place,
+  place: Place,
   request: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Identity> {
   const { wish } = request;
+  const { source, isDevice, isConfined } = place;
   const name = nameOf(source);
   if (source.kind === 'web' || source.kind === 'ssh') {
     await requirePrograms(printable(textOf(source)), ['nbdkit']);
     await requirePlugin(printable(textOf(source)), pluginFor(source));
   }
-  const outside = await lookAtSource(source, signal);
+  const outside = await lookAtSource(source, isConfined, signal);
   const compression =
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, wish);
-  const { head, tail } = await lookInside(source, compression, outside, signal);
+  const { head, tail } = await lookInside(place, compression, outside, signal);
   const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, wish);
-  const lines =
-    source.kind === 'file' && compression === undefined
-      ? await checkReferences(source.path, format, wish.format !== undefined)
-      : [];
-  if (source.kind !== 'file' || compression !== undefined) refuseReferences(textOf(source), format, head);
-  return { compression, format, lines };
+  if (source.kind === 'file' && compression === undefined) {
+    const trusted = wish.format !== undefined;
+    return { compression, format, local: await openLocalImage(source.path, format, { trusted, isDevice }) };
+  }
+  refuseReferences(textOf(source), format, head);
+  return { compression, format, local: undefined };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -155,20 +167,33 @@ async function checkSnapshot(plan: Plan, hasQemuNbd: boolean, signal: AbortSigna
 /** Checks a kept overlay, or tells by which command it is made. */
 async function overlayFor(plan: Plan, path: string, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
   const backing = await backingOf(plan);
-  if (
-    await stat(path).then(
-      () => true,
-      () => false,
-    )
-  ) {
+  if (await isThere(path)) {
     await checkOverlay(path, backing);
     return undefined;
   }
   await requirePrograms('--overlay', ['qemu-img']);
-  if (backing.isPlainFile) return createWords(path, backing, undefined);
   const socketActivation = serverWords({ ...plan, readOnly: true }, hasQemuNbd);
   const size = await withDisk({ socketActivation }, signal, async (disk) => disk.size);
   return createWords(path, backing, size);
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The absolute path of an overlay that is there or will be. @throws ImageError when its folder is not */
+async function overlayPath(path: string): Promise<string> {
+  try {
+    return (await isThere(path))
+      ? await realPathOf(path)
+      : join(await realPathOf(dirname(path)), basename(path));
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError(`cannot make the overlay ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+  }
 }
 
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
@@ -180,11 +205,13 @@ function introduction(name: string, plan: Plan, programs: readonly string[]): st
 
 /** The image as a whole, without the overlay. */
 function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
-  const { compression, format } = identity;
+  const { compression, format, local } = identity;
   const { snapshotName, overlay } = request;
   const canWrite = place.writable && compression === undefined && snapshotName === undefined;
   return {
     source: place.source,
+    tree: local,
+    isConfined: place.isConfined,
     isDevice: place.isDevice,
     compression,
     format,
@@ -212,7 +239,11 @@ export async function prepareImage(
 ): Promise<PreparedImage> {
   const { name, snapshotName, partition, overlay } = request;
   const { dryRun = false, signal } = options;
-  const place = await placeOf(name);
+  const [why, found] = await Promise.all([
+    installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
+    placeOf(name),
+  ]);
+  const place = { ...found, isConfined: why === undefined };
   const identity = await identify(place, request, signal);
   if (snapshotName !== undefined && identity.format !== 'qcow2') {
     throw new ImageError(
@@ -224,14 +255,21 @@ export async function prepareImage(
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
   const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
   await requirePrograms(printable(name), programs);
+  if (identity.local?.descriptor !== undefined) await requirePlugin(printable(name), 'data');
   if (snapshotName !== undefined) await checkSnapshot(whole, hasQemuNbd, signal);
-  const kept = typeof overlay === 'object' ? { path: resolve(overlay.path) } : undefined;
+  const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);
   // A new overlay shows what the image has; an old one may have other partitions.
   const seen = before === undefined ? { ...whole, overlay: kept } : whole;
   const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: range };
-  const lines = [introduction(name, plan, programs), ...identity.lines, ...warnings(place, request)];
-  return { argv: serverWords(plan, hasQemuNbd), lines, before };
+  const lines = [
+    introduction(name, plan, programs),
+    ...(identity.local?.lines ?? []),
+    ...warnings(place, request),
+  ];
+  const detail =
+    why === undefined ? 'the server of the image has a sandbox' : `the server has no sandbox: ${why}`;
+  return { argv: serverWords(plan, hasQemuNbd), lines, detail, before };
 }

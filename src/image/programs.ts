@@ -39,6 +39,12 @@ export async function hasProgram(name: string): Promise<boolean> {
   );
 }
 
+/** Those of the programs that are in PATH. */
+export async function installedOf(names: readonly Program[]): Promise<readonly Program[]> {
+  const found = await Promise.all(names.map(hasProgram));
+  return names.filter((_, index) => found[index]);
+}
+
 /** @throws ImageError that names the package, when a program is not in PATH */
 export async function requirePrograms(
   what: string,

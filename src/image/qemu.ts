@@ -1,33 +1,38 @@
 // The command lines of qemu-nbd. Pure.
 //
-// Where an image alone is to be served, the plain options are used; where there is more (a partition, an
-// overlay that is kept, a server below), a tree of block nodes is written as --image-opts.
+// QEMU gets every node of the tree in one word (`json:{…}`), with `backing: null` where there is nothing below: what is
+// not said, it takes from the headers of images.
 
 import { printable } from '../nbd/text.js';
 import type { NbdUri } from '../nbd/uri.js';
 import { ImageError } from './errors.js';
 import { type ImageFormat, qemuDriver } from './formats.js';
 
-/** A block node of QEMU: options, and nodes below. */
+/** A block node of QEMU: options, and nodes below; `null` is none. */
 export interface BlockNode {
-  readonly [option: string]: string | BlockNode;
+  readonly [option: string]: string | BlockNode | null;
 }
 
-/** Options of a tree in the order of the tree: `driver=raw,file.driver=qcow2,…`; commas are doubled. */
-export function imageOptions(node: BlockNode, prefix = ''): string {
-  return Object.entries(node)
-    .map(([name, value]) => {
-      if (typeof value !== 'string') return imageOptions(value, `${prefix}${name}.`);
-      return `${prefix}${name}=${value.replaceAll(',', ',,')}`;
-    })
-    .join(',');
+/** Bytes of a sector, of which formats count. */
+export const SECTOR = 512n;
+
+/** A tree as QEMU reads it. SOCKET_BELOW stays as it is, since what will be there needs no escapes. */
+function jsonOf(value: BlockNode | string | null): string {
+  if (value === SOCKET_BELOW) return `"${SOCKET_BELOW}"`;
+  if (value === null || typeof value === 'string') return JSON.stringify(value);
+  const members = Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}:${jsonOf(one)}`);
+  return `{${members.join(',')}}`;
 }
 
-/** A path that QEMU takes for nothing but a path. */
-export function plainPath(path: string): string {
-  return path.startsWith('/') || path.startsWith('./') || /^[^:/-][^:/]*(\/|$)/.test(path)
-    ? path
-    : `./${path}`;
+/** Whether images of a format (QEMU's name) can have a backing file, which QEMU opens unless it is told otherwise. */
+export function takesBacking(driver: string): boolean {
+  return ['qcow2', 'qcow', 'qed', 'vmdk'].includes(driver);
+}
+
+/** The node of an image that names no other file. */
+export function imageNode(format: ImageFormat, file: BlockNode): BlockNode {
+  const driver = qemuDriver(format);
+  return takesBacking(driver) ? { driver, file, backing: null } : { driver, file };
 }
 
 /** The node of a local file or device. */
@@ -40,6 +45,11 @@ export const SOCKET_BELOW = '\0';
 
 /** The node of the server below. */
 export const NODE_BELOW: BlockNode = { driver: 'nbd', server: { type: 'unix', path: SOCKET_BELOW } };
+
+/** The node of a VMDK whose descriptor is at the server below. */
+export function descriptorNode(): BlockNode {
+  return { driver: 'vmdk', file: NODE_BELOW, backing: null };
+}
 
 /** @throws ImageError for transports that QEMU does not have */
 function checkTransport({ tls, transport, socket = '' }: NbdUri): void {
@@ -70,29 +80,39 @@ export function nbdUriForQemu(uri: NbdUri): string {
 
 /** What is served of a node. */
 export interface QemuRequest {
-  readonly format: ImageFormat;
-  readonly file: BlockNode;
+  /** The image. */
+  readonly image: BlockNode;
   readonly readOnly: boolean;
-  /** An internal snapshot. */
+  /** An internal snapshot; needs a server of its own when a part of it or an overlay is wanted. */
   readonly snapshotName?: string | undefined;
   readonly partition?: { readonly offset: bigint; readonly size: bigint } | undefined;
   /** Whether writes go to a file that qemu-nbd throws away at its end, or the qcow2 where they are kept. */
-  readonly overlay?: 'temporary' | { readonly path: string } | undefined;
+  readonly overlay?: 'temporary' | KeptOverlay | undefined;
 }
 
-/** The tree of what is served. The header of a kept overlay says what it is over. */
-function treeOf({ format, file, partition, overlay }: QemuRequest): BlockNode {
-  const whole: BlockNode =
-    typeof overlay === 'object'
-      ? { driver: 'qcow2', file: fileNode(overlay.path, false) }
-      : { driver: qemuDriver(format), file };
+/** The qcow2 where writes are kept. */
+export interface KeptOverlay {
+  /** Absolute. */
+  readonly path: string;
+  /** Its header, which was compared, names what is below: a server, for which there is no other way. */
+  readonly namesServer?: boolean;
+}
+
+/** The tree of what is served. */
+function treeOf({ image, partition, overlay }: QemuRequest): BlockNode {
+  const whole = typeof overlay === 'object' ? overlayNode(overlay, image) : image;
   if (partition === undefined) return whole;
   return { driver: 'raw', offset: String(partition.offset), size: String(partition.size), file: whole };
 }
 
+function overlayNode({ path, namesServer = false }: KeptOverlay, image: BlockNode): BlockNode {
+  const node = { driver: 'qcow2', file: fileNode(path, false) };
+  return namesServer ? node : { ...node, backing: image };
+}
+
 /** The words of a qemu-nbd that takes its socket by socket activation. */
 export function qemuNbdWords(request: QemuRequest): readonly string[] {
-  const { format, file, readOnly, snapshotName, partition, overlay } = request;
+  const { readOnly, snapshotName, partition, overlay } = request;
   const words = ['qemu-nbd'];
   if (readOnly || snapshotName !== undefined) words.push('--read-only');
   else words.push('--discard=unmap');
@@ -102,12 +122,5 @@ export function qemuNbdWords(request: QemuRequest): readonly string[] {
       throw new ImageError(`the snapshot ${printable(snapshotName)} must be served by a server of its own`);
     words.push(`--load-snapshot=snapshot.name=${snapshotName.replaceAll(',', ',,')}`);
   }
-  if (partition === undefined && typeof overlay === 'object') {
-    return [...words, '-f', 'qcow2', plainPath(overlay.path)];
-  }
-  const { filename } = file;
-  if (partition === undefined && typeof filename === 'string') {
-    return [...words, '-f', qemuDriver(format), plainPath(filename)];
-  }
-  return [...words, '--image-opts', imageOptions(treeOf(request))];
+  return [...words, `json:${jsonOf(treeOf(request))}`];
 }

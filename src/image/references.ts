@@ -1,19 +1,11 @@
 // The other files that an image's header names: backing files, data files, extents. Pure.
 //
 // An image from a stranger may name any file of this machine, whose bytes then are in the disk. Used by
-// chain.ts, which decides what is acceptable. Layouts: docs/interop/qcow2.txt and qed_spec.txt of QEMU,
-// VMware's Virtual Disk Format 1.1.
+// chain.ts, which decides what is acceptable. Layouts: docs/interop/qcow2.txt and qed_spec.txt of QEMU;
+// Microsoft's Virtual Hard Disk Image Format Specification.
 
-/** A file that an image is made of besides its own bytes. */
-export interface Reference {
-  readonly role: 'backing file' | 'data file' | 'extent' | 'parent';
-  readonly name: string;
-  /** The format that is recorded for it, QEMU's name; undefined: none is recorded. */
-  readonly format: string | undefined;
-}
-
-/** Bytes of a file that are looked at. */
-export const HEAD_LENGTH = 65_536;
+import { type Reference, utf8 } from './reference.js';
+import { vmdkReferences } from './vmdk.js';
 
 const QCOW2_DATA_FILE_BIT = 4;
 const QCOW2_BACKING_FORMAT = 0xe2792aca;
@@ -22,18 +14,13 @@ const QCOW2_DATA_FILE_NAME = 0x44415441;
 const MAX_NAME = 1023;
 const QED_BACKING_FILE_BIT = 1;
 const QED_NO_PROBE_BIT = 4;
-const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** A text as QEMU reads it, up to a NUL; empty when it is not wholly in reach, or not UTF-8. */
 function textAt(head: Buffer, offset: number, length: number): string {
   if (length > MAX_NAME || offset + length > head.length) return '';
   const bytes = head.subarray(offset, offset + length);
   const end = bytes.indexOf(0);
-  try {
-    return UTF_8.decode(end < 0 ? bytes : bytes.subarray(0, end));
-  } catch {
-    return '';
-  }
+  return utf8(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 /**
@@ -94,63 +81,14 @@ function qedReferences(head: Buffer): Reference[] {
   return [{ role: 'backing file', name, format }];
 }
 
-const isSparseVmdk = (head: Buffer): boolean => head.toString('latin1', 0, 4) === 'KDMV';
+/** The type of a VHD that holds only what differs from another. */
+const VHD_DIFFERENCING = 4;
 
-/** The text from `from` to the first NUL, or to `end`; undefined when not all of it is in reach. */
-function vmdkText(head: Buffer, from: number, end = Number.POSITIVE_INFINITY): string | undefined {
-  const nul = head.indexOf(0, from);
-  const to = Math.min(nul < 0 ? Number.POSITIVE_INFINITY : nul, end);
-  if (from > head.length || (to > head.length && head.length >= HEAD_LENGTH)) return undefined;
-  return head.toString('utf8', from, Math.min(to, head.length));
-}
-
-/** Where a sparse file has the descriptor that makes it but that; undefined when it is a disk or an extent. */
-function vmdkDescriptorOffset(head: Buffer): number | undefined {
-  if (head.length < 44 || !isSparseVmdk(head)) return undefined;
-  const [capacity, sector] = [head.readBigUInt64LE(12), head.readBigUInt64LE(28)];
-  return capacity === 0n && sector !== 0n ? Number(sector) * 512 : undefined;
-}
-
-const EXTENT = /\bRW\s+[+-]?\d+\s*(FLAT|SPARSE|VMFS|VMFSSPARSE|SESPARSE)\s*"([^"\r\n]*)/g;
-const UNREADABLE_EXTENT: Reference = { role: 'extent', name: '', format: 'raw' };
-
-/** As generous as the parser of QEMU, which wants few of the blanks and no closing quote. */
-function vmdkExtents(text: string | undefined): readonly Reference[] {
-  if (text === undefined) return [UNREADABLE_EXTENT];
-  return Array.from(text.matchAll(EXTENT), ([, type, name = '']) => ({
-    role: 'extent',
-    name,
-    format: type === 'FLAT' || type === 'VMFS' ? 'raw' : 'vmdk',
-  }));
-}
-
-/** What an extent of a vmdk, which begins with `head`, names in its turn: QEMU takes it for a descriptor, too. */
-export function extentReferencesOf(head: Buffer): readonly Reference[] {
-  const at = vmdkDescriptorOffset(head);
-  return at === undefined ? [] : vmdkExtents(vmdkText(head, at));
-}
-
-const PARENT = 'parentFileNameHint';
-/** Where QEMU looks for the name of the parent in sparse files, and the bytes that it looks at. */
-const PARENT_AREA = { offset: 512, length: 20 * 512 };
-
-/** QEMU looks for the word anywhere in the text. */
-function vmdkParents(text: string | undefined): readonly Reference[] {
-  if (text === undefined) return [{ role: 'parent', name: '', format: 'vmdk' }];
-  const at = text.indexOf(PARENT);
-  if (at < 0) return [];
-  const [name = ''] = text.slice(at + PARENT.length + 2).split('"', 1);
-  return [{ role: 'parent', name, format: 'vmdk' }];
-}
-
-function vmdkReferences(head: Buffer): readonly Reference[] {
-  if (isSparseVmdk(head) || head.toString('latin1', 0, 4) === 'COWD') {
-    const { offset, length } = PARENT_AREA;
-    const text = offset > head.length ? '' : vmdkText(head, offset, offset + length);
-    return [...vmdkParents(text), ...extentReferencesOf(head)];
-  }
-  const text = vmdkText(head, 0);
-  return [...vmdkParents(text), ...(text === undefined ? [] : vmdkExtents(text))];
+/** QEMU takes such a disk for a whole one, and its gaps for zeros. */
+function vhdReferences(head: Buffer): Reference[] {
+  if (head.length < 64 || head.toString('latin1', 0, 8) !== 'conectix') return [];
+  if (head.readUInt32BE(60) !== VHD_DIFFERENCING) return [];
+  return [{ role: 'parent', name: '', format: undefined }];
 }
 
 /** The files that an image of `format` (QEMU's name), which begins with `head`, names. */
@@ -164,6 +102,9 @@ export function referencesOf(format: string, head: Buffer): readonly Reference[]
       return qedReferences(head);
     case 'vmdk':
       return vmdkReferences(head);
+    case 'vpc':
+    case 'vhd':
+      return vhdReferences(head);
     default:
       return [];
   }

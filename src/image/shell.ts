@@ -2,9 +2,9 @@
 
 import { Buffer } from 'node:buffer';
 
-const CONTROLS = /(?:(?!\n)\p{Cc})+/gu;
+const CONTROLS = /(?:(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}])+/gu;
 
-/** Control characters, which a terminal would act on when they are shown or pasted, as printf writes them. */
+/** Characters that a terminal would act on, or that reorder or hide what is shown, as printf writes them. */
 function printed(controls: string): string {
   const bytes = [...Buffer.from(controls)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`);
   return `'"$(printf '${bytes.join('')}')"'`;

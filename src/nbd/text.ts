@@ -57,3 +57,22 @@ export function printableJson(json: string): string {
     return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
   });
 }
+
+/** What is shown as it is in the lines of a server: a terminal does nothing else with them. */
+const LAYOUT = new Set(['\n', '\t']);
+
+/**
+ * Takes what a server writes to its standard error, and gives it to `write` as it comes, with everything but line ends
+ * and tabs written as `printable` does: a server may repeat what an image or a client has told it.
+ */
+export function printableSink(write: (text: string) => void): (chunk: Uint8Array) => void {
+  const decoder = new TextDecoder();
+  return (chunk) => {
+    const shown: string[] = [];
+    for (const character of decoder.decode(chunk, { stream: true }).replaceAll('\r\n', '\n')) {
+      const isPlain = LAYOUT.has(character) || !UNPRINTABLE.test(character);
+      shown.push(isPlain ? character : escapeCharacter(character));
+    }
+    if (shown.length > 0) write(shown.join(''));
+  };
+}

@@ -4,6 +4,7 @@
 
 import { printable } from '../nbd/text.js';
 import { describeExit } from '../transport/child.js';
+import { bareWords } from '../transport/confine.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { NbdServer } from '../transport/server.js';
 import { systemClock } from './clock.js';
@@ -42,5 +43,5 @@ export async function explainLoss(server: NbdServer, why: string): Promise<strin
   const enough = new AbortController();
   const exit = await Promise.race([exited, systemClock.wait(EXIT_TIME, enough.signal)]);
   enough.abort();
-  return exit === undefined ? why : `${printable(target.argv[0] ?? '')} ${describeExit(exit)}`;
+  return exit === undefined ? why : `${printable(bareWords(target.argv)[0] ?? '')} ${describeExit(exit)}`;
 }

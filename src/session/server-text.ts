@@ -1,6 +1,7 @@
 // A server as the user named it, in one line, for who asks what is mounted.
 
 import { printable } from '../nbd/text.js';
+import { bareWords } from '../transport/confine.js';
 import type { ServerMode } from './settings.js';
 
 /** The line: a URI, or the words of the command line. */
@@ -17,6 +18,6 @@ export function serverText(server: ServerMode): string {
     case 'fd':
       return `fd ${server.fd}`;
     default:
-      return printable(`${server.kind} ${server.argv.join(' ')}`);
+      return printable(`${server.kind} ${bareWords(server.argv).join(' ')}`);
   }
 }

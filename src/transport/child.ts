@@ -124,6 +124,8 @@ export class Child {
     const channel = options.socket ?? 'ignore';
     const child = spawn('/bin/sh', args, {
       detached: true,
+      // The sandbox is not to complain of a locale that is not installed.
+      env: { ...process.env, PERL_BADLANG: '0' },
       stdio: [channel, channel, 'pipe', options.listener?.fd ?? 'ignore', 'pipe'],
     });
     const started = new Child(child, options);

@@ -8,12 +8,13 @@ import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
-import { printable } from '../nbd/text.js';
+import { printable, printableSink } from '../nbd/text.js';
 import type { PeerHandle } from '../os/peer.js';
 import { closeDescriptor } from '../os/socket.js';
 import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
+import { bareWords } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
 import { TransportError } from './errors.js';
 import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
@@ -34,7 +35,7 @@ const NAMES_IN_MESSAGE = 10;
 
 /** How a server is opened. */
 export interface OpenOptions {
-  /** Receives what children write to standard error; default: it goes to ours. */
+  /** Receives what children write to standard error; default: it goes to ours, control characters escaped. */
   readonly onStderr?: StderrSink;
   /** Whether connections will be taken with `takeSocket`, so that TLS sessions are watched from the start. */
   readonly handOver?: boolean;
@@ -211,9 +212,8 @@ export class NbdServer {
     if (child === undefined || !(error instanceof TransportError)) return error;
     const exit = await Promise.race([child.exited, delay(EXIT_STATUS_TIME, undefined, { ref: false })]);
     if (exit === undefined) return error;
-    return new TransportError(`${printable(child.argv[0] ?? 'the server')} ${describeExit(exit)}`, {
-      cause: error,
-    });
+    const [name = 'the server'] = bareWords(child.argv);
+    return new TransportError(`${printable(name)} ${describeExit(exit)}`, { cause: error });
   }
 
   /** What NBD_OPT_GO tells of an export; undefined when it cannot be connected to. */
@@ -261,6 +261,6 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
 
 /** Opens the server of an endpoint; children are started, nothing is connected yet. */
 export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
-  const onStderr = options.onStderr ?? writeToStderr;
+  const onStderr = options.onStderr ?? printableSink(writeToStderr);
   return new NbdServer(endpoint, await openSource(endpoint, onStderr), options.handOver === true);
 }

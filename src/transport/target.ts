@@ -4,6 +4,7 @@
 
 import { printable } from '../nbd/text.js';
 import type { NbdUri } from '../nbd/uri.js';
+import { bareWords } from './confine.js';
 
 /** A place where a server listens, or how to start one. */
 export type Target =
@@ -116,6 +117,6 @@ export function describeTarget(target: Target): string {
     case 'ssh':
       return printable(`ssh ${target.user === undefined ? '' : `${target.user}@`}${target.host}`);
     default:
-      return printable(target.argv[0] ?? 'server');
+      return printable(bareWords(target.argv)[0] ?? 'server');
   }
 }

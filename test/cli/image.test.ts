@@ -8,7 +8,7 @@ import { convertTo, createRaw, hashOf } from '../helpers/images.js';
 import { NBDFUSE, startNbdfuse } from '../helpers/mount.js';
 import { runProgram, runShell } from '../helpers/run.js';
 
-const PREPARED = { argv: ['qemu-nbd', '-f', 'raw', "it's.img"], lines: [], before: undefined };
+const PREPARED = { argv: ['qemu-nbd', '-f', 'raw', "it's.img"], lines: [], detail: '', before: undefined };
 
 describe('the word after MOUNTPOINT', () => {
   it.each(['disk.img', 'a:b', './nbd:x', 'https://h/d', 'ssh://h/d', 'localhost', '/dev/sda'])(

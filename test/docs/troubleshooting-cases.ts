@@ -83,6 +83,10 @@ nbdfuse dir 'nbds+unix://bob@/?socket=server.sock&tls-psk-file=keys.psk'; kill $
   'there is no file none.qcow2': 'nbdfuse dir none.qcow2',
   'dir is a directory': 'nbdfuse dir dir',
   'text.qcow2 should be': 'nbdfuse dir text.qcow2',
+  'linked.qcow2 names': `qemu-img create -q -u -f qcow2 -F raw -b none.raw linked.qcow2 1M
+nbdfuse dir linked.qcow2`,
+  'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
+nbdfuse dir vmware.vmdk`,
   '--format none': 'nbdfuse --format=none dir disk.raw',
   '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
   'the disk has no partition table': 'nbdfuse --partition 1 dir disk.raw',

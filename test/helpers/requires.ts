@@ -20,6 +20,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
   'qemu-system-common': ['qemu-storage-daemon'],
   'util-linux': ['setpriv', 'fallocate', 'unshare'],
+  strace: ['strace'],
+  'perl-base': ['perl'],
   mount: ['mount', 'umount'],
   'openssh-client': ['ssh', 'ssh-keygen'],
   'openssh-server': ['sshd'],

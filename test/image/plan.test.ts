@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { type Plan, programsFor, serverWords } from '../../src/image/plan.js';
-import { plainPath } from '../../src/image/qemu.js';
+import { type BlockNode, descriptorNode } from '../../src/image/qemu.js';
 import { shellLine } from '../../src/image/shell.js';
 import { nameOf, parseSource } from '../../src/image/source.js';
 import { runProgram } from '../helpers/run.js';
@@ -25,32 +25,72 @@ const line = (one: Plan, hasQemuNbd = true): string => shellLine(serverWords(one
 const PART = { offset: 1_048_576n, size: 4096n };
 const UNDER = 'env -u LISTEN_PID -u LISTEN_FDS nbdkit -U -';
 
+/** qemu-nbd with these options and this tree. */
+const qemu = (options: string, tree: BlockNode): string =>
+  `qemu-nbd ${options} 'json:${JSON.stringify(tree)}'`;
+
+/** The same as a word of nbdkit's `--run`, on top of nbdkit's socket. */
+const below = (options: string, tree: BlockNode): string => {
+  const inner = JSON.stringify(tree).replace('"SOCKET"', `"'"$unixsocket"'"`);
+  return `LISTEN_PID=$$ LISTEN_FDS=1 exec qemu-nbd ${options} 'json:${inner}'`;
+};
+const quoted = (words: string): string => `'${words.replaceAll("'", "'\\''")}'`;
+
+const file = (filename: string): BlockNode => ({ driver: 'file', filename });
+const SOCKET: BlockNode = { driver: 'nbd', server: { type: 'unix', path: 'SOCKET' } };
+const PART_OF = { driver: 'raw', offset: '1048576', size: '4096' };
+
 describe('the server for', () => {
   it.each<[string, Plan, string]>([
-    ['a raw file', plan('d.img'), 'qemu-nbd --discard=unmap -f raw d.img'],
-    ['a vhd', plan('d.vhd', { format: 'vhd', readOnly: true }), 'qemu-nbd --read-only -f vpc d.vhd'],
+    ['a raw file', plan('d.img'), qemu('--discard=unmap', { driver: 'raw', file: file('d.img') })],
+    [
+      'a vhd',
+      plan('d.vhd', { format: 'vhd', readOnly: true }),
+      qemu('--read-only', { driver: 'vpc', file: file('d.vhd') }),
+    ],
+    [
+      'a qcow2 that names nothing',
+      plan('d.qcow2', { format: 'qcow2' }),
+      qemu('--discard=unmap', { driver: 'qcow2', file: file('d.qcow2'), backing: null }),
+    ],
     [
       'an overlay',
       plan('d.img', { overlay: 'temporary' }),
-      'qemu-nbd --discard=unmap --snapshot -f raw d.img',
+      qemu('--discard=unmap --snapshot', { driver: 'raw', file: file('d.img') }),
     ],
-    ['a kept overlay', plan('d.img', { overlay: { path: '/o' } }), 'qemu-nbd --discard=unmap -f qcow2 /o'],
+    [
+      'a kept overlay',
+      plan('d.img', { overlay: { path: '/o' } }),
+      qemu('--discard=unmap', {
+        driver: 'qcow2',
+        file: file('/o'),
+        backing: { driver: 'raw', file: file('d.img') },
+      }),
+    ],
     [
       'a snapshot',
       plan('d.qcow2', { format: 'qcow2', snapshotName: 'a,b' }),
-      'qemu-nbd --read-only --load-snapshot=snapshot.name=a,,b -f qcow2 d.qcow2',
+      qemu('--read-only --load-snapshot=snapshot.name=a,,b', {
+        driver: 'qcow2',
+        file: file('d.qcow2'),
+        backing: null,
+      }),
     ],
     [
       'a partition',
       plan('d,1.qcow2', { format: 'qcow2', partition: PART }),
-      'qemu-nbd --discard=unmap --image-opts driver=raw,offset=1048576,size=4096,' +
-        'file.driver=qcow2,file.file.driver=file,file.file.filename=d,,1.qcow2',
+      qemu('--discard=unmap', {
+        ...PART_OF,
+        file: { driver: 'qcow2', file: file('d,1.qcow2'), backing: null },
+      }),
     ],
     [
       'a device',
       plan('/dev/sda', { isDevice: true, partition: PART, readOnly: true }),
-      'qemu-nbd --read-only --image-opts driver=raw,offset=1048576,size=4096,' +
-        'file.driver=raw,file.file.driver=host_device,file.file.filename=/dev/sda',
+      qemu('--read-only', {
+        ...PART_OF,
+        file: { driver: 'raw', file: { driver: 'host_device', filename: '/dev/sda' } },
+      }),
     ],
     ['a URL', plan('https://h/d.img', { readOnly: true }), 'nbdkit --readonly curl url=https://h/d.img'],
     [
@@ -62,20 +102,37 @@ describe('the server for', () => {
     [
       'a qcow2 at a URL',
       plan('https://h/d.qcow2', { readOnly: true, format: 'qcow2' }),
-      `${UNDER} --readonly curl url=https://h/d.qcow2 --run 'LISTEN_PID=$$ LISTEN_FDS=1 exec qemu-nbd --read-only ` +
-        `--image-opts driver=qcow2,file.driver=nbd,file.server.type=unix,file.server.path="$unixsocket"'`,
+      `${UNDER} --readonly curl url=https://h/d.qcow2 --run ${quoted(
+        below('--read-only', { driver: 'qcow2', file: SOCKET, backing: null }),
+      )}`,
     ],
     [
       'a packed file with an overlay that is kept',
       plan('d.xz', { compression: 'xz', overlay: { path: '/my $o' } }),
-      `${UNDER} --readonly --filter=xz file file=d.xz --run 'cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 ` +
-        `exec qemu-nbd --discard=unmap -f qcow2 '\\''/my $o'\\'''`,
+      `${UNDER} --readonly --filter=xz file file=d.xz --run ${quoted(
+        `cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 exec ${qemu('--discard=unmap', {
+          driver: 'qcow2',
+          file: file('/my $o'),
+        })}`,
+      )}`,
     ],
     [
       'a partition of an NBD server',
       plan('nbd://[::1]:7/a%20b', { partition: PART }),
-      "qemu-nbd --discard=unmap --image-opts 'driver=raw,offset=1048576,size=4096,file.driver=raw," +
-        "file.file.driver=nbd,file.file.server.type=inet,file.file.server.host=::1,file.file.server.port=7,file.file.export=a b'",
+      qemu('--discard=unmap', {
+        ...PART_OF,
+        file: {
+          driver: 'raw',
+          file: { driver: 'nbd', server: { type: 'inet', host: '::1', port: '7' }, export: 'a b' },
+        },
+      }),
+    ],
+    [
+      'a vmdk in several files',
+      plan('d.vmdk', { format: 'vmdk', tree: { node: descriptorNode(), descriptor: 'text\n', files: [] } }),
+      `${UNDER} data 'raw=text\n' size=10240 --run ${quoted(
+        below('--discard=unmap', { driver: 'vmdk', file: SOCKET, backing: null }),
+      )}`,
     ],
   ])('%s', (_, one, expected) => {
     expect(line(one)).toBe(expected);
@@ -91,6 +148,45 @@ describe('the server for', () => {
 
   it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('a part of %s cannot be had', (uri) => {
     expect(() => line(plan(uri, { partition: PART }))).toThrow(/nbd:\/\/ and nbd\+unix:\/\/ servers only/);
+  });
+});
+
+describe('in the sandbox', () => {
+  /** The words before the program, without the launcher's path. */
+  const allowed = (one: Plan): string => {
+    const words = serverWords({ ...one, isConfined: true }, true);
+    return words.slice(2, words.indexOf('--') + 2).join(' ');
+  };
+  const files = [
+    { path: '/d', isTop: true },
+    { path: '/base', isTop: false },
+  ];
+  const tree = { node: { driver: 'raw' }, descriptor: undefined, files };
+
+  it.each<[string, Partial<Plan>, string]>([
+    ['an image', {}, '-r /base -w /d -- qemu-nbd'],
+    ['one that is read only', { readOnly: true }, '-r /d -r /base -- qemu-nbd'],
+    ['a snapshot', { snapshotName: 's' }, '-r /d -r /base -- qemu-nbd'],
+    ['an overlay', { overlay: 'temporary' }, '-t -r /d -r /base -- qemu-nbd'],
+    ['one that is kept', { overlay: { path: '/o' } }, '-r /d -r /base -w /o -- qemu-nbd'],
+    ['an NBD server', { source: parseSource('nbd://h/x'), tree: undefined }, '-n -- qemu-nbd'],
+    ['one behind a socket', { source: parseSource('nbd+unix:///?socket=s'), tree: undefined }, '-- qemu-nbd'],
+  ])('the files of %s can be opened, and no other', (_, rest, expected) => {
+    expect(allowed(plan('d', { tree, ...rest }))).toBe(expected);
+  });
+
+  it('a packed image’s two servers have one each', () => {
+    const one = plan('d.gz', { compression: 'gzip', format: 'qcow2', readOnly: true });
+    expect(allowed(one)).toMatch(/^-t -s -r \S*confine\.pl -r d\.gz -- env$/);
+    expect(serverWords({ ...one, isConfined: true }, true).at(-1)).toMatch(
+      /exec perl \S*confine\.pl -- qemu-nbd /,
+    );
+  });
+
+  it('what fetches has none, but the qemu-nbd on top of it', () => {
+    const one = plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, isConfined: true });
+    expect(serverWords(one, true)[0]).toBe('env');
+    expect(serverWords(one, true).at(-1)).toMatch(/exec perl \S*confine\.pl -- qemu-nbd /);
   });
 });
 
@@ -125,17 +221,6 @@ describe('a source', () => {
   });
 });
 
-it.each([
-  ['disk.img', 'disk.img'],
-  ['dir/a:b', 'dir/a:b'],
-  ['a:b', './a:b'],
-  ['-x', './-x'],
-  ['json:{}', './json:{}'],
-  ['/abs', '/abs'],
-])('QEMU takes %s for a path as %s', (path, plain) => {
-  expect(plainPath(path)).toBe(plain);
-});
-
 it('a shell reads again what is quoted for it, and nothing in it acts on a terminal', async () => {
   const words = [
     'a b',
@@ -147,10 +232,11 @@ it('a shell reads again what is quoted for it, and nothing in it acts on a termi
     '*',
     'two\nlines',
     '\x1b[31m\t\x7f\u009b\r',
+    'a\u202eb\u2028',
     'é',
   ];
   const line = shellLine(words);
-  expect(line.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
+  expect(line.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
   for (const shell of ['sh', 'bash', 'zsh']) {
     expect(await runProgram(shell, '-c', `printf '%s\\0' ${line}`)).toBe(`${words.join('\0')}\0`);
   }

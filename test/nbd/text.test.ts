@@ -1,7 +1,7 @@
 // Foreign text is printed on one line, escaped and bounded.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { printable } from '../../src/nbd/text.js';
+import { printable, printableSink } from '../../src/nbd/text.js';
 import { hex } from '../helpers/hex.js';
 
 describe('printable', () => {
@@ -34,5 +34,22 @@ describe('printable', () => {
         expect(printable(text)).not.toMatch(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u);
       }),
     );
+  });
+});
+
+describe('printableSink', () => {
+  it('escapes all but line ends and tabs, as it comes', () => {
+    const written: string[] = [];
+    const sink = printableSink((text) => written.push(text));
+    sink(Buffer.from('no line end \x1b]0;x\x07'));
+    sink(Buffer.from('\tand\r\nmore \u202e\n'));
+    expect(written).toEqual(['no line end \\x1b]0;x\\x07', '\tand\nmore \\u{202e}\n']);
+  });
+
+  it('joins a character that comes in two pieces', () => {
+    const written: string[] = [];
+    const sink = printableSink((text) => written.push(text));
+    for (const byte of Buffer.from('é')) sink(Buffer.of(byte));
+    expect(written).toEqual(['é']);
   });
 });

@@ -1,0 +1,58 @@
+// The sandbox of a server: the words in front of its command line, and whether they can be had here.
+//
+// `system/confine.pl` does it, by Landlock, between fork and exec. As words, it works below another server
+// (nbdkit --run) and for whoever copies a command line. Used by src/image, which knows the files of an image.
+
+import { access, realpath } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { landlockVersion } from '../os/landlock.js';
+import { findProgram } from './program.js';
+
+/** What a confined program may open besides programs, libraries and settings of the system. */
+export interface Confinement {
+  /** Absolute paths. */
+  readonly readable?: readonly string[];
+  readonly writable?: readonly string[];
+  /** Whether it gets a folder for temporary files. */
+  readonly temporary?: boolean;
+  /** Whether it may make sockets in /tmp, as `nbdkit -U -` does. */
+  readonly sockets?: boolean;
+  /** Whether it may use TCP. */
+  readonly network?: boolean;
+}
+
+/** The program that makes the sandbox. */
+export const LAUNCHER = fileURLToPath(new URL('../../system/confine.pl', import.meta.url));
+/** The folders of programs that system/confine.pl lets them be run from. */
+const PROGRAMS = /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|nix\/store|gnu\/store)\//;
+
+/** The command line of a program in the sandbox. */
+export function confinedWords(argv: readonly string[], allowed: Confinement): readonly string[] {
+  const { readable = [], writable = [], temporary, sockets, network } = allowed;
+  const flags = [temporary ? '-t' : '', sockets ? '-s' : '', network ? '-n' : ''].filter(
+    (flag) => flag !== '',
+  );
+  const files = [...readable.flatMap((path) => ['-r', path]), ...writable.flatMap((path) => ['-w', path])];
+  return ['perl', LAUNCHER, ...flags, ...files, '--', ...argv];
+}
+
+/** The command line without the sandbox. */
+export function bareWords(argv: readonly string[]): readonly string[] {
+  return argv[1] === LAUNCHER ? argv.slice(argv.indexOf('--') + 1) : argv;
+}
+
+/** Why there is no sandbox here for the programs; undefined when there is one. */
+export async function whyUnconfined(programs: readonly string[]): Promise<string | undefined> {
+  if (landlockVersion() < 1) return 'the kernel has no Landlock';
+  try {
+    await findProgram('perl');
+    await access(LAUNCHER);
+  } catch {
+    return 'perl is not installed';
+  }
+  for (const name of ['perl', ...programs]) {
+    const path = await realpath(await findProgram(name));
+    if (!PROGRAMS.test(path)) return `${path} is not a program of the system`;
+  }
+  return undefined;
+}
