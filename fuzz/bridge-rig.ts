@@ -61,6 +61,9 @@ function unspliced(descriptor: number): Channel {
     send: (...args) => plain.send(...args),
     flush: () => 0,
     farewell: (...args) => plain.farewell(...args),
+    endSending: () => plain.endSending(),
+    receiveRaw: (...args) => plain.receiveRaw(...args),
+    reset: () => plain.reset(),
     close: () => plain.close(),
   };
 }

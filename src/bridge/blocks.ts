@@ -6,8 +6,11 @@
 
 import { WRITE_DATA } from '../fuse/layout.js';
 import { addressOf } from '../os/libc.js';
-import { discardPages, PAGE } from '../os/memory.js';
+import { discardPages as discardRealPages, PAGE } from '../os/memory.js';
 import { Arena, type Place } from './arena.js';
+import type { System } from './world.js';
+
+type DiscardPages = System['discardPages'];
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
 export const HEADROOM = 128;
@@ -58,7 +61,7 @@ export class Block {
   }
 
   /** Gives the memory back to the system; what a socket was lent stays as it is there. False: it could not. */
-  discard(): boolean {
+  discard(discardPages: DiscardPages = discardRealPages): boolean {
     if (!this.lendable) return discardPages(this.address, HEADROOM + this.capacity);
     return discardPages(this.address - FIRST, spaceOf(this.capacity));
   }
@@ -85,13 +88,15 @@ export class Blocks {
   readonly #lendable: Block[] = [];
   readonly #arena = new Arena();
   readonly #limit: number;
+  readonly #discardPages: DiscardPages;
   #inUse = 0;
   #resident = 0;
   #spareBlocks = 0;
 
   /** @param limit bytes in use at which `exhausted` says that no more should be asked for */
-  constructor(limit: number) {
+  constructor(limit: number, discardPages: DiscardPages = discardRealPages) {
     this.#limit = limit;
+    this.#discardPages = discardPages;
   }
 
   /** Whether so much is in use that nothing new should be begun. */
@@ -122,7 +127,7 @@ export class Blocks {
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;
     // A lost server may still read it.
-    if (block.lent > 0 && !block.discard()) return;
+    if (block.lent > 0 && !block.discard(this.#discardPages)) return;
     block.lent = 0;
     this.#free[kind].push(block);
     if (block.capacity < LEAST_DISCARDED) return;
@@ -145,6 +150,11 @@ export class Blocks {
     });
   }
 
+  /** Bytes of payload in use. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+
   /** Bytes of memory that the blocks hold. */
   get resident(): number {
     return this.#resident;
@@ -152,7 +162,7 @@ export class Blocks {
 
   /** To be called at the end, when no socket is lent anything any more: memory that is still lent is not used again. */
   discardLent(): void {
-    for (const block of this.#lendable) if (block.lent > 0) block.discard();
+    for (const block of this.#lendable) if (block.lent > 0) block.discard(this.#discardPages);
   }
 
   #make(capacity: number): Block {
@@ -175,7 +185,7 @@ export class Blocks {
   }
 
   #discard(block: Block): void {
-    block.discard();
+    block.discard(this.#discardPages);
     block.spare = false;
     block.resident = false;
     this.#spareBlocks--;

@@ -4,9 +4,12 @@
 // system calls: -1 means that errno() is to be read, before any other call. Memory is passed by address.
 
 import { addressOf, libc } from '../os/libc.js';
-import { MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL } from '../os/socket.js';
+import { dropOnClose, endSending, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL } from '../os/socket.js';
 import { setVector, VECTOR_SIZE } from '../os/vector.js';
 import type { Lender } from './lender.js';
+
+/** Who sends large payloads without a copy: see Lender. */
+export type PayloadLender = Pick<Lender, 'able' | 'lend'>;
 
 /** See the file's head. */
 export interface Channel {
@@ -23,11 +26,17 @@ export interface Channel {
   /** Sends two pieces, each of which may be empty; how much of them was accepted. `more` follows soon. */
   send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
   /** Who sends large payloads without a copy, where that can be done. */
-  readonly lender: Lender | undefined;
+  readonly lender: PayloadLender | undefined;
   /** Sends what was accepted; 0 when all of it has left. */
   flush(): number;
   /** Sends a last message if the socket takes it. */
   farewell(address: number, length: number): void;
+  /** Sends nothing more; the server sees the end behind what was sent. */
+  endSending(): void;
+  /** As `receive`, but for bytes that nobody wants to understand: what the socket has, as it is. */
+  receiveRaw(address: number, length: number): number;
+  /** Closes the descriptor and drops what was not delivered, where the socket can. */
+  reset(): void;
   /** Closes the descriptor. */
   close(): void;
 }
@@ -41,11 +50,11 @@ export class PlainChannel implements Channel {
   readonly spliceable = true;
   readonly buffered = false;
   readonly unsent = false;
-  readonly lender: Lender | undefined;
+  readonly lender: PayloadLender | undefined;
   readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
   readonly #messageAddress = addressOf(this.#message);
 
-  constructor(descriptor: number, lender?: Lender) {
+  constructor(descriptor: number, lender?: PayloadLender) {
     this.descriptor = descriptor;
     this.lender = lender;
     this.#message.setBigUint64(16, BigInt(this.#messageAddress + MESSAGE_SIZE), true);
@@ -71,6 +80,19 @@ export class PlainChannel implements Channel {
 
   farewell(address: number, length: number): void {
     libc.send(this.descriptor, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
+  endSending(): void {
+    endSending(this.descriptor);
+  }
+
+  receiveRaw(address: number, length: number): number {
+    return libc.recv(this.descriptor, address, length, MSG_DONTWAIT);
+  }
+
+  reset(): void {
+    dropOnClose(this.descriptor);
+    this.close();
   }
 
   close(): void {

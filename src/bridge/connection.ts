@@ -11,8 +11,7 @@ import type { ExportInfo } from '../nbd/export-info.js';
 import type { ReplySink } from '../nbd/reply.js';
 import { ReplyReceiver } from '../nbd/reply-receiver.js';
 import { EAGAIN, EINTR, errnoName } from '../os/errno.js';
-import { addressOf, errno, libc } from '../os/libc.js';
-import { dropOnClose, endSending, MSG_DONTWAIT } from '../os/socket.js';
+import { addressOf, errno } from '../os/libc.js';
 import { TlsError } from '../tls/errors.js';
 import type { Channel } from './channel.js';
 import type { Command } from './command.js';
@@ -146,8 +145,8 @@ export class Connection {
   lose(why: string, breach: boolean): void {
     if (this.lost) return;
     // What is sent again over another connection must not arrive over this one later.
-    dropOnClose(this.descriptor);
-    this.close();
+    this.lost = true;
+    this.#channel.reset();
     this.#owner.connectionLost(this, why, breach);
   }
 
@@ -158,7 +157,7 @@ export class Connection {
   part(why: string): void {
     if (this.lost) return;
     this.lost = true;
-    endSending(this.#channel.descriptor);
+    this.#channel.endSending();
     this.#owner.connectionParted(this);
     this.#owner.connectionLost(this, why, false);
   }
@@ -166,7 +165,7 @@ export class Connection {
   /** Throws away what the server sends on a connection that has been parted from; true when it has closed. */
   discard(): boolean {
     for (let turn = 0; turn < TURNS; turn++) {
-      const count = libc.recv(this.#channel.descriptor, this.inAddress, IN_BUFFER, MSG_DONTWAIT);
+      const count = this.#channel.receiveRaw(this.inAddress, IN_BUFFER);
       if (count === 0) return true;
       if (count < 0) return errno() !== EAGAIN && errno() !== EINTR;
     }

@@ -108,7 +108,7 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   else if (length === 0 ? asked > 0 : cached && length < asked) operation.error = ENOSPC;
   if (length < asked && cached) engine.wroteBeyondEnd(disk);
   if (length > 0 && operation.error !== EROFS) {
-    if (!engine.kernelHoldsWrites) disk.node.mtime = Date.now();
+    if (!engine.kernelHoldsWrites) disk.node.mtime = engine.system.wallClock.now();
     ahead?.drop(disk, hi, lo, length);
     takeData(engine, operation);
     sendWrite(engine, operation, disk, synchronous);

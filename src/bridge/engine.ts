@@ -4,7 +4,6 @@
 // count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
 // steps) and metadata.ts.
 
-import { release } from 'node:os';
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
@@ -33,6 +32,7 @@ import { submitPieces } from './pieces.js';
 import { SpliceLanes } from './splice-lane.js';
 import { flushUnasked } from './tasks.js';
 import type { Trace } from './trace.js';
+import { REAL_SYSTEM, type System } from './world.js';
 
 /** What an engine is made with; see DiskContext for the numbers. */
 export interface EngineSettings {
@@ -63,22 +63,32 @@ export class Engine implements DiskContext {
   readonly blocks: Blocks;
   readonly device: Device;
   readonly lanes: SpliceLanes;
-  readonly lender = new Lender(canLend(release()));
+  readonly lender: Lender;
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
   /** Whether the kernel gathers writes before it sends them. */
   readonly kernelHoldsWrites: boolean;
   /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
-  readonly kernelSendsWrites = worksDuringSeek(release());
+  readonly kernelSendsWrites: boolean;
   readonly lossErrno = EIO;
   readonly trace: Trace | undefined;
+  readonly system: System;
   readonly #events: EngineEvents;
-  #now = performance.now();
+  #now: number;
 
-  constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
-    this.blocks = new Blocks(settings.memoryLimit);
-    this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
+  constructor(
+    settings: EngineSettings,
+    trace: Trace | undefined,
+    events: EngineEvents,
+    system: System = REAL_SYSTEM,
+  ) {
+    this.system = system;
+    this.#now = system.clock.now();
+    this.blocks = new Blocks(settings.memoryLimit, system.discardPages);
+    this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload, system.device);
+    this.lender = new Lender(canLend(system.kernelRelease));
+    this.kernelSendsWrites = worksDuringSeek(system.kernelRelease);
     this.lanes = new SpliceLanes(this.blocks);
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
@@ -94,7 +104,7 @@ export class Engine implements DiskContext {
 
   /** Reads the clock: once a turn of the loop. */
   tick(): number {
-    this.#now = performance.now();
+    this.#now = this.system.clock.now();
     return this.#now;
   }
 
@@ -215,7 +225,8 @@ export class Engine implements DiskContext {
     const operation = this.operations.find(uniqueHi, uniqueLo);
     if (operation === undefined) return false;
     // The message itself does not say whom it is about.
-    if (!operation.answered && wantsToStop(operation.pid)) this.interrupt(operation);
+    if (!operation.answered && wantsToStop(operation.pid, this.system.isBeingEnded))
+      this.interrupt(operation);
     return true;
   }
 
@@ -244,7 +255,7 @@ export class Engine implements DiskContext {
     const disk = operation.disk;
     if (!operation.answered) this.#reply(operation);
     if (this.trace !== undefined && operation.opcode !== 0) this.trace.answer(operation, operation.error);
-    if (disk !== undefined) countOperation(disk.counters, operation);
+    if (disk !== undefined) countOperation(disk.counters, operation, this.system.clock.now());
     if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
     if (operation.block !== undefined) this.blocks.release(operation.block);
     const unlocked = disk?.locks === undefined ? undefined : disk.locks.release(operation);
@@ -272,15 +283,15 @@ function countCommand(counters: Float64Array, type: number): void {
   else if (type === NBD_CMD_WRITE_ZEROES) counters[COUNTER.zeroes]++;
 }
 
-function countOperation(counters: Float64Array, { kind, length, startedAt }: Operation): void {
+function countOperation(counters: Float64Array, { kind, length, startedAt }: Operation, now: number): void {
   // At the end of the disk nobody was asked.
   if (kind === OPERATION_READ && length > 0) {
     counters[COUNTER.reads]++;
     counters[COUNTER.readBytes] += length;
-    countLatency(counters, COUNTER.readLatency, performance.now() - startedAt);
+    countLatency(counters, COUNTER.readLatency, now - startedAt);
   } else if (kind === OPERATION_WRITE) {
     counters[COUNTER.writes]++;
     counters[COUNTER.writtenBytes] += length;
-    countLatency(counters, COUNTER.writeLatency, performance.now() - startedAt);
+    countLatency(counters, COUNTER.writeLatency, now - startedAt);
   }
 }

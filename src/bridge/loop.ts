@@ -4,13 +4,13 @@
 // the kernel, then sends what they made in as few system calls as possible.
 
 import { libc } from '../os/libc.js';
-import type { PollSet } from '../os/poll.js';
 import { POLLIN, POLLOUT } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import type { Workload } from './workload.js';
+import type { Poller } from './world.js';
 
 /** Requests taken from the kernel before what they made is sent. */
 const BATCH = 16;
@@ -45,7 +45,7 @@ export class Loop {
   readonly #engine: Engine;
   readonly #dispatcher: RequestTaker;
   readonly #disks: readonly Disk[];
-  readonly #poll: PollSet;
+  readonly #poll: Poller;
   readonly #control: LoopControl;
   readonly #workload: Workload | undefined;
   readonly #device: number;
@@ -57,7 +57,7 @@ export class Loop {
     engine: Engine,
     dispatcher: RequestTaker,
     disks: readonly Disk[],
-    poll: PollSet,
+    poll: Poller,
     control: LoopControl,
     workload: Workload | undefined,
   ) {
@@ -100,7 +100,7 @@ export class Loop {
       this.flush();
       if (this.#control.turn(this.#engine.now())) return;
       if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
-      const before = this.#workload === undefined ? 0 : performance.now();
+      const before = this.#workload === undefined ? 0 : this.#engine.tick();
       this.#wait();
       const now = this.#engine.tick();
       this.#workload?.waited(now - before);

@@ -45,6 +45,11 @@ export class RangeLocks {
     return true;
   }
 
+  /** Whether nobody holds or wants anything. */
+  get idle(): boolean {
+    return this.#held.length === 0 && this.#queue.length === 0;
+  }
+
   /** Ends an operation's hold, and returns the operations that may begin now. */
   release(operation: Operation): readonly Operation[] {
     const at = this.#placeOf(operation);

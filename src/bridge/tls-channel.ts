@@ -4,7 +4,7 @@
 // TlsError out of `receive`, after the peer was sent the alert that it deserves.
 
 import { libc } from '../os/libc.js';
-import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../os/socket.js';
+import { dropOnClose, endSending, MSG_DONTWAIT, MSG_NOSIGNAL } from '../os/socket.js';
 import { CLOSE_NOTIFY } from '../tls/constants.js';
 import { TlsError } from '../tls/errors.js';
 import { RecordReceiver } from '../tls/record-receiver.js';
@@ -83,6 +83,19 @@ export class TlsChannel implements Channel {
     this.#sender.add(address, length, 0, 0);
     this.#sender.alert(CLOSE_NOTIFY);
     this.flush();
+  }
+
+  endSending(): void {
+    endSending(this.descriptor);
+  }
+
+  receiveRaw(address: number, length: number): number {
+    return libc.recv(this.descriptor, address, length, MSG_DONTWAIT);
+  }
+
+  reset(): void {
+    dropOnClose(this.descriptor);
+    this.close();
   }
 
   close(): void {
