@@ -3,7 +3,6 @@
 // Synchronous from beginning to end; blocks only in poll(2). One turn takes a batch of requests from
 // the kernel, then sends what they made in as few system calls as possible.
 
-import { libc } from '../os/libc.js';
 import { POLLIN, POLLOUT } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from './device.js';
@@ -122,7 +121,7 @@ export class Loop {
           this.#looks = Math.min(MOST_LOOKS, this.#looks + 4);
           return;
         }
-        libc.sched_yield();
+        this.#engine.system.yieldProcessor();
       }
       this.#looks = Math.max(FEWEST_LOOKS, this.#looks >> 1);
     }

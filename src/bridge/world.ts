@@ -38,6 +38,8 @@ export interface System {
   readonly kernelRelease: string;
   /** Whether the task `pid` is being ended; undefined when it cannot be looked at. */
   isBeingEnded(pid: number): boolean | undefined;
+  /** Offers the processor to whoever wants it. */
+  yieldProcessor(): void;
   /** See os/memory. */
   discardPages(address: number, length: number): boolean;
 }
@@ -68,6 +70,7 @@ export const REAL_SYSTEM: System = {
   wallClock: Date,
   kernelRelease: release(),
   isBeingEnded,
+  yieldProcessor: libc.sched_yield,
   discardPages,
 };
 
