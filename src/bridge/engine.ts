@@ -85,7 +85,7 @@ export class Engine implements DiskContext {
   ) {
     this.system = system;
     this.#now = system.clock.now();
-    this.blocks = new Blocks(settings.memoryLimit, system.discardPages);
+    this.blocks = new Blocks(settings.memoryLimit, system.memory);
     this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload, system.device);
     this.lender = new Lender(canLend(system.kernelRelease));
     this.kernelSendsWrites = worksDuringSeek(system.kernelRelease);

@@ -7,7 +7,7 @@
 import { release } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { libc } from '../os/libc.js';
-import { discardPages } from '../os/memory.js';
+import { discardPages, preferHugePages } from '../os/memory.js';
 import { PollSet } from '../os/poll.js';
 import type { Channel } from './channel.js';
 import { isBeingEnded } from './interrupt.js';
@@ -28,6 +28,14 @@ export interface DeviceCalls {
   close(descriptor: number): number;
 }
 
+/** Where the memory of blocks comes from; see os/memory. */
+export interface Memory {
+  /** Filled with zeros. */
+  allocate(bytes: number): ArrayBuffer;
+  preferHugePages(address: number, length: number): void;
+  discardPages(address: number, length: number): boolean;
+}
+
 /** What an engine needs of the operating system. */
 export interface System {
   readonly device: DeviceCalls;
@@ -40,8 +48,7 @@ export interface System {
   isBeingEnded(pid: number): boolean | undefined;
   /** Offers the processor to whoever wants it. */
   yieldProcessor(): void;
-  /** See os/memory. */
-  discardPages(address: number, length: number): boolean;
+  readonly memory: Memory;
 }
 
 /** What the loop waits with: see PollSet. */
@@ -64,6 +71,12 @@ export interface World {
   send(message: FromWorker): void;
 }
 
+export const REAL_MEMORY: Memory = {
+  allocate: (bytes) => new ArrayBuffer(bytes),
+  preferHugePages,
+  discardPages,
+};
+
 export const REAL_SYSTEM: System = {
   device: libc,
   clock: performance,
@@ -71,7 +84,7 @@ export const REAL_SYSTEM: System = {
   kernelRelease: release(),
   isBeingEnded,
   yieldProcessor: libc.sched_yield,
-  discardPages,
+  memory: REAL_MEMORY,
 };
 
 /** Descriptors that one loop can wait for. */

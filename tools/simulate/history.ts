@@ -6,6 +6,7 @@ import type { Action } from './actions.js';
 import type { Coverage } from './coverage.js';
 import { Finish, landings } from './finish.js';
 import { Generator } from './generator.js';
+import { freeAreas } from './memory.js';
 import type { Profile } from './profile.js';
 import { Simulation, type Source } from './simulation.js';
 import { Violation } from './violation.js';
@@ -36,6 +37,7 @@ export function replay(profile: Profile, steps: readonly Action[], log?: string[
 }
 
 function play(profile: Profile, source: Source, log: string[] | undefined): Result {
+  freeAreas();
   const simulation = new Simulation(profile, source, log);
   let violation: Violation | undefined;
   try {
@@ -66,7 +68,9 @@ function checkEnd(simulation: Simulation, worker: BridgeWorker): void {
     if (simulation.lies) return;
     const { lossTold, syncFailed } = simulation.checkers[file];
     const told = !isOrderly || lossTold || syncFailed;
-    disk.stable.forEach((content, unit) => simulation.checkers[file].isOnDisk(unit, content, told));
+    disk.stable.forEach((content, unit) => {
+      simulation.checkers[file].isOnDisk(unit, content, told);
+    });
   });
 }
 

@@ -13,6 +13,7 @@ import { type Change, Checker } from './checker.js';
 import type { ServerCommand, SimulatedConnection } from './connection.js';
 import { Coverage } from './coverage.js';
 import { type KernelRequest, SimulatedKernel } from './kernel.js';
+import { takeArea } from './memory.js';
 import { SimulatedPoll } from './poll.js';
 import { type Profile, profileText } from './profile.js';
 import { mix } from './random.js';
@@ -77,6 +78,7 @@ export class Simulation {
   #tries = 0;
   /** Whether the worker can have seen what the first disk contains. */
   #hasSeen = false;
+  #isMistaken = false;
 
   /** @param log where the history is told, if it is to be */
   constructor(profile: Profile, source: Source, log: string[] | undefined) {
@@ -93,7 +95,7 @@ export class Simulation {
     for (let file = 0; file < profile.files; file++)
       for (let slot = 0; slot < profile.connections; slot++)
         this.slots.push({ file, slot, connection: undefined, isUsed: false });
-    this.slots.forEach((_, c) => this.#connect(c, c));
+    for (let c = 0; c < this.slots.length; c++) this.#connect(c, c);
     this.note(() => profileText(profile));
   }
 
@@ -102,9 +104,12 @@ export class Simulation {
     return this.profile.keepBytes > 0;
   }
 
-  /** Whether the server acknowledges what it has not done: then it alone is to blame for what is lost. */
+  /**
+   * Whether the server is to blame for what is lost: it acknowledges what it has not done, or showed another disk that
+   * nobody could tell from the first one.
+   */
   get lies(): boolean {
-    return this.profile.faults.has('early ack');
+    return this.#isMistaken || this.profile.faults.has('early ack');
   }
 
   /** What the worker is started with. */
@@ -433,7 +438,10 @@ export class Simulation {
   }
 
   #changedOther({ key }: ServerCommand, { c }: SimulatedConnection): void {
-    if (this.#mayMistake) return;
+    if (this.#mayMistake) {
+      this.#isMistaken = true;
+      return;
+    }
     throw new Violation('other disk', `connection ${c}: ${key} is carried out on another disk`);
   }
 
@@ -478,9 +486,13 @@ export class Simulation {
         kernelRelease: KERNEL_RELEASE,
         isBeingEnded: (pid) => this.kernel.isBeingEnded(pid),
         yieldProcessor: () => undefined,
-        discardPages: (address, length) => {
-          for (const connection of this.server.connections) connection.unshare(address, length);
-          return discardPages(address, length);
+        memory: {
+          allocate: takeArea,
+          preferHugePages: () => undefined,
+          discardPages: (address, length) => {
+            for (const connection of this.server.connections) connection.unshare(address, length);
+            return discardPages(address, length);
+          },
         },
       },
       poll,
