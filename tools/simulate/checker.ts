@@ -23,6 +23,8 @@ export interface Change {
   readonly begin: number;
   end: number;
   outcome: Outcome;
+  /** Whether nobody will ever know if it takes effect. */
+  isUnsure: boolean;
 }
 
 interface Entry {
@@ -67,6 +69,7 @@ export class Checker {
         begin: -1,
         end: 0,
         outcome: 'acknowledged',
+        isUnsure: false,
       });
       entry.effectiveAt = 0;
       return [entry];
@@ -75,7 +78,16 @@ export class Checker {
 
   /** A change begins. */
   begins(content: number, name: string, first: number, count: number, now: number): Change {
-    const change: Change = { content, name, first, count, begin: now, end: NEVER, outcome: 'pending' };
+    const change: Change = {
+      content,
+      name,
+      first,
+      count,
+      begin: now,
+      end: NEVER,
+      outcome: 'pending',
+      isUnsure: false,
+    };
     this.#open.add(change);
     for (let unit = first; unit < first + count; unit++) {
       this.#units[unit].push(entryOf(change));
@@ -88,6 +100,7 @@ export class Checker {
   ends(change: Change, outcome: Outcome, now: number): void {
     change.end = now;
     change.outcome = outcome;
+    change.isUnsure = outcome === 'failed';
     if (outcome !== 'interrupted') this.#open.delete(change);
     if (outcome !== 'acknowledged') return;
     for (let unit = change.first; unit < change.first + change.count; unit++) {
@@ -102,8 +115,11 @@ export class Checker {
 
   /** What is under way or was interrupted will not be finished: nobody knows what becomes of it. */
   givesUp(): void {
-    for (const change of this.#open) if (change.outcome === 'interrupted') change.outcome = 'failed';
-    for (const change of this.#open) if (change.outcome === 'failed') this.#open.delete(change);
+    for (const change of this.#open) {
+      if (change.outcome !== 'interrupted') continue;
+      change.isUnsure = true;
+      this.#open.delete(change);
+    }
   }
 
   /** Checks one unit of a read that began at `begin` and is answered now. @throws Violation */
@@ -111,7 +127,7 @@ export class Checker {
     const allowed = this.#allowed(unit, content, begin);
     if (allowed.length === 0)
       throw new Violation('stale read', `a read returns ${this.#complaint(unit, content, begin)}`);
-    if (allowed.length > 1 || allowed[0].change.outcome === 'failed') return;
+    if (allowed.length > 1 || allowed[0].change.isUnsure) return;
     const [seen] = allowed;
     seen.effectiveAt = Math.min(seen.effectiveAt, now);
     for (const entry of this.#units[unit]) {
@@ -204,7 +220,7 @@ function supersede(entry: Entry, by: Entry, now: number, why: string): void {
 
 /** Whether what superseded an entry counts: a write that failed may be there or not, now or later. */
 function isSettled({ by }: Entry): boolean {
-  return by === undefined || by.change.outcome !== 'failed';
+  return by === undefined || !by.change.isUnsure;
 }
 
 /** Whether an entry was superseded by what an fsync that began at `begin` covers. */

@@ -145,7 +145,9 @@ export class SimulatedKernel implements DeviceCalls {
     const { action } = request;
     const pid = pidOf(action.id);
     this.#signals.set(pid, deadly || this.#signals.get(pid) === true);
-    if (!told) return undefined;
+    // Of what passes through the page cache the kernel tells nothing.
+    const isCached = (action.do === 'read' || action.do === 'write') && !action.direct;
+    if (!told || isCached) return undefined;
     if (request.taken) {
       const made = message(FUSE_INTERRUPT, action.id * 2 + 1, 0, 0, 8);
       made.writeUInt32LE(action.id * 2, IN_HEADER);

@@ -62,6 +62,8 @@ function search(): void {
     if (result.violation === undefined || ignored.includes(result.violation.rule)) continue;
     const seeds = rules.get(result.violation.rule) ?? [];
     rules.set(result.violation.rule, [...seeds, seed]);
+    if (values['keep-going'])
+      console.log(`seed ${seed}: ${result.violation.rule}: ${result.violation.message.split('\n')[0]}`);
     if (!values['keep-going']) {
       show(seed);
       process.exitCode = 1;
