@@ -126,7 +126,11 @@ export class Checker {
   read(unit: number, content: number, begin: number, now: number): void {
     const allowed = this.#allowed(unit, content, begin);
     if (allowed.length === 0)
-      throw new Violation('stale read', `a read returns ${this.#complaint(unit, content, begin)}`);
+      throw new Violation(
+        'stale read',
+        `a read returns ${this.#complaint(unit, content, begin)}`,
+        this.#kind(unit, content),
+      );
     if (allowed.length > 1 || allowed[0].change.isUnsure) return;
     const [seen] = allowed;
     seen.effectiveAt = Math.min(seen.effectiveAt, now);
@@ -169,6 +173,7 @@ export class Checker {
     throw new Violation(
       isGone ? 'lost after fsync' : 'stale disk',
       `the disk ends with ${this.#complaint(unit, content, AT_THE_END)}`,
+      this.#kind(unit, content),
     );
   }
 
@@ -192,9 +197,16 @@ export class Checker {
     if (left.length === 1) this.#busy.delete(unit);
   }
 
+  /** What kind of thing is wrong: which kind of change shows, and what should have hidden it. */
+  #kind(unit: number, content: number): string {
+    const stale = this.#units[unit].findLast(({ change }) => change.content === content);
+    const whose = content === FIRST_CONTENT ? 'first' : content === 0 ? 'zeros' : 'write';
+    return `${whose} ${stale?.change.outcome} ${stale?.why}`;
+  }
+
   #complaint(unit: number, content: number, begin: number): string {
     const place = `at offset ${unit * UNIT}`;
-    const stale = this.#units[unit].find(({ change }) => change.content === content);
+    const stale = this.#units[unit].findLast(({ change }) => change.content === content);
     const newest = this.#units[unit].filter((entry) => entry.supersededAt > begin || !isSettled(entry));
     const names = newest.map(({ change }) => `${change.name} (${change.outcome})`).join(' or ');
     if (stale?.by === undefined)

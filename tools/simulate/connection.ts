@@ -74,6 +74,8 @@ export class SimulatedConnection implements Channel {
   readable = 0;
   onTheWay = 0;
   commands: ServerCommand[] = [];
+  /** The step of the generator before which the server does not read from it. */
+  unreadUntil = 0;
   readonly #room: number;
   readonly #late: boolean;
   readonly #unix: boolean;

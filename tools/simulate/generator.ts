@@ -168,6 +168,11 @@ export class Generator implements Source {
     if (connection.onTheWay > 0 && (connection.unread === 0 || this.#random.chance(0.5)))
       return { do: 'deliver', c, bytes };
     if (!simulation.server.runs) return undefined;
+    if (this.#step < connection.unreadUntil) return undefined;
+    if (this.#has('late reading') && this.#random.chance(0.05)) {
+      connection.unreadUntil = this.#step + this.#random.oneOf([50, 150, 400]);
+      return undefined;
+    }
     const isGone = connection.client === 'closed' || connection.closed;
     if (connection.unread > 0)
       return isGone && this.#random.chance(0.95) ? undefined : { do: 'receive', c, bytes };
@@ -219,7 +224,8 @@ export class Generator implements Source {
         return { do: 'replace', described: random.chance(0.3), salt: random.below(2 ** 30) };
       }
       case 'timeout':
-        return { do: 'advance', ms: this.#profile.timeout };
+        // That, or the time for which the worker waits for the end of a connection that it gave up.
+        return { do: 'advance', ms: random.oneOf([this.#profile.timeout + 1, 11_000]) };
       case 'stop':
         return random.chance(0.01) ? { do: 'stop', timeout: random.oneOf([0, 50, 10_000]) } : undefined;
       default:

@@ -20,6 +20,7 @@ export const FAULTS = [
   'late reading',
   'fail',
   'stop',
+  'no reconnecting',
 ] as const;
 
 export type Fault = (typeof FAULTS)[number];
@@ -87,7 +88,7 @@ function chooseBlockSizes(random: Random): BlockSizes | undefined {
 export function makeProfile(seed: number, limits: Limits): Profile {
   const random = new Random(seed ^ 0x5eed);
   const faults = chooseFaults(random, limits);
-  const large = random.chance(0.25) || faults.has('early ack') ? 0.3 : 0;
+  const large = random.chance(0.15) || faults.has('early ack') ? 0.15 : 0;
   const blockSizes = chooseBlockSizes(random);
   const odd = random.chance(0.2) ? random.between(1, 7) : 0;
   const units = (large > 0 ? 8192 : random.oneOf([128, 512, 2048])) + odd;
@@ -105,7 +106,10 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     allocation: random.chance(0.3),
     connections: early ? 1 : random.oneOf([1, 1, 2, 3]),
     cache: random.oneOf(['writeback', 'writethrough', 'none']),
-    keepBytes: random.oneOf([0, 16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
+    // What is not connected again has nothing to remember writes for.
+    keepBytes: faults.has('no reconnecting')
+      ? 0
+      : random.oneOf([16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
     timeout: faults.has('timeout') ? random.oneOf([200, 1000, 5000]) : 0,
     readAhead: random.chance(0.3),
     unixSocket: random.chance(0.7),

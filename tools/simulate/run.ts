@@ -39,8 +39,8 @@ function show(seed: number): void {
     console.log(`seed ${seed}: nothing found, ${found.steps.length} steps, digest ${found.digest >>> 0}`);
     return;
   }
-  const { rule } = found.violation;
-  const steps = values['no-shrink'] ? found.steps : shrink(profile, found.steps, rule);
+  const { rule, sign } = found.violation;
+  const steps = values['no-shrink'] ? found.steps : shrink(profile, found.steps, sign);
   const log: string[] = [];
   const again = replay(profile, steps, log);
   console.log(log.join('\n'));

@@ -102,6 +102,7 @@ export class SimulatedServer {
           throw new Violation(
             'payload changed',
             `${command.key} brings ${content === TORN ? 'mixed bytes' : 'bytes of another place'} at offset ${unit * UNIT}`,
+            'of mixed bytes',
           );
         this.#events.brought(command, connection.file, unit, content);
       });

@@ -3,17 +3,16 @@
 import type { Action } from './actions.js';
 import { replay } from './history.js';
 import type { Profile } from './profile.js';
-import type { Rule } from './violation.js';
 
 /** Milliseconds that it may take. */
 const TIME = 20_000;
 
 /** See the file's head. A list that is returned has failed. */
-export function shrink(profile: Profile, steps: readonly Action[], rule: Rule): readonly Action[] {
+export function shrink(profile: Profile, steps: readonly Action[], sign: string): readonly Action[] {
   const until = performance.now() + TIME;
   return minimise(
     steps,
-    (some) => replay(profile, some).violation?.rule === rule,
+    (some) => replay(profile, some).violation?.sign === sign,
     () => performance.now() >= until,
   );
 }

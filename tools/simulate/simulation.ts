@@ -442,7 +442,11 @@ export class Simulation {
       this.#isMistaken = true;
       return;
     }
-    throw new Violation('other disk', `connection ${c}: ${key} is carried out on another disk`);
+    throw new Violation(
+      'other disk',
+      `connection ${c}: ${key} is carried out on another disk`,
+      key.split(' ')[0],
+    );
   }
 
   #unmount(): void {

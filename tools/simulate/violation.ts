@@ -18,9 +18,12 @@ export type Rule =
 export class Violation extends Error {
   override name = 'Violation';
   readonly rule: Rule;
+  /** The rule and what kind of thing broke it: the same for the same defect, one hopes. */
+  readonly sign: string;
 
-  constructor(rule: Rule, text: string) {
+  constructor(rule: Rule, text: string, kind = '') {
     super(text);
     this.rule = rule;
+    this.sign = `${rule} ${kind}`;
   }
 }
