@@ -39,6 +39,8 @@ export interface Source {
   next(simulation: Simulation): Action | undefined;
 }
 
+const nameOf = (file: number): string => `disk${file}`;
+
 /** A connection's place in the main thread. */
 export interface Slot {
   readonly file: number;
@@ -119,7 +121,7 @@ export class Simulation {
       device: DEVICE,
       wake: WAKE,
       files: Array.from({ length: profile.files }, (_, i) => ({
-        name: `disk${i}`,
+        name: nameOf(i),
         readOnly: false,
         info: this.server.firstInfo,
         server: 'the simulation',
@@ -467,7 +469,8 @@ export class Simulation {
       if (slot !== undefined) slot.connection = undefined;
     } else if (message.type === 'warning') {
       this.note(() => `  worker: ${message.text}`);
-      if (message.text.includes('may be lost')) for (const checker of this.checkers) checker.loses();
+      const file = this.checkers.findIndex((_, i) => message.text.startsWith(`${nameOf(i)}: `));
+      if (message.text.includes('may be lost')) this.checkers[file]?.loses();
     } else if (message.type === 'sync-wanted') this.syncWanted.add(message.file);
     else if (message.type === 'ready') this.ready = true;
     else if (message.type === 'stopped') {
