@@ -75,6 +75,11 @@ export function requestText({ do: kind, id, offset, length, direct, sync, hidden
   return `${OPCODES[kind]} #${id}${place}${cached}${sync ? ' O_DSYNC' : ''}${hidden ? ' pid 0' : ''}`;
 }
 
+/** A number of bytes of what there is. */
+function amount(bytes: number): string {
+  return bytes >= 1e9 ? 'all bytes' : `up to ${bytes} bytes`;
+}
+
 /** What a step does, in one line. */
 export function actionText(action: Action): string {
   if (isRequest(action)) return `kernel: ${requestText(action)}`;
@@ -86,13 +91,13 @@ export function actionText(action: Action): string {
     case 'signal':
       return `${action.deadly ? 'SIGINT' : 'SIGALRM'} to the asker of #${action.id}${action.told ? ', FUSE_INTERRUPT' : ''}`;
     case 'receive':
-      return `connection ${action.c}: the server reads up to ${action.bytes} bytes`;
+      return `connection ${action.c}: the server reads ${amount(action.bytes)}`;
     case 'execute':
       return `connection ${action.c}: ${action.key} ${action.errno === 0 ? 'executes' : `fails with ${action.errno}`}`;
     case 'reply':
       return `connection ${action.c}: ${action.key} is answered`;
     case 'deliver':
-      return `connection ${action.c}: up to ${action.bytes} bytes of replies arrive`;
+      return `connection ${action.c}: ${amount(action.bytes)} of replies arrive`;
     case 'close':
       return `connection ${action.c}: the server closes it${action.reset ? ' with a reset' : ''}`;
     case 'kill':

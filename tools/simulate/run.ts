@@ -77,7 +77,7 @@ function search(): void {
     console.log(`${rule}: ${seeds.length} seeds: ${seeds.slice(0, 20).join(' ')}`);
   if (rules.size > 0) process.exitCode = 1;
   console.log(
-    `${seed - first} seeds, ${steps} steps, ${Math.round(steps / seconds)} steps a second, ${seconds.toFixed(1)} s`,
+    `${seed - first} seeds, ${steps} steps, ${Math.round(steps / seconds)} steps a second, ${seconds.toFixed(1)} s, ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB at most`,
   );
 }
 
