@@ -4,7 +4,8 @@
 // Memory comes with the first touch, 2 MiB at a time where there are large pages. Nothing is given back here.
 
 import { addressOf } from '../os/libc.js';
-import { HUGE_PAGE, preferHugePages } from '../os/memory.js';
+import { HUGE_PAGE } from '../os/memory.js';
+import type { Memory } from './world.js';
 
 /** Bytes of an area. */
 const AREA = 16 * 1024 * 1024;
@@ -18,9 +19,14 @@ export interface Place {
 
 /** See the file's head. */
 export class Arena {
+  readonly #memory: Memory;
   #buffer = new ArrayBuffer(0);
   #next = 0;
   #end = 0;
+
+  constructor(memory: Memory) {
+    this.#memory = memory;
+  }
 
   /** A piece of `length` bytes, whole pages up to an area's, never used before: filled with zeros. */
   take(length: number): Place {
@@ -31,10 +37,10 @@ export class Arena {
   }
 
   #enlarge(): void {
-    this.#buffer = new ArrayBuffer(AREA + HUGE_PAGE);
+    this.#buffer = this.#memory.allocate(AREA + HUGE_PAGE);
     const address = addressOf(new Uint8Array(this.#buffer));
     this.#next = Math.ceil(address / HUGE_PAGE) * HUGE_PAGE - address;
     this.#end = this.#next + AREA;
-    preferHugePages(address + this.#next, AREA);
+    this.#memory.preferHugePages(address + this.#next, AREA);
   }
 }

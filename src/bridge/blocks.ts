@@ -6,8 +6,9 @@
 
 import { WRITE_DATA } from '../fuse/layout.js';
 import { addressOf } from '../os/libc.js';
-import { discardPages, PAGE } from '../os/memory.js';
+import { PAGE } from '../os/memory.js';
 import { Arena, type Place } from './arena.js';
+import { type Memory, REAL_MEMORY } from './world.js';
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
 export const HEADROOM = 128;
@@ -58,7 +59,7 @@ export class Block {
   }
 
   /** Gives the memory back to the system; what a socket was lent stays as it is there. False: it could not. */
-  discard(): boolean {
+  discard({ discardPages }: Pick<Memory, 'discardPages'> = REAL_MEMORY): boolean {
     if (!this.lendable) return discardPages(this.address, HEADROOM + this.capacity);
     return discardPages(this.address - FIRST, spaceOf(this.capacity));
   }
@@ -83,15 +84,18 @@ export class Blocks {
   readonly #spare: number[] = CAPACITIES.map(() => 0);
   /** Those that can be lent: they are never freed, since a socket may outlive all others who know of them. */
   readonly #lendable: Block[] = [];
-  readonly #arena = new Arena();
+  readonly #arena: Arena;
   readonly #limit: number;
+  readonly #memory: Memory;
   #inUse = 0;
   #resident = 0;
   #spareBlocks = 0;
 
   /** @param limit bytes in use at which `exhausted` says that no more should be asked for */
-  constructor(limit: number) {
+  constructor(limit: number, memory: Memory = REAL_MEMORY) {
     this.#limit = limit;
+    this.#memory = memory;
+    this.#arena = new Arena(memory);
   }
 
   /** Whether so much is in use that nothing new should be begun. */
@@ -122,7 +126,7 @@ export class Blocks {
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;
     // A lost server may still read it.
-    if (block.lent > 0 && !block.discard()) return;
+    if (block.lent > 0 && !block.discard(this.#memory)) return;
     block.lent = 0;
     this.#free[kind].push(block);
     if (block.capacity < LEAST_DISCARDED) return;
@@ -145,6 +149,11 @@ export class Blocks {
     });
   }
 
+  /** Bytes of payload in use. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+
   /** Bytes of memory that the blocks hold. */
   get resident(): number {
     return this.#resident;
@@ -152,7 +161,7 @@ export class Blocks {
 
   /** To be called at the end, when no socket is lent anything any more: memory that is still lent is not used again. */
   discardLent(): void {
-    for (const block of this.#lendable) if (block.lent > 0) block.discard();
+    for (const block of this.#lendable) if (block.lent > 0) block.discard(this.#memory);
   }
 
   #make(capacity: number): Block {
@@ -175,7 +184,7 @@ export class Blocks {
   }
 
   #discard(block: Block): void {
-    block.discard();
+    block.discard(this.#memory);
     block.spare = false;
     block.resident = false;
     this.#spareBlocks--;

@@ -15,6 +15,9 @@ import {
 import { setVector, VECTOR_SIZE } from '../os/vector.js';
 import type { Lender } from './lender.js';
 
+/** Who sends large payloads without a copy: see Lender. */
+export type PayloadLender = Pick<Lender, 'able' | 'lend'>;
+
 /** The server's process, where the kernel proves which one it is. */
 export interface Peer {
   /** Whether it has ended: then nothing that it was sent will be carried out any more. */
@@ -39,7 +42,7 @@ export interface Channel {
   /** Sends two pieces, each of which may be empty; how much of them was accepted. `more` follows soon. */
   send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
   /** Who sends large payloads without a copy, where that can be done. */
-  readonly lender: Lender | undefined;
+  readonly lender: PayloadLender | undefined;
   /** The process at the other end; the channel's reference is released with `close`. */
   readonly peer: Peer | undefined;
   /** Bytes that a socket which was lent pages holds and the server has not read, and some more for each message. */
@@ -65,12 +68,12 @@ export class PlainChannel implements Channel {
   readonly spliceable = true;
   readonly buffered = false;
   readonly unsent = false;
-  readonly lender: Lender | undefined;
+  readonly lender: PayloadLender | undefined;
   readonly peer: Peer | undefined;
   readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
   readonly #messageAddress = addressOf(this.#message);
 
-  constructor(descriptor: number, lender?: Lender, peer?: Peer) {
+  constructor(descriptor: number, lender?: PayloadLender, peer?: Peer) {
     this.descriptor = descriptor;
     this.lender = lender;
     this.peer = peer;

@@ -129,7 +129,7 @@ export function startWrite(engine: Engine, ahead: Readahead | undefined, disk: D
   if (length < asked && cached) engine.wroteBeyondEnd(disk);
   if (length > 0 && operation.error !== EROFS) {
     if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSetId(disk.node);
-    if (!engine.kernelHoldsWrites) disk.node.mtime = Date.now();
+    if (!engine.kernelHoldsWrites) disk.node.mtime = engine.system.wallClock.now();
     ahead?.drop(disk, hi, lo, length);
     takeData(engine, operation);
     sendWrite(engine, operation, disk, synchronous);

@@ -9,6 +9,7 @@ import { writeOutHeader } from '../fuse/reply.js';
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../os/errno.js';
 import { addressOf, errno, libc } from '../os/libc.js';
 import { type Block, type Blocks, HEADROOM, LARGEST_BLOCK } from './blocks.js';
+import type { DeviceCalls } from './world.js';
 
 /** No request is waiting. */
 export const DEVICE_EMPTY = 0;
@@ -39,12 +40,14 @@ export class Device {
   /** Memory for a small reply: write the body from byte 16 on, then call `replySmall`. */
   readonly small = new DataView(new ArrayBuffer(SMALL_REPLY));
   readonly #smallAddress = addressOf(this.small);
+  readonly #calls: DeviceCalls;
   readonly #blocks: Blocks;
   readonly #length: number;
   #block: Block;
 
   /** @param maxTransfer bytes of data of the largest WRITE */
-  constructor(descriptor: number, blocks: Blocks, maxTransfer: number) {
+  constructor(descriptor: number, blocks: Blocks, maxTransfer: number, calls: DeviceCalls) {
+    this.#calls = calls;
     this.descriptor = descriptor;
     this.source = descriptor;
     this.#blocks = blocks;
@@ -60,7 +63,7 @@ export class Device {
   /** Receives one request: its length in bytes, DEVICE_EMPTY or DEVICE_GONE. */
   receive(): number {
     for (;;) {
-      const count = libc.read(this.descriptor, this.#block.address, this.#length);
+      const count = this.#calls.read(this.descriptor, this.#block.address, this.#length);
       if (count > 0) {
         this.source = this.descriptor;
         return count;
@@ -79,6 +82,10 @@ export class Device {
           throw new Error(`reading /dev/fuse failed: ${errnoName(error)}`);
       }
     }
+  }
+
+  close(): void {
+    this.#calls.close(this.descriptor);
   }
 
   /** Takes over a request of `length` bytes at `address` that was read from another descriptor of this mount. */
@@ -100,7 +107,7 @@ export class Device {
    */
   reply(view: DataView, at: number, address: number, length: number, error: number, asker: Asker): void {
     writeOutHeader(view, at, length, error, asker.uniqueLo, asker.uniqueHi);
-    const count = libc.write(asker.descriptor, address, length);
+    const count = this.#calls.write(asker.descriptor, address, length);
     if (count === length) return;
     const wrong = errno();
     // ENOENT: the request was interrupted and its asker is gone. ENODEV: unmounted meanwhile.

@@ -303,6 +303,8 @@ export class Disk {
     }
     if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
     if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
+    // A FLUSH that was sent before this answer may not have covered it.
+    if (errno === 0 && changesDisk(command)) this.dirty = true;
     this.context.commandDone(command, errno);
   }
 

@@ -157,7 +157,7 @@ export class Dispatcher implements Asker {
     }
     const name = this.#nameAsked(opcode, length);
     const unique = join(this.uniqueHi, this.uniqueLo);
-    const then = performance.now();
+    const then = this.#engine.now();
     const error = this.#answer(opcode, nodeid, view, length);
     // An interruption is told of by whom it hits.
     if (opcode !== FUSE_INTERRUPT) trace.request(unique, opcode, nodeid, name, error, then);

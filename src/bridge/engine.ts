@@ -4,12 +4,10 @@
 // count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
 // steps) and metadata.ts.
 
-import { release } from 'node:os';
 import { OUT_HEADER } from '../fuse/layout.js';
 import { writeWriteReply } from '../fuse/reply.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import { EINTR, EIO } from '../os/errno.js';
-import { PeerProcesses } from '../os/peer.js';
 import { worksDuringSeek } from '../os/sync.js';
 import { type Block, Blocks, HEADROOM } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
@@ -35,6 +33,7 @@ import { submitPieces } from './pieces.js';
 import { SpliceLanes } from './splice-lane.js';
 import { flushUnasked, sampleDisk } from './tasks.js';
 import type { Trace } from './trace.js';
+import { REAL_SYSTEM, type System } from './world.js';
 
 /** What an engine is made with; see DiskContext for the numbers. */
 export interface EngineSettings {
@@ -71,24 +70,33 @@ export class Engine implements DiskContext {
   readonly blocks: Blocks;
   readonly device: Device;
   readonly lanes: SpliceLanes;
-  readonly lender = new Lender(canLend(release()));
-  readonly peers = new PeerProcesses();
+  readonly lender: Lender;
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
   /** Whether the kernel gathers writes before it sends them. */
   readonly kernelHoldsWrites: boolean;
   /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
-  readonly kernelSendsWrites = worksDuringSeek(release());
+  readonly kernelSendsWrites: boolean;
   readonly lossErrno = EIO;
   readonly settleTime: number;
   readonly trace: Trace | undefined;
+  readonly system: System;
   readonly #events: EngineEvents;
-  #now = performance.now();
+  #now: number;
 
-  constructor(settings: EngineSettings, trace: Trace | undefined, events: EngineEvents) {
-    this.blocks = new Blocks(settings.memoryLimit);
-    this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload);
+  constructor(
+    settings: EngineSettings,
+    trace: Trace | undefined,
+    events: EngineEvents,
+    system: System = REAL_SYSTEM,
+  ) {
+    this.system = system;
+    this.#now = system.clock.now();
+    this.blocks = new Blocks(settings.memoryLimit, system.memory);
+    this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload, system.device);
+    this.lender = new Lender(canLend(system.kernelRelease));
+    this.kernelSendsWrites = worksDuringSeek(system.kernelRelease);
     this.lanes = new SpliceLanes(this.blocks);
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
@@ -105,7 +113,7 @@ export class Engine implements DiskContext {
 
   /** Reads the clock: once a turn of the loop. */
   tick(): number {
-    this.#now = performance.now();
+    this.#now = this.system.clock.now();
     return this.#now;
   }
 
@@ -247,7 +255,7 @@ export class Engine implements DiskContext {
     if (operation === undefined) return false;
     if (operation.answered) return true;
     // The message itself does not say whom it is about.
-    const isEnding = wantsToStop(operation.pid);
+    const isEnding = wantsToStop(operation.pid, this.system.isBeingEnded);
     if (isEnding) this.interrupt(operation);
     // Programs do not expect EINTR from a disk for a signal that they handle: see Watchdog for the others.
     operation.interrupted = isEnding === undefined;
@@ -279,7 +287,7 @@ export class Engine implements DiskContext {
     const disk = operation.disk;
     if (!operation.answered) this.#reply(operation);
     if (this.trace !== undefined && operation.opcode !== 0) this.trace.answer(operation, operation.error);
-    if (disk !== undefined) countOperation(disk.counters, operation);
+    if (disk !== undefined) countOperation(disk.counters, operation, this.system.clock.now());
     if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
     if (operation.block !== undefined) this.blocks.release(operation.block);
     const next = operation.order === ORDER_NONE ? undefined : disk?.order.leave(operation);
@@ -307,15 +315,15 @@ function countCommand(counters: Float64Array, type: number): void {
   else if (type === NBD_CMD_WRITE_ZEROES) counters[COUNTER.zeroes]++;
 }
 
-function countOperation(counters: Float64Array, { kind, length, startedAt }: Operation): void {
+function countOperation(counters: Float64Array, { kind, length, startedAt }: Operation, now: number): void {
   // At the end of the disk nobody was asked.
   if (kind === OPERATION_READ && length > 0) {
     counters[COUNTER.reads]++;
     counters[COUNTER.readBytes] += length;
-    countLatency(counters, COUNTER.readLatency, performance.now() - startedAt);
+    countLatency(counters, COUNTER.readLatency, now - startedAt);
   } else if (kind === OPERATION_WRITE) {
     counters[COUNTER.writes]++;
     counters[COUNTER.writtenBytes] += length;
-    countLatency(counters, COUNTER.writeLatency, performance.now() - startedAt);
+    countLatency(counters, COUNTER.writeLatency, now - startedAt);
   }
 }

@@ -45,7 +45,7 @@ export class Folder {
   readonly #metadata: Metadata;
   readonly #engine: Engine;
   readonly #say: (message: FromWorker) => void;
-  readonly #held = new HeldRequests();
+  readonly #held: HeldRequests;
   /** Files that are connected, and the time until which their opening waits to hear of holes. */
   readonly #arriving = new Map<Disk, number>();
   readonly #idleSince = new Map<Disk, number>();
@@ -55,6 +55,7 @@ export class Folder {
     this.#files = files;
     this.#metadata = metadata;
     this.#engine = engine;
+    this.#held = new HeldRequests(engine.system);
     this.#say = say;
   }
 
@@ -62,7 +63,7 @@ export class Folder {
   takes(opcode: number, nodeid: number, view: DataView, length: number, asker: Asker): boolean {
     const { descriptor, uniqueLo, uniqueHi } = asker;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
-    const then = performance.now();
+    const then = this.#engine.now();
     const ask = (goOn: Held['goOn']): Held => ({
       ...who,
       goOn,
@@ -105,7 +106,7 @@ export class Folder {
   listed({ added, removed }: ListChange): void {
     for (const number of removed) this.#files.remove(number);
     for (const { number, file } of added) this.#files.add(number, file);
-    if (added.length + removed.length > 0) this.#files.tree.touch(Date.now());
+    if (added.length + removed.length > 0) this.#files.tree.touch(this.#engine.system.wallClock.now());
     for (const number of removed) {
       this.#held.release(keyOfDescription(number));
       // The kernel then looks the name up again.

@@ -5,6 +5,7 @@
 
 import type { Asker } from './device.js';
 import { abandoned, wantsToStop } from './interrupt.js';
+import type { System } from './world.js';
 
 /** One request. */
 export interface Held extends Asker {
@@ -18,6 +19,11 @@ export interface Held extends Asker {
 /** See the file's head. */
 export class HeldRequests {
   readonly #held = new Map<string, Held[]>();
+  readonly #system: System;
+
+  constructor(system: System) {
+    this.#system = system;
+  }
 
   /** Whether anything waits under a key. */
   has(key: string): boolean {
@@ -50,14 +56,14 @@ export class HeldRequests {
   /** Takes out the request of that number if who asked is being ended, and returns it. */
   interrupt(uniqueLo: number, uniqueHi: number): Held | undefined {
     const one = this.#all().find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
-    if (one === undefined || wantsToStop(one.pid) === false) return undefined;
+    if (one === undefined || wantsToStop(one.pid, this.#system.isBeingEnded) === false) return undefined;
     this.#drop([one]);
     return one;
   }
 
   /** Takes out the requests whose askers are being ended, and returns them. */
   abandoned(): readonly Held[] {
-    const found = [...abandoned(this.#all())];
+    const found = [...abandoned(this.#all(), this.#system.isBeingEnded)];
     this.#drop(found);
     return found;
   }

@@ -16,6 +16,8 @@ export class IdentityCheck {
   readonly #connection: Connection;
   readonly #done: () => void;
   readonly #asked = new Map<Command, Sample>();
+  readonly #tried = new Set<Sample>();
+  #isConfirmed = false;
 
   /** @param done hears that it is the same disk, as far as is known */
   constructor(disk: Disk, connection: Connection, done: () => void) {
@@ -28,6 +30,8 @@ export class IdentityCheck {
   begin(): void {
     const { context, identity } = this.#disk;
     for (const sample of identity.samples) {
+      if (this.#tried.has(sample)) continue;
+      this.#tried.add(sample);
       const command = context.commands.take();
       command.type = NBD_CMD_READ;
       command.offsetHi = sample.offsetHi;
@@ -40,6 +44,12 @@ export class IdentityCheck {
     }
     for (const command of this.#asked.keys()) this.#disk.assign(command, this.#connection);
     if (this.#asked.size === 0) this.#done();
+  }
+
+  /** All is answered: where nothing of it has decided anything, there may be other blocks to ask for by now. */
+  #end(): void {
+    if (this.#isConfirmed) this.#done();
+    else this.begin();
   }
 
   /** One of its commands is answered; a server that cannot read a block tells nothing of it. */
@@ -55,6 +65,9 @@ export class IdentityCheck {
       this.#connection.foreign = true;
       const where = join(offsetHi, offsetLo);
       this.#connection.lose(`the bytes at offset ${where} are not those that were there before`, false);
-    } else if (this.#asked.size === 0) this.#done();
+      return;
+    }
+    this.#isConfirmed ||= error === 0 && isKnown;
+    if (this.#asked.size === 0) this.#end();
   }
 }

@@ -25,7 +25,7 @@ export function pendingSignals(status: string): bigint {
 }
 
 /** Whether the task `pid` is being ended; undefined when it cannot be looked at: gone, or in another namespace. */
-function isBeingEnded(pid: number): boolean | undefined {
+export function isBeingEnded(pid: number): boolean | undefined {
   try {
     return (pendingSignals(readFileSync(`/proc/${pid}/status`, 'utf8')) & ENDING) !== 0n;
   } catch {
@@ -33,10 +33,13 @@ function isBeingEnded(pid: number): boolean | undefined {
   }
 }
 
+/** How to look at a task: as `isBeingEnded`. */
+type Look = (pid: number) => boolean | undefined;
+
 /** Whether an interrupted task means to stop; undefined where its signal cannot be told. */
-export function wantsToStop(pid: number): boolean | undefined {
+export function wantsToStop(pid: number, isEnded: Look = isBeingEnded): boolean | undefined {
   if (pid <= 0) return pid === 0 ? undefined : false;
-  return isBeingEnded(pid);
+  return isEnded(pid);
 }
 
 /**
@@ -45,11 +48,14 @@ export function wantsToStop(pid: number): boolean | undefined {
  * tells once: when the first signal was a harmless one, nothing is heard of a later one. What the kernel asks by
  * itself, such as to write a page back, has the pid 0.
  */
-export function* abandoned<T extends { readonly pid: number }>(waiting: Iterable<T>): Generator<T> {
+export function* abandoned<T extends { readonly pid: number }>(
+  waiting: Iterable<T>,
+  isEnded: Look = isBeingEnded,
+): Generator<T> {
   const known = new Map<number, boolean>();
   for (const one of waiting) {
     const { pid } = one;
-    const ended = known.get(pid) ?? (pid > 0 && isBeingEnded(pid) === true);
+    const ended = known.get(pid) ?? (pid > 0 && isEnded(pid) === true);
     known.set(pid, ended);
     if (ended) yield one;
   }

@@ -3,14 +3,13 @@
 // Synchronous from beginning to end; blocks only in poll(2). One turn takes a batch of requests from
 // the kernel, then sends what they made in as few system calls as possible.
 
-import { libc } from '../os/libc.js';
-import type { PollSet } from '../os/poll.js';
 import { POLLIN, POLLOUT } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from './device.js';
 import type { Disk } from './disk.js';
 import type { Engine } from './engine.js';
 import type { Workload } from './workload.js';
+import type { Poller } from './world.js';
 
 /** Requests taken from the kernel before what they made is sent. */
 const BATCH = 16;
@@ -45,7 +44,7 @@ export class Loop {
   readonly #engine: Engine;
   readonly #dispatcher: RequestTaker;
   readonly #disks: readonly Disk[];
-  readonly #poll: PollSet;
+  readonly #poll: Poller;
   readonly #control: LoopControl;
   readonly #workload: Workload | undefined;
   readonly #device: number;
@@ -57,7 +56,7 @@ export class Loop {
     engine: Engine,
     dispatcher: RequestTaker,
     disks: readonly Disk[],
-    poll: PollSet,
+    poll: Poller,
     control: LoopControl,
     workload: Workload | undefined,
   ) {
@@ -100,7 +99,7 @@ export class Loop {
       this.flush();
       if (this.#control.turn(this.#engine.now())) return;
       if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
-      const before = this.#workload === undefined ? 0 : performance.now();
+      const before = this.#workload === undefined ? 0 : this.#engine.tick();
       this.#wait();
       const now = this.#engine.tick();
       this.#workload?.waited(now - before);
@@ -122,7 +121,7 @@ export class Loop {
           this.#looks = Math.min(MOST_LOOKS, this.#looks + 4);
           return;
         }
-        libc.sched_yield();
+        this.#engine.system.yieldProcessor();
       }
       this.#looks = Math.max(FEWEST_LOOKS, this.#looks >> 1);
     }

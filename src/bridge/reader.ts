@@ -25,6 +25,7 @@ import {
 } from '../fuse/layout.js';
 import { EIO } from '../os/errno.js';
 import { O_DIRECT } from '../os/open-flags.js';
+import { PeerProcesses } from '../os/peer.js';
 import { PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { startRead } from './data-requests.js';
@@ -73,6 +74,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   readonly #passing: Passing;
   readonly #loop: Loop;
   readonly #watchdog: Watchdog;
+  readonly #peers = new PeerProcesses();
   readonly #workload = new Workload(performance.now());
   readonly #hearing = (message: ToReader): void => this.#hear(message);
   #requests = 0;
@@ -199,7 +201,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   #hear(message: ToReader): void {
     switch (message.type) {
       case 'attach': {
-        const channel = openChannel(message, this.#engine.lender, this.#engine.peers);
+        const channel = openChannel(message, this.#engine.lender, this.#peers);
         if (this.#stop === 'not')
           this.#loop.watch(this.#disk.attach(channel, message.connection, message.info));
         else channel.close();

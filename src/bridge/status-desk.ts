@@ -13,7 +13,7 @@ export class StatusDesk {
   readonly #engine: Engine;
   readonly #files: Files;
   readonly #readers: Readers | undefined;
-  readonly #startedAt = performance.now();
+  readonly #startedAt: number;
 
   constructor(
     { cache }: Pick<WorkerSettings, 'cache'>,
@@ -23,6 +23,7 @@ export class StatusDesk {
   ) {
     this.#cache = cache;
     this.#engine = engine;
+    this.#startedAt = engine.now();
     this.#files = files;
     this.#readers = readers;
   }
@@ -45,7 +46,7 @@ export class StatusDesk {
       inFlight: this.#engine.operations.asked(disk),
       inUse: entry?.disk === disk,
       cache: this.#cache,
-      uptime: Math.round((performance.now() - this.#startedAt) / 1000),
+      uptime: Math.round((this.#engine.now() - this.#startedAt) / 1000),
       server,
       tls,
       readers: this.#readers?.connected ?? [],

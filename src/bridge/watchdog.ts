@@ -95,7 +95,8 @@ export class Watchdog {
   #freeAskers(now: number): void {
     this.#folder?.freeAskers();
     const waiting = this.#engine.operations.unansweredSince(now - ASKERS_PERIOD);
-    for (const operation of abandoned(waiting)) this.#engine.interrupt(operation);
+    for (const operation of abandoned(waiting, this.#engine.system.isBeingEnded))
+      this.#engine.interrupt(operation);
     for (const operation of waiting)
       if (operation.interrupted && this.#isSilent(operation, now)) this.#engine.interrupt(operation);
   }

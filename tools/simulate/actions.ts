@@ -1,0 +1,130 @@
+// The steps of a history: plain data, so that a list of them can be kept, shortened and played again.
+//
+// A step names what it is about by names that stay when other steps are left out: requests of the kernel by their
+// numbers, connections by theirs, commands by what they are about (`key`). A step that cannot be taken is skipped.
+
+/** A request of the kernel; `id` is its number. */
+export type RequestAction = {
+  readonly do: 'write' | 'read' | 'fsync' | 'punch' | 'zero' | 'seek data' | 'seek hole' | 'open' | 'release';
+  readonly id: number;
+  readonly file: number;
+  /** Bytes. */
+  readonly offset: number;
+  readonly length: number;
+  /** With O_DIRECT; a WRITE without it comes from the page cache. */
+  readonly direct: boolean;
+  /** With O_DSYNC. */
+  readonly sync: boolean;
+  /** The asker is in another namespace: its pid is 0. */
+  readonly hidden: boolean;
+};
+
+export type Action =
+  | RequestAction
+  /** The worker wakes up if it has a reason to. */
+  | { readonly do: 'run' }
+  | { readonly do: 'advance'; readonly ms: number }
+  /** The asker of a request gets a signal; `told`: the kernel sends FUSE_INTERRUPT. */
+  | { readonly do: 'signal'; readonly id: number; readonly deadly: boolean; readonly told: boolean }
+  /** The server reads from its socket. */
+  | { readonly do: 'receive'; readonly c: number; readonly bytes: number }
+  /** A command is carried out, or (`errno`) fails. */
+  | { readonly do: 'execute'; readonly c: number; readonly key: string; readonly errno: number }
+  | { readonly do: 'reply'; readonly c: number; readonly key: string; readonly pieces: number }
+  /** Bytes of replies arrive. */
+  | { readonly do: 'deliver'; readonly c: number; readonly bytes: number }
+  /** The server closes a connection; what it has begun goes on. */
+  | { readonly do: 'close'; readonly c: number; readonly reset: boolean }
+  | { readonly do: 'kill'; readonly salt: number }
+  /** The main thread tries to connect, and nobody listens. */
+  | { readonly do: 'refuse' }
+  | { readonly do: 'start' }
+  | { readonly do: 'freeze' }
+  | { readonly do: 'thaw' }
+  /** The server ends and another disk is there in its place; `described`: by another description, too. */
+  | { readonly do: 'replace'; readonly described: boolean; readonly salt: number }
+  /** The first disk is there again. */
+  | { readonly do: 'restore' }
+  /** The main thread makes a connection. */
+  | { readonly do: 'connect'; readonly c: number; readonly file: number; readonly slot: number }
+  | { readonly do: 'fail'; readonly file: number }
+  | { readonly do: 'synced'; readonly file: number; readonly good: boolean }
+  | { readonly do: 'stop'; readonly timeout: number }
+  | { readonly do: 'unmount' };
+
+/** Whether a step is a request of the kernel. */
+export function isRequest(action: Action): action is RequestAction {
+  return 'direct' in action;
+}
+
+const OPCODES: Readonly<Record<RequestAction['do'], string>> = {
+  write: 'FUSE_WRITE',
+  read: 'FUSE_READ',
+  fsync: 'FUSE_FSYNC',
+  punch: 'FUSE_FALLOCATE PUNCH_HOLE',
+  zero: 'FUSE_FALLOCATE ZERO_RANGE',
+  'seek data': 'FUSE_LSEEK SEEK_DATA',
+  'seek hole': 'FUSE_LSEEK SEEK_HOLE',
+  open: 'FUSE_OPEN',
+  release: 'FUSE_RELEASE',
+};
+
+/** A request in the words of the specification. */
+export function requestText({ do: kind, id, offset, length, direct, sync, hidden }: RequestAction): string {
+  const place =
+    length > 0 ? ` offset ${offset} length ${length}` : kind.startsWith('seek') ? ` offset ${offset}` : '';
+  const cached = kind === 'write' || kind === 'read' ? (direct ? ' O_DIRECT' : ' cached') : '';
+  return `${OPCODES[kind]} #${id}${place}${cached}${sync ? ' O_DSYNC' : ''}${hidden ? ' pid 0' : ''}`;
+}
+
+/** A number of bytes of what there is. */
+function amount(bytes: number): string {
+  return bytes >= 1e9 ? 'all bytes' : `up to ${bytes} bytes`;
+}
+
+/** What a step does, in one line. */
+export function actionText(action: Action): string {
+  if (isRequest(action)) return `kernel: ${requestText(action)}`;
+  switch (action.do) {
+    case 'run':
+      return 'worker: wakes up';
+    case 'advance':
+      return `clock: ${action.ms} ms pass`;
+    case 'signal':
+      return `${action.deadly ? 'SIGINT' : 'SIGALRM'} to the asker of #${action.id}${action.told ? ', FUSE_INTERRUPT' : ''}`;
+    case 'receive':
+      return `connection ${action.c}: the server reads ${amount(action.bytes)}`;
+    case 'execute':
+      return `connection ${action.c}: ${action.key} ${action.errno === 0 ? 'executes' : `fails with ${action.errno}`}`;
+    case 'reply':
+      return `connection ${action.c}: ${action.key} is answered`;
+    case 'deliver':
+      return `connection ${action.c}: ${amount(action.bytes)} of replies arrive`;
+    case 'close':
+      return `connection ${action.c}: the server closes it${action.reset ? ' with a reset' : ''}`;
+    case 'refuse':
+      return 'main thread: connection refused, the server has ended';
+    case 'kill':
+      return 'server: SIGKILL, its cache is lost';
+    case 'start':
+      return 'server: starts again';
+    case 'freeze':
+      return 'server: SIGSTOP';
+    case 'thaw':
+      return 'server: SIGCONT';
+    case 'replace':
+      return `server: ends, another disk ${action.described ? 'with another description ' : ''}is in its place`;
+    case 'restore':
+      return 'server: the first disk is there again';
+    case 'connect':
+      return `main thread: makes connection slot ${action.slot}`;
+    case 'fail':
+      return 'main thread: the time limit is over (fail)';
+    case 'synced':
+      return `main thread: synced, ${action.good ? 'good' : 'not good'}`;
+    case 'stop':
+      return `main thread: stop within ${action.timeout} ms`;
+    case 'unmount':
+      return 'kernel: the file system is unmounted';
+  }
+}

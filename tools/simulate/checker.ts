@@ -1,0 +1,241 @@
+// What each unit of a file may contain, from what the kernel was told: the rules of the file system's promise.
+//
+// A write takes effect at some moment between its beginning and its reply. One that was interrupted may take effect
+// later or never, but not after a write that began when it had been answered. So a write is *superseded* as soon as a
+// newer one is known to have taken effect: by its acknowledgement, or because a read has returned it. A read that
+// begins later must not return it. What an fsync has covered no loss may bring back.
+//
+// Pure. Times are the numbers of events; none is used twice.
+
+import { FIRST_CONTENT, UNIT } from './units.js';
+import { Violation } from './violation.js';
+
+/** How a write was answered. `failed` covers those of which the end is unknown to anybody. */
+type Outcome = 'pending' | 'acknowledged' | 'interrupted' | 'failed';
+
+/** A WRITE, or a FALLOCATE that makes zeros. */
+export interface Change {
+  /** What its units contain: its number, or 0 for zeros. */
+  readonly content: number;
+  readonly name: string;
+  readonly first: number;
+  readonly count: number;
+  readonly begin: number;
+  end: number;
+  outcome: Outcome;
+  /** Whether nobody will ever know if it takes effect. */
+  isUnsure: boolean;
+}
+
+interface Entry {
+  readonly change: Change;
+  /** From when on it has taken effect for certain. */
+  effectiveAt: number;
+  /** From when on no read may return it. */
+  supersededAt: number;
+  /** Which change has superseded it, and why that is known. */
+  by: Entry | undefined;
+  why: string;
+  /** Whether an fsync has covered what superseded it: no loss brings it back. */
+  isPast: boolean;
+}
+
+const NEVER = Number.POSITIVE_INFINITY;
+/** When all is over: before never. */
+const AT_THE_END = Number.MAX_VALUE;
+
+function entryOf(change: Change): Entry {
+  return { change, effectiveAt: NEVER, supersededAt: NEVER, by: undefined, why: '', isPast: false };
+}
+
+/** The units of one file. */
+export class Checker {
+  readonly #units: Entry[][];
+  /** Units that have several entries. */
+  readonly #busy = new Set<number>();
+  readonly #open = new Set<Change>();
+  /** Something acknowledged may be lost, which was told; the next fsync must say so. */
+  lossTold = false;
+  /** Some fsync has failed: so it was told that what none has covered may be lost. */
+  syncFailed = false;
+
+  constructor(units: number) {
+    this.#units = Array.from({ length: units }, (_, i) => {
+      const entry = entryOf({
+        content: FIRST_CONTENT,
+        name: 'the first content',
+        first: i,
+        count: 1,
+        begin: -1,
+        end: 0,
+        outcome: 'acknowledged',
+        isUnsure: false,
+      });
+      entry.effectiveAt = 0;
+      return [entry];
+    });
+  }
+
+  /** A change begins. */
+  begins(content: number, name: string, first: number, count: number, now: number): Change {
+    const change: Change = {
+      content,
+      name,
+      first,
+      count,
+      begin: now,
+      end: NEVER,
+      outcome: 'pending',
+      isUnsure: false,
+    };
+    this.#open.add(change);
+    for (let unit = first; unit < first + count; unit++) {
+      this.#units[unit].push(entryOf(change));
+      this.#busy.add(unit);
+    }
+    return change;
+  }
+
+  /** A change has been answered. */
+  ends(change: Change, outcome: Outcome, now: number): void {
+    change.end = now;
+    change.outcome = outcome;
+    change.isUnsure = outcome === 'failed';
+    if (outcome !== 'interrupted') this.#open.delete(change);
+    if (outcome !== 'acknowledged') return;
+    for (let unit = change.first; unit < change.first + change.count; unit++) {
+      const entries = this.#units[unit];
+      const own = entries.find((entry) => entry.change === change);
+      if (own === undefined) continue;
+      own.effectiveAt = Math.min(own.effectiveAt, now);
+      for (const entry of entries)
+        if (entry.change.end < change.begin) supersede(entry, own, now, 'was acknowledged');
+    }
+  }
+
+  /** What is under way or was interrupted will not be finished: nobody knows what becomes of it. */
+  givesUp(): void {
+    for (const change of this.#open) {
+      if (change.outcome !== 'interrupted') continue;
+      change.isUnsure = true;
+      this.#open.delete(change);
+    }
+  }
+
+  /** Checks one unit of a read that began at `begin` and is answered now. @throws Violation */
+  read(unit: number, content: number, begin: number, now: number): void {
+    const allowed = this.#allowed(unit, content, begin);
+    if (allowed.length === 0)
+      throw new Violation(
+        'stale read',
+        `a read returns ${this.#complaint(unit, content, begin)}`,
+        this.#kind(unit, content),
+      );
+    if (allowed.length > 1 || allowed[0].change.isUnsure) return;
+    const [seen] = allowed;
+    seen.effectiveAt = Math.min(seen.effectiveAt, now);
+    for (const entry of this.#units[unit]) {
+      if (entry === seen) continue;
+      if (entry.change.end < seen.change.begin || entry.effectiveAt <= begin)
+        supersede(entry, seen, now, 'was read');
+    }
+  }
+
+  /** An fsync that began at `begin` has succeeded; no read that is under way began before `oldest`. */
+  synced(begin: number, oldest: number): void {
+    for (const unit of this.#busy) this.#settle(unit, oldest, (entry) => isLasting(entry, begin));
+  }
+
+  /** A change that was stable when it was acknowledged (FUA). */
+  lasting({ first, count, end }: Change, oldest: number): void {
+    for (let unit = first; unit < first + count; unit++)
+      this.#settle(unit, oldest, (entry) => isLasting(entry, end) && entry.by?.change.end === end);
+  }
+
+  /** It was told that something acknowledged may be lost: all that no fsync has covered may be there again. */
+  loses(): void {
+    this.lossTold = true;
+    for (const unit of this.#busy) {
+      for (const entry of this.#units[unit]) {
+        if (entry.isPast) continue;
+        entry.supersededAt = NEVER;
+        entry.effectiveAt = NEVER;
+        entry.by = undefined;
+      }
+    }
+  }
+
+  /** Checks one unit of what is on the disk when all is over; `told`: what no fsync covers may be lost. @throws Violation */
+  isOnDisk(unit: number, content: number, told: boolean): void {
+    if (told && this.#units[unit].some(({ change, isPast }) => change.content === content && !isPast)) return;
+    if (this.#allowed(unit, content, AT_THE_END).length > 0) return;
+    const isGone = this.#units[unit].every(({ change, isPast }) => change.content !== content || isPast);
+    throw new Violation(
+      isGone ? 'lost after fsync' : 'stale disk',
+      `the disk ends with ${this.#complaint(unit, content, AT_THE_END)}`,
+      this.#kind(unit, content),
+    );
+  }
+
+  /** Whether a unit is not zeros for certain, for a read that begins at `begin`. */
+  isData(unit: number, begin: number): boolean {
+    return this.#units[unit].every(
+      ({ change, supersededAt }) => change.content !== 0 || supersededAt <= begin,
+    );
+  }
+
+  #allowed(unit: number, content: number, begin: number): Entry[] {
+    return this.#units[unit].filter(
+      (entry) => entry.change.content === content && !(entry.supersededAt <= begin && isSettled(entry)),
+    );
+  }
+
+  #settle(unit: number, oldest: number, isOver: (entry: Entry) => boolean): void {
+    for (const entry of this.#units[unit]) entry.isPast ||= isOver(entry);
+    const left = this.#units[unit].filter((entry) => !entry.isPast || entry.supersededAt > oldest);
+    this.#units[unit] = left;
+    if (left.length === 1) this.#busy.delete(unit);
+  }
+
+  /** What kind of thing is wrong: which kind of change shows, and what should have hidden it. */
+  #kind(unit: number, content: number): string {
+    const stale = this.#units[unit].findLast(({ change }) => change.content === content);
+    const whose = content === FIRST_CONTENT ? 'first' : content === 0 ? 'zeros' : 'write';
+    return `${whose} ${stale?.change.outcome} ${stale?.why}`;
+  }
+
+  #complaint(unit: number, content: number, begin: number): string {
+    const place = `at offset ${unit * UNIT}`;
+    const stale = this.#units[unit].findLast(({ change }) => change.content === content);
+    const newest = this.#units[unit].filter((entry) => entry.supersededAt > begin || !isSettled(entry));
+    const names = newest.map(({ change }) => `${change.name} (${change.outcome})`).join(' or ');
+    if (stale?.by === undefined)
+      return `${describe(content)}, which an fsync had made a thing of the past, ${place}; right is ${names}`;
+    return `${stale.change.name} (${stale.change.outcome}) ${place}, although ${stale.by.change.name} ${stale.why}; right is ${names}`;
+  }
+}
+
+function describe(content: number): string {
+  return content === 0
+    ? 'zeros'
+    : content >= FIRST_CONTENT
+      ? `content 0x${content.toString(16)}`
+      : `#${content}`;
+}
+
+function supersede(entry: Entry, by: Entry, now: number, why: string): void {
+  if (entry === by || entry.supersededAt <= now) return;
+  entry.supersededAt = now;
+  entry.by = by;
+  entry.why = why;
+}
+
+/** Whether what superseded an entry counts: a write that failed may be there or not, now or later. */
+function isSettled({ by }: Entry): boolean {
+  return by === undefined || !by.change.isUnsure;
+}
+
+/** Whether an entry was superseded by what an fsync that began at `begin` covers. */
+function isLasting({ supersededAt, by }: Entry, begin: number): boolean {
+  return supersededAt <= begin && by?.change.outcome === 'acknowledged' && by.change.end <= begin;
+}

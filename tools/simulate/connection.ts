@@ -1,0 +1,343 @@
+// One simulated connection, both ends and what is between them: bytes on their way, commands at the server.
+//
+// The worker's end is a Channel. Nothing moves by itself: the simulation says when the server reads, answers and closes,
+// and when bytes arrive. A payload that is sent without a copy stays where it is until the server reads it, and must be
+// the same then.
+
+import type { Channel, PayloadLender, Peer } from '../../src/bridge/channel.js';
+import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../src/nbd/constants.js';
+import type { ExportInfo } from '../../src/nbd/export-info.js';
+import { commandName } from '../../src/nbd/names.js';
+import { EAGAIN, ECONNRESET, EPIPE } from '../../src/os/errno.js';
+import { setErrno } from './errno.js';
+import { peek, poke } from './memory.js';
+import { UNIT } from './units.js';
+import { Violation } from './violation.js';
+
+/** Descriptors of simulated connections: none that the process has. */
+const FIRST_DESCRIPTOR = 1_000_000;
+
+/** Bytes on their way to the server. */
+interface Segment {
+  readonly bytes: Uint8Array;
+  /** Where they lie in the worker's memory while they are shared with it, else 0. */
+  address: number;
+  at: number;
+}
+
+/** A command at the server. */
+export interface ServerCommand {
+  readonly type: number;
+  readonly flags: number;
+  /** Bytes. */
+  readonly offset: number;
+  readonly length: number;
+  readonly cookieHi: number;
+  readonly cookieLo: number;
+  /** What it is about: the same for the same command, whatever else there was. */
+  readonly key: string;
+  readonly payload: Uint8Array | undefined;
+  /** Bytes of the payload that have been read. */
+  got: number;
+  executed: boolean;
+  replied: boolean;
+  /** An errno of NBD. */
+  error: number;
+  /** What a READ has found, by units. */
+  found: Uint32Array | undefined;
+  /** The step of the generator before which it is left alone. */
+  stalledUntil: number;
+}
+
+export function changesDisk({ type }: ServerCommand): boolean {
+  return type !== NBD_CMD_READ && type !== NBD_CMD_FLUSH && type <= 6;
+}
+
+/** See the file's head. */
+export class SimulatedConnection implements Channel {
+  readonly c: number;
+  readonly file: number;
+  readonly slot: number;
+  readonly info: ExportInfo;
+  readonly descriptor: number;
+  readonly spliceable = false;
+  readonly buffered = false;
+  readonly unsent = false;
+  readonly lender: PayloadLender | undefined;
+  client: 'open' | 'closed' = 'open';
+  /** Whether the server has closed it. */
+  closed = false;
+  /** The server's process, where the kernel would tell. */
+  readonly peer: Peer | undefined;
+  readonly retransmissions = 0;
+  /** Bytes that the server has not read. */
+  toRead = 0;
+  /** Bytes of replies that have arrived, and that have not. */
+  readable = 0;
+  onTheWay = 0;
+  commands: ServerCommand[] = [];
+  /** The step of the generator before which the server does not read from it. */
+  unreadUntil = 0;
+  readonly #room: number;
+  readonly #late: boolean;
+  readonly #unix: boolean;
+  readonly #header: number;
+  #segments: Segment[] = [];
+  #replies: Uint8Array[] = [];
+  #reset = false;
+  #dropsOnClose = false;
+  #head = new Uint8Array(0);
+  #receiving: ServerCommand | undefined;
+
+  constructor(
+    where: { readonly c: number; readonly file: number; readonly slot: number },
+    info: ExportInfo,
+    ways: {
+      readonly room: number;
+      readonly unixSocket: boolean;
+      readonly lateReading: boolean;
+      readonly peer: Peer | undefined;
+    },
+  ) {
+    this.c = where.c;
+    this.file = where.file;
+    this.slot = where.slot;
+    this.info = info;
+    this.descriptor = FIRST_DESCRIPTOR + where.c;
+    this.#room = ways.room;
+    this.peer = ways.peer;
+    this.#late = ways.lateReading;
+    this.#unix = ways.unixSocket;
+    this.#header = info.extendedHeaders ? 32 : 28;
+    this.lender = ways.unixSocket
+      ? { able: true, lend: (_socket, address, length) => this.#share(address, length) }
+      : undefined;
+  }
+
+  // The worker's end.
+
+  /** What poll(2) tells of it. */
+  get events(): number {
+    if (this.closed) return 1 | 4 | (this.#reset ? 8 : 0) | 16;
+    return (this.readable > 0 ? 1 : 0) | (this.#space > 0 ? 4 : 0);
+  }
+
+  receive(address: number, length: number): number {
+    if (this.readable === 0) {
+      if (this.#reset) return setErrno(ECONNRESET);
+      return this.closed && this.onTheWay === 0 ? 0 : setErrno(EAGAIN);
+    }
+    const count = Math.min(length, this.readable);
+    let at = 0;
+    while (at < count) {
+      const [first] = this.#replies;
+      const part = first.subarray(0, count - at);
+      poke(address + at, part);
+      at += part.length;
+      if (part.length === first.length) this.#replies.shift();
+      else this.#replies[0] = first.subarray(part.length);
+    }
+    this.readable -= count;
+    return count;
+  }
+
+  send(first: number, firstLength: number, second: number, secondLength: number): number {
+    if (this.client !== 'open' || this.closed) return setErrno(EPIPE);
+    const count = Math.min(this.#space, firstLength + secondLength);
+    if (count === 0) return setErrno(EAGAIN);
+    const ofFirst = Math.min(count, firstLength);
+    if (ofFirst > 0) this.#push(peek(first, ofFirst).slice(), 0);
+    if (count > ofFirst) this.#push(peek(second, count - ofFirst).slice(), 0);
+    return count;
+  }
+
+  flush(): number {
+    return 0;
+  }
+
+  farewell(address: number, length: number): void {
+    this.send(address, length, 0, 0);
+  }
+
+  unread(): number {
+    return this.toRead;
+  }
+
+  dropOnClose(): void {
+    this.#dropsOnClose = !this.#unix;
+  }
+
+  close(): void {
+    this.client = 'closed';
+    if (!this.#late || this.#dropsOnClose) this.#dropUnread();
+  }
+
+  // The server's end.
+
+  /** Reads up to so many bytes; returns the commands that are whole now. @throws Violation */
+  serverReads(bytes: number): ServerCommand[] {
+    const whole: ServerCommand[] = [];
+    let left = Math.min(bytes, this.toRead);
+    while (left > 0) {
+      const taken = this.#take(left);
+      left -= taken.length;
+      for (let at = 0; at < taken.length; ) at += this.#understand(taken.subarray(at), whole);
+    }
+    return whole;
+  }
+
+  /** Whether the server has read to the worker's end of the connection. */
+  get atEnd(): boolean {
+    return this.client !== 'open' && this.toRead === 0;
+  }
+
+  answer(bytes: Uint8Array): void {
+    if (this.closed || this.client === 'closed') return;
+    this.#replies.push(bytes);
+    this.onTheWay += bytes.length;
+  }
+
+  deliver(bytes: number): void {
+    const count = Math.min(bytes, this.onTheWay);
+    this.onTheWay -= count;
+    this.readable += count;
+  }
+
+  /** The server closes it; commands go on. What it has said may not arrive (`reset`). */
+  serverCloses(reset: boolean): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#reset = reset;
+    if (reset) this.#dropReplies();
+    else this.deliver(this.onTheWay);
+    if (!this.#late) this.#dropUnread();
+  }
+
+  /** The server's process ends: all of its own is gone. */
+  serverDies(): void {
+    this.commands = [];
+    this.#receiving = undefined;
+    this.#dropUnread();
+    this.serverCloses(false);
+  }
+
+  /** Shared pages are taken from the worker: what was sent keeps what it was. */
+  unshare(address: number, length: number): void {
+    for (const one of this.#segments) {
+      if (one.address === 0 || one.address >= address + length || one.address + one.bytes.length <= address)
+        continue;
+      this.#check(one);
+      one.address = 0;
+    }
+  }
+
+  /** The server finds the end in the middle of a command. */
+  dropIncomplete(): void {
+    if (this.toRead === 0) this.#dropUnread();
+  }
+
+  /** Takes out the commands that nothing is left to do for. */
+  tidy(): void {
+    const isGone = this.client === 'closed' || this.closed;
+    this.commands = this.commands.filter((one) => !(one.executed && (one.replied || isGone)));
+  }
+
+  get #space(): number {
+    return Math.max(0, this.#room - this.toRead);
+  }
+
+  #share(address: number, length: number): number {
+    if (this.client !== 'open' || this.closed) return 0;
+    const count = Math.min(this.#space, length);
+    if (count > 0) this.#push(peek(address, count).slice(), address);
+    return count;
+  }
+
+  #push(bytes: Uint8Array, address: number): void {
+    this.#segments.push({ bytes, address, at: 0 });
+    this.toRead += bytes.length;
+  }
+
+  #take(most: number): Uint8Array {
+    const [first] = this.#segments;
+    if (first.address !== 0) this.#check(first);
+    const taken = first.bytes.subarray(first.at, first.at + most);
+    first.at += taken.length;
+    this.toRead -= taken.length;
+    if (first.at === first.bytes.length) this.#segments.shift();
+    return taken;
+  }
+
+  #check({ bytes, address, at }: Segment): void {
+    const now = peek(address + at, bytes.length - at);
+    if (Buffer.compare(now, bytes.subarray(at)) === 0) return;
+    throw new Violation('payload changed', `pages that connection ${this.c} still shares were written to`);
+  }
+
+  /** Takes in the beginning of `bytes`; returns how many. */
+  #understand(bytes: Uint8Array, whole: ServerCommand[]): number {
+    const receiving = this.#receiving;
+    if (receiving?.payload !== undefined) {
+      const part = bytes.subarray(0, receiving.payload.length - receiving.got);
+      receiving.payload.set(part, receiving.got);
+      receiving.got += part.length;
+      if (receiving.got === receiving.payload.length) {
+        this.#receiving = undefined;
+        whole.push(receiving);
+      }
+      return part.length;
+    }
+    const part = bytes.subarray(0, this.#header - this.#head.length);
+    const head = new Uint8Array(this.#head.length + part.length);
+    head.set(this.#head);
+    head.set(part, this.#head.length);
+    this.#head = head;
+    if (head.length === this.#header) {
+      this.#head = new Uint8Array(0);
+      this.#begin(new DataView(head.buffer), whole);
+    }
+    return part.length;
+  }
+
+  #begin(view: DataView, whole: ServerCommand[]): void {
+    const type = view.getUint16(6);
+    if (type === NBD_CMD_DISC) return;
+    const length = this.info.extendedHeaders ? Number(view.getBigUint64(24)) : view.getUint32(24);
+    const offset = Number(view.getBigUint64(16));
+    if (offset % UNIT !== 0 || length % UNIT !== 0 || offset + length > Number(this.info.size))
+      throw new Violation('crash', `${commandName(type)} offset ${offset} length ${length} is out of bounds`);
+    const place = type === NBD_CMD_FLUSH ? '' : ` offset ${offset} length ${length}`;
+    const command: ServerCommand = {
+      type,
+      flags: view.getUint16(4),
+      offset,
+      length,
+      cookieHi: view.getUint32(8),
+      cookieLo: view.getUint32(12),
+      key: `${commandName(type)}${place}`,
+      payload: type === NBD_CMD_WRITE ? new Uint8Array(length) : undefined,
+      got: 0,
+      executed: false,
+      replied: false,
+      error: 0,
+      found: undefined,
+      stalledUntil: 0,
+    };
+    this.commands.push(command);
+    if (command.payload === undefined) whole.push(command);
+    else this.#receiving = command;
+  }
+
+  #dropUnread(): void {
+    this.#segments = [];
+    this.toRead = 0;
+    if (this.#receiving !== undefined) this.commands = this.commands.filter((one) => one !== this.#receiving);
+    this.#receiving = undefined;
+  }
+
+  #dropReplies(): void {
+    this.#replies = [];
+    this.readable = 0;
+    this.onTheWay = 0;
+  }
+}

@@ -1,0 +1,87 @@
+// The end of every history, without chance: faults end, the server works off what it has, everything is answered; then
+// the worker is told to stop.
+
+import type { Action } from './actions.js';
+import type { Simulation, Source } from './simulation.js';
+
+const RUN: Action = { do: 'run' };
+
+/** Milliseconds that a request may take at most once the server works, and the worker to stop. */
+const PATIENCE = 120_000;
+const STEP = 50;
+
+/** Milliseconds that the worker has for an orderly stop. */
+const STOP_TIME = 60_000;
+
+/** Connections made here have numbers from this on. */
+const FIRST_CONNECTION = 1_000_000;
+
+/** See the file's head. */
+export class Finish implements Source {
+  #nextConnection = FIRST_CONNECTION;
+  #waited = 0;
+  #ran = false;
+  #refused = false;
+
+  next(simulation: Simulation): Action | undefined {
+    const { server, kernel } = simulation;
+    simulation.ending = true;
+    // The worker has its turn between any two steps.
+    this.#ran = !this.#ran;
+    if (!this.#ran) return RUN;
+    if (!server.isFirst) return { do: 'restore' };
+    if (!server.alive) {
+      this.#refused = !this.#refused;
+      return this.#refused ? { do: 'refuse' } : { do: 'start' };
+    }
+    if (server.frozen) return { do: 'thaw' };
+    const work = this.#work(simulation);
+    if (work !== undefined) return work;
+    this.#waited += STEP;
+    if (this.#waited > PATIENCE) return undefined;
+    if (kernel.pending.size === 0 && !simulation.stopSent && simulation.ready && !kernel.gone) {
+      this.#waited = 0;
+      return { do: 'stop', timeout: STOP_TIME };
+    }
+    return { do: 'advance', ms: STEP };
+  }
+
+  /** What anybody can do without time going by. */
+  #work(simulation: Simulation): Action | undefined {
+    const lost = simulation.slots.find(({ connection }) => connection === undefined);
+    if (!simulation.reconnects) {
+      for (const { file } of simulation.slots) {
+        const isLost = simulation.slots.every((one) => one.file !== file || one.connection === undefined);
+        if (isLost && !simulation.failed.has(file)) return { do: 'fail', file };
+      }
+    } else if (lost !== undefined && !simulation.stopSent)
+      return { do: 'connect', c: this.#nextConnection++, file: lost.file, slot: lost.slot };
+    for (const connection of simulation.server.connections) {
+      const { c } = connection;
+      if (connection.onTheWay > 0) return { do: 'deliver', c, bytes: 1e9 };
+      // What goes on on connections that are gone comes last, when all is over.
+      if (connection.client === 'closed' || connection.closed) continue;
+      if (connection.toRead > 0) return { do: 'receive', c, bytes: 1e9 };
+      for (const command of connection.commands) {
+        if (command.executed && !command.replied) return { do: 'reply', c, key: command.key, pieces: 1 };
+        if (!command.executed && simulation.server.toExecute(connection, command.key) !== undefined)
+          return { do: 'execute', c, key: command.key, errno: 0 };
+      }
+      if (connection.atEnd) return { do: 'receive', c, bytes: 1 };
+    }
+    const [synced] = simulation.syncWanted;
+    return synced === undefined ? undefined : { do: 'synced', file: synced, good: true };
+  }
+}
+
+/** What the server still does when the worker has ended: all that it was ever sent, the last connection first. */
+export function landings(simulation: Simulation): void {
+  const { server } = simulation;
+  simulation.ending = true;
+  for (const connection of [...server.connections].reverse()) {
+    const { c } = connection;
+    while (connection.toRead > 0 && simulation.apply({ do: 'receive', c, bytes: 1e9 })) {}
+    for (const command of [...connection.commands])
+      if (!command.executed) simulation.apply({ do: 'execute', c, key: command.key, errno: 0 });
+  }
+}

@@ -1,0 +1,236 @@
+// Chooses the steps of a history at random, as its profile says.
+
+import {
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_EOVERFLOW,
+  NBD_ESHUTDOWN,
+} from '../../src/nbd/constants.js';
+import type { Action, RequestAction } from './actions.js';
+import type { ServerCommand, SimulatedConnection } from './connection.js';
+import type { Fault, Profile } from './profile.js';
+import { Random } from './random.js';
+import type { Simulation, Source } from './simulation.js';
+import { UNIT } from './units.js';
+
+/** Bytes of the largest request of the kernel. */
+const LARGEST = 1024 * 1024;
+
+const RUN: Action = { do: 'run' };
+
+/** Part of the commands that a server that stalls leaves alone for long. */
+const STALLED = 0.25;
+
+/** See the file's head. */
+export class Generator implements Source {
+  readonly #profile: Profile;
+  readonly #random: Random;
+  readonly #end: Source;
+  readonly #most: number;
+  readonly #paces: readonly (readonly [
+    weight: number,
+    make: (simulation: Simulation) => Action | undefined,
+  ])[];
+  readonly #whole: number;
+  #step = 0;
+  #nextId = 1;
+  #nextConnection = 100;
+  /** Whether the worker is to have its turn before anything else. */
+  #after = false;
+
+  /** @param most steps @param end where the last steps come from */
+  constructor(profile: Profile, most: number, end: Source) {
+    this.#profile = profile;
+    this.#random = new Random(profile.seed);
+    this.#most = most;
+    this.#end = end;
+    const { pace } = profile;
+    this.#paces = [
+      [pace.request, () => this.#request()],
+      [pace.server, (simulation) => this.#serve(simulation)],
+      [pace.network, (simulation) => this.#move(simulation)],
+      [pace.clock, () => ({ do: 'advance', ms: this.#random.oneOf([0.1, 1, 5, 20, 100, 600, 2500]) })],
+      [4, (simulation) => this.#mainThread(simulation)],
+      [pace.fault, (simulation) => this.#fault(simulation)],
+    ];
+    this.#whole = this.#paces.reduce((sum, [weight]) => sum + weight, 0);
+  }
+
+  next(simulation: Simulation): Action | undefined {
+    if (this.#step++ >= this.#most || simulation.stopSent || simulation.kernel.gone)
+      return this.#end.next(simulation);
+    if (this.#after) {
+      this.#after = false;
+      if (this.#random.chance(this.#profile.eager)) return RUN;
+    }
+    let choice = this.#random.next() * this.#whole;
+    for (const [weight, make] of this.#paces) {
+      choice -= weight;
+      if (choice >= 0) continue;
+      const made = make(simulation);
+      if (made === undefined) break;
+      this.#after = true;
+      return made;
+    }
+    return RUN;
+  }
+
+  #has(fault: Fault): boolean {
+    return this.#profile.faults.has(fault);
+  }
+
+  /** A request of the kernel. */
+  #request(): Action | undefined {
+    const random = this.#random;
+    const { files, hot, usual, large, units, readAhead } = this.#profile;
+    const kind = random.oneOf<RequestAction['do']>([
+      'write',
+      'write',
+      'write',
+      'write',
+      'write',
+      'read',
+      'read',
+      'read',
+      'read',
+      'fsync',
+      random.oneOf(['punch', 'zero']),
+      random.oneOf(['read', 'seek data', 'seek hole', 'open', 'release']),
+    ]);
+    const isLarge = (kind === 'read' || kind === 'write') && random.chance(large);
+    const most = Math.min(units, LARGEST / UNIT);
+    const count = isLarge ? random.oneOf([256, 520, most]) : random.between(1, usual);
+    const start =
+      readAhead && kind === 'read' && random.chance(0.5)
+        ? this.#step * 4
+        : random.oneOf(hot) + random.below(usual * 2);
+    const first = Math.min(start, Math.max(0, units - count)) % units;
+    const length = Math.min(count, units - first) * UNIT;
+    const moves = kind === 'read' || kind === 'write' || kind === 'punch' || kind === 'zero';
+    const direct = random.chance(0.6);
+    return {
+      do: kind,
+      id: this.#nextId++,
+      file: random.below(files),
+      offset: kind === 'fsync' || kind === 'open' || kind === 'release' ? 0 : first * UNIT,
+      length: moves ? length : 0,
+      direct,
+      sync: kind === 'write' && direct && random.chance(0.1),
+      hidden: random.chance(0.05),
+    };
+  }
+
+  #anyConnection(simulation: Simulation): SimulatedConnection | undefined {
+    const { connections } = simulation.server;
+    return connections[this.#random.below(connections.length)];
+  }
+
+  /** The server carries a command out, or answers it. */
+  #serve(simulation: Simulation): Action | undefined {
+    const { server } = simulation;
+    if (!server.runs) return undefined;
+    const connection = this.#anyConnection(simulation);
+    if (connection === undefined) return undefined;
+    const answerable = connection.commands.filter((one) => !one.replied && server.mayAnswer(one));
+    if (answerable.length > 0 && !connection.closed && this.#random.chance(0.6)) {
+      const command = this.#random.oneOf(answerable);
+      return { do: 'reply', c: connection.c, key: command.key, pieces: this.#random.oneOf([1, 1, 2, 5]) };
+    }
+    const waiting = connection.commands.filter((one) => !one.executed && this.#step >= this.#stallOf(one));
+    if (waiting.length === 0) return undefined;
+    const command = this.#profile.inOrder ? waiting[0] : this.#random.oneOf(waiting);
+    if (server.toExecute(connection, command.key) === undefined) return undefined;
+    return { do: 'execute', c: connection.c, key: command.key, errno: this.#errnoFor(command) };
+  }
+
+  #stallOf(command: ServerCommand): number {
+    if (command.stalledUntil === 0) {
+      const isStalled = this.#has('stall') && this.#random.chance(STALLED);
+      command.stalledUntil = isStalled ? this.#step + this.#random.oneOf([20, 100, 300, 1e9]) : 1;
+    }
+    return command.stalledUntil;
+  }
+
+  #errnoFor({ type, length }: ServerCommand): number {
+    if (!this.#has('errors') || !this.#random.chance(0.05)) return 0;
+    const halves = (type === NBD_CMD_READ || type === NBD_CMD_WRITE) && (length / 2) % 4096 === 0;
+    return this.#random.oneOf([NBD_EIO, NBD_ENOSPC, NBD_ESHUTDOWN, halves ? NBD_EOVERFLOW : NBD_EIO]);
+  }
+
+  /** Bytes move one way or the other. */
+  #move(simulation: Simulation): Action | undefined {
+    const connection = this.#anyConnection(simulation);
+    if (connection === undefined) return undefined;
+    const { c } = connection;
+    const bytes = this.#random.oneOf([1, 28, 700, 70_000, 1e9, 1e9, 1e9, 1e9]);
+    if (connection.onTheWay > 0 && (connection.toRead === 0 || this.#random.chance(0.5)))
+      return { do: 'deliver', c, bytes };
+    if (!simulation.server.runs) return undefined;
+    if (this.#step < connection.unreadUntil) return undefined;
+    if (this.#has('late reading') && this.#random.chance(0.05)) {
+      connection.unreadUntil = this.#step + this.#random.oneOf([50, 150, 400]);
+      return undefined;
+    }
+    const isGone = connection.client === 'closed' || connection.closed;
+    if (connection.toRead > 0)
+      return isGone && this.#random.chance(0.95) ? undefined : { do: 'receive', c, bytes };
+    return connection.atEnd && !connection.closed && this.#random.chance(0.3)
+      ? { do: 'receive', c, bytes }
+      : undefined;
+  }
+
+  #mainThread(simulation: Simulation): Action | undefined {
+    const lost = simulation.slots.filter(({ connection }) => connection === undefined);
+    const [synced] = simulation.syncWanted;
+    if (synced !== undefined && this.#random.chance(0.3))
+      return { do: 'synced', file: synced, good: this.#random.chance(0.8) };
+    if (lost.length === 0 || !this.#random.chance(0.3)) return undefined;
+    const { file, slot } = this.#random.oneOf(lost);
+    if (!simulation.reconnects) return simulation.failed.has(file) ? undefined : { do: 'fail', file };
+    if (this.#has('fail') && this.#random.chance(0.05)) return { do: 'fail', file };
+    return { do: 'connect', c: this.#nextConnection++, file, slot };
+  }
+
+  #fault(simulation: Simulation): Action | undefined {
+    const { server, kernel } = simulation;
+    const random = this.#random;
+    if (!server.alive)
+      return random.oneOf([{ do: 'start' }, { do: 'refuse' }, undefined, undefined] as const);
+    if (server.frozen) return random.chance(0.1) ? { do: 'thaw' } : undefined;
+    if (!server.isFirst && random.chance(0.1)) return { do: 'restore' };
+    switch (random.oneOf([...this.#profile.faults, 'none'] as const)) {
+      case 'interrupt': {
+        const pending = [...kernel.pending.keys()];
+        if (pending.length === 0) return undefined;
+        return {
+          do: 'signal',
+          id: random.oneOf(pending),
+          deadly: random.chance(0.8),
+          told: random.chance(0.9),
+        };
+      }
+      case 'close': {
+        const connection = this.#anyConnection(simulation);
+        if (connection === undefined || !random.chance(0.2)) return undefined;
+        return { do: 'close', c: connection.c, reset: random.chance(0.5) };
+      }
+      case 'kill':
+        return random.chance(0.15) ? { do: 'kill', salt: random.below(2 ** 30) } : undefined;
+      case 'freeze':
+        return random.chance(0.1) ? { do: 'freeze' } : undefined;
+      case 'replace': {
+        if (!random.chance(0.1)) return undefined;
+        return { do: 'replace', described: random.chance(0.3), salt: random.below(2 ** 30) };
+      }
+      case 'timeout':
+        // That, or the time for which the worker waits for the end of a connection that it gave up.
+        return { do: 'advance', ms: random.oneOf([this.#profile.timeout + 1, 11_000]) };
+      case 'stop':
+        return random.chance(0.01) ? { do: 'stop', timeout: random.oneOf([0, 50, 10_000]) } : undefined;
+      default:
+        return undefined;
+    }
+  }
+}

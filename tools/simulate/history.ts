@@ -1,0 +1,100 @@
+// One history from its beginning to its end: the worker runs in the simulated world, and what is left is checked.
+
+import { LARGEST_BLOCK } from '../../src/bridge/blocks.js';
+import { BridgeWorker } from '../../src/bridge/bridge-worker.js';
+import type { Action } from './actions.js';
+import type { Coverage } from './coverage.js';
+import { Finish, landings } from './finish.js';
+import { Generator } from './generator.js';
+import { freeAreas } from './memory.js';
+import type { Profile } from './profile.js';
+import { Simulation, type Source } from './simulation.js';
+import { Violation } from './violation.js';
+
+/** What came of a history. */
+export interface Result {
+  readonly violation: Violation | undefined;
+  readonly steps: readonly Action[];
+  /** A number that is the same for the same history. */
+  readonly digest: number;
+  readonly coverage: Coverage;
+}
+
+/** A history that a generator makes up. */
+export function generate(profile: Profile, most: number, log?: string[]): Result {
+  return play(profile, new Generator(profile, most, new Finish()), log);
+}
+
+/** A history from a list of steps, and the usual end. */
+export function replay(profile: Profile, steps: readonly Action[], log?: string[]): Result {
+  const end = new Finish();
+  let at = 0;
+  return play(
+    profile,
+    { next: (simulation) => (at < steps.length ? steps[at++] : end.next(simulation)) },
+    log,
+  );
+}
+
+function play(profile: Profile, source: Source, log: string[] | undefined): Result {
+  freeAreas();
+  const simulation = new Simulation(profile, source, log);
+  let violation: Violation | undefined;
+  try {
+    const worker = new BridgeWorker(simulation.settings, simulation.world);
+    simulation.samplesOf = (file) => worker.disks[file]?.identity.samples.length ?? 0;
+    worker.run();
+    checkEnd(simulation, worker);
+  } catch (error) {
+    violation =
+      error instanceof Violation
+        ? error
+        : new Violation('crash', error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+  return { violation, steps: simulation.steps, digest: simulation.digest, coverage: simulation.coverage };
+}
+
+function checkEnd(simulation: Simulation, worker: BridgeWorker): void {
+  const { kernel, outcome } = simulation;
+  if (outcome === undefined) throw new Violation('crash', 'the worker has ended without a word');
+  const isOrderly = outcome.unwrittenBytes === 0 && outcome.reason === '';
+  simulation.coverage.count(isOrderly ? 'end: orderly' : `end: ${outcome.reason}`);
+  if (kernel.pending.size > 0 && isOrderly && [...kernel.pending.values()].some(({ taken }) => taken))
+    throw new Violation('no reply', `#${[...kernel.pending.keys()].join(', #')} had no reply`);
+  if (isOrderly) checkLeftovers(worker);
+  landings(simulation);
+  for (const checker of simulation.checkers) checker.givesUp();
+  simulation.server.kill(0);
+  simulation.server.first.forEach((disk, file) => {
+    if (simulation.lies) return;
+    const { lossTold, syncFailed } = simulation.checkers[file];
+    const told = !isOrderly || lossTold || syncFailed;
+    disk.stable.forEach((content, unit) => {
+      simulation.checkers[file].isOnDisk(unit, content, told);
+    });
+  });
+}
+
+/** In an orderly end nothing is left anywhere. */
+function checkLeftovers({ engine, disks }: BridgeWorker): void {
+  const wrong = (what: string): never => {
+    throw new Violation('left over', `at the end there is ${what}`);
+  };
+  if (engine.operations.busy) wrong('an operation');
+  const kept = disks.reduce((sum, { journal }) => sum + journal.list().length, 0);
+  const commands = engine.commands.inUse().length;
+  if (engine.operations.count === 0 && commands !== kept)
+    wrong(`${commands} commands, of which ${kept} are kept`);
+  if (disks.some(({ can, journal }) => can.flush && !journal.empty))
+    wrong('a write that no FLUSH has covered');
+  if (disks.some(({ order }) => order.isChanging || order.waiting.length > 0)) wrong('a change');
+  if (disks.some(({ closing }) => closing.length > 0)) wrong('a connection that is still read');
+  const own = engine.operations.count;
+  if (
+    own === 0 &&
+    kept === 0 &&
+    disks.every(({ latency }) => !latency.far) &&
+    engine.blocks.inUse < LARGEST_BLOCK
+  )
+    wrong(`${engine.blocks.inUse} bytes of blocks`);
+}

@@ -1,0 +1,213 @@
+// The simulated kernel: a queue of FUSE requests for the device, and what became of each.
+//
+// Implements the worker's calls on /dev/fuse.
+
+import type { DeviceCalls } from '../../src/bridge/world.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  FUSE_FALLOCATE,
+  FUSE_FSYNC,
+  FUSE_INIT,
+  FUSE_INTERRUPT,
+  FUSE_LSEEK,
+  FUSE_OPEN,
+  FUSE_READ,
+  FUSE_RELEASE,
+  FUSE_WRITE,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../../src/fuse/constants.js';
+import { IN_HEADER, OUT_HEADER } from '../../src/fuse/layout.js';
+import { EAGAIN, ENODEV } from '../../src/os/errno.js';
+import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/os/open-flags.js';
+import type { RequestAction } from './actions.js';
+import type { Change } from './checker.js';
+import { setErrno } from './errno.js';
+import { peek, poke } from './memory.js';
+import { bytesOf, UNIT } from './units.js';
+import { Violation } from './violation.js';
+
+const FUSE_WRITE_CACHE = 1;
+
+/** The node of the first file: behind the directory. */
+const FIRST_NODE = 2;
+
+const OPCODES: Readonly<Record<RequestAction['do'], number>> = {
+  write: FUSE_WRITE,
+  read: FUSE_READ,
+  fsync: FUSE_FSYNC,
+  punch: FUSE_FALLOCATE,
+  zero: FUSE_FALLOCATE,
+  'seek data': FUSE_LSEEK,
+  'seek hole': FUSE_LSEEK,
+  open: FUSE_OPEN,
+  release: FUSE_RELEASE,
+};
+
+/** The pid of the asker of a request. */
+export const pidOf = (id: number): number => 1_000_000 + id;
+
+/** A request that was asked. */
+export interface KernelRequest {
+  readonly action: RequestAction;
+  readonly begin: number;
+  readonly change: Change | undefined;
+  /** Whether the worker has read it. */
+  taken: boolean;
+}
+
+type Queued = { readonly message: Buffer; readonly request: KernelRequest | undefined };
+
+function message(opcode: number, unique: number, node: number, pid: number, body: number): Buffer {
+  const made = Buffer.alloc(IN_HEADER + body);
+  made.writeUInt32LE(made.length, 0);
+  made.writeUInt32LE(opcode, 4);
+  made.writeUInt32LE(unique, 8);
+  made.writeUInt32LE(node, 16);
+  made.writeUInt32LE(pid, 32);
+  return made;
+}
+
+/** The kernel's FUSE_INIT. */
+function initMessage(): Buffer {
+  const made = message(FUSE_INIT, 1, 0, 0, 64);
+  made.writeUInt32LE(7, IN_HEADER);
+  made.writeUInt32LE(38, IN_HEADER + 4);
+  made.writeUInt32LE(131_072, IN_HEADER + 8);
+  made.writeUInt32LE(0x73ff_ffff, IN_HEADER + 12);
+  return made;
+}
+
+function requestMessage(action: RequestAction): Buffer {
+  const { do: kind, id, file, offset, length, direct, sync, hidden } = action;
+  const size =
+    kind === 'write' ? 40 + length : kind === 'read' ? 40 : kind === 'punch' || kind === 'zero' ? 32 : 24;
+  const made = message(OPCODES[kind], id * 2, FIRST_NODE + file, hidden ? 0 : pidOf(id), size);
+  const at = IN_HEADER;
+  if (kind === 'open') made.writeUInt32LE(O_RDWR | (direct ? O_DIRECT : 0), at);
+  else if (kind === 'release') made.writeUInt32LE(O_RDWR, at + 8);
+  else if (kind !== 'fsync') made.writeBigUInt64LE(BigInt(offset), at + 8);
+  if (kind === 'read' || kind === 'write') {
+    made.writeUInt32LE(length, at + 16);
+    made.writeUInt32LE((direct ? O_DIRECT : 0) | (sync ? O_DSYNC : 0), at + 32);
+  }
+  if (kind === 'write') {
+    made.writeUInt32LE(direct ? 0 : FUSE_WRITE_CACHE, at + 20);
+    made.set(
+      bytesOf(offset / UNIT, length / UNIT, () => id),
+      at + 40,
+    );
+  } else if (kind === 'punch' || kind === 'zero') {
+    made.writeBigUInt64LE(BigInt(length), at + 16);
+    const mode = kind === 'punch' ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    made.writeUInt32LE(mode | FALLOC_FL_KEEP_SIZE, at + 24);
+  } else if (kind === 'seek data' || kind === 'seek hole') {
+    made.writeUInt32LE(kind === 'seek data' ? SEEK_DATA : SEEK_HOLE, at + 16);
+  }
+  return made;
+}
+
+/** See the file's head. */
+export class SimulatedKernel implements DeviceCalls {
+  /** What was asked and not answered, by numbers. */
+  readonly pending = new Map<number, KernelRequest>();
+  /** Whether FUSE_INIT was answered. */
+  ready = false;
+  gone = false;
+  readonly #queue: Queued[] = [{ message: initMessage(), request: undefined }];
+  readonly #answered: (request: KernelRequest, error: number, body: Uint8Array) => void;
+  readonly #signals = new Map<number, boolean>();
+
+  constructor(answered: (request: KernelRequest, error: number, body: Uint8Array) => void) {
+    this.#answered = answered;
+  }
+
+  /** Whether the device is readable. */
+  get readable(): boolean {
+    return this.gone || this.#queue.length > 0;
+  }
+
+  ask(action: RequestAction, begin: number, change: Change | undefined): void {
+    const request: KernelRequest = { action, begin, change, taken: false };
+    this.pending.set(action.id, request);
+    this.#queue.push({ message: requestMessage(action), request });
+  }
+
+  /**
+   * Whoever has asked for a request gets a signal. Returns the request if that takes it back: it was not read yet.
+   * @param told the kernel tells of it
+   */
+  signal(request: KernelRequest, deadly: boolean, told: boolean): KernelRequest | undefined {
+    const { action } = request;
+    const pid = pidOf(action.id);
+    this.#signals.set(pid, deadly || this.#signals.get(pid) === true);
+    // Of what passes through the page cache the kernel tells nothing.
+    const isCached = (action.do === 'read' || action.do === 'write') && !action.direct;
+    if (!told || isCached) return undefined;
+    if (request.taken) {
+      const made = message(FUSE_INTERRUPT, action.id * 2 + 1, 0, 0, 8);
+      made.writeUInt32LE(action.id * 2, IN_HEADER);
+      this.#queue.push({ message: made, request: undefined });
+      return undefined;
+    }
+    // The kernel waits on unless the signal is a deadly one.
+    if (!deadly) return undefined;
+    this.#queue.splice(
+      this.#queue.findIndex((one) => one.request === request),
+      1,
+    );
+    this.pending.delete(action.id);
+    return request;
+  }
+
+  isBeingEnded(pid: number): boolean | undefined {
+    return pid === 0 ? undefined : (this.#signals.get(pid) ?? false);
+  }
+
+  read(_descriptor: number, address: number, length: number): number {
+    if (this.gone) return setErrno(ENODEV);
+    const next = this.#queue.shift();
+    if (next === undefined) return setErrno(EAGAIN);
+    if (next.message.length > length)
+      throw new Violation('crash', 'the worker reads requests into too little memory');
+    if (next.request !== undefined) next.request.taken = true;
+    poke(address, next.message);
+    return next.message.length;
+  }
+
+  write(_descriptor: number, address: number, length: number): number {
+    if (this.gone) return setErrno(ENODEV);
+    const bytes = peek(address, length);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, length);
+    const unique = view.getUint32(8, true);
+    const error = -view.getInt32(4, true);
+    if (view.getUint32(0, true) !== length)
+      throw new Violation('replies', `the reply to ${unique} miscounts itself`);
+    if (error < 0 || error > 4095)
+      throw new Violation('replies', `the reply to ${unique} has the error ${error}`);
+    if (unique === 1) {
+      this.ready = true;
+      return length;
+    }
+    const id = unique / 2;
+    const request = this.pending.get(id);
+    if (request === undefined) throw new Violation('replies', `a reply to #${id}, which waits for none`);
+    if (!request.taken) throw new Violation('replies', `a reply to #${id}, which was not read`);
+    this.pending.delete(id);
+    this.#signals.delete(pidOf(id));
+    this.#answered(request, error, bytes.slice(OUT_HEADER));
+    return length;
+  }
+
+  close(): number {
+    return 0;
+  }
+
+  /** The file system is unmounted: what waits in the queue never was. */
+  unmount(): void {
+    this.gone = true;
+    this.#queue.length = 0;
+  }
+}

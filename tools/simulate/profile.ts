@@ -1,0 +1,154 @@
+// What one seed's history is made of: the export, the mount, the server's ways, and which faults may happen.
+//
+// Each seed enables a random part of the faults, so that few of them meet often ("swarm testing").
+
+import type { BlockSizes } from '../../src/nbd/export-info.js';
+import { Random } from './random.js';
+import { UNIT } from './units.js';
+
+export const FAULTS = [
+  'interrupt',
+  'stall',
+  'timeout',
+  'close',
+  'kill',
+  'freeze',
+  'replace',
+  'early ack',
+  'errors',
+  'late reading',
+  'fail',
+  'stop',
+  'no reconnecting',
+] as const;
+
+export type Fault = (typeof FAULTS)[number];
+
+/** See the file's head. */
+export interface Profile {
+  readonly seed: number;
+  readonly faults: ReadonlySet<Fault>;
+  readonly files: number;
+  /** Of each file. */
+  readonly units: number;
+  readonly blockSizes: BlockSizes | undefined;
+  readonly headers: 'simple' | 'structured' | 'extended';
+  readonly flush: boolean;
+  readonly fua: boolean;
+  readonly zeroes: boolean;
+  readonly allocation: boolean;
+  readonly connections: number;
+  readonly cache: 'writeback' | 'writethrough' | 'none';
+  readonly keepBytes: number;
+  readonly timeout: number;
+  readonly readAhead: boolean;
+  readonly unixSocket: boolean;
+  /** The kernel tells which process the server is, where that is at a Unix socket. */
+  readonly knowsPeer: boolean;
+  /** Bytes that a socket holds for its reader. */
+  readonly room: number;
+  /** The server carries out a connection's requests one after another. */
+  readonly inOrder: boolean;
+  /** Places that requests meet at, in units. */
+  readonly hot: readonly number[];
+  /** Units of a usual request. */
+  readonly usual: number;
+  /** Part of the requests that are large. */
+  readonly large: number;
+  /** Requests under way at most. */
+  readonly most: number;
+  /** How ready the worker is to run when it could. */
+  readonly eager: number;
+  /** Weights of the steps. */
+  readonly pace: Readonly<Record<'request' | 'server' | 'network' | 'clock' | 'fault', number>>;
+}
+
+/** Developer's switches: faults that never happen, and those that may alone. */
+export interface Limits {
+  readonly without: readonly string[];
+  readonly only: readonly string[] | undefined;
+}
+
+function chooseFaults(random: Random, { without, only }: Limits): Set<Fault> {
+  const share = random.oneOf([0.15, 0.3, 0.5]);
+  const faults = new Set<Fault>();
+  for (const fault of FAULTS) {
+    const chosen = random.chance(share);
+    if (chosen && !without.includes(fault) && (only === undefined || only.includes(fault))) faults.add(fault);
+  }
+  return faults;
+}
+
+function chooseBlockSizes(random: Random): BlockSizes | undefined {
+  const minimum = random.oneOf([1, 1, 512, 512, 4096, 0]);
+  const maximum = random.oneOf([8192, 65_536, 1024 * 1024, 32 * 1024 * 1024, 0xffffffff]);
+  return minimum === 0 ? undefined : { minimum, preferred: 4096, maximum };
+}
+
+/** The profile of a seed. */
+export function makeProfile(seed: number, limits: Limits): Profile {
+  const random = new Random(seed ^ 0x5eed);
+  const faults = chooseFaults(random, limits);
+  const large = random.chance(0.15) || faults.has('early ack') ? 0.15 : 0;
+  const blockSizes = chooseBlockSizes(random);
+  const odd = random.chance(0.2) ? random.between(1, 7) : 0;
+  const units = (large > 0 ? 8192 : random.oneOf([128, 512, 2048])) + odd;
+  const early = faults.has('early ack');
+  return {
+    seed,
+    faults,
+    files: random.chance(0.1) ? 2 : 1,
+    units,
+    blockSizes,
+    headers: random.oneOf(['simple', 'structured', 'extended']),
+    flush: random.chance(early ? 0.4 : 0.85),
+    fua: random.chance(0.6),
+    zeroes: random.chance(0.7),
+    allocation: random.chance(0.3),
+    connections: early ? 1 : random.oneOf([1, 1, 2, 3]),
+    cache: random.oneOf(['writeback', 'writethrough', 'none']),
+    // What is not connected again has nothing to remember writes for.
+    keepBytes: faults.has('no reconnecting')
+      ? 0
+      : random.oneOf([16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
+    timeout: faults.has('timeout') ? random.oneOf([200, 1000, 5000]) : 0,
+    readAhead: random.chance(0.3),
+    unixSocket: random.chance(0.7),
+    knowsPeer: random.chance(0.7),
+    room: random.oneOf([600, 8192, 65_536, 4 * 1024 * 1024]),
+    inOrder: early || random.chance(0.3),
+    hot: Array.from({ length: random.between(1, 3) }, () => random.below(Math.max(1, units - 16))),
+    usual: random.oneOf([1, 4, 16]),
+    large,
+    most: random.oneOf([2, 4, 16]),
+    eager: random.oneOf([0.3, 0.6, 0.9]),
+    pace: {
+      request: random.oneOf([5, 15, 30]),
+      server: random.oneOf([10, 30]),
+      network: random.oneOf([15, 40]),
+      clock: random.oneOf([1, 4]),
+      fault: random.oneOf([1, 3, 8]),
+    },
+  };
+}
+
+/** Bytes of one file of a profile. */
+export function sizeOf({ units }: Profile): number {
+  return units * UNIT;
+}
+
+/** What a failing seed is about, in one line. */
+export function profileText(profile: Profile): string {
+  const { faults, files, headers, connections, cache, keepBytes, timeout, blockSizes } = profile;
+  const flags = (['flush', 'fua', 'zeroes', 'allocation', 'readAhead', 'inOrder'] as const).filter(
+    (name) => profile[name],
+  );
+  const sizes =
+    blockSizes === undefined ? 'no block sizes' : `block sizes ${blockSizes.minimum}/${blockSizes.maximum}`;
+  return [
+    `${files} file${files > 1 ? 's' : ''} of ${sizeOf(profile)} bytes, ${sizes}, ${headers} headers`,
+    `${connections} connection${connections > 1 ? 's' : ''} (${profile.unixSocket ? 'Unix' : 'TCP'}, room ${profile.room})`,
+    `cache ${cache}, keep ${keepBytes}, timeout ${timeout}, ${flags.join(' ')}`,
+    `faults: ${[...faults].join(', ') || 'none'}`,
+  ].join('; ');
+}

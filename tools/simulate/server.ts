@@ -1,0 +1,209 @@
+// The simulated server: one process at a time, with its disks behind it and its connections.
+//
+// It carries commands out and answers them when the simulation says so, in any order that the profile allows.
+
+import type { Peer } from '../../src/bridge/channel.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_FLAG_CAN_MULTI_CONN,
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+} from '../../src/nbd/constants.js';
+import type { ExportInfo } from '../../src/nbd/export-info.js';
+import { changesDisk, type ServerCommand, SimulatedConnection } from './connection.js';
+import { SimulatedDisk } from './disk.js';
+import { type Profile, sizeOf } from './profile.js';
+import { replyBytes } from './replies.js';
+import { contentsOf, FIRST_CONTENT, MISPLACED, OTHER_CONTENT, TORN, UNIT } from './units.js';
+import { Violation } from './violation.js';
+
+/** What the server tells the simulation. */
+export interface ServerEvents {
+  /** A WRITE has brought this content for a unit. */
+  brought(command: ServerCommand, file: number, unit: number, content: number): void;
+  /** A command that changes a disk that is not the first one is carried out. */
+  changedOther(command: ServerCommand, connection: SimulatedConnection): void;
+}
+
+function infoOf(profile: Profile, described: boolean): ExportInfo {
+  const { flush, fua, zeroes, connections, headers, allocation, blockSizes } = profile;
+  const structured = headers !== 'simple';
+  return {
+    name: 'disk',
+    size: BigInt(sizeOf(profile)),
+    flags:
+      NBD_FLAG_HAS_FLAGS |
+      (flush ? NBD_FLAG_SEND_FLUSH : 0) |
+      (fua ? NBD_FLAG_SEND_FUA : 0) |
+      (zeroes ? NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_TRIM : 0) |
+      (connections > 1 ? NBD_FLAG_CAN_MULTI_CONN : 0),
+    blockSizes,
+    description: described ? 'the other disk' : 'the first disk',
+    canonicalName: undefined,
+    structuredReplies: structured,
+    extendedHeaders: headers === 'extended',
+    metaContexts: allocation && structured ? [{ id: 7, name: 'base:allocation' }] : [],
+    handshake: 'fixed-newstyle',
+  };
+}
+
+/** One process, as the worker may know it. */
+class ServerProcess implements Peer {
+  ended = false;
+
+  share(): Peer {
+    return this;
+  }
+
+  release(): void {}
+}
+
+/** See the file's head. */
+export class SimulatedServer {
+  /** What the handshake told at the start. */
+  readonly firstInfo: ExportInfo;
+  info: ExportInfo;
+  alive = true;
+  frozen = false;
+  /** Whether the disk is the first one. */
+  isFirst = true;
+  connections: SimulatedConnection[] = [];
+  /** The first disk of each file. */
+  readonly first: readonly SimulatedDisk[];
+  readonly #profile: Profile;
+  readonly #events: ServerEvents;
+  #disks: readonly SimulatedDisk[];
+  #process = new ServerProcess();
+
+  constructor(profile: Profile, events: ServerEvents) {
+    this.#profile = profile;
+    this.#events = events;
+    this.first = this.#makeDisks(FIRST_CONTENT, true);
+    this.#disks = this.first;
+    this.firstInfo = infoOf(profile, false);
+    this.info = this.firstInfo;
+  }
+
+  get runs(): boolean {
+    return this.alive && !this.frozen;
+  }
+
+  connect(c: number, file: number, slot: number): SimulatedConnection {
+    const { room, unixSocket, knowsPeer, faults } = this.#profile;
+    const peer = unixSocket && knowsPeer ? this.#process : undefined;
+    const ways = { room, unixSocket, lateReading: faults.has('late reading'), peer };
+    const made = new SimulatedConnection({ c, file, slot }, this.info, ways);
+    this.connections.push(made);
+    return made;
+  }
+
+  /** Reads from a connection; what is told by `brought` is checked there. @throws Violation */
+  receive(connection: SimulatedConnection, bytes: number): boolean {
+    if (connection.toRead === 0) return false;
+    for (const command of connection.serverReads(bytes)) {
+      if (command.payload === undefined) continue;
+      const first = command.offset / UNIT;
+      contentsOf(command.payload, first, (unit, content) => {
+        if (content === TORN || content === MISPLACED)
+          throw new Violation(
+            'payload changed',
+            `${command.key} brings ${content === TORN ? 'mixed bytes' : 'bytes of another place'} at offset ${unit * UNIT}`,
+            'of mixed bytes',
+          );
+        this.#events.brought(command, connection.file, unit, content);
+      });
+    }
+    return true;
+  }
+
+  /** The command with a key that is to be carried out next, if it can be. */
+  toExecute(connection: SimulatedConnection, key: string): ServerCommand | undefined {
+    for (const command of connection.commands) {
+      if (command.executed) continue;
+      if (command.key === key && this.#isWhole(command)) return command;
+      if (this.#profile.inOrder) return undefined;
+    }
+    return undefined;
+  }
+
+  /** The command with a key that is to be answered next, if it can be. */
+  toAnswer(connection: SimulatedConnection, key: string): ServerCommand | undefined {
+    return connection.commands.find((one) => one.key === key && !one.replied && this.mayAnswer(one));
+  }
+
+  /** Whether a command may be answered: it is done, or the server is one that does not wait for a WRITE's bytes. */
+  mayAnswer(command: ServerCommand): boolean {
+    if (command.executed) return true;
+    return this.#profile.faults.has('early ack') && command.type === NBD_CMD_WRITE && !this.#isWhole(command);
+  }
+
+  /** Carries a command out, or lets it fail. */
+  execute(connection: SimulatedConnection, command: ServerCommand, error: number): void {
+    command.executed = true;
+    command.error = error;
+    if (error !== 0) return;
+    const disk = this.#disks[connection.file];
+    if (changesDisk(command) && !disk.isFirst) this.#events.changedOther(command, connection);
+    const first = command.offset / UNIT;
+    const count = command.length / UNIT;
+    const stable = (command.flags & NBD_CMD_FLAG_FUA) !== 0;
+    if (command.type === NBD_CMD_FLUSH) disk.flush();
+    else if (command.type === NBD_CMD_READ || command.type === NBD_CMD_BLOCK_STATUS)
+      command.found = disk.volatile.slice(first, first + count);
+    else if (command.type === NBD_CMD_WRITE_ZEROES) {
+      for (let unit = first; unit < first + count; unit++) disk.write(unit, 0, stable);
+    } else if (command.payload !== undefined)
+      contentsOf(command.payload, first, (unit, content) => disk.write(unit, content, stable));
+  }
+
+  answer(connection: SimulatedConnection, command: ServerCommand, pieces: number): void {
+    command.replied = true;
+    connection.answer(replyBytes(command, connection.info, pieces));
+  }
+
+  kill(salt: number): void {
+    this.alive = false;
+    this.#process.ended = true;
+    this.frozen = false;
+    for (const connection of this.connections) connection.serverDies();
+    this.connections = this.connections.filter(({ client }) => client !== 'closed');
+    for (const disk of this.#disks) disk.crash(salt);
+  }
+
+  start(): void {
+    this.alive = true;
+    this.#process = new ServerProcess();
+  }
+
+  /** Another disk is behind the server from now on. */
+  replace(described: boolean): void {
+    this.#disks = this.#makeDisks(OTHER_CONTENT, false);
+    this.info = infoOf(this.#profile, described);
+    this.isFirst = false;
+    this.start();
+  }
+
+  restore(): void {
+    this.#disks = this.first;
+    this.info = this.firstInfo;
+    this.isFirst = true;
+    this.start();
+  }
+
+  #isWhole({ payload, got }: ServerCommand): boolean {
+    return payload === undefined || got === payload.length;
+  }
+
+  #makeDisks(content: number, isFirst: boolean): SimulatedDisk[] {
+    const { files, units, flush } = this.#profile;
+    return Array.from({ length: files }, () => new SimulatedDisk(units, content, isFirst, !flush));
+  }
+}

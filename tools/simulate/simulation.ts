@@ -1,0 +1,547 @@
+// The world of one history: kernel, server, main thread and clock around the worker's own code.
+//
+// `apply` takes one step. Nothing happens otherwise: the worker runs between two steps, when a `run` lets it.
+
+import type { FromWorker, ToWorker, WorkerSettings } from '../../src/bridge/messages.js';
+import type { World } from '../../src/bridge/world.js';
+import { sameExport } from '../../src/nbd/export-info.js';
+import { EINTR, EIO, errnoName } from '../../src/os/errno.js';
+import { discardPages } from '../../src/os/memory.js';
+import { type Action, actionText, isRequest, type RequestAction, requestText } from './actions.js';
+import { type Change, Checker } from './checker.js';
+import type { ServerCommand, SimulatedConnection } from './connection.js';
+import { Coverage } from './coverage.js';
+import { type KernelRequest, SimulatedKernel } from './kernel.js';
+import { takeArea } from './memory.js';
+import { SimulatedPoll } from './poll.js';
+import { type Profile, profileText } from './profile.js';
+import { mix } from './random.js';
+import { SimulatedServer } from './server.js';
+import { contentsOf, FIRST_CONTENT, OTHER_CONTENT, UNIT } from './units.js';
+import { Violation } from './violation.js';
+
+const DEVICE = 900_000;
+const WAKE = 900_001;
+
+/** The kernel that the worker is told of: lends pages, and sends what it holds during an LSEEK. */
+const KERNEL_RELEASE = '6.18.0';
+
+const START = 100_000;
+const START_OF_DAY = 1_700_000_000_000;
+
+/** Steps that one history may try: one that goes on beyond that never ends. */
+const MOST_TRIES = 200_000;
+
+/** Where the steps come from: a generator, or a list. */
+export interface Source {
+  /** The next step while the worker waits; undefined: the history is at its end. */
+  next(simulation: Simulation): Action | undefined;
+}
+
+const nameOf = (file: number): string => `disk${file}`;
+
+/** A connection's place in the main thread. */
+export interface Slot {
+  readonly file: number;
+  readonly slot: number;
+  connection: SimulatedConnection | undefined;
+  /** Whether it ever had one. */
+  isUsed: boolean;
+}
+
+/** See the file's head. */
+export class Simulation {
+  readonly profile: Profile;
+  readonly kernel: SimulatedKernel;
+  readonly server: SimulatedServer;
+  readonly checkers: readonly Checker[];
+  readonly coverage = new Coverage();
+  readonly slots: Slot[] = [];
+  readonly world: World;
+  /** Steps that were taken. */
+  readonly steps: Action[] = [];
+  readonly syncWanted = new Set<number>();
+  /** Files that fail their requests. */
+  readonly failed = new Set<number>();
+  now = START;
+  digest = 0;
+  stopSent = false;
+  /** Whether the steps are those of the end, which every replay makes again. */
+  ending = false;
+  /** How the worker has ended. */
+  outcome: Extract<FromWorker, { type: 'stopped' }>['outcome'] | undefined;
+  ready = false;
+  readonly #log: string[] | undefined;
+  readonly #source: Source;
+  readonly #messages: ToWorker[] = [];
+  readonly #writes = new Map<number, RequestAction>();
+  #events = 0;
+  #tries = 0;
+  /** Who tells by how many samples the worker knows a disk. */
+  samplesOf: (file: number) => number = () => 0;
+  /** Whether a connection was made to another disk by a worker that could not tell it from the first one. */
+  #isBlind = false;
+  #isMistaken = false;
+
+  /** @param log where the history is told, if it is to be */
+  constructor(profile: Profile, source: Source, log: string[] | undefined) {
+    this.profile = profile;
+    this.#source = source;
+    this.#log = log;
+    this.kernel = new SimulatedKernel((request, error, body) => this.#answered(request, error, body));
+    this.server = new SimulatedServer(profile, {
+      brought: (command, file, unit, content) => this.#brought(command, file, unit, content),
+      changedOther: (command, connection) => this.#changedOther(command, connection),
+    });
+    this.checkers = Array.from({ length: profile.files }, () => new Checker(profile.units));
+    this.world = this.#makeWorld();
+    for (let file = 0; file < profile.files; file++)
+      for (let slot = 0; slot < profile.connections; slot++)
+        this.slots.push({ file, slot, connection: undefined, isUsed: false });
+    for (let c = 0; c < this.slots.length; c++) this.#connect(c, c);
+    this.note(() => profileText(profile));
+  }
+
+  /** Whether the main thread connects again: where it does not, nothing is remembered for it. */
+  get reconnects(): boolean {
+    return this.profile.keepBytes > 0;
+  }
+
+  /**
+   * Whether the server is to blame for what is lost: it acknowledges what it has not done, or showed another disk that
+   * nobody could tell from the first one.
+   */
+  get lies(): boolean {
+    return this.#isMistaken || this.profile.faults.has('early ack');
+  }
+
+  /** What the worker is started with. */
+  get settings(): WorkerSettings {
+    const { profile } = this;
+    return {
+      device: DEVICE,
+      wake: WAKE,
+      files: Array.from({ length: profile.files }, (_, i) => ({
+        name: nameOf(i),
+        readOnly: false,
+        info: this.server.firstInfo,
+        server: 'the simulation',
+        tls: false,
+      })),
+      changing: false,
+      naked: false,
+      tree: { uid: 0, gid: 0, umask: 0, now: START_OF_DAY },
+      cache: profile.cache,
+      trace: undefined,
+      keepBytes: profile.keepBytes,
+      timeout: profile.timeout,
+      settleTime: Number.POSITIVE_INFINITY,
+      asyncRead: true,
+      readAhead: profile.readAhead,
+      readers: 0,
+      readersAlways: false,
+      dropPagesOnOpen: false,
+    };
+  }
+
+  /** Takes a step; false: it cannot be taken now. @throws Violation */
+  apply(action: Action): boolean {
+    this.#events++;
+    // Before it is taken: it may end the history.
+    if (!this.ending) this.steps.push(action);
+    const lines = this.#log?.length ?? 0;
+    if (action.do !== 'run') this.note(() => actionText(action));
+    const taken = isRequest(action) ? this.#ask(action) : this.#applyOther(action);
+    if (!taken) {
+      if (!this.ending) this.steps.pop();
+      if (this.#log !== undefined) this.#log.length = lines;
+      return false;
+    }
+    this.coverage.count(action.do);
+    this.digest = mix(this.digest, action.do.length * 31 + action.do.charCodeAt(0));
+    return true;
+  }
+
+  note(text: () => string): void {
+    this.#log?.push(`${String(Math.round(this.now - START)).padStart(7)} ms  ${text()}`);
+  }
+
+  /** The connection that the server still knows by this number. */
+  connection(c: number): SimulatedConnection | undefined {
+    return this.server.connections.find((one) => one.c === c);
+  }
+
+  /** A connection that reaches the server is made in the slot of that place. */
+  #connect(place: number, c: number): boolean {
+    const slot = this.slots[place];
+    if (slot === undefined || slot.connection !== undefined || !this.server.runs || this.stopSent)
+      return false;
+    if (!this.reconnects && slot.isUsed) return false;
+    const difference = sameExport(this.server.firstInfo, this.server.info);
+    if (difference !== undefined) return false;
+    const connection = this.server.connect(c, slot.file, slot.slot);
+    if (!this.server.isFirst) {
+      this.#isBlind = this.samplesOf(slot.file) === 0;
+      this.coverage.count(this.#isBlind ? 'another disk, not known' : 'another disk, to be told');
+    }
+    slot.connection = connection;
+    slot.isUsed = true;
+    this.#send({
+      type: 'attach',
+      file: slot.file,
+      connection: slot.slot,
+      descriptor: connection.descriptor,
+      tls: undefined,
+      peer: undefined,
+      info: connection.info,
+    });
+    return true;
+  }
+
+  #applyOther(action: Exclude<Action, RequestAction>): boolean {
+    switch (action.do) {
+      case 'run':
+        return true;
+      case 'advance':
+        this.now += action.ms;
+        return true;
+      case 'signal':
+        return this.#signal(action);
+      case 'connect':
+        return this.#connect(
+          this.slots.findIndex((one) => one.file === action.file && one.slot === action.slot),
+          action.c,
+        );
+      case 'fail':
+        if (this.failed.has(action.file) && !this.reconnects) return false;
+        if (this.slots.some((one) => one.file === action.file && one.connection !== undefined)) return false;
+        this.#fail(action.file);
+        return true;
+      case 'synced':
+        if (!this.syncWanted.delete(action.file)) return false;
+        this.#send({ type: 'synced', file: action.file, good: action.good });
+        return true;
+      case 'stop':
+        if (this.stopSent) return false;
+        this.stopSent = true;
+        this.#send({ type: 'stop', timeout: action.timeout });
+        return true;
+      case 'unmount':
+        if (this.kernel.gone) return false;
+        this.#unmount();
+        return true;
+      default:
+        return this.#applyServer(action);
+    }
+  }
+
+  #applyServer(
+    action: Extract<
+      Action,
+      {
+        do:
+          | 'receive'
+          | 'execute'
+          | 'reply'
+          | 'deliver'
+          | 'close'
+          | 'kill'
+          | 'refuse'
+          | 'start'
+          | 'freeze'
+          | 'thaw'
+          | 'replace'
+          | 'restore';
+      }
+    >,
+  ): boolean {
+    const { server } = this;
+    switch (action.do) {
+      case 'refuse':
+        // Somebody has tried to connect.
+        if (server.alive || !this.reconnects) return false;
+        for (let file = 0; file < this.checkers.length; file++)
+          this.#send({ type: 'server-ended', file, certain: false });
+        return true;
+      case 'kill':
+        if (!server.alive) return false;
+        server.kill(action.salt);
+        return true;
+      case 'start':
+        if (server.alive) return false;
+        server.start();
+        return true;
+      case 'freeze':
+      case 'thaw':
+        if (!server.alive || server.frozen === (action.do === 'freeze')) return false;
+        server.frozen = action.do === 'freeze';
+        return true;
+      case 'replace':
+        if (!server.isFirst) return false;
+        if (server.alive) server.kill(action.salt);
+        server.replace(action.described);
+        return true;
+      case 'restore':
+        if (server.isFirst) return false;
+        if (server.alive) server.kill(0);
+        server.restore();
+        return true;
+      default: {
+        const connection = this.connection(action.c);
+        return connection !== undefined && this.#applyConnection(action, connection);
+      }
+    }
+  }
+
+  #applyConnection(
+    action: Extract<Action, { do: 'receive' | 'execute' | 'reply' | 'deliver' | 'close' }>,
+    connection: SimulatedConnection,
+  ): boolean {
+    const { server } = this;
+    if (action.do === 'deliver') {
+      if (connection.onTheWay === 0) return false;
+      connection.deliver(action.bytes);
+      return true;
+    }
+    if (!server.runs) return false;
+    if (action.do === 'close') {
+      if (connection.closed) return false;
+      connection.serverCloses(action.reset);
+      return true;
+    }
+    if (action.do === 'receive') return this.#receive(connection, action.bytes);
+    if (action.do === 'execute') {
+      const command = server.toExecute(connection, action.key);
+      if (command === undefined) return false;
+      server.execute(connection, command, command.replied ? 0 : action.errno);
+      this.#afterwards(connection);
+      return true;
+    }
+    const command = server.toAnswer(connection, action.key);
+    if (command === undefined || connection.closed) return false;
+    server.answer(connection, command, action.pieces);
+    this.#afterwards(connection);
+    return true;
+  }
+
+  #receive(connection: SimulatedConnection, bytes: number): boolean {
+    if (!this.server.receive(connection, bytes)) {
+      if (!connection.atEnd || connection.closed) return false;
+    }
+    this.#afterwards(connection);
+    return true;
+  }
+
+  /** What a server does by itself when it has come to the end of a connection. */
+  #afterwards(connection: SimulatedConnection): void {
+    connection.tidy();
+    if (!connection.atEnd) return;
+    connection.dropIncomplete();
+    const isDone = connection.commands.every(({ executed, replied }) => executed && replied);
+    if (isDone || connection.client === 'closed') connection.serverCloses(false);
+    connection.tidy();
+    if (connection.closed && connection.client === 'closed' && connection.commands.length === 0)
+      this.server.connections = this.server.connections.filter((one) => one !== connection);
+  }
+
+  #ask(action: RequestAction): boolean {
+    if (this.kernel.gone || this.kernel.pending.has(action.id)) return false;
+    const { do: kind, id, offset, length, file } = action;
+    let change: Change | undefined;
+    if (kind === 'write' || kind === 'punch' || kind === 'zero') {
+      const content = kind === 'write' ? id : 0;
+      const name = requestText(action);
+      change = this.checkers[file].begins(content, name, offset / UNIT, length / UNIT, this.#events);
+      if (kind === 'write') this.#writes.set(id, action);
+    }
+    this.kernel.ask(action, this.#events, change);
+    return true;
+  }
+
+  #signal({ id, deadly, told }: Extract<Action, { do: 'signal' }>): boolean {
+    const request = this.kernel.pending.get(id);
+    if (request === undefined) return false;
+    const back = this.kernel.signal(request, deadly, told);
+    if (back?.change !== undefined) this.#end(back, 'interrupted');
+    return true;
+  }
+
+  #end({ change, action }: KernelRequest, outcome: Change['outcome']): void {
+    if (change !== undefined) this.checkers[action.file].ends(change, outcome, ++this.#events);
+  }
+
+  /** The kernel has got its reply. @throws Violation */
+  #answered(request: KernelRequest, error: number, body: Uint8Array): void {
+    const { action, begin, change } = request;
+    this.#events++;
+    this.digest = mix(mix(this.digest, action.id), error);
+    this.note(() => `  ${requestText(action)}: ${error === 0 ? 'ok' : errnoName(error)}`);
+    this.coverage.count(error === 0 ? `${action.do} ok` : `${action.do}: ${errnoName(error)}`);
+    const checker = this.checkers[action.file];
+    if (change !== undefined) {
+      this.#end(request, error === 0 ? 'acknowledged' : error === EINTR ? 'interrupted' : 'failed');
+      if (error === 0 && action.sync) checker.lasting(change, this.#oldest);
+      return;
+    }
+    if (action.do === 'fsync') this.#synced(checker, begin, error);
+    else if (action.do === 'read' && error === 0) this.#read(checker, request, body);
+    else if (action.do === 'seek data' && error === 0) this.#sought(checker, request, body);
+  }
+
+  #synced(checker: Checker, begin: number, error: number): void {
+    if (error === 0 && checker.lossTold)
+      throw new Violation('silent loss', 'an fsync succeeds after a loss that none has told of');
+    if (error === 0) checker.synced(begin, this.#oldest);
+    else if (error !== EINTR) {
+      checker.lossTold = false;
+      checker.syncFailed = true;
+    }
+  }
+
+  #read(checker: Checker, { action, begin }: KernelRequest, body: Uint8Array): void {
+    if (body.length !== action.length)
+      throw new Violation('replies', `${requestText(action)} returns ${body.length} bytes`);
+    contentsOf(body, action.offset / UNIT, (unit, content) => {
+      this.digest = mix(this.digest, content);
+      if (content === OTHER_CONTENT && !this.#mayMistake)
+        throw new Violation('other disk', `${requestText(action)} returns bytes of another disk`);
+      if (content !== OTHER_CONTENT && !this.lies) checker.read(unit, content, begin, this.#events);
+    });
+  }
+
+  #sought(checker: Checker, { action, begin }: KernelRequest, body: Uint8Array): void {
+    if (this.lies) return;
+    const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+    const end = Number(view.getBigUint64(0, true)) / UNIT;
+    for (let unit = action.offset / UNIT; unit < end; unit++)
+      if (checker.isData(unit, begin))
+        throw new Violation('hole over data', `${requestText(action)} skips data at offset ${unit * UNIT}`);
+  }
+
+  /** When the oldest request began that waits for its reply. */
+  get #oldest(): number {
+    let oldest = this.#events;
+    for (const { begin } of this.kernel.pending.values()) oldest = Math.min(oldest, begin);
+    return oldest;
+  }
+
+  /** Whether nothing has told the worker that this is another disk. */
+  get #mayMistake(): boolean {
+    return this.#isBlind && this.server.info.description === this.server.firstInfo.description;
+  }
+
+  /** A WRITE's content for one unit has come to the server. @throws Violation */
+  #brought({ key }: ServerCommand, file: number, unit: number, content: number): void {
+    if (content === 0 || content === FIRST_CONTENT || content === OTHER_CONTENT) return;
+    const write = this.#writes.get(content);
+    const isRight =
+      write !== undefined &&
+      write.file === file &&
+      unit * UNIT >= write.offset &&
+      unit * UNIT < write.offset + write.length;
+    if (!isRight)
+      throw new Violation('payload changed', `${key} brings bytes of #${content} at offset ${unit * UNIT}`);
+  }
+
+  #changedOther({ key }: ServerCommand, { c }: SimulatedConnection): void {
+    if (this.#mayMistake) {
+      this.#isMistaken = true;
+      return;
+    }
+    throw new Violation(
+      'other disk',
+      `connection ${c}: ${key} is carried out on another disk`,
+      key.split(' ')[0],
+    );
+  }
+
+  #fail(file: number): void {
+    this.failed.add(file);
+    this.checkers[file]?.givesUp();
+    this.#send({ type: 'fail', file, errno: EIO });
+  }
+
+  #unmount(): void {
+    for (const request of this.kernel.pending.values()) this.#end(request, 'failed');
+    this.kernel.pending.clear();
+    this.kernel.unmount();
+  }
+
+  #send(message: ToWorker): void {
+    this.#messages.push(message);
+  }
+
+  #hear(message: FromWorker): void {
+    this.coverage.count(`worker: ${message.type}`);
+    if (message.type === 'accepted') this.failed.delete(message.file);
+    else if (message.type === 'lost') {
+      this.note(() => `  worker: connection slot ${message.connection} lost: ${message.why}`);
+      const slot = this.slots.find((one) => one.file === message.file && one.slot === message.connection);
+      if (slot !== undefined) slot.connection = undefined;
+      const isLast = this.slots.every((one) => one.file !== message.file || one.connection === undefined);
+      if (message.foreign && isLast) this.#fail(message.file);
+    } else if (message.type === 'warning') {
+      this.note(() => `  worker: ${message.text}`);
+      const file = this.checkers.findIndex((_, i) => message.text.startsWith(`${nameOf(i)}: `));
+      if (message.text.includes('may be lost')) this.checkers[file]?.loses();
+    } else if (message.type === 'sync-wanted') this.syncWanted.add(message.file);
+    else if (message.type === 'ready') this.ready = true;
+    else if (message.type === 'stopped') {
+      this.outcome = message.outcome;
+      const { unwrittenBytes, reason } = message.outcome;
+      this.note(() => `  worker: stopped, ${unwrittenBytes} bytes unwritten ${reason}`);
+    }
+  }
+
+  #makeWorld(): World {
+    const poll = new SimulatedPoll(
+      (descriptor) => this.#eventsOf(descriptor),
+      (set, timeout) => this.#waits(set, timeout),
+    );
+    return {
+      system: {
+        device: this.kernel,
+        clock: { now: () => this.now },
+        wallClock: { now: () => START_OF_DAY + this.now },
+        kernelRelease: KERNEL_RELEASE,
+        isBeingEnded: (pid) => this.kernel.isBeingEnded(pid),
+        yieldProcessor: () => undefined,
+        memory: {
+          allocate: takeArea,
+          preferHugePages: () => undefined,
+          discardPages: (address, length) => {
+            for (const connection of this.server.connections) connection.unshare(address, length);
+            return discardPages(address, length);
+          },
+        },
+      },
+      poll,
+      openChannel: ({ descriptor }) => {
+        const found = this.server.connections.find((one) => one.descriptor === descriptor);
+        if (found !== undefined) return found;
+        throw new Error(`there is no connection ${descriptor}`);
+      },
+      takeMessages: (hear) => {
+        for (const message of this.#messages.splice(0)) hear(message);
+      },
+      send: (message) => this.#hear(message),
+    };
+  }
+
+  #eventsOf(descriptor: number): number {
+    if (descriptor === DEVICE) return this.kernel.readable ? 1 : 0;
+    if (descriptor === WAKE) return this.#messages.length > 0 ? 1 : 0;
+    return this.server.connections.find((one) => one.descriptor === descriptor)?.events ?? 0;
+  }
+
+  /** The worker waits: steps are taken until one of them lets it run, with something to do. */
+  #waits(poll: SimulatedPoll, timeout: number): void {
+    const deadline = timeout < 0 ? Number.POSITIVE_INFINITY : this.now + timeout;
+    for (;;) {
+      const action = this.#source.next(this);
+      if (action === undefined || ++this.#tries > MOST_TRIES)
+        throw new Violation('no reply', 'the history does not come to its end');
+      if (this.apply(action) && action.do === 'run' && (this.now >= deadline || poll.look() > 0)) return;
+    }
+  }
+}

@@ -1,0 +1,55 @@
+// The bytes of the simulated disks: units of 512 bytes, each filled with the number of the write that wrote it and with
+// its place.
+//
+// So a disk is kept as one number a unit, and every payload tells whose it is and where it belongs. Zeros are 0.
+
+/** Bytes of a unit. All requests of the simulated kernel begin and end with one. */
+export const UNIT = 512;
+
+const WORDS = UNIT / 4;
+
+/** What disks are filled with at first: numbers that no write has. */
+export const FIRST_CONTENT = 0xa0000000;
+export const OTHER_CONTENT = 0xb0000000;
+
+/** What `contentOf` says of bytes that no single write wrote. */
+export const TORN = -1;
+/** And of bytes that belong elsewhere. */
+export const MISPLACED = -2;
+
+/** Memory for what is being put together or looked at. */
+const SCRATCH = new Uint32Array(4 * 1024 * 1024);
+const SCRATCH_BYTES = new Uint8Array(SCRATCH.buffer);
+
+/** The bytes of `count` units from `first` on, whose contents `of` tells by their places. Valid until the next call. */
+export function bytesOf(first: number, count: number, of: (unit: number) => number): Uint8Array {
+  for (let i = 0; i < count; i++) {
+    const content = of(first + i);
+    const place = content === 0 ? 0 : first + i + 1;
+    const end = (i + 1) * WORDS;
+    for (let at = i * WORDS; at < end; at += 2) {
+      SCRATCH[at] = content;
+      SCRATCH[at + 1] = place;
+    }
+  }
+  return SCRATCH_BYTES.subarray(0, count * UNIT);
+}
+
+/** Tells `see` what each unit of `bytes`, which belong at unit `first`, contains: a write's number, TORN or MISPLACED. */
+export function contentsOf(
+  bytes: Uint8Array,
+  first: number,
+  see: (unit: number, content: number) => void,
+): void {
+  SCRATCH_BYTES.set(bytes);
+  const count = bytes.length / UNIT;
+  for (let i = 0; i < count; i++) see(first + i, contentOf(i * WORDS, first + i));
+}
+
+function contentOf(start: number, unit: number): number {
+  const content = SCRATCH[start];
+  const place = SCRATCH[start + 1];
+  for (let at = start + 2; at < start + WORDS; at += 2)
+    if (SCRATCH[at] !== content || SCRATCH[at + 1] !== place) return TORN;
+  return place === (content === 0 ? 0 : unit + 1) ? content : MISPLACED;
+}

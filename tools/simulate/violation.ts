@@ -1,0 +1,29 @@
+// What the checker has found: a rule that the worker has broken. Ends the history that shows it.
+
+/** The rules, by short names that a shrunk history must break, too. */
+export type Rule =
+  | 'stale read'
+  | 'stale disk'
+  | 'lost after fsync'
+  | 'other disk'
+  | 'payload changed'
+  | 'replies'
+  | 'no reply'
+  | 'left over'
+  | 'silent loss'
+  | 'hole over data'
+  | 'crash';
+
+/** See the file's head. */
+export class Violation extends Error {
+  override name = 'Violation';
+  readonly rule: Rule;
+  /** The rule and what kind of thing broke it: the same for the same defect, one hopes. */
+  readonly sign: string;
+
+  constructor(rule: Rule, text: string, kind = '') {
+    super(text);
+    this.rule = rule;
+    this.sign = `${rule} ${kind}`;
+  }
+}
