@@ -15,6 +15,7 @@ import {
 } from '../nbd/constants.js';
 import { errnoFromNbd } from '../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes } from '../nbd/export-info.js';
+import { EINTR } from '../os/errno.js';
 import { type Abilities, abilitiesOf } from './abilities.js';
 import { assert } from './assert.js';
 import type { Channel } from './channel.js';
@@ -65,6 +66,8 @@ export class Disk {
   readonly lost: LostCopies;
   /** Order among changes. */
   readonly order: RangeOrder;
+  /** Changes that wait for proof of what became of lost ones. */
+  #unproven: Command[] = [];
   /** What is known of holes and data. */
   readonly extents: ExtentMap;
   /** Whether its server is far. */
@@ -93,6 +96,12 @@ export class Disk {
   #closing: Connection[] = [];
   /** Whether the server was asked for a block by which the disk is known. */
   #looked = false;
+  /** Whether a FLUSH has covered every change that was ever sent, so that what is read is stable. */
+  #isClean = true;
+  /** Whether something became of a change since then that nobody knows for certain. */
+  #isTainted = false;
+  /** Changes that were sent. */
+  #sent = 0;
   /** Whether the line about writes that fail for want of proof was said, since nothing was lost. */
   #saidUnproven = false;
   readonly #recovery = new Recovery(this);
@@ -114,7 +123,7 @@ export class Disk {
     this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
     this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
     this.lost = new LostCopies(context.settleTime);
-    this.order = new RangeOrder(this.lost);
+    this.order = new RangeOrder();
     this.identity = new Identity(this.minimum);
     this.can = abilitiesOf(info);
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
@@ -142,9 +151,8 @@ export class Disk {
     if (this.waiting) {
       if (this.failing !== 0) this.#giveUp(command);
       else this.#waiting.push(command);
-      return;
-    }
-    this.assign(command, this.#leastLoaded());
+    } else if (this.lost.any && this.#lostSince(command) !== undefined) this.#unproven.push(command);
+    else this.assign(command, this.#leastLoaded());
   }
 
   /** Puts a command into one connection's queue. */
@@ -154,10 +162,13 @@ export class Disk {
     if (command.type === NBD_CMD_FLUSH) {
       command.sequence = this.journal.mark;
       command.arrivals = this.#recovery.arrivals;
+      command.covers = this.order.isChanging ? -1 : this.#sent;
       this.dirty = false;
     } else if (changesDisk(command)) {
       this.#assertOrder(command);
       this.dirty = true;
+      this.#isClean = false;
+      this.#sent++;
       this.extents.wrote(command);
       this.identity.changed(command.offsetHi, command.offsetLo, command.length);
     } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.changesUnderWay());
@@ -192,6 +203,7 @@ export class Disk {
   fail(errno: number): void {
     this.failing = errno;
     if (!this.waiting) return;
+    for (const command of this.#unproven.splice(0)) this.#giveUp(command);
     for (let command = this.#waiting.shift(); command !== undefined; command = this.#waiting.shift()) {
       this.#giveUp(command);
     }
@@ -208,6 +220,16 @@ export class Disk {
       if (kind !== OPERATION_READ && length > 0) refused.add(join(offsetHi, offsetLo), length);
     this.#settleAll(waited);
     this.fail(errno);
+  }
+
+  /** How many requests wait for others of the same bytes to end, or for proof that lost ones have. */
+  get waitingForOthers(): number {
+    return this.order.waiting.length + this.#unproven.length;
+  }
+
+  /** Whether anything waits for proof of what became of a lost change. */
+  get awaitsProof(): boolean {
+    return this.#unproven.length > 0;
   }
 
   /** Looks for proof of what became of lost changes; what waited for that goes on. To be called while `lost.any`. */
@@ -300,11 +322,16 @@ export class Disk {
     else if (command.type === NBD_CMD_FLUSH) {
       if (this.identity.wanted) this.#sampleFlushed(command.sequence);
       this.journal.forget(command.sequence);
+      if (command.covers === this.#sent && !this.lost.any) {
+        this.#isClean = true;
+        this.#isTainted = false;
+      }
     }
     if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
     if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
     // A FLUSH that was sent before this answer may not have covered it.
     if (errno === 0 && changesDisk(command)) this.dirty = true;
+    else if (changesDisk(command)) this.#isTainted = true;
     this.context.commandDone(command, errno);
   }
 
@@ -396,6 +423,7 @@ export class Disk {
     }
     const other = commands.succeed(command);
     if (other.replayed) this.journal.replace(command, other);
+    if (isChange) this.#isTainted = true;
     if (isChange) this.lost.add(command, connection.peer, !connection.closing, this.context.now());
     if (!connection.closing) this.context.retire(command);
     else if (!isChange) this.context.makeIdle(command);
@@ -404,19 +432,19 @@ export class Disk {
 
   /** Whether some of the bytes are not on stable storage, or may be changed at any time. */
   isUncertain(hi: number, lo: number, length: number): boolean {
-    const start = join(hi, lo);
+    if (this.#isClean) return false;
+    if (this.#isTainted || this.lost.any || this.journal.incomplete) return true;
     const overlaps = (one: ChangedBytes): boolean => {
       const apart = distance(one.offsetHi, one.offsetLo, hi, lo);
       return apart < length && -apart < one.length;
     };
-    if (this.lost.overlapping(start, start + BigInt(length), Number.POSITIVE_INFINITY) !== undefined)
-      return true;
     return this.changesUnderWay().some(overlaps) || this.journal.list().some(overlaps);
   }
 
   /** Takes a sample of what a FLUSH that was sent at `mark` has made stable. */
   #sampleFlushed(mark: number): void {
     this.identity.wanted = false;
+    if (this.#isTainted || this.lost.any || this.journal.incomplete) return;
     const kept = this.journal.list();
     const command = kept.findLast(({ sequence, block }) => sequence <= mark && block !== undefined);
     const block = command?.block;
@@ -440,18 +468,37 @@ export class Disk {
     this.connectionClosed(connection);
   }
 
-  /** Something is known of lost changes: what waited for it goes on. */
+  /** Something is known of lost changes, or the time for it is over: what waited for that goes on. */
   #lostResolved(): void {
     if (!this.lost.any) this.#saidUnproven = false;
-    const refusal = this.waiting ? this.failing : 0;
-    const ready = this.order.look(this.context.now(), refusal, this.context.lossErrno);
-    const unproven = ready.find(({ error }) => error !== 0 && refusal === 0);
-    if (unproven !== undefined && !this.#saidUnproven) {
-      this.#saidUnproven = true;
-      this.context.warn(this, unprovenText(unproven));
+    const waiting = this.#unproven;
+    this.#unproven = [];
+    for (const command of waiting) {
+      const since = this.#lostSince(command);
+      if (since === undefined) this.#sendInTurn(command);
+      else if (this.context.now() - since < PROOF_PATIENCE) this.#unproven.push(command);
+      else this.#failUnproven(command);
     }
-    this.#settleAll(ready);
     this.#recovery.advance();
+  }
+
+  /** Sends a change that had to wait, unless nobody waits for it any more. */
+  #sendInTurn(command: Command): void {
+    if (command.operation?.answered === true) this.context.commandDone(command, EINTR);
+    else this.submit(command);
+  }
+
+  #failUnproven(command: Command): void {
+    if (!this.#saidUnproven) this.context.warn(this, unprovenText(command));
+    this.#saidUnproven = true;
+    this.context.commandDone(command, this.context.lossErrno);
+  }
+
+  /** Since when a copy of an older change is lost that a change overlaps. */
+  #lostSince(command: Command): number | undefined {
+    if (!changesDisk(command)) return undefined;
+    const start = join(command.offsetHi, command.offsetLo);
+    return this.lost.overlapping(start, start + BigInt(command.length), command.change);
   }
 
   #settleAll(operations: readonly Operation[]): void {
@@ -459,10 +506,8 @@ export class Disk {
   }
 
   /** The invariant of LostCopies, at the one place where changes go to connections. */
-  #assertOrder({ offsetHi, offsetLo, length, change }: Command): void {
-    if (!this.lost.any) return;
-    const start = join(offsetHi, offsetLo);
-    const isFree = this.lost.overlapping(start, start + BigInt(length), change) === undefined;
+  #assertOrder(command: Command): void {
+    const isFree = !this.lost.any || this.#lostSince(command) === undefined;
     assert(isFree, 'no change is sent while an older one that overlaps it is unresolved');
   }
 
@@ -476,10 +521,11 @@ export class Disk {
   }
 }
 
-function unprovenText({ rangeStart, rangeEnd }: Operation): string {
+function unprovenText({ offsetHi, offsetLo, length }: Command): string {
+  const start = join(offsetHi, offsetLo);
   return (
-    `writes between the bytes ${rangeStart} and ${rangeEnd} fail: an older one was sent on a connection that is ` +
-    `lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +
+    `writes between the bytes ${start} and ${start + BigInt(length)} fail: an older one was sent on a connection ` +
+    `that is lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +
     'start the server again, or see --settle-time'
   );
 }

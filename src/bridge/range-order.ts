@@ -1,12 +1,11 @@
 // The order of overlapping changes of one disk: first come, first served.
 //
 // Owned by a Disk. A change holds its bytes from its beginning until all of it is resolved, whoever has stopped
-// waiting for it. What overlaps waits: newer changes, and reads, so that nobody sees what may be undone. Changes that
-// nobody holds any more, but whose copies were lost on the way, are kept by LostCopies and waited for as well. Ranges
-// are doubles and rounded outwards, so that beyond 2^53 bytes they are only ever too large.
+// waiting for it. What overlaps waits: newer changes, and reads, so that nobody sees what may be undone. What is still
+// to fear of copies that were lost on the way, LostCopies knows. Ranges are doubles and rounded outwards, so that
+// beyond 2^53 bytes they are only ever too large.
 
 import { assert } from './assert.js';
-import { type LostCopies, PROOF_PATIENCE } from './lost-copies.js';
 import { OPERATION_READ, type Operation, ORDER_HOLDS, ORDER_NONE, ORDER_WAITS } from './operation.js';
 
 /** Slack in bytes for the rounding of doubles up to 2^63. */
@@ -23,14 +22,9 @@ const NOBODY: readonly Operation[] = [];
 export class RangeOrder {
   /** Hears when there begins to be a change under way, and when there is none any more. */
   announce: ((isChanging: boolean) => void) | undefined;
-  readonly #lost: LostCopies;
   readonly #held: Operation[] = [];
   #waiting: Operation[] = [];
   #changes = 0;
-
-  constructor(lost: LostCopies) {
-    this.#lost = lost;
-  }
 
   /** Whether any change is under way. */
   get isChanging(): boolean {
@@ -42,12 +36,7 @@ export class RangeOrder {
     return this.#waiting;
   }
 
-  /** Whether a request waits for proof of what became of a lost change. */
-  get awaitsProof(): boolean {
-    return this.#lost.any && this.#waiting.some((one) => this.#lostSince(one) !== undefined);
-  }
-
-  /** Asks for a change's bytes. False: it waits, and is returned by `leave` or `look` when its turn has come. */
+  /** Asks for a change's bytes. False: it waits, and is returned by `leave` when its turn has come. */
   enter(operation: Operation): boolean {
     assert(operation.order === ORDER_NONE, 'an operation enters the order once');
     operation.change = ++this.#changes;
@@ -80,28 +69,6 @@ export class RangeOrder {
     operation.order = ORDER_NONE;
     if (this.#held.length === 0) this.announce?.(false);
     return this.#waiting.length === 0 ? NOBODY : this.#grant();
-  }
-
-  /**
-   * Returns those that may begin since lost changes were resolved, and with an error those that must not wait for
-   * that any longer.
-   * @param refusal an errno where nothing is to wait, otherwise 0
-   * @param expired the errno for who has waited too long
-   */
-  look(now: number, refusal: number, expired: number): readonly Operation[] {
-    if (this.#waiting.length === 0) return NOBODY;
-    const failed: Operation[] = [];
-    for (const one of this.#waiting) {
-      const since = this.#lostSince(one);
-      if (since === undefined) continue;
-      if (refusal !== 0) one.error = refusal;
-      else if (now - since >= PROOF_PATIENCE) one.error = expired;
-      else continue;
-      failed.push(one);
-    }
-    this.#waiting = this.#waiting.filter((one) => !failed.includes(one));
-    for (const one of failed) one.order = ORDER_NONE;
-    return [...failed, ...this.#grant()];
   }
 
   /** Ends all waiting: returns who has waited, with that error. */
@@ -146,13 +113,7 @@ export class RangeOrder {
   #mayChange(operation: Operation, ahead: readonly Operation[]): boolean {
     for (const other of this.#held) if (overlap(operation, other)) return false;
     for (const other of ahead) if (other.kind !== OPERATION_READ && overlap(operation, other)) return false;
-    return !this.#lost.any || this.#lostSince(operation) === undefined;
-  }
-
-  /** Since when a copy of an older change is lost that a change overlaps. */
-  #lostSince(operation: Operation): number | undefined {
-    if (operation.kind === OPERATION_READ) return undefined;
-    return this.#lost.overlapping(BigInt(operation.rangeStart), BigInt(operation.rangeEnd), operation.change);
+    return true;
   }
 }
 

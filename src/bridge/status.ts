@@ -141,7 +141,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     received: counters[COUNTER.socketIn],
     sent: counters[COUNTER.socketOut],
     unflushed: disk.journal.list().reduce((sum, { length }) => sum + length, 0),
-    waitingForOthers: disk.order.waiting.length,
+    waitingForOthers: disk.waitingForOthers,
     unproven: disk.lost.count,
     readAhead: {
       fetched: counters[COUNTER.prefetched],

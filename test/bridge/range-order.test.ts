@@ -1,12 +1,9 @@
-// The order of overlapping changes: first come, first served, and never past a copy that was lost on the way.
+// The order of overlapping changes: first come, first served.
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { CommandTable } from '../../src/bridge/command.js';
-import { LostCopies, PROOF_PATIENCE } from '../../src/bridge/lost-copies.js';
 import { OPERATION_READ, OPERATION_WRITE, Operation } from '../../src/bridge/operation.js';
 import { RangeOrder, setRange } from '../../src/bridge/range-order.js';
-import { NBD_CMD_WRITE } from '../../src/nbd/constants.js';
 import { EIO } from '../../src/os/errno.js';
 
 function operation(kind: number, start: number, end: number): Operation {
@@ -19,9 +16,8 @@ function operation(kind: number, start: number, end: number): Operation {
 const change = (start: number, end: number): Operation => operation(OPERATION_WRITE, start, end);
 const read = (start: number, end: number): Operation => operation(OPERATION_READ, start, end);
 
-function createOrder(): { order: RangeOrder; lost: LostCopies } {
-  const lost = new LostCopies(Number.POSITIVE_INFINITY);
-  return { order: new RangeOrder(lost), lost };
+function createOrder(): { order: RangeOrder } {
+  return { order: new RangeOrder() };
 }
 
 test('range order: a change waits for those that it overlaps, and for nobody else', () => {
@@ -87,60 +83,6 @@ test('range order: who is told of changes hears of the first and of the last', (
   for (const one of [first, second]) order.enter(one);
   for (const one of [first, second]) order.leave(one);
   expect(heard).toEqual([true, false]);
-});
-
-/** A change that began and whose only copy was lost. */
-function loseOne(
-  { order, lost }: ReturnType<typeof createOrder>,
-  start: number,
-  length: number,
-  now: number,
-) {
-  const one = change(start, start + length);
-  order.enter(one);
-  const command = new CommandTable().take();
-  Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: start, length, change: one.change });
-  lost.add(command, undefined, true, now);
-  order.leave(one);
-  return command;
-}
-
-test('range order: a newer change waits for proof of a lost one, a read does not', () => {
-  const world = createOrder();
-  const { order, lost } = world;
-  loseOne(world, 0, 100, 0);
-  const newer = change(50, 60);
-  expect(order.enter(newer)).toBe(false);
-  expect(order.enter(change(100, 110))).toBe(true);
-  expect(order.enterRead(read(0, 50))).toBe(true);
-  expect(order.awaitsProof).toBe(true);
-  expect(order.look(1, 0, EIO)).toEqual([]);
-  lost.serverEnded(false);
-  expect(order.look(2, 0, EIO)).toEqual([newer]);
-  expect(newer.error).toBe(0);
-});
-
-test('range order: without proof a newer change fails, and so does every one that follows', () => {
-  const world = createOrder();
-  const { order } = world;
-  loseOne(world, 0, 100, 1000);
-  const [newer, behind] = [change(50, 60), change(0, 10)];
-  order.enter(newer);
-  expect(order.look(999 + PROOF_PATIENCE, 0, EIO)).toEqual([]);
-  expect(order.look(1000 + PROOF_PATIENCE, 0, EIO)).toEqual([newer]);
-  expect(newer.error).toBe(EIO);
-  expect(order.enter(behind)).toBe(false);
-  expect(order.look(1000 + PROOF_PATIENCE, 0, EIO)).toEqual([behind]);
-});
-
-test('range order: where nothing is to wait, nobody waits for proof', () => {
-  const world = createOrder();
-  const { order } = world;
-  loseOne(world, 0, 100, 0);
-  const newer = change(50, 60);
-  order.enter(newer);
-  expect(order.look(1, 5, EIO)).toEqual([newer]);
-  expect(newer.error).toBe(5);
 });
 
 test('range order: the end frees who waits', () => {
