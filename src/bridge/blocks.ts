@@ -8,6 +8,7 @@ import { WRITE_DATA } from '../fuse/layout.js';
 import { addressOf } from '../os/libc.js';
 import { PAGE } from '../os/memory.js';
 import { Arena, type Place } from './arena.js';
+import { assert } from './assert.js';
 import { type Memory, REAL_MEMORY } from './world.js';
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
@@ -122,6 +123,7 @@ export class Blocks {
 
   /** Takes one reference away; with the last the block is free again. */
   release(block: Block): void {
+    assert(block.references > 0, 'a block is released as often as it is taken');
     if (--block.references > 0) return;
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;

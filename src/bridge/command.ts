@@ -6,6 +6,7 @@
 import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import type { Coverage } from '../nbd/coverage.js';
 import type { PendingRequest } from '../nbd/reply.js';
+import { assert } from './assert.js';
 import type { Block } from './blocks.js';
 import type { Connection } from './connection.js';
 import type { IdentityCheck } from './identity-check.js';
@@ -171,6 +172,7 @@ export class CommandTable {
 
   /** Ends a command's life. Its block must have been released. */
   give(command: Command): void {
+    assert(command.state !== COMMAND_FREE, 'a command ends once');
     command.state = COMMAND_FREE;
     command.flags = 0;
     command.covered = 0;

@@ -302,6 +302,8 @@ export class Disk {
     }
     if (command.check !== undefined) {
       const { check } = command;
+      // It is over, and nobody's orphan when the answer ends the connection.
+      command.connection = undefined;
       check.answered(command, error);
       this.context.retire(command);
       return;

@@ -9,6 +9,7 @@ import { writeWriteReply } from '../fuse/reply.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import { EINTR, EIO } from '../os/errno.js';
 import { worksDuringSeek } from '../os/sync.js';
+import { assert } from './assert.js';
 import { type Block, Blocks, HEADROOM } from './blocks.js';
 import { type Command, CommandTable, changesDisk } from './command.js';
 import type { Connection } from './connection.js';
@@ -191,6 +192,7 @@ export class Engine implements DiskContext {
 
   /** One thing less that an operation waits for; with the last it goes on or ends. */
   settle(operation: Operation): void {
+    assert(operation.pending > 0 && operation.index >= 0, 'an operation is settled as often as it waits');
     if (--operation.pending > 0) return;
     while (operation.task !== undefined) {
       operation.pending = 1;

@@ -6,6 +6,7 @@
 
 import { FUSE_FALLOCATE } from '../fuse/constants.js';
 import type { LogFields } from '../os/log-line.js';
+import { assert } from './assert.js';
 import type { Block } from './blocks.js';
 import type { Asker } from './device.js';
 import type { Disk } from './disk.js';
@@ -128,6 +129,7 @@ export class OperationTable {
   }
 
   give(operation: Operation): void {
+    assert(operation.index >= 0 && operation.pending <= 0, 'an operation ends once, with nothing pending');
     const last = this.#active.pop();
     if (last !== undefined && last !== operation) {
       this.#active[operation.index] = last;

@@ -70,6 +70,8 @@ export class SimulatedConnection implements Channel {
   /** The server's process, where the kernel would tell. */
   readonly peer: Peer | undefined;
   readonly retransmissions = 0;
+  /** Whether the first disk is behind it. */
+  readonly isFirst: boolean;
   /** Bytes that the server has not read. */
   toRead = 0;
   /** Bytes of replies that have arrived, and that have not. */
@@ -97,6 +99,7 @@ export class SimulatedConnection implements Channel {
       readonly unixSocket: boolean;
       readonly lateReading: boolean;
       readonly peer: Peer | undefined;
+      readonly isFirst: boolean;
     },
   ) {
     this.c = where.c;
@@ -106,6 +109,7 @@ export class SimulatedConnection implements Channel {
     this.descriptor = FIRST_DESCRIPTOR + where.c;
     this.#room = ways.room;
     this.peer = ways.peer;
+    this.isFirst = ways.isFirst;
     this.#late = ways.lateReading;
     this.#unix = ways.unixSocket;
     this.#header = info.extendedHeaders ? 32 : 28;

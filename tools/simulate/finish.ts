@@ -48,7 +48,9 @@ export class Finish implements Source {
 
   /** What anybody can do without time going by. */
   #work(simulation: Simulation): Action | undefined {
-    const lost = simulation.slots.find(({ connection }) => connection === undefined);
+    const lost = simulation.slots.find(
+      ({ connection, file }) => connection === undefined && !simulation.refused.has(file),
+    );
     if (!simulation.reconnects) {
       for (const { file } of simulation.slots) {
         const isLost = simulation.slots.every((one) => one.file !== file || one.connection === undefined);

@@ -99,7 +99,7 @@ export class SimulatedServer {
   connect(c: number, file: number, slot: number): SimulatedConnection {
     const { room, unixSocket, knowsPeer, faults } = this.#profile;
     const peer = unixSocket && knowsPeer ? this.#process : undefined;
-    const ways = { room, unixSocket, lateReading: faults.has('late reading'), peer };
+    const ways = { room, unixSocket, lateReading: faults.has('late reading'), peer, isFirst: this.isFirst };
     const made = new SimulatedConnection({ c, file, slot }, this.info, ways);
     this.connections.push(made);
     return made;

@@ -79,8 +79,10 @@ export class Simulation {
   #tries = 0;
   /** Who tells by how many samples the worker knows a disk. */
   samplesOf: (file: number) => number = () => 0;
-  /** Whether a connection was made to another disk by a worker that could not tell it from the first one. */
-  #isBlind = false;
+  /** Files with a connection to another disk that the worker could not tell from the first one. */
+  readonly #blind = new Set<number>();
+  /** Files whose first disk the worker does not know again. */
+  readonly refused = new Set<number>();
   #isMistaken = false;
 
   /** @param log where the history is told, if it is to be */
@@ -181,8 +183,9 @@ export class Simulation {
     if (difference !== undefined) return false;
     const connection = this.server.connect(c, slot.file, slot.slot);
     if (!this.server.isFirst) {
-      this.#isBlind = this.samplesOf(slot.file) === 0;
-      this.coverage.count(this.#isBlind ? 'another disk, not known' : 'another disk, to be told');
+      const isBlind = this.samplesOf(slot.file) === 0;
+      if (isBlind) this.#blind.add(slot.file);
+      this.coverage.count(isBlind ? 'another disk, not known' : 'another disk, to be told');
     }
     slot.connection = connection;
     slot.isUsed = true;
@@ -403,7 +406,7 @@ export class Simulation {
       throw new Violation('replies', `${requestText(action)} returns ${body.length} bytes`);
     contentsOf(body, action.offset / UNIT, (unit, content) => {
       this.digest = mix(this.digest, content);
-      if (content === OTHER_CONTENT && !this.#mayMistake)
+      if (content === OTHER_CONTENT && !this.#mayMistake(action.file))
         throw new Violation('other disk', `${requestText(action)} returns bytes of another disk`);
       if (content !== OTHER_CONTENT && !this.lies) checker.read(unit, content, begin, this.#events);
     });
@@ -426,8 +429,8 @@ export class Simulation {
   }
 
   /** Whether nothing has told the worker that this is another disk. */
-  get #mayMistake(): boolean {
-    return this.#isBlind && this.server.info.description === this.server.firstInfo.description;
+  #mayMistake(file: number): boolean {
+    return this.#blind.has(file) && this.server.info.description === this.server.firstInfo.description;
   }
 
   /** A WRITE's content for one unit has come to the server. @throws Violation */
@@ -443,8 +446,8 @@ export class Simulation {
       throw new Violation('payload changed', `${key} brings bytes of #${content} at offset ${unit * UNIT}`);
   }
 
-  #changedOther({ key }: ServerCommand, { c }: SimulatedConnection): void {
-    if (this.#mayMistake) {
+  #changedOther({ key }: ServerCommand, { c, file }: SimulatedConnection): void {
+    if (this.#mayMistake(file)) {
       this.#isMistaken = true;
       return;
     }
@@ -453,6 +456,12 @@ export class Simulation {
       `connection ${c}: ${key} is carried out on another disk`,
       key.split(' ')[0],
     );
+  }
+
+  /** The worker takes the first disk for another one. @throws Violation */
+  #isRefused(file: number): void {
+    this.refused.add(file);
+    if (!this.lies) throw new Violation('other disk', 'the first disk is taken for another one');
   }
 
   #fail(file: number): void {
@@ -477,9 +486,11 @@ export class Simulation {
     else if (message.type === 'lost') {
       this.note(() => `  worker: connection slot ${message.connection} lost: ${message.why}`);
       const slot = this.slots.find((one) => one.file === message.file && one.slot === message.connection);
+      const wasFirst = slot?.connection?.isFirst === true;
       if (slot !== undefined) slot.connection = undefined;
       const isLast = this.slots.every((one) => one.file !== message.file || one.connection === undefined);
       if (message.foreign && isLast) this.#fail(message.file);
+      if (message.foreign && wasFirst) this.#isRefused(message.file);
     } else if (message.type === 'warning') {
       this.note(() => `  worker: ${message.text}`);
       const file = this.checkers.findIndex((_, i) => message.text.startsWith(`${nameOf(i)}: `));
