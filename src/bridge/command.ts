@@ -68,8 +68,8 @@ export class Command implements PendingRequest {
   sequence = 0;
   /** How many connections the disk had been given when a FLUSH was sent. */
   arrivals = 0;
-  /** How many changes the disk had been sent when a FLUSH was sent, all of them over; otherwise -1. */
-  covers = 0;
+  /** How many changes the disk had been sent when it was sent; -1 for a FLUSH before which not all were over. */
+  changesBefore = 0;
   /** Bytes of memory that it holds while it is remembered. */
   cost = 0;
   /** Whether a remembered one is being sent again, since its effect may have been lost. */

@@ -62,8 +62,7 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     ) {
       if (operation.answered) return;
       operation.answered = true;
-      if (this.#disk.identity.wanted)
-        this.#disk.saw(command.offsetHi, command.offsetLo, command.length, bytes, start);
+      if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
       const header = start - OUT_HEADER;
       this.#context.device.reply(
         connection.inView,
@@ -151,11 +150,10 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   }
 
   /** Shows the data of a READ that have come into memory. */
-  #sample({ offsetHi, offsetLo, length, operation, block, blockAt }: Command): void {
+  #sample(command: Command): void {
     // What a new connection is asked for is no sample before it is compared.
-    if (operation === undefined) return;
-    const data = block ?? operation.block;
-    if (data !== undefined) this.#disk.saw(offsetHi, offsetLo, length, data.bytes, blockAt);
+    const data = command.operation === undefined ? undefined : (command.block ?? command.operation.block);
+    if (data !== undefined) this.#disk.saw(command, data.bytes, command.blockAt);
   }
 
   #blockOf(command: Command): Block {

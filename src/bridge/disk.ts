@@ -159,10 +159,11 @@ export class Disk {
   assign(command: Command, connection: Connection): void {
     command.state = COMMAND_QUEUED;
     command.connection = connection;
+    command.changesBefore = this.#sent;
     if (command.type === NBD_CMD_FLUSH) {
       command.sequence = this.journal.mark;
       command.arrivals = this.#recovery.arrivals;
-      command.covers = this.order.isChanging ? -1 : this.#sent;
+      if (this.order.isChanging) command.changesBefore = -1;
       this.dirty = false;
     } else if (changesDisk(command)) {
       this.#assertOrder(command);
@@ -193,10 +194,12 @@ export class Disk {
     this.context.connectionAccepted(this, connection);
   }
 
-  /** Data of the server have come: `length` bytes at (hi, lo), which lie at byte `at` of `bytes`. */
-  saw(hi: number, lo: number, length: number, bytes: Uint8Array, at: number): void {
-    if (this.isUncertain(hi, lo, length)) this.identity.wanted = false;
-    else this.identity.saw(hi, lo, length, bytes, at, false);
+  /** The data of a READ have come, and lie at byte `at` of `bytes`. */
+  saw({ offsetHi, offsetLo, length, changesBefore }: Command, bytes: Uint8Array, at: number): void {
+    // It may have been answered before a change that was made meanwhile.
+    const isOld = changesBefore !== this.#sent;
+    if (isOld || this.isUncertain(offsetHi, offsetLo, length)) this.identity.wanted = false;
+    else this.identity.saw(offsetHi, offsetLo, length, bytes, at, false);
   }
 
   /** From now on nothing waits for a connection: `errno` for all that does and will. */
@@ -324,7 +327,7 @@ export class Disk {
     else if (command.type === NBD_CMD_FLUSH) {
       if (this.identity.wanted) this.#sampleFlushed(command.sequence);
       this.journal.forget(command.sequence);
-      if (command.covers === this.#sent && !this.lost.any) {
+      if (command.changesBefore === this.#sent && !this.lost.any) {
         this.#isClean = true;
         this.#isTainted = false;
       }

@@ -32,6 +32,7 @@ export class Identity {
   readonly unit: number;
   #samples: Sample[] = [];
   #wantedAt = 0;
+  #expected: { readonly hi: number; readonly lo: number } | undefined;
 
   /** @param minimum the disk's block size in bytes */
   constructor(minimum: number) {
@@ -70,8 +71,22 @@ export class Identity {
     }
   }
 
+  /** The block at (hi, lo) is being asked for, to become a sample. */
+  expect(hi: number, lo: number): void {
+    this.#expected = { hi, lo };
+  }
+
+  /** Whether nothing has changed the block that was asked for. */
+  get isAsExpected(): boolean {
+    return this.#expected !== undefined;
+  }
+
   /** `length` bytes at (hi, lo) are being changed. */
   changed(hi: number, lo: number, length: number): void {
+    if (this.#expected !== undefined) {
+      const ahead = distance(this.#expected.hi, this.#expected.lo, hi, lo);
+      if (ahead < length && -ahead < this.unit) this.#expected = undefined;
+    }
     for (const { offsetHi, offsetLo } of this.#samples) {
       const ahead = distance(offsetHi, offsetLo, hi, lo);
       if (ahead >= length || -ahead >= this.unit) continue;

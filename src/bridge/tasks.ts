@@ -139,9 +139,10 @@ export function* sampleDisk(engine: Engine, operation: Operation, disk: Disk): T
     const [hi, lo] = [high(at), low(at)];
     if (disk.isUncertain(hi, lo, unit)) continue;
     const block = engine.blocks.take(unit);
+    disk.identity.expect(hi, lo);
     engine.command(operation, disk, NBD_CMD_READ, 0, hi, lo, unit, block, HEADROOM);
     yield;
-    const isGood = operation.error === 0 && !disk.isUncertain(hi, lo, unit);
+    const isGood = operation.error === 0 && disk.identity.isAsExpected && !disk.isUncertain(hi, lo, unit);
     if (isGood) disk.identity.saw(hi, lo, unit, block.bytes, HEADROOM, true);
     engine.blocks.release(block);
     if (isGood || operation.error !== 0) return;
