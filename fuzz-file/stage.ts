@@ -8,7 +8,7 @@ import { closeSync, copyFileSync, mkdirSync, openSync, readFileSync } from 'node
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { atEnd, start, whenEnded, whenWritten } from '../bench/processes.js';
-import { CuttingProxy } from '../soak/proxy.js';
+import { CuttingProxy, SETTLE_TIME } from '../soak/proxy.js';
 import type { DiskServer } from '../soak/server.js';
 import { unequal } from './difference.js';
 import { Faults, TIMEOUT } from './faults.js';
@@ -176,7 +176,7 @@ export class Stage {
     const timeout = plan.faults === 'freezes' ? [`--timeout=${TIMEOUT}`] : [];
     const options = [`--fuse-backend=${plan.backend}`, '-C', plan.connections, ...ofBackend, ...timeout];
     const pidfile = join(folder, 'nbdfuse.pid');
-    const words = ['--reconnect=forever', '-P', pidfile, this.#mountpoint];
+    const words = ['--reconnect=forever', `--settle-time=${SETTLE_TIME}`, '-P', pidfile, this.#mountpoint];
     const log = openSync(join(folder, 'nbdfuse.log'), 'a');
     this.#program = start(
       [process.execPath, NBDFUSE, ...options, ...words, uriOf(plan, where, pki)],

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { atEnd, pause, start, whenEnded, whenWritten } from '../bench/processes.js';
 import { DISK_SIZE, verifyAll, writeAll } from './load.js';
-import { CuttingProxy } from './proxy.js';
+import { CuttingProxy, SETTLE_TIME } from './proxy.js';
 import { DiskServer, nbdkitWords } from './server.js';
 
 const NBDFUSE = fileURLToPath(new URL('../../../bin/nbdfuse', import.meta.url));
@@ -89,7 +89,8 @@ export class Lane {
     const mountpoint = join(folder, `${way.name}.mnt`);
     mkdirSync(mountpoint);
     const pidfile = join(folder, `${way.name}.pid`);
-    const options = ['-C', '4', `--timeout=${TIMEOUT}`, '--reconnect=forever', ...way.options];
+    const times = [`--timeout=${TIMEOUT}`, '--reconnect=forever', `--settle-time=${SETTLE_TIME}`];
+    const options = ['-C', '4', ...times, ...way.options];
     const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
     // What was killed leaves its mount.
     atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));

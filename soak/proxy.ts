@@ -6,6 +6,12 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 
+/**
+ * Seconds after which the server has done with what came over a connection that was cut. The proxy lives on, so that
+ * nothing proves it to nbdfuse; a server that is frozen meanwhile needs longer than a freeze.
+ */
+export const SETTLE_TIME = 3;
+
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
