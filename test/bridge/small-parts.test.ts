@@ -207,11 +207,29 @@ test('an operation that is given back is as new', () => {
   const table = new OperationTable();
   const operation = table.take();
   const block = new Blocks(1).take(1);
-  Object.assign(operation, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, block, blockAt: 1, pending: 1 });
-  Object.assign(operation, { error: 5, answered: true });
+  Object.assign(operation, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, block, blockAt: 1 });
+  Object.assign(operation, { error: 5, answered: true, change: 3, interrupted: true });
   table.give(operation);
   expect(operation).toEqual(new Operation());
   expect(table.take()).toBe(operation);
+});
+
+test('what ends twice, or before its end, is a defect', () => {
+  const operations = new OperationTable();
+  const operation = operations.take();
+  operation.pending = 1;
+  expect(() => operations.give(operation)).toThrow(/an operation ends once, with nothing pending/);
+  operation.pending = 0;
+  operations.give(operation);
+  expect(() => operations.give(operation)).toThrow(/an operation ends once/);
+  const commands = new CommandTable();
+  const command = commands.take();
+  commands.give(command);
+  expect(() => commands.give(command)).toThrow(/a command ends once/);
+  const blocks = new Blocks(1);
+  const block = blocks.take(1);
+  blocks.release(block);
+  expect(() => blocks.release(block)).toThrow(/released as often as it is taken/);
 });
 
 test('an operation is found by the number of its request until it is given back', () => {
