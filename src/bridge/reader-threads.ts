@@ -34,8 +34,8 @@ interface Reader {
   readonly wake: number;
   readonly ended: Promise<void>;
   hasConnection: boolean;
-  /** What it was given and cannot have taken yet; -1: nothing. */
-  given: number;
+  /** The descriptors that it was given and cannot have taken yet. */
+  given: readonly number[];
   started: boolean;
 }
 
@@ -76,7 +76,7 @@ export class ReaderThreads {
       if (this.#unable) throw new Error('threads cannot be started');
       const reader = this.#readers.find(({ hasConnection }) => !hasConnection) ?? this.#start();
       reader.hasConnection = true;
-      if (!reader.started) reader.given = descriptor;
+      if (!reader.started) reader.given = peer === undefined ? [descriptor] : [descriptor, peer.descriptor];
       const { connection } = reader;
       this.#say(reader, { type: 'attach', connection, descriptor, tls, peer, info });
     } catch (error) {
@@ -134,7 +134,7 @@ export class ReaderThreads {
       wake: write,
       ended,
       hasConnection: false,
-      given: -1,
+      given: [] as readonly number[],
       started: false,
     };
     worker.on('message', (message: FromReader) => {
@@ -163,9 +163,9 @@ export class ReaderThreads {
   #died(reader: Reader, why: string): void {
     if (this.#stopping) return;
     if (reader.started) this.#events.crashed(why);
-    if (reader.started || reader.given < 0) return;
-    libc.close(reader.given);
-    reader.given = -1;
+    if (reader.started || reader.given.length === 0) return;
+    for (const given of reader.given) libc.close(given);
+    reader.given = [];
     this.#unable = true;
     this.#events.unable(why);
   }

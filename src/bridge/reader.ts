@@ -26,7 +26,7 @@ import {
 import { EIO } from '../os/errno.js';
 import { O_DIRECT } from '../os/open-flags.js';
 import { PeerProcesses } from '../os/peer.js';
-import { PollSet } from '../os/poll.js';
+import { POLLIN, PollSet } from '../os/poll.js';
 import type { Connection } from './connection.js';
 import { startRead } from './data-requests.js';
 import { MAX_TRANSFER } from './device.js';
@@ -117,8 +117,27 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
     this.#say({ type: 'started' });
     try {
       this.#loop.run();
+    } catch (error) {
+      this.#outliveDefect(error);
     } finally {
       for (const connection of this.#disk.connections) connection.close();
+    }
+  }
+
+  /** Tells of a defect, and stays until the worker has ended, which may still read what was passed on by its address. */
+  #outliveDefect(error: unknown): void {
+    this.#stop = 'when all is passed on';
+    this.#say({
+      type: 'failed',
+      text: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    });
+    const poll = new PollSet(1);
+    poll.add(this.wakeDescriptor, POLLIN);
+    // The type checker does not see that messages change it.
+    const isOver = (): boolean => this.#stop === 'now';
+    while (!isOver()) {
+      poll.wait(-1);
+      this.takeMessages();
     }
   }
 
