@@ -256,7 +256,7 @@ export class Disk {
     this.#recovery.lost(connection);
     if (connection.closing) {
       if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
-      else connection.close();
+      else connection.disconnect();
     }
     // Those of a broken-off replay are back in the journal before a new one begins.
     for (const orphan of orphans) {
