@@ -261,8 +261,8 @@ export class Disk {
     // Those of a broken-off replay are back in the journal before a new one begins.
     for (const orphan of orphans) {
       this.context.lanes.abandon(orphan);
-      if (orphan.check !== undefined && !connection.closing) {
-        this.context.retire(orphan);
+      if (orphan.check !== undefined) {
+        this.#dropCheck(orphan, connection);
         continue;
       }
       if (orphan.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
@@ -413,6 +413,13 @@ export class Disk {
   changesUnderWay(): ChangedBytes[] {
     const sent = this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
     return [...sent, ...this.lost.changes];
+  }
+
+  /** Nobody wants to know any more whether a connection leads to the same disk. */
+  #dropCheck(command: Command, connection: Connection): void {
+    command.check = undefined;
+    if (connection.closing && connection.hasLeft(command)) command.state = COMMAND_LOST;
+    else this.context.retire(command);
   }
 
   /**
