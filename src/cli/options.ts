@@ -105,10 +105,7 @@ export const OPTIONS: readonly NamedOption[] = [
   new NamedOption('--timeout <seconds>', 'count a connection that stands still as lost')
     .default(0)
     .argParser((text: string) => milliseconds('--timeout', text)),
-  new NamedOption(
-    '--settle-time <seconds>',
-    'when a lost connection certainly has no effect any more, or never',
-  )
+  new NamedOption('--settle-time <seconds>', 'time until a lost connection has no effect')
     .default(Number.POSITIVE_INFINITY, 'never')
     .argParser((text: string) => millisecondsOr('--settle-time', 'never', text)),
   new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')

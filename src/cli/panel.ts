@@ -2,7 +2,7 @@
 
 import type { Status } from '../bridge/status.js';
 import { printable } from '../nbd/text.js';
-import { bytesText, counted } from '../session/status-text.js';
+import { bytesText, counted, orderText } from '../session/status-text.js';
 import type { Style } from '../session/style.js';
 import type { MountedFile } from './mounted.js';
 import { requestCells } from './rates.js';
@@ -54,6 +54,7 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
   const rate = (name: 'received' | 'sent'): string => `${bytesText((status[name] - was[name]) / seconds)}/s`;
   const lost = `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`;
   const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'in all'];
+  const order = orderText(status);
   const { hits, fetched, wasted } = status.readAhead;
   const lines = [
     `${style.bold(printable(now.path))}  ${stateText(status, style)}  up ${durationText(status.uptime)}`,
@@ -70,6 +71,7 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
       `${bytesText(fetched)} fetched, ${bytesText(wasted)} wasted`,
     `${label('others')}flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`,
     `${label('lost')}${status.lostConnections > 0 ? style.bad(lost) : lost}`,
+    ...(order === undefined ? [] : [`${label('order')}${style.bad(order)}`]),
   ];
   return `${lines.join('\n')}\n`;
 }

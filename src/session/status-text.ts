@@ -41,9 +41,16 @@ function connectionsText({ state, connections, tls, threads }: Status): string {
   return `${connections.length}${tls ? ' with TLS' : ''}${several}, requests in flight: ${busy}`;
 }
 
+/** What waits for the order of overlapping changes, for a person; undefined where nothing does. */
+export function orderText({ waitingForOthers, unproven }: Status): string | undefined {
+  if (waitingForOthers === 0 && unproven === 0) return undefined;
+  return `waiting for older requests: ${waitingForOthers}, lost writes that may still land: ${unproven}`;
+}
+
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
+  const order = orderText(status);
   const fetched = `${bytesText(readAhead.fetched)}, ${readAhead.hits} reads answered`;
   return [
     ['server', status.server],
@@ -64,6 +71,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
       'lost',
       `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`,
     ],
+    ...(order === undefined ? [] : [['order', style.bad(order)] as const]),
     ['process', `${status.pid}, up ${status.uptime} s`],
   ];
 }

@@ -1,6 +1,7 @@
 // The screen of --watch and what makes text stand out.
 
 import { describe, expect, it } from 'vitest';
+import type { Status } from '../../src/bridge/status.js';
 import { durationText, panel, sparkline } from '../../src/cli/panel.js';
 import { PLAIN, styleFor } from '../../src/session/style.js';
 import { STATUS } from './status-sample.js';
@@ -27,6 +28,20 @@ describe('the screen of --watch', () => {
   it('says that there is no connection', () => {
     const status = { ...STATUS, connections: [], state: 'reconnecting' };
     expect(panel({ path: 'a', status }, { path: 'a', status }, options)).toMatch(/^a {2}reconnecting/);
+  });
+
+  it('has a line for requests that wait for older ones and for lost writes, while there are any', () => {
+    expect(text).not.toContain('order');
+    const shown = (part: Partial<Status>): string => {
+      const status = { ...STATUS, ...part };
+      return panel({ path: 'a', status }, { path: 'a', status }, options);
+    };
+    expect(shown({ waitingForOthers: 3 })).toContain(
+      '\norder    waiting for older requests: 3, lost writes that may still land: 0\n',
+    );
+    const most = shown({ waitingForOthers: 1000, unproven: 1000 });
+    expect(most).toContain('waiting for older requests: 1000, lost writes that may still land: 1000\n');
+    for (const line of most.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
   it('draws bars up to the largest number, and times as a person says them', () => {

@@ -239,6 +239,10 @@ describe('the texts', () => {
     expect(statusText('x', { ...STATUS, connections: [], state: 'EIO' })).toContain(
       'connections  none: EIO\n',
     );
+    expect(text).not.toContain('order');
+    expect(statusText('x', { ...STATUS, unproven: 2 })).toContain(
+      '  order        waiting for older requests: 0, lost writes that may still land: 2\n',
+    );
   });
 
   test('of --watch are about the time between two looks alone', () => {

@@ -17,6 +17,33 @@ const mounted = (options: string, server: string): string =>
 /** Waits until nbdfuse, whose standard error is the file `said`, has said something. */
 const hears = (text: string): string => `while ! grep -q '${text}' said; do sleep 0.05; done`;
 
+/** Serves `disk.raw` with a description by qemu-nbd on server.sock, and waits until it listens. Sets $S to its number. */
+const describedAs = (text: string): string =>
+  `rm -f server.sock server.pid
+  qemu-nbd -f raw --persistent --shared=0 -D ${text} -k "$PWD/server.sock" --pid-file server.pid disk.raw & S=$!
+  while [ ! -s server.pid ]; do sleep 0.05; done`;
+
+/**
+ * A server on TCP that answers the first WRITE when it has read its header. Segments are small, so that the client's
+ * socket has no room for the payload.
+ */
+const HASTY = `use strict; use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die;
+setsockopt($listener, 6, 2, pack('l', 536)) or die;
+$listener->setsockopt(SOL_SOCKET, SO_RCVBUF, 4096) or die;
+open(my $file, '>', 'port.new') or die; print $file $listener->sockport; close $file; rename 'port.new', 'port';
+my $client = $listener->accept; close $listener; $client->autoflush(1);
+sub take { my ($left, $all) = ($_[0], ''); while ($left > 0) { my $n = sysread($client, $all, $left, length $all);
+  exit unless $n; $left -= $n } $all }
+print $client 'NBDMAGIC', 'IHAVEOPT', pack('n', 3); take(4);
+for (;;) { my ($option, $length) = unpack('x8NN', take(16)); take($length);
+  my $reply = sub { print $client pack('Q>NNN', 0x3e889045565a9, $option, $_[0], length $_[1]), $_[1] };
+  if ($option != 7) { $reply->(0x80000001, ''); next }
+  $reply->(3, pack('nQ>n', 0, 1 << 24, 1)); $reply->(1, ''); last }
+for (;;) { my ($type, $cookie, $offset, $length) = unpack('x6na8Q>N', take(28));
+  print $client pack('NN', 0x67446698, 0), $cookie, $type == 0 ? "\\0" x $length : '';
+  sleep 60 if $type == 1 }`;
+
 const OVER = 'umount dir; kill $S 2>/dev/null; wait';
 const LOST = `${serve('memory 1M')}; ${mounted('--reconnect=1', '--unix server.sock')}
 kill -9 $S; ${hears('fail with EIO')}; ${serve('memory 1M')}; ${hears('reconnected')}; ${OVER}`;
@@ -97,9 +124,24 @@ ${mounted('--all', '--unix server.sock')}; kill -9 $S; sleep 1.1; ls dir; ${hear
   'dir/nbd: the server is lost: the server closed': LOST,
   'dir/nbd: reconnected after': LOST,
   'dir/nbd: no server for 1 s': LOST,
-  'dir/nbd: the server came back with another': `${serve('memory 1M')}
+  'dir/nbd: the server came back with another export: has 2097152': `${serve('memory 1M')}
 ${mounted('', '--unix server.sock')}; kill -9 $S; ${serve('memory 2M')}; ${hears('another export')}
 umount -l dir; kill $S; kill $N; wait`,
+  'dir/nbd: the server came back with another export: has the description': `${describedAs('one')}
+${mounted('', '--unix server.sock')}; kill -9 $S; ${describedAs('two')}; ${hears('another export')}
+umount -l dir; kill $S; kill $N; wait`,
+  'dir/nbd: the server came back with another disk': `yes | head -c 1M >one.raw; yes no | head -c 1M >two.raw
+${serve('file one.raw')}; ${mounted('', '--unix server.sock')}; head -c 4096 dir/nbd >copy; kill -9 $S
+${serve('file two.raw')}; ${hears('another disk')}; umount -l dir; kill $S; kill $N; wait`,
+  'dir/nbd: the server is lost: the server answered': `perl -e '${HASTY.replaceAll("'", `'\\''`)}' & S=$!
+while [ ! -s port ]; do sleep 0.05; done; ${mounted('--reconnect=0 --cache=none', '--tcp 127.0.0.1 $(cat port)')}
+dd if=/dev/zero of=dir/nbd bs=1M count=1 oflag=direct conv=notrunc; ${OVER}`,
   'dir/nbd: the server is lost: nbdkit was ended': `${mounted('', '--command nbdkit -s -P nbdkit.pid memory 1M')}
 kill -9 $(cat nbdkit.pid); ${hears('from now on')}; umount dir; wait`,
+};
+
+/** Messages that another test produces, which quotes them word for word: what takes its time there need not here. */
+export const ELSEWHERE: Readonly<Record<string, string>> = {
+  // It waits for 30 seconds.
+  'nbd: writes between the bytes': 'reliability/older-change',
 };

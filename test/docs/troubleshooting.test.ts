@@ -7,9 +7,9 @@ import { createScope } from '../helpers/cleanup.js';
 import { NBDFUSE } from '../helpers/mount.js';
 import { Program } from '../helpers/program.js';
 import { requireProgram, requirePrograms } from '../helpers/requires.js';
-import { CASES } from './troubleshooting-cases.js';
+import { CASES, ELSEWHERE } from './troubleshooting-cases.js';
 
-requirePrograms('nbdkit', 'psktool', 'unshare', 'setpriv');
+requirePrograms('nbdkit', 'qemu-nbd', 'psktool', 'perl', 'unshare', 'setpriv');
 
 const PAGE = readFileSync(fileURLToPath(new URL('../../docs/troubleshooting.md', import.meta.url)), 'utf8');
 const MESSAGES = [...PAGE.matchAll(/^\| `([^`]+)` \| [^|]+ \|$/gm)].map(([, message]) => message);
@@ -17,7 +17,7 @@ const MESSAGES = [...PAGE.matchAll(/^\| `([^`]+)` \| [^|]+ \|$/gm)].map(([, mess
 /** How long something took is not the same each time. */
 const timeless = (text: string): string => text.replace(/\d+\.\d s\b/g, 'N s');
 
-const beginnings = Object.keys(CASES);
+const beginnings = [...Object.keys(CASES), ...Object.keys(ELSEWHERE)];
 const caseOf = (message: string): string[] => beginnings.filter((one) => message.startsWith(one));
 
 const SETUP = `exec 2>said
@@ -32,7 +32,14 @@ describe('the page', () => {
     expect(beginnings.filter((one) => !used.includes(one))).toEqual([]);
   });
 
-  it.each(MESSAGES)('says what is said: %s', async (message) => {
+  const isElsewhere = (message: string): boolean => Object.hasOwn(ELSEWHERE, caseOf(message)[0]);
+
+  it.each(MESSAGES.filter(isElsewhere))('says what another test quotes: %s', (message) => {
+    const test = new URL(`../${ELSEWHERE[caseOf(message)[0]]}.test.ts`, import.meta.url);
+    expect(readFileSync(fileURLToPath(test), 'utf8')).toContain(`nbdfuse: ${message}`);
+  });
+
+  it.each(MESSAGES.filter((message) => !isElsewhere(message)))('says what is said: %s', async (message) => {
     const scope = createScope();
     mkdirSync(scope.path('dir'));
     writeFileSync(scope.path('disk.raw'), '');
