@@ -20,6 +20,9 @@ const STAGE_SURRENDER = 3;
 /** Milliseconds in which the kernel may hand out what it still holds, once it is refused. */
 const SURRENDER_TIME = 700;
 
+/** Milliseconds for which the end waits for answers on connections that were given up. */
+const ANSWER_TIME = 5000;
+
 /** Ranges named in the outcome. */
 const MAX_RANGES = 16;
 
@@ -31,6 +34,7 @@ export class Shutdown {
   #stage = STAGE_NONE;
   #deadline = Number.POSITIVE_INFINITY;
   #deviceGone = false;
+  #patience = Number.POSITIVE_INFINITY;
   /** What was refused since the surrender, by the disks' numbers. */
   readonly #refused: Ranges[] = [];
 
@@ -69,7 +73,7 @@ export class Shutdown {
       this.#stage = STAGE_FLUSH;
       for (const disk of this.#disks) this.#startFlush(disk);
     }
-    if (this.#stage === STAGE_FLUSH && this.#isFlushed()) {
+    if (this.#stage === STAGE_FLUSH && this.#isFlushed() && this.#isAnswered(now)) {
       for (const disk of this.#disks) {
         for (const connection of disk.connections) connection.disconnect();
       }
@@ -105,6 +109,12 @@ export class Shutdown {
   #isFlushed(): boolean {
     if (this.#engine.operations.busy) return false;
     return this.#disks.every((disk) => disk.connections.every((one) => one.flushed));
+  }
+
+  /** Whether connections that were given up have been answered, or will not be soon: who mounts next may write there. */
+  #isAnswered(now: number): boolean {
+    this.#patience = Math.min(this.#patience, now + ANSWER_TIME);
+    return now >= this.#patience || this.#disks.every(({ closing }) => closing.length === 0);
   }
 
   #surrender(now: number): void {
