@@ -243,7 +243,7 @@ export class BridgeWorker implements EngineEvents, LoopControl {
         this.#files.entry(message.file)?.disk?.fail(message.errno);
         return;
       case 'server-ended':
-        this.#files.entry(message.file)?.disk?.serverEnded(message.certain);
+        this.#files.entry(message.file)?.disk?.serverEnded(message.attached);
         return;
       case 'listed':
         this.#folder?.listed(message.change);
@@ -273,7 +273,7 @@ export class BridgeWorker implements EngineEvents, LoopControl {
     }
     const isFirst = this.#files.entry(file)?.disk === undefined;
     const disk = this.#files.use(file, info);
-    this.#loop.watch(disk.attach(channel, connection, info));
+    this.#loop.watch(disk.attach(channel, connection, info, message.arrival));
     this.#scan(disk);
     if (isFirst) folder?.arrived(disk);
   }

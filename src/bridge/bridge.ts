@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { libc } from '../os/libc.js';
-import type { PeerHandle } from '../os/peer.js';
+import { closePeer, type PeerHandle } from '../os/peer.js';
 import { pipe, wake } from '../os/pipe.js';
 import { forgetSecrets, type TlsState } from '../tls/take-over.js';
 import type {
@@ -88,6 +88,7 @@ export class Bridge {
   readonly #worker: Worker;
   readonly #wake: number;
   readonly #readers: ReaderThreads;
+  readonly #attached = new Map<number, number>();
   #proofs: ((good: boolean) => void)[] = [];
   #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
   readonly #crash: (text: string) => void;
@@ -157,7 +158,9 @@ export class Bridge {
    */
   attach(file: number, connection: number, socket: ConnectedSocket, info: ExportInfo): void {
     const { descriptor, tls, peer } = socket;
-    this.#say({ type: 'attach', file, connection, descriptor, tls, peer, info });
+    const arrival = this.attached(file) + 1;
+    this.#attached.set(file, arrival);
+    this.#say({ type: 'attach', file, arrival, connection, descriptor, tls, peer, info });
     if (tls !== undefined) forgetSecrets(tls);
   }
 
@@ -166,9 +169,14 @@ export class Bridge {
     this.#say({ type: 'fail', file, errno });
   }
 
-  /** What the server was sent on connections that are lost will not be carried out. @param certain see ToWorker */
-  serverEnded(file: number, certain: boolean): void {
-    this.#say({ type: 'server-ended', file, certain });
+  /** How many connections a file has been given. */
+  attached(file: number): number {
+    return this.#attached.get(file) ?? 0;
+  }
+
+  /** What the server was sent on the first `attached` connections of a file will not be carried out any more. */
+  serverEnded(file: number, attached: number): void {
+    this.#say({ type: 'server-ended', file, attached });
   }
 
   /** Answers `listWanted`; the first list comes unasked. */
@@ -236,7 +244,7 @@ export class Bridge {
     if (this.#ended) {
       if (message.type === 'attach') {
         libc.close(message.descriptor);
-        if (message.peer !== undefined) libc.close(message.peer.descriptor);
+        if (message.peer !== undefined) closePeer(message.peer);
       }
       return;
     }

@@ -68,6 +68,8 @@ export class Connection {
   inFlight = 0;
   /** Commands in flight whose replies are small. */
   smallInFlight = 0;
+  /** Its number among all that its file was given, from 1; 0: not counted. */
+  arrival = 0;
   /** Whether it leads to another disk than the one that was there at first. */
   foreign = false;
   /** Whether a reply has come that was whole and right. */
@@ -151,7 +153,8 @@ export class Connection {
 
   /** To be called when a reply of `command` is whole. */
   answered(command: Command): void {
-    this.proven = true;
+    // That it leads to the same disk is no use yet.
+    if (command.check === undefined) this.proven = true;
     // A server may answer before it has read the payload: the pages stay its own then.
     if (command.lent && command.block !== undefined && this.#sender.isRead(command)) command.block.lent--;
     command.lent = false;

@@ -113,7 +113,7 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     if (error === 0 && !connection.hasLeftWhole(command))
       throw new NbdProtocolError('the server answered a request before it was sent');
     connection.answered(command);
-    if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST) {
+    if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST && command.check === undefined) {
       // Not a failure of the command: it goes out again when the server is back.
       command.connection = undefined;
       connection.giveUp('the server is shutting down');

@@ -124,7 +124,7 @@ export class Disk {
     this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
-    this.identity = new Identity(this.minimum);
+    this.identity = new Identity(this.minimum, context.keepBytes > 0);
     this.can = abilitiesOf(info);
     this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
     // While a FLUSH is under way, as much again may be written.
@@ -177,10 +177,11 @@ export class Disk {
     connection.enqueue(command);
   }
 
-  /** Adds a connection in its transmission phase; what waited goes out. */
-  attach(channel: Channel, number: number, info: ExportInfo): Connection {
+  /** Adds a connection in its transmission phase; what waited goes out. @param arrival its number among the file's */
+  attach(channel: Channel, number: number, info: ExportInfo, arrival = 0): Connection {
     const sink = new DiskSink(this, this.context);
     const connection = new Connection(channel, number, info, sink);
+    connection.arrival = arrival;
     sink.connection = connection;
     this.#connections.push(connection);
     this.#recovery.arrived(connection);
@@ -204,8 +205,9 @@ export class Disk {
 
   /** From now on nothing waits for a connection: `errno` for all that does and will. */
   fail(errno: number): void {
-    this.failing = errno;
+    // One may have been accepted meanwhile.
     if (!this.waiting) return;
+    this.failing = errno;
     for (const command of this.#unproven.splice(0)) this.#giveUp(command);
     for (let command = this.#waiting.shift(); command !== undefined; command = this.#waiting.shift()) {
       this.#giveUp(command);
@@ -243,9 +245,9 @@ export class Disk {
     this.#lostResolved();
   }
 
-  /** The server is proven to have ended, with all that it had been sent. See LostCopies. */
-  serverEnded(isCertain: boolean): void {
-    this.lost.serverEnded(isCertain);
+  /** The server that the first `attached` connections led to has ended, with all that it had been sent. */
+  serverEnded(attached: number): void {
+    this.lost.serverEnded(attached);
     this.#lostResolved();
   }
 
@@ -406,7 +408,8 @@ export class Disk {
 
   /** Whether a server that was started anew might lack something, until a FLUSH has been answered. */
   get mayLose(): boolean {
-    return this.journal.limit > 0 && (!this.journal.empty || this.changesUnderWay().length > 0);
+    const isKept = !this.journal.empty || this.journal.incomplete;
+    return this.journal.limit > 0 && (isKept || this.changesUnderWay().length > 0);
   }
 
   /** The changes that were given to connections and are not resolved. */
@@ -436,7 +439,7 @@ export class Disk {
     const other = commands.succeed(command);
     if (other.replayed) this.journal.replace(command, other);
     if (isChange) this.#isTainted = true;
-    if (isChange) this.lost.add(command, connection.peer, !connection.closing, this.context.now());
+    if (isChange) this.lost.add(command, connection, this.context.now());
     if (!connection.closing) this.context.retire(command);
     else if (!isChange) this.context.makeIdle(command);
     return other;

@@ -52,6 +52,20 @@ export class IdentityCheck {
     else this.begin();
   }
 
+  /** A disk that is only read may be another by now: nothing is lost, and nothing is written to the wrong one. */
+  #differs(what: string): void {
+    const { context, identity, node } = this.#disk;
+    if (node.readOnly) {
+      context.warn(this.#disk, `${what}: the disk has changed while the server was away`);
+      identity.reset();
+      this.#asked.clear();
+      this.#done();
+    } else {
+      this.#connection.foreign = true;
+      this.#connection.lose(what, false);
+    }
+  }
+
   /** One of its commands is answered; a server that cannot read a block tells nothing of it. */
   answered(command: Command, error: number): void {
     const sample = this.#asked.get(command);
@@ -62,9 +76,7 @@ export class IdentityCheck {
     const found = block.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
     const isKnown = this.#disk.identity.samples.includes(sample);
     if (error === 0 && isKnown && Buffer.compare(found, bytes) !== 0) {
-      this.#connection.foreign = true;
-      const where = join(offsetHi, offsetLo);
-      this.#connection.lose(`the bytes at offset ${where} are not those that were there before`, false);
+      this.#differs(`the bytes at offset ${join(offsetHi, offsetLo)} are not those that were there before`);
       return;
     }
     this.#isConfirmed ||= error === 0 && isKnown;

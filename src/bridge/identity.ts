@@ -27,16 +27,23 @@ export interface Sample {
 /** See the file's head. */
 export class Identity {
   /** Whether the next data that come from the server shall be shown to `saw`. */
-  wanted = true;
+  wanted: boolean;
   /** Bytes of a sample. */
   readonly unit: number;
   #samples: Sample[] = [];
   #wantedAt = 0;
   #expected: { readonly hi: number; readonly lo: number } | undefined;
 
-  /** @param minimum the disk's block size in bytes */
-  constructor(minimum: number) {
+  readonly #isKept: boolean;
+
+  /**
+   * @param minimum the disk's block size in bytes
+   * @param isKept false: no samples are taken, since nobody here knows of all changes, or connects again
+   */
+  constructor(minimum: number, isKept: boolean) {
     this.unit = Math.max(SAMPLE, minimum);
+    this.#isKept = isKept;
+    this.wanted = isKept;
   }
 
   get samples(): readonly Sample[] {
@@ -45,7 +52,7 @@ export class Identity {
 
   /** Wants a sample when it is time for one. */
   look(now: number): void {
-    if (now - this.#wantedAt < (this.#samples.length < FEW ? SOON : LATER)) return;
+    if (!this.#isKept || now - this.#wantedAt < (this.#samples.length < FEW ? SOON : LATER)) return;
     this.#wantedAt = now;
     this.wanted = true;
   }
@@ -96,6 +103,11 @@ export class Identity {
       });
       return;
     }
+  }
+
+  /** Forgets everything: the disk has changed without us. */
+  reset(): void {
+    this.#samples = [];
   }
 
   #forget(isOver: (sample: Sample) => boolean): void {

@@ -21,12 +21,22 @@ export interface ChangedBytes {
   readonly length: number;
 }
 
+/** What counts of the connection that a change was sent on. */
+export interface SentOn {
+  readonly peer: Peer | undefined;
+  /** Whether it may still be answered. */
+  readonly closing: boolean;
+  /** Its number among those of the disk. */
+  readonly arrival: number;
+}
+
 interface LostCopy extends ChangedBytes {
   readonly change: number;
   /** Bytes [start, end) of the disk. */
   readonly start: bigint;
   readonly end: bigint;
   readonly peer: Peer | undefined;
+  readonly arrival: number;
   /** When it was lost, milliseconds; of several, the first. */
   lostAt: number;
   /** While its connection is read: what its reply will answer. */
@@ -39,6 +49,8 @@ interface LostCopy extends ChangedBytes {
 export class LostCopies {
   readonly #settleTime: number;
   #copies: LostCopy[] = [];
+  /** Connections up to this number led to a server that has ended. */
+  #endedUpTo = 0;
 
   /** @param settleTime milliseconds after the end of a connection when the server has certainly made or dropped what it was sent */
   constructor(settleTime: number) {
@@ -58,9 +70,11 @@ export class LostCopies {
     return this.#copies;
   }
 
-  /** Takes a change that was sent and whose connection is lost. */
-  add(command: Command, peer: Peer | undefined, isClosed: boolean, now: number): void {
+  /** Takes a change that was sent on a connection that is lost. */
+  add(command: Command, { peer, closing, arrival }: SentOn, now: number): void {
+    if (arrival <= this.#endedUpTo) return;
     const { type, offsetHi, offsetLo, length, change } = command;
+    const isClosed = !closing;
     const start = join(offsetHi, offsetLo);
     const copy: LostCopy = {
       type,
@@ -71,6 +85,7 @@ export class LostCopies {
       start,
       end: start + BigInt(length),
       peer: peer?.share(),
+      arrival,
       lostAt: now,
       command: isClosed ? undefined : command,
       closedAt: isClosed ? now : Number.POSITIVE_INFINITY,
@@ -100,19 +115,24 @@ export class LostCopies {
     }
   }
 
-  /**
-   * The server that had been sent what is lost so far has ended.
-   * @param isCertain false: it is not there any more where it listened; that counts where its process is not known
-   */
-  serverEnded(isCertain: boolean): void {
-    this.#drop((copy) => copy.command === undefined && (isCertain || copy.peer === undefined));
+  /** The server that the first `attached` connections led to has ended for certain. */
+  serverEnded(attached: number): void {
+    this.#endedUpTo = Math.max(this.#endedUpTo, attached);
+    this.#drop(({ arrival }) => arrival <= attached);
   }
 
   /** Drops what is proven harmless by now. True: there was something. */
   look(now: number): boolean {
+    const ended = new Map<Peer, boolean>();
+    const hasEnded = (peer: Peer): boolean => {
+      const known = ended.get(peer) ?? peer.ended;
+      ended.set(peer, known);
+      return known;
+    };
     return this.#drop(
       ({ command, peer, closedAt }) =>
-        peer?.ended === true || (command === undefined && now - closedAt >= this.#settleTime),
+        (peer !== undefined && hasEnded(peer)) ||
+        (command === undefined && now - closedAt >= this.#settleTime),
     );
   }
 

@@ -83,10 +83,14 @@ interface Attachment {
 
 /** From the main thread. */
 export type ToWorker =
-  | (Attachment & { readonly file: number })
+  | (Attachment & {
+      readonly file: number;
+      /** Its number among all connections of the file, from 1. */
+      readonly arrival: number;
+    })
   | { readonly type: 'fail'; readonly file: number; readonly errno: number }
-  /** The server that a file had is proven to have ended; or (not `certain`) is not there any more where it listened. */
-  | { readonly type: 'server-ended'; readonly file: number; readonly certain: boolean }
+  /** The server that the first `attached` connections of a file led to has ended for certain. */
+  | { readonly type: 'server-ended'; readonly file: number; readonly attached: number }
   /** What `sync-wanted` asked for is done; or (not `good`) cannot be. */
   | { readonly type: 'synced'; readonly file: number; readonly good: boolean }
   /** Answers `list-wanted`: the list is as new as it can be had. */

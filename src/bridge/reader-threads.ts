@@ -7,6 +7,7 @@ import type { Worker } from 'node:worker_threads';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { libc } from '../os/libc.js';
 import { cloneFuseDevice } from '../os/mount.js';
+import { closePeer } from '../os/peer.js';
 import { pipe, wake } from '../os/pipe.js';
 import { forgetSecrets } from '../tls/take-over.js';
 import type { ConnectedSocket } from './bridge.js';
@@ -76,12 +77,12 @@ export class ReaderThreads {
       if (this.#unable) throw new Error('threads cannot be started');
       const reader = this.#readers.find(({ hasConnection }) => !hasConnection) ?? this.#start();
       reader.hasConnection = true;
-      if (!reader.started) reader.given = peer === undefined ? [descriptor] : [descriptor, peer.descriptor];
+      if (!reader.started) reader.given = [descriptor, ...(peer?.descriptors ?? [])];
       const { connection } = reader;
       this.#say(reader, { type: 'attach', connection, descriptor, tls, peer, info });
     } catch (error) {
       libc.close(descriptor);
-      if (peer !== undefined) libc.close(peer.descriptor);
+      if (peer !== undefined) closePeer(peer);
       throw error;
     } finally {
       if (tls !== undefined) forgetSecrets(tls);

@@ -25,6 +25,7 @@ export class Replay {
   readonly #commands: readonly Command[];
   readonly #inFlight = new Set<Command>();
   #next = 0;
+  #isLossTold = false;
 
   constructor(disk: Disk, connection: Connection, commands: readonly Command[]) {
     this.#disk = disk;
@@ -63,7 +64,9 @@ export class Replay {
     const since = disk.lost.overlapping(start, start + BigInt(length), change);
     if (since === undefined) return 'there';
     if (disk.context.now() - since < PROOF_PATIENCE) return 'awaited';
-    disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
+    if (!this.#isLossTold)
+      disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
+    this.#isLossTold = true;
     return 'missing';
   }
 }

@@ -23,6 +23,9 @@ const SURRENDER_TIME = 700;
 /** Milliseconds for which the end waits for answers on connections that were given up. */
 const ANSWER_TIME = 5000;
 
+const UNPROVEN =
+  'older writes that were sent on lost connections may still be made by the server, after what is written next';
+
 /** Ranges named in the outcome. */
 const MAX_RANGES = 16;
 
@@ -75,6 +78,8 @@ export class Shutdown {
     }
     if (this.#stage === STAGE_FLUSH && this.#isFlushed() && this.#isAnswered(now)) {
       for (const disk of this.#disks) {
+        if (disk.lost.any) this.#engine.warn(disk, UNPROVEN);
+        for (const connection of disk.closing) connection.abandon();
         for (const connection of disk.connections) connection.disconnect();
       }
       return true;

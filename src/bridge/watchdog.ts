@@ -25,7 +25,7 @@ const MOST_RETRANSMISSIONS = 7;
 /** Milliseconds between two looks for proof of what became of lost changes, while somebody waits for it. */
 const PROOF_PERIOD = 20;
 
-/** Connections of one disk that are given up and still read; with more, none is given up for silence. */
+/** Connections of one disk that are given up and still read; further ones are closed. */
 const MOST_CLOSING = 16;
 
 /**
@@ -46,6 +46,7 @@ export class Watchdog {
   /** Milliseconds between two looks while anything is waited for. */
   readonly #pace: number;
   #askersAt = 0;
+  #proofAt = 0;
   #networkAt = 0;
   #spareAt = 0;
 
@@ -72,7 +73,10 @@ export class Watchdog {
 
   look(now: number): void {
     if (this.#timeout > 0) this.#giveUpSilent(now);
-    for (const disk of this.#disks) if (disk.lost.any || disk.closing.length > 0) disk.lookAtLost(now);
+    if (now - this.#proofAt >= PROOF_PERIOD) {
+      this.#proofAt = now;
+      for (const disk of this.#disks) if (disk.lost.any || disk.closing.length > 0) disk.lookAtLost(now);
+    }
     if (now - this.#askersAt < ASKERS_PERIOD) return;
     this.#askersAt = now;
     for (const { identity } of this.#disks) identity.look(now);
@@ -105,8 +109,12 @@ export class Watchdog {
     const why = `the server has not answered for ${this.#timeout / 1000} s`;
     for (const disk of this.#disks) {
       const silent = this.#silent(disk.connections, now, this.#timeout);
-      if (silent.length === 0 || disk.closing.length >= MOST_CLOSING) continue;
-      for (const connection of silent) connection.giveUp(why);
+      if (silent.length === 0) continue;
+      for (const connection of silent) {
+        // One that is closed leaves its changes without hope of an answer, but the others in peace.
+        if (disk.closing.length < MOST_CLOSING) connection.giveUp(why);
+        else connection.lose(why, false);
+      }
       // What has not been asked for as long would not be answered either.
       for (const connection of disk.connections)
         if (now - connection.lastProgress > this.#timeout) connection.lose(why, false);

@@ -1,10 +1,11 @@
-// The process at the other end of a Unix socket, and whether it has ended.
+// The processes at the other end of a socket, and whether they have ended.
 //
 // The main thread opens a descriptor of it when a connection is made; the worker watches it. Only what the kernel
 // proves counts: a process that cannot be told for sure is not watched. Nothing blocks.
 
 import { EINTR, ENOPROTOOPT } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
+import { findHolders, isRelay, programOf, type TcpEnds } from './socket-holders.js';
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -14,28 +15,57 @@ const SO_PEERPIDFD = 77;
 const SYS_PIDFD_OPEN = 434;
 const POLLIN = 1;
 
-/** A process, and a descriptor by which its end can be seen; whoever has it closes it. */
+/** The processes that serve a connection, and descriptors by which their ends can be seen; whoever has it closes it. */
 export interface PeerHandle {
-  readonly pid: number;
-  readonly descriptor: number;
+  readonly pids: readonly number[];
+  readonly descriptors: readonly number[];
 }
 
 /**
- * The process that listened at the other end of a socket that has just been connected. Undefined where that is not
- * known or proves nothing: another kind of socket, a process of another PID namespace, one that has ended already (a
- * server that went into the background after it began to listen), this process itself (which made a listening socket
- * for its child).
+ * The processes that hold the other end of a connection whose server has spoken. Undefined where they are not known: on
+ * another machine, or somebody else's. @throws RangeError when nobody holds it any more
+ * @param where the path of a Unix socket, or where a TCP connection begins and ends
  */
-export function openPeer(socket: number): PeerHandle | undefined {
+export function openHolders(where: string | TcpEnds): PeerHandle | undefined {
+  const pids = findHolders(where);
+  const descriptors = pids.map((pid) => libc.syscall(SYS_PIDFD_OPEN, pid, 0)).filter((one) => one >= 0);
+  if (pids.length > 0 && descriptors.length === pids.length) return { pids, descriptors };
+  closePeer({ pids, descriptors });
+  return undefined;
+}
+
+export function closePeer({ descriptors }: PeerHandle): void {
+  for (const descriptor of descriptors) libc.close(descriptor);
+}
+
+/** Whether all of them have ended. */
+export function peerHasEnded({ descriptors }: PeerHandle): boolean {
+  return descriptors.every(hasEnded);
+}
+
+/** The same processes where their end proves something: not of those that only pass on what they get. */
+export function withoutRelays(handle: PeerHandle): PeerHandle | undefined {
+  // systemd holds sockets for others, and never ends.
+  if (!handle.pids.some((pid) => pid === 1 || isRelay(programOf(pid)))) return handle;
+  closePeer(handle);
+  return undefined;
+}
+
+/**
+ * The process that listened at the other end of a Unix socket that has just been connected. Undefined where that is not
+ * known or has ended (it went into the background), in another PID namespace, and for this process itself, which made
+ * a listening socket for its child.
+ */
+export function openListener(socket: number): PeerHandle | undefined {
   // struct ucred: pid, uid, gid.
   const credentials = new Int32Array(3);
   const length = new Uint32Array([credentials.byteLength]);
   const result = libc.getsockopt(socket, SOL_SOCKET, SO_PEERCRED, addressOf(credentials), addressOf(length));
   const [pid] = credentials;
-  if (result < 0 || pid <= 0 || pid === process.pid) return undefined;
+  if (result < 0 || pid <= 1 || pid === process.pid) return undefined;
   const descriptor = openPidfd(socket, pid);
   if (descriptor < 0) return undefined;
-  if (!hasEnded(descriptor)) return { pid, descriptor };
+  if (!hasEnded(descriptor)) return { pids: [pid], descriptors: [descriptor] };
   libc.close(descriptor);
   return undefined;
 }
@@ -53,28 +83,28 @@ function openPidfd(socket: number, pid: number): number {
   }
 }
 
-/** Whether all threads of a process have ended: what it had asked the kernel to do is over then, too. */
-export function hasEnded(descriptor: number): boolean {
+/** Whether all threads of a process have ended. */
+function hasEnded(descriptor: number): boolean {
   const entry = new Int16Array(4);
   new Int32Array(entry.buffer)[0] = descriptor;
   entry[2] = POLLIN;
   return libc.poll(addressOf(entry), 1, 0) > 0 && (entry[3] & POLLIN) !== 0;
 }
 
-/** A watched process. Connections and lost changes share it; the last `release` closes its descriptor. */
+/** Watched processes. Connections and lost changes share them; the last `release` closes the descriptors. */
 export class PeerProcess {
-  readonly #descriptor: number;
+  readonly #handle: PeerHandle;
   readonly #onRelease: () => void;
   #references = 1;
   #ended = false;
 
-  constructor(descriptor: number, onRelease: () => void) {
-    this.#descriptor = descriptor;
+  constructor(handle: PeerHandle, onRelease: () => void) {
+    this.#handle = handle;
     this.#onRelease = onRelease;
   }
 
   get ended(): boolean {
-    this.#ended ||= hasEnded(this.#descriptor);
+    this.#ended ||= peerHasEnded(this.#handle);
     return this.#ended;
   }
 
@@ -88,27 +118,28 @@ export class PeerProcess {
 
   release(): void {
     if (--this.#references > 0) return;
-    libc.close(this.#descriptor);
+    closePeer(this.#handle);
     this.#onRelease();
   }
 }
 
 /** The processes that are watched, one descriptor each. */
 export class PeerProcesses {
-  readonly #known = new Map<number, PeerProcess>();
+  readonly #known = new Map<string, PeerProcess>();
 
-  /** Watches a process, whose descriptor it owns from now on; the caller releases what is returned. */
-  adopt({ pid, descriptor }: PeerHandle): PeerProcess {
-    const known = this.#known.get(pid);
-    // One that has ended may have left its number to another.
+  /** Watches processes, whose descriptors it owns from now on; the caller releases what is returned. */
+  adopt(handle: PeerHandle): PeerProcess {
+    const key = handle.pids.join(' ');
+    const known = this.#known.get(key);
+    // Who has ended may have left its number to another.
     if (known !== undefined && !known.ended) {
-      libc.close(descriptor);
+      closePeer(handle);
       return known.share();
     }
-    const peer = new PeerProcess(descriptor, () => {
-      if (this.#known.get(pid) === peer) this.#known.delete(pid);
+    const peer = new PeerProcess(handle, () => {
+      if (this.#known.get(key) === peer) this.#known.delete(key);
     });
-    this.#known.set(pid, peer);
+    this.#known.set(key, peer);
     return peer;
   }
 }

@@ -97,10 +97,10 @@ export interface Backend {
    */
   readonly addReader: ((negotiated: NegotiatedConnection) => Promise<boolean>) | undefined;
   /**
-   * What the server of a file was sent on connections that are lost will not be carried out any more.
-   * @param certain it has ended; otherwise nobody listens where it was
+   * To be called when the server of a file has ended for certain: what it was sent on the connections that have been
+   * attached by now will not be carried out any more.
    */
-  serverEnded(file: number, certain: boolean): void;
+  onServerEnd(file: number): () => void;
   /**
    * An O_PATH descriptor of a file, proven to lie in this mount, which belongs to the caller and keeps the mount busy;
    * undefined when the file is shown no more. @throws MountError when something else is mounted there

@@ -52,7 +52,7 @@ export class DiskKeeper implements Keeper {
       name: fileLabel(mountpoint),
       file: FILE,
       disk,
-      connect: reconnectBy(disk.server, settings, () => backend.serverEnded(FILE, true)),
+      connect: reconnectBy(disk.server, settings, () => backend.onServerEnd(FILE)),
       backend,
       settings,
       report,

@@ -70,8 +70,11 @@ export class ExportFolder implements Keeper {
     this.#parts = parts;
     this.#server = new SharedServer(parts.server, parts.settings.restart, {
       isUsed: () => [...this.#open.values()].some(({ reconnector }) => reconnector?.failed === false),
-      ended: () => {
-        for (const file of this.#open.keys()) this.#backend?.serverEnded(file, true);
+      restarts: () => {
+        const ends = [...this.#open.keys()].map((file) => this.#backend?.onServerEnd(file));
+        return () => {
+          for (const ended of ends) ended?.();
+        };
       },
     });
     this.#refresher = new Refresher(systemClock, () => this.#relist());

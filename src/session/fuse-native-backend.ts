@@ -96,7 +96,9 @@ class FuseNativeBackend implements Backend {
   }
 
   /** Nothing is sent again. */
-  serverEnded(): void {}
+  onServerEnd(): () => void {
+    return () => undefined;
+  }
 
   fail(file: number, errno: number): void {
     this.#system.fail(file, errno);

@@ -218,8 +218,9 @@ class KernelBackend implements Backend {
     this.#bridge.fail(file, errno);
   }
 
-  serverEnded(file: number, certain: boolean): void {
-    this.#bridge.serverEnded(file, certain);
+  onServerEnd(file: number): () => void {
+    const attached = this.#bridge.attached(file);
+    return () => this.#bridge.serverEnded(file, attached);
   }
 
   open(file: number): Promise<number | undefined> {

@@ -36,7 +36,6 @@ export function createReconnector(parts: LinkParts): Reconnector<NegotiatedConne
     connect,
     attach: (slot, connection) => backend.attach(file, slot, connection),
     fail: () => backend.fail(file, EIO),
-    serverGone: () => backend.serverEnded(file, false),
     explain: (why) => explainLoss(disk.server, why),
   });
 }

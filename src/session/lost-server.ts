@@ -3,6 +3,7 @@
 // Used by start.ts for each file's reconnector.
 
 import { printable } from '../nbd/text.js';
+import { isRelay } from '../os/socket-holders.js';
 import { describeExit } from '../transport/child.js';
 import { bareWords } from '../transport/confine.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -18,21 +19,28 @@ export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
 
 /**
  * How to connect again; undefined where that is impossible or not wanted.
- * @param ended hears when a child that was the server has ended with all that it had started
+ * @param restarts hears that a child will be started anew; what it returns is called when the last one has ended with
+ *   all that it had started
  */
 export function reconnectBy(
   server: NbdServer,
   settings: Pick<Settings, 'restart'>,
-  ended?: () => void,
+  restarts?: () => () => void,
 ): Connect | undefined {
   if (server.reconnectable) return (signal) => server.connect({ signal });
   if (!settings.restart || !server.restartable) return undefined;
   return async (signal) => {
-    const end = server.groupEnded();
+    const end = isRelayCommand(server) ? undefined : server.groupEnded();
+    const ended = restarts?.();
     await server.restart();
-    void end?.then(ended);
+    if (ended !== undefined) void end?.then(ended);
     return server.connect({ signal });
   };
+}
+
+/** Whether a server that is our child only passes on what it gets: its end says nothing about who does the work. */
+export function isRelayCommand({ endpoint: { target } }: Pick<NbdServer, 'endpoint'>): boolean {
+  return target.kind === 'ssh' || ('argv' in target && isRelay(target.argv[0] ?? ''));
 }
 
 /** Why a connection was lost: how the child ended, if one did, else what the data path saw. */

@@ -5,7 +5,6 @@
 // on after the time limit has failed the file, so that the mount heals when the server returns.
 
 import { type ExportInfo, sameExport } from '../nbd/export-info.js';
-import { TransportError } from '../transport/errors.js';
 import type { LossOutcome } from './backend.js';
 import type { Clock } from './clock.js';
 import type { ReconnectPolicy } from './reconnect-policy.js';
@@ -32,8 +31,6 @@ export interface ReconnectorOptions<C extends FreshConnection> {
   readonly attach: (slot: number, connection: C) => void;
   /** Makes requests fail with EIO from now until the next `attach`. */
   readonly fail: (why: string) => void;
-  /** Nobody listens any more where the server was. */
-  readonly serverGone: () => void;
   /** Knows more than `why` about a loss: how the child that was the server ended. */
   readonly explain: (why: string) => Promise<string>;
 }
@@ -42,6 +39,8 @@ export interface ReconnectorOptions<C extends FreshConnection> {
 export class Reconnector<C extends FreshConnection> {
   readonly #options: ReconnectorOptions<C>;
   readonly #alive = new Set<number>();
+  /** Those of the living that the data path uses. */
+  readonly #accepted = new Set<number>();
   readonly #lost = new Set<number>();
   readonly #stop = new AbortController();
   #work: Promise<void> | undefined;
@@ -62,15 +61,22 @@ export class Reconnector<C extends FreshConnection> {
 
   /** Hands over a connection that the session has made; `accepted` is to follow. */
   attach(slot: number, connection: C): void {
-    this.#options.attach(slot, connection);
-    this.#lost.delete(slot);
+    const wasLost = this.#lost.delete(slot);
     this.#alive.add(slot);
+    try {
+      this.#options.attach(slot, connection);
+    } catch (error) {
+      this.#alive.delete(slot);
+      if (wasLost) this.#lost.add(slot);
+      throw error;
+    }
   }
 
   /** The data path uses a connection that was attached. Further ones, on their way when the others were lost, end an outage too. */
   accepted(slot: number): void {
     if (!this.#alive.has(slot)) return;
     const { policy, report, name, clock } = this.#options;
+    this.#accepted.add(slot);
     this.#failed = false;
     if (!this.#isOut) return;
     this.#isOut = false;
@@ -83,11 +89,13 @@ export class Reconnector<C extends FreshConnection> {
   lost(slot: number, why: string, { useful, foreign }: LossOutcome): void {
     if (this.#stop.signal.aborted || !this.#alive.delete(slot)) return;
     const { clock, policy, report, name } = this.#options;
-    const last = this.#alive.size === 0;
+    this.#accepted.delete(slot);
+    const last = this.#accepted.size === 0;
     policy.lost(clock.now(), last, useful);
     this.#lost.add(slot);
     this.#lastReason = why;
     if (last && foreign) {
+      if (!this.#isOut) this.#outageAt = clock.now();
       this.#isOut = true;
       this.#fail(
         why,
@@ -180,10 +188,9 @@ export class Reconnector<C extends FreshConnection> {
       if (signal.aborted) return false;
       const line = `${name}: the server came back with another export: ${difference}`;
       this.#lastReason = difference;
-      if (this.#alive.size === 0) this.#fail(difference, `${line}; reads and writes fail with EIO`);
+      if (this.#accepted.size === 0) this.#fail(difference, `${line}; reads and writes fail with EIO`);
     } catch (error) {
       this.#lastReason = error instanceof Error ? error.message : String(error);
-      if (error instanceof TransportError && error.isRefused) this.#options.serverGone();
       if (!signal.aborted) report.detail(`${name}: cannot reconnect: ${this.#lastReason}`);
     }
     return false;

@@ -8,6 +8,7 @@ import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { TransportError } from '../transport/errors.js';
 import type { NbdServer } from '../transport/server.js';
+import { isRelayCommand } from './lost-server.js';
 
 /** Milliseconds in which exports are asked about, one after the other, when a list is had. */
 const DESCRIBE_TIME = 1500;
@@ -18,8 +19,8 @@ const MOST_DESCRIBED_AGAIN = 256;
 export interface ServerUses {
   /** Whether any file is connected to it. */
   isUsed(): boolean;
-  /** Its child has ended with all that it had started. */
-  readonly ended: () => void;
+  /** Its child will be started anew; what this returns is called when it has ended with all that it had started. */
+  restarts(): () => void;
 }
 
 /** See the file's head. */
@@ -67,11 +68,12 @@ export class SharedServer {
       const exit = await Promise.race([exited, Promise.resolve()]);
       if (exit === undefined) return;
       if (!this.#restart && this.#uses.isUsed()) throw new TransportError('the server has ended');
-      const end = this.server.groupEnded();
+      const end = isRelayCommand(this.server) ? undefined : this.server.groupEnded();
+      const ended = this.#uses.restarts();
       this.#reviving ??= this.server.restart().finally(() => {
         this.#reviving = undefined;
       });
-      void end?.then(this.#uses.ended);
+      void end?.then(ended);
     }
     await this.#reviving;
   }

@@ -5,8 +5,7 @@
 
 import type { Duplex } from 'node:stream';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { hasEnded, type PeerHandle } from '../os/peer.js';
-import { closeDescriptor } from '../os/socket.js';
+import { closePeer, type PeerHandle, peerHasEnded } from '../os/peer.js';
 import { TransportError } from './errors.js';
 import { pumpPlaintext } from './plaintext-pump.js';
 import { isBareSocket, takeStreamDescriptor } from './stream-descriptor.js';
@@ -47,13 +46,13 @@ export class NegotiatedConnection {
     const peer = this.#peer;
     this.#peer = undefined;
     try {
-      if (peer !== undefined && hasEnded(peer.descriptor)) throw new TransportError('the server has ended');
+      if (peer !== undefined && peerHasEnded(peer)) throw new TransportError('the server has ended');
       const taken = this.#stream === undefined ? undefined : this.#handover?.take();
       if (taken === undefined) return { descriptor: this.takeDescriptor(), tls: undefined, peer };
       this.#stream = undefined;
       return { ...taken, peer };
     } catch (error) {
-      if (peer !== undefined) closeDescriptor(peer.descriptor);
+      if (peer !== undefined) closePeer(peer);
       throw error;
     }
   }
@@ -89,7 +88,7 @@ export class NegotiatedConnection {
   }
 
   #forgetPeer(): void {
-    if (this.#peer !== undefined) closeDescriptor(this.#peer.descriptor);
+    if (this.#peer !== undefined) closePeer(this.#peer);
     this.#peer = undefined;
   }
 }

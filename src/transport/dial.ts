@@ -40,11 +40,9 @@ export async function connectUnix(path: string, signal?: AbortSignal): Promise<S
     return await connectSocket({ path }, signal);
   } catch (error) {
     signal?.throwIfAborted();
-    const isRefused = codeOf(error) === 'ECONNREFUSED';
-    const next = isRefused ? '; is the server still running?' : '';
+    const next = codeOf(error) === 'ECONNREFUSED' ? '; is the server still running?' : '';
     throw new TransportError(`cannot connect to ${where}: ${reasonOf(error)}${next}`, {
       errno: errnoOf(error),
-      isRefused,
       cause: error,
     });
   }

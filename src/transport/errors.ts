@@ -3,27 +3,13 @@
 // Thrown by every file of this folder. Text that came from a server or a child is escaped by
 // `printable` before it becomes part of a message.
 
-import { NbdError, type NbdErrorDetails } from '../nbd/errors.js';
+import { NbdError } from '../nbd/errors.js';
 import { errnoText, SystemError } from '../os/errno.js';
-
-/** What is known of a failure to reach a server. */
-export interface TransportErrorDetails extends NbdErrorDetails {
-  /** Whether every address of the server has refused the connection: nobody listens there. */
-  readonly isRefused?: boolean;
-}
 
 /** A server could not be started, reached or secured. `message` is one printable line. */
 export class TransportError extends NbdError {
   /** The class's name. */
   override name = 'TransportError';
-  /** Whether nobody listens where the server is to be. */
-  readonly isRefused: boolean;
-
-  /** With a message of one line. */
-  constructor(message: string, details: TransportErrorDetails = {}) {
-    super(message, details);
-    this.isRefused = details.isRefused ?? false;
-  }
 }
 
 /** The errno and `code` that errors of Node's own APIs carry. */

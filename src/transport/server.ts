@@ -9,8 +9,7 @@ import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
 import { printable, printableSink } from '../nbd/text.js';
-import type { PeerHandle } from '../os/peer.js';
-import { closeDescriptor } from '../os/socket.js';
+import { closePeer, type PeerHandle, withoutRelays } from '../os/peer.js';
 import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
@@ -21,7 +20,7 @@ import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
-import { peerOf } from './stream-descriptor.js';
+import { holdersOf, listenerOf } from './stream-descriptor.js';
 import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
 import { withinTime } from './time-limit.js';
 import type { TlsUpgrade } from './tls.js';
@@ -196,11 +195,13 @@ export class NbdServer {
       try {
         either.throwIfAborted();
         const stream = await this.#source.connect(either);
-        // Who lives now and speaks is the server; later it may have ended and left its socket.
-        peer = watched ? peerOf(stream) : undefined;
-        return { ...(await negotiate(stream, handshake, upgrade, either)), peer };
+        // Who lives now is the server; later it may have ended and left its socket.
+        peer = watched ? listenerOf(stream) : undefined;
+        const negotiated = await negotiate(stream, handshake, upgrade, either);
+        if (watched) peer ??= holdersOf(stream, target.kind === 'unix' ? target.path : undefined);
+        return { ...negotiated, peer: peer === undefined ? undefined : withoutRelays(peer) };
       } catch (error) {
-        if (peer !== undefined) closeDescriptor(peer.descriptor);
+        if (peer !== undefined) closePeer(peer);
         throw either.aborted ? error : await this.#explain(error);
       }
     });

@@ -4,9 +4,10 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { openPeer, type PeerHandle } from '../os/peer.js';
+import { openHolders, openListener, type PeerHandle } from '../os/peer.js';
 import { duplicate, setSocketBuffers } from '../os/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
+import { reasonOf, TransportError } from './errors.js';
 
 /** Bytes that a Unix socket shall hold each way: some of the largest requests. */
 const SOCKET_BUFFER = 4 * 1024 * 1024;
@@ -17,11 +18,31 @@ export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socke
   return stream instanceof DescriptorStream || (stream instanceof Socket && !('encrypted' in stream));
 }
 
-/** The process that listens behind a stream that has just been connected, where that is known; see `openPeer`. */
-export function peerOf(stream: Duplex): PeerHandle | undefined {
+/** The process that listens behind a stream that has just been connected, where that is known; see os/peer. */
+export function listenerOf(stream: Duplex): PeerHandle | undefined {
   if (!(stream instanceof Socket) || stream.remoteFamily !== undefined) return undefined;
   const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
-  return fd === undefined || fd < 0 ? undefined : openPeer(fd);
+  return fd === undefined || fd < 0 ? undefined : openListener(fd);
+}
+
+/**
+ * The processes that hold the other end of a stream whose server has spoken, where they are known.
+ * @param path of a Unix socket
+ * @throws TransportError when there are none any more
+ */
+export function holdersOf(stream: Duplex, path: string | undefined): PeerHandle | undefined {
+  if (path !== undefined) return openHolders(path);
+  if (!(stream instanceof Socket)) return undefined;
+  const { localAddress, localPort, remoteAddress, remotePort } = stream;
+  if (localAddress === undefined || localPort === undefined) return undefined;
+  if (remoteAddress === undefined || remotePort === undefined) return undefined;
+  // Another machine's processes cannot be seen.
+  if (localAddress !== remoteAddress && !/^(::ffff:)?127\.|^::1$/.test(remoteAddress)) return undefined;
+  try {
+    return openHolders({ localAddress, localPort, remoteAddress, remotePort });
+  } catch (error) {
+    throw new TransportError(reasonOf(error), { cause: error });
+  }
 }
 
 /**

@@ -102,7 +102,6 @@ export async function connectTcp(host: string, port: number | string, signal?: A
   const where = describeTarget({ kind: 'tcp', host, port });
   throw new TransportError(`cannot connect to ${where}: ${whys.join('; ')}${advice(last)}`, {
     errno: errnoOf(last),
-    isRefused: failures.size === 1 && codeOf(last) === 'ECONNREFUSED',
     cause: last,
   });
 }

@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { type Command, CommandTable } from '../../src/bridge/command.js';
-import { LostCopies } from '../../src/bridge/lost-copies.js';
+import { LostCopies, type SentOn } from '../../src/bridge/lost-copies.js';
 import { NBD_CMD_WRITE } from '../../src/nbd/constants.js';
 
 class FakePeer {
@@ -25,11 +25,17 @@ function write(change: number, start: number, length: number): Command {
   return command;
 }
 
+const on = (peer: FakePeer | undefined, closing: boolean, arrival = 1): SentOn => ({
+  peer,
+  closing,
+  arrival,
+});
+
 const everything = (lost: LostCopies): number | undefined => lost.overlapping(0n, 1000n, 1000);
 
 test('lost copies: only older changes that overlap count', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
-  lost.add(write(5, 100, 50), undefined, true, 7);
+  lost.add(write(5, 100, 50), on(undefined, false), 7);
   expect(lost.overlapping(0n, 100n, 9)).toBe(undefined);
   expect(lost.overlapping(150n, 200n, 9)).toBe(undefined);
   expect(lost.overlapping(149n, 150n, 9)).toBe(7);
@@ -39,7 +45,7 @@ test('lost copies: only older changes that overlap count', () => {
 test('lost copies: a reply resolves a copy on a connection that is still read', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const [first, second] = [write(1, 0, 10), write(2, 20, 10)];
-  for (const one of [first, second]) lost.add(one, undefined, false, 0);
+  for (const one of [first, second]) lost.add(one, on(undefined, true), 0);
   lost.answered(first);
   expect(lost.count).toBe(1);
   expect(lost.awaits(first)).toBe(false);
@@ -49,7 +55,7 @@ test('lost copies: a reply resolves a copy on a connection that is still read', 
 test('lost copies: the end of the connection proves nothing', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const one = write(1, 0, 10);
-  lost.add(one, undefined, false, 0);
+  lost.add(one, on(undefined, true), 0);
   lost.closed(one, 1);
   lost.look(1e9);
   expect(everything(lost)).toBe(0);
@@ -59,8 +65,8 @@ test('lost copies: the end of the connection proves nothing', () => {
 test('lost copies: the end of the process that was sent it is proof', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const [mine, other] = [new FakePeer(), new FakePeer()];
-  lost.add(write(1, 0, 10), mine, true, 0);
-  lost.add(write(2, 20, 10), other, true, 0);
+  lost.add(write(1, 0, 10), on(mine, false), 0);
+  lost.add(write(2, 20, 10), on(other, false), 0);
   expect(lost.look(1)).toBe(false);
   mine.ended = true;
   expect(lost.look(2)).toBe(true);
@@ -68,23 +74,24 @@ test('lost copies: the end of the process that was sent it is proof', () => {
   expect([mine.references, other.references]).toEqual([1, 2]);
 });
 
-test('lost copies: a server that is not there any more counts where its process is not known', () => {
+test('lost copies: the end of a server that we started is proof for what it was sent, also if that is lost later', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
-  const isRead = write(3, 40, 10);
-  lost.add(write(1, 0, 10), undefined, true, 0);
-  lost.add(write(2, 20, 10), new FakePeer(), true, 0);
-  lost.add(isRead, undefined, false, 0);
-  lost.serverEnded(false);
-  expect(lost.changes.map(({ offsetLo }) => offsetLo)).toEqual([20, 40]);
-  lost.serverEnded(true);
+  lost.add(write(1, 0, 10), on(undefined, false, 1), 0);
+  lost.add(write(2, 20, 10), on(new FakePeer(), false, 2), 0);
+  lost.add(write(3, 40, 10), on(undefined, true, 3), 0);
+  lost.serverEnded(2);
   expect(lost.changes.map(({ offsetLo }) => offsetLo)).toEqual([40]);
+  lost.add(write(4, 60, 10), on(undefined, false, 2), 0);
+  expect(lost.count).toBe(1);
+  lost.serverEnded(3);
+  expect(lost.any).toBe(false);
 });
 
 test('lost copies: time is proof only where the user says so, and only after the end of the connection', () => {
   const lost = new LostCopies(500);
   const isRead = write(2, 20, 10);
-  lost.add(write(1, 0, 10), undefined, true, 0);
-  lost.add(isRead, undefined, false, 0);
+  lost.add(write(1, 0, 10), on(undefined, false), 0);
+  lost.add(isRead, on(undefined, true), 0);
   lost.look(499);
   expect(lost.count).toBe(2);
   lost.look(500);
@@ -99,7 +106,7 @@ test('lost copies: time is proof only where the user says so, and only after the
 test('lost copies: a change that is lost again and again to one process takes one place', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const peer = new FakePeer();
-  for (let i = 0; i < 100; i++) lost.add(write(1, 0, 10), peer, true, i);
+  for (let i = 0; i < 100; i++) lost.add(write(1, 0, 10), on(peer, false), i);
   expect(lost.count).toBe(1);
   expect(everything(lost)).toBe(0);
   lost.clear();

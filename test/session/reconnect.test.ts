@@ -36,10 +36,9 @@ function createWorld(options: { limit?: number; connectable?: boolean; connectio
     connect: connectable ? connect : undefined,
     attach: (slot) => {
       events.push(`attach ${slot}`);
-      queueMicrotask(() => reconnector.accepted(slot));
+      reconnector.accepted(slot);
     },
     fail: () => events.push(`fail at ${clock.now()}`),
-    serverGone: () => events.push('gone'),
     explain: async (why) => why,
   });
   for (let slot = 0; slot < connections; slot++) reconnector.attach(slot, fresh(PLAIN_EXPORT));

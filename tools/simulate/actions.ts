@@ -36,8 +36,8 @@ export type Action =
   /** The server closes a connection; what it has begun goes on. */
   | { readonly do: 'close'; readonly c: number; readonly reset: boolean }
   | { readonly do: 'kill'; readonly salt: number }
-  /** The main thread tries to connect, and nobody listens. */
-  | { readonly do: 'refuse' }
+  /** The main thread has seen the end of the server, which is its child. */
+  | { readonly do: 'ended' }
   | { readonly do: 'start' }
   | { readonly do: 'freeze' }
   | { readonly do: 'thaw' }
@@ -102,8 +102,8 @@ export function actionText(action: Action): string {
       return `connection ${action.c}: ${amount(action.bytes)} of replies arrive`;
     case 'close':
       return `connection ${action.c}: the server closes it${action.reset ? ' with a reset' : ''}`;
-    case 'refuse':
-      return 'main thread: connection refused, the server has ended';
+    case 'ended':
+      return 'main thread: the server has ended for certain';
     case 'kill':
       return 'server: SIGKILL, its cache is lost';
     case 'start':

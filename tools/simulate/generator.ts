@@ -196,8 +196,7 @@ export class Generator implements Source {
   #fault(simulation: Simulation): Action | undefined {
     const { server, kernel } = simulation;
     const random = this.#random;
-    if (!server.alive)
-      return random.oneOf([{ do: 'start' }, { do: 'refuse' }, undefined, undefined] as const);
+    if (!server.alive) return random.oneOf([{ do: 'start' }, { do: 'ended' }, undefined, undefined] as const);
     if (server.frozen) return random.chance(0.1) ? { do: 'thaw' } : undefined;
     if (!server.isFirst && random.chance(0.1)) return { do: 'restore' };
     switch (random.oneOf([...this.#profile.faults, 'none'] as const)) {

@@ -45,6 +45,8 @@ export interface Profile {
   readonly unixSocket: boolean;
   /** The kernel tells which process the server is, where that is at a Unix socket. */
   readonly knowsPeer: boolean;
+  /** The server is a child whose end the main thread sees. */
+  readonly isChild: boolean;
   /** Bytes that a socket holds for its reader. */
   readonly room: number;
   /** The server carries out a connection's requests one after another. */
@@ -115,6 +117,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     readAhead: random.chance(0.3),
     unixSocket: random.chance(0.7),
     knowsPeer: random.chance(0.7),
+    isChild: random.chance(0.3),
     room: random.oneOf([600, 8192, 65_536, 4 * 1024 * 1024]),
     inOrder: early || random.chance(0.3),
     hot: Array.from({ length: random.between(1, 3) }, () => random.below(Math.max(1, units - 16))),

@@ -75,6 +75,7 @@ export class Simulation {
   readonly #source: Source;
   readonly #messages: ToWorker[] = [];
   readonly #writes = new Map<number, RequestAction>();
+  readonly #attached = new Map<number, number>();
   #events = 0;
   #tries = 0;
   /** Who tells by how many samples the worker knows a disk. */
@@ -192,6 +193,7 @@ export class Simulation {
     this.#send({
       type: 'attach',
       file: slot.file,
+      arrival: this.#countAttachment(slot.file),
       connection: slot.slot,
       descriptor: connection.descriptor,
       tls: undefined,
@@ -249,7 +251,7 @@ export class Simulation {
           | 'deliver'
           | 'close'
           | 'kill'
-          | 'refuse'
+          | 'ended'
           | 'start'
           | 'freeze'
           | 'thaw'
@@ -260,11 +262,11 @@ export class Simulation {
   ): boolean {
     const { server } = this;
     switch (action.do) {
-      case 'refuse':
-        // Somebody has tried to connect.
-        if (server.alive || !this.reconnects) return false;
+      case 'ended':
+        // The server is our child, whose end is seen.
+        if (server.alive || !this.reconnects || !this.profile.isChild) return false;
         for (let file = 0; file < this.checkers.length; file++)
-          this.#send({ type: 'server-ended', file, certain: false });
+          this.#send({ type: 'server-ended', file, attached: this.#attached.get(file) ?? 0 });
         return true;
       case 'kill':
         if (!server.alive) return false;
@@ -462,6 +464,12 @@ export class Simulation {
   #isRefused(file: number): void {
     this.refused.add(file);
     if (!this.lies) throw new Violation('other disk', 'the first disk is taken for another one');
+  }
+
+  #countAttachment(file: number): number {
+    const count = (this.#attached.get(file) ?? 0) + 1;
+    this.#attached.set(file, count);
+    return count;
   }
 
   #fail(file: number): void {
