@@ -36,9 +36,13 @@ export type Action =
   /** The server closes a connection; what it has begun goes on. */
   | { readonly do: 'close'; readonly c: number; readonly reset: boolean }
   | { readonly do: 'kill'; readonly salt: number }
-  /** The main thread tries to connect, and nobody listens. */
-  | { readonly do: 'refuse' }
+  /** The main thread tries to connect, and nobody listens; `certain`: the process was its child, and has ended. */
+  | { readonly do: 'refuse'; readonly certain: boolean }
   | { readonly do: 'start' }
+  /** Another process serves the disk; the old one closes its connections and carries on. `refused`: nobody listened meanwhile. */
+  | { readonly do: 'succeed'; readonly refused: boolean }
+  /** The old processes end. */
+  | { readonly do: 'bury' }
   | { readonly do: 'freeze' }
   | { readonly do: 'thaw' }
   /** The server ends and another disk is there in its place; `described`: by another description, too. */
@@ -103,7 +107,11 @@ export function actionText(action: Action): string {
     case 'close':
       return `connection ${action.c}: the server closes it${action.reset ? ' with a reset' : ''}`;
     case 'refuse':
-      return 'main thread: connection refused, the server has ended';
+      return `main thread: connection refused, the server has ended${action.certain ? ' for certain' : ''}`;
+    case 'succeed':
+      return `server: another process takes its place, the old one still works${action.refused ? '; a connection was refused' : ''}`;
+    case 'bury':
+      return 'server: the old process ends';
     case 'kill':
       return 'server: SIGKILL, its cache is lost';
     case 'start':

@@ -77,6 +77,8 @@ export class Simulation {
   readonly #writes = new Map<number, RequestAction>();
   #events = 0;
   #tries = 0;
+  /** Counts the states that the worker is in; called when it waits. */
+  seeStates: () => void = () => undefined;
   /** Who tells by how many samples the worker knows a disk. */
   samplesOf: (file: number) => number = () => 0;
   /** Files with a connection to another disk that the worker could not tell from the first one. */
@@ -94,6 +96,10 @@ export class Simulation {
     this.server = new SimulatedServer(profile, {
       brought: (command, file, unit, content) => this.#brought(command, file, unit, content),
       changedOther: (command, connection) => this.#changedOther(command, connection),
+      readOther: ({ file }) => {
+        // What is written later may have come from there.
+        if (this.#mayMistake(file)) this.#isMistaken = true;
+      },
     });
     this.checkers = Array.from({ length: profile.files }, () => new Checker(profile.units));
     this.world = this.#makeWorld();
@@ -137,7 +143,7 @@ export class Simulation {
       trace: undefined,
       keepBytes: profile.keepBytes,
       timeout: profile.timeout,
-      settleTime: Number.POSITIVE_INFINITY,
+      settleTime: profile.settleTime,
       asyncRead: true,
       readAhead: profile.readAhead,
       readers: 0,
@@ -206,7 +212,7 @@ export class Simulation {
       case 'run':
         return true;
       case 'advance':
-        this.now += action.ms;
+        this.#settles(action.ms);
         return true;
       case 'signal':
         return this.#signal(action);
@@ -238,6 +244,16 @@ export class Simulation {
     }
   }
 
+  /** Time goes by. A server for which there is a settle time keeps to it. */
+  #settles(ms: number): void {
+    const { connections } = this.server;
+    const closed = connections.filter(({ client }) => client === 'closed');
+    for (const one of closed) one.closedAt ??= this.now;
+    this.now += ms;
+    for (const one of closed)
+      if (this.now - (one.closedAt ?? this.now) >= this.profile.settleTime) one.serverForgets();
+  }
+
   #applyServer(
     action: Extract<
       Action,
@@ -251,6 +267,8 @@ export class Simulation {
           | 'kill'
           | 'refuse'
           | 'start'
+          | 'succeed'
+          | 'bury'
           | 'freeze'
           | 'thaw'
           | 'replace'
@@ -263,8 +281,17 @@ export class Simulation {
       case 'refuse':
         // Somebody has tried to connect.
         if (server.alive || !this.reconnects) return false;
-        for (let file = 0; file < this.checkers.length; file++)
-          this.#send({ type: 'server-ended', file, certain: false });
+        this.#serverEnded(action.certain);
+        return true;
+      case 'succeed':
+        if (!server.runs) return false;
+        server.succeed();
+        // Where its process is not known, that nobody listens is taken for its end: see docs/invariants.md.
+        if (action.refused && this.profile.unixSocket && this.profile.knowsPeer) this.#serverEnded(false);
+        return true;
+      case 'bury':
+        if (!server.hasOld) return false;
+        server.bury();
         return true;
       case 'kill':
         if (!server.alive) return false;
@@ -296,6 +323,11 @@ export class Simulation {
     }
   }
 
+  #serverEnded(certain: boolean): void {
+    for (let file = 0; file < this.checkers.length; file++)
+      this.#send({ type: 'server-ended', file, certain });
+  }
+
   #applyConnection(
     action: Extract<Action, { do: 'receive' | 'execute' | 'reply' | 'deliver' | 'close' }>,
     connection: SimulatedConnection,
@@ -314,7 +346,7 @@ export class Simulation {
     }
     if (action.do === 'receive') return this.#receive(connection, action.bytes);
     if (action.do === 'execute') {
-      const command = server.toExecute(connection, action.key);
+      const command = server.toExecute(connection, action.key, action.errno !== 0);
       if (command === undefined) return false;
       server.execute(connection, command, command.replied ? 0 : action.errno);
       this.#afterwards(connection);
@@ -547,6 +579,7 @@ export class Simulation {
 
   /** The worker waits: steps are taken until one of them lets it run, with something to do. */
   #waits(poll: SimulatedPoll, timeout: number): void {
+    this.seeStates();
     const deadline = timeout < 0 ? Number.POSITIVE_INFINITY : this.now + timeout;
     for (;;) {
       const action = this.#source.next(this);
