@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { Coverage } from './coverage.js';
 import { generate, type Result, replay } from './history.js';
-import { makeProfile } from './profile.js';
+import { FAULTS, makeProfile } from './profile.js';
 import { shrink } from './shrink.js';
 
 const { values } = parseArgs({
@@ -13,6 +13,7 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     from: { type: 'string' },
     steps: { type: 'string', default: '600' },
+    with: { type: 'string', default: '' },
     without: { type: 'string', default: '' },
     only: { type: 'string' },
     'keep-going': { type: 'boolean', default: false },
@@ -27,6 +28,7 @@ const limits = {
   only: values.only === undefined ? undefined : words(values.only),
 };
 const most = Number(values.steps);
+const needed = FAULTS.filter((fault) => words(values.with).includes(fault));
 const ignored = words(values.ignore);
 
 /** Shows what a seed has found. */
@@ -68,13 +70,14 @@ function search(): void {
   let seed = first;
   console.log(`the first seed is ${first}`);
   while (seed < first + count && seconds() < time) {
-    const result = generate(makeProfile(seed, limits), most);
+    const profile = makeProfile(seed++, limits);
+    if (needed.some((fault) => !profile.faults.has(fault))) continue;
+    const result = generate(profile, most);
     coverage.add(result.coverage);
     steps += result.steps.length;
-    const stops = hasFailed(result, seed, rules) && !values['keep-going'];
-    if (stops) show(seed);
-    seed++;
-    if (stops) break;
+    if (!hasFailed(result, profile.seed, rules) || values['keep-going']) continue;
+    show(profile.seed);
+    break;
   }
   const took = seconds();
   console.log(coverage.lines().join('\n'));
