@@ -18,6 +18,8 @@ export class IdentityCheck {
   readonly #asked = new Map<Command, Sample>();
   readonly #tried = new Set<Sample>();
   #isConfirmed = false;
+  /** Whether the server could not read a block. */
+  #hasFailed = false;
 
   /** @param done hears that it is the same disk, as far as is known */
   constructor(disk: Disk, connection: Connection, done: () => void) {
@@ -26,7 +28,7 @@ export class IdentityCheck {
     this.#done = done;
   }
 
-  /** Asks; with nothing to ask it is done at once. */
+  /** Asks; with nothing to ask that is not answered it is done at once. */
   begin(): void {
     const { context, identity } = this.#disk;
     for (const sample of identity.samples) {
@@ -43,7 +45,11 @@ export class IdentityCheck {
       this.#asked.set(command, sample);
     }
     for (const command of this.#asked.keys()) this.#disk.assign(command, this.#connection);
-    if (this.#asked.size === 0) this.#done();
+    if (this.#asked.size > 0) return;
+    // Another attempt may read them. Until then nothing acknowledged is sent to a disk that is not known.
+    if (this.#hasFailed && this.#disk.mayLose)
+      this.#connection.lose('the blocks by which the disk is known cannot be read', false);
+    else this.#done();
   }
 
   /** All is answered: where nothing of it has decided anything, there may be other blocks to ask for by now. */
@@ -66,7 +72,7 @@ export class IdentityCheck {
     }
   }
 
-  /** One of its commands is answered; a server that cannot read a block tells nothing of it. */
+  /** One of its commands is answered. */
   answered(command: Command, error: number): void {
     const sample = this.#asked.get(command);
     this.#asked.delete(command);
@@ -80,6 +86,7 @@ export class IdentityCheck {
       return;
     }
     this.#isConfirmed ||= error === 0 && isKnown;
+    this.#hasFailed ||= error !== 0 && isKnown;
     if (this.#asked.size === 0) this.#end();
   }
 }

@@ -39,6 +39,10 @@ export type Action =
   /** The main thread has seen the end of the server, which is its child. */
   | { readonly do: 'ended' }
   | { readonly do: 'start' }
+  /** Another process serves the disk; the old one closes its connections and carries on. */
+  | { readonly do: 'succeed' }
+  /** The old processes end. */
+  | { readonly do: 'bury' }
   | { readonly do: 'freeze' }
   | { readonly do: 'thaw' }
   /** The server ends and another disk is there in its place; `described`: by another description, too. */
@@ -104,6 +108,10 @@ export function actionText(action: Action): string {
       return `connection ${action.c}: the server closes it${action.reset ? ' with a reset' : ''}`;
     case 'ended':
       return 'main thread: the server has ended for certain';
+    case 'succeed':
+      return 'server: another process takes its place, the old one still works';
+    case 'bury':
+      return 'server: the old process ends';
     case 'kill':
       return 'server: SIGKILL, its cache is lost';
     case 'start':

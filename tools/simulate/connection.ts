@@ -17,6 +17,10 @@ import { Violation } from './violation.js';
 /** Descriptors of simulated connections: none that the process has. */
 const FIRST_DESCRIPTOR = 1_000_000;
 
+/** Bytes of a message in a Unix socket at most, and those that the kernel adds to each. */
+const MESSAGE = 64 * 1024;
+const MESSAGE_OVERHEAD = 768;
+
 /** Bytes on their way to the server. */
 interface Segment {
   readonly bytes: Uint8Array;
@@ -67,8 +71,11 @@ export class SimulatedConnection implements Channel {
   client: 'open' | 'closed' = 'open';
   /** Whether the server has closed it. */
   closed = false;
-  /** The server's process, where the kernel would tell. */
+  /** The server's process, and the same where the kernel would tell. */
+  readonly process: Peer;
   readonly peer: Peer | undefined;
+  /** When the worker had closed it; set by the simulation. */
+  closedAt: number | undefined;
   readonly retransmissions = 0;
   /** Whether the first disk is behind it. */
   readonly isFirst: boolean;
@@ -98,7 +105,8 @@ export class SimulatedConnection implements Channel {
       readonly room: number;
       readonly unixSocket: boolean;
       readonly lateReading: boolean;
-      readonly peer: Peer | undefined;
+      readonly process: Peer;
+      readonly knowsPeer: boolean;
       readonly isFirst: boolean;
     },
   ) {
@@ -108,7 +116,8 @@ export class SimulatedConnection implements Channel {
     this.info = info;
     this.descriptor = FIRST_DESCRIPTOR + where.c;
     this.#room = ways.room;
-    this.peer = ways.peer;
+    this.process = ways.process;
+    this.peer = ways.knowsPeer ? ways.process : undefined;
     this.isFirst = ways.isFirst;
     this.#late = ways.lateReading;
     this.#unix = ways.unixSocket;
@@ -163,8 +172,9 @@ export class SimulatedConnection implements Channel {
     this.send(address, length, 0, 0);
   }
 
+  /** As the kernel counts it: whole messages, with what it adds to each. */
   unread(): number {
-    return this.toRead;
+    return this.#segments.reduce((sum, { bytes }) => sum + bytes.length + MESSAGE_OVERHEAD, 0);
   }
 
   dropOnClose(): void {
@@ -217,6 +227,12 @@ export class SimulatedConnection implements Channel {
     if (!this.#late) this.#dropUnread();
   }
 
+  /** The server drops what it has not carried out. */
+  serverForgets(): void {
+    this.#dropUnread();
+    this.commands = this.commands.filter(({ executed }) => executed);
+  }
+
   /** The server's process ends: all of its own is gone. */
   serverDies(): void {
     this.commands = [];
@@ -258,7 +274,10 @@ export class SimulatedConnection implements Channel {
   }
 
   #push(bytes: Uint8Array, address: number): void {
-    this.#segments.push({ bytes, address, at: 0 });
+    for (let at = 0; at < bytes.length; at += MESSAGE) {
+      const part = bytes.subarray(at, at + MESSAGE);
+      this.#segments.push({ bytes: part, address: address === 0 ? 0 : address + at, at: 0 });
+    }
     this.toRead += bytes.length;
   }
 

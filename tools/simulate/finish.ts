@@ -66,7 +66,7 @@ export class Finish implements Source {
       if (connection.toRead > 0) return { do: 'receive', c, bytes: 1e9 };
       for (const command of connection.commands) {
         if (command.executed && !command.replied) return { do: 'reply', c, key: command.key, pieces: 1 };
-        if (!command.executed && simulation.server.toExecute(connection, command.key) !== undefined)
+        if (!command.executed && simulation.server.toExecute(connection, command.key, false) !== undefined)
           return { do: 'execute', c, key: command.key, errno: 0 };
       }
       if (connection.atEnd) return { do: 'receive', c, bytes: 1 };

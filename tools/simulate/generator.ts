@@ -18,6 +18,9 @@ import { UNIT } from './units.js';
 /** Bytes of the largest request of the kernel. */
 const LARGEST = 1024 * 1024;
 
+/** What a server that acknowledges early reads in parts, in bytes. */
+const LARGE = 128 * 1024;
+
 const RUN: Action = { do: 'run' };
 
 /** Part of the commands that a server that stalls leaves alone for long. */
@@ -84,8 +87,8 @@ export class Generator implements Source {
   /** A request of the kernel. */
   #request(): Action | undefined {
     const random = this.#random;
-    const { files, hot, usual, large, units, readAhead } = this.#profile;
-    const kind = random.oneOf<RequestAction['do']>([
+    const { files, hot, usual, large, units, readAhead, zeroing } = this.#profile;
+    const chosen = random.oneOf<RequestAction['do']>([
       'write',
       'write',
       'write',
@@ -99,6 +102,8 @@ export class Generator implements Source {
       random.oneOf(['punch', 'zero']),
       random.oneOf(['read', 'seek data', 'seek hole', 'open', 'release']),
     ]);
+    const isZeroing = chosen === 'write' && zeroing > 0 && random.chance(zeroing);
+    const kind = isZeroing ? random.oneOf(['punch', 'zero'] as const) : chosen;
     const isLarge = (kind === 'read' || kind === 'write') && random.chance(large);
     const most = Math.min(units, LARGEST / UNIT);
     const count = isLarge ? random.oneOf([256, 520, most]) : random.between(1, usual);
@@ -136,13 +141,17 @@ export class Generator implements Source {
     const answerable = connection.commands.filter((one) => !one.replied && server.mayAnswer(one));
     if (answerable.length > 0 && !connection.closed && this.#random.chance(0.6)) {
       const command = this.#random.oneOf(answerable);
+      // What it has not read by then, it leaves for a while.
+      if (!command.executed) connection.unreadUntil = this.#step + this.#random.oneOf([10, 50, 150]);
       return { do: 'reply', c: connection.c, key: command.key, pieces: this.#random.oneOf([1, 1, 2, 5]) };
     }
     const waiting = connection.commands.filter((one) => !one.executed && this.#step >= this.#stallOf(one));
     if (waiting.length === 0) return undefined;
     const command = this.#profile.inOrder ? waiting[0] : this.#random.oneOf(waiting);
-    if (server.toExecute(connection, command.key) === undefined) return undefined;
-    return { do: 'execute', c: connection.c, key: command.key, errno: this.#errnoFor(command) };
+    const errno = server.isWhole(command) ? this.#errnoFor(command) : NBD_ENOSPC;
+    if (server.toExecute(connection, command.key, errno !== 0) === undefined) return undefined;
+    if (!server.isWhole(command)) connection.unreadUntil = this.#step + this.#random.oneOf([10, 50]);
+    return { do: 'execute', c: connection.c, key: command.key, errno };
   }
 
   #stallOf(command: ServerCommand): number {
@@ -164,7 +173,8 @@ export class Generator implements Source {
     const connection = this.#anyConnection(simulation);
     if (connection === undefined) return undefined;
     const { c } = connection;
-    const bytes = this.#random.oneOf([1, 28, 700, 70_000, 1e9, 1e9, 1e9, 1e9]);
+    const isEarly = this.#has('early ack') && connection.toRead >= LARGE;
+    const bytes = this.#random.oneOf(isEarly ? [28, 700, 70_000] : [1, 28, 700, 70_000, 1e9, 1e9, 1e9, 1e9]);
     if (connection.onTheWay > 0 && (connection.toRead === 0 || this.#random.chance(0.5)))
       return { do: 'deliver', c, bytes };
     if (!simulation.server.runs) return undefined;
@@ -199,6 +209,7 @@ export class Generator implements Source {
     if (!server.alive) return random.oneOf([{ do: 'start' }, { do: 'ended' }, undefined, undefined] as const);
     if (server.frozen) return random.chance(0.1) ? { do: 'thaw' } : undefined;
     if (!server.isFirst && random.chance(0.1)) return { do: 'restore' };
+    if (server.hasOld && random.chance(0.1)) return { do: 'bury' };
     switch (random.oneOf([...this.#profile.faults, 'none'] as const)) {
       case 'interrupt': {
         const pending = [...kernel.pending.keys()];
@@ -226,6 +237,10 @@ export class Generator implements Source {
       case 'timeout':
         // That, or the time for which the worker waits for the end of a connection that it gave up.
         return { do: 'advance', ms: random.oneOf([this.#profile.timeout + 1, 11_000]) };
+      case 'successor':
+        return random.chance(0.2) ? { do: 'succeed' } : undefined;
+      case 'unmount':
+        return random.chance(0.01) ? { do: 'unmount' } : undefined;
       case 'stop':
         return random.chance(0.01) ? { do: 'stop', timeout: random.oneOf([0, 50, 10_000]) } : undefined;
       default:

@@ -19,6 +19,8 @@ export const FAULTS = [
   'late reading',
   'fail',
   'stop',
+  'unmount',
+  'successor',
   'no reconnecting',
 ] as const;
 
@@ -45,8 +47,10 @@ export interface Profile {
   readonly unixSocket: boolean;
   /** The kernel tells which process the server is, where that is at a Unix socket. */
   readonly knowsPeer: boolean;
+  /** Milliseconds after which the server has made or dropped what it was sent on a connection that is closed. */
+  readonly settleTime: number;
   /** The server is a child whose end the main thread sees. */
-  readonly isChild: boolean;
+  readonly ownServer: boolean;
   /** Bytes that a socket holds for its reader. */
   readonly room: number;
   /** The server carries out a connection's requests one after another. */
@@ -61,6 +65,8 @@ export interface Profile {
   readonly most: number;
   /** How ready the worker is to run when it could. */
   readonly eager: number;
+  /** Part of the changes that make zeros instead of writing. */
+  readonly zeroing: number;
   /** Weights of the steps. */
   readonly pace: Readonly<Record<'request' | 'server' | 'network' | 'clock' | 'fault', number>>;
 }
@@ -91,7 +97,7 @@ function chooseBlockSizes(random: Random): BlockSizes | undefined {
 export function makeProfile(seed: number, limits: Limits): Profile {
   const random = new Random(seed ^ 0x5eed);
   const faults = chooseFaults(random, limits);
-  const large = random.chance(0.15) || faults.has('early ack') ? 0.15 : 0;
+  const large = faults.has('early ack') ? 0.3 : random.chance(0.15) ? 0.15 : 0;
   const blockSizes = chooseBlockSizes(random);
   const odd = random.chance(0.2) ? random.between(1, 7) : 0;
   const units = (large > 0 ? 8192 : random.oneOf([128, 512, 2048])) + odd;
@@ -115,10 +121,12 @@ export function makeProfile(seed: number, limits: Limits): Profile {
       : random.oneOf([16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
     timeout: faults.has('timeout') ? random.oneOf([200, 1000, 5000]) : 0,
     readAhead: random.chance(0.3),
-    unixSocket: random.chance(0.7),
+    unixSocket: early || random.chance(0.7),
     knowsPeer: random.chance(0.7),
-    isChild: random.chance(0.3),
-    room: random.oneOf([600, 8192, 65_536, 4 * 1024 * 1024]),
+    settleTime: random.chance(0.3) ? random.oneOf([500, 5000]) : Number.POSITIVE_INFINITY,
+    ownServer: !faults.has('successor') && random.chance(0.3),
+    // What is acknowledged early is there as a whole, though not read.
+    room: random.oneOf([early ? 4 * 1024 * 1024 : 600, 8192, 65_536, 4 * 1024 * 1024]),
     inOrder: early || random.chance(0.3),
     hot: Array.from({ length: random.between(1, 3) }, () => random.below(Math.max(1, units - 16))),
     usual: random.oneOf([1, 4, 16]),
@@ -132,6 +140,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
       clock: random.oneOf([1, 4]),
       fault: random.oneOf([1, 3, 8]),
     },
+    zeroing: random.oneOf([0, 0, 0.5]),
   };
 }
 
@@ -151,7 +160,7 @@ export function profileText(profile: Profile): string {
   return [
     `${files} file${files > 1 ? 's' : ''} of ${sizeOf(profile)} bytes, ${sizes}, ${headers} headers`,
     `${connections} connection${connections > 1 ? 's' : ''} (${profile.unixSocket ? 'Unix' : 'TCP'}, room ${profile.room})`,
-    `cache ${cache}, keep ${keepBytes}, timeout ${timeout}, ${flags.join(' ')}`,
+    `cache ${cache}, keep ${keepBytes}, timeout ${timeout}, settle time ${profile.settleTime}, ${flags.join(' ')}`,
     `faults: ${[...faults].join(', ') || 'none'}`,
   ].join('; ');
 }

@@ -1,17 +1,19 @@
-// The simulator's command line: `--seeds N`, or `--seed S` for one history. See docs/simulation.md.
+// The simulator's command line: `--seeds N` or `--seconds N`, or `--seed S` for one history. See docs/simulation.md.
 
 import { parseArgs } from 'node:util';
 import { Coverage } from './coverage.js';
-import { generate, replay } from './history.js';
-import { makeProfile } from './profile.js';
+import { generate, type Result, replay } from './history.js';
+import { FAULTS, makeProfile } from './profile.js';
 import { shrink } from './shrink.js';
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: 'string', default: '1000' },
+    seeds: { type: 'string' },
+    seconds: { type: 'string' },
     seed: { type: 'string' },
-    from: { type: 'string', default: '1' },
+    from: { type: 'string' },
     steps: { type: 'string', default: '600' },
+    with: { type: 'string', default: '' },
     without: { type: 'string', default: '' },
     only: { type: 'string' },
     'keep-going': { type: 'boolean', default: false },
@@ -26,6 +28,7 @@ const limits = {
   only: values.only === undefined ? undefined : words(values.only),
 };
 const most = Number(values.steps);
+const needed = FAULTS.filter((fault) => words(values.with).includes(fault));
 const ignored = words(values.ignore);
 
 /** Shows what a seed has found. */
@@ -48,37 +51,50 @@ function show(seed: number): void {
   console.log(`(${found.steps.length} steps, ${steps.length} when shrunk; replay with --seed ${seed})`);
 }
 
+/** The first seed. What runs for a time is to look at other histories each day: its first seed is one of 100 a second. */
+function firstSeed(): number {
+  if (values.from !== undefined) return Number(values.from);
+  return values.seconds === undefined ? 1 : Math.floor(Date.now() / 10) % 2 ** 31;
+}
+
+/** Runs seeds until there are enough of them, or the time is over. */
 function search(): void {
   const coverage = new Coverage();
   const rules = new Map<string, number[]>();
   const began = performance.now();
-  const first = Number(values.from);
+  const seconds = (): number => (performance.now() - began) / 1000;
+  const count = Number(values.seeds ?? (values.seconds === undefined ? 1000 : Number.POSITIVE_INFINITY));
+  const time = Number(values.seconds ?? Number.POSITIVE_INFINITY);
+  const first = firstSeed();
   let steps = 0;
   let seed = first;
-  for (; seed < first + Number(values.seeds); seed++) {
-    const result = generate(makeProfile(seed, limits), most);
+  console.log(`the first seed is ${first}`);
+  while (seed < first + count && seconds() < time) {
+    const profile = makeProfile(seed++, limits);
+    if (needed.some((fault) => !profile.faults.has(fault))) continue;
+    const result = generate(profile, most);
     coverage.add(result.coverage);
     steps += result.steps.length;
-    if (result.violation === undefined || ignored.includes(result.violation.rule)) continue;
-    const seeds = rules.get(result.violation.rule) ?? [];
-    rules.set(result.violation.rule, [...seeds, seed]);
-    if (values['keep-going'])
-      console.log(`seed ${seed}: ${result.violation.rule}: ${result.violation.message.split('\n')[0]}`);
-    if (!values['keep-going']) {
-      show(seed);
-      process.exitCode = 1;
-      seed++;
-      break;
-    }
+    if (!hasFailed(result, profile.seed, rules) || values['keep-going']) continue;
+    show(profile.seed);
+    break;
   }
-  const seconds = (performance.now() - began) / 1000;
+  const took = seconds();
   console.log(coverage.lines().join('\n'));
   for (const [rule, seeds] of rules)
     console.log(`${rule}: ${seeds.length} seeds: ${seeds.slice(0, 20).join(' ')}`);
-  if (rules.size > 0) process.exitCode = 1;
   console.log(
-    `${seed - first} seeds, ${steps} steps, ${Math.round(steps / seconds)} steps a second, ${seconds.toFixed(1)} s, ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB at most`,
+    `${seed - first} seeds, ${steps} steps, ${Math.round(steps / took)} steps a second, ${took.toFixed(1)} s, ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB at most`,
   );
+}
+
+/** Whether a seed has broken a rule; notes which. */
+function hasFailed({ violation }: Result, seed: number, rules: Map<string, number[]>): boolean {
+  if (violation === undefined || ignored.includes(violation.rule)) return false;
+  rules.set(violation.rule, [...(rules.get(violation.rule) ?? []), seed]);
+  console.log(`seed ${seed}: ${violation.rule}: ${violation.message.split('\n')[0]}`);
+  process.exitCode = 1;
+  return true;
 }
 
 if (values.seed !== undefined) show(Number(values.seed));

@@ -31,6 +31,8 @@ export interface ServerEvents {
   brought(command: ServerCommand, file: number, unit: number, content: number): void;
   /** A command that changes a disk that is not the first one is carried out. */
   changedOther(command: ServerCommand, connection: SimulatedConnection): void;
+  /** A READ finds what is on such a disk. */
+  readOther(connection: SimulatedConnection): void;
 }
 
 function infoOf(profile: Profile, described: boolean): ExportInfo {
@@ -82,6 +84,8 @@ export class SimulatedServer {
   readonly #events: ServerEvents;
   #disks: readonly SimulatedDisk[];
   #process = new ServerProcess();
+  /** Processes that serve no new connections, and still work. */
+  #old: ServerProcess[] = [];
 
   constructor(profile: Profile, events: ServerEvents) {
     this.#profile = profile;
@@ -98,8 +102,14 @@ export class SimulatedServer {
 
   connect(c: number, file: number, slot: number): SimulatedConnection {
     const { room, unixSocket, knowsPeer, faults } = this.#profile;
-    const peer = unixSocket && knowsPeer ? this.#process : undefined;
-    const ways = { room, unixSocket, lateReading: faults.has('late reading'), peer, isFirst: this.isFirst };
+    const ways = {
+      room,
+      unixSocket,
+      lateReading: faults.has('late reading'),
+      process: this.#process,
+      knowsPeer: unixSocket && knowsPeer,
+      isFirst: this.isFirst,
+    };
     const made = new SimulatedConnection({ c, file, slot }, this.info, ways);
     this.connections.push(made);
     return made;
@@ -124,11 +134,12 @@ export class SimulatedServer {
     return true;
   }
 
-  /** The command with a key that is to be carried out next, if it can be. */
-  toExecute(connection: SimulatedConnection, key: string): ServerCommand | undefined {
+  /** The command with a key that is to be carried out next, or fails, if it can. */
+  toExecute(connection: SimulatedConnection, key: string, fails: boolean): ServerCommand | undefined {
+    const isEarly = fails && this.#profile.faults.has('early ack');
     for (const command of connection.commands) {
       if (command.executed) continue;
-      if (command.key === key && this.#isWhole(command)) return command;
+      if (command.key === key && ((isEarly && !command.replied) || this.isWhole(command))) return command;
       if (this.#profile.inOrder) return undefined;
     }
     return undefined;
@@ -142,7 +153,7 @@ export class SimulatedServer {
   /** Whether a command may be answered: it is done, or the server is one that does not wait for a WRITE's bytes. */
   mayAnswer(command: ServerCommand): boolean {
     if (command.executed) return true;
-    return this.#profile.faults.has('early ack') && command.type === NBD_CMD_WRITE && !this.#isWhole(command);
+    return this.#profile.faults.has('early ack') && command.type === NBD_CMD_WRITE && !this.isWhole(command);
   }
 
   /** Carries a command out, or lets it fail. */
@@ -152,6 +163,7 @@ export class SimulatedServer {
     if (error !== 0) return;
     const disk = this.#disks[connection.file];
     if (changesDisk(command) && !disk.isFirst) this.#events.changedOther(command, connection);
+    if (command.type === NBD_CMD_READ && !disk.isFirst) this.#events.readOther(connection);
     const first = command.offset / UNIT;
     const count = command.length / UNIT;
     const stable = (command.flags & NBD_CMD_FLAG_FUA) !== 0;
@@ -171,6 +183,7 @@ export class SimulatedServer {
 
   kill(salt: number): void {
     this.alive = false;
+    this.bury();
     this.#process.ended = true;
     this.frozen = false;
     for (const connection of this.connections) connection.serverDies();
@@ -181,6 +194,26 @@ export class SimulatedServer {
   start(): void {
     this.alive = true;
     this.#process = new ServerProcess();
+  }
+
+  /** Whether a process that was replaced still works. */
+  get hasOld(): boolean {
+    return this.#old.length > 0;
+  }
+
+  /** Another process takes the place of this one, which closes its connections and works off what it has. */
+  succeed(): void {
+    for (const connection of this.connections)
+      if (connection.process === this.#process) connection.serverCloses(false);
+    this.#old.push(this.#process);
+    this.#process = new ServerProcess();
+  }
+
+  /** The processes end that were replaced. */
+  bury(): void {
+    for (const one of this.#old) one.ended = true;
+    for (const connection of this.connections) if (connection.process.ended) connection.serverDies();
+    this.#old = [];
   }
 
   /** Another disk is behind the server from now on. */
@@ -198,7 +231,8 @@ export class SimulatedServer {
     this.start();
   }
 
-  #isWhole({ payload, got }: ServerCommand): boolean {
+  /** Whether all of it has been read. */
+  isWhole({ payload, got }: ServerCommand): boolean {
     return payload === undefined || got === payload.length;
   }
 

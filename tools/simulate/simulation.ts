@@ -78,6 +78,8 @@ export class Simulation {
   readonly #attached = new Map<number, number>();
   #events = 0;
   #tries = 0;
+  /** Counts the states that the worker is in; called when it waits. */
+  seeStates: () => void = () => undefined;
   /** Who tells by how many samples the worker knows a disk. */
   samplesOf: (file: number) => number = () => 0;
   /** Files with a connection to another disk that the worker could not tell from the first one. */
@@ -95,6 +97,10 @@ export class Simulation {
     this.server = new SimulatedServer(profile, {
       brought: (command, file, unit, content) => this.#brought(command, file, unit, content),
       changedOther: (command, connection) => this.#changedOther(command, connection),
+      readOther: ({ file }) => {
+        // What is written later may have come from there.
+        if (this.#mayMistake(file)) this.#isMistaken = true;
+      },
     });
     this.checkers = Array.from({ length: profile.files }, () => new Checker(profile.units));
     this.world = this.#makeWorld();
@@ -138,7 +144,7 @@ export class Simulation {
       trace: undefined,
       keepBytes: profile.keepBytes,
       timeout: profile.timeout,
-      settleTime: Number.POSITIVE_INFINITY,
+      settleTime: profile.settleTime,
       asyncRead: true,
       readAhead: profile.readAhead,
       readers: 0,
@@ -208,7 +214,7 @@ export class Simulation {
       case 'run':
         return true;
       case 'advance':
-        this.now += action.ms;
+        this.#settles(action.ms);
         return true;
       case 'signal':
         return this.#signal(action);
@@ -240,6 +246,16 @@ export class Simulation {
     }
   }
 
+  /** Time goes by. A server for which there is a settle time keeps to it. */
+  #settles(ms: number): void {
+    const { connections } = this.server;
+    const closed = connections.filter(({ client }) => client === 'closed');
+    for (const one of closed) one.closedAt ??= this.now;
+    this.now += ms;
+    for (const one of closed)
+      if (this.now - (one.closedAt ?? this.now) >= this.profile.settleTime) one.serverForgets();
+  }
+
   #applyServer(
     action: Extract<
       Action,
@@ -253,6 +269,8 @@ export class Simulation {
           | 'kill'
           | 'ended'
           | 'start'
+          | 'succeed'
+          | 'bury'
           | 'freeze'
           | 'thaw'
           | 'replace'
@@ -264,9 +282,17 @@ export class Simulation {
     switch (action.do) {
       case 'ended':
         // The server is our child, whose end is seen.
-        if (server.alive || !this.reconnects || !this.profile.isChild) return false;
+        if (server.alive || !this.reconnects || !this.profile.ownServer) return false;
         for (let file = 0; file < this.checkers.length; file++)
           this.#send({ type: 'server-ended', file, attached: this.#attached.get(file) ?? 0 });
+        return true;
+      case 'succeed':
+        if (!server.runs) return false;
+        server.succeed();
+        return true;
+      case 'bury':
+        if (!server.hasOld) return false;
+        server.bury();
         return true;
       case 'kill':
         if (!server.alive) return false;
@@ -316,7 +342,7 @@ export class Simulation {
     }
     if (action.do === 'receive') return this.#receive(connection, action.bytes);
     if (action.do === 'execute') {
-      const command = server.toExecute(connection, action.key);
+      const command = server.toExecute(connection, action.key, action.errno !== 0);
       if (command === undefined) return false;
       server.execute(connection, command, command.replied ? 0 : action.errno);
       this.#afterwards(connection);
@@ -555,6 +581,7 @@ export class Simulation {
 
   /** The worker waits: steps are taken until one of them lets it run, with something to do. */
   #waits(poll: SimulatedPoll, timeout: number): void {
+    this.seeStates();
     const deadline = timeout < 0 ? Number.POSITIVE_INFINITY : this.now + timeout;
     for (;;) {
       const action = this.#source.next(this);
