@@ -26,6 +26,9 @@ export class Replay {
   readonly #inFlight = new Set<Command>();
   #next = 0;
   #isLossTold = false;
+  readonly #blocked = new Map<Command, number>();
+  /** How many copies were lost when that was found out. */
+  #lostCount = 0;
 
   constructor(disk: Disk, connection: Connection, commands: readonly Command[]) {
     this.#disk = disk;
@@ -42,31 +45,47 @@ export class Replay {
     for (const command of [...this.#inFlight]) {
       if (command.state === COMMAND_KEPT) this.#inFlight.delete(command);
     }
+    this.#findBlocked();
     while (this.#next < this.#commands.length && this.#inFlight.size < WINDOW) {
       const command = this.#commands[this.#next];
       if ([...this.#inFlight].some((other) => overlaps(command, other))) return;
-      const proof = this.#proofFor(command);
-      if (proof === 'awaited') return;
+      const since = this.#blocked.get(command);
+      if (since !== undefined && this.#disk.context.now() - since < PROOF_PATIENCE) return;
       this.#next++;
-      if (proof === 'missing') continue;
-      this.#inFlight.add(command);
-      this.#disk.context.commands.renew(command);
-      command.replayed = true;
-      this.#disk.assign(command, this.connection);
+      if (since === undefined) this.#send(command);
+      else this.#leaveOut();
     }
   }
 
-  /** Whether a command may be sent: a copy of an older change that it overlaps may be lost on the way. */
-  #proofFor({ offsetHi, offsetLo, length, change }: Command): 'there' | 'awaited' | 'missing' {
-    const disk = this.#disk;
-    if (!disk.lost.any) return 'there';
-    const start = join(offsetHi, offsetLo);
-    const since = disk.lost.overlapping(start, start + BigInt(length), change);
-    if (since === undefined) return 'there';
-    if (disk.context.now() - since < PROOF_PATIENCE) return 'awaited';
+  #send(command: Command): void {
+    this.#inFlight.add(command);
+    this.#disk.context.commands.renew(command);
+    command.replayed = true;
+    this.#disk.assign(command, this.connection);
+  }
+
+  #leaveOut(): void {
     if (!this.#isLossTold)
-      disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
+      this.#disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
     this.#isLossTold = true;
-    return 'missing';
+  }
+
+  /**
+   * Finds the commands that must not be sent yet, and since when: a copy of an older change that they overlap is lost on
+   * the way; or they overlap a newer command of which that is true, and would undo it if they were sent alone.
+   */
+  #findBlocked(): void {
+    const { lost } = this.#disk;
+    if (lost.count === this.#lostCount) return;
+    this.#lostCount = lost.count;
+    this.#blocked.clear();
+    for (let at = this.#commands.length - 1; lost.any && at >= this.#next; at--) {
+      const command = this.#commands[at];
+      const start = join(command.offsetHi, command.offsetLo);
+      let since = lost.overlapping(start, start + BigInt(command.length), command.change);
+      for (const [newer, its] of this.#blocked)
+        if (since === undefined && overlaps(command, newer)) since = its;
+      if (since !== undefined) this.#blocked.set(command, since);
+    }
   }
 }
