@@ -65,7 +65,7 @@ export class Watchdog {
   /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
   get patience(): number {
     if (this.#disks.some(({ awaitsProof }) => awaitsProof)) return PROOF_PERIOD;
-    if (this.#disks.some(({ lost }) => lost.any)) return this.#pace;
+    if (this.#disks.some(({ lost, closing }) => lost.any || closing.length > 0)) return this.#pace;
     if (this.#engine.operations.count > 0 || this.#isSendingAgain()) return this.#pace;
     if (this.#folder?.holds) return ASKERS_PERIOD;
     return this.#engine.blocks.hasSpare ? SPARE_PERIOD : -1;
