@@ -33,7 +33,9 @@ await build({
   format: 'cjs',
   platform: 'node',
   target: 'node20',
-  // import.meta is empty in CommonJS; those who use it are not reached by any target.
+  // CommonJS has no import.meta.
+  define: { 'import.meta.url': 'moduleUrl' },
+  banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
   logLevel: 'error',
 });
 writeFileSync(`${OUT}/package.json`, '{"type":"commonjs"}\n');
