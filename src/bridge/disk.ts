@@ -36,8 +36,8 @@ import { FlushPace } from './flush-pace.js';
 import { Identity } from './identity.js';
 import { Journal } from './journal.js';
 import { Latency } from './latency.js';
-import { type ChangedBytes, LostCopies, PROOF_PATIENCE } from './lost-copies.js';
-import { distance, high, join, low } from './offsets.js';
+import { type ChangedBytes, LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
+import { high, join, low } from './offsets.js';
 import { OPERATION_READ, type Operation } from './operation.js';
 import { RangeOrder } from './range-order.js';
 import type { Ranges } from './ranges.js';
@@ -449,11 +449,9 @@ export class Disk {
   isUncertain(hi: number, lo: number, length: number): boolean {
     if (this.#isClean) return false;
     if (this.#isTainted || this.lost.any || this.journal.incomplete) return true;
-    const overlaps = (one: ChangedBytes): boolean => {
-      const apart = distance(one.offsetHi, one.offsetLo, hi, lo);
-      return apart < length && -apart < one.length;
-    };
-    return this.changesUnderWay().some(overlaps) || this.journal.list().some(overlaps);
+    const place = { offsetHi: hi, offsetLo: lo, length };
+    const touches = (one: ChangedBytes): boolean => overlaps(one, place);
+    return this.changesUnderWay().some(touches) || this.journal.list().some(touches);
   }
 
   /** Takes a sample of what a FLUSH that was sent at `mark` has made stable. */
@@ -466,11 +464,8 @@ export class Disk {
     if (command === undefined || block === undefined) return;
     const { offsetHi, offsetLo, length, blockAt } = command;
     const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
-    const overlaps = (one: ChangedBytes): boolean => {
-      const apart = distance(one.offsetHi, one.offsetLo, offsetHi, offsetLo);
-      return apart < length && -apart < one.length;
-    };
-    if (!later.some(overlaps)) this.identity.saw(offsetHi, offsetLo, length, block.bytes, blockAt, false);
+    if (!later.some((one) => overlaps(one, command)))
+      this.identity.saw(offsetHi, offsetLo, length, block.bytes, blockAt, false);
   }
 
   #awaitsChange(connection: Connection): boolean {

@@ -8,7 +8,7 @@
 
 import type { Peer } from './channel.js';
 import type { Command } from './command.js';
-import { join } from './offsets.js';
+import { distance, join } from './offsets.js';
 
 /** Milliseconds for which a newer change waits for proof; then it fails. */
 export const PROOF_PATIENCE = 30_000;
@@ -28,6 +28,15 @@ export interface SentOn {
   readonly closing: boolean;
   /** Its number among those of the disk. */
   readonly arrival: number;
+}
+
+/** Where bytes of a disk lie. */
+type Place = Pick<ChangedBytes, 'offsetHi' | 'offsetLo' | 'length'>;
+
+/** Whether two runs of bytes have some in common. */
+export function overlaps(a: Place, b: Place): boolean {
+  const apart = distance(a.offsetHi, a.offsetLo, b.offsetHi, b.offsetLo);
+  return apart < b.length && -apart < a.length;
 }
 
 interface LostCopy extends ChangedBytes {

@@ -7,16 +7,11 @@
 import { COMMAND_KEPT, type Command } from './command.js';
 import type { Connection } from './connection.js';
 import type { Disk } from './disk.js';
-import { PROOF_PATIENCE } from './lost-copies.js';
-import { distance, join } from './offsets.js';
+import { overlaps, PROOF_PATIENCE } from './lost-copies.js';
+import { join } from './offsets.js';
 
 /** Commands in flight while replaying. */
 const WINDOW = 16;
-
-function overlaps(a: Command, b: Command): boolean {
-  const apart = distance(a.offsetHi, a.offsetLo, b.offsetHi, b.offsetLo);
-  return apart < b.length && -apart < a.length;
-}
 
 /** One replay, on one connection. */
 export class Replay {
