@@ -191,7 +191,7 @@ export class Connection {
   lose(why: string, breach: boolean): void {
     if (this.#state === STATE_CLOSED) return;
     const wasOpen = this.#state === STATE_OPEN;
-    // Who is told asks for it.
+    // The listener asks for it when it is told.
     const peer = this.peer?.share();
     // What is sent again over another connection must not arrive over this one later.
     this.#channel.dropOnClose();

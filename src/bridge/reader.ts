@@ -210,7 +210,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
 
   #isForMe(view: DataView): boolean {
     if (view.getUint32(IN_OPCODE, HOST_ENDIAN) !== FUSE_READ || !this.#canRead) return false;
-    // What is being changed, the worker answers in its turn.
+    // While something is being changed, the worker answers in its turn.
     if (this.#relay.changing) return false;
     if (view.getUint32(IN_NODEID_LO, HOST_ENDIAN) !== this.#disk.node.nodeid) return false;
     // The worker reads ahead of those who read a far server through the page cache, and must see all of it.
