@@ -4,12 +4,12 @@
 // operation is in its log before it begins: what it waits for, or dies of, is the last line.
 
 import { openSync, writeSync } from 'node:fs';
+import { Random } from '../tools/simulate/random.js';
 import { checkHoles, differenceOf } from './difference.js';
 import type { FromActor, ToActor } from './messages.js';
 import { kindsFor, mappingAfter, nextOperation, type Operation, type Range, textOf } from './operations.js';
 import type { Plan } from './plan.js';
 import { PlayedFile } from './played-file.js';
-import { Random } from './random.js';
 import { O_DIRECT, O_DSYNC } from './system.js';
 
 /** Bytes of the pattern that is written: no block has a multiple of it. */

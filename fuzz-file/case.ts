@@ -1,8 +1,8 @@
 // One case, from its first operation to its last look.
 
+import { Random } from '../tools/simulate/random.js';
 import { numbersOf, type Place } from './kept.js';
 import type { Plan } from './plan.js';
-import { Random } from './random.js';
 import type { Stage } from './stage.js';
 
 /** Operations of an actor between two looks at the whole. */

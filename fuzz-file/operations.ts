@@ -3,8 +3,8 @@
 // Pure; used by actor.ts. An operation stays within its actor's area, so that actors side by side come to
 // the same result in any order. The areas' bounds are no bounds of blocks: what shares a block is theirs.
 
+import type { Random } from '../tools/simulate/random.js';
 import type { Plan } from './plan.js';
-import type { Random } from './random.js';
 
 /** Where the parts of a range lie. */
 export interface Range {

@@ -2,7 +2,7 @@
 //
 // Pure. A case is repeated by its seed; what was pinned (`--case cache=none,actors=3`) stays as pinned.
 
-import { Random } from './random.js';
+import { Random } from '../tools/simulate/random.js';
 
 const CHOICES = {
   cache: ['writeback', 'writethrough', 'none'],

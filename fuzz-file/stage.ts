@@ -10,12 +10,12 @@ import { fileURLToPath } from 'node:url';
 import { atEnd, start, whenEnded, whenWritten } from '../bench/processes.js';
 import { CuttingProxy, SETTLE_TIME } from '../soak/proxy.js';
 import type { DiskServer } from '../soak/server.js';
+import { Random } from '../tools/simulate/random.js';
 import { unequal } from './difference.js';
 import { Faults, TIMEOUT } from './faults.js';
 import type { FromActor, ToActor } from './messages.js';
 import type { Range } from './operations.js';
 import type { Plan } from './plan.js';
-import { Random } from './random.js';
 import { addressOf, type Surroundings, serverOf, uriOf } from './server.js';
 
 const NBDFUSE = fileURLToPath(new URL('../../../bin/nbdfuse', import.meta.url));
