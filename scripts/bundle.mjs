@@ -51,8 +51,8 @@ await Promise.all([
     supported: { 'dynamic-import': false },
     entryPoints: {
       'main.body': 'dist/cli/main.js',
-      'worker.body': 'dist/bridge/worker.js',
-      'reader.body': 'dist/bridge/reader.js',
+      'worker.body': 'dist/worker/worker.js',
+      'read-thread.body': 'dist/worker/read-thread.js',
     },
   }),
   // Too small for a cache.
@@ -74,7 +74,7 @@ await Promise.all([
 ]);
 
 const REQUIRE = new RegExp(`(?<=\\w=)require\\("(node:(?:${HEAVY}))"\\)`, 'g');
-const bodies = ['main.body.js', 'worker.body.js', 'reader.body.js'];
+const bodies = ['main.body.js', 'worker.body.js', 'read-thread.body.js'];
 for (const body of bodies) {
   const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
   const lazy = text.replace(REQUIRE, 'lazily("$1")');

@@ -18,7 +18,7 @@ export type { EndpointOptions, ServerAddress } from './client/target.js';
 export { NBD_STATE_HOLE, NBD_STATE_ZERO } from './nbd/constants.js';
 export { NbdError, NbdProtocolError, NbdServerError } from './nbd/errors.js';
 export type { BlockSizes, ExportInfo, ListedExport, MetaContext } from './nbd/export-info.js';
-export { type NbdUri, parseNbdUri } from './nbd/uri.js';
+export { type NbdUri, parseNbdUri } from './nbd/uri/uri.js';
 export { TransportError } from './transport/errors.js';
 export { NbdServer, type OpenOptions, openServer } from './transport/server.js';
 export { type Endpoint, endpointFromUri, type Target, type TlsSettings } from './transport/target.js';

@@ -10,7 +10,7 @@ import {
   tooLong,
   uncheckedTypes,
   wrongArrows,
-} from './helpers/source-rules.js';
+} from './support/source-rules.js';
 
 const ROOT = join(import.meta.dirname, '..');
 const TEXT_FILE = /\.(ts|mjs|js|json|md|sh|yml|yaml)$|^[^.]+$/;
@@ -27,7 +27,7 @@ function read(paths: readonly string[]): SourceFiles {
 
 const SOURCE = read(pathsBelow('src').filter((path) => path.endsWith('.ts')));
 const ALL_TYPESCRIPT = read(
-  ['src', 'test', 'bench'].flatMap(pathsBelow).filter((path) => /(?<!\.d)\.ts$/.test(path)),
+  ['src', 'test', 'tools/bench'].flatMap(pathsBelow).filter((path) => /(?<!\.d)\.ts$/.test(path)),
 );
 
 /** What was or could be committed, but for what is ignored. */
@@ -57,13 +57,13 @@ describe('the rules', () => {
     [
       'an arrow the wrong way',
       wrongArrows,
-      { 'src/nbd/a.ts': "import type { B } from '../os/b.js';" },
-      /must not import src\/os\/b\.ts/,
+      { 'src/nbd/a.ts': "import type { B } from '../linux/b.js';" },
+      /must not import src\/linux\/b\.ts/,
     ],
     [
       'a re-export the wrong way',
       wrongArrows,
-      { 'src/os/a.ts': "export * from '../cli/b.js';" },
+      { 'src/linux/a.ts': "export * from '../cli/b.js';" },
       /src\/cli\/b\.ts/,
     ],
     [

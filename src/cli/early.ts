@@ -5,7 +5,7 @@
 
 import { setFlagsFromString } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
-import { spawnWorker } from '../bridge/spawn.js';
+import { spawnWorker } from '../worker/spawn.js';
 
 /** Options of a mount that is served by this process, and by the kernel backend. */
 const MOUNTING =

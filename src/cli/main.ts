@@ -4,27 +4,26 @@
 // user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
 
 import type { Worker } from 'node:worker_threads';
-import { dismissWorker, spawnWorker } from '../bridge/spawn.js';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
+import { dismissWorker, spawnWorker } from '../worker/spawn.js';
 import {
   type Listing,
   type MountSettings,
   parseArguments,
   type Question,
   type Request,
-} from './arguments.js';
+} from './arguments/arguments.js';
 import { createReport, earlyReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
   if (kind === 'fuse-help') return (await import('../mount/options.js')).fuseOptionsHelp();
-  const help = await import('./help.js');
+  if (kind === 'version') return (await import('./version.js')).versionText();
+  const help = await import('./arguments/help.js');
   switch (kind) {
     case 'help':
       return help.helpText();
-    case 'version':
-      return help.versionText();
     case 'long-options':
       return help.longOptionsText();
     default:
@@ -55,7 +54,7 @@ async function settle(mounting: Mounting, report: Report): Promise<Settings> {
 
 /** Serves an image: what its server says while it starts is told only if the error does not. */
 async function runImage(settings: Settings, report: Report, { ready, worker }: ProcessHooks): Promise<never> {
-  const { holdServer } = await import('./held.js');
+  const { holdServer } = await import('./deferred-stderr.js');
   const { runProcess } = await import('../session/process.js');
   const held = holdServer(report);
   const isReady = (): void => {
@@ -100,13 +99,13 @@ async function mountInBackground(mounting: Mounting, words: readonly string[]): 
 
 /** What --print-command prints. */
 async function printedCommand(image: ImageRequest, words: readonly string[]): Promise<string> {
-  const { longCommand } = await import('./image.js');
+  const { longCommand } = await import('./arguments/image.js');
   return longCommand(words, await prepare(image, true));
 }
 
 /** The exports of a server. */
 async function list(listing: Listing): Promise<string> {
-  const { listExports } = await import('./list.js');
+  const { listExports } = await import('./commands/list.js');
   return listExports(listing, createReport(listing));
 }
 
@@ -121,14 +120,14 @@ async function textFor(
     case 'list':
       return list(request.listing);
     case 'status':
-      return (await import('./status.js')).showStatus(request.inspection, process.stdout);
+      return (await import('./commands/status.js')).showStatus(request.inspection, process.stdout);
     case 'watch':
-      await (await import('./status.js')).watchStatus(request.inspection, print, process.stdout);
+      await (await import('./commands/status.js')).watchStatus(request.inspection, print, process.stdout);
       return '';
     case 'completion':
-      return (await import('./completion.js')).completionScript(request.shell);
+      return (await import('./arguments/completion.js')).completionScript(request.shell);
     case 'unmount':
-      await (await import('./unmount.js')).unmountAndWait(request.mountpoint);
+      await (await import('./commands/unmount.js')).unmountAndWait(request.mountpoint);
       return '';
     default:
       return answer(request.kind);

@@ -5,12 +5,12 @@
 // standard error any more, messages are lost and work goes on. Written synchronously, so that a
 // message is out before the process ends.
 
+import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../linux/log-line.js';
+import { writeToStderr } from '../linux/stderr.js';
 import { printable, printableJson, printableSink } from '../nbd/text.js';
-import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../os/log-line.js';
-import { writeToStderr } from '../os/stderr.js';
 import type { Report } from '../session/settings.js';
 import { statusText } from '../session/status-text.js';
-import { Lines } from './lines.js';
+import { Lines } from './commands/lines.js';
 
 /** Bytes of a message that are shown. */
 const LINE_LIMIT = 4096;

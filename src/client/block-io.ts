@@ -13,7 +13,7 @@ import {
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
-import type { LinkGroup } from './link-group.js';
+import type { LinkGroup } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
 import { alignDown, alignUp, type ByteRange, lengthLimit, overlap, pieces } from './ranges.js';
 

@@ -13,7 +13,7 @@ import { NbdError, NbdProtocolError } from '../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
-import type { LinkGroup } from './link-group.js';
+import type { LinkGroup } from './connection-pool.js';
 import type { RawExtent } from './pending-command.js';
 import { alignDown, alignUp, type ByteRange, lengthLimit, overlap } from './ranges.js';
 

@@ -11,8 +11,8 @@ import { type BlockSizes, type ExportInfo, hasFlag } from '../nbd/export-info.js
 import { type NbdServer, openServer } from '../transport/server.js';
 import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
-import { connectLinks } from './connect-links.js';
-import type { LinkGroup } from './link-group.js';
+import { connectLinks } from './connect-all.js';
+import type { LinkGroup } from './connection-pool.js';
 import type {
   Abortable,
   BlockStatusOptions,

@@ -2,8 +2,8 @@
 //
 // Made and settled by link.ts; the reply receiver writes the fields that PendingRequest names.
 
-import type { Coverage } from '../nbd/coverage.js';
-import type { PendingRequest } from '../nbd/reply.js';
+import type { Coverage } from '../nbd/transmission/coverage.js';
+import type { PendingRequest } from '../nbd/transmission/reply.js';
 
 /** What is to be sent. */
 export interface Command {

@@ -3,7 +3,7 @@
 // Pure: turns what callers of NbdClient write into an Endpoint.
 
 import { NBD_DEFAULT_PORT } from '../nbd/constants.js';
-import { parseNbdUri } from '../nbd/uri.js';
+import { parseNbdUri } from '../nbd/uri/uri.js';
 import { type Endpoint, endpointFromUri, type Target, type TlsSettings } from '../transport/target.js';
 
 /** Where a server is, or how to start one. A string is an NBD URI. */

@@ -5,10 +5,10 @@
 
 import { readdir, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { Tree, type TreeOptions } from '../file/tree.js';
+import { Tree, type TreeOptions } from '../fuse/tree.js';
+import { closeOnExec, keepOnExec } from '../linux/descriptor.js';
+import { loadLibrary } from '../linux/libc.js';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { closeOnExec, keepOnExec } from '../os/descriptor.js';
-import { loadLibrary } from '../os/libc.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { DiskIo } from './disk-io.js';
 import { makeOperations } from './operations.js';

@@ -4,7 +4,7 @@
 // request whose connection is lost is made again on the next one. What the server refuses is thrown.
 
 import { BlockIo } from '../client/block-io.js';
-import { LinkGroup } from '../client/link-group.js';
+import { LinkGroup } from '../client/connection-pool.js';
 import { NBD_FLAG_SEND_FLUSH } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type ExportInfo, hasFlag } from '../nbd/export-info.js';

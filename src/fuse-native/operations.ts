@@ -4,8 +4,8 @@
 // here, as fuse-native has them: files beyond 2^53 bytes are refused by the adapter.
 
 import type { Callback, Operations, Stat } from 'fuse-native';
-import type { AttributeChange, Node, Tree } from '../file/tree.js';
 import { FATTR_ATIME, FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID } from '../fuse/constants.js';
+import type { AttributeChange, Node, Tree } from '../fuse/tree.js';
 import { type DiskIo, IoError } from './disk-io.js';
 
 const ENOENT = 2;

@@ -4,7 +4,7 @@
 // not said, it takes from the headers of images.
 
 import { printable } from '../nbd/text.js';
-import type { NbdUri } from '../nbd/uri.js';
+import type { NbdUri } from '../nbd/uri/uri.js';
 import { ImageError } from './errors.js';
 import { type ImageFormat, qemuDriver } from './formats.js';
 

@@ -3,7 +3,7 @@
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { printable } from '../nbd/text.js';
-import { type NbdUri, parseNbdUri } from '../nbd/uri.js';
+import { type NbdUri, parseNbdUri } from '../nbd/uri/uri.js';
 import { ImageError } from './errors.js';
 import { isNbdUri } from './scheme.js';
 

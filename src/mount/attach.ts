@@ -3,10 +3,10 @@
 // Called by the kernel backend once the server is known. Never stats the mountpoint afterwards: that
 // would wait for the very file system that this process is about to serve.
 
-import { EACCES, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../os/errno.js';
-import { mountFuse, openFuseDevice } from '../os/mount.js';
-import { mountIdOf, openPath, pathThrough, servedDevice } from '../os/path.js';
-import { closeDescriptor } from '../os/socket.js';
+import { EACCES, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../linux/errno.js';
+import { mountFuse, openFuseDevice } from '../linux/mount.js';
+import { mountIdOf, openPath, pathThrough, servedDevice } from '../linux/path.js';
+import { closeDescriptor } from '../linux/socket.js';
 import { type Guard, guardMount } from './auto-unmount.js';
 import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';

@@ -6,7 +6,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeDescriptor, socketpair } from '../os/socket.js';
+import { closeDescriptor, socketpair } from '../linux/socket.js';
 import type { MountEntry } from './mount-table.js';
 
 /**

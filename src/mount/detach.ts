@@ -5,8 +5,8 @@
 // of the mount as a descriptor, after a look whether it is that mount which is seen there.
 
 import { basename } from 'node:path';
-import { EBUSY } from '../os/errno.js';
-import { pathThrough } from '../os/path.js';
+import { EBUSY } from '../linux/errno.js';
+import { pathThrough } from '../linux/path.js';
 import { MountError } from './errors.js';
 import { findAgain, type MountEntry } from './mount-table.js';
 import { atPlace, type Place } from './place.js';

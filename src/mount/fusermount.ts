@@ -3,8 +3,8 @@
 // It speaks over a socket whose number it finds in _FUSE_COMMFD, and ends when it has sent. Waiting
 // for it is asynchronous: it may look at mounts that this process serves.
 
-import { pathThrough } from '../os/path.js';
-import { closeDescriptor, receiveDescriptor, setNonBlocking, socketpair } from '../os/socket.js';
+import { pathThrough } from '../linux/path.js';
+import { closeDescriptor, receiveDescriptor, setNonBlocking, socketpair } from '../linux/socket.js';
 import { MountError } from './errors.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type Outcome, runProgram } from './programs.js';

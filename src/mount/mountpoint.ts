@@ -5,7 +5,7 @@
 
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { currentPath, mountIdOf, openPath, using } from '../os/path.js';
+import { currentPath, mountIdOf, openPath, using } from '../linux/path.js';
 import { detach } from './detach.js';
 import { MountError } from './errors.js';
 import { isFuse, type MountEntry, mountOf, readMountTable } from './mount-table.js';

@@ -5,8 +5,8 @@
 // kernel goes from its name to the uppermost mount there. The number of that mount tells whether it is the one meant.
 
 import { basename, dirname } from 'node:path';
-import { mountIdOf, openPath, pathThrough, using } from '../os/path.js';
-import { closeDescriptor } from '../os/socket.js';
+import { mountIdOf, openPath, pathThrough, using } from '../linux/path.js';
+import { closeDescriptor } from '../linux/socket.js';
 
 /** See the file's head. Whoever makes one closes it. */
 export class Place {

@@ -5,8 +5,8 @@
 
 import { fstat } from 'node:fs';
 import { promisify } from 'node:util';
-import { currentPath, mountIdOf, openPath, using } from '../os/path.js';
-import { closeDescriptor } from '../os/socket.js';
+import { currentPath, mountIdOf, openPath, using } from '../linux/path.js';
+import { closeDescriptor } from '../linux/socket.js';
 import { MountError } from './errors.js';
 import { Place } from './place.js';
 

@@ -4,10 +4,10 @@
 // Never rejects for what goes wrong with the session: that is reported, and the status is 1.
 
 import type { Worker } from 'node:worker_threads';
-import { ServiceNotifier } from './service.js';
 import type { Ending } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { startSession } from './start.js';
+import { ServiceNotifier } from './systemd-notify.js';
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 

@@ -2,13 +2,13 @@
 //
 // Made by start.ts, used by process.ts.
 
-import type { StopOutcome } from '../bridge/messages.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
-import type { Backend } from './backend.js';
-import { Deadline } from './deadline.js';
-import type { Served } from './keeper.js';
+import type { StopOutcome } from '../worker/contract/messages.js';
+import type { Backend } from './backend/backend.js';
+import type { Undo } from './cleanup.js';
+import { Deadline } from './connect/deadline.js';
+import type { Served } from './file-keeper.js';
 import type { Report } from './settings.js';
-import type { Undo } from './undo.js';
 import { unmountInOrder } from './unmount.js';
 
 /** Milliseconds in which an orderly stop ends, whatever the server does. */

@@ -3,8 +3,8 @@
 // Made by the command line, read by the files of this folder. Pure types; nothing here is loaded at
 // run time.
 
-import type { Status } from '../bridge/status.js';
-import type { LogFormat } from '../os/log-line.js';
+import type { LogFormat } from '../linux/log-line.js';
+import type { Status } from '../worker/contract/status.js';
 
 /** How the user named the server: the modes of the command line. */
 export type ServerMode =

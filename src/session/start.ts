@@ -5,25 +5,25 @@
 
 import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
-import { spawnWorker } from '../bridge/spawn.js';
 import { MountError } from '../mount/errors.js';
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
 import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
 import { isReadOnly } from '../nbd/export-info.js';
 import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
-import type { BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
-import { allowsSeveral, openDisk } from './disk.js';
-import { DiskKeeper } from './disk-keeper.js';
-import { endpointOf } from './endpoint.js';
-import type { Keeper } from './keeper.js';
-import { reconnectBy } from './lost-server.js';
+import { spawnWorker } from '../worker/spawn.js';
+import type { BackendEvents, BackendRequest, PreparedBackend } from './backend/backend.js';
+import { threadCount } from './backend/threads.js';
+import { Undo } from './cleanup.js';
+import { endpointOf } from './connect/endpoint.js';
+import { reconnectBy } from './connect/lost-server.js';
+import { allowsSeveral, openDisk } from './connect/open-disk.js';
+import { serverText } from './connect/server-text.js';
+import type { Keeper } from './file-keeper.js';
 import { writePidfile } from './pidfile.js';
-import { serverText } from './server-text.js';
 import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
-import { threadCount } from './threads.js';
-import { Undo } from './undo.js';
+import { DiskKeeper } from './single-file.js';
 
 /** Who is told of what, while a session starts. */
 interface Start {
@@ -109,7 +109,7 @@ async function openFolder(
   endpoint: Endpoint,
 ): Promise<Opened> {
   const { settings, report, undo, signal } = start;
-  const { ExportFolder } = await import('./export-folder.js');
+  const { ExportFolder } = await import('./exports/export-directory.js');
   await checkDirectory(mountpoint);
   if (endpoint.exportName !== '') {
     throw new MountError('--all shows every export: leave the name of the one out of the URI');
@@ -170,6 +170,7 @@ async function serve(
 }
 
 async function prepareBackend({ backend }: Settings, worker: Worker | undefined): Promise<PreparedBackend> {
-  if (backend === 'fuse-native') return (await import('./fuse-native-backend.js')).prepareFuseNativeBackend();
-  return (await import('./kernel-backend.js')).prepareKernelBackend(worker ?? spawnWorker());
+  if (backend === 'fuse-native')
+    return (await import('./backend/fuse-native-backend.js')).prepareFuseNativeBackend();
+  return (await import('./backend/kernel-backend.js')).prepareKernelBackend(worker ?? spawnWorker());
 }

@@ -2,8 +2,8 @@
 //
 // Used for SIGUSR1 and by `nbdfuse --status`.
 
-import type { RequestStatus, Status } from '../bridge/status.js';
 import { printable } from '../nbd/text.js';
+import type { RequestStatus, Status } from '../worker/contract/status.js';
 import { PLAIN, type Style } from './style.js';
 
 /** Units of bytes, each 1024 of the one before. */

@@ -5,10 +5,10 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { pathThrough } from '../os/path.js';
-import { closeDescriptor } from '../os/socket.js';
-import type { Backend } from './backend.js';
-import { Deadline } from './deadline.js';
+import { pathThrough } from '../linux/path.js';
+import { closeDescriptor } from '../linux/socket.js';
+import type { Backend } from './backend/backend.js';
+import { Deadline } from './connect/deadline.js';
 
 const EBUSY = 16;
 /** The first descriptor of a child behind its standard ones. */

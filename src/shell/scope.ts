@@ -7,7 +7,7 @@ import { connectMany, NbdClient } from '../client/client.js';
 import { listExports, listMetaContexts } from '../client/lists.js';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../nbd/constants.js';
 import { NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
-import { parseNbdUri } from '../nbd/uri.js';
+import { parseNbdUri } from '../nbd/uri/uri.js';
 
 /** Names and what they stand for. */
 export type ShellScope = Readonly<Record<string, unknown>>;

@@ -3,14 +3,14 @@
 // Used by the record receiver and sender, one each. A record costs a handful of calls into libcrypto and
 // no allocation. Owns its EVP context, which `close` frees. RFC 8446, sections 5.2 and 5.3.
 
-import { addressOf } from '../os/libc.js';
+import { addressOf } from '../linux/libc.js';
 import {
   EVP_CTRL_AEAD_GET_TAG,
   EVP_CTRL_AEAD_SET_TAG,
   type Libcrypto,
   libcrypto,
   pinned,
-} from '../os/libcrypto.js';
+} from '../linux/libcrypto.js';
 import { HEADER, TAG } from './constants.js';
 import { CIPHER_SUITES, nextSecret, type SuiteName, trafficKeys } from './traffic-keys.js';
 

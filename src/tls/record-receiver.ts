@@ -5,7 +5,7 @@
 // verified. It goes straight to where the caller wants it if it fits there; a record that does not is
 // opened in the buffer and copied. Every breach throws TlsError: the connection must then be closed.
 
-import { addressOf, libc } from '../os/libc.js';
+import { addressOf, libc } from '../linux/libc.js';
 import {
   ALERT,
   APPLICATION_DATA,

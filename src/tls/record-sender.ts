@@ -4,7 +4,7 @@
 // allocates nothing for records of application data. What was given to it belongs to the caller again at
 // once. Changes the keys in time, and when the peer has asked for it.
 
-import { addressOf } from '../os/libc.js';
+import { addressOf } from '../linux/libc.js';
 import {
   ALERT,
   APPLICATION_DATA,

@@ -3,8 +3,8 @@
 // The sequence numbers are found by trying them on the last record of each direction: a record opens
 // with its own only. RFC 8446, section 5.3.
 
-import { addressOf } from '../os/libc.js';
-import { libcrypto } from '../os/libcrypto.js';
+import { addressOf } from '../linux/libc.js';
+import { libcrypto } from '../linux/libcrypto.js';
 import { APPLICATION_DATA, HANDSHAKE, HEADER, TAG } from './constants.js';
 import { NOTHING, PostHandshake } from './post-handshake.js';
 import { type Direction, RecordCipher } from './record-cipher.js';

@@ -2,7 +2,7 @@
 //
 // Pure but for HMAC, which libcrypto computes. RFC 8446, sections 7.1 to 7.3 and appendix B.4.
 
-import { type CipherName, type HashName, hmac } from '../os/libcrypto.js';
+import { type CipherName, type HashName, hmac } from '../linux/libcrypto.js';
 
 /** What a cipher suite is made of. */
 interface CipherSuite {

@@ -4,7 +4,7 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { closeDescriptor, socketpair } from '../os/socket.js';
+import { closeDescriptor, socketpair } from '../linux/socket.js';
 import { Child } from './child.js';
 import { TransportError } from './errors.js';
 import type { Source, StderrSink } from './source.js';

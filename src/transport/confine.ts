@@ -5,7 +5,7 @@
 
 import { access, realpath } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { landlockVersion } from '../os/landlock.js';
+import { landlockVersion } from '../linux/landlock.js';
 import { findProgram } from './program.js';
 
 /** What a confined program may open besides programs, libraries and settings of the system. */
@@ -22,7 +22,7 @@ export interface Confinement {
 }
 
 /** The program that makes the sandbox. */
-export const LAUNCHER = fileURLToPath(new URL('../../system/confine.pl', import.meta.url));
+export const LAUNCHER = fileURLToPath(new URL('../../packaging/confine.pl', import.meta.url));
 /** The folders of programs that system/confine.pl lets them be run from. */
 const PROGRAMS = /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|nix\/store|gnu\/store)\//;
 

@@ -4,8 +4,8 @@
 // Made by server.ts. Until it is taken, `close` ends it; afterwards whoever took it does.
 
 import type { Duplex } from 'node:stream';
+import { closePeer, type PeerHandle, peerHasEnded } from '../linux/peer.js';
 import type { ExportInfo } from '../nbd/export-info.js';
-import { closePeer, type PeerHandle, peerHasEnded } from '../os/peer.js';
 import { TransportError } from './errors.js';
 import { pumpPlaintext } from './plaintext-pump.js';
 import { isBareSocket, takeStreamDescriptor } from './stream-descriptor.js';

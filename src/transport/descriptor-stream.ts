@@ -4,9 +4,9 @@
 // waiting happens in readiness.ts.
 
 import { Duplex } from 'node:stream';
-import { EAGAIN, SystemError } from '../os/errno.js';
-import { addressOf, errno, libc } from '../os/libc.js';
-import { closeDescriptor, MSG_NOSIGNAL, setNonBlocking } from '../os/socket.js';
+import { EAGAIN, SystemError } from '../linux/errno.js';
+import { addressOf, errno, libc } from '../linux/libc.js';
+import { closeDescriptor, MSG_NOSIGNAL, setNonBlocking } from '../linux/socket.js';
 import { whenReadable, whenWritable } from './readiness.js';
 
 const SHUT_WR = 1;

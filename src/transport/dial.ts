@@ -4,7 +4,7 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { connectVsock, isSocket } from '../os/socket.js';
+import { connectVsock, isSocket } from '../linux/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
 import { describeTarget, type Target } from './target.js';

@@ -3,8 +3,8 @@
 // Thrown by every file of this folder. Text that came from a server or a child is escaped by
 // `printable` before it becomes part of a message.
 
+import { errnoText, SystemError } from '../linux/errno.js';
 import { NbdError } from '../nbd/errors.js';
-import { errnoText, SystemError } from '../os/errno.js';
 
 /** A server could not be started, reached or secured. `message` is one printable line. */
 export class TransportError extends NbdError {

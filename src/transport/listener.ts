@@ -2,9 +2,9 @@
 //
 // Used by socket-activation.ts. Made by system calls, since Node would accept on it at once.
 
-import { unixAddress } from '../os/datagram.js';
-import { SystemError } from '../os/errno.js';
-import { addressOf, errno, libc } from '../os/libc.js';
+import { unixAddress } from '../linux/datagram.js';
+import { SystemError } from '../linux/errno.js';
+import { addressOf, errno, libc } from '../linux/libc.js';
 
 /** Connections that may wait until the child accepts them. */
 const BACKLOG = 128;

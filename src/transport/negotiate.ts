@@ -5,7 +5,7 @@
 
 import type { Duplex } from 'node:stream';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
-import type { Handshake, HandshakeEvent } from '../nbd/handshake.js';
+import type { Handshake, HandshakeEvent } from '../nbd/handshake/handshake.js';
 import { reasonOf, TransportError } from './errors.js';
 import type { SecuredStream, TlsUpgrade } from './tls.js';
 

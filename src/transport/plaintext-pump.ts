@@ -6,8 +6,8 @@
 
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { addressOf, libc } from '../os/libc.js';
-import { MSG_DONTWAIT, MSG_NOSIGNAL, setNonBlocking, setSocketBuffers, socketpair } from '../os/socket.js';
+import { addressOf, libc } from '../linux/libc.js';
+import { MSG_DONTWAIT, MSG_NOSIGNAL, setNonBlocking, setSocketBuffers, socketpair } from '../linux/socket.js';
 
 /** Bytes that the kernel may hold in each direction of the pair. */
 const SOCKET_BUFFER = 4 * 1024 * 1024;

@@ -3,8 +3,8 @@
 // Used by descriptor-stream.ts. However many descriptors are waited for, one thread of libuv's pool
 // sits in poll(2), never for longer than a second, so that leaving the process is not held up.
 
-import { addressOf, libc } from '../os/libc.js';
-import { clearWakes, type Pipe, pipe, wake as wakeThread } from '../os/pipe.js';
+import { addressOf, libc } from '../linux/libc.js';
+import { clearWakes, type Pipe, pipe, wake as wakeThread } from '../linux/pipe.js';
 
 const POLLIN = 1;
 const POLLOUT = 4;

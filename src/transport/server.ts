@@ -4,13 +4,13 @@
 // Nothing blocks. The server must be closed: that ends and reaps children and removes socket folders.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { closePeer, type PeerHandle, withoutRelays } from '../linux/peer.js';
+import { writeToStderr } from '../linux/stderr.js';
 import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
-import { Handshake, type HandshakeGoal } from '../nbd/handshake.js';
+import { Handshake, type HandshakeGoal } from '../nbd/handshake/handshake.js';
 import { printable, printableSink } from '../nbd/text.js';
-import { closePeer, type PeerHandle, withoutRelays } from '../os/peer.js';
-import { writeToStderr } from '../os/stderr.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
 import { bareWords } from './confine.js';

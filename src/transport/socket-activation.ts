@@ -9,7 +9,7 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../os/socket.js';
+import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../linux/socket.js';
 import { Child } from './child.js';
 import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';

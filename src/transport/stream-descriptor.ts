@@ -4,8 +4,8 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { openHolders, openListener, type PeerHandle } from '../os/peer.js';
-import { duplicate, setSocketBuffers } from '../os/socket.js';
+import { openHolders, openListener, type PeerHandle } from '../linux/peer.js';
+import { duplicate, setSocketBuffers } from '../linux/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { reasonOf, TransportError } from './errors.js';
 

@@ -3,7 +3,7 @@
 // Pure: nothing here opens anything.
 
 import { printable } from '../nbd/text.js';
-import type { NbdUri } from '../nbd/uri.js';
+import type { NbdUri } from '../nbd/uri/uri.js';
 import { bareWords } from './confine.js';
 
 /** A place where a server listens, or how to start one. */

@@ -6,8 +6,8 @@
 import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, checkServerIdentity, connect, type TLSSocket } from 'node:tls';
+import { libcrypto } from '../linux/libcrypto.js';
 import { printable } from '../nbd/text.js';
-import { libcrypto } from '../os/libcrypto.js';
 import { codeOf, TransportError } from './errors.js';
 import type { Target, TlsSettings } from './target.js';
 import { loadPsk, loadX509 } from './tls-credentials.js';

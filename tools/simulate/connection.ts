@@ -4,11 +4,11 @@
 // and when bytes arrive. A payload that is sent without a copy stays where it is until the server reads it, and must be
 // the same then.
 
-import type { Channel, PayloadLender, Peer } from '../../src/bridge/channel.js';
+import { EAGAIN, ECONNRESET, EPIPE } from '../../src/linux/errno.js';
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../src/nbd/constants.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
 import { commandName } from '../../src/nbd/names.js';
-import { EAGAIN, ECONNRESET, EPIPE } from '../../src/os/errno.js';
+import type { Channel, PayloadLender, Peer } from '../../src/worker/connection/channel.js';
 import { setErrno } from './errno.js';
 import { peek, poke } from './memory.js';
 import { UNIT } from './units.js';

@@ -1,6 +1,6 @@
 // One history from its beginning to its end: the worker runs in the simulated world, and what is left is checked.
 
-import { BridgeWorker } from '../../src/bridge/bridge-worker.js';
+import { BridgeWorker } from '../../src/worker/mount-worker.js';
 import type { Action } from './actions.js';
 import type { Coverage } from './coverage.js';
 import { Finish, landings } from './finish.js';

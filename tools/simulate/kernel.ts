@@ -2,7 +2,6 @@
 //
 // Implements the worker's calls on /dev/fuse.
 
-import type { DeviceCalls } from '../../src/bridge/world.js';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -20,8 +19,9 @@ import {
   SEEK_HOLE,
 } from '../../src/fuse/constants.js';
 import { IN_HEADER, OUT_HEADER } from '../../src/fuse/layout.js';
-import { EAGAIN, ENODEV } from '../../src/os/errno.js';
-import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/os/open-flags.js';
+import { EAGAIN, ENODEV } from '../../src/linux/errno.js';
+import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/linux/open-flags.js';
+import type { DeviceCalls } from '../../src/worker/world.js';
 import type { RequestAction } from './actions.js';
 import type { Change } from './checker.js';
 import { setErrno } from './errno.js';

@@ -1,7 +1,7 @@
 // The worker's memory as the simulated kernel and servers see it: bytes at an address.
 
-import { addressOf, libc } from '../../src/os/libc.js';
-import { discardPages } from '../../src/os/memory.js';
+import { addressOf, libc } from '../../src/linux/libc.js';
+import { discardPages } from '../../src/linux/memory.js';
 
 /** The largest request: 1 MiB with its header. */
 const WINDOW = new Uint8Array(new ArrayBuffer(2 * 1024 * 1024));

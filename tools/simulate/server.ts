@@ -2,7 +2,6 @@
 //
 // It carries commands out and answers them when the simulation says so, in any order that the profile allows.
 
-import type { Peer } from '../../src/bridge/channel.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_FUA,
@@ -18,6 +17,7 @@ import {
   NBD_FLAG_SEND_WRITE_ZEROES,
 } from '../../src/nbd/constants.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
+import type { Peer } from '../../src/worker/connection/channel.js';
 import { changesDisk, type ServerCommand, SimulatedConnection } from './connection.js';
 import { SimulatedDisk } from './disk.js';
 import { type Profile, sizeOf } from './profile.js';

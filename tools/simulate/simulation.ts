@@ -2,11 +2,11 @@
 //
 // `apply` takes one step. Nothing happens otherwise: the worker runs between two steps, when a `run` lets it.
 
-import type { FromWorker, ToWorker, WorkerSettings } from '../../src/bridge/messages.js';
-import type { World } from '../../src/bridge/world.js';
+import { EINTR, EIO, errnoName } from '../../src/linux/errno.js';
+import { discardPages } from '../../src/linux/memory.js';
 import { sameExport } from '../../src/nbd/export-info.js';
-import { EINTR, EIO, errnoName } from '../../src/os/errno.js';
-import { discardPages } from '../../src/os/memory.js';
+import type { FromWorker, ToWorker, WorkerSettings } from '../../src/worker/contract/messages.js';
+import type { World } from '../../src/worker/world.js';
 import { type Action, actionText, isRequest, type RequestAction, requestText } from './actions.js';
 import { type Change, Checker } from './checker.js';
 import type { ServerCommand, SimulatedConnection } from './connection.js';

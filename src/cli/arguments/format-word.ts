@@ -1,0 +1,17 @@
+// The values of --format. Pure.
+
+import { FORMAT_NAMES, type FormatWish, parseFormatWord } from '../../image/formats.js';
+import { printable } from '../../nbd/text.js';
+import { UsageError } from '../errors.js';
+
+/** The values that completions offer. */
+export const FORMAT_CHOICES: readonly string[] = [...FORMAT_NAMES, 'xz', 'gz'];
+
+/** What --format says. @throws UsageError */
+export function formatWish(text: string): FormatWish {
+  const wish = parseFormatWord(text);
+  if (wish !== undefined) return wish;
+  throw new UsageError(
+    `--format ${printable(text)}: must be ${FORMAT_NAMES.join(' or ')}, or xz or gz, or both as in qcow2.xz`,
+  );
+}

@@ -1,0 +1,74 @@
+// The options of images, and what --print-command prints. Pure.
+//
+// Called by arguments.ts. They mean something only where a file or a URL is named, or an NBD URI of which a
+// part or an overlay is wanted.
+
+import type { FormatWish } from '../../image/formats.js';
+import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
+import { isNbdUri } from '../../image/scheme.js';
+import { shellLine } from '../../image/shell.js';
+import { UsageError } from '../errors.js';
+import { splitOptions } from './option-words.js';
+import { isModeWord } from './server-mode.js';
+
+/** The values of the options of images, as commander calls them. */
+export interface ImageValues {
+  readonly format?: FormatWish;
+  readonly snapshotName?: string;
+  readonly partition?: number;
+  /** Empty when no file is named. */
+  readonly overlay?: string;
+  readonly printCommand?: true;
+}
+
+/** The options of images, as commander calls them and as they are written. */
+const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
+  format: '--format',
+  snapshotName: '--snapshot-name',
+  partition: '--partition',
+  overlay: '--overlay',
+  printCommand: '--print-command',
+};
+
+/**
+ * The image that the words after MOUNTPOINT name; undefined when they name a server.
+ * @param given names of the options that the user gave
+ * @throws UsageError for options of images with a server that is none
+ */
+export function imageFrom(
+  words: readonly string[],
+  values: ImageValues & { readonly readonly?: true; readonly restart?: true },
+  given: readonly string[],
+): ImageRequest | undefined {
+  const [name = '', ...more] = words;
+  const option = given.find((one) => Object.hasOwn(IMAGE_OPTIONS, one));
+  const isName = more.length === 0 && name !== '' && !name.startsWith('-') && !isModeWord(name);
+  if (option !== undefined && !isName) {
+    throw new UsageError(`${IMAGE_OPTIONS[option]} goes with an image or a URI: nbdfuse MOUNTPOINT IMAGE`);
+  }
+  if (!isName || (isNbdUri(name) && option === undefined)) return undefined;
+  const { overlay } = values;
+  if (overlay === '' && values.restart) {
+    throw new UsageError('--restart would lose what is in the overlay: keep that with --overlay=FILE');
+  }
+  return {
+    name,
+    wish: values.format ?? { format: undefined, compression: undefined },
+    snapshotName: values.snapshotName,
+    partition: values.partition,
+    overlay: overlay === undefined ? undefined : overlay === '' ? 'temporary' : { path: overlay },
+    readOnly: values.readonly ?? false,
+  };
+}
+
+/** The command lines that do without the options of images what `words` do with them. */
+export function longCommand(words: readonly string[], { argv, before }: PreparedImage): string {
+  const { options, rest } = splitOptions(words);
+  const isKept = (name: string | undefined): boolean =>
+    name === undefined || !Object.hasOwn(IMAGE_OPTIONS, name);
+  const kept = options.filter(({ option }) => isKept(option?.attributeName())).flatMap((one) => one.words);
+  const dashes = rest[0] === '--' ? 1 : 0;
+  const mountpoint = rest.slice(0, dashes + 1);
+  const line = shellLine(['nbdfuse', ...kept, ...mountpoint, '[', ...argv, ']']);
+  return before === undefined ? `${line}\n` : `${shellLine(before)}\n${line}\n`;
+}

@@ -1,0 +1,123 @@
+// The words after MOUNTPOINT or --list: which server is meant. Pure.
+//
+// Called by arguments.ts. Everything after CMD belongs to CMD, whatever it looks like; the other modes
+// take a fixed number of words and refuse more.
+
+import { printable } from '../../nbd/text.js';
+import type { ServerMode } from '../../session/settings.js';
+import { UsageError } from '../errors.js';
+import { wholeNumber } from './values.js';
+
+/** Largest number of 32 bits: what a vsock address holds. */
+const MAXIMUM_U32 = 0xffff_ffff;
+const MAXIMUM_DESCRIPTOR = 0x7fff_ffff;
+const MAXIMUM_PORT = 65_535;
+
+/** The operands, when there are exactly as many as `names` and none is empty. */
+function operandsOf(mode: string, names: readonly string[], words: readonly string[]): readonly string[] {
+  if (words.length < names.length || words.slice(0, names.length).includes('')) {
+    throw new UsageError(`${mode} needs ${names.join(' ')}`);
+  }
+  if (words.length > names.length) {
+    const extra = printable(words[names.length] ?? '');
+    throw new UsageError(`unexpected argument ${extra}: ${mode} takes only ${names.join(' ')}`);
+  }
+  return words;
+}
+
+function commandOf(mode: string, words: readonly string[]): readonly string[] {
+  if (words.length === 0 || words[0] === '') throw new UsageError(`${mode} needs CMD [ARGS ...]`);
+  return words;
+}
+
+/** A port number, or the name of a service. */
+function portOf(text: string): number | string {
+  return /^\d+$/.test(text) ? wholeNumber('--tcp PORT', text, 1, MAXIMUM_PORT) : text;
+}
+
+function parseUri(mode: string, words: readonly string[]): ServerMode {
+  const [uri = ''] = operandsOf(mode, ['URI'], words);
+  return { kind: 'uri', uri };
+}
+
+function parseCommand(mode: string, words: readonly string[]): ServerMode {
+  return { kind: 'command', argv: commandOf(mode, words) };
+}
+
+function parseSocketActivation(mode: string, words: readonly string[]): ServerMode {
+  return { kind: 'socket-activation', argv: commandOf(mode, words) };
+}
+
+function parseSquareBracket(mode: string, words: readonly string[]): ServerMode {
+  if (words.at(-1) !== ']') throw new UsageError('[ CMD [ARGS ...] ] needs ] as the last argument');
+  return { kind: 'socket-activation', argv: commandOf(mode, words.slice(0, -1)) };
+}
+
+function parseFd(mode: string, words: readonly string[]): ServerMode {
+  const [fd = ''] = operandsOf(mode, ['N'], words);
+  return { kind: 'fd', fd: wholeNumber('--fd', fd, 0, MAXIMUM_DESCRIPTOR) };
+}
+
+function parseTcp(mode: string, words: readonly string[]): ServerMode {
+  const [host = '', port = ''] = operandsOf(mode, ['HOST', 'PORT'], words);
+  return { kind: 'tcp', host, port: portOf(port) };
+}
+
+function parseUnix(mode: string, words: readonly string[]): ServerMode {
+  const [path = ''] = operandsOf(mode, ['SOCKET'], words);
+  return { kind: 'unix', path };
+}
+
+function parseVsock(mode: string, words: readonly string[]): ServerMode {
+  const [cid = '', port = ''] = operandsOf(mode, ['CID', 'PORT'], words);
+  return {
+    kind: 'vsock',
+    cid: wholeNumber('--vsock CID', cid, 0, MAXIMUM_U32),
+    port: wholeNumber('--vsock PORT', port, 0, MAXIMUM_U32),
+  };
+}
+
+type ModeParser = (mode: string, words: readonly string[]) => ServerMode;
+
+const MODES: ReadonlyMap<string, ModeParser> = new Map<string, ModeParser>([
+  ['[', parseSquareBracket],
+  ['--command', parseCommand],
+  ['--cmd', parseCommand],
+  ['--socket-activation', parseSocketActivation],
+  ['--systemd-socket-activation', parseSocketActivation],
+  ['--fd', parseFd],
+  ['--tcp', parseTcp],
+  ['--unix', parseUnix],
+  ['--vsock', parseVsock],
+  ['--uri', parseUri],
+]);
+
+/** The words that select a mode. */
+export const MODE_WORDS: readonly string[] = [...MODES.keys()];
+
+/** Whether a word selects a mode; those belong after MOUNTPOINT or --list. */
+export function isModeWord(word: string): boolean {
+  return MODES.has(word);
+}
+
+/**
+ * The server that the words after MOUNTPOINT name.
+ * @throws UsageError when a word is missing, superfluous or not understood
+ */
+export function parseServerMode(words: readonly string[]): ServerMode {
+  const [first, ...rest] = words;
+  if (first === undefined) {
+    throw new UsageError(
+      'no server given after MOUNTPOINT: name a URI, [ CMD ARGS ] or another mode; see --help',
+    );
+  }
+  const parse = MODES.get(first);
+  if (parse !== undefined) return parse(first, rest);
+  if (first.startsWith('-')) {
+    const modes = [...MODES.keys()].filter((mode) => mode.startsWith('-')).join(' ');
+    throw new UsageError(
+      `unknown mode ${printable(first)}: options come before MOUNTPOINT, and the modes are ${modes}`,
+    );
+  }
+  return parseUri('URI', words);
+}

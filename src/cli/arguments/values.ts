@@ -1,0 +1,41 @@
+// Numbers and words that options and modes take, checked. Pure.
+//
+// Called by options.ts and server-mode.ts. Each function throws UsageError with a line that names the
+// option, what was given and what is allowed.
+
+import { printable } from '../../nbd/text.js';
+import { UsageError } from '../errors.js';
+
+/** Longest time that an option takes, in seconds: what a timer can wait for. */
+const MAXIMUM_SECONDS = 2_000_000;
+
+/** A whole number in decimal digits from `minimum` to `maximum`. */
+export function wholeNumber(option: string, text: string, minimum: number, maximum: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= minimum && value <= maximum) return value;
+  throw new UsageError(`${option} ${printable(text)}: must be a whole number from ${minimum} to ${maximum}`);
+}
+
+function seconds(option: string, text: string, allowed: string): number {
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (value <= MAXIMUM_SECONDS) return Math.round(value * 1000);
+  throw new UsageError(`${option} ${printable(text)}: must be ${allowed}`);
+}
+
+/** Seconds, with a fraction if wanted, as milliseconds. */
+export function milliseconds(option: string, text: string): number {
+  return seconds(option, text, `a number of seconds from 0 to ${MAXIMUM_SECONDS}`);
+}
+
+/** Seconds as milliseconds, or Infinity for the word `forever`. */
+export function millisecondsOr(option: string, endless: 'forever' | 'never', text: string): number {
+  if (text === endless) return Number.POSITIVE_INFINITY;
+  return seconds(option, text, `a number of seconds from 0 to ${MAXIMUM_SECONDS}, or ${endless}`);
+}
+
+/** One of `choices`. */
+export function choice<T extends string>(option: string, text: string, choices: readonly T[]): T {
+  const found = choices.find((one) => one === text);
+  if (found !== undefined) return found;
+  throw new UsageError(`${option} ${printable(text)}: must be ${choices.join(' or ')}`);
+}

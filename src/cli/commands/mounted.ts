@@ -1,0 +1,54 @@
+// The files of a mount of ours that somebody names, with their status.
+//
+// Used by --status and --unmount. What is asked for comes from the process that serves the mount, by an
+// extended attribute, so it is there also while the server is not.
+
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ENODATA, ENOTCONN, EOPNOTSUPP, errnoText, SystemError } from '../../linux/errno.js';
+import { readAttribute } from '../../linux/xattr.js';
+import { printable } from '../../nbd/text.js';
+import type { Status } from '../../worker/contract/status.js';
+import { parseStatus } from './status-shape.js';
+
+/** A file that is being served. */
+export interface MountedFile {
+  readonly path: string;
+  readonly status: Status;
+}
+
+function failure(path: string, error: unknown): Error {
+  const name = printable(path);
+  if (!(error instanceof SystemError)) return error instanceof Error ? error : new Error(String(error));
+  const unknown = [ENODATA, EOPNOTSUPP].includes(error.errno);
+  if (unknown) return new Error(`${name} is not a file of nbdfuse, or of its fuse-native backend`);
+  const next = error.errno === ENOTCONN ? '; nbdfuse is gone, unmount it with fusermount3 -u' : '';
+  return new Error(`asking for the status of ${name}: ${errnoText(error.errno)}${next}`);
+}
+
+function statusOf(path: string): Status {
+  let text: string;
+  try {
+    text = readAttribute(path, 'user.nbd.status').toString();
+  } catch (error) {
+    throw failure(path, error);
+  }
+  const status = parseStatus(text);
+  if (status !== undefined) return status;
+  throw new Error(`${printable(path)}: its status is none of this version's nbdfuse`);
+}
+
+/** The files at MOUNTPOINT: those in a directory, or the one. @throws Error, one line */
+export async function mountedFiles(mountpoint: string): Promise<readonly MountedFile[]> {
+  const found = await stat(mountpoint).catch((error: NodeJS.ErrnoException) => {
+    const why = error.code === 'ENOTCONN' ? 'nbdfuse is gone, unmount it with fusermount3 -u' : error.code;
+    throw new Error(`${printable(mountpoint)}: ${why}`);
+  });
+  if (!found.isDirectory()) return [{ path: mountpoint, status: statusOf(mountpoint) }];
+  const names = await readdir(mountpoint);
+  if (names.length === 0) throw new Error(`nothing is mounted at ${printable(mountpoint)}`);
+  return names.map((name) => {
+    const path = join(mountpoint, name);
+    return { path, status: statusOf(path) };
+  });
+}

@@ -1,0 +1,82 @@
+// The table of --watch: what happened between two looks at a mount. Pure.
+
+import { printable } from '../../nbd/text.js';
+import { bytesText, timeText } from '../../session/status-text.js';
+import type { RequestStatus } from '../../worker/contract/status.js';
+import { percentile } from '../../worker/stats/counters.js';
+import type { MountedFile } from './mounted.js';
+
+const HEAD = [
+  'file',
+  'state',
+  'reads/s',
+  'read/s',
+  'p50',
+  'p99',
+  'writes/s',
+  'written/s',
+  'p50',
+  'p99',
+  'in flight',
+  'not flushed',
+  'read-ahead hits/s',
+  'lost',
+];
+
+/** Requests of one kind in the time between: a second, and what they took. */
+export function requestCells(before: RequestStatus, now: RequestStatus, seconds: number): readonly string[] {
+  const histogram = now.histogram.map((count, i) => count - (before.histogram[i] ?? 0));
+  const time = (share: number): string => {
+    const value = percentile(histogram, share);
+    return value === 0 ? '-' : timeText(value);
+  };
+  return [
+    ((now.count - before.count) / seconds).toFixed(0),
+    bytesText((now.bytes - before.bytes) / seconds),
+    time(0.5),
+    time(0.99),
+  ];
+}
+
+function row(before: MountedFile, now: MountedFile, seconds: number): readonly string[] {
+  const { status } = now;
+  const hits = (status.readAhead.hits - before.status.readAhead.hits) / seconds;
+  return [
+    printable(now.path),
+    status.connections.length > 0 ? `${status.connections.length} connections` : status.state,
+    ...requestCells(before.status.reads, status.reads, seconds),
+    ...requestCells(before.status.writes, status.writes, seconds),
+    String(status.inFlight),
+    bytesText(status.unflushed),
+    hits.toFixed(0),
+    String(status.lostConnections),
+  ];
+}
+
+/** Whether both are looks at the same file: one that has replaced another counts anew. */
+function isEarlier(before: MountedFile, now: MountedFile): boolean {
+  const [was, is] = [before.status, now.status];
+  return before.path === now.path && was.reads.count <= is.reads.count && was.writes.count <= is.writes.count;
+}
+
+/**
+ * Lines with a head and one row a file, in columns. `seconds` lie between the two looks; what does not fit
+ * into a line of `width` characters is cut off.
+ */
+export function rateTable(
+  before: readonly MountedFile[],
+  now: readonly MountedFile[],
+  seconds = 1,
+  width = Number.POSITIVE_INFINITY,
+): string {
+  const rows = now.map((file) => row(before.find((one) => isEarlier(one, file)) ?? file, file, seconds));
+  const widths = HEAD.map((name, i) => Math.max(name.length, ...rows.map((cells) => cells[i].length)));
+  const lines = [HEAD, ...rows].map((cells) =>
+    cells
+      .map((cell, i) => (i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+      .join('  ')
+      .trimEnd()
+      .slice(0, width),
+  );
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,115 @@
+// What --status prints: what can be seen of a mount, once or every second.
+//
+// Called by main.ts. The texts are made by pure functions. On a terminal --watch has a screen of its own,
+// as top(1) does, and leaves its last look behind when it ends.
+
+import { setTimeout } from 'node:timers/promises';
+import { printableJson } from '../../nbd/text.js';
+import { statusText } from '../../session/status-text.js';
+import { styleFor } from '../../session/style.js';
+import type { Inspection } from '../arguments/arguments.js';
+import { type MountedFile, mountedFiles } from './mounted.js';
+import { panel } from './panel.js';
+import { rateTable } from './rates.js';
+import { printableStatus } from './status-shape.js';
+
+/** Milliseconds between two looks of --watch. */
+const PERIOD = 1000;
+
+/** Seconds of which --watch remembers how much was read and written. */
+const REMEMBERED = 500;
+
+const WIDTH = 80;
+const HEIGHT = 24;
+
+/** For a terminal: its second screen without a cursor; the first again; the top, with nothing below it. */
+const SECOND_SCREEN = '\x1b[?1049h\x1b[?25l';
+const FIRST_SCREEN = '\x1b[?25h\x1b[?1049l';
+const TOP = '\x1b[H\x1b[J';
+
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/** Standard output. */
+type Output = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows'>;
+
+/** One object with the member `files`, indented by `indent` or on one line. */
+function statusAsJson(files: readonly MountedFile[], indent?: number): string {
+  const text = JSON.stringify(
+    { files: files.map(({ path, status }) => ({ path, ...status })) },
+    null,
+    indent,
+  );
+  return `${printableJson(text)}\n`;
+}
+
+/** What to print once. @throws Error, one line */
+export async function showStatus({ mountpoint, json }: Inspection, output: Output): Promise<string> {
+  const files = await mountedFiles(mountpoint);
+  if (json) return statusAsJson(files, 2);
+  const style = styleFor(output, process.env);
+  return files.map(({ path, status }) => statusText(path, printableStatus(status), style)).join('\n');
+}
+
+const bytesMoved = (files: readonly MountedFile[]): number =>
+  files.reduce((sum, { status }) => sum + status.reads.bytes + status.writes.bytes, 0);
+
+/** Draws what happened since the last look: a panel for one file, a table for several. */
+class View {
+  readonly #output: Output;
+  readonly #json: boolean;
+  readonly #history: number[] = [];
+
+  constructor(output: Output, json: boolean) {
+    this.#output = output;
+    this.#json = json;
+  }
+
+  draw(before: readonly MountedFile[], raw: readonly MountedFile[], seconds: number): string {
+    if (this.#json) return statusAsJson(raw);
+    const now = raw.map(({ path, status }) => ({ path, status: printableStatus(status) }));
+    if (!this.#output.isTTY) return rateTable(before, now, seconds);
+    const { columns = WIDTH, rows = HEIGHT } = this.#output;
+    const style = styleFor(this.#output, process.env);
+    this.#history.push(Math.max(0, bytesMoved(now) - bytesMoved(before)) / seconds);
+    if (this.#history.length > REMEMBERED) this.#history.shift();
+    const [file] = now;
+    const [was = file] = before;
+    if (now.length === 1) return panel(was, file, { style, columns, history: this.#history, seconds });
+    const lines = rateTable(before, now, seconds, columns)
+      .split('\n')
+      .slice(0, rows - 1);
+    return `${style.dim(lines[0])}\n${lines.slice(1).join('\n')}`;
+  }
+}
+
+/** Prints what happens every second by `print`, until the mount is gone or a signal comes. @throws Error, one line */
+export async function watchStatus(
+  { mountpoint, json }: Inspection,
+  print: (text: string) => void,
+  output: Output,
+): Promise<void> {
+  let before = await mountedFiles(mountpoint);
+  const view = new View(output, json);
+  const screen = output.isTTY && !json;
+  const stop = new AbortController();
+  for (const name of SIGNALS) process.once(name, () => stop.abort());
+  let last = '';
+  let lookedAt = performance.now();
+  if (screen) print(`${SECOND_SCREEN}${TOP}${view.draw(before, before, 1)}`);
+  try {
+    for (;;) {
+      await setTimeout(PERIOD, undefined, { signal: stop.signal }).catch(() => undefined);
+      if (stop.signal.aborted) return;
+      const now = await mountedFiles(mountpoint).catch(() => undefined);
+      // It was there before: so it was unmounted meanwhile.
+      if (now === undefined) return;
+      const seconds = (performance.now() - lookedAt) / 1000;
+      lookedAt = performance.now();
+      last = view.draw(before, now, seconds);
+      print(screen ? TOP + last : last);
+      before = now;
+    }
+  } finally {
+    if (screen) print(FIRST_SCREEN + last);
+  }
+}

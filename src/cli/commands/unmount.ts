@@ -1,0 +1,62 @@
+// --unmount: unmounts in order, and returns when everything is written and the process has gone.
+//
+// Called by main.ts. Unmounting sends what the kernel holds; the serving process then flushes, leaves
+// the server in order, and ends, which is what is waited for.
+
+import { dirname, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { EBUSY } from '../../linux/errno.js';
+import { currentPath, mountIdOf, openPath, using } from '../../linux/path.js';
+import { isRunning } from '../../linux/process.js';
+import { unmount } from '../../mount/detach.js';
+import { MountError } from '../../mount/errors.js';
+import { isFuse, mountOf } from '../../mount/mount-table.js';
+import { printable } from '../../nbd/text.js';
+import { mountedFiles } from './mounted.js';
+import { serverOf } from './serving-process.js';
+
+/** Milliseconds between two looks at the process, which is not our child. */
+const PERIOD = 20;
+
+/** Milliseconds after which it is not waited for any longer: an orderly stop takes ten seconds at most. */
+const PATIENCE = 30_000;
+
+/** What is mounted at MOUNTPOINT as it was typed when it was mounted: DIR, DIR/FILENAME or a file. */
+async function find(mountpoint: string) {
+  const folder = dirname(resolve(mountpoint));
+  for (const path of [mountpoint, folder]) {
+    const descriptor = await openPath(path, { follow: true }).catch(() => undefined);
+    if (descriptor === undefined) continue;
+    const found = await using(descriptor, async (through) => {
+      const mount = mountOf(mountIdOf(descriptor));
+      if (mount === undefined || !isFuse(mount)) return undefined;
+      const isRoot = mount.path === currentPath(descriptor);
+      const [file] = await mountedFiles(through).catch(() => []);
+      // Anything else may be a file deep in some other file system.
+      const isFile = path !== folder && file !== undefined && mount.path === dirname(currentPath(descriptor));
+      return isRoot || isFile ? { mount, server: serverOf(file?.status, mount) } : undefined;
+    });
+    if (found !== undefined) return found;
+  }
+  throw new Error(`nothing of nbdfuse is mounted at ${printable(mountpoint)}`);
+}
+
+/** Unmounts MOUNTPOINT, a directory or a file. @throws MountError, Error: one line each */
+export async function unmountAndWait(mountpoint: string): Promise<void> {
+  const { mount, server } = await find(mountpoint);
+  try {
+    await unmount(mount);
+  } catch (error) {
+    if (!(error instanceof MountError) || error.errno !== EBUSY) throw error;
+    throw new MountError(`${error.message}; fuser -vm ${printable(mountpoint)} shows by whom`, EBUSY);
+  }
+  if (server === undefined) return;
+  const deadline = performance.now() + PATIENCE;
+  while (isRunning(server)) {
+    if (performance.now() > deadline) {
+      const what = `${printable(mountpoint)} is unmounted, but process ${server.pid} has not ended`;
+      throw new Error(`${what} in ${PATIENCE / 1000} s; its messages tell what it waits for`);
+    }
+    await setTimeout(PERIOD);
+  }
+}

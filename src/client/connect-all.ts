@@ -1,0 +1,48 @@
+// Makes all the connections of a client, or none.
+//
+// Called by client.ts. Connections that were made before one failed are dropped.
+
+import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
+import { NbdError } from '../nbd/errors.js';
+import { hasFlag, sameExport } from '../nbd/export-info.js';
+import { printable } from '../nbd/text.js';
+import type { NbdServer } from '../transport/server.js';
+import { LinkGroup } from './connection-pool.js';
+
+const EINVAL = 22;
+
+/** Connections that one client may have. */
+const MAX_CONNECTIONS = 1024;
+
+/** Makes the connections of a client. @throws what NbdServer.connect throws */
+export async function connectLinks(
+  server: NbdServer,
+  count: number,
+  signal?: AbortSignal,
+): Promise<LinkGroup> {
+  if (!Number.isInteger(count) || count < 1 || count > MAX_CONNECTIONS) {
+    throw new NbdError(`bad number of connections ${count}: it must be 1 to ${MAX_CONNECTIONS}`, {
+      errno: EINVAL,
+    });
+  }
+  const first = await server.connect({ signal });
+  const several = hasFlag(first.info, NBD_FLAG_CAN_MULTI_CONN) && !server.singleConnection;
+  const wishes = Array.from({ length: several ? count - 1 : 0 }, () => server.connect({ signal }));
+  const results = await Promise.allSettled(wishes);
+  const others = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const failed = results.find((result) => result.status === 'rejected');
+  const differs = others.map((other) => sameExport(first.info, other.info)).find((why) => why !== undefined);
+  if (failed !== undefined || differs !== undefined) {
+    for (const connection of [first, ...others]) connection.close();
+    throw (
+      failed?.reason ??
+      new NbdError(
+        `another connection to the server: the export "${printable(first.info.name, 256)}" ${differs}`,
+        { errno: EINVAL },
+      )
+    );
+  }
+  const links = new LinkGroup(first);
+  for (const other of others) links.add(other);
+  return links;
+}

@@ -1,0 +1,220 @@
+// One connection in its transmission phase: commands out, replies in, in any order.
+//
+// Owned by link-group.ts. A breach of the protocol or the end of the stream rejects everything in
+// flight and is told once to `onLost`. An error of the server rejects its own command alone.
+
+import { once } from 'node:events';
+import type { Duplex } from 'node:stream';
+import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN } from '../nbd/constants.js';
+import { errnoFromNbd, NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
+import type { ExportInfo } from '../nbd/export-info.js';
+import { commandName, errorName } from '../nbd/names.js';
+import { printable } from '../nbd/text.js';
+import type { ReplySink } from '../nbd/transmission/reply.js';
+import { ReplyReceiver } from '../nbd/transmission/reply-receiver.js';
+import { EXTENDED_REQUEST_LENGTH, encodeRequest } from '../nbd/transmission/request.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
+import { type Command, PendingCommand } from './pending-command.js';
+
+const ENOTCONN = 107;
+
+/** Milliseconds that the server gets to close the connection after NBD_CMD_DISC. */
+const GOODBYE_TIME = 2000;
+/** Milliseconds that commands in flight get to finish when the link is closed. */
+const DRAIN_TIME = 10_000;
+
+/** Extents of one reply that are kept, of all contexts together: the rest can be asked for again. */
+const MAX_EXTENTS = 2 ** 20;
+
+/** The error of everything that a lost connection took with it. */
+export function lostConnection(why: string, cause?: unknown): NbdError {
+  return new NbdError(`the connection to the server was lost: ${why}`, { errno: ENOTCONN, cause });
+}
+
+export class Link implements ReplySink<PendingCommand> {
+  readonly info: ExportInfo;
+  readonly #stream: Duplex;
+  readonly #receiver: ReplyReceiver<PendingCommand>;
+  readonly #inFlight = new Map<number, PendingCommand>();
+  readonly #onLost: (error: NbdError) => void;
+  #nextCookie = 1;
+  #bytesInFlight = 0;
+  #accepting = true;
+  #lost: NbdError | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(connection: NegotiatedConnection, onLost: (error: NbdError) => void) {
+    this.info = connection.info;
+    this.#onLost = onLost;
+    this.#receiver = new ReplyReceiver(connection.info, this);
+    this.#stream = connection.takeStream();
+    this.#stream.on('data', (chunk: Buffer) => this.#receive(chunk));
+    this.#stream.on('end', () => this.#lose(lostConnection('the server closed it')));
+    this.#stream.on('close', () => this.#lose(lostConnection('the server closed it')));
+    this.#stream.on('error', (error) => this.#lose(lostConnection(error.message, error)));
+  }
+
+  /** Whether new commands are taken: not after `close`, a loss, or the server's NBD_ESHUTDOWN. */
+  get accepting(): boolean {
+    return this.#accepting;
+  }
+
+  /** How busy the connection is: bytes in flight, and a share for each command. */
+  get load(): number {
+    return this.#bytesInFlight + this.#inFlight.size * 4096;
+  }
+
+  /** Sends a command. Resolves when its reply is whole; rejects with what failed. */
+  submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
+    return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      if (!this.#accepting) throw this.#lost ?? lostConnection('it is being closed');
+      const abort = () => pending.abandon(signal?.reason);
+      const release = () => signal?.removeEventListener('abort', abort);
+      const pending: PendingCommand = new PendingCommand(
+        command,
+        this.#takeCookie(),
+        () => {
+          release();
+          resolve(pending);
+        },
+        (error) => {
+          release();
+          reject(error);
+        },
+      );
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#send(pending);
+    });
+  }
+
+  #takeCookie(): number {
+    while (this.#inFlight.has(this.#nextCookie)) this.#nextCookie = (this.#nextCookie + 1) >>> 0;
+    const cookie = this.#nextCookie;
+    this.#nextCookie = (cookie + 1) >>> 0;
+    return cookie;
+  }
+
+  #send(pending: PendingCommand): void {
+    const { cookie } = pending;
+    this.#inFlight.set(cookie, pending);
+    this.#bytesInFlight += this.#weight(pending);
+    const { payload } = pending.command;
+    if (payload !== undefined) this.#stream.cork();
+    this.#stream.write(this.#header(pending, cookie, payload?.length ?? pending.length));
+    if (payload !== undefined) {
+      this.#stream.write(payload);
+      this.#stream.uncork();
+    }
+  }
+
+  #header(
+    request: { flags: number; type: number; offsetHi: number; offsetLo: number },
+    cookie: number,
+    length: number,
+  ) {
+    const header = Buffer.allocUnsafe(EXTENDED_REQUEST_LENGTH);
+    const { flags, type, offsetHi, offsetLo } = request;
+    const view = new DataView(header.buffer, header.byteOffset, header.length);
+    const fields = { flags, type, cookieHi: 0, cookieLo: cookie, offsetHi, offsetLo, length };
+    return header.subarray(0, encodeRequest(view, 0, this.info.extendedHeaders, fields));
+  }
+
+  #weight({ type, length }: PendingCommand): number {
+    return type === NBD_CMD_READ || type === NBD_CMD_WRITE ? length : 0;
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#lost !== undefined) return;
+    try {
+      this.#receiver.receive(chunk, 0, chunk.length);
+    } catch (error) {
+      this.#lose(error instanceof NbdError ? error : lostConnection(String(error), error));
+    }
+  }
+
+  #lose(error: NbdError): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = error;
+    this.#accepting = false;
+    this.#stream.destroy();
+    const victims = [...this.#inFlight.values()];
+    this.#inFlight.clear();
+    this.#bytesInFlight = 0;
+    for (const pending of victims) pending.settle(error);
+    this.#onIdle?.();
+    this.#onLost(error);
+  }
+
+  /** Waits for the commands in flight, sends NBD_CMD_DISC, and resolves when the stream is closed. */
+  async close(): Promise<void> {
+    this.#accepting = false;
+    if (this.#inFlight.size > 0) {
+      const timer = setTimeout(() => this.#lose(lostConnection('the server did not answer')), DRAIN_TIME);
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+      clearTimeout(timer);
+    }
+    const leaving = this.#lost === undefined;
+    if (leaving) {
+      this.#lost = lostConnection('it was closed');
+      const goodbye = { flags: 0, type: NBD_CMD_DISC, offsetHi: 0, offsetLo: 0 };
+      this.#stream.end(this.#header(goodbye, 0, 0));
+    }
+    if (!this.#stream.closed) {
+      const timer = setTimeout(() => this.#stream.destroy(), GOODBYE_TIME);
+      await once(this.#stream, 'close').catch(() => undefined);
+      clearTimeout(timer);
+    }
+    if (leaving && this.#lost !== undefined) this.#onLost(this.#lost);
+  }
+
+  find(cookieHi: number, cookieLo: number): PendingCommand | undefined {
+    return cookieHi === 0 ? this.#inFlight.get(cookieLo) : undefined;
+  }
+
+  data(pending: PendingCommand, at: number, bytes: Uint8Array, start: number, end: number): void {
+    pending.into?.set(bytes.subarray(start, end), at);
+  }
+
+  hole(pending: PendingCommand, at: number, length: number): void {
+    pending.into?.fill(0, at, at + length);
+  }
+
+  extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
+    if (!this.info.metaContexts.some((context) => context.id === contextId))
+      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
+    const found = pending.extents.get(contextId) ?? [];
+    const each = wide ? 16 : 8;
+    const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);
+    for (let at = start; at < payload.byteLength && found.length < most; at += each) {
+      const length = wide ? payload.getBigUint64(at) : BigInt(payload.getUint32(at));
+      const flags = wide ? lowBits(payload.getBigUint64(at + 8)) : payload.getUint32(at + 4);
+      found.push({ length, flags });
+    }
+    pending.extents.set(contextId, found);
+  }
+
+  finished(pending: PendingCommand, error: number, text: string): void {
+    this.#inFlight.delete(pending.cookie);
+    this.#bytesInFlight -= this.#weight(pending);
+    pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
+    // The server wants to leave (proto.md, "Terminating the transmission phase"): nothing new, then DISC.
+    if (error === NBD_ESHUTDOWN && this.#accepting) void this.close();
+    if (this.#inFlight.size === 0) this.#onIdle?.();
+  }
+}
+
+/** The bits of 64 that a number holds exactly: no context has states beyond them. */
+function lowBits(flags: bigint): number {
+  return Number(BigInt.asUintN(53, flags));
+}
+
+function refusedCommand(pending: PendingCommand, error: number, text: string): NbdServerError {
+  const { type, length } = pending;
+  const about = type === NBD_CMD_FLUSH ? '' : ` of ${length} bytes at ${pending.command.offset}`;
+  const said = text === '' ? '' : `; the server says: ${printable(text)}`;
+  const message = `${commandName(type)}${about} failed: ${errorName(error)}${said}`;
+  return new NbdServerError(message, { errno: errnoFromNbd(error), serverText: text });
+}

@@ -1,0 +1,152 @@
+// Collects what a server tells about one export, until it acknowledges or refuses.
+//
+// Owned by the handshake, one instance for each NBD_OPT_INFO or NBD_OPT_GO. Checks each piece of
+// information when it comes; unknown kinds are ignored, as proto.md demands.
+
+import {
+  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_SEND_DF,
+  NBD_FLAG_SEND_FAST_ZERO,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+  NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_DESCRIPTION,
+  NBD_INFO_EXPORT,
+  NBD_INFO_NAME,
+} from '../constants.js';
+import { LINUX, NbdProtocolError } from '../errors.js';
+import type { BlockSizes, ExportInfo } from '../export-info.js';
+import { WireReader } from '../wire.js';
+import { decodeString } from './option-messages.js';
+
+const MAX_SIZE = 2n ** 63n - 1n;
+const MAX_MINIMUM_BLOCK = 65_536;
+const MIN_PREFERRED_BLOCK = 512;
+
+/** What was agreed on for the connection as a whole. */
+export type ConnectionTerms = Pick<
+  ExportInfo,
+  'structuredReplies' | 'extendedHeaders' | 'metaContexts' | 'handshake'
+>;
+
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value));
+}
+
+function checkBlockSizes({ minimum, preferred, maximum }: BlockSizes): void {
+  const rule = '(proto.md, "Size constraints")';
+  if (!isPowerOfTwo(minimum) || minimum > MAX_MINIMUM_BLOCK) {
+    throw new NbdProtocolError(`a minimum block size of ${minimum} is no power of two up to 65536 ${rule}`);
+  }
+  if (!isPowerOfTwo(preferred) || preferred < Math.max(minimum, MIN_PREFERRED_BLOCK)) {
+    throw new NbdProtocolError(
+      `a preferred block size of ${preferred} is no power of two of at least ${Math.max(minimum, MIN_PREFERRED_BLOCK)} ${rule}`,
+    );
+  }
+  if (maximum < preferred) {
+    throw new NbdProtocolError(`a maximum payload of ${maximum} is below the preferred block size ${rule}`);
+  }
+}
+
+function expectLength(data: Uint8Array, length: number, name: string): void {
+  if (data.length !== length) {
+    throw new NbdProtocolError(`${name} has ${data.length} bytes instead of ${length}`);
+  }
+}
+
+/** The flags that may be relied on: those that need what was not agreed on are taken out. */
+function usableFlags(flags: number, terms: ConnectionTerms): number {
+  let usable = flags;
+  if (!terms.structuredReplies && !terms.extendedHeaders) usable &= ~NBD_FLAG_SEND_DF;
+  if (!terms.extendedHeaders) usable &= ~NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+  if ((usable & NBD_FLAG_SEND_WRITE_ZEROES) === 0) usable &= ~NBD_FLAG_SEND_FAST_ZERO;
+  return usable;
+}
+
+/** The pieces of information about one export. */
+export class ExportDetails {
+  #size: bigint | undefined;
+  #flags = 0;
+  #blockSizes: BlockSizes | undefined;
+  #canonicalName: string | undefined;
+  #description: string | undefined;
+
+  /** Whether size and flags are known, without which there is no export. */
+  get complete(): boolean {
+    return this.#size !== undefined;
+  }
+
+  /**
+   * Takes size and transmission flags, from whatever message they came in.
+   * @throws NbdProtocolError when the size is above 2^63-1, the flags are no flags, or both were told
+   * before and differ
+   */
+  takeExport(size: bigint, flags: number): void {
+    if (size > MAX_SIZE) {
+      throw new NbdProtocolError(`an export of ${size} bytes is larger than any file can be (2^63-1)`, {
+        errno: LINUX.EFBIG,
+      });
+    }
+    if (flags !== 0 && (flags & NBD_FLAG_HAS_FLAGS) === 0) {
+      throw new NbdProtocolError(`transmission flags 0x${flags.toString(16)} lack NBD_FLAG_HAS_FLAGS`);
+    }
+    if (this.#size !== undefined && (this.#size !== size || this.#flags !== flags)) {
+      throw new NbdProtocolError('NBD_INFO_EXPORT was sent twice and differs');
+    }
+    this.#size = size;
+    this.#flags = flags;
+  }
+
+  /** Takes the data of one NBD_REP_INFO; throws NbdProtocolError when it breaks a rule. */
+  takeInfo(data: Uint8Array): void {
+    const reader = new WireReader(data, 'a NBD_REP_INFO reply');
+    switch (reader.u16()) {
+      case NBD_INFO_EXPORT:
+        expectLength(data, 12, 'NBD_INFO_EXPORT');
+        this.takeExport(reader.u64(), reader.u16());
+        break;
+      case NBD_INFO_NAME:
+        this.#canonicalName = decodeString(reader.rest(), 'NBD_INFO_NAME');
+        break;
+      case NBD_INFO_DESCRIPTION:
+        this.#description = decodeString(reader.rest(), 'NBD_INFO_DESCRIPTION');
+        break;
+      case NBD_INFO_BLOCK_SIZE:
+        expectLength(data, 14, 'NBD_INFO_BLOCK_SIZE');
+        this.#takeBlockSizes({ minimum: reader.u32(), preferred: reader.u32(), maximum: reader.u32() });
+        break;
+    }
+  }
+
+  #takeBlockSizes(sizes: BlockSizes): void {
+    checkBlockSizes(sizes);
+    const before = this.#blockSizes ?? sizes;
+    if (
+      before.minimum !== sizes.minimum ||
+      before.preferred !== sizes.preferred ||
+      before.maximum !== sizes.maximum
+    ) {
+      throw new NbdProtocolError('NBD_INFO_BLOCK_SIZE was sent twice and differs');
+    }
+    this.#blockSizes = sizes;
+  }
+
+  /**
+   * The export as a whole, once the server has acknowledged it.
+   * @throws NbdProtocolError when NBD_INFO_EXPORT never came
+   */
+  finish(name: string, terms: ConnectionTerms): ExportInfo {
+    if (this.#size === undefined) {
+      throw new NbdProtocolError('an export was acknowledged without NBD_INFO_EXPORT');
+    }
+    return {
+      name,
+      size: this.#size,
+      flags: usableFlags(this.#flags, terms),
+      blockSizes: this.#blockSizes,
+      description: this.#description,
+      canonicalName: this.#canonicalName,
+      ...terms,
+    };
+  }
+}

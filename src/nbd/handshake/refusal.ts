@@ -1,0 +1,58 @@
+// Turns a server's refusal of an option into an error that says why and what to do.
+//
+// Called by the handshake. Pure.
+
+import * as c from '../constants.js';
+import { LINUX, NbdProtocolError, NbdServerError } from '../errors.js';
+import { optionName, optionReplyName } from '../names.js';
+import { printable } from '../text.js';
+
+/** A final reply to an option that is an error. */
+export interface Refusal {
+  readonly option: number;
+  /** `NBD_REP_ERR_*`. */
+  readonly replyType: number;
+  /** What the server said, not escaped, at most 4096 bytes. */
+  readonly serverText: string;
+}
+
+interface Meaning {
+  readonly errno: number;
+  readonly why: string;
+}
+
+const MEANINGS: ReadonlyMap<number, Meaning> = new Map([
+  [c.NBD_REP_ERR_UNSUP, { errno: LINUX.EOPNOTSUPP, why: 'the server does not support it' }],
+  [c.NBD_REP_ERR_POLICY, { errno: LINUX.EPERM, why: "the server's policy forbids it" }],
+  [c.NBD_REP_ERR_INVALID, { errno: LINUX.EINVAL, why: 'the server calls it invalid' }],
+  [c.NBD_REP_ERR_PLATFORM, { errno: LINUX.EOPNOTSUPP, why: "the server's platform does not support it" }],
+  [c.NBD_REP_ERR_TLS_REQD, { errno: LINUX.EPERM, why: 'the server requires TLS; use a nbds:// URI' }],
+  [c.NBD_REP_ERR_UNKNOWN, { errno: LINUX.ENOENT, why: 'the server has no such export' }],
+  [c.NBD_REP_ERR_SHUTDOWN, { errno: LINUX.ESHUTDOWN, why: 'the server is shutting down' }],
+  [c.NBD_REP_ERR_BLOCK_SIZE_REQD, { errno: LINUX.EINVAL, why: 'the server insists on its block sizes' }],
+  [c.NBD_REP_ERR_TOO_BIG, { errno: LINUX.E2BIG, why: 'the server calls it too big' }],
+  [c.NBD_REP_ERR_EXT_HEADER_REQD, { errno: LINUX.EINVAL, why: 'the server requires extended headers' }],
+]);
+
+/** The error for a refusal that ends the handshake. `what` says what was asked for, for people. */
+export function refusalError(what: string, refusal: Refusal): NbdServerError {
+  const { option, replyType, serverText } = refusal;
+  const meaning = MEANINGS.get(replyType) ?? { errno: LINUX.EIO, why: 'the server refused it' };
+  const said = serverText === '' ? '' : `; the server says: ${printable(serverText)}`;
+  const message = `${what}: ${meaning.why} (${optionName(option)}: ${optionReplyName(replyType)})${said}`;
+  return new NbdServerError(message, { option, replyType, serverText, errno: meaning.errno });
+}
+
+/**
+ * Refusals that no option survives: the server is shutting down, which obliges the client to leave
+ * (proto.md, "Termination of the session during option haggling"), or demands TLS when TLS is
+ * already there, which a server must not.
+ */
+export function checkFatalRefusal(what: string, refusal: Refusal, encrypted: boolean): void {
+  if (refusal.replyType === c.NBD_REP_ERR_SHUTDOWN) throw refusalError(what, refusal);
+  if (refusal.replyType === c.NBD_REP_ERR_TLS_REQD && encrypted) {
+    throw new NbdProtocolError(
+      'NBD_REP_ERR_TLS_REQD was sent although TLS is in use (proto.md, "TLS support")',
+    );
+  }
+}

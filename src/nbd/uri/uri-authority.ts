@@ -1,0 +1,84 @@
+// The authority of an NBD URI, user@host:port, and the percent-encoding that all its parts share.
+//
+// Called by the URI parser. Pure. What is returned may become an argument of `ssh`, so a host or a
+// user that looks like an option is refused here.
+
+import { LINUX, NbdError } from '../errors.js';
+
+const MAX_TCP_PORT = 65_535;
+/** VMADDR_PORT_ANY and VMADDR_CID_ANY, 2^32-1, cannot be connected to. */
+const MAX_VSOCK_NUMBER = 0xfffffffe;
+
+/** user@host:port, decoded. */
+export interface Authority {
+  readonly user: string | undefined;
+  /** Without brackets; empty when there is none. */
+  readonly host: string;
+  readonly port: number | undefined;
+}
+
+function invalid(why: string): NbdError {
+  return new NbdError(why, { errno: LINUX.EINVAL });
+}
+
+/**
+ * Percent-decodes UTF-8 text. A NUL is kept: its place decides whether it is one too many.
+ * @throws NbdError with EINVAL on a % without two hexadecimal digits, and on bytes that are no UTF-8
+ */
+export function percentDecode(text: string, what: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new NbdError(`${what} is not percent-encoded UTF-8 (write a % as %25)`, {
+      errno: LINUX.EINVAL,
+      cause,
+    });
+  }
+}
+
+/** A decimal number from 0 or 1 up to `largest`. */
+export function parseNumber(text: string, smallest: number, largest: number, what: string): number {
+  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= smallest && value <= largest)) {
+    throw invalid(`${what} must be a number from ${smallest} to ${largest}`);
+  }
+  return value;
+}
+
+function parseUser(text: string): string {
+  const user = percentDecode(text, 'the user name');
+  if (user.startsWith('-') || /\p{Cc}/u.test(user)) throw invalid('no user name looks like this');
+  return user;
+}
+
+function parseHost(text: string): string {
+  if (text.startsWith('[')) {
+    const address = text.slice(1, -1).replace('%25', '%');
+    if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.-]+)?$/i.test(address))
+      throw invalid('what is in [ ] is no IPv6 address');
+    return address;
+  }
+  const host = percentDecode(text, 'the host');
+  if (host.startsWith('-') || /[\s\p{Cc}/?#@[\]]/u.test(host)) throw invalid('no host name looks like this');
+  return host;
+}
+
+/**
+ * Takes an authority apart. With vsock the host is a CID, and ports go up to 2^32-2.
+ * @throws NbdError with EINVAL when a part cannot be what it stands for
+ */
+export function parseHostAndPort(authority: string, transport: string): Authority {
+  const at = authority.lastIndexOf('@');
+  const user = at < 0 ? undefined : parseUser(authority.slice(0, at));
+  const match = /^(\[[^\]]*\]|[^:[\]]*)(?::([^:]*))?$/.exec(authority.slice(at + 1));
+  if (match === null) throw invalid('the host cannot be told from the port (an IPv6 address goes in [ ])');
+  const [, hostText, portText = ''] = match;
+  const vsock = transport === 'vsock';
+  const host = parseHost(hostText);
+  if (vsock && host !== '') parseNumber(host, 0, MAX_VSOCK_NUMBER, 'the CID');
+  const port =
+    portText === ''
+      ? undefined
+      : parseNumber(portText, 1, vsock ? MAX_VSOCK_NUMBER : MAX_TCP_PORT, 'the port');
+  return { user, host, port };
+}

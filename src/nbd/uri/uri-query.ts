@@ -1,0 +1,103 @@
+// The query of an NBD URI: name=value pairs, some of which this program understands.
+//
+// Called by the URI parser. Pure.
+
+import { LINUX, NbdError } from '../errors.js';
+import { printable } from '../text.js';
+import { parseNumber, percentDecode } from './uri-authority.js';
+
+/** Pairs that are looked at; no honest URI has more. */
+const MAX_PARAMETERS = 64;
+
+/** The parameters, decoded and checked. */
+export interface UriParameters {
+  readonly socket?: string;
+  readonly nbdPort?: number;
+  readonly tlsType?: 'anon' | 'x509' | 'psk';
+  readonly tlsCertificates?: string;
+  readonly tlsPskFile?: string;
+  readonly tlsHostname?: string;
+  readonly tlsUsername?: string;
+  readonly tlsVerifyPeer?: boolean;
+  /** The name of a parameter that says nothing without TLS, if there is one. */
+  readonly needTls?: string;
+  readonly unknownParameters: readonly string[];
+}
+
+function invalid(why: string): NbdError {
+  return new NbdError(why, { errno: LINUX.EINVAL });
+}
+
+function parsePairs(query: string): Map<string, string> {
+  const pairs = new Map<string, string>();
+  for (const pair of query.split('&')) {
+    if (pair === '') continue;
+    const equals = pair.indexOf('=');
+    const name = percentDecode(equals < 0 ? pair : pair.slice(0, equals), "a parameter's name");
+    const value = percentDecode(
+      equals < 0 ? '' : pair.slice(equals + 1),
+      `the value of ${printable(name, 80)}`,
+    );
+    if (pairs.has(name)) throw invalid(`${printable(name, 80)} is given twice`);
+    if (pairs.size >= MAX_PARAMETERS) throw invalid(`it has more than ${MAX_PARAMETERS} parameters`);
+    pairs.set(name, value);
+  }
+  return pairs;
+}
+
+function parsePath(name: string, value: string | undefined): string | undefined {
+  if (value === undefined) return undefined;
+  if (value === '' || value.indexOf('\0', 1) > 0 || (value.startsWith('\0') && name !== 'socket')) {
+    throw invalid(`${name} is no path`);
+  }
+  return value;
+}
+
+function parseTlsType(value: string | undefined): UriParameters['tlsType'] {
+  if (value === undefined || value === 'anon' || value === 'x509' || value === 'psk') return value;
+  throw invalid('tls-type must be anon, x509 or psk');
+}
+
+function parseVerifyPeer(value: string | undefined): boolean | undefined {
+  if (value === undefined) return undefined;
+  if (value !== '0' && value !== '1') throw invalid('tls-verify-peer must be 0 or 1');
+  return value === '1';
+}
+
+function parseText(name: string, value: string | undefined): string | undefined {
+  if (value !== undefined && (value === '' || /\p{Cc}/u.test(value)))
+    throw invalid(`${name} is empty or unprintable`);
+  return value;
+}
+
+const TLS_PARAMETERS = [
+  'tls-type',
+  'tls-certificates',
+  'tls-psk-file',
+  'tls-hostname',
+  'tls-username',
+  'tls-verify-peer',
+];
+
+const KNOWN = new Set(['socket', 'nbd-port', ...TLS_PARAMETERS]);
+
+/**
+ * Takes the text after `?` apart.
+ * @throws NbdError with EINVAL on a parameter given twice or with an impossible value
+ */
+export function parseQuery(query: string): UriParameters {
+  const pairs = parsePairs(query);
+  const nbdPort = pairs.get('nbd-port');
+  return {
+    socket: parsePath('socket', pairs.get('socket')),
+    nbdPort: nbdPort === undefined ? undefined : parseNumber(nbdPort, 1, 65_535, 'nbd-port'),
+    tlsType: parseTlsType(pairs.get('tls-type')),
+    tlsCertificates: parsePath('tls-certificates', pairs.get('tls-certificates')),
+    tlsPskFile: parsePath('tls-psk-file', pairs.get('tls-psk-file')),
+    tlsHostname: parseText('tls-hostname', pairs.get('tls-hostname')),
+    tlsUsername: parseText('tls-username', pairs.get('tls-username')),
+    tlsVerifyPeer: parseVerifyPeer(pairs.get('tls-verify-peer')),
+    needTls: TLS_PARAMETERS.find((name) => pairs.has(name)),
+    unknownParameters: [...pairs.keys()].filter((name) => !KNOWN.has(name)),
+  };
+}

@@ -1,0 +1,165 @@
+// NBD URIs (doc/uri.md of the NBD project, and the transports that libnbd adds to it).
+//
+// Called by the command line and the library with text that a stranger may have written. Pure: no
+// name is looked up and no file opened. What cannot mean what its author thinks is refused with one
+// line that says what to write instead.
+
+import { NBD_DEFAULT_PORT } from '../constants.js';
+import { LINUX, NbdError } from '../errors.js';
+import { checkExportName } from '../handshake/option-messages.js';
+import { printable } from '../text.js';
+import { parseHostAndPort, percentDecode } from './uri-authority.js';
+import { parseQuery, type UriParameters } from './uri-query.js';
+
+export type NbdTransport = 'tcp' | 'unix' | 'vsock' | 'ssh';
+
+/** What an NBD URI says, decoded. */
+export interface NbdUri {
+  /** `nbds…`: TLS or nothing. */
+  readonly tls: boolean;
+  /** How the server is reached. */
+  readonly transport: NbdTransport;
+  /**
+   * tcp and ssh: name or address, an IPv6 address without brackets (default `localhost`). vsock: the
+   * CID in decimal (default `2`, the host of a virtual machine). unix: empty.
+   */
+  readonly host: string;
+  /** The NBD server's port, 1 to 65535 (vsock: to 4294967294); default 10809. Unused with a socket. */
+  readonly port: number;
+  /** unix: the socket's path, an abstract one beginning with NUL. ssh: the path on the far side. */
+  readonly socket?: string;
+  /** The export, decoded; empty for the default one. */
+  readonly exportName: string;
+  /** The TLS user name; with ssh the user who logs in. */
+  readonly user?: string;
+  /** ssh: the port of the ssh server, where it is not the usual one. */
+  readonly sshPort?: number;
+  /** Parameter `tls-type`. */
+  readonly tlsType?: 'anon' | 'x509' | 'psk';
+  /** Path of a folder. */
+  readonly tlsCertificates?: string;
+  /** Path of a keys file. */
+  readonly tlsPskFile?: string;
+  /** Parameter `tls-hostname`. */
+  readonly tlsHostname?: string;
+  /** Parameter `tls-username`. */
+  readonly tlsUsername?: string;
+  /** Parameter `tls-verify-peer`. */
+  readonly tlsVerifyPeer?: boolean;
+  /** Names of the parameters that nobody here understands, decoded, not escaped. */
+  readonly unknownParameters: readonly string[];
+}
+
+const SCHEME = /^(nbds?)(?:\+(unix|vsock|ssh))?$/i;
+const TRANSPORTS: ReadonlyMap<string, NbdTransport> = new Map([
+  ['unix', 'unix'],
+  ['vsock', 'vsock'],
+  ['ssh', 'ssh'],
+]);
+
+/** A bad URI; `uri` is shown as far as it helps. */
+function bad(uri: string, why: string): NbdError {
+  return new NbdError(`bad NBD URI "${printable(uri, 300)}": ${why}`, { errno: LINUX.EINVAL });
+}
+
+/** Why a text without `scheme://` is no URI, and what was probably meant. */
+function schemeAdvice(text: string): string {
+  const advice = 'it must begin with nbd://, nbds://, nbd+unix:///, nbd+vsock:// or nbd+ssh://';
+  const shown = printable(text, 300);
+  if (text.startsWith('/')) return `${advice}; for a local socket write nbd+unix:///?socket=${shown}`;
+  if (/^[\w.-]+(:\d+)?$/.test(text)) return `${advice}; for TCP write nbd://${shown}`;
+  return advice;
+}
+
+interface Parts {
+  readonly tls: boolean;
+  readonly transport: NbdTransport;
+  readonly authority: string;
+  readonly path: string;
+  readonly query: string;
+}
+
+function split(text: string): Parts {
+  const stray = /[\s\p{Cc}]/u.exec(text);
+  if (stray !== null) {
+    throw bad(text, `character ${stray.index + 1} must be percent-encoded`);
+  }
+  if (text.includes('#')) throw bad(text, 'a # has no meaning here; in an export name write %23');
+  const match = /^([^:/?]*):\/\/([^/?]*)([^?]*)(?:\?(.*))?$/.exec(text);
+  if (match === null) throw bad(text, schemeAdvice(text));
+  const [, scheme, authority, path, query = ''] = match;
+  const known = SCHEME.exec(scheme);
+  if (known === null) throw bad(text, schemeAdvice(text));
+  const transport = TRANSPORTS.get((known[2] ?? '').toLowerCase()) ?? 'tcp';
+  return { tls: known[1].length === 4, transport, authority, path, query };
+}
+
+/** Combinations that would not do what the URI's author expects. */
+function checkTogether(text: string, parts: Parts, host: string, parameters: UriParameters): void {
+  const { transport, tls } = parts;
+  const secure = (name: string): string => (transport === 'tcp' ? name : `${name}+${transport}`);
+  if (transport === 'unix' && parameters.socket === undefined) {
+    throw bad(text, 'it needs the socket: add ?socket=PATH');
+  }
+  if (transport === 'unix' && host !== '') {
+    throw bad(
+      text,
+      `"${printable(host, 80)}" stands where a host would; an export name comes after three slashes`,
+    );
+  }
+  if ((transport === 'tcp' || transport === 'vsock') && parameters.socket !== undefined) {
+    throw bad(text, `a socket goes with ${tls ? 'nbds' : 'nbd'}+unix:///`);
+  }
+  if (transport === 'ssh' && parameters.socket?.startsWith('\0')) {
+    throw bad(text, 'an abstract socket cannot be reached through ssh');
+  }
+  if (!tls && parameters.needTls !== undefined) {
+    throw bad(text, `${parameters.needTls} needs TLS, that is, ${secure('nbds')}://`);
+  }
+  if (transport !== 'ssh' && parameters.nbdPort !== undefined) {
+    throw bad(text, 'nbd-port goes with nbd+ssh:// only; write the port after the host');
+  }
+}
+
+function ports(
+  transport: NbdTransport,
+  port: number | undefined,
+  nbdPort: number | undefined,
+): Pick<NbdUri, 'port' | 'sshPort'> {
+  if (transport !== 'ssh') return { port: port ?? NBD_DEFAULT_PORT };
+  return { port: nbdPort ?? NBD_DEFAULT_PORT, sshPort: port };
+}
+
+/**
+ * Takes an NBD URI apart. Schemes may be in any case; everything else is percent-decoded once.
+ * Unknown parameters are collected, not refused: telling the user is the caller's part.
+ * @throws NbdError with EINVAL, whose message names the URI, what is wrong and what to write
+ */
+export function parseNbdUri(text: string): NbdUri {
+  const parts = split(text);
+  try {
+    const authority = parseHostAndPort(parts.authority, parts.transport);
+    const parameters = parseQuery(parts.query);
+    checkTogether(text, parts, authority.host, parameters);
+    const exportName = percentDecode(parts.path.slice(1), 'the export name');
+    checkExportName(exportName);
+    const { needTls: _, nbdPort, ...rest } = parameters;
+    return {
+      tls: parts.tls,
+      transport: parts.transport,
+      host: authority.host === '' ? defaultHost(parts.transport) : authority.host,
+      ...ports(parts.transport, authority.port, nbdPort),
+      exportName,
+      user: authority.user,
+      ...rest,
+    };
+  } catch (error) {
+    if (error instanceof NbdError && !error.message.startsWith('bad NBD URI')) throw bad(text, error.message);
+    throw error;
+  }
+}
+
+function defaultHost(transport: NbdTransport): string {
+  if (transport === 'unix') return '';
+  return transport === 'vsock' ? '2' : 'localhost';
+}

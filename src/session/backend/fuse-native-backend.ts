@@ -1,0 +1,127 @@
+// The session's view of the fuse-native backend.
+//
+// libfuse 2 does not tell when somebody else unmounts, so the mount table is watched.
+
+import { NativeFileSystem } from '../../fuse-native/adapter.js';
+import { findNewMount, openInMount } from '../../mount/attach.js';
+import { detach, unmount } from '../../mount/detach.js';
+import { MountError } from '../../mount/errors.js';
+import { findAgain, type MountEntry } from '../../mount/mount-table.js';
+import type { NegotiatedConnection } from '../../transport/connection.js';
+import { Deadline } from '../connect/deadline.js';
+import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
+import { treeOptions } from './tree-options.js';
+
+/** Milliseconds between two looks at the mount table. */
+const LOOK = 250;
+
+/** There is nothing to prepare: libfuse is loaded when it mounts. */
+export function prepareFuseNativeBackend(): PreparedBackend {
+  return { start: startFuseNativeBackend, discard: async () => undefined };
+}
+
+async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
+  const { mountpoint, options, events, settings } = request;
+  if (request.changing) {
+    throw new MountError('--all: fuse-native cannot show files that come and go; use --fuse-backend=kernel');
+  }
+  if (mountpoint.kind === 'file') {
+    throw new MountError(
+      `mountpoint ${mountpoint.text}: fuse-native mounts over directories only; use --fuse-backend=kernel`,
+    );
+  }
+  const files = request.files.flatMap(({ info, ...file }) => (info === undefined ? [] : [{ ...file, info }]));
+  if (files.some(({ info }) => info.size > BigInt(Number.MAX_SAFE_INTEGER))) {
+    throw new MountError(
+      `mounting ${mountpoint.text}: fuse-native serves up to 2^53 bytes; use --fuse-backend=kernel`,
+    );
+  }
+  await mountpoint.target.check();
+  const { place } = mountpoint.target;
+  try {
+    const system = await NativeFileSystem.mount(
+      {
+        ...options,
+        path: place.path,
+        folder: place.folder,
+        files,
+        tree: treeOptions(options),
+        fsname: options.fsname ?? 'nbdfuse',
+        subtype: options.subtype ?? 'nbdfuse',
+        // libfuse's own lines, which are no JSON.
+        debug: settings.verbose && settings.logFormat === 'text',
+      },
+      // What a connection was good for is not known here: it counts by its time.
+      (file, why) => events.lost(file, 0, why, { useful: true, foreign: false }),
+    );
+    const mount = await findNewMount(mountpoint, options, system.device);
+    return new FuseNativeBackend(
+      system,
+      mount,
+      files.map(({ name }) => name),
+      events,
+    );
+  } catch (error) {
+    if (error instanceof MountError) throw error;
+    const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    throw new MountError(`mounting ${mountpoint.text} by fuse-native: ${why}`);
+  }
+}
+
+class FuseNativeBackend implements Backend {
+  readonly ready = Promise.resolve();
+  readonly folder = undefined;
+  readonly addReader = undefined;
+  readonly #system: NativeFileSystem;
+  readonly #mount: MountEntry;
+  readonly #names: readonly string[];
+  readonly #events: BackendEvents;
+  readonly #watch: NodeJS.Timeout;
+
+  constructor(system: NativeFileSystem, mount: MountEntry, names: readonly string[], events: BackendEvents) {
+    this.#events = events;
+    this.#names = names;
+    this.#system = system;
+    this.#mount = mount;
+    this.#watch = setInterval(() => {
+      if (findAgain(mount) !== undefined) return;
+      clearInterval(this.#watch);
+      events.unmounted();
+    }, LOOK);
+  }
+
+  attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
+    this.#system.attach(file, negotiated);
+    this.#events.accepted(file, connection);
+  }
+
+  /** Nothing is sent again. */
+  onServerEnd(): () => void {
+    return () => undefined;
+  }
+
+  fail(file: number, errno: number): void {
+    this.#system.fail(file, errno);
+  }
+
+  async status(): Promise<readonly []> {
+    return [];
+  }
+
+  unmount(options: { readonly lazy: boolean }): Promise<void> {
+    clearInterval(this.#watch);
+    return options.lazy ? detach(this.#mount) : unmount(this.#mount);
+  }
+
+  open(file: number): Promise<number> {
+    return openInMount(this.#mount, this.#names[file]);
+  }
+
+  async stop(milliseconds: number): ReturnType<Backend['stop']> {
+    clearInterval(this.#watch);
+    const outcome = await new Deadline(milliseconds).outcomeOf(this.#system.close());
+    const reason =
+      outcome.kind === 'late' ? 'timeout' : outcome.kind === 'failed' ? String(outcome.error) : '';
+    return { unwrittenBytes: 0, ranges: [], reason };
+  }
+}

@@ -1,0 +1,241 @@
+// The default backend: the kernel's FUSE device, served by the bridge's worker.
+//
+// Made by session.ts. Owns the mount; the worker owns the device and the connections.
+
+import { stat, truncate } from 'node:fs/promises';
+import type { Worker } from 'node:worker_threads';
+import { using } from '../../linux/path.js';
+import { sendHeldWrites } from '../../linux/sync.js';
+import { type KernelMount, mountKernel } from '../../mount/attach.js';
+import type { NegotiatedConnection } from '../../transport/connection.js';
+import type { ListChange } from '../../worker/contract/messages.js';
+import { Bridge, type BridgeOptions } from '../../worker/host/worker-handle.js';
+import { dismissWorker } from '../../worker/spawn.js';
+import { Turns } from '../semaphore.js';
+import type { CacheMode } from '../settings.js';
+import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
+import { treeOptions } from './tree-options.js';
+
+/** Bytes of written data that are remembered until the server has flushed them, of the one file or of each. */
+const KEEP_BYTES = 64 * 1024 * 1024;
+const KEEP_BYTES_EACH = 16 * 1024 * 1024;
+
+/**
+ * System calls on our own files under way at once. Each takes one of the four threads that node has for files and
+ * for the names of hosts, maybe until the server has answered: one that is lost must still be found.
+ */
+const MOST_AT_ONCE = 2;
+
+/**
+ * Whether we can tell the kernel the size of a file that is the mountpoint. It takes it from nobody
+ * but truncate(2) then: it believes that it alone changes sizes, and begins with none.
+ */
+function canSetSize({ files, options }: BackendRequest): boolean {
+  const mayWrite = process.geteuid?.() === 0 || (options.uid === undefined && options.umask === undefined);
+  return mayWrite && files.every(({ info }) => info !== undefined && info.size <= Number.MAX_SAFE_INTEGER);
+}
+
+/** Whether no file can be written to, now or later. */
+function isReadOnly({ changing, files, settings, options }: BackendRequest): boolean {
+  return changing ? settings.readOnly || options.readOnly : files.every(({ readOnly }) => readOnly);
+}
+
+function cacheMode(request: BackendRequest): CacheMode {
+  const { settings, options, mountpoint } = request;
+  if (options.directIo) return 'none';
+  if (settings.cache !== 'writeback') return settings.cache;
+  const nothingToWrite = isReadOnly(request);
+  const sizeStaysUnknown = mountpoint.kind === 'file' && !canSetSize(request);
+  return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
+}
+
+function bridgeOptions(request: BackendRequest, { device }: KernelMount): BridgeOptions {
+  const { settings, options, mountpoint, files, changing, threads } = request;
+  return {
+    device,
+    files,
+    changing,
+    naked: mountpoint.kind === 'file',
+    tree: treeOptions(options),
+    cache: cacheMode(request),
+    trace: settings.verbose ? settings.logFormat : undefined,
+    keepBytes: !request.reconnectable ? 0 : changing ? KEEP_BYTES_EACH : KEEP_BYTES,
+    timeout: settings.timeoutMs,
+    settleTime: settings.settleMs,
+    asyncRead: options.asyncRead,
+    maxBackground: options.maxBackground,
+    congestionThreshold: options.congestionThreshold,
+    maxReadahead: options.maxReadahead,
+    attributeTimeout: options.attributeTimeout,
+    entryTimeout: options.entryTimeout,
+    negativeTimeout: options.negativeTimeout,
+    readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
+    dropPagesOnOpen: options.autoCache,
+    readers: threads - 1,
+    readersAlways: settings.threads !== undefined,
+    firstReaderConnection: settings.connections,
+  };
+}
+
+/** Has a worker that waits for its work, and mounts when asked to, once. */
+export function prepareKernelBackend(worker: Worker): PreparedBackend {
+  let idle: Worker | undefined = worker;
+  const takeWorker = (): Worker => {
+    idle = undefined;
+    return worker;
+  };
+  return {
+    start: (request) => startKernelBackend(request, takeWorker),
+    discard: async () => {
+      if (idle !== undefined) await dismissWorker(takeWorker());
+    },
+  };
+}
+
+async function startKernelBackend(request: BackendRequest, takeWorker: () => Worker): Promise<Backend> {
+  const { mountpoint, options, events } = request;
+  const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
+  const files = new ShownFiles(mount, request.files);
+  const bridge = Bridge.start(
+    bridgeOptions(request, mount),
+    {
+      ...events,
+      syncWanted: (file) => {
+        files.sendHeldWrites(file).then(
+          () => bridge.synced(file, true),
+          () => bridge.synced(file, false),
+        );
+      },
+      beyondEnd: (file) => {
+        // It is a repair of what a program did wrong; where it is not possible, nothing else is.
+        void files.setSize(file).catch(() => undefined);
+      },
+    },
+    takeWorker(),
+  );
+  const prepareFile = async (): Promise<void> => {
+    await bridge.ready;
+    // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
+    // it would let nobody write.
+    await using(await mount.open(''), (path) => stat(path));
+    if (cacheMode(request) === 'writeback') await files.setSize(0);
+  };
+  return new KernelBackend(mount, bridge, files, mountpoint.kind === 'file' ? prepareFile() : bridge.ready);
+}
+
+/**
+ * The files as others see them, for system calls on them. Each call is made through a descriptor that is proven to
+ * lie in our mount: at a path, there may be somebody's own file by then.
+ */
+class ShownFiles {
+  readonly #mount: KernelMount;
+  readonly #files: Map<number, ServedFile>;
+  readonly #turns = new Turns(MOST_AT_ONCE);
+
+  constructor(mount: KernelMount, files: readonly ServedFile[]) {
+    this.#mount = mount;
+    this.#files = new Map(files.map((file, number) => [number, file]));
+  }
+
+  change({ added, removed }: ListChange): void {
+    for (const number of removed) this.#files.delete(number);
+    for (const { number, file } of added) this.#files.set(number, file);
+  }
+
+  /** More is known of a file, if it is shown still. */
+  describe(number: number, file: ServedFile): void {
+    if (this.#files.has(number)) this.#files.set(number, file);
+  }
+
+  /** Sets the size right in the kernel's eyes. */
+  async setSize(number: number): Promise<void> {
+    const { info } = this.#find(number);
+    if (info === undefined) return;
+    await this.#act(number, (path) => truncate(path, Number(info.size)));
+  }
+
+  /** @throws Error when it cannot be done, or not of this file: it may have been replaced meanwhile */
+  async sendHeldWrites(number: number): Promise<void> {
+    await this.#act(number, sendHeldWrites);
+    this.#find(number);
+  }
+
+  /** See Backend.open. */
+  async open(number: number): Promise<number | undefined> {
+    const file = this.#files.get(number);
+    return file === undefined ? undefined : this.#mount.open(file.name);
+  }
+
+  #act(number: number, act: (path: string) => Promise<void>): Promise<void> {
+    return this.#turns.take(async () => using(await this.#mount.open(this.#find(number).name), act));
+  }
+
+  #find(number: number): ServedFile {
+    const file = this.#files.get(number);
+    if (file === undefined) throw new RangeError(`file ${number} is not shown any more`);
+    return file;
+  }
+}
+
+class KernelBackend implements Backend {
+  readonly ready: Promise<void>;
+  readonly folder: FolderAnswers;
+  readonly addReader: Backend['addReader'];
+  readonly #mount: KernelMount;
+  readonly #bridge: Bridge;
+  readonly #files: ShownFiles;
+
+  constructor(mount: KernelMount, bridge: Bridge, files: ShownFiles, ready: Promise<void>) {
+    this.#mount = mount;
+    this.#bridge = bridge;
+    this.#files = files;
+    this.folder = {
+      listed: (change) => {
+        files.change(change);
+        bridge.listed(change);
+      },
+      described: (number, file, errno) => {
+        if (errno === 0) files.describe(number, file);
+        bridge.described(number, file, errno);
+      },
+      refuse: (file, errno) => bridge.refuse(file, errno),
+    };
+    this.addReader = async (negotiated) => {
+      if (!(await bridge.prove())) return false;
+      bridge.addReader(negotiated.takeSocket(), negotiated.info);
+      return true;
+    };
+    this.ready = ready;
+    // Whoever waits hears of a failure; a start that was called off before does not wait.
+    ready.catch(() => undefined);
+  }
+
+  attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
+    this.#bridge.attach(file, connection, negotiated.takeSocket(), negotiated.info);
+  }
+
+  fail(file: number, errno: number): void {
+    this.#bridge.fail(file, errno);
+  }
+
+  onServerEnd(file: number): () => void {
+    const attached = this.#bridge.attached(file);
+    return () => this.#bridge.serverEnded(file, attached);
+  }
+
+  open(file: number): Promise<number | undefined> {
+    return this.#files.open(file);
+  }
+
+  status(): ReturnType<Backend['status']> {
+    return this.#bridge.status();
+  }
+
+  unmount(options: { readonly lazy: boolean }): Promise<void> {
+    return this.#mount.unmount(options);
+  }
+
+  stop(milliseconds: number): ReturnType<Backend['stop']> {
+    return this.#bridge.stop(milliseconds);
+  }
+}

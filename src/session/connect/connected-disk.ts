@@ -1,0 +1,57 @@
+// A disk that has its first connection: keeps it connected, and gives it further ones.
+
+import type { NegotiatedConnection } from '../../transport/connection.js';
+import type { Backend } from '../backend/backend.js';
+import { systemClock } from '../clock.js';
+import type { Report, Settings } from '../settings.js';
+import { type Connect, explainLoss } from './lost-server.js';
+import type { Disk } from './open-disk.js';
+import { Reconnector } from './reconnect.js';
+import { ReconnectPolicy } from './reconnect-policy.js';
+
+const EIO = 5;
+
+/** What a reconnector is made with. */
+export interface LinkParts {
+  /** The file as the user would type it. */
+  readonly name: string;
+  readonly file: number;
+  readonly disk: Pick<Disk, 'server' | 'info'>;
+  /** How to connect again, if that is possible. */
+  readonly connect: Connect | undefined;
+  readonly backend: Backend;
+  readonly settings: Settings;
+  readonly report: Report;
+}
+
+/** Who keeps a file connected from now on; it has no connection yet. */
+export function createReconnector(parts: LinkParts): Reconnector<NegotiatedConnection> {
+  const { name, file, disk, connect, backend, settings, report } = parts;
+  return new Reconnector<NegotiatedConnection>({
+    name,
+    info: disk.info,
+    policy: new ReconnectPolicy(settings.reconnectMs, Math.random),
+    clock: systemClock,
+    report,
+    connect,
+    attach: (slot, connection) => backend.attach(file, slot, connection),
+    fail: () => backend.fail(file, EIO),
+    explain: (why) => explainLoss(disk.server, why),
+  });
+}
+
+/** Puts further connections to use as they come. */
+export function adoptFurther(
+  further: Disk['further'],
+  reconnector: Reconnector<NegotiatedConnection>,
+  signal?: AbortSignal,
+): void {
+  further.forEach((arriving, i) => {
+    const adopted = arriving.then((connection) => {
+      if (signal?.aborted) connection?.close();
+      else if (connection !== undefined) reconnector.attach(i + 1, connection);
+    });
+    // One that the server has closed meanwhile is done without.
+    adopted.catch(() => undefined);
+  });
+}

@@ -1,0 +1,31 @@
+// From the server that the user named to the endpoint that the transport opens.
+//
+// Called once at the start. Pure but for the warnings about what a URI says in vain.
+
+import { printable } from '../../nbd/text.js';
+import { type NbdUri, parseNbdUri } from '../../nbd/uri/uri.js';
+import { type Endpoint, endpointFromUri } from '../../transport/target.js';
+import type { Report, Settings } from '../settings.js';
+
+function warnOfUnknownParameters(uri: NbdUri, report: Pick<Report, 'line' | 'detail'>): void {
+  for (const name of uri.unknownParameters) {
+    const text = `the URI's parameter ${printable(name, 100)} is not known and has no effect`;
+    if (name.toLowerCase().startsWith('x-')) report.detail(text);
+    else report.line(text);
+  }
+}
+
+/**
+ * The endpoint that the settings name.
+ * @throws NbdError for a bad URI
+ */
+export function endpointOf(
+  settings: Pick<Settings, 'server' | 'exportName'>,
+  report: Pick<Report, 'line' | 'detail'>,
+): Endpoint {
+  const { server, exportName = '' } = settings;
+  if (server.kind !== 'uri') return { target: server, exportName, tls: undefined };
+  const uri = parseNbdUri(server.uri);
+  warnOfUnknownParameters(uri, report);
+  return endpointFromUri(uri);
+}

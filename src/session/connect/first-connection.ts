@@ -1,0 +1,58 @@
+// The first connection of a file that somebody opens: tried until it is there, or is not to be had.
+//
+// Used by the ExportFolder. A server that cannot be reached is tried again for as long as requests wait
+// for a lost one; a server that answers and refuses is not.
+
+import { NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_UNKNOWN } from '../../nbd/constants.js';
+import { NbdServerError } from '../../nbd/errors.js';
+import type { Clock } from '../clock.js';
+import type { Report } from '../settings.js';
+import { ReconnectPolicy } from './reconnect-policy.js';
+
+const EIO = 5;
+
+/** What came of it. `gone`: the server has no such export. */
+export type FirstConnection<C> =
+  | { readonly kind: 'connected'; readonly connection: C }
+  | { readonly kind: 'refused'; readonly errno: number; readonly gone: boolean; readonly why: string }
+  | { readonly kind: 'unreachable'; readonly why: string }
+  | { readonly kind: 'stopped' };
+
+/** How it is tried. */
+export interface FirstConnectionOptions<C> {
+  readonly name: string;
+  readonly connect: (signal: AbortSignal) => Promise<C>;
+  /** Milliseconds; see Settings.reconnectMs. */
+  readonly limit: number;
+  readonly clock: Clock;
+  readonly report: Report;
+  readonly signal: AbortSignal;
+}
+
+/** See the file's head. Never rejects. */
+export async function makeFirstConnection<C>(
+  options: FirstConnectionOptions<C>,
+): Promise<FirstConnection<C>> {
+  const { name, connect, limit, clock, report, signal } = options;
+  const policy = new ReconnectPolicy(limit, Math.random);
+  const end = clock.now() + limit;
+  // The first attempt is not counted by its pause.
+  policy.nextPause();
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return { kind: 'connected', connection: await connect(signal) };
+    } catch (error) {
+      if (signal.aborted) return { kind: 'stopped' };
+      const why = error instanceof Error ? error.message : String(error);
+      const replyType = error instanceof NbdServerError ? error.replyType : undefined;
+      if (replyType !== undefined && replyType !== NBD_REP_ERR_SHUTDOWN) {
+        const errno = (error as NbdServerError).errno ?? EIO;
+        return { kind: 'refused', errno, gone: replyType === NBD_REP_ERR_UNKNOWN, why };
+      }
+      if (clock.now() >= end) return { kind: 'unreachable', why };
+      if (attempt === 0) report.line(`${name}: cannot connect: ${why}; trying again`);
+    }
+    await clock.wait(Math.min(policy.nextPause(), Math.max(end - clock.now(), 0)), signal);
+    if (signal.aborted) return { kind: 'stopped' };
+  }
+}

@@ -1,0 +1,84 @@
+// One file's way to its server: the server opened, its first connection made, more where that helps.
+//
+// Used by session.ts. What is opened here is taken back by the steps that are added to `undo`.
+
+import { canMultiConn, type ExportInfo, sameExport } from '../../nbd/export-info.js';
+import type { NegotiatedConnection } from '../../transport/connection.js';
+import { type NbdServer, openServer } from '../../transport/server.js';
+import type { Endpoint } from '../../transport/target.js';
+import type { Undo } from '../cleanup.js';
+import type { Report, Settings } from '../settings.js';
+
+/** An export with its first connection. */
+export interface Disk {
+  readonly server: NbdServer;
+  readonly info: ExportInfo;
+  readonly first: NegotiatedConnection;
+  /** Further connections on their way; undefined for one that could not be made. */
+  readonly further: readonly Promise<NegotiatedConnection | undefined>[];
+}
+
+/** Makes one connection to an export. */
+type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
+
+/** Whether several connections can be used: not to children on standard input, nor where the server allows no more. */
+export function allowsSeveral(
+  { backend }: Pick<Settings, 'backend'>,
+  server: Pick<NbdServer, 'reconnectable'>,
+  info: ExportInfo,
+): boolean {
+  return backend === 'kernel' && server.reconnectable && canMultiConn(info);
+}
+
+/** Connections to use. */
+export function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
+  return allowsSeveral(settings, server, info) ? settings.connections : 1;
+}
+
+/** A further connection is a help, not a need: when it cannot be had, the others serve. */
+export async function connectFurther(
+  connect: Connect,
+  info: ExportInfo,
+  report: Report,
+  signal: AbortSignal,
+): Promise<NegotiatedConnection | undefined> {
+  try {
+    const connection = await connect(signal);
+    const difference = signal.aborted ? 'stopped' : sameExport(info, connection.info);
+    if (difference === undefined) return connection;
+    connection.close();
+    report.detail(`a further connection is not used: ${difference}`);
+  } catch (error) {
+    if (!signal.aborted) report.detail(`a further connection failed: ${String(error)}`);
+  }
+  return undefined;
+}
+
+/** Opens a server and connects to it. @throws TransportError, NbdServerError, NbdProtocolError */
+export async function openDisk(
+  endpoint: Endpoint,
+  settings: Settings,
+  report: Report,
+  undo: Undo,
+  signal: AbortSignal,
+): Promise<Disk> {
+  // The worker serves the kernel backend's connections, the main thread those of the other.
+  const server = await openServer(endpoint, {
+    handOver: settings.backend === 'kernel',
+    onStderr: report.serverSaid,
+  });
+  undo.add(() => server.close());
+  const first = await server.connect({ signal });
+  undo.add(() => first.close());
+  const { info } = first;
+  const count = connectionCount(settings, server, info);
+  report.detail(`connections=${count}`);
+  const stop = new AbortController();
+  const connect: Connect = (signal) => server.connect({ signal });
+  const further = Array.from({ length: count - 1 }, () => connectFurther(connect, info, report, stop.signal));
+  undo.add(async () => {
+    stop.abort();
+    for (const connection of await Promise.all(further)) connection?.close();
+  });
+  return { server, info, first, further };
+}

@@ -1,0 +1,23 @@
+// A server as the user named it, in one line, for who asks what is mounted.
+
+import { printable } from '../../nbd/text.js';
+import { bareWords } from '../../transport/confine.js';
+import type { ServerMode } from '../settings.js';
+
+/** The line: a URI, or the words of the command line. */
+export function serverText(server: ServerMode): string {
+  switch (server.kind) {
+    case 'uri':
+      return printable(server.uri);
+    case 'tcp':
+      return printable(`tcp ${server.host} ${server.port}`);
+    case 'unix':
+      return printable(`unix ${server.path}`);
+    case 'vsock':
+      return `vsock ${server.cid} ${server.port}`;
+    case 'fd':
+      return `fd ${server.fd}`;
+    default:
+      return printable(`${server.kind} ${bareWords(server.argv).join(' ')}`);
+  }
+}

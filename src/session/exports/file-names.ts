@@ -1,0 +1,64 @@
+// From the exports' names, which may be any text, to names of files in one directory. Pure.
+//
+// Used by export-list.ts. The name of a file is the export's name as it would stand in a URI, so that it
+// can be read back: what cannot be in a file name, and `%` itself, is percent-encoded. Two exports get one
+// name only where one is the default export, or too long: then the plain one keeps it.
+
+import { createHash } from 'node:crypto';
+import { nameBytes } from '../../nbd/wire.js';
+
+/** Bytes of a file's name (NAME_MAX). */
+const MAX_NAME = 255;
+/** Hexadecimal digits of the SHA-256 of an export's name that tell it from others. */
+const DIGITS = 16;
+
+/** The file of the export without a name. */
+const DEFAULT_NAME = 'nbd';
+
+function encode(text: string): string {
+  return [...nameBytes(text)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
+}
+
+/** With a mark by which the name differs from those of all other exports, and no longer than it may be. */
+function marked(name: string, exportName: string, sign: string): string {
+  const mark = `${sign}${createHash('sha256').update(nameBytes(exportName)).digest('hex').slice(0, DIGITS)}`;
+  let head = Buffer.from(name)
+    .subarray(0, MAX_NAME - mark.length)
+    .toString();
+  // Neither half a character nor half an escape.
+  head = head.replace(/\uFFFD+$/, '').replace(/%.?$/, '');
+  return head + mark;
+}
+
+/** The name of an export's file, as long as no other has it. */
+export function fileName(exportName: string): string {
+  if (exportName === '') return DEFAULT_NAME;
+  if (exportName === '.' || exportName === '..') return encode(exportName);
+  const name = exportName.replace(/[\p{Cc}\p{Cs}/%]/gu, encode);
+  return Buffer.byteLength(name) > MAX_NAME ? marked(name, exportName, '~') : name;
+}
+
+/**
+ * The file of each export, by the export's name. An export that is listed twice has one file; the order of
+ * the list makes no difference to the names. An export is left out only if others have been given all names
+ * that would tell it from them, which nobody has by accident.
+ */
+export function fileNames(exportNames: readonly string[]): ReadonlyMap<string, string> {
+  const all = new Set(exportNames);
+  const isPlain = (name: string): boolean => fileName(name) === name;
+  const given = new Map<string, string>();
+  const taken = new Set([...all].filter(isPlain));
+  for (const exportName of [...all].filter((name) => !isPlain(name)).sort()) {
+    const wanted = fileName(exportName);
+    const names = [wanted, ...['~', '~~'].map((sign) => marked(wanted, exportName, sign))];
+    const name = names.find((one) => !taken.has(one));
+    if (name === undefined) continue;
+    taken.add(name);
+    given.set(exportName, name);
+  }
+  const inOrder = [...all].map((name): [string, string | undefined] => [
+    name,
+    isPlain(name) ? name : given.get(name),
+  ]);
+  return new Map(inOrder.filter((pair): pair is [string, string] => pair[1] !== undefined));
+}

@@ -1,0 +1,541 @@
+// One export in the worker: its connections, the commands that wait for one, and what was lost.
+//
+// Used by the data operations, which hand commands over with `submit` and hear of each through
+// `Operations.commandDone`. Never blocks. A lost connection's commands wait for another one, which the
+// Recovery says may be used. While the disk is `failing`, nothing waits: every command ends with that
+// errno until a connection is attached.
+
+import type { Node } from '../../fuse/tree.js';
+import { EINTR } from '../../linux/errno.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_EOVERFLOW,
+} from '../../nbd/constants.js';
+import { errnoFromNbd } from '../../nbd/errors.js';
+import { type ExportInfo, effectiveBlockSizes } from '../../nbd/export-info.js';
+import type { Channel } from '../connection/channel.js';
+import { Connection } from '../connection/connection.js';
+import { OPERATION_READ, type Operation } from '../flight/fuse-request.js';
+import {
+  COMMAND_KEPT,
+  COMMAND_LOST,
+  COMMAND_QUEUED,
+  type Command,
+  CommandQueue,
+  changesDisk,
+} from '../flight/nbd-command.js';
+import { assert } from '../memory/assert.js';
+import type { Ranges } from '../memory/ranges.js';
+import { high, join, low } from '../memory/u64.js';
+import { moved } from '../stats/counters.js';
+import { FlushPace } from '../stats/flush-pace.js';
+import { Latency } from '../stats/latency.js';
+import { type Abilities, abilitiesOf } from './capabilities.js';
+import type { DiskContext } from './disk-context.js';
+import { ExtentMap } from './extent-map.js';
+import { Identity } from './identity.js';
+import { type ChangedBytes, LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
+import { Seekers } from './pending-lseeks.js';
+import { RangeOrder } from './range-order.js';
+import { Recovery } from './recovery.js';
+import { DiskSink } from './reply-sink.js';
+import { Journal } from './unflushed-writes.js';
+
+/** See the file's head. */
+export class Disk {
+  readonly index: number;
+  readonly node: Node;
+  readonly info: ExportInfo;
+  readonly sizeHi: number;
+  readonly sizeLo: number;
+  /** Bytes: requests are multiples of it, but for the end of the disk. */
+  readonly minimum: number;
+  /** Bytes of the last block where that is less than the minimum that the server has advertised, else 0. */
+  readonly tail: number;
+  /** Bytes of payload of one command at most: a multiple of `minimum`. */
+  maximum: number;
+  readonly can: Abilities;
+  readonly journal: Journal;
+  readonly context: DiskContext;
+  /** See COUNTER. */
+  readonly counters: Float64Array;
+  /** Changes on lost connections that the server may still make. */
+  readonly lost: LostCopies;
+  /** Order among changes. */
+  readonly order: RangeOrder;
+  /** Changes that wait for proof of what became of lost ones. */
+  #unproven: Command[] = [];
+  /** What is known of holes and data. */
+  readonly extents: ExtentMap;
+  /** Whether its server is far. */
+  readonly latency = new Latency();
+  /** 0, or the errno with which everything ends that would have to wait for a connection. */
+  failing = 0;
+  /** Whether something was written since the last FLUSH was sent. */
+  dirty = false;
+  /** How often it is open. */
+  opens = 0;
+  /** How often for writing: only while it is can the kernel hold unsent writes. */
+  writers = 0;
+  /** Whether `node.blocks` knows of a hole, if there is one at the beginning. */
+  lookedForHoles = false;
+  /** Whether `node.blocks` is as true as it gets. */
+  scanned = false;
+  readonly seekers = new Seekers();
+  /** How it is told from another disk. */
+  readonly identity: Identity;
+  /** Errno that the next fsync tells once: something acknowledged may be lost. */
+  lossError = 0;
+  /** How the last FLUSH of our own has ended. */
+  flushError = 0;
+  readonly #waiting = new CommandQueue();
+  #connections: Connection[] = [];
+  #closing: Connection[] = [];
+  /** Whether the server was asked for a block by which the disk is known. */
+  #looked = false;
+  /** Whether a FLUSH has covered every change that was ever sent, so that what is read is stable. */
+  #isClean = true;
+  /** Whether something became of a change since then that nobody knows for certain. */
+  #isTainted = false;
+  /** Changes that were sent. */
+  #sent = 0;
+  /** Whether the line about writes that fail for want of proof was said, since nothing was lost. */
+  #saidUnproven = false;
+  readonly #recovery = new Recovery(this);
+  readonly #pace: FlushPace;
+  #refused: Ranges | undefined;
+
+  constructor(index: number, node: Node, info: ExportInfo, context: DiskContext, counters: Float64Array) {
+    this.index = index;
+    this.node = node;
+    this.info = info;
+    this.context = context;
+    this.counters = counters;
+    this.sizeHi = high(info.size);
+    this.sizeLo = low(info.size);
+    const sizes = effectiveBlockSizes(info);
+    this.minimum = sizes.minimum;
+    this.tail = info.blockSizes === undefined ? 0 : this.sizeLo & (sizes.minimum - 1);
+    const wanted = Math.min(sizes.maximum, context.largestPayload);
+    this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
+    this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
+    this.lost = new LostCopies(context.settleTime);
+    this.order = new RangeOrder();
+    this.identity = new Identity(this.minimum, context.keepBytes > 0);
+    this.can = abilitiesOf(info);
+    this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
+    // While a FLUSH is under way, as much again may be written.
+    this.#pace = new FlushPace(this.journal.limit / 2);
+  }
+
+  /** The connections that are alive. */
+  get connections(): readonly Connection[] {
+    return this.#connections;
+  }
+
+  /** Those that were given up, and are read until every change that was sent on them is answered. */
+  get closing(): readonly Connection[] {
+    return this.#closing;
+  }
+
+  /** Whether commands have to wait, since no connection may be used. */
+  get waiting(): boolean {
+    return this.#recovery.ready.length === 0;
+  }
+
+  /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
+  submit(command: Command): void {
+    if (this.waiting) {
+      if (this.failing !== 0) this.#giveUp(command);
+      else this.#waiting.push(command);
+    } else if (this.lost.any && this.#lostSince(command) !== undefined) this.#unproven.push(command);
+    else this.assign(command, this.#leastLoaded());
+  }
+
+  /** Puts a command into one connection's queue. */
+  assign(command: Command, connection: Connection): void {
+    command.state = COMMAND_QUEUED;
+    command.connection = connection;
+    command.changesBefore = this.#sent;
+    if (command.type === NBD_CMD_FLUSH) {
+      command.sequence = this.journal.mark;
+      command.arrivals = this.#recovery.arrivals;
+      if (this.order.isChanging) command.changesBefore = -1;
+      this.dirty = false;
+    } else if (changesDisk(command)) {
+      this.#assertOrder(command);
+      this.dirty = true;
+      this.#isClean = false;
+      this.#sent++;
+      this.extents.wrote(command);
+      this.identity.changed(command.offsetHi, command.offsetLo, command.length);
+    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.changesUnderWay());
+    if (connection.inFlight === 0) connection.lastProgress = this.context.now();
+    connection.enqueue(command);
+  }
+
+  /** Adds a connection in its transmission phase; what waited goes out. @param arrival its number among the file's */
+  attach(channel: Channel, number: number, info: ExportInfo, arrival = 0): Connection {
+    const sink = new DiskSink(this, this.context);
+    const connection = new Connection(channel, number, info, sink);
+    connection.arrival = arrival;
+    sink.connection = connection;
+    this.#connections.push(connection);
+    this.#recovery.arrived(connection);
+    this.continueWaiting();
+    return connection;
+  }
+
+  /** A new connection leads to the same disk as ever, as far as can be told: what waits will be sent. */
+  accepted(connection: Connection): void {
+    this.failing = 0;
+    this.context.connectionAccepted(this, connection);
+  }
+
+  /** The data of a READ have come, and lie at byte `at` of `bytes`. */
+  saw({ offsetHi, offsetLo, length, changesBefore }: Command, bytes: Uint8Array, at: number): void {
+    // It may have been answered before a change that was made meanwhile.
+    const isOld = changesBefore !== this.#sent;
+    if (isOld || this.isUncertain(offsetHi, offsetLo, length)) this.identity.wanted = false;
+    else this.identity.saw(offsetHi, offsetLo, length, bytes, at, false);
+  }
+
+  /** From now on nothing waits for a connection: `errno` for all that does and will. */
+  fail(errno: number): void {
+    // One may have been accepted meanwhile.
+    if (!this.waiting) return;
+    this.failing = errno;
+    for (const command of this.#unproven.splice(0)) this.#giveUp(command);
+    for (let command = this.#waiting.shift(); command !== undefined; command = this.#waiting.shift()) {
+      this.#giveUp(command);
+    }
+  }
+
+  /** Leaves the server; all that waits and will come fails with `errno`, and what was to be written is noted. */
+  surrender(errno: number, refused: Ranges): void {
+    this.#refused = refused;
+    this.failing = errno;
+    for (const connection of [...this.#connections, ...this.#closing]) connection.abandon();
+    this.lost.clear();
+    const waited = this.order.end(errno);
+    for (const { kind, offsetHi, offsetLo, length } of waited)
+      if (kind !== OPERATION_READ && length > 0) refused.add(join(offsetHi, offsetLo), length);
+    this.#settleAll(waited);
+    this.fail(errno);
+  }
+
+  /** How many requests wait for others of the same bytes to end, or for proof that lost ones have. */
+  get waitingForOthers(): number {
+    return this.order.waiting.length + this.#unproven.length;
+  }
+
+  /** Whether anything waits for proof of what became of a lost change. */
+  get awaitsProof(): boolean {
+    return this.#unproven.length > 0;
+  }
+
+  /** Looks for proof of what became of lost changes; what waited for that goes on. To be called while `lost.any`. */
+  lookAtLost(now: number): void {
+    this.lost.look(now);
+    for (const connection of [...this.#closing])
+      if (!this.#awaitsChange(connection)) this.#finish(connection);
+    this.#lostResolved();
+  }
+
+  /** The server that the first `attached` connections led to has ended, with all that it had been sent. */
+  serverEnded(attached: number): void {
+    this.lost.serverEnded(attached);
+    this.#lostResolved();
+  }
+
+  /** Takes a lost connection out; its commands wait for another. Returns how many. */
+  connectionLost(connection: Connection): number {
+    this.#connections = this.#connections.filter((one) => one !== connection);
+    const orphans = this.context.commands.of(connection);
+    this.#recovery.lost(connection);
+    if (connection.closing) {
+      if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
+      else connection.disconnect();
+    }
+    // Those of a broken-off replay are back in the journal before a new one begins.
+    for (const orphan of orphans) {
+      this.context.lanes.abandon(orphan);
+      if (orphan.check !== undefined) {
+        this.#dropCheck(orphan, connection);
+        continue;
+      }
+      if (orphan.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
+      const command = this.#takeBack(orphan, connection);
+      if (command.replayed) {
+        command.replayed = false;
+        command.state = COMMAND_KEPT;
+      } else this.submit(command);
+    }
+    this.#recovery.advance();
+    return orphans.length;
+  }
+
+  /** A connection that was given up has ended, answered or not. */
+  connectionClosed(connection: Connection): void {
+    this.#closing = this.#closing.filter((one) => one !== connection);
+    for (const command of this.context.commands.of(connection)) {
+      this.lost.closed(command, this.context.now());
+      this.context.retire(command);
+    }
+    this.context.connectionClosed(connection);
+  }
+
+  /** Sends a command again that the server has not carried out: it is shutting down, as the loss of its connection tells. */
+  sendLater(command: Command): void {
+    const { replayed } = command;
+    this.context.commands.renew(command);
+    command.replayed = false;
+    if (replayed) command.state = COMMAND_KEPT;
+    else this.submit(command);
+  }
+
+  /** Called by the sink for each whole reply; `error` is the server's `NBD_E*` or 0. */
+  answered(command: Command, error: number, text: string): void {
+    if (command.state === COMMAND_LOST) {
+      this.lost.answered(command);
+      this.context.retire(command);
+      this.#lostResolved();
+      return;
+    }
+    if (command.check !== undefined) {
+      const { check } = command;
+      // It is over, and nobody's orphan when the answer ends the connection.
+      command.connection = undefined;
+      check.answered(command, error);
+      this.context.retire(command);
+      return;
+    }
+    if (command.replayed) {
+      command.replayed = false;
+      command.state = COMMAND_KEPT;
+      // Back in the journal it belongs to no connection: it must not be taken for one's orphan.
+      command.connection = undefined;
+      this.#recovery.answered(error);
+      return;
+    }
+    if (command.type === NBD_CMD_READ)
+      this.latency.answered(command, this.context.now(), moved(this.counters));
+    if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
+    const errno = error === 0 ? 0 : errnoFromNbd(error);
+    if (errno !== 0) this.context.serverError(this, command, errno, text);
+    else if (command.type === NBD_CMD_FLUSH) {
+      if (this.identity.wanted) this.#sampleFlushed(command.sequence);
+      this.journal.forget(command.sequence);
+      if (command.changesBefore === this.#sent && !this.lost.any) {
+        this.#isClean = true;
+        this.#isTainted = false;
+      }
+    }
+    if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
+    if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
+    // A FLUSH that was sent before this answer may not have covered it.
+    if (errno === 0 && changesDisk(command)) this.dirty = true;
+    else if (changesDisk(command)) this.#isTainted = true;
+    this.context.commandDone(command, errno);
+  }
+
+  /** Remembers an answered write, and asks for a FLUSH when that has become much. */
+  remember(command: Command): void {
+    this.journal.keep(command);
+    if (!this.#looked && this.journal.limit > 0 && this.identity.samples.length === 0) {
+      // Before there is much that must not be sent to another disk.
+      this.#looked = true;
+      this.context.lookAtIdentity(this);
+    }
+    this.#relieve(this.journal.bytes);
+  }
+
+  /** Lets what waited go out, if it can. */
+  continueWaiting(): void {
+    while (!this.waiting) {
+      const command = this.#waiting.shift();
+      if (command === undefined) return;
+      this.submit(command);
+    }
+  }
+
+  /** Something acknowledged may be gone: the next fsync says so, and a person hears why. */
+  lose(why: string): void {
+    this.lossError = this.context.lossErrno;
+    this.context.warn(this, `${why}: some of it may be lost, which the next fsync says`);
+  }
+
+  /** The errno that an fsync must tell, once: 0 or EIO. */
+  takeLossError(): number {
+    const error = this.lossError;
+    this.lossError = 0;
+    return error;
+  }
+
+  /** Asks for a FLUSH of what is remembered, so that its memory can be used again. */
+  relieve(): void {
+    if (!this.journal.empty) this.#relieve(Number.POSITIVE_INFINITY);
+  }
+
+  /** A FLUSH of our own has ended, with an errno or 0. */
+  flushEnded(errno: number): void {
+    this.#pace.ended(this.context.now(), errno === 0);
+    this.flushError = errno;
+  }
+
+  /** The server takes no payload of this size after all: asks again in halves, from now on always. */
+  #splitFurther(command: Command): boolean {
+    const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
+    if (half === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
+    this.maximum = Math.min(this.maximum, half);
+    this.context.resubmit(command, this);
+    return true;
+  }
+
+  /** The same where `bytes` are enough to be worth it, and no such FLUSH is under way. */
+  #relieve(bytes: number): void {
+    if (this.waiting || !this.#pace.begins(bytes, this.context.now())) return;
+    this.context.flushInTheBackground(this);
+  }
+
+  #giveUp(command: Command): void {
+    if (changesDisk(command)) this.#refused?.add(join(command.offsetHi, command.offsetLo), command.length);
+    this.context.commandDone(command, this.failing);
+  }
+
+  /** Whether a server that was started anew might lack something, until a FLUSH has been answered. */
+  get mayLose(): boolean {
+    const isKept = !this.journal.empty || this.journal.incomplete;
+    return this.journal.limit > 0 && (isKept || this.changesUnderWay().length > 0);
+  }
+
+  /** The changes that were given to connections and are not resolved. */
+  changesUnderWay(): ChangedBytes[] {
+    const sent = this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
+    return [...sent, ...this.lost.changes];
+  }
+
+  /** Nobody wants to know any more whether a connection leads to the same disk. */
+  #dropCheck(command: Command, connection: Connection): void {
+    command.check = undefined;
+    if (connection.closing && connection.hasLeft(command)) command.state = COMMAND_LOST;
+    else this.context.retire(command);
+  }
+
+  /**
+   * A command as it is to be sent again. Of a change that the server may have, the copy that it was sent stays, until
+   * it is known what became of it.
+   */
+  #takeBack(command: Command, connection: Connection): Command {
+    const { commands } = this.context;
+    const isChange = changesDisk(command);
+    if (!connection.hasLeft(command) || !(isChange || connection.closing)) {
+      commands.renew(command);
+      return command;
+    }
+    const other = commands.succeed(command);
+    if (other.replayed) this.journal.replace(command, other);
+    if (isChange) this.#isTainted = true;
+    if (isChange) this.lost.add(command, connection, this.context.now());
+    if (!connection.closing) this.context.retire(command);
+    else if (!isChange) this.context.makeIdle(command);
+    return other;
+  }
+
+  /** Whether some of the bytes are not on stable storage, or may be changed at any time. */
+  isUncertain(hi: number, lo: number, length: number): boolean {
+    if (this.#isClean) return false;
+    if (this.#isTainted || this.lost.any || this.journal.incomplete) return true;
+    const place = { offsetHi: hi, offsetLo: lo, length };
+    const touches = (one: ChangedBytes): boolean => overlaps(one, place);
+    return this.changesUnderWay().some(touches) || this.journal.list().some(touches);
+  }
+
+  /** Takes a sample of what a FLUSH that was sent at `mark` has made stable. */
+  #sampleFlushed(mark: number): void {
+    this.identity.wanted = false;
+    if (this.#isTainted || this.lost.any || this.journal.incomplete) return;
+    const kept = this.journal.list();
+    const command = kept.findLast(({ sequence, block }) => sequence <= mark && block !== undefined);
+    const block = command?.block;
+    if (command === undefined || block === undefined) return;
+    const { offsetHi, offsetLo, length, blockAt } = command;
+    const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
+    if (!later.some((one) => overlaps(one, command)))
+      this.identity.saw(offsetHi, offsetLo, length, block.bytes, blockAt, false);
+  }
+
+  #awaitsChange(connection: Connection): boolean {
+    return this.context.commands.of(connection).some((command) => this.lost.awaits(command));
+  }
+
+  /** Every change on a connection that was given up is resolved. */
+  #finish(connection: Connection): void {
+    connection.disconnect();
+    this.connectionClosed(connection);
+  }
+
+  /** Something is known of lost changes, or the time for it is over: what waited for that goes on. */
+  #lostResolved(): void {
+    if (!this.lost.any) this.#saidUnproven = false;
+    const waiting = this.#unproven;
+    this.#unproven = [];
+    for (const command of waiting) {
+      const since = this.#lostSince(command);
+      if (since === undefined) this.#sendInTurn(command);
+      else if (this.context.now() - since < PROOF_PATIENCE) this.#unproven.push(command);
+      else this.#failUnproven(command);
+    }
+    this.#recovery.advance();
+  }
+
+  /** Sends a change that had to wait, unless nobody waits for it any more. */
+  #sendInTurn(command: Command): void {
+    if (command.operation?.answered === true) this.context.commandDone(command, EINTR);
+    else this.submit(command);
+  }
+
+  #failUnproven(command: Command): void {
+    if (!this.#saidUnproven) this.context.warn(this, unprovenText(command));
+    this.#saidUnproven = true;
+    this.context.commandDone(command, this.context.lossErrno);
+  }
+
+  /** Since when a copy of an older change is lost that a change overlaps. */
+  #lostSince(command: Command): number | undefined {
+    if (!changesDisk(command)) return undefined;
+    const start = join(command.offsetHi, command.offsetLo);
+    return this.lost.overlapping(start, start + BigInt(command.length), command.change);
+  }
+
+  #settleAll(operations: readonly Operation[]): void {
+    for (const operation of operations) this.context.settle(operation);
+  }
+
+  /** The invariant of LostCopies, at the one place where changes go to connections. */
+  #assertOrder(command: Command): void {
+    const isFree = !this.lost.any || this.#lostSince(command) === undefined;
+    assert(isFree, 'no change is sent while an older one that overlaps it is unresolved');
+  }
+
+  #leastLoaded(): Connection {
+    const { ready } = this.#recovery;
+    let best = ready[0];
+    for (const connection of ready) {
+      if (connection.inFlight < best.inFlight) best = connection;
+    }
+    return best;
+  }
+}
+
+function unprovenText({ offsetHi, offsetLo, length }: Command): string {
+  const start = join(offsetHi, offsetLo);
+  return (
+    `writes between the bytes ${start} and ${start + BigInt(length)} fail: an older one was sent on a connection ` +
+    `that is lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +
+    'start the server again, or see --settle-time'
+  );
+}

@@ -1,0 +1,131 @@
+// The order of overlapping changes of one disk: first come, first served.
+//
+// Owned by a Disk. A change holds its bytes from its beginning until all of it is resolved, whoever has stopped
+// waiting for it. What overlaps waits: newer changes, and reads, so that nobody sees what may be undone. What is still
+// to fear of copies that were lost on the way, LostCopies knows. Ranges are doubles and rounded outwards, so that
+// beyond 2^53 bytes they are only ever too large.
+
+import {
+  OPERATION_READ,
+  type Operation,
+  ORDER_HOLDS,
+  ORDER_NONE,
+  ORDER_WAITS,
+} from '../flight/fuse-request.js';
+import { assert } from '../memory/assert.js';
+
+/** Slack in bytes for the rounding of doubles up to 2^63. */
+const SLACK = 2048;
+
+function overlap(a: Operation, b: Operation): boolean {
+  return a.rangeStart < b.rangeEnd && b.rangeStart < a.rangeEnd;
+}
+
+/** Nobody may begin: what nearly every `leave` returns, READs' among them, so it is made once. */
+const NOBODY: readonly Operation[] = [];
+
+/** See the file's head. */
+export class RangeOrder {
+  /** Hears when there begins to be a change under way, and when there is none any more. */
+  announce: ((isChanging: boolean) => void) | undefined;
+  readonly #held: Operation[] = [];
+  #waiting: Operation[] = [];
+  #changes = 0;
+
+  /** Whether any change is under way. */
+  get isChanging(): boolean {
+    return this.#held.length > 0;
+  }
+
+  /** Requests that wait for others to end. */
+  get waiting(): readonly Operation[] {
+    return this.#waiting;
+  }
+
+  /** Asks for a change's bytes. False: it waits, and is returned by `leave` when its turn has come. */
+  enter(operation: Operation): boolean {
+    assert(operation.order === ORDER_NONE, 'an operation enters the order once');
+    operation.change = ++this.#changes;
+    if (this.#mayChange(operation, this.#waiting)) {
+      this.#hold(operation);
+      return true;
+    }
+    operation.order = ORDER_WAITS;
+    this.#waiting.push(operation);
+    return false;
+  }
+
+  /** Whether a READ may go to the server. False: it waits for a change that it overlaps, like a change. */
+  enterRead(operation: Operation): boolean {
+    if (this.#mayRead(operation)) return true;
+    operation.order = ORDER_WAITS;
+    this.#waiting.push(operation);
+    return false;
+  }
+
+  /** An operation is over, and so is every change of it but for lost copies. Returns those that may begin now. */
+  leave(operation: Operation): readonly Operation[] {
+    if (operation.order === ORDER_NONE) return NOBODY;
+    assert(operation.order === ORDER_HOLDS, 'an operation does not end before its turn');
+    const at = this.#held.indexOf(operation);
+    assert(at >= 0, 'an operation that holds bytes is known');
+    // Their order means nothing.
+    this.#held[at] = this.#held[this.#held.length - 1];
+    this.#held.pop();
+    operation.order = ORDER_NONE;
+    if (this.#held.length === 0) this.announce?.(false);
+    return this.#waiting.length === 0 ? NOBODY : this.#grant();
+  }
+
+  /** Ends all waiting: returns who has waited, with that error. */
+  end(errno: number): readonly Operation[] {
+    const all = this.#waiting;
+    this.#waiting = [];
+    for (const one of all) {
+      one.order = ORDER_NONE;
+      one.error = errno;
+    }
+    return all;
+  }
+
+  #grant(): Operation[] {
+    const granted: Operation[] = [];
+    const waiting: Operation[] = [];
+    for (const one of this.#waiting) {
+      if (one.kind === OPERATION_READ ? !this.#mayRead(one) : !this.#mayChange(one, waiting))
+        waiting.push(one);
+      else {
+        granted.push(one);
+        if (one.kind === OPERATION_READ) one.order = ORDER_NONE;
+        else this.#hold(one);
+      }
+    }
+    this.#waiting = waiting;
+    return granted;
+  }
+
+  #hold(operation: Operation): void {
+    operation.order = ORDER_HOLDS;
+    this.#held.push(operation);
+    if (this.#held.length === 1) this.announce?.(true);
+  }
+
+  #mayRead(operation: Operation): boolean {
+    for (const other of this.#held) if (overlap(operation, other)) return false;
+    return true;
+  }
+
+  /** @param ahead who waits and came earlier */
+  #mayChange(operation: Operation, ahead: readonly Operation[]): boolean {
+    for (const other of this.#held) if (overlap(operation, other)) return false;
+    for (const other of ahead) if (other.kind !== OPERATION_READ && overlap(operation, other)) return false;
+    return true;
+  }
+}
+
+/** Notes the bytes that an operation is about: `length` at (hi, lo), rounded out to the disk's blocks. */
+export function setRange(operation: Operation, start: number, end: number, minimum: number): void {
+  const slack = end > Number.MAX_SAFE_INTEGER ? SLACK : 0;
+  operation.rangeStart = start - (start % minimum) - slack;
+  operation.rangeEnd = Math.ceil(end / minimum) * minimum + slack;
+}

@@ -1,0 +1,99 @@
+// Which connections of a disk lead to a server that has everything acknowledged, and making others so.
+//
+// Owned by a Disk. A connection that comes is first asked for the blocks by which the disk is known. A server that was
+// started anew has forgotten what it did not flush, and one can be connected to it before the older connections are
+// seen to be lost. So it gets no commands until one of two things is known. Either no older connection is left: then
+// the journal is sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
+// server that has everything was alive then, and two of them do not live at once, so it leads there too.
+
+import type { Connection } from '../connection/connection.js';
+import type { Disk } from './disk.js';
+import { IdentityCheck } from './identity-check.js';
+import { Replay } from './replay.js';
+
+interface Arrival {
+  readonly connection: Connection;
+  readonly number: number;
+  /** Whether it leads to the same disk. */
+  verified: boolean;
+}
+
+/** See the file's head. */
+export class Recovery {
+  /** The connections that commands may be given to. */
+  ready: Connection[] = [];
+  /** How many connections have come so far. */
+  arrivals = 0;
+  readonly #disk: Disk;
+  #fresh: Arrival[] = [];
+  #replay: Replay | undefined;
+  #refused = false;
+
+  constructor(disk: Disk) {
+    this.#disk = disk;
+  }
+
+  /** Takes in a connection that has come. */
+  arrived(connection: Connection): void {
+    const arrival = { connection, number: ++this.arrivals, verified: false };
+    this.#fresh.push(arrival);
+    new IdentityCheck(this.#disk, connection, () => this.#verified(arrival)).begin();
+  }
+
+  /** Lets go of a connection that is lost; `advance` is to be called when its commands are sorted out. */
+  lost(connection: Connection): void {
+    this.ready = this.ready.filter((one) => one !== connection);
+    this.#fresh = this.#fresh.filter((one) => one.connection !== connection);
+    if (this.#replay?.connection === connection) this.#replay = undefined;
+  }
+
+  /** A FLUSH was answered that was sent when `arrivals` connections had come: they may be used. */
+  proven(arrivals: number): void {
+    if (this.#fresh.length === 0) return;
+    const isProven = ({ number, verified }: Arrival): boolean => verified && number <= arrivals;
+    this.ready = [...this.ready, ...this.#fresh.filter(isProven).map(({ connection }) => connection)];
+    this.#fresh = this.#fresh.filter((one) => !isProven(one));
+  }
+
+  /** A command of the journal that was sent again has been answered; `error` is the server's or 0. */
+  answered(error: number): void {
+    if (error !== 0 && !this.#refused) {
+      this.#refused = true;
+      this.#disk.lose('the server refused to take a write again after reconnecting');
+    }
+    this.advance();
+  }
+
+  /** With no connection to be used, sends the journal again on the first that has come. */
+  advance(): void {
+    const disk = this.#disk;
+    const next = this.#fresh.find(({ verified }) => verified);
+    if (this.ready.length > 0 || next === undefined) return;
+    if (this.#replay === undefined) {
+      this.#refused = false;
+      if (disk.journal.incomplete) {
+        disk.journal.admitLoss();
+        disk.lose('more had been written since its last FLUSH than is remembered');
+      }
+      this.#replay = new Replay(disk, next.connection, disk.journal.list());
+    }
+    this.#replay.advance();
+    if (!this.#replay.finished) return;
+    this.#replay = undefined;
+    this.#fresh = this.#fresh.filter((one) => one !== next);
+    this.ready = [next.connection];
+    // It makes lasting what was sent again, and lets the other connections that have come be used.
+    if (!disk.journal.empty) disk.context.flushInTheBackground(disk);
+    else this.proven(this.arrivals);
+    disk.continueWaiting();
+  }
+
+  #verified(arrival: Arrival): void {
+    const disk = this.#disk;
+    arrival.verified = true;
+    disk.accepted(arrival.connection);
+    if (this.ready.length === 0) this.advance();
+    else if (disk.mayLose) disk.context.flushInTheBackground(disk);
+    else this.proven(this.arrivals);
+  }
+}

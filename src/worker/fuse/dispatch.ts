@@ -1,0 +1,290 @@
+// From the kernel's opcodes to who answers them.
+//
+// Called by the loop once a request, with the request in the device's block.
+
+import {
+  FUSE_ACCESS,
+  FUSE_BATCH_FORGET,
+  FUSE_CREATE,
+  FUSE_DESTROY,
+  FUSE_FALLOCATE,
+  FUSE_FORGET,
+  FUSE_FSYNC,
+  FUSE_FSYNCDIR,
+  FUSE_GETATTR,
+  FUSE_GETXATTR,
+  FUSE_HANDLE_KILLPRIV_V2,
+  FUSE_INIT,
+  FUSE_INTERRUPT,
+  FUSE_LINK,
+  FUSE_LISTXATTR,
+  FUSE_LOOKUP,
+  FUSE_LSEEK,
+  FUSE_MKDIR,
+  FUSE_MKNOD,
+  FUSE_OPEN,
+  FUSE_OPENDIR,
+  FUSE_READ,
+  FUSE_READDIR,
+  FUSE_READDIRPLUS,
+  FUSE_RELEASE,
+  FUSE_RELEASEDIR,
+  FUSE_RENAME,
+  FUSE_RENAME2,
+  FUSE_RMDIR,
+  FUSE_SETATTR,
+  FUSE_STATFS,
+  FUSE_SYMLINK,
+  FUSE_TMPFILE,
+  FUSE_UNLINK,
+  FUSE_WRITE,
+} from '../../fuse/constants.js';
+import { type InitWishes, initObjection, readInit, writeInitReply } from '../../fuse/init.js';
+import {
+  GETXATTR_NAME,
+  HOST_ENDIAN,
+  IN_NODEID_LO,
+  IN_OPCODE,
+  IN_PID,
+  IN_UNIQUE_HI,
+  IN_UNIQUE_LO,
+  INTERRUPT_UNIQUE_HI,
+  INTERRUPT_UNIQUE_LO,
+  IO_OFFSET_LO,
+  IO_SIZE,
+  OPEN_FLAGS,
+} from '../../fuse/layout.js';
+import { EIO, ENOSYS, EPERM, ESTALE } from '../../linux/errno.js';
+import type { Status } from '../contract/status.js';
+import type { Asker } from '../device/device.js';
+import type { Disk } from '../disk/disk.js';
+import { join } from '../memory/u64.js';
+import type { Readers } from '../read-threads/read-threads.js';
+import { startFallocate, startFsync, startLseek, startRead, startWrite } from '../request/data-requests.js';
+import type { Engine } from '../request/engine.js';
+import type { Readahead } from '../request/readahead.js';
+import type { Folder } from './export-directory.js';
+import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
+import { ExtendedAttributes } from './xattr.js';
+
+/** See the file's head. */
+export class Dispatcher implements Asker {
+  descriptor = -1;
+  uniqueLo = 0;
+  uniqueHi = 0;
+  /** Whether FUSE_INIT has been answered. */
+  ready = false;
+  readonly #engine: Engine;
+  readonly #metadata: Metadata;
+  readonly #disks: ReadonlyMap<number, Disk>;
+  readonly #wishes: InitWishes;
+  readonly #ahead: Readahead | undefined;
+  readonly #status: (nodeid: number) => (() => Status) | undefined;
+  readonly #folder: Folder | undefined;
+  readonly #readers: Readers | undefined;
+  readonly #xattr: ExtendedAttributes;
+  #tellsAttributes = false;
+
+  /**
+   * @param disks the disk behind each file's nodeid
+   * @param ahead who reads ahead, if anybody shall
+   * @param status tells how to see a file's status, if the node is a file
+   * @param folder who is asked first where files come and go
+   * @param readers who may have a request that is not under way here
+   */
+  constructor(
+    engine: Engine,
+    metadata: Metadata,
+    disks: ReadonlyMap<number, Disk>,
+    wishes: InitWishes,
+    ahead: Readahead | undefined,
+    status: (nodeid: number) => (() => Status) | undefined,
+    folder: Folder | undefined,
+    readers: Readers | undefined,
+  ) {
+    this.#readers = readers;
+    this.#folder = folder;
+    this.#ahead = ahead;
+    this.#status = status;
+    this.#xattr = new ExtendedAttributes(engine.device);
+    this.#engine = engine;
+    this.#metadata = metadata;
+    this.#disks = disks;
+    this.#wishes = wishes;
+  }
+
+  /** Begins the request of `length` bytes in the device's block. @throws Error when the kernel is too old */
+  dispatch(length: number): void {
+    const { device } = this.#engine;
+    const { view } = device.block;
+    const opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
+    const nodeid = view.getUint32(IN_NODEID_LO, HOST_ENDIAN);
+    this.descriptor = device.source;
+    this.uniqueLo = view.getUint32(IN_UNIQUE_LO, HOST_ENDIAN);
+    this.uniqueHi = view.getUint32(IN_UNIQUE_HI, HOST_ENDIAN);
+    if (!this.#data(opcode, nodeid, view)) this.#other(opcode, nodeid, view, length);
+  }
+
+  #data(opcode: number, nodeid: number, view: DataView): boolean {
+    const disk = this.#disks.get(nodeid);
+    if (disk === undefined) return false;
+    switch (opcode) {
+      case FUSE_READ:
+        startRead(this.#engine, this.#ahead, disk, view);
+        return true;
+      case FUSE_WRITE:
+        startWrite(this.#engine, this.#ahead, disk, view);
+        return true;
+      case FUSE_FSYNC:
+        startFsync(this.#engine, disk, view);
+        return true;
+      case FUSE_FALLOCATE:
+        startFallocate(this.#engine, this.#ahead, disk, view);
+        return true;
+      case FUSE_LSEEK:
+        startLseek(this.#engine, disk, view);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #other(opcode: number, nodeid: number, view: DataView, length: number): void {
+    const { trace } = this.#engine;
+    if (trace === undefined) {
+      this.#answer(opcode, nodeid, view, length);
+      return;
+    }
+    const name = this.#nameAsked(opcode, length);
+    const unique = join(this.uniqueHi, this.uniqueLo);
+    const then = this.#engine.now();
+    const error = this.#answer(opcode, nodeid, view, length);
+    // An interruption is told of by whom it hits.
+    if (opcode !== FUSE_INTERRUPT) trace.request(unique, opcode, nodeid, name, error, then);
+  }
+
+  /** The errno that was answered; undefined where there is no reply. @throws Error: the kernel is too old */
+  #answer(opcode: number, nodeid: number, view: DataView, length: number): number | undefined {
+    switch (opcode) {
+      case FUSE_FORGET:
+        this.#metadata.forget(nodeid, view);
+        return undefined;
+      case FUSE_BATCH_FORGET:
+        this.#metadata.batchForget(view, length);
+        return undefined;
+      case FUSE_INTERRUPT:
+        this.#interrupt(view);
+        return undefined;
+      case FUSE_INIT:
+        this.#init(view, length);
+        return 0;
+      default:
+        if (this.#folder?.takes(opcode, nodeid, view, length, this)) return undefined;
+        return this.#metadataRequest(opcode, nodeid, view, length);
+    }
+  }
+
+  /** What a request asks for by name, for the trace. */
+  #nameAsked(opcode: number, length: number): string | undefined {
+    const { bytes } = this.#engine.device.block;
+    if (opcode === FUSE_LOOKUP) return nameIn(bytes, LOOKUP_NAME, length);
+    return opcode === FUSE_GETXATTR ? nameIn(bytes, GETXATTR_NAME, length) : undefined;
+  }
+
+  #metadataRequest(opcode: number, nodeid: number, view: DataView, length: number): number {
+    const metadata = this.#metadata;
+    switch (opcode) {
+      case FUSE_LOOKUP:
+        return metadata.lookup(nodeid, nameIn(this.#engine.device.block.bytes, LOOKUP_NAME, length), this);
+      case FUSE_GETATTR:
+        return metadata.getattr(nodeid, this);
+      case FUSE_SETATTR:
+        return metadata.setattr(nodeid, view, this);
+      case FUSE_OPEN:
+        return metadata.open(
+          nodeid,
+          view.getUint32(OPEN_FLAGS, HOST_ENDIAN),
+          view.getUint32(IN_PID, HOST_ENDIAN),
+          this,
+        );
+      case FUSE_OPENDIR:
+        return metadata.opendir(this);
+      case FUSE_READDIR:
+      case FUSE_READDIRPLUS:
+        return metadata.readdir(
+          view.getUint32(IO_OFFSET_LO, HOST_ENDIAN),
+          view.getUint32(IO_SIZE, HOST_ENDIAN),
+          opcode === FUSE_READDIRPLUS,
+          this,
+        );
+      case FUSE_ACCESS:
+        return metadata.access(nodeid, view, this);
+      case FUSE_STATFS:
+        return metadata.statfs(this);
+      case FUSE_RELEASE:
+        return metadata.release(nodeid, view, this);
+      case FUSE_RELEASEDIR:
+      case FUSE_FSYNCDIR:
+      case FUSE_DESTROY:
+        return this.#error(0);
+      case FUSE_CREATE:
+      case FUSE_MKNOD:
+      case FUSE_MKDIR:
+      case FUSE_SYMLINK:
+      case FUSE_LINK:
+      case FUSE_UNLINK:
+      case FUSE_RMDIR:
+      case FUSE_RENAME:
+      case FUSE_RENAME2:
+      case FUSE_TMPFILE:
+        return this.#error(EPERM);
+      case FUSE_READ:
+      case FUSE_WRITE:
+      case FUSE_FSYNC:
+      case FUSE_FALLOCATE:
+      case FUSE_LSEEK:
+        // Of a file without a disk. After one ENOSYS the kernel would send no FSYNC for any file.
+        return this.#error(ESTALE);
+      case FUSE_GETXATTR:
+      case FUSE_LISTXATTR:
+        return this.#attributes(opcode, nodeid, view, length);
+      default:
+        // Among them FUSE_FLUSH: the kernel writes dirty pages at close by itself, and a FLUSH of
+        // the server's cache is what fsync is for.
+        return this.#error(ENOSYS);
+    }
+  }
+
+  #init(view: DataView, length: number): void {
+    const request = readInit(view, length);
+    const objection = initObjection(request);
+    if (objection !== undefined) {
+      this.#error(EIO);
+      throw new Error(objection);
+    }
+    this.#engine.device.replySmall(writeInitReply(this.#engine.device.small, request, this.#wishes), this);
+    this.#tellsAttributes = (request.flags & FUSE_HANDLE_KILLPRIV_V2) !== 0;
+    this.ready = true;
+  }
+
+  /** A kernel that would ask for an attribute before every write is told that there are none. */
+  #attributes(opcode: number, nodeid: number, view: DataView, length: number): number {
+    if (!this.#tellsAttributes) return this.#error(ENOSYS);
+    const status = this.#status(nodeid);
+    if (opcode === FUSE_LISTXATTR) return this.#xattr.list(status, view, this);
+    return this.#xattr.get(status, view, length, this);
+  }
+
+  /** Frees the asker of a request that a deadly signal has hit; the request itself goes on. */
+  #interrupt(view: DataView): void {
+    const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
+    const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
+    this.#folder?.interrupt(lo, hi);
+    if (!this.#engine.interruptRequest(hi, lo)) this.#readers?.interrupt(hi, lo);
+  }
+
+  #error(error: number): number {
+    this.#engine.device.replyError(error, this);
+    return error;
+  }
+}

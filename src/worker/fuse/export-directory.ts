@@ -1,0 +1,264 @@
+// The directory whose files come and go: what the kernel asks of it that the main thread must know first.
+//
+// Used with --all; the dispatcher offers it each request before the metadata's ways are gone. The names
+// are the main thread's business, and so are connections, which a file gets when it is opened and loses when
+// it has not been open for a while. Nothing blocks: a request that must wait is held, and the main thread
+// bounds for how long.
+
+import {
+  FUSE_LOOKUP,
+  FUSE_OPEN,
+  FUSE_OPENDIR,
+  FUSE_READDIR,
+  FUSE_READDIRPLUS,
+  FUSE_ROOT_ID,
+} from '../../fuse/constants.js';
+import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../../fuse/layout.js';
+import type { Node } from '../../fuse/tree.js';
+import { EINTR, ESTALE } from '../../linux/errno.js';
+import type { FromWorker, ListChange } from '../contract/messages.js';
+import type { Asker } from '../device/device.js';
+import type { Disk } from '../disk/disk.js';
+import { join } from '../memory/u64.js';
+import type { Engine } from '../request/engine.js';
+import type { FileEntry, Files } from './files.js';
+import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
+import { type Held, HeldRequests } from './parked-requests.js';
+
+/** Milliseconds after the last close for which a file's connections are kept. */
+const IDLE_TIME = 30_000;
+/** Files that are connected although nobody has them open. */
+const MOST_IDLE = 64;
+/** Milliseconds between two looks at which files are idle. */
+const IDLE_PERIOD = 1000;
+
+/** Milliseconds for which opening a file waits for the first word of its holes. */
+const HOLES_PATIENCE = 250;
+
+const LIST = 'list';
+const keyOfOpen = (file: number): string => `open ${file}`;
+const keyOfDescription = (file: number): string => `describe ${file}`;
+
+/** See the file's head. */
+export class Folder {
+  readonly #files: Files;
+  readonly #metadata: Metadata;
+  readonly #engine: Engine;
+  readonly #say: (message: FromWorker) => void;
+  readonly #held: HeldRequests;
+  /** Files that are connected, and the time until which their opening waits to hear of holes. */
+  readonly #arriving = new Map<Disk, number>();
+  readonly #idleSince = new Map<Disk, number>();
+  #sweptAt = 0;
+
+  constructor(files: Files, metadata: Metadata, engine: Engine, say: (message: FromWorker) => void) {
+    this.#files = files;
+    this.#metadata = metadata;
+    this.#engine = engine;
+    this.#held = new HeldRequests(engine.system);
+    this.#say = say;
+  }
+
+  /** Takes a request that the main thread must be asked about first; false: it is to be answered at once. */
+  takes(opcode: number, nodeid: number, view: DataView, length: number, asker: Asker): boolean {
+    const { descriptor, uniqueLo, uniqueHi } = asker;
+    const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
+    const then = this.#engine.now();
+    const ask = (goOn: Held['goOn']): Held => ({
+      ...who,
+      goOn,
+      told: (errno) => {
+        const unique = join(uniqueHi, uniqueLo);
+        this.#engine.trace?.request(unique, opcode, nodeid, undefined, errno, then);
+      },
+    });
+    switch (opcode) {
+      case FUSE_LOOKUP: {
+        if (nodeid !== FUSE_ROOT_ID) return false;
+        const name = nameIn(new Uint8Array(view.buffer, view.byteOffset), LOOKUP_NAME, length);
+        return this.#lookup(name, ask);
+      }
+      case FUSE_OPENDIR:
+        this.#awaitList(ask((one) => this.#metadata.opendir(one)));
+        return true;
+      case FUSE_READDIR:
+      case FUSE_READDIRPLUS: {
+        if (view.getUint32(IO_OFFSET_LO, HOST_ENDIAN) !== 0) return false;
+        const size = view.getUint32(IO_SIZE, HOST_ENDIAN);
+        const plus = opcode === FUSE_READDIRPLUS;
+        this.#awaitList(ask((one) => this.#metadata.readdir(0, size, plus, one)));
+        return true;
+      }
+      case FUSE_OPEN: {
+        const flags = view.getUint32(OPEN_FLAGS, HOST_ENDIAN);
+        return this.#open(
+          nodeid,
+          flags,
+          ask((one) => this.#metadata.open(nodeid, flags, who.pid, one)),
+        );
+      }
+      default:
+        return false;
+    }
+  }
+
+  /** The main thread has a new list, or no better one than the last. */
+  listed({ added, removed }: ListChange): void {
+    for (const number of removed) this.#files.remove(number);
+    for (const { number, file } of added) this.#files.add(number, file);
+    if (added.length + removed.length > 0) this.#files.tree.touch(this.#engine.system.wallClock.now());
+    for (const number of removed) {
+      this.#held.release(keyOfDescription(number));
+      // The kernel then looks the name up again.
+      if (this.#files.entry(number) === undefined)
+        this.#held.release(keyOfOpen(number), this.#refusal(ESTALE));
+    }
+    this.#held.release(LIST);
+  }
+
+  /** The main thread knows more of a file, or (`errno`) why it does not. */
+  described(number: number, errno: number): void {
+    this.#held.release(keyOfDescription(number), errno === 0 ? undefined : this.#refusal(errno));
+  }
+
+  /** Opening a file has failed. */
+  refused(number: number, errno: number): void {
+    this.#held.release(keyOfOpen(number), this.#refusal(errno));
+  }
+
+  /** Whether a file may get a connection: it has some, or somebody waits for one. */
+  wants(number: number): boolean {
+    return this.#files.entry(number)?.disk !== undefined || this.#held.has(keyOfOpen(number));
+  }
+
+  /** A file has got its first connection. */
+  arrived(disk: Disk): void {
+    this.#arriving.set(disk, this.#engine.now() + HOLES_PATIENCE);
+  }
+
+  /** Frees who waits for the request of that number and is being ended. */
+  interrupt(uniqueLo: number, uniqueHi: number): void {
+    const one = this.#held.interrupt(uniqueLo, uniqueHi);
+    if (one !== undefined) this.#refuse(one, EINTR);
+  }
+
+  /** Whether anybody waits for the main thread. */
+  get holds(): boolean {
+    return this.#held.any;
+  }
+
+  /** Frees everybody who waits and is being ended. */
+  freeAskers(): void {
+    for (const one of this.#held.abandoned()) this.#refuse(one, EINTR);
+  }
+
+  /** Milliseconds until `look` wants to be called at the latest, or -1. */
+  get patience(): number {
+    if (this.#arriving.size > 0) return HOLES_PATIENCE;
+    return this.#files.disks.some((disk) => disk.opens === 0) ? IDLE_PERIOD : -1;
+  }
+
+  /** Called once a turn. Returns the disks that need their connections no more. */
+  look(now: number): readonly Disk[] {
+    for (const [disk, until] of this.#arriving) {
+      if (disk.can.allocation && !disk.lookedForHoles && now < until) continue;
+      this.#arriving.delete(disk);
+      this.#held.release(keyOfOpen(disk.index));
+    }
+    if (now - this.#sweptAt < IDLE_PERIOD) return [];
+    this.#sweptAt = now;
+    return this.#idle(now).filter((disk) => this.#isDone(disk));
+  }
+
+  /** The disk has left its server. */
+  retired(disk: Disk): void {
+    this.#idleSince.delete(disk);
+    this.#files.retire(disk);
+    this.#say({ type: 'idle', file: disk.index });
+  }
+
+  /** The disks that have been idle for long enough, or are too many. */
+  #idle(now: number): readonly Disk[] {
+    for (const disk of this.#files.disks) {
+      const isUsed = disk.opens > 0 || this.#arriving.has(disk) || this.#held.has(keyOfOpen(disk.index));
+      if (isUsed) this.#idleSince.delete(disk);
+      else if (!this.#idleSince.has(disk)) this.#idleSince.set(disk, now);
+    }
+    // In the order in which they became idle.
+    const tooMany = this.#idleSince.size - MOST_IDLE;
+    return [...this.#idleSince]
+      .filter(([disk, since], i) => now - since >= IDLE_TIME || i < tooMany || !this.#isShown(disk))
+      .map(([disk]) => disk);
+  }
+
+  #isShown(disk: Disk): boolean {
+    return this.#files.tree.isShown(disk.node);
+  }
+
+  /** Whether nothing is left to do for a disk; flushes what is not. */
+  #isDone(disk: Disk): boolean {
+    if (this.#engine.operations.uses(disk) || disk.lost.any || disk.closing.length > 0) return false;
+    // What no FLUSH has covered is sent again when the server is back.
+    if (disk.connections.length === 0) return disk.journal.empty;
+    if (disk.connections.some(({ inFlight }) => inFlight > 0)) return false;
+    if (!disk.can.flush || (!disk.dirty && disk.journal.empty)) return true;
+    this.#engine.flushInTheBackground(disk);
+    return false;
+  }
+
+  #lookup(name: string, ask: (goOn: Held['goOn']) => Held): boolean {
+    const node = this.#files.tree.lookup(name);
+    if (node?.known) return false;
+    const answer = ask((one) => this.#metadata.lookup(FUSE_ROOT_ID, name, one));
+    if (node !== undefined) this.#awaitDescription(node, answer);
+    else {
+      const goOn = (one: Asker): number | undefined => {
+        const found = this.#files.tree.lookup(name);
+        if (found === undefined || found.known) return answer.goOn(one);
+        this.#awaitDescription(found, answer);
+        return undefined;
+      };
+      this.#awaitList({ ...answer, goOn });
+    }
+    return true;
+  }
+
+  #open(nodeid: number, flags: number, request: Held): boolean {
+    const entry = this.#files.entryOf(nodeid);
+    if (entry === undefined) {
+      // The kernel may believe a name for longer than there is a file.
+      this.#refuse(request, ESTALE);
+      return true;
+    }
+    if (this.#isConnected(entry) || this.#files.tree.open(entry.node, flags) !== 0) return false;
+    const isFirst = this.#held.hold(keyOfOpen(entry.number), request);
+    if (isFirst && entry.disk === undefined) this.#say({ type: 'wanted', file: entry.number });
+    return true;
+  }
+
+  /** A file whose connections were lost is connected in this sense: reconnecting is under way. */
+  #isConnected({ disk }: FileEntry): boolean {
+    return disk !== undefined && !this.#arriving.has(disk);
+  }
+
+  #awaitList(request: Held): void {
+    if (this.#held.hold(LIST, request)) this.#say({ type: 'list-wanted' });
+  }
+
+  #awaitDescription({ nodeid }: Node, request: Held): void {
+    const number = this.#files.entryOf(nodeid)?.number ?? -1;
+    const isFirst = this.#held.hold(keyOfDescription(number), request);
+    if (isFirst) this.#say({ type: 'description-wanted', file: number });
+  }
+
+  #refuse(request: Held, errno: number): void {
+    request.told(this.#refusal(errno)(request));
+  }
+
+  #refusal(errno: number): (asker: Asker) => number {
+    return (asker) => {
+      this.#engine.device.replyError(errno, asker);
+      return errno;
+    };
+  }
+}

@@ -1,0 +1,251 @@
+// The kernel's metadata requests, answered from the tree at once.
+//
+// Called by the dispatcher with the request in the device's block. Replies go out before it returns.
+
+import {
+  FATTR_FH,
+  FATTR_SIZE,
+  FOPEN_CACHE_DIR,
+  FOPEN_DIRECT_IO,
+  FOPEN_KEEP_CACHE,
+  FOPEN_PARALLEL_DIRECT_WRITES,
+  FUSE_ROOT_ID,
+} from '../../fuse/constants.js';
+import {
+  ACCESS_MASK,
+  BATCH_FORGET_COUNT,
+  BATCH_FORGET_COUNT_LO,
+  BATCH_FORGET_ENTRIES,
+  BATCH_FORGET_ENTRY,
+  BATCH_FORGET_NODEID_LO,
+  FORGET_COUNT_LO,
+  HOST_ENDIAN,
+  IN_GID,
+  IN_HEADER,
+  IN_PID,
+  IN_UID,
+  OUT_HEADER,
+  RELEASE_FLAGS,
+  RELEASE_HANDLE,
+  SETATTR_ATIME,
+  SETATTR_ATIMENSEC,
+  SETATTR_GID,
+  SETATTR_MODE,
+  SETATTR_MTIME,
+  SETATTR_MTIMENSEC,
+  SETATTR_SIZE,
+  SETATTR_UID,
+  SETATTR_VALID,
+} from '../../fuse/layout.js';
+import {
+  type DirectoryEntry,
+  type Validity,
+  writeAttrReply,
+  writeDirectory,
+  writeEntryReply,
+  writeNegativeEntry,
+  writeOpenReply,
+  writeStatfsReply,
+} from '../../fuse/reply.js';
+import { type Node, SET_ID, type Tree } from '../../fuse/tree.js';
+import { EISDIR, ENOENT, ENOTDIR } from '../../linux/errno.js';
+import { O_DIRECT } from '../../linux/open-flags.js';
+import type { Asker, Device } from '../device/device.js';
+import type { Disk } from '../disk/disk.js';
+import { RecentOpens } from './recent-opens.js';
+
+const O_ACCMODE = 3;
+
+/** Bytes of the shortest entry of a directory. */
+const LEAST_ENTRY = 32;
+
+/** How the kernel caches file data: see `--cache`. */
+export type CacheMode = 'writeback' | 'writethrough' | 'none';
+
+/** What the answers depend on besides the tree. */
+export interface MetadataOptions {
+  readonly cache: CacheMode;
+  /** Seconds; names and attributes change only through the kernel that asks. */
+  readonly validity: Validity;
+  readonly negativeValidity: number;
+  /** `-o auto_cache` / absence of pages kept across opens. */
+  readonly keepPages: boolean;
+  /** Whether files come and go: the kernel must not believe the directory then. */
+  readonly changing: boolean;
+}
+
+/** The bytes of a name in a request: up to, not including, the NUL. */
+export function nameIn(bytes: Uint8Array, start: number, length: number): string {
+  const end = bytes.indexOf(0, start);
+  return new TextDecoder().decode(bytes.subarray(start, end < 0 || end > length ? length : end));
+}
+
+/** See the file's head. Each method answers one opcode and returns the errno that it told. */
+export class Metadata {
+  readonly #disks: ReadonlyMap<number, Disk>;
+  readonly #tree: Tree;
+  readonly #device: Device;
+  readonly #options: MetadataOptions;
+  readonly #opens = new RecentOpens();
+
+  /** @param disks the disk behind each file's nodeid */
+  constructor(tree: Tree, device: Device, disks: ReadonlyMap<number, Disk>, options: MetadataOptions) {
+    this.#disks = disks;
+    this.#tree = tree;
+    this.#device = device;
+    this.#options = options;
+  }
+
+  lookup(parent: number, name: string, asker: Asker): number {
+    if (parent !== FUSE_ROOT_ID || !this.#tree.root.isDirectory) return this.#error(ENOTDIR, asker);
+    const node = this.#tree.lookup(name);
+    if (node === undefined) {
+      if (this.#options.negativeValidity === 0) return this.#error(ENOENT, asker);
+      return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), asker);
+    }
+    node.lookups++;
+    return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), asker);
+  }
+
+  /** The kernel forgets a node, or several. It wants no answer. */
+  forget(nodeid: number, view: DataView): void {
+    this.#tree.forget(nodeid, view.getUint32(FORGET_COUNT_LO, HOST_ENDIAN));
+  }
+
+  batchForget(view: DataView, length: number): void {
+    const count = view.getUint32(BATCH_FORGET_COUNT, HOST_ENDIAN);
+    const end = Math.min(BATCH_FORGET_ENTRIES + count * BATCH_FORGET_ENTRY, length);
+    for (let at = BATCH_FORGET_ENTRIES; at + BATCH_FORGET_ENTRY <= end; at += BATCH_FORGET_ENTRY) {
+      const nodeid = view.getUint32(at + BATCH_FORGET_NODEID_LO, HOST_ENDIAN);
+      this.#tree.forget(nodeid, view.getUint32(at + BATCH_FORGET_COUNT_LO, HOST_ENDIAN));
+    }
+  }
+
+  getattr(nodeid: number, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), asker);
+  }
+
+  setattr(nodeid: number, view: DataView, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    const time = (at: number, nanosecondsAt: number): number =>
+      Number(view.getBigInt64(at, HOST_ENDIAN)) * 1000 + view.getUint32(nanosecondsAt, HOST_ENDIAN) / 1e6;
+    const valid = view.getUint32(SETATTR_VALID, HOST_ENDIAN);
+    if (node.isDirectory && (valid & FATTR_SIZE) !== 0) return this.#error(EISDIR, asker);
+    const size = view.getBigUint64(SETATTR_SIZE, HOST_ENDIAN);
+    const isTruncate = (valid & FATTR_SIZE) !== 0 && (valid & FATTR_FH) === 0 && size === 0n;
+    const change = {
+      valid,
+      byOpen: isTruncate && this.#opens.truncates(nodeid, view.getUint32(IN_PID, HOST_ENDIAN)),
+      size,
+      atime: time(SETATTR_ATIME, SETATTR_ATIMENSEC),
+      mtime: time(SETATTR_MTIME, SETATTR_MTIMENSEC),
+      mode: view.getUint32(SETATTR_MODE, HOST_ENDIAN),
+      uid: view.getUint32(SETATTR_UID, HOST_ENDIAN),
+      gid: view.getUint32(SETATTR_GID, HOST_ENDIAN),
+    };
+    const error = this.#tree.setAttributes(node, change, Date.now());
+    if (error !== 0) return this.#error(error, asker);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), asker);
+  }
+
+  /** @param wanted the flags of open(2) */
+  open(nodeid: number, wanted: number, pid: number, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    const error = this.#tree.open(node, wanted);
+    if (error !== 0) return this.#error(error, asker);
+    const writes = (wanted & O_ACCMODE) !== 0;
+    this.#countOpen(nodeid, writes, 1);
+    // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
+    const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
+    const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
+    const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
+    return this.#reply(writeOpenReply(this.#device.small, flags, this.#opens.opened(nodeid, pid)), asker);
+  }
+
+  release(nodeid: number, view: DataView, asker: Asker): number {
+    this.#opens.released(Number(view.getBigUint64(RELEASE_HANDLE, HOST_ENDIAN)));
+    this.#countOpen(nodeid, (view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0, -1);
+    return this.#error(0, asker);
+  }
+
+  opendir(asker: Asker): number {
+    return this.#reply(
+      writeOpenReply(this.#device.small, this.#options.changing ? 0 : FOPEN_CACHE_DIR),
+      asker,
+    );
+  }
+
+  /** @param first the offset of the entry before, 0 for none @param size bytes that the kernel has room for */
+  readdir(first: number, size: number, plus: boolean, asker: Asker): number {
+    const room = Math.min(size, this.#device.small.byteLength - OUT_HEADER);
+    const tell = ({ node }: DirectoryEntry): Validity => {
+      const told = this.#tree.node(node.nodeid);
+      if (told === undefined) return this.#options.validity;
+      told.lookups++;
+      return this.#validityOf(told);
+    };
+    const entries = this.#entries(first, Math.ceil(room / LEAST_ENTRY));
+    return this.#reply(writeDirectory(this.#device.small, entries, room, plus ? tell : undefined), asker);
+  }
+
+  /** An entry's offset is its node's id and one: it stays the same while others come and go. */
+  *#entries(first: number, count: number): Generator<DirectoryEntry> {
+    const { root } = this.#tree;
+    const encoder = new TextEncoder();
+    const dots = { node: root, withAttributes: false };
+    if (first < 1) yield { ...dots, name: encoder.encode('.'), offset: 1 };
+    if (first < 2) yield { ...dots, name: encoder.encode('..'), offset: 2 };
+    for (const node of this.#tree.filesBeyond(first - 1, count)) {
+      yield { name: encoder.encode(node.name), node, offset: node.nodeid + 1, withAttributes: node.known };
+    }
+  }
+
+  access(nodeid: number, view: DataView, asker: Asker): number {
+    const node = this.#tree.node(nodeid);
+    if (node === undefined) return this.#error(ENOENT, asker);
+    const uid = view.getUint32(IN_UID, HOST_ENDIAN);
+    const gid = view.getUint32(IN_GID, HOST_ENDIAN);
+    return this.#error(this.#tree.access(node, view.getUint32(ACCESS_MASK, HOST_ENDIAN), uid, gid), asker);
+  }
+
+  statfs(asker: Asker): number {
+    const files = this.#tree.files();
+    const bytes = files.reduce((sum, file) => sum + file.size, 0n);
+    return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), asker);
+  }
+
+  #countOpen(nodeid: number, writes: boolean, by: number): void {
+    const disk = this.#disks.get(nodeid);
+    if (disk === undefined) return;
+    disk.opens += by;
+    if (writes) disk.writers += by;
+  }
+
+  /** Attributes are not to be believed later while `st_blocks` is being found out. */
+  #validityOf(node: Node): Validity {
+    const disk = this.#disks.get(node.nodeid);
+    const { validity, changing } = this.#options;
+    // A write may take the bits away, which the kernel does not look for by itself.
+    if (!node.isDirectory && (node.mode & SET_ID) !== 0) return { ...validity, attributes: 0 };
+    if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
+    if (disk === undefined ? !changing : disk.scanned || !disk.can.allocation) return validity;
+    return { ...validity, attributes: 0 };
+  }
+
+  #reply(bodyLength: number, asker: Asker): number {
+    this.#device.replySmall(bodyLength, asker);
+    return 0;
+  }
+
+  #error(error: number, asker: Asker): number {
+    this.#device.replyError(error, asker);
+    return error;
+  }
+}
+
+/** Where the name of a LOOKUP begins. */
+export const LOOKUP_NAME = IN_HEADER;

@@ -1,0 +1,79 @@
+// A file's extended attributes: `user.nbd.status`, everything as JSON, and its parts by themselves.
+//
+// Answered by the worker, so they can be read while the server is away; nobody can set any. Called by
+// the dispatcher.
+
+import { GETXATTR_NAME, GETXATTR_SIZE, HOST_ENDIAN, OUT_HEADER } from '../../fuse/layout.js';
+import { writeXattrSize } from '../../fuse/reply.js';
+import { ENODATA, ERANGE } from '../../linux/errno.js';
+import type { Status } from '../contract/status.js';
+import type { Asker, Device } from '../device/device.js';
+import { nameIn } from './metadata.js';
+
+const PREFIX = 'user.nbd.';
+const WHOLE = 'status';
+
+/** Bytes by which a value may have grown between the question for its size and that for itself. */
+const GROWTH = 64;
+
+/** `readAhead` as `read-ahead`. */
+const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+function textOf(value: Status[keyof Status]): string {
+  if (Array.isArray(value)) return value.map((one) => textOf(one)).join(' ');
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
+/** The attributes' names without the prefix, and their values. */
+export function attributesOf(status: Status): ReadonlyMap<string, string> {
+  const parts = Object.entries(status).map(([name, value]): [string, string] => [
+    dashed(name),
+    textOf(value),
+  ]);
+  return new Map([[WHOLE, JSON.stringify(status)], ...parts]);
+}
+
+/** Answers the kernel's requests for extended attributes. */
+export class ExtendedAttributes {
+  readonly #device: Device;
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  /** FUSE_GETXATTR of a file with this status; undefined for the directory. Returns the errno told. */
+  get(status: (() => Status) | undefined, view: DataView, length: number, asker: Asker): number {
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, length);
+    const name = nameIn(bytes, GETXATTR_NAME, length);
+    if (status === undefined || !name.startsWith(PREFIX)) return this.#error(ENODATA, asker);
+    const value = attributesOf(status()).get(name.slice(PREFIX.length));
+    if (value === undefined) return this.#error(ENODATA, asker);
+    return this.#reply(new TextEncoder().encode(value), view, asker);
+  }
+
+  /** FUSE_LISTXATTR. */
+  list(status: (() => Status) | undefined, view: DataView, asker: Asker): number {
+    const names = status === undefined ? [] : [...attributesOf(status()).keys()];
+    const text = names.map((name) => `${PREFIX}${name}\0`).join('');
+    return this.#reply(new TextEncoder().encode(text), view, asker);
+  }
+
+  /** The kernel asks with size 0 how much room it needs. */
+  #reply(value: Uint8Array, view: DataView, asker: Asker): number {
+    const room = view.getUint32(GETXATTR_SIZE, HOST_ENDIAN);
+    if (room > 0 && room < value.length) return this.#error(ERANGE, asker);
+    const { small } = this.#device;
+    if (room > 0) {
+      new Uint8Array(small.buffer, small.byteOffset + OUT_HEADER, value.length).set(value);
+      this.#device.replySmall(value.length, asker);
+      return 0;
+    }
+    this.#device.replySmall(writeXattrSize(small, value.length + GROWTH), asker);
+    return 0;
+  }
+
+  #error(error: number, asker: Asker): number {
+    this.#device.replyError(error, asker);
+    return error;
+  }
+}

@@ -1,0 +1,300 @@
+// The worker: everything between the kernel's requests and the servers' replies.
+//
+// Runs in a thread of its own (worker.ts), or in the simulator. Its settings name one /dev/fuse descriptor and the files
+// to show. It has no event loop: the main thread wakes it through a pipe, and it takes the messages that have come.
+
+import { PAGE_SIZE } from '../linux/memory.js';
+import type { Connection } from './connection/connection.js';
+import type { FromWorker, ToWorker, WorkerSettings } from './contract/messages.js';
+import { MAX_TRANSFER } from './device/device.js';
+import type { Disk } from './disk/disk.js';
+import { OPERATION_OWN } from './flight/fuse-request.js';
+import { Dispatcher } from './fuse/dispatch.js';
+import { Folder } from './fuse/export-directory.js';
+import { Files } from './fuse/files.js';
+import { Metadata } from './fuse/metadata.js';
+import { Loop, type LoopControl } from './loop/loop.js';
+import { Shutdown } from './loop/shutdown.js';
+import { Watchdog } from './loop/watchdog.js';
+import { Readers } from './read-threads/read-threads.js';
+import { Engine, type EngineEvents } from './request/engine.js';
+import { Readahead } from './request/readahead.js';
+import { scanHoles } from './request/tasks.js';
+import { Trace } from './request/trace.js';
+import { Workload } from './stats/load.js';
+import { StatusDesk } from './status.js';
+import type { World } from './world.js';
+
+/** Bytes of payload in use at which no new request is taken from the kernel. */
+const MEMORY_LIMIT = 384 * 1024 * 1024;
+
+/** Seconds for which the kernel may believe names and attributes: only it changes them. */
+const VALIDITY = 3600;
+/** The same for names, where files come and go. */
+const CHANGING_VALIDITY = 1;
+
+/** Milliseconds for which being ready waits for the first word of holes. */
+const HOLES_PATIENCE = 250;
+
+/** See the file's head. */
+export class BridgeWorker implements EngineEvents, LoopControl {
+  readonly wakeDescriptor: number;
+  readonly #world: World;
+  readonly #engine: Engine;
+  readonly #files: Files;
+  readonly #disks: readonly Disk[];
+  /** Undefined where the files are always the same. */
+  readonly #folder: Folder | undefined;
+  readonly #dispatcher: Dispatcher;
+  readonly #loop: Loop;
+  readonly #hearing = (message: ToWorker): void => this.#hear(message);
+  readonly #shutdown: Shutdown;
+  readonly #watchdog: Watchdog;
+  /** Undefined where this thread is to be the only one. */
+  readonly #readers: Readers | undefined;
+  readonly #status: StatusDesk;
+  readonly #scanning = new Set<Disk>();
+  #saidReady = false;
+  #initialized: number | undefined;
+
+  constructor(settings: WorkerSettings, world: World) {
+    this.#world = world;
+    this.wakeDescriptor = settings.wake;
+    const writeback = settings.cache === 'writeback';
+    this.#engine = new Engine(
+      {
+        descriptor: settings.device,
+        keepBytes: settings.keepBytes,
+        keepExtents: writeback,
+        kernelHoldsWrites: writeback,
+        largestPayload: MAX_TRANSFER,
+        memoryLimit: MEMORY_LIMIT,
+        settleTime: settings.settleTime,
+      },
+      settings.trace === undefined ? undefined : new Trace(settings.trace),
+      this,
+      world.system,
+    );
+    this.#files = new Files(settings.files, settings.naked, settings.tree, this.#engine);
+    this.#disks = this.#files.disks;
+    const { tree, byNode } = this.#files;
+    const { changing } = settings;
+    const metadata = new Metadata(tree, this.#engine.device, byNode, {
+      cache: settings.cache,
+      changing,
+      validity: {
+        entry: settings.entryTimeout ?? (changing ? CHANGING_VALIDITY : VALIDITY),
+        attributes: settings.attributeTimeout ?? VALIDITY,
+      },
+      negativeValidity: settings.negativeTimeout ?? 0,
+      keepPages: !settings.dropPagesOnOpen,
+    });
+    const wishes = {
+      ...settings,
+      writeback,
+      directMmap: settings.cache === 'none',
+      maxTransfer: MAX_TRANSFER,
+      pageSize: PAGE_SIZE,
+    };
+    const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
+    const say = (message: FromWorker): void => this.#say(message);
+    this.#folder = changing ? new Folder(this.#files, metadata, this.#engine, say) : undefined;
+    const asks = settings.readers > 0 && !settings.readersAlways;
+    const workload = asks ? new Workload(this.#engine.now()) : undefined;
+    if (settings.readers > 0)
+      this.#readers = new Readers(this.#engine, this.#disks[0], settings.readers, workload, say);
+    this.#status = new StatusDesk(settings, this.#engine, this.#files, this.#readers);
+    this.#dispatcher = new Dispatcher(
+      this.#engine,
+      metadata,
+      byNode,
+      wishes,
+      ahead,
+      (nodeid) => this.#status.ofNode(nodeid),
+      this.#folder,
+      this.#readers,
+    );
+    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, world.poll, this, workload);
+    this.#shutdown = new Shutdown(this.#engine, this.#disks, changing);
+    this.#watchdog = new Watchdog(this.#engine, this.#disks, this.#folder, settings.timeout);
+  }
+
+  /** For who looks at its state from outside: the simulator. */
+  get engine(): Engine {
+    return this.#engine;
+  }
+
+  get disks(): readonly Disk[] {
+    return this.#disks;
+  }
+
+  run(): void {
+    try {
+      this.#loop.run();
+    } finally {
+      // After a defect too: whoever waits for the kernel or is the server shall hear that it is over.
+      for (const { connections, closing } of this.#disks)
+        for (const connection of [...connections, ...closing]) connection.close();
+      this.#engine.blocks.discardLent();
+      this.#engine.device.close();
+    }
+    this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });
+  }
+
+  lost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
+    if (!connection.closing) this.#loop.unwatch(connection);
+    if (this.#shutdown.surrendered) return;
+    const { number, foreign } = connection;
+    const useful = !foreign && (connection.proven || (!breach && connection.inFlight === 0));
+    this.#say({ type: 'lost', file: disk.index, connection: number, why, useful, foreign });
+  }
+
+  closed(connection: Connection): void {
+    this.#loop.unwatch(connection);
+  }
+
+  accepted(disk: Disk, connection: Connection): void {
+    this.#say({ type: 'accepted', file: disk.index, connection: connection.number });
+  }
+
+  warn(disk: Disk, text: string): void {
+    const name = disk.node.name === '' ? '' : `${disk.node.name}: `;
+    this.#say({ type: 'warning', text: `${name}${text}` });
+  }
+
+  syncWanted(disk: Disk): void {
+    this.#say({ type: 'sync-wanted', file: disk.index });
+  }
+
+  wroteBeyondEnd(disk: Disk): void {
+    this.#say({ type: 'beyond-end', file: disk.index });
+  }
+
+  takeMessages(): void {
+    this.#world.takeMessages(this.#hearing);
+    this.#serveReaders();
+  }
+
+  unmounted(): void {
+    this.#say({ type: 'unmounted' });
+    this.#shutdown.deviceGone();
+    this.#shutdown.begin(Number.POSITIVE_INFINITY);
+  }
+
+  turn(now: number): boolean {
+    if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
+    this.#watchdog.look(now);
+    if (this.#readers?.look(now)) {
+      this.#serveReaders();
+      this.#loop.flush();
+    }
+    if (this.#folder !== undefined) this.#lookAfter(this.#folder, now);
+    const isOver = this.#shutdown.advance(now);
+    if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();
+    return isOver;
+  }
+
+  patience(): number {
+    if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
+    const forDisks = this.#watchdog.patience;
+    const forFolder = this.#folder?.patience ?? -1;
+    if (forDisks < 0 || forFolder < 0) return Math.max(forDisks, forFolder);
+    return Math.min(forDisks, forFolder);
+  }
+
+  /** Lets go of files that nobody uses; and of memory, when there is none left for what they write. */
+  #lookAfter(folder: Folder, now: number): void {
+    if (this.#engine.blocks.exhausted) for (const disk of this.#disks) disk.relieve();
+    if (this.#shutdown.begun) return;
+    for (const disk of folder.look(now)) {
+      for (const connection of disk.connections) {
+        this.#loop.unwatch(connection);
+        connection.disconnect();
+      }
+      folder.retired(disk);
+    }
+  }
+
+  /** What they have passed on. */
+  #serveReaders(): void {
+    this.#readers?.serve(this.#engine.device, this.#dispatcher);
+  }
+
+  #hear(message: ToWorker): void {
+    switch (message.type) {
+      case 'attach':
+        this.#attach(message);
+        return;
+      case 'synced': {
+        const disk = this.#files.entry(message.file)?.disk;
+        if (disk !== undefined) this.#engine.synced(disk, message.good);
+        return;
+      }
+      case 'status':
+        this.#say({ type: 'status', statuses: this.#status.all() });
+        return;
+      case 'reader':
+        this.#readers?.add(message);
+        return;
+      case 'prove':
+        this.#readers?.prove();
+        return;
+      case 'fail':
+        this.#files.entry(message.file)?.disk?.fail(message.errno);
+        return;
+      case 'server-ended':
+        this.#files.entry(message.file)?.disk?.serverEnded(message.attached);
+        return;
+      case 'listed':
+        this.#folder?.listed(message.change);
+        return;
+      case 'described':
+        if (message.errno === 0) this.#files.describe(message.number, message.file);
+        this.#folder?.described(message.number, message.errno);
+        return;
+      case 'refuse':
+        this.#folder?.refused(message.file, message.errno);
+        return;
+      case 'stop':
+        this.#loop.stopListening();
+        this.#shutdown.begin(this.#engine.now() + message.timeout);
+    }
+  }
+
+  #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
+    const { file, connection, info } = message;
+    const channel = this.#world.openChannel(message, this.#engine.lender);
+    const folder = this.#folder;
+    const isUnwanted = folder !== undefined && !folder.wants(file);
+    if (this.#shutdown.surrendered || isUnwanted) {
+      channel.close();
+      if (isUnwanted) this.#say({ type: 'idle', file });
+      return;
+    }
+    const isFirst = this.#files.entry(file)?.disk === undefined;
+    const disk = this.#files.use(file, info);
+    this.#loop.watch(disk.attach(channel, connection, info, message.arrival));
+    this.#scan(disk);
+    if (isFirst) folder?.arrived(disk);
+  }
+
+  /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */
+  #becomeReady(now: number): void {
+    this.#initialized ??= now;
+    const looked = this.#disks.every((disk) => disk.lookedForHoles || !disk.can.allocation);
+    if (!looked && now - this.#initialized < HOLES_PATIENCE) return;
+    this.#saidReady = true;
+    this.#say({ type: 'ready' });
+  }
+
+  #scan(disk: Disk): void {
+    if (disk.scanned || !disk.can.allocation || this.#scanning.has(disk)) return;
+    this.#scanning.add(disk);
+    const operation = this.#engine.begin(OPERATION_OWN, disk);
+    this.#engine.run(operation, scanHoles(this.#engine, operation, disk));
+  }
+
+  #say(message: FromWorker): void {
+    this.#world.send(message);
+  }
+}

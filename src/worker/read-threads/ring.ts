@@ -1,0 +1,183 @@
+// What a reader and the worker share: the requests that the reader has passed on, and what is known of it.
+//
+// One writes, one takes; nothing waits and no lock is needed. A request is passed by the address of its bytes,
+// which the reader keeps until the worker has taken them. The worker is woken only when it may be asleep.
+
+import { wake } from '../../linux/pipe.js';
+import { makeCounters } from '../stats/counters.js';
+
+/** Requests on their way at most; a power of two. */
+const PLACES = 256;
+
+/** Numbers of one entry: its kind and two more. */
+const ENTRY = 3;
+
+/** A request: the address of its bytes, and how many they are. */
+export const RELAY_REQUEST = 0;
+/** Who asked for a request has had a signal: the two halves of its number. */
+export const RELAY_INTERRUPT = 1;
+
+/** Places of the shared integers. */
+const PASSED = 0;
+const TAKEN = 1;
+const CALLED = 2;
+const WANTED = 3;
+const CONNECTED = 4;
+const IN_FLIGHT = 5;
+const FAR = 6;
+const CHANGING = 7;
+
+/** The memory itself: given to both threads, which make their views of it. */
+export interface RelayMemory {
+  readonly state: SharedArrayBuffer;
+  readonly entries: SharedArrayBuffer;
+  /** What the reader has done for the file: see COUNTER. */
+  readonly counters: SharedArrayBuffer;
+}
+
+/** Memory for one reader. */
+export function makeRelayMemory(): RelayMemory {
+  return {
+    state: new SharedArrayBuffer(8 * Int32Array.BYTES_PER_ELEMENT),
+    entries: new SharedArrayBuffer(PLACES * ENTRY * Float64Array.BYTES_PER_ELEMENT),
+    counters: new SharedArrayBuffer(makeCounters().byteLength),
+  };
+}
+
+/** The reader's end. */
+export class RelaySender {
+  readonly counters: Float64Array;
+  readonly #state: Int32Array;
+  readonly #entries: Float64Array;
+  readonly #wake: number;
+
+  /** @param wake write end of the pipe that wakes the worker */
+  constructor({ state, entries, counters }: RelayMemory, wake: number) {
+    this.counters = new Float64Array(counters);
+    this.#state = new Int32Array(state);
+    this.#entries = new Float64Array(entries);
+    this.#wake = wake;
+  }
+
+  /** Whether the worker wants requests to be taken from the kernel. */
+  get wanted(): boolean {
+    return Atomics.load(this.#state, WANTED) !== 0;
+  }
+
+  /** Whether the server is far, so that the worker reads ahead. */
+  get far(): boolean {
+    return this.#state[FAR] !== 0;
+  }
+
+  /** Whether a change of the file is under way: what is read then, the worker answers in its turn. */
+  get changing(): boolean {
+    return Atomics.load(this.#state, CHANGING) !== 0;
+  }
+
+  /** Takes none any more until the worker wants it again. */
+  rest(): void {
+    Atomics.store(this.#state, WANTED, 0);
+  }
+
+  /** Tells how many requests are under way here, and whether there is a connection. */
+  tell(connected: boolean, inFlight: number): void {
+    this.#state[CONNECTED] = connected ? 1 : 0;
+    this.#state[IN_FLIGHT] = inFlight;
+  }
+
+  /** How many entries the worker has taken so far: counted up to 2^32, then from 0. */
+  get taken(): number {
+    return Atomics.load(this.#state, TAKEN) >>> 0;
+  }
+
+  /** Passes an entry on; false when there is no room. */
+  pass(kind: number, a: number, b: number): boolean {
+    const passed = Atomics.load(this.#state, PASSED);
+    if (((passed - Atomics.load(this.#state, TAKEN)) | 0) >= PLACES) return false;
+    const at = (passed & (PLACES - 1)) * ENTRY;
+    this.#entries[at] = kind;
+    this.#entries[at + 1] = a;
+    this.#entries[at + 2] = b;
+    Atomics.store(this.#state, PASSED, (passed + 1) | 0);
+    if (Atomics.exchange(this.#state, CALLED, 1) === 0) wake(this.#wake);
+    return true;
+  }
+}
+
+/** The worker's end. */
+export class RelayReceiver {
+  /** Number of its connection. */
+  readonly connection: number;
+  /** The descriptor on which what this reader has passed on is to be answered. */
+  readonly descriptor: number;
+  readonly counters: Float64Array;
+  /** The entry that `next` has found. */
+  kind = 0;
+  a = 0;
+  b = 0;
+  readonly #state: Int32Array;
+  readonly #entries: Float64Array;
+  readonly #wake: number;
+
+  /** @param wake write end of the pipe that wakes the reader */
+  constructor(
+    connection: number,
+    descriptor: number,
+    { state, entries, counters }: RelayMemory,
+    wake: number,
+  ) {
+    this.connection = connection;
+    this.descriptor = descriptor;
+    this.counters = new Float64Array(counters);
+    this.#state = new Int32Array(state);
+    this.#entries = new Float64Array(entries);
+    this.#wake = wake;
+  }
+
+  get connected(): boolean {
+    return this.#state[CONNECTED] !== 0;
+  }
+
+  get inFlight(): number {
+    return this.#state[IN_FLIGHT];
+  }
+
+  get wanted(): boolean {
+    return Atomics.load(this.#state, WANTED) !== 0;
+  }
+
+  set far(far: boolean) {
+    this.#state[FAR] = far ? 1 : 0;
+  }
+
+  set changing(changing: boolean) {
+    Atomics.store(this.#state, CHANGING, changing ? 1 : 0);
+  }
+
+  /** Lets the reader take requests from the kernel. */
+  call(): void {
+    Atomics.store(this.#state, WANTED, 1);
+    wake(this.#wake);
+  }
+
+  /** To be called before the last look at `next`, so that what is passed on after it wakes the worker. */
+  listen(): void {
+    Atomics.store(this.#state, CALLED, 0);
+  }
+
+  /** Reads the next entry, if there is one. */
+  next(): boolean {
+    const taken = Atomics.load(this.#state, TAKEN);
+    if (taken === Atomics.load(this.#state, PASSED)) return false;
+    const at = (taken & (PLACES - 1)) * ENTRY;
+    this.kind = this.#entries[at];
+    this.a = this.#entries[at + 1];
+    this.b = this.#entries[at + 2];
+    return true;
+  }
+
+  /** The entry's memory is not needed any more. */
+  take(): void {
+    Atomics.store(this.#state, TAKEN, (Atomics.load(this.#state, TAKEN) + 1) | 0);
+  }
+}

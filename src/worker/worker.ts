@@ -1,0 +1,10 @@
+// The worker's thread: started by the main thread, given its settings by the first message.
+
+import type { WorkerSettings } from './contract/messages.js';
+import { runThread } from './loop/thread.js';
+import { BridgeWorker } from './mount-worker.js';
+import { realWorld } from './world.js';
+
+runThread((port, settings: WorkerSettings) =>
+  new BridgeWorker(settings, realWorld(port, settings.wake)).run(),
+);

@@ -1,0 +1,142 @@
+// The world that the documents' commands speak of, made of what there is here: `nbd://host` and
+// `https://example.com` are servers of this machine, and a folder holds the images that are named.
+//
+// Used by the test that runs the documents. Commands are run as they are written but for the names of hosts.
+// Programs that would wait for a person get words added, by small scripts in front of the PATH: nbdfuse goes
+// into the background when it would stay in the foreground, --watch is interrupted after a moment, and the
+// machine that is booted has no screen, and a device by which the boot sector ends it.
+
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFile, mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { makePki } from '../unit/transport/support.js';
+import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from './boot-sector.js';
+import { mountsBelow, Scope } from './cleanup.js';
+import { startHttpRangeServer } from './http-range-server.js';
+import { NBDFUSE } from './mount.js';
+import { Program } from './program.js';
+import { requireProgram } from './requires.js';
+import { runProgram, runShell } from './run.js';
+import { startNbdkit } from './servers.js';
+
+const SIZE = 64 * 1024 * 1024;
+/** The first sector of the partition with a file system; sector TEXT_SECTOR belongs to the boot sector. */
+const PARTITION = 4096;
+
+/** Bytes of an MBR before its partition table. */
+const CODE_LENGTH = 446;
+
+/** A file of SIZE zeros. */
+async function makeEmpty(path: string): Promise<void> {
+  await writeFile(path, '');
+  await truncate(path, SIZE);
+}
+
+/** A disk with a partition with ext4 in it, which boots and ends at once. */
+async function makeDisk(path: string, folder: string): Promise<void> {
+  await makeEmpty(path);
+  await runShell(`echo '${PARTITION},,L,*' | sfdisk -q "$0"`, path);
+  await mkdir(`${folder}/content`);
+  await writeFile(`${folder}/content/hello.txt`, 'Hello from inside the image\n');
+  const offset = `offset=${PARTITION * 512}`;
+  const kib = String((SIZE - PARTITION * 512) / 1024);
+  await runProgram('mkfs.ext4', '-q', '-F', '-E', offset, '-d', `${folder}/content`, path, kib);
+  const handle = await open(path, 'r+');
+  await handle.write(bootSector(), 0, CODE_LENGTH, 0);
+  await handle.write(textSector('booted\r\n'), 0, 512, TEXT_SECTOR * 512);
+  await handle.close();
+}
+
+/** Lines for a script in front of the PATH. */
+function shims(): Readonly<Record<string, string>> {
+  const node = process.execPath;
+  const nbdfuse = `"${node}" "${NBDFUSE}"`;
+  const qemu = requireProgram('qemu-system-x86_64');
+  const machine = '-accel tcg -display none -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=1';
+  return {
+    nbdfuse: `case " $* " in
+*" --watch "*) timeout -s INT 3 ${nbdfuse} "$@"; [ $? -le 124 ];;
+*" --daemon "* | "--list "* | *" --list "* | *" --status "* | *" --unmount "* | *" --print-command "* | *" --completion "* | *" --help "* | *" --fuse-help "* | *" --version "*) exec ${nbdfuse} "$@";;
+*) exec ${nbdfuse} --daemon "$@";; esac`,
+    nbdsh: `exec "${node}" "${dirname(NBDFUSE)}/nbdsh" "$@"`,
+    'qemu-system-x86_64': `"${qemu}" ${machine} "$@" </dev/null; [ $? = ${BOOTED_STATUS} ]`,
+  };
+}
+
+/** A second server of one kind needs a scope of its own. */
+function scopeWithin(scope: Scope): Scope {
+  const inner = new Scope();
+  scope.add(() => inner.close());
+  return inner;
+}
+
+/** See the file's head. */
+export class DocumentWorld {
+  readonly #scope: Scope;
+  readonly #folder: string;
+  readonly #hosts: readonly (readonly [RegExp, string])[];
+
+  private constructor(scope: Scope, hosts: readonly (readonly [RegExp, string])[]) {
+    this.#scope = scope;
+    this.#folder = scope.path('images');
+    this.#hosts = hosts;
+  }
+
+  /** Makes the images and starts the servers, which go with the scope. */
+  static async make(scope: Scope): Promise<DocumentWorld> {
+    const [images, exports, bin] = ['images', 'exports', 'bin'].map((name) => scope.path(name));
+    for (const folder of [images, exports, bin]) mkdirSync(folder);
+    const raw = `${exports}/export`;
+    await makeDisk(raw, scope.folder);
+    await copyFile(raw, `${exports}/other`);
+    await runProgram('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, `${images}/disk.qcow2`);
+    await runProgram('qemu-img', 'snapshot', '-c', 'before-upgrade', `${images}/disk.qcow2`);
+    await runShell('xz --keep --block-size=4MiB --stdout "$0" >"$1"', raw, `${images}/disk.img.xz`);
+    await runProgram('psktool', '-u', 'alice', '-p', `${images}/keys.psk`);
+    await mkdir(`${images}/images`);
+    for (const name of ['a.raw', 'b.raw']) await makeEmpty(`${images}/images/${name}`);
+    makePki(`${images}/pki`);
+    for (const [name, text] of Object.entries(shims())) {
+      writeFileSync(`${bin}/${name}`, `#!/bin/sh\n${text}\n`);
+      chmodSync(`${bin}/${name}`, 0o755);
+    }
+    const files = ['file', `dir=${exports}`];
+    const [plain, x509, psk] = await Promise.all([
+      startNbdkit(scope, ...files),
+      startNbdkit(scopeWithin(scope), '--tls=require', `--tls-certificates=${images}/pki`, ...files),
+      startNbdkit(scopeWithin(scope), '--tls=require', `--tls-psk=${images}/keys.psk`, ...files),
+    ]);
+    await copyFile(`${images}/disk.qcow2`, `${images}/disk.img`);
+    await copyFile(`${images}/disk.qcow2`, `${images}/image.qcow2`);
+    await copyFile(raw, `${images}/image.raw`);
+    const [web, other] = await Promise.all(
+      ['disk.img.xz', 'disk.qcow2'].map((name) => startHttpRangeServer(scope, `${images}/${name}`, name)),
+    );
+    const over = (socket: string): string => `socket=${socket}`;
+    return new DocumentWorld(scope, [
+      [/nbd:\/\/host\/?([\w-]*)(?![\w?.])/g, `nbd+unix:///$1?${over(plain.socket)}`],
+      [/nbds:\/\/host\/(\w+)\?([^']*)/g, `nbds+unix:///$1?$2&tls-hostname=localhost&${over(x509.socket)}`],
+      [/nbds:\/\/alice@host\/(\w+)\?([^']*)/g, `nbds+unix://alice@/$1?$2&${over(psk.socket)}`],
+      [/\/etc\/pki\/mine/g, 'pki'],
+      [/https:\/\/example\.com(?=\/disk\.qcow2)/g, new URL(other.url).origin],
+      [/https:\/\/example\.com/g, new URL(web.url).origin],
+    ]);
+  }
+
+  /** Runs commands in a fresh copy of the folder of images. @throws Error with what was said, if one fails */
+  async run(scope: Scope, commands: string): Promise<string> {
+    const folder = scope.path('here');
+    await runProgram('cp', '-r', '--sparse=always', this.#folder, folder);
+    await mkdir(`${folder}/dir`);
+    const text = this.#hosts.reduce((all, [host, here]) => all.replace(host, here), commands);
+    const trace = scope.path('trace');
+    const script = `exec 9>"${trace}"; BASH_XTRACEFD=9; PS4='$ '; set -euxo pipefail; cd "${folder}"\n${text}`;
+    const path = `${this.#scope.path('bin')}:${process.env.PATH}:/usr/sbin:/sbin`;
+    const program = new Program(scope, 'bash', ['-c', script], { env: { PATH: path, HOME: folder } });
+    const status = await program.ended;
+    for (const mount of await mountsBelow(scope.folder)) await runProgram('umount', mount);
+    const said = `${program.stdout}${program.stderr}`;
+    if (status === 0) return said;
+    throw new Error(`status ${status}: ${await readFile(trace, 'utf8')}\n${said}`);
+  }
+}

@@ -1,0 +1,48 @@
+// A real sshd on a port of this machine, for the user of the tests alone, with keys made for it.
+
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { freePort } from '../unit/transport/support.js';
+import type { Scope } from './cleanup.js';
+import { Program } from './program.js';
+import { runProgram } from './run.js';
+
+/** An sshd that listens. */
+export interface Sshd {
+  readonly port: number;
+  /** What its user has as ~/.ssh: a key, and `known_hosts` with the server's. */
+  readonly folder: string;
+}
+
+/** Starts an sshd that ends with the scope. */
+export async function startSshd(scope: Scope): Promise<Sshd> {
+  const folder = `${scope.path('home')}/.ssh`;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  for (const name of ['host', 'id_ed25519']) {
+    await runProgram('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', `${folder}/${name}`);
+  }
+  copyFileSync(`${folder}/id_ed25519.pub`, `${folder}/authorized_keys`);
+  const port = await freePort();
+  const hostKey = readFileSync(`${folder}/host.pub`, 'utf8');
+  writeFileSync(`${folder}/known_hosts`, `[127.0.0.1]:${port} ${hostKey}`);
+  const settings = [
+    `Port ${port}`,
+    'ListenAddress 127.0.0.1',
+    `HostKey ${folder}/host`,
+    `AuthorizedKeysFile ${folder}/authorized_keys`,
+    'StrictModes no',
+    'UsePAM no',
+    'PasswordAuthentication no',
+    'PermitRootLogin prohibit-password',
+    'PidFile none',
+    'Subsystem sftp internal-sftp',
+  ];
+  writeFileSync(`${folder}/sshd_config`, `${settings.join('\n')}\n`);
+  if (process.getuid?.() === 0) {
+    // Where root's sshd goes without rights; Debian makes it when sshd is started by systemd.
+    mkdirSync('/run/sshd', { recursive: true });
+    chmodSync('/run/sshd', 0o755);
+  }
+  const sshd = new Program(scope, 'sshd', ['-D', '-e', '-f', `${folder}/sshd_config`]);
+  await sshd.says(/Server listening/);
+  return { port, folder };
+}

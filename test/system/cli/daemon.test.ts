@@ -1,0 +1,61 @@
+import { readFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram, tryProgram } from '../../support/run.js';
+import { startNbdkit } from '../../support/servers.js';
+import { until } from '../../support/until.js';
+import { PROGRAM } from '../../unit/cli/running.js';
+
+requirePrograms('nbdkit');
+
+async function inBackground(scope: Scope, ...words: readonly string[]): Promise<string> {
+  await runProgram('mkdir', scope.path('mnt'));
+  scope.add(async () => {
+    await tryProgram('node', PROGRAM, '--unmount', scope.path('mnt'));
+  });
+  // A pipe whose end runProgram waits for: the process in the background must not keep it.
+  await runProgram('node', PROGRAM, '--daemon', '-P', scope.path('pid'), ...words);
+  return scope.path('mnt/nbd');
+}
+
+describe('--daemon', () => {
+  it('returns when the file is there, in a session of its own', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '1M');
+    const file = await inBackground(scope, scope.path('mnt'), server.uri());
+    expect((await readFile(file)).length).toBe(1024 * 1024);
+    const pid = await readFile(scope.path('pid'), 'utf8');
+    const session = await runProgram('ps', '-o', 'sid=', '-p', pid);
+    expect(session.trim()).toBe(pid);
+    process.kill(Number(pid), 'SIGTERM');
+    await until('the end', async () => (await tryProgram('ps', '-p', pid)).status !== 0);
+    expect((await tryProgram('stat', file)).status).toBe(1);
+  });
+
+  it('starts a server that ends with it', async () => {
+    const scope = createScope();
+    const file = await inBackground(scope, scope.path('mnt'), '[', 'nbdkit', 'memory', '1M', ']');
+    expect((await readFile(file)).length).toBe(1024 * 1024);
+    await runProgram('node', PROGRAM, '--unmount', scope.path('mnt'));
+  });
+
+  it('has the status and the message of a start that failed', async () => {
+    const scope = createScope();
+    await runProgram('mkdir', scope.path('mnt'));
+    const words = ['--daemon', scope.path('mnt'), 'nbd+unix:///?socket=/none'];
+    expect(await tryProgram('node', PROGRAM, ...words)).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: 'nbdfuse: cannot connect to socket /none: no such file or directory\n',
+    });
+  });
+
+  it('excludes --foreground', async () => {
+    const { status, stderr } = await tryProgram('node', PROGRAM, '--daemon', '-f', 'dir', 'nbd://localhost');
+    expect([status, stderr]).toEqual([
+      1,
+      'nbdfuse: --daemon and --foreground exclude each other; see nbdfuse --help\n',
+    ]);
+  });
+});

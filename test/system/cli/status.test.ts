@@ -1,0 +1,259 @@
+// `nbdfuse --status`, the extended attributes, SIGUSR1 and `--unmount` on real mounts.
+
+import { readdir, readFile } from 'node:fs/promises';
+import { describe, expect, it, test } from 'vitest';
+import { rateTable } from '../../../src/cli/commands/rates.js';
+import { bytesText, statusText, timeText } from '../../../src/session/status-text.js';
+import type { Status } from '../../../src/worker/contract/status.js';
+import { createScope, processesOf } from '../../support/cleanup.js';
+import { writeAt } from '../../support/files.js';
+import { mountDisk } from '../../support/mount.js';
+import { Program } from '../../support/program.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram, tryProgram } from '../../support/run.js';
+import { startNbdkit } from '../../support/servers.js';
+import { until } from '../../support/until.js';
+import { PROGRAM } from '../../unit/cli/running.js';
+import { STATUS } from '../../unit/cli/status-sample.js';
+
+requirePrograms('nbdkit', 'getfattr', 'dd');
+
+const MIB = 1024 * 1024;
+
+async function statusAt(mountpoint: string): Promise<readonly (Status & { path: string })[]> {
+  const text = await runProgram('node', PROGRAM, '--status', '--json', mountpoint);
+  return (JSON.parse(text) as { files: (Status & { path: string })[] }).files;
+}
+
+describe('--status', () => {
+  it('tells what is mounted and what was done for it', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '8M');
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['-C', '2'] });
+    await runProgram('dd', `if=${disk.file}`, 'of=/dev/null', 'bs=1M', 'iflag=direct');
+    await runProgram(
+      'dd',
+      'if=/dev/zero',
+      `of=${disk.file}`,
+      'bs=1M',
+      'count=3',
+      'oflag=direct',
+      'conv=notrunc',
+    );
+    await until(
+      'both connections',
+      async () => (await statusAt(disk.mountpoint))[0].connections.length === 2,
+    );
+    const [status] = await statusAt(disk.mountpoint);
+    expect(status).toMatchObject({
+      path: disk.file,
+      pid: disk.program.pid,
+      server: server.uri(),
+      tls: false,
+      size: String(8 * MIB),
+      readOnly: false,
+      cache: 'writeback',
+      state: 'connected',
+      reads: { count: 8, bytes: 8 * MIB },
+      writes: { count: 3, bytes: 3 * MIB },
+      unflushed: 3 * MIB,
+    });
+    expect(status.received).toBeGreaterThan(8 * MIB);
+    expect(status.sent).toBeGreaterThan(3 * MIB);
+    expect(status.reads.histogram.reduce((sum, count) => sum + count)).toBe(8);
+    const text = await runProgram('node', PROGRAM, '--status', disk.file);
+    expect(text).toContain('reads        8 (8 MiB), half within ');
+    expect(text).toContain('not flushed  3 MiB');
+    await runProgram('sync', disk.file);
+    expect((await statusAt(disk.mountpoint))[0]).toMatchObject({ unflushed: 0, flushes: 1 });
+  });
+
+  it('tells of each file what was done for it, with --all', async () => {
+    const scope = createScope();
+    const folder = scope.path('images');
+    await runProgram('mkdir', folder);
+    for (const name of ['a', 'b']) await runProgram('truncate', '--size=4M', `${folder}/${name}`);
+    const server = await startNbdkit(scope, 'file', `dir=${folder}`);
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--all', '-C', '1'] });
+    const [a, b] = [`${disk.mountpoint}/a`, `${disk.mountpoint}/b`];
+    await runProgram('dd', `if=${a}`, 'of=/dev/null', 'bs=1M', 'iflag=direct');
+    await runProgram('dd', 'if=/dev/zero', `of=${b}`, 'bs=1M', 'count=3', 'oflag=direct', 'conv=notrunc');
+    await runProgram('sync', b);
+    const files = await statusAt(disk.mountpoint);
+    expect(files.map(({ path }) => path)).toEqual([a, b]);
+    const [read, written] = files;
+    expect(read).toMatchObject({ reads: { count: 4, bytes: 4 * MIB }, writes: { count: 0 }, flushes: 0 });
+    expect(written).toMatchObject({ reads: { count: 0 }, writes: { count: 3, bytes: 3 * MIB }, flushes: 1 });
+    expect(read.received).toBeGreaterThan(4 * MIB);
+    expect(read.sent).toBeLessThan(MIB);
+    expect(written.sent).toBeGreaterThan(3 * MIB);
+    expect(written.received).toBeLessThan(MIB);
+  });
+
+  it('tells of a server that is away', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '1M');
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--reconnect=0', '-C', '1'] });
+    await server.program?.kill('SIGKILL');
+    await until('the loss', async () => (await statusAt(disk.mountpoint))[0].state === 'EIO');
+    expect((await statusAt(disk.mountpoint))[0]).toMatchObject({ connections: [], lostConnections: 1 });
+    await disk.stop();
+  });
+
+  it('watches until the mount is gone', async () => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+    const watch = new Program(scope, 'node', [PROGRAM, '--status', '--watch', disk.mountpoint]);
+    await watch.says(/file .* state .*\n.*1 connections/);
+    await disk.stop();
+    expect(await watch.ended).toBe(0);
+  });
+
+  it('says of what is no mount of nbdfuse that it is none', async () => {
+    const scope = createScope();
+    const file = scope.path('plain');
+    await writeAt(await createEmpty(file), Buffer.from('x'), 0);
+    expect(await tryProgram('node', PROGRAM, '--status', file)).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: `nbdfuse: ${file} is not a file of nbdfuse, or of its fuse-native backend\n`,
+    });
+    expect((await tryProgram('node', PROGRAM, '--status', scope.path('none'))).stderr).toBe(
+      `nbdfuse: ${scope.path('none')}: ENOENT\n`,
+    );
+  });
+});
+
+async function createEmpty(path: string): Promise<string> {
+  await runProgram('touch', path);
+  return path;
+}
+
+describe('the extended attributes', () => {
+  it('have the whole and its parts, for everybody who may read the file', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, '-r', 'memory', '1M');
+    const disk = await mountDisk(scope, { server: [server.uri()] });
+    const values = await runProgram('getfattr', '--absolute-names', '-d', disk.file);
+    expect(values).toContain(`user.nbd.server="${server.uri()}"`);
+    expect(values).toContain('user.nbd.size="1048576"');
+    expect(values).toContain('user.nbd.read-only="true"');
+    expect(values).toMatch(/user\.nbd\.flags="NBD_FLAG_HAS_FLAGS .*NBD_FLAG_CAN_MULTI_CONN/);
+    const words = ['--only-values', '--absolute-names', '-n', 'user.nbd.status', disk.file];
+    expect(JSON.parse(await runProgram('getfattr', ...words))).toMatchObject({ pid: disk.program.pid });
+    expect(await runProgram('getfattr', '--absolute-names', '-d', disk.mountpoint)).toBe('');
+    const missing = await tryProgram('getfattr', '--absolute-names', '-n', 'user.nbd.none', disk.file);
+    expect(missing.stderr).toContain('No such attribute');
+  });
+
+  it('cannot be set', async () => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+    const { status, stderr } = await tryProgram('setfattr', '-n', 'user.nbd.size', '-v', '1', disk.file);
+    expect([status, stderr.includes('not supported')]).toEqual([1, true]);
+  });
+
+  it('do not make the kernel ask for one before every write', async () => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: ['-v'] });
+    await runProgram('dd', 'if=/dev/zero', `of=${disk.file}`, 'bs=512', 'count=1000', 'conv=notrunc');
+    expect(disk.stderr.match(/FUSE_GETXATTR/g)?.length ?? 0).toBeLessThan(5);
+  });
+});
+
+test('SIGUSR1 prints the status, and the mount goes on', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+  process.kill(disk.program.pid, 'SIGUSR1');
+  await until('the status', () => /process {6}\d+, up \d+ s\n/.test(disk.stderr));
+  expect(disk.stderr).toContain(
+    `nbdfuse: ${disk.file}\nnbdfuse:   server       socket-activation nbdkit memory 1M\n`,
+  );
+  expect((await readFile(disk.file)).length).toBe(MIB);
+});
+
+describe('--unmount', () => {
+  it.each([['directory'], ['file name'], ['naked']] as const)(
+    'returns when everything is written and the process has gone, on a mountpoint of the form %s',
+    async (form) => {
+      const scope = createScope();
+      const backing = scope.path('disk');
+      await runProgram('truncate', '--size=4M', backing);
+      const server = ['[', 'nbdkit', '--filter=delay', 'file', backing, 'wdelay=100ms', ']'];
+      const disk = await mountDisk(scope, { server, form });
+      await writeAt(disk.file, Buffer.alloc(2 * MIB, 'w'), 0);
+      await runProgram('node', PROGRAM, '--unmount', form === 'file name' ? disk.file : disk.mountpoint);
+      expect(await processesOf(scope.folder)).toEqual([]);
+      expect(await disk.program.ended).toBe(0);
+      expect((await readFile(backing)).subarray(0, 2 * MIB).every((byte) => byte === 0x77)).toBe(true);
+    },
+  );
+
+  it('names what is to be done when the mount is in use', async () => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+    const user = new Program(scope, 'sh', ['-c', `exec 9<'${disk.file}'; echo here; exec sleep infinity`]);
+    await user.says(/here/);
+    const { status, stderr } = await tryProgram('node', PROGRAM, '--unmount', disk.mountpoint);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^nbdfuse: unmounting .*busy.*; fuser -vm .* shows by whom\n$/);
+    await user.kill('SIGKILL');
+    expect(await readdir(disk.mountpoint)).toEqual(['nbd']);
+  });
+
+  it('says that nothing is mounted where nothing is', async () => {
+    const scope = createScope();
+    expect((await tryProgram('node', PROGRAM, '--unmount', scope.folder)).stderr).toBe(
+      `nbdfuse: nothing of nbdfuse is mounted at ${scope.folder}\n`,
+    );
+  });
+});
+
+describe('the texts', () => {
+  test('have bytes and times for people', () => {
+    expect([0, 1023, 1024, 1536, 123_456_789].map((bytes) => bytesText(bytes))).toEqual([
+      '0 bytes',
+      '1023 bytes',
+      '1 KiB',
+      '1.50 KiB',
+      '117.7 MiB',
+    ]);
+    expect([1, 999, 2048, 3_000_000].map((time) => timeText(time))).toEqual([
+      '1 us',
+      '999 us',
+      '2.0 ms',
+      '3.0 s',
+    ]);
+  });
+
+  test('tell everything, and nothing that moves a terminal', () => {
+    const text = statusText('dir/nbd', STATUS);
+    expect(text).not.toContain('\x1b');
+    expect(text).toContain('  connections  2 with TLS, requests in flight: 3 + 0\n');
+    expect(text).toContain('  reads        3 (12 KiB), half within 64 us, 99 % within 2.0 ms\n');
+    expect(text).toContain('  writes       none\n');
+    expect(text).toContain('  read ahead   2 MiB, 5 reads answered, 1 MiB wasted\n');
+    expect(statusText('x', { ...STATUS, threads: 3 })).toContain(
+      '  connections  2 with TLS, 3 threads, requests in flight: 3 + 0\n',
+    );
+    expect(statusText('x', { ...STATUS, connections: [], state: 'EIO' })).toContain(
+      'connections  none: EIO\n',
+    );
+    expect(text).not.toContain('order');
+    expect(statusText('x', { ...STATUS, unproven: 2 })).toContain(
+      '  order        waiting for older requests: 0, lost writes that may still land: 2\n',
+    );
+  });
+
+  test('of --watch are about the time between two looks alone', () => {
+    const histogram = STATUS.reads.histogram.map((count, i) => (i === 11 ? count + 10 : count));
+    const later = { ...STATUS, reads: { count: 13, bytes: 53_248, p50: 0, p99: 0, histogram } };
+    const table = rateTable([{ path: 'a', status: STATUS }], [{ path: 'a', status: later }], 2);
+    const [head, row] = table.split('\n').map((line) => line.split(/ {2,}/));
+    expect(head.slice(0, 6)).toEqual(['file', 'state', 'reads/s', 'read/s', 'p50', 'p99']);
+    expect(row.slice(0, 6)).toEqual(['a', '2 connections', '5', '20 KiB', '2.0 ms', '2.0 ms']);
+    // A file that has replaced another of its name counts anew.
+    expect(rateTable([{ path: 'a', status: later }], [{ path: 'a', status: STATUS }])).toContain(' 0 bytes');
+    expect(rateTable([{ path: 'a', status: later }], [{ path: 'a', status: STATUS }])).not.toContain('-10');
+  });
+});

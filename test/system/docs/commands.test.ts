@@ -1,0 +1,85 @@
+// Every command in README and docs is run as it stands, section by section, each in a fresh folder.
+//
+// A block of the language `sh` holds commands; see helpers/document-world.ts for what they are run in.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createScope, Scope } from '../../support/cleanup.js';
+import { type Block, blocksOf, commandSections } from '../../support/document.js';
+import { DocumentWorld } from '../../support/document-world.js';
+import { requirePrograms } from '../../support/requires.js';
+
+requirePrograms(
+  'nbdkit',
+  'qemu-nbd',
+  'qemu-system-x86_64',
+  'mkfs.ext4',
+  'sfdisk',
+  'xz',
+  'psktool',
+  'getfattr',
+);
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const below = (folder: string): string[] =>
+  readdirSync(`${ROOT}${folder}`, { recursive: true }).map((name) => `${folder}/${name}`);
+const DOCUMENTS = [
+  'README.md',
+  ...below('docs').filter((name) => name.endsWith('.md') && !/^docs\/(man|api)\//.test(name)),
+];
+
+/** Sections whose commands are not run here, and why. */
+const NOT_RUN: Readonly<Record<string, string>> = {
+  'README.md: See it work': 'it installs packages; CI runs scripts/test, and test/docs/demo.test.ts the demo',
+  'README.md: Install': 'changes this machine; test/real/package.test.ts installs the package elsewhere',
+  'docs/usage.md: Mount at boot, by mount(8) or systemd':
+    'changes this machine; test/system/mount-helper.test.ts does it and takes it back',
+};
+
+const sectionsOf = (name: string) => [...commandSections(readFileSync(`${ROOT}${name}`, 'utf8'))];
+const CASES = DOCUMENTS.flatMap((name) =>
+  sectionsOf(name).map(([section, blocks]) => [`${name}: ${section}`, blocks] as [string, Block[]]),
+);
+
+const outer = new Scope();
+let world: DocumentWorld;
+beforeAll(async () => {
+  world = await DocumentWorld.make(outer);
+});
+afterAll(() => outer.close());
+
+describe('the commands work as they are written', () => {
+  it.each(CASES.filter(([at]) => !Object.hasOwn(NOT_RUN, at)))('of %s', async (_, blocks) => {
+    await world.run(createScope(), blocks.map(({ text }) => text).join('\n'));
+  });
+});
+
+describe('the test itself', () => {
+  it('knows each section that it leaves out', () => {
+    const known = CASES.map(([at]) => at);
+    expect(Object.keys(NOT_RUN).filter((at) => !known.includes(at))).toEqual([]);
+  });
+
+  it('knows the language of every block, so that none is left out', () => {
+    const languages = DOCUMENTS.flatMap((name) =>
+      blocksOf(readFileSync(`${ROOT}${name}`, 'utf8')).map(
+        ({ language, line }) => `${name}:${line} ${language}`,
+      ),
+    );
+    expect(languages.filter((text) => !/ (sh|text|ts|js|json|ini|fstab)$/.test(text))).toEqual([]);
+  });
+
+  it('fails where a command fails, at whatever place', async () => {
+    const { text } = blocksOf('# A\n\n```sh\nnbdfuse dir nbd://host/none\necho on\n```\n')[0];
+    await expect(world.run(createScope(), text)).rejects.toThrow(/status 1: .*nbdfuse: .*none/s);
+    await expect(
+      world.run(createScope(), 'nbdfuse dir nbd://host/export\nfalse | cat\ntrue'),
+    ).rejects.toThrow('status 1');
+  });
+
+  it('refuses a block without a language or fences', () => {
+    expect(() => blocksOf('text\n\n    nbdfuse dir\n')).toThrow('line 3: an indented block');
+    expect(blocksOf('```\nx\n```')[0].language).toBe('');
+  });
+});

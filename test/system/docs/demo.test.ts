@@ -1,0 +1,20 @@
+// scripts/demo is what a new user runs first: it must do what it says, and leave nothing behind.
+
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { createScope, mountsBelow, processesOf } from '../../support/cleanup.js';
+import { Program } from '../../support/program.js';
+
+it('shows an image that is mounted, read, written and unmounted, and cleans up', async () => {
+  const scope = createScope();
+  const demo = fileURLToPath(new URL('../../../scripts/demo', import.meta.url));
+  const program = new Program(scope, 'bash', [demo], { env: { TMPDIR: scope.folder } });
+  expect([await program.ended, program.stderr]).toEqual([0, expect.not.stringMatching(/error|failed/i)]);
+  expect(program.stdout).toMatch(
+    /Hello from inside the image.*Written through the mounted file\n\n== done\n$/s,
+  );
+  expect(readdirSync(scope.folder)).toEqual([]);
+  expect(await mountsBelow(scope.folder)).toEqual([]);
+  expect(await processesOf(scope.folder)).toEqual([]);
+});

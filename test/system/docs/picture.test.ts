@@ -1,0 +1,24 @@
+// docs/terminal.svg, which the README shows, and how it is drawn.
+
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { tryProgram } from '../../support/run.js';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+
+it('shows a real session: an image becomes a file', () => {
+  const text = readFileSync(`${ROOT}docs/terminal.svg`, 'utf8').replace(/<[^>]*>/g, '');
+  expect(text).toContain('nbdfuse --daemon dir/disk.raw disk.qcow2');
+  expect(text).toContain('dir/disk.raw1');
+  expect(text).not.toMatch(/nbdfuse: .*(cannot|failed|no such)/);
+  expect(text).not.toContain('\x1b');
+});
+
+it('is drawn with the emphasis of the terminal, and with what XML needs to be written differently', async () => {
+  const code = `import { render } from '${ROOT}scripts/picture.mjs';
+    process.stdout.write(render('\\x1b[1ma<b\\x1b[22m &\\r\\n\\x1b[32mok\\x1b[0m.\\n'))`;
+  const { stdout } = await tryProgram('node', '--input-type=module', '-e', code);
+  expect(stdout).toContain('<tspan class="bold">a&lt;b</tspan><tspan> &amp;</tspan></text>');
+  expect(stdout).toContain('<tspan class="green">ok</tspan><tspan>.</tspan></text>');
+});

@@ -1,0 +1,127 @@
+// mount(8), fstab and the systemd unit, with what scripts/install-system installs.
+
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { createScope, processesOf, type Scope } from '../../support/cleanup.js';
+import { convertTo, createRaw, hashOf } from '../../support/images.js';
+import { requirePrograms, requireRoot } from '../../support/requires.js';
+import { runProgram, runShell } from '../../support/run.js';
+import { startNbdkit } from '../../support/servers.js';
+import { until } from '../../support/until.js';
+
+requireRoot();
+requirePrograms('nbdkit', 'qemu-nbd', 'sfdisk', 'unshare', 'mount', 'umount', 'getfattr');
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** What the system's folders get, below a folder of the scope. */
+async function install(scope: Scope): Promise<string> {
+  const folder = scope.path('root');
+  await runProgram('env', `DESTDIR=${folder}`, 'bash', `${ROOT}scripts/install-system`);
+  return folder;
+}
+
+/** In a namespace of its own, /usr/sbin gets the helper; `$1` is the scope's folder, `$2` the URI. */
+const PRELUDE = `
+set -e
+mount --bind /usr/sbin "$1/sbin.own"
+mount --bind "$1/sbin" /usr/sbin
+mkdir "$1/mnt"
+`;
+
+/** Runs shell lines where mount(8) finds our helper. */
+async function withHelper(scope: Scope, script: string, ...words: readonly string[]): Promise<string> {
+  const installed = await install(scope);
+  for (const name of ['sbin', 'sbin.own']) mkdirSync(scope.path(name));
+  for (const name of readdirSync('/usr/sbin')) {
+    if (name !== 'mount.fuse.nbdfuse')
+      symlinkSync(scope.path(`sbin.own/${name}`), scope.path(`sbin/${name}`));
+  }
+  cpSync(`${installed}/usr/sbin/mount.fuse.nbdfuse`, scope.path('sbin/mount.fuse.nbdfuse'));
+  const shell = ['bash', '-c', PRELUDE + script, 'bash', scope.folder, ...words];
+  return runProgram('unshare', '-m', '--propagation', 'private', ...shell);
+}
+
+describe('mount(8)', () => {
+  it('mounts every export of a server with the option all', async () => {
+    const scope = createScope();
+    mkdirSync(scope.path('images'));
+    for (const name of ['a', 'b']) writeFileSync(scope.path('images', name), Buffer.alloc(4096, name));
+    const server = await startNbdkit(scope, 'file', `dir=${scope.path('images')}`);
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt" -o all,ro
+      ls "$1/mnt"
+      head -c 3 "$1/mnt/b"
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script, server.uri())).toBe('a\nb\nbbb');
+  });
+
+  it('mounts a URI with options of all kinds, and umount(8) unmounts it', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '4M');
+    const options = '_netdev,nofail,x-systemd.mount-timeout=5,connections=2,cache=none,uid=65534';
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt" -o ${options}
+      stat -c '%s %u' "$1/mnt/nbd"
+      getfattr --absolute-names --only-values -n user.nbd.cache "$1/mnt/nbd"; echo
+      dd if=/dev/zero of="$1/mnt/nbd" bs=1M count=1 conv=notrunc,fsync status=none
+      umount "$1/mnt"
+      ls "$1/mnt"`;
+    expect(await withHelper(scope, script, server.uri())).toBe('4194304 65534\nnone\n');
+    await until('the end of nbdfuse', async () => {
+      const all = await processesOf(scope.folder);
+      return all.every(({ command }) => !command.includes('bin/nbdfuse'));
+    });
+  });
+
+  it('mounts by a line of fstab, read-only', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '4M');
+    const line = `${server.uri()} ${scope.path('mnt')} fuse.nbdfuse noauto,nofail,ro 0 0\n`;
+    writeFileSync(scope.path('fstab'), line);
+    const script = `
+      mount -T "$1/fstab" "$1/mnt"
+      awk -v mnt="$1/mnt" '$2 == mnt { print $3, substr($4, 1, 2) }' /proc/mounts
+      stat -c %a "$1/mnt/nbd"
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script)).toBe('fuse.nbdfuse ro\n444\n');
+  });
+
+  it('mounts a partition of an image by a line of fstab, with an overlay', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, 4);
+    await runShell('printf "start=2048, size=2048\n" | sfdisk --quiet --wipe never "$0"', raw);
+    const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
+    const before = await hashOf(image);
+    const line = `${image} ${scope.path('mnt')} fuse.nbdfuse noauto,partition=1,format=qcow2,overlay 0 0\n`;
+    writeFileSync(scope.path('fstab'), line);
+    const script = `
+      mount -T "$1/fstab" "$1/mnt" 2>"$1/said"
+      stat -c %s "$1/mnt/nbd"
+      head -c 12 "$1/mnt/nbd"; echo
+      echo changed | dd of="$1/mnt/nbd" conv=notrunc,fsync status=none
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script)).toBe('1048576\nblock 256 of\n');
+    expect(await hashOf(image)).toBe(before);
+  });
+
+  it('fails with the reason when there is no server', async () => {
+    const scope = createScope();
+    const script = `mount -t fuse.nbdfuse 'nbd+unix:///?socket=/none' "$1/mnt" 2>&1 || echo "status $?"`;
+    expect(await withHelper(scope, script)).toBe(
+      'nbdfuse: cannot connect to socket /none: no such file or directory\nstatus 1\n',
+    );
+  });
+});
+
+it('what is installed can be removed, and the unit says when it is ready', async () => {
+  const scope = createScope();
+  const installed = await install(scope);
+  const files = (await runProgram('find', installed, '-type', 'f')).split('\n');
+  expect(files).toContain(`${installed}/usr/share/bash-completion/completions/nbdfuse`);
+  const unit = readFileSync(`${installed}/usr/lib/systemd/system/nbdfuse@.service`, 'utf8');
+  expect(unit).toMatch(/^Type=notify\n[^@]*^ExecStart=\/\S*node \/\S*bin\/nbdfuse \$NBDFUSE_OPTIONS /m);
+  await runProgram('env', `DESTDIR=${installed}`, 'bash', `${ROOT}scripts/install-system`, '--remove');
+  expect(await runProgram('find', installed, '-type', 'f')).toBe('');
+});

@@ -1,0 +1,39 @@
+// What of posix_fadvise(2) and FIEMAP reaches a file system of FUSE: docs/protocol-support.md says what for.
+
+import { readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { createScope } from '../../support/cleanup.js';
+import { mountDisk } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+import { until } from '../../support/until.js';
+
+requirePrograms('nbdkit', 'python3');
+
+it('posix_fadvise(POSIX_FADV_WILLNEED) arrives as READs, so that NBD_CMD_CACHE has nothing to do', async () => {
+  const scope = createScope();
+  const log = scope.path('log');
+  const server = ['[', 'nbdkit', '--filter=log', 'memory', '64M', `logfile=${log}`, ']'];
+  const disk = await mountDisk(scope, { server });
+  const advise =
+    'import os, sys; os.posix_fadvise(os.open(sys.argv[1], os.O_RDONLY), 1 << 25, 4096, os.POSIX_FADV_WILLNEED)';
+  await runProgram('python3', '-c', advise, disk.file);
+  await until('a READ of what was advised', () =>
+    / Read id=\d+ offset=0x2000000 /.test(readFileSync(log, 'utf8')),
+  );
+  expect(readFileSync(log, 'utf8')).not.toContain(' Cache ');
+});
+
+it('FIEMAP is refused by the kernel before it comes to us, and SEEK_HOLE is what tools use then', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+  const ask = `
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+FS_IOC_FIEMAP = 0xC020660B
+try: fcntl.ioctl(fd, FS_IOC_FIEMAP, struct.pack('QQIIII', 0, 1 << 20, 0, 0, 0, 0))
+except OSError as error: print(error.errno)
+print(os.lseek(fd, 0, os.SEEK_HOLE))`;
+  const EOPNOTSUPP = 95;
+  expect(await runProgram('python3', '-c', ask, disk.file)).toBe(`${EOPNOTSUPP}\n0\n`);
+});

@@ -1,0 +1,173 @@
+// --all while requests wait for the server: exports that go meanwhile, programs that are ended, and the end.
+
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { open, readdir, readFile, stat, statfs } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { writeAt } from '../../support/files.js';
+import { startLister } from '../../support/lister.js';
+import { mountDisk } from '../../support/mount.js';
+import { Program } from '../../support/program.js';
+import { startNbdkit } from '../../support/servers.js';
+import { until } from '../../support/until.js';
+
+/** What a stop may take: ten seconds and a little. */
+const STOP_LIMIT = 12_000;
+
+/** A server that can be told to keep silent, mounted. */
+async function mountLister(scope: Scope, names: string[], ...options: readonly string[]) {
+  const silent = { lists: false, opens: false };
+  const held: (() => void)[] = [];
+  let listsHeld = 0;
+  const list = (): string[] | undefined => {
+    if (!silent.lists) return names;
+    listsHeld++;
+    return undefined;
+  };
+  const open = (answer: () => void): void => {
+    if (silent.opens) held.push(answer);
+    else answer();
+  };
+  const server = await startLister(scope, list, open);
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--all', ...options] });
+  const asked = { lists: () => listsHeld > 0, opens: () => held.length > 0 };
+  return { ...disk, held, silent, asked };
+}
+
+/** A program as a person would start it at a terminal, once it waits for what the server was asked. */
+async function startWaiting(
+  scope: Scope,
+  isAsked: () => boolean,
+  ...words: readonly string[]
+): Promise<Program> {
+  const start = (): Program => new Program(scope, 'env', ['--default-signal', ...words]);
+  let program = start();
+  await until('a program to wait for an answer', async () => {
+    // A list that is fresh is told at once.
+    if (program.child.exitCode !== null) program = start();
+    if (!isAsked()) return false;
+    const where = await readFile(`/proc/${program.pid}/wchan`, 'utf8').catch(() => '');
+    return /fuse|request_wait/.test(where);
+  });
+  return program;
+}
+
+it('an export that goes while it is opened is not there, and the others stay', async () => {
+  const scope = createScope();
+  const names = ['a', 'b'];
+  const { mountpoint, held, silent, stop, program } = await mountLister(scope, names);
+  await stat(`${mountpoint}/a`);
+  silent.opens = true;
+  const opening = open(`${mountpoint}/a`, 'r').catch((error: Error) => error);
+  await until('the server to be asked', () => held.length > 0);
+  names.shift();
+  await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
+  for (const answer of held) answer();
+  expect(String(await opening)).toMatch(/ENOENT/);
+  expect((await stat(`${mountpoint}/b`)).size).toBe(1024 * 1024);
+  expect(await stop()).toBe(0);
+  expect(program.stderr).toBe('');
+});
+
+it('a name that the kernel still believes cannot be opened when its export has gone', async () => {
+  const scope = createScope();
+  const names = ['a', 'b'];
+  const { mountpoint, stop } = await mountLister(scope, names, '-o', 'entry_timeout=3600');
+  await stat(`${mountpoint}/a`);
+  names.shift();
+  await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
+  await expect(open(`${mountpoint}/a`, 'r')).rejects.toThrow(/ENOENT/);
+  expect(await stop()).toBe(0);
+});
+
+it.each<[string, 'lists' | 'opens', string[]]>([
+  ['ls, which waits for a list', 'lists', ['ls']],
+  ['ls of a name that nobody knows yet', 'lists', ['ls', 'c']],
+  ['cat, which waits for a connection', 'opens', ['cat', 'a']],
+])('%s is ended by SIGINT at once', async (_, what, [command, name = '']) => {
+  const scope = createScope();
+  const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
+  silent[what] = true;
+  const waiting = await startWaiting(scope, asked[what], command, `${mountpoint}/${name}`);
+  const start = performance.now();
+  expect(await waiting.kill('SIGINT')).toBe('SIGINT');
+  expect(performance.now() - start).toBeLessThan(1500);
+  expect(await stop()).toBe(0);
+});
+
+it.each<[string, 'lists' | 'opens', string]>([
+  ['a list', 'lists', 'echo "$0"/*'],
+  ['a connection', 'opens', 'read -r line < "$0/a"'],
+])('who waits for %s can still be ended after a signal that it goes on from', async (_, what, script) => {
+  const scope = createScope();
+  const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
+  silent[what] = true;
+  const words = ['bash', '-c', `trap : USR1; ${script}`, mountpoint];
+  const waiting = await startWaiting(scope, asked[what], ...words);
+  process.kill(waiting.pid, 'SIGUSR1');
+  // The kernel has told of the signal once the task cannot be interrupted any more, and nbdfuse has heard of
+  // it once it answers a later request.
+  await until('the harmless signal to be told', async () =>
+    /^State:\s+D/m.test(await readFile(`/proc/${waiting.pid}/status`, 'utf8')),
+  );
+  await statfs(mountpoint);
+  const start = performance.now();
+  expect(await waiting.kill('SIGTERM')).toBe('SIGTERM');
+  // A list is given up after three seconds in any case.
+  expect(performance.now() - start).toBeLessThan(2000);
+  expect(await stop()).toBe(0);
+});
+
+it('the trace tells with which error a request that waited was refused', async () => {
+  const scope = createScope();
+  const names = ['a', 'b'];
+  const { mountpoint, held, silent, stop, program } = await mountLister(scope, names, '-v');
+  await stat(`${mountpoint}/a`);
+  silent.opens = true;
+  const ended = await startWaiting(scope, () => held.length > 0, 'cat', `${mountpoint}/a`);
+  expect(await ended.kill('SIGINT')).toBe('SIGINT');
+  const opening = open(`${mountpoint}/a`, 'r').catch((error: Error) => error);
+  names.shift();
+  await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
+  expect(String(await opening)).toMatch(/ENOENT/);
+  expect(await stop()).toBe(0);
+  expect(program.stderr).toMatch(/^nbdfuse: #\d+ FUSE_OPEN node \d+: EINTR, \d+ us$/m);
+  expect(program.stderr).toMatch(/^nbdfuse: #\d+ FUSE_OPEN node \d+: ESTALE, \d+ us$/m);
+});
+
+it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => {
+  const scope = createScope();
+  const { mountpoint, silent, asked, stop, program } = await mountLister(scope, ['a']);
+  silent.lists = true;
+  silent.opens = true;
+  const reader = await startWaiting(scope, asked.opens, 'cat', `${mountpoint}/a`);
+  const lister = await startWaiting(scope, asked.lists, 'ls', mountpoint);
+  const start = performance.now();
+  await stop();
+  expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+  expect(program.stderr).toContain('is in use: it was detached');
+  expect(await reader.ended).not.toBe(0);
+  await lister.ended;
+});
+
+it('SIGTERM ends while the server hangs, and tells of each file what is lost', async () => {
+  const scope = createScope();
+  mkdirSync(scope.path('images'));
+  for (const name of ['a', 'b', 'c']) {
+    writeFileSync(scope.path('images', name), '');
+    truncateSync(scope.path('images', name), 1024 * 1024);
+  }
+  const server = await startNbdkit(scope, 'file', `dir=${scope.path('images')}`);
+  const options = ['--all', '--cache=none', '-C', '1'];
+  const { mountpoint, stop, program } = await mountDisk(scope, { server: [server.uri()], options });
+  await writeAt(`${mountpoint}/a`, Buffer.alloc(4096, 'x'), 8192);
+  await writeAt(`${mountpoint}/b`, Buffer.alloc(8192, 'x'), 0);
+  await readFile(`${mountpoint}/c`);
+  server.program.child.kill('SIGSTOP');
+  const start = performance.now();
+  expect(await stop()).toBe(1);
+  expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+  expect(program.stderr).toContain(
+    "12288 bytes are not on the server's disk (timeout): a: offset 8192 length 4096; b: offset 0 length 8192\n",
+  );
+});

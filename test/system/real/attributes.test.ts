@@ -1,0 +1,39 @@
+import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { BACKENDS } from '../../support/backends.js';
+import { createScope } from '../../support/cleanup.js';
+import { readAt, writeAt } from '../../support/files.js';
+import { mountDisk } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+
+requirePrograms('nbdkit');
+
+const SERVER = ['[', 'nbdkit', 'memory', '1M', ']'];
+
+it.each(BACKENDS)(
+  'moves the time of a file with writes, and with nothing else, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: SERVER, options });
+    const mounted = await stat(disk.file);
+    await readAt(disk.file, 0, 65_536);
+    await (await open(disk.file, 'r+')).close();
+    const read = await stat(disk.file);
+    expect([read.mtimeMs, read.atimeMs]).toEqual([mounted.mtimeMs, mounted.atimeMs]);
+    await writeAt(disk.file, Buffer.from('later'), 0);
+    expect((await stat(disk.file)).mtimeMs).toBeGreaterThan(mounted.mtimeMs);
+  },
+);
+
+it.each(BACKENDS)('has no room for other files, and keeps the one there is, by %s', async (_, options) => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: SERVER, options });
+  const other = `${disk.mountpoint}/other`;
+  const refused = /EPERM|ENOSYS|EROFS|EACCES|EOPNOTSUPP/;
+  await expect(writeFile(other, '')).rejects.toThrow(refused);
+  await expect(mkdir(other)).rejects.toThrow(refused);
+  await expect(rename(disk.file, other)).rejects.toThrow(refused);
+  await expect(rm(disk.file)).rejects.toThrow(refused);
+  await expect(stat(other)).rejects.toThrow('ENOENT');
+  expect((await stat(disk.file)).size).toBe(1024 * 1024);
+});

@@ -1,0 +1,42 @@
+import { open } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { BACKENDS } from '../../support/backends.js';
+import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from '../../support/boot-sector.js';
+import { createScope } from '../../support/cleanup.js';
+import { mountDisk } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram, tryProgram } from '../../support/run.js';
+
+requirePrograms('qemu-system-x86_64', 'qemu-nbd', 'qemu-img');
+
+const MACHINE = [
+  '-accel',
+  'tcg',
+  '-nodefaults',
+  '-no-user-config',
+  '-display',
+  'none',
+  '-no-reboot',
+  '-m',
+  '32',
+];
+const EXIT = ['-device', 'isa-debug-exit,iobase=0xf4,iosize=1'];
+
+it.each(BACKENDS)('boots a machine from a qcow2 that is mounted as a raw file, by %s', async (_, options) => {
+  const scope = createScope();
+  const image = scope.path('disk.qcow2');
+  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');
+  const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'], options });
+  const handle = await open(disk.file, 'r+');
+  await handle.write(bootSector(), 0, 512, 0);
+  await handle.write(textSector('booted from the mounted file\n'), 0, 512, TEXT_SECTOR * 512);
+  await handle.close();
+  const drive = ['-drive', `file=${disk.file},format=raw,if=virtio,snapshot=on`];
+  const { status, stdout, stderr } = await tryProgram(
+    'qemu-system-x86_64',
+    ...[...MACHINE, ...EXIT, '-serial', 'stdio', ...drive],
+  );
+  expect(stderr).toBe('');
+  expect(stdout).toContain('booted from the mounted file\n');
+  expect(status).toBe(BOOTED_STATUS);
+});

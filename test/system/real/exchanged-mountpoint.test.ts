@@ -1,0 +1,149 @@
+// A mountpoint in a folder that somebody else may change: what they swap in while nbdfuse connects, or later, is
+// neither mounted over nor unmounted.
+
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { createScope, mountsBelow, type Scope } from '../../support/cleanup.js';
+import { type MountRequest, mountDisk, startNbdfuse } from '../../support/mount.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
+import { requirePrograms, requireRoot } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+import { until } from '../../support/until.js';
+
+requirePrograms('nbdkit', 'mount', 'umount');
+requireRoot();
+
+/** Its handshake takes a second. */
+const SLOW = ['[', 'nbdkit', '--filter=delay', 'memory', '64K', 'delay-open=1', ']'];
+const QUICK = ['[', 'nbdkit', 'memory', '64K', ']'];
+
+/** Paths that the kernel has shown as mountpoints below a folder, until `stop`. */
+function watchMounts(folder: string) {
+  const seen = new Set<string>();
+  let isOver = false;
+  const watching = (async () => {
+    while (!isOver) {
+      for (const path of await mountsBelow(folder)) seen.add(path);
+      await setTimeout(1);
+    }
+  })();
+  return {
+    stop: async (): Promise<readonly string[]> => {
+      isOver = true;
+      await watching;
+      return [...seen];
+    },
+  };
+}
+
+const BACKENDS: readonly (readonly [string, readonly string[], readonly string[]])[] = [
+  ['root', [], []],
+  ['root, fuse-native', [], ['--fuse-backend=fuse-native']],
+  ['a normal user', AS_NORMAL_USER, []],
+];
+
+/** A folder with a mountpoint in it, and another of the same kind that it is to be exchanged for. */
+function prepare(scope: Scope, kind: 'directory' | 'file') {
+  admitNormalUser(scope);
+  const make = (name: string): string => {
+    const path = scope.path(name);
+    if (kind === 'file') writeFileSync(path, 'own');
+    else mkdirSync(path);
+    giveToNormalUser(path);
+    return path;
+  };
+  return { mountpoint: make('mnt'), other: make('other') };
+}
+
+const EXCHANGES = BACKENDS.flatMap(([who, prefix, options]) =>
+  (['directory', 'file'] as const)
+    .filter((kind) => kind === 'directory' || options.length === 0)
+    .map((kind) => [who, kind, prefix, options] as const),
+);
+
+it.each(EXCHANGES)(
+  '%s, a %s: a symbolic link that is swapped in during the handshake leads nowhere',
+  async (_, kind, prefix, options) => {
+    const scope = createScope();
+    const { mountpoint, other } = prepare(scope, kind);
+    const watch = watchMounts(scope.folder);
+    const program = startNbdfuse(scope, [...options, mountpoint, ...SLOW], { prefix });
+    await setTimeout(700);
+    renameSync(mountpoint, scope.path('gone'));
+    symlinkSync(other, mountpoint);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toMatch(
+      /^nbdfuse: mountpoint .*mnt: it was exchanged or mounted over meanwhile; use a directory that only you can change\n$/m,
+    );
+    expect(await watch.stop()).toEqual([]);
+    if (kind === 'file') expect(readFileSync(other, 'utf8')).toBe('own');
+  },
+);
+
+it('a file system that is mounted there during the handshake is not mounted over', async () => {
+  const scope = createScope();
+  const { mountpoint } = prepare(scope, 'directory');
+  const program = startNbdfuse(scope, [mountpoint, ...SLOW]);
+  await setTimeout(700);
+  await runProgram('mount', '-t', 'tmpfs', 'tmpfs', mountpoint);
+  scope.add(() => runProgram('umount', mountpoint).then(() => undefined));
+  expect(await program.ended).toBe(1);
+  expect(program.stderr).toContain('it was exchanged or mounted over meanwhile');
+  expect(await mountsBelow(scope.folder)).toEqual([mountpoint]);
+});
+
+/** Two folders with something mounted at the same name in both, then the one in the place of the other. */
+async function exchangeFolders(scope: Scope, request: Partial<MountRequest>) {
+  for (const name of ['mine', 'theirs', 'theirs/mnt']) mkdirSync(scope.path(name));
+  const theirs = scope.path('theirs', 'mnt');
+  await runProgram('mount', '-t', 'tmpfs', 'tmpfs', theirs);
+  scope.add(() => runProgram('umount', theirs).then(() => undefined));
+  mkdirSync(scope.path('mine.run'));
+  const disk = await mountDisk(scope, { server: QUICK, name: 'mine/mnt', ...request });
+  const pidfile = readFileSync(disk.pidfile, 'utf8');
+  renameSync(scope.path('mine'), scope.path('moved'));
+  symlinkSync('theirs', scope.path('mine'));
+  expect((await mountsBelow(scope.folder)).sort()).toEqual([scope.path('moved', 'mnt'), theirs].sort());
+  return { disk, theirs, pidfile };
+}
+
+it.each([
+  ['the kernel backend', []],
+  ['fuse-native', ['--fuse-backend=fuse-native']],
+])('%s unmounts its own mount, wherever its path leads by then', async (_, options) => {
+  const scope = createScope();
+  const { disk, theirs } = await exchangeFolders(scope, { options });
+  expect(await disk.stop()).toBe(0);
+  expect(await mountsBelow(scope.folder)).toEqual([theirs]);
+});
+
+it('auto_unmount removes its own mount, wherever its path leads by then', async () => {
+  const scope = createScope();
+  const { disk, theirs } = await exchangeFolders(scope, { options: ['-o', 'auto_unmount'] });
+  await disk.stop('SIGKILL');
+  await until('the unmounting', async () => (await mountsBelow(scope.folder)).length === 1);
+  expect(await mountsBelow(scope.folder)).toEqual([theirs]);
+});
+
+it('auto_unmount removes a mount whose path has spaces and percent signs', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, {
+    server: QUICK,
+    options: ['-o', 'auto_unmount'],
+    name: '100 %s \\ #1',
+  });
+  await disk.stop('SIGKILL');
+  await until('the unmounting', async () => (await mountsBelow(scope.folder)).length === 0);
+});
+
+it('--unmount leaves a file system alone that only contains the path', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: QUICK });
+  const inside = startNbdfuse(scope, ['--unmount', `${disk.file}/deeper`]);
+  expect(await inside.ended).toBe(1);
+  expect(inside.stderr).toMatch(/^nbdfuse: nothing of nbdfuse is mounted at .*\n$/);
+  expect(await mountsBelow(scope.folder)).toEqual([disk.mountpoint]);
+  expect(await startNbdfuse(scope, ['--unmount', disk.file]).ended).toBe(0);
+  expect(existsSync(disk.file)).toBe(false);
+});

@@ -1,0 +1,105 @@
+// Images named instead of servers: every format that qemu-img can make, packed files, devices.
+
+import { mkdirSync, renameSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { writeAt } from '../../support/files.js';
+import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
+import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+
+requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'gzip');
+
+const MIB = 1024 * 1024;
+const MEBIBYTES = 4;
+
+function mountImage(scope: Scope, image: string, ...options: string[]): Promise<MountedDisk> {
+  return mountDisk(scope, { server: [image], options });
+}
+
+/** qemu-img's format, its options, the file's name, and what nbdfuse calls it. */
+const FORMATS: readonly (readonly [string, string, string, string])[] = [
+  ['qcow2', '', 'disk.qcow2', 'qcow2'],
+  ['qcow', '', 'disk.qcow', 'qcow'],
+  ['qed', '', 'disk.qed', 'qed'],
+  ['vdi', '', 'disk.vdi', 'vdi'],
+  ['vpc', 'subformat=dynamic,force_size', 'disk.vhd', 'vhd'],
+  ['vpc', 'subformat=fixed,force_size', 'fixed.VHD', 'vhd'],
+  ['vhdx', '', 'disk.vhdx', 'vhdx'],
+  ['vmdk', 'subformat=monolithicSparse', 'disk.vmdk', 'vmdk'],
+  ['vmdk', 'subformat=monolithicFlat', 'flat.vmdk', 'vmdk'],
+  ['raw', '', 'disk.img', 'raw'],
+  ['raw', '', 'disk', 'raw'],
+];
+
+it.each(FORMATS)('mounts an image of %s (%s) called %s', async (format, options, name, called) => {
+  const scope = createScope();
+  const raw = await createRaw(scope, MEBIBYTES, 'source.raw');
+  const image = await convertTo(scope, raw, format, name, options);
+  const disk = await mountImage(scope, image, '-r');
+  expect(disk.stderr).toBe(`nbdfuse: ${image} is ${called}; serving it with qemu-nbd\n`);
+  expect(await hashOfFirst(disk.file, MEBIBYTES * MIB)).toBe(await hashOf(raw));
+});
+
+it('writes to a qcow2 what qemu-img then finds in it', async () => {
+  const scope = createScope();
+  const raw = await createRaw(scope, MEBIBYTES);
+  const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
+  const disk = await mountImage(scope, image);
+  await writeAt(disk.file, Buffer.from('written'), 123_456);
+  expect(await disk.stop()).toBe(0);
+  await writeAt(raw, Buffer.from('written'), 123_456);
+  await runProgram('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', image, raw);
+});
+
+describe.each([
+  ['xz', ['xz', '-k', '-0'], 'xz'],
+  ['gzip', ['gzip', '-k', '-1'], 'gz'],
+] as const)('a file packed with %s', (compression, [program, ...words], suffix) => {
+  it('is unpacked as it is read, read-only', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, MEBIBYTES);
+    await runProgram(program, ...words, raw);
+    const disk = await mountImage(scope, `${raw}.${suffix}`);
+    expect(disk.stderr).toBe(
+      `nbdfuse: ${raw}.${suffix} is raw, compressed with ${compression}; serving it with nbdkit\n`,
+    );
+    expect(await hashOf(disk.file)).toBe(await hashOf(raw));
+    expect((await stat(disk.file)).mode & 0o222).toBe(0);
+  });
+
+  it('may hold a qcow2', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, MEBIBYTES);
+    const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
+    await runProgram(program, ...words, image);
+    const disk = await mountImage(scope, `${image}.${suffix}`);
+    expect(disk.stderr).toContain(
+      `is qcow2, compressed with ${compression}; serving it with nbdkit and qemu-nbd`,
+    );
+    expect(await hashOf(disk.file)).toBe(await hashOf(raw));
+  });
+});
+
+describe('a name', () => {
+  it.each(['a:b.qcow2', '-odd, name.qcow2', 'json:{}.qcow2', "it's $HOME.qcow2"])(
+    'of an odd kind is that of a file: %s',
+    async (name) => {
+      const scope = createScope();
+      const raw = await createRaw(scope, MEBIBYTES);
+      await convertTo(scope, raw, 'qcow2', 'plain.qcow2');
+      renameSync(scope.path('plain.qcow2'), scope.path(name));
+      mkdirSync(scope.path('mnt'));
+      const typed = name.startsWith('-') ? `./${name}` : name;
+      const words = ['-r', '-P', 'pid', 'mnt', typed];
+      const program = startNbdfuse(scope, words, {
+        prefix: ['env', '-C', scope.folder],
+      });
+      await program.fills(scope.path('pid'));
+      expect(await blockAt(scope.path('mnt/nbd'), 8192)).toBe(2);
+      expect(await program.kill('SIGTERM')).toBe(0);
+    },
+  );
+});

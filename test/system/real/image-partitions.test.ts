@@ -1,0 +1,126 @@
+// One partition of an image, and internal snapshots.
+
+import { stat } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { readAt, writeAt } from '../../support/files.js';
+import { blockAt, convertTo, createRaw } from '../../support/images.js';
+import { mountDisk, startNbdfuse } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram, runShell } from '../../support/run.js';
+import { startNbdkit } from '../../support/servers.js';
+
+requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'sfdisk', 'xz');
+
+const MIB = 1024 * 1024;
+const TABLES = {
+  MBR: 'label: dos\nstart=2048, size=2048\nstart=4096, type=5\nstart=6144, size=2048\nstart=10240, size=1024\n',
+  GPT: 'label: gpt\nstart=2048, size=2048\nstart=4096, size=1024\nstart=6144, size=2048\n',
+};
+
+/** Number, offset in MiB and size of partitions of the tables. */
+const PARTITIONS = [
+  ['MBR', 1, 1, MIB],
+  ['MBR', 5, 3, MIB],
+  ['MBR', 6, 5, MIB / 2],
+  ['GPT', 1, 1, MIB],
+  ['GPT', 3, 3, MIB],
+] as const;
+
+async function createPartitioned(scope: Scope, table: keyof typeof TABLES): Promise<string> {
+  const raw = await createRaw(scope, 8);
+  // Room for the tables: their sectors are no longer blocks that tell where they are.
+  await runShell('printf %b "$1" | sfdisk --quiet --wipe never "$0"', raw, TABLES[table]);
+  return raw;
+}
+
+/** The same disk, served in one of several ways. */
+const WAYS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<string>])[] = [
+  ['a raw image', async (_, raw) => raw],
+  ['a qcow2', (scope, raw) => convertTo(scope, raw, 'qcow2', 'disk.qcow2')],
+  [
+    'a packed image',
+    async (_, raw) => {
+      await runProgram('xz', '-k', '-0', raw);
+      return `${raw}.xz`;
+    },
+  ],
+  ['an NBD server', async (scope, raw) => (await startNbdkit(scope, 'file', raw)).uri()],
+];
+
+describe.each(WAYS)('of %s', (way, create) => {
+  const all =
+    way === 'a raw image' ? PARTITIONS.slice(1, 5) : PARTITIONS.slice(1, 4).filter((_, i) => i !== 1);
+  it.each(all)('with %s partition %d is mounted, and nothing around it', async (table, number, at, size) => {
+    const scope = createScope();
+    const image = await create(scope, await createPartitioned(scope, table));
+    const disk = await mountDisk(scope, { server: [image], options: ['-r', '--partition', String(number)] });
+    expect((await stat(disk.file)).size).toBe(size);
+    expect(await blockAt(disk.file, 0)).toBe((at * MIB) / 4096);
+    expect(await blockAt(disk.file, size - 4096)).toBe((at * MIB + size) / 4096 - 1);
+    expect(await disk.stop()).toBe(0);
+  });
+});
+
+it('is written in its place', async () => {
+  const scope = createScope();
+  const image = await createPartitioned(scope, 'GPT');
+  const disk = await mountDisk(scope, { server: [image], options: ['--partition=3'] });
+  await writeAt(disk.file, Buffer.from('in partition 3'), 100);
+  expect(await disk.stop()).toBe(0);
+  expect((await readAt(image, 3 * MIB + 100, 14)).toString()).toBe('in partition 3');
+});
+
+it.each([
+  [7, /^nbdfuse: the disk has no partition 7: it has 1, 2, 3\n$/],
+  ['x', /^nbdfuse: --partition x: must be a whole number from 1 to 1024\n$/],
+] as const)('that is not there is told: %s', async (number, message) => {
+  const scope = createScope();
+  const image = await createPartitioned(scope, 'GPT');
+  const program = startNbdfuse(scope, [`--partition=${number}`, scope.path('mnt'), image]);
+  expect(await program.ended).toBe(1);
+  expect(program.stderr).toMatch(message);
+});
+
+describe('an internal snapshot of a qcow2', () => {
+  /** A qcow2 whose snapshot has the partitions and whose present state has not. */
+  async function createSnapshot(scope: Scope): Promise<string> {
+    const raw = await createPartitioned(scope, 'MBR');
+    const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
+    await runProgram('qemu-img', 'snapshot', '-c', 'before, that', image);
+    await runProgram('qemu-io', '-f', 'qcow2', '-c', 'write -P 0 0 8M', image);
+    return image;
+  }
+
+  it('is mounted read-only', async () => {
+    const scope = createScope();
+    const image = await createSnapshot(scope);
+    const disk = await mountDisk(scope, { server: [image], options: ['--snapshot-name=before, that'] });
+    expect(await blockAt(disk.file, 7 * MIB)).toBe(1792);
+    expect((await stat(disk.file)).mode & 0o222).toBe(0);
+  });
+
+  it('can be written to with an overlay, and looked into by its partitions', async () => {
+    const scope = createScope();
+    const image = await createSnapshot(scope);
+    const options = ['--snapshot-name=before, that', '--partition=5', '--overlay'];
+    const disk = await mountDisk(scope, { server: [image], options });
+    expect(await blockAt(disk.file, 0)).toBe((3 * MIB) / 4096);
+    await writeAt(disk.file, Buffer.from('written'), 0);
+    expect((await readAt(disk.file, 0, 7)).toString()).toBe('written');
+    expect(await disk.stop()).toBe(0);
+  });
+
+  it('that is not there is told, and that of another format', async () => {
+    const scope = createScope();
+    const image = await createSnapshot(scope);
+    for (const more of [[], ['--overlay']]) {
+      const wrong = startNbdfuse(scope, ['--snapshot-name=none', ...more, scope.path('mnt'), image]);
+      expect(await wrong.ended).toBe(1);
+      expect(wrong.stderr).toMatch(/^nbdfuse: qemu-nbd exited with status 1: [^\n]*Can't find snapshot\n$/);
+    }
+    const raw = startNbdfuse(scope, ['--snapshot-name=none', scope.path('mnt'), scope.path('disk.raw')]);
+    expect(await raw.ended).toBe(1);
+    expect(raw.stderr).toMatch(/^nbdfuse: --snapshot-name: \S+ is raw; only qcow2 has snapshots\n$/);
+  });
+});

@@ -1,0 +1,305 @@
+// What nbdfuse does not take for what it seems: headers in raw disks, images that name other files, and what
+// cannot be served, each with the line that says what to do.
+
+import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
+import { mountDisk, startNbdfuse } from '../../support/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+
+requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'setpriv');
+
+const SECRET = 'root:$6$secret:19000:0:99999:7:::\n';
+
+/** Starts nbdfuse, which must refuse; returns what it says. */
+async function refusal(scope: Scope, words: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
+  const program = startNbdfuse(scope, words, { program: { env } });
+  expect(await program.ended).toBe(1);
+  expect(program.stderr.split('\n')).toHaveLength(2);
+  return program.stderr;
+}
+
+/** A raw disk into whose first sectors a guest has written a qcow2 that builds on a file of the host. */
+async function plantedHeader(scope: Scope): Promise<{ disk: string; secret: string }> {
+  const secret = scope.path('shadow');
+  writeFileSync(secret, SECRET.repeat(100));
+  const disk = scope.path('disk.img');
+  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', secret, disk);
+  return { disk, secret };
+}
+
+describe('a raw disk that a guest has made begin like a qcow2', () => {
+  it('is not opened as one', async () => {
+    const scope = createScope();
+    const { disk } = await plantedHeader(scope);
+    expect(await refusal(scope, [scope.path('mnt'), disk])).toBe(
+      'nbdfuse: disk.img begins like a qcow2 image, but its name does not say so, and whoever writes to a raw ' +
+        'disk can make it look like that: say --format=qcow2 if it is one, or --format=raw\n',
+    );
+  });
+
+  it('is served byte for byte with --format=raw', async () => {
+    const scope = createScope();
+    const { disk } = await plantedHeader(scope);
+    const mounted = await mountDisk(scope, { server: [disk], options: ['-r', '--format=raw'] });
+    // QEMU rounds the size up to sectors.
+    const { size } = await stat(disk);
+    expect(await hashOfFirst(mounted.file, size)).toBe(await hashOf(disk));
+  });
+
+  it('is opened as one by whoever says so, who is told what it builds on', async () => {
+    const scope = createScope();
+    const { disk, secret } = await plantedHeader(scope);
+    const mounted = await mountDisk(scope, { server: [disk], options: ['-r', '--format=qcow2'] });
+    expect(mounted.stderr).toContain(`nbdfuse: ${disk} builds on the backing file ${secret}\n`);
+    expect((await readFile(mounted.file)).toString('utf8', 0, SECRET.length)).toBe(SECRET);
+  });
+});
+
+describe('an image that names another file', () => {
+  it('anywhere is refused without --format', async () => {
+    const scope = createScope();
+    const { disk, secret } = await plantedHeader(scope);
+    const image = scope.path('image.qcow2');
+    copyFileSync(disk, image);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toBe(
+      `nbdfuse: ${image} names the backing file ${secret}, which is not a file beside it: ` +
+        'if you trust the image, say --format=qcow2\n',
+    );
+  });
+
+  it('beside it is opened, and the user told', async () => {
+    const scope = createScope();
+    const base = await createRaw(scope, 1, 'base.raw');
+    const image = scope.path('image.qcow2');
+    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', 'base.raw', image);
+    const mounted = await mountDisk(scope, { server: [image] });
+    expect(mounted.stderr).toContain(`nbdfuse: ${image} builds on the backing file base.raw\n`);
+    expect(await hashOf(mounted.file)).toBe(await hashOf(base));
+  });
+
+  it('beside it that is a link to elsewhere, or names one itself, is refused', async () => {
+    const scope = createScope();
+    const { secret } = await plantedHeader(scope);
+    mkdirSync(scope.path('images'));
+    symlinkSync(secret, scope.path('images/base.raw'));
+    const create = (backing: string, format: string, name: string): Promise<string> =>
+      runProgram(
+        'env',
+        '-C',
+        scope.path('images'),
+        'qemu-img',
+        ...['create', '-q', '-f', 'qcow2', '-F', format, '-b', backing, name],
+      );
+    await create('base.raw', 'raw', 'one.qcow2');
+    await create('one.qcow2', 'qcow2', 'two.qcow2');
+    for (const name of ['one.qcow2', 'two.qcow2']) {
+      const said = await refusal(scope, [scope.path('mnt'), scope.path('images', name)]);
+      expect(said).toMatch(
+        /images\/one\.qcow2 names the backing file base\.raw, which is a link to elsewhere/,
+      );
+    }
+  });
+
+  it('without its format is refused, since QEMU would guess it', async () => {
+    const scope = createScope();
+    await createRaw(scope, 1, 'base.raw');
+    const image = scope.path('image.qcow2');
+    await runProgram(
+      'qemu-img',
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      '-u',
+      '-b',
+      'base.raw',
+      '-F',
+      'raw',
+      image,
+      '1M',
+    );
+    // qemu-img insists on a format; older ones did not.
+    const bytes = await readFile(image);
+    bytes.writeUInt32BE(0x0000_1234, bytes.indexOf(Buffer.from('e2792aca', 'hex')));
+    writeFileSync(image, bytes);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /names the backing file base\.raw, whose format is not recorded: qemu-img rebase -u -F FORMAT -b base\.raw /,
+    );
+  });
+
+  it('by way of a format that QEMU reads otherwise, or a pipe, is refused', async () => {
+    const scope = createScope();
+    const { disk } = await plantedHeader(scope);
+    copyFileSync(disk, scope.path('base.img'));
+    const image = scope.path('image.qcow2');
+    const create = ['create', '-q', '-u', '-f', 'qcow2', '-F', 'qcow2', '-b', 'base.img', image, '1M'];
+    await runProgram('qemu-img', ...create);
+    const bytes = await readFile(image);
+    const extension = bytes.indexOf(Buffer.from('e2792aca', 'hex'));
+    // `qcow2` and a NUL: the same word for QEMU.
+    bytes.writeUInt32BE(6, extension + 4);
+    writeFileSync(image, bytes);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /base\.img names the backing file \/\S*shadow, which is not a file beside it/,
+    );
+    bytes.write('vvfat\0', extension + 8);
+    writeFileSync(image, bytes);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(/whose format vvfat is not known here/);
+    bytes.write('qcow2\0', extension + 8);
+    writeFileSync(image, bytes);
+    await runProgram('rm', scope.path('base.img'));
+    await runProgram('mkfifo', scope.path('base.img'));
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(/base\.img, which is not a plain file/);
+  });
+
+  it('as an extent of an extent of a vmdk is refused', async () => {
+    const scope = createScope();
+    const { secret } = await plantedHeader(scope);
+    const text = '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n';
+    const type = 'createType="twoGbMaxExtentSparse"\n';
+    const inner = Buffer.alloc(2048);
+    inner.write('KDMV\x01');
+    inner.writeBigUInt64LE(1n, 28); // the descriptor's sector; the capacity is 0
+    inner.write(`${text}createType="monolithicFlat"\nRW +4FLAT "${secret}" 0\n`, 512);
+    writeFileSync(scope.path('inner.vmdk'), inner);
+    const image = scope.path('disk.vmdk');
+    writeFileSync(image, `${text}${type}RW 4 SPARSE "inner.vmdk"\n`);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /inner\.vmdk only names other files, where a disk should be: make it one file/,
+    );
+  });
+
+  it('as an extent of a vmdk is refused', async () => {
+    const scope = createScope();
+    const { secret } = await plantedHeader(scope);
+    const image = scope.path('disk.vmdk');
+    writeFileSync(
+      image,
+      `# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 4 FLAT "${secret}" 0\n`,
+    );
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /names the extent \/\S*shadow, which is not/,
+    );
+  });
+});
+
+describe('in one line is told that', () => {
+  it.each<[string, (scope: Scope) => Promise<readonly string[]>, RegExp]>([
+    [
+      'there is no file',
+      async () => ['none.raw'],
+      /^nbdfuse: there is no file none\.raw; a server is named nbd:\/\/HOST\n/,
+    ],
+    ['a host is no file', async () => ['host:10809'], /a server is named nbd:\/\/host:10809\n/],
+    ['a folder is no image', async (scope) => [scope.folder], /^nbdfuse: \S+ is a directory, not an image\n/],
+    [
+      'a device of characters is no image',
+      async () => ['/dev/null'],
+      /^nbdfuse: \/dev\/null is not a file or block device\n/,
+    ],
+    [
+      'a scheme is not known',
+      async () => ['gopher://host/disk'],
+      /^nbdfuse: gopher:\/\/host\/disk: the scheme gopher is not known; /,
+    ],
+    [
+      'an option of images needs one',
+      async () => ['--overlay', '--unix', '/s'],
+      /^nbdfuse: --overlay goes with an image/,
+    ],
+    [
+      'a format does not fit the name',
+      async (scope) => [await createRaw(scope, 1, 'disk.qcow2')],
+      /^nbdfuse: disk\.qcow2 should be a qcow2 image, but does not begin like one: say --format=raw if/,
+    ],
+    [
+      'a compression does not fit the name',
+      async (scope) => [await createRaw(scope, 1, 'disk.xz')],
+      /^nbdfuse: disk\.xz should be compressed with xz, but it does not begin like that\n/,
+    ],
+    ['a format is not known', async () => ['--format=zip', 'disk'], /^nbdfuse: --format zip: must be raw or/],
+    [
+      'a throw-away overlay does not survive a restart',
+      async () => ['--overlay', '--restart', 'disk'],
+      /^nbdfuse: --restart would lose what is in the overlay: keep that with --overlay=FILE\n/,
+    ],
+  ])('%s', async (_, words, message) => {
+    const scope = createScope();
+    const all = await words(scope);
+    const options = all.filter((word) => /^--(overlay|format|restart)/.test(word));
+    const rest = all.slice(options.length);
+    expect(await refusal(scope, [...options, scope.path('mnt'), ...rest])).toMatch(message);
+  });
+
+  it('an image is locked by whoever writes to it', async () => {
+    const scope = createScope();
+    const image = await convertTo(scope, await createRaw(scope, 1), 'qcow2', 'disk.qcow2');
+    await mountDisk(scope, { server: [image] });
+    mkdirSync(scope.path('second'));
+    const program = startNbdfuse(scope, [scope.path('second'), image]);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr.trimEnd().split('\n')).toEqual([
+      `nbdfuse: ${image} is qcow2; serving it with qemu-nbd`,
+      expect.stringMatching(/^nbdfuse: qemu-nbd exited with status 1: .*Failed to get "write" lock/),
+    ]);
+  });
+});
+
+describe('what is missing is named with the package that has it', () => {
+  it.each<[string, (scope: Scope) => Promise<string>, RegExp]>([
+    [
+      'qemu-nbd',
+      async (scope) => convertTo(scope, await createRaw(scope, 1), 'qcow2', 'disk.qcow2'),
+      /^nbdfuse: \S+ needs qemu-nbd, which is not in PATH: apt-get install qemu-utils\n/,
+    ],
+    [
+      'nbdkit',
+      async () => 'https://host/disk.img',
+      /needs nbdkit, which is not in PATH: apt-get install nbdkit\n/,
+    ],
+  ])('%s', async (_, create, message) => {
+    const scope = createScope();
+    const image = await create(scope);
+    expect(await refusal(scope, [scope.path('mnt'), image], { PATH: scope.folder })).toMatch(message);
+  });
+
+  it('a filter for zstd', async () => {
+    const scope = createScope();
+    writeFileSync(scope.path('disk.zst'), Buffer.from('28b52ffd00000000', 'hex'));
+    expect(await refusal(scope, [scope.path('mnt'), scope.path('disk.zst')])).toMatch(
+      /is compressed with zstd, and this nbdkit has no zstd filter: unpack it first \(zstd -d\), or /,
+    );
+  });
+
+  it('but a raw image does with nbdkit alone', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, 1);
+    mkdirSync(scope.path('bin'));
+    for (const name of ['nbdkit', 'sh', 'umount', 'fusermount3']) {
+      const path = (await runProgram('sh', '-c', 'command -v "$0"', name)).trim();
+      symlinkSync(path, scope.path('bin', name));
+    }
+    const program = { env: { PATH: scope.path('bin') } };
+    const disk = await mountDisk(scope, { server: [raw], program });
+    expect(disk.stderr).toBe(`nbdfuse: ${raw} is raw; serving it with nbdkit\n`);
+    expect(await blockAt(disk.file, 4096)).toBe(1);
+  });
+});
+
+it('a file that the user may not write is mounted read-only', async () => {
+  const scope = createScope();
+  admitNormalUser(scope);
+  const raw = await createRaw(scope, 1);
+  chmodSync(raw, 0o444);
+  await runProgram('setpriv', ...AS_NORMAL_USER.slice(1), 'mkdir', scope.path('mnt'));
+  const disk = await mountDisk(scope, { server: [raw], prefix: AS_NORMAL_USER });
+  expect(disk.stderr).toContain(`nbdfuse: ${raw} is not writable: the file is read-only\n`);
+  const options = await runProgram('cat', '/proc/mounts');
+  expect(options).toMatch(new RegExp(`${disk.mountpoint} fuse\\S* ro,`));
+  expect(await disk.stop()).toBe(0);
+});

@@ -1,0 +1,31 @@
+import { expect, it } from 'vitest';
+import { createScope } from '../../support/cleanup.js';
+import { mountDisk } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram, runShell } from '../../support/run.js';
+
+requirePrograms('nbdkit');
+
+it('takes a GiB of writes without complaint', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'null', '4G', ']'] });
+  const words = ['if=/dev/urandom', `of=${disk.file}`, 'bs=1M', 'count=64', 'conv=notrunc,fsync'];
+  await runProgram('dd', ...words, 'seek=1024', 'status=none');
+  await runProgram(
+    'dd',
+    'if=/dev/zero',
+    `of=${disk.file}`,
+    'bs=4M',
+    'count=240',
+    'conv=notrunc',
+    'status=none',
+  );
+  expect(await disk.stop()).toBe(0);
+  expect(disk.stderr).toBe('');
+});
+
+it('reads zeros everywhere', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'null', '256M', ']'] });
+  await runShell('cmp -n 268435456 "$0" /dev/zero', disk.file);
+});

@@ -1,0 +1,133 @@
+// Reading ahead of a normal user, whom the kernel lets read 128 KiB ahead at most, on a far server.
+
+import { randomBytes } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { type MountedDisk, mountDisk } from '../../support/mount.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+
+requirePrograms('nbdkit', 'dd', 'cmp', 'fallocate');
+
+const MIB = 1024 * 1024;
+const SIZE = 24 * MIB + 4096;
+const [SETPRIV, ...WORDS] = AS_NORMAL_USER;
+
+/** The lengths that nbdkit writes into its log. */
+const WHOLE_SEGMENT = /count=0x100000 /g;
+
+interface FarDisk {
+  readonly scope: Scope;
+  readonly disk: MountedDisk;
+  readonly content: Buffer;
+  /** Runs a program as the normal user. */
+  run(...words: readonly string[]): Promise<string>;
+  /** How many READs of a whole segment the server has seen. */
+  segments(): Promise<number>;
+}
+
+/** A disk of random bytes, some milliseconds away. */
+async function mountFar(...options: readonly string[]): Promise<FarDisk> {
+  const scope = createScope();
+  admitNormalUser(scope);
+  const content = randomBytes(SIZE);
+  const [backing, log] = [scope.path('disk'), scope.path('log')];
+  await writeFile(backing, content);
+  await writeFile(log, '');
+  giveToNormalUser(backing);
+  giveToNormalUser(log);
+  const filters = ['--filter=log', '--filter=delay'];
+  const server = ['[', 'nbdkit', ...filters, 'file', backing, `logfile=${log}`, 'rdelay=4ms', ']'];
+  await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('mnt'));
+  const disk = await mountDisk(scope, { server, options, prefix: AS_NORMAL_USER });
+  return {
+    scope,
+    disk,
+    content,
+    run: (...words) => runProgram(SETPRIV, ...WORDS, ...words),
+    segments: async () => (await readFile(log, 'utf8')).match(WHOLE_SEGMENT)?.length ?? 0,
+  };
+}
+
+it.each([['64K'], ['1M'], ['5000']])(
+  'reads ahead of one who reads %s at a time, and hands him the right bytes',
+  async (size) => {
+    const { scope, disk, run, segments } = await mountFar();
+    await run('dd', `if=${disk.file}`, `of=${scope.path('copy')}`, `bs=${size}`);
+    await run('cmp', scope.path('disk'), scope.path('copy'));
+    expect(await segments()).toBeGreaterThan(15);
+    expect(disk.stderr).toBe('');
+  },
+);
+
+it('reads ahead of two who read different places by turns', async () => {
+  const { scope, disk, run, segments } = await mountFar();
+  const half = (of: string, skip: number) =>
+    run('dd', `if=${disk.file}`, `of=${scope.path(of)}`, 'bs=64K', `skip=${skip}`, 'count=192');
+  await Promise.all([half('first', 0), half('second', 192)]);
+  await run('cmp', '-n', String(12 * MIB), scope.path('first'), scope.path('disk'));
+  await run('cmp', '-n', String(12 * MIB), scope.path('second'), scope.path('disk'), '0', String(12 * MIB));
+  expect(await segments()).toBeGreaterThan(15);
+});
+
+/** A reader that stops in the middle of a stream for somebody to change what was read ahead of it. */
+const READER = `
+  const { execFileSync } = require('node:child_process');
+  const fs = require('node:fs');
+  const [file, copy, ...change] = process.argv.slice(1);
+  const bytes = Buffer.alloc(${SIZE});
+  const fd = fs.openSync(file, 'r');
+  for (let at = 0; at < bytes.length; ) {
+    const count = fs.readSync(fd, bytes, at, Math.min(65536, bytes.length - at), at);
+    at += count;
+    if (at === ${4 * MIB}) execFileSync(change[0], change.slice(1), { stdio: 'ignore', timeout: 20000 });
+  }
+  fs.writeFileSync(copy, bytes);
+`;
+
+it('forgets what was read ahead where something is written', async () => {
+  const { scope, disk, content, run, segments } = await mountFar();
+  const fresh = randomBytes(64 * 1024);
+  await writeFile(scope.path('fresh'), fresh, { mode: 0o644 });
+  const write = ['dd', `if=${scope.path('fresh')}`, `of=${disk.file}`, 'bs=64K', 'seek=100'];
+  const words = [disk.file, scope.path('copy'), ...write, 'oflag=direct', 'conv=notrunc'];
+  await run(process.execPath, '-e', READER, ...words);
+  fresh.copy(content, 100 * 64 * 1024);
+  expect((await readFile(scope.path('copy'))).equals(content)).toBe(true);
+  expect(await segments()).toBeGreaterThan(10);
+});
+
+it('forgets what was read ahead where a hole is punched', async () => {
+  const { scope, disk, content, run } = await mountFar();
+  const punch = ['fallocate', '-p', '-o', String(7 * MIB), '-l', String(MIB + 512), disk.file];
+  await run(process.execPath, '-e', READER, disk.file, scope.path('copy'), ...punch);
+  content.fill(0, 7 * MIB, 8 * MIB + 512);
+  expect((await readFile(scope.path('copy'))).equals(content)).toBe(true);
+});
+
+it('reads nothing ahead for one who reads here and there', async () => {
+  const { disk, run, segments } = await mountFar();
+  const jumps = ['--rw=randread', '--bs=4k', '--io_size=400k', '--randseed=7', '--allow_file_create=0'];
+  await run(
+    'fio',
+    '--name=jumps',
+    `--filename=${disk.file}`,
+    `--size=${SIZE}`,
+    '--fadvise_hint=random',
+    ...jumps,
+  );
+  expect(await segments()).toBe(0);
+});
+
+it.each([
+  ['with O_DIRECT', ['iflag=direct'], []],
+  ['with --cache=none', [], ['--cache=none']],
+  ['with -o max_readahead=0', [], ['-o', 'max_readahead=0']],
+])('asks the server for every READ, no sooner, %s', async (_, flags, options) => {
+  const { scope, disk, run, segments } = await mountFar(...options);
+  await run('dd', `if=${disk.file}`, `of=${scope.path('copy')}`, 'bs=64K', 'count=64', ...flags);
+  await run('cmp', '-n', String(4 * MIB), scope.path('disk'), scope.path('copy'));
+  expect(await segments()).toBe(0);
+});

@@ -1,0 +1,145 @@
+// What the client makes of answers that are neither success nor failure of one request: a server that is
+// shutting down, one that takes less at a time than it said, and numbers that are a connection's own.
+
+import { expect, it } from 'vitest';
+import { NbdClient } from '../../../src/index.js';
+import { createScope } from '../../support/cleanup.js';
+import { readAt, writeAt } from '../../support/files.js';
+import { mountDisk } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+import {
+  answerAll,
+  type ReplyWriter,
+  type RequestHandler,
+  startScriptedServer,
+} from '../../support/scripted-server.js';
+import { until } from '../../support/until.js';
+
+requirePrograms('fio', 'stat');
+
+const MIB = 1024 * 1024;
+const [READ, WRITE, DISC, STATUS] = [0, 1, 2, 7];
+const HAS_FLAGS = 1;
+const CAN_MULTI_CONN = 1 << 8;
+const ESHUTDOWN = 108;
+const EOVERFLOW = 75;
+
+it('NBD_ESHUTDOWN ends in NBD_CMD_DISC, and the mount asks again on its next connection ("Terminating the transmission phase")', async () => {
+  const scope = createScope();
+  let refused = 0;
+  const server = await startScriptedServer(
+    scope,
+    { size: BigInt(MIB), flags: HAS_FLAGS },
+    (request, reply) => {
+      if (request.type !== READ || request.connection > 0) return answerAll(request, reply);
+      refused++;
+      return reply.error(ESHUTDOWN);
+    },
+  );
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none'] });
+  expect((await readAt(disk.file, 65_536, 4096)).length).toBe(4096);
+  expect(refused).toBe(1);
+  const types = server.requests.filter(({ connection }) => connection === 0).map(({ type }) => type);
+  expect(types.at(-1)).toBe(DISC);
+  expect(server.clients.length).toBe(2);
+});
+
+it('what is refused with NBD_EOVERFLOW is asked for in halves, by a mount and by the library ("NBD_CMD_READ")', async () => {
+  const scope = createScope();
+  const content = Buffer.alloc(4 * MIB);
+  const handler: RequestHandler = (request, reply) => {
+    const at = Number(request.offset);
+    if (request.length > 100_000 && request.type <= WRITE) return reply.error(EOVERFLOW);
+    if (request.type === WRITE) request.payload.copy(content, at);
+    if (request.type === READ) return reply.data(content.subarray(at, at + request.length));
+    return answerAll(request, reply);
+  };
+  const server = await startScriptedServer(
+    scope,
+    { size: BigInt(content.length), structuredReplies: true },
+    handler,
+  );
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none'] });
+  const bytes = Buffer.from(Array.from({ length: MIB }, (_, i) => (i * 7) % 251));
+  await writeAt(disk.file, bytes, 512);
+  expect((await readAt(disk.file, 512, bytes.length)).equals(bytes)).toBe(true);
+  const client = await NbdClient.connect({ unix: server.socketPath });
+  scope.add(() => client.close());
+  await client.write(2 * MIB, bytes);
+  expect((await client.read(2 * MIB, bytes.length)).equals(bytes)).toBe(true);
+  expect((await client.read(512, bytes.length)).equals(bytes)).toBe(true);
+});
+
+it('st_blksize is the preferred block size ("Size constraints")', async () => {
+  const scope = createScope();
+  const served = { size: BigInt(MIB), blockSizes: [512, 65_536, MIB] as const };
+  const server = await startScriptedServer(scope, served);
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  expect(await runProgram('stat', '-c', '%o', disk.file)).toBe('65536\n');
+});
+
+it('eight readers are spread evenly over four connections', async () => {
+  const scope = createScope();
+  const held: { connection: number; answer: () => void }[] = [];
+  let holding = true;
+  const hold = (connection: number, answer: () => void): void => {
+    if (holding) held.push({ connection, answer });
+    else answer();
+  };
+  const served = { size: BigInt(64 * MIB), flags: HAS_FLAGS | CAN_MULTI_CONN };
+  const server = await startScriptedServer(scope, served, (request, reply: ReplyWriter) => {
+    if (request.type !== READ) return answerAll(request, reply);
+    return hold(request.connection, () => reply.data(Buffer.alloc(request.length)));
+  });
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['-C', '4', '--cache=none'] });
+  await until('four connections', () => server.clients.length === 4);
+  const words = [
+    '--name=load',
+    `--filename=${disk.file}`,
+    '--size=64M',
+    '--rw=randread',
+    '--bs=4k',
+    '--direct=1',
+  ];
+  const load = runProgram(
+    'fio',
+    ...words,
+    '--numjobs=8',
+    '--number_ios=1',
+    '--allow_file_create=0',
+    '--thread',
+  );
+  await until('eight READs', () => held.length === 8);
+  const shares = [0, 1, 2, 3].map((number) => held.filter(({ connection }) => connection === number).length);
+  holding = false;
+  for (const { answer } of held) answer();
+  await load;
+  expect(shares).toEqual([2, 2, 2, 2]);
+});
+
+it('the number of a metadata context is its connection’s own ("NBD_OPT_SET_META_CONTEXT")', async () => {
+  const scope = createScope();
+  let next = 10;
+  const served = {
+    size: BigInt(MIB),
+    flags: HAS_FLAGS | CAN_MULTI_CONN,
+    structuredReplies: true,
+    get metaContexts() {
+      return { 'base:allocation': next++ };
+    },
+  };
+  const server = await startScriptedServer(scope, served, (request, reply) =>
+    request.type === STATUS
+      ? reply.status(reply.agreed.contexts[0] ?? 0, [[request.length, 3]], true)
+      : answerAll(request, reply),
+  );
+  const client = await NbdClient.connect({ unix: server.socketPath }, { connections: 4 });
+  scope.add(() => client.close());
+  await Promise.all(Array.from({ length: 8 }, () => client.blockStatus(0, MIB)));
+  expect(new Set(server.requests.map(({ connection }) => connection)).size).toBe(4);
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  await runProgram('cp', '--sparse=always', disk.file, scope.path('copy'));
+  expect(server.requests.filter(({ type }) => type === READ)).toEqual([]);
+  expect(new Set(server.clients.map(({ contexts }) => contexts[0])).size).toBe(server.clients.length);
+});

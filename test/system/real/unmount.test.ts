@@ -1,0 +1,116 @@
+import { existsSync } from 'node:fs';
+import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { BACKENDS, withBackends } from '../../support/backends.js';
+import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
+import { readAt } from '../../support/files.js';
+import { type MountedDisk, mountDisk } from '../../support/mount.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+import { startNbdkit } from '../../support/servers.js';
+
+requirePrograms('nbdkit', 'fusermount3', 'umount');
+
+const SIZE = 8 * 1024 * 1024;
+const CONTENT = Buffer.alloc(SIZE, 'pending until the end; ');
+
+const WAYS: Readonly<Record<string, (disk: MountedDisk) => unknown>> = {
+  'fusermount3 -u': (disk) => runProgram('fusermount3', '-u', disk.mountpoint),
+  umount: (disk) => runProgram('umount', disk.mountpoint),
+  SIGINT: (disk) => disk.program.child.kill('SIGINT'),
+  SIGTERM: (disk) => disk.program.child.kill('SIGTERM'),
+  SIGHUP: (disk) => disk.program.child.kill('SIGHUP'),
+};
+
+async function createDisk(scope: Scope): Promise<string> {
+  const disk = scope.path('disk');
+  await writeFile(disk, '');
+  await truncate(disk, SIZE);
+  return disk;
+}
+
+it.each(withBackends(Object.keys(WAYS).map((way) => [way] as const)))(
+  'brings pending writes to the server and leaves nothing behind after %s, by %s',
+  async (way, _, options) => {
+    const scope = createScope();
+    const backing = await createDisk(scope);
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'file', backing, ']'], options });
+    const handle = await open(disk.file, 'r+');
+    await handle.write(CONTENT);
+    await handle.close();
+    await WAYS[way](disk);
+    expect(await disk.program.ended).toBe(0);
+    expect(disk.stderr).toBe('');
+    expect((await readFile(backing)).equals(CONTENT)).toBe(true);
+    expect(existsSync(disk.pidfile)).toBe(false);
+    expect(await mountsBelow(scope.folder)).toEqual([]);
+    expect(await processesOf(scope.folder)).toEqual([]);
+  },
+);
+
+it.each(BACKENDS)(
+  'brings dirty pages of a mapping to the server when it unmounts, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const backing = await createDisk(scope);
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'file', backing, ']'], options });
+    const words = [
+      '--ioengine=mmap',
+      '--rw=write',
+      '--bs=64k',
+      '--size=8M',
+      '--verify=crc32c',
+      '--do_verify=0',
+      '--verify_state_save=0',
+    ];
+    await runProgram('fio', '--name=job', '--allow_file_create=0', `--filename=${disk.file}`, ...words);
+    const written = await readAt(disk.file, 0, SIZE);
+    expect(await disk.stop()).toBe(0);
+    expect((await readFile(backing)).equals(written)).toBe(true);
+  },
+);
+
+it.each(BACKENDS)(
+  'ends its child and cleans the mount up at the next start when it is killed with SIGKILL, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const backing = await createDisk(scope);
+    const server = ['[', 'nbdkit', 'file', backing, ']'];
+    const first = await mountDisk(scope, { server, options });
+    expect(await first.stop('SIGKILL')).toBe('SIGKILL');
+    await expect(stat(first.file)).rejects.toThrow('ENOTCONN');
+    expect(existsSync(first.pidfile)).toBe(true);
+    const second = await mountDisk(scope, { server, options, program: { env: { LANG: 'C' } } });
+    expect(second.stderr).toMatch(/^nbdfuse: .*mnt.*removed the mount/);
+    expect((await stat(second.file)).size).toBe(SIZE);
+    const nbdkits = (await processesOf(scope.folder)).filter(({ command }) => /^\S*nbdkit /.test(command));
+    expect(nbdkits).toHaveLength(1);
+    expect(await second.stop()).toBe(0);
+  },
+);
+
+it.each(['file name', 'naked'] as const)('cleans up a stale mount of the form %s', async (form) => {
+  const scope = createScope();
+  const server = [(await startNbdkit(scope, 'memory', '8M')).uri()];
+  const first = await mountDisk(scope, { server, form });
+  await first.stop('SIGKILL');
+  const second = await mountDisk(scope, { server, form });
+  expect(second.stderr).toMatch(/removed the mount/);
+  expect((await stat(second.file)).size).toBe(SIZE);
+  expect(await second.stop()).toBe(0);
+});
+
+it.each(BACKENDS)(
+  'unmounts a disk that is in use lazily, after its writes are at the server, and says so, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const backing = await createDisk(scope);
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'file', backing, ']'], options });
+    const handle = await open(disk.file, 'r+');
+    scope.add(() => handle.close().catch(() => undefined));
+    await handle.write(CONTENT);
+    expect(await disk.stop()).toBe(0);
+    expect(disk.stderr).toMatch(/^nbdfuse: .* is in use: /);
+    expect((await readFile(backing)).equals(CONTENT)).toBe(true);
+  },
+);

@@ -1,0 +1,37 @@
+// A little of the differential fuzz (fuzz-file): random operations on a mounted file and the same on a plain
+// one, from one seed each, in the configurations that differ most.
+
+import { resolve } from 'node:path';
+import { beforeAll, expect, it } from 'vitest';
+import { createScope } from '../../support/cleanup.js';
+import { Program } from '../../support/program.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+
+requirePrograms('nbdkit', 'qemu-nbd', 'certtool');
+
+const ROOT = resolve(import.meta.dirname, '../../..');
+
+beforeAll(async () => {
+  const compiler = resolve(ROOT, 'node_modules/.bin/tsc');
+  await runProgram('sh', '-c', 'exec "$0" -p "$1"', compiler, resolve(ROOT, 'tools'));
+});
+
+it.each([
+  'cache=writeback,backend=kernel,connections=4,way=tls,server=volatile,actors=mixed,faults=kills,threads=1',
+  'cache=none,backend=kernel,connections=1,way=unix,server=volatile,actors=direct,faults=cuts,threads=3',
+  'cache=none,backend=kernel,connections=4,way=tcp,server=minimum-4096,actors=direct,faults=cuts,threads=1',
+  'cache=writethrough,backend=kernel,connections=1,way=unix,server=far,actors=cached,faults=none,threads=1',
+  'backend=fuse-native,way=unix,server=qemu-nbd,actors=mixed,faults=cuts',
+])(
+  'a mounted file and a plain one cannot be told apart: %s',
+  async (setup) => {
+    const scope = createScope();
+    const words = ['--operations', '1000', '--length', '1000', '--jobs', '1', '--seed', '7', '--case', setup];
+    const entry = resolve(ROOT, 'tools/build/tools/differential/run.js');
+    const fuzz = new Program(scope, process.execPath, [entry, ...words]);
+    expect(await fuzz.ended, fuzz.stderr).toBe(0);
+    expect(fuzz.stdout).toMatch(/ 0 differences/);
+  },
+  180_000,
+);

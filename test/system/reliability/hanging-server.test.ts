@@ -1,0 +1,121 @@
+// A server that is there and does not answer (SIGSTOP): programs can be interrupted, nbdfuse can be
+// stopped, and with --timeout it is given up like a lost one.
+
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { openFile, writeAt } from '../../support/files.js';
+import { type Hanging, mountHanging, whenWaiting } from '../../support/hanging.js';
+import { Program } from '../../support/program.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+
+requirePrograms('nbdkit', 'dd', 'getfattr');
+
+const MIB = 1024 * 1024;
+
+/** What a stop may take: ten seconds and a little. */
+const STOP_LIMIT = 12_000;
+
+/** Mounts, and freezes the server. */
+async function mountFrozen(scope: Scope, ...options: readonly string[]): Promise<Hanging> {
+  const hanging = await mountHanging(scope, ...options);
+  await hanging.freeze();
+  return hanging;
+}
+
+/** dd, as a person would start it at a terminal; it ends before the mount does. */
+function dd(scope: Scope, { thaw }: Hanging, ...words: readonly string[]): Program {
+  const program = new Program(scope, 'env', ['--default-signal', 'dd', ...words]);
+  // A program that waits for the server to take its writes cannot even be killed.
+  scope.add(thaw);
+  return program;
+}
+
+/** For an answer, or for a page of its file. */
+const ANYHOW = /fuse|folio|request_wait/;
+
+const READS: [string, string, string[]][] = [
+  ['a direct read', 'if', ['bs=4k', 'iflag=direct', 'of=/dev/null']],
+  ['a read through the page cache', 'if', ['bs=64k', 'of=/dev/null']],
+  ['a direct write', 'of', ['bs=4k', 'oflag=direct', 'conv=notrunc', 'if=/dev/zero']],
+];
+const SIGNALS: NodeJS.Signals[] = ['SIGINT', 'SIGKILL'];
+
+it.each(
+  READS.flatMap((row) =>
+    SIGNALS.map((signal): [string, NodeJS.Signals, string, string[]] => [row[0], signal, row[1], row[2]]),
+  ),
+)('%s is freed by %s at once', async (_, signal, operand, words) => {
+  const scope = createScope();
+  const frozen = await mountFrozen(scope);
+  const program = dd(scope, frozen, `${operand}=${frozen.disk.file}`, ...words);
+  await whenWaiting(program, ANYHOW);
+  const start = performance.now();
+  expect(await program.kill(signal)).toBe(signal);
+  expect(performance.now() - start).toBeLessThan(2000);
+});
+
+/** Writes 20 MiB into the page cache of a mount whose server hangs, and returns where. */
+async function dirty(scope: Scope, frozen: Hanging): Promise<string> {
+  const words = ['if=/dev/zero', 'bs=1M', 'count=20', 'seek=3', 'conv=notrunc'];
+  const writer = dd(scope, frozen, `of=${frozen.disk.file}`, ...words);
+  // All is written when it is closed.
+  await whenWaiting(writer, /folio_wait/);
+  return `${20 * MIB} bytes are not on the server's disk (timeout): offset ${3 * MIB} length ${20 * MIB}`;
+}
+
+it('SIGTERM and unmounting end within ten seconds and tell what was not written', async () => {
+  const [scope, other] = [createScope(), createScope()];
+  const [told, asked] = [await mountFrozen(scope), await mountFrozen(other, '--cache=none')];
+  const lost = await dirty(scope, told);
+  asked.thaw();
+  await writeAt(asked.disk.file, Buffer.alloc(65_536, 'x'), 4096);
+  await asked.freeze();
+  const start = performance.now();
+  const stopping = told.disk.stop();
+  await runProgram('umount', asked.disk.mountpoint);
+  expect(await stopping).toBe(1);
+  expect(told.disk.stderr).toContain(lost);
+  expect(await asked.disk.program.ended).toBe(1);
+  expect(asked.disk.stderr).toContain("65536 bytes are not on the server's disk (timeout): offset 4096");
+  expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+});
+
+it('a second signal cuts the waiting short', async () => {
+  const scope = createScope();
+  const frozen = await mountFrozen(scope, '--cache=none');
+  const { disk } = frozen;
+  const writer = dd(scope, frozen, `of=${disk.file}`, 'if=/dev/zero', 'bs=64k', 'conv=notrunc');
+  await whenWaiting(writer, ANYHOW);
+  const start = performance.now();
+  const ended = disk.stop();
+  disk.program.child.kill('SIGINT');
+  expect(await ended).toBe(1);
+  expect(performance.now() - start).toBeLessThan(5000);
+  expect(disk.stderr).toContain("65536 bytes are not on the server's disk");
+});
+
+it('--timeout gives the server up, and goes on when it answers again', async () => {
+  const scope = createScope();
+  const { disk, thaw } = await mountFrozen(scope, '--timeout=0.5', '--cache=none');
+  const file = await openFile(scope, disk.file, 'r+');
+  scope.add(thaw);
+  const written = file.write(Buffer.alloc(4096, 'x'), 0, 4096, 0);
+  await disk.program.says(/the server is lost: the server has not answered for 0\.5 s; reconnecting/);
+  thaw();
+  await written;
+  const { buffer } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
+  expect(buffer.equals(Buffer.alloc(4096, 'x'))).toBe(true);
+  await disk.program.says(/reconnected after/);
+});
+
+it('--timeout and --reconnect together turn waiting into EIO, until the server answers again', async () => {
+  const scope = createScope();
+  const { disk, thaw } = await mountFrozen(scope, '--timeout=0.3', '--reconnect=0.5', '--cache=none');
+  const file = await openFile(scope, disk.file, 'r+');
+  scope.add(thaw);
+  await expect(file.read(Buffer.alloc(4096), 0, 4096, 0)).rejects.toMatchObject({ code: 'EIO' });
+  thaw();
+  await disk.program.says(/reconnected after/);
+  expect((await file.read(Buffer.alloc(4096), 0, 4096, 0)).bytesRead).toBe(4096);
+});

@@ -1,0 +1,514 @@
+// An older change never wins over a newer one that was acknowledged: whoever has stopped waiting for it, whatever
+// became of its connection, and whichever disk the server has when it comes back.
+
+import { once } from 'node:events';
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { createConnection, createServer, type Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { whenConnected } from '../../support/connected.js';
+import { openFile } from '../../support/files.js';
+import { whenWaiting } from '../../support/hanging.js';
+import { type MountedDisk, mountDisk } from '../../support/mount.js';
+import { Program } from '../../support/program.js';
+import { exportInfo, haggle, startRawServer } from '../../support/raw-server.js';
+import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run.js';
+import {
+  type ReplyWriter,
+  type RequestHandler,
+  type ScriptedServer,
+  startScriptedServer,
+} from '../../support/scripted-server.js';
+import { optionReply } from '../../support/scripted-wire.js';
+import { startNbdkit, startQemuNbd } from '../../support/servers.js';
+import { until } from '../../support/until.js';
+import { MULTI_CONN_FLAGS, VolatileDisk } from '../../support/volatile-disk.js';
+
+requirePrograms('nbdkit', 'qemu-nbd', 'dd', 'fallocate', 'perl', 'unshare', 'getfattr');
+
+const MIB = 1024 * 1024;
+const BLOCK = 65_536;
+const NBD_CMD_WRITE = 1;
+const NBD_CMD_WRITE_ZEROES = 6;
+const WRITE_ZEROES_FLAGS = MULTI_CONN_FLAGS | 0b100_0000;
+
+/** Where a program waits for nbdfuse. */
+const IN_FUSE = /fuse|request_wait|folio|balance/;
+
+interface World {
+  readonly model: VolatileDisk;
+  readonly server: ScriptedServer;
+  readonly disk: MountedDisk;
+  /** Lets the first request of the type that is held be carried out and answered. */
+  release(): void;
+}
+
+/** A server that holds the first request of a type in its hands, until it is released. */
+async function holdFirst(scope: Scope, type: number, ...options: readonly string[]): Promise<World> {
+  const model = new VolatileDisk(16 * MIB);
+  const held: [Parameters<RequestHandler>[0], ReplyWriter][] = [];
+  const handler: RequestHandler = (request, reply) => {
+    if (request.type === type && held.length === 0) held.push([request, reply]);
+    else if (request.type === NBD_CMD_WRITE_ZEROES) zero(model, request, reply);
+    else model.handle(request, reply);
+  };
+  const server = await startScriptedServer(
+    scope,
+    { size: 16n * 1024n * 1024n, flags: WRITE_ZEROES_FLAGS, blockSizes: [1, 4096, 32 * MIB] },
+    handler,
+  );
+  const disk = await mountDisk(scope, { server: [server.uri], options });
+  await whenConnected(disk, options);
+  const release = (): void => {
+    for (const [request, reply] of held) {
+      if (request.type === NBD_CMD_WRITE_ZEROES) zero(model, request, reply);
+      else model.handle(request, reply);
+    }
+  };
+  scope.add(release);
+  return { model, server, disk, release };
+}
+
+function zero(
+  model: VolatileDisk,
+  { offset, length }: Parameters<RequestHandler>[0],
+  reply: ReplyWriter,
+): void {
+  model.cached.fill(0, Number(offset), Number(offset) + length);
+  reply.ok();
+}
+
+/** A file of one block, all of one letter. */
+function blockFile(scope: Scope, letter: string, length = BLOCK): string {
+  const path = scope.path(`${letter}.block`);
+  writeFileSync(path, Buffer.alloc(length, letter));
+  return path;
+}
+
+function start(scope: Scope, command: string, ...words: readonly string[]): Program {
+  return new Program(scope, 'env', ['--default-signal', command, ...words]);
+}
+
+const directWrite = (from: string, to: string, length = BLOCK): string[] => [
+  `if=${from}`,
+  `of=${to}`,
+  `bs=${length}`,
+  'oflag=direct',
+  'conv=notrunc',
+];
+const syncedWrite = (from: string, to: string): string[] => [
+  `if=${from}`,
+  `of=${to}`,
+  `bs=${BLOCK}`,
+  'conv=notrunc,fsync',
+];
+
+function requestOf({ server }: World, type: number): Promise<void> {
+  return until('the request', () => server.requests.some((request) => request.type === type));
+}
+
+it.each([['1'], ['4']])(
+  'an interrupted direct write that the server still has is in the way of a newer one, with %s connections',
+  async (connections) => {
+    const scope = createScope();
+    const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', connections);
+    const { disk, model } = world;
+    const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
+    await requestOf(world, NBD_CMD_WRITE);
+    expect(await older.kill('SIGINT')).toBe('SIGINT');
+    const newer = start(scope, 'dd', ...syncedWrite(blockFile(scope, 'B'), disk.file));
+    await whenWaiting(newer, IN_FUSE);
+    await pause(200);
+    expect(model.cached.includes('B')).toBe(false);
+    world.release();
+    expect(await newer.ended).toBe(0);
+    expect(model.stable.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+  },
+);
+
+it('an interrupted fallocate that the server still has is in the way of a newer write', async () => {
+  const scope = createScope();
+  const world = await holdFirst(scope, NBD_CMD_WRITE_ZEROES, '-C', '1');
+  const { disk, model } = world;
+  const older = start(scope, 'fallocate', '-p', '-o', '0', '-l', String(2 * BLOCK), disk.file);
+  await requestOf(world, NBD_CMD_WRITE_ZEROES);
+  expect(await older.kill('SIGINT')).toBe('SIGINT');
+  const newer = start(scope, 'dd', ...syncedWrite(blockFile(scope, 'B'), disk.file));
+  await whenWaiting(newer, IN_FUSE);
+  await pause(200);
+  expect(model.cached.includes('B')).toBe(false);
+  world.release();
+  expect(await newer.ended).toBe(0);
+  expect(model.stable.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+});
+
+it('a newer write that is interrupted before its turn is never sent', async () => {
+  const scope = createScope();
+  const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', '1');
+  const { disk, model, server } = world;
+  const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
+  await requestOf(world, NBD_CMD_WRITE);
+  await older.kill('SIGINT');
+  const newer = start(scope, 'dd', ...directWrite(blockFile(scope, 'B'), disk.file));
+  await whenWaiting(newer, IN_FUSE);
+  expect(await newer.kill('SIGINT')).toBe('SIGINT');
+  world.release();
+  const last = start(scope, 'dd', ...directWrite(blockFile(scope, 'C'), disk.file));
+  expect(await last.ended).toBe(0);
+  expect(model.cached.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'C'))).toBe(true);
+  expect(server.requests.filter(({ payload }) => payload.includes('B'))).toEqual([]);
+});
+
+it('a read does not see what an unresolved change of its bytes may still be', async () => {
+  const scope = createScope();
+  const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', '2', '--cache=none');
+  const { disk } = world;
+  const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
+  await requestOf(world, NBD_CMD_WRITE);
+  await older.kill('SIGINT');
+  const file = await openFile(scope, disk.file, 'r');
+  let bytes: Buffer | undefined;
+  const reading = file.read(Buffer.alloc(4096), 0, 4096, 0).then(({ buffer }) => {
+    bytes = buffer;
+  });
+  await file.read(Buffer.alloc(4096), 0, 4096, BLOCK);
+  expect(bytes).toBe(undefined);
+  world.release();
+  await reading;
+  expect(bytes?.equals(Buffer.alloc(4096, 'A'))).toBe(true);
+});
+
+/** Writes once, with a handled SIGALRM on the way, and tells how much was written. */
+const ALARMED = `
+use POSIX; use Time::HiRes 'ualarm';
+sigaction(SIGALRM, POSIX::SigAction->new(sub {}, POSIX::SigSet->new, SA_RESTART));
+open(my $file, '+<', $ARGV[0]) or die;
+ualarm(200_000);
+my $count = syswrite($file, 'A' x 65536);
+print defined $count ? "wrote $count\\n" : "failed: $!\\n";
+`;
+
+it('a signal of a program in another PID namespace, which it goes on from, does not interrupt a write', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(MIB);
+  const server = await startScriptedServer(
+    scope,
+    { size: 1_048_576n, flags: MULTI_CONN_FLAGS },
+    (request, reply) => {
+      if (request.type === NBD_CMD_WRITE) setTimeout(() => model.handle(request, reply), 1500);
+      else model.handle(request, reply);
+    },
+  );
+  const prefix = ['unshare', '--pid', '--fork', '--kill-child=SIGTERM'];
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none'], prefix });
+  const writer = new Program(scope, 'perl', ['-e', ALARMED, disk.file]);
+  expect(await writer.ended).toBe(0);
+  expect(writer.stdout).toBe('wrote 65536\n');
+  // unshare(1) does not pass SIGTERM on.
+  await runProgram('umount', disk.mountpoint);
+  expect(await disk.program.ended).toBe(0);
+});
+
+it('a write that real storage has stalled behind a qemu-nbd that was given up lands before a newer one', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(16 * MIB);
+  let stalled: (() => void) | undefined;
+  const storage = await startScriptedServer(
+    scope,
+    { size: 16n * 1024n * 1024n, flags: MULTI_CONN_FLAGS },
+    (request, reply) => {
+      if (request.type === NBD_CMD_WRITE && stalled === undefined)
+        stalled = () => model.handle(request, reply);
+      else model.handle(request, reply);
+    },
+  );
+  scope.add(() => stalled?.());
+  const qemu = await startQemuNbd(scope, '-f', 'raw', storage.uri);
+  const options = ['--timeout=0.4', '--cache=none', '-C', '1'];
+  const disk = await mountDisk(scope, { server: [qemu.uri()], options });
+  const file = await openFile(scope, disk.file, 'r+');
+  const older = file.write(Buffer.alloc(BLOCK, 'A'), 0, BLOCK, 0);
+  await disk.program.says(/the server has not answered for 0\.4 s/);
+  await older;
+  let isWritten = false;
+  const newer = file.write(Buffer.alloc(BLOCK, 'B'), 0, BLOCK, 0).then(() => {
+    isWritten = true;
+  });
+  await pause(500);
+  expect(isWritten).toBe(false);
+  stalled?.();
+  await newer;
+  await file.sync();
+  expect(model.cached.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+});
+
+/** Passes bytes on from a TCP port, and stops in the middle of what a client sends once it has sent so much. */
+async function startSlowReader(
+  scope: Scope,
+  path: string,
+  bytes: number,
+): Promise<{ port: number; goOn(): void }> {
+  const goOn: (() => void)[] = [];
+  let left = bytes;
+  const sockets: Socket[] = [];
+  const proxy = createServer((client) => {
+    const server = createConnection(path);
+    sockets.push(client, server);
+    for (const socket of [client, server])
+      socket.on('error', () => undefined).on('close', () => client.destroy());
+    server.pipe(client);
+    client.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      server.write(chunk);
+      if (left > 0 || goOn.length > 0) return;
+      client.pause();
+      goOn.push(() => client.resume());
+    });
+    client.on('close', () => server.destroy());
+  });
+  scope.add(() => {
+    proxy.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const address = proxy.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return { port: address.port, goOn: () => goOn[0]?.() };
+}
+
+it('what a server has not read yet of a write that was given up lands before a newer one, over TCP', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(32 * MIB);
+  const server = await startScriptedServer(
+    scope,
+    { size: 32n * 1024n * 1024n, flags: MULTI_CONN_FLAGS },
+    model.handle,
+  );
+  const proxy = await startSlowReader(scope, server.socketPath, 3 * MIB);
+  scope.add(proxy.goOn);
+  const options = ['--timeout=0.4', '--cache=none', '-C', '1'];
+  const disk = await mountDisk(scope, { server: [`nbd://127.0.0.1:${proxy.port}`], options });
+  const length = 8 * MIB;
+  const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A', length), disk.file, length));
+  expect(await older.ended).toBe(0);
+  expect(disk.stderr).toMatch(/the server has not answered for 0\.4 s/);
+  const words = directWrite(blockFile(scope, 'B', length), disk.file, length);
+  const newer = start(scope, 'dd', ...words, 'conv=notrunc,fsync');
+  await whenWaiting(newer, IN_FUSE);
+  // Longer than any wait that is only patience.
+  await pause(11_000);
+  proxy.goOn();
+  expect(await newer.ended).toBe(0);
+  expect(model.stable.subarray(0, length).equals(Buffer.alloc(length, 'B'))).toBe(true);
+});
+
+it('a server that closes with a write in its hands is no proof: a newer one fails rather than be lost', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(MIB);
+  let land: (() => void) | undefined;
+  const server = await startScriptedServer(
+    scope,
+    { size: 1_048_576n, flags: MULTI_CONN_FLAGS },
+    (request, reply) => {
+      if (request.type !== NBD_CMD_WRITE || land !== undefined) return model.handle(request, reply);
+      land = () => request.payload.copy(model.cached, Number(request.offset));
+      reply.drop();
+    },
+  );
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none', '-C', '1'] });
+  const file = await openFile(scope, disk.file, 'r+');
+  const write = (letter: string, at: number): Promise<unknown> =>
+    file.write(Buffer.alloc(BLOCK, letter), 0, BLOCK, at);
+  await write('A', 0);
+  await write('C', BLOCK);
+  await expect(write('B', 0)).rejects.toMatchObject({ code: 'EIO' });
+  await disk.program.says(/see --settle-time\n/);
+  // docs/troubleshooting.md has it word for word.
+  expect(disk.stderr.split('\n')).toContain(
+    'nbdfuse: nbd: writes between the bytes 0 and 65536 fail: an older one was sent on a connection that is lost, and there is no proof within 30 s that the server will not still make it; start the server again, or see --settle-time',
+  );
+  land?.();
+  expect(model.cached.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'A'))).toBe(true);
+  expect(model.cached.subarray(BLOCK, 2 * BLOCK).equals(Buffer.alloc(BLOCK, 'C'))).toBe(true);
+}, 60_000);
+
+it('--settle-time says when a server that has closed has certainly dropped what it had', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(MIB);
+  let dropped = 0;
+  const server = await startScriptedServer(
+    scope,
+    { size: 1_048_576n, flags: MULTI_CONN_FLAGS },
+    (request, reply) => {
+      if (request.type === NBD_CMD_WRITE && dropped++ === 0) reply.drop();
+      else model.handle(request, reply);
+    },
+  );
+  const options = ['--cache=none', '-C', '1', '--settle-time=0.5'];
+  const disk = await mountDisk(scope, { server: [server.uri], options });
+  const file = await openFile(scope, disk.file, 'r+');
+  for (const letter of ['A', 'B']) await file.write(Buffer.alloc(BLOCK, letter), 0, BLOCK, 0);
+  expect(model.cached.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+});
+
+it.each([
+  ['over a Unix socket', (port: number) => (port === 0 ? [] : []), false],
+  ['over TCP', (port: number) => ['-i', '127.0.0.1', '-p', String(port)], true],
+])(
+  'a real server that is killed with a write in its hands is no obstacle to newer ones, %s',
+  async (_, listen, isTcp) => {
+    const scope = createScope();
+    const image = scope.path('disk.raw');
+    writeFileSync(image, '');
+    truncateSync(image, MIB);
+    const port = isTcp ? await freePort() : 0;
+    const words = [...listen(port), '--filter=delay', 'file', image, 'wdelay=700ms'];
+    const serve = () => (isTcp ? startTcpNbdkit(scope, words) : startNbdkit(scope, ...words));
+    let server = await serve();
+    const uri = isTcp ? `nbd://127.0.0.1:${port}` : server.uri();
+    const disk = await mountDisk(scope, { server: [uri], options: ['--cache=none', '-C', '1'] });
+    const file = await openFile(scope, disk.file, 'r+');
+    const older = file.write(Buffer.alloc(BLOCK, 'A'), 0, BLOCK, 0);
+    await pause(200);
+    await server.program.kill('SIGKILL');
+    await pause(300);
+    server = await serve();
+    await older;
+    await file.write(Buffer.alloc(BLOCK, 'B'), 0, BLOCK, 0);
+    await file.sync();
+    expect(readFileSync(image).subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+  },
+);
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return address === null || typeof address === 'string' ? 0 : address.port;
+}
+
+async function startTcpNbdkit(scope: Scope, words: readonly string[]) {
+  const pidfile = scope.path('tcp.pid');
+  rmSync(pidfile, { force: true });
+  const program = new Program(scope, 'nbdkit', ['-f', '-P', pidfile, ...words]);
+  await program.fills(pidfile);
+  return { program, uri: () => '' };
+}
+
+async function diskFile(scope: Scope, name: string, letter: string): Promise<string> {
+  const path = scope.path(name);
+  writeFileSync(path, Buffer.alloc(MIB, letter));
+  return path;
+}
+
+it.each([
+  ['with another description', ['one', 'two'], /another export: .*description/],
+  ['with other contents', ['same', 'same'], /another disk: the bytes at offset \d+ are not those/],
+])(
+  'what was not flushed is not sent to another disk on the same socket, %s',
+  async (_, [first, second], message) => {
+    const scope = createScope();
+    const [mine, other] = [await diskFile(scope, 'one.raw', '1'), await diskFile(scope, 'two.raw', '2')];
+    const serve = (image: string, description: string) =>
+      startQemuNbd(scope, '-f', 'raw', '--cache=writeback', '-D', description, image);
+    const server = await serve(mine, first);
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--cache=none'] });
+    const file: FileHandle = await openFile(scope, disk.file, 'r+');
+    await file.write(Buffer.alloc(4096, 'W'), 0, 4096, 8192);
+    // What the server says of the disk is looked at meanwhile.
+    await file.read(Buffer.alloc(4096), 0, 4096, 65_536);
+    await server.program.kill('SIGKILL');
+    const wrong = await serve(other, second);
+    await disk.program.says(message);
+    await expect(file.sync()).rejects.toMatchObject({ code: 'EIO' });
+    expect(readFileSync(other).equals(Buffer.alloc(MIB, '2'))).toBe(true);
+    // The right one is welcome.
+    await wrong.program.kill('SIGKILL');
+    writeFileSync(mine, Buffer.alloc(MIB, '1'));
+    await serve(mine, first);
+    await disk.program.says(/reconnected after/);
+    await file.sync();
+    expect(readFileSync(mine).subarray(8192, 12_288).equals(Buffer.alloc(4096, 'W'))).toBe(true);
+  },
+);
+
+/** A server that answers WRITEs when it has seen their headers, and reads on when it is told to. */
+async function startHastyServer(scope: Scope, size: number) {
+  const payloads: Buffer[] = [];
+  const answered = new Set<string>();
+  let heard = Buffer.alloc(0);
+  let resume = (): void => undefined;
+  const take = (socket: Socket): void => {
+    for (;;) {
+      if (heard.length < 28) return;
+      const [type, length] = [heard.readUInt16BE(6), heard.readUInt32BE(24)];
+      const cookie = heard.subarray(8, 16);
+      const header = Buffer.alloc(16);
+      header.writeUInt32BE(0x67446698, 0);
+      cookie.copy(header, 8);
+      if (type === NBD_CMD_WRITE && heard.length < 28 + length) {
+        if (answered.has(cookie.toString('hex'))) return;
+        socket.pause();
+        socket.write(header);
+        resume = () => {
+          resume = () => undefined;
+          socket.resume();
+        };
+        answered.add(cookie.toString('hex'));
+        return;
+      }
+      if (type === NBD_CMD_WRITE) payloads.push(Buffer.from(heard.subarray(28, 28 + length)));
+      const isAnswered = answered.delete(cookie.toString('hex'));
+      heard = Buffer.from(heard.subarray(28 + (type === NBD_CMD_WRITE ? length : 0)));
+      if (type === 2) socket.end();
+      else if (!isAnswered) socket.write(type === 0 ? Buffer.concat([header, Buffer.alloc(length)]) : header);
+    }
+  };
+  const raw = await startRawServer(scope, (socket) => {
+    let isTransmission = false;
+    haggle(socket, (option) => {
+      if (option !== 7) {
+        socket.write(optionReply(option, 0x8000_0001, Buffer.alloc(0)));
+        return;
+      }
+      socket.write(
+        Buffer.concat([exportInfo(option, BigInt(size)), optionReply(option, 1, Buffer.alloc(0))]),
+      );
+      socket.removeAllListeners('data');
+      isTransmission = true;
+      socket.on('data', (bytes: Buffer) => {
+        heard = Buffer.concat([heard, bytes]);
+        if (isTransmission) take(socket);
+      });
+    });
+  });
+  return { uri: raw.uri, payloads, goOn: () => resume() };
+}
+
+it('a server that answers a large write before it has read it reads the bytes of that write', async () => {
+  const scope = createScope();
+  const server = await startHastyServer(scope, 8 * MIB);
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none', '-C', '1'] });
+  scope.add(() => server.goOn());
+  const write = (letter: string, at: number): Program =>
+    start(scope, 'dd', ...directWrite(blockFile(scope, letter, MIB), disk.file, MIB), `seek=${at}`);
+  expect(await write('A', 0).ended).toBe(0);
+  // The second is taken while the first is not read, and the third goes where the first lay, if that is used again.
+  const others = [write('B', 2), write('C', 4)];
+  for (const other of others) await whenWaiting(other, IN_FUSE);
+  await until('the payloads', () => {
+    server.goOn();
+    return server.payloads.length === 3;
+  });
+  for (const other of others) expect(await other.ended).toBe(0);
+  const letters = server.payloads.map((payload) => new Set(payload.toString('latin1')));
+  expect(letters.every(({ size }) => size === 1)).toBe(true);
+  expect(letters[0]).toEqual(new Set('A'));
+  expect(letters.flatMap((one) => [...one]).sort()).toEqual(['A', 'B', 'C']);
+});

@@ -1,0 +1,72 @@
+// As a service: what systemd is told over NOTIFY_SOCKET, from a socket of the test.
+
+import { randomBytes } from 'node:crypto';
+import { existsSync, writeFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { readAt } from '../../support/files.js';
+import { mountDisk } from '../../support/mount.js';
+import { Program } from '../../support/program.js';
+import { requirePrograms } from '../../support/requires.js';
+import { startNbdkit } from '../../support/servers.js';
+import { until } from '../../support/until.js';
+
+requirePrograms('nbdkit', 'socat');
+
+interface Manager {
+  /** What NOTIFY_SOCKET is to be. */
+  readonly address: string;
+  readonly program: Program;
+}
+
+/** A receiver of datagrams, on a path. */
+async function listenOnPath(scope: Scope): Promise<Manager> {
+  const address = scope.path('notify');
+  const program = new Program(scope, 'socat', ['-u', `UNIX-RECV:${address}`, 'STDOUT']);
+  await until('the manager to listen', () => existsSync(address));
+  return { address, program };
+}
+
+/** The same, on an abstract name. */
+async function listenOnName(scope: Scope): Promise<Manager> {
+  const name = `nbdfuse-test-${randomBytes(8).toString('hex')}`;
+  const program = new Program(scope, 'socat', ['-d', '-d', '-u', `ABSTRACT-RECV:${name}`, 'STDOUT']);
+  await program.says(/starting data transfer loop/);
+  return { address: `@${name}`, program };
+}
+
+it.each([
+  ['a path', listenOnPath],
+  ['an abstract name', listenOnName],
+])('readiness, what happens and the end are told over %s', async (_, listen) => {
+  const scope = createScope();
+  const { address, program: manager } = await listen(scope);
+  const server = await startNbdkit(scope, 'memory', '1M');
+  const env = { NOTIFY_SOCKET: address };
+  const disk = await mountDisk(scope, {
+    server: [server.uri()],
+    options: ['--cache=none'],
+    program: { env },
+  });
+  await manager.says(new RegExp(`READY=1\nMAINPID=${disk.program.pid}\nSTATUS=serving ${disk.mountpoint}`));
+  await server.program.kill('SIGKILL');
+  await manager.says(/STATUS=.*the server is lost: the server closed the connection; reconnecting/);
+  await startNbdkit(scope, 'memory', '1M');
+  await manager.says(/STATUS=.*reconnected after/);
+  expect(await disk.stop()).toBe(0);
+  await manager.says(/STOPPING=1\nSTATUS=unmounting/);
+});
+
+it('a manager that is not there stops nobody, and servers do not hear of it', async () => {
+  const scope = createScope();
+  const seen = scope.path('seen');
+  const script = scope.path('server.sh');
+  writeFileSync(script, `#!/bin/sh\necho "<$NOTIFY_SOCKET>" > ${seen}\nexec nbdkit -f memory 1M\n`);
+  const disk = await mountDisk(scope, {
+    server: ['[', 'sh', script, ']'],
+    program: { env: { NOTIFY_SOCKET: scope.path('nobody') } },
+  });
+  expect((await readAt(disk.file, 0, 512)).length).toBe(512);
+  expect((await readAt(seen, 0, 10)).toString()).toBe('<>\n');
+  expect(await disk.stop()).toBe(0);
+});

@@ -1,0 +1,48 @@
+// Which command lines start the worker before they are understood, and that a wrong guess does no harm.
+
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { looksLikeMount } from '../../../src/cli/early.js';
+import { PROGRAM } from './running.js';
+
+const wordsOf = (line: string): string[] => line.split(' ').filter((word) => word !== '');
+
+describe('a command line looks like a mount', () => {
+  it.each([
+    'dir nbd://host',
+    '-P pid -o max_read=4096 -r dir/file nbd+unix:///?socket=s',
+    '-C4 --cache=none --timeout 3 dir --tcp host 10809',
+    '--pid-file=p dir [ nbdkit --help ]',
+    'dir --command nbdkit -s --version',
+    '--overlay dir image.qcow2',
+  ])('when it is: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(true));
+
+  it.each([
+    '',
+    'dir',
+    '--help',
+    '-V',
+    '--vers --verbose',
+    '--list nbd://host',
+    '--status dir',
+    '--unmount dir',
+    '--daemon dir nbd://host',
+    '--fuse-backend=fuse-native dir nbd://host',
+    '--print-command dir image.qcow2',
+    '--completion bash',
+  ])('but not when it is: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(false));
+});
+
+it('ends in order when what looked like a mount was none', async () => {
+  const program = promisify(execFile);
+  const wrong = program(PROGRAM, ['--cache=nonsense', 'dir', 'nbd://host'], { timeout: 20_000 });
+  await expect(wrong).rejects.toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringMatching(/^nbdfuse: [^\n]*nonsense[^\n]*\n$/),
+  });
+  // Shortened so far that the guess takes it for the server's.
+  const { stdout } = await program(PROGRAM, ['-vV', 'dir'], { timeout: 20_000 });
+  expect(stdout).toMatch(/^nbdfuse \d/);
+});

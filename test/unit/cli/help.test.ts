@@ -1,0 +1,60 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { helpText, longOptionsText, shortOptionsText } from '../../../src/cli/arguments/help.js';
+import { versionText } from '../../../src/cli/version.js';
+
+/** What the C nbdfuse 1.14 prints. */
+const PEER_LONG = [
+  'fuse-help',
+  'help',
+  'connections',
+  'pidfile',
+  'pid-file',
+  'readonly',
+  'read-only',
+  'verbose',
+  'version',
+];
+const PEER_SHORT = ['C', 'd', 'o', 'P', 'r', 's', 'v', 'V'];
+
+describe('what the program says of itself', () => {
+  it('lists the long options one a line, all of the C nbdfuse among them, without the two that list', () => {
+    const lines = longOptionsText().split('\n');
+    expect(lines.pop()).toBe('');
+    expect(lines).toEqual(expect.arrayContaining(PEER_LONG.map((name) => `--${name}`)));
+    expect(lines.every((line) => /^--[a-z-]+$/.test(line))).toBe(true);
+    expect(lines).not.toContain('--long-options');
+    expect(lines).not.toContain('--short-options');
+    expect(new Set(lines).size).toBe(lines.length);
+  });
+
+  it('lists the short options of the C nbdfuse, and -f', () => {
+    const lines = shortOptionsText().trimEnd().split('\n');
+    expect(lines.sort()).toEqual(['-f', ...PEER_SHORT.map((name) => `-${name}`)].sort());
+  });
+
+  it('explains every option and every mode in lines that fit a terminal', () => {
+    const help = helpText();
+    for (const name of [...longOptionsText().split('\n'), ...shortOptionsText().split('\n')]) {
+      expect(help).toContain(name);
+    }
+    for (const mode of [
+      'URI',
+      '[ CMD',
+      '--command',
+      '--fd',
+      '--tcp',
+      '--unix',
+      '--vsock',
+      '--socket-activation',
+    ]) {
+      expect(help).toContain(mode);
+    }
+    for (const line of help.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
+  });
+
+  it('prints the name and version of package.json', () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(versionText()).toBe(`nbdfuse ${version}\n`);
+  });
+});

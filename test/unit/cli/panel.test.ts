@@ -1,0 +1,71 @@
+// The screen of --watch and what makes text stand out.
+
+import { describe, expect, it } from 'vitest';
+import { durationText, panel, sparkline } from '../../../src/cli/commands/panel.js';
+import { PLAIN, styleFor } from '../../../src/session/style.js';
+import type { Status } from '../../../src/worker/contract/status.js';
+import { STATUS } from './status-sample.js';
+
+const TERMINAL = { isTTY: true };
+
+describe('the screen of --watch', () => {
+  const earlier = { ...STATUS, reads: { ...STATUS.reads, count: 1, bytes: 0 }, received: 0 };
+  const options = { style: PLAIN, columns: 80, history: [0, 50, 100], seconds: 2 };
+  const text = panel({ path: 'a', status: earlier }, { path: 'a', status: STATUS }, options);
+
+  it('shows rates, times, what waits and what was lost', () => {
+    expect(text).toMatch(/^a {2}2 connections with TLS {2}up /);
+    expect(text).toMatch(/\nreads +1 +6 KiB +/);
+    expect(text).toContain(' in flight, ');
+    expect(text).toContain(`lost     1 connection, 4 requests sent again`);
+    expect(text).toContain('traffic   ▄█\n');
+  });
+
+  it('fits into 80 columns', () => {
+    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+  });
+
+  it('says that there is no connection', () => {
+    const status = { ...STATUS, connections: [], state: 'reconnecting' };
+    expect(panel({ path: 'a', status }, { path: 'a', status }, options)).toMatch(/^a {2}reconnecting/);
+  });
+
+  it('has a line for requests that wait for older ones and for lost writes, while there are any', () => {
+    expect(text).not.toContain('order');
+    const shown = (part: Partial<Status>): string => {
+      const status = { ...STATUS, ...part };
+      return panel({ path: 'a', status }, { path: 'a', status }, options);
+    };
+    expect(shown({ waitingForOthers: 3 })).toContain(
+      '\norder    waiting for older requests: 3, lost writes that may still land: 0\n',
+    );
+    const most = shown({ waitingForOthers: 1000, unproven: 1000 });
+    expect(most).toContain('waiting for older requests: 1000, lost writes that may still land: 1000\n');
+    for (const line of most.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+  });
+
+  it('draws bars up to the largest number, and times as a person says them', () => {
+    expect(sparkline([0, 1, 4, 8])).toBe(' ▁▄█');
+    expect(sparkline([0, 0])).toBe('  ');
+    expect([0, 59, 61, 3600, 90_061].map(durationText)).toEqual([
+      '0s',
+      '59s',
+      '1m 1s',
+      '1h 0m 0s',
+      '25h 1m 1s',
+    ]);
+  });
+});
+
+describe('emphasis', () => {
+  const isPlain = (output: { isTTY?: boolean }, environment: NodeJS.ProcessEnv): boolean =>
+    styleFor(output, environment).bold('x') === 'x';
+
+  it('is for terminals, and not where NO_COLOR is set or the terminal cannot', () => {
+    expect(isPlain(TERMINAL, { TERM: 'xterm' })).toBe(false);
+    expect(isPlain(TERMINAL, { TERM: 'xterm', NO_COLOR: '' })).toBe(false);
+    expect(isPlain(TERMINAL, { TERM: 'xterm', NO_COLOR: '1' })).toBe(true);
+    expect(isPlain(TERMINAL, { TERM: 'dumb' })).toBe(true);
+    expect(isPlain({}, { TERM: 'xterm' })).toBe(true);
+  });
+});

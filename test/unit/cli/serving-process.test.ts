@@ -1,0 +1,54 @@
+// Whom --unmount waits for: the pid in a file's attributes may be anybody's.
+
+import { spawn } from 'node:child_process';
+import { expect, it, onTestFinished } from 'vitest';
+import { serverOf } from '../../../src/cli/commands/serving-process.js';
+import { isRunning, runningProcess } from '../../../src/linux/process.js';
+import { until } from '../../support/until.js';
+
+const OWN = process.getuid?.() ?? 0;
+
+/** A process that calls itself `name`, and maybe leaves its own child unreaped. */
+function start(name: string, line: string): number {
+  const child = spawn('bash', ['-c', `exec -a ${name} bash -c '${line}'`], { stdio: 'ignore' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return child.pid ?? -1;
+}
+
+const isCalled = (pid: number, name: string) => until(name, () => runningProcess(pid)?.words[0] === name);
+
+it('the server of a mount: an nbdfuse of its owner that is as old as the mount', async () => {
+  const pid = start('nbdfuse', 'sleep 100; true');
+  await isCalled(pid, 'nbdfuse');
+  expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toMatchObject({ pid });
+  expect(serverOf({ pid, uptime: 0 }, { userId: OWN + 1 })).toBeUndefined();
+  expect(serverOf({ pid, uptime: 0 }, { userId: undefined })).toBeUndefined();
+  expect(serverOf({ pid, uptime: 3600 }, { userId: OWN })).toBeUndefined();
+});
+
+it.each([1, 0, -1, 1.5, 2 ** 40, Number.NaN])('the server of a mount: is not process %s', (pid) => {
+  expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toBeUndefined();
+});
+
+it('the server of a mount: is no other program', async () => {
+  const pid = start('other', 'sleep 100; true');
+  await isCalled(pid, 'other');
+  expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toBeUndefined();
+  expect(serverOf(undefined, { userId: OWN })).toBeUndefined();
+});
+
+it('a process: has ended when its parent does not reap it', async () => {
+  const child = spawn('bash', ['-c', 'exec sleep 0.3 & echo $!; exec sleep 100'], { stdio: 'pipe' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const pid = await new Promise<number>((resolve) =>
+    child.stdout.once('data', (text) => resolve(Number(text))),
+  );
+  const found = runningProcess(pid);
+  expect(found).toBeDefined();
+  if (found === undefined) return;
+  expect(isRunning(found)).toBe(true);
+  expect(isRunning({ ...found, start: '1' })).toBe(false);
+  await until('its end', () => !isRunning(found));
+  // It is still there, as a zombie.
+  expect(() => process.kill(pid, 0)).not.toThrow();
+});

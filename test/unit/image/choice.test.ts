@@ -1,0 +1,145 @@
+// What a file is taken for: a table of real headers, names and wishes.
+
+import { deflateRawSync, gzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import { chooseCompression, chooseFormat } from '../../../src/image/choice.js';
+import { ImageError } from '../../../src/image/errors.js';
+import {
+  type FormatWish,
+  formatOfContent,
+  formatOfName,
+  parseFormatWord,
+} from '../../../src/image/formats.js';
+
+const NO_WISH: FormatWish = { format: undefined, compression: undefined };
+
+/** The first bytes of images as their makers write them. */
+const HEADERS: readonly (readonly [string, Buffer])[] = [
+  ['qcow2', Buffer.from('514649fb 00000003 0000000000000000 00000000 00000010'.replaceAll(' ', ''), 'hex')],
+  ['qcow', Buffer.from('514649fb 00000001 0000000000000000'.replaceAll(' ', ''), 'hex')],
+  ['qed', Buffer.from('51454400 00000100 04000000 01000000'.replaceAll(' ', ''), 'hex')],
+  ['vmdk', Buffer.from('4b444d56 01000000 03000000 0000100000000000'.replaceAll(' ', ''), 'hex')],
+  ['vmdk', Buffer.from('# Disk DescriptorFile\nversion=1\n')],
+  [
+    'vdi',
+    Buffer.concat([
+      Buffer.alloc(64, '<<< QEMU VM Virtual Disk Image >>>\n'),
+      Buffer.from('7f10dabe01000100', 'hex'),
+    ]),
+  ],
+  ['vhdx', Buffer.from('vhdxfileQ\0E\0M\0U\0')],
+  ['vhd', Buffer.from('conectix\0\0\0\x02\0\x01\0\0')],
+  ['raw', Buffer.alloc(512)],
+  ['raw', Buffer.from('QFI')],
+  ['raw', Buffer.alloc(0)],
+];
+
+describe('the format in the first bytes', () => {
+  it.each(HEADERS)('is %s', (format, head) => {
+    expect(formatOfContent(head)).toBe(format);
+  });
+});
+
+describe('what a name promises', () => {
+  it.each([
+    ['disk.qcow2', 'qcow2', undefined],
+    ['DISK.QCOW2', 'qcow2', undefined],
+    ['disk.vpc', 'vhd', undefined],
+    ['disk.vhdx.gz', 'vhdx', 'gzip'],
+    ['disk.img.xz', undefined, 'xz'],
+    ['disk.raw', undefined, undefined],
+    ['disk.iso', undefined, undefined],
+    ['disk', undefined, undefined],
+    ['qcow2', undefined, undefined],
+    ['.qcow2', 'qcow2', undefined],
+    ['disk.tar.zst', undefined, 'zstd'],
+    ['', undefined, undefined],
+    ['disk.constructor', undefined, undefined],
+  ])('%s', (name, format, compression) => {
+    expect(formatOfName(name)).toEqual({ format, compression });
+  });
+});
+
+describe('--format', () => {
+  it.each([
+    ['qcow2', { format: 'qcow2', compression: undefined }],
+    ['iso', { format: 'raw', compression: undefined }],
+    ['vpc', { format: 'vhd', compression: undefined }],
+    ['xz', { format: undefined, compression: 'xz' }],
+    ['raw.gz', { format: 'raw', compression: 'gzip' }],
+    ['zip', undefined],
+    ['xz.raw', undefined],
+    ['raw.xz.gz', undefined],
+    ['toString', undefined],
+    ['', undefined],
+  ])('%s', (word, wish) => {
+    expect(parseFormatWord(word)).toEqual(wish);
+  });
+});
+
+describe('an image', () => {
+  it('is what its name and its content say, when they agree', () => {
+    for (const [format, head] of HEADERS) {
+      const name = format === 'raw' ? 'disk.img' : `disk.${format}`;
+      expect(chooseFormat({ name, head }, NO_WISH)).toBe(format);
+    }
+  });
+
+  it('without a name that promises it is never anything but raw', () => {
+    for (const [format, head] of HEADERS) {
+      for (const name of ['disk', 'disk.raw', 'disk.img', 'disk.iso', 'sda', 'the export']) {
+        const choose = (): string => chooseFormat({ name, head }, NO_WISH);
+        if (format === 'raw') expect(choose()).toBe('raw');
+        else
+          expect(choose).toThrow(
+            new RegExp(`begins like a ${format} image.*--format=${format} if it is one`),
+          );
+      }
+    }
+  });
+
+  it('whose name promises something else is asked about', () => {
+    for (const [format, head] of HEADERS) {
+      const name = format === 'vdi' ? 'disk.qcow2' : 'disk.vdi';
+      expect(() => chooseFormat({ name, head }, NO_WISH)).toThrow(ImageError);
+    }
+  });
+
+  it('is what the user says, whatever it looks like', () => {
+    for (const [, head] of HEADERS)
+      expect(chooseFormat({ name: 'disk.vdi', head }, { ...NO_WISH, format: 'raw' })).toBe('raw');
+  });
+
+  it('called VHD may have a footer alone, which another may not', () => {
+    const tail = Buffer.alloc(512);
+    tail.write('conectix');
+    const head = Buffer.alloc(512);
+    expect(chooseFormat({ name: 'disk.vhd', head, tail }, NO_WISH)).toBe('vhd');
+    expect(chooseFormat({ name: 'disk.img', head, tail }, NO_WISH)).toBe('raw');
+    expect(() => chooseFormat({ name: 'disk.vhd', head }, NO_WISH)).toThrow(/should be a vhd image/);
+  });
+});
+
+describe('a compression', () => {
+  const xz = Buffer.from('fd377a585a000004', 'hex');
+  const gzip = gzipSync('text');
+
+  it.each([
+    ['disk.xz', xz, NO_WISH, 'xz'],
+    ['disk.img.gz', gzip, NO_WISH, 'gzip'],
+    ['disk.img', Buffer.alloc(8), NO_WISH, undefined],
+    ['download', xz, { format: 'raw', compression: 'xz' }, 'xz'],
+    ['disk.img', xz, { format: 'raw', compression: undefined }, undefined],
+    ['disk.xz', xz, { format: 'raw', compression: undefined }, 'xz'],
+  ] as const)('of %s is found', (name, head, wish, compression) => {
+    expect(chooseCompression({ name, head }, wish)).toBe(compression);
+  });
+
+  it.each([
+    ['disk.img', xz, /begins like a file compressed with xz.*--format=raw\.xz unpacks it/],
+    ['disk.xz', gzip, /should be compressed with xz, but it begins like gzip$/],
+    ['disk.gz', deflateRawSync('text'), /should be compressed with gzip, but it does not begin like that$/],
+  ])('of %s that disagrees with the name is asked about', (name, head, message) => {
+    expect(() => chooseCompression({ name, head }, NO_WISH)).toThrow(message);
+  });
+});

@@ -1,0 +1,243 @@
+// The command lines of servers: which programs, in which order, quoted how.
+
+import { describe, expect, it } from 'vitest';
+import { type Plan, programsFor, serverWords } from '../../../src/image/plan.js';
+import { type BlockNode, descriptorNode } from '../../../src/image/qemu.js';
+import { shellLine } from '../../../src/image/shell.js';
+import { nameOf, parseSource } from '../../../src/image/source.js';
+import { runProgram } from '../../support/run.js';
+
+function plan(name: string, rest: Partial<Plan> = {}): Plan {
+  return {
+    source: parseSource(name),
+    isDevice: false,
+    compression: undefined,
+    format: 'raw',
+    readOnly: false,
+    snapshotName: undefined,
+    partition: undefined,
+    overlay: undefined,
+    ...rest,
+  };
+}
+
+const line = (one: Plan, hasQemuNbd = true): string => shellLine(serverWords(one, hasQemuNbd));
+const PART = { offset: 1_048_576n, size: 4096n };
+const UNDER = 'env -u LISTEN_PID -u LISTEN_FDS nbdkit -U -';
+
+/** qemu-nbd with these options and this tree. */
+const qemu = (options: string, tree: BlockNode): string =>
+  `qemu-nbd ${options} 'json:${JSON.stringify(tree)}'`;
+
+/** The same as a word of nbdkit's `--run`, on top of nbdkit's socket. */
+const below = (options: string, tree: BlockNode): string => {
+  const inner = JSON.stringify(tree).replace('"SOCKET"', `"'"$unixsocket"'"`);
+  return `LISTEN_PID=$$ LISTEN_FDS=1 exec qemu-nbd ${options} 'json:${inner}'`;
+};
+const quoted = (words: string): string => `'${words.replaceAll("'", "'\\''")}'`;
+
+const file = (filename: string): BlockNode => ({ driver: 'file', filename });
+const SOCKET: BlockNode = { driver: 'nbd', server: { type: 'unix', path: 'SOCKET' } };
+const PART_OF = { driver: 'raw', offset: '1048576', size: '4096' };
+
+describe('the server for', () => {
+  it.each<[string, Plan, string]>([
+    ['a raw file', plan('d.img'), qemu('--discard=unmap', { driver: 'raw', file: file('d.img') })],
+    [
+      'a vhd',
+      plan('d.vhd', { format: 'vhd', readOnly: true }),
+      qemu('--read-only', { driver: 'vpc', file: file('d.vhd') }),
+    ],
+    [
+      'a qcow2 that names nothing',
+      plan('d.qcow2', { format: 'qcow2' }),
+      qemu('--discard=unmap', { driver: 'qcow2', file: file('d.qcow2'), backing: null }),
+    ],
+    [
+      'an overlay',
+      plan('d.img', { overlay: 'temporary' }),
+      qemu('--discard=unmap --snapshot', { driver: 'raw', file: file('d.img') }),
+    ],
+    [
+      'a kept overlay',
+      plan('d.img', { overlay: { path: '/o' } }),
+      qemu('--discard=unmap', {
+        driver: 'qcow2',
+        file: file('/o'),
+        backing: { driver: 'raw', file: file('d.img') },
+      }),
+    ],
+    [
+      'a snapshot',
+      plan('d.qcow2', { format: 'qcow2', snapshotName: 'a,b' }),
+      qemu('--read-only --load-snapshot=snapshot.name=a,,b', {
+        driver: 'qcow2',
+        file: file('d.qcow2'),
+        backing: null,
+      }),
+    ],
+    [
+      'a partition',
+      plan('d,1.qcow2', { format: 'qcow2', partition: PART }),
+      qemu('--discard=unmap', {
+        ...PART_OF,
+        file: { driver: 'qcow2', file: file('d,1.qcow2'), backing: null },
+      }),
+    ],
+    [
+      'a device',
+      plan('/dev/sda', { isDevice: true, partition: PART, readOnly: true }),
+      qemu('--read-only', {
+        ...PART_OF,
+        file: { driver: 'raw', file: { driver: 'host_device', filename: '/dev/sda' } },
+      }),
+    ],
+    ['a URL', plan('https://h/d.img', { readOnly: true }), 'nbdkit --readonly curl url=https://h/d.img'],
+    [
+      'a packed URL',
+      plan('https://h/d.xz', { readOnly: true, compression: 'xz', partition: PART }),
+      'nbdkit --readonly --filter=offset --filter=xz curl url=https://h/d.xz offset=1048576 range=4096',
+    ],
+    ['a file behind ssh', plan('sftp://me@h:2222/~/d.img'), 'nbdkit ssh host=h path=d.img port=2222 user=me'],
+    [
+      'a qcow2 at a URL',
+      plan('https://h/d.qcow2', { readOnly: true, format: 'qcow2' }),
+      `${UNDER} --readonly curl url=https://h/d.qcow2 --run ${quoted(
+        below('--read-only', { driver: 'qcow2', file: SOCKET, backing: null }),
+      )}`,
+    ],
+    [
+      'a packed file with an overlay that is kept',
+      plan('d.xz', { compression: 'xz', overlay: { path: '/my $o' } }),
+      `${UNDER} --readonly --filter=xz file file=d.xz --run ${quoted(
+        `cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 exec ${qemu('--discard=unmap', {
+          driver: 'qcow2',
+          file: file('/my $o'),
+        })}`,
+      )}`,
+    ],
+    [
+      'a partition of an NBD server',
+      plan('nbd://[::1]:7/a%20b', { partition: PART }),
+      qemu('--discard=unmap', {
+        ...PART_OF,
+        file: {
+          driver: 'raw',
+          file: { driver: 'nbd', server: { type: 'inet', host: '::1', port: '7' }, export: 'a b' },
+        },
+      }),
+    ],
+    [
+      'a vmdk in several files',
+      plan('d.vmdk', { format: 'vmdk', tree: { node: descriptorNode(), descriptor: 'text\n', files: [] } }),
+      `${UNDER} data 'raw=text\n' size=10240 --run ${quoted(
+        below('--discard=unmap', { driver: 'vmdk', file: SOCKET, backing: null }),
+      )}`,
+    ],
+  ])('%s', (_, one, expected) => {
+    expect(line(one)).toBe(expected);
+  });
+
+  it('a raw file without qemu-nbd is nbdkit', () => {
+    expect(line(plan('d.img', { partition: PART }), false)).toBe(
+      'nbdkit --filter=offset file file=d.img offset=1048576 range=4096',
+    );
+    expect(programsFor(plan('d.img'), false)).toEqual(['nbdkit']);
+    expect(programsFor(plan('d.img', { overlay: 'temporary' }), false)).toEqual(['qemu-nbd']);
+  });
+
+  it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('a part of %s cannot be had', (uri) => {
+    expect(() => line(plan(uri, { partition: PART }))).toThrow(/nbd:\/\/ and nbd\+unix:\/\/ servers only/);
+  });
+});
+
+describe('in the sandbox', () => {
+  /** The words before the program, without the launcher's path. */
+  const allowed = (one: Plan): string => {
+    const words = serverWords({ ...one, isConfined: true }, true);
+    return words.slice(2, words.indexOf('--') + 2).join(' ');
+  };
+  const files = [
+    { path: '/d', isTop: true },
+    { path: '/base', isTop: false },
+  ];
+  const tree = { node: { driver: 'raw' }, descriptor: undefined, files };
+
+  it.each<[string, Partial<Plan>, string]>([
+    ['an image', {}, '-r /base -w /d -- qemu-nbd'],
+    ['one that is read only', { readOnly: true }, '-r /d -r /base -- qemu-nbd'],
+    ['a snapshot', { snapshotName: 's' }, '-r /d -r /base -- qemu-nbd'],
+    ['an overlay', { overlay: 'temporary' }, '-t -r /d -r /base -- qemu-nbd'],
+    ['one that is kept', { overlay: { path: '/o' } }, '-r /d -r /base -w /o -- qemu-nbd'],
+    ['an NBD server', { source: parseSource('nbd://h/x'), tree: undefined }, '-n -- qemu-nbd'],
+    ['one behind a socket', { source: parseSource('nbd+unix:///?socket=s'), tree: undefined }, '-- qemu-nbd'],
+  ])('the files of %s can be opened, and no other', (_, rest, expected) => {
+    expect(allowed(plan('d', { tree, ...rest }))).toBe(expected);
+  });
+
+  it('a packed image’s two servers have one each', () => {
+    const one = plan('d.gz', { compression: 'gzip', format: 'qcow2', readOnly: true });
+    expect(allowed(one)).toMatch(/^-t -s -r \S*confine\.pl -r d\.gz -- env$/);
+    expect(serverWords({ ...one, isConfined: true }, true).at(-1)).toMatch(
+      /exec perl \S*confine\.pl -- qemu-nbd /,
+    );
+  });
+
+  it('what fetches has none, but the qemu-nbd on top of it', () => {
+    const one = plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, isConfined: true });
+    expect(serverWords(one, true)[0]).toBe('env');
+    expect(serverWords(one, true).at(-1)).toMatch(/exec perl \S*confine\.pl -- qemu-nbd /);
+  });
+});
+
+describe('a source', () => {
+  it.each([
+    ['disk.img', 'file', 'disk.img'],
+    ['a:b', 'file', 'a:b'],
+    ['./nbd:x', 'file', 'nbd:x'],
+    ['file:///srv/my%20disk.raw', 'file', 'my disk.raw'],
+    ['HTTPS://h/dir/disk.xz?x=y.qcow2', 'web', 'disk.xz'],
+    ['ftp://h/disk', 'web', 'disk'],
+    ['ssh://h/srv/disk.qcow2', 'ssh', 'disk.qcow2'],
+    ['nbd://h/disk.qcow2', 'nbd', ''],
+  ])('%s is a %s called %s', (word, kind, name) => {
+    const source = parseSource(word);
+    expect([source.kind, nameOf(source)]).toEqual([kind, name]);
+  });
+
+  it.each([
+    ['ssh://-oProxyCommand=x/d', /must be ssh:/],
+    ['ssh://h', /must be ssh:/],
+    ['ssh://h%20;x/d', /is not a URL|must be ssh:/],
+    ['ssh://u:secret@h/d', /a password in an ssh:\/\/ URL can be seen/],
+    ['ssh://-x@h/d', /-x is not the name of a user/],
+    ['ssh://a%60id%60@h/d', /is not the name of a user/],
+    ['file://host/d', /must be file:\/\/\/PATH/],
+    ['ssh://h/%zz', /is not followed by two hexadecimal digits/],
+    ['https://', /is not a URL/],
+    ['gopher://h/d', /the scheme gopher is not known/],
+  ])('%s is refused', (word, message) => {
+    expect(() => parseSource(word)).toThrow(message);
+  });
+});
+
+it('a shell reads again what is quoted for it, and nothing in it acts on a terminal', async () => {
+  const words = [
+    'a b',
+    "it's",
+    '$HOME `id` "x"',
+    '',
+    '=ls',
+    '~',
+    '*',
+    'two\nlines',
+    '\x1b[31m\t\x7f\u009b\r',
+    'a\u202eb\u2028',
+    'é',
+  ];
+  const line = shellLine(words);
+  expect(line.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+  for (const shell of ['sh', 'bash', 'zsh']) {
+    expect(await runProgram(shell, '-c', `printf '%s\\0' ${line}`)).toBe(`${words.join('\0')}\0`);
+  }
+});

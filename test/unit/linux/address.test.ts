@@ -1,0 +1,34 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { expect, it } from 'vitest';
+import { addressOf } from '../../../src/linux/libc.js';
+
+setFlagsFromString('--expose-gc');
+const gc: () => void = runInNewContext('gc');
+
+/** Asks for the address of memory that nothing else refers to. */
+function askForNew(): WeakRef<ArrayBufferView> {
+  const view = new Uint8Array(4096);
+  addressOf(view);
+  return new WeakRef(view);
+}
+
+/** Collects what is garbage; a turn later, since a WeakRef holds its target until the present one ends. */
+async function collect(): Promise<void> {
+  await pause(0);
+  gc();
+}
+
+it('memory whose address was asked for last is kept for the call that it is for', async () => {
+  const memory = askForNew();
+  await collect();
+  expect(memory.deref()).toBeDefined();
+});
+
+it('and not for ever', async () => {
+  const memory = askForNew();
+  for (let i = 0; i < 100; i++) askForNew();
+  await collect();
+  expect(memory.deref()).toBeUndefined();
+});

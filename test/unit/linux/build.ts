@@ -1,0 +1,41 @@
+// Builds one TypeScript program of the tests, with what it imports, into a scope's folder.
+//
+// For programs that must run as processes or threads of their own, maybe as another user: the folder
+// holds everything they need, native code included.
+
+import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import type { Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/run.js';
+
+const ROOT = resolve(import.meta.dirname, '../../..');
+
+/** What koffi consists of at run time. */
+const PACKAGES = ['koffi', '@koromix'];
+
+/** Builds `entry` and returns the path of its JavaScript. @throws Error with the compiler's words */
+export async function buildProgram(scope: Scope, entry: string): Promise<string> {
+  const folder = scope.path('built');
+  mkdirSync(folder);
+  chmodSync(scope.folder, 0o755);
+  const config = {
+    extends: join(ROOT, 'tsconfig.json'),
+    compilerOptions: {
+      noEmit: false,
+      rootDir: ROOT,
+      outDir: folder,
+      types: ['node'],
+      typeRoots: [join(ROOT, 'node_modules/@types')],
+    },
+    include: [],
+    files: [entry],
+  };
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  for (const name of PACKAGES) {
+    cpSync(join(ROOT, 'node_modules', name), join(folder, 'node_modules', name), { recursive: true });
+  }
+  const compiler = join(ROOT, 'node_modules/.bin/tsc');
+  await runProgram('sh', '-c', 'exec "$0" -p "$1"', compiler, join(folder, 'tsconfig.json'));
+  return join(folder, relative(ROOT, entry).replace(/\.ts$/, '.js'));
+}

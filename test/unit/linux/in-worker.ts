@@ -1,0 +1,20 @@
+// A thread that does with src/os what the bridge's worker does; it tells its parent what it saw.
+
+import { parentPort } from 'node:worker_threads';
+import { errno, libc } from '../../../src/linux/libc.js';
+import { pipe } from '../../../src/linux/pipe.js';
+import { POLLIN, PollSet } from '../../../src/linux/poll.js';
+import { closeDescriptor, socketpair } from '../../../src/linux/socket.js';
+
+const { read, write } = pipe();
+const [left, right] = socketpair();
+const set = new PollSet(2);
+const first = set.add(read, POLLIN);
+const second = set.add(left, POLLIN);
+parentPort?.postMessage({ write });
+const count = set.wait(-1);
+const woken = [set.reventsOf(first), set.reventsOf(second)];
+const failed = libc.close(-1);
+const number = errno();
+for (const descriptor of [read, write, left, right]) closeDescriptor(descriptor);
+parentPort?.postMessage({ count, woken, failed, number });

@@ -1,0 +1,81 @@
+// Block sizes to keep to, and whether a reconnected export is still the same.
+import { describe, expect, it } from 'vitest';
+import {
+  canMultiConn,
+  type ExportInfo,
+  effectiveBlockSizes,
+  hasFlag,
+  isReadOnly,
+  sameExport,
+} from '../../../src/nbd/export-info.js';
+import { PLAIN_EXPORT } from '../../support/export-info.js';
+
+const INFO: ExportInfo = {
+  ...PLAIN_EXPORT,
+  name: 'disk',
+  flags: 0x0105,
+  blockSizes: { minimum: 512, preferred: 4096, maximum: 65536 },
+  metaContexts: [{ id: 1, name: 'base:allocation' }],
+};
+
+describe('block sizes', () => {
+  it('are 512, 4096 and 32 MiB where none are advertised ("Size constraints")', () => {
+    expect(effectiveBlockSizes({ blockSizes: undefined })).toEqual({
+      minimum: 512,
+      preferred: 4096,
+      maximum: 33554432,
+    });
+  });
+
+  it('are those that are advertised, the maximum rounded down to the minimum', () => {
+    const effective = (minimum: number, maximum: number) =>
+      effectiveBlockSizes({ blockSizes: { minimum, preferred: 4096, maximum } });
+    expect(effective(1, 5000)).toEqual({ minimum: 1, preferred: 4096, maximum: 5000 });
+    expect(effective(4096, 10000)).toEqual({ minimum: 4096, preferred: 4096, maximum: 8192 });
+    expect(effective(512, 0xffffffff).maximum).toBe(0xfffffe00);
+  });
+});
+
+describe('flags', () => {
+  it('are asked for by name', () => {
+    expect([isReadOnly(INFO), canMultiConn(INFO), hasFlag(INFO, 4), hasFlag(INFO, 6)]).toEqual([
+      false,
+      true,
+      true,
+      false,
+    ]);
+  });
+});
+
+describe('another connection to the export', () => {
+  it('is as good when all that matters is the same', () => {
+    const other = {
+      ...INFO,
+      metaContexts: [
+        { id: 9, name: 'base:allocation' },
+        { id: 1, name: 'x:y' },
+      ],
+    };
+    expect(sameExport(INFO, other)).toBeUndefined();
+  });
+
+  it.each<[string, Partial<ExportInfo>, string]>([
+    ['another size', { size: 1n }, 'has 1 bytes now, it had 1048576'],
+    ['other flags', { flags: 0x0107 }, 'transmission flags 0x107 now, it had 0x105'],
+    [
+      'other block sizes',
+      { blockSizes: { minimum: 1, preferred: 4096, maximum: 65536 } },
+      'block sizes 1/4096/65536 now',
+    ],
+    ['no block sizes', { blockSizes: undefined }, 'block sizes none now, it had 512/4096/65536'],
+    ['other headers', { extendedHeaders: true }, 'another kind of replies'],
+    ['simple replies', { structuredReplies: false }, 'another kind of replies'],
+    ['no contexts', { metaContexts: [] }, 'no metadata context "base:allocation"'],
+  ])('is not when it has %s', (_, change, why) => {
+    expect(sameExport(INFO, { ...INFO, ...change })).toContain(why);
+  });
+
+  it('crosses to a worker unchanged', () => {
+    expect(structuredClone(INFO)).toEqual(INFO);
+  });
+});

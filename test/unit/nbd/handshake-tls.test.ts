@@ -1,0 +1,133 @@
+// TLS in the handshake: it comes first, it is not stripped, and nothing from before survives it.
+import { describe, expect, it } from 'vitest';
+import { Handshake, type HandshakeOptions } from '../../../src/nbd/handshake/handshake.js';
+import {
+  converse,
+  FIXED_NEWSTYLE,
+  INFO_EXPORT,
+  OPT,
+  optionReply,
+  optionRequest,
+  REP,
+} from '../../support/handshake-pair.js';
+import { hex, toHex } from '../../support/hex.js';
+
+const SECURE: HandshakeOptions = {
+  goal: { kind: 'go', exportName: 'disk' },
+  tls: 'require',
+  metaContexts: [],
+};
+const CLEAR: HandshakeOptions = { ...SECURE, tls: 'disable' };
+const ACKNOWLEDGED = optionReply(OPT.STARTTLS, REP.ACK);
+
+describe('when TLS is required', () => {
+  it('the wish for it is the only thing sent in the clear ("Client-side requirements")', () => {
+    const { sent, events } = converse(SECURE, [FIXED_NEWSTYLE, ACKNOWLEDGED]);
+    expect(sent).toEqual([`00000003${optionRequest(OPT.STARTTLS)}`, '']);
+    expect(events).toEqual([{ type: 'starttls' }]);
+  });
+
+  it('headers and replies are negotiated after it, and it is not asked for again', () => {
+    const { sent, events } = converse(SECURE, [
+      FIXED_NEWSTYLE,
+      ACKNOWLEDGED,
+      'tls',
+      optionReply(OPT.EXTENDED_HEADERS, REP.ERR_UNSUP),
+      optionReply(OPT.STRUCTURED_REPLY, REP.ACK),
+      optionReply(OPT.GO, REP.INFO, INFO_EXPORT),
+      optionReply(OPT.GO, REP.ACK),
+    ]);
+    expect(sent.slice(2, 4)).toEqual([
+      optionRequest(OPT.EXTENDED_HEADERS),
+      optionRequest(OPT.STRUCTURED_REPLY),
+    ]);
+    expect(sent.join('')).not.toContain(optionRequest(OPT.STARTTLS).repeat(2));
+    expect(events.at(-1)).toMatchObject({ type: 'ready', info: { structuredReplies: true } });
+  });
+
+  it.each([
+    ['does not know it', REP.ERR_UNSUP],
+    ['forbids it', REP.ERR_POLICY],
+    ['calls it invalid', REP.ERR_INVALID],
+  ])('a server that %s is left with NBD_OPT_ABORT, and nothing goes on in the clear', (_, refusal) => {
+    const { sent, error, goodbye } = converse(SECURE, [FIXED_NEWSTYLE, optionReply(OPT.STARTTLS, refusal)]);
+    expect(error?.message).toMatch(/^cannot use TLS, and plain text was not allowed: /);
+    expect(error).toMatchObject({ name: 'NbdServerError' });
+    expect(sent).toHaveLength(1);
+    expect(goodbye).toBe(optionRequest(OPT.ABORT));
+  });
+
+  it('an oldstyle greeting cannot strip it', () => {
+    const { sent, error, goodbye } = converse(SECURE, [
+      hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`,
+    ]);
+    expect(error?.message).toContain('plain text was not allowed: the server speaks the oldstyle handshake');
+    expect([sent, goodbye]).toEqual([[], '']);
+  });
+
+  it('a newstyle greeting without fixed newstyle cannot strip it', () => {
+    const { sent, error, goodbye } = converse(SECURE, [hex`"NBDMAGIC" "IHAVEOPT" 0002`]);
+    expect(error?.message).toContain('plain text was not allowed: the server speaks the newstyle handshake');
+    expect([sent, goodbye]).toEqual([[], '']);
+  });
+
+  it('bytes that follow the acknowledgement in the clear are a breach, not part of the session', () => {
+    const injected = hex`${ACKNOWLEDGED} ${optionReply(OPT.EXTENDED_HEADERS, REP.ACK)}`;
+    const { events, error } = converse(SECURE, [FIXED_NEWSTYLE, injected]);
+    expect(error?.name).toBe('NbdProtocolError');
+    expect(error?.message).toMatch(/the server sent \d+ bytes before the TLS handshake/);
+    expect(events.filter(({ type }) => type !== 'starttls')).toEqual([]);
+  });
+
+  it('bytes that come while the driver upgrades are a breach too', () => {
+    const handshake = new Handshake(SECURE);
+    handshake.receive(FIXED_NEWSTYLE);
+    handshake.receive(ACKNOWLEDGED);
+    expect(() => handshake.receive(hex`00`)).toThrow('1 bytes before the TLS handshake');
+  });
+
+  it('a server that demands it again afterwards breaks the rules ("FORCEDTLS mode")', () => {
+    const { error, goodbye } = converse(SECURE, [
+      FIXED_NEWSTYLE,
+      ACKNOWLEDGED,
+      'tls',
+      optionReply(OPT.EXTENDED_HEADERS, REP.ERR_TLS_REQD),
+    ]);
+    expect(error).toMatchObject({ name: 'NbdProtocolError' });
+    expect(goodbye).toBe('');
+  });
+
+  it('a failed TLS handshake leaves nothing to say in the clear ("Client-side requirements")', () => {
+    const { goodbye, ended } = converse(SECURE, [FIXED_NEWSTYLE, ACKNOWLEDGED]);
+    expect(goodbye).toBe('');
+    expect(ended).toBe('the server closed the connection before the TLS handshake');
+  });
+});
+
+describe('when TLS is not wanted', () => {
+  it.each([
+    ['every option', OPT.EXTENDED_HEADERS, CLEAR],
+    ['structured replies', OPT.STRUCTURED_REPLY, { ...CLEAR, extendedHeaders: false }],
+    ['the export', OPT.GO, { ...CLEAR, extendedHeaders: false, structuredReplies: false }],
+  ])(
+    'a server that demands it for %s is told on with the remedy, and never upgraded',
+    (_, option, options) => {
+      const { error, sent, goodbye } = converse(options, [
+        FIXED_NEWSTYLE,
+        optionReply(option, REP.ERR_TLS_REQD),
+      ]);
+      expect(error?.message).toContain('the server requires TLS; use a nbds:// URI');
+      expect(toHex(Buffer.from(sent.join(''), 'hex'))).not.toContain(optionRequest(OPT.STARTTLS));
+      expect(goodbye).toBe(optionRequest(OPT.ABORT));
+    },
+  );
+
+  it('a server that demands it for the metadata contexts demands it for the export', () => {
+    const { error } = converse({ ...CLEAR, extendedHeaders: false, metaContexts: ['base:allocation'] }, [
+      FIXED_NEWSTYLE,
+      optionReply(OPT.STRUCTURED_REPLY, REP.ACK),
+      optionReply(OPT.SET_META_CONTEXT, REP.ERR_TLS_REQD),
+    ]);
+    expect(error?.message).toContain('cannot open export "disk": the server requires TLS');
+  });
+});

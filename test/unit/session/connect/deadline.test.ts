@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest';
+import { Deadline } from '../../../../src/session/connect/deadline.js';
+import { FakeClock, settle } from '../fake-clock.js';
+
+const NEVER = new Promise<void>(() => undefined);
+
+describe('a deadline', () => {
+  it('tells how much time is left, never less than none', async () => {
+    const clock = new FakeClock();
+    const deadline = new Deadline(1000, undefined, clock);
+    expect(deadline.remaining).toBe(1000);
+    await clock.advance(400);
+    expect(deadline.remaining).toBe(600);
+    await clock.advance(5000);
+    expect(deadline.remaining).toBe(0);
+  });
+
+  it('tells a result from a failure and from lateness', async () => {
+    const clock = new FakeClock();
+    const deadline = new Deadline(1000, undefined, clock);
+    const error = new Error('no');
+    expect(await deadline.outcomeOf(Promise.resolve(7))).toEqual({ kind: 'done', value: 7 });
+    expect(await deadline.outcomeOf(Promise.reject(error))).toEqual({ kind: 'failed', error });
+    const late = deadline.outcomeOf(NEVER, 300);
+    await clock.advance(700);
+    expect(await late).toEqual({ kind: 'late' });
+  });
+
+  it('is over at once when told to hurry', async () => {
+    const hurry = new AbortController();
+    const deadline = new Deadline(1000, hurry.signal, new FakeClock());
+    const late = deadline.outcomeOf(NEVER);
+    await settle();
+    hurry.abort();
+    expect(await late).toEqual({ kind: 'late' });
+    expect(deadline.remaining).toBe(0);
+  });
+});

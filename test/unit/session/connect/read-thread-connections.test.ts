@@ -1,0 +1,91 @@
+import { expect, it } from 'vitest';
+import { ReaderSupply } from '../../../../src/session/connect/read-thread-connections.js';
+import type { NegotiatedConnection } from '../../../../src/transport/connection.js';
+import type { NbdServer } from '../../../../src/transport/server.js';
+import { PLAIN_EXPORT } from '../../../support/export-info.js';
+import { FakeClock } from '../fake-clock.js';
+
+/** What becomes of one connection: it cannot be made, or the backend takes it, refuses it, fails. */
+type Fate = 'unreachable' | 'taken' | 'refused' | 'failed';
+
+function createWorld(...fates: Fate[]) {
+  const clock = new FakeClock();
+  const done: string[] = [];
+  let fate: Fate | undefined;
+  const connection = { info: PLAIN_EXPORT, close: () => done.push('closed') };
+  const server: Pick<NbdServer, 'connect'> = {
+    connect: async () => {
+      fate = fates.shift();
+      if (fate === undefined || fate === 'unreachable') throw new Error('no server');
+      return connection as unknown as NegotiatedConnection;
+    },
+  };
+  const supply = new ReaderSupply({
+    server: server as NbdServer,
+    info: PLAIN_EXPORT,
+    addReader: async () => {
+      if (fate === 'failed') throw new Error('no descriptors');
+      done.push(fate ?? '');
+      return fate === 'taken';
+    },
+    report: {
+      line: () => undefined,
+      detail: () => undefined,
+      error: () => undefined,
+      serverSaid: () => undefined,
+      status: () => undefined,
+    },
+    clock,
+  });
+  return { supply, clock, done };
+}
+
+it('gives one connection away when one is wanted', async () => {
+  const { supply, clock, done } = createWorld('taken', 'taken', 'taken');
+  supply.wanted();
+  supply.wanted();
+  await clock.advance(0);
+  expect(done).toEqual(['taken']);
+  supply.wanted();
+  await clock.advance(0);
+  expect(done).toEqual(['taken', 'taken']);
+});
+
+it.each<[Fate, string[]]>([
+  ['unreachable', []],
+  ['refused', ['refused', 'closed']],
+  ['failed', ['closed']],
+])('does not ask again for a while when one is %s, and closes what it has', async (fate, expected) => {
+  const { supply, clock, done } = createWorld(fate, 'taken');
+  supply.wanted();
+  await clock.advance(4999);
+  supply.wanted();
+  await clock.advance(0);
+  expect(done).toEqual(expected);
+  await clock.advance(1);
+  supply.wanted();
+  await clock.advance(0);
+  expect(done).toEqual([...expected, 'taken']);
+});
+
+it('tries until as many are taken as are to be kept', async () => {
+  const { supply, clock, done } = createWorld('taken', 'unreachable', 'refused', 'taken', 'taken');
+  supply.keep(2);
+  await clock.advance(0);
+  expect(done).toEqual(['taken']);
+  await clock.advance(10_000);
+  expect(done).toEqual(['taken', 'refused', 'closed', 'taken']);
+  supply.keep(1);
+  await clock.advance(0);
+  expect(done).toEqual(['taken', 'refused', 'closed', 'taken', 'taken']);
+});
+
+it('ends with what it waits for', async () => {
+  const { supply, clock, done } = createWorld('unreachable', 'taken');
+  supply.keep(1);
+  await clock.advance(100);
+  await supply.stop();
+  supply.keep(1);
+  await clock.advance(60_000);
+  expect(done).toEqual([]);
+});

@@ -1,0 +1,104 @@
+import { describe, expect, it } from 'vitest';
+import { Refresher } from '../../../../src/session/exports/refresher.js';
+import { FakeClock, settle } from '../fake-clock.js';
+
+interface World {
+  readonly clock: FakeClock;
+  readonly refresher: Refresher;
+  /** When lists were asked for. */
+  readonly asked: number[];
+  /** Ends the list that is under way. */
+  end(error?: Error): Promise<void>;
+  /** Wants a list; tells later when that was over. */
+  want(): { at: number | undefined };
+}
+
+function createWorld(): World {
+  const clock = new FakeClock();
+  const asked: number[] = [];
+  let finish: (error?: Error) => void = () => undefined;
+  const refresher = new Refresher(clock, () => {
+    asked.push(clock.now());
+    return new Promise((resolve, reject) => {
+      finish = (error) => (error === undefined ? resolve() : reject(error));
+    });
+  });
+  return {
+    clock,
+    refresher,
+    asked,
+    end: async (error) => {
+      finish(error);
+      await settle();
+    },
+    want: () => {
+      const outcome: { at: number | undefined } = { at: undefined };
+      void refresher.want().then(() => {
+        outcome.at = clock.now();
+      });
+      return outcome;
+    },
+  };
+}
+
+describe('the refresher', () => {
+  it('lets who looks wait for the list, all for the same one', async () => {
+    const { clock, asked, end, want } = createWorld();
+    const [first, second] = [want(), want()];
+    await clock.advance(100);
+    expect([first.at, second.at]).toEqual([undefined, undefined]);
+    await end();
+    expect([first.at, second.at]).toEqual([100, 100]);
+    expect(asked).toEqual([0]);
+  });
+
+  it('asks once a second at most', async () => {
+    const { clock, asked, end, want } = createWorld();
+    want();
+    await end();
+    await clock.advance(999);
+    const soon = want();
+    await settle();
+    expect(soon.at).toBe(999);
+    await clock.advance(1);
+    want();
+    expect(asked).toEqual([0, 1000]);
+  });
+
+  it('does not ask right after a list that was had by other means', async () => {
+    const { clock, asked, refresher, want } = createWorld();
+    refresher.fresh();
+    await clock.advance(500);
+    want();
+    expect(asked).toEqual([]);
+  });
+
+  it('lets nobody wait for longer than three seconds, and who comes then not at all', async () => {
+    const { clock, asked, want } = createWorld();
+    const first = want();
+    await clock.advance(2000);
+    const second = want();
+    await clock.advance(5000);
+    expect([first.at, second.at]).toEqual([3000, 3000]);
+    const late = want();
+    await settle();
+    expect(late.at).toBe(7000);
+    expect(asked).toEqual([0]);
+  });
+
+  it('asks less and less often while there is no list in time, and as often as before once there is', async () => {
+    const { clock, asked, end, want } = createWorld();
+    for (let second = 0; second < 100; second++) {
+      want();
+      await end(new Error('refused'));
+      await clock.advance(1000);
+    }
+    expect(asked).toEqual([0, 2000, 6000, 14_000, 30_000, 60_000, 90_000]);
+    await clock.advance(30_000);
+    want();
+    await end();
+    await clock.advance(1000);
+    want();
+    expect(asked.slice(-2)).toEqual([130_000, 131_000]);
+  });
+});

@@ -1,0 +1,47 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { writePidfile } from '../../../src/session/pidfile.js';
+
+let folder = '';
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'nbdfuse-test-'));
+});
+
+afterEach(() => rm(folder, { recursive: true }));
+
+describe('the pidfile', () => {
+  it('holds the number of the process and nothing else, and goes at the end', async () => {
+    const file = join(folder, 'pid');
+    const pidfile = await writePidfile(file);
+    expect(await readFile(file, 'utf8')).toBe(String(process.pid));
+    pidfile.remove();
+    await expect(stat(file)).rejects.toThrow('ENOENT');
+    pidfile.remove();
+  });
+
+  it('replaces one that was left behind', async () => {
+    const file = join(folder, 'pid');
+    await writeFile(file, '4194304999');
+    await writePidfile(file);
+    expect(await readFile(file, 'utf8')).toBe(String(process.pid));
+  });
+
+  it('is left alone when another process has taken it over', async () => {
+    const file = join(folder, 'pid');
+    const pidfile = await writePidfile(file);
+    await writeFile(file, '1');
+    pidfile.remove();
+    expect(await readFile(file, 'utf8')).toBe('1');
+  });
+
+  it('that cannot be written is an error in one line', async () => {
+    await expect(writePidfile(join(folder, 'missing', 'pid'))).rejects.toThrow(
+      /^cannot write the pidfile: .*ENOENT/,
+    );
+    await expect(writePidfile('/dev/full')).rejects.toThrow(/^cannot write the pidfile: .*ENOSPC/);
+    expect((await stat('/dev/full')).isCharacterDevice()).toBe(true);
+  });
+});

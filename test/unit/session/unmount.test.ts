@@ -1,0 +1,93 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { openPath } from '../../../src/linux/path.js';
+import type { Backend } from '../../../src/session/backend/backend.js';
+import { Deadline } from '../../../src/session/connect/deadline.js';
+import { unmountInOrder } from '../../../src/session/unmount.js';
+import { FakeClock, settle } from './fake-clock.js';
+
+const folders: string[] = [];
+
+afterEach(async () => {
+  for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
+});
+
+async function createFile(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'nbdfuse-test-'));
+  folders.push(folder);
+  const file = join(folder, 'file');
+  await writeFile(file, 'x');
+  return file;
+}
+
+type Answer = 'ok' | 'never' | Error;
+
+function createBackend(answers: { eager: Answer; lazy: Answer }, open?: Backend['open']) {
+  const calls: string[] = [];
+  return {
+    calls,
+    open: open ?? (async () => undefined),
+    unmount: ({ lazy }: { readonly lazy: boolean }): Promise<void> => {
+      calls.push(lazy ? 'lazy' : 'eager');
+      const answer = lazy ? answers.lazy : answers.eager;
+      if (answer === 'never') return new Promise(() => undefined);
+      return answer === 'ok' ? Promise.resolve() : Promise.reject(answer);
+    },
+  };
+}
+
+const BUSY = Object.assign(new Error('target is busy'), { errno: 16 });
+
+describe('unmounting in order', () => {
+  it('is done when the kernel lets go', async () => {
+    const backend = createBackend({ eager: 'ok', lazy: 'ok' });
+    expect(await unmountInOrder(backend, [], new Deadline(10_000))).toBe('unmounted');
+    expect(backend.calls).toEqual(['eager']);
+  });
+
+  it('writes the files out, then detaches a mount that is in use', async () => {
+    const path = await createFile();
+    const backend = createBackend({ eager: BUSY, lazy: 'ok' }, () => openPath(path, { follow: true }));
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
+    expect(backend.calls).toEqual(['eager', 'lazy']);
+  });
+
+  it('says that not all is written where a file cannot be reached', async () => {
+    const unreachable = () => Promise.reject(new Error('something else is mounted there'));
+    const backend = createBackend({ eager: BUSY, lazy: 'ok' }, unreachable);
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('late');
+    expect(backend.calls).toEqual(['eager', 'lazy']);
+  });
+
+  it('asks for no file that is shown no more', async () => {
+    const backend = createBackend({ eager: BUSY, lazy: 'ok' });
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
+  });
+
+  it('detaches when the server does not take the writes in time', async () => {
+    const clock = new FakeClock();
+    const backend = createBackend({ eager: 'never', lazy: 'ok' });
+    const result = unmountInOrder(backend, [], new Deadline(10_000, undefined, clock));
+    await clock.advance(7999);
+    expect(backend.calls).toEqual(['eager']);
+    await clock.advance(1);
+    expect(await result).toBe('late');
+    expect(backend.calls).toEqual(['eager', 'lazy']);
+  });
+
+  it('waits no longer when told to hurry', async () => {
+    const hurry = new AbortController();
+    const backend = createBackend({ eager: 'never', lazy: 'ok' });
+    const result = unmountInOrder(backend, [], new Deadline(10_000, hurry.signal));
+    await settle();
+    hurry.abort();
+    expect(await result).toBe('late');
+  });
+
+  it('passes on any other failure', async () => {
+    const backend = createBackend({ eager: new Error('no such mount'), lazy: 'ok' });
+    await expect(unmountInOrder(backend, [], new Deadline(10_000))).rejects.toThrow('no such mount');
+  });
+});

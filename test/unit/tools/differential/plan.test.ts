@@ -1,0 +1,33 @@
+import { expect, describe as group, it } from 'vitest';
+import { describe, parsePins, planOf } from '../../../../tools/differential/plan.js';
+
+const SEEDS = [...Array(200).keys()];
+
+group('a case', () => {
+  it('is the same for a seed each time', () => {
+    expect(planOf(7, {})).toEqual(planOf(7, {}));
+  });
+
+  it('is told in words that pin it', () => {
+    for (const seed of SEEDS) {
+      const plan = planOf(seed, {});
+      expect(planOf(seed, parsePins(describe(plan)))).toEqual(plan);
+    }
+  });
+
+  it('keeps all but the pinned threads', () => {
+    for (const seed of SEEDS) {
+      const { threads, ...others } = planOf(seed, {});
+      const pinned = planOf(seed, parsePins('threads=3'));
+      expect(pinned).toMatchObject(others);
+      expect(pinned.threads).toBe(pinned.backend === 'kernel' ? '3' : '1');
+    }
+  });
+
+  it('has one thread or three, drawn apart from what the seeds chose before there were threads', () => {
+    const drawn = SEEDS.map((seed) => planOf(seed, parsePins('backend=kernel')).threads);
+    expect(new Set(drawn)).toEqual(new Set(['1', '3']));
+    // As seed 200 played before.
+    expect(planOf(200, {})).toMatchObject({ size: 6_309_714, server: 'far', way: 'tcp' });
+  });
+});

@@ -1,0 +1,15 @@
+import { expect, test } from 'vitest';
+import { planOf } from '../../../../tools/differential/plan.js';
+import { Tally } from '../../../../tools/differential/tally.js';
+
+test('servers that died by themselves are counted apart from those that were killed, and are no differences', () => {
+  const tally = new Tally();
+  const plan = planOf(1, {});
+  tally.played(plan, 100);
+  tally.ended(plan, { cut: 4, kill: 3, freeze: 2 }, 1);
+  tally.ended(plan, { cut: 0, kill: 0, freeze: 0 }, 1);
+  expect(tally.findings).toEqual([]);
+  expect(tally.summary().replaceAll('\n', ' ')).toMatch(
+    /servers killed 3 times and .*; 2 died by themselves; 0 differences/,
+  );
+});

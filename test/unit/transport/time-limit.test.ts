@@ -1,0 +1,34 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it } from 'vitest';
+import { withinTime } from '../../../src/transport/time-limit.js';
+
+const FAILURE = 'the server did not answer';
+
+/** Never ends by itself. */
+function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason));
+  });
+}
+
+describe('work with a limit of time', () => {
+  it('returns what the work returns', async () => {
+    expect(await withinTime(60_000, FAILURE, new AbortController().signal, async () => 7)).toBe(7);
+  });
+
+  it('is called off when the time is over, whatever the garbage collector does', async () => {
+    setFlagsFromString('--expose-gc');
+    const collectGarbage: () => void = runInNewContext('gc');
+    const late = withinTime(200, FAILURE, new AbortController().signal, untilAborted);
+    collectGarbage();
+    await expect(late).rejects.toThrow('the server did not answer within 0.2 s');
+  });
+
+  it('is called off with the reason of the signal', async () => {
+    const stop = new AbortController();
+    const work = withinTime(60_000, FAILURE, stop.signal, untilAborted);
+    stop.abort(new Error('stopping'));
+    await expect(work).rejects.toThrow('stopping');
+  });
+});

@@ -1,0 +1,58 @@
+// A server that is gone when TLS has just begun: no error of a stream may come to where nobody listens.
+
+import { once } from 'node:events';
+import { createConnection, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { expect, onTestFinished, test } from 'vitest';
+import { openServer } from '../../../src/transport/server.js';
+import { makePki, scratchFolder, startNbdkit } from './support.js';
+
+/** The first byte of a TLS record with a handshake message. */
+const HANDSHAKE_RECORD = 22;
+
+/**
+ * Passes everything on, but the server's answer to the ClientHello only when it is whole, and closes the
+ * connection with it: the client can still read it, and finds nobody to send its own answer to.
+ */
+async function dieAfterTheServersFlight(client: Socket, socket: string): Promise<void> {
+  const server = createConnection(socket);
+  onTestFinished(() => void server.destroy());
+  for (const end of [client, server]) end.on('error', () => undefined);
+  const flight: Buffer[] = [];
+  let begun = false;
+  server.on('data', (chunk: Buffer) => {
+    if (begun) flight.push(chunk);
+    else client.write(chunk);
+  });
+  client.on('data', (chunk: Buffer) => {
+    begun ||= chunk[0] === HANDSHAKE_RECORD;
+    server.write(chunk);
+  });
+  while (flight.length === 0) await once(server, 'data');
+  // The server waits for the client now: what it has to say is said when it has been silent for a while.
+  for (let count = 0; count < flight.length; await pause(100)) count = flight.length;
+  client.write(Buffer.concat(flight), () => client.destroy());
+}
+
+test.each([
+  ['taken over later', true],
+  ["Node's", false],
+])(
+  'a server that dies while a session that is to be %s begins is an error of connect',
+  async (_, handOver) => {
+    const folder = scratchFolder();
+    const pki = makePki(join(folder, 'pki'));
+    const nbdkit = await startNbdkit(folder, ['--tls=require', `--tls-certificates=${pki}`, 'memory', '1M']);
+    const proxy = createServer((client) => void dieAfterTheServersFlight(client, nbdkit));
+    onTestFinished(() => void proxy.close());
+    const path = join(folder, 'proxy');
+    proxy.listen(path);
+    await once(proxy, 'listening');
+    const tls = { certificates: pki, hostname: 'localhost' };
+    const server = await openServer({ target: { kind: 'unix', path }, exportName: '', tls }, { handOver });
+    await expect(server.connect()).rejects.toThrow(
+      /secure the connection|during the handshake|closed the connection before/,
+    );
+  },
+);

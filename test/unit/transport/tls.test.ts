@@ -1,0 +1,277 @@
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { LinkGroup } from '../../../src/client/connection-pool.js';
+import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../../src/nbd/constants.js';
+import { NegotiatedConnection } from '../../../src/transport/connection.js';
+import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
+import { openServer } from '../../../src/transport/server.js';
+import type { Target, TlsSettings } from '../../../src/transport/target.js';
+import {
+  freePort,
+  makeAuthority,
+  makeCertificate,
+  makePki,
+  makeRevocation,
+  scratchFolder,
+  scriptedServer,
+  startNbdkit,
+  startProcess,
+  untilListening,
+  untilPortListens,
+} from './support.js';
+
+const SIZE = 8 * 1024 * 1024;
+
+/** Certificates and keys are made once; every test starts its own servers. */
+let pki: string;
+let folder: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tls-test-'));
+  pki = makePki(join(folder, 'pki'));
+  mkdirSync(join(folder, 'ca-only'));
+  copyFileSync(join(pki, 'ca-cert.pem'), join(folder, 'ca-only', 'ca-cert.pem'));
+  makeAuthority(join(folder, 'other'));
+  for (const [user, file] of [
+    ['alice', 'keys.psk'],
+    ['alice', 'wrong.psk'],
+    ['bob', 'bob.psk'],
+  ]) {
+    execFileSync('psktool', ['-u', user, '-p', join(folder, file)], { stdio: 'ignore' });
+  }
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder with a server certificate of its own kind, signed by the authority that clients trust. */
+function serverFolder(name: string, lines: readonly string[], host = 'localhost'): string {
+  const path = join(folder, name);
+  makeCertificate(path, 'server', pki, { cn: host, host, lines });
+  copyFileSync(join(pki, 'ca-cert.pem'), join(path, 'ca-cert.pem'));
+  return path;
+}
+
+/** Connects, moves bytes both ways through the descriptor that is handed over, and says how it went. */
+async function roundTrip(target: Target, tls: TlsSettings | undefined): Promise<string> {
+  const server = await openServer({ target, exportName: '', tls });
+  const connection = await server.connect();
+  const stream: Duplex = new DescriptorStream(connection.takeDescriptor());
+  const links = new LinkGroup(new NegotiatedConnection(connection.info, stream));
+  onTestFinished(() => links.close());
+  const payload = Buffer.alloc(SIZE, 'There are bytes in here. ');
+  await links.submit({ type: NBD_CMD_WRITE, flags: 0, offset: 0n, length: SIZE, payload });
+  const into = Buffer.alloc(SIZE);
+  await links.submit({ type: NBD_CMD_READ, flags: 0, offset: 0n, length: SIZE, into });
+  return into.equals(payload) ? 'same bytes' : 'other bytes';
+}
+
+async function connecting(target: Target, tls: TlsSettings | undefined): Promise<void> {
+  const server = await openServer({ target, exportName: '', tls });
+  (await server.connect()).close();
+}
+
+async function nbdkitTls(...args: string[]): Promise<Target> {
+  const path = await startNbdkit(scratchFolder(), ['--tls=require', ...args, 'memory', String(SIZE)]);
+  return { kind: 'unix', path };
+}
+
+const x509Server = (certificates = pki) =>
+  nbdkitTls('--tls-certificates', certificates, ...(certificates === pki ? ['--tls-verify-peer'] : []));
+const pskServer = () => nbdkitTls('--tls-psk', join(folder, 'keys.psk'));
+
+async function nbdkitTcp(certificates: string): Promise<number> {
+  const port = await freePort();
+  const tls = ['--tls=require', '--tls-certificates', certificates];
+  startProcess(['nbdkit', '-f', '-i', '127.0.0.1', '-p', String(port), ...tls, 'memory', String(SIZE)]);
+  await untilPortListens(port);
+  return port;
+}
+
+async function qemuTls(credentials: string): Promise<Target> {
+  const scratch = scratchFolder();
+  const disk = join(scratch, 'disk');
+  const path = join(scratch, 'sock');
+  writeFileSync(disk, Buffer.alloc(SIZE));
+  const object = `${credentials},id=tls0,endpoint=server`;
+  startProcess(['qemu-nbd', '-t', '-f', 'raw', '-k', path, '--object', object, '--tls-creds', 'tls0', disk]);
+  await untilListening(path);
+  return { kind: 'unix', path };
+}
+
+describe('x509', () => {
+  test('moves bytes both ways with nbdkit, which wants a client certificate', async () => {
+    expect(await roundTrip(await x509Server(), { certificates: pki })).toBe('same bytes');
+  });
+
+  test('moves bytes both ways with qemu-nbd', async () => {
+    const target = await qemuTls(`tls-creds-x509,dir=${pki},verify-peer=yes`);
+    expect(await roundTrip(target, { certificates: pki })).toBe('same bytes');
+  });
+
+  test('checks the name of the host that is connected to', async () => {
+    const port = await nbdkitTcp(pki);
+    await connecting({ kind: 'tcp', host: 'localhost', port }, { certificates: pki });
+    await expect(connecting({ kind: 'tcp', host: '127.0.0.1', port }, { certificates: pki })).rejects.toThrow(
+      /the server's certificate is for another name .*name it with tls-hostname=NAME/,
+    );
+  });
+
+  test('checks tls-hostname instead where it is given', async () => {
+    const target = await x509Server();
+    await connecting(target, { certificates: pki, hostname: 'localhost' });
+    await expect(connecting(target, { certificates: pki, hostname: 'example.com' })).rejects.toThrow(
+      'another name',
+    );
+  });
+
+  test('refuses a certificate of an unknown authority and says which are known', async () => {
+    const settings = { certificates: join(folder, 'other') };
+    await expect(connecting(await x509Server(), settings)).rejects.toThrow(
+      `cannot secure the connection with TLS: the server's certificate is not signed by an authority in ${folder}/other/ca-cert.pem`,
+    );
+  });
+
+  test('refuses a certificate of an authority that the system does not know, when no folder is named', async () => {
+    await expect(connecting(await x509Server(), {})).rejects.toThrow('is not signed by an authority in');
+  });
+
+  test('accepts any certificate only when it is told not to verify', async () => {
+    const server = serverFolder('unverified', [], 'elsewhere');
+    await connecting(await x509Server(server), { certificates: join(folder, 'other'), verifyPeer: false });
+  });
+
+  test('refuses an expired certificate', async () => {
+    const lines = ['activation_date = "2020-01-01 00:00:00"', 'expiration_date = "2021-01-01 00:00:00"'];
+    await expect(
+      connecting(await x509Server(serverFolder('expired', lines)), { certificates: pki }),
+    ).rejects.toThrow("the server's certificate has expired");
+  });
+
+  test('refuses a certificate that is not valid yet', async () => {
+    const lines = ['activation_date = "2090-01-01 00:00:00"', 'expiration_date = "2091-01-01 00:00:00"'];
+    await expect(
+      connecting(await x509Server(serverFolder('future', lines)), { certificates: pki }),
+    ).rejects.toThrow("the server's certificate is not valid yet");
+  });
+
+  test('refuses a certificate that ca-crl.pem has revoked, and takes others', async () => {
+    const revoked = serverFolder('revoked', []);
+    const trusting = makeRevocation(join(folder, 'revoking'), pki, revoked);
+    await expect(connecting(await x509Server(revoked), { certificates: trusting })).rejects.toThrow(
+      "the server's certificate has been revoked",
+    );
+    await connecting(await x509Server(serverFolder('unrevoked', [])), { certificates: trusting });
+  });
+
+  test('says that a client certificate may be wanted when the server breaks off without one', async () => {
+    await expect(connecting(await x509Server(), { certificates: join(folder, 'ca-only') })).rejects.toThrow(
+      /client certificate/,
+    );
+  });
+
+  test('says that the folder has no ca-cert.pem', async () => {
+    const certificates = scratchFolder();
+    await expect(connecting({ kind: 'unix', path: '/none' }, { certificates })).rejects.toThrow(
+      `cannot use the TLS certificates in ${certificates}: there is no ca-cert.pem in that folder`,
+    );
+  });
+
+  test('says which half of the client certificate is missing', async () => {
+    const certificates = scratchFolder();
+    copyFileSync(join(pki, 'ca-cert.pem'), join(certificates, 'ca-cert.pem'));
+    copyFileSync(join(pki, 'client-cert.pem'), join(certificates, 'client-cert.pem'));
+    await expect(connecting({ kind: 'unix', path: '/none' }, { certificates })).rejects.toThrow(
+      'client-key.pem is missing',
+    );
+  });
+});
+
+describe('pre-shared keys', () => {
+  const alice = (file: string) => ({ pskFile: join(folder, file), username: 'alice' });
+
+  test('move bytes both ways with nbdkit', async () => {
+    expect(await roundTrip(await pskServer(), alice('keys.psk'))).toBe('same bytes');
+  });
+
+  test('move bytes both ways with qemu-nbd', async () => {
+    expect(await roundTrip(await qemuTls(`tls-creds-psk,dir=${folder}`), alice('keys.psk'))).toBe(
+      'same bytes',
+    );
+  });
+
+  test('that are wrong are refused, and the message says where to look', async () => {
+    await expect(connecting(await pskServer(), alice('wrong.psk'))).rejects.toThrow(
+      'is the user alice in its keys file, with this key?',
+    );
+  });
+
+  test('of a user whom the server does not know are refused', async () => {
+    const settings = { pskFile: join(folder, 'bob.psk'), username: 'bob' };
+    await expect(connecting(await pskServer(), settings)).rejects.toThrow('is the user bob in its keys file');
+  });
+
+  test('of a user who is not in the file are reported before anything is sent', async () => {
+    const settings = { pskFile: join(folder, 'bob.psk'), username: 'carol' };
+    await expect(connecting({ kind: 'unix', path: '/none' }, settings)).rejects.toThrow(
+      /^cannot find the user carol in the keys file .*bob.psk/,
+    );
+  });
+
+  test('are not given up for a certificate, even a good one', async () => {
+    const target = await nbdkitTls('--tls-certificates', pki);
+    await expect(connecting(target, alice('keys.psk'))).rejects.toThrow(
+      "the server's certificate stands where it should have shown that it knows the key",
+    );
+  });
+});
+
+describe('anonymous TLS', () => {
+  test('moves bytes both ways with qemu-nbd', async () => {
+    expect(await roundTrip(await qemuTls('tls-creds-anon'), { type: 'anon' })).toBe('same bytes');
+  });
+});
+
+describe('plain text', () => {
+  test('is never fallen back to when the server has no TLS', async () => {
+    const path = await startNbdkit(scratchFolder(), ['memory', '1M']);
+    await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
+      /^cannot use TLS, and plain text was not allowed/,
+    );
+  });
+
+  test('is never fallen back to when the server speaks the oldstyle handshake', async () => {
+    const path = await startNbdkit(scratchFolder(), ['--oldstyle', 'memory', '1M']);
+    await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
+      'plain text was not allowed',
+    );
+  });
+
+  test('is refused by a server that demands TLS, and the message says what to use', async () => {
+    await expect(connecting(await x509Server(), undefined)).rejects.toThrow(
+      'requires TLS; use a nbds:// URI',
+    );
+  });
+
+  test('that is slipped in behind the reply to NBD_OPT_STARTTLS is refused', async () => {
+    const greeting = Buffer.from('4e42444d41474943' + '49484156454f5054' + '0003', 'hex');
+    const reply = Buffer.from('0003e889045565a9' + '00000005' + '00000001' + '00000000', 'hex');
+    const path = await scriptedServer(scratchFolder(), (socket) => {
+      socket.write(greeting);
+      let seen = 0;
+      socket.on('data', (chunk) => {
+        seen += chunk.length;
+        // 4 bytes of client flags, 16 of the option's header.
+        if (seen >= 20) socket.write(Buffer.concat([reply, Buffer.from('slipped in')]));
+      });
+    });
+    await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
+      /sent 10 bytes before/,
+    );
+  });
+});

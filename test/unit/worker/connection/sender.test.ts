@@ -1,0 +1,173 @@
+// Requests over a socketpair, whose large payloads are lent to it rather than copied.
+
+import { expect, onTestFinished, test } from 'vitest';
+import { WRITE_DATA } from '../../../../src/fuse/layout.js';
+import { EAGAIN, EPIPE } from '../../../../src/linux/errno.js';
+import { addressOf, libc } from '../../../../src/linux/libc.js';
+import {
+  closeDescriptor,
+  setNonBlocking,
+  setSocketBuffers,
+  socketpair,
+} from '../../../../src/linux/socket.js';
+import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
+import { encodeRequest, REQUEST_LENGTH } from '../../../../src/nbd/transmission/request.js';
+import { PlainChannel } from '../../../../src/worker/connection/channel.js';
+import { Sender } from '../../../../src/worker/connection/sender.js';
+import { canLend, Lender } from '../../../../src/worker/connection/zero-copy.js';
+import { type Command, CommandTable } from '../../../../src/worker/flight/nbd-command.js';
+import { type Block, Blocks } from '../../../../src/worker/memory/buffer-pool.js';
+
+const MIB = 1024 * 1024;
+
+class Pair {
+  readonly lender = new Lender(true);
+  readonly blocks = new Blocks(64 * MIB);
+  readonly commands = new CommandTable();
+  readonly sender: Sender;
+  readonly near: number;
+  readonly #far: number;
+  readonly #memory = new Uint8Array(new ArrayBuffer(MIB));
+  #count = 0;
+
+  constructor(bufferSize: number) {
+    const [near, far] = socketpair();
+    this.near = near;
+    this.#far = far;
+    for (const end of [near, far]) {
+      setNonBlocking(end);
+      setSocketBuffers(end, bufferSize);
+    }
+    this.sender = new Sender(new PlainChannel(near, this.lender), false, this.blocks);
+    onTestFinished(() => {
+      closeDescriptor(near);
+      closeDescriptor(far);
+    });
+  }
+
+  /** A WRITE, not sent, whose payload of `length` bytes lies at byte `at` of a large block. */
+  write(length: number, at: number): { command: Command; block: Block; bytes: Buffer } {
+    const block = this.blocks.take(MIB);
+    const command = this.commands.take();
+    const payload = Buffer.from(Array.from({ length }, (_, i) => (i * 31 + (i >> 12) + this.#count) & 255));
+    block.bytes.set(payload, at);
+    Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, block, blockAt: at });
+    const header = Buffer.alloc(REQUEST_LENGTH);
+    encodeRequest(new DataView(header.buffer, header.byteOffset), 0, false, command);
+    this.sender.push(command);
+    return { command, block, bytes: Buffer.concat([header, payload]) };
+  }
+
+  /** What has arrived, up to `most` bytes. */
+  take(most = Number.POSITIVE_INFINITY): Buffer {
+    const parts: Buffer[] = [];
+    for (let got = 0; got < most; ) {
+      const wanted = Math.min(most - got, this.#memory.length);
+      const count = libc.read(this.#far, addressOf(this.#memory), wanted);
+      if (count <= 0) break;
+      parts.push(Buffer.from(this.#memory.subarray(0, count)));
+      got += count;
+    }
+    return Buffer.concat(parts);
+  }
+}
+
+test.each([
+  ['a page', WRITE_DATA],
+  ['the middle of one', WRITE_DATA + 1234],
+])(
+  'payloads that begin with %s arrive whole and in order, however little the socket takes at once',
+  (_, at) => {
+    const pair = new Pair(128 * 1024);
+    const writes = [MIB, 64 * 1024, 100, 64 * 1024 - 1, MIB - 1234, 700_001].map((length) =>
+      pair.write(length, at),
+    );
+    const wanted = Buffer.concat(writes.map(({ bytes }) => bytes));
+    const parts: Buffer[] = [];
+    let sent = 0;
+    for (let turn = 0; turn < 10_000; turn++) {
+      const result = pair.sender.flush();
+      sent += pair.sender.sent;
+      if (result === 0) break;
+      expect(result).toBe(EAGAIN);
+      expect(pair.sender.idle).toBe(false);
+      parts.push(pair.take(10_000 + turn * 777));
+    }
+    parts.push(pair.take());
+    expect(pair.sender.idle).toBe(true);
+    expect(sent).toBe(wanted.length);
+    expect(Buffer.concat(parts).equals(wanted)).toBe(true);
+    expect(pair.lender.able).toBe(true);
+    expect(writes.map(({ command }) => command.lent)).toEqual([true, true, false, false, true, true]);
+  },
+);
+
+test('what a server has not taken stays as it was, whatever becomes of the block', () => {
+  const pair = new Pair(4 * MIB);
+  const { command, block, bytes } = pair.write(MIB, WRITE_DATA);
+  expect(pair.sender.flush()).toBe(0);
+  expect(block.lent).toBe(1);
+  // The connection is lost: the command goes out again elsewhere, is answered there, and the block is free.
+  pair.commands.renew(command);
+  expect(command.lent).toBe(false);
+  pair.blocks.release(block);
+  expect(block.lent).toBe(0);
+  const again = pair.blocks.take(MIB);
+  expect(again).toBe(block);
+  again.bytes.fill(0x77);
+  expect(pair.take().equals(bytes)).toBe(true);
+});
+
+test('without the mark, the server would take what the block holds next: the pages are lent indeed', () => {
+  const pair = new Pair(4 * MIB);
+  const { block, bytes } = pair.write(MIB, WRITE_DATA);
+  expect(pair.sender.flush()).toBe(0);
+  block.bytes.fill(0x77);
+  const taken = pair.take();
+  expect(taken.length).toBe(bytes.length);
+  expect(taken.subarray(REQUEST_LENGTH).every((byte) => byte === 0x77)).toBe(true);
+});
+
+test('nothing is lent of blocks that share their pages, nor where there is no pipe for it', () => {
+  const pair = new Pair(4 * MIB);
+  const small = pair.blocks.take(128 * 1024);
+  expect(small.lendable).toBe(false);
+  const command = pair.commands.take();
+  Object.assign(command, { type: NBD_CMD_WRITE, length: 128 * 1024, block: small, blockAt: 128 });
+  pair.sender.push(command);
+  expect(pair.sender.flush()).toBe(0);
+  expect(command.lent).toBe(false);
+  expect(pair.take().length).toBe(REQUEST_LENGTH + 128 * 1024);
+
+  const sender = new Sender(new PlainChannel(pair.near), false, pair.blocks);
+  const { command: other } = pair.write(MIB, WRITE_DATA);
+  sender.push(other);
+  expect(sender.flush()).toBe(0);
+  expect(other.lent).toBe(false);
+});
+
+test('a server that is gone is told by sending', () => {
+  const pair = new Pair(4 * MIB);
+  pair.write(MIB, WRITE_DATA);
+  libc.shutdown(pair.near, 2);
+  expect(pair.sender.flush()).toBe(EPIPE);
+});
+
+test('what is still lent at the end stays as it was, too', () => {
+  const pair = new Pair(4 * MIB);
+  const { block, bytes } = pair.write(MIB, WRITE_DATA);
+  expect(pair.sender.flush()).toBe(0);
+  pair.blocks.discardLent();
+  block.bytes.fill(0x77);
+  expect(pair.take().equals(bytes)).toBe(true);
+});
+
+test.each([
+  ['6.5.0', true],
+  ['6.18.44-fc', true],
+  ['6.4.16', false],
+  ['6.1.0-25-amd64', false],
+  ['5.10.0', false],
+])('a kernel %s can be lent pages to advantage: %s', (release, expected) => {
+  expect(canLend(release)).toBe(expected);
+});

@@ -1,0 +1,90 @@
+// What a case is played on: a configuration of nbdfuse, its server, and what goes wrong, chosen by a seed.
+//
+// Pure. A case is repeated by its seed; what was pinned (`--case cache=none,actors=3`) stays as pinned.
+
+import { Random } from '../simulate/random.js';
+
+const CHOICES = {
+  cache: ['writeback', 'writethrough', 'none'],
+  backend: ['kernel', 'kernel', 'kernel', 'kernel', 'kernel', 'fuse-native'],
+  connections: ['1', '4'],
+  way: ['unix', 'tcp', 'tls'],
+  server: ['file', 'volatile', 'minimum-512', 'minimum-4096', 'minimum-65536', 'far', 'qemu-nbd'],
+  /** `mixed`: one process with all kinds; the others: three processes side by side with this one kind. */
+  actors: ['mixed', 'mixed', 'cached', 'direct'],
+  faults: ['none', 'cuts', 'cuts', 'kills', 'kills', 'freezes'],
+  /** Threads that serve the file; all but one only read. */
+  threads: ['1', '3'],
+} as const;
+
+/** The dimensions in the order in which they are chosen and shown. */
+export const DIMENSIONS = Object.keys(CHOICES) as Dimension[];
+
+export type Dimension = keyof typeof CHOICES;
+export type Setup = { readonly [D in Dimension]: (typeof CHOICES)[D][number] };
+export type Pins = Readonly<Partial<Record<Dimension, string>>>;
+
+/** A case. */
+export interface Plan extends Setup {
+  readonly seed: number;
+  /** Bytes of the disk. */
+  readonly size: number;
+}
+
+/** Bytes of a disk, without what makes it odd. */
+const SIZE = 6 * 1024 * 1024;
+
+/** Parses `DIMENSION=VALUE,…`. @throws Error that names what there is */
+export function parsePins(text: string): Pins {
+  const pins: Partial<Record<Dimension, string>> = {};
+  for (const pair of text.split(',').filter((one) => one !== '')) {
+    const [name, value] = pair.split('=');
+    const dimension = DIMENSIONS.find((one) => one === name);
+    if (dimension === undefined) throw new Error(`no ${name} among ${DIMENSIONS.join(', ')}`);
+    const choices: readonly string[] = CHOICES[dimension];
+    if (!choices.includes(value)) throw new Error(`${name} is one of ${choices.join(', ')}`);
+    pins[dimension] = value;
+  }
+  return pins;
+}
+
+/** Bytes by which the size exceeds a round number: as odd as the server can have it. */
+function excess(server: Setup['server'], random: Random): number {
+  const [, minimum] = server.split('minimum-');
+  const unit = server === 'qemu-nbd' ? 512 : Number(minimum ?? 1);
+  return unit * random.between(0, Math.max(1, Math.floor(65_535 / unit)));
+}
+
+/** Fits a choice to what the others allow. */
+function allowed(setup: Setup): Setup {
+  if (setup.backend === 'kernel') return setup;
+  // It has no cache modes, one connection and one thread, and cannot send again what a server has lost.
+  const server = setup.server === 'volatile' ? 'file' : setup.server;
+  return { ...setup, cache: 'writethrough', connections: '1', threads: '1', server };
+}
+
+/** Where the draws of later dimensions begin: those of the seed itself stay what they were without them. */
+const LATER: Readonly<Partial<Record<Dimension, number>>> = { threads: 0x7468_7264 };
+
+/** The case of a seed. */
+export function planOf(seed: number, pins: Pins): Plan {
+  const random = new Random(seed);
+  const draw = (name: Dimension): string => {
+    const later = LATER[name];
+    return (later === undefined ? random : new Random(seed ^ later)).oneOf<string>(CHOICES[name]);
+  };
+  const chosen = Object.fromEntries(
+    // Each is drawn, pinned or not, so that a pin changes nothing else.
+    DIMENSIONS.map((name) => [name, draw(name)]).map(([name, drawn]) => [
+      name,
+      pins[name as Dimension] ?? drawn,
+    ]),
+  ) as unknown as Setup;
+  const setup = allowed(chosen);
+  return { seed, size: SIZE + excess(setup.server, random), ...setup };
+}
+
+/** A case in words that `--case` takes. */
+export function describe(plan: Setup): string {
+  return DIMENSIONS.map((name) => `${name}=${plan[name]}`).join(',');
+}

@@ -1,0 +1,128 @@
+// `npm run fuzz:file -- --operations N --seed S`: random operations on a mounted file and the same on a plain
+// one, case after case, until so many were played. Each case is of one seed, S, S + 1 and so on, which
+// chooses configuration and operations; `--case cache=none,actors=direct` pins parts of it.
+//
+// Prints a summary in Markdown. Exits with 1 when anything differed; what was found is kept in a folder, and
+// played again, for `--shrink SECONDS`, with operations left out: the shortest list that still fails is
+// printed, and the command that plays it, which is this one with `--keep LIST`.
+
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { folder } from '../bench/processes.js';
+import { freePort } from '../bench/servers.js';
+import { certificatesIn, runToEnd } from '../soak/surroundings.js';
+import { playCase } from './case.js';
+import { parsePlaces, textOfPlaces } from './kept.js';
+import { describe, type Plan, parsePins, planOf } from './plan.js';
+import { shrink } from './shrink.js';
+import { Finding, Stage } from './stage.js';
+import { Tally } from './tally.js';
+
+const { values } = parseArgs({
+  options: {
+    operations: { type: 'string', default: '100000' },
+    seed: { type: 'string', default: '1' },
+    /** Operations of each actor in a case. */
+    length: { type: 'string', default: '3000' },
+    /** Cases side by side. */
+    jobs: { type: 'string', default: '2' },
+    case: { type: 'string', default: '' },
+    /** Seconds for which what was found is made shorter. */
+    shrink: { type: 'string', default: '120' },
+    /** The operations of the case of the seed that are played. */
+    keep: { type: 'string' },
+  },
+});
+const number = (name: 'operations' | 'seed' | 'length' | 'jobs' | 'shrink', least = 1): number => {
+  const value = Number(values[name]);
+  if (!Number.isSafeInteger(value) || value < least) throw new Error(`--${name} takes a number`);
+  return value;
+};
+const [operations, seed, length, jobs] = [
+  number('operations'),
+  number('seed'),
+  number('length'),
+  number('jobs'),
+];
+const patience = number('shrink', 0);
+const pins = parsePins(values.case);
+const kept = values.keep === undefined ? undefined : parsePlaces(values.keep);
+
+/** Where the logs and disks of what was found are kept. */
+const FOUND = fileURLToPath(new URL('../../../differential/found', import.meta.url));
+
+/** Findings after which no new case begins. */
+const ENOUGH = 3;
+
+/** Lines of the logs that are shown of what was found. */
+const LINES = 15;
+
+let root = '';
+let pki = '';
+const tally = new Tally();
+
+async function openStage(plan: Plan): Promise<Stage> {
+  const place = mkdtempSync(join(root, `case${plan.seed}-`));
+  return Stage.open(plan, { folder: place, pki, port: await freePort() });
+}
+
+/** Plays one case. Never rejects for what it finds. */
+async function play(plan: Plan): Promise<void> {
+  const stage = await openStage(plan);
+  const startedAt = performance.now();
+  try {
+    await playCase(stage, plan, { length, kept }, (more) => tally.played(plan, more));
+    rmSync(stage.folder, { recursive: true });
+  } catch (error) {
+    await reportFinding(plan, stage, error);
+  }
+  tally.ended(plan, stage.faults.counts, stage.deaths.length);
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+  const { cut, kill, freeze } = stage.faults.counts;
+  console.error(
+    `seed ${plan.seed}: ${describe(plan)}: ${cut} cuts, ${kill} kills, ${freeze} freezes, ${seconds} s`,
+  );
+}
+
+async function reportFinding(plan: Plan, stage: Stage, error: unknown): Promise<void> {
+  if (!(error instanceof Finding)) throw error;
+  tally.found(plan, error.message);
+  const found = join(FOUND, `seed${plan.seed}`);
+  console.error(`seed ${plan.seed}: ${error.message}\n${stage.lastWords(LINES)}\nkept in ${found}`);
+  await stage.abandon();
+  mkdirSync(found, { recursive: true });
+  const names = readdirSync(stage.folder).filter((name) => /\.(log|raw)$/.test(name));
+  for (const name of names) copyFileSync(join(stage.folder, name), join(found, name));
+  rmSync(stage.folder, { recursive: true });
+  if (patience > 0 && !error.hangs) await reportShortest(plan);
+}
+
+async function reportShortest(plan: Plan): Promise<void> {
+  const shortest = await shrink(plan, { length, kept }, patience, openStage);
+  if (shortest === undefined) {
+    console.error(`seed ${plan.seed} does not fail again: it takes luck, too`);
+    return;
+  }
+  const words = [`--seed ${plan.seed}`, '--operations 1', `--length ${length}`, `--case ${describe(plan)}`];
+  console.error(
+    `the shortest list that fails, of ${shortest.tries} tries: ${shortest.why}\n${shortest.log}` +
+      `npm run fuzz:file -- ${words.join(' ')} --keep ${textOfPlaces(shortest.kept)}`,
+  );
+}
+
+async function main(): Promise<void> {
+  root = folder();
+  pki = certificatesIn(root);
+  let next = seed;
+  const lane = async (): Promise<void> => {
+    while (tally.operations < operations && tally.findings.length < ENOUGH) await play(planOf(next++, pins));
+  };
+  if (kept === undefined) await Promise.all(Array.from({ length: jobs }, lane));
+  else await play(planOf(seed, pins));
+  console.log(tally.summary());
+  if (tally.findings.length > 0) process.exitCode = 1;
+}
+
+await runToEnd(main, () => console.log(tally.summary()));

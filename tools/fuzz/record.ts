@@ -1,0 +1,248 @@
+// `npm run fuzz:record`: records the seeds in tools/fuzz/corpus from sessions with real servers.
+//
+// Every handshake and every batch of requests is what a target makes of the first bytes of its test case;
+// what the server answers becomes the rest. Extended headers come from the tests' scripted server, since no
+// packaged server has them. Needs nbdkit, qemu-nbd, qemu-img, nbd-server and psktool.
+
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { Handshake, type HandshakeEvent } from '../../src/nbd/handshake/handshake.js';
+import { ReplyReceiver } from '../../src/nbd/transmission/reply-receiver.js';
+import { encodeRequest } from '../../src/nbd/transmission/request.js';
+import { negotiate } from '../../src/transport/negotiate.js';
+import { prepareTls, type TlsUpgrade } from '../../src/transport/tls.js';
+import { Asked, Recorder } from '../../test/support/reply-recorder.js';
+import * as rfc8448 from '../../test/support/rfc8448.js';
+import { answerAll, ScriptedServer } from '../../test/support/scripted-server.js';
+import { Input } from './input.js';
+import { bridgeSeeds, tlsSeeds, uriSeeds } from './seeds.js';
+import { optionsOf } from './targets/handshake.js';
+import { requestsOf } from './targets/replies.js';
+
+const CORPUS = 'tools/fuzz/corpus';
+/** Milliseconds that one session may take. */
+const PATIENCE = 20_000;
+const WRITE = 1;
+
+/** Choices of the handshake target: go, list and info, with and without each kind of replies, contexts. */
+const HANDSHAKES = [0, 1, 2, 3, 8, 16, 24, 32, 34, 35];
+const TLS = 4;
+
+/** Heads of test cases of the replies target, without the choice: how many requests, and five bytes each. */
+const BATCHES = [
+  [2, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 2, 4, 0, 0, 0],
+  [3, 2, 3, 0, 0, 0, 4, 3, 0, 4, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1],
+  [0, 0, 3, 3, 0, 0],
+].map((bytes) => Uint8Array.from(bytes));
+
+let folder = '';
+const children: ChildProcess[] = [];
+
+function save(target: string, name: string, ...parts: readonly Uint8Array[]): void {
+  mkdirSync(`${CORPUS}/${target}`, { recursive: true });
+  writeFileSync(`${CORPUS}/${target}/${name}`, Buffer.concat(parts));
+}
+
+/** A connection to a socket as soon as somebody listens on it. */
+async function reach(path: string): Promise<Socket> {
+  const limit = AbortSignal.timeout(PATIENCE);
+  for (;;) {
+    const socket = connect(path);
+    try {
+      await once(socket, 'connect');
+      return socket;
+    } catch {
+      limit.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
+/** A handshake that keeps what it is given. */
+class Recording extends Handshake {
+  readonly heard: Uint8Array[] = [];
+  /** Bytes that came before TLS. */
+  clear = 0;
+
+  override receive(bytes: Uint8Array): HandshakeEvent[] {
+    this.heard.push(Uint8Array.from(bytes));
+    return super.receive(bytes);
+  }
+
+  override tlsStarted(): HandshakeEvent[] {
+    this.clear = Buffer.concat(this.heard).length;
+    return super.tlsStarted();
+  }
+}
+
+async function shakeHands(
+  path: string,
+  choice: number,
+  tls?: TlsUpgrade,
+): Promise<{ heard: Buffer; clear: number; stream?: Duplex; event?: HandshakeEvent }> {
+  const handshake = new Recording(optionsOf(choice));
+  const socket = await reach(path);
+  try {
+    const { stream, event } = await negotiate(socket, handshake, tls, AbortSignal.timeout(PATIENCE));
+    return { heard: Buffer.concat(handshake.heard), clear: handshake.clear, stream, event };
+  } catch (error) {
+    // A refusal is worth recording, too.
+    console.log(`  ${choice}: ${error instanceof Error ? error.message : error}`);
+    return { heard: Buffer.concat(handshake.heard), clear: handshake.clear };
+  }
+}
+
+async function recordHandshakes(name: string, path: string, tls?: TlsUpgrade): Promise<void> {
+  for (const plain of HANDSHAKES) {
+    const choice = tls === undefined ? plain : plain | TLS;
+    const { heard, clear, stream } = await shakeHands(path, choice, tls);
+    stream?.destroy();
+    // Where TLS never began, all came in the clear.
+    const inClear = clear === 0 ? heard.length : clear;
+    const length = tls === undefined ? [] : [inClear >> 8, inClear & 0xff];
+    save('handshake', `${name}-${choice}`, Uint8Array.from([choice, 6, ...length]), heard);
+  }
+}
+
+/** What the server answers to one batch of requests, read until the last reply is whole. */
+async function recordReplies(name: string, path: string, choice: number, format: number): Promise<void> {
+  for (const [i, head] of BATCHES.entries()) {
+    const { stream, event } = await shakeHands(path, choice);
+    if (stream === undefined || event?.type !== 'ready') throw new Error(`no session with ${name}`);
+    const { info } = event;
+    const recorder = new Recorder();
+    const receiver = new ReplyReceiver<Asked>(info, recorder);
+    const heard: Buffer[] = [];
+    for (const [cookie, { type, flags = 0, offset, length }] of requestsOf(new Input(head))) {
+      recorder.ask(cookie, new Asked(type, offset, length, flags));
+      const message = Buffer.alloc((info.extendedHeaders ? 32 : 28) + (type === WRITE ? length : 0));
+      const view = new DataView(message.buffer, message.byteOffset);
+      const [offsetHi, offsetLo] = [Number(offset >> 32n), Number(offset & 0xffffffffn)];
+      encodeRequest(view, 0, info.extendedHeaders, {
+        flags,
+        type,
+        cookieHi: 0,
+        cookieLo: Number(cookie),
+        offsetHi,
+        offsetLo,
+        length,
+      });
+      stream.write(message);
+    }
+    for await (const chunk of stream) {
+      heard.push(chunk);
+      const bytes = Buffer.concat([Buffer.alloc(32), chunk]);
+      receiver.receive(bytes, 32, bytes.length);
+      if (recorder.inFlight.size === 0) break;
+    }
+    // Bit 2: the bytes as they are; in pieces of some size.
+    save('replies', `${name}-${i}`, Uint8Array.from([format | 4 | (9 << 3)]), head, Buffer.concat(heard));
+  }
+}
+
+function start(...argv: readonly string[]): void {
+  children.push(spawn(argv[0], argv.slice(1), { stdio: 'inherit' }));
+}
+
+async function recordServers(): Promise<void> {
+  const path = (name: string): string => join(folder, name);
+  const disk = path('disk.raw');
+  writeFileSync(disk, Buffer.concat([Buffer.alloc(65_536, 'disk'), Buffer.alloc(2 ** 20 - 65_536)]));
+  const qcow2 = path('disk.qcow2');
+  execFileSync('qemu-img', ['convert', '-O', 'qcow2', disk, qcow2]);
+
+  start(
+    'nbdkit',
+    '-f',
+    '-U',
+    path('nbdkit'),
+    '--filter=exportname',
+    'file',
+    disk,
+    'exportname=disk',
+    'exportname-list=explicit',
+    'exportname=other',
+  );
+  await recordHandshakes('nbdkit', path('nbdkit'));
+  await recordReplies('nbdkit-structured', path('nbdkit'), 0, 1);
+  await recordReplies('nbdkit-simple', path('nbdkit'), 24, 0);
+
+  start('nbdkit', '-f', '--oldstyle', '-U', path('oldstyle'), 'memory', '1M');
+  await recordHandshakes('oldstyle', path('oldstyle'));
+
+  start(
+    'qemu-nbd',
+    '--persistent',
+    '--shared=8',
+    '-f',
+    'qcow2',
+    '-x',
+    'disk',
+    '-D',
+    'a description',
+    `--socket=${path('qemu')}`,
+    '--allocation-depth',
+    qcow2,
+  );
+  await recordHandshakes('qemu-nbd', path('qemu'));
+  await recordReplies('qemu-nbd-structured', path('qemu'), 32, 1);
+
+  writeFileSync(
+    path('config'),
+    `[generic]\nunixsock = ${path('nbd-server')}\nallowlist = true\n[disk]\nexportname = ${disk}\n`,
+  );
+  // It goes into the background by itself.
+  start('nbd-server', '-C', path('config'), '-p', path('pid'));
+  await recordHandshakes('nbd-server', path('nbd-server'));
+
+  execFileSync('psktool', ['-u', 'alice', '-p', path('keys')], { stdio: 'ignore' });
+  start('nbdkit', '-f', '-U', path('tls'), '--tls=require', `--tls-psk=${path('keys')}`, 'memory', '1M');
+  const tls = await prepareTls(
+    { kind: 'unix', path: path('tls') },
+    { type: 'psk', pskFile: path('keys'), username: 'alice' },
+    false,
+  );
+  await recordHandshakes('nbdkit-tls', path('tls'), tls);
+  await recordHandshakes('nbdkit-tls-required', path('tls'));
+  await recordHandshakes('nbdkit-no-tls', path('nbdkit'), tls);
+  await recordHandshakes('oldstyle-no-tls', path('oldstyle'), tls);
+
+  const served = {
+    size: 2n ** 20n,
+    extendedHeaders: true,
+    metaContexts: { 'base:allocation': 7 },
+    names: ['disk', 'other'],
+  };
+  const scripted = new ScriptedServer(path('scripted'), served, answerAll);
+  await scripted.listen();
+  await recordHandshakes('extended', path('scripted'));
+  await recordReplies('extended', path('scripted'), 0, 2);
+  scripted.die();
+}
+
+async function main(): Promise<void> {
+  folder = mkdtempSync(join(tmpdir(), 'nbdfuse-record-'));
+  try {
+    rmSync(CORPUS, { recursive: true, force: true });
+    await recordServers();
+    for (const [target, seeds] of Object.entries({ uri: uriSeeds(), bridge: bridgeSeeds(), tls: tlsSeeds() }))
+      for (const [i, seed] of seeds.entries()) save(target, `seed-${i}`, seed);
+    const trace = [rfc8448.SERVER_TICKET, rfc8448.SERVER_DATA, rfc8448.SERVER_CLOSE];
+    save('tls', 'rfc8448', Uint8Array.of(4 | (2 << 3)), ...trace);
+  } finally {
+    for (const child of children) child.kill('SIGTERM');
+    if (existsSync(join(folder, 'pid')))
+      process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')), 'SIGTERM');
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});

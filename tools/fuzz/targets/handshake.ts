@@ -1,0 +1,182 @@
+// The handshake against a phony server that says what the test case says.
+//
+// Byte 0 chooses what the client wants, byte 1 the pieces in which the server's bytes come; with TLS two
+// more say how many bytes come in the clear. The rest is the server's. What the client writes is looked
+// at and thrown away.
+
+import { NbdServerError } from '../../../src/nbd/errors.js';
+import type { ExportInfo, ListedExport } from '../../../src/nbd/export-info.js';
+import {
+  Handshake,
+  type HandshakeEvent,
+  type HandshakeGoal,
+  type HandshakeOptions,
+} from '../../../src/nbd/handshake/handshake.js';
+import { expectedError, promise } from '../finding.js';
+import { Input } from '../input.js';
+
+const GOALS: readonly HandshakeGoal[] = [
+  { kind: 'go', exportName: 'disk' },
+  { kind: 'go', exportName: '' },
+  { kind: 'list' },
+  { kind: 'info', exportName: 'disk' },
+];
+const CONTEXTS = ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:b'];
+const LIST_CONTEXTS: HandshakeGoal = { kind: 'contexts', exportName: 'disk', queries: ['qemu:'] };
+
+/** What the client may send in the clear when TLS is required: its flags, NBD_OPT_STARTTLS, NBD_OPT_ABORT. */
+const CLEAR =
+  /^(000000(00|01|02|03)(49484156454f50540000000500000000)?(49484156454f50540000000200000000)?)?$/;
+
+/** Options of which one is sent for each of these, and their replies' number is bounded. */
+const MOST_OPTIONS = 300;
+
+interface Conversation {
+  /** What was sent in the clear, and all, in hexadecimal. */
+  clear: string;
+  readonly sent: string[];
+  readonly events: HandshakeEvent[];
+  error: string;
+}
+
+/** What the client wants, by byte 0 of a test case. */
+export function optionsOf(choice: number): HandshakeOptions {
+  return {
+    goal: (choice & 64) === 0 ? GOALS[choice & 3] : LIST_CONTEXTS,
+    tls: (choice & 4) !== 0 ? 'require' : 'disable',
+    structuredReplies: (choice & 8) === 0,
+    extendedHeaders: (choice & 16) === 0,
+    metaContexts: (choice & 32) === 0 ? undefined : CONTEXTS,
+  };
+}
+
+function feed(
+  handshake: Handshake,
+  bytes: Uint8Array,
+  piece: number,
+  take: (events: HandshakeEvent[]) => void,
+): void {
+  for (let at = 0; at < bytes.length; at += piece) {
+    const part = Uint8Array.from(bytes.subarray(at, at + piece));
+    take(handshake.receive(part));
+    // The bytes are the caller's again.
+    part.fill(0x55);
+  }
+}
+
+function converse(
+  options: HandshakeOptions,
+  clear: Uint8Array,
+  secret: Uint8Array,
+  piece: number,
+): Conversation {
+  const handshake = new Handshake(options);
+  const told: Conversation = { clear: '', sent: [], events: [], error: '' };
+  const take = (events: HandshakeEvent[]): void => {
+    for (const event of events) {
+      if (event.type === 'send') told.sent.push(Buffer.from(event.bytes).toString('hex'));
+      else told.events.push(event);
+    }
+  };
+  try {
+    feed(handshake, clear, piece, take);
+    told.clear = told.sent.join('');
+    if (told.events.at(-1)?.type === 'starttls') {
+      take(handshake.tlsStarted());
+      feed(handshake, secret, piece, take);
+    }
+  } catch (error) {
+    const expected = expectedError(error);
+    if (expected instanceof NbdServerError)
+      promise(expected.serverText.length <= 4096, 'a server text is too long');
+    // How many bytes came too early depends on the pieces.
+    told.error = `${expected.name}: ${expected.message.replace(/sent \d+ bytes before/, 'sent bytes before')}`;
+    promise(handshake.receive(Uint8Array.of(0)).length === 0, 'something happens after the end');
+  }
+  const ended = handshake.endOfStream();
+  if (ended !== undefined) expectedError(ended);
+  const goodbye = Buffer.from(handshake.abort()).toString('hex');
+  if (told.error.startsWith('NbdProtocolError')) promise(goodbye === '', 'a goodbye after a breach');
+  promise(handshake.abort().length === 0, 'two goodbyes');
+  return told;
+}
+
+function checkInfo(info: ExportInfo): void {
+  promise(info.size >= 0n && info.size < 2n ** 63n, `a size of ${info.size}`);
+  promise(info.flags >= 0 && info.flags <= 0xffff, `flags ${info.flags}`);
+  const sizes = info.blockSizes;
+  if (sizes !== undefined) {
+    const { minimum, preferred, maximum } = sizes;
+    promise(
+      minimum >= 1 && minimum <= 65_536 && preferred >= Math.max(512, minimum),
+      'impossible block sizes',
+    );
+    promise((minimum & (minimum - 1)) === 0 && maximum >= preferred, 'impossible block sizes');
+  }
+  const ids = new Set(info.metaContexts.map(({ id }) => id));
+  promise(ids.size === info.metaContexts.length && ids.size <= 1024, 'metadata contexts twice, or too many');
+  for (const text of [info.description, info.canonicalName, ...info.metaContexts.map(({ name }) => name)])
+    promise(
+      text === undefined || (Buffer.byteLength(text) <= 4096 * 3 && !text.includes('\0')),
+      'an odd string',
+    );
+}
+
+function checkContexts(names: readonly string[]): void {
+  promise(names.length <= 10_000, 'too many metadata contexts');
+  promise(!names.some((name) => name.includes('\0') || name.length > 4096), 'an odd metadata context');
+}
+
+function checkExports(exports: readonly ListedExport[]): void {
+  promise(exports.length <= 10_000, 'too many exports');
+  for (const { name, info } of exports) {
+    promise(!name.includes('\0') && name.length <= 4096, 'an odd export name');
+    if (info !== undefined) checkInfo(info);
+  }
+}
+
+function check(options: HandshakeOptions, { clear, sent, events, error }: Conversation): void {
+  promise(sent.length <= MOST_OPTIONS, `the client sent ${sent.length} messages`);
+  const secured = events.some(({ type }) => type === 'starttls');
+  if (options.tls === 'disable') promise(!secured, 'TLS without being asked for');
+  else {
+    promise(CLEAR.test(secured ? clear : sent.join('')), 'more than the wish for TLS was sent in the clear');
+    promise(secured || events.length === 0, 'an end without TLS');
+  }
+  const ends = events.filter(({ type }) => type !== 'starttls');
+  promise(ends.length <= 1, 'several ends');
+  for (const end of ends) {
+    if (end.type === 'listed') checkExports(end.exports);
+    else if (end.type === 'contexts') checkContexts(end.names);
+    else if (end.type !== 'starttls' && end.type !== 'send') checkInfo(end.info);
+    const wanted = { go: 'ready', list: 'listed', info: 'described', contexts: 'contexts' }[
+      options.goal.kind
+    ];
+    promise(end.type === wanted, `${options.goal.kind} ended with ${end.type}`);
+    if (error !== '') promise(/before the first request/.test(error), `an error after the end: ${error}`);
+  }
+}
+
+/** What does not depend on the pieces: an error drops what the same piece has brought about before it. */
+function essence({ sent, events, error }: Conversation): string {
+  const plain = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}` : value);
+  return error === '' ? JSON.stringify([sent.join(''), events], plain) : error;
+}
+
+export function fuzz(data: Buffer): void {
+  const input = new Input(data);
+  const options = optionsOf(input.u8());
+  const piece = 1 + (input.u8() % 40);
+  const clear = options.tls === 'require' ? input.bytes(input.u16()) : input.rest();
+  const secret = input.rest();
+  const whole = converse(options, clear, secret, 1 << 20);
+  check(options, whole);
+  for (const size of [1, piece]) {
+    const pieced = converse(options, clear, secret, size);
+    check(options, pieced);
+    promise(
+      essence(pieced) === essence(whole),
+      `pieces of ${size}: ${essence(pieced)}, whole: ${essence(whole)}`,
+    );
+  }
+}

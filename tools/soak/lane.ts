@@ -1,0 +1,181 @@
+// One mount with all that belongs to it: server, proxy, nbdfuse, load, and what goes wrong on the way.
+//
+// Used by run.ts. The faults never stop while the load runs; each is random, and so are the pauses.
+
+import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import type { NetConnectOpts } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { atEnd, pause, start, whenEnded, whenWritten } from '../bench/processes.js';
+import { DISK_SIZE, verifyAll, writeAll } from './load.js';
+import { CuttingProxy, SETTLE_TIME } from './proxy.js';
+import { DiskServer, nbdkitWords } from './server.js';
+
+const NBDFUSE = fileURLToPath(new URL('../../../../bin/nbdfuse', import.meta.url));
+
+/** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
+const TIMEOUT = 2;
+
+/** Lines of nbdfuse's to show after a failure. */
+const LAST_LINES = 20;
+
+/** Kinds of faults, as often as they shall happen. */
+const FAULTS = ['kill', 'kill', 'freeze', 'freeze', 'cut', 'cutAll'] as const;
+
+export type Fault = (typeof FAULTS)[number];
+
+/** How a lane's server is reached. */
+export interface Way {
+  readonly name: string;
+  /** For nbdfuse. */
+  readonly options: readonly string[];
+  /** nbdkit's words for where it listens; undefined for a Unix socket. */
+  readonly listening: readonly string[] | undefined;
+  /** Where that is for the proxy. */
+  target(server: DiskServer): NetConnectOpts;
+  /** Where the proxy listens: a path or any port. */
+  readonly where: string | number;
+  uri(proxy: CuttingProxy): string;
+}
+
+/** What nbdfuse says of itself. */
+interface Told {
+  readonly lostConnections: number;
+  readonly sentAgain: number;
+}
+
+interface LaneParts {
+  readonly server: DiskServer;
+  readonly proxy: CuttingProxy;
+  readonly program: ChildProcess;
+  readonly mountpoint: string;
+  /** Where nbdfuse's standard error goes. */
+  readonly log: string;
+}
+
+const between = (least: number, most: number): number => least + Math.random() * (most - least);
+
+/** See the file's head. */
+export class Lane {
+  readonly name: string;
+  readonly faults: Record<Fault, number> = { kill: 0, freeze: 0, cut: 0, cutAll: 0 };
+  written = 0;
+  verified = 0;
+  passes = 0;
+  told: Told = { lostConnections: 0, sentAgain: 0 };
+  readonly #server: DiskServer;
+  readonly #proxy: CuttingProxy;
+  readonly #program: ChildProcess;
+  readonly #mountpoint: string;
+  readonly #log: string;
+  #calm = false;
+
+  private constructor(name: string, parts: LaneParts) {
+    this.name = name;
+    this.#server = parts.server;
+    this.#proxy = parts.proxy;
+    this.#program = parts.program;
+    this.#mountpoint = parts.mountpoint;
+    this.#log = parts.log;
+  }
+
+  /** Starts the server, the proxy and nbdfuse; resolves when the disk is mounted. */
+  static async open(folder: string, way: Way, verbose: boolean): Promise<Lane> {
+    const server = new DiskServer(folder, way.name, DISK_SIZE, nbdkitWords(['cache'], way.listening));
+    await server.start();
+    const proxy = await CuttingProxy.open(way.where, way.target(server));
+    atEnd(() => proxy.close());
+    const mountpoint = join(folder, `${way.name}.mnt`);
+    mkdirSync(mountpoint);
+    const pidfile = join(folder, `${way.name}.pid`);
+    const times = [`--timeout=${TIMEOUT}`, '--reconnect=forever', `--settle-time=${SETTLE_TIME}`];
+    const options = ['-C', '4', ...times, ...way.options];
+    const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
+    // What was killed leaves its mount.
+    atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));
+    const log = join(folder, `${way.name}.log`);
+    const errors = openSync(log, 'a');
+    const program = start([process.execPath, ...words], {}, verbose ? 'inherit' : errors);
+    closeSync(errors);
+    await whenWritten(pidfile, program);
+    return new Lane(way.name, { server, proxy, program, mountpoint, log });
+  }
+
+  /** Resident memory of nbdfuse, in MiB; 0 when it is gone. */
+  get memory(): number {
+    const path = `/proc/${this.#program.pid}/status`;
+    const status = existsSync(path) ? readFileSync(path, 'utf8') : '';
+    return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
+  }
+
+  /** What nbdfuse has said last; nothing where it was shown at once. */
+  get lastWords(): string {
+    return readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-LAST_LINES).join('\n');
+  }
+
+  /** Pass after pass until it is `over`, while things go wrong. @throws Error for what must not happen */
+  async run(over: () => boolean): Promise<void> {
+    const failing = this.#failAgainAndAgain();
+    try {
+      while (!over()) await this.#pass();
+    } finally {
+      this.#calm = true;
+      await failing;
+    }
+  }
+
+  /** Unmounts, and looks at the server's own disk. @throws Error when nbdfuse or a byte is not all right */
+  async close(): Promise<void> {
+    this.told = this.#status();
+    this.#program.kill('SIGTERM');
+    await whenEnded(this.#program, 15_000);
+    if (this.#program.exitCode !== 0) throw new Error(`nbdfuse ended with ${this.#program.exitCode}`);
+    await this.#server.kill();
+    if (this.passes > 0) await verifyAll(this.#server.disk, this.passes - 1);
+    this.#proxy.close();
+  }
+
+  async #pass(): Promise<void> {
+    const file = join(this.#mountpoint, 'nbd');
+    this.written += (await writeAll(file, this.passes)).written;
+    this.verified += (await verifyAll(file, this.passes)).verified;
+    this.passes++;
+  }
+
+  async #failAgainAndAgain(): Promise<void> {
+    while (!this.#calm) {
+      await pause(between(1500, 4000));
+      if (this.#calm) return;
+      const fault = FAULTS[Math.floor(Math.random() * FAULTS.length)];
+      await this.#fail(fault);
+      this.faults[fault]++;
+    }
+  }
+
+  async #fail(fault: Fault): Promise<void> {
+    switch (fault) {
+      case 'kill':
+        await this.#server.kill();
+        await pause(between(0, 800));
+        await this.#server.start();
+        return;
+      case 'freeze':
+        this.#server.freeze();
+        await pause(between(300, 2 * TIMEOUT * 1000));
+        this.#server.thaw();
+        return;
+      case 'cut':
+        this.#proxy.cut(1);
+        return;
+      case 'cutAll':
+        this.#proxy.cut(Number.POSITIVE_INFINITY);
+    }
+  }
+
+  #status(): Told {
+    const words = [NBDFUSE, '--status', '--json', this.#mountpoint];
+    const text = execFileSync(process.execPath, words, { encoding: 'utf8', timeout: 10_000 });
+    return (JSON.parse(text) as { files: Told[] }).files[0];
+  }
+}
