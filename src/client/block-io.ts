@@ -13,7 +13,7 @@ import {
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
-import type { LinkGroup } from './connection-pool.js';
+import type { ConnectionPool } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
 import { alignDown, alignUp, type ByteRange, lengthLimit, overlap, pieces } from './ranges.js';
 
@@ -24,7 +24,7 @@ const EOVERFLOW = 75;
 const PARTS_IN_FLIGHT = 8;
 
 export class BlockIo {
-  readonly #links: LinkGroup;
+  readonly #links: ConnectionPool;
   readonly #size: bigint;
   /** Up to where there are whole blocks, of the minimum that the server has advertised. */
   readonly #wholeBlocks: bigint;
@@ -33,7 +33,7 @@ export class BlockIo {
   #payloadLimit: number;
   readonly blockSizes: BlockSizes;
 
-  constructor(links: LinkGroup) {
+  constructor(links: ConnectionPool) {
     this.#links = links;
     this.#size = links.info.size;
     this.blockSizes = effectiveBlockSizes(links.info);

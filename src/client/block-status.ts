@@ -13,7 +13,7 @@ import { NbdError, NbdProtocolError } from '../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
-import type { LinkGroup } from './connection-pool.js';
+import type { ConnectionPool } from './connection-pool.js';
 import type { RawExtent } from './pending-command.js';
 import { alignDown, alignUp, type ByteRange, lengthLimit, overlap } from './ranges.js';
 
@@ -61,7 +61,10 @@ function append(extents: Extent[], extent: Extent): void {
 }
 
 /** The contexts to report. @throws NbdError when none was agreed on, or one that is named was not */
-export function checkContexts(links: LinkGroup, wanted: readonly string[] | undefined): readonly string[] {
+export function checkContexts(
+  links: ConnectionPool,
+  wanted: readonly string[] | undefined,
+): readonly string[] {
   const agreed = links.info.metaContexts.map(({ name }) => name);
   if (agreed.length === 0) {
     throw new NbdError('the server tells no block status: no metadata context was agreed on', {
@@ -93,14 +96,14 @@ function filterOf(info: ExportInfo, contexts: readonly string[], length: number)
 
 /** Asks once about the start of `range`. */
 async function ask(
-  links: LinkGroup,
+  links: ConnectionPool,
   range: ByteRange,
   contexts: readonly string[],
   one: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Round> {
   const sizes = effectiveBlockSizes(links.info);
-  const link = links.pick();
+  const connection = links.pick();
   const from = alignDown(range.start, sizes.minimum);
   const whole = alignDown(links.info.size, links.info.blockSizes?.minimum ?? 1);
   const end = alignUp(range.end, sizes.minimum, links.info.size);
@@ -108,13 +111,13 @@ async function ask(
   const to = from < whole && end > whole ? whole : end;
   const limit = BigInt(lengthLimit(sizes, links.info.extendedHeaders));
   const length = Number(to - from < limit ? to - from : limit);
-  const payload = filterOf(link.info, contexts, length);
+  const payload = filterOf(connection.info, contexts, length);
   const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
   const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset: from, length, payload };
-  const { extents } = await link.submit(question, signal);
+  const { extents } = await connection.submit(question, signal);
   let until = range.end;
   const raws = contexts.map((name) => {
-    const raw = extents.get(link.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
+    const raw = extents.get(connection.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
     if (raw === undefined) throw new NbdProtocolError(`the server told no extents of ${printable(name)}`);
     const reach = raw.reduce((at, extent) => at + extent.length, from);
     if (reach <= range.start)
@@ -133,7 +136,7 @@ function tooMany(name: string): NbdError {
 
 /** The extents of a whole range; with `one` of its start only, as far as one answer goes. */
 export async function blockStatus(
-  links: LinkGroup,
+  links: ConnectionPool,
   range: ByteRange,
   contexts: readonly string[],
   one: boolean,
@@ -155,7 +158,7 @@ export async function blockStatus(
 
 /** The extents of one context, one after the other, asking for more only when they are used up. */
 export async function* iterateExtents(
-  links: LinkGroup,
+  links: ConnectionPool,
   range: ByteRange,
   context: string,
   signal?: AbortSignal,

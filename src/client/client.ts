@@ -12,7 +12,7 @@ import { type NbdServer, openServer } from '../transport/server.js';
 import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
 import { connectLinks } from './connect-all.js';
-import type { LinkGroup } from './connection-pool.js';
+import type { ConnectionPool } from './connection-pool.js';
 import type {
   Abortable,
   BlockStatusOptions,
@@ -32,13 +32,13 @@ const EOPNOTSUPP = 95;
 export class NbdClient {
   /** Resolves when the client cannot be used any more, with why: it was closed, or the server went. */
   readonly closed: Promise<NbdError>;
-  readonly #links: LinkGroup;
+  readonly #links: ConnectionPool;
   readonly #io: BlockIo;
   readonly #server: NbdServer;
   readonly #ownsServer: boolean;
   #closing: Promise<void> | undefined;
 
-  private constructor(links: LinkGroup, server: NbdServer, ownsServer: boolean) {
+  private constructor(links: ConnectionPool, server: NbdServer, ownsServer: boolean) {
     this.#links = links;
     this.#io = new BlockIo(links);
     this.#server = server;

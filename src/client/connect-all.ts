@@ -7,7 +7,7 @@ import { NbdError } from '../nbd/errors.js';
 import { hasFlag, sameExport } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import type { NbdServer } from '../transport/server.js';
-import { LinkGroup } from './connection-pool.js';
+import { ConnectionPool } from './connection-pool.js';
 
 const EINVAL = 22;
 
@@ -19,7 +19,7 @@ export async function connectLinks(
   server: NbdServer,
   count: number,
   signal?: AbortSignal,
-): Promise<LinkGroup> {
+): Promise<ConnectionPool> {
   if (!Number.isInteger(count) || count < 1 || count > MAX_CONNECTIONS) {
     throw new NbdError(`bad number of connections ${count}: it must be 1 to ${MAX_CONNECTIONS}`, {
       errno: EINVAL,
@@ -42,7 +42,7 @@ export async function connectLinks(
       )
     );
   }
-  const links = new LinkGroup(first);
+  const links = new ConnectionPool(first);
   for (const other of others) links.add(other);
   return links;
 }

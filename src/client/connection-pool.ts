@@ -8,14 +8,14 @@ import type { NbdError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Command, PendingCommand } from './pending-command.js';
-import { Link, lostConnection } from './stream-connection.js';
+import { lostConnection, StreamConnection } from './stream-connection.js';
 
-export class LinkGroup {
+export class ConnectionPool {
   /** What the first connection's handshake found out. */
   readonly info: ExportInfo;
   /** Resolves when no connection is left, with why the last one ended. */
   readonly closed: Promise<NbdError>;
-  readonly #links = new Set<Link>();
+  readonly #connections = new Set<StreamConnection>();
   /** Changes that are under way: a FLUSH must wait for their replies to cover them. */
   readonly #changes = new Set<Promise<unknown>>();
   #lost: NbdError = lostConnection('it was closed');
@@ -31,23 +31,23 @@ export class LinkGroup {
 
   /** Live connections. */
   get size(): number {
-    return this.#links.size;
+    return this.#connections.size;
   }
 
-  add(connection: NegotiatedConnection): void {
-    const link: Link = new Link(connection, (error) => {
-      this.#links.delete(link);
+  add(negotiated: NegotiatedConnection): void {
+    const connection: StreamConnection = new StreamConnection(negotiated, (error) => {
+      this.#connections.delete(connection);
       this.#lost = error;
-      if (this.#links.size === 0) this.#onClosed(error);
+      if (this.#connections.size === 0) this.#onClosed(error);
     });
-    this.#links.add(link);
+    this.#connections.add(connection);
   }
 
   /** The link to use next, for what must know it (numbers of contexts differ between connections). */
-  pick(): Link {
-    let best: Link | undefined;
-    for (const link of this.#links) {
-      if (link.accepting && (best === undefined || link.load < best.load)) best = link;
+  pick(): StreamConnection {
+    let best: StreamConnection | undefined;
+    for (const connection of this.#connections) {
+      if (connection.accepting && (best === undefined || connection.load < best.load)) best = connection;
     }
     if (best === undefined) throw this.#lost;
     return best;
@@ -73,6 +73,6 @@ export class LinkGroup {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#links].map((link) => link.close()));
+    await Promise.all([...this.#connections].map((connection) => connection.close()));
   }
 }

@@ -31,7 +31,7 @@ export function lostConnection(why: string, cause?: unknown): NbdError {
   return new NbdError(`the connection to the server was lost: ${why}`, { errno: ENOTCONN, cause });
 }
 
-export class Link implements ReplySink<PendingCommand> {
+export class StreamConnection implements ReplySink<PendingCommand> {
   readonly info: ExportInfo;
   readonly #stream: Duplex;
   readonly #receiver: ReplyReceiver<PendingCommand>;

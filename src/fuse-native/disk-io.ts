@@ -4,7 +4,7 @@
 // request whose connection is lost is made again on the next one. What the server refuses is thrown.
 
 import { BlockIo } from '../client/block-io.js';
-import { LinkGroup } from '../client/connection-pool.js';
+import { ConnectionPool } from '../client/connection-pool.js';
 import { NBD_FLAG_SEND_FLUSH } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
@@ -26,7 +26,7 @@ const EIO = 5;
 export class DiskIo {
   readonly info: ExportInfo;
   readonly #lost: (why: string) => void;
-  #group: LinkGroup | undefined;
+  #group: ConnectionPool | undefined;
   #io: BlockIo | undefined;
   #failing = 0;
   #waiting: (() => void)[] = [];
@@ -39,7 +39,7 @@ export class DiskIo {
 
   /** Uses this connection from now on. */
   attach(connection: NegotiatedConnection): void {
-    const group = new LinkGroup(connection);
+    const group = new ConnectionPool(connection);
     this.#group = group;
     this.#io = new BlockIo(group);
     this.#failing = 0;
@@ -82,7 +82,7 @@ export class DiskIo {
     await group?.close();
   }
 
-  async #persist(action: (io: BlockIo, group: LinkGroup) => Promise<void>): Promise<void> {
+  async #persist(action: (io: BlockIo, group: ConnectionPool) => Promise<void>): Promise<void> {
     for (;;) {
       const io = this.#io;
       const group = this.#group;

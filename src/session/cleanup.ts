@@ -1,7 +1,7 @@
 // What has to be taken back when a start fails half-way, or at the end.
 
 /** Steps back, run last in first out. */
-export class Undo {
+export class Cleanup {
   readonly #steps: (() => void | Promise<void>)[] = [];
 
   /** Registers a step; do so before or at once after what it takes back. */

@@ -16,7 +16,7 @@ export interface Served {
 }
 
 /** See the file's head. */
-export interface Keeper extends Partial<FolderEvents> {
+export interface FileKeeper extends Partial<FolderEvents> {
   /** Gives a backend that has just mounted what it needs to become ready. */
   begin(backend: Backend): void;
   /** The files can be used. Resolves when what is on its way has come, or soon. */

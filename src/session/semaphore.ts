@@ -1,7 +1,7 @@
 // Work of which only so much is done at a time; the rest waits for its turn. Never blocks.
 
 /** See the file's head. */
-export class Turns {
+export class Semaphore {
   readonly #most: number;
   readonly #waiting: (() => void)[] = [];
   #running = 0;

@@ -5,7 +5,7 @@
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { StopOutcome } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
-import type { Undo } from './cleanup.js';
+import type { Cleanup } from './cleanup.js';
 import { Deadline } from './connect/deadline.js';
 import type { Served } from './file-keeper.js';
 import type { Report } from './settings.js';
@@ -33,7 +33,7 @@ export interface SessionParts {
   /** Resolves when the session cannot or need not go on. */
   readonly ended: Promise<Ending>;
   /** Takes back what was opened besides the mount: pidfile, servers. */
-  readonly undo: Undo;
+  readonly cleanup: Cleanup;
 }
 
 /** A mounted and ready session. */
@@ -62,14 +62,14 @@ export class Session {
    * about ten seconds; `hurry` cuts the waiting short. Returns the exit status.
    */
   async stop(ending: Ending, hurry: AbortSignal): Promise<number> {
-    const { undo, report } = this.#parts;
+    const { cleanup, report } = this.#parts;
     const deadline = new Deadline(STOP_TIME, hurry);
     const good =
       ending.kind === 'crash' ? await this.#abandon(ending.why) : await this.#finish(ending, deadline);
     const served = this.#parts.served();
     const failed = served.some(({ reconnector }) => reconnector.failed);
     for (const { reconnector } of served) await reconnector.stop();
-    const failures = await undo.run();
+    const failures = await cleanup.run();
     for (const error of failures) report.error(error);
     return good && !failed && failures.length === 0 ? 0 : 1;
   }

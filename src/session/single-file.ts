@@ -12,7 +12,7 @@ import { reconnectBy } from './connect/lost-server.js';
 import type { Disk } from './connect/open-disk.js';
 import { ReaderSupply } from './connect/read-thread-connections.js';
 import type { Reconnector } from './connect/reconnect.js';
-import type { Keeper, Served } from './file-keeper.js';
+import type { FileKeeper, Served } from './file-keeper.js';
 import type { Report, Settings } from './settings.js';
 
 /** What a keeper is made of. */
@@ -37,7 +37,7 @@ const FURTHER_TIME = 100;
 const FILE = 0;
 
 /** See the file's head. */
-export class DiskKeeper implements Keeper {
+export class SingleFileKeeper implements FileKeeper {
   readonly #parts: DiskKeeperParts;
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
   #readers: ReaderSupply | undefined;

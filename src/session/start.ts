@@ -14,23 +14,23 @@ import type { Endpoint } from '../transport/target.js';
 import { spawnWorker } from '../worker/spawn.js';
 import type { BackendEvents, BackendRequest, PreparedBackend } from './backend/backend.js';
 import { threadCount } from './backend/threads.js';
-import { Undo } from './cleanup.js';
+import { Cleanup } from './cleanup.js';
 import { endpointOf } from './connect/endpoint.js';
 import { reconnectBy } from './connect/lost-server.js';
 import { allowsSeveral, openDisk } from './connect/open-disk.js';
 import { serverText } from './connect/server-text.js';
-import type { Keeper } from './file-keeper.js';
+import type { FileKeeper } from './file-keeper.js';
 import { writePidfile } from './pidfile.js';
 import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
-import { DiskKeeper } from './single-file.js';
+import { SingleFileKeeper } from './single-file.js';
 
 /** Who is told of what, while a session starts. */
 interface Start {
   readonly settings: Settings;
   readonly report: Report;
   readonly signal: AbortSignal;
-  readonly undo: Undo;
+  readonly cleanup: Cleanup;
 }
 
 /**
@@ -45,29 +45,29 @@ export async function startSession(
   signal: AbortSignal,
   worker: Worker | undefined,
 ): Promise<Session> {
-  const undo = new Undo();
+  const cleanup = new Cleanup();
   try {
-    const start = { settings, report, signal, undo };
+    const start = { settings, report, signal, cleanup };
     const prepared = await prepareBackend(settings, worker);
-    undo.add(() => prepared.discard());
+    cleanup.add(() => prepared.discard());
     const options = parseFuseOptions([...settings.fuseOptions]);
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
-    undo.add(() => mountpoint.target.close());
+    cleanup.add(() => mountpoint.target.close());
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
-    const { keeper, ...found } = settings.all
+    const { fileKeeper, ...found } = settings.all
       ? await openFolder(start, mountpoint, options, endpoint)
       : await openOne(start, mountpoint, options, endpoint);
-    return await serve(start, prepared, keeper, { settings, mountpoint, options, ...found });
+    return await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
   } catch (error) {
-    for (const failure of await undo.run()) report.error(failure);
+    for (const failure of await cleanup.run()) report.error(failure);
     throw error;
   }
 }
 
 /** Who keeps the files connected, and what the backend is told of them. */
 type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
-  readonly keeper: Keeper;
+  readonly fileKeeper: FileKeeper;
 };
 
 /** What all files of a mount have in common. */
@@ -83,17 +83,17 @@ async function openOne(
   options: FuseOptions,
   endpoint: Endpoint,
 ): Promise<Opened> {
-  const { settings, report, undo, signal } = start;
-  const disk = await openDisk(endpoint, settings, report, undo, signal);
+  const { settings, report, cleanup, signal } = start;
+  const disk = await openDisk(endpoint, settings, report, cleanup, signal);
   const common = commonOf(start, options, endpoint);
   const readOnly = common.readOnly || isReadOnly(disk.info);
   const several = allowsSeveral(settings, disk.server, disk.info);
   const threads = several ? threadCount(settings.threads, availableParallelism()) : 1;
   report.detail(`threads=${threads}`);
-  const keeper = new DiskKeeper({ settings, report, mountpoint, disk, threads });
-  undo.add(() => keeper.stop());
+  const fileKeeper = new SingleFileKeeper({ settings, report, mountpoint, disk, threads });
+  cleanup.add(() => fileKeeper.stop());
   return {
-    keeper,
+    fileKeeper,
     threads,
     files: [{ ...common, name: mountpoint.filename, info: disk.info, readOnly }],
     changing: false,
@@ -108,27 +108,27 @@ async function openFolder(
   options: FuseOptions,
   endpoint: Endpoint,
 ): Promise<Opened> {
-  const { settings, report, undo, signal } = start;
-  const { ExportFolder } = await import('./exports/export-directory.js');
+  const { settings, report, cleanup, signal } = start;
+  const { ExportDirectoryKeeper } = await import('./exports/export-directory.js');
   await checkDirectory(mountpoint);
   if (endpoint.exportName !== '') {
     throw new MountError('--all shows every export: leave the name of the one out of the URI');
   }
   const server = await openServer(endpoint, { handOver: true });
-  undo.add(() => server.close());
+  cleanup.add(() => server.close());
   const common = commonOf(start, options, endpoint);
-  const keeper = new ExportFolder({ settings, report, mountpoint, server, common });
-  undo.add(() => keeper.stop());
-  await keeper.load(signal);
+  const fileKeeper = new ExportDirectoryKeeper({ settings, report, mountpoint, server, common });
+  cleanup.add(() => fileKeeper.stop());
+  await fileKeeper.load(signal);
   const reconnectable = server.reconnectable || settings.restart;
-  return { keeper, files: [], changing: true, reconnectable, threads: 1 };
+  return { fileKeeper, files: [], changing: true, reconnectable, threads: 1 };
 }
 
 /** Mounts, and returns when the files can be used. */
 async function serve(
-  { settings, report, signal, undo }: Start,
+  { settings, report, signal, cleanup }: Start,
   prepared: PreparedBackend,
-  keeper: Keeper,
+  fileKeeper: FileKeeper,
   request: Omit<BackendRequest, 'events'>,
 ): Promise<Session> {
   let end: (ending: Ending) => void = () => undefined;
@@ -136,14 +136,14 @@ async function serve(
     end = resolve;
   });
   const events: BackendEvents = {
-    lost: (file, connection, why, outcome) => keeper.lost(file, connection, why, outcome),
-    accepted: (file, connection) => keeper.accepted(file, connection),
-    listWanted: () => keeper.listWanted?.(),
-    wanted: (file) => keeper.wanted?.(file),
-    descriptionWanted: (file) => keeper.descriptionWanted?.(file),
-    idle: (file) => keeper.idle?.(file),
-    readerWanted: () => keeper.readerWanted?.(),
-    readerLost: (why) => keeper.readerLost?.(why),
+    lost: (file, connection, why, outcome) => fileKeeper.lost(file, connection, why, outcome),
+    accepted: (file, connection) => fileKeeper.accepted(file, connection),
+    listWanted: () => fileKeeper.listWanted?.(),
+    wanted: (file) => fileKeeper.wanted?.(file),
+    descriptionWanted: (file) => fileKeeper.descriptionWanted?.(file),
+    idle: (file) => fileKeeper.idle?.(file),
+    readerWanted: () => fileKeeper.readerWanted?.(),
+    readerLost: (why) => fileKeeper.readerLost?.(why),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
     crashed: (why) => end({ kind: 'crash', why }),
@@ -153,20 +153,20 @@ async function serve(
   // Kept open, it would keep the file system busy that it is on.
   const backend = await prepared.start({ ...request, events }).finally(() => target.close());
   try {
-    keeper.begin(backend);
+    fileKeeper.begin(backend);
     await backend.ready;
     signal.throwIfAborted();
-    await keeper.ready();
+    await fileKeeper.ready();
     if (settings.pidfile !== undefined) {
       const pidfile = await writePidfile(settings.pidfile);
-      undo.add(() => pidfile.remove());
+      cleanup.add(() => pidfile.remove());
     }
   } catch (error) {
     await giveUp(backend);
     throw error;
   }
   const { mountpoint } = request;
-  return new Session({ report, mountpoint, backend, served: () => keeper.served(), ended, undo });
+  return new Session({ report, mountpoint, backend, served: () => fileKeeper.served(), ended, cleanup });
 }
 
 async function prepareBackend({ backend }: Settings, worker: Worker | undefined): Promise<PreparedBackend> {

@@ -8,21 +8,21 @@ import type { Connection } from './connection/connection.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './contract/messages.js';
 import { MAX_TRANSFER } from './device/device.js';
 import type { Disk } from './disk/disk.js';
-import { OPERATION_OWN } from './flight/fuse-request.js';
+import { SPECULATIVE } from './flight/fuse-request.js';
 import { Dispatcher } from './fuse/dispatch.js';
-import { Folder } from './fuse/export-directory.js';
+import { ExportDirectory } from './fuse/export-directory.js';
 import { Files } from './fuse/files.js';
 import { Metadata } from './fuse/metadata.js';
 import { Loop, type LoopControl } from './loop/loop.js';
 import { Shutdown } from './loop/shutdown.js';
 import { Watchdog } from './loop/watchdog.js';
-import { Readers } from './read-threads/read-threads.js';
+import { ReadThreads } from './read-threads/read-threads.js';
 import { Engine, type EngineEvents } from './request/engine.js';
 import { Readahead } from './request/readahead.js';
 import { scanHoles } from './request/tasks.js';
 import { Trace } from './request/trace.js';
-import { Workload } from './stats/load.js';
-import { StatusDesk } from './status.js';
+import { Load } from './stats/load.js';
+import { StatusReporter } from './status.js';
 import type { World } from './world.js';
 
 /** Bytes of payload in use at which no new request is taken from the kernel. */
@@ -37,22 +37,22 @@ const CHANGING_VALIDITY = 1;
 const HOLES_PATIENCE = 250;
 
 /** See the file's head. */
-export class BridgeWorker implements EngineEvents, LoopControl {
+export class MountWorker implements EngineEvents, LoopControl {
   readonly wakeDescriptor: number;
   readonly #world: World;
   readonly #engine: Engine;
   readonly #files: Files;
   readonly #disks: readonly Disk[];
   /** Undefined where the files are always the same. */
-  readonly #folder: Folder | undefined;
+  readonly #exportDirectory: ExportDirectory | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #loop: Loop;
   readonly #hearing = (message: ToWorker): void => this.#hear(message);
   readonly #shutdown: Shutdown;
   readonly #watchdog: Watchdog;
   /** Undefined where this thread is to be the only one. */
-  readonly #readers: Readers | undefined;
-  readonly #status: StatusDesk;
+  readonly #readThreads: ReadThreads | undefined;
+  readonly #status: StatusReporter;
   readonly #scanning = new Set<Disk>();
   #saidReady = false;
   #initialized: number | undefined;
@@ -98,12 +98,14 @@ export class BridgeWorker implements EngineEvents, LoopControl {
     };
     const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
     const say = (message: FromWorker): void => this.#say(message);
-    this.#folder = changing ? new Folder(this.#files, metadata, this.#engine, say) : undefined;
+    this.#exportDirectory = changing
+      ? new ExportDirectory(this.#files, metadata, this.#engine, say)
+      : undefined;
     const asks = settings.readers > 0 && !settings.readersAlways;
-    const workload = asks ? new Workload(this.#engine.now()) : undefined;
+    const load = asks ? new Load(this.#engine.now()) : undefined;
     if (settings.readers > 0)
-      this.#readers = new Readers(this.#engine, this.#disks[0], settings.readers, workload, say);
-    this.#status = new StatusDesk(settings, this.#engine, this.#files, this.#readers);
+      this.#readThreads = new ReadThreads(this.#engine, this.#disks[0], settings.readers, load, say);
+    this.#status = new StatusReporter(settings, this.#engine, this.#files, this.#readThreads);
     this.#dispatcher = new Dispatcher(
       this.#engine,
       metadata,
@@ -111,12 +113,12 @@ export class BridgeWorker implements EngineEvents, LoopControl {
       wishes,
       ahead,
       (nodeid) => this.#status.ofNode(nodeid),
-      this.#folder,
-      this.#readers,
+      this.#exportDirectory,
+      this.#readThreads,
     );
-    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, world.poll, this, workload);
+    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, world.poll, this, load);
     this.#shutdown = new Shutdown(this.#engine, this.#disks, changing);
-    this.#watchdog = new Watchdog(this.#engine, this.#disks, this.#folder, settings.timeout);
+    this.#watchdog = new Watchdog(this.#engine, this.#disks, this.#exportDirectory, settings.timeout);
   }
 
   /** For who looks at its state from outside: the simulator. */
@@ -135,7 +137,7 @@ export class BridgeWorker implements EngineEvents, LoopControl {
       // After a defect too: whoever waits for the kernel or is the server shall hear that it is over.
       for (const { connections, closing } of this.#disks)
         for (const connection of [...connections, ...closing]) connection.close();
-      this.#engine.blocks.discardLent();
+      this.#engine.buffers.discardShared();
       this.#engine.device.close();
     }
     this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });
@@ -143,10 +145,10 @@ export class BridgeWorker implements EngineEvents, LoopControl {
 
   lost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
     if (!connection.closing) this.#loop.unwatch(connection);
-    if (this.#shutdown.surrendered) return;
-    const { number, foreign } = connection;
-    const useful = !foreign && (connection.proven || (!breach && connection.inFlight === 0));
-    this.#say({ type: 'lost', file: disk.index, connection: number, why, useful, foreign });
+    if (this.#shutdown.hasFailedAll) return;
+    const { number, otherDisk } = connection;
+    const madeProgress = !otherDisk && (connection.proven || (!breach && connection.inFlight === 0));
+    this.#say({ type: 'lost', file: disk.index, connection: number, why, madeProgress, otherDisk });
   }
 
   closed(connection: Connection): void {
@@ -184,40 +186,40 @@ export class BridgeWorker implements EngineEvents, LoopControl {
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
-    if (this.#readers?.look(now)) {
+    if (this.#readThreads?.look(now)) {
       this.#serveReaders();
       this.#loop.flush();
     }
-    if (this.#folder !== undefined) this.#lookAfter(this.#folder, now);
+    if (this.#exportDirectory !== undefined) this.#lookAfter(this.#exportDirectory, now);
     const isOver = this.#shutdown.advance(now);
-    if (this.#shutdown.surrendered && !isOver) this.#loop.listenAgain();
+    if (this.#shutdown.hasFailedAll && !isOver) this.#loop.listenAgain();
     return isOver;
   }
 
   patience(): number {
     if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
     const forDisks = this.#watchdog.patience;
-    const forFolder = this.#folder?.patience ?? -1;
+    const forFolder = this.#exportDirectory?.patience ?? -1;
     if (forDisks < 0 || forFolder < 0) return Math.max(forDisks, forFolder);
     return Math.min(forDisks, forFolder);
   }
 
   /** Lets go of files that nobody uses; and of memory, when there is none left for what they write. */
-  #lookAfter(folder: Folder, now: number): void {
-    if (this.#engine.blocks.exhausted) for (const disk of this.#disks) disk.relieve();
+  #lookAfter(exportDirectory: ExportDirectory, now: number): void {
+    if (this.#engine.buffers.exhausted) for (const disk of this.#disks) disk.relieve();
     if (this.#shutdown.begun) return;
-    for (const disk of folder.look(now)) {
+    for (const disk of exportDirectory.look(now)) {
       for (const connection of disk.connections) {
         this.#loop.unwatch(connection);
         connection.disconnect();
       }
-      folder.retired(disk);
+      exportDirectory.retired(disk);
     }
   }
 
   /** What they have passed on. */
   #serveReaders(): void {
-    this.#readers?.serve(this.#engine.device, this.#dispatcher);
+    this.#readThreads?.serve(this.#engine.device, this.#dispatcher);
   }
 
   #hear(message: ToWorker): void {
@@ -234,10 +236,10 @@ export class BridgeWorker implements EngineEvents, LoopControl {
         this.#say({ type: 'status', statuses: this.#status.all() });
         return;
       case 'reader':
-        this.#readers?.add(message);
+        this.#readThreads?.add(message);
         return;
       case 'prove':
-        this.#readers?.prove();
+        this.#readThreads?.prove();
         return;
       case 'fail':
         this.#files.entry(message.file)?.disk?.fail(message.errno);
@@ -246,14 +248,14 @@ export class BridgeWorker implements EngineEvents, LoopControl {
         this.#files.entry(message.file)?.disk?.serverEnded(message.attached);
         return;
       case 'listed':
-        this.#folder?.listed(message.change);
+        this.#exportDirectory?.listed(message.change);
         return;
       case 'described':
         if (message.errno === 0) this.#files.describe(message.number, message.file);
-        this.#folder?.described(message.number, message.errno);
+        this.#exportDirectory?.described(message.number, message.errno);
         return;
       case 'refuse':
-        this.#folder?.refused(message.file, message.errno);
+        this.#exportDirectory?.refused(message.file, message.errno);
         return;
       case 'stop':
         this.#loop.stopListening();
@@ -263,10 +265,10 @@ export class BridgeWorker implements EngineEvents, LoopControl {
 
   #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
     const { file, connection, info } = message;
-    const channel = this.#world.openChannel(message, this.#engine.lender);
-    const folder = this.#folder;
-    const isUnwanted = folder !== undefined && !folder.wants(file);
-    if (this.#shutdown.surrendered || isUnwanted) {
+    const channel = this.#world.openChannel(message, this.#engine.zeroCopy);
+    const exportDirectory = this.#exportDirectory;
+    const isUnwanted = exportDirectory !== undefined && !exportDirectory.wants(file);
+    if (this.#shutdown.hasFailedAll || isUnwanted) {
       channel.close();
       if (isUnwanted) this.#say({ type: 'idle', file });
       return;
@@ -275,7 +277,7 @@ export class BridgeWorker implements EngineEvents, LoopControl {
     const disk = this.#files.use(file, info);
     this.#loop.watch(disk.attach(channel, connection, info, message.arrival));
     this.#scan(disk);
-    if (isFirst) folder?.arrived(disk);
+    if (isFirst) exportDirectory?.arrived(disk);
   }
 
   /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */
@@ -290,8 +292,8 @@ export class BridgeWorker implements EngineEvents, LoopControl {
   #scan(disk: Disk): void {
     if (disk.scanned || !disk.can.allocation || this.#scanning.has(disk)) return;
     this.#scanning.add(disk);
-    const operation = this.#engine.begin(OPERATION_OWN, disk);
-    this.#engine.run(operation, scanHoles(this.#engine, operation, disk));
+    const request = this.#engine.begin(SPECULATIVE, disk);
+    this.#engine.run(request, scanHoles(this.#engine, request, disk));
   }
 
   #say(message: FromWorker): void {

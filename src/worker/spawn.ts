@@ -13,7 +13,7 @@ export function spawnWorker(): Worker {
 }
 
 /** A reader that waits for its work. */
-export function spawnReader(): Worker {
+export function spawnReadThread(): Worker {
   return new Worker(new URL('./read-thread.js', import.meta.url));
 }
 

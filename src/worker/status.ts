@@ -4,28 +4,28 @@ import type { FileStatus, WorkerSettings } from './contract/messages.js';
 import { type Status, statusOf } from './contract/status.js';
 import type { Disk } from './disk/disk.js';
 import type { Files } from './fuse/files.js';
-import type { Readers } from './read-threads/read-threads.js';
+import type { ReadThreads } from './read-threads/read-threads.js';
 import type { Engine } from './request/engine.js';
 
 /** See the file's head. */
-export class StatusDesk {
+export class StatusReporter {
   readonly #cache: WorkerSettings['cache'];
   readonly #engine: Engine;
   readonly #files: Files;
-  readonly #readers: Readers | undefined;
+  readonly #readThreads: ReadThreads | undefined;
   readonly #startedAt: number;
 
   constructor(
     { cache }: Pick<WorkerSettings, 'cache'>,
     engine: Engine,
     files: Files,
-    readers: Readers | undefined,
+    readThreads: ReadThreads | undefined,
   ) {
     this.#cache = cache;
     this.#engine = engine;
     this.#startedAt = engine.now();
     this.#files = files;
-    this.#readers = readers;
+    this.#readThreads = readThreads;
   }
 
   /** The status of every file that is in use. */
@@ -43,14 +43,14 @@ export class StatusDesk {
     const entry = this.#files.entry(disk.index);
     const { server = '', tls = false } = entry?.file ?? {};
     return statusOf(disk, {
-      inFlight: this.#engine.operations.asked(disk),
+      inFlight: this.#engine.requests.asked(disk),
       inUse: entry?.disk === disk,
       cache: this.#cache,
       uptime: Math.round((this.#engine.now() - this.#startedAt) / 1000),
       server,
       tls,
-      readers: this.#readers?.connected ?? [],
-      readersCounters: this.#readers?.counters ?? [],
+      readers: this.#readThreads?.connected ?? [],
+      readersCounters: this.#readThreads?.counters ?? [],
     });
   }
 }

@@ -2,9 +2,9 @@
 
 import type { WorkerSettings } from './contract/messages.js';
 import { runThread } from './loop/thread.js';
-import { BridgeWorker } from './mount-worker.js';
+import { MountWorker } from './mount-worker.js';
 import { realWorld } from './world.js';
 
 runThread((port, settings: WorkerSettings) =>
-  new BridgeWorker(settings, realWorld(port, settings.wake)).run(),
+  new MountWorker(settings, realWorld(port, settings.wake)).run(),
 );

@@ -12,7 +12,7 @@ import { PeerProcesses } from '../linux/peer.js';
 import { PollSet } from '../linux/poll.js';
 import type { Channel } from './connection/channel.js';
 import { openChannel } from './connection/open-channel.js';
-import type { Lender } from './connection/zero-copy.js';
+import type { ZeroCopySender } from './connection/zero-copy.js';
 import type { FromWorker, ToWorker } from './contract/messages.js';
 import { isBeingEnded } from './device/signals.js';
 import { takeMessages } from './loop/thread.js';
@@ -66,7 +66,7 @@ export interface World {
   readonly system: System;
   readonly poll: Poller;
   /** The connection that an `attach` has brought. */
-  openChannel(attachment: Extract<ToWorker, { type: 'attach' }>, lender: Lender): Channel;
+  openChannel(attachment: Extract<ToWorker, { type: 'attach' }>, zeroCopy: ZeroCopySender): Channel;
   /** Hands over what the main thread has said since. */
   takeMessages(hear: (message: ToWorker) => void): void;
   send(message: FromWorker): void;
@@ -97,7 +97,7 @@ export function realWorld(port: MessagePort, wake: number): World {
   return {
     system: REAL_SYSTEM,
     poll: new PollSet(POLL_CAPACITY),
-    openChannel: (attachment, lender) => openChannel(attachment, lender, peers),
+    openChannel: (attachment, zeroCopy) => openChannel(attachment, zeroCopy, peers),
     takeMessages: (hear) => takeMessages(port, wake, hear),
     send: (message) => port.postMessage(message),
   };

@@ -56,11 +56,11 @@ function unspliced(descriptor: number): Channel {
     spliceable: false,
     buffered: false,
     unsent: false,
-    lender: undefined,
+    zeroCopy: undefined,
     receive: (...args) => plain.receive(...args),
     send: (...args) => plain.send(...args),
     flush: () => 0,
-    farewell: (...args) => plain.farewell(...args),
+    sendLast: (...args) => plain.sendLast(...args),
     peer: undefined,
     unread: () => 0,
     retransmissions: 0,
@@ -201,14 +201,14 @@ export class Rig {
 
   /** Everything that waits is given up, and everything must have been answered. */
   end(): void {
-    this.#disk.surrender(EIO, new Ranges());
+    this.#disk.failAll(EIO, new Ranges());
     this.#turn();
     libc.close(this.#server);
-    promise(!engine.operations.busy, 'an operation is left');
+    promise(!engine.requests.busy, 'an operation is left');
     for (const [unique, { opcode, reply }] of this.requests)
       promise(reply !== undefined, `request ${unique} (opcode ${opcode}) was never answered`);
-    const held = this.#disk.journal.list().length;
-    promise(this.#disk.journal.bytes <= 65_536 + MAX_TRANSFER, `the journal holds ${held} writes`);
+    const held = this.#disk.unflushed.list().length;
+    promise(this.#disk.unflushed.bytes <= 65_536 + MAX_TRANSFER, `the journal holds ${held} writes`);
   }
 
   #turn(): void {

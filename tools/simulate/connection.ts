@@ -8,7 +8,7 @@ import { EAGAIN, ECONNRESET, EPIPE } from '../../src/linux/errno.js';
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../src/nbd/constants.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
 import { commandName } from '../../src/nbd/names.js';
-import type { Channel, PayloadLender, Peer } from '../../src/worker/connection/channel.js';
+import type { Channel, PayloadSender, Peer } from '../../src/worker/connection/channel.js';
 import { setErrno } from './errno.js';
 import { peek, poke } from './memory.js';
 import { UNIT } from './units.js';
@@ -67,7 +67,7 @@ export class SimulatedConnection implements Channel {
   readonly spliceable = false;
   readonly buffered = false;
   readonly unsent = false;
-  readonly lender: PayloadLender | undefined;
+  readonly zeroCopy: PayloadSender | undefined;
   client: 'open' | 'closed' = 'open';
   /** Whether the server has closed it. */
   closed = false;
@@ -122,8 +122,8 @@ export class SimulatedConnection implements Channel {
     this.#late = ways.lateReading;
     this.#unix = ways.unixSocket;
     this.#header = info.extendedHeaders ? 32 : 28;
-    this.lender = ways.unixSocket
-      ? { able: true, lend: (_socket, address, length) => this.#share(address, length) }
+    this.zeroCopy = ways.unixSocket
+      ? { usable: true, send: (_socket, address, length) => this.#share(address, length) }
       : undefined;
   }
 
@@ -168,7 +168,7 @@ export class SimulatedConnection implements Channel {
     return 0;
   }
 
-  farewell(address: number, length: number): void {
+  sendLast(address: number, length: number): void {
     this.send(address, length, 0, 0);
   }
 

@@ -1,6 +1,6 @@
 // One history from its beginning to its end: the worker runs in the simulated world, and what is left is checked.
 
-import { BridgeWorker } from '../../src/worker/mount-worker.js';
+import { MountWorker } from '../../src/worker/mount-worker.js';
 import type { Action } from './actions.js';
 import type { Coverage } from './coverage.js';
 import { Finish, landings } from './finish.js';
@@ -40,7 +40,7 @@ function play(profile: Profile, source: Source, log: string[] | undefined): Resu
   const simulation = new Simulation(profile, source, log);
   let violation: Violation | undefined;
   try {
-    const worker = new BridgeWorker(simulation.settings, simulation.world);
+    const worker = new MountWorker(simulation.settings, simulation.world);
     simulation.samplesOf = (file) => worker.disks[file]?.identity.samples.length ?? 0;
     simulation.seeStates = () => countStates(worker, simulation.coverage);
     worker.run();
@@ -55,21 +55,21 @@ function play(profile: Profile, source: Source, log: string[] | undefined): Resu
 }
 
 /** The states that matter most, by the turns of the worker that end in them. */
-function countStates({ disks }: BridgeWorker, coverage: Coverage): void {
+function countStates({ disks }: MountWorker, coverage: Coverage): void {
   for (const disk of disks) {
-    const { lost, order, closing, journal, connections } = disk;
+    const { lost, order, closing, unflushed, connections } = disk;
     if (lost.any) coverage.count('state: a lost change may still be made');
     if (disk.awaitsProof) coverage.count('state: a change waits for proof');
     if (closing.length > 0) coverage.count('state: a connection that was given up is read');
     if (order.waiting.length > 0) coverage.count('state: a request waits for a change');
-    if (journal.incomplete) coverage.count('state: more was written than is remembered');
+    if (unflushed.incomplete) coverage.count('state: more was written than is remembered');
     if (disk.waiting && connections.length > 0) coverage.count('state: a connection is not used yet');
-    if (journal.list().some(({ replayed }) => replayed)) coverage.count('state: the journal is sent again');
+    if (unflushed.list().some(({ replayed }) => replayed)) coverage.count('state: the journal is sent again');
     if (disk.lossError !== 0) coverage.count('state: the next fsync tells of a loss');
   }
 }
 
-function checkEnd(simulation: Simulation, worker: BridgeWorker): void {
+function checkEnd(simulation: Simulation, worker: MountWorker): void {
   const { kernel, outcome } = simulation;
   if (outcome === undefined) throw new Violation('crash', 'the worker has ended without a word');
   const isOrderly = outcome.unwrittenBytes === 0 && outcome.reason === '';
@@ -92,22 +92,22 @@ function checkEnd(simulation: Simulation, worker: BridgeWorker): void {
 }
 
 /** In an orderly end nothing is left anywhere. */
-function checkLeftovers({ engine, disks }: BridgeWorker): void {
+function checkLeftovers({ engine, disks }: MountWorker): void {
   const wrong = (what: string): never => {
     throw new Violation('left over', `at the end there is ${what}`);
   };
-  if (engine.operations.busy) wrong('an operation');
-  const kept = disks.reduce((sum, { journal }) => sum + journal.list().length, 0);
+  if (engine.requests.busy) wrong('an operation');
+  const kept = disks.reduce((sum, { unflushed }) => sum + unflushed.list().length, 0);
   const commands = engine.commands.inUse().length;
-  if (engine.operations.count === 0 && commands !== kept)
+  if (engine.requests.count === 0 && commands !== kept)
     wrong(`${commands} commands, of which ${kept} are kept`);
-  if (disks.some(({ can, journal }) => can.flush && !journal.empty))
+  if (disks.some(({ can, unflushed }) => can.flush && !unflushed.empty))
     wrong('a write that no FLUSH has covered');
   if (disks.some(({ order }) => order.isChanging || order.waiting.length > 0)) wrong('a change');
   if (disks.some(({ closing }) => closing.length > 0)) wrong('a connection that is still read');
   // Only read-ahead and looking for holes may have gone on.
-  if (engine.operations.count > 0 || kept > 0 || disks.some(({ latency }) => latency.far)) return;
-  const { inUse } = engine.blocks;
-  if (inUse !== engine.device.block.capacity)
-    wrong(`${inUse} bytes of blocks, where the device has ${engine.device.block.capacity}`);
+  if (engine.requests.count > 0 || kept > 0 || disks.some(({ latency }) => latency.remote)) return;
+  const { inUse } = engine.buffers;
+  if (inUse !== engine.device.buffer.capacity)
+    wrong(`${inUse} bytes of blocks, where the device has ${engine.device.buffer.capacity}`);
 }

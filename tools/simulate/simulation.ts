@@ -523,8 +523,8 @@ export class Simulation {
       const wasFirst = slot?.connection?.isFirst === true;
       if (slot !== undefined) slot.connection = undefined;
       const isLast = this.slots.every((one) => one.file !== message.file || one.connection === undefined);
-      if (message.foreign && isLast) this.#fail(message.file);
-      if (message.foreign && wasFirst) this.#isRefused(message.file);
+      if (message.otherDisk && isLast) this.#fail(message.file);
+      if (message.otherDisk && wasFirst) this.#isRefused(message.file);
     } else if (message.type === 'warning') {
       this.note(() => `  worker: ${message.text}`);
       const file = this.checkers.findIndex((_, i) => message.text.startsWith(`${nameOf(i)}: `));

@@ -52,7 +52,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         debug: settings.verbose && settings.logFormat === 'text',
       },
       // What a connection was good for is not known here: it counts by its time.
-      (file, why) => events.lost(file, 0, why, { useful: true, foreign: false }),
+      (file, why) => events.lost(file, 0, why, { madeProgress: true, otherDisk: false }),
     );
     const mount = await findNewMount(mountpoint, options, system.device);
     return new FuseNativeBackend(

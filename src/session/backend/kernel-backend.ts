@@ -9,9 +9,9 @@ import { sendHeldWrites } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { ListChange } from '../../worker/contract/messages.js';
-import { Bridge, type BridgeOptions } from '../../worker/host/worker-handle.js';
+import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
 import { dismissWorker } from '../../worker/spawn.js';
-import { Turns } from '../semaphore.js';
+import { Semaphore } from '../semaphore.js';
 import type { CacheMode } from '../settings.js';
 import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
 import { treeOptions } from './tree-options.js';
@@ -49,7 +49,7 @@ function cacheMode(request: BackendRequest): CacheMode {
   return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
 }
 
-function bridgeOptions(request: BackendRequest, { device }: KernelMount): BridgeOptions {
+function bridgeOptions(request: BackendRequest, { device }: KernelMount): WorkerOptions {
   const { settings, options, mountpoint, files, changing, threads } = request;
   return {
     device,
@@ -96,14 +96,14 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
   const { mountpoint, options, events } = request;
   const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
   const files = new ShownFiles(mount, request.files);
-  const bridge = Bridge.start(
+  const worker = WorkerHandle.start(
     bridgeOptions(request, mount),
     {
       ...events,
       syncWanted: (file) => {
         files.sendHeldWrites(file).then(
-          () => bridge.synced(file, true),
-          () => bridge.synced(file, false),
+          () => worker.synced(file, true),
+          () => worker.synced(file, false),
         );
       },
       beyondEnd: (file) => {
@@ -114,13 +114,13 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
     takeWorker(),
   );
   const prepareFile = async (): Promise<void> => {
-    await bridge.ready;
+    await worker.ready;
     // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
     // it would let nobody write.
     await using(await mount.open(''), (path) => stat(path));
     if (cacheMode(request) === 'writeback') await files.setSize(0);
   };
-  return new KernelBackend(mount, bridge, files, mountpoint.kind === 'file' ? prepareFile() : bridge.ready);
+  return new KernelBackend(mount, worker, files, mountpoint.kind === 'file' ? prepareFile() : worker.ready);
 }
 
 /**
@@ -130,7 +130,7 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
 class ShownFiles {
   readonly #mount: KernelMount;
   readonly #files: Map<number, ServedFile>;
-  readonly #turns = new Turns(MOST_AT_ONCE);
+  readonly #semaphore = new Semaphore(MOST_AT_ONCE);
 
   constructor(mount: KernelMount, files: readonly ServedFile[]) {
     this.#mount = mount;
@@ -167,7 +167,7 @@ class ShownFiles {
   }
 
   #act(number: number, act: (path: string) => Promise<void>): Promise<void> {
-    return this.#turns.take(async () => using(await this.#mount.open(this.#find(number).name), act));
+    return this.#semaphore.take(async () => using(await this.#mount.open(this.#find(number).name), act));
   }
 
   #find(number: number): ServedFile {
@@ -182,27 +182,27 @@ class KernelBackend implements Backend {
   readonly folder: FolderAnswers;
   readonly addReader: Backend['addReader'];
   readonly #mount: KernelMount;
-  readonly #bridge: Bridge;
+  readonly #worker: WorkerHandle;
   readonly #files: ShownFiles;
 
-  constructor(mount: KernelMount, bridge: Bridge, files: ShownFiles, ready: Promise<void>) {
+  constructor(mount: KernelMount, worker: WorkerHandle, files: ShownFiles, ready: Promise<void>) {
     this.#mount = mount;
-    this.#bridge = bridge;
+    this.#worker = worker;
     this.#files = files;
     this.folder = {
       listed: (change) => {
         files.change(change);
-        bridge.listed(change);
+        worker.listed(change);
       },
       described: (number, file, errno) => {
         if (errno === 0) files.describe(number, file);
-        bridge.described(number, file, errno);
+        worker.described(number, file, errno);
       },
-      refuse: (file, errno) => bridge.refuse(file, errno),
+      refuse: (file, errno) => worker.refuse(file, errno),
     };
     this.addReader = async (negotiated) => {
-      if (!(await bridge.prove())) return false;
-      bridge.addReader(negotiated.takeSocket(), negotiated.info);
+      if (!(await worker.prove())) return false;
+      worker.addReader(negotiated.takeSocket(), negotiated.info);
       return true;
     };
     this.ready = ready;
@@ -211,16 +211,16 @@ class KernelBackend implements Backend {
   }
 
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
-    this.#bridge.attach(file, connection, negotiated.takeSocket(), negotiated.info);
+    this.#worker.attach(file, connection, negotiated.takeSocket(), negotiated.info);
   }
 
   fail(file: number, errno: number): void {
-    this.#bridge.fail(file, errno);
+    this.#worker.fail(file, errno);
   }
 
   onServerEnd(file: number): () => void {
-    const attached = this.#bridge.attached(file);
-    return () => this.#bridge.serverEnded(file, attached);
+    const attached = this.#worker.attached(file);
+    return () => this.#worker.serverEnded(file, attached);
   }
 
   open(file: number): Promise<number | undefined> {
@@ -228,7 +228,7 @@ class KernelBackend implements Backend {
   }
 
   status(): ReturnType<Backend['status']> {
-    return this.#bridge.status();
+    return this.#worker.status();
   }
 
   unmount(options: { readonly lazy: boolean }): Promise<void> {
@@ -236,6 +236,6 @@ class KernelBackend implements Backend {
   }
 
   stop(milliseconds: number): ReturnType<Backend['stop']> {
-    return this.#bridge.stop(milliseconds);
+    return this.#worker.stop(milliseconds);
   }
 }

@@ -6,7 +6,7 @@ import { canMultiConn, type ExportInfo, sameExport } from '../../nbd/export-info
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Endpoint } from '../../transport/target.js';
-import type { Undo } from '../cleanup.js';
+import type { Cleanup } from '../cleanup.js';
 import type { Report, Settings } from '../settings.js';
 
 /** An export with its first connection. */
@@ -59,7 +59,7 @@ export async function openDisk(
   endpoint: Endpoint,
   settings: Settings,
   report: Report,
-  undo: Undo,
+  cleanup: Cleanup,
   signal: AbortSignal,
 ): Promise<Disk> {
   // The worker serves the kernel backend's connections, the main thread those of the other.
@@ -67,16 +67,16 @@ export async function openDisk(
     handOver: settings.backend === 'kernel',
     onStderr: report.serverSaid,
   });
-  undo.add(() => server.close());
+  cleanup.add(() => server.close());
   const first = await server.connect({ signal });
-  undo.add(() => first.close());
+  cleanup.add(() => first.close());
   const { info } = first;
   const count = connectionCount(settings, server, info);
   report.detail(`connections=${count}`);
   const stop = new AbortController();
   const connect: Connect = (signal) => server.connect({ signal });
   const further = Array.from({ length: count - 1 }, () => connectFurther(connect, info, report, stop.signal));
-  undo.add(async () => {
+  cleanup.add(async () => {
     stop.abort();
     for (const connection of await Promise.all(further)) connection?.close();
   });

@@ -36,10 +36,10 @@ export class ReconnectPolicy {
    * that accepts connections and drops them, breaks the protocol on each, or answers nothing, is neither
    * hurried nor waited for without end.
    * @param last whether no other is left
-   * @param useful whether it answered something, or was asked nothing and broke no rule
+   * @param madeProgress whether it answered something, or was asked nothing and broke no rule
    */
-  lost(now: number, last: boolean, useful: boolean): void {
-    const stable = useful && now - this.#connectedAt >= STABLE_TIME;
+  lost(now: number, last: boolean, madeProgress: boolean): void {
+    const stable = madeProgress && now - this.#connectedAt >= STABLE_TIME;
     if (stable && !this.#recovering) this.#attempts = 0;
     this.#recovering = true;
     if (last && (stable || this.#outageAt === Number.POSITIVE_INFINITY)) this.#outageAt = now;

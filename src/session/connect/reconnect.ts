@@ -86,15 +86,15 @@ export class Reconnector<C extends FreshConnection> {
   }
 
   /** The data path has lost the connection in `slot`. */
-  lost(slot: number, why: string, { useful, foreign }: LossOutcome): void {
+  lost(slot: number, why: string, { madeProgress, otherDisk }: LossOutcome): void {
     if (this.#stop.signal.aborted || !this.#alive.delete(slot)) return;
     const { clock, policy, report, name } = this.#options;
     this.#accepted.delete(slot);
     const last = this.#accepted.size === 0;
-    policy.lost(clock.now(), last, useful);
+    policy.lost(clock.now(), last, madeProgress);
     this.#lost.add(slot);
     this.#lastReason = why;
-    if (last && foreign) {
+    if (last && otherDisk) {
       if (!this.#isOut) this.#outageAt = clock.now();
       this.#isOut = true;
       this.#fail(

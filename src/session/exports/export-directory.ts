@@ -16,7 +16,7 @@ import { type FirstConnection, makeFirstConnection } from '../connect/first-conn
 import { connectFurther, connectionCount } from '../connect/open-disk.js';
 import type { Reconnector } from '../connect/reconnect.js';
 import { SharedServer } from '../connect/shared-server.js';
-import type { Keeper, Served } from '../file-keeper.js';
+import type { FileKeeper, Served } from '../file-keeper.js';
 import type { Report, Settings } from '../settings.js';
 import { type ExportChange, type ExportFile, ExportList, sameShape } from './export-list.js';
 import { Refresher } from './refresher.js';
@@ -52,7 +52,7 @@ interface OpenFile {
 }
 
 /** See the file's head. */
-export class ExportFolder implements Keeper {
+export class ExportDirectoryKeeper implements FileKeeper {
   readonly #parts: FolderParts;
   readonly #server: SharedServer;
   readonly #list = new ExportList();

@@ -13,10 +13,10 @@ import {
   unreadBytes,
 } from '../../linux/socket.js';
 import { setVector, VECTOR_SIZE } from '../../linux/vector.js';
-import type { Lender } from './zero-copy.js';
+import type { ZeroCopySender } from './zero-copy.js';
 
 /** Who sends large payloads without a copy: see Lender. */
-export type PayloadLender = Pick<Lender, 'able' | 'lend'>;
+export type PayloadSender = Pick<ZeroCopySender, 'usable' | 'send'>;
 
 /** The server's process, where the kernel proves which one it is. */
 export interface Peer {
@@ -42,7 +42,7 @@ export interface Channel {
   /** Sends two pieces, each of which may be empty; how much of them was accepted. `more` follows soon. */
   send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
   /** Who sends large payloads without a copy, where that can be done. */
-  readonly lender: PayloadLender | undefined;
+  readonly zeroCopy: PayloadSender | undefined;
   /** The process at the other end; the channel's reference is released with `close`. */
   readonly peer: Peer | undefined;
   /** Bytes that a socket which was lent pages holds and the server has not read, and some more for each message. */
@@ -54,7 +54,7 @@ export interface Channel {
   /** Sends what was accepted; 0 when all of it has left. */
   flush(): number;
   /** Sends a last message if the socket takes it. */
-  farewell(address: number, length: number): void;
+  sendLast(address: number, length: number): void;
   /** Closes the descriptor. */
   close(): void;
 }
@@ -68,14 +68,14 @@ export class PlainChannel implements Channel {
   readonly spliceable = true;
   readonly buffered = false;
   readonly unsent = false;
-  readonly lender: PayloadLender | undefined;
+  readonly zeroCopy: PayloadSender | undefined;
   readonly peer: Peer | undefined;
   readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
   readonly #messageAddress = addressOf(this.#message);
 
-  constructor(descriptor: number, lender?: PayloadLender, peer?: Peer) {
+  constructor(descriptor: number, zeroCopy?: PayloadSender, peer?: Peer) {
     this.descriptor = descriptor;
-    this.lender = lender;
+    this.zeroCopy = zeroCopy;
     this.peer = peer;
     this.#message.setBigUint64(16, BigInt(this.#messageAddress + MESSAGE_SIZE), true);
     this.#message.setBigUint64(24, 2n, true);
@@ -98,7 +98,7 @@ export class PlainChannel implements Channel {
     return 0;
   }
 
-  farewell(address: number, length: number): void {
+  sendLast(address: number, length: number): void {
     libc.send(this.descriptor, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 

@@ -14,9 +14,9 @@ import type { ExportInfo } from '../../nbd/export-info.js';
 import type { ReplySink } from '../../nbd/transmission/reply.js';
 import { ReplyReceiver } from '../../nbd/transmission/reply-receiver.js';
 import { TlsError } from '../../tls/errors.js';
-import type { Command } from '../flight/nbd-command.js';
+import type { NbdCommand } from '../flight/nbd-command.js';
 import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from '../flight/splice-pipe.js';
-import type { Blocks } from '../memory/buffer-pool.js';
+import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Channel, Peer } from './channel.js';
 import { Sender } from './sender.js';
 
@@ -39,15 +39,15 @@ const STATE_CLOSING = 1;
 const STATE_CLOSED = 2;
 
 /** What a connection needs of the one who uses it. */
-export interface ConnectionOwner extends ReplySink<Command> {
-  readonly blocks: Blocks;
+export interface ConnectionOwner extends ReplySink<NbdCommand> {
+  readonly buffers: BufferPool;
   /** Where the next bytes of a READ's payload shall land: an address. */
-  placePayload(command: Command, at: number): number;
+  placePayload(command: NbdCommand, at: number): number;
   /**
    * Takes up to `length` bytes of payload out of the socket by itself. Returns how many, or a SPLICE_*;
    * when it declines, `placePayload` is asked. `whole` says that the reply is of one piece.
    */
-  splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number;
+  splicePayload(descriptor: number, command: NbdCommand, at: number, length: number, whole: boolean): number;
   connectionLost(connection: Connection, why: string, breach: boolean): void;
   /** A connection that was given up has ended: nothing will be answered on it any more. */
   connectionClosed(connection: Connection): void;
@@ -71,7 +71,7 @@ export class Connection {
   /** Its number among all that its file was given, from 1; 0: not counted. */
   arrival = 0;
   /** Whether it leads to another disk than the one that was there at first. */
-  foreign = false;
+  otherDisk = false;
   /** Whether a reply has come that was whole and right. */
   proven = false;
   /** Whether the socket takes no more at the moment. */
@@ -81,7 +81,7 @@ export class Connection {
 
   readonly #channel: Channel;
   readonly #owner: ConnectionOwner;
-  readonly #receiver: ReplyReceiver<Command>;
+  readonly #receiver: ReplyReceiver<NbdCommand>;
   readonly #in = new Uint8Array(new ArrayBuffer(IN_MARGIN + IN_BUFFER));
   readonly #largeHeader: number;
   readonly #sender: Sender;
@@ -89,7 +89,7 @@ export class Connection {
 
   constructor(channel: Channel, number: number, info: ExportInfo, owner: ConnectionOwner) {
     this.#channel = channel;
-    this.#sender = new Sender(channel, info.extendedHeaders, owner.blocks);
+    this.#sender = new Sender(channel, info.extendedHeaders, owner.buffers);
     this.number = number;
     this.info = info;
     this.#owner = owner;
@@ -125,12 +125,12 @@ export class Connection {
   }
 
   /** Whether the server may have a command that is in flight: its first byte at least. */
-  hasLeft(command: Command): boolean {
+  hasLeft(command: NbdCommand): boolean {
     return this.#sender.hasLeft(command);
   }
 
   /** Whether all of a command has left, so that the server can have carried it out. */
-  hasLeftWhole(command: Command): boolean {
+  hasLeftWhole(command: NbdCommand): boolean {
     return this.#sender.hasLeftWhole(command);
   }
 
@@ -145,19 +145,20 @@ export class Connection {
   }
 
   /** Hands a command over; it leaves with the next `flush`. */
-  enqueue(command: Command): void {
+  enqueue(command: NbdCommand): void {
     this.inFlight++;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
     this.#sender.push(command);
   }
 
   /** To be called when a reply of `command` is whole. */
-  answered(command: Command): void {
+  answered(command: NbdCommand): void {
     // That it leads to the same disk is no use yet.
     if (command.check === undefined) this.proven = true;
     // A server may answer before it has read the payload: the pages stay its own then.
-    if (command.lent && command.block !== undefined && this.#sender.isRead(command)) command.block.lent--;
-    command.lent = false;
+    if (command.shared && command.buffer !== undefined && this.#sender.isRead(command))
+      command.buffer.shared--;
+    command.shared = false;
     this.#sender.answered(command);
     this.inFlight--;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
@@ -202,9 +203,9 @@ export class Connection {
   }
 
   /** Leaves the server in the middle of what it was asked. */
-  abandon(): void {
+  abort(): void {
     if (this.#state === STATE_CLOSED) return;
-    if (this.flushed) this.#sender.farewell();
+    if (this.flushed) this.#sender.sendDisconnect();
     this.lose('given up', false);
   }
 
@@ -215,14 +216,14 @@ export class Connection {
   giveUp(why: string): void {
     if (this.#state !== STATE_OPEN) return;
     this.#state = STATE_CLOSING;
-    this.#sender.truncate();
+    this.#sender.dropUnsent();
     this.#owner.connectionLost(this, why, false);
   }
 
   /** Says NBD_CMD_DISC, if the socket takes it, and closes. */
   disconnect(): void {
     if (this.#state === STATE_CLOSED) return;
-    if (this.flushed) this.#sender.farewell();
+    if (this.flushed) this.#sender.sendDisconnect();
     this.close();
   }
 
@@ -250,7 +251,7 @@ export class Connection {
     return count === wanted;
   }
 
-  #receivePayload(command: Command, pending: number): boolean {
+  #receivePayload(command: NbdCommand, pending: number): boolean {
     const at = this.#receiver.payloadAt;
     const channel = this.#channel;
     const whole = this.#receiver.payloadWhole;

@@ -5,10 +5,10 @@ import { isUnixSocket, setNonBlocking } from '../../linux/socket.js';
 import { forgetSecrets, type TlsState } from '../../tls/take-over.js';
 import { type Channel, PlainChannel } from './channel.js';
 import { TlsChannel } from './tls-channel.js';
-import type { Lender } from './zero-copy.js';
+import type { ZeroCopySender } from './zero-copy.js';
 
 /** A connection as the main thread hands it over. */
-export interface Handed {
+export interface HandedConnection {
   readonly descriptor: number;
   /** The session that it carries, whose secrets are forgotten here. */
   readonly tls: TlsState | undefined;
@@ -16,7 +16,11 @@ export interface Handed {
 }
 
 /** Makes the channel of a connection; both descriptors belong to it. */
-export function openChannel(handed: Handed, lender: Lender, peers: PeerProcesses): Channel {
+export function openChannel(
+  handed: HandedConnection,
+  zeroCopy: ZeroCopySender,
+  peers: PeerProcesses,
+): Channel {
   const { descriptor, tls } = handed;
   const peer = handed.peer === undefined ? undefined : peers.adopt(handed.peer);
   if (tls === undefined) {
@@ -24,7 +28,7 @@ export function openChannel(handed: Handed, lender: Lender, peers: PeerProcesses
     // TCP makes packets of what it is given at once, and copying is what gives it much.
     // splice(2) has no flag for it.
     if (isUnix) setNonBlocking(descriptor);
-    return new PlainChannel(descriptor, isUnix ? lender : undefined, peer);
+    return new PlainChannel(descriptor, isUnix ? zeroCopy : undefined, peer);
   }
   const channel = new TlsChannel(descriptor, tls, peer);
   forgetSecrets(tls);

@@ -13,10 +13,10 @@ import {
   encodeRequest,
   REQUEST_LENGTH,
 } from '../../nbd/transmission/request.js';
-import { COMMAND_SENT, type Command, CommandQueue } from '../flight/nbd-command.js';
-import type { Block, Blocks } from '../memory/buffer-pool.js';
+import { COMMAND_SENT, CommandQueue, type NbdCommand } from '../flight/nbd-command.js';
+import type { BufferPool, PooledBuffer } from '../memory/buffer-pool.js';
 import type { Channel } from './channel.js';
-import { LEAST_LENT } from './zero-copy.js';
+import { LEAST_ZERO_COPY } from './zero-copy.js';
 
 /** Bytes of the buffer for gathered headers. */
 const BUFFER = 16 * 1024;
@@ -40,17 +40,17 @@ export class Sender {
   #payloadAddress = 0;
   #payloadLeft = 0;
   /** Whose payload that is, and where it lies: a server may answer before it has been sent. */
-  #payloadOf: Command | undefined;
-  #payloadIn: Block | undefined;
+  #payloadOf: NbdCommand | undefined;
+  #payloadIn: PooledBuffer | undefined;
   /** Bytes that the channel has accepted, and requests that were put into the stream, since the start. */
   #accepted = 0;
   #requests = 0;
-  readonly #blocks: Blocks;
+  readonly #buffers: BufferPool;
 
-  constructor(channel: Channel, extendedHeaders: boolean, blocks: Blocks) {
+  constructor(channel: Channel, extendedHeaders: boolean, buffers: BufferPool) {
     this.#channel = channel;
     this.#extendedHeaders = extendedHeaders;
-    this.#blocks = blocks;
+    this.#buffers = buffers;
   }
 
   /** Whether everything handed over has left for the server. */
@@ -59,7 +59,7 @@ export class Sender {
   }
 
   /** Hands a command over; it leaves with the next `flush`. */
-  push(command: Command): void {
+  push(command: NbdCommand): void {
     this.#queue.push(command);
   }
 
@@ -74,19 +74,19 @@ export class Sender {
       } else {
         const headers = this.#end - this.#start;
         const more = this.#queue.first !== undefined;
-        const block = mayLend ? this.#lendable() : undefined;
-        if (block !== undefined && headers === 0) {
-          mayLend = this.#lend(block, more);
+        const buffer = mayLend ? this.#lendable() : undefined;
+        if (buffer !== undefined && headers === 0) {
+          mayLend = this.#lend(buffer, more);
           continue;
         }
-        const payload = block === undefined ? this.#payloadLeft : 0;
+        const payload = buffer === undefined ? this.#payloadLeft : 0;
         const address = this.#outAddress + this.#start;
         const count = channel.send(
           address,
           headers,
           this.#payloadAddress,
           payload,
-          more || block !== undefined,
+          more || buffer !== undefined,
         );
         if (count >= 0) {
           this.#advance(count, headers);
@@ -99,12 +99,12 @@ export class Sender {
   }
 
   /** Whether the first byte of a command has left; the server may have all of it then. */
-  hasLeft(command: Command): boolean {
+  hasLeft(command: NbdCommand): boolean {
     return command.state === COMMAND_SENT && command.sentFrom < this.#accepted;
   }
 
   /** Whether all of a command's payload has left. */
-  hasLeftWhole(command: Command): boolean {
+  hasLeftWhole(command: NbdCommand): boolean {
     return command.payloadEnd <= this.#accepted;
   }
 
@@ -112,19 +112,19 @@ export class Sender {
    * Whether the server has read the payload of a command whose pages the socket was lent. What else the socket holds
    * was sent later: its bytes, and what the kernel adds to each message.
    */
-  isRead(command: Command): boolean {
+  isRead(command: NbdCommand): boolean {
     const later = this.#accepted - command.payloadEnd;
     const overhead = (this.#requests - command.requestNumber) * MESSAGE_OVERHEAD + later / BYTES_PER_OVERHEAD;
     return later >= 0 && this.#channel.unread() <= later + overhead;
   }
 
   /** A command is over, maybe before all of its payload has been sent. */
-  answered(command: Command): void {
+  answered(command: NbdCommand): void {
     if (this.#payloadOf === command) this.#payloadOf = undefined;
   }
 
   /** Forgets what has not begun to leave; the request that has will be sent to its end. */
-  truncate(): void {
+  dropUnsent(): void {
     while (this.#queue.shift() !== undefined);
     const headers = this.#end - this.#start;
     if (headers === 0) return;
@@ -139,9 +139,9 @@ export class Sender {
   }
 
   /** Says NBD_CMD_DISC, if the socket takes it. */
-  farewell(): void {
+  sendDisconnect(): void {
     const length = encodeRequest(this.#out, 0, this.#extendedHeaders, DISCONNECT);
-    this.#channel.farewell(this.#outAddress, length);
+    this.#channel.sendLast(this.#outAddress, length);
   }
 
   /** Whether every byte of what was composed has been handed to the channel. */
@@ -161,14 +161,14 @@ export class Sender {
       command.state = COMMAND_SENT;
       command.requestNumber = ++this.#requests;
       command.payloadEnd = this.#accepted + this.#end;
-      const { block } = command;
-      if (command.type === NBD_CMD_WRITE && block !== undefined) {
+      const { buffer } = command;
+      if (command.type === NBD_CMD_WRITE && buffer !== undefined) {
         command.payloadEnd += command.length;
-        this.#payloadAddress = block.address + command.blockAt;
+        this.#payloadAddress = buffer.address + command.bufferAt;
         this.#payloadLeft = command.length;
         this.#payloadOf = command;
-        this.#payloadIn = block;
-        block.references++;
+        this.#payloadIn = buffer;
+        buffer.references++;
         break;
       }
     }
@@ -176,21 +176,21 @@ export class Sender {
   }
 
   /** The payload's block where the socket can be lent its pages. */
-  #lendable(): Block | undefined {
-    if (this.#payloadLeft < LEAST_LENT || this.#channel.lender?.able !== true) return undefined;
-    const block = this.#payloadIn;
-    return block?.lendable === true ? block : undefined;
+  #lendable(): PooledBuffer | undefined {
+    if (this.#payloadLeft < LEAST_ZERO_COPY || this.#channel.zeroCopy?.usable !== true) return undefined;
+    const buffer = this.#payloadIn;
+    return buffer?.shareable === true ? buffer : undefined;
   }
 
   /** Lends what is left of the payload: true when the socket has taken all of it. */
-  #lend(block: Block, more: boolean): boolean {
-    const { lender, descriptor } = this.#channel;
+  #lend(buffer: PooledBuffer, more: boolean): boolean {
+    const { zeroCopy, descriptor } = this.#channel;
     const wanted = this.#payloadLeft;
-    const count = lender?.lend(descriptor, this.#payloadAddress, wanted, more) ?? 0;
-    if (count > 0 && this.#payloadOf?.lent !== true) {
+    const count = zeroCopy?.send(descriptor, this.#payloadAddress, wanted, more) ?? 0;
+    if (count > 0 && this.#payloadOf?.shared !== true) {
       // Without a command nobody will say that it has been read: the pages stay the socket's.
-      if (this.#payloadOf !== undefined) this.#payloadOf.lent = true;
-      block.lent++;
+      if (this.#payloadOf !== undefined) this.#payloadOf.shared = true;
+      buffer.shared++;
     }
     this.#advance(count, 0);
     return count === wanted;
@@ -207,7 +207,7 @@ export class Sender {
   }
 
   #endPayload(): void {
-    if (this.#payloadIn !== undefined) this.#blocks.release(this.#payloadIn);
+    if (this.#payloadIn !== undefined) this.#buffers.release(this.#payloadIn);
     this.#payloadLeft = 0;
     this.#payloadIn = undefined;
     this.#payloadOf = undefined;

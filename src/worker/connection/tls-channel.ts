@@ -16,7 +16,7 @@ import type { Channel, Peer } from './channel.js';
 export class TlsChannel implements Channel {
   readonly descriptor: number;
   readonly spliceable = false;
-  readonly lender = undefined;
+  readonly zeroCopy = undefined;
   readonly peer: Peer | undefined;
   readonly #receiver: RecordReceiver;
   readonly #sender: RecordSender;
@@ -81,7 +81,7 @@ export class TlsChannel implements Channel {
     return 0;
   }
 
-  farewell(address: number, length: number): void {
+  sendLast(address: number, length: number): void {
     this.#sender.add(address, length, 0, 0);
     this.#sender.alert(CLOSE_NOTIFY);
     this.flush();

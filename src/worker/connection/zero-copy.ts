@@ -13,7 +13,7 @@ import { closePipe, type Pipe, SPLICE_F_MORE, SPLICE_F_NONBLOCK, widePipe } from
 import { setVector, VECTOR_SIZE } from '../../linux/vector.js';
 
 /** Payloads of fewer bytes are copied sooner than lent. */
-export const LEAST_LENT = 64 * 1024;
+export const LEAST_ZERO_COPY = 64 * 1024;
 
 /** Bytes of the pipe, which a normal user gets, too. Through a smaller one, copying is as quick. */
 const PIPE_SIZES = [1024 * 1024];
@@ -22,12 +22,12 @@ const PIPE_SIZES = [1024 * 1024];
  * Whether a kernel of this release can be lent pages to advantage: before 6.5 it takes them one by one, waiting for
  * the server's turn at the socket and waking it each time.
  */
-export function canLend(release: string): boolean {
+export function canSendZeroCopy(release: string): boolean {
   return HAS_USUAL_PAGES && isSince(release, 6, 5);
 }
 
 /** See the file's head. */
-export class Lender {
+export class ZeroCopySender {
   readonly #vector = new DataView(new ArrayBuffer(VECTOR_SIZE));
   readonly #vectorAddress = addressOf(this.#vector);
   #pipe: Pipe | undefined;
@@ -38,7 +38,7 @@ export class Lender {
   }
 
   /** Whether it is worth trying. */
-  get able(): boolean {
+  get usable(): boolean {
     return this.#able;
   }
 
@@ -46,7 +46,7 @@ export class Lender {
    * Lends up to `length` bytes at `address` to a socket; `more` follows soon. Returns how many it has taken: fewer
    * when it is full, 0 also when nothing can be lent. Why, sending tells.
    */
-  lend(socket: number, address: number, length: number, more: boolean): number {
+  send(socket: number, address: number, length: number, more: boolean): number {
     this.#pipe ??= this.#open();
     let at = 0;
     while (at < length && this.#pipe !== undefined) {

@@ -6,11 +6,11 @@ import type { PeerHandle } from '../../linux/peer.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { TlsState } from '../../tls/take-over.js';
 import type { CacheMode } from '../fuse/metadata.js';
-import type { RelayMemory } from '../read-threads/ring.js';
+import type { RingMemory } from '../read-threads/ring.js';
 import type { Status } from './status.js';
 
 /** One file to show. */
-export interface BridgeFile {
+export interface ServedFile {
   /** One path component, or empty for a file that is mounted on its own. */
   readonly name: string;
   readonly readOnly: boolean;
@@ -24,7 +24,7 @@ export interface BridgeFile {
 
 /** How the list of files has changed. */
 export interface ListChange {
-  readonly added: readonly { readonly number: number; readonly file: BridgeFile }[];
+  readonly added: readonly { readonly number: number; readonly file: ServedFile }[];
   /** Numbers of files that are shown no more. */
   readonly removed: readonly number[];
 }
@@ -36,7 +36,7 @@ export interface WorkerSettings {
   /** Read end of the pipe by which the main thread wakes the worker. */
   readonly wake: number;
   /** Shown and connected from the start, with their places as numbers. */
-  readonly files: readonly BridgeFile[];
+  readonly files: readonly ServedFile[];
   /** Files come and go, told by `listed`, and are connected when they are opened. */
   readonly changing: boolean;
   /** The file itself is the mountpoint. */
@@ -96,7 +96,7 @@ export type ToWorker =
   /** Answers `list-wanted`: the list is as new as it can be had. */
   | { readonly type: 'listed'; readonly change: ListChange }
   /** Answers `description-wanted`; `errno` 0, or why it cannot be had. */
-  | { readonly type: 'described'; readonly number: number; readonly file: BridgeFile; readonly errno: number }
+  | { readonly type: 'described'; readonly number: number; readonly file: ServedFile; readonly errno: number }
   /** Answers `wanted` where no connection can be had; otherwise `attach` does. */
   | { readonly type: 'refuse'; readonly file: number; readonly errno: number }
   /** There is one more reader, which reads requests from `descriptor` and is woken by `wake`. */
@@ -106,7 +106,7 @@ export type ToWorker =
       readonly connection: number;
       readonly descriptor: number;
       readonly wake: number;
-      readonly memory: RelayMemory;
+      readonly memory: RingMemory;
     }
   /** Does a connection that has been made lead to a server that has everything acknowledged? Say `proven`. */
   | { readonly type: 'prove' }
@@ -124,9 +124,9 @@ export type FromWorker =
       readonly connection: number;
       readonly why: string;
       /** Whether it was of use: it answered something, or was asked nothing and broke no rule. */
-      readonly useful: boolean;
+      readonly madeProgress: boolean;
       /** Whether it leads to another disk than the file's. */
-      readonly foreign: boolean;
+      readonly otherDisk: boolean;
     }
   /** A connection leads to the file's disk, as far as can be told, and will be used. */
   | { readonly type: 'accepted'; readonly file: number; readonly connection: number }
@@ -154,19 +154,19 @@ export type FromWorker =
   | { readonly type: 'failed'; readonly text: string };
 
 /** What a reader is started with. */
-export interface ReaderSettings
+export interface ReadThreadSettings
   extends Pick<
     WorkerSettings,
     'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'settleTime' | 'readAhead' | 'readersAlways'
   > {
-  readonly file: BridgeFile;
+  readonly file: ServedFile;
   /** Write end of the pipe that wakes the worker. */
   readonly workerWake: number;
-  readonly memory: RelayMemory;
+  readonly memory: RingMemory;
 }
 
 /** From the main thread to a reader. */
-export type ToReader =
+export type ToReadThread =
   | Attachment
   /** Who asked for a request has had a signal. */
   | { readonly type: 'interrupted'; readonly uniqueHi: number; readonly uniqueLo: number }
@@ -174,7 +174,7 @@ export type ToReader =
   | { readonly type: 'stop'; readonly now: boolean };
 
 /** From a reader. */
-export type FromReader =
+export type FromReadThread =
   /** It will take its messages; nothing was taken from the kernel before. */
   | { readonly type: 'started' }
   | { readonly type: 'lost'; readonly why: string }

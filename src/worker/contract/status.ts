@@ -140,7 +140,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     inFlight,
     received: counters[COUNTER.socketIn],
     sent: counters[COUNTER.socketOut],
-    unflushed: disk.journal.list().reduce((sum, { length }) => sum + length, 0),
+    unflushed: disk.unflushed.list().reduce((sum, { length }) => sum + length, 0),
     waitingForOthers: disk.waitingForOthers,
     unproven: disk.lost.count,
     readAhead: {

@@ -8,7 +8,7 @@ import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
-import { type Block, type Blocks, HEADROOM, LARGEST_BLOCK } from '../memory/buffer-pool.js';
+import { type BufferPool, HEADROOM, LARGEST_BUFFER, type PooledBuffer } from '../memory/buffer-pool.js';
 import type { DeviceCalls } from '../world.js';
 
 /** No request is waiting. */
@@ -26,7 +26,7 @@ export const MAX_TRANSFER = 1024 * 1024;
 export const COPY_LIMIT = 256 * 1024;
 
 /** Who is to be answered: the kernel's number of the request, and the descriptor that it was read from. */
-export interface Asker {
+export interface Requester {
   readonly descriptor: number;
   readonly uniqueLo: number;
   readonly uniqueHi: number;
@@ -41,29 +41,29 @@ export class Device {
   readonly small = new DataView(new ArrayBuffer(SMALL_REPLY));
   readonly #smallAddress = addressOf(this.small);
   readonly #calls: DeviceCalls;
-  readonly #blocks: Blocks;
+  readonly #buffers: BufferPool;
   readonly #length: number;
-  #block: Block;
+  #buffer: PooledBuffer;
 
   /** @param maxTransfer bytes of data of the largest WRITE */
-  constructor(descriptor: number, blocks: Blocks, maxTransfer: number, calls: DeviceCalls) {
+  constructor(descriptor: number, buffers: BufferPool, maxTransfer: number, calls: DeviceCalls) {
     this.#calls = calls;
     this.descriptor = descriptor;
     this.source = descriptor;
-    this.#blocks = blocks;
-    this.#block = blocks.take(LARGEST_BLOCK);
+    this.#buffers = buffers;
+    this.#buffer = buffers.take(LARGEST_BUFFER);
     this.#length = HEADROOM + maxTransfer;
   }
 
   /** Where the request lies that was received last. */
-  get block(): Block {
-    return this.#block;
+  get buffer(): PooledBuffer {
+    return this.#buffer;
   }
 
   /** Receives one request: its length in bytes, DEVICE_EMPTY or DEVICE_GONE. */
   receive(): number {
     for (;;) {
-      const count = this.#calls.read(this.descriptor, this.#block.address, this.#length);
+      const count = this.#calls.read(this.descriptor, this.#buffer.address, this.#length);
       if (count > 0) {
         this.source = this.descriptor;
         return count;
@@ -90,24 +90,31 @@ export class Device {
 
   /** Takes over a request of `length` bytes at `address` that was read from another descriptor of this mount. */
   load(address: number, length: number, source: number): void {
-    libc.memcpy(this.#block.address, address, length);
+    libc.memcpy(this.#buffer.address, address, length);
     this.source = source;
   }
 
   /** Hands the block with the request over to the caller, and takes another for the next ones. */
-  takeBlock(): Block {
-    const block = this.#block;
-    this.#block = this.#blocks.take(LARGEST_BLOCK);
-    return block;
+  takeBuffer(): PooledBuffer {
+    const buffer = this.#buffer;
+    this.#buffer = this.#buffers.take(LARGEST_BUFFER);
+    return buffer;
   }
 
   /**
    * Sends a reply of `length` bytes that lies at `address`, which is byte `at` of `view`: the first
    * 16 bytes are overwritten with the header.
    */
-  reply(view: DataView, at: number, address: number, length: number, error: number, asker: Asker): void {
-    writeOutHeader(view, at, length, error, asker.uniqueLo, asker.uniqueHi);
-    const count = this.#calls.write(asker.descriptor, address, length);
+  reply(
+    view: DataView,
+    at: number,
+    address: number,
+    length: number,
+    error: number,
+    requester: Requester,
+  ): void {
+    writeOutHeader(view, at, length, error, requester.uniqueLo, requester.uniqueHi);
+    const count = this.#calls.write(requester.descriptor, address, length);
     if (count === length) return;
     const wrong = errno();
     // ENOENT: the request was interrupted and its asker is gone. ENODEV: unmounted meanwhile.
@@ -116,12 +123,12 @@ export class Device {
   }
 
   /** Sends the small reply, with `bodyLength` bytes of body. */
-  replySmall(bodyLength: number, asker: Asker): void {
-    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, 0, asker);
+  replySmall(bodyLength: number, requester: Requester): void {
+    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, 0, requester);
   }
 
   /** Sends an errno, or success without a body when it is 0. */
-  replyError(error: number, asker: Asker): void {
-    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER, error, asker);
+  replyError(error: number, requester: Requester): void {
+    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER, error, requester);
   }
 }

@@ -4,7 +4,7 @@ import { NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES } fr
 import { type ExportInfo, hasFlag } from '../../nbd/export-info.js';
 
 /** See the file's head. */
-export interface Abilities {
+export interface Capabilities {
   readonly flush: boolean;
   readonly fua: boolean;
   readonly zero: boolean;
@@ -13,7 +13,7 @@ export interface Abilities {
 }
 
 /** The abilities of an export. */
-export function abilitiesOf(info: ExportInfo): Abilities {
+export function capabilitiesOf(info: ExportInfo): Capabilities {
   return {
     flush: hasFlag(info, NBD_FLAG_SEND_FLUSH),
     fua: hasFlag(info, NBD_FLAG_SEND_FUA),

@@ -1,7 +1,7 @@
 // One export in the worker: its connections, the commands that wait for one, and what was lost.
 //
-// Used by the data operations, which hand commands over with `submit` and hear of each through
-// `Operations.commandDone`. Never blocks. A lost connection's commands wait for another one, which the
+// Used by the data requests, which hand commands over with `submit` and hear of each through
+// `Requests.commandDone`. Never blocks. A lost connection's commands wait for another one, which the
 // Recovery says may be used. While the disk is `failing`, nothing waits: every command ends with that
 // errno until a connection is attached.
 
@@ -18,31 +18,31 @@ import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes } from '../../nbd/export-info.js';
 import type { Channel } from '../connection/channel.js';
 import { Connection } from '../connection/connection.js';
-import { OPERATION_READ, type Operation } from '../flight/fuse-request.js';
+import { type FuseRequest, REQUEST_READ } from '../flight/fuse-request.js';
 import {
-  COMMAND_KEPT,
   COMMAND_LOST,
   COMMAND_QUEUED,
-  type Command,
+  COMMAND_UNFLUSHED,
   CommandQueue,
   changesDisk,
+  type NbdCommand,
 } from '../flight/nbd-command.js';
 import { assert } from '../memory/assert.js';
 import type { Ranges } from '../memory/ranges.js';
-import { high, join, low } from '../memory/u64.js';
+import { highHalf, lowHalf, toBigInt } from '../memory/u64.js';
 import { moved } from '../stats/counters.js';
 import { FlushPace } from '../stats/flush-pace.js';
 import { Latency } from '../stats/latency.js';
-import { type Abilities, abilitiesOf } from './capabilities.js';
+import { type Capabilities, capabilitiesOf } from './capabilities.js';
 import type { DiskContext } from './disk-context.js';
 import { ExtentMap } from './extent-map.js';
 import { Identity } from './identity.js';
 import { type ChangedBytes, LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
-import { Seekers } from './pending-lseeks.js';
+import { PendingLseeks } from './pending-lseeks.js';
 import { RangeOrder } from './range-order.js';
 import { Recovery } from './recovery.js';
-import { DiskSink } from './reply-sink.js';
-import { Journal } from './unflushed-writes.js';
+import { DiskReplySink } from './reply-sink.js';
+import { UnflushedWrites } from './unflushed-writes.js';
 
 /** See the file's head. */
 export class Disk {
@@ -57,8 +57,8 @@ export class Disk {
   readonly tail: number;
   /** Bytes of payload of one command at most: a multiple of `minimum`. */
   maximum: number;
-  readonly can: Abilities;
-  readonly journal: Journal;
+  readonly can: Capabilities;
+  readonly unflushed: UnflushedWrites;
   readonly context: DiskContext;
   /** See COUNTER. */
   readonly counters: Float64Array;
@@ -67,7 +67,7 @@ export class Disk {
   /** Order among changes. */
   readonly order: RangeOrder;
   /** Changes that wait for proof of what became of lost ones. */
-  #unproven: Command[] = [];
+  #unproven: NbdCommand[] = [];
   /** What is known of holes and data. */
   readonly extents: ExtentMap;
   /** Whether its server is far. */
@@ -84,7 +84,7 @@ export class Disk {
   lookedForHoles = false;
   /** Whether `node.blocks` is as true as it gets. */
   scanned = false;
-  readonly seekers = new Seekers();
+  readonly pendingLseeks = new PendingLseeks();
   /** How it is told from another disk. */
   readonly identity: Identity;
   /** Errno that the next fsync tells once: something acknowledged may be lost. */
@@ -114,8 +114,8 @@ export class Disk {
     this.info = info;
     this.context = context;
     this.counters = counters;
-    this.sizeHi = high(info.size);
-    this.sizeLo = low(info.size);
+    this.sizeHi = highHalf(info.size);
+    this.sizeLo = lowHalf(info.size);
     const sizes = effectiveBlockSizes(info);
     this.minimum = sizes.minimum;
     this.tail = info.blockSizes === undefined ? 0 : this.sizeLo & (sizes.minimum - 1);
@@ -125,10 +125,12 @@ export class Disk {
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
     this.identity = new Identity(this.minimum, context.keepBytes > 0);
-    this.can = abilitiesOf(info);
-    this.journal = new Journal(this.can.flush ? context.keepBytes : 0, (command) => context.retire(command));
+    this.can = capabilitiesOf(info);
+    this.unflushed = new UnflushedWrites(this.can.flush ? context.keepBytes : 0, (command) =>
+      context.retire(command),
+    );
     // While a FLUSH is under way, as much again may be written.
-    this.#pace = new FlushPace(this.journal.limit / 2);
+    this.#pace = new FlushPace(this.unflushed.limit / 2);
   }
 
   /** The connections that are alive. */
@@ -147,7 +149,7 @@ export class Disk {
   }
 
   /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
-  submit(command: Command): void {
+  submit(command: NbdCommand): void {
     if (this.waiting) {
       if (this.failing !== 0) this.#giveUp(command);
       else this.#waiting.push(command);
@@ -156,12 +158,12 @@ export class Disk {
   }
 
   /** Puts a command into one connection's queue. */
-  assign(command: Command, connection: Connection): void {
+  assign(command: NbdCommand, connection: Connection): void {
     command.state = COMMAND_QUEUED;
     command.connection = connection;
     command.changesBefore = this.#sent;
     if (command.type === NBD_CMD_FLUSH) {
-      command.sequence = this.journal.mark;
+      command.sequence = this.unflushed.mark;
       command.arrivals = this.#recovery.arrivals;
       if (this.order.isChanging) command.changesBefore = -1;
       this.dirty = false;
@@ -179,7 +181,7 @@ export class Disk {
 
   /** Adds a connection in its transmission phase; what waited goes out. @param arrival its number among the file's */
   attach(channel: Channel, number: number, info: ExportInfo, arrival = 0): Connection {
-    const sink = new DiskSink(this, this.context);
+    const sink = new DiskReplySink(this, this.context);
     const connection = new Connection(channel, number, info, sink);
     connection.arrival = arrival;
     sink.connection = connection;
@@ -196,7 +198,7 @@ export class Disk {
   }
 
   /** The data of a READ have come, and lie at byte `at` of `bytes`. */
-  saw({ offsetHi, offsetLo, length, changesBefore }: Command, bytes: Uint8Array, at: number): void {
+  saw({ offsetHi, offsetLo, length, changesBefore }: NbdCommand, bytes: Uint8Array, at: number): void {
     // It may have been answered before a change that was made meanwhile.
     const isOld = changesBefore !== this.#sent;
     if (isOld || this.isUncertain(offsetHi, offsetLo, length)) this.identity.wanted = false;
@@ -215,14 +217,14 @@ export class Disk {
   }
 
   /** Leaves the server; all that waits and will come fails with `errno`, and what was to be written is noted. */
-  surrender(errno: number, refused: Ranges): void {
+  failAll(errno: number, refused: Ranges): void {
     this.#refused = refused;
     this.failing = errno;
-    for (const connection of [...this.#connections, ...this.#closing]) connection.abandon();
+    for (const connection of [...this.#connections, ...this.#closing]) connection.abort();
     this.lost.clear();
     const waited = this.order.end(errno);
     for (const { kind, offsetHi, offsetLo, length } of waited)
-      if (kind !== OPERATION_READ && length > 0) refused.add(join(offsetHi, offsetLo), length);
+      if (kind !== REQUEST_READ && length > 0) refused.add(toBigInt(offsetHi, offsetLo), length);
     this.#settleAll(waited);
     this.fail(errno);
   }
@@ -254,15 +256,15 @@ export class Disk {
   /** Takes a lost connection out; its commands wait for another. Returns how many. */
   connectionLost(connection: Connection): number {
     this.#connections = this.#connections.filter((one) => one !== connection);
-    const orphans = this.context.commands.of(connection);
+    const orphans = this.context.commands.ofConnection(connection);
     this.#recovery.lost(connection);
     if (connection.closing) {
       if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
       else connection.disconnect();
     }
-    // Those of a broken-off replay are back in the journal before a new one begins.
+    // Those of a broken-off replay are back in the unflushed writes before a new one begins.
     for (const orphan of orphans) {
-      this.context.lanes.abandon(orphan);
+      this.context.splicePipes.abandon(orphan);
       if (orphan.check !== undefined) {
         this.#dropCheck(orphan, connection);
         continue;
@@ -271,7 +273,7 @@ export class Disk {
       const command = this.#takeBack(orphan, connection);
       if (command.replayed) {
         command.replayed = false;
-        command.state = COMMAND_KEPT;
+        command.state = COMMAND_UNFLUSHED;
       } else this.submit(command);
     }
     this.#recovery.advance();
@@ -281,7 +283,7 @@ export class Disk {
   /** A connection that was given up has ended, answered or not. */
   connectionClosed(connection: Connection): void {
     this.#closing = this.#closing.filter((one) => one !== connection);
-    for (const command of this.context.commands.of(connection)) {
+    for (const command of this.context.commands.ofConnection(connection)) {
       this.lost.closed(command, this.context.now());
       this.context.retire(command);
     }
@@ -289,16 +291,16 @@ export class Disk {
   }
 
   /** Sends a command again that the server has not carried out: it is shutting down, as the loss of its connection tells. */
-  sendLater(command: Command): void {
+  sendLater(command: NbdCommand): void {
     const { replayed } = command;
     this.context.commands.renew(command);
     command.replayed = false;
-    if (replayed) command.state = COMMAND_KEPT;
+    if (replayed) command.state = COMMAND_UNFLUSHED;
     else this.submit(command);
   }
 
   /** Called by the sink for each whole reply; `error` is the server's `NBD_E*` or 0. */
-  answered(command: Command, error: number, text: string): void {
+  answered(command: NbdCommand, error: number, text: string): void {
     if (command.state === COMMAND_LOST) {
       this.lost.answered(command);
       this.context.retire(command);
@@ -315,8 +317,8 @@ export class Disk {
     }
     if (command.replayed) {
       command.replayed = false;
-      command.state = COMMAND_KEPT;
-      // Back in the journal it belongs to no connection: it must not be taken for one's orphan.
+      command.state = COMMAND_UNFLUSHED;
+      // Back in the unflushed writes it belongs to no connection: it must not be taken for one's orphan.
       command.connection = undefined;
       this.#recovery.answered(error);
       return;
@@ -328,7 +330,7 @@ export class Disk {
     if (errno !== 0) this.context.serverError(this, command, errno, text);
     else if (command.type === NBD_CMD_FLUSH) {
       if (this.identity.wanted) this.#sampleFlushed(command.sequence);
-      this.journal.forget(command.sequence);
+      this.unflushed.forget(command.sequence);
       if (command.changesBefore === this.#sent && !this.lost.any) {
         this.#isClean = true;
         this.#isTainted = false;
@@ -343,14 +345,14 @@ export class Disk {
   }
 
   /** Remembers an answered write, and asks for a FLUSH when that has become much. */
-  remember(command: Command): void {
-    this.journal.keep(command);
-    if (!this.#looked && this.journal.limit > 0 && this.identity.samples.length === 0) {
+  remember(command: NbdCommand): void {
+    this.unflushed.keep(command);
+    if (!this.#looked && this.unflushed.limit > 0 && this.identity.samples.length === 0) {
       // Before there is much that must not be sent to another disk.
       this.#looked = true;
-      this.context.lookAtIdentity(this);
+      this.context.sampleIdentity(this);
     }
-    this.#relieve(this.journal.bytes);
+    this.#relieve(this.unflushed.bytes);
   }
 
   /** Lets what waited go out, if it can. */
@@ -377,7 +379,7 @@ export class Disk {
 
   /** Asks for a FLUSH of what is remembered, so that its memory can be used again. */
   relieve(): void {
-    if (!this.journal.empty) this.#relieve(Number.POSITIVE_INFINITY);
+    if (!this.unflushed.empty) this.#relieve(Number.POSITIVE_INFINITY);
   }
 
   /** A FLUSH of our own has ended, with an errno or 0. */
@@ -387,7 +389,7 @@ export class Disk {
   }
 
   /** The server takes no payload of this size after all: asks again in halves, from now on always. */
-  #splitFurther(command: Command): boolean {
+  #splitFurther(command: NbdCommand): boolean {
     const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
     if (half === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
     this.maximum = Math.min(this.maximum, half);
@@ -401,25 +403,28 @@ export class Disk {
     this.context.flushInTheBackground(this);
   }
 
-  #giveUp(command: Command): void {
-    if (changesDisk(command)) this.#refused?.add(join(command.offsetHi, command.offsetLo), command.length);
+  #giveUp(command: NbdCommand): void {
+    if (changesDisk(command))
+      this.#refused?.add(toBigInt(command.offsetHi, command.offsetLo), command.length);
     this.context.commandDone(command, this.failing);
   }
 
   /** Whether a server that was started anew might lack something, until a FLUSH has been answered. */
   get mayLose(): boolean {
-    const isKept = !this.journal.empty || this.journal.incomplete;
-    return this.journal.limit > 0 && (isKept || this.changesUnderWay().length > 0);
+    const isKept = !this.unflushed.empty || this.unflushed.incomplete;
+    return this.unflushed.limit > 0 && (isKept || this.changesUnderWay().length > 0);
   }
 
   /** The changes that were given to connections and are not resolved. */
   changesUnderWay(): ChangedBytes[] {
-    const sent = this.#connections.flatMap((one) => this.context.commands.of(one)).filter(changesDisk);
+    const sent = this.#connections
+      .flatMap((one) => this.context.commands.ofConnection(one))
+      .filter(changesDisk);
     return [...sent, ...this.lost.changes];
   }
 
   /** Nobody wants to know any more whether a connection leads to the same disk. */
-  #dropCheck(command: Command, connection: Connection): void {
+  #dropCheck(command: NbdCommand, connection: Connection): void {
     command.check = undefined;
     if (connection.closing && connection.hasLeft(command)) command.state = COMMAND_LOST;
     else this.context.retire(command);
@@ -429,47 +434,47 @@ export class Disk {
    * A command as it is to be sent again. Of a change that the server may have, the copy that it was sent stays, until
    * it is known what became of it.
    */
-  #takeBack(command: Command, connection: Connection): Command {
+  #takeBack(command: NbdCommand, connection: Connection): NbdCommand {
     const { commands } = this.context;
     const isChange = changesDisk(command);
     if (!connection.hasLeft(command) || !(isChange || connection.closing)) {
       commands.renew(command);
       return command;
     }
-    const other = commands.succeed(command);
-    if (other.replayed) this.journal.replace(command, other);
+    const other = commands.reissue(command);
+    if (other.replayed) this.unflushed.replace(command, other);
     if (isChange) this.#isTainted = true;
     if (isChange) this.lost.add(command, connection, this.context.now());
     if (!connection.closing) this.context.retire(command);
-    else if (!isChange) this.context.makeIdle(command);
+    else if (!isChange) this.context.releaseBuffer(command);
     return other;
   }
 
   /** Whether some of the bytes are not on stable storage, or may be changed at any time. */
   isUncertain(hi: number, lo: number, length: number): boolean {
     if (this.#isClean) return false;
-    if (this.#isTainted || this.lost.any || this.journal.incomplete) return true;
+    if (this.#isTainted || this.lost.any || this.unflushed.incomplete) return true;
     const place = { offsetHi: hi, offsetLo: lo, length };
     const touches = (one: ChangedBytes): boolean => overlaps(one, place);
-    return this.changesUnderWay().some(touches) || this.journal.list().some(touches);
+    return this.changesUnderWay().some(touches) || this.unflushed.list().some(touches);
   }
 
   /** Takes a sample of what a FLUSH that was sent at `mark` has made stable. */
   #sampleFlushed(mark: number): void {
     this.identity.wanted = false;
-    if (this.#isTainted || this.lost.any || this.journal.incomplete) return;
-    const kept = this.journal.list();
-    const command = kept.findLast(({ sequence, block }) => sequence <= mark && block !== undefined);
-    const block = command?.block;
-    if (command === undefined || block === undefined) return;
-    const { offsetHi, offsetLo, length, blockAt } = command;
+    if (this.#isTainted || this.lost.any || this.unflushed.incomplete) return;
+    const kept = this.unflushed.list();
+    const command = kept.findLast(({ sequence, buffer }) => sequence <= mark && buffer !== undefined);
+    const buffer = command?.buffer;
+    if (command === undefined || buffer === undefined) return;
+    const { offsetHi, offsetLo, length, bufferAt } = command;
     const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
     if (!later.some((one) => overlaps(one, command)))
-      this.identity.saw(offsetHi, offsetLo, length, block.bytes, blockAt, false);
+      this.identity.saw(offsetHi, offsetLo, length, buffer.bytes, bufferAt, false);
   }
 
   #awaitsChange(connection: Connection): boolean {
-    return this.context.commands.of(connection).some((command) => this.lost.awaits(command));
+    return this.context.commands.ofConnection(connection).some((command) => this.lost.awaits(command));
   }
 
   /** Every change on a connection that was given up is resolved. */
@@ -493,30 +498,30 @@ export class Disk {
   }
 
   /** Sends a change that had to wait, unless nobody waits for it any more. */
-  #sendInTurn(command: Command): void {
-    if (command.operation?.answered === true) this.context.commandDone(command, EINTR);
+  #sendInTurn(command: NbdCommand): void {
+    if (command.request?.answered === true) this.context.commandDone(command, EINTR);
     else this.submit(command);
   }
 
-  #failUnproven(command: Command): void {
+  #failUnproven(command: NbdCommand): void {
     if (!this.#saidUnproven) this.context.warn(this, unprovenText(command));
     this.#saidUnproven = true;
     this.context.commandDone(command, this.context.lossErrno);
   }
 
   /** Since when a copy of an older change is lost that a change overlaps. */
-  #lostSince(command: Command): number | undefined {
+  #lostSince(command: NbdCommand): number | undefined {
     if (!changesDisk(command)) return undefined;
-    const start = join(command.offsetHi, command.offsetLo);
+    const start = toBigInt(command.offsetHi, command.offsetLo);
     return this.lost.overlapping(start, start + BigInt(command.length), command.change);
   }
 
-  #settleAll(operations: readonly Operation[]): void {
-    for (const operation of operations) this.context.settle(operation);
+  #settleAll(requests: readonly FuseRequest[]): void {
+    for (const request of requests) this.context.settle(request);
   }
 
   /** The invariant of LostCopies, at the one place where changes go to connections. */
-  #assertOrder(command: Command): void {
+  #assertOrder(command: NbdCommand): void {
     const isFree = !this.lost.any || this.#lostSince(command) === undefined;
     assert(isFree, 'no change is sent while an older one that overlaps it is unresolved');
   }
@@ -531,8 +536,8 @@ export class Disk {
   }
 }
 
-function unprovenText({ offsetHi, offsetLo, length }: Command): string {
-  const start = join(offsetHi, offsetLo);
+function unprovenText({ offsetHi, offsetLo, length }: NbdCommand): string {
+  const start = toBigInt(offsetHi, offsetLo);
   return (
     `writes between the bytes ${start} and ${start + BigInt(length)} fail: an older one was sent on a connection ` +
     `that is lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +

@@ -5,8 +5,8 @@
 // Bounded: past its limits everything is forgotten, which costs a question, never a wrong answer.
 
 import { NBD_CMD_WRITE, NBD_STATE_ZERO } from '../../nbd/constants.js';
-import type { Command } from '../flight/nbd-command.js';
-import { join } from '../memory/u64.js';
+import type { NbdCommand } from '../flight/nbd-command.js';
+import { toBigInt } from '../memory/u64.js';
 import type { ChangedBytes } from './lost-copies.js';
 
 /** A run of bytes [start, end) that is all hole or all not. */
@@ -117,8 +117,8 @@ export class ExtentMap {
   }
 
   /** The reply to a BLOCK_STATUS; without extents it was an error. */
-  answered(command: Command): void {
-    let at = join(command.offsetHi, command.offsetLo);
+  answered(command: NbdCommand): void {
+    let at = toBigInt(command.offsetHi, command.offsetLo);
     this.#asking = Math.max(0, this.#asking - 1);
     const told = command.extents;
     if (told === undefined || this.#overflow) {
@@ -141,7 +141,7 @@ export class ExtentMap {
     if (this.#overflow) this.#extents = [];
     else {
       for (let i = 0; i < this.#noteCount; i++) {
-        const start = join(this.#notes[i * 3], this.#notes[i * 3 + 1]);
+        const start = toBigInt(this.#notes[i * 3], this.#notes[i * 3 + 1]);
         const end = start + BigInt(this.#notes[i * 3 + 2]);
         if (this.#extents.length > 0 && end > start) this.#set([{ start, end, hole: false }]);
       }

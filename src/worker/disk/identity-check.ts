@@ -4,9 +4,9 @@
 
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
-import type { Command } from '../flight/nbd-command.js';
+import type { NbdCommand } from '../flight/nbd-command.js';
 import { HEADROOM } from '../memory/buffer-pool.js';
-import { join } from '../memory/u64.js';
+import { toBigInt } from '../memory/u64.js';
 import type { Disk } from './disk.js';
 import type { Sample } from './identity.js';
 
@@ -15,7 +15,7 @@ export class IdentityCheck {
   readonly #disk: Disk;
   readonly #connection: Connection;
   readonly #done: () => void;
-  readonly #asked = new Map<Command, Sample>();
+  readonly #asked = new Map<NbdCommand, Sample>();
   readonly #tried = new Set<Sample>();
   #isConfirmed = false;
   /** Whether the server could not read a block. */
@@ -39,8 +39,8 @@ export class IdentityCheck {
       command.offsetHi = sample.offsetHi;
       command.offsetLo = sample.offsetLo;
       command.length = sample.bytes.length;
-      command.block = context.blocks.take(command.length);
-      command.blockAt = HEADROOM;
+      command.buffer = context.buffers.take(command.length);
+      command.bufferAt = HEADROOM;
       command.check = this;
       this.#asked.set(command, sample);
     }
@@ -67,22 +67,24 @@ export class IdentityCheck {
       this.#asked.clear();
       this.#done();
     } else {
-      this.#connection.foreign = true;
+      this.#connection.otherDisk = true;
       this.#connection.lose(what, false);
     }
   }
 
   /** One of its commands is answered. */
-  answered(command: Command, error: number): void {
+  answered(command: NbdCommand, error: number): void {
     const sample = this.#asked.get(command);
     this.#asked.delete(command);
-    const { block } = command;
-    if (sample === undefined || block === undefined || this.#connection.lost) return;
+    const { buffer } = command;
+    if (sample === undefined || buffer === undefined || this.#connection.lost) return;
     const { bytes, offsetHi, offsetLo } = sample;
-    const found = block.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
+    const found = buffer.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
     const isKnown = this.#disk.identity.samples.includes(sample);
     if (error === 0 && isKnown && Buffer.compare(found, bytes) !== 0) {
-      this.#differs(`the bytes at offset ${join(offsetHi, offsetLo)} are not those that were there before`);
+      this.#differs(
+        `the bytes at offset ${toBigInt(offsetHi, offsetLo)} are not those that were there before`,
+      );
       return;
     }
     this.#isConfirmed ||= error === 0 && isKnown;

@@ -4,7 +4,7 @@
 // sent there. So some blocks are remembered that were read, or written and flushed, and every new connection is asked
 // for them before it is given anything else (IdentityCheck). A block that is written to is forgotten.
 
-import { distance, join } from '../memory/u64.js';
+import { distance, toBigInt } from '../memory/u64.js';
 
 /** Bytes of one sample, or the disk's least request where that is more. */
 const SAMPLE = 512;
@@ -68,7 +68,7 @@ export class Identity {
     for (let from = skipped; from + unit <= length; from += unit) {
       const block = bytes.subarray(at + from, at + from + unit);
       if (!zeros && block.every((byte) => byte === 0)) continue;
-      const offset = join(hi, lo) + BigInt(from);
+      const offset = toBigInt(hi, lo) + BigInt(from);
       const offsetHi = Number(offset >> 32n);
       const offsetLo = Number(offset & 0xffff_ffffn);
       this.#forget((one) => one.offsetHi === offsetHi && one.offsetLo === offsetLo);

@@ -7,8 +7,8 @@
 // See docs/invariants.md.
 
 import type { Peer } from '../connection/channel.js';
-import type { Command } from '../flight/nbd-command.js';
-import { distance, join } from '../memory/u64.js';
+import type { NbdCommand } from '../flight/nbd-command.js';
+import { distance, toBigInt } from '../memory/u64.js';
 
 /** Milliseconds for which a newer change waits for proof; then it fails. */
 export const PROOF_PATIENCE = 30_000;
@@ -49,7 +49,7 @@ interface LostCopy extends ChangedBytes {
   /** When it was lost, milliseconds; of several, the first. */
   lostAt: number;
   /** While its connection is read: what its reply will answer. */
-  command: Command | undefined;
+  command: NbdCommand | undefined;
   /** When its connection had ended. */
   closedAt: number;
 }
@@ -80,11 +80,11 @@ export class LostCopies {
   }
 
   /** Takes a change that was sent on a connection that is lost. */
-  add(command: Command, { peer, closing, arrival }: SentOn, now: number): void {
+  add(command: NbdCommand, { peer, closing, arrival }: SentOn, now: number): void {
     if (arrival <= this.#endedUpTo) return;
     const { type, offsetHi, offsetLo, length, change } = command;
     const isClosed = !closing;
-    const start = join(offsetHi, offsetLo);
+    const start = toBigInt(offsetHi, offsetLo);
     const copy: LostCopy = {
       type,
       offsetHi,
@@ -104,17 +104,17 @@ export class LostCopies {
   }
 
   /** Whether the reply to a command decides something. */
-  awaits(command: Command): boolean {
+  awaits(command: NbdCommand): boolean {
     return this.#copies.some((copy) => copy.command === command);
   }
 
   /** A copy's reply has come. */
-  answered(command: Command): void {
+  answered(command: NbdCommand): void {
     this.#drop((copy) => copy.command === command);
   }
 
   /** A copy's connection has ended: its reply will not come. */
-  closed(command: Command, now: number): void {
+  closed(command: NbdCommand, now: number): void {
     for (const copy of this.#copies) {
       if (copy.command !== command) continue;
       copy.command = undefined;

@@ -4,14 +4,14 @@
 // leaves the sending behind. One is under way at a time: who asks while it is cannot know whether it has
 // already passed by what was written since, and waits for the next.
 
-import type { Operation } from '../flight/fuse-request.js';
+import type { FuseRequest } from '../flight/fuse-request.js';
 
 /** See the file's head. */
-export class Seekers {
+export class PendingLseeks {
   /** Whether the last sending did not come to its end: the kernel may hold anything. */
   failed = false;
-  #served: readonly Operation[] = [];
-  #later: Operation[] = [];
+  #served: readonly FuseRequest[] = [];
+  #later: FuseRequest[] = [];
 
   /** Whether a sending is wanted, or under way. */
   get any(): boolean {
@@ -19,17 +19,17 @@ export class Seekers {
   }
 
   /** Lets one wait. Returns whether a sending is to begin for it. */
-  wait(operation: Operation): boolean {
+  wait(request: FuseRequest): boolean {
     if (this.any) {
-      this.#later.push(operation);
+      this.#later.push(request);
       return false;
     }
-    this.#served = [operation];
+    this.#served = [request];
     return true;
   }
 
   /** A sending has ended: returns who waited for it. If `any` still holds, another is to begin. */
-  sent(good: boolean): readonly Operation[] {
+  sent(good: boolean): readonly FuseRequest[] {
     const served = this.#served;
     this.#served = this.#later;
     this.#later = [];

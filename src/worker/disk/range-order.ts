@@ -6,30 +6,30 @@
 // beyond 2^53 bytes they are only ever too large.
 
 import {
-  OPERATION_READ,
-  type Operation,
+  type FuseRequest,
   ORDER_HOLDS,
   ORDER_NONE,
   ORDER_WAITS,
+  REQUEST_READ,
 } from '../flight/fuse-request.js';
 import { assert } from '../memory/assert.js';
 
 /** Slack in bytes for the rounding of doubles up to 2^63. */
 const SLACK = 2048;
 
-function overlap(a: Operation, b: Operation): boolean {
+function overlap(a: FuseRequest, b: FuseRequest): boolean {
   return a.rangeStart < b.rangeEnd && b.rangeStart < a.rangeEnd;
 }
 
 /** Nobody may begin: what nearly every `leave` returns, READs' among them, so it is made once. */
-const NOBODY: readonly Operation[] = [];
+const NOBODY: readonly FuseRequest[] = [];
 
 /** See the file's head. */
 export class RangeOrder {
   /** Hears when there begins to be a change under way, and when there is none any more. */
   announce: ((isChanging: boolean) => void) | undefined;
-  readonly #held: Operation[] = [];
-  #waiting: Operation[] = [];
+  readonly #held: FuseRequest[] = [];
+  #waiting: FuseRequest[] = [];
   #changes = 0;
 
   /** Whether any change is under way. */
@@ -38,47 +38,47 @@ export class RangeOrder {
   }
 
   /** Requests that wait for others to end. */
-  get waiting(): readonly Operation[] {
+  get waiting(): readonly FuseRequest[] {
     return this.#waiting;
   }
 
   /** Asks for a change's bytes. False: it waits, and is returned by `leave` when its turn has come. */
-  enter(operation: Operation): boolean {
-    assert(operation.order === ORDER_NONE, 'an operation enters the order once');
-    operation.change = ++this.#changes;
-    if (this.#mayChange(operation, this.#waiting)) {
-      this.#hold(operation);
+  enter(request: FuseRequest): boolean {
+    assert(request.order === ORDER_NONE, 'an operation enters the order once');
+    request.change = ++this.#changes;
+    if (this.#mayChange(request, this.#waiting)) {
+      this.#hold(request);
       return true;
     }
-    operation.order = ORDER_WAITS;
-    this.#waiting.push(operation);
+    request.order = ORDER_WAITS;
+    this.#waiting.push(request);
     return false;
   }
 
   /** Whether a READ may go to the server. False: it waits for a change that it overlaps, like a change. */
-  enterRead(operation: Operation): boolean {
-    if (this.#mayRead(operation)) return true;
-    operation.order = ORDER_WAITS;
-    this.#waiting.push(operation);
+  enterRead(request: FuseRequest): boolean {
+    if (this.#mayRead(request)) return true;
+    request.order = ORDER_WAITS;
+    this.#waiting.push(request);
     return false;
   }
 
-  /** An operation is over, and so is every change of it but for lost copies. Returns those that may begin now. */
-  leave(operation: Operation): readonly Operation[] {
-    if (operation.order === ORDER_NONE) return NOBODY;
-    assert(operation.order === ORDER_HOLDS, 'an operation does not end before its turn');
-    const at = this.#held.indexOf(operation);
+  /** A request is over, and so is every change of it but for lost copies. Returns those that may begin now. */
+  leave(request: FuseRequest): readonly FuseRequest[] {
+    if (request.order === ORDER_NONE) return NOBODY;
+    assert(request.order === ORDER_HOLDS, 'an operation does not end before its turn');
+    const at = this.#held.indexOf(request);
     assert(at >= 0, 'an operation that holds bytes is known');
     // Their order means nothing.
     this.#held[at] = this.#held[this.#held.length - 1];
     this.#held.pop();
-    operation.order = ORDER_NONE;
+    request.order = ORDER_NONE;
     if (this.#held.length === 0) this.announce?.(false);
     return this.#waiting.length === 0 ? NOBODY : this.#grant();
   }
 
   /** Ends all waiting: returns who has waited, with that error. */
-  end(errno: number): readonly Operation[] {
+  end(errno: number): readonly FuseRequest[] {
     const all = this.#waiting;
     this.#waiting = [];
     for (const one of all) {
@@ -88,15 +88,14 @@ export class RangeOrder {
     return all;
   }
 
-  #grant(): Operation[] {
-    const granted: Operation[] = [];
-    const waiting: Operation[] = [];
+  #grant(): FuseRequest[] {
+    const granted: FuseRequest[] = [];
+    const waiting: FuseRequest[] = [];
     for (const one of this.#waiting) {
-      if (one.kind === OPERATION_READ ? !this.#mayRead(one) : !this.#mayChange(one, waiting))
-        waiting.push(one);
+      if (one.kind === REQUEST_READ ? !this.#mayRead(one) : !this.#mayChange(one, waiting)) waiting.push(one);
       else {
         granted.push(one);
-        if (one.kind === OPERATION_READ) one.order = ORDER_NONE;
+        if (one.kind === REQUEST_READ) one.order = ORDER_NONE;
         else this.#hold(one);
       }
     }
@@ -104,28 +103,28 @@ export class RangeOrder {
     return granted;
   }
 
-  #hold(operation: Operation): void {
-    operation.order = ORDER_HOLDS;
-    this.#held.push(operation);
+  #hold(request: FuseRequest): void {
+    request.order = ORDER_HOLDS;
+    this.#held.push(request);
     if (this.#held.length === 1) this.announce?.(true);
   }
 
-  #mayRead(operation: Operation): boolean {
-    for (const other of this.#held) if (overlap(operation, other)) return false;
+  #mayRead(request: FuseRequest): boolean {
+    for (const other of this.#held) if (overlap(request, other)) return false;
     return true;
   }
 
   /** @param ahead who waits and came earlier */
-  #mayChange(operation: Operation, ahead: readonly Operation[]): boolean {
-    for (const other of this.#held) if (overlap(operation, other)) return false;
-    for (const other of ahead) if (other.kind !== OPERATION_READ && overlap(operation, other)) return false;
+  #mayChange(request: FuseRequest, ahead: readonly FuseRequest[]): boolean {
+    for (const other of this.#held) if (overlap(request, other)) return false;
+    for (const other of ahead) if (other.kind !== REQUEST_READ && overlap(request, other)) return false;
     return true;
   }
 }
 
-/** Notes the bytes that an operation is about: `length` at (hi, lo), rounded out to the disk's blocks. */
-export function setRange(operation: Operation, start: number, end: number, minimum: number): void {
+/** Notes the bytes that a request is about: `length` at (hi, lo), rounded out to the disk's blocks. */
+export function setRange(request: FuseRequest, start: number, end: number, minimum: number): void {
   const slack = end > Number.MAX_SAFE_INTEGER ? SLACK : 0;
-  operation.rangeStart = start - (start % minimum) - slack;
-  operation.rangeEnd = Math.ceil(end / minimum) * minimum + slack;
+  request.rangeStart = start - (start % minimum) - slack;
+  request.rangeEnd = Math.ceil(end / minimum) * minimum + slack;
 }

@@ -3,7 +3,7 @@
 // Owned by a Disk. A connection that comes is first asked for the blocks by which the disk is known. A server that was
 // started anew has forgotten what it did not flush, and one can be connected to it before the older connections are
 // seen to be lost. So it gets no commands until one of two things is known. Either no older connection is left: then
-// the journal is sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
+// the unflushed writes is sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
 // server that has everything was alive then, and two of them do not live at once, so it leads there too.
 
 import type { Connection } from '../connection/connection.js';
@@ -55,7 +55,7 @@ export class Recovery {
     this.#fresh = this.#fresh.filter((one) => !isProven(one));
   }
 
-  /** A command of the journal that was sent again has been answered; `error` is the server's or 0. */
+  /** A command of the unflushed writes that was sent again has been answered; `error` is the server's or 0. */
   answered(error: number): void {
     if (error !== 0 && !this.#refused) {
       this.#refused = true;
@@ -64,18 +64,18 @@ export class Recovery {
     this.advance();
   }
 
-  /** With no connection to be used, sends the journal again on the first that has come. */
+  /** With no connection to be used, sends the unflushed writes again on the first that has come. */
   advance(): void {
     const disk = this.#disk;
     const next = this.#fresh.find(({ verified }) => verified);
     if (this.ready.length > 0 || next === undefined) return;
     if (this.#replay === undefined) {
       this.#refused = false;
-      if (disk.journal.incomplete) {
-        disk.journal.admitLoss();
+      if (disk.unflushed.incomplete) {
+        disk.unflushed.admitLoss();
         disk.lose('more had been written since its last FLUSH than is remembered');
       }
-      this.#replay = new Replay(disk, next.connection, disk.journal.list());
+      this.#replay = new Replay(disk, next.connection, disk.unflushed.list());
     }
     this.#replay.advance();
     if (!this.#replay.finished) return;
@@ -83,7 +83,7 @@ export class Recovery {
     this.#fresh = this.#fresh.filter((one) => one !== next);
     this.ready = [next.connection];
     // It makes lasting what was sent again, and lets the other connections that have come be used.
-    if (!disk.journal.empty) disk.context.flushInTheBackground(disk);
+    if (!disk.unflushed.empty) disk.context.flushInTheBackground(disk);
     else this.proven(this.arrivals);
     disk.continueWaiting();
   }

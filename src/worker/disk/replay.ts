@@ -5,8 +5,8 @@
 // out what is in flight in any order.
 
 import type { Connection } from '../connection/connection.js';
-import { COMMAND_KEPT, type Command } from '../flight/nbd-command.js';
-import { join } from '../memory/u64.js';
+import { COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
+import { toBigInt } from '../memory/u64.js';
 import type { Disk } from './disk.js';
 import { overlaps, PROOF_PATIENCE } from './lost-copies.js';
 
@@ -17,15 +17,15 @@ const WINDOW = 16;
 export class Replay {
   readonly connection: Connection;
   readonly #disk: Disk;
-  readonly #commands: readonly Command[];
-  readonly #inFlight = new Set<Command>();
+  readonly #commands: readonly NbdCommand[];
+  readonly #inFlight = new Set<NbdCommand>();
   #next = 0;
   #isLossTold = false;
-  readonly #blocked = new Map<Command, number>();
+  readonly #blocked = new Map<NbdCommand, number>();
   /** How many copies were lost when that was found out. */
   #lostCount = 0;
 
-  constructor(disk: Disk, connection: Connection, commands: readonly Command[]) {
+  constructor(disk: Disk, connection: Connection, commands: readonly NbdCommand[]) {
     this.#disk = disk;
     this.connection = connection;
     this.#commands = commands;
@@ -38,7 +38,7 @@ export class Replay {
   /** Sends what may be sent now. */
   advance(): void {
     for (const command of [...this.#inFlight]) {
-      if (command.state === COMMAND_KEPT) this.#inFlight.delete(command);
+      if (command.state === COMMAND_UNFLUSHED) this.#inFlight.delete(command);
     }
     this.#findBlocked();
     while (this.#next < this.#commands.length && this.#inFlight.size < WINDOW) {
@@ -52,7 +52,7 @@ export class Replay {
     }
   }
 
-  #send(command: Command): void {
+  #send(command: NbdCommand): void {
     this.#inFlight.add(command);
     this.#disk.context.commands.renew(command);
     command.replayed = true;
@@ -76,7 +76,7 @@ export class Replay {
     this.#blocked.clear();
     for (let at = this.#commands.length - 1; lost.any && at >= this.#next; at--) {
       const command = this.#commands[at];
-      const start = join(command.offsetHi, command.offsetLo);
+      const start = toBigInt(command.offsetHi, command.offsetLo);
       let since = lost.overlapping(start, start + BigInt(command.length), command.change);
       for (const [newer, its] of this.#blocked)
         if (since === undefined && overlaps(command, newer)) since = its;

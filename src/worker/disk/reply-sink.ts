@@ -2,7 +2,7 @@
 //
 // Called by the reply receiver in the middle of receiving. A READ that one command answers whole is
 // written to the device from where it lies in the reply buffer, its spent NBD header overwritten by
-// the kernel's; anything else is put together in the operation's block.
+// the kernel's; anything else is put together in the request's block.
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
@@ -10,10 +10,10 @@ import { NBD_CMD_READ, NBD_ESHUTDOWN } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
 import type { ReplySink } from '../../nbd/transmission/reply.js';
 import { type Connection, type ConnectionOwner, LARGE_READ } from '../connection/connection.js';
-import { OPERATION_READ } from '../flight/fuse-request.js';
-import { COMMAND_LOST, type Command } from '../flight/nbd-command.js';
+import { REQUEST_READ } from '../flight/fuse-request.js';
+import { COMMAND_LOST, type NbdCommand } from '../flight/nbd-command.js';
 import { SPLICE_DECLINED } from '../flight/splice-pipe.js';
-import { type Block, type Blocks, HEADROOM } from '../memory/buffer-pool.js';
+import { type BufferPool, HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { COUNTER } from '../stats/counters.js';
 import type { Disk } from './disk.js';
 import type { DiskContext } from './disk-context.js';
@@ -25,7 +25,7 @@ const MAX_EXTENTS = 65_536;
 const LONG_EXTENT_HI = 2 ** 21;
 
 /** See the file's head. */
-export class DiskSink implements ConnectionOwner, ReplySink<Command> {
+export class DiskReplySink implements ConnectionOwner, ReplySink<NbdCommand> {
   /** The connection whose replies come; set once, right after both are made. */
   connection: Connection | undefined = undefined;
   readonly #disk: Disk;
@@ -36,19 +36,19 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     this.#context = context;
   }
 
-  get blocks(): Blocks {
-    return this.#context.blocks;
+  get buffers(): BufferPool {
+    return this.#context.buffers;
   }
 
-  find(cookieHi: number, cookieLo: number): Command | undefined {
+  find(cookieHi: number, cookieLo: number): NbdCommand | undefined {
     return this.#context.commands.find(cookieHi, cookieLo, this.connection);
   }
 
-  data(command: Command, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
-    const operation = command.operation;
+  data(command: NbdCommand, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
+    const request = command.request;
     const connection = this.connection;
     if (connection === undefined) return;
-    if (operation === undefined) {
+    if (request === undefined) {
       // Somebody waits for it if it checks an identity; otherwise nobody does.
       if (command.check !== undefined)
         libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
@@ -56,12 +56,12 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     }
     if (
       only &&
-      operation.kind === OPERATION_READ &&
-      command.length === operation.length &&
-      operation.block === undefined
+      request.kind === REQUEST_READ &&
+      command.length === request.length &&
+      request.buffer === undefined
     ) {
-      if (operation.answered) return;
-      operation.answered = true;
+      if (request.answered) return;
+      request.answered = true;
       if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
       const header = start - OUT_HEADER;
       this.#context.device.reply(
@@ -70,19 +70,19 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
         connection.inAddress + header,
         OUT_HEADER + command.length,
         0,
-        operation,
+        request,
       );
       return;
     }
     libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
   }
 
-  hole(command: Command, at: number, length: number): void {
-    const block = this.#blockOf(command);
-    block.bytes.fill(0, command.blockAt + at, command.blockAt + at + length);
+  hole(command: NbdCommand, at: number, length: number): void {
+    const buffer = this.#blockOf(command);
+    buffer.bytes.fill(0, command.bufferAt + at, command.bufferAt + at + length);
   }
 
-  extents(command: Command, contextId: number, payload: DataView, start: number, wide: boolean): void {
+  extents(command: NbdCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
     // A context's number is the connection's own.
     const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
     if (context === undefined)
@@ -107,7 +107,7 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     }
   }
 
-  finished(command: Command, error: number, text: string): void {
+  finished(command: NbdCommand, error: number, text: string): void {
     const connection = this.connection;
     if (connection === undefined) return;
     if (error === 0 && !connection.hasLeftWhole(command))
@@ -124,16 +124,16 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
     this.#disk.answered(command, error, text);
   }
 
-  placePayload(command: Command, at: number): number {
-    return this.#blockOf(command).address + command.blockAt + at;
+  placePayload(command: NbdCommand, at: number): number {
+    return this.#blockOf(command).address + command.bufferAt + at;
   }
 
-  splicePayload(descriptor: number, command: Command, at: number, length: number, whole: boolean): number {
-    const operation = command.operation;
-    if (!whole || length + at < LARGE_READ || operation === undefined) return SPLICE_DECLINED;
-    if (operation.kind !== OPERATION_READ || operation.block !== undefined) return SPLICE_DECLINED;
-    if (command.length !== operation.length) return SPLICE_DECLINED;
-    return this.#context.lanes.move(descriptor, command, operation, at, length);
+  splicePayload(descriptor: number, command: NbdCommand, at: number, length: number, whole: boolean): number {
+    const request = command.request;
+    if (!whole || length + at < LARGE_READ || request === undefined) return SPLICE_DECLINED;
+    if (request.kind !== REQUEST_READ || request.buffer !== undefined) return SPLICE_DECLINED;
+    if (command.length !== request.length) return SPLICE_DECLINED;
+    return this.#context.splicePipes.move(descriptor, command, request, at, length);
   }
 
   connectionLost(connection: Connection, why: string, breach: boolean): void {
@@ -150,22 +150,22 @@ export class DiskSink implements ConnectionOwner, ReplySink<Command> {
   }
 
   /** Shows the data of a READ that have come into memory. */
-  #sample(command: Command): void {
+  #sample(command: NbdCommand): void {
     // What a new connection is asked for is no sample before it is compared.
-    const data = command.operation === undefined ? undefined : (command.block ?? command.operation.block);
-    if (data !== undefined) this.#disk.saw(command, data.bytes, command.blockAt);
+    const data = command.request === undefined ? undefined : (command.buffer ?? command.request.buffer);
+    if (data !== undefined) this.#disk.saw(command, data.bytes, command.bufferAt);
   }
 
-  #blockOf(command: Command): Block {
-    if (command.block !== undefined) return command.block;
-    const operation = command.operation;
-    if (operation?.block !== undefined) return operation.block;
-    const block = this.#context.blocks.take(operation?.length ?? command.length);
-    if (operation === undefined) command.block = block;
+  #blockOf(command: NbdCommand): PooledBuffer {
+    if (command.buffer !== undefined) return command.buffer;
+    const request = command.request;
+    if (request?.buffer !== undefined) return request.buffer;
+    const buffer = this.#context.buffers.take(request?.length ?? command.length);
+    if (request === undefined) command.buffer = buffer;
     else {
-      operation.block = block;
-      operation.blockAt = HEADROOM;
+      request.buffer = buffer;
+      request.bufferAt = HEADROOM;
     }
-    return block;
+    return buffer;
   }
 }

@@ -4,26 +4,26 @@
 // was sent later; after the server was lost they are all sent again, oldest first, before anything
 // else. Nothing is remembered when the limit is 0 (the server cannot FLUSH, so promises nothing).
 
-import { COMMAND_KEPT, type Command } from '../flight/nbd-command.js';
+import { COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
 
 /** Bytes that a command takes without any data: its object. */
 const COMMAND_COST = 512;
 
 /** The remembered commands of one disk. */
-export class Journal {
+export class UnflushedWrites {
   /** Bytes of memory at which a FLUSH should be sent to be allowed to forget. */
   readonly limit: number;
   /** Bytes of memory held. */
   bytes = 0;
-  readonly #release: (command: Command) => void;
-  #kept: Command[] = [];
+  readonly #release: (command: NbdCommand) => void;
+  #kept: NbdCommand[] = [];
   #head = 0;
   #sequence = 0;
   /** Number of the last write that had to be forgotten before a FLUSH covered it; 0 for none. */
   #dropped = 0;
 
   /** @param release gives a command that is forgotten back, with its memory */
-  constructor(limit: number, release: (command: Command) => void) {
+  constructor(limit: number, release: (command: NbdCommand) => void) {
     this.limit = limit;
     this.#release = release;
   }
@@ -44,14 +44,14 @@ export class Journal {
   }
 
   /** Remembers an answered write. Beyond twice the limit it is forgotten at once instead. */
-  keep(command: Command): void {
+  keep(command: NbdCommand): void {
     if (this.limit === 0 || this.bytes + this.#cost(command) > 2 * this.limit) {
       if (this.limit > 0) this.#dropped = ++this.#sequence;
       this.#release(command);
       return;
     }
-    command.state = COMMAND_KEPT;
-    command.operation = undefined;
+    command.state = COMMAND_UNFLUSHED;
+    command.request = undefined;
     command.connection = undefined;
     command.sequence = ++this.#sequence;
     command.cost = this.#cost(command);
@@ -73,7 +73,7 @@ export class Journal {
   }
 
   /** Remembers another command in the place of one. */
-  replace(command: Command, other: Command): void {
+  replace(command: NbdCommand, other: NbdCommand): void {
     const at = this.#kept.indexOf(command, this.#head);
     if (at >= 0) this.#kept[at] = other;
   }
@@ -84,13 +84,13 @@ export class Journal {
   }
 
   /** The remembered commands, oldest first. */
-  list(): readonly Command[] {
+  list(): readonly NbdCommand[] {
     return this.#kept.slice(this.#head);
   }
 
   /** Bytes of memory that a command holds: its whole block, unless it shares it. */
-  #cost(command: Command): number {
-    if (command.block === undefined) return COMMAND_COST;
-    return command.block.references > 2 ? command.length : command.block.capacity;
+  #cost(command: NbdCommand): number {
+    if (command.buffer === undefined) return COMMAND_COST;
+    return command.buffer.references > 2 ? command.length : command.buffer.capacity;
   }
 }

@@ -1,28 +1,28 @@
 // One request of the kernel (or of our own) that needs the server, from its arrival to its reply.
 //
-// An operation owns one block of data at most and waits for any number of commands. The plain READ
+// A request owns one block of data at most and waits for any number of commands. The plain READ
 // and WRITE of one command each are answered at once when it is done; everything that takes several
 // steps is a generator (`task`), taken up again whenever all commands that it waits for are done.
 
 import { FUSE_FALLOCATE } from '../../fuse/constants.js';
 import type { LogFields } from '../../linux/log-line.js';
-import type { Asker } from '../device/device.js';
+import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { assert } from '../memory/assert.js';
-import type { Block } from '../memory/buffer-pool.js';
+import type { PooledBuffer } from '../memory/buffer-pool.js';
 import { distance } from '../memory/u64.js';
 
 /** Nobody waits: the bridge's own doing. */
-export const OPERATION_INTERNAL = 0;
-export const OPERATION_READ = 1;
-export const OPERATION_WRITE = 2;
+export const BACKGROUND_FLUSH = 0;
+export const REQUEST_READ = 1;
+export const REQUEST_WRITE = 2;
 /** Answered with a header alone: FSYNC, FALLOCATE. */
-export const OPERATION_PLAIN = 3;
+export const REQUEST_STATUS_ONLY = 3;
 /** Its task writes the reply's body itself. */
-export const OPERATION_REPLY = 4;
+export const REQUEST_OWN_REPLY = 4;
 
 /** Finding out about holes and reading ahead: nobody waits for it, and nothing is lost without it. */
-export const OPERATION_OWN = 5;
+export const SPECULATIVE = 5;
 
 /** It has asked for no order, or needs none any more. */
 export const ORDER_NONE = 0;
@@ -31,15 +31,15 @@ export const ORDER_WAITS = 1;
 /** It is a change that holds its bytes. */
 export const ORDER_HOLDS = 2;
 
-/** The `pid` of an operation for whose reply no thread waits. */
-export const NOBODY = -1;
+/** The `pid` of a request for whose reply no thread waits. */
+export const NO_THREAD = -1;
 
-/** The steps of an operation: each `yield` waits until no command of the operation is left. */
+/** The steps of a request: each `yield` waits until no command of the request is left. */
 export type Task = Generator<void, void, void>;
 
 /** Reused, never freed. Fields are as in a new one when it is taken. */
-export class Operation implements Asker {
-  kind = OPERATION_INTERNAL;
+export class FuseRequest implements Requester {
+  kind = BACKGROUND_FLUSH;
   opcode = 0;
   descriptor = -1;
   uniqueLo = 0;
@@ -58,8 +58,8 @@ export class Operation implements Asker {
   /** Whether its asker had a signal that could not be told. */
   interrupted = false;
   /** Data of a READ or WRITE; the payload's first byte is at `blockAt`. */
-  block: Block | undefined = undefined;
-  blockAt = 0;
+  buffer: PooledBuffer | undefined = undefined;
+  bufferAt = 0;
   /** Commands that have not been answered. */
   pending = 0;
   /** The first errno of them. */
@@ -76,14 +76,14 @@ export class Operation implements Asker {
 }
 
 /** Whether the kernel has asked for it. */
-function isAsked({ kind }: Operation): boolean {
-  return kind !== OPERATION_INTERNAL && kind !== OPERATION_OWN;
+function isAsked({ kind }: FuseRequest): boolean {
+  return kind !== BACKGROUND_FLUSH && kind !== SPECULATIVE;
 }
 
-/** All operations under way, so that an interrupted one can be found. */
-export class OperationTable {
-  readonly #active: Operation[] = [];
-  readonly #free: Operation[] = [];
+/** All requests under way, so that an interrupted one can be found. */
+export class FuseRequestTable {
+  readonly #active: FuseRequest[] = [];
+  readonly #free: FuseRequest[] = [];
 
   get count(): number {
     return this.#active.length;
@@ -91,7 +91,7 @@ export class OperationTable {
 
   /** Whether there are others than those that may be left undone. */
   get busy(): boolean {
-    return this.#active.some(({ kind }) => kind !== OPERATION_OWN);
+    return this.#active.some(({ kind }) => kind !== SPECULATIVE);
   }
 
   /** Whether anything is under way on a disk. */
@@ -109,7 +109,7 @@ export class OperationTable {
     for (const one of this.#active) {
       if (one.disk !== disk) continue;
       if (one.opcode === FUSE_FALLOCATE) return true;
-      if (one.kind !== OPERATION_WRITE) continue;
+      if (one.kind !== REQUEST_WRITE) continue;
       const ahead = distance(one.offsetHi, one.offsetLo, hi, lo);
       if (ahead < length && ahead + one.length > 0) return true;
     }
@@ -117,45 +117,45 @@ export class OperationTable {
   }
 
   /** What the kernel has asked for before `time` and has no reply to. */
-  unansweredSince(time: number): Operation[] {
+  unansweredSince(time: number): FuseRequest[] {
     return this.#active.filter((one) => isAsked(one) && !one.answered && one.startedAt < time);
   }
 
-  take(): Operation {
-    const operation = this.#free.pop() ?? new Operation();
-    operation.index = this.#active.length;
-    this.#active.push(operation);
-    return operation;
+  take(): FuseRequest {
+    const request = this.#free.pop() ?? new FuseRequest();
+    request.index = this.#active.length;
+    this.#active.push(request);
+    return request;
   }
 
-  give(operation: Operation): void {
-    assert(operation.index >= 0 && operation.pending <= 0, 'an operation ends once, with nothing pending');
+  release(request: FuseRequest): void {
+    assert(request.index >= 0 && request.pending <= 0, 'an operation ends once, with nothing pending');
     const last = this.#active.pop();
-    if (last !== undefined && last !== operation) {
-      this.#active[operation.index] = last;
-      last.index = operation.index;
+    if (last !== undefined && last !== request) {
+      this.#active[request.index] = last;
+      last.index = request.index;
     }
-    operation.kind = OPERATION_INTERNAL;
-    operation.opcode = 0;
-    operation.uniqueLo = 0;
-    operation.uniqueHi = 0;
-    operation.pid = 0;
-    operation.disk = undefined;
-    operation.block = undefined;
-    operation.blockAt = 0;
-    operation.pending = 0;
-    operation.error = 0;
-    operation.answered = false;
-    operation.task = undefined;
-    operation.about = undefined;
-    operation.change = 0;
-    operation.interrupted = false;
-    operation.index = -1;
-    this.#free.push(operation);
+    request.kind = BACKGROUND_FLUSH;
+    request.opcode = 0;
+    request.uniqueLo = 0;
+    request.uniqueHi = 0;
+    request.pid = 0;
+    request.disk = undefined;
+    request.buffer = undefined;
+    request.bufferAt = 0;
+    request.pending = 0;
+    request.error = 0;
+    request.answered = false;
+    request.task = undefined;
+    request.about = undefined;
+    request.change = 0;
+    request.interrupted = false;
+    request.index = -1;
+    this.#free.push(request);
   }
 
-  /** The operation that answers the kernel's request `unique`. */
-  find(uniqueHi: number, uniqueLo: number): Operation | undefined {
+  /** The request that answers the kernel's request `unique`. */
+  find(uniqueHi: number, uniqueLo: number): FuseRequest | undefined {
     return this.#active.find((one) => one.uniqueLo === uniqueLo && one.uniqueHi === uniqueHi && isAsked(one));
   }
 }

@@ -9,24 +9,24 @@ import type { PendingRequest } from '../../nbd/transmission/reply.js';
 import type { Connection } from '../connection/connection.js';
 import type { IdentityCheck } from '../disk/identity-check.js';
 import { assert } from '../memory/assert.js';
-import type { Block } from '../memory/buffer-pool.js';
-import type { Operation } from './fuse-request.js';
-import type { SpliceLane } from './splice-pipe.js';
+import type { PooledBuffer } from '../memory/buffer-pool.js';
+import type { FuseRequest } from './fuse-request.js';
+import type { SplicePipe } from './splice-pipe.js';
 
 export const COMMAND_FREE = 0;
 /** Not given to a connection yet. */
-export const COMMAND_WAITING = 1;
+export const COMMAND_TO_ISSUE = 1;
 /** Given to a connection, of which not a byte has been sent. */
 export const COMMAND_QUEUED = 2;
 /** At least its first byte is sent; the reply is awaited. */
 export const COMMAND_SENT = 3;
 /** Answered, but remembered until a FLUSH covers it. */
-export const COMMAND_KEPT = 4;
+export const COMMAND_UNFLUSHED = 4;
 /** Sent on a connection that was given up, and asked for again by another command: its reply decides nothing but its end. */
 export const COMMAND_LOST = 5;
 
 /** Everything that is needed to send a command, and to send it again. */
-export class Command implements PendingRequest {
+export class NbdCommand implements PendingRequest {
   readonly cookieLo: number;
   cookieHi = 0;
   state = COMMAND_FREE;
@@ -39,20 +39,20 @@ export class Command implements PendingRequest {
   coverage: Coverage | undefined = undefined;
   failure = 0;
   failureText = '';
-  /** The operation that waits for it. */
-  operation: Operation | undefined = undefined;
+  /** The request that waits for it. */
+  request: FuseRequest | undefined = undefined;
   /**
    * Memory of its payload, with a reference of its own: what a WRITE sends, where a READ's bytes go.
-   * A READ without one uses its operation's, which is taken when it turns out to be needed.
+   * A READ without one uses its request's, which is taken when it turns out to be needed.
    */
-  block: Block | undefined = undefined;
+  buffer: PooledBuffer | undefined = undefined;
   /** Byte of `block` (headroom included) at which the payload begins. */
-  blockAt = 0;
+  bufferAt = 0;
   connection: Connection | undefined = undefined;
   /** Whether pages of its block were lent to the connection's socket, and the reply is awaited. */
-  lent = false;
+  shared = false;
   /** Where its reply is passing by, without coming into our memory. */
-  lane: SpliceLane | undefined = undefined;
+  splicePipe: SplicePipe | undefined = undefined;
   /** Number of the change that it is a part of, in the order in which changes began; copies have the same. */
   change = 0;
   /** Byte of its connection's stream with which its request begins; where that has a payload, with which it ends. */
@@ -63,7 +63,7 @@ export class Command implements PendingRequest {
   /** Set on a READ that asks a new connection whether it leads to the same disk. */
   check: IdentityCheck | undefined = undefined;
   /** The next one in whatever queue it is in. */
-  next: Command | undefined = undefined;
+  next: NbdCommand | undefined = undefined;
   /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
   sequence = 0;
   /** How many connections the disk had been given when a FLUSH was sent. */
@@ -87,27 +87,27 @@ export class Command implements PendingRequest {
 }
 
 /** Whether a command's kind changes the disk, so that its reply is worth remembering. */
-export function changesDisk(command: Command): boolean {
+export function changesDisk(command: NbdCommand): boolean {
   return command.type === NBD_CMD_WRITE || command.type === NBD_CMD_WRITE_ZEROES;
 }
 
 /** A first-in first-out queue of commands, linked through the commands themselves. */
 export class CommandQueue {
-  #first: Command | undefined = undefined;
-  #last: Command | undefined = undefined;
+  #first: NbdCommand | undefined = undefined;
+  #last: NbdCommand | undefined = undefined;
 
-  get first(): Command | undefined {
+  get first(): NbdCommand | undefined {
     return this.#first;
   }
 
-  push(command: Command): void {
+  push(command: NbdCommand): void {
     command.next = undefined;
     if (this.#last === undefined) this.#first = command;
     else this.#last.next = command;
     this.#last = command;
   }
 
-  shift(): Command | undefined {
+  shift(): NbdCommand | undefined {
     const command = this.#first;
     if (command === undefined) return undefined;
     this.#first = command.next;
@@ -119,20 +119,20 @@ export class CommandQueue {
 
 /** All commands of a worker. */
 export class CommandTable {
-  readonly #commands: Command[] = [];
-  readonly #free: Command[] = [];
+  readonly #commands: NbdCommand[] = [];
+  readonly #free: NbdCommand[] = [];
 
   /** A command with a fresh cookie, all other fields as in a new one. */
-  take(): Command {
+  take(): NbdCommand {
     const command = this.#free.pop() ?? this.#make();
     command.cookieHi = (command.cookieHi + 1) >>> 0;
-    command.state = COMMAND_WAITING;
+    command.state = COMMAND_TO_ISSUE;
     return command;
   }
 
   /** Makes a command ready to be sent again, under a fresh cookie. */
-  renew(command: Command): void {
-    command.lent = false;
+  renew(command: NbdCommand): void {
+    command.shared = false;
     command.cookieHi = (command.cookieHi + 1) >>> 0;
     command.covered = 0;
     command.coverage = undefined;
@@ -140,38 +140,38 @@ export class CommandTable {
     command.failureText = '';
     command.extents = undefined;
     command.connection = undefined;
-    command.state = COMMAND_WAITING;
+    command.state = COMMAND_TO_ISSUE;
   }
 
   /**
    * Another command that asks for the same, with a cookie of its own and in the place of `command`, whose connection
    * was given up. Nobody waits for the old one any more.
    */
-  succeed(command: Command): Command {
+  reissue(command: NbdCommand): NbdCommand {
     const other = this.take();
     other.type = command.type;
     other.flags = command.flags;
     other.offsetHi = command.offsetHi;
     other.offsetLo = command.offsetLo;
     other.length = command.length;
-    other.operation = command.operation;
-    other.blockAt = command.blockAt;
-    other.block = command.block;
-    if (other.block !== undefined) other.block.references++;
+    other.request = command.request;
+    other.bufferAt = command.bufferAt;
+    other.buffer = command.buffer;
+    if (other.buffer !== undefined) other.buffer.references++;
     other.change = command.change;
     other.sequence = command.sequence;
     other.cost = command.cost;
     other.replayed = command.replayed;
     other.submittedAt = command.submittedAt;
     other.movedBefore = command.movedBefore;
-    command.operation = undefined;
+    command.request = undefined;
     command.replayed = false;
     command.state = COMMAND_LOST;
     return other;
   }
 
   /** Ends a command's life. Its block must have been released. */
-  give(command: Command): void {
+  release(command: NbdCommand): void {
     assert(command.state !== COMMAND_FREE, 'a command ends once');
     command.state = COMMAND_FREE;
     command.flags = 0;
@@ -179,21 +179,21 @@ export class CommandTable {
     command.coverage = undefined;
     command.failure = 0;
     command.failureText = '';
-    command.operation = undefined;
-    command.block = undefined;
+    command.request = undefined;
+    command.buffer = undefined;
     command.connection = undefined;
     command.next = undefined;
     command.sequence = 0;
     command.change = 0;
     command.check = undefined;
     command.replayed = false;
-    command.lent = false;
+    command.shared = false;
     command.extents = undefined;
     this.#free.push(command);
   }
 
   /** The command with this cookie that `connection` may be answered: one in flight, or lost and not forgotten. */
-  find(cookieHi: number, cookieLo: number, connection: Connection | undefined): Command | undefined {
+  find(cookieHi: number, cookieLo: number, connection: Connection | undefined): NbdCommand | undefined {
     const command = this.#commands[cookieLo];
     if (command === undefined || command.cookieHi !== cookieHi) return undefined;
     const isAwaited = command.state === COMMAND_SENT || command.state === COMMAND_LOST;
@@ -201,17 +201,17 @@ export class CommandTable {
   }
 
   /** The commands queued, sent or lost on one connection; for the rare moment in which it ends. */
-  of(connection: Connection): Command[] {
+  ofConnection(connection: Connection): NbdCommand[] {
     return this.#commands.filter((command) => command.connection === connection);
   }
 
   /** All commands in use, remembered ones among them. */
-  inUse(): Command[] {
+  inUse(): NbdCommand[] {
     return this.#commands.filter((command) => command.state !== COMMAND_FREE);
   }
 
-  #make(): Command {
-    const command = new Command(this.#commands.length);
+  #make(): NbdCommand {
+    const command = new NbdCommand(this.#commands.length);
     this.#commands.push(command);
     return command;
   }

@@ -10,9 +10,9 @@ import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../../linux/er
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { closePipe, type Pipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, widePipe } from '../../linux/pipe.js';
 import { MSG_DONTWAIT, MSG_PEEK } from '../../linux/socket.js';
-import { type Blocks, HEADROOM } from '../memory/buffer-pool.js';
-import type { Operation } from './fuse-request.js';
-import type { Command } from './nbd-command.js';
+import { type BufferPool, HEADROOM } from '../memory/buffer-pool.js';
+import type { FuseRequest } from './fuse-request.js';
+import type { NbdCommand } from './nbd-command.js';
 
 /** Bytes of pipe to ask for; 1 MiB is what a normal user gets. */
 const PIPE_SIZES = [2 * 1024 * 1024, 1024 * 1024];
@@ -25,33 +25,33 @@ export const SPLICE_DECLINED = -1;
 export const SPLICE_END = -2;
 
 /** Replies that come over different connections at once each take a lane; beyond that, they go through memory. */
-const MOST_LANES = 4;
+const MOST_PIPES = 4;
 
 /** One pipe, and the reply in it. */
-export class SpliceLane {
+export class SplicePipe {
   /** Whether a reply has begun that is not delivered yet. */
   busy = false;
-  readonly #blocks: Blocks;
+  readonly #buffers: BufferPool;
   readonly #header = new DataView(new ArrayBuffer(OUT_HEADER));
   readonly #headerAddress = addressOf(this.#header);
   #pipe: Pipe | undefined;
   #got = 0;
 
-  constructor(blocks: Blocks) {
-    this.#blocks = blocks;
+  constructor(buffers: BufferPool) {
+    this.#buffers = buffers;
   }
 
   /**
    * Moves up to `length` bytes, from byte `at` of the whole reply of `command` on, from `socket` into
    * the pipe, and the reply to the device when it is whole. Returns how many, or a SPLICE_*.
    */
-  move(socket: number, command: Command, operation: Operation, at: number, length: number): number {
-    if (!this.busy) this.#begin(command, operation);
+  move(socket: number, command: NbdCommand, request: FuseRequest, at: number, length: number): number {
+    if (!this.busy) this.#begin(command, request);
     if (!this.busy || this.#pipe === undefined || at !== this.#got) return SPLICE_DECLINED;
     const count = libc.splice(socket, 0, this.#pipe.write, 0, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-    if (count <= 0) return this.#stuck(count, socket, operation);
+    if (count <= 0) return this.#stuck(count, socket, request);
     this.#got += count;
-    if (count === length) this.#deliver(operation);
+    if (count === length) this.#deliver(request);
     return count;
   }
 
@@ -61,31 +61,31 @@ export class SpliceLane {
     this.#close();
   }
 
-  #begin(command: Command, operation: Operation): void {
+  #begin(command: NbdCommand, request: FuseRequest): void {
     this.#pipe ??= widePipe(PIPE_SIZES);
     if (this.#pipe === undefined) return;
-    writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, operation.uniqueLo, operation.uniqueHi);
+    writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, request.uniqueLo, request.uniqueHi);
     if (libc.write(this.#pipe.write, this.#headerAddress, OUT_HEADER) !== OUT_HEADER) return;
     this.busy = true;
     this.#got = 0;
   }
 
-  #stuck(count: number, socket: number, operation: Operation): number {
+  #stuck(count: number, socket: number, request: FuseRequest): number {
     if (count === 0) return SPLICE_END;
     const error = errno();
     if (error === EINTR) return SPLICE_EMPTY;
     if (error === EAGAIN && libc.recv(socket, this.#headerAddress, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
       return SPLICE_EMPTY;
-    this.#readBack(operation);
+    this.#readBack(request);
     return SPLICE_DECLINED;
   }
 
-  /** Takes what is in the pipe into the operation's block. */
-  #readBack(operation: Operation): void {
-    const block = this.#blocks.take(operation.length);
-    operation.block = block;
-    operation.blockAt = HEADROOM;
-    const start = block.address + HEADROOM - OUT_HEADER;
+  /** Takes what is in the pipe into the request's block. */
+  #readBack(request: FuseRequest): void {
+    const buffer = this.#buffers.take(request.length);
+    request.buffer = buffer;
+    request.bufferAt = HEADROOM;
+    const start = buffer.address + HEADROOM - OUT_HEADER;
     for (let at = 0; at < OUT_HEADER + this.#got; ) {
       const count = libc.read(this.#pipe?.read ?? -1, start + at, OUT_HEADER + this.#got - at);
       if (count <= 0) throw new Error(`reading a pipe of our own failed: ${errnoName(errno())}`);
@@ -94,14 +94,14 @@ export class SpliceLane {
     this.busy = false;
   }
 
-  #deliver(operation: Operation): void {
+  #deliver(request: FuseRequest): void {
     this.busy = false;
-    operation.answered = true;
+    request.answered = true;
     const whole = OUT_HEADER + this.#got;
     const count = libc.splice(
       this.#pipe?.read ?? -1,
       0,
-      operation.descriptor,
+      request.descriptor,
       0,
       whole,
       SPLICE_F_MOVE | SPLICE_F_NONBLOCK,
@@ -122,42 +122,42 @@ export class SpliceLane {
 }
 
 /** The lanes of a worker: made when they are needed, and kept. */
-export class SpliceLanes {
-  readonly #blocks: Blocks;
-  readonly #idle: SpliceLane[] = [];
+export class SplicePipes {
+  readonly #buffers: BufferPool;
+  readonly #idle: SplicePipe[] = [];
   #made = 0;
 
-  constructor(blocks: Blocks) {
-    this.#blocks = blocks;
+  constructor(buffers: BufferPool) {
+    this.#buffers = buffers;
   }
 
   /** As SpliceLane's, on the lane that the command has, or gets for its first byte. */
-  move(socket: number, command: Command, operation: Operation, at: number, length: number): number {
-    if (at === 0) command.lane ??= this.#take();
-    const { lane } = command;
-    if (lane === undefined) return SPLICE_DECLINED;
-    const count = lane.move(socket, command, operation, at, length);
-    if (!lane.busy) this.#give(command, lane);
+  move(socket: number, command: NbdCommand, request: FuseRequest, at: number, length: number): number {
+    if (at === 0) command.splicePipe ??= this.#take();
+    const { splicePipe } = command;
+    if (splicePipe === undefined) return SPLICE_DECLINED;
+    const count = splicePipe.move(socket, command, request, at, length);
+    if (!splicePipe.busy) this.#give(command, splicePipe);
     return count;
   }
 
   /** Forgets what has come of a command's reply. */
-  abandon(command: Command): void {
-    const { lane } = command;
-    if (lane === undefined) return;
-    lane.abandon();
-    this.#give(command, lane);
+  abandon(command: NbdCommand): void {
+    const { splicePipe } = command;
+    if (splicePipe === undefined) return;
+    splicePipe.abandon();
+    this.#give(command, splicePipe);
   }
 
-  #take(): SpliceLane | undefined {
+  #take(): SplicePipe | undefined {
     const idle = this.#idle.pop();
-    if (idle !== undefined || this.#made === MOST_LANES) return idle;
+    if (idle !== undefined || this.#made === MOST_PIPES) return idle;
     this.#made++;
-    return new SpliceLane(this.#blocks);
+    return new SplicePipe(this.#buffers);
   }
 
-  #give(command: Command, lane: SpliceLane): void {
-    command.lane = undefined;
-    this.#idle.push(lane);
+  #give(command: NbdCommand, splicePipe: SplicePipe): void {
+    command.splicePipe = undefined;
+    this.#idle.push(splicePipe);
   }
 }

@@ -56,19 +56,19 @@ import {
 } from '../../fuse/layout.js';
 import { EIO, ENOSYS, EPERM, ESTALE } from '../../linux/errno.js';
 import type { Status } from '../contract/status.js';
-import type { Asker } from '../device/device.js';
+import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
-import { join } from '../memory/u64.js';
-import type { Readers } from '../read-threads/read-threads.js';
+import { toBigInt } from '../memory/u64.js';
+import type { ReadThreads } from '../read-threads/read-threads.js';
 import { startFallocate, startFsync, startLseek, startRead, startWrite } from '../request/data-requests.js';
 import type { Engine } from '../request/engine.js';
 import type { Readahead } from '../request/readahead.js';
-import type { Folder } from './export-directory.js';
+import type { ExportDirectory } from './export-directory.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { ExtendedAttributes } from './xattr.js';
 
 /** See the file's head. */
-export class Dispatcher implements Asker {
+export class Dispatcher implements Requester {
   descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
@@ -80,8 +80,8 @@ export class Dispatcher implements Asker {
   readonly #wishes: InitWishes;
   readonly #ahead: Readahead | undefined;
   readonly #status: (nodeid: number) => (() => Status) | undefined;
-  readonly #folder: Folder | undefined;
-  readonly #readers: Readers | undefined;
+  readonly #exportDirectory: ExportDirectory | undefined;
+  readonly #readThreads: ReadThreads | undefined;
   readonly #xattr: ExtendedAttributes;
   #tellsAttributes = false;
 
@@ -89,8 +89,8 @@ export class Dispatcher implements Asker {
    * @param disks the disk behind each file's nodeid
    * @param ahead who reads ahead, if anybody shall
    * @param status tells how to see a file's status, if the node is a file
-   * @param folder who is asked first where files come and go
-   * @param readers who may have a request that is not under way here
+   * @param exportDirectory who is asked first where files come and go
+   * @param readThreads who may have a request that is not under way here
    */
   constructor(
     engine: Engine,
@@ -99,11 +99,11 @@ export class Dispatcher implements Asker {
     wishes: InitWishes,
     ahead: Readahead | undefined,
     status: (nodeid: number) => (() => Status) | undefined,
-    folder: Folder | undefined,
-    readers: Readers | undefined,
+    exportDirectory: ExportDirectory | undefined,
+    readThreads: ReadThreads | undefined,
   ) {
-    this.#readers = readers;
-    this.#folder = folder;
+    this.#readThreads = readThreads;
+    this.#exportDirectory = exportDirectory;
     this.#ahead = ahead;
     this.#status = status;
     this.#xattr = new ExtendedAttributes(engine.device);
@@ -116,7 +116,7 @@ export class Dispatcher implements Asker {
   /** Begins the request of `length` bytes in the device's block. @throws Error when the kernel is too old */
   dispatch(length: number): void {
     const { device } = this.#engine;
-    const { view } = device.block;
+    const { view } = device.buffer;
     const opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
     const nodeid = view.getUint32(IN_NODEID_LO, HOST_ENDIAN);
     this.descriptor = device.source;
@@ -156,7 +156,7 @@ export class Dispatcher implements Asker {
       return;
     }
     const name = this.#nameAsked(opcode, length);
-    const unique = join(this.uniqueHi, this.uniqueLo);
+    const unique = toBigInt(this.uniqueHi, this.uniqueLo);
     const then = this.#engine.now();
     const error = this.#answer(opcode, nodeid, view, length);
     // An interruption is told of by whom it hits.
@@ -179,14 +179,14 @@ export class Dispatcher implements Asker {
         this.#init(view, length);
         return 0;
       default:
-        if (this.#folder?.takes(opcode, nodeid, view, length, this)) return undefined;
+        if (this.#exportDirectory?.takes(opcode, nodeid, view, length, this)) return undefined;
         return this.#metadataRequest(opcode, nodeid, view, length);
     }
   }
 
   /** What a request asks for by name, for the trace. */
   #nameAsked(opcode: number, length: number): string | undefined {
-    const { bytes } = this.#engine.device.block;
+    const { bytes } = this.#engine.device.buffer;
     if (opcode === FUSE_LOOKUP) return nameIn(bytes, LOOKUP_NAME, length);
     return opcode === FUSE_GETXATTR ? nameIn(bytes, GETXATTR_NAME, length) : undefined;
   }
@@ -195,7 +195,7 @@ export class Dispatcher implements Asker {
     const metadata = this.#metadata;
     switch (opcode) {
       case FUSE_LOOKUP:
-        return metadata.lookup(nodeid, nameIn(this.#engine.device.block.bytes, LOOKUP_NAME, length), this);
+        return metadata.lookup(nodeid, nameIn(this.#engine.device.buffer.bytes, LOOKUP_NAME, length), this);
       case FUSE_GETATTR:
         return metadata.getattr(nodeid, this);
       case FUSE_SETATTR:
@@ -279,8 +279,8 @@ export class Dispatcher implements Asker {
   #interrupt(view: DataView): void {
     const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
-    this.#folder?.interrupt(lo, hi);
-    if (!this.#engine.interruptRequest(hi, lo)) this.#readers?.interrupt(hi, lo);
+    this.#exportDirectory?.interrupt(lo, hi);
+    if (!this.#engine.interruptRequest(hi, lo)) this.#readThreads?.interrupt(hi, lo);
   }
 
   #error(error: number): number {

@@ -17,13 +17,13 @@ import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../../fu
 import type { Node } from '../../fuse/tree.js';
 import { EINTR, ESTALE } from '../../linux/errno.js';
 import type { FromWorker, ListChange } from '../contract/messages.js';
-import type { Asker } from '../device/device.js';
+import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
-import { join } from '../memory/u64.js';
+import { toBigInt } from '../memory/u64.js';
 import type { Engine } from '../request/engine.js';
 import type { FileEntry, Files } from './files.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
-import { type Held, HeldRequests } from './parked-requests.js';
+import { type ParkedRequest, ParkedRequests } from './parked-requests.js';
 
 /** Milliseconds after the last close for which a file's connections are kept. */
 const IDLE_TIME = 30_000;
@@ -40,12 +40,12 @@ const keyOfOpen = (file: number): string => `open ${file}`;
 const keyOfDescription = (file: number): string => `describe ${file}`;
 
 /** See the file's head. */
-export class Folder {
+export class ExportDirectory {
   readonly #files: Files;
   readonly #metadata: Metadata;
   readonly #engine: Engine;
   readonly #say: (message: FromWorker) => void;
-  readonly #held: HeldRequests;
+  readonly #parked: ParkedRequests;
   /** Files that are connected, and the time until which their opening waits to hear of holes. */
   readonly #arriving = new Map<Disk, number>();
   readonly #idleSince = new Map<Disk, number>();
@@ -55,20 +55,20 @@ export class Folder {
     this.#files = files;
     this.#metadata = metadata;
     this.#engine = engine;
-    this.#held = new HeldRequests(engine.system);
+    this.#parked = new ParkedRequests(engine.system);
     this.#say = say;
   }
 
   /** Takes a request that the main thread must be asked about first; false: it is to be answered at once. */
-  takes(opcode: number, nodeid: number, view: DataView, length: number, asker: Asker): boolean {
-    const { descriptor, uniqueLo, uniqueHi } = asker;
+  takes(opcode: number, nodeid: number, view: DataView, length: number, requester: Requester): boolean {
+    const { descriptor, uniqueLo, uniqueHi } = requester;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
     const then = this.#engine.now();
-    const ask = (goOn: Held['goOn']): Held => ({
+    const ask = (goOn: ParkedRequest['goOn']): ParkedRequest => ({
       ...who,
       goOn,
       told: (errno) => {
-        const unique = join(uniqueHi, uniqueLo);
+        const unique = toBigInt(uniqueHi, uniqueLo);
         this.#engine.trace?.request(unique, opcode, nodeid, undefined, errno, then);
       },
     });
@@ -108,27 +108,27 @@ export class Folder {
     for (const { number, file } of added) this.#files.add(number, file);
     if (added.length + removed.length > 0) this.#files.tree.touch(this.#engine.system.wallClock.now());
     for (const number of removed) {
-      this.#held.release(keyOfDescription(number));
+      this.#parked.release(keyOfDescription(number));
       // The kernel then looks the name up again.
       if (this.#files.entry(number) === undefined)
-        this.#held.release(keyOfOpen(number), this.#refusal(ESTALE));
+        this.#parked.release(keyOfOpen(number), this.#refusal(ESTALE));
     }
-    this.#held.release(LIST);
+    this.#parked.release(LIST);
   }
 
   /** The main thread knows more of a file, or (`errno`) why it does not. */
   described(number: number, errno: number): void {
-    this.#held.release(keyOfDescription(number), errno === 0 ? undefined : this.#refusal(errno));
+    this.#parked.release(keyOfDescription(number), errno === 0 ? undefined : this.#refusal(errno));
   }
 
   /** Opening a file has failed. */
   refused(number: number, errno: number): void {
-    this.#held.release(keyOfOpen(number), this.#refusal(errno));
+    this.#parked.release(keyOfOpen(number), this.#refusal(errno));
   }
 
   /** Whether a file may get a connection: it has some, or somebody waits for one. */
   wants(number: number): boolean {
-    return this.#files.entry(number)?.disk !== undefined || this.#held.has(keyOfOpen(number));
+    return this.#files.entry(number)?.disk !== undefined || this.#parked.has(keyOfOpen(number));
   }
 
   /** A file has got its first connection. */
@@ -138,18 +138,18 @@ export class Folder {
 
   /** Frees who waits for the request of that number and is being ended. */
   interrupt(uniqueLo: number, uniqueHi: number): void {
-    const one = this.#held.interrupt(uniqueLo, uniqueHi);
+    const one = this.#parked.interrupt(uniqueLo, uniqueHi);
     if (one !== undefined) this.#refuse(one, EINTR);
   }
 
   /** Whether anybody waits for the main thread. */
   get holds(): boolean {
-    return this.#held.any;
+    return this.#parked.any;
   }
 
   /** Frees everybody who waits and is being ended. */
   freeAskers(): void {
-    for (const one of this.#held.abandoned()) this.#refuse(one, EINTR);
+    for (const one of this.#parked.abandoned()) this.#refuse(one, EINTR);
   }
 
   /** Milliseconds until `look` wants to be called at the latest, or -1. */
@@ -163,7 +163,7 @@ export class Folder {
     for (const [disk, until] of this.#arriving) {
       if (disk.can.allocation && !disk.lookedForHoles && now < until) continue;
       this.#arriving.delete(disk);
-      this.#held.release(keyOfOpen(disk.index));
+      this.#parked.release(keyOfOpen(disk.index));
     }
     if (now - this.#sweptAt < IDLE_PERIOD) return [];
     this.#sweptAt = now;
@@ -180,7 +180,7 @@ export class Folder {
   /** The disks that have been idle for long enough, or are too many. */
   #idle(now: number): readonly Disk[] {
     for (const disk of this.#files.disks) {
-      const isUsed = disk.opens > 0 || this.#arriving.has(disk) || this.#held.has(keyOfOpen(disk.index));
+      const isUsed = disk.opens > 0 || this.#arriving.has(disk) || this.#parked.has(keyOfOpen(disk.index));
       if (isUsed) this.#idleSince.delete(disk);
       else if (!this.#idleSince.has(disk)) this.#idleSince.set(disk, now);
     }
@@ -197,22 +197,22 @@ export class Folder {
 
   /** Whether nothing is left to do for a disk; flushes what is not. */
   #isDone(disk: Disk): boolean {
-    if (this.#engine.operations.uses(disk) || disk.lost.any || disk.closing.length > 0) return false;
+    if (this.#engine.requests.uses(disk) || disk.lost.any || disk.closing.length > 0) return false;
     // What no FLUSH has covered is sent again when the server is back.
-    if (disk.connections.length === 0) return disk.journal.empty;
+    if (disk.connections.length === 0) return disk.unflushed.empty;
     if (disk.connections.some(({ inFlight }) => inFlight > 0)) return false;
-    if (!disk.can.flush || (!disk.dirty && disk.journal.empty)) return true;
+    if (!disk.can.flush || (!disk.dirty && disk.unflushed.empty)) return true;
     this.#engine.flushInTheBackground(disk);
     return false;
   }
 
-  #lookup(name: string, ask: (goOn: Held['goOn']) => Held): boolean {
+  #lookup(name: string, ask: (goOn: ParkedRequest['goOn']) => ParkedRequest): boolean {
     const node = this.#files.tree.lookup(name);
     if (node?.known) return false;
     const answer = ask((one) => this.#metadata.lookup(FUSE_ROOT_ID, name, one));
     if (node !== undefined) this.#awaitDescription(node, answer);
     else {
-      const goOn = (one: Asker): number | undefined => {
+      const goOn = (one: Requester): number | undefined => {
         const found = this.#files.tree.lookup(name);
         if (found === undefined || found.known) return answer.goOn(one);
         this.#awaitDescription(found, answer);
@@ -223,7 +223,7 @@ export class Folder {
     return true;
   }
 
-  #open(nodeid: number, flags: number, request: Held): boolean {
+  #open(nodeid: number, flags: number, request: ParkedRequest): boolean {
     const entry = this.#files.entryOf(nodeid);
     if (entry === undefined) {
       // The kernel may believe a name for longer than there is a file.
@@ -231,7 +231,7 @@ export class Folder {
       return true;
     }
     if (this.#isConnected(entry) || this.#files.tree.open(entry.node, flags) !== 0) return false;
-    const isFirst = this.#held.hold(keyOfOpen(entry.number), request);
+    const isFirst = this.#parked.park(keyOfOpen(entry.number), request);
     if (isFirst && entry.disk === undefined) this.#say({ type: 'wanted', file: entry.number });
     return true;
   }
@@ -241,23 +241,23 @@ export class Folder {
     return disk !== undefined && !this.#arriving.has(disk);
   }
 
-  #awaitList(request: Held): void {
-    if (this.#held.hold(LIST, request)) this.#say({ type: 'list-wanted' });
+  #awaitList(request: ParkedRequest): void {
+    if (this.#parked.park(LIST, request)) this.#say({ type: 'list-wanted' });
   }
 
-  #awaitDescription({ nodeid }: Node, request: Held): void {
+  #awaitDescription({ nodeid }: Node, request: ParkedRequest): void {
     const number = this.#files.entryOf(nodeid)?.number ?? -1;
-    const isFirst = this.#held.hold(keyOfDescription(number), request);
+    const isFirst = this.#parked.park(keyOfDescription(number), request);
     if (isFirst) this.#say({ type: 'description-wanted', file: number });
   }
 
-  #refuse(request: Held, errno: number): void {
+  #refuse(request: ParkedRequest, errno: number): void {
     request.told(this.#refusal(errno)(request));
   }
 
-  #refusal(errno: number): (asker: Asker) => number {
-    return (asker) => {
-      this.#engine.device.replyError(errno, asker);
+  #refusal(errno: number): (requester: Requester) => number {
+    return (requester) => {
+      this.#engine.device.replyError(errno, requester);
       return errno;
     };
   }

@@ -5,7 +5,7 @@
 
 import { type FileDescription, type Node, Tree, type TreeOptions } from '../../fuse/tree.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
-import type { BridgeFile } from '../contract/messages.js';
+import type { ServedFile } from '../contract/messages.js';
 import { Disk } from '../disk/disk.js';
 import type { DiskContext } from '../disk/disk-context.js';
 import { makeCounters } from '../stats/counters.js';
@@ -16,7 +16,7 @@ const BLOCK_SIZE = 4096;
 /** One file. */
 export interface FileEntry {
   readonly number: number;
-  readonly file: BridgeFile;
+  readonly file: ServedFile;
   readonly node: Node;
   disk: Disk | undefined;
   /** What its disks have done so far; made with the first. */
@@ -24,7 +24,7 @@ export interface FileEntry {
 }
 
 /** What the tree is to show of a file. */
-export function describe({ name, readOnly, info }: BridgeFile): FileDescription {
+export function describe({ name, readOnly, info }: ServedFile): FileDescription {
   const blockSize = info?.blockSizes?.preferred ?? BLOCK_SIZE;
   return { name, readOnly, size: info?.size ?? 0n, blockSize, known: info !== undefined };
 }
@@ -44,7 +44,7 @@ export class Files {
    * @param files shown from the start, all of them in use; their numbers are their places
    * @param naked the one file is the mountpoint itself
    */
-  constructor(files: readonly BridgeFile[], naked: boolean, options: TreeOptions, context: DiskContext) {
+  constructor(files: readonly ServedFile[], naked: boolean, options: TreeOptions, context: DiskContext) {
     this.#context = context;
     this.tree = new Tree(files.map(describe), naked, options);
     this.tree.files().forEach((node, number) => {
@@ -65,13 +65,13 @@ export class Files {
   }
 
   /** Shows one more file. */
-  add(number: number, file: BridgeFile): void {
+  add(number: number, file: ServedFile): void {
     const node = this.tree.add(describe(file));
     this.#enter({ number, file, node, disk: undefined, counters: undefined });
   }
 
   /** Tells what was not known of a file. */
-  describe(number: number, file: BridgeFile): void {
+  describe(number: number, file: ServedFile): void {
     const entry = this.#entries.get(number);
     if (entry === undefined || entry.node.known) return;
     this.tree.describe(entry.node, describe(file));

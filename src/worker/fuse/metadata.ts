@@ -50,7 +50,7 @@ import {
 import { type Node, SET_ID, type Tree } from '../../fuse/tree.js';
 import { EISDIR, ENOENT, ENOTDIR } from '../../linux/errno.js';
 import { O_DIRECT } from '../../linux/open-flags.js';
-import type { Asker, Device } from '../device/device.js';
+import type { Device, Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { RecentOpens } from './recent-opens.js';
 
@@ -96,15 +96,15 @@ export class Metadata {
     this.#options = options;
   }
 
-  lookup(parent: number, name: string, asker: Asker): number {
-    if (parent !== FUSE_ROOT_ID || !this.#tree.root.isDirectory) return this.#error(ENOTDIR, asker);
+  lookup(parent: number, name: string, requester: Requester): number {
+    if (parent !== FUSE_ROOT_ID || !this.#tree.root.isDirectory) return this.#error(ENOTDIR, requester);
     const node = this.#tree.lookup(name);
     if (node === undefined) {
-      if (this.#options.negativeValidity === 0) return this.#error(ENOENT, asker);
-      return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), asker);
+      if (this.#options.negativeValidity === 0) return this.#error(ENOENT, requester);
+      return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), requester);
     }
     node.lookups++;
-    return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), asker);
+    return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), requester);
   }
 
   /** The kernel forgets a node, or several. It wants no answer. */
@@ -121,19 +121,19 @@ export class Metadata {
     }
   }
 
-  getattr(nodeid: number, asker: Asker): number {
+  getattr(nodeid: number, requester: Requester): number {
     const node = this.#tree.node(nodeid);
-    if (node === undefined) return this.#error(ENOENT, asker);
-    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), asker);
+    if (node === undefined) return this.#error(ENOENT, requester);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), requester);
   }
 
-  setattr(nodeid: number, view: DataView, asker: Asker): number {
+  setattr(nodeid: number, view: DataView, requester: Requester): number {
     const node = this.#tree.node(nodeid);
-    if (node === undefined) return this.#error(ENOENT, asker);
+    if (node === undefined) return this.#error(ENOENT, requester);
     const time = (at: number, nanosecondsAt: number): number =>
       Number(view.getBigInt64(at, HOST_ENDIAN)) * 1000 + view.getUint32(nanosecondsAt, HOST_ENDIAN) / 1e6;
     const valid = view.getUint32(SETATTR_VALID, HOST_ENDIAN);
-    if (node.isDirectory && (valid & FATTR_SIZE) !== 0) return this.#error(EISDIR, asker);
+    if (node.isDirectory && (valid & FATTR_SIZE) !== 0) return this.#error(EISDIR, requester);
     const size = view.getBigUint64(SETATTR_SIZE, HOST_ENDIAN);
     const isTruncate = (valid & FATTR_SIZE) !== 0 && (valid & FATTR_FH) === 0 && size === 0n;
     const change = {
@@ -147,40 +147,40 @@ export class Metadata {
       gid: view.getUint32(SETATTR_GID, HOST_ENDIAN),
     };
     const error = this.#tree.setAttributes(node, change, Date.now());
-    if (error !== 0) return this.#error(error, asker);
-    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), asker);
+    if (error !== 0) return this.#error(error, requester);
+    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), requester);
   }
 
   /** @param wanted the flags of open(2) */
-  open(nodeid: number, wanted: number, pid: number, asker: Asker): number {
+  open(nodeid: number, wanted: number, pid: number, requester: Requester): number {
     const node = this.#tree.node(nodeid);
-    if (node === undefined) return this.#error(ENOENT, asker);
+    if (node === undefined) return this.#error(ENOENT, requester);
     const error = this.#tree.open(node, wanted);
-    if (error !== 0) return this.#error(error, asker);
+    if (error !== 0) return this.#error(error, requester);
     const writes = (wanted & O_ACCMODE) !== 0;
     this.#countOpen(nodeid, writes, 1);
     // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
     const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
-    return this.#reply(writeOpenReply(this.#device.small, flags, this.#opens.opened(nodeid, pid)), asker);
+    return this.#reply(writeOpenReply(this.#device.small, flags, this.#opens.opened(nodeid, pid)), requester);
   }
 
-  release(nodeid: number, view: DataView, asker: Asker): number {
+  release(nodeid: number, view: DataView, requester: Requester): number {
     this.#opens.released(Number(view.getBigUint64(RELEASE_HANDLE, HOST_ENDIAN)));
     this.#countOpen(nodeid, (view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0, -1);
-    return this.#error(0, asker);
+    return this.#error(0, requester);
   }
 
-  opendir(asker: Asker): number {
+  opendir(requester: Requester): number {
     return this.#reply(
       writeOpenReply(this.#device.small, this.#options.changing ? 0 : FOPEN_CACHE_DIR),
-      asker,
+      requester,
     );
   }
 
   /** @param first the offset of the entry before, 0 for none @param size bytes that the kernel has room for */
-  readdir(first: number, size: number, plus: boolean, asker: Asker): number {
+  readdir(first: number, size: number, plus: boolean, requester: Requester): number {
     const room = Math.min(size, this.#device.small.byteLength - OUT_HEADER);
     const tell = ({ node }: DirectoryEntry): Validity => {
       const told = this.#tree.node(node.nodeid);
@@ -189,7 +189,7 @@ export class Metadata {
       return this.#validityOf(told);
     };
     const entries = this.#entries(first, Math.ceil(room / LEAST_ENTRY));
-    return this.#reply(writeDirectory(this.#device.small, entries, room, plus ? tell : undefined), asker);
+    return this.#reply(writeDirectory(this.#device.small, entries, room, plus ? tell : undefined), requester);
   }
 
   /** An entry's offset is its node's id and one: it stays the same while others come and go. */
@@ -204,18 +204,21 @@ export class Metadata {
     }
   }
 
-  access(nodeid: number, view: DataView, asker: Asker): number {
+  access(nodeid: number, view: DataView, requester: Requester): number {
     const node = this.#tree.node(nodeid);
-    if (node === undefined) return this.#error(ENOENT, asker);
+    if (node === undefined) return this.#error(ENOENT, requester);
     const uid = view.getUint32(IN_UID, HOST_ENDIAN);
     const gid = view.getUint32(IN_GID, HOST_ENDIAN);
-    return this.#error(this.#tree.access(node, view.getUint32(ACCESS_MASK, HOST_ENDIAN), uid, gid), asker);
+    return this.#error(
+      this.#tree.access(node, view.getUint32(ACCESS_MASK, HOST_ENDIAN), uid, gid),
+      requester,
+    );
   }
 
-  statfs(asker: Asker): number {
+  statfs(requester: Requester): number {
     const files = this.#tree.files();
     const bytes = files.reduce((sum, file) => sum + file.size, 0n);
-    return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), asker);
+    return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), requester);
   }
 
   #countOpen(nodeid: number, writes: boolean, by: number): void {
@@ -236,13 +239,13 @@ export class Metadata {
     return { ...validity, attributes: 0 };
   }
 
-  #reply(bodyLength: number, asker: Asker): number {
-    this.#device.replySmall(bodyLength, asker);
+  #reply(bodyLength: number, requester: Requester): number {
+    this.#device.replySmall(bodyLength, requester);
     return 0;
   }
 
-  #error(error: number, asker: Asker): number {
-    this.#device.replyError(error, asker);
+  #error(error: number, requester: Requester): number {
+    this.#device.replyError(error, requester);
     return error;
   }
 }

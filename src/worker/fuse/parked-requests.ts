@@ -3,22 +3,22 @@
 // Owned by the Folder. Each waits under a key, and goes on when that is released; whoever asked can be
 // freed before. Nothing here blocks, and no limit is needed: the kernel bounds what is under way.
 
-import type { Asker } from '../device/device.js';
+import type { Requester } from '../device/device.js';
 import { abandoned, wantsToStop } from '../device/signals.js';
 import type { System } from '../world.js';
 
 /** One request. */
-export interface Held extends Asker {
+export interface ParkedRequest extends Requester {
   readonly pid: number;
   /** Answers it, and returns the errno that was told; undefined when it waits for something else now. */
-  readonly goOn: (asker: Asker) => number | undefined;
+  readonly goOn: (requester: Requester) => number | undefined;
   /** Hears with which errno it was answered. */
   readonly told: (errno: number) => void;
 }
 
 /** See the file's head. */
-export class HeldRequests {
-  readonly #held = new Map<string, Held[]>();
+export class ParkedRequests {
+  readonly #parked = new Map<string, ParkedRequest[]>();
   readonly #system: System;
 
   constructor(system: System) {
@@ -27,22 +27,22 @@ export class HeldRequests {
 
   /** Whether anything waits under a key. */
   has(key: string): boolean {
-    return this.#held.has(key);
+    return this.#parked.has(key);
   }
 
   /** Holds a request. Returns whether it is the first under its key. */
-  hold(key: string, request: Held): boolean {
-    const others = this.#held.get(key);
-    if (others === undefined) this.#held.set(key, [request]);
+  park(key: string, request: ParkedRequest): boolean {
+    const others = this.#parked.get(key);
+    if (others === undefined) this.#parked.set(key, [request]);
     else others.push(request);
     return others === undefined;
   }
 
   /** Lets everything under a key go on, or be answered by `instead`. */
-  release(key: string, instead?: Held['goOn']): void {
-    const held = this.#held.get(key) ?? [];
-    this.#held.delete(key);
-    for (const one of held) {
+  release(key: string, instead?: ParkedRequest['goOn']): void {
+    const parked = this.#parked.get(key) ?? [];
+    this.#parked.delete(key);
+    for (const one of parked) {
       const errno = (instead ?? one.goOn)(one);
       if (errno !== undefined) one.told(errno);
     }
@@ -50,11 +50,11 @@ export class HeldRequests {
 
   /** Whether any request is held. */
   get any(): boolean {
-    return this.#held.size > 0;
+    return this.#parked.size > 0;
   }
 
   /** Takes out the request of that number if who asked is being ended, and returns it. */
-  interrupt(uniqueLo: number, uniqueHi: number): Held | undefined {
+  interrupt(uniqueLo: number, uniqueHi: number): ParkedRequest | undefined {
     const one = this.#all().find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
     if (one === undefined || wantsToStop(one.pid, this.#system.isBeingEnded) === false) return undefined;
     this.#drop([one]);
@@ -62,22 +62,22 @@ export class HeldRequests {
   }
 
   /** Takes out the requests whose askers are being ended, and returns them. */
-  abandoned(): readonly Held[] {
+  abandoned(): readonly ParkedRequest[] {
     const found = [...abandoned(this.#all(), this.#system.isBeingEnded)];
     this.#drop(found);
     return found;
   }
 
-  #all(): Held[] {
-    return [...this.#held.values()].flat();
+  #all(): ParkedRequest[] {
+    return [...this.#parked.values()].flat();
   }
 
-  #drop(some: readonly Held[]): void {
+  #drop(some: readonly ParkedRequest[]): void {
     if (some.length === 0) return;
-    for (const [key, held] of this.#held) {
-      const others = held.filter((one) => !some.includes(one));
-      if (others.length > 0) this.#held.set(key, others);
-      else this.#held.delete(key);
+    for (const [key, parked] of this.#parked) {
+      const others = parked.filter((one) => !some.includes(one));
+      if (others.length > 0) this.#parked.set(key, others);
+      else this.#parked.delete(key);
     }
   }
 }

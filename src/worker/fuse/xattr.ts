@@ -7,7 +7,7 @@ import { GETXATTR_NAME, GETXATTR_SIZE, HOST_ENDIAN, OUT_HEADER } from '../../fus
 import { writeXattrSize } from '../../fuse/reply.js';
 import { ENODATA, ERANGE } from '../../linux/errno.js';
 import type { Status } from '../contract/status.js';
-import type { Asker, Device } from '../device/device.js';
+import type { Device, Requester } from '../device/device.js';
 import { nameIn } from './metadata.js';
 
 const PREFIX = 'user.nbd.';
@@ -42,38 +42,38 @@ export class ExtendedAttributes {
   }
 
   /** FUSE_GETXATTR of a file with this status; undefined for the directory. Returns the errno told. */
-  get(status: (() => Status) | undefined, view: DataView, length: number, asker: Asker): number {
+  get(status: (() => Status) | undefined, view: DataView, length: number, requester: Requester): number {
     const bytes = new Uint8Array(view.buffer, view.byteOffset, length);
     const name = nameIn(bytes, GETXATTR_NAME, length);
-    if (status === undefined || !name.startsWith(PREFIX)) return this.#error(ENODATA, asker);
+    if (status === undefined || !name.startsWith(PREFIX)) return this.#error(ENODATA, requester);
     const value = attributesOf(status()).get(name.slice(PREFIX.length));
-    if (value === undefined) return this.#error(ENODATA, asker);
-    return this.#reply(new TextEncoder().encode(value), view, asker);
+    if (value === undefined) return this.#error(ENODATA, requester);
+    return this.#reply(new TextEncoder().encode(value), view, requester);
   }
 
   /** FUSE_LISTXATTR. */
-  list(status: (() => Status) | undefined, view: DataView, asker: Asker): number {
+  list(status: (() => Status) | undefined, view: DataView, requester: Requester): number {
     const names = status === undefined ? [] : [...attributesOf(status()).keys()];
     const text = names.map((name) => `${PREFIX}${name}\0`).join('');
-    return this.#reply(new TextEncoder().encode(text), view, asker);
+    return this.#reply(new TextEncoder().encode(text), view, requester);
   }
 
   /** The kernel asks with size 0 how much room it needs. */
-  #reply(value: Uint8Array, view: DataView, asker: Asker): number {
+  #reply(value: Uint8Array, view: DataView, requester: Requester): number {
     const room = view.getUint32(GETXATTR_SIZE, HOST_ENDIAN);
-    if (room > 0 && room < value.length) return this.#error(ERANGE, asker);
+    if (room > 0 && room < value.length) return this.#error(ERANGE, requester);
     const { small } = this.#device;
     if (room > 0) {
       new Uint8Array(small.buffer, small.byteOffset + OUT_HEADER, value.length).set(value);
-      this.#device.replySmall(value.length, asker);
+      this.#device.replySmall(value.length, requester);
       return 0;
     }
-    this.#device.replySmall(writeXattrSize(small, value.length + GROWTH), asker);
+    this.#device.replySmall(writeXattrSize(small, value.length + GROWTH), requester);
     return 0;
   }
 
-  #error(error: number, asker: Asker): number {
-    this.#device.replyError(error, asker);
+  #error(error: number, requester: Requester): number {
+    this.#device.replyError(error, requester);
     return error;
   }
 }

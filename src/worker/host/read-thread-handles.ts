@@ -10,16 +10,16 @@ import { closePeer } from '../../linux/peer.js';
 import { pipe, wake } from '../../linux/pipe.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import { forgetSecrets } from '../../tls/take-over.js';
-import type { FromReader, ReaderSettings, ToReader, ToWorker } from '../contract/messages.js';
-import { makeRelayMemory } from '../read-threads/ring.js';
-import { spawnReader } from '../spawn.js';
+import type { FromReadThread, ReadThreadSettings, ToReadThread, ToWorker } from '../contract/messages.js';
+import { makeRingMemory } from '../read-threads/ring.js';
+import { spawnReadThread } from '../spawn.js';
 import type { ConnectedSocket } from './worker-handle.js';
 
 /** What readers are started with, but for what each has of its own. */
-export type ReaderOptions = Omit<ReaderSettings, 'wake' | 'memory'>;
+export type ReadThreadOptions = Omit<ReadThreadSettings, 'wake' | 'memory'>;
 
 /** What is told of them. */
-export interface ReaderEvents {
+export interface ReadThreadEvents {
   /** A reader's connection is gone; what it was asked, the worker sees to. */
   readerLost(why: string): void;
   /** A reader has died of a defect, with what it was asked. */
@@ -28,7 +28,7 @@ export interface ReaderEvents {
   unable(why: string): void;
 }
 
-interface Reader {
+interface ReadThreadHandle {
   readonly worker: Worker;
   readonly connection: number;
   readonly descriptors: readonly number[];
@@ -41,13 +41,13 @@ interface Reader {
 }
 
 /** See the file's head. */
-export class ReaderThreads {
-  readonly #options: ReaderOptions;
+export class ReadThreadHandles {
+  readonly #options: ReadThreadOptions;
   readonly #most: number;
   readonly #firstConnection: number;
   readonly #toWorker: (message: ToWorker) => void;
-  readonly #events: ReaderEvents;
-  readonly #readers: Reader[] = [];
+  readonly #events: ReadThreadEvents;
+  readonly #readThreads: ReadThreadHandle[] = [];
   #stopping = false;
   #unable = false;
 
@@ -57,11 +57,11 @@ export class ReaderThreads {
    * @param firstConnection number of the first one's connection
    */
   constructor(
-    options: ReaderOptions,
+    options: ReadThreadOptions,
     most: number,
     firstConnection: number,
     toWorker: (message: ToWorker) => void,
-    events: ReaderEvents,
+    events: ReadThreadEvents,
   ) {
     this.#options = options;
     this.#most = most;
@@ -75,7 +75,7 @@ export class ReaderThreads {
     try {
       if (this.#stopping) throw new Error('the mount is ending');
       if (this.#unable) throw new Error('threads cannot be started');
-      const reader = this.#readers.find(({ hasConnection }) => !hasConnection) ?? this.#start();
+      const reader = this.#readThreads.find(({ hasConnection }) => !hasConnection) ?? this.#start();
       reader.hasConnection = true;
       if (!reader.started) reader.given = [descriptor, ...(peer?.descriptors ?? [])];
       const { connection } = reader;
@@ -90,8 +90,8 @@ export class ReaderThreads {
   }
 
   /** Somebody has had a signal whose request one of them may have. */
-  interrupted(message: Extract<ToReader, { type: 'interrupted' }>): void {
-    for (const reader of this.#readers) this.#say(reader, message);
+  interrupted(message: Extract<ToReadThread, { type: 'interrupted' }>): void {
+    for (const reader of this.#readThreads) this.#say(reader, message);
   }
 
   /**
@@ -100,33 +100,39 @@ export class ReaderThreads {
    */
   async stop({ now }: { readonly now: boolean }): Promise<void> {
     this.#stopping = true;
-    for (const reader of this.#readers) this.#say(reader, { type: 'stop', now });
-    await Promise.all(this.#readers.map(({ ended }) => ended));
+    for (const reader of this.#readThreads) this.#say(reader, { type: 'stop', now });
+    await Promise.all(this.#readThreads.map(({ ended }) => ended));
   }
 
   /** Closes what belongs to them, when they and the worker have ended. */
   close(): void {
-    for (const { descriptors } of this.#readers.splice(0))
+    for (const { descriptors } of this.#readThreads.splice(0))
       for (const descriptor of descriptors) libc.close(descriptor);
   }
 
-  #start(): Reader {
-    if (this.#readers.length >= this.#most) throw new Error('there are as many as may be');
+  #start(): ReadThreadHandle {
+    if (this.#readThreads.length >= this.#most) throw new Error('there are as many as may be');
     const device = cloneFuseDevice(this.#options.device);
     const descriptors = [device];
     try {
       const { read, write } = pipe();
       descriptors.push(read, write);
-      return this.#add(spawnReader(), descriptors, device, read, write);
+      return this.#add(spawnReadThread(), descriptors, device, read, write);
     } catch (error) {
       for (const descriptor of descriptors) libc.close(descriptor);
       throw error;
     }
   }
 
-  #add(worker: Worker, descriptors: readonly number[], device: number, read: number, write: number): Reader {
-    const memory = makeRelayMemory();
-    const connection = this.#firstConnection + this.#readers.length;
+  #add(
+    worker: Worker,
+    descriptors: readonly number[],
+    device: number,
+    read: number,
+    write: number,
+  ): ReadThreadHandle {
+    const memory = makeRingMemory();
+    const connection = this.#firstConnection + this.#readThreads.length;
     const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
     const reader = {
       worker,
@@ -138,7 +144,7 @@ export class ReaderThreads {
       given: [] as readonly number[],
       started: false,
     };
-    worker.on('message', (message: FromReader) => {
+    worker.on('message', (message: FromReadThread) => {
       switch (message.type) {
         case 'started':
           reader.started = true;
@@ -153,15 +159,15 @@ export class ReaderThreads {
     });
     worker.on('error', (error) => this.#died(reader, error.stack ?? error.message));
     worker.on('exit', () => this.#died(reader, 'a reader ended unexpectedly'));
-    const settings: ReaderSettings = { ...this.#options, device, wake: read, memory };
+    const settings: ReadThreadSettings = { ...this.#options, device, wake: read, memory };
     worker.postMessage(settings);
-    this.#readers.push(reader);
+    this.#readThreads.push(reader);
     this.#toWorker({ type: 'reader', connection, descriptor: device, wake: write, memory });
     return reader;
   }
 
   /** One that has taken nothing from the kernel is done without: it stays in the list, with a connection that is none. */
-  #died(reader: Reader, why: string): void {
+  #died(reader: ReadThreadHandle, why: string): void {
     if (this.#stopping) return;
     if (reader.started) this.#events.crashed(why);
     if (reader.started || reader.given.length === 0) return;
@@ -171,7 +177,7 @@ export class ReaderThreads {
     this.#events.unable(why);
   }
 
-  #say(reader: Reader, message: ToReader): void {
+  #say(reader: ReadThreadHandle, message: ToReadThread): void {
     reader.worker.postMessage(message);
     wake(reader.wake);
   }

@@ -11,15 +11,15 @@ import { pipe, wake } from '../../linux/pipe.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import { forgetSecrets, type TlsState } from '../../tls/take-over.js';
 import type {
-  BridgeFile,
   FileStatus,
   FromWorker,
   ListChange,
+  ServedFile,
   StopOutcome,
   ToWorker,
   WorkerSettings,
 } from '../contract/messages.js';
-import { ReaderThreads } from './read-thread-handles.js';
+import { ReadThreadHandles } from './read-thread-handles.js';
 
 /** A connected stream socket that never blocks. */
 export interface ConnectedSocket {
@@ -31,7 +31,7 @@ export interface ConnectedSocket {
 }
 
 /** What a bridge is started with: see WorkerSettings. */
-export interface BridgeOptions extends Omit<WorkerSettings, 'wake'> {
+export interface WorkerOptions extends Omit<WorkerSettings, 'wake'> {
   /** Number of the first reader's connection. */
   readonly firstReaderConnection: number;
 }
@@ -39,13 +39,13 @@ export interface BridgeOptions extends Omit<WorkerSettings, 'wake'> {
 /** What a lost connection was worth. */
 export interface LossOutcome {
   /** It answered something, or was asked nothing and broke no rule. */
-  readonly useful: boolean;
+  readonly madeProgress: boolean;
   /** It leads to another disk. */
-  readonly foreign: boolean;
+  readonly otherDisk: boolean;
 }
 
 /** What the session wants to hear of; called on the main thread. */
-export interface BridgeEvents {
+export interface WorkerEvents {
   /** A connection is gone. */
   lost(file: number, connection: number, why: string, outcome: LossOutcome): void;
   /** A connection that was attached leads to the same disk as ever, and is used from now on. */
@@ -80,24 +80,24 @@ const PASSING_TIME = 500;
 const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 
 /** See the file's head. */
-export class Bridge {
+export class WorkerHandle {
   /** Resolves when the kernel's FUSE_INIT has been answered: the files are there. */
   readonly ready: Promise<void>;
   /** Resolves when the worker has ended in good order, with what it could not write. */
   readonly stopped: Promise<StopOutcome>;
   readonly #worker: Worker;
   readonly #wake: number;
-  readonly #readers: ReaderThreads;
+  readonly #readThreads: ReadThreadHandles;
   readonly #attached = new Map<number, number>();
   #proofs: ((good: boolean) => void)[] = [];
   #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
   readonly #crash: (text: string) => void;
   #ended = false;
 
-  private constructor(worker: Worker, wake: number, options: BridgeOptions, events: BridgeEvents) {
+  private constructor(worker: Worker, wake: number, options: WorkerOptions, events: WorkerEvents) {
     this.#worker = worker;
     this.#wake = wake;
-    this.#readers = this.#makeReaders(options, events);
+    this.#readThreads = this.#makeReaders(options, events);
     let becomeReady: () => void = () => {};
     let refuse: (error: Error) => void = () => {};
     let becomeStopped: (outcome: StopOutcome) => void = () => {};
@@ -113,8 +113,8 @@ export class Bridge {
       this.#ended = true;
       this.#tellStatus([]);
       for (const tell of this.#proofs.splice(0)) tell(false);
-      await this.#readers.stop({ now: true });
-      this.#readers.close();
+      await this.#readThreads.stop({ now: true });
+      this.#readThreads.close();
       libc.close(this.#wake);
       becomeStopped(outcome);
     };
@@ -129,13 +129,13 @@ export class Bridge {
       else if (message.type === 'failed') this.#crash(message.text);
       else if (message.type === 'status') this.#tellStatus(message.statuses);
       else if (message.type === 'proven') this.#proofs.shift()?.(message.good);
-      else if (message.type === 'interrupted') this.#readers.interrupted(message);
+      else if (message.type === 'interrupted') this.#readThreads.interrupted(message);
       else if (message.type === 'stopped') {
         refuse(new Error('the file system was unmounted before it was ready'));
         void end(message.outcome);
       } else {
         // Nothing comes from the kernel any more; what they have, the worker still has to answer.
-        if (message.type === 'unmounted') void this.#readers.stop({ now: false });
+        if (message.type === 'unmounted') void this.#readThreads.stop({ now: false });
         tell(events, message);
       }
     });
@@ -144,12 +144,12 @@ export class Bridge {
   }
 
   /** Puts a worker to work; its messages begin with the next turn of the event loop. */
-  static start(options: BridgeOptions, events: BridgeEvents, worker: Worker): Bridge {
+  static start(options: WorkerOptions, events: WorkerEvents, worker: Worker): WorkerHandle {
     const { read, write } = pipe();
-    const bridge = new Bridge(worker, write, options, events);
+    const handle = new WorkerHandle(worker, write, options, events);
     const settings: WorkerSettings = { ...options, wake: read };
     worker.postMessage(settings);
-    return bridge;
+    return handle;
   }
 
   /**
@@ -185,7 +185,7 @@ export class Bridge {
   }
 
   /** Answers `descriptionWanted`. @param errno 0, or why it cannot be had */
-  described(number: number, file: BridgeFile, errno: number): void {
+  described(number: number, file: ServedFile, errno: number): void {
     this.#say({ type: 'described', number, file, errno });
   }
 
@@ -213,14 +213,14 @@ export class Bridge {
 
   /** Answers `readerWanted`, with a connection to the one file's server. @throws Error when it is not possible; the connection is closed then */
   addReader(socket: ConnectedSocket, info: ExportInfo): void {
-    this.#readers.attach(socket, info);
+    this.#readThreads.attach(socket, info);
   }
 
   /** Ends the worker: what is under way has `timeout` milliseconds to end. See `stopped`. */
   async stop(timeout: number): Promise<StopOutcome> {
     const began = performance.now();
     const late = delay(Math.min(PASSING_TIME, timeout), undefined, { ref: false });
-    await Promise.race([this.#readers.stop({ now: false }), late]);
+    await Promise.race([this.#readThreads.stop({ now: false }), late]);
     this.#say({ type: 'stop', timeout: timeout - (performance.now() - began) });
     return this.stopped;
   }
@@ -252,7 +252,7 @@ export class Bridge {
     wake(this.#wake);
   }
 
-  #makeReaders(options: BridgeOptions, events: BridgeEvents): ReaderThreads {
+  #makeReaders(options: WorkerOptions, events: WorkerEvents): ReadThreadHandles {
     const {
       device,
       files,
@@ -267,7 +267,7 @@ export class Bridge {
       firstReaderConnection,
     } = options;
     const [file] = files;
-    return new ReaderThreads(
+    return new ReadThreadHandles(
       {
         device,
         file,
@@ -295,7 +295,7 @@ export class Bridge {
   }
 }
 
-function tell(events: BridgeEvents, message: FromWorker): void {
+function tell(events: WorkerEvents, message: FromWorker): void {
   switch (message.type) {
     case 'lost':
       events.lost(message.file, message.connection, message.why, message);

@@ -8,7 +8,7 @@ import type { Connection } from '../connection/connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import type { Engine } from '../request/engine.js';
-import type { Workload } from '../stats/load.js';
+import type { Load } from '../stats/load.js';
 import type { Poller } from '../world.js';
 
 /** Requests taken from the kernel before what they made is sent. */
@@ -46,7 +46,7 @@ export class Loop {
   readonly #disks: readonly Disk[];
   readonly #poll: Poller;
   readonly #control: LoopControl;
-  readonly #workload: Workload | undefined;
+  readonly #load: Load | undefined;
   readonly #device: number;
   readonly #wake: number;
   #listening = true;
@@ -58,9 +58,9 @@ export class Loop {
     disks: readonly Disk[],
     poll: Poller,
     control: LoopControl,
-    workload: Workload | undefined,
+    load: Load | undefined,
   ) {
-    this.#workload = workload;
+    this.#load = load;
     this.#engine = engine;
     this.#dispatcher = dispatcher;
     this.#disks = disks;
@@ -98,11 +98,11 @@ export class Loop {
     for (;;) {
       this.flush();
       if (this.#control.turn(this.#engine.now())) return;
-      if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.blocks.exhausted ? 0 : POLLIN);
-      const before = this.#workload === undefined ? 0 : this.#engine.tick();
+      if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.buffers.exhausted ? 0 : POLLIN);
+      const before = this.#load === undefined ? 0 : this.#engine.tick();
       this.#wait();
       const now = this.#engine.tick();
-      this.#workload?.waited(now - before);
+      this.#load?.waited(now - before);
       if (this.#poll.reventsOf(this.#wake) !== 0) this.#control.takeMessages();
       this.#serveConnections(now);
       if (this.#listening && this.#poll.reventsOf(this.#device) !== 0) this.#serveDevice();
@@ -115,7 +115,7 @@ export class Loop {
    * Between two looks the processor is offered to whoever wants it, the server perhaps.
    */
   #wait(): void {
-    if (this.#engine.operations.count > 0) {
+    if (this.#engine.requests.count > 0) {
       for (let i = 0; i < this.#looks; i++) {
         if (this.#poll.wait(0) > 0) {
           this.#looks = Math.min(MOST_LOOKS, this.#looks + 4);
@@ -143,7 +143,7 @@ export class Loop {
   }
 
   #serveDevice(): void {
-    for (let i = 0; i < BATCH && !this.#engine.blocks.exhausted; i++) {
+    for (let i = 0; i < BATCH && !this.#engine.buffers.exhausted; i++) {
       const length = this.#engine.device.receive();
       if (length === DEVICE_EMPTY) return;
       if (length === DEVICE_GONE) {

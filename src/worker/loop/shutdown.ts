@@ -7,18 +7,18 @@ import { EIO, errnoName } from '../../linux/errno.js';
 import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
 import type { StopOutcome } from '../contract/messages.js';
 import type { Disk } from '../disk/disk.js';
-import { OPERATION_INTERNAL } from '../flight/fuse-request.js';
+import { BACKGROUND_FLUSH } from '../flight/fuse-request.js';
 import { Ranges } from '../memory/ranges.js';
-import { join } from '../memory/u64.js';
+import { toBigInt } from '../memory/u64.js';
 import type { Engine } from '../request/engine.js';
 
 const STAGE_NONE = 0;
 const STAGE_DRAIN = 1;
 const STAGE_FLUSH = 2;
-const STAGE_SURRENDER = 3;
+const STAGE_FAIL_ALL = 3;
 
 /** Milliseconds in which the kernel may hand out what it still holds, once it is refused. */
-const SURRENDER_TIME = 700;
+const FAIL_ALL_TIME = 700;
 
 /** Milliseconds for which the end waits for answers on connections that were given up. */
 const ANSWER_TIME = 5000;
@@ -59,8 +59,8 @@ export class Shutdown {
   }
 
   /** Whether everything is refused. */
-  get surrendered(): boolean {
-    return this.#stage === STAGE_SURRENDER;
+  get hasFailedAll(): boolean {
+    return this.#stage === STAGE_FAIL_ALL;
   }
 
   /** No request of the kernel will come any more. */
@@ -71,15 +71,15 @@ export class Shutdown {
   /** Does what can be done now; true when it is over. */
   advance(now: number): boolean {
     if (this.#stage === STAGE_NONE) return false;
-    if (this.#stage === STAGE_SURRENDER) return this.#deviceGone || now >= this.#deadline;
-    if (this.#stage === STAGE_DRAIN && !this.#engine.operations.busy) {
+    if (this.#stage === STAGE_FAIL_ALL) return this.#deviceGone || now >= this.#deadline;
+    if (this.#stage === STAGE_DRAIN && !this.#engine.requests.busy) {
       this.#stage = STAGE_FLUSH;
       for (const disk of this.#disks) this.#startFlush(disk);
     }
     if (this.#stage === STAGE_FLUSH && this.#isFlushed() && this.#isAnswered(now)) {
       for (const disk of this.#disks) {
         if (disk.lost.any) this.#engine.warn(disk, UNPROVEN);
-        for (const connection of disk.closing) connection.abandon();
+        for (const connection of disk.closing) connection.abort();
         for (const connection of disk.connections) connection.disconnect();
       }
       return true;
@@ -91,13 +91,13 @@ export class Shutdown {
   /** What did not reach the server's stable storage. */
   outcome(): StopOutcome {
     const flushError = this.#disks.find((disk) => disk.flushError !== 0)?.flushError ?? 0;
-    const missing = this.surrendered || flushError !== 0;
+    const missing = this.hasFailedAll || flushError !== 0;
     const unwritten = this.#disks.map((disk, i) => this.#unwritten(disk, missing, this.#refused[i]));
     const lost = this.#disks.some((disk) => disk.lossError !== 0) ? 'loss' : '';
     return {
       unwrittenBytes: unwritten.reduce((sum, { bytes }) => sum + bytes, 0),
       ranges: this.#texts(unwritten),
-      reason: this.surrendered ? 'timeout' : flushError === 0 ? lost : errnoName(flushError),
+      reason: this.hasFailedAll ? 'timeout' : flushError === 0 ? lost : errnoName(flushError),
     };
   }
 
@@ -112,7 +112,7 @@ export class Shutdown {
   }
 
   #isFlushed(): boolean {
-    if (this.#engine.operations.busy) return false;
+    if (this.#engine.requests.busy) return false;
     return this.#disks.every((disk) => disk.connections.every((one) => one.flushed));
   }
 
@@ -123,31 +123,31 @@ export class Shutdown {
   }
 
   #surrender(now: number): void {
-    this.#stage = STAGE_SURRENDER;
-    this.#deadline = now + SURRENDER_TIME;
+    this.#stage = STAGE_FAIL_ALL;
+    this.#deadline = now + FAIL_ALL_TIME;
     this.#disks.forEach((disk, i) => {
       const refused = new Ranges();
       this.#refused[i] = refused;
-      disk.surrender(EIO, refused);
+      disk.failAll(EIO, refused);
     });
   }
 
   /** What was refused, and what is remembered since no FLUSH has covered it. */
   #unwritten(disk: Disk, missing: boolean, refused = new Ranges()): Ranges {
-    for (const { offsetHi, offsetLo, length } of missing ? disk.journal.list() : [])
-      refused.add(join(offsetHi, offsetLo), length);
+    for (const { offsetHi, offsetLo, length } of missing ? disk.unflushed.list() : [])
+      refused.add(toBigInt(offsetHi, offsetLo), length);
     return refused;
   }
 
   #startFlush(disk: Disk): void {
-    if (!disk.can.flush || !(disk.dirty || !disk.journal.empty)) return;
+    if (!disk.can.flush || !(disk.dirty || !disk.unflushed.empty)) return;
     if (disk.waiting && disk.failing !== 0) {
       disk.flushEnded(disk.failing);
       return;
     }
     const engine = this.#engine;
-    const operation = engine.begin(OPERATION_INTERNAL, disk);
-    engine.command(operation, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
-    engine.settle(operation);
+    const request = engine.begin(BACKGROUND_FLUSH, disk);
+    engine.command(request, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+    engine.settle(request);
   }
 }

@@ -6,8 +6,8 @@
 import type { Connection } from '../connection/connection.js';
 import { abandoned } from '../device/signals.js';
 import type { Disk } from '../disk/disk.js';
-import type { Operation } from '../flight/fuse-request.js';
-import type { Folder } from '../fuse/export-directory.js';
+import type { FuseRequest } from '../flight/fuse-request.js';
+import type { ExportDirectory } from '../fuse/export-directory.js';
 import type { Engine } from '../request/engine.js';
 
 /** Milliseconds between two looks at whether those who wait still want what they have asked for. */
@@ -41,7 +41,7 @@ const SPARE_PERIOD = 10_000;
 export class Watchdog {
   readonly #engine: Engine;
   readonly #disks: readonly Disk[];
-  readonly #folder: Folder | undefined;
+  readonly #exportDirectory: ExportDirectory | undefined;
   readonly #timeout: number;
   /** Milliseconds between two looks while anything is waited for. */
   readonly #pace: number;
@@ -51,13 +51,18 @@ export class Watchdog {
   #spareAt = 0;
 
   /**
-   * @param folder holds requests where files come and go
+   * @param exportDirectory holds requests where files come and go
    * @param timeout milliseconds without a sign of life after which a connection with requests is lost; 0: never
    */
-  constructor(engine: Engine, disks: readonly Disk[], folder: Folder | undefined, timeout: number) {
+  constructor(
+    engine: Engine,
+    disks: readonly Disk[],
+    exportDirectory: ExportDirectory | undefined,
+    timeout: number,
+  ) {
     this.#engine = engine;
     this.#disks = disks;
-    this.#folder = folder;
+    this.#exportDirectory = exportDirectory;
     this.#timeout = timeout;
     this.#pace = timeout === 0 ? ASKERS_PERIOD : Math.min(ASKERS_PERIOD, Math.max(1, Math.ceil(timeout / 4)));
   }
@@ -66,9 +71,9 @@ export class Watchdog {
   get patience(): number {
     if (this.#disks.some(({ awaitsProof }) => awaitsProof)) return PROOF_PERIOD;
     if (this.#disks.some(({ lost, closing }) => lost.any || closing.length > 0)) return this.#pace;
-    if (this.#engine.operations.count > 0 || this.#isSendingAgain()) return this.#pace;
-    if (this.#folder?.holds) return ASKERS_PERIOD;
-    return this.#engine.blocks.hasSpare ? SPARE_PERIOD : -1;
+    if (this.#engine.requests.count > 0 || this.#isSendingAgain()) return this.#pace;
+    if (this.#exportDirectory?.holds) return ASKERS_PERIOD;
+    return this.#engine.buffers.hasSpare ? SPARE_PERIOD : -1;
   }
 
   look(now: number): void {
@@ -83,26 +88,26 @@ export class Watchdog {
     this.#freeAskers(now);
     if (now - this.#spareAt >= SPARE_PERIOD) {
       this.#spareAt = now;
-      this.#engine.blocks.discardSpare();
+      this.#engine.buffers.discardSpare();
     }
     if (now - this.#networkAt < NETWORK_PERIOD) return;
     this.#networkAt = now;
     this.#giveUpUnreachable(now);
   }
 
-  /** What is sent again after a loss belongs to no operation. */
+  /** What is sent again after a loss belongs to no request. */
   #isSendingAgain(): boolean {
     return this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
   }
 
   /** Frees who was ended while waiting for what the server does not answer, or for the main thread. */
   #freeAskers(now: number): void {
-    this.#folder?.freeAskers();
-    const waiting = this.#engine.operations.unansweredSince(now - ASKERS_PERIOD);
-    for (const operation of abandoned(waiting, this.#engine.system.isBeingEnded))
-      this.#engine.interrupt(operation);
-    for (const operation of waiting)
-      if (operation.interrupted && this.#isSilent(operation, now)) this.#engine.interrupt(operation);
+    this.#exportDirectory?.freeAskers();
+    const waiting = this.#engine.requests.unansweredSince(now - ASKERS_PERIOD);
+    for (const request of abandoned(waiting, this.#engine.system.isBeingEnded))
+      this.#engine.interrupt(request);
+    for (const request of waiting)
+      if (request.interrupted && this.#isSilent(request, now)) this.#engine.interrupt(request);
   }
 
   #giveUpSilent(now: number): void {
@@ -133,8 +138,8 @@ export class Watchdog {
     return connections.filter((one) => one.inFlight > 0 && now - one.lastProgress > milliseconds);
   }
 
-  /** Whether nothing has come for long from where an operation's answer must come. */
-  #isSilent({ disk, startedAt }: Operation, now: number): boolean {
+  /** Whether nothing has come for long from where a request's answer must come. */
+  #isSilent({ disk, startedAt }: FuseRequest, now: number): boolean {
     const signs = disk?.connections.map(({ lastProgress }) => lastProgress) ?? [];
     return now - Math.max(startedAt, ...signs) > UNKNOWN_PATIENCE;
   }

@@ -1,6 +1,6 @@
 // Memory for payloads: a pool of blocks in powers of two, outside of the garbage collector's heap.
 //
-// Owned by one worker. A block is shared by an operation and its commands, and by commands that are
+// Owned by one worker. A block is shared by a request and its commands, and by commands that are
 // remembered after it, so it counts who refers to it. Every payload has HEADROOM bytes before it, so
 // that a header can be written in front of it without a copy.
 
@@ -18,7 +18,7 @@ export const HEADROOM = 128;
 const CAPACITIES = [4, 8, 16, 32, 64, 128, 256, 512, 1024 + 2 * 64].map((kib) => kib * 1024);
 
 /** Bytes of payload from which on a block has its pages for itself. */
-const LEAST_LENDABLE = 1024 * 1024;
+const LEAST_SHAREABLE = 1024 * 1024;
 
 /** Byte of its place with which a block begins that has pages for itself: the data of a WRITE begin with a page then. */
 const FIRST = PAGE - WRITE_DATA;
@@ -29,28 +29,28 @@ function spaceOf(capacity: number): number {
 }
 
 /** One piece of memory. `address` is that of its first byte, `HEADROOM` before the payload. */
-export class Block {
+export class PooledBuffer {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly address: number;
   readonly capacity: number;
-  /** How many operations and commands refer to it. */
+  /** How many requests and commands refer to it. */
   references = 0;
   /** Whether it is free, with memory that is worth giving back. */
   spare = false;
   /** Whether it has been written to since it was made, or since its memory was given back. */
   resident = false;
   /** Whether its pages are its own, so that a socket may be lent them. */
-  readonly lendable: boolean;
+  readonly shareable: boolean;
   /**
    * How many commands have lent them to a socket, unanswered. Those of a lost connection stay: the block then gets
    * other pages before it is used again.
    */
-  lent = 0;
+  shared = 0;
 
   /** @param place of `spaceOf(capacity)` bytes, when its pages shall be its own */
   constructor(capacity: number, place?: Place) {
-    this.lendable = place !== undefined;
+    this.shareable = place !== undefined;
     const buffer = place?.buffer ?? new ArrayBuffer(HEADROOM + capacity);
     const start = place === undefined ? 0 : place.start + FIRST;
     this.bytes = new Uint8Array(buffer, start, HEADROOM + capacity);
@@ -61,7 +61,7 @@ export class Block {
 
   /** Gives the memory back to the system; what a socket was lent stays as it is there. False: it could not. */
   discard({ discardPages }: Pick<Memory, 'discardPages'> = REAL_MEMORY): boolean {
-    if (!this.lendable) return discardPages(this.address, HEADROOM + this.capacity);
+    if (!this.shareable) return discardPages(this.address, HEADROOM + this.capacity);
     return discardPages(this.address - FIRST, spaceOf(this.capacity));
   }
 }
@@ -79,12 +79,12 @@ const KEPT = 96 * 1024 * 1024;
  * The pool. Blocks are made when first wanted, the one that was used last is taken first, and the memory goes back
  * of those that were not wanted for a while (`discardSpare`), or when blocks of another size need much.
  */
-export class Blocks {
-  readonly #free: Block[][] = CAPACITIES.map(() => []);
+export class BufferPool {
+  readonly #free: PooledBuffer[][] = CAPACITIES.map(() => []);
   /** Of each kind, the fewest that were free since `discardSpare`: so many were not needed. */
   readonly #spare: number[] = CAPACITIES.map(() => 0);
   /** Those that can be lent: they are never freed, since a socket may outlive all others who know of them. */
-  readonly #lendable: Block[] = [];
+  readonly #lendable: PooledBuffer[] = [];
   readonly #arena: Arena;
   readonly #limit: number;
   readonly #memory: Memory;
@@ -105,34 +105,34 @@ export class Blocks {
   }
 
   /** A block with one reference, the caller's, whose payload has at least `length` bytes, up to the largest kind's 1.125 MiB. */
-  take(length: number): Block {
+  take(length: number): PooledBuffer {
     for (let i = 0; i < CAPACITIES.length; i++) {
       if (length > CAPACITIES[i]) continue;
       const free = this.#free[i];
-      const block = free.pop() ?? this.#make(CAPACITIES[i]);
+      const buffer = free.pop() ?? this.#make(CAPACITIES[i]);
       if (free.length < this.#spare[i]) this.#spare[i] = free.length;
-      if (block.spare) this.#spareBlocks--;
-      block.spare = false;
-      this.#inUse += block.capacity;
-      block.references = 1;
-      if (!block.resident) this.#occupy(block);
-      return block;
+      if (buffer.spare) this.#spareBlocks--;
+      buffer.spare = false;
+      this.#inUse += buffer.capacity;
+      buffer.references = 1;
+      if (!buffer.resident) this.#occupy(buffer);
+      return buffer;
     }
     throw new RangeError(`no block holds ${length} bytes`);
   }
 
   /** Takes one reference away; with the last the block is free again. */
-  release(block: Block): void {
-    assert(block.references > 0, 'a block is released as often as it is taken');
-    if (--block.references > 0) return;
-    const kind = CAPACITIES.indexOf(block.capacity);
-    this.#inUse -= block.capacity;
+  release(buffer: PooledBuffer): void {
+    assert(buffer.references > 0, 'a block is released as often as it is taken');
+    if (--buffer.references > 0) return;
+    const kind = CAPACITIES.indexOf(buffer.capacity);
+    this.#inUse -= buffer.capacity;
     // A lost server may still read it.
-    if (block.lent > 0 && !block.discard(this.#memory)) return;
-    block.lent = 0;
-    this.#free[kind].push(block);
-    if (block.capacity < LEAST_DISCARDED) return;
-    block.spare = true;
+    if (buffer.shared > 0 && !buffer.discard(this.#memory)) return;
+    buffer.shared = 0;
+    this.#free[kind].push(buffer);
+    if (buffer.capacity < LEAST_DISCARDED) return;
+    buffer.spare = true;
     this.#spareBlocks++;
   }
 
@@ -144,8 +144,8 @@ export class Blocks {
   /** Gives back what was not needed since the last call. */
   discardSpare(): void {
     this.#free.forEach((free, kind) => {
-      for (const block of free.slice(0, this.#spare[kind]).filter(({ spare }) => spare)) {
-        this.#discard(block);
+      for (const buffer of free.slice(0, this.#spare[kind]).filter(({ spare }) => spare)) {
+        this.#discard(buffer);
       }
       this.#spare[kind] = free.length;
     });
@@ -162,20 +162,20 @@ export class Blocks {
   }
 
   /** To be called at the end, when no socket is lent anything any more: memory that is still lent is not used again. */
-  discardLent(): void {
-    for (const block of this.#lendable) if (block.lent > 0) block.discard(this.#memory);
+  discardShared(): void {
+    for (const buffer of this.#lendable) if (buffer.shared > 0) buffer.discard(this.#memory);
   }
 
-  #make(capacity: number): Block {
-    if (capacity < LEAST_LENDABLE) return new Block(capacity);
-    const block = new Block(capacity, this.#arena.take(spaceOf(capacity)));
-    this.#lendable.push(block);
-    return block;
+  #make(capacity: number): PooledBuffer {
+    if (capacity < LEAST_SHAREABLE) return new PooledBuffer(capacity);
+    const buffer = new PooledBuffer(capacity, this.#arena.take(spaceOf(capacity)));
+    this.#lendable.push(buffer);
+    return buffer;
   }
 
-  #occupy(block: Block): void {
-    block.resident = true;
-    this.#resident += block.capacity;
+  #occupy(buffer: PooledBuffer): void {
+    buffer.resident = true;
+    this.#resident += buffer.capacity;
     // The largest first, and of each kind those that were used longest ago.
     for (let kind = CAPACITIES.length - 1; kind >= 0 && this.#spareBlocks > 0; kind--) {
       for (const one of this.#free[kind]) {
@@ -185,14 +185,14 @@ export class Blocks {
     }
   }
 
-  #discard(block: Block): void {
-    block.discard(this.#memory);
-    block.spare = false;
-    block.resident = false;
+  #discard(buffer: PooledBuffer): void {
+    buffer.discard(this.#memory);
+    buffer.spare = false;
+    buffer.resident = false;
     this.#spareBlocks--;
-    this.#resident -= block.capacity;
+    this.#resident -= buffer.capacity;
   }
 }
 
 /** The largest payload that a block holds, in bytes. */
-export const LARGEST_BLOCK = CAPACITIES[CAPACITIES.length - 1];
+export const LARGEST_BUFFER = CAPACITIES[CAPACITIES.length - 1];

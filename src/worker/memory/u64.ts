@@ -16,16 +16,16 @@ export function addLo(lo: number, count: number): number {
 }
 
 /** The upper half of a bigint of 0 to 2^64-1. */
-export function high(value: bigint): number {
+export function highHalf(value: bigint): number {
   return Number(value >> 32n);
 }
 
 /** The lower half of a bigint of 0 to 2^64-1. */
-export function low(value: bigint): number {
+export function lowHalf(value: bigint): number {
   return Number(value & 0xffffffffn);
 }
 
 /** The two halves as one bigint. */
-export function join(hi: number, lo: number): bigint {
+export function toBigInt(hi: number, lo: number): bigint {
   return (BigInt(hi) << 32n) | BigInt(lo);
 }

@@ -4,28 +4,28 @@
 
 import { libc } from '../../linux/libc.js';
 import { COPY_LIMIT, type Device } from '../device/device.js';
-import type { Block, Blocks } from '../memory/buffer-pool.js';
-import { RELAY_INTERRUPT, RELAY_REQUEST, type RelaySender } from './ring.js';
+import type { BufferPool, PooledBuffer } from '../memory/buffer-pool.js';
+import { RING_INTERRUPT, RING_REQUEST, type RingProducer } from './ring.js';
 
 interface Entry {
   readonly kind: number;
   readonly a: number;
   readonly b: number;
-  readonly block: Block | undefined;
+  readonly buffer: PooledBuffer | undefined;
 }
 
 /** See the file's head. */
-export class Passing {
-  readonly #relay: RelaySender;
-  readonly #blocks: Blocks;
+export class Forwarding {
+  readonly #ring: RingProducer;
+  readonly #buffers: BufferPool;
   readonly #entries: Entry[] = [];
   /** How many of them are in the relay. */
   #passed = 0;
   #taken = 0;
 
-  constructor(relay: RelaySender, blocks: Blocks) {
-    this.#relay = relay;
-    this.#blocks = blocks;
+  constructor(ring: RingProducer, buffers: BufferPool) {
+    this.#ring = ring;
+    this.#buffers = buffers;
   }
 
   /** Requests that the worker has not taken yet. */
@@ -36,32 +36,32 @@ export class Passing {
   /** Passes on the request of `length` bytes that lies in a device's block. */
   received(device: Device, length: number): void {
     if (length > COPY_LIMIT) {
-      this.request(device.takeBlock(), length);
+      this.request(device.takeBuffer(), length);
       return;
     }
-    const block = this.#blocks.take(length);
-    libc.memcpy(block.address, device.block.address, length);
-    this.request(block, length);
+    const buffer = this.#buffers.take(length);
+    libc.memcpy(buffer.address, device.buffer.address, length);
+    this.request(buffer, length);
   }
 
   /** Passes on a request that lies at the beginning of a block, which is given away. */
-  request(block: Block, length: number): void {
-    this.#add({ kind: RELAY_REQUEST, a: block.address, b: length, block });
+  request(buffer: PooledBuffer, length: number): void {
+    this.#add({ kind: RING_REQUEST, a: buffer.address, b: length, buffer });
   }
 
   /** Passes on that somebody has had a signal, behind the request that it may be about. */
   interrupt(uniqueHi: number, uniqueLo: number): void {
-    this.#add({ kind: RELAY_INTERRUPT, a: uniqueHi, b: uniqueLo, block: undefined });
+    this.#add({ kind: RING_INTERRUPT, a: uniqueHi, b: uniqueLo, buffer: undefined });
   }
 
   /** Frees what was taken, and passes on what waits for room. */
   advance(): void {
     if (this.#entries.length === 0) return;
-    const { taken } = this.#relay;
+    const { taken } = this.#ring;
     const count = (taken - this.#taken) >>> 0;
     this.#taken = taken;
-    for (const { block } of this.#entries.splice(0, count))
-      if (block !== undefined) this.#blocks.release(block);
+    for (const { buffer } of this.#entries.splice(0, count))
+      if (buffer !== undefined) this.#buffers.release(buffer);
     this.#passed -= count;
     this.#pass();
   }
@@ -74,7 +74,7 @@ export class Passing {
   #pass(): void {
     for (; this.#passed < this.#entries.length; this.#passed++) {
       const { kind, a, b } = this.#entries[this.#passed];
-      if (!this.#relay.pass(kind, a, b)) return;
+      if (!this.#ring.pass(kind, a, b)) return;
     }
   }
 }

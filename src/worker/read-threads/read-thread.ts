@@ -29,10 +29,10 @@ import { PeerProcesses } from '../../linux/peer.js';
 import { POLLIN, PollSet } from '../../linux/poll.js';
 import type { Connection } from '../connection/connection.js';
 import { openChannel } from '../connection/open-channel.js';
-import type { FromReader, ReaderSettings, ToReader } from '../contract/messages.js';
+import type { FromReadThread, ReadThreadSettings, ToReadThread } from '../contract/messages.js';
 import { MAX_TRANSFER } from '../device/device.js';
 import { Disk } from '../disk/disk.js';
-import { OPERATION_OWN, type Operation } from '../flight/fuse-request.js';
+import { type FuseRequest, SPECULATIVE } from '../flight/fuse-request.js';
 import { describe } from '../fuse/files.js';
 import { Loop, type LoopControl, type RequestTaker } from '../loop/loop.js';
 import { takeMessages } from '../loop/thread.js';
@@ -41,9 +41,9 @@ import { Ranges } from '../memory/ranges.js';
 import { startRead } from '../request/data-requests.js';
 import { Engine, type EngineEvents } from '../request/engine.js';
 import { Trace } from '../request/trace.js';
-import { Workload } from '../stats/load.js';
-import { Passing } from './forwarding.js';
-import { RelaySender } from './ring.js';
+import { Load } from '../stats/load.js';
+import { Forwarding } from './forwarding.js';
+import { RingProducer } from './ring.js';
 
 /** Bytes of payload in use at which no new request is taken from the kernel. */
 const MEMORY_LIMIT = 64 * 1024 * 1024;
@@ -64,27 +64,27 @@ const READ_REQUEST = IN_HEADER + 40;
 const POLL_CAPACITY = 8;
 
 /** See the file's head. */
-export class Reader implements EngineEvents, LoopControl, RequestTaker {
+export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   readonly wakeDescriptor: number;
   readonly #port: MessagePort;
   readonly #readAhead: boolean;
   readonly #always: boolean;
   readonly #engine: Engine;
   readonly #disk: Disk;
-  readonly #relay: RelaySender;
-  readonly #passing: Passing;
+  readonly #ring: RingProducer;
+  readonly #forwarding: Forwarding;
   readonly #loop: Loop;
   readonly #watchdog: Watchdog;
   readonly #peers = new PeerProcesses();
-  readonly #workload = new Workload(performance.now());
-  readonly #hearing = (message: ToReader): void => this.#hear(message);
+  readonly #load = new Load(performance.now());
+  readonly #hearing = (message: ToReadThread): void => this.#hear(message);
   #requests = 0;
   #reads = 0;
   #idle = 0;
   #deviceGone = false;
   #stop: 'not' | 'when all is passed on' | 'now' = 'not';
 
-  constructor(port: MessagePort, settings: ReaderSettings) {
+  constructor(port: MessagePort, settings: ReadThreadSettings) {
     this.#port = port;
     const { device, wake, file, memory, workerWake, naked, tree, trace, timeout, readAhead } = settings;
     if (file.info === undefined) throw new Error('a reader needs to know its file');
@@ -105,11 +105,11 @@ export class Reader implements EngineEvents, LoopControl, RequestTaker {
       this,
     );
     const [node] = new Tree([describe(file)], naked, tree).files();
-    this.#relay = new RelaySender(memory, workerWake);
-    this.#disk = new Disk(0, node, file.info, this.#engine, this.#relay.counters);
-    this.#passing = new Passing(this.#relay, this.#engine.blocks);
+    this.#ring = new RingProducer(memory, workerWake);
+    this.#disk = new Disk(0, node, file.info, this.#engine, this.#ring.counters);
+    this.#forwarding = new Forwarding(this.#ring, this.#engine.buffers);
     const disks = [this.#disk];
-    this.#loop = new Loop(this.#engine, this, disks, new PollSet(POLL_CAPACITY), this, this.#workload);
+    this.#loop = new Loop(this.#engine, this, disks, new PollSet(POLL_CAPACITY), this, this.#load);
     this.#loop.stopListening();
     this.#watchdog = new Watchdog(this.#engine, disks, undefined, timeout);
   }
@@ -144,10 +144,10 @@ export class Reader implements EngineEvents, LoopControl, RequestTaker {
 
   dispatch(length: number): void {
     const { device } = this.#engine;
-    const { view } = device.block;
+    const { view } = device.buffer;
     this.#requests++;
     if (!this.#isForMe(view)) {
-      this.#passing.received(device, length);
+      this.#forwarding.received(device, length);
       return;
     }
     this.#reads++;
@@ -189,20 +189,21 @@ export class Reader implements EngineEvents, LoopControl, RequestTaker {
   }
 
   turn(now: number): boolean {
-    this.#passing.advance();
+    this.#forwarding.advance();
     this.#watchdog.look(now);
     this.#restIfIdle(now);
-    const isWanted = this.#always || this.#relay.wanted;
-    const isToListen = isWanted && this.#canRead && !this.#deviceGone && this.#passing.pending < MOST_PENDING;
+    const isWanted = this.#always || this.#ring.wanted;
+    const isToListen =
+      isWanted && this.#canRead && !this.#deviceGone && this.#forwarding.pending < MOST_PENDING;
     if (isToListen) this.#loop.listenAgain();
     else this.#loop.stopListening();
-    this.#relay.tell(this.#canRead, this.#engine.operations.count);
-    return this.#stop === 'now' || (this.#stop !== 'not' && this.#passing.pending === 0);
+    this.#ring.tell(this.#canRead, this.#engine.requests.count);
+    return this.#stop === 'now' || (this.#stop !== 'not' && this.#forwarding.pending === 0);
   }
 
   patience(): number {
     // The worker does not say when it has taken something.
-    return this.#passing.pending > 0 ? 1 : this.#watchdog.patience;
+    return this.#forwarding.pending > 0 ? 1 : this.#watchdog.patience;
   }
 
   get #canRead(): boolean {
@@ -212,16 +213,16 @@ export class Reader implements EngineEvents, LoopControl, RequestTaker {
   #isForMe(view: DataView): boolean {
     if (view.getUint32(IN_OPCODE, HOST_ENDIAN) !== FUSE_READ || !this.#canRead) return false;
     // While something is being changed, the worker answers in its turn.
-    if (this.#relay.changing) return false;
+    if (this.#ring.changing) return false;
     if (view.getUint32(IN_NODEID_LO, HOST_ENDIAN) !== this.#disk.node.nodeid) return false;
     // The worker reads ahead of those who read a far server through the page cache, and must see all of it.
-    return !this.#readAhead || !this.#relay.far || (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) !== 0;
+    return !this.#readAhead || !this.#ring.remote || (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) !== 0;
   }
 
-  #hear(message: ToReader): void {
+  #hear(message: ToReadThread): void {
     switch (message.type) {
       case 'attach': {
-        const channel = openChannel(message, this.#engine.lender, this.#peers);
+        const channel = openChannel(message, this.#engine.zeroCopy, this.#peers);
         if (this.#stop === 'not')
           this.#loop.watch(this.#disk.attach(channel, message.connection, message.info));
         else channel.close();
@@ -230,62 +231,63 @@ export class Reader implements EngineEvents, LoopControl, RequestTaker {
       case 'interrupted': {
         const { uniqueHi, uniqueLo } = message;
         // It may have been passed on.
-        if (!this.#engine.interruptRequest(uniqueHi, uniqueLo)) this.#passing.interrupt(uniqueHi, uniqueLo);
+        if (!this.#engine.interruptRequest(uniqueHi, uniqueLo))
+          this.#forwarding.interrupt(uniqueHi, uniqueLo);
         return;
       }
       case 'stop':
         if (this.#stop === 'not') {
           this.#stop = 'when all is passed on';
           this.#passOnReads();
-          this.#disk.surrender(EIO, new Ranges());
+          this.#disk.failAll(EIO, new Ranges());
         }
         if (message.now) this.#stop = 'now';
     }
   }
 
   #restIfIdle(now: number): void {
-    const share = this.#workload.share(now);
+    const share = this.#load.share(now);
     if (share === undefined) return;
     this.#idle = share < IDLE || this.#reads * 2 < this.#requests ? this.#idle + 1 : 0;
     this.#requests = 0;
     this.#reads = 0;
     if (this.#idle < LOOKS) return;
     this.#idle = 0;
-    this.#relay.rest();
+    this.#ring.rest();
   }
 
   /** Lets the worker answer what is not answered; nothing waits here any more. */
   #passOnReads(): void {
-    for (const operation of this.#engine.operations.unansweredSince(Number.POSITIVE_INFINITY)) {
-      this.#passOnRead(operation);
-      operation.answered = true;
+    for (const request of this.#engine.requests.unansweredSince(Number.POSITIVE_INFINITY)) {
+      this.#passOnRead(request);
+      request.answered = true;
       // For the counters and the trace, it has not been here.
-      operation.kind = OPERATION_OWN;
-      operation.opcode = 0;
+      request.kind = SPECULATIVE;
+      request.opcode = 0;
     }
     this.#disk.fail(EIO);
   }
 
-  #passOnRead(operation: Operation): void {
-    const block = this.#engine.blocks.take(READ_REQUEST);
-    const { view, bytes } = block;
+  #passOnRead(request: FuseRequest): void {
+    const buffer = this.#engine.buffers.take(READ_REQUEST);
+    const { view, bytes } = buffer;
     bytes.fill(0, 0, READ_REQUEST);
     view.setUint32(IN_LEN, READ_REQUEST, HOST_ENDIAN);
     view.setUint32(IN_OPCODE, FUSE_READ, HOST_ENDIAN);
-    view.setUint32(IN_UNIQUE_LO, operation.uniqueLo, HOST_ENDIAN);
-    view.setUint32(IN_UNIQUE_HI, operation.uniqueHi, HOST_ENDIAN);
+    view.setUint32(IN_UNIQUE_LO, request.uniqueLo, HOST_ENDIAN);
+    view.setUint32(IN_UNIQUE_HI, request.uniqueHi, HOST_ENDIAN);
     view.setUint32(IN_NODEID_LO, this.#disk.node.nodeid, HOST_ENDIAN);
     view.setUint32(IN_NODEID_HI, 0, HOST_ENDIAN);
-    view.setUint32(IN_PID, operation.pid, HOST_ENDIAN);
-    view.setUint32(IO_OFFSET_LO, operation.offsetLo, HOST_ENDIAN);
-    view.setUint32(IO_OFFSET_HI, operation.offsetHi, HOST_ENDIAN);
-    view.setUint32(IO_SIZE, operation.length, HOST_ENDIAN);
+    view.setUint32(IN_PID, request.pid, HOST_ENDIAN);
+    view.setUint32(IO_OFFSET_LO, request.offsetLo, HOST_ENDIAN);
+    view.setUint32(IO_OFFSET_HI, request.offsetHi, HOST_ENDIAN);
+    view.setUint32(IO_SIZE, request.length, HOST_ENDIAN);
     // It is no part of a stream that the worker knows.
     view.setUint32(IO_FLAGS, O_DIRECT, HOST_ENDIAN);
-    this.#passing.request(block, READ_REQUEST);
+    this.#forwarding.request(buffer, READ_REQUEST);
   }
 
-  #say(message: FromReader): void {
+  #say(message: FromReadThread): void {
     this.#port.postMessage(message);
   }
 }

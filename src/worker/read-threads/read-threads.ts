@@ -7,13 +7,13 @@
 import type { FromWorker, ToWorker } from '../contract/messages.js';
 import type { Device } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
-import { OPERATION_INTERNAL } from '../flight/fuse-request.js';
+import { BACKGROUND_FLUSH } from '../flight/fuse-request.js';
 import type { RequestTaker } from '../loop/loop.js';
 import type { Engine } from '../request/engine.js';
 import { flushUnasked } from '../request/tasks.js';
 import { COUNTER } from '../stats/counters.js';
-import type { Workload } from '../stats/load.js';
-import { RELAY_REQUEST, RelayReceiver } from './ring.js';
+import type { Load } from '../stats/load.js';
+import { RING_REQUEST, RingConsumer } from './ring.js';
 
 /** Share of its time that a worker is at work who needs help. */
 const BUSY = 0.85;
@@ -25,13 +25,13 @@ const LOOKS = 2;
 const PATIENCE = 1000;
 
 /** See the file's head. */
-export class Readers {
+export class ReadThreads {
   readonly #engine: Engine;
   readonly #disk: Disk;
   readonly #most: number;
-  readonly #workload: Workload | undefined;
+  readonly #load: Load | undefined;
   readonly #say: (message: FromWorker) => void;
-  readonly #receivers: RelayReceiver[] = [];
+  readonly #receivers: RingConsumer[] = [];
   #strained = 0;
   #reads = 0;
   #writes = 0;
@@ -40,25 +40,25 @@ export class Readers {
 
   /**
    * @param most readers to ask for at most
-   * @param workload of the worker; undefined: they are not to be asked for
+   * @param load of the worker; undefined: they are not to be asked for
    */
   constructor(
     engine: Engine,
     disk: Disk,
     most: number,
-    workload: Workload | undefined,
+    load: Load | undefined,
     say: (message: FromWorker) => void,
   ) {
     this.#engine = engine;
     this.#disk = disk;
     this.#most = most;
-    this.#workload = workload;
+    this.#load = load;
     this.#say = say;
   }
 
   /** One more, on a clone of the device; it may have no connection yet. */
   add({ connection, descriptor, memory, wake }: Extract<ToWorker, { type: 'reader' }>): void {
-    const receiver = new RelayReceiver(connection, descriptor, memory, wake);
+    const receiver = new RingConsumer(connection, descriptor, memory, wake);
     receiver.changing = this.#disk.order.isChanging;
     this.#receivers.push(receiver);
     this.#disk.order.announce = (isChanging) => {
@@ -67,7 +67,7 @@ export class Readers {
   }
 
   /** The readers that have a connection. */
-  get connected(): readonly RelayReceiver[] {
+  get connected(): readonly RingConsumer[] {
     return this.#receivers.filter(({ connected }) => connected);
   }
 
@@ -82,11 +82,11 @@ export class Readers {
     for (const receiver of this.#receivers) {
       receiver.listen();
       for (; receiver.next(); receiver.take()) {
-        if (this.#engine.blocks.exhausted) {
+        if (this.#engine.buffers.exhausted) {
           this.#postponed = true;
           return;
         }
-        if (receiver.kind === RELAY_REQUEST) {
+        if (receiver.kind === RING_REQUEST) {
           device.load(receiver.a, receiver.b, receiver.descriptor);
           taker.dispatch(receiver.b);
         } else this.#engine.interruptRequest(receiver.a, receiver.b);
@@ -101,11 +101,11 @@ export class Readers {
 
   /** Once a turn: asks for help where it is needed. True: `serve` has left something. */
   look(now: number): boolean {
-    const { far } = this.#disk.latency;
-    for (const receiver of this.#receivers) receiver.far = far;
-    const share = this.#workload?.share(now);
+    const { remote } = this.#disk.latency;
+    for (const receiver of this.#receivers) receiver.far = remote;
+    const share = this.#load?.share(now);
     if (share !== undefined) this.#consider(share, now);
-    return this.#postponed && !this.#engine.blocks.exhausted;
+    return this.#postponed && !this.#engine.buffers.exhausted;
   }
 
   /**
@@ -119,12 +119,12 @@ export class Readers {
     if (disk.waiting) tell(false);
     else if (!disk.mayLose) tell(true);
     else {
-      const operation = engine.begin(OPERATION_INTERNAL, disk);
+      const request = engine.begin(BACKGROUND_FLUSH, disk);
       engine.run(
-        operation,
+        request,
         (function* () {
-          yield* flushUnasked(engine, operation, disk);
-          tell(operation.error === 0);
+          yield* flushUnasked(engine, request, disk);
+          tell(request.error === 0);
         })(),
       );
     }
@@ -136,7 +136,7 @@ export class Readers {
     const writes = counters[COUNTER.writes] - this.#writes;
     this.#reads += reads;
     this.#writes += writes;
-    const strained = share > BUSY && reads > writes && !latency.far;
+    const strained = share > BUSY && reads > writes && !latency.remote;
     this.#strained = strained ? this.#strained + 1 : 0;
     if (this.#strained < LOOKS) return;
     this.#strained = 0;

@@ -13,9 +13,9 @@ const PLACES = 256;
 const ENTRY = 3;
 
 /** A request: the address of its bytes, and how many they are. */
-export const RELAY_REQUEST = 0;
+export const RING_REQUEST = 0;
 /** Who asked for a request has had a signal: the two halves of its number. */
-export const RELAY_INTERRUPT = 1;
+export const RING_INTERRUPT = 1;
 
 /** Places of the shared integers. */
 const PASSED = 0;
@@ -28,7 +28,7 @@ const FAR = 6;
 const CHANGING = 7;
 
 /** The memory itself: given to both threads, which make their views of it. */
-export interface RelayMemory {
+export interface RingMemory {
   readonly state: SharedArrayBuffer;
   readonly entries: SharedArrayBuffer;
   /** What the reader has done for the file: see COUNTER. */
@@ -36,7 +36,7 @@ export interface RelayMemory {
 }
 
 /** Memory for one reader. */
-export function makeRelayMemory(): RelayMemory {
+export function makeRingMemory(): RingMemory {
   return {
     state: new SharedArrayBuffer(8 * Int32Array.BYTES_PER_ELEMENT),
     entries: new SharedArrayBuffer(PLACES * ENTRY * Float64Array.BYTES_PER_ELEMENT),
@@ -45,14 +45,14 @@ export function makeRelayMemory(): RelayMemory {
 }
 
 /** The reader's end. */
-export class RelaySender {
+export class RingProducer {
   readonly counters: Float64Array;
   readonly #state: Int32Array;
   readonly #entries: Float64Array;
   readonly #wake: number;
 
   /** @param wake write end of the pipe that wakes the worker */
-  constructor({ state, entries, counters }: RelayMemory, wake: number) {
+  constructor({ state, entries, counters }: RingMemory, wake: number) {
     this.counters = new Float64Array(counters);
     this.#state = new Int32Array(state);
     this.#entries = new Float64Array(entries);
@@ -65,7 +65,7 @@ export class RelaySender {
   }
 
   /** Whether the server is far, so that the worker reads ahead. */
-  get far(): boolean {
+  get remote(): boolean {
     return this.#state[FAR] !== 0;
   }
 
@@ -105,7 +105,7 @@ export class RelaySender {
 }
 
 /** The worker's end. */
-export class RelayReceiver {
+export class RingConsumer {
   /** Number of its connection. */
   readonly connection: number;
   /** The descriptor on which what this reader has passed on is to be answered. */
@@ -123,7 +123,7 @@ export class RelayReceiver {
   constructor(
     connection: number,
     descriptor: number,
-    { state, entries, counters }: RelayMemory,
+    { state, entries, counters }: RingMemory,
     wake: number,
   ) {
     this.connection = connection;
@@ -146,8 +146,8 @@ export class RelayReceiver {
     return Atomics.load(this.#state, WANTED) !== 0;
   }
 
-  set far(far: boolean) {
-    this.#state[FAR] = far ? 1 : 0;
+  set far(remote: boolean) {
+    this.#state[FAR] = remote ? 1 : 0;
   }
 
   set changing(changing: boolean) {

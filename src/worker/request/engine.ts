@@ -1,4 +1,4 @@
-// The heart of the worker: operations with their commands, from the kernel's request to its reply.
+// The heart of the worker: requests with their commands, from the kernel's request to its reply.
 //
 // Driven by the loop and by the sinks of the disks' connections; owns the tables, the memory and the
 // count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
@@ -10,29 +10,29 @@ import { EINTR, EIO } from '../../linux/errno.js';
 import { worksDuringSeek } from '../../linux/sync.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
-import { canLend, Lender } from '../connection/zero-copy.js';
+import { canSendZeroCopy, ZeroCopySender } from '../connection/zero-copy.js';
 import { Device } from '../device/device.js';
 import { wantsToStop } from '../device/signals.js';
 import type { Disk } from '../disk/disk.js';
 import type { DiskContext } from '../disk/disk-context.js';
 import {
-  OPERATION_INTERNAL,
-  OPERATION_OWN,
-  OPERATION_PLAIN,
-  OPERATION_READ,
-  OPERATION_WRITE,
-  type Operation,
-  OperationTable,
+  BACKGROUND_FLUSH,
+  type FuseRequest,
+  FuseRequestTable,
   ORDER_NONE,
+  REQUEST_READ,
+  REQUEST_STATUS_ONLY,
+  REQUEST_WRITE,
+  SPECULATIVE,
   type Task,
 } from '../flight/fuse-request.js';
-import { type Command, CommandTable, changesDisk } from '../flight/nbd-command.js';
-import { SpliceLanes } from '../flight/splice-pipe.js';
+import { CommandTable, changesDisk, type NbdCommand } from '../flight/nbd-command.js';
+import { SplicePipes } from '../flight/splice-pipe.js';
 import { assert } from '../memory/assert.js';
-import { type Block, Blocks, HEADROOM } from '../memory/buffer-pool.js';
+import { BufferPool, HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { COUNTER, countLatency, moved } from '../stats/counters.js';
 import { REAL_SYSTEM, type System } from '../world.js';
-import { submitPieces } from './split.js';
+import { submitSplit } from './split.js';
 import { flushUnasked, sampleDisk } from './tasks.js';
 import type { Trace } from './trace.js';
 
@@ -67,11 +67,11 @@ export interface EngineEvents {
 /** See the file's head. */
 export class Engine implements DiskContext {
   readonly commands = new CommandTable();
-  readonly operations = new OperationTable();
-  readonly blocks: Blocks;
+  readonly requests = new FuseRequestTable();
+  readonly buffers: BufferPool;
   readonly device: Device;
-  readonly lanes: SpliceLanes;
-  readonly lender: Lender;
+  readonly splicePipes: SplicePipes;
+  readonly zeroCopy: ZeroCopySender;
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
@@ -94,11 +94,11 @@ export class Engine implements DiskContext {
   ) {
     this.system = system;
     this.#now = system.clock.now();
-    this.blocks = new Blocks(settings.memoryLimit, system.memory);
-    this.device = new Device(settings.descriptor, this.blocks, settings.largestPayload, system.device);
-    this.lender = new Lender(canLend(system.kernelRelease));
+    this.buffers = new BufferPool(settings.memoryLimit, system.memory);
+    this.device = new Device(settings.descriptor, this.buffers, settings.largestPayload, system.device);
+    this.zeroCopy = new ZeroCopySender(canSendZeroCopy(system.kernelRelease));
     this.kernelSendsWrites = worksDuringSeek(system.kernelRelease);
-    this.lanes = new SpliceLanes(this.blocks);
+    this.splicePipes = new SplicePipes(this.buffers);
     this.keepBytes = settings.keepBytes;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
@@ -118,49 +118,49 @@ export class Engine implements DiskContext {
     return this.#now;
   }
 
-  /** A new operation that is held open: `settle` it once all its commands are submitted. */
-  begin(kind: number, disk: Disk): Operation {
-    const operation = this.operations.take();
-    operation.kind = kind;
-    operation.disk = disk;
-    operation.pending = 1;
-    operation.startedAt = this.#now;
-    return operation;
+  /** A new request that is held open: `settle` it once all its commands are submitted. */
+  begin(kind: number, disk: Disk): FuseRequest {
+    const request = this.requests.take();
+    request.kind = kind;
+    request.disk = disk;
+    request.pending = 1;
+    request.startedAt = this.#now;
+    return request;
   }
 
-  /** Submits one command of an operation; `block` is shared with it where there is one. */
+  /** Submits one command of a request; `block` is shared with it where there is one. */
   command(
-    operation: Operation,
+    request: FuseRequest,
     disk: Disk,
     type: number,
     flags: number,
     offsetHi: number,
     offsetLo: number,
     length: number,
-    block: Block | undefined,
-    blockAt: number,
-  ): Command {
+    buffer: PooledBuffer | undefined,
+    bufferAt: number,
+  ): NbdCommand {
     const command = this.commands.take();
     command.type = type;
     command.flags = flags;
     command.offsetHi = offsetHi;
     command.offsetLo = offsetLo;
     command.length = length;
-    command.operation = operation;
-    command.change = operation.change;
-    command.block = block;
-    command.blockAt = blockAt;
+    command.request = request;
+    command.change = request.change;
+    command.buffer = buffer;
+    command.bufferAt = bufferAt;
     command.submittedAt = this.#now;
     command.movedBefore = moved(disk.counters);
-    if (block !== undefined) block.references++;
-    operation.pending++;
+    if (buffer !== undefined) buffer.references++;
+    request.pending++;
     disk.submit(command);
     return command;
   }
 
-  commandDone(command: Command, errno: number): void {
-    const operation = command.operation;
-    const disk = operation?.disk;
+  commandDone(command: NbdCommand, errno: number): void {
+    const request = command.request;
+    const disk = request?.disk;
     this.trace?.command(command, errno);
     if (disk !== undefined) countCommand(disk.counters, command.type);
     if (
@@ -168,47 +168,47 @@ export class Engine implements DiskContext {
       disk !== undefined &&
       changesDisk(command) &&
       // What is stable need not be sent again, unless something older is, maybe to the same place.
-      ((command.flags & NBD_CMD_FLAG_FUA) === 0 || !disk.journal.empty)
+      ((command.flags & NBD_CMD_FLAG_FUA) === 0 || !disk.unflushed.empty)
     ) {
       disk.remember(command);
     } else this.retire(command);
-    if (operation === undefined) return;
-    if (errno !== 0 && operation.error === 0) operation.error = errno;
-    this.settle(operation);
+    if (request === undefined) return;
+    if (errno !== 0 && request.error === 0) request.error = errno;
+    this.settle(request);
   }
 
-  resubmit(command: Command, disk: Disk): void {
-    const { operation, type, flags, offsetHi, offsetLo, length, block, blockAt } = command;
-    if (operation === undefined) return;
-    submitPieces(this, operation, disk, type, flags, offsetHi, offsetLo, length, block, blockAt);
+  resubmit(command: NbdCommand, disk: Disk): void {
+    const { request, type, flags, offsetHi, offsetLo, length, buffer, bufferAt } = command;
+    if (request === undefined) return;
+    submitSplit(this, request, disk, type, flags, offsetHi, offsetLo, length, buffer, bufferAt);
     this.retire(command);
-    this.settle(operation);
+    this.settle(request);
   }
 
-  retire(command: Command): void {
-    if (command.block !== undefined) this.blocks.release(command.block);
-    this.commands.give(command);
+  retire(command: NbdCommand): void {
+    if (command.buffer !== undefined) this.buffers.release(command.buffer);
+    this.commands.release(command);
   }
 
-  /** One thing less that an operation waits for; with the last it goes on or ends. */
-  settle(operation: Operation): void {
-    assert(operation.pending > 0 && operation.index >= 0, 'an operation is settled as often as it waits');
-    if (--operation.pending > 0) return;
-    while (operation.task !== undefined) {
-      operation.pending = 1;
-      if (operation.task.next().done === true) operation.task = undefined;
-      if (--operation.pending > 0) return;
+  /** One thing less that a request waits for; with the last it goes on or ends. */
+  settle(request: FuseRequest): void {
+    assert(request.pending > 0 && request.index >= 0, 'an operation is settled as often as it waits');
+    if (--request.pending > 0) return;
+    while (request.task !== undefined) {
+      request.pending = 1;
+      if (request.task.next().done === true) request.task = undefined;
+      if (--request.pending > 0) return;
     }
-    this.#finish(operation);
+    this.#finish(request);
   }
 
-  /** Starts an operation of several steps. */
-  run(operation: Operation, task: Task): void {
-    operation.task = task;
-    this.settle(operation);
+  /** Starts a request of several steps. */
+  run(request: FuseRequest, task: Task): void {
+    request.task = task;
+    this.settle(request);
   }
 
-  serverError(disk: Disk, command: Command, errno: number, text: string): void {
+  serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void {
     disk.counters[COUNTER.errors]++;
     this.trace?.serverError(disk, command, errno, text);
   }
@@ -227,20 +227,20 @@ export class Engine implements DiskContext {
     this.#events.accepted(disk, connection);
   }
 
-  makeIdle(command: Command): void {
-    if (command.block !== undefined) this.blocks.release(command.block);
-    command.block = undefined;
-    command.blockAt = HEADROOM;
+  releaseBuffer(command: NbdCommand): void {
+    if (command.buffer !== undefined) this.buffers.release(command.buffer);
+    command.buffer = undefined;
+    command.bufferAt = HEADROOM;
   }
 
-  lookAtIdentity(disk: Disk): void {
-    const operation = this.begin(OPERATION_OWN, disk);
-    this.run(operation, sampleDisk(this, operation, disk));
+  sampleIdentity(disk: Disk): void {
+    const request = this.begin(SPECULATIVE, disk);
+    this.run(request, sampleDisk(this, request, disk));
   }
 
   flushInTheBackground(disk: Disk): void {
-    const operation = this.begin(OPERATION_INTERNAL, disk);
-    this.run(operation, flushUnasked(this, operation, disk));
+    const request = this.begin(BACKGROUND_FLUSH, disk);
+    this.run(request, flushUnasked(this, request, disk));
   }
 
   warn(disk: Disk, text: string): void {
@@ -253,62 +253,62 @@ export class Engine implements DiskContext {
 
   /** Frees the asker of a request that a deadly signal has hit. False: the request is not under way here. */
   interruptRequest(uniqueHi: number, uniqueLo: number): boolean {
-    const operation = this.operations.find(uniqueHi, uniqueLo);
-    if (operation === undefined) return false;
-    if (operation.answered) return true;
+    const request = this.requests.find(uniqueHi, uniqueLo);
+    if (request === undefined) return false;
+    if (request.answered) return true;
     // The message itself does not say whom it is about.
-    const isEnding = wantsToStop(operation.pid, this.system.isBeingEnded);
-    if (isEnding) this.interrupt(operation);
+    const isEnding = wantsToStop(request.pid, this.system.isBeingEnded);
+    if (isEnding) this.interrupt(request);
     // Programs do not expect EINTR from a disk for a signal that they handle: see Watchdog for the others.
-    operation.interrupted = isEnding === undefined;
+    request.interrupted = isEnding === undefined;
     return true;
   }
 
   /** Answers EINTR to who has asked; the work goes on. */
-  interrupt(operation: Operation): void {
-    if (operation.answered) return;
-    operation.answered = true;
-    this.trace?.interrupted(operation);
-    this.device.replyError(EINTR, operation);
+  interrupt(request: FuseRequest): void {
+    if (request.answered) return;
+    request.answered = true;
+    this.trace?.interrupted(request);
+    this.device.replyError(EINTR, request);
   }
 
-  /** Lets an operation wait until the kernel has sent all writes to the file that it still holds. */
-  awaitSync(operation: Operation, disk: Disk): void {
-    operation.pending++;
-    if (disk.seekers.wait(operation)) this.#events.syncWanted(disk);
+  /** Lets a request wait until the kernel has sent all writes to the file that it still holds. */
+  awaitSync(request: FuseRequest, disk: Disk): void {
+    request.pending++;
+    if (disk.pendingLseeks.wait(request)) this.#events.syncWanted(disk);
   }
 
   /** The kernel has sent all writes to the file from before the last `syncWanted`; or (not `good`) maybe not. */
   synced(disk: Disk, good: boolean): void {
-    const served = disk.seekers.sent(good);
-    if (disk.seekers.any) this.#events.syncWanted(disk);
-    for (const operation of served) this.settle(operation);
+    const served = disk.pendingLseeks.sent(good);
+    if (disk.pendingLseeks.any) this.#events.syncWanted(disk);
+    for (const request of served) this.settle(request);
   }
 
-  #finish(operation: Operation): void {
-    const disk = operation.disk;
-    if (!operation.answered) this.#reply(operation);
-    if (this.trace !== undefined && operation.opcode !== 0) this.trace.answer(operation, operation.error);
-    if (disk !== undefined) countOperation(disk.counters, operation, this.system.clock.now());
-    if (operation.kind === OPERATION_INTERNAL) disk?.flushEnded(operation.error);
-    if (operation.block !== undefined) this.blocks.release(operation.block);
-    const next = operation.order === ORDER_NONE ? undefined : disk?.order.leave(operation);
-    this.operations.give(operation);
+  #finish(request: FuseRequest): void {
+    const disk = request.disk;
+    if (!request.answered) this.#reply(request);
+    if (this.trace !== undefined && request.opcode !== 0) this.trace.answer(request, request.error);
+    if (disk !== undefined) countOperation(disk.counters, request, this.system.clock.now());
+    if (request.kind === BACKGROUND_FLUSH) disk?.flushEnded(request.error);
+    if (request.buffer !== undefined) this.buffers.release(request.buffer);
+    const next = request.order === ORDER_NONE ? undefined : disk?.order.leave(request);
+    this.requests.release(request);
     if (next === undefined) return;
     for (const other of next) this.settle(other);
   }
 
-  #reply(operation: Operation): void {
-    const { error, kind, length, block, blockAt } = operation;
-    operation.answered = true;
-    if (kind === OPERATION_INTERNAL || kind === OPERATION_OWN) return;
-    if (error !== 0 || kind === OPERATION_PLAIN) this.device.replyError(error, operation);
-    else if (kind === OPERATION_WRITE) {
-      this.device.replySmall(writeWriteReply(this.device.small, 0, length), operation);
-    } else if (kind === OPERATION_READ && block !== undefined) {
-      const header = blockAt - OUT_HEADER;
-      this.device.reply(block.view, header, block.address + header, OUT_HEADER + length, 0, operation);
-    } else this.device.replyError(EIO, operation);
+  #reply(request: FuseRequest): void {
+    const { error, kind, length, buffer, bufferAt } = request;
+    request.answered = true;
+    if (kind === BACKGROUND_FLUSH || kind === SPECULATIVE) return;
+    if (error !== 0 || kind === REQUEST_STATUS_ONLY) this.device.replyError(error, request);
+    else if (kind === REQUEST_WRITE) {
+      this.device.replySmall(writeWriteReply(this.device.small, 0, length), request);
+    } else if (kind === REQUEST_READ && buffer !== undefined) {
+      const header = bufferAt - OUT_HEADER;
+      this.device.reply(buffer.view, header, buffer.address + header, OUT_HEADER + length, 0, request);
+    } else this.device.replyError(EIO, request);
   }
 }
 
@@ -317,13 +317,13 @@ function countCommand(counters: Float64Array, type: number): void {
   else if (type === NBD_CMD_WRITE_ZEROES) counters[COUNTER.zeroes]++;
 }
 
-function countOperation(counters: Float64Array, { kind, length, startedAt }: Operation, now: number): void {
+function countOperation(counters: Float64Array, { kind, length, startedAt }: FuseRequest, now: number): void {
   // At the end of the disk nobody was asked.
-  if (kind === OPERATION_READ && length > 0) {
+  if (kind === REQUEST_READ && length > 0) {
     counters[COUNTER.reads]++;
     counters[COUNTER.readBytes] += length;
     countLatency(counters, COUNTER.readLatency, now - startedAt);
-  } else if (kind === OPERATION_WRITE) {
+  } else if (kind === REQUEST_WRITE) {
     counters[COUNTER.writes]++;
     counters[COUNTER.writtenBytes] += length;
     countLatency(counters, COUNTER.writeLatency, now - startedAt);

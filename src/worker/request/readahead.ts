@@ -10,12 +10,12 @@ import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import type { Disk } from '../disk/disk.js';
-import { OPERATION_OWN, type Operation, type Task } from '../flight/fuse-request.js';
-import { type Block, HEADROOM } from '../memory/buffer-pool.js';
+import { type FuseRequest, SPECULATIVE, type Task } from '../flight/fuse-request.js';
+import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { COUNTER } from '../stats/counters.js';
 import type { Engine } from './engine.js';
-import { type Stream, Streams } from './sequential.js';
-import { onDisk, readFromServer, submitPieces } from './split.js';
+import { type SequentialStream, SequentialStreams } from './sequential.js';
+import { onDisk, readFromServer, submitSplit } from './split.js';
 
 const SEGMENT_BITS = 20;
 const SEGMENT = 1 << SEGMENT_BITS;
@@ -32,15 +32,15 @@ const OLDEST = 10_000;
 interface Segment {
   readonly disk: Disk;
   readonly index: number;
-  readonly stream: Stream<Disk>;
-  readonly operation: Operation;
+  readonly stream: SequentialStream<Disk>;
+  readonly request: FuseRequest;
   /** What came; undefined while it is awaited. */
-  block: Block | undefined;
+  buffer: PooledBuffer | undefined;
   /** Dropped while it was awaited. */
   dropped: boolean;
   used: boolean;
   landedAt: number;
-  readonly waiters: Operation[];
+  readonly waiters: FuseRequest[];
 }
 
 /** Number of the segment in which byte (hi, lo) lies: exact, since it is below 2^43. */
@@ -51,7 +51,7 @@ function segmentOf(hi: number, lo: number): number {
 /** See the file's head. */
 export class Readahead {
   readonly #engine: Engine;
-  readonly #streams = new Streams<Disk>();
+  readonly #streams = new SequentialStreams<Disk>();
   #segments: Segment[] = [];
 
   constructor(engine: Engine) {
@@ -62,14 +62,14 @@ export class Readahead {
    * Takes note of a READ with one thing pending, and answers it, now or later, from what was read ahead.
    * False: the server has to be asked for it.
    */
-  read(operation: Operation, disk: Disk): boolean {
-    if (!disk.latency.far || disk.waiting) return false;
-    const { offsetHi: hi, offsetLo: lo, length } = operation;
+  read(request: FuseRequest, disk: Disk): boolean {
+    if (!disk.latency.remote || disk.waiting) return false;
+    const { offsetHi: hi, offsetLo: lo, length } = request;
     const at = hi * 2 ** 32 + lo;
     const stream = this.#streams.follow(disk, at, length, this.#engine.now());
     const first = this.#find(disk, segmentOf(hi, lo));
     const last = this.#find(disk, lastSegment(hi, lo, length));
-    const taken = this.#answer(operation, first, last) || this.#await(operation, disk, stream, first, last);
+    const taken = this.#answer(request, first, last) || this.#await(request, disk, stream, first, last);
     if (stream.run >= LEAST_RUN) this.#extend(stream, disk, hi, lo, length);
     return taken;
   }
@@ -88,51 +88,51 @@ export class Readahead {
   }
 
   /** Answers a READ from segments that are there; false when one is missing or awaited. */
-  #answer(operation: Operation, first: Segment | undefined, last: Segment | undefined): boolean {
-    if (first?.block === undefined || last?.block === undefined) return false;
-    const at = operation.offsetLo & (SEGMENT - 1);
-    if (first === last) this.#reply(operation, first.block, at);
-    else this.#gather(operation, first.block, last.block, at);
-    operation.answered = true;
+  #answer(request: FuseRequest, first: Segment | undefined, last: Segment | undefined): boolean {
+    if (first?.buffer === undefined || last?.buffer === undefined) return false;
+    const at = request.offsetLo & (SEGMENT - 1);
+    if (first === last) this.#reply(request, first.buffer, at);
+    else this.#gather(request, first.buffer, last.buffer, at);
+    request.answered = true;
     first.used = true;
     last.used = true;
     first.disk.counters[COUNTER.prefetchHits]++;
     // What was read to its end has done its duty: the kernel keeps it.
-    if (at + operation.length >= SEGMENT) this.#remove((one) => one === first);
+    if (at + request.length >= SEGMENT) this.#remove((one) => one === first);
     return true;
   }
 
   /** Lets a READ wait for its segments, when all of them are on their way. */
   #await(
-    operation: Operation,
+    request: FuseRequest,
     disk: Disk,
-    stream: Stream<Disk>,
+    stream: SequentialStream<Disk>,
     first: Segment | undefined,
     last: Segment | undefined,
   ): boolean {
     if (first === undefined || last === undefined) return false;
     stream.widen();
     for (const segment of first === last ? [first] : [first, last]) {
-      if (segment.block !== undefined) continue;
-      operation.pending++;
-      segment.waiters.push(operation);
+      if (segment.buffer !== undefined) continue;
+      request.pending++;
+      segment.waiters.push(request);
     }
-    operation.task = this.#answerLater(operation, disk);
+    request.task = this.#answerLater(request, disk);
     return true;
   }
 
-  *#answerLater(operation: Operation, disk: Disk): Task {
-    if (operation.answered) return;
-    const { offsetHi: hi, offsetLo: lo, length } = operation;
+  *#answerLater(request: FuseRequest, disk: Disk): Task {
+    if (request.answered) return;
+    const { offsetHi: hi, offsetLo: lo, length } = request;
     const first = this.#find(disk, segmentOf(hi, lo));
-    if (this.#answer(operation, first, this.#find(disk, lastSegment(hi, lo, length)))) return;
+    if (this.#answer(request, first, this.#find(disk, lastSegment(hi, lo, length)))) return;
     // It was dropped, or the server failed: that is for who asked to hear from the server itself.
-    readFromServer(this.#engine, operation, disk);
+    readFromServer(this.#engine, request, disk);
     yield;
   }
 
   /** Fetches what the stream will want next. */
-  #extend(stream: Stream<Disk>, disk: Disk, hi: number, lo: number, length: number): void {
+  #extend(stream: SequentialStream<Disk>, disk: Disk, hi: number, lo: number, length: number): void {
     const next = segmentOf(hi, lo) + ((lo & (SEGMENT - 1)) + length >= SEGMENT ? 1 : 0);
     for (let index = next; index < next + stream.window; index++) {
       if (this.#find(disk, index) !== undefined) continue;
@@ -140,44 +140,44 @@ export class Readahead {
     }
   }
 
-  #fetch(stream: Stream<Disk>, disk: Disk, index: number): boolean {
+  #fetch(stream: SequentialStream<Disk>, disk: Disk, index: number): boolean {
     const engine = this.#engine;
     const hi = Math.floor(index / 2 ** (32 - SEGMENT_BITS));
     const lo = (index * SEGMENT) >>> 0;
     const length = onDisk(disk, hi, lo, SEGMENT);
-    if (length === 0 || engine.blocks.exhausted || !this.#makeRoom()) return false;
-    if (engine.operations.changing(disk, hi, lo, length)) return false;
-    const operation = engine.begin(OPERATION_OWN, disk);
-    operation.offsetHi = hi;
-    operation.offsetLo = lo;
-    operation.length = length;
-    operation.block = engine.blocks.take(SEGMENT);
-    operation.blockAt = HEADROOM;
+    if (length === 0 || engine.buffers.exhausted || !this.#makeRoom()) return false;
+    if (engine.requests.changing(disk, hi, lo, length)) return false;
+    const request = engine.begin(SPECULATIVE, disk);
+    request.offsetHi = hi;
+    request.offsetLo = lo;
+    request.length = length;
+    request.buffer = engine.buffers.take(SEGMENT);
+    request.bufferAt = HEADROOM;
     const segment: Segment = {
       disk,
       index,
       stream,
-      operation,
-      block: undefined,
+      request,
+      buffer: undefined,
       dropped: false,
       used: false,
       landedAt: 0,
       waiters: [],
     };
     this.#segments.push(segment);
-    submitPieces(engine, operation, disk, NBD_CMD_READ, 0, hi, lo, length, undefined, HEADROOM);
-    engine.run(operation, this.#land(segment));
+    submitSplit(engine, request, disk, NBD_CMD_READ, 0, hi, lo, length, undefined, HEADROOM);
+    engine.run(request, this.#land(segment));
     disk.counters[COUNTER.prefetched] += length;
     return true;
   }
 
   /** All that a segment was fetched by has been answered. */
   *#land(segment: Segment): Task {
-    const { block, error } = segment.operation;
+    const { buffer, error } = segment.request;
     if (error !== 0) this.#remove((one) => one === segment);
-    else if (block !== undefined && !segment.dropped) {
-      block.references++;
-      segment.block = block;
+    else if (buffer !== undefined && !segment.dropped) {
+      buffer.references++;
+      segment.buffer = buffer;
       segment.landedAt = this.#engine.now();
     }
     for (const waiter of segment.waiters) this.#engine.settle(waiter);
@@ -186,7 +186,7 @@ export class Readahead {
   #find(disk: Disk, index: number): Segment | undefined {
     for (const one of this.#segments) {
       if (one.index !== index || one.disk !== disk) continue;
-      if (one.block === undefined || this.#engine.now() - one.landedAt < OLDEST) return one;
+      if (one.buffer === undefined || this.#engine.now() - one.landedAt < OLDEST) return one;
       this.#discard((other) => other === one);
       return undefined;
     }
@@ -198,7 +198,7 @@ export class Readahead {
     if (this.#segments.length < MOST_SEGMENTS) return true;
     let oldest: Segment | undefined;
     for (const one of this.#segments) {
-      if (one.block === undefined) continue;
+      if (one.buffer === undefined) continue;
       if (oldest === undefined || one.stream.usedAt < oldest.stream.usedAt) oldest = one;
     }
     // A stream that is as fresh as can be keeps what it has.
@@ -221,21 +221,21 @@ export class Readahead {
     this.#segments = this.#segments.filter((one) => {
       if (!which(one)) return true;
       one.dropped = true;
-      if (one.block !== undefined) this.#engine.blocks.release(one.block);
-      one.block = undefined;
+      if (one.buffer !== undefined) this.#engine.buffers.release(one.buffer);
+      one.buffer = undefined;
       return false;
     });
   }
 
   /** Answers from the middle of a segment: the header takes the place of 16 of its bytes for a moment. */
-  #reply(operation: Operation, { view, address }: Block, at: number): void {
+  #reply(request: FuseRequest, { view, address }: PooledBuffer, at: number): void {
     const header = HEADROOM + at - OUT_HEADER;
     const a = view.getUint32(header);
     const b = view.getUint32(header + 4);
     const c = view.getUint32(header + 8);
     const d = view.getUint32(header + 12);
-    const length = OUT_HEADER + operation.length;
-    this.#engine.device.reply(view, header, address + header, length, 0, operation);
+    const length = OUT_HEADER + request.length;
+    this.#engine.device.reply(view, header, address + header, length, 0, request);
     view.setUint32(header, a);
     view.setUint32(header + 4, b);
     view.setUint32(header + 8, c);
@@ -243,13 +243,13 @@ export class Readahead {
   }
 
   /** Answers with the end of one segment and the beginning of the next. */
-  #gather(operation: Operation, first: Block, last: Block, at: number): void {
-    const block = this.#engine.blocks.take(operation.length);
+  #gather(request: FuseRequest, first: PooledBuffer, last: PooledBuffer, at: number): void {
+    const buffer = this.#engine.buffers.take(request.length);
     const before = SEGMENT - at;
-    libc.memcpy(block.address + HEADROOM, first.address + HEADROOM + at, before);
-    libc.memcpy(block.address + HEADROOM + before, last.address + HEADROOM, operation.length - before);
-    this.#reply(operation, block, 0);
-    this.#engine.blocks.release(block);
+    libc.memcpy(buffer.address + HEADROOM, first.address + HEADROOM + at, before);
+    libc.memcpy(buffer.address + HEADROOM + before, last.address + HEADROOM, request.length - before);
+    this.#reply(request, buffer, 0);
+    this.#engine.buffers.release(buffer);
   }
 }
 

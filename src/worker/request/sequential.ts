@@ -16,7 +16,7 @@ const FIRST_WINDOW = 2;
 const WIDEST_WINDOW = 16;
 
 /** One reader that goes on and on. */
-export class Stream<Owner> {
+export class SequentialStream<Owner> {
   readonly owner: Owner;
   /** Where it goes on, in bytes. */
   next: number;
@@ -44,11 +44,11 @@ export class Stream<Owner> {
 }
 
 /** The streams under way on all disks. */
-export class Streams<Owner> {
-  readonly #streams: Stream<Owner>[] = [];
+export class SequentialStreams<Owner> {
+  readonly #streams: SequentialStream<Owner>[] = [];
 
   /** The stream to which a READ of `length` bytes at `at` belongs, maybe as its first. */
-  follow(owner: Owner, at: number, length: number, now: number): Stream<Owner> {
+  follow(owner: Owner, at: number, length: number, now: number): SequentialStream<Owner> {
     let oldest = 0;
     for (let i = 0; i < this.#streams.length; i++) {
       const stream = this.#streams[i];
@@ -60,7 +60,7 @@ export class Streams<Owner> {
       stream.usedAt = now;
       return stream;
     }
-    const stream = new Stream(owner, at + length, now);
+    const stream = new SequentialStream(owner, at + length, now);
     if (this.#streams.length < MOST_STREAMS) this.#streams.push(stream);
     else this.#streams[oldest] = stream;
     return stream;

@@ -2,8 +2,8 @@
 
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import type { Disk } from '../disk/disk.js';
-import type { Operation } from '../flight/fuse-request.js';
-import { type Block, HEADROOM } from '../memory/buffer-pool.js';
+import type { FuseRequest } from '../flight/fuse-request.js';
+import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { addHi, addLo, distance } from '../memory/u64.js';
 import type { Engine } from './engine.js';
 
@@ -11,17 +11,17 @@ import type { Engine } from './engine.js';
  * Submits `length` bytes at (hi, lo) in pieces of the server's largest payload. A last block that is less
  * than one goes by itself: the server may refuse it, and only it.
  */
-export function submitPieces(
+export function submitSplit(
   engine: Engine,
-  operation: Operation,
+  request: FuseRequest,
   disk: Disk,
   type: number,
   flags: number,
   hi: number,
   lo: number,
   length: number,
-  block: Block | undefined,
-  blockAt: number,
+  buffer: PooledBuffer | undefined,
+  bufferAt: number,
 ): void {
   let at = 0;
   while (at < length) {
@@ -31,15 +31,15 @@ export function submitPieces(
       if (left === count) count -= disk.tail;
     }
     engine.command(
-      operation,
+      request,
       disk,
       type,
       flags,
       addHi(hi, lo, at),
       addLo(lo, at),
       count,
-      block,
-      blockAt + at,
+      buffer,
+      bufferAt + at,
     );
     at += count;
   }
@@ -51,15 +51,15 @@ export function onDisk(disk: Disk, hi: number, lo: number, size: number): number
 }
 
 /** Submits what a READ of the kernel asks for: rounded out to the blocks that the server can read. */
-export function readFromServer(engine: Engine, operation: Operation, disk: Disk): void {
-  const { offsetHi: hi, offsetLo: lo, length } = operation;
+export function readFromServer(engine: Engine, request: FuseRequest, disk: Disk): void {
+  const { offsetHi: hi, offsetLo: lo, length } = request;
   const mask = disk.minimum - 1;
   const before = lo & mask;
   const after = onDisk(disk, addHi(hi, lo, length), addLo(lo, length), -(before + length) & mask);
   if (before + after > 0) {
-    operation.block = engine.blocks.take(before + length + after);
-    operation.blockAt = HEADROOM + before;
+    request.buffer = engine.buffers.take(before + length + after);
+    request.bufferAt = HEADROOM + before;
   }
   const whole = before + length + after;
-  submitPieces(engine, operation, disk, NBD_CMD_READ, 0, hi, lo - before, whole, undefined, HEADROOM);
+  submitSplit(engine, request, disk, NBD_CMD_READ, 0, hi, lo - before, whole, undefined, HEADROOM);
 }

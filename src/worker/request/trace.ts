@@ -12,9 +12,9 @@ import { jsonLine, type LogFields, type LogFormat } from '../../linux/log-line.j
 import { commandFlagNames, commandName } from '../../nbd/names.js';
 import { printable, printableJson } from '../../nbd/text.js';
 import type { Disk } from '../disk/disk.js';
-import type { Operation } from '../flight/fuse-request.js';
-import type { Command } from '../flight/nbd-command.js';
-import { join } from '../memory/u64.js';
+import type { FuseRequest } from '../flight/fuse-request.js';
+import type { NbdCommand } from '../flight/nbd-command.js';
+import { toBigInt } from '../memory/u64.js';
 
 const STDERR = 2;
 
@@ -92,33 +92,33 @@ export class Trace {
   }
 
   /** A request of the kernel that needed the server, over. */
-  answer(operation: Operation, errno: number): void {
+  answer(request: FuseRequest, errno: number): void {
     this.#say({
-      request: requestOf(operation),
-      event: opcodeName(operation.opcode),
-      fields: { file: fileOf(operation.disk), ...placeOf(operation) },
+      request: requestOf(request),
+      event: opcodeName(request.opcode),
+      fields: { file: fileOf(request.disk), ...placeOf(request) },
       errno,
-      microseconds: sinceThen(operation.startedAt),
+      microseconds: sinceThen(request.startedAt),
     });
   }
 
   /** Who asked has been told EINTR; the request goes on for nobody. */
-  interrupted(operation: Operation): void {
-    const fields = { file: fileOf(operation.disk), of: opcodeName(operation.opcode) };
-    this.#say({ request: requestOf(operation), event: 'FUSE_INTERRUPT', fields });
+  interrupted(request: FuseRequest): void {
+    const fields = { file: fileOf(request.disk), of: opcodeName(request.opcode) };
+    this.#say({ request: requestOf(request), event: 'FUSE_INTERRUPT', fields });
   }
 
   /** A command that is over. */
-  command(command: Command, errno: number): void {
+  command(command: NbdCommand, errno: number): void {
     this.#say({
-      ...whatOf(command, command.operation?.disk),
+      ...whatOf(command, command.request?.disk),
       errno,
       microseconds: sinceThen(command.submittedAt),
     });
   }
 
   /** What a server said of a command that it refused. */
-  serverError(disk: Disk, command: Command, errno: number, text: string): void {
+  serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void {
     if (text !== '') this.#say({ ...whatOf(command, disk), errno, text });
   }
 
@@ -132,22 +132,22 @@ function writeLine(line: string): void {
   libc.write(STDERR, addressOf(bytes), bytes.length);
 }
 
-const requestOf = (operation: Operation | undefined): bigint =>
-  operation === undefined ? 0n : join(operation.uniqueHi, operation.uniqueLo);
+const requestOf = (request: FuseRequest | undefined): bigint =>
+  request === undefined ? 0n : toBigInt(request.uniqueHi, request.uniqueLo);
 
 const fileOf = (disk: Disk | undefined): string | undefined => disk?.node.name || undefined;
 
-function placeOf({ about, offsetHi, offsetLo, length }: Operation): LogFields {
+function placeOf({ about, offsetHi, offsetLo, length }: FuseRequest): LogFields {
   if (about !== undefined) return about;
-  return length === 0 ? {} : { offset: join(offsetHi, offsetLo), length };
+  return length === 0 ? {} : { offset: toBigInt(offsetHi, offsetLo), length };
 }
 
-function whatOf(command: Command, disk: Disk | undefined): Entry {
-  const { operation, type, offsetHi, offsetLo, length, flags, connection } = command;
-  const place = length === 0 ? {} : { offset: join(offsetHi, offsetLo), length };
+function whatOf(command: NbdCommand, disk: Disk | undefined): Entry {
+  const { request, type, offsetHi, offsetLo, length, flags, connection } = command;
+  const place = length === 0 ? {} : { offset: toBigInt(offsetHi, offsetLo), length };
   const names = flags === 0 ? undefined : commandFlagNames(flags);
   return {
-    request: requestOf(operation),
+    request: requestOf(request),
     event: commandName(type),
     fields: { file: fileOf(disk), ...place, flags: names, connection: connection?.number },
   };

@@ -33,7 +33,7 @@ interface Timed {
 /** See the file's head. */
 export class Latency {
   /** Whether its way is what a READ waits for. */
-  far = false;
+  remote = false;
   #waited = 0;
   /** When the one was answered that counted last: those that were under way then say nothing new. */
   #countedAt = Number.NEGATIVE_INFINITY;
@@ -45,13 +45,13 @@ export class Latency {
     const way = took - moved * PER_BYTE;
     const alone = moved <= length + LITTLE;
     if (way < FAR) {
-      if (this.far && !alone && took >= FAR) return;
-      this.far = false;
+      if (this.remote && !alone && took >= FAR) return;
+      this.remote = false;
       this.#waited = 0;
-    } else if (!this.far && submittedAt >= this.#countedAt && (alone || way > took / 2)) {
+    } else if (!this.remote && submittedAt >= this.#countedAt && (alone || way > took / 2)) {
       this.#countedAt = now;
       this.#waited += Math.min(way, MOST) * (alone ? 1 : IN_COMPANY);
-      this.far = this.#waited >= ENOUGH;
+      this.remote = this.#waited >= ENOUGH;
     }
   }
 }

@@ -4,7 +4,7 @@
 const WINDOW = 100;
 
 /** See the file's head. */
-export class Workload {
+export class Load {
   #since: number;
   #waited = 0;
 

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { createServer } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { LinkGroup } from '../../../src/client/connection-pool.js';
+import { ConnectionPool } from '../../../src/client/connection-pool.js';
 import { libc } from '../../../src/linux/libc.js';
 import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../../src/nbd/constants.js';
 import { RecordSender } from '../../../src/tls/record-sender.js';
@@ -104,7 +104,7 @@ async function secured(port: number) {
 
 /** Moves 8 MiB there and back in requests of several sizes, some at a time. */
 async function roundTrip(info: NegotiatedConnection['info'], stream: Duplex): Promise<string> {
-  const links = new LinkGroup(new NegotiatedConnection(info, stream));
+  const links = new ConnectionPool(new NegotiatedConnection(info, stream));
   onTestFinished(() => links.close());
   const payload = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7) % 251));
   const into = Buffer.alloc(SIZE);

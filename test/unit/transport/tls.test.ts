@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { LinkGroup } from '../../../src/client/connection-pool.js';
+import { ConnectionPool } from '../../../src/client/connection-pool.js';
 import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../../src/nbd/constants.js';
 import { NegotiatedConnection } from '../../../src/transport/connection.js';
 import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
@@ -62,7 +62,7 @@ async function roundTrip(target: Target, tls: TlsSettings | undefined): Promise<
   const server = await openServer({ target, exportName: '', tls });
   const connection = await server.connect();
   const stream: Duplex = new DescriptorStream(connection.takeDescriptor());
-  const links = new LinkGroup(new NegotiatedConnection(connection.info, stream));
+  const links = new ConnectionPool(new NegotiatedConnection(connection.info, stream));
   onTestFinished(() => links.close());
   const payload = Buffer.alloc(SIZE, 'There are bytes in here. ');
   await links.submit({ type: NBD_CMD_WRITE, flags: 0, offset: 0n, length: SIZE, payload });

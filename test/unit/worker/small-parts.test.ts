@@ -7,16 +7,16 @@ import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { Coverage } from '../../../src/nbd/transmission/coverage.js';
 import { pendingSignals, wantsToStop } from '../../../src/worker/device/signals.js';
-import { OPERATION_READ, Operation, OperationTable } from '../../../src/worker/flight/fuse-request.js';
+import { FuseRequest, FuseRequestTable, REQUEST_READ } from '../../../src/worker/flight/fuse-request.js';
 import {
   COMMAND_SENT,
-  COMMAND_WAITING,
-  type Command,
+  COMMAND_TO_ISSUE,
   CommandQueue,
   CommandTable,
+  type NbdCommand,
 } from '../../../src/worker/flight/nbd-command.js';
-import { Blocks, LARGEST_BLOCK } from '../../../src/worker/memory/buffer-pool.js';
-import { addHi, addLo, distance, high, join, low } from '../../../src/worker/memory/u64.js';
+import { BufferPool, LARGEST_BUFFER } from '../../../src/worker/memory/buffer-pool.js';
+import { addHi, addLo, distance, highHalf, lowHalf, toBigInt } from '../../../src/worker/memory/u64.js';
 import { COUNTER, countLatency, makeCounters } from '../../../src/worker/stats/counters.js';
 import { until } from '../../support/until.js';
 
@@ -27,9 +27,9 @@ describe('offsets in two halves', () => {
         fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }),
         fc.oneof(fc.nat(2 ** 32 - 1), fc.constantFrom(0, 2 ** 31, 2 ** 32 - 1)),
         (offset, count) => {
-          const [hi, lo] = [high(offset), low(offset)];
-          expect(join(hi, lo)).toBe(offset);
-          expect(join(addHi(hi, lo, count), addLo(lo, count))).toBe(offset + BigInt(count));
+          const [hi, lo] = [highHalf(offset), lowHalf(offset)];
+          expect(toBigInt(hi, lo)).toBe(offset);
+          expect(toBigInt(addHi(hi, lo, count), addLo(lo, count))).toBe(offset + BigInt(count));
           expect(distance(addHi(hi, lo, count), addLo(lo, count), hi, lo)).toBe(count);
           expect(distance(hi, lo, addHi(hi, lo, count), addLo(lo, count))).toBe(count === 0 ? 0 : -count);
         },
@@ -40,28 +40,28 @@ describe('offsets in two halves', () => {
 
 describe('blocks', () => {
   test('the smallest that holds a payload is taken, and taken again when all have let go of it', () => {
-    const blocks = new Blocks(1 << 20);
-    const block = blocks.take(4097);
-    expect(block.capacity).toBe(8192);
-    block.references++;
-    blocks.release(block);
-    expect(blocks.take(5000)).not.toBe(block);
-    blocks.release(block);
-    expect(blocks.take(8192)).toBe(block);
+    const buffers = new BufferPool(1 << 20);
+    const buffer = buffers.take(4097);
+    expect(buffer.capacity).toBe(8192);
+    buffer.references++;
+    buffers.release(buffer);
+    expect(buffers.take(5000)).not.toBe(buffer);
+    buffers.release(buffer);
+    expect(buffers.take(8192)).toBe(buffer);
   });
 
   test('so much in use that nothing new should begin is told', () => {
-    const blocks = new Blocks(8192);
-    const first = blocks.take(1);
-    expect(blocks.exhausted).toBe(false);
-    blocks.take(1);
-    expect(blocks.exhausted).toBe(true);
-    blocks.release(first);
-    expect(blocks.exhausted).toBe(false);
+    const buffers = new BufferPool(8192);
+    const first = buffers.take(1);
+    expect(buffers.exhausted).toBe(false);
+    buffers.take(1);
+    expect(buffers.exhausted).toBe(true);
+    buffers.release(first);
+    expect(buffers.exhausted).toBe(false);
   });
 
   test('what no block holds is refused', () => {
-    expect(() => new Blocks(1).take(LARGEST_BLOCK + 1)).toThrow(RangeError);
+    expect(() => new BufferPool(1).take(LARGEST_BUFFER + 1)).toThrow(RangeError);
   });
 });
 
@@ -72,7 +72,7 @@ describe('commands', () => {
     first.state = COMMAND_SENT;
     const { cookieHi, cookieLo } = first;
     expect(table.find(cookieHi, cookieLo, undefined)).toBe(first);
-    table.give(first);
+    table.release(first);
     expect(table.find(cookieHi, cookieLo, undefined)).toBeUndefined();
     const second = table.take();
     second.state = COMMAND_SENT;
@@ -101,7 +101,7 @@ describe('the table of commands', () => {
   test('a command that is sent again has a fresh cookie, and nothing of its first reply', () => {
     const table = new CommandTable();
     const command = table.take();
-    const block = new Blocks(1).take(1);
+    const buffer = new BufferPool(1).take(1);
     const { cookieHi, cookieLo } = command;
     const reply = { covered: 5, coverage: new Coverage(), failure: 5, failureText: 'no', extents: [1, 2] };
     Object.assign(command, {
@@ -110,14 +110,14 @@ describe('the table of commands', () => {
       flags: 1,
       length: 9,
       offsetLo: 7,
-      block,
+      buffer,
       ...reply,
     });
     table.renew(command);
     expect(table.find(cookieHi, cookieLo, undefined)).toBeUndefined();
     expect(command).toMatchObject({ covered: 0, coverage: undefined, failure: 0, failureText: '' });
-    expect(command).toMatchObject({ state: COMMAND_WAITING, extents: undefined, connection: undefined });
-    expect(command).toMatchObject({ cookieLo, type: 1, flags: 1, length: 9, offsetLo: 7, block });
+    expect(command).toMatchObject({ state: COMMAND_TO_ISSUE, extents: undefined, connection: undefined });
+    expect(command).toMatchObject({ cookieLo, type: 1, flags: 1, length: 9, offsetLo: 7, buffer });
   });
 
   test('a command that is given back is as new when it is taken again', () => {
@@ -132,9 +132,14 @@ describe('the table of commands', () => {
       failureText: 'no',
       extents: [1],
     };
-    Object.assign(command, used, { operation: new Operation(), sequence: 4, replayed: true, next: command });
-    command.block = new Blocks(1).take(1);
-    table.give(command);
+    Object.assign(command, used, {
+      operation: new FuseRequest(),
+      sequence: 4,
+      replayed: true,
+      next: command,
+    });
+    command.buffer = new BufferPool(1).take(1);
+    table.release(command);
     expect(table.take()).toEqual({ ...fresh, cookieLo: command.cookieLo, cookieHi: 2 });
   });
 
@@ -151,7 +156,7 @@ describe('the table of commands', () => {
   test('only commands that are not given back are in use', () => {
     const table = new CommandTable();
     const [first, second, third] = [table.take(), table.take(), table.take()];
-    table.give(second);
+    table.release(second);
     expect(table.inUse()).toEqual([first, third]);
   });
 
@@ -159,7 +164,7 @@ describe('the table of commands', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 100 }), (steps) => {
         const table = new CommandTable();
-        const used: Command[] = [];
+        const used: NbdCommand[] = [];
         const spent = new Set<string>();
         for (const [take, which] of steps) {
           if (take) {
@@ -171,7 +176,7 @@ describe('the table of commands', () => {
             const [command] = used.splice(which % Math.max(used.length, 1), 1);
             if (command === undefined) continue;
             spent.add(`${command.cookieHi}:${command.cookieLo}`);
-            table.give(command);
+            table.release(command);
           }
           for (const one of used) expect(table.find(one.cookieHi, one.cookieLo, undefined)).toBe(one);
         }
@@ -184,17 +189,17 @@ describe('the table of commands', () => {
 test('operations are found while they are under way, whatever the order in which they end', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 60 }), (steps) => {
-      const table = new OperationTable();
-      const active: Operation[] = [];
+      const table = new FuseRequestTable();
+      const active: FuseRequest[] = [];
       let unique = 0;
       for (const [take, which] of steps) {
         if (take) {
-          const operation = table.take();
-          Object.assign(operation, { kind: OPERATION_READ, uniqueLo: ++unique, uniqueHi: 9 });
-          active.push(operation);
+          const request = table.take();
+          Object.assign(request, { kind: REQUEST_READ, uniqueLo: ++unique, uniqueHi: 9 });
+          active.push(request);
         } else {
-          const [operation] = active.splice(which % Math.max(active.length, 1), 1);
-          if (operation !== undefined) table.give(operation);
+          const [request] = active.splice(which % Math.max(active.length, 1), 1);
+          if (request !== undefined) table.release(request);
         }
         expect(table.count).toBe(active.length);
         for (const one of active) expect(table.find(9, one.uniqueLo)).toBe(one);
@@ -204,40 +209,40 @@ test('operations are found while they are under way, whatever the order in which
 });
 
 test('an operation that is given back is as new', () => {
-  const table = new OperationTable();
-  const operation = table.take();
-  const block = new Blocks(1).take(1);
-  Object.assign(operation, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, block, blockAt: 1 });
-  Object.assign(operation, { error: 5, answered: true, change: 3, interrupted: true });
-  table.give(operation);
-  expect(operation).toEqual(new Operation());
-  expect(table.take()).toBe(operation);
+  const table = new FuseRequestTable();
+  const request = table.take();
+  const buffer = new BufferPool(1).take(1);
+  Object.assign(request, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, buffer, blockAt: 1 });
+  Object.assign(request, { error: 5, answered: true, change: 3, interrupted: true });
+  table.release(request);
+  expect(request).toEqual(new FuseRequest());
+  expect(table.take()).toBe(request);
 });
 
 test('what ends twice, or before its end, is a defect', () => {
-  const operations = new OperationTable();
-  const operation = operations.take();
-  operation.pending = 1;
-  expect(() => operations.give(operation)).toThrow(/an operation ends once, with nothing pending/);
-  operation.pending = 0;
-  operations.give(operation);
-  expect(() => operations.give(operation)).toThrow(/an operation ends once/);
+  const requests = new FuseRequestTable();
+  const request = requests.take();
+  request.pending = 1;
+  expect(() => requests.release(request)).toThrow(/an operation ends once, with nothing pending/);
+  request.pending = 0;
+  requests.release(request);
+  expect(() => requests.release(request)).toThrow(/an operation ends once/);
   const commands = new CommandTable();
   const command = commands.take();
-  commands.give(command);
-  expect(() => commands.give(command)).toThrow(/a command ends once/);
-  const blocks = new Blocks(1);
-  const block = blocks.take(1);
-  blocks.release(block);
-  expect(() => blocks.release(block)).toThrow(/released as often as it is taken/);
+  commands.release(command);
+  expect(() => commands.release(command)).toThrow(/a command ends once/);
+  const buffers = new BufferPool(1);
+  const buffer = buffers.take(1);
+  buffers.release(buffer);
+  expect(() => buffers.release(buffer)).toThrow(/released as often as it is taken/);
 });
 
 test('an operation is found by the number of its request until it is given back', () => {
-  const table = new OperationTable();
+  const table = new FuseRequestTable();
   const [one, two] = [table.take(), table.take()];
-  for (const [i, operation] of [one, two].entries())
-    Object.assign(operation, { kind: OPERATION_READ, uniqueLo: i + 7 });
-  table.give(one);
+  for (const [i, request] of [one, two].entries())
+    Object.assign(request, { kind: REQUEST_READ, uniqueLo: i + 7 });
+  table.release(one);
   expect(table.find(0, 7)).toBeUndefined();
   expect(table.find(0, 8)).toBe(two);
   expect(table.count).toBe(1);

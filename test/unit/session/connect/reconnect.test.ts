@@ -46,8 +46,8 @@ function createWorld(options: { limit?: number; connectable?: boolean; connectio
   return { clock, reconnector, lines, events, answers };
 }
 
-const USEFUL = { useful: true, foreign: false };
-const USELESS = { useful: false, foreign: false };
+const USEFUL = { madeProgress: true, otherDisk: false };
+const USELESS = { madeProgress: false, otherDisk: false };
 
 const REFUSED = new Error('connection refused');
 

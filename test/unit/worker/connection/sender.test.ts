@@ -14,15 +14,15 @@ import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
 import { encodeRequest, REQUEST_LENGTH } from '../../../../src/nbd/transmission/request.js';
 import { PlainChannel } from '../../../../src/worker/connection/channel.js';
 import { Sender } from '../../../../src/worker/connection/sender.js';
-import { canLend, Lender } from '../../../../src/worker/connection/zero-copy.js';
-import { type Command, CommandTable } from '../../../../src/worker/flight/nbd-command.js';
-import { type Block, Blocks } from '../../../../src/worker/memory/buffer-pool.js';
+import { canSendZeroCopy, ZeroCopySender } from '../../../../src/worker/connection/zero-copy.js';
+import { CommandTable, type NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
+import { BufferPool, type PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';
 
 const MIB = 1024 * 1024;
 
 class Pair {
-  readonly lender = new Lender(true);
-  readonly blocks = new Blocks(64 * MIB);
+  readonly zeroCopy = new ZeroCopySender(true);
+  readonly buffers = new BufferPool(64 * MIB);
   readonly commands = new CommandTable();
   readonly sender: Sender;
   readonly near: number;
@@ -38,7 +38,7 @@ class Pair {
       setNonBlocking(end);
       setSocketBuffers(end, bufferSize);
     }
-    this.sender = new Sender(new PlainChannel(near, this.lender), false, this.blocks);
+    this.sender = new Sender(new PlainChannel(near, this.zeroCopy), false, this.buffers);
     onTestFinished(() => {
       closeDescriptor(near);
       closeDescriptor(far);
@@ -46,16 +46,16 @@ class Pair {
   }
 
   /** A WRITE, not sent, whose payload of `length` bytes lies at byte `at` of a large block. */
-  write(length: number, at: number): { command: Command; block: Block; bytes: Buffer } {
-    const block = this.blocks.take(MIB);
+  write(length: number, at: number): { command: NbdCommand; buffer: PooledBuffer; bytes: Buffer } {
+    const buffer = this.buffers.take(MIB);
     const command = this.commands.take();
     const payload = Buffer.from(Array.from({ length }, (_, i) => (i * 31 + (i >> 12) + this.#count) & 255));
-    block.bytes.set(payload, at);
-    Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, block, blockAt: at });
+    buffer.bytes.set(payload, at);
+    Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, buffer, blockAt: at });
     const header = Buffer.alloc(REQUEST_LENGTH);
     encodeRequest(new DataView(header.buffer, header.byteOffset), 0, false, command);
     this.sender.push(command);
-    return { command, block, bytes: Buffer.concat([header, payload]) };
+    return { command, buffer, bytes: Buffer.concat([header, payload]) };
   }
 
   /** What has arrived, up to `most` bytes. */
@@ -97,32 +97,32 @@ test.each([
     expect(pair.sender.idle).toBe(true);
     expect(sent).toBe(wanted.length);
     expect(Buffer.concat(parts).equals(wanted)).toBe(true);
-    expect(pair.lender.able).toBe(true);
-    expect(writes.map(({ command }) => command.lent)).toEqual([true, true, false, false, true, true]);
+    expect(pair.zeroCopy.usable).toBe(true);
+    expect(writes.map(({ command }) => command.shared)).toEqual([true, true, false, false, true, true]);
   },
 );
 
 test('what a server has not taken stays as it was, whatever becomes of the block', () => {
   const pair = new Pair(4 * MIB);
-  const { command, block, bytes } = pair.write(MIB, WRITE_DATA);
+  const { command, buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
-  expect(block.lent).toBe(1);
+  expect(buffer.shared).toBe(1);
   // The connection is lost: the command goes out again elsewhere, is answered there, and the block is free.
   pair.commands.renew(command);
-  expect(command.lent).toBe(false);
-  pair.blocks.release(block);
-  expect(block.lent).toBe(0);
-  const again = pair.blocks.take(MIB);
-  expect(again).toBe(block);
+  expect(command.shared).toBe(false);
+  pair.buffers.release(buffer);
+  expect(buffer.shared).toBe(0);
+  const again = pair.buffers.take(MIB);
+  expect(again).toBe(buffer);
   again.bytes.fill(0x77);
   expect(pair.take().equals(bytes)).toBe(true);
 });
 
 test('without the mark, the server would take what the block holds next: the pages are lent indeed', () => {
   const pair = new Pair(4 * MIB);
-  const { block, bytes } = pair.write(MIB, WRITE_DATA);
+  const { buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
-  block.bytes.fill(0x77);
+  buffer.bytes.fill(0x77);
   const taken = pair.take();
   expect(taken.length).toBe(bytes.length);
   expect(taken.subarray(REQUEST_LENGTH).every((byte) => byte === 0x77)).toBe(true);
@@ -130,20 +130,20 @@ test('without the mark, the server would take what the block holds next: the pag
 
 test('nothing is lent of blocks that share their pages, nor where there is no pipe for it', () => {
   const pair = new Pair(4 * MIB);
-  const small = pair.blocks.take(128 * 1024);
-  expect(small.lendable).toBe(false);
+  const small = pair.buffers.take(128 * 1024);
+  expect(small.shareable).toBe(false);
   const command = pair.commands.take();
   Object.assign(command, { type: NBD_CMD_WRITE, length: 128 * 1024, block: small, blockAt: 128 });
   pair.sender.push(command);
   expect(pair.sender.flush()).toBe(0);
-  expect(command.lent).toBe(false);
+  expect(command.shared).toBe(false);
   expect(pair.take().length).toBe(REQUEST_LENGTH + 128 * 1024);
 
-  const sender = new Sender(new PlainChannel(pair.near), false, pair.blocks);
+  const sender = new Sender(new PlainChannel(pair.near), false, pair.buffers);
   const { command: other } = pair.write(MIB, WRITE_DATA);
   sender.push(other);
   expect(sender.flush()).toBe(0);
-  expect(other.lent).toBe(false);
+  expect(other.shared).toBe(false);
 });
 
 test('a server that is gone is told by sending', () => {
@@ -155,10 +155,10 @@ test('a server that is gone is told by sending', () => {
 
 test('what is still lent at the end stays as it was, too', () => {
   const pair = new Pair(4 * MIB);
-  const { block, bytes } = pair.write(MIB, WRITE_DATA);
+  const { buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
-  pair.blocks.discardLent();
-  block.bytes.fill(0x77);
+  pair.buffers.discardShared();
+  buffer.bytes.fill(0x77);
   expect(pair.take().equals(bytes)).toBe(true);
 });
 
@@ -169,5 +169,5 @@ test.each([
   ['6.1.0-25-amd64', false],
   ['5.10.0', false],
 ])('a kernel %s can be lent pages to advantage: %s', (release, expected) => {
-  expect(canLend(release)).toBe(expected);
+  expect(canSendZeroCopy(release)).toBe(expected);
 });

@@ -154,7 +154,7 @@ describe('sending', () => {
   test('ends with a last message and close_notify', () => {
     const pair = new Pair();
     pair.memory.set(text('bye'));
-    pair.channel.farewell(pair.address, 3);
+    pair.channel.sendLast(pair.address, 3);
     expect(pair.heard()).toEqual([
       { type: DATA, content: Buffer.from('bye') },
       { type: ALERT, content: Buffer.from(hex`01 00 | warning, close_notify`) },

@@ -4,10 +4,10 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../../../src/nbd/constants.js';
 import { ExtentMap } from '../../../../src/worker/disk/extent-map.js';
-import { Command } from '../../../../src/worker/flight/nbd-command.js';
+import { NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 
-function command(type: number, offset: bigint, length: number, extents?: number[]): Command {
-  const made = new Command(0);
+function command(type: number, offset: bigint, length: number, extents?: number[]): NbdCommand {
+  const made = new NbdCommand(0);
   made.type = type;
   made.offsetHi = Number(offset >> 32n);
   made.offsetLo = Number(offset & 0xffffffffn);
@@ -226,7 +226,7 @@ describe('the extent map', () => {
 });
 
 interface Sent {
-  readonly command: Command;
+  readonly command: NbdCommand;
   /** What a question has seen: a length and flags for each byte. */
   seen: number[] | undefined;
 }

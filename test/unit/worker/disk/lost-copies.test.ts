@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
 import { LostCopies, type SentOn } from '../../../../src/worker/disk/lost-copies.js';
-import { type Command, CommandTable } from '../../../../src/worker/flight/nbd-command.js';
+import { CommandTable, type NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 
 class FakePeer {
   ended = false;
@@ -19,7 +19,7 @@ class FakePeer {
 
 const commands = new CommandTable();
 
-function write(change: number, start: number, length: number): Command {
+function write(change: number, start: number, length: number): NbdCommand {
   const command = commands.take();
   Object.assign(command, { type: NBD_CMD_WRITE, change, offsetLo: start, length });
   return command;

@@ -4,17 +4,17 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { EIO } from '../../../../src/linux/errno.js';
 import { RangeOrder, setRange } from '../../../../src/worker/disk/range-order.js';
-import { OPERATION_READ, OPERATION_WRITE, Operation } from '../../../../src/worker/flight/fuse-request.js';
+import { FuseRequest, REQUEST_READ, REQUEST_WRITE } from '../../../../src/worker/flight/fuse-request.js';
 
-function operation(kind: number, start: number, end: number): Operation {
-  const one = new Operation();
+function operation(kind: number, start: number, end: number): FuseRequest {
+  const one = new FuseRequest();
   one.kind = kind;
   setRange(one, start, end, 1);
   return one;
 }
 
-const change = (start: number, end: number): Operation => operation(OPERATION_WRITE, start, end);
-const read = (start: number, end: number): Operation => operation(OPERATION_READ, start, end);
+const change = (start: number, end: number): FuseRequest => operation(REQUEST_WRITE, start, end);
+const read = (start: number, end: number): FuseRequest => operation(REQUEST_READ, start, end);
 
 function createOrder(): { order: RangeOrder } {
   return { order: new RangeOrder() };
@@ -59,7 +59,7 @@ test('range order: beyond 2^53 a neighbour counts as an overlap rather than the 
 });
 
 test('range order: ranges are rounded out to blocks', () => {
-  const one = new Operation();
+  const one = new FuseRequest();
   setRange(one, 700, 1100, 512);
   expect([one.rangeStart, one.rangeEnd]).toEqual([512, 1536]);
 });
@@ -104,23 +104,23 @@ test('range order: whatever comes and ends, no two changes that overlap are unde
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const { order } = createOrder();
-      const under: Operation[] = [];
-      const arrived: Operation[] = [];
-      const begun: Operation[] = [];
-      const begin = (one: Operation): void => {
+      const under: FuseRequest[] = [];
+      const arrived: FuseRequest[] = [];
+      const begun: FuseRequest[] = [];
+      const begin = (one: FuseRequest): void => {
         const others = under.filter(
           (other) => one.rangeStart < other.rangeEnd && other.rangeStart < one.rangeEnd,
         );
-        expect(others.filter(({ kind }) => kind === OPERATION_WRITE)).toEqual([]);
+        expect(others.filter(({ kind }) => kind === REQUEST_WRITE)).toEqual([]);
         begun.push(one);
-        if (one.kind === OPERATION_WRITE) under.push(one);
+        if (one.kind === REQUEST_WRITE) under.push(one);
       };
       const end = (at: number): void => {
         const [one] = under.splice(at, 1);
         for (const next of order.leave(one)) begin(next);
       };
       for (const { start, length, isRead, end: at } of steps) {
-        const one = operation(isRead ? OPERATION_READ : OPERATION_WRITE, start, start + length);
+        const one = operation(isRead ? REQUEST_READ : REQUEST_WRITE, start, start + length);
         arrived.push(one);
         if (isRead ? order.enterRead(one) : order.enter(one)) begin(one);
         if (at < under.length) end(at);
@@ -128,7 +128,7 @@ test('range order: whatever comes and ends, no two changes that overlap are unde
       while (under.length > 0) end(0);
       expect(new Set(begun)).toEqual(new Set(arrived));
       expect(order.isChanging).toBe(false);
-      const changes = begun.filter(({ kind }) => kind === OPERATION_WRITE);
+      const changes = begun.filter(({ kind }) => kind === REQUEST_WRITE);
       for (const [i, a] of changes.entries())
         for (const b of changes.slice(i + 1))
           if (a.rangeStart < b.rangeEnd && b.rangeStart < a.rangeEnd) expect(a.change).toBeLessThan(b.change);

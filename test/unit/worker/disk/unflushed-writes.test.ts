@@ -2,26 +2,26 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Journal } from '../../../../src/worker/disk/unflushed-writes.js';
-import { Operation } from '../../../../src/worker/flight/fuse-request.js';
-import { COMMAND_KEPT, Command } from '../../../../src/worker/flight/nbd-command.js';
-import { Block } from '../../../../src/worker/memory/buffer-pool.js';
+import { UnflushedWrites } from '../../../../src/worker/disk/unflushed-writes.js';
+import { FuseRequest } from '../../../../src/worker/flight/fuse-request.js';
+import { COMMAND_UNFLUSHED, NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
+import { PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';
 
-function write(length: number, shared = 1): Command {
-  const command = new Command(0);
+function write(length: number, shared = 1): NbdCommand {
+  const command = new NbdCommand(0);
   command.length = length;
-  command.block = new Block(4096);
-  command.block.references = shared;
+  command.buffer = new PooledBuffer(4096);
+  command.buffer.references = shared;
   return command;
 }
 
-function journal(limit: number): { journal: Journal; released: Command[] } {
-  const released: Command[] = [];
-  return { journal: new Journal(limit, (command) => released.push(command)), released };
+function journal(limit: number): { unflushed: UnflushedWrites; released: NbdCommand[] } {
+  const released: NbdCommand[] = [];
+  return { unflushed: new UnflushedWrites(limit, (command) => released.push(command)), released };
 }
 
 test('a FLUSH forgets what was answered before it was sent, and nothing later', () => {
-  const { journal: kept, released } = journal(1 << 20);
+  const { unflushed: kept, released } = journal(1 << 20);
   const [first, second, third] = [write(1), write(2), write(3)];
   kept.keep(first);
   kept.keep(second);
@@ -31,7 +31,7 @@ test('a FLUSH forgets what was answered before it was sent, and nothing later', 
   kept.forget(mark);
   expect(released).toEqual([first, second]);
   expect(kept.list()).toEqual([third]);
-  expect(third.state).toBe(COMMAND_KEPT);
+  expect(third.state).toBe(COMMAND_UNFLUSHED);
   kept.forget(mark);
   expect(kept.bytes).toBe(4096);
   kept.forget(kept.mark);
@@ -40,20 +40,20 @@ test('a FLUSH forgets what was answered before it was sent, and nothing later', 
 });
 
 test('a block that several commands share is counted by their lengths', () => {
-  const { journal: kept } = journal(1 << 20);
+  const { unflushed: kept } = journal(1 << 20);
   kept.keep(write(100, 3));
   expect(kept.bytes).toBe(100);
 });
 
 test('a command without data counts, too, so that a FLUSH comes after many of them', () => {
-  const { journal: kept } = journal(1024);
-  for (let i = 0; i < 100; i++) kept.keep(new Command(i));
+  const { unflushed: kept } = journal(1024);
+  for (let i = 0; i < 100; i++) kept.keep(new NbdCommand(i));
   expect(kept.list().length).toBeLessThan(10);
   expect(kept.incomplete).toBe(true);
 });
 
 test('beyond twice the limit a write is not remembered, and the journal says so', () => {
-  const { journal: kept, released } = journal(4096);
+  const { unflushed: kept, released } = journal(4096);
   for (let i = 0; i < 3; i++) kept.keep(write(10));
   expect(released).toHaveLength(1);
   expect(kept.incomplete).toBe(true);
@@ -61,7 +61,7 @@ test('beyond twice the limit a write is not remembered, and the journal says so'
 });
 
 test('what was forgotten is covered by a FLUSH that was sent later, and by no other', () => {
-  const { journal: kept } = journal(4096);
+  const { unflushed: kept } = journal(4096);
   kept.keep(write(10));
   kept.keep(write(10));
   const mark = kept.mark;
@@ -74,21 +74,21 @@ test('what was forgotten is covered by a FLUSH that was sent later, and by no ot
 });
 
 test('a loss is admitted once', () => {
-  const { journal: kept } = journal(4096);
+  const { unflushed: kept } = journal(4096);
   for (let i = 0; i < 3; i++) kept.keep(write(10));
   kept.admitLoss();
   expect(kept.incomplete).toBe(false);
 });
 
 test('without a limit nothing is remembered, and nothing is promised', () => {
-  const { journal: kept, released } = journal(0);
+  const { unflushed: kept, released } = journal(0);
   kept.keep(write(10));
   expect(released).toHaveLength(1);
   expect(kept.incomplete).toBe(false);
 });
 
 test('the order is kept over thousands of writes and flushes', () => {
-  const { journal: kept, released } = journal(1 << 30);
+  const { unflushed: kept, released } = journal(1 << 30);
   const all = Array.from({ length: 5000 }, (_, i) => write(i + 1));
   all.forEach((command, i) => {
     kept.keep(command);
@@ -113,15 +113,15 @@ test('agrees with a list for any writes and flushes, and never holds more than t
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-      const { journal: kept, released } = journal(LIMIT);
-      let model: Command[] = [];
-      const gone: Command[] = [];
-      const flushes: { mark: number; covers: Command[] }[] = [];
+      const { unflushed: kept, released } = journal(LIMIT);
+      let model: NbdCommand[] = [];
+      const gone: NbdCommand[] = [];
+      const flushes: { mark: number; covers: NbdCommand[] }[] = [];
       for (const one of steps) {
         if (one.kind === 'write') {
           // No payload of its own, as WRITE_ZEROES, or a shared one, or one alone.
           const command = write(one.length, one.length % 2 === 0 ? 1 : 3);
-          if (one.length === 0) command.block = undefined;
+          if (one.length === 0) command.buffer = undefined;
           kept.keep(command);
           (kept.list().includes(command) ? model : gone).push(command);
           if (gone.includes(command)) expect(kept.incomplete).toBe(true);
@@ -145,9 +145,9 @@ test('agrees with a list for any writes and flushes, and never holds more than t
 });
 
 test('what is remembered belongs to no operation and no connection', () => {
-  const { journal: kept } = journal(1 << 20);
+  const { unflushed: kept } = journal(1 << 20);
   const command = write(10);
-  command.operation = new Operation();
+  command.request = new FuseRequest();
   kept.keep(command);
-  expect(command).toMatchObject({ state: COMMAND_KEPT, operation: undefined, connection: undefined });
+  expect(command).toMatchObject({ state: COMMAND_UNFLUSHED, operation: undefined, connection: undefined });
 });

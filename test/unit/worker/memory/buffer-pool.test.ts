@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { WRITE_DATA } from '../../../../src/fuse/layout.js';
-import { type Block, Blocks } from '../../../../src/worker/memory/buffer-pool.js';
+import { BufferPool, type PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';
 
 const MIB = 1024 * 1024;
 
@@ -10,71 +10,71 @@ function resident(): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
 }
 
-function takeFilled(blocks: Blocks, count: number): Block[] {
+function takeFilled(buffers: BufferPool, count: number): PooledBuffer[] {
   return Array.from({ length: count }, () => {
-    const block = blocks.take(MIB);
-    block.bytes.fill(7);
-    return block;
+    const buffer = buffers.take(MIB);
+    buffer.bytes.fill(7);
+    return buffer;
   });
 }
 
 test('memory that was not needed between two calls goes back to the system, and comes again', () => {
-  const blocks = new Blocks(256 * MIB);
-  const taken = takeFilled(blocks, 64);
-  expect(blocks.hasSpare).toBe(false);
-  for (const block of taken) blocks.release(block);
-  expect(blocks.hasSpare).toBe(true);
+  const buffers = new BufferPool(256 * MIB);
+  const taken = takeFilled(buffers, 64);
+  expect(buffers.hasSpare).toBe(false);
+  for (const buffer of taken) buffers.release(buffer);
+  expect(buffers.hasSpare).toBe(true);
 
   const before = resident();
-  blocks.discardSpare();
+  buffers.discardSpare();
   expect(before - resident()).toBeLessThan(16 * MIB);
   // Eight of them are needed now and then.
-  for (const block of takeFilled(blocks, 8)) blocks.release(block);
-  blocks.discardSpare();
+  for (const buffer of takeFilled(buffers, 8)) buffers.release(buffer);
+  buffers.discardSpare();
   expect(before - resident()).toBeGreaterThan(48 * MIB);
-  expect(blocks.hasSpare).toBe(true);
-  blocks.discardSpare();
+  expect(buffers.hasSpare).toBe(true);
+  buffers.discardSpare();
   expect(before - resident()).toBeGreaterThan(56 * MIB);
-  expect(blocks.hasSpare).toBe(false);
+  expect(buffers.hasSpare).toBe(false);
 
-  const again = takeFilled(blocks, 64);
-  expect(again.every((block) => taken.includes(block))).toBe(true);
+  const again = takeFilled(buffers, 64);
+  expect(again.every((buffer) => taken.includes(buffer))).toBe(true);
   expect(again.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
 });
 
 test('what is in use keeps its contents', () => {
-  const blocks = new Blocks(256 * MIB);
-  const [kept, ...others] = takeFilled(blocks, 4);
-  for (const block of others) blocks.release(block);
-  blocks.discardSpare();
-  blocks.discardSpare();
+  const buffers = new BufferPool(256 * MIB);
+  const [kept, ...others] = takeFilled(buffers, 4);
+  for (const buffer of others) buffers.release(buffer);
+  buffers.discardSpare();
+  buffers.discardSpare();
   expect(kept.bytes.every((byte) => byte === 7)).toBe(true);
 });
 
 test('what one size of block has needed goes back when another needs much', () => {
-  const blocks = new Blocks(512 * MIB);
-  const small = (count: number): Block[] =>
+  const buffers = new BufferPool(512 * MIB);
+  const small = (count: number): PooledBuffer[] =>
     Array.from({ length: count }, () => {
-      const block = blocks.take(32 * 1024);
-      block.bytes.fill(8);
-      return block;
+      const buffer = buffers.take(32 * 1024);
+      buffer.bytes.fill(8);
+      return buffer;
     });
-  for (const block of takeFilled(blocks, 80)) blocks.release(block);
+  for (const buffer of takeFilled(buffers, 80)) buffers.release(buffer);
   const before = resident();
   const taken = small(80 * 32);
-  expect(blocks.resident).toBeLessThanOrEqual(96 * MIB);
+  expect(buffers.resident).toBeLessThanOrEqual(96 * MIB);
   expect(resident() - before).toBeLessThan(24 * MIB);
   expect(taken.every(({ bytes }) => bytes.every((byte) => byte === 8))).toBe(true);
   // What is in use stays, and more than that is taken when it must be.
-  const large = takeFilled(blocks, 64);
-  expect(blocks.resident).toBeGreaterThan(140 * MIB);
+  const large = takeFilled(buffers, 64);
+  expect(buffers.resident).toBeGreaterThan(140 * MIB);
   expect(large.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
   expect(taken.every(({ bytes }) => bytes[0] === 8)).toBe(true);
 });
 
 test('large blocks have their pages for themselves, and the data of a WRITE begin with one', () => {
-  const blocks = new Blocks(256 * MIB);
-  const taken = Array.from({ length: 40 }, () => blocks.take(MIB));
+  const buffers = new BufferPool(256 * MIB);
+  const taken = Array.from({ length: 40 }, () => buffers.take(MIB));
   const ranges = taken.map(({ address, bytes }) => {
     const data = address + WRITE_DATA;
     expect(data % 4096).toBe(0);
@@ -83,7 +83,7 @@ test('large blocks have their pages for themselves, and the data of a WRITE begi
   ranges.sort((a, b) => a.first - b.first);
   for (const [i, { end }] of ranges.slice(0, -1).entries())
     expect(end).toBeLessThanOrEqual(ranges[i + 1].first);
-  for (const [i, block] of taken.entries()) block.bytes.fill(i + 1);
+  for (const [i, buffer] of taken.entries()) buffer.bytes.fill(i + 1);
   expect(taken.every(({ bytes }, i) => bytes.every((byte) => byte === i + 1))).toBe(true);
 
   taken[7].discard();

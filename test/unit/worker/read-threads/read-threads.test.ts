@@ -1,16 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { addressOf, libc } from '../../../../src/linux/libc.js';
 import { type Pipe, pipe } from '../../../../src/linux/pipe.js';
-import { Blocks } from '../../../../src/worker/memory/buffer-pool.js';
-import { Passing } from '../../../../src/worker/read-threads/forwarding.js';
+import { BufferPool } from '../../../../src/worker/memory/buffer-pool.js';
+import { Forwarding } from '../../../../src/worker/read-threads/forwarding.js';
 import {
-  makeRelayMemory,
-  RELAY_INTERRUPT,
-  RELAY_REQUEST,
-  RelayReceiver,
-  RelaySender,
+  makeRingMemory,
+  RING_INTERRUPT,
+  RING_REQUEST,
+  RingConsumer,
+  RingProducer,
 } from '../../../../src/worker/read-threads/ring.js';
-import { Workload } from '../../../../src/worker/stats/load.js';
+import { Load } from '../../../../src/worker/stats/load.js';
 import { createScope, type Scope } from '../../../support/cleanup.js';
 
 const PLACES = 256;
@@ -31,11 +31,11 @@ function bytesIn({ read }: Pipe): number {
 }
 
 function createRelay(scope: Scope) {
-  const memory = makeRelayMemory();
+  const memory = makeRingMemory();
   const toWorker = createPipe(scope);
   const toReader = createPipe(scope);
-  const sender = new RelaySender(memory, toWorker.write);
-  const receiver = new RelayReceiver(4, 77, memory, toReader.write);
+  const sender = new RingProducer(memory, toWorker.write);
+  const receiver = new RingConsumer(4, 77, memory, toReader.write);
   const takeAll = (): number[][] => {
     const taken: number[][] = [];
     for (receiver.listen(); receiver.next(); receiver.take())
@@ -49,32 +49,32 @@ describe('a relay', () => {
   it('gives what is passed in its order, however often it goes round', () => {
     const { sender, takeAll } = createRelay(createScope());
     for (let i = 0; i < 10 * PLACES; i += 3) {
-      for (const n of [i, i + 1, i + 2]) expect(sender.pass(RELAY_REQUEST, 2 ** 46 + n, n)).toBe(true);
-      expect(takeAll()).toEqual([i, i + 1, i + 2].map((n) => [RELAY_REQUEST, 2 ** 46 + n, n]));
+      for (const n of [i, i + 1, i + 2]) expect(sender.pass(RING_REQUEST, 2 ** 46 + n, n)).toBe(true);
+      expect(takeAll()).toEqual([i, i + 1, i + 2].map((n) => [RING_REQUEST, 2 ** 46 + n, n]));
     }
   });
 
   it('takes no more than it has places', () => {
     const { sender, takeAll } = createRelay(createScope());
-    for (let i = 0; i < PLACES; i++) expect(sender.pass(RELAY_REQUEST, i, i)).toBe(true);
-    expect(sender.pass(RELAY_REQUEST, 0, 0)).toBe(false);
+    for (let i = 0; i < PLACES; i++) expect(sender.pass(RING_REQUEST, i, i)).toBe(true);
+    expect(sender.pass(RING_REQUEST, 0, 0)).toBe(false);
     expect(takeAll()).toHaveLength(PLACES);
-    expect(sender.pass(RELAY_REQUEST, 0, 0)).toBe(true);
+    expect(sender.pass(RING_REQUEST, 0, 0)).toBe(true);
   });
 
   it('wakes the worker once until it listens again', () => {
     const { sender, toWorker, takeAll } = createRelay(createScope());
-    sender.pass(RELAY_INTERRUPT, 1, 2);
-    sender.pass(RELAY_INTERRUPT, 1, 3);
+    sender.pass(RING_INTERRUPT, 1, 2);
+    sender.pass(RING_INTERRUPT, 1, 3);
     expect(bytesIn(toWorker)).toBe(1);
     takeAll();
-    sender.pass(RELAY_INTERRUPT, 1, 4);
+    sender.pass(RING_INTERRUPT, 1, 4);
     expect(bytesIn(toWorker)).toBe(1);
   });
 
   it('tells the one what the other says', () => {
     const { sender, receiver, toReader } = createRelay(createScope());
-    expect([sender.wanted, sender.far, receiver.connected, receiver.inFlight]).toEqual([
+    expect([sender.wanted, sender.remote, receiver.connected, receiver.inFlight]).toEqual([
       false,
       false,
       false,
@@ -84,7 +84,12 @@ describe('a relay', () => {
     receiver.far = true;
     sender.tell(true, 5);
     sender.counters[3] = 7;
-    expect([sender.wanted, sender.far, receiver.connected, receiver.inFlight]).toEqual([true, true, true, 5]);
+    expect([sender.wanted, sender.remote, receiver.connected, receiver.inFlight]).toEqual([
+      true,
+      true,
+      true,
+      5,
+    ]);
     expect(receiver.counters[3]).toBe(7);
     expect(bytesIn(toReader)).toBe(1);
     sender.rest();
@@ -95,25 +100,25 @@ describe('a relay', () => {
 describe('passing on', () => {
   it('keeps order and memory when there is no room, until all is taken', () => {
     const { sender, receiver, takeAll } = createRelay(createScope());
-    const blocks = new Blocks(1024 * 1024 * 1024);
-    const passing = new Passing(sender, blocks);
+    const buffers = new BufferPool(1024 * 1024 * 1024);
+    const forwarding = new Forwarding(sender, buffers);
     const count = 3 * PLACES + 7;
     const seen: string[] = [];
     for (let i = 0; i < count; i++) {
-      const block = blocks.take(100);
-      block.view.setUint32(0, i);
-      passing.request(block, 4);
-      if (i % 100 === 0) passing.interrupt(9, i);
+      const buffer = buffers.take(100);
+      buffer.view.setUint32(0, i);
+      forwarding.request(buffer, 4);
+      if (i % 100 === 0) forwarding.interrupt(9, i);
     }
     const copy = new DataView(new ArrayBuffer(4));
-    while (passing.pending > 0) {
+    while (forwarding.pending > 0) {
       for (receiver.listen(); receiver.next(); receiver.take()) {
-        if (receiver.kind === RELAY_REQUEST) {
+        if (receiver.kind === RING_REQUEST) {
           libc.memcpy(addressOf(copy), receiver.a, receiver.b);
           seen.push(String(copy.getUint32(0)));
         } else seen.push(`${receiver.a}:${receiver.b}`);
       }
-      passing.advance();
+      forwarding.advance();
     }
     const expected = Array.from({ length: count }, (_, i) =>
       i % 100 === 0 ? [String(i), `9:${i}`] : [String(i)],
@@ -125,18 +130,18 @@ describe('passing on', () => {
 
 describe('a workload', () => {
   it('tells the share of time at work once in a tenth of a second', () => {
-    const workload = new Workload(1000);
-    workload.waited(30);
-    expect(workload.share(1099)).toBe(undefined);
-    workload.waited(20);
-    expect(workload.share(1100)).toBeCloseTo(0.5);
-    expect(workload.share(1150)).toBe(undefined);
-    expect(workload.share(1200)).toBe(1);
+    const load = new Load(1000);
+    load.waited(30);
+    expect(load.share(1099)).toBe(undefined);
+    load.waited(20);
+    expect(load.share(1100)).toBeCloseTo(0.5);
+    expect(load.share(1150)).toBe(undefined);
+    expect(load.share(1200)).toBe(1);
   });
 
   it('is none after a long sleep', () => {
-    const workload = new Workload(0);
-    workload.waited(60_000);
-    expect(workload.share(60_000)).toBe(0);
+    const load = new Load(0);
+    load.waited(60_000);
+    expect(load.share(60_000)).toBe(0);
   });
 });

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { Streams } from '../../../../src/worker/request/sequential.js';
+import { SequentialStreams } from '../../../../src/worker/request/sequential.js';
 import { Latency } from '../../../../src/worker/stats/latency.js';
 
 const KIB = 1024;
 
 describe('streams', () => {
   test('READs that follow one another are one stream, whatever their lengths', () => {
-    const streams = new Streams<string>();
+    const streams = new SequentialStreams<string>();
     const first = streams.follow('disk', 0, 16 * KIB, 1);
     expect(streams.follow('disk', 16 * KIB, 128 * KIB, 2)).toBe(first);
     expect(streams.follow('disk', 144 * KIB, 4 * KIB, 3)).toBe(first);
@@ -14,7 +14,7 @@ describe('streams', () => {
   });
 
   test('READs that overtake one another stay in their stream', () => {
-    const streams = new Streams<string>();
+    const streams = new SequentialStreams<string>();
     const stream = streams.follow('disk', 0, 128 * KIB, 1);
     expect(streams.follow('disk', 256 * KIB, 128 * KIB, 2)).toBe(stream);
     expect(streams.follow('disk', 128 * KIB, 128 * KIB, 3)).not.toBe(undefined);
@@ -22,14 +22,14 @@ describe('streams', () => {
   });
 
   test('READs that come near one another do not make a run', () => {
-    const streams = new Streams<string>();
+    const streams = new SequentialStreams<string>();
     const stream = streams.follow('disk', 0, 4 * KIB, 1);
     expect(streams.follow('disk', 40 * KIB, 4 * KIB, 2)).toBe(stream);
     expect(stream.run).toBe(1);
   });
 
   test('another place or another disk is another stream', () => {
-    const streams = new Streams<string>();
+    const streams = new SequentialStreams<string>();
     const stream = streams.follow('disk', 0, 4 * KIB, 1);
     expect(streams.follow('disk', 1024 * KIB, 4 * KIB, 2)).not.toBe(stream);
     expect(streams.follow('other', 4 * KIB, 4 * KIB, 3)).not.toBe(stream);
@@ -37,7 +37,7 @@ describe('streams', () => {
   });
 
   test('the stream that was idle longest makes room', () => {
-    const streams = new Streams<string>();
+    const streams = new SequentialStreams<string>();
     const far = (i: number): number => i * 1024 * KIB;
     const all = Array.from({ length: 32 }, (_, i) => streams.follow('disk', far(i), 4 * KIB, i));
     expect(streams.follow('disk', far(0) + 4 * KIB, 4 * KIB, 100)).toBe(all[0]);
@@ -47,7 +47,7 @@ describe('streams', () => {
   });
 
   test('the window doubles to 16 segments and halves to one', () => {
-    const stream = new Streams<string>().follow('disk', 0, 1, 0);
+    const stream = new SequentialStreams<string>().follow('disk', 0, 1, 0);
     const windows = [stream.window];
     for (let i = 0; i < 4; i++) {
       stream.widen();
@@ -67,8 +67,8 @@ describe('latency', () => {
     #now = 70;
     #moved = 5 * MIB;
 
-    get far(): boolean {
-      return this.latency.far;
+    get remote(): boolean {
+      return this.latency.remote;
     }
 
     /** `count` of `length` bytes one after another, each with `moved` bytes meanwhile. */
@@ -94,21 +94,21 @@ describe('latency', () => {
     [1000, 2],
   ])('of %d ms is believed after %d READs in a row', (milliseconds, count) => {
     const reads = new Reads().inTurn(count - 1, milliseconds + 0.01, 4 * KIB);
-    expect(reads.far).toBe(false);
-    expect(reads.inTurn(1, milliseconds + 0.01, 4 * KIB).far).toBe(true);
+    expect(reads.remote).toBe(false);
+    expect(reads.inTurn(1, milliseconds + 0.01, 4 * KIB).remote).toBe(true);
   });
 
   test('is not what many bytes take, whichever way they went', () => {
-    expect(new Reads().inTurn(1000, 1, MIB, 2 * MIB).far).toBe(false);
-    expect(new Reads().inTurn(1000, 3.5, 4 * KIB, 8 * MIB).far).toBe(false);
-    expect(new Reads().inTurn(10, 11, MIB, 2 * MIB).far).toBe(true);
+    expect(new Reads().inTurn(1000, 1, MIB, 2 * MIB).remote).toBe(false);
+    expect(new Reads().inTurn(1000, 3.5, 4 * KIB, 8 * MIB).remote).toBe(false);
+    expect(new Reads().inTurn(10, 11, MIB, 2 * MIB).remote).toBe(true);
   });
 
   test('of readers by twos at a server that is 1, 10 or 50 ms away is believed within 16 READs', () => {
     for (const milliseconds of [1, 10, 50]) {
       const reads = new Reads();
-      for (let i = 0; i < 32 && !reads.far; i++) reads.together(2, milliseconds + 0.5, 512 * KIB);
-      expect(reads.far).toBe(true);
+      for (let i = 0; i < 32 && !reads.remote; i++) reads.together(2, milliseconds + 0.5, 512 * KIB);
+      expect(reads.remote).toBe(true);
     }
   });
 
@@ -118,16 +118,16 @@ describe('latency', () => {
     [8, MIB],
   ])('is not a moment in which %d READs of %d bytes had to wait', (count, length) => {
     const reads = new Reads().together(count, 2000, length);
-    expect(reads.far).toBe(false);
+    expect(reads.remote).toBe(false);
     for (let i = 0; i < 100; i++)
       reads.together(count, 0.1 + (count * length) / ((2 * 1024 * MIB) / 1000), length);
-    expect(reads.together(count, 5, length).far).toBe(false);
+    expect(reads.together(count, 5, length).remote).toBe(false);
   });
 
   test('one quick READ among late ones tells of a near server', () => {
     const reads = new Reads();
     for (let i = 0; i < 100; i++) reads.inTurn(1, i % 2 === 0 ? 50 : 0.1, 4 * KIB);
-    expect(reads.far).toBe(false);
+    expect(reads.remote).toBe(false);
   });
 
   test('of a far server is not forgotten while many bytes are under way, but for a READ that tells', () => {
@@ -135,9 +135,9 @@ describe('latency', () => {
     expect(
       far()
         .inTurn(1000, 4, MIB, 16 * MIB)
-        .inTurn(1, 10.5, MIB).far,
+        .inTurn(1, 10.5, MIB).remote,
     ).toBe(true);
-    expect(far().inTurn(1, 0.9, MIB).far).toBe(false);
-    expect(far().inTurn(1, 0.5, 4 * KIB, 2 * MIB).far).toBe(false);
+    expect(far().inTurn(1, 0.9, MIB).remote).toBe(false);
+    expect(far().inTurn(1, 0.5, 4 * KIB, 2 * MIB).remote).toBe(false);
   });
 });
