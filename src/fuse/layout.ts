@@ -27,6 +27,8 @@ export const OUT_HEADER = 16;
 export const IO_OFFSET_LO = IN_HEADER + 8 + LOW;
 export const IO_OFFSET_HI = IN_HEADER + 8 + 4 - LOW;
 export const IO_SIZE = IN_HEADER + 16;
+/** `write_flags` of a WRITE. */
+export const WRITE_FLAGS = IN_HEADER + 20;
 export const IO_FLAGS = IN_HEADER + 32;
 
 /** First byte of the data of a FUSE_WRITE. */

@@ -87,6 +87,11 @@ export function killSetId(node: Node): void {
   node.mode &= ~(S_ISUID | group);
 }
 
+/** Notes a change of the file's bytes. @param now milliseconds since 1970 */
+export function touchNode(node: Node, now: number): void {
+  node.mtime = now;
+}
+
 /** What a SETATTR asks for; times in milliseconds since 1970. */
 export interface AttributeChange {
   /** `FATTR_*` or-ed: which of the fields count. */

@@ -4,6 +4,7 @@
 // run time.
 
 import type { LogFormat } from '../linux/log-line.js';
+import type { CacheMode } from '../worker/contract/messages.js';
 import type { Status } from '../worker/contract/status.js';
 
 /** How the user named the server: the modes of the command line. */
@@ -16,7 +17,6 @@ export type ServerMode =
   | { readonly kind: 'command'; readonly argv: readonly string[] }
   | { readonly kind: 'socket-activation'; readonly argv: readonly string[] };
 
-export type CacheMode = 'writeback' | 'writethrough' | 'none';
 export type FuseBackend = 'kernel' | 'fuse-native';
 
 /** Everything that one mount is told by its user. */

@@ -19,7 +19,7 @@ import { Watchdog } from './loop/watchdog.js';
 import { ReadThreads } from './read-threads/read-threads.js';
 import { Engine, type EngineEvents } from './request/engine.js';
 import { Readahead } from './request/readahead.js';
-import { scanHoles } from './request/tasks.js';
+import { scanHoles } from './request/seek.js';
 import { Trace } from './request/trace.js';
 import { Load } from './stats/load.js';
 import { StatusReporter } from './status.js';
@@ -53,6 +53,7 @@ export class MountWorker implements EngineEvents, LoopControl {
   /** Undefined where this thread is to be the only one. */
   readonly #readThreads: ReadThreads | undefined;
   readonly #status: StatusReporter;
+  readonly #readahead: Readahead | undefined;
   readonly #scanning = new Set<Disk>();
   #saidReady = false;
   #initialized: number | undefined;
@@ -96,7 +97,7 @@ export class MountWorker implements EngineEvents, LoopControl {
       maxTransfer: MAX_TRANSFER,
       pageSize: PAGE_SIZE,
     };
-    const ahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
+    this.#readahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
     const say = (message: FromWorker): void => this.#say(message);
     this.#exportDirectory = changing
       ? new ExportDirectory(this.#files, metadata, this.#engine, say)
@@ -106,19 +107,25 @@ export class MountWorker implements EngineEvents, LoopControl {
     if (settings.readers > 0)
       this.#readThreads = new ReadThreads(this.#engine, this.#disks[0], settings.readers, load, say);
     this.#status = new StatusReporter(settings, this.#engine, this.#files, this.#readThreads);
-    this.#dispatcher = new Dispatcher(
-      this.#engine,
+    this.#dispatcher = new Dispatcher({
+      engine: this.#engine,
       metadata,
-      byNode,
+      disks: byNode,
       wishes,
-      ahead,
-      (nodeid) => this.#status.ofNode(nodeid),
-      this.#exportDirectory,
-      this.#readThreads,
-    );
+      prefetched: this.#readahead,
+      status: (nodeid) => this.#status.ofNode(nodeid),
+      exportDirectory: this.#exportDirectory,
+      readThreads: this.#readThreads,
+    });
     this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, world.poll, this, load);
     this.#shutdown = new Shutdown(this.#engine, this.#disks, changing);
-    this.#watchdog = new Watchdog(this.#engine, this.#disks, this.#exportDirectory, settings.timeout);
+    this.#watchdog = new Watchdog({
+      engine: this.#engine,
+      disks: this.#disks,
+      timeout: settings.timeout,
+      parked: this.#exportDirectory,
+      prefetched: this.#readahead,
+    });
   }
 
   /** For who looks at its state from outside: the simulator. */
@@ -143,7 +150,7 @@ export class MountWorker implements EngineEvents, LoopControl {
     this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });
   }
 
-  lost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
+  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
     if (!connection.closing) this.#loop.unwatch(connection);
     if (this.#shutdown.hasFailedAll) return;
     const { number, otherDisk } = connection;
@@ -151,11 +158,11 @@ export class MountWorker implements EngineEvents, LoopControl {
     this.#say({ type: 'lost', file: disk.index, connection: number, why, madeProgress, otherDisk });
   }
 
-  closed(connection: Connection): void {
+  connectionClosed(connection: Connection): void {
     this.#loop.unwatch(connection);
   }
 
-  accepted(disk: Disk, connection: Connection): void {
+  connectionAccepted(disk: Disk, connection: Connection): void {
     this.#say({ type: 'accepted', file: disk.index, connection: connection.number });
   }
 
@@ -192,6 +199,7 @@ export class MountWorker implements EngineEvents, LoopControl {
     }
     if (this.#exportDirectory !== undefined) this.#lookAfter(this.#exportDirectory, now);
     const isOver = this.#shutdown.advance(now);
+    if (isOver) this.#readahead?.clear();
     if (this.#shutdown.hasFailedAll && !isOver) this.#loop.listenAgain();
     return isOver;
   }
@@ -283,14 +291,14 @@ export class MountWorker implements EngineEvents, LoopControl {
   /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */
   #becomeReady(now: number): void {
     this.#initialized ??= now;
-    const looked = this.#disks.every((disk) => disk.lookedForHoles || !disk.can.allocation);
+    const looked = this.#disks.every((disk) => disk.hasLookedForHoles || !disk.can.allocation);
     if (!looked && now - this.#initialized < HOLES_PATIENCE) return;
     this.#saidReady = true;
     this.#say({ type: 'ready' });
   }
 
   #scan(disk: Disk): void {
-    if (disk.scanned || !disk.can.allocation || this.#scanning.has(disk)) return;
+    if (disk.isScanned || !disk.can.allocation || this.#scanning.has(disk)) return;
     this.#scanning.add(disk);
     const request = this.#engine.begin(SPECULATIVE, disk);
     this.#engine.run(request, scanHoles(this.#engine, request, disk));

@@ -11,7 +11,6 @@ import { MSG_DONTWAIT, setNonBlocking, setSocketBuffers, socketpair } from '../.
 import type { ExportInfo } from '../../src/nbd/export-info.js';
 import { type Channel, PlainChannel } from '../../src/worker/connection/channel.js';
 import type { Connection } from '../../src/worker/connection/connection.js';
-import { statusOf } from '../../src/worker/contract/status.js';
 import { MAX_TRANSFER } from '../../src/worker/device/device.js';
 import { Disk } from '../../src/worker/disk/disk.js';
 import { Dispatcher } from '../../src/worker/fuse/dispatch.js';
@@ -19,6 +18,7 @@ import { Metadata } from '../../src/worker/fuse/metadata.js';
 import { Ranges } from '../../src/worker/memory/ranges.js';
 import { Engine } from '../../src/worker/request/engine.js';
 import { makeCounters } from '../../src/worker/stats/counters.js';
+import { statusOf } from '../../src/worker/status.js';
 import type { NaiveRequest } from '../../test/support/naive-receiver.js';
 import { promise } from './finding.js';
 
@@ -91,9 +91,9 @@ const engine = new Engine(
   },
   undefined,
   {
-    lost: (_disk, _connection, why, breach) => current?.lost(why, breach),
-    closed: () => undefined,
-    accepted: () => undefined,
+    connectionLost: (_disk, _connection, why, breach) => current?.lost(why, breach),
+    connectionClosed: () => undefined,
+    connectionAccepted: () => undefined,
     warn: () => undefined,
     wroteBeyondEnd: () => undefined,
     syncWanted: () => current?.wantSync(),
@@ -150,7 +150,16 @@ export class Rig {
     } as const;
     const disk = this.#disk;
     const tell = (nodeid: number) => (nodeid === disk.node.nodeid ? () => statusOf(disk, status) : undefined);
-    this.#dispatcher = new Dispatcher(engine, metadata, disks, wishes, undefined, tell, undefined, undefined);
+    this.#dispatcher = new Dispatcher({
+      engine,
+      metadata,
+      disks,
+      wishes,
+      prefetched: undefined,
+      status: tell,
+      exportDirectory: undefined,
+      readThreads: undefined,
+    });
     const [mine, theirs] = socketpair();
     for (const end of [mine, theirs]) {
       setNonBlocking(end);

@@ -18,12 +18,12 @@ export interface Coverage {
 /** The source that each target is about. */
 const ABOUT: Readonly<Record<string, RegExp>> = {
   handshake:
-    /\/src\/nbd\/(handshake|haggling|negotiation|plain-handshakes|option|refusal|export-details|expectation|byte-queue|text)\.js$/,
-  replies: /\/src\/nbd\/(reply-receiver|reply-rules|coverage)\.js$/,
+    /\/src\/nbd\/(handshake\/(?!expectation)[^/]*|byte-queue|text|transmission\/expectation)\.js$/,
+  replies: /\/src\/nbd\/transmission\/(reply-receiver|reply-rules|coverage)\.js$/,
   bridge:
-    /\/src\/bridge\/(dispatch|data-requests|metadata|xattr|connection|disk|disk-sink|pieces|tasks|engine|device|extent-map|journal|range-locks|blocks|command|operation|recovery)\.js$/,
+    /\/src\/worker\/(connection|device|disk|flight|fuse|memory|request)\/(?!read-thread|export-directory|parked|readahead|sequential|trace|tls|zero-copy)[^/]*\.js$/,
   tls: /\/src\/tls\/(record-receiver|record-cipher|post-handshake|traffic-keys)\.js$/,
-  uri: /\/src\/(nbd\/uri(-authority|-query)?|transport\/ssh)\.js$/,
+  uri: /\/src\/(nbd\/uri\/[^/]*|transport\/ssh)\.js$/,
 };
 
 interface V8Script {

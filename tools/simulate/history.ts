@@ -105,8 +105,8 @@ function checkLeftovers({ engine, disks }: MountWorker): void {
     wrong('a write that no FLUSH has covered');
   if (disks.some(({ order }) => order.isChanging || order.waiting.length > 0)) wrong('a change');
   if (disks.some(({ closing }) => closing.length > 0)) wrong('a connection that is still read');
-  // Only read-ahead and looking for holes may have gone on.
-  if (engine.requests.count > 0 || kept > 0 || disks.some(({ latency }) => latency.remote)) return;
+  // Read-ahead and the search for holes may still wait for the server.
+  if (engine.requests.count > 0 || kept > 0) return;
   const { inUse } = engine.buffers;
   if (inUse !== engine.device.buffer.capacity)
     wrong(`${inUse} bytes of blocks, where the device has ${engine.device.buffer.capacity}`);

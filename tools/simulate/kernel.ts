@@ -21,7 +21,7 @@ import {
 import { IN_HEADER, OUT_HEADER } from '../../src/fuse/layout.js';
 import { EAGAIN, ENODEV } from '../../src/linux/errno.js';
 import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/linux/open-flags.js';
-import type { DeviceCalls } from '../../src/worker/world.js';
+import type { DeviceCalls } from '../../src/worker/device/system.js';
 import type { RequestAction } from './actions.js';
 import type { Change } from './checker.js';
 import { setErrno } from './errno.js';

@@ -1,6 +1,6 @@
 // The worker's poll set without poll(2): asks the simulation what is ready, and lets it go on while the worker waits.
 
-import type { Poller } from '../../src/worker/world.js';
+import type { Poller } from '../../src/worker/loop/loop.js';
 
 interface Place {
   descriptor: number;

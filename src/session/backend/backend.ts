@@ -7,7 +7,8 @@ import type { Mountpoint } from '../../mount/mountpoint.js';
 import type { FuseOptions } from '../../mount/options.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import type { FileStatus, ListChange, StopOutcome } from '../../worker/contract/messages.js';
+import type { ListChange, StopOutcome } from '../../worker/contract/messages.js';
+import type { FileStatus } from '../../worker/contract/status.js';
 import type { LossOutcome } from '../../worker/host/worker-handle.js';
 import type { Settings } from '../settings.js';
 

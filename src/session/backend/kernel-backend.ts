@@ -8,11 +8,10 @@ import { using } from '../../linux/path.js';
 import { sendHeldWrites } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import type { ListChange } from '../../worker/contract/messages.js';
+import type { CacheMode, ListChange } from '../../worker/contract/messages.js';
 import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
 import { dismissWorker } from '../../worker/spawn.js';
 import { Semaphore } from '../semaphore.js';
-import type { CacheMode } from '../settings.js';
 import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
 import { treeOptions } from './tree-options.js';
 

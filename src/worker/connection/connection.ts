@@ -38,20 +38,25 @@ const STATE_OPEN = 0;
 const STATE_CLOSING = 1;
 const STATE_CLOSED = 2;
 
-/** What a connection needs of the one who uses it. */
-export interface ConnectionOwner extends ReplySink<NbdCommand> {
-  readonly buffers: BufferPool;
-  /** Where the next bytes of a READ's payload shall land: an address. */
+/** Receives a connection's replies, and says where payloads land. */
+export interface PayloadSink extends ReplySink<NbdCommand> {
+  /** The address at which byte `at` of a READ's payload lands. */
   placePayload(command: NbdCommand, at: number): number;
   /**
-   * Takes up to `length` bytes of payload out of the socket by itself. Returns how many, or a SPLICE_*;
-   * when it declines, `placePayload` is asked. `whole` says that the reply is of one piece.
+   * Moves up to `length` bytes of payload out of the socket by splice(2). Returns how many, or a SPLICE_*; after
+   * SPLICE_DECLINED the connection calls `placePayload`. @param whole the reply is one chunk
    */
   splicePayload(descriptor: number, command: NbdCommand, at: number, length: number, whole: boolean): number;
+}
+
+/** What a connection needs of its owner, a Disk. */
+export interface ConnectionOwner {
+  readonly buffers: BufferPool;
+  /** The connection takes no more commands. @param breach the server broke the protocol */
   connectionLost(connection: Connection, why: string, breach: boolean): void;
-  /** A connection that was given up has ended: nothing will be answered on it any more. */
+  /** A connection that was given up has ended: no reply comes on it any more. */
   connectionClosed(connection: Connection): void;
-  /** Bytes moved, for the counters. */
+  /** Counts bytes received from the server and sent to it. */
   moved(received: number, sent: number): void;
 }
 
@@ -80,6 +85,7 @@ export class Connection {
   lastProgress = 0;
 
   readonly #channel: Channel;
+  readonly #sink: PayloadSink;
   readonly #owner: ConnectionOwner;
   readonly #receiver: ReplyReceiver<NbdCommand>;
   readonly #in = new Uint8Array(new ArrayBuffer(IN_MARGIN + IN_BUFFER));
@@ -87,15 +93,16 @@ export class Connection {
   readonly #sender: Sender;
   #state = STATE_OPEN;
 
-  constructor(channel: Channel, number: number, info: ExportInfo, owner: ConnectionOwner) {
+  constructor(channel: Channel, number: number, info: ExportInfo, sink: PayloadSink, owner: ConnectionOwner) {
     this.#channel = channel;
     this.#sender = new Sender(channel, info.extendedHeaders, owner.buffers);
     this.number = number;
     this.info = info;
+    this.#sink = sink;
     this.#owner = owner;
     this.inView = new DataView(this.#in.buffer);
     this.inAddress = addressOf(this.#in);
-    this.#receiver = new ReplyReceiver(info, owner);
+    this.#receiver = new ReplyReceiver(info, sink);
     this.#largeHeader = info.extendedHeaders ? 40 : info.structuredReplies ? 28 : 16;
   }
 
@@ -154,7 +161,7 @@ export class Connection {
   /** To be called when a reply of `command` is whole. */
   answered(command: NbdCommand): void {
     // That it leads to the same disk is no use yet.
-    if (command.check === undefined) this.proven = true;
+    if (command.waiter === undefined) this.proven = true;
     // A server may answer before it has read the payload: the pages stay its own then.
     if (command.shared && command.buffer !== undefined && this.#sender.isRead(command))
       command.buffer.shared--;
@@ -256,12 +263,12 @@ export class Connection {
     const channel = this.#channel;
     const whole = this.#receiver.payloadWhole;
     let count = channel.spliceable
-      ? this.#owner.splicePayload(channel.descriptor, command, at, pending, whole)
+      ? this.#sink.splicePayload(channel.descriptor, command, at, pending, whole)
       : SPLICE_DECLINED;
     if (count === SPLICE_EMPTY) return false;
     if (count === SPLICE_END) return this.#nothingReceived(0);
     if (count === SPLICE_DECLINED) {
-      count = channel.receive(this.#owner.placePayload(command, at), pending);
+      count = channel.receive(this.#sink.placePayload(command, at), pending);
       if (count <= 0) return this.#nothingReceived(count);
     }
     this.#owner.moved(count, 0);

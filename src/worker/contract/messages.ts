@@ -5,9 +5,18 @@ import type { LogFormat } from '../../linux/log-line.js';
 import type { PeerHandle } from '../../linux/peer.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { TlsState } from '../../tls/take-over.js';
-import type { CacheMode } from '../fuse/metadata.js';
-import type { RingMemory } from '../read-threads/ring.js';
-import type { Status } from './status.js';
+import type { FileStatus } from './status.js';
+
+/** How the kernel caches file data: see `--cache`. */
+export type CacheMode = 'writeback' | 'writethrough' | 'none';
+
+/** Memory that a read thread and the worker share: see read-threads/ring. */
+export interface RingMemory {
+  readonly state: SharedArrayBuffer;
+  readonly entries: SharedArrayBuffer;
+  /** The read thread's counters of the file: see COUNTER. */
+  readonly counters: SharedArrayBuffer;
+}
 
 /** One file to show. */
 export interface ServedFile {
@@ -179,12 +188,6 @@ export type FromReadThread =
   | { readonly type: 'started' }
   | { readonly type: 'lost'; readonly why: string }
   | { readonly type: 'failed'; readonly text: string };
-
-/** The status of one file. */
-export interface FileStatus {
-  readonly file: number;
-  readonly status: Status;
-}
 
 /** How a stop has ended. */
 export interface StopOutcome {

@@ -9,7 +9,7 @@ import { writeOutHeader } from '../../fuse/reply.js';
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { type BufferPool, HEADROOM, LARGEST_BUFFER, type PooledBuffer } from '../memory/buffer-pool.js';
-import type { DeviceCalls } from '../world.js';
+import type { DeviceCalls } from './system.js';
 
 /** No request is waiting. */
 export const DEVICE_EMPTY = 0;

@@ -7,6 +7,7 @@
 
 import type { Node } from '../../fuse/tree.js';
 import { EINTR } from '../../linux/errno.js';
+import { payloadPiece, tailBlock } from '../../nbd/block-rules.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLUSH,
@@ -17,35 +18,86 @@ import {
 import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes } from '../../nbd/export-info.js';
 import type { Channel } from '../connection/channel.js';
-import { Connection } from '../connection/connection.js';
-import { type FuseRequest, REQUEST_READ } from '../flight/fuse-request.js';
+import { Connection, type ConnectionOwner } from '../connection/connection.js';
+import type { Device } from '../device/device.js';
+import { type FuseRequest, REQUEST_READ, type RequestTarget } from '../flight/fuse-request.js';
 import {
   COMMAND_LOST,
   COMMAND_QUEUED,
   COMMAND_UNFLUSHED,
   CommandQueue,
+  type CommandTable,
   changesDisk,
   type NbdCommand,
 } from '../flight/nbd-command.js';
+import type { SplicePipes } from '../flight/splice-pipe.js';
 import { assert } from '../memory/assert.js';
+import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Ranges } from '../memory/ranges.js';
-import { highHalf, lowHalf, toBigInt } from '../memory/u64.js';
-import { moved } from '../stats/counters.js';
+import { distance, highHalf, lowHalf, toBigInt } from '../memory/u64.js';
+import { COUNTER, moved } from '../stats/counters.js';
 import { FlushPace } from '../stats/flush-pace.js';
 import { Latency } from '../stats/latency.js';
 import { type Capabilities, capabilitiesOf } from './capabilities.js';
-import type { DiskContext } from './disk-context.js';
 import { ExtentMap } from './extent-map.js';
 import { Identity } from './identity.js';
 import { type ChangedBytes, LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
 import { PendingLseeks } from './pending-lseeks.js';
 import { RangeOrder } from './range-order.js';
-import { Recovery } from './recovery.js';
+import { type RecoveredDisk, Recovery } from './recovery.js';
 import { DiskReplySink } from './reply-sink.js';
 import { UnflushedWrites } from './unflushed-writes.js';
 
+/** Events of a disk that others act on. */
+export interface DiskEvents {
+  /** A connection is lost: it takes no more commands, and its commands wait for another one. */
+  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
+  /** A connection that was lost and still read is closed. */
+  connectionClosed(connection: Connection): void;
+  /** A new connection leads to the same disk as before. */
+  connectionAccepted(disk: Disk, connection: Connection): void;
+  /** One line for the user. */
+  warn(disk: Disk, text: string): void;
+}
+
+/** What a disk needs of the engine that it runs in. */
+export interface DiskContext {
+  readonly events: DiskEvents;
+  readonly commands: CommandTable;
+  readonly buffers: BufferPool;
+  readonly device: Device;
+  readonly splicePipes: SplicePipes;
+  /** Bytes of writes to remember until a FLUSH covers them; 0 for none. */
+  readonly keepBytes: number;
+  /** Bytes that one command's payload can have here. */
+  readonly largestPayload: number;
+  /** Whether what block status told may be believed later, too (nobody else writes to the export). */
+  readonly keepExtents: boolean;
+  /** Errno by which an application hears that something acknowledged was lost. */
+  readonly lossErrno: number;
+  /** Milliseconds: see LostCopies. */
+  readonly settleTime: number;
+  /** Milliseconds, at the beginning of this turn of the loop. */
+  now(): number;
+  /** A command is over: `errno` is 0 or what its request fails with. */
+  commandDone(disk: Disk, command: NbdCommand, errno: number): void;
+  /** Asks for the bytes of a command that the server found too long again, in pieces. */
+  resubmit(command: NbdCommand, disk: Disk): void;
+  /** Gives a command and its memory back. */
+  retire(command: NbdCommand): void;
+  /** Takes from a lost READ, FLUSH or BLOCK_STATUS the memory that its successor uses. */
+  releaseBuffer(command: NbdCommand): void;
+  /** One thing less that a request waits for. */
+  settle(request: FuseRequest): void;
+  /** The server has refused a command. */
+  serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void;
+  /** Asks the server for a block by which the disk can be told from another. */
+  sampleIdentity(disk: Disk): void;
+  flushInTheBackground(disk: Disk): void;
+}
+
 /** See the file's head. */
-export class Disk {
+export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly index: number;
   readonly node: Node;
   readonly info: ExportInfo;
@@ -76,14 +128,10 @@ export class Disk {
   failing = 0;
   /** Whether something was written since the last FLUSH was sent. */
   dirty = false;
-  /** How often it is open. */
-  opens = 0;
-  /** How often for writing: only while it is can the kernel hold unsent writes. */
-  writers = 0;
-  /** Whether `node.blocks` knows of a hole, if there is one at the beginning. */
-  lookedForHoles = false;
-  /** Whether `node.blocks` is as true as it gets. */
-  scanned = false;
+  #opens = 0;
+  #writers = 0;
+  #hasLookedForHoles = false;
+  #isScanned = false;
   readonly pendingLseeks = new PendingLseeks();
   /** How it is told from another disk. */
   readonly identity: Identity;
@@ -118,7 +166,7 @@ export class Disk {
     this.sizeLo = lowHalf(info.size);
     const sizes = effectiveBlockSizes(info);
     this.minimum = sizes.minimum;
-    this.tail = info.blockSizes === undefined ? 0 : this.sizeLo & (sizes.minimum - 1);
+    this.tail = tailBlock(info);
     const wanted = Math.min(sizes.maximum, context.largestPayload);
     this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
     this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
@@ -131,6 +179,65 @@ export class Disk {
     );
     // While a FLUSH is under way, as much again may be written.
     this.#pace = new FlushPace(this.unflushed.limit / 2);
+  }
+
+  /** Open handles of the file. */
+  get opens(): number {
+    return this.#opens;
+  }
+
+  /** Handles that may write. Only while there are some can the kernel hold unsent writes. */
+  get writers(): number {
+    return this.#writers;
+  }
+
+  /** A handle was opened. */
+  opened(writes: boolean): void {
+    this.#opens++;
+    if (writes) this.#writers++;
+  }
+
+  /** A handle was closed. */
+  closed(writes: boolean): void {
+    // A file may have been opened while it had another disk.
+    if (this.#opens > 0) this.#opens--;
+    if (writes && this.#writers > 0) this.#writers--;
+  }
+
+  /** Whether `st_blocks` counts the holes at the beginning of the disk. */
+  get hasLookedForHoles(): boolean {
+    return this.#hasLookedForHoles;
+  }
+
+  /** Whether the search for holes has ended. */
+  get isScanned(): boolean {
+    return this.#isScanned;
+  }
+
+  /** The search for holes has found so many bytes of them so far. */
+  foundHoles(bytes: bigint): void {
+    this.node.blocks = (this.info.size - bytes + 511n) / 512n;
+    this.#hasLookedForHoles = true;
+  }
+
+  endedScan(): void {
+    this.#isScanned = true;
+  }
+
+  /** Bytes of `size` at (hi, lo) that lie on the disk. */
+  clip(hi: number, lo: number, size: number): number {
+    return Math.max(0, Math.min(size, distance(this.sizeHi, this.sizeLo, hi, lo)));
+  }
+
+  /** Bytes of a command's place that one command may carry, from its beginning on. */
+  pieceOf({ type, offsetHi, offsetLo, length }: NbdCommand): number {
+    if (type !== NBD_CMD_READ && type !== NBD_CMD_WRITE) return length;
+    return payloadPiece(
+      length,
+      distance(this.sizeHi, this.sizeLo, offsetHi, offsetLo),
+      this.maximum,
+      this.tail,
+    );
   }
 
   /** The connections that are alive. */
@@ -181,8 +288,8 @@ export class Disk {
 
   /** Adds a connection in its transmission phase; what waited goes out. @param arrival its number among the file's */
   attach(channel: Channel, number: number, info: ExportInfo, arrival = 0): Connection {
-    const sink = new DiskReplySink(this, this.context);
-    const connection = new Connection(channel, number, info, sink);
+    const sink = new DiskReplySink(this);
+    const connection = new Connection(channel, number, info, sink, this);
     connection.arrival = arrival;
     sink.connection = connection;
     this.#connections.push(connection);
@@ -194,7 +301,7 @@ export class Disk {
   /** A new connection leads to the same disk as ever, as far as can be told: what waits will be sent. */
   accepted(connection: Connection): void {
     this.failing = 0;
-    this.context.connectionAccepted(this, connection);
+    this.context.events.connectionAccepted(this, connection);
   }
 
   /** The data of a READ have come, and lie at byte `at` of `bytes`. */
@@ -253,8 +360,40 @@ export class Disk {
     this.#lostResolved();
   }
 
-  /** Takes a lost connection out; its commands wait for another. Returns how many. */
-  connectionLost(connection: Connection): number {
+  get buffers(): BufferPool {
+    return this.context.buffers;
+  }
+
+  moved(received: number, sent: number): void {
+    this.counters[COUNTER.socketIn] += received;
+    this.counters[COUNTER.socketOut] += sent;
+  }
+
+  get lastProgress(): number {
+    return Math.max(...this.#connections.map(({ lastProgress }) => lastProgress));
+  }
+
+  leaveOrder(request: FuseRequest): readonly FuseRequest[] {
+    return this.order.leave(request);
+  }
+
+  flushInTheBackground(): void {
+    this.context.flushInTheBackground(this);
+  }
+
+  warn(text: string): void {
+    this.context.events.warn(this, text);
+  }
+
+  /** Takes a lost connection out; its commands wait for another. */
+  connectionLost(connection: Connection, why: string, breach: boolean): void {
+    this.counters[COUNTER.lostConnections]++;
+    this.counters[COUNTER.replays] += this.#takeOut(connection);
+    this.context.events.connectionLost(this, connection, why, breach);
+  }
+
+  /** Returns how many commands the connection had. */
+  #takeOut(connection: Connection): number {
     this.#connections = this.#connections.filter((one) => one !== connection);
     const orphans = this.context.commands.ofConnection(connection);
     this.#recovery.lost(connection);
@@ -265,8 +404,8 @@ export class Disk {
     // Those of a broken-off replay are back in the unflushed writes before a new one begins.
     for (const orphan of orphans) {
       this.context.splicePipes.abandon(orphan);
-      if (orphan.check !== undefined) {
-        this.#dropCheck(orphan, connection);
+      if (orphan.waiter !== undefined) {
+        this.#dropOwn(orphan, connection);
         continue;
       }
       if (orphan.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
@@ -287,7 +426,7 @@ export class Disk {
       this.lost.closed(command, this.context.now());
       this.context.retire(command);
     }
-    this.context.connectionClosed(connection);
+    this.context.events.connectionClosed(connection);
   }
 
   /** Sends a command again that the server has not carried out: it is shutting down, as the loss of its connection tells. */
@@ -307,11 +446,11 @@ export class Disk {
       this.#lostResolved();
       return;
     }
-    if (command.check !== undefined) {
-      const { check } = command;
+    if (command.waiter !== undefined) {
+      const { waiter } = command;
       // It is over, and nobody's orphan when the answer ends the connection.
       command.connection = undefined;
-      check.answered(command, error);
+      waiter.answered(command, error);
       this.context.retire(command);
       return;
     }
@@ -341,7 +480,7 @@ export class Disk {
     // A FLUSH that was sent before this answer may not have covered it.
     if (errno === 0 && changesDisk(command)) this.dirty = true;
     else if (changesDisk(command)) this.#isTainted = true;
-    this.context.commandDone(command, errno);
+    this.context.commandDone(this, command, errno);
   }
 
   /** Remembers an answered write, and asks for a FLUSH when that has become much. */
@@ -367,7 +506,7 @@ export class Disk {
   /** Something acknowledged may be gone: the next fsync says so, and a person hears why. */
   lose(why: string): void {
     this.lossError = this.context.lossErrno;
-    this.context.warn(this, `${why}: some of it may be lost, which the next fsync says`);
+    this.warn(`${why}: some of it may be lost, which the next fsync says`);
   }
 
   /** The errno that an fsync must tell, once: 0 or EIO. */
@@ -400,13 +539,13 @@ export class Disk {
   /** The same where `bytes` are enough to be worth it, and no such FLUSH is under way. */
   #relieve(bytes: number): void {
     if (this.waiting || !this.#pace.begins(bytes, this.context.now())) return;
-    this.context.flushInTheBackground(this);
+    this.flushInTheBackground();
   }
 
   #giveUp(command: NbdCommand): void {
     if (changesDisk(command))
       this.#refused?.add(toBigInt(command.offsetHi, command.offsetLo), command.length);
-    this.context.commandDone(command, this.failing);
+    this.context.commandDone(this, command, this.failing);
   }
 
   /** Whether a server that was started anew might lack something, until a FLUSH has been answered. */
@@ -423,9 +562,9 @@ export class Disk {
     return [...sent, ...this.lost.changes];
   }
 
-  /** Nobody wants to know any more whether a connection leads to the same disk. */
-  #dropCheck(command: NbdCommand, connection: Connection): void {
-    command.check = undefined;
+  /** Drops a command of an identity check or a replay on a lost connection. */
+  #dropOwn(command: NbdCommand, connection: Connection): void {
+    command.waiter = undefined;
     if (connection.closing && connection.hasLeft(command)) command.state = COMMAND_LOST;
     else this.context.retire(command);
   }
@@ -499,14 +638,14 @@ export class Disk {
 
   /** Sends a change that had to wait, unless nobody waits for it any more. */
   #sendInTurn(command: NbdCommand): void {
-    if (command.request?.answered === true) this.context.commandDone(command, EINTR);
+    if (command.request?.answered === true) this.context.commandDone(this, command, EINTR);
     else this.submit(command);
   }
 
   #failUnproven(command: NbdCommand): void {
-    if (!this.#saidUnproven) this.context.warn(this, unprovenText(command));
+    if (!this.#saidUnproven) this.warn(unprovenText(command));
     this.#saidUnproven = true;
-    this.context.commandDone(command, this.context.lossErrno);
+    this.context.commandDone(this, command, this.context.lossErrno);
   }
 
   /** Since when a copy of an older change is lost that a change overlaps. */

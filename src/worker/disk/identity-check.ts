@@ -4,15 +4,25 @@
 
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
-import type { NbdCommand } from '../flight/nbd-command.js';
-import { HEADROOM } from '../memory/buffer-pool.js';
+import type { CommandTable, NbdCommand, ReplyWaiter } from '../flight/nbd-command.js';
+import { type BufferPool, HEADROOM } from '../memory/buffer-pool.js';
 import { toBigInt } from '../memory/u64.js';
-import type { Disk } from './disk.js';
-import type { Sample } from './identity.js';
+import type { Identity, Sample } from './identity.js';
+
+/** What an identity check needs of its disk. */
+export interface CheckedDisk {
+  readonly context: { readonly commands: Pick<CommandTable, 'take'>; readonly buffers: BufferPool };
+  readonly identity: Identity;
+  readonly node: { readonly readOnly: boolean };
+  /** Whether a server that was started anew might lack acknowledged bytes. */
+  readonly mayLose: boolean;
+  assign(command: NbdCommand, connection: Connection): void;
+  warn(text: string): void;
+}
 
 /** See the file's head. */
-export class IdentityCheck {
-  readonly #disk: Disk;
+export class IdentityCheck implements ReplyWaiter {
+  readonly #disk: CheckedDisk;
   readonly #connection: Connection;
   readonly #done: () => void;
   readonly #asked = new Map<NbdCommand, Sample>();
@@ -22,7 +32,7 @@ export class IdentityCheck {
   #hasFailed = false;
 
   /** @param done hears that it is the same disk, as far as is known */
-  constructor(disk: Disk, connection: Connection, done: () => void) {
+  constructor(disk: CheckedDisk, connection: Connection, done: () => void) {
     this.#disk = disk;
     this.#connection = connection;
     this.#done = done;
@@ -41,7 +51,7 @@ export class IdentityCheck {
       command.length = sample.bytes.length;
       command.buffer = context.buffers.take(command.length);
       command.bufferAt = HEADROOM;
-      command.check = this;
+      command.waiter = this;
       this.#asked.set(command, sample);
     }
     for (const command of this.#asked.keys()) this.#disk.assign(command, this.#connection);
@@ -60,9 +70,9 @@ export class IdentityCheck {
 
   /** A disk that is only read may be another by now: nothing is lost, and nothing is written to the wrong one. */
   #differs(what: string): void {
-    const { context, identity, node } = this.#disk;
+    const { identity, node } = this.#disk;
     if (node.readOnly) {
-      context.warn(this.#disk, `${what}: the disk has changed while the server was away`);
+      this.#disk.warn(`${what}: the disk has changed while the server was away`);
       identity.reset();
       this.#asked.clear();
       this.#done();

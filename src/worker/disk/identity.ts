@@ -78,6 +78,13 @@ export class Identity {
     }
   }
 
+  /** Offsets of blocks worth a READ of our own, on a disk of `size` bytes: the first, the middle and the last one. */
+  candidates(size: bigint): readonly bigint[] {
+    const unit = BigInt(this.unit);
+    const last = size - unit;
+    return last < 0n ? [] : [0n, (last / 2n / unit) * unit, (last / unit) * unit];
+  }
+
   /** The block at (hi, lo) is being asked for, to become a sample. */
   expect(hi: number, lo: number): void {
     this.#expected = { hi, lo };

@@ -7,9 +7,18 @@
 // server that has everything was alive then, and two of them do not live at once, so it leads there too.
 
 import type { Connection } from '../connection/connection.js';
-import type { Disk } from './disk.js';
-import { IdentityCheck } from './identity-check.js';
-import { Replay } from './replay.js';
+import { type CheckedDisk, IdentityCheck } from './identity-check.js';
+import { Replay, type ReplayDisk } from './replay.js';
+
+/** What a recovery needs of its disk. */
+export interface RecoveredDisk extends ReplayDisk, CheckedDisk {
+  readonly context: ReplayDisk['context'] & CheckedDisk['context'];
+  /** A new connection leads to the same disk as before, as far as the disk's samples tell. */
+  accepted(connection: Connection): void;
+  flushInTheBackground(): void;
+  /** Sends the commands that waited for a connection. */
+  continueWaiting(): void;
+}
 
 interface Arrival {
   readonly connection: Connection;
@@ -24,12 +33,12 @@ export class Recovery {
   ready: Connection[] = [];
   /** How many connections have come so far. */
   arrivals = 0;
-  readonly #disk: Disk;
+  readonly #disk: RecoveredDisk;
   #fresh: Arrival[] = [];
   #replay: Replay | undefined;
   #refused = false;
 
-  constructor(disk: Disk) {
+  constructor(disk: RecoveredDisk) {
     this.#disk = disk;
   }
 
@@ -75,7 +84,7 @@ export class Recovery {
         disk.unflushed.admitLoss();
         disk.lose('more had been written since its last FLUSH than is remembered');
       }
-      this.#replay = new Replay(disk, next.connection, disk.unflushed.list());
+      this.#replay = new Replay(disk, next.connection, () => this.advance());
     }
     this.#replay.advance();
     if (!this.#replay.finished) return;
@@ -83,7 +92,7 @@ export class Recovery {
     this.#fresh = this.#fresh.filter((one) => one !== next);
     this.ready = [next.connection];
     // It makes lasting what was sent again, and lets the other connections that have come be used.
-    if (!disk.unflushed.empty) disk.context.flushInTheBackground(disk);
+    if (!disk.unflushed.empty) disk.flushInTheBackground();
     else this.proven(this.arrivals);
     disk.continueWaiting();
   }
@@ -93,7 +102,7 @@ export class Recovery {
     arrival.verified = true;
     disk.accepted(arrival.connection);
     if (this.ready.length === 0) this.advance();
-    else if (disk.mayLose) disk.context.flushInTheBackground(disk);
+    else if (disk.mayLose) disk.flushInTheBackground();
     else this.proven(this.arrivals);
   }
 }

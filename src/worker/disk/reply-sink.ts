@@ -8,15 +8,12 @@ import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
 import { NBD_CMD_READ, NBD_ESHUTDOWN } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
-import type { ReplySink } from '../../nbd/transmission/reply.js';
-import { type Connection, type ConnectionOwner, LARGE_READ } from '../connection/connection.js';
+import { type Connection, LARGE_READ, type PayloadSink } from '../connection/connection.js';
+import type { Device } from '../device/device.js';
 import { REQUEST_READ } from '../flight/fuse-request.js';
-import { COMMAND_LOST, type NbdCommand } from '../flight/nbd-command.js';
-import { SPLICE_DECLINED } from '../flight/splice-pipe.js';
+import { COMMAND_LOST, type CommandTable, type NbdCommand } from '../flight/nbd-command.js';
+import { SPLICE_DECLINED, type SplicePipes } from '../flight/splice-pipe.js';
 import { type BufferPool, HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
-import { COUNTER } from '../stats/counters.js';
-import type { Disk } from './disk.js';
-import type { DiskContext } from './disk-context.js';
 
 /** Numbers of extents that one BLOCK_STATUS may fill in: more are ignored, since the rest can be asked for. */
 const MAX_EXTENTS = 65_536;
@@ -24,20 +21,33 @@ const MAX_EXTENTS = 65_536;
 /** Upper half of the lengths from which on a number is not exact. */
 const LONG_EXTENT_HI = 2 ** 21;
 
+/** What a sink needs of its disk. */
+export interface SinkDisk {
+  readonly identity: { readonly wanted: boolean };
+  readonly context: {
+    readonly buffers: BufferPool;
+    readonly commands: Pick<CommandTable, 'find'>;
+    readonly device: Pick<Device, 'reply'>;
+    readonly splicePipes: Pick<SplicePipes, 'move'>;
+  };
+  /** A command's reply is complete. @param error the server's NBD_E* or 0 */
+  answered(command: NbdCommand, error: number, text: string): void;
+  /** Sends a command again that the server did not carry out. */
+  sendLater(command: NbdCommand): void;
+  /** Data of a READ have arrived, at byte `at` of `bytes`. */
+  saw(command: NbdCommand, bytes: Uint8Array, at: number): void;
+}
+
 /** See the file's head. */
-export class DiskReplySink implements ConnectionOwner, ReplySink<NbdCommand> {
+export class DiskReplySink implements PayloadSink {
   /** The connection whose replies come; set once, right after both are made. */
   connection: Connection | undefined = undefined;
-  readonly #disk: Disk;
-  readonly #context: DiskContext;
+  readonly #disk: SinkDisk;
+  readonly #context: SinkDisk['context'];
 
-  constructor(disk: Disk, context: DiskContext) {
+  constructor(disk: SinkDisk) {
     this.#disk = disk;
-    this.#context = context;
-  }
-
-  get buffers(): BufferPool {
-    return this.#context.buffers;
+    this.#context = disk.context;
   }
 
   find(cookieHi: number, cookieLo: number): NbdCommand | undefined {
@@ -50,7 +60,7 @@ export class DiskReplySink implements ConnectionOwner, ReplySink<NbdCommand> {
     if (connection === undefined) return;
     if (request === undefined) {
       // Somebody waits for it if it checks an identity; otherwise nobody does.
-      if (command.check !== undefined)
+      if (command.waiter !== undefined)
         libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
       return;
     }
@@ -61,7 +71,7 @@ export class DiskReplySink implements ConnectionOwner, ReplySink<NbdCommand> {
       request.buffer === undefined
     ) {
       if (request.answered) return;
-      request.answered = true;
+      request.markAnswered();
       if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
       const header = start - OUT_HEADER;
       this.#context.device.reply(
@@ -113,7 +123,7 @@ export class DiskReplySink implements ConnectionOwner, ReplySink<NbdCommand> {
     if (error === 0 && !connection.hasLeftWhole(command))
       throw new NbdProtocolError('the server answered a request before it was sent');
     connection.answered(command);
-    if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST && command.check === undefined) {
+    if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST && command.waiter === undefined) {
       // Not a failure of the command: it goes out again when the server is back.
       command.connection = undefined;
       connection.giveUp('the server is shutting down');
@@ -134,19 +144,6 @@ export class DiskReplySink implements ConnectionOwner, ReplySink<NbdCommand> {
     if (request.kind !== REQUEST_READ || request.buffer !== undefined) return SPLICE_DECLINED;
     if (command.length !== request.length) return SPLICE_DECLINED;
     return this.#context.splicePipes.move(descriptor, command, request, at, length);
-  }
-
-  connectionLost(connection: Connection, why: string, breach: boolean): void {
-    this.#context.connectionLost(this.#disk, connection, why, breach);
-  }
-
-  connectionClosed(connection: Connection): void {
-    this.#disk.connectionClosed(connection);
-  }
-
-  moved(received: number, sent: number): void {
-    this.#disk.counters[COUNTER.socketIn] += received;
-    this.#disk.counters[COUNTER.socketOut] += sent;
   }
 
   /** Shows the data of a READ that have come into memory. */

@@ -6,12 +6,10 @@
 import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import type { Coverage } from '../../nbd/transmission/coverage.js';
 import type { PendingRequest } from '../../nbd/transmission/reply.js';
-import type { Connection } from '../connection/connection.js';
-import type { IdentityCheck } from '../disk/identity-check.js';
 import { assert } from '../memory/assert.js';
-import type { PooledBuffer } from '../memory/buffer-pool.js';
+import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
+import { addHi, addLo } from '../memory/u64.js';
 import type { FuseRequest } from './fuse-request.js';
-import type { SplicePipe } from './splice-pipe.js';
 
 export const COMMAND_FREE = 0;
 /** Not given to a connection yet. */
@@ -24,6 +22,18 @@ export const COMMAND_SENT = 3;
 export const COMMAND_UNFLUSHED = 4;
 /** Sent on a connection that was given up, and asked for again by another command: its reply decides nothing but its end. */
 export const COMMAND_LOST = 5;
+
+/** What carries commands to the server: a Connection. */
+export interface CommandCarrier {
+  /** The connection's number, for users. */
+  readonly number: number;
+}
+
+/** Receives the reply of a command that belongs to no request. */
+export interface ReplyWaiter {
+  /** @param error the server's NBD_E* or 0 */
+  answered(command: NbdCommand, error: number): void;
+}
 
 /** Everything that is needed to send a command, and to send it again. */
 export class NbdCommand implements PendingRequest {
@@ -47,12 +57,10 @@ export class NbdCommand implements PendingRequest {
    */
   buffer: PooledBuffer | undefined = undefined;
   /** Byte of `block` (headroom included) at which the payload begins. */
-  bufferAt = 0;
-  connection: Connection | undefined = undefined;
+  bufferAt = HEADROOM;
+  connection: CommandCarrier | undefined = undefined;
   /** Whether pages of its block were lent to the connection's socket, and the reply is awaited. */
   shared = false;
-  /** Where its reply is passing by, without coming into our memory. */
-  splicePipe: SplicePipe | undefined = undefined;
   /** Number of the change that it is a part of, in the order in which changes began; copies have the same. */
   change = 0;
   /** Byte of its connection's stream with which its request begins; where that has a payload, with which it ends. */
@@ -60,8 +68,8 @@ export class NbdCommand implements PendingRequest {
   payloadEnd = 0;
   /** How many requests its connection had been given when this one was put into the stream. */
   requestNumber = 0;
-  /** Set on a READ that asks a new connection whether it leads to the same disk. */
-  check: IdentityCheck | undefined = undefined;
+  /** Set on a command of our own without a request: the READs of an identity check, the FLUSHes of a replay. */
+  waiter: ReplyWaiter | undefined = undefined;
   /** The next one in whatever queue it is in. */
   next: NbdCommand | undefined = undefined;
   /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
@@ -83,6 +91,43 @@ export class NbdCommand implements PendingRequest {
 
   constructor(index: number) {
     this.cookieLo = index;
+  }
+
+  /** Sets which bytes of the disk the command is about. @param length below 2^32 for READ and WRITE */
+  setPlace(offsetHi: number, offsetLo: number, length: number): void {
+    this.offsetHi = offsetHi;
+    this.offsetLo = offsetLo;
+    this.length = length;
+  }
+
+  /** Takes a reference to the buffer of its payload, which begins at byte `at`, headroom included. */
+  setPayload(buffer: PooledBuffer | undefined, at: number): void {
+    this.buffer = buffer;
+    this.bufferAt = at;
+    if (buffer !== undefined) buffer.references++;
+  }
+
+  /** Copies what the command asks for and for whom, payload included. */
+  copyFrom(other: NbdCommand): void {
+    this.type = other.type;
+    this.flags = other.flags;
+    this.setPlace(other.offsetHi, other.offsetLo, other.length);
+    this.setPayload(other.buffer, other.bufferAt);
+    this.request = other.request;
+    this.change = other.change;
+    this.submittedAt = other.submittedAt;
+    this.movedBefore = other.movedBefore;
+  }
+
+  /** Clears what a reply has brought. */
+  clearReply(): void {
+    this.covered = 0;
+    this.coverage = undefined;
+    this.failure = 0;
+    this.failureText = '';
+    this.extents = undefined;
+    this.shared = false;
+    this.connection = undefined;
   }
 }
 
@@ -132,68 +177,60 @@ export class CommandTable {
 
   /** Makes a command ready to be sent again, under a fresh cookie. */
   renew(command: NbdCommand): void {
-    command.shared = false;
+    assert(command.state !== COMMAND_FREE, 'a command that is sent again is in use');
+    command.clearReply();
     command.cookieHi = (command.cookieHi + 1) >>> 0;
-    command.covered = 0;
-    command.coverage = undefined;
-    command.failure = 0;
-    command.failureText = '';
-    command.extents = undefined;
-    command.connection = undefined;
     command.state = COMMAND_TO_ISSUE;
+  }
+
+  /** Shortens a command to its first `count` bytes. Returns another command for the rest. */
+  split(command: NbdCommand, count: number): NbdCommand {
+    assert(count > 0 && count < command.length, 'both parts of a split command have bytes');
+    const rest = this.take();
+    rest.copyFrom(command);
+    const { offsetHi, offsetLo, length } = command;
+    rest.setPlace(addHi(offsetHi, offsetLo, count), addLo(offsetLo, count), length - count);
+    rest.bufferAt += count;
+    command.length = count;
+    return rest;
   }
 
   /**
    * Another command that asks for the same, with a cookie of its own and in the place of `command`, whose connection
-   * was given up. Nobody waits for the old one any more.
+   * was given up. No request waits for the old one any more.
    */
   reissue(command: NbdCommand): NbdCommand {
     const other = this.take();
-    other.type = command.type;
-    other.flags = command.flags;
-    other.offsetHi = command.offsetHi;
-    other.offsetLo = command.offsetLo;
-    other.length = command.length;
-    other.request = command.request;
-    other.bufferAt = command.bufferAt;
-    other.buffer = command.buffer;
-    if (other.buffer !== undefined) other.buffer.references++;
-    other.change = command.change;
+    other.copyFrom(command);
     other.sequence = command.sequence;
     other.cost = command.cost;
     other.replayed = command.replayed;
-    other.submittedAt = command.submittedAt;
-    other.movedBefore = command.movedBefore;
     command.request = undefined;
     command.replayed = false;
     command.state = COMMAND_LOST;
     return other;
   }
 
-  /** Ends a command's life. Its block must have been released. */
+  /** Ends a command's life. The caller has released its buffer. */
   release(command: NbdCommand): void {
     assert(command.state !== COMMAND_FREE, 'a command ends once');
+    command.clearReply();
     command.state = COMMAND_FREE;
     command.flags = 0;
-    command.covered = 0;
-    command.coverage = undefined;
-    command.failure = 0;
-    command.failureText = '';
+    command.setPlace(0, 0, 0);
     command.request = undefined;
     command.buffer = undefined;
-    command.connection = undefined;
+    command.bufferAt = HEADROOM;
     command.next = undefined;
     command.sequence = 0;
     command.change = 0;
-    command.check = undefined;
+    command.waiter = undefined;
     command.replayed = false;
-    command.shared = false;
-    command.extents = undefined;
     this.#free.push(command);
   }
 
   /** The command with this cookie that `connection` may be answered: one in flight, or lost and not forgotten. */
-  find(cookieHi: number, cookieLo: number, connection: Connection | undefined): NbdCommand | undefined {
+  find(cookieHi: number, cookieLo: number, connection: CommandCarrier | undefined): NbdCommand | undefined {
     const command = this.#commands[cookieLo];
     if (command === undefined || command.cookieHi !== cookieHi) return undefined;
     const isAwaited = command.state === COMMAND_SENT || command.state === COMMAND_LOST;
@@ -201,7 +238,7 @@ export class CommandTable {
   }
 
   /** The commands queued, sent or lost on one connection; for the rare moment in which it ends. */
-  ofConnection(connection: Connection): NbdCommand[] {
+  ofConnection(connection: CommandCarrier): NbdCommand[] {
     return this.#commands.filter((command) => command.connection === connection);
   }
 

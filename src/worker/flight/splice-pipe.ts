@@ -31,6 +31,8 @@ const MOST_PIPES = 4;
 export class SplicePipe {
   /** Whether a reply has begun that is not delivered yet. */
   busy = false;
+  /** Whose reply it is. */
+  command: NbdCommand | undefined = undefined;
   readonly #buffers: BufferPool;
   readonly #header = new DataView(new ArrayBuffer(OUT_HEADER));
   readonly #headerAddress = addressOf(this.#header);
@@ -96,7 +98,8 @@ export class SplicePipe {
 
   #deliver(request: FuseRequest): void {
     this.busy = false;
-    request.answered = true;
+    // A signal may have freed the requester meanwhile.
+    if (!request.answered) request.markAnswered();
     const whole = OUT_HEADER + this.#got;
     const count = libc.splice(
       this.#pipe?.read ?? -1,
@@ -121,43 +124,43 @@ export class SplicePipe {
   }
 }
 
-/** The lanes of a worker: made when they are needed, and kept. */
+/** The splice pipes of a worker: made when a reply needs one, and kept. */
 export class SplicePipes {
   readonly #buffers: BufferPool;
-  readonly #idle: SplicePipe[] = [];
-  #made = 0;
+  readonly #pipes: SplicePipe[] = [];
 
   constructor(buffers: BufferPool) {
     this.#buffers = buffers;
   }
 
-  /** As SpliceLane's, on the lane that the command has, or gets for its first byte. */
+  /** As SplicePipe's, on the pipe that holds the command's reply, or a free one for its first byte. */
   move(socket: number, command: NbdCommand, request: FuseRequest, at: number, length: number): number {
-    if (at === 0) command.splicePipe ??= this.#take();
-    const { splicePipe } = command;
-    if (splicePipe === undefined) return SPLICE_DECLINED;
-    const count = splicePipe.move(socket, command, request, at, length);
-    if (!splicePipe.busy) this.#give(command, splicePipe);
+    const pipe = this.#find(command) ?? (at === 0 ? this.#free() : undefined);
+    if (pipe === undefined) return SPLICE_DECLINED;
+    pipe.command = command;
+    const count = pipe.move(socket, command, request, at, length);
+    if (!pipe.busy) pipe.command = undefined;
     return count;
   }
 
-  /** Forgets what has come of a command's reply. */
+  /** Drops the part of a command's reply that a pipe holds: its connection is lost. */
   abandon(command: NbdCommand): void {
-    const { splicePipe } = command;
-    if (splicePipe === undefined) return;
-    splicePipe.abandon();
-    this.#give(command, splicePipe);
+    const pipe = this.#find(command);
+    if (pipe === undefined) return;
+    pipe.abandon();
+    pipe.command = undefined;
   }
 
-  #take(): SplicePipe | undefined {
-    const idle = this.#idle.pop();
-    if (idle !== undefined || this.#made === MOST_PIPES) return idle;
-    this.#made++;
-    return new SplicePipe(this.#buffers);
+  #find(command: NbdCommand): SplicePipe | undefined {
+    for (const pipe of this.#pipes) if (pipe.command === command) return pipe;
+    return undefined;
   }
 
-  #give(command: NbdCommand, splicePipe: SplicePipe): void {
-    command.splicePipe = undefined;
-    this.#idle.push(splicePipe);
+  #free(): SplicePipe | undefined {
+    for (const pipe of this.#pipes) if (pipe.command === undefined) return pipe;
+    if (this.#pipes.length === MOST_PIPES) return undefined;
+    const pipe = new SplicePipe(this.#buffers);
+    this.#pipes.push(pipe);
+    return pipe;
   }
 }

@@ -59,13 +59,36 @@ import type { Status } from '../contract/status.js';
 import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { toBigInt } from '../memory/u64.js';
-import type { ReadThreads } from '../read-threads/read-threads.js';
-import { startFallocate, startFsync, startLseek, startRead, startWrite } from '../request/data-requests.js';
 import type { Engine } from '../request/engine.js';
-import type { Readahead } from '../request/readahead.js';
+import { startFsync } from '../request/flush.js';
+import { type PrefetchedBytes, startRead } from '../request/read.js';
+import { startLseek } from '../request/seek.js';
+import { startWrite } from '../request/write.js';
+import { startFallocate } from '../request/zero.js';
 import type { ExportDirectory } from './export-directory.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { ExtendedAttributes } from './xattr.js';
+
+/** Passes an interruption on to the read threads, one of which may have the request. */
+export interface InterruptForwarder {
+  interrupt(uniqueHi: number, uniqueLo: number): void;
+}
+
+/** What a dispatcher passes requests to. */
+export interface DispatchTargets {
+  readonly engine: Engine;
+  readonly metadata: Metadata;
+  /** The disk behind each file's nodeid. */
+  readonly disks: ReadonlyMap<number, Disk>;
+  /** What to ask the kernel for in FUSE_INIT. */
+  readonly wishes: InitWishes;
+  readonly prefetched: PrefetchedBytes | undefined;
+  /** Makes the status of a node; undefined if the node is no file. */
+  readonly status: (nodeid: number) => (() => Status) | undefined;
+  /** With --all, takes some requests before `metadata`. */
+  readonly exportDirectory: ExportDirectory | undefined;
+  readonly readThreads: InterruptForwarder | undefined;
+}
 
 /** See the file's head. */
 export class Dispatcher implements Requester {
@@ -77,40 +100,16 @@ export class Dispatcher implements Requester {
   readonly #engine: Engine;
   readonly #metadata: Metadata;
   readonly #disks: ReadonlyMap<number, Disk>;
-  readonly #wishes: InitWishes;
-  readonly #ahead: Readahead | undefined;
-  readonly #status: (nodeid: number) => (() => Status) | undefined;
-  readonly #exportDirectory: ExportDirectory | undefined;
-  readonly #readThreads: ReadThreads | undefined;
+  readonly #targets: DispatchTargets;
   readonly #xattr: ExtendedAttributes;
-  #tellsAttributes = false;
+  #hasKillpriv = false;
 
-  /**
-   * @param disks the disk behind each file's nodeid
-   * @param ahead who reads ahead, if anybody shall
-   * @param status tells how to see a file's status, if the node is a file
-   * @param exportDirectory who is asked first where files come and go
-   * @param readThreads who may have a request that is not under way here
-   */
-  constructor(
-    engine: Engine,
-    metadata: Metadata,
-    disks: ReadonlyMap<number, Disk>,
-    wishes: InitWishes,
-    ahead: Readahead | undefined,
-    status: (nodeid: number) => (() => Status) | undefined,
-    exportDirectory: ExportDirectory | undefined,
-    readThreads: ReadThreads | undefined,
-  ) {
-    this.#readThreads = readThreads;
-    this.#exportDirectory = exportDirectory;
-    this.#ahead = ahead;
-    this.#status = status;
-    this.#xattr = new ExtendedAttributes(engine.device);
-    this.#engine = engine;
-    this.#metadata = metadata;
-    this.#disks = disks;
-    this.#wishes = wishes;
+  constructor(targets: DispatchTargets) {
+    this.#targets = targets;
+    this.#engine = targets.engine;
+    this.#metadata = targets.metadata;
+    this.#disks = targets.disks;
+    this.#xattr = new ExtendedAttributes(targets.engine.device);
   }
 
   /** Begins the request of `length` bytes in the device's block. @throws Error when the kernel is too old */
@@ -130,16 +129,16 @@ export class Dispatcher implements Requester {
     if (disk === undefined) return false;
     switch (opcode) {
       case FUSE_READ:
-        startRead(this.#engine, this.#ahead, disk, view);
+        startRead(this.#engine, this.#targets.prefetched, disk, view);
         return true;
       case FUSE_WRITE:
-        startWrite(this.#engine, this.#ahead, disk, view);
+        startWrite(this.#engine, this.#targets.prefetched, disk, view);
         return true;
       case FUSE_FSYNC:
         startFsync(this.#engine, disk, view);
         return true;
       case FUSE_FALLOCATE:
-        startFallocate(this.#engine, this.#ahead, disk, view);
+        startFallocate(this.#engine, this.#targets.prefetched, disk, view);
         return true;
       case FUSE_LSEEK:
         startLseek(this.#engine, disk, view);
@@ -179,7 +178,7 @@ export class Dispatcher implements Requester {
         this.#init(view, length);
         return 0;
       default:
-        if (this.#exportDirectory?.takes(opcode, nodeid, view, length, this)) return undefined;
+        if (this.#targets.exportDirectory?.takes(opcode, nodeid, view, length, this)) return undefined;
         return this.#metadataRequest(opcode, nodeid, view, length);
     }
   }
@@ -262,15 +261,18 @@ export class Dispatcher implements Requester {
       this.#error(EIO);
       throw new Error(objection);
     }
-    this.#engine.device.replySmall(writeInitReply(this.#engine.device.small, request, this.#wishes), this);
-    this.#tellsAttributes = (request.flags & FUSE_HANDLE_KILLPRIV_V2) !== 0;
+    this.#engine.device.replySmall(
+      writeInitReply(this.#engine.device.small, request, this.#targets.wishes),
+      this,
+    );
+    this.#hasKillpriv = (request.flags & FUSE_HANDLE_KILLPRIV_V2) !== 0;
     this.ready = true;
   }
 
   /** A kernel that would ask for an attribute before every write is told that there are none. */
   #attributes(opcode: number, nodeid: number, view: DataView, length: number): number {
-    if (!this.#tellsAttributes) return this.#error(ENOSYS);
-    const status = this.#status(nodeid);
+    if (!this.#hasKillpriv) return this.#error(ENOSYS);
+    const status = this.#targets.status(nodeid);
     if (opcode === FUSE_LISTXATTR) return this.#xattr.list(status, view, this);
     return this.#xattr.get(status, view, length, this);
   }
@@ -279,8 +281,8 @@ export class Dispatcher implements Requester {
   #interrupt(view: DataView): void {
     const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);
-    this.#exportDirectory?.interrupt(lo, hi);
-    if (!this.#engine.interruptRequest(hi, lo)) this.#readThreads?.interrupt(hi, lo);
+    this.#targets.exportDirectory?.interrupt(lo, hi);
+    if (!this.#engine.interruptRequest(hi, lo)) this.#targets.readThreads?.interrupt(hi, lo);
   }
 
   #error(error: number): number {

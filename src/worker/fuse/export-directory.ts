@@ -148,7 +148,7 @@ export class ExportDirectory {
   }
 
   /** Frees everybody who waits and is being ended. */
-  freeAskers(): void {
+  freeRequesters(): void {
     for (const one of this.#parked.abandoned()) this.#refuse(one, EINTR);
   }
 
@@ -161,7 +161,7 @@ export class ExportDirectory {
   /** Called once a turn. Returns the disks that need their connections no more. */
   look(now: number): readonly Disk[] {
     for (const [disk, until] of this.#arriving) {
-      if (disk.can.allocation && !disk.lookedForHoles && now < until) continue;
+      if (disk.can.allocation && !disk.hasLookedForHoles && now < until) continue;
       this.#arriving.delete(disk);
       this.#parked.release(keyOfOpen(disk.index));
     }

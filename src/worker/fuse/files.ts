@@ -6,8 +6,7 @@
 import { type FileDescription, type Node, Tree, type TreeOptions } from '../../fuse/tree.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { ServedFile } from '../contract/messages.js';
-import { Disk } from '../disk/disk.js';
-import type { DiskContext } from '../disk/disk-context.js';
+import { Disk, type DiskContext } from '../disk/disk.js';
 import { makeCounters } from '../stats/counters.js';
 
 /** Bytes: `st_blksize` where the server tells no preferred size. */

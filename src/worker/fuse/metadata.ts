@@ -50,6 +50,7 @@ import {
 import { type Node, SET_ID, type Tree } from '../../fuse/tree.js';
 import { EISDIR, ENOENT, ENOTDIR } from '../../linux/errno.js';
 import { O_DIRECT } from '../../linux/open-flags.js';
+import type { CacheMode } from '../contract/messages.js';
 import type { Device, Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { RecentOpens } from './recent-opens.js';
@@ -58,9 +59,6 @@ const O_ACCMODE = 3;
 
 /** Bytes of the shortest entry of a directory. */
 const LEAST_ENTRY = 32;
-
-/** How the kernel caches file data: see `--cache`. */
-export type CacheMode = 'writeback' | 'writethrough' | 'none';
 
 /** What the answers depend on besides the tree. */
 export interface MetadataOptions {
@@ -158,7 +156,7 @@ export class Metadata {
     const error = this.#tree.open(node, wanted);
     if (error !== 0) return this.#error(error, requester);
     const writes = (wanted & O_ACCMODE) !== 0;
-    this.#countOpen(nodeid, writes, 1);
+    this.#disks.get(nodeid)?.opened(writes);
     // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
@@ -168,7 +166,7 @@ export class Metadata {
 
   release(nodeid: number, view: DataView, requester: Requester): number {
     this.#opens.released(Number(view.getBigUint64(RELEASE_HANDLE, HOST_ENDIAN)));
-    this.#countOpen(nodeid, (view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0, -1);
+    this.#disks.get(nodeid)?.closed((view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0);
     return this.#error(0, requester);
   }
 
@@ -221,13 +219,6 @@ export class Metadata {
     return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), requester);
   }
 
-  #countOpen(nodeid: number, writes: boolean, by: number): void {
-    const disk = this.#disks.get(nodeid);
-    if (disk === undefined) return;
-    disk.opens += by;
-    if (writes) disk.writers += by;
-  }
-
   /** Attributes are not to be believed later while `st_blocks` is being found out. */
   #validityOf(node: Node): Validity {
     const disk = this.#disks.get(node.nodeid);
@@ -235,7 +226,7 @@ export class Metadata {
     // A write may take the bits away, which the kernel does not look for by itself.
     if (!node.isDirectory && (node.mode & SET_ID) !== 0) return { ...validity, attributes: 0 };
     if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
-    if (disk === undefined ? !changing : disk.scanned || !disk.can.allocation) return validity;
+    if (disk === undefined ? !changing : disk.isScanned || !disk.can.allocation) return validity;
     return { ...validity, attributes: 0 };
   }
 

@@ -5,7 +5,7 @@
 
 import type { Requester } from '../device/device.js';
 import { abandoned, wantsToStop } from '../device/signals.js';
-import type { System } from '../world.js';
+import type { System } from '../device/system.js';
 
 /** One request. */
 export interface ParkedRequest extends Requester {

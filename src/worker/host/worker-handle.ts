@@ -11,7 +11,6 @@ import { pipe, wake } from '../../linux/pipe.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import { forgetSecrets, type TlsState } from '../../tls/take-over.js';
 import type {
-  FileStatus,
   FromWorker,
   ListChange,
   ServedFile,
@@ -19,6 +18,7 @@ import type {
   ToWorker,
   WorkerSettings,
 } from '../contract/messages.js';
+import type { FileStatus } from '../contract/status.js';
 import { ReadThreadHandles } from './read-thread-handles.js';
 
 /** A connected stream socket that never blocks. */

@@ -9,7 +9,6 @@ import { DEVICE_EMPTY, DEVICE_GONE } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import type { Engine } from '../request/engine.js';
 import type { Load } from '../stats/load.js';
-import type { Poller } from '../world.js';
 
 /** Requests taken from the kernel before what they made is sent. */
 const BATCH = 16;
@@ -20,6 +19,15 @@ const FEWEST_LOOKS = 2;
 
 /** Bytes of a request that is sent on its own, not with its batch. */
 const LARGE_REQUEST = 64 * 1024;
+
+/** A set of descriptors to wait for: see PollSet. */
+export interface Poller {
+  add(descriptor: number, events: number): number;
+  remove(index: number): void;
+  setEvents(index: number, events: number): void;
+  reventsOf(index: number): number;
+  wait(timeout: number): number;
+}
 
 /** Who begins the request of `length` bytes in the device's block. */
 export interface RequestTaker {

@@ -78,7 +78,7 @@ export class Shutdown {
     }
     if (this.#stage === STAGE_FLUSH && this.#isFlushed() && this.#isAnswered(now)) {
       for (const disk of this.#disks) {
-        if (disk.lost.any) this.#engine.warn(disk, UNPROVEN);
+        if (disk.lost.any) disk.warn(UNPROVEN);
         for (const connection of disk.closing) connection.abort();
         for (const connection of disk.connections) connection.disconnect();
       }
@@ -147,7 +147,7 @@ export class Shutdown {
     }
     const engine = this.#engine;
     const request = engine.begin(BACKGROUND_FLUSH, disk);
-    engine.command(request, disk, NBD_CMD_FLUSH, 0, 0, 0, 0, undefined, 0);
+    engine.submit(engine.command(request, disk, NBD_CMD_FLUSH), disk);
     engine.settle(request);
   }
 }

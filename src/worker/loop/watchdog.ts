@@ -7,11 +7,10 @@ import type { Connection } from '../connection/connection.js';
 import { abandoned } from '../device/signals.js';
 import type { Disk } from '../disk/disk.js';
 import type { FuseRequest } from '../flight/fuse-request.js';
-import type { ExportDirectory } from '../fuse/export-directory.js';
 import type { Engine } from '../request/engine.js';
 
 /** Milliseconds between two looks at whether those who wait still want what they have asked for. */
-const ASKERS_PERIOD = 500;
+const REQUESTERS_PERIOD = 500;
 
 /** Milliseconds between two looks at whether connections still reach anybody. */
 const NETWORK_PERIOD = 5000;
@@ -37,34 +36,39 @@ const UNKNOWN_PATIENCE = 30_000;
 /** Milliseconds for which memory must not have been needed to be given back to the system. */
 const SPARE_PERIOD = 10_000;
 
+/** What a watchdog looks after. */
+export interface Watched {
+  readonly engine: Engine;
+  readonly disks: readonly Disk[];
+  /** Milliseconds without a sign of life after which a connection with commands in flight is lost; 0: never. */
+  readonly timeout: number;
+  /** Requests that wait for the main thread, with --all. */
+  readonly parked: { readonly holds: boolean; freeRequesters(): void } | undefined;
+  /** Bytes that were read ahead. */
+  readonly prefetched: { readonly any: boolean; expire(now: number): void } | undefined;
+}
+
 /** See the file's head. */
 export class Watchdog {
+  readonly #watched: Watched;
   readonly #engine: Engine;
   readonly #disks: readonly Disk[];
-  readonly #exportDirectory: ExportDirectory | undefined;
   readonly #timeout: number;
-  /** Milliseconds between two looks while anything is waited for. */
+  /** Milliseconds between two looks while requests wait. */
   readonly #pace: number;
-  #askersAt = 0;
+  #requestersAt = 0;
   #proofAt = 0;
   #networkAt = 0;
   #spareAt = 0;
 
-  /**
-   * @param exportDirectory holds requests where files come and go
-   * @param timeout milliseconds without a sign of life after which a connection with requests is lost; 0: never
-   */
-  constructor(
-    engine: Engine,
-    disks: readonly Disk[],
-    exportDirectory: ExportDirectory | undefined,
-    timeout: number,
-  ) {
-    this.#engine = engine;
-    this.#disks = disks;
-    this.#exportDirectory = exportDirectory;
+  constructor(watched: Watched) {
+    const { timeout } = watched;
+    this.#watched = watched;
+    this.#engine = watched.engine;
+    this.#disks = watched.disks;
     this.#timeout = timeout;
-    this.#pace = timeout === 0 ? ASKERS_PERIOD : Math.min(ASKERS_PERIOD, Math.max(1, Math.ceil(timeout / 4)));
+    this.#pace =
+      timeout === 0 ? REQUESTERS_PERIOD : Math.min(REQUESTERS_PERIOD, Math.max(1, Math.ceil(timeout / 4)));
   }
 
   /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
@@ -72,8 +76,9 @@ export class Watchdog {
     if (this.#disks.some(({ awaitsProof }) => awaitsProof)) return PROOF_PERIOD;
     if (this.#disks.some(({ lost, closing }) => lost.any || closing.length > 0)) return this.#pace;
     if (this.#engine.requests.count > 0 || this.#isSendingAgain()) return this.#pace;
-    if (this.#exportDirectory?.holds) return ASKERS_PERIOD;
-    return this.#engine.buffers.hasSpare ? SPARE_PERIOD : -1;
+    if (this.#watched.parked?.holds) return REQUESTERS_PERIOD;
+    const keeps = this.#engine.buffers.hasSpare || this.#watched.prefetched?.any === true;
+    return keeps ? SPARE_PERIOD : -1;
   }
 
   look(now: number): void {
@@ -82,12 +87,13 @@ export class Watchdog {
       this.#proofAt = now;
       for (const disk of this.#disks) if (disk.lost.any || disk.closing.length > 0) disk.lookAtLost(now);
     }
-    if (now - this.#askersAt < ASKERS_PERIOD) return;
-    this.#askersAt = now;
+    if (now - this.#requestersAt < REQUESTERS_PERIOD) return;
+    this.#requestersAt = now;
     for (const { identity } of this.#disks) identity.look(now);
-    this.#freeAskers(now);
+    this.#freeRequesters(now);
     if (now - this.#spareAt >= SPARE_PERIOD) {
       this.#spareAt = now;
+      this.#watched.prefetched?.expire(now);
       this.#engine.buffers.discardSpare();
     }
     if (now - this.#networkAt < NETWORK_PERIOD) return;
@@ -101,9 +107,9 @@ export class Watchdog {
   }
 
   /** Frees who was ended while waiting for what the server does not answer, or for the main thread. */
-  #freeAskers(now: number): void {
-    this.#exportDirectory?.freeAskers();
-    const waiting = this.#engine.requests.unansweredSince(now - ASKERS_PERIOD);
+  #freeRequesters(now: number): void {
+    this.#watched.parked?.freeRequesters();
+    const waiting = this.#engine.requests.unansweredSince(now - REQUESTERS_PERIOD);
     for (const request of abandoned(waiting, this.#engine.system.isBeingEnded))
       this.#engine.interrupt(request);
     for (const request of waiting)
@@ -140,7 +146,7 @@ export class Watchdog {
 
   /** Whether nothing has come for long from where a request's answer must come. */
   #isSilent({ disk, startedAt }: FuseRequest, now: number): boolean {
-    const signs = disk?.connections.map(({ lastProgress }) => lastProgress) ?? [];
-    return now - Math.max(startedAt, ...signs) > UNKNOWN_PATIENCE;
+    const lastProgress = disk?.lastProgress ?? Number.NEGATIVE_INFINITY;
+    return now - Math.max(startedAt, lastProgress) > UNKNOWN_PATIENCE;
   }
 }

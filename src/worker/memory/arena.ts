@@ -5,7 +5,7 @@
 
 import { addressOf } from '../../linux/libc.js';
 import { HUGE_PAGE } from '../../linux/memory.js';
-import type { Memory } from '../world.js';
+import type { Memory } from './memory.js';
 
 /** Bytes of an area. */
 const AREA = 16 * 1024 * 1024;

@@ -7,9 +7,9 @@
 import { WRITE_DATA } from '../../fuse/layout.js';
 import { addressOf } from '../../linux/libc.js';
 import { PAGE } from '../../linux/memory.js';
-import { type Memory, REAL_MEMORY } from '../world.js';
 import { Arena, type Place } from './arena.js';
 import { assert } from './assert.js';
+import { type Memory, REAL_MEMORY } from './memory.js';
 
 /** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
 export const HEADROOM = 128;

@@ -5,6 +5,11 @@ export function distance(aHi: number, aLo: number, bHi: number, bLo: number): nu
   return (aHi - bHi) * 2 ** 32 + (aLo - bLo);
 }
 
+/** The two halves as a double: exact below 2^53. */
+export function toDouble(hi: number, lo: number): number {
+  return hi * 2 ** 32 + lo;
+}
+
 /** The upper half of offset + count, for counts below 2^32. */
 export function addHi(hi: number, lo: number, count: number): number {
   return lo + count >= 2 ** 32 ? hi + 1 : hi;

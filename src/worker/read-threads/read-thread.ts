@@ -38,8 +38,8 @@ import { Loop, type LoopControl, type RequestTaker } from '../loop/loop.js';
 import { takeMessages } from '../loop/thread.js';
 import { Watchdog } from '../loop/watchdog.js';
 import { Ranges } from '../memory/ranges.js';
-import { startRead } from '../request/data-requests.js';
 import { Engine, type EngineEvents } from '../request/engine.js';
+import { startRead } from '../request/read.js';
 import { Trace } from '../request/trace.js';
 import { Load } from '../stats/load.js';
 import { Forwarding } from './forwarding.js';
@@ -111,7 +111,13 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     const disks = [this.#disk];
     this.#loop = new Loop(this.#engine, this, disks, new PollSet(POLL_CAPACITY), this, this.#load);
     this.#loop.stopListening();
-    this.#watchdog = new Watchdog(this.#engine, disks, undefined, timeout);
+    this.#watchdog = new Watchdog({
+      engine: this.#engine,
+      disks,
+      timeout,
+      parked: undefined,
+      prefetched: undefined,
+    });
   }
 
   run(): void {
@@ -154,15 +160,15 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     startRead(this.#engine, undefined, this.#disk, view);
   }
 
-  closed(): void {
+  connectionClosed(): void {
     // Without changes no connection is read after it was given up.
   }
 
-  accepted(): void {
+  connectionAccepted(): void {
     // The session knows.
   }
 
-  lost(_disk: Disk, connection: Connection, why: string): void {
+  connectionLost(_disk: Disk, connection: Connection, why: string): void {
     this.#loop.unwatch(connection);
     this.#passOnReads();
     if (this.#stop === 'not') this.#say({ type: 'lost', why });
@@ -260,7 +266,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   #passOnReads(): void {
     for (const request of this.#engine.requests.unansweredSince(Number.POSITIVE_INFINITY)) {
       this.#passOnRead(request);
-      request.answered = true;
+      request.markAnswered();
       // For the counters and the trace, it has not been here.
       request.kind = SPECULATIVE;
       request.opcode = 0;

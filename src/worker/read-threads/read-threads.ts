@@ -10,7 +10,6 @@ import type { Disk } from '../disk/disk.js';
 import { BACKGROUND_FLUSH } from '../flight/fuse-request.js';
 import type { RequestTaker } from '../loop/loop.js';
 import type { Engine } from '../request/engine.js';
-import { flushUnasked } from '../request/tasks.js';
 import { COUNTER } from '../stats/counters.js';
 import type { Load } from '../stats/load.js';
 import { RING_REQUEST, RingConsumer } from './ring.js';
@@ -123,7 +122,7 @@ export class ReadThreads {
       engine.run(
         request,
         (function* () {
-          yield* flushUnasked(engine, request, disk);
+          yield* engine.flush(request, disk);
           tell(request.error === 0);
         })(),
       );

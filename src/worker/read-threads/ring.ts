@@ -4,6 +4,7 @@
 // which the reader keeps until the worker has taken them. The worker is woken only when it may be asleep.
 
 import { wake } from '../../linux/pipe.js';
+import type { RingMemory } from '../contract/messages.js';
 import { makeCounters } from '../stats/counters.js';
 
 /** Requests on their way at most; a power of two. */
@@ -26,14 +27,6 @@ const CONNECTED = 4;
 const IN_FLIGHT = 5;
 const FAR = 6;
 const CHANGING = 7;
-
-/** The memory itself: given to both threads, which make their views of it. */
-export interface RingMemory {
-  readonly state: SharedArrayBuffer;
-  readonly entries: SharedArrayBuffer;
-  /** What the reader has done for the file: see COUNTER. */
-  readonly counters: SharedArrayBuffer;
-}
 
 /** Memory for one reader. */
 export function makeRingMemory(): RingMemory {

@@ -6,15 +6,14 @@
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeWriteReply } from '../../fuse/reply.js';
-import { EINTR, EIO } from '../../linux/errno.js';
+import { EINTR, EIO, errnoName } from '../../linux/errno.js';
 import { worksDuringSeek } from '../../linux/sync.js';
-import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
-import type { Connection } from '../connection/connection.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import { canSendZeroCopy, ZeroCopySender } from '../connection/zero-copy.js';
 import { Device } from '../device/device.js';
 import { wantsToStop } from '../device/signals.js';
-import type { Disk } from '../disk/disk.js';
-import type { DiskContext } from '../disk/disk-context.js';
+import { REAL_SYSTEM, type System } from '../device/system.js';
+import type { Disk, DiskContext, DiskEvents } from '../disk/disk.js';
 import {
   BACKGROUND_FLUSH,
   type FuseRequest,
@@ -29,11 +28,9 @@ import {
 import { CommandTable, changesDisk, type NbdCommand } from '../flight/nbd-command.js';
 import { SplicePipes } from '../flight/splice-pipe.js';
 import { assert } from '../memory/assert.js';
-import { BufferPool, HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
+import { BufferPool, HEADROOM } from '../memory/buffer-pool.js';
+import { highHalf, lowHalf } from '../memory/u64.js';
 import { COUNTER, countLatency, moved } from '../stats/counters.js';
-import { REAL_SYSTEM, type System } from '../world.js';
-import { submitSplit } from './split.js';
-import { flushUnasked, sampleDisk } from './tasks.js';
 import type { Trace } from './trace.js';
 
 /** What an engine is made with; see DiskContext for the numbers. */
@@ -50,17 +47,11 @@ export interface EngineSettings {
   readonly settleTime: number;
 }
 
-/** What the engine tells the world outside of the worker. */
-export interface EngineEvents {
-  lost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
-  /** A connection that was lost and could still be read is closed. */
-  closed(connection: Connection): void;
-  /** A new connection leads to the same disk as ever. */
-  accepted(disk: Disk, connection: Connection): void;
-  warn(disk: Disk, text: string): void;
-  /** A cached write went past the end of a file, whose size the kernel now believes to be larger. */
+/** Events of the engine and its disks that others act on. */
+export interface EngineEvents extends DiskEvents {
+  /** A cached write went past the end of a file: the kernel believes that the file has grown. */
   wroteBeyondEnd(disk: Disk): void;
-  /** Writes that the kernel still holds of this file must come out; `synced` is called then. */
+  /** The kernel must send the writes to this file that it still holds; `Engine.synced` follows. */
   syncWanted(disk: Disk): void;
 }
 
@@ -83,7 +74,7 @@ export class Engine implements DiskContext {
   readonly settleTime: number;
   readonly trace: Trace | undefined;
   readonly system: System;
-  readonly #events: EngineEvents;
+  readonly events: EngineEvents;
   #now: number;
 
   constructor(
@@ -105,7 +96,7 @@ export class Engine implements DiskContext {
     this.largestPayload = settings.largestPayload;
     this.settleTime = settings.settleTime;
     this.trace = trace;
-    this.#events = events;
+    this.events = events;
   }
 
   now(): number {
@@ -128,61 +119,55 @@ export class Engine implements DiskContext {
     return request;
   }
 
-  /** Submits one command of a request; `block` is shared with it where there is one. */
-  command(
-    request: FuseRequest,
-    disk: Disk,
-    type: number,
-    flags: number,
-    offsetHi: number,
-    offsetLo: number,
-    length: number,
-    buffer: PooledBuffer | undefined,
-    bufferAt: number,
-  ): NbdCommand {
+  /** A new request of a program, in the device's buffer; as `begin`. */
+  beginAsked(kind: number, disk: Disk, view: DataView): FuseRequest {
+    const request = this.begin(kind, disk);
+    request.readHeader(view, this.device.source);
+    return request;
+  }
+
+  /** A new command of a request, without a place or payload: fill it in, then `submit` it. */
+  command(request: FuseRequest, disk: Disk, type: number): NbdCommand {
     const command = this.commands.take();
     command.type = type;
-    command.flags = flags;
-    command.offsetHi = offsetHi;
-    command.offsetLo = offsetLo;
-    command.length = length;
     command.request = request;
     command.change = request.change;
-    command.buffer = buffer;
-    command.bufferAt = bufferAt;
     command.submittedAt = this.#now;
     command.movedBefore = moved(disk.counters);
-    if (buffer !== undefined) buffer.references++;
     request.pending++;
-    disk.submit(command);
     return command;
   }
 
-  commandDone(command: NbdCommand, errno: number): void {
-    const request = command.request;
-    const disk = request?.disk;
+  /** Sends a command, split where its payload is larger than the server takes. */
+  submit(command: NbdCommand, disk: Disk): void {
+    let rest = command;
+    for (;;) {
+      const count = disk.pieceOf(rest);
+      if (count === rest.length) break;
+      const next = this.commands.split(rest, count);
+      if (next.request !== undefined) next.request.pending++;
+      disk.submit(rest);
+      rest = next;
+    }
+    disk.submit(rest);
+  }
+
+  commandDone(disk: Disk, command: NbdCommand, errno: number): void {
+    const { request } = command;
     this.trace?.command(command, errno);
-    if (disk !== undefined) countCommand(disk.counters, command.type);
-    if (
-      errno === 0 &&
-      disk !== undefined &&
-      changesDisk(command) &&
-      // What is stable need not be sent again, unless something older is, maybe to the same place.
-      ((command.flags & NBD_CMD_FLAG_FUA) === 0 || !disk.unflushed.empty)
-    ) {
-      disk.remember(command);
-    } else this.retire(command);
+    if (request !== undefined) countCommand(disk.counters, command.type);
+    // A durable write need not be sent again, unless an older one is, maybe to the same place.
+    const isDurable = (command.flags & NBD_CMD_FLAG_FUA) !== 0 && disk.unflushed.empty;
+    if (errno === 0 && request !== undefined && changesDisk(command) && !isDurable) disk.remember(command);
+    else this.retire(command);
     if (request === undefined) return;
     if (errno !== 0 && request.error === 0) request.error = errno;
     this.settle(request);
   }
 
   resubmit(command: NbdCommand, disk: Disk): void {
-    const { request, type, flags, offsetHi, offsetLo, length, buffer, bufferAt } = command;
-    if (request === undefined) return;
-    submitSplit(this, request, disk, type, flags, offsetHi, offsetLo, length, buffer, bufferAt);
-    this.retire(command);
-    this.settle(request);
+    this.commands.renew(command);
+    this.submit(command, disk);
   }
 
   retire(command: NbdCommand): void {
@@ -192,7 +177,7 @@ export class Engine implements DiskContext {
 
   /** One thing less that a request waits for; with the last it goes on or ends. */
   settle(request: FuseRequest): void {
-    assert(request.pending > 0 && request.index >= 0, 'an operation is settled as often as it waits');
+    assert(request.pending > 0 && request.index >= 0, 'a request is settled as often as it waits');
     if (--request.pending > 0) return;
     while (request.task !== undefined) {
       request.pending = 1;
@@ -213,20 +198,6 @@ export class Engine implements DiskContext {
     this.trace?.serverError(disk, command, errno, text);
   }
 
-  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
-    disk.counters[COUNTER.lostConnections]++;
-    disk.counters[COUNTER.replays] += disk.connectionLost(connection);
-    this.#events.lost(disk, connection, why, breach);
-  }
-
-  connectionClosed(connection: Connection): void {
-    this.#events.closed(connection);
-  }
-
-  connectionAccepted(disk: Disk, connection: Connection): void {
-    this.#events.accepted(disk, connection);
-  }
-
   releaseBuffer(command: NbdCommand): void {
     if (command.buffer !== undefined) this.buffers.release(command.buffer);
     command.buffer = undefined;
@@ -235,20 +206,41 @@ export class Engine implements DiskContext {
 
   sampleIdentity(disk: Disk): void {
     const request = this.begin(SPECULATIVE, disk);
-    this.run(request, sampleDisk(this, request, disk));
+    this.run(request, this.#sample(request, disk));
   }
 
   flushInTheBackground(disk: Disk): void {
     const request = this.begin(BACKGROUND_FLUSH, disk);
-    this.run(request, flushUnasked(this, request, disk));
+    this.run(request, this.flush(request, disk));
   }
 
-  warn(disk: Disk, text: string): void {
-    this.#events.warn(disk, text);
+  /** The steps of a FLUSH of our own. A server may report a loss only once, and no program hears of this one. */
+  *flush(request: FuseRequest, disk: Disk): Task {
+    this.submit(this.command(request, disk, NBD_CMD_FLUSH), disk);
+    yield;
+    // Without a server nothing is lost: the unflushed writes are sent again to the next one.
+    if (request.error !== 0 && disk.failing === 0 && disk.lossError === 0)
+      disk.lose(`the server could not flush what was written (${errnoName(request.error)})`);
   }
 
-  wroteBeyondEnd(disk: Disk): void {
-    this.#events.wroteBeyondEnd(disk);
+  /** Reads a block by which the disk can be told from another: the first of three that is not about to change. */
+  *#sample(request: FuseRequest, disk: Disk): Task {
+    const { identity } = disk;
+    for (const at of identity.candidates(disk.info.size)) {
+      const [hi, lo] = [highHalf(at), lowHalf(at)];
+      if (disk.isUncertain(hi, lo, identity.unit)) continue;
+      const buffer = this.buffers.take(identity.unit);
+      identity.expect(hi, lo);
+      const command = this.command(request, disk, NBD_CMD_READ);
+      command.setPlace(hi, lo, identity.unit);
+      command.setPayload(buffer, HEADROOM);
+      this.submit(command, disk);
+      yield;
+      const isGood = request.error === 0 && identity.isAsExpected && !disk.isUncertain(hi, lo, identity.unit);
+      if (isGood) identity.saw(hi, lo, identity.unit, buffer.bytes, HEADROOM, true);
+      this.buffers.release(buffer);
+      if (isGood || request.error !== 0) return;
+    }
   }
 
   /** Frees the asker of a request that a deadly signal has hit. False: the request is not under way here. */
@@ -267,7 +259,7 @@ export class Engine implements DiskContext {
   /** Answers EINTR to who has asked; the work goes on. */
   interrupt(request: FuseRequest): void {
     if (request.answered) return;
-    request.answered = true;
+    request.markAnswered();
     this.trace?.interrupted(request);
     this.device.replyError(EINTR, request);
   }
@@ -275,13 +267,13 @@ export class Engine implements DiskContext {
   /** Lets a request wait until the kernel has sent all writes to the file that it still holds. */
   awaitSync(request: FuseRequest, disk: Disk): void {
     request.pending++;
-    if (disk.pendingLseeks.wait(request)) this.#events.syncWanted(disk);
+    if (disk.pendingLseeks.wait(request)) this.events.syncWanted(disk);
   }
 
   /** The kernel has sent all writes to the file from before the last `syncWanted`; or (not `good`) maybe not. */
   synced(disk: Disk, good: boolean): void {
     const served = disk.pendingLseeks.sent(good);
-    if (disk.pendingLseeks.any) this.#events.syncWanted(disk);
+    if (disk.pendingLseeks.any) this.events.syncWanted(disk);
     for (const request of served) this.settle(request);
   }
 
@@ -292,7 +284,7 @@ export class Engine implements DiskContext {
     if (disk !== undefined) countOperation(disk.counters, request, this.system.clock.now());
     if (request.kind === BACKGROUND_FLUSH) disk?.flushEnded(request.error);
     if (request.buffer !== undefined) this.buffers.release(request.buffer);
-    const next = request.order === ORDER_NONE ? undefined : disk?.order.leave(request);
+    const next = request.order === ORDER_NONE ? undefined : disk?.leaveOrder(request);
     this.requests.release(request);
     if (next === undefined) return;
     for (const other of next) this.settle(other);
@@ -300,7 +292,7 @@ export class Engine implements DiskContext {
 
   #reply(request: FuseRequest): void {
     const { error, kind, length, buffer, bufferAt } = request;
-    request.answered = true;
+    request.markAnswered();
     if (kind === BACKGROUND_FLUSH || kind === SPECULATIVE) return;
     if (error !== 0 || kind === REQUEST_STATUS_ONLY) this.device.replyError(error, request);
     else if (kind === REQUEST_WRITE) {

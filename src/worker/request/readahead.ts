@@ -14,8 +14,8 @@ import { type FuseRequest, SPECULATIVE, type Task } from '../flight/fuse-request
 import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { COUNTER } from '../stats/counters.js';
 import type { Engine } from './engine.js';
+import { type PrefetchedBytes, readFromServer } from './read.js';
 import { type SequentialStream, SequentialStreams } from './sequential.js';
-import { onDisk, readFromServer, submitSplit } from './split.js';
 
 const SEGMENT_BITS = 20;
 const SEGMENT = 1 << SEGMENT_BITS;
@@ -49,7 +49,7 @@ function segmentOf(hi: number, lo: number): number {
 }
 
 /** See the file's head. */
-export class Readahead {
+export class Readahead implements PrefetchedBytes {
   readonly #engine: Engine;
   readonly #streams = new SequentialStreams<Disk>();
   #segments: Segment[] = [];
@@ -87,13 +87,28 @@ export class Readahead {
     if (this.#segments.length > 0) this.#discard((one) => one.disk === disk);
   }
 
+  /** Whether any bytes are kept. */
+  get any(): boolean {
+    return this.#segments.length > 0;
+  }
+
+  /** Drops the bytes that are too old to be used. */
+  expire(now: number): void {
+    if (this.any) this.#discard(({ buffer, landedAt }) => buffer !== undefined && now - landedAt >= OLDEST);
+  }
+
+  /** Drops everything, at the end. */
+  clear(): void {
+    this.#remove(() => true);
+  }
+
   /** Answers a READ from segments that are there; false when one is missing or awaited. */
   #answer(request: FuseRequest, first: Segment | undefined, last: Segment | undefined): boolean {
     if (first?.buffer === undefined || last?.buffer === undefined) return false;
     const at = request.offsetLo & (SEGMENT - 1);
     if (first === last) this.#reply(request, first.buffer, at);
     else this.#gather(request, first.buffer, last.buffer, at);
-    request.answered = true;
+    request.markAnswered();
     first.used = true;
     last.used = true;
     first.disk.counters[COUNTER.prefetchHits]++;
@@ -144,13 +159,11 @@ export class Readahead {
     const engine = this.#engine;
     const hi = Math.floor(index / 2 ** (32 - SEGMENT_BITS));
     const lo = (index * SEGMENT) >>> 0;
-    const length = onDisk(disk, hi, lo, SEGMENT);
+    const length = disk.clip(hi, lo, SEGMENT);
     if (length === 0 || engine.buffers.exhausted || !this.#makeRoom()) return false;
     if (engine.requests.changing(disk, hi, lo, length)) return false;
     const request = engine.begin(SPECULATIVE, disk);
-    request.offsetHi = hi;
-    request.offsetLo = lo;
-    request.length = length;
+    request.setPlace(hi, lo, length);
     request.buffer = engine.buffers.take(SEGMENT);
     request.bufferAt = HEADROOM;
     const segment: Segment = {
@@ -165,7 +178,9 @@ export class Readahead {
       waiters: [],
     };
     this.#segments.push(segment);
-    submitSplit(engine, request, disk, NBD_CMD_READ, 0, hi, lo, length, undefined, HEADROOM);
+    const command = engine.command(request, disk, NBD_CMD_READ);
+    command.setPlace(hi, lo, length);
+    engine.submit(command, disk);
     engine.run(request, this.#land(segment));
     disk.counters[COUNTER.prefetched] += length;
     return true;

@@ -11,8 +11,7 @@ import { addressOf, libc } from '../../linux/libc.js';
 import { jsonLine, type LogFields, type LogFormat } from '../../linux/log-line.js';
 import { commandFlagNames, commandName } from '../../nbd/names.js';
 import { printable, printableJson } from '../../nbd/text.js';
-import type { Disk } from '../disk/disk.js';
-import type { FuseRequest } from '../flight/fuse-request.js';
+import type { FuseRequest, RequestTarget } from '../flight/fuse-request.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { toBigInt } from '../memory/u64.js';
 
@@ -118,7 +117,7 @@ export class Trace {
   }
 
   /** What a server said of a command that it refused. */
-  serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void {
+  serverError(disk: RequestTarget, command: NbdCommand, errno: number, text: string): void {
     if (text !== '') this.#say({ ...whatOf(command, disk), errno, text });
   }
 
@@ -135,14 +134,14 @@ function writeLine(line: string): void {
 const requestOf = (request: FuseRequest | undefined): bigint =>
   request === undefined ? 0n : toBigInt(request.uniqueHi, request.uniqueLo);
 
-const fileOf = (disk: Disk | undefined): string | undefined => disk?.node.name || undefined;
+const fileOf = (disk: RequestTarget | undefined): string | undefined => disk?.node.name || undefined;
 
 function placeOf({ about, offsetHi, offsetLo, length }: FuseRequest): LogFields {
   if (about !== undefined) return about;
   return length === 0 ? {} : { offset: toBigInt(offsetHi, offsetLo), length };
 }
 
-function whatOf(command: NbdCommand, disk: Disk | undefined): Entry {
+function whatOf(command: NbdCommand, disk: RequestTarget | undefined): Entry {
   const { request, type, offsetHi, offsetLo, length, flags, connection } = command;
   const place = length === 0 ? {} : { offset: toBigInt(offsetHi, offsetLo), length };
   const names = flags === 0 ? undefined : commandFlagNames(flags);

@@ -122,7 +122,7 @@ describe('the table of commands', () => {
 
   test('a command that is given back is as new when it is taken again', () => {
     const table = new CommandTable();
-    const fresh = { ...table.take() };
+    const fresh = table.take();
     const command = table.take();
     const used = {
       flags: 1,
@@ -133,14 +133,14 @@ describe('the table of commands', () => {
       extents: [1],
     };
     Object.assign(command, used, {
-      operation: new FuseRequest(),
+      request: new FuseRequest(),
       sequence: 4,
       replayed: true,
       next: command,
     });
     command.buffer = new BufferPool(1).take(1);
     table.release(command);
-    expect(table.take()).toEqual({ ...fresh, cookieLo: command.cookieLo, cookieHi: 2 });
+    expect({ ...table.take() }).toEqual({ ...fresh, cookieLo: command.cookieLo, cookieHi: 2 });
   });
 
   test('generations begin again after 2^32', () => {
@@ -208,25 +208,48 @@ test('operations are found while they are under way, whatever the order in which
   );
 });
 
-test('an operation that is given back is as new', () => {
+test('a request that is given back is as new', () => {
   const table = new FuseRequestTable();
   const request = table.take();
   const buffer = new BufferPool(1).take(1);
-  Object.assign(request, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, buffer, blockAt: 1 });
-  Object.assign(request, { error: 5, answered: true, change: 3, interrupted: true });
+  Object.assign(request, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, buffer, bufferAt: 1 });
+  Object.assign(request, { error: 5, change: 3, interrupted: true });
+  request.markAnswered();
   table.release(request);
   expect(request).toEqual(new FuseRequest());
+  expect(request.answered).toBe(false);
   expect(table.take()).toBe(request);
+});
+
+test('a request is answered once', () => {
+  const request = new FuseRequestTable().take();
+  request.markAnswered();
+  expect(() => request.markAnswered()).toThrow(/a request is answered once/);
+});
+
+test('a split command keeps what it asks for, and both parts have the payload', () => {
+  const commands = new CommandTable();
+  const command = commands.take();
+  const buffer = new BufferPool(1).take(4096);
+  command.type = 1;
+  command.flags = 1;
+  command.setPlace(0, 0xffff_ff00, 4096);
+  command.setPayload(buffer, 128);
+  const rest = commands.split(command, 256);
+  expect(command).toMatchObject({ offsetHi: 0, offsetLo: 0xffff_ff00, length: 256, bufferAt: 128 });
+  expect(rest).toMatchObject({ type: 1, flags: 1, offsetHi: 1, offsetLo: 0, length: 3840, bufferAt: 384 });
+  expect(buffer.references).toBe(3);
+  expect(() => commands.split(rest, 3840)).toThrow(/both parts/);
 });
 
 test('what ends twice, or before its end, is a defect', () => {
   const requests = new FuseRequestTable();
   const request = requests.take();
   request.pending = 1;
-  expect(() => requests.release(request)).toThrow(/an operation ends once, with nothing pending/);
+  expect(() => requests.release(request)).toThrow(/a request ends once, with nothing pending/);
   request.pending = 0;
   requests.release(request);
-  expect(() => requests.release(request)).toThrow(/an operation ends once/);
+  expect(() => requests.release(request)).toThrow(/a request ends once/);
   const commands = new CommandTable();
   const command = commands.take();
   commands.release(command);

@@ -51,7 +51,7 @@ class Pair {
     const command = this.commands.take();
     const payload = Buffer.from(Array.from({ length }, (_, i) => (i * 31 + (i >> 12) + this.#count) & 255));
     buffer.bytes.set(payload, at);
-    Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, buffer, blockAt: at });
+    Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, buffer, bufferAt: at });
     const header = Buffer.alloc(REQUEST_LENGTH);
     encodeRequest(new DataView(header.buffer, header.byteOffset), 0, false, command);
     this.sender.push(command);
@@ -133,7 +133,7 @@ test('nothing is lent of blocks that share their pages, nor where there is no pi
   const small = pair.buffers.take(128 * 1024);
   expect(small.shareable).toBe(false);
   const command = pair.commands.take();
-  Object.assign(command, { type: NBD_CMD_WRITE, length: 128 * 1024, block: small, blockAt: 128 });
+  Object.assign(command, { type: NBD_CMD_WRITE, length: 128 * 1024, buffer: small, bufferAt: 128 });
   pair.sender.push(command);
   expect(pair.sender.flush()).toBe(0);
   expect(command.shared).toBe(false);

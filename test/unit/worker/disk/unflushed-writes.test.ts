@@ -144,10 +144,10 @@ test('agrees with a list for any writes and flushes, and never holds more than t
   );
 });
 
-test('what is remembered belongs to no operation and no connection', () => {
+test('what is remembered belongs to no request and no connection', () => {
   const { unflushed: kept } = journal(1 << 20);
   const command = write(10);
   command.request = new FuseRequest();
   kept.keep(command);
-  expect(command).toMatchObject({ state: COMMAND_UNFLUSHED, operation: undefined, connection: undefined });
+  expect(command).toMatchObject({ state: COMMAND_UNFLUSHED, request: undefined, connection: undefined });
 });

@@ -1,0 +1,44 @@
+// The operating system as the engine sees it: calls on /dev/fuse, clocks, signals, memory.
+//
+// The simulator (tools/simulate) has its own, so that one seed replays a history exactly.
+
+import { release } from 'node:os';
+import { libc } from '../../linux/libc.js';
+import { type Memory, REAL_MEMORY } from '../memory/memory.js';
+import { isBeingEnded } from './signals.js';
+
+/** A clock in milliseconds, such as `performance` and `Date`. */
+export interface Clock {
+  now(): number;
+}
+
+/** The system calls on a /dev/fuse descriptor; results and errors are theirs. */
+export interface DeviceCalls {
+  read(descriptor: number, address: number, length: number): number;
+  write(descriptor: number, address: number, length: number): number;
+  close(descriptor: number): number;
+}
+
+/** See the file's head. */
+export interface System {
+  readonly device: DeviceCalls;
+  /** Never jumps. */
+  readonly clock: Clock;
+  /** The time of day. */
+  readonly wallClock: Clock;
+  readonly kernelRelease: string;
+  /** Whether a signal is ending the task `pid`; undefined if the task cannot be inspected. */
+  isBeingEnded(pid: number): boolean | undefined;
+  yieldProcessor(): void;
+  readonly memory: Memory;
+}
+
+export const REAL_SYSTEM: System = {
+  device: libc,
+  clock: performance,
+  wallClock: Date,
+  kernelRelease: release(),
+  isBeingEnded,
+  yieldProcessor: libc.sched_yield,
+  memory: REAL_MEMORY,
+};

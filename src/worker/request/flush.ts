@@ -1,0 +1,28 @@
+// FUSE_FSYNC, and writes that must be durable before their reply.
+
+import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
+import type { Disk } from '../disk/disk.js';
+import { type FuseRequest, REQUEST_STATUS_ONLY, type Task } from '../flight/fuse-request.js';
+import type { Engine } from './engine.js';
+
+/** Begins a FUSE_FSYNC: everything that the server has answered is durable afterwards. */
+export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
+  const request = engine.beginAsked(REQUEST_STATUS_ONLY, disk, view);
+  request.task = flushDisk(engine, request, disk);
+  engine.settle(request);
+}
+
+/** A write that must be durable before its reply, on a server that has FLUSH but not FUA. */
+export function* flushAfter(engine: Engine, request: FuseRequest, disk: Disk, write: Task | undefined): Task {
+  if (write !== undefined) yield* write;
+  if (!request.goesOn) return;
+  engine.submit(engine.command(request, disk, NBD_CMD_FLUSH), disk);
+  yield;
+}
+
+/** The FLUSH may wait for a server that comes back without bytes that it had acknowledged: fsync reports that. */
+function* flushDisk(engine: Engine, request: FuseRequest, disk: Disk): Task {
+  if (disk.can.flush) engine.submit(engine.command(request, disk, NBD_CMD_FLUSH), disk);
+  yield;
+  if (request.goesOn) request.error = disk.takeLossError();
+}

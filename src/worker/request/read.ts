@@ -1,0 +1,84 @@
+// FUSE_READ: from the kernel's request to the NBD_CMD_READs that answer it.
+
+import { HOST_ENDIAN, IO_FLAGS, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE } from '../../fuse/layout.js';
+import { EIO } from '../../linux/errno.js';
+import { O_DIRECT } from '../../linux/open-flags.js';
+import { NBD_CMD_READ } from '../../nbd/constants.js';
+import { MAX_TRANSFER } from '../device/device.js';
+import type { Disk } from '../disk/disk.js';
+import { setRange } from '../disk/range-order.js';
+import { type FuseRequest, REQUEST_READ, type Task } from '../flight/fuse-request.js';
+import { HEADROOM } from '../memory/buffer-pool.js';
+import { addHi, addLo, toDouble } from '../memory/u64.js';
+import type { Engine } from './engine.js';
+
+/** Bytes that were read ahead: see Readahead. */
+export interface PrefetchedBytes {
+  /** Answers a READ with one thing pending, now or later. False: the server must be asked. */
+  read(request: FuseRequest, disk: Disk): boolean;
+  /** Drops what is about to change. */
+  drop(disk: Disk, hi: number, lo: number, length: number): void;
+  dropAll(disk: Disk): void;
+}
+
+/** Begins the FUSE_READ in the device's buffer. An O_DIRECT read always asks the server. */
+export function startRead(
+  engine: Engine,
+  prefetched: PrefetchedBytes | undefined,
+  disk: Disk,
+  view: DataView,
+): void {
+  const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
+  const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
+  const length = disk.clip(hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
+  const request = engine.beginAsked(REQUEST_READ, disk, view);
+  request.setPlace(hi, lo, length);
+  // FUSE_INIT has set this limit. The kernel would take a shorter reply for the end of the file.
+  if (length > MAX_TRANSFER) {
+    request.error = EIO;
+    engine.settle(request);
+    return;
+  }
+  if (length === 0) {
+    request.markAnswered();
+    engine.device.replyError(0, request);
+    engine.settle(request);
+    return;
+  }
+  const cached = (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) === 0;
+  if (disk.order.isChanging && !mayRead(request, disk)) {
+    request.pending++;
+    request.task = readInTurn(engine, request, disk);
+  } else if (prefetched === undefined || !cached || !prefetched.read(request, disk))
+    readFromServer(engine, request, disk);
+  engine.settle(request);
+}
+
+function mayRead(request: FuseRequest, disk: Disk): boolean {
+  const start = toDouble(request.offsetHi, request.offsetLo);
+  setRange(request, start, start + request.length, disk.minimum);
+  return disk.order.enterRead(request);
+}
+
+/** A READ that had to wait for overlapping changes. */
+function* readInTurn(engine: Engine, request: FuseRequest, disk: Disk): Task {
+  if (!request.goesOn) return;
+  readFromServer(engine, request, disk);
+  yield;
+}
+
+/** Asks the server for a READ's bytes, rounded out to its minimum block size. */
+export function readFromServer(engine: Engine, request: FuseRequest, disk: Disk): void {
+  const { offsetHi: hi, offsetLo: lo, length } = request;
+  const mask = disk.minimum - 1;
+  const before = lo & mask;
+  const after = disk.clip(addHi(hi, lo, length), addLo(lo, length), -(before + length) & mask);
+  const whole = before + length + after;
+  if (before + after > 0) {
+    request.buffer = engine.buffers.take(whole);
+    request.bufferAt = HEADROOM + before;
+  }
+  const command = engine.command(request, disk, NBD_CMD_READ);
+  command.setPlace(hi, lo - before, whole);
+  engine.submit(command, disk);
+}

@@ -1,0 +1,102 @@
+// FUSE_LSEEK: SEEK_DATA and SEEK_HOLE by NBD_CMD_BLOCK_STATUS; and the search for holes behind `st_blocks`.
+
+import { SEEK_DATA, SEEK_HOLE } from '../../fuse/constants.js';
+import { HOST_ENDIAN, LSEEK_OFFSET, LSEEK_WHENCE } from '../../fuse/layout.js';
+import { writeLseekReply } from '../../fuse/reply.js';
+import { EINVAL, ENXIO } from '../../linux/errno.js';
+import { NBD_CMD_BLOCK_STATUS } from '../../nbd/constants.js';
+import type { Disk } from '../disk/disk.js';
+import { type FuseRequest, REQUEST_OWN_REPLY, type Task } from '../flight/fuse-request.js';
+import { highHalf, lowHalf } from '../memory/u64.js';
+import type { Engine } from './engine.js';
+
+/** BLOCK_STATUS commands of one search for holes: 256 GiB, if each is answered in full. */
+const SCAN_COMMANDS = 64;
+
+/** BLOCK_STATUS commands of one LSEEK: 4 TiB with compact headers, if each is answered in full. */
+const SEEK_COMMANDS = 1024;
+
+/** Begins the FUSE_LSEEK in the device's buffer. */
+export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
+  const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
+  const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
+  const request = engine.beginAsked(REQUEST_OWN_REPLY, disk, view);
+  if (engine.trace !== undefined) request.about = { offset, whence };
+  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) request.error = EINVAL;
+  else request.task = seekExtent(engine, request, disk, offset, whence === SEEK_DATA);
+  engine.settle(request);
+}
+
+/** Answers SEEK_DATA (`data`) or SEEK_HOLE from `offset` on. */
+function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: bigint, data: boolean): Task {
+  const { size } = disk.info;
+  if (offset >= size) {
+    request.error = ENXIO;
+    return;
+  }
+  // In every cache mode the kernel holds writes to a mapping.
+  const isWritten = disk.writers > 0;
+  if (isWritten && disk.can.allocation && engine.kernelSendsWrites) {
+    engine.awaitSync(request, disk);
+    yield;
+  }
+  const mayHold = isWritten && (!engine.kernelSendsWrites || disk.pendingLseeks.failed);
+  if (!disk.can.allocation || mayHold) {
+    // Any byte may be data that the kernel has not sent.
+    answerSeek(engine, request, data ? offset : size);
+    return;
+  }
+  const { extents } = disk;
+  extents.begin();
+  let at = offset;
+  let commands = 0;
+  while (at < size) {
+    let extent = extents.at(at);
+    if (extent === undefined && commands++ < SEEK_COMMANDS) {
+      askStatus(engine, request, disk, at);
+      yield;
+      if (!request.goesOn) break;
+      extent = extents.at(at);
+    }
+    // Without an answer for this byte, or after too many commands, the rest counts as data.
+    if (extent === undefined || extent.hole !== data) {
+      request.error = 0;
+      answerSeek(engine, request, extent === undefined && !data ? size : at);
+      return;
+    }
+    at = extent.end;
+  }
+  if (request.error !== 0) {
+    request.error = 0;
+    answerSeek(engine, request, data ? at : size);
+  } else if (data) request.error = ENXIO;
+  else answerSeek(engine, request, size);
+}
+
+function askStatus(engine: Engine, request: FuseRequest, disk: Disk, at: bigint): void {
+  const { start, length } = disk.extents.ask(at, disk.info.size);
+  const command = engine.command(request, disk, NBD_CMD_BLOCK_STATUS);
+  command.setPlace(highHalf(start), lowHalf(start), length);
+  engine.submit(command, disk);
+}
+
+/** Finds out how much of the disk is holes, for `st_blocks`, with a bounded number of commands. */
+export function* scanHoles(engine: Engine, request: FuseRequest, disk: Disk): Task {
+  const { size } = disk.info;
+  for (let commands = 0; commands < SCAN_COMMANDS; commands++) {
+    const { known } = disk.extents.summary(size);
+    if (known >= size) break;
+    askStatus(engine, request, disk, known);
+    yield;
+    const { holes, known: now } = disk.extents.summary(size);
+    disk.foundHoles(holes);
+    if (request.error !== 0 || now <= known) break;
+  }
+  disk.endedScan();
+}
+
+function answerSeek(engine: Engine, request: FuseRequest, offset: bigint): void {
+  if (request.answered) return;
+  request.markAnswered();
+  engine.device.replySmall(writeLseekReply(engine.device.small, offset), request);
+}

@@ -1,0 +1,149 @@
+// FUSE_WRITE: from the kernel's request to the NBD_CMD_WRITEs that answer it, with read-modify-write where needed.
+
+import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID } from '../../fuse/constants.js';
+import {
+  HOST_ENDIAN,
+  IO_FLAGS,
+  IO_OFFSET_HI,
+  IO_OFFSET_LO,
+  IO_SIZE,
+  WRITE_DATA,
+  WRITE_FLAGS,
+} from '../../fuse/layout.js';
+import { killSetId, touchNode } from '../../fuse/tree.js';
+import { ENOSPC, EROFS } from '../../linux/errno.js';
+import { libc } from '../../linux/libc.js';
+import { O_DSYNC } from '../../linux/open-flags.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
+import { COPY_LIMIT } from '../device/device.js';
+import type { Disk } from '../disk/disk.js';
+import { setRange } from '../disk/range-order.js';
+import { type FuseRequest, NO_THREAD, REQUEST_WRITE, type Task } from '../flight/fuse-request.js';
+import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
+import { distance, highHalf, lowHalf, toBigInt, toDouble } from '../memory/u64.js';
+import type { Engine } from './engine.js';
+import { flushAfter } from './flush.js';
+import type { PrefetchedBytes } from './read.js';
+
+/** Begins the FUSE_WRITE in the device's buffer; its data follow the header there. */
+export function startWrite(
+  engine: Engine,
+  prefetched: PrefetchedBytes | undefined,
+  disk: Disk,
+  view: DataView,
+): void {
+  const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
+  const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
+  const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
+  const writeFlags = view.getUint32(WRITE_FLAGS, HOST_ENDIAN);
+  const cached = (writeFlags & FUSE_WRITE_CACHE) !== 0;
+  const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
+  const length = disk.clip(hi, lo, asked);
+  const request = engine.beginAsked(REQUEST_WRITE, disk, view);
+  request.setPlace(hi, lo, length);
+  // The thread that dirtied the page does not wait for this WRITE, and its signals must not end it.
+  if (cached) request.pid = NO_THREAD;
+  if (disk.node.readOnly) request.error = EROFS;
+  // The kernel has cached bytes past the end and must not see a short write.
+  else if (length === 0 ? asked > 0 : cached && length < asked) request.error = ENOSPC;
+  if (length < asked && cached) engine.events.wroteBeyondEnd(disk);
+  if (length > 0 && request.error !== EROFS) {
+    if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSetId(disk.node);
+    if (!engine.kernelHoldsWrites) touchNode(disk.node, engine.system.wallClock.now());
+    prefetched?.drop(disk, hi, lo, length);
+    takeData(engine, request);
+    sendWrite(engine, request, disk, synchronous);
+  }
+  engine.settle(request);
+}
+
+/** Gives the request the data of the WRITE in the device's buffer. */
+function takeData(engine: Engine, request: FuseRequest): void {
+  if (request.length > COPY_LIMIT) {
+    request.buffer = engine.device.takeBuffer();
+    request.bufferAt = WRITE_DATA;
+    return;
+  }
+  const buffer = engine.buffers.take(request.length);
+  libc.memcpy(buffer.address + HEADROOM, engine.device.buffer.address + WRITE_DATA, request.length);
+  request.buffer = buffer;
+  request.bufferAt = HEADROOM;
+}
+
+function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous: boolean): void {
+  const { offsetHi: hi, offsetLo: lo, length } = request;
+  const mask = disk.minimum - 1;
+  const before = lo & mask;
+  const atEnd = distance(disk.sizeHi, disk.sizeLo, hi, lo) === length;
+  const unaligned = before !== 0 || (((before + length) & mask) !== 0 && !atEnd);
+  const flags = synchronous && disk.can.fua ? NBD_CMD_FLAG_FUA : 0;
+  const start = toDouble(hi, lo);
+  setRange(request, start, start + length, disk.minimum);
+  const mayBegin = disk.order.enter(request);
+  // The request also waits for its turn; the task does the work then.
+  if (!mayBegin) request.pending++;
+  if (unaligned || !mayBegin) request.task = writeInTurn(engine, request, disk, flags);
+  else {
+    const command = engine.command(request, disk, NBD_CMD_WRITE);
+    command.flags = flags;
+    command.setPlace(hi, lo, length);
+    command.setPayload(request.buffer, request.bufferAt);
+    engine.submit(command, disk);
+  }
+  if (synchronous && flags === 0 && disk.can.flush)
+    request.task = flushAfter(engine, request, disk, request.task);
+}
+
+/** A request's write of any alignment, at its turn. A write whose requester has left does not begin. */
+function* writeInTurn(engine: Engine, request: FuseRequest, disk: Disk, flags: number): Task {
+  const { buffer, bufferAt, length } = request;
+  if (buffer === undefined || !request.goesOn) return;
+  yield* writeBytes(engine, request, disk, {
+    flags,
+    start: toBigInt(request.offsetHi, request.offsetLo),
+    length,
+    fill: (target, at) => {
+      libc.memcpy(target.address + at, buffer.address + bufferAt, length);
+    },
+  });
+}
+
+/** Bytes to write at any offset: `fill` puts them into a buffer at byte `at`. */
+export interface UnalignedWrite {
+  readonly flags: number;
+  readonly start: bigint;
+  readonly length: number;
+  fill(buffer: PooledBuffer, at: number): void;
+}
+
+/** Read-modify-write: reads the first and the last block if they are written in part, and writes whole blocks. */
+export function* writeBytes(engine: Engine, request: FuseRequest, disk: Disk, write: UnalignedWrite): Task {
+  const { minimum } = disk;
+  const { start, length } = write;
+  const before = Number(start % BigInt(minimum));
+  const first = start - BigInt(before);
+  const rounded = Math.ceil((before + length) / minimum) * minimum;
+  const whole = Number(first + BigInt(rounded) > disk.info.size ? disk.info.size - first : BigInt(rounded));
+  const buffer = engine.buffers.take(rounded);
+  const lastStart = Math.max(rounded - minimum, 0);
+  const read = (at: number): void => {
+    const offset = first + BigInt(at);
+    const command = engine.command(request, disk, NBD_CMD_READ);
+    command.setPlace(highHalf(offset), lowHalf(offset), Math.min(minimum, whole - at));
+    command.setPayload(buffer, HEADROOM + at);
+    engine.submit(command, disk);
+  };
+  if (before > 0) read(0);
+  if (before + length < whole && (before === 0 || lastStart > 0)) read(lastStart);
+  yield;
+  if (request.error === 0) {
+    write.fill(buffer, HEADROOM + before);
+    const command = engine.command(request, disk, NBD_CMD_WRITE);
+    command.flags = write.flags;
+    command.setPlace(highHalf(first), lowHalf(first), whole);
+    command.setPayload(buffer, HEADROOM);
+    engine.submit(command, disk);
+    yield;
+  }
+  engine.buffers.release(buffer);
+}

@@ -1,0 +1,143 @@
+// FUSE_FALLOCATE: punching holes and zeroing. A disk has no other space to allocate.
+
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '../../fuse/constants.js';
+import {
+  FALLOCATE_LENGTH,
+  FALLOCATE_MODE,
+  FALLOCATE_OFFSET,
+  HOST_ENDIAN,
+  IN_UID,
+} from '../../fuse/layout.js';
+import { killSetId } from '../../fuse/tree.js';
+import { EINVAL, ENOSPC, EOPNOTSUPP, EOVERFLOW, EROFS } from '../../linux/errno.js';
+import { NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
+import { effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
+import type { Disk } from '../disk/disk.js';
+import { setRange } from '../disk/range-order.js';
+import { type FuseRequest, REQUEST_STATUS_ONLY, type Task } from '../flight/fuse-request.js';
+import { HEADROOM } from '../memory/buffer-pool.js';
+import { highHalf, lowHalf } from '../memory/u64.js';
+import type { Engine } from './engine.js';
+import type { PrefetchedBytes } from './read.js';
+import { writeBytes } from './write.js';
+
+/** Bytes of one WRITE_ZEROES with compact headers. */
+const COMPACT_PIECE = 1024 * 1024 * 1024;
+/** Bytes of one with extended headers; the length stays exact as a double. */
+const EXTENDED_PIECE = 2 ** 50;
+
+/** WRITE_ZEROES in flight for one request. */
+const WINDOW = 4;
+
+/** Bytes of zeros in one WRITE to a server without WRITE_ZEROES. */
+const ZERO_DATA = 1024 * 1024;
+
+/** Bytes [start, end) to zero. @property flags of NBD_CMD_WRITE_ZEROES */
+interface ZeroRange {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly flags: number;
+}
+
+/** Begins the FUSE_FALLOCATE in the device's buffer. */
+export function startFallocate(
+  engine: Engine,
+  prefetched: PrefetchedBytes | undefined,
+  disk: Disk,
+  view: DataView,
+): void {
+  const start = view.getBigUint64(FALLOCATE_OFFSET, HOST_ENDIAN);
+  const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
+  const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
+  const request = engine.beginAsked(REQUEST_STATUS_ONLY, disk, view);
+  if (engine.trace !== undefined) request.about = { offset: start, length, mode };
+  const kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  const beyondEnd = start + length > disk.info.size;
+  const end = beyondEnd ? disk.info.size : start + length;
+  if (kind !== FALLOC_FL_PUNCH_HOLE && kind !== FALLOC_FL_ZERO_RANGE) request.error = EOPNOTSUPP;
+  else if (disk.node.readOnly) request.error = EROFS;
+  else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) request.error = ENOSPC;
+  else if (start < end) {
+    // The kernel leaves this to us, and does not say whether the caller may keep the bits.
+    if (view.getUint32(IN_UID, HOST_ENDIAN) !== 0) killSetId(disk.node);
+    const flags = kind === FALLOC_FL_ZERO_RANGE ? NBD_CMD_FLAG_NO_HOLE : 0;
+    prefetched?.dropAll(disk);
+    request.task = zeroInTurn(engine, request, disk, { start, end, flags });
+    setRange(request, Number(start), Number(end), disk.minimum);
+    if (!disk.order.enter(request)) request.pending++;
+  }
+  engine.settle(request);
+}
+
+/** Makes a range read as zeros, at the request's turn. */
+function* zeroInTurn(engine: Engine, request: FuseRequest, disk: Disk, range: ZeroRange): Task {
+  if (!request.goesOn) return;
+  const { start, end, flags } = range;
+  const minimum = BigInt(disk.minimum);
+  const first = ((start + minimum - 1n) / minimum) * minimum;
+  const last = end === disk.info.size ? end : (end / minimum) * minimum;
+  if (first >= last) {
+    yield* zeroBytes(engine, request, disk, start, end);
+    return;
+  }
+  if (start < first) yield* zeroBytes(engine, request, disk, start, first);
+  if (request.error === 0 && last < end) yield* zeroBytes(engine, request, disk, last, end);
+  if (request.error !== 0) return;
+  const tail = last === disk.info.size ? BigInt(disk.tail) : 0n;
+  if (disk.can.zero) {
+    yield* zeroBlocks(engine, request, disk, { start: first, end: last - tail, flags });
+    yield* zeroBlocks(engine, request, disk, { start: last - tail, end: last, flags });
+  } else yield* writeZeros(engine, request, disk, first, last);
+}
+
+/** Zeroes bytes [start, end) within one or two blocks. */
+function zeroBytes(engine: Engine, request: FuseRequest, disk: Disk, start: bigint, end: bigint): Task {
+  const length = Number(end - start);
+  return writeBytes(engine, request, disk, {
+    flags: 0,
+    start,
+    length,
+    fill: (buffer, at) => {
+      buffer.bytes.fill(0, at, at + length);
+    },
+  });
+}
+
+function* zeroBlocks(engine: Engine, request: FuseRequest, disk: Disk, range: ZeroRange): Task {
+  const { end, flags } = range;
+  let piece = BigInt(disk.info.extendedHeaders ? EXTENDED_PIECE : COMPACT_PIECE);
+  const modest = BigInt(payloadLimit(effectiveBlockSizes(disk.info)));
+  for (let at = range.start; at < end && request.goesOn; ) {
+    const from = at;
+    for (let i = 0; i < WINDOW && at < end; i++) {
+      const count = end - at < piece ? end - at : piece;
+      // Without FAST_ZERO asked for, a server has no excuse to refuse: see docs/reference/protocol.md.
+      const command = engine.command(request, disk, NBD_CMD_WRITE_ZEROES);
+      command.flags = flags;
+      command.setPlace(highHalf(at), lowHalf(at), Number(count));
+      engine.submit(command, disk);
+      at += count;
+    }
+    yield;
+    // A server may refuse more than its largest payload: ask again in pieces of that.
+    if ((request.error === EOVERFLOW || request.error === EINVAL) && piece > modest) {
+      request.error = 0;
+      piece = modest;
+      at = from;
+    }
+  }
+}
+
+function* writeZeros(engine: Engine, request: FuseRequest, disk: Disk, start: bigint, end: bigint): Task {
+  const zeros = engine.buffers.take(ZERO_DATA);
+  zeros.bytes.fill(0, HEADROOM, HEADROOM + ZERO_DATA);
+  for (let at = start; at < end && request.goesOn; at += BigInt(ZERO_DATA)) {
+    const command = engine.command(request, disk, NBD_CMD_WRITE);
+    const count = end - at < BigInt(ZERO_DATA) ? Number(end - at) : ZERO_DATA;
+    command.setPlace(highHalf(at), lowHalf(at), count);
+    command.setPayload(zeros, HEADROOM);
+    engine.submit(command, disk);
+    yield;
+  }
+  engine.buffers.release(zeros);
+}
