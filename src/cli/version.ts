@@ -1,4 +1,4 @@
-// What --version prints.
+// The text of --version.
 //
 // Stands in this folder since the path to package.json must hold for the bundled program, too.
 

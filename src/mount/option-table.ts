@@ -38,7 +38,7 @@ export interface FuseOptions {
 /** One option: how it is given, what it does, how it is described. */
 export interface KnownOption {
   readonly name: string;
-  /** What its value is called in the help; undefined when it takes none. */
+  /** The name of its value in the help; undefined: it takes no value. */
   readonly value?: string;
   readonly text: string;
   readonly apply: (options: FuseOptions, value: string) => void;
@@ -96,13 +96,13 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   flag('allow_other', 'let other users use the file', (o) => {
     o.allowOther = true;
   }),
-  flag('allow_root', 'let root use the file too, and nobody else', (o) => {
+  flag('allow_root', 'let root use the file, but no other users', (o) => {
     o.allowRoot = true;
   }),
   flag('auto_unmount', 'unmount when nbdfuse ends, however it ends', (o) => {
     o.autoUnmount = true;
   }),
-  flag('default_permissions', 'check permission bits (always done)', () => {}),
+  flag('default_permissions', 'check permission bits (always on)', () => {}),
   flag('ro', 'read-only', (o) => {
     o.readOnly = true;
   }),
@@ -118,7 +118,7 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   {
     name: 'umask',
     value: 'M',
-    text: 'permission bits to take away (octal)',
+    text: 'permission bits to clear (octal)',
     apply: (o, value) => {
       o.umask = readUmask(value);
     },
@@ -126,7 +126,7 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   {
     name: 'fsname',
     value: 'NAME',
-    text: 'what the mount table calls it (default: nbdfuse)',
+    text: 'source in the mount table (default: nbdfuse)',
     apply: (o, value) => {
       o.fsname = value;
     },
@@ -134,15 +134,15 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   {
     name: 'subtype',
     value: 'NAME',
-    text: 'its type in the mount table is fuse.NAME (default: nbdfuse)',
+    text: 'type in the mount table: fuse.NAME (default: nbdfuse)',
     apply: (o, value) => {
       o.subtype = value;
     },
   },
-  count('max_read', 'bytes of one read request at most (0: no limit)', U32, (o, value) => {
+  count('max_read', 'maximum bytes of one read request (0: no limit)', U32, (o, value) => {
     o.maxRead = value === 0 ? undefined : value;
   }),
-  flag('nonempty', 'mount over a directory that has files in it (always allowed)', (o) => {
+  flag('nonempty', 'allow a mountpoint that has files in it (always on)', (o) => {
     o.nonempty = true;
   }),
   flag('kernel_cache', 'keep cached pages when the file is opened (default)', (o) => {
@@ -154,22 +154,22 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   flag('noauto_cache', 'the opposite of auto_cache', (o) => {
     o.autoCache = false;
   }),
-  flag('direct_io', 'no page cache: the same as --cache=none', (o) => {
+  flag('direct_io', 'bypass the page cache; same as --cache=none', (o) => {
     o.directIo = true;
   }),
-  flag('async_read', 'several read requests at a time (default)', (o) => {
+  flag('async_read', 'send several read requests at a time (default)', (o) => {
     o.asyncRead = true;
   }),
-  flag('sync_read', 'one read request at a time', (o) => {
+  flag('sync_read', 'send one read request at a time', (o) => {
     o.asyncRead = false;
   }),
-  count('max_background', 'asynchronous requests at a time', 65_535, (o, value) => {
+  count('max_background', 'maximum number of background requests', 65_535, (o, value) => {
     o.maxBackground = value;
   }),
-  count('congestion_threshold', 'requests at which the kernel holds back', 65_535, (o, value) => {
+  count('congestion_threshold', 'background requests at which the kernel slows down', 65_535, (o, value) => {
     o.congestionThreshold = value;
   }),
-  count('max_readahead', "bytes of the kernel's read-ahead", U32, (o, value) => {
+  count('max_readahead', 'maximum bytes that the kernel reads ahead', U32, (o, value) => {
     o.maxReadahead = value;
   }),
   seconds('entry_timeout', 'how long the kernel remembers names', (o, value) => {

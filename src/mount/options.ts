@@ -65,7 +65,22 @@ function unknownOption(name: string): string {
   return `-o ${name}: unknown option; the known ones are ${names.join(', ')}`;
 }
 
-/** The text of --fuse-help: a line an option. */
+/** Columns of the text of --fuse-help. */
+const HELP_WIDTH = 100;
+
+/** A heading and below it the names, in indented lines that fit. */
+function wrapped(heading: string, names: readonly string[]): string {
+  const lines = ['    '];
+  names.forEach((name, i) => {
+    const word = i === names.length - 1 ? name : `${name},`;
+    const line = lines[lines.length - 1];
+    if (line.length + word.length > HELP_WIDTH) lines.push(`    ${word} `);
+    else lines[lines.length - 1] = `${line}${word} `;
+  });
+  return [heading, ...lines.map((line) => line.trimEnd())].join('\n');
+}
+
+/** The text of --fuse-help: one option per line, then the names without a description. */
 export function fuseOptionsHelp(): string {
   const terms = KNOWN_OPTIONS.map(({ name, value }) => (value === undefined ? name : `${name}=${value}`));
   const width = Math.max(...terms.map((term) => term.length));
@@ -75,8 +90,9 @@ export function fuseOptionsHelp(): string {
     '',
     ...lines,
     '',
-    `Also the options of every mount: ${Object.keys(MOUNT_FLAGS).join(', ')}.`,
-    `Accepted, but without effect here: ${HARMLESS_OPTIONS.join(', ')}.`,
+    wrapped('General mount options, see mount(8):', Object.keys(MOUNT_FLAGS)),
+    '',
+    wrapped('Options that nbdfuse accepts and ignores:', HARMLESS_OPTIONS),
     '',
   ].join('\n');
 }

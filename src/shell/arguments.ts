@@ -1,16 +1,16 @@
-// The command line of nbdsh, understood: words in, a typed request out. Pure.
+// Parses the command line of nbdsh. Pure.
 //
 // Called by main.ts.
 
 import { parseArgs } from 'node:util';
 import { printable } from '../nbd/text.js';
 
-/** What the command line asks for. */
+/** A parsed command line. */
 export interface ShellRequest {
   readonly kind: 'help' | 'version' | 'run';
-  /** What to connect to as `h`; undefined: nothing. */
+  /** The server to connect to as `h`; undefined: none. */
   readonly uri: string | undefined;
-  /** Code to run, in this order; `-` stands for standard input. None: ask the user, or run standard input. */
+  /** Code to run, in order; `-` stands for standard input. Empty: prompt, or run standard input. */
   readonly commands: readonly string[];
 }
 
@@ -19,20 +19,26 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const HELP = `Talk to an NBD server in JavaScript:
+export const HELP = `Run JavaScript against an NBD server.
 
+Usage:
     nbdsh [-u URI]
     nbdsh [-u URI] -c CODE [-c CODE ...]
 
-The server is h, an NbdClient (see docs/library.md). Code may use await and
-print(value, ...), and makes further clients by NbdClient.connect(address).
+The server is h, an NbdClient: see nbdfuse-library(3). Without -c, nbdsh prompts for code, or runs
+the script on standard input. Code may use await and print(value, ...). It can open more clients
+with NbdClient.connect(address).
 
 Options:
+    -u, --uri URI       connect to this server as h
+    -c, --command CODE  run CODE and exit; - reads the code from standard input
+    -h, --help          show this help
+    -V, --version       show the version
 
-    -c, --command <code>  run code and end; - reads it from standard input
-    -u, --uri <uri>       connect to this server, as h
-    -h, --help            show this help
-    -V, --version         show the version
+Examples:
+    nbdsh -u nbd://localhost/disk
+    nbdsh -u nbd://localhost/disk -c 'print(h.size)'
+    nbdsh -u nbd://localhost/disk -c 'print(await h.read(0, 512))'
 `;
 
 const OPTIONS = {
@@ -42,13 +48,13 @@ const OPTIONS = {
   version: { type: 'boolean', short: 'V' },
 } as const;
 
-/** What node:util says of a mistake, without its advice for programmers. */
+/** The message of an error of node:util, without its advice for programmers. */
 function firstSentence(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return printable(text.split(/\.(?:\s|$)|\n/)[0] ?? text);
 }
 
-/** What `words` (the command line without the program) ask for. @throws UsageError */
+/** Parses `words`, the command line without the program. @throws UsageError */
 export function parseShellArguments(words: readonly string[]): ShellRequest {
   try {
     const { values } = parseArgs({ args: [...words], options: OPTIONS });

@@ -1,13 +1,13 @@
-// What --completion prints: a script by which a shell completes nbdfuse's command line. Pure.
+// The completion scripts that --completion prints. Pure.
 //
-// Made from the list of options, so that it cannot forget one. After MOUNTPOINT the words that name a
-// server are offered; after CMD the shell's own completion of commands goes on.
+// They contain every option of options.ts. After MOUNTPOINT they offer the words that name a server; after CMD
+// the shell completes as usual.
 
 import type { Shell } from './arguments.js';
 import { CHOICES, type NamedOption, OPTIONS } from './options.js';
 import { MODE_WORDS } from './server-mode.js';
 
-/** Options whose value is a file's name. */
+/** Options that take the name of a file. */
 const FILE_OPTIONS = ['--pidfile', '--pid-file', '-P'];
 
 const takesValue = (option: NamedOption): boolean => option.required;

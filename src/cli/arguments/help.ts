@@ -1,68 +1,63 @@
-// What --help, --long-options and --short-options print.
+// The texts of --help, --long-options and --short-options.
 //
-// Called by main.ts. Loads nothing but commander's formatting of the options.
+// Called by main.ts. Loads only the list of options, so that --help starts fast.
 
-import { createCommand } from 'commander';
-import { longOptionNames, OPTIONS, shortOptionNames } from './options.js';
+import { longOptionNames, type NamedOption, OPTION_GROUPS, OPTIONS, shortOptionNames } from './options.js';
 
-const USAGE = `Mount an NBD server as a file:
+const USAGE = `Show an NBD export or a disk image as one raw file.
 
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] URI
-
-or a disk image, a local file or a URL, compressed or not:
-
+Usage:
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] IMAGE
-
-Other ways to name the server:
-
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] [ CMD [ARGS ...] ]
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --socket-activation CMD [ARGS ...]
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --command CMD [ARGS ...]
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --fd N
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --tcp HOST PORT
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --unix SOCKET
-    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] --vsock CID PORT
-
-Every export of a server as a file of a directory:
-
-    nbdfuse [OPTIONS] --all DIR URI
-
-To see which exports a server has, named in any of these ways:
-
-    nbdfuse --list [--json] URI
-
-MOUNTPOINT is a directory, in which the file is called nbd or FILENAME, or a
-regular file, which then is the disk itself.
-
-To unmount, with or without waiting until everything is written:
-
-    nbdfuse --unmount MOUNTPOINT
-    fusermount3 -u MOUNTPOINT
-
-To see what a mount does:
-
+    nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] SERVER
+    nbdfuse [OPTIONS] --all DIR SERVER
+    nbdfuse --list [--json] SERVER
     nbdfuse --status [--watch] [--json] MOUNTPOINT
+    nbdfuse --unmount MOUNTPOINT
 
-Options:
+MOUNTPOINT is an existing directory, in which the file is called FILENAME (default: nbd), or an
+existing regular file, which becomes the disk.
 
+IMAGE is a disk image: a file, a block device or a URL. It may be compressed. nbdfuse starts a
+server for it.
+
+SERVER is one of:
+    URI                                 an NBD URI, such as nbd://HOST/EXPORT
+    [ CMD [ARGS ...] ]                  start CMD and pass it a listening socket (socket activation)
+    --socket-activation CMD [ARGS ...]  the same without brackets
+    --command CMD [ARGS ...]            start CMD, which speaks NBD on its stdin and stdout
+    --tcp HOST PORT                     connect to a running server over TCP
+    --unix SOCKET                       connect over a Unix socket
+    --vsock CID PORT                    connect over AF_VSOCK
+    --fd N                              use the connected socket inherited as file descriptor N
+`;
+
+const EXAMPLES = `Examples:
+    nbdfuse --daemon dir/disk.raw disk.qcow2    show a qcow2 image as the raw file dir/disk.raw
+    nbdfuse --daemon -r dir nbd://host/export   show an export read-only as the file dir/nbd
+    nbdfuse --unmount dir                       write all data to the server, and unmount
 `;
 
 /** The text of --help. */
 export function helpText(): string {
-  const formatter = createCommand().createHelp();
-  const terms = OPTIONS.map((option) => option.names.join(', ') + valueName(option.flags));
-  const width = Math.max(...terms.map((term) => term.length));
-  const lines = OPTIONS.map(
-    (option, i) => `    ${terms[i].padEnd(width)}  ${formatter.optionDescription(option)}`,
-  );
-  return `${USAGE}${lines.join('\n')}\n`;
+  const width = Math.max(...OPTIONS.map((option) => termOf(option).length));
+  const lineOf = (option: NamedOption): string =>
+    `    ${termOf(option).padEnd(width)}  ${descriptionOf(option)}\n`;
+  const groups = OPTION_GROUPS.map(({ title, options }) => `${title}:\n${options.map(lineOf).join('')}`);
+  return [USAGE, ...groups, EXAMPLES].join('\n');
 }
 
-/** ` <value>` or `[=value]` of an option's flags, or nothing. */
-function valueName(flags: string): string {
-  const found = /<.*>/.exec(flags);
-  if (found !== null) return ` ${found[0]}`;
-  return flags.replace(/^[^[]*/, '').replace('[', '[=');
+/** All names of an option, with the name of its value: `-C, --connections N`, `--overlay[=FILE]`. */
+function termOf({ names, flags }: NamedOption): string {
+  const required = /<(.*)>/.exec(flags);
+  const optional = /\[(.*)\]/.exec(flags);
+  const value = required !== null ? ` ${required[1]}` : optional !== null ? `[=${optional[1]}]` : '';
+  return names.join(', ') + value.toUpperCase();
+}
+
+function descriptionOf({ description, defaultValueDescription }: NamedOption): string {
+  return defaultValueDescription === undefined
+    ? description
+    : `${description} (default: ${defaultValueDescription})`;
 }
 
 /** The text of --long-options: one a line, without the two options that list. */
@@ -72,7 +67,7 @@ export function longOptionsText(): string {
     .join('');
 }
 
-/** The text of --short-options. */
+/** The text of --short-options: one name per line. */
 export function shortOptionsText(): string {
   return shortOptionNames()
     .map((name) => `${name}\n`)

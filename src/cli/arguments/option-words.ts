@@ -1,13 +1,13 @@
-// The words of a command line that are options, one option after another. Pure.
+// Splits a command line into its options and the rest. Pure.
 //
-// commander takes the word after an option with an optional value for the value; here such values are written
-// with `=` only, as getopt_long(3) has it, so that MOUNTPOINT is never taken for one.
+// commander takes the word after an option with an optional value as its value. nbdfuse accepts such a value only
+// after `=`, as getopt_long(3) does, so that MOUNTPOINT is never taken for a value.
 
 import { type NamedOption, optionOf } from './options.js';
 
-/** An option as it was typed. */
+/** An option as the user typed it. */
 export interface OptionWords {
-  /** Undefined for a word that is no option, and for several short options in one word. */
+  /** Undefined for an unknown option, and for several short options in one word. */
   readonly option: NamedOption | undefined;
   /** The option, and its value if that is a word of its own. */
   readonly words: readonly string[];
@@ -28,7 +28,7 @@ function understand(word: string): { option: NamedOption | undefined; takesNext:
   return { option: word.length === 2 ? optionOf(word) : undefined, takesNext: false };
 }
 
-/** Splits a command line into its options and what begins with the first word that is none, or with `--`. */
+/** Splits a command line into its options and the rest, which begins with `--` or with the first other word. */
 export function splitOptions(words: readonly string[]): { options: OptionWords[]; rest: readonly string[] } {
   const options: OptionWords[] = [];
   let at = 0;
@@ -41,7 +41,7 @@ export function splitOptions(words: readonly string[]): { options: OptionWords[]
   return { options, rest: words.slice(at) };
 }
 
-/** The same words, with `=` after an option whose optional value is not given. */
+/** The same words, with `=` after each option whose optional value is missing. */
 export function attachOptionalValues(words: readonly string[]): string[] {
   const { options, rest } = splitOptions(words);
   const attached = options.map(({ option, words: own }) =>

@@ -1,8 +1,8 @@
-// The options that stand before MOUNTPOINT or, with --list, before the server, as commander's Option objects: the one list from which
-// parsing, --help, --long-options and --short-options are made.
+// The options of nbdfuse, as commander's Option objects. Parsing, --help, --long-options, --short-options
+// and the completions all use this list.
 //
-// Long names may be shortened, as getopt_long(3) allows: a prefix is looked for among the names that
-// the C nbdfuse has too, then among all, so that its command lines keep their meaning.
+// Long names may be shortened, as getopt_long(3) allows. A prefix matches the names of the C nbdfuse first,
+// then all names, so that command lines of the C nbdfuse keep their meaning.
 
 import { Option } from 'commander';
 import { printable } from '../../nbd/text.js';
@@ -18,7 +18,7 @@ const BACKENDS = ['kernel', 'fuse-native'] as const;
 const LOG_FORMATS = ['text', 'json'] as const;
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
-/** The values of the options that take one of a few. */
+/** The allowed values of options that take one of a fixed set. */
 export const CHOICES: Readonly<Record<string, readonly string[]>> = {
   '--cache': CACHE_MODES,
   '--fuse-backend': BACKENDS,
@@ -64,67 +64,104 @@ function dashes(name: string): number {
   return name.startsWith('--') ? 2 : 1;
 }
 
-/** In the order of --help. */
-export const OPTIONS: readonly NamedOption[] = [
-  new NamedOption('-C, --connections <n>', 'connections, where the server allows several')
-    .default(4)
-    .argParser((text: string) => wholeNumber('--connections', text, 1, MAXIMUM_CONNECTIONS)),
-  new NamedOption('-f, --foreground', 'stay in the foreground, as without it'),
-  new NamedOption('--daemon', 'return when the file is ready, and serve it in the background'),
-  new NamedOption('-o <options>', 'options of the mount, see --fuse-help')
-    .default([])
-    .argParser((text: string, previous: readonly string[]) => [...previous, text]),
-  new NamedOption('-P, --pidfile <file>', 'write the process number there when ready', ['--pid-file']),
-  new NamedOption('-r, --readonly', 'refuse writes', ['--read-only']),
-  new NamedOption('-s', 'one thread, as --threads=1'),
-  new NamedOption('--threads <n>', 'threads at most; by itself, what the machine is good for').argParser(
-    (text: string) => wholeNumber('--threads', text, 1, MAXIMUM_THREADS),
-  ),
-  new NamedOption('-v, --verbose', 'tell on standard error what happens', ['-d']),
-  new NamedOption('--log-format <format>', 'of what is told: text or json')
-    .default('text')
-    .argParser((text: string) => choice('--log-format', text, LOG_FORMATS)),
-  new NamedOption('--export <name>', 'export to ask for, in the modes without a URI'),
-  new NamedOption('--format <format>', 'what the image is, when its name and content do not tell').argParser(
-    (text: string) => formatWish(text),
-  ),
-  new NamedOption('--partition <n>', 'one partition of the image').argParser((text: string) =>
-    wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
-  ),
-  new NamedOption('--snapshot-name <name>', 'an internal snapshot of a qcow2, read-only'),
-  new NamedOption('--overlay [file]', 'write to a throw-away qcow2, or FILE, instead of the image'),
-  new NamedOption('--print-command', 'print the command line that does without images, and end'),
-  new NamedOption('--all', 'every export is a file in the directory MOUNTPOINT'),
-  new NamedOption('--cache <mode>', 'writeback, writethrough or none')
-    .default('writeback')
-    .argParser((text: string) => choice('--cache', text, CACHE_MODES)),
-  new NamedOption('--reconnect <seconds>', 'how long to wait for a lost server, or forever')
-    .default(60_000, '60')
-    .argParser((text: string) => millisecondsOr('--reconnect', 'forever', text)),
-  new NamedOption('--restart', 'start CMD again when it is lost'),
-  new NamedOption('--timeout <seconds>', 'count a connection that stands still as lost')
-    .default(0)
-    .argParser((text: string) => milliseconds('--timeout', text)),
-  new NamedOption('--settle-time <seconds>', 'time until a lost connection has no effect')
-    .default(Number.POSITIVE_INFINITY, 'never')
-    .argParser((text: string) => millisecondsOr('--settle-time', 'never', text)),
-  new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')
-    .default('kernel')
-    .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),
-  new NamedOption('--list', 'show the exports of the server, without MOUNTPOINT'),
-  new NamedOption('--status', 'show what is mounted at MOUNTPOINT and what was done for it'),
-  new NamedOption('--watch', 'with --status: every second, what is going on'),
-  new NamedOption('--json', 'with --list and --status: as JSON'),
-  new NamedOption('--completion <shell>', 'print the completion for bash, zsh or fish').argParser(
-    (text: string) => choice('--completion', text, SHELLS),
-  ),
-  new NamedOption('--unmount', 'unmount MOUNTPOINT, and wait until everything is written'),
-  new NamedOption('--fuse-help', 'show what -o takes'),
-  new NamedOption('--help', 'show this help'),
-  new NamedOption('--long-options', 'list the long options'),
-  new NamedOption('--short-options', 'list the short options'),
-  new NamedOption('-V, --version', 'show the version'),
+/** The options under one heading of --help. */
+export interface OptionGroup {
+  readonly title: string;
+  readonly options: readonly NamedOption[];
+}
+
+/** All options, in the order of --help. */
+export const OPTION_GROUPS: readonly OptionGroup[] = [
+  {
+    title: 'What to mount',
+    options: [
+      new NamedOption('--all', 'show every export of SERVER as a file in DIR'),
+      new NamedOption('--export <name>', 'export name, unless SERVER is a URI (default: empty)'),
+      new NamedOption(
+        '--format <format>',
+        'format of IMAGE (default: detected from name and content)',
+      ).argParser((text: string) => formatWish(text)),
+      new NamedOption('--partition <n>', 'show only this partition of IMAGE').argParser((text: string) =>
+        wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
+      ),
+      new NamedOption('--snapshot-name <name>', 'show an internal snapshot of a qcow2 image, read-only'),
+      new NamedOption('--overlay [file]', 'write to a temporary overlay, or to FILE, instead of IMAGE'),
+      new NamedOption('-r, --readonly', 'mount read-only', ['--read-only']),
+      new NamedOption('--print-command', 'print the equivalent command without image options, and exit'),
+    ],
+  },
+  {
+    title: 'How to serve it',
+    options: [
+      new NamedOption('--cache <mode>', 'writeback, writethrough or none')
+        .default('writeback', 'writeback')
+        .argParser((text: string) => choice('--cache', text, CACHE_MODES)),
+      new NamedOption('-C, --connections <n>', 'maximum number of connections')
+        .default(4, '4')
+        .argParser((text: string) => wholeNumber('--connections', text, 1, MAXIMUM_CONNECTIONS)),
+      new NamedOption('--threads <n>', 'maximum number of threads (default: automatic)').argParser(
+        (text: string) => wholeNumber('--threads', text, 1, MAXIMUM_THREADS),
+      ),
+      new NamedOption('-s', 'same as --threads=1'),
+      new NamedOption('--reconnect <seconds>', 'how long to wait for a lost server, or forever')
+        .default(60_000, '60')
+        .argParser((text: string) => millisecondsOr('--reconnect', 'forever', text)),
+      new NamedOption('--restart', 'start CMD again when the connection to it is lost'),
+      new NamedOption('--timeout <seconds>', 'how long a connection may stall')
+        .default(0, '0, unlimited')
+        .argParser((text: string) => milliseconds('--timeout', text)),
+      new NamedOption('--settle-time <seconds>', 'time until requests on a lost connection expire')
+        .default(Number.POSITIVE_INFINITY, 'never')
+        .argParser((text: string) => millisecondsOr('--settle-time', 'never', text)),
+      new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')
+        .default('kernel', 'kernel')
+        .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),
+    ],
+  },
+  {
+    title: 'Running and unmounting',
+    options: [
+      new NamedOption('-f, --foreground', 'run in the foreground (default)'),
+      new NamedOption('--daemon', 'return when the file is ready, and serve it in the background'),
+      new NamedOption('-o <options>', 'mount options, separated by commas; see --fuse-help')
+        .default([])
+        .argParser((text: string, previous: readonly string[]) => [...previous, text]),
+      new NamedOption('-P, --pidfile <file>', 'write the process ID to FILE when the file is ready', [
+        '--pid-file',
+      ]),
+      new NamedOption('--unmount', 'unmount, and wait until all data is written and nbdfuse exits'),
+    ],
+  },
+  {
+    title: 'Monitoring and messages',
+    options: [
+      new NamedOption('--list', 'list the exports of SERVER'),
+      new NamedOption('--status', 'show the server, connections and statistics of a mount'),
+      new NamedOption('--watch', 'with --status: update every second'),
+      new NamedOption('--json', 'with --list or --status: print JSON'),
+      new NamedOption('-v, --verbose', 'print details and trace every request on standard error', ['-d']),
+      new NamedOption('--log-format <format>', 'format of messages: text or json')
+        .default('text', 'text')
+        .argParser((text: string) => choice('--log-format', text, LOG_FORMATS)),
+    ],
+  },
+  {
+    title: 'Help',
+    options: [
+      new NamedOption('--help', 'show this help'),
+      new NamedOption('--fuse-help', 'list the options for -o'),
+      new NamedOption('--completion <shell>', 'print a completion script for bash, zsh or fish').argParser(
+        (text: string) => choice('--completion', text, SHELLS),
+      ),
+      new NamedOption('-V, --version', 'show the version'),
+      new NamedOption('--long-options', 'list the long options'),
+      new NamedOption('--short-options', 'list the short options'),
+    ],
+  },
 ];
+
+/** All options. */
+export const OPTIONS: readonly NamedOption[] = OPTION_GROUPS.flatMap(({ options }) => options);
 
 const ALL_NAMES = OPTIONS.flatMap((option) => option.names);
 
@@ -156,12 +193,12 @@ function completeName(word: string): string {
   return word;
 }
 
-/** What --long-options prints: each name but those of the two options that list. */
+/** The names that --long-options prints: all but --long-options and --short-options. */
 export function longOptionNames(): readonly string[] {
   return ALL_NAMES.filter((name) => name.startsWith('--') && !/^--(long|short)-options$/.test(name));
 }
 
-/** What --short-options prints. */
+/** The names that --short-options prints. */
 export function shortOptionNames(): readonly string[] {
   return ALL_NAMES.filter((name) => !name.startsWith('--'));
 }

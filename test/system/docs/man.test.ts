@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it, test } from 'vitest';
 import { OPTIONS } from '../../../src/cli/arguments/options.js';
 import { MODE_WORDS } from '../../../src/cli/arguments/server-mode.js';
+import { NbdClient } from '../../../src/client/client.js';
+import * as library from '../../../src/index.js';
 import { requirePrograms } from '../../support/requires.js';
 import { tryProgram } from '../../support/run.js';
 
@@ -45,4 +47,13 @@ test('nbdfuse(1) has every option and every way to name a server', () => {
   for (const name of [...OPTIONS.flatMap(({ names }) => names), ...MODE_WORDS]) {
     expect(text).toContain(`\`${name}\``);
   }
+});
+
+test('nbdfuse-library(3) lists only members of NbdClient and exports of the library', () => {
+  const items = [...source('nbdfuse-library.3').matchAll(/^- (.*)\\$/gm)].map(([, names]) => names);
+  const names = items.flatMap((item) => [...item.matchAll(/`([^`]+)`/g)].map(([, name]) => name));
+  // `closed` is a field, which only an instance has.
+  const known = [NbdClient.prototype, NbdClient, library].flatMap((one) => Object.getOwnPropertyNames(one));
+  expect(names.length).toBeGreaterThan(30);
+  expect(names.filter((name) => ![...known, 'closed'].includes(name))).toEqual([]);
 });

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { HARMLESS_OPTIONS } from '../../../src/mount/option-table.js';
 import { type FuseOptions, fuseOptionsHelp, parseFuseOptions } from '../../../src/mount/options.js';
 
 const NOTHING: FuseOptions = {
@@ -111,4 +112,6 @@ it('prints help that names every option it understands', () => {
     expect(help).toContain(name);
   }
   expect(help.split('\n').filter((line) => line.startsWith('    -o'))).toHaveLength(25);
+  for (const name of HARMLESS_OPTIONS) expect(help).toMatch(new RegExp(`\\b${name}\\b`));
+  for (const line of help.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
 });

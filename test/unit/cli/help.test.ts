@@ -53,6 +53,40 @@ describe('what the program says of itself', () => {
     for (const line of help.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
   });
 
+  it('--help: groups the options, gives each default once, and ends with three examples', () => {
+    const help = helpText();
+    const sections = help.split('\n\n').map((section) => section.split('\n'));
+    const titles = sections.map(([first]) => first).filter((line) => line.endsWith(':'));
+    expect(titles).toEqual([
+      'Usage:',
+      'SERVER is one of:',
+      'What to mount:',
+      'How to serve it:',
+      'Running and unmounting:',
+      'Monitoring and messages:',
+      'Help:',
+      'Examples:',
+    ]);
+    for (const [option, value] of [
+      ['--cache MODE', 'writeback'],
+      ['--connections N', '4'],
+      ['--threads N', 'automatic'],
+      ['--reconnect SECONDS', '60'],
+      ['--timeout SECONDS', '0, unlimited'],
+      ['--settle-time SECONDS', 'never'],
+      ['--fuse-backend BACKEND', 'kernel'],
+      ['--log-format FORMAT', 'text'],
+    ]) {
+      const [line = '', ...more] = help.split('\n').filter((one) => one.includes(` ${option} `));
+      expect([line, more]).toEqual([expect.stringMatching(`\\(default: ${value}\\)$`), []]);
+      expect(line.match(/default/g)).toHaveLength(1);
+    }
+    expect(help).not.toContain('"');
+    expect(help).not.toContain('[]');
+    const examples = sections.at(-1)?.filter((line) => line.startsWith('    nbdfuse '));
+    expect(examples).toHaveLength(3);
+  });
+
   it('prints the name and version of package.json', () => {
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
     expect(versionText()).toBe(`nbdfuse ${version}\n`);

@@ -341,6 +341,6 @@ describe('a question', () => {
 
   it('may be cut short by its reader', async () => {
     const text = await run('sh', '-c', `'${PROGRAM}' --help | head -n 1`);
-    expect(text).toBe('Mount an NBD server as a file:\n');
+    expect(text).toBe('Show an NBD export or a disk image as one raw file.\n');
   });
 });
