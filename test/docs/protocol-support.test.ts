@@ -1,4 +1,4 @@
-// docs/protocol-support.md names sources and tests: they must be there, and nothing of the protocol may be
+// docs/reference/protocol.md names sources and tests: they must be there, and nothing of the protocol may be
 // left out.
 
 import { existsSync, readFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import * as constants from '../../src/nbd/constants.js';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const page = readFileSync(join(root, 'docs/protocol-support.md'), 'utf8');
+const page = readFileSync(join(root, 'docs/reference/protocol.md'), 'utf8');
 
 /** The cells of every line of a table below a heading. */
 function rowsOf(heading: string): string[][] {
