@@ -33,7 +33,7 @@ const DOCUMENTS = [
 const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: See it work': 'it installs packages; CI runs scripts/test, and test/docs/demo.test.ts the demo',
   'README.md: Install': 'changes this machine; test/real/package.test.ts installs the package elsewhere',
-  'docs/guide/mount.md: Mount at boot, by mount(8) or systemd':
+  'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/mount-helper.test.ts does it and takes it back',
 };
 
