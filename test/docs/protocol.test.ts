@@ -39,7 +39,7 @@ function textOf(path: string): string {
   return [own, ...helpers].join('\n').replaceAll("\\'", "'");
 }
 
-describe('the client rules', () => {
+describe('client rules of the protocol', () => {
   const rules = rowsOf(internals, 'Client rules').filter(([section]) => section !== 'section');
 
   it('are many, and each has a section, a rule, a source and a test', () => {
@@ -57,7 +57,7 @@ describe('the client rules', () => {
   });
 });
 
-describe('the parts of the protocol', () => {
+describe('parts of the protocol', () => {
   const heads = ['part', 'flag', 'command or command flag', 'reply'];
   const parts = [...rowsOf(reference, 'Handshake'), ...rowsOf(reference, 'Transmission')]
     .map(([part]) => part)
@@ -70,7 +70,7 @@ describe('the parts of the protocol', () => {
     expect(parts.filter((part) => (tests.get(part) ?? []).length === 0)).toEqual(UNDEFINED);
   });
 
-  it('name tests that exist', () => {
+  it('name existing tests', () => {
     const missing = [...tests.values()]
       .flat()
       .filter((name) => !existsSync(join(root, 'test', `${name}.test.ts`)));
