@@ -1,7 +1,8 @@
 // The second backend: libfuse 2 through the package fuse-native, data through the Promise client.
 //
 // Used by the session instead of the bridge. It serves from the main thread, a request at a time in
-// JavaScript but any number under way. What it cannot do is told in docs/architecture.md.
+// JavaScript but any number under way. docs/internals/decisions/0002-fuse-protocol.md lists
+// what it cannot do.
 
 import { readdir, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';

@@ -73,15 +73,12 @@ export function startTable(results: readonly StartUp[]): string {
       i === 0 ? `${value.toFixed(0)} (${verdict(`≤ ${bar}`, value <= bar)})` : value.toFixed(0);
     return line([side, within(milliseconds, START_BARS.milliseconds), within(peakMiB, START_BARS.peakMiB)]);
   });
-  return ['| side | start to ready, ms | resident at its peak, MiB |', '|---|---|---|', ...lines].join('\n');
+  return ['| side | start to ready, ms | peak RSS, MiB |', '|---|---|---|', ...lines].join('\n');
 }
 
 /** The lines about memory. */
 export function memoryTable(results: readonly Memory[]): string {
-  const head = [
-    '| side | mounts | MiB of all, shared pages once | each at its peak, summed |',
-    '|---|---|---|---|',
-  ];
+  const head = ['| side | mounts | total PSS, MiB | sum of peak RSS, MiB |', '|---|---|---|---|'];
   const lines = results.map(({ side, mounts, proportionalMiB, peakMiB }) =>
     line([side, String(mounts), proportionalMiB.toFixed(0), peakMiB.toFixed(0)]),
   );
@@ -103,7 +100,7 @@ export function copyTable(results: readonly Copied[]): string {
 /** The lines about the garbage collector. */
 export function garbageTable(results: readonly Garbage[]): string {
   const head = [
-    '| 4k direct, 8 jobs | requests | collections | MiB that survive, early and at the end | pause, median and longest, ms |',
+    '| 4k direct, 8 jobs | requests | collections | surviving MiB, early / at the end | pause in ms, median / longest |',
     '|---|---|---|---|---|',
   ];
   const lines = results.map((one) =>
@@ -125,7 +122,7 @@ export function saturationTable(): string {
   );
   const head = line([
     'cores (simulated: 4k random reads a second)',
-    ...WORKERS.map((n) => `${n} ${n === 1 ? 'worker' : 'workers'}`),
+    ...WORKERS.map((n) => `${n} ${n === 1 ? 'thread' : 'threads'}`),
   ]);
   return [head, `|---|${WORKERS.map(() => '---|').join('')}`, ...lines].join('\n');
 }
@@ -157,7 +154,7 @@ export function circumstances(): string {
   return [
     `- ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), Linux ${release()}, Node ${process.version}`,
     `- ${programs.map((program) => version([program, '--version'])).join(', ')}`,
-    `- load at the end, over 1, 5 and 15 minutes (a run alone makes 2 to 3): ${load()}`,
+    `- load average at the end, over 1, 5 and 15 minutes (the run alone makes 2 to 3): ${load()}`,
     `- nbdfuse: ${version(['git', 'describe', '--always', '--dirty'])}`,
   ].join('\n');
 }

@@ -2,7 +2,7 @@
 // export and the server itself. Exits with 1 when a case could not be measured; a bar that is not
 // reached is shown in the table and is no failure.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CASES, type Case } from './cases.js';
 import { curveChart, ratioChart } from './chart.js';
@@ -30,7 +30,7 @@ const HELP = `npm run bench -- [OPTIONS]
   --case NAME    only the cases whose names begin so; can be repeated
   --rounds N     rounds that count (5)
   --ours CMD     another command in place of node bin/nbdfuse
-  --write        tables and charts into docs/benchmarks/
+  --write        write the tables and charts into docs/internals/
   --list         show the names`;
 
 const { values: options } = parseArgs({
@@ -116,24 +116,34 @@ async function measureCases(cases: readonly Case[]): Promise<readonly Measured[]
   return done;
 }
 
+/** The page with the results, and the markers between which this program writes. */
+const PAGE = 'docs/internals/results.md';
+const [BEGIN, END] = ['<!-- bench -->', '<!-- /bench -->'];
+
+/** Replaces the text between the markers; the rest of the page comes from other measurements. */
+function replaceResults(text: string): void {
+  const page = readFileSync(PAGE, 'utf8');
+  const [start, end] = [page.indexOf(BEGIN), page.indexOf(END)];
+  if (start < 0 || end < start) throw new Error(`${PAGE} lacks the markers ${BEGIN} and ${END}`);
+  writeFileSync(PAGE, `${page.slice(0, start)}${BEGIN}\n\n${text}\n\n${page.slice(end)}`);
+}
+
 function write(all: readonly Measured[], tables: readonly string[]): void {
   const words = process.argv.slice(2).map((word) => (/[^\w./=:-]/.test(word) ? `'${word}'` : word));
   const command = ['npm run bench --', ...words].join(' ');
   const curve = all.filter(({ one }) => one.curve !== undefined);
   const text = [
-    '# Benchmarks',
-    `${new Date().toISOString().slice(0, 10)}. All sides took turns on one server after a round to warm up; each ratio is the median of ${rounds}, one a round, and beside each bar stands in how many rounds it was reached. The machine has other work too, so ratios count and absolute figures do not. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
+    `${new Date().toISOString().slice(0, 10)}. All sides took turns on one server, after one warm-up round. Each ratio is the median of ${rounds} rounds. The figure beside a bar says in how many rounds nbdfuse reached it. Other work ran on the machine, so compare the ratios and not the absolute figures. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
     circumstances(),
-    `Repeat it: \`${command}\``,
+    `To repeat it: \`${command}\``,
     all.length === 0 ? '' : [HEAD, ...all.map(row)].join('\n'),
     ...tables,
     all.length === 0 ? '' : '![Ratio of each case](ratios.svg)',
     curve.length === 0 ? '' : '![Throughput by jobs](jobs.svg)',
   ];
-  mkdirSync('docs/benchmarks', { recursive: true });
-  if (all.length > 0) writeFileSync('docs/benchmarks/ratios.svg', ratioChart(all));
-  if (curve.length > 0) writeFileSync('docs/benchmarks/jobs.svg', curveChart(curve));
-  writeFileSync('docs/benchmarks/README.md', `${text.filter((part) => part !== '').join('\n\n')}\n`);
+  if (all.length > 0) writeFileSync('docs/internals/ratios.svg', ratioChart(all));
+  if (curve.length > 0) writeFileSync('docs/internals/jobs.svg', curveChart(curve));
+  replaceResults(text.filter((part) => part !== '').join('\n\n'));
 }
 
 async function main(): Promise<void> {

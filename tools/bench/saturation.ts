@@ -2,8 +2,8 @@
 //
 // A closed system: each job's request goes through the application and the kernel, the worker, the server,
 // the worker again and back; every step takes a core for its time, a worker does one thing at a time, and
-// a step waits for both. The worker's time was measured on a real run (see docs/architecture.md); the others are
-// assumptions, so that what comes out is an estimate.
+// a step waits for both. The worker's time was measured on a real run, the others are assumptions: the result is
+// an estimate. See docs/internals/decisions/0015-read-threads.md.
 
 /** Microseconds of processor time that one 4k random read takes in each place. */
 const COSTS = {

@@ -1,4 +1,5 @@
-// The simulator's command line: `--seeds N` or `--seconds N`, or `--seed S` for one history. See docs/simulation.md.
+// The simulator's command line: `--seeds N` or `--seconds N`, or `--seed S` for one history.
+// See docs/internals/simulation.md.
 
 import { parseArgs } from 'node:util';
 import { Coverage } from './coverage.js';

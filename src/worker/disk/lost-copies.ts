@@ -4,7 +4,7 @@
 // overlaps it is sent. A copy is resolved by its own reply, where its connection can still be read; by the end of the
 // server's process; or, where the user has said so, by time. That the server closes proves nothing: it may have the
 // request in its hands. The change itself may be sent again: the same bytes to the same place do no harm.
-// See docs/invariants.md.
+// See docs/internals/invariants.md.
 
 import type { Peer } from '../connection/channel.js';
 import type { NbdCommand } from '../flight/nbd-command.js';

@@ -26,14 +26,14 @@ const below = (folder: string): string[] =>
   readdirSync(`${ROOT}${folder}`, { recursive: true }).map((name) => `${folder}/${name}`);
 const DOCUMENTS = [
   'README.md',
-  ...below('docs').filter((name) => name.endsWith('.md') && !/^docs\/(man|api)\//.test(name)),
+  ...below('docs').filter((name) => name.endsWith('.md') && !/^docs\/reference\/(man|api)\//.test(name)),
 ];
 
 /** Sections whose commands are not run here, and why. */
 const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: See it work': 'it installs packages; CI runs scripts/test, and test/docs/demo.test.ts the demo',
   'README.md: Install': 'changes this machine; test/real/package.test.ts installs the package elsewhere',
-  'docs/usage.md: Mount at boot, by mount(8) or systemd':
+  'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/mount-helper.test.ts does it and takes it back',
 };
 

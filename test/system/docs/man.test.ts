@@ -1,4 +1,4 @@
-// The manual pages: complete, readable, and made of what is in docs/man.
+// The manual pages: complete, readable, and made of what is in docs/reference/man.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -13,9 +13,9 @@ import { tryProgram } from '../../support/run.js';
 requirePrograms('man', 'groff');
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const PAGES = readdirSync(`${ROOT}docs/man`).map((name) => name.replace(/\.md$/, ''));
+const PAGES = readdirSync(`${ROOT}docs/reference/man`).map((name) => name.replace(/\.md$/, ''));
 
-const source = (page: string): string => readFileSync(`${ROOT}docs/man/${page}.md`, 'utf8');
+const source = (page: string): string => readFileSync(`${ROOT}docs/reference/man/${page}.md`, 'utf8');
 
 /** A page as man shows it, without its layout. */
 async function shown(page: string): Promise<string> {

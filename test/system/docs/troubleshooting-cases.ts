@@ -1,5 +1,5 @@
-// What produces each message of docs/troubleshooting.md: lines of shell, in a folder with an empty directory
-// `dir`, an empty `disk.raw` of 1 MiB, and `text.qcow2`, which is none.
+// The commands that produce each message of docs/operating/troubleshooting.md. They run in a folder with an empty
+// directory `dir`, an empty `disk.raw` of 1 MiB, and `text.qcow2`, which is no qcow2.
 
 /** Starts nbdkit with these words on server.sock, and waits until it listens. Sets $S to its number. */
 const serve = (words: string, options = ''): string =>

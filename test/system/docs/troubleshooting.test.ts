@@ -1,4 +1,4 @@
-// Every message of docs/troubleshooting.md is produced, and is what the page says, word for word.
+// Every message of docs/operating/troubleshooting.md is produced, and is what the page says, word for word.
 
 import { mkdirSync, readFileSync, realpathSync, truncateSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ import { CASES, ELSEWHERE } from './troubleshooting-cases.js';
 requirePrograms('nbdkit', 'qemu-nbd', 'psktool', 'perl', 'unshare', 'setpriv');
 
 const PAGE = readFileSync(
-  fileURLToPath(new URL('../../../docs/troubleshooting.md', import.meta.url)),
+  fileURLToPath(new URL('../../../docs/operating/troubleshooting.md', import.meta.url)),
   'utf8',
 );
 const MESSAGES = [...PAGE.matchAll(/^\| `([^`]+)` \| [^|]+ \|$/gm)].map(([, message]) => message);

@@ -1,4 +1,4 @@
-// What of posix_fadvise(2) and FIEMAP reaches a file system of FUSE: docs/protocol-support.md says what for.
+// What of posix_fadvise(2) and FIEMAP reaches a file system of FUSE: docs/reference/protocol.md says what for.
 
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';

@@ -327,7 +327,7 @@ it('a server that closes with a write in its hands is no proof: a newer one fail
   await write('C', BLOCK);
   await expect(write('B', 0)).rejects.toMatchObject({ code: 'EIO' });
   await disk.program.says(/see --settle-time\n/);
-  // docs/troubleshooting.md has it word for word.
+  // docs/operating/troubleshooting.md has it word for word.
   expect(disk.stderr.split('\n')).toContain(
     'nbdfuse: nbd: writes between the bytes 0 and 65536 fail: an older one was sent on a connection that is lost, and there is no proof within 30 s that the server will not still make it; start the server again, or see --settle-time',
   );

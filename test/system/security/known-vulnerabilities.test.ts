@@ -1,6 +1,6 @@
 // What other NBD clients were vulnerable to, tried on ours: on the library, and on the mount where it shows.
 //
-// The list is in docs/security.md. What is left out here stands in other tests, which are named there.
+// The list is in docs/operating/security.md. What is left out here stands in other tests, which are named there.
 
 import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
