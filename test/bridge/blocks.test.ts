@@ -18,7 +18,7 @@ function takeFilled(blocks: Blocks, count: number): Block[] {
   });
 }
 
-test('memory that was not needed between two calls goes back to the system, and comes again', () => {
+test('buffer pool: returns memory that was not needed between two calls to the system, and takes it again', () => {
   const blocks = new Blocks(256 * MIB);
   const taken = takeFilled(blocks, 64);
   expect(blocks.hasSpare).toBe(false);
@@ -42,7 +42,7 @@ test('memory that was not needed between two calls goes back to the system, and 
   expect(again.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
 });
 
-test('what is in use keeps its contents', () => {
+test('buffer pool: buffers in use keep their contents', () => {
   const blocks = new Blocks(256 * MIB);
   const [kept, ...others] = takeFilled(blocks, 4);
   for (const block of others) blocks.release(block);
@@ -51,7 +51,7 @@ test('what is in use keeps its contents', () => {
   expect(kept.bytes.every((byte) => byte === 7)).toBe(true);
 });
 
-test('what one size of block has needed goes back when another needs much', () => {
+test('buffer pool: returns free buffers of one size when another size needs much memory', () => {
   const blocks = new Blocks(512 * MIB);
   const small = (count: number): Block[] =>
     Array.from({ length: count }, () => {
@@ -72,7 +72,7 @@ test('what one size of block has needed goes back when another needs much', () =
   expect(taken.every(({ bytes }) => bytes[0] === 8)).toBe(true);
 });
 
-test('large blocks have their pages for themselves, and the data of a WRITE begin with one', () => {
+test('buffer pool: large buffers own their pages, and the data of a WRITE begins on a page boundary', () => {
   const blocks = new Blocks(256 * MIB);
   const taken = Array.from({ length: 40 }, () => blocks.take(MIB));
   const ranges = taken.map(({ address, bytes }) => {

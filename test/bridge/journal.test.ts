@@ -20,7 +20,7 @@ function journal(limit: number): { journal: Journal; released: Command[] } {
   return { journal: new Journal(limit, (command) => released.push(command)), released };
 }
 
-test('a FLUSH forgets what was answered before it was sent, and nothing later', () => {
+test('unflushed writes: a FLUSH forgets commands answered before it was sent, and none later', () => {
   const { journal: kept, released } = journal(1 << 20);
   const [first, second, third] = [write(1), write(2), write(3)];
   kept.keep(first);
@@ -39,20 +39,20 @@ test('a FLUSH forgets what was answered before it was sent, and nothing later', 
   expect(kept.bytes).toBe(0);
 });
 
-test('a block that several commands share is counted by their lengths', () => {
+test('unflushed writes: a buffer shared by several commands counts by their lengths', () => {
   const { journal: kept } = journal(1 << 20);
   kept.keep(write(100, 3));
   expect(kept.bytes).toBe(100);
 });
 
-test('a command without data counts, too, so that a FLUSH comes after many of them', () => {
+test('unflushed writes: a command without data counts too, so that a FLUSH follows many of them', () => {
   const { journal: kept } = journal(1024);
   for (let i = 0; i < 100; i++) kept.keep(new Command(i));
   expect(kept.list().length).toBeLessThan(10);
   expect(kept.incomplete).toBe(true);
 });
 
-test('beyond twice the limit a write is not remembered, and the journal says so', () => {
+test('unflushed writes: beyond twice the limit a write is not remembered, and the list reports itself incomplete', () => {
   const { journal: kept, released } = journal(4096);
   for (let i = 0; i < 3; i++) kept.keep(write(10));
   expect(released).toHaveLength(1);
@@ -60,7 +60,7 @@ test('beyond twice the limit a write is not remembered, and the journal says so'
   expect(kept.bytes).toBe(8192);
 });
 
-test('what was forgotten is covered by a FLUSH that was sent later, and by no other', () => {
+test('unflushed writes: a FLUSH sent later covers forgotten writes, and no other does', () => {
   const { journal: kept } = journal(4096);
   kept.keep(write(10));
   kept.keep(write(10));
@@ -73,21 +73,21 @@ test('what was forgotten is covered by a FLUSH that was sent later, and by no ot
   expect(kept.incomplete).toBe(false);
 });
 
-test('a loss is admitted once', () => {
+test('unflushed writes: a loss is reported once', () => {
   const { journal: kept } = journal(4096);
   for (let i = 0; i < 3; i++) kept.keep(write(10));
   kept.admitLoss();
   expect(kept.incomplete).toBe(false);
 });
 
-test('without a limit nothing is remembered, and nothing is promised', () => {
+test('unflushed writes: with a limit of 0 nothing is remembered, and nothing is promised', () => {
   const { journal: kept, released } = journal(0);
   kept.keep(write(10));
   expect(released).toHaveLength(1);
   expect(kept.incomplete).toBe(false);
 });
 
-test('the order is kept over thousands of writes and flushes', () => {
+test('unflushed writes: the order stays over thousands of writes and flushes', () => {
   const { journal: kept, released } = journal(1 << 30);
   const all = Array.from({ length: 5000 }, (_, i) => write(i + 1));
   all.forEach((command, i) => {
@@ -98,7 +98,7 @@ test('the order is kept over thousands of writes and flushes', () => {
   expect(released).toEqual(all);
 });
 
-test('agrees with a list for any writes and flushes, and never holds more than twice its limit', () => {
+test('unflushed writes: agrees with a list for any writes and flushes, and never exceeds twice its limit', () => {
   const LIMIT = 10 * 4096;
   const step = fc.oneof(
     {
@@ -144,7 +144,7 @@ test('agrees with a list for any writes and flushes, and never holds more than t
   );
 });
 
-test('what is remembered belongs to no operation and no connection', () => {
+test('unflushed writes: a remembered command belongs to no request and no connection', () => {
   const { journal: kept } = journal(1 << 20);
   const command = write(10);
   command.operation = new Operation();

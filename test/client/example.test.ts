@@ -49,7 +49,7 @@ function compile(folder: string, code: string): string {
   return join(folder, 'example.js');
 }
 
-test('the example of docs/library.md edits a qcow2 file, reads its snapshot, and leaves nothing running', () => {
+test('example of the library page: edits a qcow2 file, reads its snapshot, and leaves nothing running', () => {
   const folder = scratchFolder();
   const program = compile(folder, example('docs/library.md', 'edit-qcow2'));
   const disk = join(folder, 'disk.qcow2');

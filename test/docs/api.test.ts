@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '../..');
 
-it('docs/api tells of everything that the library exports, and of nothing else: `npm run docs` makes it', () => {
+it('API reference: describes all exports of the library, and nothing else; `npm run docs` makes it', () => {
   const index = readFileSync(join(ROOT, 'src/index.ts'), 'utf8');
   const exported = [...index.matchAll(/export (?:type )?\{([^}]*)\}/g)]
     .flatMap(([, names]) => names.split(','))

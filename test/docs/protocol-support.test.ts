@@ -35,7 +35,7 @@ function textOf(path: string): string {
   return [own, ...helpers].join('\n').replaceAll("\\'", "'");
 }
 
-describe('the client rules', () => {
+describe('client rules of the protocol page', () => {
   const rules = rowsOf('Client rules').filter(([section]) => section !== 'section');
 
   it('are many, and each has a section, a rule, a source and a test', () => {
@@ -53,10 +53,10 @@ describe('the client rules', () => {
   });
 });
 
-describe('the tables of the protocol', () => {
+describe('tables of the protocol page', () => {
   const rows = [...rowsOf('Handshake'), ...rowsOf('Transmission')];
 
-  it('name tests that are there', () => {
+  it('name existing tests', () => {
     const missing = rows
       .flatMap((cells) => namesIn(cells.at(-1) ?? ''))
       .filter((name) => !existsSync(join(root, 'test', `${name}.test.ts`)));
