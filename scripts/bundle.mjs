@@ -19,7 +19,7 @@ const COMMON = {
   logLevel: 'warning',
 };
 
-/** Scripts rather than modules, with names that stay, for whoever reads a stack. */
+/** Scripts rather than modules, with names that stay, so that a stack is readable. */
 const SCRIPTS = {
   ...COMMON,
   format: 'cjs',
@@ -33,7 +33,7 @@ const HEAVY = 'child_process|crypto|dgram|dns/promises|net|os|readline|stream|ti
 
 const IMPORT_META_URL = "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;";
 
-/** What is loaded when it is first used. */
+/** Modules that are loaded at their first use. */
 const LAZY = `
 const lazily = (name) => {
   let module;
@@ -65,7 +65,7 @@ await Promise.all([
     ...COMMON,
     format: 'esm',
     outExtension: { '.js': '.mjs' },
-    // What is CommonJS in it requires node's own modules.
+    // The CommonJS parts require node's own modules.
     banner: {
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },

@@ -19,7 +19,7 @@ function compile(path, cachedData) {
   return new Script(WRAPPER.join(source), { filename: path, cachedData });
 }
 
-/** What `name`, a file of this folder, exports. */
+/** The exports of `name`, a file of this folder. */
 exports.load = (name, require) => {
   const path = join(__dirname, name);
   let cachedData;
@@ -41,7 +41,7 @@ const BINARIES = {
 
 /**
  * koffi. Its own loader tries several places and reads the node executable to learn which C library that
- * has, in each thread anew; it is asked only where what is usual is not there.
+ * has, in each thread anew; it runs only where the usual file is missing.
  */
 exports.koffi = (require) => {
   const binary = BINARIES[process.arch];

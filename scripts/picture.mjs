@@ -18,7 +18,7 @@ echo ',,L' | sfdisk -q disk.raw
 qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2
 rm disk.raw; mkdir dir`;
 
-/** What is shown, a command a line. */
+/** The commands of the picture, one a line. */
 const COMMANDS = [
   'nbdfuse --daemon dir/disk.raw disk.qcow2',
   'ls -lh disk.qcow2 dir/disk.raw',
@@ -35,7 +35,7 @@ const MARGIN = 16;
 /** Height of the window's upper edge. */
 const BAR = 34;
 
-/** What each SGR number begins; those that end something are in ENDS. */
+/** The style that each SGR number begins; numbers that end a style are in ENDS. */
 const BEGINS = { 1: ['bold'], 2: ['dim'], 31: ['red'], 32: ['green'] };
 const ENDS = { 22: ['bold', 'dim'], 39: ['red', 'green'], 0: ['bold', 'dim', 'red', 'green'] };
 
@@ -64,7 +64,7 @@ function spansOf(line, state) {
     .join('');
 }
 
-/** What a terminal shows, as an SVG of a window. */
+/** Draws the output of a terminal, as an SVG of a window. */
 export function render(text) {
   const state = new Set();
   const lines = text.replaceAll('\r', '').replaceAll('\t', '    ').trimEnd().split('\n');

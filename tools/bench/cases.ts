@@ -1,4 +1,4 @@
-// What fio measures: server, job and the ratio to C nbdfuse that must be reached. The table shows them in
+// The cases for fio: server, job and the ratio to C nbdfuse that must be reached. The table shows them in
 // this order; a name's first word says where the server is.
 
 import type { FioJob } from './fio.js';
@@ -18,7 +18,7 @@ export interface Case {
   readonly job: FioJob;
   /** Mounted and used by a normal user, whose home may hold certificates. */
   readonly asNobody?: boolean;
-  /** Nothing is asked of the server, so that it limits nothing. */
+  /** The case sends nothing to the server, so the server is no limit. */
   readonly noLimit?: boolean;
 }
 

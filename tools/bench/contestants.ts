@@ -1,4 +1,4 @@
-// Who takes part in a case: the sides, mounted on one server, and the limit, which is fio on the server
+// The contestants of a case: the sides, mounted on one server, and the limit, which is fio on the server
 // itself. Each can do the case's job for a time and say what that cost.
 
 import type { Case } from './cases.js';
@@ -7,7 +7,7 @@ import { cpuSeconds, openFuseToAll, peakMiB } from './processes.js';
 import type { Target } from './servers.js';
 import { type Mounted, mount, mountImage, PEER, type Side } from './sides.js';
 
-/** What a round was. */
+/** The result of a round. */
 export interface Round {
   /** Bytes a second. */
   readonly bandwidth: number;

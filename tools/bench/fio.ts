@@ -4,17 +4,17 @@
 import { execFileSync } from 'node:child_process';
 import { AS_NOBODY, run } from './processes.js';
 
-/** What fio is to do: its own words, without the leading dashes. */
+/** A job of fio: its own options, without the leading dashes. */
 export type FioJob = Readonly<Record<string, string | number>>;
 
-/** What came out: bytes and operations, both a second, reading and writing together. */
+/** The result: bytes and operations, both a second, reading and writing together. */
 export interface FioResult {
   readonly bandwidth: number;
   readonly iops: number;
   readonly bytes: number;
 }
 
-/** Who runs fio, and where it looks for certificates. */
+/** The user who runs fio, and where it looks for certificates. */
 export interface FioRunner {
   readonly asNobody: boolean;
   readonly environment: Readonly<Record<string, string>>;

@@ -1,4 +1,4 @@
-// What a million requests leave to the garbage collector: how often it runs, how long it stops the worker,
+// The garbage of a million requests: how often the collector runs, how long it stops the worker,
 // and whether what survives it grows.
 
 import { readFileSync } from 'node:fs';
@@ -50,7 +50,7 @@ async function measureOne({ name, command }: Side, rw: string): Promise<Garbage>
   const target = await nbdkit(where, 'memory', '512M');
   const mounted = await mount({ name, command: traced }, where, target);
   const job = { rw, bs: '4k', size: '512M', direct: 1, numjobs: JOBS, number_ios: REQUESTS / JOBS };
-  // Each job by itself would read its whole size once: more of it than is asked for.
+  // Each job by itself would read its whole size once: more of it than the case needs.
   const again = { io_size: `${(REQUESTS / JOBS) * 4}k` };
   const plain = { asNobody: false, environment: {} };
   const { bytes } = await fioOnFile(mounted.file, { ...job, ...again }, plain);

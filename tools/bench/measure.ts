@@ -4,7 +4,7 @@ import type { Case } from './cases.js';
 import { type Field, gather } from './contestants.js';
 import { folder } from './processes.js';
 
-/** What one contestant did in one case. */
+/** The results of one contestant in one case. */
 export interface Outcome {
   readonly name: string;
   /** Bytes a second, each round's. */

@@ -1,5 +1,5 @@
 // Starting what a benchmark measures, and ending all of it, whatever happens: run.ts calls endAll()
-// when it is done, when it fails and when it is told to stop. Undoing goes backwards, so a mount is
+// when it is done, when it fails and when a signal stops it. Undoing goes backwards, so a mount is
 // gone before its server and a server before its folder.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
@@ -164,5 +164,5 @@ function kibibytes(path: string, field: string): number {
 /** The most memory that a process has had, in MiB: what /usr/bin/time calls maximum resident. */
 export const peakMiB = (pid: number): number => kibibytes(`/proc/${pid}/status`, 'VmHWM');
 
-/** What a process costs now, in MiB: pages that n processes share count a n-th. */
+/** The memory of a process, in MiB: pages that n processes share count a n-th. */
 export const proportionalMiB = (pid: number): number => kibibytes(`/proc/${pid}/smaps_rollup`, 'Pss');

@@ -54,7 +54,7 @@ const field: Field = {
 };
 const pair = [field.ours, PEER];
 
-/** What fio does not measure: a table of its own each. */
+/** Measurements without fio: a table of its own each. */
 const TABLES: readonly { name: string; text: string; make: () => Promise<string> }[] = [
   {
     name: 'sparse-copy',
@@ -91,7 +91,7 @@ const TABLES: readonly { name: string; text: string; make: () => Promise<string>
 const isWanted = ({ name }: { readonly name: string }): boolean =>
   options.case.length === 0 || options.case.some((prefix) => name.startsWith(prefix));
 
-/** What is measured may fail; the rest is measured all the same. */
+/** Runs a measurement that may fail; the others go on. */
 async function attempt<T>(name: string, action: () => Promise<T>): Promise<T | undefined> {
   try {
     return await action();

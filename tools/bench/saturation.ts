@@ -49,7 +49,7 @@ export function simulate(cores: number, workers: number): number {
   let done = 0;
   let end = 0;
   while (done < REQUESTS) {
-    // Who could begin first goes first.
+    // The job that could begin first goes first.
     const job = jobs.reduce((first, one) => (one.at < first.at ? one : first));
     const { cost, place } = STEPS[job.step];
     let core = 0;

@@ -39,7 +39,7 @@ export function nativeSide(command: string | undefined): Side {
 const NOBODY_UID = 65_534;
 let count = 0;
 
-/** Mounts `target` by one side below `folder`, as a normal user if that is said. */
+/** Mounts `target` by one side below `folder`, as a normal user if requested. */
 export async function mount(
   side: Side,
   folder: string,
@@ -83,7 +83,7 @@ export async function mountImage(image: string, folder: string): Promise<Mounted
   );
   const mounted = await whenMounted(child, file, file, before, () => whenWritten(pidfile, child));
   const unmount = async (): Promise<void> => {
-    // It serves on when its file is unmounted, and unmounts by itself when it is told to end.
+    // It serves on when its file is unmounted, and unmounts by itself at SIGTERM.
     child.kill('SIGTERM');
     await whenEnded(child, 10_000);
     await mounted.unmount();

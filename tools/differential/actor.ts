@@ -21,7 +21,7 @@ const FLAGS: Readonly<Record<Plan['actors'], readonly number[]>> = {
   direct: [O_DIRECT, O_DIRECT, O_DIRECT | O_DSYNC],
 };
 
-/** What one actor does. */
+/** One actor, which plays its operations. */
 class Actor {
   readonly #request: Extract<ToActor, { kind: 'start' }>;
   readonly #random: Random;

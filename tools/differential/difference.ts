@@ -1,4 +1,4 @@
-// What is wrong when an operation ends on two files, and whether holes are holes.
+// Compares the ends of an operation on two files, and whether holes are holes.
 
 import { errnoName } from '../../src/linux/errno.js';
 import type { Operation, Range } from './operations.js';
@@ -18,7 +18,7 @@ const STEPS = 64;
 
 const shown = (result: number): string => (result < 0 ? errnoName(-result) : String(result));
 
-/** What differs, in words; undefined if nothing does. */
+/** The difference in words; undefined if there is none. */
 export function differenceOf(operation: Operation, ours: Ending, theirs: Ending): string | undefined {
   if (ours[0] !== theirs[0]) return `ended with ${shown(ours[0])} instead of ${shown(theirs[0])}`;
   if (operation.kind !== 'read' && operation.kind !== 'load') return undefined;

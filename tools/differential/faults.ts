@@ -1,4 +1,4 @@
-// What goes wrong while a case is played: connections cut, the server killed or frozen, at random moments.
+// The faults of a case: connections cut, the server killed or frozen, at random moments.
 //
 // Used by stage.ts. When a fault strikes is left to time: a case whose difference needs it is not repeated
 // by its seed alone.

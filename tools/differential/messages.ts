@@ -1,4 +1,4 @@
-// What the stage and its actors tell each other.
+// The messages between the stage and its actors.
 
 import type { Range } from './operations.js';
 import type { Plan } from './plan.js';

@@ -1,7 +1,7 @@
 // The shortest list that still fails: shorter beginnings first, then without one part after another.
 //
-// Pure but for the question that it asks; used by shrink.ts. What does not fail every time makes the result
-// longer, never wrong: a list that is returned has failed.
+// Pure but for the question that it asks; used by shrink.ts. A failure that comes only sometimes makes the
+// result longer, never wrong: a list that is returned has failed.
 
 /**
  * Leaves out of `items`, which fail, what is not needed for it.

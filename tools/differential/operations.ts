@@ -59,7 +59,7 @@ const KERNEL_ONLY: readonly Kind[] = ['punch', 'zero', 'zeroKeep', 'seek'];
 /** The kinds that a plan allows, each as often as it weighs. */
 export function kindsFor(plan: Plan): Kind[] {
   const isBarred = (kind: Kind): boolean =>
-    // Who writes past the cache beside somebody's mapping gets what he asks for, also on a disk.
+    // Direct writes beside a mapping have no defined result, on a disk as well.
     (plan.actors === 'direct' && MAPPING.includes(kind)) ||
     (plan.actors !== 'mixed' && plan.cache === 'none' && MAPPING.includes(kind)) ||
     (plan.backend === 'fuse-native' && KERNEL_ONLY.includes(kind));
@@ -70,7 +70,7 @@ export function kindsFor(plan: Plan): Kind[] {
 
 const PAGE = 4096;
 
-/** What a length is below, as often as drawn; now and then it is below the last. */
+/** Upper bounds of a length, each as likely as it is listed; now and then LONGEST is the bound. */
 const LENGTHS = [512, 512, 4096, 4096, 16_384, 16_384, 131_072] as const;
 const LONGEST = 2_000_000;
 
@@ -127,7 +127,7 @@ export function nextOperation(
   }
 }
 
-/** What is mapped after an operation: whole pages. */
+/** The mapping after an operation: whole pages. */
 export function mappingAfter(operation: Operation, before: Range | undefined): Range | undefined {
   if (operation.kind === 'unmap') return undefined;
   return operation.kind === 'map' ? pagesOf(operation) : before;

@@ -1,4 +1,4 @@
-// What a case is played on: a configuration of nbdfuse, its server, and what goes wrong, chosen by a seed.
+// The setting of a case: a configuration of nbdfuse, its server, and the faults, chosen by a seed.
 //
 // Pure. A case is repeated by its seed; what was pinned (`--case cache=none,actors=3`) stays as pinned.
 

@@ -1,7 +1,7 @@
 // Makes what was found short: the case is played again with operations left out, as long as it still fails.
 //
 // Used by run.ts. Faults strike at moments of their own, so a list that fails only with luck counts as one
-// that does not. What hangs is not made shorter: each try would take its two minutes.
+// that does not. A case that hangs is not made shorter: each try would take its two minutes.
 
 import { actorsOf, type Extent, playCase } from './case.js';
 import type { Place } from './kept.js';
@@ -15,7 +15,7 @@ const TRIES = 3;
 /** The shortest list that was found. */
 export interface Shortest {
   readonly kept: readonly Place[];
-  /** What is wrong then, and the actors' logs. */
+  /** The difference of that list, and the logs of the actors. */
   readonly why: string;
   readonly log: string;
   readonly tries: number;

@@ -89,7 +89,7 @@ export class Stage {
     const stage = new Stage(plan, surroundings, server, deaths, proxy);
     copyFileSync(server.disk, stage.#reference);
     mkdirSync(stage.#mountpoint);
-    // What was killed leaves its mount.
+    // A killed nbdfuse leaves its mount.
     atEnd(() => void spawnSync('umount', ['-l', stage.#mountpoint], { stdio: 'ignore' }));
     await stage.#mount();
     await stage.#startActors();
@@ -153,7 +153,7 @@ export class Stage {
     return logs.map((name) => `--- ${name}\n${tail(name)}`).join('\n');
   }
 
-  /** What the actors have played. */
+  /** The logs of the actors. */
   actorLogs(): string {
     const { folder } = this.#surroundings;
     return this.#actors

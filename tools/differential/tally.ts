@@ -1,4 +1,4 @@
-// What many cases have come to, as Markdown.
+// The results of many cases, as Markdown.
 
 import type { FaultCounts } from './faults.js';
 import { DIMENSIONS, type Plan } from './plan.js';

@@ -1,7 +1,7 @@
 // The worker's engine without a kernel and without a server: both ends are the test case's.
 //
-// Used by the bridge target. A socket pair that keeps messages apart stands for /dev/fuse, a stream pair for
-// the connection. Nothing blocks. Every reply is checked when it comes; the splice lane is left out, since
+// Used by the `bridge` target. A socket pair that keeps messages apart stands for /dev/fuse, a stream pair for
+// the connection. Nothing blocks. Every reply is checked when it comes; the splice pipe is left out, since
 // splicing into a socket does not keep a message in one piece.
 
 import { Tree } from '../../src/fuse/tree.js';
@@ -102,7 +102,7 @@ const engine = new Engine(
 
 /** See the file's head. */
 export class Rig {
-  /** What the client has asked the server, by cookie. */
+  /** Requests of the client to the server, by cookie. */
   readonly asked = new Map<bigint, NaiveRequest>();
   readonly requests = new Map<bigint, KernelRequest>();
   /** Everything that the server has said. */

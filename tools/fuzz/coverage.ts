@@ -17,8 +17,7 @@ export interface Coverage {
 
 /** The source that each target is about. */
 const ABOUT: Readonly<Record<string, RegExp>> = {
-  handshake:
-    /\/src\/nbd\/(handshake\/(?!expectation)[^/]*|byte-queue|text|transmission\/expectation)\.js$/,
+  handshake: /\/src\/nbd\/(handshake\/(?!expectation)[^/]*|byte-queue|text|transmission\/expectation)\.js$/,
   replies: /\/src\/nbd\/transmission\/(reply-receiver|reply-rules|coverage)\.js$/,
   bridge:
     /\/src\/worker\/(connection|device|disk|flight|fuse|memory|request)\/(?!read-thread|export-directory|parked|readahead|sequential|trace|tls|zero-copy)[^/]*\.js$/,

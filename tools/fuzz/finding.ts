@@ -1,4 +1,4 @@
-// What a target throws when the code under test does not keep a promise, and the promises of all errors.
+// The error of a target when the code under test does not keep a promise, and the promises of all errors.
 
 import { NbdError } from '../../src/nbd/errors.js';
 

@@ -109,7 +109,7 @@ async function recordHandshakes(name: string, path: string, tls?: TlsUpgrade): P
   }
 }
 
-/** What the server answers to one batch of requests, read until the last reply is whole. */
+/** The replies of the server to one batch of requests, read until the last reply is whole. */
 async function recordReplies(name: string, path: string, choice: number, format: number): Promise<void> {
   for (const [i, head] of BATCHES.entries()) {
     const { stream, event } = await shakeHands(path, choice);

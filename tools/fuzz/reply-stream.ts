@@ -18,7 +18,7 @@ import type { Input } from './input.js';
 
 const TYPES = [1, 2, 0, 5, 6, 0x8001, 0x8002, 3, 0x8003, 1];
 const ERRORS = [0, 1, 5, 22, 75, 108, 0x12345678];
-/** What is added to a length or an offset that would be right. */
+/** Errors to add to a right length or offset. */
 const SLIPS: readonly bigint[] = [0n, 0n, 0n, 0n, 1n, -1n, 8n, 2n ** 32n, 2n ** 63n, -(2n ** 31n)];
 
 /** Bytes of one chunk's data: more than any READ here asks for. */

@@ -86,7 +86,7 @@ function amount(bytes: number): string {
   return bytes >= 1e9 ? 'all bytes' : `up to ${bytes} bytes`;
 }
 
-/** What a step does, in one line. */
+/** Describes a step in one line. */
 export function actionText(action: Action): string {
   if (isRequest(action)) return `kernel: ${requestText(action)}`;
   switch (action.do) {

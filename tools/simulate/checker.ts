@@ -1,9 +1,9 @@
-// What each unit of a file may contain, from what the kernel was told: the rules of the file system's promise.
+// The contents that each unit of a file may have, given the replies to the kernel: the promise of the file system.
 //
 // A write takes effect at some moment between its beginning and its reply. One that was interrupted may take effect
 // later or never, but not after a write that began when it had been answered. So a write is *superseded* as soon as a
 // newer one is known to have taken effect: by its acknowledgement, or because a read has returned it. A read that
-// begins later must not return it. What an fsync has covered no loss may bring back.
+// begins later must not return it. No loss may bring back content that an fsync has covered.
 //
 // Pure. Times are the numbers of events; none is used twice.
 
@@ -15,7 +15,7 @@ type Outcome = 'pending' | 'acknowledged' | 'interrupted' | 'failed';
 
 /** A WRITE, or a FALLOCATE that makes zeros. */
 export interface Change {
-  /** What its units contain: its number, or 0 for zeros. */
+  /** The content of its units: its number, or 0 for zeros. */
   readonly content: number;
   readonly name: string;
   readonly first: number;
@@ -54,9 +54,9 @@ export class Checker {
   /** Units that have several entries. */
   readonly #busy = new Set<number>();
   readonly #open = new Set<Change>();
-  /** Something acknowledged may be lost, which was told; the next fsync must say so. */
+  /** The worker has reported a loss of something acknowledged; the next fsync must fail. */
   lossTold = false;
-  /** Some fsync has failed: so it was told that what none has covered may be lost. */
+  /** Some fsync has failed, and so reported that uncovered changes may be lost. */
   syncFailed = false;
 
   constructor(units: number) {
@@ -113,7 +113,7 @@ export class Checker {
     }
   }
 
-  /** What is under way or was interrupted will not be finished: nobody knows what becomes of it. */
+  /** Changes under way and interrupted changes will not be finished: nobody knows what becomes of them. */
   givesUp(): void {
     for (const change of this.#open) {
       if (change.outcome !== 'interrupted') continue;
@@ -152,7 +152,7 @@ export class Checker {
       this.#settle(unit, oldest, (entry) => isLasting(entry, end) && entry.by?.change.end === end);
   }
 
-  /** It was told that something acknowledged may be lost: all that no fsync has covered may be there again. */
+  /** The worker reports that something acknowledged may be lost: uncovered old content may come back. */
   loses(): void {
     this.lossTold = true;
     for (const unit of this.#busy) {
@@ -197,7 +197,7 @@ export class Checker {
     if (left.length === 1) this.#busy.delete(unit);
   }
 
-  /** What kind of thing is wrong: which kind of change shows, and what should have hidden it. */
+  /** The kind of error: which kind of change shows, and what should have hidden it. */
   #kind(unit: number, content: number): string {
     const stale = this.#units[unit].findLast(({ change }) => change.content === content);
     const whose = content === FIRST_CONTENT ? 'first' : content === 0 ? 'zeros' : 'write';

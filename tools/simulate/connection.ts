@@ -38,7 +38,7 @@ export interface ServerCommand {
   readonly length: number;
   readonly cookieHi: number;
   readonly cookieLo: number;
-  /** What it is about: the same for the same command, whatever else there was. */
+  /** Names the command: the same in every history that has it, whatever else there was. */
   readonly key: string;
   readonly payload: Uint8Array | undefined;
   /** Bytes of the payload that have been read. */
@@ -47,7 +47,7 @@ export interface ServerCommand {
   replied: boolean;
   /** An errno of NBD. */
   error: number;
-  /** What a READ has found, by units. */
+  /** The content that a READ has found, by units. */
   found: Uint32Array | undefined;
   /** The step of the generator before which it is left alone. */
   stalledUntil: number;
@@ -129,7 +129,7 @@ export class SimulatedConnection implements Channel {
 
   // The worker's end.
 
-  /** What poll(2) tells of it. */
+  /** Its events for poll(2). */
   get events(): number {
     if (this.closed) return 1 | 4 | (this.#reset ? 8 : 0) | 16;
     return (this.readable > 0 ? 1 : 0) | (this.#space > 0 ? 4 : 0);
@@ -217,7 +217,7 @@ export class SimulatedConnection implements Channel {
     this.readable += count;
   }
 
-  /** The server closes it; commands go on. What it has said may not arrive (`reset`). */
+  /** The server closes it; commands go on. With `reset`, bytes that it has sent may not arrive. */
   serverCloses(reset: boolean): void {
     if (this.closed) return;
     this.closed = true;

@@ -1,5 +1,5 @@
 // The end of every history, without chance: faults end, the server works off what it has, everything is answered; then
-// the worker is told to stop.
+// the worker stops.
 
 import type { Action } from './actions.js';
 import type { Simulation, Source } from './simulation.js';
@@ -46,7 +46,7 @@ export class Finish implements Source {
     return { do: 'advance', ms: STEP };
   }
 
-  /** What anybody can do without time going by. */
+  /** The next step that needs no time to pass. */
   #work(simulation: Simulation): Action | undefined {
     const lost = simulation.slots.find(
       ({ connection, file }) => connection === undefined && !simulation.refused.has(file),
@@ -61,7 +61,7 @@ export class Finish implements Source {
     for (const connection of simulation.server.connections) {
       const { c } = connection;
       if (connection.onTheWay > 0) return { do: 'deliver', c, bytes: 1e9 };
-      // What goes on on connections that are gone comes last, when all is over.
+      // Commands on connections that are gone come last, when all is over.
       if (connection.client === 'closed' || connection.closed) continue;
       if (connection.toRead > 0) return { do: 'receive', c, bytes: 1e9 };
       for (const command of connection.commands) {
@@ -76,7 +76,7 @@ export class Finish implements Source {
   }
 }
 
-/** What the server still does when the worker has ended: all that it was ever sent, the last connection first. */
+/** Lets the server carry out all that it ever received, after the worker has ended; the last connection first. */
 export function landings(simulation: Simulation): void {
   const { server } = simulation;
   simulation.ending = true;

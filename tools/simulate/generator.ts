@@ -18,7 +18,7 @@ import { UNIT } from './units.js';
 /** Bytes of the largest request of the kernel. */
 const LARGEST = 1024 * 1024;
 
-/** What a server that acknowledges early reads in parts, in bytes. */
+/** Bytes from which a server that acknowledges early reads a payload in parts. */
 const LARGE = 128 * 1024;
 
 const RUN: Action = { do: 'run' };
@@ -141,7 +141,7 @@ export class Generator implements Source {
     const answerable = connection.commands.filter((one) => !one.replied && server.mayAnswer(one));
     if (answerable.length > 0 && !connection.closed && this.#random.chance(0.6)) {
       const command = this.#random.oneOf(answerable);
-      // What it has not read by then, it leaves for a while.
+      // It leaves the bytes that it has not read by then for a while.
       if (!command.executed) connection.unreadUntil = this.#step + this.#random.oneOf([10, 50, 150]);
       return { do: 'reply', c: connection.c, key: command.key, pieces: this.#random.oneOf([1, 1, 2, 5]) };
     }

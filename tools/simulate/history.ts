@@ -10,7 +10,7 @@ import type { Profile } from './profile.js';
 import { Simulation, type Source } from './simulation.js';
 import { Violation } from './violation.js';
 
-/** What came of a history. */
+/** The outcome of a history. */
 export interface Result {
   readonly violation: Violation | undefined;
   readonly steps: readonly Action[];

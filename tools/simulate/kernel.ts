@@ -49,7 +49,7 @@ const OPCODES: Readonly<Record<RequestAction['do'], number>> = {
 /** The pid of the asker of a request. */
 export const pidOf = (id: number): number => 1_000_000 + id;
 
-/** A request that was asked. */
+/** A request of the kernel. */
 export interface KernelRequest {
   readonly action: RequestAction;
   readonly begin: number;
@@ -111,7 +111,7 @@ function requestMessage(action: RequestAction): Buffer {
 
 /** See the file's head. */
 export class SimulatedKernel implements DeviceCalls {
-  /** What was asked and not answered, by numbers. */
+  /** Requests without a reply, by their numbers. */
   readonly pending = new Map<number, KernelRequest>();
   /** Whether FUSE_INIT was answered. */
   ready = false;
@@ -136,7 +136,7 @@ export class SimulatedKernel implements DeviceCalls {
   }
 
   /**
-   * Whoever has asked for a request gets a signal. Returns the request if that takes it back: it was not read yet.
+   * The asker of a request gets a signal. Returns the request if that takes it back: it was not read yet.
    * @param told the kernel tells of it
    */
   signal(request: KernelRequest, deadly: boolean, told: boolean): KernelRequest | undefined {

@@ -29,7 +29,7 @@ export function takeArea(bytes: number): ArrayBuffer {
     free.isTaken = true;
     discardPages(free.address, bytes);
     const ends = new Uint8Array(free.buffer);
-    // What is no whole page.
+    // The ends, which are no whole pages.
     ends.fill(0, 0, 4096);
     ends.fill(0, bytes - 4096);
     return free.buffer;

@@ -1,4 +1,4 @@
-// What one seed's history is made of: the export, the mount, the server's ways, and which faults may happen.
+// The material of one seed's history: the export, the mount, the server's ways, and which faults may happen.
 //
 // Each seed enables a random part of the faults, so that few of them meet often ("swarm testing").
 
@@ -115,7 +115,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     allocation: random.chance(0.3),
     connections: early ? 1 : random.oneOf([1, 1, 2, 3]),
     cache: random.oneOf(['writeback', 'writethrough', 'none']),
-    // What is not connected again has nothing to remember writes for.
+    // A mount that does not reconnect has nothing to remember writes for.
     keepBytes: faults.has('no reconnecting')
       ? 0
       : random.oneOf([16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
@@ -125,7 +125,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     knowsPeer: random.chance(0.7),
     settleTime: random.chance(0.3) ? random.oneOf([500, 5000]) : Number.POSITIVE_INFINITY,
     ownServer: !faults.has('successor') && random.chance(0.3),
-    // What is acknowledged early is there as a whole, though not read.
+    // The payload of an early acknowledgement is there as a whole, though not read.
     room: random.oneOf([early ? 4 * 1024 * 1024 : 600, 8192, 65_536, 4 * 1024 * 1024]),
     inOrder: early || random.chance(0.3),
     hot: Array.from({ length: random.between(1, 3) }, () => random.below(Math.max(1, units - 16))),
@@ -149,7 +149,7 @@ export function sizeOf({ units }: Profile): number {
   return units * UNIT;
 }
 
-/** What a failing seed is about, in one line. */
+/** Describes a profile in one line, for the history of a failing seed. */
 export function profileText(profile: Profile): string {
   const { faults, files, headers, connections, cache, keepBytes, timeout, blockSizes } = profile;
   const flags = (['flush', 'fua', 'zeroes', 'allocation', 'readAhead', 'inOrder'] as const).filter(

@@ -52,7 +52,7 @@ function show(seed: number): void {
   console.log(`(${found.steps.length} steps, ${steps.length} when shrunk; replay with --seed ${seed})`);
 }
 
-/** The first seed. What runs for a time is to look at other histories each day: its first seed is one of 100 a second. */
+/** The first seed. Runs with a time limit see other histories each day: their first seed changes 100 times a second. */
 function firstSeed(): number {
   if (values.from !== undefined) return Number(values.from);
   return values.seconds === undefined ? 1 : Math.floor(Date.now() / 10) % 2 ** 31;

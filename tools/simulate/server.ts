@@ -25,7 +25,7 @@ import { replyBytes } from './replies.js';
 import { contentsOf, FIRST_CONTENT, MISPLACED, OTHER_CONTENT, TORN, UNIT } from './units.js';
 import { Violation } from './violation.js';
 
-/** What the server tells the simulation. */
+/** Events that the server reports to the simulation. */
 export interface ServerEvents {
   /** A WRITE has brought this content for a unit. */
   brought(command: ServerCommand, file: number, unit: number, content: number): void;
@@ -70,7 +70,7 @@ class ServerProcess implements Peer {
 
 /** See the file's head. */
 export class SimulatedServer {
-  /** What the handshake told at the start. */
+  /** The export as the first handshake described it. */
   readonly firstInfo: ExportInfo;
   info: ExportInfo;
   alive = true;
@@ -115,7 +115,7 @@ export class SimulatedServer {
     return made;
   }
 
-  /** Reads from a connection; what is told by `brought` is checked there. @throws Violation */
+  /** Reads from a connection; `brought` checks the content that arrives. @throws Violation */
   receive(connection: SimulatedConnection, bytes: number): boolean {
     if (connection.toRead === 0) return false;
     for (const command of connection.serverReads(bytes)) {

@@ -23,7 +23,7 @@ import { Violation } from './violation.js';
 const DEVICE = 900_000;
 const WAKE = 900_001;
 
-/** The kernel that the worker is told of: lends pages, and sends what it holds during an LSEEK. */
+/** Kernel release for the worker: one that shares pages with sockets, and sends dirty pages during an LSEEK. */
 const KERNEL_RELEASE = '6.18.0';
 
 const START = 100_000;
@@ -80,7 +80,7 @@ export class Simulation {
   #tries = 0;
   /** Counts the states that the worker is in; called when it waits. */
   seeStates: () => void = () => undefined;
-  /** Who tells by how many samples the worker knows a disk. */
+  /** The number of samples by which the worker knows the disk of a file. */
   samplesOf: (file: number) => number = () => 0;
   /** Files with a connection to another disk that the worker could not tell from the first one. */
   readonly #blind = new Set<number>();
@@ -88,7 +88,7 @@ export class Simulation {
   readonly refused = new Set<number>();
   #isMistaken = false;
 
-  /** @param log where the history is told, if it is to be */
+  /** @param log receives the lines of the history, if there is one */
   constructor(profile: Profile, source: Source, log: string[] | undefined) {
     this.profile = profile;
     this.#source = source;
@@ -98,7 +98,7 @@ export class Simulation {
       brought: (command, file, unit, content) => this.#brought(command, file, unit, content),
       changedOther: (command, connection) => this.#changedOther(command, connection),
       readOther: ({ file }) => {
-        // What is written later may have come from there.
+        // Later writes may contain bytes from there.
         if (this.#mayMistake(file)) this.#isMistaken = true;
       },
     });
@@ -124,7 +124,7 @@ export class Simulation {
     return this.#isMistaken || this.profile.faults.has('early ack');
   }
 
-  /** What the worker is started with. */
+  /** The settings of the worker. */
   get settings(): WorkerSettings {
     const { profile } = this;
     return {
@@ -363,7 +363,7 @@ export class Simulation {
     return true;
   }
 
-  /** What a server does by itself when it has come to the end of a connection. */
+  /** Lets the server do by itself what follows the end of a connection. */
   #afterwards(connection: SimulatedConnection): void {
     connection.tidy();
     if (!connection.atEnd) return;

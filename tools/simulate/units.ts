@@ -8,13 +8,13 @@ export const UNIT = 512;
 
 const WORDS = UNIT / 4;
 
-/** What disks are filled with at first: numbers that no write has. */
+/** The first content of disks: numbers that no write has. */
 export const FIRST_CONTENT = 0xa0000000;
 export const OTHER_CONTENT = 0xb0000000;
 
-/** What `contentOf` says of bytes that no single write wrote. */
+/** Result of `contentOf` for bytes that no single write wrote. */
 export const TORN = -1;
-/** And of bytes that belong elsewhere. */
+/** Result of `contentOf` for bytes that belong elsewhere. */
 export const MISPLACED = -2;
 
 /** Memory for what is being put together or looked at. */

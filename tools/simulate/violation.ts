@@ -1,4 +1,4 @@
-// What the checker has found: a rule that the worker has broken. Ends the history that shows it.
+// A rule that the worker has broken, as the checker reports it. Ends the history that shows it.
 
 /** The rules, by short names that a shrunk history must break, too. */
 export type Rule =

@@ -39,7 +39,7 @@ export interface Way {
   uri(proxy: CuttingProxy): string;
 }
 
-/** What nbdfuse says of itself. */
+/** The status of nbdfuse. */
 interface Told {
   readonly lostConnections: number;
   readonly sentAgain: number;
@@ -92,7 +92,7 @@ export class Lane {
     const times = [`--timeout=${TIMEOUT}`, '--reconnect=forever', `--settle-time=${SETTLE_TIME}`];
     const options = ['-C', '4', ...times, ...way.options];
     const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
-    // What was killed leaves its mount.
+    // A killed nbdfuse leaves its mount.
     atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));
     const log = join(folder, `${way.name}.log`);
     const errors = openSync(log, 'a');
@@ -109,7 +109,7 @@ export class Lane {
     return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
   }
 
-  /** What nbdfuse has said last; nothing where it was shown at once. */
+  /** The last lines of nbdfuse; nothing where they were shown at once. */
   get lastWords(): string {
     return readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-LAST_LINES).join('\n');
   }

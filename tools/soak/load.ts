@@ -1,6 +1,6 @@
 // The load on one mount: passes of fio that write every block and then read all of them back.
 //
-// Used by lane.ts. What is written names the pass and the place, so that a write which was lost leaves
+// Used by lane.ts. The data name the pass and the place, so that a lost write leaves
 // something that is seen. Reading back is a run of its own, with O_DIRECT: it asks the server.
 
 import { run } from '../bench/processes.js';
@@ -33,7 +33,7 @@ interface FioJob {
   readonly write: { readonly io_bytes: number };
 }
 
-/** What a pass has moved, in bytes. */
+/** Bytes that a pass has moved. */
 export interface Moved {
   readonly written: number;
   readonly verified: number;

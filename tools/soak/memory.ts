@@ -11,7 +11,7 @@ const GROWTH = 0.2;
 /** MiB that are too many at any time: writes to remember take 128 of them, and data under way the like. */
 const LIMIT = 512;
 
-/** What can be said: growth shows only in runs that are longer than the warming up. */
+/** The verdicts: growth shows only in runs that are longer than the warming up. */
 export type MemoryVerdict = 'steady' | 'growing' | 'too much' | 'within its limit';
 
 /** See the file's head. */

@@ -11,10 +11,10 @@ import { start, whenEnded, whenWritten } from '../bench/processes.js';
 /** Starts that may fail before the server is given up. */
 const ATTEMPTS = 5;
 
-/** Bytes of its last words that are told of one that has died. */
+/** Bytes of the last output of a dead server in its report. */
 const LAST_WORDS = 500;
 
-/** What a server is told: its file, its pidfile, and its socket when it has one. */
+/** The files of a server: its disk, its pidfile, and its socket when it has one. */
 export interface ServerFiles {
   readonly disk: string;
   readonly pidfile: string;
@@ -45,7 +45,7 @@ export function nbdkitWords(
 
 /** See the file's head. */
 export class DiskServer {
-  /** What it serves. */
+  /** The disk that it serves. */
   readonly disk: string;
   /** Where it listens if its words say so. */
   readonly socket: string;

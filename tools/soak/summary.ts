@@ -1,4 +1,4 @@
-// What a soak has come to, as Markdown.
+// The results of a soak, as Markdown.
 
 import type { Lane } from './lane.js';
 import type { Memory, MemoryVerdict } from './memory.js';
@@ -7,7 +7,7 @@ import type { Memory, MemoryVerdict } from './memory.js';
 export interface Result {
   readonly lane: Lane;
   readonly memory: Memory;
-  /** What must not happen, and did. */
+  /** The first failure. */
   readonly failure: string | undefined;
 }
 
@@ -38,7 +38,7 @@ function rows(
   ];
 }
 
-/** What is said of the memory of all: the worst, since one that grows is one too many. */
+/** The verdict on the memory of all: the worst, since one that grows is one too many. */
 function memoryVerdict(results: readonly Result[]): MemoryVerdict {
   const verdicts = results.map(({ memory }) => memory.verdict);
   return (

@@ -1,4 +1,4 @@
-// What the soak and the fuzzing of files have around them: an address, certificates, an orderly end.
+// The surroundings of the soak and of the fuzzing of files: an address, certificates, an orderly end.
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ export async function runToEnd(main: () => Promise<void>, first?: () => void): P
     await main();
   } finally {
     endAll();
-    // What is killed is unmounted by the kernel only when it is gone.
+    // The kernel unmounts after a killed process only when that is gone.
     await pause(100);
   }
   process.exit();

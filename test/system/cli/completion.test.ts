@@ -25,7 +25,7 @@ async function offered(...words: readonly string[]): Promise<readonly string[]> 
   return text.split('\n').filter((word) => word !== '');
 }
 
-describe('bash', () => {
+describe('bash completion', () => {
   it('offers every option before MOUNTPOINT', async () => {
     const all = OPTIONS.flatMap(({ names }) => names);
     expect([...(await offered('-'))].sort()).toEqual([...all].sort());
@@ -52,7 +52,7 @@ describe('bash', () => {
 it.each([
   ['zsh', ['-n']],
   ['fish', ['--no-execute']],
-] as const)('%s understands its script, which has all options', async (shell, words) => {
+] as const)('completion: %s accepts its script, which has all options', async (shell, words) => {
   const scope = createScope();
   const file = scope.path('script');
   const script = completionScript(shell);
@@ -63,7 +63,7 @@ it.each([
   }
 });
 
-it('refuses another shell in one line', async () => {
+it('completion: refuses another shell in one line', async () => {
   expect(await tryProgram('node', PROGRAM, '--completion', 'tcsh')).toEqual({
     status: 1,
     stdout: '',

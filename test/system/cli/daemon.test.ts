@@ -40,7 +40,7 @@ describe('--daemon', () => {
     await runProgram('node', PROGRAM, '--unmount', scope.path('mnt'));
   });
 
-  it('has the status and the message of a start that failed', async () => {
+  it('returns the status and the message of a failed start', async () => {
     const scope = createScope();
     await runProgram('mkdir', scope.path('mnt'));
     const words = ['--daemon', scope.path('mnt'), 'nbd+unix:///?socket=/none'];

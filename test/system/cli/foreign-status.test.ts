@@ -41,7 +41,7 @@ describe('--status of a foreign file', () => {
     ['a directory', ['--status'], {}],
     ['a file without connections', ['--status'], { connections: [] }],
     ['a file as JSON', ['--status', '--json'], {}],
-  ])('%s, %j: is escaped', async (what, words, more) => {
+  ])('escapes the text of %s, %j', async (what, words, more) => {
     const scope = createScope();
     const path = await putFile(scope, { ...evil, ...more });
     const program = startNbdfuse(scope, [...words, what === 'a directory' ? scope.path('dir') : path]);
@@ -53,7 +53,7 @@ describe('--status of a foreign file', () => {
     } else expect(program.stdout).toContain('\\x1b[2J\\x1b]0;title\\x07\\x9b31m\\u{202e}good\\u{2028}\\n');
   });
 
-  it('--watch: is escaped', async () => {
+  it('escapes the text with --watch, too', async () => {
     const scope = createScope();
     const path = await putFile(scope, { ...evil, connections: [] });
     const program = startNbdfuse(scope, ['--status', '--watch', path]);
@@ -62,7 +62,7 @@ describe('--status of a foreign file', () => {
     expect(program.stdout).not.toMatch(RAW);
   });
 
-  it('what is no status is refused in one line, which is escaped', async () => {
+  it('refuses other attributes in one line, escaped', async () => {
     const scope = createScope();
     const path = await putFile(scope, { ...evil, connections: 7 });
     const program = startNbdfuse(scope, ['--status', path]);
@@ -74,8 +74,8 @@ describe('--status of a foreign file', () => {
   });
 });
 
-describe('the status of a text', () => {
-  it('is read when every member is what it must be', () => {
+describe('status parser', () => {
+  it('accepts a text in which every member has its type', () => {
     expect(parseStatus(JSON.stringify(STATUS))).toEqual(STATUS);
     expect(printableStatus(evil).metaContexts).toEqual(printableStatus(evil).flags);
   });
@@ -90,12 +90,12 @@ describe('the status of a text', () => {
     ['an unknown cache', JSON.stringify({ ...STATUS, cache: '\x1b[2J' })],
     ['a list that is none', JSON.stringify({ ...STATUS, flags: { length: 1 } })],
     ['a pid of text', JSON.stringify({ ...STATUS, pid: '1' })],
-  ])('is refused for %s', (_, text) => {
+  ])('refuses %s', (_, text) => {
     expect(parseStatus(text)).toBeUndefined();
   });
 });
 
-it('JSON for a terminal is the same to whoever parses it', () => {
+it('status JSON for a terminal parses to the same value', () => {
   const text = printableJson(JSON.stringify({ evil: EVIL, astral: '\u{e0001}' }, null, 2));
   expect(text).not.toMatch(RAW);
   expect(text).toContain('\\udb40\\udc01');

@@ -10,7 +10,7 @@ import { runProgram, runShell } from '../../support/run.js';
 
 const PREPARED = { argv: ['qemu-nbd', '-f', 'raw', "it's.img"], lines: [], detail: '', before: undefined };
 
-describe('the word after MOUNTPOINT', () => {
+describe('word after MOUNTPOINT', () => {
   it.each(['disk.img', 'a:b', './nbd:x', 'https://h/d', 'ssh://h/d', 'localhost', '/dev/sda'])(
     'is an image: %s',
     (word) => {
@@ -22,13 +22,13 @@ describe('the word after MOUNTPOINT', () => {
     expect(parseArguments(['dir', word])).toMatchObject({ kind: 'mount' });
   });
 
-  it('is an image also as a URI when an option of images is given', () => {
+  it('is an image also as a URI when an option for images is given', () => {
     const request = parseArguments(['--overlay', 'dir', 'nbd://h']);
     expect(request).toMatchObject({ kind: 'image', image: { name: 'nbd://h', overlay: 'temporary' } });
   });
 });
 
-describe('an option of images', () => {
+describe('image options', () => {
   it.each<[string[], object]>([
     [['--overlay'], { overlay: 'temporary' }],
     [['--over'], { overlay: 'temporary' }],
@@ -37,11 +37,11 @@ describe('an option of images', () => {
     [['--format', 'raw.xz'], { wish: { format: 'raw', compression: 'xz' } }],
     [['--partition=3'], { partition: 3 }],
     [['--snapshot-name', '--overlay'], { snapshotName: '--overlay', overlay: undefined }],
-  ])('is understood: %j', (words, image) => {
+  ])('parse: %j', (words, image) => {
     expect(parseArguments([...words, 'dir', 'disk'])).toMatchObject({ kind: 'image', image });
   });
 
-  it('does not take words that belong to a server’s command', () => {
+  it('do not take words of a server’s command', () => {
     const request = parseArguments(['dir', '--command', 'sh', '--overlay', 'x']);
     expect(request).toMatchObject({ settings: { server: { argv: ['sh', '--overlay', 'x'] } } });
   });
@@ -53,7 +53,7 @@ describe('an option of images', () => {
     [['--overlay', '--restart', 'dir', 'disk'], /^--restart would lose what is in the overlay/],
     [['--partition=0', 'dir', 'disk'], /^--partition 0: must be a whole number from 1/],
     [['--list', '--overlay', 'nbd://h'], /^--overlay cannot be used with --list/],
-  ])('is refused where it means nothing: %j', (words, message) => {
+  ])('fail without an image: %j', (words, message) => {
     expect(() => parseArguments(words)).toThrow(message);
   });
 });
@@ -66,11 +66,11 @@ describe('--print-command', () => {
       "nbdfuse -r -o uid=5 'd r'",
     ],
     [['-C2', '--partition', '1', '--overlay=x', '--', '-dir', 'disk'], 'nbdfuse -C2 -- -dir'],
-  ])('keeps what is not about images: %j', (words, start) => {
+  ])('keeps all options but those for images: %j', (words, start) => {
     expect(longCommand(words, PREPARED)).toBe(`${start} [ qemu-nbd -f raw 'it'\\''s.img' ]\n`);
   });
 
-  it('prints what mounts the same, and makes nothing', async () => {
+  it('prints a command that mounts the same, and creates nothing', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 1);
     await runProgram('xz', '-k', '-0', await convertTo(scope, raw, 'qcow2', 'my disk.qcow2'));

@@ -29,8 +29,8 @@ async function exportsOf(...server: readonly string[]): Promise<readonly Told[]>
 const list = (...server: readonly string[]): Promise<Outcome> =>
   tryProgram('node', PROGRAM, '--list', ...server);
 
-describe('the exports of', () => {
-  it('nbdkit with several are all told, with what each is', async () => {
+describe('--list', () => {
+  it('shows several exports of nbdkit, with their properties', async () => {
     const scope = createScope();
     const script = scope.path('plugin');
     const lines = [
@@ -58,7 +58,7 @@ describe('the exports of', () => {
     expect(small).toMatch(/^ {4}block sizes: minimum 512, preferred 65536, maximum 1048576$/m);
   });
 
-  it('nbd-server are both told, with the size that it tells only to who connects', async () => {
+  it('shows both exports of nbd-server, with the size that it reports only to clients of the export', async () => {
     const scope = createScope();
     const [first, second] = ['first.raw', 'second.raw'].map((name) => scope.path(name));
     for (const [file, size] of [
@@ -82,7 +82,7 @@ describe('the exports of', () => {
     expect(told.filter(isReadOnly).map(({ name }) => name)).toEqual(['second']);
   });
 
-  it('qemu-nbd is told with its description and block sizes', async () => {
+  it('shows the export of qemu-nbd with its description and block sizes', async () => {
     const scope = createScope();
     const file = scope.path('disk.qcow2');
     await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', file, '5T');
@@ -97,7 +97,7 @@ describe('the exports of', () => {
     ['a child with a listening socket', ['[', 'nbdkit', 'memory', '1M', ']']],
     ['a child on its standard input and output', ['--command', 'nbdkit', '-s', 'memory', '1M']],
     ['an oldstyle server', ['[', 'nbdkit', '-o', 'memory', '1M', ']']],
-  ])('%s is told, and the child ends', async (_, server) => {
+  ])('shows the exports of %s, and the child ends', async (_, server) => {
     const scope = createScope();
     const program = new Program(scope, PROGRAM, ['--list', ...server]);
     expect(await program.ended).toBe(0);
@@ -105,19 +105,19 @@ describe('the exports of', () => {
   });
 });
 
-describe('a list that cannot be had', () => {
+describe('--list without a list', () => {
   it.each<[string, string[], RegExp]>([
     ['no server', ['--unix', '/nonexistent'], /^nbdfuse: cannot connect to socket \/nonexistent: /],
     ['no program', ['[', 'no-such-server', ']'], /^nbdfuse: cannot start no-such-server: no such program/],
     ['no URI', ['disk.qcow2'], /^nbdfuse: bad NBD URI/],
-  ])('is told in one line with status 1: %s', async (_, server, message) => {
+  ])('prints one line and ends with status 1: %s', async (_, server, message) => {
     const { status, stdout, stderr } = await list(...server);
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     expect(stderr).toMatch(message);
     expect(stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 
-  it('because the server does not tell says that', async () => {
+  it('reports that the server forbids it', async () => {
     const scope = createScope();
     const file = scope.path('disk');
     writeFileSync(file, Buffer.alloc(512));
@@ -127,7 +127,7 @@ describe('a list that cannot be had', () => {
     expect(stderr).toMatch(/^nbdfuse: cannot list exports: .*NBD_REP_ERR_POLICY/);
   });
 
-  it('because of a signal says so, and the child ends', async () => {
+  it('reports a signal, and the child ends', async () => {
     const scope = createScope();
     const silent = ['--command', 'sh', '-c', 'echo started >&2; exec sleep 60'];
     const program = new Program(scope, PROGRAM, ['--list', ...silent]);

@@ -26,7 +26,7 @@ async function statusAt(mountpoint: string): Promise<readonly (Status & { path: 
 }
 
 describe('--status', () => {
-  it('tells what is mounted and what was done for it', async () => {
+  it('shows the mount and its activity', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '8M');
     const disk = await mountDisk(scope, { server: [server.uri()], options: ['-C', '2'] });
@@ -68,7 +68,7 @@ describe('--status', () => {
     expect((await statusAt(disk.mountpoint))[0]).toMatchObject({ unflushed: 0, flushes: 1 });
   });
 
-  it('tells of each file what was done for it, with --all', async () => {
+  it('shows the activity of each file with --all', async () => {
     const scope = createScope();
     const folder = scope.path('images');
     await runProgram('mkdir', folder);
@@ -90,7 +90,7 @@ describe('--status', () => {
     expect(written.received).toBeLessThan(MIB);
   });
 
-  it('tells of a server that is away', async () => {
+  it('shows a lost server', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '1M');
     const disk = await mountDisk(scope, { server: [server.uri()], options: ['--reconnect=0', '-C', '1'] });
@@ -109,7 +109,7 @@ describe('--status', () => {
     expect(await watch.ended).toBe(0);
   });
 
-  it('says of what is no mount of nbdfuse that it is none', async () => {
+  it('reports that a path is no mount of nbdfuse', async () => {
     const scope = createScope();
     const file = scope.path('plain');
     await writeAt(await createEmpty(file), Buffer.from('x'), 0);
@@ -129,8 +129,8 @@ async function createEmpty(path: string): Promise<string> {
   return path;
 }
 
-describe('the extended attributes', () => {
-  it('have the whole and its parts, for everybody who may read the file', async () => {
+describe('extended attributes', () => {
+  it('have the whole status and its parts, for everybody who may read the file', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, '-r', 'memory', '1M');
     const disk = await mountDisk(scope, { server: [server.uri()] });
@@ -153,7 +153,7 @@ describe('the extended attributes', () => {
     expect([status, stderr.includes('not supported')]).toEqual([1, true]);
   });
 
-  it('do not make the kernel ask for one before every write', async () => {
+  it('do not make the kernel send a GETXATTR before every write', async () => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: ['-v'] });
     await runProgram('dd', 'if=/dev/zero', `of=${disk.file}`, 'bs=512', 'count=1000', 'conv=notrunc');
@@ -161,7 +161,7 @@ describe('the extended attributes', () => {
   });
 });
 
-test('SIGUSR1 prints the status, and the mount goes on', async () => {
+test('SIGUSR1: prints the status, and the mount goes on', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
   process.kill(disk.program.pid, 'SIGUSR1');
@@ -189,7 +189,7 @@ describe('--unmount', () => {
     },
   );
 
-  it('names what is to be done when the mount is in use', async () => {
+  it('reports the next step for a mount in use', async () => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
     const user = new Program(scope, 'sh', ['-c', `exec 9<'${disk.file}'; echo here; exec sleep infinity`]);
@@ -201,7 +201,7 @@ describe('--unmount', () => {
     expect(await readdir(disk.mountpoint)).toEqual(['nbd']);
   });
 
-  it('says that nothing is mounted where nothing is', async () => {
+  it('reports that nothing is mounted', async () => {
     const scope = createScope();
     expect((await tryProgram('node', PROGRAM, '--unmount', scope.folder)).stderr).toBe(
       `nbdfuse: nothing of nbdfuse is mounted at ${scope.folder}\n`,
@@ -209,8 +209,8 @@ describe('--unmount', () => {
   });
 });
 
-describe('the texts', () => {
-  test('have bytes and times for people', () => {
+describe('status text', () => {
+  test('has bytes and times for people', () => {
     expect([0, 1023, 1024, 1536, 123_456_789].map((bytes) => bytesText(bytes))).toEqual([
       '0 bytes',
       '1023 bytes',
@@ -226,7 +226,7 @@ describe('the texts', () => {
     ]);
   });
 
-  test('tell everything, and nothing that moves a terminal', () => {
+  test('has every fact, and nothing that moves a terminal', () => {
     const text = statusText('dir/nbd', STATUS);
     expect(text).not.toContain('\x1b');
     expect(text).toContain('  connections  2 with TLS, requests in flight: 3 + 0\n');
@@ -245,7 +245,7 @@ describe('the texts', () => {
     );
   });
 
-  test('of --watch are about the time between two looks alone', () => {
+  test('of --watch covers only the time between two samples', () => {
     const histogram = STATUS.reads.histogram.map((count, i) => (i === 11 ? count + 10 : count));
     const later = { ...STATUS, reads: { count: 13, bytes: 53_248, p50: 0, p99: 0, histogram } };
     const table = rateTable([{ path: 'a', status: STATUS }], [{ path: 'a', status: later }], 2);

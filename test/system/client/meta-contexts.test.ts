@@ -33,12 +33,12 @@ function qemuNbd(path: string): ServerAddress {
   return { socketActivation: ['qemu-nbd', '-f', 'qcow2', ...options, path] };
 }
 
-test('all of an export are listed when none is asked for ("NBD_OPT_LIST_META_CONTEXT")', async () => {
+test('listMetaContexts: without queries returns all contexts of an export ("NBD_OPT_LIST_META_CONTEXT")', async () => {
   expect(await listMetaContexts(nbdkit('memory', '1M'))).toEqual(['base:allocation']);
   expect((await listMetaContexts(qemuNbd(imageWithBitmaps()))).sort()).toEqual(CONTEXTS);
 });
 
-test('those that the queries find are listed, with an empty leaf name for all of a kind', async () => {
+test('listMetaContexts: returns the contexts that match the queries; an empty leaf name matches a whole namespace', async () => {
   const path = imageWithBitmaps();
   const list = async (...queries: string[]) => (await listMetaContexts(qemuNbd(path), { queries })).sort();
   expect(await list('qemu:dirty-bitmap:')).toEqual(CONTEXTS.slice(2));
@@ -48,7 +48,7 @@ test('those that the queries find are listed, with an empty leaf name for all of
   expect(await list('x-nobody:')).toEqual([]);
 });
 
-test('an export that is not there, a bad query, and a server without any are told', async () => {
+test('listMetaContexts: reports a missing export, a bad query, and a server without contexts', async () => {
   const options = { exportName: 'other', onStderr: () => undefined };
   const server = qemuNbd(imageWithBitmaps());
   await expect(listMetaContexts(server, options)).rejects.toThrow(
@@ -78,7 +78,7 @@ test.each([
       return (await startStorageDaemon(createScope(), path, contexts)).uri('disk');
     },
   ],
-])('%s tells what has been written since a bitmap was made, and how deep it lies', async (_, serve) => {
+])('dirty bitmaps: %s returns the writes since a bitmap was created, and their depth', async (_, serve) => {
   const client = await connect(await serve(imageWithBitmaps()), { metaContexts: CONTEXTS });
   expect([...client.metaContexts].sort()).toEqual(CONTEXTS);
   expect(await statusOf(client, 'qemu:dirty-bitmap:monday')).toEqual([[0, 4096, 0]]);
@@ -108,7 +108,7 @@ test.each([
   expect(extents).toEqual([64, 64]);
 });
 
-test('a context that is a bitmap survives the reopening of the image', async () => {
+test('dirty bitmaps: a bitmap context survives a restart of the server of the image', async () => {
   const path = imageWithBitmaps();
   const first = await connect(qemuNbd(path));
   await first.write(0, Buffer.alloc(512, 1));

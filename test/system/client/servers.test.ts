@@ -48,8 +48,8 @@ describe('several connections', () => {
   });
 });
 
-describe('nbd-server', () => {
-  test('is read, written, flushed and trimmed', async () => {
+describe('NbdClient with nbd-server', () => {
+  test('reads, writes, flushes and trims', async () => {
     const folder = scratchFolder();
     const port = await freePort();
     writeFileSync(join(folder, 'disk'), Buffer.alloc(1_048_576));

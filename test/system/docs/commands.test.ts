@@ -49,19 +49,19 @@ beforeAll(async () => {
 });
 afterAll(() => outer.close());
 
-describe('the commands work as they are written', () => {
-  it.each(CASES.filter(([at]) => !Object.hasOwn(NOT_RUN, at)))('of %s', async (_, blocks) => {
+describe('commands in documents', () => {
+  it.each(CASES.filter(([at]) => !Object.hasOwn(NOT_RUN, at)))('work as written: %s', async (_, blocks) => {
     await world.run(createScope(), blocks.map(({ text }) => text).join('\n'));
   });
 });
 
-describe('the test itself', () => {
-  it('knows each section that it leaves out', () => {
+describe('commands test', () => {
+  it('has each section that it skips', () => {
     const known = CASES.map(([at]) => at);
     expect(Object.keys(NOT_RUN).filter((at) => !known.includes(at))).toEqual([]);
   });
 
-  it('knows the language of every block, so that none is left out', () => {
+  it('knows the language of every block, so that it skips none', () => {
     const languages = DOCUMENTS.flatMap((name) =>
       blocksOf(readFileSync(`${ROOT}${name}`, 'utf8')).map(
         ({ language, line }) => `${name}:${line} ${language}`,
@@ -70,7 +70,7 @@ describe('the test itself', () => {
     expect(languages.filter((text) => !/ (sh|text|ts|js|json|ini|fstab)$/.test(text))).toEqual([]);
   });
 
-  it('fails where a command fails, at whatever place', async () => {
+  it('fails where a command fails, at any place', async () => {
     const { text } = blocksOf('# A\n\n```sh\nnbdfuse dir nbd://host/none\necho on\n```\n')[0];
     await expect(world.run(createScope(), text)).rejects.toThrow(/status 1: .*nbdfuse: .*none/s);
     await expect(

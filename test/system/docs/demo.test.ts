@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { createScope, mountsBelow, processesOf } from '../../support/cleanup.js';
 import { Program } from '../../support/program.js';
 
-it('shows an image that is mounted, read, written and unmounted, and cleans up', async () => {
+it('scripts/demo: mounts, reads, writes and unmounts an image, and cleans up', async () => {
   const scope = createScope();
   const demo = fileURLToPath(new URL('../../../scripts/demo', import.meta.url));
   const program = new Program(scope, 'bash', [demo], { env: { TMPDIR: scope.folder } });

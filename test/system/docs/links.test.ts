@@ -9,7 +9,8 @@ const below = (folder: string): string[] => readdirSync(join(ROOT, folder), { re
 
 const PAGES = below('docs')
   .filter((name) => name.endsWith('.md') && !name.startsWith('reference/api/'))
-  .map((name) => `docs/${name}`);
+  .map((name) => `docs/${name}`)
+  .concat('README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md');
 const TESTS = new Set(below('test').map((path) => path.split('/').at(-1)));
 
 const textOf = (page: string): string => readFileSync(join(ROOT, page), 'utf8');

@@ -30,19 +30,19 @@ function lettersOf(text: string): string {
   return text.replace(/[^\p{L}\p{N}]+/gu, ' ');
 }
 
-test('there is a page for each program and for the library', () => {
+test('manual pages: there is one for each program and for the library', () => {
   expect(PAGES).toEqual(['nbdfuse-library.3', 'nbdfuse.1', 'nbdsh.1']);
 });
 
-describe.each(PAGES)('%s', (page) => {
-  it('is shown without a warning, and says what its source says', async () => {
+describe.each(PAGES)('manual page %s', (page) => {
+  it('formats without a warning, and matches its source', async () => {
     const text = await shown(page);
     const paragraphs = source(page).split(/\n\n|\\\n|^- |^#+ .*--|^#+ /m);
     for (const paragraph of paragraphs) expect(text).toContain(lettersOf(paragraph).trim());
   });
 });
 
-test('nbdfuse(1) has every option and every way to name a server', () => {
+test('manual page nbdfuse(1): has every option and every way to name a server', () => {
   const text = source('nbdfuse.1');
   for (const name of [...OPTIONS.flatMap(({ names }) => names), ...MODE_WORDS]) {
     expect(text).toContain(`\`${name}\``);

@@ -7,7 +7,7 @@ import { tryProgram } from '../../support/run.js';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-it('shows a real session: an image becomes a file', () => {
+it('picture of the terminal: shows a real session in which an image becomes a file', () => {
   const text = readFileSync(`${ROOT}docs/terminal.svg`, 'utf8').replace(/<[^>]*>/g, '');
   expect(text).toContain('nbdfuse --daemon dir/disk.raw disk.qcow2');
   expect(text).toContain('dir/disk.raw1');
@@ -15,7 +15,7 @@ it('shows a real session: an image becomes a file', () => {
   expect(text).not.toContain('\x1b');
 });
 
-it('is drawn with the emphasis of the terminal, and with what XML needs to be written differently', async () => {
+it('picture of the terminal: has the emphasis of the terminal, and escapes characters for XML', async () => {
   const code = `import { render } from '${ROOT}scripts/picture.mjs';
     process.stdout.write(render('\\x1b[1ma<b\\x1b[22m &\\r\\n\\x1b[32mok\\x1b[0m.\\n'))`;
   const { stdout } = await tryProgram('node', '--input-type=module', '-e', code);

@@ -27,8 +27,8 @@ const SETUP = `exec 2>said
 nbdfuse() { "$NODE" "$NBDFUSE" "$@"; }
 `;
 
-describe('the page', () => {
-  it('has the case of every message, and no case has lost its message', () => {
+describe('troubleshooting page', () => {
+  it('has a case for every message, and a message for every case', () => {
     expect(PAGE.match(/^\| `/gm)).toHaveLength(MESSAGES.length);
     expect(MESSAGES.filter((message) => caseOf(message).length !== 1)).toEqual([]);
     const used = MESSAGES.flatMap(caseOf);
@@ -37,12 +37,12 @@ describe('the page', () => {
 
   const isElsewhere = (message: string): boolean => Object.hasOwn(ELSEWHERE, caseOf(message)[0]);
 
-  it.each(MESSAGES.filter(isElsewhere))('says what another test quotes: %s', (message) => {
+  it.each(MESSAGES.filter(isElsewhere))('matches another test: %s', (message) => {
     const test = new URL(`../${ELSEWHERE[caseOf(message)[0]]}.test.ts`, import.meta.url);
     expect(readFileSync(fileURLToPath(test), 'utf8')).toContain(`nbdfuse: ${message}`);
   });
 
-  it.each(MESSAGES.filter((message) => !isElsewhere(message)))('says what is said: %s', async (message) => {
+  it.each(MESSAGES.filter((message) => !isElsewhere(message)))('matches the output: %s', async (message) => {
     const scope = createScope();
     mkdirSync(scope.path('dir'));
     writeFileSync(scope.path('disk.raw'), '');

@@ -29,12 +29,12 @@ async function mountLogged(scope: Scope, ...options: readonly string[]) {
   return { disk, image, requests };
 }
 
-it(`the kernel is one of those before 6.6, which take no direct I/O of mapped files (${release()})`, () => {
+it(`older kernel: is one before 6.6, without direct I/O of mapped files (${release()})`, () => {
   const [major, minor] = release().split('.').map(Number);
   expect(major * 1000 + minor).toBeLessThan(6006);
 });
 
-it('a disk is read, written and synced through the cache', async () => {
+it('older kernel: reads, writes and syncs a disk through the cache', async () => {
   const scope = createScope();
   const { disk, image, requests } = await mountLogged(scope);
   expect(statSync(disk.file).size).toBe(SIZE);
@@ -51,7 +51,7 @@ it('a disk is read, written and synced through the cache', async () => {
   expect((await readFile(image)).equals(expected)).toBe(true);
 });
 
-it('O_DIRECT goes past the cache, by several threads at once too', async () => {
+it('older kernel: O_DIRECT bypasses the cache, also for several threads at once', async () => {
   const scope = createScope();
   const { disk, image, requests } = await mountLogged(scope);
   const file = await openFile(scope, disk.file, constants.O_RDWR | constants.O_DIRECT);
@@ -69,7 +69,7 @@ it('O_DIRECT goes past the cache, by several threads at once too', async () => {
 const map = (path: string): Promise<string> =>
   runShell('qemu-img map -f raw --output=json "$0" | grep -o \'"start.*"data": [a-z]*\'', path);
 
-it('holes are punched, and lseek finds them when nobody has the file open for writing', async () => {
+it('older kernel: punches holes, and lseek finds them when nobody has the file open for writing', async () => {
   const scope = createScope();
   const image = scope.path('disk.raw');
   await writeFile(image, '');
@@ -89,7 +89,7 @@ it('holes are punched, and lseek finds them when nobody has the file open for wr
   expect((await readFile(image)).equals(expected)).toBe(true);
 });
 
-it('--cache=none sees at once what others change', async () => {
+it('older kernel: --cache=none shows changes of others at once', async () => {
   const scope = createScope();
   const { disk, image } = await mountLogged(scope, '--cache=none');
   const file = await openFile(scope, disk.file, 'r+');
@@ -102,7 +102,7 @@ it('--cache=none sees at once what others change', async () => {
   expect(await disk.stop()).toBe(0);
 });
 
-it('a file is mounted over', async () => {
+it('older kernel: mounts over a file', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], form: 'naked' });
   const file = await openFile(scope, disk.file, 'r+');
@@ -113,7 +113,7 @@ it('a file is mounted over', async () => {
   expect(await disk.stop()).toBe(0);
 });
 
-it('a normal user mounts by fusermount3', async () => {
+it('older kernel: a normal user mounts by fusermount3', async () => {
   const scope = createScope();
   admitNormalUser(scope);
   const [setpriv, ...words] = AS_NORMAL_USER;

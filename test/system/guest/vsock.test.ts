@@ -27,7 +27,7 @@ async function connect(scope: Scope, ...args: Parameters<typeof NbdClient.connec
   return client;
 }
 
-it('what is written to a file by --vsock is there by nbd+vsock://1/ and in the library', async () => {
+it('vsock: data written to a file by --vsock arrives at nbd+vsock://1/ and in the library', async () => {
   const scope = createScope();
   await startVsockNbdkit(scope, PORT, 'memory', '10M');
   const disk = await mountDisk(scope, { server: ['--vsock', '1', String(PORT)] });
@@ -51,7 +51,7 @@ it('what is written to a file by --vsock is there by nbd+vsock://1/ and in the l
   expect(await again.stop()).toBe(0);
 });
 
-it('several connections of the library share the work', async () => {
+it('vsock: several connections of the library share the work', async () => {
   const scope = createScope();
   const log = scope.path('log');
   await startVsockNbdkit(scope, 4242, '--filter=log', 'memory', '1M', `logfile=${log}`);
@@ -67,7 +67,7 @@ it('several connections of the library share the work', async () => {
   expect(new Set(Array.from(used, ([, connection]) => connection)).size).toBe(4);
 });
 
-it('nbdfuse --list and listExports tell the exports', async () => {
+it('vsock: nbdfuse --list and listExports return the exports', async () => {
   const scope = createScope();
   await startVsockNbdkit(scope, PORT, '--exportname=', 'memory', '3M');
   const [listed] = await listExports('nbd+vsock://1');
@@ -79,14 +79,14 @@ it('nbdfuse --list and listExports tell the exports', async () => {
 it.each([
   ['where nobody listens', '1', 'connection reset by peer'],
   ['of an unknown machine', '4242', 'no such device; no such machine, or no vsock in this kernel'],
-])('a port %s is told in one line', async (_, cid, reason) => {
+])('vsock: a port %s gets one line', async (_, cid, reason) => {
   const scope = createScope();
   const program = startNbdfuse(scope, [scope.path(), '--vsock', cid, '4711']);
   expect(await program.ended).toBe(1);
   expect(program.stderr).toBe(`nbdfuse: cannot connect to vsock ${cid}:4711: ${reason}\n`);
 });
 
-it('nbds+vsock is TLS with a key or with certificates, and nothing else', async () => {
+it('vsock: nbds+vsock is TLS with a key or with certificates, and nothing else', async () => {
   const scope = createScope();
   const keys = scope.path('keys.psk');
   await runProgram('psktool', '-u', 'alice', '-p', keys);
@@ -112,7 +112,7 @@ it('nbds+vsock is TLS with a key or with certificates, and nothing else', async 
   await expect(connect(scope, { vsock: { cid: 1, port: 10_810 } }, wrong)).rejects.toThrow('elsewhere');
 });
 
-it('a server that is killed and comes back has everything that was written', async () => {
+it('vsock: a server that is killed and comes back has all writes', async () => {
   const scope = createScope();
   const image = scope.path('disk.raw');
   await writeFile(image, Buffer.alloc(MIB));
@@ -138,7 +138,7 @@ it('a server that is killed and comes back has everything that was written', asy
   expect((await readFile(image)).subarray(0, 16_384).equals(BYTES.subarray(0, 16_384))).toBe(true);
 });
 
-it('an orderly end leaves no process and no mount', async () => {
+it('vsock: an orderly end leaves no process and no mount', async () => {
   const scope = createScope();
   const server = await startVsockNbdkit(scope, PORT, '--filter=exitlast', 'memory', '1M');
   const disk = await mountDisk(scope, { server: ['nbd+vsock://1/'] });

@@ -30,7 +30,7 @@ async function nameOf(pid: number): Promise<string> {
   return state === 'Z' ? '' : name;
 }
 
-describe.each(CASES)('%s over a %s', (who, form) => {
+describe.each(CASES)('attach: %s over a %s', (who, form) => {
   it('mounts, serves and unmounts', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, form);
@@ -48,7 +48,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     expect(await namespace.mounts(path, witness)).toEqual([]);
   });
 
-  it('leaves no mount behind after SIGKILL with auto_unmount', async () => {
+  it('leaves no mount after SIGKILL with auto_unmount', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, form);
     const program = await start(namespace, who, path, 'auto_unmount');
@@ -58,7 +58,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     await until('the mount to go', async () => (await namespace.mounts(path, witness)).length === 0);
   });
 
-  it('ends the guard of auto_unmount when it unmounts in order', async () => {
+  it('ends the auto_unmount helper at an orderly unmount', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, form);
     const program = await start(namespace, who, path, 'auto_unmount');
@@ -69,7 +69,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
     expect(await program.ended, program.stderr).toBe(0);
   });
 
-  it('tells a mount that is in use from other failures, and then takes it away lazily', async () => {
+  it('distinguishes a mount in use from other failures, and then detaches it lazily', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, form);
     const program = await start(namespace, who, path);
@@ -86,7 +86,7 @@ describe.each(CASES)('%s over a %s', (who, form) => {
   });
 });
 
-it('passes on how the file system is to be mounted', async () => {
+it('attach: passes on the mount options', async () => {
   const namespace = await createNamespace();
   const options = 'ro,noexec,noatime,max_read=65536,fsname=a\\,b c,subtype=disk';
   for (const who of ['root', 'nobody'] as const) {
@@ -97,7 +97,7 @@ it('passes on how the file system is to be mounted', async () => {
   }
 });
 
-it('lets root allow devices and set-user-id programs', async () => {
+it('attach: lets root allow devices and set-user-id programs', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'root', 'directory');
   await start(namespace, 'root', path, 'dev,suid,allow_other');
@@ -109,7 +109,7 @@ it.each<[Who, string, string]>([
   ['root', '', '512'],
   ['root', 'max_readahead=262144', '256'],
   ['nobody', '', '128'],
-])('lets the kernel read ahead as far as %s may say (%s)', async (who, options, expected) => {
+])('attach: lets the kernel read ahead as far as %s may request (%s)', async (who, options, expected) => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, who, 'directory');
   await start(namespace, who, path, options);
@@ -118,8 +118,8 @@ it.each<[Who, string, string]>([
   await until(`${expected} KiB`, async () => (await readFile(file, 'utf8')).trim() === expected);
 });
 
-describe('with something else at the mountpoint', () => {
-  it('does not unmount what lies beneath, when somebody else has unmounted', async () => {
+describe('attach: another mount at the mountpoint', () => {
+  it('below ours stays, when somebody else has unmounted ours', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     await namespace.run('root', 'mount', '-t', 'tmpfs', 'beneath', path);
@@ -134,7 +134,7 @@ describe('with something else at the mountpoint', () => {
     expect(await program.ended, program.stderr).toBe(0);
   });
 
-  it('does not unmount what was mounted over it', async () => {
+  it('on top of ours stays', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     const program = await start(namespace, 'root', path);

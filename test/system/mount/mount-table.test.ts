@@ -10,7 +10,7 @@ const TABLE = `\
 68 66 0:42 / /tmp/f rw,nosuid - fuse.nbdfuse - rw,user_id=0
 `;
 
-it('reads number, device, path, type and source of each mount', () => {
+it('mount table: reads number, device, path, type and source of each mount', () => {
   expect(parseMountTable(TABLE)).toEqual([
     { id: 36, device: '98:0', path: '/mnt2', type: 'ext3', source: '/dev/root', userId: undefined },
     { id: 40, device: '0:22', path: '/proc', type: 'proc', source: 'proc', userId: undefined },
@@ -20,11 +20,11 @@ it('reads number, device, path, type and source of each mount', () => {
   ]);
 });
 
-it('leaves out what it does not understand', () => {
+it('mount table: skips malformed lines', () => {
   expect(parseMountTable('\nnonsense\n1 2 3\n1 2 0:3 / /x rw - \n')).toEqual([]);
 });
 
-it('finds what is mounted in this system', () => {
+it('mount table: finds the mounts of this system', () => {
   const proc = readMountTable().find(({ path }) => path === '/proc');
   expect(proc).toMatchObject({ path: '/proc', type: 'proc' });
   if (proc === undefined) return;

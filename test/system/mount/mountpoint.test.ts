@@ -13,7 +13,7 @@ async function createFolder(): Promise<string> {
   return folder;
 }
 
-it('takes a directory, and calls the file in it nbd', async () => {
+it('mountpoint: in a directory is the file nbd', async () => {
   const folder = await createFolder();
   const text = join(folder, 'dir');
   const expected = { kind: 'directory', path: text, filename: 'nbd', notice: undefined };
@@ -23,7 +23,7 @@ it('takes a directory, and calls the file in it nbd', async () => {
   expect(await resolveMountpoint(short)).toMatchObject({ ...expected, text: short });
 });
 
-it('takes a new name in a directory for the name of the file', async () => {
+it('mountpoint: a new name in a directory is the name of the file', async () => {
   const folder = await createFolder();
   const text = join(folder, 'dir', 'disk 1.raw');
   const expected = {
@@ -35,7 +35,7 @@ it('takes a new name in a directory for the name of the file', async () => {
   expect(await resolveMountpoint(text)).toMatchObject({ ...expected, text });
 });
 
-it('takes an existing file for the mountpoint itself', async () => {
+it('mountpoint: an existing file is the mountpoint itself', async () => {
   const folder = await createFolder();
   const text = join(folder, 'file');
   expect(await resolveMountpoint(text)).toMatchObject({
@@ -47,7 +47,7 @@ it('takes an existing file for the mountpoint itself', async () => {
   });
 });
 
-it('follows symbolic links to what will be mounted over', async () => {
+it('mountpoint: follows symbolic links to the place of the mount', async () => {
   const folder = await createFolder();
   await symlink('dir', join(folder, 'to-dir'));
   await symlink('file', join(folder, 'to-file'));
@@ -67,16 +67,16 @@ it.each([
   ['missing/', /^mountpoint .*missing\/: there is no directory .*missing\/; make it first: mkdir -p /],
   ['file/disk', /^mountpoint .*file\/disk: .*file is not a directory$/],
   ['file/', /^mountpoint .*file\/: .*file\/ is not a directory$/],
-])('refuses %s with the next step', async (name, message) => {
+])('mountpoint: refuses %s with the next step', async (name, message) => {
   const folder = await createFolder();
   await expect(resolveMountpoint(`${folder}/${name}`)).rejects.toThrow(message);
 });
 
-it('refuses an empty name, which would be the current directory', async () => {
+it('mountpoint: refuses an empty name, which would be the current directory', async () => {
   await expect(resolveMountpoint('')).rejects.toThrow(/^mountpoint: its name is empty/);
 });
 
-it('refuses what is neither a directory nor a regular file', async () => {
+it('mountpoint: refuses anything but a directory or a regular file', async () => {
   const folder = await createFolder();
   const server = createServer();
   onTestFinished(() => {
@@ -88,7 +88,7 @@ it('refuses what is neither a directory nor a regular file', async () => {
   );
 });
 
-it('refuses a name that no file can have', async () => {
+it('mountpoint: refuses a name that no file can have', async () => {
   const folder = await createFolder();
   await expect(resolveMountpoint(join(folder, 'x'.repeat(256)))).rejects.toThrow(
     /^mountpoint .*: ENAMETOOLONG/,

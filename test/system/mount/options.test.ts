@@ -46,16 +46,16 @@ it.each<[string, Partial<FuseOptions>]>([
     'nodev,nosuid,noexec,noatime,sync,dirsync',
     { mountFlags: ['nodev', 'nosuid', 'noexec', 'noatime', 'sync', 'dirsync'] },
   ],
-])('understands -o %s', (text, expected) => {
+])('mount options: parses -o %s', (text, expected) => {
   expect(parseFuseOptions([text])).toEqual({ ...NOTHING, ...expected });
 });
 
-it('keeps group and others out with allow_root, whatever the umask', () => {
+it('mount options: allow_root keeps group and others out, whatever the umask', () => {
   expect(parseFuseOptions(['allow_root'])).toEqual({ ...NOTHING, allowRoot: true, umask: 0o077 });
   expect(parseFuseOptions(['allow_root,umask=222']).umask).toBe(0o277);
 });
 
-it('takes several -o and empty parts, and lets later ones win', () => {
+it('mount options: takes several -o and empty parts, and the last one wins', () => {
   expect(parseFuseOptions([])).toEqual(NOTHING);
   expect(parseFuseOptions(['', ',ro,,', 'uid=1', 'uid=2'])).toEqual({ ...NOTHING, readOnly: true, uid: 2 });
 });
@@ -66,11 +66,11 @@ it.each([
   ['fsname=back\\\\\\,slash', 'back\\,slash', false],
   ['fsname=end\\', 'end\\', false],
   ['fsname=ü\\😀', 'ü😀', false],
-])('takes the character after a backslash as it is: %s', (text, fsname, readOnly) => {
+])('mount options: takes the character after a backslash literally: %s', (text, fsname, readOnly) => {
   expect(parseFuseOptions([text])).toEqual({ ...NOTHING, fsname, readOnly });
 });
 
-it('accepts what libfuse and fstab know but what means nothing here', () => {
+it('mount options: accepts options of libfuse and fstab that mean nothing here', () => {
   const text =
     'big_writes,no_remote_lock,no_rofd_flush,noforget,remember=3,max_write=65536,relatime,_netdev,x-systemd.automount';
   expect(parseFuseOptions([text])).toEqual(NOTHING);
@@ -95,11 +95,11 @@ it.each([
   ['entry_timeout=-1', /^-o entry_timeout=-1: not a number of seconds$/],
   ['entry_timeout=1e3', /^-o entry_timeout=1e3: not a number of seconds$/],
   ['allow_other,allow_root', /exclude each other$/],
-])('refuses -o %s', (text, message) => {
+])('mount options: refuses -o %s', (text, message) => {
   expect(() => parseFuseOptions([text])).toThrow(message);
 });
 
-it('prints help that names every option it understands', () => {
+it('mount options: --fuse-help names every known option', () => {
   const help = fuseOptionsHelp();
   for (const name of [
     'allow_root',

@@ -19,7 +19,7 @@ async function complaint(
   return program.stderr;
 }
 
-describe('a mount that cannot be', () => {
+describe('failed mount', () => {
   it.each(['allow_other', 'allow_root'])('names /etc/fuse.conf when it forbids %s', async (option) => {
     const namespace = await createNamespace('touch "$1/conf" && mount --bind "$1/conf" /etc/fuse.conf');
     const path = await createMountpoint(namespace, 'nobody', 'directory');
@@ -61,14 +61,14 @@ describe('a mount that cannot be', () => {
     );
   });
 
-  it('tells a user that the directory is not his', async () => {
+  it('tells a user that the directory belongs to somebody else', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     expect(await complaint(namespace, 'nobody', path)).toMatch(/^mounting .*: .*no write access/);
   });
 });
 
-it('lets other users in with allow_other where /etc/fuse.conf permits it', async () => {
+it('allow_other: lets other users in where /etc/fuse.conf permits it', async () => {
   const conf = 'echo user_allow_other >"$1/conf" && mount --bind "$1/conf" /etc/fuse.conf';
   const namespace = await createNamespace(conf);
   const path = await createMountpoint(namespace, 'nobody', 'directory');
@@ -76,7 +76,7 @@ it('lets other users in with allow_other where /etc/fuse.conf permits it', async
   expect(await namespace.run('root', 'stat', '--format=%F', path)).toMatchObject({ stdout: 'directory\n' });
 });
 
-it('keeps other users out otherwise, root included', async () => {
+it('allow_other: keeps other users out otherwise, root included', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'nobody', 'directory');
   await start(namespace, 'nobody', path);

@@ -12,8 +12,8 @@ const CASES: readonly [Who, string, Form, string][] = (['root', 'nobody'] as con
   ],
 );
 
-describe.each(CASES)('after an nbdfuse of %s on %s was killed', (who, _, form, name) => {
-  it('removes the dead mount, says so, and mounts', async () => {
+describe.each(CASES)('stale mount of a killed nbdfuse of %s on %s', (who, _, form, name) => {
+  it('is removed by the next start, which reports that and mounts', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, form);
     const first = await start(namespace, who, `${path}${name}`);
@@ -34,7 +34,7 @@ describe.each(CASES)('after an nbdfuse of %s on %s was killed', (who, _, form, n
   });
 });
 
-it('removes dead mounts that lie over each other, whosever they were', async () => {
+it('stale mount: removes several that lie over each other, whosever they were', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'root', 'directory');
   const other = namespace.path('root', 'other');
@@ -52,7 +52,7 @@ it('removes dead mounts that lie over each other, whosever they were', async () 
   expect(await namespace.mounts(path)).toHaveLength(1);
 });
 
-it('finds the dead mount behind a symbolic link', async () => {
+it('stale mount: is found behind a symbolic link', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'root', 'directory');
   const link = namespace.path('root', 'link');
@@ -62,7 +62,7 @@ it('finds the dead mount behind a symbolic link', async () => {
   expect(program.stdout).toContain(`"path":"${path}"`);
 });
 
-it('leaves a dead mount alone that only lies further up', async () => {
+it('stale mount: stays if it only lies further up the path', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'root', 'directory');
   await (await start(namespace, 'root', path)).kill('SIGKILL');
@@ -74,11 +74,11 @@ it('leaves a dead mount alone that only lies further up', async () => {
   expect(await namespace.mounts(path)).toHaveLength(1);
 });
 
-describe('where a file system has frozen', () => {
+describe('mountpoint in a frozen file system', () => {
   it.each<[Who, string]>([
     ['root', ''],
     ['nobody', '/disk.raw'],
-  ])('refuses %s to wait for it (%s)', async (who, name) => {
+  ])('makes %s fail at once (%s)', async (who, name) => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, who, 'directory');
     const first = await start(namespace, who, path);
@@ -92,13 +92,13 @@ describe('where a file system has frozen', () => {
   });
 });
 
-describe('where a file system is alive', () => {
+describe('mountpoint in a live file system', () => {
   it.each<[Who, string]>([
     ['root', ''],
     ['root', '/disk.raw'],
     ['nobody', ''],
     ['nobody', '/disk.raw'],
-  ])('refuses %s to mount on it again (%s)', async (who, name) => {
+  ])('refuses %s a second mount (%s)', async (who, name) => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'nobody', 'directory');
     await start(namespace, 'nobody', path);

@@ -115,7 +115,7 @@ describe('mount(8)', () => {
   });
 });
 
-it('what is installed can be removed, and the unit says when it is ready', async () => {
+it('install-system: removes what it installed, and the unit reports readiness', async () => {
   const scope = createScope();
   const installed = await install(scope);
   const files = (await runProgram('find', installed, '-type', 'f')).split('\n');

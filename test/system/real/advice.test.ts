@@ -10,7 +10,7 @@ import { until } from '../../support/until.js';
 
 requirePrograms('nbdkit', 'python3');
 
-it('posix_fadvise(POSIX_FADV_WILLNEED) arrives as READs, so that NBD_CMD_CACHE has nothing to do', async () => {
+it('POSIX_FADV_WILLNEED: arrives as READs, so that NBD_CMD_CACHE has nothing to do', async () => {
   const scope = createScope();
   const log = scope.path('log');
   const server = ['[', 'nbdkit', '--filter=log', 'memory', '64M', `logfile=${log}`, ']'];
@@ -24,7 +24,7 @@ it('posix_fadvise(POSIX_FADV_WILLNEED) arrives as READs, so that NBD_CMD_CACHE h
   expect(readFileSync(log, 'utf8')).not.toContain(' Cache ');
 });
 
-it('FIEMAP is refused by the kernel before it comes to us, and SEEK_HOLE is what tools use then', async () => {
+it('FIEMAP: the kernel refuses it before it reaches nbdfuse, and tools then use SEEK_HOLE', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
   const ask = `

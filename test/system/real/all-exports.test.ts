@@ -37,7 +37,7 @@ function mountAll(
 const hash = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
 describe('--all', () => {
-  it('shows the files of a folder that nbdkit serves, whatever they are called', async () => {
+  it('shows the files of a directory that nbdkit serves, whatever their names', async () => {
     const scope = createScope();
     const long = 'l'.repeat(255);
     const images = makeImages(scope, {
@@ -81,7 +81,7 @@ describe('--all', () => {
     expect(await mount.stop()).toBe(0);
   });
 
-  it('has the one export of qemu-nbd as nbd, and starts qemu-nbd again when it has ended with its last client', async () => {
+  it('shows the one export of qemu-nbd as nbd, and starts qemu-nbd again after it has ended with its last client', async () => {
     const scope = createScope();
     const image = scope.path('disk.qcow2');
     await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '8M');

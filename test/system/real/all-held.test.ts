@@ -52,7 +52,7 @@ async function startWaiting(
   return program;
 }
 
-it('an export that goes while it is opened is not there, and the others stay', async () => {
+it('--all: an export that disappears during an open(2) is not there, and the others stay', async () => {
   const scope = createScope();
   const names = ['a', 'b'];
   const { mountpoint, held, silent, stop, program } = await mountLister(scope, names);
@@ -69,7 +69,7 @@ it('an export that goes while it is opened is not there, and the others stay', a
   expect(program.stderr).toBe('');
 });
 
-it('a name that the kernel still believes cannot be opened when its export has gone', async () => {
+it('--all: a name that the kernel remembers cannot be opened when its export has disappeared', async () => {
   const scope = createScope();
   const names = ['a', 'b'];
   const { mountpoint, stop } = await mountLister(scope, names, '-o', 'entry_timeout=3600');
@@ -84,7 +84,7 @@ it.each<[string, 'lists' | 'opens', string[]]>([
   ['ls, which waits for a list', 'lists', ['ls']],
   ['ls of a name that nobody knows yet', 'lists', ['ls', 'c']],
   ['cat, which waits for a connection', 'opens', ['cat', 'a']],
-])('%s is ended by SIGINT at once', async (_, what, [command, name = '']) => {
+])('--all: SIGINT ends %s at once', async (_, what, [command, name = '']) => {
   const scope = createScope();
   const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
   silent[what] = true;
@@ -98,7 +98,7 @@ it.each<[string, 'lists' | 'opens', string[]]>([
 it.each<[string, 'lists' | 'opens', string]>([
   ['a list', 'lists', 'echo "$0"/*'],
   ['a connection', 'opens', 'read -r line < "$0/a"'],
-])('who waits for %s can still be ended after a signal that it goes on from', async (_, what, script) => {
+])('--all: a program that waits for %s ends also after a handled signal', async (_, what, script) => {
   const scope = createScope();
   const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
   silent[what] = true;
@@ -118,7 +118,7 @@ it.each<[string, 'lists' | 'opens', string]>([
   expect(await stop()).toBe(0);
 });
 
-it('the trace tells with which error a request that waited was refused', async () => {
+it('--all: the trace shows the error of a pending request that was refused', async () => {
   const scope = createScope();
   const names = ['a', 'b'];
   const { mountpoint, held, silent, stop, program } = await mountLister(scope, names, '-v');
@@ -135,7 +135,7 @@ it('the trace tells with which error a request that waited was refused', async (
   expect(program.stderr).toMatch(/^nbdfuse: #\d+ FUSE_OPEN node \d+: ESTALE, \d+ us$/m);
 });
 
-it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => {
+it('--all: SIGTERM ends nbdfuse and programs that wait for a list or a connection', async () => {
   const scope = createScope();
   const { mountpoint, silent, asked, stop, program } = await mountLister(scope, ['a']);
   silent.lists = true;
@@ -150,7 +150,7 @@ it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => 
   await lister.ended;
 });
 
-it('SIGTERM ends while the server hangs, and tells of each file what is lost', async () => {
+it('--all: SIGTERM ends the mount on a hung server, and reports the lost data of each file', async () => {
   const scope = createScope();
   mkdirSync(scope.path('images'));
   for (const name of ['a', 'b', 'c']) {

@@ -20,7 +20,7 @@ function makeImages(scope: Scope, ...names: readonly string[]): string {
   return folder;
 }
 
-it('shows the exports of nbd-server, which tells their sizes to who connects only', async () => {
+it('--all: shows the exports of nbd-server, which reports sizes only to clients of the export', async () => {
   const scope = createScope();
   const folder = makeImages(scope, 'one', 'two');
   const server = await startNbdServer(scope, `${folder}/one`, '[second]', `exportname = ${folder}/two`);
@@ -31,7 +31,7 @@ it('shows the exports of nbd-server, which tells their sizes to who connects onl
   expect(await stop()).toBe(0);
 });
 
-it('keeps right what several jobs write into several files at once, and read again', async () => {
+it('--all: several jobs write to several files at once, and read the right data again', async () => {
   const scope = createScope();
   const names = ['a', 'b', 'c'];
   const server = await startNbdkit(scope, 'file', `dir=${makeImages(scope, ...names)}`);
@@ -50,7 +50,7 @@ it('keeps right what several jobs write into several files at once, and read aga
   expect(await stop()).toBe(0);
 });
 
-it('tells of each file whether it is connected, and ends in the background with --unmount', async () => {
+it('--all: --status shows which files are connected, and --unmount ends a background mount', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'file', `dir=${makeImages(scope, 'a', 'b')}`);
   mkdirSync(scope.path('mnt'));

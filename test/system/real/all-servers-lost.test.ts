@@ -18,8 +18,8 @@ function* numbered(count: number): Generator<string> {
   for (let i = 0; i < count; i++) yield `export ${i}`;
 }
 
-describe('a server that lists what no file can be called', () => {
-  it('has a file for each export, whose name can be read back', async () => {
+describe('--all with export names that are no file names', () => {
+  it('has a file for each export, whose name converts back', async () => {
     const scope = createScope();
     const names: ExportName[] = [
       'a/b',
@@ -59,7 +59,7 @@ describe('a server that lists what no file can be called', () => {
     ['10001 names', () => numbered(10_001), /NBD_OPT_LIST was answered with too many replies \(10001\)/],
     ['a NUL in a name', () => ['a\0b'], /the name of a listed export contains a NUL/],
     ['a name of 4097 bytes', () => ['y'.repeat(4097)], /has 4097 bytes; a string may have 4096/],
-  ])('is refused with one line: %s', async (_, list, line) => {
+  ])('refuses them with one line: %s', async (_, list, line) => {
     const scope = createScope();
     const server = await startLister(scope, list);
     mkdirSync(scope.path('mnt'));
@@ -69,7 +69,7 @@ describe('a server that lists what no file can be called', () => {
     expect(program.stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 
-  it('may have 10000 of them, which are looked at one after another', async () => {
+  it('takes 10000 of them, and describes one after another', async () => {
     const scope = createScope();
     const server = await startLister(scope, () => numbered(10_000));
     const { mountpoint, stop } = await mountDisk(scope, { server: [server.uri], options: ['--all'] });
@@ -80,8 +80,8 @@ describe('a server that lists what no file can be called', () => {
   });
 });
 
-describe('a list that cannot be had', () => {
-  it('leaves the last one, and who looks waits for a few seconds once', async () => {
+describe('--all without a new list', () => {
+  it('keeps the last one, and a reader of the directory waits once for a few seconds', async () => {
     const scope = createScope();
     let isHanging = false;
     const server = await startLister(scope, () => (isHanging ? undefined : ['a', 'b']));
@@ -101,7 +101,7 @@ describe('a list that cannot be had', () => {
     expect(await stop()).toBe(0);
   });
 
-  it('that breaks the rules is told of once, and the last one stays', async () => {
+  it('reports a list that breaks the rules once, and keeps the last one', async () => {
     const scope = createScope();
     let names = ['a'];
     const server = await startLister(scope, () => names);
@@ -118,8 +118,8 @@ describe('a list that cannot be had', () => {
   });
 });
 
-describe('a server that is lost', () => {
-  it('is connected to again by every file, and files that were not open can be opened then', async () => {
+describe('--all with a lost server', () => {
+  it('reconnects every file, and then opens files that were not open', async () => {
     const scope = createScope();
     mkdirSync(scope.path('images'));
     // Not more at once than this process has threads for.
@@ -144,7 +144,7 @@ describe('a server that is lost', () => {
     expect(await stop()).toBe(0);
   });
 
-  it('fails who opens a file when the time is over, and the next without waiting, until it is back', async () => {
+  it('fails an open(2) when the time is over, and the next ones without waiting, until the server is back', async () => {
     const scope = createScope();
     mkdirSync(scope.path('images'));
     writeFileSync(scope.path('images', 'a'), Buffer.alloc(4096, 'a'));

@@ -11,7 +11,7 @@ requirePrograms('nbdkit');
 const SERVER = ['[', 'nbdkit', 'memory', '1M', ']'];
 
 it.each(BACKENDS)(
-  'moves the time of a file with writes, and with nothing else, by %s',
+  'attributes: writes change the modification time, and nothing else does, by %s',
   async (_, options) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: SERVER, options });
@@ -25,7 +25,7 @@ it.each(BACKENDS)(
   },
 );
 
-it.each(BACKENDS)('has no room for other files, and keeps the one there is, by %s', async (_, options) => {
+it.each(BACKENDS)('attributes: the mount has no room for other files, by %s', async (_, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: SERVER, options });
   const other = `${disk.mountpoint}/other`;

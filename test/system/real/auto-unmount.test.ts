@@ -16,7 +16,7 @@ const OPTIONS = ['-o', 'auto_unmount'];
 it.each([
   ['root', []],
   ['a normal user', AS_NORMAL_USER],
-])('is unmounted by auto_unmount when nbdfuse of %s is killed with SIGKILL', async (_, prefix) => {
+])('auto_unmount: unmounts when nbdfuse of %s is killed with SIGKILL', async (_, prefix) => {
   const scope = createScope();
   admitNormalUser(scope);
   const { socket, uri } = await startNbdkit(scope, 'memory', '1M');
@@ -34,7 +34,7 @@ it.each([
   expect(await again.stop()).toBe(0);
 });
 
-it.each(['file name', 'naked'] as const)('unmounts in order with auto_unmount, form %s', async (form) => {
+it.each(['file name', 'naked'] as const)('auto_unmount: unmounts in order, form %s', async (form) => {
   const scope = createScope();
   const request = { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: OPTIONS, form };
   const disk = await mountDisk(scope, request);

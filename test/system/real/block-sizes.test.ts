@@ -58,7 +58,7 @@ const policies: readonly Policy[] = [512, 4096, 65_536].flatMap((minimum) => [
   { minimum, maximum: 65_536, size: SIZE - 100, otherwise: 'allow' },
 ]);
 
-it.each(policies)('writes and reads any range with %o', async (policy) => {
+it.each(policies)('block sizes: writes and reads any range with %o', async (policy) => {
   const scope = createScope();
   const disk = await mountPolicy(scope, policy);
   const handle = await openFile(scope, disk.file, 'r+');
@@ -84,7 +84,7 @@ it.each(policies)('writes and reads any range with %o', async (policy) => {
   await handle.close();
 });
 
-it('writes to neighbours in one block at the same time without losing any', async () => {
+it('block sizes: concurrent writes to neighbours in one block lose no data', async () => {
   const scope = createScope();
   const disk = await mountPolicy(scope, { minimum: 65_536, maximum: 65_536, size: SIZE });
   const handle = await openFile(scope, disk.file, 'r+');
@@ -101,7 +101,7 @@ it('writes to neighbours in one block at the same time without losing any', asyn
   }
 });
 
-it('of a size that is no multiple, a strict server can refuse what is left over, and nothing else', async () => {
+it('block sizes: a strict server can refuse only the rest of a size that is no multiple', async () => {
   const scope = createScope();
   const minimum = 4096;
   const disk = await mountPolicy(scope, { minimum, maximum: 65_536, size: SIZE - 100 });
@@ -122,7 +122,7 @@ it('of a size that is no multiple, a strict server can refuse what is left over,
   await expect(client.read(whole, 10)).rejects.toMatchObject({ errno: 22 });
 });
 
-it('splits a large request at the maximum', async () => {
+it('block sizes: a large request is split at the maximum', async () => {
   const scope = createScope();
   const disk = await mountPolicy(scope, { minimum: 512, maximum: 65_536, size: SIZE });
   const handle = await openFile(scope, disk.file, 'r+');

@@ -22,7 +22,7 @@ const MACHINE = [
 ];
 const EXIT = ['-device', 'isa-debug-exit,iobase=0xf4,iosize=1'];
 
-it.each(BACKENDS)('boots a machine from a qcow2 that is mounted as a raw file, by %s', async (_, options) => {
+it.each(BACKENDS)('boot: a machine boots from a qcow2 mounted as raw, by %s', async (_, options) => {
   const scope = createScope();
   const image = scope.path('disk.qcow2');
   await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');

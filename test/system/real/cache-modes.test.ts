@@ -38,7 +38,7 @@ async function mountWatched(scope: Scope, mode: string): Promise<Watched> {
 const filled = (text: string): Buffer => Buffer.alloc(LENGTH, text);
 
 it.each(MODES)(
-  'with --cache=%s, fsync returns when the bytes are at the server and flushed',
+  '--cache=%s: fsync returns when the written bytes are at the server and flushed',
   async (mode) => {
     const scope = createScope();
     const { disk, server, requests } = await mountWatched(scope, mode);
@@ -52,7 +52,7 @@ it.each(MODES)(
   },
 );
 
-it.each(['writethrough', 'none'])('with --cache=%s, a completed write is at the server', async (mode) => {
+it.each(['writethrough', 'none'])('--cache=%s: a completed write is at the server', async (mode) => {
   const scope = createScope();
   const { disk, server, requests } = await mountWatched(scope, mode);
   const handle = await openFile(scope, disk.file, 'r+');
@@ -64,7 +64,7 @@ it.each(['writethrough', 'none'])('with --cache=%s, a completed write is at the 
   await handle.close();
 });
 
-it('with --cache=writeback, a write that closes the file is at the server, and reads do not ask again', async () => {
+it('--cache=writeback: a write that closes the file is at the server, and reads send no new requests', async () => {
   const scope = createScope();
   const { disk, server } = await mountWatched(scope, 'writeback');
   const handle = await openFile(scope, disk.file, 'r+');
@@ -80,7 +80,7 @@ it('with --cache=writeback, a write that closes the file is at the server, and r
   await again.close();
 });
 
-it('with --cache=none, a change made at the server is seen at once', async () => {
+it('--cache=none: a change at the server shows at once', async () => {
   const scope = createScope();
   const { disk, server } = await mountWatched(scope, 'none');
   const handle = await openFile(scope, disk.file, 'r+');
@@ -98,7 +98,7 @@ const ALL_USERS = MODES.flatMap((mode) => [
   [mode, 'a normal user', AS_NORMAL_USER] as const,
 ]);
 
-it.each(ALL_USERS)('with --cache=%s, fio finds what it wrote, as %s', async (mode, user, prefix) => {
+it.each(ALL_USERS)('--cache=%s: fio finds the data that it wrote, as %s', async (mode, user, prefix) => {
   const scope = createScope();
   if (user !== 'root') admitNormalUser(scope);
   const server = await startNbdkit(scope, 'memory', '64M');

@@ -44,7 +44,7 @@ it.each<[string, string[], RegExp]>([
   ],
   ['exits without a word', ['--command', 'true'], /true exited with status 0/],
   ['is not there', ['[', 'no-such-program', ']'], /no-such-program: no such program/],
-])('says in one line that the server %s', async (_, server, message) => {
+])('child: one line says that the server %s', async (_, server, message) => {
   const scope = createScope();
   const failure = await mountDisk(scope, { server }).catch((error: Error) => error.message);
   expect(failure).toMatch(message);
@@ -63,7 +63,7 @@ it.each(
     return [end, name, signal, message, options] as const;
   }),
 )(
-  'says that the server was %s, fails reads with EIO and ends with status 1, by %s',
+  'child: one line says that the server was %s, reads fail with EIO, and the status is 1, by %s',
   async (_, _name, signal, message, options) => {
     const scope = createScope();
     // qemu-nbd ends at once; nbdkit would wait for its client to go.
@@ -93,7 +93,7 @@ async function zombiesOf(pid: number): Promise<string[]> {
   return found;
 }
 
-it('ends a server that was started by nbdfuse even when that is killed with SIGKILL', async () => {
+it('child: a server that nbdfuse started ends even when nbdfuse is killed with SIGKILL', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['--command', 'nbdkit', '-s', 'memory', '1M'] });
   const server = await serverOf(scope, 'nbdkit');

@@ -149,7 +149,7 @@ const shown = ({ request, served }: Observed): string =>
     typeof value === 'bigint' ? String(value) : value,
   );
 
-describe('a mount and a library client keep to the rule', () => {
+describe('mount and library keep the rule', () => {
   it.each(CLIENT_RULES)('$title', ({ applies, holds, breach }) => {
     const concerned = seen.filter(applies);
     expect(concerned.length).toBeGreaterThan(0);
@@ -159,12 +159,12 @@ describe('a mount and a library client keep to the rule', () => {
   });
 });
 
-it('every command of the document was sent', () => {
+it('client rules: the tests send every command of the document', () => {
   expect([...new Set(seen.map(({ request }) => request.type))].sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
 });
 
-describe('an extended server that can leave out contexts', () => {
-  it('is asked for those that are wanted, by their numbers', async () => {
+describe('metadata contexts of an extended server with NBD_FLAG_BLOCK_STATUS_PAYLOAD', () => {
+  it('are requested by their numbers, and only the needed ones', async () => {
     const scope = createScope();
     const served = EXPORTS['everything, with extended headers'];
     const payloads: string[] = [];

@@ -41,7 +41,7 @@ it.each([
   ['four connections', ['-C', '4']],
   ['--cache=none', ['--cache=none']],
   ['fuse-native', ['--fuse-backend=fuse-native']],
-])('serves four readers and four writers at once, with %s', async (_, options) => {
+])('concurrency: serves four readers and four writers at once, with %s', async (_, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
   const disk = await mountDisk(scope, { server: [server.uri()], options });

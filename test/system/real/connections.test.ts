@@ -62,7 +62,7 @@ function load(file: string): void {
   );
 }
 
-it('-C 4, the default, uses all four connections', async () => {
+it('connections: -C 4, the default, uses all four', async () => {
   const scope = createScope();
   const { disk, users, lines } = await mountLogged(scope, []);
   await until('four connections', () => lines().filter((line) => / Preconnect/.test(line)).length >= 4);
@@ -71,7 +71,7 @@ it('-C 4, the default, uses all four connections', async () => {
   expect(users('Write').size).toBe(4);
 });
 
-it('-C 1 uses one', async () => {
+it('connections: -C 1 uses one', async () => {
   const scope = createScope();
   const { disk, users, lines } = await mountLogged(scope, ['-C', '1']);
   load(disk.file);
@@ -79,7 +79,7 @@ it('-C 1 uses one', async () => {
   expect(users('Read').size).toBe(1);
 });
 
-it('a server without NBD_FLAG_CAN_MULTI_CONN gets one', async () => {
+it('connections: a server without NBD_FLAG_CAN_MULTI_CONN gets one', async () => {
   const scope = createScope();
   const { disk, lines } = await mountLogged(
     scope,
@@ -91,7 +91,7 @@ it('a server without NBD_FLAG_CAN_MULTI_CONN gets one', async () => {
   expect(lines().filter((line) => / Preconnect/.test(line)).length).toBe(1);
 });
 
-it('a flush leaves after the replies to all writes that it covers, whatever their connections', async () => {
+it('FLUSH: leaves after the replies to all writes that it covers, on all connections', async () => {
   const scope = createScope();
   const { disk, lines } = await mountLogged(scope, [], '--filter=delay', 'wdelay=20ms');
   const handle = await openFile(scope, disk.file, 'r+');
@@ -107,7 +107,7 @@ it('a flush leaves after the replies to all writes that it covers, whatever thei
   expect(flush).toBeGreaterThan(0);
 });
 
-it('a direct write to a file that is open with O_DSYNC carries FUA', async () => {
+it('FUA: a direct write to a file that is open with O_DSYNC carries it', async () => {
   const scope = createScope();
   const { disk, lines } = await mountLogged(scope, []);
   execFileSync(

@@ -18,7 +18,7 @@ const WAYS: readonly (readonly [string, ...string[]])[] = [
   ['qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw'],
 ];
 
-it.each(WAYS)('%s %s brings holes as zeros', async (program, ...words) => {
+it.each(WAYS)('copy onto the mount: %s %s writes holes as zeros', async (program, ...words) => {
   const scope = createScope();
   const [image, old] = [scope.path('image.raw'), scope.path('old.raw')];
   await writeFile(image, Buffer.alloc(SIZE).fill('new', 3_000_000, 3_300_000));

@@ -14,7 +14,7 @@ requirePrograms('nbdkit');
 const MIB = 1024 * 1024;
 const MEMORY = ['[', 'nbdkit', 'memory', '1M', ']'];
 
-it.each(BACKENDS)('ends a read at the end of the disk, by %s', async (_, options) => {
+it.each(BACKENDS)('end of the disk: a read ends there, by %s', async (_, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY, options });
   expect((await readAt(disk.file, MIB - 100, 4096)).length).toBe(100);
@@ -28,7 +28,7 @@ it.each([
   ['--cache=writethrough', 0, ['--cache=writethrough']],
   ['fuse-native', 0, ['--fuse-backend=fuse-native']],
   ['O_DIRECT and fuse-native', constants.O_DIRECT, ['--fuse-backend=fuse-native']],
-])('gives a write past the end ENOSPC at once with %s', async (_, flag, options) => {
+])('end of the disk: a write beyond fails with ENOSPC at once with %s', async (_, flag, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY, options });
   const words = [`of=${disk.file}`, 'if=/dev/zero', 'bs=4096', 'count=1', 'seek=256', 'conv=notrunc'];
@@ -44,7 +44,7 @@ async function untilSizeIs(file: string, size: number): Promise<void> {
   await until(`the size to be ${size} again`, async () => (await stat(file)).size === size);
 }
 
-it('gives a write past the end ENOSPC at fsync with the write-back cache, and has its size again', async () => {
+it('end of the disk: a write-back write beyond fails with ENOSPC at fsync, and the size is right again', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY });
   const handle = await openFile(scope, disk.file, 'r+');
@@ -56,7 +56,7 @@ it('gives a write past the end ENOSPC at fsync with the write-back cache, and ha
   expect(await disk.stop()).toBe(0);
 });
 
-it('gives a write past the end ENOSPC at close with the write-back cache', async () => {
+it('end of the disk: a write-back write beyond fails with ENOSPC at close', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY });
   const handle = await openFile(scope, disk.file, 'r+');
@@ -67,7 +67,7 @@ it('gives a write past the end ENOSPC at close with the write-back cache', async
 });
 
 it.each(BACKENDS)(
-  'accepts O_TRUNC and truncation to the present size, which change nothing, by %s',
+  'truncation: O_TRUNC and the present size succeed and change nothing, by %s',
   async (_, options) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'data', '"kept" * 262144', ']'], options });
@@ -81,7 +81,7 @@ it.each(BACKENDS)(
 
 const OTHER_SIZES = withBackends([0, MIB - 1, MIB + 1, 2 ** 40].map((size) => [size] as const));
 
-it.each(OTHER_SIZES)('refuses truncation to %i bytes with EPERM, by %s', async (size, _, options) => {
+it.each(OTHER_SIZES)('truncation: %i bytes fail with EPERM, by %s', async (size, _, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY, options });
   const handle = await openFile(scope, disk.file, 'r+');

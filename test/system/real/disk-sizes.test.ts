@@ -11,7 +11,7 @@ import { startNbdkit } from '../../support/servers.js';
 requirePrograms('nbdkit');
 
 it.each(BACKENDS)(
-  'mounts a disk of size 0, where there is nothing to read and no room to write, by %s',
+  'disk sizes: a disk of size 0 has nothing to read and no room to write, by %s',
   async (_, options) => {
     const scope = createScope();
     const disk = await mountDisk(scope, {
@@ -27,7 +27,7 @@ it.each(BACKENDS)(
 
 const ODD_SIZES = withBackends([1, 511, 513, 4095, 4097, 1_000_001].map((size) => [size] as const));
 
-it.each(ODD_SIZES)('keeps every byte of a disk of %i bytes, by %s', async (size, _, options) => {
+it.each(ODD_SIZES)('disk sizes: a disk of %i bytes keeps every byte, by %s', async (size, _, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', String(size));
   const content = Buffer.alloc(size, 'all of it. ');
@@ -39,7 +39,7 @@ it.each(ODD_SIZES)('keeps every byte of a disk of %i bytes, by %s', async (size,
   expect((await readAt(again.file, 0, size + 100)).equals(content)).toBe(true);
 });
 
-it('reads and writes near the end of a disk of 2^62 bytes', async () => {
+it('disk sizes: reads and writes near the end of a disk of 2^62 bytes', async () => {
   const scope = createScope();
   const size = 2n ** 62n;
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', String(size), ']'] });

@@ -63,7 +63,7 @@ const EXCHANGES = BACKENDS.flatMap(([who, prefix, options]) =>
 );
 
 it.each(EXCHANGES)(
-  '%s, a %s: a symbolic link that is swapped in during the handshake leads nowhere',
+  'exchanged mountpoint: %s, a %s: a symbolic link swapped in during the handshake leads nowhere',
   async (_, kind, prefix, options) => {
     const scope = createScope();
     const { mountpoint, other } = prepare(scope, kind);
@@ -81,7 +81,7 @@ it.each(EXCHANGES)(
   },
 );
 
-it('a file system that is mounted there during the handshake is not mounted over', async () => {
+it('exchanged mountpoint: a file system mounted there during the handshake stays on top', async () => {
   const scope = createScope();
   const { mountpoint } = prepare(scope, 'directory');
   const program = startNbdfuse(scope, [mountpoint, ...SLOW]);
@@ -111,14 +111,14 @@ async function exchangeFolders(scope: Scope, request: Partial<MountRequest>) {
 it.each([
   ['the kernel backend', []],
   ['fuse-native', ['--fuse-backend=fuse-native']],
-])('%s unmounts its own mount, wherever its path leads by then', async (_, options) => {
+])('moved mount: %s unmounts its own mount, wherever its path leads by then', async (_, options) => {
   const scope = createScope();
   const { disk, theirs } = await exchangeFolders(scope, { options });
   expect(await disk.stop()).toBe(0);
   expect(await mountsBelow(scope.folder)).toEqual([theirs]);
 });
 
-it('auto_unmount removes its own mount, wherever its path leads by then', async () => {
+it('moved mount: auto_unmount removes its own mount, wherever its path leads by then', async () => {
   const scope = createScope();
   const { disk, theirs } = await exchangeFolders(scope, { options: ['-o', 'auto_unmount'] });
   await disk.stop('SIGKILL');
@@ -126,7 +126,7 @@ it('auto_unmount removes its own mount, wherever its path leads by then', async 
   expect(await mountsBelow(scope.folder)).toEqual([theirs]);
 });
 
-it('auto_unmount removes a mount whose path has spaces and percent signs', async () => {
+it('auto_unmount: removes a mount whose path has spaces and percent signs', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, {
     server: QUICK,
@@ -137,7 +137,7 @@ it('auto_unmount removes a mount whose path has spaces and percent signs', async
   await until('the unmounting', async () => (await mountsBelow(scope.folder)).length === 0);
 });
 
-it('--unmount leaves a file system alone that only contains the path', async () => {
+it('--unmount: leaves a file system alone that only contains the path', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: QUICK });
   const inside = startNbdfuse(scope, ['--unmount', `${disk.file}/deeper`]);

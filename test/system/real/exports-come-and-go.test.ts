@@ -20,7 +20,7 @@ function image(scope: Scope, name: string, mebibytes: number): string {
   return path;
 }
 
-it('shows the exports that come, and those that go no more, with their sizes and rights', async () => {
+it('--all: shows new exports and hides removed ones, with their sizes and rights', async () => {
   const scope = createScope();
   const server = await ChangingServer.start(scope);
   await server.add('a', image(scope, 'a.raw', 1), false);
@@ -53,7 +53,7 @@ it('shows the exports that come, and those that go no more, with their sizes and
   expect(await stop()).toBe(0);
 });
 
-it('keeps an export that has gone for who has it open, and fails it when the time is over', async () => {
+it('--all: keeps a removed export for programs that have it open, and fails it when the time is over', async () => {
   const scope = createScope();
   const server = await ChangingServer.start(scope);
   await server.add('a', image(scope, 'a.raw', 1));
@@ -79,7 +79,7 @@ it('keeps an export that has gone for who has it open, and fails it when the tim
   expect(await stop()).toBe(0);
 });
 
-it('takes an export whose size has changed for another file, even if that is noticed when it is opened', async () => {
+it('--all: an export with a new size is another file, even if nbdfuse notices that while opening it', async () => {
   const scope = createScope();
   const server = await ChangingServer.start(scope);
   await server.add('a', image(scope, 'small.raw', 1));

@@ -30,7 +30,7 @@ function expectedContent(offset: number, length: number): Buffer {
 it.each([
   ['PUNCH_HOLE', '-p', /may_trim/],
   ['ZERO_RANGE', '-z', /^(?!.*may_trim)/],
-])('asks the server for zeros that suit %s', async (_, flag, expectedFlags) => {
+])('fallocate: requests suitable zeros from the server for %s', async (_, flag, expectedFlags) => {
   const scope = createScope();
   const { disk, plugin } = await mountLogged(scope);
   await runProgram('fallocate', flag, '-o', '12345', '-l', '300000', disk.file);
@@ -46,7 +46,7 @@ it.each([
 it.each([
   ['PUNCH_HOLE', '-p'],
   ['ZERO_RANGE', '-z'],
-])('writes zeros for %s where the server cannot zero', async (_, flag) => {
+])('fallocate: writes zeros for %s where the server cannot zero', async (_, flag) => {
   const scope = createScope();
   const { disk, plugin } = await mountLogged(scope, ['can_zero', 'can_trim']);
   await runProgram('fallocate', flag, '-o', '5000', '-l', '500000', disk.file);
@@ -60,7 +60,7 @@ it.each([
   ['allocation with the size kept', ['-n']],
   ['COLLAPSE_RANGE', ['-c']],
   ['INSERT_RANGE', ['-i']],
-])('refuses %s with EOPNOTSUPP', async (_, words) => {
+])('fallocate: %s fails with EOPNOTSUPP', async (_, words) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
   const { status, stderr } = await tryProgram('fallocate', ...words, '-o', '0', '-l', '4096', disk.file);
@@ -68,7 +68,7 @@ it.each([
   expect(stderr).toMatch(/Operation not supported|is unsupported/);
 });
 
-it('zeroes after dirty pages, not before them', async () => {
+it('fallocate: zeroes after dirty pages, not before them', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
   await writeAt(disk.file, Buffer.alloc(100_000, 'y'), 0);

@@ -9,7 +9,7 @@ import { runProgram } from '../../support/run.js';
 requirePrograms('mkfs.ext4', 'e2fsck', 'debugfs', 'qemu-img', 'qemu-nbd');
 
 it.each(BACKENDS)(
-  'holds a filesystem that was made, filled and checked through the mounted file, by %s',
+  'file system: mkfs, writes and fsck work through the mounted file, by %s',
   async (_, options) => {
     const scope = createScope();
     const image = scope.path('disk.qcow2');

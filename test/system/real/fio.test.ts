@@ -43,7 +43,7 @@ const CASES = withBackends(
   .map(([way, size, words, backend, options]) => [way, size, backend, words, options] as const)
   .filter(([, size, backend]) => size === '64k' || backend !== NATIVE);
 
-it.each(CASES)('keeps what %s write with blocks of %s, by %s', async (way, size, _, words, options) => {
+it.each(CASES)('fio: %s write and verify blocks of %s, by %s', async (way, size, _, words, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', `${JOBS * REGION}M`);
   const disk = await mountDisk(scope, { server: [server.uri()], options });

@@ -39,7 +39,7 @@ function putOwn(scope: Scope, form: MountRequest['form'], name: string): string 
 }
 
 it.each(GONE)(
-  '%s: after umount -l, a write past the end leaves the file alone that was there before',
+  'foreign files: %s: after umount -l, a write past the end leaves the file at that path alone',
   async (_, request, name) => {
     const scope = createScope();
     const own = putOwn(scope, request.form, name);
@@ -56,7 +56,7 @@ it.each(GONE)(
 );
 
 it.each(GONE.slice(1))(
-  '%s: a file system that is mounted over the mount keeps its files',
+  'foreign files: %s: a file system mounted over the mount keeps its files',
   async (_, request, name) => {
     const scope = createScope();
     putOwn(scope, request.form, name);
@@ -72,7 +72,7 @@ it.each(GONE.slice(1))(
   },
 );
 
-it('a mount that was moved is still repaired', async () => {
+it('foreign files: a moved mount still gets its size right again', async () => {
   const scope = createScope();
   const first = scope.path('first');
   mkdirSync(first);

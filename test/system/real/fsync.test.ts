@@ -21,7 +21,7 @@ async function mountLogged(
   return { disk, requests };
 }
 
-it.each(BACKENDS)('turns fsync into a flush after the writes, by %s', async (_, options) => {
+it.each(BACKENDS)('fsync: sends a FLUSH after the writes, by %s', async (_, options) => {
   const scope = createScope();
   const { disk, requests } = await mountLogged(scope, options);
   const handle = await openFile(scope, disk.file, 'r+');
@@ -33,7 +33,7 @@ it.each(BACKENDS)('turns fsync into a flush after the writes, by %s', async (_, 
   await handle.close();
 });
 
-it.each(BACKENDS)('brings dirty pages to the server when the file is closed, by %s', async (_, options) => {
+it.each(BACKENDS)('close: sends dirty pages to the server, by %s', async (_, options) => {
   const scope = createScope();
   const { disk, requests } = await mountLogged(scope, options);
   const handle = await openFile(scope, disk.file, 'r+');
@@ -42,7 +42,7 @@ it.each(BACKENDS)('brings dirty pages to the server when the file is closed, by 
   expect(requests()).toContain('Write');
 });
 
-it.each(BACKENDS)('sends a last flush after the last write when it unmounts, by %s', async (_, options) => {
+it.each(BACKENDS)('unmount: sends a last FLUSH after the last write, by %s', async (_, options) => {
   const scope = createScope();
   const { disk, requests } = await mountLogged(scope, options);
   const handle = await openFile(scope, disk.file, 'r+');

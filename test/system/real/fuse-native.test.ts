@@ -23,7 +23,7 @@ it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([
     { server: ['[', 'nbdkit', 'memory', String(2n ** 62n), ']'] },
     /serves up to 2\^53 bytes; use --fuse-backend=kernel/,
   ],
-])('refuses %s with fuse-native, and says what to use', async (_, request, message) => {
+])('fuse-native: %s fails, and the error says what to use', async (_, request, message) => {
   const scope = createScope();
   const failure = await mountDisk(scope, { ...request, options: OPTIONS }).catch(String);
   expect(failure).toMatch(message);
@@ -34,7 +34,7 @@ it.each([
   ['PUNCH_HOLE', ['-p']],
   ['ZERO_RANGE', ['-z']],
   ['allocation', []],
-])('refuses %s with EOPNOTSUPP with fuse-native, and changes nothing', async (_, words) => {
+])('fuse-native: %s fails with EOPNOTSUPP, and changes nothing', async (_, words) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: OPTIONS });
   const text = Buffer.alloc(8192, 'still there; ');
@@ -45,7 +45,7 @@ it.each([
   expect((await readAt(disk.file, 0, text.length)).equals(text)).toBe(true);
 });
 
-it('keeps the device of fuse-native from the programs that nbdfuse starts', async () => {
+it('fuse-native: programs that nbdfuse starts do not inherit the device', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: OPTIONS });
   const descriptors = `/proc/${disk.program.pid}/fd`;

@@ -20,7 +20,7 @@ async function mountLine(path: string): Promise<string[]> {
 }
 
 it.each(BACKENDS)(
-  'lets other users read with allow_other, and nobody else without, by %s',
+  'allow_other: lets other users read, and without it nobody else can, by %s',
   async (_, backend) => {
     const scope = createScope();
     const alone = await mountDisk(scope, { server: MEMORY, options: backend, name: 'alone' });
@@ -33,7 +33,7 @@ it.each(BACKENDS)(
 );
 
 it.each(BACKENDS)(
-  'gives the files the owner, the group and the mode that -o names, by %s',
+  'mount options: -o sets the owner, the group and the mode of the files, by %s',
   async (_, backend) => {
     const scope = createScope();
     const options = [...backend, '-o', 'uid=1234,gid=5678', '-o', 'umask=077'];
@@ -43,7 +43,7 @@ it.each(BACKENDS)(
   },
 );
 
-it('shows in the mount table as nbdfuse, or as what -o says', async () => {
+it('mount table: shows nbdfuse, or the names that -o sets', async () => {
   const scope = createScope();
   const plain = await mountDisk(scope, { server: MEMORY, name: 'plain' });
   expect((await mountLine(plain.mountpoint)).slice(0, 3)).toEqual([
@@ -59,7 +59,7 @@ it('shows in the mount table as nbdfuse, or as what -o says', async () => {
 });
 
 it.each(['allow_other,default_permissions', 'kernel_cache', 'auto_cache', 'nonempty', 'nosuid,nodev', 'ro'])(
-  'mounts with -o %s',
+  'mount options: -o %s mounts',
   async (words) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: MEMORY, options: ['-o', words] });
@@ -69,7 +69,7 @@ it.each(['allow_other,default_permissions', 'kernel_cache', 'auto_cache', 'nonem
   },
 );
 
-it('refuses an option that it does not know and names those that it knows', async () => {
+it('mount options: an unknown one fails, and the error names the known ones', async () => {
   const scope = createScope();
   const failure = await mountDisk(scope, { server: MEMORY, options: ['-o', 'ro,allow_others'] }).catch(
     String,

@@ -36,7 +36,7 @@ function createImage(path: string): void {
   truncateSync(path, 64 * MIB);
 }
 
-it('those who are interrupted while they wait for a lost server do not keep it from being found again', async () => {
+it('lseek: programs that are interrupted while the server is lost do not prevent reconnecting', async () => {
   const scope = createScope();
   const image = scope.path('disk.raw');
   createImage(image);
@@ -68,7 +68,7 @@ it('those who are interrupted while they wait for a lost server do not keep it f
   expect(await disk.stop()).toBe(0);
 });
 
-it('what was written to a mapping of a file whose export has gone is no hole', async () => {
+it('SEEK_HOLE: data in a mapping of a file whose export has disappeared is no hole', async () => {
   const scope = createScope();
   mkdirSync(scope.path('images'));
   for (const name of ['a', 'b']) createImage(scope.path('images', name));

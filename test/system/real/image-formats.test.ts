@@ -34,7 +34,7 @@ const FORMATS: readonly (readonly [string, string, string, string])[] = [
   ['raw', '', 'disk', 'raw'],
 ];
 
-it.each(FORMATS)('mounts an image of %s (%s) called %s', async (format, options, name, called) => {
+it.each(FORMATS)('image formats: mounts %s (%s) called %s', async (format, options, name, called) => {
   const scope = createScope();
   const raw = await createRaw(scope, MEBIBYTES, 'source.raw');
   const image = await convertTo(scope, raw, format, name, options);
@@ -43,7 +43,7 @@ it.each(FORMATS)('mounts an image of %s (%s) called %s', async (format, options,
   expect(await hashOfFirst(disk.file, MEBIBYTES * MIB)).toBe(await hashOf(raw));
 });
 
-it('writes to a qcow2 what qemu-img then finds in it', async () => {
+it('image formats: qemu-img finds the data written to a mounted qcow2', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, MEBIBYTES);
   const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
@@ -57,8 +57,8 @@ it('writes to a qcow2 what qemu-img then finds in it', async () => {
 describe.each([
   ['xz', ['xz', '-k', '-0'], 'xz'],
   ['gzip', ['gzip', '-k', '-1'], 'gz'],
-] as const)('a file packed with %s', (compression, [program, ...words], suffix) => {
-  it('is unpacked as it is read, read-only', async () => {
+] as const)('file packed with %s', (compression, [program, ...words], suffix) => {
+  it('is unpacked while it is read, read-only', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, MEBIBYTES);
     await runProgram(program, ...words, raw);
@@ -70,7 +70,7 @@ describe.each([
     expect((await stat(disk.file)).mode & 0o222).toBe(0);
   });
 
-  it('may hold a qcow2', async () => {
+  it('may contain a qcow2', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, MEBIBYTES);
     const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
@@ -83,9 +83,9 @@ describe.each([
   });
 });
 
-describe('a name', () => {
+describe('odd image name', () => {
   it.each(['a:b.qcow2', '-odd, name.qcow2', 'json:{}.qcow2', "it's $HOME.qcow2"])(
-    'of an odd kind is that of a file: %s',
+    'is the name of a file: %s',
     async (name) => {
       const scope = createScope();
       const raw = await createRaw(scope, MEBIBYTES);

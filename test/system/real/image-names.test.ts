@@ -30,8 +30,8 @@ async function refusal(scope: Scope, ...words: readonly string[]): Promise<strin
   return program.stderr;
 }
 
-describe('a data file', () => {
-  it('of the current directory is neither opened nor written', async () => {
+describe('data file of a qcow2', () => {
+  it('in the current directory is neither opened nor written', async () => {
     const scope = createScope();
     for (const name of ['home', 'images']) mkdirSync(scope.path(name));
     writeFileSync(scope.path('home/.bashrc'), SECRET);
@@ -64,7 +64,7 @@ describe('a data file', () => {
     }
   });
 
-  it('of a backing file lies beside that', async () => {
+  it('of a backing file lies beside that backing file', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 1);
     await qemuImg(scope, 'convert', '-O', 'qcow2', '-o', 'data_file=data.raw', raw, 'base.qcow2');
@@ -75,7 +75,7 @@ describe('a data file', () => {
   });
 });
 
-describe('a name that is not UTF-8', () => {
+describe('file name that is not UTF-8', () => {
   /** A link with such a name to a secret, beside a VMDK that names it. */
   function plant(scope: Scope): string {
     const name = Buffer.from('s\xe9cret', 'latin1');
@@ -99,7 +99,7 @@ describe('a name that is not UTF-8', () => {
     }
   });
 
-  it('is refused as a backing file and as the folder of the image', async () => {
+  it('is refused as a backing file and as the directory of the image', async () => {
     const scope = createScope();
     plant(scope);
     const image = scope.path('images/disk.qcow2');
@@ -117,7 +117,7 @@ describe('a name that is not UTF-8', () => {
   });
 });
 
-describe('a name that is not one of a file is refused whoever vouches for it', () => {
+describe('name of no file in an image is refused even with --format', () => {
   it.each(['nbd:unix:/x', 'json:{"driver":"null-co"}', 'file:base.raw', 'ssh://h/x', 'fat:rw:/etc'])(
     '%s',
     async (name) => {
@@ -130,7 +130,7 @@ describe('a name that is not one of a file is refused whoever vouches for it', (
     },
   );
 
-  it('nor is one that is not there', async () => {
+  it('also the name of a missing file', async () => {
     const scope = createScope();
     const image = scope.path('disk.qcow2');
     await qemuImg(scope, 'create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', 'gone.raw', image, '1M');
@@ -139,7 +139,7 @@ describe('a name that is not one of a file is refused whoever vouches for it', (
     );
   });
 
-  it('nor a VHD that differs from another, which QEMU would fill with zeros', async () => {
+  it('also a differencing VHD, which QEMU would fill with zeros', async () => {
     const scope = createScope();
     const image = await convertTo(scope, await createRaw(scope, 1), 'vpc', 'disk.vhd');
     const bytes = await readFile(image);
@@ -189,8 +189,8 @@ const KINDS: readonly (readonly [string, Make])[] = [
   ]),
 ];
 
-describe.each(KINDS)('%s', (_, make) => {
-  it('is read, and written to; an overlay leaves it as it is', async () => {
+describe.each(KINDS)('image tree: %s', (_, make) => {
+  it('reads and writes; an overlay leaves it unchanged', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 1, 'source.raw');
     const { image, files } = await make(scope, raw);
@@ -210,7 +210,7 @@ describe.each(KINDS)('%s', (_, make) => {
     expect([await blockAt(again.file, 4096), await blockAt(again.file, 8192)]).toEqual([200, 2]);
   });
 
-  it('is served of its own files only, though its header changes after the look', async () => {
+  it('stays with its own files although its header changes after the check', async () => {
     const scope = createScope();
     const { image, name, files } = await make(scope, await createRaw(scope, 1, 'source.raw'));
     const asked = startNbdfuse(scope, ['--print-command', '-r', '-P', 'pid', 'mnt', image]);
@@ -236,7 +236,7 @@ describe.each(KINDS)('%s', (_, make) => {
   });
 });
 
-it('a chain of many levels is opened as it was looked at', async () => {
+it('image tree: a chain of many levels opens as checked', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1, 'l0.raw');
   for (let level = 1; level <= 6; level++) {
@@ -249,7 +249,7 @@ it('a chain of many levels is opened as it was looked at', async () => {
   expect(await hashOf(disk.file)).toBe(await hashOf(raw));
 });
 
-it('a header’s words, repeated by the server, do not reach the terminal', async () => {
+it('image messages: bytes of a header that the server repeats do not reach the terminal', async () => {
   const scope = createScope();
   const image = scope.path('disk.qcow2');
   const name = '\x1b]0;owned\x07\x1b[2J.raw';

@@ -73,8 +73,8 @@ const ORIGINALS: readonly (readonly [string, (scope: Scope) => Promise<Original>
   ],
 ];
 
-describe.each(ORIGINALS)('over %s', (_, create) => {
-  it('what is written is thrown away', async () => {
+describe.each(ORIGINALS)('overlay over %s', (_, create) => {
+  it('discards written data at the end', async () => {
     const scope = createScope();
     const { name, files } = await create(scope);
     const before = await Promise.all(files.map(hashOf));
@@ -88,7 +88,7 @@ describe.each(ORIGINALS)('over %s', (_, create) => {
     expect(readdirSync(scope.folder).filter((name) => !/^(disk|mnt|nbdkit)/.test(name))).toEqual([]);
   });
 
-  it('what is written can be kept, and is there again', async () => {
+  it('keeps written data in a file, and has it again', async () => {
     const scope = createScope();
     const { name, files } = await create(scope);
     const before = await Promise.all(files.map(hashOf));
@@ -102,7 +102,7 @@ describe.each(ORIGINALS)('over %s', (_, create) => {
   });
 });
 
-it('a throw-away overlay is gone after SIGKILL too', async () => {
+it('overlay: a temporary one is gone after SIGKILL, too', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 4);
   const before = await hashOf(raw);
@@ -120,7 +120,7 @@ it('a throw-away overlay is gone after SIGKILL too', async () => {
   expect(left).toEqual([]);
 });
 
-it('an overlay of one image is not put on another, nor anything else taken for an overlay', async () => {
+it('overlay: does not fit another image, and other files are not taken for an overlay', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   const other = await createRaw(scope, 1, 'other.raw');
@@ -135,7 +135,7 @@ it('an overlay of one image is not put on another, nor anything else taken for a
   expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a file that is not there yet/);
 });
 
-it('QEMU opens a kept overlay of a local image by itself, and no overlay of a packed one', async () => {
+it('overlay: QEMU opens a kept one of a local image by itself, and none of a packed image', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   await runProgram('xz', '-k', '-0', raw);
@@ -149,7 +149,7 @@ it('QEMU opens a kept overlay of a local image by itself, and no overlay of a pa
   expect(packed.stderr).toMatch(/Failed to connect to 'socket'/);
 });
 
-it('a machine boots from an image that stays as it is', async () => {
+it('overlay: a machine boots from an image that stays unchanged', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 4);
   await writeAt(raw, bootSector(), 0);

@@ -48,10 +48,10 @@ const WAYS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<s
   ['an NBD server', async (scope, raw) => (await startNbdkit(scope, 'file', raw)).uri()],
 ];
 
-describe.each(WAYS)('of %s', (way, create) => {
+describe.each(WAYS)('partition of %s', (way, create) => {
   const all =
     way === 'a raw image' ? PARTITIONS.slice(1, 5) : PARTITIONS.slice(1, 4).filter((_, i) => i !== 1);
-  it.each(all)('with %s partition %d is mounted, and nothing around it', async (table, number, at, size) => {
+  it.each(all)('%s partition %d mounts without anything around it', async (table, number, at, size) => {
     const scope = createScope();
     const image = await create(scope, await createPartitioned(scope, table));
     const disk = await mountDisk(scope, { server: [image], options: ['-r', '--partition', String(number)] });
@@ -62,7 +62,7 @@ describe.each(WAYS)('of %s', (way, create) => {
   });
 });
 
-it('is written in its place', async () => {
+it('partition: is written in its place', async () => {
   const scope = createScope();
   const image = await createPartitioned(scope, 'GPT');
   const disk = await mountDisk(scope, { server: [image], options: ['--partition=3'] });
@@ -74,7 +74,7 @@ it('is written in its place', async () => {
 it.each([
   [7, /^nbdfuse: the disk has no partition 7: it has 1, 2, 3\n$/],
   ['x', /^nbdfuse: --partition x: must be a whole number from 1 to 1024\n$/],
-] as const)('that is not there is told: %s', async (number, message) => {
+] as const)('partition: a missing one is reported: %s', async (number, message) => {
   const scope = createScope();
   const image = await createPartitioned(scope, 'GPT');
   const program = startNbdfuse(scope, [`--partition=${number}`, scope.path('mnt'), image]);
@@ -82,7 +82,7 @@ it.each([
   expect(program.stderr).toMatch(message);
 });
 
-describe('an internal snapshot of a qcow2', () => {
+describe('internal snapshot of a qcow2', () => {
   /** A qcow2 whose snapshot has the partitions and whose present state has not. */
   async function createSnapshot(scope: Scope): Promise<string> {
     const raw = await createPartitioned(scope, 'MBR');
@@ -92,7 +92,7 @@ describe('an internal snapshot of a qcow2', () => {
     return image;
   }
 
-  it('is mounted read-only', async () => {
+  it('mounts read-only', async () => {
     const scope = createScope();
     const image = await createSnapshot(scope);
     const disk = await mountDisk(scope, { server: [image], options: ['--snapshot-name=before, that'] });
@@ -100,7 +100,7 @@ describe('an internal snapshot of a qcow2', () => {
     expect((await stat(disk.file)).mode & 0o222).toBe(0);
   });
 
-  it('can be written to with an overlay, and looked into by its partitions', async () => {
+  it('takes writes with an overlay, and has partitions', async () => {
     const scope = createScope();
     const image = await createSnapshot(scope);
     const options = ['--snapshot-name=before, that', '--partition=5', '--overlay'];
@@ -111,7 +111,7 @@ describe('an internal snapshot of a qcow2', () => {
     expect(await disk.stop()).toBe(0);
   });
 
-  it('that is not there is told, and that of another format', async () => {
+  it('that is missing is reported, and so is that of another format', async () => {
     const scope = createScope();
     const image = await createSnapshot(scope);
     for (const more of [[], ['--overlay']]) {

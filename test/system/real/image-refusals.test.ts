@@ -32,8 +32,8 @@ async function plantedHeader(scope: Scope): Promise<{ disk: string; secret: stri
   return { disk, secret };
 }
 
-describe('a raw disk that a guest has made begin like a qcow2', () => {
-  it('is not opened as one', async () => {
+describe('raw disk that begins like a qcow2, as a guest can write it', () => {
+  it('is not opened as a qcow2', async () => {
     const scope = createScope();
     const { disk } = await plantedHeader(scope);
     expect(await refusal(scope, [scope.path('mnt'), disk])).toBe(
@@ -51,7 +51,7 @@ describe('a raw disk that a guest has made begin like a qcow2', () => {
     expect(await hashOfFirst(mounted.file, size)).toBe(await hashOf(disk));
   });
 
-  it('is opened as one by whoever says so, who is told what it builds on', async () => {
+  it('is opened as a qcow2 with --format=qcow2, and a line names its files', async () => {
     const scope = createScope();
     const { disk, secret } = await plantedHeader(scope);
     const mounted = await mountDisk(scope, { server: [disk], options: ['-r', '--format=qcow2'] });
@@ -60,8 +60,8 @@ describe('a raw disk that a guest has made begin like a qcow2', () => {
   });
 });
 
-describe('an image that names another file', () => {
-  it('anywhere is refused without --format', async () => {
+describe('image that names another file', () => {
+  it('elsewhere is refused without --format', async () => {
     const scope = createScope();
     const { disk, secret } = await plantedHeader(scope);
     const image = scope.path('image.qcow2');
@@ -72,7 +72,7 @@ describe('an image that names another file', () => {
     );
   });
 
-  it('beside it is opened, and the user told', async () => {
+  it('beside it is opened, with a line for the user', async () => {
     const scope = createScope();
     const base = await createRaw(scope, 1, 'base.raw');
     const image = scope.path('image.qcow2');
@@ -82,7 +82,7 @@ describe('an image that names another file', () => {
     expect(await hashOf(mounted.file)).toBe(await hashOf(base));
   });
 
-  it('beside it that is a link to elsewhere, or names one itself, is refused', async () => {
+  it('beside it that is a link to elsewhere, or names another file, is refused', async () => {
     const scope = createScope();
     const { secret } = await plantedHeader(scope);
     mkdirSync(scope.path('images'));
@@ -132,7 +132,7 @@ describe('an image that names another file', () => {
     );
   });
 
-  it('by way of a format that QEMU reads otherwise, or a pipe, is refused', async () => {
+  it('in a format that QEMU reads otherwise, or a pipe, is refused', async () => {
     const scope = createScope();
     const { disk } = await plantedHeader(scope);
     copyFileSync(disk, scope.path('base.img'));
@@ -188,7 +188,7 @@ describe('an image that names another file', () => {
   });
 });
 
-describe('in one line is told that', () => {
+describe('image errors take one line', () => {
   it.each<[string, (scope: Scope) => Promise<readonly string[]>, RegExp]>([
     [
       'there is no file',
@@ -236,7 +236,7 @@ describe('in one line is told that', () => {
     expect(await refusal(scope, [...options, scope.path('mnt'), ...rest])).toMatch(message);
   });
 
-  it('an image is locked by whoever writes to it', async () => {
+  it('an image that another mount writes to is locked', async () => {
     const scope = createScope();
     const image = await convertTo(scope, await createRaw(scope, 1), 'qcow2', 'disk.qcow2');
     await mountDisk(scope, { server: [image] });
@@ -250,7 +250,7 @@ describe('in one line is told that', () => {
   });
 });
 
-describe('what is missing is named with the package that has it', () => {
+describe('missing programs are named with their packages', () => {
   it.each<[string, (scope: Scope) => Promise<string>, RegExp]>([
     [
       'qemu-nbd',
@@ -276,7 +276,7 @@ describe('what is missing is named with the package that has it', () => {
     );
   });
 
-  it('but a raw image does with nbdkit alone', async () => {
+  it('a raw image needs only nbdkit', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 1);
     mkdirSync(scope.path('bin'));
@@ -291,7 +291,7 @@ describe('what is missing is named with the package that has it', () => {
   });
 });
 
-it('a file that the user may not write is mounted read-only', async () => {
+it('image without write permission: is mounted read-only', async () => {
   const scope = createScope();
   admitNormalUser(scope);
   const raw = await createRaw(scope, 1);

@@ -51,8 +51,8 @@ const KINDS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<
   ],
 ];
 
-describe('on a web server', () => {
-  it.each(KINDS)('%s is mounted read-only', async (name, create, what) => {
+describe('image on a web server', () => {
+  it.each(KINDS)('%s mounts read-only', async (name, create, what) => {
     const scope = createScope();
     const raw = await createRaw(scope, 4);
     const web = await startHttpRangeServer(scope, await create(scope, raw), name);
@@ -63,7 +63,7 @@ describe('on a web server', () => {
     expect(await disk.stop()).toBe(0);
   });
 
-  it('a qcow2 that names another file is refused, even when the user says what it is', async () => {
+  it('that names another file is refused, even with --format', async () => {
     const scope = createScope();
     const image = scope.path('disk.qcow2');
     await runProgram(
@@ -90,7 +90,7 @@ describe('on a web server', () => {
     }
   });
 
-  it('what is not there is told with the status of the server', async () => {
+  it('that is missing is reported with the status of the server', async () => {
     const scope = createScope();
     const web = await startHttpRangeServer(scope, await createRaw(scope, 1), 'disk.img');
     const program = startNbdfuse(scope, [scope.path('mnt'), new URL('/none.img', web.url).href]);
@@ -99,7 +99,7 @@ describe('on a web server', () => {
   });
 
   it.each([['--readonly'], ['--print-command']])(
-    'a signal during the look ends its server (%s)',
+    'a signal during the check ends its server (%s)',
     async (option) => {
       const scope = createScope();
       const silent = createServer();
@@ -130,8 +130,8 @@ cmp disk.raw mnt/nbd
 printf 'through ssh' | dd of=mnt/nbd bs=1 seek=5000 conv=notrunc,fsync status=none
 "$2" "$3" --unmount mnt`;
 
-describe('behind ssh', () => {
-  it.each(['ssh', 'sftp'])('a raw image is read and written at %s://', async (scheme) => {
+describe('images behind ssh', () => {
+  it.each(['ssh', 'sftp'])('a raw one is read and written at %s://', async (scheme) => {
     const scope = createScope();
     const { port } = await startSshd(scope);
     const raw = await createRaw(scope, 1);
@@ -143,7 +143,7 @@ describe('behind ssh', () => {
     expect((await readAt(raw, 5000, 11)).toString()).toBe('through ssh');
   });
 
-  it('an unknown host is not trusted', async () => {
+  it('an unknown host is refused', async () => {
     const scope = createScope();
     const { port } = await startSshd(scope);
     const program = startNbdfuse(scope, [scope.path('mnt'), `ssh://root@127.0.0.1:${port}/disk.raw`]);

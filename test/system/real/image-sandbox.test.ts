@@ -66,7 +66,7 @@ const PACKED: readonly (readonly [string, (scope: Scope, raw: string) => Promise
   ],
 ];
 
-it.each(KINDS)('a normal user reads and writes %s', async (_, make) => {
+it.each(KINDS)('sandbox: a normal user reads and writes %s', async (_, make) => {
   const { scope, image } = await createFiles(async (one) => make(one, await createRaw(one, 1, 'source.raw')));
   const disk = await mountAsUser(scope, image, '-v');
   expect(disk.stderr).toContain('nbdfuse: the server of the image has a sandbox\n');
@@ -81,7 +81,7 @@ it.each(KINDS)('a normal user reads and writes %s', async (_, make) => {
   expect(await again.stop()).toBe(0);
 });
 
-it.each([...KINDS, ...PACKED])('a normal user puts an overlay on %s', async (_, make) => {
+it.each([...KINDS, ...PACKED])('sandbox: a normal user puts an overlay on %s', async (_, make) => {
   const { scope, image } = await createFiles(async (one) => make(one, await createRaw(one, 1, 'source.raw')));
   const hash = await hashOf(scope.path('source.raw'));
   const disk = await mountAsUser(scope, image, '--overlay');
@@ -92,7 +92,7 @@ it.each([...KINDS, ...PACKED])('a normal user puts an overlay on %s', async (_, 
   expect(await kept.stop()).toBe(0);
 });
 
-it('every server of an image runs without new privileges', async () => {
+it('sandbox: every server of an image runs without new privileges', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
@@ -109,7 +109,7 @@ it('every server of an image runs without new privileges', async () => {
   expect(await disk.stop()).toBe(0);
 });
 
-it('a data file that a header names only after the look is not opened', async () => {
+it('sandbox: a data file that a header names only after the check is not opened', async () => {
   const scope = createScope();
   const image = scope.path('disk.qcow2');
   await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1M');
@@ -128,7 +128,7 @@ it('a data file that a header names only after the look is not opened', async ()
   expect(program.stderr).toMatch(/qemu-nbd exited with status 1: .*secret': Permission denied/);
 });
 
-it('the user’s settings of perl do not matter, nor a locale that is not there', async () => {
+it('sandbox: settings of perl and a missing locale do not matter', async () => {
   const scope = createScope();
   const image = await convertTo(scope, await createRaw(scope, 1), 'qcow2', 'disk.qcow2');
   await runProgram('gzip', '-k', '-1', image);
@@ -139,7 +139,7 @@ it('the user’s settings of perl do not matter, nor a locale that is not there'
   expect(await disk.stop()).toBe(0);
 });
 
-it('without perl there is no sandbox, and -v says so', async () => {
+it('sandbox: without perl there is none, and -v says so', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   const folder = scope.path('bin');

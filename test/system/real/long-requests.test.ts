@@ -28,7 +28,7 @@ const empty: RequestHandler = (request, reply) =>
     ? reply.status(1, [[request.length, 3]], true)
     : answerAll(request, reply);
 
-it.each(HEADERS)('the mount zeroes and asks for holes with headers of %s bits', async (bits, grants) => {
+it.each(HEADERS)('long requests: zeroes and holes with headers of %s bits', async (bits, grants) => {
   const scope = createScope();
   const served = { size: BigInt(SIZE), metaContexts: CONTEXTS, ...grants };
   const server = await startScriptedServer(scope, served, empty);
@@ -47,7 +47,7 @@ it.each(HEADERS)('the mount zeroes and asks for holes with headers of %s bits', 
   execFileSync('rm', [scope.path('copy')]);
 });
 
-it.each(HEADERS)('the library trims, zeroes and asks with headers of %s bits', async (bits, grants) => {
+it.each(HEADERS)('long requests: commands of the library with headers of %s bits', async (bits, grants) => {
   const scope = createScope();
   const served = { size: BigInt(SIZE), metaContexts: CONTEXTS, ...grants };
   const server = await startScriptedServer(scope, served, empty);
@@ -69,7 +69,7 @@ it.each([
   ['NBD_EOVERFLOW', 75],
   ['NBD_EINVAL', 22],
 ])(
-  'what is longer than the largest payload and refused with %s goes out in pieces of that',
+  'long requests: beyond the largest payload, and refused with %s, they go out in parts of that size',
   async (_, error) => {
     const scope = createScope();
     const done = new Map<number, number>();
@@ -95,7 +95,7 @@ it.each([
   },
 );
 
-it('a refusal that has nothing to do with the length is the error of the call', async () => {
+it('long requests: a refusal for another reason than the length is the error of the call', async () => {
   const scope = createScope();
   const server = await startScriptedServer(scope, { size: BigInt(SIZE) }, (request, reply) =>
     request.type === NBD_CMD_WRITE_ZEROES ? reply.error(22) : answerAll(request, reply),
@@ -109,7 +109,7 @@ it('a refusal that has nothing to do with the length is the error of the call', 
   await expect(client.zero(0, 2 * GIB)).rejects.toMatchObject({ errno: 22 });
 });
 
-it('the mount zeroes more than 2^53 bytes to the last of them', async () => {
+it('long requests: the mount zeroes more than 2^53 bytes to the last of them', async () => {
   const scope = createScope();
   const length = 2n ** 53n + 1n;
   const served = { size: 2n ** 60n, extendedHeaders: true, blockSizes: [1, 4096, MAXIMUM] as const };

@@ -74,7 +74,7 @@ const CASES = withBackends(
 ).filter(([, form, backend]) => form !== 'naked' || !/native/.test(backend));
 
 it.each(CASES)(
-  'serves a disk named by %s on a mountpoint of the form %s, by %s',
+  'mountpoint forms: serves a disk named by %s on a mountpoint of the form %s, by %s',
   async (mode, form, _, options) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { ...(await MODES[mode](scope)), form, options });

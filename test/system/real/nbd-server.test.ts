@@ -11,7 +11,7 @@ requirePrograms('nbd-server');
 const SIZE = 4 * 1024 * 1024;
 const TEXT = Buffer.alloc(300_000, 'kept by nbd-server; ');
 
-it.each(BACKENDS)('reads and writes a file that nbd-server exports, by %s', async (_, options) => {
+it.each(BACKENDS)('nbd-server: reads and writes an exported file, by %s', async (_, options) => {
   const scope = createScope();
   const file = scope.path('raw');
   await writeFile(file, 'what was there');
@@ -27,7 +27,7 @@ it.each(BACKENDS)('reads and writes a file that nbd-server exports, by %s', asyn
   expect((await readFile(file)).subarray(1_000_001, 1_000_001 + TEXT.length).equals(TEXT)).toBe(true);
 });
 
-it('mounts an export that nbd-server calls read-only as read-only', async () => {
+it('nbd-server: a read-only export mounts read-only', async () => {
   const scope = createScope();
   const file = scope.path('raw');
   await writeFile(file, '');
@@ -37,7 +37,7 @@ it('mounts an export that nbd-server calls read-only as read-only', async () => 
   await expect(open(disk.file, 'r+')).rejects.toThrow('EROFS');
 });
 
-it('says which exports there are when there is none of that name', async () => {
+it('nbd-server: an unknown export name fails with the names of the exports', async () => {
   const scope = createScope();
   const file = scope.path('raw');
   await writeFile(file, '');

@@ -24,7 +24,7 @@ it.each([
   ['--cache=none', ['--cache=none']],
   ['four connections', ['-C', '4']],
   ['fuse-native', ['--fuse-backend=fuse-native']],
-])('keeps every byte of many writes at odd offsets, with %s', async (_, options) => {
+])('nbdkit memory: keeps every byte of many writes at odd offsets, with %s', async (_, options) => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '8M');
   const first = await mountDisk(scope, { server: [server.uri()], options });

@@ -6,7 +6,7 @@ import { runProgram, runShell } from '../../support/run.js';
 
 requirePrograms('nbdkit');
 
-it('takes a GiB of writes without complaint', async () => {
+it('nbdkit null: takes a GiB of writes', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'null', '4G', ']'] });
   const words = ['if=/dev/urandom', `of=${disk.file}`, 'bs=1M', 'count=64', 'conv=notrunc,fsync'];
@@ -24,7 +24,7 @@ it('takes a GiB of writes without complaint', async () => {
   expect(disk.stderr).toBe('');
 });
 
-it('reads zeros everywhere', async () => {
+it('nbdkit null: reads zeros everywhere', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'null', '256M', ']'] });
   await runShell('cmp -n 268435456 "$0" /dev/zero', disk.file);

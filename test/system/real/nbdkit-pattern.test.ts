@@ -17,7 +17,7 @@ function patternAt(offset: number, length: number): Buffer {
   return words.subarray(offset - first, offset - first + length);
 }
 
-it.each(BACKENDS)('reads the right bytes at many offsets of a disk of 64 GiB, by %s', async (_, options) => {
+it.each(BACKENDS)('nbdkit pattern: reads at many offsets of a disk of 64 GiB, by %s', async (_, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'pattern', '64G', ']'], options });
   const handle = await open(disk.file, 'r');
@@ -39,7 +39,7 @@ it.each(BACKENDS)('reads the right bytes at many offsets of a disk of 64 GiB, by
 });
 
 it.each(BACKENDS)(
-  'reads the right bytes of a disk whose size is odd, up to the last, by %s',
+  'nbdkit pattern: reads the right bytes of a disk of odd size, up to the last, by %s',
   async (_, options) => {
     const scope = createScope();
     const size = 1_000_003;

@@ -13,7 +13,7 @@ requirePrograms('nbdkit');
 const MIB = 1024 * 1024;
 
 it.each(BACKENDS)(
-  'gives the error of one read to whoever asked for it, and to nobody else, by %s',
+  'nbdkit sh: the error of one read reaches its own program, and no other, by %s',
   async (_, options) => {
     const scope = createScope();
     const failures = ["'pread 1048576') echo EIO bad sector >&2; exit 1;;"];
@@ -34,7 +34,7 @@ it.each(BACKENDS)(
 
 const ERRNOS = withBackends([['ENOSPC'], ['EPERM'], ['ENOMEM'], ['EIO']] as const);
 
-it.each(ERRNOS)('gives a write the errno that the server named: %s, by %s', async (named, _, options) => {
+it.each(ERRNOS)("nbdkit sh: a write fails with the server's errno: %s, by %s", async (named, _, options) => {
   const scope = createScope();
   const failures = [`'pwrite 65536') cat >/dev/null; echo ${named} no >&2; exit 1;;`];
   const plugin = createShPlugin(scope, { size: MIB, failures });
@@ -47,7 +47,7 @@ it.each(ERRNOS)('gives a write the errno that the server named: %s, by %s', asyn
   expect((await readFile(plugin.disk)).subarray(131_072, 131_072 + 4096).equals(page)).toBe(true);
 });
 
-it('brings whole sectors to a server that does not say whether it takes less', async () => {
+it('nbdkit sh: a server without a minimum block size gets whole sectors', async () => {
   const scope = createScope();
   const plugin = createShPlugin(scope, { size: MIB });
   await writeAt(plugin.disk, Buffer.alloc(4096, 'b'), 0);
@@ -59,7 +59,7 @@ it('brings whole sectors to a server that does not say whether it takes less', a
   expect((await readFile(plugin.disk)).subarray(0, 4096).toString()).toBe(expected);
 });
 
-it('brings exactly the bytes that were written to a server that takes them, and a flush for fsync', async () => {
+it('nbdkit sh: a server with minimum 1 gets exactly the written bytes, and a FLUSH for fsync', async () => {
   const scope = createScope();
   const plugin = createShPlugin(scope, { size: MIB, blockSizes: '1 4096 1048576' });
   const server = ['[', 'nbdkit', 'sh', plugin.script, ']'];
@@ -75,7 +75,7 @@ it('brings exactly the bytes that were written to a server that takes them, and 
   await handle.close();
 });
 
-it('asks for an export whose name has 3000 bytes', async () => {
+it('nbdkit sh: mounts an export whose name has 3000 bytes', async () => {
   const scope = createScope();
   const name = `${'ä/ %?#'.repeat(428)}end!`;
   expect(Buffer.byteLength(name)).toBe(3000);

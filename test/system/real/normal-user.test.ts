@@ -19,7 +19,7 @@ const FORMS: readonly (readonly [MountpointForm, string, readonly string[]])[] =
 ];
 
 it.each(FORMS)(
-  'mounts, writes and unmounts as a normal user, on a mountpoint of the form %s, by %s',
+  'normal user: mounts, writes and unmounts, on a mountpoint of the form %s, by %s',
   async (form, _, options) => {
     const scope = createScope();
     admitNormalUser(scope);
@@ -48,7 +48,7 @@ it.each(FORMS)(
 );
 
 it.each(withBackends([['SIGTERM'], ['SIGINT']] as const))(
-  'unmounts in order as a normal user on %s, by %s',
+  'normal user: unmounts in order on %s, by %s',
   async (signal, _, options) => {
     const scope = createScope();
     admitNormalUser(scope);
@@ -64,7 +64,7 @@ it.each(withBackends([['SIGTERM'], ['SIGINT']] as const))(
   },
 );
 
-it('says as a normal user what allow_other needs', async () => {
+it('normal user: the error for allow_other says what it needs', async () => {
   const scope = createScope();
   admitNormalUser(scope);
   const allowed = /^user_allow_other/m.test(await readFile('/etc/fuse.conf', 'utf8').catch(() => ''));
@@ -75,7 +75,7 @@ it('says as a normal user what allow_other needs', async () => {
   else await expect(outcome).rejects.toThrow(/^nbdfuse: .*user_allow_other.*\/etc\/fuse\.conf/m);
 });
 
-it('cleans a stale mount of its own up as a normal user', async () => {
+it('normal user: removes a stale mount of his own', async () => {
   const scope = createScope();
   admitNormalUser(scope);
   await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('mnt'));

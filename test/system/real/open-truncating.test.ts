@@ -35,7 +35,7 @@ it.each(MODES)('O_TRUNC: --cache=%s, %s: %i programs at once succeed', async (ca
 });
 
 it.each(['writeback', 'writethrough', 'none'])(
-  'O_TRUNC: --cache=%s: what another program has just written stays, and so does the size',
+  'O_TRUNC: --cache=%s: keeps the data that another program has just written, and the size',
   async (cache) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: MEMORY, options: [`--cache=${cache}`] });
@@ -54,7 +54,7 @@ it.each(['writeback', 'writethrough', 'none'])(
   },
 );
 
-it('truncate(2) and ftruncate(2): EPERM, but for the present size', async () => {
+it('truncate(2) and ftruncate(2): EPERM, except for the present size', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY });
   const trunc = await openFile(scope, disk.file, 'w');

@@ -57,7 +57,7 @@ const STARTS: readonly (readonly [string, Start])[] = [
 it.each(
   withBackends(STARTS).map(([way, start, backend, options]) => [way, backend, start, options] as const),
 )(
-  'writes through a qemu-nbd %s what qemu-img then finds in the qcow2, by %s',
+  'qcow2: qemu-img finds the data written through a qemu-nbd %s, by %s',
   async (_, _backend, start, options) => {
     const scope = createScope();
     const image = await createQcow2(scope, '4M');
@@ -75,7 +75,7 @@ it.each(
 );
 
 it.each(BACKENDS)(
-  'leaves a sparse qcow2 file of many GiB sparse, with bytes at both ends, by %s',
+  'qcow2: a sparse file of many GiB stays sparse, with bytes at both ends, by %s',
   async (_, options) => {
     const scope = createScope();
     const image = await createQcow2(scope, '40G');
@@ -94,7 +94,7 @@ it.each(BACKENDS)(
   },
 );
 
-it.each(BACKENDS)('reads what qemu-io wrote before, by %s', async (_, options) => {
+it.each(BACKENDS)('qcow2: reads the data that qemu-io wrote before, by %s', async (_, options) => {
   const scope = createScope();
   const image = await createQcow2(scope, '8M');
   await runProgram('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x5a 3M 64k', image);
@@ -104,7 +104,7 @@ it.each(BACKENDS)('reads what qemu-io wrote before, by %s', async (_, options) =
   expect(bytes.subarray(0, 3 << 20).equals(Buffer.alloc(3 << 20))).toBe(true);
 });
 
-it.each(BACKENDS)('shows a read-only qemu-nbd as a read-only mount, by %s', async (_, options) => {
+it.each(BACKENDS)('qcow2: a read-only qemu-nbd gives a read-only mount, by %s', async (_, options) => {
   const scope = createScope();
   const image = await createQcow2(scope, '1M');
   const disk = await mountDisk(scope, {

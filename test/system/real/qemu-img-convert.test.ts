@@ -21,7 +21,7 @@ async function createRaw(scope: Scope): Promise<string> {
   return raw;
 }
 
-it.each(BACKENDS)('is what qemu-img convert writes into and reads from, by %s', async (_, options) => {
+it.each(BACKENDS)('qemu-img convert: writes into the file and reads from it, by %s', async (_, options) => {
   const scope = createScope();
   const raw = await createRaw(scope);
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '32M', ']'], options });
@@ -33,7 +33,7 @@ it.each(BACKENDS)('is what qemu-img convert writes into and reads from, by %s', 
   expect(disk.stderr).toBe('');
 });
 
-it('holds a qcow2 file inside of a mounted qcow2 file', async () => {
+it('qemu-img convert: a mounted qcow2 can contain a qcow2', async () => {
   const scope = createScope();
   const raw = await createRaw(scope);
   const outer = scope.path('outer.qcow2');

@@ -10,7 +10,7 @@ import { startStorageDaemon } from '../../support/servers.js';
 requirePrograms('qemu-storage-daemon', 'qemu-img', 'qemu-io');
 
 it.each(BACKENDS)(
-  'writes through qemu-storage-daemon what qemu-io then finds in the qcow2, by %s',
+  'qemu-storage-daemon: qemu-io finds the written data in the qcow2, by %s',
   async (_, options) => {
     const scope = createScope();
     const image = scope.path('disk.qcow2');

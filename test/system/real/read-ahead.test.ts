@@ -52,7 +52,7 @@ async function mountFar(...options: readonly string[]): Promise<FarDisk> {
 }
 
 it.each([['64K'], ['1M'], ['5000']])(
-  'reads ahead of one who reads %s at a time, and hands him the right bytes',
+  'read-ahead: a reader of %s at a time gets the right bytes from memory',
   async (size) => {
     const { scope, disk, run, segments } = await mountFar();
     await run('dd', `if=${disk.file}`, `of=${scope.path('copy')}`, `bs=${size}`);
@@ -62,7 +62,7 @@ it.each([['64K'], ['1M'], ['5000']])(
   },
 );
 
-it('reads ahead of two who read different places by turns', async () => {
+it('read-ahead: serves two readers of different places by turns', async () => {
   const { scope, disk, run, segments } = await mountFar();
   const half = (of: string, skip: number) =>
     run('dd', `if=${disk.file}`, `of=${scope.path(of)}`, 'bs=64K', `skip=${skip}`, 'count=192');
@@ -87,7 +87,7 @@ const READER = `
   fs.writeFileSync(copy, bytes);
 `;
 
-it('forgets what was read ahead where something is written', async () => {
+it('read-ahead: a write drops the bytes read ahead there', async () => {
   const { scope, disk, content, run, segments } = await mountFar();
   const fresh = randomBytes(64 * 1024);
   await writeFile(scope.path('fresh'), fresh, { mode: 0o644 });
@@ -99,7 +99,7 @@ it('forgets what was read ahead where something is written', async () => {
   expect(await segments()).toBeGreaterThan(10);
 });
 
-it('forgets what was read ahead where a hole is punched', async () => {
+it('read-ahead: a punched hole drops the bytes read ahead there', async () => {
   const { scope, disk, content, run } = await mountFar();
   const punch = ['fallocate', '-p', '-o', String(7 * MIB), '-l', String(MIB + 512), disk.file];
   await run(process.execPath, '-e', READER, disk.file, scope.path('copy'), ...punch);
@@ -107,7 +107,7 @@ it('forgets what was read ahead where a hole is punched', async () => {
   expect((await readFile(scope.path('copy'))).equals(content)).toBe(true);
 });
 
-it('reads nothing ahead for one who reads here and there', async () => {
+it('read-ahead: none for random reads', async () => {
   const { disk, run, segments } = await mountFar();
   const jumps = ['--rw=randread', '--bs=4k', '--io_size=400k', '--randseed=7', '--allow_file_create=0'];
   await run(
@@ -125,7 +125,7 @@ it.each([
   ['with O_DIRECT', ['iflag=direct'], []],
   ['with --cache=none', [], ['--cache=none']],
   ['with -o max_readahead=0', [], ['-o', 'max_readahead=0']],
-])('asks the server for every READ, no sooner, %s', async (_, flags, options) => {
+])('read-ahead: is off, and each READ goes to the server, %s', async (_, flags, options) => {
   const { scope, disk, run, segments } = await mountFar(...options);
   await run('dd', `if=${disk.file}`, `of=${scope.path('copy')}`, 'bs=64K', 'count=64', ...flags);
   await run('cmp', '-n', String(4 * MIB), scope.path('disk'), scope.path('copy'));

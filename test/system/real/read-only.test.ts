@@ -24,7 +24,7 @@ it.each(
     return [way, name, [...words, ...backend], command] as const;
   }),
 )(
-  'refuses writers with EROFS and tells access(2) the truth, with %s, by %s',
+  'read-only: writers get EROFS, and access(2) agrees, with %s, by %s',
   async (_, _name, options, command) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: ['[', ...command, ']'], options });
@@ -40,7 +40,7 @@ it.each(
 );
 
 it.each(BACKENDS)(
-  'tells access(2) that a writable disk is writable, but no program, by %s',
+  'read-only: access(2) reports a writable disk as writable, but not executable, by %s',
   async (_, options) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: ['[', ...MEMORY, ']'], options });

@@ -58,7 +58,7 @@ it.each([
   ['as its root', ['-Urm'], 'dir/disk.raw naked'],
   ['as a user with the capabilities of the namespace', ['-Ucm', '--keep-caps'], 'naked'],
 ])(
-  'mounts, writes, cleans up and unmounts in a rootless container without fusermount3, %s',
+  'rootless container: mounts, writes, cleans up and unmounts without fusermount3, %s',
   async (_, words, files) => {
     const scope = createScope();
     admitNormalUser(scope);

@@ -30,7 +30,7 @@ const GRANTS: [string, Omit<ScriptedExport, 'size'>][] = [
   ['block sizes', { structuredReplies: true, blockSizes: [4096, 65_536, 131_072] }],
 ];
 
-it.each(GRANTS)('serves a disk from a server that grants %s', async (_, grants) => {
+it.each(GRANTS)('scripted server: serves a disk with %s', async (_, grants) => {
   const scope = createScope();
   const content = Buffer.alloc(MIB);
   const server = await startScriptedServer(scope, { size: BigInt(MIB), ...grants }, storeIn(content));
@@ -50,7 +50,7 @@ it.each(GRANTS)('serves a disk from a server that grants %s', async (_, grants) 
   }
 });
 
-it('takes replies in any order, each for the request that it answers', async () => {
+it('scripted server: replies in any order reach their own requests', async () => {
   const scope = createScope();
   const held: (() => void)[] = [];
   const asked = new Set<number>();
@@ -70,7 +70,7 @@ it('takes replies in any order, each for the request that it answers', async () 
   expect(found.map((text) => text.charCodeAt(0))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
 });
 
-it('asks again on a new connection when the server dies with requests unanswered', async () => {
+it('scripted server: pending requests go out again on a new connection when the server dies', async () => {
   const scope = createScope();
   const server = await startScriptedServer(scope, { size: BigInt(MIB) });
   const disk = await mountDisk(scope, { server: [server.uri] });
@@ -82,7 +82,7 @@ it('asks again on a new connection when the server dies with requests unanswered
   expect((await reading).toString()).toBe('x'.repeat(4096));
 });
 
-it('says which rule a reply breaks', async () => {
+it('scripted server: a bad reply gives a line with the broken rule', async () => {
   const scope = createScope();
   const server = await startScriptedServer(scope, { size: BigInt(MIB) }, (_, reply) =>
     reply.raw(Buffer.alloc(64, 0xff)),

@@ -47,26 +47,26 @@ async function writesAndReads(scope: Scope, uri: string): Promise<void> {
   expect(await disk.stop()).toBe(0);
 }
 
-it('over TCP, IPv4 and by name', async () => {
+it('secure mount: over TCP, IPv4 and by name', async () => {
   const scope = createScope();
   const port = await serve(scope, '127.0.0.1');
   await writesAndReads(scope, `nbd://localhost:${port}`);
 });
 
-it('over TCP, IPv6', async () => {
+it('secure mount: over TCP, IPv6', async () => {
   const scope = createScope();
   const port = await serve(scope, '::1');
   await writesAndReads(scope, `nbd://[::1]:${port}`);
 });
 
-it('over TLS with certificates', async () => {
+it('secure mount: over TLS with certificates', async () => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
   const port = await serve(scope, '127.0.0.1', '--tls=require', `--tls-certificates=${pki}`);
   await writesAndReads(scope, `nbds://localhost:${port}?tls-certificates=${pki}`);
 });
 
-it('over TLS with a pre-shared key', async () => {
+it('secure mount: over TLS with a pre-shared key', async () => {
   const scope = createScope();
   const keys = scope.path('keys.psk');
   execFileSync('psktool', ['-u', 'alice', '-p', keys], { stdio: 'ignore' });
@@ -74,7 +74,7 @@ it('over TLS with a pre-shared key', async () => {
   await writesAndReads(scope, `nbds://alice@localhost:${port}?tls-psk-file=${keys}`);
 });
 
-it('a plain URI to a server that demands TLS is one line that says so', async () => {
+it('secure mount: a plain URI to a server that demands TLS fails with one line', async () => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
   const port = await serve(scope, '127.0.0.1', '--tls=require', `--tls-certificates=${pki}`);

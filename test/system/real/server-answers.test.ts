@@ -25,7 +25,7 @@ const CAN_MULTI_CONN = 1 << 8;
 const ESHUTDOWN = 108;
 const EOVERFLOW = 75;
 
-it('NBD_ESHUTDOWN ends in NBD_CMD_DISC, and the mount asks again on its next connection ("Terminating the transmission phase")', async () => {
+it('NBD_ESHUTDOWN: ends in NBD_CMD_DISC, and the mount repeats the request on its next connection ("Terminating the transmission phase")', async () => {
   const scope = createScope();
   let refused = 0;
   const server = await startScriptedServer(
@@ -45,7 +45,7 @@ it('NBD_ESHUTDOWN ends in NBD_CMD_DISC, and the mount asks again on its next con
   expect(server.clients.length).toBe(2);
 });
 
-it('what is refused with NBD_EOVERFLOW is asked for in halves, by a mount and by the library ("NBD_CMD_READ")', async () => {
+it('NBD_EOVERFLOW: the mount and the library repeat the request in halves ("NBD_CMD_READ")', async () => {
   const scope = createScope();
   const content = Buffer.alloc(4 * MIB);
   const handler: RequestHandler = (request, reply) => {
@@ -71,7 +71,7 @@ it('what is refused with NBD_EOVERFLOW is asked for in halves, by a mount and by
   expect((await client.read(512, bytes.length)).equals(bytes)).toBe(true);
 });
 
-it('st_blksize is the preferred block size ("Size constraints")', async () => {
+it('st_blksize: is the preferred block size ("Size constraints")', async () => {
   const scope = createScope();
   const served = { size: BigInt(MIB), blockSizes: [512, 65_536, MIB] as const };
   const server = await startScriptedServer(scope, served);
@@ -79,7 +79,7 @@ it('st_blksize is the preferred block size ("Size constraints")', async () => {
   expect(await runProgram('stat', '-c', '%o', disk.file)).toBe('65536\n');
 });
 
-it('eight readers are spread evenly over four connections', async () => {
+it('connections: eight readers spread evenly over four', async () => {
   const scope = createScope();
   const held: { connection: number; answer: () => void }[] = [];
   let holding = true;
@@ -118,7 +118,7 @@ it('eight readers are spread evenly over four connections', async () => {
   expect(shares).toEqual([2, 2, 2, 2]);
 });
 
-it('the number of a metadata context is its connection’s own ("NBD_OPT_SET_META_CONTEXT")', async () => {
+it('metadata contexts: each connection has its own context number ("NBD_OPT_SET_META_CONTEXT")', async () => {
   const scope = createScope();
   let next = 10;
   const served = {

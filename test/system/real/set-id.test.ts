@@ -21,7 +21,7 @@ const WAYS: readonly (readonly [string, readonly string[]])[] = [
 ];
 
 it.each(['writeback', 'writethrough', 'none'])(
-  'set-ID bits: --cache=%s: go with the first change by another',
+  'set-ID bits: --cache=%s: the first change by another user clears them',
   async (cache) => {
     const scope = createScope();
     admitNormalUser(scope);

@@ -40,7 +40,7 @@ const COPIERS: [string, (from: string, to: string) => string[]][] = [
   ],
 ];
 
-it.each(COPIERS)('%s of a mostly empty terabyte reads only what is allocated', async (_name, command) => {
+it.each(COPIERS)('sparse copy: %s of a sparse TiB reads only allocated parts', async (_name, command) => {
   const scope = createScope();
   const { disk, bytesRead } = await mountSparse(scope);
   const copy = scope.path('copy');
@@ -52,7 +52,7 @@ it.each(COPIERS)('%s of a mostly empty terabyte reads only what is allocated', a
   expect(statSync(copy).blocks * 512).toBeLessThan(MIB);
 });
 
-it.each(COPIERS)('%s of a qcow2 image of a terabyte reads only what is allocated', async (_name, command) => {
+it.each(COPIERS)('sparse copy: %s of a qcow2 reads only allocated parts', async (_name, command) => {
   const scope = createScope();
   const image = scope.path('disk.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1T']);
@@ -71,7 +71,7 @@ it.each(COPIERS)('%s of a qcow2 image of a terabyte reads only what is allocated
   expect(statSync(copy).blocks * 512).toBeLessThan(MIB);
 });
 
-it('qemu-img map shows the holes of a qcow2 image through the file', async () => {
+it('holes: qemu-img map shows those of a qcow2 image through the file', async () => {
   const scope = createScope();
   const image = scope.path('disk.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1T']);
@@ -86,7 +86,7 @@ it('qemu-img map shows the holes of a qcow2 image through the file', async () =>
   expect(data).toEqual([expect.objectContaining({ start: 5 * 2 ** 30, length: 65_536 })]);
 });
 
-it('st_blocks tells that there are holes', async () => {
+it('holes: st_blocks counts them out', async () => {
   const scope = createScope();
   const { disk } = await mountSparse(scope);
   expect(statSync(disk.file).size).toBe(TIB);
@@ -104,7 +104,7 @@ exec(sys.argv[2])
 const python = (file: string, code: string): string =>
   execFileSync('python3', ['-c', SEEK, file, code], { encoding: 'utf8' }).trim();
 
-it('SEEK_DATA and SEEK_HOLE are as POSIX says, at the end too', async () => {
+it('SEEK_DATA and SEEK_HOLE: follow POSIX, at the end too', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '4M', ']'] });
   const handle = await openFile(scope, disk.file, 'r+');
@@ -118,7 +118,7 @@ it('SEEK_DATA and SEEK_HOLE are as POSIX says, at the end too', async () => {
   );
 });
 
-it('a write that the kernel still holds is data, not a hole', async () => {
+it('SEEK_HOLE: a write that the kernel has not sent yet is data', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '64M', ']'] });
   expect(python(disk.file, 'print(seek(0, os.SEEK_DATA))')).toBe('errno 6');
@@ -127,7 +127,7 @@ it('a write that the kernel still holds is data, not a hole', async () => {
 });
 
 it.each(['writeback', 'writethrough', 'none'])(
-  'what was written to a mapping is data, not a hole, with --cache=%s',
+  'SEEK_HOLE: data written to a mapping is data, with --cache=%s',
   async (cache) => {
     const scope = createScope();
     const server = ['[', 'nbdkit', 'memory', '64M', ']'];
@@ -137,7 +137,7 @@ it.each(['writeback', 'writethrough', 'none'])(
   },
 );
 
-it('without block status everything is data', async () => {
+it('SEEK_HOLE: without block status everything is data', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', '--filter=noextents', 'memory', '1M', ']'] });
   expect(python(disk.file, 'print(seek(0, os.SEEK_DATA), seek(0, os.SEEK_HOLE))')).toBe(`0 ${MIB}`);

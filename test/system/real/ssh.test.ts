@@ -26,7 +26,7 @@ async function startKnownSshd(scope: Scope): Promise<Sshd & { env: NodeJS.Proces
   return { port, folder, env: { PATH: `${bin}:${process.env.PATH}` } };
 }
 
-it('mounts what a Unix socket and a port of the other machine serve', async () => {
+it('ssh: mounts the export at a Unix socket and at a port of the other machine', async () => {
   const scope = createScope();
   const { port, env } = await startKnownSshd(scope);
   const where = `nbd+ssh://${userInfo().username}@127.0.0.1:${port}`;
@@ -56,7 +56,7 @@ it('mounts what a Unix socket and a port of the other machine serve', async () =
   expect(await again.stop()).toBe(0);
 });
 
-it('tells in one line what ssh says: a key that is not known, and nothing behind the port', async () => {
+it('ssh: one line has the words of ssh: an unknown host key, and a closed port', async () => {
   const scope = createScope();
   const { port, folder, env } = await startKnownSshd(scope);
   const where = `nbd+ssh://${userInfo().username}@127.0.0.1:${port}`;

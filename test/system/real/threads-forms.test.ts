@@ -34,7 +34,7 @@ it.each([
   ['which are told of', 'directory', ['-v'], true],
   ['with a time limit', 'directory', ['--timeout=5'], true],
 ] as const)(
-  'reads %s',
+  'read threads: read %s',
   async (_, form, options, direct) => {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '64M');
@@ -48,7 +48,7 @@ it.each([
   120_000,
 );
 
-it('reads over TLS', async () => {
+it('read threads: read over TLS', async () => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
   const server = await startNbdkit(scope, '--tls=require', `--tls-certificates=${pki}`, 'memory', '64M');
@@ -61,7 +61,7 @@ it('reads over TLS', async () => {
   expect(await disk.stop()).toBe(0);
 }, 120_000);
 
-it('reads what only may be read', async () => {
+it('read threads: read a read-only disk', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, '-r', 'pattern', '64M');
   const disk = await mountDisk(scope, { server: [server.uri()], options: [...THREADS, '-r'] });
@@ -73,7 +73,7 @@ it('reads what only may be read', async () => {
   expect(await disk.stop()).toBe(0);
 }, 120_000);
 
-it('ends when the kernel aborts the mount under load, and when it is unmounted lazily', async () => {
+it('read threads: end when the kernel aborts the mount under load, and when it is unmounted lazily', async () => {
   for (const how of ['abort', 'lazy'] as const) {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '64M');
@@ -99,7 +99,7 @@ function sleeps(pid: number): Map<string, number> {
   );
 }
 
-it('rests without being woken by the requests that the first one answers', async () => {
+it('read threads: rest while the worker answers requests, and do not wake up', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
   const disk = await mountDisk(scope, {
@@ -126,7 +126,7 @@ it('rests without being woken by the requests that the first one answers', async
   expect(await disk.stop()).toBe(0);
 }, 120_000);
 
-it('does without threads that cannot be started', async () => {
+it('read threads: the mount works without threads that cannot start', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
   const program = preloaded(

@@ -46,7 +46,7 @@ async function serveFile(scope: Scope): Promise<RealServer> {
   return startNbdkit(scope, 'file', file);
 }
 
-it('come when one is not enough, and are not there before', async () => {
+it('read threads: start when reads saturate the worker, and not before', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
   const options = ['-C', String(CONNECTIONS), '-v'];
@@ -62,7 +62,7 @@ it('come when one is not enough, and are not there before', async () => {
   expect(await disk.stop()).toBe(0);
 });
 
-it('write and read what is right', async () => {
+it('read threads: write and read the right data', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
   const disk = await mountDisk(scope, { server: [server.uri()], options: THREADS });
@@ -76,7 +76,7 @@ it('write and read what is right', async () => {
   expect(disk.stderr).toBe('');
 });
 
-it('lose their server with the first one, and nobody notices', async () => {
+it('read threads: reconnect after a lost server without an error', async () => {
   const scope = createScope();
   let server = await serveFile(scope);
   const disk = await mountDisk(scope, { server: [server.uri()], options: THREADS });
@@ -93,7 +93,7 @@ it('lose their server with the first one, and nobody notices', async () => {
   expect(await disk.stop()).toBe(0);
 }, 120_000);
 
-it('free who is killed while waiting for a server that hangs', async () => {
+it('read threads: free a killed program that waits for a hung server', async () => {
   const scope = createScope();
   const { program, uri } = await serveFile(scope);
   const disk = await mountDisk(scope, { server: [uri()], options: THREADS });
@@ -110,7 +110,7 @@ it('free who is killed while waiting for a server that hangs', async () => {
   expect(performance.now() - start).toBeLessThan(5000);
 });
 
-it('hand over to the first one when the mount is to end under load', async () => {
+it('read threads: forward their requests to the worker when the mount ends under load', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'memory', '64M');
   const disk = await mountDisk(scope, { server: [server.uri()], options: THREADS });
@@ -122,7 +122,7 @@ it('hand over to the first one when the mount is to end under load', async () =>
 it.each([
   ['-s', ['-s'], []],
   ['a server that allows one connection', THREADS, ['--filter=multi-conn']],
-])('do not come with %s', async (_, options, filters) => {
+])('read threads: do not start with %s', async (_, options, filters) => {
   const scope = createScope();
   const mode = filters.length > 0 ? ['multi-conn-mode=disable'] : [];
   const server = await startNbdkit(scope, ...filters, 'memory', '64M', ...mode);

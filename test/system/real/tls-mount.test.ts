@@ -60,7 +60,7 @@ it.each([
     'direct, of 4 KiB by eight jobs',
     [...DIRECT, '--bs=4k', '--numjobs=8', '--size=2M', '--offset_increment=2M'],
   ],
-])('fio finds what it wrote: %s', async (_way, words) => {
+])('TLS mount: fio finds the data that it wrote: %s', async (_way, words) => {
   const scope = createScope();
   const disk = await mountNbdkit(scope, 'memory', '32M');
   await fio(disk, ...words);
@@ -71,14 +71,14 @@ it.each([
   ['AES-128-GCM', 'NORMAL:-CIPHER-ALL:+AES-128-GCM'],
   ['ChaCha20', 'NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305'],
   ['TLS 1.2, which the main thread handles', 'NORMAL:-VERS-TLS1.3'],
-])('fio finds what it wrote to qemu-nbd with %s', async (_name, priority) => {
+])('TLS mount: fio finds the data that it wrote to qemu-nbd with %s', async (_name, priority) => {
   const scope = createScope();
   const disk = await mountQemu(scope, priority);
   await fio(disk, '--ioengine=psync', '--bsrange=4k-1m', '--size=32M', '--end_fsync=1');
   expect(await disk.stop()).toBe(0);
 });
 
-it('a large file is read as it is, buffered and past the cache', async () => {
+it('TLS mount: a large file reads correctly, buffered and direct', async () => {
   const scope = createScope();
   const original = scope.path('original');
   writeFileSync(original, randomBytes(48 * MIB));
@@ -89,7 +89,7 @@ it('a large file is read as it is, buffered and past the cache', async () => {
   expect(readFileSync(copy).equals(readFileSync(original))).toBe(true);
 });
 
-it('a server that was killed is connected to again, and nothing is lost', async () => {
+it('TLS mount: reconnects to a killed server, and loses nothing', async () => {
   const scope = createScope();
   const raw = scope.path('disk.raw');
   writeFileSync(raw, '');

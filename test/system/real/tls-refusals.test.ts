@@ -76,7 +76,7 @@ const CASES = SERVERS.flatMap(([server, serve]) =>
 ).filter(([server, , , folder]) => server !== 'qemu-nbd' || folder !== 'expired');
 
 it.each(CASES)(
-  '%s with %s is refused',
+  'TLS refusals: %s with %s fails',
   async (_server, _what, credentials, folder, parameters, why, serve) => {
     const scope = createScope();
     const socket = await serve(scope, credentials, common.path(folder));

@@ -32,8 +32,8 @@ async function traceOf(options: readonly string[]): Promise<string[]> {
 
 const TIME = ', \\d+ us$';
 
-describe('the trace', () => {
-  it('has a line for each request and each command: names, place, connection, result, time', async () => {
+describe('trace', () => {
+  it('has a line for each request and each command: name, offset, connection, result, time', async () => {
     const lines = await traceOf([]);
     const line = (pattern: string): string => {
       const found = lines.filter((text) => new RegExp(`^nbdfuse: ${pattern}`).test(text));
@@ -53,7 +53,7 @@ describe('the trace', () => {
     expect(lines.join('\n')).not.toMatch(/FUSE_\d|errno \d/);
   });
 
-  it('is one object a line with --log-format=json, the words of the server among them', async () => {
+  it('is one object a line with --log-format=json, with the output of the server as well', async () => {
     const objects = (await traceOf(['--log-format=json'])).map(
       (text): Record<string, unknown> => JSON.parse(text),
     );

@@ -66,7 +66,7 @@ async function useMount(scope: Scope, { mount, readOnly = false }: Named): Promi
   expect(await disk.stop()).toBe(0);
 }
 
-it.each(Object.keys(TRANSPORTS))('%s', async (name) => {
+it.each(Object.keys(TRANSPORTS))('transports: %s', async (name) => {
   const scope = createScope();
   const file = scope.path('disk.raw');
   writeFileSync(file, 'first');

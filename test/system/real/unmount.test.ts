@@ -30,7 +30,7 @@ async function createDisk(scope: Scope): Promise<string> {
 }
 
 it.each(withBackends(Object.keys(WAYS).map((way) => [way] as const)))(
-  'brings pending writes to the server and leaves nothing behind after %s, by %s',
+  'unmount: sends pending writes and leaves nothing behind after %s, by %s',
   async (way, _, options) => {
     const scope = createScope();
     const backing = await createDisk(scope);
@@ -49,7 +49,7 @@ it.each(withBackends(Object.keys(WAYS).map((way) => [way] as const)))(
 );
 
 it.each(BACKENDS)(
-  'brings dirty pages of a mapping to the server when it unmounts, by %s',
+  'unmount: sends the dirty pages of a shared mapping to the server, by %s',
   async (_, options) => {
     const scope = createScope();
     const backing = await createDisk(scope);
@@ -71,7 +71,7 @@ it.each(BACKENDS)(
 );
 
 it.each(BACKENDS)(
-  'ends its child and cleans the mount up at the next start when it is killed with SIGKILL, by %s',
+  'unmount: after SIGKILL the child ends, and the next start removes the mount, by %s',
   async (_, options) => {
     const scope = createScope();
     const backing = await createDisk(scope);
@@ -89,7 +89,7 @@ it.each(BACKENDS)(
   },
 );
 
-it.each(['file name', 'naked'] as const)('cleans up a stale mount of the form %s', async (form) => {
+it.each(['file name', 'naked'] as const)('unmount: removes a stale mount of the form %s', async (form) => {
   const scope = createScope();
   const server = [(await startNbdkit(scope, 'memory', '8M')).uri()];
   const first = await mountDisk(scope, { server, form });
@@ -101,7 +101,7 @@ it.each(['file name', 'naked'] as const)('cleans up a stale mount of the form %s
 });
 
 it.each(BACKENDS)(
-  'unmounts a disk that is in use lazily, after its writes are at the server, and says so, by %s',
+  'unmount: detaches a disk in use, with its writes at the server, and reports that, by %s',
   async (_, options) => {
     const scope = createScope();
     const backing = await createDisk(scope);

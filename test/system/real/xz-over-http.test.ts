@@ -36,7 +36,7 @@ async function createImages(scope: Scope): Promise<{ raw: string; xz: string }> 
 }
 
 it.each(BACKENDS)(
-  'mounts an xz image that lies on a web server, and reads of it only what is needed, by %s',
+  'xz over HTTP: mounts an image on a web server, and fetches only needed ranges, by %s',
   async (_, options) => {
     const scope = createScope();
     const { raw, xz } = await createImages(scope);

@@ -99,7 +99,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   ['an fsync', FSYNC, 'SIGKILL', 'writeback'],
   ['fallocate', FALLOCATE, 'SIGTERM', 'writeback'],
   ['lseek', LSEEK, 'SIGTERM', 'none'],
-])('who waits for %s', async (_, words, signal, cache) => {
+])('signals after a handled one: end a program that waits for %s', async (_, words, signal, cache) => {
   const scope = createScope();
   const hanging = await mountHanging(scope, `--cache=${cache}`);
   const { disk, image, freeze, thaw } = hanging;
@@ -122,7 +122,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   expect(disk.stderr).toBe('');
 });
 
-it('writes that further threads have passed on', async () => {
+it('signals after a handled one: end a write that read threads have forwarded', async () => {
   const scope = createScope();
   const options = ['--threads=3', '-C', '2', '--cache=none'];
   const hanging = await mountHanging(scope, ...options);
@@ -146,7 +146,7 @@ it('writes that further threads have passed on', async () => {
   for (const place of places) expect(await readAt(image, place, NEW.length)).toEqual(NEW);
 });
 
-it('a program is not ended by a signal that it has blocked', async () => {
+it('blocked signals: do not end a program', async () => {
   const scope = createScope();
   const hanging = await mountHanging(scope);
   const { freeze, thaw } = hanging;

@@ -24,7 +24,7 @@ it.each([
   'cache=writethrough,backend=kernel,connections=1,way=unix,server=far,actors=cached,faults=none,threads=1',
   'backend=fuse-native,way=unix,server=qemu-nbd,actors=mixed,faults=cuts',
 ])(
-  'a mounted file and a plain one cannot be told apart: %s',
+  'random file operations: a mounted file and a plain one have the same results: %s',
   async (setup) => {
     const scope = createScope();
     const words = ['--operations', '1000', '--length', '1000', '--jobs', '1', '--seed', '7', '--case', setup];

@@ -45,7 +45,7 @@ it.each(
   READS.flatMap((row) =>
     SIGNALS.map((signal): [string, NodeJS.Signals, string, string[]] => [row[0], signal, row[1], row[2]]),
   ),
-)('%s is freed by %s at once', async (_, signal, operand, words) => {
+)('hung server: %s ends at %s at once', async (_, signal, operand, words) => {
   const scope = createScope();
   const frozen = await mountFrozen(scope);
   const program = dd(scope, frozen, `${operand}=${frozen.disk.file}`, ...words);
@@ -64,7 +64,7 @@ async function dirty(scope: Scope, frozen: Hanging): Promise<string> {
   return `${20 * MIB} bytes are not on the server's disk (timeout): offset ${3 * MIB} length ${20 * MIB}`;
 }
 
-it('SIGTERM and unmounting end within ten seconds and tell what was not written', async () => {
+it('hung server: SIGTERM and unmounting end within ten seconds and report unwritten data', async () => {
   const [scope, other] = [createScope(), createScope()];
   const [told, asked] = [await mountFrozen(scope), await mountFrozen(other, '--cache=none')];
   const lost = await dirty(scope, told);
@@ -81,7 +81,7 @@ it('SIGTERM and unmounting end within ten seconds and tell what was not written'
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
 });
 
-it('a second signal cuts the waiting short', async () => {
+it('hung server: a second signal ends at once', async () => {
   const scope = createScope();
   const frozen = await mountFrozen(scope, '--cache=none');
   const { disk } = frozen;
@@ -95,7 +95,7 @@ it('a second signal cuts the waiting short', async () => {
   expect(disk.stderr).toContain("65536 bytes are not on the server's disk");
 });
 
-it('--timeout gives the server up, and goes on when it answers again', async () => {
+it('--timeout: gives the server up, and continues when it answers again', async () => {
   const scope = createScope();
   const { disk, thaw } = await mountFrozen(scope, '--timeout=0.5', '--cache=none');
   const file = await openFile(scope, disk.file, 'r+');
@@ -109,7 +109,7 @@ it('--timeout gives the server up, and goes on when it answers again', async () 
   await disk.program.says(/reconnected after/);
 });
 
-it('--timeout and --reconnect together turn waiting into EIO, until the server answers again', async () => {
+it('--timeout with --reconnect: requests fail with EIO until the server answers again', async () => {
   const scope = createScope();
   const { disk, thaw } = await mountFrozen(scope, '--timeout=0.3', '--reconnect=0.5', '--cache=none');
   const file = await openFile(scope, disk.file, 'r+');

@@ -60,9 +60,9 @@ async function readWhenHealed({ file }: MountedDisk): Promise<Buffer> {
   return bytes ?? Buffer.alloc(0);
 }
 
-describe('a server that breaks a rule in its reply to a READ', () => {
+describe('server that breaks a rule in its reply to a READ', () => {
   it.each(REPLY_BREACHES)(
-    'gives the reader EIO or what is right, and the next connection is used: $name',
+    'gives the reader EIO or the right data, and the next connection works: $name',
     async (breach) => {
       const scope = createScope();
       const { handler, repent } = breaking(breach);
@@ -81,7 +81,7 @@ describe('a server that breaks a rule in its reply to a READ', () => {
     },
   );
 
-  it('rejects what the library has asked with the rule', async () => {
+  it('makes the library reject its requests with the rule', async () => {
     for (const breach of REPLY_BREACHES) {
       const scope = createScope();
       const { handler } = breaking(breach);

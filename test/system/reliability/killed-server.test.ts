@@ -124,7 +124,7 @@ it.each([
   ['past the cache, by several connections', ['--cache=none', '-C', '4']],
   ['past the cache, by one connection', ['--cache=none', '-C', '1']],
 ])(
-  'every write that returned survives a killed server: %s',
+  'killed server: every write that returned survives: %s',
   async (_, options) => {
     const scope = createScope();
     const random = randomNumbers(options.length * 1000 + options.join('').length);
@@ -157,7 +157,7 @@ it.each([
   30_000,
 );
 
-it('what fsync has promised is on the disk of a server that is killed at once', async () => {
+it('killed server: data is on the disk after fsync although the server dies at once', async () => {
   const scope = createScope();
   const random = randomNumbers(4711);
   const server = new VolatileServer(scope);

@@ -36,7 +36,7 @@ async function serveFile(scope: Scope, ...filters: readonly string[]): Promise<K
   return killable;
 }
 
-it('an idle mount goes on after the server was killed and started again', async () => {
+it('lost server: an idle mount continues after the server was killed and restarted', async () => {
   const scope = createScope();
   const killable = await serveFile(scope);
   const disk = await mountDisk(scope, { server: [killable.server.uri()] });
@@ -56,7 +56,7 @@ it.each([
   ['direct', ['--direct=1']],
   ['buffered', ['--direct=0', '--fsync=64']],
 ])(
-  'fio verifies %s while the server is killed again and again',
+  'lost server: fio verifies %s while the server is killed again and again',
   async (_name, how) => {
     const scope = createScope();
     const killable = await serveFile(scope, '--filter=cache');
@@ -96,7 +96,7 @@ it.each([
   120_000,
 );
 
-it('--reconnect=0 fails at once with EIO', async () => {
+it('lost server: --reconnect=0 fails at once with EIO', async () => {
   const scope = createScope();
   const killable = await serveFile(scope);
   const disk = await mountDisk(scope, {
@@ -108,7 +108,7 @@ it('--reconnect=0 fails at once with EIO', async () => {
   await expect(handle.read(Buffer.alloc(4096), 0, 4096, 0)).rejects.toMatchObject({ code: 'EIO' });
 });
 
-it('when the time to reconnect is over requests get EIO, and the mount heals when the server returns', async () => {
+it('lost server: requests fail with EIO when the time is over, and the mount heals when the server returns', async () => {
   const scope = createScope();
   const killable = await serveFile(scope);
   const disk = await mountDisk(scope, {
@@ -136,7 +136,7 @@ it('when the time to reconnect is over requests get EIO, and the mount heals whe
   });
 });
 
-it('a server that comes back with another size is refused with a line that says so', async () => {
+it('lost server: one that comes back with another size is refused with a line that says so', async () => {
   const scope = createScope();
   const killable = await serveFile(scope);
   const disk = await mountDisk(scope, { server: [killable.server.uri()], options: ['--cache=none'] });

@@ -111,7 +111,7 @@ function requestOf({ server }: World, type: number): Promise<void> {
 }
 
 it.each([['1'], ['4']])(
-  'an interrupted direct write that the server still has is in the way of a newer one, with %s connections',
+  'order of changes: an interrupted direct write at the server delays a newer one, with %s connections',
   async (connections) => {
     const scope = createScope();
     const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', connections);
@@ -129,7 +129,7 @@ it.each([['1'], ['4']])(
   },
 );
 
-it('an interrupted fallocate that the server still has is in the way of a newer write', async () => {
+it('order of changes: an interrupted fallocate at the server delays a newer write', async () => {
   const scope = createScope();
   const world = await holdFirst(scope, NBD_CMD_WRITE_ZEROES, '-C', '1');
   const { disk, model } = world;
@@ -145,7 +145,7 @@ it('an interrupted fallocate that the server still has is in the way of a newer 
   expect(model.stable.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
 });
 
-it('a newer write that is interrupted before its turn is never sent', async () => {
+it('order of changes: a newer write that is interrupted before its turn is never sent', async () => {
   const scope = createScope();
   const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', '1');
   const { disk, model, server } = world;
@@ -162,7 +162,7 @@ it('a newer write that is interrupted before its turn is never sent', async () =
   expect(server.requests.filter(({ payload }) => payload.includes('B'))).toEqual([]);
 });
 
-it('a read does not see what an unresolved change of its bytes may still be', async () => {
+it('order of changes: a read waits for an unresolved change of its bytes', async () => {
   const scope = createScope();
   const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', '2', '--cache=none');
   const { disk } = world;
@@ -191,7 +191,7 @@ my $count = syswrite($file, 'A' x 65536);
 print defined $count ? "wrote $count\\n" : "failed: $!\\n";
 `;
 
-it('a signal of a program in another PID namespace, which it goes on from, does not interrupt a write', async () => {
+it('order of changes: a handled signal in another PID namespace does not interrupt a write', async () => {
   const scope = createScope();
   const model = new VolatileDisk(MIB);
   const server = await startScriptedServer(
@@ -212,7 +212,7 @@ it('a signal of a program in another PID namespace, which it goes on from, does 
   expect(await disk.program.ended).toBe(0);
 });
 
-it('a write that real storage has stalled behind a qemu-nbd that was given up lands before a newer one', async () => {
+it('order of changes: a write stalled in real storage behind a given-up qemu-nbd lands before a newer one', async () => {
   const scope = createScope();
   const model = new VolatileDisk(16 * MIB);
   let stalled: (() => void) | undefined;
@@ -280,7 +280,7 @@ async function startSlowReader(
   return { port: address.port, goOn: () => goOn[0]?.() };
 }
 
-it('what a server has not read yet of a write that was given up lands before a newer one, over TCP', async () => {
+it('order of changes: the unread part of a given-up write lands before a newer one, over TCP', async () => {
   const scope = createScope();
   const model = new VolatileDisk(32 * MIB);
   const server = await startScriptedServer(
@@ -306,7 +306,7 @@ it('what a server has not read yet of a write that was given up lands before a n
   expect(model.stable.subarray(0, length).equals(Buffer.alloc(length, 'B'))).toBe(true);
 });
 
-it('a server that closes with a write in its hands is no proof: a newer one fails rather than be lost', async () => {
+it('order of changes: a server that closes with a pending write is no proof: a newer write fails', async () => {
   const scope = createScope();
   const model = new VolatileDisk(MIB);
   let land: (() => void) | undefined;
@@ -336,7 +336,7 @@ it('a server that closes with a write in its hands is no proof: a newer one fail
   expect(model.cached.subarray(BLOCK, 2 * BLOCK).equals(Buffer.alloc(BLOCK, 'C'))).toBe(true);
 }, 60_000);
 
-it('--settle-time says when a server that has closed has certainly dropped what it had', async () => {
+it('order of changes: --settle-time says when a closed server has certainly dropped its requests', async () => {
   const scope = createScope();
   const model = new VolatileDisk(MIB);
   let dropped = 0;
@@ -359,7 +359,7 @@ it.each([
   ['over a Unix socket', (port: number) => (port === 0 ? [] : []), false],
   ['over TCP', (port: number) => ['-i', '127.0.0.1', '-p', String(port)], true],
 ])(
-  'a real server that is killed with a write in its hands is no obstacle to newer ones, %s',
+  'order of changes: a real server that is killed with a pending write does not delay newer ones, %s',
   async (_, listen, isTcp) => {
     const scope = createScope();
     const image = scope.path('disk.raw');
@@ -411,7 +411,7 @@ it.each([
   ['with another description', ['one', 'two'], /another export: .*description/],
   ['with other contents', ['same', 'same'], /another disk: the bytes at offset \d+ are not those/],
 ])(
-  'what was not flushed is not sent to another disk on the same socket, %s',
+  'other disk: unflushed writes are not sent to another disk on the same socket, %s',
   async (_, [first, second], message) => {
     const scope = createScope();
     const [mine, other] = [await diskFile(scope, 'one.raw', '1'), await diskFile(scope, 'two.raw', '2')];
@@ -491,7 +491,7 @@ async function startHastyServer(scope: Scope, size: number) {
   return { uri: raw.uri, payloads, goOn: () => resume() };
 }
 
-it('a server that answers a large write before it has read it reads the bytes of that write', async () => {
+it('early replies: a server that answers a large write before reading it reads the bytes of that write', async () => {
   const scope = createScope();
   const server = await startHastyServer(scope, 8 * MIB);
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none', '-C', '1'] });

@@ -51,7 +51,7 @@ const DEFECTS: [string, string, RegExp][] = [
   ],
 ];
 
-it.each(DEFECTS)('a defect in %s unmounts, ends the server and is told', async (_, module, words) => {
+it.each(DEFECTS)('a defect in %s: unmounts, ends the server and is reported', async (_, module, words) => {
   const scope = createScope();
   const program = { env: withModule(scope, module) };
   const disk = await mountDisk(scope, { server: SERVER, program });
@@ -66,7 +66,7 @@ it.each(DEFECTS)('a defect in %s unmounts, ends the server and is told', async (
   await expectNothingLeft(scope);
 });
 
-it('without memory it ends, and the next start finds the mountpoint usable', async () => {
+it('without memory: nbdfuse ends, and the next start finds the mountpoint usable', async () => {
   const scope = createScope();
   const temporary = scope.path('tmp');
   mkdirSync(temporary);
@@ -86,7 +86,7 @@ it('without memory it ends, and the next start finds the mountpoint usable', asy
   expect(await again.stop()).toBe(0);
 });
 
-it('a pidfile that cannot be written unmounts and ends the server', async () => {
+it('pidfile: one that cannot be written unmounts and ends the server', async () => {
   const scope = createScope();
   const mountpoint = scope.path('mnt');
   mkdirSync(mountpoint);
@@ -96,7 +96,7 @@ it('a pidfile that cannot be written unmounts and ends the server', async () => 
   await expectNothingLeft(scope);
 });
 
-it('goes on when standard error is a pipe that nobody reads any more, and the server talks', async () => {
+it('standard error: nbdfuse continues without a reader of the pipe while the server writes', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, {
     server: ['[', 'nbdkit', '-fv', 'memory', '64M', ']'],
@@ -111,7 +111,7 @@ it('goes on when standard error is a pipe that nobody reads any more, and the se
 it.each([
   ['closed', ''],
   ['a full disk', '/dev/full'],
-])('goes on when its standard descriptors are %s', async (_, path) => {
+])('standard descriptors: nbdfuse continues when they are %s', async (_, path) => {
   const scope = createScope();
   const target = path === '' ? openSync('/dev/null', 'r') : openSync(path, 'w');
   const disk = await mountDisk(scope, {

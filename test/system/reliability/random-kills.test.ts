@@ -123,7 +123,7 @@ class Lane {
   }
 }
 
-it('leaves nothing behind at any of a hundred random moments', async () => {
+it('random kills: nothing is left at any of a hundred random moments', async () => {
   const server = await startNbdkit(createScope(), 'memory', '16M');
   const lanes = Array.from({ length: LANES }, () => new Lane(createScope(), server.uri()));
   await Promise.all(

@@ -35,7 +35,7 @@ function reconnections({ stderr }: MountedDisk): number {
 it.each([
   ['by socket activation', (disk: string) => ['[', 'nbdkit', '-f', '--filter=cache', 'file', disk, ']']],
   ['on its standard input', (disk: string) => ['--command', 'nbdkit', '-s', '--filter=cache', 'file', disk]],
-])('with --restart a server %s is started again, and has everything', async (_, words) => {
+])('--restart: starts a server again %s, and it has everything', async (_, words) => {
   const scope = createScope();
   const disk = await mountDisk(scope, {
     server: words(createDisk(scope)),
@@ -76,7 +76,7 @@ it.each<[string, (disk: string) => void, (disk: string) => string[], RegExp]>([
     (disk) => ['--filter=blocksize-policy', 'file', disk, 'blocksize-minimum=4096', ...LARGER],
     /came back with another export: has the block sizes/,
   ],
-])('a server that comes back %s is refused, until it is what it was', async (_, change, words, message) => {
+])('reconnect: refuses a server that is %s, until it is as before', async (_, change, words, message) => {
   const scope = createScope();
   const path = createDisk(scope);
   const first = await startNbdkit(scope, 'file', path);
@@ -93,7 +93,7 @@ it.each<[string, (disk: string) => void, (disk: string) => string[], RegExp]>([
   expect((await readAt(disk.file, 0, 4096)).length).toBe(4096);
 });
 
-it('what waited when the time was over gets EIO at once, and what comes then too', async () => {
+it('reconnect: requests fail with EIO at once when the time is over, later ones too', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'file', createDisk(scope));
   const options = ['--reconnect=0.5', '--cache=none'];
@@ -115,7 +115,7 @@ it('what waited when the time was over gets EIO at once, and what comes then too
   expect((await readAt(scope.path('disk.raw'), 8192, 4096)).equals(block)).toBe(true);
 });
 
-it('--reconnect=forever waits longer than any pause between attempts', async () => {
+it('reconnect: --reconnect=forever waits longer than any pause between attempts', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, 'file', createDisk(scope));
   const disk = await mountDisk(scope, { server: [server.uri()], options: ['--reconnect=forever', '-v'] });

@@ -38,7 +38,7 @@ async function listenOnName(scope: Scope): Promise<Manager> {
 it.each([
   ['a path', listenOnPath],
   ['an abstract name', listenOnName],
-])('readiness, what happens and the end are told over %s', async (_, listen) => {
+])('systemd notify: reports readiness, events and the end over %s', async (_, listen) => {
   const scope = createScope();
   const { address, program: manager } = await listen(scope);
   const server = await startNbdkit(scope, 'memory', '1M');
@@ -57,7 +57,7 @@ it.each([
   await manager.says(/STOPPING=1\nSTATUS=unmounting/);
 });
 
-it('a manager that is not there stops nobody, and servers do not hear of it', async () => {
+it('systemd notify: works without a manager, and servers do not get its socket', async () => {
   const scope = createScope();
   const seen = scope.path('seen');
   const script = scope.path('server.sh');

@@ -60,7 +60,7 @@ async function writeOnAll({ model, file }: World, connections: number): Promise<
   return count;
 }
 
-it('after a crash everything that no flush has covered is sent again before anything else', async () => {
+it('unflushed writes: after a crash all go out again before anything else', async () => {
   const scope = createScope();
   const { model, server, file } = await createWorld(scope, MIB);
   for (let at = 0; at < 8; at++) await write(file, at, 1);
@@ -82,7 +82,7 @@ it('after a crash everything that no flush has covered is sent again before anyt
   }
 });
 
-it('a FLUSH of our own that fails is told by the next fsync, once, and not followed by a storm of others', async () => {
+it('unflushed writes: a failed FLUSH of nbdfuse shows at the next fsync, once, and causes no storm of FLUSHes', async () => {
   const scope = createScope();
   const model = new VolatileDisk(16 * MIB);
   const flushes: number[] = [];
@@ -111,7 +111,7 @@ it('a FLUSH of our own that fails is told by the next fsync, once, and not follo
   await file.sync();
 });
 
-it('a server that is back before all of its connections are seen lost is sent everything again', async () => {
+it('unflushed writes: go out again to a server that is back before nbdfuse sees all of its connections lost', async () => {
   const scope = createScope();
   const world = await createWorld(scope, MIB, '-C', '2');
   const { model, server, file } = world;
@@ -135,7 +135,7 @@ it('a server that is back before all of its connections are seen lost is sent ev
   }
 });
 
-it('a connection that was cut alone is used again, and nothing is sent twice', async () => {
+it('unflushed writes: a connection that was cut alone works again, and nothing is sent twice', async () => {
   const scope = createScope();
   const world = await createWorld(scope, MIB, '-C', '2');
   const { model, server, file } = world;
@@ -154,7 +154,7 @@ it('a connection that was cut alone is used again, and nothing is sent twice', a
   }
 });
 
-it('a stable write is not undone by an older one that is sent again', async () => {
+it('unflushed writes: a repeated older one does not undo a stable write', async () => {
   const scope = createScope();
   const { model, server, disk, file } = await createWorld(scope, MIB);
   await write(file, 0, 1);
@@ -171,7 +171,7 @@ it('a stable write is not undone by an older one that is sent again', async () =
   expect(buffer.equals(block(0, 2))).toBe(true);
 });
 
-it('beyond 8 MiB a flush is sent without being asked for, where flushes are quick', async () => {
+it('unflushed writes: beyond 8 MiB nbdfuse sends a FLUSH by itself, where FLUSHes are quick', async () => {
   const scope = createScope();
   const { model, server, file } = await createWorld(scope, 128 * MIB);
   const data = Buffer.alloc(MIB, 'x');
@@ -186,7 +186,7 @@ it('beyond 8 MiB a flush is sent without being asked for, where flushes are quic
   expect(model.stable.subarray(0, 70 * MIB).equals(Buffer.alloc(70 * MIB, 'x'))).toBe(true);
 });
 
-it('when more was written than can be remembered the next fsync fails once, and the log says why', async () => {
+it('unflushed writes: beyond the limit the next fsync fails once, and the log says why', async () => {
   const scope = createScope();
   const { model, server, disk, file } = await createWorld(scope, 256 * MIB);
   const data = Buffer.alloc(MIB, 'x');
@@ -201,7 +201,7 @@ it('when more was written than can be remembered the next fsync fails once, and 
   expect(disk.stderr).toMatch(/more had been written since its last FLUSH than is remembered/);
 });
 
-it('nothing is remembered for a server that cannot flush', async () => {
+it('unflushed writes: none are remembered for a server that cannot flush', async () => {
   const scope = createScope();
   const model = new VolatileDisk(160 * MIB);
   const served = { size: BigInt(160 * MIB), flags: 0b1 };
@@ -219,7 +219,7 @@ it('nothing is remembered for a server that cannot flush', async () => {
   expect(model.log).toHaveLength(1);
 });
 
-it('a write that a hanging server may still carry out is in the way of newer ones, and of nothing else', async () => {
+it('unflushed writes: a write that a hung server may still make delays newer ones, and nothing else', async () => {
   const scope = createScope();
   const { model, server, disk, file } = await createWorld(scope, MIB, '--timeout=0.3', '-C', '1');
   let answer: (() => void) | undefined;
@@ -249,7 +249,7 @@ it('a write that a hanging server may still carry out is in the way of newer one
   await until('the end of the connection that was given up', () => hanging?.destroyed === true);
 });
 
-it('an idle time longer than --timeout is no reason to lose the server', async () => {
+it('--timeout: an idle time beyond it does not lose the server', async () => {
   const scope = createScope();
   const { server, file } = await createWorld(scope, MIB, '--timeout=0.2', '-C', '1');
   await write(file, 0, 1);
@@ -258,7 +258,7 @@ it('an idle time longer than --timeout is no reason to lose the server', async (
   expect(server.clients).toHaveLength(1);
 });
 
-it('every write survives servers that are replaced while some connections seem to live on', async () => {
+it('unflushed writes: every write survives replaced servers while some connections seem to live on', async () => {
   const scope = createScope();
   const { model, server, file } = await createWorld(scope, 4 * MIB, '-C', '4', '--settle-time=0');
   const ages = new Map<number, number>();

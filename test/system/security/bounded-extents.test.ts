@@ -30,7 +30,7 @@ async function clientOf(scope: Scope, handler: RequestHandler): Promise<NbdClien
   return client;
 }
 
-it('of one reply no more than a million are kept, and the rest can be asked for again', async () => {
+it('extents: the library keeps a million of one reply, and the rest can be queried again', async () => {
   const scope = createScope();
   const payload = blocks(MOST + 1000);
   const client = await clientOf(scope, (_, reply) => {
@@ -41,7 +41,7 @@ it('of one reply no more than a million are kept, and the rest can be asked for 
   expect(told.at(-1)).toEqual({ offset: BigInt((MOST - 1) * BLOCK), length: BigInt(BLOCK), flags: 1 });
 });
 
-it('a range that has more than a million is refused, with the way to go through them', async () => {
+it('extents: a range with more than a million fails, and the error names the way to iterate', async () => {
   const scope = createScope();
   const payload = blocks(400_000);
   const client = await clientOf(scope, (_, reply) => reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS, payload, true));

@@ -38,7 +38,7 @@ it.each<[string, number, Buffer, readonly string[]]>([
   ],
   ['replies to another option', NBD_OPT_GO, optionReply(10, NBD_REP_META_CONTEXT, u32(1)), []],
   ['nothing but one byte', NBD_OPT_GO, Buffer.from('x'), []],
-])('%s without end is one line and status 1', async (_, about, piece, options) => {
+])('endless handshake: %s give one line and status 1', async (_, about, piece, options) => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) =>
     haggle(socket, (option) => {
@@ -52,7 +52,7 @@ it.each<[string, number, Buffer, readonly string[]]>([
   expect(program.stderr).toMatch(/^nbdfuse: .*(too many replies|came while|begins with magic)[^\n]*\n$/);
 });
 
-it('a handshake that drips is given up when its time is over, and the connection is closed', async () => {
+it('endless handshake: a slow one ends when its time is over, and the connection is closed', async () => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) => {
     // A refusal that announces 60,000 bytes of text, and hardly ever sends one.

@@ -41,7 +41,7 @@ async function refusalOf(uri: string): Promise<Error> {
   return outcome;
 }
 
-describe('TLS that is required cannot be stripped (CVE-2019-14842)', () => {
+describe('required TLS cannot be stripped (CVE-2019-14842)', () => {
   const secure = (scope: Scope, socket: string): string =>
     `nbds+unix:///?socket=${socket}&tls-certificates=${makePki(scope.path('pki'))}`;
 
@@ -70,7 +70,7 @@ describe('TLS that is required cannot be stripped (CVE-2019-14842)', () => {
           socket.write(Buffer.concat([optionReply(option, NBD_REP_ACK), exportInfo(NBD_OPT_GO, 1n)])),
         ),
     ],
-  ])('%s, and nothing but the wish for TLS was sent', async (_, talk) => {
+  ])('%s, and the client sends nothing but NBD_OPT_STARTTLS', async (_, talk) => {
     const scope = createScope();
     let heard = Buffer.alloc(0);
     const server = await startRawServer(scope, (socket) => {
@@ -91,7 +91,7 @@ describe('TLS that is required cannot be stripped (CVE-2019-14842)', () => {
   });
 });
 
-it('a server that dies during NBD_OPT_GO is told of in one line (CVE-2021-20286)', async () => {
+it('NBD_OPT_GO: a server that dies during it gives one line (CVE-2021-20286)', async () => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) =>
     haggle(socket, (option) => {
@@ -104,11 +104,11 @@ it('a server that dies during NBD_OPT_GO is told of in one line (CVE-2021-20286)
   expect(await failureOf(scope, server.uri)).toMatch(why);
 });
 
-describe('errors of requests that run side by side are not lost (CVE-2022-0485)', () => {
+describe('errors of concurrent requests are not lost (CVE-2022-0485)', () => {
   const failing = { [NBD_CMD_READ]: NBD_EIO, [NBD_CMD_WRITE]: NBD_ENOSPC, [NBD_CMD_FLUSH]: NBD_EIO };
   const served = { size: BigInt(MIB), structuredReplies: true, metaContexts: { 'base:allocation': 1 } };
 
-  it('in the library every kind of request rejects with its own error, and the others do not', async () => {
+  it('in the library: every kind of request rejects with its own error, and the others do not', async () => {
     const scope = createScope();
     // What begins in the second half of the disk fails.
     const server = await startScriptedServer(scope, served, (request, reply) => {
@@ -134,7 +134,7 @@ describe('errors of requests that run side by side are not lost (CVE-2022-0485)'
   });
 
   it.each(['writeback', 'writethrough', 'none'])(
-    'on the mount a program hears of them, with --cache=%s',
+    'on the mount: programs get them, with --cache=%s',
     async (cache) => {
       const scope = createScope();
       let isFailing = false;
@@ -156,7 +156,7 @@ describe('errors of requests that run side by side are not lost (CVE-2022-0485)'
   );
 });
 
-describe('sizes that no file can have are refused (CVE-2023-5215)', () => {
+describe('sizes beyond those of a file are refused (CVE-2023-5215)', () => {
   it.each([2n ** 63n, 2n ** 64n - 2n, 2n ** 64n - 1n])('%d bytes', async (size) => {
     const scope = createScope();
     const server = await startRawServer(scope, (socket) =>
@@ -170,7 +170,7 @@ describe('sizes that no file can have are refused (CVE-2023-5215)', () => {
     expect(await failureOf(scope, server.uri)).toMatch(why);
   });
 
-  it('2^63-1 bytes are a file, down to its last byte', async () => {
+  it('2^63-1 bytes are a file, readable to the last byte', async () => {
     const scope = createScope();
     const server = await startScriptedServer(scope, { size: 2n ** 63n - 1n });
     const client = await NbdClient.connect(server.uri);
@@ -181,7 +181,7 @@ describe('sizes that no file can have are refused (CVE-2023-5215)', () => {
   });
 });
 
-describe('numbers of 64 bits in block status (CVE-2023-5871)', () => {
+describe('64-bit numbers in block status (CVE-2023-5871)', () => {
   const served = { size: BigInt(MIB), extendedHeaders: true, metaContexts: { 'base:allocation': 1 } };
   const payload = Buffer.concat([
     ...[u32(1), u32(2)],
@@ -209,7 +209,7 @@ describe('numbers of 64 bits in block status (CVE-2023-5871)', () => {
   });
 });
 
-it('block status of a context that was not agreed on is a breach, which crashes nobody (libnbd, July 2023)', async () => {
+it('block status: a context that was not negotiated is a breach, and crashes nothing (libnbd, July 2023)', async () => {
   const scope = createScope();
   const served = { size: BigInt(MIB), structuredReplies: true, metaContexts: { 'base:allocation': 1 } };
   let isLying = true;
@@ -228,14 +228,14 @@ it('block status of a context that was not agreed on is a breach, which crashes 
   expect((await readAt(disk.file, 0, 4096)).equals(Buffer.alloc(4096))).toBe(true);
 });
 
-describe('a URI from a stranger starts nothing (option injection into ssh)', () => {
+describe('URI from a stranger starts no program (option injection into ssh)', () => {
   it.each([
     ['a host', 'nbd+ssh://-oProxyCommand=touch%20MARK/'],
     ['a percent-encoded host', 'nbd+ssh://%2DoProxyCommand=touch%20MARK/'],
     ['a user', 'nbd+ssh://-oProxyCommand=touch%20MARK@localhost/'],
     ['a host with a command in it', 'nbd+ssh://x%60touch%20MARK%60/'],
     ['a user with a command in it', 'nbds+ssh://$(touch%20MARK)@localhost/'],
-  ])('%s that would be more than a name is refused', async (_, template) => {
+  ])('%s with more than a name is refused', async (_, template) => {
     const scope = createScope();
     const mark = scope.path('mark');
     const uri = template.replace('MARK', encodeURIComponent(mark));

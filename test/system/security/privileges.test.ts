@@ -30,7 +30,7 @@ async function descriptorsOf(pid: number): Promise<Map<number, string>> {
   return found;
 }
 
-it('as a normal user neither nbdfuse nor its server has any privilege', async () => {
+it('privileges: as a normal user neither nbdfuse nor its server has any', async () => {
   const scope = createScope();
   admitNormalUser(scope);
   await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('mnt'));
@@ -50,7 +50,7 @@ it.each([
   ['[ CMD ]', ['[', 'nbdkit', 'memory', '1M', ']']],
   ['--command', ['--command', 'nbdkit', '-s', 'memory', '1M']],
 ])(
-  'a server that was started by %s holds nothing of ours: not the device, not another connection',
+  'privileges: a server started by %s inherits neither the device nor another connection',
   async (_, server) => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server });

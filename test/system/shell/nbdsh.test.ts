@@ -38,7 +38,7 @@ function bootSector(): Buffer {
 }
 
 describe('nbdsh', () => {
-  it('prints the size that the export name says', async () => {
+  it('prints the size that the export name states', async () => {
     const server = await startSized(createScope());
     for (const size of ['512', '1048576', '9223372036854775296']) {
       expect(await nbdsh('-u', server.uri(size), '-c', 'print(h.size)')).toEqual({
@@ -49,7 +49,7 @@ describe('nbdsh', () => {
     }
   });
 
-  it('runs several pieces as one program, which may wait, write and read', async () => {
+  it('runs several scripts as one program, with await, writes and reads', async () => {
     const server = await startNbdkit(createScope(), 'memory', '1M');
     const pieces = ['const text = Buffer.from("hello")', 'await h.write(10, text)', 'await h.flush()'];
     const show = 'print((await h.read(10, 5)).toString(), h.size)';
@@ -61,7 +61,7 @@ describe('nbdsh', () => {
     });
   });
 
-  it('makes clients of its own without a URI', async () => {
+  it('creates clients without a URI', async () => {
     const server = await startNbdkit(createScope(), 'memory', '64K');
     const code = `const c = await NbdClient.connect('${server.uri()}'); print(c.size); await c.close()`;
     expect((await nbdsh('-c', code)).stdout).toBe('65536\n');
@@ -73,15 +73,15 @@ describe('nbdsh', () => {
     [['-c', 'throw new Error("mine")'], /^nbdsh: mine\n$/],
     [['-c', 'nothing.here'], /^nbdsh: ReferenceError: nothing is not defined\n$/],
     [['-c', 'throw new Error("a\\u001bb")'], /^nbdsh: a\\[^\n]*b\n$/],
-  ])('says in one line what is wrong: %j', async (words, line) => {
+  ])('prints errors in one line: %j', async (words, line) => {
     const { status, stdout, stderr } = await nbdsh(...words);
     expect([status, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(line);
   });
 });
 
-describe('an export whose content is its name, with NUL bytes in it', () => {
-  it('is the same by the library, by nbdsh and as a file', async () => {
+describe('export with NUL bytes in its name and contents', () => {
+  it('has the same contents in the library, in nbdsh and as a file', async () => {
     const scope = createScope();
     const sector = bootSector();
     const server = await startNamed(scope);

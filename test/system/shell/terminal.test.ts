@@ -63,7 +63,7 @@ class Terminal {
   }
 }
 
-it('a person reads and writes, waits, makes mistakes, and leaves by Ctrl-D', async () => {
+it('nbdsh terminal: reads, writes, waits, shows errors, and ends at Ctrl-D', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, '--filter=exitlast', 'memory', '1M');
   const terminal = new Terminal(scope, ['-u', server.uri()]);
@@ -83,7 +83,7 @@ it('a person reads and writes, waits, makes mistakes, and leaves by Ctrl-D', asy
   expect(await server.program.ended).toBe(0);
 });
 
-it('Ctrl-C calls off what is waited for, and clears a line', async () => {
+it('nbdsh terminal: Ctrl-C cancels a pending call, and clears a line', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, '--filter=delay', 'memory', '1M', 'rdelay=3600');
   const terminal = new Terminal(scope, ['-u', server.uri()]);
@@ -108,7 +108,7 @@ it('Ctrl-C calls off what is waited for, and clears a line', async () => {
   expect(await terminal.program.ended).toBe(0);
 });
 
-it('what was typed is there the next time', async () => {
+it('nbdsh terminal: the history is there the next time', async () => {
   const scope = createScope();
   const first = new Terminal(scope, []);
   expect(await first.shows(PROMPT)).toContain('Connect with: h = await NbdClient.connect');
@@ -126,7 +126,7 @@ it('what was typed is there the next time', async () => {
   expect(await second.program.ended).toBe(0);
 });
 
-it('a client that was made by hand is closed at the end', async () => {
+it('nbdsh terminal: the end closes clients that the user created', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, '--filter=exitlast', 'memory', '1M');
   const terminal = new Terminal(scope, []);

@@ -15,7 +15,7 @@ function serverOf(...words: string[]): ServerMode {
   return settingsOf('dir', ...words).server;
 }
 
-describe('the defaults', () => {
+describe('option defaults', () => {
   it('are those of the manual page', () => {
     expect(settingsOf('dir/disk', URI)).toEqual({
       mountpoint: 'dir/disk',
@@ -40,7 +40,7 @@ describe('the defaults', () => {
 });
 
 describe('--all', () => {
-  it('goes with every server but those of one connection', () => {
+  it('accepts every way to name a server but those of one connection', () => {
     for (const words of [[URI], ['--unix', 's'], ['--tcp', 'h', '1'], ['[', 'CMD', ']']])
       expect(settingsOf('--all', 'dir', ...words).all).toBe(true);
     expect(() => settingsOf('--all', 'dir', '--command', 'CMD')).toThrow(
@@ -54,8 +54,8 @@ describe('--all', () => {
   });
 });
 
-describe('an option', () => {
-  it('for one thread and one for several exclude each other', () => {
+describe('options', () => {
+  it('for one thread and for several exclude each other', () => {
     expect(() => settingsOf('-s', '--threads=2', 'dir', '--unix', 's')).toThrow(/exclude each other/);
   });
 
@@ -90,7 +90,7 @@ describe('an option', () => {
     [['--restart'], { restart: true }],
     [['--timeout', '30'], { timeoutMs: 30_000 }],
     [['--'], {}],
-  ])('is understood: %j', (words, expected) => {
+  ])('parse: %j', (words, expected) => {
     expect(settingsOf(...words, 'dir', URI)).toMatchObject(expected);
   });
 
@@ -106,13 +106,13 @@ describe('an option', () => {
     expect(settingsOf(word, 'dir', URI)).toMatchObject(expected);
   });
 
-  it('for the export name goes with every mode but a URI', () => {
+  it('for the export name go with every mode but a URI', () => {
     expect(settingsOf('--export', 'disk', 'dir', '--unix', 's').exportName).toBe('disk');
     expect(() => settingsOf('--export', 'disk', 'dir', URI)).toThrow(/--export cannot be used with a URI/);
   });
 });
 
-describe('a server', () => {
+describe('server arguments', () => {
   it.each<[string[], ServerMode]>([
     [[URI], { kind: 'uri', uri: URI }],
     [['--uri', URI], { kind: 'uri', uri: URI }],
@@ -131,7 +131,7 @@ describe('a server', () => {
       ['[', 'qemu-nbd', '-f', 'qcow2', 'f', ']'],
       { kind: 'socket-activation', argv: ['qemu-nbd', '-f', 'qcow2', 'f'] },
     ],
-  ])('is named by %j', (words, expected) => {
+  ])('parse: %j', (words, expected) => {
     expect(serverOf(...words)).toEqual(expected);
   });
 
@@ -148,12 +148,12 @@ describe('a server', () => {
       ['--cmd', '--tcp', ''],
       ['--tcp', ''],
     ],
-  ])('command keeps every word that follows: %j', (words, argv) => {
+  ])('of a command include every word that follows: %j', (words, argv) => {
     expect(serverOf(...words)).toMatchObject({ argv });
   });
 });
 
-describe('a request for information', () => {
+describe('information options', () => {
   it.each([
     ['--help', 'help'],
     ['--fuse-help', 'fuse-help'],
@@ -161,16 +161,16 @@ describe('a request for information', () => {
     ['-V', 'version'],
     ['--long-options', 'long-options'],
     ['--short-options', 'short-options'],
-  ])('needs no mountpoint: %s', (word, kind) => {
+  ])('need no mountpoint: %s', (word, kind) => {
     expect(parseArguments([word])).toEqual({ kind });
   });
 
-  it('is one only before the mountpoint', () => {
+  it('count only before the mountpoint', () => {
     expect(serverOf('--cmd', 'sh', '--help')).toEqual({ kind: 'command', argv: ['sh', '--help'] });
   });
 });
 
-describe('a request for the exports', () => {
+describe('--list', () => {
   it.each<[string[], ServerMode]>([
     [[URI], { kind: 'uri', uri: URI }],
     [['--uri', URI], { kind: 'uri', uri: URI }],
@@ -181,18 +181,18 @@ describe('a request for the exports', () => {
     [['--command', 'nbdkit', '-s', '--list'], { kind: 'command', argv: ['nbdkit', '-s', '--list'] }],
     [['[', 'nbdkit', '-v', ']'], { kind: 'socket-activation', argv: ['nbdkit', '-v'] }],
     [['--', URI], { kind: 'uri', uri: URI }],
-  ])('names the server without a mountpoint: %j', (words, server) => {
+  ])('takes the server without a mountpoint: %j', (words, server) => {
     const listing = { server, json: false, verbose: false, logFormat: 'text' };
     expect(parseArguments(['--list', ...words])).toEqual({ kind: 'list', listing });
   });
 
-  it('can be for JSON, and verbose', () => {
+  it('takes --json and --verbose', () => {
     const listing = { server: { kind: 'uri', uri: URI }, json: true, verbose: true, logFormat: 'text' };
     expect(parseArguments(['--json', '-v', '--list', URI])).toEqual({ kind: 'list', listing });
   });
 });
 
-describe('a mistake', () => {
+describe('command line errors', () => {
   it.each<[string[], RegExp]>([
     [[], /^no MOUNTPOINT given/],
     [['-r'], /^no MOUNTPOINT given/],
@@ -246,7 +246,7 @@ describe('a mistake', () => {
     [['dir', '['], /needs \] as the last argument$/],
     [['dir', '[', ']'], /^\[ needs CMD/],
     [['dir', '--od\x1bd'], /^unknown mode --od\\x1bd: /],
-  ])('is refused in one line: %j', (words, message) => {
+  ])('print one line: %j', (words, message) => {
     expect(() => parseArguments(words)).toThrow(UsageError);
     expect(() => parseArguments(words)).toThrow(message);
   });

@@ -8,7 +8,7 @@ import { PROGRAM } from './running.js';
 
 const wordsOf = (line: string): string[] => line.split(' ').filter((word) => word !== '');
 
-describe('a command line looks like a mount', () => {
+describe('early worker start', () => {
   it.each([
     'dir nbd://host',
     '-P pid -o max_read=4096 -r dir/file nbd+unix:///?socket=s',
@@ -16,7 +16,7 @@ describe('a command line looks like a mount', () => {
     '--pid-file=p dir [ nbdkit --help ]',
     'dir --command nbdkit -s --version',
     '--overlay dir image.qcow2',
-  ])('when it is: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(true));
+  ])('starts for a mount: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(true));
 
   it.each([
     '',
@@ -31,10 +31,10 @@ describe('a command line looks like a mount', () => {
     '--fuse-backend=fuse-native dir nbd://host',
     '--print-command dir image.qcow2',
     '--completion bash',
-  ])('but not when it is: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(false));
+  ])('does not start for: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(false));
 });
 
-it('ends in order when what looked like a mount was none', async () => {
+it('early worker start: ends in order for a command line that only looked like a mount', async () => {
   const program = promisify(execFile);
   const wrong = program(PROGRAM, ['--cache=nonsense', 'dir', 'nbd://host'], { timeout: 20_000 });
   await expect(wrong).rejects.toMatchObject({

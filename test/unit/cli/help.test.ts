@@ -17,8 +17,8 @@ const PEER_LONG = [
 ];
 const PEER_SHORT = ['C', 'd', 'o', 'P', 'r', 's', 'v', 'V'];
 
-describe('what the program says of itself', () => {
-  it('lists the long options one a line, all of the C nbdfuse among them, without the two that list', () => {
+describe('help options', () => {
+  it('--long-options lists one option a line, all of the C nbdfuse among them, without the two that list', () => {
     const lines = longOptionsText().split('\n');
     expect(lines.pop()).toBe('');
     expect(lines).toEqual(expect.arrayContaining(PEER_LONG.map((name) => `--${name}`)));
@@ -28,12 +28,12 @@ describe('what the program says of itself', () => {
     expect(new Set(lines).size).toBe(lines.length);
   });
 
-  it('lists the short options of the C nbdfuse, and -f', () => {
+  it('--short-options lists those of the C nbdfuse, and -f', () => {
     const lines = shortOptionsText().trimEnd().split('\n');
     expect(lines.sort()).toEqual(['-f', ...PEER_SHORT.map((name) => `-${name}`)].sort());
   });
 
-  it('explains every option and every mode in lines that fit a terminal', () => {
+  it('--help explains every option and every mode in lines that fit a terminal', () => {
     const help = helpText();
     for (const name of [...longOptionsText().split('\n'), ...shortOptionsText().split('\n')]) {
       expect(help).toContain(name);
@@ -87,7 +87,7 @@ describe('what the program says of itself', () => {
     expect(examples).toHaveLength(3);
   });
 
-  it('prints the name and version of package.json', () => {
+  it('--version prints the name and version of package.json', () => {
     const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
     expect(versionText()).toBe(`nbdfuse ${version}\n`);
   });

@@ -22,7 +22,7 @@ function textOf(label: string, exports: readonly ListedExport[]): string | undef
   return new RegExp(`^ {4}${label}: (.*)$`, 'm').exec(exportsAsText(exports))?.[1];
 }
 
-describe('the list for people', () => {
+describe('list for people', () => {
   it('has a paragraph for each export', () => {
     expect(exportsAsText([{ name: '' }, listed()])).toBe(
       [
@@ -40,7 +40,7 @@ describe('the list for people', () => {
     );
   });
 
-  it('says so when there is none', () => expect(exportsAsText([])).toBe('the server lists no exports\n'));
+  it('reports that there is none', () => expect(exportsAsText([])).toBe('the server lists no exports\n'));
 
   it.each([
     [0n, '0 bytes'],
@@ -50,27 +50,27 @@ describe('the list for people', () => {
     [5n * 2n ** 40n, '5497558138880 bytes (5 TiB)'],
     [2n ** 62n, '4611686018427387904 bytes (4 EiB)'],
     [2n ** 63n - 1n, '9223372036854775807 bytes'],
-  ])('tells a size exactly, and in units where that is exact too: %d', (size, text) => {
+  ])('shows a size exactly, and in units where that is exact too: %d', (size, text) => {
     expect(textOf('size', [listed({ size })])).toBe(text);
   });
 
-  it('leaves out the server’s own name where it is the same', () => {
+  it('omits the canonical name where it is the same', () => {
     expect(textOf('canonical name', [listed({ canonicalName: 'disk' })])).toBeUndefined();
   });
 
-  it('says which block sizes were not told', () => {
+  it('shows which block sizes are unknown', () => {
     expect(textOf('block sizes', [listed({ blockSizes: undefined })])).toBe('not told');
   });
 
-  it('prefers the description of the list, and lets no control characters through', () => {
+  it('prefers the description of the list, and escapes control characters', () => {
     const one = { ...listed(), name: 'a\x1b[2Jb', description: 'first\nsecond' };
     expect(textOf('description', [one])).toBe('first\\nsecond');
     expect(exportsAsText([one])).toContain('export "a\\x1b[2Jb"\n');
   });
 });
 
-describe('the list for programs', () => {
-  it('is one object with everything that was told', () => {
+describe('list for programs', () => {
+  it('is one object with everything that the server reported', () => {
     expect(JSON.parse(exportsAsJson([listed(), { name: 'other', description: 'text' }]))).toEqual({
       exports: [
         {
@@ -93,15 +93,15 @@ describe('the list for programs', () => {
     });
   });
 
-  it('is an empty list when there is none', () => {
+  it('is an empty list without exports', () => {
     expect(JSON.parse(exportsAsJson([]))).toEqual({ exports: [] });
   });
 
-  it('writes every digit of a size', () => {
+  it('has every digit of a size', () => {
     expect(exportsAsJson([listed({ size: 2n ** 63n - 1n })])).toContain('"size": 9223372036854775807,');
   });
 
-  it('escapes what would break out of a string', () => {
+  it('escapes characters that would end a string', () => {
     const name = 'a"\\\n\x1b\u2028';
     expect(JSON.parse(exportsAsJson([{ name }]))).toMatchObject({ exports: [{ name }] });
   });

@@ -47,8 +47,8 @@ async function childrenOf(pid: number | undefined): Promise<string> {
   return run('ps', '--ppid', String(pid), '-o', 'comm=').catch(() => '');
 }
 
-describe('a mount from start to end', () => {
-  it('writes its number into the pidfile when ready, and removes it at the end', async () => {
+describe('mount', () => {
+  it('writes its process number into the pidfile when ready, and removes it at the end', async () => {
     const folder = await createFolder();
     const mounted = await mount(folder, ['[', 'nbdkit', 'memory', '16M', ']']);
     expect(await contentOf(mounted.pidfile)).toBe(String(mounted.child.pid));
@@ -78,7 +78,7 @@ describe('a mount from start to end', () => {
     },
   );
 
-  it('detaches a mount that is in use, once its writes are at the server, and says so', async () => {
+  it('detaches from a mountpoint in use, with its writes at the server, and reports that', async () => {
     const folder = await createFolder();
     const mounted = await mount(folder, await fileServer(folder));
     const user = new Running('sh', ['-c', 'exec 3<"$0"; echo >&2 open; read -r line', mounted.file], {
@@ -95,7 +95,7 @@ describe('a mount from start to end', () => {
     expect(await run('mount')).not.toContain(folder);
   });
 
-  it('may be over a file, which becomes the disk', async () => {
+  it('over a file becomes the disk', async () => {
     const folder = await createFolder();
     const file = join(folder, 'dir', 'plain');
     await writeFile(file, 'what was there');
@@ -117,7 +117,7 @@ describe('a mount from start to end', () => {
     expect(await contentOf(file)).toBe('what was there');
   });
 
-  it('shows the file under the name that was given', async () => {
+  it('shows the file under the given name', async () => {
     const folder = await createFolder();
     const file = join(folder, 'dir', 'disk.raw');
     const running = new Running(PROGRAM, [
@@ -143,8 +143,8 @@ describe('a mount from start to end', () => {
   });
 });
 
-describe('a server that goes away', () => {
-  it('is waited for: what was asked meanwhile is answered when it is back', async () => {
+describe('mount with a lost server', () => {
+  it('waits, and answers pending requests when the server is back', async () => {
     const folder = await createFolder();
     const { words, start } = await socketServer(folder);
     const server = await start();
@@ -160,7 +160,7 @@ describe('a server that goes away', () => {
     expect(await mounted.ended).toBe(0);
   });
 
-  it('makes requests fail with EIO at once with --reconnect=0, and heals', async () => {
+  it('fails requests with EIO at once with --reconnect=0, and heals', async () => {
     const folder = await createFolder();
     const { words, start } = await socketServer(folder);
     const server = await start();
@@ -173,7 +173,7 @@ describe('a server that goes away', () => {
     expect((await run('head', '-c', '100', mounted.file)).length).toBe(100);
   });
 
-  it('is told with its status and last words when it is our child, and reads fail', async () => {
+  it('reports status and last words of a child, and fails reads', async () => {
     const folder = await createFolder();
     const mounted = await mount(folder, ['[', 'nbdkit', '-f', 'memory', '16M', ']']);
     const child = (await run('ps', '--ppid', String(mounted.child.pid), '-o', 'pid=,comm='))
@@ -187,7 +187,7 @@ describe('a server that goes away', () => {
     expect(await mounted.ended).toBe(1);
   });
 
-  it('is started again with --restart', async () => {
+  it('starts the server again with --restart', async () => {
     const folder = await createFolder();
     const mounted = await mount(folder, ['[', 'nbdkit', '-f', 'memory', '16M', ']'], ['--restart']);
     const children = (await run('ps', '--ppid', String(mounted.child.pid), '-o', 'pid=,comm='))
@@ -200,7 +200,7 @@ describe('a server that goes away', () => {
     expect(await mounted.ended).toBe(0);
   });
 
-  it('that hangs does not keep the program: a second signal ends it, and it tells what is not written', async () => {
+  it('ends at a second signal although the server hangs, and reports unwritten data', async () => {
     const folder = await createFolder();
     const { words, start } = await socketServer(folder);
     const server = await start();
@@ -224,8 +224,8 @@ describe('a server that goes away', () => {
   });
 });
 
-describe('a mount that was left behind', () => {
-  it('by a killed nbdfuse is removed by the next start, which says so', async () => {
+describe('stale mount', () => {
+  it('of a killed nbdfuse is removed by the next start, which reports that', async () => {
     const folder = await createFolder();
     const words = ['[', 'nbdkit', 'memory', '16M', ']'];
     const first = await mount(folder, words);
@@ -243,7 +243,7 @@ describe('a mount that was left behind', () => {
   });
 });
 
-describe('a start that fails', () => {
+describe('failed start', () => {
   it.each<[string, string[], RegExp]>([
     [
       'a file that is none',
@@ -267,7 +267,7 @@ describe('a start that fails', () => {
       /^oops\nnbdfuse: sh exited with status 3: oops$/m,
     ],
     ['a command that says nothing', ['--command', 'false'], /^nbdfuse: false exited with status 1$/m],
-  ])('says why in one line and leaves nothing behind: %s', async (_, words, message) => {
+  ])('reports why in one line and leaves nothing behind: %s', async (_, words, message) => {
     const folder = await createFolder();
     const running = new Running(PROGRAM, [join(folder, 'dir'), ...words]);
     expect(await running.ended).toBe(1);
@@ -281,13 +281,13 @@ describe('a start that fails', () => {
     expect(await run('mount')).not.toContain(folder);
   });
 
-  it('because of the command line says so with status 1', async () => {
+  it('because of the command line has status 1', async () => {
     const running = new Running(PROGRAM, ['-C', '0', 'dir', 'nbd://localhost']);
     expect(await running.ended).toBe(1);
     expect(running.errors).toBe('nbdfuse: --connections 0: must be a whole number from 1 to 1024\n');
   });
 
-  it('because of the pidfile takes the mount back', async () => {
+  it('because of the pidfile unmounts', async () => {
     const folder = await createFolder();
     const pidfile = join(folder, 'missing', 'pid');
     const running = new Running(PROGRAM, [
@@ -305,7 +305,7 @@ describe('a start that fails', () => {
     expect(await run('mount')).not.toContain(folder);
   });
 
-  it('because of a signal says so', async () => {
+  it('because of a signal reports that', async () => {
     const folder = await createFolder();
     const running = new Running(PROGRAM, [
       join(folder, 'dir'),
@@ -321,15 +321,15 @@ describe('a start that fails', () => {
   });
 });
 
-describe('a question', () => {
+describe('information options', () => {
   it.each([['--help'], ['--version'], ['--long-options'], ['--short-options'], ['--fuse-help']])(
-    'is answered on standard output with status 0: %s',
+    'print to standard output with status 0: %s',
     async (word) => {
       expect((await run(PROGRAM, word)).length).toBeGreaterThan(10);
     },
   );
 
-  it('about the usage loads nothing that opens or mounts', async () => {
+  it('load nothing that opens or mounts for the usage', async () => {
     const script = `
       const { main } = await import(${JSON.stringify(resolve('dist/cli/main.js'))});
       await main(['--help']);
@@ -339,7 +339,7 @@ describe('a question', () => {
     expect((await once(child, 'exit'))[0]).toBe(0);
   });
 
-  it('may be cut short by its reader', async () => {
+  it('survive a reader that closes the pipe', async () => {
     const text = await run('sh', '-c', `'${PROGRAM}' --help | head -n 1`);
     expect(text).toBe('Show an NBD export or a disk image as one raw file.\n');
   });

@@ -8,12 +8,12 @@ import { STATUS } from './status-sample.js';
 
 const TERMINAL = { isTTY: true };
 
-describe('the screen of --watch', () => {
+describe('--watch screen', () => {
   const earlier = { ...STATUS, reads: { ...STATUS.reads, count: 1, bytes: 0 }, received: 0 };
   const options = { style: PLAIN, columns: 80, history: [0, 50, 100], seconds: 2 };
   const text = panel({ path: 'a', status: earlier }, { path: 'a', status: STATUS }, options);
 
-  it('shows rates, times, what waits and what was lost', () => {
+  it('shows rates, times, pending requests and losses', () => {
     expect(text).toMatch(/^a {2}2 connections with TLS {2}up /);
     expect(text).toMatch(/\nreads +1 +6 KiB +/);
     expect(text).toContain(' in flight, ');
@@ -25,7 +25,7 @@ describe('the screen of --watch', () => {
     for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
-  it('says that there is no connection', () => {
+  it('shows that there is no connection', () => {
     const status = { ...STATUS, connections: [], state: 'reconnecting' };
     expect(panel({ path: 'a', status }, { path: 'a', status }, options)).toMatch(/^a {2}reconnecting/);
   });
@@ -44,7 +44,7 @@ describe('the screen of --watch', () => {
     for (const line of most.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
-  it('draws bars up to the largest number, and times as a person says them', () => {
+  it('draws bars up to the largest number, and times in short form', () => {
     expect(sparkline([0, 1, 4, 8])).toBe(' ▁▄█');
     expect(sparkline([0, 0])).toBe('  ');
     expect([0, 59, 61, 3600, 90_061].map(durationText)).toEqual([
@@ -57,11 +57,11 @@ describe('the screen of --watch', () => {
   });
 });
 
-describe('emphasis', () => {
+describe('terminal emphasis', () => {
   const isPlain = (output: { isTTY?: boolean }, environment: NodeJS.ProcessEnv): boolean =>
     styleFor(output, environment).bold('x') === 'x';
 
-  it('is for terminals, and not where NO_COLOR is set or the terminal cannot', () => {
+  it('is for terminals, and off with NO_COLOR or a dumb terminal', () => {
     expect(isPlain(TERMINAL, { TERM: 'xterm' })).toBe(false);
     expect(isPlain(TERMINAL, { TERM: 'xterm', NO_COLOR: '' })).toBe(false);
     expect(isPlain(TERMINAL, { TERM: 'xterm', NO_COLOR: '1' })).toBe(true);

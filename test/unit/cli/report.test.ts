@@ -9,26 +9,26 @@ function record(verbose: boolean, logFormat: LogFormat = 'text') {
   return { written, report };
 }
 
-describe('a message', () => {
-  it('is one line after the name of the program', () => {
+describe('messages', () => {
+  it('are one line after the name of the program', () => {
     const { written, report } = record(false);
     report.line('dir: not found');
     expect(written).toEqual(['nbdfuse: dir: not found\n']);
   });
 
-  it('shows control characters as escapes', () => {
+  it('show control characters as escapes', () => {
     const { written, report } = record(false);
     report.line('the server said \x1b[2Jhello\nnbdfuse: all is well');
     expect(written).toEqual(['nbdfuse: the server said \\x1b[2Jhello\\nnbdfuse: all is well\n']);
   });
 
-  it('is cut at 4096 bytes', () => {
+  it('end at 4096 bytes', () => {
     const { written, report } = record(false);
     report.line('x'.repeat(10_000));
     expect(written[0]?.length).toBe('nbdfuse: '.length + 4096 + '…\n'.length);
   });
 
-  it('about details appears only when verbose', () => {
+  it('about details appear only with -v', () => {
     for (const verbose of [false, true]) {
       const { written, report } = record(verbose);
       report.detail('connecting');
@@ -36,13 +36,13 @@ describe('a message', () => {
     }
   });
 
-  it('about an error has no stack', () => {
+  it('about an error have no stack', () => {
     const { written, report } = record(false);
     report.error(new Error('it broke'));
     expect(written).toEqual(['nbdfuse: it broke\n']);
   });
 
-  it('about an error has stack and cause when verbose', () => {
+  it('about an error have stack and cause with -v', () => {
     const { written, report } = record(true);
     report.error(new Error('it broke', { cause: new Error('rust') }));
     expect(written[0]).toBe('nbdfuse: it broke\n');
@@ -50,7 +50,7 @@ describe('a message', () => {
     expect(written.at(-1)).toBe('nbdfuse: caused by rust\n');
   });
 
-  it('about something thrown that is no error says what it is', () => {
+  it('about a thrown value that is no error show the value', () => {
     const { written, report } = record(false);
     report.error('oops');
     report.error(new TypeError(''));
@@ -58,11 +58,11 @@ describe('a message', () => {
   });
 });
 
-describe('with --log-format=json', () => {
+describe('--log-format=json', () => {
   const objectsOf = (written: readonly string[]): Record<string, unknown>[] =>
     written.map((line) => JSON.parse(line));
 
-  it('every line is an object with its time, its level and its text', () => {
+  it('prints every line as an object with its time, level and text', () => {
     const { written, report } = record(true, 'json');
     report.line('the server is lost');
     report.line('reconnected', 'info');
@@ -78,7 +78,7 @@ describe('with --log-format=json', () => {
     for (const { time } of objects) expect(time).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
   });
 
-  it('what a server says is taken apart into lines, however it comes', () => {
+  it('splits the output of a server into lines, in any pieces', () => {
     const { written, report } = record(false, 'json');
     for (const piece of ['one\ntw', 'o\nth', 'ree\n', 'x'.repeat(5000)])
       report.serverSaid(Buffer.from(piece));
@@ -86,7 +86,7 @@ describe('with --log-format=json', () => {
     expect(texts).toEqual([...['one', 'two', 'three', 'x'.repeat(4096)].map((text) => ['server', text])]);
   });
 
-  it('an error of the command line is an object, too', async () => {
+  it('prints an error of the command line as an object, too', async () => {
     const { stderr } = await tryProgram('node', 'bin/nbdfuse', '--log-format=json', '--no-such-option');
     const [object] = objectsOf(stderr.trimEnd().split('\n'));
     expect([object.level, object.text]).toEqual([

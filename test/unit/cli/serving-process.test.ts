@@ -17,7 +17,7 @@ function start(name: string, line: string): number {
 
 const isCalled = (pid: number, name: string) => until(name, () => runningProcess(pid)?.words[0] === name);
 
-it('the server of a mount: an nbdfuse of its owner that is as old as the mount', async () => {
+it('serving process: is an nbdfuse of the owner of the mount, and as old as the mount', async () => {
   const pid = start('nbdfuse', 'sleep 100; true');
   await isCalled(pid, 'nbdfuse');
   expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toMatchObject({ pid });
@@ -26,18 +26,18 @@ it('the server of a mount: an nbdfuse of its owner that is as old as the mount',
   expect(serverOf({ pid, uptime: 3600 }, { userId: OWN })).toBeUndefined();
 });
 
-it.each([1, 0, -1, 1.5, 2 ** 40, Number.NaN])('the server of a mount: is not process %s', (pid) => {
+it.each([1, 0, -1, 1.5, 2 ** 40, Number.NaN])('serving process: is not process %s', (pid) => {
   expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toBeUndefined();
 });
 
-it('the server of a mount: is no other program', async () => {
+it('serving process: is no other program', async () => {
   const pid = start('other', 'sleep 100; true');
   await isCalled(pid, 'other');
   expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toBeUndefined();
   expect(serverOf(undefined, { userId: OWN })).toBeUndefined();
 });
 
-it('a process: has ended when its parent does not reap it', async () => {
+it('serving process: has ended when its parent does not reap it', async () => {
   const child = spawn('bash', ['-c', 'exec sleep 0.3 & echo $!; exec sleep 100'], { stdio: 'pipe' });
   onTestFinished(() => void child.kill('SIGKILL'));
   const pid = await new Promise<number>((resolve) =>

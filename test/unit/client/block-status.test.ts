@@ -6,8 +6,8 @@ import { connect, nbdkit, qcow2 } from './support.js';
 
 const EOPNOTSUPP = 95;
 
-describe('block status', () => {
-  test('is told for the whole range, merged and without gaps', async () => {
+describe('NbdClient block status', () => {
+  test('covers the whole range, merged and without gaps', async () => {
     const client = await connect(nbdkit('memory', '1M'));
     await client.write(65_536, Buffer.alloc(32_768, 1));
     const hole = NBD_STATE_HOLE | NBD_STATE_ZERO;
@@ -24,7 +24,7 @@ describe('block status', () => {
     expect((await client.blockStatus(0, client.size, { one: true }))['base:allocation']).toHaveLength(1);
   });
 
-  test('can be iterated over, in several answers', async () => {
+  test('iterates over several replies', async () => {
     const client = await connect(nbdkit('null', '100G'));
     const extents = [];
     for await (const extent of client.extents({ offset: 5 })) extents.push(extent);
@@ -32,7 +32,7 @@ describe('block status', () => {
     expect(extents).toEqual([{ offset: 5n, length, flags: NBD_STATE_HOLE | NBD_STATE_ZERO }]);
   });
 
-  test('is told by the contexts of qemu-nbd', async () => {
+  test('returns the contexts of qemu-nbd', async () => {
     const path = qcow2(scratchFolder(), '4M');
     execFileSync('qemu-img', ['bitmap', '--add', path, 'b0']);
     const contexts = ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:b0'];
@@ -50,7 +50,7 @@ describe('block status', () => {
     expect(status['base:allocation']).toBeUndefined();
   });
 
-  test('is refused where no context was agreed on', async () => {
+  test('fails where no context was negotiated', async () => {
     const client = await connect(nbdkit('memory', '1M'), { metaContexts: [] });
     await expect(client.blockStatus(0, 512)).rejects.toMatchObject({ errno: EOPNOTSUPP });
     const other = await connect(nbdkit('memory', '1M'));

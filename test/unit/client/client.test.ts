@@ -3,8 +3,8 @@ import { listExports } from '../../../src/index.js';
 import { scratchFolder } from '../transport/support.js';
 import { connect, nbdkit, qcow2, shell } from './support.js';
 
-describe('what the handshake told', () => {
-  test('is there as properties', async () => {
+describe('NbdClient properties', () => {
+  test('have the results of the handshake', async () => {
     const client = await connect(nbdkit('memory', '10M'));
     expect(client).toMatchObject({
       size: 10_485_760n,
@@ -25,13 +25,13 @@ describe('what the handshake told', () => {
     });
   });
 
-  test('keeps a size of 2^63-1 exact', async () => {
+  test('keep a size of 2^63-1 exact', async () => {
     const client = await connect(nbdkit('null', '9223372036854775807'));
     expect(client.size).toBe(2n ** 63n - 1n);
     expect(await client.read(2n ** 63n - 9n, 8)).toEqual(Buffer.alloc(8));
   });
 
-  test('keeps an export name of 3,000 bytes intact', async () => {
+  test('keep an export name of 3,000 bytes intact', async () => {
     const name = 'ü'.repeat(1500);
     const address = shell(`case $1 in
       open) printf %s "$3" ;; get_size) printf %s "$2" | wc -c ;; pread) printf %s "$2" | dd bs=1 skip=$4 count=$3 2>/dev/null ;;
@@ -41,7 +41,7 @@ describe('what the handshake told', () => {
     expect((await client.read(0, 3000)).toString()).toBe(name);
   });
 
-  test('is a list of exports where there are several', async () => {
+  test('listExports returns several exports', async () => {
     const address = shell(`case $1 in
       list_exports) printf 'INTERLEAVED\\none\\nthe first\\ntwo\\nthe second\\n' ;;
       get_size) echo 512 ;; pread) head -c $3 /dev/zero ;; *) exit 2 ;; esac`);
@@ -53,8 +53,8 @@ describe('what the handshake told', () => {
   });
 });
 
-describe('reading and writing', () => {
-  test('moves bytes at any offset and of any length', async () => {
+describe('NbdClient read and write', () => {
+  test('transfer bytes at any offset and of any length', async () => {
     const client = await connect(nbdkit('memory', '1M'));
     await client.write(1000, Buffer.from('hello'));
     await client.write(511, Buffer.alloc(600, 'x'));
@@ -62,7 +62,7 @@ describe('reading and writing', () => {
     expect(bytes.toString('latin1')).toBe(`\0${'x'.repeat(600)}${'\0'.repeat(399)}`);
   });
 
-  test('reads what a server with known contents has', async () => {
+  test('return the known contents of a server', async () => {
     const client = await connect(nbdkit('pattern', '1G'));
     for (const offset of [0n, 8n, 123_456n, 2n ** 30n - 16n]) {
       const bytes = await client.read(offset, 16);
@@ -72,14 +72,14 @@ describe('reading and writing', () => {
     }
   });
 
-  test('fills memory of the caller', async () => {
+  test('fill memory of the caller', async () => {
     const client = await connect(nbdkit('pattern', '1M'));
     const into = Buffer.alloc(24, 0xff);
     await client.readInto(into.subarray(8, 16), 4096);
     expect(into.toString('hex')).toBe('ffffffffffffffff0000000000001000ffffffffffffffff');
   });
 
-  test('splits what is larger than the maximum block size', async () => {
+  test('split requests that exceed the maximum block size', async () => {
     const client = await connect(
       nbdkit(
         '--filter=blocksize-policy',
@@ -95,7 +95,7 @@ describe('reading and writing', () => {
     expect((await client.read(512, bytes.length)).equals(bytes)).toBe(true);
   });
 
-  test.each([512, 4096, 65_536])('keeps to a minimum block size of %i', async (minimum) => {
+  test.each([512, 4096, 65_536])('keep to a minimum block size of %i', async (minimum) => {
     const client = await connect(
       nbdkit(
         ...['--filter=blocksize-policy', 'memory', '1M', `blocksize-minimum=${minimum}`],
@@ -121,14 +121,14 @@ describe('reading and writing', () => {
     expect((await client.read(6, minimum)).equals(model.subarray(6, 6 + minimum))).toBe(true);
   });
 
-  test('serves many requests at once', async () => {
+  test('run many requests at once', async () => {
     const client = await connect(nbdkit('memory', '4M'));
     await Promise.all(Array.from({ length: 256 }, (_, i) => client.write(i * 8192, Buffer.alloc(8192, i))));
     const parts = await Promise.all(Array.from({ length: 256 }, (_, i) => client.read(i * 8192, 8192)));
     expect(parts.every((part, i) => part.equals(Buffer.alloc(8192, i)))).toBe(true);
   });
 
-  test.each([{ structuredReplies: false }, { structuredReplies: true }])('works with %j', async (options) => {
+  test.each([{ structuredReplies: false }, { structuredReplies: true }])('work with %j', async (options) => {
     const client = await connect(nbdkit('memory', '1M'), options);
     expect(client.info.structuredReplies).toBe(options.structuredReplies);
     await client.write(4096, Buffer.alloc(4096, 7));
@@ -136,7 +136,7 @@ describe('reading and writing', () => {
     expect([bytes[4095], bytes[4096], bytes[8191], bytes[8192]]).toEqual([0, 7, 7, 0]);
   });
 
-  test('fills holes of a structured reply with zeroes', async () => {
+  test('fill holes of a structured reply with zeroes', async () => {
     const path = qcow2(scratchFolder(), '4M');
     const client = await connect({ socketActivation: ['qemu-nbd', '-f', 'qcow2', path] });
     await client.write(1_048_576, Buffer.alloc(65_536, 9));

@@ -10,7 +10,7 @@ const EPERM = 1;
 const EOPNOTSUPP = 95;
 const ENOSPC = 28;
 
-describe('commands', () => {
+describe('NbdClient commands', () => {
   const logged = (folder: string) =>
     shell(`case $1 in
     can_write|can_flush|can_trim|can_zero|can_fast_zero) exit 0 ;; can_fua) echo native ;; can_cache) echo native ;;
@@ -38,7 +38,7 @@ describe('commands', () => {
     ]);
   });
 
-  test('that the server lacks are refused without asking it', async () => {
+  test('fail without a request where the server lacks them', async () => {
     const client = await connect(
       shell(`case $1 in
       get_size) echo 1048576 ;; pread) head -c $3 /dev/zero ;; pwrite) cat >/dev/null ;; can_write) exit 0 ;;
@@ -49,7 +49,7 @@ describe('commands', () => {
     }
   });
 
-  test('that change a read-only export are refused', async () => {
+  test('fail if they change a read-only export', async () => {
     const client = await connect(nbdkit('-r', 'memory', '1M'));
     expect(client.readOnly).toBe(true);
     for (const attempt of [client.write(0, Buffer.alloc(512)), client.zero(0, 512), client.trim(0, 512)]) {
@@ -58,7 +58,7 @@ describe('commands', () => {
     await expect(client.write(0, Buffer.alloc(512))).rejects.toMatchObject({ errno: EPERM });
   });
 
-  test('outside of the export are refused', async () => {
+  test('fail outside of the export', async () => {
     const client = await connect(nbdkit('memory', '1M'));
     await expect(client.read(1_048_576, 1)).rejects.toMatchObject({ errno: EINVAL });
     await expect(client.read(2n ** 63n, 0)).rejects.toMatchObject({ errno: EINVAL });
@@ -70,7 +70,7 @@ describe('commands', () => {
     expect(await client.read(1_048_576, 0)).toEqual(Buffer.alloc(0));
   });
 
-  test('that fail carry the errno and the text of the server, and leave the others alone', async () => {
+  test('reject with the errno and the text of the server, and leave the others alone', async () => {
     const client = await connect(
       shell(`case $1 in
       get_size) echo 1048576 ;; can_write) exit 0 ;; pwrite) cat >/dev/null; echo 'ENOSPC the disk is full' >&2; exit 1 ;;

@@ -85,7 +85,7 @@ async function extendedServer(serve: (request: Buffer, socket: Socket) => void):
   });
 }
 
-test('a write says that its length is that of a payload, and a read is answered in chunks', async () => {
+test('extended headers: a WRITE marks its length as that of a payload, and a READ gets chunks', async () => {
   const heads: string[] = [];
   const unix = await extendedServer((request, socket) => {
     heads.push(request.subarray(0, 8).toString('hex') + request.subarray(16, 32).toString('hex'));
@@ -107,7 +107,7 @@ test('a write says that its length is that of a payload, and a read is answered 
   ]);
 });
 
-test('trimming, zeroing and block status of many TiB are one request each', async () => {
+test('extended headers: trim, zero and block status of many TiB take one request each', async () => {
   const lengths: bigint[] = [];
   const unix = await extendedServer((request, socket) => {
     lengths.push(request.readBigUInt64BE(24));
@@ -137,7 +137,7 @@ test('trimming, zeroing and block status of many TiB are one request each', asyn
   expect(lengths).toEqual([size, size, size]);
 });
 
-test('block status of a metadata context that was not agreed on ends the connection', async () => {
+test('extended headers: block status of a metadata context that was not negotiated ends the connection', async () => {
   const unix = await extendedServer((request, socket) => {
     const payload = hex`
       0000000a                           | a context that nobody asked for

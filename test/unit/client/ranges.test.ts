@@ -4,7 +4,7 @@ import { RangeLock } from '../../../src/client/range-lock.js';
 import { alignDown, alignUp, checkRange, lengthLimit, pieces } from '../../../src/client/ranges.js';
 import { payloadLimit } from '../../../src/nbd/export-info.js';
 
-describe('ranges', () => {
+describe('client ranges', () => {
   test('are exact up to the largest size', () => {
     const size = 2n ** 63n - 1n;
     expect(checkRange(size - 1n, 1, size)).toEqual({ start: size - 1n, end: size });
@@ -13,7 +13,7 @@ describe('ranges', () => {
     expect(() => checkRange(0, Number.NaN, size)).toThrow('bad length NaN');
   });
 
-  test('are cut into pieces that cover them once, in order, each within the limit', () => {
+  test('split into parts that cover them once, in order, each within the limit', () => {
     fc.assert(
       fc.property(
         fc.bigInt(0n, 2n ** 62n),
@@ -33,7 +33,7 @@ describe('ranges', () => {
     );
   });
 
-  test('are aligned outwards, but never beyond the end', () => {
+  test('align outwards, but never beyond the end', () => {
     expect(alignDown(1023n, 512)).toBe(512n);
     expect(alignUp(513n, 512, 2000n)).toBe(1024n);
     expect(alignUp(1537n, 512, 2000n)).toBe(2000n);
@@ -49,7 +49,7 @@ describe('ranges', () => {
 });
 
 describe('RangeLock', () => {
-  test('never lets an exclusive change meet another one of the same bytes', async () => {
+  test('never lets an exclusive change overlap another change', async () => {
     const change = fc.record({
       start: fc.integer({ min: 0, max: 20 }),
       length: fc.integer({ min: 1, max: 10 }),
@@ -81,7 +81,7 @@ describe('RangeLock', () => {
     );
   });
 
-  test('is free again after a change that failed', async () => {
+  test('is free again after a failed change', async () => {
     const lock = new RangeLock();
     const range = { start: 0n, end: 1n };
     await expect(lock.run(range, true, () => Promise.reject(new Error('no')))).rejects.toThrow('no');

@@ -30,8 +30,8 @@ function collect(count: number, then: (requests: SeenRequest[], socket: Socket) 
   };
 }
 
-describe('replies', () => {
-  test('may come in any order', async () => {
+describe('connection replies', () => {
+  test('arrive in any order', async () => {
     const address = await oldstyleServer(
       FLAGS,
       collect(3, (requests, socket) => {
@@ -45,7 +45,7 @@ describe('replies', () => {
     expect(reads.map((bytes) => bytes[0])).toEqual([0, 1, 2]);
   });
 
-  test('may come in pieces of one byte', async () => {
+  test('arrive in pieces of one byte', async () => {
     const address = await oldstyleServer(
       FLAGS,
       collect(1, ([{ cookie }], socket) => {
@@ -55,7 +55,7 @@ describe('replies', () => {
     expect((await (await connect(address)).read(0, 512)).equals(Buffer.alloc(512, 7))).toBe(true);
   });
 
-  test('that are errors fail their own request alone', async () => {
+  test('with an error fail their own request alone', async () => {
     const address = await oldstyleServer(
       FLAGS,
       collect(2, ([first, second], socket) => {
@@ -69,7 +69,7 @@ describe('replies', () => {
     expect(second.status).toBe('fulfilled');
   });
 
-  test('to nothing that was asked end the connection', async () => {
+  test('to no request end the connection', async () => {
     const address = await oldstyleServer(
       FLAGS,
       collect(1, (_, socket) => socket.write(simpleReply(Buffer.alloc(8, 0xee)))),
@@ -82,8 +82,8 @@ describe('replies', () => {
   });
 });
 
-describe('a connection that dies', () => {
-  test('rejects everything in flight, and what is asked later, with a clear error', async () => {
+describe('connection loss', () => {
+  test('rejects requests in flight and later ones, with a clear error', async () => {
     const client = await connect(
       await oldstyleServer(
         FLAGS,
@@ -103,7 +103,7 @@ describe('a connection that dies', () => {
     await client.close();
   }, 10_000);
 
-  test('rejects what is in flight when the server closes it in order', async () => {
+  test('rejects requests in flight when the server closes in order', async () => {
     const client = await connect(
       await oldstyleServer(
         FLAGS,
@@ -116,7 +116,7 @@ describe('a connection that dies', () => {
   });
 });
 
-describe('an AbortSignal', () => {
+describe('AbortSignal', () => {
   test('rejects at once, and the late reply touches nothing', async () => {
     const seen = deferred<[SeenRequest, Socket]>();
     const address = await oldstyleServer(FLAGS, (request, socket) => {
@@ -136,7 +136,7 @@ describe('an AbortSignal', () => {
     expect(into.equals(Buffer.alloc(512, 0xff))).toBe(true);
   });
 
-  test('that has fired already sends nothing', async () => {
+  test('already aborted sends nothing', async () => {
     let requests = 0;
     const address = await oldstyleServer(FLAGS, (request, socket) => {
       if (request.type === NBD_CMD_DISC) socket.end();
@@ -149,8 +149,8 @@ describe('an AbortSignal', () => {
   });
 });
 
-describe('leaving', () => {
-  test('waits for what is in flight, then sends NBD_CMD_DISC as the last thing', async () => {
+describe('connection close', () => {
+  test('waits for requests in flight, then sends NBD_CMD_DISC as the last thing', async () => {
     const types: number[] = [];
     const ended = deferred<void>();
     const address = await oldstyleServer(FLAGS, (request, socket) => {
@@ -171,7 +171,7 @@ describe('leaving', () => {
     await expect(client.read(0, 512)).rejects.toThrow('it was closed');
   });
 
-  test('is what NBD_ESHUTDOWN leads to', async () => {
+  test('follows NBD_ESHUTDOWN', async () => {
     const types: number[] = [];
     const address = await oldstyleServer(FLAGS, (request, socket) => {
       types.push(request.type);
@@ -187,7 +187,7 @@ describe('leaving', () => {
 });
 
 describe('FUA', () => {
-  test('is a FLUSH after the write where the server has no FUA', async () => {
+  test('becomes a FLUSH after the write where the server has no FUA', async () => {
     const types: number[] = [];
     const address = await oldstyleServer(0x0005, (request, socket) => {
       types.push(request.type);

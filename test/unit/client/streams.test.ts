@@ -6,7 +6,7 @@ import { connect } from './support.js';
 
 const nbdkit = (...args: string[]) => ({ command: ['nbdkit', '-s', ...args] });
 
-describe('streams', () => {
+describe('NbdClient streams', () => {
   test('copy an export into another', async () => {
     const source = await connect(nbdkit('pattern', '10000001'));
     const target = await connect(nbdkit('memory', '10000001'));
@@ -40,13 +40,13 @@ describe('streams', () => {
     ).rejects.toMatchObject({ errno: 5 });
   });
 
-  test('fail when they are to write beyond the end', async () => {
+  test('fail when a write would exceed the end', async () => {
     const client = await connect(nbdkit('memory', '1024'));
     const writing = pipeline(Readable.from([Buffer.alloc(2000)]), client.createWriteStream());
     await expect(writing).rejects.toThrow('are not inside of the export');
   });
 
-  test('stop when their signal fires', async () => {
+  test('stop at an abort of their signal', async () => {
     const client = await connect(nbdkit('null', '1T'));
     const stop = new AbortController();
     const reading = pipeline(client.createReadStream({ signal: stop.signal }), async (source) => {

@@ -28,7 +28,7 @@ const OPCODES: Readonly<Record<string, number>> = {
   FUSE_CREATE: 35,
 };
 
-test('every opcode has the name that <linux/fuse.h> gives it', () => {
+test('FUSE opcodes: each has the name of <linux/fuse.h>', () => {
   const all = new Map<string, unknown>(Object.entries(constants));
   for (const [name, number] of Object.entries(OPCODES)) {
     expect(all.get(name), name).toBe(number);
@@ -36,6 +36,6 @@ test('every opcode has the name that <linux/fuse.h> gives it', () => {
   }
 });
 
-test('a number that has no name is told as such', () => {
+test('FUSE opcodes: an unknown number shows as a number', () => {
   expect(constants.opcodeName(4096)).toBe('FUSE_4096');
 });

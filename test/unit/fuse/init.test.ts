@@ -37,31 +37,31 @@ function reply(wishes: Parameters<typeof writeInitReply>[2], request = CACHED): 
 const flagsOf = (bytes: Uint8Array): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(12, true);
 
-describe('the request', () => {
-  test('is read as the kernel wrote it', () => {
+describe('FUSE_INIT request', () => {
+  test('parses as the kernel wrote it', () => {
     expect(CACHED).toEqual({ major: 7, minor: 40, maxReadahead: 0x20000, flags: 0xfbfffffb, flags2: 16 });
   });
 
-  test('of a kernel before 5.17 has no second word of flags', () => {
+  test('before Linux 5.17 has no second word of flags', () => {
     expect(readRequest(REQUEST.subarray(0, 56)).flags2).toBe(0);
   });
 });
 
-describe('the kernel', () => {
-  test('is served from 7.28 on', () => {
+describe('FUSE_INIT kernel version', () => {
+  test('from 7.28 on is accepted', () => {
     expect(initObjection({ ...CACHED, minor: 28 })).toBeUndefined();
     expect(initObjection({ ...CACHED, minor: 99 })).toBeUndefined();
   });
 
-  test('is refused before that, with its version and what is needed', () => {
+  test('before 7.28 is refused, with the version and the requirement', () => {
     expect(initObjection({ ...CACHED, minor: 27 })).toMatch(/7\.27.*7\.28.*4\.20/);
     expect(initObjection({ ...CACHED, major: 8, minor: 0 })).toMatch(/8\.0/);
     expect(initObjection({ ...CACHED, major: 6 })).toMatch(/6\.40/);
   });
 });
 
-describe('the reply', () => {
-  test('agrees on what the kernel offers and we want', () => {
+describe('FUSE_INIT reply', () => {
+  test('has the flags that both the kernel and nbdfuse want', () => {
     expect(reply(WISHES)).toEqual(hex`
       07000000 | major
       26000000 | minor 38: the older of both
@@ -77,16 +77,16 @@ describe('the reply', () => {
       00*28    | unused`);
   });
 
-  test("takes the kernel's version where it is the older one", () => {
+  test('has the version of the kernel where that is older', () => {
     expect(reply(WISHES, { ...CACHED, minor: 31 }).subarray(4, 8)).toEqual(hex`1f000000`);
   });
 
-  test('says no flag that the kernel did not', () => {
+  test('has no flag that the kernel lacks', () => {
     expect(flagsOf(reply(WISHES, { ...CACHED, flags: 0 }))).toBe(0);
     expect(flagsOf(reply(WISHES, { ...CACHED, flags: 1 << 16 }))).toBe(1 << 16);
   });
 
-  test('names each flag that was wished for, and none of the others', () => {
+  test('has each flag that was wanted, and no other', () => {
     const bits = (bytes: Uint8Array): number[] =>
       [...Array(32).keys()].filter((bit) => (flagsOf(bytes) >>> bit) & 1);
     // ASYNC_READ 0, BIG_WRITES 5, DO_READDIRPLUS 13, READDIRPLUS_AUTO 14, ASYNC_DIO 15, WRITEBACK_CACHE 16,
@@ -96,19 +96,19 @@ describe('the reply', () => {
     expect(bits(reply({ ...WISHES, asyncRead: false }))).not.toContain(0);
   });
 
-  test.each([4096, 16_384, 65_536])('counts what a request may carry in pages of %i bytes', (pageSize) => {
+  test.each([4096, 16_384, 65_536])('counts the size of a request in pages of %i bytes', (pageSize) => {
     const bytes = reply({ ...WISHES, pageSize });
     const pages = new DataView(bytes.buffer, bytes.byteOffset).getUint16(28, true);
     expect(pages * pageSize).toBe(WISHES.maxTransfer);
   });
 
-  test('lets files open for direct I/O be mapped, where the kernel can', () => {
+  test('allows mappings of files open for direct I/O, where the kernel can', () => {
     const wishes = { ...WISHES, directMmap: true };
     expect(reply(wishes).subarray(32, 36)).toEqual(hex`10000000 | flags2`);
     expect(reply(wishes, { ...CACHED, flags2: 0 }).subarray(32, 36)).toEqual(hex`00000000 | flags2`);
   });
 
-  test('carries the limits of the command line, within what the fields hold', () => {
+  test('has the limits of the command line, within the range of the fields', () => {
     const limits = (wishes: object): Uint8Array => reply({ ...WISHES, ...wishes }).subarray(8, 20);
     expect(limits({ maxBackground: 12, congestionThreshold: 5, maxReadahead: 4096 }).subarray(8)).toEqual(
       hex`0c00 0500 | max_background, congestion_threshold`,

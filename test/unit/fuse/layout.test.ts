@@ -10,7 +10,7 @@ const u32 = (bytes: Uint8Array, at: number): number =>
 const u64 = (bytes: Uint8Array, at: number): bigint =>
   new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, layout.HOST_ENDIAN);
 
-test('fuse_in_header', () => {
+test('FUSE layout: fuse_in_header', () => {
   const message = hex`
     30000000         | len
     0f000000         | opcode FUSE_READ
@@ -32,7 +32,7 @@ test('fuse_in_header', () => {
   expect(u32(message, layout.IN_PID)).toBe(0x23);
 });
 
-test('fuse_read_in and fuse_write_in', () => {
+test('FUSE layout: fuse_read_in and fuse_write_in', () => {
   const message = hex`
     00*40            | fuse_in_header
     0000000000000000 | fh
@@ -50,7 +50,7 @@ test('fuse_read_in and fuse_write_in', () => {
   expect(message.subarray(layout.WRITE_DATA)).toEqual(hex`"data"`);
 });
 
-test('fuse_fallocate_in and fuse_lseek_in', () => {
+test('FUSE layout: fuse_fallocate_in and fuse_lseek_in', () => {
   const fallocate = hex`
     00*40            | fuse_in_header
     0000000000000000 | fh
@@ -71,7 +71,7 @@ test('fuse_fallocate_in and fuse_lseek_in', () => {
   expect(u32(lseek, layout.LSEEK_WHENCE)).toBe(4);
 });
 
-test('fuse_setattr_in', () => {
+test('FUSE layout: fuse_setattr_in', () => {
   const message = hex`
     00*40            | fuse_in_header
     01000000         | valid
@@ -101,7 +101,7 @@ test('fuse_setattr_in', () => {
   expect(u64(message, layout.SETATTR_MTIME)).toBe(4n);
 });
 
-test('fuse_open_in, fuse_release_in, fuse_access_in, fuse_getxattr_in and fuse_interrupt_in', () => {
+test('FUSE layout: fuse_open_in, fuse_release_in, fuse_access_in, fuse_getxattr_in and fuse_interrupt_in', () => {
   const open = hex`00*40 02800000 00000000 | flags, open_flags`;
   expect(u32(open, layout.OPEN_FLAGS)).toBe(0x8002);
   const release = hex`00*40 0000000000000000 01000000 00000000 | fh, flags, release_flags`;

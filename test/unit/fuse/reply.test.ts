@@ -71,7 +71,7 @@ function body(write: (view: DataView) => number): Uint8Array {
 }
 
 describe('fuse_out_header', () => {
-  test('carries the negated errno and the number of the request', () => {
+  test('has the negated errno and the number of the request', () => {
     const bytes = new Uint8Array(24).fill(OLD);
     writeOutHeader(new DataView(bytes.buffer), 4, 24, 5, 0x11223344, 0x55667788);
     expect(bytes).toEqual(hex`
@@ -82,14 +82,14 @@ describe('fuse_out_header', () => {
       aa*4             | behind it`);
   });
 
-  test('success is error 0', () => {
+  test('has error 0 for success', () => {
     const bytes = new Uint8Array(16);
     writeOutHeader(new DataView(bytes.buffer), 0, 16, 0, 0xffffffff, 0);
     expect(bytes).toEqual(hex`10000000 00000000 ffffffff00000000 | len, error, unique`);
   });
 });
 
-describe('attributes', () => {
+describe('FUSE attribute replies', () => {
   test('fuse_attr_out', () => {
     expect(body((view) => writeAttrReply(view, NODE, VALIDITY))).toEqual(hex`
       0100000000000000 | attr_valid
@@ -102,7 +102,7 @@ describe('attributes', () => {
     expect(body((view) => writeEntryReply(view, NODE, VALIDITY))).toEqual(FUSE_ENTRY_OUT);
   });
 
-  test('a name that does not exist is node 0, believed for a while', () => {
+  test('have node 0 for a missing name, which the kernel caches', () => {
     expect(body((view) => writeNegativeEntry(view, 1.25))).toEqual(hex`
       0000000000000000 | nodeid
       0000000000000000 | generation
@@ -113,7 +113,7 @@ describe('attributes', () => {
       00*88            | attr`);
   });
 
-  test('a directory has two links; times before 1970 and the largest size are exact', () => {
+  test('have two links for a directory; times before 1970 and the largest size are exact', () => {
     const odd = { ...ROOT, size: 2n ** 63n - 1n, atime: -1, mtime: 0.5, ctime: 1_700_000_000_123.25 };
     const attr = body((view) => writeAttrReply(view, odd, VALIDITY)).subarray(16);
     expect(attr.subarray(8, 16)).toEqual(hex`ffffffffffffff7f | size`);
@@ -128,7 +128,7 @@ describe('attributes', () => {
   });
 });
 
-describe('small replies', () => {
+describe('FUSE small replies', () => {
   test('fuse_open_out, with file handle 0', () => {
     expect(body((view) => writeOpenReply(view, 3))).toEqual(hex`
       0000000000000000 | fh
@@ -158,7 +158,7 @@ describe('small replies', () => {
     expect(body((view) => writeXattrSize(view, 258))).toEqual(hex`02010000 00000000 | size, padding`);
   });
 
-  test('fuse_statfs_out of a full file system, its last block counted whole', () => {
+  test('fuse_statfs_out of a full file system, with its last block counted whole', () => {
     expect(body((view) => writeStatfsReply(view, 4097n, 3, 4096))).toEqual(hex`
       0200000000000000 | blocks
       0000000000000000 | bfree
@@ -173,7 +173,7 @@ describe('small replies', () => {
   });
 });
 
-describe('directories', () => {
+describe('FUSE directory replies', () => {
   const name = (text: string): Uint8Array => new TextEncoder().encode(text);
   const entries = [
     { name: name('.'), node: ROOT, offset: 1, withAttributes: false },
@@ -199,7 +199,7 @@ describe('directories', () => {
     08000000               | type DT_REG
     6772c3b6c39f65 00      | name`;
 
-  test('READDIR gives all entries that there is room for', () => {
+  test('READDIR returns all entries that fit', () => {
     expect(body((view) => writeDirectory(view, entries, 4000, undefined))).toEqual(
       hex`${DOT}
           ${DISK}
@@ -207,7 +207,7 @@ describe('directories', () => {
     );
   });
 
-  test('a directory is cut where the kernel has no more room, and goes on from there', () => {
+  test('READDIR stops where the kernel has no more room, and continues from there', () => {
     expect(body((view) => writeDirectory(view, entries, 63, undefined))).toEqual(DOT);
     expect(body((view) => writeDirectory(view, entries.slice(1), 63, undefined))).toEqual(DISK);
     expect(body((view) => writeDirectory(view, entries.slice(1), 64, undefined))).toEqual(
@@ -217,7 +217,7 @@ describe('directories', () => {
     expect(body((view) => writeDirectory(view, entries.slice(3), 4000, undefined))).toHaveLength(0);
   });
 
-  test('READDIRPLUS puts a fuse_entry_out before each, empty for dots, which are not looked up', () => {
+  test('READDIRPLUS puts a fuse_entry_out before each, empty for dots, which it does not look up', () => {
     expect(body((view) => writeDirectory(view, entries.slice(0, 2), 4000, () => VALIDITY))).toEqual(hex`
       00*128            | entry_out
       ${DOT}            | dirent

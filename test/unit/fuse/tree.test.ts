@@ -33,8 +33,8 @@ function oneFile(readOnly = false, size = 2n ** 62n): { tree: Tree; node: Node }
   return { tree, node: tree.files()[0] };
 }
 
-describe('what is shown', () => {
-  test('a directory 0755 with the file 0666 less the umask, owned by who mounts', () => {
+describe('file tree', () => {
+  test('has a directory 0755 with a file 0666 less the umask, owned by the user of the mount', () => {
     const { tree, node } = oneFile();
     expect(tree.root.mode).toBe(0o040755);
     expect(node).toMatchObject({ mode: 0o100644, uid: 1000, gid: 100, size: 2n ** 62n, mtime: 5000 });
@@ -43,17 +43,17 @@ describe('what is shown', () => {
     expect(tree.node(node.nodeid)).toBe(node);
   });
 
-  test('a read-only file is 0444', () => {
+  test('gives a read-only file 0444', () => {
     expect(oneFile(true).node.mode).toBe(0o100444);
   });
 
-  test('a file mounted on its own is the root', () => {
+  test('makes a file mounted on its own the root', () => {
     const tree = new Tree([{ name: '', size: 1n, readOnly: false, blockSize: 512 }], true, OPTIONS);
     expect(tree.root).toMatchObject({ nodeid: 1, isDirectory: false, size: 1n, blocks: 1n });
     expect(tree.files()).toEqual([tree.root]);
   });
 
-  test('a file that is removed is not found again, but stays for who has it until that is forgotten', () => {
+  test('hides a removed file, and keeps it for its users until the kernel forgets it', () => {
     const { tree, node } = oneFile();
     node.lookups = 3;
     tree.remove('nbd');
@@ -64,14 +64,14 @@ describe('what is shown', () => {
     expect(tree.node(node.nodeid)).toBeUndefined();
   });
 
-  test('a file that is shown stays, however often it is forgotten', () => {
+  test('keeps a visible file, however often the kernel forgets it', () => {
     const { tree, node } = oneFile();
     tree.forget(node.nodeid, 5);
     tree.forget(99, 1);
     expect(tree.node(node.nodeid)).toBe(node);
   });
 
-  test('what is not known of a file can be told later', () => {
+  test('takes unknown facts about a file later', () => {
     const tree = new Tree([], false, OPTIONS);
     const file = { name: 'a', size: 0n, readOnly: false, blockSize: 4096 };
     const node = tree.add({ ...file, known: false });
@@ -81,7 +81,7 @@ describe('what is shown', () => {
     expect(tree.root.readOnly).toBe(false);
   });
 
-  test('the files beyond a node id are found, while others come and go', () => {
+  test('finds the files beyond a node id, while others come and go', () => {
     const tree = new Tree([], false, OPTIONS);
     for (const name of ['a', 'b', 'c', 'd']) tree.add({ name, size: 1n, readOnly: false, blockSize: 512 });
     const beyond = (nodeid: number, count: number): string[] =>
@@ -97,7 +97,7 @@ describe('what is shown', () => {
 describe('several files', () => {
   const file = (name: string, readOnly: boolean) => ({ name, size: 513n, readOnly, blockSize: 512 });
 
-  test('have node ids from 2 on, in their order, and a directory that is read-only when all are', () => {
+  test('have node ids from 2 on, in order, and a directory that is read-only when all are', () => {
     const tree = new Tree([file('a', true), file('b', false)], false, OPTIONS);
     expect(tree.files().map(({ name, nodeid, blocks }) => [name, nodeid, blocks])).toEqual([
       ['a', 2, 2n],
@@ -107,7 +107,7 @@ describe('several files', () => {
     expect(new Tree([file('a', true), file('b', true)], false, OPTIONS).root.readOnly).toBe(true);
   });
 
-  test('one that is added later has an id that was never used', () => {
+  test('get an id that was never used when added later', () => {
     const tree = new Tree([file('a', false)], false, OPTIONS);
     tree.remove('a');
     const again = tree.add(file('a', false));
@@ -117,18 +117,18 @@ describe('several files', () => {
     expect(tree.node(4)).toBeUndefined();
   });
 
-  test('the umask takes bits from files and directory', () => {
+  test('lose the bits of the umask, as their directory does', () => {
     const tree = new Tree([file('a', false), file('b', true)], false, { ...OPTIONS, umask: 0o077 });
     expect([tree.root, ...tree.files()].map(({ mode }) => mode)).toEqual([0o040700, 0o100600, 0o100400]);
   });
 
-  test('an empty disk has no blocks, the largest one all of them', () => {
+  test('have no blocks on an empty disk, and all of them on the largest', () => {
     const blocksOf = (size: bigint): bigint => oneFile(false, size).node.blocks;
     expect([0n, 1n, 512n, 2n ** 63n - 1n].map(blocksOf)).toEqual([0n, 1n, 1n, 2n ** 54n]);
   });
 });
 
-describe('setting attributes', () => {
+describe('SETATTR', () => {
   const resize = (size: bigint, byOpen: boolean): AttributeChange => ({
     ...NOTHING,
     valid: FATTR_SIZE,
@@ -136,20 +136,20 @@ describe('setting attributes', () => {
     byOpen,
   });
 
-  test('the present size and O_TRUNC are accepted and change nothing', () => {
+  test('accepts the present size and O_TRUNC, and changes nothing', () => {
     const { tree, node } = oneFile();
     expect(tree.setAttributes(node, resize(2n ** 62n, false), 1)).toBe(0);
     expect(tree.setAttributes(node, resize(0n, true), 1)).toBe(0);
     expect(node.size).toBe(2n ** 62n);
   });
 
-  test('any other size is refused', () => {
+  test('refuses any other size', () => {
     const { tree, node } = oneFile();
     expect(tree.setAttributes(node, resize(0n, false), 1)).toBe(EPERM);
     expect(tree.setAttributes(node, resize(2n ** 62n - 1n, true), 1)).toBe(EPERM);
   });
 
-  test('what is refused changes nothing at all', () => {
+  test('changes nothing at all when it is refused', () => {
     const { tree, node } = oneFile();
     const before = { ...node };
     const change = { ...resize(1n, false), valid: FATTR_SIZE | FATTR_MODE | FATTR_UID, mode: 0, uid: 1 };
@@ -157,14 +157,14 @@ describe('setting attributes', () => {
     expect(node).toEqual(before);
   });
 
-  test('owners change, the kind of file does not', () => {
+  test('changes owners, but not the kind of file', () => {
     const { tree, node } = oneFile();
     const valid = FATTR_UID | FATTR_GID | FATTR_MODE;
     expect(tree.setAttributes(node, { ...NOTHING, valid, uid: 7, gid: 8, mode: 0o044755 }, 9000)).toBe(0);
     expect(node).toMatchObject({ uid: 7, gid: 8, mode: 0o104755, ctime: 9000 });
   });
 
-  test('a field that is not valid is not looked at', () => {
+  test('ignores fields that are not valid', () => {
     const { tree, node } = oneFile();
     const before = { ...node };
     const noise = { valid: 0, mode: 0o777, uid: 1, gid: 1, size: 5n, atime: 1, mtime: 1, byOpen: false };
@@ -172,7 +172,7 @@ describe('setting attributes', () => {
     expect(node).toEqual(before);
   });
 
-  test('mode and times are kept', () => {
+  test('keeps mode and times', () => {
     const { tree, node } = oneFile();
     tree.setAttributes(
       node,
@@ -190,7 +190,7 @@ describe('setting attributes', () => {
 });
 
 describe('access', () => {
-  test('writing to a read-only file is EROFS for everybody', () => {
+  test('to write a read-only file is EROFS for everybody', () => {
     const { tree, node } = oneFile(true);
     expect(tree.open(node, 0)).toBe(0);
     expect(tree.open(node, 1)).toBe(EROFS);
@@ -198,13 +198,13 @@ describe('access', () => {
     expect(tree.access(node, 2, 0, 0)).toBe(EROFS);
   });
 
-  test('root may do what the file system can', () => {
+  test('for root is all that the file system can do', () => {
     const { tree, node } = oneFile();
     expect(tree.access(node, 7, 0, 0)).toBe(0);
     expect(tree.access(oneFile(true).node, 4, 0, 0)).toBe(0);
   });
 
-  test('an owner without a bit is not helped by those of others', () => {
+  test('for an owner without a bit ignores the bits of others', () => {
     const { tree, node } = oneFile();
     tree.setAttributes(node, { ...NOTHING, valid: FATTR_MODE, mode: 0o066 }, 1);
     expect(tree.access(node, 4, 1000, 100)).toBe(EACCES);
@@ -213,7 +213,7 @@ describe('access', () => {
     expect(tree.access(node, 0, 1000, 100)).toBe(0);
   });
 
-  test('the bits count for owner, group and others', () => {
+  test('follows the bits of owner, group and others', () => {
     const { tree, node } = oneFile();
     expect(tree.access(node, 2, 1000, 5)).toBe(0);
     expect(tree.access(node, 2, 5, 100)).toBe(EACCES);

@@ -34,13 +34,13 @@ const HEADERS: readonly (readonly [string, Buffer])[] = [
   ['raw', Buffer.alloc(0)],
 ];
 
-describe('the format in the first bytes', () => {
+describe('image format by its first bytes', () => {
   it.each(HEADERS)('is %s', (format, head) => {
     expect(formatOfContent(head)).toBe(format);
   });
 });
 
-describe('what a name promises', () => {
+describe('image format by its name', () => {
   it.each([
     ['disk.qcow2', 'qcow2', undefined],
     ['DISK.QCOW2', 'qcow2', undefined],
@@ -77,15 +77,15 @@ describe('--format', () => {
   });
 });
 
-describe('an image', () => {
-  it('is what its name and its content say, when they agree', () => {
+describe('image format', () => {
+  it('is that of name and content, when they agree', () => {
     for (const [format, head] of HEADERS) {
       const name = format === 'raw' ? 'disk.img' : `disk.${format}`;
       expect(chooseFormat({ name, head }, NO_WISH)).toBe(format);
     }
   });
 
-  it('without a name that promises it is never anything but raw', () => {
+  it('without a matching name is always raw', () => {
     for (const [format, head] of HEADERS) {
       for (const name of ['disk', 'disk.raw', 'disk.img', 'disk.iso', 'sda', 'the export']) {
         const choose = (): string => chooseFormat({ name, head }, NO_WISH);
@@ -98,19 +98,19 @@ describe('an image', () => {
     }
   });
 
-  it('whose name promises something else is asked about', () => {
+  it('that differs from the name needs --format', () => {
     for (const [format, head] of HEADERS) {
       const name = format === 'vdi' ? 'disk.qcow2' : 'disk.vdi';
       expect(() => chooseFormat({ name, head }, NO_WISH)).toThrow(ImageError);
     }
   });
 
-  it('is what the user says, whatever it looks like', () => {
+  it('is that of --format, whatever the content looks like', () => {
     for (const [, head] of HEADERS)
       expect(chooseFormat({ name: 'disk.vdi', head }, { ...NO_WISH, format: 'raw' })).toBe('raw');
   });
 
-  it('called VHD may have a footer alone, which another may not', () => {
+  it('of a file called VHD may rest on a footer alone, others not', () => {
     const tail = Buffer.alloc(512);
     tail.write('conectix');
     const head = Buffer.alloc(512);
@@ -120,7 +120,7 @@ describe('an image', () => {
   });
 });
 
-describe('a compression', () => {
+describe('image compression', () => {
   const xz = Buffer.from('fd377a585a000004', 'hex');
   const gzip = gzipSync('text');
 
@@ -131,7 +131,7 @@ describe('a compression', () => {
     ['download', xz, { format: 'raw', compression: 'xz' }, 'xz'],
     ['disk.img', xz, { format: 'raw', compression: undefined }, undefined],
     ['disk.xz', xz, { format: 'raw', compression: undefined }, 'xz'],
-  ] as const)('of %s is found', (name, head, wish, compression) => {
+  ] as const)('%s is detected', (name, head, wish, compression) => {
     expect(chooseCompression({ name, head }, wish)).toBe(compression);
   });
 
@@ -139,7 +139,7 @@ describe('a compression', () => {
     ['disk.img', xz, /begins like a file compressed with xz.*--format=raw\.xz unpacks it/],
     ['disk.xz', gzip, /should be compressed with xz, but it begins like gzip$/],
     ['disk.gz', deflateRawSync('text'), /should be compressed with gzip, but it does not begin like that$/],
-  ])('of %s that disagrees with the name is asked about', (name, head, message) => {
+  ])('%s that disagrees with the name needs --format', (name, head, message) => {
     expect(() => chooseCompression({ name, head }, NO_WISH)).toThrow(message);
   });
 });

@@ -27,14 +27,14 @@ function putEntry(
   disk.writeUInt16LE(0xaa55, sector * 512 + 510);
 }
 
-it('says that there is no table', async () => {
+it('partition table: reports that there is none', async () => {
   await expect(readPartitions(diskOf(Buffer.alloc(65_536)))).rejects.toThrow(
     'the disk has no partition table',
   );
   await expect(readPartitions(diskOf(Buffer.alloc(100)))).rejects.toThrow('the disk has no partition table');
 });
 
-it('reads a GPT for sectors of 4096 bytes', async () => {
+it('partition table: reads a GPT for sectors of 4096 bytes', async () => {
   const disk = Buffer.alloc(100 * 4096);
   putEntry(disk, 0, 0, 0xee, 1, 99);
   disk.write('EFI PART', 4096);
@@ -47,7 +47,7 @@ it('reads a GPT for sectors of 4096 bytes', async () => {
   expect(await readPartitions(diskOf(disk))).toEqual([{ number: 2, offset: 40_960n, size: 40_960n }]);
 });
 
-it('ends where logical partitions lead in a circle', async () => {
+it('partition table: stops at logical partitions that form a circle', async () => {
   const disk = Buffer.alloc(1024 * 512);
   putEntry(disk, 0, 0, 5, 10, 100);
   putEntry(disk, 10, 0, 0x83, 1, 5);
@@ -60,7 +60,7 @@ it('ends where logical partitions lead in a circle', async () => {
   ]);
 });
 
-it('ends where logical partitions lead to ever more tables without one', async () => {
+it('partition table: stops at an endless chain of logical partitions', async () => {
   const table = Buffer.alloc(512);
   putEntry(table, 0, 0, 5, 10, 100);
   putEntry(table, 0, 1, 5, 0, 10);
@@ -78,7 +78,7 @@ it('ends where logical partitions lead to ever more tables without one', async (
   expect(reads).toBeLessThan(5000);
 });
 
-it('refuses a partition that reaches beyond the disk', async () => {
+it('partition table: refuses a partition that reaches beyond the disk', async () => {
   const disk = Buffer.alloc(100 * 512);
   putEntry(disk, 0, 0, 0x83, 50, 51);
   await expect(findPartition(diskOf(disk), 1)).rejects.toThrow(
@@ -87,7 +87,7 @@ it('refuses a partition that reaches beyond the disk', async () => {
   await expect(findPartition(diskOf(disk), 2)).rejects.toThrow('the disk has no partition 2: it has 1');
 });
 
-it('survives every table', async () => {
+it('partition table: survives any bytes', async () => {
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ minLength: 64, maxLength: 64 }), fc.boolean(), async (table, isGpt) => {
       const disk = Buffer.alloc(64 * 512, 0xaa);

@@ -40,7 +40,7 @@ const file = (filename: string): BlockNode => ({ driver: 'file', filename });
 const SOCKET: BlockNode = { driver: 'nbd', server: { type: 'unix', path: 'SOCKET' } };
 const PART_OF = { driver: 'raw', offset: '1048576', size: '4096' };
 
-describe('the server for', () => {
+describe('image server', () => {
   it.each<[string, Plan, string]>([
     ['a raw file', plan('d.img'), qemu('--discard=unmap', { driver: 'raw', file: file('d.img') })],
     [
@@ -134,11 +134,11 @@ describe('the server for', () => {
         below('--discard=unmap', { driver: 'vmdk', file: SOCKET, backing: null }),
       )}`,
     ],
-  ])('%s', (_, one, expected) => {
+  ])('for %s', (_, one, expected) => {
     expect(line(one)).toBe(expected);
   });
 
-  it('a raw file without qemu-nbd is nbdkit', () => {
+  it('of a raw file without qemu-nbd is nbdkit', () => {
     expect(line(plan('d.img', { partition: PART }), false)).toBe(
       'nbdkit --filter=offset file file=d.img offset=1048576 range=4096',
     );
@@ -146,12 +146,12 @@ describe('the server for', () => {
     expect(programsFor(plan('d.img', { overlay: 'temporary' }), false)).toEqual(['qemu-nbd']);
   });
 
-  it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('a part of %s cannot be had', (uri) => {
+  it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('has no partition for %s', (uri) => {
     expect(() => line(plan(uri, { partition: PART }))).toThrow(/nbd:\/\/ and nbd\+unix:\/\/ servers only/);
   });
 });
 
-describe('in the sandbox', () => {
+describe('image sandbox', () => {
   /** The words before the program, without the launcher's path. */
   const allowed = (one: Plan): string => {
     const words = serverWords({ ...one, isConfined: true }, true);
@@ -171,11 +171,11 @@ describe('in the sandbox', () => {
     ['one that is kept', { overlay: { path: '/o' } }, '-r /d -r /base -w /o -- qemu-nbd'],
     ['an NBD server', { source: parseSource('nbd://h/x'), tree: undefined }, '-n -- qemu-nbd'],
     ['one behind a socket', { source: parseSource('nbd+unix:///?socket=s'), tree: undefined }, '-- qemu-nbd'],
-  ])('the files of %s can be opened, and no other', (_, rest, expected) => {
+  ])('allows the files of %s, and no others', (_, rest, expected) => {
     expect(allowed(plan('d', { tree, ...rest }))).toBe(expected);
   });
 
-  it('a packed image’s two servers have one each', () => {
+  it('is one for each of a packed image’s two servers', () => {
     const one = plan('d.gz', { compression: 'gzip', format: 'qcow2', readOnly: true });
     expect(allowed(one)).toMatch(/^-t -s -r \S*confine\.pl -r d\.gz -- env$/);
     expect(serverWords({ ...one, isConfined: true }, true).at(-1)).toMatch(
@@ -183,14 +183,14 @@ describe('in the sandbox', () => {
     );
   });
 
-  it('what fetches has none, but the qemu-nbd on top of it', () => {
+  it('exists for the qemu-nbd on top of a download, but not for the download', () => {
     const one = plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, isConfined: true });
     expect(serverWords(one, true)[0]).toBe('env');
     expect(serverWords(one, true).at(-1)).toMatch(/exec perl \S*confine\.pl -- qemu-nbd /);
   });
 });
 
-describe('a source', () => {
+describe('image source', () => {
   it.each([
     ['disk.img', 'file', 'disk.img'],
     ['a:b', 'file', 'a:b'],
@@ -216,12 +216,12 @@ describe('a source', () => {
     ['ssh://h/%zz', /is not followed by two hexadecimal digits/],
     ['https://', /is not a URL/],
     ['gopher://h/d', /the scheme gopher is not known/],
-  ])('%s is refused', (word, message) => {
+  ])('%s fails', (word, message) => {
     expect(() => parseSource(word)).toThrow(message);
   });
 });
 
-it('a shell reads again what is quoted for it, and nothing in it acts on a terminal', async () => {
+it('quote: a shell reads the same word again, and nothing in it acts on a terminal', async () => {
   const words = [
     'a b',
     "it's",

@@ -36,8 +36,8 @@ const FORMAT = 0xe2792aca;
 const DATA_FILE = 0x44415441;
 const BITMAPS = 0x23852875;
 
-describe('a qcow2', () => {
-  it('may name nothing', () => {
+describe('qcow2 header', () => {
+  it('may name no file', () => {
     expect(referencesOf('qcow2', qcow2('', [[BITMAPS, 'x'.repeat(24)]]))).toEqual([]);
   });
 
@@ -60,13 +60,13 @@ describe('a qcow2', () => {
     ]);
   });
 
-  it('whose name lies out of reach has one that cannot be read', () => {
+  it('with a name out of reach has an unreadable reference', () => {
     const head = qcow2('x', []);
     head.writeBigUInt64BE(1n << 40n, 8);
     expect(referencesOf('qcow2', head)).toEqual([{ role: 'backing file', name: '', format: undefined }]);
   });
 
-  it('whose name lies but partly in reach, or is no UTF-8, has one that cannot be read', () => {
+  it('with a name partly in reach, or not UTF-8, has an unreadable reference', () => {
     const head = Buffer.alloc(HEAD_LENGTH);
     qcow2('', [[FORMAT, 'raw']]).copy(head);
     head.write('file', HEAD_LENGTH - 4); // and after that, ':/etc/shadow'
@@ -78,12 +78,12 @@ describe('a qcow2', () => {
     expect(referencesOf('qcow2', latin)).toMatchObject([{ name: '' }]);
   });
 
-  it('has texts that end with a NUL, as QEMU reads them', () => {
+  it('ends texts at a NUL, as QEMU does', () => {
     const head = qcow2('base.img\0x', [[FORMAT, 'qcow2\0']]);
     expect(referencesOf('qcow2', head)).toMatchObject([{ name: 'base.img', format: 'qcow2' }]);
   });
 
-  it('whose extensions go on out of reach records nothing, since a later one may say something else', () => {
+  it('with extensions beyond reach records nothing, since a later one may differ', () => {
     const head = Buffer.alloc(HEAD_LENGTH);
     const padding: [number, string] = [BITMAPS, ''];
     qcow2('x', [[FORMAT, 'raw'], [DATA_FILE, 'data.raw'], padding], true).copy(head);
@@ -97,8 +97,8 @@ describe('a qcow2', () => {
   });
 });
 
-describe('a qed', () => {
-  it('names a backing file, which is raw when it must not be probed', () => {
+describe('qed header', () => {
+  it('names a backing file, which is raw if QEMU must not probe it', () => {
     const head = Buffer.alloc(512);
     head.write('QED\0');
     head.writeUInt32LE(1 | 4, 16); // features: backing file, no probe
@@ -113,8 +113,8 @@ describe('a qed', () => {
   });
 });
 
-describe('a vhd', () => {
-  it('that differs from another names a parent, which QEMU would leave out', () => {
+describe('vhd header', () => {
+  it('of a differencing disk names a parent, which QEMU would leave out', () => {
     const head = Buffer.alloc(512);
     head.write('conectix');
     head.writeUInt32BE(3, 60);
@@ -126,7 +126,7 @@ describe('a vhd', () => {
   });
 });
 
-it('nothing in a header makes the search throw or return without bound', () => {
+it('image references: no header makes the search throw or run without bound', () => {
   const magic = fc.constantFrom('QFI\xfb\0\0\0\x03', 'QED\0', 'KDMV', '# Disk DescriptorFile');
   fc.assert(
     fc.property(magic, fc.uint8Array({ maxLength: 2000 }), (start, rest) => {

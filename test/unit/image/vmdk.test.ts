@@ -30,7 +30,7 @@ function sparse(capacity: bigint, text: string): Buffer {
   return head;
 }
 
-describe('a descriptor of VMDK', () => {
+describe('VMDK descriptor', () => {
   it.each([
     ['RW 4 FLAT "flat.vmdk" 0\n', ['flat.vmdk']],
     ['  RW\t4 SPARSE "a.vmdk"\r\nRW 4 FLAT "/etc/shadow" 0\n', ['a.vmdk', '/etc/shadow']],
@@ -46,22 +46,22 @@ describe('a descriptor of VMDK', () => {
     'RDONLY 4 FLAT "a" 0',
     'RW 4 FLAT "a" -1',
     'RW 4 FLAT "a" 0 "b"',
-  ])('has an extent that cannot be read where a line is not as it should be: %j', (line) => {
+  ])('has an unreadable extent for a malformed line: %j', (line) => {
     expect(named(Buffer.from(`${TEXT}${line}\n`))).toEqual(['']);
   });
 
-  it('has an extent that cannot be read where the name is not UTF-8', () => {
+  it('has an unreadable extent for a name that is not UTF-8', () => {
     const head = Buffer.from(`${TEXT}RW 4 FLAT "s\xe9cret" 0\n`, 'latin1');
     expect(named(head)).toEqual(['']);
     expect(named(Buffer.from(`${TEXT}RW 4 FLAT "sécret" 0\n`))).toEqual(['sécret']);
   });
 
-  it('names its parent, wherever in the text', () => {
+  it('names its parent anywhere in the text', () => {
     const text = Buffer.from(`${TEXT}x parentFileNameHint="../base.vmdk"\n`);
     expect(vmdkReferences(text)).toEqual([{ role: 'parent', name: '../base.vmdk', format: 'vmdk' }]);
   });
 
-  it('that goes on out of reach has a parent that cannot be read', () => {
+  it('beyond reach has an unreadable parent', () => {
     expect(vmdkReferences(Buffer.alloc(HEAD_LENGTH, TEXT))).toMatchObject([{ role: 'parent', name: '' }]);
   });
 
@@ -72,7 +72,7 @@ describe('a descriptor of VMDK', () => {
     expect(flatExtent(descriptor('RW 8 FLAT "a" 0\nRW 8 FLAT "b" 0\n'))).toBeUndefined();
   });
 
-  it('is written anew with names that are absolute, and nothing else of it', () => {
+  it('has a rewritten form with absolute names, and nothing else of the original', () => {
     const text =
       'CID=12ab\nparentCID=ffffffff\ncreateType="twoGbMaxExtentFlat"\nx="/etc/shadow"\nRW 8 FLAT "a" 2\nRW 9 SPARSE "b"\n';
     expect(descriptorWith(descriptor(text), ['/d/a', '/d/b'])).toBe(
@@ -82,7 +82,7 @@ describe('a descriptor of VMDK', () => {
   });
 });
 
-describe('a sparse file of VMDK', () => {
+describe('VMDK sparse file', () => {
   it('names its parent where QEMU looks for it, whatever the header says', () => {
     expect(vmdkReferences(sparse(8n, `${TEXT}RW 4 SPARSE "disk.vmdk"\n`))).toEqual([]);
     const head = sparse(8n, `${TEXT}parentFileNameHint="/etc/shadow"`);
@@ -90,7 +90,7 @@ describe('a sparse file of VMDK', () => {
     expect(vmdkReferences(head)).toMatchObject([{ role: 'parent', name: '/etc/shadow' }]);
   });
 
-  it('with no room of its own is a descriptor, which nobody reads', () => {
+  it('without room of its own is a descriptor, which is not read', () => {
     expect(isEmbeddedDescriptor(sparse(0n, TEXT))).toBe(true);
     expect(isEmbeddedDescriptor(sparse(8n, TEXT))).toBe(false);
     expect(vmdkReferences(sparse(0n, TEXT))).toMatchObject([{ role: 'extent', name: '' }]);

@@ -20,13 +20,13 @@ async function collect(): Promise<void> {
   gc();
 }
 
-it('memory whose address was asked for last is kept for the call that it is for', async () => {
+it('addressOf: keeps the memory of the last address until the call', async () => {
   const memory = askForNew();
   await collect();
   expect(memory.deref()).toBeDefined();
 });
 
-it('and not for ever', async () => {
+it('addressOf: does not keep memory for ever', async () => {
   const memory = askForNew();
   for (let i = 0; i < 100; i++) askForNew();
   await collect();

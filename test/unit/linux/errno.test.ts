@@ -17,16 +17,16 @@ it.each([
   [EOPNOTSUPP, 'EOPNOTSUPP', 'Operation not supported'],
   [107, 'ENOTCONN', 'Transport endpoint is not connected'],
   [ESHUTDOWN, 'ESHUTDOWN', 'Cannot send after transport endpoint shutdown'],
-])('knows %i as %s', (number, name, text) => {
+])('errno: %i is %s', (number, name, text) => {
   expect(errnoName(number)).toBe(name);
   expect(errnoText(number)).toBe(text);
 });
 
-it('names a number that it does not know by the number', () => {
+it('errno: shows an unknown number as a number', () => {
   expect(errnoName(4000)).toBe('errno 4000');
 });
 
-it('throws what failed, with errno and the name of the call', () => {
+it('errno: an error has the failed call and its errno', () => {
   let thrown: unknown;
   try {
     duplicate(-1);

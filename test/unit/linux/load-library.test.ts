@@ -25,7 +25,7 @@ async function collectGarbage(): Promise<void> {
   }
 }
 
-it('a loaded library stays, though nobody has its handle and garbage is collected', async () => {
+it('loadLibrary: a loaded library stays, although nobody has its handle and garbage is collected', async () => {
   const path = libraryPath();
   koffi.load(path);
   expect(isLoaded(path)).toBe(true);

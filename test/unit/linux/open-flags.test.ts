@@ -5,14 +5,14 @@ import { runProgram } from '../../support/run.js';
 
 requirePrograms('python3');
 
-it("the flags of open(2): are this processor's", async () => {
+it('flags of open(2): match this processor', async () => {
   const names = Object.keys(flags).filter((name) => name.startsWith('O_'));
   const code = `import os, json; print(json.dumps({n: getattr(os, n) for n in ${JSON.stringify(names)}}))`;
   const { ioctlRead32: _, ...ours } = flags;
   expect(JSON.parse(await runProgram('python3', '-c', code))).toEqual(ours);
 });
 
-it('the number of FUSE_DEV_IOC_CLONE: as in asm-generic/ioctl.h, and where a processor has its own', () => {
+it("FUSE_DEV_IOC_CLONE: is that of asm-generic/ioctl.h, or the processor's own", () => {
   expect(flags.ioctlRead32(229, 0, 'x64')).toBe(0x8004e500);
   expect(flags.ioctlRead32(229, 0, 'arm64')).toBe(0x8004e500);
   expect(flags.ioctlRead32(229, 0, 'ppc64')).toBe(0x4004e500);

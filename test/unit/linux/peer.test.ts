@@ -65,7 +65,7 @@ async function expectEnd(handle: PeerHandle, pid: number): Promise<void> {
 }
 
 describe('the peer of a connection', () => {
-  it('is the process that listens at a Unix socket, while it lives', async () => {
+  it('is the process that listens on a Unix socket, while it lives', async () => {
     const scope = createScope();
     const path = scope.path('socket');
     const server = new Program(scope, 'nbdkit', ['-f', '-U', path, 'memory', '1M']);
@@ -74,7 +74,7 @@ describe('the peer of a connection', () => {
     await expectEnd(kept(scope, listenerOf(socket)), server.pid);
   });
 
-  it('is who holds a Unix socket, where its maker has gone into the background', async () => {
+  it('is the holder of a Unix socket whose creator has gone into the background', async () => {
     const scope = createScope();
     const path = scope.path('socket');
     const pid = await background(scope, '-U', path);
@@ -83,7 +83,7 @@ describe('the peer of a connection', () => {
     await expectEnd(kept(scope, holdersOf(socket, path)), pid);
   });
 
-  it('is who holds the other end of a TCP connection on this machine', async () => {
+  it('is the holder of the other end of a TCP connection on this machine', async () => {
     const scope = createScope();
     const port = await freePort();
     const pid = await background(scope, '-i', '127.0.0.1', '-p', String(port));
@@ -91,7 +91,7 @@ describe('the peer of a connection', () => {
     await expectEnd(kept(scope, holdersOf(socket, undefined)), pid);
   });
 
-  it('is not known where a program only passes on what it gets', async () => {
+  it('is unknown behind a program that only forwards bytes', async () => {
     const scope = createScope();
     const [path, inner] = [scope.path('outer'), scope.path('inner')];
     await background(scope, '-U', inner);
@@ -103,7 +103,7 @@ describe('the peer of a connection', () => {
     if (handle !== undefined) expect(withoutRelays(handle)).toBe(undefined);
   });
 
-  it('is watched by one descriptor, whoever shares it, and closed with the last', () => {
+  it('has one descriptor for all users, closed with the last', () => {
     const peers = new PeerProcesses();
     const first = peers.adopt({ pids: [1, 2], descriptors: [] });
     expect(first.share()).toBe(first);
@@ -113,17 +113,17 @@ describe('the peer of a connection', () => {
   });
 });
 
-describe('the tables of /proc', () => {
+describe('socket tables of /proc', () => {
   it.each([
     ['127.0.0.1', 10_809, '0100007F:2A39'],
     ['192.168.1.20', 80, '1401A8C0:0050'],
     ['::1', 10_809, '00000000000000000000000001000000:2A39'],
     ['fe80::1', 1, '000080FE000000000000000001000000:0001'],
-  ])('write %s port %i as %s', (address, port, expected) => {
+  ])('contain %s port %i as %s', (address, port, expected) => {
     expect(procAddress(address, port)).toBe(expected);
   });
 
-  it('tell relays by their names', () => {
+  it('a program name shows whether it is a proxy', () => {
     expect(['socat', '/usr/bin/ssh', 'stunnel4'].every(isRelay)).toBe(true);
     expect(['nbdkit', 'qemu-nbd', '', 'ssh-agent'].some(isRelay)).toBe(false);
   });

@@ -16,7 +16,7 @@ function openPipe() {
   return ends;
 }
 
-it('tells which descriptors can be read, each at its own place', () => {
+it('poll: reports which descriptors can be read, each at its own place', () => {
   const pipes = [openPipe(), openPipe(), openPipe()];
   const set = new PollSet(3);
   const places = pipes.map(({ read }) => set.add(read, POLLIN));
@@ -29,7 +29,7 @@ it('tells which descriptors can be read, each at its own place', () => {
   expect(set.reventsOf(places[1])).toBe(0);
 });
 
-it('waits only for the events that were asked for, and with none not even for the end', () => {
+it('poll: waits only for the requested events, and with none not even for the end', () => {
   const [left, right] = socketpair();
   onTestFinished(() => closeDescriptor(left));
   const set = new PollSet(1);
@@ -47,7 +47,7 @@ it('waits only for the events that were asked for, and with none not even for th
   expect(set.reventsOf(place)).toBe(POLLIN | POLLHUP);
 });
 
-it('leaves the other places alone when one is removed, and gives that one away again', () => {
+it('poll: keeps the other places when one is removed, and reuses that one', () => {
   const pipes = [openPipe(), openPipe(), openPipe()];
   for (const { write } of pipes) writeSync(write, 'x');
   const set = new PollSet(2);
@@ -62,7 +62,7 @@ it('leaves the other places alone when one is removed, and gives that one away a
   expect(set.wait(0)).toBe(2);
 });
 
-it('refuses more descriptors than it has room for, and goes on with those it has', () => {
+it('poll: refuses more descriptors than fit, and goes on with the others', () => {
   const { read, write } = openPipe();
   const set = new PollSet(1);
   const place = set.add(read, POLLIN);
@@ -74,7 +74,7 @@ it('refuses more descriptors than it has room for, and goes on with those it has
   expect(set.wait(0)).toBe(1);
 });
 
-it('reports a descriptor that is closed instead of waiting for it', () => {
+it('poll: reports a closed descriptor instead of waiting for it', () => {
   const { read, write } = pipe();
   closeDescriptor(write);
   closeDescriptor(read);
@@ -84,7 +84,7 @@ it('reports a descriptor that is closed instead of waiting for it', () => {
   expect(set.reventsOf(place)).toBe(POLLNVAL);
 });
 
-it('makes pipes that never block', () => {
+it('poll: creates pipes that never block', () => {
   const { read } = openPipe();
   expect(() => readSync(read, Buffer.alloc(1))).toThrow(/EAGAIN/);
 });

@@ -48,7 +48,7 @@ function sendDescriptor(socket: number, descriptor: number): void {
   expect(words[13]).toBe(0x58n);
 }
 
-it('connects the two ends of a pair, both closed on exec', () => {
+it('sockets: a pair is connected, and both ends close on exec', () => {
   const [left, right] = openPair();
   writeSync(left, 'there');
   const buffer = Buffer.alloc(16);
@@ -56,14 +56,14 @@ it('connects the two ends of a pair, both closed on exec', () => {
   for (const end of [left, right]) expect(flagsOf(end) & O_CLOEXEC).toBe(O_CLOEXEC);
 });
 
-it('makes a descriptor non-blocking, and leaves its other end as it is', () => {
+it('sockets: makes a descriptor non-blocking, and leaves its other end as it is', () => {
   const [left, right] = openPair();
   setNonBlocking(left);
   expect(flagsOf(left) & O_NONBLOCK).toBe(O_NONBLOCK);
   expect(flagsOf(right) & O_NONBLOCK).toBe(0);
 });
 
-it('receives a descriptor of the same open file, closed on exec', () => {
+it('sockets: receives a descriptor of the same open file, closed on exec', () => {
   const [left, right] = openPair();
   const file = openSync(devNull, 'r');
   onTestFinished(() => closeSync(file));
@@ -77,7 +77,7 @@ it('receives a descriptor of the same open file, closed on exec', () => {
   closeDescriptor(received);
 });
 
-it('tells "none yet" from "none any more" when it waits for a descriptor', () => {
+it('sockets: distinguishes "none yet" from "none any more" while waiting for a descriptor', () => {
   const [left, right] = openPair();
   setNonBlocking(right);
   expect(receiveDescriptor(right)).toBeUndefined();
@@ -85,13 +85,13 @@ it('tells "none yet" from "none any more" when it waits for a descriptor', () =>
   expect(receiveDescriptor(right)).toBeNull();
 });
 
-it('takes bytes without a descriptor for none', () => {
+it('sockets: bytes without a descriptor count as none', () => {
   const [left, right] = openPair();
   writeSync(left, 'x');
   expect(receiveDescriptor(right)).toBeNull();
 });
 
-it('ends both directions on shutdown, whoever else holds the socket', () => {
+it('sockets: shutdown ends both directions, whoever else holds the socket', () => {
   const [left, right] = openPair();
   const copy = duplicate(left);
   onTestFinished(() => closeDescriptor(copy));
@@ -100,7 +100,7 @@ it('ends both directions on shutdown, whoever else holds the socket', () => {
   expect(readSync(copy, Buffer.alloc(1))).toBe(0);
 });
 
-it('tells a stream socket from everything else', () => {
+it('sockets: distinguishes a stream socket from everything else', () => {
   const [left] = openPair();
   const { read, write } = pipe();
   onTestFinished(() => {
@@ -110,7 +110,7 @@ it('tells a stream socket from everything else', () => {
   expect([left, read, -1].map(isSocket)).toEqual([true, false, false]);
 });
 
-it('asks for buffers that hold more than the default', () => {
+it('sockets: requests buffers that hold more than the default', () => {
   const [left] = openPair();
   setNonBlocking(left);
   setSocketBuffers(left, 4 * 1024 * 1024);
@@ -125,7 +125,7 @@ it('asks for buffers that hold more than the default', () => {
   expect(sent).toBeGreaterThan(Math.min(most, 1024 * 1024) / 2);
 });
 
-it('lays out the address of a vsock port', () => {
+it('sockets: lays out the address of a vsock port', () => {
   const expected = hex`
     2800     | svm_family: AF_VSOCK
     0000     | svm_reserved1
@@ -136,6 +136,6 @@ it('lays out the address of a vsock port', () => {
   expect(vsockAddress(1, 12_345)).toEqual(expected);
 });
 
-it('rejects with an errno when nobody listens on a vsock port, or there is no vsock', async () => {
+it('sockets: connecting to vsock fails with an errno when nobody listens, or there is no vsock', async () => {
   await expect(connectVsock(1, 1)).rejects.toMatchObject({ name: 'SystemError', errno: expect.any(Number) });
 });

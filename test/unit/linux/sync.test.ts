@@ -9,11 +9,11 @@ it.each([
   ['6.18.9-cloud', true],
   ['7.0-rc1', true],
   ['', false],
-])('Linux %s can be made to send its writes during lseek(2): %s', (release, expected) => {
+])('sync_file_range: Linux %s sends its writes during lseek(2): %s', (release, expected) => {
   expect(worksDuringSeek(release)).toBe(expected);
 });
 
-it('sending held writes: is told when the system refuses', async () => {
+it('sync_file_range: reports a refusal of the system', async () => {
   await expect(sendHeldWrites('/dev/null')).rejects.toThrow('sync_file_range failed');
   await expect(sendHeldWrites('/dev/missing')).rejects.toThrow('ENOENT');
 });

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Coverage } from '../../../src/nbd/transmission/coverage.js';
 
-test('runs that overlap earlier ones are refused, all others are not, in any order', () => {
+test('coverage of a READ: refuses overlapping runs, and takes all others in any order', () => {
   const runs = fc.array(fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 12 })), { maxLength: 25 });
   fc.assert(
     fc.property(runs, (some) => {
@@ -21,7 +21,7 @@ test('runs that overlap earlier ones are refused, all others are not, in any ord
   );
 });
 
-test('neighbours become one run, so that only gaps count against the limit', () => {
+test('coverage of a READ: joins neighbours, so that only gaps count against the limit', () => {
   const coverage = new Coverage();
   for (let i = 10_000; i > 0; i--) expect(coverage.add(i, i + 1)).toBeUndefined();
   for (let i = 0; i < 4095; i++) expect(coverage.add(20_000 + 2 * i, 20_001 + 2 * i)).toBeUndefined();

@@ -19,7 +19,7 @@ const INFO: ExportInfo = {
 };
 
 describe('block sizes', () => {
-  it('are 512, 4096 and 32 MiB where none are advertised ("Size constraints")', () => {
+  it('are 512, 4096 and 32 MiB where the server advertises none ("Size constraints")', () => {
     expect(effectiveBlockSizes({ blockSizes: undefined })).toEqual({
       minimum: 512,
       preferred: 4096,
@@ -27,7 +27,7 @@ describe('block sizes', () => {
     });
   });
 
-  it('are those that are advertised, the maximum rounded down to the minimum', () => {
+  it('are the advertised ones, with the maximum rounded down to the minimum', () => {
     const effective = (minimum: number, maximum: number) =>
       effectiveBlockSizes({ blockSizes: { minimum, preferred: 4096, maximum } });
     expect(effective(1, 5000)).toEqual({ minimum: 1, preferred: 4096, maximum: 5000 });
@@ -36,8 +36,8 @@ describe('block sizes', () => {
   });
 });
 
-describe('flags', () => {
-  it('are asked for by name', () => {
+describe('transmission flags', () => {
+  it('have properties with their names', () => {
     expect([isReadOnly(INFO), canMultiConn(INFO), hasFlag(INFO, 4), hasFlag(INFO, 6)]).toEqual([
       false,
       true,
@@ -48,7 +48,7 @@ describe('flags', () => {
 });
 
 describe('another connection to the export', () => {
-  it('is as good when all that matters is the same', () => {
+  it('fits when all relevant properties match', () => {
     const other = {
       ...INFO,
       metaContexts: [
@@ -71,11 +71,11 @@ describe('another connection to the export', () => {
     ['other headers', { extendedHeaders: true }, 'another kind of replies'],
     ['simple replies', { structuredReplies: false }, 'another kind of replies'],
     ['no contexts', { metaContexts: [] }, 'no metadata context "base:allocation"'],
-  ])('is not when it has %s', (_, change, why) => {
+  ])('does not fit with %s', (_, change, why) => {
     expect(sameExport(INFO, { ...INFO, ...change })).toContain(why);
   });
 
-  it('crosses to a worker unchanged', () => {
+  it('passes to a worker thread unchanged', () => {
     expect(structuredClone(INFO)).toEqual(INFO);
   });
 });

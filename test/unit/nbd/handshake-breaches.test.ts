@@ -31,7 +31,7 @@ function blockSizes(minimum: string, preferred: string, maximum: string): Uint8A
   return info(hex`0003 ${least ?? ''} ${best ?? ''} ${most ?? ''}`);
 }
 
-describe('a breach ends the handshake, and there is no goodbye', () => {
+describe('a breach ends the handshake, without NBD_OPT_ABORT', () => {
   it.each<[string, HandshakeOptions, Uint8Array[]]>([
     ['a server that is none', PLAIN, [hex`"SSH-2.0-OpenSSH_9.2"`]],
     ['an unknown second magic', PLAIN, [hex`"NBDMAGIC" "NBDMAGIC"`]],
@@ -137,7 +137,7 @@ describe('a breach ends the handshake, and there is no goodbye', () => {
     expect(goodbye).toBe('');
   });
 
-  it('a server that talks before the first request', () => {
+  it('data before the first request', () => {
     const early = hex`${optionReply(OPT.GO, REP.ACK)} 67446698`;
     const { error } = converse(PLAIN, [FIXED_NEWSTYLE, info(INFO_EXPORT), early]);
     expect(error?.message).toMatch(/bytes before the first request/);
@@ -153,13 +153,13 @@ describe('a breach ends the handshake, and there is no goodbye', () => {
     expect(error?.name).toBe('NbdProtocolError');
   });
 
-  it('a list without end is cut off at 10000 exports', () => {
+  it('an endless list ends at 10000 exports', () => {
     const entry = optionReply(OPT.LIST, REP.SERVER, hex`00000001 "x"`);
     const { error } = converse(LIST, [FIXED_NEWSTYLE, ...Array<Uint8Array>(10_001).fill(entry)]);
     expect(error?.message).toBe('NBD_OPT_LIST was answered with too many replies (10001)');
   });
 
-  it('a list of long descriptions is cut off at 16 MiB', () => {
+  it('a list of long descriptions ends at 16 MiB', () => {
     const handshake = new Handshake(LIST);
     handshake.receive(FIXED_NEWSTYLE);
     const entry = optionReply(OPT.LIST, REP.SERVER, hex`00000001 "x" 61*4096`);
@@ -170,7 +170,7 @@ describe('a breach ends the handshake, and there is no goodbye', () => {
   });
 });
 
-describe('a refusal', () => {
+describe('handshake refusal', () => {
   it.each([
     ['unknown exports', REP.ERR_UNKNOWN, 2, 'the server has no such export'],
     ['policy', REP.ERR_POLICY, 1, "the server's policy forbids it"],
@@ -192,7 +192,7 @@ describe('a refusal', () => {
     ['the list', LIST, OPT.LIST],
     ['the export', PLAIN, OPT.GO],
   ])(
-    'of %s because of a shutdown must be answered with NBD_OPT_ABORT ("Termination of the session")',
+    'of %s because of a shutdown leads to NBD_OPT_ABORT ("Termination of the session")',
     (_, options, option) => {
       const { error, goodbye } = converse(options, [FIXED_NEWSTYLE, optionReply(option, REP.ERR_SHUTDOWN)]);
       expect(error).toMatchObject({ name: 'NbdServerError', errno: 108 });
@@ -200,13 +200,13 @@ describe('a refusal', () => {
     },
   );
 
-  it('has its text cut at 4096 bytes and escaped', () => {
+  it('has an escaped text of 4096 bytes at most', () => {
     const { error } = converse(PLAIN, [FIXED_NEWSTYLE, optionReply(OPT.GO, REP.ERR_POLICY, hex`0a*60000`)]);
     expect(error).toMatchObject({ serverText: '\n'.repeat(4096) });
     expect(error?.message.split('\n')).toHaveLength(1);
   });
 
-  it('ignores what was told before it', () => {
+  it('discards earlier facts about the export', () => {
     const { events } = converse(PLAIN, [
       FIXED_NEWSTYLE,
       info(INFO_EXPORT),
@@ -217,7 +217,7 @@ describe('a refusal', () => {
   });
 });
 
-describe('a server that goes away', () => {
+describe('handshake with a server that closes the connection', () => {
   it.each<[string, Uint8Array[], string]>([
     ['at once', [], 'before its greeting'],
     ['in the middle of its greeting', [hex`"NBDM"`], 'before its greeting'],
@@ -228,14 +228,14 @@ describe('a server that goes away', () => {
       [FIXED_NEWSTYLE, info(INFO_EXPORT).subarray(0, 25)],
       'before its reply to NBD_OPT_GO',
     ],
-  ])('%s is told on by what was waited for', (_, script, when) => {
+  ])('%s: the error names the pending step', (_, script, when) => {
     const { ended, goodbye } = converse(PLAIN, script);
     expect(ended).toBe(`the server closed the connection ${when}`);
     expect(goodbye).toBe('');
   });
 });
 
-describe('flags that need what was not agreed on are not relied on ("Transmission flags")', () => {
+describe('flags that depend on other options are off without them ("Transmission flags")', () => {
   const DF_FAST_ZERO_PAYLOAD = info(hex`0000 0000000000100000 1881`);
 
   it('NBD_FLAG_SEND_DF, NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_BLOCK_STATUS_PAYLOAD', () => {
@@ -243,7 +243,7 @@ describe('flags that need what was not agreed on are not relied on ("Transmissio
     expect(events[0]).toMatchObject({ info: { flags: 0x0001 } });
   });
 
-  it('and unknown ones are kept', () => {
+  it('and unknown ones stay', () => {
     const { events } = converse(PLAIN, [
       FIXED_NEWSTYLE,
       info(hex`0000 0000000000100000 e841`),

@@ -41,8 +41,8 @@ function server(name: string, description = ''): Uint8Array {
   return optionReply(OPT.LIST, REP.SERVER, hex`${length} ${name} ${description}`);
 }
 
-describe('listing exports', () => {
-  it('asks for the list, then about each export, then says goodbye', () => {
+describe('list of exports', () => {
+  it('requests the list, then each export, then sends NBD_OPT_ABORT', () => {
     const { sent, events } = converse(LIST, [
       FIXED_NEWSTYLE,
       server('a', 'first'),
@@ -76,7 +76,7 @@ describe('listing exports', () => {
     ]);
   });
 
-  it('does without what NBD_OPT_INFO tells where the server does not support it', () => {
+  it('works without NBD_OPT_INFO where the server does not support it', () => {
     const { sent, events } = converse(LIST, [
       FIXED_NEWSTYLE,
       server('a'),
@@ -92,7 +92,7 @@ describe('listing exports', () => {
     ['needs TLS', REP.ERR_TLS_REQD],
     ['has gone', REP.ERR_UNKNOWN],
     ['is forbidden', REP.ERR_POLICY],
-  ])('goes on past an export that %s', (_, refusal) => {
+  ])('continues past an export that %s', (_, refusal) => {
     const { events } = converse(LIST, [
       FIXED_NEWSTYLE,
       server('a'),
@@ -107,13 +107,13 @@ describe('listing exports', () => {
     expect(events[0]).not.toHaveProperty('exports.0.info');
   });
 
-  it('may find nothing', () => {
+  it('may be empty', () => {
     const { sent, events } = converse(LIST, [FIXED_NEWSTYLE, optionReply(OPT.LIST, REP.ACK)]);
     expect(sent.at(-1)).toBe(ABORT);
     expect(events).toEqual([{ type: 'listed', exports: [] }]);
   });
 
-  it('tells why when the server forbids it, and says goodbye', () => {
+  it('reports that the server forbids it, after NBD_OPT_ABORT', () => {
     const { error, goodbye } = converse(LIST, [
       FIXED_NEWSTYLE,
       optionReply(OPT.LIST, REP.ERR_POLICY, hex`"ask " 1b "[31mthe admin"`),
@@ -130,13 +130,13 @@ describe('listing exports', () => {
     expect(goodbye).toBe(ABORT);
   });
 
-  it('is impossible with a newstyle server that is not fixed', () => {
+  it('fails with a newstyle server that is not fixed', () => {
     const { error, goodbye } = converse(LIST, [hex`"NBDMAGIC" "IHAVEOPT" 0000`]);
     expect(error?.message).toContain('too old');
     expect(goodbye).toBe('');
   });
 
-  it('finds the one nameless export of an oldstyle server, and disconnects', () => {
+  it('has the one nameless export of an oldstyle server, and disconnects', () => {
     const { sent, events } = converse(LIST, [
       hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`,
     ]);
@@ -146,7 +146,7 @@ describe('listing exports', () => {
     ]);
   });
 
-  it('drops what the server says to the goodbye, an acknowledgement or nothing ("NBD_OPT_ABORT")', () => {
+  it('drops the reply to NBD_OPT_ABORT, an acknowledgement or nothing ("NBD_OPT_ABORT")', () => {
     const { error, ended } = converse(LIST, [
       FIXED_NEWSTYLE,
       optionReply(OPT.LIST, REP.ACK),
@@ -155,7 +155,7 @@ describe('listing exports', () => {
     expect([error, ended]).toEqual([undefined, undefined]);
   });
 
-  it('asks about the first 256 exports only', () => {
+  it('describes the first 256 exports only', () => {
     const many = Array.from({ length: 300 }, (_, i) => server(`e${i}`));
     const answers = Array.from({ length: 256 }, () => optionReply(OPT.INFO, REP.ERR_UNKNOWN));
     const { sent, events } = converse(LIST, [
@@ -169,8 +169,8 @@ describe('listing exports', () => {
   });
 });
 
-describe('describing an export', () => {
-  it('asks by NBD_OPT_INFO and says goodbye', () => {
+describe('description of an export', () => {
+  it('uses NBD_OPT_INFO and NBD_OPT_ABORT', () => {
     const { sent, events } = converse(DESCRIBE, [
       FIXED_NEWSTYLE,
       optionReply(OPT.INFO, REP.INFO, INFO_EXPORT),
@@ -190,7 +190,7 @@ describe('describing an export', () => {
     expect(events).toMatchObject([{ type: 'described' }]);
   });
 
-  it('tells when there is none of that name', () => {
+  it('reports that there is none of that name', () => {
     const { error } = converse(DESCRIBE, [FIXED_NEWSTYLE, optionReply(OPT.INFO, REP.ERR_UNKNOWN)]);
     expect(error).toMatchObject({ name: 'NbdServerError', errno: 2, replyType: 0x80000006 });
     expect(error?.message).toBe(
@@ -199,7 +199,7 @@ describe('describing an export', () => {
   });
 });
 
-describe('listing metadata contexts', () => {
+describe('list of metadata contexts', () => {
   const goal = { kind: 'contexts', exportName: 'disk', queries: ['qemu:', 'base:allocation'] } as const;
   const CONTEXTS: HandshakeOptions = { ...LIST, structuredReplies: undefined, goal };
   const STRUCTURED = optionReply(OPT.STRUCTURED_REPLY, REP.ACK);
@@ -210,7 +210,7 @@ describe('listing metadata contexts', () => {
     toHex(hex`00000004 "disk" 00000002 00000005 "qemu:" 0000000f "base:allocation"`),
   );
 
-  it('asks after structured replies, and disregards the ids ("NBD_OPT_LIST_META_CONTEXT")', () => {
+  it('follows structured replies, and disregards the ids ("NBD_OPT_LIST_META_CONTEXT")', () => {
     const { sent, events } = converse(CONTEXTS, [
       FIXED_NEWSTYLE,
       STRUCTURED,
@@ -222,7 +222,7 @@ describe('listing metadata contexts', () => {
     expect(events).toEqual([{ type: 'contexts', names: ['base:allocation', 'qemu:dirty-bitmap:b'] }]);
   });
 
-  it('does not ask a server without structured replies ("NBD_OPT_LIST_META_CONTEXT")', () => {
+  it('sends no query to a server without structured replies ("NBD_OPT_LIST_META_CONTEXT")', () => {
     const { sent, error, goodbye } = converse(CONTEXTS, [
       FIXED_NEWSTYLE,
       optionReply(OPT.STRUCTURED_REPLY, REP.ERR_UNSUP),
@@ -232,7 +232,7 @@ describe('listing metadata contexts', () => {
     expect(goodbye).toBe(ABORT);
   });
 
-  it('disregards the contexts before an error ("NBD_OPT_LIST_META_CONTEXT")', () => {
+  it('disregards contexts before an error ("NBD_OPT_LIST_META_CONTEXT")', () => {
     const { events, error, goodbye } = converse(CONTEXTS, [
       FIXED_NEWSTYLE,
       STRUCTURED,
@@ -246,7 +246,7 @@ describe('listing metadata contexts', () => {
     expect(goodbye).toBe(ABORT);
   });
 
-  it('is impossible with servers that know no options', () => {
+  it('fails with servers without options', () => {
     const oldstyle = hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`;
     for (const server of [hex`"NBDMAGIC" "IHAVEOPT" 0000`, oldstyle])
       expect(converse(CONTEXTS, [server]).error?.message).toContain('too old');

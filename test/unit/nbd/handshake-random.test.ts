@@ -72,8 +72,8 @@ function feed(settings: HandshakeOptions, pieces: readonly Uint8Array[]): string
   return seen.filter((type) => type !== 'send').join();
 }
 
-describe('a server that sends random bytes', () => {
-  it('gets no further than its nonsense allows, and never crashes the client', () => {
+describe('handshake with a server that sends random bytes', () => {
+  it('ends at the first breach, and never crashes the client', () => {
     fc.assert(
       fc.property(options, fc.array(bytes), (settings, pieces) => {
         feed(settings, pieces);
@@ -81,7 +81,7 @@ describe('a server that sends random bytes', () => {
     );
   });
 
-  it('in well-formed replies out of place does not crash it either', () => {
+  it('in well-formed replies out of place does not crash the client either', () => {
     fc.assert(
       fc.property(options, conversation, (settings, pieces) => {
         feed(settings, pieces);
@@ -90,7 +90,7 @@ describe('a server that sends random bytes', () => {
     );
   });
 
-  it('is understood in the same way whatever pieces its bytes come in', () => {
+  it('has the same result for any cut of the bytes', () => {
     const cuts = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 20 });
     fc.assert(
       fc.property(goals, conversation, cuts, (goal, pieces, sizes) => {
@@ -110,7 +110,7 @@ describe('a server that sends random bytes', () => {
     );
   });
 
-  it('that announces much and sends little takes no memory for it', () => {
+  it('that announces much and sends little uses no memory for it', () => {
     const before = process.memoryUsage().arrayBuffers;
     const waiting = Array.from({ length: 1000 }, () => {
       const handshake = new Handshake({

@@ -44,7 +44,7 @@ const answers = (extended: boolean, structured: boolean, contexts: boolean): Scr
   ];
 };
 
-describe('whatever a server grants', () => {
+describe('handshake rules, for all grants of a server', () => {
   const grants = fc.tuple(fc.boolean(), fc.boolean(), fc.boolean());
 
   it('no option goes out before the final reply to the one before ("Fixed newstyle negotiation")', () => {
@@ -69,7 +69,7 @@ describe('whatever a server grants', () => {
     );
   });
 
-  it('metadata contexts are asked for after structured replies or extended headers only ("NBD_OPT_SET_META_CONTEXT")', () => {
+  it('metadata contexts follow structured replies or extended headers only ("NBD_OPT_SET_META_CONTEXT")', () => {
     fc.assert(
       fc.property(grants, ([extended, structured, contexts]) => {
         const names = optionsIn(converse(GO, answers(extended, structured, contexts)).sent).map(
@@ -90,7 +90,7 @@ describe('whatever a server grants', () => {
   });
 });
 
-it('options without data have none ("NBD_OPT_ABORT", "NBD_OPT_LIST", "NBD_OPT_STARTTLS", "NBD_OPT_STRUCTURED_REPLY")', () => {
+it('handshake rules: options without data have none ("NBD_OPT_ABORT", "NBD_OPT_LIST", "NBD_OPT_STARTTLS", "NBD_OPT_STRUCTURED_REPLY")', () => {
   const list: HandshakeOptions = { goal: { kind: 'list' }, tls: 'require' };
   const { sent, goodbye } = converse(list, [
     FIXED_NEWSTYLE,
@@ -109,7 +109,7 @@ it('options without data have none ("NBD_OPT_ABORT", "NBD_OPT_LIST", "NBD_OPT_ST
   expect(goodbye).toBe(optionRequest(OPT.ABORT));
 });
 
-it('the block sizes are asked for by NBD_OPT_GO, and no piece of information twice ("NBD_OPT_INFO and NBD_OPT_GO")', () => {
+it('handshake rules: NBD_OPT_GO requests the block sizes, and no piece of information twice ("NBD_OPT_INFO and NBD_OPT_GO")', () => {
   const options = optionsIn(converse(GO, answers(false, false, false)).sent);
   const data = options.find(({ option }) => option === OPT.GO)?.data ?? '';
   const wanted = data.slice(16 + 4).match(/.{4}/g) ?? [];
@@ -118,7 +118,7 @@ it('the block sizes are asked for by NBD_OPT_GO, and no piece of information twi
   expect(new Set(wanted).size).toBe(wanted.length);
 });
 
-it('a client that wants TLS says so first, and asks for everything else behind it ("Client-side requirements")', () => {
+it('handshake rules: a client with TLS sends NBD_OPT_STARTTLS first, and all other options behind it ("Client-side requirements")', () => {
   const secure: HandshakeOptions = { ...GO, tls: 'require' };
   const before = converse(secure, [FIXED_NEWSTYLE]);
   expect(optionsIn(before.sent).map(({ option }) => option)).toEqual([OPT.STARTTLS]);
@@ -136,7 +136,7 @@ it('a client that wants TLS says so first, and asks for everything else behind i
   ]);
 });
 
-it('NBD_OPT_STARTTLS is not sent to a server without fixed newstyle ("Client-side requirements")', () => {
+it('handshake rules: NBD_OPT_STARTTLS is not sent to a server without fixed newstyle ("Client-side requirements")', () => {
   const { sent, error } = converse({ ...GO, tls: 'require' }, [hex`"NBDMAGIC" "IHAVEOPT" 0000`]);
   expect(sent.join('')).toBe('');
   expect(error?.message).toContain('plain text was not allowed');

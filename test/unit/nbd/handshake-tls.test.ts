@@ -20,14 +20,14 @@ const SECURE: HandshakeOptions = {
 const CLEAR: HandshakeOptions = { ...SECURE, tls: 'disable' };
 const ACKNOWLEDGED = optionReply(OPT.STARTTLS, REP.ACK);
 
-describe('when TLS is required', () => {
-  it('the wish for it is the only thing sent in the clear ("Client-side requirements")', () => {
+describe('handshake with required TLS', () => {
+  it('sends nothing but NBD_OPT_STARTTLS in the clear ("Client-side requirements")', () => {
     const { sent, events } = converse(SECURE, [FIXED_NEWSTYLE, ACKNOWLEDGED]);
     expect(sent).toEqual([`00000003${optionRequest(OPT.STARTTLS)}`, '']);
     expect(events).toEqual([{ type: 'starttls' }]);
   });
 
-  it('headers and replies are negotiated after it, and it is not asked for again', () => {
+  it('negotiates headers and replies after NBD_OPT_STARTTLS, and sends that once', () => {
     const { sent, events } = converse(SECURE, [
       FIXED_NEWSTYLE,
       ACKNOWLEDGED,
@@ -49,7 +49,7 @@ describe('when TLS is required', () => {
     ['does not know it', REP.ERR_UNSUP],
     ['forbids it', REP.ERR_POLICY],
     ['calls it invalid', REP.ERR_INVALID],
-  ])('a server that %s is left with NBD_OPT_ABORT, and nothing goes on in the clear', (_, refusal) => {
+  ])('leaves a server that %s with NBD_OPT_ABORT, and continues nothing in the clear', (_, refusal) => {
     const { sent, error, goodbye } = converse(SECURE, [FIXED_NEWSTYLE, optionReply(OPT.STARTTLS, refusal)]);
     expect(error?.message).toMatch(/^cannot use TLS, and plain text was not allowed: /);
     expect(error).toMatchObject({ name: 'NbdServerError' });
@@ -57,7 +57,7 @@ describe('when TLS is required', () => {
     expect(goodbye).toBe(optionRequest(OPT.ABORT));
   });
 
-  it('an oldstyle greeting cannot strip it', () => {
+  it('an oldstyle greeting cannot strip TLS', () => {
     const { sent, error, goodbye } = converse(SECURE, [
       hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`,
     ]);
@@ -65,13 +65,13 @@ describe('when TLS is required', () => {
     expect([sent, goodbye]).toEqual([[], '']);
   });
 
-  it('a newstyle greeting without fixed newstyle cannot strip it', () => {
+  it('a newstyle greeting without fixed newstyle cannot strip TLS', () => {
     const { sent, error, goodbye } = converse(SECURE, [hex`"NBDMAGIC" "IHAVEOPT" 0002`]);
     expect(error?.message).toContain('plain text was not allowed: the server speaks the newstyle handshake');
     expect([sent, goodbye]).toEqual([[], '']);
   });
 
-  it('bytes that follow the acknowledgement in the clear are a breach, not part of the session', () => {
+  it('bytes in the clear behind the acknowledgement are a breach, not part of the session', () => {
     const injected = hex`${ACKNOWLEDGED} ${optionReply(OPT.EXTENDED_HEADERS, REP.ACK)}`;
     const { events, error } = converse(SECURE, [FIXED_NEWSTYLE, injected]);
     expect(error?.name).toBe('NbdProtocolError');
@@ -79,14 +79,14 @@ describe('when TLS is required', () => {
     expect(events.filter(({ type }) => type !== 'starttls')).toEqual([]);
   });
 
-  it('bytes that come while the driver upgrades are a breach too', () => {
+  it('bytes during the TLS handshake of the driver are a breach, too', () => {
     const handshake = new Handshake(SECURE);
     handshake.receive(FIXED_NEWSTYLE);
     handshake.receive(ACKNOWLEDGED);
     expect(() => handshake.receive(hex`00`)).toThrow('1 bytes before the TLS handshake');
   });
 
-  it('a server that demands it again afterwards breaks the rules ("FORCEDTLS mode")', () => {
+  it('a server that demands TLS again afterwards breaks the rules ("FORCEDTLS mode")', () => {
     const { error, goodbye } = converse(SECURE, [
       FIXED_NEWSTYLE,
       ACKNOWLEDGED,
@@ -97,20 +97,20 @@ describe('when TLS is required', () => {
     expect(goodbye).toBe('');
   });
 
-  it('a failed TLS handshake leaves nothing to say in the clear ("Client-side requirements")', () => {
+  it('a failed TLS handshake leaves nothing to send in the clear ("Client-side requirements")', () => {
     const { goodbye, ended } = converse(SECURE, [FIXED_NEWSTYLE, ACKNOWLEDGED]);
     expect(goodbye).toBe('');
     expect(ended).toBe('the server closed the connection before the TLS handshake');
   });
 });
 
-describe('when TLS is not wanted', () => {
+describe('handshake without TLS', () => {
   it.each([
     ['every option', OPT.EXTENDED_HEADERS, CLEAR],
     ['structured replies', OPT.STRUCTURED_REPLY, { ...CLEAR, extendedHeaders: false }],
     ['the export', OPT.GO, { ...CLEAR, extendedHeaders: false, structuredReplies: false }],
   ])(
-    'a server that demands it for %s is told on with the remedy, and never upgraded',
+    'reports the remedy where a server demands TLS for %s, and never upgrades the connection',
     (_, option, options) => {
       const { error, sent, goodbye } = converse(options, [
         FIXED_NEWSTYLE,
@@ -122,7 +122,7 @@ describe('when TLS is not wanted', () => {
     },
   );
 
-  it('a server that demands it for the metadata contexts demands it for the export', () => {
+  it('a server that demands TLS for the metadata contexts demands it for the export', () => {
     const { error } = converse({ ...CLEAR, extendedHeaders: false, metaContexts: ['base:allocation'] }, [
       FIXED_NEWSTYLE,
       optionReply(OPT.STRUCTURED_REPLY, REP.ACK),

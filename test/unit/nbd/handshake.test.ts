@@ -29,8 +29,8 @@ const GO_DISK = optionRequest(
 );
 const ACCEPTED = [optionReply(OPT.GO, REP.INFO, INFO_EXPORT), optionReply(OPT.GO, REP.ACK)];
 
-describe('a fixed newstyle server', () => {
-  it('is asked for 64-bit headers, then structured replies, then contexts, then the export', () => {
+describe('fixed newstyle server', () => {
+  it('gets requests for 64-bit headers, then structured replies, then contexts, then the export', () => {
     const { sent, events, error } = converse(GO, [
       FIXED_NEWSTYLE,
       optionReply(OPT.EXTENDED_HEADERS, REP.ERR_UNSUP),
@@ -84,7 +84,7 @@ describe('a fixed newstyle server', () => {
     ]);
   });
 
-  it('is not asked for structured replies when it has 64-bit headers, which imply them', () => {
+  it('gets no request for structured replies when it has 64-bit headers, which imply them', () => {
     const { sent, events } = converse({ ...GO, metaContexts: [] }, [
       FIXED_NEWSTYLE,
       optionReply(OPT.EXTENDED_HEADERS, REP.ACK),
@@ -106,7 +106,7 @@ describe('a fixed newstyle server', () => {
     });
   });
 
-  it('loses its contexts when it refuses them after naming some ("NBD_OPT_SET_META_CONTEXT")', () => {
+  it('has no contexts when it refuses them after naming some ("NBD_OPT_SET_META_CONTEXT")', () => {
     const { events } = converse({ ...GO, extendedHeaders: false }, [
       FIXED_NEWSTYLE,
       optionReply(OPT.STRUCTURED_REPLY, REP.ACK),
@@ -117,7 +117,7 @@ describe('a fixed newstyle server', () => {
     expect(events[0]).toMatchObject({ info: { structuredReplies: true, metaContexts: [] } });
   });
 
-  it('tells name, description and block sizes in any order, before or after the size', () => {
+  it('sends name, description and block sizes in any order, before or after the size', () => {
     const { events } = converse(PLAIN, [
       FIXED_NEWSTYLE,
       optionReply(
@@ -144,13 +144,13 @@ describe('a fixed newstyle server', () => {
     });
   });
 
-  it('may send kinds of information that nobody knows ("NBD_REP_INFO": ignored)', () => {
+  it('may send unknown kinds of information ("NBD_REP_INFO": ignored)', () => {
     const unknown = optionReply(OPT.GO, REP.INFO, hex`7777 00*300`);
     const { events } = converse(PLAIN, [FIXED_NEWSTYLE, unknown, ...ACCEPTED]);
     expect(events[0]).toMatchObject({ type: 'ready' });
   });
 
-  it('may repeat itself but not contradict itself', () => {
+  it('may repeat itself, but not contradict itself', () => {
     const again = optionReply(OPT.GO, REP.INFO, INFO_EXPORT);
     const other = optionReply(OPT.GO, REP.INFO, hex`0000 0000000000200000 0005`);
     expect(converse(PLAIN, [FIXED_NEWSTYLE, again, ...ACCEPTED]).events).toHaveLength(1);
@@ -159,7 +159,7 @@ describe('a fixed newstyle server', () => {
     );
   });
 
-  it('is asked by NBD_OPT_EXPORT_NAME when it does not know NBD_OPT_GO', () => {
+  it('gets NBD_OPT_EXPORT_NAME when it does not know NBD_OPT_GO', () => {
     const { sent, events } = converse(PLAIN, [
       FIXED_NEWSTYLE,
       optionReply(OPT.GO, REP.ERR_UNSUP),
@@ -175,7 +175,7 @@ describe('a fixed newstyle server', () => {
     });
   });
 
-  it('that has 64-bit headers is never asked by NBD_OPT_EXPORT_NAME ("NBD_OPT_EXTENDED_HEADERS")', () => {
+  it('with 64-bit headers never gets NBD_OPT_EXPORT_NAME ("NBD_OPT_EXTENDED_HEADERS")', () => {
     const { error, sent } = converse({ ...GO, metaContexts: [] }, [
       FIXED_NEWSTYLE,
       optionReply(OPT.EXTENDED_HEADERS, REP.ACK),
@@ -201,13 +201,13 @@ describe('a fixed newstyle server', () => {
     expect(events).toHaveLength(1);
   });
 
-  it('may set handshake flags that nobody knows, which are not answered ("Handshake flags")', () => {
+  it('may set unknown handshake flags, which the client does not answer ("Handshake flags")', () => {
     const { sent } = converse(PLAIN, [hex`"NBDMAGIC" "IHAVEOPT" fffd`]);
     expect(sent[0]).toBe(`00000001${GO_DISK}`);
   });
 });
 
-describe('a newstyle server that is not fixed', () => {
+describe('newstyle server that is not fixed', () => {
   const NEWSTYLE = hex`
     4e42444d41474943 | NBDMAGIC
     49484156454f5054 | IHAVEOPT
@@ -223,19 +223,19 @@ describe('a newstyle server that is not fixed', () => {
     });
   });
 
-  it('can leave out the zeroes too', () => {
+  it('can leave out the zeroes, too', () => {
     const { sent, events } = converse(GO, [hex`"NBDMAGIC" "IHAVEOPT" 0002`, hex`0000000000100000 0001`]);
     expect(sent[0]?.slice(0, 8)).toBe('00000002');
     expect(events).toHaveLength(1);
   });
 
-  it('that closes the connection has perhaps no such export, and the error says so', () => {
+  it('that closes the connection may lack the export, and the error says so', () => {
     const { ended } = converse(GO, [NEWSTYLE]);
     expect(ended).toContain('perhaps it has no export "disk", or requires TLS');
   });
 });
 
-describe('an oldstyle server', () => {
+describe('oldstyle server', () => {
   const OLDSTYLE = hex`
     4e42444d41474943 | NBDMAGIC
     0000420281861253 | cliserv_magic
@@ -245,7 +245,7 @@ describe('an oldstyle server', () => {
   `;
   const NAMELESS: HandshakeOptions = { goal: { kind: 'go', exportName: '' }, tls: 'disable' };
 
-  it('has said everything in its greeting and gets no answer ("Oldstyle negotiation")', () => {
+  it('gets no answer to its greeting, which has everything ("Oldstyle negotiation")', () => {
     const { sent, events } = converse(NAMELESS, [OLDSTYLE]);
     expect(sent).toEqual(['']);
     expect(events[0]).toMatchObject({
@@ -254,7 +254,7 @@ describe('an oldstyle server', () => {
     });
   });
 
-  it('cannot have the export that a name asks for', () => {
+  it('cannot have a named export', () => {
     expect(converse(GO, [OLDSTYLE]).error?.message).toContain('whose one export has no name');
   });
 
@@ -269,7 +269,7 @@ describe('export names', () => {
     ['empty', '', ''],
     ['not ASCII', 'Größe', '4772c3b6c39f65'],
     ['4096 bytes long', 'x'.repeat(4096), '78'.repeat(4096)],
-  ])('that are %s are sent as UTF-8', (_, exportName, encoded) => {
+  ])('that are %s go out as UTF-8', (_, exportName, encoded) => {
     const { sent } = converse({ ...PLAIN, goal: { kind: 'go', exportName } }, [FIXED_NEWSTYLE]);
     const length = (encoded.length / 2).toString(16).padStart(8, '0');
     expect(sent[0]).toBe(CLIENT_FLAGS + optionRequest(OPT.GO, `${length}${encoded}0003000100020003`));
@@ -279,7 +279,7 @@ describe('export names', () => {
     ['hold a NUL', 'a\0b', 'contains a NUL'],
     ['are longer than 4096 bytes', 'é'.repeat(2049), 'has 4098 bytes; at most 4096'],
     ['are half a surrogate pair', '\ud800', 'is no Unicode text'],
-  ])('that %s are refused before anything is sent ("Conventions")', (_, exportName, why) => {
+  ])('that %s fail before anything is sent ("Conventions")', (_, exportName, why) => {
     expect(() => converse({ ...PLAIN, goal: { kind: 'go', exportName } }, [])).toThrow(why);
   });
 
@@ -290,7 +290,7 @@ describe('export names', () => {
     },
   );
 
-  it('and no more than 1024 metadata contexts are asked for', () => {
+  it('and metadata contexts number at most 1024', () => {
     expect(() => converse({ ...GO, metaContexts: Array(1025).fill('a:b') }, [])).toThrow('at most 1024');
   });
 });

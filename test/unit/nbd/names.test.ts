@@ -10,7 +10,7 @@ import {
   transmissionFlagNames,
 } from '../../../src/nbd/names.js';
 
-describe('names', () => {
+describe('NBD names', () => {
   it('are those of proto.md', () => {
     expect(optionName(7)).toBe('NBD_OPT_GO');
     expect(optionReplyName(0x80000006)).toBe('NBD_REP_ERR_UNKNOWN');
@@ -24,7 +24,7 @@ describe('names', () => {
     expect(commandFlagNames(0x0011)).toEqual(['NBD_CMD_FLAG_FUA', 'NBD_CMD_FLAG_FAST_ZERO']);
   });
 
-  it('are hexadecimal for what has none', () => {
+  it('are hexadecimal for unknown numbers', () => {
     expect([optionName(99), optionReplyName(0x80001234), commandName(255), errorName(7)]).toEqual([
       '0x63',
       '0x80001234',
@@ -35,7 +35,7 @@ describe('names', () => {
   });
 });
 
-describe('errors', () => {
+describe('NBD errors', () => {
   it.each([
     [0, 0],
     [1, 1],

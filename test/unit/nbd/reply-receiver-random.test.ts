@@ -152,8 +152,8 @@ function checkRight(some: readonly Plan[], asked: readonly Asked[], format: Repl
   });
 }
 
-describe('a stream that keeps the rules', () => {
-  test('every byte of every READ is right, in any order, cut anywhere', () => {
+describe('reply stream that keeps the rules', () => {
+  test('has right bytes for every READ, in any order, cut anywhere', () => {
     const cuts = fc.array(fc.nat(4000), { maxLength: 12 });
     fc.assert(
       fc.property(sessions, formats, turns, cuts, (some, format, order, ends) => {
@@ -173,7 +173,7 @@ describe('a stream that keeps the rules', () => {
     );
   });
 
-  test('so it is byte by byte, and when payloads are placed past the receiver', () => {
+  test('has right bytes also byte by byte, and when payloads bypass the receiver', () => {
     fc.assert(
       fc.property(sessions, formats, turns, fc.integer({ min: 1, max: 700 }), (some, format, order, most) => {
         const stream = bytesOf(
@@ -269,8 +269,8 @@ function checkAgainstNaive(
   }
 }
 
-describe('a stream that is broken', () => {
-  test('is refused, or its replies are what the rules say: bytes changed, lost, added, chunks twice or swapped', () => {
+describe('broken reply stream', () => {
+  test('fails, or has replies that the rules allow: bytes changed, lost, added, chunks twice or swapped', () => {
     const cuts = fc.array(fc.nat(4000), { maxLength: 6 });
     fc.assert(
       fc.property(sessions, formats, turns, faults, cuts, (some, format, order, wrong, ends) => {
@@ -286,7 +286,7 @@ describe('a stream that is broken', () => {
     );
   });
 
-  test('made of right headers with random fields is no better', () => {
+  test('of right headers with random fields fails in the same way', () => {
     const small = fc.integer({ min: 0, max: 40 });
     const chunk = fc.record({
       type: fc.constantFrom(0, 1, 2, 3, 5, 6, 0x8001, 0x8002, 0x8003),
@@ -324,7 +324,7 @@ describe('a stream that is broken', () => {
     );
   });
 
-  test('made of random bytes is refused', () => {
+  test('of random bytes fails', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 32, maxLength: 400 }), formats, (bytes, format) => {
         const recorder = new Recorder();
@@ -336,7 +336,7 @@ describe('a stream that is broken', () => {
   });
 });
 
-test('memory is taken for what has come, not for what was announced', () => {
+test('reply receiver: takes memory for received bytes, not for announced ones', () => {
   const before = process.memoryUsage().arrayBuffers;
   const receivers = Array.from({ length: 2000 }, () => {
     const recorder = new Recorder();
@@ -356,7 +356,7 @@ test('memory is taken for what has come, not for what was announced', () => {
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(64 * 2 ** 20);
 });
 
-test('errors without end cost no memory', () => {
+test('reply receiver: endless errors use no memory', () => {
   const recorder = new Recorder();
   const asked = recorder.ask(1n, new Asked(NBD_CMD_WRITE, 0n, 512));
   const receiver = new ReplyReceiver<Asked>(STRUCTURED, recorder);

@@ -347,7 +347,7 @@ describe('"Structured reply types": NBD_REPLY_TYPE_ERROR and other error chunks'
   ]);
 });
 
-describe('"Structured reply types": types that are not known', () => {
+describe('"Structured reply types": unknown types', () => {
   refuses([
     ['without bit 15, empty', STRUCTURED, write, chunk(3, [], last), /unknown type 3/],
     ['without bit 15, with bytes', STRUCTURED, read, chunk(77, eight), /unknown type 77/],

@@ -74,7 +74,7 @@ describe('proto.md, "Simple reply message"', () => {
     });
   });
 
-  test('the same cookie may be used again once its reply is whole', () => {
+  test('a cookie may be reused once its reply is complete', () => {
     const stream = hex`67446698 00000000 0000000000000001 "ab" 67446698 00000000 0000000000000001 "cd"`;
     for (const [, run] of EVERY_WAY) {
       const recorder = new Recorder();
@@ -90,7 +90,7 @@ describe('proto.md, "Simple reply message"', () => {
     }
   });
 
-  test('after structured replies were agreed on, all but READ may still be answered so', () => {
+  test('after structured replies were negotiated, all but READ may still get simple replies', () => {
     const stream = hex`
       67446698         | NBD_SIMPLE_REPLY_MAGIC
       00000000         | no error
@@ -142,13 +142,13 @@ describe('proto.md, "Structured reply chunk message"', () => {
     });
   });
 
-  test('flags that are not known are ignored', () => {
+  test('unknown flags are ignored', () => {
     const stream = hex`668e33ef fffe 0001 0000000000000001 00000009 0000000000000000 "x"
                        668e33ef ffff 0000 0000000000000001 00000000`;
     everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 1]], stream, ([asked]) => expect(textOf(asked)).toBe('x'));
   });
 
-  test('with NBD_CMD_FLAG_DF one content chunk, be it data or a hole, and an end apart', () => {
+  test('with NBD_CMD_FLAG_DF one content chunk, data or a hole, and a separate end', () => {
     const questions: Question[] = [
       [1n, NBD_CMD_READ, 0n, 2, NBD_CMD_FLAG_DF],
       [2n, NBD_CMD_READ, 0n, 2, NBD_CMD_FLAG_DF],
@@ -163,7 +163,7 @@ describe('proto.md, "Structured reply chunk message"', () => {
     });
   });
 
-  test('with NBD_CMD_FLAG_DF a part of the data may be followed by an error', () => {
+  test('with NBD_CMD_FLAG_DF an error may follow a part of the data', () => {
     const stream = hex`
       668e33ef 0000 0001 0000000000000001 0000000a 0000000000000000 "ab" | half of what was asked for
       668e33ef 0001 8002 0000000000000001 0000000e 00000005 0000 0000000000000002 | NBD_EIO there`;
@@ -174,7 +174,7 @@ describe('proto.md, "Structured reply chunk message"', () => {
 });
 
 describe('proto.md, "Structured reply types": error chunks', () => {
-  test('NBD_REPLY_TYPE_ERROR_OFFSET fails its request alone, with what the server said', () => {
+  test('NBD_REPLY_TYPE_ERROR_OFFSET fails its request alone, with the message of the server', () => {
     const stream = hex`
       668e33ef 0000 0001 0000000000000001 0000000c 0000000000000000 "1234" | data
       668e33ef 0001 8002 0000000000000001 00000011                         | NBD_REPLY_TYPE_ERROR_OFFSET
@@ -203,7 +203,7 @@ describe('proto.md, "Structured reply types": error chunks', () => {
     );
   });
 
-  test('after an error, data that would be all of the reply are no success', () => {
+  test('after an error, data for the whole request are no success', () => {
     const stream = hex`
       668e33ef 0000 8001 0000000000000001 00000006 00000005 0000
       668e33ef 0001 0001 0000000000000001 0000000a 0000000000000000 "ab"`;
@@ -223,7 +223,7 @@ describe('proto.md, "Structured reply types": error chunks', () => {
     );
   });
 
-  test('a message of 4096 bytes is taken whole', () => {
+  test('a message of 4096 bytes arrives whole', () => {
     const message = new Uint8Array(4096).fill(0x61);
     for (const type of [0x8001, 0x8002]) {
       const offset = new Uint8Array(type === 0x8002 ? 8 : 0);
@@ -235,7 +235,7 @@ describe('proto.md, "Structured reply types": error chunks', () => {
     }
   });
 
-  test('a message that is no UTF-8 is told as well as it can be', () => {
+  test('a message that is not UTF-8 arrives with replacement characters', () => {
     const stream = hex`668e33ef 0001 8001 0000000000000001 00000009 00000005 0003 61ff62`;
     everyWay(STRUCTURED, [[1n, NBD_CMD_FLUSH, 0n, 0]], stream, ([asked]) =>
       expect(asked.result).toEqual({ error: 5, text: 'a\ufffdb' }),
@@ -308,8 +308,8 @@ test('proto.md, "Extended reply chunk message": every reply has 32 bytes of head
   });
 });
 
-describe('what the caller is told', () => {
-  test('a payload that comes whole, right behind its header, is given in one piece as all there is', () => {
+describe('reply receiver results', () => {
+  test('have a payload that arrives whole, right behind its header, in one piece', () => {
     const given: boolean[] = [];
     const recorder = new Recorder();
     const data = recorder.data.bind(recorder);
@@ -325,7 +325,7 @@ describe('what the caller is told', () => {
     expect(given).toEqual([true, false, false]);
   });
 
-  test('where the next bytes land: first the header, then the payload and whose it is', () => {
+  test('have the place of the next bytes: first the header, then the payload and its request', () => {
     const recorder = new Recorder();
     const asked = recorder.ask(1n, new Asked(NBD_CMD_READ, 16n, 6));
     const receiver = new ReplyReceiver<Asked>(STRUCTURED, recorder);

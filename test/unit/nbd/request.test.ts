@@ -49,7 +49,7 @@ describe('proto.md, "Extended request message"', () => {
       0000000300000005 | length`);
   });
 
-  test('a write, and nothing else, says that its length is that of a payload', () => {
+  test('a WRITE, and nothing else, marks its length as that of a payload', () => {
     const flagsOf = (type: number, extended: boolean): number => {
       const view = new DataView(new ArrayBuffer(32));
       encodeRequest(view, 0, extended, { ...REQUEST, type, length: 512 });
@@ -62,7 +62,7 @@ describe('proto.md, "Extended request message"', () => {
   });
 });
 
-test('whatever is asked for is read back, and nothing else is touched', () => {
+test('NBD requests: read back as they were written, and touch nothing else', () => {
   const u16 = fc.nat(0xffff);
   const u32 = fc.oneof(fc.nat(0xffffffff), fc.constantFrom(0, 0x7fffffff, 0x80000000, 0xffffffff));
   const request = fc.record({

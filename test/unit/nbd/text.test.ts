@@ -17,18 +17,18 @@ describe('printable', () => {
     expect(printable(text)).toBe(shown);
   });
 
-  it('decodes bytes, and shows what is no UTF-8 as U+FFFD', () => {
+  it('decodes bytes, and shows invalid UTF-8 as U+FFFD', () => {
     expect(printable(hex`"ok " c3a9 ff`)).toBe('ok é\ufffd');
   });
 
-  it('cuts at a limit in bytes, between characters, and says so', () => {
+  it('cuts at a limit in bytes, between characters, and marks the cut', () => {
     expect(printable('x'.repeat(4096))).toHaveLength(4096);
     expect(printable('x'.repeat(4097))).toBe(`${'x'.repeat(4096)}…`);
     expect(printable('éé', 3)).toBe('é…');
     expect(printable(hex`78*100000`, 10)).toBe(`${'x'.repeat(10)}…`);
   });
 
-  it('leaves nothing that moves a terminal, whatever it is given', () => {
+  it('leaves nothing that moves a terminal, for any input', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.uint8Array()), (text) => {
         expect(printable(text)).not.toMatch(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u);
@@ -38,7 +38,7 @@ describe('printable', () => {
 });
 
 describe('printableSink', () => {
-  it('escapes all but line ends and tabs, as it comes', () => {
+  it('escapes all but line ends and tabs, as the bytes arrive', () => {
     const written: string[] = [];
     const sink = printableSink((text) => written.push(text));
     sink(Buffer.from('no line end \x1b]0;x\x07'));
@@ -46,7 +46,7 @@ describe('printableSink', () => {
     expect(written).toEqual(['no line end \\x1b]0;x\\x07', '\tand\nmore \\u{202e}\n']);
   });
 
-  it('joins a character that comes in two pieces', () => {
+  it('joins a character that arrives in two pieces', () => {
     const written: string[] = [];
     const sink = printableSink((text) => written.push(text));
     for (const byte of Buffer.from('é')) sink(Buffer.of(byte));

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { NbdError } from '../../../src/nbd/errors.js';
 import { parseNbdUri } from '../../../src/nbd/uri/uri.js';
 
-describe('the export name is the path less its first slash', () => {
+describe('URI export name', () => {
   it.each([
     ['nbd://example.com/disk', 'disk'],
     ['nbd+unix:///disk?socket=sock', 'disk'],
@@ -18,16 +18,16 @@ describe('the export name is the path less its first slash', () => {
     ['nbd://example.com/é', 'é'],
     ['nbd://example.com/a:b@c', 'a:b@c'],
     ['nbd://example.com?x-y=1', ''],
-  ])('%s names %j', (uri, exportName) => {
+  ])('of %s is %j', (uri, exportName) => {
     expect(parseNbdUri(uri).exportName).toBe(exportName);
   });
 
-  it('may be 4096 bytes long, and a percent-encoded slash stays in it', () => {
+  it('may have 4096 bytes and a percent-encoded slash', () => {
     expect(parseNbdUri(`nbd://h/${'%2F'.repeat(4096)}`).exportName).toBe('/'.repeat(4096));
   });
 });
 
-describe('schemes', () => {
+describe('URI schemes', () => {
   it.each([
     ['nbd://h', false, 'tcp'],
     ['nbds://h', true, 'tcp'],
@@ -44,7 +44,7 @@ describe('schemes', () => {
   });
 });
 
-describe('the authority', () => {
+describe('URI authority', () => {
   it.each([
     ['nbd://example.com', 'example.com', 10809],
     ['nbd://example.com:', 'example.com', 10809],
@@ -82,7 +82,7 @@ describe('the authority', () => {
   });
 });
 
-describe('parameters', () => {
+describe('URI parameters', () => {
   it.each([
     ['nbd+unix:///?socket=/tmp/a%20b', '/tmp/a b'],
     ['nbd+unix:///?socket=nbd.sock', 'nbd.sock'],
@@ -92,7 +92,7 @@ describe('parameters', () => {
     expect(parseNbdUri(uri).socket).toBe(socket);
   });
 
-  it('say how TLS is to be done', () => {
+  it('set the TLS options', () => {
     const uri =
       'nbds+unix:///?socket=s&tls-type=x509&tls-certificates=/c&tls-hostname=h.example&tls-verify-peer=0&tls-username=u';
     expect(parseNbdUri(uri)).toMatchObject({
@@ -109,12 +109,12 @@ describe('parameters', () => {
     expect(parseNbdUri('nbds://h').tlsVerifyPeer).toBeUndefined();
   });
 
-  it('that nobody knows are collected, for the caller to tell ("Other NBD URI query parameters")', () => {
+  it('that are unknown come back to the caller ("Other NBD URI query parameters")', () => {
     expect(parseNbdUri('nbd://h?sockte=s&x-y=1&flag').unknownParameters).toEqual(['sockte', 'x-y', 'flag']);
   });
 });
 
-describe('refused with one line that says why', () => {
+describe('URI errors in one line that says why', () => {
   it.each([
     ['', 'must begin with nbd://'],
     ['/tmp/sock', 'for a local socket write nbd+unix:///?socket=/tmp/sock'],
@@ -166,12 +166,12 @@ describe('refused with one line that says why', () => {
   });
 });
 
-describe('for any text', () => {
+describe('URI of any text', () => {
   const name = fc
     .string({ unit: 'grapheme', maxLength: 100 })
     .filter((text) => !text.includes('\0') && !/\p{Cs}/u.test(text));
 
-  it('an export name and a socket come back as they were encoded', () => {
+  it('returns export name and socket as they were encoded', () => {
     fc.assert(
       fc.property(name, name, (exportName, socket) => {
         fc.pre(socket !== '');
@@ -181,7 +181,7 @@ describe('for any text', () => {
     );
   });
 
-  it('a host and a port come back as they were written', () => {
+  it('returns host and port as they were written', () => {
     fc.assert(
       fc.property(fc.domain(), fc.integer({ min: 1, max: 65535 }), fc.boolean(), (host, port, tls) => {
         expect(parseNbdUri(`nbd${tls ? 's' : ''}://${host}:${port}/x`)).toMatchObject({ host, port, tls });
@@ -189,7 +189,7 @@ describe('for any text', () => {
     );
   });
 
-  it('parsing ends in a URI or in an NbdError of one line', () => {
+  it('parses to a URI or to an NbdError of one line', () => {
     const text = fc.oneof(
       fc.string({ unit: 'binary' }),
       fc.string().map((rest) => `nbd+ssh://${rest}`),

@@ -12,8 +12,8 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true }));
 
-describe('the pidfile', () => {
-  it('holds the number of the process and nothing else, and goes at the end', async () => {
+describe('pidfile', () => {
+  it('has the process number and nothing else, and goes at the end', async () => {
     const file = join(folder, 'pid');
     const pidfile = await writePidfile(file);
     expect(await readFile(file, 'utf8')).toBe(String(process.pid));
@@ -22,14 +22,14 @@ describe('the pidfile', () => {
     pidfile.remove();
   });
 
-  it('replaces one that was left behind', async () => {
+  it('replaces a stale one', async () => {
     const file = join(folder, 'pid');
     await writeFile(file, '4194304999');
     await writePidfile(file);
     expect(await readFile(file, 'utf8')).toBe(String(process.pid));
   });
 
-  it('is left alone when another process has taken it over', async () => {
+  it('stays when another process has taken it over', async () => {
     const file = join(folder, 'pid');
     const pidfile = await writePidfile(file);
     await writeFile(file, '1');
@@ -37,7 +37,7 @@ describe('the pidfile', () => {
     expect(await readFile(file, 'utf8')).toBe('1');
   });
 
-  it('that cannot be written is an error in one line', async () => {
+  it('that cannot be written fails in one line', async () => {
     await expect(writePidfile(join(folder, 'missing', 'pid'))).rejects.toThrow(
       /^cannot write the pidfile: .*ENOENT/,
     );

@@ -40,28 +40,28 @@ function createBackend(answers: { eager: Answer; lazy: Answer }, open?: Backend[
 
 const BUSY = Object.assign(new Error('target is busy'), { errno: 16 });
 
-describe('unmounting in order', () => {
-  it('is done when the kernel lets go', async () => {
+describe('orderly unmount', () => {
+  it('ends when the kernel lets go', async () => {
     const backend = createBackend({ eager: 'ok', lazy: 'ok' });
     expect(await unmountInOrder(backend, [], new Deadline(10_000))).toBe('unmounted');
     expect(backend.calls).toEqual(['eager']);
   });
 
-  it('writes the files out, then detaches a mount that is in use', async () => {
+  it('writes the files out, then detaches a mount in use', async () => {
     const path = await createFile();
     const backend = createBackend({ eager: BUSY, lazy: 'ok' }, () => openPath(path, { follow: true }));
     expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
     expect(backend.calls).toEqual(['eager', 'lazy']);
   });
 
-  it('says that not all is written where a file cannot be reached', async () => {
+  it('reports unwritten data where a file cannot be reached', async () => {
     const unreachable = () => Promise.reject(new Error('something else is mounted there'));
     const backend = createBackend({ eager: BUSY, lazy: 'ok' }, unreachable);
     expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('late');
     expect(backend.calls).toEqual(['eager', 'lazy']);
   });
 
-  it('asks for no file that is shown no more', async () => {
+  it('syncs no file that is not shown any more', async () => {
     const backend = createBackend({ eager: BUSY, lazy: 'ok' });
     expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
   });
@@ -77,7 +77,7 @@ describe('unmounting in order', () => {
     expect(backend.calls).toEqual(['eager', 'lazy']);
   });
 
-  it('waits no longer when told to hurry', async () => {
+  it('stops waiting at the hurry signal', async () => {
     const hurry = new AbortController();
     const backend = createBackend({ eager: 'never', lazy: 'ok' });
     const result = unmountInOrder(backend, [], new Deadline(10_000, hurry.signal));

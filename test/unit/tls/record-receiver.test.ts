@@ -74,7 +74,7 @@ function failureOf(act: () => unknown): TlsError {
 
 const numbered = (length: number): Buffer => Buffer.from(Array.from({ length }, (_, i) => (i * 7) % 251));
 
-describe('the trace of RFC 8448, section 3', () => {
+describe('TLS receiver: trace of RFC 8448, section 3', () => {
   const stream = Buffer.concat([rfc8448.SERVER_TICKET, rfc8448.SERVER_DATA, rfc8448.SERVER_CLOSE]);
   const receive = (piece: number) => {
     const hearing = new Hearing('TLS_AES_128_GCM_SHA256', 0, NOTHING, rfc8448.SERVER_SECRET);
@@ -87,15 +87,15 @@ describe('the trace of RFC 8448, section 3', () => {
     expect(receiver.ended).toBe(true);
   });
 
-  test('gives the same when it comes byte by byte', () => {
+  test('gives the same byte by byte', () => {
     const { content, receiver } = receive(1);
     expect(content).toEqual(rfc8448.DATA);
     expect(receiver.ended).toBe(true);
   });
 });
 
-describe.each(SUITES)('with %s', (suite) => {
-  test('contents of all sizes come out as they went in, however they are cut and wherever they fit', () => {
+describe.each(SUITES)('TLS receiver with %s', (suite) => {
+  test('returns contents of all sizes as they were sealed, for any cut and any room', () => {
     const sizes = [1, 2, 15, 16, 17, 28, 4096, 16_383, 16_384];
     for (const [piece, room] of [
       [1000, 128 * 1024],
@@ -113,7 +113,7 @@ describe.each(SUITES)('with %s', (suite) => {
     }
   });
 
-  test('a record that was changed anywhere, or comes twice, is refused', () => {
+  test('refuses a record that was changed anywhere, or that comes twice', () => {
     const content = numbered(40);
     const { length } = new Hearing(suite).peer.seal(DATA, content);
     // A changed type or length is refused before it comes to the tag.
@@ -130,7 +130,7 @@ describe.each(SUITES)('with %s', (suite) => {
     expect(failureOf(() => hearing.hear(record)).alert).toBe(20);
   });
 
-  test('a key update changes the keys behind it, twice too', () => {
+  test('follows a key update, twice too', () => {
     const hearing = new Hearing(suite);
     const parts: Buffer[] = [];
     for (const update of [KEY_UPDATE, KEY_UPDATE]) {
@@ -143,16 +143,16 @@ describe.each(SUITES)('with %s', (suite) => {
   });
 });
 
-describe('the sequence number', () => {
-  test.each([1, 2 ** 32 - 1, 2 ** 32, 2 ** 40 + 5])('goes on from %d', (sequence) => {
+describe('TLS receiver: sequence number', () => {
+  test.each([1, 2 ** 32 - 1, 2 ** 32, 2 ** 40 + 5])('continues from %d', (sequence) => {
     const hearing = new Hearing(SUITE, sequence);
     const stream = Buffer.concat([hearing.peer.seal(DATA, DATA_A), hearing.peer.seal(DATA, DATA_B)]);
     expect(hearing.hear(stream).toString()).toBe('first second');
   });
 });
 
-describe('what poll(2) does not see', () => {
-  test('is told of: a whole record, or content that did not fit', () => {
+describe('TLS receiver: data that poll(2) does not see', () => {
+  test('is reported: a whole record, or content that did not fit', () => {
     const hearing = new Hearing();
     const stream = Buffer.concat([hearing.peer.seal(DATA, DATA_A), hearing.peer.seal(DATA, DATA_B)]);
     hearing.fill(stream.subarray(0, -1));
@@ -166,18 +166,18 @@ describe('what poll(2) does not see', () => {
     expect(hearing.receiver.buffered).toBe(true);
   });
 
-  test('may have come before the session was taken over', () => {
+  test('may have arrived before the session was taken over', () => {
     const record = new Hearing().peer.seal(DATA, DATA_A);
     const hearing = new Hearing(SUITE, 0, record.subarray(0, 9));
     expect(hearing.hear(record.subarray(9)).toString()).toBe('first ');
   });
 });
 
-describe('other content', () => {
+describe('TLS receiver: other content', () => {
   const ticket = (length: number): Buffer =>
     Buffer.concat([Buffer.from([4, 0, length >> 8, length & 0xff]), Buffer.alloc(length, 1)]);
 
-  test('tickets are passed over, several in a record and one in several records', () => {
+  test('tickets are skipped, several in a record and one in several records', () => {
     const hearing = new Hearing();
     const { peer } = hearing;
     const long = ticket(5000);
@@ -191,7 +191,7 @@ describe('other content', () => {
     expect(hearing.hear(stream, 1000, 6).toString()).toBe('second');
   });
 
-  test('a key update that asks for ours is told of', () => {
+  test('a key update that requests ours is reported', () => {
     const hearing = new Hearing();
     hearing.hear(hearing.peer.seal(HANDSHAKE, KEY_UPDATE_REQUEST));
     hearing.peer.update();
@@ -199,7 +199,7 @@ describe('other content', () => {
     expect(hearing.hear(hearing.peer.seal(DATA, DATA_B)).toString()).toBe('second');
   });
 
-  test('user_canceled says nothing, and nothing behind close_notify is heard', () => {
+  test('user_canceled has no effect, and close_notify ends the input', () => {
     const hearing = new Hearing();
     const { peer } = hearing;
     const alerts = [90, 0].map((description) => peer.seal(ALERT, Uint8Array.of(1, description)));
@@ -221,7 +221,7 @@ describe('other content', () => {
   });
 });
 
-describe('a breach', () => {
+describe('TLS receiver: a breach', () => {
   const header = (type: number, length: number): Buffer =>
     Buffer.from([type, 3, 3, length >> 8, length & 0xff]);
   const breaches: [string, (peer: PeerDirection) => Uint8Array, RegExp, number][] = [
@@ -276,7 +276,7 @@ describe('a breach', () => {
     }
   });
 
-  test('hands out what came before it, but nothing of it', () => {
+  test('returns the content before it, and nothing of it', () => {
     const hearing = new Hearing();
     const bad = hearing.peer.seal(DATA, DATA_A);
     const second = hearing.peer.seal(DATA, DATA_B);
@@ -288,7 +288,7 @@ describe('a breach', () => {
   });
 });
 
-test('32 records that bring nothing are put up with, and then data counts anew', () => {
+test('TLS receiver: accepts 32 empty records, and counts anew after data', () => {
   const hearing = new Hearing();
   const { peer } = hearing;
   const nothing = () => Array.from({ length: 32 }, () => peer.seal(DATA, NOTHING, 3));

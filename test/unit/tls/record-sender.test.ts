@@ -46,7 +46,7 @@ function readMemory(address: number, length: number): Uint8Array {
   return bytes.subarray(0, length);
 }
 
-test('the records of a client in RFC 8448, section 3, come out byte for byte', () => {
+test('TLS sender: produces the records of a client in RFC 8448, section 3, byte for byte', () => {
   const speaking = new Speaking('TLS_AES_128_GCM_SHA256', 0, rfc8448.CLIENT_SECRET);
   speaking.memory.set(rfc8448.DATA);
   expect(speaking.add(0, 50)).toBe(50);
@@ -56,8 +56,8 @@ test('the records of a client in RFC 8448, section 3, come out byte for byte', (
   );
 });
 
-describe.each(SUITES)('with %s', (suite) => {
-  test('the peer opens what was sealed, of one piece and of two', () => {
+describe.each(SUITES)('TLS sender with %s', (suite) => {
+  test('the peer opens records of one piece and of two', () => {
     const speaking = new Speaking(suite);
     expect(speaking.add(0, 28)).toBe(28);
     expect(speaking.add(0, 28, 1000, 4096)).toBe(28 + 4096);
@@ -80,7 +80,7 @@ describe.each(SUITES)('with %s', (suite) => {
   });
 });
 
-test('takes no more than it has room for, until that was sent', () => {
+test('TLS sender: accepts no more than it has room for, until that was sent', () => {
   const speaking = new Speaking();
   let count = 0;
   while (speaking.add(0, 16_384) > 0) count++;
@@ -95,10 +95,10 @@ test('takes no more than it has room for, until that was sent', () => {
   );
 });
 
-describe('the keys', () => {
+describe('TLS sender: keys', () => {
   const update = { type: HANDSHAKE, content: Buffer.from(hex`18 000001 00 | KeyUpdate, not requested`) };
 
-  test('change before anything else when the peer has asked for it', () => {
+  test('change before anything else when the peer has requested that', () => {
     const speaking = new Speaking();
     speaking.sender.wantUpdate();
     expect(speaking.sender.idle).toBe(false);
@@ -109,7 +109,7 @@ describe('the keys', () => {
     expect(speaking.peer.open(second).content).toEqual(Buffer.from(speaking.memory.subarray(0, 5)));
   });
 
-  test('change although there is nothing to send, once for several wishes', () => {
+  test('change although there is nothing to send, once for several requests', () => {
     const speaking = new Speaking();
     speaking.sender.wantUpdate();
     speaking.sender.wantUpdate();
@@ -132,7 +132,7 @@ describe('the keys', () => {
   });
 });
 
-test('an alert finds room when nothing else does, behind a change of keys too', () => {
+test('TLS sender: an alert fits when nothing else does, also behind a change of keys', () => {
   const speaking = new Speaking();
   while (speaking.add(0, 1000) > 0);
   while (speaking.add(0, 1) > 0);

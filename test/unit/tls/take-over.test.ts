@@ -11,7 +11,7 @@ const SUITE = 'TLS_AES_256_GCM_SHA384';
 const SECRET = someSecret(SUITE, 3);
 const [ALERT, HANDSHAKE, DATA] = [21, 22, 23];
 
-describe('the last record', () => {
+describe('TLS take-over: last record', () => {
   const stream = Buffer.concat([rfc8448.SERVER_TICKET, rfc8448.SERVER_DATA, rfc8448.SERVER_CLOSE]);
 
   test.each([1, 3, 100, 290, 1000])('is known when the stream comes in pieces of %d bytes', (piece) => {
@@ -22,14 +22,14 @@ describe('the last record', () => {
     expect(watcher.begun).toEqual(rfc8448.SERVER_CLOSE.subarray(0, -10));
   });
 
-  test('is none before the first is whole', () => {
+  test('is none before the first is complete', () => {
     const watcher = new RecordWatcher();
     watcher.see(stream.subarray(0, 4));
     expect([watcher.last.length, watcher.begun.length]).toEqual([0, 4]);
   });
 });
 
-describe('the sequence number', () => {
+describe('TLS take-over: sequence number', () => {
   test.each(SUITES)('is found by the last record, with %s', (suite) => {
     const secret = someSecret(suite, 9);
     const peer = new PeerDirection(suite, secret, 17);
@@ -50,12 +50,12 @@ describe('the sequence number', () => {
     ['there were too many records', (peer) => Object.assign(peer, { sequence: 5000 }).seal(DATA, hex`00`)],
   ];
 
-  test.each(cases)('is not told when %s', (_name, make) => {
+  test.each(cases)('is unknown when %s', (_name, make) => {
     expect(standing(SUITE, SECRET, make(new PeerDirection(SUITE, SECRET)))).toBeUndefined();
   });
 });
 
-test('secrets that are forgotten are overwritten', () => {
+test('TLS take-over: forgotten secrets are overwritten', () => {
   const [receiving, sending] = [1, 2].map((fill) => ({ secret: someSecret(SUITE, fill), sequence: 0 }));
   forgetSecrets({ suite: SUITE, receiving, sending, begun: new Uint8Array(0) });
   expect([...receiving.secret, ...sending.secret].every((byte) => byte === 0)).toBe(true);

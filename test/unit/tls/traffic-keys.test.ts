@@ -6,7 +6,7 @@ import { isSuiteName, nextSecret, trafficKeys } from '../../../src/tls/traffic-k
 import { hex, toHex } from '../../support/hex.js';
 import { CLIENT_SECRET, SERVER_SECRET } from '../../support/rfc8448.js';
 
-describe('RFC 8448, section 3', () => {
+describe('TLS traffic keys: RFC 8448, section 3', () => {
   test('the server writes application data with this key and IV', () => {
     expect(trafficKeys('TLS_AES_128_GCM_SHA256', SERVER_SECRET)).toEqual({
       key: hex`9f02283b6c9c07efc26bb9f2ac92e356 | key expanded (16 octets)`,
@@ -22,7 +22,7 @@ describe('RFC 8448, section 3', () => {
   });
 });
 
-describe('a key update', () => {
+describe('TLS key update', () => {
   test('leads to the secret that HMAC gives for the label "traffic upd"', () => {
     const info = hex`
       0030                   | length: that of SHA-384
@@ -34,14 +34,14 @@ describe('a key update', () => {
     expect(toHex(nextSecret('TLS_AES_256_GCM_SHA384', secret))).toBe(expected);
   });
 
-  test('leaves the old secret as it was', () => {
+  test('leaves the old secret unchanged', () => {
     const secret = new Uint8Array(32).fill(7);
     nextSecret('TLS_CHACHA20_POLY1305_SHA256', secret);
     expect(secret).toEqual(new Uint8Array(32).fill(7));
   });
 });
 
-test('suites with other ciphers are not known', () => {
+test('TLS traffic keys: suites with other ciphers are unknown', () => {
   expect(['TLS_AES_128_CCM_SHA256', 'ECDHE-RSA-AES128-GCM-SHA256', 'toString'].filter(isSuiteName)).toEqual(
     [],
   );

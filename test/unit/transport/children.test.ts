@@ -46,8 +46,8 @@ function script(folder: string, name: string, text: string): string {
   return path;
 }
 
-describe('a server on standard input and output', () => {
-  test('gives one connection, and ends when that ends', async () => {
+describe('server on standard input and output', () => {
+  test('gives one connection, and ends with it', async () => {
     const server = await open(command('nbdkit', '-s', 'memory', '3M'));
     const connection = await server.connect();
     expect(connection.info.size).toBe(3n * 1024n * 1024n);
@@ -64,7 +64,7 @@ describe('a server on standard input and output', () => {
     expect((await connected(server)).info.size).toBe(1_048_576n);
   });
 
-  test('sees the arguments and the environment untouched by any shell', async () => {
+  test('gets its arguments and environment untouched by any shell', async () => {
     const folder = scratchFolder();
     const seen = join(folder, 'seen');
     const path = script(folder, 'server', `printf '%s\\n' "$@" "\${LISTEN_FDS-none}" >${seen}`);
@@ -83,7 +83,7 @@ describe('a server on standard input and output', () => {
   });
 });
 
-describe('a server that is started by socket activation', () => {
+describe('server with socket activation', () => {
   test('finds its own number in LISTEN_PID and the socket as descriptor 3', async () => {
     const folder = scratchFolder();
     const path = script(
@@ -105,7 +105,7 @@ describe('a server that is started by socket activation', () => {
     for (const connection of connections) connection.close();
   });
 
-  test('has its socket in a folder of mode 0700, which goes when it is closed', async () => {
+  test('has its socket in a directory of mode 0700, and closing removes it', async () => {
     const folder = scratchFolder();
     vi.stubEnv('TMPDIR', folder);
     onTestFinished(() => {
@@ -128,7 +128,7 @@ describe('a server that is started by socket activation', () => {
     expect((await connected(server)).info.size).toBe(1_048_576n);
   });
 
-  test('takes the processes that it started with it', async () => {
+  test('ends with the processes that it started', async () => {
     const folder = scratchFolder();
     const path = script(folder, 'server', `sleep 1000 & echo $! >${folder}/pid; exec nbdkit memory 1M`);
     const server = await open(activated(path));
@@ -139,7 +139,7 @@ describe('a server that is started by socket activation', () => {
   });
 });
 
-describe('failures of a child', () => {
+describe('failed child', () => {
   test.each([
     ['no-such-program', 'cannot start no-such-program: no such program in PATH; is it installed?'],
     ['/no/such/program', 'cannot start /no/such/program: no such program'],
@@ -152,7 +152,7 @@ describe('failures of a child', () => {
   });
 
   test.each([command, activated])(
-    'its exit status and last lines are told, and its words are passed on',
+    'its exit status and last lines are reported, and its output is passed on',
     async (mode) => {
       const path = script(
         scratchFolder(),
@@ -170,19 +170,19 @@ describe('failures of a child', () => {
     },
   );
 
-  test('a signal that ended it is told', async () => {
+  test('a signal that ended it is reported', async () => {
     const server = await open(command('sh', '-c', 'kill -9 $$'));
     await expect(server.connect()).rejects.toThrow('sh was ended by SIGKILL');
   });
 
-  test('an export that it does not have is told with the names of those that it has', async () => {
+  test('an unknown export fails with the names of the exports', async () => {
     const server = await open(activated('qemu-nbd', '-r', '-f', 'raw', '-x', 'good', '/etc/passwd'), 'bad');
     await expect(server.connect()).rejects.toThrow(
       /export "bad": the server has no such export .*; the server has "good"$/,
     );
   });
 
-  test('connecting can be called off while the server is silent', async () => {
+  test('connecting can be aborted while the server is silent', async () => {
     const stop = new AbortController();
     const server = await open(command('sleep', '1000'));
     const connecting = server.connect({ signal: stop.signal });
@@ -192,7 +192,7 @@ describe('failures of a child', () => {
 });
 
 describe('nbd+ssh', () => {
-  test('runs ssh for every connection and speaks through it', async () => {
+  test('runs ssh for every connection and talks through it', async () => {
     const folder = scratchFolder();
     script(folder, 'ssh', `echo "$*" >>${folder}/seen; exec nbdkit -s memory 2M`);
     vi.stubEnv('PATH', `${folder}:${process.env.PATH}`);
@@ -207,7 +207,7 @@ describe('nbd+ssh', () => {
     for (const connection of connections) connection.close();
   });
 
-  test('tells what ssh said when it fails', async () => {
+  test('reports the words of ssh when it fails', async () => {
     const folder = scratchFolder();
     script(folder, 'ssh', 'echo "ssh: Could not resolve hostname there" >&2; exit 255');
     vi.stubEnv('PATH', `${folder}:${process.env.PATH}`);
@@ -221,7 +221,7 @@ describe('nbd+ssh', () => {
   });
 });
 
-describe('a descriptor that is taken', () => {
+describe('descriptor that is taken over', () => {
   test('stays connected when the connection is dropped', async () => {
     const server = await open(command('nbdkit', '-s', 'memory', '1M'));
     const connection = await server.connect();
@@ -233,7 +233,7 @@ describe('a descriptor that is taken', () => {
   });
 });
 
-describe('when this process is killed with SIGKILL', () => {
+describe('SIGKILL of this process', () => {
   function compile(folder: string): void {
     const root = resolve(import.meta.dirname, '../../..');
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
@@ -258,7 +258,7 @@ describe('when this process is killed with SIGKILL', () => {
     );
   }
 
-  test('the server ends and its socket folder goes', async () => {
+  test('ends the server and removes its socket directory', async () => {
     const folder = scratchFolder();
     compile(folder);
     const code = `import { NbdClient } from './index.js';

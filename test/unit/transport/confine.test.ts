@@ -31,7 +31,7 @@ const WHO: readonly (readonly [string, readonly string[]])[] = [
   ['a normal user', AS_NORMAL_USER],
 ];
 
-describe.each(WHO)('%s in the sandbox', (_, prefix) => {
+describe.each(WHO)('sandbox of %s', (_, prefix) => {
   /** Runs a line of shell with the scope's folder as $1. */
   function shell(scope: Scope, allowed: Confinement, line: string): Promise<Outcome> {
     const env = ['env', `TMPDIR=${scope.folder}`];
@@ -60,7 +60,7 @@ describe.each(WHO)('%s in the sandbox', (_, prefix) => {
     expect(readdirSync(scope.path('home'))).toEqual(['.bashrc']);
   });
 
-  it('reads what it may read, and writes what it may write', async () => {
+  it('allows the permitted reads and writes', async () => {
     const scope = createFiles();
     const allowed = { readable: [scope.path('secret')], writable: [scope.path('image')] };
     const line = 'cat "$1/secret"; echo more >>"$1/image"; cat "$1/image"; echo x >>"$1/secret"';
@@ -69,7 +69,7 @@ describe.each(WHO)('%s in the sandbox', (_, prefix) => {
     expect(stderr).toMatch(/secret: Permission denied/);
   });
 
-  it('has a folder for temporary files that goes with it', async () => {
+  it('has a directory for temporary files that goes with it', async () => {
     const scope = createFiles();
     const line =
       'echo x >"$TMPDIR/file"; cat "$TMPDIR/file"; mkdir "$TMPDIR/folder"; rmdir "$TMPDIR/folder"; echo "$TMPDIR"';
@@ -81,7 +81,7 @@ describe.each(WHO)('%s in the sandbox', (_, prefix) => {
     );
   });
 
-  it('connects nowhere by TCP, unless it may', async () => {
+  it('has no TCP, unless permitted', async () => {
     const scope = createFiles();
     const server = createServer().listen(0, '127.0.0.1');
     scope.add(async () => void server.close());
@@ -102,12 +102,12 @@ async function withFailure(call: string, error: string): Promise<Outcome> {
   return tryProgram('strace', ...inject, ...words);
 }
 
-describe('a kernel', () => {
-  it('without Landlock runs the program as it is', async () => {
+describe('sandbox and kernel', () => {
+  it('without Landlock the program runs as it is', async () => {
     expect((await withFailure('landlock_create_ruleset', 'ENOSYS')).stdout).toBe('secret\n');
   });
 
-  it('that has it and refuses it does not run the program', async () => {
+  it('with a Landlock that refuses, the program does not run', async () => {
     const { status, stdout, stderr } = await withFailure('landlock_restrict_self', 'E2BIG');
     expect([status, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(
@@ -116,14 +116,14 @@ describe('a kernel', () => {
   });
 });
 
-it('is had for programs of the system only', async () => {
+it('sandbox: exists for programs of the system only', async () => {
   expect(await whyUnconfined(['sh', 'cat'])).toBeUndefined();
   const scope = createScope();
   writeFileSync(scope.path('own'), '#!/bin/sh\n', { mode: 0o755 });
   expect(await whyUnconfined([scope.path('own')])).toMatch(/own is not a program of the system$/);
 });
 
-it('does not hide the name of the program', () => {
+it('sandbox: does not hide the name of the program', () => {
   const argv = ['qemu-nbd', '--', 'x'];
   expect(bareWords(confinedWords(argv, { readable: ['/a', '/b'], temporary: true }))).toEqual(argv);
   expect(bareWords(argv)).toEqual(argv);

@@ -27,7 +27,7 @@ describe('dial', () => {
     expect((await readAll(await dial({ kind: 'unix', path }))).toString()).toBe('hello');
   });
 
-  test('says that a socket is not there', async () => {
+  test('reports that a socket is missing', async () => {
     const path = `${scratchFolder()}/nothing`;
     await expect(dial({ kind: 'unix', path })).rejects.toThrow(
       `cannot connect to socket ${path}: no such file or directory`,
@@ -40,19 +40,19 @@ describe('dial', () => {
     );
   });
 
-  test('says why a vsock cannot be connected', async () => {
+  test('reports why a vsock cannot be connected', async () => {
     await expect(dial({ kind: 'vsock', cid: 4242, port: 1 })).rejects.toThrow(
       /^cannot connect to vsock 4242:1: /,
     );
   });
 
-  test.each([9999, -1])('says that descriptor %i is not an open socket', async (fd) => {
+  test.each([9999, -1])('reports that descriptor %i is not an open socket', async (fd) => {
     await expect(dial({ kind: 'fd', fd })).rejects.toThrow(
       `cannot use descriptor ${fd}: it is not an open socket`,
     );
   });
 
-  test('speaks on an inherited descriptor', async () => {
+  test('talks on an inherited descriptor', async () => {
     const [ours, theirs] = socketpair();
     const near = streamOfDescriptor(ours);
     const far = streamOfDescriptor(theirs);
@@ -95,7 +95,7 @@ describe('DescriptorStream', () => {
     expect(texts).toEqual(pairs.map((_, i) => `stream ${i}`));
   });
 
-  test('tells of a peer that is gone when it writes', async () => {
+  test('reports a closed peer when it writes', async () => {
     const [a, b] = pair();
     const failed = once(a, 'error');
     b.destroy();
@@ -119,7 +119,7 @@ describe('DescriptorStream', () => {
     expect((await readAll(b)).length).toBe(0);
   });
 
-  test('does not keep a released descriptor in its table', async () => {
+  test('drops a released descriptor from its table', async () => {
     const [a] = pair();
     a.read(0);
     const fd = a.release();

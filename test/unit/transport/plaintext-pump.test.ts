@@ -35,7 +35,7 @@ async function readCount(stream: Duplex, count: number): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-test('carries many bytes both ways at once, unharmed', async () => {
+test('plaintext pump: carries many bytes both ways at once', async () => {
   const { server, worker } = pumped();
   const [there, back] = [randomBytes(12_000_000), randomBytes(9_000_000)];
   worker.write(there);
@@ -48,7 +48,7 @@ test('carries many bytes both ways at once, unharmed', async () => {
   expect(atWorker.equals(back)).toBe(true);
 });
 
-test('reads no more from the session than a far end that does not read can take', async () => {
+test('plaintext pump: reads no more from the session than a slow far end can take', async () => {
   const { session, server, worker } = pumped();
   const back = randomBytes(24_000_000);
   server.write(back);
@@ -58,7 +58,7 @@ test('reads no more from the session than a far end that does not read can take'
   expect(atWorker.equals(back)).toBe(true);
 });
 
-test('reads no more from the far end than a server that does not read can take', async () => {
+test('plaintext pump: reads no more from the far end than a slow server can take', async () => {
   const { session, server, worker } = pumped();
   const there = randomBytes(24_000_000);
   const all = new Promise<void>((resolve) => {
@@ -71,7 +71,7 @@ test('reads no more from the far end than a server that does not read can take',
   expect(atServer.equals(there)).toBe(true);
 });
 
-test('passes what the server sent last on before the far end sees the end', async () => {
+test('plaintext pump: passes the last bytes of the server on before the far end sees the end', async () => {
   const { server, worker } = pumped();
   server.end('last words');
   const chunks: Buffer[] = [];
@@ -80,14 +80,14 @@ test('passes what the server sent last on before the far end sees the end', asyn
   expect(Buffer.concat(chunks).toString()).toBe('last words');
 });
 
-test('ends the far end when the session breaks', async () => {
+test('plaintext pump: ends the far end when the session breaks', async () => {
   const { session, worker } = pumped();
   worker.resume();
   session.destroy(new Error('bad record'));
   await once(worker, 'end');
 });
 
-test('sends what the far end wrote last, then ends the session', async () => {
+test('plaintext pump: sends the last bytes of the far end, then ends the session', async () => {
   const { session, server, worker } = pumped();
   worker.end('goodbye');
   const chunks: Buffer[] = [];

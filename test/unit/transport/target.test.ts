@@ -17,11 +17,11 @@ describe('endpointFromUri', () => {
       { kind: 'ssh', host: 'there', port: 22, user: 'me', remote: { port: 10809 } },
     ],
     ['nbd+ssh://there/?socket=/s', { kind: 'ssh', host: 'there', remote: { socket: '/s' } }],
-  ])('understands %s', (uri, expected) => {
+  ])('parses %s', (uri, expected) => {
     expect(target(uri)).toEqual(expected);
   });
 
-  test('asks for TLS for nbds and never for nbd', () => {
+  test('uses TLS for nbds and never for nbd', () => {
     expect(endpointFromUri(parseNbdUri('nbd://host')).tls).toBeUndefined();
     expect(endpointFromUri(parseNbdUri('nbds://bob@host/?tls-psk-file=/k')).tls).toMatchObject({
       pskFile: '/k',
@@ -36,7 +36,7 @@ describe('describeTarget', () => {
     ['nbd+unix:///?socket=%00name', 'socket @name'],
     ['nbd+vsock://3:77', 'vsock 3:77'],
     ['nbd+ssh://me@there', 'ssh me@there'],
-  ])('names %s as %s', (uri, expected) => {
+  ])('shows %s as %s', (uri, expected) => {
     expect(describeTarget(target(uri))).toBe(expected);
   });
 });
@@ -44,14 +44,14 @@ describe('describeTarget', () => {
 describe('sshCommand', () => {
   const there: SshTarget = { kind: 'ssh', host: 'there', remote: { port: 10809 } };
 
-  test('puts the host after -- and runs nc over there', () => {
+  test('puts the host after -- and runs nc on the other machine', () => {
     expect(sshCommand(there)).toEqual('ssh -o BatchMode=yes -- there nc localhost 10809'.split(' '));
     expect(sshCommand({ ...there, port: 22, user: 'me' })).toEqual(
       'ssh -o BatchMode=yes -p 22 -l me -- there nc localhost 10809'.split(' '),
     );
   });
 
-  test("quotes a socket's path for the shell over there", () => {
+  test("quotes a socket's path for the shell of the other machine", () => {
     const argv = sshCommand({ ...there, remote: { socket: "/it's; rm -rf x" } });
     expect(argv.at(-1)).toBe("'/it'\\''s; rm -rf x'");
     expect(sshCommand({ ...there, remote: { socket: '-e/bin/sh' } }).at(-1)).toBe("'./-e/bin/sh'");

@@ -54,14 +54,14 @@ describe('connectTcp', () => {
     socket.destroy();
   });
 
-  test('says that the connection was refused, where, and what to look at', async () => {
+  test('reports a refused connection, its address, and the next step', async () => {
     const port = await freePort();
     await expect(connectTcp('127.0.0.1', port)).rejects.toThrow(
       `cannot connect to 127.0.0.1:${port}: connection refused; is the server running, and on this port?`,
     );
   });
 
-  test('says that there is no such host', async () => {
+  test('reports an unknown host', async () => {
     await expect(connectTcp('no-such-host.invalid', 1)).rejects.toThrow(
       /^cannot find the host no-such-host.invalid: /,
     );
@@ -73,7 +73,7 @@ describe('connectTcp', () => {
 });
 
 describe('portNumber', () => {
-  test('takes numbers, digits and names of services', async () => {
+  test('accepts numbers, digits and names of services', async () => {
     expect(await portNumber(10809)).toBe(10809);
     expect(await portNumber('10809')).toBe(10809);
   });

@@ -12,12 +12,12 @@ function untilAborted(signal: AbortSignal): Promise<never> {
   });
 }
 
-describe('work with a limit of time', () => {
-  it('returns what the work returns', async () => {
+describe('time limit', () => {
+  it('returns the result of the work', async () => {
     expect(await withinTime(60_000, FAILURE, new AbortController().signal, async () => 7)).toBe(7);
   });
 
-  it('is called off when the time is over, whatever the garbage collector does', async () => {
+  it('aborts the work when the time is over, whatever the garbage collector does', async () => {
     setFlagsFromString('--expose-gc');
     const collectGarbage: () => void = runInNewContext('gc');
     const late = withinTime(200, FAILURE, new AbortController().signal, untilAborted);
@@ -25,7 +25,7 @@ describe('work with a limit of time', () => {
     await expect(late).rejects.toThrow('the server did not answer within 0.2 s');
   });
 
-  it('is called off with the reason of the signal', async () => {
+  it('aborts the work with the reason of the signal', async () => {
     const stop = new AbortController();
     const work = withinTime(60_000, FAILURE, stop.signal, untilAborted);
     stop.abort(new Error('stopping'));

@@ -21,7 +21,7 @@ async function sizeAt(scope: Scope, uri: string): Promise<bigint> {
   return client.size;
 }
 
-it('a server that leaves TLS to the client is used in both ways ("SELECTIVETLS mode")', async () => {
+it('TLS: works with and without it where the server leaves the choice to the client ("SELECTIVETLS mode")', async () => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
   const { socket } = await startNbdkit(scope, '--tls=on', `--tls-certificates=${pki}`, 'memory', '1M');
@@ -34,7 +34,7 @@ it.each([
   ['1.3', true],
   ['1.2', true],
   ['1.1', false],
-])('a server that knows no version of TLS but %s: %s ("TLS versions")', async (version, isUsed) => {
+])('TLS: a server that knows no version but %s: %s ("TLS versions")', async (version, isUsed) => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
   const file = scope.path('disk.raw');
@@ -47,7 +47,7 @@ it.each([
   else await expect(sizeAt(scope, uri)).rejects.toThrow(/TLS/);
 });
 
-it('a pre-shared key without a user name is that of the user who asks ("NBD URI authority")', async () => {
+it('TLS: a pre-shared key without a user name is that of the current user ("NBD URI authority")', async () => {
   const scope = createScope();
   const keys = scope.path('keys.psk');
   execFileSync('psktool', ['-u', userInfo().username, '-p', keys], { stdio: 'ignore' });
@@ -55,7 +55,7 @@ it('a pre-shared key without a user name is that of the user who asks ("NBD URI 
   expect(await sizeAt(scope, `nbds+unix:///?socket=${socket}&tls-psk-file=${keys}`)).toBe(1_048_576n);
 });
 
-it('after NBD_OPT_ABORT the connection is closed, whether the server answers or not ("Termination of the session during option haggling")', async () => {
+it('NBD_OPT_ABORT: the client closes the connection, with or without a reply ("Termination of the session during option haggling")', async () => {
   const scope = createScope();
   const options: number[] = [];
   let closed = false;

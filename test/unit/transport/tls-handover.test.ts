@@ -122,7 +122,7 @@ async function roundTrip(info: NegotiatedConnection['info'], stream: Duplex): Pr
   return into.equals(payload) ? 'same bytes' : 'other bytes';
 }
 
-describe('a session is taken over', () => {
+describe('TLS session is handed over to the worker', () => {
   test('with certificates, from nbdkit', async () => {
     const { tls, info, ...socket } = await takenSocket(await nbdkitX509());
     expect(tls).toBeDefined();
@@ -148,7 +148,7 @@ describe('a session is taken over', () => {
     expect(await roundTrip(info, streamOf({ ...socket, tls }))).toBe('same bytes');
   });
 
-  test('and its keys are changed, which nbdkit follows', async () => {
+  test('and changes its keys, which nbdkit follows', async () => {
     const { tls, info, descriptor } = await takenSocket(await nbdkitX509());
     if (tls === undefined) throw new Error('not taken over');
     const sender = new RecordSender(tls.suite, tls.sending);
@@ -161,7 +161,7 @@ describe('a session is taken over', () => {
   });
 });
 
-test('a session is taken over in the middle of a record', async () => {
+test('TLS session is handed over in the middle of a record', async () => {
   // The way from the server can be cut: nine bytes get through then, the rest when it is mended.
   let isCut = false;
   const held: Buffer[] = [];
@@ -201,14 +201,14 @@ test('a session is taken over in the middle of a record', async () => {
   expect(String((await once(channel, 'data'))[0])).toBe('third');
 });
 
-describe('a session stays with Node, and is pumped', () => {
+describe('TLS session stays with Node, and is pumped', () => {
   test('with TLS 1.2', async () => {
     const { tls, info, descriptor } = await takenSocket(await qemu('NORMAL:-VERS-TLS1.3'));
     expect(tls).toBeUndefined();
     expect(await roundTrip(info, streamOf({ descriptor, tls }))).toBe('same bytes');
   });
 
-  test('when the server has said something that nobody has read', async () => {
+  test('with unread data from the server', async () => {
     const { stream, handover } = await secured(await echoServer());
     const written = new Promise((resolve) => {
       stream.write('echo', resolve);
@@ -223,7 +223,7 @@ describe('a session stays with Node, and is pumped', () => {
     expect(String(stream.read())).toBe('again');
   });
 
-  test('when nobody wants to take it over', async () => {
+  test('without a receiver', async () => {
     const server = await openServer({
       target: await nbdkitX509(),
       exportName: '',
@@ -236,7 +236,7 @@ describe('a session stays with Node, and is pumped', () => {
   });
 });
 
-test('openssl s_server changes its keys and has us change ours, again and again', async () => {
+test('TLS session: openssl s_server changes keys and requests ours, again and again', async () => {
   const scope = createScope();
   const port = await freePort();
   const [cert, key] = ['server-cert.pem', 'server-key.pem'].map((name) => join(pki, name));

@@ -39,7 +39,7 @@ test.each([
   ['taken over later', true],
   ["Node's", false],
 ])(
-  'a server that dies while a session that is to be %s begins is an error of connect',
+  'TLS session: a server that dies while one that is to be %s begins is an error of connect',
   async (_, handOver) => {
     const folder = scratchFolder();
     const pki = makePki(join(folder, 'pki'));

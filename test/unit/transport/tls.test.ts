@@ -104,17 +104,17 @@ async function qemuTls(credentials: string): Promise<Target> {
   return { kind: 'unix', path };
 }
 
-describe('x509', () => {
-  test('moves bytes both ways with nbdkit, which wants a client certificate', async () => {
+describe('TLS with x509', () => {
+  test('transfers bytes both ways with nbdkit, which demands a client certificate', async () => {
     expect(await roundTrip(await x509Server(), { certificates: pki })).toBe('same bytes');
   });
 
-  test('moves bytes both ways with qemu-nbd', async () => {
+  test('transfers bytes both ways with qemu-nbd', async () => {
     const target = await qemuTls(`tls-creds-x509,dir=${pki},verify-peer=yes`);
     expect(await roundTrip(target, { certificates: pki })).toBe('same bytes');
   });
 
-  test('checks the name of the host that is connected to', async () => {
+  test('checks the name of the host', async () => {
     const port = await nbdkitTcp(pki);
     await connecting({ kind: 'tcp', host: 'localhost', port }, { certificates: pki });
     await expect(connecting({ kind: 'tcp', host: '127.0.0.1', port }, { certificates: pki })).rejects.toThrow(
@@ -122,7 +122,7 @@ describe('x509', () => {
     );
   });
 
-  test('checks tls-hostname instead where it is given', async () => {
+  test('checks tls-hostname instead where it is set', async () => {
     const target = await x509Server();
     await connecting(target, { certificates: pki, hostname: 'localhost' });
     await expect(connecting(target, { certificates: pki, hostname: 'example.com' })).rejects.toThrow(
@@ -130,18 +130,18 @@ describe('x509', () => {
     );
   });
 
-  test('refuses a certificate of an unknown authority and says which are known', async () => {
+  test('refuses a certificate of an unknown authority and names the known ones', async () => {
     const settings = { certificates: join(folder, 'other') };
     await expect(connecting(await x509Server(), settings)).rejects.toThrow(
       `cannot secure the connection with TLS: the server's certificate is not signed by an authority in ${folder}/other/ca-cert.pem`,
     );
   });
 
-  test('refuses a certificate of an authority that the system does not know, when no folder is named', async () => {
+  test('refuses a certificate of an authority unknown to the system, without a directory of certificates', async () => {
     await expect(connecting(await x509Server(), {})).rejects.toThrow('is not signed by an authority in');
   });
 
-  test('accepts any certificate only when it is told not to verify', async () => {
+  test('accepts any certificate only with tls-verify-peer=0', async () => {
     const server = serverFolder('unverified', [], 'elsewhere');
     await connecting(await x509Server(server), { certificates: join(folder, 'other'), verifyPeer: false });
   });
@@ -169,20 +169,20 @@ describe('x509', () => {
     await connecting(await x509Server(serverFolder('unrevoked', [])), { certificates: trusting });
   });
 
-  test('says that a client certificate may be wanted when the server breaks off without one', async () => {
+  test('reports that the server may want a client certificate when it closes without one', async () => {
     await expect(connecting(await x509Server(), { certificates: join(folder, 'ca-only') })).rejects.toThrow(
       /client certificate/,
     );
   });
 
-  test('says that the folder has no ca-cert.pem', async () => {
+  test('reports that the directory has no ca-cert.pem', async () => {
     const certificates = scratchFolder();
     await expect(connecting({ kind: 'unix', path: '/none' }, { certificates })).rejects.toThrow(
       `cannot use the TLS certificates in ${certificates}: there is no ca-cert.pem in that folder`,
     );
   });
 
-  test('says which half of the client certificate is missing', async () => {
+  test('reports which half of the client certificate is missing', async () => {
     const certificates = scratchFolder();
     copyFileSync(join(pki, 'ca-cert.pem'), join(certificates, 'ca-cert.pem'));
     copyFileSync(join(pki, 'client-cert.pem'), join(certificates, 'client-cert.pem'));
@@ -192,38 +192,38 @@ describe('x509', () => {
   });
 });
 
-describe('pre-shared keys', () => {
+describe('TLS with pre-shared keys', () => {
   const alice = (file: string) => ({ pskFile: join(folder, file), username: 'alice' });
 
-  test('move bytes both ways with nbdkit', async () => {
+  test('transfers bytes both ways with nbdkit', async () => {
     expect(await roundTrip(await pskServer(), alice('keys.psk'))).toBe('same bytes');
   });
 
-  test('move bytes both ways with qemu-nbd', async () => {
+  test('transfers bytes both ways with qemu-nbd', async () => {
     expect(await roundTrip(await qemuTls(`tls-creds-psk,dir=${folder}`), alice('keys.psk'))).toBe(
       'same bytes',
     );
   });
 
-  test('that are wrong are refused, and the message says where to look', async () => {
+  test('refuses wrong keys, and the message says where to look', async () => {
     await expect(connecting(await pskServer(), alice('wrong.psk'))).rejects.toThrow(
       'is the user alice in its keys file, with this key?',
     );
   });
 
-  test('of a user whom the server does not know are refused', async () => {
+  test('refuses a user whom the server does not know', async () => {
     const settings = { pskFile: join(folder, 'bob.psk'), username: 'bob' };
     await expect(connecting(await pskServer(), settings)).rejects.toThrow('is the user bob in its keys file');
   });
 
-  test('of a user who is not in the file are reported before anything is sent', async () => {
+  test('reports a user who is not in the file before anything is sent', async () => {
     const settings = { pskFile: join(folder, 'bob.psk'), username: 'carol' };
     await expect(connecting({ kind: 'unix', path: '/none' }, settings)).rejects.toThrow(
       /^cannot find the user carol in the keys file .*bob.psk/,
     );
   });
 
-  test('are not given up for a certificate, even a good one', async () => {
+  test('does not fall back to a certificate, even a good one', async () => {
     const target = await nbdkitTls('--tls-certificates', pki);
     await expect(connecting(target, alice('keys.psk'))).rejects.toThrow(
       "the server's certificate stands where it should have shown that it knows the key",
@@ -232,33 +232,33 @@ describe('pre-shared keys', () => {
 });
 
 describe('anonymous TLS', () => {
-  test('moves bytes both ways with qemu-nbd', async () => {
+  test('transfers bytes both ways with qemu-nbd', async () => {
     expect(await roundTrip(await qemuTls('tls-creds-anon'), { type: 'anon' })).toBe('same bytes');
   });
 });
 
 describe('plain text', () => {
-  test('is never fallen back to when the server has no TLS', async () => {
+  test('is no fallback when the server has no TLS', async () => {
     const path = await startNbdkit(scratchFolder(), ['memory', '1M']);
     await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
       /^cannot use TLS, and plain text was not allowed/,
     );
   });
 
-  test('is never fallen back to when the server speaks the oldstyle handshake', async () => {
+  test('is no fallback when the server uses the oldstyle handshake', async () => {
     const path = await startNbdkit(scratchFolder(), ['--oldstyle', 'memory', '1M']);
     await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
       'plain text was not allowed',
     );
   });
 
-  test('is refused by a server that demands TLS, and the message says what to use', async () => {
+  test('fails with a server that demands TLS, and the message says what to use', async () => {
     await expect(connecting(await x509Server(), undefined)).rejects.toThrow(
       'requires TLS; use a nbds:// URI',
     );
   });
 
-  test('that is slipped in behind the reply to NBD_OPT_STARTTLS is refused', async () => {
+  test('behind the reply to NBD_OPT_STARTTLS is refused', async () => {
     const greeting = Buffer.from('4e42444d41474943' + '49484156454f5054' + '0003', 'hex');
     const reply = Buffer.from('0003e889045565a9' + '00000005' + '00000001' + '00000000', 'hex');
     const path = await scriptedServer(scratchFolder(), (socket) => {

@@ -20,8 +20,8 @@ import { addHi, addLo, distance, highHalf, lowHalf, toBigInt } from '../../../sr
 import { COUNTER, countLatency, makeCounters } from '../../../src/worker/stats/counters.js';
 import { until } from '../../support/until.js';
 
-describe('offsets in two halves', () => {
-  test('add and compare as the whole numbers do', () => {
+describe('u64 in two halves', () => {
+  test('adds and compares as whole numbers do', () => {
     fc.assert(
       fc.property(
         fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }),
@@ -38,8 +38,8 @@ describe('offsets in two halves', () => {
   });
 });
 
-describe('blocks', () => {
-  test('the smallest that holds a payload is taken, and taken again when all have let go of it', () => {
+describe('buffer pool', () => {
+  test('takes the smallest buffer that holds a payload, and reuses it after all references are released', () => {
     const buffers = new BufferPool(1 << 20);
     const buffer = buffers.take(4097);
     expect(buffer.capacity).toBe(8192);
@@ -50,7 +50,7 @@ describe('blocks', () => {
     expect(buffers.take(8192)).toBe(buffer);
   });
 
-  test('so much in use that nothing new should begin is told', () => {
+  test('reports when so much is in use that nothing new should begin', () => {
     const buffers = new BufferPool(8192);
     const first = buffers.take(1);
     expect(buffers.exhausted).toBe(false);
@@ -60,13 +60,13 @@ describe('blocks', () => {
     expect(buffers.exhausted).toBe(false);
   });
 
-  test('what no block holds is refused', () => {
+  test('refuses a payload larger than any buffer', () => {
     expect(() => new BufferPool(1).take(LARGEST_BUFFER + 1)).toThrow(RangeError);
   });
 });
 
-describe('commands', () => {
-  test('a place that is used again has another cookie, and the old one finds nothing', () => {
+describe('NBD commands', () => {
+  test('a reused slot has another cookie, and the old cookie finds nothing', () => {
     const table = new CommandTable();
     const first = table.take();
     first.state = COMMAND_SENT;
@@ -88,7 +88,7 @@ describe('commands', () => {
     expect(table.find(command.cookieHi, command.cookieLo, undefined)).toBeUndefined();
   });
 
-  test('a queue gives back in order', () => {
+  test('a queue is first in, first out', () => {
     const table = new CommandTable();
     const queue = new CommandQueue();
     const all = [table.take(), table.take(), table.take()];
@@ -97,7 +97,7 @@ describe('commands', () => {
   });
 });
 
-describe('the table of commands', () => {
+describe('NBD command table', () => {
   test('a command that is sent again has a fresh cookie, and nothing of its first reply', () => {
     const table = new CommandTable();
     const command = table.take();
@@ -120,7 +120,7 @@ describe('the table of commands', () => {
     expect(command).toMatchObject({ cookieLo, type: 1, flags: 1, length: 9, offsetLo: 7, buffer });
   });
 
-  test('a command that is given back is as new when it is taken again', () => {
+  test('a released command is as new when taken again', () => {
     const table = new CommandTable();
     const fresh = table.take();
     const command = table.take();
@@ -153,7 +153,7 @@ describe('the table of commands', () => {
     expect(table.find(0, command.cookieLo, undefined)).toBe(command);
   });
 
-  test('only commands that are not given back are in use', () => {
+  test('lists as in use only commands that are not released', () => {
     const table = new CommandTable();
     const [first, second, third] = [table.take(), table.take(), table.take()];
     table.release(second);
@@ -186,7 +186,7 @@ describe('the table of commands', () => {
   });
 });
 
-test('operations are found while they are under way, whatever the order in which they end', () => {
+test('FUSE request table: finds requests while they are in flight, in whatever order they end', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 60 }), (steps) => {
       const table = new FuseRequestTable();
@@ -242,7 +242,7 @@ test('a split command keeps what it asks for, and both parts have the payload', 
   expect(() => commands.split(rest, 3840)).toThrow(/both parts/);
 });
 
-test('what ends twice, or before its end, is a defect', () => {
+test('FUSE request table: an end twice, or too early, is a defect', () => {
   const requests = new FuseRequestTable();
   const request = requests.take();
   request.pending = 1;
@@ -260,7 +260,7 @@ test('what ends twice, or before its end, is a defect', () => {
   expect(() => buffers.release(buffer)).toThrow(/released as often as it is taken/);
 });
 
-test('an operation is found by the number of its request until it is given back', () => {
+test('FUSE request table: finds a request by its number until it is released', () => {
   const table = new FuseRequestTable();
   const [one, two] = [table.take(), table.take()];
   for (const [i, request] of [one, two].entries())
@@ -271,7 +271,7 @@ test('an operation is found by the number of its request until it is given back'
   expect(table.count).toBe(1);
 });
 
-test('latencies are counted by powers of two of microseconds', () => {
+test('latency histogram: counts by powers of two of microseconds', () => {
   const counters = makeCounters();
   countLatency(counters, COUNTER.readLatency, 0.0004);
   countLatency(counters, COUNTER.readLatency, 0.003);
@@ -281,7 +281,7 @@ test('latencies are counted by powers of two of microseconds', () => {
   expect(counters[COUNTER.readLatency + 31]).toBe(1);
 });
 
-test('a latency of more than an hour is one of the longest, not one of the shortest', () => {
+test('latency histogram: a latency of more than an hour counts as one of the longest, not of the shortest', () => {
   for (const milliseconds of [2 ** 31 / 1000, 2 ** 32 / 1000, (2 ** 32 + 5) / 1000, 2 ** 40]) {
     const counters = makeCounters();
     countLatency(counters, COUNTER.writeLatency, milliseconds);
@@ -289,7 +289,7 @@ test('a latency of more than an hour is one of the longest, not one of the short
   }
 });
 
-test('place i of a histogram counts what took at least 2^(i-1) and less than 2^i microseconds', () => {
+test('latency histogram: place i counts latencies of at least 2^(i-1) and less than 2^i microseconds', () => {
   fc.assert(
     fc.property(fc.nat(2 ** 31 - 2), (microseconds) => {
       const counters = makeCounters();
@@ -302,7 +302,7 @@ test('place i of a histogram counts what took at least 2^(i-1) and less than 2^i
   );
 });
 
-test('numbers and histograms do not share a place', () => {
+test('counters: numbers and histograms do not share a place', () => {
   const { readLatency, writeLatency, ...single } = COUNTER;
   const places = Object.values(single);
   expect(new Set(places).size).toBe(places.length);
@@ -311,15 +311,15 @@ test('numbers and histograms do not share a place', () => {
   expect(makeCounters()).toHaveLength(writeLatency + 32);
 });
 
-describe('interrupts', () => {
-  test('signals that wait are read from both lines of the status', () => {
+describe('signals', () => {
+  test('pending signals come from both lines of the status', () => {
     const status =
       'Name:\tdd\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigIgn:\tffffffffffffffff\n';
     expect(pendingSignals(status)).toBe(0x102n);
     expect(pendingSignals(`${status}SigBlk:\tfffffffffffbfeff\n`)).toBe(0x100n);
   });
 
-  test('a process that a signal of the ending kind waits for means to stop, for others it does not', async () => {
+  test('a pending signal that ends the process means to stop, other signals do not', async () => {
     const child = spawn('sleep', ['1000']);
     onTestFinished(() => void child.kill('SIGKILL'));
     await once(child, 'spawn');
@@ -335,7 +335,7 @@ describe('interrupts', () => {
     expect(wantsToStop(pid)).toBe(true);
   });
 
-  test('this process is not being ended; of one that cannot be seen nothing is known', () => {
+  test('this process has no pending end; of an invisible process nothing is known', () => {
     expect(wantsToStop(process.pid)).toBe(false);
     expect(wantsToStop(2 ** 30)).toBe(undefined);
     expect(wantsToStop(0)).toBe(undefined);

@@ -112,7 +112,7 @@ function ask(rig: Rig, input: Input, unique: bigint, info: ExportInfo): void {
   rig.ask(message, NO_REPLY.includes(opcode) ? undefined : expected);
 }
 
-/** The server says something about what was asked so far: chunks by instruction, or any bytes. */
+/** The server replies to the requests so far: chunks by instruction, or any bytes. */
 function say(rig: Rig, input: Input, info: ExportInfo): void {
   const instructions = input.bytes(1 + (input.u8() & 31));
   if (rig.asked.size === 0) rig.say(instructions);

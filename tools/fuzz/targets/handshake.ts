@@ -1,8 +1,8 @@
 // The handshake against a phony server that says what the test case says.
 //
 // Byte 0 chooses what the client wants, byte 1 the pieces in which the server's bytes come; with TLS two
-// more say how many bytes come in the clear. The rest is the server's. What the client writes is looked
-// at and thrown away.
+// more say how many bytes come in the clear. The rest is the server's. The target checks the bytes of
+// the client and drops them.
 
 import { NbdServerError } from '../../../src/nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../../../src/nbd/export-info.js';
@@ -24,7 +24,7 @@ const GOALS: readonly HandshakeGoal[] = [
 const CONTEXTS = ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:b'];
 const LIST_CONTEXTS: HandshakeGoal = { kind: 'contexts', exportName: 'disk', queries: ['qemu:'] };
 
-/** What the client may send in the clear when TLS is required: its flags, NBD_OPT_STARTTLS, NBD_OPT_ABORT. */
+/** The bytes that the client may send in the clear when TLS is required: its flags, NBD_OPT_STARTTLS, NBD_OPT_ABORT. */
 const CLEAR =
   /^(000000(00|01|02|03)(49484156454f50540000000500000000)?(49484156454f50540000000200000000)?)?$/;
 
@@ -32,14 +32,14 @@ const CLEAR =
 const MOST_OPTIONS = 300;
 
 interface Conversation {
-  /** What was sent in the clear, and all, in hexadecimal. */
+  /** The bytes sent in the clear, and all bytes, in hexadecimal. */
   clear: string;
   readonly sent: string[];
   readonly events: HandshakeEvent[];
   error: string;
 }
 
-/** What the client wants, by byte 0 of a test case. */
+/** The options of the client, by byte 0 of a test case. */
 export function optionsOf(choice: number): HandshakeOptions {
   return {
     goal: (choice & 64) === 0 ? GOALS[choice & 3] : LIST_CONTEXTS,
@@ -157,7 +157,7 @@ function check(options: HandshakeOptions, { clear, sent, events, error }: Conver
   }
 }
 
-/** What does not depend on the pieces: an error drops what the same piece has brought about before it. */
+/** The part that does not depend on the pieces: an error drops what the same piece has brought about before it. */
 function essence({ sent, events, error }: Conversation): string {
   const plain = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}` : value);
   return error === '' ? JSON.stringify([sent.join(''), events], plain) : error;

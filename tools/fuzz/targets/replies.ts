@@ -3,7 +3,7 @@
 // Byte 0 chooses the kind of replies, how the rest is meant and in which pieces it is fed; byte 1 how many
 // requests are in flight, and five bytes each what they are. The rest is the server's stream: either its
 // very bytes, or instructions to make chunks that name requests in flight more often than chance would.
-// What comes of it must be what a naive reading of the rules makes of the same stream.
+// The results must be those of a naive reading of the rules on the same stream.
 
 import {
   NBD_CMD_BLOCK_STATUS,

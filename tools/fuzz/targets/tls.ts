@@ -183,7 +183,7 @@ export function fuzz(data: Buffer): void {
       'other bytes came out than were sealed',
     );
     promise(failure === outcomes[0].failure, `"${failure}" or "${outcomes[0].failure}", by the pieces`);
-    // What a failing take has opened already is not handed out, so it may differ by the room.
+    // A failing take returns none of its bytes, so their number may differ by the room.
     if (failure === '') promise(Buffer.compare(got, outcomes[0].got) === 0, 'the data depend on the pieces');
   }
 }

@@ -1,6 +1,6 @@
 // NBD URIs from strangers: the test case is the text.
 //
-// What is accepted must come back when it is written down again and parsed, and may not become an option
+// An accepted URI must come back when it is written down again and parsed, and may not become an option
 // or a shell's word of `ssh`.
 
 import { type NbdUri, parseNbdUri } from '../../../src/nbd/uri/uri.js';

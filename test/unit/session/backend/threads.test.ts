@@ -9,11 +9,11 @@ it.each([
   [6, 3],
   [8, 4],
   [128, 4],
-])('%i processors are good for %i threads', (processors, threads) => {
+])('thread count: %i processors give %i threads', (processors, threads) => {
   expect(threadCount(undefined, processors)).toBe(threads);
 });
 
-it('what the user wants is what the user gets', () => {
+it('thread count: --threads wins', () => {
   expect(threadCount(6, 2)).toBe(6);
   expect(threadCount(1, 64)).toBe(1);
 });

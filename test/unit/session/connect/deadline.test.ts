@@ -4,8 +4,8 @@ import { FakeClock, settle } from '../fake-clock.js';
 
 const NEVER = new Promise<void>(() => undefined);
 
-describe('a deadline', () => {
-  it('tells how much time is left, never less than none', async () => {
+describe('deadline', () => {
+  it('returns the time left, never less than zero', async () => {
     const clock = new FakeClock();
     const deadline = new Deadline(1000, undefined, clock);
     expect(deadline.remaining).toBe(1000);
@@ -15,7 +15,7 @@ describe('a deadline', () => {
     expect(deadline.remaining).toBe(0);
   });
 
-  it('tells a result from a failure and from lateness', async () => {
+  it('distinguishes a result, a failure and lateness', async () => {
     const clock = new FakeClock();
     const deadline = new Deadline(1000, undefined, clock);
     const error = new Error('no');
@@ -26,7 +26,7 @@ describe('a deadline', () => {
     expect(await late).toEqual({ kind: 'late' });
   });
 
-  it('is over at once when told to hurry', async () => {
+  it('is over at once at the hurry signal', async () => {
     const hurry = new AbortController();
     const deadline = new Deadline(1000, hurry.signal, new FakeClock());
     const late = deadline.outcomeOf(NEVER);

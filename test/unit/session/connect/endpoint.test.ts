@@ -12,7 +12,7 @@ function endpointFor(server: ServerMode, exportName?: string) {
   return { endpoint: endpointOf({ server, exportName }, report), lines, details };
 }
 
-describe('the endpoint of the settings', () => {
+describe('endpoint of the settings', () => {
   it.each<ServerMode>([
     { kind: 'tcp', host: 'h', port: 1 },
     { kind: 'unix', path: 's' },
@@ -20,24 +20,24 @@ describe('the endpoint of the settings', () => {
     { kind: 'fd', fd: 3 },
     { kind: 'command', argv: ['a'] },
     { kind: 'socket-activation', argv: ['a'] },
-  ])('is the mode itself, with the export that was asked for: $kind', (server) => {
+  ])('is that of the mode, with the requested export: $kind', (server) => {
     expect(endpointFor(server).endpoint).toEqual({ target: server, exportName: '', tls: undefined });
     expect(endpointFor(server, 'disk').endpoint.exportName).toBe('disk');
   });
 
-  it('is what a URI says', () => {
+  it('follows the URI', () => {
     const { endpoint } = endpointFor({ kind: 'uri', uri: 'nbd+unix:///disk?socket=/run/s' });
     expect(endpoint.target).toEqual({ kind: 'unix', path: '/run/s' });
     expect(endpoint.exportName).toBe('disk');
   });
 
-  it('does not come without a word about parameters that have no effect', () => {
+  it('comes with a warning about parameters without effect', () => {
     const { lines, details } = endpointFor({ kind: 'uri', uri: 'nbd://h/?colour=red&x-mood=blue' });
     expect(lines).toEqual(["the URI's parameter colour is not known and has no effect"]);
     expect(details).toEqual(["the URI's parameter x-mood is not known and has no effect"]);
   });
 
-  it('is an error for a text that is no URI', () => {
+  it('fails for a text that is no URI', () => {
     expect(() => endpointFor({ kind: 'uri', uri: 'disk.qcow2' })).toThrow(/URI/);
   });
 });

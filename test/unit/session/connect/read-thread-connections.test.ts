@@ -40,7 +40,7 @@ function createWorld(...fates: Fate[]) {
   return { supply, clock, done };
 }
 
-it('gives one connection away when one is wanted', async () => {
+it('read thread connections: supplies one when the worker wants one', async () => {
   const { supply, clock, done } = createWorld('taken', 'taken', 'taken');
   supply.wanted();
   supply.wanted();
@@ -55,7 +55,7 @@ it.each<[Fate, string[]]>([
   ['unreachable', []],
   ['refused', ['refused', 'closed']],
   ['failed', ['closed']],
-])('does not ask again for a while when one is %s, and closes what it has', async (fate, expected) => {
+])('read thread connections: pauses when one is %s, and closes what it has', async (fate, expected) => {
   const { supply, clock, done } = createWorld(fate, 'taken');
   supply.wanted();
   await clock.advance(4999);
@@ -68,7 +68,7 @@ it.each<[Fate, string[]]>([
   expect(done).toEqual([...expected, 'taken']);
 });
 
-it('tries until as many are taken as are to be kept', async () => {
+it('read thread connections: tries until the worker has as many as it keeps', async () => {
   const { supply, clock, done } = createWorld('taken', 'unreachable', 'refused', 'taken', 'taken');
   supply.keep(2);
   await clock.advance(0);
@@ -80,7 +80,7 @@ it('tries until as many are taken as are to be kept', async () => {
   expect(done).toEqual(['taken', 'refused', 'closed', 'taken', 'taken']);
 });
 
-it('ends with what it waits for', async () => {
+it('read thread connections: ends with its pending attempt', async () => {
   const { supply, clock, done } = createWorld('unreachable', 'taken');
   supply.keep(1);
   await clock.advance(100);

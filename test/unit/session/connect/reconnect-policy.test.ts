@@ -7,8 +7,8 @@ function pauses(policy: ReconnectPolicy, count: number): number[] {
   return Array.from({ length: count }, () => policy.nextPause());
 }
 
-describe('the reconnect policy', () => {
-  it('tries at once, then pauses twice as long each time, up to five seconds', () => {
+describe('reconnect policy', () => {
+  it('tries at once, then doubles each pause, up to five seconds', () => {
     const policy = new ReconnectPolicy(60_000, MIDDLE);
     policy.lost(0, true, true);
     expect(pauses(policy, 9)).toEqual([0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
@@ -42,7 +42,7 @@ describe('the reconnect policy', () => {
     expect(policy.expiresAt).toBe(Number.POSITIVE_INFINITY);
   });
 
-  it('begins anew after a connection that lasted a second', () => {
+  it('starts over after a connection that lasted a second', () => {
     const policy = new ReconnectPolicy(60_000, MIDDLE);
     policy.lost(0, true, true);
     pauses(policy, 5);
@@ -52,7 +52,7 @@ describe('the reconnect policy', () => {
     expect(policy.expiresAt).toBe(71_000);
   });
 
-  it('goes on with pauses and time limit after a connection that was dropped soon', () => {
+  it('keeps pauses and time limit after a connection that was soon dropped', () => {
     const policy = new ReconnectPolicy(60_000, MIDDLE);
     policy.lost(0, true, true);
     pauses(policy, 3);
@@ -62,7 +62,7 @@ describe('the reconnect policy', () => {
     expect(policy.expiresAt).toBe(60_000);
   });
 
-  it('goes on with pauses and time limit after a connection that was of no use, however long it lasted', () => {
+  it('keeps pauses and time limit after a connection without progress, however long it lasted', () => {
     const policy = new ReconnectPolicy(60_000, MIDDLE);
     policy.lost(0, true, true);
     pauses(policy, 3);
@@ -76,7 +76,7 @@ describe('the reconnect policy', () => {
     expect(policy.expiresAt).toBe(119_000);
   });
 
-  it('does not start over when the connections of one server are lost one after the other', () => {
+  it('does not start over when the connections of one server are lost one after another', () => {
     const policy = new ReconnectPolicy(60_000, MIDDLE);
     policy.lost(0, false, true);
     pauses(policy, 3);

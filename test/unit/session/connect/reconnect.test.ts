@@ -51,7 +51,7 @@ const USELESS = { madeProgress: false, otherDisk: false };
 
 const REFUSED = new Error('connection refused');
 
-describe('the reconnector', () => {
+describe('reconnector', () => {
   it('connects at once when the connection is lost', async () => {
     const { reconnector, events, lines } = createWorld();
     reconnector.lost(0, 'connection reset', USEFUL);
@@ -78,7 +78,7 @@ describe('the reconnector', () => {
     expect(lines.at(-1)).toBe('dir/nbd: reconnected after 0.7 s');
   });
 
-  it('makes every lost connection again, and fails nothing while one is left', async () => {
+  it('restores every lost connection, and fails no request while one is left', async () => {
     const { reconnector, events, lines } = createWorld({ connections: 3, limit: 0 });
     reconnector.lost(2, 'closed', USEFUL);
     reconnector.lost(1, 'closed', USEFUL);
@@ -87,7 +87,7 @@ describe('the reconnector', () => {
     expect(lines).toEqual([]);
   });
 
-  it('takes a further connection that was on its way for the end of an outage', async () => {
+  it('counts a further connection that was being made as the end of an outage', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld();
     answers.push(REFUSED);
     reconnector.lost(0, 'closed', USEFUL);
@@ -98,7 +98,7 @@ describe('the reconnector', () => {
     expect(lines.at(-1)).toBe('dir/nbd: reconnected after 0.7 s');
   });
 
-  it('fails requests with EIO when the time has run out, goes on trying, and heals', async () => {
+  it('fails requests with EIO when the time is over, keeps trying, and heals', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld({ limit: 2000 });
     answers.push(REFUSED);
     reconnector.lost(0, 'closed', USEFUL);
@@ -122,7 +122,7 @@ describe('the reconnector', () => {
     expect(events).toEqual(['connect at 0', 'fail at 0']);
   });
 
-  it('never fails requests when told to wait forever', async () => {
+  it('never fails requests with --reconnect=forever', async () => {
     const { reconnector, events, answers, clock } = createWorld({ limit: Number.POSITIVE_INFINITY });
     answers.push(REFUSED);
     reconnector.lost(0, 'closed', USEFUL);
@@ -132,7 +132,7 @@ describe('the reconnector', () => {
     await reconnector.stop();
   });
 
-  it('does not use a server that came back with another size', async () => {
+  it('refuses a server that came back with another size', async () => {
     const { reconnector, events, answers, lines } = createWorld();
     answers.push({ ...PLAIN_EXPORT, size: 512n }, PLAIN_EXPORT);
     reconnector.lost(0, 'closed', USEFUL);
@@ -142,7 +142,7 @@ describe('the reconnector', () => {
     await reconnector.stop();
   });
 
-  it('fails requests for good where nothing can be connected again', async () => {
+  it('fails requests for good where it cannot reconnect', async () => {
     const { reconnector, events, lines, clock } = createWorld({ connectable: false });
     reconnector.lost(0, 'nbdkit exited with status 1', USEFUL);
     await clock.advance(100_000);
@@ -179,7 +179,7 @@ describe('the reconnector', () => {
     await reconnector.stop();
   });
 
-  it('ends its attempts when stopped', async () => {
+  it('ends its attempts at stop()', async () => {
     const { reconnector, events, answers, clock } = createWorld();
     answers.push(REFUSED);
     reconnector.lost(0, 'closed', USEFUL);

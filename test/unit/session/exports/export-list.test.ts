@@ -19,8 +19,8 @@ function changes(list: ExportList, ...exports: ListedExport[]): string {
   ].join();
 }
 
-describe('a list of exports', () => {
-  it('keeps what is as it was, and gives what comes a new number', () => {
+describe('export list', () => {
+  it('keeps known exports, and numbers new ones', () => {
     const list = new ExportList();
     expect(changes(list, listed('a'), listed('b'))).toBe('+0 a,+1 b');
     expect(changes(list, listed('b'), listed('a'))).toBe('');
@@ -41,7 +41,7 @@ describe('a list of exports', () => {
     expect(list.file(1)?.info).toMatchObject(change);
   });
 
-  it('does not believe a size of 0, and keeps what is known while nothing is told', () => {
+  it('ignores a size of 0, and keeps known facts while nothing is reported', () => {
     const list = new ExportList();
     expect(changes(list, listed('a', { size: 0n }), listed('b', null))).toBe('+0 a,+1 b');
     expect([list.file(0)?.info, list.file(1)?.info]).toEqual([undefined, undefined]);
@@ -65,7 +65,7 @@ describe('a list of exports', () => {
     expect(list.files().map(({ number }) => number)).toEqual([2]);
   });
 
-  it('gives the file of the default export another name while an export of its name is there', () => {
+  it('renames the file of the default export while an export of its name exists', () => {
     const list = new ExportList();
     expect(changes(list, listed(''))).toBe('+0 nbd');
     expect(changes(list, listed(''), listed('nbd'))).toMatch(/^\+1 nbd~[0-9a-f]{16},\+2 nbd,-0$/);

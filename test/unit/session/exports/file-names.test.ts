@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { nameBytes, nameFrom } from '../../../../src/nbd/wire.js';
 import { fileName, fileNames } from '../../../../src/session/exports/file-names.js';
 
-describe('the name of a file', () => {
+describe('file name of an export', () => {
   it.each([
     ['disk.img', 'disk.img'],
     ['Größe 1 – 你好.raw', 'Größe 1 – 你好.raw'],
@@ -19,9 +19,9 @@ describe('the name of a file', () => {
     ['', 'nbd'],
     [' ', ' '],
     ['x'.repeat(255), 'x'.repeat(255)],
-  ])('of the export %j is %j', (exportName, name) => expect(fileName(exportName)).toBe(name));
+  ])('%j is %j', (exportName, name) => expect(fileName(exportName)).toBe(name));
 
-  it('is cut to 255 bytes, neither in a character nor in an escape, and told from others', () => {
+  it('is cut to 255 bytes, neither in a character nor in an escape, and stays unique', () => {
     for (const long of [
       'x'.repeat(256),
       'ü'.repeat(2048),
@@ -37,7 +37,7 @@ describe('the name of a file', () => {
     expect(fileName('x'.repeat(300))).not.toBe(fileName('x'.repeat(301)));
   });
 
-  it('keeps bytes that are no UTF-8, so that the export can be asked for', () => {
+  it('keeps bytes that are not UTF-8, so that the export can be opened', () => {
     const bytes = Uint8Array.of(0x61, 0xff, 0xc3, 0xbc, 0xe2, 0x82, 0xef, 0xbb, 0xbf);
     const exportName = nameFrom(bytes);
     expect(nameBytes(exportName)).toEqual(bytes);
@@ -45,7 +45,7 @@ describe('the name of a file', () => {
   });
 });
 
-describe('the files of a list', () => {
+describe('file names of a list', () => {
   const names = (...exports: string[]): string[] => [...fileNames(exports).values()];
 
   it('are in its order, one for each export', () => {
@@ -56,7 +56,7 @@ describe('the files of a list', () => {
     ]);
   });
 
-  it('leave its name to an export that is called like the file of another, in any order', () => {
+  it('leave an export its own name, even if the file of another would have it, in any order', () => {
     expect(names('', 'nbd')).toEqual(['nbd~e3b0c44298fc1c14', 'nbd']);
     expect(names('nbd', '')).toEqual(['nbd', 'nbd~e3b0c44298fc1c14']);
     const long = 'x'.repeat(300);
@@ -66,7 +66,7 @@ describe('the files of a list', () => {
     expect(first).toHaveLength(255);
   });
 
-  it('leave out an export only where the list was made up against it', () => {
+  it('omit an export only where the list was made up against it', () => {
     const [mine] = names('', 'nbd');
     const against = ['nbd', mine, mine.replace('~', '~~')];
     expect([...fileNames(['', ...against]).keys()]).toEqual(against);

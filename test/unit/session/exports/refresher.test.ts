@@ -41,8 +41,8 @@ function createWorld(): World {
   };
 }
 
-describe('the refresher', () => {
-  it('lets who looks wait for the list, all for the same one', async () => {
+describe('export list refresher', () => {
+  it('lets readers of the directory wait for one common list', async () => {
     const { clock, asked, end, want } = createWorld();
     const [first, second] = [want(), want()];
     await clock.advance(100);
@@ -52,7 +52,7 @@ describe('the refresher', () => {
     expect(asked).toEqual([0]);
   });
 
-  it('asks once a second at most', async () => {
+  it('requests a list once a second at most', async () => {
     const { clock, asked, end, want } = createWorld();
     want();
     await end();
@@ -65,7 +65,7 @@ describe('the refresher', () => {
     expect(asked).toEqual([0, 1000]);
   });
 
-  it('does not ask right after a list that was had by other means', async () => {
+  it('requests no list right after one from elsewhere', async () => {
     const { clock, asked, refresher, want } = createWorld();
     refresher.fresh();
     await clock.advance(500);
@@ -73,7 +73,7 @@ describe('the refresher', () => {
     expect(asked).toEqual([]);
   });
 
-  it('lets nobody wait for longer than three seconds, and who comes then not at all', async () => {
+  it('lets readers wait for three seconds at most, and later ones not at all', async () => {
     const { clock, asked, want } = createWorld();
     const first = want();
     await clock.advance(2000);
@@ -86,7 +86,7 @@ describe('the refresher', () => {
     expect(asked).toEqual([0]);
   });
 
-  it('asks less and less often while there is no list in time, and as often as before once there is', async () => {
+  it('requests lists less often while none comes in time, and as often as before once one does', async () => {
     const { clock, asked, end, want } = createWorld();
     for (let second = 0; second < 100; second++) {
       want();

@@ -5,7 +5,7 @@ import { minimise } from '../../../../tools/differential/minimise.js';
 
 const never = (): boolean => false;
 
-it('leaves exactly what is needed, in its order', async () => {
+it('minimiser: leaves exactly the needed items, in order', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 1, max: 300 }),
@@ -22,7 +22,7 @@ it('leaves exactly what is needed, in its order', async () => {
   );
 });
 
-it('comes to a list of which no item can be left out, whatever makes it fail', async () => {
+it('minimiser: ends with a list of which no item can be left out, whatever makes it fail', async () => {
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 2, max: 60 }), fc.integer({ min: 2, max: 7 }), async (n, unit) => {
       const isBad = (list: readonly number[]): boolean =>
@@ -40,7 +40,7 @@ it('comes to a list of which no item can be left out, whatever makes it fail', a
   );
 });
 
-it('asks little: one item of three thousand is found in some dozens of questions', async () => {
+it('minimiser: finds one item of three thousand in some dozens of tries', async () => {
   let asked = 0;
   const fails = async (list: readonly number[]): Promise<boolean> => {
     asked++;
@@ -50,7 +50,7 @@ it('asks little: one item of three thousand is found in some dozens of questions
   expect(asked).toBeLessThan(60);
 });
 
-it('returns what has failed when its time is over', async () => {
+it('minimiser: returns the failing list when its time is over', async () => {
   let asked = 0;
   const fails = async (list: readonly number[]): Promise<boolean> => {
     asked++;
@@ -62,7 +62,7 @@ it('returns what has failed when its time is over', async () => {
   expect(asked).toBe(3);
 });
 
-it('names operations by actor and number', () => {
+it('minimiser: names operations by actor and number', () => {
   const places = parsePlaces('0:3,2:0,0:510');
   expect(textOfPlaces(places)).toBe('0:3,2:0,0:510');
   expect(numbersOf(places, 0, 0, 500)).toEqual([3]);

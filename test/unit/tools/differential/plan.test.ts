@@ -4,18 +4,18 @@ import { describe, parsePins, planOf } from '../../../../tools/differential/plan
 const SEEDS = [...Array(200).keys()];
 
 group('a case', () => {
-  it('is the same for a seed each time', () => {
+  it('plan: is the same for a seed each time', () => {
     expect(planOf(7, {})).toEqual(planOf(7, {}));
   });
 
-  it('is told in words that pin it', () => {
+  it('plan: has a text that pins it', () => {
     for (const seed of SEEDS) {
       const plan = planOf(seed, {});
       expect(planOf(seed, parsePins(describe(plan)))).toEqual(plan);
     }
   });
 
-  it('keeps all but the pinned threads', () => {
+  it('plan: keeps everything but the pinned threads', () => {
     for (const seed of SEEDS) {
       const { threads, ...others } = planOf(seed, {});
       const pinned = planOf(seed, parsePins('threads=3'));
@@ -24,7 +24,7 @@ group('a case', () => {
     }
   });
 
-  it('has one thread or three, drawn apart from what the seeds chose before there were threads', () => {
+  it('plan: has one thread or three, drawn apart from the choices of seeds before there were threads', () => {
     const drawn = SEEDS.map((seed) => planOf(seed, parsePins('backend=kernel')).threads);
     expect(new Set(drawn)).toEqual(new Set(['1', '3']));
     // As seed 200 played before.

@@ -12,14 +12,14 @@ function setUp() {
 }
 
 describe('simulator checker: reads', () => {
-  it('may return an unanswered write or what was there before', () => {
+  it('may return an unanswered write or the content before it', () => {
     const { checker, tick, begin } = setUp();
     begin(1);
     checker.read(0, FIRST_CONTENT, tick(), tick());
     checker.read(0, 1, tick(), tick());
   });
 
-  it('must not return what an acknowledged write has replaced', () => {
+  it('must not return content that an acknowledged write has replaced', () => {
     const { checker, tick, begin } = setUp();
     checker.ends(begin(1), 'acknowledged', tick());
     expect(() => checker.read(0, FIRST_CONTENT, tick(), tick())).toThrow(/#1 .*was acknowledged/);
@@ -33,7 +33,7 @@ describe('simulator checker: reads', () => {
     checker.read(0, FIRST_CONTENT, began, tick());
   });
 
-  it('must not go back behind what an earlier read has returned', () => {
+  it('must not go back behind the result of an earlier read', () => {
     const { checker, tick, begin } = setUp();
     begin(1);
     checker.read(0, 1, tick(), tick());
@@ -68,7 +68,7 @@ describe('simulator checker: the disk at the end', () => {
     expect(() => checker.isOnDisk(0, 1, false)).toThrow(/right is .*#2/);
   });
 
-  it('may lack what no fsync has covered where a loss was told, but nothing older', () => {
+  it('may lack uncovered changes after a reported loss, but nothing older', () => {
     const { checker, tick, begin } = setUp();
     checker.ends(begin(1), 'acknowledged', tick());
     const synced = tick();

@@ -88,7 +88,7 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-describe('simulator: a defect that is put back is found', () => {
+describe('simulator: finds a defect that is put back', () => {
   const defects = readdirSync(DEFECTS).map(defect);
   let sound = '';
 
@@ -104,7 +104,7 @@ describe('simulator: a defect that is put back is found', () => {
     expect(await search(sound, from, (found?.seed ?? from) - from + 1), 'found without it').toBeUndefined();
   });
 
-  it('or the patch that does not apply is named', async () => {
+  it('a patch that does not apply is named', async () => {
     const [{ text }] = defects;
     await expect(simulatorWith('wrong', text.replace(/^-.*[a-z].*$/m, '-nothing'))).rejects.toThrow(
       /^wrong\.patch does not apply/,

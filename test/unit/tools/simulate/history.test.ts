@@ -21,7 +21,7 @@ describe('simulator: one seed', () => {
     expect(again.violation?.message).toBe(made.violation?.message);
   });
 
-  it('finds nothing where nothing goes wrong', () => {
+  it('has no violation without a defect', () => {
     for (let seed = 1; seed <= 20; seed++) {
       const profile = { ...makeProfile(seed, { without: [], only: [] }), keepBytes: 64 * 1024 * 1024 };
       expect(generate(profile, 200).violation?.message).toBeUndefined();

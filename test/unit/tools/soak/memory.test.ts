@@ -60,7 +60,7 @@ it.each([
     'steady',
     true,
   ],
-] as const)('calls %s what it is', (_, samples, verdict, good) => {
+] as const)('soak memory: %s', (_, samples, verdict, good) => {
   const memory = memoryOf(...samples);
   expect(memory.verdict).toBe(verdict);
   expect(memory.good).toBe(good);

@@ -76,7 +76,7 @@ test.each([
   ['a page', WRITE_DATA],
   ['the middle of one', WRITE_DATA + 1234],
 ])(
-  'payloads that begin with %s arrive whole and in order, however little the socket takes at once',
+  'sender: payloads that begin with %s arrive whole and in order, however little the socket takes at once',
   (_, at) => {
     const pair = new Pair(128 * 1024);
     const writes = [MIB, 64 * 1024, 100, 64 * 1024 - 1, MIB - 1234, 700_001].map((length) =>
@@ -102,7 +102,7 @@ test.each([
   },
 );
 
-test('what a server has not taken stays as it was, whatever becomes of the block', () => {
+test('sender: zero-copy bytes in the socket stay unchanged, whatever becomes of the buffer', () => {
   const pair = new Pair(4 * MIB);
   const { command, buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
@@ -118,7 +118,7 @@ test('what a server has not taken stays as it was, whatever becomes of the block
   expect(pair.take().equals(bytes)).toBe(true);
 });
 
-test('without the mark, the server would take what the block holds next: the pages are lent indeed', () => {
+test('sender: without the mark the server would read later contents of the buffer: the socket shares its pages', () => {
   const pair = new Pair(4 * MIB);
   const { buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
@@ -128,7 +128,7 @@ test('without the mark, the server would take what the block holds next: the pag
   expect(taken.subarray(REQUEST_LENGTH).every((byte) => byte === 0x77)).toBe(true);
 });
 
-test('nothing is lent of blocks that share their pages, nor where there is no pipe for it', () => {
+test('sender: no zero copy of buffers that share their pages, nor without a pipe', () => {
   const pair = new Pair(4 * MIB);
   const small = pair.buffers.take(128 * 1024);
   expect(small.shareable).toBe(false);
@@ -146,14 +146,14 @@ test('nothing is lent of blocks that share their pages, nor where there is no pi
   expect(other.shared).toBe(false);
 });
 
-test('a server that is gone is told by sending', () => {
+test('sender: reports a closed server', () => {
   const pair = new Pair(4 * MIB);
   pair.write(MIB, WRITE_DATA);
   libc.shutdown(pair.near, 2);
   expect(pair.sender.flush()).toBe(EPIPE);
 });
 
-test('what is still lent at the end stays as it was, too', () => {
+test('sender: pages still shared at the end stay unchanged, too', () => {
   const pair = new Pair(4 * MIB);
   const { buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
@@ -168,6 +168,6 @@ test.each([
   ['6.4.16', false],
   ['6.1.0-25-amd64', false],
   ['5.10.0', false],
-])('a kernel %s can be lent pages to advantage: %s', (release, expected) => {
+])('sender: zero copy pays on kernel %s: %s', (release, expected) => {
   expect(canSendZeroCopy(release)).toBe(expected);
 });

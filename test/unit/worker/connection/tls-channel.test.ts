@@ -75,8 +75,8 @@ class Pair {
 
 const text = (words: string): Uint8Array => Buffer.from(words);
 
-describe('receiving', () => {
-  test('gives what is whole, and says EAGAIN when nothing is', () => {
+describe('TLS channel: receive', () => {
+  test('returns whole records, and EAGAIN when there is none', () => {
     const pair = new Pair();
     const second = pair.toUs;
     pair.say(second.seal(DATA, text('one ')), second.seal(DATA, text('two')).subarray(0, 10));
@@ -85,7 +85,7 @@ describe('receiving', () => {
     expect(pair.receive()).toBe(`errno ${EAGAIN}`);
   });
 
-  test('tells of what it holds when the caller had no room for it', () => {
+  test('reports bytes that it keeps because the caller had no room', () => {
     const pair = new Pair();
     pair.say(pair.toUs.seal(DATA, text('one ')), pair.toUs.seal(DATA, text('two')));
     expect(pair.receive(2)).toBe('on');
@@ -96,7 +96,7 @@ describe('receiving', () => {
     expect(pair.channel.buffered).toBe(false);
   });
 
-  test('is over after close_notify, and when the peer just hangs up', () => {
+  test('ends after close_notify, and when the peer just closes', () => {
     const closed = new Pair();
     closed.say(closed.toUs.seal(DATA, text('last')), closed.toUs.seal(ALERT, hex`01 00 | close_notify`));
     expect([closed.receive(), closed.receive(), closed.receive()]).toEqual(['last', '', '']);
@@ -105,7 +105,7 @@ describe('receiving', () => {
     expect(torn.receive()).toBe('');
   });
 
-  test('answers a breach with the alert for it', () => {
+  test('answers a breach with its alert', () => {
     const pair = new Pair();
     const record = pair.toUs.seal(DATA, text('changed on the way'));
     record[7] ^= 1;
@@ -115,7 +115,7 @@ describe('receiving', () => {
   });
 });
 
-describe('sending', () => {
+describe('TLS channel: send', () => {
   test('gathers until nothing more is to follow', () => {
     const pair = new Pair();
     pair.memory.set(text('header payload'));
@@ -127,7 +127,7 @@ describe('sending', () => {
     expect(pair.heard().map(({ content }) => content.toString())).toEqual(['header payload', 'header']);
   });
 
-  test('takes as much as fits, and goes on where it stopped when the socket takes more', () => {
+  test('takes as much as fits, and continues there when the socket takes more', () => {
     const pair = new Pair();
     for (let i = 0; i < SIZE; i++) pair.memory[i] = (i * 31) % 257;
     const chunks: Buffer[] = [];
@@ -162,7 +162,7 @@ describe('sending', () => {
   });
 });
 
-test('a key update that asks for ours is answered, and both directions go on under new keys', () => {
+test('TLS channel: answers a key update that requests ours, and both directions continue under new keys', () => {
   const pair = new Pair();
   pair.say(pair.toUs.seal(HANDSHAKE, hex`18 000001 01 | KeyUpdate, update_requested`));
   pair.toUs.update();

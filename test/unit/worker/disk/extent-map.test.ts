@@ -21,8 +21,8 @@ const tell = (map: ExtentMap, offset: bigint, extents: number[]): void => {
   map.answered(command(NBD_CMD_BLOCK_STATUS, offset, 0, extents));
 };
 
-describe('the extent map', () => {
-  test('joins what belongs together, and knows nothing beyond', () => {
+describe('extent map', () => {
+  test('joins adjacent extents, and knows nothing beyond the reply', () => {
     const map = new ExtentMap(512, false, true);
     tell(map, 0n, [512, 3, 512, 3, 1024, 0]);
     expect(map.at(700n)).toEqual({ start: 0n, end: 1024n, hole: true });
@@ -31,7 +31,7 @@ describe('the extent map', () => {
     expect(map.summary(4096n)).toEqual({ holes: 1024n, known: 2048n });
   });
 
-  test('believes what it keeps for ten seconds: another client may have written since', () => {
+  test('trusts a kept extent for ten seconds: another client may have written since', () => {
     const map = new ExtentMap(512, false, true);
     map.begin(100_000);
     tell(map, 0n, [4096, 3]);
@@ -44,21 +44,21 @@ describe('the extent map', () => {
     expect(map.at(0n)?.hole).toBe(false);
   });
 
-  test('a hole is what reads as zeros, allocated or not ("base:allocation metadata context")', () => {
+  test('a hole is a range that reads as zeros, allocated or not ("base:allocation metadata context")', () => {
     const map = new ExtentMap(512, false, true);
     // NBD_STATE_HOLE alone: contents undefined. NBD_STATE_ZERO alone: zeros that are allocated. Bits above: ignored.
     tell(map, 0n, [512, 1, 512, 2, 512, 0xfffffffc, 512, 0xfffffffe]);
     expect([0n, 512n, 1024n, 1536n].map((at) => map.at(at)?.hole)).toEqual([false, true, false, true]);
   });
 
-  test('asks from the block that the byte is in, no further than compact headers reach', () => {
+  test('queries from the block of the byte, no further than compact headers reach', () => {
     const map = new ExtentMap(4096, false, true);
     expect(map.ask(5000n, 2n ** 62n)).toEqual({ start: 4096n, length: 0xffff0000 });
     expect(map.ask(5000n, 6000n)).toEqual({ start: 4096n, length: 1904 });
     expect(new ExtentMap(1, true, true).ask(0n, 2n ** 40n)).toEqual({ start: 0n, length: 2 ** 40 });
   });
 
-  test('a write while the question is under way is data, whatever the answer says', () => {
+  test('counts a write during a query as data, whatever the reply says', () => {
     const map = new ExtentMap(512, false, true);
     map.asked([]);
     map.wrote(command(NBD_CMD_WRITE, 512n, 512));
@@ -68,14 +68,14 @@ describe('the extent map', () => {
     expect(map.at(1024n)).toEqual({ start: 1024n, end: 4096n, hole: true });
   });
 
-  test('zeroing makes all unknown', () => {
+  test('zeroing makes all of it unknown', () => {
     const map = new ExtentMap(512, false, true);
     tell(map, 0n, [4096, 0]);
     map.wrote(command(NBD_CMD_WRITE_ZEROES, 0n, 512));
     expect(map.at(0n)).toBeUndefined();
   });
 
-  test('more writes than can be noted make all unknown, never wrong', () => {
+  test('more writes than it can note make all of it unknown, never wrong', () => {
     const map = new ExtentMap(1, false, true);
     tell(map, 0n, [1_000_000, 3]);
     for (let i = 0; i < 5000; i++) map.wrote(command(NBD_CMD_WRITE, BigInt(i * 100), 50));
@@ -84,7 +84,7 @@ describe('the extent map', () => {
     expect(map.at(0n)?.hole).toBe(true);
   });
 
-  test('without keeping, a new question begins with nothing known', () => {
+  test('without keeping, a new query begins with nothing known', () => {
     const map = new ExtentMap(512, false, false);
     tell(map, 0n, [4096, 3]);
     expect(map.at(0n)?.hole).toBe(true);
@@ -96,7 +96,7 @@ describe('the extent map', () => {
     expect(keeping.at(0n)?.hole).toBe(true);
   });
 
-  test('a write that was under way when the question went out is data, whatever the answer says', () => {
+  test('counts a write that was in flight before the query as data, whatever the reply says', () => {
     const map = new ExtentMap(512, false, true);
     const underWay = command(NBD_CMD_WRITE, 512n, 512);
     map.wrote(underWay);
@@ -106,14 +106,14 @@ describe('the extent map', () => {
     expect(map.at(512n)).toEqual({ start: 512n, end: 1024n, hole: false });
   });
 
-  test('what is a hole is counted less what was written since', () => {
+  test('a hole excludes the ranges written since the query', () => {
     const map = new ExtentMap(512, false, true);
     tell(map, 0n, [4096, 3]);
     map.wrote(command(NBD_CMD_WRITE, 1024n, 512));
     expect(map.summary(3000n)).toEqual({ holes: 3000n - 512n, known: 3000n });
   });
 
-  test('an error tells nothing, and an answer without extents neither', () => {
+  test('an error adds nothing, and neither does a reply without extents', () => {
     const map = new ExtentMap(512, false, true);
     tell(map, 0n, [512, 3]);
     map.asked([]);
@@ -123,7 +123,7 @@ describe('the extent map', () => {
     expect(map.at(512n)).toBeUndefined();
   });
 
-  test('a question that is given up needs no more notes', () => {
+  test('a query that is given up needs no more notes', () => {
     const map = new ExtentMap(512, false, true);
     map.asked([]);
     map.wrote(command(NBD_CMD_WRITE, 0n, 512));
@@ -141,7 +141,7 @@ describe('the extent map', () => {
     expect(map.at(start + 2n ** 40n + 1n)?.hole).toBe(false);
   });
 
-  test('large answers in front of many known runs take no time worth telling', () => {
+  test('adds large replies before many known runs in little time', () => {
     const map = new ExtentMap(1, true, true);
     const many = Array.from({ length: 65_536 }, (_, i) => (i % 2 === 0 ? 10 : ((i >> 1) % 2) * 3));
     const start = performance.now();
@@ -152,7 +152,7 @@ describe('the extent map', () => {
     expect(map.summary(2n ** 20n)).toEqual({ holes: 327_680n, known: 655_360n });
   });
 
-  test('past its limit all but the last run is forgotten', () => {
+  test('past its limit it forgets all but the last run', () => {
     const map = new ExtentMap(1, true, true);
     const many = Array.from({ length: 2 * 65_537 }, (_, i) => (i % 2 === 0 ? 10 : ((i >> 1) % 2) * 3));
     tell(map, 0n, many);
@@ -197,7 +197,7 @@ describe('the extent map', () => {
     );
   });
 
-  test('never calls a hole what was written, whatever the server does first and however it is asked', () => {
+  test('never reports written data as a hole, whatever the server does first and whichever way it is queried', () => {
     const size = 48;
     const where = { at: fc.nat(size - 1), length: fc.integer({ min: 1, max: 16 }) };
     const step = fc.oneof(

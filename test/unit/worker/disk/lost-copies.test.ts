@@ -62,7 +62,7 @@ test('lost copies: the end of the connection proves nothing', () => {
   expect(lost.awaits(one)).toBe(false);
 });
 
-test('lost copies: the end of the process that was sent it is proof', () => {
+test('lost copies: the end of the process that received a copy is proof', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const [mine, other] = [new FakePeer(), new FakePeer()];
   lost.add(write(1, 0, 10), on(mine, false), 0);
@@ -74,7 +74,7 @@ test('lost copies: the end of the process that was sent it is proof', () => {
   expect([mine.references, other.references]).toEqual([1, 2]);
 });
 
-test('lost copies: the end of a server that we started is proof for what it was sent, also if that is lost later', () => {
+test('lost copies: the end of a server that nbdfuse started is proof for its commands, also for those lost later', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   lost.add(write(1, 0, 10), on(undefined, false, 1), 0);
   lost.add(write(2, 20, 10), on(new FakePeer(), false, 2), 0);
@@ -87,7 +87,7 @@ test('lost copies: the end of a server that we started is proof for what it was 
   expect(lost.any).toBe(false);
 });
 
-test('lost copies: time is proof only where the user says so, and only after the end of the connection', () => {
+test('lost copies: time is proof only with --settle-time, and only after the end of the connection', () => {
   const lost = new LostCopies(500);
   const isRead = write(2, 20, 10);
   lost.add(write(1, 0, 10), on(undefined, false), 0);

@@ -20,7 +20,7 @@ function createOrder(): { order: RangeOrder } {
   return { order: new RangeOrder() };
 }
 
-test('range order: a change waits for those that it overlaps, and for nobody else', () => {
+test('range order: a change waits for the changes that it overlaps, and for no others', () => {
   const { order } = createOrder();
   const [first, second, third, elsewhere] = [
     change(0, 100),
@@ -39,7 +39,7 @@ test('range order: a change waits for those that it overlaps, and for nobody els
   expect(order.isChanging).toBe(false);
 });
 
-test('range order: a read waits for the changes under way that it overlaps, not for those that wait', () => {
+test('range order: a read waits for overlapping changes under way, not for waiting ones', () => {
   const { order } = createOrder();
   const [first, second] = [change(0, 10), change(5, 20)];
   order.enter(first);
@@ -52,13 +52,13 @@ test('range order: a read waits for the changes under way that it overlaps, not 
   expect(order.leave(late)).toEqual([]);
 });
 
-test('range order: beyond 2^53 a neighbour counts as an overlap rather than the other way round', () => {
+test('range order: beyond 2^53 a neighbour may count as an overlap, never an overlap as a neighbour', () => {
   const { order } = createOrder();
   order.enter(change(2 ** 60, 2 ** 60 + 512));
   expect(order.enter(change(2 ** 60 + 512, 2 ** 60 + 1024))).toBe(false);
 });
 
-test('range order: ranges are rounded out to blocks', () => {
+test('range order: rounds ranges out to blocks', () => {
   const one = new FuseRequest();
   setRange(one, 700, 1100, 512);
   expect([one.rangeStart, one.rangeEnd]).toEqual([512, 1536]);
@@ -75,7 +75,7 @@ test('range order: leaving twice, or before the turn, is a defect', () => {
   expect(order.leave(first)).toEqual([]);
 });
 
-test('range order: who is told of changes hears of the first and of the last', () => {
+test('range order: the listener hears of the first and of the last change', () => {
   const { order } = createOrder();
   const heard: boolean[] = [];
   order.announce = (isChanging) => heard.push(isChanging);
@@ -85,7 +85,7 @@ test('range order: who is told of changes hears of the first and of the last', (
   expect(heard).toEqual([true, false]);
 });
 
-test('range order: the end frees who waits', () => {
+test('range order: the end frees all that wait', () => {
   const { order } = createOrder();
   const [first, second] = [change(0, 10), change(0, 10)];
   order.enter(first);
@@ -94,7 +94,7 @@ test('range order: the end frees who waits', () => {
   expect(order.leave(second)).toEqual([]);
 });
 
-test('range order: whatever comes and ends, no two changes that overlap are under way, and all have their turn', () => {
+test('range order: no two overlapping changes are ever under way, and all get their turn', () => {
   const step = fc.record({
     start: fc.nat(30),
     length: fc.integer({ min: 1, max: 10 }),

@@ -98,7 +98,7 @@ test('the order is kept over thousands of writes and flushes', () => {
   expect(released).toEqual(all);
 });
 
-test('agrees with a list for any writes and flushes, and never holds more than twice its limit', () => {
+test('unflushed writes: agrees with a list for any writes and flushes, and never exceeds twice its limit', () => {
   const LIMIT = 10 * 4096;
   const step = fc.oneof(
     {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { RecentOpens } from '../../../../src/worker/fuse/recent-opens.js';
 
-test('each OPEN allows its thread one truncation of its node', () => {
+test('recent opens: each OPEN allows its thread one truncation of its node', () => {
   const opens = new RecentOpens();
   opens.opened(2, 100);
   opens.opened(2, 101);
@@ -13,14 +13,14 @@ test('each OPEN allows its thread one truncation of its node', () => {
   expect(opens.truncates(3, 100)).toBe(true);
 });
 
-test('threads without a number of their own are counted', () => {
+test('recent opens: threads without a number of their own are counted', () => {
   const opens = new RecentOpens();
   for (let i = 0; i < 24; i++) opens.opened(2, 0);
   for (let i = 0; i < 24; i++) expect(opens.truncates(2, 0)).toBe(true);
   expect(opens.truncates(2, 0)).toBe(false);
 });
 
-test('a closed handle allows nothing any more', () => {
+test('recent opens: a closed handle allows no truncation', () => {
   const opens = new RecentOpens();
   const [first, second] = [opens.opened(2, 7), opens.opened(2, 7)];
   expect([first > 0, second > first]).toEqual([true, true]);

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Ranges } from '../../../../src/worker/memory/ranges.js';
 
-test('ranges that meet or overlap are told as one', () => {
+test('ranges: adjacent and overlapping ranges come back as one', () => {
   const ranges = new Ranges();
   ranges.add(8192n, 4096);
   ranges.add(0n, 4096);
@@ -16,12 +16,12 @@ test('ranges that meet or overlap are told as one', () => {
   expect(ranges.texts(1)).toEqual(['offset 0 length 12288']);
 });
 
-test('nothing is no range', () => {
+test('ranges: an empty range is none', () => {
   expect(new Ranges().bytes).toBe(0);
   expect(new Ranges().texts(16)).toEqual([]);
 });
 
-test('each byte is counted once, in whatever order ranges come and are asked for', () => {
+test('ranges: counts each byte once, in any order of ranges and questions', () => {
   const range = fc.record({
     start: fc.integer({ min: 0, max: 200 }),
     length: fc.integer({ min: 1, max: 40 }),

@@ -45,8 +45,8 @@ function createRelay(scope: Scope) {
   return { sender, receiver, toWorker, toReader, takeAll };
 }
 
-describe('a relay', () => {
-  it('gives what is passed in its order, however often it goes round', () => {
+describe('ring', () => {
+  it('delivers messages in order, however often it wraps around', () => {
     const { sender, takeAll } = createRelay(createScope());
     for (let i = 0; i < 10 * PLACES; i += 3) {
       for (const n of [i, i + 1, i + 2]) expect(sender.pass(RING_REQUEST, 2 ** 46 + n, n)).toBe(true);
@@ -54,7 +54,7 @@ describe('a relay', () => {
     }
   });
 
-  it('takes no more than it has places', () => {
+  it('takes no more messages than it has places', () => {
     const { sender, takeAll } = createRelay(createScope());
     for (let i = 0; i < PLACES; i++) expect(sender.pass(RING_REQUEST, i, i)).toBe(true);
     expect(sender.pass(RING_REQUEST, 0, 0)).toBe(false);
@@ -72,7 +72,7 @@ describe('a relay', () => {
     expect(bytesIn(toWorker)).toBe(1);
   });
 
-  it('tells the one what the other says', () => {
+  it('shows each side the flags of the other', () => {
     const { sender, receiver, toReader } = createRelay(createScope());
     expect([sender.wanted, sender.remote, receiver.connected, receiver.inFlight]).toEqual([
       false,
@@ -97,8 +97,8 @@ describe('a relay', () => {
   });
 });
 
-describe('passing on', () => {
-  it('keeps order and memory when there is no room, until all is taken', () => {
+describe('forwarding', () => {
+  it('keeps order and memory without room in the ring, until all is taken', () => {
     const { sender, receiver, takeAll } = createRelay(createScope());
     const buffers = new BufferPool(1024 * 1024 * 1024);
     const forwarding = new Forwarding(sender, buffers);

@@ -4,7 +4,7 @@ import { Latency } from '../../../../src/worker/stats/latency.js';
 
 const KIB = 1024;
 
-describe('streams', () => {
+describe('sequential streams', () => {
   test('READs that follow one another are one stream, whatever their lengths', () => {
     const streams = new SequentialStreams<string>();
     const first = streams.follow('disk', 0, 16 * KIB, 1);
@@ -21,7 +21,7 @@ describe('streams', () => {
     expect(stream.next).toBe(384 * KIB);
   });
 
-  test('READs that come near one another do not make a run', () => {
+  test('READs near one another make no run', () => {
     const streams = new SequentialStreams<string>();
     const stream = streams.follow('disk', 0, 4 * KIB, 1);
     expect(streams.follow('disk', 40 * KIB, 4 * KIB, 2)).toBe(stream);
@@ -58,7 +58,7 @@ describe('streams', () => {
   });
 });
 
-describe('latency', () => {
+describe('remote server detection', () => {
   const MIB = 1024 * KIB;
 
   /** READs of a server, each submitted now, or with others before the last one was answered. */
@@ -92,19 +92,19 @@ describe('latency', () => {
     [2, 4],
     [4, 2],
     [1000, 2],
-  ])('of %d ms is believed after %d READs in a row', (milliseconds, count) => {
+  ])('at %d ms needs %d READs in a row', (milliseconds, count) => {
     const reads = new Reads().inTurn(count - 1, milliseconds + 0.01, 4 * KIB);
     expect(reads.remote).toBe(false);
     expect(reads.inTurn(1, milliseconds + 0.01, 4 * KIB).remote).toBe(true);
   });
 
-  test('is not what many bytes take, whichever way they went', () => {
+  test('ignores transfer time, in both directions', () => {
     expect(new Reads().inTurn(1000, 1, MIB, 2 * MIB).remote).toBe(false);
     expect(new Reads().inTurn(1000, 3.5, 4 * KIB, 8 * MIB).remote).toBe(false);
     expect(new Reads().inTurn(10, 11, MIB, 2 * MIB).remote).toBe(true);
   });
 
-  test('of readers by twos at a server that is 1, 10 or 50 ms away is believed within 16 READs', () => {
+  test('at 1, 10 or 50 ms works with pairs of READs, too', () => {
     for (const milliseconds of [1, 10, 50]) {
       const reads = new Reads();
       for (let i = 0; i < 32 && !reads.remote; i++) reads.together(2, milliseconds + 0.5, 512 * KIB);
@@ -116,7 +116,7 @@ describe('latency', () => {
     [32, 4 * KIB],
     [8, 128 * KIB],
     [8, MIB],
-  ])('is not a moment in which %d READs of %d bytes had to wait', (count, length) => {
+  ])('ignores a moment in which %d READs of %d bytes had to wait', (count, length) => {
     const reads = new Reads().together(count, 2000, length);
     expect(reads.remote).toBe(false);
     for (let i = 0; i < 100; i++)
@@ -124,13 +124,13 @@ describe('latency', () => {
     expect(reads.together(count, 5, length).remote).toBe(false);
   });
 
-  test('one quick READ among late ones tells of a near server', () => {
+  test('ends with one quick READ among late ones', () => {
     const reads = new Reads();
     for (let i = 0; i < 100; i++) reads.inTurn(1, i % 2 === 0 ? 50 : 0.1, 4 * KIB);
     expect(reads.remote).toBe(false);
   });
 
-  test('of a far server is not forgotten while many bytes are under way, but for a READ that tells', () => {
+  test('lasts while many bytes are in flight, except after a READ that was alone', () => {
     const far = (): Reads => new Reads().inTurn(10, 10, 4 * KIB);
     expect(
       far()

@@ -13,18 +13,18 @@ function flushAt(pace: FlushPace, now: number, took: number): number {
   return Number.POSITIVE_INFINITY;
 }
 
-test('FLUSHes that cost nothing come after 8 MiB each', () => {
+test('flush pace: FLUSHes without cost follow after 8 MiB each', () => {
   const pace = new FlushPace(64 * MIB);
   expect([0, 10, 20, 30].map((now) => flushAt(pace, now, 0))).toEqual([8, 8, 8, 8]);
 });
 
-test('FLUSHes that take long come less often, up to the limit, and again more often when they do not', () => {
+test('flush pace: slow FLUSHes follow less often, up to the limit, and more often again when they are quick', () => {
   const pace = new FlushPace(64 * MIB);
   expect([0, 20, 40, 60, 80, 100].map((now) => flushAt(pace, now, 10))).toEqual([8, 8, 16, 32, 64, 64]);
   expect([1000, 2000, 3000, 4000, 5000].map((now) => flushAt(pace, now, 1))).toEqual([64, 32, 16, 8, 8]);
 });
 
-test('a second FLUSH does not begin while one is under way', () => {
+test('flush pace: a second FLUSH does not begin during one', () => {
   const pace = new FlushPace(64 * MIB);
   expect(pace.begins(8 * MIB, 0)).toBe(true);
   expect(pace.begins(64 * MIB, 1)).toBe(false);
@@ -32,12 +32,12 @@ test('a second FLUSH does not begin while one is under way', () => {
   expect(pace.begins(8 * MIB, 3)).toBe(true);
 });
 
-test('nothing is due where nothing is remembered, nor later than at the limit', () => {
+test('flush pace: no FLUSH is due with nothing remembered, and none is later than the limit', () => {
   expect(flushAt(new FlushPace(0), 0, 0)).toBe(Number.POSITIVE_INFINITY);
   expect(flushAt(new FlushPace(2 * MIB), 0, 0)).toBe(2);
 });
 
-test('a server that fails FLUSHes is asked once a second at most', () => {
+test('flush pace: a server that fails FLUSHes gets one a second at most', () => {
   const pace = new FlushPace(64 * MIB);
   expect(pace.begins(8 * MIB, 0)).toBe(true);
   pace.ended(10, false);

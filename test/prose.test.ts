@@ -1,0 +1,90 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { poorProse } from './support/prose-rules.js';
+import type { SourceFiles } from './support/source-rules.js';
+
+const ROOT = join(import.meta.dirname, '..');
+
+/** Files and folders that the check covers. To be widened until it is the whole repository. */
+const COVERED = [
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'README.md',
+  'man',
+  'docs/guide',
+  'docs/operating',
+  'scripts',
+  'tools',
+  'test/prose.test.ts',
+  'test/support/prose-rules.ts',
+];
+
+/** The files below some paths that are or could be committed. */
+function filesBelow(paths: readonly string[]): SourceFiles {
+  const words = ['ls-files', '-co', '--exclude-standard', '--', ...paths];
+  const names = execFileSync('git', words, { cwd: ROOT, encoding: 'utf8' }).trimEnd().split('\n');
+  const present = names.filter((name) => existsSync(join(ROOT, name)));
+  return new Map(present.map((name) => [name, readFileSync(join(ROOT, name), 'utf8')]));
+}
+
+/** The offences in one file. */
+function offencesIn(path: string, text: string): string[] {
+  return poorProse(new Map([[path, text]]));
+}
+
+describe('prose', () => {
+  it('breaks no rule', () => expect(poorProse(filesBelow(COVERED))).toEqual([]));
+
+  it.each(COVERED)('is read below %s', (path) => expect(filesBelow([path]).size).toBeGreaterThan(0));
+});
+
+describe('prose rules', () => {
+  it.each([
+    ['a.md', 'Fine.\n\nWhat is missing,\nnbdfuse names.', 'a.md:3: "What is" (headless clause'],
+    ['a.md', '- Who has said how many has them.', 'a.md:1: "Who has"'],
+    ['a.md', 'It ends. Whoever waits gets EIO.', '"Whoever waits"'],
+    ['a.md', '| a | What `nbdfuse` reads is right. |', '"What `'],
+    ['a.md', 'The size is for who connects.', '"for who"'],
+    ['a.md', 'The worker is\ntold the size.', 'a.md:1: "is told" (passive telling'],
+    ['a.md', 'Servers were not asked again.', '"were not asked"'],
+    ['a.md', 'The server gets a farewell.', '"farewell" (private metaphor'],
+    ['a.md', 'The worker surrenders.', '"surrenders"'],
+    ['a.md', 'A keeper of pages.', '"keeper"'],
+    ['a.md', 'See [the haggling](https://host/options).', '"haggling" (negotiation'],
+    ['a.md', 'It answers held requests.', '"held requests" (parked requests)'],
+    ['a.md', '## The bridge', '"bridge" (worker)'],
+    ['a.md', 'Far servers are slow.', '"Far servers" (remote server)'],
+    ['a.ts', 'f(); // The splice lane.', '"splice lane" (splice pipe)'],
+    ['a.ts', '\n/**\n * Reads. What is\n * missing, it names.\n */\nf();', 'a.ts:3: "What is"'],
+    ['a.ts', '// The disk is\n// asked for it.\nf();', 'a.ts:1: "is asked"'],
+    ['a.mjs', '/* The lender. */', '"lender"'],
+    ['a.1', '.SH NAME\nThe server \\fIs\\fR is told.', 'a.1:2: "is told"'],
+  ])('find the offence in %s: %j', (path, text, expected) => {
+    const offences = offencesIn(path, text);
+    expect(offences).toHaveLength(1);
+    expect(offences[0]).toContain(expected);
+  });
+
+  it.each([
+    ['a question', 'a.md', 'What is NBD? Who\nneeds it?'],
+    ['a title', 'a.md', '## What it cannot see\n\n**Who may read it**: root. [What is new](CHANGELOG.md)'],
+    ['the head of a table', 'a.md', '| What it does | Who uses it |\n|---|:--|\n| nothing | root |'],
+    ['an infinitive', 'a.md', 'What to read next: the manual.'],
+    ['told apart', 'a.md', 'The two disks cannot be told\napart.'],
+    ['a word inside another', 'a.md', 'A desktop, a talent, the gatekeeper.'],
+    ['inline code', 'a.md', 'Run `what --is told` and ``the `bridge` ``.'],
+    ['a block of code', 'a.md', '```sh\necho "What is told"\n```\n\n- item\n  ~~~\n  lender\n  ~~~\n'],
+    ['a path, a file and a link', 'a.md', 'See src/bridge/lender.ts, lender.ts, [it](docs/desk.md).'],
+    ['a quotation', 'a.md', 'The section "Termination during haggling" and “What is told”.'],
+    ['a title of the specification', 'a.md', 'Termination of the session during option haggling'],
+    ['an identifier', 'a.ts', '// Sets saidLender, status_desk and {@link Bridge}.\nf();'],
+    ['a string literal', 'a.ts', "const text = 'What is told'; const bridge = `lender`;"],
+    ['two comments apart', 'a.ts', 'f(); // Whether it is\ng(); // said to be'],
+    ['an example in a comment', 'a.ts', '/**\n * Opens it.\n * ```ts\n * bridge.open();\n * ```\n */\nf();'],
+    ['an example in a manual page', 'a.1', '.nf\nWhat is told\n.fi\n.B bridge\n\\fBwhat is told\\fR'],
+    ['another kind of file', 'a.json', '{ "a": "is told" }'],
+  ])('do not mind %s', (_, path, text) => expect(offencesIn(path, text)).toEqual([]));
+});
