@@ -1,6 +1,6 @@
 // `npm run fuzz -- [--seconds N] [--target NAME]…`: fuzzes every target, or those that are named.
 //
-// The targets share the time, one after the other. What a run has found interesting stays in
+// The targets share the time, one after the other. Test cases that a run has found interesting stay in
 // tools/fuzz/build/corpus for the next one; the seeds are in tools/fuzz/corpus. A test case that breaks a promise is
 // saved in tools/fuzz/build/findings, and the exit status is 1. `--replay FILE` runs one test case again.
 
