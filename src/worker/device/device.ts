@@ -1,8 +1,8 @@
-// One /dev/fuse descriptor: requests in, replies out, one system call each.
+// One /dev/fuse descriptor: receives requests and sends replies, with one system call each.
 //
-// Owned by the loop. The descriptor must be non-blocking. A request lies in `block` from its first
-// byte on until the next `receive`, or longer if `takeBlock` hands the block over with the data in it.
-// It is answered on the descriptor that it was read from, which a reader's is where that has passed it on.
+// Owned by the loop. The descriptor must be non-blocking. A request stays in `buffer` until the next `receive`; after
+// `takeBuffer` it belongs to the caller. A reply goes to the descriptor of its request: a read thread that forwards a
+// request has a descriptor of its own.
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
@@ -11,21 +11,21 @@ import { addressOf, errno, libc } from '../../linux/libc.js';
 import { type BufferPool, HEADROOM, LARGEST_BUFFER, type PooledBuffer } from '../memory/buffer-pool.js';
 import type { DeviceCalls } from './system.js';
 
-/** No request is waiting. */
+/** Result of `receive`: no request is waiting. */
 export const DEVICE_EMPTY = 0;
-/** The file system is unmounted: nothing will ever come. */
+/** Result of `receive`: the file system is unmounted, no request will come. */
 export const DEVICE_GONE = -1;
 
-/** Bytes of the buffer for replies that carry no file data; a READDIR of 64 KiB fits. */
+/** Size in bytes of the buffer for replies without file data; a READDIR of 64 KiB fits. */
 const SMALL_REPLY = 128 * 1024;
 
-/** Bytes of one READ or WRITE of the kernel: 256 pages of 4 KiB. */
+/** Largest READ or WRITE of the kernel in bytes: 256 pages of 4 KiB. */
 export const MAX_TRANSFER = 1024 * 1024;
 
-/** What is kept of a request is copied out of the device's block up to this many bytes; for more, the block is kept. */
+/** Up to this many bytes of data are copied out of the device's buffer. A request with more data takes the buffer. */
 export const COPY_LIMIT = 256 * 1024;
 
-/** Who is to be answered: the kernel's number of the request, and the descriptor that it was read from. */
+/** The address of a reply: the request's number in the kernel, and the descriptor that delivered the request. */
 export interface Requester {
   readonly descriptor: number;
   readonly uniqueLo: number;
@@ -35,9 +35,9 @@ export interface Requester {
 /** See the file's head. */
 export class Device {
   readonly descriptor: number;
-  /** The descriptor that the request in `block` was read from. */
+  /** The descriptor that delivered the request in `buffer`. */
   source: number;
-  /** Memory for a small reply: write the body from byte 16 on, then call `replySmall`. */
+  /** Buffer for a small reply: write the body from byte 16 on, then call `replySmall`. */
   readonly small = new DataView(new ArrayBuffer(SMALL_REPLY));
   readonly #smallAddress = addressOf(this.small);
   readonly #calls: DeviceCalls;
@@ -55,12 +55,12 @@ export class Device {
     this.#length = HEADROOM + maxTransfer;
   }
 
-  /** Where the request lies that was received last. */
+  /** The buffer with the request that came last, from byte 0 on. */
   get buffer(): PooledBuffer {
     return this.#buffer;
   }
 
-  /** Receives one request: its length in bytes, DEVICE_EMPTY or DEVICE_GONE. */
+  /** Receives one request. Returns its length in bytes, DEVICE_EMPTY or DEVICE_GONE. @throws Error of read(2) */
   receive(): number {
     for (;;) {
       const count = this.#calls.read(this.descriptor, this.#buffer.address, this.#length);
@@ -72,7 +72,7 @@ export class Device {
       switch (error) {
         case EAGAIN:
           return DEVICE_EMPTY;
-        // ENOENT: the request was taken back by an interrupt before it was read.
+        // ENOENT: a signal withdrew the request before we read it.
         case ENOENT:
         case EINTR:
           continue;
@@ -88,13 +88,13 @@ export class Device {
     this.#calls.close(this.descriptor);
   }
 
-  /** Takes over a request of `length` bytes at `address` that was read from another descriptor of this mount. */
+  /** Copies a request of `length` bytes at `address` into `buffer`, with the descriptor that delivered it. */
   load(address: number, length: number, source: number): void {
     libc.memcpy(this.#buffer.address, address, length);
     this.source = source;
   }
 
-  /** Hands the block with the request over to the caller, and takes another for the next ones. */
+  /** Hands the buffer with the request to the caller, and takes another one. */
   takeBuffer(): PooledBuffer {
     const buffer = this.#buffer;
     this.#buffer = this.#buffers.take(LARGEST_BUFFER);
@@ -102,8 +102,8 @@ export class Device {
   }
 
   /**
-   * Sends a reply of `length` bytes that lies at `address`, which is byte `at` of `view`: the first
-   * 16 bytes are overwritten with the header.
+   * Sends a reply of `length` bytes at `address`, which is byte `at` of `view`. Its first 16 bytes get the header.
+   * @throws Error of write(2), except when the requester is gone
    */
   reply(
     view: DataView,
@@ -117,17 +117,17 @@ export class Device {
     const count = this.#calls.write(requester.descriptor, address, length);
     if (count === length) return;
     const wrong = errno();
-    // ENOENT: the request was interrupted and its asker is gone. ENODEV: unmounted meanwhile.
+    // ENOENT: a signal ended the request. ENODEV: unmounted meanwhile.
     if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
     throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
   }
 
-  /** Sends the small reply, with `bodyLength` bytes of body. */
+  /** Sends the reply in `small`, with `bodyLength` bytes of body. */
   replySmall(bodyLength: number, requester: Requester): void {
     this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, 0, requester);
   }
 
-  /** Sends an errno, or success without a body when it is 0. */
+  /** Sends an errno, or 0 for success without a body. */
   replyError(error: number, requester: Requester): void {
     this.reply(this.small, 0, this.#smallAddress, OUT_HEADER, error, requester);
   }

@@ -1,8 +1,7 @@
-// Whether a process that was interrupted by a signal means to stop.
+// Whether a signal is about to end the process that waits for a request.
 //
-// A read or write of a disk file never returns EINTR for a signal that a program handles and goes on
-// from (SIGALRM, SIGCHLD, Go's SIGURG): programs rely on it. So an interrupted request is given up only
-// for the signals by which people and systems end programs.
+// Programs rely on it that a read or write of a disk file never fails with EINTR for a signal that they handle
+// (SIGALRM, SIGCHLD, Go's SIGURG). So nbdfuse ends an interrupted request only for the signals that end programs.
 
 import { readFileSync } from 'node:fs';
 
@@ -10,8 +9,8 @@ import { readFileSync } from 'node:fs';
 const ENDING = (1n << 0n) | (1n << 1n) | (1n << 2n) | (1n << 8n) | (1n << 14n);
 
 /**
- * The signals that wait for a task and will reach it, from the text of /proc/PID/status: bit n-1 for signal n.
- * What it has blocked, a program means to ask for, or leaves to another of its threads.
+ * The pending signals that will reach a task, from the text of /proc/PID/status: bit n-1 stands for signal n.
+ * Blocked signals do not count: the program polls for them, or another of its threads takes them.
  */
 export function pendingSignals(status: string): bigint {
   let pending = 0n;
@@ -24,7 +23,7 @@ export function pendingSignals(status: string): bigint {
   return pending & ~blocked;
 }
 
-/** Whether the task `pid` is being ended; undefined when it cannot be looked at: gone, or in another namespace. */
+/** Whether a signal is ending the task `pid`; undefined if it cannot be inspected: gone, or in another namespace. */
 export function isBeingEnded(pid: number): boolean | undefined {
   try {
     return (pendingSignals(readFileSync(`/proc/${pid}/status`, 'utf8')) & ENDING) !== 0n;
@@ -33,20 +32,19 @@ export function isBeingEnded(pid: number): boolean | undefined {
   }
 }
 
-/** How to look at a task: as `isBeingEnded`. */
+/** Inspects a task, as `isBeingEnded` does. */
 type Look = (pid: number) => boolean | undefined;
 
-/** Whether an interrupted task means to stop; undefined where its signal cannot be told. */
+/** Whether a signal is ending an interrupted task; undefined if the task cannot be inspected. */
 export function wantsToStop(pid: number, isEnded: Look = isBeingEnded): boolean | undefined {
   if (pid <= 0) return pid === 0 ? undefined : false;
   return isEnded(pid);
 }
 
 /**
- * Of requests that wait long already, those whose askers are being ended. Of a read through the page cache
- * the kernel does not tell that it was interrupted: it waits for the page, not for the answer. Of any other it
- * tells once: when the first signal was a harmless one, nothing is heard of a later one. What the kernel asks by
- * itself, such as to write a page back, has the pid 0.
+ * Yields the long-waiting requests whose task a signal is ending. The kernel does not report all of these: a buffered
+ * read waits for the page, so it gets no FUSE_INTERRUPT. Other requests get one, so a later signal goes unreported if
+ * the first was harmless. The kernel's own requests, such as writeback, have pid 0.
  */
 export function* abandoned<T extends { readonly pid: number }>(
   waiting: Iterable<T>,

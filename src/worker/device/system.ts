@@ -1,6 +1,6 @@
 // The operating system as the engine sees it: calls on /dev/fuse, clocks, signals, memory.
 //
-// The simulator (tools/simulate) has its own, so that one seed replays a history exactly.
+// The simulator (tools/simulate) implements it too, so that a seed replays a history exactly.
 
 import { release } from 'node:os';
 import { libc } from '../../linux/libc.js';
@@ -12,7 +12,7 @@ export interface Clock {
   now(): number;
 }
 
-/** The system calls on a /dev/fuse descriptor; results and errors are theirs. */
+/** System calls on a /dev/fuse descriptor, with their results and errno. */
 export interface DeviceCalls {
   read(descriptor: number, address: number, length: number): number;
   write(descriptor: number, address: number, length: number): number;
@@ -22,9 +22,9 @@ export interface DeviceCalls {
 /** See the file's head. */
 export interface System {
   readonly device: DeviceCalls;
-  /** Never jumps. */
+  /** Monotonic. */
   readonly clock: Clock;
-  /** The time of day. */
+  /** Time of day. */
   readonly wallClock: Clock;
   readonly kernelRelease: string;
   /** Whether a signal is ending the task `pid`; undefined if the task cannot be inspected. */

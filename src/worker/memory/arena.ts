@@ -1,19 +1,19 @@
-// Memory of large blocks: pieces of areas that the system may back with pages of 2 MiB.
+// Page-aligned memory for large buffers, carved from areas that the kernel may back with 2 MiB pages.
 //
-// Owned by a pool of blocks. Each piece has its pages of 4 KiB for itself, so that a socket can be lent them.
-// Memory comes with the first touch, 2 MiB at a time where there are large pages. Nothing is given back here.
+// Owned by a BufferPool. No two places share a 4 KiB page, so that a socket can share the pages of one buffer.
+// The kernel allocates memory at the first touch. An arena never frees memory.
 
 import { addressOf } from '../../linux/libc.js';
 import { HUGE_PAGE } from '../../linux/memory.js';
 import type { Memory } from './memory.js';
 
-/** Bytes of an area. */
+/** Size of an area in bytes. */
 const AREA = 16 * 1024 * 1024;
 
-/** Where a piece lies in the buffer of its area. */
+/** The location of a buffer in an area. */
 export interface Place {
   readonly buffer: ArrayBuffer;
-  /** Byte of `buffer` with which it begins, and a page. */
+  /** Offset in `buffer` of the first byte, which is page-aligned. */
   readonly start: number;
 }
 
@@ -28,7 +28,7 @@ export class Arena {
     this.#memory = memory;
   }
 
-  /** A piece of `length` bytes, whole pages up to an area's, never used before: filled with zeros. */
+  /** Takes `length` bytes of unused, zeroed memory: whole pages, at most the size of an area. */
   take(length: number): Place {
     if (this.#next + length > this.#end) this.#enlarge();
     const start = this.#next;

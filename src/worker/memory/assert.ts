@@ -1,11 +1,11 @@
-// What must be true, checked where it is relied on. A defect ends the mount with an error, never with a wrong byte.
+// Invariants, checked where the code relies on them. A defect ends the mount with an error, never with a wrong byte.
 
-/** Thrown where the worker finds itself in a state that cannot be. */
+/** A broken invariant: a defect of nbdfuse. */
 export class InvariantError extends Error {
   override name = 'InvariantError';
 }
 
-/** @param invariant what holds, as a sentence @throws InvariantError */
+/** Checks an invariant. @param invariant the fact that holds, as a sentence @throws InvariantError */
 export function assert(condition: boolean, invariant: string): asserts condition {
   if (!condition) throw new InvariantError(`a defect of nbdfuse: this does not hold: ${invariant}`);
 }

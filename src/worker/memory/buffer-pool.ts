@@ -1,8 +1,7 @@
-// Memory for payloads: a pool of blocks in powers of two, outside of the garbage collector's heap.
+// A pool of payload buffers, in powers of two, outside the heap of the garbage collector.
 //
-// Owned by one worker. A block is shared by a request and its commands, and by commands that are
-// remembered after it, so it counts who refers to it. Every payload has HEADROOM bytes before it, so
-// that a header can be written in front of it without a copy.
+// Owned by one worker. Buffers are reference-counted: a request, its commands and the unflushed writes share them.
+// HEADROOM bytes precede each payload, so that a header fits in front of it without a copy.
 
 import { WRITE_DATA } from '../../fuse/layout.js';
 import { addressOf } from '../../linux/libc.js';
@@ -11,44 +10,44 @@ import { Arena, type Place } from './arena.js';
 import { assert } from './assert.js';
 import { type Memory, REAL_MEMORY } from './memory.js';
 
-/** Bytes free before a block's payload: a fuse_in_header with fuse_write_in (80) fits. */
+/** Free bytes before the payload of a buffer: fuse_in_header and fuse_write_in (80 bytes) fit. */
 export const HEADROOM = 128;
 
-/** Bytes of payload of the kinds of block. The largest has room to round out a 1 MiB request. */
+/** Payload sizes in bytes. The largest has room to round out a 1 MiB request to the server's blocks. */
 const CAPACITIES = [4, 8, 16, 32, 64, 128, 256, 512, 1024 + 2 * 64].map((kib) => kib * 1024);
 
-/** Bytes of payload from which on a block has its pages for itself. */
+/** Buffers with at least this many bytes of payload have pages of their own. */
 const LEAST_SHAREABLE = 1024 * 1024;
 
-/** Byte of its place with which a block begins that has pages for itself: the data of a WRITE begin with a page then. */
+/** Offset in its place at which a buffer with pages of its own begins: the data of a WRITE are page-aligned then. */
 const FIRST = PAGE - WRITE_DATA;
 
-/** Bytes of pages for a block that has them for itself. */
+/** Bytes of whole pages for a buffer with pages of its own. */
 function spaceOf(capacity: number): number {
   return Math.ceil((FIRST + HEADROOM + capacity) / PAGE) * PAGE;
 }
 
-/** One piece of memory. `address` is that of its first byte, `HEADROOM` before the payload. */
+/** One buffer. `address` is the address of its first byte, `HEADROOM` bytes before the payload. */
 export class PooledBuffer {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly address: number;
   readonly capacity: number;
-  /** How many requests and commands refer to it. */
+  /** Number of references: requests, commands and unflushed writes. */
   references = 0;
-  /** Whether it is free, with memory that is worth giving back. */
+  /** Whether the buffer is free and large enough to be worth discarding. */
   spare = false;
-  /** Whether it has been written to since it was made, or since its memory was given back. */
+  /** Whether the buffer has memory: used since its creation or since the last discard. */
   resident = false;
-  /** Whether its pages are its own, so that a socket may be lent them. */
+  /** Whether the buffer has pages of its own, so that a socket may share them. */
   readonly shareable: boolean;
   /**
-   * How many commands have lent them to a socket, unanswered. Those of a lost connection stay: the block then gets
-   * other pages before it is used again.
+   * Number of unanswered commands whose socket shares the pages. A lost connection never lowers it: the buffer then
+   * gets new pages before its next use.
    */
   shared = 0;
 
-  /** @param place of `spaceOf(capacity)` bytes, when its pages shall be its own */
+  /** @param place `spaceOf(capacity)` bytes for a buffer with pages of its own */
   constructor(capacity: number, place?: Place) {
     this.shareable = place !== undefined;
     const buffer = place?.buffer ?? new ArrayBuffer(HEADROOM + capacity);
@@ -59,89 +58,89 @@ export class PooledBuffer {
     this.capacity = capacity;
   }
 
-  /** Gives the memory back to the system; what a socket was lent stays as it is there. False: it could not. */
+  /** Returns the memory to the system. Pages shared with a socket keep their data there. False: the system refused. */
   discard({ discardPages }: Pick<Memory, 'discardPages'> = REAL_MEMORY): boolean {
     if (!this.shareable) return discardPages(this.address, HEADROOM + this.capacity);
     return discardPages(this.address - FIRST, spaceOf(this.capacity));
   }
 }
 
-/** Smaller ones have too few whole pages to be worth a system call. */
+/** Smaller buffers have too few whole pages to be worth a system call. */
 const LEAST_DISCARDED = 16 * 1024;
 
 /**
- * Bytes of memory, in use and free, above which more is not taken without giving back what is free: the sizes of
- * block that were needed at different moments shall not add up.
+ * Limit of memory in bytes, in use and free. Above it, the pool discards free buffers before it takes more memory, so
+ * that the sizes needed at different moments do not add up.
  */
 const KEPT = 96 * 1024 * 1024;
 
 /**
- * The pool. Blocks are made when first wanted, the one that was used last is taken first, and the memory goes back
- * of those that were not wanted for a while (`discardSpare`), or when blocks of another size need much.
+ * The pool. It creates buffers on demand and reuses the most recently used one first. It discards buffers that nobody
+ * needed for a while (`discardSpare`), and free ones when other sizes need much memory.
  */
 export class BufferPool {
   readonly #free: PooledBuffer[][] = CAPACITIES.map(() => []);
-  /** Of each kind, the fewest that were free since `discardSpare`: so many were not needed. */
+  /** For each size, the lowest number of free buffers since the last `discardSpare`: the ones nobody needed. */
   readonly #spare: number[] = CAPACITIES.map(() => 0);
-  /** Those that can be lent: they are never freed, since a socket may outlive all others who know of them. */
-  readonly #lendable: PooledBuffer[] = [];
+  /** All shareable buffers, never collected: a socket may use the pages longer than any object refers to them. */
+  readonly #shareable: PooledBuffer[] = [];
   readonly #arena: Arena;
   readonly #limit: number;
   readonly #memory: Memory;
   #inUse = 0;
   #resident = 0;
-  #spareBlocks = 0;
+  #spareCount = 0;
 
-  /** @param limit bytes in use at which `exhausted` says that no more should be asked for */
+  /** @param limit bytes in use at which the pool is `exhausted` */
   constructor(limit: number, memory: Memory = REAL_MEMORY) {
     this.#limit = limit;
     this.#memory = memory;
     this.#arena = new Arena(memory);
   }
 
-  /** Whether so much is in use that nothing new should be begun. */
+  /** Whether the limit is reached: new work should wait. */
   get exhausted(): boolean {
     return this.#inUse >= this.#limit;
   }
 
-  /** A block with one reference, the caller's, whose payload has at least `length` bytes, up to the largest kind's 1.125 MiB. */
+  /** Takes a buffer for `length` bytes of payload or more, with one reference. @throws RangeError above LARGEST_BUFFER */
   take(length: number): PooledBuffer {
     for (let i = 0; i < CAPACITIES.length; i++) {
       if (length > CAPACITIES[i]) continue;
       const free = this.#free[i];
       const buffer = free.pop() ?? this.#make(CAPACITIES[i]);
       if (free.length < this.#spare[i]) this.#spare[i] = free.length;
-      if (buffer.spare) this.#spareBlocks--;
+      if (buffer.spare) this.#spareCount--;
       buffer.spare = false;
       this.#inUse += buffer.capacity;
       buffer.references = 1;
       if (!buffer.resident) this.#occupy(buffer);
       return buffer;
     }
-    throw new RangeError(`no block holds ${length} bytes`);
+    throw new RangeError(`no buffer holds ${length} bytes`);
   }
 
-  /** Takes one reference away; with the last the block is free again. */
+  /** Removes one reference. The last one frees the buffer. */
   release(buffer: PooledBuffer): void {
-    assert(buffer.references > 0, 'a block is released as often as it is taken');
+    assert(buffer.references > 0, 'a buffer is released as often as it is taken');
     if (--buffer.references > 0) return;
     const kind = CAPACITIES.indexOf(buffer.capacity);
     this.#inUse -= buffer.capacity;
-    // A lost server may still read it.
+    // The socket of a lost connection may still use the pages.
     if (buffer.shared > 0 && !buffer.discard(this.#memory)) return;
     buffer.shared = 0;
     this.#free[kind].push(buffer);
     if (buffer.capacity < LEAST_DISCARDED) return;
     buffer.spare = true;
-    this.#spareBlocks++;
+    this.#spareCount++;
   }
 
-  /** Whether free blocks hold memory that `discardSpare` gives back sooner or later. */
+  /** Whether `discardSpare` has free buffers to discard, now or later. */
   get hasSpare(): boolean {
-    return this.#spareBlocks > 0;
+    return this.#spareCount > 0;
   }
 
-  /** Gives back what was not needed since the last call. */
+  /** Discards the buffers that nobody needed since the last call. */
   discardSpare(): void {
     this.#free.forEach((free, kind) => {
       for (const buffer of free.slice(0, this.#spare[kind]).filter(({ spare }) => spare)) {
@@ -156,28 +155,28 @@ export class BufferPool {
     return this.#inUse;
   }
 
-  /** Bytes of memory that the blocks hold. */
+  /** Bytes of payload with memory behind them, in use and free. */
   get resident(): number {
     return this.#resident;
   }
 
-  /** To be called at the end, when no socket is lent anything any more: memory that is still lent is not used again. */
+  /** Discards pages that a socket may still use. To be called at the end, after which nobody uses the buffers. */
   discardShared(): void {
-    for (const buffer of this.#lendable) if (buffer.shared > 0) buffer.discard(this.#memory);
+    for (const buffer of this.#shareable) if (buffer.shared > 0) buffer.discard(this.#memory);
   }
 
   #make(capacity: number): PooledBuffer {
     if (capacity < LEAST_SHAREABLE) return new PooledBuffer(capacity);
     const buffer = new PooledBuffer(capacity, this.#arena.take(spaceOf(capacity)));
-    this.#lendable.push(buffer);
+    this.#shareable.push(buffer);
     return buffer;
   }
 
   #occupy(buffer: PooledBuffer): void {
     buffer.resident = true;
     this.#resident += buffer.capacity;
-    // The largest first, and of each kind those that were used longest ago.
-    for (let kind = CAPACITIES.length - 1; kind >= 0 && this.#spareBlocks > 0; kind--) {
+    // Largest size first; within a size, least recently used first.
+    for (let kind = CAPACITIES.length - 1; kind >= 0 && this.#spareCount > 0; kind--) {
       for (const one of this.#free[kind]) {
         if (this.#resident <= KEPT) return;
         if (one.spare) this.#discard(one);
@@ -189,10 +188,10 @@ export class BufferPool {
     buffer.discard(this.#memory);
     buffer.spare = false;
     buffer.resident = false;
-    this.#spareBlocks--;
+    this.#spareCount--;
     this.#resident -= buffer.capacity;
   }
 }
 
-/** The largest payload that a block holds, in bytes. */
+/** Largest payload of a buffer, in bytes. */
 export const LARGEST_BUFFER = CAPACITIES[CAPACITIES.length - 1];

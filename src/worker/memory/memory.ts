@@ -1,10 +1,10 @@
-// Where the memory of pooled buffers comes from: the operating system, or the simulator.
+// The source of the memory of pooled buffers: the operating system, or the simulator.
 
 import { discardPages, preferHugePages } from '../../linux/memory.js';
 
-/** Memory and advice about its pages; see linux/memory. Addresses and lengths are whole pages. */
+/** Allocation and advice about pages; see linux/memory. Addresses and lengths are whole pages. */
 export interface Memory {
-  /** Zeroed memory of so many bytes. */
+  /** Allocates zeroed memory. */
   allocate(bytes: number): ArrayBuffer;
   preferHugePages(address: number, length: number): void;
   /** Returns the pages to the system; they read as zeros afterwards. False: the system refused. */

@@ -1,6 +1,6 @@
-// Ranges of a disk's bytes, in any order and overlapping: how many bytes they cover, and which.
+// Byte ranges of a disk, in any order and overlapping: their union and its size.
 //
-// Used at the end of a worker, for what could not be written. Not for the hot path.
+// Reports unwritten data when a worker ends. Not for the hot path.
 
 interface Range {
   readonly start: bigint;
@@ -17,12 +17,12 @@ export class Ranges {
     this.#isMerged = false;
   }
 
-  /** Bytes covered, each counted once. */
+  /** Size of the union in bytes. */
   get bytes(): number {
     return this.#merged().reduce((sum, { start, end }) => sum + Number(end - start), 0);
   }
 
-  /** The first `most` of the ranges, joined where they meet: `offset 0 length 512`. */
+  /** The first `most` ranges of the union, as texts: `offset 0 length 512`. */
   texts(most: number): string[] {
     return this.#merged()
       .slice(0, most)

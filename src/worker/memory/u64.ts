@@ -1,11 +1,11 @@
-// 64-bit offsets as two unsigned halves: exact up to 2^63-1 without a BigInt on the hot path.
+// 64-bit offsets as two unsigned 32-bit halves: exact up to 2^63-1, without a BigInt on the hot path.
 
-/** Bytes from offset b to offset a, as a double: exact when it is below 2^53. */
+/** Offset a minus offset b in bytes, as a double: exact below 2^53. */
 export function distance(aHi: number, aLo: number, bHi: number, bLo: number): number {
   return (aHi - bHi) * 2 ** 32 + (aLo - bLo);
 }
 
-/** The two halves as a double: exact below 2^53. */
+/** The value of two halves as a double: exact below 2^53. */
 export function toDouble(hi: number, lo: number): number {
   return hi * 2 ** 32 + lo;
 }
@@ -30,7 +30,7 @@ export function lowHalf(value: bigint): number {
   return Number(value & 0xffffffffn);
 }
 
-/** The two halves as one bigint. */
+/** The value of two halves as a bigint. */
 export function toBigInt(hi: number, lo: number): bigint {
   return (BigInt(hi) << 32n) | BigInt(lo);
 }

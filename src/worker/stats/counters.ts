@@ -1,8 +1,8 @@
-// Numbers that are counted of a file as it is served: doubles in one array, so that counting allocates nothing.
+// The counters of a file: doubles in one array, so that counting allocates nothing.
 //
-// Owned by the file, and counted on by its disk. They are told by status.ts, when somebody asks.
+// Owned by the file, updated by its disk, reported by worker/status.ts.
 
-/** Places of the numbers: bytes and counts since the start. */
+/** Index of each counter: bytes and counts since the start. */
 export const COUNTER = {
   reads: 0,
   readBytes: 1,
@@ -18,19 +18,19 @@ export const COUNTER = {
   prefetchWaste: 12,
   replays: 13,
   lostConnections: 14,
-  /** First of LATENCIES counts of READ latencies: place i counts those below 2^i microseconds. */
+  /** First of LATENCIES counts of READ latencies: element i counts latencies below 2^i microseconds. */
   readLatency: 32,
-  /** The same of WRITEs. */
+  /** The same for WRITEs. */
   writeLatency: 64,
 } as const;
 
-/** How many numbers there are. */
+/** Number of elements. */
 const LENGTH = 96;
 
-/** Places in one histogram of latencies. */
+/** Number of elements of a latency histogram. */
 export const LATENCIES = 32;
 
-/** Microseconds within which a share (0 to 1) of a histogram's requests was answered; 0 without any. */
+/** The latency in microseconds below which a share (0 to 1) of the requests was answered; 0 without requests. */
 export function percentile(histogram: readonly number[], share: number): number {
   const wanted = histogram.reduce((sum, count) => sum + count, 0) * share;
   let sum = 0;
@@ -41,17 +41,17 @@ export function percentile(histogram: readonly number[], share: number): number 
   return 0;
 }
 
-/** Bytes that have been moved to and from the server. */
+/** Bytes received from and sent to the server. */
 export function moved(counters: Float64Array): number {
   return counters[COUNTER.socketIn] + counters[COUNTER.socketOut];
 }
 
-/** A file's numbers, all 0. */
+/** Creates the counters of a file, all 0. */
 export function makeCounters(): Float64Array {
   return new Float64Array(LENGTH);
 }
 
-/** Counts one latency in a histogram that starts at place `first`. */
+/** Counts one latency in the histogram that starts at index `first`. */
 export function countLatency(counters: Float64Array, first: number, milliseconds: number): void {
   const microseconds = Math.min(milliseconds * 1000, 2 ** 31 - 1);
   counters[first + LATENCIES - Math.clz32(microseconds)]++;

@@ -1,19 +1,18 @@
-// How many remembered bytes are worth a FLUSH of our own.
+// The number of unflushed bytes at which a background FLUSH is worthwhile.
 //
-// Used by Disk. Few are better for memory, and for the processor, which finds the blocks that are used
-// again in its cache; but a server may have to wait for its disk. So it depends on what its FLUSHes take
-// beside the time between them. Pure: it is told what the time is.
+// Used by Disk. A low number saves memory and keeps buffers in the processor's cache, but a FLUSH may make the server
+// wait for its disk. So the number follows the share of time that FLUSHes take. Pure: the caller passes the time.
 
-/** Bytes that are asked for at least, where a FLUSH costs nothing. */
+/** Lowest number of bytes, for a server whose FLUSH costs nothing. */
 const FEWEST_BYTES = 8 * 1024 * 1024;
 
-/** A FLUSH that takes more than this part of the time since the last one comes too often. */
+/** A FLUSH that takes more than this share of the time since the last one comes too often. */
 const TOO_MUCH = 1 / 16;
 
-/** One that takes less than this part may come twice as often. */
+/** A FLUSH that takes less than this share may come twice as often. */
 const LITTLE = 1 / 64;
 
-/** Milliseconds for which a server that has failed a FLUSH is not asked for another. */
+/** Milliseconds without a background FLUSH after the server has failed one. */
 const RESPITE = 1000;
 
 /** See the file's head. */
@@ -26,14 +25,14 @@ export class FlushPace {
   #endedAt = Number.NEGATIVE_INFINITY;
   #notBefore = Number.NEGATIVE_INFINITY;
 
-  /** @param most bytes after which a FLUSH is due at the latest; 0 for never */
+  /** @param most bytes at which a FLUSH is due at the latest; 0: never */
   constructor(most: number) {
     this.#most = most;
     this.#fewest = Math.min(most, FEWEST_BYTES);
     this.#bytes = this.#fewest;
   }
 
-  /** Whether a FLUSH is due with `bytes` remembered, and none under way: it begins now then. */
+  /** Whether a FLUSH is due with `bytes` unflushed and no FLUSH in flight. If so, it begins at `now`. */
   begins(bytes: number, now: number): boolean {
     if (this.#most === 0 || this.#underWay || bytes < this.#bytes || now < this.#notBefore) return false;
     this.#underWay = true;

@@ -1,29 +1,28 @@
-// Whether a server is far: whether its READs wait for the way more than for the bytes. Pure.
+// Whether a server is remote: whether READs wait for the network's latency rather than for the transfer. Pure.
 //
-// What a READ takes says little while others are under way: 1 MiB each, by twos, take a millisecond from a
-// server next door. So what the bytes may have taken that came and went meanwhile is not counted; and of READs
-// that were under way together one counts, where the way was most of it. Once the server is known to be far
-// and is read ahead of, only a READ that was alone, or that took no time at all, can tell that it is not.
+// The duration of a READ says little while others are in flight: two READs of 1 MiB take a millisecond on a local
+// server. So the estimate subtracts the transfer time of all bytes moved meanwhile. Of READs in flight together, one
+// counts. Read-ahead keeps READs in flight, so it takes a lone or a fast READ to turn a remote server local again.
 
-/** Milliseconds of way from which on a server is far. */
+/** Latency in milliseconds from which a server is remote. */
 const FAR = 0.8;
 
-/** Milliseconds that a byte may take: 2.8 GiB come in a second where nothing is in the way. */
+/** Assumed transfer time in milliseconds per byte: 2.8 GiB/s, as over a Unix socket. */
 const PER_BYTE = 0.35 / (1024 * 1024);
 
-/** Bytes that come meanwhile and make nobody wait. */
+/** A READ is alone if at most this many bytes were moved besides its own. */
 const LITTLE = 64 * 1024;
 
-/** Milliseconds of way that READs in a row must have had, the last ones all of them. */
+/** Sum of latencies in milliseconds, over READs in a row, that makes a server remote. */
 const ENOUGH = 8;
 
-/** Milliseconds that one of them counts for at most: anything can be late once. */
+/** Most milliseconds that one READ adds to the sum: a single reply may be late. */
 const MOST = 4;
 
-/** What one counts for that was not alone. */
+/** Weight of a READ that was not alone. */
 const IN_COMPANY = 1 / 4;
 
-/** What is known of a READ from when it was submitted: milliseconds, and bytes moved both ways by then. */
+/** A READ at its submission: time in milliseconds, and bytes moved in both directions until then. */
 interface Timed {
   readonly submittedAt: number;
   readonly movedBefore: number;
@@ -32,13 +31,13 @@ interface Timed {
 
 /** See the file's head. */
 export class Latency {
-  /** Whether its way is what a READ waits for. */
+  /** Whether the server is remote. */
   remote = false;
   #waited = 0;
-  /** When the one was answered that counted last: those that were under way then say nothing new. */
+  /** Time of the last reply that counted. READs submitted before it add nothing. */
   #countedAt = Number.NEGATIVE_INFINITY;
 
-  /** A READ is answered at `now`, when `movedByNow` bytes have been moved, its own among them. */
+  /** Enters a READ that is answered at `now`, with `movedByNow` bytes moved in total, its own included. */
   answered({ submittedAt, movedBefore, length }: Timed, now: number, movedByNow: number): void {
     const moved = movedByNow - movedBefore;
     const took = now - submittedAt;

@@ -1,6 +1,6 @@
-// How much of its time a loop is at work: whether one thread is enough. Pure.
+// The share of time that a loop is busy, which says whether one thread is enough. Pure.
 
-/** Milliseconds of one look. */
+/** Milliseconds of one measurement. */
 const WINDOW = 100;
 
 /** See the file's head. */
@@ -13,12 +13,12 @@ export class Load {
     this.#since = now;
   }
 
-  /** The loop had nothing to do for so many milliseconds. */
+  /** Records that the loop was idle for some milliseconds. */
   waited(milliseconds: number): void {
     this.#waited += milliseconds;
   }
 
-  /** Which share of its time (0 to 1) the loop was at work, once in a while; undefined in between. */
+  /** The busy share (0 to 1) once per window; undefined in between. */
   share(now: number): number | undefined {
     const length = now - this.#since;
     if (length < WINDOW) return undefined;
