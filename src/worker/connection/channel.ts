@@ -1,7 +1,7 @@
-// How a connection's bytes get to its server and back: the interface, and the plain way.
+// The channel of a connection: sends bytes to the server and receives them. Here: the interface, and plain sockets.
 //
-// Used by a Connection, which owns its channel. Nothing here blocks. Results and errors are those of the
-// system calls: -1 means that errno() is to be read, before any other call. Memory is passed by address.
+// Owned by a Connection. Never blocks. Results are those of the system calls: after -1, errno() has the error until the
+// next call. Memory is passed by address.
 
 import { addressOf, libc } from '../../linux/libc.js';
 import {
@@ -15,54 +15,54 @@ import {
 import { setVector, VECTOR_SIZE } from '../../linux/vector.js';
 import type { ZeroCopySender } from './zero-copy.js';
 
-/** Who sends large payloads without a copy: see Lender. */
+/** Sends large payloads without a copy; see ZeroCopySender. */
 export type PayloadSender = Pick<ZeroCopySender, 'usable' | 'send'>;
 
 /** The server's process, where the kernel proves which one it is. */
 export interface Peer {
-  /** Whether it has ended: then nothing that it was sent will be carried out any more. */
+  /** Whether the process has ended. It carries out no request any more then. */
   readonly ended: boolean;
-  /** Another reference, which is to be released as well. */
+  /** Adds a reference, to be released as well. */
   share(): Peer;
   release(): void;
 }
 
 /** See the file's head. */
 export interface Channel {
-  /** The socket to wait for; not to be read or written by others unless `spliceable`. */
+  /** The socket, for poll(2). Only a `spliceable` one may be read or written by others. */
   readonly descriptor: number;
-  /** Whether the socket carries the very bytes, so that splice(2) may take them. */
+  /** Whether the socket carries the bytes as they are, so that splice(2) works. */
   readonly spliceable: boolean;
-  /** Whether `receive` has something that poll(2) does not see. */
+  /** Whether `receive` has bytes that poll(2) does not report. */
   readonly buffered: boolean;
-  /** Whether something was accepted that the socket has not taken: `flush` wants to be called. */
+  /** Whether accepted bytes have not reached the socket: call `flush` again. */
   readonly unsent: boolean;
-  /** As recv(2); 0 at the end. Fewer bytes than `length` mean that there are no more for now. */
+  /** As recv(2); 0 at the end of the stream. Fewer bytes than `length`: no more for now. */
   receive(address: number, length: number): number;
-  /** Sends two pieces, each of which may be empty; how much of them was accepted. `more` follows soon. */
+  /** Sends two buffers, either of which may be empty. Returns the count of accepted bytes. `more`: more will follow. */
   send(first: number, firstLength: number, second: number, secondLength: number, more: boolean): number;
-  /** Who sends large payloads without a copy, where that can be done. */
+  /** Sends large payloads without a copy; undefined where that is impossible. */
   readonly zeroCopy: PayloadSender | undefined;
-  /** The process at the other end; the channel's reference is released with `close`. */
+  /** The server's process. `close` releases the channel's reference. */
   readonly peer: Peer | undefined;
-  /** Bytes that a socket which was lent pages holds and the server has not read, and some more for each message. */
+  /** Sent bytes in a zero-copy socket that the server has not read, with the kernel's overhead of each message. */
   unread(): number;
-  /** How often the kernel has sent the oldest bytes again in vain. */
+  /** How often the kernel has retransmitted the oldest bytes without an acknowledgement. */
   readonly retransmissions: number;
-  /** Makes the kernel drop at `close` what it has not delivered. */
+  /** Makes `close` discard undelivered bytes. */
   dropOnClose(): void;
-  /** Sends what was accepted; 0 when all of it has left. */
+  /** Sends accepted bytes. Returns 0 when all have reached the socket. */
   flush(): number;
-  /** Sends a last message if the socket takes it. */
+  /** Sends a last message if the socket has room. */
   sendLast(address: number, length: number): void;
   /** Closes the descriptor. */
   close(): void;
 }
 
-/** Bytes of struct msghdr, which has two struct iovec behind it here. */
+/** Size of struct msghdr in bytes. Two struct iovec follow it here. */
 const MESSAGE_SIZE = 56;
 
-/** A connected stream socket that carries the bytes as they are. */
+/** A connected stream socket without TLS. */
 export class PlainChannel implements Channel {
   readonly descriptor: number;
   readonly spliceable = true;

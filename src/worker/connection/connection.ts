@@ -1,10 +1,9 @@
-// One connection to a server in its transmission phase: a sender and a reply receiver.
+// One connection in the transmission phase: a sender and a reply receiver.
 //
-// Owned by a Disk, driven by the loop; owns its channel. Never blocks: what that does not take at once
-// waits for POLLOUT. Replies of small READs arrive many at a time in one buffer; large payloads are
-// received straight into the block of their command, or spliced to the device. The end is told once through
-// `owner.connectionLost`: the channel is closed then, or (`giveUp`) read on, since only a reply proves that a change
-// has been made; the end of that is told through `owner.connectionClosed`.
+// Owned by a Disk, driven by the loop; owns its channel. Never blocks. Replies of small READs share one buffer; large
+// payloads go straight into the buffer of their command, or to the device by splice(2). `owner.connectionLost` reports
+// the end, once. After `giveUp` the channel stays open for replies, since only a reply proves that the server has
+// carried out a change; `owner.connectionClosed` reports its end.
 
 import { EAGAIN, EINTR, errnoName } from '../../linux/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
@@ -20,41 +19,41 @@ import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Channel, Peer } from './channel.js';
 import { Sender } from './sender.js';
 
-/** READs of this many bytes and more get their payload placed, not copied. */
+/** Payloads of READs with at least this many bytes are received in place, not copied. */
 export const LARGE_READ = 64 * 1024;
 
-/** Bytes of the buffer for replies. */
+/** Size of the reply buffer in bytes. */
 const IN_BUFFER = 256 * 1024;
 
-/** Room for the header that an answer to the kernel needs before a payload. */
+/** Space before the replies, for the FUSE header in front of a payload. */
 const IN_MARGIN = 32;
 
-/** System calls on one connection before the others have their turn. */
+/** Most system calls on one connection before the others get their turn. */
 const TURNS = 64;
 
-/** Commands are given to it. */
+/** Takes commands. */
 const STATE_OPEN = 0;
-/** Given up: it is read, and the request that has begun to leave is sent to its end. */
+/** Given up: receives replies, and sends the rest of a request that has begun to leave. */
 const STATE_CLOSING = 1;
 const STATE_CLOSED = 2;
 
-/** Receives a connection's replies, and says where payloads land. */
+/** Receives the replies of a connection, and decides where payloads go. */
 export interface PayloadSink extends ReplySink<NbdCommand> {
-  /** The address at which byte `at` of a READ's payload lands. */
+  /** The address for byte `at` of the payload of a READ. */
   placePayload(command: NbdCommand, at: number): number;
   /**
-   * Moves up to `length` bytes of payload out of the socket by splice(2). Returns how many, or a SPLICE_*; after
+   * Moves up to `length` bytes of payload out of the socket by splice(2). Returns a count or a SPLICE_*; after
    * SPLICE_DECLINED the connection calls `placePayload`. @param whole the reply is one chunk
    */
   splicePayload(descriptor: number, command: NbdCommand, at: number, length: number, whole: boolean): number;
 }
 
-/** What a connection needs of its owner, a Disk. */
+/** The owner of a connection: a Disk. */
 export interface ConnectionOwner {
   readonly buffers: BufferPool;
   /** The connection takes no more commands. @param breach the server broke the protocol */
   connectionLost(connection: Connection, why: string, breach: boolean): void;
-  /** A connection that was given up has ended: no reply comes on it any more. */
+  /** A connection that was given up has ended: no reply can come any more. */
   connectionClosed(connection: Connection): void;
   /** Counts bytes received from the server and sent to it. */
   moved(received: number, sent: number): void;
@@ -64,24 +63,24 @@ export interface ConnectionOwner {
 export class Connection {
   readonly number: number;
   readonly info: ExportInfo;
-  /** The reply buffer and the address of its first byte, for who uses payloads where they lie. */
+  /** The reply buffer and its address, for payloads that are used in place. */
   readonly inView: DataView;
   readonly inAddress: number;
-  /** Place in the loop's poll set. */
+  /** Index in the loop's poll set. */
   pollIndex = -1;
-  /** Commands queued or sent, not answered. */
+  /** Number of unanswered commands. */
   inFlight = 0;
-  /** Commands in flight whose replies are small. */
+  /** Number of unanswered commands with small replies. */
   smallInFlight = 0;
-  /** Its number among all that its file was given, from 1; 0: not counted. */
+  /** Number among the connections of the file, from 1; 0: not counted. */
   arrival = 0;
-  /** Whether it leads to another disk than the one that was there at first. */
+  /** Whether it leads to another disk than the first connection. */
   otherDisk = false;
-  /** Whether a reply has come that was whole and right. */
+  /** Whether a complete and correct reply has arrived. */
   proven = false;
-  /** Whether the socket takes no more at the moment. */
+  /** Whether the socket is full. */
   blocked = false;
-  /** Milliseconds of the worker's clock of the last sign of life. */
+  /** Time of the last progress, in milliseconds of the worker's clock. */
   lastProgress = 0;
 
   readonly #channel: Channel;
@@ -106,63 +105,63 @@ export class Connection {
     this.#largeHeader = info.extendedHeaders ? 40 : info.structuredReplies ? 28 : 16;
   }
 
-  /** The socket to wait for. */
+  /** The socket, for poll(2). */
   get descriptor(): number {
     return this.#channel.descriptor;
   }
 
-  /** Whether no more commands can be given to it. */
+  /** Whether it takes no more commands. */
   get lost(): boolean {
     return this.#state !== STATE_OPEN;
   }
 
-  /** Whether it was given up, and may still be answered. */
+  /** Whether it was given up and still receives replies. */
   get closing(): boolean {
     return this.#state === STATE_CLOSING;
   }
 
-  /** The server's process, where that is known for sure. */
+  /** The server's process, where the kernel proves which one it is. */
   get peer(): Peer | undefined {
     return this.#channel.peer;
   }
 
-  /** How often the kernel has sent the oldest bytes again in vain. */
+  /** How often the kernel has retransmitted the oldest bytes without an acknowledgement. */
   get retransmissions(): number {
     return this.#channel.retransmissions;
   }
 
-  /** Whether the server may have a command that is in flight: its first byte at least. */
+  /** Whether the server may have received the first byte of a command. */
   hasLeft(command: NbdCommand): boolean {
     return this.#sender.hasLeft(command);
   }
 
-  /** Whether all of a command has left, so that the server can have carried it out. */
+  /** Whether the server may have received a whole command and carried it out. */
   hasLeftWhole(command: NbdCommand): boolean {
     return this.#sender.hasLeftWhole(command);
   }
 
-  /** Whether there is something to send that the socket has not refused. */
+  /** Whether there are bytes to send and the socket may have room. */
   get wantsFlush(): boolean {
     return !this.blocked && !this.flushed;
   }
 
-  /** Whether everything handed over has left for the server. */
+  /** Whether all commands have reached the socket. */
   get flushed(): boolean {
     return this.#sender.idle;
   }
 
-  /** Hands a command over; it leaves with the next `flush`. */
+  /** Takes a command; the next `flush` sends it. */
   enqueue(command: NbdCommand): void {
     this.inFlight++;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
     this.#sender.push(command);
   }
 
-  /** To be called when a reply of `command` is whole. */
+  /** Records that the reply to `command` is complete. */
   answered(command: NbdCommand): void {
-    // That it leads to the same disk is no use yet.
+    // The reply to an identity check does not count.
     if (command.waiter === undefined) this.proven = true;
-    // A server may answer before it has read the payload: the pages stay its own then.
+    // A server may answer before it has read the payload. Then its socket keeps the pages.
     if (command.shared && command.buffer !== undefined && this.#sender.isRead(command))
       command.buffer.shared--;
     command.shared = false;
@@ -171,7 +170,7 @@ export class Connection {
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
   }
 
-  /** Sends what is waiting, as far as the socket takes it. */
+  /** Sends what the socket has room for. */
   flush(): void {
     if (this.#state === STATE_CLOSED) return;
     const error = this.#sender.flush();
@@ -180,11 +179,11 @@ export class Connection {
     else if (error !== 0) this.lose(`sending to the server failed: ${errnoName(error)}`, false);
   }
 
-  /** Takes in what the socket has. */
+  /** Receives what the socket has. */
   receive(now: number): void {
     this.lastProgress = now;
     try {
-      // What the channel holds, poll(2) does not tell of: it must not be left there.
+      // poll(2) does not report bytes that the channel has buffered, so all of them are taken here.
       for (let turn = 0; this.#state !== STATE_CLOSED && (turn < TURNS || this.#channel.buffered); turn++) {
         if (!this.#receiveOnce()) return;
       }
@@ -195,13 +194,13 @@ export class Connection {
     }
   }
 
-  /** Ends the connection and tells the owner why. */
+  /** Closes the connection and reports the reason to the owner. */
   lose(why: string, breach: boolean): void {
     if (this.#state === STATE_CLOSED) return;
     const wasOpen = this.#state === STATE_OPEN;
-    // The listener asks for it when it is told.
+    // The owner looks at the peer in `connectionLost`, after `close` has released it.
     const peer = this.peer?.share();
-    // What is sent again over another connection must not arrive over this one later.
+    // A command that is sent again on another connection must not arrive later through this one.
     this.#channel.dropOnClose();
     this.close();
     if (wasOpen) this.#owner.connectionLost(this, why, breach);
@@ -209,7 +208,7 @@ export class Connection {
     peer?.release();
   }
 
-  /** Leaves the server in the middle of what it was asked. */
+  /** Closes the connection at once, in the middle of requests, and discards undelivered bytes. */
   abort(): void {
     if (this.#state === STATE_CLOSED) return;
     if (this.flushed) this.#sender.sendDisconnect();
@@ -217,8 +216,8 @@ export class Connection {
   }
 
   /**
-   * Gives commands to it no more, and tells the owner why. It is read until `close`: what the server was sent may be
-   * carried out at any time, and only the reply tells when.
+   * Stops taking commands and reports the reason to the owner. It receives replies until `close`: the server may carry
+   * out a sent command at any time, and only the reply says that it has.
    */
   giveUp(why: string): void {
     if (this.#state !== STATE_OPEN) return;
@@ -227,14 +226,14 @@ export class Connection {
     this.#owner.connectionLost(this, why, false);
   }
 
-  /** Says NBD_CMD_DISC, if the socket takes it, and closes. */
+  /** Sends NBD_CMD_DISC if the socket has room, and closes. */
   disconnect(): void {
     if (this.#state === STATE_CLOSED) return;
     if (this.flushed) this.#sender.sendDisconnect();
     this.close();
   }
 
-  /** Closes the channel, without a word to anybody. */
+  /** Closes the channel, without a report to the owner. */
   close(): void {
     if (this.#state === STATE_CLOSED) return;
     this.#state = STATE_CLOSED;
@@ -242,13 +241,13 @@ export class Connection {
     this.#channel.close();
   }
 
-  /** One system call's worth; false when the socket has no more for now. */
+  /** Receives once. False: the socket is empty for now, or the connection is closed. */
   #receiveOnce(): boolean {
     const pending = this.#receiver.payloadPending;
     const command = this.#receiver.payloadRequest;
     if (pending > 0 && command !== undefined) return this.#receivePayload(command, pending);
-    // With nothing but large READs under way, a header is taken alone, so that its payload is left
-    // in the socket for where it belongs.
+    // With only large READs in flight, a header is received alone, so that splice(2) or recv(2) can take the payload
+    // from the socket to its destination.
     const onlyLarge = this.smallInFlight === 0 && this.inFlight > 0;
     const wanted = onlyLarge && this.#receiver.headerPending > 0 ? this.#largeHeader : IN_BUFFER;
     const count = this.#channel.receive(this.inAddress + IN_MARGIN, wanted);

@@ -1,4 +1,4 @@
-// The way to a server that a connection's descriptor needs: plain, or a TLS session.
+// Makes the channel for the descriptor of a connection: plain or TLS.
 
 import type { PeerHandle, PeerProcesses } from '../../linux/peer.js';
 import { isUnixSocket, setNonBlocking } from '../../linux/socket.js';
@@ -7,15 +7,15 @@ import { type Channel, PlainChannel } from './channel.js';
 import { TlsChannel } from './tls-channel.js';
 import type { ZeroCopySender } from './zero-copy.js';
 
-/** A connection as the main thread hands it over. */
+/** A connection that the main thread hands over. */
 export interface HandedConnection {
   readonly descriptor: number;
-  /** The session that it carries, whose secrets are forgotten here. */
+  /** The TLS session. `openChannel` clears its secrets. */
   readonly tls: TlsState | undefined;
   readonly peer: PeerHandle | undefined;
 }
 
-/** Makes the channel of a connection; both descriptors belong to it. */
+/** Makes the channel of a connection, which owns both descriptors. */
 export function openChannel(
   handed: HandedConnection,
   zeroCopy: ZeroCopySender,
@@ -25,8 +25,8 @@ export function openChannel(
   const peer = handed.peer === undefined ? undefined : peers.adopt(handed.peer);
   if (tls === undefined) {
     const isUnix = isUnixSocket(descriptor);
-    // TCP makes packets of what it is given at once, and copying is what gives it much.
-    // splice(2) has no flag for it.
+    // Zero-copy is for Unix sockets only: on TCP it makes small packets, so copying is faster. splice(2) has no
+    // MSG_DONTWAIT, so the socket must be non-blocking.
     if (isUnix) setNonBlocking(descriptor);
     return new PlainChannel(descriptor, isUnix ? zeroCopy : undefined, peer);
   }

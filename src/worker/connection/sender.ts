@@ -1,8 +1,8 @@
-// The sending half of a connection: commands become requests, and these leave for the server.
+// The sending half of a connection: encodes commands as requests and sends them.
 //
-// Owned by a Connection. Never blocks: what the socket does not take at once waits for the next `flush`.
-// Headers gather in one buffer, so that a batch of small requests costs one system call; a WRITE's payload
-// is sent from its block, or its pages are lent to the socket.
+// Owned by a Connection. Never blocks: the next `flush` sends what the socket has no room for. One buffer gathers
+// headers, so that a batch of small requests costs one system call. The payload of a WRITE is sent from its buffer,
+// with or without a copy.
 
 import { EINTR } from '../../linux/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
@@ -18,17 +18,17 @@ import type { BufferPool, PooledBuffer } from '../memory/buffer-pool.js';
 import type { Channel } from './channel.js';
 import { LEAST_ZERO_COPY } from './zero-copy.js';
 
-/** Bytes of the buffer for gathered headers. */
+/** Size of the header buffer in bytes. */
 const BUFFER = 16 * 1024;
 
-/** Bytes that the kernel adds to a message in a Unix socket; measured: 768. */
+/** Upper bound of the kernel's overhead of a message in a Unix socket, in bytes; measured: 768. */
 const MESSAGE_OVERHEAD = 1024;
-/** Of a large payload it makes messages of 64 KiB: one byte more for so many; measured: 85. */
+/** The kernel splits large payloads into messages of 64 KiB: at most one byte of overhead per 32; measured: 85. */
 const BYTES_PER_OVERHEAD = 32;
 
 /** See the file's head. */
 export class Sender {
-  /** Bytes that the last `flush` has sent. */
+  /** Bytes that the last `flush` sent. */
   sent = 0;
   readonly #channel: Channel;
   readonly #extendedHeaders: boolean;
@@ -39,10 +39,10 @@ export class Sender {
   #end = 0;
   #payloadAddress = 0;
   #payloadLeft = 0;
-  /** Whose payload that is, and where it lies: a server may answer before it has been sent. */
+  /** The command and the buffer of that payload. The command may be answered before the payload is sent. */
   #payloadOf: NbdCommand | undefined;
   #payloadIn: PooledBuffer | undefined;
-  /** Bytes that the channel has accepted, and requests that were put into the stream, since the start. */
+  /** Accepted bytes and encoded requests since the start. */
   #accepted = 0;
   #requests = 0;
   readonly #buffers: BufferPool;
@@ -53,30 +53,30 @@ export class Sender {
     this.#buffers = buffers;
   }
 
-  /** Whether everything handed over has left for the server. */
+  /** Whether all commands have reached the socket. */
   get idle(): boolean {
     return this.#nothingComposed && this.#queue.first === undefined && !this.#channel.unsent;
   }
 
-  /** Hands a command over; it leaves with the next `flush`. */
+  /** Takes a command; the next `flush` sends it. */
   push(command: NbdCommand): void {
     this.#queue.push(command);
   }
 
-  /** Sends what is waiting, as far as the socket takes it: 0, or the errno for which something still waits. */
+  /** Sends what the socket has room for. Returns 0 when all is sent, or the errno that stopped it. */
   flush(): number {
     const channel = this.#channel;
     this.sent = 0;
-    let mayLend = true;
+    let mayShare = true;
     for (;;) {
       if (this.#nothingComposed && !this.#compose()) {
         if (!channel.unsent || channel.flush() >= 0) return 0;
       } else {
         const headers = this.#end - this.#start;
         const more = this.#queue.first !== undefined;
-        const buffer = mayLend ? this.#lendable() : undefined;
+        const buffer = mayShare ? this.#shareable() : undefined;
         if (buffer !== undefined && headers === 0) {
-          mayLend = this.#lend(buffer, more);
+          mayShare = this.#sendZeroCopy(buffer, more);
           continue;
         }
         const payload = buffer === undefined ? this.#payloadLeft : 0;
@@ -98,19 +98,19 @@ export class Sender {
     }
   }
 
-  /** Whether the first byte of a command has left; the server may have all of it then. */
+  /** Whether the first byte of a command is sent. The server may have received all of it. */
   hasLeft(command: NbdCommand): boolean {
     return command.state === COMMAND_SENT && command.sentFrom < this.#accepted;
   }
 
-  /** Whether all of a command's payload has left. */
+  /** Whether all of a command's payload is sent. */
   hasLeftWhole(command: NbdCommand): boolean {
     return command.payloadEnd <= this.#accepted;
   }
 
   /**
-   * Whether the server has read the payload of a command whose pages the socket was lent. What else the socket holds
-   * was sent later: its bytes, and what the kernel adds to each message.
+   * Whether the server has read the payload of a zero-copy command. It has if the socket contains no more than all that
+   * was sent after it: later bytes, and the kernel's overhead of each message.
    */
   isRead(command: NbdCommand): boolean {
     const later = this.#accepted - command.payloadEnd;
@@ -118,12 +118,12 @@ export class Sender {
     return later >= 0 && this.#channel.unread() <= later + overhead;
   }
 
-  /** A command is over, maybe before all of its payload has been sent. */
+  /** Records that a command is answered, perhaps before its whole payload is sent. */
   answered(command: NbdCommand): void {
     if (this.#payloadOf === command) this.#payloadOf = undefined;
   }
 
-  /** Forgets what has not begun to leave; the request that has will be sent to its end. */
+  /** Drops all requests of which no byte is sent; `flush` completes the one that has begun to leave. */
   dropUnsent(): void {
     while (this.#queue.shift() !== undefined);
     const headers = this.#end - this.#start;
@@ -133,23 +133,23 @@ export class Sender {
     if (begun < headers || begun === 0) this.#endPayload();
   }
 
-  /** Lets go of what it holds. */
+  /** Releases the buffer of an unsent payload. */
   close(): void {
     this.#endPayload();
   }
 
-  /** Says NBD_CMD_DISC, if the socket takes it. */
+  /** Sends NBD_CMD_DISC if the socket has room. */
   sendDisconnect(): void {
     const length = encodeRequest(this.#out, 0, this.#extendedHeaders, DISCONNECT);
     this.#channel.sendLast(this.#outAddress, length);
   }
 
-  /** Whether every byte of what was composed has been handed to the channel. */
+  /** Whether the channel has accepted every encoded byte. */
   get #nothingComposed(): boolean {
     return this.#end === this.#start && this.#payloadLeft === 0;
   }
 
-  /** Moves commands from the queue into the buffer, up to the first payload. */
+  /** Encodes commands from the queue, up to and including the first with a payload. */
   #compose(): boolean {
     this.#start = 0;
     this.#end = 0;
@@ -175,20 +175,20 @@ export class Sender {
     return this.#end > 0;
   }
 
-  /** The payload's block where the socket can be lent its pages. */
-  #lendable(): PooledBuffer | undefined {
+  /** The buffer of the pending payload if its pages can be shared with the socket. */
+  #shareable(): PooledBuffer | undefined {
     if (this.#payloadLeft < LEAST_ZERO_COPY || this.#channel.zeroCopy?.usable !== true) return undefined;
     const buffer = this.#payloadIn;
     return buffer?.shareable === true ? buffer : undefined;
   }
 
-  /** Lends what is left of the payload: true when the socket has taken all of it. */
-  #lend(buffer: PooledBuffer, more: boolean): boolean {
+  /** Sends the rest of the payload without a copy. True: the socket has taken all of it. */
+  #sendZeroCopy(buffer: PooledBuffer, more: boolean): boolean {
     const { zeroCopy, descriptor } = this.#channel;
     const wanted = this.#payloadLeft;
     const count = zeroCopy?.send(descriptor, this.#payloadAddress, wanted, more) ?? 0;
     if (count > 0 && this.#payloadOf?.shared !== true) {
-      // Without a command nobody will say that it has been read: the pages stay the socket's.
+      // Without a command, no reply will tell when the server has read the pages: they stay shared.
       if (this.#payloadOf !== undefined) this.#payloadOf.shared = true;
       buffer.shared++;
     }

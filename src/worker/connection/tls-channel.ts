@@ -1,7 +1,6 @@
-// A channel through TLS 1.3: takes a session over whose handshake the main thread has done.
+// A channel over TLS 1.3, for a session whose handshake the main thread has done.
 //
-// Made by the worker. The record layer is in src/tls; here it meets the socket. A breach of TLS throws
-// TlsError out of `receive`, after the peer was sent the alert that it deserves.
+// The record layer is in src/tls. When the peer violates TLS, `receive` sends the alert and throws TlsError.
 
 import { libc } from '../../linux/libc.js';
 import { dropOnClose, MSG_DONTWAIT, MSG_NOSIGNAL, retransmissions } from '../../linux/socket.js';
@@ -62,7 +61,7 @@ export class TlsChannel implements Channel {
       accepted += count;
       if (accepted === whole && more) return whole;
       if (accepted < whole && count > 0) continue;
-      // The buffer is full, or all is in it.
+      // Either the sender's buffer is full or everything is in it.
       const failed = this.flush() < 0;
       if (accepted === whole) return whole;
       if (failed) return accepted === 0 ? -1 : accepted;
@@ -87,7 +86,7 @@ export class TlsChannel implements Channel {
     this.flush();
   }
 
-  /** Records are copies. */
+  /** Records are copies, so no socket shares pages. */
   unread(): number {
     return 0;
   }

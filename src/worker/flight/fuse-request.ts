@@ -1,4 +1,4 @@
-// One FUSE request (or one of our own) that needs the server, from its arrival to its reply.
+// One FUSE request, or an internal one, that needs the server, from its arrival to its reply.
 //
 // A request owns at most one buffer and waits for any number of commands. A plain READ or WRITE is answered when its
 // commands are done. A request of several steps has a generator (`task`), which resumes when no command is left.
@@ -11,34 +11,34 @@ import { assert } from '../memory/assert.js';
 import type { PooledBuffer } from '../memory/buffer-pool.js';
 import { distance } from '../memory/u64.js';
 
-/** A FLUSH of our own: no program waits for it. */
+/** Kind: an internal FLUSH, for which no program waits. */
 export const BACKGROUND_FLUSH = 0;
 export const REQUEST_READ = 1;
 export const REQUEST_WRITE = 2;
-/** The reply is a header: FSYNC, FALLOCATE. */
+/** Kind: the reply is only a header, as for FSYNC and FALLOCATE. */
 export const REQUEST_STATUS_ONLY = 3;
-/** Its task writes the reply's body itself. */
+/** Kind: the task writes the body of the reply itself. */
 export const REQUEST_OWN_REPLY = 4;
 
-/** Read-ahead and the search for holes: no program waits for it, and nothing is lost without it. */
+/** Kind: read-ahead or a search for holes. No program waits for it, and it may be dropped. */
 export const SPECULATIVE = 5;
 
-/** It has asked for no order, or needs none any more. */
+/** Order: not in the range order. */
 export const ORDER_NONE = 0;
-/** It waits until what it overlaps is over. */
+/** Order: waits until all overlapping requests before it are done. */
 export const ORDER_WAITS = 1;
-/** It is a change that holds its bytes. */
+/** Order: a change in progress; overlapping requests wait for it. */
 export const ORDER_HOLDS = 2;
 
 /** The `pid` of a request for whose reply no thread waits. */
 export const NO_THREAD = -1;
 
-/** What a request needs of the disk that it is for. */
+/** The part of a disk that a request uses. */
 export interface RequestTarget {
   readonly node: { readonly name: string };
   /** See COUNTER. */
   readonly counters: Float64Array;
-  /** Milliseconds of the worker's clock of the server's last sign of life; -Infinity without a connection. */
+  /** Time of the server's last progress, in milliseconds of the worker's clock; -Infinity without a connection. */
   readonly lastProgress: number;
   /** Ends the request's turn among overlapping requests. Returns the requests whose turn has come. */
   leaveOrder(request: FuseRequest): readonly FuseRequest[];
@@ -49,48 +49,48 @@ export interface RequestTarget {
 /** The steps of a request: each `yield` waits until no command of the request is left. */
 export type Task = Generator<void, void, void>;
 
-/** Reused, never freed. Fields are as in a new one when it is taken. */
+/** One request. Requests are reused, never freed; `FuseRequestTable.take` returns one in the initial state. */
 export class FuseRequest implements Requester {
   kind = BACKGROUND_FLUSH;
   opcode = 0;
   descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
-  /** The thread that waits for the reply, as we see it; 0 when it is in another namespace, NOBODY when none does. */
+  /** The thread that waits for the reply; 0 when it is in another pid namespace, NO_THREAD when none waits. */
   pid = 0;
   disk: RequestTarget | undefined = undefined;
   offsetHi = 0;
   offsetLo = 0;
   length = 0;
-  /** See RangeOrder: its state, its number among the changes, and its bytes [start, end) rounded out to blocks. */
+  /** See RangeOrder: the state, the number among the changes, and the range [start, end), rounded out to blocks. */
   order = ORDER_NONE;
   change = 0;
   rangeStart = 0;
   rangeEnd = 0;
-  /** Whether its asker had a signal that could not be told. */
+  /** Whether a signal has interrupted the requester and nbdfuse could not inspect it. */
   interrupted = false;
-  /** Data of a READ or WRITE; the payload's first byte is at `blockAt`. */
+  /** Data of a READ or WRITE; the payload begins at byte `bufferAt`. */
   buffer: PooledBuffer | undefined = undefined;
   bufferAt = 0;
-  /** Commands that have not been answered. */
+  /** Number of unanswered commands. */
   pending = 0;
-  /** The first errno of them. */
+  /** First errno of the commands; 0 without a failure. */
   error = 0;
   task: Task | undefined = undefined;
-  /** What a trace tells of it in the place of offset and length; set only when there is a trace. */
+  /** Fields of the trace line instead of offset and length; set only with --trace. */
   about: LogFields | undefined = undefined;
-  /** Milliseconds of the worker's clock at its arrival. */
+  /** Time of arrival, in milliseconds of the worker's clock. */
   startedAt = 0;
-  /** Its place in the table while in use, -1 otherwise. */
+  /** Index in the table; -1 when free. */
   index = -1;
   #answered = false;
 
-  /** Whether the kernel has its reply: then only the clean-up is left. */
+  /** Whether the kernel has the reply. Only cleanup is left then. */
   get answered(): boolean {
     return this.#answered;
   }
 
-  /** To be called when the reply is sent, once. */
+  /** Records that the reply is sent. @throws InvariantError the second time */
   markAnswered(): void {
     assert(!this.#answered, 'a request is answered once');
     this.#answered = true;
@@ -101,7 +101,7 @@ export class FuseRequest implements Requester {
     return this.error === 0 && !this.#answered;
   }
 
-  /** Takes the requester from a FUSE request's header. @param descriptor the /dev/fuse descriptor that it came from */
+  /** Reads the header of a FUSE request. @param descriptor the /dev/fuse descriptor that delivered it */
   readHeader(view: DataView, descriptor: number): void {
     this.descriptor = descriptor;
     this.opcode = view.getUint32(IN_OPCODE, HOST_ENDIAN);
@@ -110,14 +110,14 @@ export class FuseRequest implements Requester {
     this.pid = view.getUint32(IN_PID, HOST_ENDIAN);
   }
 
-  /** Sets which bytes of the disk a READ or WRITE is about. */
+  /** Sets the byte range of a READ or WRITE. */
   setPlace(offsetHi: number, offsetLo: number, length: number): void {
     this.offsetHi = offsetHi;
     this.offsetLo = offsetLo;
     this.length = length;
   }
 
-  /** Makes every field as in a new request. */
+  /** Returns every field to its initial value. */
   reset(): void {
     this.kind = BACKGROUND_FLUSH;
     this.opcode = 0;
@@ -143,12 +143,12 @@ export class FuseRequest implements Requester {
   }
 }
 
-/** Whether the kernel has asked for it. */
-function isAsked({ kind }: FuseRequest): boolean {
+/** Whether a request comes from the kernel. */
+function isFromKernel({ kind }: FuseRequest): boolean {
   return kind !== BACKGROUND_FLUSH && kind !== SPECULATIVE;
 }
 
-/** All requests under way, so that an interrupted one can be found. */
+/** All requests in progress. */
 export class FuseRequestTable {
   readonly #active: FuseRequest[] = [];
   readonly #free: FuseRequest[] = [];
@@ -157,22 +157,22 @@ export class FuseRequestTable {
     return this.#active.length;
   }
 
-  /** Whether there are others than those that may be left undone. */
+  /** Whether a request other than a speculative one is in progress. */
   get busy(): boolean {
     return this.#active.some(({ kind }) => kind !== SPECULATIVE);
   }
 
-  /** Whether anything is under way on a disk. */
+  /** Whether a request uses a disk. */
   uses(disk: RequestTarget): boolean {
     return this.#active.some((one) => one.disk === disk);
   }
 
-  /** How many requests of the kernel are under way on a disk. */
+  /** Number of the kernel's requests on a disk. */
   asked(disk: RequestTarget): number {
-    return this.#active.filter((one) => one.disk === disk && isAsked(one)).length;
+    return this.#active.filter((one) => one.disk === disk && isFromKernel(one)).length;
   }
 
-  /** Whether anything is under way that changes some of `length` bytes at (hi, lo) of a disk. */
+  /** Whether a request in progress may change some of the `length` bytes at (hi, lo) of a disk. */
   changing(disk: RequestTarget, hi: number, lo: number, length: number): boolean {
     for (const one of this.#active) {
       if (one.disk !== disk) continue;
@@ -184,9 +184,9 @@ export class FuseRequestTable {
     return false;
   }
 
-  /** What the kernel has asked for before `time` and has no reply to. */
+  /** The kernel's requests that arrived before `time` and have no reply. */
   unansweredSince(time: number): FuseRequest[] {
-    return this.#active.filter((one) => isAsked(one) && !one.answered && one.startedAt < time);
+    return this.#active.filter((one) => isFromKernel(one) && !one.answered && one.startedAt < time);
   }
 
   take(): FuseRequest {
@@ -197,19 +197,21 @@ export class FuseRequestTable {
   }
 
   release(request: FuseRequest): void {
-    assert(request.index >= 0 && request.pending <= 0, 'a request ends once, with nothing pending');
+    assert(request.index >= 0 && request.pending <= 0, 'a request ends once, with no command pending');
     const last = this.#active.pop();
     if (last !== undefined && last !== request) {
       this.#active[request.index] = last;
       last.index = request.index;
     }
-    assert(request.order === ORDER_NONE, 'a request that ends holds no bytes');
+    assert(request.order === ORDER_NONE, 'a request that ends has left the range order');
     request.reset();
     this.#free.push(request);
   }
 
-  /** The request that answers the kernel's request `unique`. */
+  /** The request with the kernel's number `unique`. */
   find(uniqueHi: number, uniqueLo: number): FuseRequest | undefined {
-    return this.#active.find((one) => one.uniqueLo === uniqueLo && one.uniqueHi === uniqueHi && isAsked(one));
+    return this.#active.find(
+      (one) => one.uniqueLo === uniqueLo && one.uniqueHi === uniqueHi && isFromKernel(one),
+    );
   }
 }

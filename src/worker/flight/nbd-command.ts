@@ -1,7 +1,7 @@
-// One NBD command, waiting or in flight, and the table of all of them.
+// One NBD command, waiting or in flight, and the table of all commands.
 //
-// A command's cookie is its place in the table and a generation that moves on whenever the place is
-// used again: a stale or invented cookie finds nothing. Commands are reused, never freed.
+// A cookie is an index into the table and a generation, which changes with every use of the entry. So a stale or
+// forged cookie finds nothing. Commands are reused, never freed.
 
 import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import type { Coverage } from '../../nbd/transmission/coverage.js';
@@ -12,30 +12,30 @@ import { addHi, addLo } from '../memory/u64.js';
 import type { FuseRequest } from './fuse-request.js';
 
 export const COMMAND_FREE = 0;
-/** Not given to a connection yet. */
+/** No connection has it yet. */
 export const COMMAND_TO_ISSUE = 1;
-/** Given to a connection, of which not a byte has been sent. */
+/** A connection has it; no byte is sent. */
 export const COMMAND_QUEUED = 2;
-/** At least its first byte is sent; the reply is awaited. */
+/** At least one byte is sent; the reply is pending. */
 export const COMMAND_SENT = 3;
-/** Answered, but remembered until a FLUSH covers it. */
+/** Answered; kept until a FLUSH covers it. */
 export const COMMAND_UNFLUSHED = 4;
-/** Sent on a connection that was given up, and asked for again by another command: its reply decides nothing but its end. */
+/** Sent on a connection that was given up, and reissued as another command. Its reply only ends it. */
 export const COMMAND_LOST = 5;
 
-/** What carries commands to the server: a Connection. */
+/** The connection of a command. */
 export interface CommandCarrier {
-  /** The connection's number, for users. */
+  /** Number of the connection, as messages and the status show it. */
   readonly number: number;
 }
 
-/** Receives the reply of a command that belongs to no request. */
+/** Receives the reply of a command without a request. */
 export interface ReplyWaiter {
   /** @param error the server's NBD_E* or 0 */
   answered(command: NbdCommand, error: number): void;
 }
 
-/** Everything that is needed to send a command, and to send it again. */
+/** One command: all that is needed to send it, and to send it again. */
 export class NbdCommand implements PendingRequest {
   readonly cookieLo: number;
   cookieHi = 0;
@@ -49,65 +49,65 @@ export class NbdCommand implements PendingRequest {
   coverage: Coverage | undefined = undefined;
   failure = 0;
   failureText = '';
-  /** The request that waits for it. */
+  /** The request that waits for the reply. */
   request: FuseRequest | undefined = undefined;
   /**
-   * Memory of its payload, with a reference of its own: what a WRITE sends, where a READ's bytes go.
-   * A READ without one uses its request's, which is taken when it turns out to be needed.
+   * Buffer of the payload: the data of a WRITE, or the destination of a READ. The command has a reference to it.
+   * A READ without one uses the request's buffer, which is taken on demand.
    */
   buffer: PooledBuffer | undefined = undefined;
-  /** Byte of `block` (headroom included) at which the payload begins. */
+  /** Offset of the payload in `buffer`, headroom included. */
   bufferAt = HEADROOM;
   connection: CommandCarrier | undefined = undefined;
-  /** Whether pages of its block were lent to the connection's socket, and the reply is awaited. */
+  /** Whether the connection's socket shares pages of the buffer and the reply is pending. */
   shared = false;
-  /** Number of the change that it is a part of, in the order in which changes began; copies have the same. */
+  /** Number of the change that the command belongs to, in the order of their beginnings. A copy has the same. */
   change = 0;
-  /** Byte of its connection's stream with which its request begins; where that has a payload, with which it ends. */
+  /** Offset in the connection's stream of the first byte of the request, and of the end of its payload. */
   sentFrom = 0;
   payloadEnd = 0;
-  /** How many requests its connection had been given when this one was put into the stream. */
+  /** Number of the request in the connection's stream. */
   requestNumber = 0;
-  /** Set on a command of our own without a request: the READs of an identity check, the FLUSHes of a replay. */
+  /** Receiver of the reply of a command without a request: a READ of an identity check, a FLUSH of a replay. */
   waiter: ReplyWaiter | undefined = undefined;
-  /** The next one in whatever queue it is in. */
+  /** The next command in the same queue. */
   next: NbdCommand | undefined = undefined;
-  /** Order in which commands were remembered: a FLUSH covers those up to its own number. */
+  /** Number among the unflushed commands; a FLUSH covers all up to its own number. */
   sequence = 0;
-  /** How many connections the disk had been given when a FLUSH was sent. */
+  /** Number of connections that the disk had received when it sent a FLUSH. */
   arrivals = 0;
-  /** How many changes the disk had been sent when it was sent; -1 for a FLUSH before which not all were over. */
+  /** Number of changes sent before it; -1 for a FLUSH that was sent while one of them was unanswered. */
   changesBefore = 0;
-  /** Bytes of memory that it holds while it is remembered. */
+  /** Bytes of memory that it occupies while unflushed. */
   cost = 0;
-  /** Whether a remembered one is being sent again, since its effect may have been lost. */
+  /** Whether it is an unflushed command that is being sent again, as the server may have lost its effect. */
   replayed = false;
-  /** Milliseconds of the worker's clock at which it came to be. */
+  /** Time of submission, in milliseconds of the worker's clock. */
   submittedAt = 0;
-  /** Bytes that had been moved between its disk and the server by then. */
+  /** Bytes moved between disk and server before the submission. */
   movedBefore = 0;
-  /** Extents of `base:allocation` that answer a BLOCK_STATUS: lengths and flags by turns. */
+  /** Extents of `base:allocation` in the reply to a BLOCK_STATUS: lengths and flags alternate. */
   extents: number[] | undefined = undefined;
 
   constructor(index: number) {
     this.cookieLo = index;
   }
 
-  /** Sets which bytes of the disk the command is about. @param length below 2^32 for READ and WRITE */
+  /** Sets the byte range. @param length below 2^32 for READ and WRITE */
   setPlace(offsetHi: number, offsetLo: number, length: number): void {
     this.offsetHi = offsetHi;
     this.offsetLo = offsetLo;
     this.length = length;
   }
 
-  /** Takes a reference to the buffer of its payload, which begins at byte `at`, headroom included. */
+  /** Sets the payload, which begins at byte `at` of the buffer, headroom included, and adds a reference. */
   setPayload(buffer: PooledBuffer | undefined, at: number): void {
     this.buffer = buffer;
     this.bufferAt = at;
     if (buffer !== undefined) buffer.references++;
   }
 
-  /** Copies what the command asks for and for whom, payload included. */
+  /** Copies all that is sent, the payload and the request. */
   copyFrom(other: NbdCommand): void {
     this.type = other.type;
     this.flags = other.flags;
@@ -119,7 +119,7 @@ export class NbdCommand implements PendingRequest {
     this.movedBefore = other.movedBefore;
   }
 
-  /** Clears what a reply has brought. */
+  /** Clears all that belongs to a reply. */
   clearReply(): void {
     this.covered = 0;
     this.coverage = undefined;
@@ -131,12 +131,12 @@ export class NbdCommand implements PendingRequest {
   }
 }
 
-/** Whether a command's kind changes the disk, so that its reply is worth remembering. */
+/** Whether a command changes the disk. */
 export function changesDisk(command: NbdCommand): boolean {
   return command.type === NBD_CMD_WRITE || command.type === NBD_CMD_WRITE_ZEROES;
 }
 
-/** A first-in first-out queue of commands, linked through the commands themselves. */
+/** A first-in first-out queue, linked through the commands. */
 export class CommandQueue {
   #first: NbdCommand | undefined = undefined;
   #last: NbdCommand | undefined = undefined;
@@ -167,7 +167,7 @@ export class CommandTable {
   readonly #commands: NbdCommand[] = [];
   readonly #free: NbdCommand[] = [];
 
-  /** A command with a fresh cookie, all other fields as in a new one. */
+  /** Takes a command with a new cookie, otherwise in the initial state. */
   take(): NbdCommand {
     const command = this.#free.pop() ?? this.#make();
     command.cookieHi = (command.cookieHi + 1) >>> 0;
@@ -175,7 +175,7 @@ export class CommandTable {
     return command;
   }
 
-  /** Makes a command ready to be sent again, under a fresh cookie. */
+  /** Prepares a command for being sent again, with a new cookie. */
   renew(command: NbdCommand): void {
     assert(command.state !== COMMAND_FREE, 'a command that is sent again is in use');
     command.clearReply();
@@ -183,7 +183,7 @@ export class CommandTable {
     command.state = COMMAND_TO_ISSUE;
   }
 
-  /** Shortens a command to its first `count` bytes. Returns another command for the rest. */
+  /** Shortens a command to its first `count` bytes. Returns a command for the rest. */
   split(command: NbdCommand, count: number): NbdCommand {
     assert(count > 0 && count < command.length, 'both parts of a split command have bytes');
     const rest = this.take();
@@ -196,8 +196,8 @@ export class CommandTable {
   }
 
   /**
-   * Another command that asks for the same, with a cookie of its own and in the place of `command`, whose connection
-   * was given up. No request waits for the old one any more.
+   * Takes a copy of `command`, whose connection was given up, with a cookie of its own. The copy takes over the
+   * request. The original becomes COMMAND_LOST.
    */
   reissue(command: NbdCommand): NbdCommand {
     const other = this.take();
@@ -211,7 +211,7 @@ export class CommandTable {
     return other;
   }
 
-  /** Ends a command's life. The caller has released its buffer. */
+  /** Frees a command. The caller has released its buffer. */
   release(command: NbdCommand): void {
     assert(command.state !== COMMAND_FREE, 'a command ends once');
     command.clearReply();
@@ -229,7 +229,7 @@ export class CommandTable {
     this.#free.push(command);
   }
 
-  /** The command with this cookie that `connection` may be answered: one in flight, or lost and not forgotten. */
+  /** Finds the command of a reply on `connection`: in flight or lost, with this cookie. */
   find(cookieHi: number, cookieLo: number, connection: CommandCarrier | undefined): NbdCommand | undefined {
     const command = this.#commands[cookieLo];
     if (command === undefined || command.cookieHi !== cookieHi) return undefined;
@@ -237,12 +237,12 @@ export class CommandTable {
     return isAwaited && command.connection === connection ? command : undefined;
   }
 
-  /** The commands queued, sent or lost on one connection; for the rare moment in which it ends. */
+  /** The commands queued, sent or lost on a connection. Slow; for the end of a connection. */
   ofConnection(connection: CommandCarrier): NbdCommand[] {
     return this.#commands.filter((command) => command.connection === connection);
   }
 
-  /** All commands in use, remembered ones among them. */
+  /** All commands in use, unflushed ones included. */
   inUse(): NbdCommand[] {
     return this.#commands.filter((command) => command.state !== COMMAND_FREE);
   }

@@ -1,8 +1,8 @@
-// Large READ replies on the short way: socket → pipe → /dev/fuse, without passing through our memory.
+// Large READ replies by splice(2): socket → pipe → /dev/fuse, without a copy in user space.
 //
-// Owned by the engine, asked by the sinks. One reply is in a lane's pipe at a time, its 16-byte header first;
-// it goes to the device in one piece when it is whole. Never blocks. When the pipe turns out too small
-// for what the socket gives, what is in it is read back and the reply goes on through memory.
+// Owned by the engine, used by the reply sinks. A pipe contains one reply, the 16-byte FUSE header first, and moves it
+// to /dev/fuse when it is complete. Never blocks. If the pipe is too small for the socket's segments, its content is
+// read back and the rest of the reply goes through memory.
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
@@ -14,24 +14,24 @@ import { type BufferPool, HEADROOM } from '../memory/buffer-pool.js';
 import type { FuseRequest } from './fuse-request.js';
 import type { NbdCommand } from './nbd-command.js';
 
-/** Bytes of pipe to ask for; 1 MiB is what a normal user gets. */
+/** Pipe sizes to try, in bytes; an unprivileged user gets 1 MiB. */
 const PIPE_SIZES = [2 * 1024 * 1024, 1024 * 1024];
 
-/** The socket has no more for now. */
+/** Result of `move`: the socket is empty for now. */
 export const SPLICE_EMPTY = 0;
-/** The payload must be received by other means. */
+/** Result of `move`: the caller must receive the payload itself. */
 export const SPLICE_DECLINED = -1;
-/** The server has closed the connection. */
+/** Result of `move`: the server has closed the connection. */
 export const SPLICE_END = -2;
 
-/** Replies that come over different connections at once each take a lane; beyond that, they go through memory. */
+/** Most pipes, for replies that arrive on several connections at once. Further replies go through memory. */
 const MOST_PIPES = 4;
 
-/** One pipe, and the reply in it. */
+/** One pipe and the reply in it. */
 export class SplicePipe {
-  /** Whether a reply has begun that is not delivered yet. */
+  /** Whether an incomplete reply is in the pipe. */
   busy = false;
-  /** Whose reply it is. */
+  /** The command whose reply is in the pipe. */
   command: NbdCommand | undefined = undefined;
   readonly #buffers: BufferPool;
   readonly #header = new DataView(new ArrayBuffer(OUT_HEADER));
@@ -44,8 +44,8 @@ export class SplicePipe {
   }
 
   /**
-   * Moves up to `length` bytes, from byte `at` of the whole reply of `command` on, from `socket` into
-   * the pipe, and the reply to the device when it is whole. Returns how many, or a SPLICE_*.
+   * Moves up to `length` bytes, the rest of the payload of `command` from byte `at` on, from `socket` into the pipe.
+   * A complete reply goes to the device. Returns a count or a SPLICE_*.
    */
   move(socket: number, command: NbdCommand, request: FuseRequest, at: number, length: number): number {
     if (!this.busy) this.#begin(command, request);
@@ -57,7 +57,7 @@ export class SplicePipe {
     return count;
   }
 
-  /** Forgets the reply in the pipe: its connection is lost. */
+  /** Drops the reply in the pipe, as its connection is lost. */
   abandon(): void {
     this.busy = false;
     this.#close();
@@ -82,7 +82,7 @@ export class SplicePipe {
     return SPLICE_DECLINED;
   }
 
-  /** Takes what is in the pipe into the request's block. */
+  /** Reads the content of the pipe back into a buffer of the request. */
   #readBack(request: FuseRequest): void {
     const buffer = this.#buffers.take(request.length);
     request.buffer = buffer;
@@ -90,7 +90,7 @@ export class SplicePipe {
     const start = buffer.address + HEADROOM - OUT_HEADER;
     for (let at = 0; at < OUT_HEADER + this.#got; ) {
       const count = libc.read(this.#pipe?.read ?? -1, start + at, OUT_HEADER + this.#got - at);
-      if (count <= 0) throw new Error(`reading a pipe of our own failed: ${errnoName(errno())}`);
+      if (count <= 0) throw new Error(`reading from the splice pipe failed: ${errnoName(errno())}`);
       at += count;
     }
     this.busy = false;
@@ -112,7 +112,7 @@ export class SplicePipe {
     if (count === whole) return;
     const error = errno();
     this.#close();
-    // As when writing to the device: who asked is gone, or the mount is.
+    // As in Device.reply: a signal ended the request, or the file system is unmounted.
     if (count < 0 && (error === ENOENT || error === ENODEV || error === EINVAL)) return;
     throw new Error(`splicing to /dev/fuse failed: ${errnoName(error)}`);
   }
@@ -124,7 +124,7 @@ export class SplicePipe {
   }
 }
 
-/** The splice pipes of a worker: made when a reply needs one, and kept. */
+/** The splice pipes of a worker, created on demand and kept. */
 export class SplicePipes {
   readonly #buffers: BufferPool;
   readonly #pipes: SplicePipe[] = [];
@@ -133,7 +133,7 @@ export class SplicePipes {
     this.#buffers = buffers;
   }
 
-  /** As SplicePipe's, on the pipe that holds the command's reply, or a free one for its first byte. */
+  /** As SplicePipe.move, on the pipe of the command; the first byte of a reply takes a free pipe. */
   move(socket: number, command: NbdCommand, request: FuseRequest, at: number, length: number): number {
     const pipe = this.#find(command) ?? (at === 0 ? this.#free() : undefined);
     if (pipe === undefined) return SPLICE_DECLINED;
@@ -143,7 +143,7 @@ export class SplicePipes {
     return count;
   }
 
-  /** Drops the part of a command's reply that a pipe holds: its connection is lost. */
+  /** Drops the reply of a command whose connection is lost. */
   abandon(command: NbdCommand): void {
     const pipe = this.#find(command);
     if (pipe === undefined) return;

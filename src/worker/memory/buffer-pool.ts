@@ -103,7 +103,7 @@ export class BufferPool {
     return this.#inUse >= this.#limit;
   }
 
-  /** Takes a buffer for `length` bytes of payload or more, with one reference. @throws RangeError above LARGEST_BUFFER */
+  /** Takes a buffer for `length` bytes of payload or more, with one reference. @throws RangeError: > LARGEST_BUFFER */
   take(length: number): PooledBuffer {
     for (let i = 0; i < CAPACITIES.length; i++) {
       if (length > CAPACITIES[i]) continue;

@@ -246,7 +246,7 @@ test('FUSE request table: an end twice, or too early, is a defect', () => {
   const requests = new FuseRequestTable();
   const request = requests.take();
   request.pending = 1;
-  expect(() => requests.release(request)).toThrow(/a request ends once, with nothing pending/);
+  expect(() => requests.release(request)).toThrow(/a request ends once, with no command pending/);
   request.pending = 0;
   requests.release(request);
   expect(() => requests.release(request)).toThrow(/a request ends once/);
