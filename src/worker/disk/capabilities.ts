@@ -1,4 +1,4 @@
-// What the protocol allows with an export: its flags as questions that are asked often. Pure.
+// The commands and flags that the protocol allows with an export, as booleans for the hot path. Pure.
 
 import { NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES } from '../../nbd/constants.js';
 import { type ExportInfo, hasFlag } from '../../nbd/export-info.js';
@@ -8,11 +8,11 @@ export interface Capabilities {
   readonly flush: boolean;
   readonly fua: boolean;
   readonly zero: boolean;
-  /** Tells holes from data: `base:allocation` was agreed on. */
+  /** Whether `base:allocation` was negotiated, which tells holes from data. */
   readonly allocation: boolean;
 }
 
-/** The abilities of an export. */
+/** The capabilities of an export. */
 export function capabilitiesOf(info: ExportInfo): Capabilities {
   return {
     flush: hasFlag(info, NBD_FLAG_SEND_FLUSH),

@@ -1,9 +1,8 @@
-// One export in the worker: its connections, the commands that wait for one, and what was lost.
+// One export in the worker: its connections, the commands that wait for a connection, and lost changes.
 //
-// Used by the data requests, which hand commands over with `submit` and hear of each through
-// `Requests.commandDone`. Never blocks. A lost connection's commands wait for another one, which the
-// Recovery says may be used. While the disk is `failing`, nothing waits: every command ends with that
-// errno until a connection is attached.
+// The engine passes commands to `submit`; `DiskContext.commandDone` reports the end of each. Never blocks. The commands
+// of a lost connection wait until Recovery makes another one ready. While `failing` is set nothing waits: every command
+// ends with that errno until a connection is attached.
 
 import type { Node } from '../../fuse/tree.js';
 import { EINTR } from '../../linux/errno.js';
@@ -48,11 +47,11 @@ import { type RecoveredDisk, Recovery } from './recovery.js';
 import { DiskReplySink } from './reply-sink.js';
 import { UnflushedWrites } from './unflushed-writes.js';
 
-/** Events of a disk that others act on. */
+/** Events of a disk. */
 export interface DiskEvents {
   /** A connection is lost: it takes no more commands, and its commands wait for another one. */
   connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
-  /** A connection that was lost and still read is closed. */
+  /** A lost connection that was kept open for replies has closed. */
   connectionClosed(connection: Connection): void;
   /** A new connection leads to the same disk as before. */
   connectionAccepted(disk: Disk, connection: Connection): void;
@@ -60,38 +59,38 @@ export interface DiskEvents {
   warn(disk: Disk, text: string): void;
 }
 
-/** What a disk needs of the engine that it runs in. */
+/** The part of the engine that a disk uses. */
 export interface DiskContext {
   readonly events: DiskEvents;
   readonly commands: CommandTable;
   readonly buffers: BufferPool;
   readonly device: Device;
   readonly splicePipes: SplicePipes;
-  /** Bytes of writes to remember until a FLUSH covers them; 0 for none. */
+  /** Bytes of unflushed writes to keep; 0: none. */
   readonly keepBytes: number;
-  /** Bytes that one command's payload can have here. */
+  /** Largest payload of one command in bytes. */
   readonly largestPayload: number;
-  /** Whether what block status told may be believed later, too (nobody else writes to the export). */
+  /** Whether block status may be cached: nobody else writes to the export. */
   readonly keepExtents: boolean;
-  /** Errno by which an application hears that something acknowledged was lost. */
+  /** Errno by which fsync reports the loss of acknowledged writes. */
   readonly lossErrno: number;
   /** Milliseconds: see LostCopies. */
   readonly settleTime: number;
-  /** Milliseconds, at the beginning of this turn of the loop. */
+  /** Time in milliseconds at the beginning of this turn of the loop. */
   now(): number;
-  /** A command is over: `errno` is 0 or what its request fails with. */
+  /** A command has ended. @param errno 0, or the error for its request */
   commandDone(disk: Disk, command: NbdCommand, errno: number): void;
-  /** Asks for the bytes of a command that the server found too long again, in pieces. */
+  /** Submits a command again in pieces, as the server finds it too long. */
   resubmit(command: NbdCommand, disk: Disk): void;
-  /** Gives a command and its memory back. */
+  /** Releases a command and its buffer. */
   retire(command: NbdCommand): void;
-  /** Takes from a lost READ, FLUSH or BLOCK_STATUS the memory that its successor uses. */
+  /** Releases the buffer of a lost READ, FLUSH or BLOCK_STATUS, which its copy uses. */
   releaseBuffer(command: NbdCommand): void;
-  /** One thing less that a request waits for. */
+  /** Lowers the number of commands that a request waits for. */
   settle(request: FuseRequest): void;
-  /** The server has refused a command. */
+  /** The server has failed a command. */
   serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void;
-  /** Asks the server for a block by which the disk can be told from another. */
+  /** Reads a block of the disk as a sample for its identity. */
   sampleIdentity(disk: Disk): void;
   flushInTheBackground(disk: Disk): void;
 }
@@ -103,55 +102,55 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly info: ExportInfo;
   readonly sizeHi: number;
   readonly sizeLo: number;
-  /** Bytes: requests are multiples of it, but for the end of the disk. */
+  /** Block size in bytes: offsets and lengths of requests are multiples of it, except at the end of the disk. */
   readonly minimum: number;
-  /** Bytes of the last block where that is less than the minimum that the server has advertised, else 0. */
+  /** Size in bytes of a last block that is smaller than the server's minimum block size; 0 without one. */
   readonly tail: number;
-  /** Bytes of payload of one command at most: a multiple of `minimum`. */
+  /** Largest payload of a command in bytes: a multiple of `minimum`. */
   maximum: number;
   readonly can: Capabilities;
   readonly unflushed: UnflushedWrites;
   readonly context: DiskContext;
   /** See COUNTER. */
   readonly counters: Float64Array;
-  /** Changes on lost connections that the server may still make. */
+  /** Changes sent on lost connections, which the server may still carry out. */
   readonly lost: LostCopies;
-  /** Order among changes. */
+  /** The order of overlapping requests. */
   readonly order: RangeOrder;
-  /** Changes that wait for proof of what became of lost ones. */
+  /** Changes that wait for proof that the server will not carry out an older one. */
   #unproven: NbdCommand[] = [];
-  /** What is known of holes and data. */
+  /** Known holes and data. */
   readonly extents: ExtentMap;
-  /** Whether its server is far. */
+  /** Whether the server is remote. */
   readonly latency = new Latency();
-  /** 0, or the errno with which everything ends that would have to wait for a connection. */
+  /** 0, or the errno of every command that would have to wait for a connection. */
   failing = 0;
-  /** Whether something was written since the last FLUSH was sent. */
+  /** Whether a change was sent or answered since the last FLUSH was sent. */
   dirty = false;
   #opens = 0;
   #writers = 0;
   #hasLookedForHoles = false;
   #isScanned = false;
   readonly pendingLseeks = new PendingLseeks();
-  /** How it is told from another disk. */
+  /** Samples that tell this disk from another. */
   readonly identity: Identity;
-  /** Errno that the next fsync tells once: something acknowledged may be lost. */
+  /** Errno that the next fsync reports, once: acknowledged writes may be lost. */
   lossError = 0;
-  /** How the last FLUSH of our own has ended. */
+  /** Errno of the last background FLUSH; 0 for success. */
   flushError = 0;
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
   #closing: Connection[] = [];
-  /** Whether the server was asked for a block by which the disk is known. */
-  #looked = false;
-  /** Whether a FLUSH has covered every change that was ever sent, so that what is read is stable. */
+  /** Whether a block was read as a sample for the identity. */
+  #hasSampled = false;
+  /** Whether a FLUSH has covered every change ever sent, so that the data read are stable. */
   #isClean = true;
-  /** Whether something became of a change since then that nobody knows for certain. */
+  /** Whether the outcome of a change since then is unknown. */
   #isTainted = false;
-  /** Changes that were sent. */
+  /** Number of changes sent. */
   #sent = 0;
-  /** Whether the line about writes that fail for want of proof was said, since nothing was lost. */
-  #saidUnproven = false;
+  /** Whether the user has the warning about writes that fail for lack of proof. */
+  #hasWarnedUnproven = false;
   readonly #recovery = new Recovery(this);
   readonly #pace: FlushPace;
   #refused: Ranges | undefined;
@@ -177,34 +176,34 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.unflushed = new UnflushedWrites(this.can.flush ? context.keepBytes : 0, (command) =>
       context.retire(command),
     );
-    // While a FLUSH is under way, as much again may be written.
+    // Programs may write as much again while a FLUSH is in flight.
     this.#pace = new FlushPace(this.unflushed.limit / 2);
   }
 
-  /** Open handles of the file. */
+  /** Number of open handles. */
   get opens(): number {
     return this.#opens;
   }
 
-  /** Handles that may write. Only while there are some can the kernel hold unsent writes. */
+  /** Number of handles that may write. Without one, the kernel has no dirty pages. */
   get writers(): number {
     return this.#writers;
   }
 
-  /** A handle was opened. */
+  /** Counts a new handle. */
   opened(writes: boolean): void {
     this.#opens++;
     if (writes) this.#writers++;
   }
 
-  /** A handle was closed. */
+  /** Counts a closed handle. */
   closed(writes: boolean): void {
-    // A file may have been opened while it had another disk.
+    // The handle may be older than this disk: a file can get another one.
     if (this.#opens > 0) this.#opens--;
     if (writes && this.#writers > 0) this.#writers--;
   }
 
-  /** Whether `st_blocks` counts the holes at the beginning of the disk. */
+  /** Whether `st_blocks` takes account of the holes found so far. */
   get hasLookedForHoles(): boolean {
     return this.#hasLookedForHoles;
   }
@@ -214,7 +213,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return this.#isScanned;
   }
 
-  /** The search for holes has found so many bytes of them so far. */
+  /** Records that the search for holes has found `bytes` bytes of them so far. */
   foundHoles(bytes: bigint): void {
     this.node.blocks = (this.info.size - bytes + 511n) / 512n;
     this.#hasLookedForHoles = true;
@@ -224,12 +223,12 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.#isScanned = true;
   }
 
-  /** Bytes of `size` at (hi, lo) that lie on the disk. */
+  /** Bytes of `size` at (hi, lo) within the disk. */
   clip(hi: number, lo: number, size: number): number {
     return Math.max(0, Math.min(size, distance(this.sizeHi, this.sizeLo, hi, lo)));
   }
 
-  /** Bytes of a command's place that one command may carry, from its beginning on. */
+  /** Bytes from the beginning of a command's range that fit one command. */
   pieceOf({ type, offsetHi, offsetLo, length }: NbdCommand): number {
     if (type !== NBD_CMD_READ && type !== NBD_CMD_WRITE) return length;
     return payloadPiece(
@@ -240,22 +239,22 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     );
   }
 
-  /** The connections that are alive. */
+  /** The open connections. */
   get connections(): readonly Connection[] {
     return this.#connections;
   }
 
-  /** Those that were given up, and are read until every change that was sent on them is answered. */
+  /** The connections that were given up and stay open until all changes sent on them are answered. */
   get closing(): readonly Connection[] {
     return this.#closing;
   }
 
-  /** Whether commands have to wait, since no connection may be used. */
+  /** Whether commands must wait for a connection. */
   get waiting(): boolean {
     return this.#recovery.ready.length === 0;
   }
 
-  /** Sends a command, or lets it wait for a connection. Its end comes through `commandDone`. */
+  /** Sends a command, or queues it until a connection is ready. `commandDone` reports its end. */
   submit(command: NbdCommand): void {
     if (this.waiting) {
       if (this.failing !== 0) this.#giveUp(command);
@@ -264,7 +263,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     else this.assign(command, this.#leastLoaded());
   }
 
-  /** Puts a command into one connection's queue. */
+  /** Gives a command to a connection. */
   assign(command: NbdCommand, connection: Connection): void {
     command.state = COMMAND_QUEUED;
     command.connection = connection;
@@ -286,7 +285,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     connection.enqueue(command);
   }
 
-  /** Adds a connection in its transmission phase; what waited goes out. @param arrival its number among the file's */
+  /** Adds a connection in its transmission phase. @param arrival its number among the connections of the file */
   attach(channel: Channel, number: number, info: ExportInfo, arrival = 0): Connection {
     const sink = new DiskReplySink(this);
     const connection = new Connection(channel, number, info, sink, this);
@@ -298,23 +297,23 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return connection;
   }
 
-  /** A new connection leads to the same disk as ever, as far as can be told: what waits will be sent. */
+  /** Records that a new connection leads to the same disk, as far as the samples tell. */
   accepted(connection: Connection): void {
     this.failing = 0;
     this.context.events.connectionAccepted(this, connection);
   }
 
-  /** The data of a READ have come, and lie at byte `at` of `bytes`. */
+  /** Offers the data of a READ, at byte `at` of `bytes`, to the identity. */
   saw({ offsetHi, offsetLo, length, changesBefore }: NbdCommand, bytes: Uint8Array, at: number): void {
-    // It may have been answered before a change that was made meanwhile.
+    // The server may have read them before a change that was sent meanwhile.
     const isOld = changesBefore !== this.#sent;
     if (isOld || this.isUncertain(offsetHi, offsetLo, length)) this.identity.wanted = false;
     else this.identity.saw(offsetHi, offsetLo, length, bytes, at, false);
   }
 
-  /** From now on nothing waits for a connection: `errno` for all that does and will. */
+  /** Ends all commands that wait for a connection, now and later, with `errno`. */
   fail(errno: number): void {
-    // One may have been accepted meanwhile.
+    // A connection may have been accepted meanwhile.
     if (!this.waiting) return;
     this.failing = errno;
     for (const command of this.#unproven.splice(0)) this.#giveUp(command);
@@ -323,7 +322,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
   }
 
-  /** Leaves the server; all that waits and will come fails with `errno`, and what was to be written is noted. */
+  /** Closes all connections and fails all commands, now and later. @param refused collects the ranges not written */
   failAll(errno: number, refused: Ranges): void {
     this.#refused = refused;
     this.failing = errno;
@@ -336,17 +335,17 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.fail(errno);
   }
 
-  /** How many requests wait for others of the same bytes to end, or for proof that lost ones have. */
+  /** Number of requests that wait for overlapping ones, or for proof about lost ones. */
   get waitingForOthers(): number {
     return this.order.waiting.length + this.#unproven.length;
   }
 
-  /** Whether anything waits for proof of what became of a lost change. */
+  /** Whether a change waits for proof about a lost one. */
   get awaitsProof(): boolean {
     return this.#unproven.length > 0;
   }
 
-  /** Looks for proof of what became of lost changes; what waited for that goes on. To be called while `lost.any`. */
+  /** Looks for proof about lost changes and sends the changes that it allows. To be called while `lost.any`. */
   lookAtLost(now: number): void {
     this.lost.look(now);
     for (const connection of [...this.#closing])
@@ -354,7 +353,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.#lostResolved();
   }
 
-  /** The server that the first `attached` connections led to has ended, with all that it had been sent. */
+  /** Records that the server of the first `attached` connections has ended, and all its requests with it. */
   serverEnded(attached: number): void {
     this.lost.serverEnded(attached);
     this.#lostResolved();
@@ -385,14 +384,14 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.context.events.warn(this, text);
   }
 
-  /** Takes a lost connection out; its commands wait for another. */
+  /** Removes a lost connection. Its commands wait for another one. */
   connectionLost(connection: Connection, why: string, breach: boolean): void {
     this.counters[COUNTER.lostConnections]++;
     this.counters[COUNTER.replays] += this.#takeOut(connection);
     this.context.events.connectionLost(this, connection, why, breach);
   }
 
-  /** Returns how many commands the connection had. */
+  /** Returns the number of commands that the connection had. */
   #takeOut(connection: Connection): number {
     this.#connections = this.#connections.filter((one) => one !== connection);
     const orphans = this.context.commands.ofConnection(connection);
@@ -401,7 +400,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
       if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
       else connection.disconnect();
     }
-    // Those of a broken-off replay are back in the unflushed writes before a new one begins.
+    // An interrupted replay puts its commands back among the unflushed writes before a new one begins.
     for (const orphan of orphans) {
       this.context.splicePipes.abandon(orphan);
       if (orphan.waiter !== undefined) {
@@ -419,7 +418,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return orphans.length;
   }
 
-  /** A connection that was given up has ended, answered or not. */
+  /** A connection that was given up has closed. */
   connectionClosed(connection: Connection): void {
     this.#closing = this.#closing.filter((one) => one !== connection);
     for (const command of this.context.commands.ofConnection(connection)) {
@@ -429,7 +428,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.context.events.connectionClosed(connection);
   }
 
-  /** Sends a command again that the server has not carried out: it is shutting down, as the loss of its connection tells. */
+  /** Queues a command again that the server refused because it is shutting down. Its connection is being given up. */
   sendLater(command: NbdCommand): void {
     const { replayed } = command;
     this.context.commands.renew(command);
@@ -438,7 +437,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     else this.submit(command);
   }
 
-  /** Called by the sink for each whole reply; `error` is the server's `NBD_E*` or 0. */
+  /** A reply is complete. @param error the server's NBD_E* or 0 */
   answered(command: NbdCommand, error: number, text: string): void {
     if (command.state === COMMAND_LOST) {
       this.lost.answered(command);
@@ -448,7 +447,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
     if (command.waiter !== undefined) {
       const { waiter } = command;
-      // It is over, and nobody's orphan when the answer ends the connection.
+      // It must not count as an orphan if the answer ends the connection.
       command.connection = undefined;
       waiter.answered(command, error);
       this.context.retire(command);
@@ -457,7 +456,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     if (command.replayed) {
       command.replayed = false;
       command.state = COMMAND_UNFLUSHED;
-      // Back in the unflushed writes it belongs to no connection: it must not be taken for one's orphan.
+      // An unflushed write belongs to no connection, so it must not count as an orphan of this one.
       command.connection = undefined;
       this.#recovery.answered(error);
       return;
@@ -477,24 +476,24 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
     if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
     if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
-    // A FLUSH that was sent before this answer may not have covered it.
+    // A FLUSH sent before this reply may not have covered the change.
     if (errno === 0 && changesDisk(command)) this.dirty = true;
     else if (changesDisk(command)) this.#isTainted = true;
     this.context.commandDone(this, command, errno);
   }
 
-  /** Remembers an answered write, and asks for a FLUSH when that has become much. */
+  /** Keeps an answered write until a FLUSH covers it, and sends a FLUSH when there are many. */
   remember(command: NbdCommand): void {
     this.unflushed.keep(command);
-    if (!this.#looked && this.unflushed.limit > 0 && this.identity.samples.length === 0) {
-      // Before there is much that must not be sent to another disk.
-      this.#looked = true;
+    if (!this.#hasSampled && this.unflushed.limit > 0 && this.identity.samples.length === 0) {
+      // The identity must be known before there is much that a wrong disk must not get.
+      this.#hasSampled = true;
       this.context.sampleIdentity(this);
     }
     this.#relieve(this.unflushed.bytes);
   }
 
-  /** Lets what waited go out, if it can. */
+  /** Sends the commands that wait, as far as a connection is ready. */
   continueWaiting(): void {
     while (!this.waiting) {
       const command = this.#waiting.shift();
@@ -503,31 +502,31 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
   }
 
-  /** Something acknowledged may be gone: the next fsync says so, and a person hears why. */
+  /** Records the possible loss of acknowledged writes, for the next fsync and for the user. */
   lose(why: string): void {
     this.lossError = this.context.lossErrno;
     this.warn(`${why}: some of it may be lost, which the next fsync says`);
   }
 
-  /** The errno that an fsync must tell, once: 0 or EIO. */
+  /** The errno for an fsync, once: 0 or EIO. */
   takeLossError(): number {
     const error = this.lossError;
     this.lossError = 0;
     return error;
   }
 
-  /** Asks for a FLUSH of what is remembered, so that its memory can be used again. */
+  /** Sends a FLUSH if there are unflushed writes, so that their memory becomes free. */
   relieve(): void {
     if (!this.unflushed.empty) this.#relieve(Number.POSITIVE_INFINITY);
   }
 
-  /** A FLUSH of our own has ended, with an errno or 0. */
+  /** A background FLUSH has ended. @param errno 0 for success */
   flushEnded(errno: number): void {
     this.#pace.ended(this.context.now(), errno === 0);
     this.flushError = errno;
   }
 
-  /** The server takes no payload of this size after all: asks again in halves, from now on always. */
+  /** Halves a command that the server finds too long, and the maximum with it. False: it cannot be halved. */
   #splitFurther(command: NbdCommand): boolean {
     const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
     if (half === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
@@ -536,7 +535,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return true;
   }
 
-  /** The same where `bytes` are enough to be worth it, and no such FLUSH is under way. */
+  /** Sends a background FLUSH if `bytes` are worth it and none is in flight. */
   #relieve(bytes: number): void {
     if (this.waiting || !this.#pace.begins(bytes, this.context.now())) return;
     this.flushInTheBackground();
@@ -548,13 +547,13 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.context.commandDone(this, command, this.failing);
   }
 
-  /** Whether a server that was started anew might lack something, until a FLUSH has been answered. */
+  /** Whether a restarted server might lack acknowledged writes. */
   get mayLose(): boolean {
     const isKept = !this.unflushed.empty || this.unflushed.incomplete;
     return this.unflushed.limit > 0 && (isKept || this.changesUnderWay().length > 0);
   }
 
-  /** The changes that were given to connections and are not resolved. */
+  /** Changes given to connections whose outcome is unknown. */
   changesUnderWay(): ChangedBytes[] {
     const sent = this.#connections
       .flatMap((one) => this.context.commands.ofConnection(one))
@@ -562,7 +561,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return [...sent, ...this.lost.changes];
   }
 
-  /** Drops a command of an identity check or a replay on a lost connection. */
+  /** Drops a command of an identity check or a replay whose connection is lost. */
   #dropOwn(command: NbdCommand, connection: Connection): void {
     command.waiter = undefined;
     if (connection.closing && connection.hasLeft(command)) command.state = COMMAND_LOST;
@@ -570,8 +569,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /**
-   * A command as it is to be sent again. Of a change that the server may have, the copy that it was sent stays, until
-   * it is known what became of it.
+   * Returns the command to send again. If the server may have received a change, the original stays in LostCopies until
+   * its outcome is known.
    */
   #takeBack(command: NbdCommand, connection: Connection): NbdCommand {
     const { commands } = this.context;
@@ -589,7 +588,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return other;
   }
 
-  /** Whether some of the bytes are not on stable storage, or may be changed at any time. */
+  /** Whether some of the bytes are not on stable storage, or may change at any time. */
   isUncertain(hi: number, lo: number, length: number): boolean {
     if (this.#isClean) return false;
     if (this.#isTainted || this.lost.any || this.unflushed.incomplete) return true;
@@ -598,7 +597,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return this.changesUnderWay().some(touches) || this.unflushed.list().some(touches);
   }
 
-  /** Takes a sample of what a FLUSH that was sent at `mark` has made stable. */
+  /** Takes a sample of a write that a FLUSH sent at `mark` has made durable. */
   #sampleFlushed(mark: number): void {
     this.identity.wanted = false;
     if (this.#isTainted || this.lost.any || this.unflushed.incomplete) return;
@@ -616,15 +615,15 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return this.context.commands.ofConnection(connection).some((command) => this.lost.awaits(command));
   }
 
-  /** Every change on a connection that was given up is resolved. */
+  /** Closes a connection that was given up, as every change sent on it has a known outcome. */
   #finish(connection: Connection): void {
     connection.disconnect();
     this.connectionClosed(connection);
   }
 
-  /** Something is known of lost changes, or the time for it is over: what waited for that goes on. */
+  /** Sends the changes that waited for proof about lost ones, or fails them when their time is over. */
   #lostResolved(): void {
-    if (!this.lost.any) this.#saidUnproven = false;
+    if (!this.lost.any) this.#hasWarnedUnproven = false;
     const waiting = this.#unproven;
     this.#unproven = [];
     for (const command of waiting) {
@@ -636,19 +635,19 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.#recovery.advance();
   }
 
-  /** Sends a change that had to wait, unless nobody waits for it any more. */
+  /** Sends a change that had to wait, unless its requester is gone. */
   #sendInTurn(command: NbdCommand): void {
     if (command.request?.answered === true) this.context.commandDone(this, command, EINTR);
     else this.submit(command);
   }
 
   #failUnproven(command: NbdCommand): void {
-    if (!this.#saidUnproven) this.warn(unprovenText(command));
-    this.#saidUnproven = true;
+    if (!this.#hasWarnedUnproven) this.warn(unprovenText(command));
+    this.#hasWarnedUnproven = true;
     this.context.commandDone(this, command, this.context.lossErrno);
   }
 
-  /** Since when a copy of an older change is lost that a change overlaps. */
+  /** The time at which an older overlapping change was lost; undefined without one. */
   #lostSince(command: NbdCommand): number | undefined {
     if (!changesDisk(command)) return undefined;
     const start = toBigInt(command.offsetHi, command.offsetLo);
@@ -659,7 +658,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     for (const request of requests) this.context.settle(request);
   }
 
-  /** The invariant of LostCopies, at the one place where changes go to connections. */
+  /** Checks the invariant of LostCopies. Every change passes here on its way to a connection. */
   #assertOrder(command: NbdCommand): void {
     const isFree = !this.lost.any || this.#lostSince(command) === undefined;
     assert(isFree, 'no change is sent while an older one that overlaps it is unresolved');

@@ -1,15 +1,15 @@
-// What block status has told of one disk's holes and data, kept true while the disk is written to.
+// The known holes and data of a disk, from block status, kept correct while the disk is written to.
 //
-// Filled by the replies to BLOCK_STATUS, asked by LSEEK. Our own writes are only noted on their way
-// out (a few stores each, and none while nothing is known), and applied before the next question.
-// Bounded: past its limits everything is forgotten, which costs a question, never a wrong answer.
+// Replies to BLOCK_STATUS fill it; LSEEK uses it. Sending a write only records it (a few stores, none while the map is
+// empty); the next lookup applies it. The map is bounded: beyond its limits it forgets everything, which costs one more
+// BLOCK_STATUS and never gives a wrong answer.
 
 import { NBD_CMD_WRITE, NBD_STATE_ZERO } from '../../nbd/constants.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { toBigInt } from '../memory/u64.js';
 import type { ChangedBytes } from './lost-copies.js';
 
-/** A run of bytes [start, end) that is all hole or all not. */
+/** A byte range [start, end) that is all hole or all data. */
 export interface Extent {
   start: bigint;
   end: bigint;
@@ -19,12 +19,12 @@ export interface Extent {
 const MAX_EXTENTS = 65_536;
 const MAX_NOTES = 4096;
 
-/** Bytes that a compact BLOCK_STATUS may ask about: the last multiple of 64 KiB below 4 GiB. */
+/** Largest length of a compact BLOCK_STATUS in bytes: the last multiple of 64 KiB below 4 GiB. */
 const MAX_COMPACT = 0xffff_0000;
-/** Bytes that an extended one asks about at most. */
+/** Largest length of an extended BLOCK_STATUS in bytes. */
 const MAX_EXTENDED = 2 ** 50;
 
-/** Milliseconds for which what is kept is believed: another client may write where there was a hole. */
+/** Milliseconds for which an extent is cached: another client may write to a hole. */
 const MAX_AGE = 10_000;
 
 /** See the file's head. */
@@ -37,13 +37,13 @@ export class ExtentMap {
   #overflow = false;
   #asking = 0;
   #extents: Extent[] = [];
-  /** When the oldest of what is kept may have been told. */
+  /** Time of the oldest cached reply. */
   #since = 0;
 
   /**
-   * @param minimum the disk's block size, bytes
-   * @param extended whether one question may reach beyond 4 GiB
-   * @param keep false: nothing is believed beyond the question that it answered
+   * @param minimum the block size in bytes
+   * @param extended whether one BLOCK_STATUS may exceed 4 GiB
+   * @param keep false: each LSEEK starts with an empty map
    */
   constructor(minimum: number, extended: boolean, keep: boolean) {
     this.#minimum = BigInt(minimum);
@@ -51,7 +51,7 @@ export class ExtentMap {
     this.#keep = keep;
   }
 
-  /** A new question of a program begins: what answered another is only believed if it is kept, and not for long. */
+  /** Begins an LSEEK: drops extents that are too old, or all of them without `keep`. */
   begin(now = performance.now()): void {
     if (!this.#keep || now - this.#since > MAX_AGE) {
       this.#extents = [];
@@ -59,14 +59,14 @@ export class ExtentMap {
     }
   }
 
-  /** What is known of the byte at `offset`: the run that it is in. */
+  /** The extent that contains `offset`; undefined if unknown. */
   at(offset: bigint): Extent | undefined {
     this.#apply();
     const extent = this.#extents[this.#search(offset)];
     return extent !== undefined && extent.start <= offset ? extent : undefined;
   }
 
-  /** Bytes of [0, end) that are known to be holes, and up to where all is known. */
+  /** Bytes of known holes from offset 0 on, and the end of the gapless known part. */
   summary(size: bigint): { holes: bigint; known: bigint } {
     this.#apply();
     let holes = 0n;
@@ -79,31 +79,31 @@ export class ExtentMap {
     return { holes, known };
   }
 
-  /** What to ask the server to learn of the byte at `offset` and what follows it. */
+  /** The range for a BLOCK_STATUS about `offset` and the bytes after it. */
   ask(offset: bigint, size: bigint): { start: bigint; length: number } {
     const start = offset - (offset % this.#minimum);
     const rest = size - start;
-    // A last block that is less than one is asked about by itself.
+    // A tail that is smaller than a block needs a request of its own.
     const left = rest < this.#minimum ? rest : rest - (rest % this.#minimum);
     return { start, length: left < BigInt(this.#largest) ? Number(left) : this.#largest };
   }
 
   /**
-   * A BLOCK_STATUS goes out: from now on writes must be noted, and so must those `underWay`, sent and
-   * not answered: the server may look before it does them.
+   * Records that a BLOCK_STATUS is sent. From now on writes must be recorded, and so must the sent and unanswered ones
+   * in `underWay`: the server may look at the disk before it carries them out.
    */
   asked(underWay: Iterable<ChangedBytes>): void {
     this.#asking++;
     for (const change of underWay) this.wrote(change);
   }
 
-  /** A BLOCK_STATUS will not be answered: its connection is lost, and it will be asked again. */
+  /** Records that a BLOCK_STATUS is lost with its connection. A copy of it will be sent. */
   gaveUp(): void {
     this.#asking = Math.max(0, this.#asking - 1);
     this.#apply();
   }
 
-  /** A command that changes the disk goes out. */
+  /** Records a change that is sent. */
   wrote(command: ChangedBytes): void {
     if (this.#asking === 0 && this.#extents.length === 0) return;
     if (this.#noteCount === MAX_NOTES || command.type !== NBD_CMD_WRITE) {
@@ -116,7 +116,7 @@ export class ExtentMap {
     this.#notes[at + 2] = command.length;
   }
 
-  /** The reply to a BLOCK_STATUS; without extents it was an error. */
+  /** Enters the reply to a BLOCK_STATUS. Without extents the server has failed it. */
   answered(command: NbdCommand): void {
     let at = toBigInt(command.offsetHi, command.offsetLo);
     this.#asking = Math.max(0, this.#asking - 1);
@@ -136,7 +136,7 @@ export class ExtentMap {
     this.#apply();
   }
 
-  /** Makes all writes that were noted data, or forgets everything when they were too many. */
+  /** Turns the recorded writes into data, or forgets everything if there were too many. */
   #apply(): void {
     if (this.#overflow) this.#extents = [];
     else {
@@ -151,7 +151,7 @@ export class ExtentMap {
     this.#noteCount = 0;
   }
 
-  /** Index of the first run that ends after `offset`. */
+  /** Index of the first extent that ends after `offset`. */
   #search(offset: bigint): number {
     let low = 0;
     let high = this.#extents.length;
@@ -163,7 +163,7 @@ export class ExtentMap {
     return low;
   }
 
-  /** Puts runs without gaps in, over whatever was there, and joins them with equal neighbours. */
+  /** Replaces a part of the map by adjacent extents and joins equal neighbours. */
   #set(runs: readonly Extent[]): void {
     const { start } = runs[0];
     const { end } = runs[runs.length - 1];
@@ -177,7 +177,7 @@ export class ExtentMap {
       if (over.end > end) pieces.push({ ...over, start: end });
     }
     const merged = joined(pieces);
-    // All at once: one by one they would move what lies behind them each time.
+    // One splice: inserting them one by one would move the rest of the array each time.
     this.#extents.splice(first, last - first, ...merged);
     this.#joinAt(first + merged.length - 1);
     this.#joinAt(first - 1);

@@ -1,6 +1,6 @@
-// Asks a new connection for the blocks by which the disk is known, before it is given anything else.
+// Compares the sample blocks of a disk's identity with the disk behind a new connection, before any other command.
 //
-// Made by a disk's Recovery. A block that is being changed meanwhile decides nothing.
+// Made by Recovery. A block that changes meanwhile decides nothing.
 
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
@@ -9,12 +9,12 @@ import { type BufferPool, HEADROOM } from '../memory/buffer-pool.js';
 import { toBigInt } from '../memory/u64.js';
 import type { Identity, Sample } from './identity.js';
 
-/** What an identity check needs of its disk. */
+/** The part of a disk that an identity check uses. */
 export interface CheckedDisk {
   readonly context: { readonly commands: Pick<CommandTable, 'take'>; readonly buffers: BufferPool };
   readonly identity: Identity;
   readonly node: { readonly readOnly: boolean };
-  /** Whether a server that was started anew might lack acknowledged bytes. */
+  /** Whether a restarted server might lack acknowledged writes. */
   readonly mayLose: boolean;
   assign(command: NbdCommand, connection: Connection): void;
   warn(text: string): void;
@@ -25,20 +25,20 @@ export class IdentityCheck implements ReplyWaiter {
   readonly #disk: CheckedDisk;
   readonly #connection: Connection;
   readonly #done: () => void;
-  readonly #asked = new Map<NbdCommand, Sample>();
+  readonly #pending = new Map<NbdCommand, Sample>();
   readonly #tried = new Set<Sample>();
   #isConfirmed = false;
-  /** Whether the server could not read a block. */
+  /** Whether the server has failed a READ. */
   #hasFailed = false;
 
-  /** @param done hears that it is the same disk, as far as is known */
+  /** @param done is called when the disk is the same, as far as the samples tell */
   constructor(disk: CheckedDisk, connection: Connection, done: () => void) {
     this.#disk = disk;
     this.#connection = connection;
     this.#done = done;
   }
 
-  /** Asks; with nothing to ask that is not answered it is done at once. */
+  /** Sends the READs. Without samples, `done` is called at once. */
   begin(): void {
     const { context, identity } = this.#disk;
     for (const sample of identity.samples) {
@@ -52,29 +52,29 @@ export class IdentityCheck implements ReplyWaiter {
       command.buffer = context.buffers.take(command.length);
       command.bufferAt = HEADROOM;
       command.waiter = this;
-      this.#asked.set(command, sample);
+      this.#pending.set(command, sample);
     }
-    for (const command of this.#asked.keys()) this.#disk.assign(command, this.#connection);
-    if (this.#asked.size > 0) return;
-    // Another attempt may read them. Until then nothing acknowledged is sent to a disk that is not known.
+    for (const command of this.#pending.keys()) this.#disk.assign(command, this.#connection);
+    if (this.#pending.size > 0) return;
+    // Another connection may be able to read them. Until then an unknown disk must get no unflushed write.
     if (this.#hasFailed && this.#disk.mayLose)
       this.#connection.lose('the blocks by which the disk is known cannot be read', false);
     else this.#done();
   }
 
-  /** All is answered: where nothing of it has decided anything, there may be other blocks to ask for by now. */
+  /** Called after the last reply: if all samples changed meanwhile, there may be new ones to compare. */
   #end(): void {
     if (this.#isConfirmed) this.#done();
     else this.begin();
   }
 
-  /** A disk that is only read may be another by now: nothing is lost, and nothing is written to the wrong one. */
+  /** Rejects the connection if writes could go to the wrong disk. A disk that is only read may be another by now. */
   #differs(what: string): void {
     const { identity, node } = this.#disk;
     if (node.readOnly) {
       this.#disk.warn(`${what}: the disk has changed while the server was away`);
       identity.reset();
-      this.#asked.clear();
+      this.#pending.clear();
       this.#done();
     } else {
       this.#connection.otherDisk = true;
@@ -82,10 +82,10 @@ export class IdentityCheck implements ReplyWaiter {
     }
   }
 
-  /** One of its commands is answered. */
+  /** A READ is answered. */
   answered(command: NbdCommand, error: number): void {
-    const sample = this.#asked.get(command);
-    this.#asked.delete(command);
+    const sample = this.#pending.get(command);
+    this.#pending.delete(command);
     const { buffer } = command;
     if (sample === undefined || buffer === undefined || this.#connection.lost) return;
     const { bytes, offsetHi, offsetLo } = sample;
@@ -99,6 +99,6 @@ export class IdentityCheck implements ReplyWaiter {
     }
     this.#isConfirmed ||= error === 0 && isKnown;
     this.#hasFailed ||= error !== 0 && isKnown;
-    if (this.#asked.size === 0) this.#end();
+    if (this.#pending.size === 0) this.#end();
   }
 }

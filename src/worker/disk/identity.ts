@@ -1,23 +1,23 @@
-// How a disk is told from another one: a few of its blocks, as they are on the server.
+// The identity of a disk: sample blocks that tell it from another disk.
 //
-// Owned by a Disk. A server that comes back may serve another disk of the same size: what was not flushed must not be
-// sent there. So some blocks are remembered that were read, or written and flushed, and every new connection is asked
-// for them before it is given anything else (IdentityCheck). A block that is written to is forgotten.
+// Owned by a Disk. A server that comes back may serve another disk of the same size, which must not get unflushed
+// writes. So nbdfuse keeps blocks that were read, or written and flushed, and IdentityCheck compares them on every new
+// connection. A write to a sample drops it.
 
 import { distance, toBigInt } from '../memory/u64.js';
 
-/** Bytes of one sample, or the disk's least request where that is more. */
+/** Size of a sample in bytes; the block size where that is larger. */
 const SAMPLE = 512;
 
-/** Samples at most, and as many as are taken soon. */
+/** Most samples, and the number up to which they are taken often. */
 const MOST = 8;
 const FEW = 4;
 
-/** Milliseconds between two looks at what passes by, while there are few samples, and later. */
+/** Milliseconds between two samples: with few of them, and later. */
 const SOON = 500;
 const LATER = 10_000;
 
-/** One block. */
+/** A sample block. */
 export interface Sample {
   readonly offsetHi: number;
   readonly offsetLo: number;
@@ -26,9 +26,9 @@ export interface Sample {
 
 /** See the file's head. */
 export class Identity {
-  /** Whether the next data that come from the server shall be shown to `saw`. */
+  /** Whether the caller should offer the next received data to `saw`. */
   wanted: boolean;
-  /** Bytes of a sample. */
+  /** Size of a sample in bytes. */
   readonly unit: number;
   #samples: Sample[] = [];
   #wantedAt = 0;
@@ -37,8 +37,8 @@ export class Identity {
   readonly #isKept: boolean;
 
   /**
-   * @param minimum the disk's block size in bytes
-   * @param isKept false: no samples are taken, since nobody here knows of all changes, or connects again
+   * @param minimum the block size in bytes
+   * @param isKept false: take no samples, since not all changes pass through here, or nothing reconnects
    */
   constructor(minimum: number, isKept: boolean) {
     this.unit = Math.max(SAMPLE, minimum);
@@ -50,7 +50,7 @@ export class Identity {
     return this.#samples;
   }
 
-  /** Wants a sample when it is time for one. */
+  /** Sets `wanted` when a sample is due. */
   look(now: number): void {
     if (!this.#isKept || now - this.#wantedAt < (this.#samples.length < FEW ? SOON : LATER)) return;
     this.#wantedAt = now;
@@ -58,8 +58,8 @@ export class Identity {
   }
 
   /**
-   * `length` bytes at (hi, lo) of the disk are stable, and lie at byte `at` of `bytes`. The first whole block of them
-   * that tells something becomes a sample: zeros do only where `zeros` says so.
+   * Offers `length` stable bytes at (hi, lo), which lie at byte `at` of `bytes`. The first suitable whole block becomes
+   * a sample. A block of zeros identifies little, so it is suitable only with `zeros`.
    */
   saw(hi: number, lo: number, length: number, bytes: Uint8Array, at: number, zeros: boolean): void {
     this.wanted = false;
@@ -78,24 +78,24 @@ export class Identity {
     }
   }
 
-  /** Offsets of blocks worth a READ of our own, on a disk of `size` bytes: the first, the middle and the last one. */
+  /** Offsets for READs of samples, on a disk of `size` bytes: the first, the middle and the last block. */
   candidates(size: bigint): readonly bigint[] {
     const unit = BigInt(this.unit);
     const last = size - unit;
     return last < 0n ? [] : [0n, (last / 2n / unit) * unit, (last / unit) * unit];
   }
 
-  /** The block at (hi, lo) is being asked for, to become a sample. */
+  /** Records that the block at (hi, lo) is being read as a sample. */
   expect(hi: number, lo: number): void {
     this.#expected = { hi, lo };
   }
 
-  /** Whether nothing has changed the block that was asked for. */
+  /** Whether no change has touched that block. */
   get isAsExpected(): boolean {
     return this.#expected !== undefined;
   }
 
-  /** `length` bytes at (hi, lo) are being changed. */
+  /** Drops the samples that overlap a change of `length` bytes at (hi, lo). */
   changed(hi: number, lo: number, length: number): void {
     if (this.#expected !== undefined) {
       const ahead = distance(this.#expected.hi, this.#expected.lo, hi, lo);
@@ -112,7 +112,7 @@ export class Identity {
     }
   }
 
-  /** Forgets everything: the disk has changed without us. */
+  /** Drops all samples: somebody else has changed the disk. */
   reset(): void {
     this.#samples = [];
   }

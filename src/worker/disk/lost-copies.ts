@@ -1,19 +1,17 @@
-// Changes that were sent on a connection which is lost, and which the server may still make.
+// Changes sent on a lost connection, which the server may still carry out. See docs/internals/invariants.md.
 //
-// Owned by a Disk. The invariant that this file keeps: while a copy of a change is unresolved, no newer change that
-// overlaps it is sent. A copy is resolved by its own reply, where its connection can still be read; by the end of the
-// server's process; or, where the user has said so, by time. That the server closes proves nothing: it may have the
-// request in its hands. The change itself may be sent again: the same bytes to the same place do no harm.
-// See docs/internals/invariants.md.
+// Owned by a Disk. The invariant: while a copy of a change is unresolved, no newer overlapping change is sent. Its
+// reply resolves a copy, or the end of the server's process, or time if the user has set --settle-time. A closed
+// connection proves nothing. The same change may be sent again: the same bytes in the same place do no harm.
 
 import type { Peer } from '../connection/channel.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { distance, toBigInt } from '../memory/u64.js';
 
-/** Milliseconds for which a newer change waits for proof; then it fails. */
+/** Milliseconds for which a newer change waits for proof before it fails. */
 export const PROOF_PATIENCE = 30_000;
 
-/** Which bytes a change is about, as a WRITE or WRITE_ZEROES tells it. */
+/** The byte range of a WRITE or WRITE_ZEROES. */
 export interface ChangedBytes {
   readonly type: number;
   readonly offsetHi: number;
@@ -21,19 +19,19 @@ export interface ChangedBytes {
   readonly length: number;
 }
 
-/** What counts of the connection that a change was sent on. */
+/** The connection of a lost change. */
 export interface SentOn {
   readonly peer: Peer | undefined;
-  /** Whether it may still be answered. */
+  /** Whether replies may still come on it. */
   readonly closing: boolean;
-  /** Its number among those of the disk. */
+  /** Its number among the connections of the disk. */
   readonly arrival: number;
 }
 
-/** Where bytes of a disk lie. */
+/** A byte range of a disk. */
 type Place = Pick<ChangedBytes, 'offsetHi' | 'offsetLo' | 'length'>;
 
-/** Whether two runs of bytes have some in common. */
+/** Whether two byte ranges overlap. */
 export function overlaps(a: Place, b: Place): boolean {
   const apart = distance(a.offsetHi, a.offsetLo, b.offsetHi, b.offsetLo);
   return apart < b.length && -apart < a.length;
@@ -41,16 +39,16 @@ export function overlaps(a: Place, b: Place): boolean {
 
 interface LostCopy extends ChangedBytes {
   readonly change: number;
-  /** Bytes [start, end) of the disk. */
+  /** Byte range [start, end) on the disk. */
   readonly start: bigint;
   readonly end: bigint;
   readonly peer: Peer | undefined;
   readonly arrival: number;
-  /** When it was lost, milliseconds; of several, the first. */
+  /** Time of the loss in milliseconds; of merged copies, the first. */
   lostAt: number;
-  /** While its connection is read: what its reply will answer. */
+  /** The command whose reply resolves it; undefined when the connection is closed. */
   command: NbdCommand | undefined;
-  /** When its connection had ended. */
+  /** Time at which its connection closed. */
   closedAt: number;
 }
 
@@ -58,10 +56,10 @@ interface LostCopy extends ChangedBytes {
 export class LostCopies {
   readonly #settleTime: number;
   #copies: LostCopy[] = [];
-  /** Connections up to this number led to a server that has ended. */
+  /** The server of the connections up to this number has ended. */
   #endedUpTo = 0;
 
-  /** @param settleTime milliseconds after the end of a connection when the server has certainly made or dropped what it was sent */
+  /** @param settleTime milliseconds after a connection closes until its requests are certainly done or dropped */
   constructor(settleTime: number) {
     this.#settleTime = settleTime;
   }
@@ -74,12 +72,12 @@ export class LostCopies {
     return this.#copies.length;
   }
 
-  /** What may still be made. */
+  /** The unresolved changes. */
   get changes(): readonly ChangedBytes[] {
     return this.#copies;
   }
 
-  /** Takes a change that was sent on a connection that is lost. */
+  /** Adds a change sent on a lost connection. */
   add(command: NbdCommand, { peer, closing, arrival }: SentOn, now: number): void {
     if (arrival <= this.#endedUpTo) return;
     const { type, offsetHi, offsetLo, length, change } = command;
@@ -103,17 +101,17 @@ export class LostCopies {
     if (isClosed) this.#merge(copy);
   }
 
-  /** Whether the reply to a command decides something. */
+  /** Whether a reply to the command resolves a copy. */
   awaits(command: NbdCommand): boolean {
     return this.#copies.some((copy) => copy.command === command);
   }
 
-  /** A copy's reply has come. */
+  /** Resolves the copy that a reply belongs to. */
   answered(command: NbdCommand): void {
     this.#drop((copy) => copy.command === command);
   }
 
-  /** A copy's connection has ended: its reply will not come. */
+  /** Records that the connection of a copy is closed: no reply can come. */
   closed(command: NbdCommand, now: number): void {
     for (const copy of this.#copies) {
       if (copy.command !== command) continue;
@@ -124,13 +122,13 @@ export class LostCopies {
     }
   }
 
-  /** The server that the first `attached` connections led to has ended for certain. */
+  /** Resolves all copies on the first `attached` connections, as their server has ended. */
   serverEnded(attached: number): void {
     this.#endedUpTo = Math.max(this.#endedUpTo, attached);
     this.#drop(({ arrival }) => arrival <= attached);
   }
 
-  /** Drops what is proven harmless by now. True: there was something. */
+  /** Resolves the copies of ended processes and those whose time is over. Returns whether there were any. */
   look(now: number): boolean {
     const ended = new Map<Peer, boolean>();
     const hasEnded = (peer: Peer): boolean => {
@@ -146,8 +144,8 @@ export class LostCopies {
   }
 
   /**
-   * Since when an older change than number `change` has been lost that overlaps bytes [start, end); undefined where
-   * there is none.
+   * The time at which a change older than number `change` that overlaps the bytes [start, end) was lost; undefined
+   * without one.
    */
   overlapping(start: bigint, end: bigint, change: number): number | undefined {
     let since: number | undefined;
@@ -158,12 +156,12 @@ export class LostCopies {
     return since;
   }
 
-  /** Forgets everything, at the end. */
+  /** Drops all copies, at the end. */
   clear(): void {
     this.#drop(() => true);
   }
 
-  /** Of copies of one change that were sent to one process and will not be answered, one stands for all. */
+  /** Merges the copies of one change that one process has and that get no reply. */
   #merge(one: LostCopy): void {
     this.#drop((copy) => {
       const isSame =

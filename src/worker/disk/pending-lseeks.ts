@@ -1,39 +1,38 @@
-// The LSEEKs of one file that wait until the kernel has sent the writes that it still holds.
+// The LSEEKs of one file that wait until the kernel has written its dirty pages back.
 //
-// Owned by a Disk, driven by the Engine. The kernel sends one of them at a time, but who is freed by a signal
-// leaves the sending behind. One is under way at a time: who asks while it is cannot know whether it has
-// already passed by what was written since, and waits for the next.
+// Owned by a Disk, driven by the engine. One writeback runs at a time. An LSEEK that arrives during a writeback waits
+// for the next one, since the current one may have missed the latest writes.
 
 import type { FuseRequest } from '../flight/fuse-request.js';
 
 /** See the file's head. */
 export class PendingLseeks {
-  /** Whether the last sending did not come to its end: the kernel may hold anything. */
+  /** Whether the last writeback failed: the kernel may have dirty pages. */
   failed = false;
-  #served: readonly FuseRequest[] = [];
-  #later: FuseRequest[] = [];
+  #current: readonly FuseRequest[] = [];
+  #next: FuseRequest[] = [];
 
-  /** Whether a sending is wanted, or under way. */
+  /** Whether a writeback is due or in progress. */
   get any(): boolean {
-    return this.#served.length > 0;
+    return this.#current.length > 0;
   }
 
-  /** Lets one wait. Returns whether a sending is to begin for it. */
+  /** Adds a request. Returns whether the caller must begin a writeback. */
   wait(request: FuseRequest): boolean {
     if (this.any) {
-      this.#later.push(request);
+      this.#next.push(request);
       return false;
     }
-    this.#served = [request];
+    this.#current = [request];
     return true;
   }
 
-  /** A sending has ended: returns who waited for it. If `any` still holds, another is to begin. */
+  /** Returns the requests that waited for the writeback that has ended. If `any` holds, the next one must begin. */
   sent(good: boolean): readonly FuseRequest[] {
-    const served = this.#served;
-    this.#served = this.#later;
-    this.#later = [];
+    const done = this.#current;
+    this.#current = this.#next;
+    this.#next = [];
     this.failed = !good;
-    return served;
+    return done;
   }
 }

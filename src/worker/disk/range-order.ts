@@ -1,9 +1,8 @@
-// The order of overlapping changes of one disk: first come, first served.
+// The order of overlapping changes on a disk: first come, first served.
 //
-// Owned by a Disk. A change holds its bytes from its beginning until all of it is resolved, whoever has stopped
-// waiting for it. What overlaps waits: newer changes, and reads, so that nobody sees what may be undone. What is still
-// to fear of copies that were lost on the way, LostCopies knows. Ranges are doubles and rounded outwards, so that
-// beyond 2^53 bytes they are only ever too large.
+// Owned by a Disk. A change keeps its range until all its commands are resolved, even when its requester is gone.
+// Overlapping requests wait: newer changes, and reads, so that no program sees data that may be undone. LostCopies
+// handles copies on lost connections. Ranges are doubles, rounded outwards, so beyond 2^53 they are too large at worst.
 
 import {
   type FuseRequest,
@@ -14,37 +13,37 @@ import {
 } from '../flight/fuse-request.js';
 import { assert } from '../memory/assert.js';
 
-/** Slack in bytes for the rounding of doubles up to 2^63. */
+/** Most rounding error of doubles up to 2^63, in bytes. */
 const SLACK = 2048;
 
 function overlap(a: FuseRequest, b: FuseRequest): boolean {
   return a.rangeStart < b.rangeEnd && b.rangeStart < a.rangeEnd;
 }
 
-/** Nobody may begin: what nearly every `leave` returns, READs' among them, so it is made once. */
-const NOBODY: readonly FuseRequest[] = [];
+/** The usual result of `leave`, made once. */
+const NONE: readonly FuseRequest[] = [];
 
 /** See the file's head. */
 export class RangeOrder {
-  /** Hears when there begins to be a change under way, and when there is none any more. */
+  /** Called when the first change begins and when the last one ends. */
   announce: ((isChanging: boolean) => void) | undefined;
-  readonly #held: FuseRequest[] = [];
+  readonly #holders: FuseRequest[] = [];
   #waiting: FuseRequest[] = [];
   #changes = 0;
 
-  /** Whether any change is under way. */
+  /** Whether a change is in progress. */
   get isChanging(): boolean {
-    return this.#held.length > 0;
+    return this.#holders.length > 0;
   }
 
-  /** Requests that wait for others to end. */
+  /** Requests that wait for overlapping ones. */
   get waiting(): readonly FuseRequest[] {
     return this.#waiting;
   }
 
-  /** Asks for a change's bytes. False: it waits, and is returned by `leave` when its turn has come. */
+  /** Enters a change. False: it waits; a `leave` returns it when its turn comes. */
   enter(request: FuseRequest): boolean {
-    assert(request.order === ORDER_NONE, 'an operation enters the order once');
+    assert(request.order === ORDER_NONE, 'a request enters the range order once');
     request.change = ++this.#changes;
     if (this.#mayChange(request, this.#waiting)) {
       this.#hold(request);
@@ -55,7 +54,7 @@ export class RangeOrder {
     return false;
   }
 
-  /** Whether a READ may go to the server. False: it waits for a change that it overlaps, like a change. */
+  /** Whether a READ may go to the server. False: it waits for overlapping changes; a `leave` returns it. */
   enterRead(request: FuseRequest): boolean {
     if (this.#mayRead(request)) return true;
     request.order = ORDER_WAITS;
@@ -63,21 +62,21 @@ export class RangeOrder {
     return false;
   }
 
-  /** A request is over, and so is every change of it but for lost copies. Returns those that may begin now. */
+  /** Ends a request whose changes are resolved, apart from lost copies. Returns the requests whose turn has come. */
   leave(request: FuseRequest): readonly FuseRequest[] {
-    if (request.order === ORDER_NONE) return NOBODY;
-    assert(request.order === ORDER_HOLDS, 'an operation does not end before its turn');
-    const at = this.#held.indexOf(request);
-    assert(at >= 0, 'an operation that holds bytes is known');
-    // Their order means nothing.
-    this.#held[at] = this.#held[this.#held.length - 1];
-    this.#held.pop();
+    if (request.order === ORDER_NONE) return NONE;
+    assert(request.order === ORDER_HOLDS, 'a request does not leave the range order before its turn');
+    const at = this.#holders.indexOf(request);
+    assert(at >= 0, 'a request that holds a range is in the range order');
+    // The order of this array has no meaning.
+    this.#holders[at] = this.#holders[this.#holders.length - 1];
+    this.#holders.pop();
     request.order = ORDER_NONE;
-    if (this.#held.length === 0) this.announce?.(false);
-    return this.#waiting.length === 0 ? NOBODY : this.#grant();
+    if (this.#holders.length === 0) this.announce?.(false);
+    return this.#waiting.length === 0 ? NONE : this.#grant();
   }
 
-  /** Ends all waiting: returns who has waited, with that error. */
+  /** Fails all waiting requests with `errno` and returns them. */
   end(errno: number): readonly FuseRequest[] {
     const all = this.#waiting;
     this.#waiting = [];
@@ -105,24 +104,24 @@ export class RangeOrder {
 
   #hold(request: FuseRequest): void {
     request.order = ORDER_HOLDS;
-    this.#held.push(request);
-    if (this.#held.length === 1) this.announce?.(true);
+    this.#holders.push(request);
+    if (this.#holders.length === 1) this.announce?.(true);
   }
 
   #mayRead(request: FuseRequest): boolean {
-    for (const other of this.#held) if (overlap(request, other)) return false;
+    for (const other of this.#holders) if (overlap(request, other)) return false;
     return true;
   }
 
-  /** @param ahead who waits and came earlier */
+  /** @param ahead waiting requests that came earlier */
   #mayChange(request: FuseRequest, ahead: readonly FuseRequest[]): boolean {
-    for (const other of this.#held) if (overlap(request, other)) return false;
+    for (const other of this.#holders) if (overlap(request, other)) return false;
     for (const other of ahead) if (other.kind !== REQUEST_READ && overlap(request, other)) return false;
     return true;
   }
 }
 
-/** Notes the bytes that a request is about: `length` at (hi, lo), rounded out to the disk's blocks. */
+/** Sets the range of a request: bytes [start, end), rounded out to the disk's blocks. */
 export function setRange(request: FuseRequest, start: number, end: number, minimum: number): void {
   const slack = end > Number.MAX_SAFE_INTEGER ? SLACK : 0;
   request.rangeStart = start - (start % minimum) - slack;

@@ -1,16 +1,15 @@
-// Which connections of a disk lead to a server that has everything acknowledged, and making others so.
+// Decides which connections of a disk may be used, and prepares the others.
 //
-// Owned by a Disk. A connection that comes is first asked for the blocks by which the disk is known. A server that was
-// started anew has forgotten what it did not flush, and one can be connected to it before the older connections are
-// seen to be lost. So it gets no commands until one of two things is known. Either no older connection is left: then
-// the unflushed writes is sent again on it first. Or a FLUSH that was sent on an older one after it came has been answered: the
-// server that has everything was alive then, and two of them do not live at once, so it leads there too.
+// Owned by a Disk. A new connection is checked for the disk's identity first. Its server may be a restarted one, which
+// has forgotten unflushed writes, while older connections still look alive. So it gets commands only when no older
+// connection is left and a replay has run, or when a FLUSH sent on an older connection after its arrival is answered.
+// That server was alive then, and two servers never run at once, so both connections lead to it.
 
 import type { Connection } from '../connection/connection.js';
 import { type CheckedDisk, IdentityCheck } from './identity-check.js';
 import { Replay, type ReplayDisk } from './replay.js';
 
-/** What a recovery needs of its disk. */
+/** The part of a disk that a recovery uses. */
 export interface RecoveredDisk extends ReplayDisk, CheckedDisk {
   readonly context: ReplayDisk['context'] & CheckedDisk['context'];
   /** A new connection leads to the same disk as before, as far as the disk's samples tell. */
@@ -29,9 +28,9 @@ interface Arrival {
 
 /** See the file's head. */
 export class Recovery {
-  /** The connections that commands may be given to. */
+  /** The connections that take commands. */
   ready: Connection[] = [];
-  /** How many connections have come so far. */
+  /** Number of connections so far. */
   arrivals = 0;
   readonly #disk: RecoveredDisk;
   #fresh: Arrival[] = [];
@@ -42,21 +41,21 @@ export class Recovery {
     this.#disk = disk;
   }
 
-  /** Takes in a connection that has come. */
+  /** Adds a new connection. */
   arrived(connection: Connection): void {
     const arrival = { connection, number: ++this.arrivals, verified: false };
     this.#fresh.push(arrival);
     new IdentityCheck(this.#disk, connection, () => this.#verified(arrival)).begin();
   }
 
-  /** Lets go of a connection that is lost; `advance` is to be called when its commands are sorted out. */
+  /** Removes a lost connection. Call `advance` when its commands are sorted out. */
   lost(connection: Connection): void {
     this.ready = this.ready.filter((one) => one !== connection);
     this.#fresh = this.#fresh.filter((one) => one.connection !== connection);
     if (this.#replay?.connection === connection) this.#replay = undefined;
   }
 
-  /** A FLUSH was answered that was sent when `arrivals` connections had come: they may be used. */
+  /** Makes the first `arrivals` connections ready: a FLUSH sent after their arrival is answered. */
   proven(arrivals: number): void {
     if (this.#fresh.length === 0) return;
     const isProven = ({ number, verified }: Arrival): boolean => verified && number <= arrivals;
@@ -64,7 +63,7 @@ export class Recovery {
     this.#fresh = this.#fresh.filter((one) => !isProven(one));
   }
 
-  /** A command of the unflushed writes that was sent again has been answered; `error` is the server's or 0. */
+  /** An unflushed write that was sent again is answered. @param error the server's NBD_E* or 0 */
   answered(error: number): void {
     if (error !== 0 && !this.#refused) {
       this.#refused = true;
@@ -73,7 +72,7 @@ export class Recovery {
     this.advance();
   }
 
-  /** With no connection to be used, sends the unflushed writes again on the first that has come. */
+  /** Without a ready connection, replays the unflushed writes on the first new one. */
   advance(): void {
     const disk = this.#disk;
     const next = this.#fresh.find(({ verified }) => verified);
@@ -91,7 +90,7 @@ export class Recovery {
     this.#replay = undefined;
     this.#fresh = this.#fresh.filter((one) => one !== next);
     this.ready = [next.connection];
-    // It makes lasting what was sent again, and lets the other connections that have come be used.
+    // The FLUSH makes the replayed writes durable and lets the other new connections be used.
     if (!disk.unflushed.empty) disk.flushInTheBackground();
     else this.proven(this.arrivals);
     disk.continueWaiting();

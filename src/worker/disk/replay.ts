@@ -1,8 +1,8 @@
-// Sends the unflushed writes again after the server was lost: it has acknowledged them and may have forgotten them.
+// Sends the unflushed writes again after a loss, since the server may have forgotten them.
 //
-// Recovery makes one when a connection may be used; replies drive it. Commands go out oldest first, several at a time,
-// but never two that overlap, since a server may carry out commands in flight in any order. A FLUSH after each part
-// makes that part durable, so that a connection that is lost in the middle still brings the replay forward.
+// Made by Recovery when a connection may be used; replies drive it. Commands go out oldest first, several at a time,
+// but never two that overlap, since a server may carry out commands in any order. A FLUSH after each part makes it
+// durable, so that a replay makes progress even if its connection is lost.
 
 import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
@@ -16,14 +16,14 @@ import { toBigInt } from '../memory/u64.js';
 import { type LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
 import type { UnflushedWrites } from './unflushed-writes.js';
 
-/** Commands in flight while replaying. */
+/** Most commands in flight. */
 const WINDOW = 16;
 
-/** A FLUSH follows after so many bytes, or so many commands. */
+/** Size of a part: bytes or commands after which a FLUSH follows. */
 const PART_BYTES = 1024 * 1024;
 const PART_COMMANDS = 256;
 
-/** What a replay needs of its disk. */
+/** The part of a disk that a replay uses. */
 export interface ReplayDisk {
   readonly context: { readonly commands: Pick<CommandTable, 'renew' | 'take'>; now(): number };
   readonly lost: LostCopies;
@@ -41,9 +41,9 @@ export class Replay implements ReplyWaiter {
   readonly #goOn: () => void;
   readonly #inFlight = new Set<NbdCommand>();
   #next = 0;
-  #saidLoss = false;
+  #hasReportedLoss = false;
   readonly #blocked = new Map<NbdCommand, number>();
-  /** How many copies were lost when `#blocked` was computed. */
+  /** Number of lost copies when `#blocked` was computed. */
   #lostCount = 0;
   /** Bytes and commands sent since the last FLUSH. */
   #partBytes = 0;
@@ -52,7 +52,7 @@ export class Replay implements ReplyWaiter {
   /** Whether every FLUSH of this replay has succeeded. */
   #canFlush = true;
 
-  /** @param goOn is called when a FLUSH has been answered: `advance` can send more */
+  /** @param goOn is called when a FLUSH is answered, so that `advance` can send more */
   constructor(disk: ReplayDisk, connection: Connection, goOn: () => void) {
     this.#disk = disk;
     this.connection = connection;
@@ -64,7 +64,7 @@ export class Replay implements ReplyWaiter {
     return this.#next === this.#commands.length && this.#inFlight.size === 0 && !this.#isFlushing;
   }
 
-  /** Sends what may be sent now. */
+  /** Sends the commands that may be sent now. */
   advance(): void {
     for (const command of [...this.#inFlight]) {
       if (command.state === COMMAND_UNFLUSHED) this.#inFlight.delete(command);
@@ -88,7 +88,7 @@ export class Replay implements ReplyWaiter {
   /** The FLUSH after a part is answered. */
   answered(_flush: NbdCommand, error: number): void {
     this.#isFlushing = false;
-    // A server that cannot flush keeps its writes here; the FLUSH after the replay reports the error.
+    // If the server cannot flush, the writes stay unflushed; the FLUSH after the replay reports the error.
     this.#canFlush = error === 0;
     if (error === 0) this.#disk.unflushed.forget(this.#commands[this.#next - 1].sequence);
     this.#goOn();
@@ -118,14 +118,14 @@ export class Replay implements ReplyWaiter {
   }
 
   #leaveOut(): void {
-    if (!this.#saidLoss)
+    if (!this.#hasReportedLoss)
       this.#disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
-    this.#saidLoss = true;
+    this.#hasReportedLoss = true;
   }
 
   /**
-   * Finds the commands that must not be sent yet, and since when: a lost copy of an older change overlaps them; or they
-   * overlap a newer command of which that is true, and would undo it if they were sent alone.
+   * Finds the commands that must not be sent yet, and since when: those that overlap a lost copy of an older change,
+   * and those that overlap a newer blocked command, as they would undo it if sent alone.
    */
   #findBlocked(): void {
     const { lost } = this.#disk;

@@ -1,8 +1,7 @@
-// Where the replies of one of a disk's connections go: into the kernel, into blocks, to the disk.
+// The destination of replies on one connection of a disk: the kernel, a buffer, or the disk's state.
 //
-// Called by the reply receiver in the middle of receiving. A READ that one command answers whole is
-// written to the device from where it lies in the reply buffer, its spent NBD header overwritten by
-// the kernel's; anything else is put together in the request's block.
+// The reply receiver calls it while it receives. If one command answers a whole READ, the data go to /dev/fuse from the
+// reply buffer, with the FUSE header in place of the used NBD header. Otherwise the request's buffer gathers the data.
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
@@ -15,13 +14,13 @@ import { COMMAND_LOST, type CommandTable, type NbdCommand } from '../flight/nbd-
 import { SPLICE_DECLINED, type SplicePipes } from '../flight/splice-pipe.js';
 import { type BufferPool, HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 
-/** Numbers of extents that one BLOCK_STATUS may fill in: more are ignored, since the rest can be asked for. */
+/** Most numbers of one BLOCK_STATUS reply that are used. The next BLOCK_STATUS asks for the rest. */
 const MAX_EXTENTS = 65_536;
 
-/** Upper half of the lengths from which on a number is not exact. */
+/** Upper half of a length from which on a double is not exact. */
 const LONG_EXTENT_HI = 2 ** 21;
 
-/** What a sink needs of its disk. */
+/** The part of a disk that a reply sink uses. */
 export interface SinkDisk {
   readonly identity: { readonly wanted: boolean };
   readonly context: {
@@ -32,7 +31,7 @@ export interface SinkDisk {
   };
   /** A command's reply is complete. @param error the server's NBD_E* or 0 */
   answered(command: NbdCommand, error: number, text: string): void;
-  /** Sends a command again that the server did not carry out. */
+  /** Queues a command again that the server did not carry out. */
   sendLater(command: NbdCommand): void;
   /** Data of a READ have arrived, at byte `at` of `bytes`. */
   saw(command: NbdCommand, bytes: Uint8Array, at: number): void;
@@ -40,7 +39,7 @@ export interface SinkDisk {
 
 /** See the file's head. */
 export class DiskReplySink implements PayloadSink {
-  /** The connection whose replies come; set once, right after both are made. */
+  /** The connection of the replies; set once, right after its construction. */
   connection: Connection | undefined = undefined;
   readonly #disk: SinkDisk;
   readonly #context: SinkDisk['context'];
@@ -59,7 +58,7 @@ export class DiskReplySink implements PayloadSink {
     const connection = this.connection;
     if (connection === undefined) return;
     if (request === undefined) {
-      // Somebody waits for it if it checks an identity; otherwise nobody does.
+      // Of replies without a request, only those of an identity check have a reader.
       if (command.waiter !== undefined)
         libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
       return;
@@ -93,10 +92,10 @@ export class DiskReplySink implements PayloadSink {
   }
 
   extents(command: NbdCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
-    // A context's number is the connection's own.
+    // The id of a context belongs to the connection.
     const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
     if (context === undefined)
-      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
+      throw new NbdProtocolError('the server sent block status of a metadata context that was not negotiated');
     if (context.name !== 'base:allocation') return;
     command.extents ??= [];
     const each = wide ? 16 : 8;
@@ -105,12 +104,12 @@ export class DiskReplySink implements PayloadSink {
       at + each <= payload.byteLength && command.extents.length < MAX_EXTENTS;
       at += each
     ) {
-      // All states that there are have their bit in the lower half of 64.
+      // Flags of base:allocation fit the lower half of the 64 bits.
       if (!wide) command.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
       else if (payload.getUint32(at) < LONG_EXTENT_HI)
         command.extents.push(Number(payload.getBigUint64(at)), payload.getUint32(at + 12));
       else {
-        // It ends beyond every question, but where exactly, a number cannot say.
+        // The extent ends beyond every request; its exact end does not fit a number.
         command.extents.push(LONG_EXTENT_HI * 2 ** 32, payload.getUint32(at + 12));
         return;
       }
@@ -124,7 +123,7 @@ export class DiskReplySink implements PayloadSink {
       throw new NbdProtocolError('the server answered a request before it was sent');
     connection.answered(command);
     if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST && command.waiter === undefined) {
-      // Not a failure of the command: it goes out again when the server is back.
+      // The command did not fail: it is sent again when the server is back.
       command.connection = undefined;
       connection.giveUp('the server is shutting down');
       this.#disk.sendLater(command);
@@ -146,9 +145,9 @@ export class DiskReplySink implements PayloadSink {
     return this.#context.splicePipes.move(descriptor, command, request, at, length);
   }
 
-  /** Shows the data of a READ that have come into memory. */
+  /** Offers the data of a READ in memory to the disk's identity. */
   #sample(command: NbdCommand): void {
-    // What a new connection is asked for is no sample before it is compared.
+    // An identity check must not take its samples from the connection that it checks.
     const data = command.request === undefined ? undefined : (command.buffer ?? command.request.buffer);
     if (data !== undefined) this.#disk.saw(command, data.bytes, command.bufferAt);
   }

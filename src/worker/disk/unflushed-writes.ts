@@ -1,49 +1,49 @@
-// What the server has answered and may still lose: writes that no FLUSH has covered.
+// Unflushed writes: answered by the server, not covered by a FLUSH, so the server may lose them.
 //
-// Owned by a Disk. A write is remembered, data and all, from its reply to the success of a FLUSH that
-// was sent later; after the server was lost they are all sent again, oldest first, before anything
-// else. Nothing is remembered when the limit is 0 (the server cannot FLUSH, so promises nothing).
+// Owned by a Disk. A write stays here with its data from its reply until a FLUSH sent later succeeds. After a loss of
+// the server, a replay sends all of them again. With limit 0 none are kept: the server has no FLUSH, so it promises
+// nothing.
 
 import { COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
 
-/** Bytes that a command takes without any data: its object. */
+/** Estimated size of a command without data, in bytes. */
 const COMMAND_COST = 512;
 
-/** The remembered commands of one disk. */
+/** The unflushed writes of one disk. */
 export class UnflushedWrites {
-  /** Bytes of memory at which a FLUSH should be sent to be allowed to forget. */
+  /** Bytes of memory at which a FLUSH is due. */
   readonly limit: number;
-  /** Bytes of memory held. */
+  /** Bytes of memory in use. */
   bytes = 0;
   readonly #release: (command: NbdCommand) => void;
   #kept: NbdCommand[] = [];
   #head = 0;
   #sequence = 0;
-  /** Number of the last write that had to be forgotten before a FLUSH covered it; 0 for none. */
+  /** Number of the last write that was dropped before a FLUSH covered it; 0: none. */
   #dropped = 0;
 
-  /** @param release gives a command that is forgotten back, with its memory */
+  /** @param release releases a command and its buffer */
   constructor(limit: number, release: (command: NbdCommand) => void) {
     this.limit = limit;
     this.#release = release;
   }
 
-  /** Whether nothing is remembered. */
+  /** Whether there are none. */
   get empty(): boolean {
     return this.#head === this.#kept.length;
   }
 
-  /** Whether something was forgotten that no FLUSH has covered: then a lost server loses data. */
+  /** Whether a write was dropped that no FLUSH has covered. A restarted server may have lost it. */
   get incomplete(): boolean {
     return this.#dropped > 0;
   }
 
-  /** The number up to which a FLUSH that is sent now covers. */
+  /** The number of the last write that a FLUSH sent now covers. */
   get mark(): number {
     return this.#sequence;
   }
 
-  /** Remembers an answered write. Beyond twice the limit it is forgotten at once instead. */
+  /** Adds an answered write. Beyond twice the limit it is dropped at once. */
   keep(command: NbdCommand): void {
     if (this.limit === 0 || this.bytes + this.#cost(command) > 2 * this.limit) {
       if (this.limit > 0) this.#dropped = ++this.#sequence;
@@ -59,7 +59,7 @@ export class UnflushedWrites {
     this.#kept.push(command);
   }
 
-  /** Forgets what a FLUSH that was sent at `mark` has covered. */
+  /** Removes the writes that a FLUSH sent at `mark` has covered. */
   forget(mark: number): void {
     if (this.#dropped <= mark) this.#dropped = 0;
     while (this.#head < this.#kept.length && this.#kept[this.#head].sequence <= mark) {
@@ -72,23 +72,23 @@ export class UnflushedWrites {
     this.#head = 0;
   }
 
-  /** Remembers another command in the place of one. */
+  /** Replaces a command by its copy. */
   replace(command: NbdCommand, other: NbdCommand): void {
     const at = this.#kept.indexOf(command, this.#head);
     if (at >= 0) this.#kept[at] = other;
   }
 
-  /** The loss of what was forgotten has been told. */
+  /** Records that the user knows of the dropped writes. */
   admitLoss(): void {
     this.#dropped = 0;
   }
 
-  /** The remembered commands, oldest first. */
+  /** The commands, oldest first. */
   list(): readonly NbdCommand[] {
     return this.#kept.slice(this.#head);
   }
 
-  /** Bytes of memory that a command holds: its whole block, unless it shares it. */
+  /** Bytes of memory for a command: its whole buffer, unless it shares one. */
   #cost(command: NbdCommand): number {
     if (command.buffer === undefined) return COMMAND_COST;
     return command.buffer.references > 2 ? command.length : command.buffer.capacity;

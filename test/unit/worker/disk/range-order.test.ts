@@ -69,8 +69,8 @@ test('range order: leaving twice, or before the turn, is a defect', () => {
   const [first, second] = [change(0, 10), change(0, 10)];
   order.enter(first);
   order.enter(second);
-  expect(() => order.leave(second)).toThrow(/does not end before its turn/);
-  expect(() => order.enter(first)).toThrow(/enters the order once/);
+  expect(() => order.leave(second)).toThrow(/does not leave the range order before its turn/);
+  expect(() => order.enter(first)).toThrow(/enters the range order once/);
   expect(order.leave(first)).toEqual([second]);
   expect(order.leave(first)).toEqual([]);
 });
