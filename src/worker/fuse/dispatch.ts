@@ -1,6 +1,6 @@
-// From the kernel's opcodes to who answers them.
+// Passes each request of the kernel, by its opcode, to the code that answers it.
 //
-// Called by the loop once a request, with the request in the device's block.
+// Called by the loop for the request in the device's buffer.
 
 import {
   FUSE_ACCESS,
@@ -69,18 +69,18 @@ import type { ExportDirectory } from './export-directory.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { ExtendedAttributes } from './xattr.js';
 
-/** Passes an interruption on to the read threads, one of which may have the request. */
+/** Forwards FUSE_INTERRUPT to the read threads, one of which may have the request. */
 export interface InterruptForwarder {
   interrupt(uniqueHi: number, uniqueLo: number): void;
 }
 
-/** What a dispatcher passes requests to. */
+/** The receivers of a dispatcher's requests. */
 export interface DispatchTargets {
   readonly engine: Engine;
   readonly metadata: Metadata;
   /** The disk behind each file's nodeid. */
   readonly disks: ReadonlyMap<number, Disk>;
-  /** What to ask the kernel for in FUSE_INIT. */
+  /** The features to request in FUSE_INIT. */
   readonly wishes: InitWishes;
   readonly prefetched: PrefetchedBytes | undefined;
   /** Makes the status of a node; undefined if the node is no file. */
@@ -95,7 +95,7 @@ export class Dispatcher implements Requester {
   descriptor = -1;
   uniqueLo = 0;
   uniqueHi = 0;
-  /** Whether FUSE_INIT has been answered. */
+  /** Whether FUSE_INIT is answered. */
   ready = false;
   readonly #engine: Engine;
   readonly #metadata: Metadata;
@@ -112,7 +112,7 @@ export class Dispatcher implements Requester {
     this.#xattr = new ExtendedAttributes(targets.engine.device);
   }
 
-  /** Begins the request of `length` bytes in the device's block. @throws Error when the kernel is too old */
+  /** Begins the request of `length` bytes in the device's buffer. @throws Error if the kernel is too old */
   dispatch(length: number): void {
     const { device } = this.#engine;
     const { view } = device.buffer;
@@ -154,15 +154,15 @@ export class Dispatcher implements Requester {
       this.#answer(opcode, nodeid, view, length);
       return;
     }
-    const name = this.#nameAsked(opcode, length);
+    const name = this.#nameOf(opcode, length);
     const unique = toBigInt(this.uniqueHi, this.uniqueLo);
     const then = this.#engine.now();
     const error = this.#answer(opcode, nodeid, view, length);
-    // An interruption is told of by whom it hits.
+    // A FUSE_INTERRUPT appears in the trace as the line of the request that it ends.
     if (opcode !== FUSE_INTERRUPT) trace.request(unique, opcode, nodeid, name, error, then);
   }
 
-  /** The errno that was answered; undefined where there is no reply. @throws Error: the kernel is too old */
+  /** Returns the errno of the reply; undefined without a reply. @throws Error if the kernel is too old */
   #answer(opcode: number, nodeid: number, view: DataView, length: number): number | undefined {
     switch (opcode) {
       case FUSE_FORGET:
@@ -183,8 +183,8 @@ export class Dispatcher implements Requester {
     }
   }
 
-  /** What a request asks for by name, for the trace. */
-  #nameAsked(opcode: number, length: number): string | undefined {
+  /** The name in a request, for the trace. */
+  #nameOf(opcode: number, length: number): string | undefined {
     const { bytes } = this.#engine.device.buffer;
     if (opcode === FUSE_LOOKUP) return nameIn(bytes, LOOKUP_NAME, length);
     return opcode === FUSE_GETXATTR ? nameIn(bytes, GETXATTR_NAME, length) : undefined;
@@ -242,14 +242,14 @@ export class Dispatcher implements Requester {
       case FUSE_FSYNC:
       case FUSE_FALLOCATE:
       case FUSE_LSEEK:
-        // Of a file without a disk. After one ENOSYS the kernel would send no FSYNC for any file.
+        // The file has no disk. Not ENOSYS, after which the kernel sends no FSYNC for any file.
         return this.#error(ESTALE);
       case FUSE_GETXATTR:
       case FUSE_LISTXATTR:
         return this.#attributes(opcode, nodeid, view, length);
       default:
-        // Among them FUSE_FLUSH: the kernel writes dirty pages at close by itself, and a FLUSH of
-        // the server's cache is what fsync is for.
+        // This includes FUSE_FLUSH: the kernel writes dirty pages back at close by itself, and only fsync must flush
+        // the server's cache.
         return this.#error(ENOSYS);
     }
   }
@@ -269,7 +269,7 @@ export class Dispatcher implements Requester {
     this.ready = true;
   }
 
-  /** A kernel that would ask for an attribute before every write is told that there are none. */
+  /** Without FUSE_HANDLE_KILLPRIV_V2 the kernel reads an attribute before every write; ENOSYS stops that. */
   #attributes(opcode: number, nodeid: number, view: DataView, length: number): number {
     if (!this.#hasKillpriv) return this.#error(ENOSYS);
     const status = this.#targets.status(nodeid);
@@ -277,7 +277,7 @@ export class Dispatcher implements Requester {
     return this.#xattr.get(status, view, length, this);
   }
 
-  /** Frees the asker of a request that a deadly signal has hit; the request itself goes on. */
+  /** Ends a request whose task a signal is ending. The commands of the request continue. */
   #interrupt(view: DataView): void {
     const lo = view.getUint32(INTERRUPT_UNIQUE_LO, HOST_ENDIAN);
     const hi = view.getUint32(INTERRUPT_UNIQUE_HI, HOST_ENDIAN);

@@ -1,7 +1,7 @@
-// The files that a worker shows, and the disks behind those that are in use.
+// The files of a worker, and the disks behind the files in use.
 //
-// Owned by the worker. A file's number is the main thread's name for it and is never used twice; its node
-// is the kernel's. Where files come and go, a file has a disk only while it has connections or is open.
+// Owned by the worker. The main thread numbers the files and never reuses a number; the node id is the kernel's. With
+// --all, a file has a disk only while it has connections or open handles.
 
 import { type FileDescription, type Node, Tree, type TreeOptions } from '../../fuse/tree.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
@@ -9,7 +9,7 @@ import type { ServedFile } from '../contract/messages.js';
 import { Disk, type DiskContext } from '../disk/disk.js';
 import { makeCounters } from '../stats/counters.js';
 
-/** Bytes: `st_blksize` where the server tells no preferred size. */
+/** `st_blksize` in bytes where the server reports no preferred block size. */
 const BLOCK_SIZE = 4096;
 
 /** One file. */
@@ -18,11 +18,11 @@ export interface FileEntry {
   readonly file: ServedFile;
   readonly node: Node;
   disk: Disk | undefined;
-  /** What its disks have done so far; made with the first. */
+  /** Counters of all its disks; made with the first. */
   counters: Float64Array | undefined;
 }
 
-/** What the tree is to show of a file. */
+/** The description of a file for the tree. */
 export function describe({ name, readOnly, info }: ServedFile): FileDescription {
   const blockSize = info?.blockSizes?.preferred ?? BLOCK_SIZE;
   return { name, readOnly, size: info?.size ?? 0n, blockSize, known: info !== undefined };
@@ -33,15 +33,15 @@ export class Files {
   readonly tree: Tree;
   /** The disks in use. */
   readonly disks: Disk[] = [];
-  /** The same by their nodes' ids. */
+  /** The same disks, by node id. */
   readonly byNode = new Map<number, Disk>();
   readonly #entries = new Map<number, FileEntry>();
   readonly #byNode = new Map<number, FileEntry>();
   readonly #context: DiskContext;
 
   /**
-   * @param files shown from the start, all of them in use; their numbers are their places
-   * @param naked the one file is the mountpoint itself
+   * @param files the files at the start, all in use; their numbers are their indexes
+   * @param naked the mountpoint itself is the only file
    */
   constructor(files: readonly ServedFile[], naked: boolean, options: TreeOptions, context: DiskContext) {
     this.#context = context;
@@ -53,7 +53,7 @@ export class Files {
     });
   }
 
-  /** The file of a number, shown or still in use. */
+  /** The file with a number, shown or still in use. */
   entry(number: number): FileEntry | undefined {
     return this.#entries.get(number);
   }
@@ -63,13 +63,13 @@ export class Files {
     return this.#byNode.get(nodeid);
   }
 
-  /** Shows one more file. */
+  /** Adds a file. */
   add(number: number, file: ServedFile): void {
     const node = this.tree.add(describe(file));
     this.#enter({ number, file, node, disk: undefined, counters: undefined });
   }
 
-  /** Tells what was not known of a file. */
+  /** Updates the description of a file. */
   describe(number: number, file: ServedFile): void {
     const entry = this.#entries.get(number);
     if (entry === undefined || entry.node.known) return;
@@ -77,7 +77,7 @@ export class Files {
     this.#enter({ ...entry, file });
   }
 
-  /** Shows a file no more; one that is in use stays until it is not. */
+  /** Hides a file. It is removed when it is no longer in use. */
   remove(number: number): void {
     const entry = this.#entries.get(number);
     if (entry === undefined) return;
@@ -85,7 +85,7 @@ export class Files {
     if (entry.disk === undefined) this.#drop(entry);
   }
 
-  /** The disk of a file, made if there is none. @throws RangeError when there is no such file */
+  /** The disk of a file, made if there is none. @throws RangeError without such a file */
   use(number: number, info: ExportInfo): Disk {
     const entry = this.#entries.get(number);
     if (entry === undefined) throw new RangeError(`there is no file ${number}`);
@@ -98,7 +98,7 @@ export class Files {
     return disk;
   }
 
-  /** Lets go of a disk that has nothing to do and no connections. */
+  /** Removes a disk without connections and requests. */
   retire(disk: Disk): void {
     this.disks.splice(this.disks.indexOf(disk), 1);
     this.byNode.delete(disk.node.nodeid);
@@ -108,7 +108,7 @@ export class Files {
     if (!this.tree.isShown(entry.node)) this.#drop(entry);
   }
 
-  /** What is known of a file that a status is asked for: its disk, or one made for the question. */
+  /** The disk of a file for its status: the one in use, or a temporary one. */
   diskForStatus(nodeid: number): Disk | undefined {
     const entry = this.#byNode.get(nodeid);
     const info = entry?.file.info;

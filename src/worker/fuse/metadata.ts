@@ -1,6 +1,6 @@
-// The kernel's metadata requests, answered from the tree at once.
+// Answers the kernel's metadata requests from the tree, at once.
 //
-// Called by the dispatcher with the request in the device's block. Replies go out before it returns.
+// Called by the dispatcher for the request in the device's buffer.
 
 import {
   FATTR_FH,
@@ -57,28 +57,28 @@ import { RecentOpens } from './recent-opens.js';
 
 const O_ACCMODE = 3;
 
-/** Bytes of the shortest entry of a directory. */
+/** Size in bytes of the shortest directory entry. */
 const LEAST_ENTRY = 32;
 
-/** What the answers depend on besides the tree. */
+/** Settings of the replies. */
 export interface MetadataOptions {
   readonly cache: CacheMode;
-  /** Seconds; names and attributes change only through the kernel that asks. */
+  /** Seconds that the kernel may cache names and attributes. They change only through this kernel. */
   readonly validity: Validity;
   readonly negativeValidity: number;
-  /** `-o auto_cache` / absence of pages kept across opens. */
+  /** Whether an open keeps cached pages, as without `-o auto_cache`. */
   readonly keepPages: boolean;
-  /** Whether files come and go: the kernel must not believe the directory then. */
+  /** Whether files come and go, so that the kernel must not cache the directory. */
   readonly changing: boolean;
 }
 
-/** The bytes of a name in a request: up to, not including, the NUL. */
+/** The name in a request, without its NUL. */
 export function nameIn(bytes: Uint8Array, start: number, length: number): string {
   const end = bytes.indexOf(0, start);
   return new TextDecoder().decode(bytes.subarray(start, end < 0 || end > length ? length : end));
 }
 
-/** See the file's head. Each method answers one opcode and returns the errno that it told. */
+/** See the file's head. Each method answers one opcode and returns the errno of the reply. */
 export class Metadata {
   readonly #disks: ReadonlyMap<number, Disk>;
   readonly #tree: Tree;
@@ -86,7 +86,7 @@ export class Metadata {
   readonly #options: MetadataOptions;
   readonly #opens = new RecentOpens();
 
-  /** @param disks the disk behind each file's nodeid */
+  /** @param disks the disk of each node id */
   constructor(tree: Tree, device: Device, disks: ReadonlyMap<number, Disk>, options: MetadataOptions) {
     this.#disks = disks;
     this.#tree = tree;
@@ -105,7 +105,7 @@ export class Metadata {
     return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), requester);
   }
 
-  /** The kernel forgets a node, or several. It wants no answer. */
+  /** FUSE_FORGET and FUSE_BATCH_FORGET, which have no reply. */
   forget(nodeid: number, view: DataView): void {
     this.#tree.forget(nodeid, view.getUint32(FORGET_COUNT_LO, HOST_ENDIAN));
   }
@@ -157,7 +157,7 @@ export class Metadata {
     if (error !== 0) return this.#error(error, requester);
     const writes = (wanted & O_ACCMODE) !== 0;
     this.#disks.get(nodeid)?.opened(writes);
-    // Direct writers need not queue up behind each other; the kernel keeps its cache coherent.
+    // Direct writers need not wait for one another; the kernel keeps its cache coherent.
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
     const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
@@ -177,20 +177,20 @@ export class Metadata {
     );
   }
 
-  /** @param first the offset of the entry before, 0 for none @param size bytes that the kernel has room for */
+  /** @param first the offset after the previous entry; 0: none @param size bytes of the kernel's buffer */
   readdir(first: number, size: number, plus: boolean, requester: Requester): number {
     const room = Math.min(size, this.#device.small.byteLength - OUT_HEADER);
     const tell = ({ node }: DirectoryEntry): Validity => {
-      const told = this.#tree.node(node.nodeid);
-      if (told === undefined) return this.#options.validity;
-      told.lookups++;
-      return this.#validityOf(told);
+      const child = this.#tree.node(node.nodeid);
+      if (child === undefined) return this.#options.validity;
+      child.lookups++;
+      return this.#validityOf(child);
     };
     const entries = this.#entries(first, Math.ceil(room / LEAST_ENTRY));
     return this.#reply(writeDirectory(this.#device.small, entries, room, plus ? tell : undefined), requester);
   }
 
-  /** An entry's offset is its node's id and one: it stays the same while others come and go. */
+  /** The offset of an entry is its node id plus one, which stays the same while other entries come and go. */
   *#entries(first: number, count: number): Generator<DirectoryEntry> {
     const { root } = this.#tree;
     const encoder = new TextEncoder();
@@ -219,11 +219,11 @@ export class Metadata {
     return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), requester);
   }
 
-  /** Attributes are not to be believed later while `st_blocks` is being found out. */
+  /** The kernel must not cache attributes while the search for holes changes `st_blocks`. */
   #validityOf(node: Node): Validity {
     const disk = this.#disks.get(node.nodeid);
     const { validity, changing } = this.#options;
-    // A write may take the bits away, which the kernel does not look for by itself.
+    // A write may clear set-id bits, and the kernel does not read them again by itself.
     if (!node.isDirectory && (node.mode & SET_ID) !== 0) return { ...validity, attributes: 0 };
     if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
     if (disk === undefined ? !changing : disk.isScanned || !disk.can.allocation) return validity;
@@ -241,5 +241,5 @@ export class Metadata {
   }
 }
 
-/** Where the name of a LOOKUP begins. */
+/** Offset of the name in a LOOKUP. */
 export const LOOKUP_NAME = IN_HEADER;

@@ -1,18 +1,18 @@
-// Requests of the kernel that wait for the main thread: for a new list of files, or for a connection.
+// Parked requests: requests of the kernel that wait for the main thread, for a new list of files or a connection.
 //
-// Owned by the Folder. Each waits under a key, and goes on when that is released; whoever asked can be
-// freed before. Nothing here blocks, and no limit is needed: the kernel bounds what is under way.
+// Owned by ExportDirectory. Each waits under a key until that is released; a signal can end it before. Never blocks.
+// The kernel limits the number of requests, so there is no limit here.
 
 import type { Requester } from '../device/device.js';
 import { abandoned, wantsToStop } from '../device/signals.js';
 import type { System } from '../device/system.js';
 
-/** One request. */
+/** A parked request. */
 export interface ParkedRequest extends Requester {
   readonly pid: number;
-  /** Answers it, and returns the errno that was told; undefined when it waits for something else now. */
+  /** Answers the request and returns the errno of the reply; undefined: it is parked again. */
   readonly goOn: (requester: Requester) => number | undefined;
-  /** Hears with which errno it was answered. */
+  /** Called with the errno of the reply. */
   readonly told: (errno: number) => void;
 }
 
@@ -25,7 +25,8 @@ export class ParkedRequests {
     this.#system = system;
   }
 
-  /** Whether anything waits under a key. */
+  /** Whether a request is parked under a key. */
+  /** Parks a request. Returns whether it is the first under its key. */
   has(key: string): boolean {
     return this.#parked.has(key);
   }
@@ -38,7 +39,7 @@ export class ParkedRequests {
     return others === undefined;
   }
 
-  /** Lets everything under a key go on, or be answered by `instead`. */
+  /** Continues all requests under a key, or answers them by `instead`. */
   release(key: string, instead?: ParkedRequest['goOn']): void {
     const parked = this.#parked.get(key) ?? [];
     this.#parked.delete(key);
@@ -48,12 +49,12 @@ export class ParkedRequests {
     }
   }
 
-  /** Whether any request is held. */
+  /** Whether a request is parked. */
   get any(): boolean {
     return this.#parked.size > 0;
   }
 
-  /** Takes out the request of that number if who asked is being ended, and returns it. */
+  /** Removes and returns the request with a number if a signal is ending its task. */
   interrupt(uniqueLo: number, uniqueHi: number): ParkedRequest | undefined {
     const one = this.#all().find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
     if (one === undefined || wantsToStop(one.pid, this.#system.isBeingEnded) === false) return undefined;
@@ -61,7 +62,7 @@ export class ParkedRequests {
     return one;
   }
 
-  /** Takes out the requests whose askers are being ended, and returns them. */
+  /** Removes and returns the requests whose task a signal is ending. */
   abandoned(): readonly ParkedRequest[] {
     const found = [...abandoned(this.#all(), this.#system.isBeingEnded)];
     this.#drop(found);

@@ -1,7 +1,7 @@
-// Which open(2) may still be about to truncate: tells the SETATTR of O_TRUNC from truncate(2).
+// The open(2) calls that may still truncate: tells the SETATTR of O_TRUNC from truncate(2).
 //
-// Owned by Metadata. The kernel sends both as the same SETATTR without a handle. That of O_TRUNC comes from the
-// thread whose OPEN was answered before, while the handle is open, whatever other threads ask for in between.
+// Owned by Metadata. The kernel sends the same SETATTR without a handle for both. The one of O_TRUNC comes from a
+// thread whose OPEN was answered before, while its handle is open.
 
 /** See the file's head. */
 export class RecentOpens {
@@ -9,7 +9,7 @@ export class RecentOpens {
   readonly #handlesOf = new Map<string, number[]>();
   #next = 1;
 
-  /** A thread has opened a node. Returns the handle to give to the kernel: never 0, never used twice. */
+  /** Records the open of a node by a thread. Returns a new handle: never 0, never reused. */
   opened(nodeid: number, pid: number): number {
     const handle = this.#next++;
     const thread = `${nodeid} ${pid}`;
@@ -20,16 +20,16 @@ export class RecentOpens {
     return handle;
   }
 
-  /** Whether a SETATTR of size 0 without a handle belongs to an open(2) of this thread, which it then uses up. */
+  /** Whether a SETATTR of size 0 without a handle belongs to an open(2) of this thread. It counts for one SETATTR. */
   truncates(nodeid: number, pid: number): boolean {
-    // Threads outside of the mount's PID namespace are all 0, so each uses up no more than its own.
+    // All threads of other PID namespaces have pid 0, so each must use up only one open.
     const handle = this.#handlesOf.get(`${nodeid} ${pid}`)?.at(-1);
     if (handle === undefined) return false;
     this.released(handle);
     return true;
   }
 
-  /** A handle is closed. */
+  /** Records that a handle is closed. */
   released(handle: number): void {
     const thread = this.#threadOf.get(handle);
     if (thread === undefined) return;

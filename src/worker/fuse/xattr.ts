@@ -1,7 +1,6 @@
-// A file's extended attributes: `user.nbd.status`, everything as JSON, and its parts by themselves.
+// The extended attributes of a file: `user.nbd.status` with everything as JSON, and one for each part.
 //
-// Answered by the worker, so they can be read while the server is away; nobody can set any. Called by
-// the dispatcher.
+// Called by the dispatcher. Readable while the server is away; nobody can set one.
 
 import { GETXATTR_NAME, GETXATTR_SIZE, HOST_ENDIAN, OUT_HEADER } from '../../fuse/layout.js';
 import { writeXattrSize } from '../../fuse/reply.js';
@@ -13,7 +12,7 @@ import { nameIn } from './metadata.js';
 const PREFIX = 'user.nbd.';
 const WHOLE = 'status';
 
-/** Bytes by which a value may have grown between the question for its size and that for itself. */
+/** Bytes by which a value may grow between the query for its size and the next. */
 const GROWTH = 64;
 
 /** `readAhead` as `read-ahead`. */
@@ -24,7 +23,7 @@ function textOf(value: Status[keyof Status]): string {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
-/** The attributes' names without the prefix, and their values. */
+/** The attributes of a status: names without the prefix, and values. */
 export function attributesOf(status: Status): ReadonlyMap<string, string> {
   const parts = Object.entries(status).map(([name, value]): [string, string] => [
     dashed(name),
@@ -33,7 +32,7 @@ export function attributesOf(status: Status): ReadonlyMap<string, string> {
   return new Map([[WHOLE, JSON.stringify(status)], ...parts]);
 }
 
-/** Answers the kernel's requests for extended attributes. */
+/** Answers requests for extended attributes. Each method returns the errno of the reply. */
 export class ExtendedAttributes {
   readonly #device: Device;
 
@@ -41,7 +40,7 @@ export class ExtendedAttributes {
     this.#device = device;
   }
 
-  /** FUSE_GETXATTR of a file with this status; undefined for the directory. Returns the errno told. */
+  /** FUSE_GETXATTR. @param status of the file; undefined for the directory */
   get(status: (() => Status) | undefined, view: DataView, length: number, requester: Requester): number {
     const bytes = new Uint8Array(view.buffer, view.byteOffset, length);
     const name = nameIn(bytes, GETXATTR_NAME, length);
@@ -58,7 +57,7 @@ export class ExtendedAttributes {
     return this.#reply(new TextEncoder().encode(text), view, requester);
   }
 
-  /** The kernel asks with size 0 how much room it needs. */
+  /** Sends a value, or its size if the kernel asks with size 0. */
   #reply(value: Uint8Array, view: DataView, requester: Requester): number {
     const room = view.getUint32(GETXATTR_SIZE, HOST_ENDIAN);
     if (room > 0 && room < value.length) return this.#error(ERANGE, requester);

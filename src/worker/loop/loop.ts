@@ -1,7 +1,7 @@
-// The worker's loop: waits for the device, the sockets and the main thread, and lets each have its turn.
+// The worker's loop: serves the device, the sockets and the main thread in turns.
 //
-// Synchronous from beginning to end; blocks only in poll(2). One turn takes a batch of requests from
-// the kernel, then sends what they made in as few system calls as possible.
+// Synchronous; blocks only in poll(2). One turn takes a batch of requests from the kernel, then sends their commands in
+// as few system calls as possible.
 
 import { POLLIN, POLLOUT } from '../../linux/poll.js';
 import type { Connection } from '../connection/connection.js';
@@ -10,14 +10,14 @@ import type { Disk } from '../disk/disk.js';
 import type { Engine } from '../request/engine.js';
 import type { Load } from '../stats/load.js';
 
-/** Requests taken from the kernel before what they made is sent. */
+/** Most requests of a batch. */
 const BATCH = 16;
 
-/** Looks at the descriptors before sleeping: about a microsecond each. */
+/** Polls without sleeping before the loop sleeps: about a microsecond each. */
 const MOST_LOOKS = 100;
 const FEWEST_LOOKS = 2;
 
-/** Bytes of a request that is sent on its own, not with its batch. */
+/** A request of more bytes is sent at once, before the rest of its batch. */
 const LARGE_REQUEST = 64 * 1024;
 
 /** A set of descriptors to wait for: see PollSet. */
@@ -29,21 +29,21 @@ export interface Poller {
   wait(timeout: number): number;
 }
 
-/** Who begins the request of `length` bytes in the device's block. */
+/** Begins requests. */
 export interface RequestTaker {
   dispatch(length: number): void;
 }
 
-/** What the loop asks of the worker around it. */
+/** The part of the worker that controls the loop. */
 export interface LoopControl {
-  /** The main thread has written to the wake pipe. */
+  /** The pipe that the main thread writes to for a wakeup. */
   readonly wakeDescriptor: number;
   takeMessages(): void;
-  /** The device is gone: no request will come any more. */
+  /** The device is gone: no request will come. */
   unmounted(): void;
   /** Called once a turn; true ends the loop. */
   turn(now: number): boolean;
-  /** Milliseconds until `turn` wants to be called at the latest, or -1. */
+  /** Milliseconds until the next due call of `turn`; -1: none. */
   patience(): number;
 }
 
@@ -78,18 +78,18 @@ export class Loop {
     this.#wake = poll.add(control.wakeDescriptor, POLLIN);
   }
 
-  /** Adds a new connection to what is waited for. */
+  /** Adds a connection to the poll set. */
   watch(connection: Connection): void {
     connection.pollIndex = this.#poll.add(connection.descriptor, POLLIN);
   }
 
-  /** Stops waiting for a connection that is lost. */
+  /** Removes a lost connection from the poll set. */
   unwatch(connection: Connection): void {
     if (connection.pollIndex >= 0) this.#poll.remove(connection.pollIndex);
     connection.pollIndex = -1;
   }
 
-  /** Takes no more requests from the kernel. */
+  /** Stops taking requests from the kernel. */
   stopListening(): void {
     if (!this.#listening) return;
     this.#listening = false;
@@ -101,7 +101,7 @@ export class Loop {
     this.#listening = true;
   }
 
-  /** Runs until the control's `turn` says that it is over. */
+  /** Runs until the control's `turn` returns true. */
   run(): void {
     for (;;) {
       this.flush();
@@ -118,9 +118,8 @@ export class Loop {
   }
 
   /**
-   * Waits for something to do. With requests under way it looks a few times before it sleeps, since
-   * waking up costs more than a fast server takes; how often, it learns from whether that was in vain.
-   * Between two looks the processor is offered to whoever wants it, the server perhaps.
+   * Waits for an event. With requests in progress it polls a few times before it sleeps, as a wakeup takes longer than
+   * a fast server; the number adapts to its success. Between two polls it yields the processor, perhaps to the server.
    */
   #wait(): void {
     if (this.#engine.requests.count > 0) {
@@ -160,12 +159,12 @@ export class Loop {
         return;
       }
       this.#dispatcher.dispatch(length);
-      // The server can work on a large write while the next one is being taken.
+      // The server can work on a large write while the loop takes the next one.
       if (length > LARGE_REQUEST) this.flush();
     }
   }
 
-  /** Sends what connections have to send, as far as they take it. */
+  /** Sends what the connections' sockets have room for. */
   flush(): void {
     for (const disk of this.#disks) {
       for (const connection of disk.connections) this.#flush(connection);
@@ -175,7 +174,7 @@ export class Loop {
 
   #flush(connection: Connection): void {
     if (connection.wantsFlush) connection.flush();
-    // Sending may have been its end.
+    // Sending may have ended the connection.
     if (connection.pollIndex >= 0)
       this.#poll.setEvents(connection.pollIndex, connection.blocked ? POLLIN | POLLOUT : POLLIN);
   }

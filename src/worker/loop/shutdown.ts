@@ -1,7 +1,7 @@
-// The end of a worker: let what is under way finish, FLUSH, say NBD_CMD_DISC; or, when that takes too long,
-// surrender: everything fails, the kernel hands out what it still holds, and it is noted what was lost.
+// The end of a worker: waits for the requests in progress, flushes, and sends NBD_CMD_DISC. After the deadline it fails
+// everything, takes the kernel's remaining writes and reports what was lost.
 //
-// Advanced by the loop once a turn, until it says that it is over.
+// Called by the loop once a turn, until it is over.
 
 import { EIO, errnoName } from '../../linux/errno.js';
 import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
@@ -17,16 +17,16 @@ const STAGE_DRAIN = 1;
 const STAGE_FLUSH = 2;
 const STAGE_FAIL_ALL = 3;
 
-/** Milliseconds in which the kernel may hand out what it still holds, once it is refused. */
+/** Milliseconds for the kernel's remaining writes after everything fails. */
 const FAIL_ALL_TIME = 700;
 
-/** Milliseconds for which the end waits for answers on connections that were given up. */
+/** Milliseconds that the end waits for replies on connections that were given up. */
 const ANSWER_TIME = 5000;
 
 const UNPROVEN =
   'older writes that were sent on lost connections may still be made by the server, after what is written next';
 
-/** Ranges named in the outcome. */
+/** Most ranges in the outcome. */
 const MAX_RANGES = 16;
 
 /** See the file's head. */
@@ -38,10 +38,10 @@ export class Shutdown {
   #deadline = Number.POSITIVE_INFINITY;
   #deviceGone = false;
   #patience = Number.POSITIVE_INFINITY;
-  /** What was refused since the surrender, by the disks' numbers. */
+  /** Ranges of writes that failed after the deadline, by disk. */
   readonly #refused: Ranges[] = [];
 
-  /** @param named whether what is told of a disk names its file */
+  /** @param named whether texts about a disk name its file */
   constructor(engine: Engine, disks: readonly Disk[], named: boolean) {
     this.#engine = engine;
     this.#disks = disks;
@@ -52,23 +52,23 @@ export class Shutdown {
     return this.#stage !== STAGE_NONE;
   }
 
-  /** Begins, or brings the deadline (milliseconds of the worker's clock) forward. */
+  /** Begins the end, or makes its deadline earlier. @param deadline milliseconds of the worker's clock */
   begin(deadline: number): void {
     if (this.#stage === STAGE_NONE) this.#stage = STAGE_DRAIN;
     this.#deadline = Math.min(this.#deadline, deadline);
   }
 
-  /** Whether everything is refused. */
+  /** Whether everything fails. */
   get hasFailedAll(): boolean {
     return this.#stage === STAGE_FAIL_ALL;
   }
 
-  /** No request of the kernel will come any more. */
+  /** Records that no request of the kernel will come. */
   deviceGone(): void {
     this.#deviceGone = true;
   }
 
-  /** Does what can be done now; true when it is over. */
+  /** Takes the next possible steps; true when it is over. */
   advance(now: number): boolean {
     if (this.#stage === STAGE_NONE) return false;
     if (this.#stage === STAGE_FAIL_ALL) return this.#deviceGone || now >= this.#deadline;
@@ -88,7 +88,7 @@ export class Shutdown {
     return false;
   }
 
-  /** What did not reach the server's stable storage. */
+  /** The writes that did not reach stable storage. */
   outcome(): StopOutcome {
     const flushError = this.#disks.find((disk) => disk.flushError !== 0)?.flushError ?? 0;
     const missing = this.hasFailedAll || flushError !== 0;
@@ -101,7 +101,7 @@ export class Shutdown {
     };
   }
 
-  /** Some ranges of each file, by their disks' numbers, with its name where there may be several. */
+  /** Some ranges of each disk, with the name of its file where there may be several. */
   #texts(unwritten: readonly Ranges[]): string[] {
     const each = Math.max(1, Math.floor(MAX_RANGES / unwritten.filter(({ bytes }) => bytes > 0).length));
     const texts = unwritten.flatMap((ranges, i) => {
@@ -116,7 +116,7 @@ export class Shutdown {
     return this.#disks.every((disk) => disk.connections.every((one) => one.flushed));
   }
 
-  /** Whether connections that were given up have been answered, or will not be soon: who mounts next may write there. */
+  /** Whether given-up connections have their replies, or waited long enough. A later mount may write to the disk. */
   #isAnswered(now: number): boolean {
     this.#patience = Math.min(this.#patience, now + ANSWER_TIME);
     return now >= this.#patience || this.#disks.every(({ closing }) => closing.length === 0);
@@ -132,7 +132,7 @@ export class Shutdown {
     });
   }
 
-  /** What was refused, and what is remembered since no FLUSH has covered it. */
+  /** Ranges of a disk that failed, and with `missing` its unflushed writes. */
   #unwritten(disk: Disk, missing: boolean, refused = new Ranges()): Ranges {
     for (const { offsetHi, offsetLo, length } of missing ? disk.unflushed.list() : [])
       refused.add(toBigInt(offsetHi, offsetLo), length);

@@ -1,18 +1,18 @@
-// What the bridge's threads have in common: how they get their work and their messages, and how they end.
+// The common part of the threads: how they start, receive messages and end.
 //
-// A thread has no event loop of its own while it works: the main thread wakes it through a pipe, and it takes the
-// messages out of the port.
+// A thread has no event loop while it works: the main thread wakes it through a pipe, and it takes the messages from
+// the port itself.
 
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { clearWakes } from '../../linux/pipe.js';
 
 /**
- * Does the work that the first message brings, if it brings any; the messages after it are taken by `takeMessages`.
- * A defect is told as a message of the type `failed`. @throws Error in the main thread
+ * Runs `run` with the settings in the first message, if it has any; `takeMessages` receives the later ones. A defect
+ * is sent as a message of type `failed`. @throws Error in the main thread
  */
 export function runThread<Settings>(run: (port: MessagePort, settings: Settings) => void): void {
   const port = parentPort;
-  if (port === null) throw new Error('this file is a thread of the bridge, started by spawn.ts');
+  if (port === null) throw new Error('this file must run in a thread started by spawn.ts');
   port.once('message', (settings: Settings | undefined) => {
     try {
       if (settings !== undefined) run(port, settings);
@@ -24,7 +24,7 @@ export function runThread<Settings>(run: (port: MessagePort, settings: Settings)
   });
 }
 
-/** Takes the messages that have come since. @param wakeDescriptor read end of the pipe that told of them */
+/** Receives all new messages. @param wakeDescriptor read end of the pipe that announces them */
 export function takeMessages<Message>(
   port: MessagePort,
   wakeDescriptor: number,

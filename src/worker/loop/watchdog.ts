@@ -1,7 +1,6 @@
-// Looks after what waits for a server that does not answer, the connections and who asked; and after memory
-// that nobody has needed for a while.
+// Watches over silent servers, requests whose task a signal is ending, and unused memory.
 //
-// Called by the worker once a turn; it looks at its own pace. Never blocks.
+// Called by the worker once a turn; it has its own periods. Never blocks.
 
 import type { Connection } from '../connection/connection.js';
 import { abandoned } from '../device/signals.js';
@@ -9,42 +8,42 @@ import type { Disk } from '../disk/disk.js';
 import type { FuseRequest } from '../flight/fuse-request.js';
 import type { Engine } from '../request/engine.js';
 
-/** Milliseconds between two looks at whether those who wait still want what they have asked for. */
+/** Milliseconds between two checks whether signals are ending the tasks of waiting requests. */
 const REQUESTERS_PERIOD = 500;
 
-/** Milliseconds between two looks at whether connections still reach anybody. */
+/** Milliseconds between two checks whether connections still reach their server. */
 const NETWORK_PERIOD = 5000;
 
 /**
- * Times that the kernel has sent a segment again in vain, waiting twice as long each time, after which its
- * receiver is gone: 25 seconds at least. By itself the kernel would try for a quarter of an hour.
+ * Retransmissions of a TCP segment, at doubling intervals, after which the server is unreachable: at least 25
+ * seconds. The kernel itself would go on for a quarter of an hour.
  */
 const MOST_RETRANSMISSIONS = 7;
 
-/** Milliseconds between two looks for proof of what became of lost changes, while somebody waits for it. */
+/** Milliseconds between two searches for proof about lost changes, while a request waits for it. */
 const PROOF_PERIOD = 20;
 
-/** Connections of one disk that are given up and still read; further ones are closed. */
+/** Most connections of one disk that were given up and stay open for replies; further ones are closed. */
 const MOST_CLOSING = 16;
 
 /**
- * Milliseconds without a byte from the server after which who has had a signal that cannot be told is freed: it may
- * have been meant to end him.
+ * Milliseconds without a byte from the server after which a request is ended whose task got an unknown signal: it may
+ * be a signal that ends programs.
  */
 const UNKNOWN_PATIENCE = 30_000;
 
-/** Milliseconds for which memory must not have been needed to be given back to the system. */
+/** Milliseconds between two discards of unused memory. */
 const SPARE_PERIOD = 10_000;
 
-/** What a watchdog looks after. */
+/** The objects of a watchdog. */
 export interface Watched {
   readonly engine: Engine;
   readonly disks: readonly Disk[];
-  /** Milliseconds without a sign of life after which a connection with commands in flight is lost; 0: never. */
+  /** Milliseconds without progress after which a connection with commands in flight is lost; 0: never. */
   readonly timeout: number;
   /** Requests that wait for the main thread, with --all. */
   readonly parked: { readonly holds: boolean; freeRequesters(): void } | undefined;
-  /** Bytes that were read ahead. */
+  /** Data that were read ahead. */
   readonly prefetched: { readonly any: boolean; expire(now: number): void } | undefined;
 }
 
@@ -54,7 +53,7 @@ export class Watchdog {
   readonly #engine: Engine;
   readonly #disks: readonly Disk[];
   readonly #timeout: number;
-  /** Milliseconds between two looks while requests wait. */
+  /** Milliseconds between two checks while requests wait. */
   readonly #pace: number;
   #requestersAt = 0;
   #proofAt = 0;
@@ -71,7 +70,7 @@ export class Watchdog {
       timeout === 0 ? REQUESTERS_PERIOD : Math.min(REQUESTERS_PERIOD, Math.max(1, Math.ceil(timeout / 4)));
   }
 
-  /** Milliseconds until `look` wants to be called at the latest, or -1 while nothing is waited for. */
+  /** Milliseconds until the next due call of `look`; -1: none. */
   get patience(): number {
     if (this.#disks.some(({ awaitsProof }) => awaitsProof)) return PROOF_PERIOD;
     if (this.#disks.some(({ lost, closing }) => lost.any || closing.length > 0)) return this.#pace;
@@ -101,12 +100,12 @@ export class Watchdog {
     this.#giveUpUnreachable(now);
   }
 
-  /** What is sent again after a loss belongs to no request. */
+  /** Whether commands are in flight, as those of a replay, which belong to no request. */
   #isSendingAgain(): boolean {
     return this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
   }
 
-  /** Frees who was ended while waiting for what the server does not answer, or for the main thread. */
+  /** Ends requests whose task a signal is ending, in progress or parked. */
   #freeRequesters(now: number): void {
     this.#watched.parked?.freeRequesters();
     const waiting = this.#engine.requests.unansweredSince(now - REQUESTERS_PERIOD);
@@ -122,11 +121,11 @@ export class Watchdog {
       const silent = this.#silent(disk.connections, now, this.#timeout);
       if (silent.length === 0) continue;
       for (const connection of silent) {
-        // One that is closed leaves its changes without hope of an answer, but the others in peace.
+        // A connection that was given up may still receive replies to its changes. Beyond the limit it is closed.
         if (disk.closing.length < MOST_CLOSING) connection.giveUp(why);
         else connection.lose(why, false);
       }
-      // What has not been asked for as long would not be answered either.
+      // Commands sent later to the same silent server would get no reply either.
       for (const connection of disk.connections)
         if (now - connection.lastProgress > this.#timeout) connection.lose(why, false);
     }
@@ -139,12 +138,12 @@ export class Watchdog {
           connection.giveUp('the server cannot be reached any more');
   }
 
-  /** The connections that wait for an answer, and have not had a byte for so many milliseconds. */
+  /** The connections with commands in flight that had no byte for so many milliseconds. */
   #silent(connections: readonly Connection[], now: number, milliseconds: number): Connection[] {
     return connections.filter((one) => one.inFlight > 0 && now - one.lastProgress > milliseconds);
   }
 
-  /** Whether nothing has come for long from where a request's answer must come. */
+  /** Whether the server of a request has been silent for too long. */
   #isSilent({ disk, startedAt }: FuseRequest, now: number): boolean {
     const lastProgress = disk?.lastProgress ?? Number.NEGATIVE_INFINITY;
     return now - Math.max(startedAt, lastProgress) > UNKNOWN_PATIENCE;

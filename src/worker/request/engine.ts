@@ -1,8 +1,7 @@
-// The heart of the worker: requests with their commands, from the kernel's request to its reply.
+// The engine: carries out the kernel's requests by commands to the server, from the request to its reply.
 //
-// Driven by the loop and by the sinks of the disks' connections; owns the tables, the memory and the
-// count of everything. The ways of the single requests are in data-requests.ts, tasks.ts (several
-// steps) and metadata.ts.
+// Driven by the loop and the reply sinks; owns the tables, the buffers and the counters. The other files of this room
+// have the kinds of requests; fuse/metadata.ts answers requests that need no server.
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeWriteReply } from '../../fuse/reply.js';
@@ -33,7 +32,7 @@ import { highHalf, lowHalf } from '../memory/u64.js';
 import { COUNTER, countLatency, moved } from '../stats/counters.js';
 import type { Trace } from './trace.js';
 
-/** What an engine is made with; see DiskContext for the numbers. */
+/** Settings of an engine; DiskContext explains the numbers. */
 export interface EngineSettings {
   /** The /dev/fuse descriptor. */
   readonly descriptor: number;
@@ -41,17 +40,17 @@ export interface EngineSettings {
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
   readonly largestPayload: number;
-  /** Bytes of payload in use at which no new request is taken from the kernel. */
+  /** Bytes of payload in use at which the engine takes no new request from the kernel. */
   readonly memoryLimit: number;
   /** Milliseconds: see DiskContext. */
   readonly settleTime: number;
 }
 
-/** Events of the engine and its disks that others act on. */
+/** Events of the engine and its disks. */
 export interface EngineEvents extends DiskEvents {
-  /** A cached write went past the end of a file: the kernel believes that the file has grown. */
+  /** A cached write went beyond the end of a file, so the kernel believes that the file has grown. */
   wroteBeyondEnd(disk: Disk): void;
-  /** The kernel must send the writes to this file that it still holds; `Engine.synced` follows. */
+  /** The main thread must make the kernel write the file's dirty pages back; `Engine.synced` follows. */
   syncWanted(disk: Disk): void;
 }
 
@@ -66,9 +65,9 @@ export class Engine implements DiskContext {
   readonly keepBytes: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
-  /** Whether the kernel gathers writes before it sends them. */
+  /** Whether the kernel has a writeback cache. */
   readonly kernelHoldsWrites: boolean;
-  /** It can be made to send them while it waits for LSEEK; `awaitSync` is for no other kernel. */
+  /** Whether the kernel can write back while it waits for an LSEEK. `awaitSync` needs that. */
   readonly kernelSendsWrites: boolean;
   readonly lossErrno = EIO;
   readonly settleTime: number;
@@ -103,13 +102,13 @@ export class Engine implements DiskContext {
     return this.#now;
   }
 
-  /** Reads the clock: once a turn of the loop. */
+  /** Reads the clock, once a turn of the loop. */
   tick(): number {
     this.#now = this.system.clock.now();
     return this.#now;
   }
 
-  /** A new request that is held open: `settle` it once all its commands are submitted. */
+  /** Takes a request that is pending once: `settle` it when all its commands are submitted. */
   begin(kind: number, disk: Disk): FuseRequest {
     const request = this.requests.take();
     request.kind = kind;
@@ -119,14 +118,14 @@ export class Engine implements DiskContext {
     return request;
   }
 
-  /** A new request of a program, in the device's buffer; as `begin`. */
+  /** Takes a request for the kernel's request in the device's buffer; otherwise as `begin`. */
   beginAsked(kind: number, disk: Disk, view: DataView): FuseRequest {
     const request = this.begin(kind, disk);
     request.readHeader(view, this.device.source);
     return request;
   }
 
-  /** A new command of a request, without a place or payload: fill it in, then `submit` it. */
+  /** Takes a command for a request, without range and payload. Fill it in, then `submit` it. */
   command(request: FuseRequest, disk: Disk, type: number): NbdCommand {
     const command = this.commands.take();
     command.type = type;
@@ -138,7 +137,7 @@ export class Engine implements DiskContext {
     return command;
   }
 
-  /** Sends a command, split where its payload is larger than the server takes. */
+  /** Sends a command, split if its payload is larger than the server allows. */
   submit(command: NbdCommand, disk: Disk): void {
     let rest = command;
     for (;;) {
@@ -156,7 +155,7 @@ export class Engine implements DiskContext {
     const { request } = command;
     this.trace?.command(command, errno);
     if (request !== undefined) countCommand(disk.counters, command.type);
-    // A durable write need not be sent again, unless an older one is, maybe to the same place.
+    // A durable write is complete, unless a replay sends older writes again, perhaps to the same place.
     const isDurable = (command.flags & NBD_CMD_FLAG_FUA) !== 0 && disk.unflushed.empty;
     if (errno === 0 && request !== undefined && changesDisk(command) && !isDurable) disk.remember(command);
     else this.retire(command);
@@ -175,7 +174,7 @@ export class Engine implements DiskContext {
     this.commands.release(command);
   }
 
-  /** One thing less that a request waits for; with the last it goes on or ends. */
+  /** Lowers the number of things that a request waits for. At zero the request continues or ends. */
   settle(request: FuseRequest): void {
     assert(request.pending > 0 && request.index >= 0, 'a request is settled as often as it waits');
     if (--request.pending > 0) return;
@@ -187,7 +186,7 @@ export class Engine implements DiskContext {
     this.#finish(request);
   }
 
-  /** Starts a request of several steps. */
+  /** Starts the steps of a request. */
   run(request: FuseRequest, task: Task): void {
     request.task = task;
     this.settle(request);
@@ -214,16 +213,16 @@ export class Engine implements DiskContext {
     this.run(request, this.flush(request, disk));
   }
 
-  /** The steps of a FLUSH of our own. A server may report a loss only once, and no program hears of this one. */
+  /** Steps of a background FLUSH. A server may report a loss only once, and here no program gets the error. */
   *flush(request: FuseRequest, disk: Disk): Task {
     this.submit(this.command(request, disk, NBD_CMD_FLUSH), disk);
     yield;
-    // Without a server nothing is lost: the unflushed writes are sent again to the next one.
+    // A lost server loses nothing: a replay sends the unflushed writes to the next one.
     if (request.error !== 0 && disk.failing === 0 && disk.lossError === 0)
       disk.lose(`the server could not flush what was written (${errnoName(request.error)})`);
   }
 
-  /** Reads a block by which the disk can be told from another: the first of three that is not about to change. */
+  /** Steps that read one of three candidate blocks as a sample for the identity, if no change touches it. */
   *#sample(request: FuseRequest, disk: Disk): Task {
     const { identity } = disk;
     for (const at of identity.candidates(disk.info.size)) {
@@ -243,20 +242,20 @@ export class Engine implements DiskContext {
     }
   }
 
-  /** Frees the asker of a request that a deadly signal has hit. False: the request is not under way here. */
+  /** Handles FUSE_INTERRUPT: ends a request whose task a signal is ending. False: the request is not here. */
   interruptRequest(uniqueHi: number, uniqueLo: number): boolean {
     const request = this.requests.find(uniqueHi, uniqueLo);
     if (request === undefined) return false;
     if (request.answered) return true;
-    // The message itself does not say whom it is about.
+    // FUSE_INTERRUPT does not name the task.
     const isEnding = wantsToStop(request.pid, this.system.isBeingEnded);
     if (isEnding) this.interrupt(request);
-    // Programs do not expect EINTR from a disk for a signal that they handle: see Watchdog for the others.
+    // For a signal that a program handles, a disk file never returns EINTR. Watchdog handles unknown signals.
     request.interrupted = isEnding === undefined;
     return true;
   }
 
-  /** Answers EINTR to who has asked; the work goes on. */
+  /** Answers EINTR to the requester. The request itself continues. */
   interrupt(request: FuseRequest): void {
     if (request.answered) return;
     request.markAnswered();
@@ -264,17 +263,17 @@ export class Engine implements DiskContext {
     this.device.replyError(EINTR, request);
   }
 
-  /** Lets a request wait until the kernel has sent all writes to the file that it still holds. */
+  /** Makes a request wait until the kernel has written the file's dirty pages back. */
   awaitSync(request: FuseRequest, disk: Disk): void {
     request.pending++;
     if (disk.pendingLseeks.wait(request)) this.events.syncWanted(disk);
   }
 
-  /** The kernel has sent all writes to the file from before the last `syncWanted`; or (not `good`) maybe not. */
+  /** The writeback that `syncWanted` started has ended. @param good false: there may still be dirty pages */
   synced(disk: Disk, good: boolean): void {
-    const served = disk.pendingLseeks.sent(good);
+    const done = disk.pendingLseeks.sent(good);
     if (disk.pendingLseeks.any) this.events.syncWanted(disk);
-    for (const request of served) this.settle(request);
+    for (const request of done) this.settle(request);
   }
 
   #finish(request: FuseRequest): void {
@@ -310,7 +309,7 @@ function countCommand(counters: Float64Array, type: number): void {
 }
 
 function countOperation(counters: Float64Array, { kind, length, startedAt }: FuseRequest, now: number): void {
-  // At the end of the disk nobody was asked.
+  // A READ at the end of the disk needs no server.
   if (kind === REQUEST_READ && length > 0) {
     counters[COUNTER.reads]++;
     counters[COUNTER.readBytes] += length;

@@ -5,14 +5,14 @@ import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_STATUS_ONLY, type Task } from '../flight/fuse-request.js';
 import type { Engine } from './engine.js';
 
-/** Begins a FUSE_FSYNC: everything that the server has answered is durable afterwards. */
+/** Begins a FUSE_FSYNC: makes every answered write durable. */
 export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
   const request = engine.beginAsked(REQUEST_STATUS_ONLY, disk, view);
   request.task = flushDisk(engine, request, disk);
   engine.settle(request);
 }
 
-/** A write that must be durable before its reply, on a server that has FLUSH but not FUA. */
+/** Steps of a write that must be durable before its reply, on a server that has FLUSH but no FUA. */
 export function* flushAfter(engine: Engine, request: FuseRequest, disk: Disk, write: Task | undefined): Task {
   if (write !== undefined) yield* write;
   if (!request.goesOn) return;
@@ -20,7 +20,7 @@ export function* flushAfter(engine: Engine, request: FuseRequest, disk: Disk, wr
   yield;
 }
 
-/** The FLUSH may wait for a server that comes back without bytes that it had acknowledged: fsync reports that. */
+/** The FLUSH may wait for a server that comes back without acknowledged writes: fsync reports that loss. */
 function* flushDisk(engine: Engine, request: FuseRequest, disk: Disk): Task {
   if (disk.can.flush) engine.submit(engine.command(request, disk, NBD_CMD_FLUSH), disk);
   yield;

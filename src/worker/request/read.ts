@@ -1,4 +1,4 @@
-// FUSE_READ: from the kernel's request to the NBD_CMD_READs that answer it.
+// FUSE_READ: sends NBD_CMD_READs for the kernel's request.
 
 import { HOST_ENDIAN, IO_FLAGS, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE } from '../../fuse/layout.js';
 import { EIO } from '../../linux/errno.js';
@@ -12,11 +12,11 @@ import { HEADROOM } from '../memory/buffer-pool.js';
 import { addHi, addLo, toDouble } from '../memory/u64.js';
 import type { Engine } from './engine.js';
 
-/** Bytes that were read ahead: see Readahead. */
+/** Data that were read ahead: see Readahead. */
 export interface PrefetchedBytes {
-  /** Answers a READ with one thing pending, now or later. False: the server must be asked. */
+  /** Answers a READ that is pending once, now or later. False: the caller must ask the server. */
   read(request: FuseRequest, disk: Disk): boolean;
-  /** Drops what is about to change. */
+  /** Drops data that are about to change. */
   drop(disk: Disk, hi: number, lo: number, length: number): void;
   dropAll(disk: Disk): void;
 }
@@ -60,14 +60,14 @@ function mayRead(request: FuseRequest, disk: Disk): boolean {
   return disk.order.enterRead(request);
 }
 
-/** A READ that had to wait for overlapping changes. */
+/** Steps of a READ that has waited for overlapping changes. */
 function* readInTurn(engine: Engine, request: FuseRequest, disk: Disk): Task {
   if (!request.goesOn) return;
   readFromServer(engine, request, disk);
   yield;
 }
 
-/** Asks the server for a READ's bytes, rounded out to its minimum block size. */
+/** Reads the bytes of a READ from the server, rounded out to its minimum block size. */
 export function readFromServer(engine: Engine, request: FuseRequest, disk: Disk): void {
   const { offsetHi: hi, offsetLo: lo, length } = request;
   const mask = disk.minimum - 1;

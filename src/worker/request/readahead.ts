@@ -1,10 +1,9 @@
-// Reading ahead of sequential readers of far servers, where the kernel does not read far enough ahead.
+// Read-ahead for sequential streams on remote servers, where the kernel's own does not reach far enough.
 //
-// Asked by data-requests.ts for every READ through the page cache. Keeps segments of 1 MiB, aligned,
-// that hold what the server has sent or will send; a READ that lies in them is answered from there, or
-// when they have come. A stream's window doubles while its reader still has to wait, and halves when
-// segments turn out not to be wanted. A write drops the segments that it touches, and none is fetched
-// where a write is under way: a segment never holds bytes from before a write that was answered.
+// Called for every READ through the page cache. It keeps aligned segments of 1 MiB, received or in flight, and answers
+// READs from them. The window of a stream doubles while its reader still waits, and halves when segments go unused.
+// A write drops the segments that it touches, and a range with a write in flight is not fetched, so no segment has data
+// older than an answered write.
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
@@ -20,13 +19,13 @@ import { type SequentialStream, SequentialStreams } from './sequential.js';
 const SEGMENT_BITS = 20;
 const SEGMENT = 1 << SEGMENT_BITS;
 
-/** Segments in memory at most, for all disks of a worker. */
+/** Most segments in memory, for all disks of a worker. */
 const MOST_SEGMENTS = 48;
 
-/** READs in a row that make a stream. */
+/** READs in a row that make a stream worth reading ahead. */
 const LEAST_RUN = 2;
 
-/** Milliseconds after which a segment that nobody wanted is not believed any more. */
+/** Milliseconds after which an unused segment is too old. */
 const OLDEST = 10_000;
 
 interface Segment {
@@ -34,16 +33,16 @@ interface Segment {
   readonly index: number;
   readonly stream: SequentialStream<Disk>;
   readonly request: FuseRequest;
-  /** What came; undefined while it is awaited. */
+  /** The data; undefined while they are in flight. */
   buffer: PooledBuffer | undefined;
-  /** Dropped while it was awaited. */
+  /** Whether it was dropped in flight. */
   dropped: boolean;
   used: boolean;
   landedAt: number;
   readonly waiters: FuseRequest[];
 }
 
-/** Number of the segment in which byte (hi, lo) lies: exact, since it is below 2^43. */
+/** Number of the segment that contains byte (hi, lo): below 2^43, so exact. */
 function segmentOf(hi: number, lo: number): number {
   return hi * 2 ** (32 - SEGMENT_BITS) + (lo >>> SEGMENT_BITS);
 }
@@ -59,8 +58,8 @@ export class Readahead implements PrefetchedBytes {
   }
 
   /**
-   * Takes note of a READ with one thing pending, and answers it, now or later, from what was read ahead.
-   * False: the server has to be asked for it.
+   * Records a READ that is pending once, and answers it from segments, now or later. False: the caller must ask the
+   * server.
    */
   read(request: FuseRequest, disk: Disk): boolean {
     if (!disk.latency.remote || disk.waiting) return false;
@@ -74,7 +73,7 @@ export class Readahead implements PrefetchedBytes {
     return taken;
   }
 
-  /** Drops what was read ahead of `length` bytes at (hi, lo), since they are about to change. */
+  /** Drops the segments of `length` bytes at (hi, lo), which are about to change. */
   drop(disk: Disk, hi: number, lo: number, length: number): void {
     if (this.#segments.length === 0) return;
     const first = segmentOf(hi, lo);
@@ -82,27 +81,27 @@ export class Readahead implements PrefetchedBytes {
     this.#discard((one) => one.disk === disk && one.index >= first && one.index <= last);
   }
 
-  /** Drops everything of a disk. */
+  /** Drops all segments of a disk. */
   dropAll(disk: Disk): void {
     if (this.#segments.length > 0) this.#discard((one) => one.disk === disk);
   }
 
-  /** Whether any bytes are kept. */
+  /** Whether there are segments. */
   get any(): boolean {
     return this.#segments.length > 0;
   }
 
-  /** Drops the bytes that are too old to be used. */
+  /** Drops segments that are too old. */
   expire(now: number): void {
     if (this.any) this.#discard(({ buffer, landedAt }) => buffer !== undefined && now - landedAt >= OLDEST);
   }
 
-  /** Drops everything, at the end. */
+  /** Drops all segments, at the end. */
   clear(): void {
     this.#remove(() => true);
   }
 
-  /** Answers a READ from segments that are there; false when one is missing or awaited. */
+  /** Answers a READ from received segments. False: one is missing or in flight. */
   #answer(request: FuseRequest, first: Segment | undefined, last: Segment | undefined): boolean {
     if (first?.buffer === undefined || last?.buffer === undefined) return false;
     const at = request.offsetLo & (SEGMENT - 1);
@@ -112,12 +111,12 @@ export class Readahead implements PrefetchedBytes {
     first.used = true;
     last.used = true;
     first.disk.counters[COUNTER.prefetchHits]++;
-    // What was read to its end has done its duty: the kernel keeps it.
+    // After its last byte a segment has served its purpose: the kernel caches the data.
     if (at + request.length >= SEGMENT) this.#remove((one) => one === first);
     return true;
   }
 
-  /** Lets a READ wait for its segments, when all of them are on their way. */
+  /** Makes a READ wait for its segments. False: one is missing. */
   #await(
     request: FuseRequest,
     disk: Disk,
@@ -141,12 +140,12 @@ export class Readahead implements PrefetchedBytes {
     const { offsetHi: hi, offsetLo: lo, length } = request;
     const first = this.#find(disk, segmentOf(hi, lo));
     if (this.#answer(request, first, this.#find(disk, lastSegment(hi, lo, length)))) return;
-    // It was dropped, or the server failed: that is for who asked to hear from the server itself.
+    // A segment was dropped, or the server failed it: the requester gets the server's own answer.
     readFromServer(this.#engine, request, disk);
     yield;
   }
 
-  /** Fetches what the stream will want next. */
+  /** Fetches the next segments of a stream. */
   #extend(stream: SequentialStream<Disk>, disk: Disk, hi: number, lo: number, length: number): void {
     const next = segmentOf(hi, lo) + ((lo & (SEGMENT - 1)) + length >= SEGMENT ? 1 : 0);
     for (let index = next; index < next + stream.window; index++) {
@@ -186,7 +185,7 @@ export class Readahead implements PrefetchedBytes {
     return true;
   }
 
-  /** All that a segment was fetched by has been answered. */
+  /** Steps after the reply to a segment's commands. */
   *#land(segment: Segment): Task {
     const { buffer, error } = segment.request;
     if (error !== 0) this.#remove((one) => one === segment);
@@ -208,7 +207,7 @@ export class Readahead implements PrefetchedBytes {
     return undefined;
   }
 
-  /** Whether there is room for one more, maybe after the oldest that nobody wanted has gone. */
+  /** Whether there is room for a segment. Drops the oldest unused one if necessary. */
   #makeRoom(): boolean {
     if (this.#segments.length < MOST_SEGMENTS) return true;
     let oldest: Segment | undefined;
@@ -216,13 +215,13 @@ export class Readahead implements PrefetchedBytes {
       if (one.buffer === undefined) continue;
       if (oldest === undefined || one.stream.usedAt < oldest.stream.usedAt) oldest = one;
     }
-    // A stream that is as fresh as can be keeps what it has.
+    // A stream that was used in this turn keeps its segments.
     if (oldest === undefined || oldest.stream.usedAt === this.#engine.now()) return false;
     this.#discard((one) => one === oldest);
     return true;
   }
 
-  /** Takes segments out, used or not: what was not used was fetched in vain, so its stream gets less. */
+  /** Removes segments. The streams of unused ones get a smaller window. */
   #discard(which: (segment: Segment) => boolean): void {
     for (const one of this.#segments) {
       if (one.used || !which(one)) continue;
@@ -242,7 +241,7 @@ export class Readahead implements PrefetchedBytes {
     });
   }
 
-  /** Answers from the middle of a segment: the header takes the place of 16 of its bytes for a moment. */
+  /** Answers from the middle of a segment: the header replaces the 16 bytes before the data during the write. */
   #reply(request: FuseRequest, { view, address }: PooledBuffer, at: number): void {
     const header = HEADROOM + at - OUT_HEADER;
     const a = view.getUint32(header);
@@ -257,7 +256,7 @@ export class Readahead implements PrefetchedBytes {
     view.setUint32(header + 12, d);
   }
 
-  /** Answers with the end of one segment and the beginning of the next. */
+  /** Answers with the end of one segment and the beginning of the next one. */
   #gather(request: FuseRequest, first: PooledBuffer, last: PooledBuffer, at: number): void {
     const buffer = this.#engine.buffers.take(request.length);
     const before = SEGMENT - at;
@@ -268,7 +267,7 @@ export class Readahead implements PrefetchedBytes {
   }
 }
 
-/** Number of the segment in which the last of `length` bytes at (hi, lo) lies. */
+/** Number of the segment that contains the last of `length` bytes at (hi, lo). */
 function lastSegment(hi: number, lo: number, length: number): number {
   return segmentOf(hi, lo) + Math.floor(((lo & (SEGMENT - 1)) + length - 1) / SEGMENT);
 }

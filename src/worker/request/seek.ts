@@ -1,4 +1,4 @@
-// FUSE_LSEEK: SEEK_DATA and SEEK_HOLE by NBD_CMD_BLOCK_STATUS; and the search for holes behind `st_blocks`.
+// FUSE_LSEEK: SEEK_DATA and SEEK_HOLE by NBD_CMD_BLOCK_STATUS. And the search for holes, for `st_blocks`.
 
 import { SEEK_DATA, SEEK_HOLE } from '../../fuse/constants.js';
 import { HOST_ENDIAN, LSEEK_OFFSET, LSEEK_WHENCE } from '../../fuse/layout.js';
@@ -10,10 +10,10 @@ import { type FuseRequest, REQUEST_OWN_REPLY, type Task } from '../flight/fuse-r
 import { highHalf, lowHalf } from '../memory/u64.js';
 import type { Engine } from './engine.js';
 
-/** BLOCK_STATUS commands of one search for holes: 256 GiB, if each is answered in full. */
+/** Most BLOCK_STATUS commands of a search for holes: 256 GiB, if each is answered in full. */
 const SCAN_COMMANDS = 64;
 
-/** BLOCK_STATUS commands of one LSEEK: 4 TiB with compact headers, if each is answered in full. */
+/** Most BLOCK_STATUS commands of one LSEEK: 4 TiB with compact headers, if each is answered in full. */
 const SEEK_COMMANDS = 1024;
 
 /** Begins the FUSE_LSEEK in the device's buffer. */
@@ -27,14 +27,14 @@ export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
   engine.settle(request);
 }
 
-/** Answers SEEK_DATA (`data`) or SEEK_HOLE from `offset` on. */
+/** Steps of SEEK_DATA (`data`) or SEEK_HOLE from `offset` on. */
 function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: bigint, data: boolean): Task {
   const { size } = disk.info;
   if (offset >= size) {
     request.error = ENXIO;
     return;
   }
-  // In every cache mode the kernel holds writes to a mapping.
+  // The kernel caches writes through a mapping in every cache mode.
   const isWritten = disk.writers > 0;
   if (isWritten && disk.can.allocation && engine.kernelSendsWrites) {
     engine.awaitSync(request, disk);
@@ -42,7 +42,7 @@ function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: b
   }
   const mayHold = isWritten && (!engine.kernelSendsWrites || disk.pendingLseeks.failed);
   if (!disk.can.allocation || mayHold) {
-    // Any byte may be data that the kernel has not sent.
+    // Any byte may be dirty in the kernel's page cache.
     answerSeek(engine, request, data ? offset : size);
     return;
   }
@@ -58,7 +58,7 @@ function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: b
       if (!request.goesOn) break;
       extent = extents.at(at);
     }
-    // Without an answer for this byte, or after too many commands, the rest counts as data.
+    // Where block status is unknown, or after too many commands, the rest counts as data.
     if (extent === undefined || extent.hole !== data) {
       request.error = 0;
       answerSeek(engine, request, extent === undefined && !data ? size : at);
@@ -80,7 +80,7 @@ function askStatus(engine: Engine, request: FuseRequest, disk: Disk, at: bigint)
   engine.submit(command, disk);
 }
 
-/** Finds out how much of the disk is holes, for `st_blocks`, with a bounded number of commands. */
+/** Steps of the search for holes, for `st_blocks`, with a limited number of commands. */
 export function* scanHoles(engine: Engine, request: FuseRequest, disk: Disk): Task {
   const { size } = disk.info;
   for (let commands = 0; commands < SCAN_COMMANDS; commands++) {

@@ -1,9 +1,8 @@
-// The trace of --verbose: one line a request of the kernel and one a command, with the specs' names.
+// The trace of --verbose: one line a request of the kernel and one a command, with the names of the specifications.
 //
-// A request's number is the kernel's `unique`; the commands that were sent for it carry the same, and come
-// before it, since it is answered last. What nobody has asked for (reading ahead, looking for holes, flushing
-// in the background) has no number. Written by the worker straight to descriptor 2, since its thread has no
-// event loop. Times are counted from the turn of the loop in which a request was received.
+// Commands carry the number of their request, the kernel's `unique`, and precede its line. Internal commands
+// (read-ahead, searches for holes, background FLUSHes) have no number. The worker has no event loop, so it writes to
+// descriptor 2 itself. Times count from the turn of the loop that received the request.
 
 import { opcodeName } from '../../fuse/constants.js';
 import { errnoName } from '../../linux/errno.js';
@@ -17,16 +16,16 @@ import { toBigInt } from '../memory/u64.js';
 
 const STDERR = 2;
 
-/** What is told of a request or a command, in the order of the line. */
+/** One line: the fields in their order. */
 interface Entry {
-  /** The kernel's number of the request; 0n: nobody has asked. */
+  /** The kernel's number of the request; 0n: internal. */
   readonly request: bigint;
   readonly event: string;
   readonly fields: LogFields;
-  /** 0, or what it failed with; undefined where there is no reply. */
+  /** The result; undefined where there is no reply. */
   readonly errno?: number;
   readonly microseconds?: number;
-  /** What the server said of a failure. */
+  /** The server's text about a failure. */
   readonly text?: string;
 }
 
@@ -42,8 +41,8 @@ function fieldText([name, value]: [string, unknown]): string {
 
 /** `#84 NBD_CMD_READ offset 0 length 4096 connection 0: ok, 61 us` */
 function asText({ request, event, fields, errno, microseconds, text }: Entry): string {
-  const told = Object.entries(fields).filter(([, value]) => value !== undefined);
-  const head = [request === 0n ? 'own' : `#${request}`, event, ...told.map(fieldText)].join(' ');
+  const shown = Object.entries(fields).filter(([, value]) => value !== undefined);
+  const head = [request === 0n ? 'own' : `#${request}`, event, ...shown.map(fieldText)].join(' ');
   const result = errno === undefined ? '' : `: ${resultOf(errno)}`;
   const time = microseconds === undefined ? '' : `, ${microseconds} us`;
   const words = text === undefined ? '' : `, the server says "${printable(text)}"`;
@@ -62,7 +61,7 @@ function asJson({ request, event, fields, errno, microseconds, text }: Entry): s
   );
 }
 
-/** Writes lines; one instance a worker. */
+/** Writes the trace of a worker. */
 export class Trace {
   readonly #format: (entry: Entry) => string;
   readonly #write: (line: string) => void;
@@ -73,9 +72,9 @@ export class Trace {
   }
 
   /**
-   * A request of the kernel that was answered at once, or that has no reply (`errno` undefined).
-   * @param name what it asked for, if that has a name
-   * @param then the worker's clock before it was answered
+   * Writes a request that was answered at once, or has no reply (`errno` undefined).
+   * @param name the name in the request, if it has one
+   * @param then time of its arrival, in milliseconds of the worker's clock
    */
   request(
     unique: bigint,
@@ -90,7 +89,7 @@ export class Trace {
     this.#say({ request: unique, event: opcodeName(opcode), fields, errno, microseconds });
   }
 
-  /** A request of the kernel that needed the server, over. */
+  /** Writes a request that needed the server and has ended. */
   answer(request: FuseRequest, errno: number): void {
     this.#say({
       request: requestOf(request),
@@ -101,13 +100,13 @@ export class Trace {
     });
   }
 
-  /** Who asked has been told EINTR; the request goes on for nobody. */
+  /** Writes that the requester got EINTR. The request continues without a requester. */
   interrupted(request: FuseRequest): void {
     const fields = { file: fileOf(request.disk), of: opcodeName(request.opcode) };
     this.#say({ request: requestOf(request), event: 'FUSE_INTERRUPT', fields });
   }
 
-  /** A command that is over. */
+  /** Writes a command that has ended. */
   command(command: NbdCommand, errno: number): void {
     this.#say({
       ...whatOf(command, command.request?.disk),
@@ -116,7 +115,7 @@ export class Trace {
     });
   }
 
-  /** What a server said of a command that it refused. */
+  /** Writes the server's text about a command that it has failed. */
   serverError(disk: RequestTarget, command: NbdCommand, errno: number, text: string): void {
     if (text !== '') this.#say({ ...whatOf(command, disk), errno, text });
   }
