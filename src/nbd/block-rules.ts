@@ -1,4 +1,4 @@
-// What a server's block sizes mean for requests: shared by the worker and the Promise client. Pure.
+// The rules of a server's block sizes for requests, shared by the worker and the Promise client. Pure.
 //
 // The NBD protocol lets a server limit offsets and lengths to multiples of its minimum block size, and payloads to its
 // maximum. Nothing says how a disk ends whose size is no such multiple.

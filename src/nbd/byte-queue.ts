@@ -1,7 +1,6 @@
-// Bytes that have come from a server and wait to be taken in whole messages.
+// A queue of received bytes, taken out as whole messages.
 //
-// Owned by the handshake. Copies what is pushed, so the caller's memory stays the caller's; holds no
-// more than was pushed and not yet taken.
+// Owned by the handshake. Copies the pushed bytes.
 
 const SMALLEST = 256;
 
@@ -11,7 +10,7 @@ export class ByteQueue {
   #start = 0;
   #end = 0;
 
-  /** Bytes that wait. */
+  /** Bytes in the queue. */
   get length(): number {
     return this.#end - this.#start;
   }

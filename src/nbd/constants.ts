@@ -1,10 +1,9 @@
 // Every number of the NBD protocol, in the order and with the spelling of doc/proto.md.
 //
-// Imported by all protocol code. Numbers only: what a number is called in a trace is names.ts's
-// business, what it means to a caller is told where it is used. The extended headers' numbers are
-// those of the extension-ext-header branch of the same document.
+// The numbers of extended headers are those of the extension-ext-header branch of that document. Names for messages and
+// traces are in names.ts.
 
-// Magic numbers of the handshake. Each 64-bit magic is compared as a bigint: the handshake is cold.
+// Magic numbers of the handshake. 64-bit ones are bigints, as the handshake is not a hot path.
 
 /** `INIT_PASSWD`, ASCII "NBDMAGIC": the first bytes of every server. */
 export const NBD_MAGIC = 0x4e42444d41474943n;
@@ -93,7 +92,7 @@ export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
 export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 
-// Structured reply flags and types. Types of error chunks have bit 15 set.
+// Flags and types of structured replies. Error types have bit 15 set.
 
 export const NBD_REPLY_FLAG_DONE = 1 << 0;
 
@@ -130,16 +129,16 @@ export const NBD_ESHUTDOWN = 108;
 
 // Flags of an extent in the `base:allocation` context.
 
-/** Bit of an extent's flags in `base:allocation`: nothing is allocated there. */
+/** Bit of the flags of a `base:allocation` extent: a hole, nothing is allocated. */
 export const NBD_STATE_HOLE = 1 << 0;
-/** Bit of an extent's flags in `base:allocation`: all bytes read as zero. */
+/** Bit of the flags of a `base:allocation` extent: all bytes read as zero. */
 export const NBD_STATE_ZERO = 1 << 1;
 
-// Limits that the document sets.
+// Limits of the specification.
 
-/** Bytes of the longest string ("Conventions"). */
+/** Longest string in bytes ("Conventions"). */
 export const NBD_MAX_STRING = 4096;
-/** Bytes of the largest payload that is safe without an advertised maximum ("Size constraints"). */
+/** Largest payload in bytes without an advertised maximum ("Size constraints"). */
 export const NBD_DEFAULT_MAXIMUM_PAYLOAD = 32 * 1024 * 1024;
-/** The TCP port that IANA has assigned. */
+/** The TCP port assigned by IANA. */
 export const NBD_DEFAULT_PORT = 10809;

@@ -1,8 +1,7 @@
-// The kinds of failure that protocol code tells apart, and the map from the wire's errors to Linux's.
+// The errors of the protocol code, and the map from NBD errors to Linux errnos.
 //
-// Thrown by everything under nbd and caught by whoever drives it. A breach (NbdProtocolError) ends
-// the connection; a refusal (NbdServerError) fails what was asked for and nothing else. Text of the
-// server is escaped before it becomes part of a message.
+// A protocol violation (NbdProtocolError) ends the connection; a refusal (NbdServerError) fails one request only.
+// Text of the server is escaped in messages.
 
 import {
   NBD_EINVAL,
@@ -15,7 +14,7 @@ import {
   NBD_ESHUTDOWN,
 } from './constants.js';
 
-/** The Linux errno values that protocol code names; nbd imports nothing, so they stand here. */
+/** Linux errnos for the protocol code, which imports nothing of the system. */
 export const LINUX = {
   EPERM: 1,
   ENOENT: 2,
@@ -32,60 +31,60 @@ export const LINUX = {
   ESHUTDOWN: 108,
 } as const;
 
-/** What is known of a failure besides its message. */
+/** Details of a failure. */
 export interface NbdErrorDetails {
-  /** A Linux errno that fits the failure. */
+  /** The Linux errno of the failure. */
   readonly errno?: number;
   readonly cause?: unknown;
 }
 
-/** Any failure of talking NBD. `message` is one printable line. */
+/** Any failure of the NBD protocol code. `message` is one printable line. */
 export class NbdError extends Error {
   /** The class's name. */
   override name = 'NbdError';
-  /** A Linux errno that fits the failure, where there is one. */
+  /** The Linux errno of the failure; undefined where none fits. */
   readonly errno: number | undefined;
 
-  /** With a message of one line. */
+  /** @param message one printable line */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.errno = details.errno;
   }
 }
 
-/** The server broke a rule of the protocol, which the message names. The connection must be closed. */
+/** The server violated the protocol; the message names the rule. The connection must be closed. */
 export class NbdProtocolError extends NbdError {
   /** The class's name. */
   override name = 'NbdProtocolError';
 
-  /** With a message of one line; the errno is EPROTO where nothing fits better. */
+  /** @param message one printable line. The default errno is EPROTO. */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, { errno: LINUX.EPROTO, ...details });
   }
 }
 
-/** What is known of a server's refusal. */
+/** Details of a refusal. */
 export interface NbdRefusal extends NbdErrorDetails {
-  /** `NBD_OPT_*` that was refused; undefined when the server could not do what was asked at all. */
+  /** The refused `NBD_OPT_*`; undefined if the server cannot do the request at all. */
   readonly option?: number;
-  /** `NBD_REP_ERR_*` that it answered. */
+  /** The server's `NBD_REP_ERR_*`. */
   readonly replyType?: number;
-  /** What the server said of it, not escaped, at most 4096 bytes; empty when it said nothing. */
+  /** The server's text, not escaped, at most 4096 bytes; may be empty. */
   readonly serverText?: string;
 }
 
-/** The server refused an option or a command, in keeping with the protocol. */
+/** The server refused an option or a command, as the protocol allows. */
 export class NbdServerError extends NbdError {
   /** The class's name. */
   override name = 'NbdServerError';
-  /** `NBD_OPT_*` that was refused, if the refusal was to an option. */
+  /** The refused `NBD_OPT_*`; undefined for a command. */
   readonly option: number | undefined;
-  /** `NBD_REP_ERR_*` that the server answered, if the refusal was to an option. */
+  /** The server's `NBD_REP_ERR_*`; undefined for a command. */
   readonly replyType: number | undefined;
-  /** What the server said of it, not escaped, at most 4096 bytes; empty when it said nothing. */
+  /** The server's text, not escaped, at most 4096 bytes; may be empty. */
   readonly serverText: string;
 
-  /** With a message of one line; the errno is EIO where nothing fits better. */
+  /** @param message one printable line. The default errno is EIO. */
   constructor(message: string, refusal: NbdRefusal = {}) {
     super(message, { errno: LINUX.EIO, ...refusal });
     this.option = refusal.option;
@@ -95,8 +94,8 @@ export class NbdServerError extends NbdError {
 }
 
 /**
- * The Linux errno for an error of a reply (proto.md, "Error values"); 0 stays 0. A value that the
- * document does not know counts as `NBD_EINVAL`, as it advises.
+ * The Linux errno for the error of a reply (proto.md, "Error values"); 0 for 0. An unknown error counts as
+ * `NBD_EINVAL`, as the specification advises.
  */
 export function errnoFromNbd(error: number): number {
   switch (error) {

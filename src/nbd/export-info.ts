@@ -1,67 +1,66 @@
-// What a handshake has found out about one export: plain data and the questions asked of it.
+// The result of a handshake for one export: plain data, and functions on it.
 //
-// Made by the handshake, read by everyone. An ExportInfo holds no functions, since it crosses to a
-// Worker by structured clone.
+// An ExportInfo has no methods, as structured clone copies it to the worker.
 
 import { NBD_DEFAULT_MAXIMUM_PAYLOAD, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_READ_ONLY } from './constants.js';
 import { printable } from './text.js';
 
 /** Size constraints of an export in bytes (proto.md, "Size constraints"). */
 export interface BlockSizes {
-  /** Alignment and least length of a request: a power of two, 1 to 65536. */
+  /** Alignment and smallest length of a request: a power of two, 1 to 65536. */
   readonly minimum: number;
-  /** Least length of an efficient request: a power of two, 512 or more. */
+  /** Smallest length of an efficient request: a power of two, at least 512. */
   readonly preferred: number;
-  /** Largest payload of a request; 0xffffffff says that there is no fixed limit. */
+  /** Largest payload of a request; 0xffffffff: no fixed limit. */
   readonly maximum: number;
 }
 
-/** A metadata context that was agreed on. */
+/** A negotiated metadata context. */
 export interface MetaContext {
-  /** The server's number for it, valid on this connection only. */
+  /** Its id, valid on this connection only. */
   readonly id: number;
   /** Its name, such as `base:allocation`. */
   readonly name: string;
 }
 
-/** One export, as the handshake of one connection described it. */
+/** One export, as the handshake of one connection describes it. */
 export interface ExportInfo {
-  /** The name that was asked for. */
+  /** The requested name. */
   readonly name: string;
-  /** Bytes, 0 to 2^63-1. */
+  /** Size in bytes, 0 to 2^63-1. */
   readonly size: bigint;
-  /** `NBD_FLAG_*` transmission flags, 16 bits. */
+  /** Transmission flags, `NBD_FLAG_*`, 16 bits. */
   readonly flags: number;
-  /** As advertised; undefined when the server said nothing. */
+  /** The advertised block sizes; undefined without. */
   readonly blockSizes: BlockSizes | undefined;
-  /** Text for people, not escaped; undefined when the server said nothing. */
+  /** The server's description, not escaped; undefined without. */
   readonly description: string | undefined;
-  /** The server's own name for the export; undefined when the server said nothing. */
+  /** The server's canonical name of the export; undefined without. */
   readonly canonicalName: string | undefined;
-  /** Structured replies were agreed on. */
+  /** Whether structured replies were negotiated. */
   readonly structuredReplies: boolean;
-  /** 64-bit headers; they imply structured replies. */
+  /** Whether extended headers (64 bits) were negotiated, which imply structured replies. */
   readonly extendedHeaders: boolean;
-  /** The metadata contexts that were agreed on. */
+  /** The negotiated metadata contexts. */
   readonly metaContexts: readonly MetaContext[];
-  /** The kind of handshake that the server spoke. */
+  /** The server's kind of handshake. */
   readonly handshake: 'oldstyle' | 'newstyle' | 'fixed-newstyle';
 }
 
 /** One entry of a server's list. */
 export interface ListedExport {
-  /** What to ask for, not escaped, at most 4096 bytes of UTF-8. */
+  /** The name of the export, not escaped, at most 4096 bytes of UTF-8. */
   readonly name: string;
-  /** Text for people, not escaped. */
+  /** The server's description, not escaped. */
   readonly description?: string;
-  /** What NBD_OPT_INFO told, where the server supports it and knows the export. */
+  /** The reply to NBD_OPT_INFO, where the server supports it and knows the export. */
   readonly info?: ExportInfo;
 }
 
 /**
- * The constraints to keep to. Where nothing was advertised: requests in multiples of 512 bytes,
- * payloads up to 32 MiB, as proto.md advises to clients that want to get on with every server; and
- * 4096 bytes preferred. The maximum is rounded down to a multiple of the minimum.
+ * The block sizes to obey. Without advertised ones: requests in multiples of 512 bytes and payloads up to 32 MiB, as
+ * proto.md advises for compatibility with every server; 4096 bytes preferred. The maximum is rounded down to a multiple
+ * of the minimum.
  */
 export function effectiveBlockSizes(info: Pick<ExportInfo, 'blockSizes'>): BlockSizes {
   const advertised = info.blockSizes;
@@ -71,7 +70,7 @@ export function effectiveBlockSizes(info: Pick<ExportInfo, 'blockSizes'>): Block
   return { minimum, preferred, maximum: maximum - (maximum % minimum) };
 }
 
-/** The largest payload of one request: the server's maximum, or 32 MiB where it has none. */
+/** Largest payload of a request in bytes: the server's maximum, or 32 MiB without one. */
 export function payloadLimit(blockSizes: BlockSizes): number {
   const limit = Math.min(blockSizes.maximum, NBD_DEFAULT_MAXIMUM_PAYLOAD);
   return Math.max(limit - (limit % blockSizes.minimum), blockSizes.minimum);
@@ -83,10 +82,9 @@ function describeBlockSizes(info: ExportInfo): string {
 }
 
 /**
- * Why another connection's export cannot stand in for the one that is in use, in words that follow
- * the export's name; undefined when it can. Size, flags, block sizes, the kind of headers and what the
- * server calls the disk must be the same, and no metadata context may be missing (their ids are each
- * connection's own).
+ * Why the export of another connection cannot replace the one in use, as words after the export's name; undefined if it
+ * can. Size, flags, block sizes, kind of replies, description and canonical name must be equal, and no metadata context
+ * may be missing. Context ids may differ.
  */
 export function sameExport(inUse: ExportInfo, other: ExportInfo): string | undefined {
   if (other.size !== inUse.size) return `has ${other.size} bytes now, it had ${inUse.size}`;
@@ -113,7 +111,7 @@ export function sameExport(inUse: ExportInfo, other: ExportInfo): string | undef
     : `has no metadata context "${printable(missing.name, 256)}" any more`;
 }
 
-/** How what a server says of an export has changed. */
+/** How a text of the server about the export has changed; undefined if it has not. */
 function differentText(what: string, then: string | undefined, now: string | undefined): string | undefined {
   if (then === now) return undefined;
   const quoted = (text: string | undefined): string =>
@@ -121,7 +119,7 @@ function differentText(what: string, then: string | undefined, now: string | und
   return `has the ${what} ${quoted(now)} now, it had ${quoted(then)}`;
 }
 
-/** Whether the export has the transmission flag(s) `flag`, all of them. */
+/** Whether the export has all bits of the transmission flags `flag`. */
 export function hasFlag(info: Pick<ExportInfo, 'flags'>, flag: number): boolean {
   return (info.flags & flag) === flag;
 }

@@ -1,7 +1,6 @@
-// The spec's names of the protocol's numbers, for traces and messages.
+// The specification's names of the protocol's numbers, for traces and messages. Pure.
 //
-// Called by whoever prints a number of the wire. Pure. A number without a name is printed in
-// hexadecimal, so nothing that a server sends is hidden.
+// A number without a name is printed in hexadecimal.
 
 import * as c from './constants.js';
 
@@ -123,12 +122,12 @@ export function errorName(error: number): string {
   return ERRORS.get(error) ?? hex(error);
 }
 
-/** The names of the transmission flags (`NBD_FLAG_*`) that are set, lowest bit first. */
+/** The names of the transmission flags (`NBD_FLAG_*`) in `flags`, lowest bit first. */
 export function transmissionFlagNames(flags: number): string[] {
   return flagNames(TRANSMISSION_FLAGS, flags);
 }
 
-/** The names of the command flags (`NBD_CMD_FLAG_*`) that are set, lowest bit first. */
+/** The names of the command flags (`NBD_CMD_FLAG_*`) in `flags`, lowest bit first. */
 export function commandFlagNames(flags: number): string[] {
   return flagNames(COMMAND_FLAGS, flags);
 }

@@ -1,11 +1,8 @@
-// Makes text that a server or a URI supplied fit to be printed on a terminal.
-//
-// Called wherever foreign text becomes part of a message. Pure; never throws, and bounds what it
-// returns whatever the input is.
+// Escapes text of servers and URIs for terminals. Pure; the length of the result is bounded, and nothing throws.
 
 import { NBD_MAX_STRING } from './constants.js';
 
-/** Control characters, the marks that reorder or hide text, and halves of surrogate pairs. */
+/** Control characters, characters that reorder or hide text, and halves of surrogate pairs. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 
 const SHORT_ESCAPES: ReadonlyMap<string, string> = new Map([
@@ -21,7 +18,7 @@ function escapeCharacter(character: string): string {
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
 }
 
-/** Bytes that a code point takes in UTF-8. */
+/** Length in bytes of a code point in UTF-8. */
 function utf8Length(character: string): number {
   const code = character.codePointAt(0) ?? 0;
   if (code < 0x80) return 1;
@@ -30,9 +27,8 @@ function utf8Length(character: string): number {
 }
 
 /**
- * The text on one line, with control characters (and those that reorder or hide text) written as
- * escapes. At most `limit` bytes of the input, in UTF-8, are shown; `…` says that some were cut.
- * Bytes that are no UTF-8 show as U+FFFD.
+ * Returns the text on one line, with control characters, and characters that reorder or hide text, as escapes. Shows at
+ * most `limit` bytes of the input, in UTF-8; `…` marks a cut. Invalid UTF-8 becomes U+FFFD.
  */
 export function printable(text: string | Uint8Array, limit: number = NBD_MAX_STRING): string {
   const source = typeof text === 'string' ? text : new TextDecoder().decode(text.subarray(0, limit + 4));
@@ -47,8 +43,8 @@ export function printable(text: string | Uint8Array, limit: number = NBD_MAX_STR
 }
 
 /**
- * JSON that is fit for a terminal: what JSON.stringify leaves as it is, though it moves the cursor or hides text, is
- * written as the escapes of JSON, so that it is the same text for whoever parses it.
+ * Escapes characters in JSON text that move the cursor or hide text and that JSON.stringify leaves as they are. The
+ * result is JSON for the same value.
  */
 export function printableJson(json: string): string {
   return json.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
@@ -58,12 +54,12 @@ export function printableJson(json: string): string {
   });
 }
 
-/** What is shown as it is in the lines of a server: a terminal does nothing else with them. */
+/** Layout characters of a server's output, which are harmless on a terminal. */
 const LAYOUT = new Set(['\n', '\t']);
 
 /**
- * Takes what a server writes to its standard error, and gives it to `write` as it comes, with everything but line ends
- * and tabs written as `printable` does: a server may repeat what an image or a client has told it.
+ * Makes a sink for the standard error of a server: `write` gets the text escaped as by `printable`, but with line ends
+ * and tabs. A server may repeat text of an image or of a client.
  */
 export function printableSink(write: (text: string) => void): (chunk: Uint8Array) => void {
   const decoder = new TextDecoder();

@@ -1,21 +1,20 @@
-// Big-endian numbers and strings of the cold paths: the handshake's messages, whole in memory.
+// Encodes and decodes big-endian numbers and strings of handshake messages, which are whole in memory.
 //
-// Called by the option codec. Nothing here blocks or keeps the bytes it is given. The transmission
-// phase has readers of its own, which allocate nothing.
+// The transmission phase has its own code, which allocates nothing.
 
 import { NbdProtocolError } from './errors.js';
 
 const encoder = new TextEncoder();
 
-/** The bytes of a text in UTF-8. */
+/** The UTF-8 encoding of a text. */
 export function utf8(text: string): Uint8Array {
   return encoder.encode(text);
 }
 
-/** Where a byte that is no UTF-8 stands in a name: half a surrogate pair, which no UTF-8 can mean. */
+/** Base of the code units that stand for invalid bytes in a name: lone surrogates, which no UTF-8 encodes. */
 const STRAY_BYTE = 0xdc00;
 
-/** A name as text from which `nameBytes` makes the same bytes again, whatever they are. */
+/** Decodes a name so that `nameBytes` restores the same bytes, even if they are not UTF-8. */
 export function nameFrom(bytes: Uint8Array): string {
   const decode = (part: Uint8Array): string | undefined => {
     try {
@@ -38,7 +37,7 @@ export function nameFrom(bytes: Uint8Array): string {
   return name;
 }
 
-/** The bytes of a name: UTF-8, but for what `nameFrom` found to be none. */
+/** Encodes a name as UTF-8, and restores the invalid bytes that `nameFrom` found. */
 export function nameBytes(name: string): Uint8Array {
   if (!/\p{Cs}/u.test(name)) return utf8(name);
   const parts = [...name].map((character) => {
@@ -68,7 +67,7 @@ export function u64(value: bigint): Uint8Array {
   return bytes;
 }
 
-/** One array of all the parts, in order. */
+/** Concatenates the parts. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
@@ -79,7 +78,7 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
-/** Reads the fields of one whole message; `what` names it when it is too short for them. */
+/** Reads the fields of a message; `what` names the message in the error if it is too short. */
 export class WireReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -113,13 +112,13 @@ export class WireReader {
     return this.#view.getBigUint64(this.#advance(8));
   }
 
-  /** The next `count` bytes; they share memory with the message. */
+  /** The next `count` bytes, in the memory of the message. */
   bytes(count: number): Uint8Array {
     const at = this.#advance(count);
     return this.#bytes.subarray(at, at + count);
   }
 
-  /** All bytes that are left; they share memory with the message. */
+  /** The remaining bytes, in the memory of the message. */
   rest(): Uint8Array {
     return this.bytes(this.#bytes.length - this.#at);
   }

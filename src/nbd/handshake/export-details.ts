@@ -1,7 +1,7 @@
-// Collects what a server tells about one export, until it acknowledges or refuses.
+// Collects the server's information about one export, until it acknowledges or refuses the option.
 //
-// Owned by the handshake, one instance for each NBD_OPT_INFO or NBD_OPT_GO. Checks each piece of
-// information when it comes; unknown kinds are ignored, as proto.md demands.
+// Owned by the handshake, one for each NBD_OPT_INFO or NBD_OPT_GO. Checks each piece of information; ignores unknown
+// kinds, as proto.md demands.
 
 import {
   NBD_FLAG_BLOCK_STATUS_PAYLOAD,
@@ -23,7 +23,7 @@ const MAX_SIZE = 2n ** 63n - 1n;
 const MAX_MINIMUM_BLOCK = 65_536;
 const MIN_PREFERRED_BLOCK = 512;
 
-/** What was agreed on for the connection as a whole. */
+/** The negotiated features of the connection. */
 export type ConnectionTerms = Pick<
   ExportInfo,
   'structuredReplies' | 'extendedHeaders' | 'metaContexts' | 'handshake'
@@ -54,7 +54,7 @@ function expectLength(data: Uint8Array, length: number, name: string): void {
   }
 }
 
-/** The flags that may be relied on: those that need what was not agreed on are taken out. */
+/** The transmission flags without those that need a feature which was not negotiated. */
 function usableFlags(flags: number, terms: ConnectionTerms): number {
   let usable = flags;
   if (!terms.structuredReplies && !terms.extendedHeaders) usable &= ~NBD_FLAG_SEND_DF;
@@ -63,7 +63,7 @@ function usableFlags(flags: number, terms: ConnectionTerms): number {
   return usable;
 }
 
-/** The pieces of information about one export. */
+/** The information about one export. */
 export class ExportDetails {
   #size: bigint | undefined;
   #flags = 0;
@@ -71,15 +71,15 @@ export class ExportDetails {
   #canonicalName: string | undefined;
   #description: string | undefined;
 
-  /** Whether size and flags are known, without which there is no export. */
+  /** Whether size and flags are known, which every export has. */
   get complete(): boolean {
     return this.#size !== undefined;
   }
 
   /**
-   * Takes size and transmission flags, from whatever message they came in.
-   * @throws NbdProtocolError when the size is above 2^63-1, the flags are no flags, or both were told
-   * before and differ
+   * Sets size and transmission flags.
+   * @throws NbdProtocolError if the size is above 2^63-1, the flags lack NBD_FLAG_HAS_FLAGS, or both differ from
+   *   earlier ones
    */
   takeExport(size: bigint, flags: number): void {
     if (size > MAX_SIZE) {
@@ -97,7 +97,7 @@ export class ExportDetails {
     this.#flags = flags;
   }
 
-  /** Takes the data of one NBD_REP_INFO; throws NbdProtocolError when it breaks a rule. */
+  /** Reads the data of an NBD_REP_INFO. @throws NbdProtocolError */
   takeInfo(data: Uint8Array): void {
     const reader = new WireReader(data, 'a NBD_REP_INFO reply');
     switch (reader.u16()) {
@@ -132,8 +132,8 @@ export class ExportDetails {
   }
 
   /**
-   * The export as a whole, once the server has acknowledged it.
-   * @throws NbdProtocolError when NBD_INFO_EXPORT never came
+   * The complete export, after the server's acknowledgement.
+   * @throws NbdProtocolError without an NBD_INFO_EXPORT
    */
   finish(name: string, terms: ConnectionTerms): ExportInfo {
     if (this.#size === undefined) {

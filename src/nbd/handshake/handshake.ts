@@ -1,9 +1,8 @@
-// The handshake: from a server's first byte to the transmission phase, without any I/O.
+// The handshake, from the server's first byte to the transmission phase, without I/O.
 //
-// A driver gives it the bytes that come and carries out the events it returns, in order. Pure: no
-// socket, clock or Promise; the bytes passed in stay the caller's. At every moment it knows how many
-// bytes it waits for and who takes them; a moment at which nothing may come (before TLS, before the
-// first request) makes any byte a breach. An error ends it: the driver sends abort() and closes.
+// The caller passes received bytes and carries out the returned events in order. Pure: no socket, clock or Promise. It
+// always knows how many bytes come next. Where none may come (before TLS, before the first request), any byte is a
+// protocol violation. After an error the caller sends abort() and closes.
 
 import {
   NBD_MAGIC,
@@ -41,19 +40,19 @@ import {
 
 export type { HandshakeGoal, HandshakeOptions } from './negotiation.js';
 
-/** Bytes of all replies to one option together. */
+/** Most bytes of all replies to one option. */
 const MAX_OPTION_REPLIES_BYTES = 16 * 1024 * 1024;
 
 const NO_BYTES = new Uint8Array(0);
 
-/** What the driver is to do, or has got. */
+/** A task or a result for the caller. */
 export type HandshakeEvent =
   | { readonly type: 'send'; readonly bytes: Uint8Array }
   /** Upgrade the stream to TLS, then call tlsStarted(). */
   | { readonly type: 'starttls' }
-  /** The transmission phase has begun: the stream is at a message boundary. */
+  /** The transmission phase has begun; the stream is at a message boundary. */
   | { readonly type: 'ready'; readonly info: ExportInfo }
-  /** The goodbye is sent: close the stream. */
+  /** NBD_OPT_ABORT or NBD_CMD_DISC is sent: close the stream. */
   | { readonly type: 'listed'; readonly exports: ListedExport[] }
   | { readonly type: 'described'; readonly info: ExportInfo }
   | { readonly type: 'contexts'; readonly names: string[] };
@@ -63,42 +62,42 @@ function tooOld(what: string): NbdServerError {
   return new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
 }
 
-/** One handshake on one connection. */
+/** The handshake of one connection. */
 export class Handshake {
   readonly #n: Negotiation;
   readonly #expectation = new Expectation();
   #events: HandshakeEvent[] = [];
-  /** The handshake has ended, well or not. */
+  /** Whether the handshake has ended, well or not. */
   #over = false;
-  /** The server waits for an option, and NBD_OPT_ABORT may be one. */
+  /** Whether the server waits for an option and knows NBD_OPT_ABORT. */
   #mayAbort = false;
-  /** Of the option in flight: how many replies came, and how many bytes. */
+  /** Number and bytes of the replies to the option in flight. */
   #replies = 0;
   #replyBytes = 0;
 
-  /** @throws NbdError with EINVAL when the export name or a metadata context cannot be sent */
+  /** @throws NbdError with EINVAL if the export name or a metadata context cannot be sent */
   constructor(options: HandshakeOptions) {
     this.#n = startNegotiation(options);
     this.#expectation.bytes('its greeting', 8, (bytes) => this.#greeting(bytes));
   }
 
   /**
-   * Takes bytes of the server, as many or few as have come. What comes after the end is dropped.
-   * @throws NbdProtocolError when the server breaks a rule, NbdServerError when it refuses
+   * Receives bytes of the server, any number at a time. Bytes after the end are dropped.
+   * @throws NbdProtocolError if the server violates the protocol, NbdServerError if it refuses
    */
   receive(bytes: Uint8Array): HandshakeEvent[] {
     return this.#run(() => this.#expectation.receive(bytes));
   }
 
-  /** Goes on after a `starttls` event, once the stream is encrypted and the server verified. */
+  /** Continues after a `starttls` event, when the stream is encrypted and the server is verified. */
   tlsStarted(): HandshakeEvent[] {
     this.#n.encrypted = true;
-    return this.#run(() => this.#haggle());
+    return this.#run(() => this.#negotiate());
   }
 
   /**
-   * The goodbye that suits a handshake that has failed: NBD_OPT_ABORT when the server waits for an
-   * option, nothing when it does not (one is in flight, it broke a rule, or it knows no options).
+   * The last message of a failed handshake: NBD_OPT_ABORT if the server waits for an option, otherwise empty (an option
+   * is in flight, the server violated the protocol, or it knows no options).
    */
   abort(): Uint8Array {
     const bytes = this.#mayAbort ? encodeOption(NBD_OPT_ABORT, NO_BYTES) : NO_BYTES;
@@ -106,7 +105,7 @@ export class Handshake {
     return bytes;
   }
 
-  /** Why the handshake fails when the stream ends now; undefined when it had ended before. */
+  /** The error if the stream ends now; undefined if the handshake had ended before. */
   endOfStream(): NbdError | undefined {
     if (this.#over) return undefined;
     const message = `the server closed the connection before ${this.#expectation.awaited}`;
@@ -118,7 +117,7 @@ export class Handshake {
     try {
       action();
     } catch (error) {
-      // What is unsent stays unsent, so a goodbye may not jump ahead of it.
+      // Events of this call stay unsent, so NBD_OPT_ABORT would overtake them.
       this.#end(this.#mayAbort && error instanceof NbdServerError && this.#events.length === 0);
       this.#events = [];
       throw error;
@@ -158,7 +157,7 @@ export class Handshake {
     }
   }
 
-  /** A server (or someone in between) that cannot do TLS must not get us to go on without. */
+  /** A server, or an attacker in between, without TLS must not make us continue in plain text. */
   #refusePlainText(): void {
     if (this.#n.tls === 'disable') return;
     const message = `cannot use TLS, and plain text was not allowed: the server speaks the ${this.#n.style} handshake, which has none`;
@@ -185,10 +184,10 @@ export class Handshake {
       return;
     }
     this.#n.style = 'fixed-newstyle';
-    this.#haggle();
+    this.#negotiate();
   }
 
-  /** The only option of a server that is not fixed newstyle, and the last resort with one that is. */
+  /** NBD_OPT_EXPORT_NAME: the only option of a server that is not fixed newstyle, and the last resort for others. */
   #sendExportName(): void {
     const { goal, exportNameReplyLength } = this.#n;
     if (goal.kind === 'list') throw tooOld('exports');
@@ -202,7 +201,7 @@ export class Handshake {
     });
   }
 
-  /** The server has entered the transmission phase without NBD_OPT_GO. */
+  /** Ends the handshake with a server that entered the transmission phase without NBD_OPT_GO. */
   #enterTransmission({ size, flags }: PlainExport): void {
     const { goal } = this.#n;
     const name = goal.kind === 'list' ? '' : goal.exportName;
@@ -214,8 +213,8 @@ export class Handshake {
     else this.#finish(encodeDisconnect(), { type: 'listed', exports: [{ name, info }] });
   }
 
-  /** Sends the next option, or ends haggling when none is left. */
-  #haggle(): void {
+  /** Sends the next option, or ends the negotiation when none is left. */
+  #negotiate(): void {
     const n = this.#n;
     const step = nextStep(n);
     if (step !== undefined) {
@@ -265,12 +264,12 @@ export class Handshake {
       if (option === NBD_OPT_STARTTLS) {
         this.#events.push({ type: 'starttls' });
         this.#expectation.silence('the TLS handshake');
-      } else this.#haggle();
+      } else this.#negotiate();
     } else if (isReplyError(replyType)) {
       const serverText = new TextDecoder().decode(data.subarray(0, NBD_MAX_STRING));
       this.#mayAbort = true;
       refuseStep(step, this.#n, { option, replyType, serverText });
-      this.#haggle();
+      this.#negotiate();
     } else {
       this.#partialReply(step, replyType, data);
     }

@@ -1,68 +1,68 @@
-// What one handshake wants, what has been agreed on so far, and what has been learnt.
+// The state of one handshake: its goal, the negotiated features and the server's information.
 //
-// Owned by a handshake, changed by it and by the steps of haggling only. Plain state, no behaviour.
+// Owned by a handshake; only it and its option steps change it.
 
 import type { ExportInfo, ListedExport, MetaContext } from '../export-info.js';
 import { type ConnectionTerms, ExportDetails } from './export-details.js';
 import { checkExportName, checkMetaContextQueries } from './option-messages.js';
 
-/** What a handshake is for: to use an export, to list the exports, or to describe one or its contexts. */
+/** The goal of a handshake: to use an export, to list the exports, or to describe an export or its contexts. */
 export type HandshakeGoal =
   | { readonly kind: 'go'; readonly exportName: string }
   | {
       readonly kind: 'list';
-      /** Asked before each export of the list: whether to go on asking what there is to know of them. */
+      /** Called before each export of the list: whether to send NBD_OPT_INFO for it. */
       readonly describe?: (index: number, count: number) => boolean;
     }
   | { readonly kind: 'info'; readonly exportName: string }
-  /** The metadata contexts that the queries find; without queries, all. */
+  /** Lists the metadata contexts that the queries find; all of them without queries. */
   | { readonly kind: 'contexts'; readonly exportName: string; readonly queries: readonly string[] };
 
-/** What a handshake is to reach, and by which means. */
+/** Goal and options of a handshake. */
 export interface HandshakeOptions {
   readonly goal: HandshakeGoal;
-  /** `require`: nothing but the wish for TLS is sent in the clear. `disable`: TLS is never begun. */
+  /** `require`: only the request for TLS is sent in plain text. `disable`: TLS is not used. */
   readonly tls: 'disable' | 'require';
-  /** Ask for structured replies; default true. */
+  /** Request structured replies; default true. */
   readonly structuredReplies?: boolean;
-  /** Ask for 64-bit headers; default true. */
+  /** Request extended headers (64 bits); default true. */
   readonly extendedHeaders?: boolean;
-  /** Metadata contexts to ask for, at most 1024; default `base:allocation`. */
+  /** Metadata contexts to request, at most 1024; default `base:allocation`. */
   readonly metaContexts?: readonly string[];
 }
 
-/** What has been agreed on, and what has been learnt. */
+/** The state of a handshake. */
 export interface Negotiation {
   readonly goal: HandshakeGoal;
   readonly tls: 'disable' | 'require';
-  /** Metadata contexts to ask for. */
+  /** Metadata contexts to request. */
   readonly queries: readonly string[];
   style: ExportInfo['handshake'];
-  /** Bytes of a reply to NBD_OPT_EXPORT_NAME. */
+  /** Length in bytes of a reply to NBD_OPT_EXPORT_NAME. */
   exportNameReplyLength: number;
   encrypted: boolean;
-  /** Undefined until the server has answered. */
+  /** Undefined until the server has replied. */
   structuredReplies: boolean | undefined;
   extendedHeaders: boolean | undefined;
   metaContexts: MetaContext[] | undefined;
-  /** The server's list, while and after it comes. */
+  /** The server's list of exports, as far as it has come. */
   exports: ListedExport[];
   listed: boolean;
-  /** How many of the list have been asked about. */
+  /** Number of listed exports whose NBD_OPT_INFO is done. */
   described: number;
   details: ExportDetails;
-  /** The export that was asked for, once the server has acknowledged it. */
+  /** The requested export, once the server has acknowledged it. */
   export: ExportInfo | undefined;
-  /** Names of the contexts that the server lists, while they come, and whether all have. */
+  /** Names of the listed contexts, and whether the list is complete. */
   listedContexts: string[];
   contextsListed: boolean;
-  /** NBD_OPT_INFO or NBD_OPT_GO is unknown to the server. */
+  /** Whether the server does not know NBD_OPT_INFO or NBD_OPT_GO. */
   unsupported: boolean;
 }
 
 /**
- * The state before a server's first byte.
- * @throws NbdError with EINVAL when the export name or a metadata context cannot be sent
+ * The state before the server's first byte.
+ * @throws NbdError with EINVAL if the export name or a metadata context cannot be sent
  */
 export function startNegotiation(options: HandshakeOptions): Negotiation {
   const { goal, tls } = options;
@@ -90,7 +90,7 @@ export function startNegotiation(options: HandshakeOptions): Negotiation {
   };
 }
 
-/** The part of an ExportInfo that is the connection's. */
+/** The negotiated features in an ExportInfo. */
 export function connectionTerms(n: Negotiation): ConnectionTerms {
   const extendedHeaders = n.extendedHeaders === true;
   return {

@@ -1,7 +1,6 @@
-// The messages of option haggling: the client's options and the server's replies to them.
+// Encodes options and decodes replies to them. Pure.
 //
-// Called by the handshake with whole messages. Pure. Lengths are computed from finished bodies; every
-// length that a server names is checked against what has arrived and against the limits below.
+// Works on whole messages. Every length from the server is checked against the received bytes and the limits below.
 
 import { NBD_MAX_STRING, NBD_OPTION_MAGIC, NBD_OPTION_REPLY_MAGIC } from '../constants.js';
 import { LINUX, NbdError, NbdProtocolError } from '../errors.js';
@@ -10,13 +9,13 @@ import { optionName } from '../names.js';
 import { printable } from '../text.js';
 import { concat, nameBytes, nameFrom, u16, u32, u64, utf8, WireReader } from '../wire.js';
 
-/** Bytes of a reply's header (proto.md, "Fixed newstyle negotiation"). */
+/** Length of a reply header in bytes (proto.md, "Fixed newstyle negotiation"). */
 export const OPTION_REPLY_HEADER = 20;
 
-/** Bytes that one reply may carry: the longest known one has two strings of 4096. */
+/** Most data of one reply in bytes: the longest known one has two strings of 4096. */
 export const MAX_OPTION_REPLY = 65_536;
 
-/** Metadata contexts that may be asked for, and that a server may select. */
+/** Most metadata contexts of a request, and of the server's selection. */
 export const MAX_META_CONTEXTS = 1024;
 
 const REPLY_ERROR_BIT = 0x80000000;
@@ -25,27 +24,27 @@ const REPLY_ERROR_BIT = 0x80000000;
 export interface OptionReplyHeader {
   readonly option: number;
   readonly replyType: number;
-  /** Bytes of data that follow, 0 to MAX_OPTION_REPLY. */
+  /** Bytes of data after the header, 0 to MAX_OPTION_REPLY. */
   readonly length: number;
 }
 
-/** Whether a reply type is one of the errors. */
+/** Whether a reply type is an error. */
 export function isReplyError(replyType: number): boolean {
   return (replyType & REPLY_ERROR_BIT) !== 0;
 }
 
-/** One option with its data, ready to be sent. */
+/** Encodes an option with its data. */
 export function encodeOption(option: number, data: Uint8Array): Uint8Array {
   return concat(u64(NBD_OPTION_MAGIC), u32(option), u32(data.length), data);
 }
 
-/** The data of NBD_OPT_INFO and NBD_OPT_GO. */
+/** Encodes the data of NBD_OPT_INFO and NBD_OPT_GO. */
 export function encodeExportRequest(exportName: string, informationRequests: readonly number[]): Uint8Array {
   const name = nameBytes(exportName);
   return concat(u32(name.length), name, u16(informationRequests.length), ...informationRequests.map(u16));
 }
 
-/** The data of NBD_OPT_SET_META_CONTEXT. */
+/** Encodes the data of NBD_OPT_SET_META_CONTEXT. */
 export function encodeMetaContextRequest(exportName: string, queries: readonly string[]): Uint8Array {
   const name = nameBytes(exportName);
   const encodedQueries = queries.map((query) => {
@@ -56,9 +55,9 @@ export function encodeMetaContextRequest(exportName: string, queries: readonly s
 }
 
 /**
- * Reads a reply's header.
- * @throws NbdProtocolError when the magic is wrong, the reply is to another option than the one in
- * flight, or its length is beyond every limit
+ * Decodes a reply header.
+ * @throws NbdProtocolError if the magic is wrong, the reply belongs to another option than `inFlight`, or the length
+ *   exceeds MAX_OPTION_REPLY
  */
 export function decodeOptionReplyHeader(bytes: Uint8Array, inFlight: number): OptionReplyHeader {
   const reader = new WireReader(bytes, 'the header of a reply to an option');
@@ -84,7 +83,7 @@ export function decodeOptionReplyHeader(bytes: Uint8Array, inFlight: number): Op
   return { option, replyType, length };
 }
 
-/** @throws NbdProtocolError when a string is longer than it may be, or holds a NUL */
+/** @throws NbdProtocolError if a string is too long or contains a NUL */
 function checkString(bytes: Uint8Array, what: string): void {
   if (bytes.length > NBD_MAX_STRING) {
     throw new NbdProtocolError(
@@ -95,27 +94,26 @@ function checkString(bytes: Uint8Array, what: string): void {
 }
 
 /**
- * A string of the server's that people read. What is no UTF-8 becomes U+FFFD: a strange text must not hide
- * the rest of a list.
- * @throws NbdProtocolError when it is longer than a string may be, or holds a NUL
+ * Decodes a string for display. Invalid UTF-8 becomes U+FFFD: one bad text must not spoil a list.
+ * @throws NbdProtocolError if it is too long or contains a NUL
  */
 export function decodeString(bytes: Uint8Array, what: string): string {
   checkString(bytes, what);
   return new TextDecoder().decode(bytes);
 }
 
-/** An entry of NBD_OPT_LIST, from the data of its NBD_REP_SERVER. */
+/** Decodes the data of an NBD_REP_SERVER: an entry of NBD_OPT_LIST. */
 export function decodeServerReply(data: Uint8Array): { name: string; description: string | undefined } {
   const reader = new WireReader(data, 'a NBD_REP_SERVER reply');
   const bytes = reader.bytes(reader.u32());
   checkString(bytes, 'the name of a listed export');
-  // A name is for asking for the export: it must come out as it came in, even if it is no UTF-8.
+  // The name must keep its bytes, even invalid UTF-8, for a request of this export.
   const name = nameFrom(bytes);
   const description = decodeString(reader.rest(), 'the description of a listed export');
   return { name, description: description === '' ? undefined : description };
 }
 
-/** A selected metadata context, from the data of its NBD_REP_META_CONTEXT. */
+/** Decodes the data of an NBD_REP_META_CONTEXT: a selected metadata context. */
 export function decodeMetaContext(data: Uint8Array): MetaContext {
   const reader = new WireReader(data, 'a NBD_REP_META_CONTEXT reply');
   const id = reader.u32();
@@ -124,9 +122,9 @@ export function decodeMetaContext(data: Uint8Array): MetaContext {
 }
 
 /**
- * Refuses a name that cannot be sent.
- * @throws NbdError with EINVAL when it holds a NUL, is neither Unicode text nor from `nameFrom`, or is longer
- * than 4096 bytes
+ * Checks that a name can be sent.
+ * @throws NbdError with EINVAL if it contains a NUL, is neither Unicode text nor from `nameFrom`, or is longer than
+ *   4096 bytes
  */
 export function checkExportName(name: string): void {
   const shown = printable(name, 80);
@@ -147,8 +145,8 @@ export function checkExportName(name: string): void {
 }
 
 /**
- * Refuses queries that no server may be asked (proto.md, "Metadata querying").
- * @throws NbdError with EINVAL when there are too many, or one lacks its namespace or is too long
+ * Checks metadata context queries (proto.md, "Metadata querying").
+ * @throws NbdError with EINVAL if there are too many, or one lacks a namespace or is too long
  */
 export function checkMetaContextQueries(queries: readonly string[]): void {
   if (queries.length > MAX_META_CONTEXTS) {

@@ -1,8 +1,7 @@
-// What the client asks of a server during option haggling: one table, in order of preference.
+// The client's options in the negotiation: one table, in order of preference.
 //
-// Used by the handshake, which sends the first step that is still wanted, waits for its final reply
-// and looks again. A step changes the Negotiation and nothing else; it never sees bytes it does not
-// own. TLS comes first, so that nothing agreed on in the clear can survive it.
+// The handshake sends the first option of the table that is still wanted, waits for its final reply and starts again. A
+// step changes only the Negotiation. TLS comes first, so that nothing negotiated in plain text survives it.
 
 import {
   NBD_INFO_BLOCK_SIZE,
@@ -35,38 +34,38 @@ import {
 } from './option-messages.js';
 import { checkFatalRefusal, type Refusal, refusalError } from './refusal.js';
 
-/** One option and what its replies mean. */
+/** One option, and the handling of its replies. */
 export interface Step {
   readonly option: number;
-  /** The replies, besides the final one, that the option may have, and how many at most. */
+  /** The type of its non-final replies, and the most of them. */
   readonly replyType?: number;
   readonly maxReplies?: number;
   wanted(n: Negotiation): boolean;
-  /** Forgets what an earlier try has learnt, and returns the option's data. */
+  /** Clears the result of an earlier attempt. Returns the option's data. */
   begin(n: Negotiation): Uint8Array;
   take(n: Negotiation, data: Uint8Array): void;
   acknowledged(n: Negotiation): void;
-  /** Returns when the handshake can go on without the option; throws when not. */
+  /** Returns if the handshake can continue without the option; throws if not. */
   refused(n: Negotiation, refusal: Refusal): void;
 }
 
-/** Exports that a server may list. */
+/** Most exports of a list. */
 const MAX_LISTED_EXPORTS = 10_000;
 
-/** Metadata contexts that a server may list: an image may have thousands of bitmaps. */
+/** Most metadata contexts of a list: an image may have thousands of bitmaps. */
 const MAX_LISTED_CONTEXTS = 10_000;
 
-/** Exports of a list that are asked about where nobody says how many, one round trip each. */
+/** Default limit of NBD_OPT_INFO for listed exports, one round trip each. */
 const MAX_DESCRIBED_EXPORTS = 256;
 
-/** Pieces of information about one export; the document knows four kinds. */
+/** Most pieces of information about one export; the specification has four kinds. */
 const MAX_INFO_REPLIES = 64;
 
 const INFORMATION_REQUESTS = [NBD_INFO_NAME, NBD_INFO_DESCRIPTION, NBD_INFO_BLOCK_SIZE];
 
 const NO_DATA = new Uint8Array(0);
 
-/** The export that the next NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_SET_META_CONTEXT is about. */
+/** The export of the next NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_SET_META_CONTEXT. */
 function currentName(n: Negotiation): string {
   return n.goal.kind === 'list' ? n.exports[n.described].name : n.goal.exportName;
 }
@@ -79,7 +78,7 @@ function useExport(n: Negotiation): string {
   return `cannot open export "${shownName(n)}"`;
 }
 
-/** Steps whose option has no data, no replies but the final one, and can be done without. */
+/** Makes a step for an optional feature, whose option has neither data nor non-final replies. */
 function offer(
   option: number,
   wanted: (n: Negotiation) => boolean,
@@ -184,7 +183,7 @@ const listMetaContext: Step = {
     return encodeMetaContextRequest(currentName(n), n.goal.kind === 'contexts' ? n.goal.queries : []);
   },
   take: (n, data) => {
-    // Its id means nothing here, and is to be disregarded.
+    // The id is meaningless here, and the specification says to ignore it.
     n.listedContexts.push(decodeMetaContext(data).name);
   },
   acknowledged: (n) => {
@@ -265,12 +264,12 @@ const STEPS: readonly Step[] = [
   go,
 ];
 
-/** The next option to send; undefined when haggling has come to its end. */
+/** The next option to send; undefined at the end of the negotiation. */
 export function nextStep(n: Negotiation): Step | undefined {
   return STEPS.find((step) => step.wanted(n));
 }
 
-/** Gives a final error reply to its step, after the rules that hold for all of them. */
+/** Passes a final error reply to its step, after the rules for all options. */
 export function refuseStep(step: Step, n: Negotiation, refusal: Refusal): void {
   checkFatalRefusal('cannot go on with the handshake', refusal, n.encrypted);
   step.refused(n, refusal);

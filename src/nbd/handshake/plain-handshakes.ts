@@ -1,6 +1,5 @@
-// The parts of the handshake from before option haggling: oldstyle, NBD_OPT_EXPORT_NAME, the flags.
-//
-// Called by the handshake with whole messages. Pure.
+// Decodes the messages from before the negotiation of options: oldstyle greeting, handshake flags,
+// NBD_OPT_EXPORT_NAME. Pure; works on whole messages.
 
 import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
@@ -12,19 +11,19 @@ import { NbdProtocolError } from '../errors.js';
 import { DISCONNECT, encodeRequest, REQUEST_LENGTH } from '../transmission/request.js';
 import { WireReader } from '../wire.js';
 
-/** Zero bytes that end an oldstyle greeting, and a reply to NBD_OPT_EXPORT_NAME. */
+/** Zero bytes at the end of an oldstyle greeting and of a reply to NBD_OPT_EXPORT_NAME. */
 const RESERVED_ZEROES = 124;
 
-/** Bytes of an oldstyle greeting after its two magics. */
+/** Length in bytes of an oldstyle greeting after its two magics. */
 export const OLDSTYLE_LENGTH = 8 + 4 + RESERVED_ZEROES;
 
-/** Size and transmission flags of an export, as the server sent them. */
+/** Size and transmission flags of an export. */
 export interface PlainExport {
   readonly size: bigint;
   readonly flags: number;
 }
 
-/** Reads an oldstyle greeting; throws NbdProtocolError when its flags are not those of an export. */
+/** Decodes an oldstyle greeting. @throws NbdProtocolError if it has handshake flags */
 export function decodeOldstyle(bytes: Uint8Array): PlainExport {
   const reader = new WireReader(bytes, 'an oldstyle greeting');
   const size = reader.u64();
@@ -38,22 +37,22 @@ export function decodeOldstyle(bytes: Uint8Array): PlainExport {
   return { size, flags };
 }
 
-/** Reads a reply to NBD_OPT_EXPORT_NAME. */
+/** Decodes a reply to NBD_OPT_EXPORT_NAME. */
 export function decodeExportNameReply(bytes: Uint8Array): PlainExport {
   const reader = new WireReader(bytes, 'the reply to NBD_OPT_EXPORT_NAME');
   return { size: reader.u64(), flags: reader.u16() };
 }
 
-/** What a newstyle server's handshake flags mean for this connection. */
+/** The meaning of a newstyle server's handshake flags. */
 export interface NewstyleTerms {
   readonly fixed: boolean;
-  /** What to answer: each flag mirrors one of the server's, and unknown ones are ignored. */
+  /** Client flags for the reply: each mirrors a flag of the server; unknown ones are ignored. */
   readonly clientFlags: number;
-  /** Bytes of a reply to NBD_OPT_EXPORT_NAME. */
+  /** Length in bytes of a reply to NBD_OPT_EXPORT_NAME. */
   readonly exportNameReplyLength: number;
 }
 
-/** Reads a newstyle server's handshake flags. */
+/** Decodes a newstyle server's handshake flags. */
 export function decodeHandshakeFlags(bytes: Uint8Array): NewstyleTerms {
   const flags = new WireReader(bytes, 'handshake flags').u16();
   const fixed = (flags & NBD_FLAG_FIXED_NEWSTYLE) !== 0;
@@ -65,7 +64,7 @@ export function decodeHandshakeFlags(bytes: Uint8Array): NewstyleTerms {
   };
 }
 
-/** NBD_CMD_DISC: the goodbye to a server that has gone into the transmission phase unasked. */
+/** Encodes NBD_CMD_DISC, for a server that entered the transmission phase although no export is needed. */
 export function encodeDisconnect(): Uint8Array {
   const bytes = new Uint8Array(REQUEST_LENGTH);
   encodeRequest(new DataView(bytes.buffer), 0, false, DISCONNECT);

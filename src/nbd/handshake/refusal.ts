@@ -1,18 +1,16 @@
-// Turns a server's refusal of an option into an error that says why and what to do.
-//
-// Called by the handshake. Pure.
+// Turns a server's refusal of an option into an error with the reason and the next step. Pure.
 
 import * as c from '../constants.js';
 import { LINUX, NbdProtocolError, NbdServerError } from '../errors.js';
 import { optionName, optionReplyName } from '../names.js';
 import { printable } from '../text.js';
 
-/** A final reply to an option that is an error. */
+/** A final error reply to an option. */
 export interface Refusal {
   readonly option: number;
   /** `NBD_REP_ERR_*`. */
   readonly replyType: number;
-  /** What the server said, not escaped, at most 4096 bytes. */
+  /** The server's text, not escaped, at most 4096 bytes. */
   readonly serverText: string;
 }
 
@@ -34,7 +32,7 @@ const MEANINGS: ReadonlyMap<number, Meaning> = new Map([
   [c.NBD_REP_ERR_EXT_HEADER_REQD, { errno: LINUX.EINVAL, why: 'the server requires extended headers' }],
 ]);
 
-/** The error for a refusal that ends the handshake. `what` says what was asked for, for people. */
+/** The error for a refusal that ends the handshake. @param what the failed request, for people */
 export function refusalError(what: string, refusal: Refusal): NbdServerError {
   const { option, replyType, serverText } = refusal;
   const meaning = MEANINGS.get(replyType) ?? { errno: LINUX.EIO, why: 'the server refused it' };
@@ -44,9 +42,9 @@ export function refusalError(what: string, refusal: Refusal): NbdServerError {
 }
 
 /**
- * Refusals that no option survives: the server is shutting down, which obliges the client to leave
- * (proto.md, "Termination of the session during option haggling"), or demands TLS when TLS is
- * already there, which a server must not.
+ * Throws for refusals that end every handshake: the server is shutting down, after which the client must leave
+ * (proto.md, "Termination of the session during option haggling"), or it requires TLS although TLS is in use, which
+ * violates the protocol.
  */
 export function checkFatalRefusal(what: string, refusal: Refusal, encrypted: boolean): void {
   if (refusal.replyType === c.NBD_REP_ERR_SHUTDOWN) throw refusalError(what, refusal);

@@ -1,19 +1,18 @@
-// Which bytes of one READ have been answered by out-of-order chunks.
+// The byte ranges of one READ that out-of-order chunks have answered.
 //
-// Owned by the reply receiver, made only for the rare reply whose chunks do not come in order.
+// Owned by the reply receiver, which makes one only if chunks arrive out of order.
 
-/** More separate runs than this in one reply is refused (a server gains nothing by it). */
+/** Most separate ranges of one reply. An honest server needs far fewer. */
 const MAX_RUNS = 4096;
 
-/** A set of disjoint byte runs of one reply, kept sorted and merged. */
+/** A set of disjoint byte ranges of one reply, sorted and merged. */
 export class Coverage {
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
 
   /**
-   * Adds `[start, end)`. Returns what is wrong with it: it overlaps bytes already answered
-   * (proto.md, "Structured reply chunk message": chunks must not overlap), or the reply is in too
-   * many pieces. Undefined when it is fine.
+   * Adds `[start, end)`. Returns the violated rule, or undefined: chunks must not overlap (proto.md, "Structured reply
+   * chunk message"), and a reply may have MAX_RUNS separate ranges.
    */
   add(start: number, end: number): string | undefined {
     let i = 0;

@@ -1,46 +1,45 @@
-// What a handshake waits for: so many bytes and who takes them, or that no byte comes at all.
+// The next bytes that a handshake expects: their number and receiver, or that none may come.
 //
-// Owned by the handshake, one a connection. Collects the server's bytes until there are enough, and
-// holds no more than what was given in and is not yet due.
+// Owned by the handshake, one a connection. Buffers received bytes until there are enough.
 
 import { ByteQueue } from '../byte-queue.js';
 import { NbdProtocolError } from '../errors.js';
 
 type Taker = (bytes: Uint8Array) => void;
 
-/** The next thing that is due, and the bytes that have come of it. */
+/** The next expected bytes, and those received so far. */
 export class Expectation {
   readonly #queue = new ByteQueue();
   #awaited = '';
   #need = 0;
   #take: Taker | undefined;
 
-  /** What is waited for, in words that follow "before". */
+  /** The expected message, as words after "before". */
   get awaited(): string {
     return this.#awaited;
   }
 
-  /** The next `need` bytes go to `take`, whose bytes they then are. */
+  /** Expects `need` bytes for `take`, which owns them. */
   bytes(awaited: string, need: number, take: Taker): void {
     this.#awaited = awaited;
     this.#need = need;
     this.#take = take;
   }
 
-  /** No byte may come before `awaited`, which is the client's to bring about. */
+  /** Expects no byte before `awaited`, an act of the client. */
   silence(awaited: string): void {
     this.#awaited = awaited;
     this.#take = undefined;
   }
 
-  /** Whatever comes from now on is nobody's. */
+  /** Drops all bytes from now on. */
   nothing(): void {
     this.bytes('', Number.POSITIVE_INFINITY, () => undefined);
   }
 
   /**
-   * Takes what has come, and hands out what is due.
-   * @throws NbdProtocolError when bytes come in a silence, and whatever a taker throws
+   * Receives bytes and calls the takers whose bytes are complete.
+   * @throws NbdProtocolError if bytes come in a silence; also any error of a taker
    */
   receive(bytes: Uint8Array): void {
     if (this.#need === Number.POSITIVE_INFINITY) return;

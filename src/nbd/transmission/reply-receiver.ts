@@ -1,10 +1,9 @@
-// The hot machine of the transmission phase: bytes from a server in, contents of replies out.
+// Parses the replies of one connection: bytes in, contents of replies out. The hot path of the transmission phase.
 //
-// Called by the bridge's connections and by the client with whatever the socket gave. Pure: it never
-// blocks, and allocates only for replies that no fast path has (block status, errors, out-of-order
-// chunks). Bytes that are passed in stay the caller's. For large payloads the caller may place the
-// bytes itself: `payloadPending` says how many are wanted and for whom, `landed` that they are there.
-// Every breach of the protocol throws NbdProtocolError: the connection must then be closed.
+// Used by the worker's connections and by the Promise client. Pure: never blocks, and allocates only for replies
+// without a fast path (block status, errors, out-of-order chunks). The caller may receive large payloads itself:
+// `payloadPending` and `payloadRequest` tell how much is expected and for which command, `landed` reports it. Every
+// violation throws NbdProtocolError; the connection must be closed then.
 
 import {
   NBD_CMD_READ,
@@ -29,13 +28,13 @@ const STATE_CHUNK_OFFSET = 1;
 const STATE_PAYLOAD = 2;
 const STATE_BODY = 3;
 
-/** Takes the replies of one connection apart. One instance a connection, from its first reply on. */
+/** Parses the replies of one connection, from the first one on. */
 export class ReplyReceiver<P extends PendingRequest> {
   readonly #sink: ReplySink<P>;
   readonly #structured: boolean;
   readonly #extended: boolean;
-  readonly #held = new Uint8Array(EXTENDED_HEADER + 8);
-  #heldLength = 0;
+  readonly #partial = new Uint8Array(EXTENDED_HEADER + 8);
+  #partialLength = 0;
   #need: number;
   #state = STATE_HEADER;
   #request: P | undefined;
@@ -54,41 +53,41 @@ export class ReplyReceiver<P extends PendingRequest> {
     this.#need = this.#extended ? EXTENDED_HEADER : SIMPLE_HEADER;
   }
 
-  /** Bytes of a READ's payload that come next on the wire; 0 when something else comes next. */
+  /** Bytes of a READ's payload that come next in the stream; 0: something else comes. */
   get payloadPending(): number {
     return this.#state === STATE_PAYLOAD ? this.#pending : 0;
   }
 
-  /** Whose payload comes next, while `payloadPending` is not 0. */
+  /** The request of that payload, while `payloadPending` is not 0. */
   get payloadRequest(): P | undefined {
     return this.#request;
   }
 
-  /** At which byte of the request the next payload byte belongs, while `payloadPending` is not 0. */
+  /** Offset in the request of the next payload byte, while `payloadPending` is not 0. */
   get payloadAt(): number {
     return this.#at;
   }
 
-  /** Whether the payload is of a chunk that is the whole reply: when it has landed, `finished` follows. */
+  /** Whether the payload is a chunk that makes up the whole reply: `finished` follows its last byte. */
   get payloadWhole(): boolean {
     return this.#whole;
   }
 
-  /** Header bytes that must come before anything else can: 0 in the middle of a payload or a body. */
+  /** Header bytes that must come next; 0 within a payload or a body. */
   get headerPending(): number {
     return this.#state === STATE_HEADER || this.#state === STATE_CHUNK_OFFSET
-      ? this.#need - this.#heldLength
+      ? this.#need - this.#partialLength
       : 0;
   }
 
-  /** Whether the stream may end here: no reply has been begun. */
+  /** Whether the stream may end here: no reply has begun. */
   get idle(): boolean {
-    return this.#state === STATE_HEADER && this.#heldLength === 0;
+    return this.#state === STATE_HEADER && this.#partialLength === 0;
   }
 
   /**
-   * Takes `bytes[start, end)`, all of them.
-   * @throws NbdProtocolError naming the rule that the server broke
+   * Parses `bytes[start, end)`. The memory belongs to the caller.
+   * @throws NbdProtocolError with the violated rule
    */
   receive(bytes: Uint8Array, start: number, end: number): void {
     let at = start;
@@ -106,7 +105,7 @@ export class ReplyReceiver<P extends PendingRequest> {
     }
   }
 
-  /** Says that the caller has placed `count` bytes (1 to `payloadPending`) of payload by itself. */
+  /** Reports that the caller has received `count` bytes (1 to `payloadPending`) of the payload itself. */
   landed(count: number): void {
     this.#at += count;
     this.#pending -= count;
@@ -114,7 +113,7 @@ export class ReplyReceiver<P extends PendingRequest> {
   }
 
   #takeHeader(bytes: Uint8Array, start: number, end: number): number {
-    if (this.#heldLength === 0 && end - start >= this.#need) {
+    if (this.#partialLength === 0 && end - start >= this.#need) {
       if (this.#structured && this.#need === SIMPLE_HEADER && end - start >= CHUNK_HEADER) {
         if (rules.u32(bytes, start) === NBD_STRUCTURED_REPLY_MAGIC) this.#need = CHUNK_HEADER;
       }
@@ -122,12 +121,12 @@ export class ReplyReceiver<P extends PendingRequest> {
       this.#parseHeader(bytes, start);
       return start + need;
     }
-    const count = Math.min(this.#need - this.#heldLength, end - start);
-    for (let i = 0; i < count; i++) this.#held[this.#heldLength + i] = bytes[start + i];
-    this.#heldLength += count;
-    if (this.#heldLength === this.#need) {
-      this.#heldLength = 0;
-      this.#parseHeader(this.#held, 0);
+    const count = Math.min(this.#need - this.#partialLength, end - start);
+    for (let i = 0; i < count; i++) this.#partial[this.#partialLength + i] = bytes[start + i];
+    this.#partialLength += count;
+    if (this.#partialLength === this.#need) {
+      this.#partialLength = 0;
+      this.#parseHeader(this.#partial, 0);
     }
     return start + count;
   }
@@ -179,9 +178,9 @@ export class ReplyReceiver<P extends PendingRequest> {
 
   #chunkHeader(bytes: Uint8Array, at: number): void {
     if (this.#need < CHUNK_HEADER) {
-      // 16 bytes were enough to see what it is, not to read it: keep them and come back with 20.
-      for (let i = 0; i < SIMPLE_HEADER; i++) this.#held[i] = bytes[at + i];
-      this.#heldLength = SIMPLE_HEADER;
+      // 16 bytes told the kind of header, but it has 20: keep them until the rest comes.
+      for (let i = 0; i < SIMPLE_HEADER; i++) this.#partial[i] = bytes[at + i];
+      this.#partialLength = SIMPLE_HEADER;
       this.#need = CHUNK_HEADER;
       return;
     }
@@ -247,7 +246,7 @@ export class ReplyReceiver<P extends PendingRequest> {
   #takeBody(bytes: Uint8Array, start: number, end: number): number {
     const count = Math.min(this.#pending, end - start);
     if (this.#at + count > this.#body.length) {
-      // Grows with what has come, never by what was announced.
+      // The buffer grows with the received bytes, not with the announced length, which a server may forge.
       const larger = new Uint8Array(Math.max(this.#at + count, this.#body.length * 2));
       larger.set(this.#body.subarray(0, this.#at));
       this.#body = larger;

@@ -1,7 +1,6 @@
-// What a server may say in reply chunks: the checks that the reply receiver makes before it believes one.
+// The rules for reply chunks (proto.md, "Structured reply chunk message", "Structured reply types").
 //
-// Pure; called once a chunk. Each throws NbdProtocolError naming the rule that is broken (proto.md,
-// "Structured reply chunk message", "Structured reply types").
+// Called by the reply receiver, once a chunk. Pure. Each check throws NbdProtocolError with the violated rule.
 
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -19,29 +18,29 @@ import { NbdProtocolError } from '../errors.js';
 import { Coverage } from './coverage.js';
 import type { PendingRequest } from './reply.js';
 
-/** Set in the type of every chunk that tells an error, also of those that are not known. */
+/** Bit of the type of every error chunk, unknown ones included. */
 const ERROR_BIT = 0x8000;
 
-/** Bytes of block status that one chunk may carry; a million extents, nbdkit's own limit, fit. */
+/** Largest block status chunk in bytes: room for a million extents, nbdkit's own limit. */
 const MAX_STATUS_PAYLOAD = 16 * 1024 * 1024 + 8;
 
-/** Bytes of a server's message about an error (proto.md, "Conventions"). */
+/** Longest error message of a server in bytes (proto.md, "Conventions"). */
 const MAX_MESSAGE = 4096;
 
-/** Bytes of one error chunk: the numbers and a message. */
+/** Largest error chunk in bytes: the numbers and a message. */
 export const MAX_ERROR_PAYLOAD = 6 + MAX_MESSAGE + 8;
 
-/** The unsigned 32-bit number at byte `at`, in network byte order. */
+/** The unsigned 32-bit number at byte `at`, big-endian. */
 export function u32(bytes: Uint8Array, at: number): number {
   return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 }
 
-/** Whether a chunk type tells an error. */
+/** Whether a chunk type is an error. */
 export function isErrorType(type: number): boolean {
   return (type & ERROR_BIT) !== 0;
 }
 
-/** Checks that a simple reply may answer this request; `structured`: structured replies were agreed on. */
+/** Checks that a simple reply may answer a request. @param structured structured replies were negotiated */
 export function checkSimpleReply(request: PendingRequest, error: number, structured: boolean): void {
   if (structured && request.type === NBD_CMD_READ) {
     throw new NbdProtocolError('a READ was given a simple reply after structured replies were agreed on');
@@ -54,7 +53,7 @@ export function checkSimpleReply(request: PendingRequest, error: number, structu
   }
 }
 
-/** Checks a chunk's type and length (bytes) before any of it is taken. */
+/** Checks the type and the length (bytes) of a chunk before its content is read. */
 export function checkChunk(
   request: PendingRequest,
   type: number,
@@ -108,8 +107,8 @@ function distance(request: PendingRequest, offsetHi: number, offsetLo: number): 
 }
 
 /**
- * At which byte of the request `length` bytes at this offset belong; counts them as answered. They
- * must lie within what was asked for, and none may have been answered before.
+ * Returns the offset in the request of a chunk of `length` bytes, and counts the bytes as answered. They must lie
+ * within the request, and none may have been answered before.
  */
 export function placeChunk(
   request: PendingRequest,
@@ -136,7 +135,7 @@ export function placeChunk(
   return at;
 }
 
-/** Takes an error chunk's `length` bytes of `body`: the request keeps the first error that it meets. */
+/** Reads an error chunk, `length` bytes of `body`. The request keeps the first error. */
 export function takeError(request: PendingRequest, type: number, body: Uint8Array, length: number): void {
   const error = u32(body, 0);
   const textLength = (body[4] << 8) | body[5];
@@ -160,8 +159,8 @@ export function takeError(request: PendingRequest, type: number, body: Uint8Arra
 }
 
 /**
- * The extents of a block status chunk of `length` bytes: numbers in network byte order. Counts its
- * context as answered.
+ * Returns the extents of a block status chunk of `length` bytes, as big-endian numbers, and counts its context as
+ * answered.
  */
 export function statusPayload(
   request: PendingRequest,
@@ -187,7 +186,7 @@ export function statusPayload(
   return view;
 }
 
-/** Checks that a reply without an error has answered everything, at its end. */
+/** Checks at the end of a reply without an error that it has answered everything. */
 export function checkWhole(request: PendingRequest): void {
   if (request.failure !== 0) return;
   if (request.type === NBD_CMD_READ && request.covered !== request.length) {

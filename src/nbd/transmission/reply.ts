@@ -1,53 +1,53 @@
-// What the reply receiver needs to know of a request in flight, and what it tells about its reply.
+// The interfaces of the reply receiver: requests in flight, and the receiver of replies.
 //
-// Implemented by the bridge (Command) and by the client (PendingCommand). Everything here is called
-// synchronously from ReplyReceiver.receive(); nothing may call back into the receiver.
+// Implemented by the worker (NbdCommand) and by the Promise client (PendingCommand). ReplyReceiver.receive() calls the
+// methods synchronously; they must not call it back.
 
 import type { Coverage } from './coverage.js';
 
-/** The kinds of reply header that a connection has negotiated. */
+/** The negotiated kinds of reply headers. */
 export interface ReplyFormat {
   readonly structuredReplies: boolean;
   readonly extendedHeaders: boolean;
 }
 
-/** A command whose reply has not been completed. The receiver owns the fields that it may write. */
+/** A command whose reply is not complete. The receiver writes the fields that are not readonly. */
 export interface PendingRequest {
   /** `NBD_CMD_*`. */
   readonly type: number;
   /** `NBD_CMD_FLAG_*` as sent. */
   readonly flags: number;
-  /** Bytes asked for. */
+  /** Length in bytes. */
   readonly length: number;
   readonly offsetHi: number;
   readonly offsetLo: number;
-  /** Bytes of a READ, or contexts of a BLOCK_STATUS, that chunks have answered. 0 when sent. */
+  /** Bytes of a READ, or contexts of a BLOCK_STATUS, that chunks have answered. Initially 0. */
   covered: number;
-  /** Runs answered out of order; of a BLOCK_STATUS the answered contexts' ids. Undefined when sent. */
+  /** Ranges answered out of order; the ids of the answered contexts of a BLOCK_STATUS. Initially undefined. */
   coverage: Coverage | undefined;
-  /** The first `NBD_E*` that a chunk has told. 0 when sent. */
+  /** The `NBD_E*` of the first error chunk. Initially 0. */
   failure: number;
-  /** What the server said of it, unescaped, at most 4096 bytes. Empty when sent. */
+  /** The server's text about it, not escaped, at most 4096 bytes. Initially empty. */
   failureText: string;
 }
 
-/** Where a reply's contents go. `P` is the owner's kind of pending request. */
+/** Receives the contents of replies. `P` is the caller's kind of pending request. */
 export interface ReplySink<P extends PendingRequest> {
-  /** The request in flight with this cookie, or undefined: then the connection ends. */
+  /** The request in flight with this cookie; undefined ends the connection. */
   find(cookieHi: number, cookieLo: number): P | undefined;
   /**
-   * Bytes of a READ: `bytes[start, end)` belong at byte `at` of what was asked. The memory is the
-   * caller's again when the call returns, except when `only` is true: then these are all the bytes
-   * of the reply, `finished` follows at once, and the 16 bytes before `start` are free for use.
+   * Data of a READ: `bytes[start, end)` belong at offset `at` of the request. The memory is valid during the call only,
+   * except if `only` is true: then these are all data of the reply, `finished` follows at once, and the 16 bytes before
+   * `start` may be overwritten.
    */
   data(request: P, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void;
-  /** A run of `length` zero bytes at byte `at` of what was asked. */
+  /** `length` zero bytes at offset `at` of the request. */
   hole(request: P, at: number, length: number): void;
   /**
-   * Extents of one meta context: `payload` holds pairs of (length, flags) from byte `start` on,
-   * each number 32 bits, or 64 when `wide`.
+   * Extents of one metadata context: pairs of (length, flags) in `payload` from byte `start` on, each number 32 bits,
+   * or 64 if `wide`.
    */
   extents(request: P, contextId: number, payload: DataView, start: number, wide: boolean): void;
-  /** The reply is whole. `error` is 0 or the server's `NBD_E*`; `text` what it said, unescaped. */
+  /** The reply is complete. @param error 0 or the server's `NBD_E*` @param text the server's text, not escaped */
   finished(request: P, error: number, text: string): void;
 }

@@ -1,7 +1,7 @@
-// Requests of the transmission phase, laid into memory that the caller owns.
+// Encodes requests of the transmission phase into memory of the caller.
 //
-// Called by the bridge's and the client's send queues, once a command. Pure: no allocation, no
-// socket. 64-bit values come as two unsigned halves, so that offsets up to 2^63-1 stay exact.
+// Called by the worker and by the Promise client, once a command. Pure, without allocation. 64-bit values are two
+// unsigned 32-bit halves, exact up to 2^63-1.
 
 import {
   NBD_CMD_DISC,
@@ -17,9 +17,9 @@ export const REQUEST_LENGTH = 28;
 /** Length in bytes of an extended request header (proto.md, "Extended request message"). */
 export const EXTENDED_REQUEST_LENGTH = 32;
 
-/** What a request header says; 64-bit values in unsigned 32-bit halves. */
+/** The fields of a request header; 64-bit values as unsigned 32-bit halves. */
 export interface RequestHeader {
-  /** Command flags, `NBD_CMD_FLAG_*` or-ed; PAYLOAD_LEN is added where a write must have it. */
+  /** Command flags, `NBD_CMD_FLAG_*` or-ed; PAYLOAD_LEN is added where a write needs it. */
   readonly flags: number;
   /** `NBD_CMD_*`. */
   readonly type: number;
@@ -28,8 +28,7 @@ export interface RequestHeader {
   readonly offsetHi: number;
   readonly offsetLo: number;
   /**
-   * Bytes that the command is about, or with PAYLOAD_LEN those of its payload: 0 to 2^53-1, below 2^32 with
-   * compact headers.
+   * Length of the range in bytes, or of the payload with PAYLOAD_LEN: 0 to 2^53-1; below 2^32 with compact headers.
    */
   readonly length: number;
 }
@@ -46,8 +45,8 @@ export const DISCONNECT: RequestHeader = {
 };
 
 /**
- * Writes one request header at byte `at` of `view`, in network byte order, and returns its length
- * (28, or 32 when `extended`). The payload of a write follows it on the wire.
+ * Writes a request header at byte `at` of `view`, big-endian. Returns its length in bytes: 28, or 32 if `extended`. The
+ * payload of a write follows it in the stream.
  */
 export function encodeRequest(view: DataView, at: number, extended: boolean, request: RequestHeader): number {
   view.setUint32(at, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);

@@ -1,18 +1,17 @@
-// The authority of an NBD URI, user@host:port, and the percent-encoding that all its parts share.
+// The authority of an NBD URI, user@host:port, and percent-decoding for all parts. Pure.
 //
-// Called by the URI parser. Pure. What is returned may become an argument of `ssh`, so a host or a
-// user that looks like an option is refused here.
+// Hosts and users may become arguments of `ssh`, so names that look like options are refused.
 
 import { LINUX, NbdError } from '../errors.js';
 
 const MAX_TCP_PORT = 65_535;
-/** VMADDR_PORT_ANY and VMADDR_CID_ANY, 2^32-1, cannot be connected to. */
+/** Largest CID and port of vsock. VMADDR_PORT_ANY and VMADDR_CID_ANY, 2^32-1, cannot be connected to. */
 const MAX_VSOCK_NUMBER = 0xfffffffe;
 
-/** user@host:port, decoded. */
+/** The decoded parts of user@host:port. */
 export interface Authority {
   readonly user: string | undefined;
-  /** Without brackets; empty when there is none. */
+  /** Without brackets; may be empty. */
   readonly host: string;
   readonly port: number | undefined;
 }
@@ -22,8 +21,8 @@ function invalid(why: string): NbdError {
 }
 
 /**
- * Percent-decodes UTF-8 text. A NUL is kept: its place decides whether it is one too many.
- * @throws NbdError with EINVAL on a % without two hexadecimal digits, and on bytes that are no UTF-8
+ * Percent-decodes UTF-8 text. A NUL is kept, since only the caller knows whether it is allowed there.
+ * @throws NbdError with EINVAL on a % without two hexadecimal digits, and on invalid UTF-8
  */
 export function percentDecode(text: string, what: string): string {
   try {
@@ -36,7 +35,7 @@ export function percentDecode(text: string, what: string): string {
   }
 }
 
-/** A decimal number from 0 or 1 up to `largest`. */
+/** Parses a decimal number from `smallest` (0 or 1) to `largest`. @throws NbdError with EINVAL */
 export function parseNumber(text: string, smallest: number, largest: number, what: string): number {
   const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= smallest && value <= largest)) {
@@ -64,8 +63,8 @@ function parseHost(text: string): string {
 }
 
 /**
- * Takes an authority apart. With vsock the host is a CID, and ports go up to 2^32-2.
- * @throws NbdError with EINVAL when a part cannot be what it stands for
+ * Parses an authority. With vsock the host is a CID, and ports go up to 2^32-2.
+ * @throws NbdError with EINVAL if a part is invalid
  */
 export function parseHostAndPort(authority: string, transport: string): Authority {
   const at = authority.lastIndexOf('@');

@@ -1,15 +1,13 @@
-// The query of an NBD URI: name=value pairs, some of which this program understands.
-//
-// Called by the URI parser. Pure.
+// The query of an NBD URI: name=value pairs. Pure.
 
 import { LINUX, NbdError } from '../errors.js';
 import { printable } from '../text.js';
 import { parseNumber, percentDecode } from './uri-authority.js';
 
-/** Pairs that are looked at; no honest URI has more. */
+/** Most pairs of a query. */
 const MAX_PARAMETERS = 64;
 
-/** The parameters, decoded and checked. */
+/** The known parameters, decoded and checked, and the names of the others. */
 export interface UriParameters {
   readonly socket?: string;
   readonly nbdPort?: number;
@@ -19,7 +17,7 @@ export interface UriParameters {
   readonly tlsHostname?: string;
   readonly tlsUsername?: string;
   readonly tlsVerifyPeer?: boolean;
-  /** The name of a parameter that says nothing without TLS, if there is one. */
+  /** The name of a parameter that needs TLS, if there is one. */
   readonly needTls?: string;
   readonly unknownParameters: readonly string[];
 }
@@ -82,8 +80,8 @@ const TLS_PARAMETERS = [
 const KNOWN = new Set(['socket', 'nbd-port', ...TLS_PARAMETERS]);
 
 /**
- * Takes the text after `?` apart.
- * @throws NbdError with EINVAL on a parameter given twice or with an impossible value
+ * Parses the text after `?`.
+ * @throws NbdError with EINVAL on a duplicate parameter or an invalid value
  */
 export function parseQuery(query: string): UriParameters {
   const pairs = parsePairs(query);

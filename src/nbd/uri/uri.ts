@@ -1,8 +1,7 @@
-// NBD URIs (doc/uri.md of the NBD project, and the transports that libnbd adds to it).
+// NBD URIs (doc/uri.md of the NBD project, and libnbd's additional transports).
 //
-// Called by the command line and the library with text that a stranger may have written. Pure: no
-// name is looked up and no file opened. What cannot mean what its author thinks is refused with one
-// line that says what to write instead.
+// The text may come from a stranger. Pure: resolves no name and opens no file. An invalid or misleading URI gets an
+// error of one line that says what to write instead.
 
 import { NBD_DEFAULT_PORT } from '../constants.js';
 import { LINUX, NbdError } from '../errors.js';
@@ -13,32 +12,32 @@ import { parseQuery, type UriParameters } from './uri-query.js';
 
 export type NbdTransport = 'tcp' | 'unix' | 'vsock' | 'ssh';
 
-/** What an NBD URI says, decoded. */
+/** A parsed NBD URI, decoded. */
 export interface NbdUri {
-  /** `nbds…`: TLS or nothing. */
+  /** Whether TLS is required: `nbds…`. */
   readonly tls: boolean;
-  /** How the server is reached. */
+  /** The transport to the server. */
   readonly transport: NbdTransport;
   /**
-   * tcp and ssh: name or address, an IPv6 address without brackets (default `localhost`). vsock: the
-   * CID in decimal (default `2`, the host of a virtual machine). unix: empty.
+   * tcp and ssh: name or address, an IPv6 address without brackets (default `localhost`). vsock: the CID in decimal
+   * (default `2`, the host of a virtual machine). unix: empty.
    */
   readonly host: string;
-  /** The NBD server's port, 1 to 65535 (vsock: to 4294967294); default 10809. Unused with a socket. */
+  /** Port of the NBD server, 1 to 65535 (vsock: to 4294967294); default 10809. Unused with a socket. */
   readonly port: number;
-  /** unix: the socket's path, an abstract one beginning with NUL. ssh: the path on the far side. */
+  /** unix: path of the socket; an abstract name begins with NUL. ssh: path of the socket on the remote host. */
   readonly socket?: string;
-  /** The export, decoded; empty for the default one. */
+  /** The export name, decoded; empty for the default export. */
   readonly exportName: string;
-  /** The TLS user name; with ssh the user who logs in. */
+  /** The TLS user name; with ssh the login name. */
   readonly user?: string;
-  /** ssh: the port of the ssh server, where it is not the usual one. */
+  /** ssh: the port of the ssh server; undefined: the default. */
   readonly sshPort?: number;
   /** Parameter `tls-type`. */
   readonly tlsType?: 'anon' | 'x509' | 'psk';
-  /** Path of a folder. */
+  /** Parameter `tls-certificates`: path of a directory. */
   readonly tlsCertificates?: string;
-  /** Path of a keys file. */
+  /** Parameter `tls-psk-file`: path of a key file. */
   readonly tlsPskFile?: string;
   /** Parameter `tls-hostname`. */
   readonly tlsHostname?: string;
@@ -46,7 +45,7 @@ export interface NbdUri {
   readonly tlsUsername?: string;
   /** Parameter `tls-verify-peer`. */
   readonly tlsVerifyPeer?: boolean;
-  /** Names of the parameters that nobody here understands, decoded, not escaped. */
+  /** Names of unknown parameters, decoded, not escaped. */
   readonly unknownParameters: readonly string[];
 }
 
@@ -57,12 +56,12 @@ const TRANSPORTS: ReadonlyMap<string, NbdTransport> = new Map([
   ['ssh', 'ssh'],
 ]);
 
-/** A bad URI; `uri` is shown as far as it helps. */
+/** The error for a bad URI, which shows the start of `uri`. */
 function bad(uri: string, why: string): NbdError {
   return new NbdError(`bad NBD URI "${printable(uri, 300)}": ${why}`, { errno: LINUX.EINVAL });
 }
 
-/** Why a text without `scheme://` is no URI, and what was probably meant. */
+/** Why a text without `scheme://` is no URI, and which URI was probably meant. */
 function schemeAdvice(text: string): string {
   const advice = 'it must begin with nbd://, nbds://, nbd+unix:///, nbd+vsock:// or nbd+ssh://';
   const shown = printable(text, 300);
@@ -94,7 +93,7 @@ function split(text: string): Parts {
   return { tls: known[1].length === 4, transport, authority, path, query };
 }
 
-/** Combinations that would not do what the URI's author expects. */
+/** Checks for combinations that would not do what the author of the URI expects. */
 function checkTogether(text: string, parts: Parts, host: string, parameters: UriParameters): void {
   const { transport, tls } = parts;
   const secure = (name: string): string => (transport === 'tcp' ? name : `${name}+${transport}`);
@@ -131,9 +130,9 @@ function ports(
 }
 
 /**
- * Takes an NBD URI apart. Schemes may be in any case; everything else is percent-decoded once.
- * Unknown parameters are collected, not refused: telling the user is the caller's part.
- * @throws NbdError with EINVAL, whose message names the URI, what is wrong and what to write
+ * Parses an NBD URI. The scheme is case-insensitive; all other parts are percent-decoded once. Unknown parameters are
+ * returned, not refused.
+ * @throws NbdError with EINVAL, with the URI, the reason and the correction in its message
  */
 export function parseNbdUri(text: string): NbdUri {
   const parts = split(text);
