@@ -1,6 +1,6 @@
-// Unix sockets by name, where Node has none: the address, and sending a datagram to one.
+// Datagrams to Unix sockets, which Node cannot send.
 //
-// Nothing blocks. A datagram that the receiver has no room for is lost.
+// Never blocks: a datagram is lost if the receiver has no room for it.
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
@@ -8,11 +8,11 @@ import { AF_UNIX, MSG_NOSIGNAL, openSocket, SOCK_DGRAM, SOCK_NONBLOCK } from './
 
 const PATH_MAX = 107;
 
-/** `struct sockaddr_un`: of a path of 1 to 107 bytes, or of an abstract name that begins with NUL. */
+/** Makes a `struct sockaddr_un` for a path of 1 to 107 bytes, or for an abstract name, which begins with NUL. */
 export function unixAddress(name: string): Uint8Array {
   const bytes = new TextEncoder().encode(name).subarray(0, PATH_MAX);
   const isAbstract = bytes[0] === 0;
-  // An abstract name ends with the address, a path with a NUL.
+  // A path ends with a NUL, an abstract name with the address.
   const address = new Uint8Array(2 + bytes.length + (isAbstract ? 0 : 1));
   new Uint16Array(address.buffer, 0, 1)[0] = AF_UNIX;
   address.set(bytes, 2);

@@ -1,4 +1,4 @@
-// Descriptors of any kind.
+// The close-on-exec flag of descriptors.
 
 import { SystemError } from './errno.js';
 import { errno, libc } from './libc.js';
@@ -6,12 +6,12 @@ import { errno, libc } from './libc.js';
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
 
-/** Lets programs that this process starts from now on have a descriptor, until `closeOnExec`. @throws SystemError */
+/** Lets programs that this process starts later inherit a descriptor, until `closeOnExec`. @throws SystemError */
 export function keepOnExec(descriptor: number): void {
   if (libc.fcntl(descriptor, F_SETFD, 0) < 0) throw new SystemError(errno(), 'fcntl');
 }
 
-/** Closes a descriptor in programs that this process starts from now on. @throws SystemError */
+/** Closes a descriptor in programs that this process starts later. @throws SystemError */
 export function closeOnExec(descriptor: number): void {
   if (libc.fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0) throw new SystemError(errno(), 'fcntl');
 }

@@ -1,6 +1,4 @@
-// Error numbers of Linux, their names, and the error that a failed system call throws.
-//
-// Used by everybody who makes system calls or answers the kernel. Keeps no state.
+// Linux error numbers, their names, and the error of a failed system call.
 
 import { constants } from 'node:os';
 import { libc } from './libc.js';
@@ -42,10 +40,10 @@ export const {
   EINPROGRESS,
 } = constants.errno;
 
-/** Not among Node's. */
+/** Missing in Node's table. */
 export const ESHUTDOWN = 108;
 
-/** Second names of the same numbers, which are never said. */
+/** Second names of the same numbers, which messages never use. */
 const ALIASES: readonly string[] = ['EWOULDBLOCK', 'ENOTSUP'];
 
 const NAMES = new Map([
@@ -60,12 +58,12 @@ export function errnoName(errno: number): string {
   return NAMES.get(errno) ?? `errno ${errno}`;
 }
 
-/** What the C library says of an errno, such as `Input/output error`. */
+/** The C library's text for an errno, such as `Input/output error`. */
 export function errnoText(errno: number): string {
   return libc.strerror(errno);
 }
 
-/** A system call has failed. */
+/** The error of a failed system call. */
 export class SystemError extends Error {
   override name = 'SystemError';
   readonly errno: number;

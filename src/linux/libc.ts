@@ -1,15 +1,14 @@
-// The C library, through koffi: the only door from TypeScript to system calls.
+// The C library through koffi: all system calls go through here.
 //
-// Called by the other files of this folder and by the bridge's hot loop. Every argument is a plain
-// number; memory is passed as an address (`addressOf`) plus an offset, so that a call allocates
-// nothing. A result of -1 means failure: `errno()` must then be read before any other call.
-// None of these calls retries on EINTR.
+// Used by the rest of this folder and by the worker's hot loop. Arguments are plain numbers, and memory is passed by
+// address (`addressOf`), so that a call allocates nothing. -1 means failure: read `errno()` before the next call. No
+// call retries on EINTR.
 
 import koffi from 'koffi';
 
 const library = koffi.load(null);
 
-/** The raw calls, named as in their manual pages. Addresses and sizes are numbers of bytes. */
+/** The functions, named as in their manual pages. Addresses and sizes are numbers of bytes. */
 export const libc = {
   read: library.func('read', 'long', ['int', 'size_t', 'size_t']),
   write: library.func('write', 'long', ['int', 'size_t', 'size_t']),
@@ -43,37 +42,37 @@ export const libc = {
   madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   getpagesize: library.func('getpagesize', 'int', []),
-  /** Calls of up to two integers that glibc has no function for. */
+  /** System calls with up to two integers for which glibc has no function. */
   syscall: library.func('syscall', 'long', ['long', 'long', 'long']),
   strerror: library.func('strerror', 'str', ['int']),
 } as const;
 
 /**
- * An address keeps nothing alive: memory that the caller uses no more after it has asked for the address could be
- * freed before the call that the address is for. So the last ones that were asked for are kept.
+ * The views of the last addresses. An address keeps nothing alive: without this the garbage collector could free a view
+ * between `addressOf` and the call that uses the address.
  */
 const recent: ArrayBufferView[] = [];
 const MOST_RECENT = 16;
-let asked = 0;
+let calls = 0;
 
 /**
- * The address of the first byte of `view`, exact because user space ends below 2^47. Whoever uses it later than in
- * the next call must hold `view`.
+ * The address of the first byte of `view`; exact, as user space ends below 2^47. To use it beyond the next call, keep
+ * a reference to `view`.
  */
 export function addressOf(view: ArrayBufferView): number {
-  recent[asked++ % MOST_RECENT] = view;
+  recent[calls++ % MOST_RECENT] = view;
   return Number(koffi.address(view));
 }
 
-/** koffi unloads a library when its handle is collected as garbage. */
+/** koffi unloads a library when its handle is garbage-collected. */
 const loaded: unknown[] = [];
 
-/** Loads a shared library into this process until its end, for other libraries that need it. @throws Error */
+/** Loads a shared library for the life of this process, for other libraries that need it. @throws Error */
 export function loadLibrary(path: string): void {
   loaded.push(koffi.load(path, { global: true }));
 }
 
-/** The error number of the last call of this thread that failed. */
+/** The error number of this thread's last failed call. */
 export function errno(): number {
   return koffi.errno();
 }

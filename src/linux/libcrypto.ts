@@ -1,7 +1,7 @@
-// OpenSSL's libcrypto, as the node executable carries it or has it loaded: AEAD ciphers and HMAC.
+// OpenSSL's libcrypto, from the node executable or the library that it has loaded: AEAD ciphers and HMAC.
 //
-// Used by src/tls. As in libc.ts every argument is a plain number and memory is passed by address, so
-// that a call allocates nothing. Loaded when it is first asked for, since most mounts need none of it.
+// Used by src/tls. As in libc.ts, arguments are plain numbers and memory is passed by address, so that a call allocates
+// nothing. Loaded on demand, as most mounts do not need it.
 
 import koffi from 'koffi';
 import { addressOf } from './libc.js';
@@ -10,7 +10,7 @@ import { addressOf } from './libc.js';
 export const EVP_CTRL_AEAD_GET_TAG = 0x10;
 export const EVP_CTRL_AEAD_SET_TAG = 0x11;
 
-/** Ciphers and hashes, by the names of the functions that give them. */
+/** Ciphers and hashes, named as the functions that return them. */
 export type CipherName = 'EVP_aes_128_gcm' | 'EVP_aes_256_gcm' | 'EVP_chacha20_poly1305';
 export type HashName = 'EVP_sha256' | 'EVP_sha384';
 
@@ -34,16 +34,16 @@ function load() {
   } as const;
 }
 
-/** The calls, named as in their manual pages. */
+/** The functions, named as in their manual pages. */
 export type Libcrypto = ReturnType<typeof load>;
 
 let loaded: Libcrypto | undefined;
-let looked = false;
+let tried = false;
 
-/** The library, or undefined where this node does not show its symbols. */
+/** The library; undefined if this node does not export its symbols. */
 export function libcrypto(): Libcrypto | undefined {
-  if (looked) return loaded;
-  looked = true;
+  if (tried) return loaded;
+  tried = true;
   try {
     loaded = load();
   } catch {
@@ -52,14 +52,14 @@ export function libcrypto(): Libcrypto | undefined {
   return loaded;
 }
 
-/** A copy that the garbage collector does not move, as it may small arrays. */
+/** A copy in memory that the garbage collector does not move; it may move small arrays. */
 export function pinned(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(new ArrayBuffer(bytes.length));
   copy.set(bytes);
   return copy;
 }
 
-/** HMAC of `data` with `key`. @throws Error where there is no libcrypto, or it refuses */
+/** HMAC of `data` with `key`. @throws Error without libcrypto, or if it fails */
 export function hmac(hash: HashName, key: Uint8Array, data: Uint8Array): Uint8Array {
   const library = libcrypto();
   if (library === undefined) throw new Error('this node shows no libcrypto');

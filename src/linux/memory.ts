@@ -1,6 +1,6 @@
-// Giving memory back to the system without freeing it, and asking it for large pages.
+// Page advice: returns memory to the system without freeing it, and requests huge pages.
 //
-// Used by the worker's pool of blocks. Never blocks.
+// Used by the worker's buffer pool. Never blocks.
 
 import { libc } from './libc.js';
 
@@ -9,26 +9,26 @@ const DO_NOT_NEED = 4;
 /** MADV_HUGEPAGE */
 const HUGE = 14;
 
-/** Bytes of a large page. */
+/** Size of a huge page in bytes. */
 export const HUGE_PAGE = 2 * 1024 * 1024;
 
-/** Bytes of a page of memory where pages have their usual size. */
+/** The usual page size in bytes. */
 export const PAGE = 4096;
 
-/** Bytes of a page of memory here: 16 or 64 KiB on some machines. */
+/** Page size of this machine in bytes; some machines have 16 or 64 KiB. */
 export const PAGE_SIZE = libc.getpagesize();
 
-/** Whether they have the usual size here: madvise(2) would take more than it was told to away where they are larger. */
+/** Whether the page size is the usual one. With larger pages madvise(2) would discard more than the given range. */
 export const HAS_USUAL_PAGES = PAGE_SIZE === PAGE;
 
-/** Asks for large pages behind `length` bytes at `address`, both multiples of theirs; without them all is the same. */
+/** Requests huge pages for `length` bytes at `address`, both multiples of HUGE_PAGE. It works without them as well. */
 export function preferHugePages(address: number, length: number): void {
   libc.madvise(address, length, HUGE);
 }
 
 /**
- * Takes the pages away that lie wholly within `length` bytes at `address`: they come back, filled with zeros,
- * when they are touched. False where the system does not do that, and where pages are larger than 4 KiB.
+ * Discards the whole pages within `length` bytes at `address`; they read as zeros afterwards. False: the system does
+ * not support it, or has pages larger than 4 KiB.
  */
 export function discardPages(address: number, length: number): boolean {
   if (!HAS_USUAL_PAGES) return false;

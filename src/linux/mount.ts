@@ -1,16 +1,16 @@
-// The system calls of mounting a FUSE file system.
+// The system calls that mount a FUSE file system.
 //
-// Neither waits for the file system that is being mounted. umount2(2) does, so it is not here: a thread
-// of ours that waited in it could not be ended (see src/mount/detach.ts).
+// None waits for the file system. umount2(2) does, so it is not here: a thread that waits in it cannot be ended (see
+// src/mount/detach.ts).
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
 import { ioctlRead32, O_CLOEXEC, O_NONBLOCK, O_RDWR } from './open-flags.js';
 
-/** Of fuse.h. */
+/** FUSE_DEV_IOC_CLONE of fuse.h. */
 const FUSE_DEV_IOC_CLONE = ioctlRead32(229, 0);
 
-/** Opens /dev/fuse: a descriptor that never blocks and is closed on exec. @throws SystemError */
+/** Opens /dev/fuse: non-blocking, closed on exec. @throws SystemError */
 export function openFuseDevice(): number {
   const device = libc.open('/dev/fuse', O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
   if (device < 0) throw new SystemError(errno(), 'open');
@@ -18,8 +18,8 @@ export function openFuseDevice(): number {
 }
 
 /**
- * One more descriptor of the mount that `device` serves, like it in everything. A request is answered on the
- * descriptor that it was read from. @throws SystemError
+ * Opens another descriptor for the mount of `device`, with the same flags. The reply to a request goes to the
+ * descriptor that delivered it. @throws SystemError
  */
 export function cloneFuseDevice(device: number): number {
   const clone = openFuseDevice();

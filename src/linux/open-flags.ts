@@ -1,19 +1,19 @@
-// Numbers that differ from processor to processor, for the one that this runs on.
+// Open flags and ioctl numbers, which differ between processors, for this processor.
 //
-// O_DIRECT of x86 is O_DIRECTORY of ARM. What a request of the kernel has as flags are these numbers as well.
+// O_DIRECT of x86 is O_DIRECTORY of ARM. The flags in the kernel's requests are these numbers as well.
 
 import { constants } from 'node:fs';
 
 export const { O_RDWR, O_DIRECT, O_DSYNC, O_NOFOLLOW, O_NONBLOCK } = constants;
 
-/** Not among Node's, and the same on every processor that it has. */
+/** Missing in Node's table, and the same on every processor that Node supports. */
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
 
-/** Processors whose ioctl numbers have their direction one bit lower, with other values. */
+/** Processors whose ioctl numbers encode the direction differently. */
 const IOC_OTHERS: readonly string[] = ['ppc', 'ppc64', 'mips', 'mipsel'];
 
-/** `_IOR(type, number, uint32_t)` of a processor. */
+/** `_IOR(type, number, uint32_t)` on a processor. */
 export function ioctlRead32(type: number, number: number, arch: string = process.arch): number {
   const direction = IOC_OTHERS.includes(arch) ? 0x40000000 : 0x80000000;
   return direction + 4 * 0x10000 + type * 0x100 + number;

@@ -1,7 +1,7 @@
 // The processes at the other end of a socket, and whether they have ended.
 //
-// The main thread opens a descriptor of it when a connection is made; the worker watches it. Only what the kernel
-// proves counts: a process that cannot be told for sure is not watched. Nothing blocks.
+// The main thread opens pidfds when a connection is made; the worker polls them. Only proof by the kernel counts: a
+// process that cannot be identified for certain is not watched. Never blocks.
 
 import { EINTR, ENOPROTOOPT } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
@@ -11,20 +11,20 @@ const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 /** Linux 6.5. */
 const SO_PEERPIDFD = 77;
-/** The same number for every architecture. */
+/** The same number on every architecture. */
 const SYS_PIDFD_OPEN = 434;
 const POLLIN = 1;
 
-/** The processes that serve a connection, and descriptors by which their ends can be seen; whoever has it closes it. */
+/** The processes that serve a connection, and their pidfds. The owner closes them. */
 export interface PeerHandle {
   readonly pids: readonly number[];
   readonly descriptors: readonly number[];
 }
 
 /**
- * The processes that hold the other end of a connection whose server has spoken. Undefined where they are not known: on
- * another machine, or somebody else's. @throws RangeError when nobody holds it any more
- * @param where the path of a Unix socket, or where a TCP connection begins and ends
+ * Opens the processes at the other end of a connection after the server's first bytes. Undefined if they are unknown:
+ * on another machine, or another user's. @throws RangeError if no process has it open any more
+ * @param where path of the Unix socket, or both ends of the TCP connection
  */
 export function openHolders(where: string | TcpEnds): PeerHandle | undefined {
   const pids = findHolders(where);
@@ -38,23 +38,23 @@ export function closePeer({ descriptors }: PeerHandle): void {
   for (const descriptor of descriptors) libc.close(descriptor);
 }
 
-/** Whether all of them have ended. */
+/** Whether all the processes have ended. */
 export function peerHasEnded({ descriptors }: PeerHandle): boolean {
   return descriptors.every(hasEnded);
 }
 
-/** The same processes where their end proves something: not of those that only pass on what they get. */
+/** Returns the processes if their end proves something, and undefined if one of them only relays data. */
 export function withoutRelays(handle: PeerHandle): PeerHandle | undefined {
-  // systemd holds sockets for others, and never ends.
+  // systemd has sockets open for others and never ends.
   if (!handle.pids.some((pid) => pid === 1 || isRelay(programOf(pid)))) return handle;
   closePeer(handle);
   return undefined;
 }
 
 /**
- * The process that listened at the other end of a Unix socket that has just been connected. Undefined where that is not
- * known or has ended (it went into the background), in another PID namespace, and for this process itself, which made
- * a listening socket for its child.
+ * Opens the process that listens at the other end of a newly connected Unix socket. Undefined if it is unknown, has
+ * ended (it went into the background), is in another PID namespace, or is this process itself, which made the listening
+ * socket for its child.
  */
 export function openListener(socket: number): PeerHandle | undefined {
   // struct ucred: pid, uid, gid.
@@ -70,7 +70,7 @@ export function openListener(socket: number): PeerHandle | undefined {
   return undefined;
 }
 
-/** A descriptor of the process; before Linux 6.5 by its number, which another process may have by now. */
+/** Opens a pidfd; before Linux 6.5 by pid, which may belong to another process by now. */
 function openPidfd(socket: number, pid: number): number {
   const found = new Int32Array([-1]);
   const length = new Uint32Array([found.byteLength]);
@@ -91,7 +91,7 @@ function hasEnded(descriptor: number): boolean {
   return libc.poll(addressOf(entry), 1, 0) > 0 && (entry[3] & POLLIN) !== 0;
 }
 
-/** Watched processes. Connections and lost changes share them; the last `release` closes the descriptors. */
+/** Watched processes. Connections and lost changes share them; the last `release` closes the pidfds. */
 export class PeerProcess {
   readonly #handle: PeerHandle;
   readonly #onRelease: () => void;
@@ -108,10 +108,9 @@ export class PeerProcess {
     return this.#ended;
   }
 
-  /** @throws RangeError when it was released by all */
+  /** Adds a reference. @throws RangeError after the last release */
   share(): PeerProcess {
-    if (this.#references === 0)
-      throw new RangeError('a process that nobody watches any more cannot be shared');
+    if (this.#references === 0) throw new RangeError('a released process cannot be shared');
     this.#references++;
     return this;
   }
@@ -123,15 +122,15 @@ export class PeerProcess {
   }
 }
 
-/** The processes that are watched, one descriptor each. */
+/** All watched processes, one set of pidfds each. */
 export class PeerProcesses {
   readonly #known = new Map<string, PeerProcess>();
 
-  /** Watches processes, whose descriptors it owns from now on; the caller releases what is returned. */
+  /** Watches processes and takes over their pidfds. The caller releases the result. */
   adopt(handle: PeerHandle): PeerProcess {
     const key = handle.pids.join(' ');
     const known = this.#known.get(key);
-    // Who has ended may have left its number to another.
+    // The pids of ended processes may have been reused.
     if (known !== undefined && !known.ended) {
       closePeer(handle);
       return known.share();

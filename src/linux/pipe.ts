@@ -1,7 +1,6 @@
-// Pipes as plain descriptors.
+// Pipes as plain descriptors, for waking a thread in poll(2) and for splice(2).
 //
-// For waking a thread that waits in poll(2), and for splice(2). Neither end ever blocks: a full pipe has woken
-// already.
+// Neither end blocks: a full pipe has already woken the thread.
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
@@ -14,7 +13,7 @@ export const SPLICE_F_MOVE = 1;
 export const SPLICE_F_NONBLOCK = 2;
 export const SPLICE_F_MORE = 4;
 
-/** The two ends of a pipe; the caller owns both. */
+/** Both ends of a pipe; the caller owns them. */
 export interface Pipe {
   readonly read: number;
   readonly write: number;
@@ -26,14 +25,14 @@ function tryPipe(): Pipe | undefined {
   return { read: ends[0], write: ends[1] };
 }
 
-/** Makes a pipe whose ends never block and are closed on exec. @throws SystemError */
+/** Makes a pipe: non-blocking, closed on exec. @throws SystemError */
 export function pipe(): Pipe {
   const made = tryPipe();
   if (made === undefined) throw new SystemError(errno(), 'pipe2');
   return made;
 }
 
-/** A pipe with room for the first of `sizes`, in bytes, that the system grants; undefined where it grants none. */
+/** Makes a pipe with the first of `sizes`, in bytes, that the system grants; undefined without one. */
 export function widePipe(sizes: readonly number[]): Pipe | undefined {
   const made = tryPipe();
   if (made === undefined) return undefined;
@@ -48,15 +47,15 @@ export function closePipe({ read, write }: Pipe): void {
 }
 
 const BYTES = new Uint8Array(new ArrayBuffer(64));
-/** With the bytes, since their address alone would not keep them. */
+/** The address with its array, which the address does not keep alive. */
 const MEMORY = { bytes: BYTES, address: addressOf(BYTES) };
 
-/** Wakes the thread that waits in poll(2) for the other end of a pipe. */
+/** Wakes the thread that polls the other end of a pipe. */
 export function wake(writeEnd: number): void {
   libc.write(writeEnd, MEMORY.address, 1);
 }
 
-/** Takes out what `wake` has put into a pipe. */
+/** Empties a pipe that `wake` has written to. */
 export function clearWakes(readEnd: number): void {
   libc.read(readEnd, MEMORY.address, MEMORY.bytes.length);
 }

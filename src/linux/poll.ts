@@ -1,7 +1,6 @@
-// poll(2) over one array of descriptors, made once: no call allocates.
+// poll(2) over one array of descriptors: no call allocates.
 //
-// Used by the worker's loop, which is the only thread that touches its set. `wait` is the one call that
-// blocks. The set owns the array, not the descriptors in it.
+// Used by the loops of the worker's threads, one set each. Only `wait` blocks. A set does not own its descriptors.
 
 import { EINTR, SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
@@ -9,10 +8,10 @@ import { addressOf, errno, libc } from './libc.js';
 export const POLLIN = 1;
 export const POLLOUT = 4;
 
-/** Bytes of struct pollfd: fd, events, revents. */
+/** Size of struct pollfd in bytes: fd, events, revents. */
 const ENTRY = 8;
 
-/** A set of descriptors to wait for, each at a place that stays its own. */
+/** A set of descriptors to wait for, each with a fixed index. */
 export class PollSet {
   readonly #fds: Int32Array;
   readonly #events: Int16Array;
@@ -20,7 +19,7 @@ export class PollSet {
   readonly #free: number[] = [];
   #count = 0;
 
-  /** @param capacity descriptors at most */
+  /** @param capacity most descriptors */
   constructor(capacity: number) {
     const memory = new ArrayBuffer(capacity * ENTRY);
     this.#fds = new Int32Array(memory);
@@ -28,7 +27,7 @@ export class PollSet {
     this.#address = addressOf(this.#fds);
   }
 
-  /** Adds a descriptor and returns its place. @throws RangeError when the set is full */
+  /** Adds a descriptor and returns its index. @throws RangeError if the set is full */
   add(descriptor: number, events: number): number {
     const capacity = this.#fds.length / 2;
     const index = this.#free.pop() ?? this.#count;
@@ -40,7 +39,7 @@ export class PollSet {
     return index;
   }
 
-  /** Takes the descriptor at a place out; the place may be given away again. */
+  /** Removes the descriptor at an index; the index may be reused. */
   remove(index: number): void {
     this.#fds[index * 2] = -1;
     this.#events[index * 4 + 3] = 0;
@@ -48,26 +47,26 @@ export class PollSet {
   }
 
   /**
-   * What to wait for at a place: POLLIN, POLLOUT or both; 0: the descriptor is not looked at, or the kernel would wake
-   * this thread for whatever happens there, and for its end again and again.
+   * Sets the events of a descriptor: POLLIN, POLLOUT or both. With 0 poll(2) skips the descriptor; otherwise POLLHUP
+   * and POLLERR would wake this thread again and again.
    */
   setEvents(index: number, events: number): void {
     this.#events[index * 4 + 2] = events;
     const descriptor = this.#fds[index * 2];
-    // poll(2) leaves out what is negative; that of `remove` never comes here.
+    // poll(2) skips negative descriptors. A removed one never gets here.
     if (descriptor < 0 === (events === 0)) return;
     this.#fds[index * 2] = ~descriptor;
     this.#events[index * 4 + 3] = 0;
   }
 
-  /** What the last `wait` has found at a place. */
+  /** The events of an index in the last `wait`. */
   reventsOf(index: number): number {
     return this.#events[index * 4 + 3];
   }
 
   /**
-   * Waits for an event or for so many milliseconds (-1: for ever), and returns how many places have
-   * one; 0 too when a signal came in between. @throws SystemError
+   * Waits for events, at most `timeout` milliseconds (-1: no limit). Returns the number of descriptors with events; 0
+   * also after a signal. @throws SystemError
    */
   wait(timeout: number): number {
     const count = libc.poll(this.#address, this.#count, timeout);

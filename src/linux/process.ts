@@ -1,29 +1,29 @@
-// Other processes, as proc_pid_stat(5) shows them.
+// Other processes, as in proc_pid_stat(5).
 //
-// A number alone names no process: it is given away again, and another PID namespace has its own. Its start goes with it.
+// A pid is reused, and each PID namespace has its own pids. So a process is identified by pid and start time.
 
 import { readFileSync, statSync } from 'node:fs';
 
-/** The kernel's ticks in a second, for user space: the same everywhere. */
+/** Ticks in a second of user space: the same on every machine. */
 const TICKS = 100;
 
-/** A process that was running when it was looked at. */
+/** A process that was running when it was inspected. */
 export interface RunningProcess {
   readonly pid: number;
-  /** Ticks from the start of the system to that of the process. */
+  /** Start time in ticks since the boot of the system. */
   readonly start: string;
-  /** Seconds. */
+  /** Age in seconds. */
   readonly age: number;
   readonly userId: number;
   /** Its command line. */
   readonly words: readonly string[];
 }
 
-/** Since when a process runs; undefined when there is none, or it has ended and only its parent does not know. */
+/** Start time of a process; undefined if there is none or it is a zombie. */
 function startOf(pid: number): string | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The name in parentheses may hold any character.
+    // The name in parentheses may contain any character.
     const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
     return state === 'Z' || state === 'X' ? undefined : fields[18];
   } catch {
@@ -31,7 +31,7 @@ function startOf(pid: number): string | undefined {
   }
 }
 
-/** The process of a number; undefined when there is none that can be looked at. */
+/** The process with a pid; undefined if there is none or it cannot be inspected. */
 export function runningProcess(pid: unknown): RunningProcess | undefined {
   if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid < 2) return undefined;
   const start = startOf(pid);
@@ -46,7 +46,7 @@ export function runningProcess(pid: unknown): RunningProcess | undefined {
   }
 }
 
-/** Whether it is the same process still, and has not ended. */
+/** Whether the process is still running. */
 export function isRunning({ pid, start }: RunningProcess): boolean {
   return startOf(pid) === start;
 }

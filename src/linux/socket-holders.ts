@@ -1,12 +1,12 @@
-// Which processes of this machine hold the other end of a connection: those that serve it.
+// Finds the local processes that have the other end of a connection open: those that serve it.
 //
-// Looked up when a connection has been made, where the kernel does not tell by itself (see openPeer). Whoever may not
-// look into a process does not find it: then nobody is found. Costs some milliseconds.
+// Used for a new connection whose server the kernel does not report (see openPeer). Finds nobody without the permission
+// to inspect the process. Takes some milliseconds.
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { endianness } from 'node:os';
 
-/** Numbers of the sockets that are bound to a path, listening and connected ones. */
+/** Inodes of the sockets bound to a path, listening and connected ones. */
 function inodesOfPath(path: string): Set<string> {
   const inodes = new Set<string>();
   // Num RefCount Protocol Flags Type St Inode Path
@@ -17,7 +17,7 @@ function inodesOfPath(path: string): Set<string> {
   return inodes;
 }
 
-/** An address and a port as /proc/net/tcp and tcp6 write them: groups of four bytes in the machine's order. */
+/** An address and a port as in /proc/net/tcp and tcp6: groups of four bytes in host byte order. */
 export function procAddress(address: string, port: number): string {
   const bytes = address.includes(':') ? bytesOfIpv6(address) : address.split('.').map(Number);
   const groups: string[] = [];
@@ -36,7 +36,7 @@ function bytesOfIpv6(address: string): number[] {
   return words.flatMap((word) => [Number.parseInt(word, 16) >> 8, Number.parseInt(word, 16) & 255]);
 }
 
-/** Where a TCP connection begins and ends. */
+/** Both ends of a TCP connection. */
 export interface TcpEnds {
   readonly localAddress: string;
   readonly localPort: number;
@@ -44,7 +44,7 @@ export interface TcpEnds {
   readonly remotePort: number;
 }
 
-/** The number of the socket at the other end of a TCP connection, if that is on this machine. */
+/** Inode of the socket at the other end of a TCP connection, if it is on this machine. */
 function inodesOfTcp({ localAddress, localPort, remoteAddress, remotePort }: TcpEnds): Set<string> {
   const [theirs, ours] = [procAddress(remoteAddress, remotePort), procAddress(localAddress, localPort)];
   const inodes = new Set<string>();
@@ -72,7 +72,7 @@ function holdersOf(inodes: ReadonlySet<string>): number[] {
       });
       if (holds) holders.push(Number(name));
     } catch {
-      // It has ended meanwhile, or is somebody else's.
+      // The process has ended meanwhile, or belongs to another user.
     }
   }
   return holders;
@@ -87,8 +87,8 @@ function linkOf(path: string): string {
 }
 
 /**
- * The processes behind a Unix socket of that path, or a TCP connection; none where that cannot be found out.
- * @throws RangeError when the other end of a TCP connection on this machine is not there any more
+ * The processes behind a Unix socket with that path, or a TCP connection; none if they cannot be found.
+ * @throws RangeError if the other end of a local TCP connection is gone
  */
 export function findHolders(where: string | TcpEnds): number[] {
   const inodes = typeof where === 'string' ? inodesOfPath(where) : inodesOfTcp(where);
@@ -97,17 +97,17 @@ export function findHolders(where: string | TcpEnds): number[] {
   throw new RangeError('the server has ended');
 }
 
-/** Programs that pass on what they get: their end says nothing about who does the work. */
+/** Programs that relay data: their end says nothing about the server behind them. */
 const RELAYS = new Set(
   'haproxy nc ncat netcat nginx socat ssh sshd stunnel stunnel4 systemd-socket- envoy traefik'.split(' '),
 );
 
-/** Whether a process, or a command, is one that passes on what it gets. @param name as in /proc/PID/comm, or a path */
+/** Whether a process or a command is a relay. @param name as in /proc/PID/comm, or a path */
 export function isRelay(name: string): boolean {
   return RELAYS.has((name.split('/').at(-1) ?? '').slice(0, 15).trim());
 }
 
-/** The name of a process's program, as the kernel cuts it; empty for none. */
+/** The program name of a process, as truncated by the kernel; empty without one. */
 export function programOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();

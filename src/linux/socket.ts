@@ -1,6 +1,6 @@
-// Sockets as plain descriptors: pairs, options, vsock, and descriptors sent from process to process.
+// Sockets as plain descriptors: pairs, options, vsock, and descriptors received from other processes.
 //
-// Nothing here blocks, except where it says so. The caller owns every descriptor that it is given.
+// Never blocks, except where noted. The caller owns every returned descriptor.
 
 import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT, SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
@@ -39,19 +39,19 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_MORE = 0x8000;
 
-/** Milliseconds between two looks at a connection that is being made. */
+/** Milliseconds between two polls of a connection in progress. */
 const CONNECT_LOOK = 2;
-/** Milliseconds for making a vsock connection. */
+/** Milliseconds for a vsock connection. */
 const CONNECT_TIME = 10_000;
 
-/** A socket that is connected to nothing yet, closed on exec. @throws SystemError */
+/** Opens an unconnected socket, closed on exec. @throws SystemError */
 export function openSocket(family: number, type: number): number {
   const descriptor = libc.socket(family, type | SOCK_CLOEXEC, 0);
   if (descriptor < 0) throw new SystemError(errno(), 'socket');
   return descriptor;
 }
 
-/** Two connected Unix stream sockets, closed on exec, blocking. @throws SystemError */
+/** Makes two connected Unix stream sockets, closed on exec, blocking. @throws SystemError */
 export function socketpair(): [number, number] {
   const ends = new Int32Array(2);
   if (libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, addressOf(ends)) < 0) {
@@ -60,7 +60,7 @@ export function socketpair(): [number, number] {
   return [ends[0], ends[1]];
 }
 
-/** Another descriptor of the same open file, closed on exec. @throws SystemError */
+/** Duplicates a descriptor, closed on exec. @throws SystemError */
 export function duplicate(descriptor: number): number {
   const copy = libc.fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
   if (copy < 0) throw new SystemError(errno(), 'fcntl');
@@ -71,7 +71,7 @@ export function closeDescriptor(descriptor: number): void {
   libc.close(descriptor);
 }
 
-/** Makes the open file behind a descriptor never block. @throws SystemError */
+/** Makes the open file of a descriptor non-blocking. @throws SystemError */
 export function setNonBlocking(descriptor: number): void {
   const flags = libc.fcntl(descriptor, F_GETFL, 0);
   if (flags < 0 || libc.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) < 0) {
@@ -80,8 +80,7 @@ export function setNonBlocking(descriptor: number): void {
 }
 
 /**
- * Asks for socket buffers of `bytes` in both directions. Without the privilege to go beyond them, the
- * kernel gives what its limits (net.core.wmem_max, rmem_max) allow.
+ * Sets both socket buffers to `bytes`. Without privileges the kernel's limits (net.core.wmem_max, rmem_max) apply.
  */
 export function setSocketBuffers(descriptor: number, bytes: number): void {
   const value = new Int32Array([bytes]);
@@ -92,13 +91,13 @@ export function setSocketBuffers(descriptor: number, bytes: number): void {
   }
 }
 
-/** Makes the kernel drop what it has not delivered when the descriptor is closed (TCP: a reset). */
+/** Makes the kernel discard undelivered data when the descriptor is closed (TCP: sends a reset). */
 export function dropOnClose(descriptor: number): void {
   const linger = new Int32Array([1, 0]);
   libc.setsockopt(descriptor, SOL_SOCKET, SO_LINGER, addressOf(linger), linger.byteLength);
 }
 
-/** Ends both directions of a connection, whoever else holds it. */
+/** Ends both directions of a connection, even if other processes have it open. */
 export function shutdownSocket(descriptor: number): void {
   libc.shutdown(descriptor, SHUT_RDWR);
 }
@@ -110,13 +109,13 @@ function socketOption(descriptor: number, option: number): number {
   return value[0];
 }
 
-/** Bytes of a Unix socket that its other end has not read, with some 768 for each message that holds them. */
+/** Bytes in a Unix socket that its other end has not read, with some 768 bytes of overhead for each message. */
 export function unreadBytes(descriptor: number): number {
   const value = new Int32Array(1);
   return libc.ioctl(descriptor, SIOCOUTQ, addressOf(value)) < 0 ? 0 : value[0];
 }
 
-/** How often the kernel has sent the oldest segment of a TCP connection again, in vain; 0 for other sockets. */
+/** How often the kernel has retransmitted the oldest segment of a TCP connection; 0 for other sockets. */
 export function retransmissions(descriptor: number): number {
   // struct tcp_info begins with bytes: tcpi_state, tcpi_ca_state, tcpi_retransmits.
   const info = new Uint8Array(8);
@@ -151,9 +150,9 @@ const later = (milliseconds: number): Promise<void> =>
   });
 
 /**
- * Connects to a port (0 to 2^32-1) of a virtual machine or the host; the descriptor never blocks.
- * @throws SystemError: ENODEV for an unknown CID, ECONNRESET where nobody listens, ETIMEDOUT after
- *   10 s; or the signal's reason
+ * Connects to a vsock port (0 to 2^32-1) of a virtual machine or of the host. The descriptor is non-blocking.
+ * @throws SystemError: ENODEV for an unknown CID, ECONNRESET without a listener, ETIMEDOUT after 10 s; or the signal's
+ *   reason
  */
 export async function connectVsock(cid: number, port: number, signal?: AbortSignal): Promise<number> {
   const descriptor = openSocket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK);
@@ -188,8 +187,8 @@ async function connected(descriptor: number, signal: AbortSignal | undefined): P
 }
 
 /**
- * Bytes from the start of one buffer to the parts of a message: struct msghdr, struct iovec, struct
- * cmsghdr with a descriptor, and a byte of data. One buffer, so that none is collected during the call.
+ * Offsets of the parts of a message in one buffer: struct msghdr, struct iovec, struct cmsghdr with a descriptor, and a
+ * byte of data. With one buffer, no part can be garbage-collected during the call.
  */
 const MESSAGE = 0;
 const MESSAGE_SIZE = 56;
@@ -199,8 +198,8 @@ const CONTROL_SIZE = 24;
 const DATA = CONTROL + CONTROL_SIZE;
 
 /**
- * Receives one descriptor that the other end sends with SCM_RIGHTS: undefined when there is none yet
- * (non-blocking sockets), null when the other end has closed or sent something else. @throws SystemError
+ * Receives one descriptor that the other end sends with SCM_RIGHTS. Undefined: none yet (non-blocking sockets); null:
+ * the other end has closed or sent something else. @throws SystemError
  */
 export function receiveDescriptor(descriptor: number): number | undefined | null {
   const words = new BigUint64Array((DATA + 8) / 8);

@@ -1,6 +1,6 @@
-// Making the kernel send the writes that it holds back, without fsync(2) and its locks.
+// Makes the kernel write dirty pages back, without fsync(2) and its locks.
 //
-// Used by the session for lseek(2); the worker asks first whether this kernel can.
+// Used by the session for lseek(2), on kernels where it works.
 
 import { open } from 'node:fs/promises';
 import { isSince } from './kernel.js';
@@ -10,16 +10,16 @@ import { libc } from './libc.js';
 const WRITE_AND_WAIT = 7;
 
 /**
- * Whether `sendHeldWrites` works while somebody's lseek(2) waits: in kernels before 6.16 closing a file of
- * fuse takes the lock that lseek(2) holds, and sync_file_range(2) does not wait for the answers to writes.
+ * Whether `sendHeldWrites` works during an lseek(2). Before Linux 6.16 closing a FUSE file takes the lock of lseek(2),
+ * and sync_file_range(2) does not wait for the replies to writes.
  */
 export function worksDuringSeek(release: string): boolean {
   return isSince(release, 6, 16);
 }
 
 /**
- * Resolves when all writes to the file that the kernel held have been answered. Never blocks this thread, so the
- * file may be one that this process serves. @throws Error when it cannot be opened, or the call fails
+ * Writes a file's dirty pages back and resolves when all these writes have replies. Does not block this thread, so this
+ * process may serve the file itself. @throws Error if the file cannot be opened or the call fails
  */
 export async function sendHeldWrites(path: string): Promise<void> {
   const file = await open(path, 'r');

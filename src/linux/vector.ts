@@ -1,12 +1,12 @@
-// struct iovec, one or several in a row, for the system calls that take addresses from memory.
+// struct iovec, one or several in a row, for system calls with vectors.
 
 const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 const [LOW, HIGH] = LITTLE ? [0, 4] : [4, 0];
 
-/** Bytes of one. */
+/** Size of a struct iovec in bytes. */
 export const VECTOR_SIZE = 16;
 
-/** Lays `length` bytes (below 2^32) at `address` down in byte `at` of `view`, of which nothing else was ever written. */
+/** Writes an iovec of `length` bytes (below 2^32) at `address` to byte `at` of `view`, which has no other content. */
 export function setVector(view: DataView, at: number, address: number, length: number): void {
   const high = Math.floor(address / 2 ** 32);
   view.setUint32(at + LOW, address - high * 2 ** 32, LITTLE);

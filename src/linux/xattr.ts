@@ -1,9 +1,9 @@
-// Reading an extended attribute of a file, which Node has no call for.
+// Reads extended attributes, for which Node has no call.
 
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
 
-/** Bytes of the largest value that Linux allows. */
+/** Largest value in bytes that Linux allows. */
 const XATTR_SIZE_MAX = 65_536;
 
 /** The value of the attribute `name` of the file at `path`. @throws SystemError */

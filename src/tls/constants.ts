@@ -5,20 +5,20 @@ export const ALERT = 21;
 export const HANDSHAKE = 22;
 export const APPLICATION_DATA = 23;
 
-/** Bytes of a record's header: type, legacy version, length. */
+/** Length of a record header in bytes: type, legacy version, length. */
 export const HEADER = 5;
-/** Bytes of the tag of every cipher here. */
+/** Length of the tag of every cipher here, in bytes. */
 export const TAG = 16;
-/** Bytes of content in one record at most. */
+/** Most content of a record in bytes. */
 export const MAX_CONTENT = 16_384;
-/** Bytes behind a record's header at most. */
+/** Most bytes after a record header. */
 export const MAX_CIPHERTEXT = MAX_CONTENT + 256;
 
-/** Messages that may come after the handshake (section 4). */
+/** Messages that may follow the handshake (section 4). */
 export const NEW_SESSION_TICKET = 4;
 export const KEY_UPDATE = 24;
 
-/** Alerts that are used here by name (section 6). */
+/** Alerts (section 6). */
 export const CLOSE_NOTIFY = 0;
 export const UNEXPECTED_MESSAGE = 10;
 export const BAD_RECORD_MAC = 20;
@@ -57,7 +57,7 @@ const ALERT_NAMES: Readonly<Record<number, string>> = {
   120: 'no_application_protocol',
 };
 
-/** An alert's name, or its number where it has none. */
+/** The name of an alert, or its number without one. */
 export function alertName(description: number): string {
   return ALERT_NAMES[description] ?? String(description);
 }

@@ -1,9 +1,9 @@
-// The failures that end a TLS connection in its transmission phase.
+// The errors that end a TLS connection in the transmission phase.
 
-/** `message` is one printable line. */
+/** A TLS failure; `message` is one printable line. */
 export class TlsError extends Error {
   override name = 'TlsError';
-  /** The alert by which the peer is told; undefined when it is the peer that has ended it. */
+  /** The alert for the peer; undefined if the peer ended the connection. */
   readonly alert: number | undefined;
 
   constructor(message: string, alert?: number) {
@@ -11,7 +11,7 @@ export class TlsError extends Error {
     this.alert = alert;
   }
 
-  /** Whether the peer broke the protocol. */
+  /** Whether the peer violated the protocol. */
   get breach(): boolean {
     return this.alert !== undefined;
   }

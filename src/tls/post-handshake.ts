@@ -1,7 +1,6 @@
-// The handshake messages that a server may send in the transmission phase: tickets and KeyUpdate.
+// The handshake messages of the transmission phase: tickets and KeyUpdate. RFC 8446, sections 4.6 and 5.1.
 //
-// Used by the record receiver, which gives it the content of handshake records, and when a session is
-// taken over. Pure. Tickets are skipped: sessions are not resumed. RFC 8446, sections 4.6 and 5.1.
+// Receives the content of handshake records. Pure. Tickets are skipped, as sessions are not resumed.
 
 import {
   DECODE_ERROR,
@@ -12,16 +11,16 @@ import {
 } from './constants.js';
 import { TlsError } from './errors.js';
 
-/** Bytes of a message's header: type, and three of length. */
+/** Length of a message header in bytes: type, and three bytes of length. */
 const MESSAGE_HEADER = 4;
-/** Bytes of a ticket's message at most: two fields of 16 bits' length, and little else. */
+/** Longest ticket message in bytes: two fields with 16-bit lengths, and little else. */
 const MAX_TICKET = 2 * 65_536 + 64;
 
-/** What a record has brought. */
+/** Result of `receive`: nothing to do. */
 export const NOTHING = 0;
-/** The peer's keys change behind this record. */
+/** Result of `receive`: the peer's keys change after this record. */
 export const PEER_UPDATES = 1;
-/** As before, and it wants ours to change, too. */
+/** Result of `receive`: as PEER_UPDATES, and our keys must change as well. */
 export const PEER_WANTS_UPDATE = 2;
 
 /** See the file's head. */
@@ -30,12 +29,12 @@ export class PostHandshake {
   #headerLength = 0;
   #left = 0;
 
-  /** Whether a message has begun that is not over: nothing but handshake records may follow. */
+  /** Whether a message is incomplete: only handshake records may follow. */
   get inMessage(): boolean {
     return this.#headerLength > 0;
   }
 
-  /** Takes one record's content, `bytes[start, end)`. @throws TlsError naming the rule that was broken */
+  /** Reads the content of one record, `bytes[start, end)`. @throws TlsError with the violated rule */
   receive(bytes: Uint8Array, start: number, end: number): number {
     for (let at = start; at < end; ) {
       if (this.#headerLength < MESSAGE_HEADER) {

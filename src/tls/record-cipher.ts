@@ -1,7 +1,6 @@
-// Protection of the records of one direction: keys, nonces and the sequence number.
+// Protects the records of one direction: keys, nonces and the sequence number. RFC 8446, sections 5.2 and 5.3.
 //
-// Used by the record receiver and sender, one each. A record costs a handful of calls into libcrypto and
-// no allocation. Owns its EVP context, which `close` frees. RFC 8446, sections 5.2 and 5.3.
+// A record costs a few calls into libcrypto and no allocation. Owns an EVP context; `close` frees it.
 
 import { addressOf } from '../linux/libc.js';
 import {
@@ -14,15 +13,15 @@ import {
 import { HEADER, TAG } from './constants.js';
 import { CIPHER_SUITES, nextSecret, type SuiteName, trafficKeys } from './traffic-keys.js';
 
-/** Where one direction of a session stands. */
+/** The state of one direction of a session. */
 export interface Direction {
-  /** Traffic secret: its bytes are to be overwritten when it is of no use any more. */
+  /** Traffic secret; to be overwritten after use. */
   readonly secret: Uint8Array;
   /** Sequence number of the next record, below 2^53. */
   readonly sequence: number;
 }
 
-/** Places in the memory that is shared with libcrypto: nonce, a length, one byte, what Final gives. */
+/** Offsets in the memory shared with libcrypto: nonce, a length, one byte, the output of Final. */
 const NONCE = 0;
 const LENGTH = 16;
 const BYTE = 24;
@@ -43,7 +42,7 @@ export class RecordCipher {
   #ivMiddle = 0;
   #ivEnd = 0;
 
-  /** @throws Error where libcrypto does not do what it must */
+  /** @throws Error if libcrypto is missing or fails */
   constructor(suite: SuiteName, { secret, sequence }: Direction, seals: boolean) {
     const library = libcrypto();
     if (library === undefined) throw new Error('this node shows no libcrypto');
@@ -56,15 +55,15 @@ export class RecordCipher {
     this.#setKeys();
   }
 
-  /** The byte that `open` has found at the end of the plaintext: the content type, or padding. */
+  /** The last byte of the plaintext that `open` found: the content type, or padding. */
   get lastByte(): number {
     return this.#shared.getUint8(BYTE);
   }
 
   /**
-   * Opens a record: its header is at `header`, and `length` bytes of content, content type and padding
-   * (at least 1), then the tag, follow. All but the last byte of them go to `to`, which may be where
-   * they come from. Returns whether the tag was right: otherwise nothing at `to` may be used.
+   * Opens the record whose header is at `header`; `length` bytes (at least 1) of content, content type and padding, and
+   * the tag follow. All but the last byte go to `to`, which may be their own place. Returns whether the tag is correct;
+   * otherwise the bytes at `to` must not be used.
    */
   open(header: number, length: number, to: number): boolean {
     const library = this.#library;
@@ -80,8 +79,8 @@ export class RecordCipher {
   }
 
   /**
-   * Seals a record behind its header at `header`: the two pieces (each may be empty), the content type,
-   * and the tag.
+   * Seals a record behind its header at `header`: two pieces of content (each may be empty), the content type, and the
+   * tag.
    */
   seal(
     header: number,
@@ -112,7 +111,7 @@ export class RecordCipher {
     this.sequence++;
   }
 
-  /** Goes on with the next traffic secret, after a KeyUpdate. */
+  /** Switches to the next traffic secret, after a KeyUpdate. */
   update(): void {
     const next = nextSecret(this.#suite, this.#secret);
     this.#secret.fill(0);
@@ -121,7 +120,7 @@ export class RecordCipher {
     this.#setKeys();
   }
 
-  /** Frees the context; nothing may be called afterwards. */
+  /** Frees the context. No other method may follow. */
   close(): void {
     this.#secret.fill(0);
     this.#library.EVP_CIPHER_CTX_free(this.#context);
@@ -144,7 +143,7 @@ export class RecordCipher {
     if (done !== 1) throw new Error(`libcrypto has no ${this.#suite}`);
   }
 
-  /** Sets the nonce of the next record, and its header as what is authenticated besides. */
+  /** Sets the nonce of the next record, and its header as additional data. */
   #begin(header: number): void {
     const library = this.#library;
     const high = Math.floor(this.sequence / 2 ** 32);

@@ -1,9 +1,8 @@
-// Records in, their content out: the receiving half of a TLS 1.3 session after its handshake.
+// The receiving half of a TLS 1.3 session after its handshake: records in, content out.
 //
-// Used by the bridge's TLS channel, which fills the buffer from its socket. Knows no sockets, and
-// allocates nothing for records of application data. Content is handed out only when its tag was
-// verified. It goes straight to where the caller wants it if it fits there; a record that does not is
-// opened in the buffer and copied. Every breach throws TlsError: the connection must then be closed.
+// Used by the worker's TLS channel, which fills the buffer from its socket. Allocates nothing for application data.
+// Content leaves only after its tag is verified: straight to its destination if it fits, otherwise through the buffer.
+// Every violation throws TlsError; the connection must be closed then.
 
 import { addressOf, libc } from '../linux/libc.js';
 import {
@@ -27,17 +26,17 @@ import { NOTHING, PEER_WANTS_UPDATE, PostHandshake } from './post-handshake.js';
 import { type Direction, RecordCipher } from './record-cipher.js';
 import type { SuiteName } from './traffic-keys.js';
 
-/** Bytes of ciphertext to hold: what one call may give, and the beginning of a record before it. */
+/** Size of the ciphertext buffer in bytes. */
 export const RECEIVE_BUFFER = 256 * 1024;
 
-/** Records in a row that bring no application data. */
+/** Most records in a row without application data. */
 const MAX_IDLE_RECORDS = 32;
 
 /** See the file's head. */
 export class RecordReceiver {
-  /** Whether the peer has said close_notify. */
+  /** Whether the peer has sent close_notify. */
   ended = false;
-  /** Whether the peer wants our keys to change; whoever sees to it takes it back. */
+  /** Whether the peer has requested a change of our keys. The caller resets it. */
   updateRequested = false;
   readonly #cipher: RecordCipher;
   readonly #messages = new PostHandshake();
@@ -45,14 +44,14 @@ export class RecordReceiver {
   readonly #address: number;
   #start = 0;
   #end = 0;
-  /** Content that was opened in the buffer and not handed out. */
+  /** Opened content in the buffer that `take` has not returned yet. */
   #contentStart = 0;
   #contentEnd = 0;
   #idleRecords = 0;
 
   /**
-   * @param begun ciphertext that came before: the beginning of a record
-   * @param buffer RECEIVE_BUFFER bytes that nobody else uses; they never move
+   * @param begun ciphertext received before: the beginning of a record
+   * @param buffer RECEIVE_BUFFER bytes for this receiver only; they never move
    */
   constructor(
     suite: SuiteName,
@@ -67,12 +66,12 @@ export class RecordReceiver {
     this.#end = begun.length;
   }
 
-  /** Whether `take` has something to work on that poll(2) does not see. */
+  /** Whether `take` has data that poll(2) does not report. */
   get buffered(): boolean {
     return this.#contentStart < this.#contentEnd || (!this.ended && this.#recordLength() > 0);
   }
 
-  /** Where the next ciphertext goes: an address. To be asked for when `take` gave all it had. */
+  /** Returns the address for the next ciphertext. To be called when `take` has nothing left. */
   makeSpace(): number {
     if (this.#start > 0) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
@@ -82,19 +81,19 @@ export class RecordReceiver {
     return this.#address + this.#end;
   }
 
-  /** Bytes that may be put where `makeSpace` says. */
+  /** Bytes of room at the address from `makeSpace`. */
   get space(): number {
     return RECEIVE_BUFFER - this.#end;
   }
 
-  /** Says that `count` bytes were put where `makeSpace` says. */
+  /** Reports that `count` bytes were written to the address from `makeSpace`. */
   filled(count: number): void {
     this.#end += count;
   }
 
   /**
-   * Writes up to `length` (at least 1) bytes of content to `to` and returns how many: fewer than
-   * `length` only when nothing is left but a record that is not whole, or when the peer has ended.
+   * Writes up to `length` bytes (at least 1) of content to `to`. Returns the count: fewer than `length` only if no
+   * complete record is left, or the peer has ended.
    * @throws TlsError
    */
   take(to: number, length: number): number {
@@ -113,12 +112,12 @@ export class RecordReceiver {
     }
   }
 
-  /** Frees what it holds; nothing may be called afterwards. */
+  /** Frees the cipher. No other method may follow. */
   close(): void {
     this.#cipher.close();
   }
 
-  /** Bytes behind the header of the next record, 0 while it is not whole. @throws TlsError */
+  /** Bytes after the header of the next record; 0 while it is incomplete. @throws TlsError */
   #recordLength(): number {
     const have = this.#end - this.#start - HEADER;
     if (have < 0) return 0;
@@ -132,7 +131,7 @@ export class RecordReceiver {
     return have < length ? 0 : length;
   }
 
-  /** Opens the next record, to `to` if `room` bytes are enough. Returns how many bytes are there now. */
+  /** Opens the next record, to `to` if `room` bytes are enough. Returns the count of bytes written there. */
   #open(record: number, to: number, room: number): number {
     const header = this.#start;
     const body = header + HEADER;
@@ -152,14 +151,14 @@ export class RecordReceiver {
       this.#contentEnd = body + content;
       return 0;
     }
-    // Seldom: padding, or no application data.
+    // Rare: padding, or no application data.
     if (direct) libc.memcpy(address + body, to, content);
     this.#buffer[body + content] = type;
     this.#takeUnusual(body, body + content + 1);
     return 0;
   }
 
-  /** Takes the content, content type and padding in the buffer from `start` to `end`. */
+  /** Handles the content, content type and padding in the buffer from `start` to `end`. */
   #takeUnusual(start: number, end: number): void {
     let typeAt = end - 1;
     while (typeAt >= start && this.#buffer[typeAt] === 0) typeAt--;

@@ -1,8 +1,7 @@
-// Content in, records out: the sending half of a TLS 1.3 session after its handshake.
+// The sending half of a TLS 1.3 session after its handshake: content in, records out.
 //
-// Used by the bridge's TLS channel, which sends what gathers in the buffer. Knows no sockets, and
-// allocates nothing for records of application data. What was given to it belongs to the caller again at
-// once. Changes the keys in time, and when the peer has asked for it.
+// Used by the worker's TLS channel, which sends the records from the buffer. Allocates nothing for application data.
+// Content is copied at once. Changes the keys in time, and when the peer requests it.
 
 import { addressOf } from '../linux/libc.js';
 import {
@@ -18,14 +17,14 @@ import {
 import { type Direction, RecordCipher } from './record-cipher.js';
 import type { SuiteName } from './traffic-keys.js';
 
-/** Bytes of records to gather: many small ones, or some of the largest. */
+/** Size of the record buffer in bytes. */
 const BUFFER = 128 * 1024;
 /** Bytes of a record besides its content. */
 const OVERHEAD = HEADER + 1 + TAG;
-/** Bytes kept free for a KeyUpdate and an alert. */
+/** Bytes reserved for a KeyUpdate and an alert. */
 const RESERVE = 64;
 
-/** Records under one key at most: AES-GCM wears out soon after (RFC 8446, section 5.5). */
+/** Most records under one key: the limit of AES-GCM is little more (RFC 8446, section 5.5). */
 const MAX_RECORDS = 2 ** 24;
 
 const WARNING = 1;
@@ -46,22 +45,22 @@ export class RecordSender {
     this.#cipher = new RecordCipher(suite, from, true);
   }
 
-  /** Address of the ciphertext that waits to be sent. */
+  /** Address of the unsent ciphertext. */
   get pendingAddress(): number {
     return this.#address + this.#start;
   }
 
-  /** Bytes of ciphertext that wait to be sent. */
+  /** Bytes of unsent ciphertext. */
   get pending(): number {
     return this.#end - this.#start;
   }
 
-  /** Whether nothing waits to be sent, not even a promised change of keys. */
+  /** Whether nothing is unsent, not even a requested change of keys. */
   get idle(): boolean {
     return this.#start === this.#end && !this.#updateWanted;
   }
 
-  /** Says that `count` bytes of what waited were sent. */
+  /** Reports that `count` bytes of ciphertext were sent. */
   sent(count: number): void {
     this.#start += count;
     if (this.#start < this.#end) return;
@@ -70,8 +69,8 @@ export class RecordSender {
   }
 
   /**
-   * Seals as much as one record holds of two pieces (each may be empty), the first one first.
-   * Returns how many bytes that was: 0 when there is no room before something was sent.
+   * Seals one record with the beginning of two pieces of content (each may be empty). Returns the count of bytes
+   * sealed; 0: the buffer is full until something is sent.
    */
   add(first: number, firstLength: number, second: number, secondLength: number): number {
     const length = Math.min(firstLength + secondLength, MAX_CONTENT);
@@ -83,29 +82,29 @@ export class RecordSender {
     return length;
   }
 
-  /** The peer wants our keys to change: that happens before anything else is sealed. */
+  /** Requests a change of keys, before anything else is sealed. */
   wantUpdate(): void {
     this.#updateWanted = true;
   }
 
-  /** Changes the keys if that is wanted and there is room to say so. */
+  /** Changes the keys if requested and the buffer has room for the KeyUpdate. */
   updateKeys(): void {
     if (!this.#updateWanted || this.#end > BUFFER) return;
     this.#updateWanted = false;
-    // Type, a length of 1, and that the peer's keys need not change.
+    // Type, a length of 1, and update_not_requested.
     this.#message.set([KEY_UPDATE, 0, 0, 1, 0]);
     this.#seal(HANDSHAKE, this.#messageAddress, 5, 0, 0);
     this.#cipher.update();
   }
 
-  /** Seals an alert, the last thing to be sent. */
+  /** Seals an alert, the last record of the session. */
   alert(description: number): void {
     if (this.#end + OVERHEAD + 2 > this.#buffer.length) return;
     this.#message.set([description === CLOSE_NOTIFY ? WARNING : FATAL, description]);
     this.#seal(ALERT, this.#messageAddress, 2, 0, 0);
   }
 
-  /** Frees what it holds; nothing may be called afterwards. */
+  /** Frees the cipher. No other method may follow. */
   close(): void {
     this.#cipher.close();
   }

@@ -1,7 +1,7 @@
-// What is needed to go on with a TLS 1.3 session that somebody else has begun, and how to find it out.
+// The state for taking over a TLS 1.3 session from Node, and how to find it. RFC 8446, section 5.3.
 //
-// The sequence numbers are found by trying them on the last record of each direction: a record opens
-// with its own only. RFC 8446, section 5.3.
+// Node does not reveal the sequence numbers, so they are tried on the last record of each direction: a record opens
+// only with its own.
 
 import { addressOf } from '../linux/libc.js';
 import { libcrypto } from '../linux/libcrypto.js';
@@ -10,21 +10,21 @@ import { NOTHING, PostHandshake } from './post-handshake.js';
 import { type Direction, RecordCipher } from './record-cipher.js';
 import type { SuiteName } from './traffic-keys.js';
 
-/** A session in its transmission phase: plain data, which crosses to the worker. Not to be logged. */
+/** A session in its transmission phase: plain data for the worker. Secret, not to be logged. */
 export interface TlsState {
   readonly suite: SuiteName;
   readonly receiving: Direction;
   readonly sending: Direction;
-  /** Ciphertext that was received: the beginning of a record, or nothing. */
+  /** Received ciphertext: the beginning of a record, or empty. */
   readonly begun: Uint8Array;
 }
 
-/** Records that a session may have exchanged before it is taken over. */
+/** Most records of a session before the worker takes it over. */
 const MAX_SEQUENCE = 1024;
 
 /**
- * Where a direction stands whose last whole record (header first) is `record`; undefined when that
- * cannot be told, or a message has begun that is not over.
+ * The state of a direction after its last complete record `record`, header first; undefined if it cannot be determined,
+ * or a handshake message is incomplete.
  */
 export function standing(suite: SuiteName, secret: Uint8Array, record: Uint8Array): Direction | undefined {
   const length = record.length - HEADER - TAG;
@@ -43,17 +43,17 @@ export function standing(suite: SuiteName, secret: Uint8Array, record: Uint8Arra
       return whole ? { secret, sequence: sequence + 1 } : undefined;
     }
   } catch {
-    // libcrypto lacks what it needs, or the record is nothing to go on after.
+    // libcrypto lacks the cipher, or the record has an invalid message.
   } finally {
     cipher?.close();
     bytes.fill(0);
-    // Errors left in its queue would be taken for those of another session.
+    // Errors left in the queue would count as errors of another session.
     library.ERR_clear_error();
   }
   return undefined;
 }
 
-/** Whether no message goes on behind a record with this content, which changes no keys. */
+/** Whether a record with this content ends all messages and changes no keys. */
 function isWhole(content: Uint8Array, type: number): boolean {
   if (type === APPLICATION_DATA) return true;
   if (type !== HANDSHAKE) return false;

@@ -1,10 +1,10 @@
-// From a traffic secret to the key and IV of its records, and to the secret that follows it.
+// Derives the key and IV of records, and the next secret, from a traffic secret.
 //
-// Pure but for HMAC, which libcrypto computes. RFC 8446, sections 7.1 to 7.3 and appendix B.4.
+// Pure, with HMAC from libcrypto. RFC 8446, sections 7.1 to 7.3 and appendix B.4.
 
 import { type CipherName, type HashName, hmac } from '../linux/libcrypto.js';
 
-/** What a cipher suite is made of. */
+/** A cipher suite. */
 interface CipherSuite {
   readonly cipher: CipherName;
   readonly keyLength: number;
@@ -23,19 +23,17 @@ export const CIPHER_SUITES = {
   },
 } as const satisfies Record<string, CipherSuite>;
 
-/** The suites that can be gone on with; others exist. */
+/** The supported suites; others exist. */
 export type SuiteName = keyof typeof CIPHER_SUITES;
 
 export function isSuiteName(name: string): name is SuiteName {
   return Object.hasOwn(CIPHER_SUITES, name);
 }
 
-/** Bytes of the IV of every suite. */
+/** IV length of every suite in bytes. */
 const IV_LENGTH = 12;
 
-/**
- * HKDF-Expand-Label with an empty context, for results no longer than the hash: one round of HKDF-Expand.
- */
+/** HKDF-Expand-Label with an empty context, for results no longer than the hash: one round of HKDF-Expand. */
 export function expandLabel(hash: HashName, secret: Uint8Array, label: string, length: number): Uint8Array {
   const name = Buffer.from(`tls13 ${label}`, 'latin1');
   // Length, label, context, and the number of HKDF-Expand's round.
@@ -46,7 +44,7 @@ export function expandLabel(hash: HashName, secret: Uint8Array, label: string, l
   return result;
 }
 
-/** The key and IV that records are protected with. */
+/** The key and IV of the records. */
 export function trafficKeys(suite: SuiteName, secret: Uint8Array): { key: Uint8Array; iv: Uint8Array } {
   const { hash, keyLength } = CIPHER_SUITES[suite];
   return {
@@ -55,7 +53,7 @@ export function trafficKeys(suite: SuiteName, secret: Uint8Array): { key: Uint8A
   };
 }
 
-/** The secret that a KeyUpdate puts in the place of this one. */
+/** The traffic secret after a KeyUpdate. */
 export function nextSecret(suite: SuiteName, secret: Uint8Array): Uint8Array {
   const { hash, hashLength } = CIPHER_SUITES[suite];
   return expandLabel(hash, secret, 'traffic upd', hashLength);
