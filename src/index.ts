@@ -1,4 +1,4 @@
-// The library's face: re-exports only. docs/reference/library.md describes it.
+// The public interface of the library: re-exports only. See docs/reference/library.md.
 
 export type { BlockStatus, Extent } from './client/block-status.js';
 export { connectMany, NbdClient } from './client/client.js';

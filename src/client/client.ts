@@ -1,8 +1,7 @@
-// NbdClient: the Promise API for programs.
+// NbdClient: the Promise API.
 //
-// Called by users of the library, by nbdsh and by the fuse-native backend. Nothing blocks. Buffers that
-// are passed in belong to the caller again when the promise is settled (after an abort: when the
-// connection has sent them).
+// Used by programs, by nbdsh and by the fuse-native backend. Never blocks. A buffer belongs to the client until the
+// promise settles; after an abort, until the connection has sent it.
 
 import type { Readable, Writable } from 'node:stream';
 import * as c from '../nbd/constants.js';
@@ -28,18 +27,18 @@ import { endpointOf, type ServerAddress } from './target.js';
 const EPERM = 1;
 const EOPNOTSUPP = 95;
 
-/** A connected export. Every method that talks to the server rejects with NbdError or one of its kinds. */
+/** A connected export. Every method that uses the server rejects with NbdError or one of its subclasses. */
 export class NbdClient {
-  /** Resolves when the client cannot be used any more, with why: it was closed, or the server went. */
+  /** Resolves with the reason when the client is closed or has lost its last connection. */
   readonly closed: Promise<NbdError>;
-  readonly #links: ConnectionPool;
+  readonly #pool: ConnectionPool;
   readonly #io: BlockIo;
   readonly #server: NbdServer;
   readonly #ownsServer: boolean;
   #closing: Promise<void> | undefined;
 
   private constructor(links: ConnectionPool, server: NbdServer, ownsServer: boolean) {
-    this.#links = links;
+    this.#pool = links;
     this.#io = new BlockIo(links);
     this.#server = server;
     this.#ownsServer = ownsServer;
@@ -47,7 +46,7 @@ export class NbdClient {
   }
 
   /**
-   * Connects to a server, starting it where the address says so; `close` then ends it.
+   * Connects to a server, or starts one if the address says so; `close` then ends it.
    * @throws TransportError, NbdServerError, NbdProtocolError, or the signal's reason
    */
   static async connect(address: ServerAddress, options: ConnectOptions = {}): Promise<NbdClient> {
@@ -61,7 +60,7 @@ export class NbdClient {
     }
   }
 
-  /** Connects to a server that is open already and stays open when the client is closed. */
+  /** Connects to an open server, which stays open when the client is closed. */
   static async over(
     server: NbdServer,
     options: Abortable & { connections?: number } = {},
@@ -69,77 +68,77 @@ export class NbdClient {
     return new NbdClient(await connectLinks(server, options.connections ?? 1, options.signal), server, false);
   }
 
-  /** Everything that the handshake found out. */
+  /** The export, as the handshake described it. */
   get info(): ExportInfo {
-    return this.#links.info;
+    return this.#pool.info;
   }
 
-  /** Bytes of the export, 0 to 2^63-1. */
+  /** Size of the export in bytes, 0 to 2^63-1. */
   get size(): bigint {
     return this.info.size;
   }
 
-  /** The name that was asked for. */
+  /** The requested export name. */
   get exportName(): string {
     return this.info.name;
   }
 
-  /** The server's text about the export, not escaped. */
+  /** The server's description of the export, not escaped. */
   get description(): string | undefined {
     return this.info.description;
   }
 
-  /** The constraints that are kept to, in bytes; what the server advertised is in `info`. */
+  /** The block sizes that the client obeys, in bytes; `info` has the advertised ones. */
   get blockSizes(): BlockSizes {
     return this.#io.blockSizes;
   }
 
-  /** Names of the metadata contexts that were agreed on. */
+  /** Names of the negotiated metadata contexts. */
   get metaContexts(): readonly string[] {
     return this.info.metaContexts.map(({ name }) => name);
   }
 
-  /** Live connections. */
+  /** Number of open connections. */
   get connections(): number {
-    return this.#links.size;
+    return this.#pool.size;
   }
 
-  /** Whether the export takes no changes (NBD_FLAG_READ_ONLY); they are refused with EPERM then. */
+  /** Whether the export is read-only (NBD_FLAG_READ_ONLY). Changes then fail with EPERM. */
   get readOnly(): boolean {
     return this.#has(c.NBD_FLAG_READ_ONLY);
   }
 
-  /** Whether `flush` can be asked (NBD_FLAG_SEND_FLUSH). */
+  /** Whether the server supports `flush` (NBD_FLAG_SEND_FLUSH). */
   get canFlush(): boolean {
     return this.#has(c.NBD_FLAG_SEND_FLUSH);
   }
 
-  /** Whether a change can be made stable by itself (NBD_FLAG_SEND_FUA); a flush follows it otherwise. */
+  /** Whether the server supports FUA (NBD_FLAG_SEND_FUA). Otherwise a flush follows each change with `fua`. */
   get canFua(): boolean {
     return this.#has(c.NBD_FLAG_SEND_FUA);
   }
 
-  /** Whether `trim` can be asked (NBD_FLAG_SEND_TRIM). */
+  /** Whether the server supports `trim` (NBD_FLAG_SEND_TRIM). */
   get canTrim(): boolean {
     return this.#has(c.NBD_FLAG_SEND_TRIM);
   }
 
-  /** Whether `zero` can be asked (NBD_FLAG_SEND_WRITE_ZEROES). */
+  /** Whether the server supports `zero` (NBD_FLAG_SEND_WRITE_ZEROES). */
   get canZero(): boolean {
     return this.#has(c.NBD_FLAG_SEND_WRITE_ZEROES);
   }
 
-  /** Whether `zero` takes `fastZero` (NBD_FLAG_SEND_FAST_ZERO). */
+  /** Whether `zero` supports `fastZero` (NBD_FLAG_SEND_FAST_ZERO). */
   get canFastZero(): boolean {
     return this.#has(c.NBD_FLAG_SEND_FAST_ZERO);
   }
 
-  /** Whether `read` takes `df`, for a reply in one piece (NBD_FLAG_SEND_DF). */
+  /** Whether `read` supports `df`, for a reply in one chunk (NBD_FLAG_SEND_DF). */
   get canDf(): boolean {
     return this.#has(c.NBD_FLAG_SEND_DF);
   }
 
-  /** Whether `cache` can be asked (NBD_FLAG_SEND_CACHE). */
+  /** Whether the server supports `cache` (NBD_FLAG_SEND_CACHE). */
   get canCache(): boolean {
     return this.#has(c.NBD_FLAG_SEND_CACHE);
   }
@@ -149,17 +148,17 @@ export class NbdClient {
     return this.#has(c.NBD_FLAG_CAN_MULTI_CONN);
   }
 
-  /** Whether the storage turns, so that order matters to its speed (NBD_FLAG_ROTATIONAL). */
+  /** Whether the storage rotates, so that sequential access is faster (NBD_FLAG_ROTATIONAL). */
   get isRotational(): boolean {
     return this.#has(c.NBD_FLAG_ROTATIONAL);
   }
 
-  /** Whether `blockStatus` can be asked. */
+  /** Whether the server supports `blockStatus`. */
   get canBlockStatus(): boolean {
     return this.info.metaContexts.length > 0;
   }
 
-  /** Reads `length` bytes from `offset` on, all of them. */
+  /** Reads exactly `length` bytes at `offset`. */
   async read(offset: ByteCount, length: number, options: Abortable & { df?: boolean } = {}): Promise<Buffer> {
     checkRange(offset, length, this.size);
     const bytes = Buffer.allocUnsafe(length);
@@ -167,7 +166,7 @@ export class NbdClient {
     return bytes;
   }
 
-  /** Fills `into` with the bytes from `offset` on. After a failure its contents are undefined. */
+  /** Fills `into` with the bytes at `offset`. After a failure its content is undefined. */
   async readInto(
     into: Uint8Array,
     offset: ByteCount,
@@ -182,7 +181,7 @@ export class NbdClient {
     );
   }
 
-  /** Writes all of `bytes` from `offset` on; they must not change until the promise is settled. */
+  /** Writes all of `bytes` at `offset`. They must not change until the promise settles. */
   async write(offset: ByteCount, bytes: Uint8Array, options: ChangeOptions = {}): Promise<void> {
     const { start } = checkRange(offset, bytes.length, this.size);
     await this.#change(options, (flags) => this.#io.write(start, bytes, flags, options.signal));
@@ -198,63 +197,61 @@ export class NbdClient {
     await this.#change(options, (flags) => this.#io.zero(range, flags | extra, options.signal));
   }
 
-  /** Says that a range's contents are not needed; what it reads as afterwards is undefined. */
+  /** Discards the content of a range, which is undefined afterwards (NBD_CMD_TRIM). */
   async trim(offset: ByteCount, length: ByteCount, options: ChangeOptions = {}): Promise<void> {
     const range = checkRange(offset, length, this.size);
     this.#need(this.canTrim, 'NBD_CMD_TRIM');
     await this.#change(options, (flags) => this.#io.trim(range, flags, options.signal));
   }
 
-  /** Makes every change that was begun before this call permanent. */
+  /** Makes every change that began before this call durable (NBD_CMD_FLUSH). */
   async flush(options: Abortable = {}): Promise<void> {
     this.#need(this.canFlush, 'NBD_CMD_FLUSH');
-    await this.#links.flush(options.signal);
+    await this.#pool.flush(options.signal);
   }
 
-  /** Asks the server to have a range at hand (NBD_CMD_CACHE). */
+  /** Asks the server to prefetch a range (NBD_CMD_CACHE). */
   async cache(offset: ByteCount, length: ByteCount, options: Abortable = {}): Promise<void> {
     const range = checkRange(offset, length, this.size);
     this.#need(this.canCache, 'NBD_CMD_CACHE');
     await this.#io.cache(range, options.signal);
   }
 
-  /** A range's extents, without gaps, by context. @throws NbdError with E2BIG where one has more than 2^20 */
+  /** The extents of a range, without gaps, by context. @throws NbdError with E2BIG if one has more than 2^20 */
   async blockStatus(
     offset: ByteCount,
     length: ByteCount,
     options: BlockStatusOptions = {},
   ): Promise<BlockStatus> {
     const range = checkRange(offset, length, this.size);
-    const contexts = checkContexts(this.#links, options.contexts);
-    return blockStatus(this.#links, range, contexts, options.one === true, options.signal);
+    const contexts = checkContexts(this.#pool, options.contexts);
+    return blockStatus(this.#pool, range, contexts, options.one === true, options.signal);
   }
 
-  /** The extents of one context (default `base:allocation`), asked for as they are used up. */
+  /** The extents of one context (default `base:allocation`), requested on demand. */
   extents(options: RangeOptions & { context?: string } = {}): AsyncGenerator<Extent, void, undefined> {
     const context = options.context ?? 'base:allocation';
-    checkContexts(this.#links, [context]);
-    return iterateExtents(this.#links, this.#range(options), context, options.signal);
+    checkContexts(this.#pool, [context]);
+    return iterateExtents(this.#pool, this.#range(options), context, options.signal);
   }
 
-  /** A stream of a range's bytes, in order. */
+  /** Makes a stream that reads a range in order. */
   createReadStream(options: RangeOptions = {}): Readable {
     return readStream(this, this.#range(options), options.signal);
   }
 
-  /** A stream that writes from `offset` (default 0) on; it finishes after a flush, where there is one. */
+  /** Makes a stream that writes from `offset` (default 0) on. It finishes after a flush, if the server has FLUSH. */
   createWriteStream(options: Abortable & { offset?: ByteCount } = {}): Writable {
     const { start } = this.#range({ offset: options.offset });
     return writeStream(this, start, this.canFlush, options.signal);
   }
 
   /**
-   * Waits for the requests in flight, leaves with NBD_CMD_DISC, and ends the server if `connect` started
-   * it. Does not flush. Calling it again gives the same promise.
+   * Waits for the commands in flight, sends NBD_CMD_DISC, and ends the server if `connect` started it. Does not flush.
+   * Further calls return the same promise.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#links
-      .close()
-      .finally(() => (this.#ownsServer ? this.#server.close() : undefined));
+    this.#closing ??= this.#pool.close().finally(() => (this.#ownsServer ? this.#server.close() : undefined));
     return this.#closing;
   }
 
@@ -281,12 +278,12 @@ export class NbdClient {
     if (this.readOnly) throw new NbdError('the export is read-only', { errno: EPERM });
     const fua = options.fua === true;
     if (fua && !this.canFua) this.#need(this.canFlush, 'NBD_CMD_FLAG_FUA');
-    await this.#links.change(() => send(fua && this.canFua ? c.NBD_CMD_FLAG_FUA : 0));
+    await this.#pool.change(() => send(fua && this.canFua ? c.NBD_CMD_FLAG_FUA : 0));
     if (fua && !this.canFua) await this.flush(options);
   }
 }
 
-/** Connects with `connections` connections: NbdClient.connect with that option. */
+/** Connects with several connections: NbdClient.connect with the option `connections`. */
 export function connectMany(
   address: ServerAddress,
   connections: number,

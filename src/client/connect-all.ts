@@ -1,6 +1,4 @@
-// Makes all the connections of a client, or none.
-//
-// Called by client.ts. Connections that were made before one failed are dropped.
+// Makes all the connections of a client, or none: if one fails, the others are closed.
 
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
@@ -11,10 +9,10 @@ import { ConnectionPool } from './connection-pool.js';
 
 const EINVAL = 22;
 
-/** Connections that one client may have. */
+/** Most connections of a client. */
 const MAX_CONNECTIONS = 1024;
 
-/** Makes the connections of a client. @throws what NbdServer.connect throws */
+/** Makes the connections of a client. @throws NbdError, and the errors of NbdServer.connect */
 export async function connectLinks(
   server: NbdServer,
   count: number,

@@ -1,7 +1,6 @@
-// The connections of one client: picks the least busy for each command, and orders FLUSH.
+// The connections of one client: chooses the least busy one for each command, and orders FLUSH.
 //
-// Used by block-io.ts, block-status.ts and client.ts. A lost connection takes its own commands with it;
-// the others go on. When the last is gone the group is closed.
+// A lost connection fails its own commands; the others continue. The pool is closed when the last one is lost.
 
 import { NBD_CMD_FLUSH } from '../nbd/constants.js';
 import type { NbdError } from '../nbd/errors.js';
@@ -11,12 +10,12 @@ import type { Command, PendingCommand } from './pending-command.js';
 import { lostConnection, StreamConnection } from './stream-connection.js';
 
 export class ConnectionPool {
-  /** What the first connection's handshake found out. */
+  /** The export, as the first connection's handshake described it. */
   readonly info: ExportInfo;
-  /** Resolves when no connection is left, with why the last one ended. */
+  /** Resolves with the reason of the last loss when no connection is left. */
   readonly closed: Promise<NbdError>;
   readonly #connections = new Set<StreamConnection>();
-  /** Changes that are under way: a FLUSH must wait for their replies to cover them. */
+  /** Changes in progress. A FLUSH covers only answered changes, so it waits for them. */
   readonly #changes = new Set<Promise<unknown>>();
   #lost: NbdError = lostConnection('it was closed');
   #onClosed: (error: NbdError) => void = () => undefined;
@@ -29,7 +28,7 @@ export class ConnectionPool {
     this.add(first);
   }
 
-  /** Live connections. */
+  /** Number of open connections. */
   get size(): number {
     return this.#connections.size;
   }
@@ -43,7 +42,7 @@ export class ConnectionPool {
     this.#connections.add(connection);
   }
 
-  /** The link to use next, for what must know it (numbers of contexts differ between connections). */
+  /** The least busy connection, for callers that need its ids of metadata contexts. */
   pick(): StreamConnection {
     let best: StreamConnection | undefined;
     for (const connection of this.#connections) {
@@ -58,7 +57,7 @@ export class ConnectionPool {
     return this.pick().submit(command, signal);
   }
 
-  /** Runs a change of the export, which may be many commands, so that a later FLUSH waits for it. */
+  /** Runs a change, which may consist of many commands. A later FLUSH waits for it. */
   change(action: () => Promise<void>): Promise<void> {
     const result = action();
     const settled = result.catch(() => undefined).finally(() => this.#changes.delete(settled));
@@ -66,7 +65,7 @@ export class ConnectionPool {
     return result;
   }
 
-  /** Sends FLUSH once every change that was begun before this call has been answered. */
+  /** Sends FLUSH when every change that began before this call is answered. */
   async flush(signal?: AbortSignal): Promise<void> {
     await Promise.all(this.#changes);
     await this.submit({ type: NBD_CMD_FLUSH, flags: 0, offset: 0n, length: 0 }, signal);

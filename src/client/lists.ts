@@ -1,7 +1,6 @@
-// What a server lists without being used: its exports, and an export's metadata contexts.
+// Lists the exports of a server, and the metadata contexts of an export.
 //
-// Called by users of the library and by nbdsh. Each call makes a connection of its own, and starts and
-// ends the server where the address says so.
+// Each call makes a connection of its own, and starts and ends the server if the address says so.
 
 import type { ListedExport } from '../nbd/export-info.js';
 import { type NbdServer, openServer } from '../transport/server.js';
@@ -22,20 +21,19 @@ async function withServer<T>(
 }
 
 /**
- * The exports that a server tells (proto.md, NBD_OPT_LIST), in its order, at most 10 000; of the first 256
- * also what it tells of each (NBD_OPT_INFO).
- * @throws TransportError, NbdServerError when the server does not list them, NbdProtocolError, or the
- *   signal's reason
+ * Lists the exports of a server (proto.md, NBD_OPT_LIST), in its order, at most 10 000; the first 256 with their
+ * NBD_OPT_INFO.
+ * @throws TransportError, NbdServerError if the server does not list them, NbdProtocolError, or the signal's reason
  */
 export function listExports(address: ServerAddress, options: ListOptions = {}): Promise<ListedExport[]> {
   return withServer(address, options, (server) => server.list({ signal: options.signal }));
 }
 
 /**
- * The names of the metadata contexts that an export has (proto.md, NBD_OPT_LIST_META_CONTEXT), in the
- * server's order, at most 10 000; to be used as `metaContexts` of `NbdClient.connect`. A name that ends with
- * a colon may stand for all that begin so: give it as a query to see them.
- * @throws TransportError, NbdServerError when the server has no such export or does not list contexts,
+ * Lists the names of an export's metadata contexts (proto.md, NBD_OPT_LIST_META_CONTEXT), in the server's order, at
+ * most 10 000, for `metaContexts` of `NbdClient.connect`. A name that ends with a colon may stand for all names with
+ * this prefix: pass it as a query to list them.
+ * @throws TransportError, NbdServerError if the server has no such export or does not list contexts,
  *   NbdProtocolError, NbdError (EINVAL) for a query without a namespace, or the signal's reason
  */
 export function listMetaContexts(

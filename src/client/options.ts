@@ -1,62 +1,62 @@
-// What callers of NbdClient may say besides the address: plain options, all with defaults.
+// The options of NbdClient, all with defaults.
 
 import type { OpenOptions } from '../transport/server.js';
 import type { ByteCount } from './ranges.js';
 import type { EndpointOptions } from './target.js';
 
-/** Calls an operation off: its promise rejects with the signal's reason. */
+/** An operation that can be aborted: its promise then rejects with the signal's reason. */
 export interface Abortable {
-  /** Fires when it is to be called off; whether a change has taken place is unknown then. */
+  /** Aborts the operation. Whether a change has taken place is unknown then. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How to connect. */
+/** Options of a connection. */
 export interface ConnectOptions extends EndpointOptions, OpenOptions, Abortable {
   /**
-   * Connections to spread requests over, 1 to 1024; default 1. One is used where the server does not
-   * promise that several are consistent (NBD_FLAG_CAN_MULTI_CONN), or can have but one.
+   * Number of connections, 1 to 1024; default 1. Only one is used if the server does not promise that several are
+   * consistent (NBD_FLAG_CAN_MULTI_CONN), or accepts only one.
    */
   readonly connections?: number;
 }
 
-/** How to reach a server that is to list something. */
+/** Options for listing exports. */
 export interface ListOptions extends EndpointOptions, OpenOptions, Abortable {}
 
-/** Which metadata contexts are to be listed. */
+/** Options for listing metadata contexts. */
 export interface ListContextsOptions extends ListOptions {
   /**
-   * What to look for, each of the form `namespace:leaf-name`, at most 1024; what a leaf name finds is up to
-   * the namespace: `qemu:dirty-bitmap:` finds every bitmap. Default: none, which finds all contexts.
+   * Queries, each of the form `namespace:leaf-name`, at most 1024. The namespace defines the matches:
+   * `qemu:dirty-bitmap:` matches every bitmap. Default: none, which matches all contexts.
    */
   readonly queries?: readonly string[];
 }
 
-/** How a change is to be made. */
+/** Options of a change. */
 export interface ChangeOptions extends Abortable {
-  /** Whether the bytes must be on stable storage when the promise resolves (NBD_CMD_FLAG_FUA). */
+  /** Whether the data must be on stable storage when the promise resolves (NBD_CMD_FLAG_FUA). */
   readonly fua?: boolean;
 }
 
-/** How to zero. */
+/** Options of `zero`. */
 export interface ZeroOptions extends ChangeOptions {
   /** Keep the range allocated (NBD_CMD_FLAG_NO_HOLE). */
   readonly noHole?: boolean;
-  /** Fail with ENOTSUP rather than be as slow as writing (NBD_CMD_FLAG_FAST_ZERO). */
+  /** Fail with ENOTSUP rather than be as slow as a write (NBD_CMD_FLAG_FAST_ZERO). */
   readonly fastZero?: boolean;
 }
 
-/** Which extents are wanted. */
+/** Options of `blockStatus`. */
 export interface BlockStatusOptions extends Abortable {
-  /** Names of contexts; default: all that were agreed on. */
+  /** Names of contexts; default: all negotiated ones. */
   readonly contexts?: readonly string[];
-  /** Only the first extent of each context (NBD_CMD_FLAG_REQ_ONE). */
+  /** Return only the first extent of each context (NBD_CMD_FLAG_REQ_ONE). */
   readonly one?: boolean;
 }
 
-/** A range of bytes for a stream or an iteration; default: all of the export. */
+/** A range of bytes for a stream or an iteration; default: the whole export. */
 export interface RangeOptions extends Abortable {
   /** First byte; default 0. */
   readonly offset?: ByteCount;
-  /** Bytes; default: up to the end of the export. */
+  /** Length in bytes; default: up to the end of the export. */
   readonly length?: ByteCount;
 }

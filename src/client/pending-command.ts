@@ -1,30 +1,30 @@
 // One command of the Promise client, from its request to the end of its reply.
 //
-// Made and settled by link.ts; the reply receiver writes the fields that PendingRequest names.
+// Made and settled by StreamConnection; the reply receiver writes the fields of PendingRequest.
 
 import type { Coverage } from '../nbd/transmission/coverage.js';
 import type { PendingRequest } from '../nbd/transmission/reply.js';
 
-/** What is to be sent. */
+/** A command. */
 export interface Command {
   /** `NBD_CMD_*`. */
   readonly type: number;
   /** `NBD_CMD_FLAG_*` or-ed. */
   readonly flags: number;
-  /** Byte of the export, 0 to 2^63-1. */
+  /** Offset in bytes, 0 to 2^63-1. */
   readonly offset: bigint;
-  /** Bytes, within what the connection's headers and block sizes allow. */
+  /** Length in bytes, within the limits of the connection's headers and block sizes. */
   readonly length: number;
   /**
-   * What a WRITE sends: `length` bytes that stay unchanged until the command is settled. With
-   * NBD_CMD_FLAG_PAYLOAD_LEN what a BLOCK_STATUS sends: its `length` again and the numbers of contexts.
+   * Data of a WRITE: `length` bytes, unchanged until the command settles. With NBD_CMD_FLAG_PAYLOAD_LEN the payload of
+   * a BLOCK_STATUS: its effect length and the ids of contexts.
    */
   readonly payload?: Uint8Array;
-  /** Where a READ's bytes go: `length` bytes. */
+  /** Buffer for a READ: `length` bytes. */
   readonly into?: Uint8Array;
 }
 
-/** One extent of a reply, in bytes from the offset that was asked about. */
+/** One extent of a reply; extents follow one another from the command's offset on. */
 export interface RawExtent {
   readonly length: bigint;
   readonly flags: number;
@@ -33,7 +33,7 @@ export interface RawExtent {
 /** A command in flight. */
 export class PendingCommand implements PendingRequest {
   readonly command: Command;
-  /** The low half of the request's cookie; the high half is 0. */
+  /** Lower half of the cookie; the upper half is 0. */
   readonly cookie: number;
   readonly type: number;
   readonly flags: number;
@@ -44,9 +44,9 @@ export class PendingCommand implements PendingRequest {
   coverage: Coverage | undefined;
   failure = 0;
   failureText = '';
-  /** Extents by the number of their context, of a BLOCK_STATUS. */
+  /** Extents of a BLOCK_STATUS, by context id. */
   readonly extents = new Map<number, RawExtent[]>();
-  /** Where bytes go; undefined once nobody wants them any more. */
+  /** Buffer of a READ; undefined after `abandon`. */
   into: Uint8Array | undefined;
   readonly #resolve: () => void;
   readonly #reject: (error: unknown) => void;
@@ -64,13 +64,13 @@ export class PendingCommand implements PendingRequest {
     this.#reject = reject;
   }
 
-  /** Settles the caller's promise; only the first call counts. */
+  /** Settles the promise; only the first call has an effect. */
   settle(error?: unknown): void {
     if (error === undefined) this.#resolve();
     else this.#reject(error);
   }
 
-  /** Gives up waiting: what still comes for it is thrown away. */
+  /** Rejects the promise at once; the data of a later reply are dropped. */
   abandon(reason: unknown): void {
     this.into = undefined;
     this.#reject(reason);

@@ -1,7 +1,7 @@
-// One connection in its transmission phase: commands out, replies in, in any order.
+// One connection of the Promise client in its transmission phase: sends commands and receives replies in any order.
 //
-// Owned by link-group.ts. A breach of the protocol or the end of the stream rejects everything in
-// flight and is told once to `onLost`. An error of the server rejects its own command alone.
+// Owned by ConnectionPool. A protocol violation or the end of the stream rejects all commands in flight and calls
+// `onLost` once. An error of the server rejects only its own command.
 
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
@@ -18,15 +18,15 @@ import { type Command, PendingCommand } from './pending-command.js';
 
 const ENOTCONN = 107;
 
-/** Milliseconds that the server gets to close the connection after NBD_CMD_DISC. */
-const GOODBYE_TIME = 2000;
-/** Milliseconds that commands in flight get to finish when the link is closed. */
+/** Milliseconds for the server to close the connection after NBD_CMD_DISC. */
+const DISCONNECT_TIME = 2000;
+/** Milliseconds for the commands in flight to finish when the connection is being closed. */
 const DRAIN_TIME = 10_000;
 
-/** Extents of one reply that are kept, of all contexts together: the rest can be asked for again. */
+/** Most extents of one reply, of all contexts together. The caller requests the rest again. */
 const MAX_EXTENTS = 2 ** 20;
 
-/** The error of everything that a lost connection took with it. */
+/** The error for all commands of a lost connection. */
 export function lostConnection(why: string, cause?: unknown): NbdError {
   return new NbdError(`the connection to the server was lost: ${why}`, { errno: ENOTCONN, cause });
 }
@@ -54,17 +54,17 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     this.#stream.on('error', (error) => this.#lose(lostConnection(error.message, error)));
   }
 
-  /** Whether new commands are taken: not after `close`, a loss, or the server's NBD_ESHUTDOWN. */
+  /** Whether it takes commands: not after `close`, a loss, or the server's NBD_ESHUTDOWN. */
   get accepting(): boolean {
     return this.#accepting;
   }
 
-  /** How busy the connection is: bytes in flight, and a share for each command. */
+  /** Load of the connection: bytes in flight, plus 4096 for each command. */
   get load(): number {
     return this.#bytesInFlight + this.#inFlight.size * 4096;
   }
 
-  /** Sends a command. Resolves when its reply is whole; rejects with what failed. */
+  /** Sends a command. Resolves when its reply is complete; rejects if it fails. */
   submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
@@ -138,10 +138,10 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     this.#lost = error;
     this.#accepting = false;
     this.#stream.destroy();
-    const victims = [...this.#inFlight.values()];
+    const unanswered = [...this.#inFlight.values()];
     this.#inFlight.clear();
     this.#bytesInFlight = 0;
-    for (const pending of victims) pending.settle(error);
+    for (const pending of unanswered) pending.settle(error);
     this.#onIdle?.();
     this.#onLost(error);
   }
@@ -159,11 +159,11 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     const leaving = this.#lost === undefined;
     if (leaving) {
       this.#lost = lostConnection('it was closed');
-      const goodbye = { flags: 0, type: NBD_CMD_DISC, offsetHi: 0, offsetLo: 0 };
-      this.#stream.end(this.#header(goodbye, 0, 0));
+      const disconnect = { flags: 0, type: NBD_CMD_DISC, offsetHi: 0, offsetLo: 0 };
+      this.#stream.end(this.#header(disconnect, 0, 0));
     }
     if (!this.#stream.closed) {
-      const timer = setTimeout(() => this.#stream.destroy(), GOODBYE_TIME);
+      const timer = setTimeout(() => this.#stream.destroy(), DISCONNECT_TIME);
       await once(this.#stream, 'close').catch(() => undefined);
       clearTimeout(timer);
     }
@@ -184,7 +184,9 @@ export class StreamConnection implements ReplySink<PendingCommand> {
 
   extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
     if (!this.info.metaContexts.some((context) => context.id === contextId))
-      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
+      throw new NbdProtocolError(
+        'the server sent block status of a metadata context that was not negotiated',
+      );
     const found = pending.extents.get(contextId) ?? [];
     const each = wide ? 16 : 8;
     const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);
@@ -200,13 +202,13 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     this.#inFlight.delete(pending.cookie);
     this.#bytesInFlight -= this.#weight(pending);
     pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
-    // The server wants to leave (proto.md, "Terminating the transmission phase"): nothing new, then DISC.
+    // The client must leave (proto.md, "Terminating the transmission phase"): no new commands, then DISC.
     if (error === NBD_ESHUTDOWN && this.#accepting) void this.close();
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
 }
 
-/** The bits of 64 that a number holds exactly: no context has states beyond them. */
+/** The 53 bits that a number represents exactly; no known context has flags beyond them. */
 function lowBits(flags: bigint): number {
   return Number(BigInt.asUintN(53, flags));
 }

@@ -1,16 +1,16 @@
-// An export as Node streams, with several requests in flight so that a distant server is kept busy.
+// Node streams over an export, with several requests in flight so that a remote server stays busy.
 //
-// Used by client.ts. Streams hold no descriptor: destroying one leaves the client as it is.
+// A stream owns nothing: destroying it does not affect the client.
 
 import { Readable, Writable } from 'node:stream';
 import type { ByteRange } from './ranges.js';
 
-/** Bytes of one request of a stream. */
+/** Length of a request in bytes. */
 const CHUNK = 1024 * 1024;
-/** Requests of one stream in flight. */
+/** Most requests in flight of one stream. */
 const DEPTH = 4;
 
-/** What streams need of a client. */
+/** The part of a client that a stream uses. */
 export interface StreamSource {
   read(offset: bigint, length: number, options: { signal?: AbortSignal }): Promise<Buffer>;
   write(offset: bigint, bytes: Uint8Array, options: { signal?: AbortSignal }): Promise<void>;
@@ -24,7 +24,7 @@ async function* chunks(source: StreamSource, { start, end }: ByteRange, signal: 
     while (ahead.length < DEPTH && next < end) {
       const length = Number(end - next < BigInt(CHUNK) ? end - next : BigInt(CHUNK));
       const reply = source.read(next, length, { signal });
-      // It may fail while nobody waits for it: the failure is seen when its turn comes.
+      // It may reject before the loop awaits it; without this Node would report an unhandled rejection.
       reply.catch(() => undefined);
       ahead.push(reply);
       next += BigInt(length);
@@ -36,12 +36,12 @@ async function* chunks(source: StreamSource, { start, end }: ByteRange, signal: 
   }
 }
 
-/** Reads a range in order, four requests of 1 MiB ahead. */
+/** Makes a stream that reads a range in order, with four requests of 1 MiB in flight. */
 export function readStream(source: StreamSource, range: ByteRange, signal?: AbortSignal): Readable {
   return Readable.from(chunks(source, range, signal), { objectMode: false, highWaterMark: CHUNK });
 }
 
-/** Writes from `start` on, with up to four requests in flight; `finish` comes after a flush. */
+/** Makes a stream that writes from `start` on, with up to four requests in flight; `finish` follows a flush. */
 export function writeStream(
   source: StreamSource,
   start: bigint,

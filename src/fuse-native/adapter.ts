@@ -1,8 +1,7 @@
-// The second backend: libfuse 2 through the package fuse-native, data through the Promise client.
+// The second backend: libfuse 2 through the package fuse-native, with data through the Promise client.
 //
-// Used by the session instead of the bridge. It serves from the main thread, a request at a time in
-// JavaScript but any number under way. docs/internals/decisions/0002-fuse-protocol.md lists
-// what it cannot do.
+// The session uses it instead of the worker. It runs in the main thread, with any number of requests in flight.
+// docs/internals/decisions/0002-fuse-protocol.md lists its limitations.
 
 import { readdir, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -14,16 +13,16 @@ import type { NegotiatedConnection } from '../transport/connection.js';
 import { DiskIo } from './disk-io.js';
 import { makeOperations } from './operations.js';
 
-/** A file to serve. */
+/** A file. */
 export interface NativeFile {
   readonly name: string;
   readonly readOnly: boolean;
   readonly info: ExportInfo;
 }
 
-/** How to mount. */
+/** Mount options. */
 export interface NativeOptions {
-  /** A path of an existing directory, and the descriptor that it goes through, which libfuse's helper needs as well. */
+  /** A path of an existing directory, and the descriptor in that path, which libfuse's helper needs as well. */
   readonly path: string;
   readonly folder: number;
   readonly files: readonly NativeFile[];
@@ -40,12 +39,12 @@ export interface NativeOptions {
 const NOT_INSTALLED =
   'the package fuse-native is not there; apt-get install libfuse2, and install nbdfuse again';
 
-/** Bytes of one WRITE: what libfuse 2 can take. */
+/** Largest WRITE of libfuse 2 in bytes. */
 const MAX_WRITE = 131_072;
 
-/** A file system that fuse-native serves. */
+/** A file system served through fuse-native. */
 export class NativeFileSystem {
-  /** A /dev/fuse descriptor, which is libfuse's. */
+  /** libfuse's /dev/fuse descriptor. */
   readonly device: number;
   readonly #disks: DiskIo[];
 
@@ -55,9 +54,9 @@ export class NativeFileSystem {
   }
 
   /**
-   * Mounts, and resolves when the file system is there.
-   * @param lost is told of each file whose connection has ended
-   * @throws Error when libfuse cannot be loaded, or refuses
+   * Mounts. Resolves when the file system is mounted.
+   * @param lost is called with each file whose connection has ended
+   * @throws Error if libfuse cannot be loaded or fails
    */
   static async mount(
     options: NativeOptions,
@@ -78,7 +77,7 @@ export class NativeFileSystem {
     const byNode = new Map(tree.files().map((node, i) => [node.nodeid, disks[i]]));
     const readOnly = options.files.every((file) => file.readOnly);
     const fuse = new Fuse(options.path, makeOperations(tree, byNode), {
-      // A slow server is not an error: its time is limited elsewhere.
+      // fuse-native must not time out: a slow server is no error, and the session has its own timeout.
       timeout: false,
       debug: options.debug,
       allowOther: options.allowOther,
@@ -87,7 +86,7 @@ export class NativeFileSystem {
       defaultPermissions: true,
       autoCache: options.autoCache,
       kernelCache: !options.autoCache,
-      // The package has no words for these options, but hands this string on as it is.
+      // The package has no fields for these options, but passes this string on unchanged.
       fsname: `${options.fsname},big_writes,max_write=${MAX_WRITE}${readOnly ? ',ro' : ''}`,
       subtype: options.subtype,
     });
@@ -99,17 +98,17 @@ export class NativeFileSystem {
     return new NativeFileSystem(disks, await keepFromChildren());
   }
 
-  /** Gives a file a connection. */
+  /** Sets the connection of a file. */
   attach(file: number, connection: NegotiatedConnection): void {
     this.#disks[file].attach(connection);
   }
 
-  /** Until the next `attach`, requests of this file that would wait fail with `errno`. */
+  /** Fails a file's requests that would wait for a connection with `errno`, until the next `attach`. */
   fail(file: number, errno: number): void {
     this.#disks[file].fail(errno);
   }
 
-  /** Flushes and disconnects. @throws IoError when a server could not flush */
+  /** Flushes and disconnects. @throws IoError if a server could not flush */
   async close(): Promise<void> {
     try {
       for (const disk of this.#disks) await disk.flush();
@@ -120,8 +119,8 @@ export class NativeFileSystem {
 }
 
 /**
- * Closes libfuse's descriptor in programs that we run. It does not do so by itself; and a child that waits
- * for this file system would keep it alive when we are gone, and then wait for ever. Returns it.
+ * Sets close-on-exec on libfuse's descriptor, which libfuse does not do, and returns the descriptor. A child that waits
+ * for this file system would otherwise keep it alive after our end, and wait for ever.
  */
 async function keepFromChildren(): Promise<number> {
   let device = -1;
@@ -135,8 +134,8 @@ async function keepFromChildren(): Promise<number> {
 }
 
 /**
- * Loads the package, after the libfuse that comes with it, which its binary does not find by itself.
- * @throws Error when it is not installed: npm leaves it out where it cannot be built
+ * Loads the package, after the libfuse that it contains, as its binary does not find that itself.
+ * @throws Error if it is not installed: npm omits it where it cannot be built
  */
 async function loadFuseNative(): Promise<typeof import('fuse-native').default> {
   const require = createRequire(import.meta.url);

@@ -1,7 +1,7 @@
-// One file of the fuse-native backend: reads and writes by Promises, over whatever connection lives.
+// One file of the fuse-native backend: reads and writes with Promises over the current connection.
 //
-// Used by operations.ts. Requests wait while there is no connection, unless the file has failed; a
-// request whose connection is lost is made again on the next one. What the server refuses is thrown.
+// Used by operations.ts. Without a connection requests wait, unless the file has failed. A request whose connection is
+// lost is repeated on the next one. An error of the server is thrown.
 
 import { BlockIo } from '../client/block-io.js';
 import { ConnectionPool } from '../client/connection-pool.js';
@@ -10,7 +10,7 @@ import { NbdServerError } from '../nbd/errors.js';
 import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 
-/** A request failed with this errno. */
+/** A request failed with `errno`. */
 export class IoError extends Error {
   readonly errno: number;
 
@@ -26,67 +26,67 @@ const EIO = 5;
 export class DiskIo {
   readonly info: ExportInfo;
   readonly #lost: (why: string) => void;
-  #group: ConnectionPool | undefined;
+  #pool: ConnectionPool | undefined;
   #io: BlockIo | undefined;
   #failing = 0;
   #waiting: (() => void)[] = [];
 
-  /** @param lost is told when the connection has ended */
+  /** @param lost is called when a connection has ended */
   constructor(info: ExportInfo, lost: (why: string) => void) {
     this.info = info;
     this.#lost = lost;
   }
 
-  /** Uses this connection from now on. */
+  /** Sets the connection. */
   attach(connection: NegotiatedConnection): void {
-    const group = new ConnectionPool(connection);
-    this.#group = group;
-    this.#io = new BlockIo(group);
+    const pool = new ConnectionPool(connection);
+    this.#pool = pool;
+    this.#io = new BlockIo(pool);
     this.#failing = 0;
-    void group.closed.then((error) => {
-      if (this.#group !== group) return;
-      this.#group = undefined;
+    void pool.closed.then((error) => {
+      if (this.#pool !== pool) return;
+      this.#pool = undefined;
       this.#io = undefined;
       this.#lost(error.message);
     });
     this.#wake();
   }
 
-  /** Until the next `attach`, whoever would wait gets `errno`. */
+  /** Fails requests that would wait for a connection with `errno`, until the next `attach`. */
   fail(errno: number): void {
     this.#failing = errno;
     this.#wake();
   }
 
-  /** Fills `into` with the bytes from `at` on. @throws IoError */
+  /** Fills `into` with the bytes from offset `at` on. @throws IoError */
   read(at: bigint, into: Uint8Array): Promise<void> {
     return this.#persist((io) => io.read(at, into, 0));
   }
 
-  /** Writes `bytes` from `at` on. @throws IoError */
+  /** Writes `bytes` at offset `at`. @throws IoError */
   write(at: bigint, bytes: Uint8Array): Promise<void> {
     return this.#persist((io) => io.write(at, bytes, 0));
   }
 
-  /** Brings what was answered to stable storage, where the server can. @throws IoError */
+  /** Makes answered writes durable if the server has FLUSH. @throws IoError */
   async flush(): Promise<void> {
     if (!hasFlag(this.info, NBD_FLAG_SEND_FLUSH)) return;
-    await this.#persist((_io, group) => group.flush());
+    await this.#persist((_io, pool) => pool.flush());
   }
 
-  /** Says goodbye to the server. */
+  /** Disconnects, with NBD_CMD_DISC. */
   async close(): Promise<void> {
-    const group = this.#group;
-    this.#group = undefined;
+    const pool = this.#pool;
+    this.#pool = undefined;
     this.#io = undefined;
-    await group?.close();
+    await pool?.close();
   }
 
-  async #persist(action: (io: BlockIo, group: ConnectionPool) => Promise<void>): Promise<void> {
+  async #persist(action: (io: BlockIo, pool: ConnectionPool) => Promise<void>): Promise<void> {
     for (;;) {
       const io = this.#io;
-      const group = this.#group;
-      if (io === undefined || group === undefined) {
+      const pool = this.#pool;
+      if (io === undefined || pool === undefined) {
         if (this.#failing !== 0) throw new IoError(this.#failing);
         await new Promise<void>((resolve) => {
           this.#waiting.push(resolve);
@@ -94,13 +94,13 @@ export class DiskIo {
         continue;
       }
       try {
-        await action(io, group);
+        await action(io, pool);
         return;
       } catch (error) {
         if (error instanceof NbdServerError) throw new IoError(error.errno ?? EIO);
-        // The connection was lost: `attach` or `fail` says how it goes on.
-        if (this.#group === group) {
-          await group.closed;
+        // The connection was lost: the next `attach` or `fail` decides.
+        if (this.#pool === pool) {
+          await pool.closed;
           await Promise.resolve();
         }
       }

@@ -1,7 +1,7 @@
-// The part of fuse-native's interface that the adapter uses; the package brings no types.
+// The types of fuse-native that the adapter uses; the package has none.
 
 declare module 'fuse-native' {
-  /** What is told of a file; sizes and blocks are doubles. */
+  /** The attributes of a file; sizes and blocks are doubles. */
   export interface Stat {
     readonly mode: number;
     readonly uid: number;
@@ -16,7 +16,7 @@ declare module 'fuse-native' {
     readonly ctime: Date;
   }
 
-  /** Calls back with 0 or a negative errno, and a result. */
+  /** Called with 0 or a negative errno, and a result. */
   export type Callback<T = void> = (error: number, result?: T) => void;
 
   export interface Operations {

@@ -1,7 +1,7 @@
-// libfuse's operations, as fuse-native calls them, answered from the tree and from the server.
+// libfuse's operations as fuse-native calls them, answered from the tree and the server.
 //
-// Made by adapter.ts. Paths are `/` and `/NAME`; errors go back as negative errnos. Offsets are doubles
-// here, as fuse-native has them: files beyond 2^53 bytes are refused by the adapter.
+// Made by adapter.ts. Paths are `/` and `/NAME`; errors are negative errnos. fuse-native's offsets are doubles, so the
+// adapter refuses files beyond 2^53 bytes.
 
 import type { Callback, Operations, Stat } from 'fuse-native';
 import { FATTR_ATIME, FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID } from '../fuse/constants.js';
@@ -46,7 +46,7 @@ const NO_CHANGE: AttributeChange = {
 
 type Find = (path: string) => Node | undefined;
 
-/** The operations on `tree`, whose files' bytes are behind `disks` (by nodeid). */
+/** Makes the operations. @param disks the data of each node id */
 export function makeOperations(tree: Tree, disks: ReadonlyMap<number, DiskIo>): Operations {
   const find: Find = (path) => (path === '/' ? tree.root : tree.lookup(path.slice(1)));
   return {
@@ -68,7 +68,7 @@ function lookingOperations(tree: Tree, find: Find) {
     getattr,
     fgetattr: (path, _handle, done) => getattr(path, done),
     readdir: (_path, done) => done(0, ['.', '..', ...tree.files().map((node) => node.name)]),
-    // default_permissions: the kernel has checked the bits.
+    // The kernel has checked the permission bits, as default_permissions is set.
     access: (path, mask, done) => withNode(find(path), done, (node) => done(-tree.access(node, mask, 0, 0))),
     open: (path, flags, done) => withNode(find(path), done, (node) => done(-tree.open(node, flags), 0)),
     release: (_path, _handle, done) => done(0),
@@ -90,7 +90,7 @@ function changingOperations(tree: Tree, find: Find) {
   const truncate = (path: string, size: number, byOpen: boolean, done: Callback): void =>
     change(path, { valid: FATTR_SIZE, size: BigInt(size), byOpen }, done);
   return {
-    // libfuse 2 calls truncate for O_TRUNC too, and cannot tell: size 0 is taken as that.
+    // libfuse 2 also calls truncate for O_TRUNC, without saying so: size 0 counts as O_TRUNC.
     truncate: (path, size, done) => truncate(path, size, true, done),
     ftruncate: (path, _handle, size, done) => truncate(path, size, false, done),
     utimens: (path, atime, mtime, done) =>
@@ -101,7 +101,7 @@ function changingOperations(tree: Tree, find: Find) {
 }
 
 function dataOperations(disks: ReadonlyMap<number, DiskIo>, find: Find) {
-  /** `act` says how many bytes it has moved, which goes back where libfuse looks for an errno. */
+  /** Runs `act`. The result is a byte count, or a negative errno. */
   const withDisk = (
     path: string,
     done: (count: number) => void,

@@ -88,7 +88,7 @@ export const SEEK_HOLE = 4;
 export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 
-/** Printable name of an opcode, for traces. */
+/** The name of an opcode, for traces. */
 export function opcodeName(opcode: number): string {
   return OPCODE_NAMES[opcode] ?? `FUSE_${opcode}`;
 }

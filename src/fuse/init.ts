@@ -1,6 +1,4 @@
-// The first message of a mount: what kernel and file system agree on (FUSE_INIT).
-//
-// Called once a mount by the bridge. Pure.
+// FUSE_INIT, the first message of a mount, which negotiates its features. Pure.
 
 import {
   FUSE_ASYNC_DIO,
@@ -28,22 +26,22 @@ import {
   OUT_HEADER,
 } from './layout.js';
 
-/** The oldest minor version of protocol 7 that we speak: kernel 4.20, which brought FUSE_MAX_PAGES. */
+/** Oldest supported minor version of protocol 7: Linux 4.20, which has FUSE_MAX_PAGES. */
 const OLDEST_MINOR = 28;
 
 /**
- * As max_readahead: the kernel takes the smaller of this and what the mount has by then, which root may
- * have raised meanwhile; saying again what the kernel has said would take that back.
+ * For max_readahead: the kernel takes the minimum of this and the mount's current value. Root may have raised that
+ * since the kernel sent its own value, so repeating the kernel's value would undo it.
  */
 const NO_LIMIT = 0xffffffff;
 
-/** Bytes of `fuse_init_out`. */
+/** Length of `fuse_init_out` in bytes. */
 export const INIT_OUT_LENGTH = 64;
 
-/** Asynchronous requests that the kernel keeps under way before it makes writers and readers wait. */
+/** Most asynchronous requests in flight before the kernel makes readers and writers wait. */
 const MAX_BACKGROUND = 64;
 
-/** What the kernel has said in FUSE_INIT. */
+/** The kernel's FUSE_INIT. */
 export interface InitRequest {
   readonly major: number;
   readonly minor: number;
@@ -52,17 +50,17 @@ export interface InitRequest {
   readonly flags2: number;
 }
 
-/** What we want of the mount. */
+/** The features to request. */
 export interface InitWishes {
-  /** Let the kernel gather writes and decide itself when to send them. */
+  /** Whether the kernel has a writeback cache. */
   readonly writeback: boolean;
-  /** Let files that are open for direct I/O be mapped; the kernel then writes directly one at a time. */
+  /** Whether files open for direct I/O can be mapped; the kernel then sends one direct write at a time. */
   readonly directMmap: boolean;
   /** False: the kernel sends one READ at a time (`-o sync_read`). */
   readonly asyncRead: boolean;
-  /** Bytes that one READ or WRITE may carry: a multiple of the page size. */
+  /** Largest READ or WRITE in bytes: a multiple of the page size. */
   readonly maxTransfer: number;
-  /** Bytes of a page of the kernel's, in which it counts what one request may carry. */
+  /** The kernel's page size in bytes, its unit for the largest request. */
   readonly pageSize: number;
   /** `-o max_background=`, `congestion_threshold=`, `max_readahead=` (bytes). */
   readonly maxBackground?: number;
@@ -70,7 +68,7 @@ export interface InitWishes {
   readonly maxReadahead?: number;
 }
 
-/** Reads a FUSE_INIT message. */
+/** Reads a FUSE_INIT request. */
 export function readInit(view: DataView, length: number): InitRequest {
   return {
     major: view.getUint32(INIT_MAJOR, HOST_ENDIAN),
@@ -81,13 +79,13 @@ export function readInit(view: DataView, length: number): InitRequest {
   };
 }
 
-/** Why this kernel cannot be served, or undefined. */
+/** Why this kernel is not supported; undefined if it is. */
 export function initObjection(request: InitRequest): string | undefined {
   if (request.major === FUSE_KERNEL_VERSION && request.minor >= OLDEST_MINOR) return undefined;
   return `the kernel speaks FUSE ${request.major}.${request.minor}, 7.${OLDEST_MINOR} (Linux 4.20) or newer is needed`;
 }
 
-/** Writes `fuse_init_out` behind the 16 bytes of header in `view`, and returns its length in bytes. */
+/** Writes `fuse_init_out` after the 16 bytes of header in `view`. Returns its length in bytes. */
 export function writeInitReply(view: DataView, request: InitRequest, wishes: InitWishes): number {
   let wanted =
     FUSE_BIG_WRITES |
@@ -96,7 +94,7 @@ export function writeInitReply(view: DataView, request: InitRequest, wishes: Ini
     FUSE_ASYNC_DIO |
     FUSE_EXPLICIT_INVAL_DATA |
     FUSE_DO_READDIRPLUS |
-    // Or the kernel asks for `security.capability` before every write.
+    // Without this the kernel reads `security.capability` before every write.
     FUSE_HANDLE_KILLPRIV_V2 |
     FUSE_READDIRPLUS_AUTO |
     FUSE_INIT_EXT;

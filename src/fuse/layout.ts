@@ -1,9 +1,9 @@
-// Where the fields of the kernel's messages lie: byte offsets into struct fuse_* of <linux/fuse.h>.
+// Byte offsets of the fields in the kernel's messages, struct fuse_* of <linux/fuse.h>.
 //
-// Numbers are in the host's byte order (HOST_ENDIAN is the last argument of DataView's methods).
-// Offsets of a body count from the message's first byte, header included.
+// Numbers are in host byte order: HOST_ENDIAN is the last argument of DataView's methods. Offsets count from the first
+// byte of the message, header included.
 
-/** True on little-endian hosts. */
+/** Whether the host is little-endian. */
 export const HOST_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 const LOW = HOST_ENDIAN ? 0 : 4;
@@ -23,7 +23,7 @@ export const IN_PID = 32;
 /** `fuse_out_header`: 16 bytes before every reply. */
 export const OUT_HEADER = 16;
 
-/** `fuse_read_in` and the first fields of `fuse_write_in` agree. */
+/** Fields of `fuse_read_in`, and the same ones of `fuse_write_in`. */
 export const IO_OFFSET_LO = IN_HEADER + 8 + LOW;
 export const IO_OFFSET_HI = IN_HEADER + 8 + 4 - LOW;
 export const IO_SIZE = IN_HEADER + 16;
@@ -31,7 +31,7 @@ export const IO_SIZE = IN_HEADER + 16;
 export const WRITE_FLAGS = IN_HEADER + 20;
 export const IO_FLAGS = IN_HEADER + 32;
 
-/** First byte of the data of a FUSE_WRITE. */
+/** Offset of the data of a FUSE_WRITE. */
 export const WRITE_DATA = IN_HEADER + 40;
 
 export const FALLOCATE_OFFSET = IN_HEADER + 8;
@@ -52,7 +52,7 @@ export const SETATTR_UID = IN_HEADER + 76;
 export const SETATTR_GID = IN_HEADER + 80;
 
 export const OPEN_FLAGS = IN_HEADER;
-/** `fuse_forget_in`, and the entries of a `fuse_batch_forget_in`: pairs of nodeid and count, 64 bits each. */
+/** `fuse_forget_in`, and the entries of a `fuse_batch_forget_in`: pairs of node id and count, 64 bits each. */
 export const FORGET_COUNT_LO = IN_HEADER + LOW;
 export const BATCH_FORGET_COUNT = IN_HEADER;
 export const BATCH_FORGET_ENTRIES = IN_HEADER + 8;

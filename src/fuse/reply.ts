@@ -1,7 +1,7 @@
-// Replies to the kernel's metadata requests, laid into memory that the caller owns.
+// Encodes replies to the kernel's metadata requests into memory of the caller. Pure.
 //
-// Called by the bridge. Pure. Every function writes a body from byte 16 of the view on and returns
-// the body's length; `writeOutHeader` then fills the first 16 bytes.
+// Every function writes a body from byte 16 of the view on and returns its length; `writeOutHeader` fills the first 16
+// bytes.
 
 import { HOST_ENDIAN, OUT_HEADER } from './layout.js';
 
@@ -9,13 +9,13 @@ const ATTR_LENGTH = 88;
 const ENTRY_LENGTH = 40 + ATTR_LENGTH;
 const DIRENT_HEADER = 24;
 
-/** Seconds for which the kernel may believe attributes and names. */
+/** Seconds for which the kernel may cache names and attributes. */
 export interface Validity {
   readonly entry: number;
   readonly attributes: number;
 }
 
-/** What the kernel is told of a file; times in milliseconds since 1970. */
+/** The attributes of a file; times in milliseconds since 1970. */
 export interface Attributes {
   readonly nodeid: number;
   readonly size: bigint;
@@ -30,7 +30,7 @@ export interface Attributes {
   readonly isDirectory: boolean;
 }
 
-/** Fills `fuse_out_header` at byte `at`: `length` counts the header too, `errno` is positive or 0. */
+/** Writes `fuse_out_header` at byte `at`. @param length includes the header @param errno positive or 0 */
 export function writeOutHeader(
   view: DataView,
   at: number,
@@ -95,7 +95,7 @@ export function writeEntryReply(view: DataView, node: Attributes, validity: Vali
   return ENTRY_LENGTH;
 }
 
-/** A name that does not exist, to be remembered by the kernel for `seconds`. */
+/** Entry reply for a name that does not exist, which the kernel may cache for `seconds`. */
 export function writeNegativeEntry(view: DataView, seconds: number): number {
   for (let at = OUT_HEADER; at < OUT_HEADER + ENTRY_LENGTH; at += 4) view.setUint32(at, 0);
   writeSeconds(view, OUT_HEADER + 16, OUT_HEADER + 32, seconds);
@@ -110,7 +110,7 @@ export function writeOpenReply(view: DataView, openFlags: number, handle = 0): n
   return 16;
 }
 
-/** `fuse_write_out`: how many bytes of a WRITE were taken. */
+/** `fuse_write_out`: the count of bytes written. */
 export function writeWriteReply(view: DataView, at: number, count: number): number {
   view.setUint32(at + OUT_HEADER, count, HOST_ENDIAN);
   view.setUint32(at + OUT_HEADER + 4, 0, HOST_ENDIAN);
@@ -123,14 +123,14 @@ export function writeLseekReply(view: DataView, offset: bigint): number {
   return 8;
 }
 
-/** `fuse_getxattr_out`: how many bytes a value or a list has. */
+/** `fuse_getxattr_out`: the length in bytes of a value or a list. */
 export function writeXattrSize(view: DataView, size: number): number {
   view.setUint32(OUT_HEADER, size, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 4, 0, HOST_ENDIAN);
   return 8;
 }
 
-/** `fuse_statfs_out` of a file system that is full with `bytes` bytes in `files` files. */
+/** `fuse_statfs_out` of a full file system with `bytes` bytes in `files` files. */
 export function writeStatfsReply(
   view: DataView,
   bytes: bigint,
@@ -147,19 +147,19 @@ export function writeStatfsReply(
   return 80;
 }
 
-/** One name of a directory. */
+/** An entry of a directory. */
 export interface DirectoryEntry {
   readonly name: Uint8Array;
   readonly node: Attributes;
-  /** Where to go on after it. */
+  /** The offset for the entry after it. */
   readonly offset: number;
-  /** Whether READDIRPLUS tells its attributes: not those of `.` and `..`, which it must not look up. */
+  /** Whether READDIRPLUS adds its attributes. Never for `.` and `..`, as READDIRPLUS counts as a lookup. */
   readonly withAttributes: boolean;
 }
 
 /**
- * Writes the first of the entries, as many as fit into `size` bytes, as READDIR or (`plus`) READDIRPLUS
- * wants them, and returns how many bytes they are. `plus` is asked about each whose attributes are told.
+ * Writes as many entries as fit into `size` bytes, for READDIR, or for READDIRPLUS with `plus`, which gives the
+ * validity of an entry with attributes. Returns the length in bytes.
  */
 export function writeDirectory(
   view: DataView,

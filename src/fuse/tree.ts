@@ -1,7 +1,7 @@
-// The file system that is shown: one directory with files, or one file alone, and its metadata.
+// The files and their metadata: one directory with files, or a single file.
 //
-// Both backends ask it for every metadata operation. Pure: it knows no clock (the time comes as
-// milliseconds since 1970) and no I/O. Results are errnos, 0 for success.
+// Both backends use it for every metadata request. Pure: no clock (times come as milliseconds since 1970) and no I/O.
+// Results are errnos, 0 for success.
 
 import {
   FATTR_ATIME,
@@ -22,39 +22,39 @@ const EPERM = 1;
 const EACCES = 13;
 const EROFS = 30;
 
-/** access(2)'s W_OK, and the same bit in a permission triple. */
+/** W_OK of access(2), and the same bit of a permission triple. */
 const MAY_WRITE = 2;
 const O_ACCMODE = 3;
 
 const S_ISUID = 0o4000;
 const S_ISGID = 0o2000;
 const S_IXGRP = 0o010;
-/** The bits by which a program runs with the rights of its file's owner or group. */
+/** The set-user-ID and set-group-ID bits. */
 export const SET_ID = S_ISUID | S_ISGID;
 
-/** Bytes of the blocks that `st_blocks` counts. */
+/** Unit of `st_blocks` in bytes. */
 const STAT_BLOCK = 512n;
 
-/** A file to be shown. */
+/** A file. */
 export interface FileDescription {
-  /** One path component, or empty for a file mounted on its own. */
+  /** One path component; empty for a single file. */
   readonly name: string;
-  /** Bytes, 0 to 2^63-1. */
+  /** Size in bytes, 0 to 2^63-1. */
   readonly size: bigint;
   readonly readOnly: boolean;
-  /** Bytes: `st_blksize`. */
+  /** `st_blksize` in bytes. */
   readonly blockSize: number;
-  /** False: size and all that are not known yet, `describe` will tell them. Default: true. */
+  /** Whether size and attributes are known. If not, `describe` sets them later. Default: true. */
   readonly known?: boolean;
 }
 
-/** How files are shown, whatever they are. */
+/** Options for all files. */
 export interface TreeOptions {
   readonly uid: number;
   readonly gid: number;
-  /** Permission bits that are taken away. */
+  /** Permission bits to remove. */
   readonly umask: number;
-  /** Milliseconds since 1970: all times of all files at the start. */
+  /** Initial value of all times, in milliseconds since 1970. */
   readonly now: number;
 }
 
@@ -66,18 +66,18 @@ export interface Node {
   size: bigint;
   readOnly: boolean;
   blockSize: number;
-  /** Whether size, mode and all that are known. */
+  /** Whether size and attributes are known. */
   known: boolean;
-  /** How often the kernel has been given the node and has not forgotten it. */
+  /** The kernel's lookup count of the node. */
   lookups: number;
   mode: number;
   uid: number;
   gid: number;
-  /** Milliseconds since 1970. */
+  /** Times in milliseconds since 1970. */
   atime: number;
   mtime: number;
   ctime: number;
-  /** 512-byte blocks: `st_blocks`. */
+  /** `st_blocks`, in units of 512 bytes. */
   blocks: bigint;
 }
 
@@ -87,14 +87,14 @@ export function killSetId(node: Node): void {
   node.mode &= ~(S_ISUID | group);
 }
 
-/** Notes a change of the file's bytes. @param now milliseconds since 1970 */
+/** Updates the times after a change of the file's data. @param now milliseconds since 1970 */
 export function touchNode(node: Node, now: number): void {
   node.mtime = now;
 }
 
-/** What a SETATTR asks for; times in milliseconds since 1970. */
+/** A SETATTR; times in milliseconds since 1970. */
 export interface AttributeChange {
-  /** `FATTR_*` or-ed: which of the fields count. */
+  /** `FATTR_*` or-ed: the fields to set. */
   readonly valid: number;
   readonly mode: number;
   readonly uid: number;
@@ -112,13 +112,13 @@ export class Tree {
   readonly #nodes = new Map<number, Node>();
   readonly #byName = new Map<string, Node>();
   readonly #options: TreeOptions;
-  /** The directory's files by rising node ids, until they change. */
+  /** The directory's files by ascending node id; undefined after a change. */
   #sorted: readonly Node[] | undefined;
   #nextId = FUSE_ROOT_ID + 1;
 
   /**
-   * @param files exactly one when `naked`
-   * @param naked the file itself is the root: the mountpoint is a file
+   * @param files exactly one if `naked`
+   * @param naked the single file is the root: the mountpoint is a file
    */
   constructor(files: readonly FileDescription[], naked: boolean, options: TreeOptions) {
     this.#options = options;
@@ -144,7 +144,7 @@ export class Tree {
     for (const file of files) this.add(file);
   }
 
-  /** Shows one more file, and returns its node. */
+  /** Adds a file. Returns its node. */
   add(file: FileDescription): Node {
     const node = this.#makeFile(file, this.#nextId++);
     this.#nodes.set(node.nodeid, node);
@@ -153,7 +153,7 @@ export class Tree {
     return node;
   }
 
-  /** Shows a file no more; who has it open keeps it, until the kernel forgets it. */
+  /** Removes a file from the directory. Its node exists until the kernel forgets it. */
   remove(name: string): void {
     const node = this.#byName.get(name);
     if (node === undefined) return;
@@ -162,13 +162,13 @@ export class Tree {
     this.forget(node.nodeid, 0);
   }
 
-  /** Tells what was not known of a file that the kernel has not been given yet. */
+  /** Sets the description of a file that the kernel has not looked up yet. */
   describe(node: Node, file: FileDescription): void {
     const { size, readOnly, blockSize, mode, blocks } = this.#makeFile(file, node.nodeid);
     Object.assign(node, { size, readOnly, blockSize, mode, blocks, known: true });
   }
 
-  /** The kernel has forgotten a node so many times that it was given. */
+  /** FUSE_FORGET: lowers a node's lookup count by `times`. */
   forget(nodeid: number, times: number): void {
     const node = this.#nodes.get(nodeid);
     if (node === undefined) return;
@@ -176,28 +176,28 @@ export class Tree {
     if (node.lookups <= 0 && !this.isShown(node)) this.#nodes.delete(nodeid);
   }
 
-  /** Whether the node is the root or one of the directory's files. */
+  /** Whether the node is the root or in the directory. */
   isShown(node: Node): boolean {
     return node === this.root || this.#byName.get(node.name) === node;
   }
 
-  /** The node of an id that the kernel has been given. */
+  /** The node with an id. */
   node(nodeid: number): Node | undefined {
     return this.#nodes.get(nodeid);
   }
 
-  /** The file of this name in the directory. */
+  /** The file with a name in the directory. */
   lookup(name: string): Node | undefined {
     return this.#byName.get(name);
   }
 
-  /** The directory's files, in the order in which they were added: by rising node ids. */
+  /** The directory's files in the order of their addition, which is by ascending node id. */
   files(): readonly Node[] {
     this.#sorted ??= this.root.isDirectory ? [...this.#byName.values()] : [this.root];
     return this.#sorted;
   }
 
-  /** At most `count` of the directory's files, from the first one on whose node id is beyond `nodeid`. */
+  /** The directory's next `count` files after node id `nodeid`. */
   filesBeyond(nodeid: number, count: number): readonly Node[] {
     const files = this.files();
     let low = 0;
@@ -210,18 +210,18 @@ export class Tree {
     return files.slice(low, low + count);
   }
 
-  /** The directory has changed. @param now milliseconds since 1970 */
+  /** Updates the directory's times. @param now milliseconds since 1970 */
   touch(now: number): void {
     this.root.mtime = now;
     this.root.ctime = now;
   }
 
-  /** open(2): EROFS for a writer of a read-only file. `flags` are open(2)'s. */
+  /** open(2): EROFS for a writer of a read-only file. @param flags of open(2) */
   open(node: Node, flags: number): number {
     return (flags & O_ACCMODE) !== 0 && node.readOnly ? EROFS : 0;
   }
 
-  /** access(2): `mask` is R_OK, W_OK and X_OK or-ed, asked by `uid` and `gid`. */
+  /** access(2) by `uid` and `gid`. @param mask R_OK, W_OK and X_OK or-ed */
   access(node: Node, mask: number, uid: number, gid: number): number {
     if ((mask & MAY_WRITE) !== 0 && node.readOnly) return EROFS;
     if (uid === 0) return 0;
@@ -230,8 +230,8 @@ export class Tree {
   }
 
   /**
-   * A file's size is the disk's: setting it to what it is, or opening with O_TRUNC, changes nothing,
-   * any other size gives EPERM.
+   * Sets attributes. The size of a file is that of its disk: EPERM for any other size, no effect for the same size and
+   * for O_TRUNC.
    */
   setAttributes(node: Node, change: AttributeChange, now: number): number {
     if ((change.valid & FATTR_SIZE) !== 0 && change.size !== node.size) {

@@ -1,6 +1,4 @@
 // Parses the command line of nbdsh. Pure.
-//
-// Called by main.ts.
 
 import { parseArgs } from 'node:util';
 import { printable } from '../nbd/text.js';
@@ -10,11 +8,11 @@ export interface ShellRequest {
   readonly kind: 'help' | 'version' | 'run';
   /** The server to connect to as `h`; undefined: none. */
   readonly uri: string | undefined;
-  /** Code to run, in order; `-` stands for standard input. Empty: prompt, or run standard input. */
+  /** Code to run, in order; `-` is standard input. Empty: interactive, or run standard input. */
   readonly commands: readonly string[];
 }
 
-/** The command line was not understood; the message is one line. */
+/** An error in the command line; the message is one line. */
 export class UsageError extends Error {
   override name = 'UsageError';
 }
@@ -48,7 +46,7 @@ const OPTIONS = {
   version: { type: 'boolean', short: 'V' },
 } as const;
 
-/** The message of an error of node:util, without its advice for programmers. */
+/** The message of a node:util error, without its advice for programmers. */
 function firstSentence(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return printable(text.split(/\.(?:\s|$)|\n/)[0] ?? text);

@@ -1,6 +1,4 @@
-// Runs the code of -c: all of it as one function, so that later parts see the variables of earlier ones.
-//
-// Called by main.ts. Whatever the code throws is the caller's to report.
+// Runs the code of -c as one function, so that later parts see the variables of earlier ones.
 
 import type { ShellScope } from './scope.js';
 
@@ -10,9 +8,9 @@ const AsyncFunction = (async () => undefined).constructor as new (
   ...source: readonly string[]
 ) => AsyncFunction;
 
-/** Runs the parts in order; resolves when the last has ended. Rejects with what the code throws. */
+/** Runs the parts in order. Resolves when the last has ended; rejects with any error of the code. */
 export async function evaluate(parts: readonly string[], scope: ShellScope): Promise<void> {
-  // Without the semicolon a part that begins with a parenthesis would call the end of the one before.
+  // Without the semicolon, a part that begins with a parenthesis would call the end of the previous part.
   const run = new AsyncFunction(...Object.keys(scope), parts.join('\n;'));
   await run(...Object.values(scope));
 }

@@ -1,7 +1,7 @@
-// Asks the user for code, line by line: Node's REPL with the shell's names in it.
+// The interactive mode: Node's REPL with the shell's names.
 //
-// Called by main.ts where standard input is a terminal. What was typed is remembered from one time to the
-// next. Ctrl-C calls off what is being waited for, and clears the line; Ctrl-D ends.
+// Used if standard input is a terminal. The history is kept in a file. Ctrl-C interrupts a pending await and clears the
+// line; Ctrl-D exits.
 
 import { once } from 'node:events';
 import { homedir } from 'node:os';
@@ -23,12 +23,12 @@ function banner(scope: ShellScope): string {
   return `${connected}\nEnd with Ctrl-D\n`;
 }
 
-/** Where lines are remembered: the file in NBDSH_HISTORY, nowhere when that is empty. */
+/** Path of the history file, from NBDSH_HISTORY; empty: no file. */
 function historyFile(): string {
   return process.env.NBDSH_HISTORY ?? join(homedir(), '.nbdsh_history');
 }
 
-/** A result as it is shown; an error in one line, whose stack is in `_error`. */
+/** A result as text; an error as one line, with its stack in `_error`. */
 function shown(value: unknown, colors: boolean): string {
   if (!(value instanceof Error)) return inspect(value, { colors });
   const text = printable(messageOf(value));
@@ -40,14 +40,14 @@ function prepare(server: REPLServer, scope: ShellScope): void {
     Object.assign(server.context, scope);
   };
   fill();
-  // `.clear` makes the context anew.
+  // `.clear` makes a new context.
   server.on('reset', fill);
 }
 
-/** Resolves when the user has had enough, and the client that is `h` then is closed. */
+/** Runs the REPL. Resolves when the user exits and the client in `h` is closed. */
 export async function converse(scope: ShellScope): Promise<void> {
   process.stdout.write(banner(scope));
-  // By this the REPL decides whether an error stands on the same line as `Uncaught`.
+  // The REPL decides by this whether an error is on the same line as `Uncaught`.
   writer.options.breakLength = Number.POSITIVE_INFINITY;
   const server: REPLServer = start({
     prompt: PROMPT,
@@ -57,7 +57,7 @@ export async function converse(scope: ShellScope): Promise<void> {
   prepare(server, scope);
   const ended = once(server, 'exit');
   const history = historyFile();
-  // Without its file the lines of this time are remembered all the same; the REPL says why.
+  // Without the file the history lasts for this session only; the REPL reports the reason.
   if (history !== '') server.setupHistory(history, () => undefined);
   await ended;
   const { h }: { h?: unknown } = server.context;

@@ -1,7 +1,7 @@
-// nbdsh: a server at hand in JavaScript.
+// nbdsh: an NBD client as a JavaScript shell.
 //
-// Called by bin/nbdsh. Connects, runs code or asks for it, leaves the server in order, and ends the
-// process, whatever the code has left open. The exit status is 1 when something went wrong.
+// Called by bin/nbdsh. Connects, runs code or the REPL, closes the client, and ends the process whatever the code has
+// left open. The exit status is 1 after an error.
 
 import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
@@ -13,7 +13,7 @@ import { converse } from './interactive.js';
 import { messageOf } from './message.js';
 import { createScope } from './scope.js';
 
-/** What stands for standard input in place of code. */
+/** The argument of -c that stands for standard input. */
 const STDIN = '-';
 
 function versionText(): string {
@@ -23,7 +23,7 @@ function versionText(): string {
   return `nbdsh ${(description as { version: string }).version}\n`;
 }
 
-/** The code to run: what was given, or a script on standard input. */
+/** The code to run: the arguments of -c, or a script on standard input. */
 async function codeOf(commands: readonly string[]): Promise<readonly string[]> {
   if (commands.length === 0) return [await text(process.stdin)];
   return Promise.all(commands.map((code) => (code === STDIN ? text(process.stdin) : code)));
@@ -40,9 +40,9 @@ async function run({ uri, commands }: ShellRequest): Promise<void> {
   }
 }
 
-/** Runs the program with `words`, the command line without node and script, and ends the process. */
+/** Runs nbdsh and ends the process. @param words the command line without node and script */
 export async function main(words: readonly string[]): Promise<never> {
-  // Whoever reads may stop reading, as in `nbdsh --help | head -1`.
+  // The reader of the output may stop early, as in `nbdsh --help | head -1`.
   process.stdout.on('error', () => undefined);
   try {
     const request = parseShellArguments(words);

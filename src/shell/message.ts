@@ -1,10 +1,8 @@
-// What to tell a user of an error.
-//
-// Used by main.ts and interactive.ts.
+// The message of an error for a user.
 
 import { UsageError } from './arguments.js';
 
-/** One line, not escaped; for an error of JavaScript's own kinds with its kind. */
+/** One line, not escaped. Errors of JavaScript's own kinds have their kind before the message. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const isOwn = error instanceof UsageError || 'errno' in error || error.name === 'Error';

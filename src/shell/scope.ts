@@ -1,6 +1,4 @@
-// The names that code in the shell can use besides JavaScript's own.
-//
-// Used by evaluate.ts and interactive.ts. `h` is the connected client, undefined without a URI.
+// The names that code in the shell can use besides JavaScript's own. `h` is the connected client.
 
 import { inspect } from 'node:util';
 import { connectMany, NbdClient } from '../client/client.js';
@@ -9,15 +7,15 @@ import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../nbd/constants.js';
 import { NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
 import { parseNbdUri } from '../nbd/uri/uri.js';
 
-/** Names and what they stand for. */
+/** Names and their values. */
 export type ShellScope = Readonly<Record<string, unknown>>;
 
-/** A value as `print` shows it: text as it is, whole numbers as digits, the rest as Node shows it. */
+/** A value as `print` shows it: text as it is, bigints as digits, other values as Node shows them. */
 function shown(value: unknown): string {
   return typeof value === 'string' || typeof value === 'bigint' ? String(value) : inspect(value);
 }
 
-/** The names, with a `print` that writes lines by `write`. */
+/** Makes the names. @param h undefined without a URI @param write output of `print` */
 export function createScope(h: NbdClient | undefined, write: (text: string) => void): ShellScope {
   const print = (...values: readonly unknown[]): void => write(`${values.map(shown).join(' ')}\n`);
   return {

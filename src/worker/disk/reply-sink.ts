@@ -95,7 +95,9 @@ export class DiskReplySink implements PayloadSink {
     // The id of a context belongs to the connection.
     const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
     if (context === undefined)
-      throw new NbdProtocolError('the server sent block status of a metadata context that was not negotiated');
+      throw new NbdProtocolError(
+        'the server sent block status of a metadata context that was not negotiated',
+      );
     if (context.name !== 'base:allocation') return;
     command.extents ??= [];
     const each = wide ? 16 : 8;

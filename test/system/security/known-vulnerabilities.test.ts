@@ -219,10 +219,10 @@ it('block status: a context that was not negotiated is a breach, and crashes not
   });
   const client = await NbdClient.connect(server.uri);
   scope.add(() => client.close());
-  await expect(client.blockStatus(0, MIB)).rejects.toThrow('a metadata context that was not agreed on');
+  await expect(client.blockStatus(0, MIB)).rejects.toThrow('a metadata context that was not negotiated');
   const disk = await mountDisk(scope, { server: [server.uri] });
   await until('the breach to be told', () =>
-    disk.stderr.includes('a metadata context that was not agreed on'),
+    disk.stderr.includes('a metadata context that was not negotiated'),
   );
   isLying = false;
   expect((await readAt(disk.file, 0, 4096)).equals(Buffer.alloc(4096))).toBe(true);
