@@ -4,7 +4,7 @@ import type { OpenOptions } from '../transport/server.js';
 import type { ByteCount } from './ranges.js';
 import type { EndpointOptions } from './target.js';
 
-/** An operation that can be aborted: its promise then rejects with the signal's reason. */
+/** Options of an operation that can be aborted: its promise then rejects with the signal's reason. */
 export interface Abortable {
   /** Aborts the operation. Whether a change has taken place is unknown then. */
   readonly signal?: AbortSignal | undefined;

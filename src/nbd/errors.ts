@@ -38,14 +38,14 @@ export interface NbdErrorDetails {
   readonly cause?: unknown;
 }
 
-/** Any failure of the NBD protocol code. `message` is one printable line. */
+/** Base class of the library's errors. `message` is one printable line. */
 export class NbdError extends Error {
   /** The class's name. */
   override name = 'NbdError';
   /** The Linux errno of the failure; undefined where none fits. */
   readonly errno: number | undefined;
 
-  /** @param message one printable line */
+  /** Makes the error. @param message one printable line */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.errno = details.errno;
@@ -57,7 +57,7 @@ export class NbdProtocolError extends NbdError {
   /** The class's name. */
   override name = 'NbdProtocolError';
 
-  /** @param message one printable line. The default errno is EPROTO. */
+  /** Makes the error. @param message one printable line. The default errno is EPROTO. */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, { errno: LINUX.EPROTO, ...details });
   }
@@ -84,7 +84,7 @@ export class NbdServerError extends NbdError {
   /** The server's text, not escaped, at most 4096 bytes; may be empty. */
   readonly serverText: string;
 
-  /** @param message one printable line. The default errno is EIO. */
+  /** Makes the error. @param message one printable line. The default errno is EIO. */
   constructor(message: string, refusal: NbdRefusal = {}) {
     super(message, { errno: LINUX.EIO, ...refusal });
     this.option = refusal.option;
