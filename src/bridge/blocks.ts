@@ -118,12 +118,12 @@ export class Blocks {
       if (!block.resident) this.#occupy(block);
       return block;
     }
-    throw new RangeError(`no block holds ${length} bytes`);
+    throw new RangeError(`no buffer holds ${length} bytes`);
   }
 
   /** Takes one reference away; with the last the block is free again. */
   release(block: Block): void {
-    assert(block.references > 0, 'a block is released as often as it is taken');
+    assert(block.references > 0, 'a buffer is released as often as it is taken');
     if (--block.references > 0) return;
     const kind = CAPACITIES.indexOf(block.capacity);
     this.#inUse -= block.capacity;

@@ -289,7 +289,7 @@ export class Bridge {
         crashed: (text) => {
           if (!this.#ended) events.crashed(text);
         },
-        unable: (why) => events.warning(`one thread serves the mount: another cannot be started: ${why}`),
+        unable: (why) => events.warning(`cannot start a read thread: ${why}; one thread serves the mount`),
       },
     );
   }

@@ -192,7 +192,7 @@ export class Engine implements DiskContext {
 
   /** One thing less that an operation waits for; with the last it goes on or ends. */
   settle(operation: Operation): void {
-    assert(operation.pending > 0 && operation.index >= 0, 'an operation is settled as often as it waits');
+    assert(operation.pending > 0 && operation.index >= 0, 'a request is settled as often as it waits');
     if (--operation.pending > 0) return;
     while (operation.task !== undefined) {
       operation.pending = 1;

@@ -48,7 +48,7 @@ export class IdentityCheck {
     if (this.#asked.size > 0) return;
     // Another attempt may read them. Until then nothing acknowledged is sent to a disk that is not known.
     if (this.#hasFailed && this.#disk.mayLose)
-      this.#connection.lose('the blocks by which the disk is known cannot be read', false);
+      this.#connection.lose('the server cannot read the blocks that identify the disk', false);
     else this.#done();
   }
 
@@ -62,7 +62,7 @@ export class IdentityCheck {
   #differs(what: string): void {
     const { context, identity, node } = this.#disk;
     if (node.readOnly) {
-      context.warn(this.#disk, `${what}: the disk has changed while the server was away`);
+      context.warn(this.#disk, `${what} while the server was away`);
       identity.reset();
       this.#asked.clear();
       this.#done();
@@ -82,7 +82,7 @@ export class IdentityCheck {
     const found = block.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
     const isKnown = this.#disk.identity.samples.includes(sample);
     if (error === 0 && isKnown && Buffer.compare(found, bytes) !== 0) {
-      this.#differs(`the bytes at offset ${join(offsetHi, offsetLo)} are not those that were there before`);
+      this.#differs(`the bytes at offset ${join(offsetHi, offsetLo)} have changed`);
       return;
     }
     this.#isConfirmed ||= error === 0 && isKnown;

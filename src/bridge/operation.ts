@@ -129,7 +129,7 @@ export class OperationTable {
   }
 
   give(operation: Operation): void {
-    assert(operation.index >= 0 && operation.pending <= 0, 'an operation ends once, with nothing pending');
+    assert(operation.index >= 0 && operation.pending <= 0, 'a request ends once, with nothing pending');
     const last = this.#active.pop();
     if (last !== undefined && last !== operation) {
       this.#active[operation.index] = last;

@@ -38,7 +38,7 @@ export class RangeOrder {
 
   /** Asks for a change's bytes. False: it waits, and is returned by `leave` when its turn has come. */
   enter(operation: Operation): boolean {
-    assert(operation.order === ORDER_NONE, 'an operation enters the order once');
+    assert(operation.order === ORDER_NONE, 'a request enters the order once');
     operation.change = ++this.#changes;
     if (this.#mayChange(operation, this.#waiting)) {
       this.#hold(operation);
@@ -60,9 +60,9 @@ export class RangeOrder {
   /** An operation is over, and so is every change of it but for lost copies. Returns those that may begin now. */
   leave(operation: Operation): readonly Operation[] {
     if (operation.order === ORDER_NONE) return NOBODY;
-    assert(operation.order === ORDER_HOLDS, 'an operation does not end before its turn');
+    assert(operation.order === ORDER_HOLDS, 'a request does not end before its turn');
     const at = this.#held.indexOf(operation);
-    assert(at >= 0, 'an operation that holds bytes is known');
+    assert(at >= 0, 'a request that holds bytes is in the list');
     // Their order means nothing.
     this.#held[at] = this.#held[this.#held.length - 1];
     this.#held.pop();

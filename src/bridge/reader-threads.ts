@@ -73,8 +73,8 @@ export class ReaderThreads {
   /** Gives a reader without a connection one, or a new reader. @throws Error when it cannot: then the connection is closed */
   attach({ descriptor, tls, peer }: ConnectedSocket, info: ExportInfo): void {
     try {
-      if (this.#stopping) throw new Error('the mount is ending');
-      if (this.#unable) throw new Error('threads cannot be started');
+      if (this.#stopping) throw new Error('the mount is stopping');
+      if (this.#unable) throw new Error('read threads cannot be started');
       const reader = this.#readers.find(({ hasConnection }) => !hasConnection) ?? this.#start();
       reader.hasConnection = true;
       if (!reader.started) reader.given = [descriptor, ...(peer?.descriptors ?? [])];
@@ -111,7 +111,7 @@ export class ReaderThreads {
   }
 
   #start(): Reader {
-    if (this.#readers.length >= this.#most) throw new Error('there are as many as may be');
+    if (this.#readers.length >= this.#most) throw new Error('the maximum number of read threads is running');
     const device = cloneFuseDevice(this.#options.device);
     const descriptors = [device];
     try {
@@ -152,7 +152,7 @@ export class ReaderThreads {
       }
     });
     worker.on('error', (error) => this.#died(reader, error.stack ?? error.message));
-    worker.on('exit', () => this.#died(reader, 'a reader ended unexpectedly'));
+    worker.on('exit', () => this.#died(reader, 'a read thread ended unexpectedly'));
     const settings: ReaderSettings = { ...this.#options, device, wake: read, memory };
     worker.postMessage(settings);
     this.#readers.push(reader);

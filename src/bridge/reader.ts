@@ -86,7 +86,7 @@ class Reader implements EngineEvents, LoopControl, RequestTaker {
   constructor(port: MessagePort, settings: ReaderSettings) {
     this.#port = port;
     const { device, wake, file, memory, workerWake, naked, tree, trace, timeout, readAhead } = settings;
-    if (file.info === undefined) throw new Error('a reader needs to know its file');
+    if (file.info === undefined) throw new Error('a read thread needs to know its file');
     this.wakeDescriptor = wake;
     this.#readAhead = readAhead;
     this.#always = settings.readersAlways;

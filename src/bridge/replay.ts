@@ -61,7 +61,9 @@ export class Replay {
 
   #leaveOut(): void {
     if (!this.#isLossTold)
-      this.#disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
+      this.#disk.lose(
+        'a write cannot be sent again, because the server may still execute an older write to the same bytes',
+      );
     this.#isLossTold = true;
   }
 

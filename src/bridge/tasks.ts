@@ -126,7 +126,7 @@ export function* flushUnasked(engine: Engine, operation: Operation, disk: Disk):
   yield;
   // Without a server nothing is lost: what is remembered is sent again to the next.
   if (operation.error !== 0 && disk.failing === 0 && disk.lossError === 0)
-    disk.lose(`the server could not flush what was written (${errnoName(operation.error)})`);
+    disk.lose(`the server failed to flush writes (${errnoName(operation.error)})`);
 }
 
 /** Asks the server for a block by which the disk can be told from another: the first that is not to change. */

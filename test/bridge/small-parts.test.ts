@@ -218,10 +218,10 @@ test('what ends twice, or before its end, is a defect', () => {
   const operations = new OperationTable();
   const operation = operations.take();
   operation.pending = 1;
-  expect(() => operations.give(operation)).toThrow(/an operation ends once, with nothing pending/);
+  expect(() => operations.give(operation)).toThrow(/a request ends once, with nothing pending/);
   operation.pending = 0;
   operations.give(operation);
-  expect(() => operations.give(operation)).toThrow(/an operation ends once/);
+  expect(() => operations.give(operation)).toThrow(/a request ends once/);
   const commands = new CommandTable();
   const command = commands.take();
   commands.give(command);

@@ -143,5 +143,5 @@ kill -9 $(cat nbdkit.pid); ${hears('from now on')}; umount dir; wait`,
 /** Messages that another test produces, which quotes them word for word: what takes its time there need not here. */
 export const ELSEWHERE: Readonly<Record<string, string>> = {
   // It waits for 30 seconds.
-  'nbd: writes between the bytes': 'reliability/older-change',
+  'nbd: writes to the bytes': 'reliability/older-change',
 };
