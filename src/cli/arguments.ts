@@ -163,7 +163,7 @@ function mountedRequest(words: Words): Request | undefined {
     const inspection = { mountpoint: onlyMountpoint('--status', words), json: values.json ?? false };
     return { kind: values.watch ? 'watch' : 'status', inspection };
   }
-  if (values.watch) throw new UsageError('--watch goes with --status: nbdfuse --status --watch MOUNTPOINT');
+  if (values.watch) throw new UsageError('--watch needs --status: nbdfuse --status --watch MOUNTPOINT');
   if (!values.unmount) return undefined;
   allowOnly('--unmount', UNMOUNT_OPTIONS, given);
   return { kind: 'unmount', mountpoint: onlyMountpoint('--unmount', words) };
@@ -187,10 +187,10 @@ function listingFrom({ values, given, operands, unknown }: Words): Listing {
 function checkAll(server: ServerMode, exportName: string | undefined): void {
   if (server.kind === 'command' || server.kind === 'fd') {
     const next = server.kind === 'command' ? '; use [ CMD ] instead' : '';
-    throw new UsageError(`--all needs a connection for each file, and --${server.kind} is only one${next}`);
+    throw new UsageError(`--all needs one connection per file, and --${server.kind} has only one${next}`);
   }
   if (exportName !== undefined)
-    throw new UsageError('--all and --export exclude each other; see nbdfuse --help');
+    throw new UsageError('--all and --export cannot be used together; see nbdfuse --help');
 }
 
 function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
@@ -221,13 +221,14 @@ function mountRequest({ values, given, operands }: Words): Request {
     throw new UsageError('no MOUNTPOINT given: nbdfuse MOUNTPOINT[/FILENAME] URI; see nbdfuse --help');
   }
   if (values.s && values.threads !== undefined)
-    throw new UsageError('-s and --threads exclude each other; see nbdfuse --help');
+    throw new UsageError('-s and --threads cannot be used together; see nbdfuse --help');
   const settings = settingsFrom(values, mountpoint);
   const daemon = values.daemon ?? false;
   const image = imageFrom(words, values, given);
   if (image !== undefined) {
-    if (values.export !== undefined) throw new UsageError(`--export goes with a server, not with an image`);
-    if (values.all) throw new UsageError(`--all goes with a server, not with an image`);
+    if (values.export !== undefined)
+      throw new UsageError('--export cannot be used with an image, only with an NBD server');
+    if (values.all) throw new UsageError('--all cannot be used with an image, only with an NBD server');
     return values.printCommand
       ? { kind: 'print-command', image }
       : { kind: 'image', image, settings, daemon };
@@ -257,12 +258,12 @@ export function parseArguments(words: readonly string[]): Request {
   if (values.list) return { kind: 'list', listing: listingFrom(parsed) };
   const mounted = mountedRequest(parsed);
   if (mounted !== undefined) return mounted;
-  if (values.json) throw new UsageError('--json goes with --list or --status: nbdfuse --list --json URI');
+  if (values.json) throw new UsageError('--json needs --list or --status: nbdfuse --list --json URI');
   const misplaced = first ?? operands[0];
   if (misplaced !== undefined && isModeWord(misplaced)) {
-    throw new UsageError(`${misplaced} comes after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);
+    throw new UsageError(`${misplaced} must come after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);
   }
   if (values.daemon && values.foreground)
-    throw new UsageError('--daemon and --foreground exclude each other; see nbdfuse --help');
+    throw new UsageError('--daemon and --foreground cannot be used together; see nbdfuse --help');
   return mountRequest(parsed);
 }

@@ -12,6 +12,6 @@ export function formatWish(text: string): FormatWish {
   const wish = parseFormatWord(text);
   if (wish !== undefined) return wish;
   throw new UsageError(
-    `--format ${printable(text)}: must be ${FORMAT_NAMES.join(' or ')}, or xz or gz, or both as in qcow2.xz`,
+    `--format ${printable(text)}: must be one of ${FORMAT_NAMES.join(', ')}, xz, gz, or a combination such as qcow2.xz`,
   );
 }

@@ -44,12 +44,14 @@ export function imageFrom(
   const option = given.find((one) => Object.hasOwn(IMAGE_OPTIONS, one));
   const isName = more.length === 0 && name !== '' && !name.startsWith('-') && !isModeWord(name);
   if (option !== undefined && !isName) {
-    throw new UsageError(`${IMAGE_OPTIONS[option]} goes with an image or a URI: nbdfuse MOUNTPOINT IMAGE`);
+    throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: nbdfuse MOUNTPOINT IMAGE`);
   }
   if (!isName || (isNbdUri(name) && option === undefined)) return undefined;
   const { overlay } = values;
   if (overlay === '' && values.restart) {
-    throw new UsageError('--restart would lose what is in the overlay: keep that with --overlay=FILE');
+    throw new UsageError(
+      '--restart would lose the writes in the temporary overlay: keep them with --overlay=FILE',
+    );
   }
   return {
     name,

@@ -50,7 +50,7 @@ function linesOf({ name, description, info }: ListedExport, style: Style): strin
     void lines.push(`    ${style.dim(`${label}:`)} ${value}`);
   const text = description ?? info?.description;
   if (text !== undefined) add('description', printable(text));
-  if (info === undefined) return [...lines, '    the server tells nothing else about it'];
+  if (info === undefined) return [...lines, '    the server gives no details'];
   if (info.canonicalName !== undefined && info.canonicalName !== name) {
     add('canonical name', `"${printable(info.canonicalName)}"`);
   }
@@ -59,7 +59,7 @@ function linesOf({ name, description, info }: ListedExport, style: Style): strin
   add('flags', transmissionFlagNames(info.flags).join(' '));
   const sizes = info.blockSizes;
   const limits = sizes && `minimum ${sizes.minimum}, preferred ${sizes.preferred}, maximum ${sizes.maximum}`;
-  add('block sizes', limits ?? 'not told');
+  add('block sizes', limits ?? 'not advertised');
   return lines;
 }
 

@@ -53,7 +53,7 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
   const label = (text: string): string => style.dim(text.padEnd(WIDTHS[0]));
   const rate = (name: 'received' | 'sent'): string => `${bytesText((status[name] - was[name]) / seconds)}/s`;
   const lost = `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`;
-  const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'in all'];
+  const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'total'];
   const order = orderText(status);
   const { hits, fetched, wasted } = status.readAhead;
   const lines = [
@@ -66,10 +66,10 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
     '',
     `${label('traffic')}${style.good(sparkline(history.slice(WIDTHS[0] - columns)))}`,
     `${label('network')}${rate('received')} in, ${rate('sent')} out`,
-    `${label('waiting')}${status.inFlight} in flight, ${bytesText(status.unflushed)} not flushed`,
+    `${label('pending')}${status.inFlight} in flight, ${bytesText(status.unflushed)} unflushed`,
     `${label('cache')}${status.cache}; read ahead: ${((hits - was.readAhead.hits) / seconds).toFixed(0)} hits/s, ` +
       `${bytesText(fetched)} fetched, ${bytesText(wasted)} wasted`,
-    `${label('others')}flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`,
+    `${label('other')}flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`,
     `${label('lost')}${status.lostConnections > 0 ? style.bad(lost) : lost}`,
     ...(order === undefined ? [] : [`${label('order')}${style.bad(order)}`]),
   ];

@@ -38,7 +38,7 @@ async function find(mountpoint: string) {
     });
     if (found !== undefined) return found;
   }
-  throw new Error(`nothing of nbdfuse is mounted at ${printable(mountpoint)}`);
+  throw new Error(`no nbdfuse file system is mounted at ${printable(mountpoint)}`);
 }
 
 /** Unmounts MOUNTPOINT, a directory or a file. @throws MountError, Error: one line each */
@@ -48,14 +48,17 @@ export async function unmountAndWait(mountpoint: string): Promise<void> {
     await unmount(mount);
   } catch (error) {
     if (!(error instanceof MountError) || error.errno !== EBUSY) throw error;
-    throw new MountError(`${error.message}; fuser -vm ${printable(mountpoint)} shows by whom`, EBUSY);
+    throw new MountError(
+      `${error.message}; fuser -vm ${printable(mountpoint)} shows which programs use it`,
+      EBUSY,
+    );
   }
   if (server === undefined) return;
   const deadline = performance.now() + PATIENCE;
   while (isRunning(server)) {
     if (performance.now() > deadline) {
       const what = `${printable(mountpoint)} is unmounted, but process ${server.pid} has not ended`;
-      throw new Error(`${what} in ${PATIENCE / 1000} s; its messages tell what it waits for`);
+      throw new Error(`${what} in ${PATIENCE / 1000} s; its messages say what it waits for`);
     }
     await setTimeout(PERIOD);
   }

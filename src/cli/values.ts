@@ -37,5 +37,5 @@ export function millisecondsOr(option: string, endless: 'forever' | 'never', tex
 export function choice<T extends string>(option: string, text: string, choices: readonly T[]): T {
   const found = choices.find((one) => one === text);
   if (found !== undefined) return found;
-  throw new UsageError(`${option} ${printable(text)}: must be ${choices.join(' or ')}`);
+  throw new UsageError(`${option} ${printable(text)}: must be one of ${choices.join(', ')}`);
 }

@@ -63,7 +63,7 @@ export async function realPathOf(path: string): Promise<string> {
   const bytes = await realpath(path, { encoding: 'buffer' });
   const real = utf8(bytes);
   if (real !== '') return real;
-  throw new ImageError(`${printable(bytes)}: the name is not UTF-8: rename the file or its folder`);
+  throw new ImageError(`${printable(bytes)}: the name is not UTF-8: rename the file or its directory`);
 }
 
 /** Why a name or format cannot be followed, whoever vouches for the image; undefined when it can. */
@@ -73,12 +73,12 @@ function impossibilityOf({ name, format, role }: Reference): string | undefined 
   if (role === 'extent' && /["\r\n]/.test(name)) return 'whose name cannot be read';
   if (format === undefined || KNOWN_FORMATS.includes(format)) return undefined;
   // Others may be drivers that open what they like.
-  return `whose format ${printable(format, 40)} is not known here`;
+  return `whose format ${printable(format, 40)} is unknown to nbdfuse`;
 }
 
 /** Why a reference is not followed without a question; undefined when it is. */
 function objectionTo({ name, format, role }: Reference): string | undefined {
-  if (name.includes('/') || name === '..') return 'which is not a file beside it';
+  if (name.includes('/') || name === '..') return 'which is in another directory';
   if (role === 'data file' && name.startsWith('.')) return 'which is a hidden file';
   return format === undefined ? 'whose format is not recorded' : undefined;
 }
@@ -90,13 +90,13 @@ function refusal(image: string, reference: Reference, why: string, cure: string)
 
 /** What the user may do about an objection. */
 function cureFor(image: string, format: string, { name, role, format: recorded }: Reference): string {
-  const trust = `if you trust the image, say --format=${format}`;
+  const trust = `if you trust the image, use --format=${format}`;
   if (recorded !== undefined || role !== 'backing file') return trust;
-  return `qemu-img rebase -u -F FORMAT -b ${printable(name)} ${printable(image)} records it; or, ${trust}`;
+  return `record it with qemu-img rebase -u -F FORMAT -b ${printable(name)} ${printable(image)}; or, ${trust}`;
 }
 
 /** Of what QEMU is to be spared. */
-const CONVERT = 'make it one file where it comes from (qemu-img convert)';
+const CONVERT = 'convert it to a single file where it was made (qemu-img convert)';
 
 /** A file that an image names, looked at. */
 interface Followed {
@@ -134,21 +134,21 @@ class TreeBuilder {
     const real = await realPathOf(path).catch((error: unknown) => {
       if (error instanceof ImageError) throw error;
       const reason =
-        codeOf(error) === 'ENOENT' ? 'which is not there' : `which cannot be opened (${reasonOf(error)})`;
-      throw refusal(image, reference, reason, 'put it beside the image');
+        codeOf(error) === 'ENOENT' ? 'which does not exist' : `which cannot be opened (${reasonOf(error)})`;
+      throw refusal(image, reference, reason, 'put it into the directory of the image');
     });
     if (!this.#trusted && dirname(real) !== (await realPathOf(folder)))
-      throw refuse('which is a link to elsewhere');
+      throw refuse('which is a link to another directory');
     const found = await stat(real);
     if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))
-      throw refuse('which is not a plain file');
+      throw refuse('which is not a regular file');
     const isTop = role === 'extent' || (role === 'data file' && image === this.#path);
     this.files.push({ path: real, isTop });
     if (this.files.length > MAX_FILES) {
-      throw new ImageError(`${printable(image)} and what it builds on are more than ${MAX_FILES} files`);
+      throw new ImageError(`${printable(image)} depends on more than ${MAX_FILES} files`);
     }
     if (role !== 'extent') {
-      this.lines.push(`${printable(image)} builds on the ${role} ${printable(name, 300)}`);
+      this.lines.push(`${printable(image)} uses the ${role} ${printable(name, 300)}`);
     }
     return { path, real, isDevice: found.isBlockDevice() };
   }
@@ -165,7 +165,7 @@ class TreeBuilder {
     const head = await headOf(path);
     if (format === 'vmdk') refuseDescriptor(path, head);
     for (const reference of referencesOf(format, head)) {
-      if (format === 'vpc') throw refusal(path, reference, 'which QEMU does not open', CONVERT);
+      if (format === 'vpc') throw refusal(path, reference, 'which QEMU cannot open', CONVERT);
       const below = await this.#follow(path, reference);
       if (reference.role === 'data file') node['data-file'] = fileNode(below.real, below.isDevice);
       else
@@ -184,7 +184,7 @@ class TreeBuilder {
       const below = await this.#follow(path, { role: 'extent', name, format: 'vmdk' });
       if (/["\r\n]/.test(below.real)) {
         throw new ImageError(
-          `${printable(below.real)}: QEMU cannot be given an extent of such a name: rename it`,
+          `${printable(below.real)}: QEMU cannot open an extent with such a name: rename it`,
         );
       }
       if (type.includes('SPARSE')) refuseDescriptor(below.path, await headOf(below.path));
@@ -203,7 +203,7 @@ function formatOfBacking(head: Buffer): string {
 function refuseDescriptor(path: string, head: Buffer): void {
   const isOne = isEmbeddedDescriptor(head) || parseVmdk(head).kind === 'descriptor';
   if (isOne)
-    throw new ImageError(`${printable(path)} only names other files, where a disk should be: ${CONVERT}`);
+    throw new ImageError(`${printable(path)} is a descriptor that names other files, not a disk: ${CONVERT}`);
 }
 
 /** @throws ImageError when a file cannot be read */
@@ -223,7 +223,7 @@ async function describedDisk(
 ) {
   const { parent, extents } = vmdk;
   if (extents.length === 0) throw new ImageError(`${printable(path)} names no extent: ${CONVERT}`);
-  if (parent !== undefined) throw refusal(path, parent, 'as well as extents', CONVERT);
+  if (parent !== undefined) throw refusal(path, parent, 'in addition to extents', CONVERT);
   const paths = await builder.extents(path, vmdk);
   const flat = flatExtent(vmdk);
   if (flat === undefined) return { node: undefined, descriptor: descriptorWith(vmdk, paths) };
@@ -259,14 +259,9 @@ export async function openLocalImage(
 /** @throws ImageError when an image that is not a local file names another file at all, or cannot be looked into */
 export function refuseReferences(name: string, format: ImageFormat, head: Buffer): void {
   if (format !== 'raw' && format !== 'vhd' && formatOfContent(head) !== format) {
-    throw new ImageError(`${printable(name)} does not begin like a ${format} image`);
+    throw new ImageError(`${printable(name)} does not look like a ${format} image`);
   }
   const [reference] = referencesOf(format, head);
   if (reference === undefined) return;
-  throw refusal(
-    name,
-    reference,
-    'which cannot be opened for an image that is not a plain local file',
-    'convert it',
-  );
+  throw refusal(name, reference, 'which nbdfuse does not open for a remote or compressed image', CONVERT);
 }

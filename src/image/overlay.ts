@@ -53,7 +53,7 @@ export async function createOverlay([program = '', ...words]: readonly string[])
   } catch (error) {
     const { stderr } = error as { readonly stderr?: unknown };
     const why = typeof stderr === 'string' && stderr.trim() !== '' ? stderr.trim() : String(error);
-    throw new ImageError(`cannot make the overlay: ${printable(why)}`, { cause: error });
+    throw new ImageError(`cannot create the overlay: ${printable(why)}`, { cause: error });
   }
 }
 
@@ -65,7 +65,7 @@ export async function checkOverlay(path: string, backing: Backing): Promise<void
   });
   if (formatOfContent(head) !== 'qcow2') {
     throw new ImageError(
-      `${shown} is not an overlay: name a file that is not there yet, or a qcow2 made before`,
+      `${shown} is not an overlay: name a new file, or an overlay that nbdfuse has created`,
     );
   }
   const [reference, ...more] = referencesOf('qcow2', head);

@@ -73,12 +73,12 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   const found = await stat(path).catch((error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
     const host = /^[\w-]+$|^[\w.-]+:\d+$/.test(path) ? path : 'HOST';
-    throw new ImageError(`there is no file ${shown}; a server is named nbd://${host}`);
+    throw new ImageError(`there is no file ${shown}; for an NBD server, use nbd://${host}`);
   });
   if (found.isDirectory()) throw new ImageError(`${shown} is a directory, not an image`);
   if (found.isSocket()) throw new ImageError(`${shown} is a socket: nbdfuse MOUNTPOINT --unix ${shown}`);
   if (!found.isFile() && !found.isBlockDevice())
-    throw new ImageError(`${shown} is not a file or block device`);
+    throw new ImageError(`${shown} is neither a file nor a block device`);
   const writable = await access(path, constants.W_OK).then(
     () => true,
     () => false,
@@ -192,7 +192,9 @@ async function overlayPath(path: string): Promise<string> {
       : join(await realPathOf(dirname(path)), basename(path));
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError(`cannot make the overlay ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+    throw new ImageError(`cannot create the overlay ${printable(path)}: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -226,7 +228,7 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
 function warnings(place: Place, request: ImageRequest): readonly string[] {
   const { source, writable } = place;
   if (source.kind !== 'file' || writable || request.readOnly || request.overlay !== undefined) return [];
-  return [`${printable(source.path)} is not writable: the file is read-only`];
+  return [`${printable(source.path)} is not writable: the mounted file is read-only`];
 }
 
 /**
@@ -270,6 +272,8 @@ export async function prepareImage(
     ...warnings(place, request),
   ];
   const detail =
-    why === undefined ? 'the server of the image has a sandbox' : `the server has no sandbox: ${why}`;
+    why === undefined
+      ? 'the image server runs in a sandbox'
+      : `the image server runs without a sandbox: ${why}`;
   return { argv: serverWords(plan, hasQemuNbd), lines, detail, before };
 }

@@ -55,8 +55,8 @@ export function descriptorNode(): BlockNode {
 function checkTransport({ tls, transport, socket = '' }: NbdUri): void {
   if (!tls && (transport === 'tcp' || transport === 'unix') && !socket.startsWith('\0')) return;
   throw new ImageError(
-    'qemu-nbd, which this needs, can be given nbd:// and nbd+unix:// servers only: ' +
-      'mount the export by itself, and then the file as a raw image',
+    'this needs qemu-nbd, which supports nbd:// and nbd+unix:// servers only: ' +
+      'mount the export first, and then its file as a raw image',
   );
 }
 

@@ -40,7 +40,7 @@ function decoded(text: string, word: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new ImageError(`${printable(word)}: a % in it is not followed by two hexadecimal digits of UTF-8`);
+    throw new ImageError(`${printable(word)} is not percent-encoded UTF-8 (write a % as %25)`);
   }
 }
 
@@ -62,12 +62,12 @@ function parseSsh(word: string): SshSource {
     throw new ImageError(`${printable(word)} must be ssh://[USER@]HOST[:PORT]/PATH`);
   }
   if (password !== '') {
-    throw new ImageError('a password in an ssh:// URL can be seen by everybody: use a key or an agent');
+    throw new ImageError('a password in an ssh:// URL is visible to all users: use a key or an agent');
   }
   const user = username === '' ? undefined : decoded(username, word);
   // The configuration may put the user there, too.
   if (user !== undefined && !/^[\p{L}\p{N}_.][\p{L}\p{N}_.@+-]*$/u.test(user)) {
-    throw new ImageError(`${printable(word)}: ${printable(user)} is not the name of a user`);
+    throw new ImageError(`${printable(word)}: ${printable(user)} is not a valid user name`);
   }
   return { kind: 'ssh', url: word, host, port: port === '' ? undefined : port, user, path };
 }
@@ -95,8 +95,8 @@ export function parseSource(word: string): Source {
       return parseSsh(word);
     default:
       throw new ImageError(
-        `${printable(word)}: the scheme ${printable(scheme)} is not known; ` +
-          'an NBD server is nbd://…, an image a file or https://…, http://…, ftp://…, ssh://…',
+        `${printable(word)}: the scheme ${printable(scheme)} is unknown; ` +
+          'use nbd://… for an NBD server, and a path, https://…, http://…, ftp://… or ssh://… for an image',
       );
   }
 }

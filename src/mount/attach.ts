@@ -103,12 +103,14 @@ function helperOptions(options: FuseOptions): string[] {
 function explain(error: SystemError, mountpoint: Mountpoint): MountError {
   const why = errnoText(error.errno);
   if (error.syscall !== 'open') {
-    const next = error.errno === EPERM ? '; in a container, that needs the capability SYS_ADMIN' : '';
-    return new MountError(`mounting ${mountpoint.text}: ${why}${next}`, error.errno);
+    const next = error.errno === EPERM ? '; in a container, this needs the capability SYS_ADMIN' : '';
+    return new MountError(`cannot mount ${mountpoint.text}: ${why}${next}`, error.errno);
   }
   const missing = [ENOENT, ENODEV, ENXIO].includes(error.errno);
-  const next = missing ? 'load the module: modprobe fuse' : 'in a container, it must be given to that';
-  return new MountError(`opening /dev/fuse: ${why}; ${next}`, error.errno);
+  const next = missing
+    ? 'load the module: modprobe fuse'
+    : 'in a container, pass the device in: --device /dev/fuse';
+  return new MountError(`cannot open /dev/fuse: ${why}; ${next}`, error.errno);
 }
 
 /** Mounts by mount(2), or else by the helper. */
@@ -152,8 +154,8 @@ export async function findNewMount(
   const isOurs = served === undefined || served.some((one) => one.id === id);
   if (entry?.type === typeOf(options) && isOurs) return entry;
   for (const stray of served ?? []) await detach(stray).catch(() => undefined);
-  const why = 'it was unmounted or exchanged at once';
-  throw new MountError(`mounting ${text}: ${why}; use a directory that only you can change`);
+  const why = 'the new mount was removed or replaced at once';
+  throw new MountError(`cannot mount ${text}: ${why}; use a directory that only you can change`);
 }
 
 /** Mounts, as root or not. @throws MountError */
@@ -207,7 +209,7 @@ class Mount implements KernelMount {
 /** See KernelMount.open. While the mount is served, nobody else's has both its number and its device. */
 export async function openInMount(mount: MountEntry, name: string): Promise<number> {
   const now = findAgain(mount);
-  if (now === undefined) throw new MountError(`${mount.path} is not mounted any more`);
+  if (now === undefined) throw new MountError(`${mount.path} is no longer mounted`);
   const path = (root: string): string => (name === '' ? root : `${root}/${name}`);
   const descriptor = await atPlace(now.path, (place) => openPath(path(place.path), { follow: false }));
   if (mountIdOf(descriptor) === mount.id) return descriptor;

@@ -40,14 +40,16 @@ async function unmountBy(mount: MountEntry, lazy: boolean): Promise<void> {
     const isHere = (await place.mountId()) === mount.id;
     return isHere ? attempt(place, lazy) : undefined;
   }).catch((error: unknown) => {
-    throw new MountError(`unmounting ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new MountError(`cannot unmount ${path}: ${error instanceof Error ? error.message : String(error)}`);
   });
   if (outcome?.status === 0 || findAgain(mount) === undefined) return;
   if (outcome === undefined) {
-    throw new MountError(`unmounting ${path}: another mount lies over it; unmount that first`, EBUSY);
+    throw new MountError(`cannot unmount ${path}: another mount covers it; unmount that first`, EBUSY);
   }
   if (outcome.missing) {
-    throw new MountError(`unmounting ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`);
+    throw new MountError(
+      `cannot unmount ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`,
+    );
   }
   // `umount: PATH: target is busy.` or `fusermount3: failed to unmount PATH: …`: the path is in our words.
   const [line] = outcome.errorText.replace(/^(umount|fusermount3): /, '').split('\n');
@@ -55,7 +57,7 @@ async function unmountBy(mount: MountEntry, lazy: boolean): Promise<void> {
     .reduce((text, prefix) => text.replace(prefix, ''), line)
     .replace(/\.$/, '');
   throw new MountError(
-    `unmounting ${path}: ${why || 'it is still mounted'}`,
+    `cannot unmount ${path}: ${why || 'it is still mounted'}`,
     BUSY.test(outcome.errorText) ? EBUSY : undefined,
   );
 }

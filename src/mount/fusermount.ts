@@ -13,10 +13,10 @@ function explain(outcome: Outcome): string {
   const text = outcome.errorText;
   if (outcome.missing) return `there is no fusermount3; install it: ${outcome.remedy}`;
   if (/user_allow_other/.test(text)) {
-    return 'allow_other and allow_root are not for normal users; let root put the line user_allow_other into /etc/fuse.conf';
+    return 'normal users may not use allow_other and allow_root; as root, add the line user_allow_other to /etc/fuse.conf';
   }
   const line = text.split('\n')[0].replace(/^fusermount3?: /, '') || 'fusermount3 did not say why';
-  return /\/dev\/fuse/.test(line) ? `${line}; let root allow it: chmod 666 /dev/fuse` : line;
+  return /\/dev\/fuse/.test(line) ? `${line}; as root, allow it: chmod 666 /dev/fuse` : line;
 }
 
 /** The descriptor under which the helper has the folder of the mountpoint, behind that of its socket. */
@@ -37,7 +37,8 @@ export async function mountByHelper(mountpoint: Mountpoint, options: readonly st
     closeDescriptor(theirs);
     const outcome = await running;
     const device = receiveDescriptor(ours);
-    if (typeof device !== 'number') throw new MountError(`mounting ${mountpoint.text}: ${explain(outcome)}`);
+    if (typeof device !== 'number')
+      throw new MountError(`cannot mount ${mountpoint.text}: ${explain(outcome)}`);
     setNonBlocking(device);
     return device;
   } finally {

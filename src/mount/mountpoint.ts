@@ -105,8 +105,8 @@ async function removeDead(path: string, text: string): Promise<string> {
       `mountpoint ${text}: ${what} is in the way: ${why}; ask its owner or root to unmount it`,
     );
   }
-  const who = entry.type === 'fuse.nbdfuse' ? 'an nbdfuse' : `${entry.source} (${entry.type})`;
-  return `${entry.path}: removed the mount that ${who} which did not end in order had left there`;
+  const who = entry.type === 'fuse.nbdfuse' ? 'an earlier nbdfuse' : `${entry.source} (${entry.type})`;
+  return `${entry.path}: removed the stale mount that ${who} had left there`;
 }
 
 /** What is at a path once dead mounts are out of the way. */
@@ -114,7 +114,8 @@ async function clearedKind(path: string, text: string, notices: string[]): Promi
   for (let depth = 0; ; depth++) {
     const kind = await kindOf(path);
     if (kind !== 'dead') return kind;
-    if (depth === DEEPEST_PILE) throw new MountError(`mountpoint ${text}: too many dead mounts lie there`);
+    if (depth === DEEPEST_PILE)
+      throw new MountError(`mountpoint ${text}: too many dead mounts are stacked there`);
     notices.push(await removeDead(path, text));
   }
 }
@@ -132,7 +133,8 @@ async function refuseBusy(path: string, text: string): Promise<void> {
 
 /** Opens what is to be mounted over. @throws MountError when that is not possible */
 async function openTarget(path: string, text: string): Promise<Target> {
-  if (path === '/') throw new MountError(`mountpoint ${text}: the root directory cannot be mounted over`);
+  if (path === '/')
+    throw new MountError(`mountpoint ${text}: nbdfuse does not mount over the root directory`);
   const target = await Target.open(path, text);
   try {
     // The path may lead elsewhere since it was looked at.

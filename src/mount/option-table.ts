@@ -45,11 +45,12 @@ export interface KnownOption {
 }
 
 function numberOf(name: string, base: number, most: number): (value: string) => number {
+  const kind = base === 8 ? 'an octal number' : 'a number';
   return (value) => {
     const digits = base === 8 ? /^[0-7]+$/ : /^[0-9]+$/;
     const number = Number.parseInt(value, base);
     if (!digits.test(value) || number > most)
-      throw new MountError(`-o ${name}=${value}: not a number of 0 to ${most}`);
+      throw new MountError(`-o ${name}=${value}: must be ${kind} from 0 to ${most.toString(base)}`);
     return number;
   };
 }
@@ -58,7 +59,7 @@ function secondsOf(name: string): (value: string) => number {
   return (value) => {
     const number = Number(value);
     if (!/^[0-9]*\.?[0-9]+$/.test(value) || number > 2 ** 31) {
-      throw new MountError(`-o ${name}=${value}: not a number of seconds`);
+      throw new MountError(`-o ${name}=${value}: must be a number of seconds`);
     }
     return number;
   };

@@ -35,7 +35,7 @@ export function parseFuseOptions(texts: readonly string[]): FuseOptions {
   };
   for (const word of texts.flatMap(split)) apply(word, options);
   if (options.allowOther && options.allowRoot) {
-    throw new MountError('-o allow_other and -o allow_root exclude each other');
+    throw new MountError('-o allow_other and -o allow_root cannot be used together');
   }
   // The kernel knows allow_other alone; that nobody but root is let in is seen to by the permissions.
   if (options.allowRoot) options.umask = (options.umask ?? 0) | NOT_OWNER;

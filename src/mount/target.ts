@@ -63,7 +63,7 @@ export class Target {
   async check(): Promise<void> {
     if (await this.#isInPlace().catch(() => false)) return;
     throw new MountError(
-      `mountpoint ${this.#text}: it was exchanged or mounted over meanwhile; use a directory that only you can change`,
+      `mountpoint ${this.#text}: it was replaced or mounted over in the meantime; use a directory that only you can change`,
     );
   }
 

@@ -91,7 +91,7 @@ export class DiskKeeper implements Keeper {
   }
 
   readerLost(why: string): void {
-    this.#parts.report.detail(`a further thread's connection lost: ${why}`);
+    this.#parts.report.detail(`the connection of a read thread was lost: ${why}`);
     if (this.#parts.settings.threads !== undefined) this.#readers?.keep(1);
   }
 

@@ -44,12 +44,12 @@ export async function connectFurther(
 ): Promise<NegotiatedConnection | undefined> {
   try {
     const connection = await connect(signal);
-    const difference = signal.aborted ? 'stopped' : sameExport(info, connection.info);
+    const difference = signal.aborted ? 'nbdfuse is stopping' : sameExport(info, connection.info);
     if (difference === undefined) return connection;
     connection.close();
-    report.detail(`a further connection is not used: ${difference}`);
+    report.detail(`closed an additional connection: ${difference}`);
   } catch (error) {
-    if (!signal.aborted) report.detail(`a further connection failed: ${String(error)}`);
+    if (!signal.aborted) report.detail(`cannot make an additional connection: ${String(error)}`);
   }
   return undefined;
 }

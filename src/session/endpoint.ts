@@ -9,7 +9,7 @@ import type { Report, Settings } from './settings.js';
 
 function warnOfUnknownParameters(uri: NbdUri, report: Pick<Report, 'line' | 'detail'>): void {
   for (const name of uri.unknownParameters) {
-    const text = `the URI's parameter ${printable(name, 100)} is not known and has no effect`;
+    const text = `the URI parameter ${printable(name, 100)} is unknown and has no effect`;
     if (name.toLowerCase().startsWith('x-')) report.detail(text);
     else report.line(text);
   }

@@ -178,7 +178,7 @@ export class ExportFolder implements Keeper {
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       if (!this.#stop.signal.aborted && why !== this.#trouble)
-        report.line(`${mountpoint.text}: cannot list the exports: ${why}; the last list is shown`);
+        report.line(`${mountpoint.text}: cannot list the exports: ${why}; showing the last list`);
       this.#trouble = why;
       throw error;
     }
@@ -189,7 +189,9 @@ export class ExportFolder implements Keeper {
     const { leftOut, ...change } = this.#list.update(exports);
     const text = leftOut.join(', ');
     if (text !== '' && text !== this.#leftOut)
-      report.line(`${mountpoint.text}: no file can be named after these exports: ${text}`);
+      report.line(
+        `${mountpoint.text}: cannot show these exports, because other files have their names: ${text}`,
+      );
     this.#leftOut = text;
     return change;
   }
@@ -247,7 +249,7 @@ export class ExportFolder implements Keeper {
       this.#answers?.refuse(number, EIO);
       return;
     }
-    this.#parts.report.line(`${this.#labelOf(file)}: cannot be opened: ${failure.why}`);
+    this.#parts.report.line(`${this.#labelOf(file)}: open failed: ${failure.why}`);
     if (failure.kind === 'unreachable') this.#isGivenUp = true;
     else if (failure.gone) this.#tell(this.#list.remove(number));
     this.#answers?.refuse(number, failure.kind === 'refused' ? failure.errno : EIO);

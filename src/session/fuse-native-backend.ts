@@ -23,17 +23,17 @@ export function prepareFuseNativeBackend(): PreparedBackend {
 async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
   const { mountpoint, options, events, settings } = request;
   if (request.changing) {
-    throw new MountError('--all: fuse-native cannot show files that come and go; use --fuse-backend=kernel');
+    throw new MountError('--all cannot be used with fuse-native; use --fuse-backend=kernel');
   }
   if (mountpoint.kind === 'file') {
     throw new MountError(
-      `mountpoint ${mountpoint.text}: fuse-native mounts over directories only; use --fuse-backend=kernel`,
+      `mountpoint ${mountpoint.text}: fuse-native mounts on directories only; use --fuse-backend=kernel`,
     );
   }
   const files = request.files.flatMap(({ info, ...file }) => (info === undefined ? [] : [{ ...file, info }]));
   if (files.some(({ info }) => info.size > BigInt(Number.MAX_SAFE_INTEGER))) {
     throw new MountError(
-      `mounting ${mountpoint.text}: fuse-native serves up to 2^53 bytes; use --fuse-backend=kernel`,
+      `cannot mount ${mountpoint.text}: fuse-native serves at most 2^53 bytes; use --fuse-backend=kernel`,
     );
   }
   await mountpoint.target.check();
@@ -64,7 +64,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
   } catch (error) {
     if (error instanceof MountError) throw error;
     const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
-    throw new MountError(`mounting ${mountpoint.text} by fuse-native: ${why}`);
+    throw new MountError(`cannot mount ${mountpoint.text} with fuse-native: ${why}`);
   }
 }
 

@@ -37,7 +37,7 @@ function watchForInterruption(report: Report): Interruption {
       if (start.signal.aborted) process.exit(1);
       start.abort(error);
       report.error(error);
-      resolve({ kind: 'crash', why: 'a defect in nbdfuse' });
+      resolve({ kind: 'crash', why: 'an internal error' });
     };
     process.on('uncaughtException', onDefect);
     process.on('unhandledRejection', onDefect);

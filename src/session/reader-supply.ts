@@ -78,11 +78,11 @@ export class ReaderSupply {
     const connection = await connectFurther(connect, info, report, signal);
     try {
       if (connection !== undefined && (await addReader(connection))) {
-        report.detail('one more thread reads');
+        report.detail('added a read thread');
         return true;
       }
     } catch (error) {
-      report.detail(`one more thread cannot read: ${String(error)}`);
+      report.detail(`cannot add a read thread: ${String(error)}`);
     }
     connection?.close();
     this.#notBefore = clock.now() + RESPITE;

@@ -89,22 +89,22 @@ export class Session {
     }
     const { unwrittenBytes, ranges, reason } = await stopBackend(backend, deadline.remaining);
     if (result === 'busy')
-      report.line(`${text} is in use: it was detached when its writes had reached the server`);
+      report.line(`${text} is in use: nbdfuse detached it after all writes had reached the server`);
     if (result === 'late')
-      report.line(`${text} was detached although the server did not take all writes in time`);
+      report.line(`${text}: nbdfuse detached it, but the server did not accept all writes in time`);
     if (unwrittenBytes > 0) {
       const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
       report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
     } else if (reason === 'timeout') report.line(`${text}: the server did not answer in time`);
-    else if (reason === 'loss') report.line(`${text}: some of what was written may be lost, as told before`);
-    else if (reason !== '') report.line(`${text}: the server's last flush failed: ${reason}`);
+    else if (reason === 'loss') report.line(`${text}: some writes may be lost; see the messages above`);
+    else if (reason !== '') report.line(`${text}: the last flush failed: ${reason}`);
     return result !== 'late' && result !== 'failed' && reason === '';
   }
 
   /** Lets go of a mount that nobody serves any more. */
   async #abandon(why: string): Promise<boolean> {
     const { report, mountpoint, backend } = this.#parts;
-    report.line(`${mountpoint.text}: given up: ${why}`);
+    report.line(`${mountpoint.text}: detaching the mount: ${why}`);
     await giveUp(backend);
     return false;
   }
@@ -114,7 +114,7 @@ export class Session {
 async function stopBackend(backend: Backend, milliseconds: number): Promise<StopOutcome> {
   const outcome = await new Deadline(milliseconds + STOP_SLACK).outcomeOf(backend.stop(milliseconds));
   if (outcome.kind === 'done') return outcome.value;
-  return { unwrittenBytes: 0, ranges: [], reason: 'the worker thread does not answer' };
+  return { unwrittenBytes: 0, ranges: [], reason: 'the worker thread does not respond' };
 }
 
 /** Milliseconds to give up a mount in. */

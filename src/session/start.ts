@@ -112,7 +112,7 @@ async function openFolder(
   const { ExportFolder } = await import('./export-folder.js');
   await checkDirectory(mountpoint);
   if (endpoint.exportName !== '') {
-    throw new MountError('--all shows every export: leave the name of the one out of the URI');
+    throw new MountError('--all shows every export: remove the export name from the URI');
   }
   const server = await openServer(endpoint, { handOver: true });
   undo.add(() => server.close());

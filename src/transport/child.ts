@@ -77,7 +77,7 @@ export interface LaunchOptions {
 
 /** Says how a child ended and what it said last, for a message: `exited with status 1: no such file`. */
 export function describeExit(exit: ServerExit): string {
-  const how = exit.signal === null ? `exited with status ${exit.status}` : `was ended by ${exit.signal}`;
+  const how = exit.signal === null ? `exited with status ${exit.status}` : `was killed by ${exit.signal}`;
   const words = printable(exit.lastLines.slice(-3).join(' / ')).trim();
   return words === '' ? how : `${how}: ${words}`;
 }

@@ -52,7 +52,7 @@ export async function whyUnconfined(programs: readonly string[]): Promise<string
   }
   for (const name of ['perl', ...programs]) {
     const path = await realpath(await findProgram(name));
-    if (!PROGRAMS.test(path)) return `${path} is not a program of the system`;
+    if (!PROGRAMS.test(path)) return `${path} is not in a system directory`;
   }
   return undefined;
 }

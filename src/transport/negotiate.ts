@@ -50,7 +50,7 @@ export async function negotiate(
         }
       }
       if (events.some(({ type }) => type === 'starttls')) {
-        if (tls === undefined) throw new NbdProtocolError('TLS was begun although nobody asked for it');
+        if (tls === undefined) throw new NbdProtocolError('the server started TLS, which was not requested');
         checkSilence(stream);
         ({ stream, handover } = await tls.secure(stream, signal));
         stream.on('error', ignore);

@@ -165,7 +165,8 @@ export class NbdServer {
 
   /** Starts the child anew, ending the present one. @throws TransportError when it is not our child */
   async restart(): Promise<void> {
-    if (this.#source.restart === undefined) throw new TransportError('the server was not started by us');
+    if (this.#source.restart === undefined)
+      throw new TransportError('cannot restart the server: it is not a child of this process');
     await this.#source.restart();
   }
 

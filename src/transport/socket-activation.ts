@@ -25,7 +25,7 @@ function listenIn(folder: string, fd: number): void {
   try {
     mkdirSync(folder, { mode: 0o700 });
   } catch (error) {
-    throw new TransportError(`cannot make a folder for the server's socket: ${reasonOf(error)}`, {
+    throw new TransportError(`cannot create a directory for the server's socket: ${reasonOf(error)}`, {
       cause: error,
     });
   }

@@ -78,7 +78,7 @@ export async function loadX509(settings: TlsSettings): Promise<X509Credentials> 
     if (found !== undefined) return found;
     const folder = printable(settings.certificates);
     throw new TransportError(
-      `cannot use the TLS certificates in ${folder}: there is no ca-cert.pem in that folder`,
+      `cannot use the TLS certificates in ${folder}: there is no ca-cert.pem in that directory`,
     );
   }
   for (const folder of defaultFolders()) {

@@ -36,7 +36,7 @@ const UNTRUSTED = new Set([
 /** How to begin sessions, and what to say when they fail. */
 interface Session {
   readonly options: ConnectionOptions;
-  /** The end of a message that says that the server's certificate was not trusted. */
+  /** Why the server's certificate is not trusted. */
   readonly untrusted: string;
   /** What to look at when the server breaks off; begins with `; `. */
   readonly advice: string;
@@ -52,7 +52,7 @@ async function x509Session(target: Target, settings: TlsSettings): Promise<Sessi
   const { ca, cert, key, crl, from } = await loadX509(settings);
   const name = expectedName(target, settings);
   return {
-    untrusted: `is not signed by an authority in ${printable(from)}`,
+    untrusted: `the server's certificate is not signed by an authority in ${printable(from)}`,
     advice:
       cert === undefined ? '; does it want a client certificate (client-cert.pem, client-key.pem)?' : '',
     options: {
@@ -71,7 +71,7 @@ async function x509Session(target: Target, settings: TlsSettings): Promise<Sessi
 async function pskSession(settings: TlsSettings): Promise<Session> {
   const { identity, key } = await loadPsk(settings);
   return {
-    untrusted: 'stands where it should have shown that it knows the key',
+    untrusted: 'the server sent a certificate instead of using the pre-shared key',
     advice: `; is the user ${printable(identity)} in its keys file, with this key?`,
     options: {
       ciphers: PSK_CIPHERS,
@@ -85,7 +85,7 @@ async function pskSession(settings: TlsSettings): Promise<Session> {
 
 function anonymousSession(): Session {
   return {
-    untrusted: 'came where none was expected',
+    untrusted: 'the server sent a certificate, which tls-type=anon does not use',
     advice: '; does it allow tls-type=anon?',
     // There is nobody to verify, and TLS 1.3 has no such suites.
     options: { ciphers: ANON_CIPHERS, maxVersion: 'TLSv1.2', rejectUnauthorized: false },
@@ -180,7 +180,7 @@ function explain(error: unknown, session: Session): TransportError {
 function why(error: unknown, { untrusted, advice }: Session): string {
   const code = codeOf(error);
   const text = error instanceof Error ? error.message : String(error);
-  if (UNTRUSTED.has(code)) return `the server's certificate ${untrusted}`;
+  if (UNTRUSTED.has(code)) return untrusted;
   if (code === 'CERT_HAS_EXPIRED') return "the server's certificate has expired";
   if (code === 'CERT_NOT_YET_VALID') return "the server's certificate is not valid yet";
   if (code === 'CERT_REVOKED') return "the server's certificate has been revoked";
@@ -188,7 +188,7 @@ function why(error: unknown, { untrusted, advice }: Session): string {
     return `the server's certificate is for another name (${printable(text)}); name it with tls-hostname=NAME`;
   }
   if (code === 'ECONNRESET' || code === 'EPIPE' || text === 'closed')
-    return `the server broke it off${advice}`;
+    return `the server closed the connection${advice}`;
   const alert = /alert ([a-z ]+)/.exec(text)?.[1];
   return alert === undefined ? printable(text) : `the server refused it (${alert})${advice}`;
 }

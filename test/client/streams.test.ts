@@ -43,7 +43,7 @@ describe('streams', () => {
   test('fail when they are to write beyond the end', async () => {
     const client = await connect(nbdkit('memory', '1024'));
     const writing = pipeline(Readable.from([Buffer.alloc(2000)]), client.createWriteStream());
-    await expect(writing).rejects.toThrow('are not inside of the export');
+    await expect(writing).rejects.toThrow('are outside the export');
   });
 
   test('stop when their signal fires', async () => {

@@ -145,7 +145,7 @@ it('SIGTERM ends nbdfuse and who waits for a list or a connection', async () => 
   const start = performance.now();
   await stop();
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
-  expect(program.stderr).toContain('is in use: it was detached');
+  expect(program.stderr).toContain('is in use: nbdfuse detached it');
   expect(await reader.ended).not.toBe(0);
   await lister.ended;
 });

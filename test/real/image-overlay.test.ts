@@ -132,7 +132,7 @@ it('an overlay of one image is not put on another, nor anything else taken for a
   expect(wrong.stderr).toBe(`nbdfuse: ${kept} is an overlay of ${raw} (raw), not of ${other} (raw)\n`);
   const odd = startNbdfuse(scope, [`--overlay=${other}`, scope.path('mnt'), raw]);
   expect(await odd.ended).toBe(1);
-  expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a file that is not there yet/);
+  expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a new file/);
 });
 
 it('QEMU opens a kept overlay of a local image by itself, and no overlay of a packed one', async () => {

@@ -83,7 +83,7 @@ it('cleans a stale mount of its own up as a normal user', async () => {
   const first = await mountDisk(scope, request);
   await first.stop('SIGKILL');
   const second = await mountDisk(scope, request);
-  expect(second.stderr).toMatch(/removed the mount/);
+  expect(second.stderr).toMatch(/removed the stale mount/);
   const { status } = await tryProgram(SETPRIV, ...WORDS, 'head', '-c', '10', second.file);
   expect(status).toBe(0);
 });

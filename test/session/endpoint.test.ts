@@ -33,8 +33,8 @@ describe('the endpoint of the settings', () => {
 
   it('does not come without a word about parameters that have no effect', () => {
     const { lines, details } = endpointFor({ kind: 'uri', uri: 'nbd://h/?colour=red&x-mood=blue' });
-    expect(lines).toEqual(["the URI's parameter colour is not known and has no effect"]);
-    expect(details).toEqual(["the URI's parameter x-mood is not known and has no effect"]);
+    expect(lines).toEqual(['the URI parameter colour is unknown and has no effect']);
+    expect(details).toEqual(['the URI parameter x-mood is unknown and has no effect']);
   });
 
   it('is an error for a text that is no URI', () => {

@@ -172,7 +172,7 @@ describe('failures of a child', () => {
 
   test('a signal that ended it is told', async () => {
     const server = await open(command('sh', '-c', 'kill -9 $$'));
-    await expect(server.connect()).rejects.toThrow('sh was ended by SIGKILL');
+    await expect(server.connect()).rejects.toThrow('sh was killed by SIGKILL');
   });
 
   test('an export that it does not have is told with the names of those that it has', async () => {
