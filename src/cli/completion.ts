@@ -1,7 +1,7 @@
-// What --completion prints: a script by which a shell completes nbdfuse's command line. Pure.
+// The scripts of --completion, with which a shell completes nbdfuse's command line. Pure.
 //
-// Made from the list of options, so that it cannot forget one. After MOUNTPOINT the words that name a
-// server are offered; after CMD the shell's own completion of commands goes on.
+// Made from the list of options, so that no option can be missing. After MOUNTPOINT a script offers the words that name
+// a server; after CMD the shell completes commands as usual.
 
 import type { Shell } from './arguments.js';
 import { CHOICES, type NamedOption, OPTIONS } from './options.js';

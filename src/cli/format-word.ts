@@ -7,7 +7,7 @@ import { UsageError } from './errors.js';
 /** The values that completions offer. */
 export const FORMAT_CHOICES: readonly string[] = [...FORMAT_NAMES, 'xz', 'gz'];
 
-/** What --format says. @throws UsageError */
+/** Parses the value of --format. @throws UsageError */
 export function formatWish(text: string): FormatWish {
   const wish = parseFormatWord(text);
   if (wish !== undefined) return wish;

@@ -1,4 +1,4 @@
-// What --help, --version, --long-options and --short-options print.
+// The output of --help, --version, --long-options and --short-options.
 //
 // Called by main.ts. Loads nothing but commander's formatting of the options.
 

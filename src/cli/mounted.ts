@@ -1,7 +1,7 @@
-// The files of a mount of ours that somebody names, with their status.
+// The files of an nbdfuse mount, with their status.
 //
-// Used by --status and --unmount. What is asked for comes from the process that serves the mount, by an
-// extended attribute, so it is there also while the server is not.
+// Used by --status and --unmount. The status comes from the process that serves the mount, through an extended
+// attribute, so it is available while the server is away.
 
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { readAttribute } from '../os/xattr.js';
 import { reasonOf } from '../transport/errors.js';
 import { parseStatus } from './status-shape.js';
 
-/** A file that is being served. */
+/** A file of a mount. */
 export interface MountedFile {
   readonly path: string;
   readonly status: Status;
@@ -44,7 +44,7 @@ function statusOf(path: string): Status {
   );
 }
 
-/** The files at MOUNTPOINT: those in a directory, or the one. @throws Error, one line */
+/** The files at MOUNTPOINT: all files of a directory, or the file itself. @throws Error, one line */
 export async function mountedFiles(mountpoint: string): Promise<readonly MountedFile[]> {
   const found = await stat(mountpoint).catch((error: NodeJS.ErrnoException) => {
     const why =

@@ -1,13 +1,13 @@
-// The words of a command line that are options, one option after another. Pure.
+// Splits a command line into its options. Pure.
 //
-// commander takes the word after an option with an optional value for the value; here such values are written
-// with `=` only, as getopt_long(3) has it, so that MOUNTPOINT is never taken for one.
+// commander takes the word after an option with an optional value as that value. Here such a value needs `=`, as with
+// getopt_long(3), so that MOUNTPOINT is never taken as one.
 
 import { type NamedOption, optionOf } from './options.js';
 
 /** An option as it was typed. */
 export interface OptionWords {
-  /** Undefined for a word that is no option, and for several short options in one word. */
+  /** Undefined for a word that is not an option, and for several short options in one word. */
   readonly option: NamedOption | undefined;
   /** The option, and its value if that is a word of its own. */
   readonly words: readonly string[];
@@ -28,7 +28,7 @@ function understand(word: string): { option: NamedOption | undefined; takesNext:
   return { option: word.length === 2 ? optionOf(word) : undefined, takesNext: false };
 }
 
-/** Splits a command line into its options and what begins with the first word that is none, or with `--`. */
+/** Splits a command line into its options and the rest: from the first word that is not an option, or from `--`. */
 export function splitOptions(words: readonly string[]): { options: OptionWords[]; rest: readonly string[] } {
   const options: OptionWords[] = [];
   let at = 0;

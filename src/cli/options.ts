@@ -1,8 +1,7 @@
-// The options that stand before MOUNTPOINT or, with --list, before the server, as commander's Option objects: the one list from which
-// parsing, --help, --long-options and --short-options are made.
+// The options as commander's Option objects: the one list for parsing, --help, --long-options and --short-options.
 //
-// Long names may be shortened, as getopt_long(3) allows: a prefix is looked for among the names that
-// the C nbdfuse has too, then among all, so that its command lines keep their meaning.
+// Long names may be shortened, as with getopt_long(3). A prefix is looked up among the names that the C nbdfuse has
+// too, then among all names, so that command lines of the C nbdfuse keep their meaning.
 
 import { Option } from 'commander';
 import { printable } from '../nbd/text.js';
@@ -18,7 +17,7 @@ const BACKENDS = ['kernel', 'fuse-native'] as const;
 const LOG_FORMATS = ['text', 'json'] as const;
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
-/** The values of the options that take one of a few. */
+/** The values of the options that accept a fixed set. */
 export const CHOICES: Readonly<Record<string, readonly string[]>> = {
   '--cache': CACHE_MODES,
   '--fuse-backend': BACKENDS,
@@ -42,7 +41,7 @@ const PEER_NAMES = [
   '--version',
 ];
 
-/** An option with further names, and names that may be shortened. */
+/** An option that may have aliases, and whose long names may be shortened. */
 export class NamedOption extends Option {
   /** All names, the ones with one dash first. */
   readonly names: readonly string[];
@@ -54,7 +53,7 @@ export class NamedOption extends Option {
     this.names = [...new Set([...own, ...aliases])].sort((a, b) => dashes(a) - dashes(b));
   }
 
-  /** commander asks each option whether a word of the command line names it. */
+  /** Whether a word of the command line names this option; called by commander. */
   is(word: string): boolean {
     return this.names.includes(completeName(word));
   }
@@ -128,7 +127,7 @@ export const OPTIONS: readonly NamedOption[] = [
 
 const ALL_NAMES = OPTIONS.flatMap((option) => option.names);
 
-/** The option that a word names; undefined for every other word. @throws UsageError when it can mean several */
+/** The option that a word names; undefined for every other word. @throws UsageError when it is ambiguous */
 export function optionOf(word: string): NamedOption | undefined {
   return OPTIONS.find((option) => option.is(word));
 }
@@ -140,8 +139,8 @@ function completions(prefix: string, names: readonly string[]): readonly NamedOp
 }
 
 /**
- * The full name that a long option's shortened name stands for; any other word as it is.
- * @throws UsageError when it can mean several
+ * The full name of a shortened long option; every other word unchanged.
+ * @throws UsageError when it is ambiguous
  */
 function completeName(word: string): string {
   if (!/^--[^=]+$/.test(word) || ALL_NAMES.includes(word)) return word;
@@ -156,12 +155,12 @@ function completeName(word: string): string {
   return word;
 }
 
-/** What --long-options prints: each name but those of the two options that list. */
+/** The names that --long-options prints: all but --long-options and --short-options. */
 export function longOptionNames(): readonly string[] {
   return ALL_NAMES.filter((name) => name.startsWith('--') && !/^--(long|short)-options$/.test(name));
 }
 
-/** What --short-options prints. */
+/** The names that --short-options prints. */
 export function shortOptionNames(): readonly string[] {
   return ALL_NAMES.filter((name) => !name.startsWith('--'));
 }
