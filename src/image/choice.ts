@@ -1,8 +1,8 @@
-// Decides what a file is, from its name, its first bytes, and what the user says. Pure.
+// Decides the format of a file, from its name, its first bytes, and --format. Pure.
 //
 // A guest that writes to a raw disk can make its first sector look like a qcow2 header that names any
-// file of the host as its backing file. So content alone never makes an image anything but raw: the name
-// must promise the same, or the user must say so. Where the two disagree, the user is asked.
+// file of the host as its backing file. So content alone never makes an image anything but raw: the name must indicate
+// the same format, or the user must name it. Where name and content disagree, the user must decide.
 
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
@@ -17,13 +17,13 @@ import {
   suffixOf,
 } from './formats.js';
 
-/** What is known of a file. */
+/** The evidence about a file. */
 export interface Evidence {
   /** Its name, without folders. */
   readonly name: string;
   /** Its first bytes. */
   readonly head: Buffer;
-  /** Its last 512 bytes, where they are at hand. */
+  /** Its last 512 bytes, if available. */
   readonly tail?: Buffer | undefined;
 }
 

@@ -1,4 +1,4 @@
-// What the user named: a file, a URL, or an export of an NBD server. Pure.
+// Parses the name of an image: a file, a URL, or an export of an NBD server. Pure.
 
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,7 @@ export type Source =
   | SshSource
   | { readonly kind: 'nbd'; readonly uri: string; readonly parsed: NbdUri };
 
-/** A file that another machine's SFTP server has. */
+/** A file on an SFTP server. */
 export interface SshSource {
   readonly kind: 'ssh';
   readonly url: string;
@@ -73,7 +73,7 @@ function parseSsh(word: string): SshSource {
 }
 
 /**
- * What a word of the command line names. A word with a scheme that is known is a URL, every other a path.
+ * Parses a word of the command line. A word with a scheme is a URL, every other word a path.
  * @throws ImageError, NbdError when it is not well formed
  */
 export function parseSource(word: string): Source {
@@ -101,7 +101,7 @@ export function parseSource(word: string): Source {
   }
 }
 
-/** The name whose suffix tells something of the format; empty where there is none. */
+/** The file name, whose suffix may indicate the format; empty where there is none. */
 export function nameOf(source: Source): string {
   switch (source.kind) {
     case 'file':
