@@ -1,4 +1,4 @@
-// Keeps the one disk of a mount connected.
+// Keeps the single file of a mount connected to its server.
 //
 // Made by start.ts.
 
@@ -15,13 +15,13 @@ import { ReaderSupply } from './reader-supply.js';
 import type { Reconnector } from './reconnect.js';
 import type { Report, Settings } from './settings.js';
 
-/** What a keeper is made of. */
+/** The parts of a DiskKeeper. */
 export interface DiskKeeperParts {
   readonly settings: Settings;
   readonly report: Report;
   readonly mountpoint: Mountpoint;
   readonly disk: Disk;
-  /** Threads that may serve it. */
+  /** Maximum number of threads. */
   readonly threads: number;
 }
 
@@ -30,7 +30,7 @@ function fileLabel({ text, path, filename }: Mountpoint): string {
   return filename !== '' && resolve(text) === path ? join(text, filename) : text;
 }
 
-/** Milliseconds. */
+/** Milliseconds that `ready` waits for additional connections. */
 const FURTHER_TIME = 100;
 
 /** The only file's number. */
@@ -72,9 +72,9 @@ export class DiskKeeper implements Keeper {
   async ready(): Promise<void> {
     const { further } = this.#parts.disk;
     if (this.#reconnector !== undefined) adoptFurther(further, this.#reconnector);
-    // They have been under way for longer than the mount: one that comes late is nothing to wait for.
+    // These connections began before the mount: a late one is not worth waiting for.
     await Promise.race([Promise.allSettled(further), systemClock.wait(FURTHER_TIME)]);
-    // Who has said how many has them from the start.
+    // With --threads=N, start them all now.
     if (this.#parts.settings.threads !== undefined) this.#readers?.keep(this.#parts.threads - 1);
   }
 
@@ -95,7 +95,7 @@ export class DiskKeeper implements Keeper {
     if (this.#parts.settings.threads !== undefined) this.#readers?.keep(1);
   }
 
-  /** Makes no more connections for further threads. */
+  /** Adds no more read threads. */
   async stop(): Promise<void> {
     await this.#readers?.stop();
   }

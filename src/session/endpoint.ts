@@ -1,6 +1,6 @@
-// From the server that the user named to the endpoint that the transport opens.
+// Turns the server that the user named into the endpoint that the transport opens.
 //
-// Called once at the start. Pure but for the warnings about what a URI says in vain.
+// Called once at the start. Pure except for warnings about unknown URI parameters.
 
 import { printable } from '../nbd/text.js';
 import { type NbdUri, parseNbdUri } from '../nbd/uri.js';

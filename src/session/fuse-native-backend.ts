@@ -1,6 +1,6 @@
-// The session's view of the fuse-native backend.
+// Adapts the fuse-native backend to the session.
 //
-// libfuse 2 does not tell when somebody else unmounts, so the mount table is watched.
+// libfuse 2 does not report an unmount by another process, so this file watches the mount table.
 
 import { NativeFileSystem } from '../fuse-native/adapter.js';
 import { findNewMount, openInMount } from '../mount/attach.js';
@@ -12,7 +12,7 @@ import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './
 import { Deadline } from './deadline.js';
 import { treeOptions } from './tree-options.js';
 
-/** Milliseconds between two looks at the mount table. */
+/** Milliseconds between two checks of the mount table. */
 const LOOK = 250;
 
 /** There is nothing to prepare: libfuse is loaded when it mounts. */
@@ -48,10 +48,10 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         tree: treeOptions(options),
         fsname: options.fsname ?? 'nbdfuse',
         subtype: options.subtype ?? 'nbdfuse',
-        // libfuse's own lines, which are no JSON.
+        // libfuse prints its own lines, which are not JSON.
         debug: settings.verbose && settings.logFormat === 'text',
       },
-      // What a connection was good for is not known here: it counts by its time.
+      // Whether a connection made progress is not known here: only its duration counts.
       (file, why) => events.lost(file, 0, why, { useful: true, foreign: false }),
     );
     const mount = await findNewMount(mountpoint, options, system.device);
@@ -95,7 +95,7 @@ class FuseNativeBackend implements Backend {
     this.#events.accepted(file, connection);
   }
 
-  /** Nothing is sent again. */
+  /** This backend sends nothing again. */
   onServerEnd(): () => void {
     return () => undefined;
   }

@@ -1,4 +1,4 @@
-// What the session needs of whatever keeps its files connected: one disk, or a folder of exports.
+// The interface of the part that keeps the files connected: DiskKeeper for one file, ExportFolder for --all.
 //
 // Made by start.ts, driven by it and by the session.
 
@@ -6,9 +6,9 @@ import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Backend, FolderEvents, LossOutcome } from './backend.js';
 import type { Reconnector } from './reconnect.js';
 
-/** A file with what keeps it connected. */
+/** A file and its reconnector. */
 export interface Served {
-  /** The backend's number of it. */
+  /** The backend's number of the file. */
   readonly file: number;
   /** Absolute path. */
   readonly path: string;
@@ -17,9 +17,9 @@ export interface Served {
 
 /** See the file's head. */
 export interface Keeper extends Partial<FolderEvents> {
-  /** Gives a backend that has just mounted what it needs to become ready. */
+  /** Gives a new backend its first connection or list, so that it becomes ready. */
   begin(backend: Backend): void;
-  /** The files can be used. Resolves when what is on its way has come, or soon. */
+  /** The files can be used. Resolves when the additional connections have arrived, or soon. */
   ready(): Promise<void> | void;
   /** A connection has ended: see BackendEvents. */
   lost(file: number, connection: number, why: string, outcome: LossOutcome): void;

@@ -1,6 +1,6 @@
-// Gives a backend that has more to do than one thread can the connections of further ones.
+// Makes the connections of read threads, and adds the threads to the backend.
 //
-// Owned by a DiskKeeper. Never throws: without them, one thread goes on by itself.
+// Owned by a DiskKeeper. Never throws: without read threads the worker serves alone.
 
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NbdServer } from '../transport/server.js';
@@ -9,13 +9,13 @@ import type { Clock } from './clock.js';
 import { connectFurther } from './disk.js';
 import type { Report } from './settings.js';
 
-/** Milliseconds for which a server that gave no connection is not asked for another. */
+/** Milliseconds to wait after a failed attempt. */
 const RESPITE = 5000;
 
-/** Milliseconds. */
+/** Milliseconds that `stop` waits for the current attempt. */
 const STOP_TIME = 500;
 
-/** What it is made with. */
+/** The parts of a ReaderSupply. */
 export interface ReaderSupplyParts {
   readonly server: NbdServer;
   readonly info: ExportInfo;
@@ -36,18 +36,18 @@ export class ReaderSupply {
     this.#parts = parts;
   }
 
-  /** Tries to give away one connection, unless that is being done. */
+  /** Tries to add a read thread, unless an attempt is running. */
   wanted(): void {
     if (this.#parts.clock.now() >= this.#notBefore) this.#begin(() => this.#supply());
   }
 
-  /** Gives away `count` more, however often it has to be tried. */
+  /** Adds `count` more read threads, with retries. */
   keep(count: number): void {
     this.#missing += count;
     if (this.#missing > 0) this.#begin(() => this.#supplyMissing());
   }
 
-  /** Ends the attempt that is under way; a backend that does not answer is not waited for. */
+  /** Ends the current attempt; does not wait long for a backend that does not answer. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await Promise.race([this.#work, this.#parts.clock.wait(STOP_TIME)]);
@@ -57,7 +57,7 @@ export class ReaderSupply {
     if (this.#stop.signal.aborted || this.#work !== undefined) return;
     this.#work = work().then(() => {
       this.#work = undefined;
-      // More may be missing since the last look.
+      // More threads may be missing by now.
       this.keep(0);
     });
   }
@@ -70,7 +70,7 @@ export class ReaderSupply {
     }
   }
 
-  /** Whether a connection could be given away. */
+  /** Adds a read thread; false when that fails. */
   async #supply(): Promise<boolean> {
     const { server, info, addReader, report, clock } = this.#parts;
     const { signal } = this.#stop;

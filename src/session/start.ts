@@ -1,7 +1,7 @@
-// From settings to a mounted, ready session.
+// Starts a session: from its settings to a mount that is ready.
 //
-// Called by process.ts. Connects before it mounts, so that most mistakes are told before anything is
-// visible. Whatever fails on the way, what was begun is taken back.
+// Called by process.ts. Connects before it mounts, so that most mistakes are reported before anything is visible. A
+// failure undoes all earlier steps.
 
 import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
@@ -25,7 +25,7 @@ import type { Report, Settings } from './settings.js';
 import { threadCount } from './threads.js';
 import { Undo } from './undo.js';
 
-/** Who is told of what, while a session starts. */
+/** The context of a start. */
 interface Start {
   readonly settings: Settings;
   readonly report: Report;
@@ -34,9 +34,9 @@ interface Start {
 }
 
 /**
- * Opens, connects, mounts, and says so in the pidfile.
- * @param signal calls the start off; it then rejects with the signal's reason
- * @param worker one that waits for its work, for the kernel backend
+ * Opens the server, connects, mounts, and writes the pidfile.
+ * @param signal cancels the start, which then rejects with the signal's reason
+ * @param worker an idle worker for the kernel backend
  * @throws MountError, TransportError, NbdServerError, NbdProtocolError: one line each
  */
 export async function startSession(
@@ -65,18 +65,18 @@ export async function startSession(
   }
 }
 
-/** Who keeps the files connected, and what the backend is told of them. */
+/** The keeper of the files, and the parameters of the backend that depend on it. */
 type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
   readonly keeper: Keeper;
 };
 
-/** What all files of a mount have in common. */
+/** The properties that all files of a mount share. */
 function commonOf({ settings }: Start, options: FuseOptions, endpoint: Endpoint) {
   const readOnly = settings.readOnly || options.readOnly;
   return { readOnly, server: serverText(settings.server), tls: endpoint.tls !== undefined };
 }
 
-/** One export as one file. */
+/** Opens one export as one file. */
 async function openOne(
   start: Start,
   mountpoint: Mountpoint,
@@ -101,7 +101,7 @@ async function openOne(
   };
 }
 
-/** All exports as the files of a directory. */
+/** Opens all exports as the files of a directory. */
 async function openFolder(
   start: Start,
   mountpoint: Mountpoint,
@@ -150,7 +150,7 @@ async function serve(
   };
   signal.throwIfAborted();
   const { target } = request.mountpoint;
-  // Kept open, it would keep the file system busy that it is on.
+  // An open target would keep its file system busy.
   const backend = await prepared.start({ ...request, events }).finally(() => target.close());
   try {
     keeper.begin(backend);

@@ -41,7 +41,7 @@ function connectionsText({ state, connections, tls, threads }: Status): string {
   return `${connections.length}${tls ? ' with TLS' : ''}${several}, requests in flight: ${busy}`;
 }
 
-/** What waits for the order of overlapping changes, for a person; undefined where nothing does. */
+/** Requests and lost writes that wait for the order of overlapping changes; undefined when there are none. */
 export function orderText({ waitingForOthers, unproven }: Status): string | undefined {
   if (waitingForOthers === 0 && unproven === 0) return undefined;
   return `waiting for older requests: ${waitingForOthers}, lost writes that may still land: ${unproven}`;

@@ -1,12 +1,12 @@
 // How many threads a mount may use. Pure.
 
-/** More are not known to be of use. */
+/** More threads have no known benefit. */
 const MOST = 4;
 
 /**
- * Threads that serve one file at most. By itself, half of the processors: the programs that read, the kernel and
- * maybe the server need the others.
- * @param wanted by the user, from 1; undefined: not told
+ * Maximum number of threads that serve one file. By default, half of the processors: the programs that read, the kernel
+ * and maybe the server need the others.
+ * @param wanted by the user, from 1; undefined: automatic
  * @param processors that this process may use
  */
 export function threadCount(wanted: number | undefined, processors: number): number {
