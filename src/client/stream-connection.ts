@@ -188,7 +188,7 @@ export class StreamConnection implements ReplySink<PendingCommand> {
 
   extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
     if (!this.info.metaContexts.some((context) => context.id === contextId))
-      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
+      throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
     const found = pending.extents.get(contextId) ?? [];
     const each = wide ? 16 : 8;
     const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);

@@ -38,7 +38,7 @@ export interface NativeOptions {
 }
 
 const NOT_INSTALLED =
-  'the package fuse-native is not there; apt-get install libfuse2, and install nbdfuse again';
+  'the package fuse-native is not installed; apt-get install libfuse2, and reinstall nbdfuse';
 
 /** Bytes of one WRITE: what libfuse 2 can take. */
 const MAX_WRITE = 131_072;

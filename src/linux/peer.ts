@@ -110,8 +110,7 @@ export class PeerProcess {
 
   /** @throws RangeError when it was released by all */
   share(): PeerProcess {
-    if (this.#references === 0)
-      throw new RangeError('a process that nobody watches any more cannot be shared');
+    if (this.#references === 0) throw new RangeError('a released process handle cannot be shared');
     this.#references++;
     return this;
   }

@@ -1,4 +1,4 @@
-// What the session needs of whatever keeps its files connected: one disk, or a folder of exports.
+// The interface of the part that keeps the files connected: DiskKeeper for one file, ExportFolder for --all.
 //
 // Made by start.ts, driven by it and by the session.
 
@@ -7,9 +7,9 @@ import type { ConnectionEvents, DirectoryEvents } from '../worker/contract/messa
 import type { Backend } from './backend/backend.js';
 import type { Reconnector } from './connect/reconnect.js';
 
-/** A file with what keeps it connected. */
+/** A file and its reconnector. */
 export interface Served {
-  /** The backend's number of it. */
+  /** The backend's number of the file. */
   readonly file: number;
   /** Absolute path. */
   readonly path: string;
@@ -20,7 +20,7 @@ export interface Served {
 export interface FileKeeper extends ConnectionEvents, Partial<DirectoryEvents> {
   /** Gives a backend that has just mounted what it needs to become ready. */
   begin(backend: Backend): void;
-  /** The files can be used. Resolves when what is on its way has come, or soon. */
+  /** The files can be used. Resolves when the additional connections have arrived, or soon. */
   ready(): Promise<void> | void;
   /** The connection of a read thread is lost. */
   readThreadLost?(why: string): void;

@@ -1,4 +1,4 @@
-// Keeps the one disk of a mount connected.
+// Keeps the single file of a mount connected to its server.
 //
 // Made by start.ts.
 
@@ -16,7 +16,7 @@ import type { Reconnector } from './connect/reconnect.js';
 import type { FileKeeper, Served } from './file-keeper.js';
 import type { Report, Settings } from './settings.js';
 
-/** What a keeper is made of. */
+/** The parts of a DiskKeeper. */
 export interface DiskKeeperParts {
   readonly settings: Settings;
   readonly report: Report;
@@ -31,7 +31,7 @@ function fileLabel({ text, path, filename }: Mountpoint): string {
   return filename !== '' && resolve(text) === path ? join(text, filename) : text;
 }
 
-/** Milliseconds. */
+/** Milliseconds that `ready` waits for additional connections. */
 const FURTHER_TIME = 100;
 
 /** The only file's number. */
@@ -73,7 +73,7 @@ export class SingleFileKeeper implements FileKeeper {
   async ready(): Promise<void> {
     const { further } = this.#parts.disk;
     if (this.#reconnector !== undefined) adoptFurther(further, this.#reconnector);
-    // They have been under way for longer than the mount: one that comes late is nothing to wait for.
+    // These connections began before the mount: a late one is not worth waiting for.
     await Promise.race([Promise.allSettled(further), systemClock.wait(FURTHER_TIME)]);
     this.#readThreads?.add(this.#parts.threads - 1);
   }

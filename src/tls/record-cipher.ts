@@ -46,7 +46,7 @@ export class RecordCipher {
   /** @throws Error where libcrypto does not do what it must */
   constructor(suite: SuiteName, { secret, sequence }: Direction, seals: boolean) {
     const library = libcrypto();
-    if (library === undefined) throw new Error('this node shows no libcrypto');
+    if (library === undefined) throw new Error('this Node.js does not export libcrypto');
     this.#library = library;
     this.#suite = suite;
     this.#seals = seals;

@@ -1,6 +1,6 @@
-// The default backend: the kernel's FUSE device, served by the bridge's worker.
+// The default backend: a worker thread serves the kernel's FUSE device.
 //
-// Made by session.ts. Owns the mount; the worker owns the device and the connections.
+// Made by start.ts. Owns the mount; the worker owns the device and the connections.
 
 import { stat, truncate } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
@@ -16,26 +16,26 @@ import { Semaphore } from '../semaphore.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
 
-/** Bytes of written data that are remembered until the server has flushed them, of the one file or of each. */
+/** Bytes of unflushed writes that are kept: of the single file, and of each file with --all. */
 const KEEP_BYTES = 64 * 1024 * 1024;
 const KEEP_BYTES_EACH = 16 * 1024 * 1024;
 
 /**
- * System calls on our own files under way at once. Each takes one of the four threads that node has for files and
- * for the names of hosts, maybe until the server has answered: one that is lost must still be found.
+ * Maximum concurrent system calls on our own files. Each occupies one of Node's four threads for files and host names,
+ * maybe until the server has answered; reconnecting to a lost server needs a free one.
  */
 const MOST_AT_ONCE = 2;
 
 /**
- * Whether we can tell the kernel the size of a file that is the mountpoint. It takes it from nobody
- * but truncate(2) then: it believes that it alone changes sizes, and begins with none.
+ * Whether we can set the size of a file that is the mountpoint. In writeback mode the kernel believes that it alone
+ * changes sizes, and begins with 0: only truncate(2) sets another one.
  */
 function canSetSize({ files, options }: BackendRequest): boolean {
   const mayWrite = process.geteuid?.() === 0 || (options.uid === undefined && options.umask === undefined);
   return mayWrite && files.every(({ info }) => info !== undefined && info.size <= Number.MAX_SAFE_INTEGER);
 }
 
-/** Whether no file can be written to, now or later. */
+/** Whether no file is writable, now or later. */
 function isReadOnly({ changing, files, settings, options }: BackendRequest): boolean {
   return changing ? settings.readOnly || options.readOnly : files.every(({ readOnly }) => readOnly);
 }
@@ -76,7 +76,7 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Worker
   };
 }
 
-/** Has a worker that waits for its work, and mounts when asked to, once. */
+/** Prepares a backend with an idle worker; `start` may be called once. */
 export function prepareKernelBackend(worker: Worker): PreparedBackend {
   let idle: Worker | undefined = worker;
   const takeWorker = (): Worker => {
@@ -106,7 +106,7 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
         );
       },
       beyondEnd: (file) => {
-        // It is a repair of what a program did wrong; where it is not possible, nothing else is.
+        // This undoes a write beyond the end; nothing else can be done if it fails.
         void files.setSize(file).catch(() => undefined);
       },
     },
@@ -114,8 +114,8 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
   );
   const prepareFile = async (): Promise<void> => {
     await worker.ready;
-    // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
-    // it would let nobody write.
+    // Until the kernel knows the owner of the file, it assumes user 0; in a user namespace without user 0 it would let
+    // nobody write.
     await using(await mount.open(''), (path) => stat(path));
     if (cacheMode(request) === 'writeback') await files.setSize(0);
   };
@@ -123,8 +123,8 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
 }
 
 /**
- * The files as others see them, for system calls on them. Each call is made through a descriptor that is proven to
- * lie in our mount: at a path, there may be somebody's own file by then.
+ * System calls on the files of our mount. Each call uses a descriptor that is verified to be in our mount: a path may
+ * lead to another file by then.
  */
 class ShownFiles {
   readonly #mount: KernelMount;
@@ -141,19 +141,19 @@ class ShownFiles {
     for (const { number, file } of added) this.#files.set(number, file);
   }
 
-  /** More is known of a file, if it is shown still. */
+  /** Updates a file, if it still exists. */
   describe(number: number, file: ServedFile): void {
     if (this.#files.has(number)) this.#files.set(number, file);
   }
 
-  /** Sets the size right in the kernel's eyes. */
+  /** Sets the kernel's size of a file. */
   async setSize(number: number): Promise<void> {
     const { info } = this.#find(number);
     if (info === undefined) return;
     await this.#act(number, (path) => truncate(path, Number(info.size)));
   }
 
-  /** @throws Error when it cannot be done, or not of this file: it may have been replaced meanwhile */
+  /** Writes out the kernel's cache of a file. @throws Error when that fails, or the file was replaced meanwhile */
   async sendHeldWrites(number: number): Promise<void> {
     await this.#act(number, sendHeldWrites);
     this.#find(number);
@@ -205,7 +205,7 @@ class KernelBackend implements Backend {
       return true;
     };
     this.ready = ready;
-    // Whoever waits hears of a failure; a start that was called off before does not wait.
+    // A caller that awaits `ready` sees a failure; a start that was cancelled before does not await it.
     ready.catch(() => undefined);
   }
 

@@ -507,7 +507,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Something acknowledged may be gone: the next fsync says so, and a person hears why. */
   lose(why: string): void {
     this.lossError = this.context.lossErrno;
-    this.warn(`${why}: some of it may be lost, which the next fsync says`);
+    this.warn(`${why}: some writes may be lost, and the next fsync fails with EIO`);
   }
 
   /** The errno that an fsync must tell, once: 0 or EIO. */
@@ -678,8 +678,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 function unprovenText({ offsetHi, offsetLo, length }: NbdCommand): string {
   const start = toBigInt(offsetHi, offsetLo);
   return (
-    `writes between the bytes ${start} and ${start + BigInt(length)} fail: an older one was sent on a connection ` +
-    `that is lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +
-    'start the server again, or see --settle-time'
+    `writes to the bytes from ${start} to ${start + BigInt(length)} fail: an older write was sent on a lost connection, ` +
+    `and after ${PROOF_PATIENCE / 1000} s there is no proof that the server will not still execute it; ` +
+    'restart the server, or see --settle-time'
   );
 }

@@ -44,7 +44,7 @@ export class RangeOrder {
 
   /** Asks for a change's bytes. False: it waits, and is returned by `leave` when its turn has come. */
   enter(request: FuseRequest): boolean {
-    assert(request.order === ORDER_NONE, 'an operation enters the order once');
+    assert(request.order === ORDER_NONE, 'a request enters the order once');
     request.change = ++this.#changes;
     if (this.#mayChange(request, this.#waiting)) {
       this.#hold(request);
@@ -66,9 +66,9 @@ export class RangeOrder {
   /** A request is over, and so is every change of it but for lost copies. Returns those that may begin now. */
   leave(request: FuseRequest): readonly FuseRequest[] {
     if (request.order === ORDER_NONE) return NOBODY;
-    assert(request.order === ORDER_HOLDS, 'an operation does not end before its turn');
+    assert(request.order === ORDER_HOLDS, 'a request does not end before its turn');
     const at = this.#held.indexOf(request);
-    assert(at >= 0, 'an operation that holds bytes is known');
+    assert(at >= 0, 'a request that holds bytes is in the list');
     // Their order means nothing.
     this.#held[at] = this.#held[this.#held.length - 1];
     this.#held.pop();

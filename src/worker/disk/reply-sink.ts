@@ -87,7 +87,7 @@ export class DiskReplySink implements PayloadSink {
     // A context's number is the connection's own.
     const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
     if (context === undefined)
-      throw new NbdProtocolError('a metadata context that was not agreed on was told of');
+      throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
     if (context.name !== 'base:allocation') return;
     command.extents ??= [];
     const each = wide ? 16 : 8;

@@ -75,8 +75,8 @@ export class ReadThreadHandles {
   attach(socket: ConnectedSocket, info: ExportInfo): void {
     const { descriptor, tls, peer } = socket;
     try {
-      if (this.#stopping) throw new Error('the mount is ending');
-      if (this.#unable) throw new Error('threads cannot start');
+      if (this.#stopping) throw new Error('the mount is stopping');
+      if (this.#unable) throw new Error('read threads cannot be started');
       const thread = this.#threads.find(({ hasConnection }) => !hasConnection) ?? this.#start();
       thread.hasConnection = true;
       if (!thread.started) thread.given = [descriptor, ...(peer?.descriptors ?? [])];
@@ -112,7 +112,8 @@ export class ReadThreadHandles {
   }
 
   #start(): ReadThreadHandle {
-    if (this.#threads.length >= this.#options.readThreads) throw new Error('all threads have connections');
+    if (this.#threads.length >= this.#options.readThreads)
+      throw new Error('the maximum number of read threads is running');
     const device = cloneFuseDevice(this.#options.device);
     const descriptors = [device];
     try {

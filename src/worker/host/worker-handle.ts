@@ -85,7 +85,7 @@ export class WorkerHandle {
       crashed: (text) => {
         if (!this.#ended) events.crashed(text);
       },
-      unable: (why) => events.warning(`one thread serves the mount: another cannot start: ${why}`),
+      unable: (why) => events.warning(`cannot start a read thread: ${why}; one thread serves the mount`),
     });
     worker.on('message', (call: Call<FromWorker>) => this.#receive(call));
     worker.on('error', (error) => this.#crash(error.stack ?? error.message));

@@ -12,7 +12,7 @@ import { clearWakes } from '../../linux/pipe.js';
  */
 export function runThread<Settings>(run: (port: MessagePort, settings: Settings) => void): void {
   const port = parentPort;
-  if (port === null) throw new Error('this file is a thread of the bridge, started by spawn.ts');
+  if (port === null) throw new Error('this file runs as a worker thread, started by spawn.ts');
   port.once('message', (settings: Settings | undefined) => {
     try {
       if (settings !== undefined) run(port, settings);

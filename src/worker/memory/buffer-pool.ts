@@ -118,12 +118,12 @@ export class BufferPool {
       if (!buffer.resident) this.#occupy(buffer);
       return buffer;
     }
-    throw new RangeError(`no block holds ${length} bytes`);
+    throw new RangeError(`no buffer holds ${length} bytes`);
   }
 
   /** Takes one reference away; with the last the block is free again. */
   release(buffer: PooledBuffer): void {
-    assert(buffer.references > 0, 'a block is released as often as it is taken');
+    assert(buffer.references > 0, 'a buffer is released as often as it is taken');
     if (--buffer.references > 0) return;
     const kind = CAPACITIES.indexOf(buffer.capacity);
     this.#inUse -= buffer.capacity;

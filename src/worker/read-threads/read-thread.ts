@@ -82,7 +82,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     this.#port = port;
     this.#send = sender((call) => port.postMessage(call));
     const { device, wake, file, memory, workerWake, naked, tree, trace, timeout, readAhead } = settings;
-    if (file.info === undefined) throw new Error('a reader needs to know its file');
+    if (file.info === undefined) throw new Error('a read thread needs to know its file');
     this.wakeDescriptor = wake;
     this.#readAhead = readAhead;
     this.#engine = new Engine(

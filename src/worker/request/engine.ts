@@ -220,7 +220,7 @@ export class Engine implements DiskContext {
     yield;
     // Without a server nothing is lost: the unflushed writes are sent again to the next one.
     if (request.error !== 0 && disk.failing === 0 && disk.lossError === 0)
-      disk.lose(`the server could not flush what was written (${errnoName(request.error)})`);
+      disk.lose(`the server failed to flush writes (${errnoName(request.error)})`);
   }
 
   /** Reads a block by which the disk can be told from another: the first of three that is not about to change. */

@@ -147,5 +147,5 @@ test('extended headers: block status of a metadata context that was not negotiat
     socket.write(chunk(request, '0000', '0006', payload));
   });
   const client = await connect({ unix });
-  await expect(client.blockStatus(0, 512)).rejects.toThrow(/context that was not agreed on/);
+  await expect(client.blockStatus(0, 512)).rejects.toThrow(/context that was not negotiated/);
 });

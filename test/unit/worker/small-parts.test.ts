@@ -221,13 +221,14 @@ test('a request that is given back is as new', () => {
   expect(table.take()).toBe(request);
 });
 
-test('a request is answered once', () => {
-  const request = new FuseRequestTable().take();
-  request.markAnswered();
-  expect(() => request.markAnswered()).toThrow(/a request is answered once/);
-});
-
-test('a split command keeps what it asks for, and both parts have the payload', () => {
+test('FUSE request table: an end twice, or too early, is a defect', () => {
+  const requests = new FuseRequestTable();
+  const request = requests.take();
+  request.pending = 1;
+  expect(() => requests.release(request)).toThrow(/a request ends once, with nothing pending/);
+  request.pending = 0;
+  requests.release(request);
+  expect(() => requests.release(request)).toThrow(/a request ends once/);
   const commands = new CommandTable();
   const command = commands.take();
   const buffer = new BufferPool(1).take(4096);
