@@ -4,8 +4,7 @@
 // run time.
 
 import type { LogFormat } from '../linux/log-line.js';
-import type { CacheMode } from '../worker/contract/messages.js';
-import type { Status } from '../worker/contract/status.js';
+import type { CacheMode, Status } from '../worker/contract/status.js';
 
 /** How the user named the server: the modes of the command line. */
 export type ServerMode =
@@ -34,8 +33,8 @@ export interface Settings {
   readonly fuseOptions: readonly string[];
   readonly pidfile: string | undefined;
   readonly readOnly: boolean;
-  /** Threads that may serve the file: 1 to 64; undefined: as many as the machine is good for. */
-  readonly threads: number | undefined;
+  /** Threads that serve the file: 1 to 64. */
+  readonly threads: number;
   readonly verbose: boolean;
   readonly logFormat: LogFormat;
   readonly backend: FuseBackend;

@@ -3,7 +3,6 @@
 // Called by process.ts. Connects before it mounts, so that most mistakes are told before anything is
 // visible. Whatever fails on the way, what was begun is taken back.
 
-import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import { MountError } from '../mount/errors.js';
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
@@ -13,7 +12,6 @@ import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
 import { spawnWorker } from '../worker/spawn.js';
 import type { BackendEvents, BackendRequest, PreparedBackend } from './backend/backend.js';
-import { threadCount } from './backend/threads.js';
 import { Cleanup } from './cleanup.js';
 import { endpointOf } from './connect/endpoint.js';
 import { reconnectBy } from './connect/lost-server.js';
@@ -88,7 +86,7 @@ async function openOne(
   const common = commonOf(start, options, endpoint);
   const readOnly = common.readOnly || isReadOnly(disk.info);
   const several = allowsSeveral(settings, disk.server, disk.info);
-  const threads = several ? threadCount(settings.threads, availableParallelism()) : 1;
+  const threads = several ? settings.threads : 1;
   report.detail(`threads=${threads}`);
   const fileKeeper = new SingleFileKeeper({ settings, report, mountpoint, disk, threads });
   cleanup.add(() => fileKeeper.stop());
@@ -136,14 +134,8 @@ async function serve(
     end = resolve;
   });
   const events: BackendEvents = {
-    lost: (file, connection, why, outcome) => fileKeeper.lost(file, connection, why, outcome),
-    accepted: (file, connection) => fileKeeper.accepted(file, connection),
-    listWanted: () => fileKeeper.listWanted?.(),
-    wanted: (file) => fileKeeper.wanted?.(file),
-    descriptionWanted: (file) => fileKeeper.descriptionWanted?.(file),
-    idle: (file) => fileKeeper.idle?.(file),
-    readerWanted: () => fileKeeper.readerWanted?.(),
-    readerLost: (why) => fileKeeper.readerLost?.(why),
+    files: fileKeeper,
+    readThreadLost: (why) => fileKeeper.readThreadLost?.(why),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
     crashed: (why) => end({ kind: 'crash', why }),

@@ -9,7 +9,7 @@ import type { ImageRequest } from '../../image/prepare.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import { printable } from '../../nbd/text.js';
 import type { FuseBackend, ServerMode, Settings } from '../../session/settings.js';
-import type { CacheMode } from '../../worker/contract/messages.js';
+import type { CacheMode } from '../../worker/contract/status.js';
 import { UsageError } from '../errors.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { attachOptionalValues } from './option-words.js';
@@ -203,7 +203,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     fuseOptions: values.o,
     pidfile: values.pidfile,
     readOnly: values.readonly ?? false,
-    threads: values.s ? 1 : values.threads,
+    threads: values.threads ?? 1,
     verbose: values.verbose ?? false,
     logFormat: values.logFormat,
     backend: values.fuseBackend,

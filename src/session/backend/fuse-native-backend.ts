@@ -52,7 +52,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         debug: settings.verbose && settings.logFormat === 'text',
       },
       // What a connection was good for is not known here: it counts by its time.
-      (file, why) => events.lost(file, 0, why, { madeProgress: true, otherDisk: false }),
+      (file, why) => events.files.connectionLost(file, 0, why, { madeProgress: true, otherDisk: false }),
     );
     const mount = await findNewMount(mountpoint, options, system.device);
     return new FuseNativeBackend(
@@ -70,8 +70,8 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
 
 class FuseNativeBackend implements Backend {
   readonly ready = Promise.resolve();
-  readonly folder = undefined;
-  readonly addReader = undefined;
+  readonly directory = undefined;
+  readonly addReadThread = undefined;
   readonly #system: NativeFileSystem;
   readonly #mount: MountEntry;
   readonly #names: readonly string[];
@@ -92,7 +92,7 @@ class FuseNativeBackend implements Backend {
 
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
     this.#system.attach(file, negotiated);
-    this.#events.accepted(file, connection);
+    this.#events.files.connectionAccepted(file, connection);
   }
 
   /** Nothing is sent again. */

@@ -8,11 +8,12 @@ import { using } from '../../linux/path.js';
 import { sendHeldWrites } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import type { CacheMode, ListChange } from '../../worker/contract/messages.js';
+import type { ListChange, ServedFile } from '../../worker/contract/messages.js';
+import type { CacheMode } from '../../worker/contract/status.js';
 import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
 import { dismissWorker } from '../../worker/spawn.js';
 import { Semaphore } from '../semaphore.js';
-import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
+import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
 
 /** Bytes of written data that are remembered until the server has flushed them, of the one file or of each. */
@@ -70,9 +71,8 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Worker
     negativeTimeout: options.negativeTimeout,
     readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
     dropPagesOnOpen: options.autoCache,
-    readers: threads - 1,
-    readersAlways: settings.threads !== undefined,
-    firstReaderConnection: settings.connections,
+    readThreads: threads - 1,
+    firstReadThreadConnection: settings.connections,
   };
 }
 
@@ -101,8 +101,8 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
       ...events,
       syncWanted: (file) => {
         files.sendHeldWrites(file).then(
-          () => worker.synced(file, true),
-          () => worker.synced(file, false),
+          () => worker.send('synced', file, true),
+          () => worker.send('synced', file, false),
         );
       },
       beyondEnd: (file) => {
@@ -178,8 +178,8 @@ class ShownFiles {
 
 class KernelBackend implements Backend {
   readonly ready: Promise<void>;
-  readonly folder: FolderAnswers;
-  readonly addReader: Backend['addReader'];
+  readonly directory: DirectoryAnswers;
+  readonly addReadThread: Backend['addReadThread'];
   readonly #mount: KernelMount;
   readonly #worker: WorkerHandle;
   readonly #files: ShownFiles;
@@ -188,20 +188,20 @@ class KernelBackend implements Backend {
     this.#mount = mount;
     this.#worker = worker;
     this.#files = files;
-    this.folder = {
+    this.directory = {
       listed: (change) => {
         files.change(change);
-        worker.listed(change);
+        worker.send('listed', change);
       },
       described: (number, file, errno) => {
         if (errno === 0) files.describe(number, file);
-        worker.described(number, file, errno);
+        worker.send('described', number, file, errno);
       },
-      refuse: (file, errno) => worker.refuse(file, errno),
+      refuse: (file, errno) => worker.send('refuse', file, errno),
     };
-    this.addReader = async (negotiated) => {
+    this.addReadThread = async (negotiated) => {
       if (!(await worker.prove())) return false;
-      worker.addReader(negotiated.takeSocket(), negotiated.info);
+      worker.addReadThread(negotiated.takeSocket(), negotiated.info);
       return true;
     };
     this.ready = ready;
@@ -214,12 +214,12 @@ class KernelBackend implements Backend {
   }
 
   fail(file: number, errno: number): void {
-    this.#worker.fail(file, errno);
+    this.#worker.send('fail', file, errno);
   }
 
   onServerEnd(file: number): () => void {
     const attached = this.#worker.attached(file);
-    return () => this.#worker.serverEnded(file, attached);
+    return () => this.#worker.send('serverEnded', file, attached);
   }
 
   open(file: number): Promise<number | undefined> {

@@ -5,7 +5,7 @@
 // on after the time limit has failed the file, so that the mount heals when the server returns.
 
 import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
-import type { LossOutcome } from '../backend/backend.js';
+import type { LossOutcome } from '../../worker/contract/messages.js';
 import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
 import type { ReconnectPolicy } from './reconnect-policy.js';

@@ -9,7 +9,8 @@ import { type ExportInfo, isReadOnly } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { withinTime } from '../../transport/time-limit.js';
-import type { Backend, FolderAnswers, LossOutcome, ServedFile } from '../backend/backend.js';
+import type { LossOutcome, ServedFile } from '../../worker/contract/messages.js';
+import type { Backend, DirectoryAnswers } from '../backend/backend.js';
 import { systemClock } from '../clock.js';
 import { adoptFurther, createReconnector } from '../connect/connected-disk.js';
 import { type FirstConnection, makeFirstConnection } from '../connect/first-connection.js';
@@ -101,11 +102,11 @@ export class ExportDirectoryKeeper implements FileKeeper {
     );
   }
 
-  lost(file: number, connection: number, why: string, outcome: LossOutcome): void {
+  connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void {
     this.#open.get(file)?.reconnector?.lost(connection, why, outcome);
   }
 
-  accepted(file: number, connection: number): void {
+  connectionAccepted(file: number, connection: number): void {
     this.#open.get(file)?.reconnector?.accepted(connection);
   }
 
@@ -118,7 +119,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
     if (found !== undefined) void this.#describe(found);
   }
 
-  wanted(file: number): void {
+  connectionWanted(file: number): void {
     if (this.#open.has(file)) return;
     const found = this.#list.file(file);
     if (found === undefined) this.#answers?.refuse(file, ENOENT);
@@ -139,8 +140,8 @@ export class ExportDirectoryKeeper implements FileKeeper {
     await Promise.all([...this.#open.values()].map(({ reconnector }) => reconnector?.stop()));
   }
 
-  get #answers(): FolderAnswers | undefined {
-    return this.#backend?.folder;
+  get #answers(): DirectoryAnswers | undefined {
+    return this.#backend?.directory;
   }
 
   get #connections(): number {

@@ -18,7 +18,7 @@ export function runThread<Settings>(run: (port: MessagePort, settings: Settings)
       if (settings !== undefined) run(port, settings);
     } catch (error) {
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      port.postMessage({ type: 'failed', text });
+      port.postMessage(['failed', text]);
     }
     port.close();
   });
