@@ -178,6 +178,10 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     pending.into?.set(bytes.subarray(start, end), at);
   }
 
+  wholeData(pending: PendingCommand, bytes: Uint8Array, start: number): void {
+    this.data(pending, 0, bytes, start, start + pending.length);
+  }
+
   hole(pending: PendingCommand, at: number, length: number): void {
     pending.into?.fill(0, at, at + length);
   }

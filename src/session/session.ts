@@ -6,7 +6,7 @@ import type { Mountpoint } from '../mount/mountpoint.js';
 import type { StopOutcome } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
 import type { Cleanup } from './cleanup.js';
-import { Deadline } from './connect/deadline.js';
+import { Deadline } from './deadline.js';
 import type { Served } from './file-keeper.js';
 import type { Report } from './settings.js';
 import { unmountInOrder } from './unmount.js';

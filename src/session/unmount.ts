@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { pathThrough } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
 import type { Backend } from './backend/backend.js';
-import { Deadline } from './connect/deadline.js';
+import { Deadline } from './deadline.js';
 
 const EBUSY = 16;
 /** The first descriptor of a child behind its standard ones. */

@@ -64,11 +64,14 @@ export class Recorder implements ReplySink<Asked> {
     return this.inFlight.get((BigInt(hi) << 32n) | BigInt(lo));
   }
 
-  data(asked: Asked, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
+  data(asked: Asked, at: number, bytes: Uint8Array, start: number, end: number): void {
     asked.fill(at, end - start);
     asked.bytes.set(bytes.subarray(start, end), at);
-    if (!only) return;
-    if (at !== 0 || end - start !== asked.length) throw new Error('not all bytes of the reply');
+  }
+
+  wholeData(asked: Asked, bytes: Uint8Array, start: number): void {
+    if (start + asked.length > bytes.length) throw new Error('not all bytes of the reply');
+    this.data(asked, 0, bytes, start, start + asked.length);
     bytes.fill(0x55, start - 16, start);
     this.#whole = asked;
   }

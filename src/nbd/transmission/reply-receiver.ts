@@ -238,8 +238,8 @@ export class ReplyReceiver<P extends PendingRequest> {
   #takePayload(bytes: Uint8Array, start: number, end: number): number {
     const request = this.#current();
     const count = Math.min(this.#pending, end - start);
-    const only = this.#whole && count === request.length;
-    this.#sink.data(request, this.#at, bytes, start, start + count, only);
+    if (this.#whole && count === request.length) this.#sink.wholeData(request, bytes, start);
+    else this.#sink.data(request, this.#at, bytes, start, start + count);
     this.landed(count);
     return start + count;
   }

@@ -36,11 +36,15 @@ export interface ReplySink<P extends PendingRequest> {
   /** The request in flight with this cookie, or undefined: then the connection ends. */
   find(cookieHi: number, cookieLo: number): P | undefined;
   /**
-   * Bytes of a READ: `bytes[start, end)` belong at byte `at` of what was asked. The memory is the
-   * caller's again when the call returns, except when `only` is true: then these are all the bytes
-   * of the reply, `finished` follows at once, and the 16 bytes before `start` are free for use.
+   * Some bytes of a READ: `bytes[start, end)` belong at byte `at` of its range. The memory is the caller's again when
+   * the call returns.
    */
-  data(request: P, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void;
+  data(request: P, at: number, bytes: Uint8Array, start: number, end: number): void;
+  /**
+   * All bytes of a READ, from byte `start` of `bytes` on. `finished` follows at once, and until then the sink may
+   * overwrite the 16 bytes before `start`.
+   */
+  wholeData(request: P, bytes: Uint8Array, start: number): void;
   /** A run of `length` zero bytes at byte `at` of what was asked. */
   hole(request: P, at: number, length: number): void;
   /**

@@ -8,7 +8,7 @@ import { detach, unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { findAgain, type MountEntry } from '../../mount/mount-table.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import { Deadline } from '../connect/deadline.js';
+import { Deadline } from '../deadline.js';
 import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
 

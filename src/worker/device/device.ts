@@ -105,30 +105,28 @@ export class Device {
    * Sends a reply of `length` bytes that lies at `address`, which is byte `at` of `view`: the first
    * 16 bytes are overwritten with the header.
    */
-  reply(
-    view: DataView,
-    at: number,
-    address: number,
-    length: number,
-    error: number,
-    requester: Requester,
-  ): void {
-    writeOutHeader(view, at, length, error, requester.uniqueLo, requester.uniqueHi);
-    const count = this.#calls.write(requester.descriptor, address, length);
-    if (count === length) return;
-    const wrong = errno();
-    // ENOENT: the request was interrupted and its asker is gone. ENODEV: unmounted meanwhile.
-    if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
-    throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
+  reply(view: DataView, at: number, address: number, length: number, requester: Requester): void {
+    writeOutHeader(view, at, length, 0, requester);
+    this.#write(address, length, requester);
   }
 
   /** Sends the small reply, with `bodyLength` bytes of body. */
   replySmall(bodyLength: number, requester: Requester): void {
-    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, 0, requester);
+    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, requester);
   }
 
   /** Sends an errno, or success without a body when it is 0. */
   replyError(error: number, requester: Requester): void {
-    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER, error, requester);
+    writeOutHeader(this.small, 0, OUT_HEADER, error, requester);
+    this.#write(this.#smallAddress, OUT_HEADER, requester);
+  }
+
+  #write(address: number, length: number, requester: Requester): void {
+    const count = this.#calls.write(requester.descriptor, address, length);
+    if (count === length) return;
+    const wrong = errno();
+    // ENOENT: a signal has ended the requester. ENODEV: the file system is unmounted.
+    if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
+    throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
   }
 }

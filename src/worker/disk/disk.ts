@@ -305,11 +305,12 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /** The data of a READ have come, and lie at byte `at` of `bytes`. */
-  saw({ offsetHi, offsetLo, length, changesBefore }: NbdCommand, bytes: Uint8Array, at: number): void {
+  saw(command: NbdCommand, bytes: Uint8Array, at: number): void {
     // It may have been answered before a change that was made meanwhile.
+    const { offsetHi, offsetLo, length, changesBefore } = command;
     const isOld = changesBefore !== this.#sent;
     if (isOld || this.isUncertain(offsetHi, offsetLo, length)) this.identity.wanted = false;
-    else this.identity.saw(offsetHi, offsetLo, length, bytes, at, false);
+    else this.identity.saw(command, bytes, at, false);
   }
 
   /** From now on nothing waits for a connection: `errno` for all that does and will. */
@@ -606,10 +607,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     const command = kept.findLast(({ sequence, buffer }) => sequence <= mark && buffer !== undefined);
     const buffer = command?.buffer;
     if (command === undefined || buffer === undefined) return;
-    const { offsetHi, offsetLo, length, bufferAt } = command;
     const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
     if (!later.some((one) => overlaps(one, command)))
-      this.identity.saw(offsetHi, offsetLo, length, buffer.bytes, bufferAt, false);
+      this.identity.saw(command, buffer.bytes, command.bufferAt, false);
   }
 
   #awaitsChange(connection: Connection): boolean {

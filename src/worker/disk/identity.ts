@@ -17,6 +17,13 @@ const FEW = 4;
 const SOON = 500;
 const LATER = 10_000;
 
+/** A range of the disk. */
+interface Place {
+  readonly offsetHi: number;
+  readonly offsetLo: number;
+  readonly length: number;
+}
+
 /** One block. */
 export interface Sample {
   readonly offsetHi: number;
@@ -58,10 +65,10 @@ export class Identity {
   }
 
   /**
-   * `length` bytes at (hi, lo) of the disk are stable, and lie at byte `at` of `bytes`. The first whole block of them
-   * that tells something becomes a sample: zeros do only where `zeros` says so.
+   * Bytes of the disk are stable, and lie at byte `at` of `bytes`. The first whole block of them becomes a sample.
+   * @param zeros whether a block of zeros may become one
    */
-  saw(hi: number, lo: number, length: number, bytes: Uint8Array, at: number, zeros: boolean): void {
+  saw({ offsetHi: hi, offsetLo: lo, length }: Place, bytes: Uint8Array, at: number, zeros: boolean): void {
     this.wanted = false;
     const { unit } = this;
     const skipped = -lo & (unit - 1);

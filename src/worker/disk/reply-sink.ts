@@ -54,37 +54,28 @@ export class DiskReplySink implements PayloadSink {
     return this.#context.commands.find(cookieHi, cookieLo, this.connection);
   }
 
-  data(command: NbdCommand, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
-    const request = command.request;
-    const connection = this.connection;
-    if (connection === undefined) return;
-    if (request === undefined) {
-      // Somebody waits for it if it checks an identity; otherwise nobody does.
-      if (command.waiter !== undefined)
-        libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
+  data(command: NbdCommand, at: number, _bytes: Uint8Array, start: number, end: number): void {
+    // Without a request or another waiter nobody wants the bytes.
+    if (command.request === undefined && command.waiter === undefined) return;
+    const address = (this.connection?.inAddress ?? 0) + start;
+    libc.memcpy(this.placePayload(command, at), address, end - start);
+  }
+
+  wholeData(command: NbdCommand, bytes: Uint8Array, start: number): void {
+    const { request } = command;
+    const { connection } = this;
+    const isReply =
+      request?.kind === REQUEST_READ && command.length === request.length && request.buffer === undefined;
+    if (connection === undefined || !isReply) {
+      this.data(command, 0, bytes, start, start + command.length);
       return;
     }
-    if (
-      only &&
-      request.kind === REQUEST_READ &&
-      command.length === request.length &&
-      request.buffer === undefined
-    ) {
-      if (request.answered) return;
-      request.markAnswered();
-      if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
-      const header = start - OUT_HEADER;
-      this.#context.device.reply(
-        connection.inView,
-        header,
-        connection.inAddress + header,
-        OUT_HEADER + command.length,
-        0,
-        request,
-      );
-      return;
-    }
-    libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
+    if (request.answered) return;
+    request.markAnswered();
+    if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
+    const header = start - OUT_HEADER;
+    const address = connection.inAddress + header;
+    this.#context.device.reply(connection.inView, header, address, OUT_HEADER + command.length, request);
   }
 
   hole(command: NbdCommand, at: number, length: number): void {

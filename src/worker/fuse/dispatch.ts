@@ -156,10 +156,10 @@ export class Dispatcher implements Requester {
     }
     const name = this.#nameAsked(opcode, length);
     const unique = toBigInt(this.uniqueHi, this.uniqueLo);
-    const then = this.#engine.now();
+    const startedAt = this.#engine.now();
     const error = this.#answer(opcode, nodeid, view, length);
     // An interruption is told of by whom it hits.
-    if (opcode !== FUSE_INTERRUPT) trace.request(unique, opcode, nodeid, name, error, then);
+    if (opcode !== FUSE_INTERRUPT) trace.request({ unique, opcode, node: nodeid, name, startedAt }, error);
   }
 
   /** The errno that was answered; undefined where there is no reply. @throws Error: the kernel is too old */

@@ -64,13 +64,13 @@ export class ExportDirectory {
   takes(opcode: number, nodeid: number, view: DataView, length: number, requester: Requester): boolean {
     const { descriptor, uniqueLo, uniqueHi } = requester;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
-    const then = this.#engine.now();
+    const startedAt = this.#engine.now();
     const ask = (goOn: ParkedRequest['goOn']): ParkedRequest => ({
       ...who,
       goOn,
       told: (errno) => {
         const unique = toBigInt(uniqueHi, uniqueLo);
-        this.#engine.trace?.request(unique, opcode, nodeid, undefined, errno, then);
+        this.#engine.trace?.request({ unique, opcode, node: nodeid, name: undefined, startedAt }, errno);
       },
     });
     switch (opcode) {

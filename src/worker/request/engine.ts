@@ -237,7 +237,8 @@ export class Engine implements DiskContext {
       this.submit(command, disk);
       yield;
       const isGood = request.error === 0 && identity.isAsExpected && !disk.isUncertain(hi, lo, identity.unit);
-      if (isGood) identity.saw(hi, lo, identity.unit, buffer.bytes, HEADROOM, true);
+      if (isGood)
+        identity.saw({ offsetHi: hi, offsetLo: lo, length: identity.unit }, buffer.bytes, HEADROOM, true);
       this.buffers.release(buffer);
       if (isGood || request.error !== 0) return;
     }
@@ -299,7 +300,7 @@ export class Engine implements DiskContext {
       this.device.replySmall(writeWriteReply(this.device.small, 0, length), request);
     } else if (kind === REQUEST_READ && buffer !== undefined) {
       const header = bufferAt - OUT_HEADER;
-      this.device.reply(buffer.view, header, buffer.address + header, OUT_HEADER + length, 0, request);
+      this.device.reply(buffer.view, header, buffer.address + header, OUT_HEADER + length, request);
     } else this.device.replyError(EIO, request);
   }
 }

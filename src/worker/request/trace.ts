@@ -62,6 +62,17 @@ function asJson({ request, event, fields, errno, microseconds, text }: Entry): s
   );
 }
 
+/** A request that needs no server. */
+export interface LocalRequest {
+  readonly unique: bigint;
+  readonly opcode: number;
+  readonly node: number;
+  /** The name of a LOOKUP or GETXATTR. */
+  readonly name: string | undefined;
+  /** Milliseconds of the worker's clock. */
+  readonly startedAt: number;
+}
+
 /** Writes lines; one instance a worker. */
 export class Trace {
   readonly #format: (entry: Entry) => string;
@@ -72,20 +83,9 @@ export class Trace {
     this.#write = write;
   }
 
-  /**
-   * A request of the kernel that was answered at once, or that has no reply (`errno` undefined).
-   * @param name what it asked for, if that has a name
-   * @param then the worker's clock before it was answered
-   */
-  request(
-    unique: bigint,
-    opcode: number,
-    node: number,
-    name: string | undefined,
-    errno: number | undefined,
-    then: number,
-  ): void {
-    const microseconds = errno === undefined ? undefined : sinceThen(then);
+  /** A request that the worker answered without the server. @param errno undefined: the request has no reply */
+  request({ unique, opcode, node, name, startedAt }: LocalRequest, errno: number | undefined): void {
+    const microseconds = errno === undefined ? undefined : sinceThen(startedAt);
     const fields = { node, name };
     this.#say({ request: unique, event: opcodeName(opcode), fields, errno, microseconds });
   }

@@ -1,6 +1,6 @@
 // A point in time by which something must be over.
 
-import { type Clock, systemClock } from '../clock.js';
+import { type Clock, systemClock } from './clock.js';
 
 /** How something that was waited for came out. */
 export type Outcome<T> =
