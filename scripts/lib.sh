@@ -57,8 +57,10 @@ build_program() {
   fi
 }
 
-# install_modules: npm ci, unless node_modules is as the lock file says.
+# install_modules: npm ci, unless node_modules is as the lock file says. A link leads to the packages of another
+# checkout, which npm ci would empty.
 install_modules() {
+  [ ! -L node_modules ] || return 0
   if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
     say 'npm ci'
     npm ci --no-audit --no-fund </dev/null

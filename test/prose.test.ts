@@ -7,15 +7,23 @@ import type { SourceFiles } from './support/source-rules.js';
 
 const ROOT = join(import.meta.dirname, '..');
 
-/** Files and folders that the check covers. To be widened until it is the whole repository. */
+/**
+ * Files and folders that the check covers. To be widened until it is the whole repository. Missing: `src` and most of
+ * `test`, and docs/reference/api, which is made from the comments of `src`.
+ */
 const COVERED = [
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
   'README.md',
   'man',
+  'docs/README.md',
   'docs/guide',
+  'docs/internals',
   'docs/operating',
+  'docs/reference/library.md',
+  'docs/reference/man',
+  'docs/reference/protocol.md',
   'scripts',
   'tools',
   'test/prose.test.ts',

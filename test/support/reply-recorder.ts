@@ -1,4 +1,4 @@
-// Stands in for the bridge and the client in tests of the reply receiver: keeps what it is told, and
+// Stands in for the worker and the client in tests of the reply receiver: keeps what it is told, and
 // fails when the receiver breaks its own promises (bytes out of bounds or twice, memory used again).
 
 import fc from 'fast-check';
@@ -10,7 +10,7 @@ export const SIMPLE = { structuredReplies: false, extendedHeaders: false };
 export const STRUCTURED = { structuredReplies: true, extendedHeaders: false };
 export const EXTENDED = { structuredReplies: true, extendedHeaders: true };
 
-/** Bytes before a piece that is received, as the bridge's reply buffer has them. */
+/** Bytes before a piece that is received, as the worker's reply buffer has them. */
 const MARGIN = 32;
 
 export class Asked implements PendingRequest {
@@ -127,7 +127,7 @@ export function feed(
 }
 
 /**
- * Feeds `stream` as the bridge does for large READs: headers are received alone, as far as the receiver
+ * Feeds `stream` as the worker does for large READs: headers are received alone, as far as the receiver
  * says, and payloads are put where they belong past the receiver, at most `most` bytes at a time.
  */
 export function feedPlacing(
