@@ -35,7 +35,7 @@ my $NAMES = [
   qw(/run/systemd/resolve /run/NetworkManager/resolv.conf),
 ];
 
-sub fail { print STDERR "nbdfuse: the sandbox of the server: $_[0]: $!\n"; exit 1 }
+sub fail { print STDERR "nbdfuse: server sandbox: $_[0]: $!\n"; exit 1 }
 
 # By the processor that perl itself was built for, which the header of its ELF file names.
 my %PRCTL = (
@@ -130,7 +130,7 @@ while (@ARGV) {
   last if $word eq '--';
   if ($word =~ /^-([rw])$/) { push @{ $given{$1} }, shift @ARGV }
   elsif ($word =~ /^-([tsn])$/) { $given{$1} = 1 }
-  else { print STDERR "nbdfuse: the sandbox of the server: unknown option $word\n"; exit 1 }
+  else { print STDERR "nbdfuse: server sandbox: unknown option $word\n"; exit 1 }
 }
 my $abi = syscall($CREATE_RULESET, 0, 0, $VERSION);
 confine($abi, %given) if $abi > 0;

@@ -32,12 +32,12 @@ install_programs() {
 
 # install_packages PACKAGE …: installs Debian packages.
 install_packages() {
-  has_program apt-get || fail "missing: $*; there is no apt-get: install them by other means"
+  has_program apt-get || fail "missing: $*; there is no apt-get: install them another way"
   if [ "$(id -u)" != 0 ] && ! has_program sudo; then
     fail "missing: $*; run as root, or install sudo: apt-get install $*"
   fi
   say "installing $*"
-  as_root apt-get update -qq </dev/null || say 'apt-get update failed; trying with the lists at hand'
+  as_root apt-get update -qq </dev/null || say 'apt-get update failed; trying with the old package lists'
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
     "$@" </dev/null >/dev/null || fail "apt-get could not install: $*"
 }
@@ -57,8 +57,10 @@ build_program() {
   fi
 }
 
-# install_modules: npm ci, unless node_modules is as the lock file says.
+# install_modules: npm ci, unless node_modules is as the lock file says. A link leads to the packages of another
+# checkout, which npm ci would empty.
 install_modules() {
+  [ ! -L node_modules ] || return 0
   if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
     say 'npm ci'
     npm ci --no-audit --no-fund </dev/null

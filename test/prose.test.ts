@@ -7,15 +7,23 @@ import type { SourceFiles } from './support/source-rules.js';
 
 const ROOT = join(import.meta.dirname, '..');
 
-/** Files and folders that the check covers. To be widened until it is the whole repository. */
+/**
+ * Files and folders that the check covers. To be widened until it is the whole repository. Missing: a part of `src`,
+ * most of `test`, and docs/reference/api, which is made from the comments of `src`.
+ */
 const COVERED = [
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
   'README.md',
   'man',
+  'docs/README.md',
   'docs/guide',
+  'docs/internals',
   'docs/operating',
+  'docs/reference/library.md',
+  'docs/reference/man',
+  'docs/reference/protocol.md',
   'scripts',
   'tools',
   'src/worker/memory',
@@ -24,13 +32,7 @@ const COVERED = [
   'src/worker/flight',
   'src/worker/connection',
   'src/worker/disk',
-  'src/worker/request/engine.ts',
-  'src/worker/request/flush.ts',
-  'src/worker/request/read.ts',
-  'src/worker/request/readahead.ts',
-  'src/worker/request/seek.ts',
-  'src/worker/request/sequential.ts',
-  'src/worker/request/trace.ts',
+  'src/worker/request',
   'src/worker/fuse/dispatch.ts',
   'src/worker/fuse/files.ts',
   'src/worker/fuse/metadata.ts',

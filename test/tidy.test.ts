@@ -6,9 +6,13 @@ import {
   deadFiles,
   importCircles,
   machinePaths,
+  roomCircles,
+  roomsTable,
   type SourceFiles,
   tooLong,
+  tooManyParameters,
   uncheckedTypes,
+  unusedArrows,
   wrongArrows,
 } from './support/source-rules.js';
 
@@ -44,9 +48,16 @@ function isThere(path: string): boolean {
 
 describe('source', () => {
   it('imports along the arrows only', () => expect(wrongArrows(SOURCE)).toEqual([]));
-  it('has no circles of imports', () => expect(importCircles(SOURCE)).toEqual([]));
+  it('has no circles of imports, nor of rooms', () =>
+    expect([...importCircles(SOURCE), ...roomCircles()]).toEqual([]));
+  it('needs every arrow that it allows', () => expect(unusedArrows(SOURCE)).toEqual([]));
+  it('has the rooms that docs/internals/architecture.md shows', () => {
+    const page = readFileSync(join(ROOT, 'docs/internals/architecture.md'), 'utf8');
+    expect(/<!-- rooms -->\n+(.*?)\n+<!-- \/rooms -->/s.exec(page)?.[1]).toBe(roomsTable());
+  });
   it('has no file that nobody imports', () => expect(deadFiles(SOURCE)).toEqual([]));
   it('has short functions', () => expect(tooLong(SOURCE)).toEqual([]));
+  it('has functions of at most five parameters', () => expect(tooManyParameters(SOURCE)).toEqual([]));
   it('hides nothing from the type checker', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));
   it('names no path of one machine', () => expect(machinePaths(everyText())).toEqual([]));
 });
@@ -78,6 +89,24 @@ describe('source rules', () => {
       { 'src/nbd/a.ts': "import './b.js';", 'src/nbd/b.ts': "export { x } from './a.js';" },
       /a\.ts → src\/nbd\/b\.ts → src\/nbd\/a\.ts/,
     ],
+    [
+      'a circle of types',
+      importCircles,
+      { 'src/nbd/a.ts': "import type { B } from './b.js';", 'src/nbd/b.ts': "import './a.js';" },
+      /a\.ts → src\/nbd\/b\.ts → src\/nbd\/a\.ts/,
+    ],
+    [
+      'an arrow inside the worker the wrong way',
+      wrongArrows,
+      { 'src/worker/memory/a.ts': "import type { B } from '../disk/b.js';" },
+      /must not import src\/worker\/disk\/b\.ts/,
+    ],
+    [
+      'too many parameters',
+      tooManyParameters,
+      { 'src/a.ts': '\nconst f = (a, b, c, d, e, g) => a;' },
+      /a\.ts:2: 6/,
+    ],
     ['a dead file', deadFiles, { 'src/nbd/a.ts': '' }, /src\/nbd\/a\.ts is imported by nobody/],
     [
       'a long function',
@@ -100,10 +129,12 @@ describe('source rules', () => {
     expect(offences[0]).toMatch(expected);
   });
 
-  it('accept a circle of types, and a file that is loaded on demand', () => {
-    const circle = { 'src/nbd/a.ts': "import type { B } from './b.js';", 'src/nbd/b.ts': "import './a.js';" };
-    expect(importCircles(new Map(Object.entries(circle)))).toEqual([]);
+  it('accept a file that is loaded on demand', () => {
     const lazy = { 'src/cli/main.ts': "await import('../nbd/a.js');", 'src/nbd/a.ts': '' };
     expect(deadFiles(new Map(Object.entries(lazy)))).toEqual([]);
+  });
+
+  it('find a circle of rooms', () => {
+    expect(roomCircles({ a: ['b'], b: ['c'], c: ['a'] })).toEqual(['a → b → c → a']);
   });
 });

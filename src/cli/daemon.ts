@@ -1,7 +1,7 @@
-// --daemon: the command returns when the file is ready, and the mount is served in the background.
+// --daemon: the command returns when the file is ready, and a background process serves the mount.
 //
-// Called by main.ts. The command starts itself again in a session of its own, with a channel through which
-// the new process says that it is ready; if that ends before, its status is the command's.
+// Called by main.ts. The command starts itself again in a new session, with a channel on which the new process reports
+// that it is ready. If that process ends first, the command exits with its status.
 
 import { spawn } from 'node:child_process';
 import { fstatSync } from 'node:fs';
@@ -17,7 +17,7 @@ export function isDaemon(): boolean {
   return process.send !== undefined;
 }
 
-/** The descriptors of the new process: what --fd names stays where it is. */
+/** The descriptors of the new process: the one of --fd keeps its number. */
 function descriptors(inherited: number | undefined): ('ignore' | 'inherit' | 'ipc' | number)[] {
   const base: ('ignore' | 'inherit' | 'ipc' | number)[] = ['ignore', 'inherit', 'inherit'];
   if (inherited === undefined) return [...base, 'ipc'];
@@ -28,7 +28,7 @@ function descriptors(inherited: number | undefined): ('ignore' | 'inherit' | 'ip
 
 /**
  * Starts `words`, the command line without node and script, in the background; resolves with the exit
- * status when the file is ready, or when there is nothing to wait for any more.
+ * status when the file is ready, or when the process has ended.
  * @param inherited the descriptor of --fd
  */
 export function startDaemon(words: readonly string[], inherited: number | undefined): Promise<number> {
@@ -49,12 +49,12 @@ export function startDaemon(words: readonly string[], inherited: number | undefi
   });
 }
 
-/** Lets the command return; what is said from now on goes to a file, or nowhere. @throws SystemError */
+/** Lets the command return. Later messages go to standard error if it is a file, else nowhere. @throws SystemError */
 export function becomeDaemon(): void {
   const nowhere = libc.open('/dev/null', O_RDWR, 0);
   if (nowhere < 0) throw new SystemError(errno(), 'open');
   for (const descriptor of [STDOUT, STDERR]) {
-    // A terminal may be closed, and who reads a pipe waits for its end.
+    // A terminal may be closed, and the reader of a pipe waits for its end.
     if (!fstatSync(descriptor).isFile()) libc.dup2(nowhere, descriptor);
   }
   libc.close(nowhere);

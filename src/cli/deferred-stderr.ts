@@ -1,25 +1,25 @@
-// Keeps back what a server says while it starts.
+// Defers the standard error of a server while it starts.
 //
-// Used by main.ts for the servers that it chooses itself: when one does not start, its last words are part of
-// the one line that says so, and need not stand above it too.
+// Used by main.ts for the servers of images: when one does not start, the error message quotes its last line, and the
+// deferred lines need not appear as well.
 
 import { printable } from '../nbd/text.js';
 import type { Report } from '../session/settings.js';
 
-/** Bytes that are kept. */
+/** Maximum bytes that are deferred. */
 const LIMIT = 65_536;
 
-/** A server's words, kept back. */
+/** The deferred standard error of a server. */
 export interface Held {
-  /** Keeps back what the server says. */
+  /** Defers the server's output. */
   readonly report: Report;
-  /** Passes on what was kept back, and what comes. */
+  /** Writes the deferred output, and all later output at once. */
   release(): void;
-  /** Passes it on unless `message` has its end. */
+  /** Writes the deferred output, unless `message` contains its last line. */
   explain(message: string): void;
 }
 
-/** A report like `report`, whose server is silent until `release` is called. */
+/** Wraps `report`: server output is deferred until `release`. */
 export function holdServer(report: Report): Held {
   const held: Buffer[] = [];
   let length = 0;

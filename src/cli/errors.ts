@@ -1,4 +1,4 @@
-// The command line was not understood.
+// The error of a command line that is not valid.
 
 /** `message` is one line without the program's name; it names the next step where there is one. */
 export class UsageError extends Error {

@@ -1,7 +1,7 @@
-// The program: reads the command line and does what it asks.
+// The program: parses the command line and runs the request.
 //
-// Called by bin/nbdfuse. Loads only what the request needs, since the time from start to ready is the
-// user's. Sets the exit status: 0 after an orderly unmount or an answered question, else 1.
+// Called by bin/nbdfuse. Loads only the modules that the request needs, since the user waits from start to ready. Sets
+// the exit status: 0 after an orderly unmount or an answered question, else 1.
 
 import type { Worker } from 'node:worker_threads';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
@@ -31,19 +31,19 @@ async function answer(kind: Question): Promise<string> {
   }
 }
 
-/** What is to be mounted, once that is known: whose server is that of an image takes a moment. */
+/** The mount to make. The server of an image is chosen later. */
 type Mounting =
   | { readonly settings: Settings }
   | { readonly settings: MountSettings; readonly image: ImageRequest };
 
-/** Finds out how to serve an image; a signal ends the servers that were started for a look. */
+/** Finds out how to serve an image; a signal ends the servers that were started to inspect it. */
 async function prepare(image: ImageRequest, dryRun: boolean): Promise<PreparedImage> {
   const { prepareImage } = await import('../image/prepare.js');
   const { untilSignal } = await import('./signals.js');
   return untilSignal((signal) => prepareImage(image, { dryRun, signal }));
 }
 
-/** The settings with the server; tells the user what the image is. */
+/** The settings with the server. Reports the format of an image. */
 async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   if (!('image' in mounting)) return mounting.settings;
   const { argv, lines, detail } = await prepare(mounting.image, false);
@@ -52,7 +52,7 @@ async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   return { ...mounting.settings, server: { kind: 'socket-activation', argv } };
 }
 
-/** Serves an image: what its server says while it starts is told only if the error does not. */
+/** Serves an image. Defers the output of its server while that starts. */
 async function runImage(settings: Settings, report: Report, { ready, worker }: ProcessHooks): Promise<never> {
   const { holdServer } = await import('./deferred-stderr.js');
   const { runProcess } = await import('../session/process.js');
@@ -69,11 +69,11 @@ async function runImage(settings: Settings, report: Report, { ready, worker }: P
   }
 }
 
-/** Mounts and serves until it is over; ends the process, whatever may still be open in it. */
+/** Mounts, serves until the session ends, and ends the process, whatever may still be open in it. */
 async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks): Promise<never> {
   const report = createReport(mounting.settings);
   try {
-    // Its thread starts on another core while this one loads the rest.
+    // The worker's thread starts on another core while this thread loads the rest.
     const worker = mounting.settings.backend === 'kernel' ? (early ?? spawnWorker()) : undefined;
     const loading = import('../session/process.js');
     const settings = await settle(mounting, report).catch(async (error: unknown) => {
@@ -97,7 +97,7 @@ async function mountInBackground(mounting: Mounting, words: readonly string[]): 
   process.exit(await startDaemon(words, server?.kind === 'fd' ? server.fd : undefined));
 }
 
-/** What --print-command prints. */
+/** The output of --print-command. */
 async function printedCommand(image: ImageRequest, words: readonly string[]): Promise<string> {
   const { longCommand } = await import('./arguments/image.js');
   return longCommand(words, await prepare(image, true));
@@ -109,7 +109,7 @@ async function list(listing: Listing): Promise<string> {
   return listExports(listing, createReport(listing));
 }
 
-/** What a request that mounts nothing prints at its end. */
+/** The output of a request that mounts nothing. */
 async function textFor(
   request: Exclude<Request, { readonly kind: 'mount' | 'image' }>,
   words: readonly string[],
@@ -136,7 +136,7 @@ async function textFor(
 
 /**
  * Runs the program with `words`, the command line without node and script. Never rejects.
- * @param worker one that was started because the words looked like a mount
+ * @param worker an idle worker, started early because the words looked like a mount
  */
 export async function main(words: readonly string[], worker?: Worker): Promise<void> {
   try {
@@ -155,7 +155,7 @@ export async function main(words: readonly string[], worker?: Worker): Promise<v
   }
 }
 
-/** Whoever reads may stop reading, as in `nbdfuse --help | head -1`. */
+/** Writes to standard output. Its reader may close it early, as in `nbdfuse --help | head -1`. */
 function print(text: string): void {
   process.stdout.on('error', () => undefined);
   process.stdout.write(text);

@@ -1,9 +1,8 @@
 // Messages to the user: one line each on standard error, `nbdfuse: what failed: why`, or with
 // --log-format=json one object each.
 //
-// Used by main.ts and, as the interface Report, by the session. Never throws: when nobody reads
-// standard error any more, messages are lost and work goes on. Written synchronously, so that a
-// message is out before the process ends.
+// Used by main.ts and, as the interface Report, by the session. Never throws: when standard error is closed, messages
+// are lost and work goes on. Writes synchronously, so that a message is out before the process ends.
 
 import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../linux/log-line.js';
 import { writeToStderr } from '../linux/stderr.js';
@@ -12,10 +11,10 @@ import type { Report } from '../session/settings.js';
 import { statusText } from '../session/status-text.js';
 import { Lines } from './commands/lines.js';
 
-/** Bytes of a message that are shown. */
+/** Maximum bytes of a message. */
 const LINE_LIMIT = 4096;
 
-/** How a report is to be written. */
+/** How to write messages. */
 export interface ReportOptions {
   /** With details. */
   readonly verbose: boolean;
@@ -39,7 +38,7 @@ export function createReport(
     error: (error) => reportError((text) => say(text, 'error'), detail, error),
     serverSaid: logFormat === 'json' ? (chunk) => lines.take(chunk) : printableSink(write),
     status: (path, status) => {
-      // A status is what it is, object and all.
+      // A status is written as an object, not as text.
       if (logFormat === 'json')
         write(printableJson(jsonLine('info', 'status', { path, ...status } as LogFields)));
       else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text);
@@ -47,7 +46,7 @@ export function createReport(
   };
 }
 
-/** The report for what the command line asks before it is understood. */
+/** The report to use before the command line is parsed. */
 export function earlyReport(words: readonly string[]): Report {
   const isJson = words.some(
     (word, i) => word === '--log-format=json' || (word === '--log-format' && words[i + 1] === 'json'),

@@ -1,10 +1,10 @@
-// The signals that end the program, for what it does besides mounting.
+// Handles the signals that end the program, for requests that do not mount.
 //
-// Used by main.ts and list.ts: what was started for an answer must end before the program does.
+// Used by main.ts and list.ts: a server that was started for a request must end before the program does.
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** Lets `act` run; a signal aborts what it is given, with an error that says so. @throws what `act` throws */
+/** Runs `act`; a signal aborts it, with an error that names the signal. @throws the errors of `act` */
 export async function untilSignal<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const handlers = SIGNALS.map((name) => {

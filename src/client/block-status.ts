@@ -67,14 +67,14 @@ export function checkContexts(
 ): readonly string[] {
   const agreed = links.info.metaContexts.map(({ name }) => name);
   if (agreed.length === 0) {
-    throw new NbdError('the server tells no block status: no metadata context was agreed on', {
+    throw new NbdError('the server reports no block status: no metadata context was negotiated', {
       errno: EOPNOTSUPP,
     });
   }
   const missing = wanted?.find((name) => !agreed.includes(name));
   if (missing !== undefined) {
     throw new NbdError(
-      `the metadata context ${printable(missing)} was not agreed on; there are ${printable(agreed.join(', '))}`,
+      `the metadata context ${printable(missing)} was not negotiated; there are ${printable(agreed.join(', '))}`,
       {
         errno: EOPNOTSUPP,
       },
@@ -118,10 +118,11 @@ async function ask(
   let until = range.end;
   const raws = contexts.map((name) => {
     const raw = extents.get(connection.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
-    if (raw === undefined) throw new NbdProtocolError(`the server told no extents of ${printable(name)}`);
+    if (raw === undefined)
+      throw new NbdProtocolError(`the server reported no extents for ${printable(name)}`);
     const reach = raw.reduce((at, extent) => at + extent.length, from);
     if (reach <= range.start)
-      throw new NbdProtocolError('the server told the status of no bytes that were asked for');
+      throw new NbdProtocolError('the server reported the status of none of the requested bytes');
     if (reach < until) until = reach;
     return [name, raw] as const;
   });
@@ -130,7 +131,7 @@ async function ask(
 }
 
 function tooMany(name: string): NbdError {
-  const message = `the range has more than ${MAX_GATHERED} extents of ${printable(name)}: go through them with extents()`;
+  const message = `the range has more than ${MAX_GATHERED} extents of ${printable(name)}: iterate over them with extents()`;
   return new NbdError(message, { errno: E2BIG });
 }
 

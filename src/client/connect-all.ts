@@ -35,7 +35,7 @@ export async function connectLinks(
     throw (
       failed?.reason ??
       new NbdError(
-        `another connection to the server: the export "${printable(first.info.name, 256)}" ${differs}`,
+        `another connection to the export "${printable(first.info.name, 256)}" differs: ${differs}`,
         { errno: EINVAL },
       )
     );

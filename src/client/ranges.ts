@@ -27,7 +27,7 @@ export function checkRange(offset: ByteCount, length: ByteCount, size: bigint): 
   const start = exact(offset, 'offset');
   const end = start + exact(length, 'length');
   if (end > size) {
-    throw new NbdError(`bytes ${start} to ${end} are not inside of the export, whose size is ${size} bytes`, {
+    throw new NbdError(`bytes ${start} to ${end} are outside the export, whose size is ${size} bytes`, {
       errno: EINVAL,
     });
   }

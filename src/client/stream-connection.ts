@@ -178,15 +178,17 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     pending.into?.set(bytes.subarray(start, end), at);
   }
 
+  wholeData(pending: PendingCommand, bytes: Uint8Array, start: number): void {
+    this.data(pending, 0, bytes, start, start + pending.length);
+  }
+
   hole(pending: PendingCommand, at: number, length: number): void {
     pending.into?.fill(0, at, at + length);
   }
 
   extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
     if (!this.info.metaContexts.some((context) => context.id === contextId))
-      throw new NbdProtocolError(
-        'the server sent block status of a metadata context that was not negotiated',
-      );
+      throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
     const found = pending.extents.get(contextId) ?? [];
     const each = wide ? 16 : 8;
     const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);

@@ -37,7 +37,7 @@ export interface NativeOptions {
 }
 
 const NOT_INSTALLED =
-  'the package fuse-native is not there; apt-get install libfuse2, and install nbdfuse again';
+  'the package fuse-native is not installed; apt-get install libfuse2, and reinstall nbdfuse';
 
 /** Largest WRITE of libfuse 2 in bytes. */
 const MAX_WRITE = 131_072;

@@ -30,14 +30,19 @@ export interface Attributes {
   readonly isDirectory: boolean;
 }
 
+/** The kernel's number of a request, `unique` of fuse_in_header, as two halves. */
+export interface RequestNumber {
+  readonly uniqueLo: number;
+  readonly uniqueHi: number;
+}
+
 /** Writes `fuse_out_header` at byte `at`. @param length includes the header @param errno positive or 0 */
 export function writeOutHeader(
   view: DataView,
   at: number,
   length: number,
   errno: number,
-  uniqueLo: number,
-  uniqueHi: number,
+  { uniqueLo, uniqueHi }: RequestNumber,
 ): void {
   view.setUint32(at, length, HOST_ENDIAN);
   view.setInt32(at + 4, -errno, HOST_ENDIAN);

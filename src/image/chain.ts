@@ -1,9 +1,9 @@
-// From a local image to the block nodes that QEMU opens for it: every file that a header names, by its real path.
+// Builds the block nodes that QEMU opens for a local image: every file that a header names, by its real path.
 //
-// An image may come from a stranger, and name any file of this machine as its backing file. So only plain
-// files beside the image are taken without a question, and only with a format that is recorded, since QEMU
-// would else guess it from content that a guest has written. QEMU gets the files that were looked at here, or
-// `null`; it follows no name of a header by itself. Used by prepare.ts.
+// An untrusted image may name any file of this machine as its backing file. So by default only regular files in the
+// image's directory are accepted, and only with a recorded format, since QEMU would otherwise guess the format from
+// content that a guest has written. QEMU gets the files that were checked here, or `null`; it follows no name in a
+// header by itself. Used by prepare.ts.
 
 import { open, realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
@@ -16,24 +16,24 @@ import { HEAD_LENGTH, type Reference, utf8 } from './reference.js';
 import { referencesOf } from './references.js';
 import { descriptorWith, flatExtent, isEmbeddedDescriptor, parseVmdk, type Vmdk } from './vmdk.js';
 
-/** Other files that an image may be made of. */
+/** Maximum number of files of an image. */
 const MAX_FILES = 256;
 
-/** QEMU's names of the formats that a backing file may be recorded to have. */
+/** The formats that a backing file may have, by QEMU's names. */
 const KNOWN_FORMATS = ['raw', 'qcow2', 'qcow', 'qed', 'vdi', 'vpc', 'vhdx', 'vmdk'];
 
-/** What QEMU would take for something else than a file: `nbd:…`, `json:…`. */
+/** Names that QEMU would not take as a file: `nbd:…`, `json:…`. */
 const HAS_PROTOCOL = /^[^/]*:/;
 
 /** A file that an image is made of. */
 export interface ImageFile {
   /** Absolute. */
   readonly path: string;
-  /** Whether what is written to the disk goes there; else it lies below. */
+  /** Whether writes to the disk go to this file. */
   readonly isTop: boolean;
 }
 
-/** A local image as it is to be opened. */
+/** How to open a local image. */
 export interface LocalImage {
   /** Its real path. */
   readonly path: string;
@@ -43,7 +43,7 @@ export interface LocalImage {
   readonly descriptor: string | undefined;
   /** All files that are opened. */
   readonly files: readonly ImageFile[];
-  /** What the user is to be told. */
+  /** Lines for the user. */
   readonly lines: readonly string[];
 }
 
@@ -58,27 +58,27 @@ export async function readHead(path: string, length = HEAD_LENGTH): Promise<Buff
   }
 }
 
-/** The real path of a file. @throws ImageError when it cannot be written as text, which a command line must be */
+/** The real path of a file. @throws ImageError when it is not UTF-8: a command line must be text */
 export async function realPathOf(path: string): Promise<string> {
   const bytes = await realpath(path, { encoding: 'buffer' });
   const real = utf8(bytes);
   if (real !== '') return real;
-  throw new ImageError(`${printable(bytes)}: the name is not UTF-8: rename the file or its folder`);
+  throw new ImageError(`${printable(bytes)}: the name is not UTF-8: rename the file or its directory`);
 }
 
-/** Why a name or format cannot be followed, whoever vouches for the image; undefined when it can. */
+/** Why a reference is not followed even in a trusted image; undefined when it is. */
 function impossibilityOf({ name, format, role }: Reference): string | undefined {
   if (name === '') return 'whose name cannot be read';
   if (HAS_PROTOCOL.test(name)) return 'which is not the name of a file';
   if (role === 'extent' && /["\r\n]/.test(name)) return 'whose name cannot be read';
   if (format === undefined || KNOWN_FORMATS.includes(format)) return undefined;
-  // Others may be drivers that open what they like.
-  return `whose format ${printable(format, 40)} is not known here`;
+  // Other names may be drivers that open anything.
+  return `whose format ${printable(format, 40)} is unknown to nbdfuse`;
 }
 
-/** Why a reference is not followed without a question; undefined when it is. */
+/** Why a reference is not followed in an untrusted image; undefined when it is. */
 function objectionTo({ name, format, role }: Reference): string | undefined {
-  if (name.includes('/') || name === '..') return 'which is not a file beside it';
+  if (name.includes('/') || name === '..') return 'which is in another directory';
   if (role === 'data file' && name.startsWith('.')) return 'which is a hidden file';
   return format === undefined ? 'whose format is not recorded' : undefined;
 }
@@ -88,17 +88,17 @@ function refusal(image: string, reference: Reference, why: string, cure: string)
   return new ImageError(`${printable(image)} names the ${what}, ${why}: ${cure}`);
 }
 
-/** What the user may do about an objection. */
+/** The next step for the user after an objection. */
 function cureFor(image: string, format: string, { name, role, format: recorded }: Reference): string {
-  const trust = `if you trust the image, say --format=${format}`;
+  const trust = `if you trust the image, use --format=${format}`;
   if (recorded !== undefined || role !== 'backing file') return trust;
-  return `qemu-img rebase -u -F FORMAT -b ${printable(name)} ${printable(image)} records it; or, ${trust}`;
+  return `record it with qemu-img rebase -u -F FORMAT -b ${printable(name)} ${printable(image)}; or, ${trust}`;
 }
 
-/** Of what QEMU is to be spared. */
-const CONVERT = 'make it one file where it comes from (qemu-img convert)';
+/** The next step for an image that QEMU must not open. */
+const CONVERT = 'convert it to a single file where it was made (qemu-img convert)';
 
-/** A file that an image names, looked at. */
+/** A file that an image names, after its check. */
 interface Followed {
   readonly path: string;
   readonly real: string;
@@ -120,7 +120,7 @@ class TreeBuilder {
     this.#trusted = trusted;
   }
 
-  /** Looks at the file that a reference of `image` leads to. @throws ImageError when it must not be followed */
+  /** Checks the file that a reference of `image` names. @throws ImageError when it must not be followed */
   async #follow(image: string, reference: Reference): Promise<Followed> {
     const { name, role } = reference;
     const impossible = impossibilityOf(reference);
@@ -134,21 +134,21 @@ class TreeBuilder {
     const real = await realPathOf(path).catch((error: unknown) => {
       if (error instanceof ImageError) throw error;
       const reason =
-        codeOf(error) === 'ENOENT' ? 'which is not there' : `which cannot be opened (${reasonOf(error)})`;
-      throw refusal(image, reference, reason, 'put it beside the image');
+        codeOf(error) === 'ENOENT' ? 'which does not exist' : `which cannot be opened (${reasonOf(error)})`;
+      throw refusal(image, reference, reason, 'put it into the directory of the image');
     });
     if (!this.#trusted && dirname(real) !== (await realPathOf(folder)))
-      throw refuse('which is a link to elsewhere');
+      throw refuse('which is a link to another directory');
     const found = await stat(real);
     if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))
-      throw refuse('which is not a plain file');
+      throw refuse('which is not a regular file');
     const isTop = role === 'extent' || (role === 'data file' && image === this.#path);
     this.files.push({ path: real, isTop });
     if (this.files.length > MAX_FILES) {
-      throw new ImageError(`${printable(image)} and what it builds on are more than ${MAX_FILES} files`);
+      throw new ImageError(`${printable(image)} depends on more than ${MAX_FILES} files`);
     }
     if (role !== 'extent') {
-      this.lines.push(`${printable(image)} builds on the ${role} ${printable(name, 300)}`);
+      this.lines.push(`${printable(image)} uses the ${role} ${printable(name, 300)}`);
     }
     return { path, real, isDevice: found.isBlockDevice() };
   }
@@ -165,7 +165,7 @@ class TreeBuilder {
     const head = await headOf(path);
     if (format === 'vmdk') refuseDescriptor(path, head);
     for (const reference of referencesOf(format, head)) {
-      if (format === 'vpc') throw refusal(path, reference, 'which QEMU does not open', CONVERT);
+      if (format === 'vpc') throw refusal(path, reference, 'which QEMU cannot open', CONVERT);
       const below = await this.#follow(path, reference);
       if (reference.role === 'data file') node['data-file'] = fileNode(below.real, below.isDevice);
       else
@@ -174,7 +174,7 @@ class TreeBuilder {
     return node;
   }
 
-  /** The real paths of a VMDK's extents, whose names its descriptor at `path` has. */
+  /** The real paths of the extents that the VMDK descriptor at `path` names. */
   async extents(
     path: string,
     { extents }: Extract<Vmdk, { kind: 'descriptor' }>,
@@ -184,7 +184,7 @@ class TreeBuilder {
       const below = await this.#follow(path, { role: 'extent', name, format: 'vmdk' });
       if (/["\r\n]/.test(below.real)) {
         throw new ImageError(
-          `${printable(below.real)}: QEMU cannot be given an extent of such a name: rename it`,
+          `${printable(below.real)}: QEMU cannot open an extent with such a name: rename it`,
         );
       }
       if (type.includes('SPARSE')) refuseDescriptor(below.path, await headOf(below.path));
@@ -194,16 +194,16 @@ class TreeBuilder {
   }
 }
 
-/** Only for whoever vouches for the image: QEMU would guess as well. */
+/** Only for a trusted image: QEMU would guess as well. */
 function formatOfBacking(head: Buffer): string {
   return qemuDriver(formatOfContent(head));
 }
 
-/** QEMU would open what a descriptor names. @throws ImageError when a file of VMDK is one */
+/** QEMU would open the files that a descriptor names. @throws ImageError when a VMDK file is a descriptor */
 function refuseDescriptor(path: string, head: Buffer): void {
   const isOne = isEmbeddedDescriptor(head) || parseVmdk(head).kind === 'descriptor';
   if (isOne)
-    throw new ImageError(`${printable(path)} only names other files, where a disk should be: ${CONVERT}`);
+    throw new ImageError(`${printable(path)} is a descriptor that names other files, not a disk: ${CONVERT}`);
 }
 
 /** @throws ImageError when a file cannot be read */
@@ -223,7 +223,7 @@ async function describedDisk(
 ) {
   const { parent, extents } = vmdk;
   if (extents.length === 0) throw new ImageError(`${printable(path)} names no extent: ${CONVERT}`);
-  if (parent !== undefined) throw refusal(path, parent, 'as well as extents', CONVERT);
+  if (parent !== undefined) throw refusal(path, parent, 'in addition to extents', CONVERT);
   const paths = await builder.extents(path, vmdk);
   const flat = flatExtent(vmdk);
   if (flat === undefined) return { node: undefined, descriptor: descriptorWith(vmdk, paths) };
@@ -233,10 +233,10 @@ async function describedDisk(
 }
 
 /**
- * Looks at an image's references, and those of its backing files.
- * @param path as the user typed it: names are relative to its folder
- * @param trusted whether the user has vouched for the image by naming its format
- * @throws ImageError for a reference that must not be followed without a question
+ * Checks an image's references, and those of its backing files.
+ * @param path as the user typed it: names are relative to its directory
+ * @param trusted whether the user trusts the image, by naming its format
+ * @throws ImageError for a reference that must not be followed
  */
 export async function openLocalImage(
   path: string,
@@ -256,17 +256,12 @@ export async function openLocalImage(
   return { ...rest, node: await builder.build(image, qemuDriver(format)), descriptor: undefined };
 }
 
-/** @throws ImageError when an image that is not a local file names another file at all, or cannot be looked into */
+/** @throws ImageError when an image that is not a local file names another file, or cannot be inspected */
 export function refuseReferences(name: string, format: ImageFormat, head: Buffer): void {
   if (format !== 'raw' && format !== 'vhd' && formatOfContent(head) !== format) {
-    throw new ImageError(`${printable(name)} does not begin like a ${format} image`);
+    throw new ImageError(`${printable(name)} does not look like a ${format} image`);
   }
   const [reference] = referencesOf(format, head);
   if (reference === undefined) return;
-  throw refusal(
-    name,
-    reference,
-    'which cannot be opened for an image that is not a plain local file',
-    'convert it',
-  );
+  throw refusal(name, reference, 'which nbdfuse does not open for a remote or compressed image', CONVERT);
 }

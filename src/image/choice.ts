@@ -1,8 +1,8 @@
-// Decides what a file is, from its name, its first bytes, and what the user says. Pure.
+// Decides the format of a file, from its name, its first bytes, and --format. Pure.
 //
 // A guest that writes to a raw disk can make its first sector look like a qcow2 header that names any
-// file of the host as its backing file. So content alone never makes an image anything but raw: the name
-// must promise the same, or the user must say so. Where the two disagree, the user is asked.
+// file of the host as its backing file. So content alone never makes an image anything but raw: the name must indicate
+// the same format, or the user must name it. Where name and content disagree, the user must decide.
 
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
@@ -17,13 +17,13 @@ import {
   suffixOf,
 } from './formats.js';
 
-/** What is known of a file. */
+/** The evidence about a file. */
 export interface Evidence {
   /** Its name, without folders. */
   readonly name: string;
   /** Its first bytes. */
   readonly head: Buffer;
-  /** Its last 512 bytes, where they are at hand. */
+  /** Its last 512 bytes, if available. */
   readonly tail?: Buffer | undefined;
 }
 
@@ -37,14 +37,14 @@ export function chooseCompression({ name, head }: Evidence, wish: FormatWish): C
   if (promised === content) return content;
   const shown = printable(name);
   if (promised !== undefined) {
-    const found = content === undefined ? 'it does not begin like that' : `it begins like ${content}`;
+    const found = content === undefined ? 'does not look like it' : `looks like ${content}`;
     throw new ImageError(`${shown} should be compressed with ${promised}, but ${found}`);
   }
   if (content === undefined || wish.format !== undefined) return undefined;
   const word = suffixOf(content);
   throw new ImageError(
-    `${shown} begins like a file compressed with ${content}, but its name does not say so: ` +
-      `--format=raw.${word} unpacks it, --format=raw serves its bytes as they are`,
+    `${shown} looks like a file compressed with ${content}, but its name does not say so: ` +
+      `use --format=raw.${word} to decompress it, or --format=raw to serve it unchanged`,
   );
 }
 
@@ -62,12 +62,12 @@ export function chooseFormat({ name, head, tail }: Evidence, wish: FormatWish): 
   const shown = printable(name);
   if (promised === undefined) {
     throw new ImageError(
-      `${shown} begins like a ${content} image, but its name does not say so, and whoever writes to a raw ` +
-        `disk can make it look like that: say --format=${content} if it is one, or --format=raw`,
+      `${shown} looks like a ${content} image, but its name does not say so, and a guest that writes to a raw ` +
+        `disk can make it look like one: use --format=${content} if you trust it, or --format=raw`,
     );
   }
-  const found = content === 'raw' ? 'does not begin like one' : `begins like a ${content} image`;
+  const found = content === 'raw' ? 'does not look like one' : `looks like a ${content} image`;
   throw new ImageError(
-    `${shown} should be a ${promised} image, but ${found}: say --format=${content} if that is what it is`,
+    `${shown} should be a ${promised} image, but ${found}: use --format=${content} if it is ${content}`,
   );
 }

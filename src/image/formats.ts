@@ -1,15 +1,15 @@
 // The formats of disk images and of compressed files: their names, suffixes and magic numbers. Pure.
 //
-// Used by choice.ts, which decides what a file is. Magic numbers are those of the formats' own documents
+// Used by choice.ts, which decides the format of a file. Magic numbers are those of the formats' own documents
 // (qcow2: docs/interop/qcow2.txt of QEMU; vmdk, VHD and VHDX: their makers' specifications).
 
-/** An image's format, in the words of its users. */
+/** An image's format, by its usual name. */
 export type ImageFormat = 'raw' | 'qcow2' | 'qcow' | 'qed' | 'vdi' | 'vhd' | 'vhdx' | 'vmdk';
 
 /** How a whole file is compressed; also the name of nbdkit's filter. */
 export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';
 
-/** What `--format` says: a format, a compression, or one inside of the other. */
+/** The value of `--format`: a format, a compression, or a format inside a compression. */
 export interface FormatWish {
   readonly format: ImageFormat | undefined;
   readonly compression: Compression | undefined;
@@ -42,18 +42,18 @@ const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
   zstd: 'zstd',
 };
 
-/** Suffixes of names that promise a format; every other name promises nothing. */
+/** Suffixes of names that indicate a format; other names indicate none. */
 const SUFFIXES = ['qcow2', 'qcow', 'qed', 'vdi', 'vhd', 'vpc', 'vhdx', 'vmdk'];
 
 /** The words that `--format` takes without a compression. */
 export const FORMAT_NAMES: readonly string[] = Object.keys(FORMAT_WORDS);
 
-/** The suffix that a compression has in names. */
+/** The suffix of a compression in file names. */
 export function suffixOf(compression: Compression): string {
   return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst' }[compression];
 }
 
-/** What `--format` means: `qcow2`, `raw.xz`, `xz`; undefined for words that mean nothing. */
+/** Parses a value of `--format`, such as `qcow2`, `raw.xz` or `xz`; undefined when it is not valid. */
 export function parseFormatWord(text: string): FormatWish | undefined {
   const [first = '', second, ...more] = text.split('.');
   if (more.length > 0) return undefined;
@@ -69,7 +69,7 @@ export function parseFormatWord(text: string): FormatWish | undefined {
   return format === undefined || compression === undefined ? undefined : { format, compression };
 }
 
-/** What a file's name promises. */
+/** The format and compression that a file's name indicates. */
 export function formatOfName(name: string): FormatWish {
   const parts = name.toLowerCase().split('.');
   let last = parts.length > 1 ? (parts.pop() ?? '') : '';
@@ -78,7 +78,7 @@ export function formatOfName(name: string): FormatWish {
   return { format: SUFFIXES.includes(last) ? FORMAT_WORDS[last] : undefined, compression };
 }
 
-/** Bytes at the beginning of a file that decide. */
+/** Magic bytes at the beginning of a file. */
 interface Magic<T> {
   readonly what: T;
   readonly offset: number;
@@ -117,7 +117,7 @@ export function compressionOfContent(head: Buffer): Compression | undefined {
   return findMagic(COMPRESSION_MAGIC, head);
 }
 
-/** The format that the first bytes of a file name; `raw` when they name none. */
+/** The format that the first bytes of a file indicate; `raw` when they indicate none. */
 export function formatOfContent(head: Buffer): ImageFormat {
   return findMagic(FORMAT_MAGIC, head) ?? 'raw';
 }

@@ -1,7 +1,7 @@
-// Looks at an image before it is served: its first bytes, its size, what a server makes of it.
+// Inspects an image before it is served: its first and last bytes, directly or through a server.
 //
-// Used by prepare.ts. A server that is started for a look ends with it; what it writes to standard error is
-// in the error's message when it fails.
+// Used by prepare.ts. A server that is started for an inspection ends with it; when it fails, the error quotes its
+// standard error.
 
 import { open } from 'node:fs/promises';
 import { gunzipSync, constants as zlib } from 'node:zlib';
@@ -16,13 +16,13 @@ import { HEAD_LENGTH } from './reference.js';
 /** Bytes of a VHD's footer. */
 const TAIL_LENGTH = 512;
 
-/** The beginning and the end of something. */
+/** The first and last bytes of a file or disk. */
 export interface Look {
   readonly head: Buffer;
   readonly tail: Buffer;
 }
 
-/** The ends of a local file. The end of a device is not looked for. @throws Node's errors */
+/** The first and last bytes of a local file; of a device only the first ones. @throws Node's errors */
 export async function lookAtFile(path: string): Promise<Look> {
   const handle = await open(path, 'r');
   try {
@@ -40,14 +40,14 @@ export async function lookAtFile(path: string): Promise<Look> {
   }
 }
 
-/** The ends of a disk. */
+/** The first and last bytes of a disk. */
 export async function lookAtDisk({ size, read }: DiskReader): Promise<Look> {
   const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
   const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
   return { head, tail };
 }
 
-/** The first bytes of what a gzip file holds; none when it is damaged. */
+/** The first bytes of a gzip file's contents; none when it is damaged. */
 export function unzippedHead(head: Buffer): Buffer {
   try {
     const options = { finishFlush: zlib.Z_SYNC_FLUSH, maxOutputLength: 1024 * HEAD_LENGTH };
@@ -60,7 +60,7 @@ export function unzippedHead(head: Buffer): Buffer {
 /** Bytes of a server's standard error that are kept. */
 const WORDS_LENGTH = 4096;
 
-/** What a server that still runs has said of an error: nbdkit tells why it cannot open an export. */
+/** The last line of a running server, in place of its refusal: nbdkit says there why it cannot open an export. */
 function explained(error: unknown, said: string): unknown {
   const last = said.trim().split('\n').at(-1) ?? '';
   if (!(error instanceof NbdServerError) || last === '') return error;
@@ -69,7 +69,7 @@ function explained(error: unknown, said: string): unknown {
 
 /**
  * Lets `use` read a server's disk, of a server that runs or is started for this.
- * @throws TransportError, NbdServerError, NbdProtocolError; ImageError with a server's own words; what `use` throws
+ * @throws TransportError, NbdServerError, NbdProtocolError; ImageError with a server's own words; the errors of `use`
  */
 export async function withDisk<T>(
   address: ServerAddress,

@@ -1,11 +1,11 @@
-// The command lines of nbdkit: plugins for where bytes are, filters for what is to be done with them. Pure.
+// The command lines of nbdkit: a plugin for the source of the bytes, filters for their processing. Pure.
 
 import type { Compression } from './formats.js';
 import { SOCKET_BELOW } from './qemu.js';
 import { shellWord } from './shell.js';
 import type { Source } from './source.js';
 
-/** What nbdkit is to serve. */
+/** A source for nbdkit to serve. */
 export interface NbdkitRequest {
   readonly source: Exclude<Source, { kind: 'nbd' }>;
   readonly compression?: Compression | undefined;
@@ -52,13 +52,13 @@ export function nbdkitServer(request: NbdkitRequest): readonly string[] {
   return nbdkitWords(request, []);
 }
 
-/** What nbdkit calls its socket, in a folder of its own, with `-U -`. */
+/** The name of nbdkit's socket in its own directory, with `-U -`. */
 export const SOCKET_NAME = 'socket';
 
 /**
  * A server on top of an nbdkit: the listening socket (descriptor 3) is for `upper`, which nbdkit runs. Its
- * words have SOCKET_BELOW where nbdkit's own socket is meant; where none has, the header of an overlay names
- * the socket without its folder. Each server ends with the other.
+ * words have SOCKET_BELOW in the place of nbdkit's own socket; if none has, the header of an overlay names that socket
+ * without its directory. Each server ends with the other.
  */
 function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
   const quoted = upper.map((word) => word.split(SOCKET_BELOW).map(shellWord).join('"$unixsocket"'));
@@ -72,10 +72,10 @@ export function overNbdkit(request: NbdkitRequest, upper: readonly string[]): re
   return stack(nbdkitWords(request, ['-U', '-']), upper);
 }
 
-/** Bytes that QEMU reads and writes of a descriptor at least. */
+/** Minimum bytes that QEMU reads and writes of a descriptor. */
 const DESCRIPTOR_LENGTH = 20 * 512;
 
-/** `upper` on top of an nbdkit that has a text in its memory. */
+/** `upper` on top of an nbdkit that serves a text from memory. */
 export function overText(text: string, upper: readonly string[]): readonly string[] {
   const size = Math.max(DESCRIPTOR_LENGTH, Buffer.byteLength(text));
   return stack(['nbdkit', '-U', '-', 'data', `raw=${text}`, `size=${size}`], upper);

@@ -1,9 +1,8 @@
-// The qcow2 to which writes go instead of the image, when it is kept.
+// The kept qcow2 overlay, which takes the writes instead of the image.
 //
-// Used by prepare.ts. The overlay's header names the image for QEMU, and is compared, so that nobody puts the
-// overlay on another image by mistake. Where nbdkit is below, the header names the socket of that, without
-// its folder, and as the export what nbdkit serves: nbdkit gives whatever export it is asked for, and without
-// it nobody can open the overlay and take its gaps for zeros.
+// Used by prepare.ts. The overlay's header names the image for QEMU; it is compared, so that an overlay is not put on
+// another image by mistake. Over nbdkit, the header names nbdkit's socket without its directory, and the image as the
+// export: nbdkit accepts any export name, and without nbdkit nobody can open the overlay and read its gaps as zeros.
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -20,14 +19,14 @@ import { textOf } from './source.js';
 
 const run = promisify(execFile);
 
-/** What an overlay's header says of its image. */
+/** The image that an overlay's header names. */
 export interface Backing {
   readonly name: string;
-  /** QEMU's word. */
+  /** QEMU's name. */
   readonly format: string;
 }
 
-/** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot be given */
+/** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot open */
 export async function backingOf(plan: Plan): Promise<Backing> {
   const { source, compression, snapshotName, overlay } = plan;
   const isOwnServer = isStacked({ ...plan, overlay: overlay ?? { path: '' } });
@@ -41,19 +40,19 @@ export async function backingOf(plan: Plan): Promise<Backing> {
   return { name: `json:${JSON.stringify(tree)}`, format };
 }
 
-/** The command line that makes an overlay, and opens nothing. @param size of the disk in bytes */
+/** The command line that creates an overlay without opening the image. @param size of the disk in bytes */
 export function createWords(path: string, { name, format }: Backing, size: bigint): readonly string[] {
   return ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', format, '-b', name, '-u', path, String(size)];
 }
 
-/** Makes an overlay. @throws ImageError with what qemu-img says */
+/** Creates an overlay. @throws ImageError with the message of qemu-img */
 export async function createOverlay([program = '', ...words]: readonly string[]): Promise<void> {
   try {
     await run(program, words);
   } catch (error) {
     const { stderr } = error as { readonly stderr?: unknown };
     const why = typeof stderr === 'string' && stderr.trim() !== '' ? stderr.trim() : String(error);
-    throw new ImageError(`cannot make the overlay: ${printable(why)}`, { cause: error });
+    throw new ImageError(`cannot create the overlay: ${printable(why)}`, { cause: error });
   }
 }
 
@@ -65,7 +64,7 @@ export async function checkOverlay(path: string, backing: Backing): Promise<void
   });
   if (formatOfContent(head) !== 'qcow2') {
     throw new ImageError(
-      `${shown} is not an overlay: name a file that is not there yet, or a qcow2 made before`,
+      `${shown} is not an overlay: name a new file, or an overlay that nbdfuse has created`,
     );
   }
   const [reference, ...more] = referencesOf('qcow2', head);

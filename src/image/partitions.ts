@@ -1,7 +1,7 @@
 // Finds a partition in the table at a disk's beginning: GPT, or MBR with its extended partitions.
 //
-// Numbers are those that Linux gives: 1 to 4 are the primary ones of an MBR, logical ones begin with 5,
-// and a GPT's are its entries. Reads through a function, so that it knows neither files nor servers; every
+// Numbers are those of Linux: 1 to 4 are the primary ones of an MBR, logical ones begin with 5, and a GPT's are its
+// entries. Reads through a function, so that it knows neither files nor servers; every
 // count that the disk names is bounded. Layouts: UEFI specification, chapter 5.
 
 import { ImageError } from './errors.js';
@@ -14,7 +14,7 @@ export interface Partition {
   readonly size: bigint;
 }
 
-/** A disk to look into. */
+/** A disk to read. */
 export interface DiskReader {
   readonly size: bigint;
   /** Reads a range within the disk. */
@@ -32,7 +32,7 @@ const SECTOR_SIZES = [512, 4096];
 const MAX_GPT_ENTRIES = 1024;
 const MAX_GPT_ENTRY = 4096;
 const MAX_LOGICAL = 128;
-/** Tables of logical partitions, with those that have none. */
+/** Maximum number of tables of logical partitions, including empty ones. */
 const MAX_TABLES = 1024;
 
 interface MbrEntry {
@@ -101,7 +101,7 @@ async function logicalPartitions(disk: DiskReader, base: bigint): Promise<Partit
   return found;
 }
 
-/** All partitions of a disk. @throws ImageError when it has no partition table; what `read` throws */
+/** All partitions of a disk. @throws ImageError when it has no partition table; the errors of `read` */
 export async function readPartitions(disk: DiskReader): Promise<readonly Partition[]> {
   const entries = mbrEntries(await readWithin(disk, 0n, MBR_SECTOR));
   if (entries === undefined) throw new ImageError('the disk has no partition table');

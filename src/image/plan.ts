@@ -1,7 +1,7 @@
-// From what is to be served to the server's command line. Pure.
+// Makes the server's command line for an image. Pure.
 //
-// qemu-nbd serves local images, since it locks them against a second user; nbdkit serves what is remote or
-// compressed; a qemu-nbd on top of an nbdkit serves what is both an image and remote or compressed.
+// qemu-nbd serves local images, since it locks them against a second user; nbdkit serves remote or compressed raw
+// disks; a qemu-nbd on top of an nbdkit serves remote or compressed images of other formats.
 
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
 import type { ImageFile } from './chain.js';
@@ -25,10 +25,10 @@ export interface ImageTree {
   readonly files: readonly ImageFile[];
 }
 
-/** An image, and what of it is to be served and how. */
+/** An image, and how to serve it. */
 export interface Plan {
   readonly source: Source;
-  /** How QEMU opens a local image that is not compressed; undefined: as one that names no other file. */
+  /** How QEMU opens a local image that is not compressed; undefined: the image names no other file. */
   readonly tree?: ImageTree | undefined;
   /** Whether servers get a sandbox. */
   readonly isConfined?: boolean;
@@ -39,7 +39,7 @@ export interface Plan {
   readonly readOnly: boolean;
   readonly snapshotName: string | undefined;
   readonly partition: { readonly offset: bigint; readonly size: bigint } | undefined;
-  /** The path of one that is kept is absolute. */
+  /** A kept overlay has an absolute path. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
 }
 
@@ -51,46 +51,46 @@ function needsNbdkit({ source, compression }: Plan): boolean {
   return compression !== undefined || source.kind === 'web' || source.kind === 'ssh';
 }
 
-/** Whether only QEMU knows what the bytes mean. */
+/** Whether only QEMU can interpret the bytes. */
 function needsQemu({ source, format, overlay }: Plan): boolean {
   return format !== 'raw' || overlay !== undefined || source.kind === 'nbd';
 }
 
 /**
- * Whether the image is served by a qemu-nbd of its own, below the one of the rest: an internal snapshot, and what has a
- * server below it already where an overlay is kept.
+ * Whether the image needs its own qemu-nbd below another one: an internal snapshot with a partition or overlay, and a
+ * VMDK descriptor, which another server has, with a kept overlay.
  */
 export function isStacked({ snapshotName, partition, overlay, tree }: Plan): boolean {
   if (snapshotName !== undefined) return partition !== undefined || overlay !== undefined;
   return tree?.descriptor !== undefined && typeof overlay === 'object';
 }
 
-/** Whether an overlay that is kept lies over a server, which its header then names. */
+/** Whether a kept overlay lies over a server, which its header then names. */
 function isOverServer(plan: Plan): boolean {
   return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
 }
 
-/** The programs that a plan needs; a raw file can do with nbdkit where there is no qemu-nbd. */
+/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
 export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
   if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
   return needsQemu(plan) || hasQemuNbd ? ['qemu-nbd'] : ['nbdkit'];
 }
 
-/** What a qemu-nbd serves of `image`. */
+/** The request for a qemu-nbd that serves `image`. */
 function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
   const { readOnly, snapshotName, partition, overlay } = plan;
   const kept = typeof overlay === 'object' ? { ...overlay, namesServer: isOverServer(plan) } : overlay;
   return { image, readOnly, snapshotName, partition, overlay: kept };
 }
 
-/** What an nbdkit serves of the source. */
+/** The request for an nbdkit that serves the source. */
 function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], range: Plan['partition']): NbdkitRequest {
   const readOnly = plan.readOnly || plan.overlay !== undefined;
   return { source, compression: plan.compression, range, readOnly };
 }
 
-/** What the qemu-nbd of a plan may open; `isUpper` where a server below has the image. */
+/** The files that the qemu-nbd of a plan may open; `isUpper`: a server below has the image. */
 function allowedToQemu(plan: Plan, isUpper: boolean): Confinement {
   const { source, tree, readOnly, overlay, snapshotName } = plan;
   const files =
@@ -108,16 +108,16 @@ function allowedToQemu(plan: Plan, isUpper: boolean): Confinement {
 
 /** A qemu-nbd that serves `image`. */
 function qemuServer(plan: Plan, image: BlockNode, isUpper: boolean): readonly string[] {
-  // Whoever is below has chosen the snapshot.
+  // The server below has chosen the snapshot.
   const snapshotName = isStacked(plan) ? undefined : plan.snapshotName;
   const words = qemuNbdWords({ ...qemuRequest(plan, image), snapshotName });
   return plan.isConfined ? confinedWords(words, allowedToQemu(plan, isUpper)) : words;
 }
 
 /**
- * Words that begin with nbdkit in the sandbox, where it can have one: what fetches from elsewhere needs the keys and
- * certificates of the user.
- * @param upper what the words run in a sandbox of its own may open
+ * Puts words that begin with nbdkit into the sandbox. An nbdkit with a remote source gets none, since it needs the
+ * keys and certificates of the user.
+ * @param upper the files that the sandboxed server on top may open
  */
 function confineNbdkit(
   words: readonly string[],
@@ -148,7 +148,7 @@ function qemuOverNbdkit(plan: Plan, source: NbdkitRequest['source']): readonly s
   return plan.isConfined ? confineNbdkit(words, request, allowedToQemu(plan, true)) : words;
 }
 
-/** An image with something on top that needs a server of its own: two servers. */
+/** Two servers: one for the image, one on top for its partition or overlay. */
 function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const below: Plan = { ...plan, partition: undefined, overlay: undefined, readOnly: true };
   return overServer(serverWords(below, hasQemuNbd), qemuServer(plan, imageNode('raw', NODE_BELOW), true));
@@ -156,7 +156,7 @@ function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
 
 /**
  * The command line of the server, which takes its socket by socket activation.
- * @throws ImageError where a server cannot do what is wanted
+ * @throws ImageError where no server supports the plan
  */
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const { source, format, tree, isConfined = false } = plan;

@@ -1,7 +1,7 @@
-// From the name of an image to the server that serves it.
+// Prepares the server of an image.
 //
-// Called by the command line when the user names a file or a URL. Finds out what the image is, refuses what
-// could be a trap, and returns the server's command line with what the user is to be told.
+// Called by the command line when the user names a file or a URL. Detects the format of the image, refuses unsafe
+// images, and returns the server's command line with lines for the user.
 
 import { access, constants, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -24,10 +24,10 @@ import { nameOf, parseSource, type Source, textOf } from './source.js';
 export interface ImageRequest {
   /** A path, a URL or an NBD URI. */
   readonly name: string;
-  /** What the user says of its format. */
+  /** The format that the user names. */
   readonly wish: FormatWish;
   readonly snapshotName: string | undefined;
-  /** The number that Linux gives it. */
+  /** Linux's number of the partition. */
   readonly partition: number | undefined;
   /** Where writes go instead of the image: into a file that is thrown away, or kept. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
@@ -38,22 +38,22 @@ export interface ImageRequest {
 export interface PreparedImage {
   /** The words of a server that takes its socket by socket activation. */
   readonly argv: readonly string[];
-  /** What the user is to be told. */
+  /** Lines for the user. */
   readonly lines: readonly string[];
-  /** What whoever asks for details is to be told. */
+  /** A line for `--verbose`. */
   readonly detail: string;
-  /** A command that must have been run before; `prepareImage` has done so, unless it was for show. */
+  /** A command that must run first; `prepareImage` has run it, unless `dryRun` was set. */
   readonly before: readonly string[] | undefined;
 }
 
-/** How an image is prepared. */
+/** How to prepare an image. */
 export interface PrepareOptions {
-  /** For show only: no overlay is made. */
+  /** Do not create an overlay. */
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What is known of a source before its bytes are looked at. */
+/** A source before its bytes are inspected. */
 interface Place {
   readonly source: Source;
   readonly isDevice: boolean;
@@ -62,7 +62,7 @@ interface Place {
   readonly isConfined: boolean;
 }
 
-/** @throws ImageError when a path is not one of an image */
+/** @throws ImageError when a path does not name an image */
 async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   const source = parseSource(name);
   if (source.kind !== 'file') {
@@ -73,12 +73,12 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   const found = await stat(path).catch((error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
     const host = /^[\w-]+$|^[\w.-]+:\d+$/.test(path) ? path : 'HOST';
-    throw new ImageError(`there is no file ${shown}; a server is named nbd://${host}`);
+    throw new ImageError(`there is no file ${shown}; for an NBD server, use nbd://${host}`);
   });
   if (found.isDirectory()) throw new ImageError(`${shown} is a directory, not an image`);
   if (found.isSocket()) throw new ImageError(`${shown} is a socket: nbdfuse MOUNTPOINT --unix ${shown}`);
   if (!found.isFile() && !found.isBlockDevice())
-    throw new ImageError(`${shown} is not a file or block device`);
+    throw new ImageError(`${shown} is neither a file nor a block device`);
   const writable = await access(path, constants.W_OK).then(
     () => true,
     () => false,
@@ -86,7 +86,7 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   return { source, isDevice: found.isBlockDevice(), writable };
 }
 
-/** The ends of the source's bytes as they are, packed or not. */
+/** The first and last bytes of the source, compressed or not. */
 async function lookAtSource(
   source: Source,
   isConfined: boolean,
@@ -104,7 +104,7 @@ async function lookAtSource(
   }
 }
 
-/** The ends of the image in a packed file. */
+/** The first and last bytes of the image in a compressed file. */
 async function lookInside(
   { source, isConfined }: Place,
   compression: Compression | undefined,
@@ -120,11 +120,11 @@ async function lookInside(
   return withDisk({ socketActivation }, signal, lookAtDisk);
 }
 
-/** What the image is, found out by looking at it. */
+/** The properties of an image, found by inspection. */
 interface Identity {
   readonly compression: Compression | undefined;
   readonly format: ImageFormat;
-  /** How a local image that is not compressed is opened. */
+  /** How to open a local image that is not compressed. */
   readonly local: LocalImage | undefined;
 }
 
@@ -159,12 +159,12 @@ async function locate(plan: Plan, number: number, hasQemuNbd: boolean, signal: A
   return withDisk({ socketActivation }, signal, (disk) => findPartition(disk, number));
 }
 
-/** A server on top of that of a snapshot would not tell that there is no such snapshot. @throws TransportError */
+/** Checks that the snapshot exists: a server on top would not report it. @throws TransportError */
 async function checkSnapshot(plan: Plan, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
   await withDisk({ socketActivation: serverWords(plan, hasQemuNbd) }, signal, async () => undefined);
 }
 
-/** Checks a kept overlay, or tells by which command it is made. */
+/** Checks a kept overlay, or returns the command that creates it. */
 async function overlayFor(plan: Plan, path: string, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
   const backing = await backingOf(plan);
   if (await isThere(path)) {
@@ -184,7 +184,7 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** The absolute path of an overlay that is there or will be. @throws ImageError when its folder is not */
+/** The absolute path of an existing or new overlay. @throws ImageError when its directory does not exist */
 async function overlayPath(path: string): Promise<string> {
   try {
     return (await isThere(path))
@@ -192,7 +192,9 @@ async function overlayPath(path: string): Promise<string> {
       : join(await realPathOf(dirname(path)), basename(path));
   } catch (error) {
     if (error instanceof ImageError) throw error;
-    throw new ImageError(`cannot make the overlay ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+    throw new ImageError(`cannot create the overlay ${printable(path)}: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -222,16 +224,16 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
   };
 }
 
-/** What the user is to know besides what the image is. */
+/** Warnings for the user. */
 function warnings(place: Place, request: ImageRequest): readonly string[] {
   const { source, writable } = place;
   if (source.kind !== 'file' || writable || request.readOnly || request.overlay !== undefined) return [];
-  return [`${printable(source.path)} is not writable: the file is read-only`];
+  return [`${printable(source.path)} is not writable: the mounted file is read-only`];
 }
 
 /**
- * Finds out what the image is and how to serve it.
- * @throws ImageError; TransportError, NbdServerError, NbdProtocolError where a server had to be asked
+ * Detects the format of an image, and chooses how to serve it.
+ * @throws ImageError; TransportError, NbdServerError, NbdProtocolError where a server must be asked
  */
 export async function prepareImage(
   request: ImageRequest,
@@ -260,7 +262,7 @@ export async function prepareImage(
   const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);
-  // A new overlay shows what the image has; an old one may have other partitions.
+  // A new overlay has the partitions of the image; an existing one may have others.
   const seen = before === undefined ? { ...whole, overlay: kept } : whole;
   const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: range };
@@ -270,6 +272,8 @@ export async function prepareImage(
     ...warnings(place, request),
   ];
   const detail =
-    why === undefined ? 'the server of the image has a sandbox' : `the server has no sandbox: ${why}`;
+    why === undefined
+      ? 'the image server runs in a sandbox'
+      : `the image server runs without a sandbox: ${why}`;
   return { argv: serverWords(plan, hasQemuNbd), lines, detail, before };
 }

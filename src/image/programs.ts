@@ -1,6 +1,6 @@
-// Whether the programs and plugins that a server needs are installed, and what to install if not.
+// Checks that the programs and plugins of a server are installed.
 //
-// Used by prepare.ts before anything is started, so that the message can name the package.
+// Used by prepare.ts before it starts anything, so that the message can name the package to install.
 
 import { execFile } from 'node:child_process';
 import { access } from 'node:fs/promises';
@@ -20,7 +20,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nbdkit: 'nbdkit',
 };
 
-/** What unpacks a file by hand. */
+/** The command that decompresses a file. */
 const UNPACK: Readonly<Record<Compression, string>> = {
   xz: 'xz -d',
   gzip: 'gzip -d',
@@ -28,7 +28,7 @@ const UNPACK: Readonly<Record<Compression, string>> = {
   zstd: 'zstd -d',
 };
 
-/** Milliseconds that nbdkit may take to tell its folders. */
+/** Milliseconds that nbdkit may take to print its directories. */
 const DUMP_TIME = 10_000;
 
 /** Whether a program is in PATH. */
@@ -39,7 +39,7 @@ export async function hasProgram(name: string): Promise<boolean> {
   );
 }
 
-/** Those of the programs that are in PATH. */
+/** The programs of `names` that are in PATH. */
 export async function installedOf(names: readonly Program[]): Promise<readonly Program[]> {
   const found = await Promise.all(names.map(hasProgram));
   return names.filter((_, index) => found[index]);
@@ -58,7 +58,7 @@ export async function requirePrograms(
   }
 }
 
-/** A folder that this nbdkit looks into. */
+/** The directory of this nbdkit's plugins or filters. */
 async function nbdkitFolder(key: 'plugindir' | 'filterdir'): Promise<string> {
   const { stdout } = await run('nbdkit', ['--dump-config'], { timeout: DUMP_TIME });
   return new RegExp(`^${key}=(.*)$`, 'm').exec(stdout)?.[1] ?? '';
@@ -80,7 +80,7 @@ export async function requirePlugin(what: string, plugin: string): Promise<void>
   );
 }
 
-/** @throws ImageError when nbdkit has no filter that unpacks */
+/** @throws ImageError when nbdkit has no filter for a compression */
 export async function requireUnpacking(what: string, compression: Compression): Promise<void> {
   if (await isThere(join(await nbdkitFolder('filterdir'), `nbdkit-${compression}-filter.so`))) return;
   throw new ImageError(

@@ -1,7 +1,7 @@
 // The command lines of qemu-nbd. Pure.
 //
-// QEMU gets every node of the tree in one word (`json:{…}`), with `backing: null` where there is nothing below: what is
-// not said, it takes from the headers of images.
+// QEMU gets every node of the tree in one word (`json:{…}`), with `backing: null` where there is nothing below: it
+// takes missing options from the headers of images.
 
 import { printable } from '../nbd/text.js';
 import type { NbdUri } from '../nbd/uri/uri.js';
@@ -13,10 +13,10 @@ export interface BlockNode {
   readonly [option: string]: string | BlockNode | null;
 }
 
-/** Bytes of a sector, of which formats count. */
+/** Bytes of a sector, the unit of image formats. */
 export const SECTOR = 512n;
 
-/** A tree as QEMU reads it. SOCKET_BELOW stays as it is, since what will be there needs no escapes. */
+/** A tree as QEMU reads it. SOCKET_BELOW stays unchanged, since its replacement needs no escapes. */
 function jsonOf(value: BlockNode | string | null): string {
   if (value === SOCKET_BELOW) return `"${SOCKET_BELOW}"`;
   if (value === null || typeof value === 'string') return JSON.stringify(value);
@@ -24,7 +24,7 @@ function jsonOf(value: BlockNode | string | null): string {
   return `{${members.join(',')}}`;
 }
 
-/** Whether images of a format (QEMU's name) can have a backing file, which QEMU opens unless it is told otherwise. */
+/** Whether images of a format (QEMU's name) can have a backing file, which QEMU opens by default. */
 export function takesBacking(driver: string): boolean {
   return ['qcow2', 'qcow', 'qed', 'vmdk'].includes(driver);
 }
@@ -40,7 +40,7 @@ export function fileNode(path: string, isDevice: boolean): BlockNode {
   return { driver: isDevice ? 'host_device' : 'file', filename: path };
 }
 
-/** Stands for the path of the socket of a server below, which is known when that runs; no word has a NUL. */
+/** Placeholder for the socket's path of a server below, which is known when that runs; no word has a NUL. */
 export const SOCKET_BELOW = '\0';
 
 /** The node of the server below. */
@@ -51,16 +51,16 @@ export function descriptorNode(): BlockNode {
   return { driver: 'vmdk', file: NODE_BELOW, backing: null };
 }
 
-/** @throws ImageError for transports that QEMU does not have */
+/** @throws ImageError for transports that QEMU does not support */
 function checkTransport({ tls, transport, socket = '' }: NbdUri): void {
   if (!tls && (transport === 'tcp' || transport === 'unix') && !socket.startsWith('\0')) return;
   throw new ImageError(
-    'qemu-nbd, which this needs, can be given nbd:// and nbd+unix:// servers only: ' +
-      'mount the export by itself, and then the file as a raw image',
+    'this needs qemu-nbd, which supports nbd:// and nbd+unix:// servers only: ' +
+      'mount the export first, and then its file as a raw image',
   );
 }
 
-/** The node of an export of an NBD server. @throws ImageError for transports that QEMU does not have */
+/** The node of an export of an NBD server. @throws ImageError for transports that QEMU does not support */
 export function nbdNode(uri: NbdUri): BlockNode {
   checkTransport(uri);
   const { transport, host, port, socket = '', exportName } = uri;
@@ -69,7 +69,7 @@ export function nbdNode(uri: NbdUri): BlockNode {
   return { driver: 'nbd', server, ...(exportName === '' ? {} : { export: exportName }) };
 }
 
-/** The URI of an export as QEMU reads it. @throws ImageError for transports that QEMU does not have */
+/** The URI of an export as QEMU reads it. @throws ImageError for transports that QEMU does not support */
 export function nbdUriForQemu(uri: NbdUri): string {
   checkTransport(uri);
   const { transport, host, port, socket = '', exportName } = uri;
@@ -78,27 +78,27 @@ export function nbdUriForQemu(uri: NbdUri): string {
   return `nbd://${host.includes(':') ? `[${host}]` : host}:${port}/${name}`;
 }
 
-/** What is served of a node. */
+/** A request to qemu-nbd. */
 export interface QemuRequest {
   /** The image. */
   readonly image: BlockNode;
   readonly readOnly: boolean;
-  /** An internal snapshot; needs a server of its own when a part of it or an overlay is wanted. */
+  /** An internal snapshot; with a partition or overlay it needs its own server. */
   readonly snapshotName?: string | undefined;
   readonly partition?: { readonly offset: bigint; readonly size: bigint } | undefined;
-  /** Whether writes go to a file that qemu-nbd throws away at its end, or the qcow2 where they are kept. */
+  /** The file for writes: a temporary one that qemu-nbd removes at its end, or a kept qcow2. */
   readonly overlay?: 'temporary' | KeptOverlay | undefined;
 }
 
-/** The qcow2 where writes are kept. */
+/** The qcow2 that keeps the writes. */
 export interface KeptOverlay {
   /** Absolute. */
   readonly path: string;
-  /** Its header, which was compared, names what is below: a server, for which there is no other way. */
+  /** Whether its header, which was checked, names the server below, for which there is no other way. */
   readonly namesServer?: boolean;
 }
 
-/** The tree of what is served. */
+/** The block nodes to serve. */
 function treeOf({ image, partition, overlay }: QemuRequest): BlockNode {
   const whole = typeof overlay === 'object' ? overlayNode(overlay, image) : image;
   if (partition === undefined) return whole;

@@ -1,15 +1,15 @@
 // A file that an image's header names.
 
-/** A file that an image is made of besides its own bytes. */
+/** Another file that an image is made of. */
 export interface Reference {
   readonly role: 'backing file' | 'data file' | 'extent' | 'parent';
-  /** Empty when it cannot be read: not wholly in reach, or not UTF-8. */
+  /** Empty when it is not readable: partly beyond HEAD_LENGTH, or not UTF-8. */
   readonly name: string;
   /** The format that is recorded for it, QEMU's name; undefined: none is recorded. */
   readonly format: string | undefined;
 }
 
-/** Bytes of a file that are looked at. */
+/** Bytes of a file that are inspected. */
 export const HEAD_LENGTH = 65_536;
 
 const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

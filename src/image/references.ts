@@ -1,8 +1,8 @@
 // The other files that an image's header names: backing files, data files, extents. Pure.
 //
-// An image from a stranger may name any file of this machine, whose bytes then are in the disk. Used by
-// chain.ts, which decides what is acceptable. Layouts: docs/interop/qcow2.txt and qed_spec.txt of QEMU;
-// Microsoft's Virtual Hard Disk Image Format Specification.
+// An untrusted image may name any file of this machine, whose bytes are then in the disk. Used by chain.ts, which
+// decides which files are acceptable. Layouts: docs/interop/qcow2.txt and qed_spec.txt of QEMU; Microsoft's Virtual
+// Hard Disk Image Format Specification.
 
 import { type Reference, utf8 } from './reference.js';
 import { vmdkReferences } from './vmdk.js';
@@ -15,7 +15,7 @@ const MAX_NAME = 1023;
 const QED_BACKING_FILE_BIT = 1;
 const QED_NO_PROBE_BIT = 4;
 
-/** A text as QEMU reads it, up to a NUL; empty when it is not wholly in reach, or not UTF-8. */
+/** A text as QEMU reads it, up to a NUL; empty when it is partly beyond `head`, or not UTF-8. */
 function textAt(head: Buffer, offset: number, length: number): string {
   if (length > MAX_NAME || offset + length > head.length) return '';
   const bytes = head.subarray(offset, offset + length);
@@ -24,8 +24,8 @@ function textAt(head: Buffer, offset: number, length: number): string {
 }
 
 /**
- * The header extensions of a qcow2, by their type; of two of a type the later counts. None when not all are
- * in reach, since what comes later could say something else.
+ * The header extensions of a qcow2, by their type; of two of a type the later counts. None when some are beyond `head`,
+ * since a later one could say something else.
  */
 function qcow2Extensions(head: Buffer, from: number, end: number): ReadonlyMap<number, string> {
   const found = new Map<number, string>();
@@ -84,7 +84,7 @@ function qedReferences(head: Buffer): Reference[] {
 /** The type of a VHD that holds only what differs from another. */
 const VHD_DIFFERENCING = 4;
 
-/** QEMU takes such a disk for a whole one, and its gaps for zeros. */
+/** QEMU takes such a disk as complete, and reads its gaps as zeros. */
 function vhdReferences(head: Buffer): Reference[] {
   if (head.length < 64 || head.toString('latin1', 0, 8) !== 'conectix') return [];
   if (head.readUInt32BE(60) !== VHD_DIFFERENCING) return [];

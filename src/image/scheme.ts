@@ -1,6 +1,6 @@
-// Whether a word is meant as an NBD URI. Pure, and small, since every start asks.
+// Recognizes NBD URIs. Pure, and small, since every start loads it.
 
-/** With or without slashes: parseNbdUri knows best how to complain about what is not well formed. */
+/** With or without slashes: parseNbdUri has the better message for a malformed URI. */
 const NBD_URI = /^nbds?(\+[a-z]*)?:/i;
 
 /** Whether a word is meant as an NBD URI. */

@@ -10,7 +10,7 @@ function printed(controls: string): string {
   return `'"$(printf '${bytes.join('')}')"'`;
 }
 
-/** A word as a shell reads it again; plain words stay as they are. zsh has a meaning for `=` in front. */
+/** A word, quoted for a shell; plain words stay unchanged. zsh expands a leading `=`. */
 export function shellWord(word: string): string {
   if (word === '' || /^[\w@%+:,./-][\w@%+=:,./-]*$/.test(word)) return word;
   return `'${word.replaceAll("'", "'\\''").replaceAll(CONTROLS, printed)}'`;

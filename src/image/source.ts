@@ -1,4 +1,4 @@
-// What the user named: a file, a URL, or an export of an NBD server. Pure.
+// Parses the name of an image: a file, a URL, or an export of an NBD server. Pure.
 
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,7 @@ export type Source =
   | SshSource
   | { readonly kind: 'nbd'; readonly uri: string; readonly parsed: NbdUri };
 
-/** A file that another machine's SFTP server has. */
+/** A file on an SFTP server. */
 export interface SshSource {
   readonly kind: 'ssh';
   readonly url: string;
@@ -40,7 +40,7 @@ function decoded(text: string, word: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new ImageError(`${printable(word)}: a % in it is not followed by two hexadecimal digits of UTF-8`);
+    throw new ImageError(`${printable(word)} is not percent-encoded UTF-8 (write a % as %25)`);
   }
 }
 
@@ -62,18 +62,18 @@ function parseSsh(word: string): SshSource {
     throw new ImageError(`${printable(word)} must be ssh://[USER@]HOST[:PORT]/PATH`);
   }
   if (password !== '') {
-    throw new ImageError('a password in an ssh:// URL can be seen by everybody: use a key or an agent');
+    throw new ImageError('a password in an ssh:// URL is visible to all users: use a key or an agent');
   }
   const user = username === '' ? undefined : decoded(username, word);
   // The configuration may put the user there, too.
   if (user !== undefined && !/^[\p{L}\p{N}_.][\p{L}\p{N}_.@+-]*$/u.test(user)) {
-    throw new ImageError(`${printable(word)}: ${printable(user)} is not the name of a user`);
+    throw new ImageError(`${printable(word)}: ${printable(user)} is not a valid user name`);
   }
   return { kind: 'ssh', url: word, host, port: port === '' ? undefined : port, user, path };
 }
 
 /**
- * What a word of the command line names. A word with a scheme that is known is a URL, every other a path.
+ * Parses a word of the command line. A word with a scheme is a URL, every other word a path.
  * @throws ImageError, NbdError when it is not well formed
  */
 export function parseSource(word: string): Source {
@@ -95,13 +95,13 @@ export function parseSource(word: string): Source {
       return parseSsh(word);
     default:
       throw new ImageError(
-        `${printable(word)}: the scheme ${printable(scheme)} is not known; ` +
-          'an NBD server is nbd://…, an image a file or https://…, http://…, ftp://…, ssh://…',
+        `${printable(word)}: the scheme ${printable(scheme)} is unknown; ` +
+          'use nbd://… for an NBD server, and a path, https://…, http://…, ftp://… or ssh://… for an image',
       );
   }
 }
 
-/** The name whose suffix tells something of the format; empty where there is none. */
+/** The file name, whose suffix may indicate the format; empty where there is none. */
 export function nameOf(source: Source): string {
   switch (source.kind) {
     case 'file':

@@ -1,8 +1,8 @@
-// VMDK: what a descriptor says, and the descriptor that QEMU gets instead. Pure.
+// Parses VMDK descriptors, and writes the descriptors that QEMU gets instead. Pure.
 //
-// QEMU's driver opens the extents that a descriptor names by itself, and no option keeps it from that. So it
-// never sees a foreign descriptor: one extent of plain bytes is served as such, and for several the
-// descriptor is written anew with absolute names. Layout: VMware's Virtual Disk Format 1.1.
+// QEMU's driver opens the extents that a descriptor names, and no option prevents that. So it never sees an original
+// descriptor: a single flat extent is served as raw bytes, and for several extents a new descriptor has their absolute
+// paths. Layout: VMware's Virtual Disk Format 1.1.
 
 import { HEAD_LENGTH, type Reference, utf8 } from './reference.js';
 
@@ -40,8 +40,8 @@ export function isEmbeddedDescriptor(head: Buffer): boolean {
 }
 
 /**
- * The bytes from `from` to the first NUL, or to `end`, as characters of one byte; undefined when not all of
- * them are in reach.
+ * The bytes from `from` to the first NUL, or to `end`, as characters of one byte; undefined when some of them are
+ * beyond `head`.
  */
 function bytesOfText(head: Buffer, from: number, end = Number.POSITIVE_INFINITY): string | undefined {
   const nul = head.indexOf(0, from);
@@ -74,7 +74,7 @@ function extentOf(line: string): VmdkExtent {
   return { sectors: BigInt(sectors), type, name: utf8(name), offset: BigInt(offset) };
 }
 
-/** What a VMDK that begins with `head` says of other files. */
+/** Parses a VMDK that begins with `head`. */
 export function parseVmdk(head: Buffer): Vmdk {
   if (isSparse(head)) {
     const { offset, length } = PARENT_AREA;
@@ -106,7 +106,7 @@ export function vmdkReferences(head: Buffer): readonly Reference[] {
   return [...parents, ...extents];
 }
 
-/** The one extent of a disk whose bytes lie in one file as they are; undefined when there is more to it. */
+/** The single flat extent of a disk; undefined for every other disk. */
 export function flatExtent({
   extents,
   parent,
@@ -116,7 +116,7 @@ export function flatExtent({
   return formatOf(extent) === 'raw' ? extent : undefined;
 }
 
-/** The same disk, its extents in files of these absolute names. No name has a quote or the end of a line. */
+/** A descriptor of the same disk with these paths of extents. No path has a quote or a newline. */
 export function descriptorWith(
   { extents, identity }: Extract<Vmdk, { kind: 'descriptor' }>,
   paths: readonly string[],

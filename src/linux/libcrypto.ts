@@ -62,7 +62,7 @@ export function pinned(bytes: Uint8Array): Uint8Array {
 /** HMAC of `data` with `key`. @throws Error without libcrypto, or if it fails */
 export function hmac(hash: HashName, key: Uint8Array, data: Uint8Array): Uint8Array {
   const library = libcrypto();
-  if (library === undefined) throw new Error('this node shows no libcrypto');
+  if (library === undefined) throw new Error('this Node.js does not export libcrypto');
   const [fixedKey, fixedData] = [pinned(key), pinned(data)];
   const result = pinned(new Uint8Array(64));
   const length = new Uint32Array(new ArrayBuffer(4));

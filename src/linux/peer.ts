@@ -110,7 +110,7 @@ export class PeerProcess {
 
   /** Adds a reference. @throws RangeError after the last release */
   share(): PeerProcess {
-    if (this.#references === 0) throw new RangeError('a released process cannot be shared');
+    if (this.#references === 0) throw new RangeError('a released process handle cannot be shared');
     this.#references++;
     return this;
   }

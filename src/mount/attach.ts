@@ -1,7 +1,7 @@
-// Making the mount: mount(2) where we may, fusermount3 elsewhere.
+// Makes the mount: with mount(2) where permitted, else with fusermount3.
 //
-// Called by the kernel backend once the server is known. Never stats the mountpoint afterwards: that
-// would wait for the very file system that this process is about to serve.
+// Called by the kernel backend once the server is known. Never stats the mountpoint afterwards: stat(2) would wait for
+// the file system that this process is about to serve.
 
 import { EACCES, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../linux/errno.js';
 import { mountFuse, openFuseDevice } from '../linux/mount.js';
@@ -17,7 +17,7 @@ import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
 import { atPlace } from './place.js';
 
-/** Percent of the memory for waiting writes that one mount may take, where we may say so. */
+/** Percent of the system's dirty page limit that one mount may use, where we may set it. */
 const HELD_WRITES = 8;
 
 const MS_RDONLY = 1;
@@ -25,7 +25,7 @@ const NOSUID_NODEV = 2 | 4;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 
-/** Bytes that the kernel reads ahead, where we may say so: what of it is still in the processor's cache when it is read. */
+/** Bytes of the kernel's read-ahead, where we may set it: few enough to be read from the processor's cache. */
 const READ_AHEAD = 512 * 1024;
 
 const isRoot = (): boolean => process.geteuid?.() === 0;
@@ -35,18 +35,18 @@ export interface KernelMount {
   /** The /dev/fuse descriptor, non-blocking; it belongs to the caller. */
   readonly device: number;
   /**
-   * An O_PATH descriptor of a file that is proven to lie in this mount: its root, where `name` is empty, or the file
+   * An O_PATH descriptor of a file that is verified to be in this mount: its root, where `name` is empty, or the file
    * of that name in it. It belongs to the caller, and keeps the mount busy. @throws MountError
    */
   open(name: string): Promise<number>;
   /**
-   * Unmounts, or does nothing when somebody else has. Lazily: takes it out of the tree at once, and it
-   * ends with its last user. @throws MountError, with errno EBUSY when the mount is in use
+   * Unmounts, or does nothing when the mount is gone. Lazy: detaches it from the tree at once, and it ends with its
+   * last user. @throws MountError, with errno EBUSY when the mount is in use
    */
   unmount(options: { readonly lazy: boolean }): Promise<void>;
 }
 
-/** The options that the kernel's fuse takes, without the descriptor and its company. */
+/** The mount options of the kernel's fuse, without fd, rootmode, user_id and group_id. */
 function kernelOptions(options: FuseOptions): string[] {
   const words = ['default_permissions'];
   // allow_root is allow_other with permissions for the owner alone (see options.ts), which root passes.
@@ -103,12 +103,14 @@ function helperOptions(options: FuseOptions): string[] {
 function explain(error: SystemError, mountpoint: Mountpoint): MountError {
   const why = errnoText(error.errno);
   if (error.syscall !== 'open') {
-    const next = error.errno === EPERM ? '; in a container, that needs the capability SYS_ADMIN' : '';
-    return new MountError(`mounting ${mountpoint.text}: ${why}${next}`, error.errno);
+    const next = error.errno === EPERM ? '; in a container, this needs the capability SYS_ADMIN' : '';
+    return new MountError(`cannot mount ${mountpoint.text}: ${why}${next}`, error.errno);
   }
   const missing = [ENOENT, ENODEV, ENXIO].includes(error.errno);
-  const next = missing ? 'load the module: modprobe fuse' : 'in a container, it must be given to that';
-  return new MountError(`opening /dev/fuse: ${why}; ${next}`, error.errno);
+  const next = missing
+    ? 'load the module: modprobe fuse'
+    : 'in a container, pass the device in: --device /dev/fuse';
+  return new MountError(`cannot open /dev/fuse: ${why}; ${next}`, error.errno);
 }
 
 /** Mounts by mount(2), or else by the helper. */
@@ -121,13 +123,13 @@ async function mountSomehow(mountpoint: Mountpoint, options: FuseOptions): Promi
     try {
       return await mountByHelper(mountpoint, helperOptions(options));
     } catch (failure) {
-      // The helper can do no more than root: what the kernel told root is what matters.
+      // The helper can do no more than root, so the kernel's answer to root is the reason.
       throw isRoot() ? explain(error, mountpoint) : failure;
     }
   }
 }
 
-/** The mounts of what a /dev/fuse descriptor serves; undefined before Linux 6.16, which does not tell. */
+/** The mounts that a /dev/fuse descriptor serves; undefined before Linux 6.16, which does not show them. */
 function servedBy(device: number): readonly MountEntry[] | undefined {
   const served = servedDevice(device);
   if (served === undefined) return undefined;
@@ -138,8 +140,8 @@ function servedBy(device: number): readonly MountEntry[] | undefined {
 }
 
 /**
- * Finds the mount that was just made, which must be seen at the mountpoint. What is served by `device` and mounted
- * elsewhere is taken back. @throws MountError
+ * Finds the new mount, which must be visible at the mountpoint. Detaches the mounts of `device` elsewhere.
+ * @throws MountError
  */
 export async function findNewMount(
   { target, text }: Mountpoint,
@@ -152,8 +154,8 @@ export async function findNewMount(
   const isOurs = served === undefined || served.some((one) => one.id === id);
   if (entry?.type === typeOf(options) && isOurs) return entry;
   for (const stray of served ?? []) await detach(stray).catch(() => undefined);
-  const why = 'it was unmounted or exchanged at once';
-  throw new MountError(`mounting ${text}: ${why}; use a directory that only you can change`);
+  const why = 'the new mount was removed or replaced at once';
+  throw new MountError(`cannot mount ${text}: ${why}; use a directory that only you can change`);
 }
 
 /** Mounts, as root or not. @throws MountError */
@@ -204,10 +206,10 @@ class Mount implements KernelMount {
   }
 }
 
-/** See KernelMount.open. While the mount is served, nobody else's has both its number and its device. */
+/** See KernelMount.open. While the mount is served, no other mount has both its number and its device. */
 export async function openInMount(mount: MountEntry, name: string): Promise<number> {
   const now = findAgain(mount);
-  if (now === undefined) throw new MountError(`${mount.path} is not mounted any more`);
+  if (now === undefined) throw new MountError(`${mount.path} is no longer mounted`);
   const path = (root: string): string => (name === '' ? root : `${root}/${name}`);
   const descriptor = await atPlace(now.path, (place) => openPath(path(place.path), { follow: false }));
   if (mountIdOf(descriptor) === mount.id) return descriptor;

@@ -1,8 +1,8 @@
-// auto_unmount: a small process of its own that outlives us and removes the mount when we were killed.
+// auto_unmount: a small process that outlives us and removes the mount when we were killed.
 //
-// fusermount3 has this too, but as a normal user's helper it cannot look at that user's mount, and then
-// leaves it. Ours waits for the other end of its standard input to close, which the kernel sees to
-// whatever ends us, and removes the mount only if that is dead: it may be somebody else's by then.
+// fusermount3 has this too, but as a normal user's helper it cannot access that user's mount, and leaves it. Ours waits
+// until its standard input is closed, which the kernel does however we end. It removes the mount only if that is dead:
+// another process may have mounted there by then.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,10 +10,10 @@ import { closeDescriptor, socketpair } from '../linux/socket.js';
 import type { MountEntry } from './mount-table.js';
 
 /**
- * $1: number and device of the mount. The kernel may close our end of the socket a little before it declares the
- * mount dead, hence the loop. It still knows the attributes of a dead mount's root, so only opening tells. The
- * table's last mount at a path is the uppermost there; what is looked at and unmounted is a name in the folder that
- * was gone into, wherever the path leads meanwhile. \`x\` keeps newlines at the end of names.
+ * $1: number and device of the mount. The kernel may close our end of the socket shortly before it declares the mount
+ * dead, hence the loop. It caches the attributes of a dead mount's root, so only open(2) shows the death. The last
+ * mount at a path in the table is the topmost. The script changes into the parent directory, and checks and unmounts
+ * a name in it, wherever the path leads meanwhile. \`x\` keeps newlines at the end of names.
  */
 const SCRIPT = `
 read -r _
@@ -37,19 +37,19 @@ if [ $tries -eq 0 ]; then exit 0; fi
 umount -i -c -l -- "/proc/self/cwd/$name" || fusermount3 -u -z -q -- "/proc/self/cwd/$name"
 `;
 
-/** A guard over a mount. */
+/** The guard process of a mount. */
 export interface Guard {
-  /** Ends the guard; the mount is nobody's business any more. */
+  /** Ends the guard process, and leaves the mount alone. */
   release(): Promise<void>;
 }
 
-/** Sets a guard over a mount. @throws Error when the shell cannot be started */
+/** Starts the guard process of a mount. @throws Error when the shell cannot be started */
 export async function guardMount({ id, device }: MountEntry): Promise<Guard> {
   const [ours, theirs] = socketpair();
   const child = spawn('/bin/sh', ['-c', SCRIPT, 'nbdfuse-auto-unmount', `${id} ${device}`], {
     stdio: [theirs, 'ignore', 'ignore'],
     cwd: '/',
-    // A session of its own: what the terminal sends to us is not for it.
+    // A session of its own: signals from our terminal must not reach it.
     detached: true,
   });
   closeDescriptor(theirs);

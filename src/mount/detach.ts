@@ -1,8 +1,8 @@
-// Unmounting, by the programs that may: umount as root, fusermount3 as anybody.
+// Unmounts, with the programs that may: umount as root, fusermount3 as other users.
 //
-// umount2(2) waits for what the kernel still has to write, which this very process must serve, so it
-// is left to a child process: that can be waited for without blocking, and ends when we do. The child gets the place
-// of the mount as a descriptor, after a look whether it is that mount which is seen there.
+// umount2(2) waits until the kernel has written out its cache, which this very process must serve. So a child process
+// calls it: we can wait for that without blocking, and it ends when we do. The child gets the place of the mount as a
+// descriptor, after a check that this mount is the visible one there.
 
 import { basename } from 'node:path';
 import { EBUSY } from '../linux/errno.js';
@@ -12,21 +12,21 @@ import { findAgain, type MountEntry } from './mount-table.js';
 import { atPlace, type Place } from './place.js';
 import { type Outcome, runProgram } from './programs.js';
 
-/** What both programs say of a mount that is in use. */
+/** The message of both programs for a mount that is in use. */
 const BUSY = /target is busy|resource busy/i;
 
-/** The descriptor under which a child has the folder of the place. */
+/** The child's descriptor of the directory of the place. */
 const INHERITED = 3;
 
 async function attempt({ folder, name }: Place, lazy: boolean): Promise<Outcome> {
   const path = pathThrough(INHERITED, name);
-  // -c: umount would make a path of names out of it.
+  // -c: umount must not canonicalize the path.
   const umount = (): Promise<Outcome> =>
     runProgram('umount', ['-i', '-c', ...(lazy ? ['-l'] : []), '--', path], [folder]);
   if (process.geteuid?.() === 0) return umount();
   const helper = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', path], [folder]);
   if (helper.status === 0 || BUSY.test(helper.errorText)) return helper;
-  // In a user namespace mount(2) may have made it, of which the helper knows nothing.
+  // In a user namespace we may have used mount(2), of which the helper knows nothing.
   const other = await umount();
   return other.status === 0 || BUSY.test(other.errorText) ? other : helper;
 }
@@ -40,32 +40,34 @@ async function unmountBy(mount: MountEntry, lazy: boolean): Promise<void> {
     const isHere = (await place.mountId()) === mount.id;
     return isHere ? attempt(place, lazy) : undefined;
   }).catch((error: unknown) => {
-    throw new MountError(`unmounting ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new MountError(`cannot unmount ${path}: ${error instanceof Error ? error.message : String(error)}`);
   });
   if (outcome?.status === 0 || findAgain(mount) === undefined) return;
   if (outcome === undefined) {
-    throw new MountError(`unmounting ${path}: another mount lies over it; unmount that first`, EBUSY);
+    throw new MountError(`cannot unmount ${path}: another mount covers it; unmount that first`, EBUSY);
   }
   if (outcome.missing) {
-    throw new MountError(`unmounting ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`);
+    throw new MountError(
+      `cannot unmount ${path}: there is no ${outcome.command}; install it: ${outcome.remedy}`,
+    );
   }
-  // `umount: PATH: target is busy.` or `fusermount3: failed to unmount PATH: …`: the path is in our words.
+  // `umount: PATH: target is busy.` or `fusermount3: failed to unmount PATH: …`: our message has the path already.
   const [line] = outcome.errorText.replace(/^(umount|fusermount3): /, '').split('\n');
   const why = [`failed to unmount ${path}: `, `${pathThrough(INHERITED, basename(path))}: `, `${path}: `]
     .reduce((text, prefix) => text.replace(prefix, ''), line)
     .replace(/\.$/, '');
   throw new MountError(
-    `unmounting ${path}: ${why || 'it is still mounted'}`,
+    `cannot unmount ${path}: ${why || 'it is still mounted'}`,
     BUSY.test(outcome.errorText) ? EBUSY : undefined,
   );
 }
 
-/** Unmounts; what the kernel holds is written first. @throws MountError, with EBUSY when it is in use or covered */
+/** Unmounts; the kernel writes out its cache first. @throws MountError, with EBUSY when it is in use or covered */
 export function unmount(mount: MountEntry): Promise<void> {
   return unmountBy(mount, false);
 }
 
-/** Takes a mount out of the tree; it ends when its last user does. @throws MountError, with EBUSY when it is covered */
+/** Detaches a mount from the tree; it ends with its last user. @throws MountError, with EBUSY when it is covered */
 export function detach(mount: MountEntry): Promise<void> {
   return unmountBy(mount, true);
 }

@@ -1,4 +1,4 @@
-// A mount that cannot be made or ended, told in one line: what failed, why, and what to do.
+// The error of a failed mount or unmount: one line that says what failed, why, and what to do.
 
 /** See the file's head; `errno` is a Linux errno where the kernel gave one. */
 export class MountError extends Error {

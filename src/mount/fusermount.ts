@@ -1,7 +1,7 @@
-// Mounting as a normal user: the setuid helper fusermount3 mounts and sends the descriptor back.
+// Mounts as a normal user: the setuid helper fusermount3 mounts and sends the descriptor back.
 //
-// It speaks over a socket whose number it finds in _FUSE_COMMFD, and ends when it has sent. Waiting
-// for it is asynchronous: it may look at mounts that this process serves.
+// The helper uses the socket whose number is in _FUSE_COMMFD, and ends when it has sent. Waiting for it is
+// asynchronous: it may access mounts that this process serves.
 
 import { pathThrough } from '../linux/path.js';
 import { closeDescriptor, receiveDescriptor, setNonBlocking, socketpair } from '../linux/socket.js';
@@ -13,18 +13,18 @@ function explain(outcome: Outcome): string {
   const text = outcome.errorText;
   if (outcome.missing) return `there is no fusermount3; install it: ${outcome.remedy}`;
   if (/user_allow_other/.test(text)) {
-    return 'allow_other and allow_root are not for normal users; let root put the line user_allow_other into /etc/fuse.conf';
+    return 'normal users may not use allow_other and allow_root; as root, add the line user_allow_other to /etc/fuse.conf';
   }
   const line = text.split('\n')[0].replace(/^fusermount3?: /, '') || 'fusermount3 did not say why';
-  return /\/dev\/fuse/.test(line) ? `${line}; let root allow it: chmod 666 /dev/fuse` : line;
+  return /\/dev\/fuse/.test(line) ? `${line}; as root, allow it: chmod 666 /dev/fuse` : line;
 }
 
-/** The descriptor under which the helper has the folder of the mountpoint, behind that of its socket. */
+/** The helper's descriptor of the mountpoint's directory, after that of its socket. */
 const FOLDER = 4;
 
 /**
  * Mounts with `options` as fusermount3's -o takes them. Returns the /dev/fuse descriptor,
- * non-blocking. The helper makes a path of names out of the descriptor, and may use that as its user alone.
+ * non-blocking. The helper resolves the descriptor to a path, and uses that with the rights of its user.
  * @throws MountError
  */
 export async function mountByHelper(mountpoint: Mountpoint, options: readonly string[]): Promise<number> {
@@ -37,7 +37,8 @@ export async function mountByHelper(mountpoint: Mountpoint, options: readonly st
     closeDescriptor(theirs);
     const outcome = await running;
     const device = receiveDescriptor(ours);
-    if (typeof device !== 'number') throw new MountError(`mounting ${mountpoint.text}: ${explain(outcome)}`);
+    if (typeof device !== 'number')
+      throw new MountError(`cannot mount ${mountpoint.text}: ${explain(outcome)}`);
     setNonBlocking(device);
     return device;
   } finally {

@@ -1,7 +1,7 @@
 // The three forms of MOUNTPOINT: a directory, a new name in a directory, or an existing file.
 //
-// Called once a start, before anything is mounted. Removes what a killed process left mounted there,
-// and refuses to mount where a FUSE file system is alive.
+// Called once per start, before mounting. Removes the dead mount of a killed process, and refuses to mount over a live
+// FUSE file system.
 
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
@@ -18,23 +18,23 @@ const DEFAULT_NAME = 'nbd';
 /** Dead mounts, one over the other, that are removed before giving up. */
 const DEEPEST_PILE = 8;
 
-/** Where to mount what. */
+/** A resolved mountpoint. */
 export interface Mountpoint {
-  /** What is mounted over. */
+  /** The kind of the target. */
   readonly kind: 'directory' | 'file';
   /** Absolute, without symbolic links: for messages. */
   readonly path: string;
-  /** What is mounted over; whoever resolved it closes it. */
+  /** The directory or file to mount over; the caller of `resolveMountpoint` closes it. */
   readonly target: Target;
   /** Name of the file in the directory; empty when the file is the mountpoint. */
   readonly filename: string;
   /** As the user wrote it. */
   readonly text: string;
-  /** What was cleaned up, if anything: a line for the user. */
+  /** A line for the user about removed dead mounts, if any. */
   readonly notice: string | undefined;
 }
 
-/** `dead`: on a mount whose server is gone. `hidden`: not for us to look at. */
+/** `dead`: on a mount whose server is gone. `hidden`: permission denied. */
 type Kind = 'directory' | 'file' | 'other' | 'missing' | 'dead' | 'hidden';
 
 const KIND_OF_ERROR: Readonly<Record<string, Kind>> = {
@@ -45,7 +45,7 @@ const KIND_OF_ERROR: Readonly<Record<string, Kind>> = {
   EACCES: 'hidden',
 };
 
-/** Refuses a path in a FUSE file system that does not answer; asks nothing of others, which may take long. */
+/** Refuses a path in a FUSE file system that does not answer. Does not probe other file systems, which may be slow. */
 async function refuseFrozen(path: string): Promise<void> {
   const table = readMountTable();
   const around = table.findLast((entry) => isFuse(entry) && `${path}/`.startsWith(`${entry.path}/`));
@@ -66,7 +66,7 @@ async function kindOf(path: string): Promise<Kind> {
   }
 }
 
-/** The FUSE mount whose root a descriptor is, if it is one. Asks no file system. */
+/** The FUSE mount whose root a descriptor is, if it is one. Accesses no file system. */
 function fuseMountOf(descriptor: number): MountEntry | undefined {
   const entry = mountOf(mountIdOf(descriptor));
   return entry !== undefined && isFuse(entry) && entry.path === currentPath(descriptor) ? entry : undefined;
@@ -78,7 +78,7 @@ async function fuseMountAt(path: string): Promise<MountEntry | undefined> {
   return descriptor === undefined ? undefined : using(descriptor, () => fuseMountOf(descriptor));
 }
 
-/** The dead FUSE mount at a path itself: what is looked at is that mount, wherever the path leads later. */
+/** The dead FUSE mount at a path itself, checked through a descriptor, wherever the path leads later. */
 async function deadMountAt(path: string): Promise<MountEntry | undefined> {
   const descriptor = await openPath(path, { follow: true }).catch(() => undefined);
   if (descriptor === undefined) return undefined;
@@ -88,7 +88,7 @@ async function deadMountAt(path: string): Promise<MountEntry | undefined> {
   });
 }
 
-/** Removes the dead mount at `path`, or at the folder that it is in. Returns a line for the user. */
+/** Removes the dead mount at `path`, or at its parent directory. Returns a line for the user. */
 async function removeDead(path: string, text: string): Promise<string> {
   const entry = (await deadMountAt(path)) ?? (await deadMountAt(dirname(path)));
   if (entry === undefined) {
@@ -105,21 +105,22 @@ async function removeDead(path: string, text: string): Promise<string> {
       `mountpoint ${text}: ${what} is in the way: ${why}; ask its owner or root to unmount it`,
     );
   }
-  const who = entry.type === 'fuse.nbdfuse' ? 'an nbdfuse' : `${entry.source} (${entry.type})`;
-  return `${entry.path}: removed the mount that ${who} which did not end in order had left there`;
+  const who = entry.type === 'fuse.nbdfuse' ? 'an earlier nbdfuse' : `${entry.source} (${entry.type})`;
+  return `${entry.path}: removed the stale mount that ${who} had left there`;
 }
 
-/** What is at a path once dead mounts are out of the way. */
+/** The kind of a path, after its dead mounts are removed. */
 async function clearedKind(path: string, text: string, notices: string[]): Promise<Kind> {
   for (let depth = 0; ; depth++) {
     const kind = await kindOf(path);
     if (kind !== 'dead') return kind;
-    if (depth === DEEPEST_PILE) throw new MountError(`mountpoint ${text}: too many dead mounts lie there`);
+    if (depth === DEEPEST_PILE)
+      throw new MountError(`mountpoint ${text}: too many dead mounts are stacked there`);
     notices.push(await removeDead(path, text));
   }
 }
 
-/** Refuses what a FUSE file system that is alive is mounted over. */
+/** Refuses a live FUSE mount. */
 function refuseMount(entry: MountEntry | undefined, text: string): void {
   if (entry === undefined) return;
   const what = `${entry.source} (${entry.type}) is mounted there already`;
@@ -130,12 +131,13 @@ async function refuseBusy(path: string, text: string): Promise<void> {
   refuseMount(await fuseMountAt(path), text);
 }
 
-/** Opens what is to be mounted over. @throws MountError when that is not possible */
+/** Opens the directory or file to mount over. @throws MountError when that is not possible */
 async function openTarget(path: string, text: string): Promise<Target> {
-  if (path === '/') throw new MountError(`mountpoint ${text}: the root directory cannot be mounted over`);
+  if (path === '/')
+    throw new MountError(`mountpoint ${text}: nbdfuse does not mount over the root directory`);
   const target = await Target.open(path, text);
   try {
-    // The path may lead elsewhere since it was looked at.
+    // The path may lead elsewhere since it was checked.
     refuseMount(fuseMountOf(target.descriptor), text);
     await target.check();
     return target;
@@ -151,7 +153,7 @@ async function refuseServed(path: string, text: string): Promise<void> {
   if (entry?.type === 'fuse.nbdfuse') await refuseBusy(dirname(path), text);
 }
 
-/** Finds out what MOUNTPOINT means. @throws MountError when it cannot be mounted over */
+/** Resolves MOUNTPOINT. @throws MountError when nothing can be mounted there */
 export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   if (text === '') throw new MountError('mountpoint: its name is empty; give a directory or a file');
   const path = resolve(text);
@@ -173,7 +175,7 @@ export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   return made(target, filename, text, notices);
 }
 
-/** What was found, unless it was exchanged for something else after the first look. */
+/** The mountpoint, unless its target was replaced after the first check. */
 function made(target: Target, filename: string, text: string, notices: readonly string[]): Mountpoint {
   const { isDirectory, isFile, path } = target;
   if (!isDirectory && !(isFile && filename === '')) {
@@ -204,7 +206,7 @@ async function inFolder(path: string, text: string, notices: string[]): Promise<
   return made(await openTarget(folder, text), basename(path), text, notices);
 }
 
-/** Refuses what names a file: all of its files have names already. @throws MountError */
+/** Refuses a file name: --all names its files itself. @throws MountError */
 export async function checkDirectory({ kind, path, text }: Mountpoint): Promise<void> {
   const real = await realpath(text).catch(() => undefined);
   if (kind === 'directory' && real === path) return;

@@ -1,10 +1,10 @@
-// What -o knows: mount.fuse3(8)'s and libfuse's options, as far as they mean something here.
+// The options of -o: those of mount.fuse3(8) and libfuse that apply here.
 //
-// A table for options.ts, which reads the text and prints the help. Pure.
+// A table for options.ts, which parses -o and prints the help. Pure.
 
 import { MountError } from './errors.js';
 
-/** What -o has asked for. */
+/** The parsed options of -o. */
 export interface FuseOptions {
   allowOther: boolean;
   allowRoot: boolean;
@@ -17,7 +17,7 @@ export interface FuseOptions {
   umask?: number;
   fsname?: string;
   subtype?: string;
-  /** Bytes of one READ at most; undefined is no limit. */
+  /** Maximum bytes of one READ; undefined: no limit. */
   maxRead?: number;
   /** Drop a file's cached pages at each open. */
   autoCache: boolean;
@@ -35,7 +35,7 @@ export interface FuseOptions {
   mountFlags: string[];
 }
 
-/** One option: how it is given, what it does, how it is described. */
+/** One option: its syntax, its effect, and its text in the help. */
 export interface KnownOption {
   readonly name: string;
   /** The name of its value in the help; undefined: it takes no value. */
@@ -45,11 +45,12 @@ export interface KnownOption {
 }
 
 function numberOf(name: string, base: number, most: number): (value: string) => number {
+  const kind = base === 8 ? 'an octal number' : 'a number';
   return (value) => {
     const digits = base === 8 ? /^[0-7]+$/ : /^[0-9]+$/;
     const number = Number.parseInt(value, base);
     if (!digits.test(value) || number > most)
-      throw new MountError(`-o ${name}=${value}: not a number of 0 to ${most}`);
+      throw new MountError(`-o ${name}=${value}: must be ${kind} from 0 to ${most.toString(base)}`);
     return number;
   };
 }
@@ -58,7 +59,7 @@ function secondsOf(name: string): (value: string) => number {
   return (value) => {
     const number = Number(value);
     if (!/^[0-9]*\.?[0-9]+$/.test(value) || number > 2 ** 31) {
-      throw new MountError(`-o ${name}=${value}: not a number of seconds`);
+      throw new MountError(`-o ${name}=${value}: must be a number of seconds`);
     }
     return number;
   };
@@ -183,7 +184,7 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   }),
 ];
 
-/** Options of every mount, with what mount(2) knows them by. Opposites cancel each other. */
+/** Options of every mount, with their flags of mount(2). Opposites cancel each other. */
 export const MOUNT_FLAGS: Readonly<Record<string, { readonly bit: number; readonly set: boolean }>> = {
   nosuid: { bit: 2, set: true },
   suid: { bit: 2, set: false },
@@ -199,8 +200,8 @@ export const MOUNT_FLAGS: Readonly<Record<string, { readonly bit: number; readon
 };
 
 /**
- * Options that libfuse or mount(8) know and that change nothing here: about its own buffers and
- * threads, inode numbers, locks (which the kernel keeps by itself), interrupts, and /etc/fstab.
+ * Options of libfuse or mount(8) that have no effect here: about libfuse's buffers and threads, inode numbers, locks
+ * (which the kernel keeps by itself), interrupts, and /etc/fstab.
  */
 export const HARMLESS_OPTIONS: readonly string[] = [
   ...['ac_attr_timeout', 'atomic_o_trunc', 'auto', 'big_writes', 'clone_fd', 'debug', 'defaults'],

@@ -1,4 +1,4 @@
-// The option strings of -o, as a user gives them.
+// Parses the option strings of -o.
 //
 // Called by the session and by --fuse-help. Pure: text in, a FuseOptions out.
 
@@ -10,7 +10,7 @@ export type { FuseOptions };
 /** Group's and others' permission bits. */
 const NOT_OWNER = 0o077;
 
-/** Takes one -o apart: commas separate, a backslash makes the next character a part of the option. */
+/** Splits one -o at its commas; a backslash makes the next character a part of the option. */
 function split(text: string): string[] {
   const words = [''];
   for (const [, escaped, plain] of text.matchAll(/\\(.)|(.)/gsu)) {
@@ -20,7 +20,7 @@ function split(text: string): string[] {
   return words.filter((word) => word !== '');
 }
 
-/** The options of all -o together, later ones over earlier ones. @throws MountError naming a wrong one */
+/** The options of all -o together; later ones override earlier ones. @throws MountError that names the wrong one */
 export function parseFuseOptions(texts: readonly string[]): FuseOptions {
   const options: FuseOptions = {
     allowOther: false,
@@ -35,9 +35,9 @@ export function parseFuseOptions(texts: readonly string[]): FuseOptions {
   };
   for (const word of texts.flatMap(split)) apply(word, options);
   if (options.allowOther && options.allowRoot) {
-    throw new MountError('-o allow_other and -o allow_root exclude each other');
+    throw new MountError('-o allow_other and -o allow_root cannot be used together');
   }
-  // The kernel knows allow_other alone; that nobody but root is let in is seen to by the permissions.
+  // The kernel has allow_other only; the permissions then exclude everybody but root.
   if (options.allowRoot) options.umask = (options.umask ?? 0) | NOT_OWNER;
   return options;
 }

@@ -1,14 +1,14 @@
-// Where something is mounted: a directory, held by a descriptor, and a name in it.
+// The place of a mount: the descriptor of a directory, and a name in it.
 //
-// A path can lead elsewhere at each use, when somebody renames a folder, swaps a symbolic link in or mounts over it.
-// A descriptor of the mountpoint itself would keep a mount busy; that of the folder around it does not, and the
-// kernel goes from its name to the uppermost mount there. The number of that mount tells whether it is the one meant.
+// A path can lead elsewhere at each use, when somebody renames a directory, swaps in a symbolic link, or mounts over
+// it. A descriptor of the mountpoint itself would keep a mount busy; one of its parent directory does not, and the
+// kernel resolves the name to the topmost mount there. The number of that mount shows whether it is the right one.
 
 import { basename, dirname } from 'node:path';
 import { mountIdOf, openPath, pathThrough, using } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
 
-/** See the file's head. Whoever makes one closes it. */
+/** See the file's head. The caller that makes one closes it. */
 export class Place {
   readonly folder: number;
   readonly name: string;
@@ -28,12 +28,12 @@ export class Place {
     return pathThrough(this.folder, this.name);
   }
 
-  /** An O_PATH descriptor of the uppermost mount's root, or else of the file itself. @throws NodeJS.ErrnoException */
+  /** An O_PATH descriptor of the topmost mount's root, or else of the file itself. @throws NodeJS.ErrnoException */
   open(): Promise<number> {
     return openPath(this.path, { follow: false });
   }
 
-  /** The number of the mount that is seen here; undefined when nothing is. */
+  /** The number of the mount that is visible here; undefined when nothing is. */
   async mountId(): Promise<number | undefined> {
     const descriptor = await this.open().catch(() => undefined);
     return descriptor === undefined ? undefined : using(descriptor, () => mountIdOf(descriptor));

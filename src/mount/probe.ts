@@ -1,15 +1,14 @@
-// Whether a path can be looked at: a FUSE file system whose server is frozen never answers.
+// Checks whether stat(2) on a path returns: a FUSE file system whose server is frozen never answers.
 //
-// Called before this process looks for itself. A thread of ours that waited there could be ended by
-// nothing but SIGKILL, and the end of the process would wait for it, so a child looks first: it can be
-// left behind.
+// Called before this process accesses the path. Only SIGKILL could end a thread of ours that waits there, and the end
+// of the process would wait for it. So a child tries first, which can be left behind.
 
 import { spawn } from 'node:child_process';
 
 /** Milliseconds in which a file system that is alive answers. */
 const PATIENCE = 3000;
 
-/** Whether looking at `path` comes to an end, be it an error. Never rejects. */
+/** Whether stat(2) on `path` returns, even with an error. Never rejects. */
 export function answers(path: string): Promise<boolean> {
   const child = spawn('stat', ['-L', '--', path], { stdio: 'ignore' });
   return new Promise((resolve) => {
@@ -23,7 +22,7 @@ export function answers(path: string): Promise<boolean> {
       resolve(true);
     };
     child.on('exit', looked);
-    // Where the program cannot be started, nothing is known against the path.
+    // If the program cannot be started, nothing is known against the path.
     child.on('error', looked);
   });
 }

@@ -1,13 +1,13 @@
-// Running the small programs of mounting: fusermount3 and umount.
+// Runs the programs fusermount3 and umount.
 //
-// Always asynchronous: they may wait for the very file system that this process serves.
+// Always asynchronous: they may wait for the file system that this process serves.
 
 import { spawn } from 'node:child_process';
 
 /** Characters kept of what a program writes. */
 const TEXT_LIMIT = 4096;
 
-/** What to do about a program that is not there. */
+/** The commands that install the programs. */
 const REMEDIES = { fusermount3: 'apt-get install fuse3', umount: 'apt-get install mount' } as const;
 
 /** How a program has ended. */
@@ -15,9 +15,9 @@ export interface Outcome {
   readonly command: keyof typeof REMEDIES;
   /** Exit status; -1 when it could not be started or was killed. */
   readonly status: number;
-  /** What it wrote to stderr, trimmed, at most 4096 characters. */
+  /** Its stderr, trimmed, at most 4096 characters. */
   readonly errorText: string;
-  /** Whether there is no such program, and what to do then. */
+  /** Whether there is no such program; `remedy` installs it. */
   readonly missing: boolean;
   readonly remedy: string;
 }

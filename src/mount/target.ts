@@ -1,7 +1,7 @@
-// What is to be mounted over, as it was found: by descriptors from then on.
+// The directory or file to mount over, held by descriptors.
 //
-// Opened when MOUNTPOINT is looked at, used when the server is known, which may be much later: what a path leads to
-// can have been exchanged in between by whoever may change one of its folders.
+// Opened when MOUNTPOINT is resolved, used when the server is known, which may be much later. Meanwhile a user who may
+// change a directory of the path can replace the target.
 
 import { fstat } from 'node:fs';
 import { promisify } from 'node:util';
@@ -35,7 +35,7 @@ export class Target {
     this.#text = text;
   }
 
-  /** Opens what `path` leads to, for a mountpoint that the user calls `text`. @throws MountError */
+  /** Opens the target of `path`, which the user typed as `text`. @throws MountError */
   static async open(path: string, text: string): Promise<Target> {
     let descriptor: number | undefined;
     try {
@@ -59,11 +59,11 @@ export class Target {
     return currentPath(this.descriptor);
   }
 
-  /** @throws MountError when its place shows another file or another mount by now */
+  /** @throws MountError when another file or mount is in its place by now */
   async check(): Promise<void> {
     if (await this.#isInPlace().catch(() => false)) return;
     throw new MountError(
-      `mountpoint ${this.#text}: it was exchanged or mounted over meanwhile; use a directory that only you can change`,
+      `mountpoint ${this.#text}: it was replaced or mounted over in the meantime; use a directory that only you can change`,
     );
   }
 

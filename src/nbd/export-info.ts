@@ -87,18 +87,18 @@ function describeBlockSizes(info: ExportInfo): string {
  * may be missing. Context ids may differ.
  */
 export function sameExport(inUse: ExportInfo, other: ExportInfo): string | undefined {
-  if (other.size !== inUse.size) return `has ${other.size} bytes now, it had ${inUse.size}`;
+  if (other.size !== inUse.size) return `the size is ${other.size} bytes, not ${inUse.size}`;
   if (other.flags !== inUse.flags) {
-    return `has the transmission flags 0x${other.flags.toString(16)} now, it had 0x${inUse.flags.toString(16)}`;
+    return `the transmission flags are 0x${other.flags.toString(16)}, not 0x${inUse.flags.toString(16)}`;
   }
   if (describeBlockSizes(other) !== describeBlockSizes(inUse)) {
-    return `has the block sizes ${describeBlockSizes(other)} now, it had ${describeBlockSizes(inUse)}`;
+    return `the block sizes are ${describeBlockSizes(other)}, not ${describeBlockSizes(inUse)}`;
   }
   if (
     other.structuredReplies !== inUse.structuredReplies ||
     other.extendedHeaders !== inUse.extendedHeaders
   ) {
-    return 'comes with another kind of replies now';
+    return 'the negotiated reply headers are different';
   }
   const names = differentText('name', inUse.canonicalName, other.canonicalName);
   const texts = names ?? differentText('description', inUse.description, other.description);
@@ -108,7 +108,7 @@ export function sameExport(inUse: ExportInfo, other: ExportInfo): string | undef
   );
   return missing === undefined
     ? undefined
-    : `has no metadata context "${printable(missing.name, 256)}" any more`;
+    : `the metadata context "${printable(missing.name, 256)}" is missing`;
 }
 
 /** How a text of the server about the export has changed; undefined if it has not. */
@@ -116,7 +116,7 @@ function differentText(what: string, then: string | undefined, now: string | und
   if (then === now) return undefined;
   const quoted = (text: string | undefined): string =>
     text === undefined ? 'none' : `"${printable(text, 100)}"`;
-  return `has the ${what} ${quoted(now)} now, it had ${quoted(then)}`;
+  return `the ${what} is ${quoted(now)}, not ${quoted(then)}`;
 }
 
 /** Whether the export has all bits of the transmission flags `flag`. */

@@ -1,10 +1,10 @@
-// What has to be taken back when a start fails half-way, or at the end.
+// Cleanup after a failed start, or at the end of a session.
 
 /** Steps back, run last in first out. */
 export class Cleanup {
   readonly #steps: (() => void | Promise<void>)[] = [];
 
-  /** Registers a step; do so before or at once after what it takes back. */
+  /** Registers a step, before or right after the action that it undoes. */
   add(step: () => void | Promise<void>): void {
     this.#steps.push(step);
   }

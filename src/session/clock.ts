@@ -1,8 +1,8 @@
-// Time, as the session sees it: what a test can replace.
+// The session's clock, which tests replace.
 
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** A clock that does not jump, in milliseconds. */
+/** A monotonic clock, in milliseconds. */
 export interface Clock {
   now(): number;
   /** Resolves after that time, or as soon as `signal` is aborted; never rejects. */

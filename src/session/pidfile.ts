@@ -1,6 +1,6 @@
-// The pidfile: its appearance says that the mount is ready, its end that the process is done.
+// The pidfile: it appears when the mount is ready, and disappears when the process ends.
 //
-// Written like the peer writes it, the number without a line end. Removed at exit, if it is still ours.
+// Holds the process number without a newline, as the C nbdfuse writes it. Removed at exit, if it is still ours.
 
 import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ export interface Pidfile {
   remove(): void;
 }
 
-/** Writes this process's number into a file. @throws Error with one line that says why it could not */
+/** Writes this process's number into a file. @throws Error, one line */
 export async function writePidfile(path: string): Promise<Pidfile> {
   const file = resolve(path);
   const text = String(process.pid);

@@ -1,7 +1,7 @@
-// A session as a process: signals, defects that nobody caught, and the exit status.
+// Runs a session as a process: signals, uncaught errors, and the exit status.
 //
-// Called by the command line. The first signal stops in order, the second cuts the waiting short.
-// Never rejects for what goes wrong with the session: that is reported, and the status is 1.
+// Called by the command line. The first signal stops the session in order; the second cuts the waiting short. Rejects
+// when the session cannot start; a failure of a running session is reported, and the status is 1.
 
 import type { Worker } from 'node:worker_threads';
 import type { Ending } from './session.js';
@@ -11,11 +11,11 @@ import { ServiceNotifier } from './systemd-notify.js';
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** What comes from outside of the session. */
+/** Signals and uncaught errors. */
 interface Interruption {
-  /** Resolves with the first signal or defect. */
+  /** Resolves with the first signal or uncaught error. */
   readonly ending: Promise<Ending>;
-  /** Aborted at the same time, with an error that says so. */
+  /** Aborted at the same time, with an error that names the signal, or the uncaught error. */
   readonly start: AbortSignal;
   /** Aborted by the second signal. */
   readonly hurry: AbortSignal;
@@ -33,11 +33,11 @@ function watchForInterruption(report: Report): Interruption {
       });
     }
     const onDefect = (error: unknown): void => {
-      // A second one may come from the stop itself: then there is no order left to keep.
+      // A second error may come from the stop itself, which then cannot be orderly any more.
       if (start.signal.aborted) process.exit(1);
       start.abort(error);
       report.error(error);
-      resolve({ kind: 'crash', why: 'a defect in nbdfuse' });
+      resolve({ kind: 'crash', why: 'an internal error' });
     };
     process.on('uncaughtException', onDefect);
     process.on('unhandledRejection', onDefect);
@@ -45,15 +45,15 @@ function watchForInterruption(report: Report): Interruption {
   return { ending, start: start.signal, hurry: hurry.signal };
 }
 
-/** What the command line may give a session. */
+/** Hooks of the command line. */
 export interface ProcessHooks {
   /** Called when the file can be used. */
   readonly ready?: () => void;
-  /** A worker that was started before anything else, for the kernel backend. */
+  /** An idle worker for the kernel backend, started early. */
   readonly worker?: Worker;
 }
 
-/** Mounts, serves until it is over, and stops. Returns the exit status. */
+/** Mounts, serves until the session ends, and stops. Returns the exit status. */
 export async function runProcess(
   settings: Settings,
   report: Report,
@@ -69,7 +69,7 @@ export async function runProcess(
   };
   const interruption = watchForInterruption(told);
   const starting = startSession(settings, told, interruption.start, worker);
-  // From the beginning on: without a listener it would start Node's debugger.
+  // From the start: without a listener the signal would start Node's debugger.
   process.on('SIGUSR1', () => {
     starting.then((started) => started.reportStatus(report)).catch(() => undefined);
   });

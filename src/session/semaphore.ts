@@ -1,4 +1,4 @@
-// Work of which only so much is done at a time; the rest waits for its turn. Never blocks.
+// A semaphore: limits how much asynchronous work runs at once. Never blocks.
 
 /** See the file's head. */
 export class Semaphore {
@@ -6,19 +6,19 @@ export class Semaphore {
   readonly #waiting: (() => void)[] = [];
   #running = 0;
 
-  /** @param most how many may be at work at once */
+  /** @param most how much work may run at once */
   constructor(most: number) {
     this.#most = most;
   }
 
-  /** Does `work` when it is its turn. @throws what `work` rejects with */
+  /** Runs `work` when a slot is free. @throws the rejection of `work` */
   async take<T>(work: () => Promise<T>): Promise<T> {
     if (this.#running < this.#most) this.#running++;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
     try {
       return await work();
     } finally {
-      // The place is handed on, or given up.
+      // Pass the slot on, or free it.
       const next = this.#waiting.shift();
       if (next === undefined) this.#running--;
       else next();

@@ -1,4 +1,4 @@
-// One mount that is ready: waiting for its end, and the stop in order, on the main thread.
+// One mount that is ready: its end, and its orderly stop, on the main thread.
 //
 // Made by start.ts, used by process.ts.
 
@@ -6,7 +6,7 @@ import type { Mountpoint } from '../mount/mountpoint.js';
 import type { StopOutcome } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
 import type { Cleanup } from './cleanup.js';
-import { Deadline } from './connect/deadline.js';
+import { Deadline } from './deadline.js';
 import type { Served } from './file-keeper.js';
 import type { Report } from './settings.js';
 import { unmountInOrder } from './unmount.js';
@@ -14,7 +14,7 @@ import { unmountInOrder } from './unmount.js';
 /** Milliseconds in which an orderly stop ends, whatever the server does. */
 const STOP_TIME = 10_000;
 
-/** Milliseconds that a backend may take longer than it was told. */
+/** Milliseconds by which a backend may exceed its time limit. */
 const STOP_SLACK = 1000;
 
 /** Why a session ends. */
@@ -23,14 +23,14 @@ export type Ending =
   | { readonly kind: 'signal'; readonly name: string }
   | { readonly kind: 'crash'; readonly why: string };
 
-/** What a session is made of. */
+/** The parts of a session. */
 export interface SessionParts {
   readonly report: Report;
   readonly mountpoint: Mountpoint;
   readonly backend: Backend;
   /** The files that have connections, or wait for them. */
   readonly served: () => readonly Served[];
-  /** Resolves when the session cannot or need not go on. */
+  /** Resolves when the session has to end. */
   readonly ended: Promise<Ending>;
   /** Takes back what was opened besides the mount: pidfile, servers. */
   readonly cleanup: Cleanup;
@@ -44,12 +44,12 @@ export class Session {
     this.#parts = parts;
   }
 
-  /** Resolves when the session cannot or need not go on. */
+  /** Resolves when the session has to end. */
   get ended(): Promise<Ending> {
     return this.#parts.ended;
   }
 
-  /** Tells the user what can be seen of each file now. */
+  /** Reports the status of each file. */
   async reportStatus(report: Report): Promise<void> {
     const { backend, served } = this.#parts;
     const statuses = await backend.status();
@@ -89,37 +89,37 @@ export class Session {
     }
     const { unwrittenBytes, ranges, reason } = await stopBackend(backend, deadline.remaining);
     if (result === 'busy')
-      report.line(`${text} is in use: it was detached when its writes had reached the server`);
+      report.line(`${text} is in use: nbdfuse detached it after all writes had reached the server`);
     if (result === 'late')
-      report.line(`${text} was detached although the server did not take all writes in time`);
+      report.line(`${text}: nbdfuse detached it, but the server did not accept all writes in time`);
     if (unwrittenBytes > 0) {
       const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
       report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
     } else if (reason === 'timeout') report.line(`${text}: the server did not answer in time`);
-    else if (reason === 'loss') report.line(`${text}: some of what was written may be lost, as told before`);
-    else if (reason !== '') report.line(`${text}: the server's last flush failed: ${reason}`);
+    else if (reason === 'loss') report.line(`${text}: some writes may be lost; see the messages above`);
+    else if (reason !== '') report.line(`${text}: the last flush failed: ${reason}`);
     return result !== 'late' && result !== 'failed' && reason === '';
   }
 
-  /** Lets go of a mount that nobody serves any more. */
+  /** Detaches a mount that is no longer served. */
   async #abandon(why: string): Promise<boolean> {
     const { report, mountpoint, backend } = this.#parts;
-    report.line(`${mountpoint.text}: given up: ${why}`);
+    report.line(`${mountpoint.text}: detaching the mount: ${why}`);
     await giveUp(backend);
     return false;
   }
 }
 
-/** Stops a backend; one that does not even answer is left to the end of the process. */
+/** Stops a backend; the end of the process ends one that does not respond. */
 async function stopBackend(backend: Backend, milliseconds: number): Promise<StopOutcome> {
   const outcome = await new Deadline(milliseconds + STOP_SLACK).outcomeOf(backend.stop(milliseconds));
   if (outcome.kind === 'done') return outcome.value;
-  return { unwrittenBytes: 0, ranges: [], reason: 'the worker thread does not answer' };
+  return { unwrittenBytes: 0, ranges: [], reason: 'the worker thread does not respond' };
 }
 
-/** Milliseconds to give up a mount in. */
+/** Milliseconds to detach a mount. */
 const GIVE_UP_TIME = 2000;
-/** Of these, milliseconds for what is under way to end, so that no server is left in the middle. */
+/** Of these, milliseconds for pending requests to finish, so that the server sees no request cut off. */
 const LAST_REQUESTS = 500;
 
 /** Detaches a mount whose backend is dead or was never used. Never rejects. */

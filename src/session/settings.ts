@@ -1,11 +1,10 @@
-// What a session is asked to do, and to whom it reports: plain data and one small interface.
+// The settings of a session, and the interface for its messages: plain data and one small interface.
 //
 // Made by the command line, read by the files of this folder. Pure types; nothing here is loaded at
 // run time.
 
 import type { LogFormat } from '../linux/log-line.js';
-import type { CacheMode } from '../worker/contract/messages.js';
-import type { Status } from '../worker/contract/status.js';
+import type { CacheMode, Status } from '../worker/contract/status.js';
 
 /** How the user named the server: the modes of the command line. */
 export type ServerMode =
@@ -19,7 +18,7 @@ export type ServerMode =
 
 export type FuseBackend = 'kernel' | 'fuse-native';
 
-/** Everything that one mount is told by its user. */
+/** The user's settings of one mount. */
 export interface Settings {
   /** MOUNTPOINT[/FILENAME] as typed. */
   readonly mountpoint: string;
@@ -34,32 +33,32 @@ export interface Settings {
   readonly fuseOptions: readonly string[];
   readonly pidfile: string | undefined;
   readonly readOnly: boolean;
-  /** Threads that may serve the file: 1 to 64; undefined: as many as the machine is good for. */
-  readonly threads: number | undefined;
+  /** Threads that serve the file: 1 to 64. */
+  readonly threads: number;
   readonly verbose: boolean;
   readonly logFormat: LogFormat;
   readonly backend: FuseBackend;
   readonly cache: CacheMode;
   /** Milliseconds that requests wait for a lost server before they fail; Infinity: forever. */
   readonly reconnectMs: number;
-  /** Whether a server that is our child is started again when it is lost. */
+  /** Whether to restart a child server when it is lost. */
   readonly restart: boolean;
   /** Milliseconds without progress after which a connection counts as lost; 0: never. */
   readonly timeoutMs: number;
-  /** Milliseconds after which what was sent on a lost connection has been made or dropped; Infinity: only proof counts. */
+  /** Milliseconds after which requests of a lost connection are executed or dropped; Infinity: only proof counts. */
   readonly settleMs: number;
 }
 
-/** Where messages go. Texts come without the program's name and without a line end. */
+/** Takes messages. Texts have neither the program's name nor a newline. */
 export interface Report {
-  /** A line that the user must see: that something is wrong, or (`info`) that it is right again. */
+  /** A line for the user: a problem, or (`info`) its end. */
   line(text: string, level?: 'warning' | 'info'): void;
   /** A line for `--verbose`. */
   detail(text: string): void;
-  /** The line of an error; with `--verbose` also where it came from. */
+  /** The line of an error; with `--verbose` also its stack. */
   error(error: unknown): void;
-  /** What a server that we started writes to standard error, as it comes. */
+  /** The standard error of a server that we started, as it arrives. */
   serverSaid(chunk: Buffer): void;
-  /** What can be seen of the file at `path`, since somebody wants to know. */
+  /** The status of the file at `path`, on request. */
   status(path: string, status: Status): void;
 }

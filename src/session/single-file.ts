@@ -1,27 +1,28 @@
-// Keeps the one disk of a mount connected.
+// Keeps the single file of a mount connected to its server.
 //
 // Made by start.ts.
 
 import { join, resolve } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Backend, LossOutcome } from './backend/backend.js';
+import type { LossOutcome } from '../worker/contract/messages.js';
+import type { Backend } from './backend/backend.js';
 import { systemClock } from './clock.js';
 import { adoptFurther, createReconnector } from './connect/connected-disk.js';
 import { reconnectBy } from './connect/lost-server.js';
 import type { Disk } from './connect/open-disk.js';
-import { ReaderSupply } from './connect/read-thread-connections.js';
+import { ReadThreadConnections } from './connect/read-thread-connections.js';
 import type { Reconnector } from './connect/reconnect.js';
 import type { FileKeeper, Served } from './file-keeper.js';
 import type { Report, Settings } from './settings.js';
 
-/** What a keeper is made of. */
+/** The parts of a DiskKeeper. */
 export interface DiskKeeperParts {
   readonly settings: Settings;
   readonly report: Report;
   readonly mountpoint: Mountpoint;
   readonly disk: Disk;
-  /** Threads that may serve it. */
+  /** Threads that serve it. */
   readonly threads: number;
 }
 
@@ -30,7 +31,7 @@ function fileLabel({ text, path, filename }: Mountpoint): string {
   return filename !== '' && resolve(text) === path ? join(text, filename) : text;
 }
 
-/** Milliseconds. */
+/** Milliseconds that `ready` waits for additional connections. */
 const FURTHER_TIME = 100;
 
 /** The only file's number. */
@@ -40,7 +41,7 @@ const FILE = 0;
 export class SingleFileKeeper implements FileKeeper {
   readonly #parts: DiskKeeperParts;
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
-  #readers: ReaderSupply | undefined;
+  #readThreads: ReadThreadConnections | undefined;
 
   constructor(parts: DiskKeeperParts) {
     this.#parts = parts;
@@ -58,12 +59,12 @@ export class SingleFileKeeper implements FileKeeper {
       report,
     });
     this.#reconnector.attach(0, disk.first);
-    const { addReader } = backend;
-    if (addReader !== undefined)
-      this.#readers = new ReaderSupply({
+    const { addReadThread } = backend;
+    if (addReadThread !== undefined)
+      this.#readThreads = new ReadThreadConnections({
         server: disk.server,
         info: disk.info,
-        addReader,
+        addReadThread,
         report,
         clock: systemClock,
       });
@@ -72,32 +73,27 @@ export class SingleFileKeeper implements FileKeeper {
   async ready(): Promise<void> {
     const { further } = this.#parts.disk;
     if (this.#reconnector !== undefined) adoptFurther(further, this.#reconnector);
-    // They have been under way for longer than the mount: one that comes late is nothing to wait for.
+    // These connections began before the mount: a late one is not worth waiting for.
     await Promise.race([Promise.allSettled(further), systemClock.wait(FURTHER_TIME)]);
-    // Who has said how many has them from the start.
-    if (this.#parts.settings.threads !== undefined) this.#readers?.keep(this.#parts.threads - 1);
+    this.#readThreads?.add(this.#parts.threads - 1);
   }
 
-  lost(_: number, connection: number, why: string, outcome: LossOutcome): void {
+  connectionLost(_: number, connection: number, why: string, outcome: LossOutcome): void {
     this.#reconnector?.lost(connection, why, outcome);
   }
 
-  accepted(_: number, connection: number): void {
+  connectionAccepted(_: number, connection: number): void {
     this.#reconnector?.accepted(connection);
   }
 
-  readerWanted(): void {
-    this.#readers?.wanted();
+  readThreadLost(why: string): void {
+    this.#parts.report.detail(`a read thread lost its connection: ${why}`);
+    this.#readThreads?.add(1);
   }
 
-  readerLost(why: string): void {
-    this.#parts.report.detail(`a further thread's connection lost: ${why}`);
-    if (this.#parts.settings.threads !== undefined) this.#readers?.keep(1);
-  }
-
-  /** Makes no more connections for further threads. */
+  /** Makes no more connections for read threads. */
   async stop(): Promise<void> {
-    await this.#readers?.stop();
+    await this.#readThreads?.stop();
   }
 
   served(): readonly Served[] {

@@ -1,9 +1,8 @@
-// From settings to a mounted, ready session.
+// Starts a session: from its settings to a mount that is ready.
 //
-// Called by process.ts. Connects before it mounts, so that most mistakes are told before anything is
-// visible. Whatever fails on the way, what was begun is taken back.
+// Called by process.ts. Connects before it mounts, so that most mistakes are reported before anything is visible. A
+// failure undoes all earlier steps.
 
-import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import { MountError } from '../mount/errors.js';
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
@@ -13,7 +12,6 @@ import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
 import { spawnWorker } from '../worker/spawn.js';
 import type { BackendEvents, BackendRequest, PreparedBackend } from './backend/backend.js';
-import { threadCount } from './backend/threads.js';
 import { Cleanup } from './cleanup.js';
 import { endpointOf } from './connect/endpoint.js';
 import { reconnectBy } from './connect/lost-server.js';
@@ -25,7 +23,7 @@ import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { SingleFileKeeper } from './single-file.js';
 
-/** Who is told of what, while a session starts. */
+/** The context of a start. */
 interface Start {
   readonly settings: Settings;
   readonly report: Report;
@@ -34,9 +32,9 @@ interface Start {
 }
 
 /**
- * Opens, connects, mounts, and says so in the pidfile.
- * @param signal calls the start off; it then rejects with the signal's reason
- * @param worker one that waits for its work, for the kernel backend
+ * Opens the server, connects, mounts, and writes the pidfile.
+ * @param signal cancels the start, which then rejects with the signal's reason
+ * @param worker an idle worker for the kernel backend
  * @throws MountError, TransportError, NbdServerError, NbdProtocolError: one line each
  */
 export async function startSession(
@@ -65,18 +63,18 @@ export async function startSession(
   }
 }
 
-/** Who keeps the files connected, and what the backend is told of them. */
+/** The keeper of the files, and the parameters of the backend that depend on it. */
 type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
   readonly fileKeeper: FileKeeper;
 };
 
-/** What all files of a mount have in common. */
+/** The properties that all files of a mount share. */
 function commonOf({ settings }: Start, options: FuseOptions, endpoint: Endpoint) {
   const readOnly = settings.readOnly || options.readOnly;
   return { readOnly, server: serverText(settings.server), tls: endpoint.tls !== undefined };
 }
 
-/** One export as one file. */
+/** Opens one export as one file. */
 async function openOne(
   start: Start,
   mountpoint: Mountpoint,
@@ -88,7 +86,7 @@ async function openOne(
   const common = commonOf(start, options, endpoint);
   const readOnly = common.readOnly || isReadOnly(disk.info);
   const several = allowsSeveral(settings, disk.server, disk.info);
-  const threads = several ? threadCount(settings.threads, availableParallelism()) : 1;
+  const threads = several ? settings.threads : 1;
   report.detail(`threads=${threads}`);
   const fileKeeper = new SingleFileKeeper({ settings, report, mountpoint, disk, threads });
   cleanup.add(() => fileKeeper.stop());
@@ -101,7 +99,7 @@ async function openOne(
   };
 }
 
-/** All exports as the files of a directory. */
+/** Opens all exports as the files of a directory. */
 async function openFolder(
   start: Start,
   mountpoint: Mountpoint,
@@ -112,7 +110,7 @@ async function openFolder(
   const { ExportDirectoryKeeper } = await import('./exports/export-directory.js');
   await checkDirectory(mountpoint);
   if (endpoint.exportName !== '') {
-    throw new MountError('--all shows every export: leave the name of the one out of the URI');
+    throw new MountError('--all shows every export: remove the export name from the URI');
   }
   const server = await openServer(endpoint, { handOver: true });
   cleanup.add(() => server.close());
@@ -136,21 +134,15 @@ async function serve(
     end = resolve;
   });
   const events: BackendEvents = {
-    lost: (file, connection, why, outcome) => fileKeeper.lost(file, connection, why, outcome),
-    accepted: (file, connection) => fileKeeper.accepted(file, connection),
-    listWanted: () => fileKeeper.listWanted?.(),
-    wanted: (file) => fileKeeper.wanted?.(file),
-    descriptionWanted: (file) => fileKeeper.descriptionWanted?.(file),
-    idle: (file) => fileKeeper.idle?.(file),
-    readerWanted: () => fileKeeper.readerWanted?.(),
-    readerLost: (why) => fileKeeper.readerLost?.(why),
+    files: fileKeeper,
+    readThreadLost: (why) => fileKeeper.readThreadLost?.(why),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
     crashed: (why) => end({ kind: 'crash', why }),
   };
   signal.throwIfAborted();
   const { target } = request.mountpoint;
-  // Kept open, it would keep the file system busy that it is on.
+  // An open target would keep its file system busy.
   const backend = await prepared.start({ ...request, events }).finally(() => target.close());
   try {
     fileKeeper.begin(backend);

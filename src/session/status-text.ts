@@ -41,7 +41,7 @@ function connectionsText({ state, connections, tls, threads }: Status): string {
   return `${connections.length}${tls ? ' with TLS' : ''}${several}, requests in flight: ${busy}`;
 }
 
-/** What waits for the order of overlapping changes, for a person; undefined where nothing does. */
+/** Requests and lost writes that wait for the order of overlapping changes; undefined when there are none. */
 export function orderText({ waitingForOthers, unproven }: Status): string | undefined {
   if (waitingForOthers === 0 && unproven === 0) return undefined;
   return `waiting for older requests: ${waitingForOthers}, lost writes that may still land: ${unproven}`;
@@ -51,7 +51,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
   const { readAhead } = status;
   const connected = status.connections.length > 0;
   const order = orderText(status);
-  const fetched = `${bytesText(readAhead.fetched)}, ${readAhead.hits} reads answered`;
+  const fetched = `${bytesText(readAhead.fetched)} fetched, ${readAhead.hits} hits`;
   return [
     ['server', status.server],
     ['export', status.export === '' ? '(the default)' : printable(status.export)],
@@ -63,10 +63,10 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
     ['cache', status.cache],
     ['reads', requestsText(status.reads)],
     ['writes', requestsText(status.writes)],
-    ['others', `flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`],
-    ['not flushed', bytesText(status.unflushed)],
+    ['other', `flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`],
+    ['unflushed', bytesText(status.unflushed)],
     ['network', `${bytesText(status.received)} in, ${bytesText(status.sent)} out`],
-    ['read ahead', readAhead.fetched === 0 ? 'nothing' : `${fetched}, ${bytesText(readAhead.wasted)} wasted`],
+    ['read ahead', readAhead.fetched === 0 ? 'none' : `${fetched}, ${bytesText(readAhead.wasted)} wasted`],
     [
       'lost',
       `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`,

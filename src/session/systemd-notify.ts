@@ -1,7 +1,7 @@
-// Telling the service manager how the mount is: systemd's way, sd_notify(3).
+// Reports the state of the mount to the service manager, as sd_notify(3) does.
 //
-// Used by process.ts. Where no NOTIFY_SOCKET is given nothing is done; what cannot be sent is lost, since
-// a mount is worth more than word of it.
+// Used by process.ts. Does nothing without NOTIFY_SOCKET. Ignores messages that cannot be sent: the mount matters more
+// than its state.
 
 import { sendDatagram } from '../linux/datagram.js';
 import { printable } from '../nbd/text.js';
@@ -13,12 +13,12 @@ const STATUS_LIMIT = 1000;
 export class ServiceNotifier {
   readonly #socket: string | undefined;
 
-  /** @param socket a path, or `@` and an abstract name; undefined for nobody to tell */
+  /** @param socket a path, or `@` and an abstract name; undefined: no service manager */
   constructor(socket: string | undefined) {
     this.#socket = socket === undefined || !/^[/@]/.test(socket) ? undefined : socket.replace(/^@/, '\0');
   }
 
-  /** Of the environment, from which it is taken: servers that we start are not the service. */
+  /** Takes NOTIFY_SOCKET out of the environment: servers that we start are not the service. */
   static take(environment: NodeJS.ProcessEnv): ServiceNotifier {
     const notifier = new ServiceNotifier(environment.NOTIFY_SOCKET);
     delete environment.NOTIFY_SOCKET;
@@ -30,12 +30,12 @@ export class ServiceNotifier {
     this.#send('READY=1', `MAINPID=${process.pid}`, statusLine(status));
   }
 
-  /** What there is to know now. */
+  /** The current state in one line. */
   status(text: string): void {
     this.#send(statusLine(text));
   }
 
-  /** The end has begun. */
+  /** The session is stopping. */
   stopping(status: string): void {
     this.#send('STOPPING=1', statusLine(status));
   }

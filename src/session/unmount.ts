@@ -1,27 +1,27 @@
-// Unmounting in order: everything that applications have written goes to the server first.
+// Orderly unmount: everything that programs have written goes to the server first.
 //
-// Called by session.ts when it is told to stop. The backend must be serving all the while: unmounting
-// makes the kernel write back what it holds. Never blocks; ends when the deadline does.
+// Called by session.ts when a signal stops it. The backend must keep serving: unmounting makes the kernel write out its
+// cache. Never blocks; ends by the deadline.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { pathThrough } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
 import type { Backend } from './backend/backend.js';
-import { Deadline } from './connect/deadline.js';
+import { Deadline } from './deadline.js';
 
 const EBUSY = 16;
-/** The first descriptor of a child behind its standard ones. */
+/** The first descriptor of a child after its standard ones. */
 const FIRST_INHERITED = 3;
-/** Milliseconds before the deadline that are kept for stopping the backend. */
+/** Milliseconds before the deadline that are reserved for stopping the backend. */
 const RESERVE = 2000;
-/** Milliseconds that a lazy unmount may take: it waits for nobody. */
+/** Milliseconds that a lazy unmount may take: it waits for nothing. */
 const LAZY_TIME = 1000;
 
-/** How an unmounting went: `late` when the server did not take the writes in time. */
+/** The result of an unmount: `late` when the server did not accept the writes in time. */
 export type UnmountResult = 'unmounted' | 'busy' | 'late';
 
-/** Unmounts. @param files that are served, which are flushed when the mount is in use */
+/** Unmounts. @param files the served files, which are flushed when the mount is in use */
 export async function unmountInOrder(
   backend: Pick<Backend, 'unmount' | 'open'>,
   files: readonly number[],
@@ -39,8 +39,8 @@ export async function unmountInOrder(
 }
 
 /**
- * fsync(2) of each file; whether all ended in time. By a process of its own, that can be killed: a
- * thread of ours which waits for a server that never answers could not be ended.
+ * Calls fsync(2) on each file; true when all calls ended in time. A child process does it, which can be killed: a
+ * thread of ours that waits for a server which never answers could not be ended.
  */
 async function writeOut(
   backend: Pick<Backend, 'open'>,
@@ -62,7 +62,7 @@ async function writeOut(
 }
 
 async function syncAll(descriptors: readonly number[], deadline: Deadline): Promise<boolean> {
-  // Without names, all file systems of the machine would be meant.
+  // Without arguments, sync(1) would sync all file systems of the machine.
   if (descriptors.length === 0) return true;
   const paths = descriptors.map((_, i) => pathThrough(FIRST_INHERITED + i));
   const child = spawn('sync', ['--', ...paths], { stdio: ['ignore', 'ignore', 'ignore', ...descriptors] });

@@ -45,7 +45,7 @@ export class RecordCipher {
   /** @throws Error if libcrypto is missing or fails */
   constructor(suite: SuiteName, { secret, sequence }: Direction, seals: boolean) {
     const library = libcrypto();
-    if (library === undefined) throw new Error('this node shows no libcrypto');
+    if (library === undefined) throw new Error('this Node.js does not export libcrypto');
     this.#library = library;
     this.#suite = suite;
     this.#seals = seals;
@@ -78,30 +78,22 @@ export class RecordCipher {
     return true;
   }
 
-  /**
-   * Seals a record behind its header at `header`: two pieces of content (each may be empty), the content type, and the
-   * tag.
-   */
-  seal(
-    header: number,
-    type: number,
-    first: number,
-    firstLength: number,
-    second: number,
-    secondLength: number,
-  ): void {
+  /** Begins to seal a record whose header is at `header`. Returns the address of its content. */
+  beginSeal(header: number): number {
+    this.#begin(header);
+    return header + HEADER;
+  }
+
+  /** Seals `length` bytes at `from` to address `to`. Returns the address after them. */
+  sealPart(to: number, from: number, length: number): number {
+    if (length > 0) this.#library.EVP_CipherUpdate(this.#context, to, this.#address + LENGTH, from, length);
+    return to + length;
+  }
+
+  /** Ends a record with its content type and the tag, at address `to`. */
+  endSeal(to: number, type: number): void {
     const library = this.#library;
     const address = this.#address;
-    let to = header + HEADER;
-    this.#begin(header);
-    if (firstLength > 0) {
-      library.EVP_CipherUpdate(this.#context, to, address + LENGTH, first, firstLength);
-      to += firstLength;
-    }
-    if (secondLength > 0) {
-      library.EVP_CipherUpdate(this.#context, to, address + LENGTH, second, secondLength);
-      to += secondLength;
-    }
     this.#shared.setUint8(BYTE, type);
     library.EVP_CipherUpdate(this.#context, to, address + LENGTH, address + BYTE, 1);
     library.EVP_CipherFinal_ex(this.#context, address + FINAL, address + LENGTH);

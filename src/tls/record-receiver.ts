@@ -139,7 +139,7 @@ export class RecordReceiver {
     const direct = content <= room;
     const address = this.#address;
     if (!this.#cipher.open(address + header, content + 1, direct ? to : address + body)) {
-      throw new TlsError('a TLS record is not what the server sent: its tag is wrong', BAD_RECORD_MAC);
+      throw new TlsError('a TLS record fails authentication: its tag is wrong', BAD_RECORD_MAC);
     }
     if (content > MAX_CONTENT) throw new TlsError(`a TLS record holds ${content} bytes`, RECORD_OVERFLOW);
     this.#start = body + record;
@@ -174,7 +174,7 @@ export class RecordReceiver {
       return;
     }
     if (++this.#idleRecords > MAX_IDLE_RECORDS) {
-      throw new TlsError(`${this.#idleRecords} TLS records in a row brought nothing`, UNEXPECTED_MESSAGE);
+      throw new TlsError(`${this.#idleRecords} TLS records in a row were empty`, UNEXPECTED_MESSAGE);
     }
     if (type === APPLICATION_DATA) return;
     if (type === ALERT) this.#takeAlert(start, typeAt);

@@ -117,7 +117,10 @@ export class RecordSender {
     this.#buffer[at + 2] = 3;
     this.#buffer[at + 3] = length >> 8;
     this.#buffer[at + 4] = length & 0xff;
-    this.#cipher.seal(this.#address + at, type, first, firstLength, second, secondLength);
+    let to = this.#cipher.beginSeal(this.#address + at);
+    to = this.#cipher.sealPart(to, first, firstLength);
+    to = this.#cipher.sealPart(to, second, secondLength);
+    this.#cipher.endSeal(to, type);
     this.#end = at + HEADER + length;
   }
 }

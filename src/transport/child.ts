@@ -1,9 +1,9 @@
-// A server (or ssh) as our child: starting it, its last words, and its end.
+// Runs a server (or ssh) as our child: its start, its last output, and its end.
 //
-// Called by server.ts and ssh.ts. A watcher beside the child, in the child's own process group, waits
-// for the end of a pipe from us: when this process is gone, whatever the reason, it ends the group and
-// removes the socket folder. The group's number cannot be used again while the watcher is in it. The
-// child has a session of its own, so that Ctrl-C at a terminal reaches us alone and we stop in order.
+// Used by command.ts, which ssh.ts uses too, and socket-activation.ts. A watcher process in the child's process group
+// waits for the end of a pipe from us: when this process is gone, for whatever reason, the watcher ends the group and
+// removes the socket directory. The group's number cannot be reused while the watcher is in it. The child has a
+// session of its own, so that Ctrl-C at a terminal reaches only us, and we stop in order.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -23,17 +23,17 @@ const LAST_WORDS_TIME = 200;
 const TERM_TIME = 5000;
 /** Milliseconds to wait for the watcher's end; it may have stubborn processes to wait for. */
 const WATCHER_TIME = 1000;
-/** Milliseconds between two looks at whether a group has ended. */
+/** Milliseconds between two checks whether a group has ended. */
 const GROUP_LOOK = 50;
-/** Milliseconds between the watcher's looks at whether all have ended. */
+/** Milliseconds between the watcher's checks of its group. */
 const TERM_LOOK = 100;
 
 /**
- * $1 is the socket folder ('' for none), then the command. The folder is made when the launcher runs, which
- * is told by a line, so that it is never there without somebody to remove it. LISTEN_PID must be the
- * server's own number, which exec keeps. The watcher is orphaned at once, so that the server gets no strange
- * child; nothing but SIGKILL ends it before it has cleaned up. It stays until all others of the group, whose
- * number is $$, have ended, or kills them.
+ * $1 is the socket directory ('' for none), then the command. We make the directory while the launcher runs, and then
+ * send it a line, so that the directory never exists without a process to remove it. LISTEN_PID must be the server's
+ * own process number, which exec keeps. The watcher is orphaned at once, so that the server has no unknown child;
+ * only SIGKILL ends it before it has cleaned up. It stays until all others of the group, whose number is $$, have
+ * ended, or kills them.
  */
 const LAUNCHER = `folder=$1; shift
 clean() { if [ -n "$folder" ]; then rm -f -- "$folder/socket"; rmdir -- "$folder"; fi; }
@@ -64,7 +64,7 @@ export interface ServerExit {
   readonly lastLines: readonly string[];
 }
 
-/** What a child is given. */
+/** How to launch a child. */
 export interface LaunchOptions {
   readonly argv: readonly string[];
   /** Descriptor for standard input and output; the launcher's caller still closes its own copy. */
@@ -75,14 +75,14 @@ export interface LaunchOptions {
   readonly onStderr: (chunk: Buffer) => void;
 }
 
-/** Says how a child ended and what it said last, for a message: `exited with status 1: no such file`. */
+/** How a child ended, with its last output, for a message: `exited with status 1: no such file`. */
 export function describeExit(exit: ServerExit): string {
-  const how = exit.signal === null ? `exited with status ${exit.status}` : `was ended by ${exit.signal}`;
+  const how = exit.signal === null ? `exited with status ${exit.status}` : `was killed by ${exit.signal}`;
   const words = printable(exit.lastLines.slice(-3).join(' / ')).trim();
   return words === '' ? how : `${how}: ${words}`;
 }
 
-/** Listens, and lets the launcher go on: what it removes is there now. @throws what `listen` throws */
+/** Listens, and then lets the launcher continue. @throws the errors of `listen` */
 function letListen(launcher: ChildProcess, listener: { listen(): void }): void {
   const pipe = launcher.stdio[4];
   try {
@@ -94,7 +94,7 @@ function letListen(launcher: ChildProcess, listener: { listen(): void }): void {
   }
 }
 
-/** Whether `event` comes within so many milliseconds; returns as soon as that is known. */
+/** Whether `event` settles within so many milliseconds; resolves as soon as that is known. */
 async function settlesWithin(event: Promise<unknown>, milliseconds: number): Promise<boolean> {
   const stop = new AbortController();
   const timer = delay(milliseconds, false, { signal: stop.signal }).catch(() => false);
@@ -117,14 +117,14 @@ export class Child {
     this.exited = this.#follow(process, options.onStderr);
   }
 
-  /** Starts a program. @throws TransportError when there is no such program; what `listen` throws */
+  /** Starts a program. @throws TransportError when there is no such program; the errors of `listen` */
   static async launch(options: LaunchOptions): Promise<Child> {
     const program = await findProgram(options.argv[0] ?? '');
     const args = ['-c', LAUNCHER, 'sh', options.listener?.folder ?? '', program, ...options.argv.slice(1)];
     const channel = options.socket ?? 'ignore';
     const child = spawn('/bin/sh', args, {
       detached: true,
-      // The sandbox is not to complain of a locale that is not installed.
+      // perl in the sandbox must not warn about a locale that is not installed.
       env: { ...process.env, PERL_BADLANG: '0' },
       stdio: [channel, channel, 'pipe', options.listener?.fd ?? 'ignore', 'pipe'],
     });
@@ -143,7 +143,7 @@ export class Child {
     return this.#hasExited;
   }
 
-  /** Resolves when the child and all that it has started in its process group have ended. */
+  /** Resolves when the child and all processes of its group have ended. */
   async groupEnded(): Promise<void> {
     await this.exited;
     while (this.#signalGroup(0)) await delay(GROUP_LOOK, undefined, { ref: false });
@@ -160,7 +160,7 @@ export class Child {
       lines.splice(0, lines.length - KEPT_LINES);
     });
     const said = new Promise((resolve) => child.stderr?.once('close', resolve));
-    // A broken pipe to the watcher or a failed start is told by 'exit' or by launch().
+    // 'exit' or launch() reports a broken pipe to the watcher, or a failed start.
     child.stdio[4]?.on('error', () => undefined);
     const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => {
       child.once('exit', (code, by) => resolve([code, by]));
@@ -175,7 +175,7 @@ export class Child {
     return { status, signal, lastLines: lines.map((text) => Buffer.from(text, 'latin1').toString('utf8')) };
   }
 
-  /** Lets the watcher clean up, and waits for its end: it holds the other end of its channel until then. */
+  /** Lets the watcher clean up, and waits for its end: it keeps the other end of its channel open until then. */
   async #dismissWatcher(): Promise<void> {
     const channel = this.#process.stdio[4];
     if (!(channel instanceof Duplex)) return;
@@ -186,14 +186,14 @@ export class Child {
     channel.destroy();
   }
 
-  /** @param signal 0: none @returns whether anybody is left in the group */
+  /** @param signal 0: none @returns whether a process is left in the group */
   #signalGroup(signal: NodeJS.Signals | 0): boolean {
     const { pid } = this.#process;
     if (pid === undefined) return false;
     try {
       return process.kill(-pid, signal);
     } catch {
-      // ESRCH: nobody is left in the group.
+      // ESRCH: no process is left in the group.
       return false;
     }
   }

@@ -1,6 +1,6 @@
 // A server that speaks NBD on its standard input and output, which are one end of a socketpair.
 //
-// Used by server.ts. The child has one connection in its life; `restart` gives it another life.
+// Used by server.ts. A child has one connection only; `restart` starts another child.
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';

@@ -1,14 +1,14 @@
-// The sandbox of a server: the words in front of its command line, and whether they can be had here.
+// The sandbox of a server: a prefix of its command line, and whether this machine supports it.
 //
-// `system/confine.pl` does it, by Landlock, between fork and exec. As words, it works below another server
-// (nbdkit --run) and for whoever copies a command line. Used by src/image, which knows the files of an image.
+// `system/confine.pl` sets it up with Landlock and then executes the server. As a prefix, it works below another server
+// (nbdkit --run) and in a copied command line. Used by src/image, which knows the files of an image.
 
 import { access, realpath } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { landlockVersion } from '../linux/landlock.js';
 import { findProgram } from './program.js';
 
-/** What a confined program may open besides programs, libraries and settings of the system. */
+/** The files that a confined program may open, besides the programs, libraries and settings of the system. */
 export interface Confinement {
   /** Absolute paths. */
   readonly readable?: readonly string[];
@@ -23,7 +23,7 @@ export interface Confinement {
 
 /** The program that makes the sandbox. */
 export const LAUNCHER = fileURLToPath(new URL('../../packaging/confine.pl', import.meta.url));
-/** The folders of programs that system/confine.pl lets them be run from. */
+/** The directories whose programs packaging/confine.pl lets run. */
 const PROGRAMS = /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|nix\/store|gnu\/store)\//;
 
 /** The command line of a program in the sandbox. */
@@ -52,7 +52,7 @@ export async function whyUnconfined(programs: readonly string[]): Promise<string
   }
   for (const name of ['perl', ...programs]) {
     const path = await realpath(await findProgram(name));
-    if (!PROGRAMS.test(path)) return `${path} is not a program of the system`;
+    if (!PROGRAMS.test(path)) return `${path} is not in a system directory`;
   }
   return undefined;
 }

@@ -1,7 +1,7 @@
-// A connection at the start of its transmission phase, to be taken exactly once: as a descriptor for
-// the bridge's worker, or as a stream for the Promise client.
+// A connection at the start of its transmission phase. It is taken exactly once: as a descriptor for the worker, or
+// as a stream for the Promise client.
 //
-// Made by server.ts. Until it is taken, `close` ends it; afterwards whoever took it does.
+// Made by server.ts. Until it is taken, `close` ends it; afterwards its new owner does.
 
 import type { Duplex } from 'node:stream';
 import { closePeer, type PeerHandle, peerHasEnded } from '../linux/peer.js';
@@ -11,7 +11,7 @@ import { pumpPlaintext } from './plaintext-pump.js';
 import { isBareSocket, takeStreamDescriptor } from './stream-descriptor.js';
 import type { TakenSession, TlsHandover } from './tls-handover.js';
 
-/** What a connection is taken as. */
+/** A connection, taken as a socket. */
 export interface TakenSocket {
   readonly descriptor: number;
   readonly tls: TakenSession['tls'] | undefined;
@@ -20,14 +20,14 @@ export interface TakenSocket {
 
 /** A negotiated connection. */
 export class NegotiatedConnection {
-  /** What the handshake found out about the export. */
+  /** The export as the handshake described it. */
   readonly info: ExportInfo;
   #stream: Duplex | undefined;
   readonly #handover: TlsHandover | undefined;
   #peer: PeerHandle | undefined;
 
   /**
-   * @param handover a way to take the session of `stream` over, where it is a TLS session that has one
+   * @param handover takes over the TLS session of `stream`, where that is possible
    * @param peer the server's process, whose descriptor belongs to the connection
    */
   constructor(info: ExportInfo, stream: Duplex, handover?: TlsHandover, peer?: PeerHandle) {
@@ -39,8 +39,9 @@ export class NegotiatedConnection {
 
   /**
    * A non-blocking stream descriptor at a message boundary, which the caller owns, and the TLS session
-   * that it carries. Where `tls` is undefined the descriptor is that of `takeDescriptor`. The server's process, where
-   * it is known, is alive: one that has ended is no server.
+   * that it carries. Where `tls` is undefined the descriptor is that of `takeDescriptor`. `peer` is the
+   * server's process, where it is known.
+   * @throws TransportError when that process has ended
    */
   takeSocket(): TakenSocket {
     const peer = this.#peer;
@@ -58,7 +59,7 @@ export class NegotiatedConnection {
   }
 
   /**
-   * A plain-text, non-blocking stream descriptor at a message boundary; the caller owns it. Of a TLS
+   * A plain-text, non-blocking stream descriptor at a message boundary; the caller owns it. For a TLS
    * session it is one end of a socketpair that this thread serves: do not block the thread for long.
    */
   takeDescriptor(): number {
@@ -80,7 +81,7 @@ export class NegotiatedConnection {
     return stream;
   }
 
-  /** Drops the connection if nobody has taken it. */
+  /** Closes the connection, unless it was taken. */
   close(): void {
     this.#forgetPeer();
     this.#stream?.destroy();

@@ -24,7 +24,7 @@ export class DescriptorStream extends Duplex {
     this.#fd = fd;
   }
 
-  /** Gives the descriptor away, still connected; the stream is dead afterwards. */
+  /** Returns the descriptor, still connected; the stream is unusable afterwards. */
   release(): number {
     const fd = this.#fd;
     this.#fd = -1;

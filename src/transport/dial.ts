@@ -1,6 +1,6 @@
-// From a target that listens somewhere to a connected stream; starts no servers.
+// Connects to a server that already runs, and returns a stream; starts no servers.
 //
-// Called by server.ts for every connection. The caller owns the stream that comes back.
+// Called by source.ts for each connection; socket-activation.ts uses `connectUnix`. The caller owns the stream.
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -13,7 +13,7 @@ import { connectSocket, connectTcp } from './tcp.js';
 /** Bytes of a socket's path that fit in a sockaddr_un, less its final NUL. */
 const UNIX_PATH_MAX = 107;
 
-/** A target to which connections are made without starting anything. */
+/** A target that needs no child process. */
 export type DialTarget = Extract<Target, { kind: 'tcp' | 'unix' | 'vsock' | 'fd' }>;
 
 /** Connects to `target`. @throws TransportError saying where and why, or the signal's reason */
@@ -70,7 +70,7 @@ export function streamOfDescriptor(fd: number): Duplex {
   try {
     return new Socket({ fd, readable: true, writable: true });
   } catch {
-    // Node knows TCP and Unix sockets only.
+    // Node supports TCP and Unix sockets only.
     return new DescriptorStream(fd);
   }
 }

@@ -1,7 +1,7 @@
-// Failures of reaching a server: one printable line that says what failed, why, and what to do next.
+// The error of a server that cannot be reached: one printable line that says what failed, why, and what to do next.
 //
-// Thrown by every file of this folder. Text that came from a server or a child is escaped by
-// `printable` before it becomes part of a message.
+// Thrown by every file of this folder. `printable` escapes the text of a server or a child before it becomes part of a
+// message.
 
 import { errnoText, SystemError } from '../linux/errno.js';
 import { NbdError } from '../nbd/errors.js';

@@ -1,4 +1,4 @@
-// A listening Unix socket that nobody in this process accepts on: it is for a child to inherit.
+// A listening Unix socket for a child to inherit; this process never accepts on it.
 //
 // Used by socket-activation.ts. Made by system calls, since Node would accept on it at once.
 

@@ -1,7 +1,7 @@
-// Drives a sans-IO Handshake over a stream: sends what it wants sent, upgrades when it says so.
+// Drives a sans-IO Handshake over a stream: sends its bytes, and upgrades to TLS when it asks for that.
 //
-// Called by server.ts. Bounded in time as a whole; what each message may hold is bounded by the
-// Handshake. On failure the stream is destroyed; otherwise the caller owns the stream that comes back.
+// Called by server.ts, which limits its time; the Handshake limits the size of each message. On failure it destroys the
+// stream; otherwise the caller owns the returned stream.
 
 import type { Duplex } from 'node:stream';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
@@ -14,9 +14,9 @@ export const HANDSHAKE_TIME = 30_000;
 
 /** How a handshake ended: always with the event that its goal promises. */
 export interface Negotiated {
-  /** The stream to go on with; encrypted when TLS was agreed on. */
+  /** The stream to continue with; encrypted when TLS was negotiated. */
   readonly stream: Duplex;
-  /** A way to take an encrypted stream's session over; see SecuredStream. */
+  /** Takes over the session of an encrypted stream; see SecuredStream. */
   readonly handover: SecuredStream['handover'];
   readonly event: Exclude<HandshakeEvent, { type: 'send' } | { type: 'starttls' }>;
 }
@@ -42,7 +42,7 @@ export async function negotiate(
         if (event.type === 'send') written = write(stream, event.bytes);
         else if (event.type !== 'starttls') {
           if (event.type === 'ready') {
-            // The answer can be here before Node tells that the question has left.
+            // The answer can arrive before Node reports that the request was written.
             await written;
             checkSilence(stream);
           }
@@ -50,7 +50,7 @@ export async function negotiate(
         }
       }
       if (events.some(({ type }) => type === 'starttls')) {
-        if (tls === undefined) throw new NbdProtocolError('TLS was begun although nobody asked for it');
+        if (tls === undefined) throw new NbdProtocolError('the server started TLS, which was not requested');
         checkSilence(stream);
         ({ stream, handover } = await tls.secure(stream, signal));
         stream.on('error', ignore);
@@ -73,7 +73,7 @@ export async function negotiate(
   }
 }
 
-/** Resolves when the stream has done with the bytes; whether they have left, reading will tell. */
+/** Resolves when the stream is done with the bytes; a failure shows when reading. */
 function write(stream: Duplex, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     stream.write(bytes, () => resolve());

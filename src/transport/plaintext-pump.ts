@@ -1,8 +1,8 @@
-// Carries the plain text of a TLS session to and from one end of a socketpair, so that whoever holds
-// the other end needs to know nothing of TLS.
+// Copies the plain text of a TLS session to and from one end of a socketpair, so that the owner of the other end
+// needs no TLS.
 //
-// Runs on the main thread, made by connection.ts. Backpressure goes both ways: neither side is read
-// while the other cannot take more. When either side ends or breaks, so does the other.
+// Runs on the main thread, made by connection.ts. Backpressure works both ways: neither side is read while the other
+// cannot take more. When either side ends or breaks, so does the other.
 
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -12,7 +12,7 @@ import { MSG_DONTWAIT, MSG_NOSIGNAL, setNonBlocking, setSocketBuffers, socketpai
 /** Bytes that the kernel may hold in each direction of the pair. */
 const SOCKET_BUFFER = 4 * 1024 * 1024;
 
-/** Bytes that one read of the pair may give: one write, and so few records and system calls. */
+/** Maximum bytes of one read of the pair: large, so that it takes few TLS records and system calls. */
 const READ_SIZE = 256 * 1024;
 
 /** Pumps `secured` and returns the descriptor of the pair's other end, which the caller then owns. */
@@ -21,7 +21,7 @@ export function pumpPlaintext(secured: Duplex): number {
   setSocketBuffers(near, SOCKET_BUFFER);
   setSocketBuffers(far, SOCKET_BUFFER);
   setNonBlocking(far);
-  // The types of Node know this option for `connect` only.
+  // Node's types have this option for `connect` only.
   const options: SocketConstructorOpts & { onread: OnReadOpts } = {
     fd: near,
     readable: true,
@@ -29,7 +29,7 @@ export function pumpPlaintext(secured: Duplex): number {
     allowHalfOpen: true,
     onread: {
       buffer: Buffer.allocUnsafe(READ_SIZE),
-      // The buffer is used again at once, while the session keeps what it is given: hence the copy.
+      // Node reuses the buffer at once, while the session keeps its input: hence the copy.
       callback: (count, buffer) => toServer(secured, pair, Buffer.from(buffer.subarray(0, count))),
     },
   };
@@ -48,7 +48,7 @@ function toServer(secured: Duplex, pair: Socket, bytes: Buffer): boolean {
 
 function fromServer(secured: Duplex, pair: Socket, fd: number): void {
   secured.on('data', (chunk: Buffer) => {
-    // Straight into the kernel while it takes everything: a stream's queue would cost another hop.
+    // Straight into the kernel while it takes everything: a stream's queue would cost a copy.
     let sent = 0;
     if (pair.writableLength === 0 && !pair.destroyed) {
       sent = Math.max(0, libc.send(fd, addressOf(chunk), chunk.length, MSG_NOSIGNAL | MSG_DONTWAIT));
@@ -66,7 +66,7 @@ function endTogether(secured: Duplex, pair: Socket): void {
   pair.on('end', () => secured.end());
   pair.on('error', () => secured.destroy());
   pair.on('close', () => secured.end());
-  // What the server sent before it went still reaches the far end, then the far end sees the end.
+  // The far end still gets everything that the server sent, and then the end.
   secured.on('end', () => pair.end());
   secured.on('error', () => pair.end());
   secured.on('close', () => pair.end(() => pair.destroy()));

@@ -1,7 +1,7 @@
 // Waits until descriptors can be read or written, for families of sockets that Node cannot wrap.
 //
-// Used by descriptor-stream.ts. However many descriptors are waited for, one thread of libuv's pool
-// sits in poll(2), never for longer than a second, so that leaving the process is not held up.
+// Used by descriptor-stream.ts. One thread of libuv's pool waits for all descriptors in poll(2), for at most a second
+// at a time, so that it does not delay the end of the process.
 
 import { addressOf, libc } from '../linux/libc.js';
 import { clearWakes, type Pipe, pipe, wake as wakeThread } from '../linux/pipe.js';
@@ -56,12 +56,12 @@ function wait(fd: number, events: number, wake: () => void): () => void {
   };
 }
 
-/** Calls `wake` once when `fd` can be read, has ended or is broken. Returns what calls that off. */
+/** Calls `wake` once when `fd` can be read, has ended or is broken. Returns a function that cancels it. */
 export function whenReadable(fd: number, wake: () => void): () => void {
   return wait(fd, POLLIN, wake);
 }
 
-/** Calls `wake` once when `fd` can be written or is broken. Returns what calls that off. */
+/** Calls `wake` once when `fd` can be written or is broken. Returns a function that cancels it. */
 export function whenWritable(fd: number, wake: () => void): () => void {
   return wait(fd, POLLOUT, wake);
 }

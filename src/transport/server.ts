@@ -1,7 +1,7 @@
-// An open server: the one thing of this folder that sessions and clients use.
+// An open server: the entry point of this folder for sessions and clients.
 //
-// `openServer` starts a child where the target wants one; `connect` gives negotiated connections.
-// Nothing blocks. The server must be closed: that ends and reaps children and removes socket folders.
+// `openServer` starts a child where the target needs one; `connect` makes negotiated connections. Nothing blocks. The
+// caller must close the server, which ends and reaps children and removes socket directories.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { closePeer, type PeerHandle, withoutRelays } from '../linux/peer.js';
@@ -25,41 +25,41 @@ import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
 import { withinTime } from './time-limit.js';
 import type { TlsUpgrade } from './tls.js';
 
-/** Milliseconds to wait for a child's exit status when its connection has broken; its watcher's end is waited for, too. */
+/** Milliseconds to wait for a child's exit status, and its watcher's end, when its connection has broken. */
 const EXIT_STATUS_TIME = 3000;
-/** Exports of a list that are connected to for their size. */
+/** Maximum number of exports of a list that are connected to for their size. */
 const MAX_CONNECTED_EXPORTS = 64;
-/** Names of exports that one message tells. */
+/** Maximum number of export names in one message. */
 const NAMES_IN_MESSAGE = 10;
 
-/** How a server is opened. */
+/** How to open a server. */
 export interface OpenOptions {
-  /** Receives what children write to standard error; default: it goes to ours, control characters escaped. */
+  /** Receives the standard error of children; default: it goes to ours, with control characters escaped. */
   readonly onStderr?: StderrSink;
-  /** Whether connections will be taken with `takeSocket`, so that TLS sessions are watched from the start. */
+  /** Whether connections will be taken with `takeSocket`: TLS sessions are watched from the start then. */
   readonly handOver?: boolean;
 }
 
-/** How one connection is made. */
+/** How to make one connection. */
 export interface ConnectOptions {
-  /** Calls it off; the promise then rejects with the signal's reason. */
+  /** Cancels the attempt; the promise then rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /** Another export than the endpoint's. */
   readonly exportName?: string;
 }
 
-/** How exports are listed. */
+/** How to list exports. */
 export interface ListOptions extends Pick<ConnectOptions, 'signal'> {
   /**
-   * Asked before each export of the list: whether to go on asking what there is to know of them. Where it
-   * is given, nothing is connected to for its size.
+   * Called before each export of the list: whether to continue asking for details. With this function no export is
+   * connected to for its size.
    */
   readonly describe?: (index: number, count: number) => boolean;
 }
 
 /** A server that can be connected to. */
 export class NbdServer {
-  /** What it was opened as. */
+  /** The endpoint that was opened. */
   readonly endpoint: Endpoint;
   readonly #source: Source;
   readonly #handOver: boolean;
@@ -71,7 +71,7 @@ export class NbdServer {
     this.#handOver = handOver;
   }
 
-  /** Whether a lost connection can be made again without a restart. */
+  /** Whether a lost connection can be replaced without a restart. */
   get reconnectable(): boolean {
     return this.#source.reconnectable;
   }
@@ -81,12 +81,12 @@ export class NbdServer {
     return this.#source.singleConnection;
   }
 
-  /** Resolves when the present child has exited; undefined where the server is not our child. */
+  /** Resolves when the current child has exited; undefined where the server is not our child. */
   get exited(): Promise<ServerExit> | undefined {
     return this.#source.restart === undefined ? undefined : this.#source.child?.exited;
   }
 
-  /** Resolves when the present child has ended with all that it has started; undefined where the server is not our child. */
+  /** Resolves when the current child and all of its group have ended; undefined where the server is not our child. */
   groupEnded(): Promise<void> | undefined {
     return this.#source.restart === undefined ? undefined : this.#source.child?.groupEnded();
   }
@@ -98,7 +98,7 @@ export class NbdServer {
 
   /**
    * Connects and goes to the transmission phase on the endpoint's export, or on another.
-   * @throws TransportError, NbdServerError (which exports there are is in the message), NbdProtocolError
+   * @throws TransportError, NbdServerError (its message names the server's exports), NbdProtocolError
    */
   async connect(options: ConnectOptions = {}): Promise<NegotiatedConnection> {
     const { exportName = this.endpoint.exportName } = options;
@@ -117,8 +117,8 @@ export class NbdServer {
   }
 
   /**
-   * The server's list of exports (NBD_OPT_LIST), over a connection of its own. nbd-server tells a size
-   * of 0 in the list's details and the true one to who connects: exports of that size are connected to.
+   * The server's list of exports (NBD_OPT_LIST), over a separate connection. nbd-server lists a size of 0 and gives
+   * the true one to clients that connect: exports of that size are connected to.
    */
   async list({ signal, describe }: ListOptions = {}): Promise<ListedExport[]> {
     const { stream, event } = await this.#negotiate({ kind: 'list', describe }, signal);
@@ -134,14 +134,14 @@ export class NbdServer {
     return event.exports.map((one) => ({ ...one, info: certain.get(one) ?? one.info }));
   }
 
-  /** What the server tells of an export; a size of 0 is not believed without connecting to it. */
+  /** The details of an export; a size of 0 is verified by connecting to it. */
   async describe(options: ConnectOptions & { readonly exportName: string }): Promise<ExportInfo> {
     const info = await this.info(options);
     if (info.size > 0n) return info;
     return (await this.#infoByConnecting(options.exportName, options.signal)) ?? info;
   }
 
-  /** What the server tells of the endpoint's export, or another (NBD_OPT_INFO), over a connection of its own. */
+  /** The details of the endpoint's export, or of another one (NBD_OPT_INFO), over a separate connection. */
   async info(options: ConnectOptions = {}): Promise<ExportInfo> {
     const { exportName = this.endpoint.exportName } = options;
     const goal = { kind: 'info', exportName } as const;
@@ -153,7 +153,7 @@ export class NbdServer {
 
   /**
    * The names of the export's metadata contexts that `queries` find, or of all without queries
-   * (NBD_OPT_LIST_META_CONTEXT), over a connection of its own.
+   * (NBD_OPT_LIST_META_CONTEXT), over a separate connection.
    */
   async listMetaContexts(queries: readonly string[], options: ConnectOptions = {}): Promise<string[]> {
     const goal = { kind: 'contexts', exportName: this.endpoint.exportName, queries } as const;
@@ -163,24 +163,25 @@ export class NbdServer {
     return event.names;
   }
 
-  /** Starts the child anew, ending the present one. @throws TransportError when it is not our child */
+  /** Ends the child and starts a new one. @throws TransportError when it is not our child */
   async restart(): Promise<void> {
-    if (this.#source.restart === undefined) throw new TransportError('the server was not started by us');
+    if (this.#source.restart === undefined)
+      throw new TransportError('cannot restart the server: it is not a child of this process');
     await this.#source.restart();
   }
 
-  /** Ends and reaps the children and removes their folders. Connections end with their owners. */
+  /** Ends and reaps the children and removes their directories. The owners of connections end these. */
   async close(): Promise<void> {
     await this.#source.close();
   }
 
-  /** Loaded when it is needed: most servers do without. */
+  /** Loads TLS on demand: most servers do without. */
   async #prepareTls(tls: TlsSettings): Promise<TlsUpgrade> {
     const { prepareTls } = await import('./tls.js');
     return prepareTls(this.endpoint.target, tls, this.#handOver);
   }
 
-  /** @param watched whether the server's process is wanted, too */
+  /** @param watched whether to find the server's process as well */
   async #negotiate(
     goal: HandshakeGoal,
     signal: AbortSignal | undefined,
@@ -195,7 +196,7 @@ export class NbdServer {
       try {
         either.throwIfAborted();
         const stream = await this.#source.connect(either);
-        // Who lives now is the server; later it may have ended and left its socket.
+        // The process that listens now is the server; later it may have ended and left its socket.
         peer = watched ? listenerOf(stream) : undefined;
         const negotiated = await negotiate(stream, handshake, upgrade, either);
         if (watched) peer ??= holdersOf(stream, target.kind === 'unix' ? target.path : undefined);
@@ -207,7 +208,7 @@ export class NbdServer {
     });
   }
 
-  /** A connection to a child often breaks because the child has exited: then that is what to tell. */
+  /** A connection to a child often breaks because the child has exited: then the error describes the exit. */
   async #explain(error: unknown): Promise<unknown> {
     const { child } = this.#source;
     if (child === undefined || !(error instanceof TransportError)) return error;
@@ -217,7 +218,7 @@ export class NbdServer {
     return new TransportError(`${printable(name)} ${describeExit(exit)}`, { cause: error });
   }
 
-  /** What NBD_OPT_GO tells of an export; undefined when it cannot be connected to. */
+  /** The details of an export by NBD_OPT_GO; undefined when it cannot be connected to. */
   async #infoByConnecting(
     exportName: string,
     signal: AbortSignal | undefined,
@@ -260,7 +261,7 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
   }
 }
 
-/** Opens the server of an endpoint; children are started, nothing is connected yet. */
+/** Opens the server of an endpoint: starts its child, if it has one, and connects nothing yet. */
 export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
   const onStderr = options.onStderr ?? printableSink(writeToStderr);
   return new NbdServer(endpoint, await openSource(endpoint, onStderr), options.handOver === true);

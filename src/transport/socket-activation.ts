@@ -1,7 +1,7 @@
 // A server that inherits a listening socket as descriptor 3, as systemd gives it (sd_listen_fds(3)).
 //
-// Used by server.ts. The socket lies in a fresh folder of mode 0700; the folder goes when the server
-// is closed, and when this process is killed (child.ts).
+// Used by server.ts. The socket is in a new directory of mode 0700, which is removed when the server is closed, and
+// when this process is killed (child.ts).
 
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
@@ -16,7 +16,7 @@ import { reasonOf, TransportError } from './errors.js';
 import { listenUnix } from './listener.js';
 import type { Source, StderrSink } from './source.js';
 
-/** A folder that is not there yet; nobody else can know its name. */
+/** The path of a new directory, whose name nobody else can guess. */
 function folderToMake(): string {
   return join(tmpdir(), `nbdfuse-${randomBytes(8).toString('hex')}`);
 }
@@ -25,7 +25,7 @@ function listenIn(folder: string, fd: number): void {
   try {
     mkdirSync(folder, { mode: 0o700 });
   } catch (error) {
-    throw new TransportError(`cannot make a folder for the server's socket: ${reasonOf(error)}`, {
+    throw new TransportError(`cannot create a directory for the server's socket: ${reasonOf(error)}`, {
       cause: error,
     });
   }
@@ -38,7 +38,7 @@ async function launchInFolder(folder: string, argv: readonly string[], onStderr:
   try {
     return await Child.launch({ argv, listener, onStderr });
   } finally {
-    // Only the child may hold it: when the child is gone, connecting fails instead of waiting.
+    // Only the child may have it open: when the child is gone, connecting fails instead of waiting.
     closeDescriptor(fd);
   }
 }
@@ -78,7 +78,7 @@ export class SocketActivationSource implements Source {
 
   async restart(): Promise<void> {
     await this.close();
-    // The watcher of the last child may still remove its folder: never use one twice.
+    // The watcher of the last child may still remove its directory: never use one twice.
     this.#folder = folderToMake();
     this.#child = await launchInFolder(this.#folder, this.#argv, this.#onStderr);
   }

@@ -1,4 +1,4 @@
-// Where the connections of one open server come from: the one interface of all targets.
+// Makes the connections of one open server: the interface of all kinds of target.
 //
 // Implemented by the class below, command.ts, socket-activation.ts and ssh.ts; used by server.ts alone.
 
@@ -8,25 +8,25 @@ import type { Child } from './child.js';
 import { type DialTarget, dial } from './dial.js';
 import { TransportError } from './errors.js';
 
-/** Gives connected streams at the very start of the protocol. */
+/** Makes connected streams, before the handshake. */
 export interface Source {
   /** Whether `connect` may be called again after a connection was lost, without a restart. */
   readonly reconnectable: boolean;
-  /** Whether there can be one connection only at any time. */
+  /** Whether there can be only one connection at a time. */
   readonly singleConnection: boolean;
-  /** The child that serves; undefined where the server is not ours. */
+  /** The server's child process; undefined where it has none. */
   readonly child: Child | undefined;
   connect(signal: AbortSignal): Promise<Duplex>;
-  /** Starts the child anew; undefined where the server is not ours. */
+  /** Starts a new child; undefined where the server is not our child. */
   restart?(): Promise<void>;
-  /** Ends what `open` and `connect` have started; streams are the business of whoever took them. */
+  /** Ends the processes that `open` and `connect` have started; the callers own the streams. */
   close(): Promise<void>;
 }
 
-/** What a source does with the standard error of its children. */
+/** Receives the standard error of children. */
 export type StderrSink = (chunk: Buffer) => void;
 
-/** A server that runs somewhere already. */
+/** A server that already runs. */
 export class DialledSource implements Source {
   readonly reconnectable: boolean;
   readonly singleConnection: boolean;

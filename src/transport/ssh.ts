@@ -1,7 +1,7 @@
 // A server on another machine, reached through `ssh HOST nc …`: every connection is one ssh.
 //
-// Used by server.ts. Nothing here goes through a shell on this machine; what the shell over there
-// reads is quoted. ssh runs without a terminal: it needs a key or an agent.
+// Used by server.ts. Nothing here goes through a shell on this machine; words for the remote shell are quoted. ssh runs
+// without a terminal: it needs a key or an agent.
 
 import type { Duplex } from 'node:stream';
 import { printable } from '../nbd/text.js';
@@ -15,8 +15,8 @@ import type { SshTarget } from './target.js';
 const EXIT_TIME = 1000;
 
 /**
- * What no name has, and what a shell would make something of: a ProxyCommand or Match exec of the user's
- * ssh_config may hand host and user to one (CVE-2023-51385).
+ * Characters that no name has and that a shell would interpret: a ProxyCommand or Match exec of the user's ssh_config
+ * may pass host and user to one (CVE-2023-51385).
  */
 const UNSAFE = /[\s\p{Cc}'"`$;&<>|(){}]/u;
 
@@ -27,7 +27,7 @@ function quoted(word: string): string {
 
 /**
  * The argument vector that connects to `target`.
- * @throws TransportError when the host or user could be taken for an option, or for more than a name
+ * @throws TransportError when the host or user looks like an option, or has characters that no name has
  */
 export function sshCommand(target: SshTarget): string[] {
   for (const [what, word] of [
@@ -60,7 +60,7 @@ export class SshSource implements Source {
     this.#onStderr = onStderr;
   }
 
-  /** The ssh of the latest connection, which can tell why that one failed. */
+  /** The ssh of the latest connection, whose exit explains a failure. */
   get child(): Child | undefined {
     return this.#latest;
   }

@@ -1,4 +1,4 @@
-// The descriptor of a stream, taken out of Node's hands.
+// Takes the descriptor of a stream away from Node.
 //
 // Used by connection.ts and tls-handover.ts, when nothing is buffered in the stream.
 
@@ -9,16 +9,16 @@ import { duplicate, setSocketBuffers } from '../linux/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { reasonOf, TransportError } from './errors.js';
 
-/** Bytes that a Unix socket shall hold each way: some of the largest requests. */
+/** Bytes of a Unix socket's buffers each way: enough for some of the largest requests. */
 const SOCKET_BUFFER = 4 * 1024 * 1024;
 
-/** Whether a stream is nothing but a socket. */
+/** Whether a stream is a plain socket. */
 export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socket {
-  // Asking whether it is a TLSSocket would load TLS for those who use none.
+  // A check for TLSSocket would load TLS for users that do without.
   return stream instanceof DescriptorStream || (stream instanceof Socket && !('encrypted' in stream));
 }
 
-/** The process that listens behind a stream that has just been connected, where that is known; see os/peer. */
+/** The process that listens on the socket of a new stream, where that is known; see os/peer. */
 export function listenerOf(stream: Duplex): PeerHandle | undefined {
   if (!(stream instanceof Socket) || stream.remoteFamily !== undefined) return undefined;
   const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
@@ -26,9 +26,9 @@ export function listenerOf(stream: Duplex): PeerHandle | undefined {
 }
 
 /**
- * The processes that hold the other end of a stream whose server has spoken, where they are known.
+ * The processes that have the other end of a stream open, where they are known; the server must have sent something.
  * @param path of a Unix socket
- * @throws TransportError when there are none any more
+ * @throws TransportError when no process has it open any more
  */
 export function holdersOf(stream: Duplex, path: string | undefined): PeerHandle | undefined {
   if (path !== undefined) return openHolders(path);
@@ -46,15 +46,15 @@ export function holdersOf(stream: Duplex, path: string | undefined): PeerHandle 
 }
 
 /**
- * A non-blocking descriptor of the socket behind `stream`, which is dead afterwards; undefined when it
- * is closed already.
+ * A non-blocking descriptor of the socket of `stream`, which is unusable afterwards; undefined when it is closed
+ * already.
  */
 export function takeStreamDescriptor(stream: DescriptorStream | Socket): number | undefined {
   if (stream instanceof DescriptorStream) return stream.destroyed ? undefined : stream.release();
   const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
   if (fd === undefined || fd < 0) return undefined;
   const copy = duplicate(fd);
-  // TCP sizes its buffers itself, by what the way is like; a Unix socket keeps its small ones.
+  // TCP sizes its buffers itself; a Unix socket keeps its small ones.
   if (stream.remoteFamily === undefined) setSocketBuffers(copy, SOCKET_BUFFER);
   stream.destroy();
   return copy;

@@ -1,4 +1,4 @@
-// Where a server is and how to speak to it: plain data, made by the command line and the library.
+// The address of a server, and how to connect to it: plain data, made by the command line and the library.
 //
 // Pure: nothing here opens anything.
 
@@ -29,7 +29,7 @@ export interface SshTarget {
   /** Port of the ssh server; ssh's own configuration decides when undefined. */
   readonly port?: number;
   readonly user?: string;
-  /** What `nc` connects to over there: a TCP port of that machine, or a Unix socket. */
+  /** The target of `nc` on the remote machine: a TCP port, or a Unix socket. */
   readonly remote: { readonly port: number } | { readonly socket: string };
 }
 
@@ -37,7 +37,7 @@ export interface SshTarget {
 export interface TlsSettings {
   /** Default: `psk` when `pskFile` is given, else `x509`. */
   readonly type?: 'x509' | 'psk' | 'anon';
-  /** Folder with ca-cert.pem and, for client authentication, client-cert.pem and client-key.pem. */
+  /** Directory with ca-cert.pem and, for client authentication, client-cert.pem and client-key.pem. */
   readonly certificates?: string;
   /** File of `user:hexadecimal key` lines, as psktool makes it. */
   readonly pskFile?: string;
@@ -49,7 +49,7 @@ export interface TlsSettings {
   readonly verifyPeer?: boolean;
 }
 
-/** A server, one of its exports, and how to secure the way there. */
+/** A server, one of its exports, and how to secure the connection. */
 export interface Endpoint {
   /** Where it listens, or how it is started. */
   readonly target: Target;
@@ -57,11 +57,11 @@ export interface Endpoint {
   readonly exportName: string;
   /** Undefined: plain text, never upgraded. Given: TLS or failure, never plain text. */
   readonly tls?: TlsSettings | undefined;
-  /** What to ask for in the handshake besides the export; the defaults ask for everything. */
+  /** The features to request in the handshake; by default all of them. */
   readonly handshake?: HandshakeWishes;
 }
 
-/** Parts of the protocol that a handshake shall or shall not ask for. */
+/** Features of the protocol that a handshake may request or leave out. */
 export interface HandshakeWishes {
   readonly structuredReplies?: boolean;
   readonly extendedHeaders?: boolean;

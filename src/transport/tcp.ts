@@ -1,7 +1,7 @@
-// Connecting over TCP: every address of a name is tried in the resolver's order.
+// Connects over TCP: tries every address of a name in the resolver's order.
 //
-// Called by dial.ts. Nothing blocks; an attempt at one address is bounded in time, so that a dead
-// address does not hide a live one.
+// Called by dial.ts. Nothing blocks; each of several addresses has a time limit, so that a dead address does not hide a
+// live one.
 
 import { lookup } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
@@ -31,7 +31,7 @@ export async function connectSocket(options: NetConnectOpts, signal?: AbortSigna
       return;
     }
     signal?.addEventListener('abort', abort);
-    // One can come before who asked for the socket runs again and listens.
+    // An error can come before the caller listens for it.
     socket.on('error', () => undefined);
     socket.once('error', fail);
     socket.connect(options, () => {

@@ -1,15 +1,14 @@
-// Work that is called off when it takes too long.
+// Cancels work that takes too long.
 
 import { TransportError } from './errors.js';
 
 /**
  * Runs `work` with a signal that is aborted by `signal`, or after so many milliseconds.
  *
- * Not `AbortSignal.timeout` within `AbortSignal.any`, which holds its sources weakly: the garbage collector
- * takes the timeout away, and it never comes (node 20).
- * @param failure what to say then, without the time: `the server did not answer`
- * @throws what `work` rejects with: by the signal's reason a TransportError that tells the time, or the reason
- * of `signal`
+ * Not `AbortSignal.timeout` within `AbortSignal.any`, which has only weak references to its sources: the garbage
+ * collector frees the timeout, and it never fires (Node 20).
+ * @param failure the message, without the time: `the server did not answer`
+ * @throws the rejection of `work`: a TransportError that names the time, or the reason of `signal`
  */
 export async function withinTime<T>(
   milliseconds: number,

@@ -1,6 +1,6 @@
-// What this side shows and trusts in a TLS handshake, read from the files that other NBD clients use.
+// Loads the certificates and keys of a TLS handshake, from the files that other NBD clients use.
 //
-// Called by tls.ts once a connection, so that a certificate renewed on disk is taken up at the next.
+// Called by tls.ts for each connection, so that the next one uses a certificate that was renewed on disk.
 
 import { readFile } from 'node:fs/promises';
 import { homedir, userInfo } from 'node:os';
@@ -10,7 +10,7 @@ import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf, TransportError } from './errors.js';
 import type { TlsSettings } from './target.js';
 
-/** Where distributions keep the certificate authorities that the whole system trusts. */
+/** The files of various distributions with the certificate authorities that the system trusts. */
 const SYSTEM_BUNDLES = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
@@ -42,7 +42,7 @@ async function readIfThere(path: string): Promise<Buffer | undefined> {
   }
 }
 
-/** Folders that are looked into when none is named, those of libnbd. */
+/** The default directories, which are those of libnbd. */
 function defaultFolders(): string[] {
   const system = '/etc/pki/libnbd';
   if (process.geteuid?.() === 0) return [system];
@@ -69,7 +69,7 @@ async function loadFolder(folder: string): Promise<X509Credentials | undefined> 
 }
 
 /**
- * The certificates of `settings.certificates`, or of the first default folder that has a
+ * The certificates of `settings.certificates`, or of the first default directory that has a
  * ca-cert.pem, or else the authorities that the system trusts.
  */
 export async function loadX509(settings: TlsSettings): Promise<X509Credentials> {
@@ -78,7 +78,7 @@ export async function loadX509(settings: TlsSettings): Promise<X509Credentials> 
     if (found !== undefined) return found;
     const folder = printable(settings.certificates);
     throw new TransportError(
-      `cannot use the TLS certificates in ${folder}: there is no ca-cert.pem in that folder`,
+      `cannot use the TLS certificates in ${folder}: there is no ca-cert.pem in that directory`,
     );
   }
   for (const folder of defaultFolders()) {

@@ -1,7 +1,7 @@
-// Takes a TLS 1.3 session away from Node, so that the bridge's worker can go on with it by itself.
+// Takes over a TLS 1.3 session from Node, so that the worker continues it by itself.
 //
-// Made by tls.ts with the session, used by connection.ts. Gives a session away only when everything about
-// it is certain: otherwise it stays whole, and Node goes on with it.
+// Made by tls.ts with the session, used by connection.ts. Hands a session over only if its whole state is known;
+// otherwise Node keeps it.
 
 import type { TLSSocket } from 'node:tls';
 import { standing, type TlsState } from '../tls/take-over.js';
@@ -23,7 +23,7 @@ export class TlsHandover {
   #clientSecret: Uint8Array | undefined;
   #serverSecret: Uint8Array | undefined;
 
-  /** To be made before the handshake begins: the secrets are told in its course, and never again. */
+  /** Make it before the handshake begins: Node reports the secrets only during the handshake. */
   constructor(secured: TLSSocket, tap: TlsTap) {
     this.#secured = secured;
     this.#tap = tap;
@@ -31,8 +31,8 @@ export class TlsHandover {
   }
 
   /**
-   * The session, if nothing is under way in it; the streams are dead then. Undefined when it cannot be
-   * taken: Node goes on with it then, for good.
+   * The session, if no bytes are in transit; the streams are unusable then. Undefined when it cannot be taken over:
+   * Node then keeps it for good.
    */
   take(): TakenSession | undefined {
     const { below } = this.#tap;

@@ -1,7 +1,7 @@
 // A stream between a TLS session and its socket, so that the session can be taken over later on.
 //
-// Made by tls.ts where that is wanted. Passes everything on as it is, and remembers the last record each
-// way. Owns the stream below it.
+// Made by tls.ts where that is wanted. Passes everything through unchanged, and remembers the last record each way.
+// Owns the stream below it.
 
 import { Duplex } from 'node:stream';
 import { RecordWatcher } from '../tls/record-watcher.js';
@@ -30,18 +30,18 @@ export class TlsTap extends Duplex {
     below.resume();
   }
 
-  /** Whether bytes are on their way in here that the session, or the socket, has not got yet. */
+  /** Whether the tap has bytes that the session, or the socket, has not received yet. */
   get busy(): boolean {
     const { readableLength, writableLength } = this.below;
     return readableLength + writableLength + this.readableLength + this.writableLength > 0;
   }
 
-  /** The session will not be taken over: it costs less from now on. */
+  /** Stops watching records, which takes time: the session will not be taken over. */
   stopWatching(): void {
     this.#watching = false;
   }
 
-  /** From now on nothing gets to the socket any more. */
+  /** From now on nothing is written to the socket. */
   silence(): void {
     this.#silent = true;
   }

@@ -1,7 +1,7 @@
-// Upgrades a connected stream to TLS, and says in plain words why a peer was not trusted.
+// Upgrades a connected stream to TLS, and explains why a peer is not trusted.
 //
-// Called by negotiate.ts after the server has agreed to NBD_OPT_STARTTLS. Never gives a stream back
-// that is not encrypted; below TLS 1.2 nothing is spoken.
+// Called by negotiate.ts after the server has accepted NBD_OPT_STARTTLS. Never returns a stream that is not encrypted;
+// requires TLS 1.2 or newer.
 
 import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -21,7 +21,7 @@ const ANON_CIPHERS = 'ADH:AECDH:!eNULL:!RC4:!3DES:!MD5:@SECLEVEL=0';
 
 const EPROTO = 71;
 
-/** Codes of OpenSSL that say that the chain does not lead to an authority that is trusted. */
+/** OpenSSL's codes for a certificate chain without a trusted authority. */
 const UNTRUSTED = new Set([
   'UNABLE_TO_GET_ISSUER_CERT',
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
@@ -33,16 +33,16 @@ const UNTRUSTED = new Set([
   'INVALID_CA',
 ]);
 
-/** How to begin sessions, and what to say when they fail. */
+/** The options of a session, and the messages of its failures. */
 interface Session {
   readonly options: ConnectionOptions;
-  /** The end of a message that says that the server's certificate was not trusted. */
+  /** Why the server's certificate is not trusted. */
   readonly untrusted: string;
-  /** What to look at when the server breaks off; begins with `; `. */
+  /** Advice for when the server closes the connection; begins with `; `. */
   readonly advice: string;
 }
 
-/** The name that the server's certificate must carry; undefined where the way there has no host name. */
+/** The name that the server's certificate must carry; undefined where the target has no host name. */
 function expectedName(target: Target, settings: TlsSettings): string | undefined {
   if (settings.hostname !== undefined) return settings.hostname;
   return target.kind === 'tcp' || target.kind === 'ssh' ? target.host : undefined;
@@ -52,7 +52,7 @@ async function x509Session(target: Target, settings: TlsSettings): Promise<Sessi
   const { ca, cert, key, crl, from } = await loadX509(settings);
   const name = expectedName(target, settings);
   return {
-    untrusted: `is not signed by an authority in ${printable(from)}`,
+    untrusted: `the server's certificate is not signed by an authority in ${printable(from)}`,
     advice:
       cert === undefined ? '; does it want a client certificate (client-cert.pem, client-key.pem)?' : '',
     options: {
@@ -71,11 +71,11 @@ async function x509Session(target: Target, settings: TlsSettings): Promise<Sessi
 async function pskSession(settings: TlsSettings): Promise<Session> {
   const { identity, key } = await loadPsk(settings);
   return {
-    untrusted: 'stands where it should have shown that it knows the key',
+    untrusted: 'the server sent a certificate instead of using the pre-shared key',
     advice: `; is the user ${printable(identity)} in its keys file, with this key?`,
     options: {
       ciphers: PSK_CIPHERS,
-      // No authority at all: a server that shows a certificate instead of knowing the key is refused.
+      // No authority at all: this refuses a server that sends a certificate instead of using the key.
       ca: [],
       pskCallback: () => ({ identity, psk: key }),
       checkServerIdentity: () => undefined,
@@ -85,9 +85,9 @@ async function pskSession(settings: TlsSettings): Promise<Session> {
 
 function anonymousSession(): Session {
   return {
-    untrusted: 'came where none was expected',
+    untrusted: 'the server sent a certificate, which tls-type=anon does not use',
     advice: '; does it allow tls-type=anon?',
-    // There is nobody to verify, and TLS 1.3 has no such suites.
+    // There is no identity to verify, and TLS 1.3 has no such suites.
     options: { ciphers: ANON_CIPHERS, maxVersion: 'TLSv1.2', rejectUnauthorized: false },
   };
 }
@@ -101,7 +101,7 @@ async function prepare(target: Target, settings: TlsSettings): Promise<Session> 
 /** A stream that is encrypted. */
 export interface SecuredStream {
   readonly stream: TLSSocket;
-  /** A way to take the session over; undefined where that was not wanted, or can never be. */
+  /** Takes over the session; undefined where that is not wanted, or not possible. */
   readonly handover: TlsHandover | undefined;
 }
 
@@ -109,13 +109,13 @@ export interface SecuredStream {
 export interface TlsUpgrade {
   /** Secures `stream`. @throws TransportError saying why not, or the signal's reason */
   secure(stream: Duplex, signal: AbortSignal): Promise<SecuredStream>;
-  /** The error to show for one that a secured stream has given. */
+  /** The error to report for an error of a secured stream. */
   explain(error: unknown): TransportError;
 }
 
 /**
  * Reads credentials, so that a missing file is reported before anything is sent.
- * @param handOver whether the sessions shall be taken over, if they can be
+ * @param handOver whether to take over the sessions, if possible
  */
 export async function prepareTls(
   target: Target,
@@ -146,7 +146,7 @@ function secure(
   return new Promise((resolve, reject) => {
     const begun = begin(stream, session, watched);
     const secured = begun.stream;
-    // An error can come in the moment after the handshake, before who asked for the stream runs again.
+    // An error can come right after the handshake, before the caller listens for it.
     secured.on('error', () => undefined);
     const settle = (act: () => void) => {
       signal.removeEventListener('abort', abort);
@@ -180,7 +180,7 @@ function explain(error: unknown, session: Session): TransportError {
 function why(error: unknown, { untrusted, advice }: Session): string {
   const code = codeOf(error);
   const text = error instanceof Error ? error.message : String(error);
-  if (UNTRUSTED.has(code)) return `the server's certificate ${untrusted}`;
+  if (UNTRUSTED.has(code)) return untrusted;
   if (code === 'CERT_HAS_EXPIRED') return "the server's certificate has expired";
   if (code === 'CERT_NOT_YET_VALID') return "the server's certificate is not valid yet";
   if (code === 'CERT_REVOKED') return "the server's certificate has been revoked";
@@ -188,7 +188,7 @@ function why(error: unknown, { untrusted, advice }: Session): string {
     return `the server's certificate is for another name (${printable(text)}); name it with tls-hostname=NAME`;
   }
   if (code === 'ECONNRESET' || code === 'EPIPE' || text === 'closed')
-    return `the server broke it off${advice}`;
+    return `the server closed the connection${advice}`;
   const alert = /alert ([a-z ]+)/.exec(text)?.[1];
   return alert === undefined ? printable(text) : `the server refused it (${alert})${advice}`;
 }

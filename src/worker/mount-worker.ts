@@ -5,7 +5,15 @@
 
 import { PAGE_SIZE } from '../linux/memory.js';
 import type { Connection } from './connection/connection.js';
-import type { FromWorker, ToWorker, WorkerSettings } from './contract/messages.js';
+import { type Call, deliver } from './contract/call.js';
+import type {
+  FileAttachment,
+  ListChange,
+  ReadThreadEnd,
+  ServedFile,
+  ToWorker,
+  WorkerSettings,
+} from './contract/messages.js';
 import { MAX_TRANSFER } from './device/device.js';
 import type { Disk } from './disk/disk.js';
 import { SPECULATIVE } from './flight/fuse-request.js';
@@ -21,7 +29,6 @@ import { Engine, type EngineEvents } from './request/engine.js';
 import { Readahead } from './request/readahead.js';
 import { scanHoles } from './request/seek.js';
 import { Trace } from './request/trace.js';
-import { Load } from './stats/load.js';
 import { StatusReporter } from './status.js';
 import type { World } from './world.js';
 
@@ -37,7 +44,7 @@ const CHANGING_VALIDITY = 1;
 const HOLES_PATIENCE = 250;
 
 /** See the file's head. */
-export class MountWorker implements EngineEvents, LoopControl {
+export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   readonly wakeDescriptor: number;
   readonly #world: World;
   readonly #engine: Engine;
@@ -47,7 +54,7 @@ export class MountWorker implements EngineEvents, LoopControl {
   readonly #exportDirectory: ExportDirectory | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #loop: Loop;
-  readonly #hearing = (message: ToWorker): void => this.#hear(message);
+  readonly #take = (call: Call<ToWorker>): void => deliver<ToWorker>(call, this);
   readonly #shutdown: Shutdown;
   readonly #watchdog: Watchdog;
   /** Undefined where this thread is to be the only one. */
@@ -98,15 +105,12 @@ export class MountWorker implements EngineEvents, LoopControl {
       pageSize: PAGE_SIZE,
     };
     this.#readahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
-    const say = (message: FromWorker): void => this.#say(message);
     this.#exportDirectory = changing
-      ? new ExportDirectory(this.#files, metadata, this.#engine, say)
+      ? new ExportDirectory(this.#files, metadata, this.#engine, world.send)
       : undefined;
-    const asks = settings.readers > 0 && !settings.readersAlways;
-    const load = asks ? new Load(this.#engine.now()) : undefined;
-    if (settings.readers > 0)
-      this.#readThreads = new ReadThreads(this.#engine, this.#disks[0], settings.readers, load, say);
-    this.#status = new StatusReporter(settings, this.#engine, this.#files, this.#readThreads);
+    if (settings.readThreads > 0)
+      this.#readThreads = new ReadThreads(this.#engine, this.#disks[0], world.send);
+    this.#status = new StatusReporter(settings.cache, this.#engine, this.#files, this.#readThreads);
     this.#dispatcher = new Dispatcher({
       engine: this.#engine,
       metadata,
@@ -117,7 +121,7 @@ export class MountWorker implements EngineEvents, LoopControl {
       exportDirectory: this.#exportDirectory,
       readThreads: this.#readThreads,
     });
-    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, world.poll, this, load);
+    this.#loop = new Loop(this.#engine, this.#dispatcher, this.#disks, world.poll, this);
     this.#shutdown = new Shutdown(this.#engine, this.#disks, changing);
     this.#watchdog = new Watchdog({
       engine: this.#engine,
@@ -147,7 +151,7 @@ export class MountWorker implements EngineEvents, LoopControl {
       this.#engine.buffers.discardShared();
       this.#engine.device.close();
     }
-    this.#say({ type: 'stopped', outcome: this.#shutdown.outcome() });
+    this.#world.send('stopped', this.#shutdown.outcome());
   }
 
   connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
@@ -155,7 +159,7 @@ export class MountWorker implements EngineEvents, LoopControl {
     if (this.#shutdown.hasFailedAll) return;
     const { number, otherDisk } = connection;
     const madeProgress = !otherDisk && (connection.proven || (!breach && connection.inFlight === 0));
-    this.#say({ type: 'lost', file: disk.index, connection: number, why, madeProgress, otherDisk });
+    this.#world.send('connectionLost', disk.index, number, why, { madeProgress, otherDisk });
   }
 
   connectionClosed(connection: Connection): void {
@@ -163,29 +167,88 @@ export class MountWorker implements EngineEvents, LoopControl {
   }
 
   connectionAccepted(disk: Disk, connection: Connection): void {
-    this.#say({ type: 'accepted', file: disk.index, connection: connection.number });
+    this.#world.send('connectionAccepted', disk.index, connection.number);
   }
 
   warn(disk: Disk, text: string): void {
     const name = disk.node.name === '' ? '' : `${disk.node.name}: `;
-    this.#say({ type: 'warning', text: `${name}${text}` });
+    this.#world.send('warning', `${name}${text}`);
   }
 
   syncWanted(disk: Disk): void {
-    this.#say({ type: 'sync-wanted', file: disk.index });
+    this.#world.send('syncWanted', disk.index);
   }
 
   wroteBeyondEnd(disk: Disk): void {
-    this.#say({ type: 'beyond-end', file: disk.index });
+    this.#world.send('beyondEnd', disk.index);
   }
 
-  takeMessages(): void {
-    this.#world.takeMessages(this.#hearing);
-    this.#serveReaders();
+  takeCalls(): void {
+    this.#world.takeCalls(this.#take);
+    this.#serveReadThreads();
+  }
+
+  attach(attachment: FileAttachment): void {
+    const { file, connection, info } = attachment;
+    const channel = this.#world.openChannel(attachment, this.#engine.zeroCopy);
+    const isUnwanted = this.#exportDirectory?.wants(file) === false;
+    if (this.#shutdown.hasFailedAll || isUnwanted) {
+      channel.close();
+      if (isUnwanted) this.#world.send('idle', file);
+      return;
+    }
+    const isFirst = this.#files.entry(file)?.disk === undefined;
+    const disk = this.#files.use(file, info);
+    this.#loop.watch(disk.attach(channel, connection, info, attachment.arrival));
+    this.#scan(disk);
+    if (isFirst) this.#exportDirectory?.arrived(disk);
+  }
+
+  fail(file: number, errno: number): void {
+    this.#files.entry(file)?.disk?.fail(errno);
+  }
+
+  serverEnded(file: number, attached: number): void {
+    this.#files.entry(file)?.disk?.serverEnded(attached);
+  }
+
+  synced(file: number, good: boolean): void {
+    const disk = this.#files.entry(file)?.disk;
+    if (disk !== undefined) this.#engine.synced(disk, good);
+  }
+
+  listed(change: ListChange): void {
+    this.#exportDirectory?.listed(change);
+  }
+
+  described(file: number, description: ServedFile, errno: number): void {
+    if (errno === 0) this.#files.describe(file, description);
+    this.#exportDirectory?.described(file, errno);
+  }
+
+  refuse(file: number, errno: number): void {
+    this.#exportDirectory?.refused(file, errno);
+  }
+
+  addReadThread(thread: ReadThreadEnd): void {
+    this.#readThreads?.add(thread);
+  }
+
+  prove(): void {
+    this.#readThreads?.prove();
+  }
+
+  tellStatus(): void {
+    this.#world.send('status', this.#status.all());
+  }
+
+  stop(timeout: number): void {
+    this.#loop.stopListening();
+    this.#shutdown.begin(this.#engine.now() + timeout);
   }
 
   unmounted(): void {
-    this.#say({ type: 'unmounted' });
+    this.#world.send('unmounted');
     this.#shutdown.deviceGone();
     this.#shutdown.begin(Number.POSITIVE_INFINITY);
   }
@@ -193,8 +256,8 @@ export class MountWorker implements EngineEvents, LoopControl {
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
-    if (this.#readThreads?.look(now)) {
-      this.#serveReaders();
+    if (this.#readThreads?.look()) {
+      this.#serveReadThreads();
       this.#loop.flush();
     }
     if (this.#exportDirectory !== undefined) this.#lookAfter(this.#exportDirectory, now);
@@ -225,67 +288,8 @@ export class MountWorker implements EngineEvents, LoopControl {
     }
   }
 
-  /** What they have passed on. */
-  #serveReaders(): void {
+  #serveReadThreads(): void {
     this.#readThreads?.serve(this.#engine.device, this.#dispatcher);
-  }
-
-  #hear(message: ToWorker): void {
-    switch (message.type) {
-      case 'attach':
-        this.#attach(message);
-        return;
-      case 'synced': {
-        const disk = this.#files.entry(message.file)?.disk;
-        if (disk !== undefined) this.#engine.synced(disk, message.good);
-        return;
-      }
-      case 'status':
-        this.#say({ type: 'status', statuses: this.#status.all() });
-        return;
-      case 'reader':
-        this.#readThreads?.add(message);
-        return;
-      case 'prove':
-        this.#readThreads?.prove();
-        return;
-      case 'fail':
-        this.#files.entry(message.file)?.disk?.fail(message.errno);
-        return;
-      case 'server-ended':
-        this.#files.entry(message.file)?.disk?.serverEnded(message.attached);
-        return;
-      case 'listed':
-        this.#exportDirectory?.listed(message.change);
-        return;
-      case 'described':
-        if (message.errno === 0) this.#files.describe(message.number, message.file);
-        this.#exportDirectory?.described(message.number, message.errno);
-        return;
-      case 'refuse':
-        this.#exportDirectory?.refused(message.file, message.errno);
-        return;
-      case 'stop':
-        this.#loop.stopListening();
-        this.#shutdown.begin(this.#engine.now() + message.timeout);
-    }
-  }
-
-  #attach(message: Extract<ToWorker, { type: 'attach' }>): void {
-    const { file, connection, info } = message;
-    const channel = this.#world.openChannel(message, this.#engine.zeroCopy);
-    const exportDirectory = this.#exportDirectory;
-    const isUnwanted = exportDirectory !== undefined && !exportDirectory.wants(file);
-    if (this.#shutdown.hasFailedAll || isUnwanted) {
-      channel.close();
-      if (isUnwanted) this.#say({ type: 'idle', file });
-      return;
-    }
-    const isFirst = this.#files.entry(file)?.disk === undefined;
-    const disk = this.#files.use(file, info);
-    this.#loop.watch(disk.attach(channel, connection, info, message.arrival));
-    this.#scan(disk);
-    if (isFirst) exportDirectory?.arrived(disk);
   }
 
   /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */
@@ -294,7 +298,7 @@ export class MountWorker implements EngineEvents, LoopControl {
     const looked = this.#disks.every((disk) => disk.hasLookedForHoles || !disk.can.allocation);
     if (!looked && now - this.#initialized < HOLES_PATIENCE) return;
     this.#saidReady = true;
-    this.#say({ type: 'ready' });
+    this.#world.send('ready');
   }
 
   #scan(disk: Disk): void {
@@ -302,9 +306,5 @@ export class MountWorker implements EngineEvents, LoopControl {
     this.#scanning.add(disk);
     const request = this.#engine.begin(SPECULATIVE, disk);
     this.#engine.run(request, scanHoles(this.#engine, request, disk));
-  }
-
-  #say(message: FromWorker): void {
-    this.#world.send(message);
   }
 }

@@ -6,8 +6,7 @@ import { errnoName } from '../linux/errno.js';
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
 import { hasFlag } from '../nbd/export-info.js';
 import { transmissionFlagNames } from '../nbd/names.js';
-import type { CacheMode, WorkerSettings } from './contract/messages.js';
-import type { FileStatus, RequestStatus, Status } from './contract/status.js';
+import type { CacheMode, FileStatus, RequestStatus, Status } from './contract/status.js';
 import type { Disk } from './disk/disk.js';
 import type { Files } from './fuse/files.js';
 import type { ReadThreads } from './read-threads/read-threads.js';
@@ -102,18 +101,13 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
 
 /** See the file's head. */
 export class StatusReporter {
-  readonly #cache: WorkerSettings['cache'];
+  readonly #cache: CacheMode;
   readonly #engine: Engine;
   readonly #files: Files;
   readonly #readThreads: ReadThreads | undefined;
   readonly #startedAt: number;
 
-  constructor(
-    { cache }: Pick<WorkerSettings, 'cache'>,
-    engine: Engine,
-    files: Files,
-    readThreads: ReadThreads | undefined,
-  ) {
+  constructor(cache: CacheMode, engine: Engine, files: Files, readThreads: ReadThreads | undefined) {
     this.#cache = cache;
     this.#engine = engine;
     this.#startedAt = engine.now();

@@ -8,7 +8,8 @@ import { PollSet } from '../linux/poll.js';
 import type { Channel } from './connection/channel.js';
 import { openChannel } from './connection/open-channel.js';
 import type { ZeroCopySender } from './connection/zero-copy.js';
-import type { FromWorker, ToWorker } from './contract/messages.js';
+import { type Call, type Send, sender } from './contract/call.js';
+import type { FileAttachment, FromWorker, ToWorker } from './contract/messages.js';
 import { REAL_SYSTEM, type System } from './device/system.js';
 import type { Poller } from './loop/loop.js';
 import { takeMessages } from './loop/thread.js';
@@ -18,10 +19,10 @@ export interface World {
   readonly system: System;
   readonly poll: Poller;
   /** Opens the channel of a connection that an `attach` hands over. */
-  openChannel(attachment: Extract<ToWorker, { type: 'attach' }>, zeroCopy: ZeroCopySender): Channel;
-  /** Passes every message that the main thread has sent since to `hear`. */
-  takeMessages(hear: (message: ToWorker) => void): void;
-  send(message: FromWorker): void;
+  openChannel(attachment: FileAttachment, zeroCopy: ZeroCopySender): Channel;
+  /** Passes the main thread's calls since the last time to `take`. */
+  takeCalls(take: (call: Call<ToWorker>) => void): void;
+  readonly send: Send<FromWorker>;
 }
 
 /** Descriptors that one loop can wait for. */
@@ -34,7 +35,7 @@ export function realWorld(port: MessagePort, wake: number): World {
     system: REAL_SYSTEM,
     poll: new PollSet(POLL_CAPACITY),
     openChannel: (attachment, zeroCopy) => openChannel(attachment, zeroCopy, peers),
-    takeMessages: (hear) => takeMessages(port, wake, hear),
-    send: (message) => port.postMessage(message),
+    takeCalls: (take) => takeMessages(port, wake, take),
+    send: sender((call) => port.postMessage(call)),
   };
 }

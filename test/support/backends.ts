@@ -1,6 +1,6 @@
 // The two FUSE backends, for tables of tests that hold on either.
 //
-// Used by it.each in test/real. What only the kernel backend can do is tested with that alone, and what
+// Used by it.each in test/system/real. What only the kernel backend can do is tested with that alone, and what
 // fuse-native says instead is in fuse-native.test.ts.
 
 /** Words for the title, and the option that chooses the backend. */

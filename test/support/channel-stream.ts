@@ -1,4 +1,4 @@
-// A stream over a bridge channel, as a connection drives it, for tests in which a client speaks NBD.
+// A stream over a channel of the worker, as a connection drives it, for tests in which a client speaks NBD.
 //
 // Owns the channel. Waits for the descriptor only when the channel itself has nothing more to give, so
 // that what is left in its buffers without being told of makes the test hang.

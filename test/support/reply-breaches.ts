@@ -36,7 +36,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
   {
     name: 'a wrong magic',
     answer: (_, reply) => reply.raw(Buffer.alloc(64, 0xff)),
-    rule: /begins with magic 0xffffffff, which was not agreed on/,
+    rule: /begins with magic 0xffffffff, which was not negotiated/,
   },
   {
     name: 'a cookie that nobody knows',
@@ -56,22 +56,22 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
   {
     name: 'more data than was asked for',
     answer: (request, reply) => reply.dataChunk(request.offset, Buffer.alloc(request.length + 1), true),
-    rule: /a data chunk has \d+ bytes, \d+ were asked for/,
+    rule: /a data chunk has \d+ bytes, but \d+ were requested/,
   },
   {
     name: 'less data than was asked for',
     answer: (request, reply) => reply.dataChunk(request.offset, bytesFor(request).subarray(1), true),
-    rule: /a READ of \d+ bytes was answered with \d+/,
+    rule: /a READ of \d+ bytes was answered with \d+ bytes/,
   },
   {
     name: 'data at an offset that overflows',
     answer: (request, reply) => reply.dataChunk(2n ** 64n - 1n, bytesFor(request), true),
-    rule: /a data chunk lies outside of what was asked for/,
+    rule: /a data chunk lies outside the requested range/,
   },
   {
     name: 'data that begin before what was asked for',
     answer: (request, reply) => reply.dataChunk(request.offset - 1n, bytesFor(request), true),
-    rule: /a data chunk lies outside of what was asked for/,
+    rule: /a data chunk lies outside the requested range/,
   },
   {
     name: 'data twice for the same bytes',
@@ -88,7 +88,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
       const half = request.length / 2;
       reply.dataChunk(request.offset + BigInt(half), bytesFor(request).subarray(half), true);
     },
-    rule: /a READ of \d+ bytes was answered with \d+/,
+    rule: /a READ of \d+ bytes was answered with \d+ bytes/,
   },
   {
     name: 'the end of a reply twice',
@@ -104,7 +104,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
     name: 'a hole of 4 GiB',
     answer: (request, reply) =>
       reply.chunk(HOLE, Buffer.concat([u64(request.offset), u32(0xffffffff)]), true),
-    rule: /a data chunk lies outside of what was asked for/,
+    rule: /a data chunk lies outside the requested range/,
   },
   {
     name: 'an error with a huge text',
@@ -125,7 +125,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
   {
     name: 'a simple reply after structured ones were agreed on',
     answer: (request, reply) => reply.raw(simpleReply(request.cookie, 0, bytesFor(request))),
-    rule: /a READ was given a simple reply/,
+    rule: /a simple reply answers a READ/,
   },
   {
     name: 'a chunk of 8 GiB',
@@ -150,6 +150,6 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
           Buffer.concat([u64(request.offset), bytesFor(request)]),
         ),
       ),
-    rule: /names an offset other than its request/,
+    rule: /names another offset than its request/,
   },
 ];

@@ -1,4 +1,4 @@
-// Stands in for the bridge and the client in tests of the reply receiver: keeps what it is told, and
+// Stands in for the worker and the client in tests of the reply receiver: keeps what it is told, and
 // fails when the receiver breaks its own promises (bytes out of bounds or twice, memory used again).
 
 import fc from 'fast-check';
@@ -10,7 +10,7 @@ export const SIMPLE = { structuredReplies: false, extendedHeaders: false };
 export const STRUCTURED = { structuredReplies: true, extendedHeaders: false };
 export const EXTENDED = { structuredReplies: true, extendedHeaders: true };
 
-/** Bytes before a piece that is received, as the bridge's reply buffer has them. */
+/** Bytes before a piece that is received, as the worker's reply buffer has them. */
 const MARGIN = 32;
 
 export class Asked implements PendingRequest {
@@ -64,11 +64,14 @@ export class Recorder implements ReplySink<Asked> {
     return this.inFlight.get((BigInt(hi) << 32n) | BigInt(lo));
   }
 
-  data(asked: Asked, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
+  data(asked: Asked, at: number, bytes: Uint8Array, start: number, end: number): void {
     asked.fill(at, end - start);
     asked.bytes.set(bytes.subarray(start, end), at);
-    if (!only) return;
-    if (at !== 0 || end - start !== asked.length) throw new Error('not all bytes of the reply');
+  }
+
+  wholeData(asked: Asked, bytes: Uint8Array, start: number): void {
+    if (start + asked.length > bytes.length) throw new Error('not all bytes of the reply');
+    this.data(asked, 0, bytes, start, start + asked.length);
     bytes.fill(0x55, start - 16, start);
     this.#whole = asked;
   }
@@ -124,7 +127,7 @@ export function feed(
 }
 
 /**
- * Feeds `stream` as the bridge does for large READs: headers are received alone, as far as the receiver
+ * Feeds `stream` as the worker does for large READs: headers are received alone, as far as the receiver
  * says, and payloads are put where they belong past the receiver, at most `most` bytes at a time.
  */
 export function feedPlacing(

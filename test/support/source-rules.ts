@@ -10,24 +10,110 @@ import { parseSync } from 'vite';
 export type SourceFiles = ReadonlyMap<string, string>;
 
 const MAX_FUNCTION_LINES = 70;
+const MAX_PARAMETERS = 5;
+/** Implements functions whose parameters fuse-native decides. */
+const FOREIGN_SIGNATURES = 'src/fuse-native/operations.ts';
 
-/** Which folder of src may import which others. */
-const ARROWS: Readonly<Record<string, readonly string[]>> = {
+const PROTOCOLS = ['nbd', 'fuse', 'linux', 'tls'];
+const WORKER = [
+  'memory',
+  'stats',
+  'contract',
+  'device',
+  'flight',
+  'connection',
+  'disk',
+  'request',
+  'fuse',
+  'loop',
+];
+/** The first rooms of the worker, up to one: in the order of the data's way, each may import those before it. */
+const workerUpTo = (last: string): string[] =>
+  WORKER.slice(0, WORKER.indexOf(last) + 1).map((room) => `worker/${room}`);
+
+const without = (rooms: readonly string[], ...some: readonly string[]): string[] =>
+  rooms.filter((room) => !some.includes(room));
+
+/**
+ * The rooms of src and what each may import, from the ground up. A room is a folder of src; the folders of src/worker are
+ * rooms of their own. docs/internals/architecture.md shows this table.
+ */
+export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   nbd: [],
   linux: [],
   fuse: [],
   tls: ['linux'],
   transport: ['nbd', 'linux', 'tls'],
   mount: ['linux'],
-  worker: ['nbd', 'fuse', 'linux', 'tls'],
-  client: ['nbd', 'transport', 'linux'],
+  client: ['nbd', 'transport'],
   image: ['nbd', 'transport', 'client'],
-  'fuse-native': ['client', 'fuse', 'transport', 'nbd', 'linux'],
-  session: ['nbd', 'fuse', 'linux', 'transport', 'mount', 'worker', 'client', 'fuse-native'],
-  cli: ['nbd', 'fuse', 'linux', 'transport', 'mount', 'worker', 'client', 'fuse-native', 'session', 'image'],
-  shell: ['client', 'nbd'],
-  'index.ts': ['client', 'nbd', 'transport'],
+  'fuse-native': ['nbd', 'fuse', 'linux', 'transport', 'client'],
+  'worker/memory': ['fuse', 'linux'],
+  'worker/stats': [],
+  'worker/contract': PROTOCOLS,
+  'worker/device': ['fuse', 'linux', 'worker/memory'],
+  'worker/flight': ['nbd', 'fuse', 'linux', 'worker/memory', 'worker/device'],
+  'worker/connection': ['nbd', 'linux', 'tls', 'worker/memory', 'worker/flight'],
+  'worker/disk': [
+    'nbd',
+    'fuse',
+    'linux',
+    'worker/memory',
+    'worker/stats',
+    'worker/device',
+    'worker/flight',
+    'worker/connection',
+  ],
+  'worker/request': [
+    'nbd',
+    'fuse',
+    'linux',
+    ...workerUpTo('disk').filter((room) => room !== 'worker/contract'),
+  ],
+  'worker/fuse': [
+    'nbd',
+    'fuse',
+    'linux',
+    ...without(workerUpTo('request'), 'worker/flight', 'worker/connection'),
+  ],
+  'worker/loop': ['nbd', 'linux', ...without(workerUpTo('request'), 'worker/stats')],
+  'worker/read-threads': ['fuse', 'linux', ...workerUpTo('loop')],
+  worker: ['nbd', 'linux', ...without(workerUpTo('loop'), 'worker/memory'), 'worker/read-threads'],
+  'worker/host': ['nbd', 'linux', 'tls', 'worker', 'worker/contract', 'worker/read-threads'],
+  session: [
+    'nbd',
+    'fuse',
+    'linux',
+    'transport',
+    'mount',
+    'fuse-native',
+    'worker',
+    'worker/contract',
+    'worker/host',
+  ],
+  cli: [
+    'nbd',
+    'linux',
+    'transport',
+    'mount',
+    'image',
+    'session',
+    'worker',
+    'worker/contract',
+    'worker/stats',
+  ],
+  shell: ['nbd', 'client'],
+  'index.ts': ['nbd', 'transport', 'client'],
 };
+
+/** The table of rooms in Markdown. */
+export function roomsTable(): string {
+  const lines = Object.entries(ROOMS).map(
+    ([room, others]) =>
+      `| \`src/${room}\` | ${others.map((other) => `\`${other}\``).join(', ') || 'nothing'} |`,
+  );
+  return ['| room | may import |', '|---|---|', ...lines].join('\n');
+}
 
 /** Where the program and the library begin. */
 const ENTRIES = [
@@ -48,8 +134,6 @@ interface SyntaxNode {
 interface Import {
   readonly from: string;
   readonly to: string;
-  /** Whether it is gone when the program runs. */
-  readonly typeOnly: boolean;
 }
 
 function isNode(value: unknown): value is SyntaxNode & Record<string, unknown> {
@@ -85,14 +169,15 @@ function importsOf(path: string, text: string): Import[] {
     const target = String(node.source.value);
     if (!target.startsWith('.')) continue;
     const to = posix.join(dirname(path), target).replace(/\.js$/, '.ts');
-    found.push({ from: path, to, typeOnly: node.importKind === 'type' || node.exportKind === 'type' });
+    found.push({ from: path, to });
   }
   return found;
 }
 
-/** The part of src that a file belongs to: `nbd` of src/nbd/wire.ts, `index.ts` of src/index.ts. */
+/** The room of a file: `nbd` of src/nbd/wire.ts, `worker/disk` of src/worker/disk/disk.ts, `index.ts` of src/index.ts. */
 function roomOf(path: string): string {
-  return path.split('/')[1] ?? '';
+  const [, room = '', below = ''] = path.split('/');
+  return room === 'worker' && !below.endsWith('.ts') ? `worker/${below}` : room;
 }
 
 /** Imports that go against the arrows, types included. */
@@ -100,19 +185,18 @@ export function wrongArrows(files: SourceFiles): string[] {
   const imports = [...files].flatMap(([path, text]) => importsOf(path, text));
   return imports
     .filter(({ from, to }) => roomOf(from) !== roomOf(to))
-    .filter(({ from, to }) => !(ARROWS[roomOf(from)] ?? []).includes(roomOf(to)))
+    .filter(({ from, to }) => !(ROOMS[roomOf(from)] ?? []).includes(roomOf(to)))
     .map(({ from, to }) => `${from} must not import ${to}`);
 }
 
-/** Circles of imports that are there when the program runs. */
+/** Circles of imports, type imports included; and circles of rooms in the table. */
 export function importCircles(files: SourceFiles): string[] {
   const circles: string[] = [];
   const done = new Set<string>();
   const visit = (path: string, trail: readonly string[]): void => {
     if (trail.includes(path)) circles.push([...trail.slice(trail.indexOf(path)), path].join(' → '));
     if (trail.includes(path) || done.has(path)) return;
-    for (const { to, typeOnly } of importsOf(path, files.get(path) ?? ''))
-      if (!typeOnly) visit(to, [...trail, path]);
+    for (const { to } of importsOf(path, files.get(path) ?? '')) visit(to, [...trail, path]);
     done.add(path);
   };
   for (const path of files.keys()) visit(path, []);
@@ -146,6 +230,20 @@ export function tooLong(files: SourceFiles): string[] {
   return offences;
 }
 
+/** Functions with too many parameters. */
+export function tooManyParameters(files: SourceFiles): string[] {
+  const offences: string[] = [];
+  for (const [path, text] of files) {
+    for (const { type, start, params } of nodesOf(path, text)) {
+      if (!/^(Arrow)?Function(Declaration|Expression)$/.test(type) || !Array.isArray(params)) continue;
+      const at = text.slice(0, start).split('\n').length;
+      if (params.length > MAX_PARAMETERS && path !== FOREIGN_SIGNATURES)
+        offences.push(`${path}:${at}: ${params.length} parameters`);
+    }
+  }
+  return offences;
+}
+
 const NOT_WRITTEN: Readonly<Record<string, string>> = {
   TSAnyKeyword: '`any`',
   TSNonNullExpression: 'a non-null `!`',
@@ -172,4 +270,30 @@ export function machinePaths(files: SourceFiles): string[] {
   return [...files].flatMap(([path, text]) =>
     [...text.matchAll(MACHINE_PATH)].map(({ 0: found }) => `${path}: ${found}`),
   );
+}
+
+/** Circles in a table of rooms. */
+export function roomCircles(rooms: Readonly<Record<string, readonly string[]>> = ROOMS): string[] {
+  const circles: string[] = [];
+  const done = new Set<string>();
+  const visit = (room: string, trail: readonly string[]): void => {
+    if (trail.includes(room)) circles.push([...trail.slice(trail.indexOf(room)), room].join(' → '));
+    if (trail.includes(room) || done.has(room)) return;
+    for (const other of rooms[room] ?? []) visit(other, [...trail, room]);
+    done.add(room);
+  };
+  for (const room of Object.keys(rooms)) visit(room, []);
+  return circles;
+}
+
+/** Arrows of the table along which nothing is imported: the table allows no more than it must. */
+export function unusedArrows(files: SourceFiles): string[] {
+  const used = new Set(
+    [...files].flatMap(([path, text]) =>
+      importsOf(path, text).map(({ from, to }) => `${roomOf(from)} → ${roomOf(to)}`),
+    ),
+  );
+  return Object.entries(ROOMS)
+    .flatMap(([room, others]) => others.map((other) => `${room} → ${other}`))
+    .filter((arrow) => !used.has(arrow));
 }

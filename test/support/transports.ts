@@ -1,6 +1,6 @@
 // Every server that is packaged, over every transport that it has, with a raw file of 4 MiB behind it.
 //
-// Used by test/real/transports.test.ts. A row starts its server and tells how it is named, to nbdfuse and to
+// Used by test/system/real/transports.test.ts. A row starts its server and tells how it is named, to nbdfuse and to
 // the library; the scope's end ends it.
 
 import { once } from 'node:events';

@@ -19,7 +19,7 @@ export interface Coverage {
 const ABOUT: Readonly<Record<string, RegExp>> = {
   handshake: /\/src\/nbd\/(handshake\/(?!expectation)[^/]*|byte-queue|text|transmission\/expectation)\.js$/,
   replies: /\/src\/nbd\/transmission\/(reply-receiver|reply-rules|coverage)\.js$/,
-  bridge:
+  worker:
     /\/src\/worker\/(connection|device|disk|flight|fuse|memory|request)\/(?!read-thread|export-directory|parked|readahead|sequential|trace|tls|zero-copy)[^/]*\.js$/,
   tls: /\/src\/tls\/(record-receiver|record-cipher|post-handshake|traffic-keys)\.js$/,
   uri: /\/src\/(nbd\/uri\/[^/]*|transport\/ssh)\.js$/,

@@ -20,7 +20,7 @@ import { Asked, Recorder } from '../../test/support/reply-recorder.js';
 import * as rfc8448 from '../../test/support/rfc8448.js';
 import { answerAll, ScriptedServer } from '../../test/support/scripted-server.js';
 import { Input } from './input.js';
-import { bridgeSeeds, tlsSeeds, uriSeeds } from './seeds.js';
+import { tlsSeeds, uriSeeds, workerSeeds } from './seeds.js';
 import { optionsOf } from './targets/handshake.js';
 import { requestsOf } from './targets/replies.js';
 
@@ -230,7 +230,7 @@ async function main(): Promise<void> {
   try {
     rmSync(CORPUS, { recursive: true, force: true });
     await recordServers();
-    for (const [target, seeds] of Object.entries({ uri: uriSeeds(), bridge: bridgeSeeds(), tls: tlsSeeds() }))
+    for (const [target, seeds] of Object.entries({ uri: uriSeeds(), worker: workerSeeds(), tls: tlsSeeds() }))
       for (const [i, seed] of seeds.entries()) save(target, `seed-${i}`, seed);
     const trace = [rfc8448.SERVER_TICKET, rfc8448.SERVER_DATA, rfc8448.SERVER_CLOSE];
     save('tls', 'rfc8448', Uint8Array.of(4 | (2 << 3)), ...trace);

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { type Coverage, coverageOf } from './coverage.js';
 
-const TARGETS = ['handshake', 'replies', 'bridge', 'tls', 'uri'];
+const TARGETS = ['handshake', 'replies', 'worker', 'tls', 'uri'];
 const BUILD = 'tools/fuzz/build';
 const FINDINGS = `${BUILD}/findings`;
 const JAZZER = 'tools/fuzz/node_modules/@jazzer.js/core/dist/cli.js';

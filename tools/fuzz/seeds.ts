@@ -20,7 +20,7 @@ export function uriSeeds(): Uint8Array[] {
   return URIS.map((text) => Buffer.from(text));
 }
 
-/** One request of the kernel: see `ask` in targets/bridge.ts. 1 says that it is one. */
+/** One request of the kernel: see `ask` in targets/worker.ts. 1 says that it is one. */
 function ask(opcode: number, length: number, at: number, ...more: readonly number[]): number[] {
   return [1, opcode, length, 0, at >> 8, at & 0xff, 0, ...more];
 }
@@ -41,7 +41,7 @@ const NONE = [0x12, 0];
 const EXTENTS = [0x13, 4, 0, 8, 0, 0, 8, 1, 0, 8, 2, 0, 8, 3, 0, 0];
 
 /** Sessions in which each kind of request is answered rightly, in each form of reply. */
-export function bridgeSeeds(): Uint8Array[] {
+export function workerSeeds(): Uint8Array[] {
   const read = [...ask(0, 1, 1), ...say(0, ...WHOLE)];
   const large = [...ask(0, 3, 0), ...say(0, ...WHOLE)];
   const halves = [...ask(0, 1, 1), ...say(0, ...HALVES[0]), ...say(0, ...HALVES[1])];

@@ -5,7 +5,13 @@
 import { EINTR, EIO, errnoName } from '../../src/linux/errno.js';
 import { discardPages } from '../../src/linux/memory.js';
 import { sameExport } from '../../src/nbd/export-info.js';
-import type { FromWorker, ToWorker, WorkerSettings } from '../../src/worker/contract/messages.js';
+import { type Call, deliver, type Send, sender } from '../../src/worker/contract/call.js';
+import type {
+  FromWorker,
+  StopOutcome,
+  ToWorker,
+  WorkerSettings,
+} from '../../src/worker/contract/messages.js';
 import type { World } from '../../src/worker/world.js';
 import { type Action, actionText, isRequest, type RequestAction, requestText } from './actions.js';
 import { type Change, Checker } from './checker.js';
@@ -69,11 +75,11 @@ export class Simulation {
   /** Whether the steps are those of the end, which every replay makes again. */
   ending = false;
   /** How the worker has ended. */
-  outcome: Extract<FromWorker, { type: 'stopped' }>['outcome'] | undefined;
+  outcome: StopOutcome | undefined;
   ready = false;
   readonly #log: string[] | undefined;
   readonly #source: Source;
-  readonly #messages: ToWorker[] = [];
+  readonly #calls: Call<ToWorker>[] = [];
   readonly #writes = new Map<number, RequestAction>();
   readonly #attached = new Map<number, number>();
   #events = 0;
@@ -147,8 +153,7 @@ export class Simulation {
       settleTime: profile.settleTime,
       asyncRead: true,
       readAhead: profile.readAhead,
-      readers: 0,
-      readersAlways: false,
+      readThreads: 0,
       dropPagesOnOpen: false,
     };
   }
@@ -196,8 +201,7 @@ export class Simulation {
     }
     slot.connection = connection;
     slot.isUsed = true;
-    this.#send({
-      type: 'attach',
+    this.#send('attach', {
       file: slot.file,
       arrival: this.#countAttachment(slot.file),
       connection: slot.slot,
@@ -230,12 +234,12 @@ export class Simulation {
         return true;
       case 'synced':
         if (!this.syncWanted.delete(action.file)) return false;
-        this.#send({ type: 'synced', file: action.file, good: action.good });
+        this.#send('synced', action.file, action.good);
         return true;
       case 'stop':
         if (this.stopSent) return false;
         this.stopSent = true;
-        this.#send({ type: 'stop', timeout: action.timeout });
+        this.#send('stop', action.timeout);
         return true;
       case 'unmount':
         if (this.kernel.gone) return false;
@@ -284,7 +288,7 @@ export class Simulation {
         // The server is our child, whose end is seen.
         if (server.alive || !this.reconnects || !this.profile.ownServer) return false;
         for (let file = 0; file < this.checkers.length; file++)
-          this.#send({ type: 'server-ended', file, attached: this.#attached.get(file) ?? 0 });
+          this.#send('serverEnded', file, this.#attached.get(file) ?? 0);
         return true;
       case 'succeed':
         if (!server.runs) return false;
@@ -501,7 +505,7 @@ export class Simulation {
   #fail(file: number): void {
     this.failed.add(file);
     this.checkers[file]?.givesUp();
-    this.#send({ type: 'fail', file, errno: EIO });
+    this.#send('fail', file, EIO);
   }
 
   #unmount(): void {
@@ -510,32 +514,45 @@ export class Simulation {
     this.kernel.unmount();
   }
 
-  #send(message: ToWorker): void {
-    this.#messages.push(message);
-  }
+  readonly #send: Send<ToWorker> = sender((call) => {
+    this.#calls.push(call as Call<ToWorker>);
+  });
 
-  #hear(message: FromWorker): void {
-    this.coverage.count(`worker: ${message.type}`);
-    if (message.type === 'accepted') this.failed.delete(message.file);
-    else if (message.type === 'lost') {
-      this.note(() => `  worker: connection slot ${message.connection} lost: ${message.why}`);
-      const slot = this.slots.find((one) => one.file === message.file && one.slot === message.connection);
+  /** The worker's calls that the simulated main thread answers. */
+  readonly #main: Partial<FromWorker> = {
+    ready: () => {
+      this.ready = true;
+    },
+    connectionAccepted: (file) => {
+      this.failed.delete(file);
+    },
+    connectionLost: (file, connection, why, { otherDisk }) => {
+      this.note(() => `  worker: connection slot ${connection} lost: ${why}`);
+      const slot = this.slots.find((one) => one.file === file && one.slot === connection);
       const wasFirst = slot?.connection?.isFirst === true;
       if (slot !== undefined) slot.connection = undefined;
-      const isLast = this.slots.every((one) => one.file !== message.file || one.connection === undefined);
-      if (message.otherDisk && isLast) this.#fail(message.file);
-      if (message.otherDisk && wasFirst) this.#isRefused(message.file);
-    } else if (message.type === 'warning') {
-      this.note(() => `  worker: ${message.text}`);
-      const file = this.checkers.findIndex((_, i) => message.text.startsWith(`${nameOf(i)}: `));
-      if (message.text.includes('may be lost')) this.checkers[file]?.loses();
-    } else if (message.type === 'sync-wanted') this.syncWanted.add(message.file);
-    else if (message.type === 'ready') this.ready = true;
-    else if (message.type === 'stopped') {
-      this.outcome = message.outcome;
-      const { unwrittenBytes, reason } = message.outcome;
-      this.note(() => `  worker: stopped, ${unwrittenBytes} bytes unwritten ${reason}`);
-    }
+      const isLast = this.slots.every((one) => one.file !== file || one.connection === undefined);
+      if (otherDisk && isLast) this.#fail(file);
+      if (otherDisk && wasFirst) this.#isRefused(file);
+    },
+    warning: (text) => {
+      this.note(() => `  worker: ${text}`);
+      const file = this.checkers.findIndex((_, i) => text.startsWith(`${nameOf(i)}: `));
+      if (text.includes('may be lost')) this.checkers[file]?.loses();
+    },
+    syncWanted: (file) => {
+      this.syncWanted.add(file);
+    },
+    stopped: (outcome) => {
+      this.outcome = outcome;
+      this.note(() => `  worker: stopped, ${outcome.unwrittenBytes} bytes unwritten ${outcome.reason}`);
+    },
+  };
+
+  #hear(call: Call<FromWorker>): void {
+    const [name] = call;
+    this.coverage.count(`worker: ${name}`);
+    if (name in this.#main) deliver<FromWorker>(call, this.#main);
   }
 
   #makeWorld(): World {
@@ -566,16 +583,16 @@ export class Simulation {
         if (found !== undefined) return found;
         throw new Error(`there is no connection ${descriptor}`);
       },
-      takeMessages: (hear) => {
-        for (const message of this.#messages.splice(0)) hear(message);
+      takeCalls: (take) => {
+        for (const call of this.#calls.splice(0)) take(call);
       },
-      send: (message) => this.#hear(message),
+      send: sender((call) => this.#hear(call as Call<FromWorker>)),
     };
   }
 
   #eventsOf(descriptor: number): number {
     if (descriptor === DEVICE) return this.kernel.readable ? 1 : 0;
-    if (descriptor === WAKE) return this.#messages.length > 0 ? 1 : 0;
+    if (descriptor === WAKE) return this.#calls.length > 0 ? 1 : 0;
     return this.server.connections.find((one) => one.descriptor === descriptor)?.events ?? 0;
   }
 

@@ -1,6 +1,6 @@
 // A server of one raw file that is killed, frozen and started again, on the same socket or port.
 //
-// Used by lane.ts and by fuzz-file. With nbdkit's cache filter it has a cache of its own, which it loses when
+// Used by lane.ts and by tools/differential. With nbdkit's cache filter it has a cache of its own, which it loses when
 // it is killed: writes reach its disk at a FLUSH alone.
 
 import type { ChildProcess } from 'node:child_process';

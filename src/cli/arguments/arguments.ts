@@ -1,29 +1,29 @@
-// The command line, understood: words in, a typed request out. Pure.
+// Parses the command line into a typed request. Pure.
 //
-// Called by main.ts. Options end at the first word that is none (MOUNTPOINT) or at `--`; what follows
-// MOUNTPOINT names the server and is never searched for options. With --list there is no MOUNTPOINT: the
-// word that ends the options begins the server.
+// Called by main.ts. Options end at the first word that is not an option (MOUNTPOINT), or at `--`. The words after
+// MOUNTPOINT name the server; the parser never looks for options there. With --list there is no MOUNTPOINT: the first
+// word after the options begins the server.
 
 import { Command, CommanderError } from 'commander';
 import type { ImageRequest } from '../../image/prepare.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import { printable } from '../../nbd/text.js';
 import type { FuseBackend, ServerMode, Settings } from '../../session/settings.js';
-import type { CacheMode } from '../../worker/contract/messages.js';
+import type { CacheMode } from '../../worker/contract/status.js';
 import { UsageError } from '../errors.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { attachOptionalValues } from './option-words.js';
 import { OPTIONS } from './options.js';
 import { isModeWord, parseServerMode } from './server-mode.js';
 
-/** What the command line asks for. */
+/** A parsed command line. */
 export type Request =
   | { readonly kind: Question }
   | { readonly kind: 'list'; readonly listing: Listing }
   | { readonly kind: 'status' | 'watch'; readonly inspection: Inspection }
   | { readonly kind: 'unmount'; readonly mountpoint: string }
   | { readonly kind: 'completion'; readonly shell: Shell }
-  /** `daemon`: in the background. */
+  /** `daemon`: serve in the background. */
   | { readonly kind: 'mount'; readonly settings: Settings; readonly daemon: boolean }
   | {
       readonly kind: 'image';
@@ -33,23 +33,23 @@ export type Request =
     }
   | { readonly kind: 'print-command'; readonly image: ImageRequest };
 
-/** Settings of a mount whose server is found out later. */
+/** Settings of a mount whose server is not known yet. */
 export type MountSettings = Omit<Settings, 'server'>;
 
 /** The requests that need no server. */
 export type Question = 'help' | 'version' | 'fuse-help' | 'long-options' | 'short-options';
 
-/** The shells that a completion can be had for. */
+/** The shells that have a completion script. */
 export type Shell = 'bash' | 'zsh' | 'fish';
 
-/** Which mount is to be looked at, and how it is to be shown. */
+/** The mount that --status shows, and the output format. */
 export interface Inspection {
   /** As typed: DIR, DIR/FILENAME or a file. */
   readonly mountpoint: string;
   readonly json: boolean;
 }
 
-/** Whose exports are to be shown, and how. */
+/** The server that --list asks, and the output format. */
 export interface Listing {
   readonly server: ServerMode;
   readonly json: boolean;
@@ -57,14 +57,14 @@ export interface Listing {
   readonly logFormat: LogFormat;
 }
 
-/** Options that mean something together with --list, as commander calls them. */
+/** The options that --list accepts, by commander's names. */
 const LIST_OPTIONS = ['list', 'json', 'verbose', 'logFormat'];
 
-/** The same of --status and --unmount. */
+/** The same for --status and --unmount. */
 const STATUS_OPTIONS = ['status', 'watch', 'json', 'logFormat'];
 const UNMOUNT_OPTIONS = ['unmount', 'logFormat'];
 
-/** The values that commander collects, under the names that it makes of the options. */
+/** The values that commander collects, by the names that it derives from the options. */
 interface OptionValues extends ImageValues {
   readonly connections: number;
   readonly o: readonly string[];
@@ -97,20 +97,20 @@ interface OptionValues extends ImageValues {
   readonly version?: true;
 }
 
-/** commander's complaint as one of ours, without its `error: `. */
+/** Turns an error of commander into a UsageError, without its prefix `error: `. */
 function usageErrorFrom(error: unknown): unknown {
   if (!(error instanceof CommanderError)) return error;
   return new UsageError(`${printable(error.message.replace(/^error: /, ''))}; see nbdfuse --help`);
 }
 
-/** A command line in its parts. */
+/** The parts of a command line. */
 interface Words {
   readonly values: OptionValues;
   /** Names of the values that the user gave. */
   readonly given: readonly string[];
-  /** What follows the options. */
+  /** The words after the options. */
   readonly operands: readonly string[];
-  /** The same, when it begins like an option that is none. */
+  /** The words after the options, if the first of them looks like an option but is unknown. */
   readonly unknown: readonly string[];
 }
 
@@ -140,7 +140,7 @@ function informationWanted(values: OptionValues): Question | undefined {
   return undefined;
 }
 
-/** @throws UsageError when an option was given that means nothing together with `main` */
+/** @throws UsageError when an option was given that `main` does not accept */
 function allowOnly(main: string, allowed: readonly string[], given: readonly string[]): void {
   const odd = given.find((name) => !allowed.includes(name));
   if (odd === undefined) return;
@@ -148,7 +148,7 @@ function allowOnly(main: string, allowed: readonly string[], given: readonly str
   throw new UsageError(`${name} cannot be used with ${main}, which mounts nothing`);
 }
 
-/** The one word that --status and --unmount take. @throws UsageError */
+/** The only operand of --status and --unmount. @throws UsageError */
 function onlyMountpoint(main: string, { operands, unknown }: Words): string {
   const [mountpoint, ...more] = [...operands, ...unknown];
   if (mountpoint === undefined || more.length > 0)
@@ -156,7 +156,7 @@ function onlyMountpoint(main: string, { operands, unknown }: Words): string {
   return mountpoint;
 }
 
-/** What asks for something about mounts that there are already. */
+/** A request about an existing mount; undefined for every other request. */
 function mountedRequest(words: Words): Request | undefined {
   const { values, given } = words;
   if (values.status) {
@@ -164,7 +164,7 @@ function mountedRequest(words: Words): Request | undefined {
     const inspection = { mountpoint: onlyMountpoint('--status', words), json: values.json ?? false };
     return { kind: values.watch ? 'watch' : 'status', inspection };
   }
-  if (values.watch) throw new UsageError('--watch goes with --status: nbdfuse --status --watch MOUNTPOINT');
+  if (values.watch) throw new UsageError('--watch needs --status: nbdfuse --status --watch MOUNTPOINT');
   if (!values.unmount) return undefined;
   allowOnly('--unmount', UNMOUNT_OPTIONS, given);
   return { kind: 'unmount', mountpoint: onlyMountpoint('--unmount', words) };
@@ -184,14 +184,14 @@ function listingFrom({ values, given, operands, unknown }: Words): Listing {
   };
 }
 
-/** @throws UsageError when the server cannot have all of its exports shown */
+/** @throws UsageError when --all does not work with the server or with --export */
 function checkAll(server: ServerMode, exportName: string | undefined): void {
   if (server.kind === 'command' || server.kind === 'fd') {
     const next = server.kind === 'command' ? '; use [ CMD ] instead' : '';
-    throw new UsageError(`--all needs a connection for each file, and --${server.kind} is only one${next}`);
+    throw new UsageError(`--all needs one connection per file, and --${server.kind} has only one${next}`);
   }
   if (exportName !== undefined)
-    throw new UsageError('--all and --export exclude each other; see nbdfuse --help');
+    throw new UsageError('--all and --export cannot be used together; see nbdfuse --help');
 }
 
 function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
@@ -203,7 +203,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     fuseOptions: values.o,
     pidfile: values.pidfile,
     readOnly: values.readonly ?? false,
-    threads: values.s ? 1 : values.threads,
+    threads: values.threads ?? 1,
     verbose: values.verbose ?? false,
     logFormat: values.logFormat,
     backend: values.fuseBackend,
@@ -215,20 +215,21 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
   };
 }
 
-/** What mounts: a server, or an image whose server is to be chosen. */
+/** A request to mount a server, or an image whose server is chosen later. */
 function mountRequest({ values, given, operands }: Words): Request {
   const [mountpoint, ...words] = operands;
   if (mountpoint === undefined) {
     throw new UsageError('no MOUNTPOINT given: nbdfuse MOUNTPOINT[/FILENAME] URI; see nbdfuse --help');
   }
   if (values.s && values.threads !== undefined)
-    throw new UsageError('-s and --threads exclude each other; see nbdfuse --help');
+    throw new UsageError('-s and --threads cannot be used together; see nbdfuse --help');
   const settings = settingsFrom(values, mountpoint);
   const daemon = values.daemon ?? false;
   const image = imageFrom(words, values, given);
   if (image !== undefined) {
-    if (values.export !== undefined) throw new UsageError(`--export goes with a server, not with an image`);
-    if (values.all) throw new UsageError(`--all goes with a server, not with an image`);
+    if (values.export !== undefined)
+      throw new UsageError('--export cannot be used with an image, only with an NBD server');
+    if (values.all) throw new UsageError('--all cannot be used with an image, only with an NBD server');
     return values.printCommand
       ? { kind: 'print-command', image }
       : { kind: 'image', image, settings, daemon };
@@ -242,8 +243,8 @@ function mountRequest({ values, given, operands }: Words): Request {
 }
 
 /**
- * What `words` (the command line without the program) ask for.
- * @throws UsageError when they cannot be understood
+ * Parses `words`, the command line without the program.
+ * @throws UsageError when the command line is not valid
  */
 export function parseArguments(words: readonly string[]): Request {
   const parsed = parseOptions(words);
@@ -258,12 +259,12 @@ export function parseArguments(words: readonly string[]): Request {
   if (values.list) return { kind: 'list', listing: listingFrom(parsed) };
   const mounted = mountedRequest(parsed);
   if (mounted !== undefined) return mounted;
-  if (values.json) throw new UsageError('--json goes with --list or --status: nbdfuse --list --json URI');
+  if (values.json) throw new UsageError('--json needs --list or --status: nbdfuse --list --json URI');
   const misplaced = first ?? operands[0];
   if (misplaced !== undefined && isModeWord(misplaced)) {
-    throw new UsageError(`${misplaced} comes after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);
+    throw new UsageError(`${misplaced} must come after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);
   }
   if (values.daemon && values.foreground)
-    throw new UsageError('--daemon and --foreground exclude each other; see nbdfuse --help');
+    throw new UsageError('--daemon and --foreground cannot be used together; see nbdfuse --help');
   return mountRequest(parsed);
 }

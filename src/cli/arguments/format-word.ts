@@ -7,11 +7,11 @@ import { UsageError } from '../errors.js';
 /** The values that completions offer. */
 export const FORMAT_CHOICES: readonly string[] = [...FORMAT_NAMES, 'xz', 'gz'];
 
-/** What --format says. @throws UsageError */
+/** Parses the value of --format. @throws UsageError */
 export function formatWish(text: string): FormatWish {
   const wish = parseFormatWord(text);
   if (wish !== undefined) return wish;
   throw new UsageError(
-    `--format ${printable(text)}: must be ${FORMAT_NAMES.join(' or ')}, or xz or gz, or both as in qcow2.xz`,
+    `--format ${printable(text)}: must be one of ${FORMAT_NAMES.join(', ')}, xz, gz, or a combination such as qcow2.xz`,
   );
 }

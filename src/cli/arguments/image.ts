@@ -1,7 +1,6 @@
-// The options of images, and what --print-command prints. Pure.
+// The image options, and the output of --print-command. Pure.
 //
-// Called by arguments.ts. They mean something only where a file or a URL is named, or an NBD URI of which a
-// part or an overlay is wanted.
+// Called by arguments.ts. Image options apply to a file, a URL, or an NBD URI with a partition or an overlay.
 
 import type { FormatWish } from '../../image/formats.js';
 import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
@@ -11,7 +10,7 @@ import { UsageError } from '../errors.js';
 import { splitOptions } from './option-words.js';
 import { isModeWord } from './server-mode.js';
 
-/** The values of the options of images, as commander calls them. */
+/** The values of the image options, by commander's names. */
 export interface ImageValues {
   readonly format?: FormatWish;
   readonly snapshotName?: string;
@@ -21,7 +20,7 @@ export interface ImageValues {
   readonly printCommand?: true;
 }
 
-/** The options of images, as commander calls them and as they are written. */
+/** The image options: commander's names, and the names on the command line. */
 const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
   format: '--format',
   snapshotName: '--snapshot-name',
@@ -33,7 +32,7 @@ const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
 /**
  * The image that the words after MOUNTPOINT name; undefined when they name a server.
  * @param given names of the options that the user gave
- * @throws UsageError for options of images with a server that is none
+ * @throws UsageError when an image option was given for a server
  */
 export function imageFrom(
   words: readonly string[],
@@ -44,12 +43,14 @@ export function imageFrom(
   const option = given.find((one) => Object.hasOwn(IMAGE_OPTIONS, one));
   const isName = more.length === 0 && name !== '' && !name.startsWith('-') && !isModeWord(name);
   if (option !== undefined && !isName) {
-    throw new UsageError(`${IMAGE_OPTIONS[option]} goes with an image or a URI: nbdfuse MOUNTPOINT IMAGE`);
+    throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: nbdfuse MOUNTPOINT IMAGE`);
   }
   if (!isName || (isNbdUri(name) && option === undefined)) return undefined;
   const { overlay } = values;
   if (overlay === '' && values.restart) {
-    throw new UsageError('--restart would lose what is in the overlay: keep that with --overlay=FILE');
+    throw new UsageError(
+      '--restart would lose the writes in the temporary overlay: keep them with --overlay=FILE',
+    );
   }
   return {
     name,
@@ -61,7 +62,7 @@ export function imageFrom(
   };
 }
 
-/** The command lines that do without the options of images what `words` do with them. */
+/** The command lines that are equivalent to `words`, without image options. */
 export function longCommand(words: readonly string[], { argv, before }: PreparedImage): string {
   const { options, rest } = splitOptions(words);
   const isKept = (name: string | undefined): boolean =>

@@ -99,7 +99,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       new NamedOption('-C, --connections <n>', 'maximum number of connections')
         .default(4, '4')
         .argParser((text: string) => wholeNumber('--connections', text, 1, MAXIMUM_CONNECTIONS)),
-      new NamedOption('--threads <n>', 'maximum number of threads (default: automatic)').argParser(
+      new NamedOption('--threads <n>', 'number of threads that answer reads (default: 1)').argParser(
         (text: string) => wholeNumber('--threads', text, 1, MAXIMUM_THREADS),
       ),
       new NamedOption('-s', 'same as --threads=1'),

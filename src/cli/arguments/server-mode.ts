@@ -1,4 +1,4 @@
-// The words after MOUNTPOINT or --list: which server is meant. Pure.
+// Parses the words after MOUNTPOINT or --list, which name the server. Pure.
 //
 // Called by arguments.ts. Everything after CMD belongs to CMD, whatever it looks like; the other modes
 // take a fixed number of words and refuse more.
@@ -8,7 +8,7 @@ import type { ServerMode } from '../../session/settings.js';
 import { UsageError } from '../errors.js';
 import { wholeNumber } from './values.js';
 
-/** Largest number of 32 bits: what a vsock address holds. */
+/** Largest 32-bit number, the limit of a vsock address. */
 const MAXIMUM_U32 = 0xffff_ffff;
 const MAXIMUM_DESCRIPTOR = 0x7fff_ffff;
 const MAXIMUM_PORT = 65_535;

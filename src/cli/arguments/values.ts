@@ -1,12 +1,12 @@
-// Numbers and words that options and modes take, checked. Pure.
+// Checks the numbers and words that options and modes accept. Pure.
 //
-// Called by options.ts and server-mode.ts. Each function throws UsageError with a line that names the
-// option, what was given and what is allowed.
+// Called by options.ts and server-mode.ts. Each function throws UsageError with a line that names the option, the given
+// value and the allowed values.
 
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
 
-/** Longest time that an option takes, in seconds: what a timer can wait for. */
+/** Longest time that an option accepts, in seconds: the limit of a timer. */
 const MAXIMUM_SECONDS = 2_000_000;
 
 /** A whole number in decimal digits from `minimum` to `maximum`. */
@@ -37,5 +37,5 @@ export function millisecondsOr(option: string, endless: 'forever' | 'never', tex
 export function choice<T extends string>(option: string, text: string, choices: readonly T[]): T {
   const found = choices.find((one) => one === text);
   if (found !== undefined) return found;
-  throw new UsageError(`${option} ${printable(text)}: must be ${choices.join(' or ')}`);
+  throw new UsageError(`${option} ${printable(text)}: must be one of ${choices.join(', ')}`);
 }

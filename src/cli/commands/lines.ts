@@ -1,13 +1,13 @@
-// Bytes as they come, taken apart into lines.
+// Splits a stream of bytes into lines.
 
-/** Gives each line, as text without its end, to `take`; what is longer than the limit in several. */
+/** Passes each line, as text without its newline, to `take`; splits lines that are longer than the limit. */
 export class Lines {
   readonly #limit: number;
   readonly #take: (line: string) => void;
   readonly #decoder = new TextDecoder();
   #begun = '';
 
-  /** @param limit characters that a line without an end may have */
+  /** @param limit maximum characters of a line */
   constructor(limit: number, take: (line: string) => void) {
     this.#limit = limit;
     this.#take = take;

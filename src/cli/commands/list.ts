@@ -1,7 +1,7 @@
-// What --list prints: the exports of a server, as text for people or as JSON for programs.
+// --list: the exports of a server, as text for people or as JSON for programs.
 //
-// Called by main.ts. Connects, asks, and ends the server again if it was started for this; a signal in
-// between ends it too. The texts are made by pure functions.
+// Called by main.ts. Connects, lists the exports, and ends the server if nbdfuse has started it; a signal ends it too.
+// Pure functions make the texts.
 
 import type { ListedExport } from '../../nbd/export-info.js';
 import { transmissionFlagNames } from '../../nbd/names.js';
@@ -15,7 +15,7 @@ import type { Listing } from '../arguments/arguments.js';
 import { untilSignal } from '../signals.js';
 
 /**
- * Asks the server and returns what to print.
+ * Asks the server and returns the text to print.
  * @throws NbdError for a bad URI; TransportError, NbdServerError, NbdProtocolError: one line each
  */
 export async function listExports(listing: Listing, report: Report): Promise<string> {
@@ -50,7 +50,7 @@ function linesOf({ name, description, info }: ListedExport, style: Style): strin
     void lines.push(`    ${style.dim(`${label}:`)} ${value}`);
   const text = description ?? info?.description;
   if (text !== undefined) add('description', printable(text));
-  if (info === undefined) return [...lines, '    the server tells nothing else about it'];
+  if (info === undefined) return [...lines, '    the server gives no details'];
   if (info.canonicalName !== undefined && info.canonicalName !== name) {
     add('canonical name', `"${printable(info.canonicalName)}"`);
   }
@@ -59,17 +59,17 @@ function linesOf({ name, description, info }: ListedExport, style: Style): strin
   add('flags', transmissionFlagNames(info.flags).join(' '));
   const sizes = info.blockSizes;
   const limits = sizes && `minimum ${sizes.minimum}, preferred ${sizes.preferred}, maximum ${sizes.maximum}`;
-  add('block sizes', limits ?? 'not told');
+  add('block sizes', limits ?? 'not advertised');
   return lines;
 }
 
-/** A paragraph for each export; what the server says is escaped. */
+/** A paragraph for each export, with the server's texts escaped. */
 export function exportsAsText(exports: readonly ListedExport[], style: Style = PLAIN): string {
   if (exports.length === 0) return 'the server lists no exports\n';
   return exports.map((one) => `${linesOf(one, style).join('\n')}\n`).join('\n');
 }
 
-/** What was not told is null. JSON.stringify has no way to write a bigint, so sizes are put in as digits. */
+/** Unknown values are null. JSON.stringify cannot write a bigint, so sizes are inserted as digits. */
 function jsonOf({ name, description, info }: ListedExport): string {
   const members = {
     name: JSON.stringify(name),

@@ -1,17 +1,18 @@
-// The files of a mount of ours that somebody names, with their status.
+// The files of an nbdfuse mount, with their status.
 //
-// Used by --status and --unmount. What is asked for comes from the process that serves the mount, by an
-// extended attribute, so it is there also while the server is not.
+// Used by --status and --unmount. The status comes from the process that serves the mount, through an extended
+// attribute, so it is available while the server is away.
 
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ENODATA, ENOTCONN, EOPNOTSUPP, errnoText, SystemError } from '../../linux/errno.js';
 import { readAttribute } from '../../linux/xattr.js';
 import { printable } from '../../nbd/text.js';
+import { reasonOf } from '../../transport/errors.js';
 import type { Status } from '../../worker/contract/status.js';
 import { parseStatus } from './status-shape.js';
 
-/** A file that is being served. */
+/** A file of a mount. */
 export interface MountedFile {
   readonly path: string;
   readonly status: Status;
@@ -21,9 +22,12 @@ function failure(path: string, error: unknown): Error {
   const name = printable(path);
   if (!(error instanceof SystemError)) return error instanceof Error ? error : new Error(String(error));
   const unknown = [ENODATA, EOPNOTSUPP].includes(error.errno);
-  if (unknown) return new Error(`${name} is not a file of nbdfuse, or of its fuse-native backend`);
-  const next = error.errno === ENOTCONN ? '; nbdfuse is gone, unmount it with fusermount3 -u' : '';
-  return new Error(`asking for the status of ${name}: ${errnoText(error.errno)}${next}`);
+  if (unknown)
+    return new Error(
+      `cannot read the status of ${name}: it is not a file of nbdfuse, or fuse-native serves it`,
+    );
+  const next = error.errno === ENOTCONN ? '; its nbdfuse is gone, unmount it with fusermount3 -u' : '';
+  return new Error(`cannot read the status of ${name}: ${errnoText(error.errno)}${next}`);
 }
 
 function statusOf(path: string): Status {
@@ -35,13 +39,16 @@ function statusOf(path: string): Status {
   }
   const status = parseStatus(text);
   if (status !== undefined) return status;
-  throw new Error(`${printable(path)}: its status is none of this version's nbdfuse`);
+  throw new Error(
+    `cannot read the status of ${printable(path)}: this version of nbdfuse does not know its format`,
+  );
 }
 
-/** The files at MOUNTPOINT: those in a directory, or the one. @throws Error, one line */
+/** The files at MOUNTPOINT: all files of a directory, or the file itself. @throws Error, one line */
 export async function mountedFiles(mountpoint: string): Promise<readonly MountedFile[]> {
   const found = await stat(mountpoint).catch((error: NodeJS.ErrnoException) => {
-    const why = error.code === 'ENOTCONN' ? 'nbdfuse is gone, unmount it with fusermount3 -u' : error.code;
+    const why =
+      error.code === 'ENOTCONN' ? 'its nbdfuse is gone, unmount it with fusermount3 -u' : reasonOf(error);
     throw new Error(`${printable(mountpoint)}: ${why}`);
   });
   if (!found.isDirectory()) return [{ path: mountpoint, status: statusOf(mountpoint) }];

@@ -1,4 +1,4 @@
-// What --watch shows of one mount on a terminal: a screen, drawn again every second. Pure.
+// The screen of --watch for a single file, redrawn every second. Pure.
 
 import { printable } from '../../nbd/text.js';
 import { bytesText, counted, orderText } from '../../session/status-text.js';
@@ -7,21 +7,21 @@ import type { Status } from '../../worker/contract/status.js';
 import type { MountedFile } from './mounted.js';
 import { requestCells } from './rates.js';
 
-/** How a panel is to be drawn. */
+/** How to draw a panel. */
 export interface PanelOptions {
   readonly style: Style;
   /** Characters in a line of the terminal. */
   readonly columns: number;
-  /** Bytes read and written in each second that was seen, the newest last. */
+  /** Bytes read and written in each past second, the newest last. */
   readonly history: readonly number[];
-  /** Seconds between the two looks. */
+  /** Seconds between the two samples. */
   readonly seconds: number;
 }
 
 const BARS = [...' ▁▂▃▄▅▆▇█'];
 const WIDTHS = [9, 9, 14, 10, 10, 14];
 
-/** A bar a number, the largest as high as can be. */
+/** One bar per number; the largest has full height. */
 export function sparkline(numbers: readonly number[]): string {
   const most = Math.max(1, ...numbers);
   return numbers.map((value) => BARS[Math.ceil((value / most) * (BARS.length - 1))]).join('');
@@ -45,7 +45,7 @@ function requestRow(kind: 'reads' | 'writes', before: Status, now: Status, secon
   return cells.map((cell, i) => (i === 0 ? cell.padEnd(WIDTHS[i]) : cell.padStart(WIDTHS[i]))).join('');
 }
 
-/** The lines about a file between two looks, each with its end. */
+/** The lines about a file between two samples, each with its newline. */
 export function panel(before: MountedFile, now: MountedFile, options: PanelOptions): string {
   const { style, columns, history, seconds } = options;
   const was = before.status;
@@ -53,7 +53,7 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
   const label = (text: string): string => style.dim(text.padEnd(WIDTHS[0]));
   const rate = (name: 'received' | 'sent'): string => `${bytesText((status[name] - was[name]) / seconds)}/s`;
   const lost = `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`;
-  const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'in all'];
+  const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'total'];
   const order = orderText(status);
   const { hits, fetched, wasted } = status.readAhead;
   const lines = [
@@ -66,10 +66,10 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
     '',
     `${label('traffic')}${style.good(sparkline(history.slice(WIDTHS[0] - columns)))}`,
     `${label('network')}${rate('received')} in, ${rate('sent')} out`,
-    `${label('waiting')}${status.inFlight} in flight, ${bytesText(status.unflushed)} not flushed`,
+    `${label('pending')}${status.inFlight} in flight, ${bytesText(status.unflushed)} unflushed`,
     `${label('cache')}${status.cache}; read ahead: ${((hits - was.readAhead.hits) / seconds).toFixed(0)} hits/s, ` +
       `${bytesText(fetched)} fetched, ${bytesText(wasted)} wasted`,
-    `${label('others')}flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`,
+    `${label('other')}flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`,
     `${label('lost')}${status.lostConnections > 0 ? style.bad(lost) : lost}`,
     ...(order === undefined ? [] : [`${label('order')}${style.bad(order)}`]),
   ];

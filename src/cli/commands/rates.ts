@@ -1,4 +1,4 @@
-// The table of --watch: what happened between two looks at a mount. Pure.
+// The table of --watch: the activity of a mount between two samples. Pure.
 
 import { printable } from '../../nbd/text.js';
 import { bytesText, timeText } from '../../session/status-text.js';
@@ -10,20 +10,20 @@ const HEAD = [
   'file',
   'state',
   'reads/s',
-  'read/s',
+  'bytes/s',
   'p50',
   'p99',
   'writes/s',
-  'written/s',
+  'bytes/s',
   'p50',
   'p99',
   'in flight',
-  'not flushed',
+  'unflushed',
   'read-ahead hits/s',
   'lost',
 ];
 
-/** Requests of one kind in the time between: a second, and what they took. */
+/** Requests of one kind between two samples: rate, bytes per second, and latencies. */
 export function requestCells(before: RequestStatus, now: RequestStatus, seconds: number): readonly string[] {
   const histogram = now.histogram.map((count, i) => count - (before.histogram[i] ?? 0));
   const time = (share: number): string => {
@@ -53,15 +53,14 @@ function row(before: MountedFile, now: MountedFile, seconds: number): readonly s
   ];
 }
 
-/** Whether both are looks at the same file: one that has replaced another counts anew. */
+/** Whether both samples are of the same file: the counters of a file that replaced another start anew. */
 function isEarlier(before: MountedFile, now: MountedFile): boolean {
   const [was, is] = [before.status, now.status];
   return before.path === now.path && was.reads.count <= is.reads.count && was.writes.count <= is.writes.count;
 }
 
 /**
- * Lines with a head and one row a file, in columns. `seconds` lie between the two looks; what does not fit
- * into a line of `width` characters is cut off.
+ * A table with a head and one row per file. `seconds` lie between the two samples; lines are cut at `width` characters.
  */
 export function rateTable(
   before: readonly MountedFile[],

@@ -1,15 +1,15 @@
-// Which process serves a mount, for --unmount, which waits for its end.
+// Finds the process that serves a mount, so that --unmount can wait for its end.
 
 import { type RunningProcess, runningProcess } from '../../linux/process.js';
 import type { MountEntry } from '../../mount/mount-table.js';
 import type { Status } from '../../worker/contract/status.js';
 
-/** Seconds by which two ways to tell a process's age may differ. */
+/** Seconds by which two measurements of a process's age may differ. */
 const TOLERANCE = 2;
 
 /**
- * The process that serves a mount, if it can be told. What the mount says of itself may come from anybody: it is
- * believed only where the process is nbdfuse, belongs to who mounted, and is as old as the mount at least.
+ * The process that serves a mount, if it can be identified. The status of a mount may come from any process: it counts
+ * only if the process is an nbdfuse, belongs to the user who mounted, and is at least as old as the mount.
  */
 export function serverOf(
   status: Pick<Status, 'pid' | 'uptime'> | undefined,

@@ -1,16 +1,16 @@
-// Whether what a file says of itself is a status: it may be any user's file, who may write anything there. Pure.
+// Checks that an extended attribute is a status: any user may make a file with any attribute. Pure.
 
 import { printable } from '../../nbd/text.js';
 import type { RequestStatus, Status } from '../../worker/contract/status.js';
 
 type Check = (value: unknown) => boolean;
 
-/** More than a mount has of anything: connections, flags, contexts, powers of two in a histogram. */
+/** Longest list: no mount has more connections, flags, contexts, or powers of two in a histogram. */
 const LONGEST_LIST = 100_000;
 
 const text: Check = (value) => typeof value === 'string';
 const flag: Check = (value) => typeof value === 'boolean';
-/** JSON can name numbers beyond a double's, which become infinite. */
+/** JSON may hold numbers beyond the range of a double, which become infinite. */
 const number: Check = (value) => typeof value === 'number' && Number.isFinite(value);
 const digits: Check = (value) => typeof value === 'string' && /^\d{1,19}$/.test(value);
 const cache: Check = (value) => value === 'writeback' || value === 'writethrough' || value === 'none';
@@ -71,10 +71,10 @@ const status = shaped<Status>({
   sentAgain: number,
 });
 
-/** What a mount of an older version does not tell. */
+/** Fields that older versions lack. */
 const ADDED_LATER = { waitingForOthers: 0, unproven: 0 } satisfies Partial<Status>;
 
-/** The status that a text is, or undefined. */
+/** Parses a status; undefined when the text is not one. */
 export function parseStatus(json: string): Status | undefined {
   try {
     const parsed: unknown = JSON.parse(json);
@@ -85,7 +85,7 @@ export function parseStatus(json: string): Status | undefined {
   }
 }
 
-/** A status whose texts are fit for a terminal, all of them. */
+/** The same status with every text made printable. */
 export function printableStatus(raw: Status): Status {
   const fit = (_: string, value: unknown): unknown => (typeof value === 'string' ? printable(value) : value);
   return JSON.parse(JSON.stringify(raw), fit) as Status;

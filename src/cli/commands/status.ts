@@ -1,7 +1,7 @@
-// What --status prints: what can be seen of a mount, once or every second.
+// --status: shows the status of a mount, once or every second.
 //
-// Called by main.ts. The texts are made by pure functions. On a terminal --watch has a screen of its own,
-// as top(1) does, and leaves its last look behind when it ends.
+// Called by main.ts. Pure functions make the texts. On a terminal --watch uses the alternate screen, as top(1) does,
+// and prints its last sample when it ends.
 
 import { setTimeout } from 'node:timers/promises';
 import { printableJson } from '../../nbd/text.js';
@@ -13,16 +13,16 @@ import { panel } from './panel.js';
 import { rateTable } from './rates.js';
 import { printableStatus } from './status-shape.js';
 
-/** Milliseconds between two looks of --watch. */
+/** Milliseconds between two samples of --watch. */
 const PERIOD = 1000;
 
-/** Seconds of which --watch remembers how much was read and written. */
+/** Seconds of traffic history that --watch keeps. */
 const REMEMBERED = 500;
 
 const WIDTH = 80;
 const HEIGHT = 24;
 
-/** For a terminal: its second screen without a cursor; the first again; the top, with nothing below it. */
+/** Terminal codes: the alternate screen without cursor; the normal screen; the top of a cleared screen. */
 const SECOND_SCREEN = '\x1b[?1049h\x1b[?25l';
 const FIRST_SCREEN = '\x1b[?25h\x1b[?1049l';
 const TOP = '\x1b[H\x1b[J';
@@ -42,7 +42,7 @@ function statusAsJson(files: readonly MountedFile[], indent?: number): string {
   return `${printableJson(text)}\n`;
 }
 
-/** What to print once. @throws Error, one line */
+/** The text of --status. @throws Error, one line */
 export async function showStatus({ mountpoint, json }: Inspection, output: Output): Promise<string> {
   const files = await mountedFiles(mountpoint);
   if (json) return statusAsJson(files, 2);
@@ -53,7 +53,7 @@ export async function showStatus({ mountpoint, json }: Inspection, output: Outpu
 const bytesMoved = (files: readonly MountedFile[]): number =>
   files.reduce((sum, { status }) => sum + status.reads.bytes + status.writes.bytes, 0);
 
-/** Draws what happened since the last look: a panel for one file, a table for several. */
+/** Draws the activity since the last sample: a panel for one file, a table for several. */
 class View {
   readonly #output: Output;
   readonly #json: boolean;
@@ -82,7 +82,7 @@ class View {
   }
 }
 
-/** Prints what happens every second by `print`, until the mount is gone or a signal comes. @throws Error, one line */
+/** Prints the activity every second, until the mount is gone or a signal arrives. @throws Error, one line */
 export async function watchStatus(
   { mountpoint, json }: Inspection,
   print: (text: string) => void,
@@ -101,7 +101,7 @@ export async function watchStatus(
       await setTimeout(PERIOD, undefined, { signal: stop.signal }).catch(() => undefined);
       if (stop.signal.aborted) return;
       const now = await mountedFiles(mountpoint).catch(() => undefined);
-      // It was there before: so it was unmounted meanwhile.
+      // The mount existed before, so it has been unmounted.
       if (now === undefined) return;
       const seconds = (performance.now() - lookedAt) / 1000;
       lookedAt = performance.now();

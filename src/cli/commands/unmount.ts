@@ -1,7 +1,7 @@
-// --unmount: unmounts in order, and returns when everything is written and the process has gone.
+// --unmount: unmounts, and returns when everything is written and the serving process has ended.
 //
-// Called by main.ts. Unmounting sends what the kernel holds; the serving process then flushes, leaves
-// the server in order, and ends, which is what is waited for.
+// Called by main.ts. Unmounting makes the kernel write out its cache; the serving process then flushes, disconnects,
+// and ends. This command waits for that end.
 
 import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -15,13 +15,13 @@ import { printable } from '../../nbd/text.js';
 import { mountedFiles } from './mounted.js';
 import { serverOf } from './serving-process.js';
 
-/** Milliseconds between two looks at the process, which is not our child. */
+/** Milliseconds between two checks of the process, which is not our child. */
 const PERIOD = 20;
 
-/** Milliseconds after which it is not waited for any longer: an orderly stop takes ten seconds at most. */
+/** Milliseconds to wait for the process: an orderly stop takes at most ten seconds. */
 const PATIENCE = 30_000;
 
-/** What is mounted at MOUNTPOINT as it was typed when it was mounted: DIR, DIR/FILENAME or a file. */
+/** Finds the mount at MOUNTPOINT, typed in any form that mounting accepts: DIR, DIR/FILENAME or a file. */
 async function find(mountpoint: string) {
   const folder = dirname(resolve(mountpoint));
   for (const path of [mountpoint, folder]) {
@@ -38,7 +38,7 @@ async function find(mountpoint: string) {
     });
     if (found !== undefined) return found;
   }
-  throw new Error(`nothing of nbdfuse is mounted at ${printable(mountpoint)}`);
+  throw new Error(`no nbdfuse file system is mounted at ${printable(mountpoint)}`);
 }
 
 /** Unmounts MOUNTPOINT, a directory or a file. @throws MountError, Error: one line each */
@@ -48,14 +48,17 @@ export async function unmountAndWait(mountpoint: string): Promise<void> {
     await unmount(mount);
   } catch (error) {
     if (!(error instanceof MountError) || error.errno !== EBUSY) throw error;
-    throw new MountError(`${error.message}; fuser -vm ${printable(mountpoint)} shows by whom`, EBUSY);
+    throw new MountError(
+      `${error.message}; fuser -vm ${printable(mountpoint)} shows which programs use it`,
+      EBUSY,
+    );
   }
   if (server === undefined) return;
   const deadline = performance.now() + PATIENCE;
   while (isRunning(server)) {
     if (performance.now() > deadline) {
       const what = `${printable(mountpoint)} is unmounted, but process ${server.pid} has not ended`;
-      throw new Error(`${what} in ${PATIENCE / 1000} s; its messages tell what it waits for`);
+      throw new Error(`${what} in ${PATIENCE / 1000} s; its messages say what it waits for`);
     }
     await setTimeout(PERIOD);
   }

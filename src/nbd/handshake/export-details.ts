@@ -36,11 +36,13 @@ function isPowerOfTwo(value: number): boolean {
 function checkBlockSizes({ minimum, preferred, maximum }: BlockSizes): void {
   const rule = '(proto.md, "Size constraints")';
   if (!isPowerOfTwo(minimum) || minimum > MAX_MINIMUM_BLOCK) {
-    throw new NbdProtocolError(`a minimum block size of ${minimum} is no power of two up to 65536 ${rule}`);
+    throw new NbdProtocolError(
+      `a minimum block size of ${minimum} is not a power of two up to 65536 ${rule}`,
+    );
   }
   if (!isPowerOfTwo(preferred) || preferred < Math.max(minimum, MIN_PREFERRED_BLOCK)) {
     throw new NbdProtocolError(
-      `a preferred block size of ${preferred} is no power of two of at least ${Math.max(minimum, MIN_PREFERRED_BLOCK)} ${rule}`,
+      `a preferred block size of ${preferred} is not a power of two of at least ${Math.max(minimum, MIN_PREFERRED_BLOCK)} ${rule}`,
     );
   }
   if (maximum < preferred) {
@@ -91,7 +93,7 @@ export class ExportDetails {
       throw new NbdProtocolError(`transmission flags 0x${flags.toString(16)} lack NBD_FLAG_HAS_FLAGS`);
     }
     if (this.#size !== undefined && (this.#size !== size || this.#flags !== flags)) {
-      throw new NbdProtocolError('NBD_INFO_EXPORT was sent twice and differs');
+      throw new NbdProtocolError('NBD_INFO_EXPORT came twice with different contents');
     }
     this.#size = size;
     this.#flags = flags;
@@ -99,7 +101,7 @@ export class ExportDetails {
 
   /** Reads the data of an NBD_REP_INFO. @throws NbdProtocolError */
   takeInfo(data: Uint8Array): void {
-    const reader = new WireReader(data, 'a NBD_REP_INFO reply');
+    const reader = new WireReader(data, 'an NBD_REP_INFO reply');
     switch (reader.u16()) {
       case NBD_INFO_EXPORT:
         expectLength(data, 12, 'NBD_INFO_EXPORT');
@@ -126,7 +128,7 @@ export class ExportDetails {
       before.preferred !== sizes.preferred ||
       before.maximum !== sizes.maximum
     ) {
-      throw new NbdProtocolError('NBD_INFO_BLOCK_SIZE was sent twice and differs');
+      throw new NbdProtocolError('NBD_INFO_BLOCK_SIZE came twice with different contents');
     }
     this.#blockSizes = sizes;
   }
@@ -137,7 +139,7 @@ export class ExportDetails {
    */
   finish(name: string, terms: ConnectionTerms): ExportInfo {
     if (this.#size === undefined) {
-      throw new NbdProtocolError('an export was acknowledged without NBD_INFO_EXPORT');
+      throw new NbdProtocolError('the server acknowledged an export without NBD_INFO_EXPORT');
     }
     return {
       name,

@@ -58,7 +58,7 @@ export type HandshakeEvent =
   | { readonly type: 'contexts'; readonly names: string[] };
 
 function tooOld(what: string): NbdServerError {
-  const message = `cannot list ${what}: the server is too old to tell them`;
+  const message = `cannot list ${what}: the server is too old to list them`;
   return new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
 }
 
@@ -139,7 +139,7 @@ export class Handshake {
 
   #greeting(bytes: Uint8Array): void {
     if (new WireReader(bytes, 'the greeting').u64() !== NBD_MAGIC) {
-      throw new NbdProtocolError(`this is no NBD server: it begins with "${printable(bytes)}"`);
+      throw new NbdProtocolError(`this is not an NBD server: its first bytes are "${printable(bytes)}"`);
     }
     this.#expectation.bytes('its kind of handshake', 8, (magic) => this.#kindOfHandshake(magic));
   }
@@ -160,7 +160,7 @@ export class Handshake {
   /** A server, or an attacker in between, without TLS must not make us continue in plain text. */
   #refusePlainText(): void {
     if (this.#n.tls === 'disable') return;
-    const message = `cannot use TLS, and plain text was not allowed: the server speaks the ${this.#n.style} handshake, which has none`;
+    const message = `cannot use TLS, and plain text is not allowed: the server speaks the ${this.#n.style} handshake, which has no TLS`;
     throw new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
   }
 
@@ -278,12 +278,12 @@ export class Handshake {
   #partialReply(step: Step, replyType: number, data: Uint8Array): void {
     const option = optionName(step.option);
     if (replyType !== step.replyType) {
-      throw new NbdProtocolError(`${option} was answered with ${optionReplyName(replyType)}`);
+      throw new NbdProtocolError(`the server answered ${option} with ${optionReplyName(replyType)}`);
     }
     this.#replies++;
     this.#replyBytes += OPTION_REPLY_HEADER + data.length;
     if (this.#replies > (step.maxReplies ?? 0) || this.#replyBytes > MAX_OPTION_REPLIES_BYTES) {
-      throw new NbdProtocolError(`${option} was answered with too many replies (${this.#replies})`);
+      throw new NbdProtocolError(`the server sent too many replies to ${option} (${this.#replies})`);
     }
     step.take(this.#n, data);
     this.#expectReply(step);

@@ -104,7 +104,7 @@ export function decodeString(bytes: Uint8Array, what: string): string {
 
 /** Decodes the data of an NBD_REP_SERVER: an entry of NBD_OPT_LIST. */
 export function decodeServerReply(data: Uint8Array): { name: string; description: string | undefined } {
-  const reader = new WireReader(data, 'a NBD_REP_SERVER reply');
+  const reader = new WireReader(data, 'an NBD_REP_SERVER reply');
   const bytes = reader.bytes(reader.u32());
   checkString(bytes, 'the name of a listed export');
   // The name must keep its bytes, even invalid UTF-8, for a request of this export.
@@ -115,7 +115,7 @@ export function decodeServerReply(data: Uint8Array): { name: string; description
 
 /** Decodes the data of an NBD_REP_META_CONTEXT: a selected metadata context. */
 export function decodeMetaContext(data: Uint8Array): MetaContext {
-  const reader = new WireReader(data, 'a NBD_REP_META_CONTEXT reply');
+  const reader = new WireReader(data, 'an NBD_REP_META_CONTEXT reply');
   const id = reader.u32();
   const name = decodeString(reader.rest(), 'the name of a metadata context');
   return { id, name };
@@ -131,7 +131,7 @@ export function checkExportName(name: string): void {
   if (name.includes('\0'))
     throw new NbdError(`the export name "${shown}" contains a NUL`, { errno: LINUX.EINVAL });
   if (/[\ud800-\udc7f\udd00-\udfff]/u.test(name)) {
-    throw new NbdError(`the export name "${shown}" is no Unicode text`, { errno: LINUX.EINVAL });
+    throw new NbdError(`the export name "${shown}" is not Unicode text`, { errno: LINUX.EINVAL });
   }
   const { length } = nameBytes(name);
   if (length > NBD_MAX_STRING) {
@@ -151,7 +151,7 @@ export function checkExportName(name: string): void {
 export function checkMetaContextQueries(queries: readonly string[]): void {
   if (queries.length > MAX_META_CONTEXTS) {
     throw new NbdError(
-      `${queries.length} metadata contexts were asked for; at most ${MAX_META_CONTEXTS} can be`,
+      `cannot request ${queries.length} metadata contexts: the maximum is ${MAX_META_CONTEXTS}`,
       {
         errno: LINUX.EINVAL,
       },

@@ -105,7 +105,7 @@ const startTls: Step = {
   take: () => undefined,
   acknowledged: () => undefined,
   refused: (_, refusal) => {
-    throw refusalError('cannot use TLS, and plain text was not allowed', refusal);
+    throw refusalError('cannot use TLS, and plain text is not allowed', refusal);
   },
 };
 

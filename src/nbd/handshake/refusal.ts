@@ -22,13 +22,16 @@ interface Meaning {
 const MEANINGS: ReadonlyMap<number, Meaning> = new Map([
   [c.NBD_REP_ERR_UNSUP, { errno: LINUX.EOPNOTSUPP, why: 'the server does not support it' }],
   [c.NBD_REP_ERR_POLICY, { errno: LINUX.EPERM, why: "the server's policy forbids it" }],
-  [c.NBD_REP_ERR_INVALID, { errno: LINUX.EINVAL, why: 'the server calls it invalid' }],
+  [c.NBD_REP_ERR_INVALID, { errno: LINUX.EINVAL, why: 'the server considers it invalid' }],
   [c.NBD_REP_ERR_PLATFORM, { errno: LINUX.EOPNOTSUPP, why: "the server's platform does not support it" }],
-  [c.NBD_REP_ERR_TLS_REQD, { errno: LINUX.EPERM, why: 'the server requires TLS; use a nbds:// URI' }],
+  [c.NBD_REP_ERR_TLS_REQD, { errno: LINUX.EPERM, why: 'the server requires TLS; use an nbds:// URI' }],
   [c.NBD_REP_ERR_UNKNOWN, { errno: LINUX.ENOENT, why: 'the server has no such export' }],
   [c.NBD_REP_ERR_SHUTDOWN, { errno: LINUX.ESHUTDOWN, why: 'the server is shutting down' }],
-  [c.NBD_REP_ERR_BLOCK_SIZE_REQD, { errno: LINUX.EINVAL, why: 'the server insists on its block sizes' }],
-  [c.NBD_REP_ERR_TOO_BIG, { errno: LINUX.E2BIG, why: 'the server calls it too big' }],
+  [
+    c.NBD_REP_ERR_BLOCK_SIZE_REQD,
+    { errno: LINUX.EINVAL, why: 'the server requires clients to keep to its block sizes' },
+  ],
+  [c.NBD_REP_ERR_TOO_BIG, { errno: LINUX.E2BIG, why: 'the server considers it too big' }],
   [c.NBD_REP_ERR_EXT_HEADER_REQD, { errno: LINUX.EINVAL, why: 'the server requires extended headers' }],
 ]);
 
@@ -50,7 +53,7 @@ export function checkFatalRefusal(what: string, refusal: Refusal, encrypted: boo
   if (refusal.replyType === c.NBD_REP_ERR_SHUTDOWN) throw refusalError(what, refusal);
   if (refusal.replyType === c.NBD_REP_ERR_TLS_REQD && encrypted) {
     throw new NbdProtocolError(
-      'NBD_REP_ERR_TLS_REQD was sent although TLS is in use (proto.md, "TLS support")',
+      'the server sent NBD_REP_ERR_TLS_REQD although TLS is in use (proto.md, "TLS support")',
     );
   }
 }

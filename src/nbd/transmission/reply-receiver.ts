@@ -147,7 +147,7 @@ export class ReplyReceiver<P extends PendingRequest> {
     else if (magic === NBD_EXTENDED_REPLY_MAGIC && this.#extended) this.#extendedHeader(bytes, at);
     else
       throw new NbdProtocolError(
-        `a reply begins with magic 0x${magic.toString(16)}, which was not agreed on`,
+        `a reply begins with magic 0x${magic.toString(16)}, which was not negotiated`,
       );
   }
 
@@ -193,7 +193,7 @@ export class ReplyReceiver<P extends PendingRequest> {
   #extendedHeader(bytes: Uint8Array, at: number): void {
     const request = this.#findRequest(bytes, at + 8);
     if (rules.u32(bytes, at + 16) !== request.offsetHi || rules.u32(bytes, at + 20) !== request.offsetLo) {
-      throw new NbdProtocolError('an extended reply names an offset other than its request');
+      throw new NbdProtocolError('an extended reply names another offset than its request');
     }
     if (rules.u32(bytes, at + 24) !== 0) throw new NbdProtocolError('a reply chunk is longer than 4 GiB');
     const flags = (bytes[at + 4] << 8) | bytes[at + 5];
@@ -237,8 +237,8 @@ export class ReplyReceiver<P extends PendingRequest> {
   #takePayload(bytes: Uint8Array, start: number, end: number): number {
     const request = this.#current();
     const count = Math.min(this.#pending, end - start);
-    const only = this.#whole && count === request.length;
-    this.#sink.data(request, this.#at, bytes, start, start + count, only);
+    if (this.#whole && count === request.length) this.#sink.wholeData(request, bytes, start);
+    else this.#sink.data(request, this.#at, bytes, start, start + count);
     this.landed(count);
     return start + count;
   }
@@ -265,7 +265,7 @@ export class ReplyReceiver<P extends PendingRequest> {
       rules.takeError(request, this.#chunkType, body, this.#chunkLength);
     else if (this.#chunkType === NBD_REPLY_TYPE_OFFSET_HOLE) {
       const length = rules.u32(body, 8);
-      if (length === 0) throw new NbdProtocolError('a hole chunk is of no bytes');
+      if (length === 0) throw new NbdProtocolError('a hole chunk has length 0');
       this.#sink.hole(
         request,
         rules.placeChunk(request, rules.u32(body, 0), rules.u32(body, 4), length),

@@ -43,7 +43,7 @@ export function isErrorType(type: number): boolean {
 /** Checks that a simple reply may answer a request. @param structured structured replies were negotiated */
 export function checkSimpleReply(request: PendingRequest, error: number, structured: boolean): void {
   if (structured && request.type === NBD_CMD_READ) {
-    throw new NbdProtocolError('a READ was given a simple reply after structured replies were agreed on');
+    throw new NbdProtocolError('a simple reply answers a READ although structured replies were negotiated');
   }
   if (request.coverage !== undefined || request.covered > 0 || request.failure !== 0) {
     throw new NbdProtocolError('a simple reply follows chunks of the same reply');
@@ -68,16 +68,16 @@ export function checkChunk(
   }
   switch (type) {
     case NBD_REPLY_TYPE_NONE:
-      if (length !== 0) throw new NbdProtocolError('a NBD_REPLY_TYPE_NONE chunk carries bytes');
-      if (!last) throw new NbdProtocolError('a NBD_REPLY_TYPE_NONE chunk is not the last of its reply');
+      if (length !== 0) throw new NbdProtocolError('an NBD_REPLY_TYPE_NONE chunk carries bytes');
+      if (!last) throw new NbdProtocolError('an NBD_REPLY_TYPE_NONE chunk is not the last of its reply');
       return;
     case NBD_REPLY_TYPE_OFFSET_DATA:
     case NBD_REPLY_TYPE_OFFSET_HOLE:
       if (request.type !== NBD_CMD_READ) {
-        throw new NbdProtocolError('a data chunk answers a request that is no READ');
+        throw new NbdProtocolError('a data chunk answers a request that is not a READ');
       }
       if (type === NBD_REPLY_TYPE_OFFSET_HOLE ? length !== 12 : length < 9 || length - 8 > request.length) {
-        throw new NbdProtocolError(`a data chunk has ${length} bytes, ${request.length} were asked for`);
+        throw new NbdProtocolError(`a data chunk has ${length} bytes, but ${request.length} were requested`);
       }
       return;
     case NBD_REPLY_TYPE_BLOCK_STATUS:
@@ -85,7 +85,7 @@ export function checkChunk(
       checkStatus(request, 4, 8, length);
       return;
     case NBD_REPLY_TYPE_BLOCK_STATUS_EXT:
-      if (!extended) throw new NbdProtocolError('a 64-bit block status chunk was not agreed on');
+      if (!extended) throw new NbdProtocolError('a 64-bit block status chunk came without extended headers');
       checkStatus(request, 8, 16, length);
       return;
     default:
@@ -95,7 +95,7 @@ export function checkChunk(
 
 function checkStatus(request: PendingRequest, fixed: number, each: number, length: number): void {
   if (request.type !== NBD_CMD_BLOCK_STATUS) {
-    throw new NbdProtocolError('a block status chunk answers a request that is no BLOCK_STATUS');
+    throw new NbdProtocolError('a block status chunk answers a request that is not a BLOCK_STATUS');
   }
   if (length < fixed + each || (length - fixed) % each !== 0 || length > MAX_STATUS_PAYLOAD) {
     throw new NbdProtocolError(`a block status chunk has ${length} bytes`);
@@ -118,7 +118,7 @@ export function placeChunk(
 ): number {
   const at = distance(request, offsetHi, offsetLo);
   if (at < 0 || at + length > request.length) {
-    throw new NbdProtocolError('a data chunk lies outside of what was asked for');
+    throw new NbdProtocolError('a data chunk lies outside the requested range');
   }
   if ((request.flags & NBD_CMD_FLAG_DF) !== 0 && request.covered > 0) {
     throw new NbdProtocolError('a reply is fragmented although NBD_CMD_FLAG_DF forbade it');
@@ -180,7 +180,7 @@ export function statusPayload(
   }
   for (let at = wide ? 8 : 4; at < length; at += wide ? 16 : 8) {
     if (view.getUint32(at) === 0 && (!wide || view.getUint32(at + 4) === 0)) {
-      throw new NbdProtocolError('an extent is of no bytes');
+      throw new NbdProtocolError('an extent has length 0');
     }
   }
   return view;
@@ -190,7 +190,9 @@ export function statusPayload(
 export function checkWhole(request: PendingRequest): void {
   if (request.failure !== 0) return;
   if (request.type === NBD_CMD_READ && request.covered !== request.length) {
-    throw new NbdProtocolError(`a READ of ${request.length} bytes was answered with ${request.covered}`);
+    throw new NbdProtocolError(
+      `a READ of ${request.length} bytes was answered with ${request.covered} bytes`,
+    );
   }
   if (request.type === NBD_CMD_BLOCK_STATUS && request.covered === 0) {
     throw new NbdProtocolError('a BLOCK_STATUS was answered without extents');

@@ -35,12 +35,13 @@ export interface PendingRequest {
 export interface ReplySink<P extends PendingRequest> {
   /** The request in flight with this cookie; undefined ends the connection. */
   find(cookieHi: number, cookieLo: number): P | undefined;
+  /** Data of a READ: `bytes[start, end)` belong at offset `at` of the request. Valid during the call. */
+  data(request: P, at: number, bytes: Uint8Array, start: number, end: number): void;
   /**
-   * Data of a READ: `bytes[start, end)` belong at offset `at` of the request. The memory is valid during the call only,
-   * except if `only` is true: then these are all data of the reply, `finished` follows at once, and the 16 bytes before
-   * `start` may be overwritten.
+   * All data of a READ, from byte `start` of `bytes` on. `finished` follows at once, and until then the sink may
+   * overwrite the 16 bytes before `start`.
    */
-  data(request: P, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void;
+  wholeData(request: P, bytes: Uint8Array, start: number): void;
   /** `length` zero bytes at offset `at` of the request. */
   hole(request: P, at: number, length: number): void;
   /**

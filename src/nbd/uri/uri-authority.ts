@@ -46,7 +46,7 @@ export function parseNumber(text: string, smallest: number, largest: number, wha
 
 function parseUser(text: string): string {
   const user = percentDecode(text, 'the user name');
-  if (user.startsWith('-') || /\p{Cc}/u.test(user)) throw invalid('no user name looks like this');
+  if (user.startsWith('-') || /\p{Cc}/u.test(user)) throw invalid('the user name is invalid');
   return user;
 }
 
@@ -54,11 +54,11 @@ function parseHost(text: string): string {
   if (text.startsWith('[')) {
     const address = text.slice(1, -1).replace('%25', '%');
     if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.-]+)?$/i.test(address))
-      throw invalid('what is in [ ] is no IPv6 address');
+      throw invalid('the text in [ ] is not an IPv6 address');
     return address;
   }
   const host = percentDecode(text, 'the host');
-  if (host.startsWith('-') || /[\s\p{Cc}/?#@[\]]/u.test(host)) throw invalid('no host name looks like this');
+  if (host.startsWith('-') || /[\s\p{Cc}/?#@[\]]/u.test(host)) throw invalid('the host name is invalid');
   return host;
 }
 
@@ -70,7 +70,7 @@ export function parseHostAndPort(authority: string, transport: string): Authorit
   const at = authority.lastIndexOf('@');
   const user = at < 0 ? undefined : parseUser(authority.slice(0, at));
   const match = /^(\[[^\]]*\]|[^:[\]]*)(?::([^:]*))?$/.exec(authority.slice(at + 1));
-  if (match === null) throw invalid('the host cannot be told from the port (an IPv6 address goes in [ ])');
+  if (match === null) throw invalid('host and port are ambiguous (write an IPv6 address in [ ])');
   const [, hostText, portText = ''] = match;
   const vsock = transport === 'vsock';
   const host = parseHost(hostText);

@@ -46,7 +46,7 @@ function parsePairs(query: string): Map<string, string> {
 function parsePath(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined;
   if (value === '' || value.indexOf('\0', 1) > 0 || (value.startsWith('\0') && name !== 'socket')) {
-    throw invalid(`${name} is no path`);
+    throw invalid(`${name} is not a path`);
   }
   return value;
 }

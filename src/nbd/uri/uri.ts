@@ -103,20 +103,20 @@ function checkTogether(text: string, parts: Parts, host: string, parameters: Uri
   if (transport === 'unix' && host !== '') {
     throw bad(
       text,
-      `"${printable(host, 80)}" stands where a host would; an export name comes after three slashes`,
+      `"${printable(host, 80)}" is in the place of a host; write an export name after three slashes`,
     );
   }
   if ((transport === 'tcp' || transport === 'vsock') && parameters.socket !== undefined) {
-    throw bad(text, `a socket goes with ${tls ? 'nbds' : 'nbd'}+unix:///`);
+    throw bad(text, `a socket needs ${tls ? 'nbds' : 'nbd'}+unix:///`);
   }
   if (transport === 'ssh' && parameters.socket?.startsWith('\0')) {
     throw bad(text, 'an abstract socket cannot be reached through ssh');
   }
   if (!tls && parameters.needTls !== undefined) {
-    throw bad(text, `${parameters.needTls} needs TLS, that is, ${secure('nbds')}://`);
+    throw bad(text, `${parameters.needTls} needs TLS: use ${secure('nbds')}://`);
   }
   if (transport !== 'ssh' && parameters.nbdPort !== undefined) {
-    throw bad(text, 'nbd-port goes with nbd+ssh:// only; write the port after the host');
+    throw bad(text, 'nbd-port is for nbd+ssh:// only; write the port after the host');
   }
 }
 

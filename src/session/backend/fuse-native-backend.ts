@@ -1,6 +1,6 @@
-// The session's view of the fuse-native backend.
+// Adapts the fuse-native backend to the session.
 //
-// libfuse 2 does not tell when somebody else unmounts, so the mount table is watched.
+// libfuse 2 does not report an unmount by another process, so this file watches the mount table.
 
 import { NativeFileSystem } from '../../fuse-native/adapter.js';
 import { findNewMount, openInMount } from '../../mount/attach.js';
@@ -8,11 +8,11 @@ import { detach, unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { findAgain, type MountEntry } from '../../mount/mount-table.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import { Deadline } from '../connect/deadline.js';
+import { Deadline } from '../deadline.js';
 import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
 
-/** Milliseconds between two looks at the mount table. */
+/** Milliseconds between two checks of the mount table. */
 const LOOK = 250;
 
 /** There is nothing to prepare: libfuse is loaded when it mounts. */
@@ -23,17 +23,17 @@ export function prepareFuseNativeBackend(): PreparedBackend {
 async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
   const { mountpoint, options, events, settings } = request;
   if (request.changing) {
-    throw new MountError('--all: fuse-native cannot show files that come and go; use --fuse-backend=kernel');
+    throw new MountError('--all cannot be used with fuse-native; use --fuse-backend=kernel');
   }
   if (mountpoint.kind === 'file') {
     throw new MountError(
-      `mountpoint ${mountpoint.text}: fuse-native mounts over directories only; use --fuse-backend=kernel`,
+      `mountpoint ${mountpoint.text}: fuse-native mounts on directories only; use --fuse-backend=kernel`,
     );
   }
   const files = request.files.flatMap(({ info, ...file }) => (info === undefined ? [] : [{ ...file, info }]));
   if (files.some(({ info }) => info.size > BigInt(Number.MAX_SAFE_INTEGER))) {
     throw new MountError(
-      `mounting ${mountpoint.text}: fuse-native serves up to 2^53 bytes; use --fuse-backend=kernel`,
+      `cannot mount ${mountpoint.text}: fuse-native serves at most 2^53 bytes; use --fuse-backend=kernel`,
     );
   }
   await mountpoint.target.check();
@@ -48,11 +48,11 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         tree: treeOptions(options),
         fsname: options.fsname ?? 'nbdfuse',
         subtype: options.subtype ?? 'nbdfuse',
-        // libfuse's own lines, which are no JSON.
+        // libfuse prints its own lines, which are not JSON.
         debug: settings.verbose && settings.logFormat === 'text',
       },
-      // What a connection was good for is not known here: it counts by its time.
-      (file, why) => events.lost(file, 0, why, { madeProgress: true, otherDisk: false }),
+      // Whether a connection made progress is not known here: only its duration counts.
+      (file, why) => events.files.connectionLost(file, 0, why, { madeProgress: true, otherDisk: false }),
     );
     const mount = await findNewMount(mountpoint, options, system.device);
     return new FuseNativeBackend(
@@ -64,14 +64,14 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
   } catch (error) {
     if (error instanceof MountError) throw error;
     const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
-    throw new MountError(`mounting ${mountpoint.text} by fuse-native: ${why}`);
+    throw new MountError(`cannot mount ${mountpoint.text} with fuse-native: ${why}`);
   }
 }
 
 class FuseNativeBackend implements Backend {
   readonly ready = Promise.resolve();
-  readonly folder = undefined;
-  readonly addReader = undefined;
+  readonly directory = undefined;
+  readonly addReadThread = undefined;
   readonly #system: NativeFileSystem;
   readonly #mount: MountEntry;
   readonly #names: readonly string[];
@@ -92,10 +92,10 @@ class FuseNativeBackend implements Backend {
 
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
     this.#system.attach(file, negotiated);
-    this.#events.accepted(file, connection);
+    this.#events.files.connectionAccepted(file, connection);
   }
 
-  /** Nothing is sent again. */
+  /** This backend sends nothing again. */
   onServerEnd(): () => void {
     return () => undefined;
   }

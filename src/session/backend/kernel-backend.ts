@@ -1,6 +1,6 @@
-// The default backend: the kernel's FUSE device, served by the bridge's worker.
+// The default backend: a worker thread serves the kernel's FUSE device.
 //
-// Made by session.ts. Owns the mount; the worker owns the device and the connections.
+// Made by start.ts. Owns the mount; the worker owns the device and the connections.
 
 import { stat, truncate } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
@@ -8,33 +8,34 @@ import { using } from '../../linux/path.js';
 import { sendHeldWrites } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import type { CacheMode, ListChange } from '../../worker/contract/messages.js';
+import type { ListChange, ServedFile } from '../../worker/contract/messages.js';
+import type { CacheMode } from '../../worker/contract/status.js';
 import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
 import { dismissWorker } from '../../worker/spawn.js';
 import { Semaphore } from '../semaphore.js';
-import type { Backend, BackendRequest, FolderAnswers, PreparedBackend, ServedFile } from './backend.js';
+import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
 
-/** Bytes of written data that are remembered until the server has flushed them, of the one file or of each. */
+/** Bytes of unflushed writes that are kept: of the single file, and of each file with --all. */
 const KEEP_BYTES = 64 * 1024 * 1024;
 const KEEP_BYTES_EACH = 16 * 1024 * 1024;
 
 /**
- * System calls on our own files under way at once. Each takes one of the four threads that node has for files and
- * for the names of hosts, maybe until the server has answered: one that is lost must still be found.
+ * Maximum concurrent system calls on our own files. Each occupies one of Node's four threads for files and host names,
+ * maybe until the server has answered; reconnecting to a lost server needs a free one.
  */
 const MOST_AT_ONCE = 2;
 
 /**
- * Whether we can tell the kernel the size of a file that is the mountpoint. It takes it from nobody
- * but truncate(2) then: it believes that it alone changes sizes, and begins with none.
+ * Whether we can set the size of a file that is the mountpoint. In writeback mode the kernel believes that it alone
+ * changes sizes, and begins with 0: only truncate(2) sets another one.
  */
 function canSetSize({ files, options }: BackendRequest): boolean {
   const mayWrite = process.geteuid?.() === 0 || (options.uid === undefined && options.umask === undefined);
   return mayWrite && files.every(({ info }) => info !== undefined && info.size <= Number.MAX_SAFE_INTEGER);
 }
 
-/** Whether no file can be written to, now or later. */
+/** Whether no file is writable, now or later. */
 function isReadOnly({ changing, files, settings, options }: BackendRequest): boolean {
   return changing ? settings.readOnly || options.readOnly : files.every(({ readOnly }) => readOnly);
 }
@@ -70,13 +71,12 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Worker
     negativeTimeout: options.negativeTimeout,
     readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
     dropPagesOnOpen: options.autoCache,
-    readers: threads - 1,
-    readersAlways: settings.threads !== undefined,
-    firstReaderConnection: settings.connections,
+    readThreads: threads - 1,
+    firstReadThreadConnection: settings.connections,
   };
 }
 
-/** Has a worker that waits for its work, and mounts when asked to, once. */
+/** Prepares a backend with an idle worker; `start` may be called once. */
 export function prepareKernelBackend(worker: Worker): PreparedBackend {
   let idle: Worker | undefined = worker;
   const takeWorker = (): Worker => {
@@ -101,12 +101,12 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
       ...events,
       syncWanted: (file) => {
         files.sendHeldWrites(file).then(
-          () => worker.synced(file, true),
-          () => worker.synced(file, false),
+          () => worker.send('synced', file, true),
+          () => worker.send('synced', file, false),
         );
       },
       beyondEnd: (file) => {
-        // It is a repair of what a program did wrong; where it is not possible, nothing else is.
+        // This undoes a write beyond the end; nothing else can be done if it fails.
         void files.setSize(file).catch(() => undefined);
       },
     },
@@ -114,8 +114,8 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
   );
   const prepareFile = async (): Promise<void> => {
     await worker.ready;
-    // Before it knows whose the file is, the kernel takes it for user 0's; where a user namespace has none,
-    // it would let nobody write.
+    // Until the kernel knows the owner of the file, it assumes user 0; in a user namespace without user 0 it would let
+    // nobody write.
     await using(await mount.open(''), (path) => stat(path));
     if (cacheMode(request) === 'writeback') await files.setSize(0);
   };
@@ -123,8 +123,8 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
 }
 
 /**
- * The files as others see them, for system calls on them. Each call is made through a descriptor that is proven to
- * lie in our mount: at a path, there may be somebody's own file by then.
+ * System calls on the files of our mount. Each call uses a descriptor that is verified to be in our mount: a path may
+ * lead to another file by then.
  */
 class ShownFiles {
   readonly #mount: KernelMount;
@@ -141,19 +141,19 @@ class ShownFiles {
     for (const { number, file } of added) this.#files.set(number, file);
   }
 
-  /** More is known of a file, if it is shown still. */
+  /** Updates a file, if it still exists. */
   describe(number: number, file: ServedFile): void {
     if (this.#files.has(number)) this.#files.set(number, file);
   }
 
-  /** Sets the size right in the kernel's eyes. */
+  /** Sets the kernel's size of a file. */
   async setSize(number: number): Promise<void> {
     const { info } = this.#find(number);
     if (info === undefined) return;
     await this.#act(number, (path) => truncate(path, Number(info.size)));
   }
 
-  /** @throws Error when it cannot be done, or not of this file: it may have been replaced meanwhile */
+  /** Writes out the kernel's cache of a file. @throws Error when that fails, or the file was replaced meanwhile */
   async sendHeldWrites(number: number): Promise<void> {
     await this.#act(number, sendHeldWrites);
     this.#find(number);
@@ -178,8 +178,8 @@ class ShownFiles {
 
 class KernelBackend implements Backend {
   readonly ready: Promise<void>;
-  readonly folder: FolderAnswers;
-  readonly addReader: Backend['addReader'];
+  readonly directory: DirectoryAnswers;
+  readonly addReadThread: Backend['addReadThread'];
   readonly #mount: KernelMount;
   readonly #worker: WorkerHandle;
   readonly #files: ShownFiles;
@@ -188,24 +188,24 @@ class KernelBackend implements Backend {
     this.#mount = mount;
     this.#worker = worker;
     this.#files = files;
-    this.folder = {
+    this.directory = {
       listed: (change) => {
         files.change(change);
-        worker.listed(change);
+        worker.send('listed', change);
       },
       described: (number, file, errno) => {
         if (errno === 0) files.describe(number, file);
-        worker.described(number, file, errno);
+        worker.send('described', number, file, errno);
       },
-      refuse: (file, errno) => worker.refuse(file, errno),
+      refuse: (file, errno) => worker.send('refuse', file, errno),
     };
-    this.addReader = async (negotiated) => {
+    this.addReadThread = async (negotiated) => {
       if (!(await worker.prove())) return false;
-      worker.addReader(negotiated.takeSocket(), negotiated.info);
+      worker.addReadThread(negotiated.takeSocket(), negotiated.info);
       return true;
     };
     this.ready = ready;
-    // Whoever waits hears of a failure; a start that was called off before does not wait.
+    // A caller that awaits `ready` sees a failure; a start that was cancelled before does not await it.
     ready.catch(() => undefined);
   }
 
@@ -214,12 +214,12 @@ class KernelBackend implements Backend {
   }
 
   fail(file: number, errno: number): void {
-    this.#worker.fail(file, errno);
+    this.#worker.send('fail', file, errno);
   }
 
   onServerEnd(file: number): () => void {
     const attached = this.#worker.attached(file);
-    return () => this.#worker.serverEnded(file, attached);
+    return () => this.#worker.send('serverEnded', file, attached);
   }
 
   open(file: number): Promise<number | undefined> {

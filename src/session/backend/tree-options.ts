@@ -1,4 +1,4 @@
-// How the files are shown: owner, permission bits and times, from -o and from who mounts.
+// Owner, permission bits and times of the files, from -o and from the user who mounts.
 
 import type { TreeOptions } from '../../fuse/tree.js';
 import type { FuseOptions } from '../../mount/options.js';

@@ -1,4 +1,4 @@
-// A disk that has its first connection: keeps it connected, and gives it further ones.
+// Makes the reconnector of a file, and gives it additional connections.
 
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { Backend } from '../backend/backend.js';
@@ -11,7 +11,7 @@ import { ReconnectPolicy } from './reconnect-policy.js';
 
 const EIO = 5;
 
-/** What a reconnector is made with. */
+/** The parts of a reconnector. */
 export interface LinkParts {
   /** The file as the user would type it. */
   readonly name: string;
@@ -24,7 +24,7 @@ export interface LinkParts {
   readonly report: Report;
 }
 
-/** Who keeps a file connected from now on; it has no connection yet. */
+/** Makes the reconnector of a file, which has no connection yet. */
 export function createReconnector(parts: LinkParts): Reconnector<NegotiatedConnection> {
   const { name, file, disk, connect, backend, settings, report } = parts;
   return new Reconnector<NegotiatedConnection>({
@@ -40,7 +40,7 @@ export function createReconnector(parts: LinkParts): Reconnector<NegotiatedConne
   });
 }
 
-/** Puts further connections to use as they come. */
+/** Puts additional connections to use as they arrive. */
 export function adoptFurther(
   further: Disk['further'],
   reconnector: Reconnector<NegotiatedConnection>,
@@ -51,7 +51,7 @@ export function adoptFurther(
       if (signal?.aborted) connection?.close();
       else if (connection !== undefined) reconnector.attach(i + 1, connection);
     });
-    // One that the server has closed meanwhile is done without.
+    // The file does without a connection that the server has closed meanwhile.
     adopted.catch(() => undefined);
   });
 }

@@ -1,6 +1,6 @@
-// From the server that the user named to the endpoint that the transport opens.
+// Turns the server that the user named into the endpoint that the transport opens.
 //
-// Called once at the start. Pure but for the warnings about what a URI says in vain.
+// Called once at the start. Pure except for warnings about unknown URI parameters.
 
 import { printable } from '../../nbd/text.js';
 import { type NbdUri, parseNbdUri } from '../../nbd/uri/uri.js';
@@ -9,7 +9,7 @@ import type { Report, Settings } from '../settings.js';
 
 function warnOfUnknownParameters(uri: NbdUri, report: Pick<Report, 'line' | 'detail'>): void {
   for (const name of uri.unknownParameters) {
-    const text = `the URI's parameter ${printable(name, 100)} is not known and has no effect`;
+    const text = `the URI parameter ${printable(name, 100)} is unknown and has no effect`;
     if (name.toLowerCase().startsWith('x-')) report.detail(text);
     else report.line(text);
   }

@@ -1,7 +1,7 @@
-// The first connection of a file that somebody opens: tried until it is there, or is not to be had.
+// Makes the first connection of a file that a program opens, with retries.
 //
-// Used by the ExportFolder. A server that cannot be reached is tried again for as long as requests wait
-// for a lost one; a server that answers and refuses is not.
+// Used by the ExportFolder. It retries an unreachable server for the --reconnect time, like a lost one; it does not
+// retry a server that answers and refuses.
 
 import { NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_UNKNOWN } from '../../nbd/constants.js';
 import { NbdServerError } from '../../nbd/errors.js';
@@ -11,14 +11,14 @@ import { ReconnectPolicy } from './reconnect-policy.js';
 
 const EIO = 5;
 
-/** What came of it. `gone`: the server has no such export. */
+/** The outcome. `gone`: the server has no such export. */
 export type FirstConnection<C> =
   | { readonly kind: 'connected'; readonly connection: C }
   | { readonly kind: 'refused'; readonly errno: number; readonly gone: boolean; readonly why: string }
   | { readonly kind: 'unreachable'; readonly why: string }
   | { readonly kind: 'stopped' };
 
-/** How it is tried. */
+/** How to make the connection. */
 export interface FirstConnectionOptions<C> {
   readonly name: string;
   readonly connect: (signal: AbortSignal) => Promise<C>;
@@ -36,7 +36,7 @@ export async function makeFirstConnection<C>(
   const { name, connect, limit, clock, report, signal } = options;
   const policy = new ReconnectPolicy(limit, Math.random);
   const end = clock.now() + limit;
-  // The first attempt is not counted by its pause.
+  // The first attempt has no pause.
   policy.nextPause();
   for (let attempt = 0; ; attempt++) {
     try {

@@ -1,6 +1,6 @@
-// What is known and what can be done about a server that went away.
+// Reconnects to a lost server, and explains its loss.
 //
-// Used by start.ts for each file's reconnector.
+// Used by start.ts, disk-keeper.ts, link-disk.ts and shared-server.ts.
 
 import { isRelay } from '../../linux/socket-holders.js';
 import { printable } from '../../nbd/text.js';
@@ -14,13 +14,13 @@ import type { Settings } from '../settings.js';
 /** Milliseconds to wait for the exit of a child whose connection has ended. */
 const EXIT_TIME = 1000;
 
-/** Makes one connection, to a child that was started anew if need be. */
+/** Makes one connection, to a restarted child if necessary. */
 export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
 
 /**
- * How to connect again; undefined where that is impossible or not wanted.
- * @param restarts hears that a child will be started anew; what it returns is called when the last one has ended with
- *   all that it had started
+ * A function that connects again; undefined where that is impossible or not wanted.
+ * @param restarts called before a child is restarted; its result is called when the old child and all processes that it
+ *   had started have ended
  */
 export function reconnectBy(
   server: NbdServer,
@@ -38,12 +38,12 @@ export function reconnectBy(
   };
 }
 
-/** Whether a server that is our child only passes on what it gets: its end says nothing about who does the work. */
+/** Whether a child is only a relay, such as ssh or socat: its end does not prove the end of the server behind it. */
 export function isRelayCommand({ endpoint: { target } }: Pick<NbdServer, 'endpoint'>): boolean {
   return target.kind === 'ssh' || ('argv' in target && isRelay(target.argv[0] ?? ''));
 }
 
-/** Why a connection was lost: how the child ended, if one did, else what the data path saw. */
+/** Why a connection was lost: the exit of the child, if it has exited, else the reason of the data path. */
 export async function explainLoss(server: NbdServer, why: string): Promise<string> {
   const { exited } = server;
   const { target } = server.endpoint;

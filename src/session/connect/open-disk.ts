@@ -1,6 +1,7 @@
-// One file's way to its server: the server opened, its first connection made, more where that helps.
+// Opens a file's server and makes its connections: the first, and additional ones where the server allows several.
 //
-// Used by session.ts. What is opened here is taken back by the steps that are added to `undo`.
+// Used by start.ts; export-folder.ts and reader-supply.ts use its helpers. The steps that `openDisk` adds to `undo`
+// close everything that it opens.
 
 import { canMultiConn, type ExportInfo, sameExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
@@ -14,14 +15,14 @@ export interface Disk {
   readonly server: NbdServer;
   readonly info: ExportInfo;
   readonly first: NegotiatedConnection;
-  /** Further connections on their way; undefined for one that could not be made. */
+  /** Additional connections, while they are being made; undefined for one that failed. */
   readonly further: readonly Promise<NegotiatedConnection | undefined>[];
 }
 
 /** Makes one connection to an export. */
 type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
 
-/** Whether several connections can be used: not to children on standard input, nor where the server allows no more. */
+/** Whether to use several connections: with the kernel backend, to a server that is no child and allows them. */
 export function allowsSeveral(
   { backend }: Pick<Settings, 'backend'>,
   server: Pick<NbdServer, 'reconnectable'>,
@@ -30,12 +31,12 @@ export function allowsSeveral(
   return backend === 'kernel' && server.reconnectable && canMultiConn(info);
 }
 
-/** Connections to use. */
+/** The number of connections to use. */
 export function connectionCount(settings: Settings, server: NbdServer, info: ExportInfo): number {
   return allowsSeveral(settings, server, info) ? settings.connections : 1;
 }
 
-/** A further connection is a help, not a need: when it cannot be had, the others serve. */
+/** Makes an additional connection, which is optional: undefined when that fails, and the others serve. */
 export async function connectFurther(
   connect: Connect,
   info: ExportInfo,
@@ -44,12 +45,12 @@ export async function connectFurther(
 ): Promise<NegotiatedConnection | undefined> {
   try {
     const connection = await connect(signal);
-    const difference = signal.aborted ? 'stopped' : sameExport(info, connection.info);
+    const difference = signal.aborted ? 'nbdfuse is stopping' : sameExport(info, connection.info);
     if (difference === undefined) return connection;
     connection.close();
-    report.detail(`a further connection is not used: ${difference}`);
+    report.detail(`closed an additional connection: ${difference}`);
   } catch (error) {
-    if (!signal.aborted) report.detail(`a further connection failed: ${String(error)}`);
+    if (!signal.aborted) report.detail(`cannot make an additional connection: ${String(error)}`);
   }
   return undefined;
 }
@@ -62,7 +63,7 @@ export async function openDisk(
   cleanup: Cleanup,
   signal: AbortSignal,
 ): Promise<Disk> {
-  // The worker serves the kernel backend's connections, the main thread those of the other.
+  // The worker serves the connections of the kernel backend, the main thread those of fuse-native.
   const server = await openServer(endpoint, {
     handOver: settings.backend === 'kernel',
     onStderr: report.serverSaid,

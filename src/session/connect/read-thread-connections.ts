@@ -1,6 +1,6 @@
-// Gives a backend that has more to do than one thread can the connections of further ones.
+// Connects read threads: each gets a connection of its own to the server.
 //
-// Owned by a DiskKeeper. Never throws: without them, one thread goes on by itself.
+// Owned by the keeper of a single file. Never throws: without read threads the worker serves the file alone.
 
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { NbdServer } from '../../transport/server.js';
@@ -9,83 +9,72 @@ import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
 import { connectFurther } from './open-disk.js';
 
-/** Milliseconds for which a server that gave no connection is not asked for another. */
-const RESPITE = 5000;
+/** Milliseconds between two attempts. */
+const PAUSE = 5000;
 
-/** Milliseconds. */
+/** Milliseconds for which `stop` waits for an attempt. */
 const STOP_TIME = 500;
 
-/** What it is made with. */
-export interface ReaderSupplyParts {
+/** Parts of ReadThreadConnections. */
+export interface ReadThreadConnectionsParts {
   readonly server: NbdServer;
   readonly info: ExportInfo;
-  readonly addReader: NonNullable<Backend['addReader']>;
+  readonly addReadThread: NonNullable<Backend['addReadThread']>;
   readonly report: Report;
   readonly clock: Clock;
 }
 
 /** See the file's head. */
-export class ReaderSupply {
-  readonly #parts: ReaderSupplyParts;
+export class ReadThreadConnections {
+  readonly #parts: ReadThreadConnectionsParts;
   readonly #stop = new AbortController();
   #work: Promise<void> | undefined;
   #missing = 0;
-  #notBefore = Number.NEGATIVE_INFINITY;
 
-  constructor(parts: ReaderSupplyParts) {
+  constructor(parts: ReadThreadConnectionsParts) {
     this.#parts = parts;
   }
 
-  /** Tries to give away one connection, unless that is being done. */
-  wanted(): void {
-    if (this.#parts.clock.now() >= this.#notBefore) this.#begin(() => this.#supply());
-  }
-
-  /** Gives away `count` more, however often it has to be tried. */
-  keep(count: number): void {
+  /** Connects `count` more read threads, in as many attempts as it takes. */
+  add(count: number): void {
     this.#missing += count;
-    if (this.#missing > 0) this.#begin(() => this.#supplyMissing());
+    if (this.#missing === 0 || this.#stop.signal.aborted || this.#work !== undefined) return;
+    this.#work = this.#connectMissing().then(() => {
+      this.#work = undefined;
+      // More may be missing by now.
+      this.add(0);
+    });
   }
 
-  /** Ends the attempt that is under way; a backend that does not answer is not waited for. */
+  /** Ends the attempt under way, without waiting for a backend that does not answer. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await Promise.race([this.#work, this.#parts.clock.wait(STOP_TIME)]);
   }
 
-  #begin(work: () => Promise<unknown>): void {
-    if (this.#stop.signal.aborted || this.#work !== undefined) return;
-    this.#work = work().then(() => {
-      this.#work = undefined;
-      // More may be missing since the last look.
-      this.keep(0);
-    });
-  }
-
-  async #supplyMissing(): Promise<void> {
+  async #connectMissing(): Promise<void> {
     const { signal } = this.#stop;
     while (this.#missing > 0 && !signal.aborted) {
-      if (await this.#supply()) this.#missing--;
-      else await this.#parts.clock.wait(RESPITE, signal);
+      if (await this.#connectOne()) this.#missing--;
+      else await this.#parts.clock.wait(PAUSE, signal);
     }
   }
 
-  /** Whether a connection could be given away. */
-  async #supply(): Promise<boolean> {
-    const { server, info, addReader, report, clock } = this.#parts;
+  /** Whether a read thread has started. */
+  async #connectOne(): Promise<boolean> {
+    const { server, info, addReadThread, report } = this.#parts;
     const { signal } = this.#stop;
     const connect = (signal: AbortSignal) => server.connect({ signal });
     const connection = await connectFurther(connect, info, report, signal);
     try {
-      if (connection !== undefined && (await addReader(connection))) {
-        report.detail('one more thread reads');
+      if (connection !== undefined && (await addReadThread(connection))) {
+        report.detail('one more read thread');
         return true;
       }
     } catch (error) {
-      report.detail(`one more thread cannot read: ${String(error)}`);
+      report.detail(`a read thread cannot start: ${String(error)}`);
     }
     connection?.close();
-    this.#notBefore = clock.now() + RESPITE;
     return false;
   }
 }

@@ -1,18 +1,18 @@
-// When to try to reconnect, and when to stop making requests wait: decisions only. Pure.
+// Decides when to reconnect, and when waiting requests fail. Pure.
 //
-// Used by reconnect.ts, one policy a file. Times are milliseconds of any clock that does not jump;
-// the caller passes them in and does the waiting.
+// Used by reconnect.ts, one policy per file. Times are milliseconds of a monotonic clock; the caller passes them in and
+// does the waiting.
 
 /** Pause before the second attempt in a row; it doubles from there. */
 const FIRST_PAUSE = 100;
 /** Longest pause, before jitter. */
 const LONGEST_PAUSE = 5000;
-/** A pause is lengthened or shortened by up to this share, so that many clients do not come at once. */
+/** Random share of a pause that is added or taken away, so that many clients do not reconnect at once. */
 const JITTER = 0.25;
 /** A connection that lived shorter than this does not count as a recovery. */
 const STABLE_TIME = 1000;
 
-/** The state of one file's reconnecting. */
+/** The reconnection state of one file. */
 export class ReconnectPolicy {
   readonly #limit: number;
   readonly #random: () => number;
@@ -31,12 +31,11 @@ export class ReconnectPolicy {
   }
 
   /**
-   * A connection is lost. A loss soon after connecting goes on with the pauses and the time limit of the
-   * one before, and so does that of a connection that was of no use, however long it lasted: a server
-   * that accepts connections and drops them, breaks the protocol on each, or answers nothing, is neither
-   * hurried nor waited for without end.
-   * @param last whether no other is left
-   * @param madeProgress whether it answered something, or was asked nothing and broke no rule
+   * A connection is lost. A loss soon after connecting continues the pauses and the time limit of the loss before it,
+   * and so does the loss of a connection that made no progress, however long it lasted. So a server that drops its
+   * connections, breaks the protocol on each, or answers nothing gets no rapid retries and no unlimited time.
+   * @param last whether no other connection is left
+   * @param madeProgress whether it answered a request, or had none and broke no rule
    */
   lost(now: number, last: boolean, madeProgress: boolean): void {
     const stable = madeProgress && now - this.#connectedAt >= STABLE_TIME;
@@ -51,7 +50,7 @@ export class ReconnectPolicy {
     this.#connectedAt = now;
   }
 
-  /** Milliseconds to pause before the next attempt, which is counted: none before the first. */
+  /** Counts the next attempt. Returns the milliseconds to pause before it: 0 for the first. */
   nextPause(): number {
     const attempt = this.#attempts++;
     if (attempt === 0) return 0;
@@ -59,7 +58,7 @@ export class ReconnectPolicy {
     return Math.round(pause * (1 + JITTER * (2 * this.#random() - 1)));
   }
 
-  /** Since when there is no server that is of use; Infinity before the first loss. */
+  /** The start of the outage; Infinity before the first loss. */
   get outageAt(): number {
     return this.#outageAt;
   }

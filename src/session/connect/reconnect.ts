@@ -1,11 +1,11 @@
-// Keeps one file connected: makes lost connections again as the policy says.
+// Keeps one file connected: replaces lost connections as the policy says.
 //
-// Owned by the session, one a file; `lost` is called for each connection that the bridge lost. Never
-// blocks, never throws; a connection that it made belongs to `attach` from then on. Reconnecting goes
-// on after the time limit has failed the file, so that the mount heals when the server returns.
+// Made by link-disk.ts, one per file; the keeper calls `lost` for each connection that the data path has lost. Never
+// blocks or throws. A new connection belongs to `attach`. Reconnecting continues after the time limit has failed the
+// file, so that the mount recovers when the server returns.
 
 import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
-import type { LossOutcome } from '../backend/backend.js';
+import type { LossOutcome } from '../../worker/contract/messages.js';
 import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
 import type { ReconnectPolicy } from './reconnect-policy.js';
@@ -16,22 +16,22 @@ export interface FreshConnection {
   close(): void;
 }
 
-/** What a reconnector needs of its surroundings. */
+/** The dependencies of a reconnector. */
 export interface ReconnectorOptions<C extends FreshConnection> {
   /** The file's name, for messages. */
   readonly name: string;
-  /** The export as it was at the start: what comes back must be the same. */
+  /** The export as it was at the start; a new connection must lead to the same. */
   readonly info: ExportInfo;
   readonly policy: ReconnectPolicy;
   readonly clock: Clock;
   readonly report: Pick<Report, 'line' | 'detail'>;
-  /** Makes a connection; undefined where there is no way to. */
+  /** Makes a connection; undefined where reconnecting is impossible. */
   readonly connect: ((signal: AbortSignal) => Promise<C>) | undefined;
   /** Hands a connection over to the file's data path. */
   readonly attach: (slot: number, connection: C) => void;
   /** Makes requests fail with EIO from now until the next `attach`. */
   readonly fail: (why: string) => void;
-  /** Knows more than `why` about a loss: how the child that was the server ended. */
+  /** Explains a loss better than `why`, for example by the exit of a child server. */
   readonly explain: (why: string) => Promise<string>;
 }
 
@@ -39,7 +39,7 @@ export interface ReconnectorOptions<C extends FreshConnection> {
 export class Reconnector<C extends FreshConnection> {
   readonly #options: ReconnectorOptions<C>;
   readonly #alive = new Set<number>();
-  /** Those of the living that the data path uses. */
+  /** The live connections that the data path uses. */
   readonly #accepted = new Set<number>();
   readonly #lost = new Set<number>();
   readonly #stop = new AbortController();
@@ -54,12 +54,12 @@ export class Reconnector<C extends FreshConnection> {
     this.#options = options;
   }
 
-  /** Whether the file fails its requests for want of a server. */
+  /** Whether requests of the file fail because there is no server. */
   get failed(): boolean {
     return this.#failed;
   }
 
-  /** Hands over a connection that the session has made; `accepted` is to follow. */
+  /** Hands over a connection that the session has made; `accepted` follows. */
   attach(slot: number, connection: C): void {
     const wasLost = this.#lost.delete(slot);
     this.#alive.add(slot);
@@ -72,7 +72,7 @@ export class Reconnector<C extends FreshConnection> {
     }
   }
 
-  /** The data path uses a connection that was attached. Further ones, on their way when the others were lost, end an outage too. */
+  /** The data path uses an attached connection. An additional connection that arrives late ends an outage too. */
   accepted(slot: number): void {
     if (!this.#alive.has(slot)) return;
     const { policy, report, name, clock } = this.#options;
@@ -109,7 +109,7 @@ export class Reconnector<C extends FreshConnection> {
     this.#begin();
   }
 
-  /** Ends all attempts; resolves when none is under way. */
+  /** Ends all attempts; resolves when none is running. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#work;
@@ -138,7 +138,7 @@ export class Reconnector<C extends FreshConnection> {
     await this.#expire();
   }
 
-  /** Fails the file when the policy's time has run out before a connection was made. */
+  /** Fails the file if the policy's time runs out before a connection is made. */
   async #expire(): Promise<void> {
     const { clock, policy, name } = this.#options;
     const outage = this.#outageAt;
@@ -172,7 +172,7 @@ export class Reconnector<C extends FreshConnection> {
     }
   }
 
-  /** One attempt; whether it gave a connection. */
+  /** One attempt; true when it gave a connection. */
   async #tryOnce(slot: number, connect: (signal: AbortSignal) => Promise<C>): Promise<boolean> {
     const { info, policy, report, name, clock } = this.#options;
     const { signal } = this.#stop;

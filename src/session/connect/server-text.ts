@@ -1,4 +1,4 @@
-// A server as the user named it, in one line, for who asks what is mounted.
+// The server as the user named it, in one line, for the status.
 
 import { printable } from '../../nbd/text.js';
 import { bareWords } from '../../transport/confine.js';

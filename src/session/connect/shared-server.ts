@@ -1,8 +1,8 @@
-// One server for many files: each connects by itself, but a child is started again for all of them.
+// One server for many files: each file connects by itself, but a restart of the child concerns all of them.
 //
-// Owned by the ExportFolder. A child that has ended is started again with --restart, and without it when
-// nothing is connected: then nobody loses anything by it. qemu-nbd ends by itself when its last client has
-// left, which may be the one that has just asked for the list.
+// Owned by the ExportFolder. Restarts a child that has ended: with --restart always, without it only when no file is
+// connected, since nothing is lost then. qemu-nbd ends when its last client leaves, which may be the connection that
+// has just listed the exports.
 
 import type { ExportInfo, ListedExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
@@ -10,16 +10,16 @@ import { TransportError } from '../../transport/errors.js';
 import type { NbdServer } from '../../transport/server.js';
 import { isRelayCommand } from './lost-server.js';
 
-/** Milliseconds in which exports are asked about, one after the other, when a list is had. */
+/** Milliseconds for the descriptions of exports, one after the other, when listing. */
 const DESCRIBE_TIME = 1500;
-/** Exports of a list that are asked about again each time. */
+/** Maximum length of a list whose exports are described again each time. */
 const MOST_DESCRIBED_AGAIN = 256;
 
-/** Who uses a shared server. */
+/** The users of a shared server. */
 export interface ServerUses {
   /** Whether any file is connected to it. */
   isUsed(): boolean;
-  /** Its child will be started anew; what this returns is called when it has ended with all that it had started. */
+  /** The child is about to restart. The result is called when the old child and all of its processes have ended. */
   restarts(): () => void;
 }
 
@@ -30,14 +30,14 @@ export class SharedServer {
   readonly #uses: ServerUses;
   #reviving: Promise<void> | undefined;
 
-  /** @param restart whether a child is started again although files are connected to it */
+  /** @param restart whether to restart a child although files are connected to it */
   constructor(server: NbdServer, restart: boolean, uses: ServerUses) {
     this.server = server;
     this.#restart = restart;
     this.#uses = uses;
   }
 
-  /** Whether a file that has lost its connection may get another. */
+  /** Whether a file that has lost its connection can get another. */
   get reconnectable(): boolean {
     return this.server.reconnectable || this.#restart;
   }
@@ -47,7 +47,7 @@ export class SharedServer {
     return this.server.connect({ exportName, signal });
   }
 
-  /** @param first whether as many exports as there is time for are asked about, not only as many as each time */
+  /** @param first describe as many exports as there is time for, however long the list */
   async list(signal: AbortSignal, first: boolean): Promise<ListedExport[]> {
     await this.#revive();
     const end = performance.now() + DESCRIBE_TIME;

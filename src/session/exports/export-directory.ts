@@ -1,7 +1,7 @@
-// Every export of a server as a file of one directory: the control plane of --all.
+// The control plane of --all, which shows every export of a server as a file of one directory.
 //
-// Made by start.ts. Lists the exports when somebody looks into the directory, and connects a file when it is
-// opened; a file that is not used gives its connections back. Nothing here blocks or rejects.
+// Made by start.ts. Lists the exports when a program reads the directory, and connects a file when it is opened; an
+// unused file closes its connections. Nothing here blocks or rejects.
 
 import { join } from 'node:path';
 import type { Mountpoint } from '../../mount/mountpoint.js';
@@ -9,7 +9,8 @@ import { type ExportInfo, isReadOnly } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { withinTime } from '../../transport/time-limit.js';
-import type { Backend, FolderAnswers, LossOutcome, ServedFile } from '../backend/backend.js';
+import type { LossOutcome, ServedFile } from '../../worker/contract/messages.js';
+import type { Backend, DirectoryAnswers } from '../backend/backend.js';
 import { systemClock } from '../clock.js';
 import { adoptFurther, createReconnector } from '../connect/connected-disk.js';
 import { type FirstConnection, makeFirstConnection } from '../connect/first-connection.js';
@@ -26,20 +27,20 @@ const EIO = 5;
 const EMFILE = 24;
 const ESTALE = 116;
 
-/** Connections of all files together: above the first, each file gets one only; at the second, none. */
+/** Connections of all files together: above the first limit a new file gets only one, at the second none. */
 const MANY_CONNECTIONS = 512;
 const MOST_CONNECTIONS = 4000;
-/** Milliseconds after which a server that does not tell its list is left alone. */
+/** Milliseconds to wait for the server's list, or for the description of an export. */
 const LIST_TIME = 10_000;
 const LATE = 'the server did not answer';
 
-/** What a folder is made of. */
+/** The parts of an ExportFolder. */
 export interface FolderParts {
   readonly settings: Settings;
   readonly report: Report;
   readonly mountpoint: Mountpoint;
   readonly server: NbdServer;
-  /** What is the same for all files. */
+  /** The properties that all files share. */
   readonly common: Pick<ServedFile, 'readOnly' | 'server' | 'tls'>;
 }
 
@@ -61,9 +62,9 @@ export class ExportDirectoryKeeper implements FileKeeper {
   readonly #stop = new AbortController();
   #backend: Backend | undefined;
   #leftOut = '';
-  /** Why there was no list the last time, if there was none. */
+  /** Why the last list failed; empty if it did not. */
   #trouble = '';
-  /** The server could not be reached for as long as one waits for it: who comes next does not wait. */
+  /** The server was unreachable for the whole --reconnect time: the next open does not wait. */
   #isGivenUp = false;
 
   constructor(parts: FolderParts) {
@@ -80,7 +81,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
     this.#refresher = new Refresher(systemClock, () => this.#relist());
   }
 
-  /** Gets the first list. @throws TransportError, NbdServerError, NbdProtocolError */
+  /** Loads the first list. @throws TransportError, NbdServerError, NbdProtocolError */
   async load(signal: AbortSignal): Promise<void> {
     this.#takeList(await this.#server.list(signal, true));
     this.#refresher.fresh();
@@ -93,7 +94,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
 
   ready(): void {}
 
-  /** An export that has gone has no path, and its end is nobody's failure. */
+  /** An export that is gone has no path, and its end is not a failure. */
   served(): readonly Served[] {
     const shown = [...this.#open.values()].filter(({ file }) => this.#list.file(file.number) !== undefined);
     return shown.flatMap(({ file: { number, name }, reconnector }) =>
@@ -101,11 +102,11 @@ export class ExportDirectoryKeeper implements FileKeeper {
     );
   }
 
-  lost(file: number, connection: number, why: string, outcome: LossOutcome): void {
+  connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void {
     this.#open.get(file)?.reconnector?.lost(connection, why, outcome);
   }
 
-  accepted(file: number, connection: number): void {
+  connectionAccepted(file: number, connection: number): void {
     this.#open.get(file)?.reconnector?.accepted(connection);
   }
 
@@ -118,7 +119,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
     if (found !== undefined) void this.#describe(found);
   }
 
-  wanted(file: number): void {
+  connectionWanted(file: number): void {
     if (this.#open.has(file)) return;
     const found = this.#list.file(file);
     if (found === undefined) this.#answers?.refuse(file, ENOENT);
@@ -139,8 +140,8 @@ export class ExportDirectoryKeeper implements FileKeeper {
     await Promise.all([...this.#open.values()].map(({ reconnector }) => reconnector?.stop()));
   }
 
-  get #answers(): FolderAnswers | undefined {
-    return this.#backend?.folder;
+  get #answers(): DirectoryAnswers | undefined {
+    return this.#backend?.directory;
   }
 
   get #connections(): number {
@@ -178,7 +179,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       if (!this.#stop.signal.aborted && why !== this.#trouble)
-        report.line(`${mountpoint.text}: cannot list the exports: ${why}; the last list is shown`);
+        report.line(`${mountpoint.text}: cannot list the exports: ${why}; showing the last list`);
       this.#trouble = why;
       throw error;
     }
@@ -189,7 +190,9 @@ export class ExportDirectoryKeeper implements FileKeeper {
     const { leftOut, ...change } = this.#list.update(exports);
     const text = leftOut.join(', ');
     if (text !== '' && text !== this.#leftOut)
-      report.line(`${mountpoint.text}: no file can be named after these exports: ${text}`);
+      report.line(
+        `${mountpoint.text}: cannot show these exports, because other files have their names: ${text}`,
+      );
     this.#leftOut = text;
     return change;
   }
@@ -231,7 +234,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
     }
   }
 
-  /** Whether a file is still listed, and what its export turns out to be. */
+  /** Whether a file is still listed, with the shape that its export has now. */
   #isStill({ number }: ExportFile, info: ExportInfo): boolean {
     const listed = this.#list.file(number);
     return listed !== undefined && sameShape(listed.info, info);
@@ -240,20 +243,20 @@ export class ExportDirectoryKeeper implements FileKeeper {
   #failOpen(open: OpenFile, failure: Exclude<FirstConnection<unknown>, { kind: 'connected' }>): void {
     const { file } = open;
     const { number } = file;
-    // Stopped, and opened again meanwhile?
+    // The file may have been closed and opened again meanwhile.
     if (this.#open.get(number) !== open) return;
     this.#open.delete(number);
     if (failure.kind === 'stopped') {
       this.#answers?.refuse(number, EIO);
       return;
     }
-    this.#parts.report.line(`${this.#labelOf(file)}: cannot be opened: ${failure.why}`);
+    this.#parts.report.line(`${this.#labelOf(file)}: open failed: ${failure.why}`);
     if (failure.kind === 'unreachable') this.#isGivenUp = true;
     else if (failure.gone) this.#tell(this.#list.remove(number));
     this.#answers?.refuse(number, failure.kind === 'refused' ? failure.errno : EIO);
   }
 
-  /** The file has its first connection. */
+  /** Puts a file's first connection to use. */
   #use(open: OpenFile, first: NegotiatedConnection): void {
     const { settings, report } = this.#parts;
     const { file, stop } = open;

@@ -1,7 +1,7 @@
 // The files of a server's exports, and how a new list changes them. Pure.
 //
-// Owned by the ExportFolder. A file has a number for as long as it is the same: the same export with the
-// same size, flags and block sizes. Numbers are never used twice.
+// Owned by the ExportFolder. A file keeps its number as long as it is the same: the same export with the same size,
+// flags and block sizes. Numbers are never reused.
 
 import type { ExportInfo, ListedExport } from '../../nbd/export-info.js';
 import { printable } from '../../nbd/text.js';
@@ -17,17 +17,17 @@ export interface ExportFile {
   readonly info: ExportInfo | undefined;
 }
 
-/** What a new list has changed. */
+/** The changes that a new list brings. */
 export interface ExportChange {
   readonly added: readonly ExportFile[];
   readonly removed: readonly number[];
 }
 
-/** What of an export a file is made of. */
+/** The properties of an export that define its file. */
 const shapeOf = ({ size, flags, blockSizes }: ExportInfo): string =>
   JSON.stringify([String(size), flags, blockSizes ?? null]);
 
-/** Whether a file can go on with another handshake's view of its export. */
+/** Whether a file can continue with its export as another handshake describes it. */
 export function sameShape(one: ExportInfo | undefined, other: ExportInfo): boolean {
   return one === undefined || shapeOf(one) === shapeOf(other);
 }
@@ -38,7 +38,7 @@ export class ExportList {
   readonly #byNumber = new Map<number, ExportFile>();
   #next = 0;
 
-  /** All files, in the order of the list, as far as it was the same from the start. */
+  /** All files; those of the first list come first, in its order. */
   files(): readonly ExportFile[] {
     return [...this.#byName.values()];
   }
@@ -48,7 +48,7 @@ export class ExportList {
     return this.#byNumber.get(number);
   }
 
-  /** Takes a server's list. `leftOut` are exports for which there is no file name, made printable. */
+  /** Takes a server's list. `leftOut` are exports without a free file name, made printable. */
   update(exports: readonly ListedExport[]): ExportChange & { readonly leftOut: readonly string[] } {
     const names = fileNames(exports.map(({ name }) => name));
     const listed = new Map(exports.map((one) => [one.name, one]));
@@ -56,7 +56,7 @@ export class ExportList {
     const removed = [...this.#byName.values()].filter(({ name }) => !files.has(name));
     const added: ExportFile[] = [];
     for (const [exportName, name] of names) {
-      // nbd-server lists a size of 0 and tells the true one to who connects.
+      // nbd-server lists a size of 0, and gives the true one to clients that connect.
       const told = listed.get(exportName)?.info;
       const info = told?.size === 0n ? undefined : told;
       const present = this.#byName.get(name);
@@ -71,13 +71,13 @@ export class ExportList {
     return { ...change, leftOut };
   }
 
-  /** Something is known now of a file that is as it was. */
+  /** Records the info of a file that has not changed. */
   learn(number: number, info: ExportInfo): void {
     const file = this.#byNumber.get(number);
     if (file !== undefined) this.#set({ ...file, info });
   }
 
-  /** The export is another one than it was: its file is replaced. */
+  /** The export has changed: a new file replaces the old one. */
   replace(number: number, info: ExportInfo): ExportChange {
     const file = this.#byNumber.get(number);
     if (file === undefined) return { added: [], removed: [] };

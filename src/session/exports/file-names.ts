@@ -1,8 +1,8 @@
-// From the exports' names, which may be any text, to names of files in one directory. Pure.
+// Maps export names, which may be any text, to file names in one directory. Pure.
 //
-// Used by export-list.ts. The name of a file is the export's name as it would stand in a URI, so that it
-// can be read back: what cannot be in a file name, and `%` itself, is percent-encoded. Two exports get one
-// name only where one is the default export, or too long: then the plain one keeps it.
+// Used by export-list.ts. A file name is the percent-encoded export name, as in a URI, so that it can be decoded: only
+// `%` and characters that a file name cannot have are encoded. Names collide only if one export is the default export,
+// or has too long a name: then the export whose name needs no change keeps it.
 
 import { createHash } from 'node:crypto';
 import { nameBytes } from '../../nbd/wire.js';
@@ -19,7 +19,7 @@ function encode(text: string): string {
   return [...nameBytes(text)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
 }
 
-/** With a mark by which the name differs from those of all other exports, and no longer than it may be. */
+/** Adds a hash that makes the name unique, and cuts the name to the allowed length. */
 function marked(name: string, exportName: string, sign: string): string {
   const mark = `${sign}${createHash('sha256').update(nameBytes(exportName)).digest('hex').slice(0, DIGITS)}`;
   let head = Buffer.from(name)
@@ -30,7 +30,7 @@ function marked(name: string, exportName: string, sign: string): string {
   return head + mark;
 }
 
-/** The name of an export's file, as long as no other has it. */
+/** The preferred file name of an export. */
 export function fileName(exportName: string): string {
   if (exportName === '') return DEFAULT_NAME;
   if (exportName === '.' || exportName === '..') return encode(exportName);
@@ -39,9 +39,9 @@ export function fileName(exportName: string): string {
 }
 
 /**
- * The file of each export, by the export's name. An export that is listed twice has one file; the order of
- * the list makes no difference to the names. An export is left out only if others have been given all names
- * that would tell it from them, which nobody has by accident.
+ * The file of each export, by the export's name. An export that is listed twice has one file; the order of the list
+ * makes no difference to the names. An export is left out only if other exports have all of its possible names, which
+ * does not happen by accident.
  */
 export function fileNames(exportNames: readonly string[]): ReadonlyMap<string, string> {
   const all = new Set(exportNames);

@@ -1,14 +1,14 @@
-// When to ask a server for its list again, and for how long to wait for it: decisions with a clock.
+// Decides when to list the exports again, and how long to wait for the list.
 //
-// Owned by the ExportFolder. Never rejects; what the list is, is not its business. A server that takes
-// long, or cannot be asked, is asked less and less often, so that nobody waits for it at every turn.
+// Owned by the ExportFolder. Never rejects. It asks a slow or unreachable server less and less often, so that
+// programs do not wait for it each time.
 
 import type { Clock } from '../clock.js';
 
-/** Milliseconds from one list to the next at least, and at most for a server that answers badly. */
+/** Minimum milliseconds from one list to the next, and the maximum for a slow server. */
 const INTERVAL = 1000;
 const LONGEST_INTERVAL = 30_000;
-/** Milliseconds that who looks into the directory waits for a list; then the old one is shown. */
+/** Milliseconds that a reader of the directory waits for a new list; then it gets the old one. */
 const PATIENCE = 3000;
 
 /** See the file's head. */
@@ -20,19 +20,19 @@ export class Refresher {
   #endedAt = Number.NEGATIVE_INFINITY;
   #interval = INTERVAL;
 
-  /** @param list gets a list and puts it to use; rejects when there is none */
+  /** @param list loads a list and puts it to use; rejects when that fails */
   constructor(clock: Clock, list: () => Promise<void>) {
     this.#clock = clock;
     this.#list = list;
   }
 
-  /** A list was just had by other means. */
+  /** A list has just been loaded by other means. */
   fresh(): void {
     this.#endedAt = this.#clock.now();
     this.#interval = INTERVAL;
   }
 
-  /** Resolves when the list is as new as it needs to be, or cannot be had in time. */
+  /** Resolves when the list is new enough, or does not arrive in time. */
   async want(): Promise<void> {
     const now = this.#clock.now();
     if (this.#running === undefined) {
@@ -53,7 +53,7 @@ export class Refresher {
       await this.#list();
       inTime = this.#clock.now() - this.#startedAt < PATIENCE;
     } catch {
-      // The old list stays; whoever lists tells why.
+      // The old list stays; `list` reports why.
     }
     this.#interval = inTime ? INTERVAL : Math.min(this.#interval * 2, LONGEST_INTERVAL);
     this.#endedAt = this.#clock.now();

@@ -1,14 +1,13 @@
-// What the main thread and the worker say to each other: plain data, copied or shared.
+// The contract between the main thread, the worker and the read threads: every message, declared once.
+//
+// An interface declares the calls of one direction; call.ts sends and delivers them.
 
 import type { TreeOptions } from '../../fuse/tree.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import type { PeerHandle } from '../../linux/peer.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { TlsState } from '../../tls/take-over.js';
-import type { FileStatus } from './status.js';
-
-/** How the kernel caches file data: see `--cache`. */
-export type CacheMode = 'writeback' | 'writethrough' | 'none';
+import type { CacheMode, FileStatus } from './status.js';
 
 /** Memory that a read thread and the worker share: see read-threads/ring. */
 export interface RingMemory {
@@ -18,27 +17,27 @@ export interface RingMemory {
   readonly counters: SharedArrayBuffer;
 }
 
-/** One file to show. */
+/** One file of the mount. */
 export interface ServedFile {
-  /** One path component, or empty for a file that is mounted on its own. */
+  /** One path component, or empty if the file itself is the mountpoint. */
   readonly name: string;
   readonly readOnly: boolean;
-  /** Undefined: not known yet, to be asked for when somebody wants to know. */
+  /** Undefined: not known yet; `descriptionWanted` asks for it. */
   readonly info: ExportInfo | undefined;
-  /** How the user named the server, for who asks. */
+  /** The server as the user named it, for the status. */
   readonly server: string;
-  /** Whether the way to the server is encrypted. */
+  /** Whether the connections are encrypted. */
   readonly tls: boolean;
 }
 
-/** How the list of files has changed. */
+/** A change of the list of files. */
 export interface ListChange {
   readonly added: readonly { readonly number: number; readonly file: ServedFile }[];
-  /** Numbers of files that are shown no more. */
+  /** Numbers of files that are not shown any more. */
   readonly removed: readonly number[];
 }
 
-/** What the worker is started with. */
+/** The settings with which the worker starts. */
 export interface WorkerSettings {
   /** The /dev/fuse descriptor, which the worker owns from now on. */
   readonly device: number;
@@ -46,13 +45,13 @@ export interface WorkerSettings {
   readonly wake: number;
   /** Shown and connected from the start, with their places as numbers. */
   readonly files: readonly ServedFile[];
-  /** Files come and go, told by `listed`, and are connected when they are opened. */
+  /** Files come and go (`listed`), and get connections when programs open them. */
   readonly changing: boolean;
   /** The file itself is the mountpoint. */
   readonly naked: boolean;
   readonly tree: TreeOptions;
   readonly cache: CacheMode;
-  /** How every request is to be told on standard error; undefined: not at all. */
+  /** Format of the trace on standard error; undefined for no trace. */
   readonly trace: LogFormat | undefined;
   /** Bytes of written data to remember until a FLUSH covers them; 0 for none. */
   readonly keepBytes: number;
@@ -69,104 +68,129 @@ export interface WorkerSettings {
   readonly attributeTimeout?: number;
   readonly entryTimeout?: number;
   readonly negativeTimeout?: number;
-  /** Read ahead of sequential readers of far servers. */
+  /** Read ahead of sequential readers of remote servers. */
   readonly readAhead: boolean;
-  /** Readers at most. */
-  readonly readers: number;
-  /** They are there all the time, and need not be asked for. */
-  readonly readersAlways: boolean;
+  /** Read threads that may be added. */
+  readonly readThreads: number;
   /** Drop the pages that a file had in the page cache whenever it is opened. */
   readonly dropPagesOnOpen: boolean;
 }
 
-/** A connection in its transmission phase. */
-interface Attachment {
-  readonly type: 'attach';
-  readonly connection: number;
+/** A connected stream socket that never blocks, in the transmission phase of NBD. The receiver owns it. */
+export interface ConnectedSocket {
   readonly descriptor: number;
-  /** The session that `descriptor` carries; undefined where it carries plain text. */
+  /** The TLS session on it; undefined for plain text. */
   readonly tls: TlsState | undefined;
+  /** The server's process, if the kernel proves which one it is; its descriptors belong to the socket. */
   readonly peer: PeerHandle | undefined;
+}
+
+/** A connection for a file. */
+export interface Attachment extends ConnectedSocket {
+  /** The connection's number, for users. */
+  readonly connection: number;
   readonly info: ExportInfo;
 }
 
-/** From the main thread. */
-export type ToWorker =
-  | (Attachment & {
-      readonly file: number;
-      /** Its number among all connections of the file, from 1. */
-      readonly arrival: number;
-    })
-  | { readonly type: 'fail'; readonly file: number; readonly errno: number }
-  /** The server that the first `attached` connections of a file led to has ended for certain. */
-  | { readonly type: 'server-ended'; readonly file: number; readonly attached: number }
-  /** What `sync-wanted` asked for is done; or (not `good`) cannot be. */
-  | { readonly type: 'synced'; readonly file: number; readonly good: boolean }
-  /** Answers `list-wanted`: the list is as new as it can be had. */
-  | { readonly type: 'listed'; readonly change: ListChange }
-  /** Answers `description-wanted`; `errno` 0, or why it cannot be had. */
-  | { readonly type: 'described'; readonly number: number; readonly file: ServedFile; readonly errno: number }
-  /** Answers `wanted` where no connection can be had; otherwise `attach` does. */
-  | { readonly type: 'refuse'; readonly file: number; readonly errno: number }
-  /** There is one more reader, which reads requests from `descriptor` and is woken by `wake`. */
-  | {
-      readonly type: 'reader';
-      /** Number of its connection. */
-      readonly connection: number;
-      readonly descriptor: number;
-      readonly wake: number;
-      readonly memory: RingMemory;
-    }
-  /** Does a connection that has been made lead to a server that has everything acknowledged? Say `proven`. */
-  | { readonly type: 'prove' }
-  /** Tell the status of every file that is in use. */
-  | { readonly type: 'status' }
-  /** Take nothing more from the kernel, let what is under way end, flush, disconnect, end. */
-  | { readonly type: 'stop'; readonly timeout: number };
+/** A connection for a file of the worker. */
+export interface FileAttachment extends Attachment {
+  readonly file: number;
+  /** Its number among all connections of the file, from 1. */
+  readonly arrival: number;
+}
 
-/** From the worker. */
-export type FromWorker =
-  | { readonly type: 'ready' }
-  | {
-      readonly type: 'lost';
-      readonly file: number;
-      readonly connection: number;
-      readonly why: string;
-      /** Whether it was of use: it answered something, or was asked nothing and broke no rule. */
-      readonly madeProgress: boolean;
-      /** Whether it leads to another disk than the file's. */
-      readonly otherDisk: boolean;
-    }
-  /** A connection leads to the file's disk, as far as can be told, and will be used. */
-  | { readonly type: 'accepted'; readonly file: number; readonly connection: number }
-  | { readonly type: 'warning'; readonly text: string }
-  /** Set the size of this file's inode right: a cached write went past its end. */
-  | { readonly type: 'beyond-end'; readonly file: number }
-  /** Make the kernel send all writes to this file that it still holds, and say `synced`. */
-  | { readonly type: 'sync-wanted'; readonly file: number }
-  /** Is there a newer list of files? Answer with `listed`. */
-  | { readonly type: 'list-wanted' }
-  /** Somebody opens a file: connect it, with `attach`, or `refuse`. */
-  | { readonly type: 'wanted'; readonly file: number }
-  /** Find out the size of a file and the rest, and say `described`. */
-  | { readonly type: 'description-wanted'; readonly file: number }
-  /** A file has let go of its connections; `wanted` comes before it gets others. */
-  | { readonly type: 'idle'; readonly file: number }
-  /** One thread is not enough: connect one more reader. */
-  | { readonly type: 'reader-wanted' }
-  | { readonly type: 'proven'; readonly good: boolean }
-  /** Who asked for a request that a reader may have has had a signal. */
-  | { readonly type: 'interrupted'; readonly uniqueHi: number; readonly uniqueLo: number }
-  | { readonly type: 'status'; readonly statuses: readonly FileStatus[] }
-  | { readonly type: 'unmounted' }
-  | { readonly type: 'stopped'; readonly outcome: StopOutcome }
-  | { readonly type: 'failed'; readonly text: string };
+/** Facts about a lost connection. */
+export interface LossOutcome {
+  /** It answered a command, or had none and broke no rule. */
+  readonly madeProgress: boolean;
+  /** It leads to another disk. */
+  readonly otherDisk: boolean;
+}
 
-/** What a reader is started with. */
+/** A read thread as the worker sees it. */
+export interface ReadThreadEnd {
+  /** Number of its connection. */
+  readonly connection: number;
+  /** Its clone of the /dev/fuse descriptor. */
+  readonly descriptor: number;
+  /** Write end of the pipe that wakes it. */
+  readonly wake: number;
+  readonly memory: RingMemory;
+}
+
+/** Calls of the main thread in the worker. Files have numbers from 0, which are never used twice. */
+export interface ToWorker {
+  /** Gives a file a connection. */
+  attach(attachment: FileAttachment): void;
+  /** Requests that wait for a connection, and new ones, fail with `errno` until the next `attach`. */
+  fail(file: number, errno: number): void;
+  /** The server of the first `attached` connections of a file has ended: none of their commands runs any more. */
+  serverEnded(file: number, attached: number): void;
+  /** Answers `syncWanted`. @param good false: it could not be done */
+  synced(file: number, good: boolean): void;
+  /** Answers `listWanted`; the first list comes unasked. */
+  listed(change: ListChange): void;
+  /** Answers `descriptionWanted`. @param errno 0, or the reason that there is no description */
+  described(file: number, description: ServedFile, errno: number): void;
+  /** Answers `connectionWanted` if there is no connection: open(2) fails with `errno`. */
+  refuse(file: number, errno: number): void;
+  addReadThread(thread: ReadThreadEnd): void;
+  /** Asks for `proven`. */
+  prove(): void;
+  /** Asks for `status`. */
+  tellStatus(): void;
+  /** Takes no more requests, ends the requests in flight within `timeout` milliseconds, flushes, disconnects. */
+  stop(timeout: number): void;
+}
+
+/** Calls of the worker about the connections of a file, for whoever keeps the file connected. */
+export interface ConnectionEvents {
+  /** A connection is lost; its commands wait for another one. */
+  connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void;
+  /** A connection leads to the file's disk, as far as its samples tell, and is used. */
+  connectionAccepted(file: number, connection: number): void;
+}
+
+/** Calls of the worker about a directory whose files come and go. */
+export interface DirectoryEvents {
+  /** Answer with `listed`. */
+  listWanted(): void;
+  /** A program opens a file: answer with `attach` or `refuse`. It may come again. */
+  connectionWanted(file: number): void;
+  /** A program looks at a file without `info`: answer with `described`. */
+  descriptionWanted(file: number): void;
+  /** A file has given up its connections. */
+  idle(file: number): void;
+}
+
+/** Calls of the worker in the main thread. */
+export interface FromWorker extends ConnectionEvents, DirectoryEvents {
+  /** The kernel's FUSE_INIT is answered. */
+  ready(): void;
+  /** One line for the user. */
+  warning(text: string): void;
+  /** A cached write went past the end of a file: set the size of its inode right. */
+  beyondEnd(file: number): void;
+  /** Make the kernel send the writes to a file that it holds: answer with `synced`. */
+  syncWanted(file: number): void;
+  /** Answers `prove`: whether new connections lead to a server that has every acknowledged byte. */
+  proven(good: boolean): void;
+  /** A signal has hit the requester of a request that a read thread may have. */
+  interrupted(uniqueHi: number, uniqueLo: number): void;
+  /** Answers `tellStatus`. */
+  status(statuses: readonly FileStatus[]): void;
+  /** The kernel has released the mount; the worker flushes and stops. */
+  unmounted(): void;
+  stopped(outcome: StopOutcome): void;
+  /** A defect has ended the worker. @param text maybe with a stack */
+  failed(text: string): void;
+}
+
+/** The settings with which a read thread starts. */
 export interface ReadThreadSettings
   extends Pick<
     WorkerSettings,
-    'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'settleTime' | 'readAhead' | 'readersAlways'
+    'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'settleTime' | 'readAhead'
   > {
   readonly file: ServedFile;
   /** Write end of the pipe that wakes the worker. */
@@ -174,27 +198,30 @@ export interface ReadThreadSettings
   readonly memory: RingMemory;
 }
 
-/** From the main thread to a reader. */
-export type ToReadThread =
-  | Attachment
-  /** Who asked for a request has had a signal. */
-  | { readonly type: 'interrupted'; readonly uniqueHi: number; readonly uniqueLo: number }
-  /** Pass on what is under way, disconnect, end when the worker has taken it; or (`now`) at once, for it has ended. */
-  | { readonly type: 'stop'; readonly now: boolean };
+/** Calls of the main thread in a read thread. */
+export interface ToReadThread {
+  attach(attachment: Attachment): void;
+  /** A signal has hit the requester of a request. */
+  interrupted(uniqueHi: number, uniqueLo: number): void;
+  /** Forward the requests in flight and end when the worker has taken them; or (`now`) end at once. */
+  stop(now: boolean): void;
+}
 
-/** From a reader. */
-export type FromReadThread =
-  /** It will take its messages; nothing was taken from the kernel before. */
-  | { readonly type: 'started' }
-  | { readonly type: 'lost'; readonly why: string }
-  | { readonly type: 'failed'; readonly text: string };
+/** Calls of a read thread in the main thread. */
+export interface FromReadThread {
+  /** It takes calls from now on; it has taken no request from the kernel before. */
+  started(): void;
+  connectionLost(why: string): void;
+  /** A defect has ended the thread. */
+  failed(text: string): void;
+}
 
-/** How a stop has ended. */
+/** The result of a stop. */
 export interface StopOutcome {
-  /** Bytes that were written to a file and that the server has not taken, or not flushed. */
+  /** Bytes written to files that the server has not taken, or not flushed. */
   readonly unwrittenBytes: number;
-  /** Which: at most 16 of them, as `name: offset 4096 length 512`. */
+  /** At most 16 ranges of them, as `name: offset 4096 length 512`. */
   readonly ranges: readonly string[];
-  /** Why not all is well: `timeout`, the errno of the last FLUSH, or `loss` of what was acknowledged. */
+  /** Empty, or why bytes are missing: `timeout`, the errno of the last FLUSH, or `loss` of acknowledged bytes. */
   readonly reason: string;
 }

@@ -1,6 +1,7 @@
 // The status of a file: the server, its connections, and counts of requests. Shown by --status and `user.nbd.*`.
 
-import type { CacheMode } from './messages.js';
+/** How the kernel caches file data: see `--cache`. */
+export type CacheMode = 'writeback' | 'writethrough' | 'none';
 
 /** Requests of one kind. */
 export interface RequestStatus {

@@ -105,30 +105,28 @@ export class Device {
    * Sends a reply of `length` bytes at `address`, which is byte `at` of `view`. Its first 16 bytes get the header.
    * @throws Error of write(2), except when the requester is gone
    */
-  reply(
-    view: DataView,
-    at: number,
-    address: number,
-    length: number,
-    error: number,
-    requester: Requester,
-  ): void {
-    writeOutHeader(view, at, length, error, requester.uniqueLo, requester.uniqueHi);
-    const count = this.#calls.write(requester.descriptor, address, length);
-    if (count === length) return;
-    const wrong = errno();
-    // ENOENT: a signal ended the request. ENODEV: unmounted meanwhile.
-    if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
-    throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
+  reply(view: DataView, at: number, address: number, length: number, requester: Requester): void {
+    writeOutHeader(view, at, length, 0, requester);
+    this.#write(address, length, requester);
   }
 
   /** Sends the reply in `small`, with `bodyLength` bytes of body. */
   replySmall(bodyLength: number, requester: Requester): void {
-    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, 0, requester);
+    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER + bodyLength, requester);
   }
 
   /** Sends an errno, or 0 for success without a body. */
   replyError(error: number, requester: Requester): void {
-    this.reply(this.small, 0, this.#smallAddress, OUT_HEADER, error, requester);
+    writeOutHeader(this.small, 0, OUT_HEADER, error, requester);
+    this.#write(this.#smallAddress, OUT_HEADER, requester);
+  }
+
+  #write(address: number, length: number, requester: Requester): void {
+    const count = this.#calls.write(requester.descriptor, address, length);
+    if (count === length) return;
+    const wrong = errno();
+    // ENOENT: a signal has ended the requester. ENODEV: the file system is unmounted.
+    if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
+    throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
   }
 }

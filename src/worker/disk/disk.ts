@@ -304,11 +304,12 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /** Offers the data of a READ, at byte `at` of `bytes`, to the identity. */
-  saw({ offsetHi, offsetLo, length, changesBefore }: NbdCommand, bytes: Uint8Array, at: number): void {
+  saw(command: NbdCommand, bytes: Uint8Array, at: number): void {
     // The server may have read them before a change that was sent meanwhile.
+    const { offsetHi, offsetLo, length, changesBefore } = command;
     const isOld = changesBefore !== this.#sent;
     if (isOld || this.isUncertain(offsetHi, offsetLo, length)) this.identity.wanted = false;
-    else this.identity.saw(offsetHi, offsetLo, length, bytes, at, false);
+    else this.identity.saw(command, bytes, at, false);
   }
 
   /** Ends all commands that wait for a connection, now and later, with `errno`. */
@@ -505,7 +506,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Records the possible loss of acknowledged writes, for the next fsync and for the user. */
   lose(why: string): void {
     this.lossError = this.context.lossErrno;
-    this.warn(`${why}: some of it may be lost, which the next fsync says`);
+    this.warn(`${why}: some writes may be lost, and the next fsync fails with EIO`);
   }
 
   /** The errno for an fsync, once: 0 or EIO. */
@@ -605,10 +606,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     const command = kept.findLast(({ sequence, buffer }) => sequence <= mark && buffer !== undefined);
     const buffer = command?.buffer;
     if (command === undefined || buffer === undefined) return;
-    const { offsetHi, offsetLo, length, bufferAt } = command;
     const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
     if (!later.some((one) => overlaps(one, command)))
-      this.identity.saw(offsetHi, offsetLo, length, buffer.bytes, bufferAt, false);
+      this.identity.saw(command, buffer.bytes, command.bufferAt, false);
   }
 
   #awaitsChange(connection: Connection): boolean {
@@ -677,8 +677,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 function unprovenText({ offsetHi, offsetLo, length }: NbdCommand): string {
   const start = toBigInt(offsetHi, offsetLo);
   return (
-    `writes between the bytes ${start} and ${start + BigInt(length)} fail: an older one was sent on a connection ` +
-    `that is lost, and there is no proof within ${PROOF_PATIENCE / 1000} s that the server will not still make it; ` +
-    'start the server again, or see --settle-time'
+    `writes to the bytes from ${start} to ${start + BigInt(length)} fail: an older write was sent on a lost connection, ` +
+    `and after ${PROOF_PATIENCE / 1000} s there is no proof that the server will not still execute it; ` +
+    'restart the server, or see --settle-time'
   );
 }

@@ -58,7 +58,7 @@ export class IdentityCheck implements ReplyWaiter {
     if (this.#pending.size > 0) return;
     // Another connection may be able to read them. Until then an unknown disk must get no unflushed write.
     if (this.#hasFailed && this.#disk.mayLose)
-      this.#connection.lose('the blocks by which the disk is known cannot be read', false);
+      this.#connection.lose('the server cannot read the blocks that identify the disk', false);
     else this.#done();
   }
 
@@ -72,7 +72,7 @@ export class IdentityCheck implements ReplyWaiter {
   #differs(what: string): void {
     const { identity, node } = this.#disk;
     if (node.readOnly) {
-      this.#disk.warn(`${what}: the disk has changed while the server was away`);
+      this.#disk.warn(`${what} while the server was away`);
       identity.reset();
       this.#pending.clear();
       this.#done();
@@ -92,9 +92,7 @@ export class IdentityCheck implements ReplyWaiter {
     const found = buffer.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
     const isKnown = this.#disk.identity.samples.includes(sample);
     if (error === 0 && isKnown && Buffer.compare(found, bytes) !== 0) {
-      this.#differs(
-        `the bytes at offset ${toBigInt(offsetHi, offsetLo)} are not those that were there before`,
-      );
+      this.#differs(`the bytes at offset ${toBigInt(offsetHi, offsetLo)} have changed`);
       return;
     }
     this.#isConfirmed ||= error === 0 && isKnown;

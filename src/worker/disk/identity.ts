@@ -17,6 +17,13 @@ const FEW = 4;
 const SOON = 500;
 const LATER = 10_000;
 
+/** A byte range of the disk. */
+interface Place {
+  readonly offsetHi: number;
+  readonly offsetLo: number;
+  readonly length: number;
+}
+
 /** A sample block. */
 export interface Sample {
   readonly offsetHi: number;
@@ -58,10 +65,10 @@ export class Identity {
   }
 
   /**
-   * Offers `length` stable bytes at (hi, lo), which lie at byte `at` of `bytes`. The first suitable whole block becomes
-   * a sample. A block of zeros identifies little, so it is suitable only with `zeros`.
+   * Offers stable bytes of the disk, which lie at byte `at` of `bytes`. The first suitable whole block becomes a sample.
+   * @param zeros whether a block of zeros is suitable; it identifies little
    */
-  saw(hi: number, lo: number, length: number, bytes: Uint8Array, at: number, zeros: boolean): void {
+  saw({ offsetHi: hi, offsetLo: lo, length }: Place, bytes: Uint8Array, at: number, zeros: boolean): void {
     this.wanted = false;
     const { unit } = this;
     const skipped = -lo & (unit - 1);

@@ -67,7 +67,7 @@ export class Recovery {
   answered(error: number): void {
     if (error !== 0 && !this.#refused) {
       this.#refused = true;
-      this.#disk.lose('the server refused to take a write again after reconnecting');
+      this.#disk.lose('the server refused a write that was sent again after reconnecting');
     }
     this.advance();
   }
@@ -81,7 +81,7 @@ export class Recovery {
       this.#refused = false;
       if (disk.unflushed.incomplete) {
         disk.unflushed.admitLoss();
-        disk.lose('more had been written since its last FLUSH than is remembered');
+        disk.lose('the server was lost with more unflushed writes than nbdfuse keeps');
       }
       this.#replay = new Replay(disk, next.connection, () => this.advance());
     }

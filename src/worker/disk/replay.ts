@@ -119,7 +119,9 @@ export class Replay implements ReplyWaiter {
 
   #leaveOut(): void {
     if (!this.#hasReportedLoss)
-      this.#disk.lose('a write cannot be sent again, since an older one to the same place may still be made');
+      this.#disk.lose(
+        'a write cannot be sent again, because the server may still execute an older write to the same bytes',
+      );
     this.#hasReportedLoss = true;
   }
 

@@ -53,37 +53,28 @@ export class DiskReplySink implements PayloadSink {
     return this.#context.commands.find(cookieHi, cookieLo, this.connection);
   }
 
-  data(command: NbdCommand, at: number, bytes: Uint8Array, start: number, end: number, only: boolean): void {
-    const request = command.request;
-    const connection = this.connection;
-    if (connection === undefined) return;
-    if (request === undefined) {
-      // Of replies without a request, only those of an identity check have a reader.
-      if (command.waiter !== undefined)
-        libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
+  data(command: NbdCommand, at: number, _bytes: Uint8Array, start: number, end: number): void {
+    // Of replies without a request, only those of an identity check have a reader.
+    if (command.request === undefined && command.waiter === undefined) return;
+    const address = (this.connection?.inAddress ?? 0) + start;
+    libc.memcpy(this.placePayload(command, at), address, end - start);
+  }
+
+  wholeData(command: NbdCommand, bytes: Uint8Array, start: number): void {
+    const { request } = command;
+    const { connection } = this;
+    const isReply =
+      request?.kind === REQUEST_READ && command.length === request.length && request.buffer === undefined;
+    if (connection === undefined || !isReply) {
+      this.data(command, 0, bytes, start, start + command.length);
       return;
     }
-    if (
-      only &&
-      request.kind === REQUEST_READ &&
-      command.length === request.length &&
-      request.buffer === undefined
-    ) {
-      if (request.answered) return;
-      request.markAnswered();
-      if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
-      const header = start - OUT_HEADER;
-      this.#context.device.reply(
-        connection.inView,
-        header,
-        connection.inAddress + header,
-        OUT_HEADER + command.length,
-        0,
-        request,
-      );
-      return;
-    }
-    libc.memcpy(this.placePayload(command, at), connection.inAddress + start, end - start);
+    if (request.answered) return;
+    request.markAnswered();
+    if (this.#disk.identity.wanted) this.#disk.saw(command, bytes, start);
+    const header = start - OUT_HEADER;
+    const address = connection.inAddress + header;
+    this.#context.device.reply(connection.inView, header, address, OUT_HEADER + command.length, request);
   }
 
   hole(command: NbdCommand, at: number, length: number): void {
@@ -95,9 +86,7 @@ export class DiskReplySink implements PayloadSink {
     // The id of a context belongs to the connection.
     const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
     if (context === undefined)
-      throw new NbdProtocolError(
-        'the server sent block status of a metadata context that was not negotiated',
-      );
+      throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
     if (context.name !== 'base:allocation') return;
     command.extents ??= [];
     const each = wide ? 16 : 8;

@@ -66,7 +66,7 @@ export class SplicePipe {
   #begin(command: NbdCommand, request: FuseRequest): void {
     this.#pipe ??= widePipe(PIPE_SIZES);
     if (this.#pipe === undefined) return;
-    writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, request.uniqueLo, request.uniqueHi);
+    writeOutHeader(this.#header, 0, OUT_HEADER + command.length, 0, request);
     if (libc.write(this.#pipe.write, this.#headerAddress, OUT_HEADER) !== OUT_HEADER) return;
     this.busy = true;
     this.#got = 0;

@@ -156,10 +156,10 @@ export class Dispatcher implements Requester {
     }
     const name = this.#nameOf(opcode, length);
     const unique = toBigInt(this.uniqueHi, this.uniqueLo);
-    const then = this.#engine.now();
+    const startedAt = this.#engine.now();
     const error = this.#answer(opcode, nodeid, view, length);
     // A FUSE_INTERRUPT appears in the trace as the line of the request that it ends.
-    if (opcode !== FUSE_INTERRUPT) trace.request(unique, opcode, nodeid, name, error, then);
+    if (opcode !== FUSE_INTERRUPT) trace.request({ unique, opcode, node: nodeid, name, startedAt }, error);
   }
 
   /** Returns the errno of the reply; undefined without a reply. @throws Error if the kernel is too old */

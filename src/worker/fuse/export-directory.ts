@@ -16,7 +16,8 @@ import {
 import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../../fuse/layout.js';
 import type { Node } from '../../fuse/tree.js';
 import { EINTR, ESTALE } from '../../linux/errno.js';
-import type { FromWorker, ListChange } from '../contract/messages.js';
+import type { Send } from '../contract/call.js';
+import type { DirectoryEvents, ListChange } from '../contract/messages.js';
 import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { toBigInt } from '../memory/u64.js';
@@ -44,32 +45,32 @@ export class ExportDirectory {
   readonly #files: Files;
   readonly #metadata: Metadata;
   readonly #engine: Engine;
-  readonly #say: (message: FromWorker) => void;
+  readonly #send: Send<DirectoryEvents>;
   readonly #parked: ParkedRequests;
   /** Files that are connected, and the time until which their opening waits to hear of holes. */
   readonly #arriving = new Map<Disk, number>();
   readonly #idleSince = new Map<Disk, number>();
   #sweptAt = 0;
 
-  constructor(files: Files, metadata: Metadata, engine: Engine, say: (message: FromWorker) => void) {
+  constructor(files: Files, metadata: Metadata, engine: Engine, send: Send<DirectoryEvents>) {
     this.#files = files;
     this.#metadata = metadata;
     this.#engine = engine;
     this.#parked = new ParkedRequests(engine.system);
-    this.#say = say;
+    this.#send = send;
   }
 
   /** Takes a request that the main thread must be asked about first; false: it is to be answered at once. */
   takes(opcode: number, nodeid: number, view: DataView, length: number, requester: Requester): boolean {
     const { descriptor, uniqueLo, uniqueHi } = requester;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
-    const then = this.#engine.now();
+    const startedAt = this.#engine.now();
     const ask = (goOn: ParkedRequest['goOn']): ParkedRequest => ({
       ...who,
       goOn,
       told: (errno) => {
         const unique = toBigInt(uniqueHi, uniqueLo);
-        this.#engine.trace?.request(unique, opcode, nodeid, undefined, errno, then);
+        this.#engine.trace?.request({ unique, opcode, node: nodeid, name: undefined, startedAt }, errno);
       },
     });
     switch (opcode) {
@@ -174,7 +175,7 @@ export class ExportDirectory {
   retired(disk: Disk): void {
     this.#idleSince.delete(disk);
     this.#files.retire(disk);
-    this.#say({ type: 'idle', file: disk.index });
+    this.#send('idle', disk.index);
   }
 
   /** The disks that have been idle for long enough, or are too many. */
@@ -232,7 +233,7 @@ export class ExportDirectory {
     }
     if (this.#isConnected(entry) || this.#files.tree.open(entry.node, flags) !== 0) return false;
     const isFirst = this.#parked.park(keyOfOpen(entry.number), request);
-    if (isFirst && entry.disk === undefined) this.#say({ type: 'wanted', file: entry.number });
+    if (isFirst && entry.disk === undefined) this.#send('connectionWanted', entry.number);
     return true;
   }
 
@@ -242,13 +243,13 @@ export class ExportDirectory {
   }
 
   #awaitList(request: ParkedRequest): void {
-    if (this.#parked.park(LIST, request)) this.#say({ type: 'list-wanted' });
+    if (this.#parked.park(LIST, request)) this.#send('listWanted');
   }
 
   #awaitDescription({ nodeid }: Node, request: ParkedRequest): void {
     const number = this.#files.entryOf(nodeid)?.number ?? -1;
     const isFirst = this.#parked.park(keyOfDescription(number), request);
-    if (isFirst) this.#say({ type: 'description-wanted', file: number });
+    if (isFirst) this.#send('descriptionWanted', number);
   }
 
   #refuse(request: ParkedRequest, errno: number): void {

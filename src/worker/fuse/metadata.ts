@@ -50,7 +50,7 @@ import {
 import { type Node, SET_ID, type Tree } from '../../fuse/tree.js';
 import { EISDIR, ENOENT, ENOTDIR } from '../../linux/errno.js';
 import { O_DIRECT } from '../../linux/open-flags.js';
-import type { CacheMode } from '../contract/messages.js';
+import type { CacheMode } from '../contract/status.js';
 import type { Device, Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { RecentOpens } from './recent-opens.js';

@@ -1,7 +1,7 @@
-// The main thread's handle of the readers: starting them when they are wanted, and ending them.
+// The main thread's handles of the read threads: starts them, gives them connections, ends them.
 //
-// Owned by a Bridge. A reader that has lost its connection stays, without work, until it is given another. The
-// clones of the device belong to this object: the worker answers on them too, so they are closed when it has ended.
+// Owned by a WorkerHandle. A read thread that has lost its connection stays, without work, until it gets another one.
+// The clones of the device belong to this object: the worker answers on them too, so they are closed after its end.
 
 import type { Worker } from 'node:worker_threads';
 import { libc } from '../../linux/libc.js';
@@ -10,32 +10,40 @@ import { closePeer } from '../../linux/peer.js';
 import { pipe, wake } from '../../linux/pipe.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import { forgetSecrets } from '../../tls/take-over.js';
-import type { FromReadThread, ReadThreadSettings, ToReadThread, ToWorker } from '../contract/messages.js';
+import { type Call, deliver, type Send, sender } from '../contract/call.js';
+import type {
+  ConnectedSocket,
+  FromReadThread,
+  ReadThreadSettings,
+  ToReadThread,
+  ToWorker,
+  WorkerSettings,
+} from '../contract/messages.js';
 import { makeRingMemory } from '../read-threads/ring.js';
 import { spawnReadThread } from '../spawn.js';
-import type { ConnectedSocket } from './worker-handle.js';
 
-/** What readers are started with, but for what each has of its own. */
-export type ReadThreadOptions = Omit<ReadThreadSettings, 'wake' | 'memory'>;
+/** Settings of the worker from which those of its read threads follow. */
+export type ReadThreadOptions = Omit<WorkerSettings, 'wake'> & {
+  readonly firstReadThreadConnection: number;
+};
 
-/** What is told of them. */
+/** Events of read threads. */
 export interface ReadThreadEvents {
-  /** A reader's connection is gone; what it was asked, the worker sees to. */
-  readerLost(why: string): void;
-  /** A reader has died of a defect, with what it was asked. */
+  /** A read thread's connection is lost; the worker has taken over its requests. */
+  readThreadLost(why: string): void;
+  /** A defect has ended a read thread that had requests. */
   crashed(text: string): void;
-  /** One could not be started: no other is tried. */
+  /** A read thread could not start: no other one is tried. */
   unable(why: string): void;
 }
 
 interface ReadThreadHandle {
-  readonly worker: Worker;
   readonly connection: number;
   readonly descriptors: readonly number[];
-  readonly wake: number;
+  readonly send: Send<ToReadThread>;
   readonly ended: Promise<void>;
   hasConnection: boolean;
-  /** The descriptors that it was given and cannot have taken yet. */
+  /** Descriptors that it was given and cannot have taken yet. */
   given: readonly number[];
   started: boolean;
 }
@@ -43,43 +51,36 @@ interface ReadThreadHandle {
 /** See the file's head. */
 export class ReadThreadHandles {
   readonly #options: ReadThreadOptions;
-  readonly #most: number;
-  readonly #firstConnection: number;
-  readonly #toWorker: (message: ToWorker) => void;
+  readonly #workerWake: number;
+  readonly #toWorker: Send<ToWorker>;
   readonly #events: ReadThreadEvents;
-  readonly #readThreads: ReadThreadHandle[] = [];
+  readonly #threads: ReadThreadHandle[] = [];
   #stopping = false;
   #unable = false;
 
-  /**
-   * @param options `device` is the worker's, of which clones are made
-   * @param most threads
-   * @param firstConnection number of the first one's connection
-   */
+  /** @param workerWake write end of the pipe that wakes the worker */
   constructor(
     options: ReadThreadOptions,
-    most: number,
-    firstConnection: number,
-    toWorker: (message: ToWorker) => void,
+    workerWake: number,
+    toWorker: Send<ToWorker>,
     events: ReadThreadEvents,
   ) {
     this.#options = options;
-    this.#most = most;
-    this.#firstConnection = firstConnection;
+    this.#workerWake = workerWake;
     this.#toWorker = toWorker;
     this.#events = events;
   }
 
-  /** Gives a reader without a connection one, or a new reader. @throws Error when it cannot: then the connection is closed */
-  attach({ descriptor, tls, peer }: ConnectedSocket, info: ExportInfo): void {
+  /** Gives a read thread without a connection one, or starts one. @throws Error if it cannot; the connection is closed then */
+  attach(socket: ConnectedSocket, info: ExportInfo): void {
+    const { descriptor, tls, peer } = socket;
     try {
-      if (this.#stopping) throw new Error('the mount is ending');
-      if (this.#unable) throw new Error('threads cannot be started');
-      const reader = this.#readThreads.find(({ hasConnection }) => !hasConnection) ?? this.#start();
-      reader.hasConnection = true;
-      if (!reader.started) reader.given = [descriptor, ...(peer?.descriptors ?? [])];
-      const { connection } = reader;
-      this.#say(reader, { type: 'attach', connection, descriptor, tls, peer, info });
+      if (this.#stopping) throw new Error('the mount is stopping');
+      if (this.#unable) throw new Error('read threads cannot be started');
+      const thread = this.#threads.find(({ hasConnection }) => !hasConnection) ?? this.#start();
+      thread.hasConnection = true;
+      if (!thread.started) thread.given = [descriptor, ...(peer?.descriptors ?? [])];
+      thread.send('attach', { ...socket, connection: thread.connection, info });
     } catch (error) {
       libc.close(descriptor);
       if (peer !== undefined) closePeer(peer);
@@ -89,96 +90,102 @@ export class ReadThreadHandles {
     }
   }
 
-  /** Somebody has had a signal whose request one of them may have. */
-  interrupted(message: Extract<ToReadThread, { type: 'interrupted' }>): void {
-    for (const reader of this.#readThreads) this.#say(reader, message);
+  /** A signal has hit a requester whose request one of them may have. */
+  interrupted(uniqueHi: number, uniqueLo: number): void {
+    for (const { send } of this.#threads) send('interrupted', uniqueHi, uniqueLo);
   }
 
   /**
-   * Ends them: what they have, they pass on to the worker, and wait until it has taken that; or (`now`) do not, for
-   * it has ended. Resolves when they have ended.
+   * Ends them: they forward their requests and wait until the worker has taken them; or (`now`) they do not, since the
+   * worker has ended. Resolves when they have ended.
    */
   async stop({ now }: { readonly now: boolean }): Promise<void> {
     this.#stopping = true;
-    for (const reader of this.#readThreads) this.#say(reader, { type: 'stop', now });
-    await Promise.all(this.#readThreads.map(({ ended }) => ended));
+    for (const { send } of this.#threads) send('stop', now);
+    await Promise.all(this.#threads.map(({ ended }) => ended));
   }
 
-  /** Closes what belongs to them, when they and the worker have ended. */
+  /** Closes their descriptors, when they and the worker have ended. */
   close(): void {
-    for (const { descriptors } of this.#readThreads.splice(0))
+    for (const { descriptors } of this.#threads.splice(0))
       for (const descriptor of descriptors) libc.close(descriptor);
   }
 
   #start(): ReadThreadHandle {
-    if (this.#readThreads.length >= this.#most) throw new Error('there are as many as may be');
+    if (this.#threads.length >= this.#options.readThreads)
+      throw new Error('the maximum number of read threads is running');
     const device = cloneFuseDevice(this.#options.device);
     const descriptors = [device];
     try {
       const { read, write } = pipe();
       descriptors.push(read, write);
-      return this.#add(spawnReadThread(), descriptors, device, read, write);
+      return this.#add(spawnReadThread(), descriptors);
     } catch (error) {
       for (const descriptor of descriptors) libc.close(descriptor);
       throw error;
     }
   }
 
-  #add(
-    worker: Worker,
-    descriptors: readonly number[],
-    device: number,
-    read: number,
-    write: number,
-  ): ReadThreadHandle {
+  /** @param descriptors the device's clone, and both ends of the pipe that wakes the thread */
+  #add(worker: Worker, descriptors: readonly number[]): ReadThreadHandle {
+    const [device, read, write] = descriptors;
     const memory = makeRingMemory();
-    const connection = this.#firstConnection + this.#readThreads.length;
-    const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-    const reader = {
-      worker,
+    const connection = this.#options.firstReadThreadConnection + this.#threads.length;
+    const thread: ReadThreadHandle = {
       connection,
       descriptors,
-      wake: write,
-      ended,
+      send: sender((call) => {
+        worker.postMessage(call);
+        wake(write);
+      }),
+      ended: new Promise<void>((resolve) => worker.once('exit', () => resolve())),
       hasConnection: false,
-      given: [] as readonly number[],
+      given: [],
       started: false,
     };
-    worker.on('message', (message: FromReadThread) => {
-      switch (message.type) {
-        case 'started':
-          reader.started = true;
-          return;
-        case 'failed':
-          this.#died(reader, message.text);
-          return;
-        case 'lost':
-          reader.hasConnection = false;
-          this.#events.readerLost(message.why);
-      }
-    });
-    worker.on('error', (error) => this.#died(reader, error.stack ?? error.message));
-    worker.on('exit', () => this.#died(reader, 'a reader ended unexpectedly'));
-    const settings: ReadThreadSettings = { ...this.#options, device, wake: read, memory };
+    const calls: FromReadThread = {
+      started: () => {
+        thread.started = true;
+      },
+      connectionLost: (why) => {
+        thread.hasConnection = false;
+        this.#events.readThreadLost(why);
+      },
+      failed: (text) => this.#died(thread, text),
+    };
+    worker.on('message', (call: Call<FromReadThread>) => deliver<FromReadThread>(call, calls));
+    worker.on('error', (error) => this.#died(thread, error.stack ?? error.message));
+    worker.on('exit', () => this.#died(thread, 'a read thread ended unexpectedly'));
+    const { files, naked, tree, trace, timeout, settleTime, readAhead } = this.#options;
+    const [file] = files;
+    const workerWake = this.#workerWake;
+    const settings: ReadThreadSettings = {
+      device,
+      wake: read,
+      file,
+      naked,
+      tree,
+      trace,
+      timeout,
+      settleTime,
+      readAhead,
+      workerWake,
+      memory,
+    };
     worker.postMessage(settings);
-    this.#readThreads.push(reader);
-    this.#toWorker({ type: 'reader', connection, descriptor: device, wake: write, memory });
-    return reader;
+    this.#threads.push(thread);
+    this.#toWorker('addReadThread', { connection, descriptor: device, wake: write, memory });
+    return thread;
   }
 
-  /** One that has taken nothing from the kernel is done without: it stays in the list, with a connection that is none. */
-  #died(reader: ReadThreadHandle, why: string): void {
+  /** A thread that has taken no request is not replaced: it stays in the list, with a connection that is closed. */
+  #died(thread: ReadThreadHandle, why: string): void {
     if (this.#stopping) return;
-    if (reader.started) this.#events.crashed(why);
-    if (reader.started || reader.given.length === 0) return;
-    for (const given of reader.given) libc.close(given);
-    reader.given = [];
+    if (thread.started) this.#events.crashed(why);
+    if (thread.started || thread.given.length === 0) return;
+    for (const given of thread.given) libc.close(given);
+    thread.given = [];
     this.#unable = true;
     this.#events.unable(why);
-  }
-
-  #say(reader: ReadThreadHandle, message: ToReadThread): void {
-    reader.worker.postMessage(message);
-    wake(reader.wake);
   }
 }

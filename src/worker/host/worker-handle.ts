@@ -1,19 +1,20 @@
-// The main thread's handle of the worker: start it, give it connections, hear of its losses, stop it.
+// The main thread's handle of the worker: starts it, gives it connections, passes on its calls, stops it.
 //
-// Used by the session. The worker owns every descriptor that it is given; the bridge owns the pipe by
-// which it wakes the worker.
+// The session owns it. The worker owns every descriptor that it gets; the handle owns the pipe that wakes the worker.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { libc } from '../../linux/libc.js';
-import { closePeer, type PeerHandle } from '../../linux/peer.js';
+import { closePeer } from '../../linux/peer.js';
 import { pipe, wake } from '../../linux/pipe.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
-import { forgetSecrets, type TlsState } from '../../tls/take-over.js';
+import { forgetSecrets } from '../../tls/take-over.js';
+import { type Call, deliver, type Send, sender } from '../contract/call.js';
 import type {
+  ConnectedSocket,
+  ConnectionEvents,
+  DirectoryEvents,
   FromWorker,
-  ListChange,
-  ServedFile,
   StopOutcome,
   ToWorker,
   WorkerSettings,
@@ -21,61 +22,27 @@ import type {
 import type { FileStatus } from '../contract/status.js';
 import { ReadThreadHandles } from './read-thread-handles.js';
 
-/** A connected stream socket that never blocks. */
-export interface ConnectedSocket {
-  readonly descriptor: number;
-  /** The session that it carries; undefined where it carries plain text. */
-  readonly tls: TlsState | undefined;
-  /** The server's process, where that is known for sure; its descriptor goes with the socket's. */
-  readonly peer: PeerHandle | undefined;
-}
-
-/** What a bridge is started with: see WorkerSettings. */
+/** Settings of a worker and its read threads. */
 export interface WorkerOptions extends Omit<WorkerSettings, 'wake'> {
-  /** Number of the first reader's connection. */
-  readonly firstReaderConnection: number;
+  /** Number of the first read thread's connection. */
+  readonly firstReadThreadConnection: number;
 }
 
-/** What a lost connection was worth. */
-export interface LossOutcome {
-  /** It answered something, or was asked nothing and broke no rule. */
-  readonly madeProgress: boolean;
-  /** It leads to another disk. */
-  readonly otherDisk: boolean;
-}
-
-/** What the session wants to hear of; called on the main thread. */
-export interface WorkerEvents {
-  /** A connection is gone. */
-  lost(file: number, connection: number, why: string, outcome: LossOutcome): void;
-  /** A connection that was attached leads to the same disk as ever, and is used from now on. */
-  accepted(file: number, connection: number): void;
-  /** Something that a person should read: one line. */
-  warning(text: string): void;
-  /** A cached write went past the end of a file: truncate(2) it to its size to set the kernel right. */
-  beyondEnd(file: number): void;
-  /** Make the kernel send what it still holds of this file's writes; then call `Bridge.synced`. */
-  syncWanted(file: number): void;
-  /** Where files come and go: is there a newer list? Answer with `Bridge.listed`. */
-  listWanted(): void;
-  /** Somebody opens a file: answer with `Bridge.attach` or `refuse`; it may be asked twice. */
-  wanted(file: number): void;
-  /** Somebody looks at a file that is not known well: answer with `Bridge.described`. */
-  descriptionWanted(file: number): void;
-  /** A file has let go of its connections. */
-  idle(file: number): void;
-  /** The worker has more to do than it can: give it a reader, with `addReader`. */
-  readerWanted(): void;
-  /** A reader's connection is gone; the worker has taken over what it was asked. */
-  readerLost(why: string): void;
-  /** The kernel has let go of the mount; the worker is flushing and will stop. */
-  unmounted(): void;
-  /** The worker has died of a defect: one text, maybe with a stack. */
+/** Calls of the worker that the session receives, besides those for the owner of the files. */
+export interface WorkerEvents extends Pick<FromWorker, 'warning' | 'beyondEnd' | 'syncWanted' | 'unmounted'> {
+  /** Receives the calls about the files' connections, and with --all about their directory. */
+  readonly files: ConnectionEvents & Partial<DirectoryEvents>;
+  /** A read thread's connection is lost; the worker has taken over its requests. */
+  readThreadLost(why: string): void;
+  /** A defect has ended the worker or a read thread. @param text maybe with a stack */
   crashed(text: string): void;
 }
 
-/** Milliseconds that readers may take to pass on what they have. */
-const PASSING_TIME = 500;
+/** Calls that the handle answers by itself. */
+type OwnCalls = Pick<FromWorker, 'ready' | 'failed' | 'status' | 'proven' | 'interrupted' | 'stopped'>;
+
+/** Milliseconds for read threads to forward their requests. */
+const FORWARDING_TIME = 500;
 
 const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 
@@ -83,67 +50,49 @@ const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 export class WorkerHandle {
   /** Resolves when the kernel's FUSE_INIT has been answered: the files are there. */
   readonly ready: Promise<void>;
-  /** Resolves when the worker has ended in good order, with what it could not write. */
+  /** Resolves when the worker has ended in order, with the bytes that it could not write. */
   readonly stopped: Promise<StopOutcome>;
+  /** Calls the worker. After its end a call does nothing but close the descriptors that it carries. */
+  readonly send: Send<ToWorker>;
   readonly #worker: Worker;
   readonly #wake: number;
+  readonly #events: WorkerEvents;
   readonly #readThreads: ReadThreadHandles;
   readonly #attached = new Map<number, number>();
   #proofs: ((good: boolean) => void)[] = [];
   #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
-  readonly #crash: (text: string) => void;
+  #becomeReady: () => void = () => undefined;
+  #refuseReady: (error: Error) => void = () => undefined;
+  #becomeStopped: (outcome: StopOutcome) => void = () => undefined;
   #ended = false;
 
-  private constructor(worker: Worker, wake: number, options: WorkerOptions, events: WorkerEvents) {
+  private constructor(worker: Worker, wakeEnd: number, options: WorkerOptions, events: WorkerEvents) {
     this.#worker = worker;
-    this.#wake = wake;
-    this.#readThreads = this.#makeReaders(options, events);
-    let becomeReady: () => void = () => {};
-    let refuse: (error: Error) => void = () => {};
-    let becomeStopped: (outcome: StopOutcome) => void = () => {};
+    this.#wake = wakeEnd;
+    this.#events = events;
+    this.send = sender((call) => this.#post(call));
     this.ready = new Promise((resolve, reject) => {
-      becomeReady = resolve;
-      refuse = reject;
+      this.#becomeReady = resolve;
+      this.#refuseReady = reject;
     });
     this.ready.catch(() => {});
     this.stopped = new Promise((resolve) => {
-      becomeStopped = resolve;
+      this.#becomeStopped = resolve;
     });
-    const end = async (outcome: StopOutcome): Promise<void> => {
-      this.#ended = true;
-      this.#tellStatus([]);
-      for (const tell of this.#proofs.splice(0)) tell(false);
-      await this.#readThreads.stop({ now: true });
-      this.#readThreads.close();
-      libc.close(this.#wake);
-      becomeStopped(outcome);
-    };
-    this.#crash = (text) => {
-      refuse(new Error(text));
-      if (this.#ended) return;
-      events.crashed(text);
-      void end(NOTHING_LOST);
-    };
-    worker.on('message', (message: FromWorker) => {
-      if (message.type === 'ready') becomeReady();
-      else if (message.type === 'failed') this.#crash(message.text);
-      else if (message.type === 'status') this.#tellStatus(message.statuses);
-      else if (message.type === 'proven') this.#proofs.shift()?.(message.good);
-      else if (message.type === 'interrupted') this.#readThreads.interrupted(message);
-      else if (message.type === 'stopped') {
-        refuse(new Error('the file system was unmounted before it was ready'));
-        void end(message.outcome);
-      } else {
-        // Nothing comes from the kernel any more; what they have, the worker still has to answer.
-        if (message.type === 'unmounted') void this.#readThreads.stop({ now: false });
-        tell(events, message);
-      }
+    this.#readThreads = new ReadThreadHandles(options, wakeEnd, this.send, {
+      readThreadLost: (why) => events.readThreadLost(why),
+      // The worker lives: it ends in order, with a FLUSH, when the session acts on this.
+      crashed: (text) => {
+        if (!this.#ended) events.crashed(text);
+      },
+      unable: (why) => events.warning(`cannot start a read thread: ${why}; one thread serves the mount`),
     });
+    worker.on('message', (call: Call<FromWorker>) => this.#receive(call));
     worker.on('error', (error) => this.#crash(error.stack ?? error.message));
     worker.on('exit', () => this.#crash('the worker thread ended unexpectedly'));
   }
 
-  /** Puts a worker to work; its messages begin with the next turn of the event loop. */
+  /** Starts a worker's work; its calls begin with the next turn of the event loop. */
   static start(options: WorkerOptions, events: WorkerEvents, worker: Worker): WorkerHandle {
     const { read, write } = pipe();
     const handle = new WorkerHandle(worker, write, options, events);
@@ -152,182 +101,110 @@ export class WorkerHandle {
     return handle;
   }
 
-  /**
-   * Hands over a connection in its transmission phase: a descriptor, which the worker owns from now on,
-   * and the TLS session that it carries, whose secrets are forgotten here.
-   */
+  /** Gives a file a connection. The secrets of its TLS session are forgotten here. */
   attach(file: number, connection: number, socket: ConnectedSocket, info: ExportInfo): void {
-    const { descriptor, tls, peer } = socket;
     const arrival = this.attached(file) + 1;
     this.#attached.set(file, arrival);
-    this.#say({ type: 'attach', file, arrival, connection, descriptor, tls, peer, info });
-    if (tls !== undefined) forgetSecrets(tls);
+    this.send('attach', { ...socket, file, arrival, connection, info });
+    if (socket.tls !== undefined) forgetSecrets(socket.tls);
   }
 
-  /** Until the next `attach`, requests of this file that would wait fail with `errno`. */
-  fail(file: number, errno: number): void {
-    this.#say({ type: 'fail', file, errno });
-  }
-
-  /** How many connections a file has been given. */
+  /** Number of connections that a file has been given. */
   attached(file: number): number {
     return this.#attached.get(file) ?? 0;
   }
 
-  /** What the server was sent on the first `attached` connections of a file will not be carried out any more. */
-  serverEnded(file: number, attached: number): void {
-    this.#say({ type: 'server-ended', file, attached });
-  }
-
-  /** Answers `listWanted`; the first list comes unasked. */
-  listed(change: ListChange): void {
-    this.#say({ type: 'listed', change });
-  }
-
-  /** Answers `descriptionWanted`. @param errno 0, or why it cannot be had */
-  described(number: number, file: ServedFile, errno: number): void {
-    this.#say({ type: 'described', number, file, errno });
-  }
-
-  /** Answers `wanted`: who opens the file gets `errno`. */
-  refuse(file: number, errno: number): void {
-    this.#say({ type: 'refuse', file, errno });
-  }
-
-  /** Answers `syncWanted`. @param good false: it could not be made to */
-  synced(file: number, good: boolean): void {
-    this.#say({ type: 'synced', file, good });
-  }
-
   /**
-   * Whether a connection that has been made leads to a server that has everything acknowledged: only then may it
-   * be given to `addReader`.
+   * Whether a connection that has been made leads to a server that has every acknowledged byte: only then may it be
+   * given to `addReadThread`.
    */
   prove(): Promise<boolean> {
     if (this.#ended) return Promise.resolve(false);
     return new Promise((resolve) => {
       this.#proofs.push(resolve);
-      this.#say({ type: 'prove' });
+      this.send('prove');
     });
   }
 
-  /** Answers `readerWanted`, with a connection to the one file's server. @throws Error when it is not possible; the connection is closed then */
-  addReader(socket: ConnectedSocket, info: ExportInfo): void {
+  /** Starts a read thread on a connection to the one file's server. @throws Error if it cannot; the connection is closed then */
+  addReadThread(socket: ConnectedSocket, info: ExportInfo): void {
     this.#readThreads.attach(socket, info);
   }
 
-  /** Ends the worker: what is under way has `timeout` milliseconds to end. See `stopped`. */
+  /** Ends the worker: requests in flight have `timeout` milliseconds to end. See `stopped`. */
   async stop(timeout: number): Promise<StopOutcome> {
     const began = performance.now();
-    const late = delay(Math.min(PASSING_TIME, timeout), undefined, { ref: false });
+    const late = delay(Math.min(FORWARDING_TIME, timeout), undefined, { ref: false });
     await Promise.race([this.#readThreads.stop({ now: false }), late]);
-    this.#say({ type: 'stop', timeout: timeout - (performance.now() - began) });
+    this.send('stop', timeout - (performance.now() - began));
     return this.stopped;
   }
 
-  /** What can be seen of each file now; nothing of a bridge that has ended. */
+  /** The status of each file; empty after the worker's end. */
   status(): Promise<readonly FileStatus[]> {
     if (this.#ended) return Promise.resolve([]);
     return new Promise((resolve) => {
       this.#statusWanted.push(resolve);
-      this.#say({ type: 'status' });
+      this.send('tellStatus');
     });
   }
 
-  #tellStatus(statuses: readonly FileStatus[]): void {
-    const wanted = this.#statusWanted;
-    this.#statusWanted = [];
-    for (const tell of wanted) tell(statuses);
+  readonly #own: OwnCalls = {
+    ready: () => this.#becomeReady(),
+    failed: (text) => this.#crash(text),
+    status: (statuses) => this.#answerStatus(statuses),
+    proven: (good) => this.#proofs.shift()?.(good),
+    interrupted: (uniqueHi, uniqueLo) => this.#readThreads.interrupted(uniqueHi, uniqueLo),
+    stopped: (outcome) => {
+      this.#refuseReady(new Error('the file system was unmounted before it was ready'));
+      void this.#end(outcome);
+    },
+  };
+
+  #receive(call: Call<FromWorker>): void {
+    const [name] = call;
+    if (name in this.#own) deliver<FromWorker>(call, this.#own);
+    else if (name in this.#events) {
+      // No request comes from the kernel any more; the worker answers those that the read threads have.
+      if (name === 'unmounted') void this.#readThreads.stop({ now: false });
+      deliver<FromWorker>(call, this.#events);
+    } else deliver<FromWorker>(call, this.#events.files);
   }
 
-  #say(message: ToWorker): void {
-    if (this.#ended) {
-      if (message.type === 'attach') {
-        libc.close(message.descriptor);
-        if (message.peer !== undefined) closePeer(message.peer);
-      }
+  async #end(outcome: StopOutcome): Promise<void> {
+    this.#ended = true;
+    this.#answerStatus([]);
+    for (const resolve of this.#proofs.splice(0)) resolve(false);
+    await this.#readThreads.stop({ now: true });
+    this.#readThreads.close();
+    libc.close(this.#wake);
+    this.#becomeStopped(outcome);
+  }
+
+  #crash(text: string): void {
+    this.#refuseReady(new Error(text));
+    if (this.#ended) return;
+    this.#events.crashed(text);
+    void this.#end(NOTHING_LOST);
+  }
+
+  #answerStatus(statuses: readonly FileStatus[]): void {
+    for (const resolve of this.#statusWanted.splice(0)) resolve(statuses);
+  }
+
+  #post(call: readonly unknown[]): void {
+    if (!this.#ended) {
+      this.#worker.postMessage(call);
+      wake(this.#wake);
       return;
     }
-    this.#worker.postMessage(message);
-    wake(this.#wake);
-  }
-
-  #makeReaders(options: WorkerOptions, events: WorkerEvents): ReadThreadHandles {
-    const {
-      device,
-      files,
-      naked,
-      tree,
-      trace,
-      timeout,
-      settleTime,
-      readAhead,
-      readers,
-      readersAlways,
-      firstReaderConnection,
-    } = options;
-    const [file] = files;
-    return new ReadThreadHandles(
-      {
-        device,
-        file,
-        naked,
-        tree,
-        trace,
-        timeout,
-        settleTime,
-        readAhead,
-        readersAlways,
-        workerWake: this.#wake,
-      },
-      readers,
-      firstReaderConnection,
-      (message) => this.#say(message),
-      {
-        readerLost: (why) => events.readerLost(why),
-        // The worker lives: it ends in order, with a FLUSH, when the session has heard of this.
-        crashed: (text) => {
-          if (!this.#ended) events.crashed(text);
-        },
-        unable: (why) => events.warning(`one thread serves the mount: another cannot be started: ${why}`),
-      },
-    );
+    const [name, socket] = call;
+    if (name === 'attach') closeSocket(socket as ConnectedSocket);
   }
 }
 
-function tell(events: WorkerEvents, message: FromWorker): void {
-  switch (message.type) {
-    case 'lost':
-      events.lost(message.file, message.connection, message.why, message);
-      return;
-    case 'accepted':
-      events.accepted(message.file, message.connection);
-      return;
-    case 'warning':
-      events.warning(message.text);
-      return;
-    case 'beyond-end':
-      events.beyondEnd(message.file);
-      return;
-    case 'sync-wanted':
-      events.syncWanted(message.file);
-      return;
-    case 'list-wanted':
-      events.listWanted();
-      return;
-    case 'wanted':
-      events.wanted(message.file);
-      return;
-    case 'description-wanted':
-      events.descriptionWanted(message.file);
-      return;
-    case 'idle':
-      events.idle(message.file);
-      return;
-    case 'reader-wanted':
-      events.readerWanted();
-      return;
-    case 'unmounted':
-      events.unmounted();
-  }
+/** Closes a socket that no thread takes. */
+function closeSocket({ descriptor, peer }: ConnectedSocket): void {
+  libc.close(descriptor);
+  if (peer !== undefined) closePeer(peer);
 }

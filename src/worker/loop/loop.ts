@@ -8,7 +8,6 @@ import type { Connection } from '../connection/connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import type { Engine } from '../request/engine.js';
-import type { Load } from '../stats/load.js';
 
 /** Most requests of a batch. */
 const BATCH = 16;
@@ -38,7 +37,7 @@ export interface RequestTaker {
 export interface LoopControl {
   /** The pipe that the main thread writes to for a wakeup. */
   readonly wakeDescriptor: number;
-  takeMessages(): void;
+  takeCalls(): void;
   /** The device is gone: no request will come. */
   unmounted(): void;
   /** Called once a turn; true ends the loop. */
@@ -54,7 +53,6 @@ export class Loop {
   readonly #disks: readonly Disk[];
   readonly #poll: Poller;
   readonly #control: LoopControl;
-  readonly #load: Load | undefined;
   readonly #device: number;
   readonly #wake: number;
   #listening = true;
@@ -66,9 +64,7 @@ export class Loop {
     disks: readonly Disk[],
     poll: Poller,
     control: LoopControl,
-    load: Load | undefined,
   ) {
-    this.#load = load;
     this.#engine = engine;
     this.#dispatcher = dispatcher;
     this.#disks = disks;
@@ -107,11 +103,9 @@ export class Loop {
       this.flush();
       if (this.#control.turn(this.#engine.now())) return;
       if (this.#listening) this.#poll.setEvents(this.#device, this.#engine.buffers.exhausted ? 0 : POLLIN);
-      const before = this.#load === undefined ? 0 : this.#engine.tick();
       this.#wait();
       const now = this.#engine.tick();
-      this.#load?.waited(now - before);
-      if (this.#poll.reventsOf(this.#wake) !== 0) this.#control.takeMessages();
+      if (this.#poll.reventsOf(this.#wake) !== 0) this.#control.takeCalls();
       this.#serveConnections(now);
       if (this.#listening && this.#poll.reventsOf(this.#device) !== 0) this.#serveDevice();
     }

@@ -24,7 +24,7 @@ const FAIL_ALL_TIME = 700;
 const ANSWER_TIME = 5000;
 
 const UNPROVEN =
-  'older writes that were sent on lost connections may still be made by the server, after what is written next';
+  'the server may still execute older writes from lost connections; restart it before you mount its export again';
 
 /** Most ranges in the outcome. */
 const MAX_RANGES = 16;

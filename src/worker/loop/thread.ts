@@ -12,13 +12,13 @@ import { clearWakes } from '../../linux/pipe.js';
  */
 export function runThread<Settings>(run: (port: MessagePort, settings: Settings) => void): void {
   const port = parentPort;
-  if (port === null) throw new Error('this file must run in a thread started by spawn.ts');
+  if (port === null) throw new Error('this file runs as a worker thread, started by spawn.ts');
   port.once('message', (settings: Settings | undefined) => {
     try {
       if (settings !== undefined) run(port, settings);
     } catch (error) {
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      port.postMessage({ type: 'failed', text });
+      port.postMessage(['failed', text]);
     }
     port.close();
   });

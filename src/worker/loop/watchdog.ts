@@ -135,7 +135,7 @@ export class Watchdog {
     for (const { connections } of this.#disks)
       for (const connection of this.#silent(connections, now, NETWORK_PERIOD))
         if (connection.retransmissions >= MOST_RETRANSMISSIONS)
-          connection.giveUp('the server cannot be reached any more');
+          connection.giveUp('the server is unreachable');
   }
 
   /** The connections with commands in flight that had no byte for so many milliseconds. */

@@ -7,5 +7,5 @@ export class InvariantError extends Error {
 
 /** Checks an invariant. @param invariant the fact that holds, as a sentence @throws InvariantError */
 export function assert(condition: boolean, invariant: string): asserts condition {
-  if (!condition) throw new InvariantError(`a defect of nbdfuse: this does not hold: ${invariant}`);
+  if (!condition) throw new InvariantError(`internal error: assertion failed: ${invariant}`);
 }

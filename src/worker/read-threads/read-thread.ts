@@ -1,9 +1,8 @@
-// A reader: one more thread that answers READs, over a connection of its own, when the worker has no time left.
+// A read thread: answers READs over a connection of its own, beside the worker.
 //
-// Started by ReaderThreads for a mount of one file, with a clone of the device's descriptor, from which the kernel
-// gives it requests as it does the worker. What is no READ it passes on to the worker, and so it does with every
-// READ when its connection is lost: order among writes, recovery and who waits for what stay with the worker. It
-// takes requests only while the worker wants it to, so that a mount with little to do does not wake it.
+// The session adds it to a mount of one file with --threads. It reads requests from a clone of the device's descriptor,
+// and forwards to the worker every request that is no READ, and every READ while its connection is lost or a change is
+// in flight: the order of changes, recovery and interrupts stay with the worker.
 
 import type { MessagePort } from 'node:worker_threads';
 import { FUSE_READ } from '../../fuse/constants.js';
@@ -29,7 +28,8 @@ import { PeerProcesses } from '../../linux/peer.js';
 import { POLLIN, PollSet } from '../../linux/poll.js';
 import type { Connection } from '../connection/connection.js';
 import { openChannel } from '../connection/open-channel.js';
-import type { FromReadThread, ReadThreadSettings, ToReadThread } from '../contract/messages.js';
+import { type Call, deliver, type Send, sender } from '../contract/call.js';
+import type { Attachment, FromReadThread, ReadThreadSettings, ToReadThread } from '../contract/messages.js';
 import { MAX_TRANSFER } from '../device/device.js';
 import { Disk } from '../disk/disk.js';
 import { type FuseRequest, SPECULATIVE } from '../flight/fuse-request.js';
@@ -41,7 +41,6 @@ import { Ranges } from '../memory/ranges.js';
 import { Engine, type EngineEvents } from '../request/engine.js';
 import { startRead } from '../request/read.js';
 import { Trace } from '../request/trace.js';
-import { Load } from '../stats/load.js';
 import { Forwarding } from './forwarding.js';
 import { RingProducer } from './ring.js';
 
@@ -50,12 +49,6 @@ const MEMORY_LIMIT = 64 * 1024 * 1024;
 
 /** Requests that may wait to be passed on before no more are taken. */
 const MOST_PENDING = 128;
-
-/** Share of its time below which a reader is not needed. */
-const IDLE = 0.3;
-
-/** Looks in a row that must find it so. */
-const LOOKS = 3;
 
 /** Bytes of a FUSE_READ. */
 const READ_REQUEST = IN_HEADER + 40;
@@ -67,8 +60,8 @@ const POLL_CAPACITY = 8;
 export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   readonly wakeDescriptor: number;
   readonly #port: MessagePort;
+  readonly #send: Send<FromReadThread>;
   readonly #readAhead: boolean;
-  readonly #always: boolean;
   readonly #engine: Engine;
   readonly #disk: Disk;
   readonly #ring: RingProducer;
@@ -76,21 +69,22 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   readonly #loop: Loop;
   readonly #watchdog: Watchdog;
   readonly #peers = new PeerProcesses();
-  readonly #load = new Load(performance.now());
-  readonly #hearing = (message: ToReadThread): void => this.#hear(message);
-  #requests = 0;
-  #reads = 0;
-  #idle = 0;
+  readonly #calls: ToReadThread = {
+    attach: (attachment) => this.#attach(attachment),
+    interrupted: (uniqueHi, uniqueLo) => this.#interrupted(uniqueHi, uniqueLo),
+    stop: (now) => this.#stopReading(now),
+  };
+  readonly #take = (call: Call<ToReadThread>): void => deliver<ToReadThread>(call, this.#calls);
   #deviceGone = false;
-  #stop: 'not' | 'when all is passed on' | 'now' = 'not';
+  #stop: 'not' | 'when all is forwarded' | 'now' = 'not';
 
   constructor(port: MessagePort, settings: ReadThreadSettings) {
     this.#port = port;
+    this.#send = sender((call) => port.postMessage(call));
     const { device, wake, file, memory, workerWake, naked, tree, trace, timeout, readAhead } = settings;
-    if (file.info === undefined) throw new Error('a reader needs to know its file');
+    if (file.info === undefined) throw new Error('a read thread needs to know its file');
     this.wakeDescriptor = wake;
     this.#readAhead = readAhead;
-    this.#always = settings.readersAlways;
     this.#engine = new Engine(
       {
         descriptor: device,
@@ -109,7 +103,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     this.#disk = new Disk(0, node, file.info, this.#engine, this.#ring.counters);
     this.#forwarding = new Forwarding(this.#ring, this.#engine.buffers);
     const disks = [this.#disk];
-    this.#loop = new Loop(this.#engine, this, disks, new PollSet(POLL_CAPACITY), this, this.#load);
+    this.#loop = new Loop(this.#engine, this, disks, new PollSet(POLL_CAPACITY), this);
     this.#loop.stopListening();
     this.#watchdog = new Watchdog({
       engine: this.#engine,
@@ -121,7 +115,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   }
 
   run(): void {
-    this.#say({ type: 'started' });
+    this.#send('started');
     try {
       this.#loop.run();
     } catch (error) {
@@ -133,30 +127,25 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
 
   /** Tells of a defect, and stays until the worker has ended, which may still read what was passed on by its address. */
   #outliveDefect(error: unknown): void {
-    this.#stop = 'when all is passed on';
-    this.#say({
-      type: 'failed',
-      text: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    });
+    this.#stop = 'when all is forwarded';
+    this.#send('failed', error instanceof Error ? (error.stack ?? error.message) : String(error));
     const poll = new PollSet(1);
     poll.add(this.wakeDescriptor, POLLIN);
     // The type checker does not see that messages change it.
     const isOver = (): boolean => this.#stop === 'now';
     while (!isOver()) {
       poll.wait(-1);
-      this.takeMessages();
+      this.takeCalls();
     }
   }
 
   dispatch(length: number): void {
     const { device } = this.#engine;
     const { view } = device.buffer;
-    this.#requests++;
     if (!this.#isForMe(view)) {
       this.#forwarding.received(device, length);
       return;
     }
-    this.#reads++;
     startRead(this.#engine, undefined, this.#disk, view);
   }
 
@@ -170,8 +159,8 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
 
   connectionLost(_disk: Disk, connection: Connection, why: string): void {
     this.#loop.unwatch(connection);
-    this.#passOnReads();
-    if (this.#stop === 'not') this.#say({ type: 'lost', why });
+    this.#forwardReads();
+    if (this.#stop === 'not') this.#send('connectionLost', why);
   }
 
   warn(): void {
@@ -186,8 +175,8 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     // And to LSEEK.
   }
 
-  takeMessages(): void {
-    takeMessages(this.#port, this.wakeDescriptor, this.#hearing);
+  takeCalls(): void {
+    takeMessages(this.#port, this.wakeDescriptor, this.#take);
   }
 
   unmounted(): void {
@@ -197,10 +186,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   turn(now: number): boolean {
     this.#forwarding.advance();
     this.#watchdog.look(now);
-    this.#restIfIdle(now);
-    const isWanted = this.#always || this.#ring.wanted;
-    const isToListen =
-      isWanted && this.#canRead && !this.#deviceGone && this.#forwarding.pending < MOST_PENDING;
+    const isToListen = this.#canRead && !this.#deviceGone && this.#forwarding.pending < MOST_PENDING;
     if (isToListen) this.#loop.listenAgain();
     else this.#loop.stopListening();
     this.#ring.tell(this.#canRead, this.#engine.requests.count);
@@ -225,47 +211,31 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     return !this.#readAhead || !this.#ring.remote || (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) !== 0;
   }
 
-  #hear(message: ToReadThread): void {
-    switch (message.type) {
-      case 'attach': {
-        const channel = openChannel(message, this.#engine.zeroCopy, this.#peers);
-        if (this.#stop === 'not')
-          this.#loop.watch(this.#disk.attach(channel, message.connection, message.info));
-        else channel.close();
-        return;
-      }
-      case 'interrupted': {
-        const { uniqueHi, uniqueLo } = message;
-        // It may have been passed on.
-        if (!this.#engine.interruptRequest(uniqueHi, uniqueLo))
-          this.#forwarding.interrupt(uniqueHi, uniqueLo);
-        return;
-      }
-      case 'stop':
-        if (this.#stop === 'not') {
-          this.#stop = 'when all is passed on';
-          this.#passOnReads();
-          this.#disk.failAll(EIO, new Ranges());
-        }
-        if (message.now) this.#stop = 'now';
-    }
+  #attach(attachment: Attachment): void {
+    const channel = openChannel(attachment, this.#engine.zeroCopy, this.#peers);
+    const { connection, info } = attachment;
+    if (this.#stop === 'not') this.#loop.watch(this.#disk.attach(channel, connection, info));
+    else channel.close();
   }
 
-  #restIfIdle(now: number): void {
-    const share = this.#load.share(now);
-    if (share === undefined) return;
-    this.#idle = share < IDLE || this.#reads * 2 < this.#requests ? this.#idle + 1 : 0;
-    this.#requests = 0;
-    this.#reads = 0;
-    if (this.#idle < LOOKS) return;
-    this.#idle = 0;
-    this.#ring.rest();
+  /** The request may have been forwarded. */
+  #interrupted(uniqueHi: number, uniqueLo: number): void {
+    if (!this.#engine.interruptRequest(uniqueHi, uniqueLo)) this.#forwarding.interrupt(uniqueHi, uniqueLo);
+  }
+
+  #stopReading(now: boolean): void {
+    if (this.#stop === 'not') {
+      this.#stop = 'when all is forwarded';
+      this.#forwardReads();
+      this.#disk.failAll(EIO, new Ranges());
+    }
+    if (now) this.#stop = 'now';
   }
 
   /** Lets the worker answer what is not answered; nothing waits here any more. */
-  #passOnReads(): void {
+  #forwardReads(): void {
     for (const request of this.#engine.requests.unansweredSince(Number.POSITIVE_INFINITY)) {
-      this.#passOnRead(request);
+      this.#forwardRead(request);
       request.markAnswered();
       // For the counters and the trace, it has not been here.
       request.kind = SPECULATIVE;
@@ -274,7 +244,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     this.#disk.fail(EIO);
   }
 
-  #passOnRead(request: FuseRequest): void {
+  #forwardRead(request: FuseRequest): void {
     const buffer = this.#engine.buffers.take(READ_REQUEST);
     const { view, bytes } = buffer;
     bytes.fill(0, 0, READ_REQUEST);
@@ -291,9 +261,5 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     // It is no part of a stream that the worker knows.
     view.setUint32(IO_FLAGS, O_DIRECT, HOST_ENDIAN);
     this.#forwarding.request(buffer, READ_REQUEST);
-  }
-
-  #say(message: FromReadThread): void {
-    this.#port.postMessage(message);
   }
 }

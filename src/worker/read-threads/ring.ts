@@ -1,10 +1,10 @@
-// What a reader and the worker share: the requests that the reader has passed on, and what is known of it.
+// The ring that a read thread shares with the worker: forwarded requests, and a few flags.
 //
-// One writes, one takes; nothing waits and no lock is needed. A request is passed by the address of its bytes,
-// which the reader keeps until the worker has taken them. The worker is woken only when it may be asleep.
+// One producer, one consumer: nothing waits and no lock is needed. An entry has the address of a request's bytes, which
+// the read thread keeps until the worker has taken the entry. It wakes the worker only if that may be asleep.
 
 import { wake } from '../../linux/pipe.js';
-import type { RingMemory } from '../contract/messages.js';
+import type { ReadThreadEnd, RingMemory } from '../contract/messages.js';
 import { makeCounters } from '../stats/counters.js';
 
 /** Requests on their way at most; a power of two. */
@@ -22,16 +22,16 @@ export const RING_INTERRUPT = 1;
 const PASSED = 0;
 const TAKEN = 1;
 const CALLED = 2;
-const WANTED = 3;
-const CONNECTED = 4;
-const IN_FLIGHT = 5;
-const FAR = 6;
-const CHANGING = 7;
+const CONNECTED = 3;
+const IN_FLIGHT = 4;
+const REMOTE = 5;
+const CHANGING = 6;
+const STATE_LENGTH = 7;
 
 /** Memory for one reader. */
 export function makeRingMemory(): RingMemory {
   return {
-    state: new SharedArrayBuffer(8 * Int32Array.BYTES_PER_ELEMENT),
+    state: new SharedArrayBuffer(STATE_LENGTH * Int32Array.BYTES_PER_ELEMENT),
     entries: new SharedArrayBuffer(PLACES * ENTRY * Float64Array.BYTES_PER_ELEMENT),
     counters: new SharedArrayBuffer(makeCounters().byteLength),
   };
@@ -52,24 +52,14 @@ export class RingProducer {
     this.#wake = wake;
   }
 
-  /** Whether the worker wants requests to be taken from the kernel. */
-  get wanted(): boolean {
-    return Atomics.load(this.#state, WANTED) !== 0;
-  }
-
   /** Whether the server is far, so that the worker reads ahead. */
   get remote(): boolean {
-    return this.#state[FAR] !== 0;
+    return this.#state[REMOTE] !== 0;
   }
 
   /** Whether a change of the file is under way: what is read then, the worker answers in its turn. */
   get changing(): boolean {
     return Atomics.load(this.#state, CHANGING) !== 0;
-  }
-
-  /** Takes none any more until the worker wants it again. */
-  rest(): void {
-    Atomics.store(this.#state, WANTED, 0);
   }
 
   /** Tells how many requests are under way here, and whether there is a connection. */
@@ -110,21 +100,13 @@ export class RingConsumer {
   b = 0;
   readonly #state: Int32Array;
   readonly #entries: Float64Array;
-  readonly #wake: number;
 
-  /** @param wake write end of the pipe that wakes the reader */
-  constructor(
-    connection: number,
-    descriptor: number,
-    { state, entries, counters }: RingMemory,
-    wake: number,
-  ) {
+  constructor({ connection, descriptor, memory }: ReadThreadEnd) {
     this.connection = connection;
     this.descriptor = descriptor;
-    this.counters = new Float64Array(counters);
-    this.#state = new Int32Array(state);
-    this.#entries = new Float64Array(entries);
-    this.#wake = wake;
+    this.counters = new Float64Array(memory.counters);
+    this.#state = new Int32Array(memory.state);
+    this.#entries = new Float64Array(memory.entries);
   }
 
   get connected(): boolean {
@@ -135,22 +117,12 @@ export class RingConsumer {
     return this.#state[IN_FLIGHT];
   }
 
-  get wanted(): boolean {
-    return Atomics.load(this.#state, WANTED) !== 0;
-  }
-
-  set far(remote: boolean) {
-    this.#state[FAR] = remote ? 1 : 0;
+  set remote(remote: boolean) {
+    this.#state[REMOTE] = remote ? 1 : 0;
   }
 
   set changing(changing: boolean) {
     Atomics.store(this.#state, CHANGING, changing ? 1 : 0);
-  }
-
-  /** Lets the reader take requests from the kernel. */
-  call(): void {
-    Atomics.store(this.#state, WANTED, 1);
-    wake(this.#wake);
   }
 
   /** To be called before the last look at `next`, so that what is passed on after it wakes the worker. */

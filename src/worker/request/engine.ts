@@ -219,7 +219,7 @@ export class Engine implements DiskContext {
     yield;
     // A lost server loses nothing: a replay sends the unflushed writes to the next one.
     if (request.error !== 0 && disk.failing === 0 && disk.lossError === 0)
-      disk.lose(`the server could not flush what was written (${errnoName(request.error)})`);
+      disk.lose(`the server failed to flush writes (${errnoName(request.error)})`);
   }
 
   /** Steps that read one of three candidate blocks as a sample for the identity, if no change touches it. */
@@ -236,7 +236,8 @@ export class Engine implements DiskContext {
       this.submit(command, disk);
       yield;
       const isGood = request.error === 0 && identity.isAsExpected && !disk.isUncertain(hi, lo, identity.unit);
-      if (isGood) identity.saw(hi, lo, identity.unit, buffer.bytes, HEADROOM, true);
+      if (isGood)
+        identity.saw({ offsetHi: hi, offsetLo: lo, length: identity.unit }, buffer.bytes, HEADROOM, true);
       this.buffers.release(buffer);
       if (isGood || request.error !== 0) return;
     }
@@ -298,7 +299,7 @@ export class Engine implements DiskContext {
       this.device.replySmall(writeWriteReply(this.device.small, 0, length), request);
     } else if (kind === REQUEST_READ && buffer !== undefined) {
       const header = bufferAt - OUT_HEADER;
-      this.device.reply(buffer.view, header, buffer.address + header, OUT_HEADER + length, 0, request);
+      this.device.reply(buffer.view, header, buffer.address + header, OUT_HEADER + length, request);
     } else this.device.replyError(EIO, request);
   }
 }

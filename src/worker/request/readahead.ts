@@ -249,7 +249,7 @@ export class Readahead implements PrefetchedBytes {
     const c = view.getUint32(header + 8);
     const d = view.getUint32(header + 12);
     const length = OUT_HEADER + request.length;
-    this.#engine.device.reply(view, header, address + header, length, 0, request);
+    this.#engine.device.reply(view, header, address + header, length, request);
     view.setUint32(header, a);
     view.setUint32(header + 4, b);
     view.setUint32(header + 8, c);

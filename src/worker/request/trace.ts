@@ -61,6 +61,17 @@ function asJson({ request, event, fields, errno, microseconds, text }: Entry): s
   );
 }
 
+/** A request that needs no server. */
+export interface LocalRequest {
+  readonly unique: bigint;
+  readonly opcode: number;
+  readonly node: number;
+  /** The name of a LOOKUP or GETXATTR. */
+  readonly name: string | undefined;
+  /** Time of arrival, in milliseconds of the worker's clock. */
+  readonly startedAt: number;
+}
+
 /** Writes the trace of a worker. */
 export class Trace {
   readonly #format: (entry: Entry) => string;
@@ -71,20 +82,9 @@ export class Trace {
     this.#write = write;
   }
 
-  /**
-   * Writes a request that was answered at once, or has no reply (`errno` undefined).
-   * @param name the name in the request, if it has one
-   * @param then time of its arrival, in milliseconds of the worker's clock
-   */
-  request(
-    unique: bigint,
-    opcode: number,
-    node: number,
-    name: string | undefined,
-    errno: number | undefined,
-    then: number,
-  ): void {
-    const microseconds = errno === undefined ? undefined : sinceThen(then);
+  /** Writes a request that the worker answered without the server. @param errno undefined: it has no reply */
+  request({ unique, opcode, node, name, startedAt }: LocalRequest, errno: number | undefined): void {
+    const microseconds = errno === undefined ? undefined : sinceThen(startedAt);
     const fields = { node, name };
     this.#say({ request: unique, event: opcodeName(opcode), fields, errno, microseconds });
   }

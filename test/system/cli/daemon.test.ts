@@ -55,7 +55,7 @@ describe('--daemon', () => {
     const { status, stderr } = await tryProgram('node', PROGRAM, '--daemon', '-f', 'dir', 'nbd://localhost');
     expect([status, stderr]).toEqual([
       1,
-      'nbdfuse: --daemon and --foreground exclude each other; see nbdfuse --help\n',
+      'nbdfuse: --daemon and --foreground cannot be used together; see nbdfuse --help\n',
     ]);
   });
 });

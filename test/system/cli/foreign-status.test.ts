@@ -68,7 +68,7 @@ describe('--status of a foreign file', () => {
     const program = startNbdfuse(scope, ['--status', path]);
     expect(await program.ended).toBe(1);
     expect(program.stderr).toMatch(
-      /^nbdfuse: .*a\\x1b\[2J.*: its status is none of this version's nbdfuse\n$/,
+      /^nbdfuse: cannot read the status of .*a\\x1b\[2J.*: this version of nbdfuse does not know its format\n$/,
     );
     expect(program.stderr).not.toMatch(RAW);
   });

@@ -47,10 +47,10 @@ describe('image options', () => {
   });
 
   it.each<[string[], RegExp]>([
-    [['--format=raw', 'dir', '--unix', 's'], /^--format goes with an image or a URI/],
-    [['--print-command', 'dir', '[', 'true', ']'], /^--print-command goes with an image/],
-    [['--export=x', 'dir', 'disk'], /^--export goes with a server, not with an image$/],
-    [['--overlay', '--restart', 'dir', 'disk'], /^--restart would lose what is in the overlay/],
+    [['--format=raw', 'dir', '--unix', 's'], /^--format needs an image or a URI/],
+    [['--print-command', 'dir', '[', 'true', ']'], /^--print-command needs an image/],
+    [['--export=x', 'dir', 'disk'], /^--export cannot be used with an image, only with an NBD server$/],
+    [['--overlay', '--restart', 'dir', 'disk'], /^--restart would lose the writes in the temporary overlay/],
     [['--partition=0', 'dir', 'disk'], /^--partition 0: must be a whole number from 1/],
     [['--list', '--overlay', 'nbd://h'], /^--overlay cannot be used with --list/],
   ])('fail without an image: %j', (words, message) => {

@@ -63,7 +63,7 @@ describe('--status', () => {
     expect(status.reads.histogram.reduce((sum, count) => sum + count)).toBe(8);
     const text = await runProgram('node', PROGRAM, '--status', disk.file);
     expect(text).toContain('reads        8 (8 MiB), half within ');
-    expect(text).toContain('not flushed  3 MiB');
+    expect(text).toContain('unflushed    3 MiB');
     await runProgram('sync', disk.file);
     expect((await statusAt(disk.mountpoint))[0]).toMatchObject({ unflushed: 0, flushes: 1 });
   });
@@ -116,10 +116,10 @@ describe('--status', () => {
     expect(await tryProgram('node', PROGRAM, '--status', file)).toEqual({
       status: 1,
       stdout: '',
-      stderr: `nbdfuse: ${file} is not a file of nbdfuse, or of its fuse-native backend\n`,
+      stderr: `nbdfuse: cannot read the status of ${file}: it is not a file of nbdfuse, or fuse-native serves it\n`,
     });
     expect((await tryProgram('node', PROGRAM, '--status', scope.path('none'))).stderr).toBe(
-      `nbdfuse: ${scope.path('none')}: ENOENT\n`,
+      `nbdfuse: ${scope.path('none')}: no such file or directory\n`,
     );
   });
 });
@@ -196,7 +196,7 @@ describe('--unmount', () => {
     await user.says(/here/);
     const { status, stderr } = await tryProgram('node', PROGRAM, '--unmount', disk.mountpoint);
     expect(status).toBe(1);
-    expect(stderr).toMatch(/^nbdfuse: unmounting .*busy.*; fuser -vm .* shows by whom\n$/);
+    expect(stderr).toMatch(/^nbdfuse: cannot unmount .*busy.*; fuser -vm .* shows which programs use it\n$/);
     await user.kill('SIGKILL');
     expect(await readdir(disk.mountpoint)).toEqual(['nbd']);
   });
@@ -204,7 +204,7 @@ describe('--unmount', () => {
   it('reports that nothing is mounted', async () => {
     const scope = createScope();
     expect((await tryProgram('node', PROGRAM, '--unmount', scope.folder)).stderr).toBe(
-      `nbdfuse: nothing of nbdfuse is mounted at ${scope.folder}\n`,
+      `nbdfuse: no nbdfuse file system is mounted at ${scope.folder}\n`,
     );
   });
 });
@@ -232,7 +232,7 @@ describe('status text', () => {
     expect(text).toContain('  connections  2 with TLS, requests in flight: 3 + 0\n');
     expect(text).toContain('  reads        3 (12 KiB), half within 64 us, 99 % within 2.0 ms\n');
     expect(text).toContain('  writes       none\n');
-    expect(text).toContain('  read ahead   2 MiB, 5 reads answered, 1 MiB wasted\n');
+    expect(text).toContain('  read ahead   2 MiB fetched, 5 hits, 1 MiB wasted\n');
     expect(statusText('x', { ...STATUS, threads: 3 })).toContain(
       '  connections  2 with TLS, 3 threads, requests in flight: 3 + 0\n',
     );
@@ -250,7 +250,7 @@ describe('status text', () => {
     const later = { ...STATUS, reads: { count: 13, bytes: 53_248, p50: 0, p99: 0, histogram } };
     const table = rateTable([{ path: 'a', status: STATUS }], [{ path: 'a', status: later }], 2);
     const [head, row] = table.split('\n').map((line) => line.split(/ {2,}/));
-    expect(head.slice(0, 6)).toEqual(['file', 'state', 'reads/s', 'read/s', 'p50', 'p99']);
+    expect(head.slice(0, 6)).toEqual(['file', 'state', 'reads/s', 'bytes/s', 'p50', 'p99']);
     expect(row.slice(0, 6)).toEqual(['a', '2 connections', '5', '20 KiB', '2.0 ms', '2.0 ms']);
     // A file that has replaced another of its name counts anew.
     expect(rateTable([{ path: 'a', status: later }], [{ path: 'a', status: STATUS }])).toContain(' 0 bytes');

@@ -1,6 +1,6 @@
 // Every command in README and docs is run as it stands, section by section, each in a fresh folder.
 //
-// A block of the language `sh` holds commands; see helpers/document-world.ts for what they are run in.
+// A block of the language `sh` holds commands; see test/support/document-world.ts for what they are run in.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -31,10 +31,12 @@ const DOCUMENTS = [
 
 /** Sections whose commands are not run here, and why. */
 const NOT_RUN: Readonly<Record<string, string>> = {
-  'README.md: See it work': 'it installs packages; CI runs scripts/test, and test/docs/demo.test.ts the demo',
-  'README.md: Install': 'changes this machine; test/real/package.test.ts installs the package elsewhere',
+  'README.md: See it work':
+    'it installs packages; CI runs scripts/test, and test/system/docs/demo.test.ts the demo',
+  'README.md: Install':
+    'changes this machine; test/system/real/package.test.ts installs the package elsewhere',
   'docs/guide/boot.md: Mount at boot':
-    'changes this machine; test/system/mount-helper.test.ts does it and takes it back',
+    'changes this machine; test/system/packaging/mount-helper.test.ts does it and takes it back',
 };
 
 const sectionsOf = (name: string) => [...commandSections(readFileSync(`${ROOT}${name}`, 'utf8'))];

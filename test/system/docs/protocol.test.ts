@@ -33,7 +33,7 @@ const namesIn = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map
 /** What a test file says, with the helpers that it imports, where some titles are; quotes as they are meant. */
 function textOf(path: string): string {
   const own = readFileSync(path, 'utf8');
-  const helpers = [...own.matchAll(/from '(\.\.\/helpers\/[\w-]+)\.js'/g)].map(([, name]) =>
+  const helpers = [...own.matchAll(/from '((?:\.\.\/)+support\/[\w-]+)\.js'/g)].map(([, name]) =>
     readFileSync(join(dirname(path), `${name}.ts`), 'utf8'),
   );
   return [own, ...helpers].join('\n').replaceAll("\\'", "'");

@@ -57,16 +57,16 @@ export const CASES: Readonly<Record<string, string>> = {
   'no server given after MOUNTPOINT': 'nbdfuse dir',
   'no server given: nbdfuse --list': 'nbdfuse --list',
   'unknown option': 'nbdfuse --no-such',
-  '--unix comes after MOUNTPOINT': 'nbdfuse --unix server.sock dir',
+  '--unix must come after MOUNTPOINT': 'nbdfuse --unix server.sock dir',
   '--unix needs SOCKET': 'nbdfuse dir --unix',
   '[ CMD [ARGS ...] ] needs ]': 'nbdfuse dir [ nbdkit memory 1M',
   '--cache none-such': 'nbdfuse --cache=none-such dir nbd://localhost',
   '--connections 0': 'nbdfuse -C 0 dir nbd://localhost',
-  '--watch goes with': 'nbdfuse --watch dir',
-  '--json goes with': 'nbdfuse --json dir',
+  '--watch needs': 'nbdfuse --watch dir',
+  '--json needs': 'nbdfuse --json dir',
   '--daemon and --foreground': 'nbdfuse --daemon -f dir nbd://localhost',
-  '--export cannot be used': 'nbdfuse --export=disk dir nbd://localhost',
-  '--export goes with': 'nbdfuse --export=disk dir disk.raw',
+  '--export cannot be used with a URI': 'nbdfuse --export=disk dir nbd://localhost',
+  '--export cannot be used with an image': 'nbdfuse --export=disk dir disk.raw',
   [`-o no_such: unknown option; the known ones are ${LIST}`]: 'nbdfuse -o no_such dir [ nbdkit null ]',
   'cannot write the pidfile': 'nbdfuse -P /no/such/pid dir [ nbdkit memory 1M ]',
   'mountpoint none/disk': 'nbdfuse none/disk nbd://localhost',
@@ -74,19 +74,19 @@ export const CASES: Readonly<Record<string, string>> = {
   'mountpoint pipe': 'mkfifo pipe; nbdfuse pipe nbd://localhost',
   'mountpoint dir: nbdfuse (fuse.nbdfuse)': `nbdfuse --daemon dir [ nbdkit memory 1M ]
 nbdfuse dir [ nbdkit memory 1M ]; umount dir`,
-  'dir: nbdfuse is gone': `${KILLED}; nbdfuse --status dir; umount dir`,
-  '/here/dir: removed the mount': `${KILLED}; nbdfuse --daemon dir [ nbdkit memory 1M ]; umount dir`,
-  'nothing of nbdfuse is mounted': 'nbdfuse --unmount dir',
+  'dir: its nbdfuse is gone': `${KILLED}; nbdfuse --status dir; umount dir`,
+  '/here/dir: removed the stale mount': `${KILLED}; nbdfuse --daemon dir [ nbdkit memory 1M ]; umount dir`,
+  'no nbdfuse file system is mounted': 'nbdfuse --unmount dir',
   'nothing is mounted at dir': 'nbdfuse --status dir',
-  'unmounting /here/dir: target is busy': `nbdfuse --daemon dir [ nbdkit memory 1M ]
+  'cannot unmount /here/dir: target is busy': `nbdfuse --daemon dir [ nbdkit memory 1M ]
 exec 8<dir/nbd; nbdfuse --unmount dir; exec 8<&-; umount dir`,
   'mountpoint disk.raw: fuse-native': 'nbdfuse --fuse-backend=fuse-native disk.raw [ nbdkit memory 1M ]',
-  'mounting dir by fuse-native': `root=$(dirname "$(dirname "$NBDFUSE")"); mkdir -p copy/node_modules
+  'cannot mount dir with fuse-native': `root=$(dirname "$(dirname "$NBDFUSE")"); mkdir -p copy/node_modules
 cp -r "$root/bin" "$root/dist" copy; ln -s "$root"/node_modules/*koffi* "$root"/node_modules/@koromix copy/node_modules/
 "$NODE" copy/bin/nbdfuse --fuse-backend=fuse-native dir [ nbdkit memory 1M ]`,
-  'opening /dev/fuse': `unshare -m sh -c 'mount -t tmpfs none /dev; mknod /dev/null c 1 3
+  'cannot open /dev/fuse': `unshare -m sh -c 'mount -t tmpfs none /dev; mknod /dev/null c 1 3
 "$NODE" "$NBDFUSE" dir --command nbdkit -s memory 1M'`,
-  'mounting dir: there is no fusermount3': `mkdir bin; chown 65534:65534 . dir
+  'cannot mount dir: there is no fusermount3': `mkdir bin; chown 65534:65534 . dir
 for name in sh nbdkit rm rmdir sleep; do ln -s "$(command -v $name)" bin/$name; done
 PATH=$PWD/bin "$SETPRIV" --reuid=65534 --regid=65534 --clear-groups \\
   "$NODE" "$NBDFUSE" dir --command nbdkit -s memory 1M`,
@@ -96,7 +96,7 @@ PATH=$PWD/bin "$SETPRIV" --reuid=65534 --regid=65534 --clear-groups \\
   'bad NBD URI': 'nbdfuse dir nbd:///a%zz',
   'cannot start no-such-server': 'nbdfuse dir [ no-such-server ]',
   'nbdkit exited with status 1': 'nbdfuse dir [ nbdkit memory 1X ]',
-  'this is no NBD server': "nbdfuse dir --command sh -c 'echo hello there'",
+  'this is not an NBD server': "nbdfuse dir --command sh -c 'echo hello there'",
   'cannot open export': `mkdir exports; ln disk.raw exports/disk
 ${serve('file dir=exports')}; nbdfuse dir 'nbd+unix:///nope?socket=server.sock'; kill $S`,
   'cannot talk to the server': `${KEYS}; ${serve('null', PSK)}; nbdfuse dir --unix server.sock; kill $S`,
@@ -124,10 +124,10 @@ ${mounted('--all', '--unix server.sock')}; kill -9 $S; sleep 1.1; ls dir; ${hear
   'dir/nbd: the server is lost: the server closed': LOST,
   'dir/nbd: reconnected after': LOST,
   'dir/nbd: no server for 1 s': LOST,
-  'dir/nbd: the server came back with another export: has 2097152': `${serve('memory 1M')}
+  'dir/nbd: the server came back with another export: the size is 2097152': `${serve('memory 1M')}
 ${mounted('', '--unix server.sock')}; kill -9 $S; ${serve('memory 2M')}; ${hears('another export')}
 umount -l dir; kill $S; kill $N; wait`,
-  'dir/nbd: the server came back with another export: has the description': `${describedAs('one')}
+  'dir/nbd: the server came back with another export: the description': `${describedAs('one')}
 ${mounted('', '--unix server.sock')}; kill -9 $S; ${describedAs('two')}; ${hears('another export')}
 umount -l dir; kill $S; kill $N; wait`,
   'dir/nbd: the server came back with another disk': `yes | head -c 1M >one.raw; yes no | head -c 1M >two.raw
@@ -136,12 +136,12 @@ ${serve('file two.raw')}; ${hears('another disk')}; umount -l dir; kill $S; kill
   'dir/nbd: the server is lost: the server answered': `perl -e '${HASTY.replaceAll("'", `'\\''`)}' & S=$!
 while [ ! -s port ]; do sleep 0.05; done; ${mounted('--reconnect=0 --cache=none', '--tcp 127.0.0.1 $(cat port)')}
 dd if=/dev/zero of=dir/nbd bs=1M count=1 oflag=direct conv=notrunc; ${OVER}`,
-  'dir/nbd: the server is lost: nbdkit was ended': `${mounted('', '--command nbdkit -s -P nbdkit.pid memory 1M')}
+  'dir/nbd: the server is lost: nbdkit was killed': `${mounted('', '--command nbdkit -s -P nbdkit.pid memory 1M')}
 kill -9 $(cat nbdkit.pid); ${hears('from now on')}; umount dir; wait`,
 };
 
 /** Messages that another test produces, which quotes them word for word: what takes its time there need not here. */
 export const ELSEWHERE: Readonly<Record<string, string>> = {
   // It waits for 30 seconds.
-  'nbd: writes between the bytes': 'reliability/older-change',
+  'nbd: writes to the bytes': 'reliability/older-change',
 };

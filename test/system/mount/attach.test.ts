@@ -76,7 +76,7 @@ describe.each(CASES)('attach: %s over a %s', (who, form) => {
     const witness = await startWitness(namespace, who, program, `exec 9<'${path}'`);
     expect(await order(program, 'unmount')).toMatchObject({
       errno: 16,
-      message: expect.stringMatching(/^unmounting .*busy/i),
+      message: expect.stringMatching(/^cannot unmount .*busy/i),
     });
     expect(await namespace.mounts(path, witness)).toHaveLength(1);
     expect(await order(program, 'lazy')).toBe('done');
@@ -141,7 +141,7 @@ describe('attach: another mount at the mountpoint', () => {
     await namespace.run('root', 'mount', '-t', 'tmpfs', 'above', path);
     expect(await order(program, 'unmount')).toMatchObject({
       errno: 16,
-      message: expect.stringMatching(/another mount lies over it/),
+      message: expect.stringMatching(/another mount covers it/),
     });
     expect(await namespace.mounts(path)).toHaveLength(2);
     await namespace.run('root', 'umount', path);

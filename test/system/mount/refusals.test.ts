@@ -24,7 +24,7 @@ describe('failed mount', () => {
     const namespace = await createNamespace('touch "$1/conf" && mount --bind "$1/conf" /etc/fuse.conf');
     const path = await createMountpoint(namespace, 'nobody', 'directory');
     expect(await complaint(namespace, 'nobody', path, option)).toBe(
-      `mounting ${path}: allow_other and allow_root are not for normal users; let root put the line user_allow_other into /etc/fuse.conf\n`,
+      `cannot mount ${path}: normal users may not use allow_other and allow_root; as root, add the line user_allow_other to /etc/fuse.conf\n`,
     );
   });
 
@@ -32,7 +32,7 @@ describe('failed mount', () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'nobody', 'directory');
     expect(await complaint(namespace, 'nobody', path, '', { PATH: '/nonexistent' })).toBe(
-      `mounting ${path}: there is no fusermount3; install it: apt-get install fuse3\n`,
+      `cannot mount ${path}: there is no fusermount3; install it: apt-get install fuse3\n`,
     );
   });
 
@@ -41,7 +41,7 @@ describe('failed mount', () => {
     const namespace = await createNamespace(hide);
     const path = await createMountpoint(namespace, who, 'directory');
     expect(await complaint(namespace, who, path)).toBe(
-      'opening /dev/fuse: No such file or directory; load the module: modprobe fuse\n',
+      'cannot open /dev/fuse: No such file or directory; load the module: modprobe fuse\n',
     );
   });
 
@@ -49,7 +49,7 @@ describe('failed mount', () => {
     const namespace = await createNamespace('chmod 600 /dev/fuse');
     const path = await createMountpoint(namespace, 'nobody', 'directory');
     expect(await complaint(namespace, 'nobody', path)).toMatch(
-      /^mounting .*\/dev\/fuse.*Permission denied.*chmod/,
+      /^cannot mount .*\/dev\/fuse.*Permission denied.*chmod/,
     );
   });
 
@@ -57,14 +57,14 @@ describe('failed mount', () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     expect(await complaint(namespace, 'root without SYS_ADMIN', path)).toBe(
-      `mounting ${path}: Operation not permitted; in a container, that needs the capability SYS_ADMIN\n`,
+      `cannot mount ${path}: Operation not permitted; in a container, this needs the capability SYS_ADMIN\n`,
     );
   });
 
   it('tells a user that the directory belongs to somebody else', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
-    expect(await complaint(namespace, 'nobody', path)).toMatch(/^mounting .*: .*no write access/);
+    expect(await complaint(namespace, 'nobody', path)).toMatch(/^cannot mount .*: .*no write access/);
   });
 });
 

@@ -27,7 +27,7 @@ describe.each(CASES)('stale mount of a killed nbdfuse of %s on %s', (who, _, for
     const [told = ''] = second.stdout.split('\n');
     expect(JSON.parse(told)).toMatchObject({
       path,
-      notice: `${path}: removed the mount that an nbdfuse which did not end in order had left there`,
+      notice: `${path}: removed the stale mount that an earlier nbdfuse had left there`,
     });
     expect(await namespace.mounts(path)).toHaveLength(1);
     expect(await order(second, 'unmount')).toBe('done');
@@ -46,8 +46,8 @@ it('stale mount: removes several that lie over each other, whosever they were', 
   const program = await start(namespace, 'root', path);
   const [told = ''] = program.stdout.split('\n');
   expect(JSON.parse(told).notice).toBe(
-    `${path}: removed the mount that somebody (fuse.else) which did not end in order had left there; ` +
-      `${path}: removed the mount that an nbdfuse which did not end in order had left there`,
+    `${path}: removed the stale mount that somebody (fuse.else) had left there; ` +
+      `${path}: removed the stale mount that an earlier nbdfuse had left there`,
   );
   expect(await namespace.mounts(path)).toHaveLength(1);
 });

@@ -145,7 +145,7 @@ it('--all: SIGTERM ends nbdfuse and programs that wait for a list or a connectio
   const start = performance.now();
   await stop();
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
-  expect(program.stderr).toContain('is in use: it was detached');
+  expect(program.stderr).toContain('is in use: nbdfuse detached it');
   expect(await reader.ended).not.toBe(0);
   await lister.ended;
 });

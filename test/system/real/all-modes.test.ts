@@ -82,7 +82,7 @@ describe('--all refuses', () => {
     [
       'fuse-native',
       (scope) => ['--fuse-backend=fuse-native', scope.path('mnt')],
-      /--all: fuse-native cannot show/,
+      /--all cannot be used with fuse-native; use --fuse-backend=kernel/,
     ],
   ])('%s with one line', async (_, words, line) => {
     const scope = createScope();
@@ -99,6 +99,6 @@ describe('--all refuses', () => {
     mkdirSync(scope.path('mnt'));
     const program = startNbdfuse(scope, ['--all', scope.path('mnt'), 'nbd+unix:///disk?socket=/nowhere']);
     expect(await program.ended).toBe(1);
-    expect(program.stderr).toMatch(/--all shows every export: leave the name of the one out of the URI/);
+    expect(program.stderr).toMatch(/--all shows every export: remove the export name from the URI/);
   });
 });

@@ -74,7 +74,7 @@ it.each(EXCHANGES)(
     symlinkSync(other, mountpoint);
     expect(await program.ended).toBe(1);
     expect(program.stderr).toMatch(
-      /^nbdfuse: mountpoint .*mnt: it was exchanged or mounted over meanwhile; use a directory that only you can change\n$/m,
+      /^nbdfuse: mountpoint .*mnt: it was replaced or mounted over in the meantime; use a directory that only you can change\n$/m,
     );
     expect(await watch.stop()).toEqual([]);
     if (kind === 'file') expect(readFileSync(other, 'utf8')).toBe('own');
@@ -89,7 +89,7 @@ it('exchanged mountpoint: a file system mounted there during the handshake stays
   await runProgram('mount', '-t', 'tmpfs', 'tmpfs', mountpoint);
   scope.add(() => runProgram('umount', mountpoint).then(() => undefined));
   expect(await program.ended).toBe(1);
-  expect(program.stderr).toContain('it was exchanged or mounted over meanwhile');
+  expect(program.stderr).toContain('it was replaced or mounted over in the meantime');
   expect(await mountsBelow(scope.folder)).toEqual([mountpoint]);
 });
 
@@ -142,7 +142,7 @@ it('--unmount: leaves a file system alone that only contains the path', async ()
   const disk = await mountDisk(scope, { server: QUICK });
   const inside = startNbdfuse(scope, ['--unmount', `${disk.file}/deeper`]);
   expect(await inside.ended).toBe(1);
-  expect(inside.stderr).toMatch(/^nbdfuse: nothing of nbdfuse is mounted at .*\n$/);
+  expect(inside.stderr).toMatch(/^nbdfuse: no nbdfuse file system is mounted at .*\n$/);
   expect(await mountsBelow(scope.folder)).toEqual([disk.mountpoint]);
   expect(await startNbdfuse(scope, ['--unmount', disk.file]).ended).toBe(0);
   expect(existsSync(disk.file)).toBe(false);

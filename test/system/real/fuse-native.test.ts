@@ -16,12 +16,12 @@ it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([
   [
     'mounting over a file',
     { server: ['[', 'nbdkit', 'memory', '1M', ']'], form: 'naked' },
-    /mounts over directories only; use --fuse-backend=kernel/,
+    /mounts on directories only; use --fuse-backend=kernel/,
   ],
   [
     'a disk of more than 2^53 bytes',
     { server: ['[', 'nbdkit', 'memory', String(2n ** 62n), ']'] },
-    /serves up to 2\^53 bytes; use --fuse-backend=kernel/,
+    /serves at most 2\^53 bytes; use --fuse-backend=kernel/,
   ],
 ])('fuse-native: %s fails, and the error says what to use', async (_, request, message) => {
   const scope = createScope();

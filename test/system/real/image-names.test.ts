@@ -53,7 +53,7 @@ describe('data file of a qcow2', () => {
     });
     expect(await trusted.ended).toBe(1);
     expect(trusted.stderr).toMatch(
-      /names the data file \.bashrc, which is not there: put it beside the image\n/,
+      /names the data file \.bashrc, which does not exist: put it into the directory of the image\n/,
     );
     const disk = await mountDisk(scope, { server: ['../images/b.qcow2'], prefix });
     await writeAt(disk.file, Buffer.from('written'), 4096);
@@ -70,7 +70,7 @@ describe('data file of a qcow2', () => {
     await qemuImg(scope, 'convert', '-O', 'qcow2', '-o', 'data_file=data.raw', raw, 'base.qcow2');
     await qemuImg(scope, 'create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', 'base.qcow2', 'top.qcow2');
     const disk = await mountDisk(scope, { server: [scope.path('top.qcow2')] });
-    expect(disk.stderr).toContain(`${scope.path('base.qcow2')} builds on the data file data.raw\n`);
+    expect(disk.stderr).toContain(`${scope.path('base.qcow2')} uses the data file data.raw\n`);
     expect(await hashOf(disk.file)).toBe(await hashOf(raw));
   });
 });
@@ -94,7 +94,7 @@ describe('file name that is not UTF-8', () => {
     writeFileSync(image, Buffer.from(`${text}RW 4 FLAT "s\xe9cret" 0\n`, 'latin1'));
     for (const options of [[], ['--format=vmdk']]) {
       expect(await refusal(scope, ...options, image)).toMatch(
-        /disk\.vmdk names the extent, whose name cannot be read: make it one file/,
+        /disk\.vmdk names the extent, whose name cannot be read: convert it to a single file/,
       );
     }
   });
@@ -125,7 +125,9 @@ describe('name of no file in an image is refused even with --format', () => {
       const image = scope.path('disk.qcow2');
       await qemuImg(scope, 'create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', name, image, '1M');
       for (const options of [[], ['--format=qcow2']]) {
-        expect(await refusal(scope, ...options, image)).toMatch(/, which is not the name of a file: make it/);
+        expect(await refusal(scope, ...options, image)).toMatch(
+          /, which is not the name of a file: convert it/,
+        );
       }
     },
   );
@@ -135,7 +137,7 @@ describe('name of no file in an image is refused even with --format', () => {
     const image = scope.path('disk.qcow2');
     await qemuImg(scope, 'create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', 'gone.raw', image, '1M');
     expect(await refusal(scope, image)).toMatch(
-      /file gone\.raw, which is not there: put it beside the image\n$/,
+      /file gone\.raw, which does not exist: put it into the directory of the image\n$/,
     );
   });
 
@@ -146,7 +148,7 @@ describe('name of no file in an image is refused even with --format', () => {
     bytes.writeUInt32BE(4, 60);
     writeFileSync(image, bytes);
     expect(await refusal(scope, '--format=vhd', image)).toMatch(
-      /names the parent, which QEMU does not open: make it one file/,
+      /names the parent, which QEMU cannot open: convert it to a single file/,
     );
   });
 });
@@ -245,7 +247,7 @@ it('image tree: a chain of many levels opens as checked', async () => {
     await qemuImg(scope, 'create', '-q', '-f', 'qcow2', '-F', format, '-b', below, `l${level}.qcow2`);
   }
   const disk = await mountDisk(scope, { server: [scope.path('l6.qcow2')] });
-  expect(disk.stderr.match(/builds on the backing file/g)).toHaveLength(6);
+  expect(disk.stderr.match(/uses the backing file/g)).toHaveLength(6);
   expect(await hashOf(disk.file)).toBe(await hashOf(raw));
 });
 

@@ -132,7 +132,7 @@ it('overlay: does not fit another image, and other files are not taken for an ov
   expect(wrong.stderr).toBe(`nbdfuse: ${kept} is an overlay of ${raw} (raw), not of ${other} (raw)\n`);
   const odd = startNbdfuse(scope, [`--overlay=${other}`, scope.path('mnt'), raw]);
   expect(await odd.ended).toBe(1);
-  expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a file that is not there yet/);
+  expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a new file/);
 });
 
 it('overlay: QEMU opens a kept one of a local image by itself, and none of a packed image', async () => {

@@ -37,8 +37,8 @@ describe('raw disk that begins like a qcow2, as a guest can write it', () => {
     const scope = createScope();
     const { disk } = await plantedHeader(scope);
     expect(await refusal(scope, [scope.path('mnt'), disk])).toBe(
-      'nbdfuse: disk.img begins like a qcow2 image, but its name does not say so, and whoever writes to a raw ' +
-        'disk can make it look like that: say --format=qcow2 if it is one, or --format=raw\n',
+      'nbdfuse: disk.img looks like a qcow2 image, but its name does not say so, and a guest that writes to a raw ' +
+        'disk can make it look like one: use --format=qcow2 if you trust it, or --format=raw\n',
     );
   });
 
@@ -55,7 +55,7 @@ describe('raw disk that begins like a qcow2, as a guest can write it', () => {
     const scope = createScope();
     const { disk, secret } = await plantedHeader(scope);
     const mounted = await mountDisk(scope, { server: [disk], options: ['-r', '--format=qcow2'] });
-    expect(mounted.stderr).toContain(`nbdfuse: ${disk} builds on the backing file ${secret}\n`);
+    expect(mounted.stderr).toContain(`nbdfuse: ${disk} uses the backing file ${secret}\n`);
     expect((await readFile(mounted.file)).toString('utf8', 0, SECRET.length)).toBe(SECRET);
   });
 });
@@ -67,8 +67,8 @@ describe('image that names another file', () => {
     const image = scope.path('image.qcow2');
     copyFileSync(disk, image);
     expect(await refusal(scope, [scope.path('mnt'), image])).toBe(
-      `nbdfuse: ${image} names the backing file ${secret}, which is not a file beside it: ` +
-        'if you trust the image, say --format=qcow2\n',
+      `nbdfuse: ${image} names the backing file ${secret}, which is in another directory: ` +
+        'if you trust the image, use --format=qcow2\n',
     );
   });
 
@@ -78,7 +78,7 @@ describe('image that names another file', () => {
     const image = scope.path('image.qcow2');
     await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', 'base.raw', image);
     const mounted = await mountDisk(scope, { server: [image] });
-    expect(mounted.stderr).toContain(`nbdfuse: ${image} builds on the backing file base.raw\n`);
+    expect(mounted.stderr).toContain(`nbdfuse: ${image} uses the backing file base.raw\n`);
     expect(await hashOf(mounted.file)).toBe(await hashOf(base));
   });
 
@@ -100,7 +100,7 @@ describe('image that names another file', () => {
     for (const name of ['one.qcow2', 'two.qcow2']) {
       const said = await refusal(scope, [scope.path('mnt'), scope.path('images', name)]);
       expect(said).toMatch(
-        /images\/one\.qcow2 names the backing file base\.raw, which is a link to elsewhere/,
+        /images\/one\.qcow2 names the backing file base\.raw, which is a link to another directory/,
       );
     }
   });
@@ -128,7 +128,7 @@ describe('image that names another file', () => {
     bytes.writeUInt32BE(0x0000_1234, bytes.indexOf(Buffer.from('e2792aca', 'hex')));
     writeFileSync(image, bytes);
     expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
-      /names the backing file base\.raw, whose format is not recorded: qemu-img rebase -u -F FORMAT -b base\.raw /,
+      /names the backing file base\.raw, whose format is not recorded: record it with qemu-img rebase -u -F FORMAT -b base\.raw /,
     );
   });
 
@@ -145,16 +145,20 @@ describe('image that names another file', () => {
     bytes.writeUInt32BE(6, extension + 4);
     writeFileSync(image, bytes);
     expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
-      /base\.img names the backing file \/\S*shadow, which is not a file beside it/,
+      /base\.img names the backing file \/\S*shadow, which is in another directory/,
     );
     bytes.write('vvfat\0', extension + 8);
     writeFileSync(image, bytes);
-    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(/whose format vvfat is not known here/);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /whose format vvfat is unknown to nbdfuse/,
+    );
     bytes.write('qcow2\0', extension + 8);
     writeFileSync(image, bytes);
     await runProgram('rm', scope.path('base.img'));
     await runProgram('mkfifo', scope.path('base.img'));
-    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(/base\.img, which is not a plain file/);
+    expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
+      /base\.img, which is not a regular file/,
+    );
   });
 
   it('as an extent of an extent of a vmdk is refused', async () => {
@@ -170,7 +174,7 @@ describe('image that names another file', () => {
     const image = scope.path('disk.vmdk');
     writeFileSync(image, `${text}${type}RW 4 SPARSE "inner.vmdk"\n`);
     expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
-      /inner\.vmdk only names other files, where a disk should be: make it one file/,
+      /inner\.vmdk is a descriptor that names other files, not a disk: convert it to a single file/,
     );
   });
 
@@ -183,7 +187,7 @@ describe('image that names another file', () => {
       `# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 4 FLAT "${secret}" 0\n`,
     );
     expect(await refusal(scope, [scope.path('mnt'), image])).toMatch(
-      /names the extent \/\S*shadow, which is not/,
+      /names the extent \/\S*shadow, which is in another directory/,
     );
   });
 });
@@ -193,40 +197,44 @@ describe('image errors take one line', () => {
     [
       'there is no file',
       async () => ['none.raw'],
-      /^nbdfuse: there is no file none\.raw; a server is named nbd:\/\/HOST\n/,
+      /^nbdfuse: there is no file none\.raw; for an NBD server, use nbd:\/\/HOST\n/,
     ],
-    ['a host is no file', async () => ['host:10809'], /a server is named nbd:\/\/host:10809\n/],
+    ['a host is no file', async () => ['host:10809'], /for an NBD server, use nbd:\/\/host:10809\n/],
     ['a folder is no image', async (scope) => [scope.folder], /^nbdfuse: \S+ is a directory, not an image\n/],
     [
       'a device of characters is no image',
       async () => ['/dev/null'],
-      /^nbdfuse: \/dev\/null is not a file or block device\n/,
+      /^nbdfuse: \/dev\/null is neither a file nor a block device\n/,
     ],
     [
       'a scheme is not known',
       async () => ['gopher://host/disk'],
-      /^nbdfuse: gopher:\/\/host\/disk: the scheme gopher is not known; /,
+      /^nbdfuse: gopher:\/\/host\/disk: the scheme gopher is unknown; /,
     ],
     [
       'an option of images needs one',
       async () => ['--overlay', '--unix', '/s'],
-      /^nbdfuse: --overlay goes with an image/,
+      /^nbdfuse: --overlay needs an image/,
     ],
     [
       'a format does not fit the name',
       async (scope) => [await createRaw(scope, 1, 'disk.qcow2')],
-      /^nbdfuse: disk\.qcow2 should be a qcow2 image, but does not begin like one: say --format=raw if/,
+      /^nbdfuse: disk\.qcow2 should be a qcow2 image, but does not look like one: use --format=raw if/,
     ],
     [
       'a compression does not fit the name',
       async (scope) => [await createRaw(scope, 1, 'disk.xz')],
-      /^nbdfuse: disk\.xz should be compressed with xz, but it does not begin like that\n/,
+      /^nbdfuse: disk\.xz should be compressed with xz, but does not look like it\n/,
     ],
-    ['a format is not known', async () => ['--format=zip', 'disk'], /^nbdfuse: --format zip: must be raw or/],
+    [
+      'a format is not known',
+      async () => ['--format=zip', 'disk'],
+      /^nbdfuse: --format zip: must be one of raw, /,
+    ],
     [
       'a throw-away overlay does not survive a restart',
       async () => ['--overlay', '--restart', 'disk'],
-      /^nbdfuse: --restart would lose what is in the overlay: keep that with --overlay=FILE\n/,
+      /^nbdfuse: --restart would lose the writes in the temporary overlay: keep them with --overlay=FILE\n/,
     ],
   ])('%s', async (_, words, message) => {
     const scope = createScope();
@@ -298,7 +306,7 @@ it('image without write permission: is mounted read-only', async () => {
   chmodSync(raw, 0o444);
   await runProgram('setpriv', ...AS_NORMAL_USER.slice(1), 'mkdir', scope.path('mnt'));
   const disk = await mountDisk(scope, { server: [raw], prefix: AS_NORMAL_USER });
-  expect(disk.stderr).toContain(`nbdfuse: ${raw} is not writable: the file is read-only\n`);
+  expect(disk.stderr).toContain(`nbdfuse: ${raw} is not writable: the mounted file is read-only\n`);
   const options = await runProgram('cat', '/proc/mounts');
   expect(options).toMatch(new RegExp(`${disk.mountpoint} fuse\\S* ro,`));
   expect(await disk.stop()).toBe(0);

@@ -69,7 +69,7 @@ const PACKED: readonly (readonly [string, (scope: Scope, raw: string) => Promise
 it.each(KINDS)('sandbox: a normal user reads and writes %s', async (_, make) => {
   const { scope, image } = await createFiles(async (one) => make(one, await createRaw(one, 1, 'source.raw')));
   const disk = await mountAsUser(scope, image, '-v');
-  expect(disk.stderr).toContain('nbdfuse: the server of the image has a sandbox\n');
+  expect(disk.stderr).toContain('nbdfuse: the image server runs in a sandbox\n');
   const write = 'printf written | dd of="$0" bs=1 seek=5000 conv=notrunc,fsync status=none';
   await asUser('sh', '-c', write, disk.file);
   const show = 'dd if="$0" bs=1 skip=4992 count=24 status=none';
@@ -148,6 +148,6 @@ it('sandbox: without perl there is none, and -v says so', async () => {
     await runProgram('sh', '-c', 'ln -s "$(command -v "$0")" "$1"', name, folder);
   }
   const disk = await mountDisk(scope, { server: [raw], options: ['-v'], program: { env: { PATH: folder } } });
-  expect(disk.stderr).toContain('nbdfuse: the server has no sandbox: perl is not installed\n');
+  expect(disk.stderr).toContain('nbdfuse: the image server runs without a sandbox: perl is not installed\n');
   expect(await blockAt(disk.file, 4096)).toBe(1);
 });

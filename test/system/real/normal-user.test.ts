@@ -83,7 +83,7 @@ it('normal user: removes a stale mount of his own', async () => {
   const first = await mountDisk(scope, request);
   await first.stop('SIGKILL');
   const second = await mountDisk(scope, request);
-  expect(second.stderr).toMatch(/removed the mount/);
+  expect(second.stderr).toMatch(/removed the stale mount/);
   const { status } = await tryProgram(SETPRIV, ...WORDS, 'head', '-c', '10', second.file);
   expect(status).toBe(0);
 });

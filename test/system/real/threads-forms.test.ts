@@ -1,10 +1,10 @@
 // Further threads that read, in every form of a mount: what is written is read, whoever reads it.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { preloaded, startReading, statusOf, withEightProcessors } from '../../support/reading.js';
+import { preloaded, startReading, statusOf } from '../../support/reading.js';
 import { requirePrograms } from '../../support/requires.js';
 import { runProgram } from '../../support/run.js';
 import { startNbdkit } from '../../support/servers.js';
@@ -86,44 +86,6 @@ it('read threads: end when the kernel aborts the mount under load, and when it i
     await until('the end', () => disk.program.child.exitCode !== null, 20_000);
     if (how === 'abort') await runProgram('umount', '-l', disk.mountpoint).catch(() => undefined);
   }
-}, 120_000);
-
-/** Times that each thread of a process has gone to sleep. */
-function sleeps(pid: number): Map<string, number> {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  return new Map(
-    tasks.map((task) => {
-      const text = readFileSync(`/proc/${pid}/task/${task}/status`, 'utf8');
-      return [task, Number(/^voluntary_ctxt_switches:\s*(\d+)/m.exec(text)?.[1])];
-    }),
-  );
-}
-
-it('read threads: rest while the worker answers requests, and do not wake up', async () => {
-  const scope = createScope();
-  const server = await startNbdkit(scope, 'memory', '64M');
-  const disk = await mountDisk(scope, {
-    server: [server.uri()],
-    options: ['-C', '2'],
-    program: withEightProcessors(scope),
-  });
-  const reading = startReading(scope, disk);
-  await until('further threads', async () => (await statusOf(disk)).threads > 1, 50_000);
-  await reading.kill('SIGINT');
-  const pid = Number(readFileSync(disk.pidfile, 'utf8'));
-  const few = startReading(scope, disk, '--numjobs=1', '--rate_iops=300');
-  const before = new Map<string, number>();
-  // They rest after three tenths of a second.
-  const count = async (): Promise<boolean> => {
-    const { reads } = await statusOf(disk);
-    const now = sleeps(pid);
-    const woken = [...now].filter(([task, n]) => n - (before.get(task) ?? 0) > 50).length;
-    for (const [task, n] of now) before.set(task, n);
-    return reads.count > 0 && woken <= 2;
-  };
-  await until('the others to sleep', count, 15_000);
-  await few.kill('SIGINT');
-  expect(await disk.stop()).toBe(0);
 }, 120_000);
 
 it('read threads: the mount works without threads that cannot start', async () => {

@@ -67,7 +67,7 @@ const REFUSALS = [
   ['an expired certificate', 'x509', 'expired', 'tls-certificates=pki', /certificate has expired/],
   ['the wrong host', 'x509', 'elsewhere', 'tls-certificates=pki', /certificate is for another name/],
   ['the wrong key', 'psk', 'psk', 'tls-username=alice&tls-psk-file=wrong/keys.psk', /with this key\?/],
-  ['no TLS at all', 'none', 'pki', 'tls-certificates=pki', /cannot use TLS, and plain text was not allowed/],
+  ['no TLS at all', 'none', 'pki', 'tls-certificates=pki', /cannot use TLS, and plain text is not allowed/],
 ] as const;
 
 // qemu-nbd does not even start with an expired certificate.

@@ -81,7 +81,7 @@ it.each(BACKENDS)(
     await expect(stat(first.file)).rejects.toThrow('ENOTCONN');
     expect(existsSync(first.pidfile)).toBe(true);
     const second = await mountDisk(scope, { server, options, program: { env: { LANG: 'C' } } });
-    expect(second.stderr).toMatch(/^nbdfuse: .*mnt.*removed the mount/);
+    expect(second.stderr).toMatch(/^nbdfuse: .*mnt.*removed the stale mount/);
     expect((await stat(second.file)).size).toBe(SIZE);
     const nbdkits = (await processesOf(scope.folder)).filter(({ command }) => /^\S*nbdkit /.test(command));
     expect(nbdkits).toHaveLength(1);
@@ -95,7 +95,7 @@ it.each(['file name', 'naked'] as const)('unmount: removes a stale mount of the 
   const first = await mountDisk(scope, { server, form });
   await first.stop('SIGKILL');
   const second = await mountDisk(scope, { server, form });
-  expect(second.stderr).toMatch(/removed the mount/);
+  expect(second.stderr).toMatch(/removed the stale mount/);
   expect((await stat(second.file)).size).toBe(SIZE);
   expect(await second.stop()).toBe(0);
 });

@@ -1,4 +1,4 @@
-// A little of the differential fuzz (fuzz-file): random operations on a mounted file and the same on a plain
+// A little of the differential fuzz (tools/differential): random operations on a mounted file and the same on a plain
 // one, from one seed each, in the configurations that differ most.
 
 import { resolve } from 'node:path';

@@ -329,7 +329,7 @@ it('order of changes: a server that closes with a pending write is no proof: a n
   await disk.program.says(/see --settle-time\n/);
   // docs/operating/troubleshooting.md has it word for word.
   expect(disk.stderr.split('\n')).toContain(
-    'nbdfuse: nbd: writes between the bytes 0 and 65536 fail: an older one was sent on a connection that is lost, and there is no proof within 30 s that the server will not still make it; start the server again, or see --settle-time',
+    'nbdfuse: nbd: writes to the bytes from 0 to 65536 fail: an older write was sent on a lost connection, and after 30 s there is no proof that the server will not still execute it; restart the server, or see --settle-time',
   );
   land?.();
   expect(model.cached.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'A'))).toBe(true);
@@ -409,7 +409,7 @@ async function diskFile(scope: Scope, name: string, letter: string): Promise<str
 
 it.each([
   ['with another description', ['one', 'two'], /another export: .*description/],
-  ['with other contents', ['same', 'same'], /another disk: the bytes at offset \d+ are not those/],
+  ['with other contents', ['same', 'same'], /another disk: the bytes at offset \d+ have changed/],
 ])(
   'other disk: unflushed writes are not sent to another disk on the same socket, %s',
   async (_, [first, second], message) => {

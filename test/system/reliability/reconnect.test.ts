@@ -62,19 +62,19 @@ it.each<[string, (disk: string) => void, (disk: string) => string[], RegExp]>([
     'smaller',
     (disk) => truncateSync(disk, SIZE / 2),
     (disk) => ['file', disk],
-    /came back with another export: has 8388608 bytes now, it had 16777216; reads and writes fail with EIO/,
+    /came back with another export: the size is 8388608 bytes, not 16777216; reads and writes fail with EIO/,
   ],
   [
     'read-only',
     () => undefined,
     (disk) => ['-r', 'file', disk],
-    /came back with another export: has the transmission flags/,
+    /came back with another export: the transmission flags are/,
   ],
   [
     'with larger blocks',
     () => undefined,
     (disk) => ['--filter=blocksize-policy', 'file', disk, 'blocksize-minimum=4096', ...LARGER],
-    /came back with another export: has the block sizes/,
+    /came back with another export: the block sizes are/,
   ],
 ])('reconnect: refuses a server that is %s, until it is as before', async (_, change, words, message) => {
   const scope = createScope();

@@ -44,19 +44,21 @@ describe('--all', () => {
     for (const words of [[URI], ['--unix', 's'], ['--tcp', 'h', '1'], ['[', 'CMD', ']']])
       expect(settingsOf('--all', 'dir', ...words).all).toBe(true);
     expect(() => settingsOf('--all', 'dir', '--command', 'CMD')).toThrow(
-      /--command is only one; use \[ CMD \]/,
+      /--command has only one; use \[ CMD \]/,
     );
-    expect(() => settingsOf('--all', 'dir', '--fd', '3')).toThrow(/--fd is only one$/);
+    expect(() => settingsOf('--all', 'dir', '--fd', '3')).toThrow(/--fd has only one$/);
   });
 
   it('excludes --export', () => {
-    expect(() => settingsOf('--all', '--export', 'a', 'dir', '--unix', 's')).toThrow(/exclude each other/);
+    expect(() => settingsOf('--all', '--export', 'a', 'dir', '--unix', 's')).toThrow(
+      /cannot be used together/,
+    );
   });
 });
 
 describe('options', () => {
   it('for one thread and for several exclude each other', () => {
-    expect(() => settingsOf('-s', '--threads=2', 'dir', '--unix', 's')).toThrow(/exclude each other/);
+    expect(() => settingsOf('-s', '--threads=2', 'dir', '--unix', 's')).toThrow(/cannot be used together/);
   });
 
   it.each<[string[], Partial<Settings>]>([
@@ -208,8 +210,8 @@ describe('command line errors', () => {
     [['--readonly=1', 'dir', URI], /^unknown option '--readonly=1'/],
     [['-r', 'dir', '--bad'], /^unknown mode --bad: options come before MOUNTPOINT/],
     [['--ver', 'dir', URI], /^option --ver is ambiguous: --verbose --version$/],
-    [['--cache=fast', 'dir', URI], /^--cache fast: must be writeback or writethrough or none$/],
-    [['--fuse-backend=x', 'dir', URI], /^--fuse-backend x: must be kernel or fuse-native$/],
+    [['--cache=fast', 'dir', URI], /^--cache fast: must be one of writeback, writethrough, none$/],
+    [['--fuse-backend=x', 'dir', URI], /^--fuse-backend x: must be one of kernel, fuse-native$/],
     [
       ['--reconnect=soon', 'dir', URI],
       /^--reconnect soon: must be a number of seconds from 0 to 2000000, or forever$/,
@@ -219,15 +221,15 @@ describe('command line errors', () => {
     [['dir', '-r', URI], /^unknown mode -r: options come before MOUNTPOINT/],
     [['dir', '--', URI], /^unknown mode --: /],
     [['dir', '--tcp=h', '1'], /^unknown mode --tcp=h: /],
-    [['--tcp', 'h', '1', 'dir'], /^--tcp comes after MOUNTPOINT/],
-    [['-r', '--tcp', 'h', '1'], /^--tcp comes after MOUNTPOINT: nbdfuse MOUNTPOINT --tcp \.\.\.$/],
-    [['[', 'true', ']'], /^\[ comes after MOUNTPOINT/],
+    [['--tcp', 'h', '1', 'dir'], /^--tcp must come after MOUNTPOINT/],
+    [['-r', '--tcp', 'h', '1'], /^--tcp must come after MOUNTPOINT: nbdfuse MOUNTPOINT --tcp \.\.\.$/],
+    [['[', 'true', ']'], /^\[ must come after MOUNTPOINT/],
     [['--list'], /^no server given: nbdfuse --list URI/],
     [['--list', 'dir', URI], /^unexpected argument nbd:/],
     [['--list', '--bogus', URI], /^unknown option '--bogus'/],
     [['--list', '-C', '2', URI], /^--connections cannot be used with --list, which mounts nothing$/],
     [['--list', '-oro', URI], /^-o cannot be used with --list/],
-    [['--json', 'dir', URI], /^--json goes with --list or --status: nbdfuse --list --json URI$/],
+    [['--json', 'dir', URI], /^--json needs --list or --status: nbdfuse --list --json URI$/],
     [['dir', URI, 'more'], /^unexpected argument more: URI takes only URI$/],
     [['dir', '--uri'], /^--uri needs URI$/],
     [['dir', '--fd'], /^--fd needs N$/],

@@ -70,7 +70,7 @@ describe('help options', () => {
     for (const [option, value] of [
       ['--cache MODE', 'writeback'],
       ['--connections N', '4'],
-      ['--threads N', 'automatic'],
+      ['--threads N', '1'],
       ['--reconnect SECONDS', '60'],
       ['--timeout SECONDS', '0, unlimited'],
       ['--settle-time SECONDS', 'never'],

@@ -27,7 +27,7 @@ describe('list for people', () => {
     expect(exportsAsText([{ name: '' }, listed()])).toBe(
       [
         'export ""',
-        '    the server tells nothing else about it',
+        '    the server gives no details',
         '',
         'export "disk"',
         '    description: the disk',
@@ -59,7 +59,7 @@ describe('list for people', () => {
   });
 
   it('shows which block sizes are unknown', () => {
-    expect(textOf('block sizes', [listed({ blockSizes: undefined })])).toBe('not told');
+    expect(textOf('block sizes', [listed({ blockSizes: undefined })])).toBe('not advertised');
   });
 
   it('prefers the description of the list, and escapes control characters', () => {

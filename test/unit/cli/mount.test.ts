@@ -88,7 +88,7 @@ describe('mount', () => {
     await writePattern(mounted.file);
     mounted.child.kill('SIGTERM');
     expect(await mounted.ended).toBe(0);
-    expect(mounted.errors).toMatch(/^nbdfuse: .*\/dir is in use: it was detached/);
+    expect(mounted.errors).toMatch(/^nbdfuse: .*\/dir is in use: nbdfuse detached it/);
     expect((await readFile(join(folder, 'disk'))).subarray(4096, 4096 + PATTERN.length).equals(PATTERN)).toBe(
       true,
     );
@@ -181,7 +181,7 @@ describe('mount with a lost server', () => {
       .split('\n');
     const pid = Number.parseInt(child.find((line) => line.includes('nbdkit')) ?? '', 10);
     process.kill(pid, 'SIGKILL');
-    await mounted.says(/dir\/nbd: the server is lost: nbdkit was ended by SIGKILL; .*EIO from now on\n/);
+    await mounted.says(/dir\/nbd: the server is lost: nbdkit was killed by SIGKILL; .*EIO from now on\n/);
     await expect(run('head', '-c', '100', mounted.file)).rejects.toThrow('Input/output error');
     await run('umount', join(folder, 'dir'));
     expect(await mounted.ended).toBe(1);
@@ -234,9 +234,7 @@ describe('stale mount', () => {
     await rm(first.pidfile);
     await expect(stat(first.file)).rejects.toThrow('ENOTCONN');
     const second = await mount(folder, words);
-    expect(second.errors).toMatch(
-      /^nbdfuse: .*dir: removed the mount that an nbdfuse which did not end in order/,
-    );
+    expect(second.errors).toMatch(/^nbdfuse: .*dir: removed the stale mount that an earlier nbdfuse/);
     expect((await stat(second.file)).size).toBe(16 * 1024 * 1024);
     second.child.kill('SIGTERM');
     expect(await second.ended).toBe(0);
@@ -248,7 +246,7 @@ describe('failed start', () => {
     [
       'a file that is none',
       ['disk.qcow2'],
-      /^nbdfuse: there is no file disk\.qcow2; a server is named nbd:\/\/HOST\n$/,
+      /^nbdfuse: there is no file disk\.qcow2; for an NBD server, use nbd:\/\/HOST\n$/,
     ],
     ['a URI that is none', ['nbd:disk'], /^nbdfuse: bad NBD URI/],
     [

@@ -55,7 +55,7 @@ describe('NbdClient block status', () => {
     await expect(client.blockStatus(0, 512)).rejects.toMatchObject({ errno: EOPNOTSUPP });
     const other = await connect(nbdkit('memory', '1M'));
     await expect(other.blockStatus(0, 512, { contexts: ['x:y'] })).rejects.toThrow(
-      'the metadata context x:y was not agreed on; there are base:allocation',
+      'the metadata context x:y was not negotiated; there are base:allocation',
     );
   });
 });

@@ -65,7 +65,7 @@ describe('NbdClient commands', () => {
     await expect(client.read(-1, 1)).rejects.toThrow('bad offset -1');
     await expect(client.read(0.5, 1)).rejects.toThrow('bad offset 0.5');
     await expect(client.write(1_048_575, Buffer.alloc(2))).rejects.toThrow(
-      'bytes 1048575 to 1048577 are not inside of the export, whose size is 1048576 bytes',
+      'bytes 1048575 to 1048577 are outside the export, whose size is 1048576 bytes',
     );
     expect(await client.read(1_048_576, 0)).toEqual(Buffer.alloc(0));
   });

@@ -8,7 +8,7 @@ describe('client ranges', () => {
   test('are exact up to the largest size', () => {
     const size = 2n ** 63n - 1n;
     expect(checkRange(size - 1n, 1, size)).toEqual({ start: size - 1n, end: size });
-    expect(() => checkRange(size, 1, size)).toThrow('are not inside of the export');
+    expect(() => checkRange(size, 1, size)).toThrow('are outside the export');
     expect(() => checkRange(2 ** 53, 1, size)).toThrow('bad offset');
     expect(() => checkRange(0, Number.NaN, size)).toThrow('bad length NaN');
   });

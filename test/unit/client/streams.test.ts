@@ -43,7 +43,7 @@ describe('NbdClient streams', () => {
   test('fail when a write would exceed the end', async () => {
     const client = await connect(nbdkit('memory', '1024'));
     const writing = pipeline(Readable.from([Buffer.alloc(2000)]), client.createWriteStream());
-    await expect(writing).rejects.toThrow('are not inside of the export');
+    await expect(writing).rejects.toThrow('are outside the export');
   });
 
   test('stop at an abort of their signal', async () => {

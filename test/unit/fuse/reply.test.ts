@@ -73,7 +73,7 @@ function body(write: (view: DataView) => number): Uint8Array {
 describe('fuse_out_header', () => {
   test('has the negated errno and the number of the request', () => {
     const bytes = new Uint8Array(24).fill(OLD);
-    writeOutHeader(new DataView(bytes.buffer), 4, 24, 5, 0x11223344, 0x55667788);
+    writeOutHeader(new DataView(bytes.buffer), 4, 24, 5, { uniqueLo: 0x11223344, uniqueHi: 0x55667788 });
     expect(bytes).toEqual(hex`
       aa*4             | before it
       18000000         | len
@@ -84,7 +84,7 @@ describe('fuse_out_header', () => {
 
   test('has error 0 for success', () => {
     const bytes = new Uint8Array(16);
-    writeOutHeader(new DataView(bytes.buffer), 0, 16, 0, 0xffffffff, 0);
+    writeOutHeader(new DataView(bytes.buffer), 0, 16, 0, { uniqueLo: 0xffffffff, uniqueHi: 0 });
     expect(bytes).toEqual(hex`10000000 00000000 ffffffff00000000 | len, error, unique`);
   });
 });

@@ -92,7 +92,7 @@ describe('image format', () => {
         if (format === 'raw') expect(choose()).toBe('raw');
         else
           expect(choose).toThrow(
-            new RegExp(`begins like a ${format} image.*--format=${format} if it is one`),
+            new RegExp(`looks like a ${format} image.*--format=${format} if you trust it`),
           );
       }
     }
@@ -136,9 +136,9 @@ describe('image compression', () => {
   });
 
   it.each([
-    ['disk.img', xz, /begins like a file compressed with xz.*--format=raw\.xz unpacks it/],
-    ['disk.xz', gzip, /should be compressed with xz, but it begins like gzip$/],
-    ['disk.gz', deflateRawSync('text'), /should be compressed with gzip, but it does not begin like that$/],
+    ['disk.img', xz, /looks like a file compressed with xz.*--format=raw\.xz to decompress it/],
+    ['disk.xz', gzip, /should be compressed with xz, but looks like gzip$/],
+    ['disk.gz', deflateRawSync('text'), /should be compressed with gzip, but does not look like it$/],
   ])('%s that disagrees with the name needs --format', (name, head, message) => {
     expect(() => chooseCompression({ name, head }, NO_WISH)).toThrow(message);
   });

@@ -209,13 +209,13 @@ describe('image source', () => {
     ['ssh://-oProxyCommand=x/d', /must be ssh:/],
     ['ssh://h', /must be ssh:/],
     ['ssh://h%20;x/d', /is not a URL|must be ssh:/],
-    ['ssh://u:secret@h/d', /a password in an ssh:\/\/ URL can be seen/],
-    ['ssh://-x@h/d', /-x is not the name of a user/],
-    ['ssh://a%60id%60@h/d', /is not the name of a user/],
+    ['ssh://u:secret@h/d', /a password in an ssh:\/\/ URL is visible/],
+    ['ssh://-x@h/d', /-x is not a valid user name/],
+    ['ssh://a%60id%60@h/d', /is not a valid user name/],
     ['file://host/d', /must be file:\/\/\/PATH/],
-    ['ssh://h/%zz', /is not followed by two hexadecimal digits/],
+    ['ssh://h/%zz', /is not percent-encoded UTF-8/],
     ['https://', /is not a URL/],
-    ['gopher://h/d', /the scheme gopher is not known/],
+    ['gopher://h/d', /the scheme gopher is unknown/],
   ])('%s fails', (word, message) => {
     expect(() => parseSource(word)).toThrow(message);
   });

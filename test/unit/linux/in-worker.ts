@@ -1,4 +1,4 @@
-// A thread that does with src/os what the bridge's worker does; it tells its parent what it saw.
+// A thread that does with src/linux what the worker does; it tells its parent what it saw.
 
 import { parentPort } from 'node:worker_threads';
 import { errno, libc } from '../../../src/linux/libc.js';

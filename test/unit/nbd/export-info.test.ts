@@ -60,17 +60,17 @@ describe('another connection to the export', () => {
   });
 
   it.each<[string, Partial<ExportInfo>, string]>([
-    ['another size', { size: 1n }, 'has 1 bytes now, it had 1048576'],
-    ['other flags', { flags: 0x0107 }, 'transmission flags 0x107 now, it had 0x105'],
+    ['another size', { size: 1n }, 'the size is 1 bytes, not 1048576'],
+    ['other flags', { flags: 0x0107 }, 'transmission flags are 0x107, not 0x105'],
     [
       'other block sizes',
       { blockSizes: { minimum: 1, preferred: 4096, maximum: 65536 } },
-      'block sizes 1/4096/65536 now',
+      'block sizes are 1/4096/65536, not 512',
     ],
-    ['no block sizes', { blockSizes: undefined }, 'block sizes none now, it had 512/4096/65536'],
-    ['other headers', { extendedHeaders: true }, 'another kind of replies'],
-    ['simple replies', { structuredReplies: false }, 'another kind of replies'],
-    ['no contexts', { metaContexts: [] }, 'no metadata context "base:allocation"'],
+    ['no block sizes', { blockSizes: undefined }, 'block sizes are none, not 512/4096/65536'],
+    ['other headers', { extendedHeaders: true }, 'negotiated reply headers are different'],
+    ['simple replies', { structuredReplies: false }, 'negotiated reply headers are different'],
+    ['no contexts', { metaContexts: [] }, 'metadata context "base:allocation" is missing'],
   ])('does not fit with %s', (_, change, why) => {
     expect(sameExport(INFO, { ...INFO, ...change })).toContain(why);
   });

@@ -156,7 +156,7 @@ describe('a breach ends the handshake, without NBD_OPT_ABORT', () => {
   it('an endless list ends at 10000 exports', () => {
     const entry = optionReply(OPT.LIST, REP.SERVER, hex`00000001 "x"`);
     const { error } = converse(LIST, [FIXED_NEWSTYLE, ...Array<Uint8Array>(10_001).fill(entry)]);
-    expect(error?.message).toBe('NBD_OPT_LIST was answered with too many replies (10001)');
+    expect(error?.message).toBe('the server sent too many replies to NBD_OPT_LIST (10001)');
   });
 
   it('a list of long descriptions ends at 16 MiB', () => {
@@ -166,7 +166,7 @@ describe('a breach ends the handshake, without NBD_OPT_ABORT', () => {
     const endless = () => {
       for (let i = 0; i < 10_000; i++) handshake.receive(entry);
     };
-    expect(endless).toThrow('NBD_OPT_LIST was answered with too many replies (4072)');
+    expect(endless).toThrow('the server sent too many replies to NBD_OPT_LIST (4072)');
   });
 });
 
@@ -174,7 +174,12 @@ describe('handshake refusal', () => {
   it.each([
     ['unknown exports', REP.ERR_UNKNOWN, 2, 'the server has no such export'],
     ['policy', REP.ERR_POLICY, 1, "the server's policy forbids it"],
-    ['block sizes it insists on', REP.ERR_BLOCK_SIZE_REQD, 22, 'the server insists on its block sizes'],
+    [
+      'block sizes it insists on',
+      REP.ERR_BLOCK_SIZE_REQD,
+      22,
+      'the server requires clients to keep to its block sizes',
+    ],
     ['a reason from the future', '80001234', 5, 'NBD_OPT_GO: 0x80001234'],
   ])('of the export for %s ends with NBD_OPT_ABORT', (_, refusal, errno, why) => {
     const { error, goodbye } = converse(PLAIN, [

@@ -139,5 +139,5 @@ it('handshake rules: a client with TLS sends NBD_OPT_STARTTLS first, and all oth
 it('handshake rules: NBD_OPT_STARTTLS is not sent to a server without fixed newstyle ("Client-side requirements")', () => {
   const { sent, error } = converse({ ...GO, tls: 'require' }, [hex`"NBDMAGIC" "IHAVEOPT" 0000`]);
   expect(sent.join('')).toBe('');
-  expect(error?.message).toContain('plain text was not allowed');
+  expect(error?.message).toContain('plain text is not allowed');
 });

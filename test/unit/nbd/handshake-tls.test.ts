@@ -51,7 +51,7 @@ describe('handshake with required TLS', () => {
     ['calls it invalid', REP.ERR_INVALID],
   ])('leaves a server that %s with NBD_OPT_ABORT, and continues nothing in the clear', (_, refusal) => {
     const { sent, error, goodbye } = converse(SECURE, [FIXED_NEWSTYLE, optionReply(OPT.STARTTLS, refusal)]);
-    expect(error?.message).toMatch(/^cannot use TLS, and plain text was not allowed: /);
+    expect(error?.message).toMatch(/^cannot use TLS, and plain text is not allowed: /);
     expect(error).toMatchObject({ name: 'NbdServerError' });
     expect(sent).toHaveLength(1);
     expect(goodbye).toBe(optionRequest(OPT.ABORT));
@@ -61,13 +61,13 @@ describe('handshake with required TLS', () => {
     const { sent, error, goodbye } = converse(SECURE, [
       hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`,
     ]);
-    expect(error?.message).toContain('plain text was not allowed: the server speaks the oldstyle handshake');
+    expect(error?.message).toContain('plain text is not allowed: the server speaks the oldstyle handshake');
     expect([sent, goodbye]).toEqual([[], '']);
   });
 
   it('a newstyle greeting without fixed newstyle cannot strip TLS', () => {
     const { sent, error, goodbye } = converse(SECURE, [hex`"NBDMAGIC" "IHAVEOPT" 0002`]);
-    expect(error?.message).toContain('plain text was not allowed: the server speaks the newstyle handshake');
+    expect(error?.message).toContain('plain text is not allowed: the server speaks the newstyle handshake');
     expect([sent, goodbye]).toEqual([[], '']);
   });
 
@@ -116,7 +116,7 @@ describe('handshake without TLS', () => {
         FIXED_NEWSTYLE,
         optionReply(option, REP.ERR_TLS_REQD),
       ]);
-      expect(error?.message).toContain('the server requires TLS; use a nbds:// URI');
+      expect(error?.message).toContain('the server requires TLS; use an nbds:// URI');
       expect(toHex(Buffer.from(sent.join(''), 'hex'))).not.toContain(optionRequest(OPT.STARTTLS));
       expect(goodbye).toBe(optionRequest(OPT.ABORT));
     },

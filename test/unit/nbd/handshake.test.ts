@@ -155,7 +155,7 @@ describe('fixed newstyle server', () => {
     const other = optionReply(OPT.GO, REP.INFO, hex`0000 0000000000200000 0005`);
     expect(converse(PLAIN, [FIXED_NEWSTYLE, again, ...ACCEPTED]).events).toHaveLength(1);
     expect(converse(PLAIN, [FIXED_NEWSTYLE, other, ...ACCEPTED]).error?.message).toContain(
-      'twice and differs',
+      'twice with different contents',
     );
   });
 
@@ -278,7 +278,7 @@ describe('export names', () => {
   it.each([
     ['hold a NUL', 'a\0b', 'contains a NUL'],
     ['are longer than 4096 bytes', 'é'.repeat(2049), 'has 4098 bytes; at most 4096'],
-    ['are half a surrogate pair', '\ud800', 'is no Unicode text'],
+    ['are half a surrogate pair', '\ud800', 'is not Unicode text'],
   ])('that %s fail before anything is sent ("Conventions")', (_, exportName, why) => {
     expect(() => converse({ ...PLAIN, goal: { kind: 'go', exportName } }, [])).toThrow(why);
   });
@@ -291,6 +291,8 @@ describe('export names', () => {
   );
 
   it('and metadata contexts number at most 1024', () => {
-    expect(() => converse({ ...GO, metaContexts: Array(1025).fill('a:b') }, [])).toThrow('at most 1024');
+    expect(() => converse({ ...GO, metaContexts: Array(1025).fill('a:b') }, [])).toThrow(
+      'the maximum is 1024',
+    );
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openPath } from '../../../src/linux/path.js';
 import type { Backend } from '../../../src/session/backend/backend.js';
-import { Deadline } from '../../../src/session/connect/deadline.js';
+import { Deadline } from '../../../src/session/deadline.js';
 import { unmountInOrder } from '../../../src/session/unmount.js';
 import { FakeClock, settle } from './fake-clock.js';
 

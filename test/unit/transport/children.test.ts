@@ -172,7 +172,7 @@ describe('failed child', () => {
 
   test('a signal that ended it is reported', async () => {
     const server = await open(command('sh', '-c', 'kill -9 $$'));
-    await expect(server.connect()).rejects.toThrow('sh was ended by SIGKILL');
+    await expect(server.connect()).rejects.toThrow('sh was killed by SIGKILL');
   });
 
   test('an unknown export fails with the names of the exports', async () => {

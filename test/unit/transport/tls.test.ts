@@ -178,7 +178,7 @@ describe('TLS with x509', () => {
   test('reports that the directory has no ca-cert.pem', async () => {
     const certificates = scratchFolder();
     await expect(connecting({ kind: 'unix', path: '/none' }, { certificates })).rejects.toThrow(
-      `cannot use the TLS certificates in ${certificates}: there is no ca-cert.pem in that folder`,
+      `cannot use the TLS certificates in ${certificates}: there is no ca-cert.pem in that directory`,
     );
   });
 
@@ -226,7 +226,7 @@ describe('TLS with pre-shared keys', () => {
   test('does not fall back to a certificate, even a good one', async () => {
     const target = await nbdkitTls('--tls-certificates', pki);
     await expect(connecting(target, alice('keys.psk'))).rejects.toThrow(
-      "the server's certificate stands where it should have shown that it knows the key",
+      'the server sent a certificate instead of using the pre-shared key',
     );
   });
 });
@@ -241,20 +241,20 @@ describe('plain text', () => {
   test('is no fallback when the server has no TLS', async () => {
     const path = await startNbdkit(scratchFolder(), ['memory', '1M']);
     await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
-      /^cannot use TLS, and plain text was not allowed/,
+      /^cannot use TLS, and plain text is not allowed/,
     );
   });
 
   test('is no fallback when the server uses the oldstyle handshake', async () => {
     const path = await startNbdkit(scratchFolder(), ['--oldstyle', 'memory', '1M']);
     await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
-      'plain text was not allowed',
+      'plain text is not allowed',
     );
   });
 
   test('fails with a server that demands TLS, and the message says what to use', async () => {
     await expect(connecting(await x509Server(), undefined)).rejects.toThrow(
-      'requires TLS; use a nbds:// URI',
+      'requires TLS; use an nbds:// URI',
     );
   });
 

@@ -33,8 +33,8 @@ describe('endpoint of the settings', () => {
 
   it('comes with a warning about parameters without effect', () => {
     const { lines, details } = endpointFor({ kind: 'uri', uri: 'nbd://h/?colour=red&x-mood=blue' });
-    expect(lines).toEqual(["the URI's parameter colour is not known and has no effect"]);
-    expect(details).toEqual(["the URI's parameter x-mood is not known and has no effect"]);
+    expect(lines).toEqual(['the URI parameter colour is unknown and has no effect']);
+    expect(details).toEqual(['the URI parameter x-mood is unknown and has no effect']);
   });
 
   it('fails for a text that is no URI', () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ReaderSupply } from '../../../../src/session/connect/read-thread-connections.js';
+import { ReadThreadConnections } from '../../../../src/session/connect/read-thread-connections.js';
 import type { NegotiatedConnection } from '../../../../src/transport/connection.js';
 import type { NbdServer } from '../../../../src/transport/server.js';
 import { PLAIN_EXPORT } from '../../../support/export-info.js';
@@ -20,10 +20,10 @@ function createWorld(...fates: Fate[]) {
       return connection as unknown as NegotiatedConnection;
     },
   };
-  const supply = new ReaderSupply({
+  const supply = new ReadThreadConnections({
     server: server as NbdServer,
     info: PLAIN_EXPORT,
-    addReader: async () => {
+    addReadThread: async () => {
       if (fate === 'failed') throw new Error('no descriptors');
       done.push(fate ?? '');
       return fate === 'taken';
@@ -40,52 +40,37 @@ function createWorld(...fates: Fate[]) {
   return { supply, clock, done };
 }
 
-it('read thread connections: supplies one when the worker wants one', async () => {
-  const { supply, clock, done } = createWorld('taken', 'taken', 'taken');
-  supply.wanted();
-  supply.wanted();
-  await clock.advance(0);
-  expect(done).toEqual(['taken']);
-  supply.wanted();
-  await clock.advance(0);
-  expect(done).toEqual(['taken', 'taken']);
-});
-
 it.each<[Fate, string[]]>([
   ['unreachable', []],
   ['refused', ['refused', 'closed']],
   ['failed', ['closed']],
 ])('read thread connections: pauses when one is %s, and closes what it has', async (fate, expected) => {
   const { supply, clock, done } = createWorld(fate, 'taken');
-  supply.wanted();
+  supply.add(1);
   await clock.advance(4999);
-  supply.wanted();
-  await clock.advance(0);
   expect(done).toEqual(expected);
   await clock.advance(1);
-  supply.wanted();
-  await clock.advance(0);
   expect(done).toEqual([...expected, 'taken']);
 });
 
-it('read thread connections: tries until the worker has as many as it keeps', async () => {
+it('read thread connections: tries until all that were added are connected', async () => {
   const { supply, clock, done } = createWorld('taken', 'unreachable', 'refused', 'taken', 'taken');
-  supply.keep(2);
+  supply.add(2);
   await clock.advance(0);
   expect(done).toEqual(['taken']);
   await clock.advance(10_000);
   expect(done).toEqual(['taken', 'refused', 'closed', 'taken']);
-  supply.keep(1);
+  supply.add(1);
   await clock.advance(0);
   expect(done).toEqual(['taken', 'refused', 'closed', 'taken', 'taken']);
 });
 
 it('read thread connections: ends with its pending attempt', async () => {
   const { supply, clock, done } = createWorld('unreachable', 'taken');
-  supply.keep(1);
+  supply.add(1);
   await clock.advance(100);
   await supply.stop();
-  supply.keep(1);
+  supply.add(1);
   await clock.advance(60_000);
   expect(done).toEqual([]);
 });

@@ -10,7 +10,6 @@ import {
   RingConsumer,
   RingProducer,
 } from '../../../../src/worker/read-threads/ring.js';
-import { Load } from '../../../../src/worker/stats/load.js';
 import { createScope, type Scope } from '../../../support/cleanup.js';
 
 const PLACES = 256;
@@ -30,24 +29,23 @@ function bytesIn({ read }: Pipe): number {
   return Math.max(0, libc.read(read, addressOf(buffer), buffer.length));
 }
 
-function createRelay(scope: Scope) {
+function createRing(scope: Scope) {
   const memory = makeRingMemory();
   const toWorker = createPipe(scope);
-  const toReader = createPipe(scope);
   const sender = new RingProducer(memory, toWorker.write);
-  const receiver = new RingConsumer(4, 77, memory, toReader.write);
+  const receiver = new RingConsumer({ connection: 4, descriptor: 77, wake: -1, memory });
   const takeAll = (): number[][] => {
     const taken: number[][] = [];
     for (receiver.listen(); receiver.next(); receiver.take())
       taken.push([receiver.kind, receiver.a, receiver.b]);
     return taken;
   };
-  return { sender, receiver, toWorker, toReader, takeAll };
+  return { sender, receiver, toWorker, takeAll };
 }
 
 describe('ring', () => {
   it('delivers messages in order, however often it wraps around', () => {
-    const { sender, takeAll } = createRelay(createScope());
+    const { sender, takeAll } = createRing(createScope());
     for (let i = 0; i < 10 * PLACES; i += 3) {
       for (const n of [i, i + 1, i + 2]) expect(sender.pass(RING_REQUEST, 2 ** 46 + n, n)).toBe(true);
       expect(takeAll()).toEqual([i, i + 1, i + 2].map((n) => [RING_REQUEST, 2 ** 46 + n, n]));
@@ -55,7 +53,7 @@ describe('ring', () => {
   });
 
   it('takes no more messages than it has places', () => {
-    const { sender, takeAll } = createRelay(createScope());
+    const { sender, takeAll } = createRing(createScope());
     for (let i = 0; i < PLACES; i++) expect(sender.pass(RING_REQUEST, i, i)).toBe(true);
     expect(sender.pass(RING_REQUEST, 0, 0)).toBe(false);
     expect(takeAll()).toHaveLength(PLACES);
@@ -63,7 +61,7 @@ describe('ring', () => {
   });
 
   it('wakes the worker once until it listens again', () => {
-    const { sender, toWorker, takeAll } = createRelay(createScope());
+    const { sender, toWorker, takeAll } = createRing(createScope());
     sender.pass(RING_INTERRUPT, 1, 2);
     sender.pass(RING_INTERRUPT, 1, 3);
     expect(bytesIn(toWorker)).toBe(1);
@@ -73,33 +71,21 @@ describe('ring', () => {
   });
 
   it('shows each side the flags of the other', () => {
-    const { sender, receiver, toReader } = createRelay(createScope());
-    expect([sender.wanted, sender.remote, receiver.connected, receiver.inFlight]).toEqual([
-      false,
-      false,
-      false,
-      0,
-    ]);
-    receiver.call();
-    receiver.far = true;
+    const { sender, receiver } = createRing(createScope());
+    const flags = () => [sender.remote, sender.changing, receiver.connected, receiver.inFlight];
+    expect(flags()).toEqual([false, false, false, 0]);
+    receiver.remote = true;
+    receiver.changing = true;
     sender.tell(true, 5);
     sender.counters[3] = 7;
-    expect([sender.wanted, sender.remote, receiver.connected, receiver.inFlight]).toEqual([
-      true,
-      true,
-      true,
-      5,
-    ]);
+    expect(flags()).toEqual([true, true, true, 5]);
     expect(receiver.counters[3]).toBe(7);
-    expect(bytesIn(toReader)).toBe(1);
-    sender.rest();
-    expect(receiver.wanted).toBe(false);
   });
 });
 
 describe('forwarding', () => {
   it('keeps order and memory without room in the ring, until all is taken', () => {
-    const { sender, receiver, takeAll } = createRelay(createScope());
+    const { sender, receiver, takeAll } = createRing(createScope());
     const buffers = new BufferPool(1024 * 1024 * 1024);
     const forwarding = new Forwarding(sender, buffers);
     const count = 3 * PLACES + 7;
@@ -125,23 +111,5 @@ describe('forwarding', () => {
     );
     expect(seen).toEqual(expected.flat());
     expect(takeAll()).toEqual([]);
-  });
-});
-
-describe('a workload', () => {
-  it('tells the share of time at work once in a tenth of a second', () => {
-    const load = new Load(1000);
-    load.waited(30);
-    expect(load.share(1099)).toBe(undefined);
-    load.waited(20);
-    expect(load.share(1100)).toBeCloseTo(0.5);
-    expect(load.share(1150)).toBe(undefined);
-    expect(load.share(1200)).toBe(1);
-  });
-
-  it('is none after a long sleep', () => {
-    const load = new Load(0);
-    load.waited(60_000);
-    expect(load.share(60_000)).toBe(0);
   });
 });

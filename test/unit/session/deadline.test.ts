@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { Deadline } from '../../../../src/session/connect/deadline.js';
-import { FakeClock, settle } from '../fake-clock.js';
+import { Deadline } from '../../../src/session/deadline.js';
+import { FakeClock, settle } from './fake-clock.js';
 
 const NEVER = new Promise<void>(() => undefined);
 

@@ -26,10 +26,10 @@ import {
 } from '../../../src/fuse/constants.js';
 import type { ExportInfo } from '../../../src/nbd/export-info.js';
 import { readNaively } from '../../../test/support/naive-receiver.js';
-import { type KernelRequest, Rig } from '../bridge-rig.js';
 import { promise } from '../finding.js';
 import { Input } from '../input.js';
 import { makeStream } from '../reply-stream.js';
+import { type KernelRequest, Rig } from '../worker-rig.js';
 
 const OPCODES = [
   ...[FUSE_READ, FUSE_READ, FUSE_WRITE, FUSE_FSYNC, FUSE_FALLOCATE, FUSE_LSEEK, FUSE_LOOKUP, FUSE_GETATTR],

@@ -1,8 +1,8 @@
-// A point in time by which something must be over.
+// A deadline for asynchronous work.
 
-import { type Clock, systemClock } from '../clock.js';
+import { type Clock, systemClock } from './clock.js';
 
-/** How something that was waited for came out. */
+/** The result of waiting for a promise. */
 export type Outcome<T> =
   | { readonly kind: 'done'; readonly value: T }
   | { readonly kind: 'failed'; readonly error: unknown }
@@ -16,7 +16,7 @@ export class Deadline {
 
   /**
    * @param milliseconds from now
-   * @param hurry brings the deadline forward to the moment when it is aborted
+   * @param hurry aborting it brings the deadline forward to that moment
    */
   constructor(milliseconds: number, hurry?: AbortSignal, clock: Clock = systemClock) {
     this.#clock = clock;

@@ -1,6 +1,6 @@
 // The worker's engine without a kernel and without a server: both ends are the test case's.
 //
-// Used by the `bridge` target. A socket pair that keeps messages apart stands for /dev/fuse, a stream pair for
+// Used by the `worker` target. A socket pair that keeps messages apart stands for /dev/fuse, a stream pair for
 // the connection. Nothing blocks. Every reply is checked when it comes; the splice pipe is left out, since
 // splicing into a socket does not keep a message in one piece.
 
