@@ -109,6 +109,27 @@ it('long requests: a refusal for another reason than the length is the error of 
   await expect(client.zero(0, 2 * GIB)).rejects.toMatchObject({ errno: 22 });
 });
 
+it('long requests: a refused tail block is not repeated, and neither are the blocks before it', async () => {
+  const scope = createScope();
+  const size = 2 * GIB + 100;
+  const served = { size: BigInt(size), blockSizes: [512, 4096, MAXIMUM] as const };
+  const server = await startScriptedServer(scope, served, (request, reply) =>
+    request.length % 512 === 0 ? answerAll(request, reply) : reply.error(22),
+  );
+  const zeroed = (): number[] =>
+    server.requests.filter(({ type }) => type === NBD_CMD_WRITE_ZEROES).map(({ length }) => length);
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  await expect(runProgram('fallocate', '-z', '-l', String(size), disk.file)).rejects.toThrow(
+    'Invalid argument',
+  );
+  expect(zeroed()).toEqual([GIB, GIB, 100]);
+  server.requests.length = 0;
+  const client = await NbdClient.connect({ unix: server.socketPath });
+  scope.add(() => client.close());
+  await expect(client.zero(0, size)).rejects.toMatchObject({ errno: 22 });
+  expect(zeroed()).toEqual([2 * GIB, 100]);
+});
+
 it('long requests: the mount zeroes more than 2^53 bytes to the last of them', async () => {
   const scope = createScope();
   const length = 2n ** 53n + 1n;
