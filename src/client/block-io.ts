@@ -25,7 +25,7 @@ import {
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
-import { lengthAfterRefusal, longestStatus, payloadAfterRefusal } from '../nbd/request-lengths.js';
+import { lengthAfterRefusal, longestChange, payloadAfterRefusal } from '../nbd/request-lengths.js';
 import type { ConnectionPool } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
 
@@ -52,7 +52,7 @@ export class BlockIo {
     this.#blocks = blocksOf(links.info);
     this.blockSizes = effectiveBlockSizes(links.info);
     this.#payloadLimit = payloadLimit(this.blockSizes);
-    this.#longestChange = longestStatus(links.info.extendedHeaders);
+    this.#longestChange = longestChange(links.info.extendedHeaders);
   }
 
   /** Fills `into` with the bytes from `start` on. */

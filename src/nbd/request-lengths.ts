@@ -12,7 +12,7 @@ const EXTENDED = 2 ** 50;
 /** Bytes: the last multiple of 64 KiB, the largest minimum block size, that 32 bits hold. */
 const COMPACT = 0xffff_0000;
 
-/** Bytes. Before version 5.1, qemu-nbd fails to trim or zero 2 GiB or more at once (EIO). */
+/** Bytes. Old versions of qemu-nbd fail to trim or zero more than 2 GiB at once (systemd issue 16242). */
 const COMPACT_CHANGE = 2 ** 30;
 
 /** Bytes of the longest BLOCK_STATUS. */

@@ -59,7 +59,8 @@ it.each(HEADERS)('long requests: commands of the library with headers of %s bits
   expect(extents).toEqual([{ offset: 0n, length: BigInt(SIZE), flags: 3 }]);
   for (const type of [NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS]) {
     const lengths = server.requests.filter((request) => request.type === type).map(({ length }) => length);
-    expect(lengths.length).toBe(bits === '64' ? 1 : 3);
+    const compact = type === NBD_CMD_BLOCK_STATUS ? 3 : 10;
+    expect(lengths.length).toBe(bits === '64' ? 1 : compact);
     expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(SIZE);
     expect(lengths.every((length) => bits === '64' || length % 512 === 0)).toBe(true);
   }
@@ -127,7 +128,7 @@ it('long requests: a refused tail block is not repeated, and neither are the blo
   const client = await NbdClient.connect({ unix: server.socketPath });
   scope.add(() => client.close());
   await expect(client.zero(0, size)).rejects.toMatchObject({ errno: 22 });
-  expect(zeroed()).toEqual([2 * GIB, 100]);
+  expect(zeroed()).toEqual([GIB, GIB, 100]);
 });
 
 it('long requests: the mount zeroes more than 2^53 bytes to the last of them', async () => {
