@@ -7,16 +7,11 @@
 
 import type { Node } from '../../fuse/tree.js';
 import { EINTR } from '../../linux/errno.js';
-import { payloadPiece, tailBlock } from '../../nbd/block-rules.js';
-import {
-  NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_WRITE,
-  NBD_EOVERFLOW,
-} from '../../nbd/constants.js';
+import { type Blocks, blocksOf, payloadPiece } from '../../nbd/block-rules.js';
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
-import { type ExportInfo, effectiveBlockSizes } from '../../nbd/export-info.js';
+import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
+import { payloadAfterRefusal } from '../../nbd/request-lengths.js';
 import type { Channel } from '../connection/channel.js';
 import { Connection, type ConnectionOwner } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
@@ -103,9 +98,10 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly info: ExportInfo;
   readonly sizeHi: number;
   readonly sizeLo: number;
-  /** Bytes: requests are multiples of it, but for the end of the disk. */
+  readonly blocks: Blocks;
+  /** Bytes: as in `blocks`. */
   readonly minimum: number;
-  /** Bytes of the last block where that is less than the minimum that the server has advertised, else 0. */
+  /** Bytes: as in `blocks`. */
   readonly tail: number;
   /** Bytes of payload of one command at most: a multiple of `minimum`. */
   maximum: number;
@@ -164,12 +160,12 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.counters = counters;
     this.sizeHi = highHalf(info.size);
     this.sizeLo = lowHalf(info.size);
+    this.blocks = blocksOf(info);
+    this.minimum = this.blocks.minimum;
+    this.tail = this.blocks.tail;
     const sizes = effectiveBlockSizes(info);
-    this.minimum = sizes.minimum;
-    this.tail = tailBlock(info);
-    const wanted = Math.min(sizes.maximum, context.largestPayload);
-    this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
-    this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
+    this.maximum = payloadLimit({ ...sizes, maximum: Math.min(sizes.maximum, context.largestPayload) });
+    this.extents = new ExtentMap(context.keepExtents);
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
     this.identity = new Identity(this.minimum, context.keepBytes > 0);
@@ -465,7 +461,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
     if (command.type === NBD_CMD_READ)
       this.latency.answered(command, this.context.now(), moved(this.counters));
-    if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
+    if (error !== 0 && this.#splitFurther(command, error)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);
     else if (command.type === NBD_CMD_FLUSH) {
@@ -529,10 +525,10 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /** The server takes no payload of this size after all: asks again in halves, from now on always. */
-  #splitFurther(command: NbdCommand): boolean {
-    const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
-    if (half === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
-    this.maximum = Math.min(this.maximum, half);
+  #splitFurther(command: NbdCommand, error: number): boolean {
+    const smaller = payloadAfterRefusal(command.length, error, this.minimum);
+    if (smaller === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
+    this.maximum = Math.min(this.maximum, smaller);
     this.context.resubmit(command, this);
     return true;
   }

@@ -5,6 +5,7 @@
 // to fear of copies that were lost on the way, LostCopies knows. Ranges are doubles and rounded outwards, so that
 // beyond 2^53 bytes they are only ever too large.
 
+import { overlaps } from '../../nbd/byte-range.js';
 import {
   type FuseRequest,
   ORDER_HOLDS,
@@ -18,7 +19,7 @@ import { assert } from '../memory/assert.js';
 const SLACK = 2048;
 
 function overlap(a: FuseRequest, b: FuseRequest): boolean {
-  return a.rangeStart < b.rangeEnd && b.rangeStart < a.rangeEnd;
+  return overlaps(a.rangeStart, a.rangeEnd, b.rangeStart, b.rangeEnd);
 }
 
 /** Nobody may begin: what nearly every `leave` returns, READs' among them, so it is made once. */
