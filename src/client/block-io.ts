@@ -1,11 +1,23 @@
-// Reads and changes any range of bytes in requests that the server's block sizes allow.
+// Reads and changes any range of bytes with requests that the server's block sizes allow.
 //
-// Used by client.ts. Long requests are split and their parts are in flight together; ranges that are
-// not aligned are read wider, or written by read-modify-write under a lock. Memory passed in belongs
-// to the caller again when the promise is settled.
+// Used by client.ts; nbd/block-rules.ts and nbd/request-lengths.ts have the rules. The pieces of a long range are in
+// flight together. A read of an unaligned range reads whole blocks; a change of one is a read-modify-write under a
+// lock. Memory passed in belongs to the caller again when the promise is settled.
 
 import {
+  type Blocks,
+  blocksOf,
+  type Edge,
+  payloadPiece,
+  splitAtBlocks,
+  splitIntoPieces,
+  splitTail,
+  widen,
+} from '../nbd/block-rules.js';
+import type { ByteRange } from '../nbd/byte-range.js';
+import {
   NBD_CMD_CACHE,
+  NBD_CMD_FLAG_FUA,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
@@ -13,39 +25,40 @@ import {
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
+import { lengthAfterRefusal, longestChange, payloadAfterRefusal } from '../nbd/request-lengths.js';
 import type { ConnectionPool } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
-import { alignDown, alignUp, type ByteRange, lengthLimit, overlap, pieces } from './ranges.js';
-
-const EINVAL = 22;
-const EOVERFLOW = 75;
 
 /** Requests of one call that are in flight together. */
-const PARTS_IN_FLIGHT = 8;
+const PIECES_IN_FLIGHT = 8;
+
+/** The errno with which the server has refused a request; 0 if the error is another one. */
+function refusal(error: unknown): number {
+  return error instanceof NbdServerError ? (error.errno ?? 0) : 0;
+}
 
 export class BlockIo {
   readonly #links: ConnectionPool;
-  readonly #size: bigint;
-  /** Up to where there are whole blocks, of the minimum that the server has advertised. */
-  readonly #wholeBlocks: bigint;
+  readonly #blocks: Blocks;
   readonly #lock = new RangeLock();
-  #lengthLimit: number;
+  /** Bytes of the longest TRIM or WRITE_ZEROES. */
+  #longestChange: number;
+  /** Bytes of the largest payload. */
   #payloadLimit: number;
   readonly blockSizes: BlockSizes;
 
   constructor(links: ConnectionPool) {
     this.#links = links;
-    this.#size = links.info.size;
+    this.#blocks = blocksOf(links.info);
     this.blockSizes = effectiveBlockSizes(links.info);
-    this.#wholeBlocks = alignDown(this.#size, links.info.blockSizes?.minimum ?? 1);
     this.#payloadLimit = payloadLimit(this.blockSizes);
-    this.#lengthLimit = lengthLimit(this.blockSizes, links.info.extendedHeaders);
+    this.#longestChange = longestChange(links.info.extendedHeaders);
   }
 
   /** Fills `into` with the bytes from `start` on. */
   async read(start: bigint, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
     const range = { start, end: start + BigInt(into.length) };
-    const wide = this.#widen(range);
+    const wide = widen(range, this.#blocks);
     if (wide.start === range.start && wide.end === range.end) {
       await this.#readAligned(range, into, flags, signal);
       return;
@@ -61,9 +74,9 @@ export class BlockIo {
     await this.#change(
       { start, end: start + BigInt(bytes.length) },
       (range) => this.#writeAligned(range, bytes.subarray(Number(range.start - start)), flags, signal),
-      (block, range) => {
-        const part = bytes.subarray(Number(range.start - start), Number(range.end - start));
-        return this.#modify(block, range, (old, at) => old.set(part, at), flags, signal);
+      (edge) => {
+        const part = bytes.subarray(Number(edge.part.start - start), Number(edge.part.end - start));
+        return this.#modify(edge, (old, at) => old.set(part, at), flags, signal);
       },
     );
   }
@@ -73,35 +86,29 @@ export class BlockIo {
     await this.#change(
       range,
       (aligned) => this.#long(NBD_CMD_WRITE_ZEROES, aligned, flags, signal),
-      (block, part) => {
-        const length = Number(part.end - part.start);
-        // The block's other bytes are data: only FUA has a meaning for such a write.
-        return this.#modify(block, part, (old, at) => old.fill(0, at, at + length), flags & 1, signal);
+      (edge) => {
+        const length = Number(edge.part.end - edge.part.start);
+        // A WRITE, which has no flag but FUA: the other bytes of the block are data.
+        const zero = (old: Buffer, at: number): Buffer => old.fill(0, at, at + length);
+        return this.#modify(edge, zero, flags & NBD_CMD_FLAG_FUA, signal);
       },
     );
   }
 
-  /** Tells the server that a range's contents are not needed; blocks that are needed in part stay. */
+  /** Tells the server that the contents of a range are not needed, except blocks that it covers in part. */
   async trim(range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
-    const { minimum } = this.blockSizes;
-    const start = alignUp(range.start, minimum, this.#size);
-    const end = range.end === this.#size ? range.end : alignDown(range.end, minimum);
-    if (start >= end) return;
-    await this.#locked({ start, end }, false, () => this.#long(NBD_CMD_TRIM, { start, end }, flags, signal));
+    const { whole } = splitAtBlocks(range, this.#blocks);
+    if (whole === undefined) return;
+    await this.#locked(whole, false, () => this.#long(NBD_CMD_TRIM, whole, flags, signal));
   }
 
-  /** Asks the server to have a range at hand. Counts as payload, since some servers limit it so. */
+  /** Requests that the server caches a range. Some servers limit the length like that of a payload. */
   async cache(range: ByteRange, signal?: AbortSignal): Promise<void> {
-    await this.#plain(NBD_CMD_CACHE, this.#widen(range), this.#payloadLimit, 0, signal);
-  }
-
-  #widen({ start, end }: ByteRange): ByteRange {
-    const { minimum } = this.blockSizes;
-    return { start: alignDown(start, minimum), end: alignUp(end, minimum, this.#size) };
+    await this.#plain(NBD_CMD_CACHE, widen(range, this.#blocks), this.#payloadLimit, 0, signal);
   }
 
   async #readAligned(range: ByteRange, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
-    await this.#parts(range, this.#payloadLimit, async (offset, length) => {
+    await this.#pieces(range, this.#payloadLimit, async (offset, length) => {
       const at = Number(offset - range.start);
       const part = into.subarray(at, at + length);
       await this.#shrinking(
@@ -120,7 +127,7 @@ export class BlockIo {
     flags: number,
     signal?: AbortSignal,
   ): Promise<void> {
-    await this.#parts(range, this.#payloadLimit, async (offset, length) => {
+    await this.#pieces(range, this.#payloadLimit, async (offset, length) => {
       const at = Number(offset - range.start);
       const payload = bytes.subarray(at, at + length);
       await this.#shrinking(
@@ -133,7 +140,7 @@ export class BlockIo {
     });
   }
 
-  /** Tries once; when the server finds it too large, remembers a smaller limit and tries in pieces. */
+  /** Sends one request; if the server finds it too large, repeats its range with a smaller largest payload. */
   async #shrinking(
     range: ByteRange,
     whole: () => Promise<void>,
@@ -143,30 +150,29 @@ export class BlockIo {
       await whole();
     } catch (error) {
       const length = Number(range.end - range.start);
-      const { minimum } = this.blockSizes;
-      if (!(error instanceof NbdServerError) || error.errno !== EOVERFLOW || length < 2 * minimum)
-        throw error;
-      const half = Math.floor(length / 2 / minimum) * minimum;
-      this.#payloadLimit = Math.min(this.#payloadLimit, half);
+      const smaller = payloadAfterRefusal(length, refusal(error), this.#blocks.minimum);
+      if (smaller === 0) throw error;
+      this.#payloadLimit = Math.min(this.#payloadLimit, smaller);
       await again(range);
     }
   }
 
-  /**
-   * In requests as long as they can be. A server may find them too long where they are longer than its
-   * largest payload: then in pieces of that, from now on (proto.md, "Size constraints").
-   */
+  /** TRIM or WRITE_ZEROES, in requests as long as they can be: see nbd/request-lengths.ts. */
   async #long(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
-    const limit = this.#lengthLimit;
+    for (const part of splitTail(range, this.#blocks)) await this.#longPart(type, part, flags, signal);
+  }
+
+  async #longPart(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
+    const limit = this.#longestChange;
     try {
       await this.#plain(type, range, limit, flags, signal);
     } catch (error) {
-      const isTooLong =
-        error instanceof NbdServerError && (error.errno === EOVERFLOW || error.errno === EINVAL);
-      const longest = range.end - range.start < BigInt(limit) ? Number(range.end - range.start) : limit;
-      if (!isTooLong || longest <= this.#payloadLimit) throw error;
-      await this.#plain(type, range, this.#payloadLimit, flags, signal);
-      this.#lengthLimit = this.#payloadLimit;
+      const longest = Math.min(Number(range.end - range.start), limit);
+      const shorter = lengthAfterRefusal(longest, refusal(error), this.#payloadLimit);
+      if (shorter === 0) throw error;
+      await this.#plain(type, range, shorter, flags, signal);
+      // The refusal was about the length: no request tries the longer one again.
+      this.#longestChange = shorter;
     }
   }
 
@@ -177,36 +183,32 @@ export class BlockIo {
     flags: number,
     signal?: AbortSignal,
   ): Promise<void> {
-    await this.#parts(range, limit, async (offset, length) => {
+    await this.#pieces(range, limit, async (offset, length) => {
       await this.#links.submit({ type, flags, offset, length }, signal);
     });
   }
 
-  /** Runs `each` on every part of a range, some at a time; waits for all of them, also after a failure. */
-  async #parts(
+  /** Runs `each` on every piece of a range, some at a time. Waits for all that it has begun, also after a failure. */
+  async #pieces(
     range: ByteRange,
     limit: number,
     each: (offset: bigint, length: number) => Promise<void>,
   ): Promise<void> {
-    // A last block that is less than one goes by itself: the server may refuse it, and only it.
-    if (range.start < this.#wholeBlocks && range.end > this.#wholeBlocks) {
-      await this.#parts({ start: range.start, end: this.#wholeBlocks }, limit, each);
-      await this.#parts({ start: this.#wholeBlocks, end: range.end }, limit, each);
+    const { size, tail } = this.#blocks;
+    const length = Number(range.end - range.start);
+    if (payloadPiece(length, Number(size - range.start), limit, tail) === length) {
+      if (length > 0) await each(range.start, length);
       return;
     }
-    if (range.end - range.start <= BigInt(limit)) {
-      if (range.end > range.start) await each(range.start, Number(range.end - range.start));
-      return;
-    }
-    const queue = pieces(range, limit);
+    const queue = splitIntoPieces(range, limit, this.#blocks);
     const failures: unknown[] = [];
     const lane = async () => {
-      for (const { offset, length } of queue) {
-        await each(offset, length).catch((error) => failures.push(error));
+      for (const piece of queue) {
+        await each(piece.offset, piece.length).catch((error) => failures.push(error));
         if (failures.length > 0) return;
       }
     };
-    await Promise.all(Array.from({ length: PARTS_IN_FLIGHT }, lane));
+    await Promise.all(Array.from({ length: PIECES_IN_FLIGHT }, lane));
     if (failures.length > 0) throw failures[0];
   }
 
@@ -214,46 +216,28 @@ export class BlockIo {
     return this.blockSizes.minimum === 1 ? action() : this.#lock.run(range, exclusive, action);
   }
 
-  /** Changes a range: its whole blocks by `aligned`, the blocks at its edges by `edge`. */
+  /** Changes a range: its whole blocks by `aligned`, those that it covers in part by `edge`. */
   async #change(
     range: ByteRange,
     aligned: (range: ByteRange) => Promise<void>,
-    edge: (block: ByteRange, range: ByteRange) => Promise<void>,
+    edge: (edge: Edge) => Promise<void>,
   ): Promise<void> {
-    const { minimum } = this.blockSizes;
-    if (range.start === range.end) return;
-    const wide = this.#widen(range);
-    const startsInside = wide.start < range.start;
-    const endsInside = wide.end > range.end;
-    const headEnd = startsInside ? alignUp(range.start, minimum, this.#size) : range.start;
-    const tailStart = endsInside ? alignDown(range.end, minimum) : range.end;
-    const work: Promise<void>[] = [];
-    if (startsInside) {
-      const block = { start: wide.start, end: headEnd };
-      work.push(this.#locked(block, true, () => edge(block, overlap(block, range))));
-    }
-    if (headEnd < tailStart) {
-      const middle = { start: headEnd, end: tailStart };
-      work.push(this.#locked(middle, false, () => aligned(middle)));
-    }
-    if (endsInside && tailStart >= headEnd) {
-      const block = { start: tailStart, end: wide.end };
-      work.push(this.#locked(block, true, () => edge(block, overlap(block, range))));
-    }
+    const { edges, whole } = splitAtBlocks(range, this.#blocks);
+    const work = edges.map((one) => this.#locked(one.block, true, () => edge(one)));
+    if (whole !== undefined) work.push(this.#locked(whole, false, () => aligned(whole)));
     for (const result of await Promise.allSettled(work))
       if (result.status === 'rejected') throw result.reason;
   }
 
   async #modify(
-    block: ByteRange,
-    range: ByteRange,
+    { block, part }: Edge,
     change: (old: Buffer, at: number) => void,
     flags: number,
     signal?: AbortSignal,
   ): Promise<void> {
     const old = Buffer.allocUnsafe(Number(block.end - block.start));
     await this.#readAligned(block, old, 0, signal);
-    change(old, Number(range.start - block.start));
+    change(old, Number(part.start - block.start));
     await this.#writeAligned(block, old, flags, signal);
   }
 }

@@ -1,8 +1,10 @@
-// Asks which parts of an export are data, holes or zeroes, or what another metadata context tells.
+// Finds out which parts of an export are data, holes or zeroes, or what another metadata context tells.
 //
-// Used by client.ts. One round is one BLOCK_STATUS; servers may answer less or more than was asked,
-// and contexts may reach differently far: a round counts as far as the shortest of them.
+// Used by client.ts. One round is one BLOCK_STATUS. A server may answer less or more than the request asks, and the
+// extents of one context may end before those of another: a round counts up to the first such end.
 
+import { blocksOf } from '../nbd/block-rules.js';
+import { type ByteRange, intersection } from '../nbd/byte-range.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_FLAG_PAYLOAD_LEN,
@@ -10,17 +12,17 @@ import {
   NBD_FLAG_BLOCK_STATUS_PAYLOAD,
 } from '../nbd/constants.js';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
-import { type ExportInfo, effectiveBlockSizes, hasFlag } from '../nbd/export-info.js';
+import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
+import { placeExtents, statusRequest } from '../nbd/extents.js';
 import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
 import type { ConnectionPool } from './connection-pool.js';
 import type { RawExtent } from './pending-command.js';
-import { alignDown, alignUp, type ByteRange, lengthLimit, overlap } from './ranges.js';
 
 const E2BIG = 7;
 const EOPNOTSUPP = 95;
 
-/** Extents of one context that are gathered for an answer. */
+/** Most extents of one context in the result of one call. */
 const MAX_GATHERED = 2 ** 20;
 
 /** A run of bytes that a metadata context describes alike. */
@@ -42,25 +44,29 @@ interface Round {
   readonly extents: Map<string, Extent[]>;
 }
 
-function placed(raw: readonly RawExtent[], from: bigint, clip: ByteRange): Extent[] {
+/** The extents of an answer to a request from `offset` on; of them the parts that lie in `clip`. */
+function placed(raw: readonly RawExtent[], offset: bigint, clip: ByteRange): Extent[] {
   const extents: Extent[] = [];
-  let at = from;
-  for (const { length, flags } of raw) {
-    const { start, end } = overlap({ start: at, end: at + length }, clip);
-    at += length;
-    if (end > start) append(extents, { offset: start, length: end - start, flags });
-  }
+  placeExtents(
+    offset,
+    raw.length,
+    (index) => raw[index].length,
+    (index, from, to) => {
+      const { start, end } = intersection({ start: from, end: to }, clip);
+      if (end > start) append(extents, { offset: start, length: end - start, flags: raw[index].flags });
+    },
+  );
   return extents;
 }
 
-/** Adds an extent, or lengthens the last one when it says the same. */
+/** Adds an extent, or lengthens the last one if its flags are the same. */
 function append(extents: Extent[], extent: Extent): void {
   const last = extents.at(-1);
   if (last === undefined || last.flags !== extent.flags) extents.push(extent);
   else extents[extents.length - 1] = { ...last, length: last.length + extent.length };
 }
 
-/** The contexts to report. @throws NbdError when none was agreed on, or one that is named was not */
+/** The contexts to report. @throws NbdError if none was negotiated, or one of `wanted` was not */
 export function checkContexts(
   links: ConnectionPool,
   wanted: readonly string[] | undefined,
@@ -84,8 +90,9 @@ export function checkContexts(
 }
 
 /**
- * What a server is sent that can leave out contexts: the length that is asked about, and the numbers of those
- * that are wanted. Undefined where it cannot, or where all are (extension-ext-header, "NBD_CMD_BLOCK_STATUS").
+ * The payload of a BLOCK_STATUS for some of the contexts: its length, and the numbers of the wanted contexts.
+ * Undefined if the server takes no such payload, or if all contexts are wanted (extension-ext-header,
+ * "NBD_CMD_BLOCK_STATUS").
  */
 function filterOf(info: ExportInfo, contexts: readonly string[], length: number): Uint8Array | undefined {
   const wanted = info.metaContexts.filter(({ name }) => contexts.includes(name));
@@ -94,7 +101,7 @@ function filterOf(info: ExportInfo, contexts: readonly string[], length: number)
   return concat(u64(BigInt(length)), ...wanted.map(({ id }) => u32(id)));
 }
 
-/** Asks once about the start of `range`. */
+/** One round: asks once about the beginning of `range`. */
 async function ask(
   links: ConnectionPool,
   range: ByteRange,
@@ -102,32 +109,25 @@ async function ask(
   one: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Round> {
-  const sizes = effectiveBlockSizes(links.info);
   const connection = links.pick();
-  const from = alignDown(range.start, sizes.minimum);
-  const whole = alignDown(links.info.size, links.info.blockSizes?.minimum ?? 1);
-  const end = alignUp(range.end, sizes.minimum, links.info.size);
-  // A last block that is less than one is asked about by itself.
-  const to = from < whole && end > whole ? whole : end;
-  const limit = BigInt(lengthLimit(sizes, links.info.extendedHeaders));
-  const length = Number(to - from < limit ? to - from : limit);
+  const { offset, length } = statusRequest(range, blocksOf(links.info), links.info.extendedHeaders);
   const payload = filterOf(connection.info, contexts, length);
   const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
-  const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset: from, length, payload };
+  const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset, length, payload };
   const { extents } = await connection.submit(question, signal);
   let until = range.end;
   const raws = contexts.map((name) => {
     const raw = extents.get(connection.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
     if (raw === undefined)
       throw new NbdProtocolError(`the server reported no extents for ${printable(name)}`);
-    const reach = raw.reduce((at, extent) => at + extent.length, from);
+    const reach = raw.reduce((at, extent) => at + extent.length, offset);
     if (reach <= range.start)
       throw new NbdProtocolError('the server reported the status of none of the requested bytes');
     if (reach < until) until = reach;
     return [name, raw] as const;
   });
   const clip = { start: range.start, end: until };
-  return { end: until, extents: new Map(raws.map(([name, raw]) => [name, placed(raw, from, clip)])) };
+  return { end: until, extents: new Map(raws.map(([name, raw]) => [name, placed(raw, offset, clip)])) };
 }
 
 function tooMany(name: string): NbdError {
@@ -135,7 +135,7 @@ function tooMany(name: string): NbdError {
   return new NbdError(message, { errno: E2BIG });
 }
 
-/** The extents of a whole range; with `one` of its start only, as far as one answer goes. */
+/** The extents of a whole range; with `one`, only those of one answer. */
 export async function blockStatus(
   links: ConnectionPool,
   range: ByteRange,
@@ -157,7 +157,7 @@ export async function blockStatus(
   return Object.fromEntries(found);
 }
 
-/** The extents of one context, one after the other, asking for more only when they are used up. */
+/** The extents of one context, one after the other. Sends the next request when the caller has used up the last answer. */
 export async function* iterateExtents(
   links: ConnectionPool,
   range: ByteRange,
@@ -169,7 +169,7 @@ export async function* iterateExtents(
     const round = await ask(links, { start, end: range.end }, [context], false, signal);
     const extents = held === undefined ? [] : [held];
     for (const extent of round.extents.get(context) ?? []) append(extents, extent);
-    // The last one may go on in the next answer.
+    // The next answer may continue the last one.
     held = extents.pop();
     yield* extents;
     start = round.end;

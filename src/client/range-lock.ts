@@ -1,9 +1,9 @@
 // Keeps a read-modify-write of a block apart from every other change of the same block.
 //
-// Used by block-io.ts, for exports that cannot be written byte by byte. Plain changes of one range may
-// run side by side; an exclusive one runs alone. Waiters are served in the order of their coming.
+// Used by block-io.ts, for exports that cannot be written byte by byte. Several plain changes of a range may run at
+// the same time; an exclusive one runs alone. First come, first served.
 
-import type { ByteRange } from './ranges.js';
+import { type ByteRange, overlaps } from '../nbd/byte-range.js';
 
 interface Hold extends ByteRange {
   readonly exclusive: boolean;
@@ -12,11 +12,11 @@ interface Hold extends ByteRange {
 }
 
 function clash(a: Hold, b: Hold): boolean {
-  return (a.exclusive || b.exclusive) && a.start < b.end && b.start < a.end;
+  return (a.exclusive || b.exclusive) && overlaps(a.start, a.end, b.start, b.end);
 }
 
 export class RangeLock {
-  /** In the order of their coming; a hold waits for those before it that clash with it. */
+  /** First come, first served: a hold waits for those before it that clash with it. */
   readonly #holds: Hold[] = [];
 
   /** Runs `action` while `range` is held. */

@@ -106,13 +106,44 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'index.ts': ['nbd', 'transport', 'client'],
 };
 
-/** The table of rooms in Markdown. */
+/** The task of each room, as docs/internals/architecture.md shows it. */
+const TASKS: Readonly<Record<string, string>> = {
+  nbd: 'the NBD protocol, pure: handshake, URIs, requests, replies, block rules',
+  linux: 'the C library through koffi; errno, flags and other constants of Linux',
+  fuse: 'the FUSE protocol and the tree of files, pure',
+  tls: 'TLS 1.3 after the handshake: keys, records, moving a session to the worker',
+  transport: 'from the name of a server to a negotiated connection; child processes',
+  mount: 'mountpoints, mount options, mount(2), fusermount3',
+  client: 'NbdClient, the library',
+  image: 'from the name of an image to the server for it',
+  'fuse-native': 'the second backend',
+  'worker/memory': 'buffer pool, arena, 64-bit numbers, ranges, assertions',
+  'worker/stats': 'counters, latency, when to flush',
+  'worker/contract': 'all messages between main thread, worker and read threads; the form of the status',
+  'worker/device':
+    'one /dev/fuse descriptor; signals of a requester; system calls that the simulator replaces',
+  'worker/flight': 'the tables of requests and commands; the splice pipes',
+  'worker/connection': 'one connection: sending, receiving, TLS records, zero-copy send',
+  'worker/disk': 'one export: connections, order of changes, unflushed writes, recovery, extents',
+  'worker/request': 'the engine and its READ, WRITE, FALLOCATE, LSEEK and FSYNC; read-ahead, trace',
+  'worker/fuse': 'dispatch by opcode; names and attributes; the directory of `--all`',
+  'worker/loop': 'poll, watchdog, shutdown',
+  'worker/read-threads': 'threads that answer READs, off by default',
+  worker: 'the worker thread',
+  'worker/host': 'the worker as the main thread sees it',
+  session: 'one mount from start to end',
+  cli: 'nbdfuse',
+  shell: 'nbdsh',
+  'index.ts': 'the library',
+};
+
+/** The table of rooms in Markdown. Rooms of the worker are short: `disk` for `worker/disk`. */
 export function roomsTable(): string {
+  const short = (room: string): string => (room.startsWith('worker/') ? room.slice('worker'.length) : room);
   const lines = Object.entries(ROOMS).map(
-    ([room, others]) =>
-      `| \`src/${room}\` | ${others.map((other) => `\`${other}\``).join(', ') || 'nothing'} |`,
+    ([room, others]) => `| \`${room}\` | ${TASKS[room]} | ${others.map(short).join(' ') || 'nothing'} |`,
   );
-  return ['| room | may import |', '|---|---|', ...lines].join('\n');
+  return ['| room | task | may import |', '|---|---|---|', ...lines].join('\n');
 }
 
 /** Where the program and the library begin. */

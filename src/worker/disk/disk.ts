@@ -6,16 +6,11 @@
 
 import type { Node } from '../../fuse/tree.js';
 import { EINTR } from '../../linux/errno.js';
-import { payloadPiece, tailBlock } from '../../nbd/block-rules.js';
-import {
-  NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_WRITE,
-  NBD_EOVERFLOW,
-} from '../../nbd/constants.js';
+import { type Blocks, blocksOf, payloadPiece } from '../../nbd/block-rules.js';
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
-import { type ExportInfo, effectiveBlockSizes } from '../../nbd/export-info.js';
+import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
+import { payloadAfterRefusal } from '../../nbd/request-lengths.js';
 import type { Channel } from '../connection/channel.js';
 import { Connection, type ConnectionOwner } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
@@ -102,9 +97,10 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly info: ExportInfo;
   readonly sizeHi: number;
   readonly sizeLo: number;
-  /** Block size in bytes: offsets and lengths of requests are multiples of it, except at the end of the disk. */
+  readonly blocks: Blocks;
+  /** Bytes: as in `blocks`. */
   readonly minimum: number;
-  /** Size in bytes of a last block that is smaller than the server's minimum block size; 0 without one. */
+  /** Bytes: as in `blocks`. */
   readonly tail: number;
   /** Largest payload of a command in bytes: a multiple of `minimum`. */
   maximum: number;
@@ -163,12 +159,12 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.counters = counters;
     this.sizeHi = highHalf(info.size);
     this.sizeLo = lowHalf(info.size);
+    this.blocks = blocksOf(info);
+    this.minimum = this.blocks.minimum;
+    this.tail = this.blocks.tail;
     const sizes = effectiveBlockSizes(info);
-    this.minimum = sizes.minimum;
-    this.tail = tailBlock(info);
-    const wanted = Math.min(sizes.maximum, context.largestPayload);
-    this.maximum = Math.max(wanted - (wanted % sizes.minimum), sizes.minimum);
-    this.extents = new ExtentMap(this.minimum, info.extendedHeaders, context.keepExtents);
+    this.maximum = payloadLimit({ ...sizes, maximum: Math.min(sizes.maximum, context.largestPayload) });
+    this.extents = new ExtentMap(context.keepExtents);
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
     this.identity = new Identity(this.minimum, context.keepBytes > 0);
@@ -464,7 +460,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
     if (command.type === NBD_CMD_READ)
       this.latency.answered(command, this.context.now(), moved(this.counters));
-    if (error === NBD_EOVERFLOW && this.#splitFurther(command)) return;
+    if (error !== 0 && this.#splitFurther(command, error)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);
     else if (command.type === NBD_CMD_FLUSH) {
@@ -527,11 +523,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.flushError = errno;
   }
 
-  /** Halves a command that the server finds too long, and the maximum with it. False: it cannot be halved. */
-  #splitFurther(command: NbdCommand): boolean {
-    const half = Math.floor(command.length / 2 / this.minimum) * this.minimum;
-    if (half === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
-    this.maximum = Math.min(this.maximum, half);
+  /** Splits a command that the server finds too long, and lowers the maximum. False: it cannot be split. */
+  #splitFurther(command: NbdCommand, error: number): boolean {
+    const smaller = payloadAfterRefusal(command.length, error, this.minimum);
+    if (smaller === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
+    this.maximum = Math.min(this.maximum, smaller);
     this.context.resubmit(command, this);
     return true;
   }

@@ -4,7 +4,8 @@
 // empty); the next lookup applies it. The map is bounded: beyond its limits it forgets everything, which costs one more
 // BLOCK_STATUS and never gives a wrong answer.
 
-import { NBD_CMD_WRITE, NBD_STATE_ZERO } from '../../nbd/constants.js';
+import { NBD_CMD_WRITE } from '../../nbd/constants.js';
+import { placeExtents, readsAsZeros } from '../../nbd/extents.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { toBigInt } from '../memory/u64.js';
 import type { ChangedBytes } from './lost-copies.js';
@@ -19,18 +20,11 @@ export interface Extent {
 const MAX_EXTENTS = 65_536;
 const MAX_NOTES = 4096;
 
-/** Largest length of a compact BLOCK_STATUS in bytes: the last multiple of 64 KiB below 4 GiB. */
-const MAX_COMPACT = 0xffff_0000;
-/** Largest length of an extended BLOCK_STATUS in bytes. */
-const MAX_EXTENDED = 2 ** 50;
-
 /** Milliseconds for which an extent is cached: another client may write to a hole. */
 const MAX_AGE = 10_000;
 
 /** See the file's head. */
 export class ExtentMap {
-  readonly #minimum: bigint;
-  readonly #largest: number;
   readonly #keep: boolean;
   readonly #notes = new Uint32Array(MAX_NOTES * 3);
   #noteCount = 0;
@@ -40,14 +34,8 @@ export class ExtentMap {
   /** Time of the oldest cached reply. */
   #since = 0;
 
-  /**
-   * @param minimum the block size in bytes
-   * @param extended whether one BLOCK_STATUS may exceed 4 GiB
-   * @param keep false: each LSEEK starts with an empty map
-   */
-  constructor(minimum: number, extended: boolean, keep: boolean) {
-    this.#minimum = BigInt(minimum);
-    this.#largest = extended ? MAX_EXTENDED : MAX_COMPACT;
+  /** @param keep false: each LSEEK starts with an empty map */
+  constructor(keep: boolean) {
     this.#keep = keep;
   }
 
@@ -77,15 +65,6 @@ export class ExtentMap {
       if (extent.hole) holes += known - extent.start;
     }
     return { holes, known };
-  }
-
-  /** The range for a BLOCK_STATUS about `offset` and the bytes after it. */
-  ask(offset: bigint, size: bigint): { start: bigint; length: number } {
-    const start = offset - (offset % this.#minimum);
-    const rest = size - start;
-    // A tail that is smaller than a block needs a request of its own.
-    const left = rest < this.#minimum ? rest : rest - (rest % this.#minimum);
-    return { start, length: left < BigInt(this.#largest) ? Number(left) : this.#largest };
   }
 
   /**
@@ -118,7 +97,6 @@ export class ExtentMap {
 
   /** Enters the reply to a BLOCK_STATUS. Without extents the server has failed it. */
   answered(command: NbdCommand): void {
-    let at = toBigInt(command.offsetHi, command.offsetLo);
     this.#asking = Math.max(0, this.#asking - 1);
     const told = command.extents;
     if (told === undefined || this.#overflow) {
@@ -126,11 +104,12 @@ export class ExtentMap {
       return;
     }
     const run: Extent[] = [];
-    for (let i = 0; i + 1 < told.length; i += 2) {
-      const start = at;
-      at += BigInt(told[i]);
-      if (at > start) run.push({ start, end: at, hole: (told[i + 1] & NBD_STATE_ZERO) !== 0 });
-    }
+    const offset = toBigInt(command.offsetHi, command.offsetLo);
+    // Lengths and flags by turns.
+    const lengthOf = (index: number): number => told[index * 2];
+    placeExtents(offset, told.length >> 1, lengthOf, (index, start, end) => {
+      run.push({ start, end, hole: readsAsZeros(told[index * 2 + 1]) });
+    });
     if (run.length > 0) this.#set(run);
     if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);
     this.#apply();

@@ -4,6 +4,7 @@
 // Overlapping requests wait: newer changes, and reads, so that no program sees data that may be undone. LostCopies
 // handles copies on lost connections. Ranges are doubles, rounded outwards, so beyond 2^53 they are too large at worst.
 
+import { overlaps } from '../../nbd/byte-range.js';
 import {
   type FuseRequest,
   ORDER_HOLDS,
@@ -17,7 +18,7 @@ import { assert } from '../memory/assert.js';
 const SLACK = 2048;
 
 function overlap(a: FuseRequest, b: FuseRequest): boolean {
-  return a.rangeStart < b.rangeEnd && b.rangeStart < a.rangeEnd;
+  return overlaps(a.rangeStart, a.rangeEnd, b.rangeStart, b.rangeEnd);
 }
 
 /** The usual result of `leave`, made once. */

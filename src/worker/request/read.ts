@@ -3,13 +3,14 @@
 import { HOST_ENDIAN, IO_FLAGS, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE } from '../../fuse/layout.js';
 import { EIO } from '../../linux/errno.js';
 import { O_DIRECT } from '../../linux/open-flags.js';
+import { wideLength } from '../../nbd/block-rules.js';
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import { MAX_TRANSFER } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { setRange } from '../disk/range-order.js';
 import { type FuseRequest, REQUEST_READ, type Task } from '../flight/fuse-request.js';
 import { HEADROOM } from '../memory/buffer-pool.js';
-import { addHi, addLo, toDouble } from '../memory/u64.js';
+import { distance, toDouble } from '../memory/u64.js';
 import type { Engine } from './engine.js';
 
 /** Data that were read ahead: see Readahead. */
@@ -70,11 +71,10 @@ function* readInTurn(engine: Engine, request: FuseRequest, disk: Disk): Task {
 /** Reads the bytes of a READ from the server, rounded out to its minimum block size. */
 export function readFromServer(engine: Engine, request: FuseRequest, disk: Disk): void {
   const { offsetHi: hi, offsetLo: lo, length } = request;
-  const mask = disk.minimum - 1;
-  const before = lo & mask;
-  const after = disk.clip(addHi(hi, lo, length), addLo(lo, length), -(before + length) & mask);
-  const whole = before + length + after;
-  if (before + after > 0) {
+  const before = lo & (disk.minimum - 1);
+  const left = distance(disk.sizeHi, disk.sizeLo, hi, lo);
+  const whole = wideLength(before, length, left, disk.minimum);
+  if (whole > length) {
     request.buffer = engine.buffers.take(whole);
     request.bufferAt = HEADROOM + before;
   }

@@ -5,6 +5,7 @@ import { HOST_ENDIAN, LSEEK_OFFSET, LSEEK_WHENCE } from '../../fuse/layout.js';
 import { writeLseekReply } from '../../fuse/reply.js';
 import { EINVAL, ENXIO } from '../../linux/errno.js';
 import { NBD_CMD_BLOCK_STATUS } from '../../nbd/constants.js';
+import { statusRequest } from '../../nbd/extents.js';
 import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_OWN_REPLY, type Task } from '../flight/fuse-request.js';
 import { highHalf, lowHalf } from '../memory/u64.js';
@@ -74,9 +75,10 @@ function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: b
 }
 
 function askStatus(engine: Engine, request: FuseRequest, disk: Disk, at: bigint): void {
-  const { start, length } = disk.extents.ask(at, disk.info.size);
+  const { size, extendedHeaders } = disk.info;
+  const { offset, length } = statusRequest({ start: at, end: size }, disk.blocks, extendedHeaders);
   const command = engine.command(request, disk, NBD_CMD_BLOCK_STATUS);
-  command.setPlace(highHalf(start), lowHalf(start), length);
+  command.setPlace(highHalf(offset), lowHalf(offset), length);
   engine.submit(command, disk);
 }
 

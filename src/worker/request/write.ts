@@ -14,6 +14,7 @@ import { killSetId, touchNode } from '../../fuse/tree.js';
 import { ENOSPC, EROFS } from '../../linux/errno.js';
 import { libc } from '../../linux/libc.js';
 import { O_DSYNC } from '../../linux/open-flags.js';
+import { splitAtBlocks, wideLength } from '../../nbd/block-rules.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { COPY_LIMIT } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
@@ -72,10 +73,9 @@ function takeData(engine: Engine, request: FuseRequest): void {
 
 function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous: boolean): void {
   const { offsetHi: hi, offsetLo: lo, length } = request;
-  const mask = disk.minimum - 1;
-  const before = lo & mask;
-  const atEnd = distance(disk.sizeHi, disk.sizeLo, hi, lo) === length;
-  const unaligned = before !== 0 || (((before + length) & mask) !== 0 && !atEnd);
+  const before = lo & (disk.minimum - 1);
+  const left = distance(disk.sizeHi, disk.sizeLo, hi, lo);
+  const unaligned = wideLength(before, length, left, disk.minimum) !== length;
   const flags = synchronous && disk.can.fua ? NBD_CMD_FLAG_FUA : 0;
   const start = toDouble(hi, lo);
   setRange(request, start, start + length, disk.minimum);
@@ -118,29 +118,21 @@ export interface UnalignedWrite {
 
 /** Read-modify-write: reads the first and the last block if they are written in part, and writes whole blocks. */
 export function* writeBytes(engine: Engine, request: FuseRequest, disk: Disk, write: UnalignedWrite): Task {
-  const { minimum } = disk;
   const { start, length } = write;
-  const before = Number(start % BigInt(minimum));
-  const first = start - BigInt(before);
-  const rounded = Math.ceil((before + length) / minimum) * minimum;
-  const whole = Number(first + BigInt(rounded) > disk.info.size ? disk.info.size - first : BigInt(rounded));
-  const buffer = engine.buffers.take(rounded);
-  const lastStart = Math.max(rounded - minimum, 0);
-  const read = (at: number): void => {
-    const offset = first + BigInt(at);
+  const { wide, edges } = splitAtBlocks({ start, end: start + BigInt(length) }, disk.blocks);
+  const buffer = engine.buffers.take(Number(wide.end - wide.start));
+  for (const { block } of edges) {
     const command = engine.command(request, disk, NBD_CMD_READ);
-    command.setPlace(highHalf(offset), lowHalf(offset), Math.min(minimum, whole - at));
-    command.setPayload(buffer, HEADROOM + at);
+    command.setPlace(highHalf(block.start), lowHalf(block.start), Number(block.end - block.start));
+    command.setPayload(buffer, HEADROOM + Number(block.start - wide.start));
     engine.submit(command, disk);
-  };
-  if (before > 0) read(0);
-  if (before + length < whole && (before === 0 || lastStart > 0)) read(lastStart);
+  }
   yield;
   if (request.error === 0) {
-    write.fill(buffer, HEADROOM + before);
+    write.fill(buffer, HEADROOM + Number(start - wide.start));
     const command = engine.command(request, disk, NBD_CMD_WRITE);
     command.flags = write.flags;
-    command.setPlace(highHalf(first), lowHalf(first), whole);
+    command.setPlace(highHalf(wide.start), lowHalf(wide.start), Number(wide.end - wide.start));
     command.setPayload(buffer, HEADROOM);
     engine.submit(command, disk);
     yield;

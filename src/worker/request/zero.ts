@@ -9,9 +9,12 @@ import {
   IN_UID,
 } from '../../fuse/layout.js';
 import { killSetId } from '../../fuse/tree.js';
-import { EINVAL, ENOSPC, EOPNOTSUPP, EOVERFLOW, EROFS } from '../../linux/errno.js';
+import { ENOSPC, EOPNOTSUPP, EROFS } from '../../linux/errno.js';
+import { splitAtBlocks, splitIntoPieces, splitTail } from '../../nbd/block-rules.js';
+import type { ByteRange } from '../../nbd/byte-range.js';
 import { NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import { effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
+import { lengthAfterRefusal, longestChange } from '../../nbd/request-lengths.js';
 import type { Disk } from '../disk/disk.js';
 import { setRange } from '../disk/range-order.js';
 import { type FuseRequest, REQUEST_STATUS_ONLY, type Task } from '../flight/fuse-request.js';
@@ -21,21 +24,14 @@ import type { Engine } from './engine.js';
 import type { PrefetchedBytes } from './read.js';
 import { writeBytes } from './write.js';
 
-/** Bytes of one WRITE_ZEROES with compact headers. */
-const COMPACT_PIECE = 1024 * 1024 * 1024;
-/** Bytes of one with extended headers; the length stays exact as a double. */
-const EXTENDED_PIECE = 2 ** 50;
-
 /** WRITE_ZEROES in flight for one request. */
 const WINDOW = 4;
 
 /** Bytes of zeros in one WRITE to a server without WRITE_ZEROES. */
 const ZERO_DATA = 1024 * 1024;
 
-/** Bytes [start, end) to zero. @property flags of NBD_CMD_WRITE_ZEROES */
-interface ZeroRange {
-  readonly start: bigint;
-  readonly end: bigint;
+/** Bytes to zero. @property flags of NBD_CMD_WRITE_ZEROES */
+interface ZeroRange extends ByteRange {
   readonly flags: number;
 }
 
@@ -72,26 +68,23 @@ export function startFallocate(
 /** Makes a range read as zeros, at the request's turn. */
 function* zeroInTurn(engine: Engine, request: FuseRequest, disk: Disk, range: ZeroRange): Task {
   if (!request.goesOn) return;
-  const { start, end, flags } = range;
-  const minimum = BigInt(disk.minimum);
-  const first = ((start + minimum - 1n) / minimum) * minimum;
-  const last = end === disk.info.size ? end : (end / minimum) * minimum;
-  if (first >= last) {
-    yield* zeroBytes(engine, request, disk, start, end);
+  const { edges, whole } = splitAtBlocks(range, disk.blocks);
+  if (whole === undefined) {
+    yield* zeroBytes(engine, request, disk, range);
     return;
   }
-  if (start < first) yield* zeroBytes(engine, request, disk, start, first);
-  if (request.error === 0 && last < end) yield* zeroBytes(engine, request, disk, last, end);
-  if (request.error !== 0) return;
-  const tail = last === disk.info.size ? BigInt(disk.tail) : 0n;
-  if (disk.can.zero) {
-    yield* zeroBlocks(engine, request, disk, { start: first, end: last - tail, flags });
-    yield* zeroBlocks(engine, request, disk, { start: last - tail, end: last, flags });
-  } else yield* writeZeros(engine, request, disk, first, last);
+  for (const { part } of edges) {
+    yield* zeroBytes(engine, request, disk, part);
+    if (request.error !== 0) return;
+  }
+  if (!disk.can.zero) yield* writeZeros(engine, request, disk, whole);
+  else
+    for (const { start, end } of splitTail(whole, disk.blocks))
+      yield* zeroBlocks(engine, request, disk, { start, end, flags: range.flags });
 }
 
-/** Zeroes bytes [start, end) within one or two blocks. */
-function zeroBytes(engine: Engine, request: FuseRequest, disk: Disk, start: bigint, end: bigint): Task {
+/** Zeroes bytes within one or two blocks. */
+function zeroBytes(engine: Engine, request: FuseRequest, disk: Disk, { start, end }: ByteRange): Task {
   const length = Number(end - start);
   return writeBytes(engine, request, disk, {
     flags: 0,
@@ -105,30 +98,32 @@ function zeroBytes(engine: Engine, request: FuseRequest, disk: Disk, start: bigi
 
 function* zeroBlocks(engine: Engine, request: FuseRequest, disk: Disk, range: ZeroRange): Task {
   const { end, flags } = range;
-  let piece = BigInt(disk.info.extendedHeaders ? EXTENDED_PIECE : COMPACT_PIECE);
-  const modest = BigInt(payloadLimit(effectiveBlockSizes(disk.info)));
+  let limit = longestChange(disk.info.extendedHeaders);
+  const payload = payloadLimit(effectiveBlockSizes(disk.info));
   for (let at = range.start; at < end && request.goesOn; ) {
     const from = at;
-    for (let i = 0; i < WINDOW && at < end; i++) {
-      const count = end - at < piece ? end - at : piece;
-      // Without FAST_ZERO asked for, a server has no excuse to refuse: see docs/reference/protocol.md.
+    let sent = 0;
+    for (const { offset, length } of splitIntoPieces({ start: from, end }, limit, disk.blocks)) {
+      // Never with FAST_ZERO: docs/reference/protocol.md says why.
       const command = engine.command(request, disk, NBD_CMD_WRITE_ZEROES);
       command.flags = flags;
-      command.setPlace(highHalf(at), lowHalf(at), Number(count));
+      command.setPlace(highHalf(offset), lowHalf(offset), length);
       engine.submit(command, disk);
-      at += count;
+      at = offset + BigInt(length);
+      if (++sent === WINDOW) break;
     }
     yield;
-    // A server may refuse more than its largest payload: ask again in pieces of that.
-    if ((request.error === EOVERFLOW || request.error === EINVAL) && piece > modest) {
+    // The first request of the window is the longest.
+    const shorter = lengthAfterRefusal(Math.min(Number(end - from), limit), request.error, payload);
+    if (shorter > 0) {
       request.error = 0;
-      piece = modest;
+      limit = shorter;
       at = from;
     }
   }
 }
 
-function* writeZeros(engine: Engine, request: FuseRequest, disk: Disk, start: bigint, end: bigint): Task {
+function* writeZeros(engine: Engine, request: FuseRequest, disk: Disk, { start, end }: ByteRange): Task {
   const zeros = engine.buffers.take(ZERO_DATA);
   zeros.bytes.fill(0, HEADROOM, HEADROOM + ZERO_DATA);
   for (let at = start; at < end && request.goesOn; at += BigInt(ZERO_DATA)) {

@@ -59,7 +59,8 @@ it.each(HEADERS)('long requests: commands of the library with headers of %s bits
   expect(extents).toEqual([{ offset: 0n, length: BigInt(SIZE), flags: 3 }]);
   for (const type of [NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS]) {
     const lengths = server.requests.filter((request) => request.type === type).map(({ length }) => length);
-    expect(lengths.length).toBe(bits === '64' ? 1 : 3);
+    const compact = type === NBD_CMD_BLOCK_STATUS ? 3 : 10;
+    expect(lengths.length).toBe(bits === '64' ? 1 : compact);
     expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(SIZE);
     expect(lengths.every((length) => bits === '64' || length % 512 === 0)).toBe(true);
   }
@@ -107,6 +108,27 @@ it('long requests: a refusal for another reason than the length is the error of 
   const client = await NbdClient.connect({ unix: server.socketPath });
   scope.add(() => client.close());
   await expect(client.zero(0, 2 * GIB)).rejects.toMatchObject({ errno: 22 });
+});
+
+it('long requests: a refused tail block is not repeated, and neither are the blocks before it', async () => {
+  const scope = createScope();
+  const size = 2 * GIB + 100;
+  const served = { size: BigInt(size), blockSizes: [512, 4096, MAXIMUM] as const };
+  const server = await startScriptedServer(scope, served, (request, reply) =>
+    request.length % 512 === 0 ? answerAll(request, reply) : reply.error(22),
+  );
+  const zeroed = (): number[] =>
+    server.requests.filter(({ type }) => type === NBD_CMD_WRITE_ZEROES).map(({ length }) => length);
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  await expect(runProgram('fallocate', '-z', '-l', String(size), disk.file)).rejects.toThrow(
+    'Invalid argument',
+  );
+  expect(zeroed()).toEqual([GIB, GIB, 100]);
+  server.requests.length = 0;
+  const client = await NbdClient.connect({ unix: server.socketPath });
+  scope.add(() => client.close());
+  await expect(client.zero(0, size)).rejects.toMatchObject({ errno: 22 });
+  expect(zeroed()).toEqual([GIB, GIB, 100]);
 });
 
 it('long requests: the mount zeroes more than 2^53 bytes to the last of them', async () => {

@@ -26,7 +26,7 @@ describe('option defaults', () => {
       fuseOptions: [],
       pidfile: undefined,
       readOnly: false,
-      threads: undefined,
+      threads: 1,
       verbose: false,
       logFormat: 'text',
       backend: 'kernel',

@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { RangeLock } from '../../../src/client/range-lock.js';
-import { alignDown, alignUp, checkRange, lengthLimit, pieces } from '../../../src/client/ranges.js';
-import { payloadLimit } from '../../../src/nbd/export-info.js';
+import { checkRange } from '../../../src/client/ranges.js';
 
 describe('client ranges', () => {
   test('are exact up to the largest size', () => {
@@ -11,40 +10,6 @@ describe('client ranges', () => {
     expect(() => checkRange(size, 1, size)).toThrow('are outside the export');
     expect(() => checkRange(2 ** 53, 1, size)).toThrow('bad offset');
     expect(() => checkRange(0, Number.NaN, size)).toThrow('bad length NaN');
-  });
-
-  test('split into parts that cover them once, in order, each within the limit', () => {
-    fc.assert(
-      fc.property(
-        fc.bigInt(0n, 2n ** 62n),
-        fc.integer({ min: 0, max: 10_000 }),
-        fc.integer({ min: 100, max: 5000 }),
-        (start, length, limit) => {
-          let at = start;
-          for (const piece of pieces({ start, end: start + BigInt(length) }, limit)) {
-            expect(piece.offset).toBe(at);
-            expect(piece.length).toBeGreaterThan(0);
-            expect(piece.length).toBeLessThanOrEqual(limit);
-            at += BigInt(piece.length);
-          }
-          expect(at).toBe(start + BigInt(length));
-        },
-      ),
-    );
-  });
-
-  test('align outwards, but never beyond the end', () => {
-    expect(alignDown(1023n, 512)).toBe(512n);
-    expect(alignUp(513n, 512, 2000n)).toBe(1024n);
-    expect(alignUp(1537n, 512, 2000n)).toBe(2000n);
-  });
-
-  test('have limits that are multiples of the minimum block size', () => {
-    const sizes = { minimum: 65_536, preferred: 65_536, maximum: 0xffff_ffff };
-    expect(payloadLimit(sizes)).toBe(33_554_432);
-    expect(payloadLimit({ ...sizes, maximum: 100_000 })).toBe(65_536);
-    expect(lengthLimit(sizes, false)).toBe(0xffff_0000);
-    expect(lengthLimit(sizes, true)).toBe(2 ** 50);
   });
 });
 

@@ -23,7 +23,7 @@ const tell = (map: ExtentMap, offset: bigint, extents: number[]): void => {
 
 describe('extent map', () => {
   test('joins adjacent extents, and knows nothing beyond the reply', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     tell(map, 0n, [512, 3, 512, 3, 1024, 0]);
     expect(map.at(700n)).toEqual({ start: 0n, end: 1024n, hole: true });
     expect(map.at(1024n)).toEqual({ start: 1024n, end: 2048n, hole: false });
@@ -32,7 +32,7 @@ describe('extent map', () => {
   });
 
   test('trusts a kept extent for ten seconds: another client may have written since', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     map.begin(100_000);
     tell(map, 0n, [4096, 3]);
     map.begin(110_000);
@@ -45,21 +45,14 @@ describe('extent map', () => {
   });
 
   test('a hole is a range that reads as zeros, allocated or not ("base:allocation metadata context")', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     // NBD_STATE_HOLE alone: contents undefined. NBD_STATE_ZERO alone: zeros that are allocated. Bits above: ignored.
     tell(map, 0n, [512, 1, 512, 2, 512, 0xfffffffc, 512, 0xfffffffe]);
     expect([0n, 512n, 1024n, 1536n].map((at) => map.at(at)?.hole)).toEqual([false, true, false, true]);
   });
 
-  test('queries from the block of the byte, no further than compact headers reach', () => {
-    const map = new ExtentMap(4096, false, true);
-    expect(map.ask(5000n, 2n ** 62n)).toEqual({ start: 4096n, length: 0xffff0000 });
-    expect(map.ask(5000n, 6000n)).toEqual({ start: 4096n, length: 1904 });
-    expect(new ExtentMap(1, true, true).ask(0n, 2n ** 40n)).toEqual({ start: 0n, length: 2 ** 40 });
-  });
-
   test('counts a write during a query as data, whatever the reply says', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     map.asked([]);
     map.wrote(command(NBD_CMD_WRITE, 512n, 512));
     map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096, [4096, 3]));
@@ -69,14 +62,14 @@ describe('extent map', () => {
   });
 
   test('zeroing makes all of it unknown', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     tell(map, 0n, [4096, 0]);
     map.wrote(command(NBD_CMD_WRITE_ZEROES, 0n, 512));
     expect(map.at(0n)).toBeUndefined();
   });
 
   test('more writes than it can note make all of it unknown, never wrong', () => {
-    const map = new ExtentMap(1, false, true);
+    const map = new ExtentMap(true);
     tell(map, 0n, [1_000_000, 3]);
     for (let i = 0; i < 5000; i++) map.wrote(command(NBD_CMD_WRITE, BigInt(i * 100), 50));
     expect(map.at(0n)).toBeUndefined();
@@ -85,19 +78,19 @@ describe('extent map', () => {
   });
 
   test('without keeping, a new query begins with nothing known', () => {
-    const map = new ExtentMap(512, false, false);
+    const map = new ExtentMap(false);
     tell(map, 0n, [4096, 3]);
     expect(map.at(0n)?.hole).toBe(true);
     map.begin();
     expect(map.at(0n)).toBeUndefined();
-    const keeping = new ExtentMap(512, false, true);
+    const keeping = new ExtentMap(true);
     tell(keeping, 0n, [4096, 3]);
     keeping.begin();
     expect(keeping.at(0n)?.hole).toBe(true);
   });
 
   test('counts a write that was in flight before the query as data, whatever the reply says', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     const underWay = command(NBD_CMD_WRITE, 512n, 512);
     map.wrote(underWay);
     map.asked([underWay]);
@@ -107,14 +100,14 @@ describe('extent map', () => {
   });
 
   test('a hole excludes the ranges written since the query', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     tell(map, 0n, [4096, 3]);
     map.wrote(command(NBD_CMD_WRITE, 1024n, 512));
     expect(map.summary(3000n)).toEqual({ holes: 3000n - 512n, known: 3000n });
   });
 
   test('an error adds nothing, and neither does a reply without extents', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     tell(map, 0n, [512, 3]);
     map.asked([]);
     map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096));
@@ -124,7 +117,7 @@ describe('extent map', () => {
   });
 
   test('a query that is given up needs no more notes', () => {
-    const map = new ExtentMap(512, false, true);
+    const map = new ExtentMap(true);
     map.asked([]);
     map.wrote(command(NBD_CMD_WRITE, 0n, 512));
     map.gaveUp();
@@ -133,7 +126,7 @@ describe('extent map', () => {
   });
 
   test('offsets beyond 2^53 and lengths beyond 4 GiB are exact', () => {
-    const map = new ExtentMap(1, true, true);
+    const map = new ExtentMap(true);
     const start = 2n ** 62n + 1n;
     tell(map, start, [2 ** 40 + 1, 3, 1, 0]);
     expect(map.at(start - 1n)).toBeUndefined();
@@ -142,7 +135,7 @@ describe('extent map', () => {
   });
 
   test('adds large replies before many known runs in little time', () => {
-    const map = new ExtentMap(1, true, true);
+    const map = new ExtentMap(true);
     const many = Array.from({ length: 65_536 }, (_, i) => (i % 2 === 0 ? 10 : ((i >> 1) % 2) * 3));
     const start = performance.now();
     for (const turn of [1n, 0n]) tell(map, turn * 327_680n, many);
@@ -153,7 +146,7 @@ describe('extent map', () => {
   });
 
   test('past its limit it forgets all but the last run', () => {
-    const map = new ExtentMap(1, true, true);
+    const map = new ExtentMap(true);
     const many = Array.from({ length: 2 * 65_537 }, (_, i) => (i % 2 === 0 ? 10 : ((i >> 1) % 2) * 3));
     tell(map, 0n, many);
     expect(map.at(0n)).toBeUndefined();
@@ -170,7 +163,7 @@ describe('extent map', () => {
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
-        const map = new ExtentMap(1, false, true);
+        const map = new ExtentMap(true);
         const model: (boolean | undefined)[] = new Array(size * 2).fill(undefined);
         let anything = false;
         for (const { write, at, lengths, holes } of steps) {
@@ -233,7 +226,7 @@ interface Sent {
 
 /** A server that carries out what is under way in any order, and who writes and asks. */
 class World {
-  readonly map = new ExtentMap(1, false, true);
+  readonly map = new ExtentMap(true);
   /** Of each byte, on the server's disk: whether it is a hole. */
   readonly holes: boolean[];
   /** Of each byte: whether the last change that was sent is a write. */

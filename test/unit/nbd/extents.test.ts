@@ -1,0 +1,90 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { placeExtents, readsAsZeros, statusRequest } from '../../../src/nbd/extents.js';
+
+describe('BLOCK_STATUS request', () => {
+  it('begins at the block of the byte, and is no longer than compact headers allow', () => {
+    const blocks = { size: 2n ** 62n, minimum: 4096, tail: 0 };
+    expect(statusRequest({ start: 5000n, end: 2n ** 62n }, blocks, false)).toEqual({
+      offset: 4096n,
+      length: 0xffff_0000,
+    });
+    expect(statusRequest({ start: 5000n, end: 2n ** 62n }, blocks, true)).toEqual({
+      offset: 4096n,
+      length: 2 ** 50,
+    });
+    const bytes = { size: 2n ** 40n, minimum: 1, tail: 0 };
+    expect(statusRequest({ start: 0n, end: 2n ** 40n }, bytes, true)).toEqual({
+      offset: 0n,
+      length: 2 ** 40,
+    });
+  });
+
+  it('ends at the block of the last byte', () => {
+    const blocks = { size: 20_000n, minimum: 4096, tail: 3616 };
+    expect(statusRequest({ start: 5000n, end: 5001n }, blocks, false)).toEqual({
+      offset: 4096n,
+      length: 4096,
+    });
+    expect(statusRequest({ start: 5000n, end: 9000n }, blocks, false)).toEqual({
+      offset: 4096n,
+      length: 8192,
+    });
+  });
+
+  it('asks about the tail block alone', () => {
+    const blocks = { size: 6000n, minimum: 4096, tail: 1904 };
+    expect(statusRequest({ start: 0n, end: 6000n }, blocks, false)).toEqual({ offset: 0n, length: 4096 });
+    expect(statusRequest({ start: 5000n, end: 6000n }, blocks, false)).toEqual({
+      offset: 4096n,
+      length: 1904,
+    });
+  });
+
+  it('asks about all of a disk whose server advertises no minimum block size', () => {
+    const blocks = { size: 6000n, minimum: 512, tail: 0 };
+    expect(statusRequest({ start: 0n, end: 6000n }, blocks, false)).toEqual({ offset: 0n, length: 6000 });
+  });
+});
+
+describe('BLOCK_STATUS reply', () => {
+  it('places the extents one after the other, exact at every offset', () => {
+    const length = fc.oneof(fc.bigInt(1n, 2n ** 62n), fc.integer({ min: 1, max: 2 ** 50 }));
+    const lengths = fc.array(length, { maxLength: 20 });
+    fc.assert(
+      fc.property(fc.bigInt(0n, 2n ** 63n), lengths, (offset, told) => {
+        let [at, next] = [offset, 0];
+        const lengthOf = (index: number) => told[index];
+        placeExtents(offset, told.length, lengthOf, (index, start, stop) => {
+          expect(index).toBe(next++);
+          expect(start).toBe(at);
+          expect(stop - start).toBe(BigInt(told[index]));
+          at = stop;
+        });
+        expect(next).toBe(told.length);
+      }),
+    );
+  });
+
+  it('skips an extent of no bytes', () => {
+    const placed: [number, bigint, bigint][] = [];
+    placeExtents(
+      512n,
+      2,
+      (index) => [0, 512][index],
+      (...one) => placed.push(one),
+    );
+    expect(placed).toEqual([[1, 512n, 1024n]]);
+  });
+
+  it('zeros are where NBD_STATE_ZERO is, whatever the other bits ("base:allocation metadata context")', () => {
+    expect([0, 1, 2, 3, 0xffff_fffc, 0xffff_fffe].map(readsAsZeros)).toEqual([
+      false,
+      false,
+      true,
+      true,
+      false,
+      true,
+    ]);
+  });
+});
