@@ -1,7 +1,7 @@
 // Waits until a mount has all of its connections: the further ones come after it is ready.
 
+import { runProgram } from './command.js';
 import type { MountedDisk } from './mount.js';
-import { runProgram } from './run.js';
 import { until } from './until.js';
 
 /** As many as nbdfuse makes by itself. */

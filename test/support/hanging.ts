@@ -2,10 +2,10 @@
 
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import type { Scope } from './cleanup.js';
 import { whenConnected } from './connected.js';
 import { type MountedDisk, mountDisk } from './mount.js';
 import type { Program } from './program.js';
+import type { Scope } from './scope.js';
 import { startNbdkit } from './servers.js';
 import { until } from './until.js';
 

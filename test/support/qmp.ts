@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import type { Scope } from './cleanup.js';
 import { Program } from './program.js';
+import type { Scope } from './scope.js';
 import { until } from './until.js';
 
 /** See the file's head. */

@@ -1,11 +1,15 @@
-// Real NBD servers on Unix sockets below a scope's folder.
+// Real NBD servers: their command lines, their URIs, and starting them.
 //
-// Used by tests on real servers. A server is ready when its pidfile is not empty; it ends with its scope.
+// For tests and tools. A server is ready when its pidfile is not empty; it ends with its scope. Unless it says
+// otherwise, a function starts one on a Unix socket below the scope's folder.
 
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import type { Scope } from './cleanup.js';
 import { Program } from './program.js';
+import type { Scope } from './scope.js';
 import { until } from './until.js';
+
+/** Where a server listens. */
+export type Listening = { readonly path: string } | { readonly host: string; readonly port: number };
 
 /** A server that listens. */
 export interface RealServer {
@@ -15,29 +19,71 @@ export interface RealServer {
   uri(exportName?: string): string;
 }
 
-type Words = (files: { socket: string; pidfile: string }) => readonly string[];
-
-async function startServer(scope: Scope, name: string, command: string, words: Words): Promise<RealServer> {
-  const folder = scope.path(name);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
-  const files = { socket: `${folder}/socket`, pidfile: `${folder}/pid` };
-  // A server that was killed leaves both behind.
-  rmSync(files.socket, { force: true });
-  rmSync(files.pidfile, { force: true });
-  const program = new Program(scope, command, words(files));
-  await program.fills(files.pidfile);
-  return { program, socket: files.socket, uri: (exportName = '') => unixUri(files.socket, exportName) };
+/** The command line of an nbdkit in the foreground. @param args filters, plugin and their arguments */
+export function nbdkitCommand(on: Listening, pidfile: string, args: readonly string[]): string[] {
+  const where = 'path' in on ? ['-U', on.path] : ['-i', on.host, '-p', String(on.port)];
+  return ['nbdkit', '-f', '-P', pidfile, ...where, ...args];
 }
 
-function unixUri(socket: string, exportName: string): string {
-  return `nbd+unix:///${encodeURIComponent(exportName)}?socket=${encodeURIComponent(socket)}`;
+/** The command line of a qemu-nbd for up to 32 clients at once, and one after another. @param args about the disk */
+export function qemuNbdCommand(on: Listening, pidfile: string, args: readonly string[]): string[] {
+  const where = 'path' in on ? [`--socket=${on.path}`] : [`--bind=${on.host}`, `--port=${on.port}`];
+  return ['qemu-nbd', '--persistent', '--shared=32', `--pid-file=${pidfile}`, ...where, ...args];
+}
+
+/** nbdkit's words for TLS with the certificates in a folder. */
+export const nbdkitTls = (pki: string): string[] => ['--tls=require', `--tls-certificates=${pki}`];
+
+/** qemu-nbd's words for TLS. @param more settings of the credentials, as `verify-peer=no` */
+export function qemuNbdTls(pki: string, ...more: readonly string[]): string[] {
+  const settings = ['tls-creds-x509', 'id=tls0', 'endpoint=server', `dir=${pki}`, ...more];
+  return [`--object=${settings.join(',')}`, '--tls-creds=tls0'];
+}
+
+/** The URI of an export of the server that listens there. @param pki certificates for localhost: with TLS */
+export function uriOf(on: Listening, exportName = '', pki?: string): string {
+  const query: string[] = [];
+  if ('path' in on) query.push(`socket=${encodeURIComponent(on.path)}`);
+  if (pki !== undefined) query.push(`tls-certificates=${pki}`);
+  if (pki !== undefined && !('host' in on && on.host === 'localhost')) query.push('tls-hostname=localhost');
+  const scheme = `${pki === undefined ? 'nbd' : 'nbds'}${'path' in on ? '+unix' : ''}`;
+  const authority = 'path' in on ? '' : `${on.host}:${on.port}`;
+  const rest = query.length === 0 ? '' : `?${query.join('&')}`;
+  return `${scheme}://${authority}/${encodeURIComponent(exportName)}${rest}`;
+}
+
+type Command = (socket: string, pidfile: string) => readonly string[];
+
+async function startServer(scope: Scope, name: string, command: Command): Promise<RealServer> {
+  const folder = scope.path(name);
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const [socket, pidfile] = [`${folder}/socket`, `${folder}/pid`];
+  // A server that was killed leaves both behind.
+  rmSync(socket, { force: true });
+  rmSync(pidfile, { force: true });
+  const [file, ...args] = command(socket, pidfile);
+  const program = new Program(scope, file, args);
+  await program.fills(pidfile);
+  return { program, socket, uri: (exportName) => uriOf({ path: socket }, exportName) };
 }
 
 /** nbdkit with a plugin, filters and their arguments. */
 export function startNbdkit(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
-  return startServer(scope, 'nbdkit', 'nbdkit', ({ socket, pidfile }) => {
-    return ['-f', '-U', socket, '-P', pidfile, ...args];
-  });
+  return startServer(scope, 'nbdkit', (path, pidfile) => nbdkitCommand({ path }, pidfile, args));
+}
+
+/** A server on a port of 127.0.0.1. */
+export type TcpServer = Pick<RealServer, 'program' | 'uri'>;
+
+/** nbdkit on a port of 127.0.0.1. */
+export async function startTcpNbdkit(
+  scope: Scope,
+  port: number,
+  ...args: readonly string[]
+): Promise<TcpServer> {
+  const on = { host: '127.0.0.1', port };
+  const { program } = await startServer(scope, 'nbdkit', (_, pidfile) => nbdkitCommand(on, pidfile, args));
+  return { program, uri: (exportName) => uriOf(on, exportName) };
 }
 
 /** nbdkit on a port of AF_VSOCK, where the kernel can reach itself by that. */
@@ -46,15 +92,24 @@ export async function startVsockNbdkit(
   port: number,
   ...args: readonly string[]
 ): Promise<Program> {
-  const words = ['-f', '--vsock', '--port', String(port), ...args];
-  return (await startServer(scope, 'nbdkit', 'nbdkit', ({ pidfile }) => ['-P', pidfile, ...words])).program;
+  const words = ['nbdkit', '-f', '--vsock', '--port', String(port), ...args];
+  return (await startServer(scope, 'nbdkit', (_, pidfile) => [...words, '-P', pidfile])).program;
 }
 
-/** qemu-nbd, for up to 16 clients at once, one after another. */
+/** qemu-nbd. @param args about the disk */
 export function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
-  return startServer(scope, 'qemu-nbd', 'qemu-nbd', ({ socket, pidfile }) => {
-    return ['--persistent', '--shared=16', `--socket=${socket}`, `--pid-file=${pidfile}`, ...args];
-  });
+  return startServer(scope, 'qemu-nbd', (path, pidfile) => qemuNbdCommand({ path }, pidfile, args));
+}
+
+/** qemu-nbd on a port of 127.0.0.1. */
+export async function startTcpQemuNbd(
+  scope: Scope,
+  port: number,
+  ...args: readonly string[]
+): Promise<TcpServer> {
+  const on = { host: '127.0.0.1', port };
+  const { program } = await startServer(scope, 'qemu-nbd', (_, pidfile) => qemuNbdCommand(on, pidfile, args));
+  return { program, uri: (exportName) => uriOf(on, exportName) };
 }
 
 /** nbd-server with one export of a raw file, called `disk`; `settings` are lines of its section. */
@@ -66,7 +121,7 @@ export async function startNbdServer(
   const socket = scope.path('nbd.socket');
   await configureNbdServer(scope, file, [`unixsock = ${socket}`], settings);
   await until('nbd-server to listen', () => existsSync(socket));
-  return { socket, uri: (exportName = '') => unixUri(socket, exportName) };
+  return { socket, uri: (exportName) => uriOf({ path: socket }, exportName) };
 }
 
 /** nbd-server with lines of its own in [generic]; it may not listen yet. */
@@ -94,12 +149,13 @@ export function startStorageDaemon(
   file: string,
   ...settings: readonly string[]
 ): Promise<RealServer> {
-  return startServer(scope, 'qemu-storage-daemon', 'qemu-storage-daemon', ({ socket, pidfile }) => {
+  return startServer(scope, 'qemu-storage-daemon', (socket, pidfile) => {
     const blockdevs = [
       `driver=file,node-name=file,filename=${file},discard=unmap`,
       'driver=qcow2,node-name=disk,file=file,discard=unmap',
     ];
     return [
+      'qemu-storage-daemon',
       ...blockdevs.flatMap((text) => ['--blockdev', text]),
       '--nbd-server',
       `addr.type=unix,addr.path=${socket},max-connections=0`,

@@ -5,9 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { parseStatus, printableStatus } from '../../../src/cli/commands/status-shape.js';
 import { printableJson } from '../../../src/nbd/text.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { startNbdfuse } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { until } from '../../support/until.js';
 import { STATUS } from '../../unit/cli/status-sample.js';
 

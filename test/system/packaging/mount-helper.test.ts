@@ -3,10 +3,11 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { createScope, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram, runShell } from '../../support/command.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
 import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram, runShell } from '../../support/run.js';
+import { processesOf } from '../../support/scope.js';
 import { startNbdkit } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 

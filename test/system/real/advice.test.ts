@@ -3,9 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { mountDisk } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { until } from '../../support/until.js';
 
 requirePrograms('nbdkit', 'python3');

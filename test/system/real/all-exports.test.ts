@@ -5,9 +5,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { startNbdkit } from '../../support/servers.js';
 
 requirePrograms('nbdkit', 'qemu-img', 'qemu-nbd', 'nbd-server');

@@ -4,9 +4,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { startNbdkit, startNbdServer } from '../../support/servers.js';
 
 requirePrograms('nbdkit', 'nbd-server', 'fio');

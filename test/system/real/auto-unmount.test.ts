@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow } from '../../support/cleanup.js';
+import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { mountDisk } from '../../support/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
 import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { mountsBelow } from '../../support/scope.js';
 import { startNbdkit } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 

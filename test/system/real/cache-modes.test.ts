@@ -4,11 +4,11 @@ import { chmodSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { openFile } from '../../support/files.js';
 import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { startNbdkit } from '../../support/servers.js';
 
 requirePrograms('nbdkit', 'fio');

@@ -3,10 +3,10 @@ import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
+import { tryProgram } from '../../support/command.js';
 import { openFile, readAt } from '../../support/files.js';
 import { mountDisk } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { tryProgram } from '../../support/run.js';
 import { until } from '../../support/until.js';
 
 requirePrograms('nbdkit');

@@ -4,11 +4,12 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { type MountRequest, mountDisk, startNbdfuse } from '../../support/mount.js';
 import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
 import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { mountsBelow } from '../../support/scope.js';
 import { until } from '../../support/until.js';
 
 requirePrograms('nbdkit', 'mount', 'umount');

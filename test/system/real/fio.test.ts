@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { mountDisk } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { startNbdkit } from '../../support/servers.js';
 
 requirePrograms('fio', 'nbdkit');

@@ -4,10 +4,10 @@
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { mountDisk } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import {
   answerAll,
   type ReplyWriter,

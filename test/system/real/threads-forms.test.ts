@@ -2,14 +2,14 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { makePki } from '../../support/certificates.js';
 import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { preloaded, startReading, statusOf, withEightProcessors } from '../../support/reading.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
 import { startNbdkit } from '../../support/servers.js';
 import { until } from '../../support/until.js';
-import { makePki } from '../../unit/transport/support.js';
 
 requirePrograms('nbdkit', 'fio', 'certtool');
 

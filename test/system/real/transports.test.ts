@@ -4,13 +4,14 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
-import { createScope, Scope } from '../../support/cleanup.js';
+import { makePki } from '../../support/certificates.js';
+import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { openFile, readAt } from '../../support/files.js';
 import { mountDisk, NBDFUSE } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { Scope } from '../../support/scope.js';
 import { type Named, TRANSPORTS } from '../../support/transports.js';
-import { makePki } from '../../unit/transport/support.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'nbd-server', 'certtool');
 

@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/command.js';
 import { readAt } from '../../support/files.js';
 import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { mountsBelow, processesOf } from '../../support/scope.js';
 import { startNbdkit } from '../../support/servers.js';
 
 requirePrograms('nbdkit', 'fusermount3', 'umount');

@@ -3,10 +3,11 @@
 
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram, tryProgram } from '../../support/command.js';
 import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/mount.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { mountsBelow, processesOf } from '../../support/scope.js';
 import { until } from '../../support/until.js';
 
 requirePrograms('nbdkit', 'dd', 'prlimit', 'timeout');

@@ -4,11 +4,12 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram, tryProgram } from '../../support/command.js';
 import { startNbdfuse } from '../../support/mount.js';
 import { Program } from '../../support/program.js';
 import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { mountsBelow, processesOf } from '../../support/scope.js';
 import { startNbdkit } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 

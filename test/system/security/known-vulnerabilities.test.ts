@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
+import { makePki } from '../../support/certificates.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
 import { mountDisk, startNbdfuse } from '../../support/mount.js';
@@ -15,7 +16,6 @@ import { answerAll, startScriptedServer } from '../../support/scripted-server.js
 import { optionReply, u16, u32, u64 } from '../../support/scripted-wire.js';
 import { startNbdkit } from '../../support/servers.js';
 import { until } from '../../support/until.js';
-import { makePki } from '../../unit/transport/support.js';
 
 requirePrograms('nbdkit', 'certtool');
 
