@@ -2,13 +2,13 @@
 //
 // Used by run.ts. All of it lies in a folder of its own, which is kept when something was found.
 //
-// Operations that have not ended after two minutes are a finding. While faults go on, a very loaded machine makes
-// so little progress between two of them that nothing can tell it from a hang. So the faults rest for the second
-// minute: what does not end then, with the server up and no fault in the way, hangs.
+// An actor that makes no progress for a minute, while no fault is in the way, is a finding: an operation hangs. While
+// faults go on, that cannot be told from a very loaded machine, on which an operation makes little progress between two
+// of them. So the faults rest a minute after the operations began, until the next ones begin, and the minute counts
+// from then on.
 
-import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, copyFileSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, copyFileSync, openSync, readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { CuttingProxy, SETTLE_TIME } from '../../test/support/cutting-proxy.js';
 import { type MountedDisk, mountDisk } from '../../test/support/mount.js';
@@ -25,11 +25,8 @@ import { addressOf, type Surroundings, serverOf } from './server.js';
 
 const ACTOR = fileURLToPath(new URL('./actor.js', import.meta.url));
 
-/** Milliseconds after which operations that have not ended hang. */
-const PATIENCE = 120_000;
-
-/** Milliseconds after which the faults rest for operations that have not ended. */
-const FAULTS_PATIENCE = PATIENCE / 2;
+/** Milliseconds after which the faults rest, and then those without progress after which an operation hangs. */
+const PATIENCE = 60_000;
 
 /** Something that must not be. */
 export class Finding extends Error {
@@ -108,7 +105,7 @@ export class Stage {
   async play(count: number, kept?: readonly (readonly number[])[]): Promise<void> {
     this.faults.begin();
     // The rest() below throws what fails here.
-    const timer = setTimeout(() => void this.faults.rest().catch(() => undefined), FAULTS_PATIENCE);
+    const timer = setTimeout(() => void this.faults.rest().catch(() => undefined), PATIENCE);
     try {
       await this.#tellAll((index) => ({ kind: 'play', count, kept: kept?.[index] }));
     } finally {
@@ -169,10 +166,7 @@ export class Stage {
 
   /** The logs of the actors. */
   actorLogs(): string {
-    const { scope } = this.#surroundings;
-    return this.#actors
-      .map((_, i) => `--- actor ${i}\n${readFileSync(scope.path(`actor${i}.log`), 'utf8')}`)
-      .join('');
+    return this.#actors.map((_, i) => `--- actor ${i}\n${readFileSync(this.#logOf(i), 'utf8')}`).join('');
   }
 
   async #mount(): Promise<MountedDisk> {
@@ -216,6 +210,10 @@ export class Stage {
     if (why !== undefined) throw new Finding(`on the server's disk ${why}`);
   }
 
+  #logOf(index: number): string {
+    return this.#surroundings.scope.path(`actor${index}.log`);
+  }
+
   async #startActors(subject: string): Promise<void> {
     const { scope } = this.#surroundings;
     const plan = this.#plan;
@@ -229,17 +227,24 @@ export class Stage {
       area: areas[index],
       subject,
       reference: this.#reference,
-      log: scope.path(`actor${index}.log`),
+      log: this.#logOf(index),
     }));
   }
 
   async #tellAll(messageFor: (index: number) => ToActor): Promise<void> {
-    await Promise.all(this.#actors.map(({ child }, index) => this.#tell(child, messageFor(index))));
+    await Promise.all(this.#actors.map((_, index) => this.#tell(index, messageFor(index))));
   }
 
-  async #tell(actor: ChildProcess, message: ToActor): Promise<void> {
+  async #tell(index: number, message: ToActor): Promise<void> {
+    const actor = this.#actors[index].child;
     const over = new AbortController();
-    const timer = setTimeout(() => over.abort(), PATIENCE);
+    let before: number | undefined;
+    const timer = setInterval(() => {
+      // Every operation is in the log before it begins.
+      const now = statSync(this.#logOf(index), { throwIfNoEntry: false })?.size ?? 0;
+      if (now === before) over.abort();
+      before = now;
+    }, PATIENCE);
     const { signal } = over;
     const ended = once(actor, 'exit', { signal }).then(([status, name]: (number | string | null)[]) => {
       throw new Finding(`an actor ended: ${name ?? `status ${status}`}`);
@@ -253,7 +258,7 @@ export class Stage {
       const why = `an operation does not end; the server ${this.#server.running ? 'runs' : 'has ended'}`;
       throw error instanceof Finding ? error : new Finding(why, true, { cause: error });
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       over.abort();
       for (const promise of [answered, ended]) promise.catch(() => undefined);
     }
