@@ -1,12 +1,11 @@
 // The frame of a tool: one scope for all that it starts, which ends with the tool, however that ends.
 //
-// Used by bench, soak and differential. Servers and mounts are started by the helpers of test/support, which tests
-// use too; tools import none of the files there that need vitest.
+// Used by bench, soak and differential. Servers and mounts are started by the helpers of test/support/run, as in tests.
 
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Scope } from '../test/support/scope.js';
+import { Scope } from '../test/support/run/scope.js';
 
 /** In memory where that can be had: no disk is to be measured. */
 const PARENT = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();

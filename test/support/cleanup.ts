@@ -1,9 +1,10 @@
 // The scope of a test, which closes when the test does, however that ends.
 //
-// Of the files of this folder, only this one and handshake-pair.ts use vitest.
+// Of the helpers, only this file and handshake-pair.ts use vitest. What starts servers and mounts, for tests and
+// tools, is in run/.
 
 import { onTestFinished } from 'vitest';
-import { Scope } from './scope.js';
+import { Scope } from './run/scope.js';
 
 export type { Scope };
 

@@ -10,14 +10,14 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { copyFile, mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from './boot-sector.js';
-import { makePki } from './certificates.js';
-import { runProgram, runShell } from './command.js';
 import { startHttpRangeServer } from './http-range-server.js';
-import { NBDFUSE } from './mount.js';
-import { Program } from './program.js';
-import { requireProgram } from './requires.js';
-import { mountsBelow, type Scope } from './scope.js';
-import { nbdkitTls, startNbdkit } from './servers.js';
+import { makePki } from './run/certificates.js';
+import { runProgram, runShell } from './run/command.js';
+import { NBDFUSE } from './run/mount.js';
+import { Program } from './run/program.js';
+import { requireProgram } from './run/requires.js';
+import { mountsBelow, type Scope } from './run/scope.js';
+import { nbdkitTls, startNbdkit } from './run/servers.js';
 
 const SIZE = 64 * 1024 * 1024;
 /** The first sector of the partition with a file system; sector TEXT_SECTOR belongs to the boot sector. */

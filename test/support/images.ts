@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import { runProgram } from './command.js';
 import { readAt } from './files.js';
-import type { Scope } from './scope.js';
+import { runProgram } from './run/command.js';
+import type { Scope } from './run/scope.js';
 
 const BLOCK = 4096;
 

@@ -7,11 +7,11 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import type { ServerAddress } from '../../src/index.js';
-import { CuttingProxy } from './cutting-proxy.js';
-import type { MountRequest } from './mount.js';
-import { freePort, untilListening } from './ports.js';
-import { Program } from './program.js';
-import type { Scope } from './scope.js';
+import { CuttingProxy } from './run/cutting-proxy.js';
+import type { MountRequest } from './run/mount.js';
+import { freePort, untilListening } from './run/ports.js';
+import { Program } from './run/program.js';
+import type { Scope } from './run/scope.js';
 import {
   configureNbdServer,
   nbdkitTls,
@@ -22,7 +22,7 @@ import {
   startTcpNbdkit,
   startTcpQemuNbd,
   uriOf,
-} from './servers.js';
+} from './run/servers.js';
 
 /** How a server is named. */
 export interface Named {

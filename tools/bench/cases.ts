@@ -1,7 +1,7 @@
 // The cases for fio: server, job and the ratio to C nbdfuse that must be reached. The table shows them in
 // this order; a name's first word says where the server is.
 
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import type { FioJob } from './fio.js';
 import { nbdkit, nbdkitTcp, nbdkitTls, qemuNbd, type Target } from './servers.js';
 

@@ -1,7 +1,7 @@
 // The contestants of a case: the sides, mounted on one server, and the limit, which is fio on the server
 // itself. Each can do the case's job for a time and say what that cost.
 
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import type { Case } from './cases.js';
 import { canReachServers, type FioRunner, fioOnFile, fioOnServer } from './fio.js';
 import { cpuSeconds, openFuseToAll, peakMiB } from './processes.js';

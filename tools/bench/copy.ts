@@ -2,8 +2,8 @@
 // at once, who does not reads every hole. The copy is compared with what was put in.
 
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
-import { runWithin } from '../../test/support/program.js';
-import type { Scope } from '../../test/support/scope.js';
+import { runWithin } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import { nbdkit } from './servers.js';
 import { mount, type Side } from './sides.js';
 

@@ -2,9 +2,9 @@
 // takes far longer than it was given, throws.
 
 import { execFileSync } from 'node:child_process';
-import { AS_NORMAL_USER } from '../../test/support/normal-user.js';
-import { runWithin } from '../../test/support/program.js';
-import type { Scope } from '../../test/support/scope.js';
+import { AS_NORMAL_USER } from '../../test/support/run/normal-user.js';
+import { runWithin } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 
 /** A job of fio: its own options, without the leading dashes. */
 export type FioJob = Readonly<Record<string, string | number>>;

@@ -2,7 +2,7 @@
 // and whether what survives it grows.
 
 import { readFileSync } from 'node:fs';
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import { fioOnFile } from './fio.js';
 import { nbdkit } from './servers.js';
 import { mount, type Side } from './sides.js';

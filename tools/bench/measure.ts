@@ -1,6 +1,6 @@
 // One case: everybody on one server, measured by turns, compared pair by pair.
 
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import type { Case } from './cases.js';
 import { type Field, gather } from './contestants.js';
 

@@ -1,8 +1,8 @@
-// What a process has cost so far, and who may open /dev/fuse while it is measured.
+// The cost of a process so far, and the rights of /dev/fuse while a normal user is measured.
 
 import { execFileSync } from 'node:child_process';
 import { chmodSync, readFileSync, statSync } from 'node:fs';
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 
 /** Lets a normal user open /dev/fuse until the scope ends. */
 export function openFuseToAll(scope: Scope): void {

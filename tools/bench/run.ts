@@ -4,7 +4,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import { runToEnd } from '../run-to-end.js';
 import { CASES, type Case } from './cases.js';
 import { curveChart, ratioChart } from './chart.js';

@@ -3,10 +3,10 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { makePki } from '../../test/support/certificates.js';
-import { freePort } from '../../test/support/ports.js';
-import type { Scope } from '../../test/support/scope.js';
-import * as servers from '../../test/support/servers.js';
+import { makePki } from '../../test/support/run/certificates.js';
+import { freePort } from '../../test/support/run/ports.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import * as servers from '../../test/support/run/servers.js';
 
 /** Where a server listens, and what clients need to know besides. */
 export interface Target {

@@ -3,10 +3,10 @@
 
 import { execFileSync } from 'node:child_process';
 import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { mountDisk } from '../../test/support/mount.js';
-import { AS_NORMAL_USER, NOBODY } from '../../test/support/normal-user.js';
-import { Program } from '../../test/support/program.js';
-import type { Scope } from '../../test/support/scope.js';
+import { mountDisk } from '../../test/support/run/mount.js';
+import { AS_NORMAL_USER, NOBODY } from '../../test/support/run/normal-user.js';
+import { Program } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import type { Target } from './servers.js';
 
 /** A way to mount: the command without mountpoint and URI. */
@@ -41,7 +41,7 @@ export function nativeSide(command: string | undefined): Side {
 /** Milliseconds that a process may take to end after its file is unmounted. */
 const END_LIMIT = 10_000;
 
-/** What a side prints is of no use, but for its errors. */
+/** The output of a side is of no use, but for its errors. */
 const ERRORS_ONLY = ['ignore', 'ignore', 'inherit'] as const;
 
 let count = 0;

@@ -1,6 +1,6 @@
 // From the command to the ready file, and what memory one mount and many take.
 
-import type { Scope } from '../../test/support/scope.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import { median } from './measure.js';
 import { peakMiB, proportionalMiB } from './processes.js';
 import { nbdkit } from './servers.js';

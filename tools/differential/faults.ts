@@ -4,7 +4,7 @@
 // by its seed alone.
 
 import { setTimeout as pause } from 'node:timers/promises';
-import type { CuttingProxy } from '../../test/support/cutting-proxy.js';
+import type { CuttingProxy } from '../../test/support/run/cutting-proxy.js';
 import type { DiskServer } from '../soak/server.js';
 import type { Plan } from './plan.js';
 

@@ -1,7 +1,7 @@
 // The servers of the cases, and how nbdfuse reaches them.
 
-import type { Scope } from '../../test/support/scope.js';
-import { nbdkitTls, qemuNbdCommand, qemuNbdTls } from '../../test/support/servers.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { nbdkitTls, qemuNbdCommand, qemuNbdTls } from '../../test/support/run/servers.js';
 import { DiskServer, HOST, nbdkitOfDisk, type ServerCommand } from '../soak/server.js';
 import type { Plan } from './plan.js';
 

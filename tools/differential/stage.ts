@@ -3,17 +3,16 @@
 // Used by run.ts. All of it lies in a folder of its own, which is kept when something was found.
 //
 // An actor that makes no progress for a minute, while no fault is in the way, is a finding: an operation hangs. While
-// faults go on, that cannot be told from a very loaded machine, on which an operation makes little progress between two
-// of them. So the faults rest a minute after the operations began, until the next ones begin, and the minute counts
-// from then on.
+// faults go on, a very loaded machine looks the same, since an operation gets nowhere between two of them. So the
+// faults rest a minute after the operations began, until the next ones begin, and the minute counts from then on.
 
 import { once } from 'node:events';
 import { closeSync, copyFileSync, openSync, readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { CuttingProxy, SETTLE_TIME } from '../../test/support/cutting-proxy.js';
-import { type MountedDisk, mountDisk } from '../../test/support/mount.js';
-import { Program } from '../../test/support/program.js';
-import { uriOf } from '../../test/support/servers.js';
+import { CuttingProxy, SETTLE_TIME } from '../../test/support/run/cutting-proxy.js';
+import { type MountedDisk, mountDisk } from '../../test/support/run/mount.js';
+import { Program } from '../../test/support/run/program.js';
+import { uriOf } from '../../test/support/run/servers.js';
 import { Random } from '../simulate/random.js';
 import type { DiskServer } from '../soak/server.js';
 import { unequal } from './difference.js';

@@ -6,10 +6,10 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import type { NetConnectOpts } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
-import { CuttingProxy, SETTLE_TIME } from '../../test/support/cutting-proxy.js';
-import { type MountedDisk, mountDisk, NBDFUSE } from '../../test/support/mount.js';
-import type { Scope } from '../../test/support/scope.js';
-import type { Listening } from '../../test/support/servers.js';
+import { CuttingProxy, SETTLE_TIME } from '../../test/support/run/cutting-proxy.js';
+import { type MountedDisk, mountDisk, NBDFUSE } from '../../test/support/run/mount.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import type { Listening } from '../../test/support/run/servers.js';
 import { DISK_SIZE, verifyAll, writeAll } from './load.js';
 import { DiskServer, nbdkitOfDisk } from './server.js';
 

@@ -3,8 +3,8 @@
 // Used by lane.ts. The data name the pass and the place, so that a lost write leaves
 // something that is seen. Reading back is a run of its own, with O_DIRECT: it asks the server.
 
-import { runWithin } from '../../test/support/program.js';
-import type { Scope } from '../../test/support/scope.js';
+import { runWithin } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 
 /** Bytes that each of the jobs writes to. */
 const JOB_SIZE = 8 * 1024 * 1024;

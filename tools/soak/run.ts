@@ -4,10 +4,10 @@
 // nbdfuse says; of a mount that failed the last lines are shown in any case.
 
 import { parseArgs } from 'node:util';
-import { makePki } from '../../test/support/certificates.js';
-import { freePort } from '../../test/support/ports.js';
-import type { Scope } from '../../test/support/scope.js';
-import { nbdkitTls, uriOf } from '../../test/support/servers.js';
+import { makePki } from '../../test/support/run/certificates.js';
+import { freePort } from '../../test/support/run/ports.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { nbdkitTls, uriOf } from '../../test/support/run/servers.js';
 import { runToEnd } from '../run-to-end.js';
 import { Lane, type Way } from './lane.js';
 import { Memory } from './memory.js';

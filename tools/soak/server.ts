@@ -4,9 +4,9 @@
 // when it is killed: writes reach its disk at a FLUSH alone.
 
 import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { Program } from '../../test/support/program.js';
-import type { Scope } from '../../test/support/scope.js';
-import { type Listening, nbdkitCommand } from '../../test/support/servers.js';
+import { Program } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { type Listening, nbdkitCommand } from '../../test/support/run/servers.js';
 
 /** An address that no client's end of a connection has: while a server is down, none can be on its port. */
 export const HOST = '127.0.0.2';

@@ -5,9 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { completionScript } from '../../../src/cli/arguments/completion.js';
 import { OPTIONS } from '../../../src/cli/arguments/options.js';
 import { createScope } from '../../support/cleanup.js';
-import { runProgram, tryProgram } from '../../support/command.js';
-import { NBDFUSE } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('bash', 'zsh', 'fish');
 

@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { parseArguments } from '../../../src/cli/arguments/arguments.js';
 import { longCommand } from '../../../src/cli/arguments/image.js';
 import { createScope } from '../../support/cleanup.js';
-import { runProgram, runShell } from '../../support/command.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { NBDFUSE, startNbdfuse } from '../../support/mount.js';
+import { runProgram, runShell } from '../../support/run/command.js';
+import { NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 
 const PREPARED = { argv: ['qemu-nbd', '-f', 'raw', "it's.img"], lines: [], detail: '', before: undefined };
 

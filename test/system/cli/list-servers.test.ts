@@ -3,11 +3,11 @@
 import { truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { type Outcome, runProgram, tryProgram } from '../../support/command.js';
-import { NBDFUSE } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit, startNbdServer, startQemuNbd } from '../../support/servers.js';
+import { type Outcome, runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit, startNbdServer, startQemuNbd } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'nbd-server', 'qemu-nbd', 'qemu-img');
 

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { expect, onTestFinished, test } from 'vitest';
 import { listMetaContexts, NbdClient, type ServerAddress } from '../../../src/index.js';
 import { createScope, scratchFolder } from '../../support/cleanup.js';
-import { startStorageDaemon } from '../../support/servers.js';
+import { startStorageDaemon } from '../../support/run/servers.js';
 import { connect, nbdkit, oldstyleServer, qcow2 } from '../../unit/client/support.js';
 
 const KIB = 1024;

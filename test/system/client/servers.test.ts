@@ -2,8 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { connectMany } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
-import { freePort, untilListening } from '../../support/ports.js';
-import { configureNbdServer, startNbdkit } from '../../support/servers.js';
+import { freePort, untilListening } from '../../support/run/ports.js';
+import { configureNbdServer, startNbdkit } from '../../support/run/servers.js';
 import { connect, nbdkit } from '../../unit/client/support.js';
 
 describe('several connections', () => {

@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { type Block, blocksOf, commandSections } from '../../support/document.js';
 import { DocumentWorld } from '../../support/document-world.js';
-import { requirePrograms } from '../../support/requires.js';
-import { Scope } from '../../support/scope.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { Scope } from '../../support/run/scope.js';
 
 requirePrograms(
   'nbdkit',

@@ -3,15 +3,15 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { connectMany, listExports, NbdClient } from '../../../src/index.js';
-import { makePki } from '../../support/certificates.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram, tryProgram } from '../../support/command.js';
 import { openFile } from '../../support/files.js';
-import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startVsockNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startVsockNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'psktool', 'certtool');
 

@@ -3,9 +3,9 @@
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import type { Outcome } from '../../support/command.js';
-import type { Program } from '../../support/program.js';
-import { Scope } from '../../support/scope.js';
+import type { Outcome } from '../../support/run/command.js';
+import type { Program } from '../../support/run/program.js';
+import { Scope } from '../../support/run/scope.js';
 import { buildProgram } from '../../unit/linux/build.js';
 import { Namespace, type Who } from './namespace.js';
 

@@ -4,12 +4,12 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSyn
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram, runShell } from '../../support/command.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { processesOf } from '../../support/scope.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { runProgram, runShell } from '../../support/run/command.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requireRoot();
 requirePrograms('nbdkit', 'qemu-nbd', 'sfdisk', 'unshare', 'mount', 'umount', 'getfattr');

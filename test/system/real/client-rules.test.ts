@@ -7,10 +7,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
 import { CLIENT_RULES, type Observed, watch } from '../../support/client-rules.js';
-import { tryProgram } from '../../support/command.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { Scope } from '../../support/scope.js';
+import { tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { Scope } from '../../support/run/scope.js';
 import type { ScriptedExport } from '../../support/scripted-handshake.js';
 import {
   answerAll,

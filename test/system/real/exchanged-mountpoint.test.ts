@@ -5,12 +5,12 @@ import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFile
 import { setTimeout } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram } from '../../support/command.js';
-import { type MountRequest, mountDisk, startNbdfuse } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { mountsBelow } from '../../support/scope.js';
-import { until } from '../../support/until.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountRequest, mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { mountsBelow } from '../../support/run/scope.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'mount', 'umount');
 requireRoot();

@@ -5,12 +5,12 @@ import { stat } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram, tryProgram } from '../../support/command.js';
 import { readAt } from '../../support/files.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { startSshd } from '../../support/sshd.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'sshd', 'ssh-keygen', 'unshare');

@@ -4,11 +4,11 @@ import { createConnection, type Socket } from 'node:net';
 import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { CuttingProxy } from '../../support/cutting-proxy.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { type MountpointForm, type MountRequest, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
+import { CuttingProxy } from '../../support/run/cutting-proxy.js';
+import { type MountpointForm, type MountRequest, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit');
 

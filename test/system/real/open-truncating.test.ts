@@ -3,10 +3,10 @@
 import { constants, ftruncateSync, openSync, statSync, truncateSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { tryProgram } from '../../support/command.js';
 import { openFile, readAt } from '../../support/files.js';
-import { type MountpointForm, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
+import { tryProgram } from '../../support/run/command.js';
+import { type MountpointForm, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'dd');
 

@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { runShell } from '../../support/command.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
+import { runShell } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
 import type { ScriptedExport } from '../../support/scripted-handshake.js';
 import { answerAll, type ReplyWriter, startScriptedServer } from '../../support/scripted-server.js';
 import type { ScriptedRequest } from '../../support/scripted-wire.js';

@@ -3,13 +3,13 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { makePki } from '../../support/certificates.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
-import { freePort } from '../../support/ports.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
+import { makePki } from '../../support/run/certificates.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { freePort } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'certtool', 'psktool');
 

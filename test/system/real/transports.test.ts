@@ -4,13 +4,13 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
-import { makePki } from '../../support/certificates.js';
 import { createScope } from '../../support/cleanup.js';
-import { runProgram } from '../../support/command.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk, NBDFUSE } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { Scope } from '../../support/scope.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { Scope } from '../../support/run/scope.js';
 import { type Named, TRANSPORTS } from '../../support/transports.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'nbd-server', 'certtool');

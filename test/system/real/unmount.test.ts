@@ -3,12 +3,12 @@ import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram } from '../../support/command.js';
 import { readAt } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { mountsBelow, processesOf } from '../../support/scope.js';
-import { startNbdkit } from '../../support/servers.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'fusermount3', 'umount');
 

@@ -8,15 +8,17 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram } from '../../support/command.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
 import { whenWaiting } from '../../support/hanging.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { freePort, portOf } from '../../support/ports.js';
-import { Program } from '../../support/program.js';
 import { exportInfo, haggle, startRawServer } from '../../support/raw-server.js';
-import { requirePrograms } from '../../support/requires.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { freePort, portOf } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 import {
   type ReplyWriter,
   type RequestHandler,
@@ -24,8 +26,6 @@ import {
   startScriptedServer,
 } from '../../support/scripted-server.js';
 import { optionReply } from '../../support/scripted-wire.js';
-import { startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
 import { MULTI_CONN_FLAGS, VolatileDisk } from '../../support/volatile-disk.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'dd', 'fallocate', 'perl', 'unshare', 'getfattr');

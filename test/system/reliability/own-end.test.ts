@@ -4,11 +4,11 @@
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { runProgram, tryProgram } from '../../support/command.js';
-import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { mountsBelow, processesOf } from '../../support/scope.js';
-import { until } from '../../support/until.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'dd', 'prlimit', 'timeout');
 

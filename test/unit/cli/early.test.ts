@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { looksLikeMount } from '../../../src/cli/early.js';
-import { NBDFUSE } from '../../support/mount.js';
+import { NBDFUSE } from '../../support/run/mount.js';
 
 const wordsOf = (line: string): string[] => line.split(' ').filter((word) => word !== '');
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { NBDFUSE } from '../../support/mount.js';
+import { NBDFUSE } from '../../support/run/mount.js';
 import { contentOf, createFolder, mount, Running, run, untilThere, untilWaiting } from './running.js';
 
 const PATTERN = Buffer.alloc(3 * 65_536, 'every byte counts; ');

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
-import { NBDFUSE } from '../../support/mount.js';
+import { NBDFUSE } from '../../support/run/mount.js';
 
 const runFile = promisify(execFile);
 

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { describe, expect, test } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { startNbdkit } from '../../support/servers.js';
+import { startNbdkit } from '../../support/run/servers.js';
 import { connect } from './support.js';
 
 const nbdkit = (...args: string[]) => ({ command: ['nbdkit', '-s', ...args] });

@@ -14,10 +14,10 @@ import {
 import { isRelay, procAddress } from '../../../src/linux/socket-holders.js';
 import { holdersOf, listenerOf } from '../../../src/transport/stream-descriptor.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { freePort } from '../../support/ports.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { until } from '../../support/until.js';
+import { freePort } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'socat');
 

@@ -22,13 +22,13 @@ import { openServer } from '../../../src/transport/server.js';
 import type { Target, TlsSettings } from '../../../src/transport/target.js';
 import { prepareTls } from '../../../src/transport/tls.js';
 import { TlsChannel } from '../../../src/worker/connection/tls-channel.js';
-import { makePki } from '../../support/certificates.js';
 import { ChannelStream } from '../../support/channel-stream.js';
 import { createScope } from '../../support/cleanup.js';
-import { freePort, portOf } from '../../support/ports.js';
-import { Program } from '../../support/program.js';
-import { qemuNbdTls, startNbdkit, startQemuNbd } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { makePki } from '../../support/run/certificates.js';
+import { freePort, portOf } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { qemuNbdTls, startNbdkit, startQemuNbd } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 const SIZE = 8 * 1024 * 1024;
 

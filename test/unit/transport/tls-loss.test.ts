@@ -5,9 +5,9 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { openServer } from '../../../src/transport/server.js';
-import { makePki } from '../../support/certificates.js';
 import { createScope } from '../../support/cleanup.js';
-import { nbdkitTls, startNbdkit } from '../../support/servers.js';
+import { makePki } from '../../support/run/certificates.js';
+import { nbdkitTls, startNbdkit } from '../../support/run/servers.js';
 
 /** The first byte of a TLS record with a handshake message. */
 const HANDSHAKE_RECORD = 22;

@@ -10,11 +10,11 @@ import { NegotiatedConnection } from '../../../src/transport/connection.js';
 import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
 import { openServer } from '../../../src/transport/server.js';
 import type { Target, TlsSettings } from '../../../src/transport/target.js';
-import { makeAuthority, makeCertificate, makePki, makeRevocation } from '../../support/certificates.js';
 import { createScope, scratchFolder } from '../../support/cleanup.js';
-import { freePort } from '../../support/ports.js';
 import { startRawServer } from '../../support/raw-server.js';
-import { nbdkitTls, startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/servers.js';
+import { makeAuthority, makeCertificate, makePki, makeRevocation } from '../../support/run/certificates.js';
+import { freePort } from '../../support/run/ports.js';
+import { nbdkitTls, startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
 
 const SIZE = 8 * 1024 * 1024;
 

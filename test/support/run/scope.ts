@@ -1,7 +1,7 @@
 // A scope owns all that a test, or one measurement of a tool, makes: a folder, processes, mounts. Its end takes
 // them back, last made first.
 //
-// Free of vitest, as are all files of this folder that tools import; cleanup.ts ties a scope to a test. close()
+// The files of this folder are for tests and tools, and free of vitest; ../cleanup.ts ties a scope to a test. close()
 // waits, and fails if a mount or a process with the scope's mark in its environment is left. endNow() waits for
 // nothing: a tool calls it when a signal ends it, or when a program hangs in a file system that no server answers.
 
