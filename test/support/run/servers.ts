@@ -75,16 +75,22 @@ export function startNbdkit(scope: Scope, ...args: readonly string[]): Promise<R
 /** A server on a port of 127.0.0.1. */
 export type TcpServer = Pick<RealServer, 'program' | 'uri'>;
 
-/** nbdkit on a port of 127.0.0.1. */
-export async function startTcpNbdkit(
-  scope: Scope,
-  port: number,
-  ...args: readonly string[]
-): Promise<TcpServer> {
-  const on = { host: '127.0.0.1', port };
-  const { program } = await startServer(scope, 'nbdkit', (_, pidfile) => nbdkitCommand(on, pidfile, args));
-  return { program, uri: (exportName) => uriOf(on, exportName) };
-}
+type TcpCommand = (on: Listening, pidfile: string, args: readonly string[]) => string[];
+
+/** Makes a function that starts a server on a port of 127.0.0.1. */
+const tcpStarter =
+  (name: string, command: TcpCommand) =>
+  async (scope: Scope, port: number, ...args: readonly string[]): Promise<TcpServer> => {
+    const on = { host: '127.0.0.1', port };
+    const { program } = await startServer(scope, name, (_, pidfile) => command(on, pidfile, args));
+    return { program, uri: (exportName) => uriOf(on, exportName) };
+  };
+
+/** nbdkit on a port of 127.0.0.1, with a plugin, filters and their arguments. */
+export const startTcpNbdkit = tcpStarter('nbdkit', nbdkitCommand);
+
+/** qemu-nbd on a port of 127.0.0.1, with arguments about the disk. */
+export const startTcpQemuNbd = tcpStarter('qemu-nbd', qemuNbdCommand);
 
 /** nbdkit on a port of AF_VSOCK, where the kernel can reach itself by that. */
 export async function startVsockNbdkit(
@@ -99,17 +105,6 @@ export async function startVsockNbdkit(
 /** qemu-nbd. @param args about the disk */
 export function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
   return startServer(scope, 'qemu-nbd', (path, pidfile) => qemuNbdCommand({ path }, pidfile, args));
-}
-
-/** qemu-nbd on a port of 127.0.0.1. */
-export async function startTcpQemuNbd(
-  scope: Scope,
-  port: number,
-  ...args: readonly string[]
-): Promise<TcpServer> {
-  const on = { host: '127.0.0.1', port };
-  const { program } = await startServer(scope, 'qemu-nbd', (_, pidfile) => qemuNbdCommand(on, pidfile, args));
-  return { program, uri: (exportName) => uriOf(on, exportName) };
 }
 
 /** nbd-server with one export of a raw file, called `disk`; `settings` are lines of its section. */
