@@ -23,7 +23,7 @@ export interface ProgramOptions {
 /** A running process with what it said. */
 export class Program {
   readonly child: ChildProcess;
-  /** Resolves with the exit status or the signal's name, when all output has been read. */
+  /** Resolves with the exit status, the signal's name or `not started`, when all output has been read. */
   readonly ended: Promise<number | string>;
   readonly #name: string;
   readonly #readyLimit: number | undefined;
@@ -49,12 +49,22 @@ export class Program {
       this.#stderr += chunk.toString();
       this.child.emit('said');
     });
-    this.ended = once(this.child, 'close').then(([status, signal]) => {
+    this.ended = this.#whenClosed().finally(() => {
       this.#isOver = true;
       // A long run of a tool starts thousands of programs in one scope.
       remove();
-      return status ?? signal;
     });
+  }
+
+  async #whenClosed(): Promise<number | string> {
+    try {
+      const [status, signal] = await once(this.child, 'close');
+      return status ?? signal;
+    } catch (error) {
+      if (this.child.pid !== undefined || !(error instanceof Error)) throw error;
+      this.#stderr += error.message;
+      return 'not started';
+    }
   }
 
   get pid(): number {
