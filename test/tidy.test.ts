@@ -9,6 +9,7 @@ import {
   roomCircles,
   roomsTable,
   type SourceFiles,
+  testImports,
   tooLong,
   tooManyParameters,
   uncheckedTypes,
@@ -30,8 +31,11 @@ function read(paths: readonly string[]): SourceFiles {
 }
 
 const SOURCE = read(pathsBelow('src').filter((path) => path.endsWith('.ts')));
+const HELPERS = read(pathsBelow('test/support/run'));
 const ALL_TYPESCRIPT = read(
-  ['src', 'test', 'tools/bench'].flatMap(pathsBelow).filter((path) => /(?<!\.d)\.ts$/.test(path)),
+  ['src', 'test', 'tools/bench', 'tools/differential', 'tools/soak']
+    .flatMap(pathsBelow)
+    .filter((path) => /(?<!\.d)\.ts$/.test(path)),
 );
 
 /** What was or could be committed, but for what is ignored. */
@@ -58,6 +62,7 @@ describe('source', () => {
   it('has no file that nobody imports', () => expect(deadFiles(SOURCE)).toEqual([]));
   it('has short functions', () => expect(tooLong(SOURCE)).toEqual([]));
   it('has functions of at most five parameters', () => expect(tooManyParameters(SOURCE)).toEqual([]));
+  it('starts servers without vitest', () => expect(testImports(HELPERS)).toEqual([]));
   it('hides nothing from the type checker', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));
   it('names no path of one machine', () => expect(machinePaths(everyText())).toEqual([]));
 });
@@ -116,6 +121,12 @@ describe('source rules', () => {
     ],
     ['a long method', tooLong, { 'src/a.ts': `class A { f() {${long(80)}} }` }, /80 lines/],
     ['a long arrow function', tooLong, { 'src/a.ts': `const f = () => {${long(80)}};` }, /80 lines/],
+    [
+      'a helper of tools that needs vitest',
+      testImports,
+      { 'test/support/run/a.ts': "import { expect } from 'vitest';" },
+      /must not import vitest/,
+    ],
     ['any', uncheckedTypes, { 'src/a.ts': '\nlet a: Map<string, any>;' }, /a\.ts:2: `any`/],
     ['a non-null assertion', uncheckedTypes, { 'src/a.ts': 'a!.b;' }, /non-null/],
     ['a silenced checker', uncheckedTypes, { 'src/a.ts': `// @ts-${'ignore'}\n` }, /@ts-/],

@@ -1,8 +1,8 @@
 // Waits until a mount has all of its connections: the further ones come after it is ready.
 
-import type { MountedDisk } from './mount.js';
-import { runProgram } from './run.js';
-import { until } from './until.js';
+import { runProgram } from './run/command.js';
+import type { MountedDisk } from './run/mount.js';
+import { until } from './run/until.js';
 
 /** As many as nbdfuse makes by itself. */
 const BY_ITSELF = 4;

@@ -9,15 +9,15 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { copyFile, mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { makePki } from '../unit/transport/support.js';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from './boot-sector.js';
-import { mountsBelow, Scope } from './cleanup.js';
 import { startHttpRangeServer } from './http-range-server.js';
-import { NBDFUSE } from './mount.js';
-import { Program } from './program.js';
-import { requireProgram } from './requires.js';
-import { runProgram, runShell } from './run.js';
-import { startNbdkit } from './servers.js';
+import { makePki } from './run/certificates.js';
+import { runProgram, runShell } from './run/command.js';
+import { NBDFUSE } from './run/mount.js';
+import { Program } from './run/program.js';
+import { requireProgram } from './run/requires.js';
+import { mountsBelow, type Scope } from './run/scope.js';
+import { nbdkitTls, startNbdkit } from './run/servers.js';
 
 const SIZE = 64 * 1024 * 1024;
 /** The first sector of the partition with a file system; sector TEXT_SECTOR belongs to the boot sector. */
@@ -63,13 +63,6 @@ function shims(): Readonly<Record<string, string>> {
   };
 }
 
-/** A second server of one kind needs a scope of its own. */
-function scopeWithin(scope: Scope): Scope {
-  const inner = new Scope();
-  scope.add(() => inner.close());
-  return inner;
-}
-
 /** See the file's head. */
 export class DocumentWorld {
   readonly #scope: Scope;
@@ -103,8 +96,8 @@ export class DocumentWorld {
     const files = ['file', `dir=${exports}`];
     const [plain, x509, psk] = await Promise.all([
       startNbdkit(scope, ...files),
-      startNbdkit(scopeWithin(scope), '--tls=require', `--tls-certificates=${images}/pki`, ...files),
-      startNbdkit(scopeWithin(scope), '--tls=require', `--tls-psk=${images}/keys.psk`, ...files),
+      startNbdkit(scope.inner(), ...nbdkitTls(`${images}/pki`), ...files),
+      startNbdkit(scope.inner(), '--tls=require', `--tls-psk=${images}/keys.psk`, ...files),
     ]);
     await copyFile(`${images}/disk.qcow2`, `${images}/disk.img`);
     await copyFile(`${images}/disk.qcow2`, `${images}/image.qcow2`);

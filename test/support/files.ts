@@ -4,7 +4,7 @@
 // mount busy.
 
 import { type FileHandle, open } from 'node:fs/promises';
-import type { Scope } from './cleanup.js';
+import type { Scope } from './run/scope.js';
 
 /** Opens a file; the scope's end closes it, if the test has not. */
 export async function openFile(scope: Scope, path: string, flags: string | number): Promise<FileHandle> {

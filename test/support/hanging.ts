@@ -2,12 +2,12 @@
 
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import type { Scope } from './cleanup.js';
 import { whenConnected } from './connected.js';
-import { type MountedDisk, mountDisk } from './mount.js';
-import type { Program } from './program.js';
-import { startNbdkit } from './servers.js';
-import { until } from './until.js';
+import { type MountedDisk, mountDisk } from './run/mount.js';
+import type { Program } from './run/program.js';
+import type { Scope } from './run/scope.js';
+import { startNbdkit } from './run/servers.js';
+import { until } from './run/until.js';
 
 const SIZE = 64 * 1024 * 1024;
 

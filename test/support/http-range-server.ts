@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { createReadStream, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Scope } from './cleanup.js';
+import type { Scope } from './run/scope.js';
 
 /** A web server that serves. */
 export interface HttpRangeServer {

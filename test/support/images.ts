@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import type { Scope } from './cleanup.js';
 import { readAt } from './files.js';
-import { runProgram } from './run.js';
+import { runProgram } from './run/command.js';
+import type { Scope } from './run/scope.js';
 
 const BLOCK = 4096;
 

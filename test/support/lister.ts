@@ -1,7 +1,7 @@
 // A server that lists exports as a test wants, and opens them when it wants: for --all.
 
-import type { Scope } from './cleanup.js';
 import { exportInfo, haggle, type RawServer, refusal, startRawServer } from './raw-server.js';
+import type { Scope } from './run/scope.js';
 import { optionReply, u32 } from './scripted-wire.js';
 
 const NBD_OPT_LIST = 3;

@@ -3,9 +3,9 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import type { Scope } from './cleanup.js';
-import { Program } from './program.js';
-import { until } from './until.js';
+import { Program } from './run/program.js';
+import type { Scope } from './run/scope.js';
+import { until } from './run/until.js';
 
 /** See the file's head. */
 export class ChangingServer {

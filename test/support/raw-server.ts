@@ -4,7 +4,7 @@
 
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
-import type { Scope } from './cleanup.js';
+import type { Scope } from './run/scope.js';
 import { optionReply, u16, u64 } from './scripted-wire.js';
 
 /** A server on a Unix socket that ends with the scope. */

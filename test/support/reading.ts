@@ -3,9 +3,9 @@
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import type { Scope } from './cleanup.js';
-import { type MountedDisk, NBDFUSE } from './mount.js';
-import { Program, type ProgramOptions } from './program.js';
+import { type MountedDisk, NBDFUSE } from './run/mount.js';
+import { Program, type ProgramOptions } from './run/program.js';
+import type { Scope } from './run/scope.js';
 
 const run = promisify(execFile);
 

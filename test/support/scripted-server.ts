@@ -7,7 +7,7 @@
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Scope } from './cleanup.js';
+import type { Scope } from './run/scope.js';
 import { type Agreed, type ScriptedExport, shakeHands } from './scripted-handshake.js';
 import {
   ByteReader,

@@ -4,7 +4,7 @@
 // `pread 4096 0`, `pwrite 512 1024 fua`, `flush`, `zero …`, `trim …`, `open NAME`.
 
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import type { Scope } from './cleanup.js';
+import type { Scope } from './run/scope.js';
 
 /** What the script is to do besides logging. */
 export interface ShPluginOptions {

@@ -205,6 +205,22 @@ function importsOf(path: string, text: string): Import[] {
   return found;
 }
 
+/** What the helpers that start servers and mounts may import: one another, the source, and Node. */
+const HELPERS_IMPORT = /^(\.\/|\.\.\/\.\.\/\.\.\/src\/|node:)/;
+
+/** Imports of files in test/support/run that tools, which start servers with them, cannot have: vitest. */
+export function testImports(files: SourceFiles): string[] {
+  const offences: string[] = [];
+  for (const [path, text] of files) {
+    for (const node of nodesOf(path, text)) {
+      if (!IMPORTING.has(node.type) || !isNode(node.source)) continue;
+      const target = String(node.source.value);
+      if (!HELPERS_IMPORT.test(target)) offences.push(`${path} must not import ${target}: tools use it, too`);
+    }
+  }
+  return offences;
+}
+
 /** The room of a file: `nbd` of src/nbd/wire.ts, `worker/disk` of src/worker/disk/disk.ts, `index.ts` of src/index.ts. */
 function roomOf(path: string): string {
   const [, room = '', below = ''] = path.split('/');

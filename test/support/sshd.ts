@@ -1,10 +1,10 @@
 // A real sshd on a port of this machine, for the user of the tests alone, with keys made for it.
 
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { freePort } from '../unit/transport/support.js';
-import type { Scope } from './cleanup.js';
-import { Program } from './program.js';
-import { runProgram } from './run.js';
+import { runProgram } from './run/command.js';
+import { freePort } from './run/ports.js';
+import { Program } from './run/program.js';
+import type { Scope } from './run/scope.js';
 
 /** An sshd that listens. */
 export interface Sshd {

@@ -5,13 +5,24 @@
 
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
+import { createConnection } from 'node:net';
 import type { ServerAddress } from '../../src/index.js';
-import { freePort, untilPortListens } from '../unit/transport/support.js';
-import type { Scope } from './cleanup.js';
-import type { MountRequest } from './mount.js';
-import { Program } from './program.js';
-import { configureNbdServer, startNbdkit, startNbdServer, startQemuNbd } from './servers.js';
+import { CuttingProxy } from './run/cutting-proxy.js';
+import type { MountRequest } from './run/mount.js';
+import { freePort, untilListening } from './run/ports.js';
+import { Program } from './run/program.js';
+import type { Scope } from './run/scope.js';
+import {
+  configureNbdServer,
+  nbdkitTls,
+  qemuNbdTls,
+  startNbdkit,
+  startNbdServer,
+  startQemuNbd,
+  startTcpNbdkit,
+  startTcpQemuNbd,
+  uriOf,
+} from './run/servers.js';
 
 /** How a server is named. */
 export interface Named {
@@ -41,39 +52,9 @@ const byWords = (option: string, argv: readonly string[], exportName: string): N
   exportName,
 });
 
-const tcpUri = (port: number, name: string): string => `nbd://127.0.0.1:${port}/${name}`;
-const tcpTlsUri = (port: number, name: string, pki: string): string =>
-  `nbds://localhost:${port}/${name}?tls-certificates=${pki}`;
-const unixTlsUri = (path: string, name: string, pki: string): string =>
-  `nbds+unix:///${name}?socket=${path}&tls-certificates=${pki}&tls-hostname=localhost`;
-
-/** A server with a pidfile, which tells that it is ready. */
-async function start(scope: Scope, command: string, pidfileOption: string, args: readonly string[]) {
-  const pidfile = scope.path(`${command}.pid`);
-  await new Program(scope, command, [...args, `${pidfileOption}=${pidfile}`]).fills(pidfile);
-}
-
-async function nbdkitTcp(scope: Scope, ...args: readonly string[]): Promise<number> {
-  const port = await freePort();
-  await start(scope, 'nbdkit', '--pidfile', ['-f', '-i', '127.0.0.1', '-p', String(port), ...args]);
-  return port;
-}
-
-const kitTls = (pki: string): string[] => ['--tls=require', `--tls-certificates=${pki}`];
-
-const qemuTls = (pki: string): string[] => [
-  `--object=tls-creds-x509,id=tls0,endpoint=server,dir=${pki}`,
-  '--tls-creds=tls0',
-];
+const onLocalhost = (port: number) => ({ host: 'localhost', port });
 
 const QEMU = ['--format=raw', '--export-name=disk'];
-
-async function qemuTcp(scope: Scope, ...args: readonly string[]): Promise<number> {
-  const port = await freePort();
-  const where = ['--persistent', '--shared=16', '--bind=127.0.0.1', `--port=${port}`];
-  await start(scope, 'qemu-nbd', '--pid-file', [...where, ...QEMU, ...args]);
-  return port;
-}
 
 const daemonWords = (file: string, server: string, ...more: readonly string[]): string[] => [
   ...more,
@@ -85,8 +66,11 @@ const daemonWords = (file: string, server: string, ...more: readonly string[]): 
   'type=nbd,id=export,node-name=disk,name=disk,writable=on',
 ];
 
-const startDaemon = (scope: Scope, file: string, server: string, ...more: readonly string[]) =>
-  start(scope, 'qemu-storage-daemon', '--pidfile', daemonWords(file, server, ...more));
+async function startDaemon(scope: Scope, file: string, server: string, ...more: readonly string[]) {
+  const pidfile = scope.path('daemon.pid');
+  const words = [...daemonWords(file, server, ...more), '--pidfile', pidfile];
+  await new Program(scope, 'qemu-storage-daemon', words).fills(pidfile);
+}
 
 const daemonTls = (pki: string): string[] => [
   '--object',
@@ -99,20 +83,8 @@ async function nbdServerTcp(scope: Scope, file: string, ...generic: readonly str
   const port = await freePort();
   const settings = ['listenaddr = 127.0.0.1', `port = ${port}`, ...generic];
   await configureNbdServer(scope, file, settings, ['flush = true']);
-  await untilPortListens(port);
+  await untilListening({ host: '127.0.0.1', port });
   return port;
-}
-
-/** Listens and passes connections on to a socket. */
-async function forward(scope: Scope, listenOn: string, socket: string): Promise<void> {
-  const server = createServer((near) => {
-    const far = createConnection(socket);
-    near.pipe(far).pipe(near);
-    for (const end of [near, far]) end.on('error', () => [near, far].map((one) => one.destroy()));
-  });
-  scope.add(() => server.close());
-  server.listen(listenOn);
-  await once(server, 'listening');
 }
 
 /** A connected socket of this process. */
@@ -126,18 +98,25 @@ async function connected(scope: Scope, path: string) {
 }
 
 export const TRANSPORTS: Readonly<Record<string, Row>> = {
-  'nbdkit over TCP': async (scope, file) => byUri(tcpUri(await nbdkitTcp(scope, 'file', file), ''), ''),
+  'nbdkit over TCP': async (scope, file) =>
+    byUri((await startTcpNbdkit(scope, await freePort(), 'file', file)).uri(), ''),
   'nbdkit over a Unix socket': async (scope, file) =>
     byUri((await startNbdkit(scope, 'file', file)).uri(), ''),
   'nbdkit over an abstract socket': async (scope, file) => {
     const name = `nbdfuse-test-${process.pid}-${Date.now()}`;
-    await forward(scope, `\0${name}`, (await startNbdkit(scope, 'file', file)).socket);
+    const { socket } = await startNbdkit(scope, 'file', file);
+    await CuttingProxy.open(scope, `\0${name}`, { path: socket });
     return byUri(`nbd+unix:///?socket=%00${name}`, '');
   },
-  'nbdkit over TLS over TCP': async (scope, file, pki) =>
-    byUri(tcpTlsUri(await nbdkitTcp(scope, ...kitTls(pki), 'file', file), '', pki), ''),
-  'nbdkit over TLS over a Unix socket': async (scope, file, pki) =>
-    byUri(unixTlsUri((await startNbdkit(scope, ...kitTls(pki), 'file', file)).socket, '', pki), ''),
+  'nbdkit over TLS over TCP': async (scope, file, pki) => {
+    const port = await freePort();
+    await startTcpNbdkit(scope, port, ...nbdkitTls(pki), 'file', file);
+    return byUri(uriOf(onLocalhost(port), '', pki), '');
+  },
+  'nbdkit over TLS over a Unix socket': async (scope, file, pki) => {
+    const { socket } = await startNbdkit(scope, ...nbdkitTls(pki), 'file', file);
+    return byUri(uriOf({ path: socket }, '', pki), '');
+  },
   // nbdkit 1.32 says there that it can flush, and then refuses it: so for reading.
   'nbdkit --oldstyle over a Unix socket': async (scope, file) => {
     const server = await startNbdkit(scope, '--oldstyle', '--readonly', 'file', file);
@@ -156,45 +135,48 @@ export const TRANSPORTS: Readonly<Record<string, Row>> = {
       exportName: '',
     };
   },
-  'qemu-nbd over TCP': async (scope, file) => byUri(tcpUri(await qemuTcp(scope, file), 'disk'), 'disk'),
+  'qemu-nbd over TCP': async (scope, file) =>
+    byUri((await startTcpQemuNbd(scope, await freePort(), ...QEMU, file)).uri('disk'), 'disk'),
   'qemu-nbd over a Unix socket': async (scope, file) =>
     byUri((await startQemuNbd(scope, ...QEMU, file)).uri('disk'), 'disk'),
-  'qemu-nbd over TLS over TCP': async (scope, file, pki) =>
-    byUri(tcpTlsUri(await qemuTcp(scope, ...qemuTls(pki), file), 'disk', pki), 'disk'),
-  'qemu-nbd over TLS over a Unix socket': async (scope, file, pki) =>
-    byUri(
-      unixTlsUri((await startQemuNbd(scope, ...qemuTls(pki), ...QEMU, file)).socket, 'disk', pki),
-      'disk',
-    ),
+  'qemu-nbd over TLS over TCP': async (scope, file, pki) => {
+    const port = await freePort();
+    await startTcpQemuNbd(scope, port, ...qemuNbdTls(pki), ...QEMU, file);
+    return byUri(uriOf(onLocalhost(port), 'disk', pki), 'disk');
+  },
+  'qemu-nbd over TLS over a Unix socket': async (scope, file, pki) => {
+    const { socket } = await startQemuNbd(scope, ...qemuNbdTls(pki), ...QEMU, file);
+    return byUri(uriOf({ path: socket }, 'disk', pki), 'disk');
+  },
   'qemu-nbd by socket activation': async (_, file) =>
     byWords('--socket-activation', ['qemu-nbd', '--persistent', '--shared=16', '--format=raw', file], ''),
   'qemu-storage-daemon over TCP': async (scope, file) => {
     const port = await freePort();
     await startDaemon(scope, file, `${inet(port)},max-connections=0`);
-    return byUri(tcpUri(port, 'disk'), 'disk');
+    return byUri(uriOf({ host: '127.0.0.1', port }, 'disk'), 'disk');
   },
   'qemu-storage-daemon over a Unix socket': async (scope, file) => {
     const socket = scope.path('daemon.socket');
     await startDaemon(scope, file, `addr.type=unix,addr.path=${socket},max-connections=0`);
-    return byUri(`nbd+unix:///disk?socket=${socket}`, 'disk');
+    return byUri(uriOf({ path: socket }, 'disk'), 'disk');
   },
   'qemu-storage-daemon over TLS over TCP': async (scope, file, pki) => {
     const port = await freePort();
     await startDaemon(scope, file, `${inet(port)},tls-creds=tls0,max-connections=0`, ...daemonTls(pki));
-    return byUri(tcpTlsUri(port, 'disk', pki), 'disk');
+    return byUri(uriOf(onLocalhost(port), 'disk', pki), 'disk');
   },
   'qemu-storage-daemon over TLS over a Unix socket': async (scope, file, pki) => {
     const socket = scope.path('daemon.socket');
     const server = `addr.type=unix,addr.path=${socket},tls-creds=tls0,max-connections=0`;
     await startDaemon(scope, file, server, ...daemonTls(pki));
-    return byUri(unixTlsUri(socket, 'disk', pki), 'disk');
+    return byUri(uriOf({ path: socket }, 'disk', pki), 'disk');
   },
   'qemu-storage-daemon on a listening descriptor': async (_, file) => {
     const words = daemonWords(file, 'addr.type=fd,addr.str=3,max-connections=0');
     return byWords('--socket-activation', ['qemu-storage-daemon', ...words], 'disk');
   },
   'nbd-server over TCP': async (scope, file) =>
-    byUri(tcpUri(await nbdServerTcp(scope, file), 'disk'), 'disk'),
+    byUri(uriOf({ host: '127.0.0.1', port: await nbdServerTcp(scope, file) }, 'disk'), 'disk'),
   'nbd-server over a Unix socket': async (scope, file) =>
     byUri((await startNbdServer(scope, file, 'flush = true')).uri('disk'), 'disk'),
   'nbd-server over TLS over TCP': async (scope, file, pki) => {
@@ -207,7 +189,7 @@ export const TRANSPORTS: Readonly<Record<string, Row>> = {
       `cacertfile = ${authority}`,
       'force_tls = true',
     ];
-    return byUri(tcpTlsUri(await nbdServerTcp(scope, file, ...tls), 'disk', pki), 'disk');
+    return byUri(uriOf(onLocalhost(await nbdServerTcp(scope, file, ...tls)), 'disk', pki), 'disk');
   },
   'nbd-server on standard input, as from inetd': async (scope, file) => {
     const config = scope.path('no.config');

@@ -1,6 +1,7 @@
 // The cases for fio: server, job and the ratio to C nbdfuse that must be reached. The table shows them in
 // this order; a name's first word says where the server is.
 
+import type { Scope } from '../../test/support/run/scope.js';
 import type { FioJob } from './fio.js';
 import { nbdkit, nbdkitTcp, nbdkitTls, qemuNbd, type Target } from './servers.js';
 
@@ -14,7 +15,7 @@ export interface Case {
   readonly cpuBar?: number;
   /** Jobs of the curve that this case is a point of. */
   readonly curve?: number;
-  readonly serve: (folder: string) => Promise<Target>;
+  readonly serve: (scope: Scope) => Promise<Target>;
   readonly job: FioJob;
   /** Mounted and used by a normal user, whose home may hold certificates. */
   readonly asNobody?: boolean;
@@ -26,16 +27,16 @@ type Serve = Case['serve'];
 type Bars = Readonly<Record<string, number>>;
 
 const MEMORY = ['memory', '1G'];
-const onSocket: Serve = (folder) => nbdkit(folder, ...MEMORY);
-const onTcp: Serve = (folder) => nbdkitTcp(folder, ...MEMORY);
-const onTls: Serve = (folder) => nbdkitTls(folder, ...MEMORY);
+const onSocket: Serve = (scope) => nbdkit(scope, ...MEMORY);
+const onTcp: Serve = (scope) => nbdkitTcp(scope, ...MEMORY);
+const onTls: Serve = (scope) => nbdkitTls(scope, ...MEMORY);
 
 /** A server that answers each read and each write `milliseconds` late, up to 64 at once. */
 const away =
   (milliseconds: number): Serve =>
-  (folder) => {
+  (scope) => {
     const delays = [`rdelay=${milliseconds}ms`, `wdelay=${milliseconds}ms`];
-    return nbdkit(folder, '--threads=64', '--filter=delay', ...MEMORY, ...delays);
+    return nbdkit(scope, '--threads=64', '--filter=delay', ...MEMORY, ...delays);
   };
 
 /** Runs for a time, not for an amount, and past the kernel's cache. */
@@ -125,7 +126,7 @@ function far(milliseconds: number): readonly Case[] {
   }));
 }
 
-const onQcow2: Serve = (folder) => qemuNbd(folder, '1G');
+const onQcow2: Serve = (scope) => qemuNbd(scope, '1G');
 const QCOW2: readonly Case[] = [
   {
     name: 'qcow2-randwrite-4k-8',

@@ -1,6 +1,7 @@
 // The contestants of a case: the sides, mounted on one server, and the limit, which is fio on the server
 // itself. Each can do the case's job for a time and say what that cost.
 
+import type { Scope } from '../../test/support/run/scope.js';
 import type { Case } from './cases.js';
 import { canReachServers, type FioRunner, fioOnFile, fioOnServer } from './fio.js';
 import { cpuSeconds, openFuseToAll, peakMiB } from './processes.js';
@@ -61,26 +62,26 @@ export interface Field {
 
 /** Mounts everybody. Ours comes first and the peer that the bar is about second. */
 export async function gather(
+  scope: Scope,
   one: Case,
   { ours, native }: Field,
   target: Target,
-  folder: string,
 ): Promise<Contestant[]> {
   const asNobody = one.asNobody === true;
-  if (asNobody) openFuseToAll();
-  const runner: FioRunner = { asNobody, environment: target.environment };
+  if (asNobody) openFuseToAll(scope);
+  const runner: FioRunner = { scope, asNobody, environment: target.environment };
   const found: Contestant[] = [];
   for (const side of [ours, PEER]) {
-    found.push(mountedContestant(side.name, await mount(side, folder, target, asNobody), one, runner));
+    found.push(mountedContestant(side.name, await mount(scope, side, target, asNobody), one, runner));
   }
   if (target.image !== undefined) {
-    const mounted = await mountImage(target.image, folder);
+    const mounted = await mountImage(scope, target.image);
     found.push(mountedContestant(STORAGE_DAEMON, mounted, one, runner));
   }
   // The case of a normal user is about the kernel's limits, which fuse-native shares.
   if (native !== undefined && !asNobody) {
     try {
-      const mounted = await mount(native, folder, target);
+      const mounted = await mount(scope, native, target);
       found.push(mountedContestant(native.name, mounted, one, runner));
     } catch (error) {
       console.error(`${native.name} is left out: ${error instanceof Error ? error.message : String(error)}`);

@@ -1,9 +1,9 @@
 // cp --sparse=always of a disk that is nearly all holes: who asks the server where its data are is done
 // at once, who does not reads every hole. The copy is compared with what was put in.
 
-import { closeSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
-import { folder, run } from './processes.js';
+import { closeSync, ftruncateSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
+import { runWithin } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import { nbdkit } from './servers.js';
 import { mount, type Side } from './sides.js';
 
@@ -46,20 +46,24 @@ function compare(path: string, bytes: number, offset: (number: number) => number
 }
 
 /** Copies once by each side. `gibibytes`: the disk's size, of which 100 MiB are data. */
-export async function measureCopy(sides: readonly Side[], gibibytes: number): Promise<readonly Copied[]> {
-  const where = folder();
-  const source = join(where, 'sparse');
+export async function measureCopy(
+  outer: Scope,
+  sides: readonly Side[],
+  gibibytes: number,
+): Promise<readonly Copied[]> {
+  const scope = outer.inner();
+  const source = scope.path('sparse');
   const offset = makeSparse(source, gibibytes);
-  const target = await nbdkit(where, 'file', source);
+  const target = await nbdkit(scope, 'file', source);
   const results: Copied[] = [];
   for (const side of sides) {
-    const mounted = await mount(side, where, target);
-    const copy = join(where, 'copy');
+    const mounted = await mount(scope, side, target);
+    const copy = scope.path('copy');
     const before = performance.now();
-    await run(['cp', '--sparse=always', mounted.file, copy], { seconds: PATIENCE_SECONDS });
+    await runWithin(scope, PATIENCE_SECONDS, ['cp', '--sparse=always', mounted.file, copy]);
     results.push({ side: side.name, gibibytes, seconds: (performance.now() - before) / 1000 });
     compare(copy, gibibytes * 2 ** 30, offset);
-    await run(['rm', copy], { seconds: 10 });
+    rmSync(copy);
     await mounted.unmount();
   }
   return results;

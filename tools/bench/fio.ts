@@ -2,7 +2,9 @@
 // takes far longer than it was given, throws.
 
 import { execFileSync } from 'node:child_process';
-import { AS_NOBODY, run } from './processes.js';
+import { AS_NORMAL_USER } from '../../test/support/run/normal-user.js';
+import { runWithin } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 
 /** A job of fio: its own options, without the leading dashes. */
 export type FioJob = Readonly<Record<string, string | number>>;
@@ -16,6 +18,7 @@ export interface FioResult {
 
 /** The user who runs fio, and where it looks for certificates. */
 export interface FioRunner {
+  readonly scope: Scope;
   readonly asNobody: boolean;
   readonly environment: Readonly<Record<string, string>>;
 }
@@ -29,14 +32,12 @@ interface Direction {
 /** A run that has not ended by then hangs. */
 const PATIENCE_SECONDS = 60;
 
-async function fio(job: FioJob, { asNobody, environment }: FioRunner): Promise<FioResult> {
+async function fio(job: FioJob, { scope, asNobody, environment }: FioRunner): Promise<FioResult> {
   const words = Object.entries({ name: 'bench', group_reporting: 1, 'output-format': 'json', ...job }).map(
     ([name, value]) => `--${name}=${value}`,
   );
-  const output = await run([...(asNobody ? AS_NOBODY : []), 'fio', ...words], {
-    environment,
-    seconds: PATIENCE_SECONDS,
-  });
+  const argv = [...(asNobody ? AS_NORMAL_USER : []), 'fio', ...words];
+  const output = await runWithin(scope, PATIENCE_SECONDS, argv, environment);
   const parsed = JSON.parse(output.slice(output.indexOf('{'))) as {
     jobs: { error: number; read: Direction; write: Direction }[];
   };

@@ -2,9 +2,8 @@
 // and whether what survives it grows.
 
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import type { Scope } from '../../test/support/run/scope.js';
 import { fioOnFile } from './fio.js';
-import { folder } from './processes.js';
 import { nbdkit } from './servers.js';
 import { mount, type Side } from './sides.js';
 
@@ -42,17 +41,17 @@ function collections(text: string): readonly Collection[] {
 }
 
 /** Does a million 4k requests of one kind, 8 at a time, and reads what the collector said. */
-async function measureOne({ name, command }: Side, rw: string): Promise<Garbage> {
-  const where = folder();
-  const log = join(where, 'gc');
+async function measureOne(outer: Scope, { name, command }: Side, rw: string): Promise<Garbage> {
+  const scope = outer.inner();
+  const log = scope.path('gc');
   const [program, ...words] = command;
   const traced = ['sh', '-c', `exec "$@" >${log}`, 'sh', program, '--trace-gc', ...words];
-  const target = await nbdkit(where, 'memory', '512M');
-  const mounted = await mount({ name, command: traced }, where, target);
+  const target = await nbdkit(scope, 'memory', '512M');
+  const mounted = await mount(scope, { name, command: traced }, target);
   const job = { rw, bs: '4k', size: '512M', direct: 1, numjobs: JOBS, number_ios: REQUESTS / JOBS };
   // Each job by itself would read its whole size once: more of it than the case needs.
   const again = { io_size: `${(REQUESTS / JOBS) * 4}k` };
-  const plain = { asNobody: false, environment: {} };
+  const plain = { scope, asNobody: false, environment: {} };
   const { bytes } = await fioOnFile(mounted.file, { ...job, ...again }, plain);
   await mounted.unmount();
   const all = collections(readFileSync(log, 'utf8'));
@@ -71,6 +70,6 @@ async function measureOne({ name, command }: Side, rw: string): Promise<Garbage>
 }
 
 /** Random reads and random writes, past the kernel's cache. `side` must be a command that begins with node. */
-export async function measureGarbage(side: Side): Promise<readonly Garbage[]> {
-  return [await measureOne(side, 'randread'), await measureOne(side, 'randwrite')];
+export async function measureGarbage(scope: Scope, side: Side): Promise<readonly Garbage[]> {
+  return [await measureOne(scope, side, 'randread'), await measureOne(scope, side, 'randwrite')];
 }

@@ -1,8 +1,8 @@
 // One case: everybody on one server, measured by turns, compared pair by pair.
 
+import type { Scope } from '../../test/support/run/scope.js';
 import type { Case } from './cases.js';
 import { type Field, gather } from './contestants.js';
-import { folder } from './processes.js';
 
 /** The results of one contestant in one case. */
 export interface Outcome {
@@ -43,9 +43,14 @@ export const outcomeOf = ({ outcomes }: Measured, name: string): Outcome | undef
  * turns. So ours and the peer, who are compared, are always neighbours in time (other work on the machine
  * meets both), and neither is always the one that follows.
  */
-export async function measure(one: Case, field: Field, rounds: number, seconds: number): Promise<Measured> {
-  const where = folder();
-  const contestants = await gather(one, field, await one.serve(where), where);
+export async function measure(
+  scope: Scope,
+  one: Case,
+  field: Field,
+  rounds: number,
+  seconds: number,
+): Promise<Measured> {
+  const contestants = await gather(scope, one, field, await one.serve(scope));
   const bandwidths = contestants.map((): number[] => []);
   const costs = contestants.map((): number[] => []);
   for (let i = -1; i < rounds; i++) {

@@ -4,13 +4,14 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import type { Scope } from '../../test/support/run/scope.js';
+import { runToEnd } from '../run-to-end.js';
 import { CASES, type Case } from './cases.js';
 import { curveChart, ratioChart } from './chart.js';
 import type { Field } from './contestants.js';
 import { measureCopy } from './copy.js';
 import { measureGarbage } from './garbage.js';
 import { type Measured, measure } from './measure.js';
-import { endAll, endAtSignals } from './processes.js';
 import {
   circumstances,
   copyTable,
@@ -55,31 +56,32 @@ const field: Field = {
 const pair = [field.ours, PEER];
 
 /** Measurements without fio: a table of its own each. */
-const TABLES: readonly { name: string; text: string; make: () => Promise<string> }[] = [
+const TABLES: readonly { name: string; text: string; make: (scope: Scope) => Promise<string> }[] = [
   {
     name: 'sparse-copy',
     text: 'cp --sparse=always of a disk that is nearly all holes',
     // The peer reads every hole: 100 GiB take it minutes.
-    make: async () =>
+    make: async (scope) =>
       copyTable([
-        ...(await measureCopy(quick ? pair : [], 8)),
-        ...(await measureCopy(quick ? [field.ours] : pair, 100)),
+        ...(await measureCopy(scope, quick ? pair : [], 8)),
+        ...(await measureCopy(scope, quick ? [field.ours] : pair, 100)),
       ]),
   },
   {
     name: 'start',
     text: 'start to ready, and resident memory',
-    make: async () => startTable(await measureStart(pair, Math.max(rounds, 10))),
+    make: async (scope) => startTable(await measureStart(scope, pair, Math.max(rounds, 10))),
   },
   {
     name: 'memory',
     text: 'memory with one and with many mounts',
-    make: async () => memoryTable([...(await measureMemory(pair, 1)), ...(await measureMemory(pair, 50))]),
+    make: async (scope) =>
+      memoryTable([...(await measureMemory(scope, pair, 1)), ...(await measureMemory(scope, pair, 50))]),
   },
   {
     name: 'garbage',
     text: 'what a million requests leave to the garbage collector',
-    make: async () => garbageTable(await measureGarbage(field.ours)),
+    make: async (scope) => garbageTable(await measureGarbage(scope, field.ours)),
   },
   {
     name: 'saturation',
@@ -91,24 +93,29 @@ const TABLES: readonly { name: string; text: string; make: () => Promise<string>
 const isWanted = ({ name }: { readonly name: string }): boolean =>
   options.case.length === 0 || options.case.some((prefix) => name.startsWith(prefix));
 
-/** Runs a measurement that may fail; the others go on. */
-async function attempt<T>(name: string, action: () => Promise<T>): Promise<T | undefined> {
+/** Runs a measurement that may fail, in a scope of its own; the others go on. */
+async function attempt<T>(
+  outer: Scope,
+  name: string,
+  action: (scope: Scope) => Promise<T>,
+): Promise<T | undefined> {
+  const scope = outer.inner();
   try {
-    return await action();
+    return await action(scope);
   } catch (error) {
     process.exitCode = 1;
     console.error(`bench: ${name}: ${error instanceof Error ? error.message : String(error)}`);
     return undefined;
   } finally {
-    endAll();
+    scope.endNow();
   }
 }
 
-async function measureCases(cases: readonly Case[]): Promise<readonly Measured[]> {
+async function measureCases(outer: Scope, cases: readonly Case[]): Promise<readonly Measured[]> {
   const done: Measured[] = [];
   if (cases.length > 0) console.log(HEAD);
   for (const one of cases) {
-    const measured = await attempt(one.name, () => measure(one, field, rounds, seconds));
+    const measured = await attempt(outer, one.name, (scope) => measure(scope, one, field, rounds, seconds));
     if (measured === undefined) continue;
     done.push(measured);
     console.log(row(measured));
@@ -146,7 +153,7 @@ function write(all: readonly Measured[], tables: readonly string[]): void {
   replaceResults(text.filter((part) => part !== '').join('\n\n'));
 }
 
-async function main(): Promise<void> {
+async function main(scope: Scope): Promise<void> {
   if (options.help) return console.log(HELP);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a number from 1');
   if (![...CASES, ...TABLES].some(isWanted)) throw new Error('no case has such a name: --list shows them');
@@ -158,10 +165,10 @@ async function main(): Promise<void> {
   }
   const warning = disturbance();
   if (warning !== undefined) console.error(warning);
-  const done = await measureCases(CASES.filter(isWanted));
+  const done = await measureCases(scope, CASES.filter(isWanted));
   const tables: string[] = [];
   for (const { name, make } of TABLES.filter(isWanted)) {
-    const table = await attempt(name, make);
+    const table = await attempt(scope, name, make);
     if (table === undefined) continue;
     tables.push(table);
     console.log(`\n${table}`);
@@ -169,12 +176,9 @@ async function main(): Promise<void> {
   if (options.write) write(done, tables);
 }
 
-endAtSignals();
-try {
-  await main();
-} catch (error) {
-  process.exitCode = 1;
-  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
-} finally {
-  endAll();
-}
+await runToEnd((scope) =>
+  main(scope).catch((error: unknown) => {
+    process.exitCode = 1;
+    console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
+  }),
+);

@@ -1,10 +1,12 @@
 // The sides that are compared: each turns a server into a file. A side is a way to mount; mount()
 // starts it and gives the file and the process behind it.
 
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { AS_NOBODY, atEnd, start, whenEnded, whenWritten } from './processes.js';
+import { mountDisk } from '../../test/support/run/mount.js';
+import { AS_NORMAL_USER, NOBODY } from '../../test/support/run/normal-user.js';
+import { Program } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 import type { Target } from './servers.js';
 
 /** A way to mount: the command without mountpoint and URI. */
@@ -36,80 +38,70 @@ export function nativeSide(command: string | undefined): Side {
   return { name: 'fuse-native', command: [...oursSide(command).command, '--fuse-backend=fuse-native'] };
 }
 
-const NOBODY_UID = 65_534;
+/** Milliseconds that a process may take to end after its file is unmounted. */
+const END_LIMIT = 10_000;
+
+/** The output of a side is of no use, but for its errors. */
+const ERRORS_ONLY = ['ignore', 'ignore', 'inherit'] as const;
+
 let count = 0;
 
-/** Mounts `target` by one side below `folder`, as a normal user if requested. */
+/** Mounts `target` by one side below the scope's folder, as a normal user if requested. */
 export async function mount(
+  scope: Scope,
   side: Side,
-  folder: string,
   { uri, environment }: Pick<Target, 'uri' | 'environment'>,
   asNobody = false,
 ): Promise<Mounted> {
-  const path = join(folder, `m${count++}`);
+  const name = `m${count++}`;
+  const path = scope.path(name);
   mkdirSync(path);
-  if (asNobody) chownSync(path, NOBODY_UID, NOBODY_UID);
-  const pidfile = join(folder, `p${count++}`);
-  if (asNobody) {
-    writeFileSync(pidfile, '');
-    chownSync(pidfile, NOBODY_UID, NOBODY_UID);
-  }
+  if (asNobody) chownSync(path, NOBODY, NOBODY);
   const before = performance.now();
-  const argv = [...(asNobody ? AS_NOBODY : []), ...side.command, '-P', pidfile, path, uri];
-  const child = start(argv, environment, 'inherit');
-  return whenMounted(child, path, join(path, 'nbd'), before, () => whenWritten(pidfile, child));
+  const { file, program } = await mountDisk(scope, {
+    name,
+    server: [uri],
+    command: side.command,
+    prefix: asNobody ? AS_NORMAL_USER : [],
+    program: { env: environment, stdio: [...ERRORS_ONLY] },
+  });
+  const ready = performance.now() - before;
+  const unmount = async (): Promise<void> => {
+    detach(path);
+    await program.endsWithin(END_LIMIT);
+  };
+  return { file, pid: program.pid, ready, unmount };
 }
 
 /** The FUSE export of qemu-storage-daemon on a qcow2 image: the other way to get that as a file. */
-export async function mountImage(image: string, folder: string): Promise<Mounted> {
-  const file = join(folder, `q${count++}`);
+export async function mountImage(scope: Scope, image: string): Promise<Mounted> {
+  const [file, pidfile] = [scope.path(`q${count++}`), scope.path(`p${count++}`)];
   writeFileSync(file, '');
-  const pidfile = join(folder, `p${count++}`);
   const before = performance.now();
-  const child = start(
-    [
-      'qemu-storage-daemon',
-      '--blockdev',
-      `driver=file,node-name=file,filename=${image}`,
-      '--blockdev',
-      'driver=qcow2,node-name=disk,file=file',
-      '--export',
-      `type=fuse,id=export,node-name=disk,mountpoint=${file},writable=on`,
-      '--pidfile',
-      pidfile,
-    ],
-    {},
-    'inherit',
-  );
-  const mounted = await whenMounted(child, file, file, before, () => whenWritten(pidfile, child));
-  const unmount = async (): Promise<void> => {
-    // It serves on when its file is unmounted, and unmounts by itself at SIGTERM.
-    child.kill('SIGTERM');
-    await whenEnded(child, 10_000);
-    await mounted.unmount();
-  };
-  return { ...mounted, unmount };
-}
-
-const isMounted = (path: string): boolean =>
-  readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
-
-async function whenMounted(
-  child: ChildProcess,
-  path: string,
-  file: string,
-  before: number,
-  isReady: () => Promise<void>,
-): Promise<Mounted> {
-  const detach = (): void => {
-    if (isMounted(path)) execFileSync('umount', ['-l', path], { stdio: 'ignore' });
-  };
-  atEnd(detach);
-  await isReady();
+  const words = [
+    '--blockdev',
+    `driver=file,node-name=file,filename=${image}`,
+    '--blockdev',
+    'driver=qcow2,node-name=disk,file=file',
+    '--export',
+    `type=fuse,id=export,node-name=disk,mountpoint=${file},writable=on`,
+    '--pidfile',
+    pidfile,
+  ];
+  const program = new Program(scope, 'qemu-storage-daemon', words, { stdio: [...ERRORS_ONLY] });
+  await program.fills(pidfile);
   const ready = performance.now() - before;
   const unmount = async (): Promise<void> => {
-    detach();
-    await whenEnded(child, 10_000);
+    // It serves on when its file is unmounted, and unmounts by itself at SIGTERM.
+    program.child.kill('SIGTERM');
+    await program.endsWithin(END_LIMIT);
+    detach(file);
   };
-  return { file, pid: child.pid ?? 0, ready, unmount };
+  return { file, pid: program.pid, ready, unmount };
+}
+
+/** Unmounts what is mounted there, if anything is. */
+function detach(path: string): void {
+  const isMounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
+  if (isMounted) execFileSync('umount', ['-l', path], { stdio: 'ignore' });
 }

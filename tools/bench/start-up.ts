@@ -1,7 +1,8 @@
 // From the command to the ready file, and what memory one mount and many take.
 
+import type { Scope } from '../../test/support/run/scope.js';
 import { median } from './measure.js';
-import { folder, peakMiB, proportionalMiB } from './processes.js';
+import { peakMiB, proportionalMiB } from './processes.js';
 import { nbdkit } from './servers.js';
 import { type Mounted, mount, type Side } from './sides.js';
 
@@ -21,13 +22,16 @@ export interface Memory {
 }
 
 /** Starts each side by turns, `rounds` times and once to warm up, on one server. */
-export async function measureStart(sides: readonly Side[], rounds: number): Promise<readonly StartUp[]> {
-  const where = folder();
-  const target = await nbdkit(where, 'memory', '64M');
+export async function measureStart(
+  scope: Scope,
+  sides: readonly Side[],
+  rounds: number,
+): Promise<readonly StartUp[]> {
+  const target = await nbdkit(scope, 'memory', '64M');
   const found = sides.map(() => ({ ready: [] as number[], peak: [] as number[] }));
   for (let i = -1; i < rounds; i++) {
     for (const [j, side] of sides.entries()) {
-      const mounted = await mount(side, where, target);
+      const mounted = await mount(scope, side, target);
       if (i >= 0) {
         found[j].ready.push(mounted.ready);
         found[j].peak.push(peakMiB(mounted.pid));
@@ -43,13 +47,17 @@ export async function measureStart(sides: readonly Side[], rounds: number): Prom
 }
 
 /** Mounts one server `mounts` times by each side. */
-export async function measureMemory(sides: readonly Side[], mounts: number): Promise<readonly Memory[]> {
-  const where = folder();
-  const target = await nbdkit(where, 'memory', '64M');
+export async function measureMemory(
+  outer: Scope,
+  sides: readonly Side[],
+  mounts: number,
+): Promise<readonly Memory[]> {
+  const scope = outer.inner();
+  const target = await nbdkit(scope, 'memory', '64M');
   const results: Memory[] = [];
   for (const side of sides) {
     const mounted: Mounted[] = [];
-    for (let i = 0; i < mounts; i++) mounted.push(await mount(side, where, target));
+    for (let i = 0; i < mounts; i++) mounted.push(await mount(scope, side, target));
     const sum = (of: (pid: number) => number): number =>
       mounted.reduce((total, { pid }) => total + of(pid), 0);
     results.push({

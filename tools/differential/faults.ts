@@ -3,9 +3,8 @@
 // Used by stage.ts. When a fault strikes is left to time: a case whose difference needs it is not repeated
 // by its seed alone.
 
-import { setTimeout } from 'node:timers/promises';
-import { pause } from '../bench/processes.js';
-import type { CuttingProxy } from '../soak/proxy.js';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { CuttingProxy } from '../../test/support/run/cutting-proxy.js';
 import type { DiskServer } from '../soak/server.js';
 import type { Plan } from './plan.js';
 
@@ -59,7 +58,7 @@ export class Faults {
   async #work(calm: AbortSignal): Promise<void> {
     while (!calm.aborted) {
       const startedAt = performance.now();
-      await setTimeout(this.#left, undefined, { signal: calm }).catch(() => undefined);
+      await pause(this.#left, undefined, { signal: calm }).catch(() => undefined);
       this.#left -= performance.now() - startedAt;
       if (calm.aborted) return;
       await this.#strike();

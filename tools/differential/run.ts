@@ -6,17 +6,18 @@
 // played again, for `--shrink SECONDS`, with operations left out: the shortest list that still fails is
 // printed, and the command that plays it, which is this one with `--keep LIST`.
 
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { folder } from '../bench/processes.js';
-import { freePort } from '../bench/servers.js';
-import { certificatesIn, runToEnd } from '../soak/surroundings.js';
+import { makePki } from '../../test/support/run/certificates.js';
+import { freePort } from '../../test/support/run/ports.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { runToEnd } from '../run-to-end.js';
 import { playCase } from './case.js';
 import { parsePlaces, textOfPlaces } from './kept.js';
 import { describe, type Plan, parsePins, planOf } from './plan.js';
-import { shrink } from './shrink.js';
+import { type Opening, shrink } from './shrink.js';
 import { Finding, Stage } from './stage.js';
 import { Tally } from './tally.js';
 
@@ -59,24 +60,17 @@ const ENOUGH = 3;
 /** Lines of the logs that are shown of what was found. */
 const LINES = 15;
 
-let root = '';
-let pki = '';
 const tally = new Tally();
 
-async function openStage(plan: Plan): Promise<Stage> {
-  const place = mkdtempSync(join(root, `case${plan.seed}-`));
-  return Stage.open(plan, { folder: place, pki, port: await freePort() });
-}
-
 /** Plays one case. Never rejects for what it finds. */
-async function play(plan: Plan): Promise<void> {
-  const stage = await openStage(plan);
+async function play(plan: Plan, open: Opening): Promise<void> {
+  const stage = await open(plan);
   const startedAt = performance.now();
   try {
     await playCase(stage, plan, { length, kept }, (more) => tally.played(plan, more));
-    rmSync(stage.folder, { recursive: true });
+    stage.remove();
   } catch (error) {
-    await reportFinding(plan, stage, error);
+    await reportFinding(plan, stage, error, open);
   }
   tally.ended(plan, stage.faults.counts, stage.deaths.length);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
@@ -86,7 +80,7 @@ async function play(plan: Plan): Promise<void> {
   );
 }
 
-async function reportFinding(plan: Plan, stage: Stage, error: unknown): Promise<void> {
+async function reportFinding(plan: Plan, stage: Stage, error: unknown, open: Opening): Promise<void> {
   if (!(error instanceof Finding)) throw error;
   tally.found(plan, error.message);
   const found = join(FOUND, `seed${plan.seed}`);
@@ -95,12 +89,12 @@ async function reportFinding(plan: Plan, stage: Stage, error: unknown): Promise<
   mkdirSync(found, { recursive: true });
   const names = readdirSync(stage.folder).filter((name) => /\.(log|raw)$/.test(name));
   for (const name of names) copyFileSync(join(stage.folder, name), join(found, name));
-  rmSync(stage.folder, { recursive: true });
-  if (patience > 0 && !error.hangs) await reportShortest(plan);
+  stage.remove();
+  if (patience > 0 && !error.hangs) await reportShortest(plan, open);
 }
 
-async function reportShortest(plan: Plan): Promise<void> {
-  const shortest = await shrink(plan, { length, kept }, patience, openStage);
+async function reportShortest(plan: Plan, open: Opening): Promise<void> {
+  const shortest = await shrink(plan, { length, kept }, patience, open);
   if (shortest === undefined) {
     console.error(`seed ${plan.seed} does not fail again: it takes luck, too`);
     return;
@@ -112,15 +106,17 @@ async function reportShortest(plan: Plan): Promise<void> {
   );
 }
 
-async function main(): Promise<void> {
-  root = folder();
-  pki = certificatesIn(root);
+async function main(scope: Scope): Promise<void> {
+  const pki = makePki(scope.path('pki'));
+  const open: Opening = async (plan) =>
+    Stage.open(plan, { scope: scope.inner(), pki, port: await freePort() });
   let next = seed;
   const lane = async (): Promise<void> => {
-    while (tally.operations < operations && tally.findings.length < ENOUGH) await play(planOf(next++, pins));
+    while (tally.operations < operations && tally.findings.length < ENOUGH)
+      await play(planOf(next++, pins), open);
   };
   if (kept === undefined) await Promise.all(Array.from({ length: jobs }, lane));
-  else await play(planOf(seed, pins));
+  else await play(planOf(seed, pins), open);
   console.log(tally.summary());
   if (tally.findings.length > 0) process.exitCode = 1;
 }

@@ -1,30 +1,17 @@
 // The servers of the cases, and how nbdfuse reaches them.
 
-import { DiskServer, nbdkitWords, type ServerWords } from '../soak/server.js';
-import { HOST } from '../soak/surroundings.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { nbdkitTls, qemuNbdCommand, qemuNbdTls } from '../../test/support/run/servers.js';
+import { DiskServer, HOST, nbdkitOfDisk, type ServerCommand } from '../soak/server.js';
 import type { Plan } from './plan.js';
 
 /** Where servers may listen and find their certificates. */
 export interface Surroundings {
-  readonly folder: string;
+  /** Owns all of a case. */
+  readonly scope: Scope;
   /** Certificates for localhost. */
   readonly pki: string;
   readonly port: number;
-}
-
-function qemuNbdWords(way: Plan['way'], { pki, port }: Surroundings): ServerWords {
-  const tls = [`--object=tls-creds-x509,id=tls,endpoint=server,dir=${pki},verify-peer=no`, '--tls-creds=tls'];
-  return ({ disk, pidfile, socket }) => [
-    'qemu-nbd',
-    '--persistent',
-    '--shared=32',
-    '--format=raw',
-    '--discard=unmap',
-    `--pid-file=${pidfile}`,
-    ...(way === 'unix' ? [`--socket=${socket}`] : [`--bind=${HOST}`, `--port=${port}`]),
-    ...(way === 'tls' ? tls : []),
-    disk,
-  ];
 }
 
 function filtersOf(server: Plan['server']): [filters: string[], settings: string[]] {
@@ -44,33 +31,24 @@ function filtersOf(server: Plan['server']): [filters: string[], settings: string
   }
 }
 
-function wordsOf(plan: Plan, surroundings: Surroundings): ServerWords {
-  if (plan.server === 'qemu-nbd') return qemuNbdWords(plan.way, surroundings);
-  const { pki, port } = surroundings;
-  const onPort = ['-i', HOST, '-p', String(port)];
-  const tls = plan.way === 'tls' ? ['--tls=require', `--tls-certificates=${pki}`] : [];
+function commandOf(plan: Plan, { pki, port }: Surroundings): ServerCommand {
+  const on = plan.way === 'unix' ? undefined : { host: HOST, port };
+  if (plan.server === 'qemu-nbd') {
+    const tls = plan.way === 'tls' ? qemuNbdTls(pki, 'verify-peer=no') : [];
+    return ({ disk, pidfile, socket }) =>
+      qemuNbdCommand(on ?? { path: socket }, pidfile, ['--format=raw', '--discard=unmap', ...tls, disk]);
+  }
   const [filters, settings] = filtersOf(plan.server);
-  return nbdkitWords(filters, plan.way === 'unix' ? undefined : [...onPort, ...tls], settings);
+  const tls = plan.way === 'tls' ? nbdkitTls(pki) : [];
+  return nbdkitOfDisk(on, [...tls, ...filters.map((filter) => `--filter=${filter}`)], settings);
 }
 
 /** The server of a case. @param died hears of one that ended by itself */
 export function serverOf(plan: Plan, surroundings: Surroundings, died: (why: string) => void): DiskServer {
-  return new DiskServer(surroundings.folder, 'disk', plan.size, wordsOf(plan, surroundings), died);
+  return new DiskServer(surroundings.scope, 'disk', plan.size, commandOf(plan, surroundings), died);
 }
 
 /** Where a server listens. */
 export function addressOf(plan: Plan, server: DiskServer, { port }: Surroundings) {
   return plan.way === 'unix' ? { path: server.socket } : { host: HOST, port };
-}
-
-/** The URI of what listens on a path, or on a port of this machine. */
-export function uriOf(
-  plan: Plan,
-  where: { path: string } | { host: string; port: number },
-  pki: string,
-): string {
-  if ('path' in where) return `nbd+unix:///?socket=${where.path}`;
-  const authority = `${where.host}:${where.port}`;
-  if (plan.way === 'tcp') return `nbd://${authority}`;
-  return `nbds://${authority}/?tls-certificates=${pki}&tls-hostname=localhost`;
 }

@@ -22,7 +22,7 @@ export interface Shortest {
 }
 
 /** Opens a stage in a fresh folder. */
-type Opening = (plan: Plan) => Promise<Stage>;
+export type Opening = (plan: Plan) => Promise<Stage>;
 
 /** All operations, in the order in which they are played, more or less. */
 function placesOf(plan: Plan, length: number): Place[] {
@@ -53,6 +53,7 @@ export async function shrink(
       return true;
     } finally {
       await stage.abandon();
+      stage.remove();
     }
   };
   const fails = async (kept: readonly Place[]): Promise<boolean> => {

@@ -1,28 +1,31 @@
 // Where a case is played: a server, maybe a proxy before it, nbdfuse, a plain file, and the actors.
 //
 // Used by run.ts. All of it lies in a folder of its own, which is kept when something was found.
+//
+// An actor that makes no progress for a minute, while no fault is in the way, is a finding: an operation hangs. While
+// faults go on, a very loaded machine looks the same, since an operation gets nowhere between two of them. So the
+// faults rest a minute after the operations began, until the next ones begin, and the minute counts from then on.
 
-import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, copyFileSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, copyFileSync, openSync, readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { atEnd, start, whenEnded, whenWritten } from '../bench/processes.js';
+import { CuttingProxy, SETTLE_TIME } from '../../test/support/run/cutting-proxy.js';
+import { type MountedDisk, mountDisk } from '../../test/support/run/mount.js';
+import { Program } from '../../test/support/run/program.js';
+import { uriOf } from '../../test/support/run/servers.js';
 import { Random } from '../simulate/random.js';
-import { CuttingProxy, SETTLE_TIME } from '../soak/proxy.js';
 import type { DiskServer } from '../soak/server.js';
 import { unequal } from './difference.js';
 import { Faults, TIMEOUT } from './faults.js';
 import type { FromActor, ToActor } from './messages.js';
 import type { Range } from './operations.js';
 import type { Plan } from './plan.js';
-import { addressOf, type Surroundings, serverOf, uriOf } from './server.js';
+import { addressOf, type Surroundings, serverOf } from './server.js';
 
-const NBDFUSE = fileURLToPath(new URL('../../../../bin/nbdfuse', import.meta.url));
 const ACTOR = fileURLToPath(new URL('./actor.js', import.meta.url));
 
-/** Milliseconds after which operations that have not ended hang. */
-const PATIENCE = 120_000;
+/** Milliseconds after which the faults rest, and then those without progress after which an operation hangs. */
+const PATIENCE = 60_000;
 
 /** Something that must not be. */
 export class Finding extends Error {
@@ -54,8 +57,8 @@ export class Stage {
   readonly #server: DiskServer;
   readonly #proxy: CuttingProxy | undefined;
   readonly #reference: string;
-  #actors: ChildProcess[] = [];
-  #program: ChildProcess | undefined;
+  #actors: Program[] = [];
+  #mounted: MountedDisk | undefined;
 
   private constructor(
     plan: Plan,
@@ -69,13 +72,13 @@ export class Stage {
     this.#surroundings = surroundings;
     this.#server = server;
     this.#proxy = proxy;
-    this.#reference = join(surroundings.folder, 'plain.raw');
+    this.#reference = surroundings.scope.path('plain.raw');
     this.faults = new Faults(plan.faults, server, proxy);
   }
 
   /** Starts everything. */
   static async open(plan: Plan, surroundings: Surroundings): Promise<Stage> {
-    const { folder } = surroundings;
+    const { scope } = surroundings;
     // For nbdfuse it is as if it was killed: nothing may be lost, and the case goes on.
     const deaths: string[] = [];
     const server = serverOf(plan, surroundings, (why) => {
@@ -83,16 +86,13 @@ export class Stage {
       console.error(`seed ${plan.seed}: ${why}`);
     });
     await server.start();
-    const where = plan.way === 'unix' ? join(folder, 'proxy') : 0;
+    const where = plan.way === 'unix' ? scope.path('proxy') : 0;
     const address = addressOf(plan, server, surroundings);
-    const proxy = plan.faults === 'none' ? undefined : await CuttingProxy.open(where, address);
+    const proxy = plan.faults === 'none' ? undefined : await CuttingProxy.open(scope, where, address);
     const stage = new Stage(plan, surroundings, server, deaths, proxy);
     copyFileSync(server.disk, stage.#reference);
-    mkdirSync(stage.#mountpoint);
-    // A killed nbdfuse leaves its mount.
-    atEnd(() => void spawnSync('umount', ['-l', stage.#mountpoint], { stdio: 'ignore' }));
-    await stage.#mount();
-    await stage.#startActors();
+    const { file } = await stage.#mount();
+    await stage.#startActors(file);
     return stage;
   }
 
@@ -103,7 +103,13 @@ export class Stage {
    */
   async play(count: number, kept?: readonly (readonly number[])[]): Promise<void> {
     this.faults.begin();
-    await this.#tellAll((index) => ({ kind: 'play', count, kept: kept?.[index] }));
+    // The rest() below throws what fails here.
+    const timer = setTimeout(() => void this.faults.rest().catch(() => undefined), PATIENCE);
+    try {
+      await this.#tellAll((index) => ({ kind: 'play', count, kept: kept?.[index] }));
+    } finally {
+      clearTimeout(timer);
+    }
     await this.faults.rest();
   }
 
@@ -132,98 +138,112 @@ export class Stage {
   /** Ends at once. */
   async abandon(): Promise<void> {
     await this.faults.rest();
-    for (const actor of this.#actors) actor.kill('SIGKILL');
-    this.#program?.kill('SIGKILL');
-    spawnSync('umount', ['-l', this.#mountpoint], { stdio: 'ignore' });
+    for (const actor of this.#actors) actor.child.kill('SIGKILL');
+    this.#mounted?.program.child.kill('SIGKILL');
     await this.#server.kill();
     this.#proxy?.close();
   }
 
+  /** Removes what abandon() has left: the mount of a killed nbdfuse, and all files. */
+  remove(): void {
+    this.#surroundings.scope.endNow();
+  }
+
   /** Where all of it lies. */
   get folder(): string {
-    return this.#surroundings.folder;
+    return this.#surroundings.scope.folder;
   }
 
   /** The last lines of the actors and of nbdfuse. */
   lastWords(lines: number): string {
-    const { folder } = this.#surroundings;
+    const { scope } = this.#surroundings;
     const logs = ['nbdfuse.log', ...this.#actors.map((_, i) => `actor${i}.log`)];
     const tail = (name: string): string =>
-      readFileSync(join(folder, name), 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
+      readFileSync(scope.path(name), 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
     return logs.map((name) => `--- ${name}\n${tail(name)}`).join('\n');
   }
 
   /** The logs of the actors. */
   actorLogs(): string {
-    const { folder } = this.#surroundings;
-    return this.#actors
-      .map((_, i) => `--- actor ${i}\n${readFileSync(join(folder, `actor${i}.log`), 'utf8')}`)
-      .join('');
+    return this.#actors.map((_, i) => `--- actor ${i}\n${readFileSync(this.#logOf(i), 'utf8')}`).join('');
   }
 
-  get #mountpoint(): string {
-    return join(this.#surroundings.folder, 'mnt');
-  }
-
-  async #mount(): Promise<void> {
-    const { folder, pki } = this.#surroundings;
+  async #mount(): Promise<MountedDisk> {
+    const { scope, pki } = this.#surroundings;
     const { plan, proxy } = { plan: this.#plan, proxy: this.#proxy };
     const address = addressOf(plan, this.#server, this.#surroundings);
-    const proxied = plan.way === 'unix' ? { path: join(folder, 'proxy') } : { host: '127.0.0.1' };
-    const where = proxy === undefined ? address : { port: proxy.port, ...proxied };
+    const proxied = (open: CuttingProxy) =>
+      plan.way === 'unix' ? { path: scope.path('proxy') } : { host: '127.0.0.1', port: open.port };
+    const where = proxy === undefined ? address : proxied(proxy);
     const kernel = [`--cache=${plan.cache}`, `--threads=${plan.threads}`];
     const ofBackend = plan.backend === 'kernel' ? kernel : [];
     const timeout = plan.faults === 'freezes' ? [`--timeout=${TIMEOUT}`] : [];
-    const options = [`--fuse-backend=${plan.backend}`, '-C', plan.connections, ...ofBackend, ...timeout];
-    const pidfile = join(folder, 'nbdfuse.pid');
-    const words = ['--reconnect=forever', `--settle-time=${SETTLE_TIME}`, '-P', pidfile, this.#mountpoint];
-    const log = openSync(join(folder, 'nbdfuse.log'), 'a');
-    this.#program = start(
-      [process.execPath, NBDFUSE, ...options, ...words, uriOf(plan, where, pki)],
-      {},
-      log,
-    );
+    const reconnect = ['--reconnect=forever', `--settle-time=${SETTLE_TIME}`];
+    const log = openSync(scope.path('nbdfuse.log'), 'a');
+    this.#mounted = await mountDisk(scope, {
+      server: [uriOf(where, '', plan.way === 'tls' ? pki : undefined)],
+      options: [
+        `--fuse-backend=${plan.backend}`,
+        '-C',
+        plan.connections,
+        ...ofBackend,
+        ...timeout,
+        ...reconnect,
+      ],
+      program: { stdio: ['ignore', 'ignore', log] },
+    });
     closeSync(log);
-    await whenWritten(pidfile, this.#program);
+    return this.#mounted;
   }
 
   async #unmount(): Promise<void> {
     await this.close();
-    const program = this.#program;
-    if (program === undefined) return;
-    program.kill('SIGTERM');
-    await whenEnded(program, 15_000);
-    if (program.exitCode !== 0) throw new Finding(`nbdfuse ended with ${program.exitCode}`);
+    if (this.#mounted === undefined) return;
+    const { program } = this.#mounted;
+    program.child.kill('SIGTERM');
+    const status = await program.endsWithin(15_000);
+    if (status !== 0) throw new Finding(`nbdfuse ended with ${status}`);
     const [ours, theirs] = [readFileSync(this.#server.disk), readFileSync(this.#reference)];
     // Killed, a server with a cache has on its disk what was flushed.
     const why = unequal(ours.subarray(0, this.#plan.size), theirs, 0);
     if (why !== undefined) throw new Finding(`on the server's disk ${why}`);
   }
 
-  async #startActors(): Promise<void> {
-    const { folder } = this.#surroundings;
+  #logOf(index: number): string {
+    return this.#surroundings.scope.path(`actor${index}.log`);
+  }
+
+  async #startActors(subject: string): Promise<void> {
+    const { scope } = this.#surroundings;
     const plan = this.#plan;
     const areas = areasOf(plan);
-    this.#actors = areas.map(() => fork(ACTOR, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }));
-    for (const actor of this.#actors) atEnd(() => void actor.kill('SIGKILL'));
+    const stdio = ['ignore', 'ignore', 'inherit', 'ipc'] as const;
+    this.#actors = areas.map(() => new Program(scope, process.execPath, [ACTOR], { stdio: [...stdio] }));
     await this.#tellAll((index) => ({
       kind: 'start',
       plan,
       index,
       area: areas[index],
-      subject: join(this.#mountpoint, 'nbd'),
+      subject,
       reference: this.#reference,
-      log: join(folder, `actor${index}.log`),
+      log: this.#logOf(index),
     }));
   }
 
   async #tellAll(messageFor: (index: number) => ToActor): Promise<void> {
-    await Promise.all(this.#actors.map((actor, index) => this.#tell(actor, messageFor(index))));
+    await Promise.all(this.#actors.map((_, index) => this.#tell(index, messageFor(index))));
   }
 
-  async #tell(actor: ChildProcess, message: ToActor): Promise<void> {
+  async #tell(index: number, message: ToActor): Promise<void> {
+    const actor = this.#actors[index].child;
     const over = new AbortController();
-    const timer = setTimeout(() => over.abort(), PATIENCE);
+    let before: number | undefined;
+    const timer = setInterval(() => {
+      // Every operation is in the log before it begins.
+      const now = statSync(this.#logOf(index), { throwIfNoEntry: false })?.size ?? 0;
+      if (now === before) over.abort();
+      before = now;
+    }, PATIENCE);
     const { signal } = over;
     const ended = once(actor, 'exit', { signal }).then(([status, name]: (number | string | null)[]) => {
       throw new Finding(`an actor ended: ${name ?? `status ${status}`}`);
@@ -237,7 +257,7 @@ export class Stage {
       const why = `an operation does not end; the server ${this.#server.running ? 'runs' : 'has ended'}`;
       throw error instanceof Finding ? error : new Finding(why, true, { cause: error });
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       over.abort();
       for (const promise of [answered, ended]) promise.catch(() => undefined);
     }

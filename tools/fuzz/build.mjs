@@ -26,7 +26,7 @@ await build({
     ...ROOMS.map((room) => `src/${room}/**/*.ts`),
     'tools/fuzz/*.ts',
     'tools/fuzz/targets/*.ts',
-    'test/support/*.ts',
+    'test/support/**/*.ts',
   ],
   outbase: '.',
   outdir: OUT,

@@ -4,12 +4,10 @@
 // what the server answers becomes the rest. Extended headers come from the tests' scripted server, since no
 // packaged server has them. Needs nbdkit, qemu-nbd, qemu-img, nbd-server and psktool.
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Handshake, type HandshakeEvent } from '../../src/nbd/handshake/handshake.js';
 import { ReplyReceiver } from '../../src/nbd/transmission/reply-receiver.js';
@@ -18,7 +16,9 @@ import { negotiate } from '../../src/transport/negotiate.js';
 import { prepareTls, type TlsUpgrade } from '../../src/transport/tls.js';
 import { Asked, Recorder } from '../../test/support/reply-recorder.js';
 import * as rfc8448 from '../../test/support/rfc8448.js';
-import { answerAll, ScriptedServer } from '../../test/support/scripted-server.js';
+import { Scope } from '../../test/support/run/scope.js';
+import { startNbdkit, startNbdServer, startQemuNbd } from '../../test/support/run/servers.js';
+import { answerAll, startScriptedServer } from '../../test/support/scripted-server.js';
 import { Input } from './input.js';
 import { tlsSeeds, uriSeeds, workerSeeds } from './seeds.js';
 import { optionsOf } from './targets/handshake.js';
@@ -40,27 +40,9 @@ const BATCHES = [
   [0, 0, 3, 3, 0, 0],
 ].map((bytes) => Uint8Array.from(bytes));
 
-let folder = '';
-const children: ChildProcess[] = [];
-
 function save(target: string, name: string, ...parts: readonly Uint8Array[]): void {
   mkdirSync(`${CORPUS}/${target}`, { recursive: true });
   writeFileSync(`${CORPUS}/${target}/${name}`, Buffer.concat(parts));
-}
-
-/** A connection to a socket as soon as somebody listens on it. */
-async function reach(path: string): Promise<Socket> {
-  const limit = AbortSignal.timeout(PATIENCE);
-  for (;;) {
-    const socket = connect(path);
-    try {
-      await once(socket, 'connect');
-      return socket;
-    } catch {
-      limit.throwIfAborted();
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
 }
 
 /** A handshake that keeps what it is given. */
@@ -86,7 +68,8 @@ async function shakeHands(
   tls?: TlsUpgrade,
 ): Promise<{ heard: Buffer; clear: number; stream?: Duplex; event?: HandshakeEvent }> {
   const handshake = new Recording(optionsOf(choice));
-  const socket = await reach(path);
+  const socket = connect(path);
+  await once(socket, 'connect');
   try {
     const { stream, event } = await negotiate(socket, handshake, tls, AbortSignal.timeout(PATIENCE));
     return { heard: Buffer.concat(handshake.heard), clear: handshake.clear, stream, event };
@@ -145,72 +128,40 @@ async function recordReplies(name: string, path: string, choice: number, format:
   }
 }
 
-function start(...argv: readonly string[]): void {
-  children.push(spawn(argv[0], argv.slice(1), { stdio: 'inherit' }));
-}
-
-async function recordServers(): Promise<void> {
-  const path = (name: string): string => join(folder, name);
-  const disk = path('disk.raw');
+async function recordServers(scope: Scope): Promise<void> {
+  const disk = scope.path('disk.raw');
   writeFileSync(disk, Buffer.concat([Buffer.alloc(65_536, 'disk'), Buffer.alloc(2 ** 20 - 65_536)]));
-  const qcow2 = path('disk.qcow2');
+  const qcow2 = scope.path('disk.qcow2');
   execFileSync('qemu-img', ['convert', '-O', 'qcow2', disk, qcow2]);
 
-  start(
-    'nbdkit',
-    '-f',
-    '-U',
-    path('nbdkit'),
-    '--filter=exportname',
-    'file',
-    disk,
-    'exportname=disk',
-    'exportname-list=explicit',
-    'exportname=other',
-  );
-  await recordHandshakes('nbdkit', path('nbdkit'));
-  await recordReplies('nbdkit-structured', path('nbdkit'), 0, 1);
-  await recordReplies('nbdkit-simple', path('nbdkit'), 24, 0);
+  const exports = ['exportname=disk', 'exportname-list=explicit', 'exportname=other'];
+  const nbdkit = await startNbdkit(scope.inner(), '--filter=exportname', 'file', disk, ...exports);
+  await recordHandshakes('nbdkit', nbdkit.socket);
+  await recordReplies('nbdkit-structured', nbdkit.socket, 0, 1);
+  await recordReplies('nbdkit-simple', nbdkit.socket, 24, 0);
 
-  start('nbdkit', '-f', '--oldstyle', '-U', path('oldstyle'), 'memory', '1M');
-  await recordHandshakes('oldstyle', path('oldstyle'));
+  const oldstyle = await startNbdkit(scope.inner(), '--oldstyle', 'memory', '1M');
+  await recordHandshakes('oldstyle', oldstyle.socket);
 
-  start(
-    'qemu-nbd',
-    '--persistent',
-    '--shared=8',
-    '-f',
-    'qcow2',
-    '-x',
-    'disk',
-    '-D',
-    'a description',
-    `--socket=${path('qemu')}`,
-    '--allocation-depth',
-    qcow2,
-  );
-  await recordHandshakes('qemu-nbd', path('qemu'));
-  await recordReplies('qemu-nbd-structured', path('qemu'), 32, 1);
+  const words = ['-f', 'qcow2', '-x', 'disk', '-D', 'a description', '--allocation-depth', qcow2];
+  const qemu = await startQemuNbd(scope, ...words);
+  await recordHandshakes('qemu-nbd', qemu.socket);
+  await recordReplies('qemu-nbd-structured', qemu.socket, 32, 1);
 
-  writeFileSync(
-    path('config'),
-    `[generic]\nunixsock = ${path('nbd-server')}\nallowlist = true\n[disk]\nexportname = ${disk}\n`,
-  );
-  // It goes into the background by itself.
-  start('nbd-server', '-C', path('config'), '-p', path('pid'));
-  await recordHandshakes('nbd-server', path('nbd-server'));
+  await recordHandshakes('nbd-server', (await startNbdServer(scope, disk)).socket);
 
-  execFileSync('psktool', ['-u', 'alice', '-p', path('keys')], { stdio: 'ignore' });
-  start('nbdkit', '-f', '-U', path('tls'), '--tls=require', `--tls-psk=${path('keys')}`, 'memory', '1M');
+  const keys = scope.path('keys');
+  execFileSync('psktool', ['-u', 'alice', '-p', keys], { stdio: 'ignore' });
+  const secure = await startNbdkit(scope.inner(), '--tls=require', `--tls-psk=${keys}`, 'memory', '1M');
   const tls = await prepareTls(
-    { kind: 'unix', path: path('tls') },
-    { type: 'psk', pskFile: path('keys'), username: 'alice' },
+    { kind: 'unix', path: secure.socket },
+    { type: 'psk', pskFile: keys, username: 'alice' },
     false,
   );
-  await recordHandshakes('nbdkit-tls', path('tls'), tls);
-  await recordHandshakes('nbdkit-tls-required', path('tls'));
-  await recordHandshakes('nbdkit-no-tls', path('nbdkit'), tls);
-  await recordHandshakes('oldstyle-no-tls', path('oldstyle'), tls);
+  await recordHandshakes('nbdkit-tls', secure.socket, tls);
+  await recordHandshakes('nbdkit-tls-required', secure.socket);
+  await recordHandshakes('nbdkit-no-tls', nbdkit.socket, tls);
+  await recordHandshakes('oldstyle-no-tls', oldstyle.socket, tls);
 
   const served = {
     size: 2n ** 20n,
@@ -218,27 +169,22 @@ async function recordServers(): Promise<void> {
     metaContexts: { 'base:allocation': 7 },
     names: ['disk', 'other'],
   };
-  const scripted = new ScriptedServer(path('scripted'), served, answerAll);
-  await scripted.listen();
-  await recordHandshakes('extended', path('scripted'));
-  await recordReplies('extended', path('scripted'), 0, 2);
-  scripted.die();
+  const { socketPath } = await startScriptedServer(scope, served, answerAll);
+  await recordHandshakes('extended', socketPath);
+  await recordReplies('extended', socketPath, 0, 2);
 }
 
 async function main(): Promise<void> {
-  folder = mkdtempSync(join(tmpdir(), 'nbdfuse-record-'));
+  const scope = new Scope();
   try {
     rmSync(CORPUS, { recursive: true, force: true });
-    await recordServers();
+    await recordServers(scope);
     for (const [target, seeds] of Object.entries({ uri: uriSeeds(), worker: workerSeeds(), tls: tlsSeeds() }))
       for (const [i, seed] of seeds.entries()) save(target, `seed-${i}`, seed);
     const trace = [rfc8448.SERVER_TICKET, rfc8448.SERVER_DATA, rfc8448.SERVER_CLOSE];
     save('tls', 'rfc8448', Uint8Array.of(4 | (2 << 3)), ...trace);
   } finally {
-    for (const child of children) child.kill('SIGTERM');
-    if (existsSync(join(folder, 'pid')))
-      process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')), 'SIGTERM');
-    rmSync(folder, { recursive: true, force: true });
+    await scope.close();
   }
 }
 

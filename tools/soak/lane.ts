@@ -2,17 +2,16 @@
 //
 // Used by run.ts. The faults never stop while the load runs; each is random, and so are the pauses.
 
-import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import type { NetConnectOpts } from 'node:net';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { atEnd, pause, start, whenEnded, whenWritten } from '../bench/processes.js';
+import { setTimeout as pause } from 'node:timers/promises';
+import { CuttingProxy, SETTLE_TIME } from '../../test/support/run/cutting-proxy.js';
+import { type MountedDisk, mountDisk, NBDFUSE } from '../../test/support/run/mount.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import type { Listening } from '../../test/support/run/servers.js';
 import { DISK_SIZE, verifyAll, writeAll } from './load.js';
-import { CuttingProxy, SETTLE_TIME } from './proxy.js';
-import { DiskServer, nbdkitWords } from './server.js';
-
-const NBDFUSE = fileURLToPath(new URL('../../../../bin/nbdfuse', import.meta.url));
+import { DiskServer, nbdkitOfDisk } from './server.js';
 
 /** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
 const TIMEOUT = 2;
@@ -30,9 +29,11 @@ export interface Way {
   readonly name: string;
   /** For nbdfuse. */
   readonly options: readonly string[];
-  /** nbdkit's words for where it listens; undefined for a Unix socket. */
-  readonly listening: readonly string[] | undefined;
-  /** Where that is for the proxy. */
+  /** Where the server listens; undefined for its Unix socket. */
+  readonly listening: Listening | undefined;
+  /** nbdkit's words for TLS. */
+  readonly tls: readonly string[];
+  /** Where the server is for the proxy. */
   target(server: DiskServer): NetConnectOpts;
   /** Where the proxy listens: a path or any port. */
   readonly where: string | number;
@@ -46,10 +47,10 @@ interface Told {
 }
 
 interface LaneParts {
+  readonly scope: Scope;
   readonly server: DiskServer;
   readonly proxy: CuttingProxy;
-  readonly program: ChildProcess;
-  readonly mountpoint: string;
+  readonly mounted: MountedDisk;
   /** Where nbdfuse's standard error goes. */
   readonly log: string;
 }
@@ -64,47 +65,44 @@ export class Lane {
   verified = 0;
   passes = 0;
   told: Told = { lostConnections: 0, sentAgain: 0 };
+  readonly #scope: Scope;
   readonly #server: DiskServer;
   readonly #proxy: CuttingProxy;
-  readonly #program: ChildProcess;
-  readonly #mountpoint: string;
+  readonly #mounted: MountedDisk;
   readonly #log: string;
   #calm = false;
 
   private constructor(name: string, parts: LaneParts) {
     this.name = name;
+    this.#scope = parts.scope;
     this.#server = parts.server;
     this.#proxy = parts.proxy;
-    this.#program = parts.program;
-    this.#mountpoint = parts.mountpoint;
+    this.#mounted = parts.mounted;
     this.#log = parts.log;
   }
 
   /** Starts the server, the proxy and nbdfuse; resolves when the disk is mounted. */
-  static async open(folder: string, way: Way, verbose: boolean): Promise<Lane> {
-    const server = new DiskServer(folder, way.name, DISK_SIZE, nbdkitWords(['cache'], way.listening));
+  static async open(scope: Scope, way: Way, verbose: boolean): Promise<Lane> {
+    const command = nbdkitOfDisk(way.listening, [...way.tls, '--filter=cache']);
+    const server = new DiskServer(scope, way.name, DISK_SIZE, command);
     await server.start();
-    const proxy = await CuttingProxy.open(way.where, way.target(server));
-    atEnd(() => proxy.close());
-    const mountpoint = join(folder, `${way.name}.mnt`);
-    mkdirSync(mountpoint);
-    const pidfile = join(folder, `${way.name}.pid`);
+    const proxy = await CuttingProxy.open(scope, way.where, way.target(server));
     const times = [`--timeout=${TIMEOUT}`, '--reconnect=forever', `--settle-time=${SETTLE_TIME}`];
-    const options = ['-C', '4', ...times, ...way.options];
-    const words = [NBDFUSE, '-P', pidfile, ...options, mountpoint, way.uri(proxy)];
-    // A killed nbdfuse leaves its mount.
-    atEnd(() => void spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' }));
-    const log = join(folder, `${way.name}.log`);
+    const log = scope.path(`${way.name}.log`);
     const errors = openSync(log, 'a');
-    const program = start([process.execPath, ...words], {}, verbose ? 'inherit' : errors);
+    const mounted = await mountDisk(scope, {
+      name: way.name,
+      server: [way.uri(proxy)],
+      options: ['-C', '4', ...times, ...way.options],
+      program: { stdio: ['ignore', 'ignore', verbose ? 'inherit' : errors] },
+    });
     closeSync(errors);
-    await whenWritten(pidfile, program);
-    return new Lane(way.name, { server, proxy, program, mountpoint, log });
+    return new Lane(way.name, { scope, server, proxy, mounted, log });
   }
 
   /** Resident memory of nbdfuse, in MiB; 0 when it is gone. */
   get memory(): number {
-    const path = `/proc/${this.#program.pid}/status`;
+    const path = `/proc/${this.#mounted.program.pid}/status`;
     const status = existsSync(path) ? readFileSync(path, 'utf8') : '';
     return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
   }
@@ -128,18 +126,19 @@ export class Lane {
   /** Unmounts, and looks at the server's own disk. @throws Error when nbdfuse or a byte is not all right */
   async close(): Promise<void> {
     this.told = this.#status();
-    this.#program.kill('SIGTERM');
-    await whenEnded(this.#program, 15_000);
-    if (this.#program.exitCode !== 0) throw new Error(`nbdfuse ended with ${this.#program.exitCode}`);
+    const { program } = this.#mounted;
+    program.child.kill('SIGTERM');
+    const status = await program.endsWithin(15_000);
+    if (status !== 0) throw new Error(`nbdfuse ended with ${status}`);
     await this.#server.kill();
-    if (this.passes > 0) await verifyAll(this.#server.disk, this.passes - 1);
+    if (this.passes > 0) await verifyAll(this.#scope, this.#server.disk, this.passes - 1);
     this.#proxy.close();
   }
 
   async #pass(): Promise<void> {
-    const file = join(this.#mountpoint, 'nbd');
-    this.written += (await writeAll(file, this.passes)).written;
-    this.verified += (await verifyAll(file, this.passes)).verified;
+    const { file } = this.#mounted;
+    this.written += (await writeAll(this.#scope, file, this.passes)).written;
+    this.verified += (await verifyAll(this.#scope, file, this.passes)).verified;
     this.passes++;
   }
 
@@ -174,7 +173,7 @@ export class Lane {
   }
 
   #status(): Told {
-    const words = [NBDFUSE, '--status', '--json', this.#mountpoint];
+    const words = [NBDFUSE, '--status', '--json', this.#mounted.mountpoint];
     const text = execFileSync(process.execPath, words, { encoding: 'utf8', timeout: 10_000 });
     return (JSON.parse(text) as { files: Told[] }).files[0];
   }

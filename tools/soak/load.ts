@@ -3,7 +3,8 @@
 // Used by lane.ts. The data name the pass and the place, so that a lost write leaves
 // something that is seen. Reading back is a run of its own, with O_DIRECT: it asks the server.
 
-import { run } from '../bench/processes.js';
+import { runWithin } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
 
 /** Bytes that each of the jobs writes to. */
 const JOB_SIZE = 8 * 1024 * 1024;
@@ -62,8 +63,8 @@ function words(file: string, pass: number): string[] {
   ];
 }
 
-async function fio(argv: readonly string[]): Promise<Moved> {
-  const output = await run(argv, { seconds: PATIENCE });
+async function fio(scope: Scope, argv: readonly string[]): Promise<Moved> {
+  const output = await runWithin(scope, PATIENCE, argv);
   const parsed = JSON.parse(output.slice(output.indexOf('{'))) as { jobs: FioJob[] };
   const [{ error, read, write }] = parsed.jobs;
   if (error !== 0) throw new Error(`fio met error ${error}`);
@@ -71,11 +72,11 @@ async function fio(argv: readonly string[]): Promise<Moved> {
 }
 
 /** Writes everything anew. @throws Error with fio's words when an operation fails */
-export function writeAll(file: string, pass: number): Promise<Moved> {
-  return fio([...words(file, pass), '--do_verify=0']);
+export function writeAll(scope: Scope, file: string, pass: number): Promise<Moved> {
+  return fio(scope, [...words(file, pass), '--do_verify=0']);
 }
 
 /** Reads back what a pass has written. @throws Error with fio's words when a byte is wrong */
-export function verifyAll(file: string, pass: number): Promise<Moved> {
-  return fio([...words(file, pass), '--verify_only', '--direct=1']);
+export function verifyAll(scope: Scope, file: string, pass: number): Promise<Moved> {
+  return fio(scope, [...words(file, pass), '--verify_only', '--direct=1']);
 }

@@ -4,12 +4,15 @@
 // nbdfuse says; of a mount that failed the last lines are shown in any case.
 
 import { parseArgs } from 'node:util';
-import { folder } from '../bench/processes.js';
-import { freePort } from '../bench/servers.js';
+import { makePki } from '../../test/support/run/certificates.js';
+import { freePort } from '../../test/support/run/ports.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { nbdkitTls, uriOf } from '../../test/support/run/servers.js';
+import { runToEnd } from '../run-to-end.js';
 import { Lane, type Way } from './lane.js';
 import { Memory } from './memory.js';
+import { HOST } from './server.js';
 import { type Result, summary } from './summary.js';
-import { certificatesIn, HOST, runToEnd } from './surroundings.js';
 
 const { values } = parseArgs({
   options: { minutes: { type: 'string', default: '5' }, verbose: { type: 'boolean', default: false } },
@@ -17,34 +20,40 @@ const { values } = parseArgs({
 const minutes = Number(values.minutes);
 if (!(minutes > 0)) throw new Error('--minutes takes a number');
 
-async function ways(root: string): Promise<Way[]> {
-  const [tcp, tls] = [await freePort(), await freePort()];
-  const pki = certificatesIn(root);
-  const onPort = (port: number): string[] => ['-i', HOST, '-p', String(port)];
+async function ways(scope: Scope): Promise<Way[]> {
+  const [tcp, tls] = [
+    { host: HOST, port: await freePort() },
+    { host: HOST, port: await freePort() },
+  ];
+  const pki = makePki(scope.path('pki'));
+  const where = scope.path('proxy.socket');
   return [
     {
       name: 'Unix',
       options: [],
       listening: undefined,
+      tls: [],
       target: ({ socket }) => ({ path: socket }),
-      where: `${root}/proxy.socket`,
-      uri: () => `nbd+unix:///?socket=${root}/proxy.socket`,
+      where,
+      uri: () => uriOf({ path: where }),
     },
     {
       name: 'TCP',
       options: ['--threads=2'],
-      listening: onPort(tcp),
-      target: () => ({ host: HOST, port: tcp }),
+      listening: tcp,
+      tls: [],
+      target: () => tcp,
       where: 0,
-      uri: (proxy) => `nbd://127.0.0.1:${proxy.port}`,
+      uri: ({ port }) => uriOf({ host: '127.0.0.1', port }),
     },
     {
       name: 'TLS',
       options: [],
-      listening: [...onPort(tls), '--tls=require', `--tls-certificates=${pki}`],
-      target: () => ({ host: HOST, port: tls }),
+      listening: tls,
+      tls: nbdkitTls(pki),
+      target: () => tls,
       where: 0,
-      uri: (proxy) => `nbds://localhost:${proxy.port}/?tls-certificates=${pki}`,
+      uri: ({ port }) => uriOf({ host: 'localhost', port }, '', pki),
     },
   ];
 }
@@ -65,10 +74,9 @@ async function soak(lane: Lane, startedAt: number): Promise<Result> {
   }
 }
 
-async function main(): Promise<void> {
-  const root = folder();
+async function main(scope: Scope): Promise<void> {
   const lanes: Lane[] = [];
-  for (const way of await ways(root)) lanes.push(await Lane.open(root, way, values.verbose));
+  for (const way of await ways(scope)) lanes.push(await Lane.open(scope, way, values.verbose));
   const startedAt = performance.now();
   const results = await Promise.all(lanes.map((lane) => soak(lane, startedAt)));
   console.log(summary(results, (performance.now() - startedAt) / 1000));

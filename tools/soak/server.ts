@@ -3,10 +3,13 @@
 // Used by lane.ts and by tools/differential. With nbdkit's cache filter it has a cache of its own, which it loses when
 // it is killed: writes reach its disk at a FLUSH alone.
 
-import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { start, whenEnded, whenWritten } from '../bench/processes.js';
+import { Program } from '../../test/support/run/program.js';
+import type { Scope } from '../../test/support/run/scope.js';
+import { type Listening, nbdkitCommand } from '../../test/support/run/servers.js';
+
+/** An address that no client's end of a connection has: while a server is down, none can be on its port. */
+export const HOST = '127.0.0.2';
 
 /** Starts that may fail before the server is given up. */
 const ATTEMPTS = 5;
@@ -21,49 +24,48 @@ export interface ServerFiles {
   readonly socket: string;
 }
 
-/** The words that start a server. */
-export type ServerWords = (files: ServerFiles) => readonly string[];
+/** The command line that starts a server. */
+export type ServerCommand = (files: ServerFiles) => readonly string[];
 
-/** nbdkit, listening as `listening` says (nothing: on its socket), with filters before the file. */
-export function nbdkitWords(
-  filters: readonly string[],
-  listening: readonly string[] | undefined,
+/** nbdkit that serves the file. @param on where it listens; undefined: on its socket @param args and filters */
+export function nbdkitOfDisk(
+  on: Listening | undefined,
+  args: readonly string[],
   settings: readonly string[] = [],
-): ServerWords {
-  return ({ disk, pidfile, socket }) => [
-    'nbdkit',
-    '-f',
-    '-P',
-    pidfile,
-    ...(listening ?? ['-U', socket]),
-    ...filters.map((filter) => `--filter=${filter}`),
-    'file',
-    disk,
-    ...settings,
-  ];
+): ServerCommand {
+  return ({ disk, pidfile, socket }) =>
+    nbdkitCommand(on ?? { path: socket }, pidfile, [...args, 'file', disk, ...settings]);
 }
 
 /** See the file's head. */
 export class DiskServer {
   /** The disk that it serves. */
   readonly disk: string;
-  /** Where it listens if its words say so. */
+  /** Where it listens if its command says so. */
   readonly socket: string;
+  readonly #scope: Scope;
   readonly #pidfile: string;
-  readonly #words: ServerWords;
+  readonly #command: ServerCommand;
   readonly #log: string;
   readonly #died: ((why: string) => void) | undefined;
-  #child: ChildProcess | undefined;
+  #program: Program | undefined;
   #revival: Promise<void> = Promise.resolve();
 
-  /** @param died hears of one that ended by itself, and was started again; nothing: it stays away @param name of its files in `folder` */
-  constructor(folder: string, name: string, bytes: number, words: ServerWords, died?: (why: string) => void) {
+  /** @param died hears of one that ended by itself, and was started again; nothing: it stays away @param name of its files */
+  constructor(
+    scope: Scope,
+    name: string,
+    bytes: number,
+    command: ServerCommand,
+    died?: (why: string) => void,
+  ) {
+    this.#scope = scope;
     this.#died = died;
-    this.#log = join(folder, `${name}.server.log`);
-    this.disk = join(folder, `${name}.raw`);
-    this.socket = join(folder, `${name}.server.socket`);
-    this.#pidfile = join(folder, `${name}.server`);
-    this.#words = words;
+    this.#log = scope.path(`${name}.server.log`);
+    this.disk = scope.path(`${name}.raw`);
+    this.socket = scope.path(`${name}.server.socket`);
+    this.#pidfile = scope.path(`${name}.server`);
+    this.#command = command;
     writeFileSync(this.disk, '');
     truncateSync(this.disk, bytes);
   }
@@ -85,16 +87,18 @@ export class DiskServer {
     const { disk, socket } = this;
     rmSync(this.#pidfile, { force: true });
     rmSync(socket, { force: true });
-    const log = this.#died === undefined ? undefined : openSync(this.#log, 'a');
-    const child = start(this.#words({ disk, socket, pidfile: this.#pidfile }), {}, log);
-    if (log !== undefined) closeSync(log);
-    this.#child = child;
-    await whenWritten(this.#pidfile, child);
-    child.once('exit', (status, signal) => {
+    const [command, ...args] = this.#command({ disk, socket, pidfile: this.#pidfile });
+    const log = openSync(this.#log, 'a');
+    const program = new Program(this.#scope, command, args, { stdio: ['ignore', 'ignore', log] });
+    closeSync(log);
+    this.#program = program;
+    await program.fills(this.#pidfile);
+    void program.ended.then((status) => {
       // All that we end, we end like this.
-      if (this.#died === undefined || (signal === 'SIGKILL' && child.killed)) return;
+      if (this.#died === undefined || (status === 'SIGKILL' && program.child.killed)) return;
       const words = readFileSync(this.#log, 'utf8').slice(-LAST_WORDS).trim();
-      this.#died(`the server died by itself (${signal ?? `status ${status}`}: ${words})`);
+      const how = typeof status === 'number' ? `status ${status}` : status;
+      this.#died(`the server died by itself (${how}: ${words})`);
       this.#revival = this.start().catch((error: Error) => this.#died?.(error.message));
     });
   }
@@ -106,20 +110,18 @@ export class DiskServer {
   }
 
   async #kill(): Promise<void> {
-    if (this.#child === undefined) return;
-    this.#child.kill('SIGKILL');
-    await whenEnded(this.#child, 5000);
+    await this.#program?.kill('SIGKILL');
   }
 
   get running(): boolean {
-    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+    return this.#program?.isRunning === true;
   }
 
   freeze(): void {
-    this.#child?.kill('SIGSTOP');
+    this.#program?.child.kill('SIGSTOP');
   }
 
   thaw(): void {
-    this.#child?.kill('SIGCONT');
+    this.#program?.child.kill('SIGCONT');
   }
 }

@@ -5,9 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { completionScript } from '../../../src/cli/arguments/completion.js';
 import { OPTIONS } from '../../../src/cli/arguments/options.js';
 import { createScope } from '../../support/cleanup.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { PROGRAM } from '../../unit/cli/running.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('bash', 'zsh', 'fish');
 
@@ -17,7 +17,7 @@ async function offered(...words: readonly string[]): Promise<readonly string[]> 
   writeFileSync(scope.path('image.raw'), '');
   const script = `
     cd ${scope.folder}
-    source <(node ${PROGRAM} --completion bash)
+    source <(node ${NBDFUSE} --completion bash)
     COMP_WORDS=(nbdfuse "$@"); COMP_CWORD=$#
     _nbdfuse nbdfuse "\${@: -1}" "\${COMP_WORDS[COMP_CWORD-1]}"
     printf '%s\\n' "\${COMPREPLY[@]}"`;
@@ -64,7 +64,7 @@ it.each([
 });
 
 it('completion: refuses another shell in one line', async () => {
-  expect(await tryProgram('node', PROGRAM, '--completion', 'tcsh')).toEqual({
+  expect(await tryProgram('node', NBDFUSE, '--completion', 'tcsh')).toEqual({
     status: 1,
     stdout: '',
     stderr: expect.stringMatching(/^nbdfuse: --completion .*bash.*zsh.*fish.*\n$/),

@@ -1,21 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { PROGRAM } from '../../unit/cli/running.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit');
 
 async function inBackground(scope: Scope, ...words: readonly string[]): Promise<string> {
   await runProgram('mkdir', scope.path('mnt'));
   scope.add(async () => {
-    await tryProgram('node', PROGRAM, '--unmount', scope.path('mnt'));
+    await tryProgram('node', NBDFUSE, '--unmount', scope.path('mnt'));
   });
   // A pipe whose end runProgram waits for: the process in the background must not keep it.
-  await runProgram('node', PROGRAM, '--daemon', '-P', scope.path('pid'), ...words);
+  await runProgram('node', NBDFUSE, '--daemon', '-P', scope.path('pid'), ...words);
   return scope.path('mnt/nbd');
 }
 
@@ -37,14 +37,14 @@ describe('--daemon', () => {
     const scope = createScope();
     const file = await inBackground(scope, scope.path('mnt'), '[', 'nbdkit', 'memory', '1M', ']');
     expect((await readFile(file)).length).toBe(1024 * 1024);
-    await runProgram('node', PROGRAM, '--unmount', scope.path('mnt'));
+    await runProgram('node', NBDFUSE, '--unmount', scope.path('mnt'));
   });
 
   it('returns the status and the message of a failed start', async () => {
     const scope = createScope();
     await runProgram('mkdir', scope.path('mnt'));
     const words = ['--daemon', scope.path('mnt'), 'nbd+unix:///?socket=/none'];
-    expect(await tryProgram('node', PROGRAM, ...words)).toEqual({
+    expect(await tryProgram('node', NBDFUSE, ...words)).toEqual({
       status: 1,
       stdout: '',
       stderr: 'nbdfuse: cannot connect to socket /none: no such file or directory\n',
@@ -52,7 +52,7 @@ describe('--daemon', () => {
   });
 
   it('excludes --foreground', async () => {
-    const { status, stderr } = await tryProgram('node', PROGRAM, '--daemon', '-f', 'dir', 'nbd://localhost');
+    const { status, stderr } = await tryProgram('node', NBDFUSE, '--daemon', '-f', 'dir', 'nbd://localhost');
     expect([status, stderr]).toEqual([
       1,
       'nbdfuse: --daemon and --foreground cannot be used together; see nbdfuse --help\n',

@@ -5,10 +5,10 @@ import { describe, expect, it } from 'vitest';
 import { parseStatus, printableStatus } from '../../../src/cli/commands/status-shape.js';
 import { printableJson } from '../../../src/nbd/text.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { runProgram } from '../../support/run/command.js';
+import { startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 import { STATUS } from '../../unit/cli/status-sample.js';
 
 requirePrograms('setfattr');

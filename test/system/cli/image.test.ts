@@ -5,8 +5,8 @@ import { parseArguments } from '../../../src/cli/arguments/arguments.js';
 import { longCommand } from '../../../src/cli/arguments/image.js';
 import { createScope } from '../../support/cleanup.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { runProgram, runShell } from '../../support/run.js';
+import { runProgram, runShell } from '../../support/run/command.js';
+import { NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 
 const PREPARED = { argv: ['qemu-nbd', '-f', 'raw', "it's.img"], lines: [], detail: '', before: undefined };
 

@@ -3,11 +3,11 @@
 import { truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { type Outcome, runProgram, tryProgram } from '../../support/run.js';
-import { startNbdkit, startNbdServer, startQemuNbd } from '../../support/servers.js';
-import { PROGRAM } from '../../unit/cli/running.js';
+import { type Outcome, runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit, startNbdServer, startQemuNbd } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'nbd-server', 'qemu-nbd', 'qemu-img');
 
@@ -20,14 +20,14 @@ interface Told {
 }
 
 async function exportsOf(...server: readonly string[]): Promise<readonly Told[]> {
-  const { exports } = JSON.parse(await runProgram('node', PROGRAM, '--list', '--json', ...server)) as {
+  const { exports } = JSON.parse(await runProgram('node', NBDFUSE, '--list', '--json', ...server)) as {
     exports: Told[];
   };
   return exports;
 }
 
 const list = (...server: readonly string[]): Promise<Outcome> =>
-  tryProgram('node', PROGRAM, '--list', ...server);
+  tryProgram('node', NBDFUSE, '--list', ...server);
 
 describe('--list', () => {
   it('shows several exports of nbdkit, with their properties', async () => {
@@ -99,7 +99,7 @@ describe('--list', () => {
     ['an oldstyle server', ['[', 'nbdkit', '-o', 'memory', '1M', ']']],
   ])('shows the exports of %s, and the child ends', async (_, server) => {
     const scope = createScope();
-    const program = new Program(scope, PROGRAM, ['--list', ...server]);
+    const program = new Program(scope, NBDFUSE, ['--list', ...server]);
     expect(await program.ended).toBe(0);
     expect(program.stdout).toMatch(/^export ""\n.* {4}size: 1048576 bytes \(1 MiB\)\n/s);
   });
@@ -130,7 +130,7 @@ describe('--list without a list', () => {
   it('reports a signal, and the child ends', async () => {
     const scope = createScope();
     const silent = ['--command', 'sh', '-c', 'echo started >&2; exec sleep 60'];
-    const program = new Program(scope, PROGRAM, ['--list', ...silent]);
+    const program = new Program(scope, NBDFUSE, ['--list', ...silent]);
     await program.says(/started/);
     expect(await program.kill('SIGTERM')).toBe(1);
     expect(program.stderr).toBe('started\nnbdfuse: stopped by SIGTERM\n');

@@ -5,15 +5,15 @@ import { describe, expect, it, test } from 'vitest';
 import { rateTable } from '../../../src/cli/commands/rates.js';
 import { bytesText, statusText, timeText } from '../../../src/session/status-text.js';
 import type { Status } from '../../../src/worker/contract/status.js';
-import { createScope, processesOf } from '../../support/cleanup.js';
+import { createScope } from '../../support/cleanup.js';
 import { writeAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { PROGRAM } from '../../unit/cli/running.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 import { STATUS } from '../../unit/cli/status-sample.js';
 
 requirePrograms('nbdkit', 'getfattr', 'dd');
@@ -21,7 +21,7 @@ requirePrograms('nbdkit', 'getfattr', 'dd');
 const MIB = 1024 * 1024;
 
 async function statusAt(mountpoint: string): Promise<readonly (Status & { path: string })[]> {
-  const text = await runProgram('node', PROGRAM, '--status', '--json', mountpoint);
+  const text = await runProgram('node', NBDFUSE, '--status', '--json', mountpoint);
   return (JSON.parse(text) as { files: (Status & { path: string })[] }).files;
 }
 
@@ -61,7 +61,7 @@ describe('--status', () => {
     expect(status.received).toBeGreaterThan(8 * MIB);
     expect(status.sent).toBeGreaterThan(3 * MIB);
     expect(status.reads.histogram.reduce((sum, count) => sum + count)).toBe(8);
-    const text = await runProgram('node', PROGRAM, '--status', disk.file);
+    const text = await runProgram('node', NBDFUSE, '--status', disk.file);
     expect(text).toContain('reads        8 (8 MiB), half within ');
     expect(text).toContain('unflushed    3 MiB');
     await runProgram('sync', disk.file);
@@ -103,7 +103,7 @@ describe('--status', () => {
   it('watches until the mount is gone', async () => {
     const scope = createScope();
     const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
-    const watch = new Program(scope, 'node', [PROGRAM, '--status', '--watch', disk.mountpoint]);
+    const watch = new Program(scope, 'node', [NBDFUSE, '--status', '--watch', disk.mountpoint]);
     await watch.says(/file .* state .*\n.*1 connections/);
     await disk.stop();
     expect(await watch.ended).toBe(0);
@@ -113,12 +113,12 @@ describe('--status', () => {
     const scope = createScope();
     const file = scope.path('plain');
     await writeAt(await createEmpty(file), Buffer.from('x'), 0);
-    expect(await tryProgram('node', PROGRAM, '--status', file)).toEqual({
+    expect(await tryProgram('node', NBDFUSE, '--status', file)).toEqual({
       status: 1,
       stdout: '',
       stderr: `nbdfuse: cannot read the status of ${file}: it is not a file of nbdfuse, or fuse-native serves it\n`,
     });
-    expect((await tryProgram('node', PROGRAM, '--status', scope.path('none'))).stderr).toBe(
+    expect((await tryProgram('node', NBDFUSE, '--status', scope.path('none'))).stderr).toBe(
       `nbdfuse: ${scope.path('none')}: no such file or directory\n`,
     );
   });
@@ -182,7 +182,7 @@ describe('--unmount', () => {
       const server = ['[', 'nbdkit', '--filter=delay', 'file', backing, 'wdelay=100ms', ']'];
       const disk = await mountDisk(scope, { server, form });
       await writeAt(disk.file, Buffer.alloc(2 * MIB, 'w'), 0);
-      await runProgram('node', PROGRAM, '--unmount', form === 'file name' ? disk.file : disk.mountpoint);
+      await runProgram('node', NBDFUSE, '--unmount', form === 'file name' ? disk.file : disk.mountpoint);
       expect(await processesOf(scope.folder)).toEqual([]);
       expect(await disk.program.ended).toBe(0);
       expect((await readFile(backing)).subarray(0, 2 * MIB).every((byte) => byte === 0x77)).toBe(true);
@@ -194,7 +194,7 @@ describe('--unmount', () => {
     const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
     const user = new Program(scope, 'sh', ['-c', `exec 9<'${disk.file}'; echo here; exec sleep infinity`]);
     await user.says(/here/);
-    const { status, stderr } = await tryProgram('node', PROGRAM, '--unmount', disk.mountpoint);
+    const { status, stderr } = await tryProgram('node', NBDFUSE, '--unmount', disk.mountpoint);
     expect(status).toBe(1);
     expect(stderr).toMatch(/^nbdfuse: cannot unmount .*busy.*; fuser -vm .* shows which programs use it\n$/);
     await user.kill('SIGKILL');
@@ -203,7 +203,7 @@ describe('--unmount', () => {
 
   it('reports that nothing is mounted', async () => {
     const scope = createScope();
-    expect((await tryProgram('node', PROGRAM, '--unmount', scope.folder)).stderr).toBe(
+    expect((await tryProgram('node', NBDFUSE, '--unmount', scope.folder)).stderr).toBe(
       `nbdfuse: no nbdfuse file system is mounted at ${scope.folder}\n`,
     );
   });

@@ -3,10 +3,9 @@
 import { execFileSync } from 'node:child_process';
 import { expect, onTestFinished, test } from 'vitest';
 import { listMetaContexts, NbdClient, type ServerAddress } from '../../../src/index.js';
-import { createScope } from '../../support/cleanup.js';
-import { startStorageDaemon } from '../../support/servers.js';
+import { createScope, scratchFolder } from '../../support/cleanup.js';
+import { startStorageDaemon } from '../../support/run/servers.js';
 import { connect, nbdkit, oldstyleServer, qcow2 } from '../../unit/client/support.js';
-import { scratchFolder } from '../../unit/transport/support.js';
 
 const KIB = 1024;
 const CONTEXTS = [

@@ -1,17 +1,17 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
 import { connectMany } from '../../../src/index.js';
+import { createScope } from '../../support/cleanup.js';
+import { freePort, untilListening } from '../../support/run/ports.js';
+import { configureNbdServer, startNbdkit } from '../../support/run/servers.js';
 import { connect, nbdkit } from '../../unit/client/support.js';
-import { freePort, scratchFolder, startNbdkit, untilPortListens } from '../../unit/transport/support.js';
 
 describe('several connections', () => {
   test('are all used, and FLUSH waits for the writes that it covers', async () => {
-    const folder = scratchFolder();
-    const log = join(folder, 'log');
+    const scope = createScope();
+    const log = scope.path('log');
     const args = ['--filter=log', '--filter=delay', 'memory', '16M', `logfile=${log}`, 'delay-write=20ms'];
-    const unix = await startNbdkit(folder, args);
+    const { socket: unix } = await startNbdkit(scope, ...args);
     const client = await connectMany({ unix }, 4);
     expect(client.connections).toBe(4);
     const writes = Array.from({ length: 16 }, (_, i) => client.write(i * 65_536, Buffer.alloc(65_536, i)));
@@ -30,12 +30,8 @@ describe('several connections', () => {
   });
 
   test('are one where the server does not promise that several are consistent', async () => {
-    const unix = await startNbdkit(scratchFolder(), [
-      '--filter=multi-conn',
-      'memory',
-      '1M',
-      'multi-conn-mode=disable',
-    ]);
+    const args = ['--filter=multi-conn', 'memory', '1M', 'multi-conn-mode=disable'];
+    const { socket: unix } = await startNbdkit(createScope(), ...args);
     const client = await connect({ unix }, { connections: 4 });
     expect(client.canMultiConn).toBe(false);
     expect(client.connections).toBe(1);
@@ -50,25 +46,20 @@ describe('several connections', () => {
 
 describe('NbdClient with nbd-server', () => {
   test('reads, writes, flushes and trims', async () => {
-    const folder = scratchFolder();
+    const scope = createScope();
     const port = await freePort();
-    writeFileSync(join(folder, 'disk'), Buffer.alloc(1_048_576));
-    const config = `[generic]\nlistenaddr = 127.0.0.1\nport = ${port}\nallowlist = true\n[disk]\nexportname = ${folder}/disk\nflush = true\ntrim = true\n`;
-    writeFileSync(join(folder, 'config'), config);
-    const pidfile = join(folder, 'pid');
-    onTestFinished(() => {
-      if (existsSync(pidfile)) process.kill(Number(readFileSync(pidfile, 'utf8')));
-    });
-    // It goes into the background by itself: in the foreground it serves one connection only.
-    execFileSync('nbd-server', ['-C', join(folder, 'config'), '-p', pidfile], { stdio: 'ignore' });
-    await untilPortListens(port);
+    const disk = scope.path('disk');
+    writeFileSync(disk, Buffer.alloc(1_048_576));
+    const generic = ['listenaddr = 127.0.0.1', `port = ${port}`];
+    await configureNbdServer(scope, disk, generic, ['flush = true', 'trim = true']);
+    await untilListening({ host: '127.0.0.1', port });
     const client = await connect(`nbd://127.0.0.1:${port}/disk`);
     await client.write(12_345, Buffer.from('written'));
     await client.flush();
     await client.trim(65_536, 65_536);
     expect((await client.read(12_344, 9)).toString('latin1')).toBe('\0written\0');
     await client.close();
-    expect(readFileSync(join(folder, 'disk')).subarray(12_345, 12_352).toString()).toBe('written');
+    expect(readFileSync(disk).subarray(12_345, 12_352).toString()).toBe('written');
     await expect(connect(`nbd://127.0.0.1:${port}/other`)).rejects.toThrow(/"other".*the server has "disk"/);
   });
 });

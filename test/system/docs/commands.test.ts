@@ -5,10 +5,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createScope, Scope } from '../../support/cleanup.js';
+import { createScope } from '../../support/cleanup.js';
 import { type Block, blocksOf, commandSections } from '../../support/document.js';
 import { DocumentWorld } from '../../support/document-world.js';
-import { requirePrograms } from '../../support/requires.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { Scope } from '../../support/run/scope.js';
 
 requirePrograms(
   'nbdkit',

@@ -3,8 +3,9 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, processesOf } from '../../support/cleanup.js';
-import { Program } from '../../support/program.js';
+import { createScope } from '../../support/cleanup.js';
+import { Program } from '../../support/run/program.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
 
 it('scripts/demo: mounts, reads, writes and unmounts an image, and cleans up', async () => {
   const scope = createScope();

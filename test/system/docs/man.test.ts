@@ -7,8 +7,8 @@ import { OPTIONS } from '../../../src/cli/arguments/options.js';
 import { MODE_WORDS } from '../../../src/cli/arguments/server-mode.js';
 import { NbdClient } from '../../../src/client/client.js';
 import * as library from '../../../src/index.js';
-import { requirePrograms } from '../../support/requires.js';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('man', 'groff');
 

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 

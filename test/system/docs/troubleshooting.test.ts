@@ -4,9 +4,9 @@ import { mkdirSync, readFileSync, realpathSync, truncateSync, writeFileSync } fr
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { NBDFUSE } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requireProgram, requirePrograms } from '../../support/requires.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requireProgram, requirePrograms } from '../../support/run/requires.js';
 import { CASES, ELSEWHERE } from './troubleshooting-cases.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'psktool', 'perl', 'unshare', 'setpriv');

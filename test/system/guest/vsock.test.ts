@@ -5,13 +5,13 @@ import { expect, it } from 'vitest';
 import { connectMany, listExports, NbdClient } from '../../../src/index.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { startVsockNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { makePki } from '../../unit/transport/support.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startVsockNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'psktool', 'certtool');
 

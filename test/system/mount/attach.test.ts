@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { until } from '../../support/until.js';
+import { until } from '../../support/run/until.js';
 import {
   createMountpoint,
   createNamespace,

@@ -2,9 +2,10 @@
 
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
-import { createScope, Scope } from '../../support/cleanup.js';
-import type { Program } from '../../support/program.js';
-import type { Outcome } from '../../support/run.js';
+import { createScope } from '../../support/cleanup.js';
+import type { Outcome } from '../../support/run/command.js';
+import type { Program } from '../../support/run/program.js';
+import { Scope } from '../../support/run/scope.js';
 import { buildProgram } from '../../unit/linux/build.js';
 import { Namespace, type Who } from './namespace.js';
 

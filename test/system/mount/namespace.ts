@@ -6,9 +6,9 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Scope } from '../../support/cleanup.js';
-import { Program } from '../../support/program.js';
-import { requireProgram, requirePrograms, requireRoot } from '../../support/requires.js';
-import { type Outcome, tryProgram } from '../../support/run.js';
+import { type Outcome, tryProgram } from '../../support/run/command.js';
+import { Program } from '../../support/run/program.js';
+import { requireProgram, requirePrograms, requireRoot } from '../../support/run/requires.js';
 
 requireRoot();
 requirePrograms('unshare', 'nsenter', 'setpriv', 'fusermount3', 'mount', 'umount');

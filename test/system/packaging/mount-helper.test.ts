@@ -3,12 +3,13 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { createScope, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram, runShell } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { runProgram, runShell } from '../../support/run/command.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requireRoot();
 requirePrograms('nbdkit', 'qemu-nbd', 'sfdisk', 'unshare', 'mount', 'umount', 'getfattr');

@@ -3,10 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'python3');
 

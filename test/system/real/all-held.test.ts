@@ -6,10 +6,10 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { writeAt } from '../../support/files.js';
 import { startLister } from '../../support/lister.js';
-import { mountDisk } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 /** What a stop may take: ten seconds and a little. */
 const STOP_LIMIT = 12_000;

@@ -4,10 +4,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit, startNbdServer } from '../../support/servers.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit, startNbdServer } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'nbd-server', 'fio');
 

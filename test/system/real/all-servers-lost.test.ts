@@ -5,10 +5,10 @@ import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { type ExportName, startLister } from '../../support/lister.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit');
 

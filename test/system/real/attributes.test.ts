@@ -3,8 +3,8 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit');
 

@@ -1,12 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { mountsBelow } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'fusermount3', 'setpriv');
 requireRoot();

@@ -3,9 +3,9 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from '../../support/boot-sector.js';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-system-x86_64', 'qemu-nbd', 'qemu-img');
 

@@ -5,11 +5,11 @@ import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'fio');
 

@@ -3,12 +3,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'qemu-nbd');
 

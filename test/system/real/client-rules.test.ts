@@ -5,11 +5,12 @@
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
-import { createScope, Scope } from '../../support/cleanup.js';
+import { createScope } from '../../support/cleanup.js';
 import { CLIENT_RULES, type Observed, watch } from '../../support/client-rules.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { Scope } from '../../support/run/scope.js';
 import type { ScriptedExport } from '../../support/scripted-handshake.js';
 import {
   answerAll,

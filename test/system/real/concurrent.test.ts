@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit');
 

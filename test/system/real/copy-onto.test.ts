@@ -3,9 +3,9 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'qemu-img', 'cp', 'dd', 'fallocate');
 

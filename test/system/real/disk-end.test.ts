@@ -4,10 +4,10 @@ import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { tryProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit');
 

@@ -3,10 +3,10 @@ import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit');
 

@@ -4,12 +4,13 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, type Scope } from '../../support/cleanup.js';
-import { type MountRequest, mountDisk, startNbdfuse } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountRequest, mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { mountsBelow } from '../../support/run/scope.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'mount', 'umount');
 requireRoot();

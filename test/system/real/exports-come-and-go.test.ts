@@ -4,10 +4,10 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
 import { ChangingServer } from '../../support/qmp.js';
-import { requirePrograms } from '../../support/requires.js';
-import { until } from '../../support/until.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('qemu-storage-daemon');
 

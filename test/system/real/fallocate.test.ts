@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 import { createShPlugin, type ShPlugin } from '../../support/sh-plugin.js';
 
 requirePrograms('nbdkit', 'fallocate');

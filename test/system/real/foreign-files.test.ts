@@ -6,9 +6,9 @@ import { setTimeout } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { type MountRequest, mountDisk } from '../../support/mount.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountRequest, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'mount', 'umount');
 requireRoot();

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { type MountRequest, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
+import { type MountRequest, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'fallocate');
 

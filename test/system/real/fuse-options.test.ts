@@ -2,9 +2,9 @@ import { readFile, stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'setpriv');
 requireRoot();

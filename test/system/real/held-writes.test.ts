@@ -3,12 +3,12 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { freePort, untilPortListens } from '../../unit/transport/support.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { freePort, untilListening } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'python3');
 
@@ -43,7 +43,7 @@ it('lseek: programs that are interrupted while the server is lost do not prevent
   const port = await freePort();
   const start = async (): Promise<Program> => {
     const program = new Program(scope, 'nbdkit', ['-f', '-i', 'localhost', '-p', `${port}`, 'file', image]);
-    await untilPortListens(port);
+    await untilListening({ host: '127.0.0.1', port });
     return program;
   };
   const server = await start();

@@ -6,9 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { writeAt } from '../../support/files.js';
 import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
-import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'gzip');
 

@@ -7,10 +7,10 @@ import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { blockAt, blockOf, convertTo, createRaw, hashOf } from '../../support/images.js';
-import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'strace');
 

@@ -3,15 +3,16 @@
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from '../../support/boot-sector.js';
-import { createScope, mountsBelow, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { blockAt, convertTo, createRaw, hashOf } from '../../support/images.js';
-import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'qemu-system-x86_64');
 

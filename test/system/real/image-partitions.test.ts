@@ -5,10 +5,10 @@ import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { blockAt, convertTo, createRaw } from '../../support/images.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, runShell } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
+import { runProgram, runShell } from '../../support/run/command.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'sfdisk', 'xz');
 

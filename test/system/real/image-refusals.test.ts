@@ -6,10 +6,10 @@ import { readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'setpriv');
 

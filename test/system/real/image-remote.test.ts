@@ -8,9 +8,9 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { startSshd } from '../../support/sshd.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'sshd', 'ssh-keygen', 'unshare');

@@ -5,11 +5,11 @@ import { readFile, rename } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { blockAt, blockOf, convertTo, createRaw, hashOf } from '../../support/images.js';
-import { type MountedDisk, mountDisk, NBDFUSE, startNbdfuse } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'gzip', 'perl', 'setpriv', 'ps');
 

@@ -5,9 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 import { answerAll, type RequestHandler, startScriptedServer } from '../../support/scripted-server.js';
 
 requirePrograms('fallocate', 'cp');

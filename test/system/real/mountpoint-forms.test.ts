@@ -1,13 +1,14 @@
 import { once } from 'node:events';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { createConnection, createServer, type Socket } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { type MountpointForm, type MountRequest, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
+import { CuttingProxy } from '../../support/run/cutting-proxy.js';
+import { type MountpointForm, type MountRequest, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit');
 
@@ -15,28 +16,6 @@ const SIZE = 1024 * 1024;
 const TEXT = Buffer.from('written through this form');
 
 type Server = Pick<MountRequest, 'server' | 'program'>;
-
-/** A TCP port of the system's choice that leads to a Unix socket. */
-async function forwardTcp(scope: Scope, path: string): Promise<string> {
-  const sockets = new Set<Socket>();
-  const server = createServer((client) => {
-    const upstream = createConnection(path);
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
-    }
-    client.pipe(upstream).pipe(client);
-  });
-  scope.add(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no TCP address');
-  return String(address.port);
-}
 
 /** A program that hands descriptor 3, connected to a server, to nbdfuse. */
 const withDescriptor = (socket: Socket): Server => ({
@@ -54,7 +33,8 @@ const MODES: Readonly<Record<string, (scope: Scope) => Promise<Server>>> = {
   '--unix': async (scope) => ({ server: ['--unix', (await startNbdkit(scope, 'memory', '1M')).socket] }),
   '--tcp': async (scope) => {
     const { socket } = await startNbdkit(scope, 'memory', '1M');
-    return { server: ['--tcp', '127.0.0.1', await forwardTcp(scope, socket)] };
+    const { port } = await CuttingProxy.open(scope, 0, { path: socket });
+    return { server: ['--tcp', '127.0.0.1', String(port)] };
   },
   '--fd': async (scope) => {
     const { socket } = await startNbdkit(scope, 'memory', '1M');

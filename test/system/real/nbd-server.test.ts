@@ -2,9 +2,9 @@ import { open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdServer } from '../../support/servers.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdServer } from '../../support/run/servers.js';
 
 requirePrograms('nbd-server');
 

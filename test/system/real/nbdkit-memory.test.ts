@@ -1,9 +1,9 @@
 import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit');
 

@@ -2,8 +2,8 @@ import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit');
 

@@ -3,9 +3,9 @@ import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { openFile, writeAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 import { createShPlugin } from '../../support/sh-plugin.js';
 
 requirePrograms('nbdkit');

@@ -1,11 +1,12 @@
 import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
-import { createScope, mountsBelow, processesOf } from '../../support/cleanup.js';
-import { type MountpointForm, mountDisk } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { createScope } from '../../support/cleanup.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { type MountpointForm, mountDisk } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
 
 requirePrograms('nbdkit');
 

@@ -4,9 +4,9 @@ import { constants, ftruncateSync, openSync, statSync, truncateSync } from 'node
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { type MountpointForm, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
+import { type MountpointForm, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'dd');
 

@@ -2,9 +2,9 @@ import { open, readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-img', 'qemu-nbd', 'nbdkit');
 

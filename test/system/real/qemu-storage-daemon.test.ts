@@ -2,10 +2,10 @@ import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startStorageDaemon } from '../../support/servers.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startStorageDaemon } from '../../support/run/servers.js';
 
 requirePrograms('qemu-storage-daemon', 'qemu-img', 'qemu-io');
 

@@ -4,10 +4,10 @@ import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'dd', 'cmp', 'fallocate');
 

@@ -4,9 +4,9 @@ import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'setpriv');
 

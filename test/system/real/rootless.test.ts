@@ -3,11 +3,12 @@
 
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, processesOf } from '../../support/cleanup.js';
-import { NBDFUSE } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { Program } from '../../support/program.js';
-import { requireProgram, requirePrograms } from '../../support/requires.js';
+import { createScope } from '../../support/cleanup.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { Program } from '../../support/run/program.js';
+import { requireProgram, requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
 
 requirePrograms('nbdkit', 'unshare', 'umount', 'dd');
 

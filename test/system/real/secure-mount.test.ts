@@ -5,10 +5,11 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { freePort, makePki } from '../../unit/transport/support.js';
+import { makePki } from '../../support/run/certificates.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { freePort } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'certtool', 'psktool');
 

@@ -5,16 +5,16 @@ import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 import {
   answerAll,
   type ReplyWriter,
   type RequestHandler,
   startScriptedServer,
 } from '../../support/scripted-server.js';
-import { until } from '../../support/until.js';
 
 requirePrograms('fio', 'stat');
 

@@ -3,10 +3,10 @@
 import { chmodSync, chownSync, statSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'dd', 'fallocate');
 

@@ -5,8 +5,8 @@ import { readFileSync, statSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img');
 

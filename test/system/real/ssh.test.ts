@@ -5,12 +5,12 @@ import { userInfo } from 'node:os';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requireProgram, requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { freePort } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requireProgram, requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 import { type Sshd, startSshd } from '../../support/sshd.js';
-import { freePort } from '../../unit/transport/support.js';
 
 requirePrograms('nbdkit', 'ssh', 'sshd', 'ssh-keygen', 'nc');
 

@@ -3,13 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { preloaded, startReading, statusOf } from '../../support/reading.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { makePki } from '../../unit/transport/support.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'fio', 'certtool');
 

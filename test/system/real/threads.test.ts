@@ -3,12 +3,12 @@
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { startReading, statusOf, withEightProcessors } from '../../support/reading.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { type RealServer, startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { type RealServer, startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'fio');
 

@@ -4,14 +4,15 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createScope, Scope } from '../../support/cleanup.js';
+import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit, startQemuNbd } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { makePki } from '../../unit/transport/support.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { Scope } from '../../support/run/scope.js';
+import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('fio', 'nbdkit', 'qemu-nbd', 'certtool', 'cmp');
 

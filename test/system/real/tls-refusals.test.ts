@@ -3,11 +3,12 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createScope, mountsBelow, Scope } from '../../support/cleanup.js';
-import { startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit, startQemuNbd } from '../../support/servers.js';
-import { makeAuthority, makeCertificate, makePki } from '../../unit/transport/support.js';
+import { createScope } from '../../support/cleanup.js';
+import { makeAuthority, makeCertificate, makePki } from '../../support/run/certificates.js';
+import { startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, Scope } from '../../support/run/scope.js';
+import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'certtool', 'psktool');
 

@@ -4,13 +4,14 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
-import { createScope, Scope } from '../../support/cleanup.js';
+import { createScope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk, NBDFUSE } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { Scope } from '../../support/run/scope.js';
 import { type Named, TRANSPORTS } from '../../support/transports.js';
-import { makePki } from '../../unit/transport/support.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'nbd-server', 'certtool');
 

@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { BACKENDS, withBackends } from '../../support/backends.js';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'fusermount3', 'umount');
 

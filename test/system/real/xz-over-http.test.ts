@@ -6,9 +6,9 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'xz');
 

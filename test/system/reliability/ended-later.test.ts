@@ -7,9 +7,9 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { type Hanging, mountHanging, whenWaiting } from '../../support/hanging.js';
-import { Program, type ProgramOptions } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { until } from '../../support/until.js';
+import { Program, type ProgramOptions } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'python3', 'perl', 'getfattr');
 

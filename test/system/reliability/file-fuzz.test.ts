@@ -4,9 +4,9 @@
 import { resolve } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'certtool');
 

@@ -5,9 +5,9 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, writeAt } from '../../support/files.js';
 import { type Hanging, mountHanging, whenWaiting } from '../../support/hanging.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'dd', 'getfattr');
 

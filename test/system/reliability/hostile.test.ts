@@ -6,8 +6,9 @@ import { NbdClient } from '../../../src/client/client.js';
 import { NbdProtocolError } from '../../../src/nbd/errors.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
 import { REPLY_BREACHES, type ReplyBreach } from '../../support/reply-breaches.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { until } from '../../support/run/until.js';
 import {
   answerAll,
   type ReplyWriter,
@@ -15,7 +16,6 @@ import {
   startScriptedServer,
 } from '../../support/scripted-server.js';
 import type { ScriptedRequest } from '../../support/scripted-wire.js';
-import { until } from '../../support/until.js';
 
 const MIB = 1024 * 1024;
 const NBD_CMD_READ = 0;

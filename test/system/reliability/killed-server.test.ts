@@ -6,10 +6,10 @@ import type { FileHandle } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { until } from '../../support/until.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit');
 

@@ -2,7 +2,7 @@
 // became of its connection, and whichever disk the server has when it comes back.
 
 import { once } from 'node:events';
-import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -11,11 +11,14 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
 import { whenWaiting } from '../../support/hanging.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
 import { exportInfo, haggle, startRawServer } from '../../support/raw-server.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { freePort, portOf } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 import {
   type ReplyWriter,
   type RequestHandler,
@@ -23,8 +26,6 @@ import {
   startScriptedServer,
 } from '../../support/scripted-server.js';
 import { optionReply } from '../../support/scripted-wire.js';
-import { startNbdkit, startQemuNbd } from '../../support/servers.js';
-import { until } from '../../support/until.js';
 import { MULTI_CONN_FLAGS, VolatileDisk } from '../../support/volatile-disk.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'dd', 'fallocate', 'perl', 'unshare', 'getfattr');
@@ -110,31 +111,9 @@ function requestOf({ server }: World, type: number): Promise<void> {
   return until('the request', () => server.requests.some((request) => request.type === type));
 }
 
-it.each([['1'], ['4']])(
-  'order of changes: an interrupted direct write at the server delays a newer one, with %s connections',
-  async (connections) => {
-    const scope = createScope();
-    const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', connections);
-    const { disk, model } = world;
-    const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
-    await requestOf(world, NBD_CMD_WRITE);
-    expect(await older.kill('SIGINT')).toBe('SIGINT');
-    const newer = start(scope, 'dd', ...syncedWrite(blockFile(scope, 'B'), disk.file));
-    await whenWaiting(newer, IN_FUSE);
-    await pause(200);
-    expect(model.cached.includes('B')).toBe(false);
-    world.release();
-    expect(await newer.ended).toBe(0);
-    expect(model.stable.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
-  },
-);
-
-it('order of changes: an interrupted fallocate at the server delays a newer write', async () => {
-  const scope = createScope();
-  const world = await holdFirst(scope, NBD_CMD_WRITE_ZEROES, '-C', '1');
+/** Interrupts a change that the server holds: a newer write of the same bytes must wait for it, and win. */
+async function expectNewerWaitsFor(scope: Scope, world: World, older: Program): Promise<void> {
   const { disk, model } = world;
-  const older = start(scope, 'fallocate', '-p', '-o', '0', '-l', String(2 * BLOCK), disk.file);
-  await requestOf(world, NBD_CMD_WRITE_ZEROES);
   expect(await older.kill('SIGINT')).toBe('SIGINT');
   const newer = start(scope, 'dd', ...syncedWrite(blockFile(scope, 'B'), disk.file));
   await whenWaiting(newer, IN_FUSE);
@@ -143,6 +122,26 @@ it('order of changes: an interrupted fallocate at the server delays a newer writ
   world.release();
   expect(await newer.ended).toBe(0);
   expect(model.stable.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+}
+
+it.each([['1'], ['4']])(
+  'order of changes: an interrupted direct write at the server delays a newer one, with %s connections',
+  async (connections) => {
+    const scope = createScope();
+    const world = await holdFirst(scope, NBD_CMD_WRITE, '-C', connections);
+    const { disk } = world;
+    const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
+    await requestOf(world, NBD_CMD_WRITE);
+    await expectNewerWaitsFor(scope, world, older);
+  },
+);
+
+it('order of changes: an interrupted fallocate at the server delays a newer write', async () => {
+  const scope = createScope();
+  const world = await holdFirst(scope, NBD_CMD_WRITE_ZEROES, '-C', '1');
+  const older = start(scope, 'fallocate', '-p', '-o', '0', '-l', String(2 * BLOCK), world.disk.file);
+  await requestOf(world, NBD_CMD_WRITE_ZEROES);
+  await expectNewerWaitsFor(scope, world, older);
 });
 
 it('order of changes: a newer write that is interrupted before its turn is never sent', async () => {
@@ -275,9 +274,7 @@ async function startSlowReader(
   });
   proxy.listen(0, '127.0.0.1');
   await once(proxy, 'listening');
-  const address = proxy.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return { port: address.port, goOn: () => goOn[0]?.() };
+  return { port: portOf(proxy), goOn: () => goOn[0]?.() };
 }
 
 it('order of changes: the unread part of a given-up write lands before a newer one, over TCP', async () => {
@@ -356,21 +353,20 @@ it('order of changes: --settle-time says when a closed server has certainly drop
 });
 
 it.each([
-  ['over a Unix socket', (port: number) => (port === 0 ? [] : []), false],
-  ['over TCP', (port: number) => ['-i', '127.0.0.1', '-p', String(port)], true],
+  ['over a Unix socket', false],
+  ['over TCP', true],
 ])(
   'order of changes: a real server that is killed with a pending write does not delay newer ones, %s',
-  async (_, listen, isTcp) => {
+  async (_, isTcp) => {
     const scope = createScope();
     const image = scope.path('disk.raw');
     writeFileSync(image, '');
     truncateSync(image, MIB);
     const port = isTcp ? await freePort() : 0;
-    const words = [...listen(port), '--filter=delay', 'file', image, 'wdelay=700ms'];
-    const serve = () => (isTcp ? startTcpNbdkit(scope, words) : startNbdkit(scope, ...words));
+    const words = ['--filter=delay', 'file', image, 'wdelay=700ms'];
+    const serve = () => (isTcp ? startTcpNbdkit(scope, port, ...words) : startNbdkit(scope, ...words));
     let server = await serve();
-    const uri = isTcp ? `nbd://127.0.0.1:${port}` : server.uri();
-    const disk = await mountDisk(scope, { server: [uri], options: ['--cache=none', '-C', '1'] });
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--cache=none', '-C', '1'] });
     const file = await openFile(scope, disk.file, 'r+');
     const older = file.write(Buffer.alloc(BLOCK, 'A'), 0, BLOCK, 0);
     await pause(200);
@@ -383,23 +379,6 @@ it.each([
     expect(readFileSync(image).subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
   },
 );
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return address === null || typeof address === 'string' ? 0 : address.port;
-}
-
-async function startTcpNbdkit(scope: Scope, words: readonly string[]) {
-  const pidfile = scope.path('tcp.pid');
-  rmSync(pidfile, { force: true });
-  const program = new Program(scope, 'nbdkit', ['-f', '-P', pidfile, ...words]);
-  await program.fills(pidfile);
-  return { program, uri: () => '' };
-}
 
 async function diskFile(scope: Scope, name: string, letter: string): Promise<string> {
   const path = scope.path(name);

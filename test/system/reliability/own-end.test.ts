@@ -3,11 +3,12 @@
 
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
-import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'dd', 'prlimit', 'timeout');
 

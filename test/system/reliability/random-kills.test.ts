@@ -4,13 +4,14 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createScope, mountsBelow, processesOf, type Scope } from '../../support/cleanup.js';
-import { startNbdfuse } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram, tryProgram } from '../../support/run.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { startNbdfuse } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { mountsBelow, processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'dd', 'timeout');
 

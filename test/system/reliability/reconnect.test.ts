@@ -2,12 +2,13 @@
 
 import { truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { createScope, processesOf, type Scope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { processesOf } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit');
 

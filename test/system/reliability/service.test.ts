@@ -5,11 +5,11 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
-import { mountDisk } from '../../support/mount.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'socat');
 

@@ -9,10 +9,10 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
-import { type MountedDisk, mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 import { type ScriptedServer, startScriptedServer } from '../../support/scripted-server.js';
-import { until } from '../../support/until.js';
 import { MULTI_CONN_FLAGS, VolatileDisk } from '../../support/volatile-disk.js';
 
 requirePrograms('getfattr');

@@ -6,8 +6,8 @@ import { expect, it } from 'vitest';
 import { Handshake } from '../../../src/nbd/handshake/handshake.js';
 import { HANDSHAKE_TIME, negotiate } from '../../../src/transport/negotiate.js';
 import { createScope } from '../../support/cleanup.js';
-import { startNbdfuse } from '../../support/mount.js';
 import { haggle, refusal, startRawServer } from '../../support/raw-server.js';
+import { startNbdfuse } from '../../support/run/mount.js';
 import { optionReply, u16, u32 } from '../../support/scripted-wire.js';
 
 const [NBD_OPT_LIST, NBD_OPT_GO] = [3, 7];

@@ -8,14 +8,14 @@ import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { mountDisk, startNbdfuse } from '../../support/mount.js';
 import { exportInfo, GREETING, haggle, startRawServer } from '../../support/raw-server.js';
-import { requirePrograms } from '../../support/requires.js';
+import { makePki } from '../../support/run/certificates.js';
+import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 import { answerAll, startScriptedServer } from '../../support/scripted-server.js';
 import { optionReply, u16, u32, u64 } from '../../support/scripted-wire.js';
-import { startNbdkit } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { makePki } from '../../unit/transport/support.js';
 
 requirePrograms('nbdkit', 'certtool');
 

@@ -2,11 +2,12 @@
 
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { createScope, processesOf } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { AS_NORMAL_USER, admitNormalUser } from '../../support/normal-user.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { processesOf } from '../../support/run/scope.js';
 
 requirePrograms('nbdkit', 'setpriv', 'fusermount3');
 requireRoot();

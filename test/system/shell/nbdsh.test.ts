@@ -5,10 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/mount.js';
-import { requirePrograms } from '../../support/requires.js';
-import { type Outcome, tryProgram } from '../../support/run.js';
-import { type RealServer, startNbdkit } from '../../support/servers.js';
+import { type Outcome, tryProgram } from '../../support/run/command.js';
+import { mountDisk } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { type RealServer, startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('nbdkit', 'base64', 'dd');
 

@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { looksLikeMount } from '../../../src/cli/early.js';
-import { PROGRAM } from './running.js';
+import { NBDFUSE } from '../../support/run/mount.js';
 
 const wordsOf = (line: string): string[] => line.split(' ').filter((word) => word !== '');
 
@@ -36,13 +36,13 @@ describe('early worker start', () => {
 
 it('early worker start: ends in order for a command line that only looked like a mount', async () => {
   const program = promisify(execFile);
-  const wrong = program(PROGRAM, ['--cache=nonsense', 'dir', 'nbd://host'], { timeout: 20_000 });
+  const wrong = program(NBDFUSE, ['--cache=nonsense', 'dir', 'nbd://host'], { timeout: 20_000 });
   await expect(wrong).rejects.toMatchObject({
     code: 1,
     stdout: '',
     stderr: expect.stringMatching(/^nbdfuse: [^\n]*nonsense[^\n]*\n$/),
   });
   // Shortened so far that the guess takes it for the server's.
-  const { stdout } = await program(PROGRAM, ['-vV', 'dir'], { timeout: 20_000 });
+  const { stdout } = await program(NBDFUSE, ['-vV', 'dir'], { timeout: 20_000 });
   expect(stdout).toMatch(/^nbdfuse \d/);
 });

@@ -3,16 +3,8 @@ import { once } from 'node:events';
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import {
-  contentOf,
-  createFolder,
-  mount,
-  PROGRAM,
-  Running,
-  run,
-  untilThere,
-  untilWaiting,
-} from './running.js';
+import { NBDFUSE } from '../../support/run/mount.js';
+import { contentOf, createFolder, mount, Running, run, untilThere, untilWaiting } from './running.js';
 
 const PATTERN = Buffer.alloc(3 * 65_536, 'every byte counts; ');
 
@@ -99,7 +91,7 @@ describe('mount', () => {
     const folder = await createFolder();
     const file = join(folder, 'dir', 'plain');
     await writeFile(file, 'what was there');
-    const running = new Running(PROGRAM, [
+    const running = new Running(NBDFUSE, [
       '-P',
       join(folder, 'pid'),
       file,
@@ -120,7 +112,7 @@ describe('mount', () => {
   it('shows the file under the given name', async () => {
     const folder = await createFolder();
     const file = join(folder, 'dir', 'disk.raw');
-    const running = new Running(PROGRAM, [
+    const running = new Running(NBDFUSE, [
       '-P',
       join(folder, 'pid'),
       file,
@@ -267,7 +259,7 @@ describe('failed start', () => {
     ['a command that says nothing', ['--command', 'false'], /^nbdfuse: false exited with status 1$/m],
   ])('reports why in one line and leaves nothing behind: %s', async (_, words, message) => {
     const folder = await createFolder();
-    const running = new Running(PROGRAM, [join(folder, 'dir'), ...words]);
+    const running = new Running(NBDFUSE, [join(folder, 'dir'), ...words]);
     expect(await running.ended).toBe(1);
     expect(running.errors).toMatch(message);
     expect(
@@ -280,7 +272,7 @@ describe('failed start', () => {
   });
 
   it('because of the command line has status 1', async () => {
-    const running = new Running(PROGRAM, ['-C', '0', 'dir', 'nbd://localhost']);
+    const running = new Running(NBDFUSE, ['-C', '0', 'dir', 'nbd://localhost']);
     expect(await running.ended).toBe(1);
     expect(running.errors).toBe('nbdfuse: --connections 0: must be a whole number from 1 to 1024\n');
   });
@@ -288,7 +280,7 @@ describe('failed start', () => {
   it('because of the pidfile unmounts', async () => {
     const folder = await createFolder();
     const pidfile = join(folder, 'missing', 'pid');
-    const running = new Running(PROGRAM, [
+    const running = new Running(NBDFUSE, [
       '-P',
       pidfile,
       join(folder, 'dir'),
@@ -305,7 +297,7 @@ describe('failed start', () => {
 
   it('because of a signal reports that', async () => {
     const folder = await createFolder();
-    const running = new Running(PROGRAM, [
+    const running = new Running(NBDFUSE, [
       join(folder, 'dir'),
       '--command',
       'sh',
@@ -323,7 +315,7 @@ describe('information options', () => {
   it.each([['--help'], ['--version'], ['--long-options'], ['--short-options'], ['--fuse-help']])(
     'print to standard output with status 0: %s',
     async (word) => {
-      expect((await run(PROGRAM, word)).length).toBeGreaterThan(10);
+      expect((await run(NBDFUSE, word)).length).toBeGreaterThan(10);
     },
   );
 
@@ -338,7 +330,7 @@ describe('information options', () => {
   });
 
   it('survive a reader that closes the pipe', async () => {
-    const text = await run('sh', '-c', `'${PROGRAM}' --help | head -n 1`);
+    const text = await run('sh', '-c', `'${NBDFUSE}' --help | head -n 1`);
     expect(text).toBe('Show an NBD export or a disk image as one raw file.\n');
   });
 });

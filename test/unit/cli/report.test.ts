@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createReport } from '../../../src/cli/report.js';
 import type { LogFormat } from '../../../src/linux/log-line.js';
-import { tryProgram } from '../../support/run.js';
+import { tryProgram } from '../../support/run/command.js';
 
 function record(verbose: boolean, logFormat: LogFormat = 'text') {
   const written: string[] = [];

@@ -7,11 +7,10 @@ import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:chil
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, stat, watch } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
-
-export const PROGRAM = resolve('bin/nbdfuse');
+import { NBDFUSE } from '../../support/run/mount.js';
 
 const runFile = promisify(execFile);
 
@@ -105,7 +104,7 @@ export async function mount(
   options: readonly string[] = [],
 ): Promise<Mounted> {
   const pidfile = join(folder, 'pid');
-  const running = new Running(PROGRAM, ['-P', pidfile, ...options, join(folder, 'dir'), ...words]);
+  const running = new Running(NBDFUSE, ['-P', pidfile, ...options, join(folder, 'dir'), ...words]);
   await untilThere(folder, 'pid', running.child);
   return Object.assign(running, { file: join(folder, 'dir', 'nbd'), pidfile });
 }

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { expect, it, onTestFinished } from 'vitest';
 import { serverOf } from '../../../src/cli/commands/serving-process.js';
 import { isRunning, runningProcess } from '../../../src/linux/process.js';
-import { until } from '../../support/until.js';
+import { until } from '../../support/run/until.js';
 
 const OWN = process.getuid?.() ?? 0;
 

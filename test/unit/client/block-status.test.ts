@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../../../src/index.js';
-import { scratchFolder } from '../transport/support.js';
+import { scratchFolder } from '../../support/cleanup.js';
 import { connect, nbdkit, qcow2 } from './support.js';
 
 const EOPNOTSUPP = 95;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { listExports } from '../../../src/index.js';
-import { scratchFolder } from '../transport/support.js';
+import { scratchFolder } from '../../support/cleanup.js';
 import { connect, nbdkit, qcow2, shell } from './support.js';
 
 describe('NbdClient properties', () => {

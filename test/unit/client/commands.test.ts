@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { NbdServerError } from '../../../src/index.js';
-import { scratchFolder } from '../transport/support.js';
+import { scratchFolder } from '../../support/cleanup.js';
 import { connect, nbdkit, shell } from './support.js';
 
 const EINVAL = 22;

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
-import { scratchFolder } from '../transport/support.js';
+import { scratchFolder } from '../../support/cleanup.js';
 
 const root = resolve(import.meta.dirname, '../../..');
 

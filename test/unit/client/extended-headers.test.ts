@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
+import { createScope } from '../../support/cleanup.js';
 import { hex } from '../../support/hex.js';
-import { scratchFolder, scriptedServer } from '../transport/support.js';
+import { startRawServer } from '../../support/raw-server.js';
 import { connect, framed } from './support.js';
 
 const NBD_OPT_GO = 7;
@@ -63,7 +64,7 @@ const chunk = (request: Buffer, flags: string, type: string, payload: Uint8Array
 
 /** A server that speaks extended headers; `serve` gets whole requests. */
 async function extendedServer(serve: (request: Buffer, socket: Socket) => void): Promise<string> {
-  return scriptedServer(scratchFolder(), (socket) => {
+  const { socketPath } = await startRawServer(createScope(), (socket) => {
     socket.write(hex`
       "NBDMAGIC" "IHAVEOPT"  | magic
       0003                   | NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES
@@ -83,6 +84,7 @@ async function extendedServer(serve: (request: Buffer, socket: Socket) => void):
       else serve(frame, socket);
     });
   });
+  return socketPath;
 }
 
 test('extended headers: a WRITE marks its length as that of a payload, and a READ gets chunks', async () => {

@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { describe, expect, test } from 'vitest';
-import { scratchFolder, startNbdkit } from '../transport/support.js';
+import { createScope } from '../../support/cleanup.js';
+import { startNbdkit } from '../../support/run/servers.js';
 import { connect } from './support.js';
 
 const nbdkit = (...args: string[]) => ({ command: ['nbdkit', '-s', ...args] });
@@ -31,7 +32,7 @@ describe('NbdClient streams', () => {
 
   test('fail with the error of the server', async () => {
     const args = ['--filter=error', 'memory', '8M', 'error-pread=EIO', 'error-pread-rate=100%'];
-    const unix = await startNbdkit(scratchFolder(), args);
+    const { socket: unix } = await startNbdkit(createScope(), ...args);
     const client = await connect({ unix });
     await expect(
       pipeline(client.createReadStream(), async (source) => {

@@ -6,8 +6,9 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { type ConnectOptions, NbdClient, type ServerAddress } from '../../../src/index.js';
+import { createScope, scratchFolder } from '../../support/cleanup.js';
 import { hex } from '../../support/hex.js';
-import { scratchFolder, scriptedServer } from '../transport/support.js';
+import { startRawServer } from '../../support/raw-server.js';
 
 /** Address of an nbdkit that serves one connection on its standard input and output. */
 export const nbdkit = (...args: string[]) => ({ command: ['nbdkit', '-s', ...args] });
@@ -69,7 +70,7 @@ export async function oldstyleServer(
 ): Promise<ServerAddress> {
   const flagBytes = Buffer.alloc(4);
   flagBytes.writeUInt32BE(flags);
-  const path = await scriptedServer(scratchFolder(), (socket) => {
+  const { socketPath } = await startRawServer(createScope(), (socket) => {
     socket.write(hex`
       "NBDMAGIC"         | magic
       0000420281861253   | oldstyle magic
@@ -95,7 +96,7 @@ export async function oldstyleServer(
         ),
     );
   });
-  return { unix: path };
+  return { unix: socketPath };
 }
 
 /** A simple reply, written out by hand. */

@@ -6,7 +6,7 @@
 import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import type { Scope } from '../../support/cleanup.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import * as flags from '../../../src/linux/open-flags.js';
-import { requirePrograms } from '../../support/requires.js';
-import { runProgram } from '../../support/run.js';
+import { runProgram } from '../../support/run/command.js';
+import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('python3');
 

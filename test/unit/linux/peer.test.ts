@@ -2,7 +2,7 @@
 
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { connect, createServer, type NetConnectOpts, type Socket } from 'node:net';
+import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import {
   closePeer,
@@ -14,9 +14,10 @@ import {
 import { isRelay, procAddress } from '../../../src/linux/socket-holders.js';
 import { holdersOf, listenerOf } from '../../../src/transport/stream-descriptor.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { Program } from '../../support/program.js';
-import { requirePrograms } from '../../support/requires.js';
-import { until } from '../../support/until.js';
+import { freePort } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'socat');
 
@@ -32,16 +33,6 @@ function kept(scope: Scope, handle: PeerHandle | undefined): PeerHandle {
   if (handle === undefined) throw new Error('no process was found');
   scope.add(() => closePeer(handle));
   return handle;
-}
-
-/** A port that nobody uses. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return address === null || typeof address === 'string' ? 0 : address.port;
 }
 
 /** The number of a server that goes into the background. */

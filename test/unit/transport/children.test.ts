@@ -15,7 +15,7 @@ import { closeDescriptor } from '../../../src/linux/socket.js';
 import type { NegotiatedConnection } from '../../../src/transport/connection.js';
 import { type NbdServer, openServer } from '../../../src/transport/server.js';
 import type { Endpoint, Target } from '../../../src/transport/target.js';
-import { isRunning, scratchFolder } from './support.js';
+import { scratchFolder } from '../../support/cleanup.js';
 
 /** Opens a server whose standard error is swallowed, and closes it after the test. */
 async function open(target: Target, exportName = '', onStderr = (_: Buffer) => {}): Promise<NbdServer> {
@@ -30,6 +30,16 @@ async function connected(server: NbdServer): Promise<NegotiatedConnection> {
   const connection = await server.connect();
   onTestFinished(() => connection.close());
   return connection;
+}
+
+/** Whether a process of this number is there and not a zombie. */
+function isRunning(pid: number): boolean {
+  try {
+    const state = execFileSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' });
+    return !state.trim().startsWith('Z');
+  } catch {
+    return false;
+  }
 }
 
 async function until(condition: () => boolean): Promise<void> {

@@ -7,10 +7,10 @@ import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { bareWords, type Confinement, confinedWords, whyUnconfined } from '../../../src/transport/confine.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/normal-user.js';
-import { requirePrograms, requireRoot } from '../../support/requires.js';
-import { type Outcome, tryProgram } from '../../support/run.js';
-import { until } from '../../support/until.js';
+import { type Outcome, tryProgram } from '../../support/run/command.js';
+import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('perl', 'strace', 'python3', 'setpriv');
 requireRoot();

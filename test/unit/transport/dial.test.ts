@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { closeDescriptor, isSocket, socketpair } from '../../../src/linux/socket.js';
 import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
 import { dial, streamOfDescriptor } from '../../../src/transport/dial.js';
-import { scratchFolder } from './support.js';
+import { scratchFolder } from '../../support/cleanup.js';
 
 async function readAll(stream: Duplex): Promise<Buffer> {
   // Not by iterating: that would destroy the stream's other direction at the end.

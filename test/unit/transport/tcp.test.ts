@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { addressOf, libc } from '../../../src/linux/libc.js';
 import { connectTcp, portNumber } from '../../../src/transport/tcp.js';
-import { freePort, portOf } from './support.js';
+import { freePort, portOf } from '../../support/run/ports.js';
 
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;

@@ -8,10 +8,10 @@ import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { exportInfo, haggle, refusal, startRawServer } from '../../support/raw-server.js';
-import { requirePrograms } from '../../support/requires.js';
-import { startNbdkit, startQemuNbd } from '../../support/servers.js';
-import { until } from '../../support/until.js';
-import { makePki } from './support.js';
+import { makePki } from '../../support/run/certificates.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'qemu-nbd', 'certtool', 'psktool');
 

@@ -24,17 +24,11 @@ import { prepareTls } from '../../../src/transport/tls.js';
 import { TlsChannel } from '../../../src/worker/connection/tls-channel.js';
 import { ChannelStream } from '../../support/channel-stream.js';
 import { createScope } from '../../support/cleanup.js';
-import { Program } from '../../support/program.js';
-import { until } from '../../support/until.js';
-import {
-  freePort,
-  makePki,
-  portOf,
-  scratchFolder,
-  startNbdkit,
-  startProcess,
-  untilListening,
-} from './support.js';
+import { makePki } from '../../support/run/certificates.js';
+import { freePort, portOf } from '../../support/run/ports.js';
+import { Program } from '../../support/run/program.js';
+import { qemuNbdTls, startNbdkit, startQemuNbd } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 const SIZE = 8 * 1024 * 1024;
 
@@ -50,21 +44,20 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 async function nbdkit(...args: string[]): Promise<Target> {
-  const path = await startNbdkit(scratchFolder(), ['--tls=require', ...args, 'memory', String(SIZE)]);
-  return { kind: 'unix', path };
+  const { socket } = await startNbdkit(createScope(), '--tls=require', ...args, 'memory', String(SIZE));
+  return { kind: 'unix', path: socket };
 }
 
 const nbdkitX509 = (): Promise<Target> => nbdkit('--tls-certificates', pki);
 
 /** qemu-nbd, whose GnuTLS agrees to what `priority` allows only. */
 async function qemu(priority: string): Promise<Target> {
-  const scratch = scratchFolder();
-  const [disk, path] = [join(scratch, 'disk'), join(scratch, 'sock')];
+  const scope = createScope();
+  const disk = scope.path('disk');
   writeFileSync(disk, Buffer.alloc(SIZE));
-  const object = `tls-creds-x509,id=tls0,endpoint=server,dir=${pki},priority=${priority}`;
-  startProcess(['qemu-nbd', '-t', '-f', 'raw', '-k', path, '--object', object, '--tls-creds', 'tls0', disk]);
-  await untilListening(path);
-  return { kind: 'unix', path };
+  const tls = qemuNbdTls(pki, `priority=${priority}`);
+  const { socket } = await startQemuNbd(scope, '--format=raw', ...tls, disk);
+  return { kind: 'unix', path: socket };
 }
 
 /** A connection's socket, as the worker gets it. */

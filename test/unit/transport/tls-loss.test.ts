@@ -2,11 +2,12 @@
 
 import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { openServer } from '../../../src/transport/server.js';
-import { makePki, scratchFolder, startNbdkit } from './support.js';
+import { createScope } from '../../support/cleanup.js';
+import { makePki } from '../../support/run/certificates.js';
+import { nbdkitTls, startNbdkit } from '../../support/run/servers.js';
 
 /** The first byte of a TLS record with a handshake message. */
 const HANDSHAKE_RECORD = 22;
@@ -41,12 +42,12 @@ test.each([
 ])(
   'TLS session: a server that dies while one that is to be %s begins is an error of connect',
   async (_, handOver) => {
-    const folder = scratchFolder();
-    const pki = makePki(join(folder, 'pki'));
-    const nbdkit = await startNbdkit(folder, ['--tls=require', `--tls-certificates=${pki}`, 'memory', '1M']);
-    const proxy = createServer((client) => void dieAfterTheServersFlight(client, nbdkit));
+    const scope = createScope();
+    const pki = makePki(scope.path('pki'));
+    const nbdkit = await startNbdkit(scope, ...nbdkitTls(pki), 'memory', '1M');
+    const proxy = createServer((client) => void dieAfterTheServersFlight(client, nbdkit.socket));
     onTestFinished(() => void proxy.close());
-    const path = join(folder, 'proxy');
+    const path = scope.path('proxy');
     proxy.listen(path);
     await once(proxy, 'listening');
     const tls = { certificates: pki, hostname: 'localhost' };

@@ -10,19 +10,11 @@ import { NegotiatedConnection } from '../../../src/transport/connection.js';
 import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
 import { openServer } from '../../../src/transport/server.js';
 import type { Target, TlsSettings } from '../../../src/transport/target.js';
-import {
-  freePort,
-  makeAuthority,
-  makeCertificate,
-  makePki,
-  makeRevocation,
-  scratchFolder,
-  scriptedServer,
-  startNbdkit,
-  startProcess,
-  untilListening,
-  untilPortListens,
-} from './support.js';
+import { createScope, scratchFolder } from '../../support/cleanup.js';
+import { startRawServer } from '../../support/raw-server.js';
+import { makeAuthority, makeCertificate, makePki, makeRevocation } from '../../support/run/certificates.js';
+import { freePort } from '../../support/run/ports.js';
+import { nbdkitTls, startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
 
 const SIZE = 8 * 1024 * 1024;
 
@@ -76,32 +68,28 @@ async function connecting(target: Target, tls: TlsSettings | undefined): Promise
   (await server.connect()).close();
 }
 
-async function nbdkitTls(...args: string[]): Promise<Target> {
-  const path = await startNbdkit(scratchFolder(), ['--tls=require', ...args, 'memory', String(SIZE)]);
-  return { kind: 'unix', path };
+async function tlsNbdkit(...args: string[]): Promise<Target> {
+  const { socket } = await startNbdkit(createScope(), '--tls=require', ...args, 'memory', String(SIZE));
+  return { kind: 'unix', path: socket };
 }
 
 const x509Server = (certificates = pki) =>
-  nbdkitTls('--tls-certificates', certificates, ...(certificates === pki ? ['--tls-verify-peer'] : []));
-const pskServer = () => nbdkitTls('--tls-psk', join(folder, 'keys.psk'));
+  tlsNbdkit('--tls-certificates', certificates, ...(certificates === pki ? ['--tls-verify-peer'] : []));
+const pskServer = () => tlsNbdkit('--tls-psk', join(folder, 'keys.psk'));
 
 async function nbdkitTcp(certificates: string): Promise<number> {
   const port = await freePort();
-  const tls = ['--tls=require', '--tls-certificates', certificates];
-  startProcess(['nbdkit', '-f', '-i', '127.0.0.1', '-p', String(port), ...tls, 'memory', String(SIZE)]);
-  await untilPortListens(port);
+  await startTcpNbdkit(createScope(), port, ...nbdkitTls(certificates), 'memory', String(SIZE));
   return port;
 }
 
 async function qemuTls(credentials: string): Promise<Target> {
-  const scratch = scratchFolder();
-  const disk = join(scratch, 'disk');
-  const path = join(scratch, 'sock');
+  const scope = createScope();
+  const disk = scope.path('disk');
   writeFileSync(disk, Buffer.alloc(SIZE));
-  const object = `${credentials},id=tls0,endpoint=server`;
-  startProcess(['qemu-nbd', '-t', '-f', 'raw', '-k', path, '--object', object, '--tls-creds', 'tls0', disk]);
-  await untilListening(path);
-  return { kind: 'unix', path };
+  const object = `--object=${credentials},id=tls0,endpoint=server`;
+  const { socket } = await startQemuNbd(scope, '--format=raw', object, '--tls-creds=tls0', disk);
+  return { kind: 'unix', path: socket };
 }
 
 describe('TLS with x509', () => {
@@ -224,7 +212,7 @@ describe('TLS with pre-shared keys', () => {
   });
 
   test('does not fall back to a certificate, even a good one', async () => {
-    const target = await nbdkitTls('--tls-certificates', pki);
+    const target = await tlsNbdkit('--tls-certificates', pki);
     await expect(connecting(target, alice('keys.psk'))).rejects.toThrow(
       'the server sent a certificate instead of using the pre-shared key',
     );
@@ -239,14 +227,14 @@ describe('anonymous TLS', () => {
 
 describe('plain text', () => {
   test('is no fallback when the server has no TLS', async () => {
-    const path = await startNbdkit(scratchFolder(), ['memory', '1M']);
+    const { socket: path } = await startNbdkit(createScope(), 'memory', '1M');
     await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
       /^cannot use TLS, and plain text is not allowed/,
     );
   });
 
   test('is no fallback when the server uses the oldstyle handshake', async () => {
-    const path = await startNbdkit(scratchFolder(), ['--oldstyle', 'memory', '1M']);
+    const { socket: path } = await startNbdkit(createScope(), '--oldstyle', 'memory', '1M');
     await expect(connecting({ kind: 'unix', path }, { certificates: pki })).rejects.toThrow(
       'plain text is not allowed',
     );
@@ -261,7 +249,7 @@ describe('plain text', () => {
   test('behind the reply to NBD_OPT_STARTTLS is refused', async () => {
     const greeting = Buffer.from('4e42444d41474943' + '49484156454f5054' + '0003', 'hex');
     const reply = Buffer.from('0003e889045565a9' + '00000005' + '00000001' + '00000000', 'hex');
-    const path = await scriptedServer(scratchFolder(), (socket) => {
+    const { socketPath: path } = await startRawServer(createScope(), (socket) => {
       socket.write(greeting);
       let seen = 0;
       socket.on('data', (chunk) => {

@@ -18,7 +18,7 @@ import {
 import { BufferPool, LARGEST_BUFFER } from '../../../src/worker/memory/buffer-pool.js';
 import { addHi, addLo, distance, highHalf, lowHalf, toBigInt } from '../../../src/worker/memory/u64.js';
 import { COUNTER, countLatency, makeCounters } from '../../../src/worker/stats/counters.js';
-import { until } from '../../support/until.js';
+import { until } from '../../support/run/until.js';
 
 describe('u64 in two halves', () => {
   test('adds and compares as whole numbers do', () => {

@@ -1,14 +1,11 @@
-// A user without rights, for tests of what a normal user can do.
-//
-// Used by tests that run as root. /dev/fuse is opened to everybody, as it is on an ordinary
-// system, and stays so: tests that run beside this one may need it.
+// A user without rights, for tests and measurements of what a normal user can do. They run as root.
 
 import { chmodSync, chownSync } from 'node:fs';
-import type { Scope } from './cleanup.js';
 import { requirePrograms, requireRoot } from './requires.js';
+import type { Scope } from './scope.js';
 
 /** `nobody` of Debian, and its group. */
-const NOBODY = 65534;
+export const NOBODY = 65534;
 
 /** The words in front of a command that is to run as a normal user. */
 export const AS_NORMAL_USER = [
@@ -18,7 +15,11 @@ export const AS_NORMAL_USER = [
   '--clear-groups',
 ] as const;
 
-/** Gives the scope's folder to the normal user and opens /dev/fuse. @throws Error when not root */
+/**
+ * Gives the scope's folder to the normal user, and opens /dev/fuse to everybody, as it is on an ordinary system. It
+ * stays so: tests that run beside this one may need it.
+ * @throws Error when not root
+ */
 export function admitNormalUser(scope: Scope): void {
   requireRoot();
   requirePrograms('setpriv', 'fusermount3');

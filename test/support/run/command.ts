@@ -1,7 +1,7 @@
 // Runs a program to its end.
 //
-// Used by tests and helpers for the tools that look at a mount from outside. Never waits synchronously:
-// a test that blocks its event loop cannot time out.
+// For the programs that look at a mount from outside. Never waits synchronously: a test that blocks its event loop
+// cannot time out. A program that belongs to a scope is a Program (see program.ts, and runWithin there).
 
 import { execFile } from 'node:child_process';
 import { requireProgram } from './requires.js';

@@ -1,10 +1,12 @@
 // A proxy between nbdfuse and a server, on a Unix socket or a TCP port, that cuts connections when told.
 //
-// Used by lane.ts. Bytes pass as they are, so it does for TLS too. The server's side of a cut connection is
-// reset or closed, as a broken network would leave it.
+// Bytes pass as they are, so it does for TLS too. The server's side of a cut connection is reset or closed, as a
+// broken network would leave it.
 
 import { once } from 'node:events';
 import { createConnection, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+import { portOf } from './ports.js';
+import type { Scope } from './scope.js';
 
 /**
  * Seconds after which the server has done with what came over a connection that was cut. The proxy lives on, so that
@@ -26,24 +28,19 @@ export class CuttingProxy {
     this.#server = createServer((client) => this.#join(client, createConnection(target)));
   }
 
-  /** Listens on `where`, a path or a port of 127.0.0.1 (0: any), for connections to `target`. */
-  static async open(where: string | number, target: NetConnectOpts): Promise<CuttingProxy> {
+  /** Listens on `where`, a path or a port of 127.0.0.1 (0: any), for connections to `target`, until the scope ends. */
+  static async open(scope: Scope, where: string | number, target: NetConnectOpts): Promise<CuttingProxy> {
     const proxy = new CuttingProxy(target);
+    scope.add(() => proxy.close());
     if (typeof where === 'string') proxy.#server.listen(where);
     else proxy.#server.listen(where, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
   }
 
-  /** The port on which it listens. */
+  /** The port on which it listens. @throws Error where that is a path */
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
-  }
-
-  /** How many connections go through it. */
-  get connections(): number {
-    return this.#pairs.size;
+    return portOf(this.#server);
   }
 
   /** Cuts up to `most` connections. */

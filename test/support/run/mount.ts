@@ -1,16 +1,25 @@
 // Starts the built nbdfuse and tells what came of it.
 //
-// Used by every test on real servers. The program runs as a user would start it; it is ready when its
+// Used by every test on real servers, and by tools. The program runs as a user would start it; it is ready when its
 // pidfile is written. The scope's end stops it in order and fails the test if that takes too long.
 
-import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Scope } from './cleanup.js';
 import { Program, type ProgramOptions } from './program.js';
+import type { Scope } from './scope.js';
 import { until } from './until.js';
 
+/** The nearest `bin/nbdfuse` above this file: tools are compiled into a folder of their own. */
+function findProgram(): string {
+  for (let url = new URL('..', import.meta.url); url.pathname !== '/'; url = new URL('..', url)) {
+    const path = fileURLToPath(new URL('bin/nbdfuse', url));
+    if (existsSync(path)) return path;
+  }
+  throw new Error('there is no bin/nbdfuse above the tests');
+}
+
 /** The program under test. */
-export const NBDFUSE = fileURLToPath(new URL('../../bin/nbdfuse', import.meta.url));
+export const NBDFUSE = findProgram();
 
 /** The forms of MOUNTPOINT on the command line: DIR, DIR/FILENAME, FILE. */
 export type MountpointForm = 'directory' | 'file name' | 'naked';
@@ -21,6 +30,8 @@ export interface MountRequest {
   readonly server: readonly string[];
   readonly options?: readonly string[];
   readonly form?: MountpointForm;
+  /** What to run in place of nbdfuse; it takes the same words. */
+  readonly command?: readonly string[];
   /** A command in front, as `setpriv …`. */
   readonly prefix?: readonly string[];
   readonly program?: ProgramOptions;
@@ -46,10 +57,11 @@ export interface MountedDisk {
 export function startNbdfuse(
   scope: Scope,
   words: readonly string[],
-  { prefix = [], program = {} }: Pick<MountRequest, 'prefix' | 'program'> = {},
+  request: Pick<MountRequest, 'command' | 'prefix' | 'program'> = {},
 ): Program {
-  const [command, ...args] = [...prefix, process.execPath, NBDFUSE, ...words];
-  return new Program(scope, command, args, program);
+  const { prefix = [], command = [process.execPath, NBDFUSE], program = {} } = request;
+  const [file, ...args] = [...prefix, ...command, ...words];
+  return new Program(scope, file, args, program);
 }
 
 /** Makes the mountpoint of a form; returns what is typed, what is mounted over, and the disk's path. */

@@ -1,0 +1,170 @@
+// A scope owns all that a test, or one measurement of a tool, makes: a folder, processes, mounts. Its end takes
+// them back, last made first.
+//
+// The files of this folder are for tests and tools, and free of vitest; ../cleanup.ts ties a scope to a test. close()
+// waits, and fails if a mount or a process with the scope's mark in its environment is left. endNow() waits for
+// nothing: a tool calls it when a signal ends it, or when a program hangs in a file system that no server answers.
+
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runProgram } from './command.js';
+import { until } from './until.js';
+
+/** The variable that marks the processes of a scope; its value is the scope's folder. */
+const MARK = 'NBDFUSE_TEST_SCOPE';
+
+/** Milliseconds that processes may take to end: servers of a killed nbdfuse need five seconds. */
+const END_LIMIT = 8000;
+
+type CleanUp = () => unknown;
+
+export interface ScopeOptions {
+  /** The directory in which the scope's folder is made; the system's for temporary files by default. */
+  readonly parent?: string;
+  /** Milliseconds that a program may take to become ready; without limit by default, since a test has its own. */
+  readonly readyLimit?: number;
+}
+
+/** See the file's head. */
+export class Scope {
+  /** A fresh folder, which other users may pass through. */
+  readonly folder: string;
+  readonly readyLimit: number | undefined;
+  readonly #parent: string;
+  readonly #cleanUps = new Set<CleanUp>();
+  readonly #inner = new Set<Scope>();
+  #forget: () => void = () => undefined;
+
+  constructor({ parent = tmpdir(), readyLimit }: ScopeOptions = {}) {
+    this.#parent = parent;
+    this.readyLimit = readyLimit;
+    this.folder = mkdtempSync(join(parent, 'nbdfuse-test-'));
+    chmodSync(this.folder, 0o755);
+  }
+
+  /** The environment for the processes of this scope. */
+  get environment(): NodeJS.ProcessEnv {
+    return { ...process.env, [MARK]: this.folder };
+  }
+
+  /** A path in the scope's folder. */
+  path(...names: readonly string[]): string {
+    return join(this.folder, ...names);
+  }
+
+  /** Registers what is to be done at the end; call it before the act that it takes back. @returns what undoes this */
+  add(cleanUp: CleanUp): () => void {
+    const own: CleanUp = () => cleanUp();
+    this.#cleanUps.add(own);
+    return () => void this.#cleanUps.delete(own);
+  }
+
+  /** A scope with a folder of its own beside this one's, that ends with this one, or before. */
+  inner(): Scope {
+    const { readyLimit } = this;
+    const scope = new Scope({ parent: this.#parent, readyLimit });
+    const remove = this.add(() => scope.close());
+    this.#inner.add(scope);
+    scope.#forget = () => {
+      remove();
+      this.#inner.delete(scope);
+    };
+    return scope;
+  }
+
+  /** Ends everything, whatever fails on the way. @throws AggregateError of all that failed or was left behind */
+  async close(): Promise<void> {
+    this.#forget();
+    const failures: unknown[] = [];
+    const attempt = async (cleanUp: CleanUp): Promise<void> => {
+      try {
+        await cleanUp();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    for (let cleanUp = this.#takeLast(); cleanUp !== undefined; cleanUp = this.#takeLast())
+      await attempt(cleanUp);
+    await attempt(() => this.#detachMounts());
+    await attempt(() => this.#endProcesses());
+    await attempt(() => rm(this.folder, { recursive: true, force: true }));
+    if (failures.length > 0) throw new AggregateError(failures, `clean-up: ${failures.join('; ')}`);
+  }
+
+  /** Ends everything without waiting, and writes what fails at once to standard error. */
+  endNow(): void {
+    this.#forget();
+    for (const inner of [...this.#inner].reverse()) inner.endNow();
+    for (let cleanUp = this.#takeLast(); cleanUp !== undefined; cleanUp = this.#takeLast())
+      attemptNow(cleanUp);
+    attemptNow(() => {
+      for (const path of mountpointsIn(readFileSync('/proc/self/mounts', 'utf8'), this.folder))
+        spawnSync('umount', ['-l', path], { stdio: 'ignore' });
+    });
+    attemptNow(() => rmSync(this.folder, { recursive: true, force: true }));
+  }
+
+  #takeLast(): CleanUp | undefined {
+    const last = [...this.#cleanUps].pop();
+    if (last !== undefined) this.#cleanUps.delete(last);
+    return last;
+  }
+
+  async #detachMounts(): Promise<void> {
+    const left = await mountsBelow(this.folder);
+    for (const path of left) await runProgram('umount', '-l', path);
+    if (left.length > 0) throw new Error(`left mounted: ${left.join(', ')}`);
+  }
+
+  async #endProcesses(): Promise<void> {
+    try {
+      await until(
+        'the end of all processes',
+        async () => (await processesOf(this.folder)).length === 0,
+        END_LIMIT,
+      );
+    } catch (cause) {
+      const left = await processesOf(this.folder);
+      for (const { pid } of left) process.kill(pid, 'SIGKILL');
+      const names = left.map(({ pid, command }) => `${pid} ${command}`);
+      throw new Error(`left running: ${names.join(', ')}`, { cause });
+    }
+  }
+}
+
+/** Begins a clean-up. What fails later goes unseen: it waits for something that is ended right after it. */
+function attemptNow(cleanUp: CleanUp): void {
+  try {
+    Promise.resolve(cleanUp()).catch(() => undefined);
+  } catch (error) {
+    console.error(`clean-up: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** The mountpoints below a folder, the innermost first, of a text like /proc/self/mounts. */
+function mountpointsIn(table: string, folder: string): string[] {
+  const paths = table.split('\n').map((line) => line.split(' ')[1] ?? '');
+  return paths.filter((path) => path.startsWith(`${folder}/`)).reverse();
+}
+
+/** The mountpoints below a folder, the innermost first. */
+export async function mountsBelow(folder: string): Promise<string[]> {
+  return mountpointsIn(await readFile('/proc/self/mounts', 'utf8'), folder);
+}
+
+/** The living processes that carry the mark of a folder. */
+export async function processesOf(folder: string): Promise<{ pid: number; command: string }[]> {
+  const found: { pid: number; command: string }[] = [];
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    // The environment of a zombie is empty, that of another user's process unreadable.
+    const environment = await readFile(`/proc/${name}/environ`, 'utf8').catch(() => '');
+    if (!environment.split('\0').includes(`${MARK}=${folder}`)) continue;
+    const command = await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '');
+    found.push({ pid: Number(name), command: command.replaceAll('\0', ' ').trim() });
+  }
+  return found;
+}
