@@ -115,7 +115,9 @@ export class PeerProcess {
     return this;
   }
 
+  /** @throws RangeError after the last release: the pidfds may belong to others by now */
   release(): void {
+    if (this.#references === 0) throw new RangeError('a process handle is released once for each reference');
     if (--this.#references > 0) return;
     closePeer(this.#handle);
     this.#onRelease();

@@ -15,6 +15,7 @@ import { MAX_TRANSFER } from '../../src/worker/device/device.js';
 import { Disk } from '../../src/worker/disk/disk.js';
 import { Dispatcher } from '../../src/worker/fuse/dispatch.js';
 import { Metadata } from '../../src/worker/fuse/metadata.js';
+import { assertThoroughly } from '../../src/worker/memory/assert.js';
 import { Ranges } from '../../src/worker/memory/ranges.js';
 import { Engine } from '../../src/worker/request/engine.js';
 import { makeCounters } from '../../src/worker/stats/counters.js';
@@ -99,6 +100,8 @@ const engine = new Engine(
     syncWanted: () => current?.wantSync(),
   },
 );
+
+assertThoroughly();
 
 /** See the file's head. */
 export class Rig {

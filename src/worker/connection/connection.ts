@@ -15,6 +15,7 @@ import { ReplyReceiver } from '../../nbd/transmission/reply-receiver.js';
 import { TlsError } from '../../tls/errors.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from '../flight/splice-pipe.js';
+import { assert } from '../memory/assert.js';
 import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Channel, Peer } from './channel.js';
 import { Sender } from './sender.js';
@@ -152,6 +153,7 @@ export class Connection {
 
   /** Takes a command; the next `flush` sends it. */
   enqueue(command: NbdCommand): void {
+    assert(this.#state === STATE_OPEN, 'a connection that is lost gets no commands');
     this.inFlight++;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
     this.#sender.push(command);
@@ -166,6 +168,7 @@ export class Connection {
       command.buffer.shared--;
     command.shared = false;
     this.#sender.answered(command);
+    assert(this.inFlight > 0, 'a connection answers no more commands than it has');
     this.inFlight--;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
   }

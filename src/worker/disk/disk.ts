@@ -18,6 +18,7 @@ import { type FuseRequest, REQUEST_READ, type RequestTarget } from '../flight/fu
 import {
   COMMAND_LOST,
   COMMAND_QUEUED,
+  COMMAND_TO_ISSUE,
   COMMAND_UNFLUSHED,
   CommandQueue,
   type CommandTable,
@@ -261,6 +262,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** Gives a command to a connection. */
   assign(command: NbdCommand, connection: Connection): void {
+    assert(command.state === COMMAND_TO_ISSUE, 'a command is given to one connection at a time');
+    const left = distance(this.sizeHi, this.sizeLo, command.offsetHi, command.offsetLo);
+    assert(command.length <= left, 'a command stays on the disk');
     command.state = COMMAND_QUEUED;
     command.connection = connection;
     command.changesBefore = this.#sent;

@@ -5,6 +5,7 @@
 
 import { wake } from '../../linux/pipe.js';
 import type { ReadThreadEnd, RingMemory } from '../contract/messages.js';
+import { assert } from '../memory/assert.js';
 import { makeCounters } from '../stats/counters.js';
 
 /** Requests on their way at most; a power of two. */
@@ -143,6 +144,8 @@ export class RingConsumer {
 
   /** The entry's memory is not needed any more. */
   take(): void {
-    Atomics.store(this.#state, TAKEN, (Atomics.load(this.#state, TAKEN) + 1) | 0);
+    const taken = Atomics.load(this.#state, TAKEN);
+    assert(taken !== Atomics.load(this.#state, PASSED), 'the worker takes no more entries than were passed');
+    Atomics.store(this.#state, TAKEN, (taken + 1) | 0);
   }
 }
