@@ -4,7 +4,8 @@
 // that what is left in its buffers without being told of makes the test hang.
 
 import { Duplex } from 'node:stream';
-import { EAGAIN, errnoName } from '../../src/linux/errno.js';
+import { EAGAIN } from '../../src/constants/errno.js';
+import { errnoName } from '../../src/linux/errno.js';
 import { addressOf, errno } from '../../src/linux/libc.js';
 import { whenReadable, whenWritable } from '../../src/transport/readiness.js';
 import type { Channel } from '../../src/worker/connection/channel.js';

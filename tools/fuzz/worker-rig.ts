@@ -4,8 +4,8 @@
 // the connection. Nothing blocks. Every reply is checked when it comes; the splice pipe is left out, since
 // splicing into a socket does not keep a message in one piece.
 
+import { EIO } from '../../src/constants/errno.js';
 import { Tree } from '../../src/fuse/tree.js';
-import { EIO } from '../../src/linux/errno.js';
 import { addressOf, libc } from '../../src/linux/libc.js';
 import { MSG_DONTWAIT, setNonBlocking, setSocketBuffers, socketpair } from '../../src/linux/socket.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';

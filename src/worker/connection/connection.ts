@@ -5,7 +5,8 @@
 // the end, once. After `giveUp` the channel stays open for replies, since only a reply proves that the server has
 // carried out a change; `owner.connectionClosed` reports its end.
 
-import { EAGAIN, EINTR, errnoName } from '../../linux/errno.js';
+import { EAGAIN, EINTR } from '../../constants/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';

@@ -4,7 +4,7 @@
 // headers, so that a batch of small requests costs one system call. The payload of a WRITE is sent from its buffer,
 // with or without a copy.
 
-import { EINTR } from '../../linux/errno.js';
+import { EINTR } from '../../constants/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
 import { NBD_CMD_WRITE } from '../../nbd/constants.js';
 import {

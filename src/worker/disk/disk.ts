@@ -4,8 +4,8 @@
 // of a lost connection wait until Recovery makes another one ready. While `failing` is set nothing waits: every command
 // ends with that errno until a connection is attached.
 
+import { EINTR } from '../../constants/errno.js';
 import type { Node } from '../../fuse/tree.js';
-import { EINTR } from '../../linux/errno.js';
 import { type Blocks, blocksOf, payloadPiece } from '../../nbd/block-rules.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';

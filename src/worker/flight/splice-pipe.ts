@@ -4,9 +4,10 @@
 // to /dev/fuse when it is complete. Never blocks. If the pipe is too small for the socket's segments, its content is
 // read back and the rest of the reply goes through memory.
 
+import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
-import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../../linux/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { closePipe, type Pipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, widePipe } from '../../linux/pipe.js';
 import { MSG_DONTWAIT, MSG_PEEK } from '../../linux/socket.js';

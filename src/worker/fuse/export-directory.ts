@@ -5,6 +5,7 @@
 // it has not been open for a while. Nothing blocks: a request that must wait is held, and the main thread
 // bounds for how long.
 
+import { EINTR, ESTALE } from '../../constants/errno.js';
 import {
   FUSE_LOOKUP,
   FUSE_OPEN,
@@ -15,7 +16,6 @@ import {
 } from '../../fuse/constants.js';
 import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../../fuse/layout.js';
 import type { Node } from '../../fuse/tree.js';
-import { EINTR, ESTALE } from '../../linux/errno.js';
 import type { Send } from '../contract/call.js';
 import type { DirectoryEvents, ListChange } from '../contract/messages.js';
 import type { Requester } from '../device/device.js';
