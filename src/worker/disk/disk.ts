@@ -429,13 +429,15 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.context.events.connectionClosed(connection);
   }
 
-  /** Queues a command again that the server refused because it is shutting down. Its connection is being given up. */
-  sendLater(command: NbdCommand): void {
+  /** Gives up a connection whose server is shutting down, and queues the command again that it refused. */
+  sendLater(command: NbdCommand, connection: Connection): void {
     const { replayed } = command;
     this.context.commands.renew(command);
     command.replayed = false;
+    // Before the connection is given up: a replay on another connection may begin then, and send this command.
     if (replayed) command.state = COMMAND_UNFLUSHED;
-    else this.submit(command);
+    connection.giveUp('the server is shutting down');
+    if (!replayed) this.submit(command);
   }
 
   /** A reply is complete. @param error the server's NBD_E* or 0 */
