@@ -31,7 +31,7 @@ export interface Extent {
   readonly offset: bigint;
   /** Bytes, 1 or more. */
   readonly length: bigint;
-  /** What the context says; of `base:allocation` `NBD_STATE_HOLE` and `NBD_STATE_ZERO` or-ed. */
+  /** Flags of the context. For `base:allocation`: `NBD_STATE_HOLE` and `NBD_STATE_ZERO`, or-ed. */
   readonly flags: number;
 }
 

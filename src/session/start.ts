@@ -63,7 +63,7 @@ export async function startSession(
   }
 }
 
-/** The keeper of the files, and the parameters of the backend that depend on it. */
+/** The file keeper, and the parameters of the backend that depend on it. */
 type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
   readonly fileKeeper: FileKeeper;
 };

@@ -13,7 +13,7 @@ import type { ReadThreads } from './read-threads/read-threads.js';
 import type { Engine } from './request/engine.js';
 import { COUNTER, LATENCIES, percentile } from './stats/counters.js';
 
-/** What a status tells that the worker does not know of itself. */
+/** The parts of a file's status that its `Disk` does not have. */
 export interface StatusContext {
   /** Requests of the kernel for this file that are under way. */
   readonly inFlight: number;
@@ -25,9 +25,9 @@ export interface StatusContext {
   /** How the user named the server, and whether the way to it is encrypted. */
   readonly server: string;
   readonly tls: boolean;
-  /** The readers that have a connection. */
+  /** The read threads that have a connection. */
   readonly readers: readonly { readonly connection: number; readonly inFlight: number }[];
-  /** What readers have done for the file: see COUNTER. */
+  /** The counters of the read threads for the file: see COUNTER. */
   readonly readersCounters: readonly Float64Array[];
 }
 

@@ -11,14 +11,14 @@ import { hex, toHex } from './hex.js';
 /** One thing that happens: bytes of the server, or the driver having upgraded to TLS. */
 export type ScriptStep = Uint8Array | 'tls';
 
-/** What came of a script. */
+/** The result of a script. */
 export interface Conversation {
   /** What the client sent, one entry for each thing that happened (greeting included). */
   readonly sent: readonly string[];
   /** Everything but what was sent. */
   readonly events: readonly HandshakeEvent[];
   readonly error: NbdError | undefined;
-  /** What abort() and endOfStream() say afterwards. */
+  /** The results of abort() and endOfStream() afterwards. */
   readonly goodbye: string;
   readonly ended: string | undefined;
 }

@@ -20,9 +20,9 @@ export interface NaiveRequest {
 
 export interface NaiveReply {
   readonly error: number;
-  /** What was read. */
+  /** The data of a READ. */
   readonly bytes: Uint8Array;
-  /** What was told of each metadata context, in its order: pairs of length and flags. */
+  /** The extents of each metadata context, in its order: pairs of length and flags. */
   readonly extents: ReadonlyMap<number, readonly bigint[]>;
 }
 
@@ -31,7 +31,7 @@ class EndOfStream extends Error {}
 
 interface State {
   readonly bytes: Uint8Array;
-  /** One for each byte: 1 once it was told. */
+  /** One for each byte: 1 once the server has sent it. */
   readonly told: Uint8Array;
   readonly extents: Map<number, bigint[]>;
   error: number;

@@ -56,7 +56,7 @@ export class ChangingServer {
     });
   }
 
-  /** Takes an export away from whoever uses it. */
+  /** Removes an export while clients use it. */
   async remove(name: string): Promise<void> {
     this.#heard = '';
     await this.#command('block-export-del', { id: name, mode: 'hard' });

@@ -1,4 +1,4 @@
-// Replies to a READ that break a rule of the protocol, one rule each, and what is said of it.
+// Replies to a READ that break a rule of the protocol, one rule each, with the error message.
 //
 // Used by tests of hostile servers, on the mount and on the library. The bytes are laid out by hand.
 
@@ -20,7 +20,7 @@ const [NONE, DATA, HOLE, ERROR] = [0, 1, 2, 0x8001];
 /** One way to break the protocol. */
 export interface ReplyBreach {
   readonly name: string;
-  /** What the server grants besides structured replies. */
+  /** The terms of the server besides structured replies. */
   readonly served?: Partial<ScriptedExport>;
   /** Answers a READ; `before` was answered rightly. */
   answer(request: ScriptedRequest, reply: ReplyWriter, before: ScriptedRequest): void;

@@ -1,4 +1,4 @@
-// Stands in for the worker and the client in tests of the reply receiver: keeps what it is told, and
+// Stands in for the worker and the client in tests of the reply receiver: records its calls, and
 // fails when the receiver breaks its own promises (bytes out of bounds or twice, memory used again).
 
 import fc from 'fast-check';
@@ -34,12 +34,12 @@ export class Asked implements PendingRequest {
     this.length = length;
     this.offsetHi = Number(offset >> 32n);
     this.offsetLo = Number(offset & 0xffffffffn);
-    // What no reply fills in stays recognizable.
+    // Bytes that no reply fills stay recognizable.
     this.bytes = new Uint8Array(type === 0 ? length : 0).fill(0xee);
     this.filled = new Uint8Array(this.bytes.length);
   }
 
-  /** Bytes [at, at + count) are about to be told: in bounds, and for the first time. */
+  /** The receiver is about to fill bytes [at, at + count): in bounds, and for the first time. */
   fill(at: number, count: number): void {
     if (this.result !== undefined) throw new Error('bytes of a finished reply');
     if (at < 0 || at + count > this.length) throw new Error('bytes out of bounds');

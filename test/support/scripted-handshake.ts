@@ -5,7 +5,7 @@
 
 import { type ByteReader, optionReply, u16, u32, u64 } from './scripted-wire.js';
 
-/** What a scripted server exports and grants. */
+/** The export and the terms of a scripted server. */
 export interface ScriptedExport {
   readonly size: bigint;
   /** Transmission flags; HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES if not given. */
@@ -21,7 +21,7 @@ export interface ScriptedExport {
   readonly names?: readonly string[];
 }
 
-/** What was agreed on. */
+/** The negotiated terms. */
 export interface Agreed {
   readonly exportName: string;
   readonly structured: boolean;
@@ -142,7 +142,7 @@ const WITHOUT_DATA = [
   NBD_OPT_EXTENDED_HEADERS,
 ];
 
-/** What doc/proto.md demands of every option, "Fixed newstyle negotiation" and "Option types". @throws Error */
+/** The rules of doc/proto.md for every option, "Fixed newstyle negotiation" and "Option types". @throws Error */
 function checkOption(option: number, data: Buffer, buffered: number): void {
   if (buffered > 0) throw new Error(`the client went on before the reply to option ${option}`);
   if (WITHOUT_DATA.includes(option) && data.length > 0) throw new Error(`option ${option} has data`);

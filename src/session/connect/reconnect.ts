@@ -1,6 +1,6 @@
 // Keeps one file connected: replaces lost connections as the policy says.
 //
-// Made by link-disk.ts, one per file; the keeper calls `lost` for each connection that the data path has lost. Never
+// Made by link-disk.ts, one per file; the file keeper calls `lost` for each connection that the data path has lost. Never
 // blocks or throws. A new connection belongs to `attach`. Reconnecting continues after the time limit has failed the
 // file, so that the mount recovers when the server returns.
 

@@ -143,7 +143,7 @@ export interface ToWorker {
   stop(timeout: number): void;
 }
 
-/** Calls of the worker about the connections of a file, for whoever keeps the file connected. */
+/** Calls of the worker about the connections of a file, to the owner of its reconnection. */
 export interface ConnectionEvents {
   /** A connection is lost; its commands wait for another one. */
   connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void;

@@ -14,7 +14,7 @@ export interface RequestStatus {
   readonly histogram: readonly number[];
 }
 
-/** Everything that is told of a file. */
+/** The status of a mount, as `nbdfuse --status` prints it. */
 export interface Status {
   readonly pid: number;
   /** Seconds. */

@@ -60,7 +60,7 @@ export class ExportDirectory {
     this.#send = send;
   }
 
-  /** Takes a request that the main thread must be asked about first; false: it is to be answered at once. */
+  /** Parks a request that needs an answer of the main thread first. False: dispatch answers it at once. */
   takes(opcode: number, nodeid: number, view: DataView, length: number, requester: Requester): boolean {
     const { descriptor, uniqueLo, uniqueHi } = requester;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
@@ -199,7 +199,7 @@ export class ExportDirectory {
   /** Whether nothing is left to do for a disk; flushes what is not. */
   #isDone(disk: Disk): boolean {
     if (this.#engine.requests.uses(disk) || disk.lost.any || disk.closing.length > 0) return false;
-    // What no FLUSH has covered is sent again when the server is back.
+    // Without connections, unflushed writes wait for the server: they are sent again when it is back.
     if (disk.connections.length === 0) return disk.unflushed.empty;
     if (disk.connections.some(({ inFlight }) => inFlight > 0)) return false;
     if (!disk.can.flush || (!disk.dirty && disk.unflushed.empty)) return true;

@@ -164,7 +164,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   }
 
   warn(): void {
-    // Who only reads loses nothing.
+    // A thread that only reads loses no write.
   }
 
   wroteBeyondEnd(): void {
@@ -207,7 +207,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     // While something is being changed, the worker answers in its turn.
     if (this.#ring.changing) return false;
     if (view.getUint32(IN_NODEID_LO, HOST_ENDIAN) !== this.#disk.node.nodeid) return false;
-    // The worker reads ahead of those who read a far server through the page cache, and must see all of it.
+    // The worker reads ahead for reads through the page cache from a remote server, and must see all of them.
     return !this.#readAhead || !this.#ring.remote || (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) !== 0;
   }
 

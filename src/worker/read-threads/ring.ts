@@ -15,7 +15,7 @@ const ENTRY = 3;
 
 /** A request: the address of its bytes, and how many they are. */
 export const RING_REQUEST = 0;
-/** Who asked for a request has had a signal: the two halves of its number. */
+/** FUSE_INTERRUPT: the two halves of the unique id of the interrupted request. */
 export const RING_INTERRUPT = 1;
 
 /** Places of the shared integers. */

@@ -11,10 +11,10 @@ import { Program } from '../../support/run/program.js';
 import { startNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 
-/** What a stop may take: ten seconds and a little. */
+/** Most time of a stop: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
-/** A server that can be told to keep silent, mounted. */
+/** A mounted server that can keep silent. */
 async function mountLister(scope: Scope, names: string[], ...options: readonly string[]) {
   const silent = { lists: false, opens: false };
   const held: (() => void)[] = [];
@@ -34,7 +34,7 @@ async function mountLister(scope: Scope, names: string[], ...options: readonly s
   return { ...disk, held, silent, asked };
 }
 
-/** A program as a person would start it at a terminal, once it waits for what the server was asked. */
+/** A program as a person would start it at a terminal, once it waits for the server's answer. */
 async function startWaiting(
   scope: Scope,
   isAsked: () => boolean,
@@ -43,7 +43,7 @@ async function startWaiting(
   const start = (): Program => new Program(scope, 'env', ['--default-signal', ...words]);
   let program = start();
   await until('a program to wait for an answer', async () => {
-    // A list that is fresh is told at once.
+    // A fresh list needs no request: the program ends at once.
     if (program.child.exitCode !== null) program = start();
     if (!isAsked()) return false;
     const where = await readFile(`/proc/${program.pid}/wchan`, 'utf8').catch(() => '');

@@ -14,7 +14,7 @@ requirePrograms('nbdkit', 'python3');
 
 const MIB = 2 ** 20;
 
-/** Writes to a mapping at 8 MiB, and asks for data when it is told to. */
+/** Writes to a mapping at 8 MiB, and seeks to data after a line on standard input. */
 const SEEKER = `
 import mmap, os, sys
 fd = os.open(sys.argv[1], os.O_RDWR)

@@ -1,5 +1,5 @@
-// The names in headers: QEMU opens what nbdfuse has looked at, and follows no name by itself. What was opened is seen
-// with strace.
+// The names in headers: QEMU opens the files that nbdfuse has checked, and follows no name by itself. strace shows
+// which files it opens.
 
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -82,7 +82,7 @@ describe('file name that is not UTF-8', () => {
     writeFileSync(scope.path('secret'), SECRET);
     mkdirSync(scope.path('images'));
     symlinkSync('../secret', Buffer.concat([Buffer.from(`${scope.path('images')}/`), name]));
-    // What would be opened if the name were decoded with a replacement.
+    // The file that would be opened if the name were decoded with a replacement.
     symlinkSync('../secret', scope.path('images/s\ufffdcret'));
     return scope.path('images/disk.vmdk');
   }
@@ -164,7 +164,7 @@ function chain(format: string, top: string, base: string, baseFormat = format): 
   };
 }
 
-/** What is made, and how many of its files have a name in a header that can be changed. */
+/** The images to make, and how many files of each have a name in a header that can be changed. */
 const KINDS: readonly (readonly [string, Make])[] = [
   ['a qcow2 over a raw file', chain('qcow2', 'top.qcow2', 'base.raw', 'raw')],
   ['a qcow2 over a qcow2', chain('qcow2', 'top.qcow2', 'base.img', 'qcow2')],

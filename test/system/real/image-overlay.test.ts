@@ -27,7 +27,7 @@ async function writeThrough(disk: MountedDisk): Promise<void> {
   expect(await disk.stop()).toBe(0);
 }
 
-/** What is mounted, and the files that must stay as they are. */
+/** The image to mount, and the files that must stay as they are. */
 interface Original {
   readonly name: string;
   readonly files: readonly string[];

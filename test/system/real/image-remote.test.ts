@@ -16,7 +16,7 @@ import { startSshd } from '../../support/sshd.js';
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'sshd', 'ssh-keygen', 'unshare');
 requireRoot();
 
-/** What lies on the web server, and what nbdfuse says of it. */
+/** The files on the web server, and the line of nbdfuse about each. */
 const KINDS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<string>, string])[] = [
   ['disk.img', async (_, raw) => raw, 'raw; serving it with nbdkit'],
   [

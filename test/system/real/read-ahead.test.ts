@@ -1,4 +1,4 @@
-// Reading ahead of a normal user, whom the kernel lets read 128 KiB ahead at most, on a far server.
+// Read-ahead for a normal user on a remote server. The kernel alone reads at most 128 KiB ahead.
 
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';

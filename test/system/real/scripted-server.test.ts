@@ -58,7 +58,7 @@ it('scripted server: replies in any order reach their own requests', async () =>
     if (request.type !== NBD_CMD_READ) return answerAll(request, reply);
     const part = Number(request.offset / BigInt(MIB));
     held.push(() => reply.data(Buffer.alloc(request.length, part)));
-    // The kernel may read ahead, so that a part is asked for more than once.
+    // The kernel may read ahead, and so read a part more than once.
     asked.add(part);
     if (asked.size === 8) for (const answer of held.splice(0).reverse()) answer();
   });

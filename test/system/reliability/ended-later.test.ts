@@ -1,5 +1,5 @@
-// Who waits for a server that hangs can be ended also after a signal that it goes on from: of the second the kernel
-// does not tell.
+// A program that waits for a hung server can be ended even after a signal that it survived: the kernel does not report
+// the second signal.
 
 import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
@@ -25,7 +25,7 @@ const LOOKS = 1600;
 const PLACE = 8 * MIB;
 const OTHER = 32 * MIB;
 
-/** What the programs write there. */
+/** The content that the programs write there. */
 const NEW = Buffer.alloc(4096, 'n');
 
 /** Waits for a line, then for nbdfuse. */
@@ -65,7 +65,7 @@ const FSYNC = python('os.fsync(fd)');
 const LSEEK = python('os.lseek(fd, 0, os.SEEK_HOLE)');
 const FALLOCATE = ['perl', '-e', PERL];
 
-/** Starts a program that will wait for the server once it is told to `go`. */
+/** Starts a program that calls the server, and waits for it, after `go`. */
 async function startCaller(
   scope: Scope,
   { disk, thaw }: Hanging,
@@ -104,7 +104,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   const hanging = await mountHanging(scope, `--cache=${cache}`);
   const { disk, image, freeze, thaw } = hanging;
   const program = await startCaller(scope, hanging, words, PLACE);
-  // What the kernel still held, everybody who closes the file would wait for, and not even SIGKILL would help.
+  // Every close of the file would wait for dirty pages that the kernel still has, and not even SIGKILL would help.
   await writeAt(disk.file, Buffer.alloc(MIB, 'o'), OTHER);
   await freeze();
   go(program);

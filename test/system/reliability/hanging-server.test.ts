@@ -13,7 +13,7 @@ requirePrograms('nbdkit', 'dd', 'getfattr');
 
 const MIB = 1024 * 1024;
 
-/** What a stop may take: ten seconds and a little. */
+/** Most time of a stop: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
 /** Mounts, and freezes the server. */

@@ -1,6 +1,6 @@
-// What other NBD clients were vulnerable to, tried on ours: on the library, and on the mount where it shows.
+// Vulnerabilities of other NBD clients, tried on the library, and on the mount where they would show.
 //
-// The list is in docs/operating/security.md. What is left out here stands in other tests, which are named there.
+// The list is in docs/operating/security.md. It names the other tests that cover the rest.
 
 import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -34,7 +34,7 @@ async function failureOf(scope: Scope, uri: string): Promise<string> {
   return program.stderr;
 }
 
-/** What the library says when it cannot connect. */
+/** The library's error when it cannot connect. */
 async function refusalOf(uri: string): Promise<Error> {
   const outcome: unknown = await NbdClient.connect(uri).catch((error: unknown) => error);
   if (!(outcome instanceof Error)) throw new Error('the client has connected');
@@ -110,7 +110,7 @@ describe('errors of concurrent requests are not lost (CVE-2022-0485)', () => {
 
   it('in the library: every kind of request rejects with its own error, and the others do not', async () => {
     const scope = createScope();
-    // What begins in the second half of the disk fails.
+    // Requests in the second half of the disk fail.
     const server = await startScriptedServer(scope, served, (request, reply) => {
       if (request.offset < MIB / 2 && request.type !== NBD_CMD_FLUSH) answerAll(request, reply);
       else reply.error(NBD_EPERM, 'no');

@@ -1,4 +1,4 @@
-// Handshakes that list or describe exports and then say goodbye.
+// Handshakes that list or describe exports and then send NBD_OPT_ABORT.
 import { describe, expect, it } from 'vitest';
 import type { HandshakeOptions } from '../../../src/nbd/handshake/handshake.js';
 import {

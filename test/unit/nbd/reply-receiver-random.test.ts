@@ -41,13 +41,13 @@ interface Plan {
   readonly type: number;
   readonly offset: bigint;
   readonly length: number;
-  /** What is on the disk there, were there no holes. */
+  /** Determines the content of the disk there, apart from holes. */
   readonly seed: number;
   /** The pieces in which the data come, in the order in which they come. */
   readonly pieces: readonly Piece[];
   /** 0, or the NBD_E* that the server tells. */
   readonly error: number;
-  /** Whether the end is told by a chunk of its own. */
+  /** Whether a chunk of its own ends the reply. */
   readonly endApart: boolean;
 }
 

@@ -32,7 +32,7 @@ const STATUS_EXT = 6;
 const ERROR = 0x8001;
 const ERROR_OFFSET = 0x8002;
 
-/** What is asked in each case: one request, cookie 1, 8 bytes at offset 100 (block status: 4096 at 0). */
+/** The request of each case: cookie 1, 8 bytes at offset 100 (block status: 4096 at 0). */
 const read = (): Asked => new Asked(NBD_CMD_READ, 100n, 8);
 const unfragmented = (): Asked => new Asked(NBD_CMD_READ, 100n, 8, NBD_CMD_FLAG_DF);
 const write = (): Asked => new Asked(NBD_CMD_WRITE, 100n, 8);

@@ -24,7 +24,7 @@ import { bytesOf, structuredChunk, u16, u32 } from '../../support/reply-stream.j
 
 const DONE = 1;
 
-/** What one request is asked with (cookie, command, offset, bytes, flags). */
+/** One request: cookie, command, offset, bytes, flags. */
 type Question = readonly [bigint, number, bigint, number, number?];
 
 /** Runs a stream in every way, each with fresh requests, and lets `check` look at them. */

@@ -75,6 +75,6 @@ it('NBD_OPT_ABORT: the client closes the connection, with or without a reply ("T
   });
   await expect(NbdClient.connect(server.uri)).rejects.toThrow('no such thing');
   await until('the end of the connection', () => closed);
-  // NBD_OPT_GO is the last that is asked for; a list of names may be asked for on another connection.
+  // NBD_OPT_GO is the last option but for NBD_OPT_ABORT; nbdfuse may list the names on another connection.
   expect(options.slice(options.indexOf(7), options.indexOf(7) + 2)).toEqual([7, 2]);
 });

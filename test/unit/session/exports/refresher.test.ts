@@ -5,7 +5,7 @@ import { FakeClock, settle } from '../fake-clock.js';
 interface World {
   readonly clock: FakeClock;
   readonly refresher: Refresher;
-  /** When lists were asked for. */
+  /** The time of each request for a list. */
   readonly asked: number[];
   /** Ends the list that is under way. */
   end(error?: Error): Promise<void>;

@@ -1,4 +1,4 @@
-// What is known of holes, against a model that keeps every byte.
+// The map of holes, against a model that keeps every byte.
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -220,7 +220,7 @@ describe('extent map', () => {
 
 interface Sent {
   readonly command: NbdCommand;
-  /** What a question has seen: a length and flags for each byte. */
+  /** The result of a BLOCK_STATUS: a length and flags for each byte. */
   seen: number[] | undefined;
 }
 

@@ -1,4 +1,4 @@
-// What is remembered until a FLUSH covers it.
+// Writes that stay in memory until a FLUSH covers them.
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';

@@ -65,7 +65,7 @@ test('what one size of block has needed goes back when another needs much', () =
   expect(buffers.resident).toBeLessThanOrEqual(96 * MIB);
   expect(resident() - before).toBeLessThan(24 * MIB);
   expect(taken.every(({ bytes }) => bytes.every((byte) => byte === 8))).toBe(true);
-  // What is in use stays, and more than that is taken when it must be.
+  // Buffers in use stay; the pool allocates more when it must.
   const large = takeFilled(buffers, 64);
   expect(buffers.resident).toBeGreaterThan(140 * MIB);
   expect(large.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
