@@ -18,8 +18,8 @@ export function spawnReadThread(): Worker {
 }
 
 /**
- * Ends a worker that got no work; resolves when it is gone. A thread that is ended by force while it
- * loads a native module takes the process with it, and so does leaving the process then.
+ * Ends a worker that got no work; resolves when it has ended. Terminating a thread while it loads a native module
+ * crashes the process, and so does exiting the process at that moment.
  */
 export function dismissWorker(worker: Worker): Promise<void> {
   return new Promise((resolve) => {

@@ -97,7 +97,9 @@ function proseOfRoff(roff: string): string {
 
 /** The comments of a shell or Perl script or of a unit file: lines that begin with `#`. */
 function proseOfScript(script: string): string {
-  return proseOfMarkdown(hide(script, /^(?!\s*# ).*$/gm, GAP).replace(/^\s*#/gm, (mark) => mark.replace('#', ' ')));
+  return proseOfMarkdown(
+    hide(script, /^(?!\s*# ).*$/gm, GAP).replace(/^\s*#/gm, (mark) => mark.replace('#', ' ')),
+  );
 }
 
 /** The prose of a file, each character at its place. Empty for a file of another kind. */

@@ -215,15 +215,15 @@ describe.each(KINDS)('image tree: %s', (_, make) => {
   it('stays with its own files although its header changes after the check', async () => {
     const scope = createScope();
     const { image, name, files } = await make(scope, await createRaw(scope, 1, 'source.raw'));
-    const asked = startNbdfuse(scope, ['--print-command', '-r', '-P', 'pid', 'mnt', image]);
-    expect(await asked.ended).toBe(0);
+    const printed = startNbdfuse(scope, ['--print-command', '-r', '-P', 'pid', 'mnt', image]);
+    expect(await printed.ended).toBe(0);
     const bait = name.replace(/^.../, 'BAI');
     const bytes = await readFile(image);
     for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at)) bytes.write(bait, at);
     writeFileSync(image, bytes);
     writeFileSync(scope.path(bait), SECRET.repeat(1000));
     mkdirSync(scope.path('mnt'));
-    const line = asked.stdout.trimEnd().replace(/^nbdfuse /, '');
+    const line = printed.stdout.trimEnd().replace(/^nbdfuse /, '');
     const trace = 'exec strace -D -f -o trace -e trace=open,openat,openat2 "$0" "$1"';
     const words = ['-C', scope.folder, 'sh', '-c', `${trace} ${line}`, process.execPath, NBDFUSE];
     const program = new Program(scope, 'env', words);

@@ -11,7 +11,7 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
 import { whenWaiting } from '../../support/hanging.js';
-import { exportInfo, haggle, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, exportInfo, startRawServer } from '../../support/raw-server.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { freePort, portOf } from '../../support/run/ports.js';
@@ -451,7 +451,7 @@ async function startHastyServer(scope: Scope, size: number) {
   };
   const raw = await startRawServer(scope, (socket) => {
     let isTransmission = false;
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       if (option !== 7) {
         socket.write(optionReply(option, 0x8000_0001, Buffer.alloc(0)));
         return;

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { exportInfo, GREETING, haggle, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, exportInfo, GREETING, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -61,12 +61,12 @@ describe('required TLS cannot be stripped (CVE-2019-14842)', () => {
     ],
     [
       'by one that refuses NBD_OPT_STARTTLS and would go on',
-      (socket) => haggle(socket, (option) => socket.write(optionReply(option, NBD_REP_ERR_UNSUP))),
+      (socket) => answerOptions(socket, (option) => socket.write(optionReply(option, NBD_REP_ERR_UNSUP))),
     ],
     [
       'by one that slips replies in behind its consent',
       (socket) =>
-        haggle(socket, (option) =>
+        answerOptions(socket, (option) =>
           socket.write(Buffer.concat([optionReply(option, NBD_REP_ACK), exportInfo(NBD_OPT_GO, 1n)])),
         ),
     ],
@@ -94,7 +94,7 @@ describe('required TLS cannot be stripped (CVE-2019-14842)', () => {
 it('NBD_OPT_GO: a server that dies during it gives one line (CVE-2021-20286)', async () => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) =>
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       if (option === NBD_OPT_GO) socket.destroy();
       else socket.write(optionReply(option, NBD_REP_ERR_UNSUP));
     }),
@@ -160,7 +160,7 @@ describe('sizes beyond those of a file are refused (CVE-2023-5215)', () => {
   it.each([2n ** 63n, 2n ** 64n - 2n, 2n ** 64n - 1n])('%d bytes', async (size) => {
     const scope = createScope();
     const server = await startRawServer(scope, (socket) =>
-      haggle(socket, (option) => {
+      answerOptions(socket, (option) => {
         if (option !== NBD_OPT_GO) socket.write(optionReply(option, NBD_REP_ERR_UNSUP));
         else socket.write(Buffer.concat([exportInfo(option, size), optionReply(option, NBD_REP_ACK)]));
       }),
@@ -197,8 +197,8 @@ describe('64-bit numbers in block status (CVE-2023-5871)', () => {
     });
     const client = await NbdClient.connect(server.uri);
     scope.add(() => client.close());
-    const { 'base:allocation': told } = await client.blockStatus(0, MIB);
-    expect(told.map(({ offset, length }) => [offset, length])).toEqual([
+    const { 'base:allocation': extents } = await client.blockStatus(0, MIB);
+    expect(extents.map(({ offset, length }) => [offset, length])).toEqual([
       [0n, 4096n],
       [4096n, BigInt(MIB - 4096)],
     ]);

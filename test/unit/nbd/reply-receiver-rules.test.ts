@@ -11,7 +11,14 @@ import {
 import { NbdProtocolError } from '../../../src/nbd/errors.js';
 import type { ReplyFormat } from '../../../src/nbd/transmission/reply.js';
 import { hex } from '../../support/hex.js';
-import { Asked, EVERY_WAY, EXTENDED, Recorder, SIMPLE, STRUCTURED } from '../../support/reply-recorder.js';
+import {
+  EVERY_WAY,
+  EXTENDED,
+  RecordedRequest,
+  Recorder,
+  SIMPLE,
+  STRUCTURED,
+} from '../../support/reply-recorder.js';
 import {
   bytesOf,
   type Chunk,
@@ -33,10 +40,10 @@ const ERROR = 0x8001;
 const ERROR_OFFSET = 0x8002;
 
 /** The request of each case: cookie 1, 8 bytes at offset 100 (block status: 4096 at 0). */
-const read = (): Asked => new Asked(NBD_CMD_READ, 100n, 8);
-const unfragmented = (): Asked => new Asked(NBD_CMD_READ, 100n, 8, NBD_CMD_FLAG_DF);
-const write = (): Asked => new Asked(NBD_CMD_WRITE, 100n, 8);
-const status = (): Asked => new Asked(NBD_CMD_BLOCK_STATUS, 0n, 4096);
+const read = (): RecordedRequest => new RecordedRequest(NBD_CMD_READ, 100n, 8);
+const unfragmented = (): RecordedRequest => new RecordedRequest(NBD_CMD_READ, 100n, 8, NBD_CMD_FLAG_DF);
+const write = (): RecordedRequest => new RecordedRequest(NBD_CMD_WRITE, 100n, 8);
+const status = (): RecordedRequest => new RecordedRequest(NBD_CMD_BLOCK_STATUS, 0n, 4096);
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 const eight = text('12345678');
@@ -47,7 +54,7 @@ const extended = (type: number, payload: Uint8Array | number[] = [], more: Parti
   extendedChunk({ cookie: 1n, type, payload: Uint8Array.from(payload), ...more });
 const last = { flags: DONE };
 
-type Breach = readonly [string, ReplyFormat, () => Asked, Uint8Array, RegExp];
+type Breach = readonly [string, ReplyFormat, () => RecordedRequest, Uint8Array, RegExp];
 
 /** One test a breach: refused in every way in which the bytes can come. */
 function refuses(breaches: readonly Breach[]): void {
@@ -55,7 +62,7 @@ function refuses(breaches: readonly Breach[]): void {
     test(name, () => {
       for (const [way, run] of EVERY_WAY) {
         const recorder = new Recorder();
-        const asked = recorder.ask(1n, ask());
+        const recorded = recorder.ask(1n, ask());
         let caught: unknown;
         try {
           run(format, recorder, stream);
@@ -64,7 +71,7 @@ function refuses(breaches: readonly Breach[]): void {
         }
         expect(caught, way).toBeInstanceOf(NbdProtocolError);
         expect(String(caught), way).toMatch(rule);
-        expect(asked.result, way).toBeUndefined();
+        expect(recorded.result, way).toBeUndefined();
       }
     });
   }
@@ -122,10 +129,10 @@ describe('"Simple reply message"', () => {
   test('a second reply with the same cookie', () => {
     for (const [way, run] of EVERY_WAY) {
       const recorder = new Recorder();
-      const asked = recorder.ask(1n, read());
+      const recorded = recorder.ask(1n, read());
       const stream = bytesOf(simpleReply(1n, 0, eight), simpleReply(1n, 5));
       expect(() => run(SIMPLE, recorder, stream), way).toThrow(/not in flight/);
-      expect(asked.result, way).toEqual({ error: 0, text: '' });
+      expect(recorded.result, way).toEqual({ error: 0, text: '' });
     }
   });
 });
@@ -405,7 +412,7 @@ describe('"NBD_CMD_READ"', () => {
   test('more pieces than are reasonable', () => {
     for (const [way, run] of EVERY_WAY) {
       const recorder = new Recorder();
-      recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 10_000));
+      recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 10_000));
       const pieces = Array.from({ length: 4097 }, (_, i) => chunk(DATA, at(BigInt(i * 2 + 1), [1])));
       expect(() => run(STRUCTURED, recorder, bytesOf(...pieces)), way).toThrow(
         /more than 4096 separate pieces/,

@@ -7,7 +7,7 @@ import { userInfo } from 'node:os';
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { exportInfo, haggle, refusal, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, exportInfo, refusal, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
@@ -66,7 +66,7 @@ it('NBD_OPT_ABORT: the client closes the connection, with or without a reply ("T
     });
     const NBD_REP_ERR_UNKNOWN = 0x8000_0006;
     const NBD_REP_ERR_UNSUP = 0x8000_0001;
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       options.push(option);
       if (option === 2) return;
       if (option === 7) socket.write(exportInfo(option, 4096n));
