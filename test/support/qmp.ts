@@ -1,4 +1,4 @@
-// A qemu-storage-daemon whose exports come and go, told to by QMP.
+// A qemu-storage-daemon whose exports come and go, by QMP commands.
 
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';

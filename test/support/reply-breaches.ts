@@ -54,12 +54,12 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
     rule: /which is not in flight/,
   },
   {
-    name: 'more data than was asked for',
+    name: 'more data than requested',
     answer: (request, reply) => reply.dataChunk(request.offset, Buffer.alloc(request.length + 1), true),
     rule: /a data chunk has \d+ bytes, but \d+ were requested/,
   },
   {
-    name: 'less data than was asked for',
+    name: 'less data than requested',
     answer: (request, reply) => reply.dataChunk(request.offset, bytesFor(request).subarray(1), true),
     rule: /a READ of \d+ bytes was answered with \d+ bytes/,
   },
@@ -69,7 +69,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
     rule: /a data chunk lies outside the requested range/,
   },
   {
-    name: 'data that begin before what was asked for',
+    name: 'data that begin before the requested range',
     answer: (request, reply) => reply.dataChunk(request.offset - 1n, bytesFor(request), true),
     rule: /a data chunk lies outside the requested range/,
   },

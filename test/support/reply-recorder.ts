@@ -43,7 +43,8 @@ export class RecordedRequest implements PendingRequest {
   fill(at: number, count: number): void {
     if (this.result !== undefined) throw new Error('bytes of a finished reply');
     if (at < 0 || at + count > this.length) throw new Error('bytes out of bounds');
-    if (this.filled.subarray(at, at + count).some((times) => times > 0)) throw new Error('bytes told twice');
+    if (this.filled.subarray(at, at + count).some((times) => times > 0))
+      throw new Error('bytes filled twice');
     this.filled.fill(1, at, at + count);
   }
 }

@@ -101,7 +101,7 @@ class ScriptedHandshake {
       }
       this.#acknowledge(option);
     } else if (option === NBD_OPT_SET_META_CONTEXT && !this.#structured) {
-      throw new Error('metadata contexts were asked for without structured replies');
+      throw new Error('the client requests metadata contexts without structured replies');
     } else if (
       (option === NBD_OPT_SET_META_CONTEXT || option === NBD_OPT_LIST_META_CONTEXT) &&
       metaContexts !== undefined
@@ -149,8 +149,9 @@ function checkOption(option: number, data: Buffer, buffered: number): void {
   if (option !== NBD_OPT_GO && option !== NBD_OPT_INFO) return;
   const at = 4 + data.readUInt32BE(0);
   const wanted = Array.from({ length: data.readUInt16BE(at) }, (_, i) => data.readUInt16BE(at + 2 + 2 * i));
-  if (new Set(wanted).size < wanted.length) throw new Error('a piece of information is asked for twice');
-  if (!wanted.includes(NBD_INFO_BLOCK_SIZE)) throw new Error('the block sizes are not asked for');
+  if (new Set(wanted).size < wanted.length)
+    throw new Error('the client requests a piece of information twice');
+  if (!wanted.includes(NBD_INFO_BLOCK_SIZE)) throw new Error('the client does not request the block sizes');
 }
 
 /** Goes through the handshake; undefined when the client left, by NBD_OPT_ABORT or without a word. */

@@ -84,11 +84,12 @@ const go = ({ child }: Program): void => void child.stdin?.end('go\n');
 
 const whenAsking = (program: Program): Promise<void> => whenWaiting(program, /request_wait/);
 
-/** Sends a signal that the program goes on from, and waits until the kernel has told nbdfuse of it. */
+/** Sends a signal that the program goes on from, and waits until nbdfuse has got its FUSE_INTERRUPT. */
 async function disturb(program: Program, { disk }: Hanging): Promise<void> {
   process.kill(program.pid, 'SIGUSR1');
-  // It has told once the program cannot be interrupted any more, and nbdfuse has heard once it answers what came later.
-  await until('the harmless signal to be told', async () =>
+  // The kernel has sent it once the program cannot be interrupted any more, and nbdfuse has read it once it answers a
+  // later request.
+  await until('nbdfuse to get the harmless signal', async () =>
     /^State:\s+D/m.test(await readFile(`/proc/${program.pid}/status`, 'utf8')),
   );
   await statfs(disk.mountpoint);

@@ -74,7 +74,7 @@ class VolatileServer {
   }
 }
 
-/** Writes blocks of one area at random, with an fsync now and then, until told to stop. */
+/** Writes blocks of one area at random, with an fsync now and then, until the test stops it. */
 class Writer {
   /** The age of each block by its number, as its last write that has returned left it. */
   readonly written = new Map<number, number>();

@@ -221,7 +221,7 @@ it('block status: a context that was not negotiated is a breach, and crashes not
   scope.add(() => client.close());
   await expect(client.blockStatus(0, MIB)).rejects.toThrow('a metadata context that was not negotiated');
   const disk = await mountDisk(scope, { server: [server.uri] });
-  await until('the breach to be told', () =>
+  await until('the message about the breach', () =>
     disk.stderr.includes('a metadata context that was not negotiated'),
   );
   isLying = false;

@@ -139,7 +139,7 @@ function checkExports(exports: readonly ListedExport[]): void {
 function check(options: HandshakeOptions, { clear, sent, events, error }: Conversation): void {
   promise(sent.length <= MOST_OPTIONS, `the client sent ${sent.length} messages`);
   const secured = events.some(({ type }) => type === 'starttls');
-  if (options.tls === 'disable') promise(!secured, 'TLS without being asked for');
+  if (options.tls === 'disable') promise(!secured, 'TLS without a request for it');
   else {
     promise(CLEAR.test(secured ? clear : sent.join('')), 'more than the wish for TLS was sent in the clear');
     promise(secured || events.length === 0, 'an end without TLS');

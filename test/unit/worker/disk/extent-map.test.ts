@@ -22,7 +22,7 @@ const tell = (map: ExtentMap, offset: bigint, extents: number[]): void => {
 };
 
 describe('extent map', () => {
-  test('joins adjacent extents, and knows nothing beyond the reply', () => {
+  test('joins adjacent extents, and has no extents beyond the reply', () => {
     const map = new ExtentMap(true);
     tell(map, 0n, [512, 3, 512, 3, 1024, 0]);
     expect(map.at(700n)).toEqual({ start: 0n, end: 1024n, hole: true });
@@ -31,7 +31,7 @@ describe('extent map', () => {
     expect(map.summary(4096n)).toEqual({ holes: 1024n, known: 2048n });
   });
 
-  test('trusts a kept extent for ten seconds: another client may have written since', () => {
+  test('trusts a known extent for ten seconds: another client may have written since', () => {
     const map = new ExtentMap(true);
     map.begin(100_000);
     tell(map, 0n, [4096, 3]);

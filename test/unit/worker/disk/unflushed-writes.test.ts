@@ -20,7 +20,7 @@ function createUnflushed(limit: number): { unflushed: UnflushedWrites; released:
   return { unflushed: new UnflushedWrites(limit, (command) => released.push(command)), released };
 }
 
-test('a FLUSH forgets what was answered before it was sent, and nothing later', () => {
+test('unflushed writes: a FLUSH covers exactly the writes that were answered before it was sent', () => {
   const { unflushed, released } = createUnflushed(1 << 20);
   const [first, second, third] = [write(1), write(2), write(3)];
   unflushed.keep(first);
@@ -39,20 +39,20 @@ test('a FLUSH forgets what was answered before it was sent, and nothing later', 
   expect(unflushed.bytes).toBe(0);
 });
 
-test('a block that several commands share is counted by their lengths', () => {
+test('unflushed writes: a buffer that several commands share counts with their lengths', () => {
   const { unflushed } = createUnflushed(1 << 20);
   unflushed.keep(write(100, 3));
   expect(unflushed.bytes).toBe(100);
 });
 
-test('a command without data counts, too, so that a FLUSH comes after many of them', () => {
+test('unflushed writes: a command without data counts too, so that many of them cause a FLUSH', () => {
   const { unflushed } = createUnflushed(1024);
   for (let i = 0; i < 100; i++) unflushed.keep(new NbdCommand(i));
   expect(unflushed.list().length).toBeLessThan(10);
   expect(unflushed.incomplete).toBe(true);
 });
 
-test('beyond twice the limit a write is not remembered, and the journal says so', () => {
+test('unflushed writes: beyond twice the limit a write is dropped, and the list is incomplete', () => {
   const { unflushed, released } = createUnflushed(4096);
   for (let i = 0; i < 3; i++) unflushed.keep(write(10));
   expect(released).toHaveLength(1);
@@ -60,7 +60,7 @@ test('beyond twice the limit a write is not remembered, and the journal says so'
   expect(unflushed.bytes).toBe(8192);
 });
 
-test('what was forgotten is covered by a FLUSH that was sent later, and by no other', () => {
+test('unflushed writes: only a FLUSH that is sent after a dropped write covers it', () => {
   const { unflushed } = createUnflushed(4096);
   unflushed.keep(write(10));
   unflushed.keep(write(10));
@@ -73,21 +73,21 @@ test('what was forgotten is covered by a FLUSH that was sent later, and by no ot
   expect(unflushed.incomplete).toBe(false);
 });
 
-test('a loss is admitted once', () => {
+test('unflushed writes: report a loss once', () => {
   const { unflushed } = createUnflushed(4096);
   for (let i = 0; i < 3; i++) unflushed.keep(write(10));
   unflushed.admitLoss();
   expect(unflushed.incomplete).toBe(false);
 });
 
-test('without a limit nothing is remembered, and nothing is promised', () => {
+test('unflushed writes: with limit 0 nothing stays in memory, and nothing is promised', () => {
   const { unflushed, released } = createUnflushed(0);
   unflushed.keep(write(10));
   expect(released).toHaveLength(1);
   expect(unflushed.incomplete).toBe(false);
 });
 
-test('the order is kept over thousands of writes and flushes', () => {
+test('unflushed writes: keep their order over thousands of writes and flushes', () => {
   const { unflushed, released } = createUnflushed(1 << 30);
   const all = Array.from({ length: 5000 }, (_, i) => write(i + 1));
   all.forEach((command, i) => {
@@ -144,7 +144,7 @@ test('unflushed writes: agrees with a list for any writes and flushes, and never
   );
 });
 
-test('what is remembered belongs to no request and no connection', () => {
+test('unflushed writes: belong to no request and no connection', () => {
   const { unflushed } = createUnflushed(1 << 20);
   const command = write(10);
   command.request = new FuseRequest();

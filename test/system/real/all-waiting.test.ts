@@ -1,4 +1,4 @@
-// --all while requests wait for the server: exports that go meanwhile, programs that are ended, and the end.
+// --all while requests wait for the server: exports that disappear meanwhile, signals to programs, and the stop.
 
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat, statfs } from 'node:fs/promises';
@@ -59,7 +59,7 @@ it('--all: an export that disappears during an open(2) is not there, and the oth
   await stat(`${mountpoint}/a`);
   silent.opens = true;
   const opening = open(`${mountpoint}/a`, 'r').catch((error: Error) => error);
-  await until('the server to be asked', () => held.length > 0);
+  await until('a request at the server', () => held.length > 0);
   names.shift();
   await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
   for (const answer of held) answer();
@@ -105,9 +105,9 @@ it.each<[string, 'lists' | 'opens', string]>([
   const words = ['bash', '-c', `trap : USR1; ${script}`, mountpoint];
   const waiting = await startWaiting(scope, requested[what], ...words);
   process.kill(waiting.pid, 'SIGUSR1');
-  // The kernel has told of the signal once the task cannot be interrupted any more, and nbdfuse has heard of
-  // it once it answers a later request.
-  await until('the harmless signal to be told', async () =>
+  // The kernel has sent FUSE_INTERRUPT once the task cannot be interrupted any more, and nbdfuse has read it once it
+  // answers a later request.
+  await until('nbdfuse to get the harmless signal', async () =>
     /^State:\s+D/m.test(await readFile(`/proc/${waiting.pid}/status`, 'utf8')),
   );
   await statfs(mountpoint);

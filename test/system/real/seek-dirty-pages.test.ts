@@ -1,4 +1,4 @@
-// lseek(2) for holes in a file with writes that the kernel still holds, when they cannot be sent at once.
+// lseek(2) for holes in a file with dirty pages in the kernel that cannot be written back at once.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
