@@ -89,7 +89,7 @@ sub temporary_folder {
 
 sub allow {
   my ($ruleset, $all, $path, $rights) = @_;
-  # What is not there needs no rule.
+  # A path that does not exist needs no rule.
   sysopen my $file, $path, $O_PATH | $O_CLOEXEC or return;
   my $of_files = $EXECUTE | $WRITE | $READ | $TRUNCATE | $IOCTL;
   my $rule = pack 'Ql', $rights & $all & (-d $file ? ~0 : $of_files), fileno $file;
@@ -111,7 +111,7 @@ sub confine {
     [$read, $SETTINGS],
     [$write, $DEVICES],
     [$read, $given{n} ? $NAMES : []],
-    # A block device is asked for its size.
+    # QEMU gets the size of a block device by ioctl(2).
     [$READ | $IOCTL, $given{r}],
     [$write, $given{w}],
     [$write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR, $given{t} ? [temporary_folder()] : []],
@@ -122,7 +122,7 @@ sub confine {
   syscall($RESTRICT_SELF, $ruleset, 0) == 0 or fail('landlock_restrict_self');
 }
 
-# What perl is to load for the user, in a sandbox below this one.
+# The user's variables would make perl load code here, before the sandbox is in force.
 delete @ENV{qw(PERL5OPT PERL5LIB)};
 my %given = (r => [], w => []);
 while (@ARGV) {

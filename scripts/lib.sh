@@ -1,4 +1,4 @@
-# What the scripts share: installing what is missing, and running a command so that it can be read.
+# Shared by the scripts: installs missing programs, and runs a command with readable output.
 #
 # Sourced by scripts/test, scripts/guest/run and scripts/demo, in the root folder of the repository, with
 # `set -euo pipefail`. Asks for nothing on standard input.

@@ -38,7 +38,7 @@ const ALL_TYPESCRIPT = read(
     .filter((path) => /(?<!\.d)\.ts$/.test(path)),
 );
 
-/** What was or could be committed, but for what is ignored. */
+/** The text files that are or could be committed. */
 function everyText(): SourceFiles {
   const options = { cwd: ROOT, encoding: 'utf8' } as const;
   const list = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], options);

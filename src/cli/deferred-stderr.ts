@@ -10,7 +10,7 @@ import type { Report } from '../session/settings.js';
 const LIMIT = 65_536;
 
 /** The deferred standard error of a server. */
-export interface Held {
+export interface DeferredStderr {
   /** Defers the server's output. */
   readonly report: Report;
   /** Writes the deferred output, and all later output at once. */
@@ -20,23 +20,23 @@ export interface Held {
 }
 
 /** Wraps `report`: server output is deferred until `release`. */
-export function holdServer(report: Report): Held {
-  const held: Buffer[] = [];
+export function deferServerStderr(report: Report): DeferredStderr {
+  const deferred: Buffer[] = [];
   let length = 0;
-  let isHeld = true;
+  let isDeferring = true;
   const serverSaid = (chunk: Buffer): void => {
-    if (!isHeld) report.serverSaid(chunk);
+    if (!isDeferring) report.serverSaid(chunk);
     else if (length < LIMIT) {
-      held.push(chunk);
+      deferred.push(chunk);
       length += chunk.length;
     }
   };
   const release = (): void => {
-    isHeld = false;
-    for (const chunk of held.splice(0)) report.serverSaid(chunk);
+    isDeferring = false;
+    for (const chunk of deferred.splice(0)) report.serverSaid(chunk);
   };
   const explain = (message: string): void => {
-    const last = Buffer.concat(held).toString().trim().split('\n').at(-1) ?? '';
+    const last = Buffer.concat(deferred).toString().trim().split('\n').at(-1) ?? '';
     if (!message.includes(printable(last))) release();
   };
   return { report: { ...report, serverSaid }, release, explain };

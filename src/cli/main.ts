@@ -54,17 +54,17 @@ async function settle(mounting: Mounting, report: Report): Promise<Settings> {
 
 /** Serves an image. Defers the output of its server while that starts. */
 async function runImage(settings: Settings, report: Report, { ready, worker }: ProcessHooks): Promise<never> {
-  const { holdServer } = await import('./deferred-stderr.js');
+  const { deferServerStderr } = await import('./deferred-stderr.js');
   const { runProcess } = await import('../session/process.js');
-  const held = holdServer(report);
+  const deferred = deferServerStderr(report);
   const isReady = (): void => {
-    held.release();
+    deferred.release();
     ready?.();
   };
   try {
-    process.exit(await runProcess(settings, held.report, { ready: isReady, worker }));
+    process.exit(await runProcess(settings, deferred.report, { ready: isReady, worker }));
   } catch (error) {
-    held.explain(error instanceof Error ? error.message : '');
+    deferred.explain(error instanceof Error ? error.message : '');
     throw error;
   }
 }

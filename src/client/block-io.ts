@@ -38,7 +38,7 @@ function refusal(error: unknown): number {
 }
 
 export class BlockIo {
-  readonly #links: ConnectionPool;
+  readonly #pool: ConnectionPool;
   readonly #blocks: Blocks;
   readonly #lock = new RangeLock();
   /** Bytes of the longest TRIM or WRITE_ZEROES. */
@@ -47,12 +47,12 @@ export class BlockIo {
   #payloadLimit: number;
   readonly blockSizes: BlockSizes;
 
-  constructor(links: ConnectionPool) {
-    this.#links = links;
-    this.#blocks = blocksOf(links.info);
-    this.blockSizes = effectiveBlockSizes(links.info);
+  constructor(pool: ConnectionPool) {
+    this.#pool = pool;
+    this.#blocks = blocksOf(pool.info);
+    this.blockSizes = effectiveBlockSizes(pool.info);
     this.#payloadLimit = payloadLimit(this.blockSizes);
-    this.#longestChange = longestChange(links.info.extendedHeaders);
+    this.#longestChange = longestChange(pool.info.extendedHeaders);
   }
 
   /** Fills `into` with the bytes from `start` on. */
@@ -114,7 +114,7 @@ export class BlockIo {
       await this.#shrinking(
         { start: offset, end: offset + BigInt(length) },
         async () => {
-          await this.#links.submit({ type: NBD_CMD_READ, flags, offset, length, into: part }, signal);
+          await this.#pool.submit({ type: NBD_CMD_READ, flags, offset, length, into: part }, signal);
         },
         (smaller) => this.#readAligned(smaller, part, flags, signal),
       );
@@ -133,7 +133,7 @@ export class BlockIo {
       await this.#shrinking(
         { start: offset, end: offset + BigInt(length) },
         async () => {
-          await this.#links.submit({ type: NBD_CMD_WRITE, flags, offset, length, payload }, signal);
+          await this.#pool.submit({ type: NBD_CMD_WRITE, flags, offset, length, payload }, signal);
         },
         (smaller) => this.#writeAligned(smaller, payload, flags, signal),
       );
@@ -184,7 +184,7 @@ export class BlockIo {
     signal?: AbortSignal,
   ): Promise<void> {
     await this.#pieces(range, limit, async (offset, length) => {
-      await this.#links.submit({ type, flags, offset, length }, signal);
+      await this.#pool.submit({ type, flags, offset, length }, signal);
     });
   }
 
@@ -202,13 +202,13 @@ export class BlockIo {
     }
     const queue = splitIntoPieces(range, limit, this.#blocks);
     const failures: unknown[] = [];
-    const lane = async () => {
+    const sendSome = async () => {
       for (const piece of queue) {
         await each(piece.offset, piece.length).catch((error) => failures.push(error));
         if (failures.length > 0) return;
       }
     };
-    await Promise.all(Array.from({ length: PIECES_IN_FLIGHT }, lane));
+    await Promise.all(Array.from({ length: PIECES_IN_FLIGHT }, sendSome));
     if (failures.length > 0) throw failures[0];
   }
 

@@ -29,7 +29,7 @@ export interface Extent {
   readonly offset: bigint;
   /** Bytes, 1 or more. */
   readonly length: bigint;
-  /** What the context says; of `base:allocation` `NBD_STATE_HOLE` and `NBD_STATE_ZERO` or-ed. */
+  /** Flags of the context. For `base:allocation`: `NBD_STATE_HOLE` and `NBD_STATE_ZERO`, or-ed. */
   readonly flags: number;
 }
 
@@ -66,10 +66,10 @@ function append(extents: Extent[], extent: Extent): void {
 
 /** The contexts to report. @throws NbdError if none was negotiated, or one of `wanted` was not */
 export function checkContexts(
-  links: ConnectionPool,
+  pool: ConnectionPool,
   wanted: readonly string[] | undefined,
 ): readonly string[] {
-  const agreed = links.info.metaContexts.map(({ name }) => name);
+  const agreed = pool.info.metaContexts.map(({ name }) => name);
   if (agreed.length === 0) {
     throw new NbdError('the server reports no block status: no metadata context was negotiated', {
       errno: EOPNOTSUPP,
@@ -101,14 +101,14 @@ function filterOf(info: ExportInfo, contexts: readonly string[], length: number)
 
 /** One round: asks once about the beginning of `range`. */
 async function ask(
-  links: ConnectionPool,
+  pool: ConnectionPool,
   range: ByteRange,
   contexts: readonly string[],
   one: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Round> {
-  const connection = links.pick();
-  const { offset, length } = statusRequest(range, blocksOf(links.info), links.info.extendedHeaders);
+  const connection = pool.pick();
+  const { offset, length } = statusRequest(range, blocksOf(pool.info), pool.info.extendedHeaders);
   const payload = filterOf(connection.info, contexts, length);
   const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
   const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset, length, payload };
@@ -135,7 +135,7 @@ function tooMany(name: string): NbdError {
 
 /** The extents of a whole range; with `one`, only those of one answer. */
 export async function blockStatus(
-  links: ConnectionPool,
+  pool: ConnectionPool,
   range: ByteRange,
   contexts: readonly string[],
   one: boolean,
@@ -143,7 +143,7 @@ export async function blockStatus(
 ): Promise<BlockStatus> {
   const found = new Map<string, Extent[]>(contexts.map((name) => [name, []]));
   for (let start = range.start; start < range.end; ) {
-    const round = await ask(links, { start, end: range.end }, contexts, one, signal);
+    const round = await ask(pool, { start, end: range.end }, contexts, one, signal);
     for (const [name, extents] of round.extents) {
       const all = found.get(name) ?? [];
       for (const extent of extents) append(all, extent);
@@ -157,14 +157,14 @@ export async function blockStatus(
 
 /** The extents of one context, one after the other. Sends the next request when the caller has used up the last answer. */
 export async function* iterateExtents(
-  links: ConnectionPool,
+  pool: ConnectionPool,
   range: ByteRange,
   context: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Extent, void, undefined> {
   let held: Extent | undefined;
   for (let start = range.start; start < range.end; ) {
-    const round = await ask(links, { start, end: range.end }, [context], false, signal);
+    const round = await ask(pool, { start, end: range.end }, [context], false, signal);
     const extents = held === undefined ? [] : [held];
     for (const extent of round.extents.get(context) ?? []) append(extents, extent);
     // The next answer may continue the last one.

@@ -11,7 +11,7 @@ import { type BlockSizes, type ExportInfo, hasFlag } from '../nbd/export-info.js
 import { type NbdServer, openServer } from '../transport/server.js';
 import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
-import { connectLinks } from './connect-all.js';
+import { connectAll } from './connect-all.js';
 import type { ConnectionPool } from './connection-pool.js';
 import type {
   Abortable,
@@ -35,12 +35,12 @@ export class NbdClient {
   readonly #ownsServer: boolean;
   #closing: Promise<void> | undefined;
 
-  private constructor(links: ConnectionPool, server: NbdServer, ownsServer: boolean) {
-    this.#pool = links;
-    this.#io = new BlockIo(links);
+  private constructor(pool: ConnectionPool, server: NbdServer, ownsServer: boolean) {
+    this.#pool = pool;
+    this.#io = new BlockIo(pool);
     this.#server = server;
     this.#ownsServer = ownsServer;
-    this.closed = links.closed;
+    this.closed = pool.closed;
   }
 
   /**
@@ -50,8 +50,8 @@ export class NbdClient {
   static async connect(address: ServerAddress, options: ConnectOptions = {}): Promise<NbdClient> {
     const server = await openServer(endpointOf(address, options), { onStderr: options.onStderr });
     try {
-      const links = await connectLinks(server, options.connections ?? 1, options.signal);
-      return new NbdClient(links, server, true);
+      const pool = await connectAll(server, options.connections ?? 1, options.signal);
+      return new NbdClient(pool, server, true);
     } catch (error) {
       await server.close();
       throw error;
@@ -63,7 +63,7 @@ export class NbdClient {
     server: NbdServer,
     options: Abortable & { connections?: number } = {},
   ): Promise<NbdClient> {
-    return new NbdClient(await connectLinks(server, options.connections ?? 1, options.signal), server, false);
+    return new NbdClient(await connectAll(server, options.connections ?? 1, options.signal), server, false);
   }
 
   /** The export, as the handshake described it. */

@@ -12,7 +12,7 @@ import { ConnectionPool } from './connection-pool.js';
 const MAX_CONNECTIONS = 1024;
 
 /** Makes the connections of a client. @throws NbdError, and the errors of NbdServer.connect */
-export async function connectLinks(
+export async function connectAll(
   server: NbdServer,
   count: number,
   signal?: AbortSignal,
@@ -39,7 +39,7 @@ export async function connectLinks(
       )
     );
   }
-  const links = new ConnectionPool(first);
-  for (const other of others) links.add(other);
-  return links;
+  const pool = new ConnectionPool(first);
+  for (const other of others) pool.add(other);
+  return pool;
 }

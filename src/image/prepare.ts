@@ -233,7 +233,7 @@ function warnings(place: Place, request: ImageRequest): readonly string[] {
 
 /**
  * Detects the format of an image, and chooses how to serve it.
- * @throws ImageError; TransportError, NbdServerError, NbdProtocolError where a server must be asked
+ * @throws ImageError; TransportError, NbdServerError, NbdProtocolError if the image is on a server that fails
  */
 export async function prepareImage(
   request: ImageRequest,

@@ -10,8 +10,8 @@ import { libc } from './libc.js';
 const WRITE_AND_WAIT = 7;
 
 /**
- * Whether `sendHeldWrites` works during an lseek(2). Before Linux 6.16 closing a FUSE file takes the lock of lseek(2),
- * and sync_file_range(2) does not wait for the replies to writes.
+ * Whether `writeBackDirtyPages` works during an lseek(2). Before Linux 6.16 closing a FUSE file takes the lock of
+ * lseek(2), and sync_file_range(2) does not wait for the replies to writes.
  */
 export function worksDuringSeek(release: string): boolean {
   return isSince(release, 6, 16);
@@ -21,7 +21,7 @@ export function worksDuringSeek(release: string): boolean {
  * Writes a file's dirty pages back and resolves when all these writes have replies. Does not block this thread, so this
  * process may serve the file itself. @throws Error if the file cannot be opened or the call fails
  */
-export async function sendHeldWrites(path: string): Promise<void> {
+export async function writeBackDirtyPages(path: string): Promise<void> {
   const file = await open(path, 'r');
   try {
     await new Promise<void>((resolve, reject) => {

@@ -13,14 +13,14 @@ import { type Guard, guardMount } from './auto-unmount.js';
 import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';
 import { mountByHelper } from './fusermount.js';
-import { allowHeldWrites, raiseReadAhead } from './kernel-limits.js';
+import { raiseDirtyLimit, raiseReadAhead } from './kernel-limits.js';
 import { findAgain, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
 import { atPlace } from './place.js';
 
 /** Percent of the system's dirty page limit that one mount may use, where we may set it. */
-const HELD_WRITES = 8;
+const DIRTY_LIMIT_PERCENT = 8;
 
 const MS_RDONLY = 1;
 const NOSUID_NODEV = 2 | 4;
@@ -165,7 +165,7 @@ export async function mountKernel(mountpoint: Mountpoint, options: FuseOptions):
   try {
     const entry = await findNewMount(mountpoint, options, device);
     const guard = await guardUnlessRefused(entry, options);
-    void allowHeldWrites(entry.device, HELD_WRITES);
+    void raiseDirtyLimit(entry.device, DIRTY_LIMIT_PERCENT);
     void raiseReadAhead(entry.device, options.maxReadahead ?? READ_AHEAD);
     return new Mount(entry, device, guard);
   } catch (error) {

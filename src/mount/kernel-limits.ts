@@ -15,6 +15,6 @@ export async function raiseReadAhead(device: string, bytes: number): Promise<voi
  * Lets the mount with this `major:minor` use `percent` of the system's dirty page limit. A FUSE mount begins with 1,
  * which throttles every long write. Never rejects.
  */
-export async function allowHeldWrites(device: string, percent: number): Promise<void> {
+export async function raiseDirtyLimit(device: string, percent: number): Promise<void> {
   await writeFile(`/sys/class/bdi/${device}/max_ratio`, `${percent}\n`).catch(() => undefined);
 }

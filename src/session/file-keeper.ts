@@ -1,4 +1,4 @@
-// The interface of the part that keeps the files connected: DiskKeeper for one file, ExportFolder for --all.
+// The interface of the part that keeps the files connected: SingleFileKeeper, or ExportDirectoryKeeper with --all.
 //
 // Made by start.ts, driven by it and by the session.
 

@@ -60,15 +60,15 @@ export async function runProcess(
   { ready, worker }: ProcessHooks = {},
 ): Promise<number> {
   const service = ServiceNotifier.take(process.env);
-  const told: Report = {
+  const observed: Report = {
     ...report,
     line: (text, level) => {
       report.line(text, level);
       service.status(text);
     },
   };
-  const interruption = watchForInterruption(told);
-  const starting = startSession(settings, told, interruption.start, worker);
+  const interruption = watchForInterruption(observed);
+  const starting = startSession(settings, observed, interruption.start, worker);
   // From the start: without a listener the signal would start Node's debugger.
   process.on('SIGUSR1', () => {
     starting.then((started) => started.reportStatus(report)).catch(() => undefined);

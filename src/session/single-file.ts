@@ -16,8 +16,8 @@ import type { Reconnector } from './connect/reconnect.js';
 import type { FileKeeper, Served } from './file-keeper.js';
 import type { Report, Settings } from './settings.js';
 
-/** The parts of a DiskKeeper. */
-export interface DiskKeeperParts {
+/** The parts of a SingleFileKeeper. */
+export interface SingleFileParts {
   readonly settings: Settings;
   readonly report: Report;
   readonly mountpoint: Mountpoint;
@@ -39,11 +39,11 @@ const FILE = 0;
 
 /** See the file's head. */
 export class SingleFileKeeper implements FileKeeper {
-  readonly #parts: DiskKeeperParts;
+  readonly #parts: SingleFileParts;
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
   #readThreads: ReadThreadConnections | undefined;
 
-  constructor(parts: DiskKeeperParts) {
+  constructor(parts: SingleFileParts) {
     this.#parts = parts;
   }
 

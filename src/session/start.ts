@@ -54,7 +54,7 @@ export async function startSession(
     cleanup.add(() => mountpoint.target.close());
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
     const { fileKeeper, ...found } = settings.all
-      ? await openFolder(start, mountpoint, options, endpoint)
+      ? await openExportDirectory(start, mountpoint, options, endpoint)
       : await openOne(start, mountpoint, options, endpoint);
     return await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
   } catch (error) {
@@ -63,7 +63,7 @@ export async function startSession(
   }
 }
 
-/** The keeper of the files, and the parameters of the backend that depend on it. */
+/** The file keeper, and the parameters of the backend that depend on it. */
 type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
   readonly fileKeeper: FileKeeper;
 };
@@ -100,7 +100,7 @@ async function openOne(
 }
 
 /** Opens all exports as the files of a directory. */
-async function openFolder(
+async function openExportDirectory(
   start: Start,
   mountpoint: Mountpoint,
   options: FuseOptions,

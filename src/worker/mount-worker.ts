@@ -35,12 +35,12 @@ import type { World } from './world.js';
 /** Bytes of payload in use at which no new request is taken from the kernel. */
 const MEMORY_LIMIT = 384 * 1024 * 1024;
 
-/** Seconds for which the kernel may believe names and attributes: only it changes them. */
+/** Seconds for which the kernel may cache names and attributes: only the kernel changes them. */
 const VALIDITY = 3600;
 /** The same for names, where files come and go. */
 const CHANGING_VALIDITY = 1;
 
-/** Milliseconds for which being ready waits for the first word of holes. */
+/** Maximum milliseconds that the first reply to the kernel waits for the first BLOCK_STATUS. */
 const HOLES_PATIENCE = 250;
 
 /** See the file's head. */
@@ -57,7 +57,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   readonly #take = (call: Call<ToWorker>): void => deliver<ToWorker>(call, this);
   readonly #shutdown: Shutdown;
   readonly #watchdog: Watchdog;
-  /** Undefined where this thread is to be the only one. */
+  /** Undefined without read threads. */
   readonly #readThreads: ReadThreads | undefined;
   readonly #status: StatusReporter;
   readonly #readahead: Readahead | undefined;
@@ -72,7 +72,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#engine = new Engine(
       {
         descriptor: settings.device,
-        keepBytes: settings.keepBytes,
+        unflushedLimit: settings.unflushedLimit,
         keepExtents: writeback,
         kernelHoldsWrites: writeback,
         largestPayload: MAX_TRANSFER,
@@ -132,7 +132,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     });
   }
 
-  /** For who looks at its state from outside: the simulator. */
+  /** The engine's state, for the simulator. */
   get engine(): Engine {
     return this.#engine;
   }
@@ -145,7 +145,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     try {
       this.#loop.run();
     } finally {
-      // After a defect too: whoever waits for the kernel or is the server shall hear that it is over.
+      // After a defect too: programs that wait for the kernel, and the server, must see the end.
       for (const { connections, closing } of this.#disks)
         for (const connection of [...connections, ...closing]) connection.close();
       this.#engine.buffers.discardShared();
@@ -270,12 +270,12 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   patience(): number {
     if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
     const forDisks = this.#watchdog.patience;
-    const forFolder = this.#exportDirectory?.patience ?? -1;
-    if (forDisks < 0 || forFolder < 0) return Math.max(forDisks, forFolder);
-    return Math.min(forDisks, forFolder);
+    const forDirectory = this.#exportDirectory?.patience ?? -1;
+    if (forDisks < 0 || forDirectory < 0) return Math.max(forDisks, forDirectory);
+    return Math.min(forDisks, forDirectory);
   }
 
-  /** Lets go of files that nobody uses; and of memory, when there is none left for what they write. */
+  /** Closes the connections of idle files, and flushes when unflushed writes use up the memory. */
   #lookAfter(exportDirectory: ExportDirectory, now: number): void {
     if (this.#engine.buffers.exhausted) for (const disk of this.#disks) disk.relieve();
     if (this.#shutdown.begun) return;
@@ -292,7 +292,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#readThreads?.serve(this.#engine.device, this.#dispatcher);
   }
 
-  /** Tools decide by `st_blocks` whether to look for holes, so the first look at them is waited for. */
+  /** Reports the mount as ready. Waits for the first BLOCK_STATUS: programs look at `st_blocks` to find holes. */
   #becomeReady(now: number): void {
     this.#initialized ??= now;
     const looked = this.#disks.every((disk) => disk.hasLookedForHoles || !disk.can.allocation);

@@ -1,25 +1,25 @@
-// The bridge's threads, before they have any work: starting them, and ending the worker when there is none.
+// Starts the worker's threads before there is work for them, and ends the worker if there is none.
 //
-// Apart from bridge.ts so that it can be started before anything else is loaded.
+// A file of its own, so that the thread starts before anything else is loaded.
 
 import { Worker } from 'node:worker_threads';
 
 /**
- * A worker that waits for its work. Starting a thread takes longer than most of what a mount needs, so
- * it is worth doing early; if nothing comes of it, `dismissWorker` must end it.
+ * Starts a worker thread, which waits for its work. Starting a thread is slow, so call this early. If there is no
+ * mount in the end, `dismissWorker` must end the thread.
  */
 export function spawnWorker(): Worker {
   return new Worker(new URL('./worker.js', import.meta.url));
 }
 
-/** A reader that waits for its work. */
+/** Starts a read thread, which waits for its work. */
 export function spawnReadThread(): Worker {
   return new Worker(new URL('./read-thread.js', import.meta.url));
 }
 
 /**
- * Ends a worker that got no work; resolves when it is gone. A thread that is ended by force while it
- * loads a native module takes the process with it, and so does leaving the process then.
+ * Ends a worker that got no work; resolves when it has ended. Terminating a thread while it loads a native module
+ * crashes the process, and so does exiting the process at that moment.
  */
 export function dismissWorker(worker: Worker): Promise<void> {
   return new Promise((resolve) => {

@@ -1,6 +1,6 @@
 // Makes the status of the files that a worker shows, counts of read threads included.
 //
-// Made when somebody asks, from numbers that are counted anyway.
+// Computed on demand, from the counters.
 
 import { errnoName } from '../linux/errno.js';
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
@@ -13,22 +13,22 @@ import type { ReadThreads } from './read-threads/read-threads.js';
 import type { Engine } from './request/engine.js';
 import { COUNTER, LATENCIES, percentile } from './stats/counters.js';
 
-/** What a status tells that the worker does not know of itself. */
+/** The parts of a file's status that its `Disk` does not have. */
 export interface StatusContext {
-  /** Requests of the kernel for this file that are under way. */
+  /** The kernel's requests for this file in flight. */
   readonly inFlight: number;
   /** False: the file has no connections because nobody has opened it. */
   readonly inUse: boolean;
   readonly cache: CacheMode;
   /** Seconds since the file is served. */
   readonly uptime: number;
-  /** How the user named the server, and whether the way to it is encrypted. */
+  /** The server as the user named it, and whether the connection is encrypted. */
   readonly server: string;
   readonly tls: boolean;
-  /** The readers that have a connection. */
-  readonly readers: readonly { readonly connection: number; readonly inFlight: number }[];
-  /** What readers have done for the file: see COUNTER. */
-  readonly readersCounters: readonly Float64Array[];
+  /** The read threads that have a connection. */
+  readonly readThreads: readonly { readonly connection: number; readonly inFlight: number }[];
+  /** The counters of the read threads for the file: see COUNTER. */
+  readonly readThreadCounters: readonly Float64Array[];
 }
 
 function requests(counters: Float64Array, count: number, bytes: number, latency: number): RequestStatus {
@@ -51,13 +51,13 @@ function stateOf(disk: Disk, inUse: boolean): string {
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { inUse, cache, uptime, server, tls, readers, readersCounters } = context;
+  const { inUse, cache, uptime, server, tls, readThreads, readThreadCounters } = context;
   const { info } = disk;
-  const counters = disk.counters.map((own, i) => readersCounters.reduce((sum, one) => sum + one[i], own));
-  const inFlight = readers.reduce((sum, one) => sum + one.inFlight, context.inFlight);
+  const counters = disk.counters.map((own, i) => readThreadCounters.reduce((sum, one) => sum + one[i], own));
+  const inFlight = readThreads.reduce((sum, one) => sum + one.inFlight, context.inFlight);
   const connections = [
     ...disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
-    ...readers.map(({ connection, inFlight }) => ({ number: connection, inFlight })),
+    ...readThreads.map(({ connection, inFlight }) => ({ number: connection, inFlight })),
   ];
   return {
     pid: process.pid,
@@ -69,7 +69,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     readOnly: disk.node.readOnly,
     cache,
     state: stateOf(disk, inUse),
-    threads: 1 + readers.length,
+    threads: 1 + readThreads.length,
     connections,
     handshake: info.handshake,
     structuredReplies: info.structuredReplies,
@@ -120,7 +120,7 @@ export class StatusReporter {
     return this.#files.disks.map((disk) => ({ file: disk.index, status: this.#of(disk) }));
   }
 
-  /** How to see the status of a node, if it is a file. */
+  /** Returns a function that makes the status of a node, if it is a file. */
   ofNode(nodeid: number): (() => Status) | undefined {
     const disk = this.#files.diskForStatus(nodeid);
     return disk === undefined ? undefined : () => this.#of(disk);
@@ -130,14 +130,14 @@ export class StatusReporter {
     const entry = this.#files.entry(disk.index);
     const { server = '', tls = false } = entry?.file ?? {};
     return statusOf(disk, {
-      inFlight: this.#engine.requests.asked(disk),
+      inFlight: this.#engine.requests.inFlightOn(disk),
       inUse: entry?.disk === disk,
       cache: this.#cache,
       uptime: Math.round((this.#engine.now() - this.#startedAt) / 1000),
       server,
       tls,
-      readers: this.#readThreads?.connected ?? [],
-      readersCounters: this.#readThreads?.counters ?? [],
+      readThreads: this.#readThreads?.connected ?? [],
+      readThreadCounters: this.#readThreads?.counters ?? [],
     });
   }
 }

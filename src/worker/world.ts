@@ -1,4 +1,4 @@
-// What a worker touches outside its own memory: the operating system, connections and the main thread.
+// The interface of a worker to everything outside its own memory: the operating system, connections, the main thread.
 //
 // The simulator (tools/simulate) has its own, so that one seed replays a history exactly.
 

@@ -1,7 +1,7 @@
 // The two FUSE backends, for tables of tests that hold on either.
 //
-// Used by it.each in test/system/real. What only the kernel backend can do is tested with that alone, and what
-// fuse-native says instead is in fuse-native.test.ts.
+// Used by it.each in test/system/real. Features of the kernel backend alone are tested with it alone;
+// fuse-native.test.ts has the messages of fuse-native instead.
 
 /** Words for the title, and the option that chooses the backend. */
 export const BACKENDS: readonly (readonly [string, readonly string[]])[] = [

@@ -6,7 +6,7 @@
 /** The sector whose text is printed, up to a zero byte. */
 export const TEXT_SECTOR = 2048;
 
-/** What qemu's isa-debug-exit at port 0xf4 makes of the 0x10 that is written there: (0x10 << 1) | 1. */
+/** Exit status of qemu after the sector writes 0x10 to isa-debug-exit at port 0xf4: (0x10 << 1) | 1. */
 export const BOOTED_STATUS = 33;
 
 const CODE = [

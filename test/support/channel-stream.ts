@@ -1,7 +1,7 @@
 // A stream over a channel of the worker, as a connection drives it, for tests in which a client speaks NBD.
 //
-// Owns the channel. Waits for the descriptor only when the channel itself has nothing more to give, so
-// that what is left in its buffers without being told of makes the test hang.
+// Owns the channel. Waits for the descriptor only when the channel reports that its buffers are empty, so that
+// the test hangs if bytes stay in them unreported.
 
 import { Duplex } from 'node:stream';
 import { EAGAIN } from '../../src/constants/errno.js';

@@ -1,7 +1,7 @@
 // The scope of a test, which closes when the test does, however that ends.
 //
-// Of the helpers, only this file and handshake-pair.ts use vitest. What starts servers and mounts, for tests and
-// tools, is in run/.
+// Of the helpers, only this file and handshake-pair.ts use vitest. The helpers in run/ start servers and mounts,
+// for tests and tools.
 
 import { onTestFinished } from 'vitest';
 import { Scope } from './run/scope.js';

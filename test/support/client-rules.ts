@@ -1,7 +1,7 @@
-// What doc/proto.md demands of a client's requests, as questions about each request that arrives.
+// The rules of doc/proto.md for a client's requests, each as a predicate of one request.
 //
-// Used by tests with a scripted server: `watch` notes every request with what was agreed on, and each rule
-// is then asked of all of them. Numbers stand as in the NBD specification; nothing comes from src.
+// Used by tests with a scripted server: `watch` records every request with the negotiated terms, and each rule
+// then checks all of them. Numbers stand as in the NBD specification; nothing comes from src.
 
 import type { Agreed, ScriptedExport } from './scripted-handshake.js';
 import { DEFAULT_FLAGS } from './scripted-handshake.js';
@@ -24,7 +24,7 @@ export interface ClientRule {
   /** Whether the rule has something to say of this request. */
   readonly applies: (seen: Observed) => boolean;
   readonly holds: (seen: Observed) => boolean;
-  /** What breaks it. */
+  /** A request that breaks it. */
   readonly breach: { readonly request: Partial<ScriptedRequest>; readonly served?: Partial<ScriptedExport> };
 }
 
@@ -175,7 +175,7 @@ export const CLIENT_RULES: readonly ClientRule[] = [
     breach: { request: { type: READ, length: DEFAULT_MAXIMUM + 1 } },
   },
   {
-    // What is left over at the end of an odd size cannot be asked for otherwise.
+    // A tail shorter than a block can only be requested alone.
     title:
       '"Size constraints": offset and length are multiples of an advertised minimum block size; what is left over at the end goes alone',
     applies: (seen) => isRanged(seen) && seen.served.blockSizes !== undefined,

@@ -116,7 +116,7 @@ export class DocumentWorld {
     ]);
   }
 
-  /** Runs commands in a fresh copy of the folder of images. @throws Error with what was said, if one fails */
+  /** Runs commands in a fresh copy of the folder of images. @throws Error with the output, if one fails */
   async run(scope: Scope, commands: string): Promise<string> {
     const folder = scope.path('here');
     await runProgram('cp', '-r', '--sparse=always', this.#folder, folder);

@@ -4,7 +4,7 @@
 
 /** A fenced block. */
 export interface Block {
-  /** What stands behind the opening fence: `sh` for commands. */
+  /** The word behind the opening fence: `sh` for commands. */
   readonly language: string;
   readonly text: string;
   /** Line of the document on which the text begins, from 1. */

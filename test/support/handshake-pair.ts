@@ -11,15 +11,15 @@ import { hex, toHex } from './hex.js';
 /** One thing that happens: bytes of the server, or the driver having upgraded to TLS. */
 export type ScriptStep = Uint8Array | 'tls';
 
-/** What came of a script. */
+/** The result of a script. */
 export interface Conversation {
-  /** What the client sent, one entry for each thing that happened (greeting included). */
+  /** The client's bytes, one entry for each step of the script (greeting included). */
   readonly sent: readonly string[];
   /** Everything but what was sent. */
   readonly events: readonly HandshakeEvent[];
   readonly error: NbdError | undefined;
-  /** What abort() and endOfStream() say afterwards. */
-  readonly goodbye: string;
+  /** The results of abort() and endOfStream() afterwards. */
+  readonly abortBytes: string;
   readonly ended: string | undefined;
 }
 
@@ -50,7 +50,7 @@ function play(options: HandshakeOptions, script: readonly ScriptStep[], cut: Cut
     error = thrown as NbdError;
   }
   const ended = handshake.endOfStream()?.message;
-  return { sent, events, error, goodbye: toHex(handshake.abort()), ended };
+  return { sent, events, error, abortBytes: toHex(handshake.abort()), ended };
 }
 
 /** Plays a script whole and byte by byte, sees that both come to the same, and returns that. */
@@ -58,7 +58,7 @@ export function converse(options: HandshakeOptions, script: readonly ScriptStep[
   const whole = play(options, script, (bytes) => [bytes]);
   const bytewise = play(options, script, (bytes) => Array.from(bytes, (byte) => Uint8Array.of(byte)));
   expect(bytewise.error?.name).toBe(whole.error?.name);
-  expect(bytewise.goodbye).toBe(whole.goodbye);
+  expect(bytewise.abortBytes).toBe(whole.abortBytes);
   if (whole.error === undefined) expect(bytewise).toEqual(whole);
   else
     expect(`${bytewise.sent.join('')} ${bytewise.error?.message}`).toContain(

@@ -13,7 +13,7 @@ const SIZE = 64 * 1024 * 1024;
 
 export interface Hanging {
   readonly disk: MountedDisk;
-  /** What the server serves: 64 MiB. */
+  /** The server's disk: 64 MiB. */
   readonly image: string;
   /** Resolves when it hangs. */
   freeze(): Promise<void>;

@@ -12,7 +12,7 @@ import type { Scope } from './run/scope.js';
 /** A web server that serves. */
 export interface HttpRangeServer {
   readonly url: string;
-  /** Bytes of the file that were asked for so far. */
+  /** Bytes of the file that clients requested so far. */
   readonly sent: number;
 }
 

@@ -1,6 +1,6 @@
 // A server that lists exports as a test wants, and opens them when it wants: for --all.
 
-import { exportInfo, haggle, type RawServer, refusal, startRawServer } from './raw-server.js';
+import { answerOptions, exportInfo, type RawServer, refusal, startRawServer } from './raw-server.js';
 import type { Scope } from './run/scope.js';
 import { optionReply, u32 } from './scripted-wire.js';
 
@@ -33,7 +33,7 @@ export function startLister(
   open: (answer: () => void) => void = (answer) => answer(),
 ): Promise<RawServer> {
   return startRawServer(scope, (socket) => {
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       if (option === NBD_OPT_INFO || option === NBD_OPT_GO) {
         const answer = Buffer.concat([exportInfo(option, SIZE), optionReply(option, NBD_REP_ACK)]);
         const tell = (): void => void socket.write(answer);

@@ -20,9 +20,9 @@ export interface NaiveRequest {
 
 export interface NaiveReply {
   readonly error: number;
-  /** What was read. */
+  /** The data of a READ. */
   readonly bytes: Uint8Array;
-  /** What was told of each metadata context, in its order: pairs of length and flags. */
+  /** The extents of each metadata context, in its order: pairs of length and flags. */
   readonly extents: ReadonlyMap<number, readonly bigint[]>;
 }
 
@@ -31,8 +31,8 @@ class EndOfStream extends Error {}
 
 interface State {
   readonly bytes: Uint8Array;
-  /** One for each byte: 1 once it was told. */
-  readonly told: Uint8Array;
+  /** One for each byte: 1 once the server has sent it. */
+  readonly sent: Uint8Array;
   readonly extents: Map<number, bigint[]>;
   error: number;
   chunks: number;
@@ -45,8 +45,8 @@ function must(rule: boolean): void {
 
 function beginning({ type, length }: NaiveRequest): State {
   const size = type === NBD_CMD_READ ? length : 0;
-  const [bytes, told] = [new Uint8Array(size), new Uint8Array(size)];
-  return { bytes, told, extents: new Map(), error: 0, chunks: 0, contents: 0 };
+  const [bytes, sent] = [new Uint8Array(size), new Uint8Array(size)];
+  return { bytes, sent, extents: new Map(), error: 0, chunks: 0, contents: 0 };
 }
 
 /** Reads `stream`, and returns the whole replies and whether a rule was broken after them. */
@@ -73,8 +73,8 @@ export function readNaively(
     return [request, state, cookie];
   };
   const finish = (request: NaiveRequest, cookie: bigint, state: State): void => {
-    const { error, bytes, told, extents } = state;
-    must(error !== 0 || !told.includes(0));
+    const { error, bytes, sent, extents } = state;
+    must(error !== 0 || !sent.includes(0));
     must(error !== 0 || request.type !== NBD_CMD_BLOCK_STATUS || extents.size > 0);
     replies.set(cookie, { error, bytes, extents });
   };
@@ -84,8 +84,8 @@ export function readNaively(
     must(offset >= request.offset && offset + BigInt(length) <= request.offset + BigInt(request.length));
     const first = Number(offset - request.offset);
     for (let i = first; i < first + length; i++) {
-      must(state.told[i] === 0);
-      state.told[i] = 1;
+      must(state.sent[i] === 0);
+      state.sent[i] = 1;
     }
     return first;
   };
@@ -99,7 +99,7 @@ export function readNaively(
     if (error === 0 && request.type === NBD_CMD_READ) {
       need(request.length);
       state.bytes.set(view.subarray(at, at + request.length));
-      state.told.fill(1);
+      state.sent.fill(1);
       at += request.length;
     }
     state.error = error;
@@ -141,11 +141,11 @@ export function readNaively(
     const context = view.readUInt32BE(at);
     must(!state.extents.has(context));
     must(!wide || view.readUInt32BE(at + 4) === (length - head) / each);
-    const told: bigint[] = [];
+    const extents: bigint[] = [];
     for (let i = at + head; i < at + length; i += each / 2)
-      told.push(wide ? view.readBigUInt64BE(i) : BigInt(view.readUInt32BE(i)));
-    must(told.every((value, i) => i % 2 === 1 || value !== 0n));
-    state.extents.set(context, told);
+      extents.push(wide ? view.readBigUInt64BE(i) : BigInt(view.readUInt32BE(i)));
+    must(extents.every((value, i) => i % 2 === 1 || value !== 0n));
+    state.extents.set(context, extents);
   }
 
   function error(request: NaiveRequest, state: State, type: number, length: number): void {

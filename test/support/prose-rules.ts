@@ -95,11 +95,19 @@ function proseOfRoff(roff: string): string {
   return withoutNames(hide(withoutRequests, /\\f[BI][\s\S]*?\\f[RP]/g, CODE));
 }
 
+/** The comments of a shell or Perl script or of a unit file: lines that begin with `#`. */
+function proseOfScript(script: string): string {
+  return proseOfMarkdown(
+    hide(script, /^(?!\s*# ).*$/gm, GAP).replace(/^\s*#/gm, (mark) => mark.replace('#', ' ')),
+  );
+}
+
 /** The prose of a file, each character at its place. Empty for a file of another kind. */
 function proseOf(path: string, text: string): string {
   if (path.endsWith('.md')) return proseOfMarkdown(text);
   if (/\.[cm]?[jt]s$/.test(path)) return proseOfSource(path, text);
-  return /\.[1-9]$/.test(path) ? proseOfRoff(text) : '';
+  if (/\.[1-9]$/.test(path)) return proseOfRoff(text);
+  return text.startsWith('#!') || /\.(?:sh|service)$/.test(path) ? proseOfScript(text) : '';
 }
 
 /** Whether the sentence that goes on at a place ends with a question mark. */

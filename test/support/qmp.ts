@@ -1,4 +1,4 @@
-// A qemu-storage-daemon whose exports come and go, told to by QMP.
+// A qemu-storage-daemon whose exports come and go, by QMP commands.
 
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -56,7 +56,7 @@ export class ChangingServer {
     });
   }
 
-  /** Takes an export away from whoever uses it. */
+  /** Removes an export while clients use it. */
   async remove(name: string): Promise<void> {
     this.#heard = '';
     await this.#command('block-export-del', { id: name, mode: 'hard' });

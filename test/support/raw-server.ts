@@ -42,7 +42,7 @@ export async function startRawServer(scope: Scope, talk: (socket: Socket) => voi
 }
 
 /** Greets, and gives each option with its data to `answer`. */
-export function haggle(socket: Socket, answer: (option: number, data: Buffer) => void): void {
+export function answerOptions(socket: Socket, answer: (option: number, data: Buffer) => void): void {
   let heard = Buffer.alloc(0);
   let skip = CLIENT_FLAGS;
   socket.on('data', (bytes: Buffer) => {

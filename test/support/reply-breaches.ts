@@ -1,4 +1,4 @@
-// Replies to a READ that break a rule of the protocol, one rule each, and what is said of it.
+// Replies to a READ that break a rule of the protocol, one rule each, with the error message.
 //
 // Used by tests of hostile servers, on the mount and on the library. The bytes are laid out by hand.
 
@@ -20,7 +20,7 @@ const [NONE, DATA, HOLE, ERROR] = [0, 1, 2, 0x8001];
 /** One way to break the protocol. */
 export interface ReplyBreach {
   readonly name: string;
-  /** What the server grants besides structured replies. */
+  /** The terms of the server besides structured replies. */
   readonly served?: Partial<ScriptedExport>;
   /** Answers a READ; `before` was answered rightly. */
   answer(request: ScriptedRequest, reply: ReplyWriter, before: ScriptedRequest): void;
@@ -54,12 +54,12 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
     rule: /which is not in flight/,
   },
   {
-    name: 'more data than was asked for',
+    name: 'more data than requested',
     answer: (request, reply) => reply.dataChunk(request.offset, Buffer.alloc(request.length + 1), true),
     rule: /a data chunk has \d+ bytes, but \d+ were requested/,
   },
   {
-    name: 'less data than was asked for',
+    name: 'less data than requested',
     answer: (request, reply) => reply.dataChunk(request.offset, bytesFor(request).subarray(1), true),
     rule: /a READ of \d+ bytes was answered with \d+ bytes/,
   },
@@ -69,7 +69,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
     rule: /a data chunk lies outside the requested range/,
   },
   {
-    name: 'data that begin before what was asked for',
+    name: 'data that begin before the requested range',
     answer: (request, reply) => reply.dataChunk(request.offset - 1n, bytesFor(request), true),
     rule: /a data chunk lies outside the requested range/,
   },

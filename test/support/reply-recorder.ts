@@ -1,4 +1,4 @@
-// Stands in for the worker and the client in tests of the reply receiver: keeps what it is told, and
+// Stands in for the worker and the client in tests of the reply receiver: records its calls, and
 // fails when the receiver breaks its own promises (bytes out of bounds or twice, memory used again).
 
 import fc from 'fast-check';
@@ -13,7 +13,7 @@ export const EXTENDED = { structuredReplies: true, extendedHeaders: true };
 /** Bytes before a piece that is received, as the worker's reply buffer has them. */
 const MARGIN = 32;
 
-export class Asked implements PendingRequest {
+export class RecordedRequest implements PendingRequest {
   readonly type: number;
   readonly flags: number;
   readonly length: number;
@@ -34,75 +34,87 @@ export class Asked implements PendingRequest {
     this.length = length;
     this.offsetHi = Number(offset >> 32n);
     this.offsetLo = Number(offset & 0xffffffffn);
-    // What no reply fills in stays recognizable.
+    // Bytes that no reply fills stay recognizable.
     this.bytes = new Uint8Array(type === 0 ? length : 0).fill(0xee);
     this.filled = new Uint8Array(this.bytes.length);
   }
 
-  /** Bytes [at, at + count) are about to be told: in bounds, and for the first time. */
+  /** The receiver is about to fill bytes [at, at + count): in bounds, and for the first time. */
   fill(at: number, count: number): void {
     if (this.result !== undefined) throw new Error('bytes of a finished reply');
     if (at < 0 || at + count > this.length) throw new Error('bytes out of bounds');
-    if (this.filled.subarray(at, at + count).some((times) => times > 0)) throw new Error('bytes told twice');
+    if (this.filled.subarray(at, at + count).some((times) => times > 0))
+      throw new Error('bytes filled twice');
     this.filled.fill(1, at, at + count);
   }
 }
 
-export class Recorder implements ReplySink<Asked> {
-  readonly inFlight = new Map<bigint, Asked>();
-  readonly finishedOnes: Asked[] = [];
+export class Recorder implements ReplySink<RecordedRequest> {
+  readonly inFlight = new Map<bigint, RecordedRequest>();
+  readonly finishedOnes: RecordedRequest[] = [];
   /** Whose bytes were given as all of the reply: `finished` must come next. */
-  #whole: Asked | undefined;
+  #whole: RecordedRequest | undefined;
 
-  ask(cookie: bigint, asked: Asked): Asked {
-    this.inFlight.set(cookie, asked);
-    return asked;
+  ask(cookie: bigint, recorded: RecordedRequest): RecordedRequest {
+    this.inFlight.set(cookie, recorded);
+    return recorded;
   }
 
-  find(hi: number, lo: number): Asked | undefined {
+  find(hi: number, lo: number): RecordedRequest | undefined {
     if (this.#whole !== undefined) throw new Error('something comes between the only bytes and the end');
     return this.inFlight.get((BigInt(hi) << 32n) | BigInt(lo));
   }
 
-  data(asked: Asked, at: number, bytes: Uint8Array, start: number, end: number): void {
-    asked.fill(at, end - start);
-    asked.bytes.set(bytes.subarray(start, end), at);
+  data(recorded: RecordedRequest, at: number, bytes: Uint8Array, start: number, end: number): void {
+    recorded.fill(at, end - start);
+    recorded.bytes.set(bytes.subarray(start, end), at);
   }
 
-  wholeData(asked: Asked, bytes: Uint8Array, start: number): void {
-    if (start + asked.length > bytes.length) throw new Error('not all bytes of the reply');
-    this.data(asked, 0, bytes, start, start + asked.length);
+  wholeData(recorded: RecordedRequest, bytes: Uint8Array, start: number): void {
+    if (start + recorded.length > bytes.length) throw new Error('not all bytes of the reply');
+    this.data(recorded, 0, bytes, start, start + recorded.length);
     bytes.fill(0x55, start - 16, start);
-    this.#whole = asked;
+    this.#whole = recorded;
   }
 
-  hole(asked: Asked, at: number, length: number): void {
-    asked.fill(at, length);
-    asked.bytes.fill(0, at, at + length);
+  hole(recorded: RecordedRequest, at: number, length: number): void {
+    recorded.fill(at, length);
+    recorded.bytes.fill(0, at, at + length);
   }
 
-  extents(asked: Asked, contextId: number, payload: DataView, start: number, wide: boolean): void {
-    asked.extents.push(contextId);
+  extents(
+    recorded: RecordedRequest,
+    contextId: number,
+    payload: DataView,
+    start: number,
+    wide: boolean,
+  ): void {
+    recorded.extents.push(contextId);
     for (let at = start; at < payload.byteLength; at += wide ? 16 : 8) {
-      if (wide) asked.extents.push(Number(payload.getBigUint64(at)), Number(payload.getBigUint64(at + 8)));
-      else asked.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
+      if (wide) recorded.extents.push(Number(payload.getBigUint64(at)), Number(payload.getBigUint64(at + 8)));
+      else recorded.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
     }
   }
 
-  finished(asked: Asked, error: number, text: string): void {
-    if (asked.result !== undefined) throw new Error('finished twice');
-    if (this.#whole !== undefined && (this.#whole !== asked || error !== 0))
+  finished(recorded: RecordedRequest, error: number, text: string): void {
+    if (recorded.result !== undefined) throw new Error('finished twice');
+    if (this.#whole !== undefined && (this.#whole !== recorded || error !== 0))
       throw new Error('the only bytes were not those of the reply');
     this.#whole = undefined;
-    if (error === 0 && asked.filled.includes(0)) throw new Error('finished with bytes missing');
-    asked.result = { error, text };
-    this.finishedOnes.push(asked);
-    for (const [cookie, one] of this.inFlight) if (one === asked) this.inFlight.delete(cookie);
+    if (error === 0 && recorded.filled.includes(0)) throw new Error('finished with bytes missing');
+    recorded.result = { error, text };
+    this.finishedOnes.push(recorded);
+    for (const [cookie, one] of this.inFlight) if (one === recorded) this.inFlight.delete(cookie);
   }
 }
 
 /** Receives `stream[from, to)` from a buffer of its own, which is then filled with rubbish. */
-function receivePiece(receiver: ReplyReceiver<Asked>, stream: Uint8Array, from: number, to: number): void {
+function receivePiece(
+  receiver: ReplyReceiver<RecordedRequest>,
+  stream: Uint8Array,
+  from: number,
+  to: number,
+): void {
   const piece = new Uint8Array(MARGIN + to - from);
   piece.set(stream.subarray(from, to), MARGIN);
   receiver.receive(piece, MARGIN, piece.length);
@@ -116,7 +128,7 @@ export function feed(
   stream: Uint8Array,
   cuts: readonly number[],
 ): { idle: boolean } {
-  const receiver = new ReplyReceiver<Asked>(format, recorder);
+  const receiver = new ReplyReceiver<RecordedRequest>(format, recorder);
   let from = 0;
   for (const cut of [...cuts.filter((one) => one < stream.length), stream.length]) {
     if (cut <= from) continue;
@@ -136,16 +148,22 @@ export function feedPlacing(
   stream: Uint8Array,
   most: number,
 ): { idle: boolean } {
-  const receiver = new ReplyReceiver<Asked>(format, recorder);
+  const receiver = new ReplyReceiver<RecordedRequest>(format, recorder);
   for (let from = 0; from < stream.length; ) {
-    const { payloadPending: pending, payloadRequest: asked, payloadAt: at, headerPending: header } = receiver;
+    const {
+      payloadPending: pending,
+      payloadRequest: recorded,
+      payloadAt: at,
+      headerPending: header,
+    } = receiver;
     const count = Math.min(pending > 0 ? pending : header > 0 ? header : most, most, stream.length - from);
-    if (pending > 0 && asked !== undefined) {
+    if (pending > 0 && recorded !== undefined) {
       const whole = receiver.payloadWhole && count === pending;
-      asked.fill(at, count);
-      asked.bytes.set(stream.subarray(from, from + count), at);
+      recorded.fill(at, count);
+      recorded.bytes.set(stream.subarray(from, from + count), at);
       receiver.landed(count);
-      if (whole && asked.result === undefined) throw new Error('a whole payload has not finished its reply');
+      if (whole && recorded.result === undefined)
+        throw new Error('a whole payload has not finished its reply');
     } else receivePiece(receiver, stream, from, from + count);
     from += count;
   }

@@ -35,7 +35,7 @@ export interface Chunk {
   readonly flags?: number;
   readonly type: number;
   readonly payload?: Uint8Array;
-  /** What the header claims, when it is not the payload's length. */
+  /** The length that the header claims, if it is not the payload's. */
   readonly length?: number;
   /** Of an extended header. */
   readonly offset?: bigint;

@@ -5,7 +5,7 @@
 
 import { type ByteReader, optionReply, u16, u32, u64 } from './scripted-wire.js';
 
-/** What a scripted server exports and grants. */
+/** The export and the terms of a scripted server. */
 export interface ScriptedExport {
   readonly size: bigint;
   /** Transmission flags; HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES if not given. */
@@ -21,7 +21,7 @@ export interface ScriptedExport {
   readonly names?: readonly string[];
 }
 
-/** What was agreed on. */
+/** The negotiated terms. */
 export interface Agreed {
   readonly exportName: string;
   readonly structured: boolean;
@@ -101,7 +101,7 @@ class ScriptedHandshake {
       }
       this.#acknowledge(option);
     } else if (option === NBD_OPT_SET_META_CONTEXT && !this.#structured) {
-      throw new Error('metadata contexts were asked for without structured replies');
+      throw new Error('the client requests metadata contexts without structured replies');
     } else if (
       (option === NBD_OPT_SET_META_CONTEXT || option === NBD_OPT_LIST_META_CONTEXT) &&
       metaContexts !== undefined
@@ -142,15 +142,16 @@ const WITHOUT_DATA = [
   NBD_OPT_EXTENDED_HEADERS,
 ];
 
-/** What doc/proto.md demands of every option, "Fixed newstyle negotiation" and "Option types". @throws Error */
+/** The rules of doc/proto.md for every option, "Fixed newstyle negotiation" and "Option types". @throws Error */
 function checkOption(option: number, data: Buffer, buffered: number): void {
   if (buffered > 0) throw new Error(`the client went on before the reply to option ${option}`);
   if (WITHOUT_DATA.includes(option) && data.length > 0) throw new Error(`option ${option} has data`);
   if (option !== NBD_OPT_GO && option !== NBD_OPT_INFO) return;
   const at = 4 + data.readUInt32BE(0);
   const wanted = Array.from({ length: data.readUInt16BE(at) }, (_, i) => data.readUInt16BE(at + 2 + 2 * i));
-  if (new Set(wanted).size < wanted.length) throw new Error('a piece of information is asked for twice');
-  if (!wanted.includes(NBD_INFO_BLOCK_SIZE)) throw new Error('the block sizes are not asked for');
+  if (new Set(wanted).size < wanted.length)
+    throw new Error('the client requests a piece of information twice');
+  if (!wanted.includes(NBD_INFO_BLOCK_SIZE)) throw new Error('the client does not request the block sizes');
 }
 
 /** Goes through the handshake; undefined when the client left, by NBD_OPT_ABORT or without a word. */

@@ -104,7 +104,7 @@ export class ReplyWriter {
   }
 }
 
-/** What a test does with a request. */
+/** Handles a request as the test says. */
 export type RequestHandler = (request: ScriptedRequest, reply: ReplyWriter) => unknown;
 
 /** A server that listens, or does not for a while. */
@@ -112,7 +112,7 @@ export class ScriptedServer {
   readonly socketPath: string;
   /** Every request so far, NBD_CMD_DISC included. */
   readonly requests: ScriptedRequest[] = [];
-  /** What was agreed on with each client that came through the handshake. */
+  /** The negotiated terms of each client that finished the handshake. */
   readonly clients: Agreed[] = [];
   /** Requests that were none, and handlers that threw. The scope's end throws the first. */
   readonly failures: unknown[] = [];

@@ -64,11 +64,11 @@ export interface ScriptedRequest {
   readonly offset: bigint;
   /** Bytes that the request is about. */
   readonly length: number;
-  /** What is written; empty for other commands. */
+  /** The data of a WRITE; empty for other commands. */
   readonly payload: Buffer;
 }
 
-/** Reads bytes as they come, as many as are asked for. */
+/** Reads an exact number of bytes from chunks. */
 export class ByteReader {
   #pending = Buffer.alloc(0);
   #isOver = false;

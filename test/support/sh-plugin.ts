@@ -6,7 +6,7 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import type { Scope } from './run/scope.js';
 
-/** What the script is to do besides logging. */
+/** The behaviour of the script besides logging. */
 export interface ShPluginOptions {
   /** Bytes of the disk, which is a sparse file. */
   readonly size: number;
@@ -14,7 +14,7 @@ export interface ShPluginOptions {
   readonly failures?: readonly string[];
   /** Methods that the server does not offer, of can_write, can_zero, can_trim, can_flush, can_fua. */
   readonly cannot?: readonly string[];
-  /** Minimum, preferred and maximum, as nbdkit reads them; none are told otherwise. */
+  /** Minimum, preferred and maximum, as nbdkit reads them. Default: the server announces none. */
   readonly blockSizes?: string;
 }
 
@@ -23,7 +23,7 @@ export interface ShPlugin {
   readonly script: string;
   /** The disk's content. */
   readonly disk: string;
-  /** What arrived so far, a line each. */
+  /** The calls so far, a line each. */
   log(): string[];
 }
 

@@ -205,7 +205,7 @@ function importsOf(path: string, text: string): Import[] {
   return found;
 }
 
-/** What the helpers that start servers and mounts may import: one another, the source, and Node. */
+/** The helpers that start servers and mounts may import one another, the source, and Node. */
 const HELPERS_IMPORT = /^(\.\/|\.\.\/\.\.\/\.\.\/src\/|node:)/;
 
 /** Imports of files in test/support/run that tools, which start servers with them, cannot have: vitest. */
@@ -296,7 +296,7 @@ const NOT_WRITTEN: Readonly<Record<string, string>> = {
   TSNonNullExpression: 'a non-null `!`',
 };
 
-/** Places where the type checker was told to look away. */
+/** Places that switch the type checker off. */
 export function uncheckedTypes(files: SourceFiles): string[] {
   const offences: string[] = [];
   for (const [path, text] of files) {

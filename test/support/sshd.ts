@@ -9,7 +9,7 @@ import type { Scope } from './run/scope.js';
 /** An sshd that listens. */
 export interface Sshd {
   readonly port: number;
-  /** What its user has as ~/.ssh: a key, and `known_hosts` with the server's. */
+  /** Its user's ~/.ssh, with a key and a `known_hosts`. */
   readonly folder: string;
 }
 

@@ -31,7 +31,7 @@ export interface Named {
   library(): Promise<ServerAddress>;
   /** The words after `--list`; undefined where that cannot tell what there is. */
   readonly list: readonly string[] | undefined;
-  /** What the export is called there. */
+  /** The name of the export there. */
   readonly exportName: string;
   readonly readOnly?: boolean;
 }

@@ -17,13 +17,13 @@ export const MULTI_CONN_FLAGS = 0b1_0000_1101;
 
 /** See the file's head. */
 export class VolatileDisk {
-  /** What a crash leaves. */
+  /** The content that survives a crash. */
   stable: Buffer;
-  /** What readers get. */
+  /** The content that clients read. */
   cached: Buffer;
   /** While this is set, FLUSHes are not answered. */
   holdsFlushes = false;
-  /** What was asked but for READs, by which a new connection is looked at: in order, since the last crash. */
+  /** Requests since the last crash, in order. Without READs, which nbdfuse uses to check a new connection. */
   log: ScriptedRequest[] = [];
   readonly #sockets = new Map<number, Socket>();
   readonly #dead = new Set<number>();

@@ -62,5 +62,5 @@ function checkZeros({ at, length }: Range, descriptor: number, reference: Played
   const bytes = Buffer.alloc(length);
   reference.play({ kind: 'read', descriptor, at, length }, bytes);
   const why = unequal(Buffer.alloc(length), bytes, at);
-  if (why !== undefined) throw new Error(`told to be a hole: ${why}`);
+  if (why !== undefined) throw new Error(`BLOCK_STATUS reports a hole:  ${why}`);
 }

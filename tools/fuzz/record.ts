@@ -14,7 +14,7 @@ import { ReplyReceiver } from '../../src/nbd/transmission/reply-receiver.js';
 import { encodeRequest } from '../../src/nbd/transmission/request.js';
 import { negotiate } from '../../src/transport/negotiate.js';
 import { prepareTls, type TlsUpgrade } from '../../src/transport/tls.js';
-import { Asked, Recorder } from '../../test/support/reply-recorder.js';
+import { RecordedRequest, Recorder } from '../../test/support/reply-recorder.js';
 import * as rfc8448 from '../../test/support/rfc8448.js';
 import { Scope } from '../../test/support/run/scope.js';
 import { startNbdkit, startNbdServer, startQemuNbd } from '../../test/support/run/servers.js';
@@ -99,10 +99,10 @@ async function recordReplies(name: string, path: string, choice: number, format:
     if (stream === undefined || event?.type !== 'ready') throw new Error(`no session with ${name}`);
     const { info } = event;
     const recorder = new Recorder();
-    const receiver = new ReplyReceiver<Asked>(info, recorder);
+    const receiver = new ReplyReceiver<RecordedRequest>(info, recorder);
     const heard: Buffer[] = [];
     for (const [cookie, { type, flags = 0, offset, length }] of requestsOf(new Input(head))) {
-      recorder.ask(cookie, new Asked(type, offset, length, flags));
+      recorder.ask(cookie, new RecordedRequest(type, offset, length, flags));
       const message = Buffer.alloc((info.extendedHeaders ? 32 : 28) + (type === WRITE ? length : 0));
       const view = new DataView(message.buffer, message.byteOffset);
       const [offsetHi, offsetLo] = [Number(offset >> 32n), Number(offset & 0xffffffffn)];

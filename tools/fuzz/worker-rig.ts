@@ -83,7 +83,7 @@ let current: Rig | undefined;
 const engine = new Engine(
   {
     descriptor: deviceEnd,
-    keepBytes: 65_536,
+    unflushedLimit: 65_536,
     keepExtents: true,
     kernelHoldsWrites: true,
     memoryLimit: 384 * 1024 * 1024,
@@ -106,7 +106,7 @@ assertThoroughly();
 /** See the file's head. */
 export class Rig {
   /** Requests of the client to the server, by cookie. */
-  readonly asked = new Map<bigint, NaiveRequest>();
+  readonly commands = new Map<bigint, NaiveRequest>();
   readonly requests = new Map<bigint, KernelRequest>();
   /** Everything that the server has said. */
   readonly said: Uint8Array[] = [];
@@ -148,8 +148,8 @@ export class Rig {
       uptime: 1,
       server: 'phony',
       tls: false,
-      readers: [],
-      readersCounters: [],
+      readThreads: [],
+      readThreadCounters: [],
     } as const;
     const disk = this.#disk;
     const tell = (nodeid: number) => (nodeid === disk.node.nodeid ? () => statusOf(disk, status) : undefined);
@@ -219,8 +219,8 @@ export class Rig {
     promise(!engine.requests.busy, 'an operation is left');
     for (const [unique, { opcode, reply }] of this.requests)
       promise(reply !== undefined, `request ${unique} (opcode ${opcode}) was never answered`);
-    const held = this.#disk.unflushed.list().length;
-    promise(this.#disk.unflushed.bytes <= 65_536 + MAX_TRANSFER, `the journal holds ${held} writes`);
+    const count = this.#disk.unflushed.list().length;
+    promise(this.#disk.unflushed.bytes <= 65_536 + MAX_TRANSFER, `there are ${count} unflushed writes`);
   }
 
   #turn(): void {
@@ -267,8 +267,8 @@ export class Rig {
       this.#heard = heard.subarray(end);
       const cookie = heard.readBigUInt64BE(8);
       if (type === 2) continue;
-      promise(!this.asked.has(cookie), 'a cookie is used again');
-      this.asked.set(cookie, { type, flags, offset: heard.readBigUInt64BE(16), length });
+      promise(!this.commands.has(cookie), 'a cookie is used again');
+      this.commands.set(cookie, { type, flags, offset: heard.readBigUInt64BE(16), length });
     }
   }
 }

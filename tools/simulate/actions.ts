@@ -15,7 +15,7 @@ export type RequestAction = {
   readonly direct: boolean;
   /** With O_DSYNC. */
   readonly sync: boolean;
-  /** The asker is in another namespace: its pid is 0. */
+  /** The requester is in another namespace: its pid is 0. */
   readonly hidden: boolean;
 };
 
@@ -24,8 +24,8 @@ export type Action =
   /** The worker wakes up if it has a reason to. */
   | { readonly do: 'run' }
   | { readonly do: 'advance'; readonly ms: number }
-  /** The asker of a request gets a signal; `told`: the kernel sends FUSE_INTERRUPT. */
-  | { readonly do: 'signal'; readonly id: number; readonly deadly: boolean; readonly told: boolean }
+  /** The requester of a request gets a signal; `interrupts`: the kernel sends FUSE_INTERRUPT. */
+  | { readonly do: 'signal'; readonly id: number; readonly deadly: boolean; readonly interrupts: boolean }
   /** The server reads from its socket. */
   | { readonly do: 'receive'; readonly c: number; readonly bytes: number }
   /** A command is carried out, or (`errno`) fails. */
@@ -95,7 +95,7 @@ export function actionText(action: Action): string {
     case 'advance':
       return `clock: ${action.ms} ms pass`;
     case 'signal':
-      return `${action.deadly ? 'SIGINT' : 'SIGALRM'} to the asker of #${action.id}${action.told ? ', FUSE_INTERRUPT' : ''}`;
+      return `${action.deadly ? 'SIGINT' : 'SIGALRM'} to the requester of #${action.id}${action.interrupts ? ', FUSE_INTERRUPT' : ''}`;
     case 'receive':
       return `connection ${action.c}: the server reads ${amount(action.bytes)}`;
     case 'execute':

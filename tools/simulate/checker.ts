@@ -55,7 +55,7 @@ export class Checker {
   readonly #busy = new Set<number>();
   readonly #open = new Set<Change>();
   /** The worker has reported a loss of something acknowledged; the next fsync must fail. */
-  lossTold = false;
+  lossReported = false;
   /** Some fsync has failed, and so reported that uncovered changes may be lost. */
   syncFailed = false;
 
@@ -154,7 +154,7 @@ export class Checker {
 
   /** The worker reports that something acknowledged may be lost: uncovered old content may come back. */
   loses(): void {
-    this.lossTold = true;
+    this.lossReported = true;
     for (const unit of this.#busy) {
       for (const entry of this.#units[unit]) {
         if (entry.isPast) continue;
@@ -165,9 +165,10 @@ export class Checker {
     }
   }
 
-  /** Checks one unit of what is on the disk when all is over; `told`: what no fsync covers may be lost. @throws Violation */
-  isOnDisk(unit: number, content: number, told: boolean): void {
-    if (told && this.#units[unit].some(({ change, isPast }) => change.content === content && !isPast)) return;
+  /** Checks one unit of the disk at the end. @param mayLose writes that no fsync covers may be lost @throws Violation */
+  isOnDisk(unit: number, content: number, mayLose: boolean): void {
+    if (mayLose && this.#units[unit].some(({ change, isPast }) => change.content === content && !isPast))
+      return;
     if (this.#allowed(unit, content, AT_THE_END).length > 0) return;
     const isGone = this.#units[unit].every(({ change, isPast }) => change.content !== content || isPast);
     throw new Violation(

@@ -21,7 +21,7 @@ export class Finish implements Source {
   #nextConnection = FIRST_CONNECTION;
   #waited = 0;
   #ran = false;
-  #told = false;
+  #sentEnded = false;
 
   next(simulation: Simulation): Action | undefined {
     const { server, kernel } = simulation;
@@ -31,8 +31,8 @@ export class Finish implements Source {
     if (!this.#ran) return RUN;
     if (!server.isFirst) return { do: 'restore' };
     if (!server.alive) {
-      this.#told = !this.#told;
-      return this.#told ? { do: 'ended' } : { do: 'start' };
+      this.#sentEnded = !this.#sentEnded;
+      return this.#sentEnded ? { do: 'ended' } : { do: 'start' };
     }
     if (server.frozen) return { do: 'thaw' };
     const work = this.#work(simulation);

@@ -224,7 +224,7 @@ export class Generator implements Source {
           do: 'signal',
           id: random.oneOf(pending),
           deadly: random.chance(0.8),
-          told: random.chance(0.9),
+          interrupts: random.chance(0.9),
         };
       }
       case 'close': {

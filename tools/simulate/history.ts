@@ -64,7 +64,8 @@ function countStates({ disks }: MountWorker, coverage: Coverage): void {
     if (order.waiting.length > 0) coverage.count('state: a request waits for a change');
     if (unflushed.incomplete) coverage.count('state: more was written than is remembered');
     if (disk.waiting && connections.length > 0) coverage.count('state: a connection is not used yet');
-    if (unflushed.list().some(({ replayed }) => replayed)) coverage.count('state: the journal is sent again');
+    if (unflushed.list().some(({ replayed }) => replayed))
+      coverage.count('state: unflushed writes are sent again');
     if (disk.lossError !== 0) coverage.count('state: the next fsync tells of a loss');
   }
 }
@@ -83,10 +84,10 @@ function checkEnd(simulation: Simulation, worker: MountWorker): void {
   simulation.server.kill(0);
   simulation.server.first.forEach((disk, file) => {
     if (simulation.lies) return;
-    const { lossTold, syncFailed } = simulation.checkers[file];
-    const told = !isOrderly || lossTold || syncFailed;
+    const { lossReported, syncFailed } = simulation.checkers[file];
+    const mayLose = !isOrderly || lossReported || syncFailed;
     disk.stable.forEach((content, unit) => {
-      simulation.checkers[file].isOnDisk(unit, content, told);
+      simulation.checkers[file].isOnDisk(unit, content, mayLose);
     });
   });
 }

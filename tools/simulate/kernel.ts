@@ -46,7 +46,7 @@ const OPCODES: Readonly<Record<RequestAction['do'], number>> = {
   release: FUSE_RELEASE,
 };
 
-/** The pid of the asker of a request. */
+/** The pid of the requester of a request. */
 export const pidOf = (id: number): number => 1_000_000 + id;
 
 /** A request of the kernel. */
@@ -136,16 +136,16 @@ export class SimulatedKernel implements DeviceCalls {
   }
 
   /**
-   * The asker of a request gets a signal. Returns the request if that takes it back: it was not read yet.
-   * @param told the kernel tells of it
+   * The requester of a request gets a signal. Returns the request if that takes it back: it was not read yet.
+   * @param interrupts the kernel sends FUSE_INTERRUPT
    */
-  signal(request: KernelRequest, deadly: boolean, told: boolean): KernelRequest | undefined {
+  signal(request: KernelRequest, deadly: boolean, interrupts: boolean): KernelRequest | undefined {
     const { action } = request;
     const pid = pidOf(action.id);
     this.#signals.set(pid, deadly || this.#signals.get(pid) === true);
     // Of what passes through the page cache the kernel tells nothing.
     const isCached = (action.do === 'read' || action.do === 'write') && !action.direct;
-    if (!told || isCached) return undefined;
+    if (!interrupts || isCached) return undefined;
     if (request.taken) {
       const made = message(FUSE_INTERRUPT, action.id * 2 + 1, 0, 0, 8);
       made.writeUInt32LE(action.id * 2, IN_HEADER);

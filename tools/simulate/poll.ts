@@ -60,8 +60,8 @@ export class SimulatedPoll implements Poller {
   look(): number {
     let count = 0;
     for (const place of this.#places) {
-      const asked = place.events === 0 || place.descriptor < 0;
-      place.found = asked ? 0 : this.#eventsOf(place.descriptor) & (place.events | ALWAYS);
+      const isIgnored = place.events === 0 || place.descriptor < 0;
+      place.found = isIgnored ? 0 : this.#eventsOf(place.descriptor) & (place.events | ALWAYS);
       if (place.found !== 0) count++;
     }
     return count;

@@ -41,7 +41,7 @@ export interface Profile {
   readonly allocation: boolean;
   readonly connections: number;
   readonly cache: 'writeback' | 'writethrough' | 'none';
-  readonly keepBytes: number;
+  readonly unflushedLimit: number;
   readonly timeout: number;
   readonly readAhead: boolean;
   readonly unixSocket: boolean;
@@ -118,7 +118,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     connections: early ? 1 : random.oneOf([1, 1, 2, 3]),
     cache: random.oneOf(['writeback', 'writethrough', 'none']),
     // A mount that does not reconnect has nothing to remember writes for.
-    keepBytes: faults.has('no reconnecting')
+    unflushedLimit: faults.has('no reconnecting')
       ? 0
       : random.oneOf([16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
     timeout: faults.has('timeout') ? random.oneOf([200, 1000, 5000]) : 0,
@@ -144,7 +144,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     },
     zeroing: random.oneOf([0, 0, 0.5]),
   };
-  const remembers = profile.flush && profile.keepBytes > 1024 * 1024;
+  const remembers = profile.flush && profile.unflushedLimit > 1024 * 1024;
   return { ...profile, bulk: remembers && !early && random.chance(0.15) };
 }
 
@@ -155,7 +155,7 @@ export function sizeOf({ units }: Profile): number {
 
 /** Describes a profile in one line, for the history of a failing seed. */
 export function profileText(profile: Profile): string {
-  const { faults, files, headers, connections, cache, keepBytes, timeout, blockSizes } = profile;
+  const { faults, files, headers, connections, cache, unflushedLimit, timeout, blockSizes } = profile;
   const flags = (['flush', 'fua', 'zeroes', 'allocation', 'readAhead', 'inOrder'] as const).filter(
     (name) => profile[name],
   );
@@ -164,7 +164,7 @@ export function profileText(profile: Profile): string {
   return [
     `${files} file${files > 1 ? 's' : ''} of ${sizeOf(profile)} bytes, ${sizes}, ${headers} headers`,
     `${connections} connection${connections > 1 ? 's' : ''} (${profile.unixSocket ? 'Unix' : 'TCP'}, room ${profile.room})`,
-    `cache ${cache}, keep ${keepBytes}, timeout ${timeout}, settle time ${profile.settleTime}, ${flags.join(' ')}`,
+    `cache ${cache}, keep ${unflushedLimit}, timeout ${timeout}, settle time ${profile.settleTime}, ${flags.join(' ')}`,
     `faults: ${[...faults].join(', ') || 'none'}`,
   ].join('; ');
 }

@@ -120,7 +120,7 @@ export class Simulation {
 
   /** Whether the main thread connects again: where it does not, nothing is remembered for it. */
   get reconnects(): boolean {
-    return this.profile.keepBytes > 0;
+    return this.profile.unflushedLimit > 0;
   }
 
   /**
@@ -149,7 +149,7 @@ export class Simulation {
       tree: { uid: 0, gid: 0, umask: 0, now: START_OF_DAY },
       cache: profile.cache,
       trace: undefined,
-      keepBytes: profile.keepBytes,
+      unflushedLimit: profile.unflushedLimit,
       timeout: profile.timeout,
       settleTime: profile.settleTime,
       asyncRead: true,
@@ -198,7 +198,7 @@ export class Simulation {
     if (!this.server.isFirst) {
       const isBlind = this.samplesOf(slot.file) === 0;
       if (isBlind) this.#blind.add(slot.file);
-      this.coverage.count(isBlind ? 'another disk, not known' : 'another disk, to be told');
+      this.coverage.count(isBlind ? 'another disk, not known' : 'another disk, to be reported');
     }
     slot.connection = connection;
     slot.isUsed = true;
@@ -394,10 +394,10 @@ export class Simulation {
     return true;
   }
 
-  #signal({ id, deadly, told }: Extract<Action, { do: 'signal' }>): boolean {
+  #signal({ id, deadly, interrupts }: Extract<Action, { do: 'signal' }>): boolean {
     const request = this.kernel.pending.get(id);
     if (request === undefined) return false;
-    const back = this.kernel.signal(request, deadly, told);
+    const back = this.kernel.signal(request, deadly, interrupts);
     if (back?.change !== undefined) this.#end(back, 'interrupted');
     return true;
   }
@@ -425,11 +425,11 @@ export class Simulation {
   }
 
   #synced(checker: Checker, begin: number, error: number): void {
-    if (error === 0 && checker.lossTold)
-      throw new Violation('silent loss', 'an fsync succeeds after a loss that none has told of');
+    if (error === 0 && checker.lossReported)
+      throw new Violation('silent loss', 'an fsync succeeds after a loss that no fsync has reported');
     if (error === 0) checker.synced(begin, this.#oldest);
     else if (error !== EINTR) {
-      checker.lossTold = false;
+      checker.lossReported = false;
       checker.syncFailed = true;
     }
   }
@@ -461,7 +461,7 @@ export class Simulation {
     return oldest;
   }
 
-  /** Whether nothing has told the worker that this is another disk. */
+  /** Whether nothing has shown the worker that this is another disk. */
   #mayMistake(file: number): boolean {
     return this.#blind.has(file) && this.server.info.description === this.server.firstInfo.description;
   }

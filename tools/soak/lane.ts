@@ -41,7 +41,7 @@ export interface Way {
 }
 
 /** The status of nbdfuse. */
-interface Told {
+interface LossCounts {
   readonly lostConnections: number;
   readonly sentAgain: number;
 }
@@ -64,7 +64,7 @@ export class Lane {
   written = 0;
   verified = 0;
   passes = 0;
-  told: Told = { lostConnections: 0, sentAgain: 0 };
+  losses: LossCounts = { lostConnections: 0, sentAgain: 0 };
   readonly #scope: Scope;
   readonly #server: DiskServer;
   readonly #proxy: CuttingProxy;
@@ -125,7 +125,7 @@ export class Lane {
 
   /** Unmounts, and looks at the server's own disk. @throws Error when nbdfuse or a byte is not all right */
   async close(): Promise<void> {
-    this.told = this.#status();
+    this.losses = this.#status();
     const { program } = this.#mounted;
     program.child.kill('SIGTERM');
     const status = await program.endsWithin(15_000);
@@ -172,9 +172,9 @@ export class Lane {
     }
   }
 
-  #status(): Told {
+  #status(): LossCounts {
     const words = [NBDFUSE, '--status', '--json', this.#mounted.mountpoint];
     const text = execFileSync(process.execPath, words, { encoding: 'utf8', timeout: 10_000 });
-    return (JSON.parse(text) as { files: Told[] }).files[0];
+    return (JSON.parse(text) as { files: LossCounts[] }).files[0];
   }
 }

@@ -243,8 +243,8 @@ export class Handshake {
     this.#expectation.silence('the first request');
   }
 
-  #finish(goodbye: Uint8Array, event: HandshakeEvent): void {
-    this.#send(goodbye);
+  #finish(lastBytes: Uint8Array, event: HandshakeEvent): void {
+    this.#send(lastBytes);
     this.#events.push(event);
     this.#end(false);
   }

@@ -243,8 +243,12 @@ const listedInfo: Step = {
     (n.goal.describe?.(n.described, n.exports.length) ?? n.described < MAX_DESCRIBED_EXPORTS),
   acknowledged: (n) => {
     const entry = n.exports[n.described];
-    const told = n.details.finish(entry.name, connectionTerms(n));
-    n.exports[n.described] = { ...entry, description: entry.description ?? told.description, info: told };
+    const details = n.details.finish(entry.name, connectionTerms(n));
+    n.exports[n.described] = {
+      ...entry,
+      description: entry.description ?? details.description,
+      info: details,
+    };
     n.described++;
   },
   refused: (n, refusal) => {

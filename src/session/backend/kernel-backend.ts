@@ -5,7 +5,7 @@
 import { stat, truncate } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
 import { using } from '../../linux/path.js';
-import { sendHeldWrites } from '../../linux/sync.js';
+import { writeBackDirtyPages } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { ListChange, ServedFile } from '../../worker/contract/messages.js';
@@ -17,8 +17,8 @@ import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from 
 import { treeOptions } from './tree-options.js';
 
 /** Bytes of unflushed writes that are kept: of the single file, and of each file with --all. */
-const KEEP_BYTES = 64 * 1024 * 1024;
-const KEEP_BYTES_EACH = 16 * 1024 * 1024;
+const UNFLUSHED_LIMIT = 64 * 1024 * 1024;
+const UNFLUSHED_LIMIT_EACH = 16 * 1024 * 1024;
 
 /**
  * Maximum concurrent system calls on our own files. Each occupies one of Node's four threads for files and host names,
@@ -49,7 +49,7 @@ function cacheMode(request: BackendRequest): CacheMode {
   return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
 }
 
-function bridgeOptions(request: BackendRequest, { device }: KernelMount): WorkerOptions {
+function workerOptions(request: BackendRequest, { device }: KernelMount): WorkerOptions {
   const { settings, options, mountpoint, files, changing, threads } = request;
   return {
     device,
@@ -59,7 +59,7 @@ function bridgeOptions(request: BackendRequest, { device }: KernelMount): Worker
     tree: treeOptions(options),
     cache: cacheMode(request),
     trace: settings.verbose ? settings.logFormat : undefined,
-    keepBytes: !request.reconnectable ? 0 : changing ? KEEP_BYTES_EACH : KEEP_BYTES,
+    unflushedLimit: !request.reconnectable ? 0 : changing ? UNFLUSHED_LIMIT_EACH : UNFLUSHED_LIMIT,
     timeout: settings.timeoutMs,
     settleTime: settings.settleMs,
     asyncRead: options.asyncRead,
@@ -96,11 +96,11 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
   const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
   const files = new ShownFiles(mount, request.files);
   const worker = WorkerHandle.start(
-    bridgeOptions(request, mount),
+    workerOptions(request, mount),
     {
       ...events,
       syncWanted: (file) => {
-        files.sendHeldWrites(file).then(
+        files.writeBackDirtyPages(file).then(
           () => worker.send('synced', file, true),
           () => worker.send('synced', file, false),
         );
@@ -154,8 +154,8 @@ class ShownFiles {
   }
 
   /** Writes out the kernel's cache of a file. @throws Error when that fails, or the file was replaced meanwhile */
-  async sendHeldWrites(number: number): Promise<void> {
-    await this.#act(number, sendHeldWrites);
+  async writeBackDirtyPages(number: number): Promise<void> {
+    await this.#act(number, writeBackDirtyPages);
     this.#find(number);
   }
 

@@ -11,7 +11,7 @@ import { Reconnector } from './reconnect.js';
 import { ReconnectPolicy } from './reconnect-policy.js';
 
 /** The parts of a reconnector. */
-export interface LinkParts {
+export interface ReconnectorParts {
   /** The file as the user would type it. */
   readonly name: string;
   readonly file: number;
@@ -24,7 +24,7 @@ export interface LinkParts {
 }
 
 /** Makes the reconnector of a file, which has no connection yet. */
-export function createReconnector(parts: LinkParts): Reconnector<NegotiatedConnection> {
+export function createReconnector(parts: ReconnectorParts): Reconnector<NegotiatedConnection> {
   const { name, file, disk, connect, backend, settings, report } = parts;
   return new Reconnector<NegotiatedConnection>({
     name,

@@ -1,7 +1,7 @@
 // Makes the first connection of a file that a program opens, with retries.
 //
-// Used by the ExportFolder. It retries an unreachable server for the --reconnect time, like a lost one; it does not
-// retry a server that answers and refuses.
+// Used by the ExportDirectoryKeeper. It retries an unreachable server for the --reconnect time, like a lost one; it does
+// not retry a server that answers and refuses.
 
 import { EIO } from '../../constants/errno.js';
 import { NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_UNKNOWN } from '../../nbd/constants.js';

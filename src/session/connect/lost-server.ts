@@ -1,6 +1,6 @@
 // Reconnects to a lost server, and explains its loss.
 //
-// Used by start.ts, disk-keeper.ts, link-disk.ts and shared-server.ts.
+// Used by start.ts, single-file.ts, connected-disk.ts and shared-server.ts.
 
 import { isRelay } from '../../linux/socket-holders.js';
 import { printable } from '../../nbd/text.js';

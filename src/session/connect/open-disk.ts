@@ -1,7 +1,7 @@
 // Opens a file's server and makes its connections: the first, and additional ones where the server allows several.
 //
-// Used by start.ts; export-folder.ts and reader-supply.ts use its helpers. The steps that `openDisk` adds to `undo`
-// close everything that it opens.
+// Used by start.ts; export-directory.ts and read-thread-connections.ts use its helpers. The steps that `openDisk` adds
+// to the cleanup close everything that it opens.
 
 import { canMultiConn, type ExportInfo, sameExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';

@@ -1,6 +1,6 @@
 // Connects read threads: each gets a connection of its own to the server.
 //
-// Owned by the keeper of a single file. Never throws: without read threads the worker serves the file alone.
+// Owned by the file keeper of a single file. Never throws: without read threads the worker serves the file alone.
 
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { NbdServer } from '../../transport/server.js';

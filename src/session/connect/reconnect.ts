@@ -1,8 +1,8 @@
 // Keeps one file connected: replaces lost connections as the policy says.
 //
-// Made by link-disk.ts, one per file; the keeper calls `lost` for each connection that the data path has lost. Never
-// blocks or throws. A new connection belongs to `attach`. Reconnecting continues after the time limit has failed the
-// file, so that the mount recovers when the server returns.
+// Made by connected-disk.ts, one per file; the file keeper calls `lost` for each connection that the data path has
+// lost. Never blocks or throws. A new connection belongs to `attach`. Reconnecting continues after the time limit has
+// failed the file, so that the mount recovers when the server returns.
 
 import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
 import type { LossOutcome } from '../../worker/contract/messages.js';

@@ -1,8 +1,8 @@
 // One server for many files: each file connects by itself, but a restart of the child concerns all of them.
 //
-// Owned by the ExportFolder. Restarts a child that has ended: with --restart always, without it only when no file is
-// connected, since nothing is lost then. qemu-nbd ends when its last client leaves, which may be the connection that
-// has just listed the exports.
+// Owned by the ExportDirectoryKeeper. Restarts a child that has ended: with --restart always, without it only when no
+// file is connected, since nothing is lost then. qemu-nbd ends when its last client leaves, which may be the connection
+// that has just listed the exports.
 
 import type { ExportInfo, ListedExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';

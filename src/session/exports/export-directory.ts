@@ -30,8 +30,8 @@ const MOST_CONNECTIONS = 4000;
 const LIST_TIME = 10_000;
 const LATE = 'the server did not answer';
 
-/** The parts of an ExportFolder. */
-export interface FolderParts {
+/** The parts of an ExportDirectoryKeeper. */
+export interface ExportDirectoryParts {
   readonly settings: Settings;
   readonly report: Report;
   readonly mountpoint: Mountpoint;
@@ -50,7 +50,7 @@ interface OpenFile {
 
 /** See the file's head. */
 export class ExportDirectoryKeeper implements FileKeeper {
-  readonly #parts: FolderParts;
+  readonly #parts: ExportDirectoryParts;
   readonly #server: SharedServer;
   readonly #list = new ExportList();
   readonly #refresher: Refresher;
@@ -63,7 +63,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
   /** The server was unreachable for the whole --reconnect time: the next open does not wait. */
   #isGivenUp = false;
 
-  constructor(parts: FolderParts) {
+  constructor(parts: ExportDirectoryParts) {
     this.#parts = parts;
     this.#server = new SharedServer(parts.server, parts.settings.restart, {
       isUsed: () => [...this.#open.values()].some(({ reconnector }) => reconnector?.failed === false),

@@ -1,7 +1,7 @@
 // The files of a server's exports, and how a new list changes them. Pure.
 //
-// Owned by the ExportFolder. A file keeps its number as long as it is the same: the same export with the same size,
-// flags and block sizes. Numbers are never reused.
+// Owned by the ExportDirectoryKeeper. A file keeps its number as long as it is the same: the same export with the same
+// size, flags and block sizes. Numbers are never reused.
 
 import type { ExportInfo, ListedExport } from '../../nbd/export-info.js';
 import { printable } from '../../nbd/text.js';
@@ -57,8 +57,8 @@ export class ExportList {
     const added: ExportFile[] = [];
     for (const [exportName, name] of names) {
       // nbd-server lists a size of 0, and gives the true one to clients that connect.
-      const told = listed.get(exportName)?.info;
-      const info = told?.size === 0n ? undefined : told;
+      const listedInfo = listed.get(exportName)?.info;
+      const info = listedInfo?.size === 0n ? undefined : listedInfo;
       const present = this.#byName.get(name);
       if (present?.exportName === exportName && (info === undefined || sameShape(present.info, info))) {
         if (info === undefined || present.info !== undefined) continue;

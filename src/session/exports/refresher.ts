@@ -1,6 +1,6 @@
 // Decides when to list the exports again, and how long to wait for the list.
 //
-// Owned by the ExportFolder. Never rejects. It asks a slow or unreachable server less and less often, so that
+// Owned by the ExportDirectoryKeeper. Never rejects. It asks a slow or unreachable server less and less often, so that
 // programs do not wait for it each time.
 
 import type { Clock } from '../clock.js';

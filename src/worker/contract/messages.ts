@@ -54,10 +54,10 @@ export interface WorkerSettings {
   /** Format of the trace on standard error; undefined for no trace. */
   readonly trace: LogFormat | undefined;
   /** Bytes of written data to remember until a FLUSH covers them; 0 for none. */
-  readonly keepBytes: number;
-  /** Milliseconds without a sign of life after which a connection with requests is lost; 0 for never. */
+  readonly unflushedLimit: number;
+  /** Milliseconds without data from the server after which a connection with requests is lost; 0 for never. */
   readonly timeout: number;
-  /** Milliseconds after the end of a connection when its server has certainly made or dropped what it was sent. */
+  /** Milliseconds from the end of a connection until its server has certainly executed or dropped its commands. */
   readonly settleTime: number;
   readonly asyncRead: boolean;
   readonly maxBackground?: number;
@@ -68,7 +68,7 @@ export interface WorkerSettings {
   readonly attributeTimeout?: number;
   readonly entryTimeout?: number;
   readonly negativeTimeout?: number;
-  /** Read ahead of sequential readers of remote servers. */
+  /** Read ahead of sequential streams on remote servers. */
   readonly readAhead: boolean;
   /** Read threads that may be added. */
   readonly readThreads: number;
@@ -128,7 +128,7 @@ export interface ToWorker {
   serverEnded(file: number, attached: number): void;
   /** Answers `syncWanted`. @param good false: it could not be done */
   synced(file: number, good: boolean): void;
-  /** Answers `listWanted`; the first list comes unasked. */
+  /** Answers `listWanted`. The main thread sends the first list without it. */
   listed(change: ListChange): void;
   /** Answers `descriptionWanted`. @param errno 0, or the reason that there is no description */
   described(file: number, description: ServedFile, errno: number): void;
@@ -143,7 +143,7 @@ export interface ToWorker {
   stop(timeout: number): void;
 }
 
-/** Calls of the worker about the connections of a file, for whoever keeps the file connected. */
+/** Calls of the worker about the connections of a file, to the owner of its reconnection. */
 export interface ConnectionEvents {
   /** A connection is lost; its commands wait for another one. */
   connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void;
@@ -169,9 +169,9 @@ export interface FromWorker extends ConnectionEvents, DirectoryEvents {
   ready(): void;
   /** One line for the user. */
   warning(text: string): void;
-  /** A cached write went past the end of a file: set the size of its inode right. */
+  /** A cached write went past the end of a file: correct the size of its inode. */
   beyondEnd(file: number): void;
-  /** Make the kernel send the writes to a file that it holds: answer with `synced`. */
+  /** Make the kernel write back the dirty pages of a file: answer with `synced`. */
   syncWanted(file: number): void;
   /** Answers `prove`: whether new connections lead to a server that has every acknowledged byte. */
   proven(good: boolean): void;

@@ -7,14 +7,14 @@ export type CacheMode = 'writeback' | 'writethrough' | 'none';
 export interface RequestStatus {
   readonly count: number;
   readonly bytes: number;
-  /** Microseconds within which so many in a hundred were answered, rounded up to a power of two. */
+  /** Percentiles of the latency in microseconds, rounded up to a power of two. */
   readonly p50: number;
   readonly p99: number;
-  /** How many were answered in less than 2^i microseconds, and not in less than 2^(i-1). */
+  /** Element i: number of requests with a latency of at least 2^(i-1) and less than 2^i microseconds. */
   readonly histogram: readonly number[];
 }
 
-/** Everything that is told of a file. */
+/** The status of a mount, as `nbdfuse --status` prints it. */
 export interface Status {
   readonly pid: number;
   /** Seconds. */
@@ -28,7 +28,7 @@ export interface Status {
   readonly cache: CacheMode;
   /** `connected`, `reconnecting`, `idle` where the file is not open, or the errno that requests fail with. */
   readonly state: string;
-  /** That take requests of the kernel, or would if there were more to do. */
+  /** Threads that take requests of the kernel, or would if there were more. */
   readonly threads: number;
   readonly connections: readonly { readonly number: number; readonly inFlight: number }[];
   readonly handshake: string;
@@ -48,11 +48,11 @@ export interface Status {
   /** Bytes over the network. */
   readonly received: number;
   readonly sent: number;
-  /** Bytes written that the server has answered and that no flush has covered. */
+  /** Unflushed writes in bytes: the server has answered them, and no FLUSH has covered them. */
   readonly unflushed: number;
-  /** Requests that wait for others of the same bytes to end. */
+  /** Requests that wait for earlier overlapping requests. */
   readonly waitingForOthers: number;
-  /** Changes that were sent on lost connections, and may still be made as far as is known. */
+  /** Changes that were sent on lost connections, and that the server may still execute. */
   readonly unproven: number;
   /** Bytes, but for the hits. */
   readonly readAhead: { readonly fetched: number; readonly hits: number; readonly wasted: number };

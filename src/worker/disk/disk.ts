@@ -63,7 +63,7 @@ export interface DiskContext {
   readonly device: Device;
   readonly splicePipes: SplicePipes;
   /** Bytes of unflushed writes to keep; 0: none. */
-  readonly keepBytes: number;
+  readonly unflushedLimit: number;
   /** Largest payload of one command in bytes. */
   readonly largestPayload: number;
   /** Whether block status may be cached: nobody else writes to the export. */
@@ -168,9 +168,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.extents = new ExtentMap(context.keepExtents);
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
-    this.identity = new Identity(this.minimum, context.keepBytes > 0);
+    this.identity = new Identity(this.minimum, context.unflushedLimit > 0);
     this.can = capabilitiesOf(info);
-    this.unflushed = new UnflushedWrites(this.can.flush ? context.keepBytes : 0, (command) =>
+    this.unflushed = new UnflushedWrites(this.can.flush ? context.unflushedLimit : 0, (command) =>
       context.retire(command),
     );
     // Programs may write as much again while a FLUSH is in flight.
@@ -280,7 +280,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
       this.#sent++;
       this.extents.wrote(command);
       this.identity.changed(command.offsetHi, command.offsetLo, command.length);
-    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.asked(this.changesUnderWay());
+    } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.querySent(this.changesUnderWay());
     if (connection.inFlight === 0) connection.lastProgress = this.context.now();
     connection.enqueue(command);
   }
@@ -604,11 +604,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   #sampleFlushed(mark: number): void {
     this.identity.wanted = false;
     if (this.#isTainted || this.lost.any || this.unflushed.incomplete) return;
-    const kept = this.unflushed.list();
-    const command = kept.findLast(({ sequence, buffer }) => sequence <= mark && buffer !== undefined);
+    const unflushed = this.unflushed.list();
+    const command = unflushed.findLast(({ sequence, buffer }) => sequence <= mark && buffer !== undefined);
     const buffer = command?.buffer;
     if (command === undefined || buffer === undefined) return;
-    const later = [...this.changesUnderWay(), ...kept.slice(kept.indexOf(command) + 1)];
+    const later = [...this.changesUnderWay(), ...unflushed.slice(unflushed.indexOf(command) + 1)];
     if (!later.some((one) => overlaps(one, command)))
       this.identity.saw(command, buffer.bytes, command.bufferAt, false);
   }

@@ -71,7 +71,7 @@ export class ExtentMap {
    * Records that a BLOCK_STATUS is sent. From now on writes must be recorded, and so must the sent and unanswered ones
    * in `underWay`: the server may look at the disk before it carries them out.
    */
-  asked(underWay: Iterable<ChangedBytes>): void {
+  querySent(underWay: Iterable<ChangedBytes>): void {
     this.#asking++;
     for (const change of underWay) this.wrote(change);
   }
@@ -98,17 +98,17 @@ export class ExtentMap {
   /** Enters the reply to a BLOCK_STATUS. Without extents the server has failed it. */
   answered(command: NbdCommand): void {
     this.#asking = Math.max(0, this.#asking - 1);
-    const told = command.extents;
-    if (told === undefined || this.#overflow) {
+    const extents = command.extents;
+    if (extents === undefined || this.#overflow) {
       this.#apply();
       return;
     }
     const run: Extent[] = [];
     const offset = toBigInt(command.offsetHi, command.offsetLo);
     // Lengths and flags by turns.
-    const lengthOf = (index: number): number => told[index * 2];
-    placeExtents(offset, told.length >> 1, lengthOf, (index, start, end) => {
-      run.push({ start, end, hole: readsAsZeros(told[index * 2 + 1]) });
+    const lengthOf = (index: number): number => extents[index * 2];
+    placeExtents(offset, extents.length >> 1, lengthOf, (index, start, end) => {
+      run.push({ start, end, hole: readsAsZeros(extents[index * 2 + 1]) });
     });
     if (run.length > 0) this.#set(run);
     if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);

@@ -17,7 +17,7 @@ export class UnflushedWrites {
   /** Bytes of memory in use. */
   bytes = 0;
   readonly #release: (command: NbdCommand) => void;
-  #kept: NbdCommand[] = [];
+  #writes: NbdCommand[] = [];
   #head = 0;
   #sequence = 0;
   /** Number of the last write that was dropped before a FLUSH covered it; 0: none. */
@@ -31,7 +31,7 @@ export class UnflushedWrites {
 
   /** Whether there are none. */
   get empty(): boolean {
-    return this.#head === this.#kept.length;
+    return this.#head === this.#writes.length;
   }
 
   /** Whether a write was dropped that no FLUSH has covered. A restarted server may have lost it. */
@@ -58,14 +58,14 @@ export class UnflushedWrites {
     command.sequence = ++this.#sequence;
     command.cost = this.#cost(command);
     this.bytes += command.cost;
-    this.#kept.push(command);
+    this.#writes.push(command);
   }
 
   /** Removes the writes that a FLUSH sent at `mark` has covered. */
   forget(mark: number): void {
     if (this.#dropped <= mark) this.#dropped = 0;
-    while (this.#head < this.#kept.length && this.#kept[this.#head].sequence <= mark) {
-      const command = this.#kept[this.#head++];
+    while (this.#head < this.#writes.length && this.#writes[this.#head].sequence <= mark) {
+      const command = this.#writes[this.#head++];
       this.bytes -= command.cost;
       this.#release(command);
     }
@@ -73,15 +73,15 @@ export class UnflushedWrites {
       this.bytes >= 0 && (this.bytes === 0 || !this.empty),
       'bytes of unflushed writes are those of a write',
     );
-    if (this.#head < 1024 && this.#head < this.#kept.length) return;
-    this.#kept = this.#kept.slice(this.#head);
+    if (this.#head < 1024 && this.#head < this.#writes.length) return;
+    this.#writes = this.#writes.slice(this.#head);
     this.#head = 0;
   }
 
   /** Replaces a command by its copy. */
   replace(command: NbdCommand, other: NbdCommand): void {
-    const at = this.#kept.indexOf(command, this.#head);
-    if (at >= 0) this.#kept[at] = other;
+    const at = this.#writes.indexOf(command, this.#head);
+    if (at >= 0) this.#writes[at] = other;
   }
 
   /** Records that the user knows of the dropped writes. */
@@ -91,7 +91,7 @@ export class UnflushedWrites {
 
   /** The commands, oldest first. */
   list(): readonly NbdCommand[] {
-    return this.#kept.slice(this.#head);
+    return this.#writes.slice(this.#head);
   }
 
   /** Bytes of memory for a command: its whole buffer, unless it shares one. */

@@ -167,8 +167,8 @@ export class FuseRequestTable {
     return this.#active.some((one) => one.disk === disk);
   }
 
-  /** Number of the kernel's requests on a disk. */
-  asked(disk: RequestTarget): number {
+  /** Number of the kernel's requests for a disk. */
+  inFlightOn(disk: RequestTarget): number {
     return this.#active.filter((one) => one.disk === disk && isFromKernel(one)).length;
   }
 

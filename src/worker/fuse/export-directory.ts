@@ -1,9 +1,8 @@
-// The directory whose files come and go: what the kernel asks of it that the main thread must know first.
+// The directory of --all: handles the requests that need an answer of the main thread first.
 //
-// Used with --all; the dispatcher offers it each request before the metadata's ways are gone. The names
-// are the main thread's business, and so are connections, which a file gets when it is opened and loses when
-// it has not been open for a while. Nothing blocks: a request that must wait is held, and the main thread
-// bounds for how long.
+// The dispatcher offers it each request before it handles the request itself. The main thread lists the exports, and
+// connects a file that a program opens; a file that has been closed for a while loses its connections. Nothing blocks:
+// a request that must wait is parked, and the main thread limits the time.
 
 import { EINTR, ESTALE } from '../../constants/errno.js';
 import {
@@ -26,14 +25,14 @@ import type { FileEntry, Files } from './files.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { type ParkedRequest, ParkedRequests } from './parked-requests.js';
 
-/** Milliseconds after the last close for which a file's connections are kept. */
+/** Milliseconds from a file's last close to the end of its connections. */
 const IDLE_TIME = 30_000;
-/** Files that are connected although nobody has them open. */
+/** Maximum number of connected files that no program has open. */
 const MOST_IDLE = 64;
-/** Milliseconds between two looks at which files are idle. */
+/** Milliseconds between two searches for idle files. */
 const IDLE_PERIOD = 1000;
 
-/** Milliseconds for which opening a file waits for the first word of its holes. */
+/** Maximum milliseconds that open(2) of a file waits for its first BLOCK_STATUS. */
 const HOLES_PATIENCE = 250;
 
 const LIST = 'list';
@@ -47,7 +46,7 @@ export class ExportDirectory {
   readonly #engine: Engine;
   readonly #send: Send<DirectoryEvents>;
   readonly #parked: ParkedRequests;
-  /** Files that are connected, and the time until which their opening waits to hear of holes. */
+  /** Newly connected files, and the time until which open(2) waits for their first BLOCK_STATUS. */
   readonly #arriving = new Map<Disk, number>();
   readonly #idleSince = new Map<Disk, number>();
   #sweptAt = 0;
@@ -60,7 +59,7 @@ export class ExportDirectory {
     this.#send = send;
   }
 
-  /** Takes a request that the main thread must be asked about first; false: it is to be answered at once. */
+  /** Parks a request that needs an answer of the main thread first. False: dispatch answers it at once. */
   takes(opcode: number, nodeid: number, view: DataView, length: number, requester: Requester): boolean {
     const { descriptor, uniqueLo, uniqueHi } = requester;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
@@ -68,7 +67,7 @@ export class ExportDirectory {
     const ask = (goOn: ParkedRequest['goOn']): ParkedRequest => ({
       ...who,
       goOn,
-      told: (errno) => {
+      answered: (errno) => {
         const unique = toBigInt(uniqueHi, uniqueLo);
         this.#engine.trace?.request({ unique, opcode, node: nodeid, name: undefined, startedAt }, errno);
       },
@@ -103,7 +102,7 @@ export class ExportDirectory {
     }
   }
 
-  /** The main thread has a new list, or no better one than the last. */
+  /** The main thread has a new list, or failed to get one. */
   listed({ added, removed }: ListChange): void {
     for (const number of removed) this.#files.remove(number);
     for (const { number, file } of added) this.#files.add(number, file);
@@ -117,7 +116,7 @@ export class ExportDirectory {
     this.#parked.release(LIST);
   }
 
-  /** The main thread knows more of a file, or (`errno`) why it does not. */
+  /** The main thread has the description of a file, or (`errno`) failed to get it. */
   described(number: number, errno: number): void {
     this.#parked.release(keyOfDescription(number), errno === 0 ? undefined : this.#refusal(errno));
   }
@@ -127,7 +126,7 @@ export class ExportDirectory {
     this.#parked.release(keyOfOpen(number), this.#refusal(errno));
   }
 
-  /** Whether a file may get a connection: it has some, or somebody waits for one. */
+  /** Whether a file may get a connection: it has one, or an open(2) waits for one. */
   wants(number: number): boolean {
     return this.#files.entry(number)?.disk !== undefined || this.#parked.has(keyOfOpen(number));
   }
@@ -137,29 +136,29 @@ export class ExportDirectory {
     this.#arriving.set(disk, this.#engine.now() + HOLES_PATIENCE);
   }
 
-  /** Frees who waits for the request of that number and is being ended. */
+  /** Answers the parked request with this number if a signal is ending its task. */
   interrupt(uniqueLo: number, uniqueHi: number): void {
     const one = this.#parked.interrupt(uniqueLo, uniqueHi);
     if (one !== undefined) this.#refuse(one, EINTR);
   }
 
-  /** Whether anybody waits for the main thread. */
+  /** Whether a request is parked. */
   get holds(): boolean {
     return this.#parked.any;
   }
 
-  /** Frees everybody who waits and is being ended. */
+  /** Answers the parked requests whose tasks a signal is ending. */
   freeRequesters(): void {
     for (const one of this.#parked.abandoned()) this.#refuse(one, EINTR);
   }
 
-  /** Milliseconds until `look` wants to be called at the latest, or -1. */
+  /** Milliseconds until the next due call of `look`, or -1. */
   get patience(): number {
     if (this.#arriving.size > 0) return HOLES_PATIENCE;
     return this.#files.disks.some((disk) => disk.opens === 0) ? IDLE_PERIOD : -1;
   }
 
-  /** Called once a turn. Returns the disks that need their connections no more. */
+  /** Called once a turn. Returns the disks that no longer need their connections. */
   look(now: number): readonly Disk[] {
     for (const [disk, until] of this.#arriving) {
       if (disk.can.allocation && !disk.hasLookedForHoles && now < until) continue;
@@ -171,14 +170,14 @@ export class ExportDirectory {
     return this.#idle(now).filter((disk) => this.#isDone(disk));
   }
 
-  /** The disk has left its server. */
+  /** The disk has closed its connections. */
   retired(disk: Disk): void {
     this.#idleSince.delete(disk);
     this.#files.retire(disk);
     this.#send('idle', disk.index);
   }
 
-  /** The disks that have been idle for long enough, or are too many. */
+  /** The disks that have been idle for long enough, or exceed the limit. */
   #idle(now: number): readonly Disk[] {
     for (const disk of this.#files.disks) {
       const isUsed = disk.opens > 0 || this.#arriving.has(disk) || this.#parked.has(keyOfOpen(disk.index));
@@ -196,10 +195,10 @@ export class ExportDirectory {
     return this.#files.tree.isShown(disk.node);
   }
 
-  /** Whether nothing is left to do for a disk; flushes what is not. */
+  /** Whether a disk has no work left. Flushes it if only that is missing. */
   #isDone(disk: Disk): boolean {
     if (this.#engine.requests.uses(disk) || disk.lost.any || disk.closing.length > 0) return false;
-    // What no FLUSH has covered is sent again when the server is back.
+    // Without connections, unflushed writes wait for the server: they are sent again when it is back.
     if (disk.connections.length === 0) return disk.unflushed.empty;
     if (disk.connections.some(({ inFlight }) => inFlight > 0)) return false;
     if (!disk.can.flush || (!disk.dirty && disk.unflushed.empty)) return true;
@@ -227,7 +226,7 @@ export class ExportDirectory {
   #open(nodeid: number, flags: number, request: ParkedRequest): boolean {
     const entry = this.#files.entryOf(nodeid);
     if (entry === undefined) {
-      // The kernel may believe a name for longer than there is a file.
+      // The kernel may cache a name for longer than its file exists.
       this.#refuse(request, ESTALE);
       return true;
     }
@@ -237,7 +236,7 @@ export class ExportDirectory {
     return true;
   }
 
-  /** A file whose connections were lost is connected in this sense: reconnecting is under way. */
+  /** Whether a file is in use. A file whose connections are lost is: reconnecting is under way. */
   #isConnected({ disk }: FileEntry): boolean {
     return disk !== undefined && !this.#arriving.has(disk);
   }
@@ -253,7 +252,7 @@ export class ExportDirectory {
   }
 
   #refuse(request: ParkedRequest, errno: number): void {
-    request.told(this.#refusal(errno)(request));
+    request.answered(this.#refusal(errno)(request));
   }
 
   #refusal(errno: number): (requester: Requester) => number {

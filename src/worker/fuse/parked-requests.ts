@@ -13,7 +13,7 @@ export interface ParkedRequest extends Requester {
   /** Answers the request and returns the errno of the reply; undefined: it is parked again. */
   readonly goOn: (requester: Requester) => number | undefined;
   /** Called with the errno of the reply. */
-  readonly told: (errno: number) => void;
+  readonly answered: (errno: number) => void;
 }
 
 /** See the file's head. */
@@ -26,12 +26,11 @@ export class ParkedRequests {
   }
 
   /** Whether a request is parked under a key. */
-  /** Parks a request. Returns whether it is the first under its key. */
   has(key: string): boolean {
     return this.#parked.has(key);
   }
 
-  /** Holds a request. Returns whether it is the first under its key. */
+  /** Parks a request. Returns whether it is the first under its key. */
   park(key: string, request: ParkedRequest): boolean {
     const others = this.#parked.get(key);
     if (others === undefined) this.#parked.set(key, [request]);
@@ -45,7 +44,7 @@ export class ParkedRequests {
     this.#parked.delete(key);
     for (const one of parked) {
       const errno = (instead ?? one.goOn)(one);
-      if (errno !== undefined) one.told(errno);
+      if (errno !== undefined) one.answered(errno);
     }
   }
 

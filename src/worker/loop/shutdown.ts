@@ -85,7 +85,7 @@ export class Shutdown {
       }
       return true;
     }
-    if (now >= this.#deadline) this.#surrender(now);
+    if (now >= this.#deadline) this.#failAll(now);
     return false;
   }
 
@@ -123,7 +123,7 @@ export class Shutdown {
     return now >= this.#patience || this.#disks.every(({ closing }) => closing.length === 0);
   }
 
-  #surrender(now: number): void {
+  #failAll(now: number): void {
     this.#stage = STAGE_FAIL_ALL;
     this.#deadline = now + FAIL_ALL_TIME;
     this.#disks.forEach((disk, i) => {

@@ -1,6 +1,6 @@
-// The requests that a reader passes on: in order, and with the memory that they lie in, until they are taken.
+// The requests that a read thread forwards to the worker, in order. Keeps their memory until the worker has taken them.
 //
-// Owned by a reader. Never blocks; what finds no room in the relay waits for `advance`.
+// Owned by a read thread. Never blocks; while the ring is full, entries wait for `advance`.
 
 import { libc } from '../../linux/libc.js';
 import { COPY_LIMIT, type Device } from '../device/device.js';
@@ -19,8 +19,8 @@ export class Forwarding {
   readonly #ring: RingProducer;
   readonly #buffers: BufferPool;
   readonly #entries: Entry[] = [];
-  /** How many of them are in the relay. */
-  #passed = 0;
+  /** Number of them in the ring. */
+  #pushed = 0;
   #taken = 0;
 
   constructor(ring: RingProducer, buffers: BufferPool) {
@@ -33,7 +33,7 @@ export class Forwarding {
     return this.#entries.length;
   }
 
-  /** Passes on the request of `length` bytes that lies in a device's block. */
+  /** Forwards the request of `length` bytes in a device's buffer. */
   received(device: Device, length: number): void {
     if (length > COPY_LIMIT) {
       this.request(device.takeBuffer(), length);
@@ -44,17 +44,17 @@ export class Forwarding {
     this.request(buffer, length);
   }
 
-  /** Passes on a request that lies at the beginning of a block, which is given away. */
+  /** Forwards the request at the beginning of a buffer, and takes over the buffer. */
   request(buffer: PooledBuffer, length: number): void {
     this.#add({ kind: RING_REQUEST, a: buffer.address, b: length, buffer });
   }
 
-  /** Passes on that somebody has had a signal, behind the request that it may be about. */
+  /** Forwards a FUSE_INTERRUPT, behind the request that it may interrupt. */
   interrupt(uniqueHi: number, uniqueLo: number): void {
     this.#add({ kind: RING_INTERRUPT, a: uniqueHi, b: uniqueLo, buffer: undefined });
   }
 
-  /** Frees what was taken, and passes on what waits for room. */
+  /** Frees the taken entries, and forwards those that wait for room. */
   advance(): void {
     if (this.#entries.length === 0) return;
     const { taken } = this.#ring;
@@ -62,19 +62,19 @@ export class Forwarding {
     this.#taken = taken;
     for (const { buffer } of this.#entries.splice(0, count))
       if (buffer !== undefined) this.#buffers.release(buffer);
-    this.#passed -= count;
-    this.#pass();
+    this.#pushed -= count;
+    this.#push();
   }
 
   #add(entry: Entry): void {
     this.#entries.push(entry);
-    this.#pass();
+    this.#push();
   }
 
-  #pass(): void {
-    for (; this.#passed < this.#entries.length; this.#passed++) {
-      const { kind, a, b } = this.#entries[this.#passed];
-      if (!this.#ring.pass(kind, a, b)) return;
+  #push(): void {
+    for (; this.#pushed < this.#entries.length; this.#pushed++) {
+      const { kind, a, b } = this.#entries[this.#pushed];
+      if (!this.#ring.push(kind, a, b)) return;
     }
   }
 }

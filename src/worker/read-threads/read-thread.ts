@@ -48,13 +48,13 @@ import { RingProducer } from './ring.js';
 /** Bytes of payload in use at which no new request is taken from the kernel. */
 const MEMORY_LIMIT = 64 * 1024 * 1024;
 
-/** Requests that may wait to be passed on before no more are taken. */
+/** Untaken forwarded requests at which no new request is taken from the kernel. */
 const MOST_PENDING = 128;
 
 /** Bytes of a FUSE_READ. */
 const READ_REQUEST = IN_HEADER + 40;
 
-/** The device, the pipe, the connection, and room. */
+/** The device, the pipe, the connection, and spare places. */
 const POLL_CAPACITY = 8;
 
 /** See the file's head. */
@@ -89,7 +89,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     this.#engine = new Engine(
       {
         descriptor: device,
-        keepBytes: 0,
+        unflushedLimit: 0,
         keepExtents: false,
         kernelHoldsWrites: false,
         largestPayload: MAX_TRANSFER,
@@ -126,7 +126,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     }
   }
 
-  /** Tells of a defect, and stays until the worker has ended, which may still read what was passed on by its address. */
+  /** Reports a defect, and waits for the worker's end: the worker may still read forwarded requests in this memory. */
   #outliveDefect(error: unknown): void {
     this.#stop = 'when all is forwarded';
     this.#send('failed', error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -151,11 +151,11 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   }
 
   connectionClosed(): void {
-    // Without changes no connection is read after it was given up.
+    // Only a connection with changes in flight stays open after its loss.
   }
 
   connectionAccepted(): void {
-    // The session knows.
+    // The session has checked the server before.
   }
 
   connectionLost(_disk: Disk, connection: Connection, why: string): void {
@@ -165,15 +165,15 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   }
 
   warn(): void {
-    // Who only reads loses nothing.
+    // A thread that only reads loses no write.
   }
 
   wroteBeyondEnd(): void {
-    // The worker sees to writes.
+    // The worker handles writes.
   }
 
   syncWanted(): void {
-    // And to LSEEK.
+    // The worker handles LSEEK.
   }
 
   takeCalls(): void {
@@ -190,12 +190,12 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     const isToListen = this.#canRead && !this.#deviceGone && this.#forwarding.pending < MOST_PENDING;
     if (isToListen) this.#loop.listenAgain();
     else this.#loop.stopListening();
-    this.#ring.tell(this.#canRead, this.#engine.requests.count);
+    this.#ring.publish(this.#canRead, this.#engine.requests.count);
     return this.#stop === 'now' || (this.#stop !== 'not' && this.#forwarding.pending === 0);
   }
 
   patience(): number {
-    // The worker does not say when it has taken something.
+    // The worker takes entries without a signal.
     return this.#forwarding.pending > 0 ? 1 : this.#watchdog.patience;
   }
 
@@ -205,10 +205,10 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
 
   #isForMe(view: DataView): boolean {
     if (view.getUint32(IN_OPCODE, HOST_ENDIAN) !== FUSE_READ || !this.#canRead) return false;
-    // While something is being changed, the worker answers in its turn.
+    // The worker orders reads behind a change in flight.
     if (this.#ring.changing) return false;
     if (view.getUint32(IN_NODEID_LO, HOST_ENDIAN) !== this.#disk.node.nodeid) return false;
-    // The worker reads ahead of those who read a far server through the page cache, and must see all of it.
+    // The worker reads ahead for reads through the page cache from a remote server, and must see all of them.
     return !this.#readAhead || !this.#ring.remote || (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) !== 0;
   }
 
@@ -233,12 +233,12 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     if (now) this.#stop = 'now';
   }
 
-  /** Lets the worker answer what is not answered; nothing waits here any more. */
+  /** Forwards all unanswered READs to the worker. */
   #forwardReads(): void {
     for (const request of this.#engine.requests.unansweredSince(Number.POSITIVE_INFINITY)) {
       this.#forwardRead(request);
       request.markAnswered();
-      // For the counters and the trace, it has not been here.
+      // Keeps it out of the counters and the trace of this thread.
       request.kind = SPECULATIVE;
       request.opcode = 0;
     }
@@ -259,7 +259,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     view.setUint32(IO_OFFSET_LO, request.offsetLo, HOST_ENDIAN);
     view.setUint32(IO_OFFSET_HI, request.offsetHi, HOST_ENDIAN);
     view.setUint32(IO_SIZE, request.length, HOST_ENDIAN);
-    // It is no part of a stream that the worker knows.
+    // Keeps it out of the worker's sequential streams.
     view.setUint32(IO_FLAGS, O_DIRECT, HOST_ENDIAN);
     this.#forwarding.request(buffer, READ_REQUEST);
   }

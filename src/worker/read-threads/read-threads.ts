@@ -69,7 +69,7 @@ export class ReadThreads {
     if (this.#rings.length > 0) this.#send('interrupted', uniqueHi, uniqueLo);
   }
 
-  /** To be called once a turn. True: `serve` has left requests for which there is memory now. */
+  /** Called once a turn. True: `serve` has left requests, and there is memory for them now. */
   look(): boolean {
     const { remote } = this.#disk.latency;
     for (const ring of this.#rings) ring.remote = remote;

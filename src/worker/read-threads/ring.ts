@@ -8,19 +8,19 @@ import type { ReadThreadEnd, RingMemory } from '../contract/messages.js';
 import { assert } from '../memory/assert.js';
 import { makeCounters } from '../stats/counters.js';
 
-/** Requests on their way at most; a power of two. */
+/** Capacity in entries; a power of two. */
 const PLACES = 256;
 
-/** Numbers of one entry: its kind and two more. */
+/** Numbers in one entry: its kind, and two parameters. */
 const ENTRY = 3;
 
-/** A request: the address of its bytes, and how many they are. */
+/** A request: its address and length. */
 export const RING_REQUEST = 0;
-/** Who asked for a request has had a signal: the two halves of its number. */
+/** FUSE_INTERRUPT: the two halves of the unique id of the interrupted request. */
 export const RING_INTERRUPT = 1;
 
-/** Places of the shared integers. */
-const PASSED = 0;
+/** Indexes of the shared integers. */
+const PUSHED = 0;
 const TAKEN = 1;
 const CALLED = 2;
 const CONNECTED = 3;
@@ -29,7 +29,7 @@ const REMOTE = 5;
 const CHANGING = 6;
 const STATE_LENGTH = 7;
 
-/** Memory for one reader. */
+/** The memory of one ring. */
 export function makeRingMemory(): RingMemory {
   return {
     state: new SharedArrayBuffer(STATE_LENGTH * Int32Array.BYTES_PER_ELEMENT),
@@ -38,7 +38,7 @@ export function makeRingMemory(): RingMemory {
   };
 }
 
-/** The reader's end. */
+/** The read thread's end. */
 export class RingProducer {
   readonly counters: Float64Array;
   readonly #state: Int32Array;
@@ -53,36 +53,36 @@ export class RingProducer {
     this.#wake = wake;
   }
 
-  /** Whether the server is far, so that the worker reads ahead. */
+  /** Whether the server is remote, so that the worker reads ahead. */
   get remote(): boolean {
     return this.#state[REMOTE] !== 0;
   }
 
-  /** Whether a change of the file is under way: what is read then, the worker answers in its turn. */
+  /** Whether a change of the file is in flight: the worker orders reads behind it. */
   get changing(): boolean {
     return Atomics.load(this.#state, CHANGING) !== 0;
   }
 
-  /** Tells how many requests are under way here, and whether there is a connection. */
-  tell(connected: boolean, inFlight: number): void {
+  /** Publishes the number of requests in flight here, and whether there is a connection. */
+  publish(connected: boolean, inFlight: number): void {
     this.#state[CONNECTED] = connected ? 1 : 0;
     this.#state[IN_FLIGHT] = inFlight;
   }
 
-  /** How many entries the worker has taken so far: counted up to 2^32, then from 0. */
+  /** Number of entries that the worker has taken, modulo 2^32. */
   get taken(): number {
     return Atomics.load(this.#state, TAKEN) >>> 0;
   }
 
-  /** Passes an entry on; false when there is no room. */
-  pass(kind: number, a: number, b: number): boolean {
-    const passed = Atomics.load(this.#state, PASSED);
-    if (((passed - Atomics.load(this.#state, TAKEN)) | 0) >= PLACES) return false;
-    const at = (passed & (PLACES - 1)) * ENTRY;
+  /** Adds an entry; false if the ring is full. */
+  push(kind: number, a: number, b: number): boolean {
+    const pushed = Atomics.load(this.#state, PUSHED);
+    if (((pushed - Atomics.load(this.#state, TAKEN)) | 0) >= PLACES) return false;
+    const at = (pushed & (PLACES - 1)) * ENTRY;
     this.#entries[at] = kind;
     this.#entries[at + 1] = a;
     this.#entries[at + 2] = b;
-    Atomics.store(this.#state, PASSED, (passed + 1) | 0);
+    Atomics.store(this.#state, PUSHED, (pushed + 1) | 0);
     if (Atomics.exchange(this.#state, CALLED, 1) === 0) wake(this.#wake);
     return true;
   }
@@ -92,10 +92,10 @@ export class RingProducer {
 export class RingConsumer {
   /** Number of its connection. */
   readonly connection: number;
-  /** The descriptor on which what this reader has passed on is to be answered. */
+  /** The /dev/fuse descriptor for the replies to its forwarded requests. */
   readonly descriptor: number;
   readonly counters: Float64Array;
-  /** The entry that `next` has found. */
+  /** The entry that `next` has read. */
   kind = 0;
   a = 0;
   b = 0;
@@ -126,7 +126,7 @@ export class RingConsumer {
     Atomics.store(this.#state, CHANGING, changing ? 1 : 0);
   }
 
-  /** To be called before the last look at `next`, so that what is passed on after it wakes the worker. */
+  /** Makes later entries wake the worker. Call `next` once more after it. */
   listen(): void {
     Atomics.store(this.#state, CALLED, 0);
   }
@@ -134,7 +134,7 @@ export class RingConsumer {
   /** Reads the next entry, if there is one. */
   next(): boolean {
     const taken = Atomics.load(this.#state, TAKEN);
-    if (taken === Atomics.load(this.#state, PASSED)) return false;
+    if (taken === Atomics.load(this.#state, PUSHED)) return false;
     const at = (taken & (PLACES - 1)) * ENTRY;
     this.kind = this.#entries[at];
     this.a = this.#entries[at + 1];
@@ -142,10 +142,10 @@ export class RingConsumer {
     return true;
   }
 
-  /** The entry's memory is not needed any more. */
+  /** Takes the entry: the read thread may reuse its memory. */
   take(): void {
     const taken = Atomics.load(this.#state, TAKEN);
-    assert(taken !== Atomics.load(this.#state, PASSED), 'the worker takes no more entries than were passed');
+    assert(taken !== Atomics.load(this.#state, PUSHED), 'the worker takes no more entries than were pushed');
     Atomics.store(this.#state, TAKEN, (taken + 1) | 0);
   }
 }

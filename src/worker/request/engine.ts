@@ -37,7 +37,7 @@ import type { Trace } from './trace.js';
 export interface EngineSettings {
   /** The /dev/fuse descriptor. */
   readonly descriptor: number;
-  readonly keepBytes: number;
+  readonly unflushedLimit: number;
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
   readonly largestPayload: number;
@@ -63,7 +63,7 @@ export class Engine implements DiskContext {
   readonly device: Device;
   readonly splicePipes: SplicePipes;
   readonly zeroCopy: ZeroCopySender;
-  readonly keepBytes: number;
+  readonly unflushedLimit: number;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
   /** Whether the kernel has a writeback cache. */
@@ -90,7 +90,7 @@ export class Engine implements DiskContext {
     this.zeroCopy = new ZeroCopySender(canSendZeroCopy(system.kernelRelease));
     this.kernelSendsWrites = worksDuringSeek(system.kernelRelease);
     this.splicePipes = new SplicePipes(this.buffers);
-    this.keepBytes = settings.keepBytes;
+    this.unflushedLimit = settings.unflushedLimit;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
     this.largestPayload = settings.largestPayload;
@@ -120,7 +120,7 @@ export class Engine implements DiskContext {
   }
 
   /** Takes a request for the kernel's request in the device's buffer; otherwise as `begin`. */
-  beginAsked(kind: number, disk: Disk, view: DataView): FuseRequest {
+  beginFor(kind: number, disk: Disk, view: DataView): FuseRequest {
     const request = this.begin(kind, disk);
     request.readHeader(view, this.device.source);
     return request;

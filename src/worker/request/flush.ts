@@ -7,7 +7,7 @@ import type { Engine } from './engine.js';
 
 /** Begins a FUSE_FSYNC: makes every answered write durable. */
 export function startFsync(engine: Engine, disk: Disk, view: DataView): void {
-  const request = engine.beginAsked(REQUEST_STATUS_ONLY, disk, view);
+  const request = engine.beginFor(REQUEST_STATUS_ONLY, disk, view);
   request.task = flushDisk(engine, request, disk);
   engine.settle(request);
 }

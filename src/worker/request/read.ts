@@ -32,7 +32,7 @@ export function startRead(
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const length = disk.clip(hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
-  const request = engine.beginAsked(REQUEST_READ, disk, view);
+  const request = engine.beginFor(REQUEST_READ, disk, view);
   request.setPlace(hi, lo, length);
   // FUSE_INIT has set this limit. The kernel would take a shorter reply for the end of the file.
   if (length > MAX_TRANSFER) {

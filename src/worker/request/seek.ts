@@ -21,7 +21,7 @@ const SEEK_COMMANDS = 1024;
 export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
   const offset = view.getBigUint64(LSEEK_OFFSET, HOST_ENDIAN);
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
-  const request = engine.beginAsked(REQUEST_OWN_REPLY, disk, view);
+  const request = engine.beginFor(REQUEST_OWN_REPLY, disk, view);
   if (engine.trace !== undefined) request.about = { offset, whence };
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) request.error = EINVAL;
   else request.task = seekExtent(engine, request, disk, offset, whence === SEEK_DATA);

@@ -35,19 +35,19 @@ export function startWrite(
 ): void {
   const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
   const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
-  const asked = view.getUint32(IO_SIZE, HOST_ENDIAN);
+  const requested = view.getUint32(IO_SIZE, HOST_ENDIAN);
   const writeFlags = view.getUint32(WRITE_FLAGS, HOST_ENDIAN);
   const cached = (writeFlags & FUSE_WRITE_CACHE) !== 0;
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
-  const length = disk.clip(hi, lo, asked);
-  const request = engine.beginAsked(REQUEST_WRITE, disk, view);
+  const length = disk.clip(hi, lo, requested);
+  const request = engine.beginFor(REQUEST_WRITE, disk, view);
   request.setPlace(hi, lo, length);
   // The thread that dirtied the page does not wait for this WRITE, and its signals must not end it.
   if (cached) request.pid = NO_THREAD;
   if (disk.node.readOnly) request.error = EROFS;
   // The kernel has cached bytes past the end and must not see a short write.
-  else if (length === 0 ? asked > 0 : cached && length < asked) request.error = ENOSPC;
-  if (length < asked && cached) engine.events.wroteBeyondEnd(disk);
+  else if (length === 0 ? requested > 0 : cached && length < requested) request.error = ENOSPC;
+  if (length < requested && cached) engine.events.wroteBeyondEnd(disk);
   if (length > 0 && request.error !== EROFS) {
     if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSetId(disk.node);
     if (!engine.kernelHoldsWrites) touchNode(disk.node, engine.system.wallClock.now());

@@ -45,7 +45,7 @@ export function startFallocate(
   const start = view.getBigUint64(FALLOCATE_OFFSET, HOST_ENDIAN);
   const length = view.getBigUint64(FALLOCATE_LENGTH, HOST_ENDIAN);
   const mode = view.getUint32(FALLOCATE_MODE, HOST_ENDIAN);
-  const request = engine.beginAsked(REQUEST_STATUS_ONLY, disk, view);
+  const request = engine.beginFor(REQUEST_STATUS_ONLY, disk, view);
   if (engine.trace !== undefined) request.about = { offset: start, length, mode };
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const beyondEnd = start + length > disk.info.size;

@@ -1,4 +1,4 @@
-// A proxy between nbdfuse and a server, on a Unix socket or a TCP port, that cuts connections when told.
+// A proxy between nbdfuse and a server, on a Unix socket or a TCP port, that cuts connections on demand.
 //
 // Bytes pass as they are, so it does for TLS too. The server's side of a cut connection is reset or closed, as a
 // broken network would leave it.

@@ -47,7 +47,7 @@ export interface MountedDisk {
   readonly mountpoint: string;
   readonly pidfile: string;
   readonly program: Program;
-  /** What nbdfuse and its children wrote to standard error so far. */
+  /** Standard error of nbdfuse and its children so far. */
   readonly stderr: string;
   /** Sends SIGTERM and resolves with the exit status. */
   stop(signal?: NodeJS.Signals): Promise<number | string>;

@@ -12,9 +12,9 @@ import type { Scope } from './scope.js';
 /** Bytes of the end of standard error that a message shows. */
 const LAST_WORDS = 500;
 
-/** What can be said of how a process is to run. */
+/** How to run a process. */
 export interface ProgramOptions {
-  /** Standard input is nothing, output and error are pipes, unless told otherwise. */
+  /** Default: no standard input; output and error are pipes. */
   readonly stdio?: StdioOptions;
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;

@@ -135,7 +135,7 @@ export class Scope {
   }
 }
 
-/** Begins a clean-up. What fails later goes unseen: it waits for something that is ended right after it. */
+/** Begins a clean-up. A later failure goes unseen: it waits for something that the scope ends right after it. */
 function attemptNow(cleanUp: CleanUp): void {
   try {
     Promise.resolve(cleanUp()).catch(() => undefined);

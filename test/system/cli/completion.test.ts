@@ -11,7 +11,7 @@ import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('bash', 'zsh', 'fish');
 
-/** What bash offers for the last of these words. */
+/** The words that bash offers for the last of these. */
 async function offered(...words: readonly string[]): Promise<readonly string[]> {
   const scope = createScope();
   writeFileSync(scope.path('image.raw'), '');

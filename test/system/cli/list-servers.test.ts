@@ -11,7 +11,7 @@ import { startNbdkit, startNbdServer, startQemuNbd } from '../../support/run/ser
 
 requirePrograms('nbdkit', 'nbd-server', 'qemu-nbd', 'qemu-img');
 
-interface Told {
+interface ListedExport {
   readonly name: string;
   readonly description: string | null;
   readonly size: number | null;
@@ -19,9 +19,9 @@ interface Told {
   readonly blockSizes: { minimum: number; preferred: number; maximum: number } | null;
 }
 
-async function exportsOf(...server: readonly string[]): Promise<readonly Told[]> {
+async function exportsOf(...server: readonly string[]): Promise<readonly ListedExport[]> {
   const { exports } = JSON.parse(await runProgram('node', NBDFUSE, '--list', '--json', ...server)) as {
-    exports: Told[];
+    exports: ListedExport[];
   };
   return exports;
 }
@@ -70,16 +70,16 @@ describe('--list', () => {
     }
     const more = ['[second]', `exportname = ${second}`, 'readonly = true'];
     const { socket } = await startNbdServer(scope, first, 'flush = true', ...more);
-    const told = await exportsOf('--unix', socket);
-    expect(told.map(({ name, size }) => [name, size])).toEqual(
+    const exports = await exportsOf('--unix', socket);
+    expect(exports.map(({ name, size }) => [name, size])).toEqual(
       expect.arrayContaining([
         ['disk', 1_048_576],
         ['second', 65_536],
       ]),
     );
-    expect(told).toHaveLength(2);
-    const isReadOnly = ({ flags }: Told): boolean => flags.includes('NBD_FLAG_READ_ONLY');
-    expect(told.filter(isReadOnly).map(({ name }) => name)).toEqual(['second']);
+    expect(exports).toHaveLength(2);
+    const isReadOnly = ({ flags }: ListedExport): boolean => flags.includes('NBD_FLAG_READ_ONLY');
+    expect(exports.filter(isReadOnly).map(({ name }) => name)).toEqual(['second']);
   });
 
   it('shows the export of qemu-nbd with its description and block sizes', async () => {

@@ -30,7 +30,7 @@ function rowsOf(page: string, heading: string): string[][] {
 
 const namesIn = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name);
 
-/** What a test file says, with the helpers that it imports, where some titles are; quotes as they are meant. */
+/** The text of a test file and of the helpers that it imports, where some titles are; quotes without escapes. */
 function textOf(path: string): string {
   const own = readFileSync(path, 'utf8');
   const helpers = [...own.matchAll(/from '((?:\.\.\/)+support\/[\w-]+)\.js'/g)].map(([, name]) =>

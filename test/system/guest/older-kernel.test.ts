@@ -1,6 +1,6 @@
 // The file system on the kernel of scripts/guest/run, which is older than most: Debian 12's 6.1.
 //
-// It lacks what later kernels have, such as mapped files that bypass the cache, and is told so in FUSE_INIT.
+// It lacks features of later kernels, such as mapped files that bypass the cache; FUSE_INIT does not offer them.
 
 import { constants, statSync } from 'node:fs';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
@@ -18,7 +18,7 @@ requirePrograms('nbdkit', 'fallocate', 'dd');
 const MIB = 1024 * 1024;
 const SIZE = 4 * MIB;
 
-/** A disk of 4 MiB of `x` in a file, and how often the server was asked what. */
+/** A disk of 4 MiB of `x` in a file, and the number of requests of each kind at the server. */
 async function mountLogged(scope: Scope, ...options: readonly string[]) {
   const [image, log] = [scope.path('disk.raw'), scope.path('log')];
   await writeFile(image, Buffer.alloc(SIZE, 'x'));

@@ -132,7 +132,7 @@ it('vsock: a server that is killed and comes back has all writes', async () => {
   await disk.program.says(/the server is lost/);
   await startVsockNbdkit(scope, PORT, 'file', image);
   expect(await late.ended).toBe(0);
-  await until('the reconnection to be told', () => /reconnected after/.test(disk.stderr));
+  await until('the message about the reconnection', () => /reconnected after/.test(disk.stderr));
   expect((await readFile(disk.file)).subarray(0, 16_384).equals(BYTES.subarray(0, 16_384))).toBe(true);
   expect(await disk.stop()).toBe(0);
   expect((await readFile(image)).subarray(0, 16_384).equals(BYTES.subarray(0, 16_384))).toBe(true);

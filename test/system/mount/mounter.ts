@@ -37,7 +37,7 @@ const FUSE = {
 const ENOENT = 2;
 const ENOSYS = 38;
 
-/** What /dev/fuse says when there is no mount any more. */
+/** Errors of /dev/fuse when there is no mount any more. */
 const UNMOUNTED = ['ENODEV', 'ECONNABORTED', 'EPERM'];
 
 /** The body of the answer to a request, or an errno; undefined when none is expected. */
@@ -100,7 +100,7 @@ async function serve(device: number, mode: number): Promise<void> {
     header.writeUInt32LE(16 + body.length, 0);
     header.writeInt32LE(typeof reply === 'number' ? -reply : 0, 4);
     request.copy(header, 8, 8, 16);
-    // Who asked may be gone, and the whole mount with them.
+    // The requester may be gone, and the whole mount with it.
     await unless(['ENOENT', ...UNMOUNTED], writeDevice(device, Buffer.concat([header, body])));
   }
 }

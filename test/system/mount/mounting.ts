@@ -9,7 +9,7 @@ import { Scope } from '../../support/run/scope.js';
 import { buildProgram } from '../../unit/linux/build.js';
 import { Namespace, type Who } from './namespace.js';
 
-/** What can be mounted over, as stat(1) calls it. */
+/** Kinds of mountpoints, as stat(1) calls them. */
 export type Form = 'directory' | 'regular empty file';
 
 /** Starts a mounter on a mountpoint, with a text for -o; it has said something when this resolves. */
@@ -66,7 +66,7 @@ function inside(who: Who, program: Program, words: readonly string[]): readonly 
 
 const outside = (who: Who): Who => (who === 'namespace root' ? 'nobody' : who);
 
-/** What kind of file stat(1) sees where a mounter has mounted. */
+/** The kind of file that stat(1) sees where a mounter has mounted. */
 export function look(namespace: Namespace, who: Who, program: Program, path: string): Promise<Outcome> {
   return namespace.run(outside(who), ...inside(who, program, ['stat', '--format=%F', path]));
 }

@@ -28,7 +28,7 @@ exec sleep infinity
 `;
 
 /**
- * Who does something: root, a normal user, a normal user who is root in a user namespace, or root as in
+ * The user who does something: root, a normal user, a normal user who is root in a user namespace, or root as in
  * a container.
  */
 export type Who = 'root' | 'nobody' | 'namespace root' | 'root without SYS_ADMIN';

@@ -4,7 +4,7 @@ import type { Namespace, Who } from './namespace.js';
 
 const start = useMounter();
 
-/** What a mounter that must fail says. */
+/** The message of a mounter that must fail. */
 async function complaint(
   namespace: Namespace,
   who: Who,

@@ -24,8 +24,8 @@ describe.each(CASES)('stale mount of a killed nbdfuse of %s on %s', (who, _, for
     });
     const second = await start(namespace, who, `${path}${name}`);
     expect(second.stderr).toBe('');
-    const [told = ''] = second.stdout.split('\n');
-    expect(JSON.parse(told)).toMatchObject({
+    const [line = ''] = second.stdout.split('\n');
+    expect(JSON.parse(line)).toMatchObject({
       path,
       notice: `${path}: removed the stale mount that an earlier nbdfuse had left there`,
     });
@@ -44,8 +44,8 @@ it('stale mount: removes several that lie over each other, whosever they were', 
   await namespace.run('root', 'mount', '--bind', other, path);
   expect(await namespace.mounts(path)).toHaveLength(2);
   const program = await start(namespace, 'root', path);
-  const [told = ''] = program.stdout.split('\n');
-  expect(JSON.parse(told).notice).toBe(
+  const [line = ''] = program.stdout.split('\n');
+  expect(JSON.parse(line).notice).toBe(
     `${path}: removed the stale mount that somebody (fuse.else) had left there; ` +
       `${path}: removed the stale mount that an earlier nbdfuse had left there`,
   );

@@ -16,7 +16,7 @@ requirePrograms('nbdkit', 'qemu-nbd', 'sfdisk', 'unshare', 'mount', 'umount', 'g
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** What the system's folders get, below a folder of the scope. */
+/** Installs the files for the system's folders below a folder of the scope. */
 async function install(scope: Scope): Promise<string> {
   const folder = scope.path('root');
   await runProgram('env', `DESTDIR=${folder}`, 'bash', `${ROOT}scripts/install-system`);

@@ -1,4 +1,4 @@
-// What of posix_fadvise(2) and FIEMAP reaches a file system of FUSE: docs/reference/protocol.md says what for.
+// The parts of posix_fadvise(2) and FIEMAP that reach a FUSE file system. docs/reference/protocol.md has the reason.
 
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';

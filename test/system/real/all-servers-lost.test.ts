@@ -89,7 +89,7 @@ describe('--all without a new list', () => {
     expect(await readdir(mountpoint)).toEqual(['a', 'b']);
     isHanging = true;
     const before = server.connections.length;
-    await until('a new list to be asked for', async () => {
+    await until('a request for a new list', async () => {
       expect(await readdir(mountpoint)).toEqual(['a', 'b']);
       return server.connections.length > before;
     });

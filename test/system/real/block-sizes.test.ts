@@ -18,7 +18,7 @@ interface Policy {
   readonly minimum: number;
   readonly maximum: number;
   readonly size: number;
-  /** What the filter does with a request that it should not get. */
+  /** How the filter treats a request that breaks its sizes. */
   readonly otherwise?: 'allow' | 'error';
 }
 
@@ -54,7 +54,7 @@ const policies: readonly Policy[] = [512, 4096, 65_536].flatMap((minimum) => [
   { minimum, maximum: 65_536, size: SIZE },
   { minimum, maximum: 65_536, size: SIZE - 65_536 + minimum },
   { minimum, maximum: 32 * 1024 * 1024, size: SIZE },
-  // What is left over at the end is no block: only a server that allows that can have it read and written.
+  // The tail is shorter than a block: it can be read and written only if the server allows that.
   { minimum, maximum: 65_536, size: SIZE - 100, otherwise: 'allow' },
 ]);
 

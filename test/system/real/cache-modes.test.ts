@@ -1,4 +1,4 @@
-// What each caching mode promises, seen from the server's side.
+// The promises of each caching mode, seen from the server's side.
 
 import { chmodSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -17,7 +17,7 @@ const MODES = ['writeback', 'writethrough', 'none'];
 const LENGTH = 8192;
 const OFFSET = 64 * 1024;
 
-/** A mount, a way to its server past it, and what the server was asked so far. */
+/** A mount, a client of its server past the mount, and the server's requests so far. */
 interface Watched {
   readonly disk: MountedDisk;
   readonly server: NbdClient;
@@ -71,7 +71,7 @@ it('--cache=writeback: a write that closes the file is at the server, and reads 
   await handle.write(filled('ours'), 0, LENGTH, OFFSET);
   await handle.close();
   expect((await server.read(BigInt(OFFSET), LENGTH)).equals(filled('ours'))).toBe(true);
-  // What the kernel has, it believes: changes behind its back are what --cache=none is for.
+  // The kernel believes its cache: only --cache=none sees changes by others.
   await server.write(BigInt(OFFSET), filled('theirs'));
   const again = await openFile(scope, disk.file, 'r');
   expect((await again.read(Buffer.alloc(LENGTH), 0, LENGTH, OFFSET)).buffer.equals(filled('ours'))).toBe(

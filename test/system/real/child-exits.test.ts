@@ -56,7 +56,7 @@ it.each<[string, string[], RegExp]>([
 
 const ENDS = [
   ['killed', 'SIGKILL', /qemu-nbd was killed by SIGKILL/],
-  ['told to end', 'SIGTERM', /qemu-nbd exited with status 0/],
+  ['ended by a signal', 'SIGTERM', /qemu-nbd exited with status 0/],
 ] as const;
 
 it.each(

@@ -1,7 +1,7 @@
-// The client's rules of doc/proto.md, asked of every request that a mount and a library client send.
+// The client's rules of doc/proto.md, checked on every request that a mount and a library client send.
 //
-// Each export of the list is used by both with whatever it may be asked, allowed or not. That each rule
-// can be broken is shown with a request that breaks it.
+// Both use each export of the list with every command, allowed or not. For each rule, a request that breaks it
+// shows that the check can fail.
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
@@ -56,7 +56,7 @@ const EXPORTS: Readonly<Record<string, ScriptedExport>> = {
   'reading only': { size: BigInt(MIB), flags: 0b11, structuredReplies: true },
 };
 
-/** Everything that a library client can be asked; what it refuses to do is its business. */
+/** Every command of a library client; it may refuse some. */
 async function useLibrary(server: ScriptedServer): Promise<void> {
   const client = await NbdClient.connect(
     { unix: server.socketPath },
@@ -86,7 +86,7 @@ async function useLibrary(server: ScriptedServer): Promise<void> {
   await client.close();
 }
 
-/** What a file is used for, as far as the disk lets it. */
+/** Every use of a file, as far as the disk permits it. */
 async function useMount(scope: Scope, server: ScriptedServer): Promise<void> {
   const disk = await mountDisk(scope, { server: [server.uri] });
   const size = Number(server.served.size);
@@ -119,7 +119,7 @@ beforeAll(async () => {
       const place = new Scope();
       scope.add(() => place.close());
       const answer: RequestHandler = (request, reply) =>
-        // What is written to an export for reading only is the server's to refuse.
+        // A server refuses writes to a read-only export.
         (served.flags ?? 0) & 0b10 && request.type === 1 ? reply.error(1) : answerAll(request, reply);
       const server = await startScriptedServer(place, served, watch(served, seen, answer));
       await useLibrary(server);

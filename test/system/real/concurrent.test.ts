@@ -12,7 +12,7 @@ const MIB = 1024 * 1024;
 const REGION = 8 * MIB;
 const BLOCK = 96 * 1024 + 5;
 
-/** What is to stand at a place: it tells the place and who wrote it. */
+/** The content for a place: it depends on the place and on the writer. */
 function contentOf(region: number, offset: number, length: number): Buffer {
   const seed = createHash('sha256').update(`${region} ${offset}`).digest();
   return Buffer.alloc(length, seed);

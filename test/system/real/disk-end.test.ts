@@ -39,7 +39,7 @@ it.each([
   expect((await stat(disk.file)).size).toBe(MIB);
 });
 
-/** The kernel is told of the size by nbdfuse a moment after the error. */
+/** nbdfuse reports the size to the kernel a moment after the error. */
 async function untilSizeIs(file: string, size: number): Promise<void> {
   await until(`the size to be ${size} again`, async () => (await stat(file)).size === size);
 }

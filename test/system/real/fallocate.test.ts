@@ -11,7 +11,7 @@ requirePrograms('nbdkit', 'fallocate');
 
 const MIB = 1024 * 1024;
 
-/** A disk full of `x` whose server writes down what it is asked. */
+/** A disk full of `x` whose server logs its requests. */
 async function mountLogged(
   scope: Scope,
   cannot: readonly string[] = [],

@@ -1,4 +1,4 @@
-// What is at the path of a mount that is gone or covered is somebody's own file: nothing of ours acts on it.
+// A file at the path of a mount that is gone or covered belongs to somebody else: nbdfuse must not touch it.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';

@@ -1,5 +1,5 @@
-// The names in headers: QEMU opens what nbdfuse has looked at, and follows no name by itself. What was opened is seen
-// with strace.
+// The names in headers: QEMU opens the files that nbdfuse has checked, and follows no name by itself. strace shows
+// which files it opens.
 
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -82,7 +82,7 @@ describe('file name that is not UTF-8', () => {
     writeFileSync(scope.path('secret'), SECRET);
     mkdirSync(scope.path('images'));
     symlinkSync('../secret', Buffer.concat([Buffer.from(`${scope.path('images')}/`), name]));
-    // What would be opened if the name were decoded with a replacement.
+    // The file that would be opened if the name were decoded with a replacement.
     symlinkSync('../secret', scope.path('images/s\ufffdcret'));
     return scope.path('images/disk.vmdk');
   }
@@ -164,7 +164,7 @@ function chain(format: string, top: string, base: string, baseFormat = format): 
   };
 }
 
-/** What is made, and how many of its files have a name in a header that can be changed. */
+/** The images to make, and how many files of each have a name in a header that can be changed. */
 const KINDS: readonly (readonly [string, Make])[] = [
   ['a qcow2 over a raw file', chain('qcow2', 'top.qcow2', 'base.raw', 'raw')],
   ['a qcow2 over a qcow2', chain('qcow2', 'top.qcow2', 'base.img', 'qcow2')],
@@ -215,15 +215,15 @@ describe.each(KINDS)('image tree: %s', (_, make) => {
   it('stays with its own files although its header changes after the check', async () => {
     const scope = createScope();
     const { image, name, files } = await make(scope, await createRaw(scope, 1, 'source.raw'));
-    const asked = startNbdfuse(scope, ['--print-command', '-r', '-P', 'pid', 'mnt', image]);
-    expect(await asked.ended).toBe(0);
+    const printed = startNbdfuse(scope, ['--print-command', '-r', '-P', 'pid', 'mnt', image]);
+    expect(await printed.ended).toBe(0);
     const bait = name.replace(/^.../, 'BAI');
     const bytes = await readFile(image);
     for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at)) bytes.write(bait, at);
     writeFileSync(image, bytes);
     writeFileSync(scope.path(bait), SECRET.repeat(1000));
     mkdirSync(scope.path('mnt'));
-    const line = asked.stdout.trimEnd().replace(/^nbdfuse /, '');
+    const line = printed.stdout.trimEnd().replace(/^nbdfuse /, '');
     const trace = 'exec strace -D -f -o trace -e trace=open,openat,openat2 "$0" "$1"';
     const words = ['-C', scope.folder, 'sh', '-c', `${trace} ${line}`, process.execPath, NBDFUSE];
     const program = new Program(scope, 'env', words);

@@ -27,7 +27,7 @@ async function writeThrough(disk: MountedDisk): Promise<void> {
   expect(await disk.stop()).toBe(0);
 }
 
-/** What is mounted, and the files that must stay as they are. */
+/** The image to mount, and the files that must stay as they are. */
 interface Original {
   readonly name: string;
   readonly files: readonly string[];
@@ -136,7 +136,7 @@ it('overlay: does not fit another image, and other files are not taken for an ov
   expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a new file/);
 });
 
-it('overlay: QEMU opens a kept one of a local image by itself, and none of a packed image', async () => {
+it('overlay: QEMU itself opens a persistent overlay of a local image, and none of a packed image', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   await runProgram('xz', '-k', '-0', raw);

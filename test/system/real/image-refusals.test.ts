@@ -1,5 +1,5 @@
-// What nbdfuse does not take for what it seems: headers in raw disks, images that name other files, and what
-// cannot be served, each with the line that says what to do.
+// Images that nbdfuse refuses: headers in raw disks, images that name other files, and formats that it cannot
+// serve, each with the line that says what to do.
 
 import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';

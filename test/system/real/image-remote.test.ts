@@ -16,7 +16,7 @@ import { startSshd } from '../../support/sshd.js';
 requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'sshd', 'ssh-keygen', 'unshare');
 requireRoot();
 
-/** What lies on the web server, and what nbdfuse says of it. */
+/** The files on the web server, and the line of nbdfuse about each. */
 const KINDS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<string>, string])[] = [
   ['disk.img', async (_, raw) => raw, 'raw; serving it with nbdkit'],
   [
@@ -104,12 +104,12 @@ describe('image on a web server', () => {
       const scope = createScope();
       const silent = createServer();
       scope.add(async () => void silent.close());
-      const asked = once(silent, 'connection');
+      const connected = once(silent, 'connection');
       silent.listen(0, '127.0.0.1');
       await once(silent, 'listening');
       const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/disk.img`;
       const program = startNbdfuse(scope, [option, scope.path('mnt'), url]);
-      await asked;
+      await connected;
       const [server = ''] = (await runProgram('ps', '-o', 'pid=', '--ppid', String(program.pid))).split('\n');
       expect(await program.kill('SIGTERM')).toBe(1);
       expect(program.stderr).toBe('nbdfuse: stopped by SIGTERM\n');

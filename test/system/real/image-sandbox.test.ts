@@ -114,15 +114,15 @@ it('sandbox: a data file that a header names only after the check is not opened'
   const image = scope.path('disk.qcow2');
   await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1M');
   await runProgram('mkdir', scope.path('mnt'));
-  const asked = startNbdfuse(scope, ['--print-command', scope.path('mnt'), image]);
-  expect(await asked.ended).toBe(0);
+  const printed = startNbdfuse(scope, ['--print-command', scope.path('mnt'), image]);
+  expect(await printed.ended).toBe(0);
   const secret = scope.path('secret');
   const other = scope.path('other.qcow2');
   const options = `data_file=${secret},data_file_raw=on`;
   await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', options, other, '1M');
   writeFileSync(secret, 'secret\n'.repeat(1000));
   await rename(other, image);
-  const line = asked.stdout.trimEnd().replace(/^nbdfuse /, '');
+  const line = printed.stdout.trimEnd().replace(/^nbdfuse /, '');
   const program = new Program(scope, 'sh', ['-c', `exec "$0" "$1" ${line}`, process.execPath, NBDFUSE]);
   expect(await program.ended).toBe(1);
   expect(program.stderr).toMatch(/qemu-nbd exited with status 1: .*secret': Permission denied/);

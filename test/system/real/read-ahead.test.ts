@@ -1,4 +1,4 @@
-// Reading ahead of a normal user, whom the kernel lets read 128 KiB ahead at most, on a far server.
+// Read-ahead for a normal user on a remote server. The kernel alone reads at most 128 KiB ahead.
 
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -18,7 +18,7 @@ const [SETPRIV, ...WORDS] = AS_NORMAL_USER;
 /** The lengths that nbdkit writes into its log. */
 const WHOLE_SEGMENT = /count=0x100000 /g;
 
-interface FarDisk {
+interface RemoteDisk {
   readonly scope: Scope;
   readonly disk: MountedDisk;
   readonly content: Buffer;
@@ -29,7 +29,7 @@ interface FarDisk {
 }
 
 /** A disk of random bytes, some milliseconds away. */
-async function mountFar(...options: readonly string[]): Promise<FarDisk> {
+async function mountRemote(...options: readonly string[]): Promise<RemoteDisk> {
   const scope = createScope();
   admitNormalUser(scope);
   const content = randomBytes(SIZE);
@@ -54,7 +54,7 @@ async function mountFar(...options: readonly string[]): Promise<FarDisk> {
 it.each([['64K'], ['1M'], ['5000']])(
   'read-ahead: a reader of %s at a time gets the right bytes from memory',
   async (size) => {
-    const { scope, disk, run, segments } = await mountFar();
+    const { scope, disk, run, segments } = await mountRemote();
     await run('dd', `if=${disk.file}`, `of=${scope.path('copy')}`, `bs=${size}`);
     await run('cmp', scope.path('disk'), scope.path('copy'));
     expect(await segments()).toBeGreaterThan(15);
@@ -63,7 +63,7 @@ it.each([['64K'], ['1M'], ['5000']])(
 );
 
 it('read-ahead: serves two readers of different places by turns', async () => {
-  const { scope, disk, run, segments } = await mountFar();
+  const { scope, disk, run, segments } = await mountRemote();
   const half = (of: string, skip: number) =>
     run('dd', `if=${disk.file}`, `of=${scope.path(of)}`, 'bs=64K', `skip=${skip}`, 'count=192');
   await Promise.all([half('first', 0), half('second', 192)]);
@@ -88,7 +88,7 @@ const READER = `
 `;
 
 it('read-ahead: a write drops the bytes read ahead there', async () => {
-  const { scope, disk, content, run, segments } = await mountFar();
+  const { scope, disk, content, run, segments } = await mountRemote();
   const fresh = randomBytes(64 * 1024);
   await writeFile(scope.path('fresh'), fresh, { mode: 0o644 });
   const write = ['dd', `if=${scope.path('fresh')}`, `of=${disk.file}`, 'bs=64K', 'seek=100'];
@@ -100,7 +100,7 @@ it('read-ahead: a write drops the bytes read ahead there', async () => {
 });
 
 it('read-ahead: a punched hole drops the bytes read ahead there', async () => {
-  const { scope, disk, content, run } = await mountFar();
+  const { scope, disk, content, run } = await mountRemote();
   const punch = ['fallocate', '-p', '-o', String(7 * MIB), '-l', String(MIB + 512), disk.file];
   await run(process.execPath, '-e', READER, disk.file, scope.path('copy'), ...punch);
   content.fill(0, 7 * MIB, 8 * MIB + 512);
@@ -108,7 +108,7 @@ it('read-ahead: a punched hole drops the bytes read ahead there', async () => {
 });
 
 it('read-ahead: none for random reads', async () => {
-  const { disk, run, segments } = await mountFar();
+  const { disk, run, segments } = await mountRemote();
   const jumps = ['--rw=randread', '--bs=4k', '--io_size=400k', '--randseed=7', '--allow_file_create=0'];
   await run(
     'fio',
@@ -126,7 +126,7 @@ it.each([
   ['with --cache=none', [], ['--cache=none']],
   ['with -o max_readahead=0', [], ['-o', 'max_readahead=0']],
 ])('read-ahead: is off, and each READ goes to the server, %s', async (_, flags, options) => {
-  const { scope, disk, run, segments } = await mountFar(...options);
+  const { scope, disk, run, segments } = await mountRemote(...options);
   await run('dd', `if=${disk.file}`, `of=${scope.path('copy')}`, 'bs=64K', 'count=64', ...flags);
   await run('cmp', '-n', String(4 * MIB), scope.path('disk'), scope.path('copy'));
   expect(await segments()).toBe(0);

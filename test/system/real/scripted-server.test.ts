@@ -53,14 +53,14 @@ it.each(GRANTS)('scripted server: serves a disk with %s', async (_, grants) => {
 it('scripted server: replies in any order reach their own requests', async () => {
   const scope = createScope();
   const held: (() => void)[] = [];
-  const asked = new Set<number>();
+  const parts = new Set<number>();
   const server = await startScriptedServer(scope, { size: BigInt(16 * MIB) }, (request, reply) => {
     if (request.type !== NBD_CMD_READ) return answerAll(request, reply);
     const part = Number(request.offset / BigInt(MIB));
     held.push(() => reply.data(Buffer.alloc(request.length, part)));
-    // The kernel may read ahead, so that a part is asked for more than once.
-    asked.add(part);
-    if (asked.size === 8) for (const answer of held.splice(0).reverse()) answer();
+    // The kernel may read ahead, and so read a part more than once.
+    parts.add(part);
+    if (parts.size === 8) for (const answer of held.splice(0).reverse()) answer();
   });
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none'] });
   // Programs of their own: Node reads with four threads only.

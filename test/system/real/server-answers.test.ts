@@ -1,5 +1,5 @@
-// What the client makes of answers that are neither success nor failure of one request: a server that is
-// shutting down, one that takes less at a time than it said, and numbers that are a connection's own.
+// Answers that are neither success nor failure of one request: a server that shuts down, one that accepts shorter
+// requests than it announced, and ids of metadata contexts that differ between connections.
 
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';

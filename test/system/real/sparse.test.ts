@@ -47,7 +47,7 @@ it.each(COPIERS)('sparse copy: %s of a sparse TiB reads only allocated parts', a
   const [program, ...args] = command(disk.file, copy);
   execFileSync(program, args, { stdio: 'ignore' });
   expect(bytesRead()).toBeGreaterThanOrEqual(2 * 65_536);
-  // The kernel reads ahead around what is asked for.
+  // The kernel reads ahead around each read.
   expect(bytesRead()).toBeLessThan(64 * MIB);
   expect(statSync(copy).blocks * 512).toBeLessThan(MIB);
 });

@@ -28,10 +28,10 @@ it.each([
   ['of a file that is the mountpoint, cached', 'naked', [], false],
   ['without a cache', 'directory', ['--cache=none'], true],
   ['through the page cache', 'directory', ['--cache=writethrough'], false],
-  ['with writes that the kernel holds', 'directory', ['--cache=writeback'], false],
+  ['with dirty pages in the kernel', 'directory', ['--cache=writeback'], false],
   ['of 64 KiB at most', 'directory', ['-o', 'max_read=65536'], true],
   ['with direct_io', 'directory', ['-o', 'direct_io'], false],
-  ['which are told of', 'directory', ['-v'], true],
+  ['with a trace', 'directory', ['-v'], true],
   ['with a time limit', 'directory', ['--timeout=5'], true],
 ] as const)(
   'read threads: read %s',

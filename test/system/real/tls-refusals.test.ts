@@ -62,7 +62,7 @@ const SERVERS: readonly (readonly [string, Serve])[] = [
   ],
 ];
 
-/** What is wrong; the server's credentials and their folder; the client's parameters; what it says. */
+/** The fault; the server's credentials and their folder; the client's parameters; the message. */
 const REFUSALS = [
   ['an unknown authority', 'x509', 'pki', 'tls-certificates=other', /is not signed by an authority in /],
   ['an expired certificate', 'x509', 'expired', 'tls-certificates=pki', /certificate has expired/],

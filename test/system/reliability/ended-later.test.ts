@@ -1,5 +1,5 @@
-// Who waits for a server that hangs can be ended also after a signal that it goes on from: of the second the kernel
-// does not tell.
+// A program that waits for a hung server can be ended even after a signal that it survived: the kernel does not report
+// the second signal.
 
 import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
@@ -25,7 +25,7 @@ const LOOKS = 1600;
 const PLACE = 8 * MIB;
 const OTHER = 32 * MIB;
 
-/** What the programs write there. */
+/** The content that the programs write there. */
 const NEW = Buffer.alloc(4096, 'n');
 
 /** Waits for a line, then for nbdfuse. */
@@ -65,7 +65,7 @@ const FSYNC = python('os.fsync(fd)');
 const LSEEK = python('os.lseek(fd, 0, os.SEEK_HOLE)');
 const FALLOCATE = ['perl', '-e', PERL];
 
-/** Starts a program that will wait for the server once it is told to `go`. */
+/** Starts a program that calls the server, and waits for it, after `go`. */
 async function startCaller(
   scope: Scope,
   { disk, thaw }: Hanging,
@@ -84,11 +84,12 @@ const go = ({ child }: Program): void => void child.stdin?.end('go\n');
 
 const whenAsking = (program: Program): Promise<void> => whenWaiting(program, /request_wait/);
 
-/** Sends a signal that the program goes on from, and waits until the kernel has told nbdfuse of it. */
+/** Sends a signal that the program goes on from, and waits until nbdfuse has got its FUSE_INTERRUPT. */
 async function disturb(program: Program, { disk }: Hanging): Promise<void> {
   process.kill(program.pid, 'SIGUSR1');
-  // It has told once the program cannot be interrupted any more, and nbdfuse has heard once it answers what came later.
-  await until('the harmless signal to be told', async () =>
+  // The kernel has sent it once the program cannot be interrupted any more, and nbdfuse has read it once it answers a
+  // later request.
+  await until('nbdfuse to get the harmless signal', async () =>
     /^State:\s+D/m.test(await readFile(`/proc/${program.pid}/status`, 'utf8')),
   );
   await statfs(disk.mountpoint);
@@ -104,7 +105,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   const hanging = await mountHanging(scope, `--cache=${cache}`);
   const { disk, image, freeze, thaw } = hanging;
   const program = await startCaller(scope, hanging, words, PLACE);
-  // What the kernel still held, everybody who closes the file would wait for, and not even SIGKILL would help.
+  // Every close of the file would wait for dirty pages that the kernel still has, and not even SIGKILL would help.
   await writeAt(disk.file, Buffer.alloc(MIB, 'o'), OTHER);
   await freeze();
   go(program);

@@ -13,7 +13,7 @@ requirePrograms('nbdkit', 'dd', 'getfattr');
 
 const MIB = 1024 * 1024;
 
-/** What a stop may take: ten seconds and a little. */
+/** Most time of a stop: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
 /** Mounts, and freezes the server. */
@@ -66,18 +66,18 @@ async function dirty(scope: Scope, frozen: Hanging): Promise<string> {
 
 it('hung server: SIGTERM and unmounting end within ten seconds and report unwritten data', async () => {
   const [scope, other] = [createScope(), createScope()];
-  const [told, asked] = [await mountFrozen(scope), await mountFrozen(other, '--cache=none')];
-  const lost = await dirty(scope, told);
-  asked.thaw();
-  await writeAt(asked.disk.file, Buffer.alloc(65_536, 'x'), 4096);
-  await asked.freeze();
+  const [buffered, direct] = [await mountFrozen(scope), await mountFrozen(other, '--cache=none')];
+  const lost = await dirty(scope, buffered);
+  direct.thaw();
+  await writeAt(direct.disk.file, Buffer.alloc(65_536, 'x'), 4096);
+  await direct.freeze();
   const start = performance.now();
-  const stopping = told.disk.stop();
-  await runProgram('umount', asked.disk.mountpoint);
+  const stopping = buffered.disk.stop();
+  await runProgram('umount', direct.disk.mountpoint);
   expect(await stopping).toBe(1);
-  expect(told.disk.stderr).toContain(lost);
-  expect(await asked.disk.program.ended).toBe(1);
-  expect(asked.disk.stderr).toContain("65536 bytes are not on the server's disk (timeout): offset 4096");
+  expect(buffered.disk.stderr).toContain(lost);
+  expect(await direct.disk.program.ended).toBe(1);
+  expect(direct.disk.stderr).toContain("65536 bytes are not on the server's disk (timeout): offset 4096");
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
 });
 

@@ -26,7 +26,7 @@ function right(request: ScriptedRequest, reply: ReplyWriter): void {
   else answerAll(request, reply);
 }
 
-/** Answers the first READ rightly, and every other as the breach says until told that it is over. */
+/** Answers the first READ rightly, and every other as the breach says until the test ends it. */
 function breaking({ answer }: ReplyBreach): { handler: RequestHandler; repent(): void } {
   let before: ScriptedRequest | undefined;
   let isOver = false;

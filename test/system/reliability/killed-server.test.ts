@@ -37,7 +37,7 @@ function content(at: number, age: number): Buffer {
 }
 
 /** $1: disk, $2: socket, $3: pidfile. Starts a server for each line that comes, one after another. */
-const KEEPER =
+const SUPERVISOR =
   'while read -r _; do rm -f "$2" "$3"; nbdkit -f -U "$2" -P "$3" --filter=cache file "$1"; done';
 
 /**
@@ -47,7 +47,7 @@ const KEEPER =
 class VolatileServer {
   readonly disk: string;
   readonly uri: string;
-  readonly #keeper: Program;
+  readonly #supervisor: Program;
   readonly #pidfile: string;
 
   constructor(scope: Scope) {
@@ -57,14 +57,14 @@ class VolatileServer {
     this.#pidfile = scope.path('server.pid');
     writeFileSync(this.disk, '');
     truncateSync(this.disk, SIZE);
-    const words = ['-c', KEEPER, 'keeper', this.disk, socket, this.#pidfile];
-    this.#keeper = new Program(scope, 'sh', words, { stdio: ['pipe', 'ignore', 'ignore'] });
+    const words = ['-c', SUPERVISOR, 'supervisor', this.disk, socket, this.#pidfile];
+    this.#supervisor = new Program(scope, 'sh', words, { stdio: ['pipe', 'ignore', 'ignore'] });
   }
 
   async start(): Promise<void> {
     rmSync(this.#pidfile, { force: true });
-    this.#keeper.child.stdin?.write('\n');
-    await this.#keeper.fills(this.#pidfile);
+    this.#supervisor.child.stdin?.write('\n');
+    await this.#supervisor.fills(this.#pidfile);
   }
 
   async kill(): Promise<void> {
@@ -74,7 +74,7 @@ class VolatileServer {
   }
 }
 
-/** Writes blocks of one area at random, with an fsync now and then, until told to stop. */
+/** Writes blocks of one area at random, with an fsync now and then, until the test stops it. */
 class Writer {
   /** The age of each block by its number, as its last write that has returned left it. */
   readonly written = new Map<number, number>();

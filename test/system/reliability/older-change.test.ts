@@ -11,7 +11,7 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
 import { whenWaiting } from '../../support/hanging.js';
-import { exportInfo, haggle, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, exportInfo, startRawServer } from '../../support/raw-server.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { freePort, portOf } from '../../support/run/ports.js';
@@ -400,7 +400,7 @@ it.each([
     const disk = await mountDisk(scope, { server: [server.uri()], options: ['--cache=none'] });
     const file: FileHandle = await openFile(scope, disk.file, 'r+');
     await file.write(Buffer.alloc(4096, 'W'), 0, 4096, 8192);
-    // What the server says of the disk is looked at meanwhile.
+    // Meanwhile nbdfuse gets the export's description.
     await file.read(Buffer.alloc(4096), 0, 4096, 65_536);
     await server.program.kill('SIGKILL');
     const wrong = await serve(other, second);
@@ -417,7 +417,7 @@ it.each([
   },
 );
 
-/** A server that answers WRITEs when it has seen their headers, and reads on when it is told to. */
+/** A server that answers WRITEs when it has seen their headers, and reads on when the test says so. */
 async function startHastyServer(scope: Scope, size: number) {
   const payloads: Buffer[] = [];
   const answered = new Set<string>();
@@ -451,7 +451,7 @@ async function startHastyServer(scope: Scope, size: number) {
   };
   const raw = await startRawServer(scope, (socket) => {
     let isTransmission = false;
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       if (option !== 7) {
         socket.write(optionReply(option, 0x8000_0001, Buffer.alloc(0)));
         return;

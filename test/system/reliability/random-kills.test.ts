@@ -42,7 +42,7 @@ class Lane {
   readonly #mountpoint: string;
   readonly #pidfile: string;
   readonly #temporary: string;
-  /** What is done now, for messages. */
+  /** The current step, for messages. */
   story = '';
 
   constructor(scope: Scope, uri: string) {

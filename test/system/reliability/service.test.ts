@@ -1,4 +1,4 @@
-// As a service: what systemd is told over NOTIFY_SOCKET, from a socket of the test.
+// As a service: the messages to systemd over NOTIFY_SOCKET, which is a socket of the test.
 
 import { randomBytes } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { until } from '../../support/run/until.js';
 requirePrograms('nbdkit', 'socat');
 
 interface Manager {
-  /** What NOTIFY_SOCKET is to be. */
+  /** The value of NOTIFY_SOCKET. */
   readonly address: string;
   readonly program: Program;
 }

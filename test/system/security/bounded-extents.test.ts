@@ -36,9 +36,9 @@ it('extents: the library keeps a million of one reply, and the rest can be queri
   const client = await clientOf(scope, (_, reply) => {
     reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS, payload, true);
   });
-  const { 'base:allocation': told } = await client.blockStatus(0, TIB, { one: true });
-  expect(told).toHaveLength(MOST);
-  expect(told.at(-1)).toEqual({ offset: BigInt((MOST - 1) * BLOCK), length: BigInt(BLOCK), flags: 1 });
+  const { 'base:allocation': extents } = await client.blockStatus(0, TIB, { one: true });
+  expect(extents).toHaveLength(MOST);
+  expect(extents.at(-1)).toEqual({ offset: BigInt((MOST - 1) * BLOCK), length: BigInt(BLOCK), flags: 1 });
 });
 
 it('extents: a range with more than a million fails, and the error names the way to iterate', async () => {

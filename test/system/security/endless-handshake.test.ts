@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { Handshake } from '../../../src/nbd/handshake/handshake.js';
 import { HANDSHAKE_TIME, negotiate } from '../../../src/transport/negotiate.js';
 import { createScope } from '../../support/cleanup.js';
-import { haggle, refusal, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, refusal, startRawServer } from '../../support/raw-server.js';
 import { startNbdfuse } from '../../support/run/mount.js';
 import { optionReply, u16, u32 } from '../../support/scripted-wire.js';
 
@@ -41,7 +41,7 @@ it.each<[string, number, Buffer, readonly string[]]>([
 ])('endless handshake: %s give one line and status 1', async (_, about, piece, options) => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) =>
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       if (option === about) flood(socket, piece);
       else socket.write(refusal(option, NBD_REP_ERR_UNSUP, ''));
     }),

@@ -1,6 +1,6 @@
-// What other NBD clients were vulnerable to, tried on ours: on the library, and on the mount where it shows.
+// Vulnerabilities of other NBD clients, tried on the library, and on the mount where they would show.
 //
-// The list is in docs/operating/security.md. What is left out here stands in other tests, which are named there.
+// The list is in docs/operating/security.md. It names the other tests that cover the rest.
 
 import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
-import { exportInfo, GREETING, haggle, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, exportInfo, GREETING, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -34,7 +34,7 @@ async function failureOf(scope: Scope, uri: string): Promise<string> {
   return program.stderr;
 }
 
-/** What the library says when it cannot connect. */
+/** The library's error when it cannot connect. */
 async function refusalOf(uri: string): Promise<Error> {
   const outcome: unknown = await NbdClient.connect(uri).catch((error: unknown) => error);
   if (!(outcome instanceof Error)) throw new Error('the client has connected');
@@ -61,12 +61,12 @@ describe('required TLS cannot be stripped (CVE-2019-14842)', () => {
     ],
     [
       'by one that refuses NBD_OPT_STARTTLS and would go on',
-      (socket) => haggle(socket, (option) => socket.write(optionReply(option, NBD_REP_ERR_UNSUP))),
+      (socket) => answerOptions(socket, (option) => socket.write(optionReply(option, NBD_REP_ERR_UNSUP))),
     ],
     [
       'by one that slips replies in behind its consent',
       (socket) =>
-        haggle(socket, (option) =>
+        answerOptions(socket, (option) =>
           socket.write(Buffer.concat([optionReply(option, NBD_REP_ACK), exportInfo(NBD_OPT_GO, 1n)])),
         ),
     ],
@@ -94,7 +94,7 @@ describe('required TLS cannot be stripped (CVE-2019-14842)', () => {
 it('NBD_OPT_GO: a server that dies during it gives one line (CVE-2021-20286)', async () => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) =>
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       if (option === NBD_OPT_GO) socket.destroy();
       else socket.write(optionReply(option, NBD_REP_ERR_UNSUP));
     }),
@@ -110,7 +110,7 @@ describe('errors of concurrent requests are not lost (CVE-2022-0485)', () => {
 
   it('in the library: every kind of request rejects with its own error, and the others do not', async () => {
     const scope = createScope();
-    // What begins in the second half of the disk fails.
+    // Requests in the second half of the disk fail.
     const server = await startScriptedServer(scope, served, (request, reply) => {
       if (request.offset < MIB / 2 && request.type !== NBD_CMD_FLUSH) answerAll(request, reply);
       else reply.error(NBD_EPERM, 'no');
@@ -160,7 +160,7 @@ describe('sizes beyond those of a file are refused (CVE-2023-5215)', () => {
   it.each([2n ** 63n, 2n ** 64n - 2n, 2n ** 64n - 1n])('%d bytes', async (size) => {
     const scope = createScope();
     const server = await startRawServer(scope, (socket) =>
-      haggle(socket, (option) => {
+      answerOptions(socket, (option) => {
         if (option !== NBD_OPT_GO) socket.write(optionReply(option, NBD_REP_ERR_UNSUP));
         else socket.write(Buffer.concat([exportInfo(option, size), optionReply(option, NBD_REP_ACK)]));
       }),
@@ -197,8 +197,8 @@ describe('64-bit numbers in block status (CVE-2023-5871)', () => {
     });
     const client = await NbdClient.connect(server.uri);
     scope.add(() => client.close());
-    const { 'base:allocation': told } = await client.blockStatus(0, MIB);
-    expect(told.map(({ offset, length }) => [offset, length])).toEqual([
+    const { 'base:allocation': extents } = await client.blockStatus(0, MIB);
+    expect(extents.map(({ offset, length }) => [offset, length])).toEqual([
       [0n, 4096n],
       [4096n, BigInt(MIB - 4096)],
     ]);
@@ -221,7 +221,7 @@ it('block status: a context that was not negotiated is a breach, and crashes not
   scope.add(() => client.close());
   await expect(client.blockStatus(0, MIB)).rejects.toThrow('a metadata context that was not negotiated');
   const disk = await mountDisk(scope, { server: [server.uri] });
-  await until('the breach to be told', () =>
+  await until('the message about the breach', () =>
     disk.stderr.includes('a metadata context that was not negotiated'),
   );
   isLying = false;

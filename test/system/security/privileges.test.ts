@@ -1,4 +1,4 @@
-// What nbdfuse and the servers that it starts may do and hold while a disk is mounted.
+// The privileges and descriptors of nbdfuse, and of the servers that it starts, while a disk is mounted.
 
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { expect, it } from 'vitest';
@@ -21,7 +21,7 @@ async function fieldOf(pid: number, name: string): Promise<string> {
   return new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(text)?.[1] ?? '';
 }
 
-/** What the descriptors of a process lead to, by their numbers. */
+/** The targets of the descriptors of a process, by their numbers. */
 async function descriptorsOf(pid: number): Promise<Map<number, string>> {
   const found = new Map<number, string>();
   for (const name of await readdir(`/proc/${pid}/fd`)) {

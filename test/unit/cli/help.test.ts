@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { helpText, longOptionsText, shortOptionsText } from '../../../src/cli/arguments/help.js';
 import { versionText } from '../../../src/cli/version.js';
 
-/** What the C nbdfuse 1.14 prints. */
+/** The options that the C nbdfuse 1.14 prints. */
 const PEER_LONG = [
   'fuse-help',
   'help',

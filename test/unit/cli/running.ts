@@ -1,7 +1,7 @@
-// Starts the built program on a fresh mountpoint and waits for what it tells.
+// Starts the built program on a fresh mountpoint and waits for its messages.
 //
-// Used by this folder's tests. What is started is registered for the end of the test before it acts:
-// the mount is detached, the processes are killed, the folder is removed.
+// Used by this folder's tests. Registers the clean-up before it acts: at the end of the test the mount is
+// detached, the processes are killed, and the folder is removed.
 
 import { type ChildProcess, execFile, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';

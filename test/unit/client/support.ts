@@ -28,7 +28,7 @@ export function qcow2(folder: string, size: string): string {
   return path;
 }
 
-/** Connects; the client is closed after the test. What children say is swallowed. */
+/** Connects; the client is closed after the test. Drops the standard error of children. */
 export async function connect(address: ServerAddress, options: ConnectOptions = {}): Promise<NbdClient> {
   const client = await NbdClient.connect(address, { onStderr: () => undefined, ...options });
   onTestFinished(() => client.close());

@@ -61,7 +61,7 @@ const FUSE_ENTRY_OUT = hex`
 /** Bytes of the view that nothing has written to. */
 const OLD = 0xaa;
 
-/** What `write` puts behind the header of a used buffer, and nothing but that. */
+/** The bytes that `write` puts behind the header of a used buffer; checks that it writes nothing else. */
 function body(write: (view: DataView) => number): Uint8Array {
   const bytes = new Uint8Array(4096).fill(OLD);
   const length = write(new DataView(bytes.buffer));

@@ -1,4 +1,4 @@
-// What a file is taken for: a table of real headers, names and wishes.
+// The detected format of a file: a table of real headers, names and options.
 
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// What a VMDK says of other files, and the descriptor that QEMU gets instead.
+// References of a VMDK to other files, and the descriptor that QEMU gets instead.
 
 import { describe, expect, it } from 'vitest';
 import { HEAD_LENGTH } from '../../../src/image/reference.js';

@@ -10,7 +10,7 @@ import { runProgram } from '../../support/run/command.js';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 
-/** What koffi consists of at run time. */
+/** The packages of koffi at run time. */
 const PACKAGES = ['koffi', '@koromix'];
 
 /** Builds `entry` and returns the path of its JavaScript. @throws Error with the compiler's words */

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { sendHeldWrites, worksDuringSeek } from '../../../src/linux/sync.js';
+import { worksDuringSeek, writeBackDirtyPages } from '../../../src/linux/sync.js';
 
 it.each([
   ['6.1.0-56-amd64', false],
@@ -14,6 +14,6 @@ it.each([
 });
 
 it('sync_file_range: reports a refusal of the system', async () => {
-  await expect(sendHeldWrites('/dev/null')).rejects.toThrow('sync_file_range failed');
-  await expect(sendHeldWrites('/dev/missing')).rejects.toThrow('ENOENT');
+  await expect(writeBackDirtyPages('/dev/null')).rejects.toThrow('sync_file_range failed');
+  await expect(writeBackDirtyPages('/dev/missing')).rejects.toThrow('ENOENT');
 });

@@ -52,16 +52,16 @@ describe('BLOCK_STATUS reply', () => {
     const length = fc.oneof(fc.bigInt(1n, 2n ** 62n), fc.integer({ min: 1, max: 2 ** 50 }));
     const lengths = fc.array(length, { maxLength: 20 });
     fc.assert(
-      fc.property(fc.bigInt(0n, 2n ** 63n), lengths, (offset, told) => {
+      fc.property(fc.bigInt(0n, 2n ** 63n), lengths, (offset, pairs) => {
         let [at, next] = [offset, 0];
-        const lengthOf = (index: number) => told[index];
-        placeExtents(offset, told.length, lengthOf, (index, start, stop) => {
+        const lengthOf = (index: number) => pairs[index];
+        placeExtents(offset, pairs.length, lengthOf, (index, start, stop) => {
           expect(index).toBe(next++);
           expect(start).toBe(at);
-          expect(stop - start).toBe(BigInt(told[index]));
+          expect(stop - start).toBe(BigInt(pairs[index]));
           at = stop;
         });
-        expect(next).toBe(told.length);
+        expect(next).toBe(pairs.length);
       }),
     );
   });

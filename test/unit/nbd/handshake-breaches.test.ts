@@ -132,9 +132,9 @@ describe('a breach ends the handshake, without NBD_OPT_ABORT', () => {
       ],
     ],
   ])('%s', (_, options, script) => {
-    const { error, goodbye } = converse(options, script);
+    const { error, abortBytes } = converse(options, script);
     expect(error).toMatchObject({ name: 'NbdProtocolError' });
-    expect(goodbye).toBe('');
+    expect(abortBytes).toBe('');
   });
 
   it('data before the first request', () => {
@@ -182,14 +182,14 @@ describe('handshake refusal', () => {
     ],
     ['a reason from the future', '80001234', 5, 'NBD_OPT_GO: 0x80001234'],
   ])('of the export for %s ends with NBD_OPT_ABORT', (_, refusal, errno, why) => {
-    const { error, goodbye } = converse(PLAIN, [
+    const { error, abortBytes } = converse(PLAIN, [
       FIXED_NEWSTYLE,
       info(INFO_EXPORT),
       optionReply(OPT.GO, refusal),
     ]);
     expect(error).toMatchObject({ name: 'NbdServerError', errno, option: 7 });
     expect(error?.message).toContain(why);
-    expect(goodbye).toBe(optionRequest(OPT.ABORT));
+    expect(abortBytes).toBe(optionRequest(OPT.ABORT));
   });
 
   it.each([
@@ -199,9 +199,12 @@ describe('handshake refusal', () => {
   ])(
     'of %s because of a shutdown leads to NBD_OPT_ABORT ("Termination of the session")',
     (_, options, option) => {
-      const { error, goodbye } = converse(options, [FIXED_NEWSTYLE, optionReply(option, REP.ERR_SHUTDOWN)]);
+      const { error, abortBytes } = converse(options, [
+        FIXED_NEWSTYLE,
+        optionReply(option, REP.ERR_SHUTDOWN),
+      ]);
       expect(error).toMatchObject({ name: 'NbdServerError', errno: 108 });
-      expect(goodbye).toBe(optionRequest(OPT.ABORT));
+      expect(abortBytes).toBe(optionRequest(OPT.ABORT));
     },
   );
 
@@ -234,9 +237,9 @@ describe('handshake with a server that closes the connection', () => {
       'before its reply to NBD_OPT_GO',
     ],
   ])('%s: the error names the pending step', (_, script, when) => {
-    const { ended, goodbye } = converse(PLAIN, script);
+    const { ended, abortBytes } = converse(PLAIN, script);
     expect(ended).toBe(`the server closed the connection ${when}`);
-    expect(goodbye).toBe('');
+    expect(abortBytes).toBe('');
   });
 });
 

@@ -1,4 +1,4 @@
-// Handshakes that list or describe exports and then say goodbye.
+// Handshakes that list or describe exports and then send NBD_OPT_ABORT.
 import { describe, expect, it } from 'vitest';
 import type { HandshakeOptions } from '../../../src/nbd/handshake/handshake.js';
 import {
@@ -114,7 +114,7 @@ describe('list of exports', () => {
   });
 
   it('reports that the server forbids it, after NBD_OPT_ABORT', () => {
-    const { error, goodbye } = converse(LIST, [
+    const { error, abortBytes } = converse(LIST, [
       FIXED_NEWSTYLE,
       optionReply(OPT.LIST, REP.ERR_POLICY, hex`"ask " 1b "[31mthe admin"`),
     ]);
@@ -127,13 +127,13 @@ describe('list of exports', () => {
       serverText: 'ask \x1b[31mthe admin',
       errno: 1,
     });
-    expect(goodbye).toBe(ABORT);
+    expect(abortBytes).toBe(ABORT);
   });
 
   it('fails with a newstyle server that is not fixed', () => {
-    const { error, goodbye } = converse(LIST, [hex`"NBDMAGIC" "IHAVEOPT" 0000`]);
+    const { error, abortBytes } = converse(LIST, [hex`"NBDMAGIC" "IHAVEOPT" 0000`]);
     expect(error?.message).toContain('too old');
-    expect(goodbye).toBe('');
+    expect(abortBytes).toBe('');
   });
 
   it('has the one nameless export of an oldstyle server, and disconnects', () => {
@@ -223,17 +223,17 @@ describe('list of metadata contexts', () => {
   });
 
   it('sends no query to a server without structured replies ("NBD_OPT_LIST_META_CONTEXT")', () => {
-    const { sent, error, goodbye } = converse(CONTEXTS, [
+    const { sent, error, abortBytes } = converse(CONTEXTS, [
       FIXED_NEWSTYLE,
       optionReply(OPT.STRUCTURED_REPLY, REP.ERR_UNSUP),
     ]);
     expect(sent).toHaveLength(1);
     expect(error).toMatchObject({ errno: 95 });
-    expect(goodbye).toBe(ABORT);
+    expect(abortBytes).toBe(ABORT);
   });
 
   it('disregards contexts before an error ("NBD_OPT_LIST_META_CONTEXT")', () => {
-    const { events, error, goodbye } = converse(CONTEXTS, [
+    const { events, error, abortBytes } = converse(CONTEXTS, [
       FIXED_NEWSTYLE,
       STRUCTURED,
       context('00000000', 'base:allocation'),
@@ -243,7 +243,7 @@ describe('list of metadata contexts', () => {
     expect(error?.message).toBe(
       'cannot list metadata contexts of export "disk": the server has no such export (NBD_OPT_LIST_META_CONTEXT: NBD_REP_ERR_UNKNOWN)',
     );
-    expect(goodbye).toBe(ABORT);
+    expect(abortBytes).toBe(ABORT);
   });
 
   it('fails with servers without options', () => {

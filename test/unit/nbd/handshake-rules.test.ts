@@ -92,7 +92,7 @@ describe('handshake rules, for all grants of a server', () => {
 
 it('handshake rules: options without data have none ("NBD_OPT_ABORT", "NBD_OPT_LIST", "NBD_OPT_STARTTLS", "NBD_OPT_STRUCTURED_REPLY")', () => {
   const list: HandshakeOptions = { goal: { kind: 'list' }, tls: 'require' };
-  const { sent, goodbye } = converse(list, [
+  const { sent, abortBytes } = converse(list, [
     FIXED_NEWSTYLE,
     optionReply(OPT.STARTTLS, REP.ACK),
     'tls',
@@ -106,7 +106,7 @@ it('handshake rules: options without data have none ("NBD_OPT_ABORT", "NBD_OPT_L
       data: '',
     })),
   );
-  expect(goodbye).toBe(optionRequest(OPT.ABORT));
+  expect(abortBytes).toBe(optionRequest(OPT.ABORT));
 });
 
 it('handshake rules: NBD_OPT_GO requests the block sizes, and no piece of information twice ("NBD_OPT_INFO and NBD_OPT_GO")', () => {

@@ -50,25 +50,28 @@ describe('handshake with required TLS', () => {
     ['forbids it', REP.ERR_POLICY],
     ['calls it invalid', REP.ERR_INVALID],
   ])('leaves a server that %s with NBD_OPT_ABORT, and continues nothing in the clear', (_, refusal) => {
-    const { sent, error, goodbye } = converse(SECURE, [FIXED_NEWSTYLE, optionReply(OPT.STARTTLS, refusal)]);
+    const { sent, error, abortBytes } = converse(SECURE, [
+      FIXED_NEWSTYLE,
+      optionReply(OPT.STARTTLS, refusal),
+    ]);
     expect(error?.message).toMatch(/^cannot use TLS, and plain text is not allowed: /);
     expect(error).toMatchObject({ name: 'NbdServerError' });
     expect(sent).toHaveLength(1);
-    expect(goodbye).toBe(optionRequest(OPT.ABORT));
+    expect(abortBytes).toBe(optionRequest(OPT.ABORT));
   });
 
   it('an oldstyle greeting cannot strip TLS', () => {
-    const { sent, error, goodbye } = converse(SECURE, [
+    const { sent, error, abortBytes } = converse(SECURE, [
       hex`"NBDMAGIC" 0000420281861253 0000000000100000 00000001 00*124`,
     ]);
     expect(error?.message).toContain('plain text is not allowed: the server speaks the oldstyle handshake');
-    expect([sent, goodbye]).toEqual([[], '']);
+    expect([sent, abortBytes]).toEqual([[], '']);
   });
 
   it('a newstyle greeting without fixed newstyle cannot strip TLS', () => {
-    const { sent, error, goodbye } = converse(SECURE, [hex`"NBDMAGIC" "IHAVEOPT" 0002`]);
+    const { sent, error, abortBytes } = converse(SECURE, [hex`"NBDMAGIC" "IHAVEOPT" 0002`]);
     expect(error?.message).toContain('plain text is not allowed: the server speaks the newstyle handshake');
-    expect([sent, goodbye]).toEqual([[], '']);
+    expect([sent, abortBytes]).toEqual([[], '']);
   });
 
   it('bytes in the clear behind the acknowledgement are a breach, not part of the session', () => {
@@ -87,19 +90,19 @@ describe('handshake with required TLS', () => {
   });
 
   it('a server that demands TLS again afterwards breaks the rules ("FORCEDTLS mode")', () => {
-    const { error, goodbye } = converse(SECURE, [
+    const { error, abortBytes } = converse(SECURE, [
       FIXED_NEWSTYLE,
       ACKNOWLEDGED,
       'tls',
       optionReply(OPT.EXTENDED_HEADERS, REP.ERR_TLS_REQD),
     ]);
     expect(error).toMatchObject({ name: 'NbdProtocolError' });
-    expect(goodbye).toBe('');
+    expect(abortBytes).toBe('');
   });
 
   it('a failed TLS handshake leaves nothing to send in the clear ("Client-side requirements")', () => {
-    const { goodbye, ended } = converse(SECURE, [FIXED_NEWSTYLE, ACKNOWLEDGED]);
-    expect(goodbye).toBe('');
+    const { abortBytes, ended } = converse(SECURE, [FIXED_NEWSTYLE, ACKNOWLEDGED]);
+    expect(abortBytes).toBe('');
     expect(ended).toBe('the server closed the connection before the TLS handshake');
   });
 });
@@ -112,13 +115,13 @@ describe('handshake without TLS', () => {
   ])(
     'reports the remedy where a server demands TLS for %s, and never upgrades the connection',
     (_, option, options) => {
-      const { error, sent, goodbye } = converse(options, [
+      const { error, sent, abortBytes } = converse(options, [
         FIXED_NEWSTYLE,
         optionReply(option, REP.ERR_TLS_REQD),
       ]);
       expect(error?.message).toContain('the server requires TLS; use an nbds:// URI');
       expect(toHex(Buffer.from(sent.join(''), 'hex'))).not.toContain(optionRequest(OPT.STARTTLS));
-      expect(goodbye).toBe(optionRequest(OPT.ABORT));
+      expect(abortBytes).toBe(optionRequest(OPT.ABORT));
     },
   );
 

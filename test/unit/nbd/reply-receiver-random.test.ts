@@ -9,10 +9,10 @@ import type { ReplyFormat } from '../../../src/nbd/transmission/reply.js';
 import { ReplyReceiver } from '../../../src/nbd/transmission/reply-receiver.js';
 import { type NaiveRequest, readNaively } from '../../support/naive-receiver.js';
 import {
-  Asked,
   EXTENDED,
   feed,
   feedPlacing,
+  RecordedRequest,
   Recorder,
   SIMPLE,
   STRUCTURED,
@@ -41,13 +41,13 @@ interface Plan {
   readonly type: number;
   readonly offset: bigint;
   readonly length: number;
-  /** What is on the disk there, were there no holes. */
+  /** Determines the content of the disk there, apart from holes. */
   readonly seed: number;
   /** The pieces in which the data come, in the order in which they come. */
   readonly pieces: readonly Piece[];
   /** 0, or the NBD_E* that the server tells. */
   readonly error: number;
-  /** Whether the end is told by a chunk of its own. */
+  /** Whether a chunk of its own ends the reply. */
   readonly endApart: boolean;
 }
 
@@ -139,12 +139,14 @@ function mix(all: readonly Uint8Array[][], order: readonly number[]): Uint8Array
   return out;
 }
 
-function ask(recorder: Recorder, some: readonly Plan[]): Asked[] {
-  return some.map((plan) => recorder.ask(plan.cookie, new Asked(plan.type, plan.offset, plan.length)));
+function ask(recorder: Recorder, some: readonly Plan[]): RecordedRequest[] {
+  return some.map((plan) =>
+    recorder.ask(plan.cookie, new RecordedRequest(plan.type, plan.offset, plan.length)),
+  );
 }
 
-function checkRight(some: readonly Plan[], asked: readonly Asked[], format: ReplyFormat): void {
-  asked.forEach((one, i) => {
+function checkRight(some: readonly Plan[], recorded: readonly RecordedRequest[], format: ReplyFormat): void {
+  recorded.forEach((one, i) => {
     const { error, type } = some[i];
     const text = error !== 0 && format.structuredReplies ? 'no' : '';
     expect(one.result).toEqual({ error, text });
@@ -164,10 +166,10 @@ describe('reply stream that keeps the rules', () => {
           ),
         );
         const recorder = new Recorder();
-        const asked = ask(recorder, some);
+        const recorded = ask(recorder, some);
         const sorted = [...ends].sort((a, b) => a - b);
         expect(feed(format, recorder, stream, sorted).idle).toBe(true);
-        checkRight(some, asked, format);
+        checkRight(some, recorded, format);
       }),
       { numRuns: 300 },
     );
@@ -183,10 +185,10 @@ describe('reply stream that keeps the rules', () => {
           ),
         );
         const [slow, placing] = [new Recorder(), new Recorder()];
-        const asked = [ask(slow, some), ask(placing, some)];
+        const recorded = [ask(slow, some), ask(placing, some)];
         feed(format, slow, stream, [...stream.keys()]);
         feedPlacing(format, placing, stream, most);
-        for (const each of asked) checkRight(some, each, format);
+        for (const each of recorded) checkRight(some, each, format);
       }),
       { numRuns: 100 },
     );
@@ -249,9 +251,9 @@ function checkAgainstNaive(
   cuts: readonly number[],
 ): void {
   const recorder = new Recorder();
-  const asked = new Map<bigint, Asked>();
+  const recorded = new Map<bigint, RecordedRequest>();
   for (const [cookie, { type, offset, length }] of requests)
-    asked.set(cookie, recorder.ask(cookie, new Asked(type, offset, length)));
+    recorded.set(cookie, recorder.ask(cookie, new RecordedRequest(type, offset, length)));
   let breach = false;
   try {
     feed(format, recorder, stream, cuts);
@@ -262,7 +264,7 @@ function checkAgainstNaive(
   }
   const naive = readNaively(format, requests, stream);
   expect(breach).toBe(naive.breach);
-  for (const [cookie, one] of asked) {
+  for (const [cookie, one] of recorded) {
     const reply = naive.replies.get(cookie);
     expect(one.result?.error).toBe(reply?.error);
     if (reply?.error === 0) expect(Buffer.compare(one.bytes, reply.bytes)).toBe(0);
@@ -328,7 +330,7 @@ describe('broken reply stream', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 32, maxLength: 400 }), formats, (bytes, format) => {
         const recorder = new Recorder();
-        recorder.ask(0n, new Asked(NBD_CMD_READ, 0n, 64));
+        recorder.ask(0n, new RecordedRequest(NBD_CMD_READ, 0n, 64));
         expect(() => feed(format, recorder, bytes, [])).toThrow(NbdProtocolError);
       }),
       { numRuns: 300 },
@@ -340,8 +342,8 @@ test('reply receiver: takes memory for received bytes, not for announced ones', 
   const before = process.memoryUsage().arrayBuffers;
   const receivers = Array.from({ length: 2000 }, () => {
     const recorder = new Recorder();
-    recorder.ask(1n, new Asked(NBD_CMD_BLOCK_STATUS, 0n, 512));
-    const receiver = new ReplyReceiver<Asked>(STRUCTURED, recorder);
+    recorder.ask(1n, new RecordedRequest(NBD_CMD_BLOCK_STATUS, 0n, 512));
+    const receiver = new ReplyReceiver<RecordedRequest>(STRUCTURED, recorder);
     const start = structuredChunk({
       cookie: 1n,
       type: 5,
@@ -358,12 +360,12 @@ test('reply receiver: takes memory for received bytes, not for announced ones', 
 
 test('reply receiver: endless errors use no memory', () => {
   const recorder = new Recorder();
-  const asked = recorder.ask(1n, new Asked(NBD_CMD_WRITE, 0n, 512));
-  const receiver = new ReplyReceiver<Asked>(STRUCTURED, recorder);
+  const recorded = recorder.ask(1n, new RecordedRequest(NBD_CMD_WRITE, 0n, 512));
+  const receiver = new ReplyReceiver<RecordedRequest>(STRUCTURED, recorder);
   const payload = bytesOf(u32(5), u16(4096), new Uint8Array(4096).fill(0x61));
   const chunk = structuredChunk({ cookie: 1n, type: 0x8001, payload });
   const before = process.memoryUsage().arrayBuffers;
   for (let i = 0; i < 20_000; i++) receiver.receive(chunk, 0, chunk.length);
-  expect(asked.failureText).toHaveLength(4096);
+  expect(recorded.failureText).toHaveLength(4096);
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 2 ** 20);
 });

@@ -11,7 +11,14 @@ import {
 import { NbdProtocolError } from '../../../src/nbd/errors.js';
 import type { ReplyFormat } from '../../../src/nbd/transmission/reply.js';
 import { hex } from '../../support/hex.js';
-import { Asked, EVERY_WAY, EXTENDED, Recorder, SIMPLE, STRUCTURED } from '../../support/reply-recorder.js';
+import {
+  EVERY_WAY,
+  EXTENDED,
+  RecordedRequest,
+  Recorder,
+  SIMPLE,
+  STRUCTURED,
+} from '../../support/reply-recorder.js';
 import {
   bytesOf,
   type Chunk,
@@ -32,11 +39,11 @@ const STATUS_EXT = 6;
 const ERROR = 0x8001;
 const ERROR_OFFSET = 0x8002;
 
-/** What is asked in each case: one request, cookie 1, 8 bytes at offset 100 (block status: 4096 at 0). */
-const read = (): Asked => new Asked(NBD_CMD_READ, 100n, 8);
-const unfragmented = (): Asked => new Asked(NBD_CMD_READ, 100n, 8, NBD_CMD_FLAG_DF);
-const write = (): Asked => new Asked(NBD_CMD_WRITE, 100n, 8);
-const status = (): Asked => new Asked(NBD_CMD_BLOCK_STATUS, 0n, 4096);
+/** The request of each case: cookie 1, 8 bytes at offset 100 (block status: 4096 at 0). */
+const read = (): RecordedRequest => new RecordedRequest(NBD_CMD_READ, 100n, 8);
+const unfragmented = (): RecordedRequest => new RecordedRequest(NBD_CMD_READ, 100n, 8, NBD_CMD_FLAG_DF);
+const write = (): RecordedRequest => new RecordedRequest(NBD_CMD_WRITE, 100n, 8);
+const status = (): RecordedRequest => new RecordedRequest(NBD_CMD_BLOCK_STATUS, 0n, 4096);
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 const eight = text('12345678');
@@ -47,7 +54,7 @@ const extended = (type: number, payload: Uint8Array | number[] = [], more: Parti
   extendedChunk({ cookie: 1n, type, payload: Uint8Array.from(payload), ...more });
 const last = { flags: DONE };
 
-type Breach = readonly [string, ReplyFormat, () => Asked, Uint8Array, RegExp];
+type Breach = readonly [string, ReplyFormat, () => RecordedRequest, Uint8Array, RegExp];
 
 /** One test a breach: refused in every way in which the bytes can come. */
 function refuses(breaches: readonly Breach[]): void {
@@ -55,7 +62,7 @@ function refuses(breaches: readonly Breach[]): void {
     test(name, () => {
       for (const [way, run] of EVERY_WAY) {
         const recorder = new Recorder();
-        const asked = recorder.ask(1n, ask());
+        const recorded = recorder.ask(1n, ask());
         let caught: unknown;
         try {
           run(format, recorder, stream);
@@ -64,7 +71,7 @@ function refuses(breaches: readonly Breach[]): void {
         }
         expect(caught, way).toBeInstanceOf(NbdProtocolError);
         expect(String(caught), way).toMatch(rule);
-        expect(asked.result, way).toBeUndefined();
+        expect(recorded.result, way).toBeUndefined();
       }
     });
   }
@@ -122,10 +129,10 @@ describe('"Simple reply message"', () => {
   test('a second reply with the same cookie', () => {
     for (const [way, run] of EVERY_WAY) {
       const recorder = new Recorder();
-      const asked = recorder.ask(1n, read());
+      const recorded = recorder.ask(1n, read());
       const stream = bytesOf(simpleReply(1n, 0, eight), simpleReply(1n, 5));
       expect(() => run(SIMPLE, recorder, stream), way).toThrow(/not in flight/);
-      expect(asked.result, way).toEqual({ error: 0, text: '' });
+      expect(recorded.result, way).toEqual({ error: 0, text: '' });
     }
   });
 });
@@ -188,17 +195,17 @@ describe('"Structured reply types": NBD_REPLY_TYPE_OFFSET_DATA', () => {
     ['without room for its offset', STRUCTURED, read, chunk(DATA, [1, 2, 3]), /has 3 bytes/],
     ['without anything', STRUCTURED, read, chunk(DATA), /has 0 bytes/],
     [
-      'of more bytes than were asked for',
+      'of more bytes than requested',
       STRUCTURED,
       read,
       chunk(DATA, at(100n, text('123456789'))),
       /has 17 bytes/,
     ],
     ['that claims 4 GiB', STRUCTURED, read, chunk(DATA, [], { length: 0xffffffff }), /has 4294967295 bytes/],
-    ['before what was asked for', STRUCTURED, read, chunk(DATA, at(99n, eight)), /outside/],
+    ['before the requested range', STRUCTURED, read, chunk(DATA, at(99n, eight)), /outside/],
     ['at the beginning of the export', STRUCTURED, read, chunk(DATA, at(0n, eight)), /outside/],
-    ['past what was asked for', STRUCTURED, read, chunk(DATA, at(101n, eight)), /outside/],
-    ['right behind what was asked for', STRUCTURED, read, chunk(DATA, at(108n, text('a'))), /outside/],
+    ['past the requested range', STRUCTURED, read, chunk(DATA, at(101n, eight)), /outside/],
+    ['right behind the requested range', STRUCTURED, read, chunk(DATA, at(108n, text('a'))), /outside/],
     ['4 GiB further on', STRUCTURED, read, chunk(DATA, at(100n + 2n ** 32n, eight)), /outside/],
     ['2^63 bytes further on', STRUCTURED, read, chunk(DATA, at(100n + 2n ** 63n, eight)), /outside/],
     [
@@ -223,7 +230,7 @@ describe('"Structured reply types": NBD_REPLY_TYPE_OFFSET_DATA', () => {
       /overlaps/,
     ],
     ['over all of earlier data', STRUCTURED, read, bytesOf(two, chunk(DATA, at(100n, eight))), /overlaps/],
-    ['told twice', STRUCTURED, read, bytesOf(two, two), /overlaps/],
+    ['sent twice', STRUCTURED, read, bytesOf(two, two), /overlaps/],
     [
       'over data that came in order',
       STRUCTURED,
@@ -242,8 +249,8 @@ describe('"Structured reply types": NBD_REPLY_TYPE_OFFSET_HOLE', () => {
     ['of no bytes', STRUCTURED, read, hole(100n, 0), /length 0/],
     ['with a size of 64 bits', STRUCTURED, read, chunk(HOLE, at(100n, u64(8))), /has 16 bytes/],
     ['without a size', STRUCTURED, read, chunk(HOLE, u64(100n)), /has 8 bytes/],
-    ['before what was asked for', STRUCTURED, read, hole(99n, 8), /outside/],
-    ['past what was asked for', STRUCTURED, read, hole(100n, 9), /outside/],
+    ['before the requested range', STRUCTURED, read, hole(99n, 8), /outside/],
+    ['past the requested range', STRUCTURED, read, hole(100n, 9), /outside/],
     ['of 4 GiB', STRUCTURED, read, hole(100n, 0xffffffff), /outside/],
     ['with an offset whose end overflows 2^64', STRUCTURED, read, hole(2n ** 64n - 4n, 104), /outside/],
     [
@@ -405,7 +412,7 @@ describe('"NBD_CMD_READ"', () => {
   test('more pieces than are reasonable', () => {
     for (const [way, run] of EVERY_WAY) {
       const recorder = new Recorder();
-      recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 10_000));
+      recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 10_000));
       const pieces = Array.from({ length: 4097 }, (_, i) => chunk(DATA, at(BigInt(i * 2 + 1), [1])));
       expect(() => run(STRUCTURED, recorder, bytesOf(...pieces)), way).toThrow(
         /more than 4096 separate pieces/,
@@ -494,7 +501,7 @@ describe('"Extended reply chunk message"', () => {
       /not in flight/,
     ],
     [
-      'with data past what was asked for',
+      'with data past the requested range',
       EXTENDED,
       read,
       extended(DATA, at(101n, eight), { offset: 100n }),

@@ -12,10 +12,10 @@ import type { ReplyFormat } from '../../../src/nbd/transmission/reply.js';
 import { ReplyReceiver } from '../../../src/nbd/transmission/reply-receiver.js';
 import { hex } from '../../support/hex.js';
 import {
-  Asked,
   EVERY_WAY,
   EXTENDED,
   feed,
+  RecordedRequest,
   Recorder,
   SIMPLE,
   STRUCTURED,
@@ -24,7 +24,7 @@ import { bytesOf, structuredChunk, u16, u32 } from '../../support/reply-stream.j
 
 const DONE = 1;
 
-/** What one request is asked with (cookie, command, offset, bytes, flags). */
+/** One request: cookie, command, offset, bytes, flags. */
 type Question = readonly [bigint, number, bigint, number, number?];
 
 /** Runs a stream in every way, each with fresh requests, and lets `check` look at them. */
@@ -32,19 +32,19 @@ function everyWay(
   format: ReplyFormat,
   questions: readonly Question[],
   stream: Uint8Array,
-  check: (asked: Asked[], recorder: Recorder) => void,
+  check: (recorded: RecordedRequest[], recorder: Recorder) => void,
 ): void {
   for (const [way, run] of EVERY_WAY) {
     const recorder = new Recorder();
-    const asked = questions.map(([cookie, type, offset, length, flags]) =>
-      recorder.ask(cookie, new Asked(type, offset, length, flags)),
+    const recorded = questions.map(([cookie, type, offset, length, flags]) =>
+      recorder.ask(cookie, new RecordedRequest(type, offset, length, flags)),
     );
     expect(run(format, recorder, stream).idle, way).toBe(true);
-    check(asked, recorder);
+    check(recorded, recorder);
   }
 }
 
-const textOf = (asked: Asked): string => Buffer.from(asked.bytes).toString();
+const textOf = (recorded: RecordedRequest): string => Buffer.from(recorded.bytes).toString();
 
 describe('proto.md, "Simple reply message"', () => {
   test('replies come in any order, with data only for READ and only without an error', () => {
@@ -78,12 +78,12 @@ describe('proto.md, "Simple reply message"', () => {
     const stream = hex`67446698 00000000 0000000000000001 "ab" 67446698 00000000 0000000000000001 "cd"`;
     for (const [, run] of EVERY_WAY) {
       const recorder = new Recorder();
-      const first = recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 2));
-      const next = new Asked(NBD_CMD_READ, 2n, 2);
+      const first = recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 2));
+      const next = new RecordedRequest(NBD_CMD_READ, 2n, 2);
       const finished = recorder.finished.bind(recorder);
-      recorder.finished = (asked, error, text) => {
-        finished(asked, error, text);
-        if (asked === first) recorder.ask(1n, next);
+      recorder.finished = (recorded, error, text) => {
+        finished(recorded, error, text);
+        if (recorded === first) recorder.ask(1n, next);
       };
       run(SIMPLE, recorder, stream);
       expect([textOf(first), textOf(next)]).toEqual(['ab', 'cd']);
@@ -108,8 +108,8 @@ describe('proto.md, "Simple reply message"', () => {
       [2n, NBD_CMD_BLOCK_STATUS, 0n, 512],
       [3n, NBD_CMD_WRITE, 0n, 512],
     ];
-    everyWay(STRUCTURED, questions, stream, (asked) =>
-      expect(asked.map((one) => one.result?.error)).toEqual([0, 22, 0]),
+    everyWay(STRUCTURED, questions, stream, (recorded) =>
+      expect(recorded.map((one) => one.result?.error)).toEqual([0, 22, 0]),
     );
   });
 });
@@ -145,7 +145,9 @@ describe('proto.md, "Structured reply chunk message"', () => {
   test('unknown flags are ignored', () => {
     const stream = hex`668e33ef fffe 0001 0000000000000001 00000009 0000000000000000 "x"
                        668e33ef ffff 0000 0000000000000001 00000000`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 1]], stream, ([asked]) => expect(textOf(asked)).toBe('x'));
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 1]], stream, ([recorded]) =>
+      expect(textOf(recorded)).toBe('x'),
+    );
   });
 
   test('with NBD_CMD_FLAG_DF one content chunk, data or a hole, and a separate end', () => {
@@ -167,8 +169,8 @@ describe('proto.md, "Structured reply chunk message"', () => {
     const stream = hex`
       668e33ef 0000 0001 0000000000000001 0000000a 0000000000000000 "ab" | half of what was asked for
       668e33ef 0001 8002 0000000000000001 0000000e 00000005 0000 0000000000000002 | NBD_EIO there`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4, NBD_CMD_FLAG_DF]], stream, ([asked]) =>
-      expect(asked.result).toEqual({ error: 5, text: '' }),
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4, NBD_CMD_FLAG_DF]], stream, ([recorded]) =>
+      expect(recorded.result).toEqual({ error: 5, text: '' }),
     );
   });
 });
@@ -198,8 +200,8 @@ describe('proto.md, "Structured reply types": error chunks', () => {
       668e33ef 0000 0001 0000000000000001 0000000b 0000000000000001 "abc"
       668e33ef 0000 8002 0000000000000001 00000011 00000005 0003 "two" 0000000000000000
       668e33ef 0001 0000 0000000000000001 00000000`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4]], stream, ([asked]) =>
-      expect(asked.result).toEqual({ error: 28, text: 'one' }),
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4]], stream, ([recorded]) =>
+      expect(recorded.result).toEqual({ error: 28, text: 'one' }),
     );
   });
 
@@ -207,8 +209,8 @@ describe('proto.md, "Structured reply types": error chunks', () => {
     const stream = hex`
       668e33ef 0000 8001 0000000000000001 00000006 00000005 0000
       668e33ef 0001 0001 0000000000000001 0000000a 0000000000000000 "ab"`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 2]], stream, ([asked]) =>
-      expect(asked.result).toEqual({ error: 5, text: '' }),
+    everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 2]], stream, ([recorded]) =>
+      expect(recorded.result).toEqual({ error: 5, text: '' }),
     );
   });
 
@@ -218,8 +220,8 @@ describe('proto.md, "Structured reply types": error chunks', () => {
       0000001c                                     | NBD_ENOSPC
       0002 "no"                                    | message
       0909                                         | what only this type knows`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_WRITE, 0n, 8]], stream, ([asked]) =>
-      expect(asked.result).toEqual({ error: 28, text: 'no' }),
+    everyWay(STRUCTURED, [[1n, NBD_CMD_WRITE, 0n, 8]], stream, ([recorded]) =>
+      expect(recorded.result).toEqual({ error: 28, text: 'no' }),
     );
   });
 
@@ -229,16 +231,16 @@ describe('proto.md, "Structured reply types": error chunks', () => {
       const offset = new Uint8Array(type === 0x8002 ? 8 : 0);
       const payload = bytesOf(u32(1), u16(4096), message, offset);
       const stream = structuredChunk({ cookie: 1n, type, flags: DONE, payload });
-      everyWay(STRUCTURED, [[1n, NBD_CMD_WRITE, 0n, 8]], stream, ([asked]) =>
-        expect(asked.result).toEqual({ error: 1, text: 'a'.repeat(4096) }),
+      everyWay(STRUCTURED, [[1n, NBD_CMD_WRITE, 0n, 8]], stream, ([recorded]) =>
+        expect(recorded.result).toEqual({ error: 1, text: 'a'.repeat(4096) }),
       );
     }
   });
 
   test('a message that is not UTF-8 arrives with replacement characters', () => {
     const stream = hex`668e33ef 0001 8001 0000000000000001 00000009 00000005 0003 61ff62`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_FLUSH, 0n, 0]], stream, ([asked]) =>
-      expect(asked.result).toEqual({ error: 5, text: 'a\ufffdb' }),
+    everyWay(STRUCTURED, [[1n, NBD_CMD_FLUSH, 0n, 0]], stream, ([recorded]) =>
+      expect(recorded.result).toEqual({ error: 5, text: 'a\ufffdb' }),
     );
   });
 });
@@ -253,9 +255,9 @@ describe('proto.md, "NBD_CMD_BLOCK_STATUS"', () => {
       668e33ef 0001 0005 0000000000000001 0000000c | the other context, and the last
       00000006                                     | metadata context ID
       ffffffff 80000001                            | length beyond what was asked for, status flags`;
-    everyWay(STRUCTURED, [[1n, NBD_CMD_BLOCK_STATUS, 0n, 4608]], stream, ([asked]) => {
-      expect(asked.extents).toEqual([7, 4096, 3, 512, 0, 6, 0xffffffff, 0x80000001]);
-      expect(asked.result).toEqual({ error: 0, text: '' });
+    everyWay(STRUCTURED, [[1n, NBD_CMD_BLOCK_STATUS, 0n, 4608]], stream, ([recorded]) => {
+      expect(recorded.extents).toEqual([7, 4096, 3, 512, 0, 6, 0xffffffff, 0x80000001]);
+      expect(recorded.result).toEqual({ error: 0, text: '' });
     });
   });
 
@@ -273,8 +275,8 @@ describe('proto.md, "NBD_CMD_BLOCK_STATUS"', () => {
       0000000000000003 | status flags
       0000000000000200 | length
       0000000200000001 | status flags`;
-    everyWay(EXTENDED, [[1n, NBD_CMD_BLOCK_STATUS, 2n ** 41n, 2 ** 40]], stream, ([asked]) =>
-      expect(asked.extents).toEqual([7, 2 ** 40, 3, 512, 2 ** 33 + 1]),
+    everyWay(EXTENDED, [[1n, NBD_CMD_BLOCK_STATUS, 2n ** 41n, 2 ** 40]], stream, ([recorded]) =>
+      expect(recorded.extents).toEqual([7, 2 ** 40, 3, 512, 2 ** 33 + 1]),
     );
   });
 });
@@ -323,17 +325,17 @@ describe('reply receiver results', () => {
     }
     const recorder = new Watched();
     const stream = hex`67446698 00000000 0000000000000001 "abcd"`;
-    recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 4));
+    recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 4));
     feed(SIMPLE, recorder, stream, []);
-    recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 4));
+    recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 4));
     feed(SIMPLE, recorder, stream, [18]);
     expect(given).toEqual(['some', 'all', 'some', 'some']);
   });
 
   test('have the place of the next bytes: first the header, then the payload and its request', () => {
     const recorder = new Recorder();
-    const asked = recorder.ask(1n, new Asked(NBD_CMD_READ, 16n, 6));
-    const receiver = new ReplyReceiver<Asked>(STRUCTURED, recorder);
+    const recorded = recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 16n, 6));
+    const receiver = new ReplyReceiver<RecordedRequest>(STRUCTURED, recorder);
     expect(receiver).toMatchObject({ idle: true, headerPending: 16, payloadPending: 0 });
     const header = hex`668e33ef 0001 0001 0000000000000001 0000000a 0000000000000012 | 2 bytes further on`;
     receiver.receive(header, 0, 16);
@@ -344,7 +346,7 @@ describe('reply receiver results', () => {
     expect(receiver).toMatchObject({
       headerPending: 0,
       payloadPending: 2,
-      payloadRequest: asked,
+      payloadRequest: recorded,
       payloadAt: 2,
       payloadWhole: false,
     });
@@ -357,7 +359,7 @@ describe('reply receiver results', () => {
     const stream = hex`67446698 00000000 0000000000000001 "abcd"`;
     for (let length = 0; length <= stream.length; length++) {
       const recorder = new Recorder();
-      recorder.ask(1n, new Asked(NBD_CMD_READ, 0n, 4));
+      recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 4));
       const { idle } = feed(SIMPLE, recorder, stream.subarray(0, length), []);
       expect(idle, `${length} bytes`).toBe(length === 0 || length === stream.length);
     }

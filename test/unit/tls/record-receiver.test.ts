@@ -1,4 +1,4 @@
-// What the receiving half of a session makes of records, good and bad.
+// The receiving half of a session, with good and bad records.
 
 import { describe, expect, test } from 'vitest';
 import { addressOf, libc } from '../../../src/linux/libc.js';

@@ -50,7 +50,7 @@ test('plaintext pump: carries many bytes both ways at once', async () => {
   expect(atWorker.equals(back)).toBe(true);
 });
 
-test('plaintext pump: reads no more from the session than a slow far end can take', async () => {
+test('plaintext pump: reads no more from the session than a slow worker can take', async () => {
   const { session, server, worker } = pumped();
   const back = randomBytes(24_000_000);
   server.write(back);
@@ -60,7 +60,7 @@ test('plaintext pump: reads no more from the session than a slow far end can tak
   expect(atWorker.equals(back)).toBe(true);
 });
 
-test('plaintext pump: reads no more from the far end than a slow server can take', async () => {
+test('plaintext pump: reads no more from the worker than a slow server can take', async () => {
   const { session, server, worker } = pumped();
   const there = randomBytes(24_000_000);
   const all = new Promise<void>((resolve) => {
@@ -73,7 +73,7 @@ test('plaintext pump: reads no more from the far end than a slow server can take
   expect(atServer.equals(there)).toBe(true);
 });
 
-test('plaintext pump: passes the last bytes of the server on before the far end sees the end', async () => {
+test('plaintext pump: forwards the last bytes of the server before the worker sees the end', async () => {
   const { server, worker } = pumped();
   server.end('last words');
   const chunks: Buffer[] = [];
@@ -82,14 +82,14 @@ test('plaintext pump: passes the last bytes of the server on before the far end 
   expect(Buffer.concat(chunks).toString()).toBe('last words');
 });
 
-test('plaintext pump: ends the far end when the session breaks', async () => {
+test('plaintext pump: ends the connection to the worker when the session breaks', async () => {
   const { session, worker } = pumped();
   worker.resume();
   session.destroy(new Error('bad record'));
   await once(worker, 'end');
 });
 
-test('plaintext pump: sends the last bytes of the far end, then ends the session', async () => {
+test('plaintext pump: sends the last bytes of the worker, then ends the session', async () => {
   const { session, server, worker } = pumped();
   worker.end('goodbye');
   const chunks: Buffer[] = [];

@@ -7,7 +7,7 @@ import { userInfo } from 'node:os';
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { exportInfo, haggle, refusal, startRawServer } from '../../support/raw-server.js';
+import { answerOptions, exportInfo, refusal, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
@@ -66,7 +66,7 @@ it('NBD_OPT_ABORT: the client closes the connection, with or without a reply ("T
     });
     const NBD_REP_ERR_UNKNOWN = 0x8000_0006;
     const NBD_REP_ERR_UNSUP = 0x8000_0001;
-    haggle(socket, (option) => {
+    answerOptions(socket, (option) => {
       options.push(option);
       if (option === 2) return;
       if (option === 7) socket.write(exportInfo(option, 4096n));
@@ -75,6 +75,6 @@ it('NBD_OPT_ABORT: the client closes the connection, with or without a reply ("T
   });
   await expect(NbdClient.connect(server.uri)).rejects.toThrow('no such thing');
   await until('the end of the connection', () => closed);
-  // NBD_OPT_GO is the last that is asked for; a list of names may be asked for on another connection.
+  // NBD_OPT_GO is the last option but for NBD_OPT_ABORT; nbdfuse may list the names on another connection.
   expect(options.slice(options.indexOf(7), options.indexOf(7) + 2)).toEqual([7, 2]);
 });

@@ -31,7 +31,7 @@ async function dieAfterTheServersFlight(client: Socket, socket: string): Promise
     server.write(chunk);
   });
   while (flight.length === 0) await once(server, 'data');
-  // The server waits for the client now: what it has to say is said when it has been silent for a while.
+  // The server waits for the client now: it has sent everything once it has been silent for a while.
   for (let count = 0; count < flight.length; await pause(100)) count = flight.length;
   client.write(Buffer.concat(flight), () => client.destroy());
 }

@@ -227,7 +227,7 @@ test('a request is answered once', () => {
   expect(() => request.markAnswered()).toThrow(/a request is answered once/);
 });
 
-test('a split command keeps what it asks for, and both parts have the payload', () => {
+test('a split command keeps its range, and both parts have the payload', () => {
   const commands = new CommandTable();
   const command = commands.take();
   const buffer = new BufferPool(1).take(4096);

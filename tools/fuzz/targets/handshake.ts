@@ -71,17 +71,17 @@ function converse(
   piece: number,
 ): Conversation {
   const handshake = new Handshake(options);
-  const told: Conversation = { clear: '', sent: [], events: [], error: '' };
+  const conversation: Conversation = { clear: '', sent: [], events: [], error: '' };
   const take = (events: HandshakeEvent[]): void => {
     for (const event of events) {
-      if (event.type === 'send') told.sent.push(Buffer.from(event.bytes).toString('hex'));
-      else told.events.push(event);
+      if (event.type === 'send') conversation.sent.push(Buffer.from(event.bytes).toString('hex'));
+      else conversation.events.push(event);
     }
   };
   try {
     feed(handshake, clear, piece, take);
-    told.clear = told.sent.join('');
-    if (told.events.at(-1)?.type === 'starttls') {
+    conversation.clear = conversation.sent.join('');
+    if (conversation.events.at(-1)?.type === 'starttls') {
       take(handshake.tlsStarted());
       feed(handshake, secret, piece, take);
     }
@@ -90,15 +90,16 @@ function converse(
     if (expected instanceof NbdServerError)
       promise(expected.serverText.length <= 4096, 'a server text is too long');
     // How many bytes came too early depends on the pieces.
-    told.error = `${expected.name}: ${expected.message.replace(/sent \d+ bytes before/, 'sent bytes before')}`;
+    conversation.error = `${expected.name}: ${expected.message.replace(/sent \d+ bytes before/, 'sent bytes before')}`;
     promise(handshake.receive(Uint8Array.of(0)).length === 0, 'something happens after the end');
   }
   const ended = handshake.endOfStream();
   if (ended !== undefined) expectedError(ended);
-  const goodbye = Buffer.from(handshake.abort()).toString('hex');
-  if (told.error.startsWith('NbdProtocolError')) promise(goodbye === '', 'a goodbye after a breach');
+  const abortBytes = Buffer.from(handshake.abort()).toString('hex');
+  if (conversation.error.startsWith('NbdProtocolError'))
+    promise(abortBytes === '', 'a abortBytes after a breach');
   promise(handshake.abort().length === 0, 'two goodbyes');
-  return told;
+  return conversation;
 }
 
 function checkInfo(info: ExportInfo): void {
@@ -138,7 +139,7 @@ function checkExports(exports: readonly ListedExport[]): void {
 function check(options: HandshakeOptions, { clear, sent, events, error }: Conversation): void {
   promise(sent.length <= MOST_OPTIONS, `the client sent ${sent.length} messages`);
   const secured = events.some(({ type }) => type === 'starttls');
-  if (options.tls === 'disable') promise(!secured, 'TLS without being asked for');
+  if (options.tls === 'disable') promise(!secured, 'TLS without a request for it');
   else {
     promise(CLEAR.test(secured ? clear : sent.join('')), 'more than the wish for TLS was sent in the clear');
     promise(secured || events.length === 0, 'an end without TLS');

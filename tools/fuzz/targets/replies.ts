@@ -15,10 +15,10 @@ import { NbdProtocolError } from '../../../src/nbd/errors.js';
 import type { ReplyFormat } from '../../../src/nbd/transmission/reply.js';
 import { type NaiveRequest, readNaively } from '../../../test/support/naive-receiver.js';
 import {
-  Asked,
   EXTENDED,
   feed,
   feedPlacing,
+  RecordedRequest,
   Recorder,
   SIMPLE,
   STRUCTURED,
@@ -57,7 +57,7 @@ export function requestsOf(input: Input): Map<bigint, NaiveRequest> {
 }
 
 interface Outcome {
-  readonly asked: ReadonlyMap<bigint, Asked>;
+  readonly recorded: ReadonlyMap<bigint, RecordedRequest>;
   readonly breach: string | undefined;
 }
 
@@ -70,26 +70,26 @@ function receive(
   how: Feed,
 ): Outcome {
   const recorder = new Recorder();
-  const asked = new Map<bigint, Asked>();
+  const recorded = new Map<bigint, RecordedRequest>();
   for (const [cookie, { type, flags, offset, length }] of requests)
-    asked.set(cookie, recorder.ask(cookie, new Asked(type, offset, length, flags)));
+    recorded.set(cookie, recorder.ask(cookie, new RecordedRequest(type, offset, length, flags)));
   try {
     how(format, recorder, stream);
-    return { asked, breach: undefined };
+    return { recorded, breach: undefined };
   } catch (error) {
     const breach = expectedError(error);
     promise(breach instanceof NbdProtocolError, `a breach that is a ${breach.name}`);
-    return { asked, breach: breach.message };
+    return { recorded, breach: breach.message };
   }
 }
 
 /** Holds an outcome against a naive reading, all that both have of it. */
-function compare({ asked, breach }: Outcome, naive: ReturnType<typeof readNaively>): void {
+function compare({ recorded, breach }: Outcome, naive: ReturnType<typeof readNaively>): void {
   promise(
     (breach !== undefined) === naive.breach,
     `${breach ?? 'no breach'}, but read naively: ${naive.breach}`,
   );
-  for (const [cookie, one] of asked) {
+  for (const [cookie, one] of recorded) {
     const reply = naive.replies.get(cookie);
     promise(
       one.result?.error === reply?.error,
@@ -98,8 +98,8 @@ function compare({ asked, breach }: Outcome, naive: ReturnType<typeof readNaivel
     promise(Buffer.byteLength(one.result?.text ?? '') <= 3 * 4096, 'the text of an error is too long');
     if (reply?.error !== 0) continue;
     promise(Buffer.compare(one.bytes, reply.bytes) === 0, `wrong bytes for request ${cookie}`);
-    const told = [...reply.extents].flatMap(([context, extents]) => [context, ...extents.map(Number)]);
-    promise(told.join() === one.extents.join(), `wrong extents for request ${cookie}`);
+    const numbers = [...reply.extents].flatMap(([context, extents]) => [context, ...extents.map(Number)]);
+    promise(numbers.join() === one.extents.join(), `wrong extents for request ${cookie}`);
   }
 }
 

@@ -115,30 +115,30 @@ function ask(rig: Rig, input: Input, unique: bigint, info: ExportInfo): void {
 /** The server replies to the requests so far: chunks by instruction, or any bytes. */
 function say(rig: Rig, input: Input, info: ExportInfo): void {
   const instructions = input.bytes(1 + (input.u8() & 31));
-  if (rig.asked.size === 0) rig.say(instructions);
-  else rig.say(makeStream(new Input(instructions), info, rig.asked, MOST_BYTES));
+  if (rig.commands.size === 0) rig.say(instructions);
+  else rig.say(makeStream(new Input(instructions), info, rig.commands, MOST_BYTES));
 }
 
-/** Marks the bytes of `body`, from `offset` of the disk on, that a reply of the server has told. */
-function markTold(told: Uint8Array, body: Uint8Array, offset: bigint, at: bigint, bytes: Uint8Array): void {
+/** Marks the bytes of `body`, from `offset` of the disk on, that a reply of the server has sent. */
+function markSent(sent: Uint8Array, body: Uint8Array, offset: bigint, at: bigint, bytes: Uint8Array): void {
   const distance = Number(at - offset);
   const start = Math.max(distance, 0);
   const end = Math.min(distance + bytes.length, body.length);
-  for (let i = start; i < end; i++) if (body[i] === bytes[i - distance]) told[i] = 1;
+  for (let i = start; i < end; i++) if (body[i] === bytes[i - distance]) sent[i] = 1;
 }
 
-/** A READ that succeeded has the bytes that the server has told, put together of its replies. */
+/** A READ that succeeded has the bytes of the server's replies. */
 function checkReads(rig: Rig, info: ExportInfo): void {
-  const { replies } = readNaively(info, rig.asked, Buffer.concat(rig.said));
+  const { replies } = readNaively(info, rig.commands, Buffer.concat(rig.said));
   for (const { opcode, offset, size, reply } of rig.requests.values()) {
     if (opcode !== FUSE_READ || reply === undefined || reply.error !== 0) continue;
-    promise(reply.body.length <= size, 'a READ brought more than was asked for');
-    const told = new Uint8Array(reply.body.length);
+    promise(reply.body.length <= size, 'a READ brings more bytes than it requested');
+    const sent = new Uint8Array(reply.body.length);
     for (const [cookie, { error, bytes }] of replies) {
-      const asked = rig.asked.get(cookie);
-      if (asked?.type === 0 && error === 0) markTold(told, reply.body, offset, asked.offset, bytes);
+      const command = rig.commands.get(cookie);
+      if (command?.type === 0 && error === 0) markSent(sent, reply.body, offset, command.offset, bytes);
     }
-    promise(!told.includes(0), 'a byte of a READ was told by nobody');
+    promise(!sent.includes(0), 'a READ has a byte that the server has not sent');
   }
 }
 
@@ -154,5 +154,5 @@ export function fuzz(data: Buffer): void {
   rig.end();
   checkReads(rig, info);
   if (rig.loss?.breach === true)
-    promise(!/[\p{Cc}]/u.test(rig.loss.why), 'a breach is told in more than a line');
+    promise(!/[\p{Cc}]/u.test(rig.loss.why), 'the message about a breach is longer than a line');
 }

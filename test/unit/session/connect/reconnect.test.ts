@@ -10,7 +10,7 @@ interface World {
   readonly reconnector: Reconnector<FreshConnection>;
   readonly lines: string[];
   readonly events: string[];
-  /** What the next attempts to connect give; the last one stays. */
+  /** The results of the next attempts to connect; the last one stays. */
   readonly answers: (ExportInfo | Error)[];
 }
 

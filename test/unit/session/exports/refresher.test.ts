@@ -5,8 +5,8 @@ import { FakeClock, settle } from '../fake-clock.js';
 interface World {
   readonly clock: FakeClock;
   readonly refresher: Refresher;
-  /** When lists were asked for. */
-  readonly asked: number[];
+  /** The time of each request for a list. */
+  readonly listedAt: number[];
   /** Ends the list that is under way. */
   end(error?: Error): Promise<void>;
   /** Wants a list; tells later when that was over. */
@@ -15,10 +15,10 @@ interface World {
 
 function createWorld(): World {
   const clock = new FakeClock();
-  const asked: number[] = [];
+  const listedAt: number[] = [];
   let finish: (error?: Error) => void = () => undefined;
   const refresher = new Refresher(clock, () => {
-    asked.push(clock.now());
+    listedAt.push(clock.now());
     return new Promise((resolve, reject) => {
       finish = (error) => (error === undefined ? resolve() : reject(error));
     });
@@ -26,7 +26,7 @@ function createWorld(): World {
   return {
     clock,
     refresher,
-    asked,
+    listedAt,
     end: async (error) => {
       finish(error);
       await settle();
@@ -43,17 +43,17 @@ function createWorld(): World {
 
 describe('export list refresher', () => {
   it('lets readers of the directory wait for one common list', async () => {
-    const { clock, asked, end, want } = createWorld();
+    const { clock, listedAt, end, want } = createWorld();
     const [first, second] = [want(), want()];
     await clock.advance(100);
     expect([first.at, second.at]).toEqual([undefined, undefined]);
     await end();
     expect([first.at, second.at]).toEqual([100, 100]);
-    expect(asked).toEqual([0]);
+    expect(listedAt).toEqual([0]);
   });
 
   it('requests a list once a second at most', async () => {
-    const { clock, asked, end, want } = createWorld();
+    const { clock, listedAt, end, want } = createWorld();
     want();
     await end();
     await clock.advance(999);
@@ -62,19 +62,19 @@ describe('export list refresher', () => {
     expect(soon.at).toBe(999);
     await clock.advance(1);
     want();
-    expect(asked).toEqual([0, 1000]);
+    expect(listedAt).toEqual([0, 1000]);
   });
 
   it('requests no list right after one from elsewhere', async () => {
-    const { clock, asked, refresher, want } = createWorld();
+    const { clock, listedAt, refresher, want } = createWorld();
     refresher.fresh();
     await clock.advance(500);
     want();
-    expect(asked).toEqual([]);
+    expect(listedAt).toEqual([]);
   });
 
   it('lets readers wait for three seconds at most, and later ones not at all', async () => {
-    const { clock, asked, want } = createWorld();
+    const { clock, listedAt, want } = createWorld();
     const first = want();
     await clock.advance(2000);
     const second = want();
@@ -83,22 +83,22 @@ describe('export list refresher', () => {
     const late = want();
     await settle();
     expect(late.at).toBe(7000);
-    expect(asked).toEqual([0]);
+    expect(listedAt).toEqual([0]);
   });
 
   it('requests lists less often while none comes in time, and as often as before once one does', async () => {
-    const { clock, asked, end, want } = createWorld();
+    const { clock, listedAt, end, want } = createWorld();
     for (let second = 0; second < 100; second++) {
       want();
       await end(new Error('refused'));
       await clock.advance(1000);
     }
-    expect(asked).toEqual([0, 2000, 6000, 14_000, 30_000, 60_000, 90_000]);
+    expect(listedAt).toEqual([0, 2000, 6000, 14_000, 30_000, 60_000, 90_000]);
     await clock.advance(30_000);
     want();
     await end();
     await clock.advance(1000);
     want();
-    expect(asked.slice(-2)).toEqual([130_000, 131_000]);
+    expect(listedAt.slice(-2)).toEqual([130_000, 131_000]);
   });
 });

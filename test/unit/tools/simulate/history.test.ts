@@ -23,7 +23,7 @@ describe('simulator: one seed', () => {
 
   it('has no violation without a defect', () => {
     for (let seed = 1; seed <= 20; seed++) {
-      const profile = { ...makeProfile(seed, { without: [], only: [] }), keepBytes: 64 * 1024 * 1024 };
+      const profile = { ...makeProfile(seed, { without: [], only: [] }), unflushedLimit: 64 * 1024 * 1024 };
       expect(generate(profile, 200).violation?.message).toBeUndefined();
     }
   });

@@ -1,4 +1,4 @@
-// Requests over a socketpair, whose large payloads are lent to it rather than copied.
+// Requests over a socketpair, which shares the pages of large payloads instead of copying them.
 
 import { expect, onTestFinished, test } from 'vitest';
 import { EAGAIN, EPIPE } from '../../../../src/constants/errno.js';
@@ -58,7 +58,7 @@ class Pair {
     return { command, buffer, bytes: Buffer.concat([header, payload]) };
   }
 
-  /** What has arrived, up to `most` bytes. */
+  /** The bytes that have arrived, up to `most`. */
   take(most = Number.POSITIVE_INFINITY): Buffer {
     const parts: Buffer[] = [];
     for (let got = 0; got < most; ) {

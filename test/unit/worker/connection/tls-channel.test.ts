@@ -50,7 +50,7 @@ class Pair {
     expect(libc.write(this.#far, addressOf(all), all.length)).toBe(all.length);
   }
 
-  /** What the channel gives, as text. */
+  /** The next bytes of the channel, as text. */
   receive(length = SIZE): string {
     const count = this.channel.receive(this.address + SIZE, length);
     return count < 0 ? `errno ${errno()}` : Buffer.from(this.memory.subarray(SIZE, SIZE + count)).toString();

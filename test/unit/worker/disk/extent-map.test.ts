@@ -1,4 +1,4 @@
-// What is known of holes, against a model that keeps every byte.
+// The map of holes, against a model that keeps every byte.
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -17,12 +17,12 @@ function command(type: number, offset: bigint, length: number, extents?: number[
 }
 
 const tell = (map: ExtentMap, offset: bigint, extents: number[]): void => {
-  map.asked([]);
+  map.querySent([]);
   map.answered(command(NBD_CMD_BLOCK_STATUS, offset, 0, extents));
 };
 
 describe('extent map', () => {
-  test('joins adjacent extents, and knows nothing beyond the reply', () => {
+  test('joins adjacent extents, and has no extents beyond the reply', () => {
     const map = new ExtentMap(true);
     tell(map, 0n, [512, 3, 512, 3, 1024, 0]);
     expect(map.at(700n)).toEqual({ start: 0n, end: 1024n, hole: true });
@@ -31,7 +31,7 @@ describe('extent map', () => {
     expect(map.summary(4096n)).toEqual({ holes: 1024n, known: 2048n });
   });
 
-  test('trusts a kept extent for ten seconds: another client may have written since', () => {
+  test('trusts a known extent for ten seconds: another client may have written since', () => {
     const map = new ExtentMap(true);
     map.begin(100_000);
     tell(map, 0n, [4096, 3]);
@@ -53,7 +53,7 @@ describe('extent map', () => {
 
   test('counts a write during a query as data, whatever the reply says', () => {
     const map = new ExtentMap(true);
-    map.asked([]);
+    map.querySent([]);
     map.wrote(command(NBD_CMD_WRITE, 512n, 512));
     map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096, [4096, 3]));
     expect(map.at(0n)).toEqual({ start: 0n, end: 512n, hole: true });
@@ -93,7 +93,7 @@ describe('extent map', () => {
     const map = new ExtentMap(true);
     const underWay = command(NBD_CMD_WRITE, 512n, 512);
     map.wrote(underWay);
-    map.asked([underWay]);
+    map.querySent([underWay]);
     map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096, [4096, 3]));
     expect(map.at(0n)).toEqual({ start: 0n, end: 512n, hole: true });
     expect(map.at(512n)).toEqual({ start: 512n, end: 1024n, hole: false });
@@ -109,7 +109,7 @@ describe('extent map', () => {
   test('an error adds nothing, and neither does a reply without extents', () => {
     const map = new ExtentMap(true);
     tell(map, 0n, [512, 3]);
-    map.asked([]);
+    map.querySent([]);
     map.answered(command(NBD_CMD_BLOCK_STATUS, 0n, 4096));
     tell(map, 0n, []);
     expect(map.at(0n)).toEqual({ start: 0n, end: 512n, hole: true });
@@ -118,7 +118,7 @@ describe('extent map', () => {
 
   test('a query that is given up needs no more notes', () => {
     const map = new ExtentMap(true);
-    map.asked([]);
+    map.querySent([]);
     map.wrote(command(NBD_CMD_WRITE, 0n, 512));
     map.gaveUp();
     tell(map, 0n, [512, 3]);
@@ -220,7 +220,7 @@ describe('extent map', () => {
 
 interface Sent {
   readonly command: NbdCommand;
-  /** What a question has seen: a length and flags for each byte. */
+  /** The result of a BLOCK_STATUS: a length and flags for each byte. */
   seen: number[] | undefined;
 }
 
@@ -242,7 +242,7 @@ class World {
   step(kind: string, at: number, length: number): void {
     if (kind === 'write' || kind === 'zero') this.change(kind === 'write', at, length);
     else if (kind === 'ask') {
-      this.map.asked(this.changes.map((change) => change.command));
+      this.map.querySent(this.changes.map((change) => change.command));
       this.questions.push({ command: command(NBD_CMD_BLOCK_STATUS, BigInt(at), length), seen: undefined });
     } else if (kind === 'do') this.carryOut(at % Math.max(this.changes.length, 1));
     else {

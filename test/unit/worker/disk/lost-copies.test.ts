@@ -1,4 +1,4 @@
-// What is proof that a lost change will not be made any more, and what is none.
+// Which events prove that a lost change cannot happen any more, and which do not.
 
 import { expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';

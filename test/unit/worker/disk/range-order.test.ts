@@ -75,7 +75,7 @@ test('range order: leaving twice, or before the turn, is a defect', () => {
   expect(order.leave(first)).toEqual([]);
 });
 
-test('range order: the listener hears of the first and of the last change', () => {
+test('range order: reports the first and the last change to the listener', () => {
   const { order } = createOrder();
   const heard: boolean[] = [];
   order.announce = (isChanging) => heard.push(isChanging);

@@ -16,7 +16,7 @@ const PROFILE: Profile = {
   allocation: false,
   connections: 2,
   cache: 'none',
-  keepBytes: 64 * 1024 * 1024,
+  unflushedLimit: 64 * 1024 * 1024,
   timeout: 0,
   readAhead: false,
   unixSocket: true,

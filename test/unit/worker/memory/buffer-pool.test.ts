@@ -42,7 +42,7 @@ test('memory that was not needed between two calls goes back to the system, and 
   expect(again.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
 });
 
-test('what is in use keeps its contents', () => {
+test('buffers in use keep their contents', () => {
   const buffers = new BufferPool(256 * MIB);
   const [kept, ...others] = takeFilled(buffers, 4);
   for (const buffer of others) buffers.release(buffer);
@@ -51,7 +51,7 @@ test('what is in use keeps its contents', () => {
   expect(kept.bytes.every((byte) => byte === 7)).toBe(true);
 });
 
-test('what one size of block has needed goes back when another needs much', () => {
+test('memory of one size class goes back when another class needs much', () => {
   const buffers = new BufferPool(512 * MIB);
   const small = (count: number): PooledBuffer[] =>
     Array.from({ length: count }, () => {
@@ -65,7 +65,7 @@ test('what one size of block has needed goes back when another needs much', () =
   expect(buffers.resident).toBeLessThanOrEqual(96 * MIB);
   expect(resident() - before).toBeLessThan(24 * MIB);
   expect(taken.every(({ bytes }) => bytes.every((byte) => byte === 8))).toBe(true);
-  // What is in use stays, and more than that is taken when it must be.
+  // Buffers in use stay; the pool allocates more when it must.
   const large = takeFilled(buffers, 64);
   expect(buffers.resident).toBeGreaterThan(140 * MIB);
   expect(large.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);

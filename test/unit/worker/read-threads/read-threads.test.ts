@@ -47,26 +47,26 @@ describe('ring', () => {
   it('delivers messages in order, however often it wraps around', () => {
     const { sender, takeAll } = createRing(createScope());
     for (let i = 0; i < 10 * PLACES; i += 3) {
-      for (const n of [i, i + 1, i + 2]) expect(sender.pass(RING_REQUEST, 2 ** 46 + n, n)).toBe(true);
+      for (const n of [i, i + 1, i + 2]) expect(sender.push(RING_REQUEST, 2 ** 46 + n, n)).toBe(true);
       expect(takeAll()).toEqual([i, i + 1, i + 2].map((n) => [RING_REQUEST, 2 ** 46 + n, n]));
     }
   });
 
   it('takes no more messages than it has places', () => {
     const { sender, takeAll } = createRing(createScope());
-    for (let i = 0; i < PLACES; i++) expect(sender.pass(RING_REQUEST, i, i)).toBe(true);
-    expect(sender.pass(RING_REQUEST, 0, 0)).toBe(false);
+    for (let i = 0; i < PLACES; i++) expect(sender.push(RING_REQUEST, i, i)).toBe(true);
+    expect(sender.push(RING_REQUEST, 0, 0)).toBe(false);
     expect(takeAll()).toHaveLength(PLACES);
-    expect(sender.pass(RING_REQUEST, 0, 0)).toBe(true);
+    expect(sender.push(RING_REQUEST, 0, 0)).toBe(true);
   });
 
   it('wakes the worker once until it listens again', () => {
     const { sender, toWorker, takeAll } = createRing(createScope());
-    sender.pass(RING_INTERRUPT, 1, 2);
-    sender.pass(RING_INTERRUPT, 1, 3);
+    sender.push(RING_INTERRUPT, 1, 2);
+    sender.push(RING_INTERRUPT, 1, 3);
     expect(bytesIn(toWorker)).toBe(1);
     takeAll();
-    sender.pass(RING_INTERRUPT, 1, 4);
+    sender.push(RING_INTERRUPT, 1, 4);
     expect(bytesIn(toWorker)).toBe(1);
   });
 
@@ -76,7 +76,7 @@ describe('ring', () => {
     expect(flags()).toEqual([false, false, false, 0]);
     receiver.remote = true;
     receiver.changing = true;
-    sender.tell(true, 5);
+    sender.publish(true, 5);
     sender.counters[3] = 7;
     expect(flags()).toEqual([true, true, true, 5]);
     expect(receiver.counters[3]).toBe(7);

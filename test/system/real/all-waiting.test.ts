@@ -1,4 +1,4 @@
-// --all while requests wait for the server: exports that go meanwhile, programs that are ended, and the end.
+// --all while requests wait for the server: exports that disappear meanwhile, signals to programs, and the stop.
 
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat, statfs } from 'node:fs/promises';
@@ -11,10 +11,10 @@ import { Program } from '../../support/run/program.js';
 import { startNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 
-/** What a stop may take: ten seconds and a little. */
+/** Most time of a stop: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
-/** A server that can be told to keep silent, mounted. */
+/** A mounted server that can keep silent. */
 async function mountLister(scope: Scope, names: string[], ...options: readonly string[]) {
   const silent = { lists: false, opens: false };
   const held: (() => void)[] = [];
@@ -30,22 +30,22 @@ async function mountLister(scope: Scope, names: string[], ...options: readonly s
   };
   const server = await startLister(scope, list, open);
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--all', ...options] });
-  const asked = { lists: () => listsHeld > 0, opens: () => held.length > 0 };
-  return { ...disk, held, silent, asked };
+  const requested = { lists: () => listsHeld > 0, opens: () => held.length > 0 };
+  return { ...disk, held, silent, requested };
 }
 
-/** A program as a person would start it at a terminal, once it waits for what the server was asked. */
+/** A program as a person would start it at a terminal, once it waits for the server's answer. */
 async function startWaiting(
   scope: Scope,
-  isAsked: () => boolean,
+  isRequested: () => boolean,
   ...words: readonly string[]
 ): Promise<Program> {
   const start = (): Program => new Program(scope, 'env', ['--default-signal', ...words]);
   let program = start();
   await until('a program to wait for an answer', async () => {
-    // A list that is fresh is told at once.
+    // A fresh list needs no request: the program ends at once.
     if (program.child.exitCode !== null) program = start();
-    if (!isAsked()) return false;
+    if (!isRequested()) return false;
     const where = await readFile(`/proc/${program.pid}/wchan`, 'utf8').catch(() => '');
     return /fuse|request_wait/.test(where);
   });
@@ -59,7 +59,7 @@ it('--all: an export that disappears during an open(2) is not there, and the oth
   await stat(`${mountpoint}/a`);
   silent.opens = true;
   const opening = open(`${mountpoint}/a`, 'r').catch((error: Error) => error);
-  await until('the server to be asked', () => held.length > 0);
+  await until('a request at the server', () => held.length > 0);
   names.shift();
   await until('the end of the name', async () => (await readdir(mountpoint)).join() === 'b');
   for (const answer of held) answer();
@@ -86,9 +86,9 @@ it.each<[string, 'lists' | 'opens', string[]]>([
   ['cat, which waits for a connection', 'opens', ['cat', 'a']],
 ])('--all: SIGINT ends %s at once', async (_, what, [command, name = '']) => {
   const scope = createScope();
-  const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
+  const { mountpoint, silent, requested, stop } = await mountLister(scope, ['a']);
   silent[what] = true;
-  const waiting = await startWaiting(scope, asked[what], command, `${mountpoint}/${name}`);
+  const waiting = await startWaiting(scope, requested[what], command, `${mountpoint}/${name}`);
   const start = performance.now();
   expect(await waiting.kill('SIGINT')).toBe('SIGINT');
   expect(performance.now() - start).toBeLessThan(1500);
@@ -100,14 +100,14 @@ it.each<[string, 'lists' | 'opens', string]>([
   ['a connection', 'opens', 'read -r line < "$0/a"'],
 ])('--all: a program that waits for %s ends also after a handled signal', async (_, what, script) => {
   const scope = createScope();
-  const { mountpoint, silent, asked, stop } = await mountLister(scope, ['a']);
+  const { mountpoint, silent, requested, stop } = await mountLister(scope, ['a']);
   silent[what] = true;
   const words = ['bash', '-c', `trap : USR1; ${script}`, mountpoint];
-  const waiting = await startWaiting(scope, asked[what], ...words);
+  const waiting = await startWaiting(scope, requested[what], ...words);
   process.kill(waiting.pid, 'SIGUSR1');
-  // The kernel has told of the signal once the task cannot be interrupted any more, and nbdfuse has heard of
-  // it once it answers a later request.
-  await until('the harmless signal to be told', async () =>
+  // The kernel has sent FUSE_INTERRUPT once the task cannot be interrupted any more, and nbdfuse has read it once it
+  // answers a later request.
+  await until('nbdfuse to get the harmless signal', async () =>
     /^State:\s+D/m.test(await readFile(`/proc/${waiting.pid}/status`, 'utf8')),
   );
   await statfs(mountpoint);
@@ -137,11 +137,11 @@ it('--all: the trace shows the error of a pending request that was refused', asy
 
 it('--all: SIGTERM ends nbdfuse and programs that wait for a list or a connection', async () => {
   const scope = createScope();
-  const { mountpoint, silent, asked, stop, program } = await mountLister(scope, ['a']);
+  const { mountpoint, silent, requested, stop, program } = await mountLister(scope, ['a']);
   silent.lists = true;
   silent.opens = true;
-  const reader = await startWaiting(scope, asked.opens, 'cat', `${mountpoint}/a`);
-  const lister = await startWaiting(scope, asked.lists, 'ls', mountpoint);
+  const reader = await startWaiting(scope, requested.opens, 'cat', `${mountpoint}/a`);
+  const lister = await startWaiting(scope, requested.lists, 'ls', mountpoint);
   const start = performance.now();
   await stop();
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);

@@ -1,4 +1,4 @@
-// lseek(2) for holes in a file with writes that the kernel still holds, when they cannot be sent at once.
+// lseek(2) for holes in a file with dirty pages in the kernel that cannot be written back at once.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -14,7 +14,7 @@ requirePrograms('nbdkit', 'python3');
 
 const MIB = 2 ** 20;
 
-/** Writes to a mapping at 8 MiB, and asks for data when it is told to. */
+/** Writes to a mapping at 8 MiB, and seeks to data after a line on standard input. */
 const SEEKER = `
 import mmap, os, sys
 fd = os.open(sys.argv[1], os.O_RDWR)
