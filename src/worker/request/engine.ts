@@ -167,6 +167,8 @@ export class Engine implements DiskContext {
 
   resubmit(command: NbdCommand, disk: Disk): void {
     this.commands.renew(command);
+    command.submittedAt = this.#now;
+    command.movedBefore = moved(disk.counters);
     this.submit(command, disk);
   }
 
