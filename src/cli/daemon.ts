@@ -5,9 +5,9 @@
 
 import { spawn } from 'node:child_process';
 import { fstatSync } from 'node:fs';
+import { O_RDWR } from '../constants/open-flags.js';
 import { SystemError } from '../linux/errno.js';
 import { errno, libc } from '../linux/libc.js';
-import { O_RDWR } from '../linux/open-flags.js';
 
 const STDOUT = 1;
 const STDERR = 2;

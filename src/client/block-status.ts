@@ -3,6 +3,7 @@
 // Used by client.ts. One round is one BLOCK_STATUS. A server may answer less or more than the request asks, and the
 // extents of one context may end before those of another: a round counts up to the first such end.
 
+import { E2BIG, EOPNOTSUPP } from '../constants/errno.js';
 import { blocksOf } from '../nbd/block-rules.js';
 import { type ByteRange, intersection } from '../nbd/byte-range.js';
 import {
@@ -18,9 +19,6 @@ import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
 import type { ConnectionPool } from './connection-pool.js';
 import type { RawExtent } from './pending-command.js';
-
-const E2BIG = 7;
-const EOPNOTSUPP = 95;
 
 /** Most extents of one context in the result of one call. */
 const MAX_GATHERED = 2 ** 20;

@@ -4,6 +4,7 @@
 // promise settles; after an abort, until the connection has sent it.
 
 import type { Readable, Writable } from 'node:stream';
+import { EOPNOTSUPP, EPERM } from '../constants/errno.js';
 import * as c from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
 import { type BlockSizes, type ExportInfo, hasFlag } from '../nbd/export-info.js';
@@ -23,9 +24,6 @@ import type {
 import { type ByteCount, checkRange } from './ranges.js';
 import { readStream, writeStream } from './streams.js';
 import { endpointOf, type ServerAddress } from './target.js';
-
-const EPERM = 1;
-const EOPNOTSUPP = 95;
 
 /** A connected export. Every method that uses the server rejects with NbdError or one of its subclasses. */
 export class NbdClient {

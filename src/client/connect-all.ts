@@ -1,13 +1,12 @@
 // Makes all the connections of a client, or none: if one fails, the others are closed.
 
+import { EINVAL } from '../constants/errno.js';
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
 import { hasFlag, sameExport } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import type { NbdServer } from '../transport/server.js';
 import { ConnectionPool } from './connection-pool.js';
-
-const EINVAL = 22;
 
 /** Most connections of a client. */
 const MAX_CONNECTIONS = 1024;

@@ -1,11 +1,10 @@
 // Offsets and lengths that callers of the Promise API pass: checked and made exact. Pure.
 
+import { EINVAL } from '../constants/errno.js';
 import type { ByteRange } from '../nbd/byte-range.js';
 import { NbdError } from '../nbd/errors.js';
 
 export type { ByteRange } from '../nbd/byte-range.js';
-
-const EINVAL = 22;
 
 /** A byte position or count: a bigint, or a number that is a safe integer. */
 export type ByteCount = bigint | number;

@@ -5,6 +5,7 @@
 
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
+import { ENOTCONN } from '../constants/errno.js';
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN } from '../nbd/constants.js';
 import { errnoFromNbd, NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
@@ -15,8 +16,6 @@ import { ReplyReceiver } from '../nbd/transmission/reply-receiver.js';
 import { EXTENDED_REQUEST_LENGTH, encodeRequest } from '../nbd/transmission/request.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { type Command, PendingCommand } from './pending-command.js';
-
-const ENOTCONN = 107;
 
 /** Milliseconds for the server to close the connection after NBD_CMD_DISC. */
 const DISCONNECT_TIME = 2000;

@@ -5,6 +5,7 @@
 
 import { BlockIo } from '../client/block-io.js';
 import { ConnectionPool } from '../client/connection-pool.js';
+import { EIO } from '../constants/errno.js';
 import { NBD_FLAG_SEND_FLUSH } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
@@ -19,8 +20,6 @@ export class IoError extends Error {
     this.errno = errno;
   }
 }
-
-const EIO = 5;
 
 /** See the file's head. */
 export class DiskIo {

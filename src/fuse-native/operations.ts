@@ -4,14 +4,10 @@
 // adapter refuses files beyond 2^53 bytes.
 
 import type { Callback, Operations, Stat } from 'fuse-native';
+import { EIO, EISDIR, ENOENT, ENOSPC } from '../constants/errno.js';
 import { FATTR_ATIME, FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID } from '../fuse/constants.js';
 import type { AttributeChange, Node, Tree } from '../fuse/tree.js';
 import { type DiskIo, IoError } from './disk-io.js';
-
-const ENOENT = 2;
-const EIO = 5;
-const EISDIR = 21;
-const ENOSPC = 28;
 
 function errnoOf(error: unknown): number {
   return error instanceof IoError ? error.errno : EIO;

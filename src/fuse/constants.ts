@@ -85,9 +85,6 @@ export const FALLOC_FL_ZERO_RANGE = 16;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
-export const S_IFDIR = 0o040000;
-export const S_IFREG = 0o100000;
-
 /** The name of an opcode, for traces. */
 export function opcodeName(opcode: number): string {
   return OPCODE_NAMES[opcode] ?? `FUSE_${opcode}`;

@@ -3,6 +3,9 @@
 // Both backends use it for every metadata request. Pure: no clock (times come as milliseconds since 1970) and no I/O.
 // Results are errnos, 0 for success.
 
+import { EACCES, EPERM, EROFS } from '../constants/errno.js';
+import { S_IFDIR, S_IFREG, S_ISGID, S_ISUID, S_IXGRP } from '../constants/file-mode.js';
+import { O_ACCMODE } from '../constants/open-flags.js';
 import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
@@ -14,21 +17,11 @@ import {
   FATTR_SIZE,
   FATTR_UID,
   FUSE_ROOT_ID,
-  S_IFDIR,
-  S_IFREG,
 } from './constants.js';
-
-const EPERM = 1;
-const EACCES = 13;
-const EROFS = 30;
 
 /** W_OK of access(2), and the same bit of a permission triple. */
 const MAY_WRITE = 2;
-const O_ACCMODE = 3;
 
-const S_ISUID = 0o4000;
-const S_ISGID = 0o2000;
-const S_IXGRP = 0o010;
 /** The set-user-ID and set-group-ID bits. */
 export const SET_ID = S_ISUID | S_ISGID;
 

@@ -1,47 +1,8 @@
-// Linux error numbers, their names, and the error of a failed system call.
+// The names of Linux error numbers, and the error of a failed system call.
 
 import { constants } from 'node:os';
+import { ESHUTDOWN } from '../constants/errno.js';
 import { libc } from './libc.js';
-
-export const {
-  EPERM,
-  ENOENT,
-  EINTR,
-  EIO,
-  ENXIO,
-  EBADF,
-  EAGAIN,
-  ENOMEM,
-  EACCES,
-  EBUSY,
-  EEXIST,
-  ENODEV,
-  ENOTDIR,
-  EISDIR,
-  EINVAL,
-  EFBIG,
-  ENOSPC,
-  ESPIPE,
-  EROFS,
-  EPIPE,
-  ERANGE,
-  ENOSYS,
-  ENODATA,
-  ESTALE,
-  EPROTO,
-  EOVERFLOW,
-  EOPNOTSUPP,
-  ENOPROTOOPT,
-  ECONNABORTED,
-  ECONNRESET,
-  ENOTCONN,
-  ETIMEDOUT,
-  ECONNREFUSED,
-  EINPROGRESS,
-} = constants.errno;
-
-/** Missing in Node's table. */
-export const ESHUTDOWN = 108;
 
 /** Second names of the same numbers, which messages never use. */
 const ALIASES: readonly string[] = ['EWOULDBLOCK', 'ENOTSUP'];

@@ -3,9 +3,9 @@
 // None waits for the file system. umount2(2) does, so it is not here: a thread that waits in it cannot be ended (see
 // src/mount/detach.ts).
 
+import { ioctlRead32, O_CLOEXEC, O_NONBLOCK, O_RDWR } from '../constants/open-flags.js';
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
-import { ioctlRead32, O_CLOEXEC, O_NONBLOCK, O_RDWR } from './open-flags.js';
 
 /** FUSE_DEV_IOC_CLONE of fuse.h. */
 const FUSE_DEV_IOC_CLONE = ioctlRead32(229, 0);

@@ -5,7 +5,7 @@
 
 import { open, readFileSync, readlinkSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { O_NOFOLLOW, O_PATH } from './open-flags.js';
+import { O_NOFOLLOW, O_PATH } from '../constants/open-flags.js';
 import { closeDescriptor } from './socket.js';
 
 const openFile = promisify(open);

@@ -3,17 +3,17 @@
 // The main thread opens pidfds when a connection is made; the worker polls them. Only proof by the kernel counts: a
 // process that cannot be identified for certain is not watched. Never blocks.
 
-import { EINTR, ENOPROTOOPT } from './errno.js';
+import { EINTR, ENOPROTOOPT } from '../constants/errno.js';
+import { POLLIN } from '../constants/poll-events.js';
 import { addressOf, errno, libc } from './libc.js';
+import { SOL_SOCKET } from './socket.js';
 import { findHolders, isRelay, programOf, type TcpEnds } from './socket-holders.js';
 
-const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 /** Linux 6.5. */
 const SO_PEERPIDFD = 77;
 /** The same number on every architecture. */
 const SYS_PIDFD_OPEN = 434;
-const POLLIN = 1;
 
 /** The processes that serve a connection, and their pidfds. The owner closes them. */
 export interface PeerHandle {
@@ -115,7 +115,9 @@ export class PeerProcess {
     return this;
   }
 
+  /** @throws RangeError after the last release: the pidfds may belong to others by now */
   release(): void {
+    if (this.#references === 0) throw new RangeError('a process handle is released once for each reference');
     if (--this.#references > 0) return;
     closePeer(this.#handle);
     this.#onRelease();

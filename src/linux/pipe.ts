@@ -2,9 +2,9 @@
 //
 // Neither end blocks: a full pipe has already woken the thread.
 
+import { O_CLOEXEC, O_NONBLOCK } from '../constants/open-flags.js';
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
-import { O_CLOEXEC, O_NONBLOCK } from './open-flags.js';
 
 const F_SETPIPE_SZ = 1031;
 

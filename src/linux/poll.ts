@@ -2,11 +2,9 @@
 //
 // Used by the loops of the worker's threads, one set each. Only `wait` blocks. A set does not own its descriptors.
 
-import { EINTR, SystemError } from './errno.js';
+import { EINTR } from '../constants/errno.js';
+import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
-
-export const POLLIN = 1;
-export const POLLOUT = 4;
 
 /** Size of struct pollfd in bytes: fd, events, revents. */
 const ENTRY = 8;

@@ -2,9 +2,10 @@
 //
 // Never blocks, except where noted. The caller owns every returned descriptor.
 
-import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT, SystemError } from './errno.js';
+import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT } from '../constants/errno.js';
+import { O_CLOEXEC, O_NONBLOCK } from '../constants/open-flags.js';
+import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
-import { O_CLOEXEC, O_NONBLOCK } from './open-flags.js';
 
 export const AF_UNIX = 1;
 const AF_VSOCK = 40;
@@ -12,7 +13,7 @@ export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = O_CLOEXEC;
 export const SOCK_NONBLOCK = O_NONBLOCK;
-const SOL_SOCKET = 1;
+export const SOL_SOCKET = 1;
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
 const SO_TYPE = 3;

@@ -3,7 +3,9 @@
 // Called by the kernel backend once the server is known. Never stats the mountpoint afterwards: stat(2) would wait for
 // the file system that this process is about to serve.
 
-import { EACCES, ENODEV, ENOENT, ENXIO, EPERM, errnoText, SystemError } from '../linux/errno.js';
+import { EACCES, ENODEV, ENOENT, ENXIO, EPERM } from '../constants/errno.js';
+import { S_IFDIR, S_IFREG } from '../constants/file-mode.js';
+import { errnoText, SystemError } from '../linux/errno.js';
 import { mountFuse, openFuseDevice } from '../linux/mount.js';
 import { mountIdOf, openPath, pathThrough, servedDevice } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
@@ -22,8 +24,6 @@ const DIRTY_LIMIT_PERCENT = 8;
 
 const MS_RDONLY = 1;
 const NOSUID_NODEV = 2 | 4;
-const S_IFDIR = 0o040000;
-const S_IFREG = 0o100000;
 
 /** Bytes of the kernel's read-ahead, where we may set it: few enough to be read from the processor's cache. */
 const READ_AHEAD = 512 * 1024;

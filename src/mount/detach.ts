@@ -5,7 +5,7 @@
 // descriptor, after a check that this mount is the visible one there.
 
 import { basename } from 'node:path';
-import { EBUSY } from '../linux/errno.js';
+import { EBUSY } from '../constants/errno.js';
 import { pathThrough } from '../linux/path.js';
 import { MountError } from './errors.js';
 import { findAgain, type MountEntry } from './mount-table.js';

@@ -4,6 +4,17 @@
 // Text of the server is escaped in messages.
 
 import {
+  EINVAL,
+  EIO,
+  ENOMEM,
+  ENOSPC,
+  EOPNOTSUPP,
+  EOVERFLOW,
+  EPERM,
+  EPROTO,
+  ESHUTDOWN,
+} from '../constants/errno.js';
+import {
   NBD_EINVAL,
   NBD_EIO,
   NBD_ENOMEM,
@@ -13,23 +24,6 @@ import {
   NBD_EPERM,
   NBD_ESHUTDOWN,
 } from './constants.js';
-
-/** Linux errnos for the protocol code, which imports nothing of the system. */
-export const LINUX = {
-  EPERM: 1,
-  ENOENT: 2,
-  EIO: 5,
-  E2BIG: 7,
-  ENOMEM: 12,
-  EINVAL: 22,
-  EFBIG: 27,
-  ENOSPC: 28,
-  EPROTO: 71,
-  EOVERFLOW: 75,
-  EOPNOTSUPP: 95,
-  ECONNRESET: 104,
-  ESHUTDOWN: 108,
-} as const;
 
 /** Details of a failure. */
 export interface NbdErrorDetails {
@@ -59,7 +53,7 @@ export class NbdProtocolError extends NbdError {
 
   /** Makes the error. @param message one printable line. The default errno is EPROTO. */
   constructor(message: string, details: NbdErrorDetails = {}) {
-    super(message, { errno: LINUX.EPROTO, ...details });
+    super(message, { errno: EPROTO, ...details });
   }
 }
 
@@ -86,7 +80,7 @@ export class NbdServerError extends NbdError {
 
   /** Makes the error. @param message one printable line. The default errno is EIO. */
   constructor(message: string, refusal: NbdRefusal = {}) {
-    super(message, { errno: LINUX.EIO, ...refusal });
+    super(message, { errno: EIO, ...refusal });
     this.option = refusal.option;
     this.replyType = refusal.replyType;
     this.serverText = refusal.serverText ?? '';
@@ -102,22 +96,22 @@ export function errnoFromNbd(error: number): number {
     case 0:
       return 0;
     case NBD_EPERM:
-      return LINUX.EPERM;
+      return EPERM;
     case NBD_EIO:
-      return LINUX.EIO;
+      return EIO;
     case NBD_ENOMEM:
-      return LINUX.ENOMEM;
+      return ENOMEM;
     case NBD_ENOSPC:
-      return LINUX.ENOSPC;
+      return ENOSPC;
     case NBD_EOVERFLOW:
-      return LINUX.EOVERFLOW;
+      return EOVERFLOW;
     case NBD_ENOTSUP:
-      return LINUX.EOPNOTSUPP;
+      return EOPNOTSUPP;
     case NBD_ESHUTDOWN:
-      return LINUX.ESHUTDOWN;
+      return ESHUTDOWN;
     case NBD_EINVAL:
-      return LINUX.EINVAL;
+      return EINVAL;
     default:
-      return LINUX.EINVAL;
+      return EINVAL;
   }
 }

@@ -5,12 +5,12 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { EBUSY } from '../constants/errno.js';
 import { pathThrough } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
 import type { Backend } from './backend/backend.js';
 import { Deadline } from './deadline.js';
 
-const EBUSY = 16;
 /** The first descriptor of a child after its standard ones. */
 const FIRST_INHERITED = 3;
 /** Milliseconds before the deadline that are reserved for stopping the backend. */

@@ -18,6 +18,8 @@ export interface TakenSocket {
   readonly peer: PeerHandle | undefined;
 }
 
+const CLOSED = 'the server closed the connection after the handshake';
+
 /** A negotiated connection. */
 export class NegotiatedConnection {
   /** The export as the handshake described it. */
@@ -66,18 +68,21 @@ export class NegotiatedConnection {
     const stream = this.takeStream();
     if (!isBareSocket(stream)) return pumpPlaintext(stream);
     const descriptor = takeStreamDescriptor(stream);
-    if (descriptor === undefined) {
-      throw new TransportError('the server closed the connection after the handshake');
-    }
+    if (descriptor === undefined) throw new TransportError(CLOSED);
     return descriptor;
   }
 
-  /** The plain-text stream at a message boundary; the caller owns it and listens for its errors. */
+  /**
+   * The plain-text stream at a message boundary; the caller owns it and listens for its errors.
+   * @throws TransportError if the connection has ended or was taken already
+   */
   takeStream(): Duplex {
     this.#forgetPeer();
     const stream = this.#stream;
     if (stream === undefined) throw new TransportError('the connection has been taken already');
     this.#stream = undefined;
+    // Its end has been reported already, and a new owner would wait for it without end.
+    if (stream.destroyed) throw new TransportError(CLOSED);
     return stream;
   }
 

@@ -4,7 +4,8 @@
 // waiting happens in readiness.ts.
 
 import { Duplex } from 'node:stream';
-import { EAGAIN, SystemError } from '../linux/errno.js';
+import { EAGAIN } from '../constants/errno.js';
+import { SystemError } from '../linux/errno.js';
 import { addressOf, errno, libc } from '../linux/libc.js';
 import { closeDescriptor, MSG_NOSIGNAL, setNonBlocking } from '../linux/socket.js';
 import { whenReadable, whenWritable } from './readiness.js';

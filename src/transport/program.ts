@@ -2,10 +2,9 @@
 
 import { access, constants, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
+import { ENOENT } from '../constants/errno.js';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf, TransportError } from './errors.js';
-
-const ENOENT = 2;
 
 /**
  * The path of the program `name`, searched in PATH when it has no slash.

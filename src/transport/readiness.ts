@@ -3,11 +3,10 @@
 // Used by descriptor-stream.ts. One thread of libuv's pool waits for all descriptors in poll(2), for at most a second
 // at a time, so that it does not delay the end of the process.
 
+import { POLLIN, POLLOUT } from '../constants/poll-events.js';
 import { addressOf, libc } from '../linux/libc.js';
 import { clearWakes, type Pipe, pipe, wake as wakeThread } from '../linux/pipe.js';
 
-const POLLIN = 1;
-const POLLOUT = 4;
 const POLLFD_SIZE = 8;
 
 /** Milliseconds that one call of poll may take. */

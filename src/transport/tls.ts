@@ -6,6 +6,7 @@
 import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, checkServerIdentity, connect, type TLSSocket } from 'node:tls';
+import { EPROTO } from '../constants/errno.js';
 import { libcrypto } from '../linux/libcrypto.js';
 import { printable } from '../nbd/text.js';
 import { codeOf, TransportError } from './errors.js';
@@ -18,8 +19,6 @@ const PSK_CIPHERS =
   'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:ECDHE-PSK:DHE-PSK:PSK:!eNULL:!aNULL:!SHA1:@STRENGTH';
 /** OpenSSL counts unauthenticated suites as security level 0. */
 const ANON_CIPHERS = 'ADH:AECDH:!eNULL:!RC4:!3DES:!MD5:@SECLEVEL=0';
-
-const EPROTO = 71;
 
 /** OpenSSL's codes for a certificate chain without a trusted authority. */
 const UNTRUSTED = new Set([

@@ -4,7 +4,8 @@
 // the test hangs if bytes stay in them unreported.
 
 import { Duplex } from 'node:stream';
-import { EAGAIN, errnoName } from '../../src/linux/errno.js';
+import { EAGAIN } from '../../src/constants/errno.js';
+import { errnoName } from '../../src/linux/errno.js';
 import { addressOf, errno } from '../../src/linux/libc.js';
 import { whenReadable, whenWritable } from '../../src/transport/readiness.js';
 import type { Channel } from '../../src/worker/connection/channel.js';

@@ -3,10 +3,10 @@
 // A result below 0 is an errno, negated. All of them block: this is for a process that does nothing else.
 
 import koffi from 'koffi';
-import { EINTR } from '../../src/linux/errno.js';
+import { EINTR } from '../../src/constants/errno.js';
 import { addressOf, errno, libc } from '../../src/linux/libc.js';
 
-export { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/linux/open-flags.js';
+export { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/constants/open-flags.js';
 
 const library = koffi.load(null);
 

@@ -11,7 +11,7 @@ const INSTALLED = 'tools/fuzz/node_modules/.package-lock.json';
 const OUT = 'tools/fuzz/build';
 
 /** The folders of src that the targets reach. */
-const ROOMS = ['nbd', 'fuse', 'linux', 'tls', 'worker', 'transport'];
+const ROOMS = ['constants', 'nbd', 'fuse', 'linux', 'tls', 'worker', 'transport'];
 
 if (!existsSync(INSTALLED) || statSync(INSTALLED).mtimeMs < statSync(LOCK).mtimeMs) {
   execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--prefix', 'tools/fuzz'], {

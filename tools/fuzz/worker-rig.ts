@@ -4,8 +4,8 @@
 // the connection. Nothing blocks. Every reply is checked when it comes; the splice pipe is left out, since
 // splicing into a socket does not keep a message in one piece.
 
+import { EIO } from '../../src/constants/errno.js';
 import { Tree } from '../../src/fuse/tree.js';
-import { EIO } from '../../src/linux/errno.js';
 import { addressOf, libc } from '../../src/linux/libc.js';
 import { MSG_DONTWAIT, setNonBlocking, setSocketBuffers, socketpair } from '../../src/linux/socket.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
@@ -15,6 +15,7 @@ import { MAX_TRANSFER } from '../../src/worker/device/device.js';
 import { Disk } from '../../src/worker/disk/disk.js';
 import { Dispatcher } from '../../src/worker/fuse/dispatch.js';
 import { Metadata } from '../../src/worker/fuse/metadata.js';
+import { assertThoroughly } from '../../src/worker/memory/assert.js';
 import { Ranges } from '../../src/worker/memory/ranges.js';
 import { Engine } from '../../src/worker/request/engine.js';
 import { makeCounters } from '../../src/worker/stats/counters.js';
@@ -99,6 +100,8 @@ const engine = new Engine(
     syncWanted: () => current?.wantSync(),
   },
 );
+
+assertThoroughly();
 
 /** See the file's head. */
 export class Rig {

@@ -4,7 +4,7 @@
 // and when bytes arrive. A payload that is sent without a copy stays where it is until the server reads it, and must be
 // the same then.
 
-import { EAGAIN, ECONNRESET, EPIPE } from '../../src/linux/errno.js';
+import { EAGAIN, ECONNRESET, EPIPE } from '../../src/constants/errno.js';
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../src/nbd/constants.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
 import { commandName } from '../../src/nbd/names.js';

@@ -21,6 +21,10 @@ const LARGEST = 1024 * 1024;
 /** Bytes from which a server that acknowledges early reads a payload in parts. */
 const LARGE = 128 * 1024;
 
+/** Parts of the requests of a profile with bulk: writes that are large, and fsyncs that become writes. */
+const BULK_LARGE = 0.5;
+const BULK_UNFLUSHED = 0.95;
+
 const RUN: Action = { do: 'run' };
 
 /** Part of the commands that a server that stalls leaves alone for long. */
@@ -87,8 +91,8 @@ export class Generator implements Source {
   /** A request of the kernel. */
   #request(): Action | undefined {
     const random = this.#random;
-    const { files, hot, usual, large, units, readAhead, zeroing } = this.#profile;
-    const chosen = random.oneOf<RequestAction['do']>([
+    const { files, hot, usual, large, bulk, units, readAhead, zeroing } = this.#profile;
+    const any = random.oneOf<RequestAction['do']>([
       'write',
       'write',
       'write',
@@ -102,9 +106,11 @@ export class Generator implements Source {
       random.oneOf(['punch', 'zero']),
       random.oneOf(['read', 'seek data', 'seek hole', 'open', 'release']),
     ]);
+    const chosen = bulk && any === 'fsync' && random.chance(BULK_UNFLUSHED) ? 'write' : any;
     const isZeroing = chosen === 'write' && zeroing > 0 && random.chance(zeroing);
     const kind = isZeroing ? random.oneOf(['punch', 'zero'] as const) : chosen;
-    const isLarge = (kind === 'read' || kind === 'write') && random.chance(large);
+    const isBulk = bulk && kind === 'write';
+    const isLarge = (kind === 'read' || kind === 'write') && random.chance(isBulk ? BULK_LARGE : large);
     const most = Math.min(units, LARGEST / UNIT);
     const count = isLarge ? random.oneOf([256, 520, most]) : random.between(1, usual);
     const start =
@@ -122,7 +128,7 @@ export class Generator implements Source {
       offset: kind === 'fsync' || kind === 'open' || kind === 'release' ? 0 : first * UNIT,
       length: moves ? length : 0,
       direct,
-      sync: kind === 'write' && direct && random.chance(0.1),
+      sync: kind === 'write' && direct && !bulk && random.chance(0.1),
       hidden: random.chance(0.05),
     };
   }

@@ -2,6 +2,8 @@
 //
 // Implements the worker's calls on /dev/fuse.
 
+import { EAGAIN, ENODEV } from '../../src/constants/errno.js';
+import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/constants/open-flags.js';
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -19,8 +21,6 @@ import {
   SEEK_HOLE,
 } from '../../src/fuse/constants.js';
 import { IN_HEADER, OUT_HEADER } from '../../src/fuse/layout.js';
-import { EAGAIN, ENODEV } from '../../src/linux/errno.js';
-import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/linux/open-flags.js';
 import type { DeviceCalls } from '../../src/worker/device/system.js';
 import type { RequestAction } from './actions.js';
 import type { Change } from './checker.js';

@@ -61,6 +61,8 @@ export interface Profile {
   readonly usual: number;
   /** Part of the requests that are large. */
   readonly large: number;
+  /** Many large writes and few fsyncs, so that a replay has several parts. */
+  readonly bulk: boolean;
   /** Requests under way at most. */
   readonly most: number;
   /** How ready the worker is to run when it could. */
@@ -102,7 +104,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
   const odd = random.chance(0.2) ? random.between(1, 7) : 0;
   const units = (large > 0 ? 8192 : random.oneOf([128, 512, 2048])) + odd;
   const early = faults.has('early ack');
-  return {
+  const profile: Omit<Profile, 'bulk'> = {
     seed,
     faults,
     files: random.chance(0.1) ? 2 : 1,
@@ -142,6 +144,8 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     },
     zeroing: random.oneOf([0, 0, 0.5]),
   };
+  const remembers = profile.flush && profile.unflushedLimit > 1024 * 1024;
+  return { ...profile, bulk: remembers && !early && random.chance(0.15) };
 }
 
 /** Bytes of one file of a profile. */

@@ -2,6 +2,7 @@
 // See docs/internals/simulation.md.
 
 import { parseArgs } from 'node:util';
+import { assertThoroughly } from '../../src/worker/memory/assert.js';
 import { Coverage } from './coverage.js';
 import { generate, type Result, replay } from './history.js';
 import { FAULTS, makeProfile } from './profile.js';
@@ -98,5 +99,6 @@ function hasFailed({ violation }: Result, seed: number, rules: Map<string, numbe
   return true;
 }
 
+assertThoroughly();
 if (values.seed !== undefined) show(Number(values.seed));
 else search();

@@ -2,7 +2,8 @@
 //
 // `apply` takes one step. Nothing happens otherwise: the worker runs between two steps, when a `run` lets it.
 
-import { EINTR, EIO, errnoName } from '../../src/linux/errno.js';
+import { EINTR, EIO } from '../../src/constants/errno.js';
+import { errnoName } from '../../src/linux/errno.js';
 import { discardPages } from '../../src/linux/memory.js';
 import { sameExport } from '../../src/nbd/export-info.js';
 import { type Call, deliver, type Send, sender } from '../../src/worker/contract/call.js';

@@ -5,7 +5,8 @@
 
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ENODATA, ENOTCONN, EOPNOTSUPP, errnoText, SystemError } from '../../linux/errno.js';
+import { ENODATA, ENOTCONN, EOPNOTSUPP } from '../../constants/errno.js';
+import { errnoText, SystemError } from '../../linux/errno.js';
 import { readAttribute } from '../../linux/xattr.js';
 import { printable } from '../../nbd/text.js';
 import { reasonOf } from '../../transport/errors.js';

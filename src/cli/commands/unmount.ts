@@ -5,7 +5,7 @@
 
 import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { EBUSY } from '../../linux/errno.js';
+import { EBUSY } from '../../constants/errno.js';
 import { currentPath, mountIdOf, openPath, using } from '../../linux/path.js';
 import { isRunning } from '../../linux/process.js';
 import { unmount } from '../../mount/detach.js';

@@ -3,6 +3,7 @@
 // Owned by the handshake, one for each NBD_OPT_INFO or NBD_OPT_GO. Checks each piece of information; ignores unknown
 // kinds, as proto.md demands.
 
+import { EFBIG } from '../../constants/errno.js';
 import {
   NBD_FLAG_BLOCK_STATUS_PAYLOAD,
   NBD_FLAG_HAS_FLAGS,
@@ -14,7 +15,7 @@ import {
   NBD_INFO_EXPORT,
   NBD_INFO_NAME,
 } from '../constants.js';
-import { LINUX, NbdProtocolError } from '../errors.js';
+import { NbdProtocolError } from '../errors.js';
 import type { BlockSizes, ExportInfo } from '../export-info.js';
 import { WireReader } from '../wire.js';
 import { decodeString } from './option-messages.js';
@@ -86,7 +87,7 @@ export class ExportDetails {
   takeExport(size: bigint, flags: number): void {
     if (size > MAX_SIZE) {
       throw new NbdProtocolError(`an export of ${size} bytes is larger than any file can be (2^63-1)`, {
-        errno: LINUX.EFBIG,
+        errno: EFBIG,
       });
     }
     if (flags !== 0 && (flags & NBD_FLAG_HAS_FLAGS) === 0) {

@@ -4,6 +4,7 @@
 // always knows how many bytes come next. Where none may come (before TLS, before the first request), any byte is a
 // protocol violation. After an error the caller sends abort() and closes.
 
+import { ECONNRESET, ENOENT, EOPNOTSUPP } from '../../constants/errno.js';
 import {
   NBD_MAGIC,
   NBD_MAX_STRING,
@@ -14,7 +15,7 @@ import {
   NBD_OPTION_MAGIC,
   NBD_REP_ACK,
 } from '../constants.js';
-import { LINUX, type NbdError, NbdProtocolError, NbdServerError } from '../errors.js';
+import { type NbdError, NbdProtocolError, NbdServerError } from '../errors.js';
 import type { ExportInfo, ListedExport } from '../export-info.js';
 import { optionName, optionReplyName } from '../names.js';
 import { printable } from '../text.js';
@@ -59,7 +60,7 @@ export type HandshakeEvent =
 
 function tooOld(what: string): NbdServerError {
   const message = `cannot list ${what}: the server is too old to list them`;
-  return new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
+  return new NbdServerError(message, { errno: EOPNOTSUPP });
 }
 
 /** The handshake of one connection. */
@@ -110,7 +111,7 @@ export class Handshake {
     if (this.#over) return undefined;
     const message = `the server closed the connection before ${this.#expectation.awaited}`;
     this.#end(false);
-    return new NbdServerError(message, { errno: LINUX.ECONNRESET });
+    return new NbdServerError(message, { errno: ECONNRESET });
   }
 
   #run(action: () => void): HandshakeEvent[] {
@@ -161,7 +162,7 @@ export class Handshake {
   #refusePlainText(): void {
     if (this.#n.tls === 'disable') return;
     const message = `cannot use TLS, and plain text is not allowed: the server speaks the ${this.#n.style} handshake, which has no TLS`;
-    throw new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
+    throw new NbdServerError(message, { errno: EOPNOTSUPP });
   }
 
   #oldstyleExport(bytes: Uint8Array): void {
@@ -169,7 +170,7 @@ export class Handshake {
     if (goal.kind === 'contexts') throw tooOld('metadata contexts');
     if (goal.kind !== 'list' && goal.exportName !== '') {
       const message = `cannot open export "${printable(goal.exportName, 256)}": the server speaks the oldstyle handshake, whose one export has no name`;
-      throw new NbdServerError(message, { errno: LINUX.ENOENT });
+      throw new NbdServerError(message, { errno: ENOENT });
     }
     this.#enterTransmission(decodeOldstyle(bytes));
   }

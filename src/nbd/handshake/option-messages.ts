@@ -2,8 +2,9 @@
 //
 // Works on whole messages. Every length from the server is checked against the received bytes and the limits below.
 
+import { EINVAL } from '../../constants/errno.js';
 import { NBD_MAX_STRING, NBD_OPTION_MAGIC, NBD_OPTION_REPLY_MAGIC } from '../constants.js';
-import { LINUX, NbdError, NbdProtocolError } from '../errors.js';
+import { NbdError, NbdProtocolError } from '../errors.js';
 import type { MetaContext } from '../export-info.js';
 import { optionName } from '../names.js';
 import { printable } from '../text.js';
@@ -128,17 +129,16 @@ export function decodeMetaContext(data: Uint8Array): MetaContext {
  */
 export function checkExportName(name: string): void {
   const shown = printable(name, 80);
-  if (name.includes('\0'))
-    throw new NbdError(`the export name "${shown}" contains a NUL`, { errno: LINUX.EINVAL });
+  if (name.includes('\0')) throw new NbdError(`the export name "${shown}" contains a NUL`, { errno: EINVAL });
   if (/[\ud800-\udc7f\udd00-\udfff]/u.test(name)) {
-    throw new NbdError(`the export name "${shown}" is not Unicode text`, { errno: LINUX.EINVAL });
+    throw new NbdError(`the export name "${shown}" is not Unicode text`, { errno: EINVAL });
   }
   const { length } = nameBytes(name);
   if (length > NBD_MAX_STRING) {
     throw new NbdError(
       `the export name "${shown}" has ${length} bytes; at most ${NBD_MAX_STRING} can be sent`,
       {
-        errno: LINUX.EINVAL,
+        errno: EINVAL,
       },
     );
   }
@@ -153,7 +153,7 @@ export function checkMetaContextQueries(queries: readonly string[]): void {
     throw new NbdError(
       `cannot request ${queries.length} metadata contexts: the maximum is ${MAX_META_CONTEXTS}`,
       {
-        errno: LINUX.EINVAL,
+        errno: EINVAL,
       },
     );
   }
@@ -163,7 +163,7 @@ export function checkMetaContextQueries(queries: readonly string[]): void {
       throw new NbdError(
         `the metadata context "${printable(query, 80)}" is not of the form namespace:leaf-name`,
         {
-          errno: LINUX.EINVAL,
+          errno: EINVAL,
         },
       );
     }

@@ -3,6 +3,7 @@
 // The handshake sends the first option of the table that is still wanted, waits for its final reply and starts again. A
 // step changes only the Negotiation. TLS comes first, so that nothing negotiated in plain text survives it.
 
+import { EOPNOTSUPP } from '../../constants/errno.js';
 import {
   NBD_INFO_BLOCK_SIZE,
   NBD_INFO_DESCRIPTION,
@@ -21,7 +22,7 @@ import {
   NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
 } from '../constants.js';
-import { LINUX, NbdProtocolError, NbdServerError } from '../errors.js';
+import { NbdProtocolError, NbdServerError } from '../errors.js';
 import { printable } from '../text.js';
 import { ExportDetails } from './export-details.js';
 import { connectionTerms, type Negotiation } from './negotiation.js';
@@ -178,7 +179,7 @@ const listMetaContext: Step = {
   begin: (n) => {
     if (!connectionTerms(n).structuredReplies) {
       const message = 'cannot list metadata contexts: the server has none, since it lacks structured replies';
-      throw new NbdServerError(message, { errno: LINUX.EOPNOTSUPP });
+      throw new NbdServerError(message, { errno: EOPNOTSUPP });
     }
     return encodeMetaContextRequest(currentName(n), n.goal.kind === 'contexts' ? n.goal.queries : []);
   },

@@ -1,7 +1,8 @@
 // Turns a server's refusal of an option into an error with the reason and the next step. Pure.
 
+import { E2BIG, EINVAL, EIO, ENOENT, EOPNOTSUPP, EPERM, ESHUTDOWN } from '../../constants/errno.js';
 import * as c from '../constants.js';
-import { LINUX, NbdProtocolError, NbdServerError } from '../errors.js';
+import { NbdProtocolError, NbdServerError } from '../errors.js';
 import { optionName, optionReplyName } from '../names.js';
 import { printable } from '../text.js';
 
@@ -20,25 +21,25 @@ interface Meaning {
 }
 
 const MEANINGS: ReadonlyMap<number, Meaning> = new Map([
-  [c.NBD_REP_ERR_UNSUP, { errno: LINUX.EOPNOTSUPP, why: 'the server does not support it' }],
-  [c.NBD_REP_ERR_POLICY, { errno: LINUX.EPERM, why: "the server's policy forbids it" }],
-  [c.NBD_REP_ERR_INVALID, { errno: LINUX.EINVAL, why: 'the server considers it invalid' }],
-  [c.NBD_REP_ERR_PLATFORM, { errno: LINUX.EOPNOTSUPP, why: "the server's platform does not support it" }],
-  [c.NBD_REP_ERR_TLS_REQD, { errno: LINUX.EPERM, why: 'the server requires TLS; use an nbds:// URI' }],
-  [c.NBD_REP_ERR_UNKNOWN, { errno: LINUX.ENOENT, why: 'the server has no such export' }],
-  [c.NBD_REP_ERR_SHUTDOWN, { errno: LINUX.ESHUTDOWN, why: 'the server is shutting down' }],
+  [c.NBD_REP_ERR_UNSUP, { errno: EOPNOTSUPP, why: 'the server does not support it' }],
+  [c.NBD_REP_ERR_POLICY, { errno: EPERM, why: "the server's policy forbids it" }],
+  [c.NBD_REP_ERR_INVALID, { errno: EINVAL, why: 'the server considers it invalid' }],
+  [c.NBD_REP_ERR_PLATFORM, { errno: EOPNOTSUPP, why: "the server's platform does not support it" }],
+  [c.NBD_REP_ERR_TLS_REQD, { errno: EPERM, why: 'the server requires TLS; use an nbds:// URI' }],
+  [c.NBD_REP_ERR_UNKNOWN, { errno: ENOENT, why: 'the server has no such export' }],
+  [c.NBD_REP_ERR_SHUTDOWN, { errno: ESHUTDOWN, why: 'the server is shutting down' }],
   [
     c.NBD_REP_ERR_BLOCK_SIZE_REQD,
-    { errno: LINUX.EINVAL, why: 'the server requires clients to keep to its block sizes' },
+    { errno: EINVAL, why: 'the server requires clients to keep to its block sizes' },
   ],
-  [c.NBD_REP_ERR_TOO_BIG, { errno: LINUX.E2BIG, why: 'the server considers it too big' }],
-  [c.NBD_REP_ERR_EXT_HEADER_REQD, { errno: LINUX.EINVAL, why: 'the server requires extended headers' }],
+  [c.NBD_REP_ERR_TOO_BIG, { errno: E2BIG, why: 'the server considers it too big' }],
+  [c.NBD_REP_ERR_EXT_HEADER_REQD, { errno: EINVAL, why: 'the server requires extended headers' }],
 ]);
 
 /** The error for a refusal that ends the handshake. @param what the failed request, for people */
 export function refusalError(what: string, refusal: Refusal): NbdServerError {
   const { option, replyType, serverText } = refusal;
-  const meaning = MEANINGS.get(replyType) ?? { errno: LINUX.EIO, why: 'the server refused it' };
+  const meaning = MEANINGS.get(replyType) ?? { errno: EIO, why: 'the server refused it' };
   const said = serverText === '' ? '' : `; the server says: ${printable(serverText)}`;
   const message = `${what}: ${meaning.why} (${optionName(option)}: ${optionReplyName(replyType)})${said}`;
   return new NbdServerError(message, { option, replyType, serverText, errno: meaning.errno });

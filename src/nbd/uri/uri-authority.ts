@@ -2,7 +2,8 @@
 //
 // Hosts and users may become arguments of `ssh`, so names that look like options are refused.
 
-import { LINUX, NbdError } from '../errors.js';
+import { EINVAL } from '../../constants/errno.js';
+import { NbdError } from '../errors.js';
 
 const MAX_TCP_PORT = 65_535;
 /** Largest CID and port of vsock. VMADDR_PORT_ANY and VMADDR_CID_ANY, 2^32-1, cannot be connected to. */
@@ -17,7 +18,7 @@ export interface Authority {
 }
 
 function invalid(why: string): NbdError {
-  return new NbdError(why, { errno: LINUX.EINVAL });
+  return new NbdError(why, { errno: EINVAL });
 }
 
 /**
@@ -29,7 +30,7 @@ export function percentDecode(text: string, what: string): string {
     return decodeURIComponent(text);
   } catch (cause) {
     throw new NbdError(`${what} is not percent-encoded UTF-8 (write a % as %25)`, {
-      errno: LINUX.EINVAL,
+      errno: EINVAL,
       cause,
     });
   }

@@ -1,6 +1,7 @@
 // The query of an NBD URI: name=value pairs. Pure.
 
-import { LINUX, NbdError } from '../errors.js';
+import { EINVAL } from '../../constants/errno.js';
+import { NbdError } from '../errors.js';
 import { printable } from '../text.js';
 import { parseNumber, percentDecode } from './uri-authority.js';
 
@@ -23,7 +24,7 @@ export interface UriParameters {
 }
 
 function invalid(why: string): NbdError {
-  return new NbdError(why, { errno: LINUX.EINVAL });
+  return new NbdError(why, { errno: EINVAL });
 }
 
 function parsePairs(query: string): Map<string, string> {

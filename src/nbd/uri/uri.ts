@@ -3,8 +3,9 @@
 // The text may come from a stranger. Pure: resolves no name and opens no file. An invalid or misleading URI gets an
 // error of one line that says what to write instead.
 
+import { EINVAL } from '../../constants/errno.js';
 import { NBD_DEFAULT_PORT } from '../constants.js';
-import { LINUX, NbdError } from '../errors.js';
+import { NbdError } from '../errors.js';
 import { checkExportName } from '../handshake/option-messages.js';
 import { printable } from '../text.js';
 import { parseHostAndPort, percentDecode } from './uri-authority.js';
@@ -58,7 +59,7 @@ const TRANSPORTS: ReadonlyMap<string, NbdTransport> = new Map([
 
 /** The error for a bad URI, which shows the start of `uri`. */
 function bad(uri: string, why: string): NbdError {
-  return new NbdError(`bad NBD URI "${printable(uri, 300)}": ${why}`, { errno: LINUX.EINVAL });
+  return new NbdError(`bad NBD URI "${printable(uri, 300)}": ${why}`, { errno: EINVAL });
 }
 
 /** Why a text without `scheme://` is no URI, and which URI was probably meant. */

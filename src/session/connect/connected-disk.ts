@@ -1,5 +1,6 @@
 // Makes the reconnector of a file, and gives it additional connections.
 
+import { EIO } from '../../constants/errno.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { Backend } from '../backend/backend.js';
 import { systemClock } from '../clock.js';
@@ -8,8 +9,6 @@ import { type Connect, explainLoss } from './lost-server.js';
 import type { Disk } from './open-disk.js';
 import { Reconnector } from './reconnect.js';
 import { ReconnectPolicy } from './reconnect-policy.js';
-
-const EIO = 5;
 
 /** The parts of a reconnector. */
 export interface ReconnectorParts {

@@ -3,13 +3,12 @@
 // Used by the ExportDirectoryKeeper. It retries an unreachable server for the --reconnect time, like a lost one; it does
 // not retry a server that answers and refuses.
 
+import { EIO } from '../../constants/errno.js';
 import { NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_UNKNOWN } from '../../nbd/constants.js';
 import { NbdServerError } from '../../nbd/errors.js';
 import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
 import { ReconnectPolicy } from './reconnect-policy.js';
-
-const EIO = 5;
 
 /** The outcome. `gone`: the server has no such export. */
 export type FirstConnection<C> =

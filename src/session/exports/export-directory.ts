@@ -4,6 +4,7 @@
 // unused file closes its connections. Nothing here blocks or rejects.
 
 import { join } from 'node:path';
+import { EIO, EMFILE, ENOENT, ESTALE } from '../../constants/errno.js';
 import type { Mountpoint } from '../../mount/mountpoint.js';
 import { type ExportInfo, isReadOnly } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
@@ -21,11 +22,6 @@ import type { FileKeeper, Served } from '../file-keeper.js';
 import type { Report, Settings } from '../settings.js';
 import { type ExportChange, type ExportFile, ExportList, sameShape } from './export-list.js';
 import { Refresher } from './refresher.js';
-
-const ENOENT = 2;
-const EIO = 5;
-const EMFILE = 24;
-const ESTALE = 116;
 
 /** Connections of all files together: above the first limit a new file gets only one, at the second none. */
 const MANY_CONNECTIONS = 512;

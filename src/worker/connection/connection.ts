@@ -5,7 +5,8 @@
 // the end, once. After `giveUp` the channel stays open for replies, since only a reply proves that the server has
 // carried out a change; `owner.connectionClosed` reports its end.
 
-import { EAGAIN, EINTR, errnoName } from '../../linux/errno.js';
+import { EAGAIN, EINTR } from '../../constants/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
@@ -15,6 +16,7 @@ import { ReplyReceiver } from '../../nbd/transmission/reply-receiver.js';
 import { TlsError } from '../../tls/errors.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from '../flight/splice-pipe.js';
+import { assert } from '../memory/assert.js';
 import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Channel, Peer } from './channel.js';
 import { Sender } from './sender.js';
@@ -152,6 +154,7 @@ export class Connection {
 
   /** Takes a command; the next `flush` sends it. */
   enqueue(command: NbdCommand): void {
+    assert(this.#state === STATE_OPEN, 'a connection that is lost gets no commands');
     this.inFlight++;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
     this.#sender.push(command);
@@ -166,6 +169,7 @@ export class Connection {
       command.buffer.shared--;
     command.shared = false;
     this.#sender.answered(command);
+    assert(this.inFlight > 0, 'a connection answers no more commands than it has');
     this.inFlight--;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight--;
   }

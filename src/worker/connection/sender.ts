@@ -4,7 +4,7 @@
 // headers, so that a batch of small requests costs one system call. The payload of a WRITE is sent from its buffer,
 // with or without a copy.
 
-import { EINTR } from '../../linux/errno.js';
+import { EINTR } from '../../constants/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
 import { NBD_CMD_WRITE } from '../../nbd/constants.js';
 import {
@@ -14,6 +14,7 @@ import {
   REQUEST_LENGTH,
 } from '../../nbd/transmission/request.js';
 import { COMMAND_SENT, CommandQueue, type NbdCommand } from '../flight/nbd-command.js';
+import { assert } from '../memory/assert.js';
 import type { BufferPool, PooledBuffer } from '../memory/buffer-pool.js';
 import type { Channel } from './channel.js';
 import { LEAST_ZERO_COPY } from './zero-copy.js';
@@ -125,7 +126,7 @@ export class Sender {
 
   /** Drops all requests of which no byte is sent; `flush` completes the one that has begun to leave. */
   dropUnsent(): void {
-    while (this.#queue.shift() !== undefined);
+    this.#clearQueue();
     const headers = this.#end - this.#start;
     if (headers === 0) return;
     const begun = headers % (this.#extendedHeaders ? EXTENDED_REQUEST_LENGTH : REQUEST_LENGTH);
@@ -135,6 +136,7 @@ export class Sender {
 
   /** Releases the buffer of an unsent payload. */
   close(): void {
+    this.#clearQueue();
     this.#endPayload();
   }
 
@@ -197,6 +199,7 @@ export class Sender {
   }
 
   #advance(count: number, headers: number): void {
+    assert(count <= headers + this.#payloadLeft, 'the channel accepts no more bytes than it gets');
     const ofHeaders = Math.min(count, headers);
     this.sent += count;
     this.#accepted += count;
@@ -204,6 +207,11 @@ export class Sender {
     this.#payloadAddress += count - ofHeaders;
     this.#payloadLeft -= count - ofHeaders;
     if (this.#payloadLeft === 0 && this.#payloadIn !== undefined) this.#endPayload();
+  }
+
+  /** Its commands belong to another connection, or to none, from now on. */
+  #clearQueue(): void {
+    while (this.#queue.shift() !== undefined);
   }
 
   #endPayload(): void {

@@ -4,7 +4,7 @@
 // moves them into the socket, which holds them until the server has read them. So the pages must not change before
 // the reply. Without a reply, the buffer gets new pages before its next use (see BufferPool). Never blocks.
 
-import { EINVAL } from '../../linux/errno.js';
+import { EINVAL } from '../../constants/errno.js';
 import { isSince } from '../../linux/kernel.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { HAS_USUAL_PAGES } from '../../linux/memory.js';

@@ -4,9 +4,10 @@
 // `takeBuffer` it belongs to the caller. A reply goes to the descriptor of its request: a read thread that forwards a
 // request has a descriptor of its own.
 
+import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
-import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../../linux/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { type BufferPool, HEADROOM, LARGEST_BUFFER, type PooledBuffer } from '../memory/buffer-pool.js';
 import type { DeviceCalls } from './system.js';

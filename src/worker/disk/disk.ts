@@ -4,8 +4,8 @@
 // of a lost connection wait until Recovery makes another one ready. While `failing` is set nothing waits: every command
 // ends with that errno until a connection is attached.
 
+import { EINTR } from '../../constants/errno.js';
 import type { Node } from '../../fuse/tree.js';
-import { EINTR } from '../../linux/errno.js';
 import { type Blocks, blocksOf, payloadPiece } from '../../nbd/block-rules.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
@@ -18,6 +18,7 @@ import { type FuseRequest, REQUEST_READ, type RequestTarget } from '../flight/fu
 import {
   COMMAND_LOST,
   COMMAND_QUEUED,
+  COMMAND_TO_ISSUE,
   COMMAND_UNFLUSHED,
   CommandQueue,
   type CommandTable,
@@ -261,6 +262,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** Gives a command to a connection. */
   assign(command: NbdCommand, connection: Connection): void {
+    assert(command.state === COMMAND_TO_ISSUE, 'a command is given to one connection at a time');
+    const left = distance(this.sizeHi, this.sizeLo, command.offsetHi, command.offsetLo);
+    assert(command.length <= left, 'a command stays on the disk');
     command.state = COMMAND_QUEUED;
     command.connection = connection;
     command.changesBefore = this.#sent;
@@ -425,13 +429,15 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.context.events.connectionClosed(connection);
   }
 
-  /** Queues a command again that the server refused because it is shutting down. Its connection is being given up. */
-  sendLater(command: NbdCommand): void {
+  /** Gives up a connection whose server is shutting down, and queues the command again that it refused. */
+  sendLater(command: NbdCommand, connection: Connection): void {
     const { replayed } = command;
     this.context.commands.renew(command);
     command.replayed = false;
+    // Before the connection is given up: a replay on another connection may begin then, and send this command.
     if (replayed) command.state = COMMAND_UNFLUSHED;
-    else this.submit(command);
+    connection.giveUp('the server is shutting down');
+    if (!replayed) this.submit(command);
   }
 
   /** A reply is complete. @param error the server's NBD_E* or 0 */

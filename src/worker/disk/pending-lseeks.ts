@@ -4,6 +4,7 @@
 // for the next one, since the current one may have missed the latest writes.
 
 import type { FuseRequest } from '../flight/fuse-request.js';
+import { assert } from '../memory/assert.js';
 
 /** See the file's head. */
 export class PendingLseeks {
@@ -29,6 +30,7 @@ export class PendingLseeks {
 
   /** Returns the requests that waited for the writeback that has ended. If `any` holds, the next one must begin. */
   sent(good: boolean): readonly FuseRequest[] {
+    assert(this.any, 'the kernel sends held writes only when that was wanted');
     const done = this.#current;
     this.#current = this.#next;
     this.#next = [];

@@ -12,7 +12,7 @@ import {
   ORDER_WAITS,
   REQUEST_READ,
 } from '../flight/fuse-request.js';
-import { assert } from '../memory/assert.js';
+import { assert, assertSlowly } from '../memory/assert.js';
 
 /** Most rounding error of doubles up to 2^63, in bytes. */
 const SLACK = 2048;
@@ -104,6 +104,7 @@ export class RangeOrder {
   }
 
   #hold(request: FuseRequest): void {
+    assertSlowly(() => this.#mayRead(request), 'changes that hold ranges do not overlap');
     request.order = ORDER_HOLDS;
     this.#holders.push(request);
     if (this.#holders.length === 1) this.announce?.(true);

@@ -4,7 +4,7 @@
 // but never two that overlap, since a server may carry out commands in any order. A FLUSH after each part makes it
 // durable, so that a replay makes progress even if its connection is lost.
 
-import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
+import { NBD_CMD_FLUSH, NBD_ESHUTDOWN } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
 import {
   COMMAND_UNFLUSHED,
@@ -88,9 +88,15 @@ export class Replay implements ReplyWaiter {
   /** The FLUSH after a part is answered. */
   answered(_flush: NbdCommand, error: number): void {
     this.#isFlushing = false;
-    // If the server cannot flush, the writes stay unflushed; the FLUSH after the replay reports the error.
+    if (error === NBD_ESHUTDOWN) {
+      // Nothing is lost: the next connection gets the whole part again.
+      this.connection.giveUp('the server is shutting down');
+      return;
+    }
     this.#canFlush = error === 0;
     if (error === 0) this.#disk.unflushed.forget(this.#commands[this.#next - 1].sequence);
+    // A server may report a loss only once: the FLUSH after the replay may succeed.
+    else this.#disk.lose('the server failed to flush writes that were sent again after reconnecting');
     this.#goOn();
   }
 

@@ -31,8 +31,8 @@ export interface SinkDisk {
   };
   /** A command's reply is complete. @param error the server's NBD_E* or 0 */
   answered(command: NbdCommand, error: number, text: string): void;
-  /** Queues a command again that the server did not carry out. */
-  sendLater(command: NbdCommand): void;
+  /** Queues a command again that the server did not carry out, and gives up its connection. */
+  sendLater(command: NbdCommand, connection: Connection): void;
   /** Data of a READ have arrived, at byte `at` of `bytes`. */
   saw(command: NbdCommand, bytes: Uint8Array, at: number): void;
 }
@@ -115,9 +115,7 @@ export class DiskReplySink implements PayloadSink {
     connection.answered(command);
     if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST && command.waiter === undefined) {
       // The command did not fail: it is sent again when the server is back.
-      command.connection = undefined;
-      connection.giveUp('the server is shutting down');
-      this.#disk.sendLater(command);
+      this.#disk.sendLater(command, connection);
       return;
     }
     if (error === 0 && command.type === NBD_CMD_READ && this.#disk.identity.wanted) this.#sample(command);

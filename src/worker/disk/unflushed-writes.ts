@@ -4,7 +4,8 @@
 // the server, a replay sends all of them again. With limit 0 none are kept: the server has no FLUSH, so it promises
 // nothing.
 
-import { COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
+import { COMMAND_FREE, COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
+import { assert } from '../memory/assert.js';
 
 /** Estimated size of a command without data, in bytes. */
 const COMMAND_COST = 512;
@@ -50,6 +51,7 @@ export class UnflushedWrites {
       this.#release(command);
       return;
     }
+    assert(command.state !== COMMAND_FREE && command.state !== COMMAND_UNFLUSHED, 'a write is kept once');
     command.state = COMMAND_UNFLUSHED;
     command.request = undefined;
     command.connection = undefined;
@@ -67,6 +69,10 @@ export class UnflushedWrites {
       this.bytes -= command.cost;
       this.#release(command);
     }
+    assert(
+      this.bytes >= 0 && (this.bytes === 0 || !this.empty),
+      'bytes of unflushed writes are those of a write',
+    );
     if (this.#head < 1024 && this.#head < this.#writes.length) return;
     this.#writes = this.#writes.slice(this.#head);
     this.#head = 0;

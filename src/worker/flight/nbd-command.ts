@@ -104,7 +104,9 @@ export class NbdCommand implements PendingRequest {
   setPayload(buffer: PooledBuffer | undefined, at: number): void {
     this.buffer = buffer;
     this.bufferAt = at;
-    if (buffer !== undefined) buffer.references++;
+    if (buffer === undefined) return;
+    assert(buffer.references > 0, 'a command takes a buffer that is in use');
+    buffer.references++;
   }
 
   /** Copies all that is sent, the payload and the request. */
@@ -146,7 +148,7 @@ export class CommandQueue {
   }
 
   push(command: NbdCommand): void {
-    command.next = undefined;
+    assert(command.next === undefined && command !== this.#last, 'a command is in one queue at a time');
     if (this.#last === undefined) this.#first = command;
     else this.#last.next = command;
     this.#last = command;
@@ -170,6 +172,7 @@ export class CommandTable {
   /** Takes a command with a new cookie, otherwise in the initial state. */
   take(): NbdCommand {
     const command = this.#free.pop() ?? this.#make();
+    assert(command.state === COMMAND_FREE, 'a command that is taken was free');
     command.cookieHi = (command.cookieHi + 1) >>> 0;
     command.state = COMMAND_TO_ISSUE;
     return command;

@@ -4,12 +4,14 @@
 // to /dev/fuse when it is complete. Never blocks. If the pipe is too small for the socket's segments, its content is
 // read back and the rest of the reply goes through memory.
 
+import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
-import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, errnoName } from '../../linux/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { closePipe, type Pipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, widePipe } from '../../linux/pipe.js';
 import { MSG_DONTWAIT, MSG_PEEK } from '../../linux/socket.js';
+import { assert } from '../memory/assert.js';
 import { type BufferPool, HEADROOM } from '../memory/buffer-pool.js';
 import type { FuseRequest } from './fuse-request.js';
 import type { NbdCommand } from './nbd-command.js';
@@ -53,6 +55,7 @@ export class SplicePipe {
     const count = libc.splice(socket, 0, this.#pipe.write, 0, length, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (count <= 0) return this.#stuck(count, socket, request);
     this.#got += count;
+    assert(this.#got <= command.length, 'a splice pipe holds the bytes of one reply');
     if (count === length) this.#deliver(request);
     return count;
   }

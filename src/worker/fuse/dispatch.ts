@@ -2,6 +2,7 @@
 //
 // Called by the loop for the request in the device's buffer.
 
+import { EIO, ENOSYS, EPERM, ESTALE } from '../../constants/errno.js';
 import {
   FUSE_ACCESS,
   FUSE_BATCH_FORGET,
@@ -54,7 +55,6 @@ import {
   IO_SIZE,
   OPEN_FLAGS,
 } from '../../fuse/layout.js';
-import { EIO, ENOSYS, EPERM, ESTALE } from '../../linux/errno.js';
 import type { Status } from '../contract/status.js';
 import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';

@@ -4,6 +4,7 @@
 // connects a file that a program opens; a file that has been closed for a while loses its connections. Nothing blocks:
 // a request that must wait is parked, and the main thread limits the time.
 
+import { EINTR, ESTALE } from '../../constants/errno.js';
 import {
   FUSE_LOOKUP,
   FUSE_OPEN,
@@ -14,7 +15,6 @@ import {
 } from '../../fuse/constants.js';
 import { HOST_ENDIAN, IN_PID, IO_OFFSET_LO, IO_SIZE, OPEN_FLAGS } from '../../fuse/layout.js';
 import type { Node } from '../../fuse/tree.js';
-import { EINTR, ESTALE } from '../../linux/errno.js';
 import type { Send } from '../contract/call.js';
 import type { DirectoryEvents, ListChange } from '../contract/messages.js';
 import type { Requester } from '../device/device.js';

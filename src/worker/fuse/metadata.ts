@@ -2,6 +2,8 @@
 //
 // Called by the dispatcher for the request in the device's buffer.
 
+import { EISDIR, ENOENT, ENOTDIR } from '../../constants/errno.js';
+import { O_ACCMODE, O_DIRECT } from '../../constants/open-flags.js';
 import {
   FATTR_FH,
   FATTR_SIZE,
@@ -48,14 +50,10 @@ import {
   writeStatfsReply,
 } from '../../fuse/reply.js';
 import { type Node, SET_ID, type Tree } from '../../fuse/tree.js';
-import { EISDIR, ENOENT, ENOTDIR } from '../../linux/errno.js';
-import { O_DIRECT } from '../../linux/open-flags.js';
 import type { CacheMode } from '../contract/status.js';
 import type { Device, Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { RecentOpens } from './recent-opens.js';
-
-const O_ACCMODE = 3;
 
 /** Size in bytes of the shortest directory entry. */
 const LEAST_ENTRY = 32;

@@ -2,9 +2,9 @@
 //
 // Called by the dispatcher. Readable while the server is away; nobody can set one.
 
+import { ENODATA, ERANGE } from '../../constants/errno.js';
 import { GETXATTR_NAME, GETXATTR_SIZE, HOST_ENDIAN, OUT_HEADER } from '../../fuse/layout.js';
 import { writeXattrSize } from '../../fuse/reply.js';
-import { ENODATA, ERANGE } from '../../linux/errno.js';
 import type { Status } from '../contract/status.js';
 import type { Device, Requester } from '../device/device.js';
 import { nameIn } from './metadata.js';

@@ -3,7 +3,7 @@
 // Synchronous; blocks only in poll(2). One turn takes a batch of requests from the kernel, then sends their commands in
 // as few system calls as possible.
 
-import { POLLIN, POLLOUT } from '../../linux/poll.js';
+import { POLLIN, POLLOUT } from '../../constants/poll-events.js';
 import type { Connection } from '../connection/connection.js';
 import { DEVICE_EMPTY, DEVICE_GONE } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';

@@ -3,7 +3,8 @@
 //
 // Called by the loop once a turn, until it is over.
 
-import { EIO, errnoName } from '../../linux/errno.js';
+import { EIO } from '../../constants/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
 import type { StopOutcome } from '../contract/messages.js';
 import type { Disk } from '../disk/disk.js';

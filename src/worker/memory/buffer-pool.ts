@@ -112,6 +112,10 @@ export class BufferPool {
       if (free.length < this.#spare[i]) this.#spare[i] = free.length;
       if (buffer.spare) this.#spareCount--;
       buffer.spare = false;
+      assert(
+        buffer.references === 0 && buffer.shared === 0,
+        'a free buffer has no owner, and no socket shares it',
+      );
       this.#inUse += buffer.capacity;
       buffer.references = 1;
       if (!buffer.resident) this.#occupy(buffer);

@@ -5,6 +5,9 @@
 // in flight: the order of changes, recovery and interrupts stay with the worker.
 
 import type { MessagePort } from 'node:worker_threads';
+import { EIO } from '../../constants/errno.js';
+import { O_DIRECT } from '../../constants/open-flags.js';
+import { POLLIN } from '../../constants/poll-events.js';
 import { FUSE_READ } from '../../fuse/constants.js';
 import {
   HOST_ENDIAN,
@@ -22,10 +25,8 @@ import {
   IO_SIZE,
 } from '../../fuse/layout.js';
 import { Tree } from '../../fuse/tree.js';
-import { EIO } from '../../linux/errno.js';
-import { O_DIRECT } from '../../linux/open-flags.js';
 import { PeerProcesses } from '../../linux/peer.js';
-import { POLLIN, PollSet } from '../../linux/poll.js';
+import { PollSet } from '../../linux/poll.js';
 import type { Connection } from '../connection/connection.js';
 import { openChannel } from '../connection/open-channel.js';
 import { type Call, deliver, type Send, sender } from '../contract/call.js';

@@ -5,6 +5,7 @@
 
 import { wake } from '../../linux/pipe.js';
 import type { ReadThreadEnd, RingMemory } from '../contract/messages.js';
+import { assert } from '../memory/assert.js';
 import { makeCounters } from '../stats/counters.js';
 
 /** Capacity in entries; a power of two. */
@@ -143,6 +144,8 @@ export class RingConsumer {
 
   /** Takes the entry: the read thread may reuse its memory. */
   take(): void {
-    Atomics.store(this.#state, TAKEN, (Atomics.load(this.#state, TAKEN) + 1) | 0);
+    const taken = Atomics.load(this.#state, TAKEN);
+    assert(taken !== Atomics.load(this.#state, PUSHED), 'the worker takes no more entries than were pushed');
+    Atomics.store(this.#state, TAKEN, (taken + 1) | 0);
   }
 }

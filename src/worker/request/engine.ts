@@ -3,9 +3,10 @@
 // Driven by the loop and the reply sinks; owns the tables, the buffers and the counters. The other files of this room
 // have the kinds of requests; fuse/metadata.ts answers requests that need no server.
 
+import { EINTR, EIO } from '../../constants/errno.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeWriteReply } from '../../fuse/reply.js';
-import { EINTR, EIO, errnoName } from '../../linux/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { worksDuringSeek } from '../../linux/sync.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import { canSendZeroCopy, ZeroCopySender } from '../connection/zero-copy.js';

@@ -1,8 +1,8 @@
 // FUSE_READ: sends NBD_CMD_READs for the kernel's request.
 
+import { EIO } from '../../constants/errno.js';
+import { O_DIRECT } from '../../constants/open-flags.js';
 import { HOST_ENDIAN, IO_FLAGS, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE } from '../../fuse/layout.js';
-import { EIO } from '../../linux/errno.js';
-import { O_DIRECT } from '../../linux/open-flags.js';
 import { wideLength } from '../../nbd/block-rules.js';
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import { MAX_TRANSFER } from '../device/device.js';

@@ -1,9 +1,9 @@
 // FUSE_LSEEK: SEEK_DATA and SEEK_HOLE by NBD_CMD_BLOCK_STATUS. And the search for holes, for `st_blocks`.
 
+import { EINVAL, ENXIO } from '../../constants/errno.js';
 import { SEEK_DATA, SEEK_HOLE } from '../../fuse/constants.js';
 import { HOST_ENDIAN, LSEEK_OFFSET, LSEEK_WHENCE } from '../../fuse/layout.js';
 import { writeLseekReply } from '../../fuse/reply.js';
-import { EINVAL, ENXIO } from '../../linux/errno.js';
 import { NBD_CMD_BLOCK_STATUS } from '../../nbd/constants.js';
 import { statusRequest } from '../../nbd/extents.js';
 import type { Disk } from '../disk/disk.js';

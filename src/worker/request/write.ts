@@ -1,5 +1,7 @@
 // FUSE_WRITE: from the kernel's request to the NBD_CMD_WRITEs that answer it, with read-modify-write where needed.
 
+import { ENOSPC, EROFS } from '../../constants/errno.js';
+import { O_DSYNC } from '../../constants/open-flags.js';
 import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID } from '../../fuse/constants.js';
 import {
   HOST_ENDIAN,
@@ -11,9 +13,7 @@ import {
   WRITE_FLAGS,
 } from '../../fuse/layout.js';
 import { killSetId, touchNode } from '../../fuse/tree.js';
-import { ENOSPC, EROFS } from '../../linux/errno.js';
 import { libc } from '../../linux/libc.js';
-import { O_DSYNC } from '../../linux/open-flags.js';
 import { splitAtBlocks, wideLength } from '../../nbd/block-rules.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { COPY_LIMIT } from '../device/device.js';

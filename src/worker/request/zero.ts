@@ -1,5 +1,6 @@
 // FUSE_FALLOCATE: punching holes and zeroing. A disk has no other space to allocate.
 
+import { ENOSPC, EOPNOTSUPP, EROFS } from '../../constants/errno.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '../../fuse/constants.js';
 import {
   FALLOCATE_LENGTH,
@@ -9,7 +10,6 @@ import {
   IN_UID,
 } from '../../fuse/layout.js';
 import { killSetId } from '../../fuse/tree.js';
-import { ENOSPC, EOPNOTSUPP, EROFS } from '../../linux/errno.js';
 import { splitAtBlocks, splitIntoPieces, splitTail } from '../../nbd/block-rules.js';
 import type { ByteRange } from '../../nbd/byte-range.js';
 import { NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';

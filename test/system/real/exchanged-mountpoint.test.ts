@@ -15,8 +15,22 @@ import { until } from '../../support/run/until.js';
 requirePrograms('nbdkit', 'mount', 'umount');
 requireRoot();
 
-/** Its handshake takes a second. */
-const SLOW = ['[', 'nbdkit', '--filter=delay', 'memory', '64K', 'delay-open=1', ']'];
+/** A server that starts its handshake when the test says so: nbdfuse has opened the mountpoint and waits. */
+function heldServer(scope: Scope) {
+  const [begun, released] = ['begun', 'released'].map((name) => {
+    const path = scope.path(name);
+    writeFileSync(path, '');
+    giveToNormalUser(path);
+    return path;
+  });
+  const script = 'echo x >"$0"; until [ -s "$1" ]; do sleep 0.02; done; exec nbdkit memory 64K';
+  return {
+    words: ['[', 'sh', '-c', script, begun, released, ']'],
+    whenBegun: () => until('the server to start', () => readFileSync(begun, 'utf8') !== ''),
+    release: () => writeFileSync(released, 'x'),
+  };
+}
+
 const QUICK = ['[', 'nbdkit', 'memory', '64K', ']'];
 
 /** Paths that the kernel has shown as mountpoints below a folder, until `stop`. */
@@ -69,10 +83,12 @@ it.each(EXCHANGES)(
     const scope = createScope();
     const { mountpoint, other } = prepare(scope, kind);
     const watch = watchMounts(scope.folder);
-    const program = startNbdfuse(scope, [...options, mountpoint, ...SLOW], { prefix });
-    await setTimeout(700);
+    const server = heldServer(scope);
+    const program = startNbdfuse(scope, [...options, mountpoint, ...server.words], { prefix });
+    await server.whenBegun();
     renameSync(mountpoint, scope.path('gone'));
     symlinkSync(other, mountpoint);
+    server.release();
     expect(await program.ended).toBe(1);
     expect(program.stderr).toMatch(
       /^nbdfuse: mountpoint .*mnt: it was replaced or mounted over in the meantime; use a directory that only you can change\n$/m,
@@ -85,9 +101,11 @@ it.each(EXCHANGES)(
 it('exchanged mountpoint: a file system mounted there during the handshake stays on top', async () => {
   const scope = createScope();
   const { mountpoint } = prepare(scope, 'directory');
-  const program = startNbdfuse(scope, [mountpoint, ...SLOW]);
-  await setTimeout(700);
+  const server = heldServer(scope);
+  const program = startNbdfuse(scope, [mountpoint, ...server.words]);
+  await server.whenBegun();
   await runProgram('mount', '-t', 'tmpfs', 'tmpfs', mountpoint);
+  server.release();
   scope.add(() => runProgram('umount', mountpoint).then(() => undefined));
   expect(await program.ended).toBe(1);
   expect(program.stderr).toContain('it was replaced or mounted over in the meantime');

@@ -1,12 +1,6 @@
 import { expect, it } from 'vitest';
-import {
-  EAGAIN,
-  EOPNOTSUPP,
-  ESHUTDOWN,
-  errnoName,
-  errnoText,
-  SystemError,
-} from '../../../src/linux/errno.js';
+import { EAGAIN, EOPNOTSUPP, ESHUTDOWN } from '../../../src/constants/errno.js';
+import { errnoName, errnoText, SystemError } from '../../../src/linux/errno.js';
 import { duplicate } from '../../../src/linux/socket.js';
 
 it.each([

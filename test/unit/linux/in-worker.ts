@@ -1,9 +1,10 @@
 // A thread that does with src/linux what the worker does; it tells its parent what it saw.
 
 import { parentPort } from 'node:worker_threads';
+import { POLLIN } from '../../../src/constants/poll-events.js';
 import { errno, libc } from '../../../src/linux/libc.js';
 import { pipe } from '../../../src/linux/pipe.js';
-import { POLLIN, PollSet } from '../../../src/linux/poll.js';
+import { PollSet } from '../../../src/linux/poll.js';
 import { closeDescriptor, socketpair } from '../../../src/linux/socket.js';
 
 const { read, write } = pipe();

@@ -1,7 +1,8 @@
 import { readSync, writeSync } from 'node:fs';
 import { expect, it, onTestFinished } from 'vitest';
+import { POLLIN, POLLOUT } from '../../../src/constants/poll-events.js';
 import { pipe } from '../../../src/linux/pipe.js';
-import { POLLIN, POLLOUT, PollSet } from '../../../src/linux/poll.js';
+import { PollSet } from '../../../src/linux/poll.js';
 import { closeDescriptor, socketpair } from '../../../src/linux/socket.js';
 
 const POLLHUP = 16;

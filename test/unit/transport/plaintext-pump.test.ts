@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, PassThrough } from 'node:stream';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { socketpair } from '../../../src/linux/socket.js';
+import { NegotiatedConnection } from '../../../src/transport/connection.js';
 import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
 import { pumpPlaintext } from '../../../src/transport/plaintext-pump.js';
+import { PLAIN_EXPORT } from '../../support/export-info.js';
 
 /** A pump between `server` (what a TLS session would be connected to) and `worker` (the far end). */
 function pumped(): { session: Socket; server: Socket; worker: DescriptorStream } {
@@ -96,4 +98,14 @@ test('plaintext pump: sends the last bytes of the worker, then ends the session'
   expect(Buffer.concat(chunks).toString()).toBe('goodbye');
   server.end();
   await once(session, 'close');
+});
+
+test('negotiated connection: one that ended before a thread took it is refused, and not waited for', async () => {
+  for (const take of ['takeSocket', 'takeDescriptor', 'takeStream'] as const) {
+    const stream = new PassThrough();
+    const connection = new NegotiatedConnection(PLAIN_EXPORT, stream);
+    stream.destroy();
+    await once(stream, 'close');
+    expect(() => connection[take]()).toThrow('the server closed the connection after the handshake');
+  }
 });

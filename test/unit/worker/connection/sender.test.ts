@@ -1,8 +1,8 @@
 // Requests over a socketpair, which shares the pages of large payloads instead of copying them.
 
 import { expect, onTestFinished, test } from 'vitest';
+import { EAGAIN, EPIPE } from '../../../../src/constants/errno.js';
 import { WRITE_DATA } from '../../../../src/fuse/layout.js';
-import { EAGAIN, EPIPE } from '../../../../src/linux/errno.js';
 import { addressOf, libc } from '../../../../src/linux/libc.js';
 import {
   closeDescriptor,

@@ -1,7 +1,7 @@
 // The TLS channel over a socketpair, whose far end is a peer made of node:crypto.
 
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { EAGAIN } from '../../../../src/linux/errno.js';
+import { EAGAIN } from '../../../../src/constants/errno.js';
 import { addressOf, errno, libc } from '../../../../src/linux/libc.js';
 import { closeDescriptor, setNonBlocking, socketpair } from '../../../../src/linux/socket.js';
 import { TlsError } from '../../../../src/tls/errors.js';

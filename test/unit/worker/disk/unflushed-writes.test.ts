@@ -4,11 +4,12 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { UnflushedWrites } from '../../../../src/worker/disk/unflushed-writes.js';
 import { FuseRequest } from '../../../../src/worker/flight/fuse-request.js';
-import { COMMAND_UNFLUSHED, NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
+import { COMMAND_SENT, COMMAND_UNFLUSHED, NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 import { PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';
 
 function write(length: number, shared = 1): NbdCommand {
   const command = new NbdCommand(0);
+  command.state = COMMAND_SENT;
   command.length = length;
   command.buffer = new PooledBuffer(4096);
   command.buffer.references = shared;
@@ -47,7 +48,11 @@ test('unflushed writes: a buffer that several commands share counts with their l
 
 test('unflushed writes: a command without data counts too, so that many of them cause a FLUSH', () => {
   const { unflushed } = createUnflushed(1024);
-  for (let i = 0; i < 100; i++) unflushed.keep(new NbdCommand(i));
+  for (let i = 0; i < 100; i++) {
+    const command = new NbdCommand(i);
+    command.state = COMMAND_SENT;
+    unflushed.keep(command);
+  }
   expect(unflushed.list().length).toBeLessThan(10);
   expect(unflushed.incomplete).toBe(true);
 });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import * as flags from '../../../src/linux/open-flags.js';
+import * as flags from '../../../src/constants/open-flags.js';
 import { runProgram } from '../../support/run/command.js';
 import { requirePrograms } from '../../support/run/requires.js';
 

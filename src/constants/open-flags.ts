@@ -9,6 +9,8 @@ export const { O_RDWR, O_DIRECT, O_DSYNC, O_NOFOLLOW, O_NONBLOCK } = constants;
 /** Missing in Node's table, and the same on every processor that Node supports. */
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
+/** Mask of the access mode: O_RDONLY, O_WRONLY, O_RDWR. */
+export const O_ACCMODE = 3;
 
 /** Processors whose ioctl numbers encode the direction differently. */
 const IOC_OTHERS: readonly string[] = ['ppc', 'ppc64', 'mips', 'mipsel'];

@@ -1,0 +1,34 @@
+// The error numbers of Linux that nbdfuse uses; the same on every processor that Node supports.
+
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EINTR = 4;
+export const EIO = 5;
+export const ENXIO = 6;
+export const E2BIG = 7;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EACCES = 13;
+export const EBUSY = 16;
+export const ENODEV = 19;
+export const ENOTDIR = 20;
+export const EISDIR = 21;
+export const EINVAL = 22;
+export const EMFILE = 24;
+export const EFBIG = 27;
+export const ENOSPC = 28;
+export const EROFS = 30;
+export const EPIPE = 32;
+export const ERANGE = 34;
+export const ENOSYS = 38;
+export const ENODATA = 61;
+export const EPROTO = 71;
+export const EOVERFLOW = 75;
+export const ENOPROTOOPT = 92;
+export const EOPNOTSUPP = 95;
+export const ECONNRESET = 104;
+export const ENOTCONN = 107;
+export const ESHUTDOWN = 108;
+export const ETIMEDOUT = 110;
+export const EINPROGRESS = 115;
+export const ESTALE = 116;
