@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Scope } from '../test/support/run/scope.js';
 
-/** In memory where that can be had: no disk is to be measured. */
+/** In memory if possible, so that no disk is measured. */
 const PARENT = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 
 /** Milliseconds that a server or a mount may take to become ready. */

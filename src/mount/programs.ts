@@ -4,7 +4,7 @@
 
 import { spawn } from 'node:child_process';
 
-/** Characters kept of what a program writes. */
+/** Maximum number of characters of a program's output to keep. */
 const TEXT_LIMIT = 4096;
 
 /** The commands that install the programs. */

@@ -1,4 +1,4 @@
-// The world that the documents' commands speak of, made of what there is here: `nbd://host` and
+// The world of the documents' commands, made of local servers: `nbd://host` and
 // `https://example.com` are servers of this machine, and a folder holds the images that are named.
 //
 // Used by the test that runs the documents. Commands are run as they are written but for the names of hosts.

@@ -9,7 +9,7 @@ import type { Scope } from './run/scope.js';
 /** Opens a file; the scope's end closes it, if the test has not. */
 export async function openFile(scope: Scope, path: string, flags: string | number): Promise<FileHandle> {
   const handle = await open(path, flags);
-  // Closing tells of writes that failed, which some tests are about.
+  // close(2) reports failed writes, which some tests check.
   scope.add(() => handle.close().catch(() => undefined));
   return handle;
 }

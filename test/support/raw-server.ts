@@ -1,4 +1,4 @@
-// A server of a few lines for what the scripted one cannot do: a handshake that goes wrong.
+// A server of a few lines for handshakes that go wrong, which the scripted server cannot do.
 //
 // Used by tests of hostile servers. Each connection is the test's from its first byte on.
 

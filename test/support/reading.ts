@@ -1,4 +1,4 @@
-// Programs that read without end, what the status tells of them, and a machine that has more processors.
+// Programs that read without end, their status, and a machine that has more processors.
 
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import type { Scope } from './run/scope.js';
 
 const run = promisify(execFile);
 
-/** Of what `--status --json` tells of a file, what tests of threads look at. */
+/** The fields of `--status --json` that the tests of threads use. */
 export interface ThreadStatus {
   readonly threads: number;
   readonly reads: { readonly count: number };

@@ -1,6 +1,6 @@
 // An NBD server whose every reply is the test's: it may answer, corrupt, delay, or die.
 //
-// Used by tests of what no real server does. Listens on a Unix socket in a scope's folder. Each request
+// Used by tests that no real server can serve. Listens on a Unix socket in a scope's folder. Each request
 // goes to the test's handler with a ReplyWriter; requests of one connection come in their order, but a
 // handler that waits holds up nobody else.
 
@@ -75,12 +75,12 @@ export class ReplyWriter {
     else this.raw(simpleReply(this.#request.cookie, 0, bytes));
   }
 
-  /** A part of what was read. */
+  /** A part of the data of a READ. */
   dataChunk(offset: bigint, bytes: Uint8Array, isLast = false): void {
     this.chunk(NBD_REPLY_TYPE_OFFSET_DATA, Buffer.concat([u64(offset), bytes]), isLast);
   }
 
-  /** A part of what was read that is zeros. */
+  /** A part of the data of a READ that is zeros. */
   holeChunk(offset: bigint, length: number, isLast = false): void {
     this.chunk(NBD_REPLY_TYPE_OFFSET_HOLE, Buffer.concat([u64(offset), u32(length)]), isLast);
   }

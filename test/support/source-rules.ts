@@ -1,4 +1,4 @@
-// The rules on the source's shape: who imports whom, how long things are, what is not to be written.
+// The rules for the shape of the source: imports, lengths, and forbidden constructs.
 //
 // Used by the tidy test. Works on a map from path (`src/nbd/wire.ts`) to text and returns an offence a
 // line, so that the test can also show each rule something that breaks it.

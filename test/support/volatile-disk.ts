@@ -1,8 +1,8 @@
-// A disk with a cache that a crash empties: what a scripted server needs to lose what was not flushed.
+// A disk with a cache that a crash empties: with it a scripted server loses unflushed writes.
 //
-// Used by tests of what happens to acknowledged writes. `handle` is a scripted server's handler. After
-// `crash` a connection from before gets no answers any more, and is closed when the test says so: as if
-// the server's machine had gone, and another had come up before that was noticed.
+// Used by tests of acknowledged writes. `handle` is a scripted server's handler. After `crash` the connections from
+// before get no answers any more, and close when the test says so: as if another machine had replaced the server's
+// machine before anybody noticed.
 
 import type { Socket } from 'node:net';
 import { answerAll, type ReplyWriter } from './scripted-server.js';

@@ -109,7 +109,7 @@ const REREAD: Case = {
 
 const FAR_BARS: Bars = { seqread: 15, 'seqread-user': 15, 'randread-64k-8': 1.8, 'write-4k': 1000 };
 
-function far(milliseconds: number): readonly Case[] {
+function remote(milliseconds: number): readonly Case[] {
   const jobs: readonly (readonly [name: string, text: string, job: FioJob])[] = [
     ['seqread', 'sequential read, buffered', buffered('read', '1M', '1G')],
     ['seqread-user', 'sequential read, buffered, as a normal user', buffered('read', '1M', '1G')],
@@ -156,9 +156,9 @@ export const CASES: readonly Case[] = [
   REREAD,
   ...everyJob('tcp', 'TCP: ', onTcp, {}),
   ...everyJob('tls', 'TLS: ', onTls, TLS_BARS, true),
-  ...far(1),
-  ...far(10),
-  ...far(50),
+  ...remote(1),
+  ...remote(10),
+  ...remote(50),
   ...QCOW2,
   ...CURVE,
 ];

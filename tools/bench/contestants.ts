@@ -56,7 +56,7 @@ function limit({ uri }: Target, one: Case, runner: FioRunner): Contestant {
 /** What to leave out, and which sides there are besides C nbdfuse. */
 export interface Field {
   readonly ours: Side;
-  /** Left out when it cannot mount; undefined: not asked for. */
+  /** Left out when it cannot mount; undefined: not selected. */
   readonly native: Side | undefined;
 }
 

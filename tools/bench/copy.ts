@@ -1,5 +1,5 @@
-// cp --sparse=always of a disk that is nearly all holes: who asks the server where its data are is done
-// at once, who does not reads every hole. The copy is compared with what was put in.
+// cp --sparse=always of a disk that is nearly all holes: a mount that queries the server's extents ends at once,
+// another one reads every hole. The copy is compared with the source.
 
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
 import { runWithin } from '../../test/support/run/program.js';

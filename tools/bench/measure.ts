@@ -13,7 +13,7 @@ export interface Outcome {
   readonly peakMiB: number | undefined;
 }
 
-/** A case with what came out; ours first, the peer second. */
+/** A case with its results; ours first, the peer second. */
 export interface Measured {
   readonly one: Case;
   readonly outcomes: readonly Outcome[];

@@ -9,7 +9,7 @@
 const COSTS = {
   /** Assumed: fio, the system call, the kernel's FUSE queue, two switches of context. */
   application: 9,
-  /** Measured: the worker until the request is sent, half of what it takes in all, 3.37 s/GiB = 12.9. */
+  /** Measured: the worker until the request is sent, half of its total of 3.37 s/GiB = 12.9. */
   request: 6.5,
   /** Assumed: nbdkit's memory plugin, which may use as many threads as there are connections. */
   server: 12,

@@ -1,4 +1,4 @@
-// A process that plays operations on the file under test and on a plain file, and tells of any difference.
+// A process that plays operations on the file under test and on a plain file, and reports any difference.
 //
 // Started by stage.ts, since a system call on a file that is served from here would wait for itself. Every
 // operation is in its log before it begins: what it waits for, or dies of, is the last line.
@@ -47,7 +47,7 @@ class Actor {
   /**
    * Plays the next operations.
    * @param kept the numbers of those that are played, if not all are
-   * @throws Error that tells of a difference
+   * @throws Error that describes a difference
    */
   play(count: number, kept: readonly number[] | undefined): void {
     const wanted = kept && new Set(kept);
@@ -70,7 +70,7 @@ class Actor {
     for (const file of files ?? []) file.close();
   }
 
-  /** Reads the whole area of both. @throws Error that tells of a difference */
+  /** Reads the whole area of both. @throws Error that describes a difference */
   compare(): void {
     this.#files ??= this.#open();
     writeSync(this.#log, 'compare\n');

@@ -18,7 +18,7 @@ export interface Extent {
 
 export const actorsOf = (plan: Plan): number => (plan.actors === 'mixed' ? 1 : 3);
 
-/** See the file's head. @param played hears of how many operations have been played more @throws Finding */
+/** See the file's head. @param played called with the number of further operations that were played @throws Finding */
 export async function playCase(
   stage: Stage,
   plan: Plan,

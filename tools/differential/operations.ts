@@ -28,7 +28,7 @@ export type Operation =
 
 export type Kind = Operation['kind'];
 
-/** Descriptors of an actor: through the cache, O_DIRECT, O_DSYNC; of one kind where it is to be of one. */
+/** Descriptors of an actor: through the cache, O_DIRECT, O_DSYNC; or all of one kind. */
 export const DESCRIPTORS = 3;
 
 /** How often each kind happens. */

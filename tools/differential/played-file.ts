@@ -51,7 +51,7 @@ export class PlayedFile {
 
   /**
    * Does an operation and returns how it ends: a number of bytes, 0, or a negated errno.
-   * @param buffer holds what is to be written, or gets what was read
+   * @param buffer the data to write, or the place for the data to read
    */
   play(operation: Operation, buffer: Uint8Array): number {
     switch (operation.kind) {
@@ -75,7 +75,7 @@ export class PlayedFile {
     }
   }
 
-  /** Closes everything. @throws Error when the kernel tells of an error that nobody has heard of */
+  /** Closes everything. @throws Error if the kernel reports an error that no call before has reported */
   close(): void {
     const results = [this.#unmap(), ...this.#descriptors.map(system.closeFile)];
     const failure = results.find((result) => result < 0);

@@ -51,18 +51,18 @@ const patience = number('shrink', 0);
 const pins = parsePins(values.case);
 const kept = values.keep === undefined ? undefined : parsePlaces(values.keep);
 
-/** Where the logs and disks of what was found are kept. */
+/** The folder for the logs and disks of findings. */
 const FOUND = fileURLToPath(new URL('../../../differential/found', import.meta.url));
 
 /** Findings after which no new case begins. */
 const ENOUGH = 3;
 
-/** Lines of the logs that are shown of what was found. */
+/** Lines of the logs to show for a finding. */
 const LINES = 15;
 
 const tally = new Tally();
 
-/** Plays one case. Never rejects for what it finds. */
+/** Plays one case. A finding does not make it reject. */
 async function play(plan: Plan, open: Opening): Promise<void> {
   const stage = await open(plan);
   const startedAt = performance.now();
@@ -111,11 +111,11 @@ async function main(scope: Scope): Promise<void> {
   const open: Opening = async (plan) =>
     Stage.open(plan, { scope: scope.inner(), pki, port: await freePort() });
   let next = seed;
-  const lane = async (): Promise<void> => {
+  const playNext = async (): Promise<void> => {
     while (tally.operations < operations && tally.findings.length < ENOUGH)
       await play(planOf(next++, pins), open);
   };
-  if (kept === undefined) await Promise.all(Array.from({ length: jobs }, lane));
+  if (kept === undefined) await Promise.all(Array.from({ length: jobs }, playNext));
   else await play(planOf(seed, pins), open);
   console.log(tally.summary());
   if (tally.findings.length > 0) process.exitCode = 1;

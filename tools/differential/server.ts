@@ -18,7 +18,7 @@ function filtersOf(server: Plan['server']): [filters: string[], settings: string
   const [kind, minimum] = server.split('-');
   switch (kind) {
     case 'volatile':
-      // Its answers to NBD_CMD_BLOCK_STATUS know nothing of what it holds.
+      // Its replies to NBD_CMD_BLOCK_STATUS do not report its holes.
       return [['noextents', 'cache'], []];
     case 'far':
       return [['delay'], ['rdelay=2ms', 'wdelay=1ms']];
@@ -43,7 +43,7 @@ function commandOf(plan: Plan, { pki, port }: Surroundings): ServerCommand {
   return nbdkitOfDisk(on, [...tls, ...filters.map((filter) => `--filter=${filter}`)], settings);
 }
 
-/** The server of a case. @param died hears of one that ended by itself */
+/** The server of a case. @param died called after it has ended by itself */
 export function serverOf(plan: Plan, surroundings: Surroundings, died: (why: string) => void): DiskServer {
   return new DiskServer(surroundings.scope, 'disk', plan.size, commandOf(plan, surroundings), died);
 }

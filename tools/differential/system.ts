@@ -41,7 +41,7 @@ const MAP_SHARED = 1;
 const MS_SYNC = 4;
 const SYNC_FILE_RANGE_ALL = 7;
 
-/** Asks again when a signal came in between, and tells of errors as the kernel does. */
+/** Repeats a call that a signal has interrupted, and throws errors with the kernel's errno. */
 function result(call: () => number): number {
   for (;;) {
     const value = Number(call());

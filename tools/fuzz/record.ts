@@ -1,7 +1,7 @@
 // `npm run fuzz:record`: records the seeds in tools/fuzz/corpus from sessions with real servers.
 //
-// Every handshake and every batch of requests is what a target makes of the first bytes of its test case;
-// what the server answers becomes the rest. Extended headers come from the tests' scripted server, since no
+// A target makes each handshake and each batch of requests from the first bytes of its test case; the server's
+// answers become the rest. Extended headers come from the tests' scripted server, since no
 // packaged server has them. Needs nbdkit, qemu-nbd, qemu-img, nbd-server and psktool.
 
 import { execFileSync } from 'node:child_process';

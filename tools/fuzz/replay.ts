@@ -9,7 +9,7 @@ async function main(target: string): Promise<void> {
       try {
         fuzz(readFileSync(`${folder}/${name}`));
       } catch (error) {
-        // The fuzzer has told of it, or will.
+        // The fuzzer reports it.
         console.error(`${folder}/${name}: ${error instanceof Error ? error.message : error}`);
       }
     }

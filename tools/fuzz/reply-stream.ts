@@ -1,7 +1,7 @@
 // Makes a server's stream of replies out of instructions in a test case.
 //
-// Used by the targets that have requests in flight: a chunk names one of them, at an offset near to what it
-// asked for, with a length near to what belongs there, so that the rules behind the first ones are reached.
+// Used by the targets that have requests in flight: a chunk names one of them, with an offset near its range and a
+// length near the right one, so that the stream also reaches the later rules.
 
 import type { ReplyFormat } from '../../src/nbd/transmission/reply.js';
 import type { NaiveRequest } from '../../test/support/naive-receiver.js';

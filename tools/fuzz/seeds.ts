@@ -25,7 +25,7 @@ function ask(opcode: number, length: number, at: number, ...more: readonly numbe
   return [1, opcode, length, 0, at >> 8, at & 0xff, 0, ...more];
 }
 
-/** One thing that the server says of the request with this number: 0 says that it is one. */
+/** One chunk for the request with this number. */
 function say(request: number, ...chunk: readonly number[]): number[] {
   return [0, chunk.length, request, ...chunk];
 }

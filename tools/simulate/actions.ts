@@ -1,7 +1,7 @@
 // The steps of a history: plain data, so that a list of them can be kept, shortened and played again.
 //
 // A step names what it is about by names that stay when other steps are left out: requests of the kernel by their
-// numbers, connections by theirs, commands by what they are about (`key`). A step that cannot be taken is skipped.
+// numbers, connections by theirs, commands by type and range (`key`). An impossible step is skipped.
 
 /** A request of the kernel; `id` is its number. */
 export type RequestAction = {
@@ -81,7 +81,7 @@ export function requestText({ do: kind, id, offset, length, direct, sync, hidden
   return `${OPCODES[kind]} #${id}${place}${cached}${sync ? ' O_DSYNC' : ''}${hidden ? ' pid 0' : ''}`;
 }
 
-/** A number of bytes of what there is. */
+/** A number of the available bytes. */
 function amount(bytes: number): string {
   return bytes >= 1e9 ? 'all bytes' : `up to ${bytes} bytes`;
 }

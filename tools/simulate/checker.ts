@@ -236,7 +236,7 @@ function isSettled({ by }: Entry): boolean {
   return by === undefined || !by.change.isUnsure;
 }
 
-/** Whether an entry was superseded by what an fsync that began at `begin` covers. */
+/** Whether a write that an fsync from `begin` covers has superseded an entry. */
 function isLasting({ supersededAt, by }: Entry, begin: number): boolean {
   return supersededAt <= begin && by?.change.outcome === 'acknowledged' && by.change.end <= begin;
 }

@@ -172,7 +172,7 @@ export class SimulatedConnection implements Channel {
     this.send(address, length, 0, 0);
   }
 
-  /** As the kernel counts it: whole messages, with what it adds to each. */
+  /** As the kernel counts: whole messages, each with its overhead. */
   unread(): number {
     return this.#segments.reduce((sum, { bytes }) => sum + bytes.length + MESSAGE_OVERHEAD, 0);
   }

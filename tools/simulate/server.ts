@@ -134,7 +134,7 @@ export class SimulatedServer {
     return true;
   }
 
-  /** The command with a key that is to be carried out next, or fails, if it can. */
+  /** The next command with a key to execute or to fail, if there is one. */
   toExecute(connection: SimulatedConnection, key: string, fails: boolean): ServerCommand | undefined {
     const isEarly = fails && this.#profile.faults.has('early ack');
     for (const command of connection.commands) {
@@ -145,7 +145,7 @@ export class SimulatedServer {
     return undefined;
   }
 
-  /** The command with a key that is to be answered next, if it can be. */
+  /** The next command with a key to answer, if there is one. */
   toAnswer(connection: SimulatedConnection, key: string): ServerCommand | undefined {
     return connection.commands.find((one) => one.key === key && !one.replied && this.mayAnswer(one));
   }

@@ -124,7 +124,7 @@ export class Simulation {
   }
 
   /**
-   * Whether the server is to blame for what is lost: it acknowledges what it has not done, or showed another disk that
+   * Whether a loss is the server's fault: it acknowledges commands without executing them, or showed another disk that
    * nobody could tell from the first one.
    */
   get lies(): boolean {

@@ -17,7 +17,7 @@ export const TORN = -1;
 /** Result of `contentOf` for bytes that belong elsewhere. */
 export const MISPLACED = -2;
 
-/** Memory for what is being put together or looked at. */
+/** Scratch memory. */
 const SCRATCH = new Uint32Array(4 * 1024 * 1024);
 const SCRATCH_BYTES = new Uint8Array(SCRATCH.buffer);
 

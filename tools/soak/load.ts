@@ -1,6 +1,6 @@
 // The load on one mount: passes of fio that write every block and then read all of them back.
 //
-// Used by lane.ts. The data name the pass and the place, so that a lost write leaves
+// Used by soaked-mount.ts. The data name the pass and the place, so that a lost write leaves
 // something that is seen. Reading back is a run of its own, with O_DIRECT: it asks the server.
 
 import { runWithin } from '../../test/support/run/program.js';

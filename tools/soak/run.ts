@@ -9,9 +9,9 @@ import { freePort } from '../../test/support/run/ports.js';
 import type { Scope } from '../../test/support/run/scope.js';
 import { nbdkitTls, uriOf } from '../../test/support/run/servers.js';
 import { runToEnd } from '../run-to-end.js';
-import { Lane, type Way } from './lane.js';
 import { Memory } from './memory.js';
 import { HOST } from './server.js';
+import { SoakedMount, type Way } from './soaked-mount.js';
 import { type Result, summary } from './summary.js';
 
 const { values } = parseArgs({
@@ -58,30 +58,30 @@ async function ways(scope: Scope): Promise<Way[]> {
   ];
 }
 
-/** Runs one lane to its end, looking at its memory all the while. */
-async function soak(lane: Lane, startedAt: number): Promise<Result> {
+/** Runs one mount to its end, looking at its memory all the while. */
+async function soak(mount: SoakedMount, startedAt: number): Promise<Result> {
   const memory = new Memory();
-  const sampler = setInterval(() => memory.sample(lane.memory, performance.now() - startedAt), 1000);
+  const sampler = setInterval(() => memory.sample(mount.memory, performance.now() - startedAt), 1000);
   try {
-    await lane.run(() => performance.now() - startedAt > minutes * 60_000);
+    await mount.run(() => performance.now() - startedAt > minutes * 60_000);
     clearInterval(sampler);
-    await lane.close();
-    return { lane, memory, failure: undefined };
+    await mount.close();
+    return { mount, memory, failure: undefined };
   } catch (error) {
-    return { lane, memory, failure: error instanceof Error ? error.message : String(error) };
+    return { mount, memory, failure: error instanceof Error ? error.message : String(error) };
   } finally {
     clearInterval(sampler);
   }
 }
 
 async function main(scope: Scope): Promise<void> {
-  const lanes: Lane[] = [];
-  for (const way of await ways(scope)) lanes.push(await Lane.open(scope, way, values.verbose));
+  const mounts: SoakedMount[] = [];
+  for (const way of await ways(scope)) mounts.push(await SoakedMount.open(scope, way, values.verbose));
   const startedAt = performance.now();
-  const results = await Promise.all(lanes.map((lane) => soak(lane, startedAt)));
+  const results = await Promise.all(mounts.map((mount) => soak(mount, startedAt)));
   console.log(summary(results, (performance.now() - startedAt) / 1000));
-  for (const { lane, failure } of results)
-    if (failure !== undefined) console.error(`${lane.name}:\n${lane.lastWords}`);
+  for (const { mount, failure } of results)
+    if (failure !== undefined) console.error(`${mount.name}:\n${mount.lastWords}`);
   if (results.some(({ failure, memory }) => failure !== undefined || !memory.good)) process.exitCode = 1;
 }
 

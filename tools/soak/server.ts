@@ -1,6 +1,6 @@
 // A server of one raw file that is killed, frozen and started again, on the same socket or port.
 //
-// Used by lane.ts and by tools/differential. With nbdkit's cache filter it has a cache of its own, which it loses when
+// Used by soaked-mount.ts and by tools/differential. With nbdkit's cache filter it has a cache of its own, which it loses when
 // it is killed: writes reach its disk at a FLUSH alone.
 
 import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -51,7 +51,7 @@ export class DiskServer {
   #program: Program | undefined;
   #revival: Promise<void> = Promise.resolve();
 
-  /** @param died hears of one that ended by itself, and was started again; nothing: it stays away @param name of its files */
+  /** @param died called after a server has ended by itself and was started again; undefined: it stays away @param name of its files */
   constructor(
     scope: Scope,
     name: string,

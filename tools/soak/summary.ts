@@ -1,11 +1,11 @@
 // The results of a soak, as Markdown.
 
-import type { Lane } from './lane.js';
 import type { Memory, MemoryVerdict } from './memory.js';
+import type { SoakedMount } from './soaked-mount.js';
 
-/** A lane with what was seen of it from outside. */
+/** A mount with its measurements. */
 export interface Result {
-  readonly lane: Lane;
+  readonly mount: SoakedMount;
   readonly memory: Memory;
   /** The first failure. */
   readonly failure: string | undefined;
@@ -13,25 +13,25 @@ export interface Result {
 
 const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-/** The lines of the table: what each is called, and what it says of a lane. */
+/** The rows of the table: the title of each, and its value for a mount. */
 function rows(
   seconds: number,
 ): readonly (readonly [name: string, cell: (result: Result) => string | number])[] {
   return [
-    ['', ({ lane }) => lane.name],
+    ['', ({ mount }) => mount.name],
     ['---', () => '--:'],
-    ['server killed', ({ lane }) => lane.faults.kill],
-    ['server frozen', ({ lane }) => lane.faults.freeze],
-    ['one connection cut', ({ lane }) => lane.faults.cut],
-    ['all connections cut', ({ lane }) => lane.faults.cutAll],
-    ['connections lost', ({ lane }) => lane.losses.lostConnections],
-    ['requests sent again', ({ lane }) => lane.losses.sentAgain],
-    ['passes', ({ lane }) => lane.passes],
-    ['written', ({ lane }) => gibibytes(lane.written)],
-    ['verified', ({ lane }) => gibibytes(lane.verified)],
+    ['server killed', ({ mount }) => mount.faults.kill],
+    ['server frozen', ({ mount }) => mount.faults.freeze],
+    ['one connection cut', ({ mount }) => mount.faults.cut],
+    ['all connections cut', ({ mount }) => mount.faults.cutAll],
+    ['connections lost', ({ mount }) => mount.losses.lostConnections],
+    ['requests sent again', ({ mount }) => mount.losses.sentAgain],
+    ['passes', ({ mount }) => mount.passes],
+    ['written', ({ mount }) => gibibytes(mount.written)],
+    ['verified', ({ mount }) => gibibytes(mount.verified)],
     [
       'written and read, a second',
-      ({ lane }) => `${((lane.written + lane.verified) / 2 ** 20 / seconds).toFixed(1)} MiB`,
+      ({ mount }) => `${((mount.written + mount.verified) / 2 ** 20 / seconds).toFixed(1)} MiB`,
     ],
     ['most memory, first five minutes', ({ memory }) => `${memory.warm.toFixed(0)} MiB`],
     ['later', ({ memory }) => (memory.later === 0 ? '' : `${memory.later.toFixed(0)} MiB`)],
@@ -48,11 +48,14 @@ function memoryVerdict(results: readonly Result[]): MemoryVerdict {
 
 /** The summary. @param seconds for which the load ran */
 export function summary(results: readonly Result[], seconds: number): string {
-  const lanes = results.map(({ lane }) => lane);
-  const faults = lanes.reduce((sum, lane) => sum + Object.values(lane.faults).reduce((a, b) => a + b, 0), 0);
-  const verified = lanes.reduce((sum, lane) => sum + lane.verified, 0);
-  const failures = results.flatMap(({ lane, failure }) =>
-    failure === undefined ? [] : [`${lane.name}: ${failure}`],
+  const mounts = results.map(({ mount }) => mount);
+  const faults = mounts.reduce(
+    (sum, mount) => sum + Object.values(mount.faults).reduce((a, b) => a + b, 0),
+    0,
+  );
+  const verified = mounts.reduce((sum, mount) => sum + mount.verified, 0);
+  const failures = results.flatMap(({ mount, failure }) =>
+    failure === undefined ? [] : [`${mount.name}: ${failure}`],
   );
   return [
     `${(seconds / 60).toFixed(1)} minutes, ${faults} faults, ${gibibytes(verified)} verified,`,

@@ -178,7 +178,7 @@ export class ReplyReceiver<P extends PendingRequest> {
 
   #chunkHeader(bytes: Uint8Array, at: number): void {
     if (this.#need < CHUNK_HEADER) {
-      // 16 bytes told the kind of header, but it has 20: keep them until the rest comes.
+      // 16 bytes were enough to find the kind of header, but it has 20: keep them until the rest comes.
       for (let i = 0; i < SIMPLE_HEADER; i++) this.#partial[i] = bytes[at + i];
       this.#partialLength = SIMPLE_HEADER;
       this.#need = CHUNK_HEADER;

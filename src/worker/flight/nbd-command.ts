@@ -35,7 +35,7 @@ export interface ReplyWaiter {
   answered(command: NbdCommand, error: number): void;
 }
 
-/** One command: all that is needed to send it, and to send it again. */
+/** One command, with everything to send it, and to send it again. */
 export class NbdCommand implements PendingRequest {
   readonly cookieLo: number;
   cookieHi = 0;

@@ -28,7 +28,7 @@ export function tryProgram(program: string, ...args: readonly string[]): Promise
   });
 }
 
-/** Runs a program that must succeed and returns its output. @throws Error with what it said */
+/** Runs a program that must succeed and returns its output. @throws Error with its output */
 export async function runProgram(program: string, ...args: readonly string[]): Promise<string> {
   const { status, stdout, stderr } = await tryProgram(program, ...args);
   if (status !== 0) throw new Error(`${program} ${args.join(' ')}: status ${status}: ${stderr}${stdout}`);

@@ -9,7 +9,7 @@ import { portOf } from './ports.js';
 import type { Scope } from './scope.js';
 
 /**
- * Seconds after which the server has done with what came over a connection that was cut. The proxy lives on, so that
+ * Seconds after which the server has executed all commands of a cut connection. The proxy lives on, so that
  * nothing proves it to nbdfuse; a server that is frozen meanwhile needs longer than a freeze.
  */
 export const SETTLE_TIME = 3;

@@ -53,7 +53,7 @@ export interface MountedDisk {
   stop(signal?: NodeJS.Signals): Promise<number | string>;
 }
 
-/** Starts nbdfuse with these words, whatever comes of it. */
+/** Starts nbdfuse with these words; it may fail. */
 export function startNbdfuse(
   scope: Scope,
   words: readonly string[],

@@ -20,7 +20,7 @@ export interface ProgramOptions {
   readonly cwd?: string;
 }
 
-/** A running process with what it said. */
+/** A running process with its output. */
 export class Program {
   readonly child: ChildProcess;
   /** Resolves with the exit status, the signal's name or `not started`, when all output has been read. */
@@ -112,7 +112,7 @@ export class Program {
 
   /**
    * Resolves when a file is not empty.
-   * @throws Error with what the process said, if it ends before, or the scope's limit for being ready passes
+   * @throws Error with the output of the process, if it ends before, or the scope's limit for being ready passes
    */
   async fills(file: string): Promise<void> {
     const isFull = (): boolean => (statSync(file, { throwIfNoEntry: false })?.size ?? 0) > 0;

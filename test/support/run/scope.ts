@@ -55,7 +55,7 @@ export class Scope {
     return join(this.folder, ...names);
   }
 
-  /** Registers what is to be done at the end; call it before the act that it takes back. @returns what undoes this */
+  /** Registers a clean-up; call it before the action that it undoes. @returns a function that removes it */
   add(cleanUp: CleanUp): () => void {
     const own: CleanUp = () => cleanUp();
     this.#cleanUps.add(own);

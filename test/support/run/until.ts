@@ -1,4 +1,4 @@
-// Waits for a condition that no event tells of, such as the end of somebody else's child process.
+// Waits for a condition that has no event, such as the end of another process's child.
 //
 // For clean-up and for /proc. Where there is an event (an exit, a line, a file that appears), wait for it.
 

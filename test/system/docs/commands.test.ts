@@ -1,6 +1,6 @@
 // Every command in README and docs is run as it stands, section by section, each in a fresh folder.
 //
-// A block of the language `sh` holds commands; see test/support/document-world.ts for what they are run in.
+// A block of the language `sh` holds commands; test/support/document-world.ts has their surroundings.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

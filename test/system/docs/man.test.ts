@@ -1,4 +1,4 @@
-// The manual pages: complete, readable, and made of what is in docs/reference/man.
+// The manual pages: complete, readable, and made of docs/reference/man.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,7 +1,7 @@
 // A world of mounts of its own for a test, in which everybody may open /dev/fuse.
 //
 // Nothing that a test does in it can be seen outside, and it is gone with its processes. FUSE mounts of
-// others are let go of at the start, since a copy of them would keep them alive.
+// the others are unmounted at the start, since a copy would keep them alive.
 
 import { chmodSync, mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { requireProgram, requirePrograms, requireRoot } from '../../support/run/
 requireRoot();
 requirePrograms('unshare', 'nsenter', 'setpriv', 'fusermount3', 'mount', 'umount');
 
-/** $1: an empty folder; $2: what else is to be done, a line of shell. */
+/** $1: an empty folder; $2: a further line of shell. */
 const SET_UP = `
 set -e
 tac /proc/self/mountinfo | awk '$0 ~ / - fuse/ { print $5 }' | while read -r path; do umount -l "$path" || true; done

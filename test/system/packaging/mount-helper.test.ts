@@ -1,4 +1,4 @@
-// mount(8), fstab and the systemd unit, with what scripts/install-system installs.
+// mount(8), fstab and the systemd unit, as scripts/install-system installs them.
 
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -58,7 +58,7 @@ const BACKENDS: readonly (readonly [string, readonly string[], readonly string[]
   ['a normal user', AS_NORMAL_USER, []],
 ];
 
-/** A folder with a mountpoint in it, and another of the same kind that it is to be exchanged for. */
+/** A folder with a mountpoint in it, and another of the same kind to exchange it for. */
 function prepare(scope: Scope, kind: 'directory' | 'file') {
   admitNormalUser(scope);
   const make = (name: string): string => {

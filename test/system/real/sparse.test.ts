@@ -1,4 +1,4 @@
-// Holes: what the server tells of them reaches the tools, and what is a hole is never read.
+// Holes: programs see the server's holes, and nbdfuse never reads them.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// What -v tells of real requests: each request of the kernel with the commands that were sent for it.
+// The trace of -v: each request of the kernel, with the commands that were sent for it.
 
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
@@ -8,7 +8,7 @@ import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'fallocate');
 
-/** Reads, writes, punches a hole, and asks for what is not allowed. */
+/** Reads, writes, punches a hole, and makes a request that is not allowed. */
 async function traceOf(options: readonly string[]): Promise<string[]> {
   const scope = createScope();
   const server = ['--command', 'nbdkit', '-s', '-v', 'memory', '1M'];

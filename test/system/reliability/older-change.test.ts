@@ -244,7 +244,7 @@ it('order of changes: a write stalled in real storage behind a given-up qemu-nbd
   expect(model.cached.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
 });
 
-/** Passes bytes on from a TCP port, and stops in the middle of what a client sends once it has sent so much. */
+/** Forwards a TCP port, and stops in the middle of the client's data after so many bytes. */
 async function startSlowReader(
   scope: Scope,
   path: string,

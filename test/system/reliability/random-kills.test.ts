@@ -15,8 +15,8 @@ import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'dd', 'timeout');
 
-const LANES = 4;
-const KILLS_PER_LANE = 25;
+const MOUNTS = 4;
+const KILLS_PER_MOUNT = 25;
 /** Milliseconds that a start takes here, at most. */
 const START_TIME = 500;
 
@@ -36,7 +36,7 @@ function oneOf<T>(choices: readonly T[]): T {
 }
 
 /** One mountpoint on which nbdfuse is started and ended again and again. */
-class Lane {
+class KilledMount {
   readonly #scope: Scope;
   readonly #servers: readonly (readonly string[])[];
   readonly #mountpoint: string;
@@ -126,14 +126,14 @@ class Lane {
 
 it('random kills: nothing is left at any of a hundred random moments', async () => {
   const server = await startNbdkit(createScope(), 'memory', '16M');
-  const lanes = Array.from({ length: LANES }, () => new Lane(createScope(), server.uri()));
+  const mounts = Array.from({ length: MOUNTS }, () => new KilledMount(createScope(), server.uri()));
   await Promise.all(
-    lanes.map(async (lane) => {
+    mounts.map(async (mount) => {
       try {
-        for (let i = 0; i < KILLS_PER_LANE; i++) await lane.killOnce();
-        await lane.finish();
+        for (let i = 0; i < KILLS_PER_MOUNT; i++) await mount.killOnce();
+        await mount.finish();
       } catch (error) {
-        throw new Error(lane.story, { cause: error });
+        throw new Error(mount.story, { cause: error });
       }
     }),
   );

@@ -61,7 +61,7 @@ it.each([
     expect(child).toBeDefined();
     const theirs = await descriptorsOf(child?.pid ?? 0);
     expect([...theirs.values()]).not.toContain('/dev/fuse');
-    // But for what the tests themselves were started with, shared are the standard streams and the socket.
+    // Besides the descriptors of the tests themselves, only the standard streams and the socket are shared.
     const inherited = [...(await descriptorsOf(process.pid)).values()];
     const shared = [...theirs].filter(
       ([, target]) => [...ours.values()].includes(target) && !inherited.includes(target),

@@ -142,7 +142,7 @@ test('extended headers: trim, zero and block status of many TiB take one request
 test('extended headers: block status of a metadata context that was not negotiated ends the connection', async () => {
   const unix = await extendedServer((request, socket) => {
     const payload = hex`
-      0000000a                           | a context that nobody asked for
+      0000000a                           | a context that the client did not request
       00000001                           | extents
       0000400000000000 0000000000000003  | 64 TiB of hole
     `;

@@ -1,4 +1,4 @@
-// Builds one TypeScript program of the tests, with what it imports, into a scope's folder.
+// Builds one TypeScript program of the tests, with its imports, into a scope's folder.
 //
 // For programs that must run as processes or threads of their own, maybe as another user: the folder
 // holds everything they need, native code included.

@@ -167,7 +167,7 @@ describe('proto.md, "Structured reply chunk message"', () => {
 
   test('with NBD_CMD_FLAG_DF an error may follow a part of the data', () => {
     const stream = hex`
-      668e33ef 0000 0001 0000000000000001 0000000a 0000000000000000 "ab" | half of what was asked for
+      668e33ef 0000 0001 0000000000000001 0000000a 0000000000000000 "ab" | half of the requested data
       668e33ef 0001 8002 0000000000000001 0000000e 00000005 0000 0000000000000002 | NBD_EIO there`;
     everyWay(STRUCTURED, [[1n, NBD_CMD_READ, 0n, 4, NBD_CMD_FLAG_DF]], stream, ([recorded]) =>
       expect(recorded.result).toEqual({ error: 5, text: '' }),
@@ -254,7 +254,7 @@ describe('proto.md, "NBD_CMD_BLOCK_STATUS"', () => {
       00000200 00000000                            | length, status flags
       668e33ef 0001 0005 0000000000000001 0000000c | the other context, and the last
       00000006                                     | metadata context ID
-      ffffffff 80000001                            | length beyond what was asked for, status flags`;
+      ffffffff 80000001                            | length beyond the requested range, status flags`;
     everyWay(STRUCTURED, [[1n, NBD_CMD_BLOCK_STATUS, 0n, 4608]], stream, ([recorded]) => {
       expect(recorded.extents).toEqual([7, 4096, 3, 512, 0, 6, 0xffffffff, 0x80000001]);
       expect(recorded.result).toEqual({ error: 0, text: '' });

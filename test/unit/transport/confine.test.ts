@@ -1,5 +1,5 @@
-// The sandbox of servers: what a program in it can do, seen with a shell in its place. As root, whom file modes do not
-// keep from anything, and as a normal user.
+// The sandbox of servers: the rights of a program in it, tested with a shell in its place. As root, for whom file modes
+// do not count, and as a normal user.
 
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';

@@ -1,5 +1,5 @@
-// TLS and leaving, with what servers there are: old versions, servers that leave TLS to the client, users
-// that are not named, and a handshake that is called off.
+// TLS and disconnecting with several kinds of servers: old versions, servers that leave TLS to the client, clients
+// without a user name, and a cancelled handshake.
 
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

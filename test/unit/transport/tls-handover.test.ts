@@ -233,7 +233,7 @@ test('TLS session: openssl s_server changes keys and requests ours, again and ag
   const scope = createScope();
   const port = await freePort();
   const [cert, key] = ['server-cert.pem', 'server-key.pem'].map((name) => join(pki, name));
-  // It tells of its commands through a buffer, which is of lines only when it is made to be.
+  // It reports its commands through a buffer, which is line buffered only on request.
   const words = [
     '-oL',
     'openssl',

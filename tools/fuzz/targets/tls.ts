@@ -112,7 +112,7 @@ function makeSession(input: Input, suite: Suite): Session {
   return { suite, secret, stream: Buffer.concat(parts), data: Buffer.concat(data) };
 }
 
-/** Ciphertext as it is: nothing can be sealed without the keys, but for what was recorded. */
+/** Ciphertext as it is: without the keys only the recorded data are valid. */
 function rawSession(stream: Uint8Array): Session {
   const { SERVER_SECRET: secret } = rfc8448;
   return { suite: 'TLS_AES_128_GCM_SHA256', secret, stream, data: rfc8448.DATA };

@@ -2,7 +2,7 @@
 // that the test case says.
 //
 // Byte 0 chooses what was negotiated; each instruction then is a request of the kernel or something that the
-// server says. Every request is answered once, with what the server has said of those bytes, or an error.
+// server says. Every request is answered once, with the server's bytes for that range, or an error.
 // Sizes keep to what the kernel promises; the rest of a request is anything.
 
 import {

@@ -10,7 +10,7 @@ const listed = (name: string, info: Partial<ExportInfo> | null = {}): ListedExpo
   info: info === null ? undefined : { ...INFO, name, ...info },
 });
 
-/** Numbers and names of what was added, numbers of what was removed. */
+/** Numbers and names of the added files, numbers of the removed ones. */
 function changes(list: ExportList, ...exports: ListedExport[]): string {
   const { added, removed } = list.update(exports);
   return [

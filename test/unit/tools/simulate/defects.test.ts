@@ -1,7 +1,7 @@
-// Proof that the simulator finds things: defects are put back into the worker, one at a time.
+// Proof that the simulator finds defects: the test puts them back into the worker, one at a time.
 //
-// A file in `defects` begins with what it puts back, the rules that this may break, and the first seed that shows it;
-// then comes the patch. docs/internals/simulation.md has the table.
+// A file in `defects` begins with the defect, the rules that it may break, and the first seed that shows it; then comes
+// the patch. docs/internals/simulation.md has the table.
 
 import { execFile, execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -285,7 +285,7 @@ class World {
     else this.map.answered(question.command);
   }
 
-  /** A byte that is called a hole must read as zeros once all that is under way is done. */
+  /** A byte in a reported hole must read as zeros when all commands in flight are done. */
   check(): void {
     this.holes.forEach((_, i) => {
       const extent = this.map.at(BigInt(i));

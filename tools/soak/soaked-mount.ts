@@ -1,4 +1,4 @@
-// One mount with all that belongs to it: server, proxy, nbdfuse, load, and what goes wrong on the way.
+// One mount under load: server, proxy, nbdfuse, load, and faults.
 //
 // Used by run.ts. The faults never stop while the load runs; each is random, and so are the pauses.
 
@@ -24,7 +24,7 @@ const FAULTS = ['kill', 'kill', 'freeze', 'freeze', 'cut', 'cutAll'] as const;
 
 export type Fault = (typeof FAULTS)[number];
 
-/** How a lane's server is reached. */
+/** How a mount's server is reached. */
 export interface Way {
   readonly name: string;
   /** For nbdfuse. */
@@ -46,7 +46,7 @@ interface LossCounts {
   readonly sentAgain: number;
 }
 
-interface LaneParts {
+interface SoakedMountParts {
   readonly scope: Scope;
   readonly server: DiskServer;
   readonly proxy: CuttingProxy;
@@ -58,7 +58,7 @@ interface LaneParts {
 const between = (least: number, most: number): number => least + Math.random() * (most - least);
 
 /** See the file's head. */
-export class Lane {
+export class SoakedMount {
   readonly name: string;
   readonly faults: Record<Fault, number> = { kill: 0, freeze: 0, cut: 0, cutAll: 0 };
   written = 0;
@@ -72,7 +72,7 @@ export class Lane {
   readonly #log: string;
   #calm = false;
 
-  private constructor(name: string, parts: LaneParts) {
+  private constructor(name: string, parts: SoakedMountParts) {
     this.name = name;
     this.#scope = parts.scope;
     this.#server = parts.server;
@@ -82,7 +82,7 @@ export class Lane {
   }
 
   /** Starts the server, the proxy and nbdfuse; resolves when the disk is mounted. */
-  static async open(scope: Scope, way: Way, verbose: boolean): Promise<Lane> {
+  static async open(scope: Scope, way: Way, verbose: boolean): Promise<SoakedMount> {
     const command = nbdkitOfDisk(way.listening, [...way.tls, '--filter=cache']);
     const server = new DiskServer(scope, way.name, DISK_SIZE, command);
     await server.start();
@@ -97,7 +97,7 @@ export class Lane {
       program: { stdio: ['ignore', 'ignore', verbose ? 'inherit' : errors] },
     });
     closeSync(errors);
-    return new Lane(way.name, { scope, server, proxy, mounted, log });
+    return new SoakedMount(way.name, { scope, server, proxy, mounted, log });
   }
 
   /** Resident memory of nbdfuse, in MiB; 0 when it is gone. */
@@ -112,7 +112,7 @@ export class Lane {
     return readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-LAST_LINES).join('\n');
   }
 
-  /** Pass after pass until it is `over`, while things go wrong. @throws Error for what must not happen */
+  /** Runs passes until it is `over`, with faults meanwhile. @throws Error for a broken promise */
   async run(over: () => boolean): Promise<void> {
     const failing = this.#failAgainAndAgain();
     try {
