@@ -90,5 +90,5 @@ writeFileSync(
   `${FOLDER}/write-caches.js`,
   `require('./launch.js').writeCaches(${JSON.stringify(bodies)});\n`,
 );
-copyFileSync('scripts/launch.cjs', `${FOLDER}/launch.js`);
+copyFileSync('src/launch/launch.cjs', `${FOLDER}/launch.js`);
 execFileSync(process.execPath, [`${FOLDER}/write-caches.js`]);
