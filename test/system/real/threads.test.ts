@@ -113,7 +113,7 @@ it.each([
   const program = withEightProcessors(scope);
   const disk = await mountDisk(scope, { server: [server.uri()], options: [...options, '-v'], program });
   const reading = startReading(scope, disk);
-  await until('many reads', async () => (await statusOf(disk)).reads.count > 20_000);
+  await until('many reads', async () => (await statusOf(disk)).reads.count > 20_000, PATIENCE);
   expect((await statusOf(disk)).threads).toBe(1);
   await reading.kill('SIGINT');
   expect(disk.stderr).not.toContain('read thread');
