@@ -109,8 +109,3 @@ export function referencesOf(format: string, head: Buffer): readonly Reference[]
       return [];
   }
 }
-
-/** The size of the disk in a qcow2, in bytes. */
-export function qcow2Size(head: Buffer): bigint {
-  return head.length < 32 ? 0n : head.readBigUInt64BE(24);
-}
