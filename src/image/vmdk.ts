@@ -16,7 +16,7 @@ export interface VmdkExtent {
   readonly offset: bigint;
 }
 
-/** The kind of a VMDK file: a disk (or one extent of it) by itself, or a text that names extents. */
+/** The kind of a VMDK file: a disk, one extent of it, or a text that names extents. */
 export type Vmdk =
   | { readonly kind: 'sparse'; readonly parent: Reference | undefined }
   | {

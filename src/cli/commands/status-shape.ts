@@ -1,4 +1,4 @@
-// Checks that an extended attribute is a status: any user may make a file with any attribute. Pure.
+// Tells a status from other JSON: any user may make a file with an attribute of that name. Pure.
 
 import { printable } from '../../nbd/text.js';
 import type { RequestStatus, Status } from '../../worker/contract/status.js';

@@ -1,4 +1,4 @@
-// One server for many files: each file connects by itself, but a restart of the child concerns all of them.
+// One server for many files: each file has its own connections, but a restart of the child concerns all of them.
 //
 // Owned by the ExportDirectoryKeeper. Restarts a child that has ended: with --restart always, without it only when no
 // file is connected, since nothing is lost then. qemu-nbd ends when its last client leaves, which may be the connection

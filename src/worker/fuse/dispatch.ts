@@ -248,7 +248,7 @@ export class Dispatcher implements Requester {
       case FUSE_LISTXATTR:
         return this.#attributes(opcode, nodeid, view, length);
       default:
-        // This includes FUSE_FLUSH: the kernel writes dirty pages back at close by itself, and only fsync must flush
+        // This includes FUSE_FLUSH: the kernel writes dirty pages back at close anyway, and only fsync must flush
         // the server's cache.
         return this.#error(ENOSYS);
     }

@@ -31,7 +31,7 @@ async function descriptorsOf(pid: number): Promise<Map<number, string>> {
   return found;
 }
 
-it('privileges: as a normal user neither nbdfuse nor its server has any', async () => {
+it('privileges: as a normal user neither nbdfuse nor its server has capabilities', async () => {
   const scope = createScope();
   admitNormalUser(scope);
   await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('mnt'));
