@@ -55,6 +55,18 @@ describe('source', () => {
   it('has no circles of imports, nor of rooms', () =>
     expect([...importCircles(SOURCE), ...roomCircles()]).toEqual([]));
   it('needs every arrow that it allows', () => expect(unusedArrows(SOURCE)).toEqual([]));
+  it('passes a READ and a WRITE through at most ten files each, which docs/internals/architecture.md lists', () => {
+    const page = readFileSync(join(ROOT, 'docs/internals/architecture.md'), 'utf8');
+    const ways = [...page.matchAll(/^- (READ|WRITE): (.+)$/gm)];
+    expect(ways.map(([, name]) => name)).toEqual(['READ', 'WRITE']);
+    for (const [, , list] of ways) {
+      const files = [...list.matchAll(/`([^`]+)`/g)].map(([, file]) => file);
+      expect(files.length).toBeLessThanOrEqual(10);
+      expect(new Set(files).size).toBe(files.length);
+      for (const file of files)
+        expect([...SOURCE.keys()]).toContain(`src/${file.startsWith('nbd/') ? '' : 'worker/'}${file}.ts`);
+    }
+  });
   it('has the rooms that docs/internals/architecture.md shows', () => {
     const page = readFileSync(join(ROOT, 'docs/internals/architecture.md'), 'utf8');
     expect(/<!-- rooms -->\n+(.*?)\n+<!-- \/rooms -->/s.exec(page)?.[1]).toBe(roomsTable());

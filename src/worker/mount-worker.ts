@@ -147,7 +147,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     } finally {
       // After a defect too: programs that wait for the kernel, and the server, must see the end.
       for (const { connections, closing } of this.#disks)
-        for (const connection of [...connections, ...closing]) connection.close();
+        for (const connection of [...connections, ...closing]) connection.end({ manner: 'finished' });
       this.#engine.buffers.discardShared();
       this.#engine.device.close();
     }
@@ -282,7 +282,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     for (const disk of exportDirectory.look(now)) {
       for (const connection of disk.connections) {
         this.#loop.unwatch(connection);
-        connection.disconnect();
+        connection.end({ manner: 'finished' });
       }
       exportDirectory.retired(disk);
     }

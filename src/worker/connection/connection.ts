@@ -1,25 +1,29 @@
-// One connection in the transmission phase: a sender and a reply receiver.
+// One connection in the transmission phase: its sender, and the receiving half around the reply receiver.
 //
 // Owned by a Disk, driven by the loop; owns its channel. Never blocks. Replies of small READs share one buffer; large
-// payloads go straight into the buffer of their command, or to the device by splice(2). `owner.connectionLost` reports
-// the end, once. After `giveUp` the channel stays open for replies, since only a reply proves that the server has
-// carried out a change; `owner.connectionClosed` reports its end.
+// payloads go straight into the buffer of their command, or to the device by splice(2). `end` is the one way to end it.
 
 import { EAGAIN, EINTR } from '../../constants/errno.js';
 import { errnoName } from '../../linux/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
-import { NBD_CMD_READ } from '../../nbd/constants.js';
+import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { ReplySink } from '../../nbd/transmission/reply.js';
 import { ReplyReceiver } from '../../nbd/transmission/reply-receiver.js';
+import {
+  DISCONNECT,
+  EXTENDED_REQUEST_LENGTH,
+  encodeRequest,
+  REQUEST_LENGTH,
+} from '../../nbd/transmission/request.js';
 import { TlsError } from '../../tls/errors.js';
-import type { NbdCommand } from '../flight/nbd-command.js';
+import { COMMAND_SENT, CommandQueue, type NbdCommand } from '../flight/nbd-command.js';
 import { SPLICE_DECLINED, SPLICE_EMPTY, SPLICE_END } from '../flight/splice-pipe.js';
 import { assert } from '../memory/assert.js';
-import type { BufferPool } from '../memory/buffer-pool.js';
+import type { BufferPool, PooledBuffer } from '../memory/buffer-pool.js';
 import type { Channel, Peer } from './channel.js';
-import { Sender } from './sender.js';
+import { LEAST_ZERO_COPY } from './zero-copy.js';
 
 /** Payloads of READs with at least this many bytes are received in place, not copied. */
 export const LARGE_READ = 64 * 1024;
@@ -29,6 +33,14 @@ const IN_BUFFER = 256 * 1024;
 
 /** Space before the replies, for the FUSE header in front of a payload. */
 const IN_MARGIN = 32;
+
+/** Size of the header buffer of a sender in bytes. */
+const OUT_BUFFER = 16 * 1024;
+
+/** Upper bound of the kernel's overhead of a message in a Unix socket, in bytes; measured: 768. */
+const MESSAGE_OVERHEAD = 1024;
+/** The kernel splits large payloads into messages of 64 KiB: at most one byte of overhead per 32; measured: 85. */
+const BYTES_PER_OVERHEAD = 32;
 
 /** Most system calls on one connection before the others get their turn. */
 const TURNS = 64;
@@ -50,12 +62,26 @@ export interface PayloadSink extends ReplySink<NbdCommand> {
   splicePayload(descriptor: number, command: NbdCommand, at: number, length: number, whole: boolean): number;
 }
 
+/** The end of a connection: its manner and its reason. The owner gets a report of all but `finished`. */
+export type ConnectionEnd =
+  /** The owner needs it no more. It sends NBD_CMD_DISC if the socket has room, and closes. */
+  | { readonly manner: 'finished' }
+  /**
+   * It takes no more commands and receives replies until a second end: the server may carry out a sent command at any
+   * time, and only the reply says that it has.
+   */
+  | { readonly manner: 'given up'; readonly why: string }
+  /** The owner closes it in the middle of requests. It discards undelivered bytes. */
+  | { readonly manner: 'aborted'; readonly why: string }
+  /** The socket or the server has failed. It discards undelivered bytes. */
+  | { readonly manner: 'broken'; readonly why: string; readonly breach: boolean };
+
 /** The owner of a connection: a Disk. */
 export interface ConnectionOwner {
   readonly buffers: BufferPool;
-  /** The connection takes no more commands. @param breach the server broke the protocol */
+  /** An open connection is lost: it takes no more commands. @param breach the server broke the protocol */
   connectionLost(connection: Connection, why: string, breach: boolean): void;
-  /** A connection that was given up has ended: no reply can come any more. */
+  /** A connection that was given up is closed: no reply can come any more. */
   connectionClosed(connection: Connection): void;
   /** Counts bytes received from the server and sent to it. */
   moved(received: number, sent: number): void;
@@ -180,7 +206,7 @@ export class Connection {
     const error = this.#sender.flush();
     this.#owner.moved(0, this.#sender.sent);
     if (error === EAGAIN) this.blocked = true;
-    else if (error !== 0) this.lose(`sending to the server failed: ${errnoName(error)}`, false);
+    else if (error !== 0) this.#break(`sending to the server failed: ${errnoName(error)}`, false);
   }
 
   /** Receives what the socket has. */
@@ -192,57 +218,57 @@ export class Connection {
         if (!this.#receiveOnce()) return;
       }
     } catch (error) {
-      if (error instanceof NbdProtocolError) this.lose(error.message, true);
-      else if (error instanceof TlsError) this.lose(error.message, error.breach);
+      if (error instanceof NbdProtocolError) this.#break(error.message, true);
+      else if (error instanceof TlsError) this.#break(error.message, error.breach);
       else throw error;
     }
   }
 
-  /** Closes the connection and reports the reason to the owner. */
-  lose(why: string, breach: boolean): void {
+  /** The only way to end a connection; ConnectionEnd has the manners. A second end of the same manner does nothing. */
+  end(end: ConnectionEnd): void {
     if (this.#state === STATE_CLOSED) return;
+    const isOpen = this.#state === STATE_OPEN;
+    switch (end.manner) {
+      case 'given up':
+        if (!isOpen) return;
+        this.#state = STATE_CLOSING;
+        this.#sender.dropUnsent();
+        this.#owner.connectionLost(this, end.why, false);
+        return;
+      case 'finished':
+        if (this.flushed) this.#sender.sendDisconnect();
+        this.#close();
+        return;
+      case 'aborted':
+        if (this.flushed) this.#sender.sendDisconnect();
+        this.#loseNow(end.why, false);
+        return;
+      case 'broken':
+        this.#loseNow(end.why, end.breach);
+    }
+  }
+
+  /** Closes the connection in the middle of requests, and reports that. */
+  #loseNow(why: string, breach: boolean): void {
     const wasOpen = this.#state === STATE_OPEN;
-    // The owner looks at the peer in `connectionLost`, after `close` has released it.
+    // The owner looks at the peer in its report, after the close has released it.
     const peer = this.peer?.share();
     // A command that is sent again on another connection must not arrive later through this one.
     this.#channel.dropOnClose();
-    this.close();
+    this.#close();
     if (wasOpen) this.#owner.connectionLost(this, why, breach);
     else this.#owner.connectionClosed(this);
     peer?.release();
   }
 
-  /** Closes the connection at once, in the middle of requests, and discards undelivered bytes. */
-  abort(): void {
-    if (this.#state === STATE_CLOSED) return;
-    if (this.flushed) this.#sender.sendDisconnect();
-    this.lose('given up', false);
-  }
-
-  /**
-   * Stops taking commands and reports the reason to the owner. It receives replies until `close`: the server may carry
-   * out a sent command at any time, and only the reply says that it has.
-   */
-  giveUp(why: string): void {
-    if (this.#state !== STATE_OPEN) return;
-    this.#state = STATE_CLOSING;
-    this.#sender.dropUnsent();
-    this.#owner.connectionLost(this, why, false);
-  }
-
-  /** Sends NBD_CMD_DISC if the socket has room, and closes. */
-  disconnect(): void {
-    if (this.#state === STATE_CLOSED) return;
-    if (this.flushed) this.#sender.sendDisconnect();
-    this.close();
-  }
-
-  /** Closes the channel, without a report to the owner. */
-  close(): void {
-    if (this.#state === STATE_CLOSED) return;
+  #close(): void {
     this.#state = STATE_CLOSED;
     this.#sender.close();
     this.#channel.close();
+  }
+
+  #break(why: string, breach: boolean): void {
+    this.end({ manner: 'broken', why, breach });
   }
 
   /** Receives once. False: the socket is empty for now, or the connection is closed. */
@@ -281,12 +307,211 @@ export class Connection {
 
   #nothingReceived(count: number): boolean {
     if (count === 0) {
-      this.lose('the server closed the connection', !this.#receiver.idle);
+      this.#break('the server closed the connection', !this.#receiver.idle);
       return false;
     }
     const error = errno();
     if (error === EINTR) return true;
-    if (error !== EAGAIN) this.lose(`receiving from the server failed: ${errnoName(error)}`, false);
+    if (error !== EAGAIN) this.#break(`receiving from the server failed: ${errnoName(error)}`, false);
     return false;
+  }
+}
+
+/**
+ * The sending half: encodes commands as requests and sends them. Never blocks: the next `flush` sends what the socket
+ * has no room for. One buffer gathers headers, so that a batch of small requests costs one system call. The payload of
+ * a WRITE is sent from its buffer, with or without a copy.
+ */
+export class Sender {
+  /** Bytes that the last `flush` sent. */
+  sent = 0;
+  readonly #channel: Channel;
+  readonly #extendedHeaders: boolean;
+  readonly #out = new DataView(new ArrayBuffer(OUT_BUFFER));
+  readonly #outAddress = addressOf(this.#out);
+  readonly #queue = new CommandQueue();
+  #start = 0;
+  #end = 0;
+  #payloadAddress = 0;
+  #payloadLeft = 0;
+  /** The command and the buffer of that payload. The command may be answered before the payload is sent. */
+  #payloadOf: NbdCommand | undefined;
+  #payloadIn: PooledBuffer | undefined;
+  /** Accepted bytes and encoded requests since the start. */
+  #accepted = 0;
+  #requests = 0;
+  readonly #buffers: BufferPool;
+
+  constructor(channel: Channel, extendedHeaders: boolean, buffers: BufferPool) {
+    this.#channel = channel;
+    this.#extendedHeaders = extendedHeaders;
+    this.#buffers = buffers;
+  }
+
+  /** Whether all commands have reached the socket. */
+  get idle(): boolean {
+    return this.#nothingComposed && this.#queue.first === undefined && !this.#channel.unsent;
+  }
+
+  /** Takes a command; the next `flush` sends it. */
+  push(command: NbdCommand): void {
+    this.#queue.push(command);
+  }
+
+  /** Sends what the socket has room for. Returns 0 when all is sent, or the errno that stopped it. */
+  flush(): number {
+    const channel = this.#channel;
+    this.sent = 0;
+    let mayShare = true;
+    for (;;) {
+      if (this.#nothingComposed && !this.#compose()) {
+        if (!channel.unsent || channel.flush() >= 0) return 0;
+      } else {
+        const headers = this.#end - this.#start;
+        const more = this.#queue.first !== undefined;
+        const buffer = mayShare ? this.#shareable() : undefined;
+        if (buffer !== undefined && headers === 0) {
+          mayShare = this.#sendZeroCopy(buffer, more);
+          continue;
+        }
+        const payload = buffer === undefined ? this.#payloadLeft : 0;
+        const address = this.#outAddress + this.#start;
+        const count = channel.send(
+          address,
+          headers,
+          this.#payloadAddress,
+          payload,
+          more || buffer !== undefined,
+        );
+        if (count >= 0) {
+          this.#advance(count, headers);
+          continue;
+        }
+      }
+      const error = errno();
+      if (error !== EINTR) return error;
+    }
+  }
+
+  /** Whether the first byte of a command is sent. The server may have received all of it. */
+  hasLeft(command: NbdCommand): boolean {
+    return command.state === COMMAND_SENT && command.sentFrom < this.#accepted;
+  }
+
+  /** Whether all of a command's payload is sent. */
+  hasLeftWhole(command: NbdCommand): boolean {
+    return command.payloadEnd <= this.#accepted;
+  }
+
+  /**
+   * Whether the server has read the payload of a zero-copy command. It has if the socket contains no more than all that
+   * was sent after it: later bytes, and the kernel's overhead of each message.
+   */
+  isRead(command: NbdCommand): boolean {
+    const later = this.#accepted - command.payloadEnd;
+    const overhead = (this.#requests - command.requestNumber) * MESSAGE_OVERHEAD + later / BYTES_PER_OVERHEAD;
+    return later >= 0 && this.#channel.unread() <= later + overhead;
+  }
+
+  /** Records that a command is answered, perhaps before its whole payload is sent. */
+  answered(command: NbdCommand): void {
+    if (this.#payloadOf === command) this.#payloadOf = undefined;
+  }
+
+  /** Drops all requests of which no byte is sent; `flush` completes the one that has begun to leave. */
+  dropUnsent(): void {
+    this.#clearQueue();
+    const headers = this.#end - this.#start;
+    if (headers === 0) return;
+    const begun = headers % (this.#extendedHeaders ? EXTENDED_REQUEST_LENGTH : REQUEST_LENGTH);
+    this.#end = this.#start + begun;
+    if (begun < headers || begun === 0) this.#endPayload();
+  }
+
+  /** Releases the buffer of an unsent payload. */
+  close(): void {
+    this.#clearQueue();
+    this.#endPayload();
+  }
+
+  /** Sends NBD_CMD_DISC if the socket has room. */
+  sendDisconnect(): void {
+    const length = encodeRequest(this.#out, 0, this.#extendedHeaders, DISCONNECT);
+    this.#channel.sendLast(this.#outAddress, length);
+  }
+
+  /** Whether the channel has accepted every encoded byte. */
+  get #nothingComposed(): boolean {
+    return this.#end === this.#start && this.#payloadLeft === 0;
+  }
+
+  /** Encodes commands from the queue, up to and including the first with a payload. */
+  #compose(): boolean {
+    this.#start = 0;
+    this.#end = 0;
+    while (this.#end + EXTENDED_REQUEST_LENGTH <= OUT_BUFFER) {
+      const command = this.#queue.shift();
+      if (command === undefined) break;
+      command.sentFrom = this.#accepted + this.#end;
+      this.#end += encodeRequest(this.#out, this.#end, this.#extendedHeaders, command);
+      command.state = COMMAND_SENT;
+      command.requestNumber = ++this.#requests;
+      command.payloadEnd = this.#accepted + this.#end;
+      const { buffer } = command;
+      if (command.type === NBD_CMD_WRITE && buffer !== undefined) {
+        command.payloadEnd += command.length;
+        this.#payloadAddress = buffer.address + command.bufferAt;
+        this.#payloadLeft = command.length;
+        this.#payloadOf = command;
+        this.#payloadIn = buffer;
+        buffer.references++;
+        break;
+      }
+    }
+    return this.#end > 0;
+  }
+
+  /** The buffer of the pending payload if its pages can be shared with the socket. */
+  #shareable(): PooledBuffer | undefined {
+    if (this.#payloadLeft < LEAST_ZERO_COPY || this.#channel.zeroCopy?.usable !== true) return undefined;
+    const buffer = this.#payloadIn;
+    return buffer?.shareable === true ? buffer : undefined;
+  }
+
+  /** Sends the rest of the payload without a copy. True: the socket has taken all of it. */
+  #sendZeroCopy(buffer: PooledBuffer, more: boolean): boolean {
+    const { zeroCopy, descriptor } = this.#channel;
+    const wanted = this.#payloadLeft;
+    const count = zeroCopy?.send(descriptor, this.#payloadAddress, wanted, more) ?? 0;
+    if (count > 0 && this.#payloadOf?.shared !== true) {
+      // Without a command, no reply will tell when the server has read the pages: they stay shared.
+      if (this.#payloadOf !== undefined) this.#payloadOf.shared = true;
+      buffer.shared++;
+    }
+    this.#advance(count, 0);
+    return count === wanted;
+  }
+
+  #advance(count: number, headers: number): void {
+    assert(count <= headers + this.#payloadLeft, 'the channel accepts no more bytes than it gets');
+    const ofHeaders = Math.min(count, headers);
+    this.sent += count;
+    this.#accepted += count;
+    this.#start += ofHeaders;
+    this.#payloadAddress += count - ofHeaders;
+    this.#payloadLeft -= count - ofHeaders;
+    if (this.#payloadLeft === 0 && this.#payloadIn !== undefined) this.#endPayload();
+  }
+
+  /** Its commands belong to another connection, or to none, from now on. */
+  #clearQueue(): void {
+    while (this.#queue.shift() !== undefined);
+  }
+
+  #endPayload(): void {
+    if (this.#payloadIn !== undefined) this.#buffers.release(this.#payloadIn);
+    this.#payloadLeft = 0;
+    this.#payloadIn = undefined;
+    this.#payloadOf = undefined;
   }
 }

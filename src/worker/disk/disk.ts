@@ -29,19 +29,17 @@ import type { SplicePipes } from '../flight/splice-pipe.js';
 import { assert } from '../memory/assert.js';
 import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Ranges } from '../memory/ranges.js';
-import { distance, highHalf, lowHalf, toBigInt } from '../memory/u64.js';
+import { distance, highHalf, lowHalf, placesOverlap, toBigInt } from '../memory/u64.js';
 import { COUNTER, moved } from '../stats/counters.js';
 import { FlushPace } from '../stats/flush-pace.js';
 import { Latency } from '../stats/latency.js';
 import { type Capabilities, capabilitiesOf } from './capabilities.js';
+import { type ChangedBytes, LostCopies, PROOF_PATIENCE, RangeOrder, UnflushedWrites } from './changes.js';
 import { ExtentMap } from './extent-map.js';
 import { Identity } from './identity.js';
-import { type ChangedBytes, LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
 import { PendingLseeks } from './pending-lseeks.js';
-import { RangeOrder } from './range-order.js';
 import { type RecoveredDisk, Recovery } from './recovery.js';
 import { DiskReplySink } from './reply-sink.js';
-import { UnflushedWrites } from './unflushed-writes.js';
 
 /** Events of a disk. */
 export interface DiskEvents {
@@ -327,7 +325,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   failAll(errno: number, refused: Ranges): void {
     this.#refused = refused;
     this.failing = errno;
-    for (const connection of [...this.#connections, ...this.#closing]) connection.abort();
+    for (const connection of [...this.#connections, ...this.#closing])
+      connection.end({ manner: 'aborted', why: 'given up' });
     this.lost.clear();
     const waited = this.order.end(errno);
     for (const { kind, offsetHi, offsetLo, length } of waited)
@@ -399,7 +398,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.#recovery.lost(connection);
     if (connection.closing) {
       if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
-      else connection.disconnect();
+      else connection.end({ manner: 'finished' });
     }
     // An interrupted replay puts its commands back among the unflushed writes before a new one begins.
     for (const orphan of orphans) {
@@ -436,7 +435,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     command.replayed = false;
     // Before the connection is given up: a replay on another connection may begin then, and send this command.
     if (replayed) command.state = COMMAND_UNFLUSHED;
-    connection.giveUp('the server is shutting down');
+    connection.end({ manner: 'given up', why: 'the server is shutting down' });
     if (!replayed) this.submit(command);
   }
 
@@ -596,7 +595,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     if (this.#isClean) return false;
     if (this.#isTainted || this.lost.any || this.unflushed.incomplete) return true;
     const place = { offsetHi: hi, offsetLo: lo, length };
-    const touches = (one: ChangedBytes): boolean => overlaps(one, place);
+    const touches = (one: ChangedBytes): boolean => placesOverlap(one, place);
     return this.changesUnderWay().some(touches) || this.unflushed.list().some(touches);
   }
 
@@ -609,7 +608,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     const buffer = command?.buffer;
     if (command === undefined || buffer === undefined) return;
     const later = [...this.changesUnderWay(), ...unflushed.slice(unflushed.indexOf(command) + 1)];
-    if (!later.some((one) => overlaps(one, command)))
+    if (!later.some((one) => placesOverlap(one, command)))
       this.identity.saw(command, buffer.bytes, command.bufferAt, false);
   }
 
@@ -619,7 +618,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** Closes a connection that was given up, as every change sent on it has a known outcome. */
   #finish(connection: Connection): void {
-    connection.disconnect();
+    connection.end({ manner: 'finished' });
     this.connectionClosed(connection);
   }
 

@@ -8,7 +8,7 @@ import { NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { placeExtents, readsAsZeros } from '../../nbd/extents.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { toBigInt } from '../memory/u64.js';
-import type { ChangedBytes } from './lost-copies.js';
+import type { ChangedBytes } from './changes.js';
 
 /** A byte range [start, end) that is all hole or all data. */
 export interface Extent {

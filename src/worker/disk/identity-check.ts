@@ -58,7 +58,10 @@ export class IdentityCheck implements ReplyWaiter {
     if (this.#pending.size > 0) return;
     // Another connection may be able to read them. Until then an unknown disk must get no unflushed write.
     if (this.#hasFailed && this.#disk.mayLose)
-      this.#connection.lose('the server cannot read the blocks that identify the disk', false);
+      this.#connection.end({
+        manner: 'aborted',
+        why: 'the server cannot read the blocks that identify the disk',
+      });
     else this.#done();
   }
 
@@ -78,7 +81,7 @@ export class IdentityCheck implements ReplyWaiter {
       this.#done();
     } else {
       this.#connection.otherDisk = true;
-      this.#connection.lose(what, false);
+      this.#connection.end({ manner: 'aborted', why: what });
     }
   }
 

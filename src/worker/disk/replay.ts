@@ -12,9 +12,8 @@ import {
   type NbdCommand,
   type ReplyWaiter,
 } from '../flight/nbd-command.js';
-import { toBigInt } from '../memory/u64.js';
-import { type LostCopies, overlaps, PROOF_PATIENCE } from './lost-copies.js';
-import type { UnflushedWrites } from './unflushed-writes.js';
+import { placesOverlap, toBigInt } from '../memory/u64.js';
+import { type LostCopies, PROOF_PATIENCE, type UnflushedWrites } from './changes.js';
 
 /** Most commands in flight. */
 const WINDOW = 16;
@@ -76,7 +75,7 @@ export class Replay implements ReplyWaiter {
         return;
       }
       const command = this.#commands[this.#next];
-      if ([...this.#inFlight].some((other) => overlaps(command, other))) return;
+      if ([...this.#inFlight].some((other) => placesOverlap(command, other))) return;
       const since = this.#blocked.get(command);
       if (since !== undefined && this.#disk.context.now() - since < PROOF_PATIENCE) return;
       this.#next++;
@@ -90,7 +89,7 @@ export class Replay implements ReplyWaiter {
     this.#isFlushing = false;
     if (error === NBD_ESHUTDOWN) {
       // Nothing is lost: the next connection gets the whole part again.
-      this.connection.giveUp('the server is shutting down');
+      this.connection.end({ manner: 'given up', why: 'the server is shutting down' });
       return;
     }
     this.#canFlush = error === 0;
@@ -145,7 +144,7 @@ export class Replay implements ReplyWaiter {
       const start = toBigInt(command.offsetHi, command.offsetLo);
       let since = lost.overlapping(start, start + BigInt(command.length), command.change);
       for (const [newer, its] of this.#blocked)
-        if (since === undefined && overlaps(command, newer)) since = its;
+        if (since === undefined && placesOverlap(command, newer)) since = its;
       if (since !== undefined) this.#blocked.set(command, since);
     }
   }

@@ -9,7 +9,7 @@ import type { LogFields } from '../../linux/log-line.js';
 import type { Requester } from '../device/device.js';
 import { assert } from '../memory/assert.js';
 import type { PooledBuffer } from '../memory/buffer-pool.js';
-import { distance } from '../memory/u64.js';
+import { type Place, placesOverlap } from '../memory/u64.js';
 
 /** Kind: an internal FLUSH, for which no program waits. */
 export const BACKGROUND_FLUSH = 0;
@@ -172,14 +172,13 @@ export class FuseRequestTable {
     return this.#active.filter((one) => one.disk === disk && isFromKernel(one)).length;
   }
 
-  /** Whether a request in progress may change some of the `length` bytes at (hi, lo) of a disk. */
-  changing(disk: RequestTarget, hi: number, lo: number, length: number): boolean {
+  /** Whether a request in progress may change some bytes of a range of a disk. */
+  changing(disk: RequestTarget, place: Place): boolean {
     for (const one of this.#active) {
       if (one.disk !== disk) continue;
       if (one.opcode === FUSE_FALLOCATE) return true;
       if (one.kind !== REQUEST_WRITE) continue;
-      const ahead = distance(one.offsetHi, one.offsetLo, hi, lo);
-      if (ahead < length && ahead + one.length > 0) return true;
+      if (placesOverlap(one, place)) return true;
     }
     return false;
   }

@@ -80,8 +80,8 @@ export class Shutdown {
     if (this.#stage === STAGE_FLUSH && this.#isFlushed() && this.#isAnswered(now)) {
       for (const disk of this.#disks) {
         if (disk.lost.any) disk.warn(UNPROVEN);
-        for (const connection of disk.closing) connection.abort();
-        for (const connection of disk.connections) connection.disconnect();
+        for (const connection of disk.closing) connection.end({ manner: 'aborted', why: 'nbdfuse stops' });
+        for (const connection of disk.connections) connection.end({ manner: 'finished' });
       }
       return true;
     }

@@ -122,12 +122,12 @@ export class Watchdog {
       if (silent.length === 0) continue;
       for (const connection of silent) {
         // A connection that was given up may still receive replies to its changes. Beyond the limit it is closed.
-        if (disk.closing.length < MOST_CLOSING) connection.giveUp(why);
-        else connection.lose(why, false);
+        const manner = disk.closing.length < MOST_CLOSING ? 'given up' : 'aborted';
+        connection.end({ manner, why });
       }
       // Commands sent later to the same silent server would get no reply either.
       for (const connection of disk.connections)
-        if (now - connection.lastProgress > this.#timeout) connection.lose(why, false);
+        if (now - connection.lastProgress > this.#timeout) connection.end({ manner: 'aborted', why });
     }
   }
 
@@ -135,7 +135,7 @@ export class Watchdog {
     for (const { connections } of this.#disks)
       for (const connection of this.#silent(connections, now, NETWORK_PERIOD))
         if (connection.retransmissions >= MOST_RETRANSMISSIONS)
-          connection.giveUp('the server is unreachable');
+          connection.end({ manner: 'given up', why: 'the server is unreachable' });
   }
 
   /** The connections with commands in flight that had no byte for so many milliseconds. */

@@ -10,6 +10,19 @@ export function toDouble(hi: number, lo: number): number {
   return hi * 2 ** 32 + lo;
 }
 
+/** A range of bytes: both halves of its offset, and its length in bytes. */
+export interface Place {
+  readonly offsetHi: number;
+  readonly offsetLo: number;
+  readonly length: number;
+}
+
+/** Whether two ranges share a byte. */
+export function placesOverlap(a: Place, b: Place): boolean {
+  const apart = distance(a.offsetHi, a.offsetLo, b.offsetHi, b.offsetLo);
+  return apart < b.length && -apart < a.length;
+}
+
 /** The upper half of offset + count, for counts below 2^32. */
 export function addHi(hi: number, lo: number, count: number): number {
   return lo + count >= 2 ** 32 ? hi + 1 : hi;

@@ -122,7 +122,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     } catch (error) {
       this.#outliveDefect(error);
     } finally {
-      for (const connection of this.#disk.connections) connection.close();
+      for (const connection of this.#disk.connections) connection.end({ manner: 'finished' });
     }
   }
 

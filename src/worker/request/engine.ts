@@ -4,7 +4,7 @@
 // have the kinds of requests; fuse/metadata.ts answers requests that need no server.
 
 import { EINTR, EIO } from '../../constants/errno.js';
-import { OUT_HEADER } from '../../fuse/layout.js';
+import { HOST_ENDIAN, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE, OUT_HEADER } from '../../fuse/layout.js';
 import { writeWriteReply } from '../../fuse/reply.js';
 import { errnoName } from '../../linux/errno.js';
 import { worksDuringSeek } from '../../linux/sync.js';
@@ -123,6 +123,15 @@ export class Engine implements DiskContext {
   beginFor(kind: number, disk: Disk, view: DataView): FuseRequest {
     const request = this.begin(kind, disk);
     request.readHeader(view, this.device.source);
+    return request;
+  }
+
+  /** Takes a request for the FUSE_READ or FUSE_WRITE in the device's buffer, cut at the end of the disk. */
+  beginTransfer(kind: number, disk: Disk, view: DataView): FuseRequest {
+    const request = this.beginFor(kind, disk, view);
+    const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
+    const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
+    request.setPlace(hi, lo, disk.clip(hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN)));
     return request;
   }
 

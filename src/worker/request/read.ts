@@ -2,12 +2,12 @@
 
 import { EIO } from '../../constants/errno.js';
 import { O_DIRECT } from '../../constants/open-flags.js';
-import { HOST_ENDIAN, IO_FLAGS, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE } from '../../fuse/layout.js';
+import { HOST_ENDIAN, IO_FLAGS } from '../../fuse/layout.js';
 import { wideLength } from '../../nbd/block-rules.js';
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import { MAX_TRANSFER } from '../device/device.js';
+import { setRange } from '../disk/changes.js';
 import type { Disk } from '../disk/disk.js';
-import { setRange } from '../disk/range-order.js';
 import { type FuseRequest, REQUEST_READ, type Task } from '../flight/fuse-request.js';
 import { HEADROOM } from '../memory/buffer-pool.js';
 import { distance, toDouble } from '../memory/u64.js';
@@ -29,11 +29,8 @@ export function startRead(
   disk: Disk,
   view: DataView,
 ): void {
-  const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
-  const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
-  const length = disk.clip(hi, lo, view.getUint32(IO_SIZE, HOST_ENDIAN));
-  const request = engine.beginFor(REQUEST_READ, disk, view);
-  request.setPlace(hi, lo, length);
+  const request = engine.beginTransfer(REQUEST_READ, disk, view);
+  const { length } = request;
   // FUSE_INIT has set this limit. The kernel would take a shorter reply for the end of the file.
   if (length > MAX_TRANSFER) {
     request.error = EIO;

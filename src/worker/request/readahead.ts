@@ -160,7 +160,7 @@ export class Readahead implements PrefetchedBytes {
     const lo = (index * SEGMENT) >>> 0;
     const length = disk.clip(hi, lo, SEGMENT);
     if (length === 0 || engine.buffers.exhausted || !this.#makeRoom()) return false;
-    if (engine.requests.changing(disk, hi, lo, length)) return false;
+    if (engine.requests.changing(disk, { offsetHi: hi, offsetLo: lo, length })) return false;
     const request = engine.begin(SPECULATIVE, disk);
     request.setPlace(hi, lo, length);
     request.buffer = engine.buffers.take(SEGMENT);

@@ -3,22 +3,14 @@
 import { ENOSPC, EROFS } from '../../constants/errno.js';
 import { O_DSYNC } from '../../constants/open-flags.js';
 import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID } from '../../fuse/constants.js';
-import {
-  HOST_ENDIAN,
-  IO_FLAGS,
-  IO_OFFSET_HI,
-  IO_OFFSET_LO,
-  IO_SIZE,
-  WRITE_DATA,
-  WRITE_FLAGS,
-} from '../../fuse/layout.js';
+import { HOST_ENDIAN, IO_FLAGS, IO_SIZE, WRITE_DATA, WRITE_FLAGS } from '../../fuse/layout.js';
 import { killSetId, touchNode } from '../../fuse/tree.js';
 import { libc } from '../../linux/libc.js';
 import { splitAtBlocks, wideLength } from '../../nbd/block-rules.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { COPY_LIMIT } from '../device/device.js';
+import { setRange } from '../disk/changes.js';
 import type { Disk } from '../disk/disk.js';
-import { setRange } from '../disk/range-order.js';
 import { type FuseRequest, NO_THREAD, REQUEST_WRITE, type Task } from '../flight/fuse-request.js';
 import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { distance, highHalf, lowHalf, toBigInt, toDouble } from '../memory/u64.js';
@@ -33,15 +25,12 @@ export function startWrite(
   disk: Disk,
   view: DataView,
 ): void {
-  const hi = view.getUint32(IO_OFFSET_HI, HOST_ENDIAN);
-  const lo = view.getUint32(IO_OFFSET_LO, HOST_ENDIAN);
   const requested = view.getUint32(IO_SIZE, HOST_ENDIAN);
   const writeFlags = view.getUint32(WRITE_FLAGS, HOST_ENDIAN);
   const cached = (writeFlags & FUSE_WRITE_CACHE) !== 0;
   const synchronous = !cached && (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DSYNC) !== 0;
-  const length = disk.clip(hi, lo, requested);
-  const request = engine.beginFor(REQUEST_WRITE, disk, view);
-  request.setPlace(hi, lo, length);
+  const request = engine.beginTransfer(REQUEST_WRITE, disk, view);
+  const { offsetHi: hi, offsetLo: lo, length } = request;
   // The thread that dirtied the page does not wait for this WRITE, and its signals must not end it.
   if (cached) request.pid = NO_THREAD;
   if (disk.node.readOnly) request.error = EROFS;

@@ -13,7 +13,7 @@ import {
 import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
 import { encodeRequest, REQUEST_LENGTH } from '../../../../src/nbd/transmission/request.js';
 import { PlainChannel } from '../../../../src/worker/connection/channel.js';
-import { Sender } from '../../../../src/worker/connection/sender.js';
+import { Sender } from '../../../../src/worker/connection/connection.js';
 import { canSendZeroCopy, ZeroCopySender } from '../../../../src/worker/connection/zero-copy.js';
 import { CommandTable, type NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 import { BufferPool, type PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';

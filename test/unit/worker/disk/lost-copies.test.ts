@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
-import { LostCopies, type SentOn } from '../../../../src/worker/disk/lost-copies.js';
+import { LostCopies, type SentOn } from '../../../../src/worker/disk/changes.js';
 import { CommandTable, type NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 
 class FakePeer {

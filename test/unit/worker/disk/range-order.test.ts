@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { EIO } from '../../../../src/constants/errno.js';
-import { RangeOrder, setRange } from '../../../../src/worker/disk/range-order.js';
+import { RangeOrder, setRange } from '../../../../src/worker/disk/changes.js';
 import { FuseRequest, REQUEST_READ, REQUEST_WRITE } from '../../../../src/worker/flight/fuse-request.js';
 
 function operation(kind: number, start: number, end: number): FuseRequest {

@@ -3,9 +3,8 @@
 import { expect, test } from 'vitest';
 import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_EIO, NBD_ESHUTDOWN } from '../../../../src/nbd/constants.js';
 import type { Connection } from '../../../../src/worker/connection/connection.js';
-import { LostCopies } from '../../../../src/worker/disk/lost-copies.js';
+import { LostCopies, UnflushedWrites } from '../../../../src/worker/disk/changes.js';
 import { Replay } from '../../../../src/worker/disk/replay.js';
-import { UnflushedWrites } from '../../../../src/worker/disk/unflushed-writes.js';
 import {
   COMMAND_UNFLUSHED,
   CommandTable,
@@ -31,7 +30,7 @@ class Fixture {
       command.setPlace(0, i * BLOCK, BLOCK);
       this.unflushed.keep(command);
     }
-    const connection = { giveUp: (why: string) => this.givenUp.push(why) } as unknown as Connection;
+    const connection = { end: ({ why }: { why: string }) => this.givenUp.push(why) } as unknown as Connection;
     this.replay = new Replay(this, connection, () => this.replay.advance());
     this.replay.advance();
   }

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { UnflushedWrites } from '../../../../src/worker/disk/unflushed-writes.js';
+import { UnflushedWrites } from '../../../../src/worker/disk/changes.js';
 import { FuseRequest } from '../../../../src/worker/flight/fuse-request.js';
 import { COMMAND_SENT, COMMAND_UNFLUSHED, NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 import { PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';

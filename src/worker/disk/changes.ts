@@ -1,0 +1,412 @@
+// The life of a change (WRITE, WRITE_ZEROES) on a disk, until nothing can undo it. See docs/internals/invariants.md.
+//
+// 1. RangeOrder: overlapping requests are carried out one after the other, in the order of their arrival.
+// 2. LostCopies: a change that was sent on a lost connection may still be carried out. Until that is excluded, no newer
+//    overlapping change is sent.
+// 3. UnflushedWrites: a change that the server has answered may be forgotten by a server that restarts. Its data stay
+//    here until a FLUSH covers it.
+//
+// A Disk owns one of each.
+
+import { overlaps } from '../../nbd/byte-range.js';
+import type { Peer } from '../connection/channel.js';
+import {
+  type FuseRequest,
+  ORDER_HOLDS,
+  ORDER_NONE,
+  ORDER_WAITS,
+  REQUEST_READ,
+} from '../flight/fuse-request.js';
+import { COMMAND_FREE, COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
+import { assert, assertSlowly } from '../memory/assert.js';
+import { type Place, toBigInt } from '../memory/u64.js';
+
+/** Most rounding error of doubles up to 2^63, in bytes. */
+const SLACK = 2048;
+
+function overlap(a: FuseRequest, b: FuseRequest): boolean {
+  return overlaps(a.rangeStart, a.rangeEnd, b.rangeStart, b.rangeEnd);
+}
+
+/** The usual result of `leave`, made once. */
+const NONE: readonly FuseRequest[] = [];
+
+/**
+ * The order of overlapping requests: first come, first served. A change keeps its range until all its commands are
+ * resolved, even when its requester is gone. Overlapping requests wait: newer changes, and reads, so that no program
+ * sees data that may be undone. Ranges are doubles, rounded outwards, so beyond 2^53 they are too large at worst.
+ */
+export class RangeOrder {
+  /** Called when the first change begins and when the last one ends. */
+  announce: ((isChanging: boolean) => void) | undefined;
+  readonly #holders: FuseRequest[] = [];
+  #waiting: FuseRequest[] = [];
+  #changes = 0;
+
+  /** Whether a change is in progress. */
+  get isChanging(): boolean {
+    return this.#holders.length > 0;
+  }
+
+  /** Requests that wait for overlapping ones. */
+  get waiting(): readonly FuseRequest[] {
+    return this.#waiting;
+  }
+
+  /** Enters a change. False: it waits; a `leave` returns it when its turn comes. */
+  enter(request: FuseRequest): boolean {
+    assert(request.order === ORDER_NONE, 'a request enters the range order once');
+    request.change = ++this.#changes;
+    if (this.#mayChange(request, this.#waiting)) {
+      this.#hold(request);
+      return true;
+    }
+    request.order = ORDER_WAITS;
+    this.#waiting.push(request);
+    return false;
+  }
+
+  /** Whether a READ may go to the server. False: it waits for overlapping changes; a `leave` returns it. */
+  enterRead(request: FuseRequest): boolean {
+    if (this.#mayRead(request)) return true;
+    request.order = ORDER_WAITS;
+    this.#waiting.push(request);
+    return false;
+  }
+
+  /** Ends a request whose changes are resolved, apart from lost copies. Returns the requests whose turn has come. */
+  leave(request: FuseRequest): readonly FuseRequest[] {
+    if (request.order === ORDER_NONE) return NONE;
+    assert(request.order === ORDER_HOLDS, 'a request does not leave the range order before its turn');
+    const at = this.#holders.indexOf(request);
+    assert(at >= 0, 'a request that holds a range is in the range order');
+    // The order of this array has no meaning.
+    this.#holders[at] = this.#holders[this.#holders.length - 1];
+    this.#holders.pop();
+    request.order = ORDER_NONE;
+    if (this.#holders.length === 0) this.announce?.(false);
+    return this.#waiting.length === 0 ? NONE : this.#grant();
+  }
+
+  /** Fails all waiting requests with `errno` and returns them. */
+  end(errno: number): readonly FuseRequest[] {
+    const all = this.#waiting;
+    this.#waiting = [];
+    for (const one of all) {
+      one.order = ORDER_NONE;
+      one.error = errno;
+    }
+    return all;
+  }
+
+  #grant(): FuseRequest[] {
+    const granted: FuseRequest[] = [];
+    const waiting: FuseRequest[] = [];
+    for (const one of this.#waiting) {
+      if (one.kind === REQUEST_READ ? !this.#mayRead(one) : !this.#mayChange(one, waiting)) waiting.push(one);
+      else {
+        granted.push(one);
+        if (one.kind === REQUEST_READ) one.order = ORDER_NONE;
+        else this.#hold(one);
+      }
+    }
+    this.#waiting = waiting;
+    return granted;
+  }
+
+  #hold(request: FuseRequest): void {
+    assertSlowly(() => this.#mayRead(request), 'changes that hold ranges do not overlap');
+    request.order = ORDER_HOLDS;
+    this.#holders.push(request);
+    if (this.#holders.length === 1) this.announce?.(true);
+  }
+
+  #mayRead(request: FuseRequest): boolean {
+    for (const other of this.#holders) if (overlap(request, other)) return false;
+    return true;
+  }
+
+  /** @param ahead waiting requests that came earlier */
+  #mayChange(request: FuseRequest, ahead: readonly FuseRequest[]): boolean {
+    for (const other of this.#holders) if (overlap(request, other)) return false;
+    for (const other of ahead) if (other.kind !== REQUEST_READ && overlap(request, other)) return false;
+    return true;
+  }
+}
+
+/** Sets the range of a request: bytes [start, end), rounded out to the disk's blocks. */
+export function setRange(request: FuseRequest, start: number, end: number, minimum: number): void {
+  const slack = end > Number.MAX_SAFE_INTEGER ? SLACK : 0;
+  request.rangeStart = start - (start % minimum) - slack;
+  request.rangeEnd = Math.ceil(end / minimum) * minimum + slack;
+}
+
+/** Milliseconds for which a newer change waits for proof before it fails. */
+export const PROOF_PATIENCE = 30_000;
+
+/** The byte range of a WRITE or WRITE_ZEROES. */
+export interface ChangedBytes extends Place {
+  readonly type: number;
+}
+
+/** The connection of a lost change. */
+export interface SentOn {
+  readonly peer: Peer | undefined;
+  /** Whether replies may still come on it. */
+  readonly closing: boolean;
+  /** Its number among the connections of the disk. */
+  readonly arrival: number;
+}
+
+interface LostCopy extends ChangedBytes {
+  readonly change: number;
+  /** Byte range [start, end) on the disk. */
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly peer: Peer | undefined;
+  readonly arrival: number;
+  /** Time of the loss in milliseconds; of merged copies, the first. */
+  lostAt: number;
+  /** The command whose reply resolves it; undefined when the connection is closed. */
+  command: NbdCommand | undefined;
+  /** Time at which its connection closed. */
+  closedAt: number;
+}
+
+/**
+ * Changes sent on a lost connection, which the server may still carry out. The invariant: while a copy of a change is
+ * unresolved, no newer overlapping change is sent. Its reply resolves a copy, or the end of the server's process, or
+ * time if the user has set --settle-time. A closed connection proves nothing. The same change may be sent again: the
+ * same bytes in the same place do no harm.
+ */
+export class LostCopies {
+  readonly #settleTime: number;
+  #copies: LostCopy[] = [];
+  /** The server of the connections up to this number has ended. */
+  #endedUpTo = 0;
+
+  /** @param settleTime milliseconds after a connection closes until its requests are certainly done or dropped */
+  constructor(settleTime: number) {
+    this.#settleTime = settleTime;
+  }
+
+  get any(): boolean {
+    return this.#copies.length > 0;
+  }
+
+  get count(): number {
+    return this.#copies.length;
+  }
+
+  /** The unresolved changes. */
+  get changes(): readonly ChangedBytes[] {
+    return this.#copies;
+  }
+
+  /** Adds a change sent on a lost connection. */
+  add(command: NbdCommand, { peer, closing, arrival }: SentOn, now: number): void {
+    if (arrival <= this.#endedUpTo) return;
+    const { type, offsetHi, offsetLo, length, change } = command;
+    const isClosed = !closing;
+    const start = toBigInt(offsetHi, offsetLo);
+    const copy: LostCopy = {
+      type,
+      offsetHi,
+      offsetLo,
+      length,
+      change,
+      start,
+      end: start + BigInt(length),
+      peer: peer?.share(),
+      arrival,
+      lostAt: now,
+      command: isClosed ? undefined : command,
+      closedAt: isClosed ? now : Number.POSITIVE_INFINITY,
+    };
+    this.#copies.push(copy);
+    if (isClosed) this.#merge(copy);
+  }
+
+  /** Whether a reply to the command resolves a copy. */
+  awaits(command: NbdCommand): boolean {
+    return this.#copies.some((copy) => copy.command === command);
+  }
+
+  /** Resolves the copy that a reply belongs to. */
+  answered(command: NbdCommand): void {
+    this.#drop((copy) => copy.command === command);
+  }
+
+  /** Records that the connection of a copy is closed: no reply can come. */
+  closed(command: NbdCommand, now: number): void {
+    for (const copy of this.#copies) {
+      if (copy.command !== command) continue;
+      copy.command = undefined;
+      copy.closedAt = now;
+      this.#merge(copy);
+      return;
+    }
+  }
+
+  /** Resolves all copies on the first `attached` connections, as their server has ended. */
+  serverEnded(attached: number): void {
+    this.#endedUpTo = Math.max(this.#endedUpTo, attached);
+    this.#drop(({ arrival }) => arrival <= attached);
+  }
+
+  /** Resolves the copies of ended processes and those whose time is over. Returns whether there were any. */
+  look(now: number): boolean {
+    const ended = new Map<Peer, boolean>();
+    const hasEnded = (peer: Peer): boolean => {
+      const known = ended.get(peer) ?? peer.ended;
+      ended.set(peer, known);
+      return known;
+    };
+    return this.#drop(
+      ({ command, peer, closedAt }) =>
+        (peer !== undefined && hasEnded(peer)) ||
+        (command === undefined && now - closedAt >= this.#settleTime),
+    );
+  }
+
+  /**
+   * The time at which a change older than number `change` that overlaps the bytes [start, end) was lost; undefined
+   * without one.
+   */
+  overlapping(start: bigint, end: bigint, change: number): number | undefined {
+    let since: number | undefined;
+    for (const copy of this.#copies) {
+      if (copy.change >= change || copy.start >= end || start >= copy.end) continue;
+      if (since === undefined || copy.lostAt < since) since = copy.lostAt;
+    }
+    return since;
+  }
+
+  /** Drops all copies, at the end. */
+  clear(): void {
+    this.#drop(() => true);
+  }
+
+  /** Merges the copies of one change that one process has and that get no reply. */
+  #merge(one: LostCopy): void {
+    this.#drop((copy) => {
+      const isSame =
+        copy.change === one.change &&
+        copy.start === one.start &&
+        copy.end === one.end &&
+        copy.peer === one.peer;
+      if (copy === one || copy.command !== undefined || !isSame) return false;
+      one.lostAt = Math.min(one.lostAt, copy.lostAt);
+      return true;
+    });
+  }
+
+  #drop(isOver: (copy: LostCopy) => boolean): boolean {
+    const before = this.#copies.length;
+    if (before === 0) return false;
+    this.#copies = this.#copies.filter((copy) => {
+      const over = isOver(copy);
+      if (over) copy.peer?.release();
+      return !over;
+    });
+    return this.#copies.length < before;
+  }
+}
+
+/** Estimated size of a command without data, in bytes. */
+const COMMAND_COST = 512;
+
+/**
+ * Unflushed writes: answered by the server, not covered by a FLUSH, so the server may lose them. A write stays here
+ * with its data from its reply until a FLUSH sent later succeeds. After a loss of the server, a replay sends all of
+ * them again. With limit 0 none are kept: the server has no FLUSH, so it promises nothing.
+ */
+export class UnflushedWrites {
+  /** Bytes of memory at which a FLUSH is due. */
+  readonly limit: number;
+  /** Bytes of memory in use. */
+  bytes = 0;
+  readonly #release: (command: NbdCommand) => void;
+  #writes: NbdCommand[] = [];
+  #head = 0;
+  #sequence = 0;
+  /** Number of the last write that was dropped before a FLUSH covered it; 0: none. */
+  #dropped = 0;
+
+  /** @param release releases a command and its buffer */
+  constructor(limit: number, release: (command: NbdCommand) => void) {
+    this.limit = limit;
+    this.#release = release;
+  }
+
+  /** Whether there are none. */
+  get empty(): boolean {
+    return this.#head === this.#writes.length;
+  }
+
+  /** Whether a write was dropped that no FLUSH has covered. A restarted server may have lost it. */
+  get incomplete(): boolean {
+    return this.#dropped > 0;
+  }
+
+  /** The number of the last write that a FLUSH sent now covers. */
+  get mark(): number {
+    return this.#sequence;
+  }
+
+  /** Adds an answered write. Beyond twice the limit it is dropped at once. */
+  keep(command: NbdCommand): void {
+    if (this.limit === 0 || this.bytes + this.#cost(command) > 2 * this.limit) {
+      if (this.limit > 0) this.#dropped = ++this.#sequence;
+      this.#release(command);
+      return;
+    }
+    assert(command.state !== COMMAND_FREE && command.state !== COMMAND_UNFLUSHED, 'a write is kept once');
+    command.state = COMMAND_UNFLUSHED;
+    command.request = undefined;
+    command.connection = undefined;
+    command.sequence = ++this.#sequence;
+    command.cost = this.#cost(command);
+    this.bytes += command.cost;
+    this.#writes.push(command);
+  }
+
+  /** Removes the writes that a FLUSH sent at `mark` has covered. */
+  forget(mark: number): void {
+    if (this.#dropped <= mark) this.#dropped = 0;
+    while (this.#head < this.#writes.length && this.#writes[this.#head].sequence <= mark) {
+      const command = this.#writes[this.#head++];
+      this.bytes -= command.cost;
+      this.#release(command);
+    }
+    assert(
+      this.bytes >= 0 && (this.bytes === 0 || !this.empty),
+      'bytes of unflushed writes are those of a write',
+    );
+    if (this.#head < 1024 && this.#head < this.#writes.length) return;
+    this.#writes = this.#writes.slice(this.#head);
+    this.#head = 0;
+  }
+
+  /** Replaces a command by its copy. */
+  replace(command: NbdCommand, other: NbdCommand): void {
+    const at = this.#writes.indexOf(command, this.#head);
+    if (at >= 0) this.#writes[at] = other;
+  }
+
+  /** Records that the user knows of the dropped writes. */
+  admitLoss(): void {
+    this.#dropped = 0;
+  }
+
+  /** The commands, oldest first. */
+  list(): readonly NbdCommand[] {
+    return this.#writes.slice(this.#head);
+  }
+
+  /** Bytes of memory for a command: its whole buffer, unless it shares one. */
+  #cost(command: NbdCommand): number {
+    if (command.buffer === undefined) return COMMAND_COST;
+    return command.buffer.references > 2 ? command.length : command.buffer.capacity;
+  }
+}
