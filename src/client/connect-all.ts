@@ -3,13 +3,10 @@
 import { EINVAL } from '../constants/errno.js';
 import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
-import { hasFlag, sameExport } from '../nbd/export-info.js';
+import { hasFlag, MAX_CONNECTIONS, sameExport } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import type { NbdServer } from '../transport/server.js';
 import { ConnectionPool } from './connection-pool.js';
-
-/** Most connections of a client. */
-const MAX_CONNECTIONS = 1024;
 
 /** Makes the connections of a client. @throws NbdError, and the errors of NbdServer.connect */
 export async function connectAll(

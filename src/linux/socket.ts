@@ -6,6 +6,7 @@ import { EAGAIN, EINPROGRESS, EINTR, ETIMEDOUT } from '../constants/errno.js';
 import { O_CLOEXEC, O_NONBLOCK } from '../constants/open-flags.js';
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
+import { VECTOR_SIZE } from './vector.js';
 
 export const AF_UNIX = 1;
 const AF_VSOCK = 40;
@@ -187,14 +188,16 @@ async function connected(descriptor: number, signal: AbortSignal | undefined): P
   if (error !== 0) throw new SystemError(error, 'connect');
 }
 
+/** Size of a struct msghdr in bytes. */
+export const MESSAGE_SIZE = 56;
+
 /**
  * Offsets of the parts of a message in one buffer: struct msghdr, struct iovec, struct cmsghdr with a descriptor, and a
  * byte of data. With one buffer, no part can be garbage-collected during the call.
  */
 const MESSAGE = 0;
-const MESSAGE_SIZE = 56;
 const VECTOR = MESSAGE + MESSAGE_SIZE;
-const CONTROL = VECTOR + 16;
+const CONTROL = VECTOR + VECTOR_SIZE;
 const CONTROL_SIZE = 24;
 const DATA = CONTROL + CONTROL_SIZE;
 

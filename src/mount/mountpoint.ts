@@ -12,8 +12,8 @@ import { isFuse, type MountEntry, mountOf, readMountTable } from './mount-table.
 import { answers } from './probe.js';
 import { Target } from './target.js';
 
-/** The name of the file in a mounted directory, when none is given. */
-const DEFAULT_NAME = 'nbd';
+/** The name of the file in a mounted directory, when none is given; with several files, of the default export. */
+export const DEFAULT_NAME = 'nbd';
 
 /** Dead mounts, one over the other, that are removed before giving up. */
 const DEEPEST_PILE = 8;

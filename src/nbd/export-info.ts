@@ -5,6 +5,9 @@
 import { NBD_DEFAULT_MAXIMUM_PAYLOAD, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_READ_ONLY } from './constants.js';
 import { printable } from './text.js';
 
+/** Most connections to one export, of a mount or a client. */
+export const MAX_CONNECTIONS = 1024;
+
 /** Size constraints of an export in bytes (proto.md, "Size constraints"). */
 export interface BlockSizes {
   /** Alignment and smallest length of a request: a power of two, 1 to 65536. */

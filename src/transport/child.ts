@@ -13,6 +13,8 @@ import { printable } from '../nbd/text.js';
 import { reasonOf, TransportError } from './errors.js';
 import { findProgram } from './program.js';
 
+/** Milliseconds that a child gets to exit alone after its connection has ended. */
+export const EXIT_TIME = 1000;
 /** Lines of standard error that are kept for messages. */
 const KEPT_LINES = 10;
 /** Bytes of one line that are kept. */

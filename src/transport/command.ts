@@ -5,12 +5,9 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { closeDescriptor, socketpair } from '../linux/socket.js';
-import { Child } from './child.js';
+import { Child, EXIT_TIME } from './child.js';
 import { TransportError } from './errors.js';
 import type { Source, StderrSink } from './source.js';
-
-/** Milliseconds that a child gets to exit by itself after its connection has ended. */
-const EXIT_TIME = 1000;
 
 /** Starts a program with a socket as its standard input and output; the stream is the other end. */
 export async function launchOnSocket(

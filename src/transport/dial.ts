@@ -4,14 +4,12 @@
 
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { UNIX_PATH_MAX } from '../linux/datagram.js';
 import { connectVsock, isSocket } from '../linux/socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
 import { describeTarget, type Target } from './target.js';
 import { connectSocket, connectTcp } from './tcp.js';
-
-/** Bytes of a socket's path that fit in a sockaddr_un, less its final NUL. */
-const UNIX_PATH_MAX = 107;
 
 /** A target that needs no child process. */
 export type DialTarget = Extract<Target, { kind: 'tcp' | 'unix' | 'vsock' | 'fd' }>;

@@ -8,9 +8,7 @@ import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { addressOf, libc } from '../linux/libc.js';
 import { MSG_DONTWAIT, MSG_NOSIGNAL, setNonBlocking, setSocketBuffers, socketpair } from '../linux/socket.js';
-
-/** Bytes that the kernel may hold in each direction of the pair. */
-const SOCKET_BUFFER = 4 * 1024 * 1024;
+import { SOCKET_BUFFER } from './stream-descriptor.js';
 
 /** Maximum bytes of one read of the pair: large, so that it takes few TLS records and system calls. */
 const READ_SIZE = 256 * 1024;

@@ -5,14 +5,11 @@
 
 import type { Duplex } from 'node:stream';
 import { printable } from '../nbd/text.js';
-import type { Child } from './child.js';
+import { type Child, EXIT_TIME } from './child.js';
 import { launchOnSocket } from './command.js';
 import { TransportError } from './errors.js';
 import type { Source, StderrSink } from './source.js';
 import type { SshTarget } from './target.js';
-
-/** Milliseconds that an ssh gets to exit by itself after its connection has ended. */
-const EXIT_TIME = 1000;
 
 /**
  * Characters that no name has and that a shell would interpret: a ProxyCommand or Match exec of the user's ssh_config

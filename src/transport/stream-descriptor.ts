@@ -10,7 +10,7 @@ import { DescriptorStream } from './descriptor-stream.js';
 import { reasonOf, TransportError } from './errors.js';
 
 /** Bytes of a Unix socket's buffers each way: enough for some of the largest requests. */
-const SOCKET_BUFFER = 4 * 1024 * 1024;
+export const SOCKET_BUFFER = 4 * 1024 * 1024;
 
 /** Whether a stream is a plain socket. */
 export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socket {

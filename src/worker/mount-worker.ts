@@ -27,7 +27,7 @@ import { Watchdog } from './loop/watchdog.js';
 import { ReadThreads } from './read-threads/read-threads.js';
 import { Engine, type EngineEvents } from './request/engine.js';
 import { Readahead } from './request/readahead.js';
-import { scanHoles } from './request/seek.js';
+import { FIRST_STATUS_TIME, scanHoles } from './request/seek.js';
 import { Trace } from './request/trace.js';
 import { StatusReporter } from './status.js';
 import type { World } from './world.js';
@@ -39,9 +39,6 @@ const MEMORY_LIMIT = 384 * 1024 * 1024;
 const VALIDITY = 3600;
 /** The same for names, where files come and go. */
 const CHANGING_VALIDITY = 1;
-
-/** Maximum milliseconds that the first reply to the kernel waits for the first BLOCK_STATUS. */
-const HOLES_PATIENCE = 250;
 
 /** See the file's head. */
 export class MountWorker implements EngineEvents, LoopControl, ToWorker {
@@ -296,7 +293,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   #becomeReady(now: number): void {
     this.#initialized ??= now;
     const looked = this.#disks.every((disk) => disk.hasLookedForHoles || !disk.can.allocation);
-    if (!looked && now - this.#initialized < HOLES_PATIENCE) return;
+    if (!looked && now - this.#initialized < FIRST_STATUS_TIME) return;
     this.#saidReady = true;
     this.#world.send('ready');
   }

@@ -5,12 +5,12 @@
 // then all names, so that command lines of the C nbdfuse keep their meaning.
 
 import { Option } from 'commander';
+import { MAX_CONNECTIONS } from '../../nbd/export-info.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
 import { FORMAT_CHOICES, formatWish } from './format-word.js';
 import { choice, milliseconds, millisecondsOr, wholeNumber } from './values.js';
 
-const MAXIMUM_CONNECTIONS = 1024;
 const MAXIMUM_THREADS = 64;
 const MAXIMUM_PARTITION = 1024;
 const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
@@ -98,7 +98,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
         .argParser((text: string) => choice('--cache', text, CACHE_MODES)),
       new NamedOption('-C, --connections <n>', 'maximum number of connections')
         .default(4, '4')
-        .argParser((text: string) => wholeNumber('--connections', text, 1, MAXIMUM_CONNECTIONS)),
+        .argParser((text: string) => wholeNumber('--connections', text, 1, MAX_CONNECTIONS)),
       new NamedOption('--threads <n>', 'number of threads that answer reads (default: 1)').argParser(
         (text: string) => wholeNumber('--threads', text, 1, MAXIMUM_THREADS),
       ),

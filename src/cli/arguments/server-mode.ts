@@ -4,6 +4,7 @@
 // take a fixed number of words and refuse more.
 
 import { printable } from '../../nbd/text.js';
+import { MAX_TCP_PORT } from '../../nbd/uri/uri-authority.js';
 import type { ServerMode } from '../../session/settings.js';
 import { UsageError } from '../errors.js';
 import { wholeNumber } from './values.js';
@@ -11,7 +12,6 @@ import { wholeNumber } from './values.js';
 /** Largest 32-bit number, the limit of a vsock address. */
 const MAXIMUM_U32 = 0xffff_ffff;
 const MAXIMUM_DESCRIPTOR = 0x7fff_ffff;
-const MAXIMUM_PORT = 65_535;
 
 /** The operands, when there are exactly as many as `names` and none is empty. */
 function operandsOf(mode: string, names: readonly string[], words: readonly string[]): readonly string[] {
@@ -32,7 +32,7 @@ function commandOf(mode: string, words: readonly string[]): readonly string[] {
 
 /** A port number, or the name of a service. */
 function portOf(text: string): number | string {
-  return /^\d+$/.test(text) ? wholeNumber('--tcp PORT', text, 1, MAXIMUM_PORT) : text;
+  return /^\d+$/.test(text) ? wholeNumber('--tcp PORT', text, 1, MAX_TCP_PORT) : text;
 }
 
 function parseUri(mode: string, words: readonly string[]): ServerMode {

@@ -5,7 +5,8 @@
 import { EINVAL } from '../../constants/errno.js';
 import { NbdError } from '../errors.js';
 
-const MAX_TCP_PORT = 65_535;
+/** Largest port of TCP. */
+export const MAX_TCP_PORT = 65_535;
 /** Largest CID and port of vsock. VMADDR_PORT_ANY and VMADDR_CID_ANY, 2^32-1, cannot be connected to. */
 const MAX_VSOCK_NUMBER = 0xfffffffe;
 

@@ -4,15 +4,12 @@
 
 import { isRelay } from '../../linux/socket-holders.js';
 import { printable } from '../../nbd/text.js';
-import { describeExit } from '../../transport/child.js';
+import { describeExit, EXIT_TIME } from '../../transport/child.js';
 import { bareWords } from '../../transport/confine.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { systemClock } from '../clock.js';
 import type { Settings } from '../settings.js';
-
-/** Milliseconds to wait for the exit of a child whose connection has ended. */
-const EXIT_TIME = 1000;
 
 /** Makes one connection, to a restarted child if necessary. */
 export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;

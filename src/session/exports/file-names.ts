@@ -5,15 +5,13 @@
 // or has too long a name: then the export whose name needs no change keeps it.
 
 import { createHash } from 'node:crypto';
+import { DEFAULT_NAME } from '../../mount/mountpoint.js';
 import { nameBytes } from '../../nbd/wire.js';
 
 /** Bytes of a file's name (NAME_MAX). */
 const MAX_NAME = 255;
 /** Hexadecimal digits of the SHA-256 of an export's name that tell it from others. */
 const DIGITS = 16;
-
-/** The file of the export without a name. */
-const DEFAULT_NAME = 'nbd';
 
 function encode(text: string): string {
   return [...nameBytes(text)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');

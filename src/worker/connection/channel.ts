@@ -6,6 +6,7 @@
 import { addressOf, libc } from '../../linux/libc.js';
 import {
   dropOnClose,
+  MESSAGE_SIZE,
   MSG_DONTWAIT,
   MSG_MORE,
   MSG_NOSIGNAL,
@@ -59,9 +60,6 @@ export interface Channel {
   close(): void;
 }
 
-/** Size of struct msghdr in bytes. Two struct iovec follow it here. */
-const MESSAGE_SIZE = 56;
-
 /** A connected stream socket without TLS. */
 export class PlainChannel implements Channel {
   readonly descriptor: number;
@@ -70,6 +68,7 @@ export class PlainChannel implements Channel {
   readonly unsent = false;
   readonly zeroCopy: PayloadSender | undefined;
   readonly peer: Peer | undefined;
+  /** A struct msghdr and two struct iovec. */
   readonly #message = new DataView(new ArrayBuffer(MESSAGE_SIZE + 2 * VECTOR_SIZE));
   readonly #messageAddress = addressOf(this.#message);
 

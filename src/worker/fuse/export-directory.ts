@@ -21,6 +21,7 @@ import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { toBigInt } from '../memory/u64.js';
 import type { Engine } from '../request/engine.js';
+import { FIRST_STATUS_TIME } from '../request/seek.js';
 import type { FileEntry, Files } from './files.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { type ParkedRequest, ParkedRequests } from './parked-requests.js';
@@ -31,9 +32,6 @@ const IDLE_TIME = 30_000;
 const MOST_IDLE = 64;
 /** Milliseconds between two searches for idle files. */
 const IDLE_PERIOD = 1000;
-
-/** Maximum milliseconds that open(2) of a file waits for its first BLOCK_STATUS. */
-const HOLES_PATIENCE = 250;
 
 const LIST = 'list';
 const keyOfOpen = (file: number): string => `open ${file}`;
@@ -133,7 +131,7 @@ export class ExportDirectory {
 
   /** A file has got its first connection. */
   arrived(disk: Disk): void {
-    this.#arriving.set(disk, this.#engine.now() + HOLES_PATIENCE);
+    this.#arriving.set(disk, this.#engine.now() + FIRST_STATUS_TIME);
   }
 
   /** Answers the parked request with this number if a signal is ending its task. */
@@ -154,7 +152,7 @@ export class ExportDirectory {
 
   /** Milliseconds until the next due call of `look`, or -1. */
   get patience(): number {
-    if (this.#arriving.size > 0) return HOLES_PATIENCE;
+    if (this.#arriving.size > 0) return FIRST_STATUS_TIME;
     return this.#files.disks.some((disk) => disk.opens === 0) ? IDLE_PERIOD : -1;
   }
 

@@ -11,6 +11,9 @@ import { type FuseRequest, REQUEST_OWN_REPLY, type Task } from '../flight/fuse-r
 import { highHalf, lowHalf } from '../memory/u64.js';
 import type { Engine } from './engine.js';
 
+/** Maximum milliseconds that the first use of a file waits for its first BLOCK_STATUS. */
+export const FIRST_STATUS_TIME = 250;
+
 /** Most BLOCK_STATUS commands of a search for holes: 256 GiB, if each is answered in full. */
 const SCAN_COMMANDS = 64;
 
