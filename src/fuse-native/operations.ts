@@ -6,7 +6,7 @@
 import type { Callback, Operations, Stat } from 'fuse-native';
 import { EIO, EISDIR, ENOENT, ENOSPC } from '../constants/errno.js';
 import { FATTR_ATIME, FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID } from '../fuse/constants.js';
-import type { AttributeChange, Node, Tree } from '../fuse/tree.js';
+import { type AttributeChange, type Node, type Tree, touchNode } from '../fuse/tree.js';
 import { type DiskIo, IoError } from './disk-io.js';
 
 function errnoOf(error: unknown): number {
@@ -122,7 +122,7 @@ function dataOperations(disks: ReadonlyMap<number, DiskIo>, find: Find) {
         const count = onDisk(node, at, length);
         if (count === 0 && length > 0) throw new IoError(ENOSPC);
         await disk.write(BigInt(at), from.subarray(0, count));
-        node.mtime = Date.now();
+        touchNode(node, Date.now());
         return count;
       }),
     fsync: (path, _handle, _dataOnly, done) =>

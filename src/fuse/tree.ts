@@ -205,7 +205,7 @@ export class Tree {
 
   /** Updates the directory's times. @param now milliseconds since 1970 */
   touch(now: number): void {
-    this.root.mtime = now;
+    touchNode(this.root, now);
     this.root.ctime = now;
   }
 
