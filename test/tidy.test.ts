@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
+  clockReads,
   deadFiles,
   importCircles,
   machinePaths,
@@ -74,6 +75,8 @@ describe('source', () => {
   it('has no file that nobody imports', () => expect(deadFiles(SOURCE)).toEqual([]));
   it('has short functions', () => expect(tooLong(SOURCE)).toEqual([]));
   it('has functions of at most five parameters', () => expect(tooManyParameters(SOURCE)).toEqual([]));
+  it('reads the clocks of the worker through src/worker/device/system.ts only', () =>
+    expect(clockReads(SOURCE)).toEqual([]));
   it('starts servers without vitest', () => expect(testImports(HELPERS)).toEqual([]));
   it('hides nothing from the type checker', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));
   it('names no path of one machine', () => expect(machinePaths(everyText())).toEqual([]));
@@ -139,6 +142,9 @@ describe('source rules', () => {
       { 'test/support/run/a.ts': "import { expect } from 'vitest';" },
       /must not import vitest/,
     ],
+    ['a clock of the worker', clockReads, { 'src/worker/a.ts': '\nDate.now();' }, /a\.ts:2: reads a clock/],
+    ['a monotonic clock', clockReads, { 'src/worker/a.ts': 'f(performance.now());' }, /reads a clock/],
+    ['a new Date', clockReads, { 'src/worker/a.ts': 'f(new Date());' }, /reads a clock/],
     ['any', uncheckedTypes, { 'src/a.ts': '\nlet a: Map<string, any>;' }, /a\.ts:2: `any`/],
     ['a non-null assertion', uncheckedTypes, { 'src/a.ts': 'a!.b;' }, /non-null/],
     ['a silenced checker', uncheckedTypes, { 'src/a.ts': `// @ts-${'ignore'}\n` }, /@ts-/],

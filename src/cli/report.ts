@@ -28,7 +28,7 @@ export function createReport(
 ): Report {
   const asText = (text: string): void => write(`nbdfuse: ${printable(text, LINE_LIMIT)}\n`);
   const asJson = (text: string, level: LogLevel, event = 'message'): void =>
-    write(jsonLine(level, event, { text: printable(text, LINE_LIMIT) }));
+    write(jsonLine(level, event, { text: printable(text, LINE_LIMIT) }, new Date()));
   const say = logFormat === 'json' ? asJson : asText;
   const detail = verbose ? (text: string): void => say(text, 'debug') : (): void => undefined;
   const lines = new Lines(LINE_LIMIT, (text) => asJson(text, 'info', 'server'));
@@ -40,7 +40,7 @@ export function createReport(
     status: (path, status) => {
       // A status is written as an object, not as text.
       if (logFormat === 'json')
-        write(printableJson(jsonLine('info', 'status', { path, ...status } as LogFields)));
+        write(printableJson(jsonLine('info', 'status', { path, ...status } as LogFields, new Date())));
       else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text);
     },
   };

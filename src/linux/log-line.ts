@@ -13,7 +13,7 @@ export type LogFields = Readonly<Record<string, LogValue | undefined>>;
 export type LogValue = string | number | boolean | bigint | object;
 
 /** Makes a line, with its line end: an object with `time` (UTC, ISO 8601), `level`, `event`, and `fields`. */
-export function jsonLine(level: LogLevel, event: string, fields: LogFields, now = new Date()): string {
+export function jsonLine(level: LogLevel, event: string, fields: LogFields, now: Date): string {
   const members = Object.entries({ time: now.toISOString(), level, event, ...fields })
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `"${name}":${typeof value === 'bigint' ? value : JSON.stringify(value)}`);

@@ -76,7 +76,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
         memoryLimit: MEMORY_LIMIT,
         settleTime: settings.settleTime,
       },
-      settings.trace === undefined ? undefined : new Trace(settings.trace),
+      settings.trace === undefined ? undefined : new Trace(settings.trace, world.system),
       this,
       world.system,
     );
@@ -93,6 +93,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       },
       negativeValidity: settings.negativeTimeout ?? 0,
       keepPages: !settings.dropPagesOnOpen,
+      wallClock: world.system.wallClock,
     });
     const wishes = {
       ...settings,

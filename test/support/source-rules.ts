@@ -309,6 +309,33 @@ export function uncheckedTypes(files: SourceFiles): string[] {
   return offences;
 }
 
+/** The only file of src/worker that reads the machine's clocks: the simulator replaces it. */
+const WORKER_CLOCKS = 'src/worker/device/system.ts';
+
+/** Reads of the machine's clocks in src/worker, which the simulator does not see. */
+export function clockReads(files: SourceFiles): string[] {
+  const offences: string[] = [];
+  for (const [path, text] of files) {
+    if (!path.startsWith('src/worker/') || path === WORKER_CLOCKS) continue;
+    for (const node of nodesOf(path, text)) {
+      const { type, start, object, property, callee, arguments: given } = node;
+      const isNow = type === 'MemberExpression' && isOneOf(object, CLOCKS) && isOneOf(property, ['now']);
+      const isNewDate = type === 'NewExpression' && isOneOf(callee, ['Date']) && isEmpty(given);
+      const isTimer = type === 'MemberExpression' && isOneOf(property, ['hrtime']);
+      const at = text.slice(0, start).split('\n').length;
+      if (isNow || isNewDate || isTimer) offences.push(`${path}:${at}: reads a clock past ${WORKER_CLOCKS}`);
+    }
+  }
+  return offences;
+}
+
+const CLOCKS = ['Date', 'performance'];
+
+const isOneOf = (node: unknown, names: readonly string[]): boolean =>
+  isNode(node) && names.includes(String(node.name));
+
+const isEmpty = (list: unknown): boolean => Array.isArray(list) && list.length === 0;
+
 /** A folder of one machine or one user, as it would stand in a text. */
 const MACHINE_PATH = /(?<![\w./-])\/(work|home|root|Users)\/[\w.-]+/g;
 

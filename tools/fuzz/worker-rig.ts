@@ -133,6 +133,7 @@ export class Rig {
       validity,
       negativeValidity: 1,
       keepPages: true,
+      wallClock: engine.system.wallClock,
     });
     const wishes = {
       writeback: true,

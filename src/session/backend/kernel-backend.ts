@@ -12,6 +12,7 @@ import type { ListChange, ServedFile } from '../../worker/contract/messages.js';
 import type { CacheMode } from '../../worker/contract/status.js';
 import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
 import { dismissWorker } from '../../worker/spawn.js';
+import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
@@ -235,6 +236,7 @@ class KernelBackend implements Backend {
   }
 
   stop(milliseconds: number): ReturnType<Backend['stop']> {
-    return this.#worker.stop(milliseconds);
+    const deadline = new Deadline(milliseconds);
+    return this.#worker.stop(() => deadline.remaining);
   }
 }

@@ -39,8 +39,8 @@ export class ExtentMap {
     this.#keep = keep;
   }
 
-  /** Begins an LSEEK: drops extents that are too old, or all of them without `keep`. */
-  begin(now = performance.now()): void {
+  /** Begins an LSEEK: drops extents that are too old, or all of them without `keep`. @param now milliseconds */
+  begin(now: number): void {
     if (!this.#keep || now - this.#since > MAX_AGE) {
       this.#extents = [];
       this.#since = now;

@@ -52,6 +52,7 @@ import {
 import { type Node, SET_ID, type Tree } from '../../fuse/tree.js';
 import type { CacheMode } from '../contract/status.js';
 import type { Device, Requester } from '../device/device.js';
+import type { Clock } from '../device/system.js';
 import type { Disk } from '../disk/disk.js';
 import { RecentOpens } from './recent-opens.js';
 
@@ -68,6 +69,8 @@ export interface MetadataOptions {
   readonly keepPages: boolean;
   /** Whether files come and go, so that the kernel must not cache the directory. */
   readonly changing: boolean;
+  /** Time of day, for SETATTR. */
+  readonly wallClock: Clock;
 }
 
 /** The name in a request, without its NUL. */
@@ -142,7 +145,7 @@ export class Metadata {
       uid: view.getUint32(SETATTR_UID, HOST_ENDIAN),
       gid: view.getUint32(SETATTR_GID, HOST_ENDIAN),
     };
-    const error = this.#tree.setAttributes(node, change, Date.now());
+    const error = this.#tree.setAttributes(node, change, this.#options.wallClock.now());
     if (error !== 0) return this.#error(error, requester);
     return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), requester);
   }

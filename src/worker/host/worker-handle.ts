@@ -131,12 +131,11 @@ export class WorkerHandle {
     this.#readThreads.attach(socket, info);
   }
 
-  /** Ends the worker: requests in flight have `timeout` milliseconds to end. See `stopped`. */
-  async stop(timeout: number): Promise<StopOutcome> {
-    const began = performance.now();
-    const late = delay(Math.min(FORWARDING_TIME, timeout), undefined, { ref: false });
+  /** Ends the worker. See `stopped`. @param remaining milliseconds that requests in flight still have to end */
+  async stop(remaining: () => number): Promise<StopOutcome> {
+    const late = delay(Math.min(FORWARDING_TIME, remaining()), undefined, { ref: false });
     await Promise.race([this.#readThreads.stop({ now: false }), late]);
-    this.send('stop', timeout - (performance.now() - began));
+    this.send('stop', remaining());
     return this.stopped;
   }
 

@@ -32,6 +32,7 @@ import { openChannel } from '../connection/open-channel.js';
 import { type Call, deliver, type Send, sender } from '../contract/call.js';
 import type { Attachment, FromReadThread, ReadThreadSettings, ToReadThread } from '../contract/messages.js';
 import { MAX_TRANSFER } from '../device/device.js';
+import { REAL_SYSTEM } from '../device/system.js';
 import { Disk } from '../disk/disk.js';
 import { type FuseRequest, SPECULATIVE } from '../flight/fuse-request.js';
 import { describe } from '../fuse/files.js';
@@ -96,7 +97,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
         memoryLimit: MEMORY_LIMIT,
         settleTime: settings.settleTime,
       },
-      trace === undefined ? undefined : new Trace(trace),
+      trace === undefined ? undefined : new Trace(trace, REAL_SYSTEM),
       this,
     );
     const [node] = new Tree([describe(file)], naked, tree).files();

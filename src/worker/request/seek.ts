@@ -51,7 +51,7 @@ function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: b
     return;
   }
   const { extents } = disk;
-  extents.begin();
+  extents.begin(engine.now());
   let at = offset;
   let commands = 0;
   while (at < size) {

@@ -10,6 +10,7 @@ import { addressOf, libc } from '../../linux/libc.js';
 import { jsonLine, type LogFields, type LogFormat } from '../../linux/log-line.js';
 import { commandFlagNames, commandName } from '../../nbd/names.js';
 import { printable, printableJson } from '../../nbd/text.js';
+import type { Clock, System } from '../device/system.js';
 import type { FuseRequest, RequestTarget } from '../flight/fuse-request.js';
 import type { NbdCommand } from '../flight/nbd-command.js';
 import { toBigInt } from '../memory/u64.js';
@@ -29,8 +30,6 @@ interface Entry {
   readonly text?: string;
 }
 
-const sinceThen = (then: number): number => Math.max(0, Math.round((performance.now() - then) * 1000));
-
 const resultOf = (errno: number): string => (errno === 0 ? 'ok' : errnoName(errno));
 
 function fieldText([name, value]: [string, unknown]): string {
@@ -49,15 +48,20 @@ function asText({ request, event, fields, errno, microseconds, text }: Entry): s
   return `nbdfuse: ${head}${result}${time}${words}\n`;
 }
 
-function asJson({ request, event, fields, errno, microseconds, text }: Entry): string {
+function asJson({ request, event, fields, errno, microseconds, text }: Entry, now: Date): string {
   return printableJson(
-    jsonLine('trace', event, {
-      request: request === 0n ? undefined : request,
-      ...fields,
-      result: errno === undefined ? undefined : resultOf(errno),
-      us: microseconds,
-      text: text === undefined ? undefined : printable(text),
-    }),
+    jsonLine(
+      'trace',
+      event,
+      {
+        request: request === 0n ? undefined : request,
+        ...fields,
+        result: errno === undefined ? undefined : resultOf(errno),
+        us: microseconds,
+        text: text === undefined ? undefined : printable(text),
+      },
+      now,
+    ),
   );
 }
 
@@ -75,16 +79,22 @@ export interface LocalRequest {
 /** Writes the trace of a worker. */
 export class Trace {
   readonly #format: (entry: Entry) => string;
+  readonly #clock: Clock;
   readonly #write: (line: string) => void;
 
-  constructor(format: LogFormat, write: (line: string) => void = writeLine) {
-    this.#format = format === 'json' ? asJson : asText;
+  constructor(
+    format: LogFormat,
+    { clock, wallClock }: Pick<System, 'clock' | 'wallClock'>,
+    write: (line: string) => void = writeLine,
+  ) {
+    this.#format = format === 'json' ? (entry) => asJson(entry, new Date(wallClock.now())) : asText;
+    this.#clock = clock;
     this.#write = write;
   }
 
   /** Writes a request that the worker answered without the server. @param errno undefined: it has no reply */
   request({ unique, opcode, node, name, startedAt }: LocalRequest, errno: number | undefined): void {
-    const microseconds = errno === undefined ? undefined : sinceThen(startedAt);
+    const microseconds = errno === undefined ? undefined : this.#since(startedAt);
     const fields = { node, name };
     this.#say({ request: unique, event: opcodeName(opcode), fields, errno, microseconds });
   }
@@ -96,7 +106,7 @@ export class Trace {
       event: opcodeName(request.opcode),
       fields: { file: fileOf(request.disk), ...placeOf(request) },
       errno,
-      microseconds: sinceThen(request.startedAt),
+      microseconds: this.#since(request.startedAt),
     });
   }
 
@@ -111,13 +121,18 @@ export class Trace {
     this.#say({
       ...whatOf(command, command.request?.disk),
       errno,
-      microseconds: sinceThen(command.submittedAt),
+      microseconds: this.#since(command.submittedAt),
     });
   }
 
   /** Writes the server's text about a command that it has failed. */
   serverError(disk: RequestTarget, command: NbdCommand, errno: number, text: string): void {
     if (text !== '') this.#say({ ...whatOf(command, disk), errno, text });
+  }
+
+  /** Microseconds since a time of the worker's clock. */
+  #since(then: number): number {
+    return Math.max(0, Math.round((this.#clock.now() - then) * 1000));
   }
 
   #say(entry: Entry): void {

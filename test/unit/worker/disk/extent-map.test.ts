@@ -81,11 +81,11 @@ describe('extent map', () => {
     const map = new ExtentMap(false);
     tell(map, 0n, [4096, 3]);
     expect(map.at(0n)?.hole).toBe(true);
-    map.begin();
+    map.begin(0);
     expect(map.at(0n)).toBeUndefined();
     const keeping = new ExtentMap(true);
     tell(keeping, 0n, [4096, 3]);
-    keeping.begin();
+    keeping.begin(0);
     expect(keeping.at(0n)?.hole).toBe(true);
   });
 
