@@ -23,17 +23,26 @@ const SIMPLE_HEADER = 16;
 const CHUNK_HEADER = 20;
 const EXTENDED_HEADER = 32;
 
+/** Bytes of the offset that a chunk of data has before its payload. */
+const CHUNK_OFFSET = 8;
+
 const STATE_HEADER = 0;
 const STATE_CHUNK_OFFSET = 1;
 const STATE_PAYLOAD = 2;
 const STATE_BODY = 3;
+
+/** Bytes before the payload of a READ whose reply is one chunk of data, or a simple reply. */
+export function readReplyHeader({ structuredReplies, extendedHeaders }: ReplyFormat): number {
+  if (extendedHeaders) return EXTENDED_HEADER + CHUNK_OFFSET;
+  return structuredReplies ? CHUNK_HEADER + CHUNK_OFFSET : SIMPLE_HEADER;
+}
 
 /** Parses the replies of one connection, from the first one on. */
 export class ReplyReceiver<P extends PendingRequest> {
   readonly #sink: ReplySink<P>;
   readonly #structured: boolean;
   readonly #extended: boolean;
-  readonly #partial = new Uint8Array(EXTENDED_HEADER + 8);
+  readonly #partial = new Uint8Array(EXTENDED_HEADER + CHUNK_OFFSET);
   #partialLength = 0;
   #need: number;
   #state = STATE_HEADER;

@@ -10,7 +10,7 @@ import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { ReplySink } from '../../nbd/transmission/reply.js';
-import { ReplyReceiver } from '../../nbd/transmission/reply-receiver.js';
+import { ReplyReceiver, readReplyHeader } from '../../nbd/transmission/reply-receiver.js';
 import {
   DISCONNECT,
   EXTENDED_REQUEST_LENGTH,
@@ -130,7 +130,7 @@ export class Connection {
     this.inView = new DataView(this.#in.buffer);
     this.inAddress = addressOf(this.#in);
     this.#receiver = new ReplyReceiver(info, sink);
-    this.#largeHeader = info.extendedHeaders ? 40 : info.structuredReplies ? 28 : 16;
+    this.#largeHeader = readReplyHeader(info);
   }
 
   /** The socket, for poll(2). */
