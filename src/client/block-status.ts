@@ -14,11 +14,10 @@ import {
 } from '../nbd/constants.js';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
 import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
-import { placeExtents, statusRequest } from '../nbd/extents.js';
+import { placeExtents, type RawExtent, statusRequest } from '../nbd/extents.js';
 import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
 import type { ConnectionPool } from './connection-pool.js';
-import type { RawExtent } from './pending-command.js';
 
 /** Most extents of one context in the result of one call. */
 const MAX_GATHERED = 2 ** 20;

@@ -2,6 +2,7 @@
 //
 // Made and settled by StreamConnection; the reply receiver writes the fields of PendingRequest.
 
+import type { RawExtent } from '../nbd/extents.js';
 import type { Coverage } from '../nbd/transmission/coverage.js';
 import type { PendingRequest } from '../nbd/transmission/reply.js';
 
@@ -22,12 +23,6 @@ export interface Command {
   readonly payload?: Uint8Array;
   /** Buffer for a READ: `length` bytes. */
   readonly into?: Uint8Array;
-}
-
-/** One extent of a reply; extents follow one another from the command's offset on. */
-export interface RawExtent {
-  readonly length: bigint;
-  readonly flags: number;
 }
 
 /** A command in flight. */

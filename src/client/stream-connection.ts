@@ -7,8 +7,9 @@ import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { ENOTCONN } from '../constants/errno.js';
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN } from '../nbd/constants.js';
-import { errnoFromNbd, NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
+import { errnoFromNbd, NbdError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
+import { decodeExtents, negotiatedContext } from '../nbd/extents.js';
 import { commandName, errorName } from '../nbd/names.js';
 import { printable } from '../nbd/text.js';
 import type { ReplySink } from '../nbd/transmission/reply.js';
@@ -186,17 +187,14 @@ export class StreamConnection implements ReplySink<PendingCommand> {
   }
 
   extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
-    if (!this.info.metaContexts.some((context) => context.id === contextId))
-      throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
-    const found = pending.extents.get(contextId) ?? [];
-    const each = wide ? 16 : 8;
+    const { id } = negotiatedContext(this.info, contextId);
+    const found = pending.extents.get(id) ?? [];
     const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);
-    for (let at = start; at < payload.byteLength && found.length < most; at += each) {
-      const length = wide ? payload.getBigUint64(at) : BigInt(payload.getUint32(at));
-      const flags = wide ? lowBits(payload.getBigUint64(at + 8)) : payload.getUint32(at + 4);
-      found.push({ length, flags });
+    for (const extent of decodeExtents(payload, start, wide)) {
+      if (found.length === most) break;
+      found.push(extent);
     }
-    pending.extents.set(contextId, found);
+    pending.extents.set(id, found);
   }
 
   finished(pending: PendingCommand, error: number, text: string): void {
@@ -207,11 +205,6 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     if (error === NBD_ESHUTDOWN && this.#accepting) void this.close();
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
-}
-
-/** The 53 bits that a number represents exactly; no known context has flags beyond them. */
-function lowBits(flags: bigint): number {
-  return Number(BigInt.asUintN(53, flags));
 }
 
 function refusedCommand(pending: PendingCommand, error: number, text: string): NbdServerError {

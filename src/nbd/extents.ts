@@ -3,6 +3,8 @@
 import { type Blocks, type Piece, splitIntoPieces, widen } from './block-rules.js';
 import type { ByteRange } from './byte-range.js';
 import { NBD_STATE_ZERO } from './constants.js';
+import { NbdProtocolError } from './errors.js';
+import type { ExportInfo, MetaContext } from './export-info.js';
 import { longestStatus } from './request-lengths.js';
 
 /**
@@ -12,6 +14,38 @@ import { longestStatus } from './request-lengths.js';
 export function statusRequest(range: ByteRange, blocks: Blocks, extendedHeaders: boolean): Piece {
   const [first] = splitIntoPieces(widen(range, blocks), longestStatus(extendedHeaders), blocks);
   return first;
+}
+
+/** One extent of a reply; extents follow one another from the request's offset on. */
+export interface RawExtent {
+  /** Bytes, 0 to 2^64-1. */
+  readonly length: bigint;
+  /** Flags of the context: the lower 53 bits, which a number represents exactly. No known context has more. */
+  readonly flags: number;
+}
+
+/**
+ * The context whose extents a reply carries. An id is valid on its connection only.
+ * @param info of the connection
+ * @throws NbdProtocolError if the context was not negotiated
+ */
+export function negotiatedContext(info: Pick<ExportInfo, 'metaContexts'>, id: number): MetaContext {
+  const context = info.metaContexts.find((one) => one.id === id);
+  if (context === undefined)
+    throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
+  return context;
+}
+
+/** Decodes the extents of a chunk from byte `start` on. @param wide numbers of 64 bits, else of 32 */
+export function* decodeExtents(payload: DataView, start: number, wide: boolean): Generator<RawExtent> {
+  const each = wide ? 16 : 8;
+  for (let at = start; at + each <= payload.byteLength; at += each) {
+    if (!wide) yield { length: BigInt(payload.getUint32(at)), flags: payload.getUint32(at + 4) };
+    else {
+      const flags = Number(BigInt.asUintN(53, payload.getBigUint64(at + 8)));
+      yield { length: payload.getBigUint64(at), flags };
+    }
+  }
 }
 
 /**

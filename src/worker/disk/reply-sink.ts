@@ -7,6 +7,7 @@ import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
 import { NBD_CMD_READ, NBD_ESHUTDOWN } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
+import { decodeExtents, negotiatedContext } from '../../nbd/extents.js';
 import { type Connection, LARGE_READ, type PayloadSink } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
 import { REQUEST_READ } from '../flight/fuse-request.js';
@@ -17,8 +18,8 @@ import { type BufferPool, HEADROOM, type PooledBuffer } from '../memory/buffer-p
 /** Most numbers of one BLOCK_STATUS reply that are used. The next BLOCK_STATUS asks for the rest. */
 const MAX_EXTENTS = 65_536;
 
-/** Upper half of a length from which on a double is not exact. */
-const LONG_EXTENT_HI = 2 ** 21;
+/** Bytes from which on a double is not exact. */
+const LONG_EXTENT = 2n ** 53n;
 
 /** The part of a disk that a reply sink uses. */
 export interface SinkDisk {
@@ -83,27 +84,15 @@ export class DiskReplySink implements PayloadSink {
   }
 
   extents(command: NbdCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
-    // The id of a context belongs to the connection.
-    const context = this.connection?.info.metaContexts.find(({ id }) => id === contextId);
-    if (context === undefined)
-      throw new NbdProtocolError('the server reported a metadata context that was not negotiated');
-    if (context.name !== 'base:allocation') return;
+    const info = this.connection?.info;
+    if (info === undefined || negotiatedContext(info, contextId).name !== 'base:allocation') return;
     command.extents ??= [];
-    const each = wide ? 16 : 8;
-    for (
-      let at = start;
-      at + each <= payload.byteLength && command.extents.length < MAX_EXTENTS;
-      at += each
-    ) {
-      // Flags of base:allocation fit the lower half of the 64 bits.
-      if (!wide) command.extents.push(payload.getUint32(at), payload.getUint32(at + 4));
-      else if (payload.getUint32(at) < LONG_EXTENT_HI)
-        command.extents.push(Number(payload.getBigUint64(at)), payload.getUint32(at + 12));
-      else {
-        // The extent ends beyond every request; its exact end does not fit a number.
-        command.extents.push(LONG_EXTENT_HI * 2 ** 32, payload.getUint32(at + 12));
-        return;
-      }
+    for (const { length, flags } of decodeExtents(payload, start, wide)) {
+      if (command.extents.length >= MAX_EXTENTS) return;
+      // A long extent ends beyond every request, and its exact end does not fit a number.
+      const isLong = length >= LONG_EXTENT;
+      command.extents.push(Number(isLong ? LONG_EXTENT : length), flags);
+      if (isLong) return;
     }
   }
 

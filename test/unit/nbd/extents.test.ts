@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { placeExtents, readsAsZeros, statusRequest } from '../../../src/nbd/extents.js';
+import { NbdProtocolError } from '../../../src/nbd/errors.js';
+import {
+  decodeExtents,
+  negotiatedContext,
+  placeExtents,
+  readsAsZeros,
+  statusRequest,
+} from '../../../src/nbd/extents.js';
 
 describe('BLOCK_STATUS request', () => {
   it('begins at the block of the byte, and is no longer than compact headers allow', () => {
@@ -48,6 +55,28 @@ describe('BLOCK_STATUS request', () => {
 });
 
 describe('BLOCK_STATUS reply', () => {
+  it('has pairs of length and flags, of 32 or of 64 bits', () => {
+    const narrow = new DataView(new ArrayBuffer(20));
+    for (const [i, value] of [7, 0xffff_ffff, 3, 512, 0x8000_0000].entries()) narrow.setUint32(i * 4, value);
+    expect([...decodeExtents(narrow, 4, false)]).toEqual([
+      { length: 0xffff_ffffn, flags: 3 },
+      { length: 512n, flags: 0x8000_0000 },
+    ]);
+    const wide = new DataView(new ArrayBuffer(40));
+    for (const [i, value] of [0n, 2n ** 63n, 2n, 1n, 2n ** 63n + 2n ** 52n].entries())
+      wide.setBigUint64(i * 8, value);
+    expect([...decodeExtents(wide, 8, true)]).toEqual([
+      { length: 2n ** 63n, flags: 2 },
+      { length: 1n, flags: 2 ** 52 },
+    ]);
+  });
+
+  it('belongs to a context of its connection, or breaks the protocol', () => {
+    const info = { metaContexts: [{ id: 3, name: 'base:allocation' }] };
+    expect(negotiatedContext(info, 3).name).toBe('base:allocation');
+    expect(() => negotiatedContext(info, 4)).toThrow(NbdProtocolError);
+  });
+
   it('places the extents one after the other, exact at every offset', () => {
     const length = fc.oneof(fc.bigInt(1n, 2n ** 62n), fc.integer({ min: 1, max: 2 ** 50 }));
     const lengths = fc.array(length, { maxLength: 20 });
