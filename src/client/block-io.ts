@@ -11,7 +11,6 @@ import {
   payloadPiece,
   splitAtBlocks,
   splitIntoPieces,
-  splitTail,
   widen,
 } from '../nbd/block-rules.js';
 import type { ByteRange } from '../nbd/byte-range.js';
@@ -25,24 +24,23 @@ import {
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
-import { lengthAfterRefusal, longestChange, payloadAfterRefusal } from '../nbd/request-lengths.js';
+import { ChangeLength, payloadAfterRefusal } from '../nbd/request-lengths.js';
 import type { ConnectionPool } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
 
 /** Requests of one call that are in flight together. */
 const PIECES_IN_FLIGHT = 8;
 
-/** The errno with which the server has refused a request; 0 if the error is another one. */
+/** The errno with which the server has refused a request; -1 if the error is another one. */
 function refusal(error: unknown): number {
-  return error instanceof NbdServerError ? (error.errno ?? 0) : 0;
+  return error instanceof NbdServerError ? (error.errno ?? -1) : -1;
 }
 
 export class BlockIo {
   readonly #pool: ConnectionPool;
   readonly #blocks: Blocks;
   readonly #lock = new RangeLock();
-  /** Bytes of the longest TRIM or WRITE_ZEROES. */
-  #longestChange: number;
+  readonly #changeLength: ChangeLength;
   /** Bytes of the largest payload. */
   #payloadLimit: number;
   readonly blockSizes: BlockSizes;
@@ -52,7 +50,7 @@ export class BlockIo {
     this.#blocks = blocksOf(pool.info);
     this.blockSizes = effectiveBlockSizes(pool.info);
     this.#payloadLimit = payloadLimit(this.blockSizes);
-    this.#longestChange = longestChange(pool.info.extendedHeaders);
+    this.#changeLength = new ChangeLength(pool.info.extendedHeaders);
   }
 
   /** Fills `into` with the bytes from `start` on. */
@@ -104,7 +102,9 @@ export class BlockIo {
 
   /** Requests that the server caches a range. Some servers limit the length like that of a payload. */
   async cache(range: ByteRange, signal?: AbortSignal): Promise<void> {
-    await this.#plain(NBD_CMD_CACHE, widen(range, this.#blocks), this.#payloadLimit, 0, signal);
+    await this.#pieces(widen(range, this.#blocks), this.#payloadLimit, async (offset, length) => {
+      await this.#pool.submit({ type: NBD_CMD_CACHE, flags: 0, offset, length }, signal);
+    });
   }
 
   async #readAligned(range: ByteRange, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
@@ -159,33 +159,16 @@ export class BlockIo {
 
   /** TRIM or WRITE_ZEROES, in requests as long as they can be: see nbd/request-lengths.ts. */
   async #long(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
-    for (const part of splitTail(range, this.#blocks)) await this.#longPart(type, part, flags, signal);
-  }
-
-  async #longPart(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
-    const limit = this.#longestChange;
-    try {
-      await this.#plain(type, range, limit, flags, signal);
-    } catch (error) {
-      const longest = Math.min(Number(range.end - range.start), limit);
-      const shorter = lengthAfterRefusal(longest, refusal(error), this.#payloadLimit);
-      if (shorter === 0) throw error;
-      await this.#plain(type, range, shorter, flags, signal);
-      // The refusal was about the length: no request tries the longer one again.
-      this.#longestChange = shorter;
+    const rounds = this.#changeLength.rounds(range, this.#blocks, this.#payloadLimit, PIECES_IN_FLIGHT);
+    for (let round = rounds.next(); round.done !== true; ) {
+      const sent = round.value.map(({ offset, length }) =>
+        this.#pool.submit({ type, flags, offset, length }, signal),
+      );
+      const results = await Promise.allSettled(sent);
+      const failed = results.find((result) => result.status === 'rejected');
+      round = rounds.next(failed === undefined ? 0 : refusal(failed.reason));
+      if (failed !== undefined && round.done === true) throw failed.reason;
     }
-  }
-
-  async #plain(
-    type: number,
-    range: ByteRange,
-    limit: number,
-    flags: number,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    await this.#pieces(range, limit, async (offset, length) => {
-      await this.#pool.submit({ type, flags, offset, length }, signal);
-    });
   }
 
   /** Runs `each` on every piece of a range, some at a time. Waits for all that it has begun, also after a failure. */

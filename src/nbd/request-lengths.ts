@@ -4,6 +4,8 @@
 // header limits their length, but a server may refuse more than its largest payload (proto.md, "Size constraints").
 // Every length here is a multiple of every minimum block size.
 
+import { type Blocks, type Piece, splitIntoPieces, splitTail } from './block-rules.js';
+import type { ByteRange } from './byte-range.js';
 import { NBD_EINVAL, NBD_EOVERFLOW } from './constants.js';
 
 /** Bytes. Every larger length of 64 bits would not stay exact as a double. */
@@ -43,4 +45,56 @@ export function lengthAfterRefusal(length: number, errno: number, payload: numbe
  */
 export function payloadAfterRefusal(length: number, errno: number, minimum: number): number {
   return errno === NBD_EOVERFLOW ? Math.floor(length / 2 / minimum) * minimum : 0;
+}
+
+/** The length of an export's TRIMs and WRITE_ZEROES: see longestChange and lengthAfterRefusal. */
+export class ChangeLength {
+  /** Bytes of the longest one that the server may accept. */
+  #longest: number;
+
+  constructor(extendedHeaders: boolean) {
+    this.#longest = longestChange(extendedHeaders);
+  }
+
+  /**
+   * The requests that change a range, in rounds of up to `count` that are in flight together. The caller passes the
+   * errno of each round to `next`: 0 if all its requests have succeeded. A round whose length the server has refused
+   * comes again in shorter requests. Returns the errno of the change.
+   * @param range rounded out to blocks
+   * @param payload bytes of the largest payload
+   */
+  *rounds(
+    range: ByteRange,
+    blocks: Blocks,
+    payload: number,
+    count: number,
+  ): Generator<readonly Piece[], number, number> {
+    for (const { start, end } of splitTail(range, blocks)) {
+      let limit = this.#longest;
+      for (let at = start; at < end; ) {
+        const round = firstOf(splitIntoPieces({ start: at, end }, limit, blocks), count);
+        const errno = yield round;
+        if (errno === 0) {
+          const last = round[round.length - 1];
+          at = last.offset + BigInt(last.length);
+          // Only now is it certain that the refusal was about the length: no request tries the longer one again.
+          this.#longest = Math.min(this.#longest, limit);
+          continue;
+        }
+        const shorter = lengthAfterRefusal(round[0].length, errno, payload);
+        if (shorter === 0) return errno;
+        limit = shorter;
+      }
+    }
+    return 0;
+  }
+}
+
+function firstOf(requests: Iterable<Piece>, count: number): Piece[] {
+  const first: Piece[] = [];
+  for (const request of requests) {
+    first.push(request);
+    if (first.length === count) break;
+  }
+  return first;
 }

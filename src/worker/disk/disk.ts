@@ -10,7 +10,7 @@ import { type Blocks, blocksOf, payloadPiece } from '../../nbd/block-rules.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
-import { payloadAfterRefusal } from '../../nbd/request-lengths.js';
+import { ChangeLength, payloadAfterRefusal } from '../../nbd/request-lengths.js';
 import type { Channel } from '../connection/channel.js';
 import { Connection, type ConnectionOwner } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
@@ -103,6 +103,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly tail: number;
   /** Largest payload of a command in bytes: a multiple of `minimum`. */
   maximum: number;
+  /** Of WRITE_ZEROES. */
+  readonly changeLength: ChangeLength;
   readonly can: Capabilities;
   readonly unflushed: UnflushedWrites;
   readonly context: DiskContext;
@@ -167,6 +169,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
     this.identity = new Identity(this.minimum, context.unflushedLimit > 0);
+    this.changeLength = new ChangeLength(info.extendedHeaders);
     this.can = capabilitiesOf(info);
     this.unflushed = new UnflushedWrites(this.can.flush ? context.unflushedLimit : 0, (command) =>
       context.retire(command),

@@ -10,11 +10,10 @@ import {
   IN_UID,
 } from '../../fuse/layout.js';
 import { killSetId } from '../../fuse/tree.js';
-import { splitAtBlocks, splitIntoPieces, splitTail } from '../../nbd/block-rules.js';
+import { splitAtBlocks } from '../../nbd/block-rules.js';
 import type { ByteRange } from '../../nbd/byte-range.js';
 import { NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import { effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
-import { lengthAfterRefusal, longestChange } from '../../nbd/request-lengths.js';
 import { setRange } from '../disk/changes.js';
 import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_STATUS_ONLY, type Task } from '../flight/fuse-request.js';
@@ -78,9 +77,7 @@ function* zeroInTurn(engine: Engine, request: FuseRequest, disk: Disk, range: Ze
     if (request.error !== 0) return;
   }
   if (!disk.can.zero) yield* writeZeros(engine, request, disk, whole);
-  else
-    for (const { start, end } of splitTail(whole, disk.blocks))
-      yield* zeroBlocks(engine, request, disk, { start, end, flags: range.flags });
+  else yield* zeroBlocks(engine, request, disk, { ...whole, flags: range.flags });
 }
 
 /** Zeroes bytes within one or two blocks. */
@@ -97,29 +94,20 @@ function zeroBytes(engine: Engine, request: FuseRequest, disk: Disk, { start, en
 }
 
 function* zeroBlocks(engine: Engine, request: FuseRequest, disk: Disk, range: ZeroRange): Task {
-  const { end, flags } = range;
-  let limit = longestChange(disk.info.extendedHeaders);
   const payload = payloadLimit(effectiveBlockSizes(disk.info));
-  for (let at = range.start; at < end && request.goesOn; ) {
-    const from = at;
-    let sent = 0;
-    for (const { offset, length } of splitIntoPieces({ start: from, end }, limit, disk.blocks)) {
+  const rounds = disk.changeLength.rounds(range, disk.blocks, payload, WINDOW);
+  let round = rounds.next();
+  while (round.done !== true && request.goesOn) {
+    for (const { offset, length } of round.value) {
       // Never with FAST_ZERO: docs/reference/protocol.md says why.
       const command = engine.command(request, disk, NBD_CMD_WRITE_ZEROES);
-      command.flags = flags;
+      command.flags = range.flags;
       command.setPlace(highHalf(offset), lowHalf(offset), length);
       engine.submit(command, disk);
-      at = offset + BigInt(length);
-      if (++sent === WINDOW) break;
     }
     yield;
-    // The first request of the window is the longest.
-    const shorter = lengthAfterRefusal(Math.min(Number(end - from), limit), request.error, payload);
-    if (shorter > 0) {
-      request.error = 0;
-      limit = shorter;
-      at = from;
-    }
+    round = rounds.next(request.error);
+    request.error = round.done === true ? round.value : 0;
   }
 }
 

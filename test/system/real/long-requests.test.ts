@@ -84,6 +84,11 @@ it.each([
     const disk = await mountDisk(scope, { server: [server.uri] });
     await runProgram('fallocate', '-z', '-o', '4096', '-l', String(2 * GIB), disk.file);
     expect(done.get(NBD_CMD_WRITE_ZEROES)).toBe(2 * GIB);
+    // The mount does not try a longer one again.
+    server.requests.length = 0;
+    await runProgram('fallocate', '-z', '-o', '4096', '-l', String(GIB), disk.file);
+    const again = server.requests.filter(({ type }) => type === NBD_CMD_WRITE_ZEROES);
+    expect(again.filter(({ length }) => length > MAXIMUM)).toEqual([]);
     done.clear();
     const client = await NbdClient.connect({ unix: server.socketPath });
     scope.add(() => client.close());

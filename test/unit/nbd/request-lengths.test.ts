@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_EOVERFLOW } from '../../../src/nbd/constants.js';
 import { payloadLimit } from '../../../src/nbd/export-info.js';
 import {
+  ChangeLength,
   lengthAfterRefusal,
   longestChange,
   longestStatus,
@@ -52,5 +53,69 @@ describe('request lengths', () => {
 
   it('with payload: no error but NBD_EOVERFLOW is about its size', () => {
     for (const error of [0, NBD_EINVAL, NBD_EIO]) expect(payloadAfterRefusal(2 ** 20, error, 1)).toBe(0);
+  });
+});
+
+describe('requests of a long change', () => {
+  const MIB = 2 ** 20;
+  const blocks = { size: 10n * 2n ** 30n, minimum: 4096, tail: 0 };
+  const whole = { start: 0n, end: blocks.size };
+
+  /** Plays a change on a server that answers by `errnoOf`. Returns the lengths of the requests, and the errno. */
+  function play(
+    length: ChangeLength,
+    range: { start: bigint; end: bigint },
+    errnoOf: (length: number) => number,
+    of = blocks,
+  ) {
+    const rounds = length.rounds(range, of, 32 * MIB, 4);
+    const sent: number[][] = [];
+    let at = range.start;
+    let round = rounds.next();
+    while (round.done !== true) {
+      sent.push(round.value.map((request) => request.length));
+      const errno = round.value.map((request) => errnoOf(request.length)).find((one) => one !== 0) ?? 0;
+      for (const request of errno === 0 ? round.value : []) {
+        expect(request.offset).toBe(at);
+        at += BigInt(request.length);
+      }
+      round = rounds.next(errno);
+    }
+    if (round.value === 0) expect(at).toBe(range.end);
+    return { sent, errno: round.value };
+  }
+
+  it('are few, and at most four go out together', () => {
+    const { sent } = play(new ChangeLength(false), whole, () => 0);
+    expect(sent.map((round) => round.length)).toEqual([4, 4, 2]);
+    expect(play(new ChangeLength(true), whole, () => 0).sent).toEqual([[10 * 2 ** 30]]);
+  });
+
+  it.each([NBD_EINVAL, NBD_EOVERFLOW])(
+    'after a refusal with %i are as long as a payload from then on',
+    (errno) => {
+      const length = new ChangeLength(true);
+      const refuse = (bytes: number) => (bytes > 32 * MIB ? errno : 0);
+      const { sent } = play(length, whole, refuse);
+      expect(sent[0]).toEqual([10 * 2 ** 30]);
+      expect(sent.slice(1).flat()).toEqual(Array.from({ length: 320 }, () => 32 * MIB));
+      expect(play(length, { start: 0n, end: BigInt(64 * MIB) }, refuse).sent).toEqual([[32 * MIB, 32 * MIB]]);
+    },
+  );
+
+  it('end with the error if it is not about their length, and the longer one stays', () => {
+    const length = new ChangeLength(true);
+    expect(play(length, whole, () => NBD_EIO)).toEqual({ sent: [[10 * 2 ** 30]], errno: NBD_EIO });
+    expect(play(length, whole, () => NBD_EINVAL).errno).toBe(NBD_EINVAL);
+    expect(play(length, whole, () => 0).sent).toEqual([[10 * 2 ** 30]]);
+  });
+
+  it('do not blame their length for the refusal of a last block that is too short', () => {
+    const odd = { size: BigInt(64 * MIB + 100), minimum: 4096, tail: 100 };
+    const length = new ChangeLength(true);
+    const refuse = (bytes: number) => (bytes === 100 ? NBD_EINVAL : 0);
+    const { sent, errno } = play(length, { start: 0n, end: odd.size }, refuse, odd);
+    expect(sent).toEqual([[64 * MIB], [100]]);
+    expect(errno).toBe(NBD_EINVAL);
   });
 });
