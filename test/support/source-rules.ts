@@ -263,12 +263,21 @@ export function deadFiles(files: SourceFiles): string[] {
   return [...files.keys()].filter((path) => !isLive(path)).map((path) => `${path} is imported by nobody`);
 }
 
-/** Functions that are too long; a file is as long as its concept. */
+/** The functions of `describe(…)` and `describe.each(…)(…)`: they only group tests. */
+function groupsIn(text: string, { type, callee, arguments: given }: SyntaxNode & Record<string, unknown>) {
+  if (type !== 'CallExpression' || !isNode(callee) || !Array.isArray(given)) return [];
+  return /^describe\b/.test(text.slice(callee.start, callee.end)) ? given : [];
+}
+
+/** Functions that are too long, but for the groups of tests; a file is as long as its concept. */
 export function tooLong(files: SourceFiles): string[] {
   const offences: string[] = [];
   for (const [path, text] of files) {
-    for (const { type, start, end } of nodesOf(path, text)) {
-      if (!/^(Arrow)?Function(Declaration|Expression)$/.test(type)) continue;
+    const groups = new Set<unknown>();
+    for (const node of nodesOf(path, text)) {
+      for (const group of groupsIn(text, node)) groups.add(group);
+      const { type, start, end } = node;
+      if (!/^(Arrow)?Function(Declaration|Expression)$/.test(type) || groups.has(node)) continue;
       const lines = text.slice(start, end).split('\n').length;
       const at = text.slice(0, start).split('\n').length;
       if (lines > MAX_FUNCTION_LINES) offences.push(`${path}:${at}: a function of ${lines} lines`);

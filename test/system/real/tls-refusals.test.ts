@@ -35,7 +35,8 @@ beforeAll(() => {
 
 afterAll(() => common.close());
 
-type Serve = (scope: Scope, credentials: 'x509' | 'psk' | 'none', folder: string) => Promise<string>;
+type Credentials = 'x509' | 'psk' | 'none';
+type Serve = (scope: Scope, credentials: Credentials, folder: string) => Promise<string>;
 
 const SERVERS: readonly (readonly [string, Serve])[] = [
   [
@@ -63,22 +64,24 @@ const SERVERS: readonly (readonly [string, Serve])[] = [
 ];
 
 /** The fault; the server's credentials and their folder; the client's parameters; the message. */
-const REFUSALS = [
+type Refusal = readonly [string, Credentials, string, string, RegExp];
+
+const REFUSALS: readonly Refusal[] = [
   ['an unknown authority', 'x509', 'pki', 'tls-certificates=other', /is not signed by an authority in /],
   ['an expired certificate', 'x509', 'expired', 'tls-certificates=pki', /certificate has expired/],
   ['the wrong host', 'x509', 'elsewhere', 'tls-certificates=pki', /certificate is for another name/],
   ['the wrong key', 'psk', 'psk', 'tls-username=alice&tls-psk-file=wrong/keys.psk', /with this key\?/],
   ['no TLS at all', 'none', 'pki', 'tls-certificates=pki', /cannot use TLS, and plain text is not allowed/],
-] as const;
+];
 
 // qemu-nbd does not even start with an expired certificate.
 const CASES = SERVERS.flatMap(([server, serve]) =>
-  REFUSALS.map((refusal) => [server, ...refusal, serve] as const),
-).filter(([server, , , folder]) => server !== 'qemu-nbd' || folder !== 'expired');
+  REFUSALS.map((refusal) => [server, refusal[0], serve, refusal] as const),
+).filter(([server, , , [, , folder]]) => server !== 'qemu-nbd' || folder !== 'expired');
 
 it.each(CASES)(
   'TLS refusals: %s with %s fails',
-  async (_server, _what, credentials, folder, parameters, why, serve) => {
+  async (_server, _what, serve, [, credentials, folder, parameters, why]) => {
     const scope = createScope();
     const socket = await serve(scope, credentials, common.path(folder));
     const mountpoint = scope.path('mnt');

@@ -11,15 +11,11 @@ function diskOf(bytes: Buffer): DiskReader {
   };
 }
 
-/** Writes an entry of an MBR: type, first sector, number of sectors. */
-function putEntry(
-  disk: Buffer,
-  sector: number,
-  i: number,
-  type: number,
-  start: number,
-  length: number,
-): void {
+/** Type, first sector, number of sectors. */
+type Entry = readonly [number, number, number];
+
+/** Writes an entry of the MBR in a sector. */
+function putEntry(disk: Buffer, sector: number, i: number, [type, start, length]: Entry): void {
   const at = sector * 512 + 446 + i * 16;
   disk[at + 4] = type;
   disk.writeUInt32LE(start, at + 8);
@@ -36,7 +32,7 @@ it('partition table: reports that there is none', async () => {
 
 it('partition table: reads a GPT for sectors of 4096 bytes', async () => {
   const disk = Buffer.alloc(100 * 4096);
-  putEntry(disk, 0, 0, 0xee, 1, 99);
+  putEntry(disk, 0, 0, [0xee, 1, 99]);
   disk.write('EFI PART', 4096);
   disk.writeBigUInt64LE(2n, 4096 + 72);
   disk.writeUInt32LE(128, 4096 + 80);
@@ -49,11 +45,11 @@ it('partition table: reads a GPT for sectors of 4096 bytes', async () => {
 
 it('partition table: stops at logical partitions that form a circle', async () => {
   const disk = Buffer.alloc(1024 * 512);
-  putEntry(disk, 0, 0, 5, 10, 100);
-  putEntry(disk, 10, 0, 0x83, 1, 5);
-  putEntry(disk, 10, 1, 5, 10, 10);
-  putEntry(disk, 20, 0, 0x83, 1, 5);
-  putEntry(disk, 20, 1, 5, 0, 10);
+  putEntry(disk, 0, 0, [5, 10, 100]);
+  putEntry(disk, 10, 0, [0x83, 1, 5]);
+  putEntry(disk, 10, 1, [5, 10, 10]);
+  putEntry(disk, 20, 0, [0x83, 1, 5]);
+  putEntry(disk, 20, 1, [5, 0, 10]);
   expect((await readPartitions(diskOf(disk))).map(({ number, offset }) => [number, offset])).toEqual([
     [5, 11n * 512n],
     [6, 21n * 512n],
@@ -62,8 +58,8 @@ it('partition table: stops at logical partitions that form a circle', async () =
 
 it('partition table: stops at an endless chain of logical partitions', async () => {
   const table = Buffer.alloc(512);
-  putEntry(table, 0, 0, 5, 10, 100);
-  putEntry(table, 0, 1, 5, 0, 10);
+  putEntry(table, 0, 0, [5, 10, 100]);
+  putEntry(table, 0, 1, [5, 0, 10]);
   let reads = 0;
   const disk = {
     size: 1n << 60n,
@@ -80,7 +76,7 @@ it('partition table: stops at an endless chain of logical partitions', async () 
 
 it('partition table: refuses a partition that reaches beyond the disk', async () => {
   const disk = Buffer.alloc(100 * 512);
-  putEntry(disk, 0, 0, 0x83, 50, 51);
+  putEntry(disk, 0, 0, [0x83, 50, 51]);
   await expect(findPartition(diskOf(disk), 1)).rejects.toThrow(
     'partition 1 is not within the disk of 51200 bytes',
   );
