@@ -13,6 +13,7 @@ import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from './boot-secto
 import { startHttpRangeServer } from './http-range-server.js';
 import { makePki } from './run/certificates.js';
 import { runProgram, runShell } from './run/command.js';
+import { createPsk } from './run/images.js';
 import { NBDFUSE } from './run/mount.js';
 import { Program } from './run/program.js';
 import { requireProgram } from './run/requires.js';
@@ -85,7 +86,7 @@ export class DocumentWorld {
     await runProgram('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, `${images}/disk.qcow2`);
     await runProgram('qemu-img', 'snapshot', '-c', 'before-upgrade', `${images}/disk.qcow2`);
     await runShell('xz --keep --block-size=4MiB --stdout "$0" >"$1"', raw, `${images}/disk.img.xz`);
-    await runProgram('psktool', '-u', 'alice', '-p', `${images}/keys.psk`);
+    createPsk(`${images}/keys.psk`);
     await mkdir(`${images}/images`);
     for (const name of ['a.raw', 'b.raw']) await makeEmpty(`${images}/images/${name}`);
     makePki(`${images}/pki`);

@@ -1,9 +1,9 @@
 // The servers that the sides are measured on, started by the helpers of the tests.
 
-import { execFileSync } from 'node:child_process';
 import { chmodSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { makePki } from '../../test/support/run/certificates.js';
+import { createQcow2 } from '../../test/support/run/images.js';
 import { freePort } from '../../test/support/run/ports.js';
 import type { Scope } from '../../test/support/run/scope.js';
 import * as servers from '../../test/support/run/servers.js';
@@ -42,11 +42,9 @@ export async function nbdkitTls(scope: Scope, ...words: readonly string[]): Prom
   };
 }
 
-/** All clusters are there from the start: who writes first would pay for all others otherwise. */
+/** All clusters exist from the start: otherwise the first side would pay for allocation. */
 function image(scope: Scope, name: string, size: string): string {
-  const path = scope.path(`${name}.qcow2`);
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'preallocation=full', path, size]);
-  return path;
+  return createQcow2(scope.path(`${name}.qcow2`), size, '-o', 'preallocation=full');
 }
 
 /** qemu-nbd serving a fresh qcow2 image of `size`, and a second one beside it. */

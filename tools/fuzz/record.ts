@@ -16,6 +16,7 @@ import { negotiate } from '../../src/transport/negotiate.js';
 import { prepareTls, type TlsUpgrade } from '../../src/transport/tls.js';
 import { RecordedRequest, Recorder } from '../../test/support/reply-recorder.js';
 import * as rfc8448 from '../../test/support/rfc8448.js';
+import { createPsk } from '../../test/support/run/images.js';
 import { Scope } from '../../test/support/run/scope.js';
 import { startNbdkit, startNbdServer, startQemuNbd } from '../../test/support/run/servers.js';
 import { answerAll, startScriptedServer } from '../../test/support/scripted-server.js';
@@ -150,8 +151,7 @@ async function recordServers(scope: Scope): Promise<void> {
 
   await recordHandshakes('nbd-server', (await startNbdServer(scope, disk)).socket);
 
-  const keys = scope.path('keys');
-  execFileSync('psktool', ['-u', 'alice', '-p', keys], { stdio: 'ignore' });
+  const keys = createPsk(scope.path('keys'));
   const secure = await startNbdkit(scope.inner(), '--tls=require', `--tls-psk=${keys}`, 'memory', '1M');
   const tls = await prepareTls(
     { kind: 'unix', path: secure.socket },

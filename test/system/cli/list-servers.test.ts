@@ -4,6 +4,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { type Outcome, runProgram, tryProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { NBDFUSE } from '../../support/run/mount.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -84,8 +85,7 @@ describe('--list', () => {
 
   it('shows the export of qemu-nbd with its description and block sizes', async () => {
     const scope = createScope();
-    const file = scope.path('disk.qcow2');
-    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', file, '5T');
+    const file = createQcow2(scope.path('disk.qcow2'), '5T');
     const server = await startQemuNbd(scope, '-f', 'qcow2', '-x', 'disk', '-D', 'a qcow2 file', file);
     expect(await exportsOf(server.uri())).toMatchObject([
       { name: 'disk', description: 'a qcow2 file', size: 5 * 2 ** 40, blockSizes: { minimum: 1 } },

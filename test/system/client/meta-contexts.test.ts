@@ -4,8 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { expect, onTestFinished, test } from 'vitest';
 import { listMetaContexts, NbdClient, type ServerAddress } from '../../../src/index.js';
 import { createScope, scratchFolder } from '../../support/cleanup.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { startStorageDaemon } from '../../support/run/servers.js';
-import { connect, nbdkit, oldstyleServer, qcow2 } from '../../unit/client/support.js';
+import { connect, nbdkit, oldstyleServer } from '../../unit/client/support.js';
 
 const KIB = 1024;
 const CONTEXTS = [
@@ -18,10 +19,9 @@ const CONTEXTS = [
 /** A qcow2 image of 4 MiB on a backing file, with two bitmaps; its first 64 KiB are in the backing file. */
 function imageWithBitmaps(): string {
   const folder = scratchFolder();
-  const path = qcow2(folder, '4M');
+  const path = createQcow2(`${folder}/disk.qcow2`, '4M');
   execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write 0 64k', path], { stdio: 'ignore' });
-  const top = `${folder}/top.qcow2`;
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', path, top]);
+  const top = createQcow2(`${folder}/top.qcow2`, undefined, '-F', 'qcow2', '-b', path);
   for (const name of ['monday', 'tuesday']) execFileSync('qemu-img', ['bitmap', '--add', top, name]);
   return top;
 }

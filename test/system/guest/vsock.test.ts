@@ -7,6 +7,7 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
 import { makePki } from '../../support/run/certificates.js';
 import { runProgram, tryProgram } from '../../support/run/command.js';
+import { createPsk } from '../../support/run/images.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -88,8 +89,7 @@ it.each([
 
 it('vsock: nbds+vsock is TLS with a key or with certificates, and nothing else', async () => {
   const scope = createScope();
-  const keys = scope.path('keys.psk');
-  await runProgram('psktool', '-u', 'alice', '-p', keys);
+  const keys = createPsk(scope.path('keys.psk'));
   await startVsockNbdkit(scope, PORT, '--tls=require', `--tls-psk=${keys}`, 'memory', '1M');
   const disk = await mountDisk(scope, { server: [`nbds+vsock://alice@1/?tls-psk-file=${keys}`] });
   const file = await openFile(scope, disk.file, 'r+');

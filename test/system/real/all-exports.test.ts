@@ -6,6 +6,7 @@ import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startNbdkit } from '../../support/run/servers.js';
@@ -83,8 +84,7 @@ describe('--all', () => {
 
   it('shows the one export of qemu-nbd as nbd, and starts qemu-nbd again after it has ended with its last client', async () => {
     const scope = createScope();
-    const image = scope.path('disk.qcow2');
-    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '8M');
+    const image = createQcow2(scope.path('disk.qcow2'), '8M');
     const mount = await mountAll(scope, ['[', 'qemu-nbd', '-f', 'qcow2', image, ']']);
     expect(await readdir(mount.mountpoint)).toEqual(['nbd']);
     expect((await stat(`${mount.mountpoint}/nbd`)).size).toBe(8 * MIB);

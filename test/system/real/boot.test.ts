@@ -3,7 +3,8 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from '../../support/boot-sector.js';
 import { createScope } from '../../support/cleanup.js';
-import { runProgram, tryProgram } from '../../support/run/command.js';
+import { tryProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -24,8 +25,7 @@ const EXIT = ['-device', 'isa-debug-exit,iobase=0xf4,iosize=1'];
 
 it.each(BACKENDS)('boot: a machine boots from a qcow2 mounted as raw, by %s', async (_, options) => {
   const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');
+  const image = createQcow2(scope.path('disk.qcow2'), '64M');
   const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'], options });
   const handle = await open(disk.file, 'r+');
   await handle.write(bootSector(), 0, 512, 0);

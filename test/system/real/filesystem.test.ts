@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -12,8 +13,7 @@ it.each(BACKENDS)(
   'file system: mkfs, writes and fsck work through the mounted file, by %s',
   async (_, options) => {
     const scope = createScope();
-    const image = scope.path('disk.qcow2');
-    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M');
+    const image = createQcow2(scope.path('disk.qcow2'), '64M');
     const server = ['[', 'qemu-nbd', '--discard=unmap', '-f', 'qcow2', image, ']'];
     const disk = await mountDisk(scope, { server, options });
     const content = scope.path('content');

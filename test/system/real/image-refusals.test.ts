@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -27,8 +28,7 @@ async function refusal(scope: Scope, words: readonly string[], env: NodeJS.Proce
 async function plantedHeader(scope: Scope): Promise<{ disk: string; secret: string }> {
   const secret = scope.path('shadow');
   writeFileSync(secret, SECRET.repeat(100));
-  const disk = scope.path('disk.img');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', secret, disk);
+  const disk = createQcow2(scope.path('disk.img'), undefined, '-F', 'raw', '-b', secret);
   return { disk, secret };
 }
 
@@ -75,8 +75,7 @@ describe('image that names another file', () => {
   it('beside it is opened, with a line for the user', async () => {
     const scope = createScope();
     const base = await createRaw(scope, 1, 'base.raw');
-    const image = scope.path('image.qcow2');
-    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', 'base.raw', image);
+    const image = createQcow2(scope.path('image.qcow2'), undefined, '-F', 'raw', '-b', 'base.raw');
     const mounted = await mountDisk(scope, { server: [image] });
     expect(mounted.stderr).toContain(`nbdfuse: ${image} uses the backing file base.raw\n`);
     expect(await hashOf(mounted.file)).toBe(await hashOf(base));
@@ -108,21 +107,7 @@ describe('image that names another file', () => {
   it('without its format is refused, since QEMU would guess it', async () => {
     const scope = createScope();
     await createRaw(scope, 1, 'base.raw');
-    const image = scope.path('image.qcow2');
-    await runProgram(
-      'qemu-img',
-      'create',
-      '-q',
-      '-f',
-      'qcow2',
-      '-u',
-      '-b',
-      'base.raw',
-      '-F',
-      'raw',
-      image,
-      '1M',
-    );
+    const image = createQcow2(scope.path('image.qcow2'), '1M', '-u', '-b', 'base.raw', '-F', 'raw');
     // qemu-img insists on a format; older ones did not.
     const bytes = await readFile(image);
     bytes.writeUInt32BE(0x0000_1234, bytes.indexOf(Buffer.from('e2792aca', 'hex')));
@@ -136,9 +121,7 @@ describe('image that names another file', () => {
     const scope = createScope();
     const { disk } = await plantedHeader(scope);
     copyFileSync(disk, scope.path('base.img'));
-    const image = scope.path('image.qcow2');
-    const create = ['create', '-q', '-u', '-f', 'qcow2', '-F', 'qcow2', '-b', 'base.img', image, '1M'];
-    await runProgram('qemu-img', ...create);
+    const image = createQcow2(scope.path('image.qcow2'), '1M', '-u', '-F', 'qcow2', '-b', 'base.img');
     const bytes = await readFile(image);
     const extension = bytes.indexOf(Buffer.from('e2792aca', 'hex'));
     // `qcow2` and a NUL: the same word for QEMU.

@@ -9,6 +9,7 @@ import { readAt } from '../../support/files.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
 import { runProgram, tryProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { startSshd } from '../../support/sshd.js';
@@ -65,21 +66,8 @@ describe('image on a web server', () => {
 
   it('that names another file is refused, even with --format', async () => {
     const scope = createScope();
-    const image = scope.path('disk.qcow2');
-    await runProgram(
-      'qemu-img',
-      'create',
-      '-q',
-      '-f',
-      'qcow2',
-      '-u',
-      '-F',
-      'raw',
-      '-b',
-      '/etc/passwd',
-      image,
-      '1M',
-    );
+    const backing = ['-u', '-F', 'raw', '-b', '/etc/passwd'];
+    const image = createQcow2(scope.path('disk.qcow2'), '1M', ...backing);
     const web = await startHttpRangeServer(scope, image, 'disk.qcow2');
     for (const options of [[], ['--format=qcow2']]) {
       const program = startNbdfuse(scope, [...options, scope.path('mnt'), web.url]);

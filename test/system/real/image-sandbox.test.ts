@@ -6,6 +6,7 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { blockAt, blockOf, convertTo, createRaw, hashOf } from '../../support/images.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { type MountedDisk, mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
 import { Program } from '../../support/run/program.js';
@@ -111,15 +112,14 @@ it('sandbox: every server of an image runs without new privileges', async () => 
 
 it('sandbox: a data file that a header names only after the check is not opened', async () => {
   const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1M');
+  const image = createQcow2(scope.path('disk.qcow2'), '1M');
   await runProgram('mkdir', scope.path('mnt'));
   const printed = startNbdfuse(scope, ['--print-command', scope.path('mnt'), image]);
   expect(await printed.ended).toBe(0);
   const secret = scope.path('secret');
   const other = scope.path('other.qcow2');
   const options = `data_file=${secret},data_file_raw=on`;
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', options, other, '1M');
+  createQcow2(other, '1M', '-o', options);
   writeFileSync(secret, 'secret\n'.repeat(1000));
   await rename(other, image);
   const line = printed.stdout.trimEnd().replace(/^nbdfuse /, '');

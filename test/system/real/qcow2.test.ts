@@ -4,6 +4,7 @@ import { BACKENDS, withBackends } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startQemuNbd } from '../../support/run/servers.js';
@@ -12,12 +13,6 @@ requirePrograms('qemu-nbd', 'qemu-img', 'qemu-io');
 
 const GIB = 1024 ** 3;
 const TEXT = Buffer.alloc(200_001, 'bytes that must arrive. ');
-
-async function createQcow2(scope: Scope, size: string): Promise<string> {
-  const image = scope.path('disk.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, size);
-  return image;
-}
 
 /** The bytes of the image as qemu-img sees them. */
 async function rawBytes(scope: Scope, image: string): Promise<Buffer> {
@@ -60,7 +55,7 @@ it.each(
   'qcow2: qemu-img finds the data written through a qemu-nbd %s, by %s',
   async (_, _backend, start, options) => {
     const scope = createScope();
-    const image = await createQcow2(scope, '4M');
+    const image = createQcow2(scope.path('disk.qcow2'), '4M');
     const { disk, endServer } = await start(scope, image, options);
     await writeAt(disk.file, TEXT, 1_000_003);
     expect((await readFile(disk.file)).subarray(1_000_003, 1_000_003 + TEXT.length).equals(TEXT)).toBe(true);
@@ -78,7 +73,7 @@ it.each(BACKENDS)(
   'qcow2: a sparse file of many GiB stays sparse, with bytes at both ends, by %s',
   async (_, options) => {
     const scope = createScope();
-    const image = await createQcow2(scope, '40G');
+    const image = createQcow2(scope.path('disk.qcow2'), '40G');
     const disk = await bySocketActivation(scope, image, options);
     const last = 40 * GIB - TEXT.length;
     expect((await stat(disk.file)).size).toBe(40 * GIB);
@@ -96,7 +91,7 @@ it.each(BACKENDS)(
 
 it.each(BACKENDS)('qcow2: reads the data that qemu-io wrote before, by %s', async (_, options) => {
   const scope = createScope();
-  const image = await createQcow2(scope, '8M');
+  const image = createQcow2(scope.path('disk.qcow2'), '8M');
   await runProgram('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x5a 3M 64k', image);
   const disk = await bySocketActivation(scope, image, options);
   const bytes = await readFile(disk.file);
@@ -106,7 +101,7 @@ it.each(BACKENDS)('qcow2: reads the data that qemu-io wrote before, by %s', asyn
 
 it.each(BACKENDS)('qcow2: a read-only qemu-nbd gives a read-only mount, by %s', async (_, options) => {
   const scope = createScope();
-  const image = await createQcow2(scope, '1M');
+  const image = createQcow2(scope.path('disk.qcow2'), '1M');
   const disk = await mountDisk(scope, {
     server: ['[', 'qemu-nbd', '-r', '-f', 'qcow2', image, ']'],
     options,

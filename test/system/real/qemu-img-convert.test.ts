@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -36,8 +37,7 @@ it.each(BACKENDS)('qemu-img convert: writes into the file and reads from it, by 
 it('qemu-img convert: a mounted qcow2 can contain a qcow2', async () => {
   const scope = createScope();
   const raw = await createRaw(scope);
-  const outer = scope.path('outer.qcow2');
-  await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', outer, '64M');
+  const outer = createQcow2(scope.path('outer.qcow2'), '64M');
   const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', outer, ']'] });
   await runProgram('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, scope.path('inner.qcow2'));
   const inner = await readFile(scope.path('inner.qcow2'));

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startStorageDaemon } from '../../support/run/servers.js';
@@ -13,8 +14,7 @@ it.each(BACKENDS)(
   'qemu-storage-daemon: qemu-io finds the written data in the qcow2, by %s',
   async (_, options) => {
     const scope = createScope();
-    const image = scope.path('disk.qcow2');
-    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', image, '1G');
+    const image = createQcow2(scope.path('disk.qcow2'), '1G');
     const server = await startStorageDaemon(scope, image);
     const disk = await mountDisk(scope, { server: [server.uri('disk')], options: ['-C', '4', ...options] });
     const handle = await open(disk.file, 'r+');

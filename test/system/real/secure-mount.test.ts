@@ -6,6 +6,7 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
 import { makePki } from '../../support/run/certificates.js';
+import { createPsk } from '../../support/run/images.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { freePort } from '../../support/run/ports.js';
 import { Program } from '../../support/run/program.js';
@@ -69,8 +70,7 @@ it('secure mount: over TLS with certificates', async () => {
 
 it('secure mount: over TLS with a pre-shared key', async () => {
   const scope = createScope();
-  const keys = scope.path('keys.psk');
-  execFileSync('psktool', ['-u', 'alice', '-p', keys], { stdio: 'ignore' });
+  const keys = createPsk(scope.path('keys.psk'));
   const port = await serve(scope, '127.0.0.1', '--tls=require', `--tls-psk=${keys}`);
   await writesAndReads(scope, `nbds://alice@localhost:${port}?tls-psk-file=${keys}`);
 });

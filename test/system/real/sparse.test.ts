@@ -5,6 +5,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile } from '../../support/files.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -54,8 +55,7 @@ it.each(COPIERS)('sparse copy: %s of a sparse TiB reads only allocated parts', a
 
 it.each(COPIERS)('sparse copy: %s of a qcow2 reads only allocated parts', async (_name, command) => {
   const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1T']);
+  const image = createQcow2(scope.path('disk.qcow2'), '1T');
   for (const at of ['3G', '900G'])
     execFileSync('qemu-io', ['-f', 'qcow2', '-c', `write -P 7 ${at} 64k`, image], { stdio: 'ignore' });
   const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'] });
@@ -73,8 +73,7 @@ it.each(COPIERS)('sparse copy: %s of a qcow2 reads only allocated parts', async 
 
 it('holes: qemu-img map shows those of a qcow2 image through the file', async () => {
   const scope = createScope();
-  const image = scope.path('disk.qcow2');
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1T']);
+  const image = createQcow2(scope.path('disk.qcow2'), '1T');
   execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 5G 64k', image], { stdio: 'ignore' });
   const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'] });
   const map = execFileSync('qemu-img', ['map', '-f', 'raw', '--output=json', disk.file], {

@@ -1,10 +1,10 @@
 // TLS that must not come about, with nbdkit and with qemu-nbd: one line says why, and nothing is mounted.
 
-import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { makeAuthority, makeCertificate, makePki } from '../../support/run/certificates.js';
+import { createPsk } from '../../support/run/images.js';
 import { startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { mountsBelow, Scope } from '../../support/run/scope.js';
@@ -29,7 +29,7 @@ beforeAll(() => {
   }
   for (const folder of ['psk', 'wrong']) {
     mkdirSync(common.path(folder));
-    execFileSync('psktool', ['-u', 'alice', '-p', common.path(folder, 'keys.psk')], { stdio: 'ignore' });
+    createPsk(common.path(folder, 'keys.psk'));
   }
 });
 

@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../../../src/index.js';
 import { scratchFolder } from '../../support/cleanup.js';
-import { connect, nbdkit, qcow2 } from './support.js';
+import { createQcow2 } from '../../support/run/images.js';
+import { connect, nbdkit } from './support.js';
 
 const EOPNOTSUPP = 95;
 
@@ -33,7 +35,7 @@ describe('NbdClient block status', () => {
   });
 
   test('returns the contexts of qemu-nbd', async () => {
-    const path = qcow2(scratchFolder(), '4M');
+    const path = createQcow2(join(scratchFolder(), 'disk.qcow2'), '4M');
     execFileSync('qemu-img', ['bitmap', '--add', path, 'b0']);
     const contexts = ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:b0'];
     const client = await connect(

@@ -1,7 +1,9 @@
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { listExports } from '../../../src/index.js';
 import { scratchFolder } from '../../support/cleanup.js';
-import { connect, nbdkit, qcow2, shell } from './support.js';
+import { createQcow2 } from '../../support/run/images.js';
+import { connect, nbdkit, shell } from './support.js';
 
 describe('NbdClient properties', () => {
   test('have the results of the handshake', async () => {
@@ -137,7 +139,7 @@ describe('NbdClient read and write', () => {
   });
 
   test('fill holes of a structured reply with zeroes', async () => {
-    const path = qcow2(scratchFolder(), '4M');
+    const path = createQcow2(join(scratchFolder(), 'disk.qcow2'), '4M');
     const client = await connect({ socketActivation: ['qemu-nbd', '-f', 'qcow2', path] });
     await client.write(1_048_576, Buffer.alloc(65_536, 9));
     const into = Buffer.alloc(4_194_304, 0xff);

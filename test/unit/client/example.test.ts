@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { scratchFolder } from '../../support/cleanup.js';
+import { createQcow2 } from '../../support/run/images.js';
 
 const root = resolve(import.meta.dirname, '../../..');
 
@@ -52,8 +53,7 @@ function compile(folder: string, code: string): string {
 test('example of the library page: edits a qcow2 file, reads its snapshot, and leaves nothing running', () => {
   const folder = scratchFolder();
   const program = compile(folder, example('docs/reference/library.md', 'edit-qcow2'));
-  const disk = join(folder, 'disk.qcow2');
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', disk, '300M']);
+  const disk = createQcow2(join(folder, 'disk.qcow2'), '300M');
   execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 0xab 0 2M', disk], { stdio: 'ignore' });
   execFileSync('qemu-img', ['snapshot', '-c', 'first', disk]);
 

@@ -1,6 +1,5 @@
 // Clients of real and scripted servers that are closed when the test ends.
 
-import { execFileSync } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -19,13 +18,6 @@ export function shell(script: string) {
   writeFileSync(path, `#!/bin/sh\n${script}\n`);
   chmodSync(path, 0o755);
   return nbdkit('sh', path);
-}
-
-/** Makes an empty qcow2 file in `folder`. */
-export function qcow2(folder: string, size: string): string {
-  const path = join(folder, 'disk.qcow2');
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, size]);
-  return path;
 }
 
 /** Connects; the client is closed after the test. Drops the standard error of children. */

@@ -1,7 +1,6 @@
 // TLS and disconnecting with several kinds of servers: old versions, servers that leave TLS to the client, clients
 // without a user name, and a cancelled handshake.
 
-import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { expect, it } from 'vitest';
@@ -9,6 +8,7 @@ import { NbdClient } from '../../../src/index.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { answerOptions, exportInfo, refusal, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
+import { createPsk } from '../../support/run/images.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
@@ -49,8 +49,7 @@ it.each([
 
 it('TLS: a pre-shared key without a user name is that of the current user ("NBD URI authority")', async () => {
   const scope = createScope();
-  const keys = scope.path('keys.psk');
-  execFileSync('psktool', ['-u', userInfo().username, '-p', keys], { stdio: 'ignore' });
+  const keys = createPsk(scope.path('keys.psk'), userInfo().username);
   const { socket } = await startNbdkit(scope, '--tls=require', `--tls-psk=${keys}`, 'memory', '1M');
   expect(await sizeAt(scope, `nbds+unix:///?socket=${socket}&tls-psk-file=${keys}`)).toBe(1_048_576n);
 });

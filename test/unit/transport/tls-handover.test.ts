@@ -1,6 +1,5 @@
 // TLS sessions of real servers that are taken out of Node's hands and gone on with by a channel.
 
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer as createProxy, type Socket } from 'node:net';
@@ -25,6 +24,7 @@ import { TlsChannel } from '../../../src/worker/connection/tls-channel.js';
 import { ChannelStream } from '../../support/channel-stream.js';
 import { createScope } from '../../support/cleanup.js';
 import { makePki } from '../../support/run/certificates.js';
+import { createPsk } from '../../support/run/images.js';
 import { freePort, portOf } from '../../support/run/ports.js';
 import { Program } from '../../support/run/program.js';
 import { qemuNbdTls, startNbdkit, startQemuNbd } from '../../support/run/servers.js';
@@ -38,7 +38,7 @@ let pki: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'tls-handover-test-'));
   pki = makePki(join(folder, 'pki'));
-  execFileSync('psktool', ['-u', 'alice', '-p', join(folder, 'keys.psk')], { stdio: 'ignore' });
+  createPsk(join(folder, 'keys.psk'));
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +12,7 @@ import type { Target, TlsSettings } from '../../../src/transport/target.js';
 import { createScope, scratchFolder } from '../../support/cleanup.js';
 import { startRawServer } from '../../support/raw-server.js';
 import { makeAuthority, makeCertificate, makePki, makeRevocation } from '../../support/run/certificates.js';
+import { createPsk } from '../../support/run/images.js';
 import { freePort } from '../../support/run/ports.js';
 import { nbdkitTls, startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
 
@@ -33,7 +33,7 @@ beforeAll(() => {
     ['alice', 'wrong.psk'],
     ['bob', 'bob.psk'],
   ]) {
-    execFileSync('psktool', ['-u', user, '-p', join(folder, file)], { stdio: 'ignore' });
+    createPsk(join(folder, file), user);
   }
 });
 
