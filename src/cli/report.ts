@@ -9,6 +9,7 @@ import { writeToStderr } from '../linux/stderr.js';
 import { printable, printableJson, printableSink } from '../nbd/text.js';
 import type { Report } from '../session/settings.js';
 import { statusText } from '../session/status-text.js';
+import { withFormerNames } from '../worker/contract/former-names.js';
 import { Lines } from './commands/lines.js';
 
 /** Maximum bytes of a message. */
@@ -40,7 +41,11 @@ export function createReport(
     status: (path, status) => {
       // A status is written as an object, not as text.
       if (logFormat === 'json')
-        write(printableJson(jsonLine('info', 'status', { path, ...status } as LogFields, new Date())));
+        write(
+          printableJson(
+            jsonLine('info', 'status', { path, ...withFormerNames(status) } as LogFields, new Date()),
+          ),
+        );
       else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text);
     },
   };

@@ -31,7 +31,7 @@ export function counted(count: number, what: string): string {
 
 function requestsText({ count, bytes, p50, p99 }: RequestStatus): string {
   if (count === 0) return 'none';
-  return `${count} (${bytesText(bytes)}), half within ${timeText(p50)}, 99 % within ${timeText(p99)}`;
+  return `${count} (${bytesText(bytes)}), median ${timeText(p50)}, 99th percentile ${timeText(p99)}`;
 }
 
 function connectionsText({ state, connections, tls, threads }: Status): string {
@@ -41,16 +41,16 @@ function connectionsText({ state, connections, tls, threads }: Status): string {
   return `${connections.length}${tls ? ' with TLS' : ''}${several}, requests in flight: ${busy}`;
 }
 
-/** Requests and lost writes that wait for the order of overlapping changes; undefined when there are none. */
-export function orderText({ waitingForOthers, unproven }: Status): string | undefined {
-  if (waitingForOthers === 0 && unproven === 0) return undefined;
-  return `waiting for older requests: ${waitingForOthers}, lost writes that may still land: ${unproven}`;
+/** Requests that overlapping changes block, and those changes on lost connections; undefined when there are none. */
+export function overlapText({ blockedByOverlap, unresolvedWrites }: Status): string | undefined {
+  if (blockedByOverlap === 0 && unresolvedWrites === 0) return undefined;
+  return `blocked requests: ${blockedByOverlap}, unresolved writes on lost connections: ${unresolvedWrites}`;
 }
 
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
-  const order = orderText(status);
+  const overlap = overlapText(status);
   const fetched = `${bytesText(readAhead.fetched)} fetched, ${readAhead.hits} hits`;
   return [
     ['server', status.server],
@@ -63,15 +63,15 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
     ['cache', status.cache],
     ['reads', requestsText(status.reads)],
     ['writes', requestsText(status.writes)],
-    ['other', `flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`],
-    ['unflushed', bytesText(status.unflushed)],
-    ['network', `${bytesText(status.received)} in, ${bytesText(status.sent)} out`],
-    ['read ahead', readAhead.fetched === 0 ? 'none' : `${fetched}, ${bytesText(readAhead.wasted)} wasted`],
+    ['flushes', `${status.flushes}, write zeroes ${status.writeZeroes}, errors ${status.errors}`],
+    ['unflushed', bytesText(status.unflushedBytes)],
+    ['network', `${bytesText(status.bytesReceived)} in, ${bytesText(status.bytesSent)} out`],
+    ['read ahead', readAhead.fetched === 0 ? 'none' : `${fetched}, ${bytesText(readAhead.unused)} unused`],
     [
-      'lost',
-      `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`,
+      'losses',
+      `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`,
     ],
-    ...(order === undefined ? [] : [['order', style.bad(order)] as const]),
+    ...(overlap === undefined ? [] : [['overlap', style.bad(overlap)] as const]),
     ['process', `${status.pid}, up ${status.uptime} s`],
   ];
 }

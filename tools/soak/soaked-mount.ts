@@ -43,7 +43,7 @@ export interface Way {
 /** The status of nbdfuse. */
 interface LossCounts {
   readonly lostConnections: number;
-  readonly sentAgain: number;
+  readonly retriedRequests: number;
 }
 
 interface SoakedMountParts {
@@ -64,7 +64,7 @@ export class SoakedMount {
   written = 0;
   verified = 0;
   passes = 0;
-  losses: LossCounts = { lostConnections: 0, sentAgain: 0 };
+  losses: LossCounts = { lostConnections: 0, retriedRequests: 0 };
   readonly #scope: Scope;
   readonly #server: DiskServer;
   readonly #proxy: CuttingProxy;

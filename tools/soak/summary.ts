@@ -25,7 +25,7 @@ function rows(
     ['one connection cut', ({ mount }) => mount.faults.cut],
     ['all connections cut', ({ mount }) => mount.faults.cutAll],
     ['connections lost', ({ mount }) => mount.losses.lostConnections],
-    ['requests sent again', ({ mount }) => mount.losses.sentAgain],
+    ['requests sent again', ({ mount }) => mount.losses.retriedRequests],
     ['passes', ({ mount }) => mount.passes],
     ['written', ({ mount }) => gibibytes(mount.written)],
     ['verified', ({ mount }) => gibibytes(mount.verified)],

@@ -1,7 +1,7 @@
 // The screen of --watch for a single file, redrawn every second. Pure.
 
 import { printable } from '../../nbd/text.js';
-import { bytesText, counted, orderText } from '../../session/status-text.js';
+import { bytesText, counted, overlapText } from '../../session/status-text.js';
 import type { Style } from '../../session/style.js';
 import type { Status } from '../../worker/contract/status.js';
 import type { MountedFile } from './mounted.js';
@@ -51,11 +51,12 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
   const was = before.status;
   const { status } = now;
   const label = (text: string): string => style.dim(text.padEnd(WIDTHS[0]));
-  const rate = (name: 'received' | 'sent'): string => `${bytesText((status[name] - was[name]) / seconds)}/s`;
-  const lost = `${counted(status.lostConnections, 'connection')}, ${counted(status.sentAgain, 'request')} sent again`;
+  const rate = (name: 'bytesReceived' | 'bytesSent'): string =>
+    `${bytesText((status[name] - was[name]) / seconds)}/s`;
+  const losses = `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`;
   const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'total'];
-  const order = orderText(status);
-  const { hits, fetched, wasted } = status.readAhead;
+  const overlap = overlapText(status);
+  const { hits, fetched, unused } = status.readAhead;
   const lines = [
     `${style.bold(printable(now.path))}  ${stateText(status, style)}  up ${durationText(status.uptime)}`,
     style.dim(printable(status.server).slice(0, columns)),
@@ -65,13 +66,13 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
     requestRow('writes', was, status, seconds),
     '',
     `${label('traffic')}${style.good(sparkline(history.slice(WIDTHS[0] - columns)))}`,
-    `${label('network')}${rate('received')} in, ${rate('sent')} out`,
-    `${label('pending')}${status.inFlight} in flight, ${bytesText(status.unflushed)} unflushed`,
+    `${label('network')}${rate('bytesReceived')} in, ${rate('bytesSent')} out`,
+    `${label('pending')}${status.inFlight} in flight, ${bytesText(status.unflushedBytes)} unflushed`,
     `${label('cache')}${status.cache}; read ahead: ${((hits - was.readAhead.hits) / seconds).toFixed(0)} hits/s, ` +
-      `${bytesText(fetched)} fetched, ${bytesText(wasted)} wasted`,
-    `${label('other')}flushes ${status.flushes}, zeroes ${status.zeroes}, errors ${status.errors}`,
-    `${label('lost')}${status.lostConnections > 0 ? style.bad(lost) : lost}`,
-    ...(order === undefined ? [] : [`${label('order')}${style.bad(order)}`]),
+      `${bytesText(fetched)} fetched, ${bytesText(unused)} unused`,
+    `${label('flushes')}${status.flushes}, write zeroes ${status.writeZeroes}, errors ${status.errors}`,
+    `${label('losses')}${status.lostConnections > 0 ? style.bad(losses) : losses}`,
+    ...(overlap === undefined ? [] : [`${label('overlap')}${style.bad(overlap)}`]),
   ];
   return `${lines.join('\n')}\n`;
 }

@@ -20,7 +20,7 @@ const HEAD = [
   'in flight',
   'unflushed',
   'read-ahead hits/s',
-  'lost',
+  'losses',
 ];
 
 /** Requests of one kind between two samples: rate, bytes per second, and latencies. */
@@ -47,7 +47,7 @@ function row(before: MountedFile, now: MountedFile, seconds: number): readonly s
     ...requestCells(before.status.reads, status.reads, seconds),
     ...requestCells(before.status.writes, status.writes, seconds),
     String(status.inFlight),
-    bytesText(status.unflushed),
+    bytesText(status.unflushedBytes),
     hits.toFixed(0),
     String(status.lostConnections),
   ];

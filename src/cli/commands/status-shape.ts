@@ -1,6 +1,7 @@
 // Tells a status from other JSON: any user may make a file with an attribute of that name. Pure.
 
 import { printable } from '../../nbd/text.js';
+import { isObject, withPresentNames } from '../../worker/contract/former-names.js';
 import type { RequestStatus, Status } from '../../worker/contract/status.js';
 
 type Check = (value: unknown) => boolean;
@@ -51,34 +52,34 @@ const status = shaped<Status>({
   handshake: text,
   structuredReplies: flag,
   extendedHeaders: flag,
-  multiConn: flag,
+  canMultiConn: flag,
   flags: listOf(text),
   metaContexts: listOf(text),
   blockSizes: shaped<Status['blockSizes']>({ minimum: number, maximum: number }),
   reads: requests,
   writes: requests,
   flushes: number,
-  zeroes: number,
+  writeZeroes: number,
   errors: number,
   inFlight: number,
-  received: number,
-  sent: number,
-  unflushed: number,
-  waitingForOthers: number,
-  unproven: number,
-  readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, wasted: number }),
+  bytesReceived: number,
+  bytesSent: number,
+  unflushedBytes: number,
+  blockedByOverlap: number,
+  unresolvedWrites: number,
+  readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, unused: number }),
   lostConnections: number,
-  sentAgain: number,
+  retriedRequests: number,
 });
 
 /** Fields that older versions lack. */
-const ADDED_LATER = { waitingForOthers: 0, unproven: 0 } satisfies Partial<Status>;
+const ADDED_LATER = { blockedByOverlap: 0, unresolvedWrites: 0 } satisfies Partial<Status>;
 
 /** Parses a status; undefined when the text is not one. */
 export function parseStatus(json: string): Status | undefined {
   try {
     const parsed: unknown = JSON.parse(json);
-    const value = typeof parsed === 'object' ? { ...ADDED_LATER, ...parsed } : parsed;
+    const value = isObject(parsed) ? { ...ADDED_LATER, ...withPresentNames(parsed) } : parsed;
     return status(value) ? (value as Status) : undefined;
   } catch {
     return undefined;

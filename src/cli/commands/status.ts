@@ -7,6 +7,7 @@ import { setTimeout } from 'node:timers/promises';
 import { printableJson } from '../../nbd/text.js';
 import { statusText } from '../../session/status-text.js';
 import { styleFor } from '../../session/style.js';
+import { withFormerNames } from '../../worker/contract/former-names.js';
 import type { Inspection } from '../arguments/arguments.js';
 import { type MountedFile, mountedFiles } from './mounted.js';
 import { panel } from './panel.js';
@@ -35,7 +36,7 @@ type Output = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows'>;
 /** One object with the member `files`, indented by `indent` or on one line. */
 function statusAsJson(files: readonly MountedFile[], indent?: number): string {
   const text = JSON.stringify(
-    { files: files.map(({ path, status }) => ({ path, ...status })) },
+    { files: files.map(({ path, status }) => ({ path, ...withFormerNames(status) })) },
     null,
     indent,
   );

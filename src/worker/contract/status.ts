@@ -28,13 +28,13 @@ export interface Status {
   readonly cache: CacheMode;
   /** `connected`, `reconnecting`, `idle` where the file is not open, or the errno that requests fail with. */
   readonly state: string;
-  /** Threads that take requests of the kernel, or would if there were more. */
+  /** Number of threads: the worker and the connected read threads. */
   readonly threads: number;
   readonly connections: readonly { readonly number: number; readonly inFlight: number }[];
   readonly handshake: string;
   readonly structuredReplies: boolean;
   readonly extendedHeaders: boolean;
-  readonly multiConn: boolean;
+  readonly canMultiConn: boolean;
   readonly flags: readonly string[];
   readonly metaContexts: readonly string[];
   /** Bytes. */
@@ -42,22 +42,23 @@ export interface Status {
   readonly reads: RequestStatus;
   readonly writes: RequestStatus;
   readonly flushes: number;
-  readonly zeroes: number;
+  readonly writeZeroes: number;
   readonly errors: number;
   readonly inFlight: number;
   /** Bytes over the network. */
-  readonly received: number;
-  readonly sent: number;
-  /** Unflushed writes in bytes: the server has answered them, and no FLUSH has covered them. */
-  readonly unflushed: number;
-  /** Requests that wait for earlier overlapping requests. */
-  readonly waitingForOthers: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  /** The server has answered these writes, and no FLUSH has covered them. */
+  readonly unflushedBytes: number;
+  /** Requests that wait for earlier overlapping ones: in flight, or sent on lost connections. */
+  readonly blockedByOverlap: number;
   /** Changes that were sent on lost connections, and that the server may still execute. */
-  readonly unproven: number;
+  readonly unresolvedWrites: number;
   /** Bytes, but for the hits. */
-  readonly readAhead: { readonly fetched: number; readonly hits: number; readonly wasted: number };
+  readonly readAhead: { readonly fetched: number; readonly hits: number; readonly unused: number };
   readonly lostConnections: number;
-  readonly sentAgain: number;
+  /** Requests that were sent again after a loss. */
+  readonly retriedRequests: number;
 }
 
 /** The status of one file. */

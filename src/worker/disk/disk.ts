@@ -339,7 +339,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /** Number of requests that wait for overlapping ones, or for proof about lost ones. */
-  get waitingForOthers(): number {
+  get blockedByOverlap(): number {
     return this.order.waiting.length + this.#unproven.length;
   }
 

@@ -5,6 +5,7 @@
 import { ENODATA, ERANGE } from '../../constants/errno.js';
 import { GETXATTR_NAME, GETXATTR_SIZE, HOST_ENDIAN, OUT_HEADER } from '../../fuse/layout.js';
 import { writeXattrSize } from '../../fuse/reply.js';
+import { withFormerNames } from '../contract/former-names.js';
 import type { Status } from '../contract/status.js';
 import type { Device, Requester } from '../device/device.js';
 import { nameIn } from './metadata.js';
@@ -18,18 +19,16 @@ const GROWTH = 64;
 /** `readAhead` as `read-ahead`. */
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-function textOf(value: Status[keyof Status]): string {
+function textOf(value: unknown): string {
   if (Array.isArray(value)) return value.map((one) => textOf(one)).join(' ');
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
 /** The attributes of a status: names without the prefix, and values. */
 export function attributesOf(status: Status): ReadonlyMap<string, string> {
-  const parts = Object.entries(status).map(([name, value]): [string, string] => [
-    dashed(name),
-    textOf(value),
-  ]);
-  return new Map([[WHOLE, JSON.stringify(status)], ...parts]);
+  const all = withFormerNames(status);
+  const parts = Object.entries(all).map(([name, value]): [string, string] => [dashed(name), textOf(value)]);
+  return new Map([[WHOLE, JSON.stringify(all)], ...parts]);
 }
 
 /** Answers requests for extended attributes. Each method returns the errno of the reply. */

@@ -1,7 +1,7 @@
 // The trace of --verbose: one line a request of the kernel and one a command, with the names of the specifications.
 //
 // Commands carry the number of their request, the kernel's `unique`, and precede its line. Internal commands
-// (read-ahead, searches for holes, background FLUSHes) have no number. The worker has no event loop, so it writes to
+// (read-ahead, searches for holes, background FLUSHes) have no number. JSON has former names too: `us`, `of`. The worker has no event loop, so it writes to
 // descriptor 2 itself. Times count from the turn of the loop that received the request.
 
 import { opcodeName } from '../../fuse/constants.js';
@@ -41,7 +41,7 @@ function fieldText([name, value]: [string, unknown]): string {
 /** `#84 NBD_CMD_READ offset 0 length 4096 connection 0: ok, 61 us` */
 function asText({ request, event, fields, errno, microseconds, text }: Entry): string {
   const shown = Object.entries(fields).filter(([, value]) => value !== undefined);
-  const head = [request === 0n ? 'own' : `#${request}`, event, ...shown.map(fieldText)].join(' ');
+  const head = [request === 0n ? 'internal' : `#${request}`, event, ...shown.map(fieldText)].join(' ');
   const result = errno === undefined ? '' : `: ${resultOf(errno)}`;
   const time = microseconds === undefined ? '' : `, ${microseconds} us`;
   const words = text === undefined ? '' : `, the server says "${printable(text)}"`;
@@ -54,10 +54,12 @@ function asJson({ request, event, fields, errno, microseconds, text }: Entry, no
       'trace',
       event,
       {
-        request: request === 0n ? undefined : request,
+        ...(request === 0n ? { internal: true } : { request }),
         ...fields,
         result: errno === undefined ? undefined : resultOf(errno),
+        microseconds,
         us: microseconds,
+        of: fields.interrupted,
         text: text === undefined ? undefined : printable(text),
       },
       now,
@@ -112,7 +114,7 @@ export class Trace {
 
   /** Writes that the requester got EINTR. The request continues without a requester. */
   interrupted(request: FuseRequest): void {
-    const fields = { file: fileOf(request.disk), of: opcodeName(request.opcode) };
+    const fields = { file: fileOf(request.disk), interrupted: opcodeName(request.opcode) };
     this.#say({ request: requestOf(request), event: 'FUSE_INTERRUPT', fields });
   }
 

@@ -62,12 +62,12 @@ it.each(COPIERS)('sparse copy: %s of a qcow2 reads only allocated parts', async 
   const copy = scope.path('copy');
   const [program, ...args] = command(disk.file, copy);
   execFileSync(program, args, { stdio: 'ignore' });
-  const { received } = JSON.parse(
+  const { bytesReceived } = JSON.parse(
     python(disk.file, "print(os.getxattr(sys.argv[1], 'user.nbd.status').decode())"),
-  ) as { received: number };
+  ) as { bytesReceived: number };
   // Every byte that the server has sent, its replies' headers among them.
-  expect(received).toBeGreaterThanOrEqual(2 * 65_536);
-  expect(received).toBeLessThan(64 * MIB);
+  expect(bytesReceived).toBeGreaterThanOrEqual(2 * 65_536);
+  expect(bytesReceived).toBeLessThan(64 * MIB);
   expect(statSync(copy).blocks * 512).toBeLessThan(MIB);
 });
 

@@ -59,11 +59,13 @@ describe('trace', () => {
     );
     const found = (event: string): Record<string, unknown> | undefined =>
       objects.find((one) => one.event === event && (one.offset === 12288 || one.node === 1));
-    const common = { level: 'trace', result: 'ok', us: expect.any(Number), time: expect.any(String) };
+    const time = { time: expect.any(String), microseconds: expect.any(Number), us: expect.any(Number) };
+    const common = { level: 'trace', result: 'ok', ...time };
     const place = { file: 'disk.raw', offset: 12288, length: 4096, request: expect.any(Number) };
     expect(found('FUSE_READ')).toEqual({ ...common, ...place, event: 'FUSE_READ' });
     expect(found('NBD_CMD_READ')).toEqual({ ...common, ...place, event: 'NBD_CMD_READ', connection: 0 });
     expect(found('NBD_CMD_READ')?.request).toBe(found('FUSE_READ')?.request);
+    expect(found('FUSE_READ')?.us).toBe(found('FUSE_READ')?.microseconds);
     expect(found('FUSE_UNLINK')).toMatchObject({ result: 'EPERM' });
     expect(objects).toContainEqual(
       expect.objectContaining({ event: 'server', level: 'info', text: expect.stringContaining('nbdkit') }),

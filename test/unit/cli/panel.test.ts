@@ -9,7 +9,7 @@ import { STATUS } from './status-sample.js';
 const TERMINAL = { isTTY: true };
 
 describe('--watch screen', () => {
-  const earlier = { ...STATUS, reads: { ...STATUS.reads, count: 1, bytes: 0 }, received: 0 };
+  const earlier = { ...STATUS, reads: { ...STATUS.reads, count: 1, bytes: 0 }, bytesReceived: 0 };
   const options = { style: PLAIN, columns: 80, history: [0, 50, 100], seconds: 2 };
   const text = panel({ path: 'a', status: earlier }, { path: 'a', status: STATUS }, options);
 
@@ -17,7 +17,7 @@ describe('--watch screen', () => {
     expect(text).toMatch(/^a {2}2 connections with TLS {2}up /);
     expect(text).toMatch(/\nreads +1 +6 KiB +/);
     expect(text).toContain(' in flight, ');
-    expect(text).toContain(`lost     1 connection, 4 requests sent again`);
+    expect(text).toContain(`losses   1 connection, 4 requests sent again`);
     expect(text).toContain('traffic   ▄█\n');
   });
 
@@ -30,17 +30,17 @@ describe('--watch screen', () => {
     expect(panel({ path: 'a', status }, { path: 'a', status }, options)).toMatch(/^a {2}reconnecting/);
   });
 
-  it('has a line for requests that wait for older ones and for lost writes, while there are any', () => {
-    expect(text).not.toContain('order');
+  it('has a line for requests that overlapping writes block, while there are any', () => {
+    expect(text).not.toContain('overlap');
     const shown = (part: Partial<Status>): string => {
       const status = { ...STATUS, ...part };
       return panel({ path: 'a', status }, { path: 'a', status }, options);
     };
-    expect(shown({ waitingForOthers: 3 })).toContain(
-      '\norder    waiting for older requests: 3, lost writes that may still land: 0\n',
+    expect(shown({ blockedByOverlap: 3 })).toContain(
+      '\noverlap  blocked requests: 3, unresolved writes on lost connections: 0\n',
     );
-    const most = shown({ waitingForOthers: 1000, unproven: 1000 });
-    expect(most).toContain('waiting for older requests: 1000, lost writes that may still land: 1000\n');
+    const most = shown({ blockedByOverlap: 1000, unresolvedWrites: 1000 });
+    expect(most).toContain('blocked requests: 1000, unresolved writes on lost connections: 1000\n');
     for (const line of most.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
