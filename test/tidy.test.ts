@@ -52,7 +52,7 @@ describe('source', () => {
   it('imports along the arrows only', () => expect(wrongArrows(SOURCE)).toEqual([]));
   it('has no circles of imports, nor of rooms', () =>
     expect([...importCircles(SOURCE), ...roomCircles()]).toEqual([]));
-  it('needs every arrow that it allows', () => expect(unusedArrows(SOURCE)).toEqual([]));
+  it('uses every arrow that it allows', () => expect(unusedArrows(SOURCE)).toEqual([]));
   it('passes a READ and a WRITE through at most ten files each, which docs/internals/architecture.md lists', () => {
     const page = readFileSync(join(ROOT, 'docs/internals/architecture.md'), 'utf8');
     const ways = [...page.matchAll(/^- (READ|WRITE): (.+)$/gm)];
@@ -74,9 +74,9 @@ describe('source', () => {
   it('has functions of at most five parameters', () => expect(tooManyParameters(ALL_TYPESCRIPT)).toEqual([]));
   it('reads the clocks of the worker through src/worker/device/system.ts only', () =>
     expect(clockReads(SOURCE)).toEqual([]));
-  it('starts servers without vitest', () => expect(testImports(HELPERS)).toEqual([]));
+  it('starts servers of tools without importing vitest', () => expect(testImports(HELPERS)).toEqual([]));
   it('hides nothing from the type checker', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));
-  it('names no path of one machine', () => expect(machinePaths(TEXTS)).toEqual([]));
+  it('contains no path of a particular machine', () => expect(machinePaths(TEXTS)).toEqual([]));
 });
 
 describe('source rules', () => {

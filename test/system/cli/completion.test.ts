@@ -42,7 +42,7 @@ describe('bash completion', () => {
     expect(await offered('-C', '4', '-r', '--cache', 'none', 'im')).toEqual(['image.raw']);
   });
 
-  it('offers ways to name a server after MOUNTPOINT, and commands after those', async () => {
+  it('offers ways to name a server after MOUNTPOINT, and commands after these options', async () => {
     expect(await offered('-r', 'image.raw', '--sock')).toEqual(['--socket-activation']);
     expect(await offered('image.raw', 'nbd')).toEqual(['nbd://', 'nbd+unix:///']);
     expect(await offered('image.raw', '--command', 'nbdki')).toContain('nbdkit');

@@ -33,7 +33,7 @@ describe('--daemon', () => {
     expect((await tryProgram('stat', file)).status).toBe(1);
   });
 
-  it('starts a server that ends with it', async () => {
+  it('starts a server that ends with the mount', async () => {
     const scope = createScope();
     const file = await inBackground(scope, scope.path('mnt'), '[', 'nbdkit', 'memory', '1M', ']');
     expect((await readFile(file)).length).toBe(1024 * 1024);

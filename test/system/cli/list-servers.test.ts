@@ -117,7 +117,7 @@ describe('--list without a list', () => {
     expect(stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 
-  it('reports that the server forbids it', async () => {
+  it('reports that the server forbids the list', async () => {
     const scope = createScope();
     const file = scope.path('disk');
     writeFileSync(file, Buffer.alloc(512));

@@ -130,7 +130,7 @@ async function createEmpty(path: string): Promise<string> {
 }
 
 describe('extended attributes', () => {
-  it('have the whole status and its parts, for everybody who may read the file', async () => {
+  it('have the whole status and its fields, for every reader of the file', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, '-r', 'memory', '1M');
     const disk = await mountDisk(scope, { server: [server.uri()] });
@@ -161,7 +161,7 @@ describe('extended attributes', () => {
   });
 });
 
-test('SIGUSR1: prints the status, and the mount goes on', async () => {
+test('SIGUSR1: prints the status, and the mount continues', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
   process.kill(disk.program.pid, 'SIGUSR1');
@@ -210,7 +210,7 @@ describe('--unmount', () => {
 });
 
 describe('status text', () => {
-  test('has bytes and times for people', () => {
+  test('has bytes and times in readable units', () => {
     expect([0, 1023, 1024, 1536, 123_456_789].map((bytes) => bytesText(bytes))).toEqual([
       '0 bytes',
       '1023 bytes',
@@ -226,7 +226,7 @@ describe('status text', () => {
     ]);
   });
 
-  test('has every fact, and nothing that moves a terminal', () => {
+  test('has every fact, and escapes control characters', () => {
     const text = statusText('dir/nbd', STATUS);
     expect(text).not.toContain('\x1b');
     expect(text).toContain('  connections  2 with TLS, requests in flight: 3 + 0\n');

@@ -29,7 +29,7 @@ describe('several connections', () => {
     expect(used.size).toBe(4);
   });
 
-  test('are one where the server does not promise that several are consistent', async () => {
+  test('are limited to one where the server does not promise that several are consistent', async () => {
     const args = ['--filter=multi-conn', 'memory', '1M', 'multi-conn-mode=disable'];
     const { socket: unix } = await startNbdkit(createScope(), ...args);
     const client = await connect({ unix }, { connections: 4 });

@@ -119,7 +119,7 @@ it.each<[Who, string, string]>([
 });
 
 describe('attach: another mount at the mountpoint', () => {
-  it('below ours stays, when somebody else has unmounted ours', async () => {
+  it("below the mount of nbdfuse stays, when somebody else has unmounted nbdfuse's", async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     await namespace.run('root', 'mount', '-t', 'tmpfs', 'beneath', path);
@@ -134,7 +134,7 @@ describe('attach: another mount at the mountpoint', () => {
     expect(await program.ended, program.stderr).toBe(0);
   });
 
-  it('on top of ours stays', async () => {
+  it('on top of the mount of nbdfuse stays', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     const program = await start(namespace, 'root', path);

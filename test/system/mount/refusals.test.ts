@@ -28,7 +28,7 @@ describe('failed mount', () => {
     );
   });
 
-  it('says how to install a missing fusermount3', async () => {
+  it('reports how to install a missing fusermount3', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'nobody', 'directory');
     expect(await complaint(namespace, 'nobody', path, '', { PATH: '/nonexistent' })).toBe(
@@ -36,16 +36,19 @@ describe('failed mount', () => {
     );
   });
 
-  it.each<Who>(['root', 'nobody'])('says to %s that /dev/fuse is missing, and what to load', async (who) => {
-    const hide = 'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3';
-    const namespace = await createNamespace(hide);
-    const path = await createMountpoint(namespace, who, 'directory');
-    expect(await complaint(namespace, who, path)).toBe(
-      'cannot open /dev/fuse: No such file or directory; load the module: modprobe fuse\n',
-    );
-  });
+  it.each<Who>(['root', 'nobody'])(
+    'reports to %s that /dev/fuse is missing, and which module to load',
+    async (who) => {
+      const hide = 'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3';
+      const namespace = await createNamespace(hide);
+      const path = await createMountpoint(namespace, who, 'directory');
+      expect(await complaint(namespace, who, path)).toBe(
+        'cannot open /dev/fuse: No such file or directory; load the module: modprobe fuse\n',
+      );
+    },
+  );
 
-  it('says how to let users open /dev/fuse', async () => {
+  it('reports how to let users open /dev/fuse', async () => {
     const namespace = await createNamespace('chmod 600 /dev/fuse');
     const path = await createMountpoint(namespace, 'nobody', 'directory');
     expect(await complaint(namespace, 'nobody', path)).toMatch(
@@ -53,7 +56,7 @@ describe('failed mount', () => {
     );
   });
 
-  it('tells root in a container what is missing there', async () => {
+  it('names the capability SYS_ADMIN to root in a container', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     expect(await complaint(namespace, 'root without SYS_ADMIN', path)).toBe(
@@ -61,7 +64,7 @@ describe('failed mount', () => {
     );
   });
 
-  it('tells a user that the directory belongs to somebody else', async () => {
+  it('reports to a user that the directory belongs to somebody else', async () => {
     const namespace = await createNamespace();
     const path = await createMountpoint(namespace, 'root', 'directory');
     expect(await complaint(namespace, 'nobody', path)).toMatch(/^cannot mount .*: .*no write access/);

@@ -34,7 +34,7 @@ describe.each(CASES)('stale mount of a killed nbdfuse of %s on %s', (who, _, for
   });
 });
 
-it('stale mount: removes several that lie over each other, whosever they were', async () => {
+it('stale mount: several on top of each other are removed, also those of other programs', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'root', 'directory');
   const other = namespace.path('root', 'other');
@@ -62,7 +62,7 @@ it('stale mount: is found behind a symbolic link', async () => {
   expect(program.stdout).toContain(`"path":"${path}"`);
 });
 
-it('stale mount: stays if it only lies further up the path', async () => {
+it('stale mount: stays if it is only on a parent directory of the mountpoint', async () => {
   const namespace = await createNamespace();
   const path = await createMountpoint(namespace, 'root', 'directory');
   await (await start(namespace, 'root', path)).kill('SIGKILL');

@@ -76,7 +76,7 @@ describe('mount(8)', () => {
     });
   });
 
-  it('mounts by a line of fstab, read-only', async () => {
+  it('mounts with a line of fstab, read-only', async () => {
     const scope = createScope();
     const server = await startNbdkit(scope, 'memory', '4M');
     const line = `${server.uri()} ${scope.path('mnt')} fuse.nbdfuse noauto,nofail,ro 0 0\n`;
@@ -89,7 +89,7 @@ describe('mount(8)', () => {
     expect(await withHelper(scope, script)).toBe('fuse.nbdfuse ro\n444\n');
   });
 
-  it('mounts a partition of an image by a line of fstab, with an overlay', async () => {
+  it('mounts a partition of an image with a line of fstab, with an overlay', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 4);
     await runShell('printf "start=2048, size=2048\n" | sfdisk --quiet --wipe never "$0"', raw);

@@ -94,7 +94,7 @@ describe('--all refuses', () => {
     expect(program.stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 
-  it('a URI that names one export', async () => {
+  it('refuses a URI that names one export', async () => {
     const scope = createScope();
     mkdirSync(scope.path('mnt'));
     const program = startNbdfuse(scope, ['--all', scope.path('mnt'), 'nbd+unix:///disk?socket=/nowhere']);

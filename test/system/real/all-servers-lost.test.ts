@@ -69,7 +69,7 @@ describe('--all with export names that are no file names', () => {
     expect(program.stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 
-  it('takes 10000 of them, and describes one after another', async () => {
+  it('shows 10000 of them, each with its size', async () => {
     const scope = createScope();
     const server = await startLister(scope, () => numbered(10_000));
     const { mountpoint, stop } = await mountDisk(scope, { server: [server.uri], options: ['--all'] });
@@ -144,7 +144,7 @@ describe('--all with a lost server', () => {
     expect(await stop()).toBe(0);
   });
 
-  it('fails an open(2) when the time is over, and the next ones without waiting, until the server is back', async () => {
+  it('fails an open(2) after the time of --reconnect, and later ones at once, until the server is back', async () => {
     const scope = createScope();
     mkdirSync(scope.path('images'));
     writeFileSync(scope.path('images', 'a'), Buffer.alloc(4096, 'a'));

@@ -52,7 +52,7 @@ async function startWaiting(
   return program;
 }
 
-it('--all: an export that disappears during an open(2) is not there, and the others stay', async () => {
+it('--all: an open(2) of an export that disappears meanwhile fails, and the other exports stay', async () => {
   const scope = createScope();
   const names = ['a', 'b'];
   const { mountpoint, held, silent, stop, program } = await mountLister(scope, names);

@@ -25,15 +25,18 @@ it.each(BACKENDS)(
   },
 );
 
-it.each(BACKENDS)('attributes: the mount has no room for other files, by %s', async (_, options) => {
-  const scope = createScope();
-  const disk = await mountDisk(scope, { server: SERVER, options });
-  const other = `${disk.mountpoint}/other`;
-  const refused = /EPERM|ENOSYS|EROFS|EACCES|EOPNOTSUPP/;
-  await expect(writeFile(other, '')).rejects.toThrow(refused);
-  await expect(mkdir(other)).rejects.toThrow(refused);
-  await expect(rename(disk.file, other)).rejects.toThrow(refused);
-  await expect(rm(disk.file)).rejects.toThrow(refused);
-  await expect(stat(other)).rejects.toThrow('ENOENT');
-  expect((await stat(disk.file)).size).toBe(1024 * 1024);
-});
+it.each(BACKENDS)(
+  'attributes: programs cannot create other files on the mount, by %s',
+  async (_, options) => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: SERVER, options });
+    const other = `${disk.mountpoint}/other`;
+    const refused = /EPERM|ENOSYS|EROFS|EACCES|EOPNOTSUPP/;
+    await expect(writeFile(other, '')).rejects.toThrow(refused);
+    await expect(mkdir(other)).rejects.toThrow(refused);
+    await expect(rename(disk.file, other)).rejects.toThrow(refused);
+    await expect(rm(disk.file)).rejects.toThrow(refused);
+    await expect(stat(other)).rejects.toThrow('ENOENT');
+    expect((await stat(disk.file)).size).toBe(1024 * 1024);
+  },
+);

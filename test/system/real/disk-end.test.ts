@@ -28,7 +28,7 @@ it.each([
   ['--cache=writethrough', 0, ['--cache=writethrough']],
   ['fuse-native', 0, ['--fuse-backend=fuse-native']],
   ['O_DIRECT and fuse-native', constants.O_DIRECT, ['--fuse-backend=fuse-native']],
-])('end of the disk: a write beyond fails with ENOSPC at once with %s', async (_, flag, options) => {
+])('end of the disk: a write beyond it fails with ENOSPC at once with %s', async (_, flag, options) => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY, options });
   const words = [`of=${disk.file}`, 'if=/dev/zero', 'bs=4096', 'count=1', 'seek=256', 'conv=notrunc'];
@@ -44,7 +44,7 @@ async function untilSizeIs(file: string, size: number): Promise<void> {
   await until(`the size to be ${size} again`, async () => (await stat(file)).size === size);
 }
 
-it('end of the disk: a write-back write beyond fails with ENOSPC at fsync, and the size is right again', async () => {
+it('end of the disk: a buffered write beyond it fails with ENOSPC at fsync, and the size is restored', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY });
   const handle = await openFile(scope, disk.file, 'r+');
@@ -56,7 +56,7 @@ it('end of the disk: a write-back write beyond fails with ENOSPC at fsync, and t
   expect(await disk.stop()).toBe(0);
 });
 
-it('end of the disk: a write-back write beyond fails with ENOSPC at close', async () => {
+it('end of the disk: a buffered write beyond it fails with ENOSPC at close', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: MEMORY });
   const handle = await openFile(scope, disk.file, 'r+');

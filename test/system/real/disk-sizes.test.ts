@@ -11,7 +11,7 @@ import { startNbdkit } from '../../support/run/servers.js';
 requirePrograms('nbdkit');
 
 it.each(BACKENDS)(
-  'disk sizes: a disk of size 0 has nothing to read and no room to write, by %s',
+  'disk sizes: a disk of size 0 can neither be read nor written, by %s',
   async (_, options) => {
     const scope = createScope();
     const disk = await mountDisk(scope, {

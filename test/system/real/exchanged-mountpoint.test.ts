@@ -78,7 +78,7 @@ const EXCHANGES = BACKENDS.flatMap(([who, prefix, options]) =>
 );
 
 it.each(EXCHANGES)(
-  'exchanged mountpoint: %s, a %s: a symbolic link swapped in during the handshake leads nowhere',
+  'exchanged mountpoint: %s, a %s: nbdfuse does not follow a symbolic link that appears during the handshake',
   async (_, kind, prefix, options) => {
     const scope = createScope();
     const { mountpoint, other } = prepare(scope, kind);
@@ -130,14 +130,14 @@ async function exchangeFolders(scope: Scope, request: Partial<MountRequest>) {
 it.each([
   ['the kernel backend', []],
   ['fuse-native', ['--fuse-backend=fuse-native']],
-])('moved mount: %s unmounts its own mount, wherever its path leads by then', async (_, options) => {
+])('moved mount: %s unmounts its own mount, although its path leads elsewhere', async (_, options) => {
   const scope = createScope();
   const { disk, theirs } = await exchangeFolders(scope, { options });
   expect(await disk.stop()).toBe(0);
   expect(await mountsBelow(scope.folder)).toEqual([theirs]);
 });
 
-it('moved mount: auto_unmount removes its own mount, wherever its path leads by then', async () => {
+it('moved mount: auto_unmount removes its own mount, although its path leads elsewhere', async () => {
   const scope = createScope();
   const { disk, theirs } = await exchangeFolders(scope, { options: ['-o', 'auto_unmount'] });
   await disk.stop('SIGKILL');
@@ -156,7 +156,7 @@ it('auto_unmount: removes a mount whose path has spaces and percent signs', asyn
   await until('the unmounting', async () => (await mountsBelow(scope.folder)).length === 0);
 });
 
-it('--unmount: leaves a file system alone that only contains the path', async () => {
+it('--unmount: does not unmount a file system that only contains the path', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: QUICK });
   const inside = startNbdfuse(scope, ['--unmount', `${disk.file}/deeper`]);

@@ -53,7 +53,7 @@ it('--all: shows new exports and hides removed ones, with their sizes and rights
   expect(await stop()).toBe(0);
 });
 
-it('--all: keeps a removed export for programs that have it open, and fails it when the time is over', async () => {
+it('--all: an open file of a removed export fails after the time of --reconnect, and works again later', async () => {
   const scope = createScope();
   const server = await ChangingServer.start(scope);
   await server.add('a', image(scope, 'a.raw', 1));
@@ -79,7 +79,7 @@ it('--all: keeps a removed export for programs that have it open, and fails it w
   expect(await stop()).toBe(0);
 });
 
-it('--all: an export with a new size is another file, even if nbdfuse notices that while opening it', async () => {
+it('--all: an export with a new size is another file, even if nbdfuse notices the change at open(2)', async () => {
   const scope = createScope();
   const server = await ChangingServer.start(scope);
   await server.add('a', image(scope, 'small.raw', 1));

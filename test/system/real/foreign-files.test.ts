@@ -39,7 +39,7 @@ function putOwn(scope: Scope, form: MountRequest['form'], name: string): string 
 }
 
 it.each(GONE)(
-  'foreign files: %s: after umount -l, a write past the end leaves the file at that path alone',
+  'foreign files: %s: after umount -l, a write past the end does not change the file at that path',
   async (_, request, name) => {
     const scope = createScope();
     const own = putOwn(scope, request.form, name);
@@ -72,7 +72,7 @@ it.each(GONE.slice(1))(
   },
 );
 
-it('foreign files: a moved mount still gets its size right again', async () => {
+it('foreign files: nbdfuse restores the size of a file in a moved mount', async () => {
   const scope = createScope();
   const first = scope.path('first');
   mkdirSync(first);

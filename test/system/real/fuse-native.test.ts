@@ -23,7 +23,7 @@ it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([
     { server: ['[', 'nbdkit', 'memory', String(2n ** 62n), ']'] },
     /serves at most 2\^53 bytes; use --fuse-backend=kernel/,
   ],
-])('fuse-native: %s fails, and the error says what to use', async (_, request, message) => {
+])('fuse-native: %s fails, and the error names the alternative', async (_, request, message) => {
   const scope = createScope();
   const failure = await mountDisk(scope, { ...request, options: OPTIONS }).catch(String);
   expect(failure).toMatch(message);

@@ -132,7 +132,7 @@ describe('name of no file in an image is refused even with --format', () => {
     },
   );
 
-  it('also the name of a missing file', async () => {
+  it('the name of a missing file', async () => {
     const scope = createScope();
     const image = scope.path('disk.qcow2');
     await qemuImg(scope, 'create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', 'gone.raw', image, '1M');
@@ -141,7 +141,7 @@ describe('name of no file in an image is refused even with --format', () => {
     );
   });
 
-  it('also a differencing VHD, which QEMU would fill with zeros', async () => {
+  it('a differencing VHD, whose gaps QEMU would fill with zeros', async () => {
     const scope = createScope();
     const image = await convertTo(scope, await createRaw(scope, 1), 'vpc', 'disk.vhd');
     const bytes = await readFile(image);

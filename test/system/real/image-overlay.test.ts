@@ -89,7 +89,7 @@ describe.each(ORIGINALS)('overlay over %s', (_, create) => {
     expect(readdirSync(scope.folder).filter((name) => !/^(disk|mnt|nbdkit)/.test(name))).toEqual([]);
   });
 
-  it('keeps written data in a file, and has it again', async () => {
+  it('keeps written data in a file, and shows it again after a remount', async () => {
     const scope = createScope();
     const { name, files } = await create(scope);
     const before = await Promise.all(files.map(hashOf));
@@ -103,7 +103,7 @@ describe.each(ORIGINALS)('overlay over %s', (_, create) => {
   });
 });
 
-it('overlay: a temporary one is gone after SIGKILL, too', async () => {
+it('overlay: a temporary one disappears even after SIGKILL', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 4);
   const before = await hashOf(raw);
@@ -121,7 +121,7 @@ it('overlay: a temporary one is gone after SIGKILL, too', async () => {
   expect(left).toEqual([]);
 });
 
-it('overlay: does not fit another image, and other files are not taken for an overlay', async () => {
+it('overlay: nbdfuse refuses the overlay of another image, and files that are no overlay', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   const other = await createRaw(scope, 1, 'other.raw');
@@ -136,7 +136,7 @@ it('overlay: does not fit another image, and other files are not taken for an ov
   expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a new file/);
 });
 
-it('overlay: QEMU itself opens a persistent overlay of a local image, and none of a packed image', async () => {
+it('overlay: QEMU without nbdfuse opens a persistent overlay of a local image, but not of a compressed one', async () => {
   const scope = createScope();
   const raw = await createRaw(scope, 1);
   await runProgram('xz', '-k', '-0', raw);

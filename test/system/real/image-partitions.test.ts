@@ -51,7 +51,7 @@ const WAYS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<s
 describe.each(WAYS)('partition of %s', (way, create) => {
   const all =
     way === 'a raw image' ? PARTITIONS.slice(1, 5) : PARTITIONS.slice(1, 4).filter((_, i) => i !== 1);
-  it.each(all)('%s partition %d mounts without anything around it', async (table, number, at, size) => {
+  it.each(all)('%s partition %d mounts without the rest of the disk', async (table, number, at, size) => {
     const scope = createScope();
     const image = await create(scope, await createPartitioned(scope, table));
     const disk = await mountDisk(scope, { server: [image], options: ['-r', '--partition', String(number)] });
@@ -62,7 +62,7 @@ describe.each(WAYS)('partition of %s', (way, create) => {
   });
 });
 
-it('partition: is written in its place', async () => {
+it('partition: a write arrives at its offset in the image', async () => {
   const scope = createScope();
   const image = await createPartitioned(scope, 'GPT');
   const disk = await mountDisk(scope, { server: [image], options: ['--partition=3'] });
@@ -100,7 +100,7 @@ describe('internal snapshot of a qcow2', () => {
     expect((await stat(disk.file)).mode & 0o222).toBe(0);
   });
 
-  it('takes writes with an overlay, and has partitions', async () => {
+  it('accepts writes with an overlay, and has partitions', async () => {
     const scope = createScope();
     const image = await createSnapshot(scope);
     const options = ['--snapshot-name=before, that', '--partition=5', '--overlay'];

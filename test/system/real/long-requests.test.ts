@@ -136,7 +136,7 @@ it('long requests: a refused tail block is not repeated, and neither are the blo
   expect(zeroed()).toEqual([GIB, GIB, 100]);
 });
 
-it('long requests: the mount zeroes more than 2^53 bytes to the last of them', async () => {
+it('long requests: the mount zeroes more than 2^53 bytes, up to the last byte', async () => {
   const scope = createScope();
   const length = 2n ** 53n + 1n;
   const served = { size: 2n ** 60n, extendedHeaders: true, blockSizes: [1, 4096, MAXIMUM] as const };

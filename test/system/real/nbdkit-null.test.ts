@@ -6,7 +6,7 @@ import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit');
 
-it('nbdkit null: takes a GiB of writes', async () => {
+it('nbdkit null: accepts 1 GiB of writes', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'null', '4G', ']'] });
   const words = ['if=/dev/urandom', `of=${disk.file}`, 'bs=1M', 'count=64', 'conv=notrunc,fsync'];

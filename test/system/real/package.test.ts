@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest';
 const run = (argv: readonly string[], cwd: string): string =>
   execFileSync(argv[0], argv.slice(1), { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
-test('package: installs globally, mounts a file, and has the library with its types', () => {
+test('package: installs globally, mounts a file, and contains the library with its types', () => {
   const folder = mkdtempSync(join(tmpdir(), 'nbdfuse-package-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const root = join(import.meta.dirname, '../../..');

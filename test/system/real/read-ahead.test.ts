@@ -62,7 +62,7 @@ it.each([['64K'], ['1M'], ['5000']])(
   },
 );
 
-it('read-ahead: serves two readers of different places by turns', async () => {
+it('read-ahead: serves two readers of different places that take turns', async () => {
   const { scope, disk, run, segments } = await mountRemote();
   const half = (of: string, skip: number) =>
     run('dd', `if=${disk.file}`, `of=${scope.path(of)}`, 'bs=64K', `skip=${skip}`, 'count=192');

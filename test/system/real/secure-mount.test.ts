@@ -75,7 +75,7 @@ it('secure mount: over TLS with a pre-shared key', async () => {
   await writesAndReads(scope, `nbds://alice@localhost:${port}?tls-psk-file=${keys}`);
 });
 
-it('secure mount: a plain URI to a server that demands TLS fails with one line', async () => {
+it('secure mount: a plain URI for a server that requires TLS fails with one line', async () => {
   const scope = createScope();
   const pki = makePki(scope.path('pki'));
   const port = await serve(scope, '127.0.0.1', '--tls=require', `--tls-certificates=${pki}`);

@@ -85,7 +85,7 @@ it('holes: qemu-img map shows those of a qcow2 image through the file', async ()
   expect(data).toEqual([expect.objectContaining({ start: 5 * 2 ** 30, length: 65_536 })]);
 });
 
-it('holes: st_blocks counts them out', async () => {
+it('holes: st_blocks does not count them', async () => {
   const scope = createScope();
   const { disk } = await mountSparse(scope);
   expect(statSync(disk.file).size).toBe(TIB);

@@ -56,7 +56,7 @@ it('ssh: mounts the export at a Unix socket and at a port of the other machine',
   expect(await again.stop()).toBe(0);
 });
 
-it('ssh: one line has the words of ssh: an unknown host key, and a closed port', async () => {
+it('ssh: an unknown host key and a closed port give one line with the message of ssh', async () => {
   const scope = createScope();
   const { port, folder, env } = await startKnownSshd(scope);
   const where = `nbd+ssh://${userInfo().username}@127.0.0.1:${port}`;

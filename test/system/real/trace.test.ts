@@ -53,7 +53,7 @@ describe('trace', () => {
     expect(lines.join('\n')).not.toMatch(/FUSE_\d|errno \d/);
   });
 
-  it('is one object a line with --log-format=json, with the output of the server as well', async () => {
+  it('is one object per line with --log-format=json, the output of the server included', async () => {
     const objects = (await traceOf(['--log-format=json'])).map(
       (text): Record<string, unknown> => JSON.parse(text),
     );

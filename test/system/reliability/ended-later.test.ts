@@ -100,7 +100,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   ['an fsync', FSYNC, 'SIGKILL', 'writeback'],
   ['fallocate', FALLOCATE, 'SIGTERM', 'writeback'],
   ['lseek', LSEEK, 'SIGTERM', 'none'],
-])('signals after a handled one: end a program that waits for %s', async (_, words, signal, cache) => {
+])('signals after a handled signal: end a program that waits for %s', async (_, words, signal, cache) => {
   const scope = createScope();
   const hanging = await mountHanging(scope, `--cache=${cache}`);
   const { disk, image, freeze, thaw } = hanging;
@@ -123,7 +123,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   expect(disk.stderr).toBe('');
 });
 
-it('signals after a handled one: end a write that read threads have forwarded', async () => {
+it('signals after a handled signal: end a write that read threads have forwarded', async () => {
   const scope = createScope();
   const options = ['--threads=3', '-C', '2', '--cache=none'];
   const hanging = await mountHanging(scope, ...options);

@@ -95,7 +95,7 @@ it('hung server: a second signal ends at once', async () => {
   expect(disk.stderr).toContain("65536 bytes are not on the server's disk");
 });
 
-it('--timeout: gives the server up, and continues when it answers again', async () => {
+it('--timeout: gives up a silent server, and continues when it answers again', async () => {
   const scope = createScope();
   const { disk, thaw } = await mountFrozen(scope, '--timeout=0.5', '--cache=none');
   const file = await openFile(scope, disk.file, 'r+');

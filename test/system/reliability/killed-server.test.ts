@@ -124,7 +124,7 @@ it.each([
   ['past the cache, by several connections', ['--cache=none', '-C', '4']],
   ['past the cache, by one connection', ['--cache=none', '-C', '1']],
 ])(
-  'killed server: every write that returned survives: %s',
+  'killed server: no write that has returned is lost: %s',
   async (_, options) => {
     const scope = createScope();
     const random = randomNumbers(options.length * 1000 + options.join('').length);

@@ -108,7 +108,7 @@ it('lost server: --reconnect=0 fails at once with EIO', async () => {
   await expect(handle.read(Buffer.alloc(4096), 0, 4096, 0)).rejects.toMatchObject({ code: 'EIO' });
 });
 
-it('lost server: requests fail with EIO when the time is over, and the mount heals when the server returns', async () => {
+it('lost server: requests fail with EIO when the time is over, and work again when the server returns', async () => {
   const scope = createScope();
   const killable = await serveFile(scope);
   const disk = await mountDisk(scope, {
@@ -136,7 +136,7 @@ it('lost server: requests fail with EIO when the time is over, and the mount hea
   });
 });
 
-it('lost server: one that comes back with another size is refused with a line that says so', async () => {
+it('lost server: a server that comes back with another size is refused with a line that names the sizes', async () => {
   const scope = createScope();
   const killable = await serveFile(scope);
   const disk = await mountDisk(scope, { server: [killable.server.uri()], options: ['--cache=none'] });

@@ -333,7 +333,7 @@ it('order of changes: a server that closes with a pending write is no proof: a n
   expect(model.cached.subarray(BLOCK, 2 * BLOCK).equals(Buffer.alloc(BLOCK, 'C'))).toBe(true);
 }, 60_000);
 
-it('order of changes: --settle-time says when a closed server has certainly dropped its requests', async () => {
+it('order of changes: after --settle-time the requests of a closed connection count as dropped', async () => {
   const scope = createScope();
   const model = new VolatileDisk(MIB);
   let dropped = 0;

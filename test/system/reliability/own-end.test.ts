@@ -67,7 +67,7 @@ it.each(DEFECTS)('a defect in %s: unmounts, ends the server and is reported', as
   await expectNothingLeft(scope);
 });
 
-it('without memory: nbdfuse ends, and the next start finds the mountpoint usable', async () => {
+it('without memory: nbdfuse ends, and the next start can use the mountpoint', async () => {
   const scope = createScope();
   const temporary = scope.path('tmp');
   mkdirSync(temporary);
@@ -87,7 +87,7 @@ it('without memory: nbdfuse ends, and the next start finds the mountpoint usable
   expect(await again.stop()).toBe(0);
 });
 
-it('pidfile: one that cannot be written unmounts and ends the server', async () => {
+it('pidfile: if it cannot be written, nbdfuse unmounts and ends the server', async () => {
   const scope = createScope();
   const mountpoint = scope.path('mnt');
   mkdirSync(mountpoint);

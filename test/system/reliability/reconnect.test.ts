@@ -36,7 +36,7 @@ function reconnections({ stderr }: MountedDisk): number {
 it.each([
   ['by socket activation', (disk: string) => ['[', 'nbdkit', '-f', '--filter=cache', 'file', disk, ']']],
   ['on its standard input', (disk: string) => ['--command', 'nbdkit', '-s', '--filter=cache', 'file', disk]],
-])('--restart: starts a server again %s, and it has everything', async (_, words) => {
+])('--restart: starts a server again %s, which has all acknowledged data', async (_, words) => {
   const scope = createScope();
   const disk = await mountDisk(scope, {
     server: words(createDisk(scope)),
@@ -77,22 +77,25 @@ it.each<[string, (disk: string) => void, (disk: string) => string[], RegExp]>([
     (disk) => ['--filter=blocksize-policy', 'file', disk, 'blocksize-minimum=4096', ...LARGER],
     /came back with another export: the block sizes are/,
   ],
-])('reconnect: refuses a server that is %s, until it is as before', async (_, change, words, message) => {
-  const scope = createScope();
-  const path = createDisk(scope);
-  const first = await startNbdkit(scope, 'file', path);
-  const disk = await mountDisk(scope, { server: [first.uri()], options: ['--cache=none'] });
-  await first.program.kill('SIGKILL');
-  change(path);
-  const second = await startNbdkit(scope, ...words(path));
-  await disk.program.says(message);
-  await expect(readAt(disk.file, 0, 4096)).rejects.toMatchObject({ code: 'EIO' });
-  await second.program.kill('SIGKILL');
-  truncateSync(path, SIZE);
-  await startNbdkit(scope, 'file', path);
-  await disk.program.says(/reconnected after/);
-  expect((await readAt(disk.file, 0, 4096)).length).toBe(4096);
-});
+])(
+  'reconnect: refuses a server that is %s, until the original one returns',
+  async (_, change, words, message) => {
+    const scope = createScope();
+    const path = createDisk(scope);
+    const first = await startNbdkit(scope, 'file', path);
+    const disk = await mountDisk(scope, { server: [first.uri()], options: ['--cache=none'] });
+    await first.program.kill('SIGKILL');
+    change(path);
+    const second = await startNbdkit(scope, ...words(path));
+    await disk.program.says(message);
+    await expect(readAt(disk.file, 0, 4096)).rejects.toMatchObject({ code: 'EIO' });
+    await second.program.kill('SIGKILL');
+    truncateSync(path, SIZE);
+    await startNbdkit(scope, 'file', path);
+    await disk.program.says(/reconnected after/);
+    expect((await readAt(disk.file, 0, 4096)).length).toBe(4096);
+  },
+);
 
 it('reconnect: requests fail with EIO at once when the time is over, later ones too', async () => {
   const scope = createScope();

@@ -60,7 +60,7 @@ async function writeOnAll({ model, file }: World, connections: number): Promise<
   return count;
 }
 
-it('unflushed writes: after a crash all go out again before anything else', async () => {
+it('unflushed writes: after a crash nbdfuse sends all again before anything else', async () => {
   const scope = createScope();
   const { model, server, file } = await createWorld(scope, MIB);
   for (let at = 0; at < 8; at++) await write(file, at, 1);
@@ -109,7 +109,7 @@ it('unflushed writes: a failed FLUSH of nbdfuse shows at the next fsync, once, a
   await file.sync();
 });
 
-it('unflushed writes: go out again to a server that is back before nbdfuse sees all of its connections lost', async () => {
+it('unflushed writes: are sent again if the server restarts before nbdfuse sees all its connections lost', async () => {
   const scope = createScope();
   const world = await createWorld(scope, MIB, '-C', '2');
   const { model, server, file } = world;
@@ -133,7 +133,7 @@ it('unflushed writes: go out again to a server that is back before nbdfuse sees 
   }
 });
 
-it('unflushed writes: a connection that was cut alone works again, and nothing is sent twice', async () => {
+it('unflushed writes: after the loss of one connection of several nothing is sent twice', async () => {
   const scope = createScope();
   const world = await createWorld(scope, MIB, '-C', '2');
   const { model, server, file } = world;
@@ -169,7 +169,7 @@ it('unflushed writes: a repeated older one does not undo a stable write', async 
   expect(buffer.equals(block(0, 2))).toBe(true);
 });
 
-it('unflushed writes: beyond 8 MiB nbdfuse sends a FLUSH by itself, where FLUSHes are quick', async () => {
+it('unflushed writes: beyond 8 MiB nbdfuse sends a FLUSH without an fsync, where FLUSHes are quick', async () => {
   const scope = createScope();
   const { model, server, file } = await createWorld(scope, 128 * MIB);
   const data = Buffer.alloc(MIB, 'x');
@@ -199,7 +199,7 @@ it('unflushed writes: beyond the limit the next fsync fails once, and the log sa
   expect(disk.stderr).toMatch(/the server was lost with more unflushed writes than nbdfuse keeps/);
 });
 
-it('unflushed writes: none are remembered for a server that cannot flush', async () => {
+it('unflushed writes: nbdfuse keeps none for a server that cannot flush', async () => {
   const scope = createScope();
   const model = new VolatileDisk(160 * MIB);
   const served = { size: BigInt(160 * MIB), flags: 0b1 };
@@ -256,7 +256,7 @@ it('--timeout: an idle time beyond it does not lose the server', async () => {
   expect(server.clients).toHaveLength(1);
 });
 
-it('unflushed writes: every write survives replaced servers while some connections seem to live on', async () => {
+it('unflushed writes: no write is lost when a server is replaced while some connections stay open', async () => {
   const scope = createScope();
   const { model, server, file } = await createWorld(scope, 4 * MIB, '-C', '4', '--settle-time=0');
   const ages = new Map<number, number>();

@@ -30,7 +30,7 @@ async function clientOf(scope: Scope, handler: RequestHandler): Promise<NbdClien
   return client;
 }
 
-it('extents: the library keeps a million of one reply, and the rest can be queried again', async () => {
+it('extents: the library keeps a million of one reply, and can query the rest again', async () => {
   const scope = createScope();
   const payload = blocks(MOST + 1000);
   const client = await clientOf(scope, (_, reply) => {
@@ -41,7 +41,7 @@ it('extents: the library keeps a million of one reply, and the rest can be queri
   expect(extents.at(-1)).toEqual({ offset: BigInt((MOST - 1) * BLOCK), length: BigInt(BLOCK), flags: 1 });
 });
 
-it('extents: a range with more than a million fails, and the error names the way to iterate', async () => {
+it('extents: blockStatus() fails for more than a million, and the error names extents()', async () => {
   const scope = createScope();
   const payload = blocks(400_000);
   const client = await clientOf(scope, (_, reply) => reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS, payload, true));

@@ -52,7 +52,7 @@ it.each<[string, number, Buffer, readonly string[]]>([
   expect(program.stderr).toMatch(/^nbdfuse: .*(too many replies|came while|begins with magic)[^\n]*\n$/);
 });
 
-it('endless handshake: a slow one ends when its time is over, and the connection is closed', async () => {
+it('endless handshake: nbdfuse ends a slow handshake when its time is over, and closes the connection', async () => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) => {
     // A refusal that announces 60,000 bytes of text, and hardly ever sends one.

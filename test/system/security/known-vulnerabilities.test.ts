@@ -45,7 +45,7 @@ describe('required TLS cannot be stripped (CVE-2019-14842)', () => {
   const secure = (scope: Scope, socket: string): string =>
     `nbds+unix:///?socket=${socket}&tls-certificates=${makePki(scope.path('pki'))}`;
 
-  it('by an oldstyle server', async () => {
+  it('an oldstyle server cannot strip TLS', async () => {
     const scope = createScope();
     const { socket } = await startNbdkit(scope, '--oldstyle', 'memory', '1M');
     const uri = secure(scope, socket);
@@ -108,7 +108,7 @@ describe('errors of concurrent requests are not lost (CVE-2022-0485)', () => {
   const failing = { [NBD_CMD_READ]: NBD_EIO, [NBD_CMD_WRITE]: NBD_ENOSPC, [NBD_CMD_FLUSH]: NBD_EIO };
   const served = { size: BigInt(MIB), structuredReplies: true, metaContexts: { 'base:allocation': 1 } };
 
-  it('in the library: every kind of request rejects with its own error, and the others do not', async () => {
+  it('in the library, each failing request rejects with its own error, and the others succeed', async () => {
     const scope = createScope();
     // Requests in the second half of the disk fail.
     const server = await startScriptedServer(scope, served, (request, reply) => {
@@ -134,7 +134,7 @@ describe('errors of concurrent requests are not lost (CVE-2022-0485)', () => {
   });
 
   it.each(['writeback', 'writethrough', 'none'])(
-    'on the mount: programs get them, with --cache=%s',
+    'on a mount, programs get the errors, with --cache=%s',
     async (cache) => {
       const scope = createScope();
       let isFailing = false;
@@ -170,7 +170,7 @@ describe('sizes beyond those of a file are refused (CVE-2023-5215)', () => {
     expect(await failureOf(scope, server.uri)).toMatch(why);
   });
 
-  it('2^63-1 bytes are a file, readable to the last byte', async () => {
+  it('a disk of 2^63-1 bytes is a file, readable up to the last byte', async () => {
     const scope = createScope();
     const server = await startScriptedServer(scope, { size: 2n ** 63n - 1n });
     const client = await NbdClient.connect(server.uri);

@@ -108,7 +108,7 @@ it('nbdsh terminal: Ctrl-C cancels a pending call, and clears a line', async () 
   expect(await terminal.program.ended).toBe(0);
 });
 
-it('nbdsh terminal: the history is there the next time', async () => {
+it('nbdsh terminal: the next session has the history', async () => {
   const scope = createScope();
   const first = new Terminal(scope, []);
   expect(await first.shows(PROMPT)).toContain('Connect with: h = await NbdClient.connect');
@@ -126,7 +126,7 @@ it('nbdsh terminal: the history is there the next time', async () => {
   expect(await second.program.ended).toBe(0);
 });
 
-it('nbdsh terminal: the end closes clients that the user created', async () => {
+it('nbdsh terminal: at the end nbdsh closes clients that the user created', async () => {
   const scope = createScope();
   const server = await startNbdkit(scope, '--filter=exitlast', 'memory', '1M');
   const terminal = new Terminal(scope, []);

@@ -18,7 +18,7 @@ const PEER_LONG = [
 const PEER_SHORT = ['C', 'd', 'o', 'P', 'r', 's', 'v', 'V'];
 
 describe('help options', () => {
-  it('--long-options lists one option a line, all of the C nbdfuse among them, without the two that list', () => {
+  it('--long-options lists one option per line, with all of the C nbdfuse, without the two list options', () => {
     const lines = longOptionsText().split('\n');
     expect(lines.pop()).toBe('');
     expect(lines).toEqual(expect.arrayContaining(PEER_LONG.map((name) => `--${name}`)));
@@ -28,7 +28,7 @@ describe('help options', () => {
     expect(new Set(lines).size).toBe(lines.length);
   });
 
-  it('--short-options lists those of the C nbdfuse, and -f', () => {
+  it('--short-options lists the short options of the C nbdfuse, and -f', () => {
     const lines = shortOptionsText().trimEnd().split('\n');
     expect(lines.sort()).toEqual(['-f', ...PEER_SHORT.map((name) => `-${name}`)].sort());
   });

@@ -40,7 +40,8 @@ describe('list for people', () => {
     );
   });
 
-  it('reports that there is none', () => expect(exportsAsText([])).toBe('the server lists no exports\n'));
+  it('reports that there is no export', () =>
+    expect(exportsAsText([])).toBe('the server lists no exports\n'));
 
   it.each([
     [0n, '0 bytes'],

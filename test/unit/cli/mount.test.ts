@@ -87,7 +87,7 @@ describe('mount', () => {
     expect(await run('mount')).not.toContain(folder);
   });
 
-  it('over a file becomes the disk', async () => {
+  it('over a file makes that file the disk', async () => {
     const folder = await createFolder();
     const file = join(folder, 'dir', 'plain');
     await writeFile(file, 'what was there');
@@ -152,7 +152,7 @@ describe('mount with a lost server', () => {
     expect(await mounted.ended).toBe(0);
   });
 
-  it('fails requests with EIO at once with --reconnect=0, and heals', async () => {
+  it('fails requests with EIO at once with --reconnect=0, and works again later', async () => {
     const folder = await createFolder();
     const { words, start } = await socketServer(folder);
     const server = await start();
@@ -165,7 +165,7 @@ describe('mount with a lost server', () => {
     expect((await run('head', '-c', '100', mounted.file)).length).toBe(100);
   });
 
-  it('reports status and last words of a child, and fails reads', async () => {
+  it('reports the status and the last output of a child, and fails reads', async () => {
     const folder = await createFolder();
     const mounted = await mount(folder, ['[', 'nbdkit', '-f', 'memory', '16M', ']']);
     const child = (await run('ps', '--ppid', String(mounted.child.pid), '-o', 'pid=,comm='))
@@ -319,7 +319,7 @@ describe('information options', () => {
     },
   );
 
-  it('load nothing that opens or mounts for the usage', async () => {
+  it('--help loads no module that connects or mounts', async () => {
     const script = `
       const { main } = await import(${JSON.stringify(resolve('dist/cli/main.js'))});
       await main(['--help']);

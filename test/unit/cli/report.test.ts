@@ -78,7 +78,7 @@ describe('--log-format=json', () => {
     for (const { time } of objects) expect(time).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
   });
 
-  it('splits the output of a server into lines, in any pieces', () => {
+  it('splits the output of a server into lines, however it arrives', () => {
     const { written, report } = record(false, 'json');
     for (const piece of ['one\ntw', 'o\nth', 'ree\n', 'x'.repeat(5000)])
       report.serverSaid(Buffer.from(piece));
@@ -86,7 +86,7 @@ describe('--log-format=json', () => {
     expect(texts).toEqual([...['one', 'two', 'three', 'x'.repeat(4096)].map((text) => ['server', text])]);
   });
 
-  it('prints an error of the command line as an object, too', async () => {
+  it('prints an error of the command line as an object', async () => {
     const { stderr } = await tryProgram('node', 'bin/nbdfuse', '--log-format=json', '--no-such-option');
     const [object] = objectsOf(stderr.trimEnd().split('\n'));
     expect([object.level, object.text]).toEqual([

@@ -30,7 +30,7 @@ it.each([1, 0, -1, 1.5, 2 ** 40, Number.NaN])('serving process: is not process %
   expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toBeUndefined();
 });
 
-it('serving process: is no other program', async () => {
+it('serving process: another program does not count', async () => {
   const pid = start('other', 'sleep 100; true');
   await isCalled(pid, 'other');
   expect(serverOf({ pid, uptime: 0 }, { userId: OWN })).toBeUndefined();

@@ -52,7 +52,7 @@ describe('NbdClient block status', () => {
     expect(status['base:allocation']).toBeUndefined();
   });
 
-  test('fails where no context was negotiated', async () => {
+  test('fails if no context was negotiated', async () => {
     const client = await connect(nbdkit('memory', '1M'), { metaContexts: [] });
     await expect(client.blockStatus(0, 512)).rejects.toMatchObject({ errno: EOPNOTSUPP });
     const other = await connect(nbdkit('memory', '1M'));

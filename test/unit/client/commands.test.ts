@@ -38,7 +38,7 @@ describe('NbdClient commands', () => {
     ]);
   });
 
-  test('fail without a request where the server lacks them', async () => {
+  test('fail without a request if the server does not support them', async () => {
     const client = await connect(
       shell(`case $1 in
       get_size) echo 1048576 ;; pread) head -c $3 /dev/zero ;; pwrite) cat >/dev/null ;; can_write) exit 0 ;;
@@ -70,7 +70,7 @@ describe('NbdClient commands', () => {
     expect(await client.read(1_048_576, 0)).toEqual(Buffer.alloc(0));
   });
 
-  test('reject with the errno and the text of the server, and leave the others alone', async () => {
+  test('reject with the errno and the text of the server, and do not affect other commands', async () => {
     const client = await connect(
       shell(`case $1 in
       get_size) echo 1048576 ;; can_write) exit 0 ;; pwrite) cat >/dev/null; echo 'ENOSPC the disk is full' >&2; exit 1 ;;

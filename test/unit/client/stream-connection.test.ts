@@ -45,7 +45,7 @@ describe('connection replies', () => {
     expect(reads.map((bytes) => bytes[0])).toEqual([0, 1, 2]);
   });
 
-  test('arrive in pieces of one byte', async () => {
+  test('arrive correctly one byte at a time', async () => {
     const address = await oldstyleServer(
       FLAGS,
       collect(1, ([{ cookie }], socket) => {
@@ -55,7 +55,7 @@ describe('connection replies', () => {
     expect((await (await connect(address)).read(0, 512)).equals(Buffer.alloc(512, 7))).toBe(true);
   });
 
-  test('with an error fail their own request alone', async () => {
+  test('with an error fail only their own request', async () => {
     const address = await oldstyleServer(
       FLAGS,
       collect(2, ([first, second], socket) => {

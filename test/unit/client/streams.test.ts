@@ -47,7 +47,7 @@ describe('NbdClient streams', () => {
     await expect(writing).rejects.toThrow('are outside the export');
   });
 
-  test('stop at an abort of their signal', async () => {
+  test('stop when their signal aborts', async () => {
     const client = await connect(nbdkit('null', '1T'));
     const stop = new AbortController();
     const reading = pipeline(client.createReadStream({ signal: stop.signal }), async (source) => {

@@ -86,7 +86,7 @@ describe('FUSE_INIT reply', () => {
     expect(flagsOf(reply(WISHES, { ...CACHED, flags: 1 << 16 }))).toBe(1 << 16);
   });
 
-  test('has each flag that was wanted, and no other', () => {
+  test('has each requested flag, and no other', () => {
     const bits = (bytes: Uint8Array): number[] =>
       [...Array(32).keys()].filter((bit) => (flagsOf(bytes) >>> bit) & 1);
     // ASYNC_READ 0, BIG_WRITES 5, DO_READDIRPLUS 13, READDIRPLUS_AUTO 14, ASYNC_DIO 15, WRITEBACK_CACHE 16,

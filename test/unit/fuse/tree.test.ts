@@ -47,7 +47,7 @@ describe('file tree', () => {
     expect(oneFile(true).node.mode).toBe(0o100444);
   });
 
-  test('makes a file mounted on its own the root', () => {
+  test('makes the file the root, for a mount over a file', () => {
     const tree = new Tree([{ name: '', size: 1n, readOnly: false, blockSize: 512 }], true, OPTIONS);
     expect(tree.root).toMatchObject({ nodeid: 1, isDirectory: false, size: 1n, blocks: 1n });
     expect(tree.files()).toEqual([tree.root]);
@@ -71,7 +71,7 @@ describe('file tree', () => {
     expect(tree.node(node.nodeid)).toBe(node);
   });
 
-  test('takes unknown facts about a file later', () => {
+  test('learns unknown facts about a file later', () => {
     const tree = new Tree([], false, OPTIONS);
     const file = { name: 'a', size: 0n, readOnly: false, blockSize: 4096 };
     const node = tree.add({ ...file, known: false });
@@ -149,7 +149,7 @@ describe('SETATTR', () => {
     expect(tree.setAttributes(node, resize(2n ** 62n - 1n, true), 1)).toBe(EPERM);
   });
 
-  test('changes nothing at all when it is refused', () => {
+  test('changes nothing when it is refused', () => {
     const { tree, node } = oneFile();
     const before = { ...node };
     const change = { ...resize(1n, false), valid: FATTR_SIZE | FATTR_MODE | FATTR_UID, mode: 0, uid: 1 };

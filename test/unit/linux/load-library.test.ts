@@ -25,7 +25,7 @@ async function collectGarbage(): Promise<void> {
   }
 }
 
-it('loadLibrary: a loaded library stays, although nobody has its handle and garbage is collected', async () => {
+it('loadLibrary: garbage collection does not unload a library whose handle nobody keeps', async () => {
   const path = libraryPath();
   koffi.load(path);
   expect(isLoaded(path)).toBe(true);

@@ -94,7 +94,7 @@ describe('the peer of a connection', () => {
     if (handle !== undefined) expect(withoutRelays(handle)).toBe(undefined);
   });
 
-  it('has one descriptor for all users, closed with the last', () => {
+  it('has one descriptor for all users, which the last one closes', () => {
     const peers = new PeerProcesses();
     const first = peers.adopt({ pids: [1, 2], descriptors: [] });
     expect(first.share()).toBe(first);

@@ -30,7 +30,7 @@ it('poll: reports which descriptors can be read, each at its own place', () => {
   expect(set.reventsOf(places[1])).toBe(0);
 });
 
-it('poll: waits only for the requested events, and with none not even for the end', () => {
+it('poll: waits only for the requested events, and without events ignores even the end of a stream', () => {
   const [left, right] = socketpair();
   onTestFinished(() => closeDescriptor(left));
   const set = new PollSet(1);
@@ -63,7 +63,7 @@ it('poll: keeps the other places when one is removed, and reuses that one', () =
   expect(set.wait(0)).toBe(2);
 });
 
-it('poll: refuses more descriptors than fit, and goes on with the others', () => {
+it('poll: refuses more descriptors than fit, and continues with the others', () => {
   const { read, write } = openPipe();
   const set = new PollSet(1);
   const place = set.add(read, POLLIN);

@@ -77,7 +77,7 @@ it('sockets: receives a descriptor of the same open file, closed on exec', () =>
   closeDescriptor(received);
 });
 
-it('sockets: distinguishes "none yet" from "none any more" while waiting for a descriptor', () => {
+it('sockets: receiving a descriptor distinguishes an empty socket from a closed one', () => {
   const [left, right] = openPair();
   setNonBlocking(right);
   expect(receiveDescriptor(right)).toBeUndefined();
@@ -91,7 +91,7 @@ it('sockets: bytes without a descriptor count as none', () => {
   expect(receiveDescriptor(right)).toBeNull();
 });
 
-it('sockets: shutdown ends both directions, whoever else holds the socket', () => {
+it('sockets: shutdown ends both directions, also for other owners of the socket', () => {
   const [left, right] = openPair();
   const copy = duplicate(left);
   onTestFinished(() => closeDescriptor(copy));

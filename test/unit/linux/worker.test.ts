@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { buildProgram } from './build.js';
 
-it('libc: waits, wakes and reads errno in a worker thread', async () => {
+it('libc: a worker thread can wait, wake others and read errno', async () => {
   const scope = createScope();
   const program = await buildProgram(scope, resolve(import.meta.dirname, 'in-worker.ts'));
   const worker = new Worker(program);

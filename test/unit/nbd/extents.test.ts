@@ -39,7 +39,7 @@ describe('BLOCK_STATUS request', () => {
     });
   });
 
-  it('asks about the tail block alone', () => {
+  it('covers the tail block alone', () => {
     const blocks = { size: 6000n, minimum: 4096, tail: 1904 };
     expect(statusRequest({ start: 0n, end: 6000n }, blocks, false)).toEqual({ offset: 0n, length: 4096 });
     expect(statusRequest({ start: 5000n, end: 6000n }, blocks, false)).toEqual({
@@ -48,7 +48,7 @@ describe('BLOCK_STATUS request', () => {
     });
   });
 
-  it('asks about all of a disk whose server advertises no minimum block size', () => {
+  it('covers the whole disk if the server advertises no minimum block size', () => {
     const blocks = { size: 6000n, minimum: 512, tail: 0 };
     expect(statusRequest({ start: 0n, end: 6000n }, blocks, false)).toEqual({ offset: 0n, length: 6000 });
   });

@@ -251,7 +251,7 @@ describe('flags that depend on other options are off without them ("Transmission
     expect(events[0]).toMatchObject({ info: { flags: 0x0001 } });
   });
 
-  it('and unknown ones stay', () => {
+  it('unknown flags stay set', () => {
     const { events } = converse(PLAIN, [
       FIXED_NEWSTYLE,
       info(hex`0000 0000000000100000 e841`),

@@ -76,7 +76,7 @@ describe('list of exports', () => {
     ]);
   });
 
-  it('works without NBD_OPT_INFO where the server does not support it', () => {
+  it('works without NBD_OPT_INFO if the server does not support it', () => {
     const { sent, events } = converse(LIST, [
       FIXED_NEWSTYLE,
       server('a'),
@@ -113,7 +113,7 @@ describe('list of exports', () => {
     expect(events).toEqual([{ type: 'listed', exports: [] }]);
   });
 
-  it('reports that the server forbids it, after NBD_OPT_ABORT', () => {
+  it('reports after NBD_OPT_ABORT that the server forbids the list', () => {
     const { error, abortBytes } = converse(LIST, [
       FIXED_NEWSTYLE,
       optionReply(OPT.LIST, REP.ERR_POLICY, hex`"ask " 1b "[31mthe admin"`),
@@ -190,7 +190,7 @@ describe('description of an export', () => {
     expect(events).toMatchObject([{ type: 'described' }]);
   });
 
-  it('reports that there is none of that name', () => {
+  it('reports that there is no export of that name', () => {
     const { error } = converse(DESCRIBE, [FIXED_NEWSTYLE, optionReply(OPT.INFO, REP.ERR_UNKNOWN)]);
     expect(error).toMatchObject({ name: 'NbdServerError', errno: 2, replyType: 0x80000006 });
     expect(error?.message).toBe(

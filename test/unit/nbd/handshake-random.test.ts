@@ -110,7 +110,7 @@ describe('handshake with a server that sends random bytes', () => {
     );
   });
 
-  it('that announces much and sends little uses no memory for it', () => {
+  it('that announces long replies and sends little causes no allocation', () => {
     const before = process.memoryUsage().arrayBuffers;
     const waiting = Array.from({ length: 1000 }, () => {
       const handshake = new Handshake({

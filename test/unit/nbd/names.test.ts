@@ -24,7 +24,7 @@ describe('NBD names', () => {
     expect(commandFlagNames(0x0011)).toEqual(['NBD_CMD_FLAG_FUA', 'NBD_CMD_FLAG_FAST_ZERO']);
   });
 
-  it('are hexadecimal for unknown numbers', () => {
+  it('show unknown numbers in hexadecimal', () => {
     expect([optionName(99), optionReplyName(0x80001234), commandName(255), errorName(7)]).toEqual([
       '0x63',
       '0x80001234',

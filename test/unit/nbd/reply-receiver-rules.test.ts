@@ -409,7 +409,7 @@ describe('"NBD_CMD_READ"', () => {
     ],
   ]);
 
-  test('more pieces than are reasonable', () => {
+  test('more separate parts than the limit', () => {
     for (const [way, run] of EVERY_WAY) {
       const recorder = new Recorder();
       recorder.ask(1n, new RecordedRequest(NBD_CMD_READ, 0n, 10_000));

@@ -311,7 +311,7 @@ test('proto.md, "Extended reply chunk message": every reply has 32 bytes of head
 });
 
 describe('reply receiver results', () => {
-  test('have a payload that arrives whole, right behind its header, in one piece', () => {
+  test('have a payload in one call if it arrives whole behind its header', () => {
     const given: string[] = [];
     class Watched extends Recorder {
       override data(...all: Parameters<Recorder['data']>): void {

@@ -28,7 +28,7 @@ describe('printable', () => {
     expect(printable(hex`78*100000`, 10)).toBe(`${'x'.repeat(10)}…`);
   });
 
-  it('leaves nothing that moves a terminal, for any input', () => {
+  it('leaves no control character, for any input', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.uint8Array()), (text) => {
         expect(printable(text)).not.toMatch(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u);
@@ -46,7 +46,7 @@ describe('printableSink', () => {
     expect(written).toEqual(['no line end \\x1b]0;x\\x07', '\tand\nmore \\u{202e}\n']);
   });
 
-  it('joins a character that arrives in two pieces', () => {
+  it('joins a character that arrives in two parts', () => {
     const written: string[] = [];
     const sink = printableSink((text) => written.push(text));
     for (const byte of Buffer.from('é')) sink(Buffer.of(byte));

@@ -13,7 +13,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 describe('pidfile', () => {
-  it('has the process number and nothing else, and goes at the end', async () => {
+  it('has the process number and nothing else, and is removed at the end', async () => {
     const file = join(folder, 'pid');
     const pidfile = await writePidfile(file);
     expect(await readFile(file, 'utf8')).toBe(String(process.pid));

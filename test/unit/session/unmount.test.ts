@@ -41,7 +41,7 @@ function createBackend(answers: { eager: Answer; lazy: Answer }, open?: Backend[
 const BUSY = Object.assign(new Error('target is busy'), { errno: 16 });
 
 describe('orderly unmount', () => {
-  it('ends when the kernel lets go', async () => {
+  it('ends when the kernel has unmounted', async () => {
     const backend = createBackend({ eager: 'ok', lazy: 'ok' });
     expect(await unmountInOrder(backend, [], new Deadline(10_000))).toBe('unmounted');
     expect(backend.calls).toEqual(['eager']);
@@ -66,7 +66,7 @@ describe('orderly unmount', () => {
     expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
   });
 
-  it('detaches when the server does not take the writes in time', async () => {
+  it('detaches when the server does not accept the writes in time', async () => {
     const clock = new FakeClock();
     const backend = createBackend({ eager: 'never', lazy: 'ok' });
     const result = unmountInOrder(backend, [], new Deadline(10_000, undefined, clock));

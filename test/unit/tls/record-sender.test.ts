@@ -57,7 +57,7 @@ test('TLS sender: produces the records of a client in RFC 8448, section 3, byte 
 });
 
 describe.each(SUITES)('TLS sender with %s', (suite) => {
-  test('the peer opens records of one piece and of two', () => {
+  test('the peer opens records of one part and of two', () => {
     const speaking = new Speaking(suite);
     expect(speaking.add(0, 28)).toBe(28);
     expect(speaking.add(0, 28, 1000, 4096)).toBe(28 + 4096);
@@ -72,7 +72,7 @@ describe.each(SUITES)('TLS sender with %s', (suite) => {
     );
   });
 
-  test('a record takes 16384 bytes and no more', () => {
+  test('a record has at most 16384 bytes', () => {
     const speaking = new Speaking(suite);
     expect(speaking.add(0, 28, 100, 20_000)).toBe(16_384);
     expect(speaking.add(0, 28, 100, 16_356)).toBe(16_384);

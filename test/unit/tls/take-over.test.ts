@@ -14,7 +14,7 @@ const [ALERT, HANDSHAKE, DATA] = [21, 22, 23];
 describe('TLS take-over: last record', () => {
   const stream = Buffer.concat([rfc8448.SERVER_TICKET, rfc8448.SERVER_DATA, rfc8448.SERVER_CLOSE]);
 
-  test.each([1, 3, 100, 290, 1000])('is known when the stream comes in pieces of %d bytes', (piece) => {
+  test.each([1, 3, 100, 290, 1000])('is known when the stream arrives %d bytes at a time', (piece) => {
     const watcher = new RecordWatcher();
     const seen = stream.subarray(0, -10);
     for (let at = 0; at < seen.length; at += piece) watcher.see(seen.subarray(at, at + piece));
@@ -22,7 +22,7 @@ describe('TLS take-over: last record', () => {
     expect(watcher.begun).toEqual(rfc8448.SERVER_CLOSE.subarray(0, -10));
   });
 
-  test('is none before the first is complete', () => {
+  test('does not exist before the first record is complete', () => {
     const watcher = new RecordWatcher();
     watcher.see(stream.subarray(0, 4));
     expect([watcher.last.length, watcher.begun.length]).toEqual([0, 4]);

@@ -57,7 +57,7 @@ function script(folder: string, name: string, text: string): string {
 }
 
 describe('server on standard input and output', () => {
-  test('gives one connection, and ends with it', async () => {
+  test('provides one connection, and ends with it', async () => {
     const server = await open(command('nbdkit', '-s', 'memory', '3M'));
     const connection = await server.connect();
     expect(connection.info.size).toBe(3n * 1024n * 1024n);
@@ -67,7 +67,7 @@ describe('server on standard input and output', () => {
     expect(await server.exited).toMatchObject({ status: 0 });
   });
 
-  test('gives another connection after a restart', async () => {
+  test('provides another connection after a restart', async () => {
     const server = await open(command('nbdkit', '-s', 'memory', '1M'));
     (await server.connect()).close();
     await server.restart();
@@ -162,7 +162,7 @@ describe('failed child', () => {
   });
 
   test.each([command, activated])(
-    'its exit status and last lines are reported, and its output is passed on',
+    'the error has its exit status and last lines, and its output is forwarded',
     async (mode) => {
       const path = script(
         scratchFolder(),
@@ -180,7 +180,7 @@ describe('failed child', () => {
     },
   );
 
-  test('a signal that ended it is reported', async () => {
+  test('the error names the signal that ended it', async () => {
     const server = await open(command('sh', '-c', 'kill -9 $$'));
     await expect(server.connect()).rejects.toThrow('sh was killed by SIGKILL');
   });
@@ -217,7 +217,7 @@ describe('nbd+ssh', () => {
     for (const connection of connections) connection.close();
   });
 
-  test('reports the words of ssh when it fails', async () => {
+  test('reports the message of ssh when it fails', async () => {
     const folder = scratchFolder();
     script(folder, 'ssh', 'echo "ssh: Could not resolve hostname there" >&2; exit 255');
     vi.stubEnv('PATH', `${folder}:${process.env.PATH}`);

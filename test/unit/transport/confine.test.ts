@@ -69,7 +69,7 @@ describe.each(WHO)('sandbox of %s', (_, prefix) => {
     expect(stderr).toMatch(/secret: Permission denied/);
   });
 
-  it('has a directory for temporary files that goes with it', async () => {
+  it('has a directory for temporary files, which is removed at the end', async () => {
     const scope = createFiles();
     const line =
       'echo x >"$TMPDIR/file"; cat "$TMPDIR/file"; mkdir "$TMPDIR/folder"; rmdir "$TMPDIR/folder"; echo "$TMPDIR"';
@@ -103,7 +103,7 @@ async function withFailure(call: string, error: string): Promise<Outcome> {
 }
 
 describe('sandbox and kernel', () => {
-  it('without Landlock the program runs as it is', async () => {
+  it('without Landlock the program runs unconfined', async () => {
     expect((await withFailure('landlock_create_ruleset', 'ENOSYS')).stdout).toBe('secret\n');
   });
 
@@ -114,7 +114,7 @@ describe('sandbox and kernel', () => {
   });
 });
 
-it('sandbox: exists for programs of the system only', async () => {
+it('sandbox: applies to programs in system directories only', async () => {
   expect(await whyUnconfined(['sh', 'cat'])).toBeUndefined();
   const scope = createScope();
   writeFileSync(scope.path('own'), '#!/bin/sh\n', { mode: 0o755 });

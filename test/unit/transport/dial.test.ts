@@ -52,7 +52,7 @@ describe('dial', () => {
     );
   });
 
-  test('talks on an inherited descriptor', async () => {
+  test('reads and writes on an inherited descriptor', async () => {
     const [ours, theirs] = socketpair();
     const near = streamOfDescriptor(ours);
     const far = streamOfDescriptor(theirs);
@@ -104,7 +104,7 @@ describe('DescriptorStream', () => {
     expect((await failed)[0].message).toMatch(/^send: /);
   });
 
-  test('gives its descriptor away still connected', async () => {
+  test('releases its descriptor with the connection open', async () => {
     const [a, b] = pair();
     const fd = a.release();
     await once(a, 'close');

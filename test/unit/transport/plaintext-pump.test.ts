@@ -100,7 +100,7 @@ test('plaintext pump: sends the last bytes of the worker, then ends the session'
   await once(session, 'close');
 });
 
-test('negotiated connection: one that ended before a thread took it is refused, and not waited for', async () => {
+test('negotiated connection: the worker refuses one that ended before the handover, without waiting', async () => {
   for (const take of ['takeSocket', 'takeDescriptor', 'takeStream'] as const) {
     const stream = new PassThrough();
     const connection = new NegotiatedConnection(PLAIN_EXPORT, stream);

@@ -40,7 +40,7 @@ test.each([
   ['taken over later', true],
   ["Node's", false],
 ])(
-  'TLS session: a server that dies while one that is to be %s begins is an error of connect',
+  'TLS session: connect fails if the server dies during the start of one that is to be %s',
   async (_, handOver) => {
     const scope = createScope();
     const pki = makePki(scope.path('pki'));

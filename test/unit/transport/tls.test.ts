@@ -148,7 +148,7 @@ describe('TLS with x509', () => {
     ).rejects.toThrow("the server's certificate is not valid yet");
   });
 
-  test('refuses a certificate that ca-crl.pem has revoked, and takes others', async () => {
+  test('refuses a certificate that ca-crl.pem has revoked, and accepts others', async () => {
     const revoked = serverFolder('revoked', []);
     const trusting = makeRevocation(join(folder, 'revoking'), pki, revoked);
     await expect(connecting(await x509Server(revoked), { certificates: trusting })).rejects.toThrow(
@@ -193,7 +193,7 @@ describe('TLS with pre-shared keys', () => {
     );
   });
 
-  test('refuses wrong keys, and the message says where to look', async () => {
+  test('refuses wrong keys, and the message names the files to check', async () => {
     await expect(connecting(await pskServer(), alice('wrong.psk'))).rejects.toThrow(
       'is the user alice in its keys file, with this key?',
     );
@@ -240,7 +240,7 @@ describe('plain text', () => {
     );
   });
 
-  test('fails with a server that demands TLS, and the message says what to use', async () => {
+  test('fails with a server that requires TLS, and the message names the URI scheme', async () => {
     await expect(connecting(await x509Server(), undefined)).rejects.toThrow(
       'requires TLS; use an nbds:// URI',
     );

@@ -50,7 +50,7 @@ describe('buffer pool', () => {
     expect(buffers.take(8192)).toBe(buffer);
   });
 
-  test('reports when so much is in use that nothing new should begin', () => {
+  test('reports when it is too full for a new request', () => {
     const buffers = new BufferPool(8192);
     const first = buffers.take(1);
     expect(buffers.exhausted).toBe(false);
@@ -120,7 +120,7 @@ describe('NBD command table', () => {
     expect(command).toMatchObject({ cookieLo, type: 1, flags: 1, length: 9, offsetLo: 7, buffer });
   });
 
-  test('a released command is as new when taken again', () => {
+  test('a released command has its initial state when it is taken again', () => {
     const table = new CommandTable();
     const fresh = table.take();
     const command = table.take();
@@ -186,7 +186,7 @@ describe('NBD command table', () => {
   });
 });
 
-test('FUSE request table: finds requests while they are in flight, in whatever order they end', () => {
+test('FUSE request table: finds requests while they are in flight, for any order of their ends', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 60 }), (steps) => {
       const table = new FuseRequestTable();
@@ -208,7 +208,7 @@ test('FUSE request table: finds requests while they are in flight, in whatever o
   );
 });
 
-test('a request that is given back is as new', () => {
+test('FUSE request table: a released request has its initial state when it is taken again', () => {
   const table = new FuseRequestTable();
   const request = table.take();
   const buffer = new BufferPool(1).take(1);
@@ -221,13 +221,13 @@ test('a request that is given back is as new', () => {
   expect(table.take()).toBe(request);
 });
 
-test('a request is answered once', () => {
+test('FUSE request table: a request has one reply', () => {
   const request = new FuseRequestTable().take();
   request.markAnswered();
   expect(() => request.markAnswered()).toThrow(/a request is answered once/);
 });
 
-test('a split command keeps its range, and both parts have the payload', () => {
+test('NBD commands: a split keeps the range, and both parts share the payload', () => {
   const commands = new CommandTable();
   const command = commands.take();
   const buffer = new BufferPool(1).take(4096);
@@ -242,7 +242,7 @@ test('a split command keeps its range, and both parts have the payload', () => {
   expect(() => commands.split(rest, 3840)).toThrow(/both parts/);
 });
 
-test('FUSE request table: an end twice, or too early, is a defect', () => {
+test('FUSE request table: ending a request twice, or too early, is a defect', () => {
   const requests = new FuseRequestTable();
   const request = requests.take();
   request.pending = 1;
@@ -302,7 +302,7 @@ test('latency histogram: place i counts latencies of at least 2^(i-1) and less t
   );
 });
 
-test('counters: numbers and histograms do not share a place', () => {
+test('counters: numbers and histograms have separate memory', () => {
   const { readLatency, writeLatency, ...single } = COUNTER;
   const places = Object.values(single);
   expect(new Set(places).size).toBe(places.length);
@@ -335,7 +335,7 @@ describe('signals', () => {
     expect(wantsToStop(pid)).toBe(true);
   });
 
-  test('this process has no pending end; of an invisible process nothing is known', () => {
+  test('a process without a pending signal has none, and an invisible process is unknown', () => {
     expect(wantsToStop(process.pid)).toBe(false);
     expect(wantsToStop(2 ** 30)).toBe(undefined);
     expect(wantsToStop(0)).toBe(undefined);

@@ -98,7 +98,7 @@ describe('reconnector', () => {
     expect(lines.at(-1)).toBe('dir/nbd: reconnected after 0.7 s');
   });
 
-  it('fails requests with EIO when the time is over, keeps trying, and heals', async () => {
+  it('fails requests with EIO when the time is over, keeps trying, and works again later', async () => {
     const { reconnector, events, answers, clock, lines } = createWorld({ limit: 2000 });
     answers.push(REFUSED);
     reconnector.lost(0, 'closed', USEFUL);

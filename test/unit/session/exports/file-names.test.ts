@@ -66,13 +66,13 @@ describe('file names of a list', () => {
     expect(first).toHaveLength(255);
   });
 
-  it('omit an export only where the list was made up against it', () => {
+  it('omit an export only if the list takes all its possible names', () => {
     const [mine] = names('', 'nbd');
     const against = ['nbd', mine, mine.replace('~', '~~')];
     expect([...fileNames(['', ...against]).keys()]).toEqual(against);
   });
 
-  it('all differ, whatever the names are', () => {
+  it('all differ, for any names', () => {
     const nasty = ['', 'nbd', '.', '..', '%2E', '/', '%2F', 'x', '\n', '%0A', '~', 'x'.repeat(256)];
     const found = names(...nasty);
     expect(new Set(found).size).toBe(nasty.length);

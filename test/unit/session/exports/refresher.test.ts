@@ -86,7 +86,7 @@ describe('export list refresher', () => {
     expect(listedAt).toEqual([0]);
   });
 
-  it('requests lists less often while none comes in time, and as often as before once one does', async () => {
+  it('requests lists less often while they come too late, and normally again after one in time', async () => {
     const { clock, listedAt, end, want } = createWorld();
     for (let second = 0; second < 100; second++) {
       want();

@@ -22,7 +22,7 @@ it('minimiser: leaves exactly the needed items, in order', async () => {
   );
 });
 
-it('minimiser: ends with a list of which no item can be left out, whatever makes it fail', async () => {
+it('minimiser: ends with a list of which every item is needed, for any reason of the failure', async () => {
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 2, max: 60 }), fc.integer({ min: 2, max: 7 }), async (n, unit) => {
       const isBad = (list: readonly number[]): boolean =>

@@ -8,7 +8,7 @@ group('a case', () => {
     expect(planOf(7, {})).toEqual(planOf(7, {}));
   });
 
-  it('plan: has a text that pins it', () => {
+  it('plan: its text, given to --case, gives the same plan', () => {
     for (const seed of SEEDS) {
       const plan = planOf(seed, {});
       expect(planOf(seed, parsePins(describe(plan)))).toEqual(plan);
@@ -24,7 +24,7 @@ group('a case', () => {
     }
   });
 
-  it('plan: has one thread or three, drawn apart from the choices of seeds before there were threads', () => {
+  it('plan: has one thread or three, without a change of the other choices of a seed', () => {
     const drawn = SEEDS.map((seed) => planOf(seed, parsePins('backend=kernel')).threads);
     expect(new Set(drawn)).toEqual(new Set(['1', '3']));
     // As seed 200 played before.

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { planOf } from '../../../../tools/differential/plan.js';
 import { Tally } from '../../../../tools/differential/tally.js';
 
-test('tally: counts servers that died by themselves apart from killed ones, and not as differences', () => {
+test('tally: counts servers that crashed separately from killed ones, and not as differences', () => {
   const tally = new Tally();
   const plan = planOf(1, {});
   tally.played(plan, 100);

@@ -104,7 +104,7 @@ describe('simulator: finds a defect that is put back', () => {
     expect(await search(sound, from, (found?.seed ?? from) - from + 1), 'found without it').toBeUndefined();
   });
 
-  it('a patch that does not apply is named', async () => {
+  it('the error names a patch that does not apply', async () => {
     const [{ text }] = defects;
     await expect(simulatorWith('wrong', text.replace(/^-.*[a-z].*$/m, '-nothing'))).rejects.toThrow(
       /^wrong\.patch does not apply/,

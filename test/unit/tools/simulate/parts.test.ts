@@ -32,7 +32,7 @@ describe('simulator: units', () => {
     expect(contents(bytes, 5)).toEqual([50, 0, 70]);
   });
 
-  it('show that they belong elsewhere, or are mixed', () => {
+  it('reveal content that belongs elsewhere, or is mixed', () => {
     const bytes = bytesOf(5, 2, () => 9).slice();
     expect(contents(bytes, 6)).toEqual([MISPLACED, MISPLACED]);
     bytes[UNIT + 100] ^= 1;

@@ -22,7 +22,7 @@ it('call: arrives as it was sent', () => {
   expect(received).toEqual([[true, 1, 2], 'end']);
 });
 
-it('call: one that the receiver does not know is a defect', () => {
+it('call: an unknown one is a defect', () => {
   expect(() => deliver<Calls>(['end'], {})).toThrow(/no call end is expected here/);
   expect(() => deliver<Calls>(['constructor' as 'end', 1], Object.create(null))).toThrow(/constructor/);
 });

@@ -42,7 +42,7 @@ test('lost copies: only older changes that overlap count', () => {
   expect(lost.overlapping(149n, 150n, 5)).toBe(undefined);
 });
 
-test('lost copies: a reply resolves a copy on a connection that is still read', () => {
+test('lost copies: a reply resolves a copy on a connection that the worker still reads', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const [first, second] = [write(1, 0, 10), write(2, 20, 10)];
   for (const one of [first, second]) lost.add(one, on(undefined, true), 0);
@@ -103,7 +103,7 @@ test('lost copies: time is proof only with --settle-time, and only after the end
   expect(lost.any).toBe(false);
 });
 
-test('lost copies: a change that is lost again and again to one process takes one place', () => {
+test('lost copies: a change that is lost repeatedly to one process needs one entry', () => {
   const lost = new LostCopies(Number.POSITIVE_INFINITY);
   const peer = new FakePeer();
   for (let i = 0; i < 100; i++) lost.add(write(1, 0, 10), on(peer, false), i);

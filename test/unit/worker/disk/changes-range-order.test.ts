@@ -85,7 +85,7 @@ test('range order: reports the first and the last change to the listener', () =>
   expect(heard).toEqual([true, false]);
 });
 
-test('range order: the end frees all that wait', () => {
+test('range order: at the end all waiting requests continue', () => {
   const { order } = createOrder();
   const [first, second] = [change(0, 10), change(0, 10)];
   order.enter(first);

@@ -61,14 +61,14 @@ describe('extent map', () => {
     expect(map.at(1024n)).toEqual({ start: 1024n, end: 4096n, hole: true });
   });
 
-  test('zeroing makes all of it unknown', () => {
+  test('after zeroing all of it is unknown', () => {
     const map = new ExtentMap(true);
     tell(map, 0n, [4096, 0]);
     map.wrote(command(NBD_CMD_WRITE_ZEROES, 0n, 512));
     expect(map.at(0n)).toBeUndefined();
   });
 
-  test('more writes than it can note make all of it unknown, never wrong', () => {
+  test('after more writes than it can record all of it is unknown, never wrong', () => {
     const map = new ExtentMap(true);
     tell(map, 0n, [1_000_000, 3]);
     for (let i = 0; i < 5000; i++) map.wrote(command(NBD_CMD_WRITE, BigInt(i * 100), 50));
@@ -116,7 +116,7 @@ describe('extent map', () => {
     expect(map.at(512n)).toBeUndefined();
   });
 
-  test('a query that is given up needs no more notes', () => {
+  test('an abandoned query records no more writes', () => {
     const map = new ExtentMap(true);
     map.querySent([]);
     map.wrote(command(NBD_CMD_WRITE, 0n, 512));
@@ -190,7 +190,7 @@ describe('extent map', () => {
     );
   });
 
-  test('never reports written data as a hole, whatever the server does first and whichever way it is queried', () => {
+  test('never reports written data as a hole, for any order of server actions and any kind of query', () => {
     const size = 48;
     const where = { at: fc.nat(size - 1), length: fc.integer({ min: 1, max: 16 }) };
     const step = fc.oneof(

@@ -74,7 +74,7 @@ const REFUSED_REPLAY: readonly Action[] = [
   RUN,
 ];
 
-test('the other connection carries the replay out', () => {
+test('the replay continues on the other connection', () => {
   const log: string[] = [];
   const steps = [...REFUSED_REPLAY, ...answer(3, WRITE), ...answer(3, FLUSH), RUN];
   expect(replay(PROFILE, steps, log).violation?.message).toBeUndefined();
@@ -82,7 +82,7 @@ test('the other connection carries the replay out', () => {
   expect(log.filter((line) => line.includes('not in flight'))).toEqual([]);
 });
 
-test('its copy there is a lost copy when that connection is lost, too', () => {
+test('the copy on a closing connection is a lost copy when that connection ends', () => {
   const steps = [
     ...REFUSED_REPLAY,
     receive(3),

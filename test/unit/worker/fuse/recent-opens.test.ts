@@ -13,7 +13,7 @@ test('recent opens: each OPEN allows its thread one truncation of its node', () 
   expect(opens.truncates(3, 100)).toBe(true);
 });
 
-test('recent opens: threads without a number of their own are counted', () => {
+test('recent opens: threads of another PID namespace share one number and are counted', () => {
   const opens = new RecentOpens();
   for (let i = 0; i < 24; i++) opens.opened(2, 0);
   for (let i = 0; i < 24; i++) expect(opens.truncates(2, 0)).toBe(true);

@@ -18,7 +18,7 @@ function takeFilled(buffers: BufferPool, count: number): PooledBuffer[] {
   });
 }
 
-test('memory that was not needed between two calls goes back to the system, and comes again', () => {
+test('buffer pool: returns unused memory to the system, and takes it again', () => {
   const buffers = new BufferPool(256 * MIB);
   const taken = takeFilled(buffers, 64);
   expect(buffers.hasSpare).toBe(false);
@@ -42,7 +42,7 @@ test('memory that was not needed between two calls goes back to the system, and 
   expect(again.every(({ bytes }) => bytes[0] === 7 && bytes.at(-1) === 7)).toBe(true);
 });
 
-test('buffers in use keep their contents', () => {
+test('buffer pool: keeps the contents of buffers in use when it returns memory', () => {
   const buffers = new BufferPool(256 * MIB);
   const [kept, ...others] = takeFilled(buffers, 4);
   for (const buffer of others) buffers.release(buffer);
@@ -51,7 +51,7 @@ test('buffers in use keep their contents', () => {
   expect(kept.bytes.every((byte) => byte === 7)).toBe(true);
 });
 
-test('memory of one size class goes back when another class needs much', () => {
+test('buffer pool: returns memory of one size class when another class needs much', () => {
   const buffers = new BufferPool(512 * MIB);
   const small = (count: number): PooledBuffer[] =>
     Array.from({ length: count }, () => {
@@ -72,7 +72,7 @@ test('memory of one size class goes back when another class needs much', () => {
   expect(taken.every(({ bytes }) => bytes[0] === 8)).toBe(true);
 });
 
-test('large blocks have their pages for themselves, and the data of a WRITE begin with one', () => {
+test('buffer pool: large buffers share no page, and the data of a WRITE begin at a page', () => {
   const buffers = new BufferPool(256 * MIB);
   const taken = Array.from({ length: 40 }, () => buffers.take(MIB));
   const ranges = taken.map(({ address, bytes }) => {

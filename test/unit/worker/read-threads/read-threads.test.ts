@@ -52,7 +52,7 @@ describe('ring', () => {
     }
   });
 
-  it('takes no more messages than it has places', () => {
+  it('accepts no more messages than it has places', () => {
     const { sender, takeAll } = createRing(createScope());
     for (let i = 0; i < PLACES; i++) expect(sender.push(RING_REQUEST, i, i)).toBe(true);
     expect(sender.push(RING_REQUEST, 0, 0)).toBe(false);

@@ -32,7 +32,7 @@ test('flush pace: a second FLUSH does not begin during one', () => {
   expect(pace.begins(8 * MIB, 3)).toBe(true);
 });
 
-test('flush pace: no FLUSH is due with nothing remembered, and none is later than the limit', () => {
+test('flush pace: no FLUSH is due without unflushed writes, and none is later than the limit', () => {
   expect(flushAt(new FlushPace(0), 0, 0)).toBe(Number.POSITIVE_INFINITY);
   expect(flushAt(new FlushPace(2 * MIB), 0, 0)).toBe(2);
 });
