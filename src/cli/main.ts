@@ -151,7 +151,7 @@ export async function main(words: readonly string[], worker?: Worker): Promise<v
     earlyReport(words).error(error);
     process.exitCode = 1;
     // Harmless where it has ended.
-    worker?.postMessage(undefined);
+    if (worker !== undefined) void dismissWorker(worker);
   }
 }
 

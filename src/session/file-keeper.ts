@@ -22,8 +22,6 @@ export interface FileKeeper extends ConnectionEvents, Partial<DirectoryEvents> {
   begin(backend: Backend): void;
   /** The files can be used. Resolves when the additional connections have arrived, or soon. */
   ready(): Promise<void> | void;
-  /** The connection of a read thread is lost. */
-  readThreadLost?(why: string): void;
   /** The files that have connections, or wait for them. */
   served(): readonly Served[];
 }

@@ -86,11 +86,6 @@ export class SingleFileKeeper implements FileKeeper {
     this.#reconnector?.accepted(connection);
   }
 
-  readThreadLost(why: string): void {
-    this.#parts.report.detail(`a read thread lost its connection: ${why}`);
-    this.#readThreads?.add(1);
-  }
-
   /** Makes no more connections for read threads. */
   async stop(): Promise<void> {
     await this.#readThreads?.stop();

@@ -10,8 +10,9 @@ import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
 import { isReadOnly } from '../nbd/export-info.js';
 import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
+import type { MountEvents } from '../worker/contract/messages.js';
 import { spawnWorker } from '../worker/spawn.js';
-import type { BackendEvents, BackendRequest, PreparedBackend } from './backend/backend.js';
+import type { BackendRequest, PreparedBackend } from './backend/backend.js';
 import { Cleanup } from './cleanup.js';
 import { endpointOf } from './connect/endpoint.js';
 import { reconnectBy } from './connect/lost-server.js';
@@ -133,12 +134,11 @@ async function serve(
   const ended = new Promise<Ending>((resolve) => {
     end = resolve;
   });
-  const events: BackendEvents = {
+  const events: MountEvents = {
     files: fileKeeper,
-    readThreadLost: (why) => fileKeeper.readThreadLost?.(why),
     warning: (text) => report.line(text),
     unmounted: () => end({ kind: 'unmounted' }),
-    crashed: (why) => end({ kind: 'crash', why }),
+    failed: (why) => end({ kind: 'crash', why }),
   };
   signal.throwIfAborted();
   const { target } = request.mountpoint;

@@ -1,4 +1,4 @@
-// A read thread: started by the main thread, given its settings by the first message.
+// A read thread: started by the main thread, given its settings by the first call.
 
 import type { ReadThreadSettings } from './contract/messages.js';
 import { runThread } from './loop/thread.js';

@@ -3,6 +3,10 @@
 // A file of its own, so that the thread starts before anything else is loaded.
 
 import { Worker } from 'node:worker_threads';
+import type { Call } from './contract/call.js';
+import type { ToIdleThread } from './contract/messages.js';
+
+const DISMISS: Call<ToIdleThread<never>> = ['dismiss'];
 
 /**
  * Starts a worker thread, which waits for its work. Starting a thread is slow, so call this early. If there is no
@@ -24,6 +28,6 @@ export function spawnReadThread(): Worker {
 export function dismissWorker(worker: Worker): Promise<void> {
   return new Promise((resolve) => {
     worker.once('exit', () => resolve());
-    worker.postMessage(undefined);
+    worker.postMessage(DISMISS);
   });
 }

@@ -1,4 +1,4 @@
-// The worker's thread: started by the main thread, given its settings by the first message.
+// The worker's thread: started by the main thread, given its settings by the first call.
 
 import type { WorkerSettings } from './contract/messages.js';
 import { runThread } from './loop/thread.js';

@@ -7,8 +7,8 @@ import type { Mountpoint } from '../../mount/mountpoint.js';
 import type { FuseOptions } from '../../mount/options.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type {
-  ConnectionEvents,
-  DirectoryEvents,
+  MountEvents,
+  ReadThreadEvents,
   ServedFile,
   StopOutcome,
   ToWorker,
@@ -18,20 +18,6 @@ import type { Settings } from '../settings.js';
 
 /** Answers to DirectoryEvents. */
 export type DirectoryAnswers = Pick<ToWorker, 'listed' | 'described' | 'refuse'>;
-
-/** Events of a backend. */
-export interface BackendEvents {
-  /** Receives what concerns the files' connections, and with --all their directory. */
-  readonly files: ConnectionEvents & Partial<DirectoryEvents>;
-  /** One line for the user. */
-  warning(text: string): void;
-  /** The connection of a read thread is lost; the worker has taken over its requests. */
-  readThreadLost(why: string): void;
-  /** The file system was unmounted by somebody else. */
-  unmounted(): void;
-  /** A defect has ended the backend. @param text maybe with a stack */
-  crashed(text: string): void;
-}
 
 /** A request to mount and serve files. */
 export interface BackendRequest {
@@ -46,7 +32,7 @@ export interface BackendRequest {
   readonly reconnectable: boolean;
   /** Maximum number of threads. */
   readonly threads: number;
-  readonly events: BackendEvents;
+  readonly events: MountEvents;
 }
 
 /** A mounted file system that is being served. */
@@ -60,11 +46,13 @@ export interface Backend {
   /** Waiting and new requests of the file fail with `errno` until the next `attach`. */
   fail(file: number, errno: number): void;
   /**
-   * Adds a read thread with a connection, which belongs to the backend from then on. False: that is not safe at the
-   * moment, and the caller keeps the connection. Undefined where the backend has one thread only.
+   * Adds a read thread with a connection, which belongs to the backend from then on; `owner` receives its loss. False:
+   * that is not safe at the moment, and the caller keeps the connection. Undefined where the backend has one thread only.
    * @throws Error when the thread cannot be started
    */
-  readonly addReadThread: ((negotiated: NegotiatedConnection) => Promise<boolean>) | undefined;
+  readonly addReadThread:
+    | ((negotiated: NegotiatedConnection, owner: ReadThreadEvents) => Promise<boolean>)
+    | undefined;
   /**
    * Returns a function to call once the server of a file has certainly ended: the server then executes nothing more
    * from the connections that are attached now.

@@ -8,8 +8,9 @@ import { detach, unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { findAgain, type MountEntry } from '../../mount/mount-table.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
+import type { MountEvents } from '../../worker/contract/messages.js';
 import { Deadline } from '../deadline.js';
-import type { Backend, BackendEvents, BackendRequest, PreparedBackend } from './backend.js';
+import type { Backend, BackendRequest, PreparedBackend } from './backend.js';
 import { treeOptions } from './tree-options.js';
 
 /** Milliseconds between two checks of the mount table. */
@@ -75,10 +76,10 @@ class FuseNativeBackend implements Backend {
   readonly #system: NativeFileSystem;
   readonly #mount: MountEntry;
   readonly #names: readonly string[];
-  readonly #events: BackendEvents;
+  readonly #events: MountEvents;
   readonly #watch: NodeJS.Timeout;
 
-  constructor(system: NativeFileSystem, mount: MountEntry, names: readonly string[], events: BackendEvents) {
+  constructor(system: NativeFileSystem, mount: MountEntry, names: readonly string[], events: MountEvents) {
     this.#events = events;
     this.#names = names;
     this.#system = system;

@@ -200,9 +200,9 @@ class KernelBackend implements Backend {
       },
       refuse: (file, errno) => worker.send('refuse', file, errno),
     };
-    this.addReadThread = async (negotiated) => {
+    this.addReadThread = async (negotiated, owner) => {
       if (!(await worker.prove())) return false;
-      worker.addReadThread(negotiated.takeSocket(), negotiated.info);
+      worker.addReadThread(negotiated.takeSocket(), negotiated.info, owner);
       return true;
     };
     this.ready = ready;

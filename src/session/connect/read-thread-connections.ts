@@ -4,6 +4,7 @@
 
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { NbdServer } from '../../transport/server.js';
+import type { ReadThreadEvents } from '../../worker/contract/messages.js';
 import type { Backend } from '../backend/backend.js';
 import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
@@ -25,7 +26,7 @@ export interface ReadThreadConnectionsParts {
 }
 
 /** See the file's head. */
-export class ReadThreadConnections {
+export class ReadThreadConnections implements ReadThreadEvents {
   readonly #parts: ReadThreadConnectionsParts;
   readonly #stop = new AbortController();
   #work: Promise<void> | undefined;
@@ -44,6 +45,11 @@ export class ReadThreadConnections {
       // More may be missing by now.
       this.add(0);
     });
+  }
+
+  connectionLost(why: string): void {
+    this.#parts.report.detail(`a read thread lost its connection: ${why}`);
+    this.add(1);
   }
 
   /** Ends the attempt under way, without waiting for a backend that does not answer. */
@@ -67,7 +73,7 @@ export class ReadThreadConnections {
     const connect = (signal: AbortSignal) => server.connect({ signal });
     const connection = await connectFurther(connect, info, report, signal);
     try {
-      if (connection !== undefined && (await addReadThread(connection))) {
+      if (connection !== undefined && (await addReadThread(connection, this))) {
         report.detail('one more read thread');
         return true;
       }

@@ -1,6 +1,7 @@
 // The contract between the main thread, the worker and the read threads: every message, declared once.
 //
-// An interface declares the calls of one direction; call.ts sends and delivers them.
+// An interface declares the calls of one direction; call.ts sends and delivers them. The first call in a thread is one of
+// ToIdleThread.
 
 import type { TreeOptions } from '../../fuse/tree.js';
 import type { LogFormat } from '../../linux/log-line.js';
@@ -118,6 +119,20 @@ export interface ReadThreadEnd {
   readonly memory: RingMemory;
 }
 
+/** Calls of the main thread in a thread that waits for its work; it takes one of them. */
+export interface ToIdleThread<Settings> {
+  /** Gives it its work. */
+  begin(settings: Settings): void;
+  /** Ends it without work. */
+  dismiss(): void;
+}
+
+/** Calls of every thread in the main thread. */
+export interface FromThread {
+  /** A defect has ended the thread's work. @param text maybe with a stack */
+  failed(text: string): void;
+}
+
 /** Calls of the main thread in the worker. Files have numbers from 0, which are never used twice. */
 export interface ToWorker {
   /** Gives a file a connection. */
@@ -163,16 +178,20 @@ export interface DirectoryEvents {
   idle(file: number): void;
 }
 
-/** Calls of the worker in the main thread. */
-export interface FromWorker extends ConnectionEvents, DirectoryEvents {
-  /** The kernel's FUSE_INIT is answered. */
-  ready(): void;
-  /** One line for the user. */
-  warning(text: string): void;
+/** Calls of the worker about inodes that it cannot change alone, to the owner of the mount. */
+export interface InodeEvents {
   /** A cached write went past the end of a file: correct the size of its inode. */
   beyondEnd(file: number): void;
   /** Make the kernel write back the dirty pages of a file: answer with `synced`. */
   syncWanted(file: number): void;
+}
+
+/** Calls of the worker in the main thread. */
+export interface FromWorker extends FromThread, ConnectionEvents, DirectoryEvents, InodeEvents {
+  /** The kernel's FUSE_INIT is answered. */
+  ready(): void;
+  /** One line for the user. */
+  warning(text: string): void;
   /** Answers `prove`: whether new connections lead to a server that has every acknowledged byte. */
   proven(good: boolean): void;
   /** A signal has hit the requester of a request that a read thread may have. */
@@ -182,8 +201,12 @@ export interface FromWorker extends ConnectionEvents, DirectoryEvents {
   /** The kernel has released the mount; the worker flushes and stops. */
   unmounted(): void;
   stopped(outcome: StopOutcome): void;
-  /** A defect has ended the worker. @param text maybe with a stack */
-  failed(text: string): void;
+}
+
+/** The calls of a backend, the worker or another one, that the session receives. */
+export interface MountEvents extends Pick<FromWorker, 'warning' | 'unmounted' | 'failed'> {
+  /** Receives the calls about the files' connections, and with --all about their directory. */
+  readonly files: ConnectionEvents & Partial<DirectoryEvents>;
 }
 
 /** The settings with which a read thread starts. */
@@ -207,13 +230,16 @@ export interface ToReadThread {
   stop(now: boolean): void;
 }
 
+/** Calls of a read thread about its connection, to the owner of its reconnection. */
+export interface ReadThreadEvents {
+  /** The connection is lost; the worker has taken over the requests. */
+  connectionLost(why: string): void;
+}
+
 /** Calls of a read thread in the main thread. */
-export interface FromReadThread {
+export interface FromReadThread extends FromThread, ReadThreadEvents {
   /** It takes calls from now on; it has taken no request from the kernel before. */
   started(): void;
-  connectionLost(why: string): void;
-  /** A defect has ended the thread. */
-  failed(text: string): void;
 }
 
 /** The result of a stop. */

@@ -14,7 +14,10 @@ import { type Call, deliver, type Send, sender } from '../contract/call.js';
 import type {
   ConnectedSocket,
   FromReadThread,
+  MountEvents,
+  ReadThreadEvents,
   ReadThreadSettings,
+  ToIdleThread,
   ToReadThread,
   ToWorker,
   WorkerSettings,
@@ -23,18 +26,9 @@ import { makeRingMemory } from '../read-threads/ring.js';
 import { spawnReadThread } from '../spawn.js';
 
 /** Settings of the worker from which those of its read threads follow. */
-export type ReadThreadOptions = Omit<WorkerSettings, 'wake'> & {
+export interface ReadThreadOptions extends Omit<WorkerSettings, 'wake'> {
+  /** Number of the first read thread's connection. */
   readonly firstReadThreadConnection: number;
-};
-
-/** Events of read threads. */
-export interface ReadThreadEvents {
-  /** A read thread's connection is lost; the worker has taken over its requests. */
-  readThreadLost(why: string): void;
-  /** A defect has ended a read thread that had requests. */
-  crashed(text: string): void;
-  /** A read thread could not start: no other one is tried. */
-  unable(why: string): void;
 }
 
 interface ReadThreadHandle {
@@ -42,7 +36,8 @@ interface ReadThreadHandle {
   readonly descriptors: readonly number[];
   readonly send: Send<ToReadThread>;
   readonly ended: Promise<void>;
-  hasConnection: boolean;
+  /** Receives the loss of its connection; undefined where it has none. */
+  owner: ReadThreadEvents | undefined;
   /** Descriptors that it was given and cannot have taken yet. */
   given: readonly number[];
   started: boolean;
@@ -53,7 +48,7 @@ export class ReadThreadHandles {
   readonly #options: ReadThreadOptions;
   readonly #workerWake: number;
   readonly #toWorker: Send<ToWorker>;
-  readonly #events: ReadThreadEvents;
+  readonly #events: Pick<MountEvents, 'warning' | 'failed'>;
   readonly #threads: ReadThreadHandle[] = [];
   #stopping = false;
   #unable = false;
@@ -63,7 +58,7 @@ export class ReadThreadHandles {
     options: ReadThreadOptions,
     workerWake: number,
     toWorker: Send<ToWorker>,
-    events: ReadThreadEvents,
+    events: Pick<MountEvents, 'warning' | 'failed'>,
   ) {
     this.#options = options;
     this.#workerWake = workerWake;
@@ -72,13 +67,13 @@ export class ReadThreadHandles {
   }
 
   /** Gives a read thread without a connection one, or starts one. @throws Error if it cannot; the connection is closed then */
-  attach(socket: ConnectedSocket, info: ExportInfo): void {
+  attach(socket: ConnectedSocket, info: ExportInfo, owner: ReadThreadEvents): void {
     const { descriptor, tls, peer } = socket;
     try {
       if (this.#stopping) throw new Error('the mount is stopping');
       if (this.#unable) throw new Error('read threads cannot be started');
-      const thread = this.#threads.find(({ hasConnection }) => !hasConnection) ?? this.#start();
-      thread.hasConnection = true;
+      const thread = this.#threads.find((one) => one.owner === undefined) ?? this.#start();
+      thread.owner = owner;
       if (!thread.started) thread.given = [descriptor, ...(peer?.descriptors ?? [])];
       thread.send('attach', { ...socket, connection: thread.connection, info });
     } catch (error) {
@@ -139,7 +134,7 @@ export class ReadThreadHandles {
         wake(write);
       }),
       ended: new Promise<void>((resolve) => worker.once('exit', () => resolve())),
-      hasConnection: false,
+      owner: undefined,
       given: [],
       started: false,
     };
@@ -148,8 +143,9 @@ export class ReadThreadHandles {
         thread.started = true;
       },
       connectionLost: (why) => {
-        thread.hasConnection = false;
-        this.#events.readThreadLost(why);
+        const { owner } = thread;
+        thread.owner = undefined;
+        owner?.connectionLost(why);
       },
       failed: (text) => this.#died(thread, text),
     };
@@ -159,20 +155,11 @@ export class ReadThreadHandles {
     const { files, naked, tree, trace, timeout, settleTime, readAhead } = this.#options;
     const [file] = files;
     const workerWake = this.#workerWake;
-    const settings: ReadThreadSettings = {
-      device,
-      wake: read,
-      file,
-      naked,
-      tree,
-      trace,
-      timeout,
-      settleTime,
-      readAhead,
-      workerWake,
-      memory,
-    };
-    worker.postMessage(settings);
+    const begin: Call<ToIdleThread<ReadThreadSettings>> = [
+      'begin',
+      { device, wake: read, file, naked, tree, trace, timeout, settleTime, readAhead, workerWake, memory },
+    ];
+    worker.postMessage(begin);
     this.#threads.push(thread);
     this.#toWorker('addReadThread', { connection, descriptor: device, wake: write, memory });
     return thread;
@@ -181,11 +168,11 @@ export class ReadThreadHandles {
   /** A thread that has taken no request is not replaced: it stays in the list, with a connection that is closed. */
   #died(thread: ReadThreadHandle, why: string): void {
     if (this.#stopping) return;
-    if (thread.started) this.#events.crashed(why);
+    if (thread.started) this.#events.failed(why);
     if (thread.started || thread.given.length === 0) return;
     for (const given of thread.given) libc.close(given);
     thread.given = [];
     this.#unable = true;
-    this.#events.unable(why);
+    this.#events.warning(`cannot start a read thread: ${why}; one thread serves the mount`);
   }
 }

@@ -12,34 +12,26 @@ import { forgetSecrets } from '../../tls/take-over.js';
 import { type Call, deliver, type Send, sender } from '../contract/call.js';
 import type {
   ConnectedSocket,
-  ConnectionEvents,
-  DirectoryEvents,
   FromWorker,
+  InodeEvents,
+  MountEvents,
+  ReadThreadEvents,
   StopOutcome,
+  ToIdleThread,
   ToWorker,
   WorkerSettings,
 } from '../contract/messages.js';
 import type { FileStatus } from '../contract/status.js';
-import { ReadThreadHandles } from './read-thread-handles.js';
+import { ReadThreadHandles, type ReadThreadOptions } from './read-thread-handles.js';
 
 /** Settings of a worker and its read threads. */
-export interface WorkerOptions extends Omit<WorkerSettings, 'wake'> {
-  /** Number of the first read thread's connection. */
-  readonly firstReadThreadConnection: number;
-}
+export type WorkerOptions = ReadThreadOptions;
 
-/** Calls of the worker that the session receives, besides those for the owner of the files. */
-export interface WorkerEvents extends Pick<FromWorker, 'warning' | 'beyondEnd' | 'syncWanted' | 'unmounted'> {
-  /** Receives the calls about the files' connections, and with --all about their directory. */
-  readonly files: ConnectionEvents & Partial<DirectoryEvents>;
-  /** A read thread's connection is lost; the worker has taken over its requests. */
-  readThreadLost(why: string): void;
-  /** A defect has ended the worker or a read thread. @param text maybe with a stack */
-  crashed(text: string): void;
-}
+/** The receivers of the calls that are not for the handle itself. */
+export type WorkerEvents = MountEvents & InodeEvents;
 
-/** Calls that the handle answers by itself. */
-type OwnCalls = Pick<FromWorker, 'ready' | 'failed' | 'status' | 'proven' | 'interrupted' | 'stopped'>;
+/** Calls that the handle acts on; it passes all others on unchanged. */
+type OwnCalls = Omit<FromWorker, 'warning' | keyof InodeEvents | keyof MountEvents['files']>;
 
 /** Milliseconds for read threads to forward their requests. */
 const FORWARDING_TIME = 500;
@@ -79,14 +71,8 @@ export class WorkerHandle {
     this.stopped = new Promise((resolve) => {
       this.#becomeStopped = resolve;
     });
-    this.#readThreads = new ReadThreadHandles(options, wakeEnd, this.send, {
-      readThreadLost: (why) => events.readThreadLost(why),
-      // The worker lives: it ends in order, with a FLUSH, when the session acts on this.
-      crashed: (text) => {
-        if (!this.#ended) events.crashed(text);
-      },
-      unable: (why) => events.warning(`cannot start a read thread: ${why}; one thread serves the mount`),
-    });
+    // When a read thread has failed, the worker lives: it ends in order, with a FLUSH, when the session acts on this.
+    this.#readThreads = new ReadThreadHandles(options, wakeEnd, this.send, events);
     worker.on('message', (call: Call<FromWorker>) => this.#receive(call));
     worker.on('error', (error) => this.#crash(error.stack ?? error.message));
     worker.on('exit', () => this.#crash('the worker thread ended unexpectedly'));
@@ -96,8 +82,8 @@ export class WorkerHandle {
   static start(options: WorkerOptions, events: WorkerEvents, worker: Worker): WorkerHandle {
     const { read, write } = pipe();
     const handle = new WorkerHandle(worker, write, options, events);
-    const settings: WorkerSettings = { ...options, wake: read };
-    worker.postMessage(settings);
+    const begin: Call<ToIdleThread<WorkerSettings>> = ['begin', { ...options, wake: read }];
+    worker.postMessage(begin);
     return handle;
   }
 
@@ -126,9 +112,12 @@ export class WorkerHandle {
     });
   }
 
-  /** Starts a read thread on a connection to the one file's server. @throws Error if it cannot; the connection is closed then */
-  addReadThread(socket: ConnectedSocket, info: ExportInfo): void {
-    this.#readThreads.attach(socket, info);
+  /**
+   * Starts a read thread on a connection to the one file's server. @param owner receives the loss of the connection
+   * @throws Error if it cannot; the connection is closed then
+   */
+  addReadThread(socket: ConnectedSocket, info: ExportInfo, owner: ReadThreadEvents): void {
+    this.#readThreads.attach(socket, info, owner);
   }
 
   /** Ends the worker. See `stopped`. @param remaining milliseconds that requests in flight still have to end */
@@ -154,6 +143,11 @@ export class WorkerHandle {
     status: (statuses) => this.#answerStatus(statuses),
     proven: (good) => this.#proofs.shift()?.(good),
     interrupted: (uniqueHi, uniqueLo) => this.#readThreads.interrupted(uniqueHi, uniqueLo),
+    unmounted: () => {
+      // No request comes from the kernel any more; the worker answers those that the read threads have.
+      void this.#readThreads.stop({ now: false });
+      this.#events.unmounted();
+    },
     stopped: (outcome) => {
       this.#refuseReady(new Error('the file system was unmounted before it was ready'));
       void this.#end(outcome);
@@ -163,11 +157,7 @@ export class WorkerHandle {
   #receive(call: Call<FromWorker>): void {
     const [name] = call;
     if (name in this.#own) deliver<FromWorker>(call, this.#own);
-    else if (name in this.#events) {
-      // No request comes from the kernel any more; the worker answers those that the read threads have.
-      if (name === 'unmounted') void this.#readThreads.stop({ now: false });
-      deliver<FromWorker>(call, this.#events);
-    } else deliver<FromWorker>(call, this.#events.files);
+    else deliver<FromWorker>(call, name in this.#events ? this.#events : this.#events.files);
   }
 
   async #end(outcome: StopOutcome): Promise<void> {
@@ -183,7 +173,7 @@ export class WorkerHandle {
   #crash(text: string): void {
     this.#refuseReady(new Error(text));
     if (this.#ended) return;
-    this.#events.crashed(text);
+    this.#events.failed(text);
     void this.#end(NOTHING_LOST);
   }
 

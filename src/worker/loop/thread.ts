@@ -5,20 +5,26 @@
 
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { clearWakes } from '../../linux/pipe.js';
+import { type Call, deliver, type Send, sender } from '../contract/call.js';
+import type { FromThread, ToIdleThread } from '../contract/messages.js';
 
 /**
- * Runs `run` with the settings in the first message, if it has any; `takeMessages` receives the later ones. A defect
- * is sent as a message of type `failed`. @throws Error in the main thread
+ * Waits for the first call, and runs `run` if it is `begin`; `takeMessages` receives the later ones. A defect is
+ * reported with `failed`. @throws Error in the main thread
  */
 export function runThread<Settings>(run: (port: MessagePort, settings: Settings) => void): void {
   const port = parentPort;
   if (port === null) throw new Error('this file runs as a worker thread, started by spawn.ts');
-  port.once('message', (settings: Settings | undefined) => {
+  const send: Send<FromThread> = sender((call) => port.postMessage(call));
+  const calls: ToIdleThread<Settings> = {
+    begin: (settings) => run(port, settings),
+    dismiss: () => undefined,
+  };
+  port.once('message', (call: Call<ToIdleThread<Settings>>) => {
     try {
-      if (settings !== undefined) run(port, settings);
+      deliver<ToIdleThread<Settings>>(call, calls);
     } catch (error) {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      port.postMessage(['failed', text]);
+      send('failed', error instanceof Error ? (error.stack ?? error.message) : String(error));
     }
     port.close();
   });

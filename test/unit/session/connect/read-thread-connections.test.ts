@@ -65,6 +65,19 @@ it('read thread connections: tries until all that were added are connected', asy
   expect(done).toEqual(['taken', 'refused', 'closed', 'taken', 'taken']);
 });
 
+it('read thread connections: connects again after a loss, unless it has ended', async () => {
+  const { supply, clock, done } = createWorld('taken', 'taken', 'taken');
+  supply.add(1);
+  await clock.advance(0);
+  supply.connectionLost('the server closed the connection');
+  await clock.advance(0);
+  expect(done).toEqual(['taken', 'taken']);
+  await supply.stop();
+  supply.connectionLost('the server closed the connection');
+  await clock.advance(60_000);
+  expect(done).toEqual(['taken', 'taken']);
+});
+
 it('read thread connections: ends with its pending attempt', async () => {
   const { supply, clock, done } = createWorld('unreachable', 'taken');
   supply.add(1);
