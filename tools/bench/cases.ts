@@ -107,7 +107,7 @@ const REREAD: Case = {
   noLimit: true,
 };
 
-const FAR_BARS: Bars = { seqread: 15, 'seqread-user': 15, 'randread-64k-8': 1.8, 'write-4k': 1000 };
+const REMOTE_BARS: Bars = { seqread: 15, 'seqread-user': 15, 'randread-64k-8': 1.8, 'write-4k': 1000 };
 
 function remote(milliseconds: number): readonly Case[] {
   const jobs: readonly (readonly [name: string, text: string, job: FioJob])[] = [
@@ -117,9 +117,9 @@ function remote(milliseconds: number): readonly Case[] {
     ['write-4k', '4k sequential write, buffered, fsync at the end', buffered('write', '4k', '1G')],
   ];
   return jobs.map(([name, text, job]) => ({
-    name: `far${milliseconds}-${name}`,
+    name: `remote${milliseconds}-${name}`,
     text: `${milliseconds} ms away: ${text}`,
-    bar: milliseconds === 10 ? FAR_BARS[name] : undefined,
+    bar: milliseconds === 10 ? REMOTE_BARS[name] : undefined,
     serve: away(milliseconds),
     job,
     asNobody: name.endsWith('user'),

@@ -9,7 +9,7 @@ const CHOICES = {
   backend: ['kernel', 'kernel', 'kernel', 'kernel', 'kernel', 'fuse-native'],
   connections: ['1', '4'],
   way: ['unix', 'tcp', 'tls'],
-  server: ['file', 'volatile', 'minimum-512', 'minimum-4096', 'minimum-65536', 'far', 'qemu-nbd'],
+  server: ['file', 'volatile', 'minimum-512', 'minimum-4096', 'minimum-65536', 'remote', 'qemu-nbd'],
   /** `mixed`: one process with all kinds; the others: three processes side by side with this one kind. */
   actors: ['mixed', 'mixed', 'cached', 'direct'],
   faults: ['none', 'cuts', 'cuts', 'kills', 'kills', 'freezes'],
@@ -31,6 +31,9 @@ export interface Plan extends Setup {
   readonly size: number;
 }
 
+/** Former values, which `--case` still takes. */
+const FORMER: Readonly<Record<string, string>> = { 'server=far': 'remote' };
+
 /** Bytes of a disk, without what makes it odd. */
 const SIZE = 6 * 1024 * 1024;
 
@@ -38,7 +41,8 @@ const SIZE = 6 * 1024 * 1024;
 export function parsePins(text: string): Pins {
   const pins: Partial<Record<Dimension, string>> = {};
   for (const pair of text.split(',').filter((one) => one !== '')) {
-    const [name, value] = pair.split('=');
+    const [name, given] = pair.split('=');
+    const value = FORMER[pair] ?? given;
     const dimension = DIMENSIONS.find((one) => one === name);
     if (dimension === undefined) throw new Error(`no ${name} among ${DIMENSIONS.join(', ')}`);
     const choices: readonly string[] = CHOICES[dimension];

@@ -20,7 +20,7 @@ function filtersOf(server: Plan['server']): [filters: string[], settings: string
     case 'volatile':
       // Its replies to NBD_CMD_BLOCK_STATUS do not report its holes.
       return [['noextents', 'cache'], []];
-    case 'far':
+    case 'remote':
       return [['delay'], ['rdelay=2ms', 'wdelay=1ms']];
     case 'minimum': {
       const sizes = [`blocksize-minimum=${minimum}`, 'blocksize-preferred=65536', 'blocksize-maximum=1M'];

@@ -5,7 +5,7 @@
 // counts. Read-ahead keeps READs in flight, so it takes a lone or a fast READ to turn a remote server local again.
 
 /** Latency in milliseconds from which a server is remote. */
-const FAR = 0.8;
+const REMOTE = 0.8;
 
 /** Assumed transfer time in milliseconds per byte: 2.8 GiB/s, as over a Unix socket. */
 const PER_BYTE = 0.35 / (1024 * 1024);
@@ -43,8 +43,8 @@ export class Latency {
     const took = now - submittedAt;
     const way = took - moved * PER_BYTE;
     const alone = moved <= length + LITTLE;
-    if (way < FAR) {
-      if (this.remote && !alone && took >= FAR) return;
+    if (way < REMOTE) {
+      if (this.remote && !alone && took >= REMOTE) return;
       this.remote = false;
       this.#waited = 0;
     } else if (!this.remote && submittedAt >= this.#countedAt && (alone || way > took / 2)) {

@@ -21,7 +21,7 @@ it.each([
   'cache=writeback,backend=kernel,connections=4,way=tls,server=volatile,actors=mixed,faults=kills,threads=1',
   'cache=none,backend=kernel,connections=1,way=unix,server=volatile,actors=direct,faults=cuts,threads=3',
   'cache=none,backend=kernel,connections=4,way=tcp,server=minimum-4096,actors=direct,faults=cuts,threads=1',
-  'cache=writethrough,backend=kernel,connections=1,way=unix,server=far,actors=cached,faults=none,threads=1',
+  'cache=writethrough,backend=kernel,connections=1,way=unix,server=remote,actors=cached,faults=none,threads=1',
   'backend=fuse-native,way=unix,server=qemu-nbd,actors=mixed,faults=cuts',
 ])(
   'random file operations: a mounted file and a plain one have the same results: %s',

@@ -15,6 +15,10 @@ group('a case', () => {
     }
   });
 
+  it('plan: takes the former name of a value', () => {
+    expect(parsePins('server=far,way=tls')).toEqual({ server: 'remote', way: 'tls' });
+  });
+
   it('plan: keeps everything but the pinned threads', () => {
     for (const seed of SEEDS) {
       const { threads, ...others } = planOf(seed, {});
@@ -28,6 +32,6 @@ group('a case', () => {
     const drawn = SEEDS.map((seed) => planOf(seed, parsePins('backend=kernel')).threads);
     expect(new Set(drawn)).toEqual(new Set(['1', '3']));
     // As seed 200 played before.
-    expect(planOf(200, {})).toMatchObject({ size: 6_309_714, server: 'far', way: 'tcp' });
+    expect(planOf(200, {})).toMatchObject({ size: 6_309_714, server: 'remote', way: 'tcp' });
   });
 });
