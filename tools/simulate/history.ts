@@ -97,7 +97,7 @@ function checkLeftovers({ engine, disks }: MountWorker): void {
   const wrong = (what: string): never => {
     throw new Violation('left over', `at the end there is ${what}`);
   };
-  if (engine.requests.busy) wrong('an operation');
+  if (engine.requests.busy) wrong('a request');
   const kept = disks.reduce((sum, { unflushed }) => sum + unflushed.list().length, 0);
   const commands = engine.commands.inUse().length;
   if (engine.requests.count === 0 && commands !== kept)

@@ -79,7 +79,7 @@ export class DiskReplySink implements PayloadSink {
   }
 
   hole(command: NbdCommand, at: number, length: number): void {
-    const buffer = this.#blockOf(command);
+    const buffer = this.#bufferOf(command);
     buffer.bytes.fill(0, command.bufferAt + at, command.bufferAt + at + length);
   }
 
@@ -112,7 +112,7 @@ export class DiskReplySink implements PayloadSink {
   }
 
   placePayload(command: NbdCommand, at: number): number {
-    return this.#blockOf(command).address + command.bufferAt + at;
+    return this.#bufferOf(command).address + command.bufferAt + at;
   }
 
   splicePayload(descriptor: number, command: NbdCommand, at: number, length: number, whole: boolean): number {
@@ -130,7 +130,7 @@ export class DiskReplySink implements PayloadSink {
     if (data !== undefined) this.#disk.saw(command, data.bytes, command.bufferAt);
   }
 
-  #blockOf(command: NbdCommand): PooledBuffer {
+  #bufferOf(command: NbdCommand): PooledBuffer {
     if (command.buffer !== undefined) return command.buffer;
     const request = command.request;
     if (request?.buffer !== undefined) return request.buffer;

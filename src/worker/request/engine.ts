@@ -293,7 +293,7 @@ export class Engine implements DiskContext {
     const disk = request.disk;
     if (!request.answered) this.#reply(request);
     if (this.trace !== undefined && request.opcode !== 0) this.trace.answer(request, request.error);
-    if (disk !== undefined) countOperation(disk.counters, request, this.system.clock.now());
+    if (disk !== undefined) countRequest(disk.counters, request, this.system.clock.now());
     if (request.kind === BACKGROUND_FLUSH) disk?.flushEnded(request.error);
     if (request.buffer !== undefined) this.buffers.release(request.buffer);
     const next = request.order === ORDER_NONE ? undefined : disk?.leaveOrder(request);
@@ -321,7 +321,7 @@ function countCommand(counters: Float64Array, type: number): void {
   else if (type === NBD_CMD_WRITE_ZEROES) counters[COUNTER.zeroes]++;
 }
 
-function countOperation(counters: Float64Array, { kind, length, startedAt }: FuseRequest, now: number): void {
+function countRequest(counters: Float64Array, { kind, length, startedAt }: FuseRequest, now: number): void {
   // A READ at the end of the disk needs no server.
   if (kind === REQUEST_READ && length > 0) {
     counters[COUNTER.reads]++;

@@ -45,7 +45,7 @@ class Pair {
     });
   }
 
-  /** A WRITE, not sent, whose payload of `length` bytes lies at byte `at` of a large block. */
+  /** A WRITE, not sent, whose payload of `length` bytes lies at byte `at` of a large buffer. */
   write(length: number, at: number): { command: NbdCommand; buffer: PooledBuffer; bytes: Buffer } {
     const buffer = this.buffers.take(MIB);
     const command = this.commands.take();
@@ -107,7 +107,7 @@ test('sender: zero-copy bytes in the socket stay unchanged, whatever becomes of 
   const { command, buffer, bytes } = pair.write(MIB, WRITE_DATA);
   expect(pair.sender.flush()).toBe(0);
   expect(buffer.shared).toBe(1);
-  // The connection is lost: the command goes out again elsewhere, is answered there, and the block is free.
+  // The connection is lost: the command goes out again elsewhere, is answered there, and the buffer is free.
   pair.commands.renew(command);
   expect(command.shared).toBe(false);
   pair.buffers.release(buffer);

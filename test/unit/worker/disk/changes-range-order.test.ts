@@ -6,15 +6,15 @@ import { EIO } from '../../../../src/constants/errno.js';
 import { RangeOrder, setRange } from '../../../../src/worker/disk/changes.js';
 import { FuseRequest, REQUEST_READ, REQUEST_WRITE } from '../../../../src/worker/flight/fuse-request.js';
 
-function operation(kind: number, start: number, end: number): FuseRequest {
+function request(kind: number, start: number, end: number): FuseRequest {
   const one = new FuseRequest();
   one.kind = kind;
   setRange(one, start, end, 1);
   return one;
 }
 
-const change = (start: number, end: number): FuseRequest => operation(REQUEST_WRITE, start, end);
-const read = (start: number, end: number): FuseRequest => operation(REQUEST_READ, start, end);
+const change = (start: number, end: number): FuseRequest => request(REQUEST_WRITE, start, end);
+const read = (start: number, end: number): FuseRequest => request(REQUEST_READ, start, end);
 
 function createOrder(): { order: RangeOrder } {
   return { order: new RangeOrder() };
@@ -120,7 +120,7 @@ test('range order: no two overlapping changes are ever under way, and all get th
         for (const next of order.leave(one)) begin(next);
       };
       for (const { start, length, isRead, end: at } of steps) {
-        const one = operation(isRead ? REQUEST_READ : REQUEST_WRITE, start, start + length);
+        const one = request(isRead ? REQUEST_READ : REQUEST_WRITE, start, start + length);
         arrived.push(one);
         if (isRead ? order.enterRead(one) : order.enter(one)) begin(one);
         if (at < under.length) end(at);
