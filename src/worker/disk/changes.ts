@@ -9,6 +9,7 @@
 // A Disk owns one of each.
 
 import { overlaps } from '../../nbd/byte-range.js';
+import { OverlapOrder } from '../../nbd/overlap-order.js';
 import type { Peer } from '../connection/channel.js';
 import {
   type FuseRequest,
@@ -32,45 +33,43 @@ function overlap(a: FuseRequest, b: FuseRequest): boolean {
 const NONE: readonly FuseRequest[] = [];
 
 /**
- * The order of overlapping requests: first come, first served. A change keeps its range until all its commands are
- * resolved, even when its requester is gone. Overlapping requests wait: newer changes, and reads, so that no program
- * sees data that may be undone. Ranges are doubles, rounded outwards, so beyond 2^53 they are too large at worst.
+ * The order of overlapping requests (nbd/overlap-order.ts has the rule). A change keeps its range until all its
+ * commands are resolved, even when its requester is gone. Overlapping requests wait: newer changes, and reads, so that
+ * no program sees data that may be undone. Ranges are doubles, rounded outwards, so beyond 2^53 they are too large at
+ * worst.
  */
 export class RangeOrder {
   /** Called when the first change begins and when the last one ends. */
   announce: ((isChanging: boolean) => void) | undefined;
-  readonly #holders: FuseRequest[] = [];
-  #waiting: FuseRequest[] = [];
+  readonly #order = new OverlapOrder<FuseRequest>();
+  #isChanging = false;
   #changes = 0;
 
   /** Whether a change is in progress. */
   get isChanging(): boolean {
-    return this.#holders.length > 0;
+    return this.#isChanging;
   }
 
   /** Requests that wait for overlapping ones. */
   get waiting(): readonly FuseRequest[] {
-    return this.#waiting;
+    return this.#order.waiting;
   }
 
   /** Enters a change. False: it waits; a `leave` returns it when its turn comes. */
   enter(request: FuseRequest): boolean {
     assert(request.order === ORDER_NONE, 'a request enters the range order once');
     request.change = ++this.#changes;
-    if (this.#mayChange(request, this.#waiting)) {
-      this.#hold(request);
-      return true;
-    }
-    request.order = ORDER_WAITS;
-    this.#waiting.push(request);
-    return false;
+    const mayStart = this.#order.enter(request);
+    if (mayStart) this.#hold(request);
+    else request.order = ORDER_WAITS;
+    this.#look();
+    return mayStart;
   }
 
   /** Whether a READ may go to the server. False: it waits for overlapping changes; a `leave` returns it. */
   enterRead(request: FuseRequest): boolean {
-    if (this.#mayRead(request)) return true;
+    if (this.#order.enter(request)) return true;
     request.order = ORDER_WAITS;
-    this.#waiting.push(request);
     return false;
   }
 
@@ -78,20 +77,18 @@ export class RangeOrder {
   leave(request: FuseRequest): readonly FuseRequest[] {
     if (request.order === ORDER_NONE) return NONE;
     assert(request.order === ORDER_HOLDS, 'a request does not leave the range order before its turn');
-    const at = this.#holders.indexOf(request);
-    assert(at >= 0, 'a request that holds a range is in the range order');
-    // The order of this array has no meaning.
-    this.#holders[at] = this.#holders[this.#holders.length - 1];
-    this.#holders.pop();
     request.order = ORDER_NONE;
-    if (this.#holders.length === 0) this.announce?.(false);
-    return this.#waiting.length === 0 ? NONE : this.#grant();
+    const granted = this.#order.leave(request);
+    for (const one of granted)
+      if (one.kind === REQUEST_READ) one.order = ORDER_NONE;
+      else this.#hold(one);
+    this.#look();
+    return granted;
   }
 
   /** Fails all waiting requests with `errno` and returns them. */
   end(errno: number): readonly FuseRequest[] {
-    const all = this.#waiting;
-    this.#waiting = [];
+    const all = this.#order.takeWaiting();
     for (const one of all) {
       one.order = ORDER_NONE;
       one.error = errno;
@@ -99,38 +96,21 @@ export class RangeOrder {
     return all;
   }
 
-  #grant(): FuseRequest[] {
-    const granted: FuseRequest[] = [];
-    const waiting: FuseRequest[] = [];
-    for (const one of this.#waiting) {
-      if (one.kind === REQUEST_READ ? !this.#mayRead(one) : !this.#mayChange(one, waiting)) waiting.push(one);
-      else {
-        granted.push(one);
-        if (one.kind === REQUEST_READ) one.order = ORDER_NONE;
-        else this.#hold(one);
-      }
-    }
-    this.#waiting = waiting;
-    return granted;
-  }
-
   #hold(request: FuseRequest): void {
-    assertSlowly(() => this.#mayRead(request), 'changes that hold ranges do not overlap');
+    assertSlowly(() => this.#isAlone(request), 'changes that hold ranges do not overlap');
     request.order = ORDER_HOLDS;
-    this.#holders.push(request);
-    if (this.#holders.length === 1) this.announce?.(true);
   }
 
-  #mayRead(request: FuseRequest): boolean {
-    for (const other of this.#holders) if (overlap(request, other)) return false;
-    return true;
+  #isAlone(request: FuseRequest): boolean {
+    return !this.#order.started.some((other) => other !== request && overlap(request, other));
   }
 
-  /** @param ahead waiting requests that came earlier */
-  #mayChange(request: FuseRequest, ahead: readonly FuseRequest[]): boolean {
-    for (const other of this.#holders) if (overlap(request, other)) return false;
-    for (const other of ahead) if (other.kind !== REQUEST_READ && overlap(request, other)) return false;
-    return true;
+  /** Announces the first change, and the end of the last one. */
+  #look(): void {
+    const isChanging = this.#order.started.length > 0;
+    if (isChanging === this.#isChanging) return;
+    this.#isChanging = isChanging;
+    this.announce?.(isChanging);
   }
 }
 

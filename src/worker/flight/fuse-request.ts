@@ -6,6 +6,7 @@
 import { FUSE_FALLOCATE } from '../../fuse/constants.js';
 import { HOST_ENDIAN, IN_OPCODE, IN_PID, IN_UNIQUE_HI, IN_UNIQUE_LO } from '../../fuse/layout.js';
 import type { LogFields } from '../../linux/log-line.js';
+import { ACCESS_EXCLUSIVE, ACCESS_READ, type OrderedRequest } from '../../nbd/overlap-order.js';
 import type { Requester } from '../device/device.js';
 import { assert } from '../memory/assert.js';
 import type { PooledBuffer } from '../memory/buffer-pool.js';
@@ -50,7 +51,7 @@ export interface RequestTarget {
 export type Task = Generator<void, void, void>;
 
 /** One request. Requests are reused, never freed; `FuseRequestTable.take` returns one in the initial state. */
-export class FuseRequest implements Requester {
+export class FuseRequest implements Requester, OrderedRequest {
   kind = BACKGROUND_FLUSH;
   opcode = 0;
   descriptor = -1;
@@ -99,6 +100,10 @@ export class FuseRequest implements Requester {
   /** Whether a task continues: no command failed, and no signal has freed the requester. */
   get goesOn(): boolean {
     return this.error === 0 && !this.#answered;
+  }
+
+  get access(): number {
+    return this.kind === REQUEST_READ ? ACCESS_READ : ACCESS_EXCLUSIVE;
   }
 
   /** Reads the header of a FUSE request. @param descriptor the /dev/fuse descriptor that delivered it */
