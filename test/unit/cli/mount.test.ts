@@ -1,216 +1,184 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { NBDFUSE } from '../../support/run/mount.js';
-import { contentOf, createFolder, mount, Running, run, untilThere, untilWaiting } from './running.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { writeAt } from '../../support/files.js';
+import { whenWaiting } from '../../support/hanging.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
+import { mountsBelow } from '../../support/run/scope.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 const PATTERN = Buffer.alloc(3 * 65_536, 'every byte counts; ');
 
 /** nbdkit on a file of 16 MiB, as a child of the program. */
-async function fileServer(folder: string): Promise<string[]> {
-  const disk = join(folder, 'disk');
+async function fileServer(scope: Scope): Promise<string[]> {
+  const disk = scope.path('disk');
   await writeFile(disk, '');
   await truncate(disk, 16 * 1024 * 1024);
   return ['[', 'nbdkit', 'file', disk, ']'];
 }
 
-/** nbdkit on a Unix socket, and how to start it again. */
-async function socketServer(folder: string) {
-  const socket = join(folder, 'socket');
-  const start = async (): Promise<Running> => {
-    await rm(socket, { force: true });
-    const server = new Running('nbdkit', ['-f', '-U', socket, 'memory', '16M']);
-    await untilThere(folder, 'socket', server.child);
-    return server;
-  };
-  return { words: ['--unix', socket], start };
+const writePattern = (file: string): Promise<void> => writeAt(file, PATTERN, 4096);
+
+/** Whether the pattern is on the disk of `fileServer`. */
+async function hasPattern(scope: Scope): Promise<boolean> {
+  return (await readFile(scope.path('disk'))).subarray(4096, 4096 + PATTERN.length).equals(PATTERN);
 }
 
-async function writePattern(file: string): Promise<void> {
-  const handle = await open(file, 'r+');
-  await handle.write(PATTERN, 0, PATTERN.length, 4096);
-  await handle.close();
+/** A line for each child of a process: its number and its name. */
+async function childrenOf({ pid }: Program): Promise<string[]> {
+  return (await runProgram('ps', '--ppid', String(pid), '-o', 'pid=,comm=')).trim().split('\n');
 }
 
-/** Whether a process's children include a program of that name. */
-async function childrenOf(pid: number | undefined): Promise<string> {
-  return run('ps', '--ppid', String(pid), '-o', 'comm=').catch(() => '');
+/** Kills the nbdkit that is a child of nbdfuse. */
+async function killNbdkit(program: Program): Promise<void> {
+  const line = (await childrenOf(program)).find((child) => child.includes('nbdkit'));
+  process.kill(Number.parseInt(line ?? '', 10), 'SIGKILL');
+}
+
+/** The content of a file, or undefined where there is none. */
+async function contentOf(file: string): Promise<string | undefined> {
+  return readFile(file, 'utf8').catch(() => undefined);
+}
+
+/** Starts nbdfuse on a fresh directory; it may fail. */
+async function start(scope: Scope, words: readonly string[], options: readonly string[] = []) {
+  await runProgram('mkdir', '-p', scope.path('mnt'));
+  return startNbdfuse(scope, [...options, scope.path('mnt'), ...words]);
 }
 
 describe('mount', () => {
   it('writes its process number into the pidfile when ready, and removes it at the end', async () => {
-    const folder = await createFolder();
-    const mounted = await mount(folder, ['[', 'nbdkit', 'memory', '16M', ']']);
-    expect(await contentOf(mounted.pidfile)).toBe(String(mounted.child.pid));
+    const scope = createScope();
+    const mounted = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '16M', ']'] });
+    expect(await contentOf(mounted.pidfile)).toBe(String(mounted.program.pid));
     expect((await stat(mounted.file)).size).toBe(16 * 1024 * 1024);
-    await run('umount', join(folder, 'dir'));
-    expect(await mounted.ended).toBe(0);
-    expect(mounted.errors).toBe('');
+    await runProgram('umount', mounted.mountpoint);
+    expect(await mounted.program.ended).toBe(0);
+    expect(mounted.stderr).toBe('');
     expect(await contentOf(mounted.pidfile)).toBeUndefined();
   });
 
   it.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
     'ends in order on %s, with every byte at the server',
     async (signal) => {
-      const folder = await createFolder();
-      const mounted = await mount(folder, await fileServer(folder));
+      const scope = createScope();
+      const mounted = await mountDisk(scope, { server: await fileServer(scope) });
       await writePattern(mounted.file);
-      const children = await childrenOf(mounted.child.pid);
-      expect(children).toContain('nbdkit');
-      mounted.child.kill(signal);
-      expect(await mounted.ended).toBe(0);
-      expect(mounted.errors).toBe('');
-      expect(
-        (await readFile(join(folder, 'disk'))).subarray(4096, 4096 + PATTERN.length).equals(PATTERN),
-      ).toBe(true);
-      expect(await run('mount')).not.toContain(folder);
+      expect((await childrenOf(mounted.program)).join()).toContain('nbdkit');
+      expect(await mounted.stop(signal)).toBe(0);
+      expect(mounted.stderr).toBe('');
+      expect(await hasPattern(scope)).toBe(true);
+      expect(await mountsBelow(scope.folder)).toEqual([]);
       expect(await contentOf(mounted.pidfile)).toBeUndefined();
     },
   );
 
   it('detaches from a mountpoint in use, with its writes at the server, and reports that', async () => {
-    const folder = await createFolder();
-    const mounted = await mount(folder, await fileServer(folder));
-    const user = new Running('sh', ['-c', 'exec 3<"$0"; echo >&2 open; read -r line', mounted.file], {
+    const scope = createScope();
+    const mounted = await mountDisk(scope, { server: await fileServer(scope) });
+    const user = new Program(scope, 'sh', ['-c', 'exec 3<"$0"; echo >&2 open; read -r line', mounted.file], {
       stdio: ['pipe', 'ignore', 'pipe'],
     });
     await user.says(/open/);
     await writePattern(mounted.file);
-    mounted.child.kill('SIGTERM');
-    expect(await mounted.ended).toBe(0);
-    expect(mounted.errors).toMatch(/^nbdfuse: .*\/dir is in use: nbdfuse detached it/);
-    expect((await readFile(join(folder, 'disk'))).subarray(4096, 4096 + PATTERN.length).equals(PATTERN)).toBe(
-      true,
-    );
-    expect(await run('mount')).not.toContain(folder);
+    expect(await mounted.stop()).toBe(0);
+    expect(mounted.stderr).toMatch(/^nbdfuse: .*\/mnt is in use: nbdfuse detached it/);
+    expect(await hasPattern(scope)).toBe(true);
+    expect(await mountsBelow(scope.folder)).toEqual([]);
   });
 
   it('over a file makes that file the disk', async () => {
-    const folder = await createFolder();
-    const file = join(folder, 'dir', 'plain');
-    await writeFile(file, 'what was there');
-    const running = new Running(NBDFUSE, [
-      '-P',
-      join(folder, 'pid'),
-      file,
-      '[',
-      'nbdkit',
-      'memory',
-      '16M',
-      ']',
-    ]);
-    await untilThere(folder, 'pid', running.child);
-    expect((await stat(file)).size).toBe(16 * 1024 * 1024);
-    await writePattern(file);
-    running.child.kill('SIGTERM');
-    expect(await running.ended).toBe(0);
-    expect(await contentOf(file)).toBe('what was there');
+    const scope = createScope();
+    await writeFile(scope.path('mnt'), 'what was there');
+    const server = ['[', 'nbdkit', 'memory', '16M', ']'];
+    const mounted = await mountDisk(scope, { server, form: 'naked' });
+    expect((await stat(mounted.file)).size).toBe(16 * 1024 * 1024);
+    await writePattern(mounted.file);
+    expect(await mounted.stop()).toBe(0);
+    expect(await contentOf(mounted.file)).toBe('what was there');
   });
 
   it('shows the file under the given name', async () => {
-    const folder = await createFolder();
-    const file = join(folder, 'dir', 'disk.raw');
-    const running = new Running(NBDFUSE, [
-      '-P',
-      join(folder, 'pid'),
-      file,
-      '--command',
-      'nbdkit',
-      '-s',
-      'memory',
-      '1M',
-    ]);
-    await untilThere(folder, 'pid', running.child);
-    expect(await run('ls', join(folder, 'dir'))).toBe('disk.raw\n');
-    await run('umount', join(folder, 'dir'));
-    expect(await running.ended).toBe(0);
+    const scope = createScope();
+    const server = ['--command', 'nbdkit', '-s', 'memory', '1M'];
+    const mounted = await mountDisk(scope, { server, form: 'file name' });
+    expect(await runProgram('ls', mounted.mountpoint)).toBe('disk.raw\n');
+    await runProgram('umount', mounted.mountpoint);
+    expect(await mounted.program.ended).toBe(0);
   });
 
   it('refuses writers when read-only', async () => {
-    const folder = await createFolder();
-    const mounted = await mount(folder, ['[', 'nbdkit', 'memory', '16M', ']'], ['-r']);
+    const server = ['[', 'nbdkit', 'memory', '16M', ']'];
+    const mounted = await mountDisk(createScope(), { server, options: ['-r'] });
     await expect(open(mounted.file, 'r+')).rejects.toThrow('EROFS');
   });
 });
 
 describe('mount with a lost server', () => {
+  const SERVER = ['memory', '16M'];
+  const head = (file: string): Promise<string> => runProgram('head', '-c', '100', file);
+
   it('waits, and answers pending requests when the server is back', async () => {
-    const folder = await createFolder();
-    const { words, start } = await socketServer(folder);
-    const server = await start();
-    const mounted = await mount(folder, words);
-    server.child.kill('SIGKILL');
-    await server.ended;
-    await mounted.says(/the server is lost: .*; reconnecting/);
-    const reading = run('head', '-c', '100', mounted.file);
-    await start();
+    const scope = createScope();
+    const { program, uri } = await startNbdkit(scope, ...SERVER);
+    const mounted = await mountDisk(scope, { server: [uri()] });
+    await program.kill('SIGKILL');
+    await mounted.program.says(/the server is lost: .*; reconnecting/);
+    const reading = head(mounted.file);
+    await startNbdkit(scope, ...SERVER);
     expect((await reading).length).toBe(100);
-    await mounted.says(/reconnected after/);
-    mounted.child.kill('SIGTERM');
-    expect(await mounted.ended).toBe(0);
+    await mounted.program.says(/reconnected after/);
+    expect(await mounted.stop()).toBe(0);
   });
 
   it('fails requests with EIO at once with --reconnect=0, and works again later', async () => {
-    const folder = await createFolder();
-    const { words, start } = await socketServer(folder);
-    const server = await start();
-    const mounted = await mount(folder, words, ['--reconnect=0']);
-    server.child.kill('SIGKILL');
-    await mounted.says(/fail with EIO until it is back/);
-    await expect(run('head', '-c', '100', mounted.file)).rejects.toThrow('Input/output error');
-    await start();
-    await mounted.says(/reconnected/);
-    expect((await run('head', '-c', '100', mounted.file)).length).toBe(100);
+    const scope = createScope();
+    const { program, uri } = await startNbdkit(scope, ...SERVER);
+    const mounted = await mountDisk(scope, { server: [uri()], options: ['--reconnect=0'] });
+    await program.kill('SIGKILL');
+    await mounted.program.says(/fail with EIO until it is back/);
+    await expect(head(mounted.file)).rejects.toThrow('Input/output error');
+    await startNbdkit(scope, ...SERVER);
+    await mounted.program.says(/reconnected/);
+    expect((await head(mounted.file)).length).toBe(100);
   });
 
   it('reports the status and the last output of a child, and fails reads', async () => {
-    const folder = await createFolder();
-    const mounted = await mount(folder, ['[', 'nbdkit', '-f', 'memory', '16M', ']']);
-    const child = (await run('ps', '--ppid', String(mounted.child.pid), '-o', 'pid=,comm='))
-      .trim()
-      .split('\n');
-    const pid = Number.parseInt(child.find((line) => line.includes('nbdkit')) ?? '', 10);
-    process.kill(pid, 'SIGKILL');
-    await mounted.says(/dir\/nbd: the server is lost: nbdkit was killed by SIGKILL; .*EIO from now on\n/);
-    await expect(run('head', '-c', '100', mounted.file)).rejects.toThrow('Input/output error');
-    await run('umount', join(folder, 'dir'));
-    expect(await mounted.ended).toBe(1);
+    const mounted = await mountDisk(createScope(), { server: ['[', 'nbdkit', '-f', ...SERVER, ']'] });
+    await killNbdkit(mounted.program);
+    await mounted.program.says(
+      /mnt\/nbd: the server is lost: nbdkit was killed by SIGKILL; .*EIO from now on\n/,
+    );
+    await expect(head(mounted.file)).rejects.toThrow('Input/output error');
+    await runProgram('umount', mounted.mountpoint);
+    expect(await mounted.program.ended).toBe(1);
   });
 
   it('starts the server again with --restart', async () => {
-    const folder = await createFolder();
-    const mounted = await mount(folder, ['[', 'nbdkit', '-f', 'memory', '16M', ']'], ['--restart']);
-    const children = (await run('ps', '--ppid', String(mounted.child.pid), '-o', 'pid=,comm='))
-      .trim()
-      .split('\n');
-    process.kill(Number.parseInt(children.find((line) => line.includes('nbdkit')) ?? '', 10), 'SIGKILL');
-    await mounted.says(/reconnected/);
-    expect((await run('head', '-c', '100', mounted.file)).length).toBe(100);
-    mounted.child.kill('SIGTERM');
-    expect(await mounted.ended).toBe(0);
+    const server = ['[', 'nbdkit', '-f', ...SERVER, ']'];
+    const mounted = await mountDisk(createScope(), { server, options: ['--restart'] });
+    await killNbdkit(mounted.program);
+    await mounted.program.says(/reconnected/);
+    expect((await head(mounted.file)).length).toBe(100);
+    expect(await mounted.stop()).toBe(0);
   });
 
   it('ends at a second signal although the server hangs, and reports unwritten data', async () => {
-    const folder = await createFolder();
-    const { words, start } = await socketServer(folder);
-    const server = await start();
-    const mounted = await mount(folder, words, ['-C', '1', '--cache=none']);
-    server.child.kill('SIGSTOP');
-    const writer = new Running('dd', [
-      'if=/dev/zero',
-      `of=${mounted.file}`,
-      'bs=64k',
-      'count=1',
-      'conv=notrunc',
-    ]);
-    await untilWaiting(writer.child);
-    mounted.child.kill('SIGTERM');
+    const scope = createScope();
+    const { program, uri } = await startNbdkit(scope, ...SERVER);
+    const mounted = await mountDisk(scope, { server: [uri()], options: ['-C', '1', '--cache=none'] });
+    program.child.kill('SIGSTOP');
+    const words = ['if=/dev/zero', `of=${mounted.file}`, 'bs=64k', 'count=1', 'conv=notrunc'];
+    await whenWaiting(new Program(scope, 'dd', words), /fuse|request_wait/);
+    mounted.program.child.kill('SIGTERM');
     await new Promise((next) => setImmediate(next));
-    mounted.child.kill('SIGINT');
-    expect(await mounted.ended).toBe(1);
-    expect(mounted.errors).toMatch(
+    expect(await mounted.program.kill('SIGINT')).toBe(1);
+    expect(mounted.stderr).toMatch(
       /65536 bytes are not on the server's disk \(timeout\): offset 0 length 65536/,
     );
   });
@@ -218,18 +186,16 @@ describe('mount with a lost server', () => {
 
 describe('stale mount', () => {
   it('of a killed nbdfuse is removed by the next start, which reports that', async () => {
-    const folder = await createFolder();
-    const words = ['[', 'nbdkit', 'memory', '16M', ']'];
-    const first = await mount(folder, words);
-    first.child.kill('SIGKILL');
-    await first.ended;
+    const scope = createScope();
+    const server = ['[', 'nbdkit', 'memory', '16M', ']'];
+    const first = await mountDisk(scope, { server });
+    await first.program.kill('SIGKILL');
     await rm(first.pidfile);
     await expect(stat(first.file)).rejects.toThrow('ENOTCONN');
-    const second = await mount(folder, words);
-    expect(second.errors).toMatch(/^nbdfuse: .*dir: removed the stale mount that an earlier nbdfuse/);
+    const second = await mountDisk(scope, { server });
+    expect(second.stderr).toMatch(/^nbdfuse: .*mnt: removed the stale mount that an earlier nbdfuse/);
     expect((await stat(second.file)).size).toBe(16 * 1024 * 1024);
-    second.child.kill('SIGTERM');
-    expect(await second.ended).toBe(0);
+    expect(await second.stop()).toBe(0);
   });
 });
 
@@ -258,56 +224,38 @@ describe('failed start', () => {
     ],
     ['a command that says nothing', ['--command', 'false'], /^nbdfuse: false exited with status 1$/m],
   ])('reports why in one line and leaves nothing behind: %s', async (_, words, message) => {
-    const folder = await createFolder();
-    const running = new Running(NBDFUSE, [join(folder, 'dir'), ...words]);
-    expect(await running.ended).toBe(1);
-    expect(running.errors).toMatch(message);
-    expect(
-      running.errors
-        .trimEnd()
-        .split('\n')
-        .filter((line) => line.startsWith('nbdfuse:')),
-    ).toHaveLength(1);
-    expect(await run('mount')).not.toContain(folder);
+    const scope = createScope();
+    const program = await start(scope, words);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toMatch(message);
+    const lines = program.stderr.trimEnd().split('\n');
+    expect(lines.filter((line) => line.startsWith('nbdfuse:'))).toHaveLength(1);
+    expect(await mountsBelow(scope.folder)).toEqual([]);
   });
 
   it('because of the command line has status 1', async () => {
-    const running = new Running(NBDFUSE, ['-C', '0', 'dir', 'nbd://localhost']);
-    expect(await running.ended).toBe(1);
-    expect(running.errors).toBe('nbdfuse: --connections 0: must be a whole number from 1 to 1024\n');
+    const program = startNbdfuse(createScope(), ['-C', '0', 'dir', 'nbd://localhost']);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toBe('nbdfuse: --connections 0: must be a whole number from 1 to 1024\n');
   });
 
   it('because of the pidfile unmounts', async () => {
-    const folder = await createFolder();
-    const pidfile = join(folder, 'missing', 'pid');
-    const running = new Running(NBDFUSE, [
-      '-P',
-      pidfile,
-      join(folder, 'dir'),
-      '[',
-      'nbdkit',
-      'memory',
-      '1M',
-      ']',
-    ]);
-    expect(await running.ended).toBe(1);
-    expect(running.errors).toMatch(/^nbdfuse: cannot write the pidfile: ENOENT/);
-    expect(await run('mount')).not.toContain(folder);
+    const scope = createScope();
+    const program = await start(
+      scope,
+      ['[', 'nbdkit', 'memory', '1M', ']'],
+      ['-P', scope.path('missing', 'pid')],
+    );
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toMatch(/^nbdfuse: cannot write the pidfile: ENOENT/);
+    expect(await mountsBelow(scope.folder)).toEqual([]);
   });
 
   it('because of a signal reports that', async () => {
-    const folder = await createFolder();
-    const running = new Running(NBDFUSE, [
-      join(folder, 'dir'),
-      '--command',
-      'sh',
-      '-c',
-      'echo started >&2; sleep 60',
-    ]);
-    await running.says(/started/);
-    running.child.kill('SIGTERM');
-    expect(await running.ended).toBe(1);
-    expect(running.errors).toBe('started\nnbdfuse: stopped by SIGTERM before the mount was ready\n');
+    const program = await start(createScope(), ['--command', 'sh', '-c', 'echo started >&2; sleep 60']);
+    await program.says(/started/);
+    expect(await program.kill('SIGTERM')).toBe(1);
+    expect(program.stderr).toBe('started\nnbdfuse: stopped by SIGTERM before the mount was ready\n');
   });
 });
 
@@ -315,7 +263,9 @@ describe('information options', () => {
   it.each([['--help'], ['--version'], ['--long-options'], ['--short-options'], ['--fuse-help']])(
     'print to standard output with status 0: %s',
     async (word) => {
-      expect((await run(NBDFUSE, word)).length).toBeGreaterThan(10);
+      const program = startNbdfuse(createScope(), [word]);
+      expect(await program.ended).toBe(0);
+      expect(program.stdout.length).toBeGreaterThan(10);
     },
   );
 
@@ -330,7 +280,7 @@ describe('information options', () => {
   });
 
   it('survive a reader that closes the pipe', async () => {
-    const text = await run('sh', '-c', `'${NBDFUSE}' --help | head -n 1`);
+    const text = await runProgram('sh', '-c', `'${NBDFUSE}' --help | head -n 1`);
     expect(text).toBe('Show an NBD export or a disk image as one raw file.\n');
   });
 });
