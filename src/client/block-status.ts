@@ -161,15 +161,15 @@ export async function* iterateExtents(
   context: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Extent, void, undefined> {
-  let held: Extent | undefined;
+  let last: Extent | undefined;
   for (let start = range.start; start < range.end; ) {
     const round = await ask(pool, { start, end: range.end }, [context], false, signal);
-    const extents = held === undefined ? [] : [held];
+    const extents = last === undefined ? [] : [last];
     for (const extent of round.extents.get(context) ?? []) append(extents, extent);
     // The next answer may continue the last one.
-    held = extents.pop();
+    last = extents.pop();
     yield* extents;
     start = round.end;
   }
-  if (held !== undefined) yield held;
+  if (last !== undefined) yield last;
 }

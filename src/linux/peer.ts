@@ -7,7 +7,7 @@ import { EINTR, ENOPROTOOPT } from '../constants/errno.js';
 import { POLLIN } from '../constants/poll-events.js';
 import { addressOf, errno, libc } from './libc.js';
 import { SOL_SOCKET } from './socket.js';
-import { findHolders, isRelay, programOf, type TcpEnds } from './socket-holders.js';
+import { findHolders, isProxy, programOf, type TcpEnds } from './socket-holders.js';
 
 const SO_PEERCRED = 17;
 /** Linux 6.5. */
@@ -43,10 +43,10 @@ export function peerHasEnded({ descriptors }: PeerHandle): boolean {
   return descriptors.every(hasEnded);
 }
 
-/** Returns the processes if their end proves something, and undefined if one of them only relays data. */
-export function withoutRelays(handle: PeerHandle): PeerHandle | undefined {
+/** Returns the processes if their end proves something, and undefined if one of them is only a proxy. */
+export function withoutProxies(handle: PeerHandle): PeerHandle | undefined {
   // systemd has sockets open for others and never ends.
-  if (!handle.pids.some((pid) => pid === 1 || isRelay(programOf(pid)))) return handle;
+  if (!handle.pids.some((pid) => pid === 1 || isProxy(programOf(pid)))) return handle;
   closePeer(handle);
   return undefined;
 }

@@ -97,14 +97,14 @@ export function findHolders(where: string | TcpEnds): number[] {
   throw new RangeError('the server has ended');
 }
 
-/** Programs that relay data: their end says nothing about the server behind them. */
-const RELAYS = new Set(
+/** Proxies and tunnels: their end says nothing about the server behind them. */
+const PROXIES = new Set(
   'haproxy nc ncat netcat nginx socat ssh sshd stunnel stunnel4 systemd-socket- envoy traefik'.split(' '),
 );
 
-/** Whether a process or a command is a relay. @param name as in /proc/PID/comm, or a path */
-export function isRelay(name: string): boolean {
-  return RELAYS.has((name.split('/').at(-1) ?? '').slice(0, 15).trim());
+/** Whether a process or a command is a proxy. @param name as in /proc/PID/comm, or a path */
+export function isProxy(name: string): boolean {
+  return PROXIES.has((name.split('/').at(-1) ?? '').slice(0, 15).trim());
 }
 
 /** The program name of a process, as truncated by the kernel; empty without one. */

@@ -4,7 +4,7 @@
 // caller must close the server, which ends and reaps children and removes socket directories.
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { closePeer, type PeerHandle, withoutRelays } from '../linux/peer.js';
+import { closePeer, type PeerHandle, withoutProxies } from '../linux/peer.js';
 import { writeToStderr } from '../linux/stderr.js';
 import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
@@ -200,7 +200,7 @@ export class NbdServer {
         peer = watched ? listenerOf(stream) : undefined;
         const negotiated = await negotiate(stream, handshake, upgrade, either);
         if (watched) peer ??= holdersOf(stream, target.kind === 'unix' ? target.path : undefined);
-        return { ...negotiated, peer: peer === undefined ? undefined : withoutRelays(peer) };
+        return { ...negotiated, peer: peer === undefined ? undefined : withoutProxies(peer) };
       } catch (error) {
         if (peer !== undefined) closePeer(peer);
         throw either.aborted ? error : await this.#explain(error);

@@ -2,7 +2,7 @@
 //
 // Used by start.ts, single-file.ts, connected-disk.ts and shared-server.ts.
 
-import { isRelay } from '../../linux/socket-holders.js';
+import { isProxy } from '../../linux/socket-holders.js';
 import { printable } from '../../nbd/text.js';
 import { describeExit, EXIT_TIME } from '../../transport/child.js';
 import { bareWords } from '../../transport/confine.js';
@@ -27,7 +27,7 @@ export function reconnectBy(
   if (server.reconnectable) return (signal) => server.connect({ signal });
   if (!settings.restart || !server.restartable) return undefined;
   return async (signal) => {
-    const end = isRelayCommand(server) ? undefined : server.groupEnded();
+    const end = isProxyCommand(server) ? undefined : server.groupEnded();
     const ended = restarts?.();
     await server.restart();
     if (ended !== undefined) void end?.then(ended);
@@ -35,9 +35,9 @@ export function reconnectBy(
   };
 }
 
-/** Whether a child is only a relay, such as ssh or socat: its end does not prove the end of the server behind it. */
-export function isRelayCommand({ endpoint: { target } }: Pick<NbdServer, 'endpoint'>): boolean {
-  return target.kind === 'ssh' || ('argv' in target && isRelay(target.argv[0] ?? ''));
+/** Whether a child is only a proxy, such as ssh or socat: its end does not prove the end of the server behind it. */
+export function isProxyCommand({ endpoint: { target } }: Pick<NbdServer, 'endpoint'>): boolean {
+  return target.kind === 'ssh' || ('argv' in target && isProxy(target.argv[0] ?? ''));
 }
 
 /** Why a connection was lost: the exit of the child, if it has exited, else the reason of the data path. */

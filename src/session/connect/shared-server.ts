@@ -8,7 +8,7 @@ import type { ExportInfo, ListedExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import { TransportError } from '../../transport/errors.js';
 import type { NbdServer } from '../../transport/server.js';
-import { isRelayCommand } from './lost-server.js';
+import { isProxyCommand } from './lost-server.js';
 
 /** Milliseconds for the descriptions of exports, one after the other, when listing. */
 const DESCRIBE_TIME = 1500;
@@ -68,7 +68,7 @@ export class SharedServer {
       const exit = await Promise.race([exited, Promise.resolve()]);
       if (exit === undefined) return;
       if (!this.#restart && this.#uses.isUsed()) throw new TransportError('the server has ended');
-      const end = isRelayCommand(this.server) ? undefined : this.server.groupEnded();
+      const end = isProxyCommand(this.server) ? undefined : this.server.groupEnded();
       const ended = this.#uses.restarts();
       this.#reviving ??= this.server.restart().finally(() => {
         this.#reviving = undefined;

@@ -28,9 +28,9 @@ export class PendingLseeks {
     return true;
   }
 
-  /** Returns the requests that waited for the writeback that has ended. If `any` holds, the next one must begin. */
+  /** Returns the requests that waited for the writeback that has ended. If `any` is true, the next one must begin. */
   sent(good: boolean): readonly FuseRequest[] {
-    assert(this.any, 'the kernel sends held writes only when that was wanted');
+    assert(this.any, 'the kernel sends its cached writes only for a pending lseek');
     const done = this.#current;
     this.#current = this.#next;
     this.#next = [];

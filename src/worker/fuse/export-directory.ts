@@ -141,7 +141,7 @@ export class ExportDirectory {
   }
 
   /** Whether a request is parked. */
-  get holds(): boolean {
+  get hasParked(): boolean {
     return this.#parked.any;
   }
 

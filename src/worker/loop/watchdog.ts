@@ -42,7 +42,7 @@ export interface Watched {
   /** Milliseconds without progress after which a connection with commands in flight is lost; 0: never. */
   readonly timeout: number;
   /** Requests that wait for the main thread, with --all. */
-  readonly parked: { readonly holds: boolean; freeRequesters(): void } | undefined;
+  readonly parked: { readonly hasParked: boolean; freeRequesters(): void } | undefined;
   /** Data that were read ahead. */
   readonly prefetched: { readonly any: boolean; expire(now: number): void } | undefined;
 }
@@ -75,7 +75,7 @@ export class Watchdog {
     if (this.#disks.some(({ awaitsProof }) => awaitsProof)) return PROOF_PERIOD;
     if (this.#disks.some(({ lost, closing }) => lost.any || closing.length > 0)) return this.#pace;
     if (this.#engine.requests.count > 0 || this.#isSendingAgain()) return this.#pace;
-    if (this.#watched.parked?.holds) return REQUESTERS_PERIOD;
+    if (this.#watched.parked?.hasParked) return REQUESTERS_PERIOD;
     const keeps = this.#engine.buffers.hasSpare || this.#watched.prefetched?.any === true;
     return keeps ? SPARE_PERIOD : -1;
   }

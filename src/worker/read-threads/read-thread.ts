@@ -121,14 +121,14 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     try {
       this.#loop.run();
     } catch (error) {
-      this.#outliveDefect(error);
+      this.#failAndWait(error);
     } finally {
       for (const connection of this.#disk.connections) connection.end({ manner: 'finished' });
     }
   }
 
   /** Reports a defect, and waits for the worker's end: the worker may still read forwarded requests in this memory. */
-  #outliveDefect(error: unknown): void {
+  #failAndWait(error: unknown): void {
     this.#stop = 'when all is forwarded';
     this.#send('failed', error instanceof Error ? (error.stack ?? error.message) : String(error));
     const poll = new PollSet(1);
@@ -144,7 +144,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   dispatch(length: number): void {
     const { device } = this.#engine;
     const { view } = device.buffer;
-    if (!this.#isForMe(view)) {
+    if (!this.#canAnswer(view)) {
       this.#forwarding.received(device, length);
       return;
     }
@@ -204,7 +204,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     return this.#stop === 'not' && !this.#disk.waiting;
   }
 
-  #isForMe(view: DataView): boolean {
+  #canAnswer(view: DataView): boolean {
     if (view.getUint32(IN_OPCODE, HOST_ENDIAN) !== FUSE_READ || !this.#canRead) return false;
     // The worker orders reads behind a change in flight.
     if (this.#ring.changing) return false;

@@ -93,7 +93,7 @@ it('read threads: the mount works without threads that cannot start', async () =
   const server = await startNbdkit(scope, 'memory', '64M');
   const program = preloaded(
     scope,
-    "if (require('node:worker_threads').threadId >= 2) throw new Error('no reader');",
+    "if (require('node:worker_threads').threadId >= 2) throw new Error('no read thread');",
   );
   const disk = await mountDisk(scope, { server: [server.uri()], options: THREADS, program });
   const reading = startReading(scope, disk);

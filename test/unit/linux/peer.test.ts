@@ -9,9 +9,9 @@ import {
   type PeerHandle,
   PeerProcesses,
   peerHasEnded,
-  withoutRelays,
+  withoutProxies,
 } from '../../../src/linux/peer.js';
-import { isRelay, procAddress } from '../../../src/linux/socket-holders.js';
+import { isProxy, procAddress } from '../../../src/linux/socket-holders.js';
 import { holdersOf, listenerOf } from '../../../src/transport/stream-descriptor.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { freePort } from '../../support/run/ports.js';
@@ -91,7 +91,7 @@ describe('the peer of a connection', () => {
     const socket = await connected(scope, { path });
     const handle = listenerOf(socket);
     expect(handle).toBeDefined();
-    if (handle !== undefined) expect(withoutRelays(handle)).toBe(undefined);
+    if (handle !== undefined) expect(withoutProxies(handle)).toBe(undefined);
   });
 
   it('has one descriptor for all users, which the last one closes', () => {
@@ -115,7 +115,7 @@ describe('socket tables of /proc', () => {
   });
 
   it('a program name shows whether it is a proxy', () => {
-    expect(['socat', '/usr/bin/ssh', 'stunnel4'].every(isRelay)).toBe(true);
-    expect(['nbdkit', 'qemu-nbd', '', 'ssh-agent'].some(isRelay)).toBe(false);
+    expect(['socat', '/usr/bin/ssh', 'stunnel4'].every(isProxy)).toBe(true);
+    expect(['nbdkit', 'qemu-nbd', '', 'ssh-agent'].some(isProxy)).toBe(false);
   });
 });

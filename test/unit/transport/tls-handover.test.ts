@@ -97,8 +97,8 @@ async function secured(port: number) {
 
 /** Moves 8 MiB there and back in requests of several sizes, some at a time. */
 async function roundTrip(info: NegotiatedConnection['info'], stream: Duplex): Promise<string> {
-  const links = new ConnectionPool(new NegotiatedConnection(info, stream));
-  onTestFinished(() => links.close());
+  const pool = new ConnectionPool(new NegotiatedConnection(info, stream));
+  onTestFinished(() => pool.close());
   const payload = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7) % 251));
   const into = Buffer.alloc(SIZE);
   for (const type of [NBD_CMD_WRITE, NBD_CMD_READ]) {
@@ -108,7 +108,7 @@ async function roundTrip(info: NegotiatedConnection['info'], stream: Duplex): Pr
       const range = { type, flags: 0, offset: BigInt(from), length: to - from };
       const bytes =
         type === NBD_CMD_READ ? { into: into.subarray(from, to) } : { payload: payload.subarray(from, to) };
-      commands.push(links.submit({ ...range, ...bytes }));
+      commands.push(pool.submit({ ...range, ...bytes }));
     }
     await Promise.all(commands);
   }

@@ -54,12 +54,12 @@ async function roundTrip(target: Target, tls: TlsSettings | undefined): Promise<
   const server = await openServer({ target, exportName: '', tls });
   const connection = await server.connect();
   const stream: Duplex = new DescriptorStream(connection.takeDescriptor());
-  const links = new ConnectionPool(new NegotiatedConnection(connection.info, stream));
-  onTestFinished(() => links.close());
+  const pool = new ConnectionPool(new NegotiatedConnection(connection.info, stream));
+  onTestFinished(() => pool.close());
   const payload = Buffer.alloc(SIZE, 'There are bytes in here. ');
-  await links.submit({ type: NBD_CMD_WRITE, flags: 0, offset: 0n, length: SIZE, payload });
+  await pool.submit({ type: NBD_CMD_WRITE, flags: 0, offset: 0n, length: SIZE, payload });
   const into = Buffer.alloc(SIZE);
-  await links.submit({ type: NBD_CMD_READ, flags: 0, offset: 0n, length: SIZE, into });
+  await pool.submit({ type: NBD_CMD_READ, flags: 0, offset: 0n, length: SIZE, into });
   return into.equals(payload) ? 'same bytes' : 'other bytes';
 }
 
