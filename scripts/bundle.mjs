@@ -1,8 +1,8 @@
-// Puts the program's many small files into few, since reading them is most of its start.
+// Bundles the program's many small files into a few: reading them is most of the start.
 //
-// Run by `npm run build` after tsc. The program and its worker become CommonJS, which node loads faster
-// than modules, each in one file whose modules run when they are first needed; launch.cjs loads them. The
-// library is not bundled.
+// Run by `npm run build` after tsc. The program and its worker become CommonJS, which node loads faster than
+// modules, each in one file whose modules run when they are first needed; launch.cjs loads them. The library
+// is not bundled.
 
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ const COMMON = {
   logLevel: 'warning',
 };
 
-/** Scripts rather than modules, with names that stay, so that a stack is readable. */
+/** Scripts, not modules, with unchanged names, so that a stack is readable. */
 const SCRIPTS = {
   ...COMMON,
   format: 'cjs',
@@ -28,7 +28,7 @@ const SCRIPTS = {
   define: { 'import.meta.url': 'importMetaUrl' },
 };
 
-/** Modules of node that it has not loaded by itself when the program begins, and that take time. */
+/** Slow modules of node that are not loaded yet when the program begins. */
 const HEAVY = 'child_process|crypto|dgram|dns/promises|net|os|readline|stream|timers/promises|tls';
 
 const IMPORT_META_URL = "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;";

@@ -1,6 +1,7 @@
 // Prints `N passed, N failed` of vitest's JSON reports: `count-tests.mjs STATUS REPORT …`.
 //
-// STATUS is vitest's: errors outside of every test are in it alone, and count as one that failed.
+// STATUS is vitest's exit status. An error outside of every test shows only there, and counts as one failed
+// test.
 import { readFileSync } from 'node:fs';
 
 const [status, ...reports] = process.argv.slice(2);
@@ -13,7 +14,7 @@ function readReport(path) {
   }
 }
 
-/** A file that could not even be loaded has no test that failed: it counts as one. */
+/** A file that could not be loaded counts as one failed test. */
 const failuresOf = ({ status, assertionResults }) =>
   assertionResults.filter((test) => test.status === 'failed').length || Number(status === 'failed');
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-// Makes docs/terminal.svg: runs a few commands on a terminal (script(1)) and draws what stands there.
+// Makes docs/terminal.svg: runs a few commands on a terminal (script(1)) and draws the result.
 //
-// `npm run picture`, after a build; needs qemu-utils, e2fsprogs and fdisk. Of what moves a terminal only the
-// emphasis of ECMA-48 (SGR) is understood: the commands do nothing else.
+// `npm run picture`, after a build; needs qemu-utils, e2fsprogs and fdisk. It understands only the emphasis
+// of ECMA-48 (SGR): the commands use no other control sequences.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,13 +12,13 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** An image with a partition, made out of sight. */
+/** An image with a partition, made before the recording. */
 const SETUP = `truncate -s 10G disk.raw
 echo ',,L' | sfdisk -q disk.raw
 qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2
 rm disk.raw; mkdir dir`;
 
-/** The commands of the picture, one a line. */
+/** The commands of the picture, one per line. */
 const COMMANDS = [
   'nbdfuse --daemon dir/disk.raw disk.qcow2',
   'ls -lh disk.qcow2 dir/disk.raw',
@@ -45,7 +45,7 @@ const WHOLE_SGR = new RegExp(`^${ESCAPE}\\[([\\d;]*)m$`);
 
 const escaped = (text) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 
-/** The parts of one line, each with the emphasis that is in `state` then. */
+/** The parts of one line, each with its emphasis; `state` is the emphasis at the beginning. */
 function spansOf(line, state) {
   return line
     .split(SGR)

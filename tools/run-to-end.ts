@@ -1,6 +1,7 @@
-// The frame of a tool: one scope for all that it starts, which ends with the tool, however that ends.
+// The frame of a tool: one scope for everything that it starts, which always ends with the tool.
 //
-// Used by bench, soak and differential. Servers and mounts are started by the helpers of test/support/run, as in tests.
+// Used by bench, soak and differential. Servers and mounts are started by the helpers of test/support/run, as
+// in tests.
 
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +14,10 @@ const PARENT = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 /** Milliseconds that a server or a mount may take to become ready. */
 const READY_LIMIT = 20_000;
 
-/** Runs `main`, then ends all that it has started, and the program. @param first what is done at a signal before that */
+/**
+ * Runs `main`, then ends everything that it has started, and the program. @param first runs before that at a
+ * signal
+ */
 export async function runToEnd(
   main: (scope: Scope) => Promise<void>,
   first = (): void => undefined,

@@ -1,5 +1,5 @@
-// The cases for fio: server, job and the ratio to C nbdfuse that must be reached. The table shows them in
-// this order; a name's first word says where the server is.
+// The cases for fio: server, job, and the required ratio to C nbdfuse. The table shows them in this order; a
+// name's first word says where the server is.
 
 import type { Scope } from '../../test/support/run/scope.js';
 import type { FioJob } from './fio.js';
@@ -39,7 +39,7 @@ const away =
     return nbdkit(scope, '--threads=64', '--filter=delay', ...MEMORY, ...delays);
   };
 
-/** Runs for a time, not for an amount, and past the kernel's cache. */
+/** Runs for a time, not for an amount, and bypasses the kernel's cache. */
 const direct = (rw: string, bs: string, numjobs: number): FioJob => ({
   rw,
   bs,
@@ -48,7 +48,7 @@ const direct = (rw: string, bs: string, numjobs: number): FioJob => ({
   numjobs,
   time_based: 1,
 });
-/** Runs for an amount, so that no page is met twice, and ends when the bytes are at the server. */
+/** Runs for an amount, so that it uses no page twice, and ends when the bytes are at the server. */
 const buffered = (rw: string, bs: string, size: string): FioJob => ({
   rw,
   bs,
@@ -72,7 +72,7 @@ const JOBS: readonly (readonly [name: string, text: string, job: FioJob])[] = [
   ['seqwrite-direct', '1M sequential write, direct', direct('write', '1M', 1)],
 ];
 
-/** The jobs above on one server; a case that is in `bars` has one. */
+/** The jobs above on one server; the cases in `bars` have a bar. */
 function everyJob(place: string, title: string, serve: Serve, bars: Bars, asNobody = false): readonly Case[] {
   return JOBS.map(([name, text, job]) => ({
     name: `${place}-${name}`,

@@ -1,4 +1,4 @@
-// The charts, as SVG: the ratios, a bar a case on a logarithmic scale, and the throughput by jobs.
+// The charts, as SVG: the ratios, one bar per case on a logarithmic scale, and the throughput by jobs.
 
 import { type Measured, median, type Outcome, ratio } from './measure.js';
 
@@ -48,7 +48,7 @@ export function ratioChart(all: readonly Measured[]): string {
 const COLOURS = ['#2a7', '#c55', '#58c', '#999', '#b83'];
 const CURVE_HEIGHT = 380;
 
-/** Throughput over jobs, a line for everybody who took part in all of them. */
+/** Throughput over jobs, with a line for each side that has all of them. */
 export function curveChart(points: readonly Measured[]): string {
   const names = points[0].outcomes.map(({ name }) => name);
   const of = (name: string, { outcomes }: Measured): number => {

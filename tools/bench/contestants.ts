@@ -1,5 +1,5 @@
 // The contestants of a case: the sides, mounted on one server, and the limit, which is fio on the server
-// itself. Each can do the case's job for a time and say what that cost.
+// itself. Each can run the case's job for a time and report its cost.
 
 import type { Scope } from '../../test/support/run/scope.js';
 import type { Case } from './cases.js';
@@ -24,7 +24,7 @@ export interface Contestant {
   end(): Promise<void>;
 }
 
-/** The names that the table knows beside those of the sides. */
+/** The names in the table besides those of the sides. */
 export const LIMIT = 'limit';
 export const STORAGE_DAEMON = 'qemu-storage-daemon';
 
@@ -53,14 +53,14 @@ function limit({ uri }: Target, one: Case, runner: FioRunner): Contestant {
   };
 }
 
-/** What to leave out, and which sides there are besides C nbdfuse. */
+/** The sides to omit, and the sides besides C nbdfuse. */
 export interface Field {
   readonly ours: Side;
-  /** Left out when it cannot mount; undefined: not selected. */
+  /** Omitted if it cannot mount; undefined: not selected. */
   readonly native: Side | undefined;
 }
 
-/** Mounts everybody. Ours comes first and the peer that the bar is about second. */
+/** Mounts all sides: nbdfuse first, then the peer of the bar. */
 export async function gather(
   scope: Scope,
   one: Case,

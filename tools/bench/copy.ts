@@ -1,5 +1,5 @@
-// cp --sparse=always of a disk that is nearly all holes: a mount that queries the server's extents ends at once,
-// another one reads every hole. The copy is compared with the source.
+// cp --sparse=always of a disk that is nearly all holes: a mount that queries the server's extents finishes
+// at once, any other reads every hole. The copy is compared with the source.
 
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
 import { runWithin } from '../../test/support/run/program.js';
@@ -21,7 +21,7 @@ export interface Copied {
 
 const piece = (number: number): Buffer => Buffer.alloc(PIECE_BYTES, number + 1);
 
-/** Makes a file of `gibibytes` with 100 pieces of 1 MiB in it, far from each other. */
+/** Makes a file of `gibibytes` with 100 distant data ranges of 1 MiB. */
 function makeSparse(path: string, gibibytes: number): (number: number) => number {
   const bytes = gibibytes * 2 ** 30;
   const step = Math.floor(bytes / PIECES / PIECE_BYTES) * PIECE_BYTES;
@@ -45,7 +45,7 @@ function compare(path: string, bytes: number, offset: (number: number) => number
   closeSync(file);
 }
 
-/** Copies once by each side. `gibibytes`: the disk's size, of which 100 MiB are data. */
+/** Copies once with each side. `gibibytes`: the disk's size, of which 100 MiB are data. */
 export async function measureCopy(
   outer: Scope,
   sides: readonly Side[],

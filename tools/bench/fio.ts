@@ -1,5 +1,5 @@
-// One run of fio, and what it says. Called by contestants.ts only; a run that meets an error, or that
-// takes far longer than it was given, throws.
+// One run of fio, and its results. Called by contestants.ts only; a run with an error, or one that takes far
+// too long, throws.
 
 import { execFileSync } from 'node:child_process';
 import { AS_NORMAL_USER } from '../../test/support/run/normal-user.js';
@@ -9,7 +9,7 @@ import type { Scope } from '../../test/support/run/scope.js';
 /** A job of fio: its own options, without the leading dashes. */
 export type FioJob = Readonly<Record<string, string | number>>;
 
-/** The result: bytes and operations, both a second, reading and writing together. */
+/** The result: bytes and operations per second, of reads and writes together. */
 export interface FioResult {
   readonly bandwidth: number;
   readonly iops: number;
@@ -48,14 +48,14 @@ async function fio(job: FioJob, { scope, asNobody, environment }: FioRunner): Pr
   return { bandwidth: read.bw_bytes + write.bw_bytes, iops: read.iops + write.iops, bytes };
 }
 
-/** Runs `job` on a file that is there. Its cached pages are dropped first unless the job says `invalidate: 0`. */
+/** Runs `job` on an existing file. Its cached pages are dropped first unless the job says `invalidate: 0`. */
 export function fioOnFile(file: string, job: FioJob, runner: FioRunner): Promise<FioResult> {
   return fio({ ioengine: 'psync', allow_file_create: 0, filename: file, ...job }, runner);
 }
 
 let engines: string | undefined;
 
-/** Whether this fio was built with its NBD engine; says once on standard error that it was not. */
+/** Whether this fio was built with its NBD engine; if not, prints that once on standard error. */
 export function canReachServers(): boolean {
   if (engines === undefined) {
     engines = execFileSync('fio', ['--enghelp'], { encoding: 'utf8' });
@@ -66,15 +66,15 @@ export function canReachServers(): boolean {
 
 const hasNbd = (list: string): boolean => /^\s*nbd$/m.test(list);
 
-/** Words that are about files and mean nothing to a server. */
+/** Options about files, which have no meaning for a server. */
 const OF_FILES = new Set(['direct', 'invalidate', 'end_fsync', 'pre_read', 'loops']);
 
-/** The kernel's cache makes requests of this size out of smaller ones, and has many in flight. */
+/** The kernel's cache merges smaller requests into requests of this size, and has many in flight. */
 const CACHED = { bs: '1M', iodepth: 32 };
 
 /**
- * Runs `job` straight on a server, as far as no mount can go: what the cache of a buffered file gathers
- * is gathered here too.
+ * Runs `job` directly on a server: the limit for every mount. Merges requests as the cache of a buffered file
+ * does.
  */
 export function fioOnServer(uri: string, job: FioJob, runner: FioRunner): Promise<FioResult> {
   const plain = Object.fromEntries(Object.entries(job).filter(([name]) => !OF_FILES.has(name)));

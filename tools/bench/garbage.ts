@@ -1,5 +1,5 @@
-// The garbage of a million requests: how often the collector runs, how long it stops the worker,
-// and whether what survives it grows.
+// The garbage of a million requests: how often the collector runs, how long it stops the worker, and whether
+// the surviving memory grows.
 
 import { readFileSync } from 'node:fs';
 import type { Scope } from '../../test/support/run/scope.js';
@@ -18,7 +18,7 @@ export interface Garbage {
   /** MiB that survived a collection, after a quarter of the run and at its end. */
   readonly early: number;
   readonly late: number;
-  /** Milliseconds that the collector stopped the worker: half of the times no longer, and the longest. */
+  /** Milliseconds for which the collector stopped the worker: the median and the longest. */
   readonly medianPause: number;
   readonly longestPause: number;
 }
@@ -40,7 +40,7 @@ function collections(text: string): readonly Collection[] {
   return [...byThread.values()].reduce((most, one) => (one.length > most.length ? one : most), []);
 }
 
-/** Does a million 4k requests of one kind, 8 at a time, and reads what the collector said. */
+/** Runs a million 4k requests of one kind, 8 at a time, and reads the output of the collector. */
 async function measureOne(outer: Scope, { name, command }: Side, rw: string): Promise<Garbage> {
   const scope = outer.inner();
   const log = scope.path('gc');
@@ -49,7 +49,7 @@ async function measureOne(outer: Scope, { name, command }: Side, rw: string): Pr
   const target = await nbdkit(scope, 'memory', '512M');
   const mounted = await mount(scope, { name, command: traced }, target);
   const job = { rw, bs: '4k', size: '512M', direct: 1, numjobs: JOBS, number_ios: REQUESTS / JOBS };
-  // Each job by itself would read its whole size once: more of it than the case needs.
+  // Each job alone would read its whole size once, which is more than the case needs.
   const again = { io_size: `${(REQUESTS / JOBS) * 4}k` };
   const plain = { scope, asNobody: false, environment: {} };
   const { bytes } = await fioOnFile(mounted.file, { ...job, ...again }, plain);
@@ -69,7 +69,10 @@ async function measureOne(outer: Scope, { name, command }: Side, rw: string): Pr
   };
 }
 
-/** Random reads and random writes, past the kernel's cache. `side` must be a command that begins with node. */
+/**
+ * Random reads and random writes that bypass the kernel's cache. `side` must be a command that begins with
+ * node.
+ */
 export async function measureGarbage(scope: Scope, side: Side): Promise<readonly Garbage[]> {
   return [await measureOne(scope, side, 'randread'), await measureOne(scope, side, 'randwrite')];
 }

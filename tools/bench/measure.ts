@@ -1,4 +1,4 @@
-// One case: everybody on one server, measured by turns, compared pair by pair.
+// One case: all sides on one server, measured by turns and compared in pairs.
 
 import type { Scope } from '../../test/support/run/scope.js';
 import type { Case } from './cases.js';
@@ -7,19 +7,19 @@ import { type Field, gather } from './contestants.js';
 /** The results of one contestant in one case. */
 export interface Outcome {
   readonly name: string;
-  /** Bytes a second, each round's. */
+  /** Bytes per second, of each round. */
   readonly bandwidths: readonly number[];
   readonly cpuPerGiB: number | undefined;
   readonly peakMiB: number | undefined;
 }
 
-/** A case with its results; ours first, the peer second. */
+/** A case with its results: nbdfuse first, the peer second. */
 export interface Measured {
   readonly one: Case;
   readonly outcomes: readonly Outcome[];
 }
 
-/** The middle one; the mean of the two middle ones of an even number. @throws RangeError when there are none */
+/** The median. @throws RangeError when there are none */
 export function median(values: readonly number[]): number {
   if (values.length === 0) throw new RangeError('the median of nothing');
   const sorted = [...values].sort((a, b) => a - b);
@@ -27,7 +27,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** first / second, each round's. */
+/** first / second, of each round. */
 export const ratios = (first: Outcome, second: Outcome): readonly number[] =>
   first.bandwidths.map((value, i) => value / second.bandwidths[i]);
 
@@ -39,9 +39,9 @@ export const outcomeOf = ({ outcomes }: Measured, name: string): Outcome | undef
   outcomes.find((outcome) => outcome.name === name);
 
 /**
- * Measures a case: a round to warm up, which does not count, then `rounds`, forwards and backwards by
- * turns. So ours and the peer, who are compared, are always neighbours in time (other work on the machine
- * meets both), and neither is always the one that follows.
+ * Measures a case: a warm-up round, which does not count, then `rounds`, forwards and backwards by turns. So
+ * nbdfuse and its peer always run next to each other (other work on the machine affects both), and each comes
+ * first in half of the rounds.
  */
 export async function measure(
   scope: Scope,

@@ -14,7 +14,7 @@ export function openFuseToAll(scope: Scope): void {
 
 const TICKS = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
 
-/** CPU seconds that a process has used, its threads included. */
+/** CPU seconds that a process and its threads have used. */
 export function cpuSeconds(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
@@ -25,8 +25,8 @@ function kibibytes(path: string, field: string): number {
   return found === null ? 0 : Number(found[1]) / 1024;
 }
 
-/** The most memory that a process has had, in MiB: what /usr/bin/time calls maximum resident. */
+/** The peak memory of a process in MiB: the maximum resident set size of /usr/bin/time. */
 export const peakMiB = (pid: number): number => kibibytes(`/proc/${pid}/status`, 'VmHWM');
 
-/** The memory of a process, in MiB: pages that n processes share count a n-th. */
+/** The memory of a process in MiB; a page that n processes share counts 1/n. */
 export const proportionalMiB = (pid: number): number => kibibytes(`/proc/${pid}/smaps_rollup`, 'Pss');

@@ -1,4 +1,4 @@
-// The tables, as lines of Markdown. Pure but for circumstances(), which asks each program its version.
+// The tables, as lines of Markdown. Pure, except circumstances(), which asks each program for its version.
 
 import { execFileSync } from 'node:child_process';
 import { cpus, loadavg, release } from 'node:os';
@@ -9,7 +9,7 @@ import { type Measured, median, outcomeOf, ratio, ratios } from './measure.js';
 import { CORES, simulate, WORKERS } from './saturation.js';
 import type { Memory, StartUp } from './start-up.js';
 
-/** The most that starting may take, and the most memory of a mount. */
+/** Upper limits of the start time and of the memory of a mount. */
 const START_BARS = { milliseconds: 120, peakMiB: 80 };
 
 const mib = (bytesPerSecond: number): string => {
@@ -18,7 +18,7 @@ const mib = (bytesPerSecond: number): string => {
 };
 const factor = (value: number): string => value.toFixed(value < 10 ? 2 : 0);
 const verdict = (bar: string, reached: boolean): string => `${bar} ${reached ? '✓' : '✗'}`;
-/** In how many rounds a bar was reached: with neither all nor none, noise may have decided. */
+/** The number of rounds that reached a bar: if it is neither all nor none, noise may have decided. */
 const agreeing = (each: readonly number[], bar: number): string =>
   `(${each.filter((value) => value >= bar).length} of ${each.length})`;
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
@@ -142,13 +142,13 @@ const load = (): string =>
     .map((value) => value.toFixed(1))
     .join(', ');
 
-/** What to know before a run that other work on the machine will disturb, if it will. */
+/** A warning before the run if other work on the machine will disturb it. */
 export function disturbance(): string | undefined {
   if (loadavg()[0] < cpus().length / 2) return undefined;
   return `bench: the machine has other work (load ${load()}): ratios will vary, trust none whose rounds disagree`;
 }
 
-/** Machine and versions, a line each. */
+/** Machine and versions, one per line. */
 export function circumstances(): string {
   const programs = ['/usr/bin/nbdfuse', 'nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'fio', 'cp'];
   return [

@@ -55,7 +55,7 @@ const field: Field = {
 };
 const pair = [field.ours, PEER];
 
-/** Measurements without fio: a table of its own each. */
+/** Measurements without fio: each has a separate table. */
 const TABLES: readonly { name: string; text: string; make: (scope: Scope) => Promise<string> }[] = [
   {
     name: 'sparse-copy',
@@ -95,7 +95,7 @@ const isWanted = ({ name }: { readonly name: string }): boolean =>
   // Cases of a remote server were named far1-…, far10-….
   options.case.some((prefix) => name.startsWith(prefix.replace(/^far(?=\d|$)/, 'remote')));
 
-/** Runs a measurement that may fail, in a scope of its own; the others go on. */
+/** Runs a measurement that may fail, in a separate scope; the others continue. */
 async function attempt<T>(
   outer: Scope,
   name: string,
@@ -125,7 +125,7 @@ async function measureCases(outer: Scope, cases: readonly Case[]): Promise<reado
   return done;
 }
 
-/** The page with the results, and the markers between which this program writes. */
+/** The page with the results, and the markers around the text that this program writes. */
 const PAGE = 'docs/internals/results.md';
 const [BEGIN, END] = ['<!-- bench -->', '<!-- /bench -->'];
 

@@ -1,9 +1,9 @@
-// Where one worker saturates, by simulation: what a machine with more cores than this one would do.
+// Simulates where one worker saturates, on machines with more cores than this one.
 //
 // A closed system: each job's request goes through the application and the kernel, the worker, the server,
-// the worker again and back; every step takes a core for its time, a worker does one thing at a time, and
-// a step waits for both. The worker's time was measured on a real run, the others are assumptions: the result is
-// an estimate. See docs/internals/decisions/0015-read-threads.md.
+// the worker again and back; every step takes a core for its time, a worker does one thing at a time, and a
+// step waits for both. The worker's time was measured on a real run, the others are assumptions: the result
+// is an estimate. See docs/internals/decisions/0015-read-threads.md.
 
 /** Microseconds of processor time that one 4k random read takes in each place. */
 const COSTS = {
@@ -22,7 +22,7 @@ const QUEUE_LOCK = 0.6;
 const JOBS = 64;
 const REQUESTS = 60_000;
 
-/** One of the things that do one thing at a time. */
+/** A resource that does one thing at a time. */
 class Station {
   freeAt = 0;
 }
@@ -40,7 +40,7 @@ const STEPS: readonly Step[] = [
   { cost: COSTS.reply, place: 'worker' },
 ];
 
-/** Requests a second that `JOBS` jobs get with so many cores and workers. */
+/** Requests per second of `JOBS` jobs with so many cores and workers. */
 export function simulate(cores: number, workers: number): number {
   const coresFree = Array.from({ length: cores }, () => 0);
   const lock = new Station();
@@ -59,7 +59,7 @@ export function simulate(cores: number, workers: number): number {
     const station = place === 'worker' ? job.worker : place === 'lock' ? lock : undefined;
     const begin = Math.max(job.at, coresFree[core], station?.freeAt ?? 0);
     if (begin > job.at) {
-      // Not yet: others may come before. It asks again then.
+      // Not yet: other jobs may start earlier. The job tries again at that time.
       job.at = begin;
       continue;
     }

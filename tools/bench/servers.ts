@@ -8,11 +8,11 @@ import { freePort } from '../../test/support/run/ports.js';
 import type { Scope } from '../../test/support/run/scope.js';
 import * as servers from '../../test/support/run/servers.js';
 
-/** Where a server listens, and what clients need to know besides. */
+/** Where a server listens, and further facts for clients. */
 export interface Target {
   readonly uri: string;
   readonly environment: Readonly<Record<string, string>>;
-  /** A qcow2 image like the one that the server has, for a side that needs no server. */
+  /** A qcow2 image like the server's, for a side that needs no server. */
   readonly image?: string;
 }
 

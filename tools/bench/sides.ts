@@ -41,7 +41,7 @@ export function nativeSide(command: string | undefined): Side {
 /** Milliseconds that a process may take to end after its file is unmounted. */
 const END_LIMIT = 10_000;
 
-/** The output of a side is of no use, but for its errors. */
+/** Only the errors of a side's output are of use. */
 const ERRORS_ONLY = ['ignore', 'ignore', 'inherit'] as const;
 
 let count = 0;
@@ -92,7 +92,7 @@ export async function mountImage(scope: Scope, image: string): Promise<Mounted> 
   await program.fills(pidfile);
   const ready = performance.now() - before;
   const unmount = async (): Promise<void> => {
-    // It serves on when its file is unmounted, and unmounts by itself at SIGTERM.
+    // It keeps serving when its file is unmounted, and unmounts at SIGTERM.
     program.child.kill('SIGTERM');
     await program.endsWithin(END_LIMIT);
     detach(file);
@@ -100,7 +100,7 @@ export async function mountImage(scope: Scope, image: string): Promise<Mounted> 
   return { file, pid: program.pid, ready, unmount };
 }
 
-/** Unmounts what is mounted there, if anything is. */
+/** Unmounts the path if something is mounted there. */
 function detach(path: string): void {
   const isMounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
   if (isMounted) execFileSync('umount', ['-l', path], { stdio: 'ignore' });

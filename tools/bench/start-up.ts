@@ -1,4 +1,4 @@
-// From the command to the ready file, and what memory one mount and many take.
+// The time from the command to the ready file, and the memory of one mount and of many.
 
 import type { Scope } from '../../test/support/run/scope.js';
 import { median } from './measure.js';
@@ -13,7 +13,7 @@ export interface StartUp {
   readonly peakMiB: number;
 }
 
-/** MiB of all mounts together: shared pages counted once, and the most each ever had, summed. */
+/** MiB of all mounts together: with shared pages counted once, and the sum of the peaks. */
 export interface Memory {
   readonly side: string;
   readonly mounts: number;

@@ -1,7 +1,7 @@
 // A process that plays operations on the file under test and on a plain file, and reports any difference.
 //
-// Started by stage.ts, since a system call on a file that is served from here would wait for itself. Every
-// operation is in its log before it begins: what it waits for, or dies of, is the last line.
+// Started by stage.ts as a separate process: the process that serves the file must not wait for it. Every
+// operation is in the log before it begins: the last line names the operation that hangs or crashes.
 
 import { openSync, writeSync } from 'node:fs';
 import { Random } from '../simulate/random.js';
@@ -12,7 +12,7 @@ import type { Plan } from './plan.js';
 import { PlayedFile } from './played-file.js';
 import { O_DIRECT, O_DSYNC } from './system.js';
 
-/** Bytes of the pattern that is written: no block has a multiple of it. */
+/** Bytes of the written pattern: no block size is a multiple of it. */
 const PATTERN = 61;
 
 const FLAGS: Readonly<Record<Plan['actors'], readonly number[]>> = {
@@ -30,7 +30,7 @@ class Actor {
   readonly #kinds: ReturnType<typeof kindsFor>;
   readonly #bytes: readonly [Buffer, Buffer];
   #files: readonly [subject: PlayedFile, reference: PlayedFile] | undefined;
-  /** Operations that were chosen, played or not, and what would be mapped if all were. */
+  /** Operations that were chosen, played or not, and the mapping if all were played. */
   #count = 0;
   #mapping: Range | undefined;
 
@@ -97,7 +97,7 @@ class Actor {
     if (difference !== undefined) throw new Error(`${textOf(operation)}: ${difference}`);
   }
 
-  /** Zeros, or a pattern that tells which operation it is of. */
+  /** Zeros, or a pattern that identifies its operation. */
   #fill(bytes: Buffer, length: number, fill: number): void {
     if (fill === 0) {
       bytes.fill(0, 0, length);

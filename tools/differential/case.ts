@@ -1,18 +1,18 @@
-// One case, from its first operation to its last look.
+// One case, from its first operation to its last comparison.
 
 import { Random } from '../simulate/random.js';
 import { numbersOf, type Place } from './kept.js';
 import type { Plan } from './plan.js';
 import type { Stage } from './stage.js';
 
-/** Operations of an actor between two looks at the whole. */
+/** Operations of an actor between two comparisons of the whole file. */
 const ACT = 500;
 
 /** How long a case is. */
 export interface Extent {
   /** Operations of each actor. */
   readonly length: number;
-  /** Those that are played, if not all; the acts of which none is played have no looks, nor mounting again. */
+  /** The played operations, if not all. Acts without a played operation have no comparison and no remount. */
   readonly kept?: readonly Place[];
 }
 
@@ -33,7 +33,7 @@ export async function playCase(
     await stage.play(count, numbers);
     const more = numbers?.flat().length ?? count * actors.length;
     played(more);
-    // Drawn in any case: what is left out changes nothing else.
+    // Always drawn, so that an omission changes nothing else.
     if (acts.chance(0.3) && more > 0) await stage.compare();
     if (!acts.chance(0.3)) continue;
     if (more > 0) await stage.remount();

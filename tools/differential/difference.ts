@@ -1,11 +1,11 @@
-// Compares the ends of an operation on two files, and whether holes are holes.
+// Compares the results of an operation on two files, and checks that holes read as zeros.
 
 import { errnoName } from '../../src/linux/errno.js';
 import type { Operation, Range } from './operations.js';
 import type { PlayedFile } from './played-file.js';
 import { SEEK_DATA, SEEK_HOLE } from './system.js';
 
-/** How an operation has ended: its result, and the bytes that it has read. */
+/** The result of an operation, and the bytes that it has read. */
 export type Ending = readonly [result: number, bytes: Buffer];
 
 const ENXIO = 6;
@@ -13,7 +13,7 @@ const ENXIO = 6;
 /** Bytes that are shown of each side. */
 const SHOWN = 24;
 
-/** Steps from data to hole that are looked at. */
+/** Number of transitions from data to hole that are checked. */
 const STEPS = 64;
 
 const shown = (result: number): string => (result < 0 ? errnoName(-result) : String(result));
@@ -36,7 +36,10 @@ export function unequal(ours: Buffer, theirs: Buffer, at: number): string | unde
   return `bytes from ${at + first} to ${at + last} differ: ${some(ours)} instead of ${some(theirs)}`;
 }
 
-/** Walks over the data and the holes of a range. @throws Error when a hole has data, or the walk makes no sense */
+/**
+ * Walks over the data and the holes of a range. @throws Error when a hole has data, or the offsets contradict
+ * each other
+ */
 export function checkHoles(
   { at, length, descriptor }: Range & { readonly descriptor: number },
   size: number,

@@ -1,7 +1,7 @@
 // The faults of a case: connections cut, the server killed or frozen, at random moments.
 //
-// Used by stage.ts. When a fault strikes is left to time: a case whose difference needs it is not repeated
-// by its seed alone.
+// Used by stage.ts. The moment of a fault is not part of the seed: a difference that needs a fault may not
+// repeat.
 
 import { setTimeout as pause } from 'node:timers/promises';
 import type { CuttingProxy } from '../../test/support/run/cutting-proxy.js';
@@ -11,7 +11,7 @@ import type { Plan } from './plan.js';
 /** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
 export const TIMEOUT = 0.7;
 
-/** How often each has happened. */
+/** The count of each kind. */
 export type FaultCounts = Record<'cut' | 'kill' | 'freeze', number>;
 
 /** Least and most milliseconds between two faults of a kind. */
@@ -32,7 +32,7 @@ export class Faults {
   readonly #proxy: CuttingProxy | undefined;
   #calm: AbortController | undefined;
   #working: Promise<void> = Promise.resolve();
-  /** Milliseconds until the next fault, of those in which something is played. */
+  /** Milliseconds until the next fault; only time with operations counts. */
   #left: number;
 
   constructor(kind: Plan['faults'], server: DiskServer, proxy: CuttingProxy | undefined) {
@@ -67,7 +67,7 @@ export class Faults {
   }
 
   async #strike(): Promise<void> {
-    // Every kind of fault comes with cuts of the connections alone.
+    // Every kind of fault includes cut connections.
     if (this.#kind === 'cuts' || Math.random() < 0.3) {
       this.#proxy?.cut(Math.random() < 0.3 ? Number.POSITIVE_INFINITY : 1);
       this.counts.cut++;

@@ -1,8 +1,8 @@
-// Which operations of a case are played: all, or those that a list names by actor and number.
+// Selects the operations of a case that are played: all, or those of a list.
 //
-// Pure. The list is what `--keep` takes: `ACTOR:NUMBER,…`.
+// Pure. The list is the value of `--keep`: `ACTOR:NUMBER,…`.
 
-/** One operation: which of the actors', and its number among those, from 0. */
+/** One operation: its actor, and its number among the operations of that actor, from 0. */
 export interface Place {
   readonly actor: number;
   readonly number: number;

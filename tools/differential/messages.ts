@@ -3,7 +3,7 @@
 import type { Range } from './operations.js';
 import type { Plan } from './plan.js';
 
-/** Each is answered before the next is sent. */
+/** Each message has its answer before the next one is sent. */
 export type ToActor =
   | {
       readonly kind: 'start';
@@ -16,11 +16,11 @@ export type ToActor =
       readonly reference: string;
       readonly log: string;
     }
-  /** Plays the next operations; with `kept`, those of these numbers alone. */
+  /** Plays the next operations; with `kept`, only those with these numbers. */
   | { readonly kind: 'play'; readonly count: number; readonly kept?: readonly number[] }
   /** Reads everything. */
   | { readonly kind: 'compare' }
-  /** Closes all files, until the next of the others. */
+  /** Closes all files, until the next message of another kind. */
   | { readonly kind: 'close' };
 
 export type FromActor = { readonly kind: 'done' } | { readonly kind: 'failed'; readonly why: string };

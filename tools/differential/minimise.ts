@@ -1,10 +1,10 @@
-// The shortest list that still fails: shorter beginnings first, then without one part after another.
+// The shortest list that still fails: tries shorter beginnings first, then omits one part after another.
 //
-// Pure but for the question that it asks; used by shrink.ts. A failure that comes only sometimes makes the
+// Pure, except for the call of `fails`; used by shrink.ts. A failure that comes only sometimes makes the
 // result longer, never wrong: a list that is returned has failed.
 
 /**
- * Leaves out of `items`, which fail, what is not needed for it.
+ * Omits the unnecessary items of `items`, a list that fails.
  * @param fails whether a list, whose order is that of `items`, fails too
  * @param isOver whether there is no time left: what was found by then is returned
  */
@@ -17,7 +17,7 @@ export async function minimise<T>(
   return withoutParts(beginning, fails, isOver);
 }
 
-/** By halves; where longer beginnings do not fail although shorter ones do, not the shortest. */
+/** Bisects. The result is not the shortest if a shorter beginning fails and a longer one does not. */
 async function shortestBeginning<T>(
   items: readonly T[],
   fails: (some: readonly T[]) => Promise<boolean>,
@@ -41,7 +41,7 @@ async function withoutParts<T>(
   let left = items;
   for (let size = Math.ceil(left.length / 2); size > 0 && !isOver(); ) {
     const before = left.length;
-    // From the end: what comes late depends on what came early.
+    // From the end: late items depend on early ones.
     for (let end = left.length; end > 0 && left.length > 1 && !isOver(); end -= size) {
       const fewer = [...left.slice(0, Math.max(0, end - size)), ...left.slice(end)];
       if (fewer.length > 0 && fewer.length < left.length && (await fails(fewer))) left = fewer;

@@ -1,12 +1,12 @@
 // The operations of a case, one after another, chosen by its seed.
 //
-// Pure; used by actor.ts. An operation stays within its actor's area, so that actors side by side come to
-// the same result in any order. The areas' bounds are no bounds of blocks: what shares a block is theirs.
+// Pure; used by actor.ts. An operation stays within its actor's area, so that concurrent actors have the same
+// result in any order. The bounds of the areas are not aligned to blocks, so that actors share blocks.
 
 import type { Random } from '../simulate/random.js';
 import type { Plan } from './plan.js';
 
-/** Where the parts of a range lie. */
+/** The offsets of the parts of a range. */
 export interface Range {
   readonly at: number;
   readonly length: number;
@@ -31,7 +31,7 @@ export type Kind = Operation['kind'];
 /** Descriptors of an actor: through the cache, O_DIRECT, O_DSYNC; or all of one kind. */
 export const DESCRIPTORS = 3;
 
-/** How often each kind happens. */
+/** The weight of each kind. */
 const WEIGHTS: Readonly<Record<Kind, number>> = {
   read: 30,
   write: 24,
@@ -56,10 +56,10 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
 const MAPPING: readonly Kind[] = ['load', 'store', 'msync', 'map', 'unmap'];
 const KERNEL_ONLY: readonly Kind[] = ['punch', 'zero', 'zeroKeep', 'seek'];
 
-/** The kinds that a plan allows, each as often as it weighs. */
+/** The kinds that a plan allows, each as often as its weight. */
 export function kindsFor(plan: Plan): Kind[] {
   const isBarred = (kind: Kind): boolean =>
-    // Direct writes beside a mapping have no defined result, on a disk as well.
+    // Direct writes beside a mapping have no defined result, on a local disk either.
     (plan.actors === 'direct' && MAPPING.includes(kind)) ||
     (plan.actors !== 'mixed' && plan.cache === 'none' && MAPPING.includes(kind)) ||
     (plan.backend === 'fuse-native' && KERNEL_ONLY.includes(kind));
@@ -70,11 +70,11 @@ export function kindsFor(plan: Plan): Kind[] {
 
 const PAGE = 4096;
 
-/** Upper bounds of a length, each as likely as it is listed; now and then LONGEST is the bound. */
+/** Upper bounds of a length, each as likely as its number of entries; occasionally LONGEST is the bound. */
 const LENGTHS = [512, 512, 4096, 4096, 16_384, 16_384, 131_072] as const;
 const LONGEST = 2_000_000;
 
-/** A range within an area, aligned as often as not. */
+/** A range within an area, aligned in half of the cases. */
 function rangeIn(area: Range, random: Random): Range {
   const end = area.at + area.length;
   const limit = random.chance(0.01) ? LONGEST : random.oneOf(LENGTHS);
@@ -88,7 +88,7 @@ function rangeIn(area: Range, random: Random): Range {
   return { at, length: Math.min(length, end - at) };
 }
 
-/** See the file's head. @param mapping what is mapped now */
+/** See the file's head. @param mapping the present mapping */
 export function nextOperation(
   kinds: readonly Kind[],
   area: Range,

@@ -1,6 +1,6 @@
 // The setting of a case: a configuration of nbdfuse, its server, and the faults, chosen by a seed.
 //
-// Pure. A case is repeated by its seed; what was pinned (`--case cache=none,actors=3`) stays as pinned.
+// Pure. A seed repeats a case; a pin (`--case cache=none,actors=3`) replaces a choice of the seed.
 
 import { Random } from '../simulate/random.js';
 
@@ -13,7 +13,7 @@ const CHOICES = {
   /** `mixed`: one process with all kinds; the others: three processes side by side with this one kind. */
   actors: ['mixed', 'mixed', 'cached', 'direct'],
   faults: ['none', 'cuts', 'cuts', 'kills', 'kills', 'freezes'],
-  /** Threads that serve the file; all but one only read. */
+  /** Threads that serve the file: one worker, the others are read threads. */
   threads: ['1', '3'],
 } as const;
 
@@ -34,10 +34,10 @@ export interface Plan extends Setup {
 /** Former values, which `--case` still takes. */
 const FORMER: Readonly<Record<string, string>> = { 'server=far': 'remote' };
 
-/** Bytes of a disk, without what makes it odd. */
+/** Bytes of a disk, before the odd remainder is added. */
 const SIZE = 6 * 1024 * 1024;
 
-/** Parses `DIMENSION=VALUE,…`. @throws Error that names what there is */
+/** Parses `DIMENSION=VALUE,…`. @throws Error that names the possible values */
 export function parsePins(text: string): Pins {
   const pins: Partial<Record<Dimension, string>> = {};
   for (const pair of text.split(',').filter((one) => one !== '')) {
@@ -52,22 +52,25 @@ export function parsePins(text: string): Pins {
   return pins;
 }
 
-/** Bytes by which the size exceeds a round number: as odd as the server can have it. */
+/** Bytes by which the size exceeds a round number: as odd as the server allows. */
 function excess(server: Setup['server'], random: Random): number {
   const [, minimum] = server.split('minimum-');
   const unit = server === 'qemu-nbd' ? 512 : Number(minimum ?? 1);
   return unit * random.between(0, Math.max(1, Math.floor(65_535 / unit)));
 }
 
-/** Fits a choice to what the others allow. */
+/** Fits a choice to the other choices. */
 function allowed(setup: Setup): Setup {
   if (setup.backend === 'kernel') return setup;
-  // It has no cache modes, one connection and one thread, and cannot send again what a server has lost.
+  // It has no cache modes, one connection and one thread, and does not send lost writes again.
   const server = setup.server === 'volatile' ? 'file' : setup.server;
   return { ...setup, cache: 'writethrough', connections: '1', threads: '1', server };
 }
 
-/** Where the draws of later dimensions begin: those of the seed itself stay what they were without them. */
+/**
+ * The number at which the draws of later dimensions begin, so that they do not change the earlier draws of a
+ * seed.
+ */
 const LATER: Readonly<Partial<Record<Dimension, number>>> = { threads: 0x7468_7264 };
 
 /** The case of a seed. */
@@ -78,7 +81,7 @@ export function planOf(seed: number, pins: Pins): Plan {
     return (later === undefined ? random : new Random(seed ^ later)).oneOf<string>(CHOICES[name]);
   };
   const chosen = Object.fromEntries(
-    // Each is drawn, pinned or not, so that a pin changes nothing else.
+    // Every dimension is drawn, pinned or not, so that a pin changes nothing else.
     DIMENSIONS.map((name) => [name, draw(name)]).map(([name, drawn]) => [
       name,
       pins[name as Dimension] ?? drawn,
@@ -88,7 +91,7 @@ export function planOf(seed: number, pins: Pins): Plan {
   return { seed, size: SIZE + excess(setup.server, random), ...setup };
 }
 
-/** A case in words that `--case` takes. */
+/** A case as text for `--case`. */
 export function describe(plan: Setup): string {
   return DIMENSIONS.map((name) => `${name}=${plan[name]}`).join(',');
 }

@@ -1,7 +1,7 @@
-// A file on which operations are played: descriptors, at most one mapping, and how each operation ends.
+// A file on which operations are played: descriptors, at most one mapping, and the result of each operation.
 //
-// Used by actor.ts for the file under test and for the plain file beside it. Offsets, lengths and results
-// are those of the system calls; a result below 0 is an errno, negated.
+// Used by actor.ts for the file under test and for the plain file beside it. Offsets, lengths and results are
+// those of the system calls; a result below 0 is an errno, negated.
 
 import { type Operation, pagesOf, type Range } from './operations.js';
 import * as system from './system.js';
@@ -31,7 +31,7 @@ export class PlayedFile {
 
   /**
    * Opens the file once for each of `flags`.
-   * @param canZero whether there is ZERO_RANGE; what it does is done by PUNCH_HOLE otherwise
+   * @param canZero whether there is ZERO_RANGE; otherwise PUNCH_HOLE replaces it
    * @throws Error
    */
   constructor(path: string, flags: readonly number[], canZero: boolean) {
@@ -41,7 +41,7 @@ export class PlayedFile {
     this.#descriptors = flags.map((more) => this.#open(more));
   }
 
-  /** Whether what an operation needs is mapped: it may not be when others were left out. */
+  /** Whether the mapping that an operation needs exists: it may not if other operations were omitted. */
   allows(operation: Operation): boolean {
     if (operation.kind !== 'load' && operation.kind !== 'store' && operation.kind !== 'msync') return true;
     const { at, length } = operation;
@@ -50,7 +50,7 @@ export class PlayedFile {
   }
 
   /**
-   * Does an operation and returns how it ends: a number of bytes, 0, or a negated errno.
+   * Does an operation and returns its result: a number of bytes, 0, or a negated errno.
    * @param buffer the data to write, or the place for the data to read
    */
   play(operation: Operation, buffer: Uint8Array): number {
@@ -75,7 +75,7 @@ export class PlayedFile {
     }
   }
 
-  /** Closes everything. @throws Error if the kernel reports an error that no call before has reported */
+  /** Closes everything. @throws Error if the kernel reports an error that no earlier call has reported */
   close(): void {
     const results = [this.#unmap(), ...this.#descriptors.map(system.closeFile)];
     const failure = results.find((result) => result < 0);

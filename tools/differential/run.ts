@@ -1,10 +1,10 @@
-// `npm run fuzz:file -- --operations N --seed S`: random operations on a mounted file and the same on a plain
-// one, case after case, until so many were played. Each case is of one seed, S, S + 1 and so on, which
-// chooses configuration and operations; `--case cache=none,actors=direct` pins parts of it.
+// `npm run fuzz:file -- --operations N --seed S`: random operations on a mounted file and on a plain one,
+// case after case, until N were played. The seeds of the cases are S, S + 1 and so on; a seed chooses
+// configuration and operations; `--case cache=none,actors=direct` pins parts of it.
 //
-// Prints a summary in Markdown. Exits with 1 when anything differed; what was found is kept in a folder, and
-// played again, for `--shrink SECONDS`, with operations left out: the shortest list that still fails is
-// printed, and the command that plays it, which is this one with `--keep LIST`.
+// Prints a summary in Markdown. Exits with 1 after a difference. It keeps the logs and disks of a finding,
+// and plays the case again, for `--shrink SECONDS`, without some of the operations. It prints the shortest
+// list that still fails, and the command that plays it (`--keep LIST`).
 
 import { copyFileSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,12 +27,12 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     /** Operations of each actor in a case. */
     length: { type: 'string', default: '3000' },
-    /** Cases side by side. */
+    /** Concurrent cases. */
     jobs: { type: 'string', default: '2' },
     case: { type: 'string', default: '' },
-    /** Seconds for which what was found is made shorter. */
+    /** Seconds for shrinking a finding. */
     shrink: { type: 'string', default: '120' },
-    /** The operations of the case of the seed that are played. */
+    /** The operations of the seed's case that are played. */
     keep: { type: 'string' },
   },
 });

@@ -7,7 +7,7 @@ import type { Plan } from './plan.js';
 
 /** Where servers may listen and find their certificates. */
 export interface Surroundings {
-  /** Owns all of a case. */
+  /** Owns all resources of a case. */
   readonly scope: Scope;
   /** Certificates for localhost. */
   readonly pki: string;
@@ -43,7 +43,7 @@ function commandOf(plan: Plan, { pki, port }: Surroundings): ServerCommand {
   return nbdkitOfDisk(on, [...tls, ...filters.map((filter) => `--filter=${filter}`)], settings);
 }
 
-/** The server of a case. @param died called after it has ended by itself */
+/** The server of a case. @param died called after it has ended unexpectedly */
 export function serverOf(plan: Plan, surroundings: Surroundings, died: (why: string) => void): DiskServer {
   return new DiskServer(surroundings.scope, 'disk', plan.size, commandOf(plan, surroundings), died);
 }

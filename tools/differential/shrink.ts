@@ -1,7 +1,7 @@
-// Makes what was found short: the case is played again with operations left out, as long as it still fails.
+// Shrinks a finding: plays the case again with fewer operations, as long as it still fails.
 //
-// Used by run.ts. Faults strike at moments of their own, so a list that fails only with luck counts as one
-// that does not. A case that hangs is not made shorter: each try would take its two minutes.
+// Used by run.ts. The moments of faults are not part of a list, so a list that fails rarely counts as one
+// that does not fail. A case that hangs is not shrunk: each try would take two minutes.
 
 import { actorsOf, type Extent, playCase } from './case.js';
 import type { Place } from './kept.js';
@@ -9,10 +9,10 @@ import { minimise } from './minimise.js';
 import type { Plan } from './plan.js';
 import { Finding, type Stage } from './stage.js';
 
-/** Tries of a list while things go wrong at random moments. */
+/** Number of tries of a list in a case with faults. */
 const TRIES = 3;
 
-/** The shortest list that was found. */
+/** The shortest failing list. */
 export interface Shortest {
   readonly kept: readonly Place[];
   /** The difference of that list, and the logs of the actors. */
@@ -24,7 +24,7 @@ export interface Shortest {
 /** Opens a stage in a fresh folder. */
 export type Opening = (plan: Plan) => Promise<Stage>;
 
-/** All operations, in the order in which they are played, more or less. */
+/** All operations, approximately in the order in which they are played. */
 function placesOf(plan: Plan, length: number): Place[] {
   const actors = [...Array(actorsOf(plan)).keys()];
   return [...Array(length).keys()].flatMap((number) => actors.map((actor) => ({ actor, number })));

@@ -1,10 +1,11 @@
-// Where a case is played: a server, maybe a proxy before it, nbdfuse, a plain file, and the actors.
+// The environment of a case: a server, possibly a proxy before it, nbdfuse, a plain file, and the actors.
 //
-// Used by run.ts. All of it lies in a folder of its own, which is kept when something was found.
+// Used by run.ts. All files are in one directory, which is kept after a finding.
 //
-// An actor that makes no progress for a minute, while no fault is in the way, is a finding: an operation hangs. While
-// faults go on, a very loaded machine looks the same, since an operation gets nowhere between two of them. So the
-// faults rest a minute after the operations began, until the next ones begin, and the minute counts from then on.
+// An actor without progress for a minute, while there are no faults, is a finding: an operation hangs. During
+// faults a heavily loaded machine looks the same, because an operation may need longer than the time between
+// two faults. So the faults pause a minute after the operations began, until the next ones begin, and the
+// minute counts from then on.
 
 import { once } from 'node:events';
 import { closeSync, copyFileSync, openSync, readFileSync, statSync } from 'node:fs';
@@ -24,12 +25,15 @@ import { addressOf, type Surroundings, serverOf } from './server.js';
 
 const ACTOR = fileURLToPath(new URL('./actor.js', import.meta.url));
 
-/** Milliseconds after which the faults rest, and then those without progress after which an operation hangs. */
+/**
+ * Milliseconds until the faults pause, and milliseconds without progress after which an operation counts as
+ * hanging.
+ */
 const PATIENCE = 60_000;
 
-/** Something that must not be. */
+/** A wrong result. */
 export class Finding extends Error {
-  /** Whether it is that something does not end. */
+  /** Whether the finding is an operation that does not end. */
   readonly hangs: boolean;
 
   constructor(what: string, hangs = false, options?: ErrorOptions) {
@@ -38,7 +42,7 @@ export class Finding extends Error {
   }
 }
 
-/** The areas of so many actors: the whole, or parts whose bounds fit nothing. */
+/** The areas of the actors: the whole file, or parts with unaligned bounds. */
 function areasOf(plan: Plan): Range[] {
   if (plan.actors === 'mixed') return [{ at: 0, length: plan.size }];
   const random = new Random(plan.seed);
@@ -50,7 +54,7 @@ function areasOf(plan: Plan): Range[] {
 /** See the file's head. */
 export class Stage {
   readonly faults: Faults;
-  /** Of the server, by itself: how it ended each time. */
+  /** The unexpected ends of the server: the reason of each. */
   readonly deaths: readonly string[];
   readonly #plan: Plan;
   readonly #surroundings: Surroundings;
@@ -79,7 +83,7 @@ export class Stage {
   /** Starts everything. */
   static async open(plan: Plan, surroundings: Surroundings): Promise<Stage> {
     const { scope } = surroundings;
-    // For nbdfuse it is as if it was killed: nothing may be lost, and the case goes on.
+    // For nbdfuse this is like a killed server: nothing may be lost, and the case continues.
     const deaths: string[] = [];
     const server = serverOf(plan, surroundings, (why) => {
       deaths.push(why);
@@ -97,13 +101,13 @@ export class Stage {
   }
 
   /**
-   * Lets all actors play their next operations, while things go wrong.
-   * @param kept the numbers of those that each plays, if not all are
+   * Lets all actors play their next operations, with faults.
+   * @param kept the numbers of the operations that each actor plays, if not all
    * @throws Finding
    */
   async play(count: number, kept?: readonly (readonly number[])[]): Promise<void> {
     this.faults.begin();
-    // The rest() below throws what fails here.
+    // rest() below throws the same error.
     const timer = setTimeout(() => void this.faults.rest().catch(() => undefined), PATIENCE);
     try {
       await this.#tellAll((index) => ({ kind: 'play', count, kept: kept?.[index] }));
@@ -123,7 +127,7 @@ export class Stage {
     return this.#tellAll(() => ({ kind: 'close' }));
   }
 
-  /** Unmounts, looks at the server's own disk, and mounts again. @throws Finding */
+  /** Unmounts, compares the server's own disk, and mounts again. @throws Finding */
   async remount(): Promise<void> {
     await this.#unmount();
     await this.#mount();
@@ -144,12 +148,12 @@ export class Stage {
     this.#proxy?.close();
   }
 
-  /** Removes what abandon() has left: the mount of a killed nbdfuse, and all files. */
+  /** Removes the remains of abandon(): the mount of a killed nbdfuse, and all files. */
   remove(): void {
     this.#surroundings.scope.endNow();
   }
 
-  /** Where all of it lies. */
+  /** The directory of all files. */
   get folder(): string {
     return this.#surroundings.scope.folder;
   }
@@ -204,7 +208,7 @@ export class Stage {
     const status = await program.endsWithin(15_000);
     if (status !== 0) throw new Finding(`nbdfuse ended with ${status}`);
     const [ours, theirs] = [readFileSync(this.#server.disk), readFileSync(this.#reference)];
-    // Killed, a server with a cache has on its disk what was flushed.
+    // A killed server with a cache has only the flushed data on its disk.
     const why = unequal(ours.subarray(0, this.#plan.size), theirs, 0);
     if (why !== undefined) throw new Finding(`on the server's disk ${why}`);
   }

@@ -1,4 +1,4 @@
-// The system calls that the library of Node has not, as the kernel answers them.
+// System calls that Node has no function for, with the kernel's results.
 //
 // A result below 0 is an errno, negated. All of them block: this is for a process that does nothing else.
 

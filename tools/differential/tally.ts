@@ -27,7 +27,7 @@ export class Tally {
     this.findings.push(`seed ${plan.seed}: ${what}`);
   }
 
-  /** @param deaths of its server, by itself */
+  /** @param deaths number of unexpected ends of its server */
   ended(plan: Plan, faults: FaultCounts, deaths: number): void {
     this.#cases++;
     this.#deaths += deaths;

@@ -1,6 +1,7 @@
-// Makes what `npm run fuzz` runs: the fuzzer's own modules, and the targets with the source that they reach.
+// Builds the program of `npm run fuzz`: the fuzzer's own modules, and the targets with the source that they
+// reach.
 //
-// Jazzer.js instruments CommonJS file by file, so every file is translated by itself, not bundled.
+// Jazzer.js instruments CommonJS file by file, so every file is translated separately, not bundled.
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';

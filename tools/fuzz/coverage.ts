@@ -1,4 +1,4 @@
-// How much of the source the test cases of a target reach, as V8 counts it.
+// Measures how much of the source the test cases of a target reach, with V8's coverage.
 //
 // Called after fuzzing, in the driver: the test cases that were kept, and the seeds, are run again without
 // the fuzzer's own instrumentation. Lines are those of the translated files, without comments.
@@ -50,7 +50,7 @@ function linesOf(script: V8Script): Coverage {
   const ran = ranFlags(script, text.length);
   let [lines, reached, at] = [0, 0, 0];
   for (const line of text.split('\n')) {
-    // Lines of brackets alone, of imports and exports, are no work.
+    // Lines that have only brackets, imports or exports do not count.
     if (/\w/.test(line) && !/^(var|__|0 &&|\s+[\w$]+,?$|module\.)/.test(line)) {
       lines++;
       if (

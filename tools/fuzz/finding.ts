@@ -1,8 +1,8 @@
-// The error of a target when the code under test does not keep a promise, and the promises of all errors.
+// The error of a target when the code under test breaks a promise, and the promises of all errors.
 
 import { NbdError } from '../../src/nbd/errors.js';
 
-/** A promise that was not kept. The fuzzer saves the test case and ends with status 77. */
+/** A broken promise. The fuzzer saves the test case and ends with status 77. */
 export class Finding extends Error {
   override name = 'Finding';
 }
@@ -15,7 +15,10 @@ export function promise(kept: boolean, what: string): asserts kept {
 /** Characters of a message at most: a server's 4096 bytes, every one of them escaped, and our own words. */
 const LONGEST_MESSAGE = 4096 * 4 + 1000;
 
-/** An error that a peer may cause: one of ours, whose message is one printable line. Anything else is thrown on. */
+/**
+ * Accepts an error that a peer may cause: an NbdError whose message is one printable line. Throws any other
+ * error again.
+ */
 export function expectedError(error: unknown): NbdError {
   if (!(error instanceof NbdError)) throw error;
   promise(

@@ -1,9 +1,9 @@
 // Lets Jazzer.js run where the C library is older than the one it was built with (Debian 12: 2.36).
 //
-// Its prebuilt libFuzzer asks for three symbols by the newest of their names: strtol and strtoul as C23
-// has them (glibc 2.38; the older ones do not know "0b101", which nobody here says), and a mark of
-// libstdc++ 13 that is never called. This script makes it require
-// their older names, and makes the mark optional. Where the file loads as it is, nothing is changed. ELF for 64 bits, little-endian.
+// Its prebuilt libFuzzer asks for three symbols by the newest of their names: strtol and strtoul as C23 has
+// them (glibc 2.38; the older ones do not parse "0b101", which is not used here), and a marker symbol of
+// libstdc++ 13 that is never called. This script makes it require the older names, and makes the marker
+// optional. It changes nothing if the file loads without a change. ELF for 64 bits, little-endian.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -31,7 +31,7 @@ function sectionsOf(file) {
   });
 }
 
-/** Every required version: where it stands, of which library. */
+/** Every required version: its place and its library. */
 function* versionsOf(file, section) {
   for (let need = section.offset; ; need += file.readUInt32LE(need + 12)) {
     let at = need + file.readUInt32LE(need + 8);

@@ -1,7 +1,7 @@
-// Takes decisions out of a test case: what the fuzzer changes is what happens.
+// Decodes a test case into decisions.
 //
-// Used by the targets. When the bytes are used up every number is 0, so that any prefix of a test case is
-// one, too.
+// Used by the targets. After the last byte every number is 0, so that every prefix of a test case is a test
+// case.
 
 /** Reads a test case from its beginning. */
 export class Input {

@@ -46,10 +46,10 @@ function save(target: string, name: string, ...parts: readonly Uint8Array[]): vo
   writeFileSync(`${CORPUS}/${target}/${name}`, Buffer.concat(parts));
 }
 
-/** A handshake that keeps what it is given. */
+/** A handshake that keeps the bytes that it receives. */
 class Recording extends Handshake {
   readonly heard: Uint8Array[] = [];
-  /** Bytes that came before TLS. */
+  /** Bytes received before TLS. */
   clear = 0;
 
   override receive(bytes: Uint8Array): HandshakeEvent[] {
@@ -75,7 +75,7 @@ async function shakeHands(
     const { stream, event } = await negotiate(socket, handshake, tls, AbortSignal.timeout(PATIENCE));
     return { heard: Buffer.concat(handshake.heard), clear: handshake.clear, stream, event };
   } catch (error) {
-    // A refusal is worth recording, too.
+    // A refusal is also a useful seed.
     console.log(`  ${choice}: ${error instanceof Error ? error.message : error}`);
     return { heard: Buffer.concat(handshake.heard), clear: handshake.clear };
   }
@@ -86,7 +86,7 @@ async function recordHandshakes(name: string, path: string, tls?: TlsUpgrade): P
     const choice = tls === undefined ? plain : plain | TLS;
     const { heard, clear, stream } = await shakeHands(path, choice, tls);
     stream?.destroy();
-    // Where TLS never began, all came in the clear.
+    // Without TLS, all bytes came in plain text.
     const inClear = clear === 0 ? heard.length : clear;
     const length = tls === undefined ? [] : [inClear >> 8, inClear & 0xff];
     save('handshake', `${name}-${choice}`, Uint8Array.from([choice, 6, ...length]), heard);
@@ -124,7 +124,7 @@ async function recordReplies(name: string, path: string, choice: number, format:
       receiver.receive(bytes, 32, bytes.length);
       if (recorder.inFlight.size === 0) break;
     }
-    // Bit 2: the bytes as they are; in pieces of some size.
+    // Bit 2: the bytes are raw; the other bits: the size of the parts in which they arrive.
     save('replies', `${name}-${i}`, Uint8Array.from([format | 4 | (9 << 3)]), head, Buffer.concat(heard));
   }
 }

@@ -1,7 +1,7 @@
-// Makes a server's stream of replies out of instructions in a test case.
+// Decodes instructions in a test case into a server's stream of replies.
 //
-// Used by the targets that have requests in flight: a chunk names one of them, with an offset near its range and a
-// length near the right one, so that the stream also reaches the later rules.
+// Used by the targets that have requests in flight: a chunk names one of them, with an offset near its range
+// and a length near the right one, so that the stream also reaches the later rules.
 
 import type { ReplyFormat } from '../../src/nbd/transmission/reply.js';
 import type { NaiveRequest } from '../../test/support/naive-receiver.js';
@@ -21,10 +21,10 @@ const ERRORS = [0, 1, 5, 22, 75, 108, 0x12345678];
 /** Errors to add to a right length or offset. */
 const SLIPS: readonly bigint[] = [0n, 0n, 0n, 0n, 1n, -1n, 8n, 2n ** 32n, 2n ** 63n, -(2n ** 31n)];
 
-/** Bytes of one chunk's data: more than any READ here asks for. */
+/** Bytes of one chunk's data: more than any READ here requests. */
 const MOST_DATA = 200_000;
 
-/** Bytes that count up, so that one in the wrong place is seen. */
+/** Bytes that count up, so that a misplaced one is detected. */
 const RAMP = Uint8Array.from({ length: MOST_DATA + 256 }, (_, i) => i & 0xff);
 
 const wrap64 = (value: bigint): bigint => BigInt.asUintN(64, value);
@@ -99,12 +99,12 @@ function reply(
   if (!format.extendedHeaders)
     return structuredChunk({ cookie, flags, type, payload, length: wrap32(length) });
   const offset = wrap64(request.offset + ((choice & 0x60) === 0x20 ? input.pick(SLIPS) : 0n));
-  // Lengths are made in 64 bits here, beyond what a number holds exactly where that is wanted.
+  // Lengths have 64 bits here, and may exceed the exact range of a number.
   const head = extendedChunk({ cookie, flags, type, payload: new Uint8Array(0), offset }).subarray(0, 24);
   return bytesOf(head, u64(wrap64(length)), payload);
 }
 
-/** The stream that the rest of `input` describes; no more is begun once it has `most` bytes. */
+/** The stream that the rest of `input` describes; no chunk begins beyond `most` bytes. */
 export function makeStream(
   input: Input,
   format: ReplyFormat,

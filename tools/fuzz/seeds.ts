@@ -1,5 +1,5 @@
-// The seeds of the targets whose test cases are no recorded bytes: URIs as people write them, and
-// instructions for sessions that go well.
+// The seeds of the targets whose test cases are not recorded: usual URIs, and instructions for sessions
+// without errors.
 
 const URIS = [
   'nbd://example.com/disk',
@@ -20,7 +20,7 @@ export function uriSeeds(): Uint8Array[] {
   return URIS.map((text) => Buffer.from(text));
 }
 
-/** One request of the kernel: see `ask` in targets/worker.ts. 1 says that it is one. */
+/** One request of the kernel: see `ask` in targets/worker.ts. The 1 marks a request. */
 function ask(opcode: number, length: number, at: number, ...more: readonly number[]): number[] {
   return [1, opcode, length, 0, at >> 8, at & 0xff, 0, ...more];
 }
@@ -40,7 +40,7 @@ const HALVES = [
 const NONE = [0x12, 0];
 const EXTENTS = [0x13, 4, 0, 8, 0, 0, 8, 1, 0, 8, 2, 0, 8, 3, 0, 0];
 
-/** Sessions in which each kind of request is answered rightly, in each form of reply. */
+/** Sessions in which each kind of request gets a correct reply, in each form. */
 export function workerSeeds(): Uint8Array[] {
   const read = [...ask(0, 1, 1), ...say(0, ...WHOLE)];
   const large = [...ask(0, 3, 0), ...say(0, ...WHOLE)];

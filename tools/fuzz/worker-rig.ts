@@ -1,8 +1,8 @@
-// The worker's engine without a kernel and without a server: both ends are the test case's.
+// The worker's engine without a kernel and without a server: the test case plays both ends.
 //
-// Used by the `worker` target. A socket pair that keeps messages apart stands for /dev/fuse, a stream pair for
-// the connection. Nothing blocks. Every reply is checked when it comes; the splice pipe is left out, since
-// splicing into a socket does not keep a message in one piece.
+// Used by the `worker` target. A socket pair that preserves messages stands for /dev/fuse, a stream pair for
+// the connection. Nothing blocks. Every reply is checked when it arrives. There is no splice pipe, because
+// splicing into a socket does not preserve messages.
 
 import { EIO } from '../../src/constants/errno.js';
 import { Tree } from '../../src/fuse/tree.js';
@@ -77,7 +77,7 @@ for (const end of [kernelEnd, deviceEnd]) {
 }
 const memory = Buffer.from(new ArrayBuffer(MAX_TRANSFER + 4096));
 
-/** One disk of one test case; the engine lives on. */
+/** One disk of one test case; all test cases use the same engine. */
 let current: Rig | undefined;
 
 const engine = new Engine(
@@ -108,9 +108,9 @@ export class Rig {
   /** Requests of the client to the server, by cookie. */
   readonly commands = new Map<bigint, NaiveRequest>();
   readonly requests = new Map<bigint, KernelRequest>();
-  /** Everything that the server has said. */
+  /** All bytes that the server has sent. */
   readonly said: Uint8Array[] = [];
-  /** Why the connection was lost. */
+  /** The reason of the lost connection. */
   loss: { readonly why: string; readonly breach: boolean } | undefined;
   readonly #disk: Disk;
   readonly #dispatcher: Dispatcher;
@@ -182,7 +182,7 @@ export class Rig {
     this.loss = { why, breach };
   }
 
-  /** The kernel sends a request; `expected` is what to remember of it, undefined where no reply may come. */
+  /** The kernel sends a request; `expected` describes the valid reply, undefined if no reply may come. */
   ask(message: Buffer, expected: KernelRequest | undefined): void {
     const unique = message.readBigUInt64LE(8);
     if (expected !== undefined) this.requests.set(unique, expected);
@@ -198,7 +198,7 @@ export class Rig {
     this.#turn();
   }
 
-  /** The server says something. */
+  /** The server sends bytes. */
   say(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length && !this.#connection.lost; ) {
       const part = bytes.subarray(at, at + 65_536);
@@ -212,7 +212,7 @@ export class Rig {
     this.#turn();
   }
 
-  /** Everything that waits is given up, and everything must have been answered. */
+  /** Abandons everything that waits; then every request must have a reply. */
   end(): void {
     this.#disk.failAll(EIO, new Ranges());
     this.#turn();

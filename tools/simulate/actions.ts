@@ -1,7 +1,7 @@
 // The steps of a history: plain data, so that a list of them can be kept, shortened and played again.
 //
-// A step names what it is about by names that stay when other steps are left out: requests of the kernel by their
-// numbers, connections by theirs, commands by type and range (`key`). An impossible step is skipped.
+// A step uses names that do not depend on other steps: the numbers of kernel requests and connections, the
+// type and range of commands (`key`). An impossible step is skipped.
 
 /** A request of the kernel; `id` is its number. */
 export type RequestAction = {
@@ -28,12 +28,12 @@ export type Action =
   | { readonly do: 'signal'; readonly id: number; readonly deadly: boolean; readonly interrupts: boolean }
   /** The server reads from its socket. */
   | { readonly do: 'receive'; readonly c: number; readonly bytes: number }
-  /** A command is carried out, or (`errno`) fails. */
+  /** The server executes a command, or fails it with `errno`. */
   | { readonly do: 'execute'; readonly c: number; readonly key: string; readonly errno: number }
   | { readonly do: 'reply'; readonly c: number; readonly key: string; readonly pieces: number }
   /** Bytes of replies arrive. */
   | { readonly do: 'deliver'; readonly c: number; readonly bytes: number }
-  /** The server closes a connection; what it has begun goes on. */
+  /** The server closes a connection; the commands that it has begun continue. */
   | { readonly do: 'close'; readonly c: number; readonly reset: boolean }
   | { readonly do: 'kill'; readonly salt: number }
   /** The main thread has seen the end of the server, which is its child. */
@@ -45,9 +45,11 @@ export type Action =
   | { readonly do: 'bury' }
   | { readonly do: 'freeze' }
   | { readonly do: 'thaw' }
-  /** The server ends and another disk is there in its place; `described`: by another description, too. */
+  /**
+   * The server ends, and one with another disk takes its place; `described`: also with another description.
+   */
   | { readonly do: 'replace'; readonly described: boolean; readonly salt: number }
-  /** The first disk is there again. */
+  /** The first disk returns. */
   | { readonly do: 'restore' }
   /** The main thread makes a connection. */
   | { readonly do: 'connect'; readonly c: number; readonly file: number; readonly slot: number }
@@ -73,7 +75,7 @@ const OPCODES: Readonly<Record<RequestAction['do'], string>> = {
   release: 'FUSE_RELEASE',
 };
 
-/** A request in the words of the specification. */
+/** A request with the names of the specification. */
 export function requestText({ do: kind, id, offset, length, direct, sync, hidden }: RequestAction): string {
   const place =
     length > 0 ? ` offset ${offset} length ${length}` : kind.startsWith('seek') ? ` offset ${offset}` : '';

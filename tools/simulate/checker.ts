@@ -1,16 +1,17 @@
-// The contents that each unit of a file may have, given the replies to the kernel: the promise of the file system.
+// The contents that each unit of a file may have, given the replies to the kernel: the promise of the file
+// system.
 //
-// A write takes effect at some moment between its beginning and its reply. One that was interrupted may take effect
-// later or never, but not after a write that began when it had been answered. So a write is *superseded* as soon as a
-// newer one is known to have taken effect: by its acknowledgement, or because a read has returned it. A read that
-// begins later must not return it. No loss may bring back content that an fsync has covered.
+// A write takes effect at some moment between its beginning and its reply. An interrupted write may take
+// effect later or never, but not after a write that began after its reply. So a write is *superseded* as soon
+// as a newer one is known to have taken effect: by its acknowledgement, or because a read has returned it. A
+// read that begins later must not return it. No loss may bring back content that an fsync has covered.
 //
 // Pure. Times are the numbers of events; none is used twice.
 
 import { FIRST_CONTENT, UNIT } from './units.js';
 import { Violation } from './violation.js';
 
-/** How a write was answered. `failed` covers those of which the end is unknown to anybody. */
+/** The result of a write. `failed` includes writes whose effect is unknown. */
 type Outcome = 'pending' | 'acknowledged' | 'interrupted' | 'failed';
 
 /** A WRITE, or a FALLOCATE that makes zeros. */
@@ -23,25 +24,25 @@ export interface Change {
   readonly begin: number;
   end: number;
   outcome: Outcome;
-  /** Whether nobody will ever know if it takes effect. */
+  /** Whether its effect will never be known. */
   isUnsure: boolean;
 }
 
 interface Entry {
   readonly change: Change;
-  /** From when on it has taken effect for certain. */
+  /** The time from which on it has certainly taken effect. */
   effectiveAt: number;
-  /** From when on no read may return it. */
+  /** The time from which on no read may return it. */
   supersededAt: number;
-  /** Which change has superseded it, and why that is known. */
+  /** The change that has superseded it, and the reason why that is known. */
   by: Entry | undefined;
   why: string;
-  /** Whether an fsync has covered what superseded it: no loss brings it back. */
+  /** Whether an fsync has covered the change that superseded it: then no loss brings it back. */
   isPast: boolean;
 }
 
 const NEVER = Number.POSITIVE_INFINITY;
-/** When all is over: before never. */
+/** The time of the end: before "never". */
 const AT_THE_END = Number.MAX_VALUE;
 
 function entryOf(change: Change): Entry {
@@ -96,7 +97,7 @@ export class Checker {
     return change;
   }
 
-  /** A change has been answered. */
+  /** A change has its reply. */
   ends(change: Change, outcome: Outcome, now: number): void {
     change.end = now;
     change.outcome = outcome;
@@ -113,7 +114,7 @@ export class Checker {
     }
   }
 
-  /** Changes under way and interrupted changes will not be finished: nobody knows what becomes of them. */
+  /** Changes under way and interrupted changes will not finish: their effect stays unknown. */
   givesUp(): void {
     for (const change of this.#open) {
       if (change.outcome !== 'interrupted') continue;
@@ -122,7 +123,7 @@ export class Checker {
     }
   }
 
-  /** Checks one unit of a read that began at `begin` and is answered now. @throws Violation */
+  /** Checks one unit of a read that began at `begin` and ends now. @throws Violation */
   read(unit: number, content: number, begin: number, now: number): void {
     const allowed = this.#allowed(unit, content, begin);
     if (allowed.length === 0)
@@ -146,7 +147,7 @@ export class Checker {
     for (const unit of this.#busy) this.#settle(unit, oldest, (entry) => isLasting(entry, begin));
   }
 
-  /** A change that was stable when it was acknowledged (FUA). */
+  /** A change was stable when it was acknowledged (FUA). */
   lasting({ first, count, end }: Change, oldest: number): void {
     for (let unit = first; unit < first + count; unit++)
       this.#settle(unit, oldest, (entry) => isLasting(entry, end) && entry.by?.change.end === end);
@@ -198,7 +199,7 @@ export class Checker {
     if (left.length === 1) this.#busy.delete(unit);
   }
 
-  /** The kind of error: which kind of change shows, and what should have hidden it. */
+  /** The kind of error: the kinds of the visible change and of the change that should have hidden it. */
   #kind(unit: number, content: number): string {
     const stale = this.#units[unit].findLast(({ change }) => change.content === content);
     const whose = content === FIRST_CONTENT ? 'first' : content === 0 ? 'zeros' : 'write';
@@ -231,7 +232,9 @@ function supersede(entry: Entry, by: Entry, now: number, why: string): void {
   entry.why = why;
 }
 
-/** Whether what superseded an entry counts: a write that failed may be there or not, now or later. */
+/**
+ * Whether the change that superseded an entry counts: a failed write may take effect or not, now or later.
+ */
 function isSettled({ by }: Entry): boolean {
   return by === undefined || !by.change.isUnsure;
 }

@@ -1,8 +1,8 @@
-// One simulated connection, both ends and what is between them: bytes on their way, commands at the server.
+// One simulated connection: both ends, the bytes on their way, and the commands at the server.
 //
-// The worker's end is a Channel. Nothing moves by itself: the simulation says when the server reads, answers and closes,
-// and when bytes arrive. A payload that is sent without a copy stays where it is until the server reads it, and must be
-// the same then.
+// The worker's end is a Channel. The simulation decides when the server reads, replies and closes, and when
+// bytes arrive. A payload that is sent without a copy stays in its place until the server reads it, and must
+// not change meanwhile.
 
 import { EAGAIN, ECONNRESET, EPIPE } from '../../src/constants/errno.js';
 import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../src/nbd/constants.js';
@@ -24,7 +24,7 @@ const MESSAGE_OVERHEAD = 768;
 /** Bytes on their way to the server. */
 interface Segment {
   readonly bytes: Uint8Array;
-  /** Where they lie in the worker's memory while they are shared with it, else 0. */
+  /** Their address in the worker's memory while they are shared with it, else 0. */
   address: number;
   at: number;
 }
@@ -38,7 +38,7 @@ export interface ServerCommand {
   readonly length: number;
   readonly cookieHi: number;
   readonly cookieLo: number;
-  /** Names the command: the same in every history that has it, whatever else there was. */
+  /** Names the command: the same in every history that has this command. */
   readonly key: string;
   readonly payload: Uint8Array | undefined;
   /** Bytes of the payload that have been read. */
@@ -49,7 +49,7 @@ export interface ServerCommand {
   error: number;
   /** The content that a READ has found, by units. */
   found: Uint32Array | undefined;
-  /** The step of the generator before which it is left alone. */
+  /** The step of the generator before which the server ignores it. */
   stalledUntil: number;
 }
 
@@ -71,13 +71,13 @@ export class SimulatedConnection implements Channel {
   client: 'open' | 'closed' = 'open';
   /** Whether the server has closed it. */
   closed = false;
-  /** The server's process, and the same where the kernel would tell. */
+  /** The server's process, and the same if the kernel would report it. */
   readonly process: Peer;
   readonly peer: Peer | undefined;
   /** When the worker had closed it; set by the simulation. */
   closedAt: number | undefined;
   readonly retransmissions = 0;
-  /** Whether the first disk is behind it. */
+  /** Whether it leads to the first disk. */
   readonly isFirst: boolean;
   /** Bytes that the server has not read. */
   toRead = 0;
@@ -188,7 +188,7 @@ export class SimulatedConnection implements Channel {
 
   // The server's end.
 
-  /** Reads up to so many bytes; returns the commands that are whole now. @throws Violation */
+  /** Reads up to so many bytes; returns the commands that are complete now. @throws Violation */
   serverReads(bytes: number): ServerCommand[] {
     const whole: ServerCommand[] = [];
     let left = Math.min(bytes, this.toRead);
@@ -217,7 +217,7 @@ export class SimulatedConnection implements Channel {
     this.readable += count;
   }
 
-  /** The server closes it; commands go on. With `reset`, bytes that it has sent may not arrive. */
+  /** The server closes it; its commands continue. With `reset`, bytes that it has sent may not arrive. */
   serverCloses(reset: boolean): void {
     if (this.closed) return;
     this.closed = true;
@@ -233,7 +233,7 @@ export class SimulatedConnection implements Channel {
     this.commands = this.commands.filter(({ executed }) => executed);
   }
 
-  /** The server's process ends: all of its own is gone. */
+  /** The server's process ends and loses everything. */
   serverDies(): void {
     this.commands = [];
     this.#receiving = undefined;
@@ -241,7 +241,7 @@ export class SimulatedConnection implements Channel {
     this.serverCloses(false);
   }
 
-  /** Shared pages are taken from the worker: what was sent keeps what it was. */
+  /** Shared pages leave the worker's memory: the sent bytes do not change. */
   unshare(address: number, length: number): void {
     for (const one of this.#segments) {
       if (one.address === 0 || one.address >= address + length || one.address + one.bytes.length <= address)
@@ -256,7 +256,7 @@ export class SimulatedConnection implements Channel {
     if (this.toRead === 0) this.#dropUnread();
   }
 
-  /** Takes out the commands that nothing is left to do for. */
+  /** Removes the commands that are finished. */
   tidy(): void {
     const isGone = this.client === 'closed' || this.closed;
     this.commands = this.commands.filter((one) => !(one.executed && (one.replied || isGone)));

@@ -1,4 +1,4 @@
-// How often each kind of event and each interesting state was visited.
+// Counts each kind of event and each interesting state.
 
 /** See the file's head. */
 export class Coverage {

@@ -1,9 +1,9 @@
-// A simulated disk behind a server: what reads find, and what would be there after a crash.
+// A simulated disk behind a server: its content for reads, and its content after a crash.
 
 import { mix } from './random.js';
 import { Violation } from './violation.js';
 
-/** See the file's head. Contents are numbers of writes, one a unit. */
+/** See the file's head. Contents are numbers of writes, one per unit. */
 export class SimulatedDisk {
   readonly isFirst: boolean;
   readonly volatile: Uint32Array;
@@ -27,7 +27,7 @@ export class SimulatedDisk {
     this.stable.set(this.volatile);
   }
 
-  /** The server's process ends: `salt` decides what of its cache had reached the disk. */
+  /** The server's process ends: `salt` decides which parts of its cache had reached the disk. */
   crash(salt: number): void {
     if (this.volatile.length !== this.stable.length)
       throw new Violation('crash', 'a disk has changed its size');

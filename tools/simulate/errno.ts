@@ -1,4 +1,4 @@
-// How a simulated system call fails: as a real one, through the errno of the thread.
+// Lets a simulated system call fail like a real one, through the errno of the thread.
 
 import koffi from 'koffi';
 

@@ -1,5 +1,5 @@
-// The end of every history, without chance: faults end, the server works off what it has, everything is answered; then
-// the worker stops.
+// The end of every history, without random choices: faults end, the server executes its commands, every
+// request gets its reply; then the worker stops.
 
 import type { Action } from './actions.js';
 import type { Simulation, Source } from './simulation.js';
@@ -61,7 +61,7 @@ export class Finish implements Source {
     for (const connection of simulation.server.connections) {
       const { c } = connection;
       if (connection.onTheWay > 0) return { do: 'deliver', c, bytes: 1e9 };
-      // Commands on connections that are gone come last, when all is over.
+      // Commands on closed connections come last, after everything else.
       if (connection.client === 'closed' || connection.closed) continue;
       if (connection.toRead > 0) return { do: 'receive', c, bytes: 1e9 };
       for (const command of connection.commands) {

@@ -21,13 +21,13 @@ const LARGEST = 1024 * 1024;
 /** Bytes from which a server that acknowledges early reads a payload in parts. */
 const LARGE = 128 * 1024;
 
-/** Parts of the requests of a profile with bulk: writes that are large, and fsyncs that become writes. */
+/** Shares of the requests of a profile with bulk: large writes, and fsyncs that become writes. */
 const BULK_LARGE = 0.5;
 const BULK_UNFLUSHED = 0.95;
 
 const RUN: Action = { do: 'run' };
 
-/** Part of the commands that a server that stalls leaves alone for long. */
+/** Share of the commands that a stalling server ignores for long. */
 const STALLED = 0.25;
 
 /** See the file's head. */
@@ -47,7 +47,7 @@ export class Generator implements Source {
   /** Whether the worker is to have its turn before anything else. */
   #after = false;
 
-  /** @param most steps @param end where the last steps come from */
+  /** @param most steps @param end the source of the last steps */
   constructor(profile: Profile, most: number, end: Source) {
     this.#profile = profile;
     this.#random = new Random(profile.seed);
@@ -138,7 +138,7 @@ export class Generator implements Source {
     return connections[this.#random.below(connections.length)];
   }
 
-  /** The server carries a command out, or answers it. */
+  /** The server executes a command, or replies to it. */
   #serve(simulation: Simulation): Action | undefined {
     const { server } = simulation;
     if (!server.runs) return undefined;
@@ -147,7 +147,7 @@ export class Generator implements Source {
     const answerable = connection.commands.filter((one) => !one.replied && server.mayAnswer(one));
     if (answerable.length > 0 && !connection.closed && this.#random.chance(0.6)) {
       const command = this.#random.oneOf(answerable);
-      // It leaves the bytes that it has not read by then for a while.
+      // It does not read further bytes for a while.
       if (!command.executed) connection.unreadUntil = this.#step + this.#random.oneOf([10, 50, 150]);
       return { do: 'reply', c: connection.c, key: command.key, pieces: this.#random.oneOf([1, 1, 2, 5]) };
     }
@@ -241,7 +241,7 @@ export class Generator implements Source {
         return { do: 'replace', described: random.chance(0.3), salt: random.below(2 ** 30) };
       }
       case 'timeout':
-        // That, or the time for which the worker waits for the end of a connection that it gave up.
+        // That time, or the time for which the worker waits for the end of a connection that it gave up.
         return { do: 'advance', ms: random.oneOf([this.#profile.timeout + 1, 11_000]) };
       case 'successor':
         return random.chance(0.2) ? { do: 'succeed' } : undefined;

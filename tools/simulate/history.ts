@@ -1,4 +1,5 @@
-// One history from its beginning to its end: the worker runs in the simulated world, and what is left is checked.
+// One history from its beginning to its end: the worker runs in the simulated world, and the remains are
+// checked.
 
 import { MountWorker } from '../../src/worker/mount-worker.js';
 import type { Action } from './actions.js';
@@ -19,7 +20,7 @@ export interface Result {
   readonly coverage: Coverage;
 }
 
-/** A history that a generator makes up. */
+/** A history of a generator. */
 export function generate(profile: Profile, most: number, log?: string[]): Result {
   return play(profile, new Generator(profile, most, new Finish()), log);
 }
@@ -54,7 +55,7 @@ function play(profile: Profile, source: Source, log: string[] | undefined): Resu
   return { violation, steps: simulation.steps, digest: simulation.digest, coverage: simulation.coverage };
 }
 
-/** The states that matter most, by the turns of the worker that end in them. */
+/** The most important states, with the number of turns of the worker that end in them. */
 function countStates({ disks }: MountWorker, coverage: Coverage): void {
   for (const disk of disks) {
     const { lost, order, closing, unflushed, connections } = disk;
@@ -77,7 +78,7 @@ function checkEnd(simulation: Simulation, worker: MountWorker): void {
   simulation.coverage.count(isOrderly ? 'end: orderly' : `end: ${outcome.reason}`);
   if (kernel.pending.size > 0 && isOrderly && [...kernel.pending.values()].some(({ taken }) => taken))
     throw new Violation('no reply', `#${[...kernel.pending.keys()].join(', #')} had no reply`);
-  // After an unmount in the middle, the replies to what was given up are not waited for.
+  // After an early unmount the worker does not wait for the replies to abandoned requests.
   if (isOrderly && !kernel.gone) checkLeftovers(worker);
   landings(simulation);
   for (const checker of simulation.checkers) checker.givesUp();

@@ -1,4 +1,4 @@
-// The simulated kernel: a queue of FUSE requests for the device, and what became of each.
+// The simulated kernel: a queue of FUSE requests for the device, and their replies.
 //
 // Implements the worker's calls on /dev/fuse.
 
@@ -136,14 +136,15 @@ export class SimulatedKernel implements DeviceCalls {
   }
 
   /**
-   * The requester of a request gets a signal. Returns the request if that takes it back: it was not read yet.
+   * The requester of a request gets a signal. Returns the request if the kernel takes it back, because the
+   * worker has not read it yet.
    * @param interrupts the kernel sends FUSE_INTERRUPT
    */
   signal(request: KernelRequest, deadly: boolean, interrupts: boolean): KernelRequest | undefined {
     const { action } = request;
     const pid = pidOf(action.id);
     this.#signals.set(pid, deadly || this.#signals.get(pid) === true);
-    // Of what passes through the page cache the kernel tells nothing.
+    // The kernel reports no interrupt of requests through the page cache.
     const isCached = (action.do === 'read' || action.do === 'write') && !action.direct;
     if (!interrupts || isCached) return undefined;
     if (request.taken) {
@@ -152,7 +153,7 @@ export class SimulatedKernel implements DeviceCalls {
       this.#queue.push({ message: made, request: undefined });
       return undefined;
     }
-    // The kernel waits on unless the signal is a deadly one.
+    // The kernel keeps waiting unless the signal is deadly.
     if (!deadly) return undefined;
     this.#queue.splice(
       this.#queue.findIndex((one) => one.request === request),
@@ -205,7 +206,7 @@ export class SimulatedKernel implements DeviceCalls {
     return 0;
   }
 
-  /** The file system is unmounted: what waits in the queue never was. */
+  /** The file system is unmounted: queued requests are dropped. */
   unmount(): void {
     this.gone = true;
     this.#queue.length = 0;

@@ -13,7 +13,7 @@ export function peek(address: number, length: number): Uint8Array {
   return WINDOW.subarray(0, length);
 }
 
-/** Puts bytes where the worker wants them. */
+/** Copies bytes to an address of the worker. */
 export function poke(address: number, bytes: Uint8Array): void {
   WINDOW.set(bytes);
   libc.memcpy(address, WINDOW_ADDRESS, bytes.length);
@@ -29,7 +29,7 @@ export function takeArea(bytes: number): ArrayBuffer {
     free.isTaken = true;
     discardPages(free.address, bytes);
     const ends = new Uint8Array(free.buffer);
-    // The ends, which are no whole pages.
+    // The ends, which are not whole pages.
     ends.fill(0, 0, 4096);
     ends.fill(0, bytes - 4096);
     return free.buffer;

@@ -1,4 +1,5 @@
-// The worker's poll set without poll(2): asks the simulation what is ready, and lets it go on while the worker waits.
+// The worker's poll set without poll(2): asks the simulation which descriptors are ready, and lets it
+// continue while the worker waits.
 
 import type { Poller } from '../../src/worker/loop/loop.js';
 
@@ -8,7 +9,7 @@ interface Place {
   found: number;
 }
 
-/** POLLERR and POLLHUP, which come whether they are wanted or not. */
+/** POLLERR and POLLHUP, which come without a request. */
 const ALWAYS = 8 | 16;
 
 /** See the file's head. */
@@ -19,8 +20,8 @@ export class SimulatedPoll implements Poller {
   readonly #waits: (poll: SimulatedPoll, timeout: number) => void;
 
   /**
-   * @param eventsOf what is the case at a descriptor
-   * @param waits lets time go by until the worker is to look again
+   * @param eventsOf the events of a descriptor
+   * @param waits lets time pass until the worker must look again
    */
   constructor(
     eventsOf: (descriptor: number) => number,
@@ -56,7 +57,7 @@ export class SimulatedPoll implements Poller {
     return this.look();
   }
 
-  /** How many places have an event. */
+  /** The number of places with an event. */
   look(): number {
     let count = 0;
     for (const place of this.#places) {

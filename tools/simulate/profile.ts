@@ -1,6 +1,7 @@
-// The material of one seed's history: the export, the mount, the server's ways, and which faults may happen.
+// The parameters of one seed's history: the export, the mount, the server's behaviour, and the possible
+// faults.
 //
-// Each seed enables a random part of the faults, so that few of them meet often ("swarm testing").
+// Each seed enables a random part of the faults, so that few of them occur often together ("swarm testing").
 
 import type { BlockSizes } from '../../src/nbd/export-info.js';
 import { Random } from './random.js';
@@ -45,9 +46,9 @@ export interface Profile {
   readonly timeout: number;
   readonly readAhead: boolean;
   readonly unixSocket: boolean;
-  /** The kernel tells which process the server is, where that is at a Unix socket. */
+  /** The kernel reports the server's process, for a Unix socket. */
   readonly knowsPeer: boolean;
-  /** Milliseconds after which the server has made or dropped what it was sent on a connection that is closed. */
+  /** Milliseconds after which the server has executed or dropped the commands of a closed connection. */
   readonly settleTime: number;
   /** The server is a child whose end the main thread sees. */
   readonly ownServer: boolean;
@@ -55,25 +56,25 @@ export interface Profile {
   readonly room: number;
   /** The server carries out a connection's requests one after another. */
   readonly inOrder: boolean;
-  /** Places that requests meet at, in units. */
+  /** Places at which requests overlap, in units. */
   readonly hot: readonly number[];
   /** Units of a usual request. */
   readonly usual: number;
-  /** Part of the requests that are large. */
+  /** Share of large requests. */
   readonly large: number;
   /** Many large writes and few fsyncs, so that a replay has several parts. */
   readonly bulk: boolean;
   /** Requests under way at most. */
   readonly most: number;
-  /** How ready the worker is to run when it could. */
+  /** Probability that a ready worker runs. */
   readonly eager: number;
-  /** Part of the changes that make zeros instead of writing. */
+  /** Share of the changes that make zeros instead of writing. */
   readonly zeroing: number;
   /** Weights of the steps. */
   readonly pace: Readonly<Record<'request' | 'server' | 'network' | 'clock' | 'fault', number>>;
 }
 
-/** Developer's switches: faults that never happen, and those that may alone. */
+/** Developer's switches: excluded faults, and the only allowed faults. */
 export interface Limits {
   readonly without: readonly string[];
   readonly only: readonly string[] | undefined;
@@ -117,7 +118,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     allocation: random.chance(0.3),
     connections: early ? 1 : random.oneOf([1, 1, 2, 3]),
     cache: random.oneOf(['writeback', 'writethrough', 'none']),
-    // A mount that does not reconnect has nothing to remember writes for.
+    // A mount that does not reconnect need not keep writes.
     unflushedLimit: faults.has('no reconnecting')
       ? 0
       : random.oneOf([16 * 1024, 64 * 1024 * 1024, 64 * 1024 * 1024]),
@@ -127,7 +128,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     knowsPeer: random.chance(0.7),
     settleTime: random.chance(0.3) ? random.oneOf([500, 5000]) : Number.POSITIVE_INFINITY,
     ownServer: !faults.has('successor') && random.chance(0.3),
-    // The payload of an early acknowledgement is there as a whole, though not read.
+    // The payload of an early acknowledgement has arrived completely, although the server has not read it.
     room: random.oneOf([early ? 4 * 1024 * 1024 : 600, 8192, 65_536, 4 * 1024 * 1024]),
     inOrder: early || random.chance(0.3),
     hot: Array.from({ length: random.between(1, 3) }, () => random.below(Math.max(1, units - 16))),

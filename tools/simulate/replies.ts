@@ -1,4 +1,4 @@
-// The bytes of a server's replies, by the kind of headers that was agreed on.
+// The bytes of a server's replies, for the negotiated kind of headers.
 
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -20,7 +20,7 @@ import type { ExportInfo } from '../../src/nbd/export-info.js';
 import type { ServerCommand } from './connection.js';
 import { bytesOf, UNIT } from './units.js';
 
-/** Extents that one BLOCK_STATUS tells at most. */
+/** Maximum number of extents in one BLOCK_STATUS reply. */
 const MOST_EXTENTS = 5;
 
 function simpleReply(command: ServerCommand, data: Uint8Array | undefined): Buffer {
@@ -111,7 +111,7 @@ function statusChunk(command: ServerCommand, found: Uint32Array, context: number
   return chunk(command, true, NBD_REPLY_TYPE_BLOCK_STATUS_EXT, true, body);
 }
 
-/** The whole reply to a command, a READ's in up to so many pieces. */
+/** The whole reply to a command; that of a READ has up to so many chunks. */
 export function replyBytes(command: ServerCommand, info: ExportInfo, pieces: number): Buffer {
   const { extendedHeaders: extended, structuredReplies: structured } = info;
   const found = command.error === 0 ? command.found : undefined;

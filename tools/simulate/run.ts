@@ -33,7 +33,7 @@ const most = Number(values.steps);
 const needed = FAULTS.filter((fault) => words(values.with).includes(fault));
 const ignored = words(values.ignore);
 
-/** Shows what a seed has found. */
+/** Shows the finding of a seed. */
 function show(seed: number): void {
   const profile = makeProfile(seed, limits);
   const found = generate(profile, most);
@@ -53,7 +53,10 @@ function show(seed: number): void {
   console.log(`(${found.steps.length} steps, ${steps.length} when shrunk; replay with --seed ${seed})`);
 }
 
-/** The first seed. Runs with a time limit see other histories each day: their first seed changes 100 times a second. */
+/**
+ * The first seed. Runs with a time limit play new histories each time: the first seed changes 100 times a
+ * second.
+ */
 function firstSeed(): number {
   if (values.from !== undefined) return Number(values.from);
   return values.seconds === undefined ? 1 : Math.floor(Date.now() / 10) % 2 ** 31;
@@ -90,7 +93,7 @@ function search(): void {
   );
 }
 
-/** Whether a seed has broken a rule; notes which. */
+/** Whether a seed has broken a rule; records the rule. */
 function hasFailed({ violation }: Result, seed: number, rules: Map<string, number[]>): boolean {
   if (violation === undefined || ignored.includes(violation.rule)) return false;
   rules.set(violation.rule, [...(rules.get(violation.rule) ?? []), seed]);

@@ -1,6 +1,6 @@
 // The simulated server: one process at a time, with its disks behind it and its connections.
 //
-// It carries commands out and answers them when the simulation says so, in any order that the profile allows.
+// It executes commands and replies to them when the simulation decides, in any order that the profile allows.
 
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -27,11 +27,11 @@ import { Violation } from './violation.js';
 
 /** Events that the server reports to the simulation. */
 export interface ServerEvents {
-  /** A WRITE has brought this content for a unit. */
+  /** A WRITE has this content for a unit. */
   brought(command: ServerCommand, file: number, unit: number, content: number): void;
-  /** A command that changes a disk that is not the first one is carried out. */
+  /** The server executes a command that changes another disk than the first one. */
   changedOther(command: ServerCommand, connection: SimulatedConnection): void;
-  /** A READ finds what is on such a disk. */
+  /** A READ returns content of such a disk. */
   readOther(connection: SimulatedConnection): void;
 }
 
@@ -57,7 +57,7 @@ function infoOf(profile: Profile, described: boolean): ExportInfo {
   };
 }
 
-/** One process, as the worker may know it. */
+/** One process of the server, as the worker may see it. */
 class ServerProcess implements Peer {
   ended = false;
 
@@ -84,7 +84,7 @@ export class SimulatedServer {
   readonly #events: ServerEvents;
   #disks: readonly SimulatedDisk[];
   #process = new ServerProcess();
-  /** Processes that serve no new connections, and still work. */
+  /** Processes that serve no new connections, and still execute commands. */
   #old: ServerProcess[] = [];
 
   constructor(profile: Profile, events: ServerEvents) {
@@ -150,13 +150,13 @@ export class SimulatedServer {
     return connection.commands.find((one) => one.key === key && !one.replied && this.mayAnswer(one));
   }
 
-  /** Whether a command may be answered: it is done, or the server is one that does not wait for a WRITE's bytes. */
+  /** Whether the server may reply to a command: it is executed, or the server acknowledges a WRITE early. */
   mayAnswer(command: ServerCommand): boolean {
     if (command.executed) return true;
     return this.#profile.faults.has('early ack') && command.type === NBD_CMD_WRITE && !this.isWhole(command);
   }
 
-  /** Carries a command out, or lets it fail. */
+  /** Executes a command, or lets it fail. */
   execute(connection: SimulatedConnection, command: ServerCommand, error: number): void {
     command.executed = true;
     command.error = error;
@@ -201,7 +201,7 @@ export class SimulatedServer {
     return this.#old.length > 0;
   }
 
-  /** Another process takes the place of this one, which closes its connections and works off what it has. */
+  /** Another process replaces this one, which closes its connections and executes its remaining commands. */
   succeed(): void {
     for (const connection of this.connections)
       if (connection.process === this.#process) connection.serverCloses(false);
@@ -209,14 +209,14 @@ export class SimulatedServer {
     this.#process = new ServerProcess();
   }
 
-  /** The processes end that were replaced. */
+  /** The replaced processes end. */
   bury(): void {
     for (const one of this.#old) one.ended = true;
     for (const connection of this.connections) if (connection.process.ended) connection.serverDies();
     this.#old = [];
   }
 
-  /** Another disk is behind the server from now on. */
+  /** The server has another disk from now on. */
   replace(described: boolean): void {
     this.#disks = this.#makeDisks(OTHER_CONTENT, false);
     this.info = infoOf(this.#profile, described);
@@ -231,7 +231,7 @@ export class SimulatedServer {
     this.start();
   }
 
-  /** Whether all of it has been read. */
+  /** Whether the server has read all of it. */
   isWhole({ payload, got }: ServerCommand): boolean {
     return payload === undefined || got === payload.length;
   }

@@ -1,4 +1,4 @@
-// Makes a failing list of steps short: leaves out what is not needed for breaking the same rule.
+// Shrinks a failing list of steps: omits the steps that are not needed for breaking the same rule.
 
 import type { Action } from './actions.js';
 import { replay } from './history.js';
@@ -18,8 +18,8 @@ export function shrink(profile: Profile, steps: readonly Action[], sign: string)
 }
 
 /**
- * Leaves out of `items`, which fail, what is not needed for it: a shorter beginning first, then parts of half the
- * length, of a quarter, down to single items.
+ * Omits the unnecessary items of `items`, a list that fails: first the end, then parts of half the length, of
+ * a quarter, down to single items.
  */
 export function minimise<T>(
   items: readonly T[],
@@ -29,7 +29,7 @@ export function minimise<T>(
   let left = shortestBeginning(items, fails, isOver);
   for (let size = Math.ceil(left.length / 2); size > 0 && !isOver(); ) {
     const before = left.length;
-    // From the end: what comes late depends on what came early.
+    // From the end: late items depend on early ones.
     for (let end = left.length; end > 0 && !isOver(); end -= size) {
       const fewer = [...left.slice(0, Math.max(0, end - size)), ...left.slice(end)];
       if (fewer.length < left.length && fails(fewer)) left = fewer;

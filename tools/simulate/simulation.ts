@@ -1,6 +1,7 @@
 // The world of one history: kernel, server, main thread and clock around the worker's own code.
 //
-// `apply` takes one step. Nothing happens otherwise: the worker runs between two steps, when a `run` lets it.
+// `apply` takes one step. Nothing else causes events: the worker runs between two steps, when a `run` allows
+// it.
 
 import { EINTR, EIO } from '../../src/constants/errno.js';
 import { errnoName } from '../../src/linux/errno.js';
@@ -36,10 +37,10 @@ const KERNEL_RELEASE = '6.18.0';
 const START = 100_000;
 const START_OF_DAY = 1_700_000_000_000;
 
-/** Steps that one history may try: one that goes on beyond that never ends. */
+/** Maximum steps of one history: a longer one would never end. */
 const MOST_TRIES = 200_000;
 
-/** Where the steps come from: a generator, or a list. */
+/** The source of the steps: a generator, or a list. */
 export interface Source {
   /** The next step while the worker waits; undefined: the history is at its end. */
   next(simulation: Simulation): Action | undefined;
@@ -65,7 +66,7 @@ export class Simulation {
   readonly coverage = new Coverage();
   readonly slots: Slot[] = [];
   readonly world: World;
-  /** Steps that were taken. */
+  /** The taken steps. */
   readonly steps: Action[] = [];
   readonly syncWanted = new Set<number>();
   /** Files that fail their requests. */
@@ -75,7 +76,7 @@ export class Simulation {
   stopSent = false;
   /** Whether the steps are those of the end, which every replay makes again. */
   ending = false;
-  /** How the worker has ended. */
+  /** The manner in which the worker has ended. */
   outcome: StopOutcome | undefined;
   ready = false;
   readonly #log: string[] | undefined;
@@ -89,9 +90,9 @@ export class Simulation {
   seeStates: () => void = () => undefined;
   /** The number of samples by which the worker knows the disk of a file. */
   samplesOf: (file: number) => number = () => 0;
-  /** Files with a connection to another disk that the worker could not tell from the first one. */
+  /** Files with a connection to another disk that the worker could not distinguish from the first one. */
   readonly #blind = new Set<number>();
-  /** Files whose first disk the worker does not know again. */
+  /** Files whose first disk the worker does not recognize. */
   readonly refused = new Set<number>();
   #isMistaken = false;
 
@@ -118,14 +119,14 @@ export class Simulation {
     this.note(() => profileText(profile));
   }
 
-  /** Whether the main thread connects again: where it does not, nothing is remembered for it. */
+  /** Whether the main thread connects again: otherwise the worker keeps no writes. */
   get reconnects(): boolean {
     return this.profile.unflushedLimit > 0;
   }
 
   /**
-   * Whether a loss is the server's fault: it acknowledges commands without executing them, or showed another disk that
-   * nobody could tell from the first one.
+   * Whether a loss is the server's fault: it acknowledges commands without executing them, or showed another
+   * disk that is indistinguishable from the first one.
    */
   get lies(): boolean {
     return this.#isMistaken || this.profile.faults.has('early ack');
@@ -162,7 +163,7 @@ export class Simulation {
   /** Takes a step; false: it cannot be taken now. @throws Violation */
   apply(action: Action): boolean {
     this.#events++;
-    // Before it is taken: it may end the history.
+    // Logged before it is taken, because it may end the history.
     if (!this.ending) this.steps.push(action);
     const lines = this.#log?.length ?? 0;
     if (action.do !== 'run') this.note(() => actionText(action));
@@ -181,7 +182,7 @@ export class Simulation {
     this.#log?.push(`${String(Math.round(this.now - START)).padStart(7)} ms  ${text()}`);
   }
 
-  /** The connection that the server still knows by this number. */
+  /** The connection that the server still has under this number. */
   connection(c: number): SimulatedConnection | undefined {
     return this.server.connections.find((one) => one.c === c);
   }
@@ -251,7 +252,7 @@ export class Simulation {
     }
   }
 
-  /** Time goes by. A server for which there is a settle time keeps to it. */
+  /** Time passes. A server with a settle time obeys it. */
   #settles(ms: number): void {
     const { connections } = this.server;
     const closed = connections.filter(({ client }) => client === 'closed');
@@ -286,7 +287,7 @@ export class Simulation {
     const { server } = this;
     switch (action.do) {
       case 'ended':
-        // The server is our child, whose end is seen.
+        // The main thread sees the end of its child, the server.
         if (server.alive || !this.reconnects || !this.profile.ownServer) return false;
         for (let file = 0; file < this.checkers.length; file++)
           this.#send('serverEnded', file, this.#attached.get(file) ?? 0);
@@ -368,7 +369,7 @@ export class Simulation {
     return true;
   }
 
-  /** Lets the server do by itself what follows the end of a connection. */
+  /** Lets the server react to the end of a connection. */
   #afterwards(connection: SimulatedConnection): void {
     connection.tidy();
     if (!connection.atEnd) return;
@@ -454,14 +455,14 @@ export class Simulation {
         throw new Violation('hole over data', `${requestText(action)} skips data at offset ${unit * UNIT}`);
   }
 
-  /** When the oldest request began that waits for its reply. */
+  /** The time at which the oldest request without a reply began. */
   get #oldest(): number {
     let oldest = this.#events;
     for (const { begin } of this.kernel.pending.values()) oldest = Math.min(oldest, begin);
     return oldest;
   }
 
-  /** Whether nothing has shown the worker that this is another disk. */
+  /** Whether the worker could not notice that this is another disk. */
   #mayMistake(file: number): boolean {
     return this.#blind.has(file) && this.server.info.description === this.server.firstInfo.description;
   }
@@ -491,7 +492,7 @@ export class Simulation {
     );
   }
 
-  /** The worker takes the first disk for another one. @throws Violation */
+  /** The worker mistakes the first disk for another one. @throws Violation */
   #isRefused(file: number): void {
     this.refused.add(file);
     if (!this.lies) throw new Violation('other disk', 'the first disk is taken for another one');
@@ -597,7 +598,7 @@ export class Simulation {
     return this.server.connections.find((one) => one.descriptor === descriptor)?.events ?? 0;
   }
 
-  /** The worker waits: steps are taken until one of them lets it run, with something to do. */
+  /** The worker waits: takes steps until one of them lets it run, with something to do. */
   #waits(poll: SimulatedPoll, timeout: number): void {
     this.seeStates();
     const deadline = timeout < 0 ? Number.POSITIVE_INFINITY : this.now + timeout;

@@ -1,14 +1,14 @@
-// The bytes of the simulated disks: units of 512 bytes, each filled with the number of the write that wrote it and with
-// its place.
+// The bytes of the simulated disks: units of 512 bytes, each filled with the number of the write that wrote
+// it and with its place.
 //
-// So a disk is kept as one number a unit, and every payload tells whose it is and where it belongs. Zeros are 0.
+// So a disk is one number per unit, and every payload identifies its write and its place. Zeros are 0.
 
 /** Bytes of a unit. All requests of the simulated kernel begin and end with one. */
 export const UNIT = 512;
 
 const WORDS = UNIT / 4;
 
-/** The first content of disks: numbers that no write has. */
+/** The initial content of disks: numbers that no write has. */
 export const FIRST_CONTENT = 0xa0000000;
 export const OTHER_CONTENT = 0xb0000000;
 
@@ -35,7 +35,10 @@ export function bytesOf(first: number, count: number, of: (unit: number) => numb
   return SCRATCH_BYTES.subarray(0, count * UNIT);
 }
 
-/** Tells `see` what each unit of `bytes`, which belong at unit `first`, contains: a write's number, TORN or MISPLACED. */
+/**
+ * Calls `see` with the content of each unit of `bytes`, which begin at unit `first`: a write's number, TORN
+ * or MISPLACED.
+ */
 export function contentsOf(
   bytes: Uint8Array,
   first: number,

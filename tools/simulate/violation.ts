@@ -18,7 +18,7 @@ export type Rule =
 export class Violation extends Error {
   override name = 'Violation';
   readonly rule: Rule;
-  /** The rule and what kind of thing broke it: the same for the same defect, one hopes. */
+  /** The rule and the kind of its violation: usually the same for the same defect. */
   readonly sign: string;
 
   constructor(rule: Rule, text: string, kind = '') {

@@ -1,7 +1,7 @@
 // The load on one mount: passes of fio that write every block and then read all of them back.
 //
-// Used by soaked-mount.ts. The data name the pass and the place, so that a lost write leaves
-// something that is seen. Reading back is a run of its own, with O_DIRECT: it asks the server.
+// Used by soaked-mount.ts. The data name the pass and the place, so that a lost write is detected. Reading
+// back is a separate run with O_DIRECT, which reads from the server.
 
 import { runWithin } from '../../test/support/run/program.js';
 import type { Scope } from '../../test/support/run/scope.js';
@@ -13,13 +13,13 @@ const JOBS = 8;
 /** Bytes of a disk for this load. */
 export const DISK_SIZE = JOBS * JOB_SIZE;
 
-/** Operations of one job in a second at most: a pass shall meet some faults. */
+/** Maximum operations of one job per second, so that faults occur during a pass. */
 const RATE = 250;
 
 /** Seconds after which a run that has not ended hangs. */
 const PATIENCE = 600;
 
-/** How each of the passes writes, by turns. */
+/** The way in which each pass writes, by turns. */
 const KINDS: readonly (readonly string[])[] = [
   ['--rw=randwrite', '--bs=4k', '--direct=1'],
   ['--rw=randwrite', '--bs=16k', '--direct=0', '--fsync=32'],
@@ -71,12 +71,12 @@ async function fio(scope: Scope, argv: readonly string[]): Promise<Moved> {
   return { written: write.io_bytes, verified: read.io_bytes };
 }
 
-/** Writes everything anew. @throws Error with fio's words when an operation fails */
+/** Writes everything anew. @throws Error with fio's output when an operation fails */
 export function writeAll(scope: Scope, file: string, pass: number): Promise<Moved> {
   return fio(scope, [...words(file, pass), '--do_verify=0']);
 }
 
-/** Reads back what a pass has written. @throws Error with fio's words when a byte is wrong */
+/** Reads back what a pass has written. @throws Error with fio's output when a byte is wrong */
 export function verifyAll(scope: Scope, file: string, pass: number): Promise<Moved> {
   return fio(scope, [...words(file, pass), '--verify_only', '--direct=1']);
 }

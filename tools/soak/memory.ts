@@ -1,22 +1,25 @@
-// The memory of a process over time: how much it was when it had warmed up, and the most afterwards.
+// The memory of a process over time: the peak during the warm-up, and the peak afterwards.
 //
-// Pure; used by run.ts, which samples. Kept as one figure a part, so that it costs the same for an hour.
+// Pure; used by run.ts, which takes the samples.
 
-/** Milliseconds in which memory may grow: buffers are made when they are first needed, and kept. */
+/**
+ * Milliseconds of the warm-up, in which memory may grow: nbdfuse allocates buffers at their first use, and
+ * keeps them.
+ */
 const WARM_UP = 5 * 60_000;
 
 /** Share by which memory may grow after warming up. */
 const GROWTH = 0.2;
 
-/** MiB that are too many at any time: writes to remember take 128 of them, and data under way the like. */
+/** The limit in MiB at any time: unflushed writes take up to 128, and requests in flight about as much. */
 const LIMIT = 512;
 
-/** The verdicts: growth shows only in runs that are longer than the warming up. */
+/** The verdicts. Only a run longer than the warm-up shows growth. */
 export type MemoryVerdict = 'steady' | 'growing' | 'too much' | 'within its limit';
 
 /** See the file's head. */
 export class Memory {
-  /** MiB: the most while warming up, and since then. */
+  /** MiB: the peak during the warm-up, and since then. */
   warm = 0;
   later = 0;
 
@@ -32,7 +35,7 @@ export class Memory {
     return this.later <= this.warm * (1 + GROWTH) ? 'steady' : 'growing';
   }
 
-  /** Whether nothing is wrong with it. */
+  /** Whether the memory is within the limits. */
   get good(): boolean {
     return this.verdict === 'steady' || this.verdict === 'within its limit';
   }

@@ -1,7 +1,7 @@
 // `npm run soak -- --minutes N`: fio on three mounts while their servers are killed and frozen and their
-// connections cut, every few seconds. Prints a summary in Markdown; exits with 1 unless every byte was
-// right, no operation failed, and memory was bounded and, after five minutes, steady. `--verbose` shows what
-// nbdfuse says; of a mount that failed the last lines are shown in any case.
+// connections cut, every few seconds. Prints a summary in Markdown; exits with 1 unless every byte was right,
+// no operation failed, and memory was bounded and, after five minutes, steady. `--verbose` shows the output
+// of nbdfuse; for a failed mount the last lines always appear.
 
 import { parseArgs } from 'node:util';
 import { makePki } from '../../test/support/run/certificates.js';
@@ -58,7 +58,7 @@ async function ways(scope: Scope): Promise<Way[]> {
   ];
 }
 
-/** Runs one mount to its end, looking at its memory all the while. */
+/** Runs one mount to its end, and samples its memory. */
 async function soak(mount: SoakedMount, startedAt: number): Promise<Result> {
   const memory = new Memory();
   const sampler = setInterval(() => memory.sample(mount.memory, performance.now() - startedAt), 1000);

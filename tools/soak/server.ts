@@ -1,14 +1,16 @@
 // A server of one raw file that is killed, frozen and started again, on the same socket or port.
 //
-// Used by soaked-mount.ts and by tools/differential. With nbdkit's cache filter it has a cache of its own, which it loses when
-// it is killed: writes reach its disk at a FLUSH alone.
+// Used by soaked-mount.ts and by tools/differential. With nbdkit's cache filter it has a cache, which it
+// loses when it is killed: writes reach its disk only at a FLUSH.
 
 import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { Program } from '../../test/support/run/program.js';
 import type { Scope } from '../../test/support/run/scope.js';
 import { type Listening, nbdkitCommand } from '../../test/support/run/servers.js';
 
-/** An address that no client's end of a connection has: while a server is down, none can be on its port. */
+/**
+ * An address that clients never use, so that no client socket can take the server's port while it is down.
+ */
 export const HOST = '127.0.0.2';
 
 /** Starts that may fail before the server is given up. */
@@ -41,7 +43,7 @@ export function nbdkitOfDisk(
 export class DiskServer {
   /** The disk that it serves. */
   readonly disk: string;
-  /** Where it listens if its command says so. */
+  /** Its port, if its command names one. */
   readonly socket: string;
   readonly #scope: Scope;
   readonly #pidfile: string;
@@ -51,7 +53,10 @@ export class DiskServer {
   #program: Program | undefined;
   #revival: Promise<void> = Promise.resolve();
 
-  /** @param died called after a server has ended by itself and was started again; undefined: it stays away @param name of its files */
+  /**
+   * @param died called after a server has ended unexpectedly and was started again; undefined: it is not
+   * started again @param name of its files
+   */
   constructor(
     scope: Scope,
     name: string,
@@ -70,7 +75,7 @@ export class DiskServer {
     truncateSync(this.disk, bytes);
   }
 
-  /** Resolves when it listens. Somebody else may have its port for a moment: it is tried again then. */
+  /** Resolves when it listens. Tries again if another program has its port for a moment. */
   async start(): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -94,7 +99,7 @@ export class DiskServer {
     this.#program = program;
     await program.fills(this.#pidfile);
     void program.ended.then((status) => {
-      // All that we end, we end like this.
+      // Every intended end uses SIGKILL.
       if (this.#died === undefined || (status === 'SIGKILL' && program.child.killed)) return;
       const words = readFileSync(this.#log, 'utf8').slice(-LAST_WORDS).trim();
       const how = typeof status === 'number' ? `status ${status}` : status;
@@ -103,7 +108,7 @@ export class DiskServer {
     });
   }
 
-  /** Kills it, and with it what it has not flushed. */
+  /** Kills it; it loses its unflushed writes. */
   async kill(): Promise<void> {
     await this.#revival;
     await this.#kill();

@@ -19,12 +19,12 @@ const TIMEOUT = 2;
 /** Lines of nbdfuse's to show after a failure. */
 const LAST_LINES = 20;
 
-/** Kinds of faults, as often as they shall happen. */
+/** Kinds of faults, each as often as it shall occur. */
 const FAULTS = ['kill', 'kill', 'freeze', 'freeze', 'cut', 'cutAll'] as const;
 
 export type Fault = (typeof FAULTS)[number];
 
-/** How a mount's server is reached. */
+/** The addresses of a mount's server. */
 export interface Way {
   readonly name: string;
   /** For nbdfuse. */
@@ -33,7 +33,7 @@ export interface Way {
   readonly listening: Listening | undefined;
   /** nbdkit's words for TLS. */
   readonly tls: readonly string[];
-  /** Where the server is for the proxy. */
+  /** The server's address for the proxy. */
   target(server: DiskServer): NetConnectOpts;
   /** Where the proxy listens: a path or any port. */
   readonly where: string | number;
@@ -51,7 +51,7 @@ interface SoakedMountParts {
   readonly server: DiskServer;
   readonly proxy: CuttingProxy;
   readonly mounted: MountedDisk;
-  /** Where nbdfuse's standard error goes. */
+  /** The destination of nbdfuse's standard error. */
   readonly log: string;
 }
 
@@ -100,19 +100,19 @@ export class SoakedMount {
     return new SoakedMount(way.name, { scope, server, proxy, mounted, log });
   }
 
-  /** Resident memory of nbdfuse, in MiB; 0 when it is gone. */
+  /** Resident memory of nbdfuse, in MiB; 0 when it has ended. */
   get memory(): number {
     const path = `/proc/${this.#mounted.program.pid}/status`;
     const status = existsSync(path) ? readFileSync(path, 'utf8') : '';
     return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
   }
 
-  /** The last lines of nbdfuse; nothing where they were shown at once. */
+  /** The last lines of nbdfuse; empty if they were already shown. */
   get lastWords(): string {
     return readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-LAST_LINES).join('\n');
   }
 
-  /** Runs passes until it is `over`, with faults meanwhile. @throws Error for a broken promise */
+  /** Runs passes with faults until `over` is true. @throws Error for a broken promise */
   async run(over: () => boolean): Promise<void> {
     const failing = this.#failAgainAndAgain();
     try {
@@ -123,7 +123,7 @@ export class SoakedMount {
     }
   }
 
-  /** Unmounts, and looks at the server's own disk. @throws Error when nbdfuse or a byte is not all right */
+  /** Unmounts, and compares the server's own disk. @throws Error when nbdfuse fails or a byte is wrong */
   async close(): Promise<void> {
     this.losses = this.#status();
     const { program } = this.#mounted;

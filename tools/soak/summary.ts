@@ -38,7 +38,7 @@ function rows(
   ];
 }
 
-/** The verdict on the memory of all: the worst, since one that grows is one too many. */
+/** The verdict on the memory of all mounts: the worst one. */
 function memoryVerdict(results: readonly Result[]): MemoryVerdict {
   const verdicts = results.map(({ memory }) => memory.verdict);
   return (

@@ -1,8 +1,8 @@
-// The handshake against a phony server that says what the test case says.
+// The handshake against a fake server that sends the bytes of the test case.
 //
-// Byte 0 chooses what the client wants, byte 1 the pieces in which the server's bytes come; with TLS two
-// more say how many bytes come in the clear. The rest is the server's. The target checks the bytes of
-// the client and drops them.
+// Byte 0 chooses the goal of the client, byte 1 the sizes in which the server's bytes arrive; with TLS two
+// more bytes are the number of bytes in plain text. The rest are the server's bytes. The target checks the
+// bytes of the client and drops them.
 
 import { NbdServerError } from '../../../src/nbd/errors.js';
 import type { ExportInfo, ListedExport } from '../../../src/nbd/export-info.js';
@@ -28,7 +28,7 @@ const LIST_CONTEXTS: HandshakeGoal = { kind: 'contexts', exportName: 'disk', que
 const CLEAR =
   /^(000000(00|01|02|03)(49484156454f50540000000500000000)?(49484156454f50540000000200000000)?)?$/;
 
-/** Options of which one is sent for each of these, and their replies' number is bounded. */
+/** Options that are sent once for each of these, with a bounded number of replies. */
 const MOST_OPTIONS = 300;
 
 interface Conversation {
@@ -59,7 +59,7 @@ function feed(
   for (let at = 0; at < bytes.length; at += piece) {
     const part = Uint8Array.from(bytes.subarray(at, at + piece));
     take(handshake.receive(part));
-    // The bytes are the caller's again.
+    // The bytes belong to the caller again.
     part.fill(0x55);
   }
 }
@@ -89,7 +89,7 @@ function converse(
     const expected = expectedError(error);
     if (expected instanceof NbdServerError)
       promise(expected.serverText.length <= 4096, 'a server text is too long');
-    // How many bytes came too early depends on the pieces.
+    // The number of bytes that came too early depends on the cuts.
     conversation.error = `${expected.name}: ${expected.message.replace(/sent \d+ bytes before/, 'sent bytes before')}`;
     promise(handshake.receive(Uint8Array.of(0)).length === 0, 'something happens after the end');
   }
@@ -158,7 +158,9 @@ function check(options: HandshakeOptions, { clear, sent, events, error }: Conver
   }
 }
 
-/** The part that does not depend on the pieces: an error drops what the same piece has brought about before it. */
+/**
+ * The part of the result that does not depend on the cuts: an error drops earlier results of the same part.
+ */
 function essence({ sent, events, error }: Conversation): string {
   const plain = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}` : value);
   return error === '' ? JSON.stringify([sent.join(''), events], plain) : error;

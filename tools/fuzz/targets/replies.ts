@@ -1,9 +1,9 @@
-// The reply receiver against a phony server, for requests that the test case chooses.
+// The reply receiver against a fake server, for requests that the test case chooses.
 //
-// Byte 0 chooses the kind of replies, how the rest is meant and in which pieces it is fed; byte 1 how many
-// requests are in flight, and five bytes each what they are. The rest is the server's stream: either its
-// very bytes, or instructions to make chunks that name requests in flight more often than chance would.
-// The results must be those of a naive reading of the rules on the same stream.
+// Byte 0 chooses the kind of replies, the meaning of the rest and the sizes in which it arrives; byte 1 is
+// the number of requests in flight, which have five bytes each. The rest is the server's stream: either raw
+// bytes, or instructions for chunks, which name requests in flight more often than random bytes would. The
+// results must be those of a naive reading of the rules on the same stream.
 
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -83,7 +83,7 @@ function receive(
   }
 }
 
-/** Holds an outcome against a naive reading, all that both have of it. */
+/** Compares an outcome with a naive reading, as far as both go. */
 function compare({ recorded, breach }: Outcome, naive: ReturnType<typeof readNaively>): void {
   promise(
     (breach !== undefined) === naive.breach,

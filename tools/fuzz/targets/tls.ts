@@ -1,9 +1,9 @@
-// The receiving half of a TLS 1.3 session: the keys are known to the phony server, who may also be one in
-// between who has none.
+// The receiving half of a TLS 1.3 session against a fake server with the keys, or an attacker in between
+// without them.
 //
-// Byte 0 chooses the cipher suite, whether the rest is ciphertext as it is or instructions to make records,
-// and the room that the reader has. Only what was sealed as application data may come out, in its order,
-// and nothing behind the first record that is not what was sealed.
+// Byte 0 chooses the cipher suite, whether the rest is raw ciphertext or instructions for records, and the
+// room of the reader. Only content that was sealed as application data may come out, in its order, and
+// nothing after the first changed record.
 
 import { addressOf, libc } from '../../../src/linux/libc.js';
 import { TlsError } from '../../../src/tls/errors.js';
@@ -15,24 +15,24 @@ import { Input } from '../input.js';
 
 const [ALERT, HANDSHAKE, DATA] = [21, 22, 23];
 const ROOMS = [1, 7, 512, 20_000, 131_072];
-/** Bytes around the reader's room: nobody may write there. */
+/** Bytes around the reader's room, which must not change. */
 const GUARD = Buffer.alloc(16, 0xa7);
 const LARGEST_PIECE = 65_536;
 const MOST_BYTES = 40_000;
 const MOST_RECORDS = 16;
-/** Pieces of one stream: more of them take all the time, and end at no other kinds of places. */
+/** Maximum number of parts of one stream: more would take too long and find no other cuts. */
 const MOST_PIECES = 400;
 
-// Memory that is outside of V8's heap is dear to make: one test case after another uses the same.
+// Memory outside of V8's heap is expensive to allocate, so all test cases use the same.
 const fixed = (length: number): Buffer => Buffer.from(new ArrayBuffer(length));
 const MEMORY = fixed(131_072 + 2 * GUARD.length);
 const ROOM_ADDRESS = addressOf(MEMORY) + GUARD.length;
 const PIECE = fixed(LARGEST_PIECE);
 const PIECE_ADDRESS = addressOf(PIECE);
-/** A receiver's; overwritten for each, so that nothing of one test case is in the next. */
+/** The receiver's memory; overwritten for each test case, so that nothing remains of the previous one. */
 const RECEIVED = fixed(RECEIVE_BUFFER);
 
-/** A stream of records, and what its reader may get of it at most. */
+/** A stream of records, and the most that its reader may get. */
 interface Session {
   readonly suite: Suite;
   readonly secret: Uint8Array;
@@ -40,7 +40,7 @@ interface Session {
   readonly data: Uint8Array;
 }
 
-/** One record by instruction; `said` gets what it says, undefined from the first bad one on. */
+/** One record by instruction; `said` receives its content, and undefined from the first bad record on. */
 function record(
   input: Input,
   peer: PeerDirection,
@@ -112,7 +112,7 @@ function makeSession(input: Input, suite: Suite): Session {
   return { suite, secret, stream: Buffer.concat(parts), data: Buffer.concat(data) };
 }
 
-/** Ciphertext as it is: without the keys only the recorded data are valid. */
+/** Raw ciphertext: without the keys only the recorded data are valid. */
 function rawSession(stream: Uint8Array): Session {
   const { SERVER_SECRET: secret } = rfc8448;
   return { suite: 'TLS_AES_128_GCM_SHA256', secret, stream, data: rfc8448.DATA };
@@ -123,7 +123,7 @@ interface Outcome {
   readonly failure: string;
 }
 
-/** Takes all there is, of which at most the session's data are kept: more is a finding. */
+/** Takes all available content; more than the session's data is a finding. */
 function drain(receiver: RecordReceiver, room: number, got: Buffer, length: number): number {
   for (let total = length; ; ) {
     GUARD.copy(MEMORY, 0);

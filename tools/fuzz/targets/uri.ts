@@ -1,7 +1,7 @@
 // NBD URIs from strangers: the test case is the text.
 //
-// An accepted URI must come back when it is written down again and parsed, and may not become an option
-// or a shell's word of `ssh`.
+// An accepted URI must survive formatting and parsing, and must not become an option of `ssh` or be
+// interpreted by a shell.
 
 import { type NbdUri, parseNbdUri } from '../../../src/nbd/uri/uri.js';
 import { TransportError } from '../../../src/transport/errors.js';
@@ -26,7 +26,7 @@ function authority({ host, user, port, sshPort, transport }: NbdUri): string {
   return which === undefined ? `${who}${where}` : `${who}${where}:${which}`;
 }
 
-/** The URI that says what `uri` says. */
+/** The text of a URI with the parts of `uri`. */
 function format(uri: NbdUri): string {
   const scheme = `nbd${uri.tls ? 's' : ''}${uri.transport === 'tcp' ? '' : `+${uri.transport}`}`;
   const pairs: string[] = [];

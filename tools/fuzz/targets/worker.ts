@@ -1,9 +1,9 @@
-// The worker between a kernel and a server: requests of FUSE in, replies of a phony server in, in the order
-// that the test case says.
+// The worker between a kernel and a server: FUSE requests and replies of a fake server arrive in the order of
+// the test case.
 //
-// Byte 0 chooses what was negotiated; each instruction then is a request of the kernel or something that the
-// server says. Every request is answered once, with the server's bytes for that range, or an error.
-// Sizes keep to what the kernel promises; the rest of a request is anything.
+// Byte 0 chooses the negotiated features; each instruction then is a request of the kernel or bytes of the
+// server. Every request is answered once, with the server's bytes for that range, or an error. Sizes keep to
+// what the kernel promises; the rest of a request is anything.
 
 import {
   FUSE_BATCH_FORGET,
@@ -41,7 +41,7 @@ const MIB = 2 ** 20;
 const SIZES = [BigInt(MIB), 1000n, 2n ** 63n - 1n, 0n, 2n ** 33n];
 const LENGTHS = [512, 4096, 1, 65_536, 100_000, 131_072, 0];
 const MOST_STEPS = 40;
-/** Bytes that the server says at a time. */
+/** Maximum bytes that the server sends at a time. */
 const MOST_BYTES = 140_000;
 /** Bytes before the body; little-endian hosts only. */
 const HEADER = 40;
@@ -75,7 +75,7 @@ function infoOf(input: Input): ExportInfo {
   };
 }
 
-/** A request of the kernel with a body of `fuse_read_in`'s kind, or any bytes where there is no size in it. */
+/** A request of the kernel with a body like `fuse_read_in`, or any bytes if the body has no size. */
 function ask(rig: Rig, input: Input, unique: bigint, info: ExportInfo): void {
   const choice = input.u8();
   const opcode = (choice & 0x80) !== 0 ? input.u8() : OPCODES[choice % OPCODES.length];
