@@ -1,9 +1,9 @@
-// The two FUSE backends, for tables of tests that hold on either.
+// The two FUSE backends, for tables of tests that hold for both.
 //
-// Used by it.each in test/system/real. Features of the kernel backend alone are tested with it alone;
+// Used by it.each in test/system/real. Tests of features that only the kernel backend has use only that one;
 // fuse-native.test.ts has the messages of fuse-native instead.
 
-/** Words for the title, and the option that chooses the backend. */
+/** The name for the title, and the option that chooses the backend. */
 export const BACKENDS: readonly (readonly [string, readonly string[]])[] = [
   ['the kernel backend', ['--fuse-backend=kernel']],
   ['the fuse-native backend', ['--fuse-backend=fuse-native']],

@@ -1,7 +1,7 @@
 // A disk that boots: its boot sector prints the text in one sector on the serial port and ends qemu.
 //
-// Used by the boot test. The code is 16-bit and written out byte by byte; nothing of it is in an image
-// file elsewhere. Reading a second sector by int 13h shows that the disk is read after the BIOS is done.
+// Used by the boot test. The code is 16-bit and written out byte by byte. Reading a second sector by int 13h
+// proves that the disk is readable after the BIOS is done.
 
 /** The sector whose text is printed, up to a zero byte. */
 export const TEXT_SECTOR = 2048;

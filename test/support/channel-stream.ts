@@ -57,7 +57,7 @@ export class ChannelStream extends Duplex {
     done(error);
   }
 
-  /** Two pieces a call, as header and payload. */
+  /** Two parts per call, as header and payload. */
   #send(bytes: Uint8Array, from: number, done: (error?: Error | null) => void): void {
     let at = from;
     while (at < bytes.length || this.#channel.unsent) {

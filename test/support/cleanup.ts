@@ -1,7 +1,7 @@
-// The scope of a test, which closes when the test does, however that ends.
+// The scope of a test, which always closes when the test ends.
 //
-// Of the helpers, only this file and handshake-pair.ts use vitest. The helpers in run/ start servers and mounts,
-// for tests and tools.
+// Of the helpers, only this file and handshake-pair.ts use vitest. The helpers in run/ start servers and
+// mounts, for tests and tools.
 
 import { onTestFinished } from 'vitest';
 import { Scope } from './run/scope.js';
@@ -15,5 +15,5 @@ export function createScope(): Scope {
   return scope;
 }
 
-/** A folder that goes when the running test ends. */
+/** A directory that is removed when the running test ends. */
 export const scratchFolder = (): string => createScope().folder;

@@ -8,12 +8,12 @@ import { DEFAULT_FLAGS } from './scripted-handshake.js';
 import type { RequestHandler } from './scripted-server.js';
 import type { ScriptedRequest } from './scripted-wire.js';
 
-/** A request and what it was sent under. */
+/** A request and the terms of its connection. */
 export interface Observed {
   readonly request: ScriptedRequest;
   readonly served: ScriptedExport;
   readonly agreed: Agreed;
-  /** Whether a request of this connection with the same cookie is not answered. */
+  /** Whether another request of this connection with the same cookie has no reply yet. */
   readonly cookieInUse: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface Observed {
 export interface ClientRule {
   /** The section and the rule: a test's title. */
   readonly title: string;
-  /** Whether the rule has something to say of this request. */
+  /** Whether the rule applies to this request. */
   readonly applies: (seen: Observed) => boolean;
   readonly holds: (seen: Observed) => boolean;
   /** A request that breaks it. */
@@ -59,7 +59,7 @@ const exports =
     ((served.flags ?? DEFAULT_FLAGS) & flag) !== 0;
 const isRanged = is(READ, WRITE, TRIM, CACHE, ZEROES, STATUS);
 
-/** Bytes that a request is about. */
+/** The bytes that a request covers. */
 function effect({ request }: Observed): number {
   return request.type === STATUS && request.payload.length > 0
     ? Number(request.payload.readBigUInt64BE(0))

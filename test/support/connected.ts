@@ -1,10 +1,10 @@
-// Waits until a mount has all of its connections: the further ones come after it is ready.
+// Waits until a mount has all of its connections: it is ready with the first one.
 
 import { runProgram } from './run/command.js';
 import type { MountedDisk } from './run/mount.js';
 import { until } from './run/until.js';
 
-/** As many as nbdfuse makes by itself. */
+/** nbdfuse's default number of connections. */
 const BY_ITSELF = 4;
 
 /** @param options of nbdfuse, among which `-C` may be. Needs the program getfattr. */

@@ -1,10 +1,10 @@
-// The world of the documents' commands, made of local servers: `nbd://host` and
-// `https://example.com` are servers of this machine, and a folder holds the images that are named.
+// The environment of the documents' commands, made of local servers: `nbd://host` and `https://example.com`
+// are servers of this machine, and a directory holds the images with the names in the documents.
 //
-// Used by the test that runs the documents. Commands are run as they are written but for the names of hosts.
-// Programs that would wait for a person get words added, by small scripts in front of the PATH: nbdfuse goes
-// into the background when it would stay in the foreground, --watch is interrupted after a moment, and the
-// machine that is booted has no screen, and a device by which the boot sector ends it.
+// Used by the test that runs the documents. Commands run as written, except for the names of hosts. Small
+// scripts in front of the PATH add arguments to programs that would wait for a person: nbdfuse goes into the
+// background when it would stay in the foreground, --watch is interrupted after a moment, and the booted
+// machine has no screen, and a device by which the boot sector ends it.
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { copyFile, mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises';
@@ -76,7 +76,7 @@ export class DocumentWorld {
     this.#hosts = hosts;
   }
 
-  /** Makes the images and starts the servers, which go with the scope. */
+  /** Makes the images and starts the servers, which end with the scope. */
   static async make(scope: Scope): Promise<DocumentWorld> {
     const [images, exports, bin] = ['images', 'exports', 'bin'].map((name) => scope.path(name));
     for (const folder of [images, exports, bin]) mkdirSync(folder);

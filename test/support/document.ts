@@ -1,6 +1,6 @@
-// The blocks of code in a Markdown document, by the sections that they are in. Pure.
+// The blocks of code in a Markdown document, by section. Pure.
 //
-// Used by the tests that run what the documents say.
+// Used by the tests that run the commands of the documents.
 
 /** A fenced block. */
 export interface Block {

@@ -1,4 +1,4 @@
-// The result of a handshake with a server that describes little of its export: for tests without a handshake.
+// The result of a handshake with a server without special features: for tests without a handshake.
 
 import { NBD_FLAG_HAS_FLAGS } from '../../src/nbd/constants.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';

@@ -1,21 +1,21 @@
-// Drives a Handshake against a list of things that a server says, whole and byte by byte.
+// Drives a Handshake with a script of a server's bytes, whole and byte by byte.
 //
-// Used by the handshake's tests. The server's bytes are the test's own; nothing here encodes the
-// protocol except the frame around a reply to an option, written out by hand.
+// Used by the handshake's tests. The tests write the server's bytes; the only encoding here is the frame
+// around a reply to an option, written out by hand.
 
 import { expect } from 'vitest';
 import type { NbdError } from '../../src/nbd/errors.js';
 import { Handshake, type HandshakeEvent, type HandshakeOptions } from '../../src/nbd/handshake/handshake.js';
 import { hex, toHex } from './hex.js';
 
-/** One thing that happens: bytes of the server, or the driver having upgraded to TLS. */
+/** One event: bytes of the server, or the upgrade to TLS by the driver. */
 export type ScriptStep = Uint8Array | 'tls';
 
 /** The result of a script. */
 export interface Conversation {
   /** The client's bytes, one entry for each step of the script (greeting included). */
   readonly sent: readonly string[];
-  /** Everything but what was sent. */
+  /** Everything except the sent bytes. */
   readonly events: readonly HandshakeEvent[];
   readonly error: NbdError | undefined;
   /** The results of abort() and endOfStream() afterwards. */
@@ -53,7 +53,7 @@ function play(options: HandshakeOptions, script: readonly ScriptStep[], cut: Cut
   return { sent, events, error, abortBytes: toHex(handshake.abort()), ended };
 }
 
-/** Plays a script whole and byte by byte, sees that both come to the same, and returns that. */
+/** Plays a script whole and byte by byte, checks that both have the same result, and returns it. */
 export function converse(options: HandshakeOptions, script: readonly ScriptStep[]): Conversation {
   const whole = play(options, script, (bytes) => [bytes]);
   const bytewise = play(options, script, (bytes) => Array.from(bytes, (byte) => Uint8Array.of(byte)));
@@ -90,7 +90,7 @@ export const FIXED_NEWSTYLE = hex`
   0003             | NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES
 `;
 
-/** Options as they stand in requests and replies. */
+/** Options, encoded as in requests and replies. */
 export const OPT = {
   EXPORT_NAME: '00000001',
   ABORT: '00000002',
@@ -104,7 +104,7 @@ export const OPT = {
   EXTENDED_HEADERS: '0000000b',
 } as const;
 
-/** Reply types as they stand on the wire. */
+/** Reply types, encoded as on the wire. */
 export const REP = {
   ACK: '00000001',
   SERVER: '00000002',

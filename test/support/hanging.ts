@@ -1,4 +1,4 @@
-// A mount whose server can be made to hang: it is there, and does not answer (SIGSTOP).
+// A mount whose server can be made to hang: it stays alive and does not answer (SIGSTOP).
 
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';

@@ -1,12 +1,11 @@
-// Byte vectors as people write them down: hexadecimal on the left, field names in the margin.
+// Readable byte vectors: hexadecimal on the left, field names in the margin.
 //
-// Used by tests of everything that is made of bytes. Knows no protocol, so that expected bytes never
-// come from the code under test.
+// Used by tests of encodings. Knows no protocol, so that expected bytes never come from the code under test.
 
 /**
- * Bytes from lines of `BYTES | what they are`. BYTES are groups of hexadecimal digits (spaces are
- * free), `"text"` for ASCII, and `00*124` for a repeated byte. Values put in with `${}` are bytes, or
- * text in UTF-8. A line may be without a margin.
+ * Bytes from lines of `BYTES | description`. BYTES are groups of hexadecimal digits (spaces are free),
+ * `"text"` for ASCII, and `00*124` for a repeated byte. Values put in with `${}` are bytes, or text in UTF-8.
+ * A line may be without a margin.
  */
 export function hex(strings: TemplateStringsArray, ...values: readonly (Uint8Array | string)[]): Uint8Array {
   let text = strings[0] ?? '';

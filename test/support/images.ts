@@ -1,6 +1,7 @@
-// Disk images for tests on real servers, and what is in them.
+// Disk images for tests on real servers, and their contents.
 //
-// The disk's bytes tell where they are, so that a wrong offset, a wrong partition or a wrong layer shows.
+// The bytes of the disk contain their place, so that a wrong offset, a wrong partition or a wrong layer is
+// detected.
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -17,7 +18,7 @@ export function blockOf(index: number): Buffer {
   return Buffer.alloc(BLOCK, `block ${index} of the disk; `);
 }
 
-/** A raw image of `mebibytes`, every block of which tells where it is but for the first. */
+/** A raw image of `mebibytes`; every block except the first contains its place. */
 export async function createRaw(scope: Scope, mebibytes: number, name = 'disk.raw'): Promise<string> {
   const path = scope.path(name);
   const handle = await open(path, 'w');
@@ -38,7 +39,7 @@ export async function convertTo(scope: Scope, raw: string, format: string, name:
   return path;
 }
 
-/** The number of the block whose text a file has at an offset; undefined where that is no such text. */
+/** The number of the block whose text a file has at an offset; undefined if there is no such text. */
 export async function blockAt(file: string, offset: number): Promise<number | undefined> {
   const bytes = await readAt(file, offset, BLOCK);
   const index = Number(/^block (\d+) of/.exec(bytes.toString('latin1', 0, 40))?.[1] ?? Number.NaN);

@@ -1,4 +1,4 @@
-// A server that lists exports as a test wants, and opens them when it wants: for --all.
+// A server whose list and whose exports the test controls: for --all.
 
 import { answerOptions, exportInfo, type RawServer, refusal, startRawServer } from './raw-server.js';
 import type { Scope } from './run/scope.js';
@@ -24,7 +24,7 @@ function listEntry(name: ExportName): Buffer {
 
 /**
  * Starts a server with exports of a mebibyte.
- * @param list gives their names, or undefined to say nothing for ever
+ * @param list returns their names, or undefined to never answer
  * @param open calls `answer` when NBD_OPT_GO shall be answered
  */
 export function startLister(

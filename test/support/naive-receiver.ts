@@ -49,7 +49,7 @@ function beginning({ type, length }: NaiveRequest): State {
   return { bytes, sent, extents: new Map(), error: 0, chunks: 0, contents: 0 };
 }
 
-/** Reads `stream`, and returns the whole replies and whether a rule was broken after them. */
+/** Reads `stream`, and returns the complete replies, and whether a later byte breaks a rule. */
 export function readNaively(
   format: ReplyFormat,
   requests: ReadonlyMap<bigint, NaiveRequest>,

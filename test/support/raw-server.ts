@@ -1,6 +1,6 @@
-// A server of a few lines for handshakes that go wrong, which the scripted server cannot do.
+// A minimal server for wrong handshakes, which the scripted server cannot send.
 //
-// Used by tests of hostile servers. Each connection is the test's from its first byte on.
+// Used by tests of hostile servers. The test controls each connection from its first byte on.
 
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
@@ -22,13 +22,13 @@ export const GREETING = Buffer.concat([Buffer.from('NBDMAGICIHAVEOPT'), u16(0b11
 const CLIENT_FLAGS = 4;
 const OPTION_HEADER = 16;
 
-/** Starts it; `talk` has each connection. */
+/** Starts it; `talk` serves each connection. */
 export async function startRawServer(scope: Scope, talk: (socket: Socket) => void): Promise<RawServer> {
   const socketPath = scope.path('raw.socket');
   const connections: Socket[] = [];
   const server = createServer((socket) => {
     connections.push(socket);
-    // A client that does not like what it hears closes.
+    // A client closes the connection after a breach.
     socket.on('error', () => socket.destroy());
     talk(socket);
   });
@@ -60,7 +60,7 @@ export function answerOptions(socket: Socket, answer: (option: number, data: Buf
   socket.write(GREETING);
 }
 
-/** A reply to NBD_OPT_GO or NBD_OPT_INFO that tells size and flags. */
+/** A reply to NBD_OPT_GO or NBD_OPT_INFO with size and flags. */
 export function exportInfo(option: number, size: bigint, flags = 0b1): Buffer {
   return optionReply(option, 3, Buffer.concat([u16(0), u64(size), u16(flags)]));
 }

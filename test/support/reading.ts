@@ -1,4 +1,4 @@
-// Programs that read without end, their status, and a machine that has more processors.
+// Programs that read endlessly, the status of the mount, and a simulated machine with more processors.
 
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -22,20 +22,20 @@ export async function statusOf({ mountpoint }: MountedDisk): Promise<ThreadStatu
   return files[0];
 }
 
-/** Small random reads without end, by eight threads of fio, of the first 32 MiB. Needs the program fio. */
+/** Endless small random reads of the first 32 MiB, by eight threads of fio. Needs the program fio. */
 export function startReading(scope: Scope, { file }: MountedDisk, ...more: readonly string[]): Program {
   const job = ['--rw=randread', '--bs=4k', '--size=32M', '--direct=1', '--numjobs=8', '--thread'];
   const words = [`--filename=${file}`, ...job, '--time_based', '--runtime=600', '--allow_file_create=0'];
   return new Program(scope, 'fio', ['--name=read', ...words, ...more]);
 }
 
-/** How nbdfuse is started so that it runs `code` before its own, in each of its threads. */
+/** The command that starts nbdfuse so that each of its threads runs `code` first. */
 export function preloaded(scope: Scope, code: string): ProgramOptions {
   const path = scope.path('preloaded.cjs');
   writeFileSync(path, `${code}\n`);
   return { env: { NODE_OPTIONS: `--require=${path}` } };
 }
 
-/** How it is started so that it takes the machine for one of eight processors. */
+/** The command that starts it so that it believes that the machine has eight processors. */
 export const withEightProcessors = (scope: Scope): ProgramOptions =>
   preloaded(scope, "require('node:os').availableParallelism = () => 8;");

@@ -22,7 +22,7 @@ export interface ReplyBreach {
   readonly name: string;
   /** The terms of the server besides structured replies. */
   readonly served?: Partial<ScriptedExport>;
-  /** Answers a READ; `before` was answered rightly. */
+  /** Answers a READ; `before` is a READ that got a correct reply. */
   answer(request: ScriptedRequest, reply: ReplyWriter, before: ScriptedRequest): void;
   /** The rule as the message names it. */
   readonly rule: RegExp;
@@ -93,7 +93,7 @@ export const REPLY_BREACHES: readonly ReplyBreach[] = [
   {
     name: 'the end of a reply twice',
     answer: (request, reply) => {
-      // Whole and right until then: it may be believed.
+      // Complete and correct until then: the client may accept it.
       reply.dataChunk(request.offset, Buffer.alloc(request.length, 'right'));
       const end = structuredChunk(DONE, NONE, request.cookie, Buffer.alloc(0));
       reply.raw(Buffer.concat([end, end]));

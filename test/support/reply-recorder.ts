@@ -10,7 +10,7 @@ export const SIMPLE = { structuredReplies: false, extendedHeaders: false };
 export const STRUCTURED = { structuredReplies: true, extendedHeaders: false };
 export const EXTENDED = { structuredReplies: true, extendedHeaders: true };
 
-/** Bytes before a piece that is received, as the worker's reply buffer has them. */
+/** Bytes before the received part, as in the worker's reply buffer. */
 const MARGIN = 32;
 
 export class RecordedRequest implements PendingRequest {
@@ -52,7 +52,7 @@ export class RecordedRequest implements PendingRequest {
 export class Recorder implements ReplySink<RecordedRequest> {
   readonly inFlight = new Map<bigint, RecordedRequest>();
   readonly finishedOnes: RecordedRequest[] = [];
-  /** Whose bytes were given as all of the reply: `finished` must come next. */
+  /** The request whose bytes came as the whole reply: `finished` must come next. */
   #whole: RecordedRequest | undefined;
 
   ask(cookie: bigint, recorded: RecordedRequest): RecordedRequest {
@@ -108,7 +108,7 @@ export class Recorder implements ReplySink<RecordedRequest> {
   }
 }
 
-/** Receives `stream[from, to)` from a buffer of its own, which is then filled with rubbish. */
+/** Receives `stream[from, to)` from a separate buffer, which is then overwritten. */
 function receivePiece(
   receiver: ReplyReceiver<RecordedRequest>,
   stream: Uint8Array,
@@ -121,7 +121,7 @@ function receivePiece(
   piece.fill(0x55);
 }
 
-/** Feeds `stream` in the pieces that end at `cuts` (ascending), and says whether a reply is unfinished. */
+/** Feeds `stream` in parts that end at `cuts` (ascending), and returns whether a reply is unfinished. */
 export function feed(
   format: ReplyFormat,
   recorder: Recorder,
@@ -139,8 +139,8 @@ export function feed(
 }
 
 /**
- * Feeds `stream` as the worker does for large READs: headers are received alone, as far as the receiver
- * says, and payloads are put where they belong past the receiver, at most `most` bytes at a time.
+ * Feeds `stream` as the worker does for large READs: it receives headers alone, as far as the receiver
+ * requests, and copies payloads to their place past the receiver, at most `most` bytes at a time.
  */
 export function feedPlacing(
   format: ReplyFormat,
@@ -174,7 +174,7 @@ export type Feeder = (format: ReplyFormat, recorder: Recorder, stream: Uint8Arra
 
 const someCuts = fc.sample(fc.array(fc.nat(200), { minLength: 1, maxLength: 8 }), { seed: 1, numRuns: 8 });
 
-/** A name for each way in which a test is run, and the way. */
+/** The ways to feed a stream, by name. */
 export const EVERY_WAY: readonly (readonly [string, Feeder])[] = [
   ['whole', (format, recorder, stream) => feed(format, recorder, stream, [])],
   ['byte by byte', (format, recorder, stream) => feed(format, recorder, stream, [...stream.keys()])],

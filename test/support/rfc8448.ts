@@ -1,4 +1,4 @@
-// Records of RFC 8448, section 3: what a client and a server have sent after their handshake.
+// Records of RFC 8448, section 3, that a client and a server sent after their handshake.
 
 import { hex } from './hex.js';
 

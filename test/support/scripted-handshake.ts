@@ -1,6 +1,6 @@
 // The server's side of the fixed newstyle handshake, for one connection of a scripted server.
 //
-// Used by scripted-server.ts. Grants what the export's description says and refuses the rest with
+// Used by scripted-server.ts. Grants the options of the export's description and refuses the rest with
 // NBD_REP_ERR_UNSUP, as an older server would.
 
 import { type ByteReader, optionReply, u16, u32, u64 } from './scripted-wire.js';
@@ -53,7 +53,7 @@ const NBD_REP_ERR_UNSUP = 0x8000_0001;
 const NBD_INFO_EXPORT = 0;
 const NBD_INFO_BLOCK_SIZE = 3;
 
-/** A handshake that is going on. */
+/** A handshake in progress. */
 class ScriptedHandshake {
   #structured = false;
   #extended = false;
@@ -74,7 +74,7 @@ class ScriptedHandshake {
     return { exportName, structured: this.#structured, extended: this.#extended, contexts: this.#contexts };
   }
 
-  /** NBD_INFO_EXPORT, the block sizes, and that this was all. */
+  /** NBD_INFO_EXPORT, the block sizes, and NBD_REP_ACK. */
   describe(option: number): void {
     const { size, blockSizes } = this.#served;
     const info = (data: Buffer): void => this.#send(optionReply(option, NBD_REP_INFO, data));
@@ -110,7 +110,7 @@ class ScriptedHandshake {
     } else this.#send(optionReply(option, NBD_REP_ERR_UNSUP));
   }
 
-  /** Grants those of the queried contexts that there are. */
+  /** Grants the queried contexts that exist. */
   #grantContexts(option: number, data: Buffer, contexts: Readonly<Record<string, number>>): void {
     let at = 4 + data.readUInt32BE(0);
     const count = data.readUInt32BE(at);
@@ -154,7 +154,7 @@ function checkOption(option: number, data: Buffer, buffered: number): void {
   if (!wanted.includes(NBD_INFO_BLOCK_SIZE)) throw new Error('the client does not request the block sizes');
 }
 
-/** Goes through the handshake; undefined when the client left, by NBD_OPT_ABORT or without a word. */
+/** Runs the handshake; undefined if the client left, with or without NBD_OPT_ABORT. */
 export async function shakeHands(
   reader: ByteReader,
   send: (bytes: Buffer) => void,

@@ -1,8 +1,8 @@
-// An NBD server whose every reply is the test's: it may answer, corrupt, delay, or die.
+// An NBD server whose replies the test controls: it may answer, corrupt, delay, or die.
 //
 // Used by tests that no real server can serve. Listens on a Unix socket in a scope's folder. Each request
-// goes to the test's handler with a ReplyWriter; requests of one connection come in their order, but a
-// handler that waits holds up nobody else.
+// goes to the test's handler with a ReplyWriter. Requests of one connection come in their order, but a
+// waiting handler does not delay later requests.
 
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
@@ -45,17 +45,17 @@ export class ReplyWriter {
     this.#request = request;
   }
 
-  /** Any bytes, right or wrong. */
+  /** Any bytes, correct or wrong. */
   raw(bytes: Uint8Array): void {
     this.socket.write(bytes);
   }
 
-  /** The end of the connection, with nothing more said. */
+  /** Ends the connection without further bytes. */
   drop(): void {
     this.socket.destroy();
   }
 
-  /** A chunk of a reply in the form that was agreed on. */
+  /** A chunk of a reply in the negotiated form. */
   chunk(type: number, payload: Uint8Array, isLast: boolean): void {
     const { cookie, offset } = this.#request;
     const flags = isLast ? DONE : 0;
@@ -104,17 +104,17 @@ export class ReplyWriter {
   }
 }
 
-/** Handles a request as the test says. */
+/** Handles a request for the test. */
 export type RequestHandler = (request: ScriptedRequest, reply: ReplyWriter) => unknown;
 
-/** A server that listens, or does not for a while. */
+/** A server that listens, and can stop for a while. */
 export class ScriptedServer {
   readonly socketPath: string;
   /** Every request so far, NBD_CMD_DISC included. */
   readonly requests: ScriptedRequest[] = [];
   /** The negotiated terms of each client that finished the handshake. */
   readonly clients: Agreed[] = [];
-  /** Requests that were none, and handlers that threw. The scope's end throws the first. */
+  /** Errors of invalid requests and of handlers. The scope's end throws the first. */
   readonly failures: unknown[] = [];
   handler: RequestHandler;
   served: ScriptedExport;
@@ -139,7 +139,7 @@ export class ScriptedServer {
     await once(this.#server, 'listening');
   }
 
-  /** Dies: closes every connection at once and listens no more, until listen() is called again. */
+  /** Dies: closes every connection at once and stops listening until the next call of listen(). */
   die(): void {
     this.#server?.close();
     for (const socket of this.#sockets) socket.destroy();
@@ -185,7 +185,7 @@ export class ScriptedServer {
   }
 }
 
-/** Answers every request with success: reads with zeros, questions for extents with one that is data. */
+/** Answers every request with success: READs with zeros, BLOCK_STATUS with one data extent. */
 export function answerAll(request: ScriptedRequest, reply: ReplyWriter): void {
   const { contexts } = reply.agreed;
   if (request.type === NBD_CMD_READ) reply.data(Buffer.alloc(request.length));

@@ -1,7 +1,7 @@
-// The bytes of the NBD protocol as a server sends and reads them, written for tests alone.
+// The bytes of the NBD protocol as a server sends and reads them, written only for tests.
 //
-// Used by scripted-server.ts. Nothing here comes from src: what the client is checked against must not
-// share its mistakes. Numbers stand as in the NBD specification, big-endian.
+// Used by scripted-server.ts. Nothing here comes from src, so that it does not share the mistakes of the
+// client. Numbers stand as in the NBD specification, big-endian.
 
 /** Bytes of a number with 1, 2, 4 or 8 bytes. */
 export function u16(value: number): Buffer {
@@ -56,13 +56,13 @@ export function extendedChunk(
 
 /** A request of the client in the transmission phase. */
 export interface ScriptedRequest {
-  /** Which connection it came on, from 0. */
+  /** The number of its connection, from 0. */
   readonly connection: number;
   readonly flags: number;
   readonly type: number;
   readonly cookie: bigint;
   readonly offset: bigint;
-  /** Bytes that the request is about. */
+  /** The length of the range in bytes. */
   readonly length: number;
   /** The data of a WRITE; empty for other commands. */
   readonly payload: Buffer;
@@ -74,7 +74,7 @@ export class ByteReader {
   #isOver = false;
   #wake: () => void = () => undefined;
 
-  /** Bytes that have come and that nobody has taken. */
+  /** Received bytes that nobody has taken yet. */
   get buffered(): number {
     return this.#pending.length;
   }

@@ -1,7 +1,7 @@
-// A script for nbdkit's sh plugin that logs what arrives and fails where a test wants it to.
+// A script for nbdkit's sh plugin that logs requests and fails those that a test chooses.
 //
-// Used by tests that must see each request as the server saw it. One line a request:
-// `pread 4096 0`, `pwrite 512 1024 fua`, `flush`, `zero …`, `trim …`, `open NAME`.
+// Used by tests that must see each request as the server saw it. One line per request: `pread 4096 0`,
+// `pwrite 512 1024 fua`, `flush`, `zero …`, `trim …`, `open NAME`.
 
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import type { Scope } from './run/scope.js';
@@ -23,7 +23,7 @@ export interface ShPlugin {
   readonly script: string;
   /** The disk's content. */
   readonly disk: string;
-  /** The calls so far, a line each. */
+  /** The calls so far, one per line. */
   log(): string[];
 }
 

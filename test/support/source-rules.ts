@@ -1,7 +1,7 @@
 // The rules for the shape of the source: imports, lengths, and forbidden constructs.
 //
-// Used by the tidy test. Works on a map from path (`src/nbd/wire.ts`) to text and returns an offence a
-// line, so that the test can also show each rule something that breaks it.
+// Used by the tidy test. Works on a map from path (`src/nbd/wire.ts`) to text and returns one line per
+// offence, so that a test can also apply each rule to an example that breaks it.
 
 import { dirname, posix } from 'node:path';
 import { parseSync } from 'vite';
@@ -27,7 +27,9 @@ const WORKER = [
   'fuse',
   'loop',
 ];
-/** The first rooms of the worker, up to one: in the order of the data's way, each may import those before it. */
+/**
+ * The first rooms of the worker, up to one, in the order of the data path: each may import those before it.
+ */
 const workerUpTo = (last: string): string[] =>
   WORKER.slice(0, WORKER.indexOf(last) + 1).map((room) => `worker/${room}`);
 
@@ -35,8 +37,8 @@ const without = (rooms: readonly string[], ...some: readonly string[]): string[]
   rooms.filter((room) => !some.includes(room));
 
 /**
- * The rooms of src and what each may import, from the ground up. A room is a folder of src; the folders of src/worker are
- * rooms of their own. docs/internals/architecture.md shows this table.
+ * The rooms of src and their allowed imports, the lowest first. A room is a folder of src; the folders of
+ * src/worker are rooms of their own. docs/internals/architecture.md shows this table.
  */
 export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   constants: [],
@@ -146,7 +148,7 @@ export function roomsTable(): string {
   return ['| room | task | may import |', '|---|---|---|', ...lines].join('\n');
 }
 
-/** Where the program and the library begin. */
+/** The entry points of the program and of the library. */
 const ENTRIES = [
   'src/index.ts',
   'src/cli/early.ts',
@@ -208,7 +210,7 @@ function importsOf(path: string, text: string): Import[] {
 /** The helpers that start servers and mounts may import one another, the source, and Node. */
 const HELPERS_IMPORT = /^(\.\/|\.\.\/\.\.\/\.\.\/src\/|node:)/;
 
-/** Imports of files in test/support/run that tools, which start servers with them, cannot have: vitest. */
+/** Imports in test/support/run that tools cannot use: vitest. */
 export function testImports(files: SourceFiles): string[] {
   const offences: string[] = [];
   for (const [path, text] of files) {
@@ -250,7 +252,7 @@ export function importCircles(files: SourceFiles): string[] {
   return circles;
 }
 
-/** Files that nothing reaches from where the program and the library begin. */
+/** Files that are not reachable from the entry points. */
 export function deadFiles(files: SourceFiles): string[] {
   const reached = new Set<string>();
   const visit = (path: string): void => {
@@ -348,7 +350,7 @@ const isEmpty = (list: unknown): boolean => Array.isArray(list) && list.length =
 /** A folder of one machine or one user, as it would stand in a text. */
 const MACHINE_PATH = /(?<![\w./-])\/(work|home|root|Users)\/[\w.-]+/g;
 
-/** Paths that are right on one machine only. */
+/** Paths that exist on one machine only. */
 export function machinePaths(files: SourceFiles): string[] {
   return [...files].flatMap(([path, text]) =>
     [...text.matchAll(MACHINE_PATH)].map(({ 0: found }) => `${path}: ${found}`),
@@ -369,7 +371,7 @@ export function roomCircles(rooms: Readonly<Record<string, readonly string[]>> =
   return circles;
 }
 
-/** Arrows of the table along which nothing is imported: the table allows no more than it must. */
+/** Arrows of the table without an import: the table allows only what the source needs. */
 export function unusedArrows(files: SourceFiles): string[] {
   const used = new Set(
     [...files].flatMap(([path, text]) =>

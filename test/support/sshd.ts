@@ -38,7 +38,7 @@ export async function startSshd(scope: Scope): Promise<Sshd> {
   ];
   writeFileSync(`${folder}/sshd_config`, `${settings.join('\n')}\n`);
   if (process.getuid?.() === 0) {
-    // Where root's sshd goes without rights; Debian makes it when sshd is started by systemd.
+    // The directory of sshd's unprivileged process; on Debian systemd makes it.
     mkdirSync('/run/sshd', { recursive: true });
     chmodSync('/run/sshd', 0o755);
   }

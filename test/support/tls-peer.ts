@@ -1,7 +1,7 @@
-// The other side of a TLS 1.3 session after its handshake, made of node:crypto alone.
+// The other side of a TLS 1.3 session after its handshake, made only of node:crypto.
 //
-// Used by tests of the record layer, whose expected bytes must not come from the code under test.
-// RFC 8446, sections 5.2, 5.3 and 7.
+// Used by tests of the record layer, whose expected bytes must not come from the code under test. RFC 8446,
+// sections 5.2, 5.3 and 7.
 
 import { type CipherGCMTypes, createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
 
@@ -75,7 +75,7 @@ export class PeerDirection {
     return { type: plaintext[plaintext.length - 1], content: plaintext.subarray(0, -1) };
   }
 
-  /** Goes on with the next secret, as behind a KeyUpdate. */
+  /** Continues with the next secret, as after a KeyUpdate. */
   update(): void {
     this.#secret = expand(this.#suite, this.#secret, 'traffic upd', this.#secret.length);
     this.#keys = undefined;

@@ -1,7 +1,7 @@
-// Every server that is packaged, over every transport that it has, with a raw file of 4 MiB behind it.
+// Every packaged server over every transport that it supports, with a raw file of 4 MiB.
 //
-// Used by test/system/real/transports.test.ts. A row starts its server and tells how it is named, to nbdfuse and to
-// the library; the scope's end ends it.
+// Used by test/system/real/transports.test.ts. A row starts its server and returns its names for nbdfuse and
+// for the library; the scope's end ends it.
 
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -24,12 +24,12 @@ import {
   uriOf,
 } from './run/servers.js';
 
-/** How a server is named. */
+/** The names of a server. */
 export interface Named {
   readonly mount: Pick<MountRequest, 'server' | 'program' | 'options'>;
   /** A fresh address for each client. */
   library(): Promise<ServerAddress>;
-  /** The words after `--list`; undefined where that cannot tell what there is. */
+  /** The arguments after `--list`; undefined if that cannot list the exports. */
   readonly list: readonly string[] | undefined;
   /** The name of the export there. */
   readonly exportName: string;
@@ -78,7 +78,7 @@ const daemonTls = (pki: string): string[] => [
 ];
 const inet = (port: number): string => `addr.type=inet,addr.host=127.0.0.1,addr.port=${port}`;
 
-/** nbd-server on TCP, which goes into the background by itself. */
+/** nbd-server on TCP, which always goes into the background. */
 async function nbdServerTcp(scope: Scope, file: string, ...generic: readonly string[]): Promise<number> {
   const port = await freePort();
   const settings = ['listenaddr = 127.0.0.1', `port = ${port}`, ...generic];
@@ -117,7 +117,7 @@ export const TRANSPORTS: Readonly<Record<string, Row>> = {
     const { socket } = await startNbdkit(scope, ...nbdkitTls(pki), 'file', file);
     return byUri(uriOf({ path: socket }, '', pki), '');
   },
-  // nbdkit 1.32 says there that it can flush, and then refuses it: so for reading.
+  // nbdkit 1.32 advertises FLUSH there and then refuses it, hence read-only.
   'nbdkit --oldstyle over a Unix socket': async (scope, file) => {
     const server = await startNbdkit(scope, '--oldstyle', '--readonly', 'file', file);
     return { ...byUri(server.uri(), ''), readOnly: true };
@@ -194,8 +194,8 @@ export const TRANSPORTS: Readonly<Record<string, Row>> = {
   'nbd-server on standard input, as from inetd': async (scope, file) => {
     const config = scope.path('no.config');
     writeFileSync(config, '[generic]\nallowlist = true\n');
-    // -d keeps it from going into the background. A list has size 0: it tells the size only to who connects,
-    // and there is but one connection.
+    // -d keeps it from going into the background. A list has size 0: it reports the size only to a client
+    // that connects, and there is only one connection.
     return { ...byWords('--command', ['nbd-server', '0', file, '-d', '-C', config], ''), list: undefined };
   },
 };

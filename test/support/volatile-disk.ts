@@ -1,8 +1,8 @@
 // A disk with a cache that a crash empties: with it a scripted server loses unflushed writes.
 //
-// Used by tests of acknowledged writes. `handle` is a scripted server's handler. After `crash` the connections from
-// before get no answers any more, and close when the test says so: as if another machine had replaced the server's
-// machine before anybody noticed.
+// Used by tests of acknowledged writes. `handle` is a scripted server's handler. After `crash` the old
+// connections get no answers, and close when the test closes them: as if another machine had replaced the
+// server's machine unnoticed.
 
 import type { Socket } from 'node:net';
 import { answerAll, type ReplyWriter } from './scripted-server.js';
@@ -21,7 +21,7 @@ export class VolatileDisk {
   stable: Buffer;
   /** The content that clients read. */
   cached: Buffer;
-  /** While this is set, FLUSHes are not answered. */
+  /** While this is set, FLUSHes get no reply. */
   holdsFlushes = false;
   /** Requests since the last crash, in order. Without READs, which nbdfuse uses to check a new connection. */
   log: ScriptedRequest[] = [];

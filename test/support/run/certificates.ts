@@ -1,4 +1,5 @@
-// Certificates for tests of TLS and for tools, made by certtool: an authority, and what it has signed.
+// Certificates for tests of TLS and for tools, made by certtool: an authority, and certificates that it has
+// signed.
 
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -53,7 +54,7 @@ export function makeCertificate(
   certtool('--generate-certificate', ...signedBy(authority), ...words);
 }
 
-/** Makes a folder that trusts `authority` but for the server in `revoked`: ca-cert.pem and ca-crl.pem. */
+/** Makes a folder that trusts `authority`, except for the server in `revoked`: ca-cert.pem and ca-crl.pem. */
 export function makeRevocation(folder: string, authority: string, revoked: string): string {
   mkdirSync(folder, { recursive: true });
   const [template, crl] = ['crl.info', 'ca-crl.pem'].map((n) => join(folder, n));

@@ -6,7 +6,7 @@
 import { execFile } from 'node:child_process';
 import { requireProgram } from './requires.js';
 
-/** How a program ended, whatever its status. */
+/** The result of a program with any status. */
 export interface Outcome {
   /** The exit status; -1 when a signal ended it. */
   readonly status: number;
@@ -16,7 +16,7 @@ export interface Outcome {
 
 const LIMITS = { timeout: 45_000, killSignal: 'SIGKILL', maxBuffer: 256 * 1024 * 1024 } as const;
 
-/** Runs a program and tells how it went. */
+/** Runs a program and returns its result. */
 export function tryProgram(program: string, ...args: readonly string[]): Promise<Outcome> {
   const path = requireProgram(program);
   return new Promise((resolve) => {

@@ -1,7 +1,7 @@
 // A proxy between nbdfuse and a server, on a Unix socket or a TCP port, that cuts connections on demand.
 //
-// Bytes pass as they are, so it does for TLS too. The server's side of a cut connection is reset or closed, as a
-// broken network would leave it.
+// It does not change bytes, so it also works for TLS. The server's side of a cut connection is reset or
+// closed, as after a network failure.
 
 import { once } from 'node:events';
 import { createConnection, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
@@ -9,8 +9,8 @@ import { portOf } from './ports.js';
 import type { Scope } from './scope.js';
 
 /**
- * Seconds after which the server has executed all commands of a cut connection. The proxy lives on, so that
- * nothing proves it to nbdfuse; a server that is frozen meanwhile needs longer than a freeze.
+ * Seconds after which the server has executed all commands of a cut connection. The proxy stays alive, so
+ * nbdfuse gets no proof of that; for a frozen server the time must exceed the freeze.
  */
 export const SETTLE_TIME = 3;
 

@@ -1,7 +1,7 @@
-// Starts the built nbdfuse and tells what came of it.
+// Starts the built nbdfuse and returns its results.
 //
-// Used by every test on real servers, and by tools. The program runs as a user would start it; it is ready when its
-// pidfile is written. The scope's end stops it in order and fails the test if that takes too long.
+// Used by every test on real servers, and by tools. The program runs as a user would start it; it is ready
+// when its pidfile is written. The scope's end stops it in order and fails the test if that takes too long.
 
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -24,13 +24,13 @@ export const NBDFUSE = findProgram();
 /** The forms of MOUNTPOINT on the command line: DIR, DIR/FILENAME, FILE. */
 export type MountpointForm = 'directory' | 'file name' | 'naked';
 
-/** What to mount and how. */
+/** The parameters of a mount. */
 export interface MountRequest {
-  /** The words after MOUNTPOINT: a URI, or `[ CMD … ]` and the like. */
+  /** The arguments after MOUNTPOINT: a URI, `[ CMD … ]` or another mode. */
   readonly server: readonly string[];
   readonly options?: readonly string[];
   readonly form?: MountpointForm;
-  /** What to run in place of nbdfuse; it takes the same words. */
+  /** The program to run instead of nbdfuse, with the same arguments. */
   readonly command?: readonly string[];
   /** A command in front, as `setpriv …`. */
   readonly prefix?: readonly string[];
@@ -53,7 +53,7 @@ export interface MountedDisk {
   stop(signal?: NodeJS.Signals): Promise<number | string>;
 }
 
-/** Starts nbdfuse with these words; it may fail. */
+/** Starts nbdfuse with these arguments; it may fail. */
 export function startNbdfuse(
   scope: Scope,
   words: readonly string[],
@@ -64,7 +64,9 @@ export function startNbdfuse(
   return new Program(scope, file, args, program);
 }
 
-/** Makes the mountpoint of a form; returns what is typed, what is mounted over, and the disk's path. */
+/**
+ * Makes the mountpoint of a form; returns its argument, the path that is mounted over, and the disk's path.
+ */
 function createMountpoint(scope: Scope, form: MountpointForm, name: string) {
   const mountpoint = scope.path(name);
   const isNew = !readdirSync(scope.folder).includes(name);
@@ -80,7 +82,7 @@ function createMountpoint(scope: Scope, form: MountpointForm, name: string) {
   return { typed: mountpoint, mountpoint, file: `${mountpoint}/nbd` };
 }
 
-/** Mounts, and resolves when the disk can be used. @throws Error with nbdfuse's words if it ends before */
+/** Mounts, and resolves when the disk can be used. @throws Error with nbdfuse's output if it ends before */
 export async function mountDisk(scope: Scope, request: MountRequest): Promise<MountedDisk> {
   const { server, options = [], form = 'directory', name = 'mnt' } = request;
   const { typed, mountpoint, file } = createMountpoint(scope, form, name);
@@ -106,7 +108,7 @@ export async function mountDisk(scope: Scope, request: MountRequest): Promise<Mo
   };
 }
 
-/** Longer than an orderly stop may take by itself. */
+/** Longer than the limit of an orderly stop. */
 const STOP_LIMIT = 15_000;
 
 async function stopInOrder(program: Program): Promise<void> {

@@ -1,4 +1,4 @@
-// A user without rights, for tests and measurements of what a normal user can do. They run as root.
+// A user without privileges, for tests and measurements of a normal user's mounts. They run as root.
 
 import { chmodSync, chownSync } from 'node:fs';
 import { requirePrograms, requireRoot } from './requires.js';
@@ -7,7 +7,7 @@ import type { Scope } from './scope.js';
 /** `nobody` of Debian, and its group. */
 export const NOBODY = 65534;
 
-/** The words in front of a command that is to run as a normal user. */
+/** The command prefix that runs a command as a normal user. */
 export const AS_NORMAL_USER = [
   'setpriv',
   `--reuid=${NOBODY}`,
@@ -16,8 +16,8 @@ export const AS_NORMAL_USER = [
 ] as const;
 
 /**
- * Gives the scope's folder to the normal user, and opens /dev/fuse to everybody, as it is on an ordinary system. It
- * stays so: tests that run beside this one may need it.
+ * Gives the scope's folder to the normal user, and opens /dev/fuse to everybody, as it is on an ordinary
+ * system. The device stays open to everybody, because concurrent tests may need it.
  * @throws Error when not root
  */
 export function admitNormalUser(scope: Scope): void {

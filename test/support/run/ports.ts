@@ -1,4 +1,4 @@
-// Ports of this machine for servers that cannot choose one themselves, and whether somebody listens.
+// Ports of this machine for servers that cannot choose one, and a check whether a server listens.
 
 import { once } from 'node:events';
 import { connect, createServer, type NetConnectOpts, type Server } from 'node:net';
@@ -24,7 +24,10 @@ export function portOf(server: Server): number {
   return address.port;
 }
 
-/** Resolves when something accepts connections there, by trying. @throws Error of the last try after 20 s */
+/**
+ * Resolves when a server accepts connections there; tries repeatedly. @throws Error of the last try after 20
+ * s
+ */
 export async function untilListening(where: NetConnectOpts): Promise<void> {
   const end = performance.now() + LISTEN_LIMIT;
   for (;;) {

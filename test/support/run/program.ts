@@ -1,4 +1,4 @@
-// A process that runs beside a test or a measurement: nbdfuse, a server, something that holds a file open.
+// A process that runs beside a test or a measurement: nbdfuse, a server, a program with an open file.
 //
 // Made by mount.ts, servers.ts, tests and tools. It belongs to a scope, whose end kills and reaps it.
 
@@ -12,7 +12,7 @@ import type { Scope } from './scope.js';
 /** Bytes of the end of standard error that a message shows. */
 const LAST_WORDS = 500;
 
-/** How to run a process. */
+/** Options of a process. */
 export interface ProgramOptions {
   /** Default: no standard input; output and error are pipes. */
   readonly stdio?: StdioOptions;
@@ -153,9 +153,9 @@ class TimeLimit {
 }
 
 /**
- * Runs a program in / to its end and returns what it printed. For programs on a mount whose server may hang: a
- * process that waits for a hung server cannot be killed, so after the limit nothing waits for it.
- * @throws Error with its last words when it fails, or takes longer than so many seconds
+ * Runs a program in / to its end and returns what it printed. For programs on a mount whose server may hang:
+ * a process that waits for a hung server cannot be killed, so after the limit nothing waits for it.
+ * @throws Error with its last output when it fails, or takes longer than so many seconds
  */
 export async function runWithin(
   scope: Scope,

@@ -1,12 +1,12 @@
 // Finds the programs that tests on real servers need.
 //
-// Called at the head of a test file or by the helper that starts the program. A missing program is an
-// error that names the Debian package to install: a test that was left out looks like one that passed.
+// Called at the head of a test file or by the helper that starts the program. A missing program is an error
+// that names the Debian package to install: a skipped test would look like a passed one.
 
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where each program comes from, by the name of its Debian package. */
+/** The Debian package of each program. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   e2fsprogs: ['mkfs.ext4', 'e2fsck', 'debugfs'],
   fdisk: ['fdisk', 'sfdisk'],

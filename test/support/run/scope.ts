@@ -1,9 +1,10 @@
-// A scope owns all that a test, or one measurement of a tool, makes: a folder, processes, mounts. Its end takes
-// them back, last made first.
+// A scope owns all resources of a test or of one measurement of a tool: a folder, processes, mounts. Its end
+// removes them, the newest first.
 //
-// The files of this folder are for tests and tools, and free of vitest; ../cleanup.ts ties a scope to a test. close()
-// waits, and fails if a mount or a process with the scope's mark in its environment is left. endNow() waits for
-// nothing: a tool calls it when a signal ends it, or when a program hangs in a file system that no server answers.
+// The files of this folder are for tests and tools, and free of vitest; ../cleanup.ts ties a scope to a test.
+// close() waits, and fails if a mount or a process with the scope's mark in its environment is left. endNow()
+// waits for nothing: a tool calls it when a signal ends it, or when a program hangs in a file system that no
+// server answers.
 
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -62,7 +63,7 @@ export class Scope {
     return () => void this.#cleanUps.delete(own);
   }
 
-  /** A scope with a folder of its own beside this one's, that ends with this one, or before. */
+  /** A scope with a separate folder beside this one's. It ends with this scope, or before. */
   inner(): Scope {
     const { readyLimit } = this;
     const scope = new Scope({ parent: this.#parent, readyLimit });
@@ -75,7 +76,7 @@ export class Scope {
     return scope;
   }
 
-  /** Ends everything, whatever fails on the way. @throws AggregateError of all that failed or was left behind */
+  /** Ends everything, also after failures. @throws AggregateError of all failures and remains */
   async close(): Promise<void> {
     this.#forget();
     const failures: unknown[] = [];
@@ -94,7 +95,7 @@ export class Scope {
     if (failures.length > 0) throw new AggregateError(failures, `clean-up: ${failures.join('; ')}`);
   }
 
-  /** Ends everything without waiting, and writes what fails at once to standard error. */
+  /** Ends everything without waiting, and writes immediate failures to standard error. */
   endNow(): void {
     this.#forget();
     for (const inner of [...this.#inner].reverse()) inner.endNow();
@@ -135,7 +136,10 @@ export class Scope {
   }
 }
 
-/** Begins a clean-up. A later failure goes unseen: it waits for something that the scope ends right after it. */
+/**
+ * Begins a clean-up. Ignores a later failure: the clean-up waits for something that the scope ends right
+ * after it.
+ */
 function attemptNow(cleanUp: CleanUp): void {
   try {
     Promise.resolve(cleanUp()).catch(() => undefined);

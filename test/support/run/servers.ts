@@ -8,7 +8,7 @@ import { Program } from './program.js';
 import type { Scope } from './scope.js';
 import { until } from './until.js';
 
-/** Where a server listens. */
+/** The address of a server. */
 export type Listening = { readonly path: string } | { readonly host: string; readonly port: number };
 
 /** A server that listens. */
@@ -119,7 +119,7 @@ export async function startNbdServer(
   return { socket, uri: (exportName) => uriOf({ path: socket }, exportName) };
 }
 
-/** nbd-server with lines of its own in [generic]; it may not listen yet. */
+/** nbd-server with these lines in [generic]; it may not listen yet. */
 export async function configureNbdServer(
   scope: Scope,
   file: string,
@@ -129,7 +129,7 @@ export async function configureNbdServer(
   const [pidfile, config] = ['nbd.pid', 'nbd.config'].map((name) => scope.path(name));
   const lines = ['[generic]', 'allowlist = true', ...generic, '[disk]', `exportname = ${file}`, ...settings];
   writeFileSync(config, [...lines, ''].join('\n'));
-  // It always goes into the background, so it is ended by its number.
+  // It always goes into the background, so the scope ends it by its process number.
   scope.add(() => {
     process.kill(Number(readFileSync(pidfile, 'utf8')), 'SIGTERM');
   });

@@ -4,7 +4,7 @@
 
 const INTERVAL = 5;
 
-/** Resolves once `holds` does. @throws Error that names what was waited for, after `limit` milliseconds */
+/** Resolves once `holds` does. @throws Error with the name of the condition, after `limit` milliseconds */
 export async function until(
   what: string,
   holds: () => boolean | Promise<boolean>,

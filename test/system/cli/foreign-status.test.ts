@@ -1,4 +1,4 @@
-// A file of another user whose attributes look like a status: nothing in them reaches the terminal as it is.
+// A file of another user whose attributes look like a status: nbdfuse escapes all of them.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';

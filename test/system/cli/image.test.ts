@@ -1,4 +1,4 @@
-// Images on the command line: what is one, what the options mean, what --print-command prints.
+// Images on the command line: recognizing one, the image options, and the output of --print-command.
 
 import { describe, expect, it } from 'vitest';
 import { parseArguments } from '../../../src/cli/arguments/arguments.js';

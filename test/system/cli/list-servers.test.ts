@@ -1,4 +1,4 @@
-// `nbdfuse --list` on the servers that people have.
+// `nbdfuse --list` on common servers.
 
 import { truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// Metadata contexts of real servers: which there are, and what those of qemu tell.
+// Metadata contexts of real servers: their names, and the extents of qemu's contexts.
 
 import { execFileSync } from 'node:child_process';
 import { expect, onTestFinished, test } from 'vitest';
@@ -26,7 +26,7 @@ function imageWithBitmaps(): string {
   return top;
 }
 
-/** qemu-nbd on an image, once for each connection. */
+/** A separate qemu-nbd on an image for each connection. */
 function qemuNbd(path: string): ServerAddress {
   const options = ['-A', '-B', 'monday', '-B', 'tuesday', '--discard=unmap'];
   return { socketActivation: ['qemu-nbd', '-f', 'qcow2', ...options, path] };

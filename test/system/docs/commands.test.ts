@@ -1,4 +1,4 @@
-// Every command in README and docs is run as it stands, section by section, each in a fresh folder.
+// Runs every command in README and docs as written, section by section, each in a new directory.
 //
 // A block of the language `sh` holds commands; test/support/document-world.ts has their surroundings.
 
@@ -30,7 +30,7 @@ const DOCUMENTS = [
   ...below('docs').filter((name) => name.endsWith('.md') && !/^docs\/reference\/(man|api)\//.test(name)),
 ];
 
-/** Sections whose commands are not run here, and why. */
+/** Sections whose commands the test skips, with the reason. */
 const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: See it work':
     'it installs packages; CI runs scripts/test, and test/system/docs/demo.test.ts the demo',

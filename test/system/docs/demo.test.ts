@@ -1,4 +1,4 @@
-// scripts/demo is what a new user runs first: it must do what it says, and leave nothing behind.
+// A new user runs scripts/demo first: it must do all steps that it prints, and leave nothing behind.
 
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -29,7 +29,7 @@ function anchorsOf(text: string): string[] {
   );
 }
 
-/** Links of a page to nothing, each with the page. */
+/** Broken links of a page, each with the page. */
 function brokenLinks(page: string): string[] {
   const targets = [...proseOf(textOf(page)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target);
   return targets

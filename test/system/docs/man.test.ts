@@ -25,7 +25,7 @@ async function shown(page: string): Promise<string> {
   return lettersOf(stdout);
 }
 
-/** Letters and digits, with one space between words: what layout and emphasis leave alone. */
+/** Letters and digits, with one space between words: independent of layout and emphasis. */
 function lettersOf(text: string): string {
   return text.replace(/[^\p{L}\p{N}]+/gu, ' ');
 }

@@ -1,4 +1,4 @@
-// docs/terminal.svg, which the README shows, and how it is drawn.
+// docs/terminal.svg, which the README shows, and the code that draws it.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

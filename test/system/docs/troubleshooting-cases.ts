@@ -1,7 +1,7 @@
-// The commands that produce each message of docs/operating/troubleshooting.md. They run in a folder with an empty
-// directory `dir`, an empty `disk.raw` of 1 MiB, and `text.qcow2`, which is no qcow2.
+// The commands that produce each message of docs/operating/troubleshooting.md. They run in a directory with
+// an empty directory `dir`, an empty `disk.raw` of 1 MiB, and `text.qcow2`, which is not a qcow2 image.
 
-/** Starts nbdkit with these words on server.sock, and waits until it listens. Sets $S to its number. */
+/** Starts nbdkit with these arguments on server.sock, and waits until it listens. Sets $S to its number. */
 const serve = (words: string, options = ''): string =>
   `rm -f server.sock server.pid; nbdkit -f -U server.sock -P server.pid ${options} ${words} & S=$!
   while [ ! -s server.pid ]; do sleep 0.05; done`;
@@ -14,7 +14,7 @@ const mounted = (options: string, server: string): string =>
   `nbdfuse -P pid ${options} dir ${server} & N=$!
   while [ ! -s pid ]; do sleep 0.05; done`;
 
-/** Waits until nbdfuse, whose standard error is the file `said`, has said something. */
+/** Waits for output of nbdfuse, whose standard error is the file `said`. */
 const hears = (text: string): string => `while ! grep -q '${text}' said; do sleep 0.05; done`;
 
 /** Serves `disk.raw` with a description by qemu-nbd on server.sock, and waits until it listens. Sets $S to its number. */
@@ -51,7 +51,7 @@ const KILLED = `nbdfuse --daemon -P pid dir --command nbdkit -s memory 1M
 number=$(cat pid); kill -9 $number; while kill -0 $number 2>/dev/null; do sleep 0.05; done`;
 const LIST = 'allow_other, allow_root, auto_unmount';
 
-/** The beginning of a message, up to what makes it the only one, and the commands. */
+/** The beginning of a message, long enough to be unique, and the commands. */
 export const CASES: Readonly<Record<string, string>> = {
   'no MOUNTPOINT given': 'nbdfuse',
   'no server given after MOUNTPOINT': 'nbdfuse dir',
@@ -140,7 +140,7 @@ dd if=/dev/zero of=dir/nbd bs=1M count=1 oflag=direct conv=notrunc; ${OVER}`,
 kill -9 $(cat nbdkit.pid); ${hears('from now on')}; umount dir; wait`,
 };
 
-/** Messages that another test produces, which quotes them word for word: what takes its time there need not here. */
+/** Messages that another test produces and quotes word for word, because they take long. */
 export const ELSEWHERE: Readonly<Record<string, string>> = {
   // It waits for 30 seconds.
   'nbd: writes to the bytes': 'reliability/older-change',

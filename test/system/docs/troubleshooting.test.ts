@@ -1,4 +1,4 @@
-// Every message of docs/operating/troubleshooting.md is produced, and is what the page says, word for word.
+// Produces every message of docs/operating/troubleshooting.md and compares it word for word.
 
 import { mkdirSync, readFileSync, realpathSync, truncateSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,7 @@ const PAGE = readFileSync(
 );
 const MESSAGES = [...PAGE.matchAll(/^\| `([^`]+)` \| [^|]+ \|$/gm)].map(([, message]) => message);
 
-/** How long something took is not the same each time. */
+/** Durations differ each time. */
 const timeless = (text: string): string => text.replace(/\d+\.\d s\b/g, 'N s');
 
 const beginnings = [...Object.keys(CASES), ...Object.keys(ELSEWHERE)];

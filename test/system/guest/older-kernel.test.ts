@@ -65,7 +65,7 @@ it('older kernel: O_DIRECT bypasses the cache, also for several threads at once'
   expect((await readFile(image)).subarray(0, 32 * 4096).equals(Buffer.concat(pages))).toBe(true);
 });
 
-/** Where data and holes begin, as lseek(2) tells it to qemu-img. */
+/** The beginnings of data and holes, as lseek(2) reports them to qemu-img. */
 const map = (path: string): Promise<string> =>
   runShell('qemu-img map -f raw --output=json "$0" | grep -o \'"start.*"data": [a-z]*\'', path);
 
@@ -77,7 +77,7 @@ it('older kernel: punches holes, and lseek finds them when nobody has the file o
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'file', image, ']'] });
   const file = await openFile(scope, disk.file, 'r+');
   await file.write(Buffer.alloc(2 * MIB, 'z'), 0, 2 * MIB, MIB);
-  // It may still be in the kernel, so nothing is called a hole.
+  // Data may still be in the kernel, so nbdfuse reports no hole.
   expect(await map(disk.file)).toMatch(/^"start": 0, "length": 4194304, .*"data": true\n$/);
   await file.close();
   await runProgram('fallocate', '-p', '-o', String(MIB), '-l', String(MIB), disk.file);

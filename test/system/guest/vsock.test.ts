@@ -1,4 +1,4 @@
-// AF_VSOCK for real: runs in the guest of scripts/guest/run, whose kernel reaches itself as CID 1.
+// Real AF_VSOCK: runs in the guest of scripts/guest/run, whose kernel reaches itself as CID 1.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
@@ -19,7 +19,7 @@ requirePrograms('nbdkit', 'psktool', 'certtool');
 const MIB = 1024 * 1024;
 const PORT = 10_809;
 
-/** Bytes of which no two pages are alike. */
+/** Bytes in which all pages differ. */
 const BYTES = Buffer.from(Array.from({ length: MIB }, (_, i) => (i * 7 + (i >> 12)) % 251));
 
 async function connect(scope: Scope, ...args: Parameters<typeof NbdClient.connect>): Promise<NbdClient> {
@@ -127,7 +127,7 @@ it('vsock: a server that is killed and comes back has all writes', async () => {
     ]);
   expect(await copy(0).ended).toBe(0);
   await server.kill('SIGKILL');
-  // In a process of its own: whoever has a file open with a write under way cannot start programs.
+  // In a separate process: a process that has a file open with a write under way cannot start programs.
   const late = copy(1);
   await disk.program.says(/the server is lost/);
   await startVsockNbdkit(scope, PORT, 'file', image);

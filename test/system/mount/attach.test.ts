@@ -125,7 +125,7 @@ describe('attach: another mount at the mountpoint', () => {
     await namespace.run('root', 'mount', '-t', 'tmpfs', 'beneath', path);
     const program = await start(namespace, 'root', path);
     expect(await namespace.mounts(path)).toHaveLength(2);
-    // Kept until the order is given: its end would end the mounter.
+    // Kept until the order: its end would end the mounter.
     const witness = await startWitness(namespace, 'root', program, `exec 9<'${path}'`);
     await namespace.run('root', 'umount', '-l', path);
     expect(await order(program, 'unmount')).toBe('done');

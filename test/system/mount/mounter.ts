@@ -1,8 +1,9 @@
-// A program that mounts as nbdfuse does and serves an empty file system: what the kernel sees of a mount.
+// A program that mounts like nbdfuse and serves an empty file system, so that tests see the kernel's view of
+// a mount.
 //
-// Started by attach.test.ts, maybe as another user: argv are MOUNTPOINT and texts for -o. Says in one
-// line of JSON on stdout what it mounted; then obeys `unmount` and `lazy` on stdin and answers each with
-// a line. Ends with status 0 when it is unmounted, 1 with one line on stderr when it could not mount.
+// Started by attach.test.ts, maybe as another user: argv are MOUNTPOINT and texts for -o. Reports its mount
+// in one line of JSON on stdout; then obeys `unmount` and `lazy` on stdin and answers each with a line. Ends
+// with status 0 when it is unmounted, or with status 1 and one line on stderr if it could not mount.
 
 import { read, write } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -37,7 +38,7 @@ const FUSE = {
 const ENOENT = 2;
 const ENOSYS = 38;
 
-/** Errors of /dev/fuse when there is no mount any more. */
+/** Errors of /dev/fuse after the end of the mount. */
 const UNMOUNTED = ['ENODEV', 'ECONNABORTED', 'EPERM'];
 
 /** The body of the answer to a request, or an errno; undefined when none is expected. */
@@ -100,7 +101,7 @@ async function serve(device: number, mode: number): Promise<void> {
     header.writeUInt32LE(16 + body.length, 0);
     header.writeInt32LE(typeof reply === 'number' ? -reply : 0, 4);
     request.copy(header, 8, 8, 16);
-    // The requester may be gone, and the whole mount with it.
+    // The requester may have ended, and the mount as well.
     await unless(['ENOENT', ...UNMOUNTED], writeDevice(device, Buffer.concat([header, body])));
   }
 }

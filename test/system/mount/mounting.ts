@@ -12,7 +12,7 @@ import { Namespace, type Who } from './namespace.js';
 /** Kinds of mountpoints, as stat(1) calls them. */
 export type Form = 'directory' | 'regular empty file';
 
-/** Starts a mounter on a mountpoint, with a text for -o; it has said something when this resolves. */
+/** Starts a mounter on a mountpoint, with a text for -o; resolves after its first output. */
 export type StartMounter = (
   namespace: Namespace,
   who: Who,
@@ -36,7 +36,7 @@ export function useMounter(): StartMounter {
   };
 }
 
-/** A namespace that goes with the test; `extra` is a line of shell for its set-up. */
+/** A namespace that ends with the test; `extra` is a line of shell for its set-up. */
 export async function createNamespace(extra?: string): Promise<Namespace> {
   const namespace = new Namespace(createScope(), extra);
   await namespace.ready;

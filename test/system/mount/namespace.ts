@@ -1,7 +1,7 @@
-// A world of mounts of its own for a test, in which everybody may open /dev/fuse.
+// A mount namespace for a test, in which everybody may open /dev/fuse.
 //
-// Nothing that a test does in it can be seen outside, and it is gone with its processes. FUSE mounts of
-// the others are unmounted at the start, since a copy would keep them alive.
+// Its mounts are invisible outside, and it ends with its processes. It unmounts its copies of other FUSE
+// mounts at the start, which would keep these alive.
 
 import { chmodSync, mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -28,8 +28,8 @@ exec sleep infinity
 `;
 
 /**
- * The user who does something: root, a normal user, a normal user who is root in a user namespace, or root as in
- * a container.
+ * The user who acts: root, a normal user, a normal user who is root in a user namespace, or root as in a
+ * container.
  */
 export type Who = 'root' | 'nobody' | 'namespace root' | 'root without SYS_ADMIN';
 
@@ -84,7 +84,9 @@ export class Namespace {
     return tryProgram('nsenter', ...this.#words(who, words));
   }
 
-  /** The lines of the mount table about `path`, as a process sees it (or somebody in here). */
+  /**
+   * The lines of the mount table about `path`, as a process sees it (default: a process in the namespace).
+   */
   async mounts(path: string, program = this.#holder): Promise<string[]> {
     const table = await readFile(`/proc/${program.pid}/mountinfo`, 'utf8');
     return table.split('\n').filter((line) => line.split(' ')[4] === path);

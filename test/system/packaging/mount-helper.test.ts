@@ -31,7 +31,7 @@ mount --bind "$1/sbin" /usr/sbin
 mkdir "$1/mnt"
 `;
 
-/** Runs shell lines where mount(8) finds our helper. */
+/** Runs shell lines in a namespace where mount(8) finds the mount helper. */
 async function withHelper(scope: Scope, script: string, ...words: readonly string[]): Promise<string> {
   const installed = await install(scope);
   for (const name of ['sbin', 'sbin.own']) mkdirSync(scope.path(name));

@@ -1,4 +1,4 @@
-// --all with nbd-server, in the background, with its status, and what it refuses.
+// --all with nbd-server, in the background, with its status, and its refusals.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';

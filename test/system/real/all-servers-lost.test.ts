@@ -1,4 +1,4 @@
-// --all when the server is lost, slow to tell its list, or lies about it.
+// --all with a lost server, a slow list, or a false list.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
@@ -122,7 +122,7 @@ describe('--all with a lost server', () => {
   it('reconnects every file, and then opens files that were not open', async () => {
     const scope = createScope();
     mkdirSync(scope.path('images'));
-    // Not more at once than this process has threads for.
+    // At most as many at once as this process has threads.
     const names = ['a', 'b', 'd'];
     for (const name of names) writeFileSync(scope.path('images', name), Buffer.alloc(MIB, name));
     const start = () => startNbdkit(scope, 'file', `dir=${scope.path('images')}`);

@@ -11,7 +11,7 @@ import { Program } from '../../support/run/program.js';
 import { startNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 
-/** Most time of a stop: ten seconds and a little. */
+/** The limit of a stop: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
 /** A mounted server that can keep silent. */
@@ -34,7 +34,7 @@ async function mountLister(scope: Scope, names: string[], ...options: readonly s
   return { ...disk, held, silent, requested };
 }
 
-/** A program as a person would start it at a terminal, once it waits for the server's answer. */
+/** A program as started at a terminal, once it waits for the server's answer. */
 async function startWaiting(
   scope: Scope,
   isRequested: () => boolean,
@@ -105,15 +105,15 @@ it.each<[string, 'lists' | 'opens', string]>([
   const words = ['bash', '-c', `trap : USR1; ${script}`, mountpoint];
   const waiting = await startWaiting(scope, requested[what], ...words);
   process.kill(waiting.pid, 'SIGUSR1');
-  // The kernel has sent FUSE_INTERRUPT once the task cannot be interrupted any more, and nbdfuse has read it once it
-  // answers a later request.
+  // When the task is uninterruptible, the kernel has sent FUSE_INTERRUPT; when nbdfuse answers a later
+  // request, it has read it.
   await until('nbdfuse to get the harmless signal', async () =>
     /^State:\s+D/m.test(await readFile(`/proc/${waiting.pid}/status`, 'utf8')),
   );
   await statfs(mountpoint);
   const start = performance.now();
   expect(await waiting.kill('SIGTERM')).toBe('SIGTERM');
-  // A list is given up after three seconds in any case.
+  // nbdfuse gives up a list after three seconds in any case.
   expect(performance.now() - start).toBeLessThan(2000);
   expect(await stop()).toBe(0);
 });

@@ -25,7 +25,7 @@ it.each([
   await runProgram('setpriv', ...AS_NORMAL_USER.slice(1), 'mkdir', scope.path('mnt'));
   const disk = await mountDisk(scope, { server: [uri()], options: OPTIONS, prefix });
   expect(await mountsBelow(scope.folder)).toEqual([disk.mountpoint]);
-  // Attributes that the kernel has cached must not pass for a mount that works.
+  // Attributes in the kernel's cache must not count as a working mount.
   const look = prefix.length === 0 ? [] : AS_NORMAL_USER;
   await runProgram(...([...look, 'ls', '-l', disk.mountpoint] as [string, ...string[]]));
   await disk.stop('SIGKILL');

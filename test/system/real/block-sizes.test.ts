@@ -1,4 +1,4 @@
-// A server's block sizes are kept to whatever the kernel asks for, and neighbours never suffer.
+// nbdfuse obeys a server's block sizes for every request of the kernel, and never changes neighbouring bytes.
 //
 // nbdkit's blocksize-policy filter refuses (EINVAL) every request that breaks them.
 
@@ -18,7 +18,7 @@ interface Policy {
   readonly minimum: number;
   readonly maximum: number;
   readonly size: number;
-  /** How the filter treats a request that breaks its sizes. */
+  /** The reaction of the filter to a request that breaks its sizes. */
   readonly otherwise?: 'allow' | 'error';
 }
 
@@ -54,7 +54,7 @@ const policies: readonly Policy[] = [512, 4096, 65_536].flatMap((minimum) => [
   { minimum, maximum: 65_536, size: SIZE },
   { minimum, maximum: 65_536, size: SIZE - 65_536 + minimum },
   { minimum, maximum: 32 * 1024 * 1024, size: SIZE },
-  // The tail is shorter than a block: it can be read and written only if the server allows that.
+  // The tail is shorter than a block: requests for it succeed only if the server allows them.
   { minimum, maximum: 65_536, size: SIZE - 100, otherwise: 'allow' },
 ]);
 
@@ -131,7 +131,7 @@ it('block sizes: a large request is split at the maximum', async () => {
   const counts = lines.flatMap((line) => / Read id=\d+ offset=\S+ count=0x([0-9a-f]+)/.exec(line)?.[1] ?? []);
   const lengths = counts.map((count) => Number.parseInt(count, 16));
   expect(Math.max(...lengths)).toBe(65_536);
-  // The kernel may ask for a little more, where the buffer is not aligned.
+  // The kernel may request a little more if the buffer is not aligned.
   expect(lengths.reduce((sum, length) => sum + length, 0)).toBeLessThan(1024 * 1024 + 8192);
   expect(lengths.length).toBeGreaterThanOrEqual(16);
 });

@@ -17,7 +17,7 @@ const MODES = ['writeback', 'writethrough', 'none'];
 const LENGTH = 8192;
 const OFFSET = 64 * 1024;
 
-/** A mount, a client of its server past the mount, and the server's requests so far. */
+/** A mount, a client that bypasses it, and the server's requests so far. */
 interface Watched {
   readonly disk: MountedDisk;
   readonly server: NbdClient;
@@ -71,7 +71,7 @@ it('--cache=writeback: a write that closes the file is at the server, and reads 
   await handle.write(filled('ours'), 0, LENGTH, OFFSET);
   await handle.close();
   expect((await server.read(BigInt(OFFSET), LENGTH)).equals(filled('ours'))).toBe(true);
-  // The kernel believes its cache: only --cache=none sees changes by others.
+  // The kernel trusts its cache: only --cache=none shows changes by others.
   await server.write(BigInt(OFFSET), filled('theirs'));
   const again = await openFile(scope, disk.file, 'r');
   expect((await again.read(Buffer.alloc(LENGTH), 0, LENGTH, OFFSET)).buffer.equals(filled('ours'))).toBe(
@@ -106,7 +106,8 @@ it.each(ALL_USERS)('--cache=%s: fio finds the data that it wrote, as %s', async 
   const [command, ...words] = [...prefix, 'mkdir', scope.path('mnt')];
   await runProgram(command, ...words);
   const disk = await mountDisk(scope, { server: [server.uri()], options: [`--cache=${mode}`], prefix });
-  // The benchmark's own settings: random writes past the page cache and through it, and large ones in a row.
+  // The benchmark's settings: random writes that bypass the page cache, random writes through it, and large
+  // sequential writes.
   const jobs = [
     ['rw=randwrite', 'bs=4k', 'direct=1', 'numjobs=4', 'size=2M', 'offset_increment=2M'],
     ['rw=randwrite', 'bs=4k', 'size=8M', 'offset=16M', 'end_fsync=1'],
@@ -114,7 +115,7 @@ it.each(ALL_USERS)('--cache=%s: fio finds the data that it wrote, as %s', async 
   ];
   const common = ['ioengine=psync', 'allow_file_create=0', 'verify=crc32c', 'verify_fatal=1'];
   common.push('verify_state_save=0', 'thread', 'group_reporting', `filename=${disk.file}`);
-  // One after another, each with figures of its own.
+  // One after another, each with separate figures.
   const options = jobs.flatMap((job, i) => [`name=job${i}`, 'stonewall', 'new_group', ...common, ...job]);
   const [program, ...args] = [...prefix, 'fio', '--output-format=json', ...options.map((one) => `--${one}`)];
   const report = await runProgram(program, ...args);

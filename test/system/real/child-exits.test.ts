@@ -67,7 +67,7 @@ it.each(
   'child: one line says that the server was %s, reads fail with EIO, and the status is 1, by %s',
   async (_, _name, signal, message, options) => {
     const scope = createScope();
-    // qemu-nbd ends at once; nbdkit would wait for its client to go.
+    // qemu-nbd ends at once; nbdkit would wait for the end of its client.
     const image = scope.path('image');
     await writeFile(image, Buffer.alloc(1 << 20));
     const disk = await mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'raw', image, ']'], options });

@@ -86,14 +86,14 @@ async function useLibrary(server: ScriptedServer): Promise<void> {
   await client.close();
 }
 
-/** Every use of a file, as far as the disk permits it. */
+/** Every operation on a file that the disk permits. */
 async function useMount(scope: Scope, server: ScriptedServer): Promise<void> {
   const disk = await mountDisk(scope, { server: [server.uri] });
   const size = Number(server.served.size);
   await readAt(disk.file, 0, size);
   await readAt(disk.file, size - 3, 10);
   await tryProgram('dd', `if=${disk.file}`, 'of=/dev/null', 'bs=1M', 'iflag=direct');
-  // Asks for holes first.
+  // Queries holes first.
   await tryProgram('cp', '--sparse=auto', disk.file, scope.path('copy'));
   const handle = await openFile(scope, disk.file, 'r+').catch(() => undefined);
   if (handle !== undefined) {
@@ -134,7 +134,7 @@ beforeAll(async () => {
   }
 }, 120_000);
 
-/** Something that no rule forbids; `breach` says what is different. */
+/** A request that no rule forbids; `breach` changes some fields. */
 function breaking({ request, served }: (typeof CLIENT_RULES)[number]['breach']): Observed {
   const harmless = { connection: 0, flags: 0, type: 0, cookie: 1n, offset: 0n, length: 4096 };
   return {

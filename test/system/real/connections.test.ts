@@ -1,5 +1,5 @@
-// Several connections: all are used, a flush covers the writes of all, and one is enough where only one
-// is allowed. nbdkit's log filter names the connection of each request.
+// Several connections: nbdfuse uses all, a FLUSH covers the writes of all, and one suffices if the server
+// allows only one. nbdkit's log filter names the connection of each request.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// Ways to copy a sparse image onto a disk that holds something else: all of them must leave the image alone.
+// Ways to copy a sparse image onto a disk with other contents: afterwards the disk must equal the image.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// A mountpoint in a folder that somebody else may change: what they swap in while nbdfuse connects, or later, is
-// neither mounted over nor unmounted.
+// A mountpoint in a directory that another user may change: nbdfuse neither mounts over nor unmounts an
+// object that appears there while it connects, or later.
 
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
@@ -15,7 +15,7 @@ import { until } from '../../support/run/until.js';
 requirePrograms('nbdkit', 'mount', 'umount');
 requireRoot();
 
-/** A server that starts its handshake when the test says so: nbdfuse has opened the mountpoint and waits. */
+/** A server that delays its handshake: nbdfuse has opened the mountpoint and waits. */
 function heldServer(scope: Scope) {
   const [begun, released] = ['begun', 'released'].map((name) => {
     const path = scope.path(name);
@@ -58,7 +58,7 @@ const BACKENDS: readonly (readonly [string, readonly string[], readonly string[]
   ['a normal user', AS_NORMAL_USER, []],
 ];
 
-/** A folder with a mountpoint in it, and another of the same kind to exchange it for. */
+/** A folder with a mountpoint in it, and a second mountpoint of the same kind for the exchange. */
 function prepare(scope: Scope, kind: 'directory' | 'file') {
   admitNormalUser(scope);
   const make = (name: string): string => {
@@ -112,7 +112,7 @@ it('exchanged mountpoint: a file system mounted there during the handshake stays
   expect(await mountsBelow(scope.folder)).toEqual([mountpoint]);
 });
 
-/** Two folders with something mounted at the same name in both, then the one in the place of the other. */
+/** Two directories with a mount at the same name in each; then the first takes the place of the second. */
 async function exchangeFolders(scope: Scope, request: Partial<MountRequest>) {
   for (const name of ['mine', 'theirs', 'theirs/mnt']) mkdirSync(scope.path(name));
   const theirs = scope.path('theirs', 'mnt');

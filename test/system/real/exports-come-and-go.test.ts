@@ -41,7 +41,7 @@ it('--all: shows new exports and hides removed ones, with their sizes and rights
       () => true,
     ),
   );
-  // A name that is not there is looked for at the server, without a look into the directory.
+  // nbdfuse looks a missing name up at the server, even if nobody reads the directory.
   await server.add('c', image(scope, 'c.raw', 3));
   await until('a file c', () =>
     stat(`${mountpoint}/c`).then(

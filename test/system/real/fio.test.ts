@@ -20,10 +20,13 @@ const CHECKSUMS = ['--verify=crc32c'];
 
 const EIGHT_JOBS = [...CHECKSUMS, `--numjobs=${JOBS}`, `--size=${REGION}M`, `--offset_increment=${REGION}M`];
 
-/** fio 3.33 maps a file from its start, whatever the job's offset: with mmap, one job has all of it. */
+/**
+ * fio 3.33 maps a file from its start and ignores the job's offset: with mmap, each job covers the whole
+ * file.
+ */
 const ONE_JOB = [...CHECKSUMS, `--size=${JOBS * REGION}M`];
 
-/** So eight of them share all of it; whoever writes a place writes the place's own offset there. */
+/** So eight jobs share the whole file; each job writes the offset of a place to that place. */
 const SHARED = [`--numjobs=${JOBS}`, '--size=8M', '--verify=pattern', '--verify_pattern=%o'];
 
 /** The ways in which an application can do its reads and writes. */
@@ -36,7 +39,7 @@ const WAYS: readonly (readonly [string, readonly string[]])[] = [
 
 const NATIVE = 'the fuse-native backend';
 
-/** libfuse 2 is slow with small blocks: it takes the middle size only. */
+/** libfuse 2 is slow with small blocks, so it gets only the middle size. */
 const CASES = withBackends(
   WAYS.flatMap(([way, words]) => ['4k', '64k', '1m'].map((size) => [way, size, words] as const)),
 )

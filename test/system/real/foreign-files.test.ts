@@ -1,4 +1,4 @@
-// A file at the path of a mount that is gone or covered belongs to somebody else: nbdfuse must not touch it.
+// A file at the path of a former or covered mount is not nbdfuse's: nbdfuse must not change it.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -16,11 +16,11 @@ requireRoot();
 const OWN = Buffer.alloc(1024 * 1024, 'my own file');
 const SMALL = ['[', 'nbdkit', 'memory', '64K', ']'];
 
-/** Lets the kernel believe in a larger file, which nbdfuse then sets right if it can. */
+/** Makes the kernel assume a larger file, which nbdfuse then corrects if it can. */
 async function writeBeyondEnd(file: FileHandle): Promise<void> {
   await file.write(Buffer.from('x'), 0, 1, 70_000);
   await expect(file.sync()).rejects.toThrow(/ENOSPC|EIO/);
-  // Time for a repair to go wrong in.
+  // Time in which a wrong repair would happen.
   await setTimeout(500);
 }
 

@@ -1,4 +1,4 @@
-// Images named instead of servers: every format that qemu-img can make, packed files, devices.
+// Images instead of servers: every format that qemu-img can make, compressed files, devices.
 
 import { mkdirSync, renameSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -19,7 +19,7 @@ function mountImage(scope: Scope, image: string, ...options: string[]): Promise<
   return mountDisk(scope, { server: [image], options });
 }
 
-/** qemu-img's format, its options, the file's name, and what nbdfuse calls it. */
+/** qemu-img's format, its options, the file's name, and nbdfuse's name of the format. */
 const FORMATS: readonly (readonly [string, string, string, string])[] = [
   ['qcow2', '', 'disk.qcow2', 'qcow2'],
   ['qcow', '', 'disk.qcow', 'qcow'],

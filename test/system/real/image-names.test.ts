@@ -1,5 +1,5 @@
-// The names in headers: QEMU opens the files that nbdfuse has checked, and follows no name by itself. strace shows
-// which files it opens.
+// The names in headers: QEMU opens only the files that nbdfuse has checked, and follows no name in a header.
+// strace shows which files it opens.
 
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -153,7 +153,7 @@ describe('name of no file in an image is refused even with --format', () => {
   });
 });
 
-/** How a disk in files of its own kind is made in a scope; its first block is in the lowest. */
+/** Makes a disk that consists of several files; its first block is in the lowest. */
 type Make = (scope: Scope, raw: string) => Promise<{ image: string; name: string; files: readonly string[] }>;
 
 function chain(format: string, top: string, base: string, baseFormat = format): Make {
@@ -233,7 +233,7 @@ describe.each(KINDS)('image tree: %s', (_, make) => {
     const opened = (await readFile(scope.path('trace'))).toString();
     for (const file of files) expect(opened).toContain(`"${scope.path(file)}"`);
     expect(opened).not.toContain(bait);
-    // A descriptor is read by nbdfuse alone.
+    // Only nbdfuse reads a descriptor.
     if (!files.includes('disk.vmdk')) expect(opened).not.toContain('"disk.vmdk"');
   });
 });

@@ -1,4 +1,4 @@
-// Overlays: whatever is written, the image keeps every byte.
+// Overlays: no write changes the image.
 
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
@@ -19,7 +19,7 @@ requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'qemu-system-x86_64');
 const MIB = 1024 * 1024;
 const TEXT = Buffer.alloc(10_000, 'written to the overlay. ');
 
-/** Writes, sees what was written and what was there, and unmounts. */
+/** Writes, checks the written bytes and the old ones, and unmounts. */
 async function writeThrough(disk: MountedDisk): Promise<void> {
   await writeAt(disk.file, TEXT, MIB);
   expect((await readAt(disk.file, MIB, TEXT.length)).equals(TEXT)).toBe(true);
@@ -27,7 +27,7 @@ async function writeThrough(disk: MountedDisk): Promise<void> {
   expect(await disk.stop()).toBe(0);
 }
 
-/** The image to mount, and the files that must stay as they are. */
+/** The image to mount, and the files that must not change. */
 interface Original {
   readonly name: string;
   readonly files: readonly string[];
@@ -85,7 +85,7 @@ describe.each(ORIGINALS)('overlay over %s', (_, create) => {
     expect(await blockAt(again.file, MIB)).toBe(256);
     expect(await again.stop()).toBe(0);
     expect(await Promise.all(files.map(hashOf))).toEqual(before);
-    // Nothing is left of the overlay, nor of the sockets.
+    // The overlay and the sockets have been removed.
     expect(readdirSync(scope.folder).filter((name) => !/^(disk|mnt|nbdkit)/.test(name))).toEqual([]);
   });
 

@@ -29,7 +29,7 @@ const PARTITIONS = [
 
 async function createPartitioned(scope: Scope, table: keyof typeof TABLES): Promise<string> {
   const raw = await createRaw(scope, 8);
-  // Room for the tables: their sectors are no longer blocks that tell where they are.
+  // Room for the tables: their sectors do not contain their place.
   await runShell('printf %b "$1" | sfdisk --quiet --wipe never "$0"', raw, TABLES[table]);
   return raw;
 }
@@ -83,7 +83,7 @@ it.each([
 });
 
 describe('internal snapshot of a qcow2', () => {
-  /** A qcow2 whose snapshot has the partitions and whose present state has not. */
+  /** A qcow2 image with partitions in its snapshot and none in its present state. */
   async function createSnapshot(scope: Scope): Promise<string> {
     const raw = await createPartitioned(scope, 'MBR');
     const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');

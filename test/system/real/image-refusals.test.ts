@@ -1,5 +1,5 @@
 // Images that nbdfuse refuses: headers in raw disks, images that name other files, and formats that it cannot
-// serve, each with the line that says what to do.
+// serve, each with the line that names the next step.
 
 import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
@@ -16,7 +16,7 @@ requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'setpriv');
 
 const SECRET = 'root:$6$secret:19000:0:99999:7:::\n';
 
-/** Starts nbdfuse, which must refuse; returns what it says. */
+/** Starts nbdfuse, which must refuse; returns its output. */
 async function refusal(scope: Scope, words: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
   const program = startNbdfuse(scope, words, { program: { env } });
   expect(await program.ended).toBe(1);
@@ -24,7 +24,10 @@ async function refusal(scope: Scope, words: readonly string[], env: NodeJS.Proce
   return program.stderr;
 }
 
-/** A raw disk into whose first sectors a guest has written a qcow2 that builds on a file of the host. */
+/**
+ * A raw disk to whose first sectors a guest has written a qcow2 header with a file of the host as backing
+ * file.
+ */
 async function plantedHeader(scope: Scope): Promise<{ disk: string; secret: string }> {
   const secret = scope.path('shadow');
   writeFileSync(secret, SECRET.repeat(100));

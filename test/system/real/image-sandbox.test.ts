@@ -14,7 +14,7 @@ import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'gzip', 'perl', 'setpriv', 'ps');
 
-/** A scope whose files are the normal user's, once `made` says what there is. */
+/** A scope whose files belong to the normal user after `made` has created them. */
 async function createFiles(
   made: (scope: Scope) => Promise<string>,
 ): Promise<{ scope: Scope; image: string }> {

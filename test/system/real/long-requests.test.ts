@@ -1,5 +1,5 @@
-// Requests without payload on a disk of 10 GiB: one beyond 4 GiB where headers have 64 bits, split where
-// they have 32, and in pieces of the largest payload for a server that finds longer ones too long.
+// Requests without payload on a disk of 10 GiB: one request beyond 4 GiB with headers of 64 bits, a split one
+// with 32 bits, and parts of the largest payload for a server that refuses longer ones.
 
 import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
@@ -22,7 +22,7 @@ const HEADERS: [string, { extendedHeaders?: boolean; structuredReplies?: boolean
   ['32', { structuredReplies: true }],
 ];
 
-/** All zeros, and short answers to every question. */
+/** All zeros, and short replies to BLOCK_STATUS. */
 const empty: RequestHandler = (request, reply) =>
   request.type === NBD_CMD_BLOCK_STATUS
     ? reply.status(1, [[request.length, 3]], true)
@@ -42,7 +42,7 @@ it.each(HEADERS)('long requests: zeroes and holes with headers of %s bits', asyn
   expect(zeroed.length).toBe(bits === '64' ? 1 : 7);
   const asked = lengths(NBD_CMD_BLOCK_STATUS);
   expect(Math.max(...asked)).toBe(bits === '64' ? SIZE : 0xffff_0000);
-  // Nothing but holes: no byte is read but the block by which the disk is known from its first change on.
+  // Only holes: nbdfuse reads no byte except the identity sample, which it takes at the first change.
   expect(lengths(0)).toEqual([512]);
   execFileSync('rm', [scope.path('copy')]);
 });

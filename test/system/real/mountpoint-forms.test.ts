@@ -17,7 +17,7 @@ const TEXT = Buffer.from('written through this form');
 
 type Server = Pick<MountRequest, 'server' | 'program'>;
 
-/** A program that hands descriptor 3, connected to a server, to nbdfuse. */
+/** A program that passes descriptor 3, connected to a server, to nbdfuse. */
 const withDescriptor = (socket: Socket): Server => ({
   server: ['--fd', '3'],
   program: { stdio: ['ignore', 'pipe', 'pipe', socket] },

@@ -1,4 +1,4 @@
-// O_TRUNC on a disk, whose size nobody changes: it succeeds without effect, however many open at once.
+// O_TRUNC on a disk, whose size is fixed: it succeeds without effect, for any number of concurrent programs.
 
 import { constants, ftruncateSync, openSync, statSync, truncateSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -62,7 +62,7 @@ it('truncate(2) and ftruncate(2): EPERM, except for the present size', async () 
   scope.add(async () => (await import('node:fs')).closeSync(descriptor));
   for (const size of [0, 1, SIZE - 1, SIZE + 1]) {
     expect(() => ftruncateSync(descriptor, size), String(size)).toThrow('EPERM');
-    // By another thread than the one that has it open.
+    // By another thread than that of the open handle.
     if (size > 0) expect(() => truncateSync(disk.file, size), String(size)).toThrow('EPERM');
   }
   expect(await tryProgram('truncate', '-s', '0', disk.file)).toMatchObject({ status: 1 });

@@ -22,7 +22,7 @@ test('package: installs globally, mounts a file, and contains the library with i
 
   const inside = run(['tar', '-tf', packed], folder).split('\n');
   expect(inside.filter((name) => /\.cache$|^package\/(test|tools|src)\//.test(name))).toEqual([]);
-  // Made where it is installed, for the node there.
+  // Made at the installation, for the installed node.
   const caches = readdirSync(join(folder, 'lib', 'node_modules', 'nbdfuse', 'dist', 'program'));
   expect(caches).toContain(`main.body.js.${process.version}-${process.arch}.cache`);
 

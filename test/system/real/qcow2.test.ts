@@ -27,7 +27,7 @@ function bySocketActivation(scope: Scope, image: string, options: Options): Prom
   return mountDisk(scope, { server: ['[', 'qemu-nbd', '-f', 'qcow2', image, ']'], options });
 }
 
-/** A disk, and what ends all that has the image open. */
+/** A disk, and the function that ends all users of the image. */
 type Start = (
   scope: Scope,
   image: string,

@@ -11,7 +11,7 @@ requirePrograms('qemu-img', 'qemu-nbd', 'nbdkit');
 
 const SIZE = 32 * 1024 * 1024;
 
-/** A raw image with data here and there. */
+/** A raw image with scattered data. */
 async function createRaw(scope: Scope): Promise<string> {
   const raw = scope.path('source');
   const handle = await open(raw, 'w');

@@ -24,7 +24,7 @@ interface RemoteDisk {
   readonly content: Buffer;
   /** Runs a program as the normal user. */
   run(...words: readonly string[]): Promise<string>;
-  /** How many READs of a whole segment the server has seen. */
+  /** The number of READs of a whole segment at the server. */
   segments(): Promise<number>;
 }
 
@@ -72,7 +72,7 @@ it('read-ahead: serves two readers of different places that take turns', async (
   expect(await segments()).toBeGreaterThan(15);
 });
 
-/** A reader that stops in the middle of a stream for somebody to change what was read ahead of it. */
+/** A reader that stops in the middle of a stream, so that a test can change the bytes read ahead. */
 const READER = `
   const { execFileSync } = require('node:child_process');
   const fs = require('node:fs');

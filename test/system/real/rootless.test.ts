@@ -1,5 +1,5 @@
-// In a rootless container: a user namespace with a mount namespace of its own, in which the kernel lets
-// mount(2) make FUSE mounts, so that the setuid fusermount3 is not needed; there is none on the PATH here.
+// In a rootless container: a user namespace with a mount namespace of its own, in which the kernel allows
+// FUSE mounts by mount(2). So nbdfuse does not need the setuid fusermount3, which the PATH here lacks.
 
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -12,7 +12,7 @@ import { mountsBelow, processesOf } from '../../support/run/scope.js';
 
 requirePrograms('nbdkit', 'unshare', 'umount', 'dd');
 
-/** All programs that the tests have; fusermount3 is not among them. */
+/** All programs that the tests use, except fusermount3. */
 const PROGRAMS = [
   'cat',
   'sh',
@@ -28,7 +28,7 @@ const PROGRAMS = [
   'touch',
 ];
 
-/** Each of $FILES is mounted; a mount that is killed only where a folder is among them. */
+/** Mounts each of $FILES; the test of a killed mount needs a directory among them. */
 const SCRIPT = `set -eu
 if command -v fusermount3; then exit 3; fi
 nbdfuse() { "$NODE" "$NBDFUSE" "$@"; }

@@ -13,7 +13,7 @@ const NBD_CMD_READ = 0;
 const NBD_CMD_WRITE = 1;
 const NBD_CMD_DISC = 2;
 
-/** A handler that keeps what is written. */
+/** A handler that stores written bytes. */
 function storeIn(disk: Buffer) {
   return (request: ScriptedRequest, reply: ReplyWriter): void => {
     const at = Number(request.offset);
@@ -63,7 +63,7 @@ it('scripted server: replies in any order reach their own requests', async () =>
     if (parts.size === 8) for (const answer of held.splice(0).reverse()) answer();
   });
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none'] });
-  // Programs of their own: Node reads with four threads only.
+  // Separate programs: Node reads with only four threads.
   const readWithHead = (i: number) =>
     runShell('tail -c +"$1" "$0" | head -c 1', disk.file, String(i * MIB + 1));
   const found = await Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map(readWithHead));

@@ -1,5 +1,6 @@
-// Answers that are neither success nor failure of one request: a server that shuts down, one that accepts shorter
-// requests than it announced, and ids of metadata contexts that differ between connections.
+// Answers that are neither success nor failure of one request: a server that shuts down, a server that
+// accepts only shorter requests than it announced, and ids of metadata contexts that differ between
+// connections.
 
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';

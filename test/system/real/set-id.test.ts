@@ -1,4 +1,4 @@
-// The set-ID bits of a mounted file: a write by somebody else than its owner takes them away, as on any disk.
+// The set-ID bits of a mounted file: a write by another user than the owner clears them, as on any disk.
 
 import { chmodSync, chownSync, statSync } from 'node:fs';
 import { expect, it } from 'vitest';

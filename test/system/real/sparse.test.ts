@@ -31,7 +31,7 @@ async function mountSparse(scope: Scope): Promise<{ disk: MountedDisk; bytesRead
   return { disk, bytesRead };
 }
 
-/** Programs that copy what is allocated only. */
+/** Programs that copy only allocated parts. */
 const COPIERS: [string, (from: string, to: string) => string[]][] = [
   ['cp --sparse=always', (from: string, to: string) => ['cp', '--sparse=always', from, to]],
   ['tar -S', (from: string, to: string) => ['tar', '-S', '-cf', to, from]],
@@ -65,7 +65,7 @@ it.each(COPIERS)('sparse copy: %s of a qcow2 reads only allocated parts', async 
   const { bytesReceived } = JSON.parse(
     python(disk.file, "print(os.getxattr(sys.argv[1], 'user.nbd.status').decode())"),
   ) as { bytesReceived: number };
-  // Every byte that the server has sent, its replies' headers among them.
+  // All bytes that the server has sent, with the headers of its replies.
   expect(bytesReceived).toBeGreaterThanOrEqual(2 * 65_536);
   expect(bytesReceived).toBeLessThan(64 * MIB);
   expect(statSync(copy).blocks * 512).toBeLessThan(MIB);

@@ -14,7 +14,9 @@ import { type Sshd, startSshd } from '../../support/sshd.js';
 
 requirePrograms('nbdkit', 'ssh', 'sshd', 'ssh-keygen', 'nc');
 
-/** Starts sshd; returns its port, its user's ~/.ssh, and the environment in which `ssh` takes that for its own. */
+/**
+ * Starts sshd; returns its port, its user's ~/.ssh, and the environment in which `ssh` uses that directory.
+ */
 async function startKnownSshd(scope: Scope): Promise<Sshd & { env: NodeJS.ProcessEnv }> {
   const { port, folder } = await startSshd(scope);
   const [config, bin] = [`${folder}/config`, scope.path('bin')];

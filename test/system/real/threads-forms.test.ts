@@ -1,4 +1,4 @@
-// Further threads that read, in every form of a mount: what is written is read, whoever reads it.
+// Read threads with every form of mount return the written data.
 
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// Read threads on clones of the device: programs and data notice nothing of their connections' losses.
+// Read threads on clones of the device: a lost connection of a read thread affects neither programs nor data.
 
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -19,13 +19,13 @@ const THREADS = ['--threads=3', '-C', String(CONNECTIONS)];
 /** Milliseconds. */
 const PATIENCE = 50_000;
 
-/** Resolves when a further thread has requests under way. */
+/** Resolves when a read thread has requests in flight. */
 async function whenHelped(disk: MountedDisk): Promise<void> {
   const isHelped = async (): Promise<boolean> => {
     const { connections } = await statusOf(disk);
     return connections.some(({ number, inFlight }) => number >= CONNECTIONS && inFlight > 0);
   };
-  // A busy machine may give the server so little that one thread is enough for a while.
+  // On a busy machine the server may be so slow that one thread suffices for a while.
   await until('a further thread to read', isHelped, PATIENCE);
 }
 
@@ -37,7 +37,7 @@ function verify({ file }: MountedDisk): Promise<string> {
   return runProgram('fio', '--name=verify', ...words, '--number_ios=1500', '--allow_file_create=0');
 }
 
-/** Of a file that is made with the first. */
+/** Of the file that the first one makes. */
 async function serveFile(scope: Scope): Promise<RealServer> {
   const file = scope.path('disk.raw');
   if (!existsSync(file)) writeFileSync(file, '');

@@ -1,5 +1,5 @@
 // Disks over TLS whose records the worker handles: large and small, buffered and direct, after a loss, and
-// where it cannot.
+// sessions that stay in Node.js.
 
 import { randomBytes } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -44,7 +44,7 @@ async function mountQemu(scope: Scope, priority: string): Promise<MountedDisk> {
   return mountDisk(scope, { server: [uri((await startQemuNbd(scope, ...words)).socket)] });
 }
 
-/** Writes and verifies with fio; whatever is not as it was written fails it. */
+/** Writes and verifies with fio, which fails after a wrong byte. */
 async function fio(disk: MountedDisk, ...words: readonly string[]): Promise<void> {
   const job = ['--name=job', `--filename=${disk.file}`, '--allow_file_create=0', '--rw=randwrite'];
   const verify = ['--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0', '--thread'];

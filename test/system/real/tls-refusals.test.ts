@@ -1,4 +1,5 @@
-// TLS that must not come about, with nbdkit and with qemu-nbd: one line says why, and nothing is mounted.
+// TLS sessions that must fail, with nbdkit and with qemu-nbd: one line has the reason, and nothing is
+// mounted.
 
 import { copyFileSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';

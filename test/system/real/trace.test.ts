@@ -8,7 +8,7 @@ import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'fallocate');
 
-/** Reads, writes, punches a hole, and makes a request that is not allowed. */
+/** Reads, writes, punches a hole, and makes a forbidden request. */
 async function traceOf(options: readonly string[]): Promise<string[]> {
   const scope = createScope();
   const server = ['--command', 'nbdkit', '-s', '-v', 'memory', '1M'];

@@ -21,7 +21,7 @@ async function hashOf(file: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** A raw image whose blocks tell where they are, and its .xz of six blocks. */
+/** A raw image whose blocks contain their place, and its .xz of six blocks. */
 async function createImages(scope: Scope): Promise<{ raw: string; xz: string }> {
   const raw = scope.path('image');
   const handle = await open(raw, 'w');

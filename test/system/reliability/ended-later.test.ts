@@ -15,13 +15,13 @@ requirePrograms('nbdkit', 'python3', 'perl', 'getfattr');
 
 const MIB = 2 ** 20;
 
-/** Milliseconds within which who is to end must have ended; the server hangs for longer. */
+/** Milliseconds within which the program must end; the server hangs for longer. */
 const FREED = 5000;
 
-/** Milliseconds in which nbdfuse looks at least twice at those who wait. */
+/** Milliseconds in which nbdfuse checks waiting programs at least twice. */
 const LOOKS = 1600;
 
-/** Where the first of the programs writes, and where others do. */
+/** The place of the first program's writes, and of those of the others. */
 const PLACE = 8 * MIB;
 const OTHER = 32 * MIB;
 
@@ -74,7 +74,7 @@ async function startCaller(
 ): Promise<Program> {
   const stdio = { stdio: ['pipe', 'pipe', 'pipe'] } satisfies ProgramOptions;
   const program = new Program(scope, 'env', ['--default-signal', ...words, disk.file, `${place}`], stdio);
-  // Or one that nobody frees could not even be killed.
+  // Otherwise a program that nbdfuse does not free could not even be killed.
   scope.add(thaw);
   await program.says(/ready/);
   return program;
@@ -84,11 +84,11 @@ const go = ({ child }: Program): void => void child.stdin?.end('go\n');
 
 const whenAsking = (program: Program): Promise<void> => whenWaiting(program, /request_wait/);
 
-/** Sends a signal that the program goes on from, and waits until nbdfuse has got its FUSE_INTERRUPT. */
+/** Sends a signal that the program handles, and waits until nbdfuse has received the FUSE_INTERRUPT. */
 async function disturb(program: Program, { disk }: Hanging): Promise<void> {
   process.kill(program.pid, 'SIGUSR1');
-  // The kernel has sent it once the program cannot be interrupted any more, and nbdfuse has read it once it answers a
-  // later request.
+  // When the program is uninterruptible, the kernel has sent it; when nbdfuse answers a later request, it has
+  // read it.
   await until('nbdfuse to get the harmless signal', async () =>
     /^State:\s+D/m.test(await readFile(`/proc/${program.pid}/status`, 'utf8')),
   );
@@ -105,7 +105,7 @@ it.each<[string, string[], NodeJS.Signals, string]>([
   const hanging = await mountHanging(scope, `--cache=${cache}`);
   const { disk, image, freeze, thaw } = hanging;
   const program = await startCaller(scope, hanging, words, PLACE);
-  // Every close of the file would wait for dirty pages that the kernel still has, and not even SIGKILL would help.
+  // Otherwise closing the file would wait for the kernel's dirty pages, and even SIGKILL could not end that.
   await writeAt(disk.file, Buffer.alloc(MIB, 'o'), OTHER);
   await freeze();
   go(program);

@@ -1,5 +1,5 @@
-// A little of the differential fuzz (tools/differential): random operations on a mounted file and the same on a plain
-// one, from one seed each, in the configurations that differ most.
+// A short run of the differential test (tools/differential): random operations on a mounted file and the same
+// on a plain one, from one seed each, in the configurations that differ most.
 
 import { resolve } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// A server that is there and does not answer (SIGSTOP): programs can be interrupted, nbdfuse can be
-// stopped, and with --timeout it is given up like a lost one.
+// A server that is alive and does not answer (SIGSTOP): programs can be interrupted, nbdfuse can be stopped,
+// and with --timeout it is given up like a lost one.
 
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
@@ -13,7 +13,7 @@ requirePrograms('nbdkit', 'dd', 'getfattr');
 
 const MIB = 1024 * 1024;
 
-/** Most time of a stop: ten seconds and a little. */
+/** The limit of a stop: ten seconds and a little. */
 const STOP_LIMIT = 12_000;
 
 /** Mounts, and freezes the server. */
@@ -23,15 +23,15 @@ async function mountFrozen(scope: Scope, ...options: readonly string[]): Promise
   return hanging;
 }
 
-/** dd, as a person would start it at a terminal; it ends before the mount does. */
+/** dd, as started at a terminal; it ends before the mount. */
 function dd(scope: Scope, { thaw }: Hanging, ...words: readonly string[]): Program {
   const program = new Program(scope, 'env', ['--default-signal', 'dd', ...words]);
-  // A program that waits for the server to take its writes cannot even be killed.
+  // A program that waits until the server accepts its writes cannot even be killed.
   scope.add(thaw);
   return program;
 }
 
-/** For an answer, or for a page of its file. */
+/** Waits for an answer, or for a page of its file. */
 const ANYHOW = /fuse|folio|request_wait/;
 
 const READS: [string, string, string[]][] = [
@@ -59,7 +59,7 @@ it.each(
 async function dirty(scope: Scope, frozen: Hanging): Promise<string> {
   const words = ['if=/dev/zero', 'bs=1M', 'count=20', 'seek=3', 'conv=notrunc'];
   const writer = dd(scope, frozen, `of=${frozen.disk.file}`, ...words);
-  // All is written when it is closed.
+  // close(2) writes everything.
   await whenWaiting(writer, /folio_wait/);
   return `${20 * MIB} bytes are not on the server's disk (timeout): offset ${3 * MIB} length ${20 * MIB}`;
 }

@@ -1,5 +1,5 @@
-// Servers that break the protocol while a disk is in use: nobody gets a wrong byte, the rule is named in one
-// line, and nbdfuse neither crashes nor hangs nor grows.
+// Servers that break the protocol while a disk is in use: no program gets a wrong byte, one line names the
+// rule, and nbdfuse neither crashes nor hangs nor grows.
 
 import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
@@ -26,7 +26,7 @@ function right(request: ScriptedRequest, reply: ReplyWriter): void {
   else answerAll(request, reply);
 }
 
-/** Answers the first READ rightly, and every other as the breach says until the test ends it. */
+/** Answers the first READ correctly, and every other one with the breach, until the test stops that. */
 function breaking({ answer }: ReplyBreach): { handler: RequestHandler; repent(): void } {
   let before: ScriptedRequest | undefined;
   let isOver = false;
@@ -42,14 +42,14 @@ function breaking({ answer }: ReplyBreach): { handler: RequestHandler; repent():
   };
 }
 
-/** Every line is one of ours, and none moves a terminal. */
+/** Every line is a known message, without control characters. */
 function checkLines(stderr: string): void {
   const lines = stderr.trimEnd().split('\n');
   for (const line of lines) expect(line).toMatch(/^nbdfuse: [^\p{Cc}\p{Cf}]+$/u);
   expect(lines.length).toBeLessThan(20);
 }
 
-/** Reads until it works again, which the reconnecting decides. */
+/** Reads until nbdfuse has reconnected. */
 async function readWhenHealed({ file }: MountedDisk): Promise<Buffer> {
   let bytes: Buffer | undefined;
   const attempt = async (): Promise<boolean> => {
@@ -91,7 +91,7 @@ describe('server that breaks a rule in its reply to a READ', () => {
       scope.add(() => client.close());
       expect((await client.read(4096, 4096)).equals(Buffer.alloc(4096, 'right'))).toBe(true);
       const failure = await client.read(65_536, 4096).catch((error: unknown) => error);
-      // It may be answered well before the breach: then the client is closed by it.
+      // It may get a correct reply before the breach; then the breach closes the client.
       const reason = failure instanceof Error ? failure : await client.closed;
       expect(reason, breach.name).toBeInstanceOf(NbdProtocolError);
       expect(reason.message).toMatch(breach.rule);

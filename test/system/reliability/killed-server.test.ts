@@ -1,5 +1,6 @@
-// A real server with a cache of its own (nbdkit's cache filter, which writes at a FLUSH alone) is killed at
-// random moments: every write that has returned is there afterwards, and on the disk once fsync has returned.
+// A real server with a cache of its own (nbdkit's cache filter, which writes only at a FLUSH) is killed at
+// random moments: afterwards every write that has returned is readable, and on the disk once fsync has
+// returned.
 
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -36,7 +37,7 @@ function content(at: number, age: number): Buffer {
   return Buffer.alloc(BLOCK, `block ${at} age ${age}; `);
 }
 
-/** $1: disk, $2: socket, $3: pidfile. Starts a server for each line that comes, one after another. */
+/** $1: disk, $2: socket, $3: pidfile. Starts a server for each input line, one after another. */
 const SUPERVISOR =
   'while read -r _; do rm -f "$2" "$3"; nbdkit -f -U "$2" -P "$3" --filter=cache file "$1"; done';
 
@@ -76,7 +77,7 @@ class VolatileServer {
 
 /** Writes blocks of one area at random, with an fsync now and then, until the test stops it. */
 class Writer {
-  /** The age of each block by its number, as its last write that has returned left it. */
+  /** The age of each block after its last write that has returned, by number. */
   readonly written = new Map<number, number>();
   /** The same at the beginning of the last fsync that has returned. */
   synced = new Map<number, number>();

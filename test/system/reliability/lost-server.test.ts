@@ -1,5 +1,5 @@
-// The server is killed and comes back: applications notice nothing but the time it took. Under load it is
-// one that loses what it did not flush.
+// The server is killed and comes back: applications notice only a delay. The test under load uses a server
+// that loses unflushed writes.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,5 +1,5 @@
-// An older change never wins over a newer one that was acknowledged: whoever has stopped waiting for it, whatever
-// became of its connection, and whichever disk the server has when it comes back.
+// An older change never replaces a newer, acknowledged one: even if its requester has gone, its connection is
+// lost, or the server comes back with another disk.
 
 import { once } from 'node:events';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -36,18 +36,18 @@ const NBD_CMD_WRITE = 1;
 const NBD_CMD_WRITE_ZEROES = 6;
 const WRITE_ZEROES_FLAGS = MULTI_CONN_FLAGS | 0b100_0000;
 
-/** Where a program waits for nbdfuse. */
+/** Kernel functions in which a program waits for nbdfuse. */
 const IN_FUSE = /fuse|request_wait|folio|balance/;
 
 interface World {
   readonly model: VolatileDisk;
   readonly server: ScriptedServer;
   readonly disk: MountedDisk;
-  /** Lets the first request of the type that is held be carried out and answered. */
+  /** Executes the delayed request and sends its reply. */
   release(): void;
 }
 
-/** A server that holds the first request of a type in its hands, until it is released. */
+/** A server that delays the first request of a type until the test releases it. */
 async function holdFirst(scope: Scope, type: number, ...options: readonly string[]): Promise<World> {
   const model = new VolatileDisk(16 * MIB);
   const held: [Parameters<RequestHandler>[0], ReplyWriter][] = [];
@@ -111,7 +111,7 @@ function requestOf({ server }: World, type: number): Promise<void> {
   return until('the request', () => server.requests.some((request) => request.type === type));
 }
 
-/** Interrupts a change that the server holds: a newer write of the same bytes must wait for it, and win. */
+/** Interrupts a change that the server delays: a newer write of the same bytes must wait for it, and win. */
 async function expectNewerWaitsFor(scope: Scope, world: World, older: Program): Promise<void> {
   const { disk, model } = world;
   expect(await older.kill('SIGINT')).toBe('SIGINT');
@@ -180,7 +180,7 @@ it('order of changes: a read waits for an unresolved change of its bytes', async
   expect(bytes?.equals(Buffer.alloc(4096, 'A'))).toBe(true);
 });
 
-/** Writes once, with a handled SIGALRM on the way, and tells how much was written. */
+/** Writes once, with a handled SIGALRM meanwhile, and prints the number of written bytes. */
 const ALARMED = `
 use POSIX; use Time::HiRes 'ualarm';
 sigaction(SIGALRM, POSIX::SigAction->new(sub {}, POSIX::SigSet->new, SA_RESTART));
@@ -296,7 +296,7 @@ it('order of changes: the unread part of a given-up write lands before a newer o
   const words = directWrite(blockFile(scope, 'B', length), disk.file, length);
   const newer = start(scope, 'dd', ...words, 'conv=notrunc,fsync');
   await whenWaiting(newer, IN_FUSE);
-  // Longer than any wait that is only patience.
+  // Longer than every wait with a time limit.
   await pause(11_000);
   proxy.goOn();
   expect(await newer.ended).toBe(0);
@@ -407,7 +407,7 @@ it.each([
     await disk.program.says(message);
     await expect(file.sync()).rejects.toMatchObject({ code: 'EIO' });
     expect(readFileSync(other).equals(Buffer.alloc(MIB, '2'))).toBe(true);
-    // The right one is welcome.
+    // The right one is accepted.
     await wrong.program.kill('SIGKILL');
     writeFileSync(mine, Buffer.alloc(MIB, '1'));
     await serve(mine, first);
@@ -417,7 +417,7 @@ it.each([
   },
 );
 
-/** A server that answers WRITEs when it has seen their headers, and reads on when the test says so. */
+/** A server that answers WRITEs after their headers, and reads their payloads when the test tells it to. */
 async function startHastyServer(scope: Scope, size: number) {
   const payloads: Buffer[] = [];
   const answered = new Set<string>();
@@ -478,7 +478,8 @@ it('early replies: a server that answers a large write before reading it reads t
   const write = (letter: string, at: number): Program =>
     start(scope, 'dd', ...directWrite(blockFile(scope, letter, MIB), disk.file, MIB), `seek=${at}`);
   expect(await write('A', 0).ended).toBe(0);
-  // The second is taken while the first is not read, and the third goes where the first lay, if that is used again.
+  // The second arrives while the first is unread, and the third uses the memory of the first, if that is
+  // reused.
   const others = [write('B', 2), write('C', 4)];
   for (const other of others) await whenWaiting(other, IN_FUSE);
   await until('the payloads', () => {

@@ -1,5 +1,5 @@
-// nbdfuse itself breaks: by a defect in either thread, for want of memory, by a full disk, with nobody to
-// hear it. No mount is left that hangs, no server runs on, and the next start works.
+// nbdfuse itself fails: a defect in either thread, no memory, a full disk, closed output. No hanging mount
+// and no server remains, and the next start works.
 
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -59,7 +59,7 @@ it.each(DEFECTS)('a defect in %s: unmounts, ends the server and is reported', as
   await readSome(disk);
   writeFileSync(scope.path('break'), '');
   disk.program.child.kill('SIGUSR2');
-  // Something to do, which wakes the worker.
+  // A request that wakes the worker.
   await tryProgram('timeout', '20', 'dd', `if=${disk.file}`, 'of=/dev/null', 'iflag=direct', 'count=1');
   expect(await disk.program.ended).toBe(1);
   expect(disk.stderr).toMatch(words);

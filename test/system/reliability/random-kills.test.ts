@@ -17,7 +17,7 @@ requirePrograms('nbdkit', 'dd', 'timeout');
 
 const MOUNTS = 4;
 const KILLS_PER_MOUNT = 25;
-/** Milliseconds that a start takes here, at most. */
+/** Upper limit in milliseconds of a start on this machine. */
 const START_TIME = 500;
 
 const SIGNALS: readonly NodeJS.Signals[] = [
@@ -95,7 +95,7 @@ class KilledMount {
     await this.#expectNothing();
   }
 
-  /** No process, no folder, and a mount that says that it is dead, at worst. */
+  /** No process and no directory is left, and at most a dead mount. */
   async #expectNothing(): Promise<void> {
     const { folder } = this.#scope;
     let left: { command: string }[] = [];

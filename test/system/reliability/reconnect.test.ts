@@ -1,4 +1,4 @@
-// The options that say what happens when a server goes away, on real servers.
+// The options for lost servers, on real servers.
 
 import { truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -28,7 +28,7 @@ async function childOf(scope: Scope): Promise<number> {
   return found[0].pid;
 }
 
-/** How often nbdfuse has said that it is connected again. */
+/** The number of "reconnected" messages of nbdfuse. */
 function reconnections({ stderr }: MountedDisk): number {
   return stderr.match(/reconnected after/g)?.length ?? 0;
 }

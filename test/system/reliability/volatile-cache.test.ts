@@ -1,5 +1,5 @@
-// A server that loses what it did not flush: what was acknowledged is sent again, in its order, and
-// nothing else goes out before. The server is scripted, so that its crash can be seen as late as wanted.
+// A server that loses unflushed writes: nbdfuse sends acknowledged writes again in their order, and nothing
+// else before. The server is scripted, so that a test can delay the moment at which nbdfuse sees its crash.
 
 import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -36,12 +36,12 @@ async function createWorld(scope: Scope, size: number, ...options: readonly stri
   const served = { size: BigInt(size), flags: MULTI_CONN_FLAGS };
   const server = await startScriptedServer(scope, served, model.handle);
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none', ...options] });
-  // One that comes while something is written is not used before a FLUSH.
+  // nbdfuse does not use a connection made during writes before a FLUSH.
   await whenConnected(disk, options);
   return { model, server, disk, file: await openFile(scope, disk.file, 'r+') };
 }
 
-/** A block that tells where it is and of which age. */
+/** A block that contains its place and its age. */
 function block(at: number, age: number): Buffer {
   return Buffer.alloc(BLOCK, `block ${at} age ${age}; `);
 }
@@ -117,7 +117,7 @@ it('unflushed writes: are sent again if the server restarts before nbdfuse sees 
   const [first] = model.connections;
   model.crash(server.clients);
   model.cut(first);
-  // The new connection is there, but who would say that it leads to the server that has the writes?
+  // Nothing proves that the new connection leads to the same server.
   await until('the new connection', () => server.clients.length === 3);
   const syncing = file.sync();
   await until('a flush on the old connection', () =>
@@ -229,18 +229,18 @@ it('unflushed writes: a write that a hung server may still make delays newer one
   };
   const writing = write(file, 0, 1);
   await disk.program.says(/the server has not answered for 0\.3 s/);
-  // It is sent again, and so is what does not overlap.
+  // nbdfuse sends it again, and also writes that do not overlap it.
   await writing;
   await write(file, 1, 1);
   let isWritten = false;
   const newer = write(file, 0, 2).then(() => {
     isWritten = true;
   });
-  // That nothing comes can be seen by waiting alone.
+  // Only waiting shows that no request arrives.
   await pause(400);
   expect(isWritten).toBe(false);
   expect(model.cached.subarray(0, BLOCK).equals(block(0, 1))).toBe(true);
-  // Now the server carries out what it was sent first.
+  // Now the server executes the first copy.
   answer?.();
   await newer;
   expect(model.cached.subarray(0, BLOCK).equals(block(0, 2))).toBe(true);

@@ -1,4 +1,4 @@
-// A server that tells more extents than anybody wants to hold.
+// A server that reports more extents than a client should keep.
 
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';

@@ -1,4 +1,4 @@
-// Servers whose handshake has no end: it is cut off by size and by time, and the connection closed.
+// Servers whose handshake has no end: nbdfuse limits its size and its time, and closes the connection.
 
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
@@ -13,7 +13,7 @@ import { optionReply, u16, u32 } from '../../support/scripted-wire.js';
 const [NBD_OPT_LIST, NBD_OPT_GO] = [3, 7];
 const [NBD_REP_SERVER, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_ERR_UNSUP] = [2, 3, 4, 0x80000001];
 
-/** Says `piece` again and again, as fast as it is taken. */
+/** Sends `piece` endlessly, as fast as the client reads. */
 function flood(socket: Socket, piece: Buffer): void {
   const more = (): void => {
     while (!socket.destroyed && socket.write(piece));
@@ -55,7 +55,7 @@ it.each<[string, number, Buffer, readonly string[]]>([
 it('endless handshake: nbdfuse ends a slow handshake when its time is over, and closes the connection', async () => {
   const scope = createScope();
   const server = await startRawServer(scope, (socket) => {
-    // A refusal that announces 60,000 bytes of text, and hardly ever sends one.
+    // A refusal that announces 60,000 bytes of text, and sends one occasionally.
     const announced = optionReply(11, NBD_REP_ERR_UNSUP, Buffer.alloc(60_000, 'x'));
     socket.write(Buffer.concat([Buffer.from('NBDMAGICIHAVEOPT'), u16(3), announced.subarray(0, 20)]));
     const timer = setInterval(() => socket.write('x'), 10);

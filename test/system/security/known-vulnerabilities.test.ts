@@ -1,6 +1,6 @@
-// Vulnerabilities of other NBD clients, tried on the library, and on the mount where they would show.
+// Vulnerabilities of other NBD clients, tried on the library, and on the mount where they would appear.
 //
-// The list is in docs/operating/security.md. It names the other tests that cover the rest.
+// The list is in docs/operating/security.md; docs/internals/testing.md names all tests.
 
 import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';

@@ -1,4 +1,4 @@
-// nbdsh on real servers, and disks that are nothing but the names of their exports.
+// nbdsh on real servers, and disks whose content is the name of the export.
 
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -16,13 +16,13 @@ const NBDSH = fileURLToPath(new URL('../../../bin/nbdsh', import.meta.url));
 
 const nbdsh = (...words: readonly string[]): Promise<Outcome> => tryProgram('node', NBDSH, ...words);
 
-/** A server whose exports have the size that is their name. */
+/** A server whose exports have their name as size. */
 function startSized(scope: Scope): Promise<RealServer> {
   const zeros = 'head -c $3 /dev/zero';
   return startNbdkit(scope, 'eval', 'open=echo $3', 'get_size=echo $2', `pread=${zeros}`);
 }
 
-/** A server whose exports have the content that is their name, in base64. */
+/** A server whose exports have their name as content, in base64. */
 function startNamed(scope: Scope): Promise<RealServer> {
   const content = 'echo $2 | base64 -d';
   const part = `${content} | dd skip=$4 count=$3 iflag=skip_bytes,count_bytes status=none`;

@@ -17,13 +17,13 @@ const CTRL_C = '\x03';
 const CTRL_D = '\x04';
 const UP = '\x1b[A';
 
-/** A shell with somebody at its terminal. */
+/** A shell with a person at its terminal. */
 class Terminal {
   readonly program: Program;
   readonly #input: NodeJS.WritableStream;
   #seen = 0;
 
-  /** A terminal of kind `dumb` shows plain lines, others move about. */
+  /** A terminal of kind `dumb` shows plain lines; others move the cursor. */
   constructor(scope: Scope, words: readonly string[], kind = 'dumb') {
     const command = [process.execPath, NBDSH, ...words].map((word) => `'${word}'`).join(' ');
     this.program = new Program(scope, 'script', ['-qec', command, '/dev/null'], {
@@ -39,7 +39,7 @@ class Terminal {
     this.#input.write(keys);
   }
 
-  /** Resolves when the text has come since the last time; returns what came until then. */
+  /** Resolves when the text has come since the last call; returns the output until then. */
   async shows(text: string): Promise<string> {
     const all = (): string => this.program.stdout;
     await until(
@@ -55,7 +55,7 @@ class Terminal {
     return came;
   }
 
-  /** Types a line; returns what is shown before the next prompt. */
+  /** Types a line; returns the output before the next prompt. */
   async answer(line: string): Promise<string> {
     this.type(`${line}\r`);
     await this.shows(`${line}\r`);
@@ -79,7 +79,7 @@ it('nbdsh terminal: reads, writes, waits, shows errors, and ends at Ctrl-D', asy
   );
   terminal.type(CTRL_D);
   expect(await terminal.program.ended).toBe(0);
-  // It has left in order, so the server saw its last client go.
+  // It disconnected in order, so the server has no client left.
   expect(await server.program.ended).toBe(0);
 });
 

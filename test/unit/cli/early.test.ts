@@ -1,4 +1,4 @@
-// Which command lines start the worker before they are understood, and that a wrong guess does no harm.
+// The command lines that start the worker before they are parsed; a wrong guess does no harm.
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -42,7 +42,7 @@ it('early worker start: ends in order for a command line that only looked like a
     stdout: '',
     stderr: expect.stringMatching(/^nbdfuse: [^\n]*nonsense[^\n]*\n$/),
   });
-  // Shortened so far that the guess takes it for the server's.
+  // Shortened so far that the guess treats it as an option of the server.
   const { stdout } = await program(NBDFUSE, ['-vV', 'dir'], { timeout: 20_000 });
   expect(stdout).toMatch(/^nbdfuse \d/);
 });

@@ -1,4 +1,4 @@
-// The screen of --watch and what makes text stand out.
+// The screen of --watch, and the emphasis of text.
 
 import { describe, expect, it } from 'vitest';
 import { durationText, panel, sparkline } from '../../../src/cli/commands/panel.js';

@@ -1,4 +1,4 @@
-// Whom --unmount waits for: the pid in a file's attributes may be anybody's.
+// The process that --unmount waits for: the pid in a file's attributes may be that of any process.
 
 import { spawn } from 'node:child_process';
 import { expect, it, onTestFinished } from 'vitest';
@@ -8,7 +8,7 @@ import { until } from '../../support/run/until.js';
 
 const OWN = process.getuid?.() ?? 0;
 
-/** A process that calls itself `name`, and maybe leaves its own child unreaped. */
+/** A process with the name `name`, which may leave its own child unreaped. */
 function start(name: string, line: string): number {
   const child = spawn('bash', ['-c', `exec -a ${name} bash -c '${line}'`], { stdio: 'ignore' });
   onTestFinished(() => void child.kill('SIGKILL'));

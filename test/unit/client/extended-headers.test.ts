@@ -62,7 +62,7 @@ const chunk = (request: Buffer, flags: string, type: string, payload: Uint8Array
   ${payload}                    | payload
 `;
 
-/** A server that speaks extended headers; `serve` gets whole requests. */
+/** A server with extended headers; `serve` gets whole requests. */
 async function extendedServer(serve: (request: Buffer, socket: Socket) => void): Promise<string> {
   const { socketPath } = await startRawServer(createScope(), (socket) => {
     socket.write(hex`

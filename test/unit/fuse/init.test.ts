@@ -1,4 +1,4 @@
-// FUSE_INIT: what kernel and file system agree on, byte for byte on a little-endian host.
+// FUSE_INIT: the negotiation of kernel and file system, byte for byte on a little-endian host.
 
 import { describe, expect, test } from 'vitest';
 import { initObjection, readInit, writeInitReply } from '../../../src/fuse/init.js';

@@ -1,4 +1,4 @@
-// Where the fields of the kernel's requests lie: each is found in a message laid out by hand after
+// The offsets of the fields in the kernel's requests, tested with messages laid out by hand after
 // <linux/fuse.h>, on a little-endian host.
 
 import { expect, test } from 'vitest';

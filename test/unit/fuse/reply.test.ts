@@ -58,7 +58,7 @@ const FUSE_ENTRY_OUT = hex`
   00000000         | attr_valid_nsec
   ${FUSE_ATTR}     | attr`;
 
-/** Bytes of the view that nothing has written to. */
+/** Bytes of the view that were not written. */
 const OLD = 0xaa;
 
 /** The bytes that `write` puts behind the header of a used buffer; checks that it writes nothing else. */

@@ -13,7 +13,7 @@ import {
 
 const NO_WISH: FormatWish = { format: undefined, compression: undefined };
 
-/** The first bytes of images as their makers write them. */
+/** The first bytes of images, as their programs write them. */
 const HEADERS: readonly (readonly [string, Buffer])[] = [
   ['qcow2', Buffer.from('514649fb 00000003 0000000000000000 00000000 00000010'.replaceAll(' ', ''), 'hex')],
   ['qcow', Buffer.from('514649fb 00000001 0000000000000000'.replaceAll(' ', ''), 'hex')],

@@ -1,4 +1,4 @@
-// Partition tables that no sfdisk writes: damaged, endless, for large sectors.
+// Partition tables that sfdisk does not write: damaged, endless, for large sectors.
 
 import fc from 'fast-check';
 import { expect, it } from 'vitest';

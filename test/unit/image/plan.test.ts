@@ -1,4 +1,4 @@
-// The command lines of servers: which programs, in which order, quoted how.
+// The command lines of servers: the programs, their order and the quoting.
 
 import { describe, expect, it } from 'vitest';
 import { type Plan, programsFor, serverWords } from '../../../src/image/plan.js';
@@ -152,7 +152,7 @@ describe('image server', () => {
 });
 
 describe('image sandbox', () => {
-  /** The words before the program, without the launcher's path. */
+  /** The arguments before the program, without the launcher's path. */
   const allowed = (one: Plan): string => {
     const words = serverWords({ ...one, isConfined: true }, true);
     return words.slice(2, words.indexOf('--') + 2).join(' ');

@@ -14,7 +14,7 @@ function askForNew(): WeakRef<ArrayBufferView> {
   return new WeakRef(view);
 }
 
-/** Collects what is garbage; a turn later, since a WeakRef holds its target until the present one ends. */
+/** Collects garbage one turn later, since a WeakRef holds its target until the present turn ends. */
 async function collect(): Promise<void> {
   await pause(0);
   gc();

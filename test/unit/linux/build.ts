@@ -1,7 +1,7 @@
 // Builds one TypeScript program of the tests, with its imports, into a scope's folder.
 //
-// For programs that must run as processes or threads of their own, maybe as another user: the folder
-// holds everything they need, native code included.
+// For programs that must run as separate processes or threads, possibly as another user: the directory
+// contains everything that they need, with native code.
 
 import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
@@ -13,7 +13,7 @@ const ROOT = resolve(import.meta.dirname, '../../..');
 /** The packages of koffi at run time. */
 const PACKAGES = ['koffi', '@koromix'];
 
-/** Builds `entry` and returns the path of its JavaScript. @throws Error with the compiler's words */
+/** Builds `entry` and returns the path of its JavaScript. @throws Error with the compiler's messages */
 export async function buildProgram(scope: Scope, entry: string): Promise<string> {
   const folder = scope.path('built');
   mkdirSync(folder);

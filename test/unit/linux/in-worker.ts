@@ -1,4 +1,4 @@
-// A thread that does with src/linux what the worker does; it tells its parent what it saw.
+// A thread that uses src/linux as the worker does, and reports the results to its parent.
 
 import { parentPort } from 'node:worker_threads';
 import { POLLIN } from '../../../src/constants/poll-events.js';

@@ -30,7 +30,7 @@ it('loadLibrary: garbage collection does not unload a library whose handle nobod
   koffi.load(path);
   expect(isLoaded(path)).toBe(true);
   await collectGarbage();
-  // It is koffi that unloads it: otherwise this test would show nothing.
+  // koffi unloads it: otherwise this test would prove nothing.
   expect(isLoaded(path)).toBe(false);
   loadLibrary(path);
   await collectGarbage();

@@ -1,4 +1,4 @@
-// Which processes serve a connection, and whether they have ended.
+// The processes that serve a connection, and whether they have ended.
 
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'socat');
 
-/** Connects, and waits until the server has said something. */
+/** Connects, and waits for the first bytes of the server. */
 async function connected(scope: Scope, where: NetConnectOpts): Promise<Socket> {
   const socket = connect(where);
   scope.add(() => void socket.destroy());

@@ -20,7 +20,7 @@ import { hex } from '../../support/hex.js';
 const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
 
-/** The flags of an open descriptor, as the kernel tells them. */
+/** The flags of an open descriptor, as the kernel reports them. */
 function flagsOf(descriptor: number): number {
   const text = readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8');
   return Number.parseInt(/flags:\s*([0-7]+)/.exec(text)?.[1] ?? '', 8);

@@ -1,4 +1,4 @@
-// The rules of block sizes, against a model that looks at every byte.
+// The rules of block sizes, against a model that checks every byte.
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// Which bytes of a reply have come, against a model that keeps a flag for each.
+// The received bytes of a reply, against a model that keeps a flag for each.
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -13,7 +13,7 @@ test('coverage of a READ: refuses overlapping runs, and takes all others in any 
       for (const [start, length] of some) {
         const overlaps = model.slice(start, start + length).includes(true);
         expect(coverage.add(start, start + length)).toBe(overlaps ? 'overlaps an earlier chunk' : undefined);
-        // A refused run ends the connection in earnest, but must not be half taken either.
+        // A refused run ends the connection, and must not be recorded partly.
         if (!overlaps) model.fill(true, start, start + length);
       }
     }),

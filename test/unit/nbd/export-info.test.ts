@@ -1,4 +1,4 @@
-// Block sizes to keep to, and whether a reconnected export is still the same.
+// The block sizes of requests, and the check that a reconnected export is still the same.
 import { describe, expect, it } from 'vitest';
 import {
   canMultiConn,

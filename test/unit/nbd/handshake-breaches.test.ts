@@ -1,4 +1,4 @@
-// Servers that break the rules of the handshake, that refuse, and that go away.
+// Servers that break the rules of the handshake, refuse, or close the connection.
 import { describe, expect, it } from 'vitest';
 import { Handshake, type HandshakeOptions } from '../../../src/nbd/handshake/handshake.js';
 import {

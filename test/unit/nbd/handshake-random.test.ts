@@ -1,4 +1,4 @@
-// Random servers: whatever they say, the handshake goes on, ends, or fails with an NbdError.
+// Random servers: with any bytes the handshake continues, ends, or fails with an NbdError.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { NbdError } from '../../../src/nbd/errors.js';
@@ -52,7 +52,7 @@ const conversation = fc
   )
   .map(([first, rest]) => [first, ...rest]);
 
-/** Feeds a server's pieces; returns what came of it. Anything but an NbdError is the test's failure. */
+/** Feeds the parts of a server's bytes; returns the result. Any error but an NbdError fails the test. */
 function feed(settings: HandshakeOptions, pieces: readonly Uint8Array[]): string {
   const handshake = new Handshake(settings);
   const seen: string[] = [];

@@ -1,4 +1,4 @@
-// TLS in the handshake: it comes first, it is not stripped, and nothing from before survives it.
+// TLS in the handshake: it comes first, it cannot be stripped, and no earlier byte counts after it.
 import { describe, expect, it } from 'vitest';
 import { Handshake, type HandshakeOptions } from '../../../src/nbd/handshake/handshake.js';
 import {

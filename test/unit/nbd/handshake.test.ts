@@ -1,4 +1,4 @@
-// Handshakes that end in the transmission phase: each style of server, and what is agreed on.
+// Handshakes that end in the transmission phase: each style of server, and the negotiated features.
 import { describe, expect, it } from 'vitest';
 import type { HandshakeOptions } from '../../../src/nbd/handshake/handshake.js';
 import {

@@ -1,5 +1,5 @@
-// The reply receiver on random streams: every byte of every READ is right, whatever the order and the
-// cuts; and whatever is broken in a stream, it does what a naive reading of the rules does.
+// The reply receiver on random streams: every byte of every READ is right, for any order and any cuts; and
+// for any broken stream it has the results of a naive reading of the rules.
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -35,7 +35,7 @@ interface Piece {
   readonly hole: boolean;
 }
 
-/** One request, and how a server answers it. */
+/** One request, and its reply. */
 interface Plan {
   readonly cookie: bigint;
   readonly type: number;
@@ -43,11 +43,11 @@ interface Plan {
   readonly length: number;
   /** Determines the content of the disk there, apart from holes. */
   readonly seed: number;
-  /** The pieces in which the data come, in the order in which they come. */
+  /** The parts of the data, in the order of their arrival. */
   readonly pieces: readonly Piece[];
-  /** 0, or the NBD_E* that the server tells. */
+  /** 0, or the NBD_E* of the server. */
   readonly error: number;
-  /** Whether a chunk of its own ends the reply. */
+  /** Whether a separate chunk ends the reply. */
   readonly endApart: boolean;
 }
 
@@ -93,7 +93,7 @@ const turns = fc.array(fc.nat(5), { maxLength: 40 });
 
 const formats = fc.constantFrom(SIMPLE, STRUCTURED, EXTENDED);
 
-/** All bytes of a READ's reply but for those that an error keeps back. */
+/** All bytes of a READ's reply, except those that an error replaces. */
 function expected(plan: Plan): Uint8Array {
   const bytes = new Uint8Array(plan.length);
   for (const { from, to, hole } of plan.pieces) {
@@ -243,7 +243,7 @@ function broken(chunks: readonly Uint8Array[], some: readonly Fault[]): Uint8Arr
   return bytesOf(...parts);
 }
 
-/** Runs a stream, and holds what has come of it against a naive reading of the same. */
+/** Runs a stream, and compares its results with a naive reading of the same stream. */
 function checkAgainstNaive(
   format: ReplyFormat,
   requests: ReadonlyMap<bigint, NaiveRequest>,

@@ -1,5 +1,5 @@
-// Every rule that proto.md sets for replies, broken once: the connection ends, whatever the cuts, and
-// no request is taken for answered. Grouped by the sections that set the rules.
+// Every rule that proto.md sets for replies, broken once: the connection ends, for any cuts, and no request
+// counts as answered. Grouped by the sections that set the rules.
 
 import { describe, expect, test } from 'vitest';
 import {
@@ -56,7 +56,7 @@ const last = { flags: DONE };
 
 type Breach = readonly [string, ReplyFormat, () => RecordedRequest, Uint8Array, RegExp];
 
-/** One test a breach: refused in every way in which the bytes can come. */
+/** One test per breach, which must fail for every way to feed the bytes. */
 function refuses(breaches: readonly Breach[]): void {
   for (const [name, format, ask, stream, rule] of breaches) {
     test(name, () => {

@@ -1,4 +1,4 @@
-// Foreign text is printed on one line, escaped and bounded.
+// Foreign text becomes one line, escaped and bounded.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { printable, printableSink } from '../../../src/nbd/text.js';

@@ -1,4 +1,4 @@
-// NBD URIs: what doc/uri.md says they mean, and what is refused.
+// NBD URIs: their meaning according to doc/uri.md, and refused ones.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { NbdError } from '../../../src/nbd/errors.js';

@@ -1,4 +1,4 @@
-// A clock that moves only when a test says so.
+// A clock that only the test advances.
 
 import type { Clock } from '../../../src/session/clock.js';
 
@@ -27,7 +27,7 @@ export class FakeClock implements Clock {
     });
   }
 
-  /** Moves on, waking sleepers in order; what they start runs before the next one wakes. */
+  /** Advances and wakes sleepers in order; work that they start runs before the next one wakes. */
   async advance(milliseconds: number): Promise<void> {
     const end = this.#now + milliseconds;
     await settle();
@@ -44,7 +44,7 @@ export class FakeClock implements Clock {
   }
 }
 
-/** Lets everything run that waits for nothing but its turn. */
+/** Runs everything that waits only for its turn. */
 export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -17,7 +17,7 @@ const KEY_UPDATE_REQUEST = hex`18 000001 01 | KeyUpdate, 1 byte, update_requeste
 const DATA_A = Buffer.from('first ');
 const DATA_B = Buffer.from('second');
 
-/** A receiver with the peer that it hears, and what it has handed out. */
+/** A receiver with its peer, and the content that it has returned. */
 class Hearing {
   readonly peer: PeerDirection;
   readonly receiver: RecordReceiver;
@@ -42,7 +42,7 @@ class Hearing {
     this.receiver.filled(fixed.length);
   }
 
-  /** Takes all there is, at most `room` bytes a time. */
+  /** Takes all content, at most `room` bytes at a time. */
   drain(room: number): void {
     for (;;) {
       const count = this.receiver.take(addressOf(this.#memory), room);
@@ -51,7 +51,7 @@ class Hearing {
     }
   }
 
-  /** Hears `bytes` in pieces, and returns all that was handed out. */
+  /** Receives `bytes` in parts, and returns all content. */
   hear(bytes: Uint8Array, piece = 64 * 1024, room = 128 * 1024): Buffer {
     this.#got = [];
     for (let at = 0; at < bytes.length; at += piece) {

@@ -10,7 +10,7 @@ import { PeerDirection, SUITES, type Suite, someSecret, splitRecords } from '../
 const [ALERT, HANDSHAKE, DATA] = [21, 22, 23];
 const LIMIT = 2 ** 24;
 
-/** A sender, the memory that it sends from, and what it has sent. */
+/** A sender, the memory that it sends from, and the sent bytes. */
 class Speaking {
   readonly peer: PeerDirection;
   readonly sender: RecordSender;
@@ -22,7 +22,7 @@ class Speaking {
     this.sender = new RecordSender(suite, { secret, sequence });
   }
 
-  /** Gives two pieces of the memory to the sender. */
+  /** Passes two parts of the memory to the sender. */
   add(first: number, firstLength: number, second = 0, secondLength = 0): number {
     return this.sender.add(this.#address + first, firstLength, this.#address + second, secondLength);
   }
@@ -34,7 +34,7 @@ class Speaking {
     return sent;
   }
 
-  /** All that waits, opened. */
+  /** All waiting records, opened. */
   hear(): { type: number; content: Buffer }[] {
     return splitRecords(this.send()).map((record) => this.peer.open(record));
   }

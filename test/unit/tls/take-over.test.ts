@@ -1,4 +1,4 @@
-// Finding out where a session stands that somebody else has begun.
+// Finding the state of a session that another implementation has begun.
 
 import { describe, expect, test } from 'vitest';
 import { RecordWatcher } from '../../../src/tls/record-watcher.js';

@@ -17,7 +17,7 @@ import { type NbdServer, openServer } from '../../../src/transport/server.js';
 import type { Endpoint, Target } from '../../../src/transport/target.js';
 import { scratchFolder } from '../../support/cleanup.js';
 
-/** Opens a server whose standard error is swallowed, and closes it after the test. */
+/** Opens a server, drops its standard error, and closes it after the test. */
 async function open(target: Target, exportName = '', onStderr = (_: Buffer) => {}): Promise<NbdServer> {
   const endpoint: Endpoint = { target, exportName };
   const server = await openServer(endpoint, { onStderr });
@@ -25,14 +25,14 @@ async function open(target: Target, exportName = '', onStderr = (_: Buffer) => {
   return server;
 }
 
-/** Connects, and drops the connection after the test if it has not been taken. */
+/** Connects, and closes the connection after the test if nobody has taken it. */
 async function connected(server: NbdServer): Promise<NegotiatedConnection> {
   const connection = await server.connect();
   onTestFinished(() => connection.close());
   return connection;
 }
 
-/** Whether a process of this number is there and not a zombie. */
+/** Whether a process of this number exists and is not a zombie. */
 function isRunning(pid: number): boolean {
   try {
     const state = execFileSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' });

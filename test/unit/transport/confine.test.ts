@@ -1,5 +1,5 @@
-// The sandbox of servers: the rights of a program in it, tested with a shell in its place. As root, for whom file modes
-// do not count, and as a normal user.
+// The sandbox of servers: the rights of a program in it, tested with a shell as the program. Runs as root,
+// for whom file modes do not count, and as a normal user.
 
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -15,7 +15,7 @@ import { until } from '../../support/run/until.js';
 requirePrograms('perl', 'strace', 'python3', 'setpriv');
 requireRoot();
 
-/** A folder with a secret and an image in it, all of it the normal user's. */
+/** A folder with a secret and an image, owned by the normal user. */
 function createFiles(): Scope {
   const scope = createScope();
   admitNormalUser(scope);

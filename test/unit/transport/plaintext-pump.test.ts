@@ -9,7 +9,7 @@ import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
 import { pumpPlaintext } from '../../../src/transport/plaintext-pump.js';
 import { PLAIN_EXPORT } from '../../support/export-info.js';
 
-/** A pump between `server` (what a TLS session would be connected to) and `worker` (the far end). */
+/** A pump between `server` (the peer of the TLS session) and `worker` (the other end). */
 function pumped(): { session: Socket; server: Socket; worker: DescriptorStream } {
   const [a, b] = socketpair();
   const session = new Socket({ fd: a, readable: true, writable: true });

@@ -5,7 +5,7 @@ import { withinTime } from '../../../src/transport/time-limit.js';
 
 const FAILURE = 'the server did not answer';
 
-/** Never ends by itself. */
+/** Ends only by an abort. */
 function untilAborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason));

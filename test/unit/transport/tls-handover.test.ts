@@ -1,4 +1,4 @@
-// TLS sessions of real servers that are taken out of Node's hands and gone on with by a channel.
+// TLS sessions with real servers that a channel takes over from Node and continues.
 
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -73,7 +73,7 @@ function streamOf({ descriptor, tls }: { descriptor: number; tls: TlsState | und
     : new ChannelStream(new TlsChannel(descriptor, tls));
 }
 
-/** A TLS server in this process that says what it hears; its port. */
+/** A TLS server in this process that echoes its input; returns its port. */
 async function echoServer(): Promise<number> {
   const [cert, key] = ['server-cert.pem', 'server-key.pem'].map((name) => readFileSync(join(pki, name)));
   const server = createServer({ cert, key }, (peer) => {
@@ -85,7 +85,7 @@ async function echoServer(): Promise<number> {
   return portOf(server);
 }
 
-/** A session with whoever listens on a port of this machine, which may be taken over. */
+/** A session with the server on a port of this machine, which a channel may take over. */
 async function secured(port: number) {
   const below = connect({ port, host: '127.0.0.1' });
   await once(below, 'connect');
@@ -95,7 +95,7 @@ async function secured(port: number) {
   return { ...session, below };
 }
 
-/** Moves 8 MiB there and back in requests of several sizes, some at a time. */
+/** Moves 8 MiB in both directions with requests of several sizes, some at a time. */
 async function roundTrip(info: NegotiatedConnection['info'], stream: Duplex): Promise<string> {
   const pool = new ConnectionPool(new NegotiatedConnection(info, stream));
   onTestFinished(() => pool.close());
@@ -155,7 +155,7 @@ describe('TLS session is handed over to the worker', () => {
 });
 
 test('TLS session is handed over in the middle of a record', async () => {
-  // The way from the server can be cut: nine bytes get through then, the rest when it is mended.
+  // The way from the server can be blocked after nine bytes; the rest passes when it is open again.
   let isCut = false;
   const held: Buffer[] = [];
   const echo = await echoServer();
@@ -209,7 +209,7 @@ describe('TLS session stays with Node, and is pumped', () => {
     await Promise.all([once(stream, 'readable'), written]);
     expect(handover?.take()).toBeUndefined();
     expect(String(stream.read())).toBe('echo');
-    // It was given up for good, and goes on as before.
+    // The hand-over was refused for good, and the session continues as before.
     expect(handover?.take()).toBeUndefined();
     stream.write('again');
     await once(stream, 'readable');

@@ -1,4 +1,4 @@
-// A server that is gone when TLS has just begun: no error of a stream may come to where nobody listens.
+// A server that disappears when TLS has just begun: no stream may emit an error without a listener.
 
 import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
@@ -13,8 +13,8 @@ import { nbdkitTls, startNbdkit } from '../../support/run/servers.js';
 const HANDSHAKE_RECORD = 22;
 
 /**
- * Passes everything on, but the server's answer to the ClientHello only when it is whole, and closes the
- * connection with it: the client can still read it, and finds nobody to send its own answer to.
+ * Forwards everything. It forwards the server's answer to the ClientHello only when it is complete, and then
+ * closes the connection: the client can still read it, but cannot send its own answer.
  */
 async function dieAfterTheServersFlight(client: Socket, socket: string): Promise<void> {
   const server = createConnection(socket);

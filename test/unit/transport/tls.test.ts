@@ -41,7 +41,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A folder with a server certificate of its own kind, signed by the authority that clients trust. */
+/** A folder with a special server certificate, signed by the authority that clients trust. */
 function serverFolder(name: string, lines: readonly string[], host = 'localhost'): string {
   const path = join(folder, name);
   makeCertificate(path, 'server', pki, { cn: host, host, lines });
@@ -49,7 +49,7 @@ function serverFolder(name: string, lines: readonly string[], host = 'localhost'
   return path;
 }
 
-/** Connects, moves bytes both ways through the descriptor that is handed over, and says how it went. */
+/** Connects, moves bytes both ways through the descriptor, and returns the result. */
 async function roundTrip(target: Target, tls: TlsSettings | undefined): Promise<string> {
   const server = await openServer({ target, exportName: '', tls });
   const connection = await server.connect();

@@ -293,7 +293,7 @@ test('latency histogram: place i counts latencies of at least 2^(i-1) and less t
   fc.assert(
     fc.property(fc.nat(2 ** 31 - 2), (microseconds) => {
       const counters = makeCounters();
-      // Half a microsecond keeps off the rounding of milliseconds.
+      // Half a microsecond avoids rounding errors of milliseconds.
       countLatency(counters, COUNTER.readLatency, (microseconds + 0.5) / 1000);
       const place = counters.indexOf(1) - COUNTER.readLatency;
       expect(microseconds).toBeLessThan(2 ** place);

@@ -5,7 +5,7 @@ import type { NbdServer } from '../../../../src/transport/server.js';
 import { PLAIN_EXPORT } from '../../../support/export-info.js';
 import { FakeClock } from '../fake-clock.js';
 
-/** The fate of one connection: it cannot be made, or the backend takes it, refuses it, or fails. */
+/** The result of one connection: connecting fails, or the backend accepts it, refuses it, or fails. */
 type Fate = 'unreachable' | 'taken' | 'refused' | 'failed';
 
 function createWorld(...fates: Fate[]) {

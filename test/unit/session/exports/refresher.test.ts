@@ -9,7 +9,7 @@ interface World {
   readonly listedAt: number[];
   /** Ends the list that is under way. */
   end(error?: Error): Promise<void>;
-  /** Wants a list; tells later when that was over. */
+  /** Requests a list; records the end of the wait later. */
   want(): { at: number | undefined };
 }
 

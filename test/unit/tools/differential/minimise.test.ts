@@ -14,7 +14,7 @@ it('minimiser: leaves exactly the needed items, in order', async () => {
         const needed = [...new Set(some.map((one) => one % n))].sort((a, b) => a - b);
         const items = [...Array(n).keys()];
         const fails = async (list: readonly number[]) => needed.every((one) => list.includes(one));
-        // Of a list that always fails one item is left: nothing to do is no case.
+        // One item remains of a list that always fails: an empty list is not a case.
         const expected = needed.length === 0 ? [0] : needed;
         expect(await minimise(items, fails, never)).toEqual(expected);
       },

@@ -31,7 +31,7 @@ group('a case', () => {
   it('plan: has one thread or three, without a change of the other choices of a seed', () => {
     const drawn = SEEDS.map((seed) => planOf(seed, parsePins('backend=kernel')).threads);
     expect(new Set(drawn)).toEqual(new Set(['1', '3']));
-    // As seed 200 played before.
+    // The choices of seed 200 in earlier versions.
     expect(planOf(200, {})).toMatchObject({ size: 6_309_714, server: 'remote', way: 'tcp' });
   });
 });

@@ -13,9 +13,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 const ROOT = join(import.meta.dirname, '../../../..');
 const DEFECTS = join(import.meta.dirname, 'defects');
 
-/** Seeds before the known one that are run, too. */
+/** Number of seeds before the known one that the test also runs. */
 const BEFORE = 2;
-/** Seeds that are tried at most: when the worker changes, so do the histories of its seeds. */
+/** Maximum number of seeds: a change of the worker changes the histories of the seeds. */
 const MOST_SEEDS = 400;
 
 interface Defect {

@@ -1,4 +1,4 @@
-// How a connection ends: each manner, with what the server and the owner see.
+// The manners in which a connection ends, each as the server and the owner see it.
 
 import { describe, expect, test } from 'vitest';
 import { addressOf, libc } from '../../../../src/linux/libc.js';
@@ -44,7 +44,7 @@ class Rig {
     });
   }
 
-  /** A command of which the socket has all bytes. */
+  /** A command whose bytes are all in the socket. */
   send(): void {
     const command = this.commands.take();
     command.type = NBD_CMD_FLUSH;
@@ -52,7 +52,7 @@ class Rig {
     this.connection.flush();
   }
 
-  /** The types of the requests that the server has got, and `end` if the connection is closed. */
+  /** The types of the requests that the server has received, and `end` if the connection is closed. */
   seen(): (number | 'end')[] {
     const bytes = new Uint8Array(new ArrayBuffer(1024));
     const count = libc.recv(this.#far, addressOf(bytes), bytes.length, 0);

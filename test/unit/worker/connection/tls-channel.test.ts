@@ -1,4 +1,4 @@
-// The TLS channel over a socketpair, whose far end is a peer made of node:crypto.
+// The TLS channel over a socketpair, whose other end is a peer made of node:crypto.
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { EAGAIN } from '../../../../src/constants/errno.js';
@@ -43,7 +43,7 @@ class Pair {
     closeDescriptor(this.#far);
   }
 
-  /** The peer sends bytes as they are. */
+  /** The peer sends raw bytes. */
   say(...records: readonly Uint8Array[]): void {
     const all = new Uint8Array(new ArrayBuffer(SIZE)).subarray(0, Buffer.concat(records).length);
     all.set(Buffer.concat(records));
@@ -56,7 +56,7 @@ class Pair {
     return count < 0 ? `errno ${errno()}` : Buffer.from(this.memory.subarray(SIZE, SIZE + count)).toString();
   }
 
-  /** The bytes that have got to the peer. */
+  /** The bytes that have reached the peer. */
   arrived(): Buffer {
     const chunks: Buffer[] = [];
     const chunk = new Uint8Array(new ArrayBuffer(SIZE));
@@ -67,7 +67,7 @@ class Pair {
     }
   }
 
-  /** The records that have got to the peer, opened. */
+  /** The records that have reached the peer, opened. */
   heard(): { type: number; content: Buffer }[] {
     return splitRecords(this.arrived()).map((record) => this.fromUs.open(record));
   }

@@ -1,4 +1,4 @@
-// Which events prove that a lost change cannot happen any more, and which do not.
+// The events that prove that a lost change cannot take effect any more, and events that do not.
 
 import { expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';

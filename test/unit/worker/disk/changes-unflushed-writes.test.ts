@@ -124,7 +124,7 @@ test('unflushed writes: agrees with a list for any writes and flushes, and never
       const flushes: { mark: number; covers: NbdCommand[] }[] = [];
       for (const one of steps) {
         if (one.kind === 'write') {
-          // No payload of its own, as WRITE_ZEROES, or a shared one, or one alone.
+          // No payload, as for WRITE_ZEROES, a shared one, or one with a single user.
           const command = write(one.length, one.length % 2 === 0 ? 1 : 3);
           if (one.length === 0) command.buffer = undefined;
           unflushed.keep(command);

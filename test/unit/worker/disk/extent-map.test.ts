@@ -224,7 +224,7 @@ interface Sent {
   seen: number[] | undefined;
 }
 
-/** A server that carries out what is under way in any order, and who writes and asks. */
+/** A server that executes the commands in flight in any order, and clients that write and query. */
 class World {
   readonly map = new ExtentMap(true);
   /** Of each byte, on the server's disk: whether it is a hole. */
@@ -255,7 +255,7 @@ class World {
 
   change(write: boolean, at: number, length: number): void {
     const end = Math.min(at + length, this.holes.length);
-    // Programs do not change what they are changing: the order of such changes is nobody's promise.
+    // Concurrent changes do not overlap: nothing promises their order.
     const free = ({ command: other }: Sent): boolean =>
       other.offsetLo >= end || other.offsetLo + other.length <= at;
     if (!this.changes.every(free)) return;

@@ -43,7 +43,9 @@ class Fixture {
     this.losses.push(why);
   }
 
-  /** Answers the writes in flight, and what follows, up to a FLUSH; undefined: the replay is at its end. */
+  /**
+   * Answers the writes in flight and the following ones, up to a FLUSH; undefined: the replay is finished.
+   */
   answerWrites(): NbdCommand | undefined {
     for (;;) {
       const commands = this.sent.splice(0);

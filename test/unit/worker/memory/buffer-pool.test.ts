@@ -28,7 +28,7 @@ test('buffer pool: returns unused memory to the system, and takes it again', () 
   const before = resident();
   buffers.discardSpare();
   expect(before - resident()).toBeLessThan(16 * MIB);
-  // Eight of them are needed now and then.
+  // Eight of them are needed occasionally.
   for (const buffer of takeFilled(buffers, 8)) buffers.release(buffer);
   buffers.discardSpare();
   expect(before - resident()).toBeGreaterThan(48 * MIB);
