@@ -12,7 +12,7 @@ import { type Call, type Send, sender } from './contract/call.js';
 import type { FileAttachment, FromWorker, ToWorker } from './contract/messages.js';
 import { REAL_SYSTEM, type System } from './device/system.js';
 import type { Poller } from './loop/loop.js';
-import { takeMessages } from './loop/thread.js';
+import { takeCalls } from './loop/thread.js';
 
 /** See the file's head. */
 export interface World {
@@ -35,7 +35,7 @@ export function realWorld(port: MessagePort, wake: number): World {
     system: REAL_SYSTEM,
     poll: new PollSet(POLL_CAPACITY),
     openChannel: (attachment, zeroCopy) => openChannel(attachment, zeroCopy, peers),
-    takeCalls: (take) => takeMessages(port, wake, take),
+    takeCalls: (take) => takeCalls<ToWorker>(port, wake, take),
     send: sender((call) => port.postMessage(call)),
   };
 }

@@ -9,7 +9,7 @@ import { type Call, deliver, type Send, sender } from '../contract/call.js';
 import type { FromThread, ToIdleThread } from '../contract/messages.js';
 
 /**
- * Waits for the first call, and runs `run` if it is `begin`; `takeMessages` receives the later ones. A defect is
+ * Waits for the first call, and runs `run` if it is `begin`; `takeCalls` takes the later ones. A defect is
  * reported with `failed`. @throws Error in the main thread
  */
 export function runThread<Settings>(run: (port: MessagePort, settings: Settings) => void): void {
@@ -30,16 +30,16 @@ export function runThread<Settings>(run: (port: MessagePort, settings: Settings)
   });
 }
 
-/** Receives all new messages. @param wakeDescriptor read end of the pipe that announces them */
-export function takeMessages<Message>(
+/** Takes all new calls. @param wakeDescriptor read end of the pipe that announces them */
+export function takeCalls<Calls>(
   port: MessagePort,
   wakeDescriptor: number,
-  hear: (message: Message) => void,
+  take: (call: Call<Calls>) => void,
 ): void {
   clearWakes(wakeDescriptor);
   for (;;) {
-    const received: { message: Message } | undefined = receiveMessageOnPort(port);
+    const received: { message: Call<Calls> } | undefined = receiveMessageOnPort(port);
     if (received === undefined) return;
-    hear(received.message);
+    take(received.message);
   }
 }

@@ -37,7 +37,7 @@ import { Disk } from '../disk/disk.js';
 import { type FuseRequest, SPECULATIVE } from '../flight/fuse-request.js';
 import { describe } from '../fuse/files.js';
 import { Loop, type LoopControl, type RequestTaker } from '../loop/loop.js';
-import { takeMessages } from '../loop/thread.js';
+import { takeCalls } from '../loop/thread.js';
 import { Watchdog } from '../loop/watchdog.js';
 import { Ranges } from '../memory/ranges.js';
 import { Engine, type EngineEvents } from '../request/engine.js';
@@ -178,7 +178,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   }
 
   takeCalls(): void {
-    takeMessages(this.#port, this.wakeDescriptor, this.#take);
+    takeCalls<ToReadThread>(this.#port, this.wakeDescriptor, this.#take);
   }
 
   unmounted(): void {
