@@ -4,8 +4,8 @@
 #   perl confine.pl [-r FILE] [-w FILE] [-t] [-s] [-n] -- PROGRAM [ARGS ...]
 #
 #   -r FILE   may be read            -w FILE   may be read and written
-#   -t        gets a folder of its own for temporary files (TMPDIR), which is removed when the program has ended
-#   -s        may make folders with sockets in /tmp, as `nbdkit -U -` does
+#   -t        gets a directory of its own for temporary files (TMPDIR), which is removed when the program has ended
+#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does
 #   -n        may use TCP
 #
 # Programs and libraries of the system can be read and run; that is all. Made of Landlock(7), which needs no
@@ -52,14 +52,14 @@ sub prctl_number {
   return $magic eq "\x7fELF" ? $PRCTL{ 32 * $class . " bits of $machine" } : undef;
 }
 
-# A folder that is removed when nobody holds the pipe any more, which the program inherits.
-sub temporary_folder {
+# A directory that is removed when nobody holds the pipe any more, which the program inherits.
+sub temporary_directory {
   my $base = $ENV{TMPDIR} || '/var/tmp';
   open my $random, '<', '/dev/urandom' or fail('/dev/urandom');
   read $random, my $bytes, 8;
-  my $folder = "$base/nbdfuse-" . unpack 'H*', $bytes;
+  my $directory = "$base/nbdfuse-" . unpack 'H*', $bytes;
   pipe my $end, my $kept or fail('pipe');
-  mkdir $folder, 0700 or fail("cannot make $folder");
+  mkdir $directory, 0700 or fail("cannot make $directory");
   my $child = fork // fail('fork');
   if ($child == 0) {
     # An orphan at once, so that the program gets no child that it does not know.
@@ -73,9 +73,9 @@ sub temporary_folder {
     # The listening socket must end with the program.
     if (open my $socket, '<&=', 3) { close $socket }
     1 while sysread $end, my $byte, 1;
-    opendir my $left, $folder;
-    unlink map { "$folder/$_" } readdir $left;
-    rmdir $folder;
+    opendir my $left, $directory;
+    unlink map { "$directory/$_" } readdir $left;
+    rmdir $directory;
     exit 0;
   }
   waitpid $child, 0;
@@ -84,7 +84,7 @@ sub temporary_folder {
   fcntl $kept, 2, 0;
   # Nobody closes it before exec.
   our $lives = $kept;
-  return $ENV{TMPDIR} = $folder;
+  return $ENV{TMPDIR} = $directory;
 }
 
 sub allow {
@@ -114,7 +114,7 @@ sub confine {
     # QEMU gets the size of a block device by ioctl(2).
     [$READ | $IOCTL, $given{r}],
     [$write, $given{w}],
-    [$write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR, $given{t} ? [temporary_folder()] : []],
+    [$write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR, $given{t} ? [temporary_directory()] : []],
     [$MAKE_DIR | $MAKE_SOCKET | $REMOVE | $REMOVE_DIR, $given{s} ? ['/tmp'] : []],
   );
   for my $rule (@rules) { allow($ruleset, $all, $_, $rule->[0]) for @{ $rule->[1] } }

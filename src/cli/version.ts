@@ -1,6 +1,6 @@
 // The text of --version.
 //
-// Stands in this folder since the path to package.json must hold for the bundled program, too.
+// Stands in this directory since the path to package.json must hold for the bundled program, too.
 
 import { readFileSync } from 'node:fs';
 

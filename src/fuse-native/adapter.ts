@@ -24,7 +24,7 @@ export interface NativeFile {
 export interface NativeOptions {
   /** A path of an existing directory, and the descriptor in that path, which libfuse's helper needs as well. */
   readonly path: string;
-  readonly folder: number;
+  readonly directory: number;
   readonly files: readonly NativeFile[];
   readonly tree: TreeOptions;
   readonly allowOther: boolean;
@@ -90,11 +90,11 @@ export class NativeFileSystem {
       fsname: `${options.fsname},big_writes,max_write=${MAX_WRITE}${readOnly ? ',ro' : ''}`,
       subtype: options.subtype,
     });
-    keepOnExec(options.folder);
+    keepOnExec(options.directory);
     await new Promise<void>((resolve, reject) => {
       fuse.mount((error) => (error === null ? resolve() : reject(error)));
     });
-    closeOnExec(options.folder);
+    closeOnExec(options.directory);
     return new NativeFileSystem(disks, await keepFromChildren());
   }
 

@@ -129,15 +129,15 @@ class TreeBuilder {
       refusal(image, reference, why, cureFor(image, this.#format, reference));
     const why = this.#trusted ? undefined : objectionTo(reference);
     if (why !== undefined) throw refuse(why);
-    const folder = dirname(image);
-    const path = isAbsolute(name) ? name : join(folder, name);
+    const directory = dirname(image);
+    const path = isAbsolute(name) ? name : join(directory, name);
     const real = await realPathOf(path).catch((error: unknown) => {
       if (error instanceof ImageError) throw error;
       const reason =
         codeOf(error) === 'ENOENT' ? 'which does not exist' : `which cannot be opened (${reasonOf(error)})`;
       throw refusal(image, reference, reason, 'put it into the directory of the image');
     });
-    if (!this.#trusted && dirname(real) !== (await realPathOf(folder)))
+    if (!this.#trusted && dirname(real) !== (await realPathOf(directory)))
       throw refuse('which is a link to another directory');
     const found = await stat(real);
     if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))

@@ -19,7 +19,7 @@ import {
 
 /** The evidence about a file. */
 export interface Evidence {
-  /** Its name, without folders. */
+  /** Its name, without directories. */
   readonly name: string;
   /** Its first bytes. */
   readonly head: Buffer;

@@ -59,7 +59,7 @@ export async function requirePrograms(
 }
 
 /** The directory of this nbdkit's plugins or filters. */
-async function nbdkitFolder(key: 'plugindir' | 'filterdir'): Promise<string> {
+async function nbdkitDirectory(key: 'plugindir' | 'filterdir'): Promise<string> {
   const { stdout } = await run('nbdkit', ['--dump-config'], { timeout: DUMP_TIME });
   return new RegExp(`^${key}=(.*)$`, 'm').exec(stdout)?.[1] ?? '';
 }
@@ -73,7 +73,7 @@ async function isThere(path: string): Promise<boolean> {
 
 /** @throws ImageError when nbdkit has no such plugin */
 export async function requirePlugin(what: string, plugin: string): Promise<void> {
-  if (await isThere(join(await nbdkitFolder('plugindir'), `nbdkit-${plugin}-plugin.so`))) return;
+  if (await isThere(join(await nbdkitDirectory('plugindir'), `nbdkit-${plugin}-plugin.so`))) return;
   throw new ImageError(
     `${what} needs nbdkit's ${plugin} plugin, which is not installed: ` +
       `apt-get install nbdkit (Fedora: dnf install nbdkit-${plugin}-plugin)`,
@@ -82,7 +82,7 @@ export async function requirePlugin(what: string, plugin: string): Promise<void>
 
 /** @throws ImageError when nbdkit has no filter for a compression */
 export async function requireUnpacking(what: string, compression: Compression): Promise<void> {
-  if (await isThere(join(await nbdkitFolder('filterdir'), `nbdkit-${compression}-filter.so`))) return;
+  if (await isThere(join(await nbdkitDirectory('filterdir'), `nbdkit-${compression}-filter.so`))) return;
   throw new ImageError(
     `${what} is compressed with ${compression}, and this nbdkit has no ${compression} filter: ` +
       `unpack it first (${UNPACK[compression]}), or compress it with xz --block-size=16MiB`,

@@ -23,7 +23,7 @@ export interface SshSource {
   readonly host: string;
   readonly port: string | undefined;
   readonly user: string | undefined;
-  /** Relative to the user's home folder when it does not begin with a slash. */
+  /** Relative to the user's home directory when it does not begin with a slash. */
   readonly path: string;
 }
 
@@ -52,7 +52,7 @@ function pathOf(word: string): string {
   }
 }
 
-/** `ssh://user@host:port/path`; `/~/path` is relative to the home folder. */
+/** `ssh://user@host:port/path`; `/~/path` is relative to the home directory. */
 function parseSsh(word: string): SshSource {
   const { hostname, port, username, password, pathname } = parseUrl(word);
   const host = decoded(hostname, word).replace(/^\[(.*)\]$/, '$1');

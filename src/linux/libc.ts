@@ -1,6 +1,6 @@
 // The C library through koffi: all system calls go through here.
 //
-// Used by the rest of this folder and by the worker's hot loop. Arguments are plain numbers, and memory is passed by
+// Used by the rest of this directory and by the worker's hot loop. Arguments are plain numbers, and memory is passed by
 // address (`addressOf`), so that a call allocates nothing. -1 means failure: read `errno()` before the next call. No
 // call retries on EINTR.
 

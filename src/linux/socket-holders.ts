@@ -65,9 +65,9 @@ function holdersOf(inodes: ReadonlySet<string>): number[] {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const folder = `/proc/${name}/fd`;
-      const holds = readdirSync(folder).some((fd) => {
-        const inode = /^socket:\[(\d+)\]$/.exec(linkOf(`${folder}/${fd}`))?.[1];
+      const directory = `/proc/${name}/fd`;
+      const holds = readdirSync(directory).some((fd) => {
+        const inode = /^socket:\[(\d+)\]$/.exec(linkOf(`${directory}/${fd}`))?.[1];
         return inode !== undefined && inodes.has(inode);
       });
       if (holds) holders.push(Number(name));

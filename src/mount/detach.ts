@@ -18,13 +18,13 @@ const BUSY = /target is busy|resource busy/i;
 /** The child's descriptor of the directory of the place. */
 const INHERITED = 3;
 
-async function attempt({ folder, name }: Place, lazy: boolean): Promise<Outcome> {
+async function attempt({ directory, name }: Place, lazy: boolean): Promise<Outcome> {
   const path = pathThrough(INHERITED, name);
   // -c: umount must not canonicalize the path.
   const umount = (): Promise<Outcome> =>
-    runProgram('umount', ['-i', '-c', ...(lazy ? ['-l'] : []), '--', path], [folder]);
+    runProgram('umount', ['-i', '-c', ...(lazy ? ['-l'] : []), '--', path], [directory]);
   if (process.geteuid?.() === 0) return umount();
-  const helper = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', path], [folder]);
+  const helper = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', path], [directory]);
   if (helper.status === 0 || BUSY.test(helper.errorText)) return helper;
   // In a user namespace we may have used mount(2), of which the helper knows nothing.
   const other = await umount();

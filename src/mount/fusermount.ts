@@ -20,7 +20,7 @@ function explain(outcome: Outcome): string {
 }
 
 /** The helper's descriptor of the mountpoint's directory, after that of its socket. */
-const FOLDER = 4;
+const DIRECTORY = 4;
 
 /**
  * Mounts with `options` as fusermount3's -o takes them. Returns the /dev/fuse descriptor,
@@ -31,9 +31,9 @@ export async function mountByHelper(mountpoint: Mountpoint, options: readonly st
   const [ours, theirs] = socketpair();
   try {
     setNonBlocking(ours);
-    const { folder, name } = mountpoint.target.place;
-    const argv = ['-o', options.join(','), '--', pathThrough(FOLDER, name)];
-    const running = runProgram('fusermount3', argv, [theirs, folder], { _FUSE_COMMFD: '3' });
+    const { directory, name } = mountpoint.target.place;
+    const argv = ['-o', options.join(','), '--', pathThrough(DIRECTORY, name)];
+    const running = runProgram('fusermount3', argv, [theirs, directory], { _FUSE_COMMFD: '3' });
     closeDescriptor(theirs);
     const outcome = await running;
     const device = receiveDescriptor(ours);

@@ -159,7 +159,7 @@ export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   const path = resolve(text);
   const notices: string[] = [];
   const kind = await clearedKind(path, text, notices);
-  if (kind === 'missing') return inFolder(path, text, notices);
+  if (kind === 'missing') return inDirectory(path, text, notices);
   if (kind === 'file' && text.endsWith('/'))
     throw new MountError(`mountpoint ${text}: ${text} is not a directory`);
   await refuseBusy(path, text);
@@ -192,9 +192,9 @@ function made(target: Target, filename: string, text: string, notices: readonly 
   };
 }
 
-async function inFolder(path: string, text: string, notices: string[]): Promise<Mountpoint> {
-  const folder = dirname(path);
-  const kind = await clearedKind(folder, text, notices);
+async function inDirectory(path: string, text: string, notices: string[]): Promise<Mountpoint> {
+  const directory = dirname(path);
+  const kind = await clearedKind(directory, text, notices);
   const [wanted, found] = text.endsWith('/') ? [text, await kindOf(path)] : [dirname(text), kind];
   if (found === 'missing') {
     throw new MountError(
@@ -202,8 +202,8 @@ async function inFolder(path: string, text: string, notices: string[]): Promise<
     );
   }
   if (found !== 'directory') throw new MountError(`mountpoint ${text}: ${wanted} is not a directory`);
-  await refuseBusy(folder, text);
-  return made(await openTarget(folder, text), basename(path), text, notices);
+  await refuseBusy(directory, text);
+  return made(await openTarget(directory, text), basename(path), text, notices);
 }
 
 /** Refuses a file name: --all names its files itself. @throws MountError */

@@ -10,11 +10,11 @@ import { closeDescriptor } from '../linux/socket.js';
 
 /** See the file's head. The caller that makes one closes it. */
 export class Place {
-  readonly folder: number;
+  readonly directory: number;
   readonly name: string;
 
-  private constructor(folder: number, name: string) {
-    this.folder = folder;
+  private constructor(directory: number, name: string) {
+    this.directory = directory;
     this.name = name;
   }
 
@@ -25,7 +25,7 @@ export class Place {
 
   /** A path for system calls. */
   get path(): string {
-    return pathThrough(this.folder, this.name);
+    return pathThrough(this.directory, this.name);
   }
 
   /** An O_PATH descriptor of the topmost mount's root, or else of the file itself. @throws NodeJS.ErrnoException */
@@ -40,7 +40,7 @@ export class Place {
   }
 
   close(): void {
-    closeDescriptor(this.folder);
+    closeDescriptor(this.directory);
   }
 }
 

@@ -37,9 +37,9 @@ const TERM_LOOK = 100;
  * only SIGKILL ends it before it has cleaned up. It stays until all others of the group, whose number is $$, have
  * ended, or kills them.
  */
-const LAUNCHER = `folder=$1; shift
-clean() { if [ -n "$folder" ]; then rm -f -- "$folder/socket"; rmdir -- "$folder"; fi; }
-if [ -n "$folder" ]; then read -r _ <&4 || { clean 2>/dev/null; exit 1; }; fi
+const LAUNCHER = `directory=$1; shift
+clean() { if [ -n "$directory" ]; then rm -f -- "$directory/socket"; rmdir -- "$directory"; fi; }
+if [ -n "$directory" ]; then read -r _ <&4 || { clean 2>/dev/null; exit 1; }; fi
 others() {
   for file in /proc/[0-9]*/stat; do
     if read -r line <$file; then
@@ -54,7 +54,7 @@ others() {
   while [ $tries -gt 0 ] && others; do tries=$((tries - 1)); sleep ${TERM_LOOK / 1000}; done
   kill -KILL 0 ) <&4 >/dev/null 2>&1 3<&- 4<&- & )
 unset LISTEN_PID LISTEN_FDS LISTEN_FDNAMES
-if [ -n "$folder" ]; then LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" >&2 4<&-; fi
+if [ -n "$directory" ]; then LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" >&2 4<&-; fi
 exec "$@" 3<&- 4<&-`;
 
 /** How a child ended. */
@@ -71,8 +71,8 @@ export interface LaunchOptions {
   readonly argv: readonly string[];
   /** Descriptor for standard input and output; the launcher's caller still closes its own copy. */
   readonly socket?: number;
-  /** A socket, which `listen` binds to the path `socket` in `folder`; `listen` also makes the folder. */
-  readonly listener?: { readonly fd: number; readonly folder: string; listen(): void };
+  /** A socket, which `listen` binds to the path `socket` in `directory`; `listen` also makes the directory. */
+  readonly listener?: { readonly fd: number; readonly directory: string; listen(): void };
   /** Receives standard error as it comes. */
   readonly onStderr: (chunk: Buffer) => void;
 }
@@ -122,7 +122,7 @@ export class Child {
   /** Starts a program. @throws TransportError when there is no such program; the errors of `listen` */
   static async launch(options: LaunchOptions): Promise<Child> {
     const program = await findProgram(options.argv[0] ?? '');
-    const args = ['-c', LAUNCHER, 'sh', options.listener?.folder ?? '', program, ...options.argv.slice(1)];
+    const args = ['-c', LAUNCHER, 'sh', options.listener?.directory ?? '', program, ...options.argv.slice(1)];
     const channel = options.socket ?? 'ignore';
     const child = spawn('/bin/sh', args, {
       detached: true,

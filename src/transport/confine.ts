@@ -13,7 +13,7 @@ export interface Confinement {
   /** Absolute paths. */
   readonly readable?: readonly string[];
   readonly writable?: readonly string[];
-  /** Whether it gets a folder for temporary files. */
+  /** Whether it gets a directory for temporary files. */
   readonly temporary?: boolean;
   /** Whether it may make sockets in /tmp, as `nbdkit -U -` does. */
   readonly sockets?: boolean;

@@ -1,6 +1,6 @@
 // The error of a server that cannot be reached: one printable line that says what failed, why, and what to do next.
 //
-// Thrown by every file of this folder. `printable` escapes the text of a server or a child before it becomes part of a
+// Thrown by every file of this directory. `printable` escapes the text of a server or a child before it becomes part of a
 // message.
 
 import { errnoText, SystemError } from '../linux/errno.js';

@@ -18,8 +18,8 @@ export async function findProgram(name: string): Promise<string> {
     if (wrong === undefined) return name;
     throw new TransportError(`cannot start ${shown}: ${wrong}`, { errno: ENOENT });
   }
-  for (const folder of (process.env.PATH ?? '/usr/bin:/bin').split(delimiter)) {
-    const path = join(folder === '' ? '.' : folder, name);
+  for (const directory of (process.env.PATH ?? '/usr/bin:/bin').split(delimiter)) {
+    const path = join(directory === '' ? '.' : directory, name);
     if ((await whyNot(path)) === undefined) return path;
   }
   throw new TransportError(`cannot start ${shown}: no such program in PATH; is it installed?`, {

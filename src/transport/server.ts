@@ -1,4 +1,4 @@
-// An open server: the entry point of this folder for sessions and clients.
+// An open server: the entry point of this directory for sessions and clients.
 //
 // `openServer` starts a child where the target needs one; `connect` makes negotiated connections. Nothing blocks. The
 // caller must close the server, which ends and reaps children and removes socket directories.

@@ -17,24 +17,28 @@ import { listenUnix } from './listener.js';
 import type { Source, StderrSink } from './source.js';
 
 /** The path of a new directory, whose name nobody else can guess. */
-function folderToMake(): string {
+function directoryToMake(): string {
   return join(tmpdir(), `nbdfuse-${randomBytes(8).toString('hex')}`);
 }
 
-function listenIn(folder: string, fd: number): void {
+function listenIn(directory: string, fd: number): void {
   try {
-    mkdirSync(folder, { mode: 0o700 });
+    mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
     throw new TransportError(`cannot create a directory for the server's socket: ${reasonOf(error)}`, {
       cause: error,
     });
   }
-  listenUnix(fd, join(folder, 'socket'));
+  listenUnix(fd, join(directory, 'socket'));
 }
 
-async function launchInFolder(folder: string, argv: readonly string[], onStderr: StderrSink): Promise<Child> {
+async function launchInDirectory(
+  directory: string,
+  argv: readonly string[],
+  onStderr: StderrSink,
+): Promise<Child> {
   const fd = openSocket(AF_UNIX, SOCK_STREAM);
-  const listener = { fd, folder, listen: () => listenIn(folder, fd) };
+  const listener = { fd, directory, listen: () => listenIn(directory, fd) };
   try {
     return await Child.launch({ argv, listener, onStderr });
   } finally {
@@ -48,22 +52,27 @@ export class SocketActivationSource implements Source {
   readonly singleConnection = false;
   readonly #argv: readonly string[];
   readonly #onStderr: StderrSink;
-  #folder: string;
+  #directory: string;
   #child: Child;
 
-  private constructor(argv: readonly string[], onStderr: StderrSink, folder: string, child: Child) {
+  private constructor(argv: readonly string[], onStderr: StderrSink, directory: string, child: Child) {
     this.#argv = argv;
     this.#onStderr = onStderr;
-    this.#folder = folder;
+    this.#directory = directory;
     this.#child = child;
   }
 
   static async open(argv: readonly string[], onStderr: StderrSink): Promise<SocketActivationSource> {
-    const folder = folderToMake();
+    const directory = directoryToMake();
     try {
-      return new SocketActivationSource(argv, onStderr, folder, await launchInFolder(folder, argv, onStderr));
+      return new SocketActivationSource(
+        argv,
+        onStderr,
+        directory,
+        await launchInDirectory(directory, argv, onStderr),
+      );
     } catch (error) {
-      await rm(folder, { recursive: true, force: true });
+      await rm(directory, { recursive: true, force: true });
       throw error;
     }
   }
@@ -73,18 +82,18 @@ export class SocketActivationSource implements Source {
   }
 
   async connect(signal: AbortSignal): Promise<Duplex> {
-    return connectUnix(join(this.#folder, 'socket'), signal);
+    return connectUnix(join(this.#directory, 'socket'), signal);
   }
 
   async restart(): Promise<void> {
     await this.close();
     // The watcher of the last child may still remove its directory: never use one twice.
-    this.#folder = folderToMake();
-    this.#child = await launchInFolder(this.#folder, this.#argv, this.#onStderr);
+    this.#directory = directoryToMake();
+    this.#child = await launchInDirectory(this.#directory, this.#argv, this.#onStderr);
   }
 
   async close(): Promise<void> {
     await this.#child.stop(0);
-    await rm(this.#folder, { recursive: true, force: true });
+    await rm(this.#directory, { recursive: true, force: true });
   }
 }

@@ -43,28 +43,28 @@ async function readIfThere(path: string): Promise<Buffer | undefined> {
 }
 
 /** The default directories, which are those of libnbd. */
-function defaultFolders(): string[] {
+function defaultDirectories(): string[] {
   const system = '/etc/pki/libnbd';
   if (process.geteuid?.() === 0) return [system];
   const home = homedir();
   return [join(home, '.pki/libnbd'), join(home, '.config/pki/libnbd'), system];
 }
 
-async function loadFolder(folder: string): Promise<X509Credentials | undefined> {
-  const ca = await readIfThere(join(folder, 'ca-cert.pem'));
+async function loadDirectory(directory: string): Promise<X509Credentials | undefined> {
+  const ca = await readIfThere(join(directory, 'ca-cert.pem'));
   if (ca === undefined) return undefined;
-  const cert = await readIfThere(join(folder, 'client-cert.pem'));
-  const key = await readIfThere(join(folder, 'client-key.pem'));
+  const cert = await readIfThere(join(directory, 'client-cert.pem'));
+  const key = await readIfThere(join(directory, 'client-key.pem'));
   if ((cert === undefined) !== (key === undefined)) {
     const missing = cert === undefined ? 'client-cert.pem' : 'client-key.pem';
-    throw new TransportError(`cannot use the certificates in ${printable(folder)}: ${missing} is missing`);
+    throw new TransportError(`cannot use the certificates in ${printable(directory)}: ${missing} is missing`);
   }
   return {
     ca: [ca],
     cert,
     key,
-    crl: await readIfThere(join(folder, 'ca-crl.pem')),
-    from: join(folder, 'ca-cert.pem'),
+    crl: await readIfThere(join(directory, 'ca-crl.pem')),
+    from: join(directory, 'ca-cert.pem'),
   };
 }
 
@@ -74,15 +74,15 @@ async function loadFolder(folder: string): Promise<X509Credentials | undefined> 
  */
 export async function loadX509(settings: TlsSettings): Promise<X509Credentials> {
   if (settings.certificates !== undefined) {
-    const found = await loadFolder(settings.certificates);
+    const found = await loadDirectory(settings.certificates);
     if (found !== undefined) return found;
-    const folder = printable(settings.certificates);
+    const directory = printable(settings.certificates);
     throw new TransportError(
-      `cannot use the TLS certificates in ${folder}: there is no ca-cert.pem in that directory`,
+      `cannot use the TLS certificates in ${directory}: there is no ca-cert.pem in that directory`,
     );
   }
-  for (const folder of defaultFolders()) {
-    const found = await loadFolder(folder);
+  for (const directory of defaultDirectories()) {
+    const found = await loadDirectory(directory);
     if (found !== undefined) return found;
   }
   const named = process.env.SSL_CERT_FILE;

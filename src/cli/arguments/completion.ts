@@ -63,7 +63,7 @@ function zshSpec(option: NamedOption): readonly string[] {
 
 function zsh(): string {
   return `#compdef nbdfuse
-# zsh completion of nbdfuse: nbdfuse --completion zsh > a folder of $fpath/_nbdfuse
+# zsh completion of nbdfuse: nbdfuse --completion zsh > a directory of $fpath/_nbdfuse
 _arguments -S ${OPTIONS.flatMap(zshSpec).join(' \\\n  ')} \\
   '1:mountpoint:_files' \\
   '2:server:(${MODE_WORDS.join(' ')} nbd\\:// nbd+unix\\:///)' \\

@@ -23,8 +23,8 @@ const PATIENCE = 30_000;
 
 /** Finds the mount at MOUNTPOINT, typed in any form that mounting accepts: DIR, DIR/FILENAME or a file. */
 async function find(mountpoint: string) {
-  const folder = dirname(resolve(mountpoint));
-  for (const path of [mountpoint, folder]) {
+  const directory = dirname(resolve(mountpoint));
+  for (const path of [mountpoint, directory]) {
     const descriptor = await openPath(path, { follow: true }).catch(() => undefined);
     if (descriptor === undefined) continue;
     const found = await using(descriptor, async (through) => {
@@ -33,7 +33,8 @@ async function find(mountpoint: string) {
       const isRoot = mount.path === currentPath(descriptor);
       const [file] = await mountedFiles(through).catch(() => []);
       // Anything else may be a file deep in some other file system.
-      const isFile = path !== folder && file !== undefined && mount.path === dirname(currentPath(descriptor));
+      const isFile =
+        path !== directory && file !== undefined && mount.path === dirname(currentPath(descriptor));
       return isRoot || isFile ? { mount, server: serverOf(file?.status, mount) } : undefined;
     });
     if (found !== undefined) return found;

@@ -44,7 +44,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
       {
         ...options,
         path: place.path,
-        folder: place.folder,
+        directory: place.directory,
         files,
         tree: treeOptions(options),
         fsname: options.fsname ?? 'nbdfuse',
