@@ -1,15 +1,16 @@
 // A server whose list and whose exports the test controls: for --all.
 
+import {
+  NBD_OPT_GO,
+  NBD_OPT_INFO,
+  NBD_OPT_LIST,
+  NBD_REP_ACK,
+  NBD_REP_ERR_UNSUP,
+  NBD_REP_SERVER,
+} from './nbd-numbers.js';
 import { answerOptions, exportInfo, type RawServer, refusal, startRawServer } from './raw-server.js';
 import type { Scope } from './run/scope.js';
 import { optionReply, u32 } from './scripted-wire.js';
-
-const NBD_OPT_LIST = 3;
-const NBD_OPT_INFO = 6;
-const NBD_OPT_GO = 7;
-const NBD_REP_ACK = 1;
-const NBD_REP_SERVER = 2;
-const NBD_REP_ERR_UNSUP = 0x8000_0001;
 
 /** Bytes of each export. */
 const SIZE = 1024n * 1024n;

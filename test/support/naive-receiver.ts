@@ -2,10 +2,7 @@
 // in BigInt, one flag a byte. The reply receiver must come to the same results on any stream.
 
 import type { ReplyFormat } from '../../src/nbd/transmission/reply.js';
-
-const NBD_CMD_READ = 0;
-const NBD_CMD_BLOCK_STATUS = 7;
-const NBD_CMD_FLAG_DF = 4;
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_DF, NBD_CMD_READ } from './nbd-numbers.js';
 
 /** A limit of our own, where proto.md has none: bytes of block status. */
 const MOST_STATUS = 16 * 1024 * 1024 + 8;

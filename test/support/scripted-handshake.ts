@@ -3,6 +3,25 @@
 // Used by scripted-server.ts. Grants the options of the export's description and refuses the rest with
 // NBD_REP_ERR_UNSUP, as an older server would.
 
+import {
+  NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_EXPORT,
+  NBD_OPT_ABORT,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
+  NBD_OPT_GO,
+  NBD_OPT_INFO,
+  NBD_OPT_LIST,
+  NBD_OPT_LIST_META_CONTEXT,
+  NBD_OPT_SET_META_CONTEXT,
+  NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
+  NBD_REP_ACK,
+  NBD_REP_ERR_UNSUP,
+  NBD_REP_INFO,
+  NBD_REP_META_CONTEXT,
+  NBD_REP_SERVER,
+} from './nbd-numbers.js';
 import { type ByteReader, optionReply, u16, u32, u64 } from './scripted-wire.js';
 
 /** The export and the terms of a scripted server. */
@@ -32,26 +51,6 @@ export interface Agreed {
 
 /** HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES. */
 export const DEFAULT_FLAGS = 0b110_1101;
-
-const NBD_OPT_EXPORT_NAME = 1;
-const NBD_OPT_ABORT = 2;
-const NBD_OPT_LIST = 3;
-const NBD_OPT_STARTTLS = 5;
-const NBD_OPT_INFO = 6;
-const NBD_OPT_GO = 7;
-const NBD_OPT_STRUCTURED_REPLY = 8;
-const NBD_OPT_LIST_META_CONTEXT = 9;
-const NBD_OPT_SET_META_CONTEXT = 10;
-const NBD_OPT_EXTENDED_HEADERS = 11;
-
-const NBD_REP_ACK = 1;
-const NBD_REP_SERVER = 2;
-const NBD_REP_INFO = 3;
-const NBD_REP_META_CONTEXT = 4;
-const NBD_REP_ERR_UNSUP = 0x8000_0001;
-
-const NBD_INFO_EXPORT = 0;
-const NBD_INFO_BLOCK_SIZE = 3;
 
 /** A handshake in progress. */
 class ScriptedHandshake {

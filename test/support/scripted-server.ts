@@ -7,6 +7,17 @@
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_DISC,
+  NBD_CMD_READ,
+  NBD_REPLY_TYPE_BLOCK_STATUS,
+  NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
+  NBD_REPLY_TYPE_ERROR,
+  NBD_REPLY_TYPE_NONE,
+  NBD_REPLY_TYPE_OFFSET_DATA,
+  NBD_REPLY_TYPE_OFFSET_HOLE,
+} from './nbd-numbers.js';
 import type { Scope } from './run/scope.js';
 import { type Agreed, type ScriptedExport, shakeHands } from './scripted-handshake.js';
 import {
@@ -22,16 +33,6 @@ import {
 } from './scripted-wire.js';
 
 const DONE = 1;
-const NBD_REPLY_TYPE_NONE = 0;
-const NBD_REPLY_TYPE_OFFSET_DATA = 1;
-const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
-const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
-const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
-const NBD_REPLY_TYPE_ERROR = 0x8001;
-
-const NBD_CMD_READ = 0;
-const NBD_CMD_DISC = 2;
-const NBD_CMD_BLOCK_STATUS = 7;
 
 /** Writes the replies to one request. */
 export class ReplyWriter {

@@ -3,6 +3,8 @@
 // Used by scripted-server.ts. Nothing here comes from src, so that it does not share the mistakes of the
 // client. Numbers stand as in the NBD specification, big-endian.
 
+import { NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_WRITE } from './nbd-numbers.js';
+
 /** Bytes of a number with 1, 2, 4 or 8 bytes. */
 export function u16(value: number): Buffer {
   const bytes = Buffer.alloc(2);
@@ -103,8 +105,6 @@ export class ByteReader {
   }
 }
 
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 const REQUEST_MAGIC = 0x25609513;
 const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
 

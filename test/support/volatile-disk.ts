@@ -5,12 +5,9 @@
 // server's machine unnoticed.
 
 import type { Socket } from 'node:net';
+import { NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from './nbd-numbers.js';
 import { answerAll, type ReplyWriter } from './scripted-server.js';
 import type { ScriptedRequest } from './scripted-wire.js';
-
-const NBD_CMD_READ = 0;
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_FLUSH = 3;
 
 /** Transmission flags of an export with FLUSH, FUA and several connections. */
 export const MULTI_CONN_FLAGS = 0b1_0000_1101;

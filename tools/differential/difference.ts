@@ -1,5 +1,6 @@
 // Compares the results of an operation on two files, and checks that holes read as zeros.
 
+import { ENXIO } from '../../src/constants/errno.js';
 import { errnoName } from '../../src/linux/errno.js';
 import type { Operation, Range } from './operations.js';
 import type { PlayedFile } from './played-file.js';
@@ -7,8 +8,6 @@ import { SEEK_DATA, SEEK_HOLE } from './system.js';
 
 /** The result of an operation, and the bytes that it has read. */
 export type Ending = readonly [result: number, bytes: Buffer];
-
-const ENXIO = 6;
 
 /** Bytes that are shown of each side. */
 const SHOWN = 24;

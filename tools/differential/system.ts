@@ -7,6 +7,13 @@ import { EINTR } from '../../src/constants/errno.js';
 import { addressOf, errno, libc } from '../../src/linux/libc.js';
 
 export { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/constants/open-flags.js';
+export {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../../src/fuse/constants.js';
 
 const library = koffi.load(null);
 
@@ -31,11 +38,6 @@ const raw = {
   ]),
 };
 
-export const FALLOC_FL_KEEP_SIZE = 1;
-export const FALLOC_FL_PUNCH_HOLE = 2;
-export const FALLOC_FL_ZERO_RANGE = 16;
-export const SEEK_DATA = 3;
-export const SEEK_HOLE = 4;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MS_SYNC = 4;

@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { NBD_CMD_WRITE } from '../../src/nbd/constants.js';
 import { Handshake, type HandshakeEvent } from '../../src/nbd/handshake/handshake.js';
 import { ReplyReceiver } from '../../src/nbd/transmission/reply-receiver.js';
 import { encodeRequest } from '../../src/nbd/transmission/request.js';
@@ -28,7 +29,6 @@ import { requestsOf } from './targets/replies.js';
 const CORPUS = 'tools/fuzz/corpus';
 /** Milliseconds that one session may take. */
 const PATIENCE = 20_000;
-const WRITE = 1;
 
 /** Choices of the handshake target: go, list and info, with and without each kind of replies, contexts. */
 const HANDSHAKES = [0, 1, 2, 3, 8, 16, 24, 32, 34, 35];
@@ -104,7 +104,7 @@ async function recordReplies(name: string, path: string, choice: number, format:
     const heard: Buffer[] = [];
     for (const [cookie, { type, flags = 0, offset, length }] of requestsOf(new Input(head))) {
       recorder.ask(cookie, new RecordedRequest(type, offset, length, flags));
-      const message = Buffer.alloc((info.extendedHeaders ? 32 : 28) + (type === WRITE ? length : 0));
+      const message = Buffer.alloc((info.extendedHeaders ? 32 : 28) + (type === NBD_CMD_WRITE ? length : 0));
       const view = new DataView(message.buffer, message.byteOffset);
       const [offsetHi, offsetLo] = [Number(offset >> 32n), Number(offset & 0xffffffffn)];
       encodeRequest(view, 0, info.extendedHeaders, {

@@ -7,7 +7,13 @@
 import { EIO } from '../../src/constants/errno.js';
 import { Tree } from '../../src/fuse/tree.js';
 import { addressOf, libc } from '../../src/linux/libc.js';
-import { MSG_DONTWAIT, setNonBlocking, setSocketBuffers, socketpair } from '../../src/linux/socket.js';
+import {
+  AF_UNIX,
+  MSG_DONTWAIT,
+  setNonBlocking,
+  setSocketBuffers,
+  socketpair,
+} from '../../src/linux/socket.js';
 import type { ExportInfo } from '../../src/nbd/export-info.js';
 import { type Channel, PlainChannel } from '../../src/worker/connection/channel.js';
 import type { Connection } from '../../src/worker/connection/connection.js';
@@ -23,7 +29,6 @@ import { statusOf } from '../../src/worker/status.js';
 import type { NaiveRequest } from '../../test/support/naive-receiver.js';
 import { promise } from './finding.js';
 
-const AF_UNIX = 1;
 const SOCK_SEQPACKET = 5;
 const BUFFERS = 4 * 1024 * 1024;
 const OUT_HEADER = 16;

@@ -17,6 +17,7 @@ import {
   FUSE_READ,
   FUSE_RELEASE,
   FUSE_WRITE,
+  FUSE_WRITE_CACHE,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../../src/fuse/constants.js';
@@ -28,8 +29,6 @@ import { setErrno } from './errno.js';
 import { peek, poke } from './memory.js';
 import { bytesOf, UNIT } from './units.js';
 import { Violation } from './violation.js';
-
-const FUSE_WRITE_CACHE = 1;
 
 /** The node of the first file: behind the directory. */
 const FIRST_NODE = 2;

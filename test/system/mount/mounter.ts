@@ -8,6 +8,8 @@
 import { read, write } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { ENOENT, ENOSYS } from '../../../src/constants/errno.js';
+import { S_IFDIR, S_IFREG } from '../../../src/constants/file-mode.js';
 import { libc } from '../../../src/linux/libc.js';
 import { mountKernel } from '../../../src/mount/attach.js';
 import { MountError } from '../../../src/mount/errors.js';
@@ -15,8 +17,6 @@ import { resolveMountpoint } from '../../../src/mount/mountpoint.js';
 import { parseFuseOptions } from '../../../src/mount/options.js';
 
 const F_SETFL = 4;
-const S_IFDIR = 0o040755;
-const S_IFREG = 0o100644;
 
 const readDevice = promisify(read);
 const writeDevice = promisify(write);
@@ -35,8 +35,6 @@ const FUSE = {
   DESTROY: 38,
   BATCH_FORGET: 42,
 };
-const ENOENT = 2;
-const ENOSYS = 38;
 
 /** Errors of /dev/fuse after the end of the mount. */
 const UNMOUNTED = ['ENODEV', 'ECONNABORTED', 'EPERM'];
@@ -120,7 +118,7 @@ async function run(text: string, options: readonly string[]): Promise<void> {
       (error: MountError) => say({ errno: error.errno, message: error.message }),
     );
   });
-  await serve(mount.device, mountpoint.kind === 'file' ? S_IFREG : S_IFDIR);
+  await serve(mount.device, mountpoint.kind === 'file' ? S_IFREG | 0o644 : S_IFDIR | 0o755);
 }
 
 try {

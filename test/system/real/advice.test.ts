@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { EOPNOTSUPP } from '../../../src/constants/errno.js';
 import { createScope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
 import { mountDisk } from '../../support/run/mount.js';
@@ -34,6 +35,5 @@ FS_IOC_FIEMAP = 0xC020660B
 try: fcntl.ioctl(fd, FS_IOC_FIEMAP, struct.pack('QQIIII', 0, 1 << 20, 0, 0, 0, 0))
 except OSError as error: print(error.errno)
 print(os.lseek(fd, 0, os.SEEK_HOLE))`;
-  const EOPNOTSUPP = 95;
   expect(await runProgram('python3', '-c', ask, disk.file)).toBe(`${EOPNOTSUPP}\n0\n`);
 });

@@ -1,6 +1,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { O_CLOEXEC } from '../../../src/constants/open-flags.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { tryProgram } from '../../support/run/command.js';
@@ -9,7 +10,6 @@ import { requirePrograms } from '../../support/run/requires.js';
 
 requirePrograms('nbdkit', 'fallocate');
 
-const O_CLOEXEC = 0o2000000;
 const OPTIONS = ['--fuse-backend=fuse-native'];
 
 it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([

@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES } from '../../support/nbd-numbers.js';
 import { runProgram } from '../../support/run/command.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -15,7 +16,6 @@ requirePrograms('fallocate', 'cp');
 const GIB = 2 ** 30;
 const SIZE = 10 * GIB;
 const MAXIMUM = 32 * 2 ** 20;
-const [NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS] = [4, 6, 7];
 const CONTEXTS = { 'base:allocation': 1 };
 const HEADERS: [string, { extendedHeaders?: boolean; structuredReplies?: boolean }][] = [
   ['64', { extendedHeaders: true }],

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
+import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE } from '../../support/nbd-numbers.js';
 import { runShell } from '../../support/run/command.js';
 import { mountDisk } from '../../support/run/mount.js';
 import type { ScriptedExport } from '../../support/scripted-handshake.js';
@@ -9,9 +10,6 @@ import { answerAll, type ReplyWriter, startScriptedServer } from '../../support/
 import type { ScriptedRequest } from '../../support/scripted-wire.js';
 
 const MIB = 1024 * 1024;
-const NBD_CMD_READ = 0;
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_DISC = 2;
 
 /** A handler that stores written bytes. */
 function storeIn(disk: Buffer) {

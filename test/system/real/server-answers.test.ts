@@ -3,6 +3,7 @@
 // connections.
 
 import { expect, it } from 'vitest';
+import { EOVERFLOW, ESHUTDOWN } from '../../../src/constants/errno.js';
 import { NbdClient } from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
@@ -23,8 +24,6 @@ const MIB = 1024 * 1024;
 const [READ, WRITE, DISC, STATUS] = [0, 1, 2, 7];
 const HAS_FLAGS = 1;
 const CAN_MULTI_CONN = 1 << 8;
-const ESHUTDOWN = 108;
-const EOVERFLOW = 75;
 
 it('NBD_ESHUTDOWN: ends in NBD_CMD_DISC, and the mount repeats the request on its next connection ("Terminating the transmission phase")', async () => {
   const scope = createScope();

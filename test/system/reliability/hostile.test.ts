@@ -6,6 +6,7 @@ import { NbdClient } from '../../../src/client/client.js';
 import { NbdProtocolError } from '../../../src/nbd/errors.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
+import { NBD_CMD_READ } from '../../support/nbd-numbers.js';
 import { REPLY_BREACHES, type ReplyBreach } from '../../support/reply-breaches.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { until } from '../../support/run/until.js';
@@ -18,7 +19,6 @@ import {
 import type { ScriptedRequest } from '../../support/scripted-wire.js';
 
 const MIB = 1024 * 1024;
-const NBD_CMD_READ = 0;
 const AT_ONCE = ['--reconnect=0', '--cache=none'];
 
 function right(request: ScriptedRequest, reply: ReplyWriter): void {

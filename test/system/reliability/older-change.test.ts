@@ -11,6 +11,7 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
 import { whenWaiting } from '../../support/hanging.js';
+import { NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../../support/nbd-numbers.js';
 import { answerOptions, exportInfo, startRawServer } from '../../support/raw-server.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
@@ -32,8 +33,6 @@ requirePrograms('nbdkit', 'qemu-nbd', 'dd', 'fallocate', 'perl', 'unshare', 'get
 
 const MIB = 1024 * 1024;
 const BLOCK = 65_536;
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_WRITE_ZEROES = 6;
 const WRITE_ZEROES_FLAGS = MULTI_CONN_FLAGS | 0b100_0000;
 
 /** Kernel functions in which a program waits for nbdfuse. */

@@ -9,6 +9,7 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
+import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_EIO } from '../../support/nbd-numbers.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { until } from '../../support/run/until.js';
@@ -19,10 +20,6 @@ requirePrograms('getfattr');
 
 const MIB = 1024 * 1024;
 const BLOCK = 4096;
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_FLUSH = 3;
-const NBD_CMD_FLAG_FUA = 1;
-const NBD_EIO = 5;
 
 interface World {
   readonly model: VolatileDisk;

@@ -2,14 +2,14 @@
 
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
+import { E2BIG } from '../../../src/constants/errno.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { NBD_REPLY_TYPE_BLOCK_STATUS } from '../../support/nbd-numbers.js';
 import { type RequestHandler, startScriptedServer } from '../../support/scripted-server.js';
 import { u32 } from '../../support/scripted-wire.js';
 
 const MOST = 2 ** 20;
 const BLOCK = 512;
-const E2BIG = 7;
-const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
 const TIB = 2n ** 40n;
 
 /** `count` blocks, data and hole by turns, as a payload for context 1. */

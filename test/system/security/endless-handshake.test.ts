@@ -6,12 +6,17 @@ import { expect, it } from 'vitest';
 import { Handshake } from '../../../src/nbd/handshake/handshake.js';
 import { HANDSHAKE_TIME, negotiate } from '../../../src/transport/negotiate.js';
 import { createScope } from '../../support/cleanup.js';
+import {
+  NBD_OPT_GO,
+  NBD_OPT_LIST,
+  NBD_REP_ERR_UNSUP,
+  NBD_REP_INFO,
+  NBD_REP_META_CONTEXT,
+  NBD_REP_SERVER,
+} from '../../support/nbd-numbers.js';
 import { answerOptions, refusal, startRawServer } from '../../support/raw-server.js';
 import { startNbdfuse } from '../../support/run/mount.js';
 import { optionReply, u16, u32 } from '../../support/scripted-wire.js';
-
-const [NBD_OPT_LIST, NBD_OPT_GO] = [3, 7];
-const [NBD_REP_SERVER, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_ERR_UNSUP] = [2, 3, 4, 0x80000001];
 
 /** Sends `piece` endlessly, as fast as the client reads. */
 function flood(socket: Socket, piece: Buffer): void {

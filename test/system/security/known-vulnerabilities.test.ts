@@ -8,6 +8,20 @@ import { describe, expect, it } from 'vitest';
 import { NbdClient } from '../../../src/client/client.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt } from '../../support/files.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_EIO,
+  NBD_ENOSPC,
+  NBD_EPERM,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_GO,
+  NBD_REP_ACK,
+  NBD_REP_ERR_UNSUP,
+  NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
+} from '../../support/nbd-numbers.js';
 import { answerOptions, exportInfo, GREETING, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
@@ -20,11 +34,6 @@ import { optionReply, u16, u32, u64 } from '../../support/scripted-wire.js';
 requirePrograms('nbdkit', 'certtool');
 
 const MIB = 1024 * 1024;
-const [NBD_OPT_EXPORT_NAME, NBD_OPT_GO] = [1, 7];
-const [NBD_REP_ACK, NBD_REP_ERR_UNSUP] = [1, 0x80000001];
-const [NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_FLUSH, NBD_CMD_BLOCK_STATUS] = [0, 1, 3, 7];
-const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
-const [NBD_EPERM, NBD_EIO, NBD_ENOSPC] = [1, 5, 28];
 
 /** The start of a mount that must fail: one line, status 1, no stack trace. */
 async function failureOf(scope: Scope, uri: string): Promise<string> {

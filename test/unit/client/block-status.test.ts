@@ -1,12 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { EOPNOTSUPP } from '../../../src/constants/errno.js';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../../../src/index.js';
 import { scratchFolder } from '../../support/cleanup.js';
 import { createQcow2 } from '../../support/run/images.js';
 import { connect, nbdkit } from './support.js';
-
-const EOPNOTSUPP = 95;
 
 describe('NbdClient block status', () => {
   test('covers the whole range, merged and without gaps', async () => {

@@ -1,14 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { EINVAL, ENOSPC, EOPNOTSUPP, EPERM } from '../../../src/constants/errno.js';
 import { NbdServerError } from '../../../src/index.js';
 import { scratchFolder } from '../../support/cleanup.js';
 import { connect, nbdkit, shell } from './support.js';
-
-const EINVAL = 22;
-const EPERM = 1;
-const EOPNOTSUPP = 95;
-const ENOSPC = 28;
 
 describe('NbdClient commands', () => {
   const logged = (folder: string) =>

@@ -2,14 +2,17 @@ import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { hex } from '../../support/hex.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_DISC,
+  NBD_CMD_WRITE,
+  NBD_OPT_EXTENDED_HEADERS,
+  NBD_OPT_GO,
+  NBD_OPT_SET_META_CONTEXT,
+  NBD_REP_ACK,
+} from '../../support/nbd-numbers.js';
 import { startRawServer } from '../../support/raw-server.js';
 import { connect, framed } from './support.js';
-
-const NBD_OPT_GO = 7;
-const NBD_OPT_SET_META_CONTEXT = 10;
-const NBD_OPT_EXTENDED_HEADERS = 11;
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_DISC = 2;
 
 const u32 = (value: number) => {
   const bytes = Buffer.alloc(4);
@@ -27,7 +30,6 @@ const optionReply = (option: number, type: number, data: Uint8Array = Buffer.all
 
 /** Replies to the options that a client sends; true when the transmission phase begins. */
 function answerOption(option: number, socket: Socket): boolean {
-  const NBD_REP_ACK = 1;
   if (option === NBD_OPT_SET_META_CONTEXT) {
     socket.write(optionReply(option, 4, hex`00000009 "base:allocation"`));
   } else if (option === NBD_OPT_GO) {
@@ -113,7 +115,6 @@ test('extended headers: trim, zero and block status of many TiB take one request
   const lengths: bigint[] = [];
   const unix = await extendedServer((request, socket) => {
     lengths.push(request.readBigUInt64BE(24));
-    const NBD_CMD_BLOCK_STATUS = 7;
     if (request.readUInt16BE(6) !== NBD_CMD_BLOCK_STATUS) {
       socket.write(chunk(request, '0001', '0000'));
       return;

@@ -1,17 +1,19 @@
 import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import { ENOTCONN } from '../../../src/constants/errno.js';
 import { NbdError, NbdProtocolError } from '../../../src/index.js';
+import {
+  NBD_CMD_DISC,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_EIO,
+  NBD_ESHUTDOWN,
+} from '../../support/nbd-numbers.js';
 import { connect, oldstyleServer, type SeenRequest, simpleReply } from './support.js';
 
 /** NBD_FLAG_HAS_FLAGS, SEND_FLUSH, SEND_FUA. */
 const FLAGS = 0x000d;
-const NBD_CMD_READ = 0;
-const NBD_CMD_WRITE = 1;
-const NBD_CMD_DISC = 2;
-const NBD_CMD_FLUSH = 3;
-const NBD_EIO = 5;
-const NBD_ESHUTDOWN = 108;
-const ENOTCONN = 107;
 
 function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
   let resolve: (value: T) => void = () => undefined;

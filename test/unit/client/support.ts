@@ -7,6 +7,7 @@ import { onTestFinished } from 'vitest';
 import { type ConnectOptions, NbdClient, type ServerAddress } from '../../../src/index.js';
 import { createScope, scratchFolder } from '../../support/cleanup.js';
 import { hex } from '../../support/hex.js';
+import { NBD_CMD_WRITE } from '../../support/nbd-numbers.js';
 import { startRawServer } from '../../support/raw-server.js';
 
 /** Address of an nbdkit that serves one connection on its standard input and output. */
@@ -49,8 +50,6 @@ export function framed(socket: Socket, need: (held: Buffer) => number, take: (fr
     }
   });
 }
-
-const NBD_CMD_WRITE = 1;
 
 /**
  * A server of the oldstyle handshake, whose export has 1 MiB and the flags given; `serve` answers

@@ -1,6 +1,7 @@
 // The metadata rules of a disk shown as a file.
 
 import { describe, expect, test } from 'vitest';
+import { EACCES, EPERM, EROFS } from '../../../src/constants/errno.js';
 import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
@@ -14,9 +15,6 @@ import {
 import { type AttributeChange, type Node, Tree } from '../../../src/fuse/tree.js';
 
 const OPTIONS = { uid: 1000, gid: 100, umask: 0o022, now: 5000 };
-const EPERM = 1;
-const EACCES = 13;
-const EROFS = 30;
 const NOTHING: AttributeChange = {
   valid: 0,
   mode: 0,

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { devNull } from 'node:os';
 import { expect, it, onTestFinished } from 'vitest';
+import { O_CLOEXEC, O_NONBLOCK } from '../../../src/constants/open-flags.js';
 import { addressOf, libc } from '../../../src/linux/libc.js';
 import { pipe } from '../../../src/linux/pipe.js';
 import {
@@ -16,9 +17,6 @@ import {
   vsockAddress,
 } from '../../../src/linux/socket.js';
 import { hex } from '../../support/hex.js';
-
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
 
 /** The flags of an open descriptor, as the kernel reports them. */
 function flagsOf(descriptor: number): number {

@@ -6,6 +6,7 @@ import { userInfo } from 'node:os';
 import { expect, it } from 'vitest';
 import { NbdClient } from '../../../src/index.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP } from '../../support/nbd-numbers.js';
 import { answerOptions, exportInfo, refusal, startRawServer } from '../../support/raw-server.js';
 import { makePki } from '../../support/run/certificates.js';
 import { createPsk } from '../../support/run/images.js';
@@ -63,8 +64,6 @@ it('NBD_OPT_ABORT: the client closes the connection, with or without a reply ("T
       closed = true;
       socket.end();
     });
-    const NBD_REP_ERR_UNKNOWN = 0x8000_0006;
-    const NBD_REP_ERR_UNSUP = 0x8000_0001;
     answerOptions(socket, (option) => {
       options.push(option);
       if (option === 2) return;
