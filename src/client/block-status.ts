@@ -6,14 +6,10 @@
 import { E2BIG, EOPNOTSUPP } from '../constants/errno.js';
 import { blocksOf } from '../nbd/block-rules.js';
 import { type ByteRange, intersection } from '../nbd/byte-range.js';
-import {
-  NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_FLAG_PAYLOAD_LEN,
-  NBD_CMD_FLAG_REQ_ONE,
-  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
-} from '../nbd/constants.js';
+import { capabilitiesOf } from '../nbd/capabilities.js';
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_FLAG_REQ_ONE } from '../nbd/constants.js';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
-import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
+import type { ExportInfo } from '../nbd/export-info.js';
 import { placeExtents, type RawExtent, statusRequest } from '../nbd/extents.js';
 import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
@@ -93,8 +89,7 @@ export function checkContexts(
  */
 function filterOf(info: ExportInfo, contexts: readonly string[], length: number): Uint8Array | undefined {
   const wanted = info.metaContexts.filter(({ name }) => contexts.includes(name));
-  if (!hasFlag(info, NBD_FLAG_BLOCK_STATUS_PAYLOAD) || wanted.length === info.metaContexts.length)
-    return undefined;
+  if (!capabilitiesOf(info).statusPayload || wanted.length === info.metaContexts.length) return undefined;
   return concat(u64(BigInt(length)), ...wanted.map(({ id }) => u32(id)));
 }
 

@@ -5,9 +5,10 @@
 
 import type { Readable, Writable } from 'node:stream';
 import { EOPNOTSUPP, EPERM } from '../constants/errno.js';
+import { type Capabilities, capabilitiesOf, durableFlags, needsFlush } from '../nbd/capabilities.js';
 import * as c from '../nbd/constants.js';
 import { NbdError } from '../nbd/errors.js';
-import { type BlockSizes, type ExportInfo, hasFlag } from '../nbd/export-info.js';
+import type { BlockSizes, ExportInfo } from '../nbd/export-info.js';
 import { type NbdServer, openServer } from '../transport/server.js';
 import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
@@ -30,6 +31,7 @@ export class NbdClient {
   /** Resolves with the reason when the client is closed or has lost its last connection. */
   readonly closed: Promise<NbdError>;
   readonly #pool: ConnectionPool;
+  readonly #can: Capabilities;
   readonly #io: BlockIo;
   readonly #server: NbdServer;
   readonly #ownsServer: boolean;
@@ -37,6 +39,7 @@ export class NbdClient {
 
   private constructor(pool: ConnectionPool, server: NbdServer, ownsServer: boolean) {
     this.#pool = pool;
+    this.#can = capabilitiesOf(pool.info);
     this.#io = new BlockIo(pool);
     this.#server = server;
     this.#ownsServer = ownsServer;
@@ -103,57 +106,57 @@ export class NbdClient {
 
   /** Whether the export is read-only (NBD_FLAG_READ_ONLY). Changes then fail with EPERM. */
   get readOnly(): boolean {
-    return this.#has(c.NBD_FLAG_READ_ONLY);
+    return this.#can.readOnly;
   }
 
   /** Whether the server supports `flush` (NBD_FLAG_SEND_FLUSH). */
   get canFlush(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_FLUSH);
+    return this.#can.flush;
   }
 
   /** Whether the server supports FUA (NBD_FLAG_SEND_FUA). Otherwise a flush follows each change with `fua`. */
   get canFua(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_FUA);
+    return this.#can.fua;
   }
 
   /** Whether the server supports `trim` (NBD_FLAG_SEND_TRIM). */
   get canTrim(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_TRIM);
+    return this.#can.trim;
   }
 
   /** Whether the server supports `zero` (NBD_FLAG_SEND_WRITE_ZEROES). */
   get canZero(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_WRITE_ZEROES);
+    return this.#can.zero;
   }
 
   /** Whether `zero` supports `fastZero` (NBD_FLAG_SEND_FAST_ZERO). */
   get canFastZero(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_FAST_ZERO);
+    return this.#can.fastZero;
   }
 
   /** Whether `read` supports `df`, for a reply in one chunk (NBD_FLAG_SEND_DF). */
   get canDf(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_DF);
+    return this.#can.df;
   }
 
   /** Whether the server supports `cache` (NBD_FLAG_SEND_CACHE). */
   get canCache(): boolean {
-    return this.#has(c.NBD_FLAG_SEND_CACHE);
+    return this.#can.cache;
   }
 
   /** Whether several connections are consistent with each other (NBD_FLAG_CAN_MULTI_CONN). */
   get canMultiConn(): boolean {
-    return this.#has(c.NBD_FLAG_CAN_MULTI_CONN);
+    return this.#can.multiConn;
   }
 
   /** Whether the storage rotates, so that sequential access is faster (NBD_FLAG_ROTATIONAL). */
   get isRotational(): boolean {
-    return this.#has(c.NBD_FLAG_ROTATIONAL);
+    return this.#can.rotational;
   }
 
   /** Whether the server supports `blockStatus`. */
   get canBlockStatus(): boolean {
-    return this.info.metaContexts.length > 0;
+    return this.#can.blockStatus;
   }
 
   /** Reads exactly `length` bytes at `offset`. */
@@ -253,10 +256,6 @@ export class NbdClient {
     return this.#closing;
   }
 
-  #has(flag: number): boolean {
-    return hasFlag(this.info, flag);
-  }
-
   #range({ offset = 0, length }: RangeOptions) {
     const { start } = checkRange(offset, 0, this.size);
     return checkRange(start, length ?? this.size - start, this.size);
@@ -275,9 +274,10 @@ export class NbdClient {
   async #change(options: ChangeOptions, send: (flags: number) => Promise<void>): Promise<void> {
     if (this.readOnly) throw new NbdError('the export is read-only', { errno: EPERM });
     const fua = options.fua === true;
-    if (fua && !this.canFua) this.#need(this.canFlush, 'NBD_CMD_FLAG_FUA');
-    await this.#pool.change(() => send(fua && this.canFua ? c.NBD_CMD_FLAG_FUA : 0));
-    if (fua && !this.canFua) await this.flush(options);
+    const flushes = fua && needsFlush(this.#can);
+    if (fua && !flushes) this.#need(this.canFua, 'NBD_CMD_FLAG_FUA');
+    await this.#pool.change(() => send(fua ? durableFlags(this.#can) : 0));
+    if (flushes) await this.flush(options);
   }
 }
 

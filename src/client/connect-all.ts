@@ -1,9 +1,9 @@
 // Makes all the connections of a client, or none: if one fails, the others are closed.
 
 import { EINVAL } from '../constants/errno.js';
-import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
+import { capabilitiesOf } from '../nbd/capabilities.js';
 import { NbdError } from '../nbd/errors.js';
-import { hasFlag, MAX_CONNECTIONS, sameExport } from '../nbd/export-info.js';
+import { MAX_CONNECTIONS, sameExport } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import type { NbdServer } from '../transport/server.js';
 import { ConnectionPool } from './connection-pool.js';
@@ -20,7 +20,7 @@ export async function connectAll(
     });
   }
   const first = await server.connect({ signal });
-  const several = hasFlag(first.info, NBD_FLAG_CAN_MULTI_CONN) && !server.singleConnection;
+  const several = capabilitiesOf(first.info).multiConn && !server.singleConnection;
   const wishes = Array.from({ length: several ? count - 1 : 0 }, () => server.connect({ signal }));
   const results = await Promise.allSettled(wishes);
   const others = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));

@@ -1,6 +1,7 @@
 // Offsets and lengths that callers of the Promise API pass: checked and made exact. Pure.
 
 import { EINVAL } from '../constants/errno.js';
+import { isOnDisk } from '../nbd/block-rules.js';
 import type { ByteRange } from '../nbd/byte-range.js';
 import { NbdError } from '../nbd/errors.js';
 
@@ -18,8 +19,9 @@ function exact(value: ByteCount, what: string): bigint {
 /** The range that a caller means. @throws NbdError (EINVAL) when it is not inside of `size` bytes */
 export function checkRange(offset: ByteCount, length: ByteCount, size: bigint): ByteRange {
   const start = exact(offset, 'offset');
-  const end = start + exact(length, 'length');
-  if (end > size) {
+  const count = exact(length, 'length');
+  const end = start + count;
+  if (!isOnDisk(count, size - start)) {
     throw new NbdError(`bytes ${start} to ${end} are outside the export, whose size is ${size} bytes`, {
       errno: EINVAL,
     });

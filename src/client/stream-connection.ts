@@ -6,15 +6,20 @@
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { ENOTCONN } from '../constants/errno.js';
-import { NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN } from '../nbd/constants.js';
-import { errnoFromNbd, NbdError, NbdServerError } from '../nbd/errors.js';
+import { NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
+import { errnoFromNbd, mustDisconnect, NbdError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { decodeExtents, negotiatedContext } from '../nbd/extents.js';
 import { commandName, errorName } from '../nbd/names.js';
 import { printable } from '../nbd/text.js';
 import type { ReplySink } from '../nbd/transmission/reply.js';
 import { ReplyReceiver } from '../nbd/transmission/reply-receiver.js';
-import { EXTENDED_REQUEST_LENGTH, encodeRequest } from '../nbd/transmission/request.js';
+import {
+  DISCONNECT,
+  EXTENDED_REQUEST_LENGTH,
+  encodeRequest,
+  type RequestHeader,
+} from '../nbd/transmission/request.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { type Command, PendingCommand } from './pending-command.js';
 
@@ -100,24 +105,22 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     this.#inFlight.set(cookie, pending);
     this.#bytesInFlight += this.#weight(pending);
     const { payload } = pending.command;
+    const { flags, type, offsetHi, offsetLo } = pending;
+    const length = payload?.length ?? pending.length;
     if (payload !== undefined) this.#stream.cork();
-    this.#stream.write(this.#header(pending, cookie, payload?.length ?? pending.length));
+    this.#stream.write(
+      this.#encode({ flags, type, cookieHi: 0, cookieLo: cookie, offsetHi, offsetLo, length }),
+    );
     if (payload !== undefined) {
       this.#stream.write(payload);
       this.#stream.uncork();
     }
   }
 
-  #header(
-    request: { flags: number; type: number; offsetHi: number; offsetLo: number },
-    cookie: number,
-    length: number,
-  ) {
+  #encode(request: RequestHeader): Buffer {
     const header = Buffer.allocUnsafe(EXTENDED_REQUEST_LENGTH);
-    const { flags, type, offsetHi, offsetLo } = request;
     const view = new DataView(header.buffer, header.byteOffset, header.length);
-    const fields = { flags, type, cookieHi: 0, cookieLo: cookie, offsetHi, offsetLo, length };
-    return header.subarray(0, encodeRequest(view, 0, this.info.extendedHeaders, fields));
+    return header.subarray(0, encodeRequest(view, 0, this.info.extendedHeaders, request));
   }
 
   #weight({ type, length }: PendingCommand): number {
@@ -159,8 +162,7 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     const leaving = this.#lost === undefined;
     if (leaving) {
       this.#lost = lostConnection('it was closed');
-      const disconnect = { flags: 0, type: NBD_CMD_DISC, offsetHi: 0, offsetLo: 0 };
-      this.#stream.end(this.#header(disconnect, 0, 0));
+      this.#stream.end(this.#encode(DISCONNECT));
     }
     if (!this.#stream.closed) {
       const timer = setTimeout(() => this.#stream.destroy(), DISCONNECT_TIME);
@@ -202,7 +204,7 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     this.#bytesInFlight -= this.#weight(pending);
     pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
     // The client must leave (proto.md, "Terminating the transmission phase"): no new commands, then DISC.
-    if (error === NBD_ESHUTDOWN && this.#accepting) void this.close();
+    if (mustDisconnect(error) && this.#accepting) void this.close();
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
 }

@@ -6,9 +6,9 @@
 import { BlockIo } from '../client/block-io.js';
 import { ConnectionPool } from '../client/connection-pool.js';
 import { EIO } from '../constants/errno.js';
-import { NBD_FLAG_SEND_FLUSH } from '../nbd/constants.js';
+import { capabilitiesOf } from '../nbd/capabilities.js';
 import { NbdServerError } from '../nbd/errors.js';
-import { type ExportInfo, hasFlag } from '../nbd/export-info.js';
+import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 
 /** A request failed with `errno`. */
@@ -69,7 +69,7 @@ export class DiskIo {
 
   /** Makes answered writes durable if the server has FLUSH. @throws IoError */
   async flush(): Promise<void> {
-    if (!hasFlag(this.info, NBD_FLAG_SEND_FLUSH)) return;
+    if (!capabilitiesOf(this.info).flush) return;
     await this.#persist((_io, pool) => pool.flush());
   }
 

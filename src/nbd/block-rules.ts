@@ -48,6 +48,11 @@ export function tailBlock(info: Pick<ExportInfo, 'size' | 'blockSizes'>): number
   return Number(info.size % BigInt(effectiveBlockSizes(info).minimum));
 }
 
+/** Whether `length` bytes lie on the disk. @param left bytes from their beginning to the end of the disk */
+export function isOnDisk<T extends bigint | number>(length: T, left: T): boolean {
+  return length <= left;
+}
+
 /** The blocks of an export. */
 export function blocksOf(info: Pick<ExportInfo, 'size' | 'blockSizes'>): Blocks {
   return { size: info.size, minimum: effectiveBlockSizes(info).minimum, tail: tailBlock(info) };

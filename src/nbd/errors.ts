@@ -115,3 +115,11 @@ export function errnoFromNbd(error: number): number {
       return EINVAL;
   }
 }
+
+/**
+ * Whether a server's error means that it is shutting down: its client sends no new command on the connection, and then
+ * NBD_CMD_DISC (proto.md, "Terminating the transmission phase").
+ */
+export function mustDisconnect(error: number): boolean {
+  return error === NBD_ESHUTDOWN;
+}

@@ -2,7 +2,7 @@
 //
 // An ExportInfo has no methods, as structured clone copies it to the worker.
 
-import { NBD_DEFAULT_MAXIMUM_PAYLOAD, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_READ_ONLY } from './constants.js';
+import { NBD_DEFAULT_MAXIMUM_PAYLOAD } from './constants.js';
 import { printable } from './text.js';
 
 /** Most connections to one export, of a mount or a client. */
@@ -125,12 +125,4 @@ function differentText(what: string, then: string | undefined, now: string | und
 /** Whether the export has all bits of the transmission flags `flag`. */
 export function hasFlag(info: Pick<ExportInfo, 'flags'>, flag: number): boolean {
   return (info.flags & flag) === flag;
-}
-
-export function isReadOnly(info: Pick<ExportInfo, 'flags'>): boolean {
-  return hasFlag(info, NBD_FLAG_READ_ONLY);
-}
-
-export function canMultiConn(info: Pick<ExportInfo, 'flags'>): boolean {
-  return hasFlag(info, NBD_FLAG_CAN_MULTI_CONN);
 }

@@ -7,7 +7,7 @@ import type { Worker } from 'node:worker_threads';
 import { MountError } from '../mount/errors.js';
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
 import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
-import { isReadOnly } from '../nbd/export-info.js';
+import { capabilitiesOf } from '../nbd/capabilities.js';
 import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
 import type { MountEvents } from '../worker/contract/messages.js';
@@ -85,7 +85,7 @@ async function openOne(
   const { settings, report, cleanup, signal } = start;
   const disk = await openDisk(endpoint, settings, report, cleanup, signal);
   const common = commonOf(start, options, endpoint);
-  const readOnly = common.readOnly || isReadOnly(disk.info);
+  const readOnly = common.readOnly || capabilitiesOf(disk.info).readOnly;
   const several = allowsSeveral(settings, disk.server, disk.info);
   const threads = several ? settings.threads : 1;
   report.detail(`threads=${threads}`);

@@ -3,8 +3,6 @@
 // Computed on demand, from the counters.
 
 import { errnoName } from '../linux/errno.js';
-import { NBD_FLAG_CAN_MULTI_CONN } from '../nbd/constants.js';
-import { hasFlag } from '../nbd/export-info.js';
 import { transmissionFlagNames } from '../nbd/names.js';
 import type { CacheMode, FileStatus, RequestStatus, Status } from './contract/status.js';
 import type { Disk } from './disk/disk.js';
@@ -74,7 +72,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     handshake: info.handshake,
     structuredReplies: info.structuredReplies,
     extendedHeaders: info.extendedHeaders,
-    canMultiConn: hasFlag(info, NBD_FLAG_CAN_MULTI_CONN),
+    canMultiConn: disk.can.multiConn,
     flags: transmissionFlagNames(info.flags),
     metaContexts: info.metaContexts.map(({ name }) => name),
     blockSizes: { minimum: disk.minimum, maximum: disk.maximum },

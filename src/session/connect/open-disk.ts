@@ -3,7 +3,8 @@
 // Used by start.ts; export-directory.ts and read-thread-connections.ts use its helpers. The steps that `openDisk` adds
 // to the cleanup close everything that it opens.
 
-import { canMultiConn, type ExportInfo, sameExport } from '../../nbd/export-info.js';
+import { capabilitiesOf } from '../../nbd/capabilities.js';
+import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Endpoint } from '../../transport/target.js';
@@ -28,7 +29,7 @@ export function allowsSeveral(
   server: Pick<NbdServer, 'reconnectable'>,
   info: ExportInfo,
 ): boolean {
-  return backend === 'kernel' && server.reconnectable && canMultiConn(info);
+  return backend === 'kernel' && server.reconnectable && capabilitiesOf(info).multiConn;
 }
 
 /** The number of connections to use. */

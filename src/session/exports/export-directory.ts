@@ -6,7 +6,8 @@
 import { join } from 'node:path';
 import { EIO, EMFILE, ENOENT, ESTALE } from '../../constants/errno.js';
 import type { Mountpoint } from '../../mount/mountpoint.js';
-import { type ExportInfo, isReadOnly } from '../../nbd/export-info.js';
+import { capabilitiesOf } from '../../nbd/capabilities.js';
+import type { ExportInfo } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { withinTime } from '../../transport/time-limit.js';
@@ -154,7 +155,12 @@ export class ExportDirectoryKeeper implements FileKeeper {
 
   #shown({ name, info }: ExportFile): ServedFile {
     const { common } = this.#parts;
-    return { ...common, name, info, readOnly: common.readOnly || (info !== undefined && isReadOnly(info)) };
+    return {
+      ...common,
+      name,
+      info,
+      readOnly: common.readOnly || (info !== undefined && capabilitiesOf(info).readOnly),
+    };
   }
 
   #tell({ added, removed }: ExportChange): void {

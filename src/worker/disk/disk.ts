@@ -6,7 +6,8 @@
 
 import { EINTR } from '../../constants/errno.js';
 import type { Node } from '../../fuse/tree.js';
-import { type Blocks, blocksOf, payloadPiece } from '../../nbd/block-rules.js';
+import { type Blocks, blocksOf, isOnDisk, payloadPiece } from '../../nbd/block-rules.js';
+import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
@@ -33,7 +34,6 @@ import { distance, highHalf, lowHalf, placesOverlap, toBigInt } from '../memory/
 import { COUNTER, moved } from '../stats/counters.js';
 import { FlushPace } from '../stats/flush-pace.js';
 import { Latency } from '../stats/latency.js';
-import { type Capabilities, capabilitiesOf } from './capabilities.js';
 import { type ChangedBytes, LostCopies, PROOF_PATIENCE, RangeOrder, UnflushedWrites } from './changes.js';
 import { ExtentMap } from './extent-map.js';
 import { Identity } from './identity.js';
@@ -265,7 +265,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   assign(command: NbdCommand, connection: Connection): void {
     assert(command.state === COMMAND_TO_ISSUE, 'a command is given to one connection at a time');
     const left = distance(this.sizeHi, this.sizeLo, command.offsetHi, command.offsetLo);
-    assert(command.length <= left, 'a command stays on the disk');
+    assert(isOnDisk(command.length, left), 'a command stays on the disk');
     command.state = COMMAND_QUEUED;
     command.connection = connection;
     command.changesBefore = this.#sent;

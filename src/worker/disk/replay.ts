@@ -4,7 +4,8 @@
 // but never two that overlap, since a server may carry out commands in any order. A FLUSH after each part makes it
 // durable, so that a replay makes progress even if its connection is lost.
 
-import { NBD_CMD_FLUSH, NBD_ESHUTDOWN } from '../../nbd/constants.js';
+import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
+import { mustDisconnect } from '../../nbd/errors.js';
 import type { Connection } from '../connection/connection.js';
 import {
   COMMAND_UNFLUSHED,
@@ -87,7 +88,7 @@ export class Replay implements ReplyWaiter {
   /** The FLUSH after a part is answered. */
   answered(_flush: NbdCommand, error: number): void {
     this.#isFlushing = false;
-    if (error === NBD_ESHUTDOWN) {
+    if (mustDisconnect(error)) {
       // Nothing is lost: the next connection gets the whole part again.
       this.connection.end({ manner: 'given up', why: 'the server is shutting down' });
       return;

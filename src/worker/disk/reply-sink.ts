@@ -5,8 +5,8 @@
 
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { libc } from '../../linux/libc.js';
-import { NBD_CMD_READ, NBD_ESHUTDOWN } from '../../nbd/constants.js';
-import { NbdProtocolError } from '../../nbd/errors.js';
+import { NBD_CMD_READ } from '../../nbd/constants.js';
+import { mustDisconnect, NbdProtocolError } from '../../nbd/errors.js';
 import { decodeExtents, negotiatedContext } from '../../nbd/extents.js';
 import { type Connection, LARGE_READ, type PayloadSink } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
@@ -102,7 +102,7 @@ export class DiskReplySink implements PayloadSink {
     if (error === 0 && !connection.hasLeftWhole(command))
       throw new NbdProtocolError('the server answered a request before it was sent');
     connection.answered(command);
-    if (error === NBD_ESHUTDOWN && command.state !== COMMAND_LOST && command.waiter === undefined) {
+    if (mustDisconnect(error) && command.state !== COMMAND_LOST && command.waiter === undefined) {
       // The command did not fail: it is sent again when the server is back.
       this.#disk.sendLater(command, connection);
       return;

@@ -7,7 +7,8 @@ import { HOST_ENDIAN, IO_FLAGS, IO_SIZE, WRITE_DATA, WRITE_FLAGS } from '../../f
 import { killSetId, touchNode } from '../../fuse/tree.js';
 import { libc } from '../../linux/libc.js';
 import { splitAtBlocks, wideLength } from '../../nbd/block-rules.js';
-import { NBD_CMD_FLAG_FUA, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
+import { durableFlags, needsFlush } from '../../nbd/capabilities.js';
+import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { COPY_LIMIT } from '../device/device.js';
 import { setRange } from '../disk/changes.js';
 import type { Disk } from '../disk/disk.js';
@@ -65,7 +66,7 @@ function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous
   const before = lo & (disk.minimum - 1);
   const left = distance(disk.sizeHi, disk.sizeLo, hi, lo);
   const unaligned = wideLength(before, length, left, disk.minimum) !== length;
-  const flags = synchronous && disk.can.fua ? NBD_CMD_FLAG_FUA : 0;
+  const flags = synchronous ? durableFlags(disk.can) : 0;
   const start = toDouble(hi, lo);
   setRange(request, start, start + length, disk.minimum);
   const mayBegin = disk.order.enter(request);
@@ -79,8 +80,7 @@ function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous
     command.setPayload(request.buffer, request.bufferAt);
     engine.submit(command, disk);
   }
-  if (synchronous && flags === 0 && disk.can.flush)
-    request.task = flushAfter(engine, request, disk, request.task);
+  if (synchronous && needsFlush(disk.can)) request.task = flushAfter(engine, request, disk, request.task);
 }
 
 /** A request's write of any alignment, at its turn. A write whose requester has left does not begin. */
