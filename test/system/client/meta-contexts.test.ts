@@ -6,7 +6,7 @@ import { listMetaContexts, NbdClient, type ServerAddress } from '../../../src/in
 import { createScope, scratchFolder } from '../../support/cleanup.js';
 import { createQcow2 } from '../../support/run/images.js';
 import { startStorageDaemon } from '../../support/run/servers.js';
-import { connect, nbdkit, oldstyleServer } from '../../unit/client/support.js';
+import { connect, nbdkit } from '../../unit/client/support.js';
 
 const KIB = 1024;
 const CONTEXTS = [
@@ -56,7 +56,7 @@ test('listMetaContexts: reports a missing export, a bad query, and a server with
   await expect(listMetaContexts(server, { queries: ['nonsense'] })).rejects.toThrow('namespace:leaf-name');
   const simple = ['--no-sr', 'memory', '1M'];
   await expect(listMetaContexts(nbdkit(...simple))).rejects.toThrow('lacks structured replies');
-  await expect(listMetaContexts(await oldstyleServer(0, () => undefined))).rejects.toThrow('too old');
+  await expect(listMetaContexts(nbdkit('--oldstyle', 'memory', '1M'))).rejects.toThrow('too old');
 });
 
 async function statusOf(client: NbdClient, context: string) {

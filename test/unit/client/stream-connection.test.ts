@@ -1,7 +1,7 @@
-import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { ENOTCONN } from '../../../src/constants/errno.js';
 import { NbdError, NbdProtocolError } from '../../../src/index.js';
+import { createScope } from '../../support/cleanup.js';
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLUSH,
@@ -10,10 +10,27 @@ import {
   NBD_EIO,
   NBD_ESHUTDOWN,
 } from '../../support/nbd-numbers.js';
-import { connect, oldstyleServer, type SeenRequest, simpleReply } from './support.js';
+import { until } from '../../support/run/until.js';
+import {
+  type ReplyWriter,
+  type RequestHandler,
+  type ScriptedServer,
+  startScriptedServer,
+} from '../../support/scripted-server.js';
+import { type ScriptedRequest, simpleReply } from '../../support/scripted-wire.js';
+import { connect } from './support.js';
 
 /** NBD_FLAG_HAS_FLAGS, SEND_FLUSH, SEND_FUA. */
 const FLAGS = 0x000d;
+
+/** A client of a scripted server with simple replies, whose export has 1 MiB. */
+async function connectTo(handler: RequestHandler, flags = FLAGS) {
+  const server = await startScriptedServer(createScope(), { size: 2n ** 20n, flags }, handler);
+  return { server, client: await connect({ unix: server.socketPath }) };
+}
+
+/** The types of all requests so far. */
+const typesOf = ({ requests }: ScriptedServer): number[] => requests.map(({ type }) => type);
 
 function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
   let resolve: (value: T) => void = () => undefined;
@@ -23,60 +40,49 @@ function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
   return { promise, resolve };
 }
 
+type Pending = readonly [ScriptedRequest, ReplyWriter];
+
 /** Collects requests until there are `count`, then hands them to `then`. */
-function collect(count: number, then: (requests: SeenRequest[], socket: Socket) => void) {
-  const requests: SeenRequest[] = [];
-  return (request: SeenRequest, socket: Socket) => {
-    if (request.type === NBD_CMD_DISC) socket.end();
-    else if (requests.push(request) === count) then(requests.splice(0), socket);
+function collect(count: number, then: (requests: Pending[]) => void): RequestHandler {
+  const requests: Pending[] = [];
+  return (request, reply) => {
+    if (requests.push([request, reply]) === count) then(requests.splice(0));
   };
 }
 
 describe('connection replies', () => {
   test('arrive in any order', async () => {
-    const address = await oldstyleServer(
-      FLAGS,
-      collect(3, (requests, socket) => {
-        for (const { cookie, offset } of requests.reverse()) {
-          socket.write(simpleReply(cookie, 0, Buffer.alloc(512, Number(offset / 512n))));
-        }
+    const { client } = await connectTo(
+      collect(3, (requests) => {
+        for (const [{ offset }, reply] of requests.reverse())
+          reply.data(Buffer.alloc(512, Number(offset / 512n)));
       }),
     );
-    const client = await connect(address);
     const reads = await Promise.all([0, 512, 1024].map((offset) => client.read(offset, 512)));
     expect(reads.map((bytes) => bytes[0])).toEqual([0, 1, 2]);
   });
 
   test('arrive correctly one byte at a time', async () => {
-    const address = await oldstyleServer(
-      FLAGS,
-      collect(1, ([{ cookie }], socket) => {
-        for (const byte of simpleReply(cookie, 0, Buffer.alloc(512, 7))) socket.write(Uint8Array.of(byte));
-      }),
-    );
-    expect((await (await connect(address)).read(0, 512)).equals(Buffer.alloc(512, 7))).toBe(true);
+    const { client } = await connectTo(({ cookie }, reply) => {
+      for (const byte of simpleReply(cookie, 0, Buffer.alloc(512, 7))) reply.raw(Uint8Array.of(byte));
+    });
+    expect((await client.read(0, 512)).equals(Buffer.alloc(512, 7))).toBe(true);
   });
 
   test('with an error fail only their own request', async () => {
-    const address = await oldstyleServer(
-      FLAGS,
-      collect(2, ([first, second], socket) => {
-        socket.write(simpleReply(first.cookie, NBD_EIO));
-        socket.write(simpleReply(second.cookie, 0, Buffer.alloc(512)));
+    const { client } = await connectTo(
+      collect(2, ([[, first], [, second]]) => {
+        first.error(NBD_EIO);
+        second.data(Buffer.alloc(512));
       }),
     );
-    const client = await connect(address);
     const [first, second] = await Promise.allSettled([client.read(0, 512), client.read(512, 512)]);
     expect(first).toMatchObject({ reason: { errno: 5, name: 'NbdServerError' } });
     expect(second.status).toBe('fulfilled');
   });
 
   test('to no request end the connection', async () => {
-    const address = await oldstyleServer(
-      FLAGS,
-      collect(1, (_, socket) => socket.write(simpleReply(Buffer.alloc(8, 0xee)))),
-    );
-    const client = await connect(address);
+    const { client } = await connectTo((_, reply) => reply.raw(simpleReply(0xeeee_eeee_eeee_eeeen, 0)));
     const error = await client.read(0, 512).catch((reason) => reason);
     expect(error).toBeInstanceOf(NbdProtocolError);
     expect(error.message).toContain('which is not in flight');
@@ -86,12 +92,7 @@ describe('connection replies', () => {
 
 describe('connection loss', () => {
   test('rejects requests in flight and later ones, with a clear error', async () => {
-    const client = await connect(
-      await oldstyleServer(
-        FLAGS,
-        collect(2, (_, socket) => socket.destroy()),
-      ),
-    );
+    const { client } = await connectTo(collect(2, ([[, reply]]) => reply.drop()));
     const results = await Promise.allSettled([
       client.read(0, 512),
       client.write(0, Buffer.alloc(512)),
@@ -106,12 +107,7 @@ describe('connection loss', () => {
   }, 10_000);
 
   test('rejects requests in flight when the server closes in order', async () => {
-    const client = await connect(
-      await oldstyleServer(
-        FLAGS,
-        collect(1, (_, socket) => socket.end()),
-      ),
-    );
+    const { client } = await connectTo((_, reply) => reply.socket.end());
     await expect(client.read(0, 512)).rejects.toThrow(
       'the connection to the server was lost: the server closed it',
     );
@@ -120,84 +116,56 @@ describe('connection loss', () => {
 
 describe('AbortSignal', () => {
   test('rejects at once, and the late reply touches nothing', async () => {
-    const seen = deferred<[SeenRequest, Socket]>();
-    const address = await oldstyleServer(FLAGS, (request, socket) => {
-      if (request.type === NBD_CMD_DISC) socket.end();
-      else if (request.offset === 0n) seen.resolve([request, socket]);
-      else socket.write(simpleReply(request.cookie, 0, Buffer.alloc(512, 2)));
+    const seen = deferred<ReplyWriter>();
+    const { client } = await connectTo((request, reply) => {
+      if (request.offset === 0n) seen.resolve(reply);
+      else reply.data(Buffer.alloc(512, 2));
     });
-    const client = await connect(address);
     const stop = new AbortController();
     const into = Buffer.alloc(512, 0xff);
     const reading = client.readInto(into, 0, { signal: stop.signal });
-    const [request, socket] = await seen.promise;
+    const late = await seen.promise;
     stop.abort(new Error('enough'));
     await expect(reading).rejects.toThrow('enough');
-    socket.write(simpleReply(request.cookie, 0, Buffer.alloc(512, 1)));
+    late.data(Buffer.alloc(512, 1));
     expect((await client.read(512, 512))[0]).toBe(2);
     expect(into.equals(Buffer.alloc(512, 0xff))).toBe(true);
   });
 
   test('already aborted sends nothing', async () => {
-    let requests = 0;
-    const address = await oldstyleServer(FLAGS, (request, socket) => {
-      if (request.type === NBD_CMD_DISC) socket.end();
-      else requests++;
-    });
-    const client = await connect(address);
+    const { client, server } = await connectTo(() => undefined);
     await expect(client.read(0, 512, { signal: AbortSignal.abort('no') })).rejects.toBe('no');
     await client.close();
-    expect(requests).toBe(0);
+    expect(typesOf(server).filter((type) => type !== NBD_CMD_DISC)).toEqual([]);
   });
 });
 
 describe('connection close', () => {
   test('waits for requests in flight, then sends NBD_CMD_DISC as the last thing', async () => {
-    const types: number[] = [];
-    const ended = deferred<void>();
-    const address = await oldstyleServer(FLAGS, (request, socket) => {
-      types.push(request.type);
-      if (request.type === NBD_CMD_READ) {
-        setImmediate(() => socket.write(simpleReply(request.cookie, 0, Buffer.alloc(512))));
-      } else if (request.type === NBD_CMD_DISC) {
-        socket.end();
-        ended.resolve();
-      }
+    const { client, server } = await connectTo((_, reply) => {
+      setImmediate(() => reply.data(Buffer.alloc(512)));
     });
-    const client = await connect(address);
     const reading = client.read(0, 512);
     await client.close();
-    await ended.promise;
+    await until('NBD_CMD_DISC to arrive', () => typesOf(server).includes(NBD_CMD_DISC));
     expect((await reading).length).toBe(512);
-    expect(types).toEqual([NBD_CMD_READ, NBD_CMD_DISC]);
+    expect(typesOf(server)).toEqual([NBD_CMD_READ, NBD_CMD_DISC]);
     await expect(client.read(0, 512)).rejects.toThrow('it was closed');
   });
 
   test('follows NBD_ESHUTDOWN', async () => {
-    const types: number[] = [];
-    const address = await oldstyleServer(FLAGS, (request, socket) => {
-      types.push(request.type);
-      if (request.type === NBD_CMD_DISC) socket.end();
-      else socket.write(simpleReply(request.cookie, NBD_ESHUTDOWN));
-    });
-    const client = await connect(address);
+    const { client, server } = await connectTo((_, reply) => reply.error(NBD_ESHUTDOWN));
     await expect(client.read(0, 512)).rejects.toMatchObject({ errno: NBD_ESHUTDOWN });
     await client.closed;
     await client.close();
-    expect(types).toEqual([NBD_CMD_READ, NBD_CMD_DISC]);
+    expect(typesOf(server)).toEqual([NBD_CMD_READ, NBD_CMD_DISC]);
   });
 });
 
 describe('FUA', () => {
   test('becomes a FLUSH after the write where the server has no FUA', async () => {
-    const types: number[] = [];
-    const address = await oldstyleServer(0x0005, (request, socket) => {
-      types.push(request.type);
-      if (request.type === NBD_CMD_DISC) socket.end();
-      else socket.write(simpleReply(request.cookie));
-    });
-    const client = await connect(address);
+    const { client, server } = await connectTo((_, reply) => reply.ok(), 0x0005);
     await client.write(0, Buffer.alloc(512), { fua: true });
-    expect(types).toEqual([NBD_CMD_WRITE, NBD_CMD_FLUSH]);
+    expect(typesOf(server)).toEqual([NBD_CMD_WRITE, NBD_CMD_FLUSH]);
   });
 });
