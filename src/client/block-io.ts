@@ -1,8 +1,8 @@
 // Reads and changes any range of bytes with requests that the server's block sizes allow.
 //
-// Used by client.ts; nbd/block-rules.ts and nbd/request-lengths.ts have the rules. The pieces of a long range are in
-// flight together. A read of an unaligned range reads whole blocks; a change of one is a read-modify-write under a
-// lock. Memory passed in belongs to the caller again when the promise is settled.
+// Used by client.ts; nbd/block-rules.ts and nbd/request-lengths.ts have the rules. The parts of a long range
+// are in flight together. A read of an unaligned range reads whole blocks; a change of one is a
+// read-modify-write under a lock. Memory passed in belongs to the caller again when the promise is settled.
 
 import {
   type Blocks,
@@ -171,7 +171,10 @@ export class BlockIo {
     }
   }
 
-  /** Runs `each` on every piece of a range, some at a time. Waits for all that it has begun, also after a failure. */
+  /**
+   * Runs `each` on every part of a range, some at a time. Waits for all that it has begun, also after a
+   * failure.
+   */
   async #pieces(
     range: ByteRange,
     limit: number,

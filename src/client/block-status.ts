@@ -1,7 +1,7 @@
-// Finds out which parts of an export are data, holes or zeroes, or what another metadata context tells.
+// Finds out which parts of an export are data, holes or zeroes, or reads another metadata context.
 //
-// Used by client.ts. One round is one BLOCK_STATUS. A server may answer less or more than the request asks, and the
-// extents of one context may end before those of another: a round counts up to the first such end.
+// Used by client.ts. One round is one BLOCK_STATUS. A server may answer less or more than the request asks,
+// and the extents of one context may end before those of another: a round counts up to the first such end.
 
 import { E2BIG, EOPNOTSUPP } from '../constants/errno.js';
 import { blocksOf } from '../nbd/block-rules.js';

@@ -1,4 +1,4 @@
-// Open flags and ioctl numbers, which differ between processors, for this processor.
+// Open flags and ioctl numbers of this processor; they differ between processors.
 //
 // O_DIRECT of x86 is O_DIRECTORY of ARM. The flags in the kernel's requests are these numbers as well.
 

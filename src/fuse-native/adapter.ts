@@ -103,7 +103,7 @@ export class NativeFileSystem {
     this.#disks[file].attach(connection);
   }
 
-  /** Fails a file's requests that would wait for a connection with `errno`, until the next `attach`. */
+  /** Fails with `errno` all requests of a file that would wait for a connection, until the next `attach`. */
   fail(file: number, errno: number): void {
     this.#disks[file].fail(errno);
   }

@@ -51,7 +51,7 @@ export class DiskIo {
     this.#wake();
   }
 
-  /** Fails requests that would wait for a connection with `errno`, until the next `attach`. */
+  /** Fails with `errno` all requests that would wait for a connection, until the next `attach`. */
   fail(errno: number): void {
     this.#failing = errno;
     this.#wake();

@@ -1,9 +1,9 @@
 // Builds the block nodes that QEMU opens for a local image: every file that a header names, by its real path.
 //
-// An untrusted image may name any file of this machine as its backing file. So by default only regular files in the
-// image's directory are accepted, and only with a recorded format, since QEMU would otherwise guess the format from
-// content that a guest has written. QEMU gets the files that were checked here, or `null`; it follows no name in a
-// header by itself. Used by prepare.ts.
+// An untrusted image may name any file of this machine as its backing file. So by default only regular files
+// in the image's directory are accepted, and only with a recorded format, since QEMU would otherwise guess
+// the format from content that a guest has written. QEMU gets the files that were checked here, or `null`; it
+// follows no other name in a header. Used by prepare.ts.
 
 import { open, realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';

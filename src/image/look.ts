@@ -1,7 +1,7 @@
 // Inspects an image before it is served: its first and last bytes, directly or through a server.
 //
-// Used by prepare.ts. A server that is started for an inspection ends with it; when it fails, the error quotes its
-// standard error.
+// Used by prepare.ts. The server started for an inspection is stopped after it; when it fails, the error
+// quotes its standard error.
 
 import { open } from 'node:fs/promises';
 import { gunzipSync, constants as zlib } from 'node:zlib';

@@ -81,7 +81,7 @@ function qedReferences(head: Buffer): Reference[] {
   return [{ role: 'backing file', name, format }];
 }
 
-/** The type of a VHD that holds only what differs from another. */
+/** The type of a VHD that holds only the differences from another one. */
 const VHD_DIFFERENCING = 4;
 
 /** QEMU takes such a disk as complete, and reads its gaps as zeros. */

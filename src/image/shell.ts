@@ -4,7 +4,7 @@ import { Buffer } from 'node:buffer';
 
 const CONTROLS = /(?:(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}])+/gu;
 
-/** Characters that a terminal would act on, or that reorder or hide what is shown, as printf writes them. */
+/** Characters that a terminal would act on, or that reorder or hide text, as printf writes them. */
 function printed(controls: string): string {
   const bytes = [...Buffer.from(controls)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`);
   return `'"$(printf '${bytes.join('')}')"'`;

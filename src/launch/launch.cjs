@@ -1,9 +1,9 @@
-// Loads a part of the program from dist/program, with what V8 made of it before where that is at hand.
+// Loads a part of the program from dist/program, with V8's code cache if there is one.
 //
 // Copied there by scripts/bundle.mjs. A cache is good for one version of node and one kind of processor,
-// which its name says; V8 itself refuses one that does not fit the source or its own flags, and then the
-// part is compiled as usual. The caches are written when the project is built and when the package is
-// installed (`postinstall`); without them the program starts about 15 ms later.
+// which its name says; V8 itself refuses one that does not fit the source or its own flags, and then the part
+// is compiled as usual. The caches are written when the project is built and when the package is installed
+// (`postinstall`); without them the program starts about 15 ms later.
 
 const { existsSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
@@ -50,13 +50,13 @@ exports.koffi = (require) => {
     try {
       return require(binary);
     } catch {
-      // Then by its loader, which says what is wrong.
+      // Fall back to koffi's loader, which reports the error.
     }
   }
   return require('koffi');
 };
 
-/** Compiles every function of the named files and writes what came of it beside them. */
+/** Compiles every function of the named files and writes the code caches beside them. */
 exports.writeCaches = (names) => {
   const { setFlagsFromString } = require('node:v8');
   for (const name of names) {

@@ -100,7 +100,7 @@ export const KNOWN_OPTIONS: readonly KnownOption[] = [
   flag('allow_root', 'let root use the file, but no other users', (o) => {
     o.allowRoot = true;
   }),
-  flag('auto_unmount', 'unmount when nbdfuse ends, however it ends', (o) => {
+  flag('auto_unmount', 'unmount when nbdfuse exits, even if it is killed', (o) => {
     o.autoUnmount = true;
   }),
   flag('default_permissions', 'check permission bits (always on)', () => {}),
@@ -200,8 +200,8 @@ export const MOUNT_FLAGS: Readonly<Record<string, { readonly bit: number; readon
 };
 
 /**
- * Options of libfuse or mount(8) that have no effect here: about libfuse's buffers and threads, inode numbers, locks
- * (which the kernel keeps by itself), interrupts, and /etc/fstab.
+ * Options of libfuse or mount(8) that have no effect here: about libfuse's buffers and threads, inode
+ * numbers, locks (which the kernel handles), interrupts, and /etc/fstab.
  */
 export const HARMLESS_OPTIONS: readonly string[] = [
   ...['ac_attr_timeout', 'atomic_o_trunc', 'auto', 'big_writes', 'clone_fd', 'debug', 'defaults'],

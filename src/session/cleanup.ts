@@ -9,7 +9,7 @@ export class Cleanup {
     this.#steps.push(step);
   }
 
-  /** Runs all steps, each even if another fails. Returns what was thrown. */
+  /** Runs all steps, each even if another fails. Returns the errors. */
   async run(): Promise<unknown[]> {
     const failures: unknown[] = [];
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {

@@ -32,7 +32,7 @@ export interface SessionParts {
   readonly served: () => readonly Served[];
   /** Resolves when the session has to end. */
   readonly ended: Promise<Ending>;
-  /** Takes back what was opened besides the mount: pidfile, servers. */
+  /** Closes everything that was opened besides the mount: pidfile, servers. */
   readonly cleanup: Cleanup;
 }
 

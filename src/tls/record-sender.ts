@@ -69,8 +69,8 @@ export class RecordSender {
   }
 
   /**
-   * Seals one record with the beginning of two pieces of content (each may be empty). Returns the count of bytes
-   * sealed; 0: the buffer is full until something is sent.
+   * Seals one record with the beginning of two parts of content (each may be empty). Returns the count of
+   * bytes sealed; 0: the buffer is full until something is sent.
    */
   add(first: number, firstLength: number, second: number, secondLength: number): number {
     const length = Math.min(firstLength + secondLength, MAX_CONTENT);

@@ -201,7 +201,7 @@ export class Child {
   }
 
   /**
-   * Waits `patience` milliseconds for the child to exit by itself, then sends SIGTERM, then SIGKILL,
+   * Waits `patience` milliseconds for the child to exit without a signal, then sends SIGTERM, then SIGKILL,
    * and resolves when it is reaped.
    */
   async stop(patience: number): Promise<ServerExit> {

@@ -1,7 +1,8 @@
 // The sandbox of a server: a prefix of its command line, and whether this machine supports it.
 //
-// `system/confine.pl` sets it up with Landlock and then executes the server. As a prefix, it works below another server
-// (nbdkit --run) and in a copied command line. Used by src/image, which knows the files of an image.
+// `packaging/confine.pl` sets it up with Landlock and then executes the server. As a prefix, it works below
+// another server (nbdkit --run) and in a copied command line. Used by src/image, which knows the files of an
+// image.
 
 import { access, realpath } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';

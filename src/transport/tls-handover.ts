@@ -1,7 +1,7 @@
-// Takes over a TLS 1.3 session from Node, so that the worker continues it by itself.
+// Takes over a TLS 1.3 session from Node, so that the worker continues it without Node.
 //
-// Made by tls.ts with the session, used by connection.ts. Hands a session over only if its whole state is known;
-// otherwise Node keeps it.
+// Made by tls.ts with the session, used by connection.ts. Hands a session over only if its whole state is
+// known; otherwise Node keeps it.
 
 import type { TLSSocket } from 'node:tls';
 import { standing, type TlsState } from '../tls/take-over.js';

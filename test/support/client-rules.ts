@@ -177,7 +177,7 @@ export const CLIENT_RULES: readonly ClientRule[] = [
   {
     // A tail shorter than a block can only be requested alone.
     title:
-      '"Size constraints": offset and length are multiples of an advertised minimum block size; what is left over at the end goes alone',
+      '"Size constraints": offset and length are multiples of an advertised minimum block size; the rest at the end goes alone',
     applies: (seen) => isRanged(seen) && seen.served.blockSizes !== undefined,
     holds: (seen) => {
       const block = BigInt(seen.served.blockSizes?.[0] ?? 1);

@@ -6,7 +6,7 @@
 /**
  * Omits the unnecessary items of `items`, a list that fails.
  * @param fails whether a list, whose order is that of `items`, fails too
- * @param isOver whether there is no time left: what was found by then is returned
+ * @param isOver whether there is no time left: then the list found so far is returned
  */
 export async function minimise<T>(
   items: readonly T[],

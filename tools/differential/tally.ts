@@ -40,7 +40,7 @@ export class Tally {
     const rows = [...this.#shares].sort(([a], [b]) => a.localeCompare(b));
     return [
       `${this.operations} operations in ${this.#cases} cases; connections cut ${cut} times, servers killed`,
-      `${kill} times and frozen ${freeze} times; ${this.#deaths} died by themselves; ${this.findings.length} differences.`,
+      `${kill} times and frozen ${freeze} times; ${this.#deaths} ended unexpectedly; ${this.findings.length} differences.`,
       '',
       '| | cases | operations |',
       '| --- | --: | --: |',

@@ -103,7 +103,7 @@ export class DiskServer {
       if (this.#died === undefined || (status === 'SIGKILL' && program.child.killed)) return;
       const words = readFileSync(this.#log, 'utf8').slice(-LAST_WORDS).trim();
       const how = typeof status === 'number' ? `status ${status}` : status;
-      this.#died(`the server died by itself (${how}: ${words})`);
+      this.#died(`the server ended unexpectedly (${how}: ${words})`);
       this.#revival = this.start().catch((error: Error) => this.#died?.(error.message));
     });
   }

@@ -39,7 +39,7 @@ export class Expectation {
 
   /**
    * Receives bytes and calls the takers whose bytes are complete.
-   * @throws NbdProtocolError if bytes come in a silence; also any error of a taker
+   * @throws NbdProtocolError if bytes arrive where none are allowed; also any error of a taker
    */
   receive(bytes: Uint8Array): void {
     if (this.#need === Number.POSITIVE_INFINITY) return;

@@ -43,7 +43,7 @@ export interface Backend {
   readonly directory: DirectoryAnswers | undefined;
   /** Gives a file a connection, which belongs to the backend from then on. */
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
-  /** Waiting and new requests of the file fail with `errno` until the next `attach`. */
+  /** Waiting and new requests of the file fail with `errno` until a new connection is accepted. */
   fail(file: number, errno: number): void;
   /**
    * Adds a read thread with a connection, which belongs to the backend from then on; `owner` receives its loss. False:

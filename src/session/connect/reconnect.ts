@@ -29,7 +29,7 @@ export interface ReconnectorOptions<C extends FreshConnection> {
   readonly connect: ((signal: AbortSignal) => Promise<C>) | undefined;
   /** Hands a connection over to the file's data path. */
   readonly attach: (slot: number, connection: C) => void;
-  /** Makes requests fail with EIO from now until the next `attach`. */
+  /** Makes requests fail with EIO from now until a new connection is accepted. */
   readonly fail: (why: string) => void;
   /** Explains a loss better than `why`, for example by the exit of a child server. */
   readonly explain: (why: string) => Promise<string>;

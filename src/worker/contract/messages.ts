@@ -137,7 +137,9 @@ export interface FromThread {
 export interface ToWorker {
   /** Gives a file a connection. */
   attach(attachment: FileAttachment): void;
-  /** Requests that wait for a connection, and new ones, fail with `errno` until the next `attach`. */
+  /**
+   * Requests that wait for a connection, and new ones, fail with `errno` until a new connection is accepted.
+   */
   fail(file: number, errno: number): void;
   /** The server of the first `attached` connections of a file has ended: none of their commands runs any more. */
   serverEnded(file: number, attached: number): void;
@@ -162,7 +164,7 @@ export interface ToWorker {
 export interface ConnectionEvents {
   /** A connection is lost; its commands wait for another one. */
   connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void;
-  /** A connection leads to the file's disk, as far as its samples tell, and is used. */
+  /** A new connection has passed the identity check and is in use. */
   connectionAccepted(file: number, connection: number): void;
 }
 
@@ -170,7 +172,7 @@ export interface ConnectionEvents {
 export interface DirectoryEvents {
   /** Answer with `listed`. */
   listWanted(): void;
-  /** A program opens a file: answer with `attach` or `refuse`. It may come again. */
+  /** A program opens a file: answer with `attach` or `refuse`. The call may repeat. */
   connectionWanted(file: number): void;
   /** A program looks at a file without `info`: answer with `described`. */
   descriptionWanted(file: number): void;

@@ -1,8 +1,8 @@
 // One export in the worker: its connections, the commands that wait for a connection, and lost changes.
 //
-// The engine passes commands to `submit`; `DiskContext.commandDone` reports the end of each. Never blocks. The commands
-// of a lost connection wait until Recovery makes another one ready. While `failing` is set nothing waits: every command
-// ends with that errno until a connection is attached.
+// The engine passes commands to `submit`; `DiskContext.commandDone` reports the end of each. Never blocks.
+// The commands of a lost connection wait until Recovery makes another one ready. While `failing` is set
+// nothing waits: every command ends with that errno until a connection is accepted.
 
 import { EINTR } from '../../constants/errno.js';
 import type { Node } from '../../fuse/tree.js';
@@ -74,7 +74,7 @@ export interface DiskContext {
   now(): number;
   /** A command has ended. @param errno 0, or the error for its request */
   commandDone(disk: Disk, command: NbdCommand, errno: number): void;
-  /** Submits a command again in pieces, as the server finds it too long. */
+  /** Submits a command again in parts, as the server finds it too long. */
   resubmit(command: NbdCommand, disk: Disk): void;
   /** Releases a command and its buffer. */
   retire(command: NbdCommand): void;
@@ -298,7 +298,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     return connection;
   }
 
-  /** Records that a new connection leads to the same disk, as far as the samples tell. */
+  /** Records that a new connection leads to the same disk, according to the samples. */
   accepted(connection: Connection): void {
     this.failing = 0;
     this.context.events.connectionAccepted(this, connection);

@@ -31,7 +31,7 @@ export class IdentityCheck implements ReplyWaiter {
   /** Whether the server has failed a READ. */
   #hasFailed = false;
 
-  /** @param done is called when the disk is the same, as far as the samples tell */
+  /** @param done is called when the disk is the same, according to the samples */
   constructor(disk: CheckedDisk, connection: Connection, done: () => void) {
     this.#disk = disk;
     this.#connection = connection;

@@ -12,7 +12,7 @@ import { Replay, type ReplayDisk } from './replay.js';
 /** The part of a disk that a recovery uses. */
 export interface RecoveredDisk extends ReplayDisk, CheckedDisk {
   readonly context: ReplayDisk['context'] & CheckedDisk['context'];
-  /** A new connection leads to the same disk as before, as far as the disk's samples tell. */
+  /** A new connection leads to the same disk as before, according to the disk's samples. */
   accepted(connection: Connection): void;
   flushInTheBackground(): void;
   /** Sends the commands that waited for a connection. */

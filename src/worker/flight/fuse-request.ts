@@ -78,7 +78,7 @@ export class FuseRequest implements Requester, OrderedRequest {
   /** First errno of the commands; 0 without a failure. */
   error = 0;
   task: Task | undefined = undefined;
-  /** Fields of the trace line instead of offset and length; set only with --trace. */
+  /** Fields of the trace line instead of offset and length; set only with -v. */
   about: LogFields | undefined = undefined;
   /** Time of arrival, in milliseconds of the worker's clock. */
   startedAt = 0;

@@ -224,7 +224,7 @@ export class Metadata {
   #validityOf(node: Node): Validity {
     const disk = this.#disks.get(node.nodeid);
     const { validity, changing } = this.#options;
-    // A write may clear set-id bits, and the kernel does not read them again by itself.
+    // A write may clear set-id bits, and the kernel does not read them again automatically.
     if (!node.isDirectory && (node.mode & SET_ID) !== 0) return { ...validity, attributes: 0 };
     if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
     if (disk === undefined ? !changing : disk.isScanned || !disk.can.allocation) return validity;

@@ -1,4 +1,4 @@
-// The extended attributes of a file: `user.nbd.status` with everything as JSON, and one for each part.
+// The extended attributes of a file: `user.nbd.status` with everything as JSON, and one for each field.
 //
 // Called by the dispatcher. Readable while the server is away; nobody can set one.
 

@@ -1,5 +1,5 @@
-// The end of a worker: waits for the requests in progress, flushes, and sends NBD_CMD_DISC. After the deadline it fails
-// everything, takes the kernel's remaining writes and reports what was lost.
+// The end of a worker: waits for the requests in progress, flushes, and sends NBD_CMD_DISC. After the
+// deadline it fails everything, takes the kernel's remaining writes and reports the lost bytes.
 //
 // Called by the loop once a turn, until it is over.
 

@@ -1,6 +1,7 @@
-// The worker's view of its read threads: takes the requests that they forward, and counts what they have done.
+// The worker's view of its read threads: takes the requests that they forward, and counts what they have
+// done.
 //
-// Owned by the worker of a mount with --threads. A read thread answers READs by itself and forwards everything else, so
+// Owned by the worker of a mount with --threads. A read thread answers READs and forwards everything else, so
 // that the order of changes, recovery and interrupts stay with the worker.
 
 import type { Send } from '../contract/call.js';

@@ -66,7 +66,7 @@ test('example of the library page: edits a qcow2 file, reads its snapshot, and l
     `in snapshot first: ${'ab'.repeat(16)}`,
     '',
   ]);
-  // qemu-nbd is gone, or the image would be locked; what was written is in it.
+  // qemu-nbd is gone, or the image would be locked; it contains the written bytes.
   expect(execFileSync('qemu-img', ['check', disk], { encoding: 'utf8' })).toContain('No errors were found');
   const raw = join(folder, 'disk.raw');
   execFileSync('qemu-img', ['convert', '-O', 'raw', disk, raw]);

@@ -133,7 +133,7 @@ describe('unaligned ranges', () => {
   });
 });
 
-describe('pieces', () => {
+describe('split ranges', () => {
   it('cover the range once, in order, within the limit, and the tail block goes alone', () => {
     fc.assert(
       fc.property(disk, fc.integer({ min: 1, max: 8 }), ({ blocks, range }, times) => {

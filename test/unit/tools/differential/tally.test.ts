@@ -10,6 +10,6 @@ test('tally: counts servers that crashed separately from killed ones, and not as
   tally.ended(plan, { cut: 0, kill: 0, freeze: 0 }, 1);
   expect(tally.findings).toEqual([]);
   expect(tally.summary().replaceAll('\n', ' ')).toMatch(
-    /servers killed 3 times and .*; 2 died by themselves; 0 differences/,
+    /servers killed 3 times and .*; 2 ended unexpectedly; 0 differences/,
   );
 });
