@@ -1,7 +1,8 @@
 // The rules for prose: headless clauses, passive telling, private metaphors and replaced terms.
 //
-// Used by the prose test. They look at Markdown, manual pages and comments; code, string literals, identifiers,
-// paths and quotations are free. Works on a map from path to text and returns an offence a line.
+// Used by the prose test. They look at Markdown, manual pages, comments, the titles of tests and the descriptions of
+// options; code, other string literals, identifiers, paths and quotations are free. Works on a map from path to text
+// and returns one line per offence.
 
 import { parseSync } from 'vite';
 import type { SourceFiles } from './source-rules.js';
@@ -9,10 +10,14 @@ import type { SourceFiles } from './source-rules.js';
 interface Rule {
   readonly pattern: RegExp;
   readonly advice: string;
+  /** The files that the rule is about; default: all. */
+  readonly files?: RegExp;
 }
 
 const TELLING = 'passive telling: name who says, asks or reports it';
 const METAPHOR = 'private metaphor: take the term of the NBD specification or of fuse.h';
+const HEADLESS = 'headless clause: name who or what it is';
+const USER_PAGES = /^(?:README\.md|man\/|docs\/(?:guide|operating|reference)\/)/;
 
 const RULES: readonly Rule[] = [
   {
@@ -20,8 +25,29 @@ const RULES: readonly Rule[] = [
     advice: 'headless clause: begin with a noun',
   },
   {
-    pattern: /\b(?:for|from|by|than|so can|lets?)\s+who(?:ever)?\b/g,
-    advice: 'headless clause: name who it is',
+    pattern: /\b(?:for|from|by|than|so can|lets?)\s+who\b/g,
+    advice: HEADLESS,
+  },
+  { pattern: /\bwhoever\b/g, advice: HEADLESS },
+  {
+    // "What failed" and "what happens" are common; "what nbdfuse does" has a subject.
+    pattern:
+      /\bwhat\s+(?:is|are|was|were|has|have|had|comes?|came|arrives|begins|belongs|can|could|may|must|shall|should|needs|remains|waits|writes|reads|lies|differs)\b/g,
+    advice: HEADLESS,
+  },
+  {
+    // After "and", "or" and a comma "who" may belong to a noun before.
+    pattern:
+      /(?:[:;(]|\b(?:to|with|of|at|on|in|but|if|when|where|until|while|as|after|before|so))\s+who\s+\w+/g,
+    advice: HEADLESS,
+  },
+  {
+    pattern: /\bby\s+(?:it|them|him|her)sel(?:f|ves)\b/gi,
+    advice: 'automatically, alone or unasked: say which',
+  },
+  {
+    pattern: /\bon\s+(?:its|their)\s+own(?=\s*(?:[.,;:)\0]|$)|\s+(?:and|or|but|when|if|where|after)\b)/gi,
+    advice: 'automatically, independently or separate: say which',
   },
   {
     pattern:
@@ -38,11 +64,15 @@ const RULES: readonly Rule[] = [
   { pattern: /\bseekers\b/gi, advice: 'pending lseeks' },
   { pattern: /\bsplice[\s-]lanes?\b/gi, advice: 'splice pipe' },
   { pattern: /\bfar\s+servers?\b/gi, advice: 'remote server' },
+  { pattern: /\bpieces?\b(?!\s+of\s+information)/gi, advice: 'parts, or split' },
+  { pattern: /\brelay(?:s|ed|ing)?\b/gi, advice: 'proxy, or forward' },
+  { pattern: /\bjournals?\b/gi, advice: 'unflushed writes: a journal is durable' },
+  { pattern: /\bfolders?\b/gi, advice: 'directory', files: USER_PAGES },
 ];
 
 /** Stands in for code: no letter and no space, so that no pattern reaches across it. */
 const CODE = '`';
-/** Stands between two pieces of prose that do not belong together. */
+/** Stands between two texts that do not belong together. */
 const GAP = '\0';
 const NOT_NEWLINE = /[^\n]/g;
 
@@ -54,14 +84,19 @@ function hide(text: string, pattern: RegExp, by: string): string {
 const FENCED = /^([ \t]*)(`{3,}|~{3,})[^\n]*\n[\s\S]*?(?:^[ \t]*\2[ \t]*$|$(?![\s\S]))/gm;
 const INLINE_CODE = /(`+)(?!`)[\s\S]*?[^`]\1(?!`)/g;
 
-/** Hides code and link targets. Titles, heads of tables and links lose their capital: they are no sentences. */
+/** A text that is no sentence: without capitals, and with each what and who hidden. */
+function label(text: string): string {
+  return hide(text.toLowerCase(), /\bwh(?:at|o)\b/g, CODE);
+}
+
+/** Hides code and link targets. Titles, heads of tables and the beginnings of links are labels. */
 function proseOfMarkdown(markdown: string): string {
   const withoutBlocks = hide(hide(markdown, FENCED, GAP), /<!--[\s\S]*?-->/g, GAP);
   const withoutCode = hide(hide(withoutBlocks, INLINE_CODE, CODE), /\]\([^)\s]*\)/g, CODE);
   return withoutNames(withoutCode)
-    .replace(/^#+ .*$/gm, (title) => title.toLowerCase())
-    .replace(/^\|.*(?=\n\|[\s|:-]*-[\s|:-]*$)/gm, (heads) => heads.toLowerCase())
-    .replace(/(?:\[|\*\*)W(?=ha|ho)/g, (start) => start.toLowerCase());
+    .replace(/^#+ .*$/gm, label)
+    .replace(/^\|.*(?=\n\|[\s|:-]*-[\s|:-]*$)/gm, label)
+    .replace(/(?:\[|\*\*)Wh(?:at|o)\b/g, label);
 }
 
 const QUOTED = /"[^"\0]{1,200}"|“[^”\0]{1,200}”/g;
@@ -75,10 +110,72 @@ function withoutNames(text: string): string {
 
 const COMMENT_MARK = /^\s*(?:\/\/|\/\*+|\*(?!\/))|\*\/$/gm;
 
-/** The comments of TypeScript or JavaScript. Neighbours with nothing but space between them are one text. */
+type Place = readonly [start: number, end: number];
+
+/** The node types of parseSync are a union of everything; this is the part that matters here. */
+interface Node {
+  readonly type: string;
+  readonly start: number;
+  readonly end: number;
+  readonly callee?: Node;
+  readonly arguments?: readonly Node[];
+}
+
+const TEST_CALL = /^(?:describe|it|test)\b/;
+const TITLED_FILES = /\.test\.ts$/;
+const OPTION_FILES = /^src\/(?:cli\/arguments\/options|mount\/option-table)\.ts$/;
+const TEXT_TYPES: readonly string[] = ['Literal', 'TemplateLiteral'];
+
+function isNode(value: unknown): value is Node {
+  return typeof value === 'object' && value !== null && 'type' in value;
+}
+
+/** Titles and descriptions among the arguments of a call: the places of their texts, without quotes. */
+function textsOf(node: Node, path: string, text: string): Place[] {
+  if (node.callee === undefined || node.arguments === undefined) return [];
+  const isTest = TITLED_FILES.test(path) && TEST_CALL.test(text.slice(node.callee.start, node.callee.end));
+  const chosen = isTest ? node.arguments.slice(0, 1) : OPTION_FILES.test(path) ? node.arguments : [];
+  return chosen
+    .filter(({ type, start }) => TEXT_TYPES.includes(type) && /['"`]/.test(text[start]))
+    .map(({ start, end }): Place => [start + 1, end - 1]);
+}
+
+/** Titles of tests and descriptions of options in a source file, in any order. */
+function titlesIn(program: unknown, path: string, text: string): Place[] {
+  const titles: Place[] = [];
+  const waiting: unknown[] = [program];
+  while (waiting.length > 0) {
+    const value = waiting.pop();
+    if (typeof value !== 'object' || value === null) continue;
+    if (isNode(value)) titles.push(...textsOf(value, path, text));
+    for (const child of Object.values(value)) if (typeof child === 'object') waiting.push(child);
+  }
+  return titles;
+}
+
+const PLACEHOLDER = /\$\{[^}]*\}|%[sdijo]|\$\w+/g;
+
+/** Puts titles into the prose of a file, each at its place. */
+function withTitles(prose: string, text: string, titles: readonly Place[]): string {
+  let whole = prose;
+  for (const [start, end] of titles) {
+    const title = withoutNames(hide(text.slice(start, end), PLACEHOLDER, CODE));
+    whole = whole.slice(0, start) + title + whole.slice(end);
+  }
+  return whole;
+}
+
+/** The comments, titles of tests and descriptions of options of a source file. */
 function proseOfSource(path: string, text: string): string {
-  const { comments, errors } = parseSync(path, text);
+  const { comments, errors, program } = parseSync(path, text);
   if (errors.length > 0) throw new Error(`${path}: ${errors[0].message}`);
+  const read = TITLED_FILES.test(path) || OPTION_FILES.test(path);
+  const titles = read ? titlesIn(program, path, text) : [];
+  return withTitles(proseOfComments(text, comments), text, titles);
+}
+
+/** The comments of a source file. Neighbours with nothing but space between them are one text. */
+function proseOfComments(text: string, comments: readonly { start: number; end: number }[]): string {
   let prose = '';
   for (const { start, end } of comments) {
     const before = text.slice(prose.length, start);
@@ -120,9 +217,10 @@ export function poorProse(files: SourceFiles): string[] {
   const offences: string[] = [];
   for (const [path, text] of files) {
     const prose = proseOf(path, text);
-    for (const { pattern, advice } of RULES) {
+    for (const { pattern, advice, files: about } of RULES) {
+      if (about?.test(path) === false) continue;
       for (const { 0: found, index } of prose.matchAll(pattern)) {
-        if (/^Wh/.test(found) && isQuestion(prose, index)) continue;
+        if (/\bwh/i.test(found) && isQuestion(prose, index)) continue;
         const line = text.slice(0, index).split('\n').length;
         offences.push(`${path}:${line}: "${found.replace(/\s+/g, ' ')}" (${advice})`);
       }
