@@ -21,8 +21,8 @@ export async function connectAll(
   }
   const first = await server.connect({ signal });
   const several = capabilitiesOf(first.info).multiConn && !server.singleConnection;
-  const wishes = Array.from({ length: several ? count - 1 : 0 }, () => server.connect({ signal }));
-  const results = await Promise.allSettled(wishes);
+  const attempts = Array.from({ length: several ? count - 1 : 0 }, () => server.connect({ signal }));
+  const results = await Promise.allSettled(attempts);
   const others = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   const failed = results.find((result) => result.status === 'rejected');
   const differs = others.map((other) => sameExport(first.info, other.info)).find((why) => why !== undefined);

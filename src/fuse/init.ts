@@ -51,7 +51,7 @@ export interface InitRequest {
 }
 
 /** The features to request. */
-export interface InitWishes {
+export interface InitOptions {
   /** Whether the kernel has a writeback cache. */
   readonly writeback: boolean;
   /** Whether files open for direct I/O can be mapped; the kernel then sends one direct write at a time. */
@@ -86,7 +86,7 @@ export function initObjection(request: InitRequest): string | undefined {
 }
 
 /** Writes `fuse_init_out` after the 16 bytes of header in `view`. Returns its length in bytes. */
-export function writeInitReply(view: DataView, request: InitRequest, wishes: InitWishes): number {
+export function writeInitReply(view: DataView, request: InitRequest, options: InitOptions): number {
   let wanted =
     FUSE_BIG_WRITES |
     FUSE_MAX_PAGES |
@@ -98,21 +98,28 @@ export function writeInitReply(view: DataView, request: InitRequest, wishes: Ini
     FUSE_HANDLE_KILLPRIV_V2 |
     FUSE_READDIRPLUS_AUTO |
     FUSE_INIT_EXT;
-  if (wishes.writeback) wanted |= FUSE_WRITEBACK_CACHE;
-  if (wishes.asyncRead) wanted |= FUSE_ASYNC_READ;
-  const maxBackground = Math.min(wishes.maxBackground ?? MAX_BACKGROUND, 0xffff);
-  const threshold = Math.min(wishes.congestionThreshold ?? Math.ceil((maxBackground * 3) / 4), maxBackground);
+  if (options.writeback) wanted |= FUSE_WRITEBACK_CACHE;
+  if (options.asyncRead) wanted |= FUSE_ASYNC_READ;
+  const maxBackground = Math.min(options.maxBackground ?? MAX_BACKGROUND, 0xffff);
+  const threshold = Math.min(
+    options.congestionThreshold ?? Math.ceil((maxBackground * 3) / 4),
+    maxBackground,
+  );
   for (let at = OUT_HEADER; at < OUT_HEADER + INIT_OUT_LENGTH; at += 4) view.setUint32(at, 0);
   view.setUint32(OUT_HEADER, FUSE_KERNEL_VERSION, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 4, Math.min(request.minor, FUSE_KERNEL_MINOR_VERSION), HOST_ENDIAN);
-  view.setUint32(OUT_HEADER + 8, wishes.maxReadahead ?? NO_LIMIT, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 8, options.maxReadahead ?? NO_LIMIT, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 12, (request.flags & wanted) >>> 0, HOST_ENDIAN);
   view.setUint16(OUT_HEADER + 16, maxBackground, HOST_ENDIAN);
   view.setUint16(OUT_HEADER + 18, threshold, HOST_ENDIAN);
-  view.setUint32(OUT_HEADER + 20, wishes.maxTransfer, HOST_ENDIAN);
+  view.setUint32(OUT_HEADER + 20, options.maxTransfer, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 24, 1, HOST_ENDIAN);
-  view.setUint16(OUT_HEADER + 28, Math.max(1, Math.floor(wishes.maxTransfer / wishes.pageSize)), HOST_ENDIAN);
-  const wanted2 = wishes.directMmap ? FUSE_DIRECT_IO_ALLOW_MMAP_2 : 0;
+  view.setUint16(
+    OUT_HEADER + 28,
+    Math.max(1, Math.floor(options.maxTransfer / options.pageSize)),
+    HOST_ENDIAN,
+  );
+  const wanted2 = options.directMmap ? FUSE_DIRECT_IO_ALLOW_MMAP_2 : 0;
   view.setUint32(OUT_HEADER + 32, request.flags2 & wanted2, HOST_ENDIAN);
   return INIT_OUT_LENGTH;
 }

@@ -110,12 +110,12 @@ export class Tree {
   #nextId = FUSE_ROOT_ID + 1;
 
   /**
-   * @param files exactly one if `naked`
-   * @param naked the single file is the root: the mountpoint is a file
+   * @param files exactly one if `fileMountpoint`
+   * @param fileMountpoint the single file is the root: the mountpoint is a file
    */
-  constructor(files: readonly FileDescription[], naked: boolean, options: TreeOptions) {
+  constructor(files: readonly FileDescription[], fileMountpoint: boolean, options: TreeOptions) {
     this.#options = options;
-    if (naked) {
+    if (fileMountpoint) {
       this.root = this.#makeFile(files[0], FUSE_ROOT_ID);
       this.#nodes.set(FUSE_ROOT_ID, this.root);
       return;

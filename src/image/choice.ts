@@ -9,11 +9,11 @@ import { ImageError } from './errors.js';
 import {
   type Compression,
   compressionOfContent,
-  type FormatWish,
   formatOfContent,
   formatOfName,
   type ImageFormat,
   isVhdFooter,
+  type RequestedFormat,
   suffixOf,
 } from './formats.js';
 
@@ -31,16 +31,19 @@ export interface Evidence {
  * How the file is compressed; undefined when it is not.
  * @throws ImageError when name and content disagree and the user does not decide
  */
-export function chooseCompression({ name, head }: Evidence, wish: FormatWish): Compression | undefined {
+export function chooseCompression(
+  { name, head }: Evidence,
+  requested: RequestedFormat,
+): Compression | undefined {
   const content = compressionOfContent(head);
-  const promised = wish.compression ?? formatOfName(name).compression;
+  const promised = requested.compression ?? formatOfName(name).compression;
   if (promised === content) return content;
   const shown = printable(name);
   if (promised !== undefined) {
     const found = content === undefined ? 'does not look like it' : `looks like ${content}`;
     throw new ImageError(`${shown} should be compressed with ${promised}, but ${found}`);
   }
-  if (content === undefined || wish.format !== undefined) return undefined;
+  if (content === undefined || requested.format !== undefined) return undefined;
   const word = suffixOf(content);
   throw new ImageError(
     `${shown} looks like a file compressed with ${content}, but its name does not say so: ` +
@@ -52,8 +55,8 @@ export function chooseCompression({ name, head }: Evidence, wish: FormatWish): C
  * The image's format; the evidence is that of the unpacked image, under the name of the file.
  * @throws ImageError when name and content disagree and the user does not decide
  */
-export function chooseFormat({ name, head, tail }: Evidence, wish: FormatWish): ImageFormat {
-  if (wish.format !== undefined) return wish.format;
+export function chooseFormat({ name, head, tail }: Evidence, requested: RequestedFormat): ImageFormat {
+  if (requested.format !== undefined) return requested.format;
   const content = formatOfContent(head);
   const promised = formatOfName(name).format;
   if (promised === undefined && content === 'raw') return 'raw';

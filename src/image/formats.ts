@@ -10,7 +10,7 @@ export type ImageFormat = 'raw' | 'qcow2' | 'qcow' | 'qed' | 'vdi' | 'vhd' | 'vh
 export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';
 
 /** The value of `--format`: a format, a compression, or a format inside a compression. */
-export interface FormatWish {
+export interface RequestedFormat {
   readonly format: ImageFormat | undefined;
   readonly compression: Compression | undefined;
 }
@@ -54,7 +54,7 @@ export function suffixOf(compression: Compression): string {
 }
 
 /** Parses a value of `--format`, such as `qcow2`, `raw.xz` or `xz`; undefined when it is not valid. */
-export function parseFormatWord(text: string): FormatWish | undefined {
+export function parseFormatWord(text: string): RequestedFormat | undefined {
   const [first = '', second, ...more] = text.split('.');
   if (more.length > 0) return undefined;
   const lookUp = <T>(table: Readonly<Record<string, T>>, word: string): T | undefined =>
@@ -70,7 +70,7 @@ export function parseFormatWord(text: string): FormatWish | undefined {
 }
 
 /** The format and compression that a file's name indicates. */
-export function formatOfName(name: string): FormatWish {
+export function formatOfName(name: string): RequestedFormat {
   const parts = name.toLowerCase().split('.');
   let last = parts.length > 1 ? (parts.pop() ?? '') : '';
   const compression = Object.hasOwn(COMPRESSION_WORDS, last) ? COMPRESSION_WORDS[last] : undefined;

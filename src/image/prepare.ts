@@ -11,7 +11,7 @@ import { codeOf, reasonOf } from '../transport/errors.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
 import { ImageError } from './errors.js';
-import type { Compression, FormatWish, ImageFormat } from './formats.js';
+import type { Compression, ImageFormat, RequestedFormat } from './formats.js';
 import { type Look, lookAtDisk, lookAtFile, unzippedHead, withDisk } from './look.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
@@ -25,7 +25,7 @@ export interface ImageRequest {
   /** A path, a URL or an NBD URI. */
   readonly name: string;
   /** The format that the user names. */
-  readonly wish: FormatWish;
+  readonly requested: RequestedFormat;
   readonly snapshotName: string | undefined;
   /** Linux's number of the partition. */
   readonly partition: number | undefined;
@@ -133,7 +133,7 @@ async function identify(
   request: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Identity> {
-  const { wish } = request;
+  const { requested } = request;
   const { source, isDevice, isConfined } = place;
   const name = nameOf(source);
   if (source.kind === 'web' || source.kind === 'ssh') {
@@ -142,11 +142,11 @@ async function identify(
   }
   const outside = await lookAtSource(source, isConfined, signal);
   const compression =
-    source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, wish);
+    source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
   const { head, tail } = await lookInside(place, compression, outside, signal);
-  const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, wish);
+  const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
   if (source.kind === 'file' && compression === undefined) {
-    const trusted = wish.format !== undefined;
+    const trusted = requested.format !== undefined;
     return { compression, format, local: await openLocalImage(source.path, format, { trusted, isDevice }) };
   }
   refuseReferences(textOf(source), format, head);

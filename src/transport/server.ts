@@ -187,9 +187,9 @@ export class NbdServer {
     signal: AbortSignal | undefined,
     watched = false,
   ): Promise<Negotiated & { readonly peer: PeerHandle | undefined }> {
-    const { target, tls, handshake: wishes } = this.endpoint;
+    const { target, tls, handshake: features } = this.endpoint;
     const upgrade = tls === undefined ? undefined : await this.#prepareTls(tls);
-    const handshake = new Handshake({ ...wishes, goal, tls: tls === undefined ? 'disable' : 'require' });
+    const handshake = new Handshake({ ...features, goal, tls: tls === undefined ? 'disable' : 'require' });
     const failure = `${describeTarget(target)} did not complete the handshake`;
     return withinTime(HANDSHAKE_TIME, failure, signal, async (either) => {
       let peer: PeerHandle | undefined;

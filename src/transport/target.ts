@@ -58,11 +58,11 @@ export interface Endpoint {
   /** Undefined: plain text, never upgraded. Given: TLS or failure, never plain text. */
   readonly tls?: TlsSettings | undefined;
   /** The features to request in the handshake; by default all of them. */
-  readonly handshake?: HandshakeWishes;
+  readonly handshake?: HandshakeFeatures;
 }
 
 /** Features of the protocol that a handshake may request or leave out. */
-export interface HandshakeWishes {
+export interface HandshakeFeatures {
   readonly structuredReplies?: boolean;
   readonly extendedHeaders?: boolean;
   /** Queries of NBD_OPT_SET_META_CONTEXT. */

@@ -80,7 +80,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       this,
       world.system,
     );
-    this.#files = new Files(settings.files, settings.naked, settings.tree, this.#engine);
+    this.#files = new Files(settings.files, settings.fileMountpoint, settings.tree, this.#engine);
     this.#disks = this.#files.disks;
     const { tree, byNode } = this.#files;
     const { changing } = settings;
@@ -95,7 +95,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       keepPages: !settings.dropPagesOnOpen,
       wallClock: world.system.wallClock,
     });
-    const wishes = {
+    const init = {
       ...settings,
       writeback,
       directMmap: settings.cache === 'none',
@@ -113,7 +113,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       engine: this.#engine,
       metadata,
       disks: byNode,
-      wishes,
+      init,
       prefetched: this.#readahead,
       status: (nodeid) => this.#status.ofNode(nodeid),
       exportDirectory: this.#exportDirectory,

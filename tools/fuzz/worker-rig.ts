@@ -140,7 +140,7 @@ export class Rig {
       keepPages: true,
       wallClock: engine.system.wallClock,
     });
-    const wishes = {
+    const init = {
       writeback: true,
       directMmap: false,
       asyncRead: true,
@@ -163,7 +163,7 @@ export class Rig {
       engine,
       metadata,
       disks,
-      wishes,
+      init,
       prefetched: undefined,
       status: tell,
       exportDirectory: undefined,

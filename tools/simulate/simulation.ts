@@ -146,7 +146,7 @@ export class Simulation {
         tls: false,
       })),
       changing: false,
-      naked: false,
+      fileMountpoint: false,
       tree: { uid: 0, gid: 0, umask: 0, now: START_OF_DAY },
       cache: profile.cache,
       trace: undefined,

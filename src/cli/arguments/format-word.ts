@@ -1,6 +1,6 @@
 // The values of --format. Pure.
 
-import { FORMAT_NAMES, type FormatWish, parseFormatWord } from '../../image/formats.js';
+import { FORMAT_NAMES, parseFormatWord, type RequestedFormat } from '../../image/formats.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
 
@@ -8,9 +8,9 @@ import { UsageError } from '../errors.js';
 export const FORMAT_CHOICES: readonly string[] = [...FORMAT_NAMES, 'xz', 'gz'];
 
 /** Parses the value of --format. @throws UsageError */
-export function formatWish(text: string): FormatWish {
-  const wish = parseFormatWord(text);
-  if (wish !== undefined) return wish;
+export function requestedFormat(text: string): RequestedFormat {
+  const requested = parseFormatWord(text);
+  if (requested !== undefined) return requested;
   throw new UsageError(
     `--format ${printable(text)}: must be one of ${FORMAT_NAMES.join(', ')}, xz, gz, or a combination such as qcow2.xz`,
   );

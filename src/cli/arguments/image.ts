@@ -2,7 +2,7 @@
 //
 // Called by arguments.ts. Image options apply to a file, a URL, or an NBD URI with a partition or an overlay.
 
-import type { FormatWish } from '../../image/formats.js';
+import type { RequestedFormat } from '../../image/formats.js';
 import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
 import { isNbdUri } from '../../image/scheme.js';
 import { shellLine } from '../../image/shell.js';
@@ -12,7 +12,7 @@ import { isModeWord } from './server-mode.js';
 
 /** The values of the image options, by commander's names. */
 export interface ImageValues {
-  readonly format?: FormatWish;
+  readonly format?: RequestedFormat;
   readonly snapshotName?: string;
   readonly partition?: number;
   /** Empty when no file is named. */
@@ -54,7 +54,7 @@ export function imageFrom(
   }
   return {
     name,
-    wish: values.format ?? { format: undefined, compression: undefined },
+    requested: values.format ?? { format: undefined, compression: undefined },
     snapshotName: values.snapshotName,
     partition: values.partition,
     overlay: overlay === undefined ? undefined : overlay === '' ? 'temporary' : { path: overlay },

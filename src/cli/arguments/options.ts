@@ -8,7 +8,7 @@ import { Option } from 'commander';
 import { MAX_CONNECTIONS } from '../../nbd/export-info.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
-import { FORMAT_CHOICES, formatWish } from './format-word.js';
+import { FORMAT_CHOICES, requestedFormat } from './format-word.js';
 import { choice, milliseconds, millisecondsOr, wholeNumber } from './values.js';
 
 const MAXIMUM_THREADS = 64;
@@ -80,7 +80,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       new NamedOption(
         '--format <format>',
         'format of IMAGE (default: detected from name and content)',
-      ).argParser((text: string) => formatWish(text)),
+      ).argParser((text: string) => requestedFormat(text)),
       new NamedOption('--partition <n>', 'show only this partition of IMAGE').argParser((text: string) =>
         wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
       ),

@@ -56,7 +56,7 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     device,
     files,
     changing,
-    naked: mountpoint.kind === 'file',
+    fileMountpoint: mountpoint.kind === 'file',
     tree: treeOptions(options),
     cache: cacheMode(request),
     trace: settings.verbose ? settings.logFormat : undefined,

@@ -49,7 +49,7 @@ export interface WorkerSettings {
   /** Files come and go (`listed`), and get connections when programs open them. */
   readonly changing: boolean;
   /** The file itself is the mountpoint. */
-  readonly naked: boolean;
+  readonly fileMountpoint: boolean;
   readonly tree: TreeOptions;
   readonly cache: CacheMode;
   /** Format of the trace on standard error; undefined for no trace. */
@@ -215,7 +215,7 @@ export interface MountEvents extends Pick<FromWorker, 'warning' | 'unmounted' | 
 export interface ReadThreadSettings
   extends Pick<
     WorkerSettings,
-    'device' | 'wake' | 'naked' | 'tree' | 'trace' | 'timeout' | 'settleTime' | 'readAhead'
+    'device' | 'wake' | 'fileMountpoint' | 'tree' | 'trace' | 'timeout' | 'settleTime' | 'readAhead'
   > {
   readonly file: ServedFile;
   /** Write end of the pipe that wakes the worker. */

@@ -40,7 +40,7 @@ import {
   FUSE_UNLINK,
   FUSE_WRITE,
 } from '../../fuse/constants.js';
-import { type InitWishes, initObjection, readInit, writeInitReply } from '../../fuse/init.js';
+import { type InitOptions, initObjection, readInit, writeInitReply } from '../../fuse/init.js';
 import {
   GETXATTR_NAME,
   HOST_ENDIAN,
@@ -81,7 +81,7 @@ export interface DispatchTargets {
   /** The disk behind each file's nodeid. */
   readonly disks: ReadonlyMap<number, Disk>;
   /** The features to request in FUSE_INIT. */
-  readonly wishes: InitWishes;
+  readonly init: InitOptions;
   readonly prefetched: PrefetchedBytes | undefined;
   /** Makes the status of a node; undefined if the node is no file. */
   readonly status: (nodeid: number) => (() => Status) | undefined;
@@ -262,7 +262,7 @@ export class Dispatcher implements Requester {
       throw new Error(objection);
     }
     this.#engine.device.replySmall(
-      writeInitReply(this.#engine.device.small, request, this.#targets.wishes),
+      writeInitReply(this.#engine.device.small, request, this.#targets.init),
       this,
     );
     this.#hasKillpriv = (request.flags & FUSE_HANDLE_KILLPRIV_V2) !== 0;

@@ -41,11 +41,16 @@ export class Files {
 
   /**
    * @param files the files at the start, all in use; their numbers are their indexes
-   * @param naked the mountpoint itself is the only file
+   * @param fileMountpoint the mountpoint itself is the only file
    */
-  constructor(files: readonly ServedFile[], naked: boolean, options: TreeOptions, context: DiskContext) {
+  constructor(
+    files: readonly ServedFile[],
+    fileMountpoint: boolean,
+    options: TreeOptions,
+    context: DiskContext,
+  ) {
     this.#context = context;
-    this.tree = new Tree(files.map(describe), naked, options);
+    this.tree = new Tree(files.map(describe), fileMountpoint, options);
     this.tree.files().forEach((node, number) => {
       const file = files[number];
       this.#enter({ number, file, node, disk: undefined, counters: undefined });

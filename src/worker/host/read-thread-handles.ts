@@ -152,12 +152,24 @@ export class ReadThreadHandles {
     worker.on('message', (call: Call<FromReadThread>) => deliver<FromReadThread>(call, calls));
     worker.on('error', (error) => this.#died(thread, error.stack ?? error.message));
     worker.on('exit', () => this.#died(thread, 'a read thread ended unexpectedly'));
-    const { files, naked, tree, trace, timeout, settleTime, readAhead } = this.#options;
+    const { files, fileMountpoint, tree, trace, timeout, settleTime, readAhead } = this.#options;
     const [file] = files;
     const workerWake = this.#workerWake;
     const begin: Call<ToIdleThread<ReadThreadSettings>> = [
       'begin',
-      { device, wake: read, file, naked, tree, trace, timeout, settleTime, readAhead, workerWake, memory },
+      {
+        device,
+        wake: read,
+        file,
+        fileMountpoint,
+        tree,
+        trace,
+        timeout,
+        settleTime,
+        readAhead,
+        workerWake,
+        memory,
+      },
     ];
     worker.postMessage(begin);
     this.#threads.push(thread);

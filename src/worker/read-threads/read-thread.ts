@@ -83,7 +83,8 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
   constructor(port: MessagePort, settings: ReadThreadSettings) {
     this.#port = port;
     this.#send = sender((call) => port.postMessage(call));
-    const { device, wake, file, memory, workerWake, naked, tree, trace, timeout, readAhead } = settings;
+    const { device, wake, file, memory, workerWake, fileMountpoint, tree, trace, timeout, readAhead } =
+      settings;
     if (file.info === undefined) throw new Error('a read thread needs to know its file');
     this.wakeDescriptor = wake;
     this.#readAhead = readAhead;
@@ -100,7 +101,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
       trace === undefined ? undefined : new Trace(trace, REAL_SYSTEM),
       this,
     );
-    const [node] = new Tree([describe(file)], naked, tree).files();
+    const [node] = new Tree([describe(file)], fileMountpoint, tree).files();
     this.#ring = new RingProducer(memory, workerWake);
     this.#disk = new Disk(0, node, file.info, this.#engine, this.#ring.counters);
     this.#forwarding = new Forwarding(this.#ring, this.#engine.buffers);

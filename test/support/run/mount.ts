@@ -22,7 +22,7 @@ function findProgram(): string {
 export const NBDFUSE = findProgram();
 
 /** The forms of MOUNTPOINT on the command line: DIR, DIR/FILENAME, FILE. */
-export type MountpointForm = 'directory' | 'file name' | 'naked';
+export type MountpointForm = 'directory' | 'file name' | 'existing file';
 
 /** The parameters of a mount. */
 export interface MountRequest {
@@ -70,7 +70,7 @@ export function startNbdfuse(
 function createMountpoint(scope: Scope, form: MountpointForm, name: string) {
   const mountpoint = scope.path(name);
   const isNew = !readdirSync(scope.folder).includes(name);
-  if (form === 'naked') {
+  if (form === 'existing file') {
     if (isNew) writeFileSync(mountpoint, '');
     return { typed: mountpoint, mountpoint, file: mountpoint };
   }

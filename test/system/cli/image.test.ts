@@ -34,7 +34,7 @@ describe('image options', () => {
     [['--over'], { overlay: 'temporary' }],
     [['--overlay=o.qcow2'], { overlay: { path: 'o.qcow2' } }],
     [['-rP', 'pid', '--overlay'], { overlay: 'temporary', readOnly: true }],
-    [['--format', 'raw.xz'], { wish: { format: 'raw', compression: 'xz' } }],
+    [['--format', 'raw.xz'], { requested: { format: 'raw', compression: 'xz' } }],
     [['--partition=3'], { partition: 3 }],
     [['--snapshot-name', '--overlay'], { snapshotName: '--overlay', overlay: undefined }],
   ])('parse: %j', (words, image) => {

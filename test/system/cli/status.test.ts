@@ -173,7 +173,7 @@ test('SIGUSR1: prints the status, and the mount continues', async () => {
 });
 
 describe('--unmount', () => {
-  it.each([['directory'], ['file name'], ['naked']] as const)(
+  it.each([['directory'], ['file name'], ['existing file']] as const)(
     'returns when everything is written and the process has gone, on a mountpoint of the form %s',
     async (form) => {
       const scope = createScope();

@@ -104,7 +104,10 @@ it('older kernel: --cache=none shows changes of others at once', async () => {
 
 it('older kernel: mounts over a file', async () => {
   const scope = createScope();
-  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'], form: 'naked' });
+  const disk = await mountDisk(scope, {
+    server: ['[', 'nbdkit', 'memory', '1M', ']'],
+    form: 'existing file',
+  });
   const file = await openFile(scope, disk.file, 'r+');
   await file.write(Buffer.from('over a file'), 0, 11, MIB - 11);
   await file.close();

@@ -35,7 +35,7 @@ it.each([
   expect(await again.stop()).toBe(0);
 });
 
-it.each(['file name', 'naked'] as const)('auto_unmount: unmounts in order, form %s', async (form) => {
+it.each(['file name', 'existing file'] as const)('auto_unmount: unmounts in order, form %s', async (form) => {
   const scope = createScope();
   const request = { server: ['[', 'nbdkit', 'memory', '1M', ']'], options: OPTIONS, form };
   const disk = await mountDisk(scope, request);

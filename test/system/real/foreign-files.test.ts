@@ -25,7 +25,7 @@ async function writeBeyondEnd(file: FileHandle): Promise<void> {
 }
 
 const GONE: readonly (readonly [string, Pick<MountRequest, 'form' | 'options'>, string])[] = [
-  ['a file', { form: 'naked' }, ''],
+  ['a file', { form: 'existing file' }, ''],
   ['a directory', { form: 'directory' }, '/nbd'],
   ['--all', { options: ['--all'] }, '/nbd'],
 ];
@@ -33,7 +33,7 @@ const GONE: readonly (readonly [string, Pick<MountRequest, 'form' | 'options'>, 
 /** The user's own files at the mountpoint; returns the one that will be covered. */
 function putOwn(scope: Scope, form: MountRequest['form'], name: string): string {
   const path = scope.path(`mnt${name}`);
-  if (form !== 'naked') mkdirSync(scope.path('mnt'));
+  if (form !== 'existing file') mkdirSync(scope.path('mnt'));
   writeFileSync(path, OWN);
   return path;
 }

@@ -15,7 +15,7 @@ const OPTIONS = ['--fuse-backend=fuse-native'];
 it.each<[string, Omit<MountRequest, 'options'>, RegExp]>([
   [
     'mounting over a file',
-    { server: ['[', 'nbdkit', 'memory', '1M', ']'], form: 'naked' },
+    { server: ['[', 'nbdkit', 'memory', '1M', ']'], form: 'existing file' },
     /mounts on directories only; use --fuse-backend=kernel/,
   ],
   [

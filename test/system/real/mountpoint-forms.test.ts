@@ -46,12 +46,12 @@ const MODES: Readonly<Record<string, (scope: Scope) => Promise<Server>>> = {
   },
 };
 
-const FORMS: readonly MountpointForm[] = ['directory', 'file name', 'naked'];
+const FORMS: readonly MountpointForm[] = ['directory', 'file name', 'existing file'];
 
 /** libfuse 2 mounts over directories only. */
 const CASES = withBackends(
   Object.keys(MODES).flatMap((mode) => FORMS.map((form) => [mode, form] as const)),
-).filter(([, form, backend]) => form !== 'naked' || !/native/.test(backend));
+).filter(([, form, backend]) => form !== 'existing file' || !/native/.test(backend));
 
 it.each(CASES)(
   'mountpoint forms: serves a disk named by %s on a mountpoint of the form %s, by %s',
@@ -65,7 +65,7 @@ it.each(CASES)(
     expect((await readAt(disk.file, 12_345, TEXT.length)).equals(TEXT)).toBe(true);
     expect(await disk.stop()).toBe(0);
     expect(disk.stderr).toBe('');
-    if (form === 'naked') expect((await readFile(disk.file)).length).toBe(0);
+    if (form === 'existing file') expect((await readFile(disk.file)).length).toBe(0);
     else expect(await readdir(disk.mountpoint)).toEqual([]);
   },
 );

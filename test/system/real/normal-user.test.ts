@@ -15,7 +15,7 @@ const [SETPRIV, ...WORDS] = AS_NORMAL_USER;
 
 /** libfuse 2 mounts over directories only. */
 const FORMS: readonly (readonly [MountpointForm, string, readonly string[]])[] = [
-  ['naked', 'the kernel backend', []],
+  ['existing file', 'the kernel backend', []],
   ...withBackends([['directory'], ['file name']] as const),
 ];
 
@@ -30,7 +30,7 @@ it.each(FORMS)(
     giveToNormalUser(backing);
     const server = ['[', 'nbdkit', 'file', backing, ']'];
     const mountpoint = scope.path('mnt');
-    await runProgram(SETPRIV, ...WORDS, form === 'naked' ? 'touch' : 'mkdir', mountpoint);
+    await runProgram(SETPRIV, ...WORDS, form === 'existing file' ? 'touch' : 'mkdir', mountpoint);
     const disk = await mountDisk(scope, { server, form, options, prefix: AS_NORMAL_USER });
     const source = scope.path('source');
     await writeFile(source, Buffer.alloc(SIZE, 'of a normal user; '), { mode: 0o644 });

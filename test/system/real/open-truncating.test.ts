@@ -16,11 +16,11 @@ const MEMORY = ['[', 'nbdkit', 'memory', String(SIZE), ']'];
 
 const MODES: readonly (readonly [string, MountpointForm, number])[] = [
   ['writeback', 'directory', 24],
-  ['writeback', 'naked', 24],
+  ['writeback', 'existing file', 24],
   ['writethrough', 'directory', 24],
-  ['writethrough', 'naked', 4],
+  ['writethrough', 'existing file', 4],
   ['none', 'directory', 4],
-  ['none', 'naked', 24],
+  ['none', 'existing file', 24],
 ];
 
 it.each(MODES)('O_TRUNC: --cache=%s, %s: %i programs at once succeed', async (cache, form, count) => {

@@ -24,8 +24,8 @@ function verify({ file }: MountedDisk, direct: boolean): Promise<string> {
 }
 
 it.each([
-  ['of a file that is the mountpoint', 'naked', [], true],
-  ['of a file that is the mountpoint, cached', 'naked', [], false],
+  ['of a file that is the mountpoint', 'existing file', [], true],
+  ['of a file that is the mountpoint, cached', 'existing file', [], false],
   ['without a cache', 'directory', ['--cache=none'], true],
   ['through the page cache', 'directory', ['--cache=writethrough'], false],
   ['with dirty pages in the kernel', 'directory', ['--cache=writeback'], false],

@@ -90,16 +90,19 @@ it.each(BACKENDS)(
   },
 );
 
-it.each(['file name', 'naked'] as const)('unmount: removes a stale mount of the form %s', async (form) => {
-  const scope = createScope();
-  const server = [(await startNbdkit(scope, 'memory', '8M')).uri()];
-  const first = await mountDisk(scope, { server, form });
-  await first.stop('SIGKILL');
-  const second = await mountDisk(scope, { server, form });
-  expect(second.stderr).toMatch(/removed the stale mount/);
-  expect((await stat(second.file)).size).toBe(SIZE);
-  expect(await second.stop()).toBe(0);
-});
+it.each(['file name', 'existing file'] as const)(
+  'unmount: removes a stale mount of the form %s',
+  async (form) => {
+    const scope = createScope();
+    const server = [(await startNbdkit(scope, 'memory', '8M')).uri()];
+    const first = await mountDisk(scope, { server, form });
+    await first.stop('SIGKILL');
+    const second = await mountDisk(scope, { server, form });
+    expect(second.stderr).toMatch(/removed the stale mount/);
+    expect((await stat(second.file)).size).toBe(SIZE);
+    expect(await second.stop()).toBe(0);
+  },
+);
 
 it.each(BACKENDS)(
   'unmount: detaches a disk in use, with its writes at the server, and reports that, by %s',

@@ -96,7 +96,7 @@ describe('mount', () => {
     const scope = createScope();
     await writeFile(scope.path('mnt'), 'what was there');
     const server = ['[', 'nbdkit', 'memory', '16M', ']'];
-    const mounted = await mountDisk(scope, { server, form: 'naked' });
+    const mounted = await mountDisk(scope, { server, form: 'existing file' });
     expect((await stat(mounted.file)).size).toBe(16 * 1024 * 1024);
     await writePattern(mounted.file);
     expect(await mounted.stop()).toBe(0);

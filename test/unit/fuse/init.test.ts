@@ -13,7 +13,7 @@ const REQUEST = hex`
   10000000 | flags2: 1 << 36
   00*44    | unused`;
 
-const WISHES = {
+const OPTIONS = {
   writeback: true,
   directMmap: false,
   asyncRead: true,
@@ -27,9 +27,9 @@ function readRequest(bytes: Uint8Array): ReturnType<typeof readInit> {
 }
 
 /** The body of the reply, written over an old message. */
-function reply(wishes: Parameters<typeof writeInitReply>[2], request = CACHED): Uint8Array {
+function reply(options: Parameters<typeof writeInitReply>[2], request = CACHED): Uint8Array {
   const bytes = new Uint8Array(96).fill(0xaa);
-  expect(writeInitReply(new DataView(bytes.buffer), request, wishes)).toBe(64);
+  expect(writeInitReply(new DataView(bytes.buffer), request, options)).toBe(64);
   expect(bytes.subarray(80).every((byte) => byte === 0xaa)).toBe(true);
   return bytes.subarray(16, 80);
 }
@@ -62,7 +62,7 @@ describe('FUSE_INIT kernel version', () => {
 
 describe('FUSE_INIT reply', () => {
   test('has the flags that both the kernel and nbdfuse want', () => {
-    expect(reply(WISHES)).toEqual(hex`
+    expect(reply(OPTIONS)).toEqual(hex`
       07000000 | major
       26000000 | minor 38: the older of both
       ffffffff | max_readahead: whatever the mount has
@@ -78,12 +78,12 @@ describe('FUSE_INIT reply', () => {
   });
 
   test('has the version of the kernel where that is older', () => {
-    expect(reply(WISHES, { ...CACHED, minor: 31 }).subarray(4, 8)).toEqual(hex`1f000000`);
+    expect(reply(OPTIONS, { ...CACHED, minor: 31 }).subarray(4, 8)).toEqual(hex`1f000000`);
   });
 
   test('has no flag that the kernel lacks', () => {
-    expect(flagsOf(reply(WISHES, { ...CACHED, flags: 0 }))).toBe(0);
-    expect(flagsOf(reply(WISHES, { ...CACHED, flags: 1 << 16 }))).toBe(1 << 16);
+    expect(flagsOf(reply(OPTIONS, { ...CACHED, flags: 0 }))).toBe(0);
+    expect(flagsOf(reply(OPTIONS, { ...CACHED, flags: 1 << 16 }))).toBe(1 << 16);
   });
 
   test('has each requested flag, and no other', () => {
@@ -91,25 +91,25 @@ describe('FUSE_INIT reply', () => {
       [...Array(32).keys()].filter((bit) => (flagsOf(bytes) >>> bit) & 1);
     // ASYNC_READ 0, BIG_WRITES 5, DO_READDIRPLUS 13, READDIRPLUS_AUTO 14, ASYNC_DIO 15, WRITEBACK_CACHE 16,
     // PARALLEL_DIROPS 18, MAX_PAGES 22, EXPLICIT_INVAL_DATA 25, HANDLE_KILLPRIV_V2 28, INIT_EXT 30
-    expect(bits(reply(WISHES))).toEqual([0, 5, 13, 14, 15, 16, 18, 22, 25, 28, 30]);
-    expect(bits(reply({ ...WISHES, writeback: false }))).not.toContain(16);
-    expect(bits(reply({ ...WISHES, asyncRead: false }))).not.toContain(0);
+    expect(bits(reply(OPTIONS))).toEqual([0, 5, 13, 14, 15, 16, 18, 22, 25, 28, 30]);
+    expect(bits(reply({ ...OPTIONS, writeback: false }))).not.toContain(16);
+    expect(bits(reply({ ...OPTIONS, asyncRead: false }))).not.toContain(0);
   });
 
   test.each([4096, 16_384, 65_536])('counts the size of a request in pages of %i bytes', (pageSize) => {
-    const bytes = reply({ ...WISHES, pageSize });
+    const bytes = reply({ ...OPTIONS, pageSize });
     const pages = new DataView(bytes.buffer, bytes.byteOffset).getUint16(28, true);
-    expect(pages * pageSize).toBe(WISHES.maxTransfer);
+    expect(pages * pageSize).toBe(OPTIONS.maxTransfer);
   });
 
   test('allows mappings of files open for direct I/O, where the kernel can', () => {
-    const wishes = { ...WISHES, directMmap: true };
-    expect(reply(wishes).subarray(32, 36)).toEqual(hex`10000000 | flags2`);
-    expect(reply(wishes, { ...CACHED, flags2: 0 }).subarray(32, 36)).toEqual(hex`00000000 | flags2`);
+    const options = { ...OPTIONS, directMmap: true };
+    expect(reply(options).subarray(32, 36)).toEqual(hex`10000000 | flags2`);
+    expect(reply(options, { ...CACHED, flags2: 0 }).subarray(32, 36)).toEqual(hex`00000000 | flags2`);
   });
 
   test('has the limits of the command line, within the range of the fields', () => {
-    const limits = (wishes: object): Uint8Array => reply({ ...WISHES, ...wishes }).subarray(8, 20);
+    const limits = (options: object): Uint8Array => reply({ ...OPTIONS, ...options }).subarray(8, 20);
     expect(limits({ maxBackground: 12, congestionThreshold: 5, maxReadahead: 4096 }).subarray(8)).toEqual(
       hex`0c00 0500 | max_background, congestion_threshold`,
     );

@@ -5,13 +5,13 @@ import { describe, expect, it } from 'vitest';
 import { chooseCompression, chooseFormat } from '../../../src/image/choice.js';
 import { ImageError } from '../../../src/image/errors.js';
 import {
-  type FormatWish,
   formatOfContent,
   formatOfName,
   parseFormatWord,
+  type RequestedFormat,
 } from '../../../src/image/formats.js';
 
-const NO_WISH: FormatWish = { format: undefined, compression: undefined };
+const NONE_REQUESTED: RequestedFormat = { format: undefined, compression: undefined };
 
 /** The first bytes of images, as their programs write them. */
 const HEADERS: readonly (readonly [string, Buffer])[] = [
@@ -72,8 +72,8 @@ describe('--format', () => {
     ['raw.xz.gz', undefined],
     ['toString', undefined],
     ['', undefined],
-  ])('%s', (word, wish) => {
-    expect(parseFormatWord(word)).toEqual(wish);
+  ])('%s', (word, requested) => {
+    expect(parseFormatWord(word)).toEqual(requested);
   });
 });
 
@@ -81,14 +81,14 @@ describe('image format', () => {
   it('is that of name and content, when they agree', () => {
     for (const [format, head] of HEADERS) {
       const name = format === 'raw' ? 'disk.img' : `disk.${format}`;
-      expect(chooseFormat({ name, head }, NO_WISH)).toBe(format);
+      expect(chooseFormat({ name, head }, NONE_REQUESTED)).toBe(format);
     }
   });
 
   it('without a matching name is always raw', () => {
     for (const [format, head] of HEADERS) {
       for (const name of ['disk', 'disk.raw', 'disk.img', 'disk.iso', 'sda', 'the export']) {
-        const choose = (): string => chooseFormat({ name, head }, NO_WISH);
+        const choose = (): string => chooseFormat({ name, head }, NONE_REQUESTED);
         if (format === 'raw') expect(choose()).toBe('raw');
         else
           expect(choose).toThrow(
@@ -101,22 +101,22 @@ describe('image format', () => {
   it('that differs from the name needs --format', () => {
     for (const [format, head] of HEADERS) {
       const name = format === 'vdi' ? 'disk.qcow2' : 'disk.vdi';
-      expect(() => chooseFormat({ name, head }, NO_WISH)).toThrow(ImageError);
+      expect(() => chooseFormat({ name, head }, NONE_REQUESTED)).toThrow(ImageError);
     }
   });
 
   it('is that of --format, whatever the content looks like', () => {
     for (const [, head] of HEADERS)
-      expect(chooseFormat({ name: 'disk.vdi', head }, { ...NO_WISH, format: 'raw' })).toBe('raw');
+      expect(chooseFormat({ name: 'disk.vdi', head }, { ...NONE_REQUESTED, format: 'raw' })).toBe('raw');
   });
 
   it('of a file called VHD may rest on a footer alone, others not', () => {
     const tail = Buffer.alloc(512);
     tail.write('conectix');
     const head = Buffer.alloc(512);
-    expect(chooseFormat({ name: 'disk.vhd', head, tail }, NO_WISH)).toBe('vhd');
-    expect(chooseFormat({ name: 'disk.img', head, tail }, NO_WISH)).toBe('raw');
-    expect(() => chooseFormat({ name: 'disk.vhd', head }, NO_WISH)).toThrow(/should be a vhd image/);
+    expect(chooseFormat({ name: 'disk.vhd', head, tail }, NONE_REQUESTED)).toBe('vhd');
+    expect(chooseFormat({ name: 'disk.img', head, tail }, NONE_REQUESTED)).toBe('raw');
+    expect(() => chooseFormat({ name: 'disk.vhd', head }, NONE_REQUESTED)).toThrow(/should be a vhd image/);
   });
 });
 
@@ -125,14 +125,14 @@ describe('image compression', () => {
   const gzip = gzipSync('text');
 
   it.each([
-    ['disk.xz', xz, NO_WISH, 'xz'],
-    ['disk.img.gz', gzip, NO_WISH, 'gzip'],
-    ['disk.img', Buffer.alloc(8), NO_WISH, undefined],
+    ['disk.xz', xz, NONE_REQUESTED, 'xz'],
+    ['disk.img.gz', gzip, NONE_REQUESTED, 'gzip'],
+    ['disk.img', Buffer.alloc(8), NONE_REQUESTED, undefined],
     ['download', xz, { format: 'raw', compression: 'xz' }, 'xz'],
     ['disk.img', xz, { format: 'raw', compression: undefined }, undefined],
     ['disk.xz', xz, { format: 'raw', compression: undefined }, 'xz'],
-  ] as const)('%s is detected', (name, head, wish, compression) => {
-    expect(chooseCompression({ name, head }, wish)).toBe(compression);
+  ] as const)('%s is detected', (name, head, requested, compression) => {
+    expect(chooseCompression({ name, head }, requested)).toBe(compression);
   });
 
   it.each([
@@ -140,6 +140,6 @@ describe('image compression', () => {
     ['disk.xz', gzip, /should be compressed with xz, but looks like gzip$/],
     ['disk.gz', deflateRawSync('text'), /should be compressed with gzip, but does not look like it$/],
   ])('%s that disagrees with the name needs --format', (name, head, message) => {
-    expect(() => chooseCompression({ name, head }, NO_WISH)).toThrow(message);
+    expect(() => chooseCompression({ name, head }, NONE_REQUESTED)).toThrow(message);
   });
 });

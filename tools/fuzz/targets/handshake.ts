@@ -141,7 +141,10 @@ function check(options: HandshakeOptions, { clear, sent, events, error }: Conver
   const secured = events.some(({ type }) => type === 'starttls');
   if (options.tls === 'disable') promise(!secured, 'TLS without a request for it');
   else {
-    promise(CLEAR.test(secured ? clear : sent.join('')), 'more than the wish for TLS was sent in the clear');
+    promise(
+      CLEAR.test(secured ? clear : sent.join('')),
+      'more than the request for TLS was sent in the clear',
+    );
     promise(secured || events.length === 0, 'an end without TLS');
   }
   const ends = events.filter(({ type }) => type !== 'starttls');
