@@ -2,8 +2,8 @@
 // too long, throws.
 
 import { execFileSync } from 'node:child_process';
+import { runFio } from '../../test/support/run/fio.js';
 import { AS_NORMAL_USER } from '../../test/support/run/normal-user.js';
-import { runWithin } from '../../test/support/run/program.js';
 import type { Scope } from '../../test/support/run/scope.js';
 
 /** A job of fio: its own options, without the leading dashes. */
@@ -23,26 +23,13 @@ export interface FioRunner {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-interface Direction {
-  readonly bw_bytes: number;
-  readonly iops: number;
-  readonly io_bytes: number;
-}
-
 /** A run that has not ended by then hangs. */
 const PATIENCE_SECONDS = 60;
 
 async function fio(job: FioJob, { scope, asNobody, environment }: FioRunner): Promise<FioResult> {
-  const words = Object.entries({ name: 'bench', group_reporting: 1, 'output-format': 'json', ...job }).map(
-    ([name, value]) => `--${name}=${value}`,
-  );
-  const argv = [...(asNobody ? AS_NORMAL_USER : []), 'fio', ...words];
-  const output = await runWithin(scope, PATIENCE_SECONDS, argv, environment);
-  const parsed = JSON.parse(output.slice(output.indexOf('{'))) as {
-    jobs: { error: number; read: Direction; write: Direction }[];
-  };
-  const [{ error, read, write }] = parsed.jobs;
-  if (error !== 0) throw new Error(`fio met error ${error}`);
+  const words = Object.entries({ name: 'bench', ...job }).map(([name, value]) => `--${name}=${value}`);
+  const prefix = asNobody ? AS_NORMAL_USER : [];
+  const { read, write } = await runFio(scope, PATIENCE_SECONDS, words, { prefix, environment });
   const bytes = read.io_bytes + write.io_bytes;
   if (bytes === 0) throw new Error('fio moved nothing');
   return { bandwidth: read.bw_bytes + write.bw_bytes, iops: read.iops + write.iops, bytes };

@@ -3,7 +3,7 @@
 // Used by soaked-mount.ts. The data name the pass and the place, so that a lost write is detected. Reading
 // back is a separate run with O_DIRECT, which reads from the server.
 
-import { runWithin } from '../../test/support/run/program.js';
+import { runFio } from '../../test/support/run/fio.js';
 import type { Scope } from '../../test/support/run/scope.js';
 
 /** Bytes that each of the jobs writes to. */
@@ -28,12 +28,6 @@ const KINDS: readonly (readonly string[])[] = [
   ['--rw=randwrite', '--bs=8k', '--direct=0'],
 ];
 
-interface FioJob {
-  readonly error: number;
-  readonly read: { readonly io_bytes: number };
-  readonly write: { readonly io_bytes: number };
-}
-
 /** Bytes that a pass has moved. */
 export interface Moved {
   readonly written: number;
@@ -42,7 +36,6 @@ export interface Moved {
 
 function words(file: string, pass: number): string[] {
   return [
-    'fio',
     '--name=soak',
     `--filename=${file}`,
     `--size=${JOB_SIZE}`,
@@ -57,17 +50,12 @@ function words(file: string, pass: number): string[] {
     '--verify_fatal=1',
     '--verify_state_save=0',
     `--rate_iops=${RATE}`,
-    '--group_reporting=1',
-    '--output-format=json',
     ...KINDS[pass % KINDS.length],
   ];
 }
 
 async function fio(scope: Scope, argv: readonly string[]): Promise<Moved> {
-  const output = await runWithin(scope, PATIENCE, argv);
-  const parsed = JSON.parse(output.slice(output.indexOf('{'))) as { jobs: FioJob[] };
-  const [{ error, read, write }] = parsed.jobs;
-  if (error !== 0) throw new Error(`fio met error ${error}`);
+  const { read, write } = await runFio(scope, PATIENCE, argv);
   return { written: write.io_bytes, verified: read.io_bytes };
 }
 
