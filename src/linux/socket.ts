@@ -111,7 +111,7 @@ function socketOption(descriptor: number, option: number): number {
   return value[0];
 }
 
-/** Bytes in a Unix socket that its other end has not read, with some 768 bytes of overhead for each message. */
+/** Memory of the messages in a Unix socket that its other end has not read to their ends, in bytes. */
 export function unreadBytes(descriptor: number): number {
   const value = new Int32Array(1);
   return libc.ioctl(descriptor, SIOCOUTQ, addressOf(value)) < 0 ? 0 : value[0];

@@ -123,7 +123,12 @@ export class SimulatedConnection implements Channel {
     this.#unix = ways.unixSocket;
     this.#header = info.extendedHeaders ? 32 : 28;
     this.zeroCopy = ways.unixSocket
-      ? { usable: true, send: (_socket, address, length) => this.#share(address, length) }
+      ? {
+          usable: true,
+          send: (_socket, address, length) => this.#share(address, length),
+          messageSize: (length) => length + MESSAGE_OVERHEAD,
+          splicedSize: (length) => length + Math.ceil(length / MESSAGE) * MESSAGE_OVERHEAD,
+        }
       : undefined;
   }
 

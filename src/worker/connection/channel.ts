@@ -17,7 +17,7 @@ import { setVector, VECTOR_SIZE } from '../../linux/vector.js';
 import type { ZeroCopySender } from './zero-copy.js';
 
 /** Sends large payloads without a copy; see ZeroCopySender. */
-export type PayloadSender = Pick<ZeroCopySender, 'usable' | 'send'>;
+export type PayloadSender = Pick<ZeroCopySender, 'usable' | 'send' | 'messageSize' | 'splicedSize'>;
 
 /** The server's process, where the kernel proves which one it is. */
 export interface Peer {
@@ -46,7 +46,7 @@ export interface Channel {
   readonly zeroCopy: PayloadSender | undefined;
   /** The server's process. `close` releases the channel's reference. */
   readonly peer: Peer | undefined;
-  /** Sent bytes in a zero-copy socket that the server has not read, with the kernel's overhead of each message. */
+  /** Memory of the messages in a zero-copy socket that the server has not read to their ends, in bytes. */
   unread(): number;
   /** How often the kernel has retransmitted the oldest bytes without an acknowledgement. */
   readonly retransmissions: number;

@@ -37,11 +37,6 @@ const IN_MARGIN = 32;
 /** Size of the header buffer of a sender in bytes. */
 const OUT_BUFFER = 16 * 1024;
 
-/** Upper bound of the kernel's overhead of a message in a Unix socket, in bytes; measured: 768. */
-const MESSAGE_OVERHEAD = 1024;
-/** The kernel splits large payloads into messages of 64 KiB: at most one byte of overhead per 32; measured: 85. */
-const BYTES_PER_OVERHEAD = 32;
-
 /** Most system calls on one connection before the others get their turn. */
 const TURNS = 64;
 
@@ -337,9 +332,10 @@ export class Sender {
   /** The command and the buffer of that payload. The command may be answered before the payload is sent. */
   #payloadOf: NbdCommand | undefined;
   #payloadIn: PooledBuffer | undefined;
-  /** Accepted bytes and encoded requests since the start. */
+  /** Accepted bytes since the start. */
   #accepted = 0;
-  #requests = 0;
+  /** Lower bound of the memory that all messages since the start have taken in the socket, in bytes. */
+  #occupied = 0;
   readonly #buffers: BufferPool;
 
   constructor(channel: Channel, extendedHeaders: boolean, buffers: BufferPool) {
@@ -384,6 +380,7 @@ export class Sender {
           more || buffer !== undefined,
         );
         if (count >= 0) {
+          if (count > 0) this.#occupied += channel.zeroCopy?.messageSize(count) ?? 0;
           this.#advance(count, headers);
           continue;
         }
@@ -404,13 +401,14 @@ export class Sender {
   }
 
   /**
-   * Whether the server has read the payload of a zero-copy command. It has if the socket contains no more than all that
-   * was sent after it: later bytes, and the kernel's overhead of each message.
+   * Whether the server has read the payload of a zero-copy command. If it has not, the socket contains at least the
+   * last message of the payload and all later ones. A wrong "no" only costs the buffer its pages.
    */
   isRead(command: NbdCommand): boolean {
-    const later = this.#accepted - command.payloadEnd;
-    const overhead = (this.#requests - command.requestNumber) * MESSAGE_OVERHEAD + later / BYTES_PER_OVERHEAD;
-    return later >= 0 && this.#channel.unread() <= later + overhead;
+    const { zeroCopy } = this.#channel;
+    if (zeroCopy === undefined || !this.hasLeftWhole(command)) return false;
+    const later = this.#occupied - command.occupiedBefore;
+    return this.#channel.unread() < zeroCopy.messageSize(1) + later;
   }
 
   /** Records that a command is answered, perhaps before its whole payload is sent. */
@@ -455,7 +453,6 @@ export class Sender {
       command.sentFrom = this.#accepted + this.#end;
       this.#end += encodeRequest(this.#out, this.#end, this.#extendedHeaders, command);
       command.state = COMMAND_SENT;
-      command.requestNumber = ++this.#requests;
       command.payloadEnd = this.#accepted + this.#end;
       const { buffer } = command;
       if (command.type === NBD_CMD_WRITE && buffer !== undefined) {
@@ -488,6 +485,7 @@ export class Sender {
       if (this.#payloadOf !== undefined) this.#payloadOf.shared = true;
       buffer.shared++;
     }
+    this.#occupied += zeroCopy?.splicedSize(count) ?? 0;
     this.#advance(count, 0);
     return count === wanted;
   }
@@ -500,7 +498,9 @@ export class Sender {
     this.#start += ofHeaders;
     this.#payloadAddress += count - ofHeaders;
     this.#payloadLeft -= count - ofHeaders;
-    if (this.#payloadLeft === 0 && this.#payloadIn !== undefined) this.#endPayload();
+    if (this.#payloadLeft > 0 || this.#payloadIn === undefined) return;
+    if (this.#payloadOf !== undefined) this.#payloadOf.occupiedBefore = this.#occupied;
+    this.#endPayload();
   }
 
   /** Its commands belong to another connection, or to none, from now on. */

@@ -7,8 +7,15 @@
 import { EINVAL } from '../../constants/errno.js';
 import { isSince } from '../../linux/kernel.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
-import { HAS_USUAL_PAGES } from '../../linux/memory.js';
+import { HAS_USUAL_PAGES, PAGE } from '../../linux/memory.js';
 import { closePipe, type Pipe, SPLICE_F_MORE, SPLICE_F_NONBLOCK, widePipe } from '../../linux/pipe.js';
+import {
+  closeDescriptor,
+  MSG_DONTWAIT,
+  setNonBlocking,
+  socketpair,
+  unreadBytes,
+} from '../../linux/socket.js';
 import { setVector, VECTOR_SIZE } from '../../linux/vector.js';
 
 /** Smallest payload in bytes that is sent without a copy; copying a smaller one is faster. */
@@ -25,8 +32,18 @@ export function canSendZeroCopy(release: string): boolean {
   return HAS_USUAL_PAGES && isSince(release, 6, 5);
 }
 
+/** Lower bound of the kernel's own memory for a message: struct sk_buff and struct skb_shared_info, 576 bytes. */
+const LEAST_OVERHEAD = 512;
+
+/** The kernel splices this many bytes into one message, 16 pages, unless `#measure` finds longer messages. */
+const SPLICED_MESSAGE = 64 * 1024;
+
 /** See the file's head. */
 export class ZeroCopySender {
+  /** Memory of the shortest message in a socket, and the longest spliced message, in bytes. */
+  #leastMessage = LEAST_OVERHEAD;
+  #longestSpliced = Number.POSITIVE_INFINITY;
+  #isMeasured = false;
   readonly #vector = new DataView(new ArrayBuffer(VECTOR_SIZE));
   readonly #vectorAddress = addressOf(this.#vector);
   #pipe: Pipe | undefined;
@@ -65,6 +82,44 @@ export class ZeroCopySender {
     return at;
   }
 
+  /** Lower bound of the memory that a message of `length` bytes takes in a Unix socket; see `unreadBytes`. */
+  messageSize(length: number): number {
+    return Math.max(this.#leastMessage, length + LEAST_OVERHEAD);
+  }
+
+  /** The same of `length` bytes that `send` has sent. */
+  splicedSize(length: number): number {
+    return length + this.#leastMessage * Math.ceil(length / this.#longestSpliced);
+  }
+
+  /** Measures messages on a socket of its own. Without a result the lower bounds stay. */
+  #measure(): void {
+    const pipe = widePipe(PIPE_SIZES);
+    if (pipe === undefined) return;
+    const memory = new Uint8Array(new ArrayBuffer(SPLICED_MESSAGE + 2 * PAGE));
+    const start = Math.ceil(addressOf(memory) / PAGE) * PAGE;
+    const [near, far] = socketpair();
+    setNonBlocking(near);
+    const overhead = (length: number, send: () => number): number => {
+      const before = unreadBytes(near);
+      return send() === length ? unreadBytes(near) - before - length : 0;
+    };
+    const spliced = (length: number): number =>
+      overhead(length, () => {
+        this.#fill(pipe, start, length);
+        return libc.splice(pipe.read, 0, near, 0, length, SPLICE_F_NONBLOCK);
+      });
+    const least = Math.min(
+      spliced(PAGE),
+      overhead(1, () => libc.send(near, start, 1, MSG_DONTWAIT)),
+    );
+    if (least > LEAST_OVERHEAD) this.#leastMessage = least;
+    if (least > 0 && spliced(SPLICED_MESSAGE + PAGE) >= 2 * least) this.#longestSpliced = SPLICED_MESSAGE;
+    closePipe(pipe);
+    closeDescriptor(near);
+    closeDescriptor(far);
+  }
+
   /** Puts references to pages into the pipe. Returns the count of bytes. */
   #fill({ write }: Pipe, address: number, length: number): number {
     setVector(this.#vector, 0, address, length);
@@ -76,6 +131,8 @@ export class ZeroCopySender {
   #open(): Pipe | undefined {
     const ends = widePipe(PIPE_SIZES);
     if (ends === undefined) this.#able = false;
+    else if (!this.#isMeasured) this.#measure();
+    this.#isMeasured = true;
     return ends;
   }
 

@@ -66,8 +66,8 @@ export class NbdCommand implements PendingRequest {
   /** Offset in the connection's stream of the first byte of the request, and of the end of its payload. */
   sentFrom = 0;
   payloadEnd = 0;
-  /** Number of the request in the connection's stream. */
-  requestNumber = 0;
+  /** The sender's count of memory in the socket when the payload had left. */
+  occupiedBefore = 0;
   /** Receiver of the reply of a command without a request: a READ of an identity check, a FLUSH of a replay. */
   waiter: ReplyWaiter | undefined = undefined;
   /** The next command in the same queue. */

@@ -1,6 +1,6 @@
 // Requests over a socketpair, which shares the pages of large payloads instead of copying them.
 
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { EAGAIN, EPIPE } from '../../../../src/constants/errno.js';
 import { WRITE_DATA } from '../../../../src/fuse/layout.js';
 import { addressOf, libc } from '../../../../src/linux/libc.js';
@@ -10,7 +10,7 @@ import {
   setSocketBuffers,
   socketpair,
 } from '../../../../src/linux/socket.js';
-import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
+import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
 import { encodeRequest, REQUEST_LENGTH } from '../../../../src/nbd/transmission/request.js';
 import { PlainChannel } from '../../../../src/worker/connection/channel.js';
 import { Sender } from '../../../../src/worker/connection/connection.js';
@@ -26,6 +26,8 @@ class Pair {
   readonly commands = new CommandTable();
   readonly sender: Sender;
   readonly near: number;
+  /** Bytes that the server has read. */
+  taken = 0;
   readonly #far: number;
   readonly #memory = new Uint8Array(new ArrayBuffer(MIB));
   #count = 0;
@@ -67,6 +69,7 @@ class Pair {
       if (count <= 0) break;
       parts.push(Buffer.from(this.#memory.subarray(0, count)));
       got += count;
+      this.taken += count;
     }
     return Buffer.concat(parts);
   }
@@ -170,4 +173,49 @@ test.each([
   ['5.10.0', false],
 ])('sender: zero copy pays on kernel %s: %s', (release, expected) => {
   expect(canSendZeroCopy(release)).toBe(expected);
+});
+
+/** READs, sent as one message. */
+function sendReads(pair: Pair, count: number): void {
+  for (let i = 0; i < count; i++) {
+    const command = pair.commands.take();
+    Object.assign(command, { type: NBD_CMD_READ, length: 512 });
+    pair.sender.push(command);
+  }
+  expect(pair.sender.flush()).toBe(0);
+}
+
+describe('sender: a zero-copy payload', () => {
+  test.each([
+    ['nothing', () => undefined],
+    ['six READs in one message', (pair: Pair) => sendReads(pair, 6)],
+    ['fifty READs in one message', (pair: Pair) => sendReads(pair, 50)],
+    ['fifty READs in as many messages', (pair: Pair) => Array.from({ length: 50 }, () => sendReads(pair, 1))],
+    [
+      'another large WRITE',
+      (pair: Pair) => {
+        pair.write(MIB, WRITE_DATA);
+        pair.sender.flush();
+      },
+    ],
+  ])('counts as unread before its last byte, and as read after it, with %s behind it', (_, follow) => {
+    const pair = new Pair(4 * MIB);
+    const { command, bytes } = pair.write(MIB, WRITE_DATA);
+    expect(pair.sender.flush()).toBe(0);
+    follow(pair);
+    for (const left of [MIB, 2048, 1]) {
+      pair.take(bytes.length - left - pair.taken);
+      expect(pair.sender.isRead(command)).toBe(false);
+    }
+    pair.take(1);
+    expect(pair.sender.isRead(command)).toBe(true);
+  });
+
+  test('counts as unread while the socket has no room for all of it', () => {
+    const pair = new Pair(128 * 1024);
+    const { command } = pair.write(MIB, WRITE_DATA);
+    expect(pair.sender.flush()).toBe(EAGAIN);
+    pair.take();
+    expect(pair.sender.isRead(command)).toBe(false);
+  });
 });
