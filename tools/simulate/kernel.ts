@@ -22,6 +22,7 @@ import {
   SEEK_HOLE,
 } from '../../src/fuse/constants.js';
 import { IN_HEADER, OUT_HEADER } from '../../src/fuse/layout.js';
+import { PATIENCE } from '../../src/worker/device/signals.js';
 import type { DeviceCalls } from '../../src/worker/device/system.js';
 import type { RequestAction } from './actions.js';
 import type { Change } from './checker.js';
@@ -162,8 +163,9 @@ export class SimulatedKernel implements DeviceCalls {
     return request;
   }
 
-  isBeingEnded(pid: number): boolean | undefined {
-    return pid === 0 ? undefined : (this.#signals.get(pid) ?? false);
+  patienceOf(pid: number): number | undefined {
+    if (pid === 0) return undefined;
+    return this.#signals.get(pid) === true ? PATIENCE.ending : PATIENCE.none;
   }
 
   read(_descriptor: number, address: number, length: number): number {

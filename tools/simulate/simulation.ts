@@ -568,7 +568,7 @@ export class Simulation {
         clock: { now: () => this.now },
         wallClock: { now: () => START_OF_DAY + this.now },
         kernelRelease: KERNEL_RELEASE,
-        isBeingEnded: (pid) => this.kernel.isBeingEnded(pid),
+        patienceOf: (pid) => this.kernel.patienceOf(pid),
         yieldProcessor: () => undefined,
         memory: {
           allocate: takeArea,

@@ -5,7 +5,7 @@
 import { release } from 'node:os';
 import { libc } from '../../linux/libc.js';
 import { type Memory, REAL_MEMORY } from '../memory/memory.js';
-import { isBeingEnded } from './signals.js';
+import { patienceOf } from './signals.js';
 
 /** A clock in milliseconds, such as `performance` and `Date`. */
 export interface Clock {
@@ -27,8 +27,8 @@ export interface System {
   /** Time of day. */
   readonly wallClock: Clock;
   readonly kernelRelease: string;
-  /** Whether a signal is ending the task `pid`; undefined if the task cannot be inspected. */
-  isBeingEnded(pid: number): boolean | undefined;
+  /** Milliseconds of silence after which a signal ends a request of the task `pid`; see `patienceOf`. */
+  patienceOf(pid: number): number | undefined;
   yieldProcessor(): void;
   readonly memory: Memory;
 }
@@ -38,7 +38,7 @@ export const REAL_SYSTEM: System = {
   clock: performance,
   wallClock: Date,
   kernelRelease: release(),
-  isBeingEnded,
+  patienceOf,
   yieldProcessor: libc.sched_yield,
   memory: REAL_MEMORY,
 };

@@ -68,7 +68,7 @@ export class FuseRequest implements Requester, OrderedRequest {
   change = 0;
   rangeStart = 0;
   rangeEnd = 0;
-  /** Whether a signal has interrupted the requester and nbdfuse could not inspect it. */
+  /** Whether the kernel has reported a signal that may end the program. */
   interrupted = false;
   /** Data of a READ or WRITE; the payload begins at byte `bufferAt`. */
   buffer: PooledBuffer | undefined = undefined;

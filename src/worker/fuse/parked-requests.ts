@@ -4,7 +4,7 @@
 // The kernel limits the number of requests, so there is no limit here.
 
 import type { Requester } from '../device/device.js';
-import { abandoned, wantsToStop } from '../device/signals.js';
+import { PATIENCE, patienceAfterInterrupt, signalled } from '../device/signals.js';
 import type { System } from '../device/system.js';
 
 /** A parked request. */
@@ -53,17 +53,18 @@ export class ParkedRequests {
     return this.#parked.size > 0;
   }
 
-  /** Removes and returns the request with a number if a signal is ending its task. */
+  /** Removes and returns the request with a number if its task has a signal that ends programs, or an unknown one. */
   interrupt(uniqueLo: number, uniqueHi: number): ParkedRequest | undefined {
     const one = this.#all().find((other) => other.uniqueLo === uniqueLo && other.uniqueHi === uniqueHi);
-    if (one === undefined || wantsToStop(one.pid, this.#system.isBeingEnded) === false) return undefined;
+    if (one === undefined) return undefined;
+    if (patienceAfterInterrupt(one.pid, this.#system.patienceOf) === PATIENCE.none) return undefined;
     this.#drop([one]);
     return one;
   }
 
-  /** Removes and returns the requests whose task a signal is ending. */
+  /** Removes and returns the requests whose task has a signal that ends programs. */
   abandoned(): readonly ParkedRequest[] {
-    const found = [...abandoned(this.#all(), this.#system.isBeingEnded)];
+    const found = [...signalled(this.#all(), this.#system.patienceOf)].map(([one]) => one);
     this.#drop(found);
     return found;
   }

@@ -1,14 +1,14 @@
-// Watches over silent servers, requests whose task a signal is ending, and unused memory.
+// Watches over silent servers, requests whose task has a signal, and unused memory.
 //
 // Called by the worker once a turn; it has its own periods. Never blocks.
 
 import type { Connection } from '../connection/connection.js';
-import { abandoned } from '../device/signals.js';
+import { PATIENCE, signalled } from '../device/signals.js';
 import type { Disk } from '../disk/disk.js';
 import type { FuseRequest } from '../flight/fuse-request.js';
 import type { Engine } from '../request/engine.js';
 
-/** Milliseconds between two checks whether signals are ending the tasks of waiting requests. */
+/** Milliseconds between two looks at the signals of the tasks of waiting requests. */
 const REQUESTERS_PERIOD = 500;
 
 /** Milliseconds between two checks whether connections still reach their server. */
@@ -25,12 +25,6 @@ const PROOF_PERIOD = 20;
 
 /** Most connections of one disk that were given up and stay open for replies; further ones are closed. */
 const MOST_CLOSING = 16;
-
-/**
- * Milliseconds without a byte from the server after which a request is ended whose task got an unknown signal: it may
- * be a signal that ends programs.
- */
-const UNKNOWN_PATIENCE = 30_000;
 
 /** Milliseconds between two discards of unused memory. */
 const SPARE_PERIOD = 10_000;
@@ -105,14 +99,14 @@ export class Watchdog {
     return this.#disks.some((disk) => disk.connections.some((one) => one.inFlight > 0));
   }
 
-  /** Ends requests whose task a signal is ending, in progress or parked. */
+  /** Ends requests, in progress or parked, because of the signals of their tasks. */
   #freeRequesters(now: number): void {
     this.#watched.parked?.freeRequesters();
     const waiting = this.#engine.requests.unansweredSince(now - REQUESTERS_PERIOD);
-    for (const request of abandoned(waiting, this.#engine.system.isBeingEnded))
-      this.#engine.interrupt(request);
-    for (const request of waiting)
-      if (request.interrupted && this.#isSilent(request, now)) this.#engine.interrupt(request);
+    for (const [request, patience] of signalled(waiting, this.#engine.system.patienceOf)) {
+      const isEnding = patience === PATIENCE.ending;
+      if (isEnding || this.#silenceOf(request, now) > patience) this.#engine.interrupt(request);
+    }
   }
 
   #giveUpSilent(now: number): void {
@@ -143,9 +137,8 @@ export class Watchdog {
     return connections.filter((one) => one.inFlight > 0 && now - one.lastProgress > milliseconds);
   }
 
-  /** Whether the server of a request has been silent for too long. */
-  #isSilent({ disk, startedAt }: FuseRequest, now: number): boolean {
-    const lastProgress = disk?.lastProgress ?? Number.NEGATIVE_INFINITY;
-    return now - Math.max(startedAt, lastProgress) > UNKNOWN_PATIENCE;
+  /** Milliseconds for which a request has waited without a byte from the server. */
+  #silenceOf({ disk, startedAt }: FuseRequest, now: number): number {
+    return now - Math.max(startedAt, disk?.lastProgress ?? Number.NEGATIVE_INFINITY);
   }
 }

@@ -11,7 +11,7 @@ import { worksDuringSeek } from '../../linux/sync.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import { canSendZeroCopy, ZeroCopySender } from '../connection/zero-copy.js';
 import { Device } from '../device/device.js';
-import { wantsToStop } from '../device/signals.js';
+import { PATIENCE, patienceAfterInterrupt } from '../device/signals.js';
 import { REAL_SYSTEM, type System } from '../device/system.js';
 import type { Disk, DiskContext, DiskEvents } from '../disk/disk.js';
 import {
@@ -255,16 +255,16 @@ export class Engine implements DiskContext {
     }
   }
 
-  /** Handles FUSE_INTERRUPT: ends a request whose task a signal is ending. False: the request is not here. */
+  /** Handles FUSE_INTERRUPT: ends a request if a signal is ending its task. False: the request is not here. */
   interruptRequest(uniqueHi: number, uniqueLo: number): boolean {
     const request = this.requests.find(uniqueHi, uniqueLo);
     if (request === undefined) return false;
     if (request.answered) return true;
     // FUSE_INTERRUPT does not name the task.
-    const isEnding = wantsToStop(request.pid, this.system.isBeingEnded);
-    if (isEnding) this.interrupt(request);
-    // For a signal that a program handles, a disk file never returns EINTR. Watchdog handles unknown signals.
-    request.interrupted = isEnding === undefined;
+    const patience = patienceAfterInterrupt(request.pid, this.system.patienceOf);
+    if (patience === PATIENCE.ending) this.interrupt(request);
+    // Watchdog ends it when the server is silent.
+    request.interrupted = patience !== PATIENCE.none;
     return true;
   }
 

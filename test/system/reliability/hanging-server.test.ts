@@ -39,7 +39,7 @@ const READS: [string, string, string[]][] = [
   ['a read through the page cache', 'if', ['bs=64k', 'of=/dev/null']],
   ['a direct write', 'of', ['bs=4k', 'oflag=direct', 'conv=notrunc', 'if=/dev/zero']],
 ];
-const SIGNALS: NodeJS.Signals[] = ['SIGINT', 'SIGKILL'];
+const SIGNALS: NodeJS.Signals[] = ['SIGTERM', 'SIGKILL'];
 
 it.each(
   READS.flatMap((row) =>

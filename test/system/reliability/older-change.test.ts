@@ -113,7 +113,7 @@ function requestOf({ server }: World, type: number): Promise<void> {
 /** Interrupts a change that the server delays: a newer write of the same bytes must wait for it, and win. */
 async function expectNewerWaitsFor(scope: Scope, world: World, older: Program): Promise<void> {
   const { disk, model } = world;
-  expect(await older.kill('SIGINT')).toBe('SIGINT');
+  expect(await older.kill('SIGTERM')).toBe('SIGTERM');
   const newer = start(scope, 'dd', ...syncedWrite(blockFile(scope, 'B'), disk.file));
   await whenWaiting(newer, IN_FUSE);
   await pause(200);
@@ -149,10 +149,10 @@ it('order of changes: a newer write that is interrupted before its turn is never
   const { disk, model, server } = world;
   const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
   await requestOf(world, NBD_CMD_WRITE);
-  await older.kill('SIGINT');
+  await older.kill('SIGTERM');
   const newer = start(scope, 'dd', ...directWrite(blockFile(scope, 'B'), disk.file));
   await whenWaiting(newer, IN_FUSE);
-  expect(await newer.kill('SIGINT')).toBe('SIGINT');
+  expect(await newer.kill('SIGTERM')).toBe('SIGTERM');
   world.release();
   const last = start(scope, 'dd', ...directWrite(blockFile(scope, 'C'), disk.file));
   expect(await last.ended).toBe(0);
@@ -166,7 +166,7 @@ it('order of changes: a read waits for an unresolved change of its bytes', async
   const { disk } = world;
   const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
   await requestOf(world, NBD_CMD_WRITE);
-  await older.kill('SIGINT');
+  await older.kill('SIGTERM');
   const file = await openFile(scope, disk.file, 'r');
   let bytes: Buffer | undefined;
   const reading = file.read(Buffer.alloc(4096), 0, 4096, 0).then(({ buffer }) => {

@@ -1,12 +1,19 @@
 // Offsets, blocks, commands, operations and signals: the small parts of the data path.
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { Coverage } from '../../../src/nbd/transmission/coverage.js';
-import { pendingSignals, wantsToStop } from '../../../src/worker/device/signals.js';
+import {
+  isInForeground,
+  PATIENCE,
+  patienceAfterInterrupt,
+  patienceOf,
+  pendingSignals,
+  signalled,
+} from '../../../src/worker/device/signals.js';
 import { FuseRequest, FuseRequestTable, REQUEST_READ } from '../../../src/worker/flight/fuse-request.js';
 import {
   COMMAND_SENT,
@@ -311,34 +318,84 @@ test('counters: numbers and histograms have separate memory', () => {
   expect(makeCounters()).toHaveLength(writeLatency + 32);
 });
 
+/** A stopped process, whose signals wait. */
+async function stoppedProcess(command: string, ...words: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(command, words);
+  onTestFinished(() => void child.kill('SIGKILL'));
+  if (command === 'perl') await once(child.stdout, 'data');
+  else await once(child, 'spawn');
+  child.kill('SIGSTOP');
+  const stopped = (): boolean => /^State:\s*T/m.test(readFileSync(`/proc/${child.pid}/status`, 'utf8'));
+  await until('the process to stop', stopped);
+  return child;
+}
+
 describe('signals', () => {
   test('pending signals come from both lines of the status', () => {
     const status =
       'Name:\tdd\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigIgn:\tffffffffffffffff\n';
-    expect(pendingSignals(status)).toBe(0x102n);
-    expect(pendingSignals(`${status}SigBlk:\tfffffffffffbfeff\n`)).toBe(0x100n);
+    expect(pendingSignals(status)).toEqual({ signals: 0x102n, handled: 0n });
+    expect(pendingSignals(`${status}SigBlk:\tfffffffffffbfeff\n`).signals).toBe(0x100n);
+    expect(pendingSignals(`${status}SigCgt:\t0000000000004003\n`).handled).toBe(0x2n);
   });
 
   test('a pending signal that ends the process means to stop, other signals do not', async () => {
-    const child = spawn('sleep', ['1000']);
-    onTestFinished(() => void child.kill('SIGKILL'));
-    await once(child, 'spawn');
+    const child = await stoppedProcess('sleep', '1000');
     const pid = child.pid ?? 0;
-    const stopped = (): boolean => /^State:\s*T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-    // A stopped process takes no signals: they wait.
-    child.kill('SIGSTOP');
-    await until('the process to stop', stopped);
     child.kill('SIGALRM');
     child.kill('SIGUSR1');
-    expect(wantsToStop(pid)).toBe(false);
+    expect(patienceOf(pid)).toBe(PATIENCE.none);
     child.kill('SIGTERM');
-    expect(wantsToStop(pid)).toBe(true);
+    expect(patienceOf(pid)).toBe(PATIENCE.ending);
+  });
+
+  test('a pending signal that the process handles may not end it', async () => {
+    const handlers = '$|=1; $SIG{$_} = sub {} for qw(INT TERM HUP QUIT); print "x"; sleep 1000';
+    const child = await stoppedProcess('perl', '-e', handlers);
+    const pid = child.pid ?? 0;
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
+      child.kill(signal);
+      expect(patienceOf(pid)).toBe(PATIENCE.unknown);
+    }
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    expect(patienceOf(pid)).toBe(undefined);
+  });
+
+  test.each([
+    ['in the foreground', '7 (a) b (c) S 1 70 70 34816 70 4194304', true],
+    ['in the background', '7 (dd) S 1 70 70 34816 71 4194304', false],
+    ['without a terminal', '7 (dd) S 1 70 70 0 -1 4194304', false],
+    ['of another namespace', '7 (dd) S 0 0 0 0 0 4194304', false],
+  ])('a process %s: keys of a terminal send it signals', (_, stat, expected) => {
+    expect(isInForeground(stat)).toBe(expected);
   });
 
   test('a process without a pending signal has none, and an invisible process is unknown', () => {
-    expect(wantsToStop(process.pid)).toBe(false);
-    expect(wantsToStop(2 ** 30)).toBe(undefined);
-    expect(wantsToStop(0)).toBe(undefined);
-    expect(wantsToStop(-1)).toBe(false);
+    expect(patienceAfterInterrupt(process.pid)).toBe(PATIENCE.none);
+    expect(patienceAfterInterrupt(2 ** 30)).toBe(PATIENCE.unknown);
+    expect(patienceAfterInterrupt(0)).toBe(PATIENCE.unknown);
+    expect(patienceAfterInterrupt(-1)).toBe(PATIENCE.none);
+  });
+
+  test('a task that cannot be inspected has a signal only if the kernel has reported one', () => {
+    const waiting = [
+      { pid: 0, interrupted: false },
+      { pid: 0, interrupted: true },
+      { pid: 5, interrupted: false },
+      { pid: 5, interrupted: true },
+      { pid: 6, interrupted: true },
+      { pid: 7, interrupted: false },
+    ];
+    const looks = new Map([
+      [6, PATIENCE.none],
+      [7, PATIENCE.ending],
+    ]);
+    const found = [...signalled(waiting, (pid) => looks.get(pid))];
+    expect(found).toEqual([
+      [waiting[1], PATIENCE.unknown],
+      [waiting[3], PATIENCE.unknown],
+      [waiting[5], PATIENCE.ending],
+    ]);
   });
 });
