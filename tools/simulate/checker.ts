@@ -52,6 +52,8 @@ function entryOf(change: Change): Entry {
 /** The units of one file. */
 export class Checker {
   readonly #units: Entry[][];
+  /** All changes of each unit, in the order of their beginnings. */
+  readonly #changes: Change[][];
   /** Units that have several entries. */
   readonly #busy = new Set<number>();
   readonly #open = new Set<Change>();
@@ -61,6 +63,7 @@ export class Checker {
   syncFailed = false;
 
   constructor(units: number) {
+    this.#changes = Array.from({ length: units }, () => []);
     this.#units = Array.from({ length: units }, (_, i) => {
       const entry = entryOf({
         content: FIRST_CONTENT,
@@ -92,9 +95,23 @@ export class Checker {
     this.#open.add(change);
     for (let unit = first; unit < first + count; unit++) {
       this.#units[unit].push(entryOf(change));
+      this.#changes[unit].push(change);
       this.#busy.add(unit);
     }
     return change;
+  }
+
+  /**
+   * A change of a unit that was acknowledged before event `at`, and that began after the last change with `content` had
+   * ended; undefined without one. A loss of the server does not matter.
+   */
+  newerThan(unit: number, content: number, at: number): Change | undefined {
+    const changes = this.#changes[unit];
+    const last = changes.findLast((change) => change.content === content);
+    if (last === undefined && content !== FIRST_CONTENT) return undefined;
+    const end = last?.end ?? 0;
+    if (last?.isUnsure === true) return undefined;
+    return changes.find((one) => one.outcome === 'acknowledged' && one.end < at && one.begin > end);
   }
 
   /** A change has its reply. */

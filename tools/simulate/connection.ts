@@ -24,6 +24,8 @@ const MESSAGE_OVERHEAD = 768;
 /** Bytes on their way to the server. */
 interface Segment {
   readonly bytes: Uint8Array;
+  /** The number of the event at which they were sent. */
+  readonly sentAt: number;
   /** Their address in the worker's memory while they are shared with it, else 0. */
   address: number;
   at: number;
@@ -41,6 +43,8 @@ export interface ServerCommand {
   /** Names the command: the same in every history that has this command. */
   readonly key: string;
   readonly payload: Uint8Array | undefined;
+  /** The number of the event at which its first byte was sent. */
+  readonly sentAt: number;
   /** Bytes of the payload that have been read. */
   got: number;
   executed: boolean;
@@ -96,6 +100,8 @@ export class SimulatedConnection implements Channel {
   #reset = false;
   #dropsOnClose = false;
   #head = new Uint8Array(0);
+  #headSentAt = 0;
+  readonly #event: () => number;
   #receiving: ServerCommand | undefined;
 
   constructor(
@@ -108,6 +114,8 @@ export class SimulatedConnection implements Channel {
       readonly process: Peer;
       readonly knowsPeer: boolean;
       readonly isFirst: boolean;
+      /** The number of the current event. */
+      readonly event: () => number;
     },
   ) {
     this.c = where.c;
@@ -119,6 +127,7 @@ export class SimulatedConnection implements Channel {
     this.process = ways.process;
     this.peer = ways.knowsPeer ? ways.process : undefined;
     this.isFirst = ways.isFirst;
+    this.#event = ways.event;
     this.#late = ways.lateReading;
     this.#unix = ways.unixSocket;
     this.#header = info.extendedHeaders ? 32 : 28;
@@ -198,9 +207,10 @@ export class SimulatedConnection implements Channel {
     const whole: ServerCommand[] = [];
     let left = Math.min(bytes, this.toRead);
     while (left > 0) {
+      const [{ sentAt }] = this.#segments;
       const taken = this.#take(left);
       left -= taken.length;
-      for (let at = 0; at < taken.length; ) at += this.#understand(taken.subarray(at), whole);
+      for (let at = 0; at < taken.length; ) at += this.#understand(taken.subarray(at), sentAt, whole);
     }
     return whole;
   }
@@ -281,7 +291,8 @@ export class SimulatedConnection implements Channel {
   #push(bytes: Uint8Array, address: number): void {
     for (let at = 0; at < bytes.length; at += MESSAGE) {
       const part = bytes.subarray(at, at + MESSAGE);
-      this.#segments.push({ bytes: part, address: address === 0 ? 0 : address + at, at: 0 });
+      const shared = address === 0 ? 0 : address + at;
+      this.#segments.push({ bytes: part, sentAt: this.#event(), address: shared, at: 0 });
     }
     this.toRead += bytes.length;
   }
@@ -303,7 +314,7 @@ export class SimulatedConnection implements Channel {
   }
 
   /** Takes in the beginning of `bytes`; returns how many. */
-  #understand(bytes: Uint8Array, whole: ServerCommand[]): number {
+  #understand(bytes: Uint8Array, sentAt: number, whole: ServerCommand[]): number {
     const receiving = this.#receiving;
     if (receiving?.payload !== undefined) {
       const part = bytes.subarray(0, receiving.payload.length - receiving.got);
@@ -315,6 +326,7 @@ export class SimulatedConnection implements Channel {
       }
       return part.length;
     }
+    if (this.#head.length === 0) this.#headSentAt = sentAt;
     const part = bytes.subarray(0, this.#header - this.#head.length);
     const head = new Uint8Array(this.#head.length + part.length);
     head.set(this.#head);
@@ -344,6 +356,7 @@ export class SimulatedConnection implements Channel {
       cookieLo: view.getUint32(12),
       key: `${commandName(type)}${place}`,
       payload: type === NBD_CMD_WRITE ? new Uint8Array(length) : undefined,
+      sentAt: this.#headSentAt,
       got: 0,
       executed: false,
       replied: false,

@@ -27,7 +27,9 @@ import { Violation } from './violation.js';
 
 /** Events that the server reports to the simulation. */
 export interface ServerEvents {
-  /** A WRITE has this content for a unit. */
+  /** The number of the current event. */
+  event(): number;
+  /** A WRITE or WRITE_ZEROES has this content for a unit. */
   brought(command: ServerCommand, file: number, unit: number, content: number): void;
   /** The server executes a command that changes another disk than the first one. */
   changedOther(command: ServerCommand, connection: SimulatedConnection): void;
@@ -109,6 +111,7 @@ export class SimulatedServer {
       process: this.#process,
       knowsPeer: unixSocket && knowsPeer,
       isFirst: this.isFirst,
+      event: () => this.#events.event(),
     };
     const made = new SimulatedConnection({ c, file, slot }, this.info, ways);
     this.connections.push(made);
@@ -119,8 +122,11 @@ export class SimulatedServer {
   receive(connection: SimulatedConnection, bytes: number): boolean {
     if (connection.toRead === 0) return false;
     for (const command of connection.serverReads(bytes)) {
-      if (command.payload === undefined) continue;
       const first = command.offset / UNIT;
+      if (command.type === NBD_CMD_WRITE_ZEROES)
+        for (let unit = first; unit < first + command.length / UNIT; unit++)
+          this.#events.brought(command, connection.file, unit, 0);
+      if (command.payload === undefined) continue;
       contentsOf(command.payload, first, (unit, content) => {
         if (content === TORN || content === MISPLACED)
           throw new Violation(

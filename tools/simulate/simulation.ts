@@ -103,6 +103,7 @@ export class Simulation {
     this.#log = log;
     this.kernel = new SimulatedKernel((request, error, body) => this.#answered(request, error, body));
     this.server = new SimulatedServer(profile, {
+      event: () => this.#events,
       brought: (command, file, unit, content) => this.#brought(command, file, unit, content),
       changedOther: (command, connection) => this.#changedOther(command, connection),
       readOther: ({ file }) => {
@@ -468,7 +469,8 @@ export class Simulation {
   }
 
   /** A WRITE's content for one unit has come to the server. @throws Violation */
-  #brought({ key }: ServerCommand, file: number, unit: number, content: number): void {
+  #brought({ key, sentAt }: ServerCommand, file: number, unit: number, content: number): void {
+    this.#isNewest(key, file, unit, content, sentAt);
     if (content === 0 || content === FIRST_CONTENT || content === OTHER_CONTENT) return;
     const write = this.#writes.get(content);
     const isRight =
@@ -478,6 +480,19 @@ export class Simulation {
       unit * UNIT < write.offset + write.length;
     if (!isRight)
       throw new Violation('payload changed', `${key} brings bytes of #${content} at offset ${unit * UNIT}`);
+  }
+
+  /** Whether the worker had a newer content than the one that it has sent. A loss is no excuse. @throws Violation */
+  #isNewest(key: string, file: number, unit: number, content: number, sentAt: number): void {
+    // A read-modify-write may find what a server has brought back from before a loss.
+    const mayReadOld = (this.profile.blockSizes?.minimum ?? UNIT) > UNIT;
+    if (mayReadOld || content === OTHER_CONTENT || this.lies) return;
+    const newer = this.checkers[file].newerThan(unit, content, sentAt);
+    if (newer !== undefined)
+      throw new Violation(
+        'older bytes sent',
+        `${key} brings older bytes to offset ${unit * UNIT}, although ${newer.name} was acknowledged before it was sent`,
+      );
   }
 
   #changedOther({ key }: ServerCommand, { c, file }: SimulatedConnection): void {

@@ -3,6 +3,7 @@
 /** The rules, by short names that a shrunk history must break, too. */
 export type Rule =
   | 'stale read'
+  | 'older bytes sent'
   | 'stale disk'
   | 'lost after fsync'
   | 'other disk'

@@ -8,7 +8,8 @@
 //
 // A Disk owns one of each.
 
-import { overlaps } from '../../nbd/byte-range.js';
+import { type ByteRange, overlaps } from '../../nbd/byte-range.js';
+import { NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { OverlapOrder } from '../../nbd/overlap-order.js';
 import type { Peer } from '../connection/channel.js';
 import {
@@ -18,9 +19,15 @@ import {
   ORDER_WAITS,
   REQUEST_READ,
 } from '../flight/fuse-request.js';
-import { COMMAND_FREE, COMMAND_UNFLUSHED, type NbdCommand } from '../flight/nbd-command.js';
+import {
+  COMMAND_FREE,
+  COMMAND_UNFLUSHED,
+  type CommandTable,
+  type NbdCommand,
+} from '../flight/nbd-command.js';
 import { assert, assertSlowly } from '../memory/assert.js';
 import { type Place, toBigInt } from '../memory/u64.js';
+import { newestBytes, type RangePart } from './newest-bytes.js';
 
 /** Most rounding error of doubles up to 2^63, in bytes. */
 const SLACK = 2048;
@@ -296,6 +303,24 @@ export class LostCopies {
 /** Estimated size of a command without data, in bytes. */
 const COMMAND_COST = 512;
 
+/** Frees the memory of commands. */
+export interface CommandOwner {
+  /** Releases a command and its buffer. */
+  retire(command: NbdCommand): void;
+  /** Releases the buffer of a command. */
+  releaseBuffer(command: NbdCommand): void;
+}
+
+function rangeOf({ offsetHi, offsetLo, length }: Place): ByteRange {
+  const start = toBigInt(offsetHi, offsetLo);
+  return { start, end: start + BigInt(length) };
+}
+
+/** Whether the data of an unflushed write were dropped. */
+function isDropped({ type, buffer }: NbdCommand): boolean {
+  return type === NBD_CMD_WRITE && buffer === undefined;
+}
+
 /**
  * Unflushed writes: answered by the server, not covered by a FLUSH, so the server may lose them. A write stays here
  * with its data from its reply until a FLUSH sent later succeeds. After a loss of the server, a replay sends all of
@@ -306,17 +331,16 @@ export class UnflushedWrites {
   readonly limit: number;
   /** Bytes of memory in use. */
   bytes = 0;
-  readonly #release: (command: NbdCommand) => void;
+  readonly #owner: CommandOwner;
   #writes: NbdCommand[] = [];
   #head = 0;
   #sequence = 0;
   /** Number of the last write that was dropped before a FLUSH covered it; 0: none. */
   #dropped = 0;
 
-  /** @param release releases a command and its buffer */
-  constructor(limit: number, release: (command: NbdCommand) => void) {
+  constructor(limit: number, owner: CommandOwner) {
     this.limit = limit;
-    this.#release = release;
+    this.#owner = owner;
   }
 
   /** Whether there are none. */
@@ -334,12 +358,18 @@ export class UnflushedWrites {
     return this.#sequence;
   }
 
-  /** Adds an answered write. Beyond twice the limit it is dropped at once. */
+  /**
+   * Adds an answered write. Beyond twice the limit its data are dropped: it stays in the list without them, so that a
+   * replay sends no older bytes to its range. Beyond three times the limit all writes are dropped.
+   */
   keep(command: NbdCommand): void {
-    if (this.limit === 0 || this.bytes + this.#cost(command) > 2 * this.limit) {
-      if (this.limit > 0) this.#dropped = ++this.#sequence;
-      this.#release(command);
+    if (this.limit === 0) {
+      this.#owner.retire(command);
       return;
+    }
+    if (command.buffer !== undefined && this.bytes + this.#cost(command) > 2 * this.limit) {
+      this.#owner.releaseBuffer(command);
+      this.#dropped = this.#sequence + 1;
     }
     assert(command.state !== COMMAND_FREE && command.state !== COMMAND_UNFLUSHED, 'a write is kept once');
     command.state = COMMAND_UNFLUSHED;
@@ -349,6 +379,45 @@ export class UnflushedWrites {
     command.cost = this.#cost(command);
     this.bytes += command.cost;
     this.#writes.push(command);
+    if (this.bytes > 3 * this.limit) this.#retireAll();
+  }
+
+  /**
+   * Cuts each write to the bytes that no later write has changed, so that no two overlap and a replay sends only the
+   * newest bytes. Removes the writes whose data were dropped. No FLUSH may be in flight.
+   */
+  keepNewest(commands: Pick<CommandTable, 'part'>): void {
+    const writes = this.list();
+    const parts: RangePart[][] = writes.map(() => []);
+    for (const part of newestBytes(writes.map(rangeOf))) parts[part.index].push(part);
+    this.#writes = [];
+    this.#head = 0;
+    writes.forEach((command, index) => {
+      const [first, ...others] = parts[index];
+      if (first === undefined || isDropped(command)) {
+        this.bytes -= command.cost;
+        this.#owner.retire(command);
+        return;
+      }
+      const copies = others.map(({ start, end }) => commands.part(command, start, end));
+      command.cut(first.start, first.end);
+      this.#writes.push(command, ...copies);
+      for (const copy of copies) {
+        copy.state = COMMAND_UNFLUSHED;
+        copy.cost = COMMAND_COST;
+        this.bytes += COMMAND_COST;
+      }
+    });
+    // A FLUSH after a part of the replay must cover no command that was not sent.
+    for (const command of this.#writes) command.sequence = ++this.#sequence;
+  }
+
+  #retireAll(): void {
+    this.#dropped = this.#sequence;
+    for (const command of this.list()) this.#owner.retire(command);
+    this.#writes = [];
+    this.#head = 0;
+    this.bytes = 0;
   }
 
   /** Removes the writes that a FLUSH sent at `mark` has covered. */
@@ -357,7 +426,7 @@ export class UnflushedWrites {
     while (this.#head < this.#writes.length && this.#writes[this.#head].sequence <= mark) {
       const command = this.#writes[this.#head++];
       this.bytes -= command.cost;
-      this.#release(command);
+      this.#owner.retire(command);
     }
     assert(
       this.bytes >= 0 && (this.bytes === 0 || !this.empty),
@@ -379,7 +448,7 @@ export class UnflushedWrites {
     this.#dropped = 0;
   }
 
-  /** The commands, oldest first. */
+  /** The commands, oldest first; those whose data were dropped have no buffer. */
   list(): readonly NbdCommand[] {
     return this.#writes.slice(this.#head);
   }

@@ -171,9 +171,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.identity = new Identity(this.minimum, context.unflushedLimit > 0);
     this.changeLength = new ChangeLength(info.extendedHeaders);
     this.can = capabilitiesOf(info);
-    this.unflushed = new UnflushedWrites(this.can.flush ? context.unflushedLimit : 0, (command) =>
-      context.retire(command),
-    );
+    this.unflushed = new UnflushedWrites(this.can.flush ? context.unflushedLimit : 0, context);
     // Programs may write as much again while a FLUSH is in flight.
     this.#pace = new FlushPace(this.unflushed.limit / 2);
   }

@@ -1,8 +1,9 @@
 // Sends the unflushed writes again after a loss, since the server may have forgotten them.
 //
-// Made by Recovery when a connection may be used; replies drive it. Commands go out oldest first, several at a time,
-// but never two that overlap, since a server may carry out commands in any order. A FLUSH after each part makes it
-// durable, so that a replay makes progress even if its connection is lost.
+// Made by Recovery when a connection may be used; replies drive it. It sends only the newest bytes of each place: a
+// server that has forgotten nothing must never show or store older ones. So no two commands overlap, and none overlaps
+// a lost copy of an older change, which would have held back the newer change. Commands go out oldest first, several at
+// a time. A FLUSH after each part makes it durable, so that a replay makes progress even if its connection is lost.
 
 import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
 import { mustDisconnect } from '../../nbd/errors.js';
@@ -13,8 +14,7 @@ import {
   type NbdCommand,
   type ReplyWaiter,
 } from '../flight/nbd-command.js';
-import { placesOverlap, toBigInt } from '../memory/u64.js';
-import { type LostCopies, PROOF_PATIENCE, type UnflushedWrites } from './changes.js';
+import type { UnflushedWrites } from './changes.js';
 
 /** Most commands in flight. */
 const WINDOW = 16;
@@ -25,8 +25,7 @@ const PART_COMMANDS = 256;
 
 /** The part of a disk that a replay uses. */
 export interface ReplayDisk {
-  readonly context: { readonly commands: Pick<CommandTable, 'renew' | 'take'>; now(): number };
-  readonly lost: LostCopies;
+  readonly context: { readonly commands: Pick<CommandTable, 'renew' | 'take' | 'part'> };
   readonly unflushed: UnflushedWrites;
   assign(command: NbdCommand, connection: Connection): void;
   /** Acknowledged bytes may be gone: the next fsync fails, and the user sees the reason. */
@@ -41,10 +40,6 @@ export class Replay implements ReplyWaiter {
   readonly #goOn: () => void;
   readonly #inFlight = new Set<NbdCommand>();
   #next = 0;
-  #hasReportedLoss = false;
-  readonly #blocked = new Map<NbdCommand, number>();
-  /** Number of lost copies when `#blocked` was computed. */
-  #lostCount = 0;
   /** Bytes and commands sent since the last FLUSH. */
   #partBytes = 0;
   #partCommands = 0;
@@ -56,6 +51,7 @@ export class Replay implements ReplyWaiter {
   constructor(disk: ReplayDisk, connection: Connection, goOn: () => void) {
     this.#disk = disk;
     this.connection = connection;
+    disk.unflushed.keepNewest(disk.context.commands);
     this.#commands = disk.unflushed.list();
     this.#goOn = goOn;
   }
@@ -69,19 +65,12 @@ export class Replay implements ReplyWaiter {
     for (const command of [...this.#inFlight]) {
       if (command.state === COMMAND_UNFLUSHED) this.#inFlight.delete(command);
     }
-    this.#findBlocked();
     while (!this.#isFlushing && this.#next < this.#commands.length && this.#inFlight.size < WINDOW) {
       if (this.#isPartSent()) {
         if (this.#inFlight.size === 0) this.#flushPart();
         return;
       }
-      const command = this.#commands[this.#next];
-      if ([...this.#inFlight].some((other) => placesOverlap(command, other))) return;
-      const since = this.#blocked.get(command);
-      if (since !== undefined && this.#disk.context.now() - since < PROOF_PATIENCE) return;
-      this.#next++;
-      if (since === undefined) this.#send(command);
-      else this.#leaveOut();
+      this.#send(this.#commands[this.#next++]);
     }
   }
 
@@ -121,32 +110,5 @@ export class Replay implements ReplyWaiter {
     this.#disk.context.commands.renew(command);
     command.replayed = true;
     this.#disk.assign(command, this.connection);
-  }
-
-  #leaveOut(): void {
-    if (!this.#hasReportedLoss)
-      this.#disk.lose(
-        'a write cannot be sent again, because the server may still execute an older write to the same bytes',
-      );
-    this.#hasReportedLoss = true;
-  }
-
-  /**
-   * Finds the commands that must not be sent yet, and since when: those that overlap a lost copy of an older change,
-   * and those that overlap a newer blocked command, as they would undo it if sent alone.
-   */
-  #findBlocked(): void {
-    const { lost } = this.#disk;
-    if (lost.count === this.#lostCount) return;
-    this.#lostCount = lost.count;
-    this.#blocked.clear();
-    for (let at = this.#commands.length - 1; lost.any && at >= this.#next; at--) {
-      const command = this.#commands[at];
-      const start = toBigInt(command.offsetHi, command.offsetLo);
-      let since = lost.overlapping(start, start + BigInt(command.length), command.change);
-      for (const [newer, its] of this.#blocked)
-        if (since === undefined && placesOverlap(command, newer)) since = its;
-      if (since !== undefined) this.#blocked.set(command, since);
-    }
   }
 }

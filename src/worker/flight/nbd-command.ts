@@ -8,7 +8,7 @@ import type { Coverage } from '../../nbd/transmission/coverage.js';
 import type { PendingRequest } from '../../nbd/transmission/reply.js';
 import { assert } from '../memory/assert.js';
 import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
-import { addHi, addLo } from '../memory/u64.js';
+import { addHi, addLo, highHalf, lowHalf, toBigInt } from '../memory/u64.js';
 import type { FuseRequest } from './fuse-request.js';
 
 export const COMMAND_FREE = 0;
@@ -121,6 +121,15 @@ export class NbdCommand implements PendingRequest {
     this.movedBefore = other.movedBefore;
   }
 
+  /** Reduces a command to the bytes [start, end) of its range. */
+  cut(start: bigint, end: bigint): void {
+    const from = Number(start - toBigInt(this.offsetHi, this.offsetLo));
+    const length = Number(end - start);
+    assert(from >= 0 && length > 0 && from + length <= this.length, 'a part of a command lies within it');
+    if (this.buffer !== undefined) this.bufferAt += from;
+    this.setPlace(highHalf(start), lowHalf(start), length);
+  }
+
   /** Clears all that belongs to a reply. */
   clearReply(): void {
     this.covered = 0;
@@ -196,6 +205,14 @@ export class CommandTable {
     rest.bufferAt += count;
     command.length = count;
     return rest;
+  }
+
+  /** Takes a copy of `command` with a cookie of its own, reduced to the bytes [start, end). */
+  part(command: NbdCommand, start: bigint, end: bigint): NbdCommand {
+    const part = this.take();
+    part.copyFrom(command);
+    part.cut(start, end);
+    return part;
   }
 
   /**

@@ -1,9 +1,14 @@
 // A replay: its parts, and the FLUSH after each.
 
 import { expect, test } from 'vitest';
-import { NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_EIO, NBD_ESHUTDOWN } from '../../../../src/nbd/constants.js';
+import {
+  NBD_CMD_FLUSH,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EIO,
+  NBD_ESHUTDOWN,
+} from '../../../../src/nbd/constants.js';
 import type { Connection } from '../../../../src/worker/connection/connection.js';
-import { LostCopies, UnflushedWrites } from '../../../../src/worker/disk/changes.js';
+import { UnflushedWrites } from '../../../../src/worker/disk/changes.js';
 import { Replay } from '../../../../src/worker/disk/replay.js';
 import {
   COMMAND_UNFLUSHED,
@@ -15,9 +20,11 @@ const BLOCK = 4096;
 
 /** A disk with `count` unflushed writes, and its replay, whose commands the test answers itself. */
 class Fixture {
-  readonly context = { commands: new CommandTable(), now: () => 0 };
-  readonly lost = new LostCopies(Number.POSITIVE_INFINITY);
-  readonly unflushed = new UnflushedWrites(1 << 30, (command) => this.context.commands.release(command));
+  readonly context = { commands: new CommandTable() };
+  readonly unflushed = new UnflushedWrites(1 << 30, {
+    retire: (command) => this.context.commands.release(command),
+    releaseBuffer: () => undefined,
+  });
   readonly sent: NbdCommand[] = [];
   readonly losses: string[] = [];
   readonly givenUp: string[] = [];
@@ -26,7 +33,7 @@ class Fixture {
   constructor(count: number) {
     for (let i = 0; i < count; i++) {
       const command = this.context.commands.take();
-      command.type = NBD_CMD_WRITE;
+      command.type = NBD_CMD_WRITE_ZEROES;
       command.setPlace(0, i * BLOCK, BLOCK);
       this.unflushed.keep(command);
     }
