@@ -101,10 +101,6 @@ export class Connection {
   otherDisk = false;
   /** Whether a complete and correct reply has arrived. */
   proven = false;
-  /** Whether the socket is full. */
-  blocked = false;
-  /** Time of the last progress, in milliseconds of the worker's clock. */
-  lastProgress = 0;
 
   readonly #channel: Channel;
   readonly #sink: PayloadSink;
@@ -114,6 +110,9 @@ export class Connection {
   readonly #largeHeader: number;
   readonly #sender: Sender;
   #state = STATE_OPEN;
+  /** Whether the socket is full. */
+  #isFull = false;
+  #lastProgress = 0;
 
   constructor(channel: Channel, number: number, info: ExportInfo, sink: PayloadSink, owner: ConnectionOwner) {
     this.#channel = channel;
@@ -126,6 +125,21 @@ export class Connection {
     this.inAddress = addressOf(this.#in);
     this.#receiver = new ReplyReceiver(info, sink);
     this.#largeHeader = readReplyHeader(info);
+  }
+
+  /** Time of the last progress, in milliseconds of the worker's clock. */
+  get lastProgress(): number {
+    return this.#lastProgress;
+  }
+
+  /** Whether the socket is full: `hasRoom` follows. */
+  get blocked(): boolean {
+    return this.#isFull;
+  }
+
+  /** The socket has room again. */
+  hasRoom(): void {
+    this.#isFull = false;
   }
 
   /** The socket, for poll(2). */
@@ -165,7 +179,7 @@ export class Connection {
 
   /** Whether there are bytes to send and the socket may have room. */
   get wantsFlush(): boolean {
-    return !this.blocked && !this.flushed;
+    return !this.#isFull && !this.flushed;
   }
 
   /** Whether all commands have reached the socket. */
@@ -173,9 +187,11 @@ export class Connection {
     return this.#sender.idle;
   }
 
-  /** Takes a command; the next `flush` sends it. */
-  enqueue(command: NbdCommand): void {
+  /** Takes a command; the next `flush` sends it. @param now milliseconds of the worker's clock */
+  enqueue(command: NbdCommand, now: number): void {
     assert(this.#state === STATE_OPEN, 'a connection that is lost gets no commands');
+    command.giveTo(this);
+    if (this.inFlight === 0) this.#lastProgress = now;
     this.inFlight++;
     if (command.type !== NBD_CMD_READ || command.length < LARGE_READ) this.smallInFlight++;
     this.#sender.push(command);
@@ -187,7 +203,7 @@ export class Connection {
     if (command.waiter === undefined) this.proven = true;
     // A server may answer before it has read the payload. Then its socket keeps the pages.
     if (command.shared && command.buffer !== undefined && this.#sender.isRead(command))
-      command.buffer.shared--;
+      command.buffer.unshare();
     command.shared = false;
     this.#sender.answered(command);
     assert(this.inFlight > 0, 'a connection answers no more commands than it has');
@@ -200,13 +216,13 @@ export class Connection {
     if (this.#state === STATE_CLOSED) return;
     const error = this.#sender.flush();
     this.#owner.moved(0, this.#sender.sent);
-    if (error === EAGAIN) this.blocked = true;
+    if (error === EAGAIN) this.#isFull = true;
     else if (error !== 0) this.#break(`sending to the server failed: ${errnoName(error)}`, false);
   }
 
   /** Receives what the socket has. */
   receive(now: number): void {
-    this.lastProgress = now;
+    this.#lastProgress = now;
     try {
       // poll(2) does not report bytes that the channel has buffered, so all of them are taken here.
       for (let turn = 0; this.#state !== STATE_CLOSED && (turn < TURNS || this.#channel.buffered); turn++) {
@@ -452,7 +468,7 @@ export class Sender {
       if (command === undefined) break;
       command.sentFrom = this.#accepted + this.#end;
       this.#end += encodeRequest(this.#out, this.#end, this.#extendedHeaders, command);
-      command.state = COMMAND_SENT;
+      command.send();
       command.payloadEnd = this.#accepted + this.#end;
       const { buffer } = command;
       if (command.type === NBD_CMD_WRITE && buffer !== undefined) {
@@ -461,7 +477,7 @@ export class Sender {
         this.#payloadLeft = command.length;
         this.#payloadOf = command;
         this.#payloadIn = buffer;
-        buffer.references++;
+        buffer.retain();
         break;
       }
     }
@@ -483,7 +499,7 @@ export class Sender {
     if (count > 0 && this.#payloadOf?.shared !== true) {
       // Without a command, no reply will tell when the server has read the pages: they stay shared.
       if (this.#payloadOf !== undefined) this.#payloadOf.shared = true;
-      buffer.shared++;
+      buffer.share();
     }
     this.#occupied += zeroCopy?.splicedSize(count) ?? 0;
     this.#advance(count, 0);

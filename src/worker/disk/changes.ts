@@ -19,12 +19,7 @@ import {
   ORDER_WAITS,
   REQUEST_READ,
 } from '../flight/fuse-request.js';
-import {
-  COMMAND_FREE,
-  COMMAND_UNFLUSHED,
-  type CommandTable,
-  type NbdCommand,
-} from '../flight/nbd-command.js';
+import type { CommandTable, NbdCommand } from '../flight/nbd-command.js';
 import { assert, assertSlowly } from '../memory/assert.js';
 import { type Place, toBigInt } from '../memory/u64.js';
 import { newestBytes, type RangePart } from './newest-bytes.js';
@@ -98,7 +93,7 @@ export class RangeOrder {
     const all = this.#order.takeWaiting();
     for (const one of all) {
       one.order = ORDER_NONE;
-      one.error = errno;
+      one.fail(errno);
     }
     return all;
   }
@@ -371,10 +366,8 @@ export class UnflushedWrites {
       this.#owner.releaseBuffer(command);
       this.#dropped = this.#sequence + 1;
     }
-    assert(command.state !== COMMAND_FREE && command.state !== COMMAND_UNFLUSHED, 'a write is kept once');
-    command.state = COMMAND_UNFLUSHED;
+    command.keep();
     command.request = undefined;
-    command.connection = undefined;
     command.sequence = ++this.#sequence;
     command.cost = this.#cost(command);
     this.bytes += command.cost;
@@ -403,7 +396,7 @@ export class UnflushedWrites {
       command.cut(first.start, first.end);
       this.#writes.push(command, ...copies);
       for (const copy of copies) {
-        copy.state = COMMAND_UNFLUSHED;
+        copy.keep();
         copy.cost = COMMAND_COST;
         this.bytes += COMMAND_COST;
       }

@@ -18,9 +18,6 @@ import type { Device } from '../device/device.js';
 import { type FuseRequest, REQUEST_READ, type RequestTarget } from '../flight/fuse-request.js';
 import {
   COMMAND_LOST,
-  COMMAND_QUEUED,
-  COMMAND_TO_ISSUE,
-  COMMAND_UNFLUSHED,
   CommandQueue,
   type CommandTable,
   changesDisk,
@@ -261,11 +258,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** Gives a command to a connection. */
   assign(command: NbdCommand, connection: Connection): void {
-    assert(command.state === COMMAND_TO_ISSUE, 'a command is given to one connection at a time');
     const left = distance(this.sizeHi, this.sizeLo, command.offsetHi, command.offsetLo);
     assert(isOnDisk(command.length, left), 'a command stays on the disk');
-    command.state = COMMAND_QUEUED;
-    command.connection = connection;
     command.changesBefore = this.#sent;
     if (command.type === NBD_CMD_FLUSH) {
       command.sequence = this.unflushed.mark;
@@ -280,8 +274,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
       this.extents.wrote(command);
       this.identity.changed(command.offsetHi, command.offsetLo, command.length);
     } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.querySent(this.changesUnderWay());
-    if (connection.inFlight === 0) connection.lastProgress = this.context.now();
-    connection.enqueue(command);
+    connection.enqueue(command, this.context.now());
   }
 
   /** Adds a connection in its transmission phase. @param arrival its number among the connections of the file */
@@ -410,10 +403,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
       }
       if (orphan.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
       const command = this.#takeBack(orphan, connection);
-      if (command.replayed) {
-        command.replayed = false;
-        command.state = COMMAND_UNFLUSHED;
-      } else this.submit(command);
+      if (command.replayed) command.keep();
+      else this.submit(command);
     }
     this.#recovery.advance();
     return orphans.length;
@@ -433,9 +424,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   sendLater(command: NbdCommand, connection: Connection): void {
     const { replayed } = command;
     this.context.commands.renew(command);
-    command.replayed = false;
     // Before the connection is given up: a replay on another connection may begin then, and send this command.
-    if (replayed) command.state = COMMAND_UNFLUSHED;
+    if (replayed) command.keep();
     connection.end({ manner: 'given up', why: 'the server is shutting down' });
     if (!replayed) this.submit(command);
   }
@@ -450,17 +440,13 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
     if (command.waiter !== undefined) {
       const { waiter } = command;
-      // It must not count as an orphan if the answer ends the connection.
-      command.connection = undefined;
+      command.leaveConnection();
       waiter.answered(command, error);
       this.context.retire(command);
       return;
     }
     if (command.replayed) {
-      command.replayed = false;
-      command.state = COMMAND_UNFLUSHED;
-      // An unflushed write belongs to no connection, so it must not count as an orphan of this one.
-      command.connection = undefined;
+      command.keep();
       this.#recovery.answered(error);
       return;
     }
@@ -567,7 +553,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Drops a command of an identity check or a replay whose connection is lost. */
   #dropOwn(command: NbdCommand, connection: Connection): void {
     command.waiter = undefined;
-    if (connection.closing && connection.hasLeft(command)) command.state = COMMAND_LOST;
+    if (connection.closing && connection.hasLeft(command)) command.lose();
     else this.context.retire(command);
   }
 

@@ -108,7 +108,7 @@ export class Replay implements ReplyWaiter {
     this.#partBytes += command.length;
     this.#partCommands++;
     this.#disk.context.commands.renew(command);
-    command.replayed = true;
+    command.replay();
     this.#disk.assign(command, this.connection);
   }
 }

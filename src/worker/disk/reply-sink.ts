@@ -136,10 +136,7 @@ export class DiskReplySink implements PayloadSink {
     if (request?.buffer !== undefined) return request.buffer;
     const buffer = this.#context.buffers.take(request?.length ?? command.length);
     if (request === undefined) command.buffer = buffer;
-    else {
-      request.buffer = buffer;
-      request.bufferAt = HEADROOM;
-    }
+    else request.setPayload(buffer, HEADROOM);
     return buffer;
   }
 }

@@ -70,13 +70,6 @@ export class FuseRequest implements Requester, OrderedRequest {
   rangeEnd = 0;
   /** Whether the kernel has reported a signal that may end the program. */
   interrupted = false;
-  /** Data of a READ or WRITE; the payload begins at byte `bufferAt`. */
-  buffer: PooledBuffer | undefined = undefined;
-  bufferAt = 0;
-  /** Number of unanswered commands. */
-  pending = 0;
-  /** First errno of the commands; 0 without a failure. */
-  error = 0;
   task: Task | undefined = undefined;
   /** Fields of the trace line instead of offset and length; set only with -v. */
   about: LogFields | undefined = undefined;
@@ -84,7 +77,60 @@ export class FuseRequest implements Requester, OrderedRequest {
   startedAt = 0;
   /** Index in the table; -1 when free. */
   index = -1;
+  #buffer: PooledBuffer | undefined = undefined;
+  #bufferAt = 0;
+  #pending = 0;
+  #error = 0;
   #answered = false;
+
+  /** Data of a READ or WRITE; the payload begins at byte `bufferAt`. */
+  get buffer(): PooledBuffer | undefined {
+    return this.#buffer;
+  }
+
+  get bufferAt(): number {
+    return this.#bufferAt;
+  }
+
+  /** Sets the data; the request takes over the caller's reference. */
+  setPayload(buffer: PooledBuffer, at: number): void {
+    assert(this.#buffer === undefined && buffer.references > 0, 'a request gets one buffer, which is in use');
+    this.#buffer = buffer;
+    this.#bufferAt = at;
+  }
+
+  /** Number of things that it waits for: unanswered commands, its turn, data read ahead. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /** It waits for one more thing; `Engine.settle` follows for each. */
+  waitForOne(): void {
+    this.#pending++;
+  }
+
+  /** One thing is there. Returns how many are left. */
+  endWait(): number {
+    assert(this.#pending > 0 && this.index >= 0, 'a request is settled as often as it waits');
+    return --this.#pending;
+  }
+
+  /** First errno of the commands; 0 without a failure. */
+  get error(): number {
+    return this.#error;
+  }
+
+  /** Lets the request fail. The first error counts. */
+  fail(errno: number): void {
+    if (this.#error === 0) this.#error = errno;
+  }
+
+  /** Returns the error and clears it: the request goes on in another way. */
+  takeError(): number {
+    const error = this.#error;
+    this.#error = 0;
+    return error;
+  }
 
   /** Whether the kernel has the reply. Only cleanup is left then. */
   get answered(): boolean {
@@ -99,7 +145,7 @@ export class FuseRequest implements Requester, OrderedRequest {
 
   /** Whether a task continues: no command failed, and no signal has freed the requester. */
   get goesOn(): boolean {
-    return this.error === 0 && !this.#answered;
+    return this.#error === 0 && !this.#answered;
   }
 
   get access(): number {
@@ -136,10 +182,10 @@ export class FuseRequest implements Requester, OrderedRequest {
     this.rangeStart = 0;
     this.rangeEnd = 0;
     this.interrupted = false;
-    this.buffer = undefined;
-    this.bufferAt = 0;
-    this.pending = 0;
-    this.error = 0;
+    this.#buffer = undefined;
+    this.#bufferAt = 0;
+    this.#pending = 0;
+    this.#error = 0;
     this.task = undefined;
     this.about = undefined;
     this.startedAt = 0;

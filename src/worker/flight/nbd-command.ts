@@ -39,7 +39,6 @@ export interface ReplyWaiter {
 export class NbdCommand implements PendingRequest {
   readonly cookieLo: number;
   cookieHi = 0;
-  state = COMMAND_FREE;
   type = 0;
   flags = 0;
   offsetHi = 0;
@@ -58,7 +57,6 @@ export class NbdCommand implements PendingRequest {
   buffer: PooledBuffer | undefined = undefined;
   /** Offset of the payload in `buffer`, headroom included. */
   bufferAt = HEADROOM;
-  connection: CommandCarrier | undefined = undefined;
   /** Whether the connection's socket shares pages of the buffer and the reply is pending. */
   shared = false;
   /** Number of the change that the command belongs to, in the order of their beginnings. A copy has the same. */
@@ -80,17 +78,85 @@ export class NbdCommand implements PendingRequest {
   changesBefore = 0;
   /** Bytes of memory that it occupies while unflushed. */
   cost = 0;
-  /** Whether it is an unflushed command that is being sent again, as the server may have lost its effect. */
-  replayed = false;
   /** Time of submission, in milliseconds of the worker's clock. */
   submittedAt = 0;
   /** Bytes moved between disk and server before the submission. */
   movedBefore = 0;
   /** Extents of `base:allocation` in the reply to a BLOCK_STATUS: lengths and flags alternate. */
   extents: number[] | undefined = undefined;
+  #state = COMMAND_FREE;
+  #connection: CommandCarrier | undefined = undefined;
+  #isReplayed = false;
 
   constructor(index: number) {
     this.cookieLo = index;
+  }
+
+  /** One of COMMAND_*. */
+  get state(): number {
+    return this.#state;
+  }
+
+  /** The connection that has it, or had it when it was lost. */
+  get connection(): CommandCarrier | undefined {
+    return this.#connection;
+  }
+
+  /** Whether it is an unflushed command that is being sent again, as the server may have lost its effect. */
+  get replayed(): boolean {
+    return this.#isReplayed;
+  }
+
+  /** Makes a free command, or one that will be sent again, one that no connection has. It gets a new cookie. */
+  begin(): void {
+    this.cookieHi = (this.cookieHi + 1) >>> 0;
+    this.#state = COMMAND_TO_ISSUE;
+  }
+
+  /** A connection gets it. */
+  giveTo(connection: CommandCarrier): void {
+    assert(this.#state === COMMAND_TO_ISSUE, 'a command is given to one connection at a time');
+    this.#state = COMMAND_QUEUED;
+    this.#connection = connection;
+  }
+
+  /** Its request is encoded, and leaves in this order. */
+  send(): void {
+    assert(this.#state === COMMAND_QUEUED, 'a command is sent once by the connection that has it');
+    this.#state = COMMAND_SENT;
+  }
+
+  /** It is a copy in a replay from now on, until `keep`. */
+  replay(): void {
+    assert(this.#state === COMMAND_TO_ISSUE, 'a replay sends commands that no connection has');
+    this.#isReplayed = true;
+  }
+
+  /** It is among the unflushed writes from now on, and belongs to no connection. */
+  keep(): void {
+    assert(this.#state === COMMAND_TO_ISSUE || this.#state === COMMAND_SENT, 'a write is kept once');
+    this.#state = COMMAND_UNFLUSHED;
+    this.#connection = undefined;
+    this.#isReplayed = false;
+  }
+
+  /** Another command takes its place; only its reply matters. */
+  lose(): void {
+    assert(this.#state === COMMAND_SENT, 'a lost command was sent');
+    this.#state = COMMAND_LOST;
+    this.#isReplayed = false;
+  }
+
+  /** Its connection has answered it: it must not count as an orphan if the answer ends the connection. */
+  leaveConnection(): void {
+    this.#connection = undefined;
+  }
+
+  /** Nobody uses it. */
+  free(): void {
+    assert(this.#state !== COMMAND_FREE, 'a command ends once');
+    this.#state = COMMAND_FREE;
+    this.#isReplayed = false;
   }
 
   /** Sets the byte range. @param length below 2^32 for READ and WRITE */
@@ -104,9 +170,7 @@ export class NbdCommand implements PendingRequest {
   setPayload(buffer: PooledBuffer | undefined, at: number): void {
     this.buffer = buffer;
     this.bufferAt = at;
-    if (buffer === undefined) return;
-    assert(buffer.references > 0, 'a command takes a buffer that is in use');
-    buffer.references++;
+    buffer?.retain();
   }
 
   /** Copies all that is sent, the payload and the request. */
@@ -138,7 +202,7 @@ export class NbdCommand implements PendingRequest {
     this.failureText = '';
     this.extents = undefined;
     this.shared = false;
-    this.connection = undefined;
+    this.#connection = undefined;
   }
 }
 
@@ -182,8 +246,7 @@ export class CommandTable {
   take(): NbdCommand {
     const command = this.#free.pop() ?? this.#make();
     assert(command.state === COMMAND_FREE, 'a command that is taken was free');
-    command.cookieHi = (command.cookieHi + 1) >>> 0;
-    command.state = COMMAND_TO_ISSUE;
+    command.begin();
     return command;
   }
 
@@ -191,8 +254,7 @@ export class CommandTable {
   renew(command: NbdCommand): void {
     assert(command.state !== COMMAND_FREE, 'a command that is sent again is in use');
     command.clearReply();
-    command.cookieHi = (command.cookieHi + 1) >>> 0;
-    command.state = COMMAND_TO_ISSUE;
+    command.begin();
   }
 
   /** Shortens a command to its first `count` bytes. Returns a command for the rest. */
@@ -224,18 +286,16 @@ export class CommandTable {
     other.copyFrom(command);
     other.sequence = command.sequence;
     other.cost = command.cost;
-    other.replayed = command.replayed;
+    if (command.replayed) other.replay();
     command.request = undefined;
-    command.replayed = false;
-    command.state = COMMAND_LOST;
+    command.lose();
     return other;
   }
 
   /** Frees a command. The caller has released its buffer. */
   release(command: NbdCommand): void {
-    assert(command.state !== COMMAND_FREE, 'a command ends once');
+    command.free();
     command.clearReply();
-    command.state = COMMAND_FREE;
     command.flags = 0;
     command.setPlace(0, 0, 0);
     command.request = undefined;
@@ -245,7 +305,6 @@ export class CommandTable {
     command.sequence = 0;
     command.change = 0;
     command.waiter = undefined;
-    command.replayed = false;
     this.#free.push(command);
   }
 

@@ -88,8 +88,7 @@ export class SplicePipe {
   /** Reads the content of the pipe back into a buffer of the request. */
   #readBack(request: FuseRequest): void {
     const buffer = this.#buffers.take(request.length);
-    request.buffer = buffer;
-    request.bufferAt = HEADROOM;
+    request.setPayload(buffer, HEADROOM);
     const start = buffer.address + HEADROOM - OUT_HEADER;
     for (let at = 0; at < OUT_HEADER + this.#got; ) {
       const count = libc.read(this.#pipe?.read ?? -1, start + at, OUT_HEADER + this.#got - at);

@@ -139,7 +139,7 @@ export class Loop {
   #serve(connection: Connection, now: number): void {
     const events = this.#poll.reventsOf(connection.pollIndex);
     if (events === 0) return;
-    if ((events & POLLOUT) !== 0) connection.blocked = false;
+    if ((events & POLLOUT) !== 0) connection.hasRoom();
     if ((events & ~POLLOUT) !== 0) connection.receive(now);
   }
 

@@ -33,19 +33,14 @@ export class PooledBuffer {
   readonly view: DataView;
   readonly address: number;
   readonly capacity: number;
-  /** Number of references: requests, commands and unflushed writes. */
-  references = 0;
   /** Whether the buffer is free and large enough to be worth discarding. */
   spare = false;
   /** Whether the buffer has memory: used since its creation or since the last discard. */
   resident = false;
   /** Whether the buffer has pages of its own, so that a socket may share them. */
   readonly shareable: boolean;
-  /**
-   * Number of unanswered commands whose socket shares the pages. A lost connection never lowers it: the buffer then
-   * gets new pages before its next use.
-   */
-  shared = 0;
+  #references = 0;
+  #shared = 0;
 
   /** @param place `spaceOf(capacity)` bytes for a buffer with pages of its own */
   constructor(capacity: number, place?: Place) {
@@ -56,6 +51,57 @@ export class PooledBuffer {
     this.view = new DataView(buffer, start, HEADROOM + capacity);
     this.address = addressOf(this.bytes);
     this.capacity = capacity;
+  }
+
+  /** Number of references: requests, commands and unflushed writes. */
+  get references(): number {
+    return this.#references;
+  }
+
+  /**
+   * Number of unanswered commands whose socket shares the pages. A lost connection never lowers it: the buffer then
+   * gets new pages before its next use.
+   */
+  get shared(): number {
+    return this.#shared;
+  }
+
+  /** Gives a free buffer its first reference. */
+  take(): void {
+    assert(
+      this.#references === 0 && this.#shared === 0,
+      'a free buffer has no owner, and no socket shares it',
+    );
+    this.#references = 1;
+  }
+
+  /** Adds a reference. */
+  retain(): void {
+    assert(this.#references > 0, 'only a buffer in use gets another reference');
+    this.#references++;
+  }
+
+  /** Removes a reference. Returns how many are left. */
+  drop(): number {
+    assert(this.#references > 0, 'a buffer is released as often as it is taken');
+    return --this.#references;
+  }
+
+  /** A socket shares the pages for one more command. */
+  share(): void {
+    assert(this.shareable && this.#references > 0, 'a socket shares the pages of a buffer in use');
+    this.#shared++;
+  }
+
+  /** The server has read the payload of one such command. */
+  unshare(): void {
+    assert(this.#shared > 0, 'a socket shares the pages of each command once');
+    this.#shared--;
+  }
+
+  /** The pages are new: no socket shares them. */
+  forgetShares(): void {
+    this.#shared = 0;
   }
 
   /** Returns the memory to the system. Pages shared with a socket keep their data there. False: the system refused. */
@@ -112,12 +158,8 @@ export class BufferPool {
       if (free.length < this.#spare[i]) this.#spare[i] = free.length;
       if (buffer.spare) this.#spareCount--;
       buffer.spare = false;
-      assert(
-        buffer.references === 0 && buffer.shared === 0,
-        'a free buffer has no owner, and no socket shares it',
-      );
+      buffer.take();
       this.#inUse += buffer.capacity;
-      buffer.references = 1;
       if (!buffer.resident) this.#occupy(buffer);
       return buffer;
     }
@@ -126,13 +168,12 @@ export class BufferPool {
 
   /** Removes one reference. The last one frees the buffer. */
   release(buffer: PooledBuffer): void {
-    assert(buffer.references > 0, 'a buffer is released as often as it is taken');
-    if (--buffer.references > 0) return;
+    if (buffer.drop() > 0) return;
     const kind = CAPACITIES.indexOf(buffer.capacity);
     this.#inUse -= buffer.capacity;
     // The socket of a lost connection may still use the pages.
     if (buffer.shared > 0 && !buffer.discard(this.#memory)) return;
-    buffer.shared = 0;
+    buffer.forgetShares();
     this.#free[kind].push(buffer);
     if (buffer.capacity < LEAST_DISCARDED) return;
     buffer.spare = true;

@@ -27,7 +27,6 @@ import {
 } from '../flight/fuse-request.js';
 import { CommandTable, changesDisk, type NbdCommand } from '../flight/nbd-command.js';
 import { SplicePipes } from '../flight/splice-pipe.js';
-import { assert } from '../memory/assert.js';
 import { BufferPool, HEADROOM } from '../memory/buffer-pool.js';
 import { highHalf, lowHalf } from '../memory/u64.js';
 import { COUNTER, countLatency, moved } from '../stats/counters.js';
@@ -114,7 +113,7 @@ export class Engine implements DiskContext {
     const request = this.requests.take();
     request.kind = kind;
     request.disk = disk;
-    request.pending = 1;
+    request.waitForOne();
     request.startedAt = this.#now;
     return request;
   }
@@ -143,7 +142,7 @@ export class Engine implements DiskContext {
     command.change = request.change;
     command.submittedAt = this.#now;
     command.movedBefore = moved(disk.counters);
-    request.pending++;
+    request.waitForOne();
     return command;
   }
 
@@ -154,7 +153,7 @@ export class Engine implements DiskContext {
       const count = disk.pieceOf(rest);
       if (count === rest.length) break;
       const next = this.commands.split(rest, count);
-      if (next.request !== undefined) next.request.pending++;
+      next.request?.waitForOne();
       disk.submit(rest);
       rest = next;
     }
@@ -170,7 +169,7 @@ export class Engine implements DiskContext {
     if (errno === 0 && request !== undefined && changesDisk(command) && !isDurable) disk.remember(command);
     else this.retire(command);
     if (request === undefined) return;
-    if (errno !== 0 && request.error === 0) request.error = errno;
+    if (errno !== 0) request.fail(errno);
     this.settle(request);
   }
 
@@ -188,12 +187,11 @@ export class Engine implements DiskContext {
 
   /** Lowers the number of things that a request waits for. At zero the request continues or ends. */
   settle(request: FuseRequest): void {
-    assert(request.pending > 0 && request.index >= 0, 'a request is settled as often as it waits');
-    if (--request.pending > 0) return;
+    if (request.endWait() > 0) return;
     while (request.task !== undefined) {
-      request.pending = 1;
+      request.waitForOne();
       if (request.task.next().done === true) request.task = undefined;
-      if (--request.pending > 0) return;
+      if (request.endWait() > 0) return;
     }
     this.#finish(request);
   }
@@ -278,7 +276,7 @@ export class Engine implements DiskContext {
 
   /** Makes a request wait until the kernel has written the file's dirty pages back. */
   awaitSync(request: FuseRequest, disk: Disk): void {
-    request.pending++;
+    request.waitForOne();
     if (disk.pendingLseeks.wait(request)) this.events.syncWanted(disk);
   }
 

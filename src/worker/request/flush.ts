@@ -24,5 +24,5 @@ export function* flushAfter(engine: Engine, request: FuseRequest, disk: Disk, wr
 function* flushDisk(engine: Engine, request: FuseRequest, disk: Disk): Task {
   if (disk.can.flush) engine.submit(engine.command(request, disk, NBD_CMD_FLUSH), disk);
   yield;
-  if (request.goesOn) request.error = disk.takeLossError();
+  if (request.goesOn) request.fail(disk.takeLossError());
 }

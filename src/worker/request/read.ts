@@ -33,7 +33,7 @@ export function startRead(
   const { length } = request;
   // FUSE_INIT has set this limit. The kernel would take a shorter reply for the end of the file.
   if (length > MAX_TRANSFER) {
-    request.error = EIO;
+    request.fail(EIO);
     engine.settle(request);
     return;
   }
@@ -45,7 +45,7 @@ export function startRead(
   }
   const cached = (view.getUint32(IO_FLAGS, HOST_ENDIAN) & O_DIRECT) === 0;
   if (disk.order.isChanging && !mayRead(request, disk)) {
-    request.pending++;
+    request.waitForOne();
     request.task = readInTurn(engine, request, disk);
   } else if (prefetched === undefined || !cached || !prefetched.read(request, disk))
     readFromServer(engine, request, disk);
@@ -72,8 +72,7 @@ export function readFromServer(engine: Engine, request: FuseRequest, disk: Disk)
   const left = distance(disk.sizeHi, disk.sizeLo, hi, lo);
   const whole = wideLength(before, length, left, disk.minimum);
   if (whole > length) {
-    request.buffer = engine.buffers.take(whole);
-    request.bufferAt = HEADROOM + before;
+    request.setPayload(engine.buffers.take(whole), HEADROOM + before);
   }
   const command = engine.command(request, disk, NBD_CMD_READ);
   command.setPlace(hi, lo - before, whole);

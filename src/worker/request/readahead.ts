@@ -128,7 +128,7 @@ export class Readahead implements PrefetchedBytes {
     stream.widen();
     for (const segment of first === last ? [first] : [first, last]) {
       if (segment.buffer !== undefined) continue;
-      request.pending++;
+      request.waitForOne();
       segment.waiters.push(request);
     }
     request.task = this.#answerLater(request, disk);
@@ -163,8 +163,7 @@ export class Readahead implements PrefetchedBytes {
     if (engine.requests.changing(disk, { offsetHi: hi, offsetLo: lo, length })) return false;
     const request = engine.begin(SPECULATIVE, disk);
     request.setPlace(hi, lo, length);
-    request.buffer = engine.buffers.take(SEGMENT);
-    request.bufferAt = HEADROOM;
+    request.setPayload(engine.buffers.take(SEGMENT), HEADROOM);
     const segment: Segment = {
       disk,
       index,
@@ -190,7 +189,7 @@ export class Readahead implements PrefetchedBytes {
     const { buffer, error } = segment.request;
     if (error !== 0) this.#remove((one) => one === segment);
     else if (buffer !== undefined && !segment.dropped) {
-      buffer.references++;
+      buffer.retain();
       segment.buffer = buffer;
       segment.landedAt = this.#engine.now();
     }

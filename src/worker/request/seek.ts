@@ -26,7 +26,7 @@ export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
   const whence = view.getUint32(LSEEK_WHENCE, HOST_ENDIAN);
   const request = engine.beginFor(REQUEST_OWN_REPLY, disk, view);
   if (engine.trace !== undefined) request.about = { offset, whence };
-  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) request.error = EINVAL;
+  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) request.fail(EINVAL);
   else request.task = seekExtent(engine, request, disk, offset, whence === SEEK_DATA);
   engine.settle(request);
 }
@@ -35,7 +35,7 @@ export function startLseek(engine: Engine, disk: Disk, view: DataView): void {
 function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: bigint, data: boolean): Task {
   const { size } = disk.info;
   if (offset >= size) {
-    request.error = ENXIO;
+    request.fail(ENXIO);
     return;
   }
   // The kernel caches writes through a mapping in every cache mode.
@@ -64,16 +64,15 @@ function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: b
     }
     // Where block status is unknown, or after too many commands, the rest counts as data.
     if (extent === undefined || extent.hole !== data) {
-      request.error = 0;
+      request.takeError();
       answerSeek(engine, request, extent === undefined && !data ? size : at);
       return;
     }
     at = extent.end;
   }
-  if (request.error !== 0) {
-    request.error = 0;
+  if (request.takeError() !== 0) {
     answerSeek(engine, request, data ? at : size);
-  } else if (data) request.error = ENXIO;
+  } else if (data) request.fail(ENXIO);
   else answerSeek(engine, request, size);
 }
 

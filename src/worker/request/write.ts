@@ -34,9 +34,9 @@ export function startWrite(
   const { offsetHi: hi, offsetLo: lo, length } = request;
   // The thread that dirtied the page does not wait for this WRITE, and its signals must not end it.
   if (cached) request.pid = NO_THREAD;
-  if (disk.node.readOnly) request.error = EROFS;
+  if (disk.node.readOnly) request.fail(EROFS);
   // The kernel has cached bytes past the end and must not see a short write.
-  else if (length === 0 ? requested > 0 : cached && length < requested) request.error = ENOSPC;
+  else if (length === 0 ? requested > 0 : cached && length < requested) request.fail(ENOSPC);
   if (length < requested && cached) engine.events.wroteBeyondEnd(disk);
   if (length > 0 && request.error !== EROFS) {
     if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSetId(disk.node);
@@ -51,14 +51,12 @@ export function startWrite(
 /** Gives the request the data of the WRITE in the device's buffer. */
 function takeData(engine: Engine, request: FuseRequest): void {
   if (request.length > COPY_LIMIT) {
-    request.buffer = engine.device.takeBuffer();
-    request.bufferAt = WRITE_DATA;
+    request.setPayload(engine.device.takeBuffer(), WRITE_DATA);
     return;
   }
   const buffer = engine.buffers.take(request.length);
   libc.memcpy(buffer.address + HEADROOM, engine.device.buffer.address + WRITE_DATA, request.length);
-  request.buffer = buffer;
-  request.bufferAt = HEADROOM;
+  request.setPayload(buffer, HEADROOM);
 }
 
 function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous: boolean): void {
@@ -71,7 +69,7 @@ function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous
   setRange(request, start, start + length, disk.minimum);
   const mayBegin = disk.order.enter(request);
   // The request also waits for its turn; the task does the work then.
-  if (!mayBegin) request.pending++;
+  if (!mayBegin) request.waitForOne();
   if (unaligned || !mayBegin) request.task = writeInTurn(engine, request, disk, flags);
   else {
     const command = engine.command(request, disk, NBD_CMD_WRITE);

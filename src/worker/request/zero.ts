@@ -49,9 +49,9 @@ export function startFallocate(
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
   const beyondEnd = start + length > disk.info.size;
   const end = beyondEnd ? disk.info.size : start + length;
-  if (kind !== FALLOC_FL_PUNCH_HOLE && kind !== FALLOC_FL_ZERO_RANGE) request.error = EOPNOTSUPP;
-  else if (disk.node.readOnly) request.error = EROFS;
-  else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) request.error = ENOSPC;
+  if (kind !== FALLOC_FL_PUNCH_HOLE && kind !== FALLOC_FL_ZERO_RANGE) request.fail(EOPNOTSUPP);
+  else if (disk.node.readOnly) request.fail(EROFS);
+  else if (beyondEnd && mode === FALLOC_FL_ZERO_RANGE) request.fail(ENOSPC);
   else if (start < end) {
     // The kernel leaves this to us, and does not say whether the caller may keep the bits.
     if (view.getUint32(IN_UID, HOST_ENDIAN) !== 0) killSetId(disk.node);
@@ -59,7 +59,7 @@ export function startFallocate(
     prefetched?.dropAll(disk);
     request.task = zeroInTurn(engine, request, disk, { start, end, flags });
     setRange(request, Number(start), Number(end), disk.minimum);
-    if (!disk.order.enter(request)) request.pending++;
+    if (!disk.order.enter(request)) request.waitForOne();
   }
   engine.settle(request);
 }
@@ -106,8 +106,8 @@ function* zeroBlocks(engine: Engine, request: FuseRequest, disk: Disk, range: Ze
       engine.submit(command, disk);
     }
     yield;
-    round = rounds.next(request.error);
-    request.error = round.done === true ? round.value : 0;
+    round = rounds.next(request.takeError());
+    if (round.done === true) request.fail(round.value);
   }
 }
 

@@ -16,7 +16,6 @@ import {
 } from '../../../src/worker/device/signals.js';
 import { FuseRequest, FuseRequestTable, REQUEST_READ } from '../../../src/worker/flight/fuse-request.js';
 import {
-  COMMAND_SENT,
   COMMAND_TO_ISSUE,
   CommandQueue,
   CommandTable,
@@ -45,12 +44,19 @@ describe('u64 in two halves', () => {
   });
 });
 
+const CONNECTION = { number: 1 };
+
+function send(command: NbdCommand): void {
+  command.giveTo(CONNECTION);
+  command.send();
+}
+
 describe('buffer pool', () => {
   test('takes the smallest buffer that holds a payload, and reuses it after all references are released', () => {
     const buffers = new BufferPool(1 << 20);
     const buffer = buffers.take(4097);
     expect(buffer.capacity).toBe(8192);
-    buffer.references++;
+    buffer.retain();
     buffers.release(buffer);
     expect(buffers.take(5000)).not.toBe(buffer);
     buffers.release(buffer);
@@ -76,23 +82,23 @@ describe('NBD commands', () => {
   test('a reused slot has another cookie, and the old cookie finds nothing', () => {
     const table = new CommandTable();
     const first = table.take();
-    first.state = COMMAND_SENT;
+    send(first);
     const { cookieHi, cookieLo } = first;
-    expect(table.find(cookieHi, cookieLo, undefined)).toBe(first);
+    expect(table.find(cookieHi, cookieLo, CONNECTION)).toBe(first);
     table.release(first);
-    expect(table.find(cookieHi, cookieLo, undefined)).toBeUndefined();
+    expect(table.find(cookieHi, cookieLo, CONNECTION)).toBeUndefined();
     const second = table.take();
-    second.state = COMMAND_SENT;
+    send(second);
     expect(second.cookieLo).toBe(cookieLo);
-    expect(table.find(cookieHi, cookieLo, undefined)).toBeUndefined();
-    expect(table.find(second.cookieHi, cookieLo, undefined)).toBe(second);
-    expect(table.find(0, 12345, undefined)).toBeUndefined();
+    expect(table.find(cookieHi, cookieLo, CONNECTION)).toBeUndefined();
+    expect(table.find(second.cookieHi, cookieLo, CONNECTION)).toBe(second);
+    expect(table.find(0, 12345, CONNECTION)).toBeUndefined();
   });
 
   test('a command that has not been sent cannot be answered', () => {
     const table = new CommandTable();
     const command = table.take();
-    expect(table.find(command.cookieHi, command.cookieLo, undefined)).toBeUndefined();
+    expect(table.find(command.cookieHi, command.cookieLo, CONNECTION)).toBeUndefined();
   });
 
   test('a queue is first in, first out', () => {
@@ -111,8 +117,8 @@ describe('NBD command table', () => {
     const buffer = new BufferPool(1).take(1);
     const { cookieHi, cookieLo } = command;
     const reply = { covered: 5, coverage: new Coverage(), failure: 5, failureText: 'no', extents: [1, 2] };
+    send(command);
     Object.assign(command, {
-      state: COMMAND_SENT,
       type: 1,
       flags: 1,
       length: 9,
@@ -121,7 +127,7 @@ describe('NBD command table', () => {
       ...reply,
     });
     table.renew(command);
-    expect(table.find(cookieHi, cookieLo, undefined)).toBeUndefined();
+    expect(table.find(cookieHi, cookieLo, CONNECTION)).toBeUndefined();
     expect(command).toMatchObject({ covered: 0, coverage: undefined, failure: 0, failureText: '' });
     expect(command).toMatchObject({ state: COMMAND_TO_ISSUE, extents: undefined, connection: undefined });
     expect(command).toMatchObject({ cookieLo, type: 1, flags: 1, length: 9, offsetLo: 7, buffer });
@@ -139,15 +145,17 @@ describe('NBD command table', () => {
       failureText: 'no',
       extents: [1],
     };
+    command.replay();
     Object.assign(command, used, {
       request: new FuseRequest(),
       sequence: 4,
-      replayed: true,
       next: command,
     });
     command.buffer = new BufferPool(1).take(1);
     table.release(command);
-    expect({ ...table.take() }).toEqual({ ...fresh, cookieLo: command.cookieLo, cookieHi: 2 });
+    const again = table.take();
+    expect({ ...again }).toEqual({ ...fresh, cookieLo: command.cookieLo, cookieHi: 2 });
+    expect([again.state, again.connection, again.replayed]).toEqual([COMMAND_TO_ISSUE, undefined, false]);
   });
 
   test('generations begin again after 2^32', () => {
@@ -156,8 +164,8 @@ describe('NBD command table', () => {
     command.cookieHi = 0xffffffff;
     table.renew(command);
     expect(command.cookieHi).toBe(0);
-    command.state = COMMAND_SENT;
-    expect(table.find(0, command.cookieLo, undefined)).toBe(command);
+    send(command);
+    expect(table.find(0, command.cookieLo, CONNECTION)).toBe(command);
   });
 
   test('lists as in use only commands that are not released', () => {
@@ -176,7 +184,7 @@ describe('NBD command table', () => {
         for (const [take, which] of steps) {
           if (take) {
             const command = table.take();
-            command.state = COMMAND_SENT;
+            send(command);
             expect(spent.has(`${command.cookieHi}:${command.cookieLo}`)).toBe(false);
             used.push(command);
           } else {
@@ -185,7 +193,7 @@ describe('NBD command table', () => {
             spent.add(`${command.cookieHi}:${command.cookieLo}`);
             table.release(command);
           }
-          for (const one of used) expect(table.find(one.cookieHi, one.cookieLo, undefined)).toBe(one);
+          for (const one of used) expect(table.find(one.cookieHi, one.cookieLo, CONNECTION)).toBe(one);
         }
         expect(new Set(table.inUse())).toEqual(new Set(used));
       }),
@@ -219,12 +227,14 @@ test('FUSE request table: a released request has its initial state when it is ta
   const table = new FuseRequestTable();
   const request = table.take();
   const buffer = new BufferPool(1).take(1);
-  Object.assign(request, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, buffer, bufferAt: 1 });
-  Object.assign(request, { error: 5, change: 3, interrupted: true });
+  Object.assign(request, { kind: 1, opcode: 1, uniqueLo: 1, uniqueHi: 1, change: 3, interrupted: true });
+  request.setPayload(buffer, 1);
+  request.fail(5);
   request.markAnswered();
   table.release(request);
   expect(request).toEqual(new FuseRequest());
-  expect(request.answered).toBe(false);
+  const { answered, buffer: noBuffer, bufferAt, error, pending } = request;
+  expect([answered, noBuffer, bufferAt, error, pending]).toEqual([false, undefined, 0, 0, 0]);
   expect(table.take()).toBe(request);
 });
 
@@ -252,9 +262,9 @@ test('NBD commands: a split keeps the range, and both parts share the payload', 
 test('FUSE request table: ending a request twice, or too early, is a defect', () => {
   const requests = new FuseRequestTable();
   const request = requests.take();
-  request.pending = 1;
+  request.waitForOne();
   expect(() => requests.release(request)).toThrow(/a request ends once, with no command pending/);
-  request.pending = 0;
+  request.endWait();
   requests.release(request);
   expect(() => requests.release(request)).toThrow(/a request ends once/);
   const commands = new CommandTable();

@@ -48,7 +48,7 @@ class Rig {
   send(): void {
     const command = this.commands.take();
     command.type = NBD_CMD_FLUSH;
-    this.connection.enqueue(command);
+    this.connection.enqueue(command, 0);
     this.connection.flush();
   }
 

@@ -19,6 +19,7 @@ import { CommandTable, type NbdCommand } from '../../../../src/worker/flight/nbd
 import { BufferPool, type PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';
 
 const MIB = 1024 * 1024;
+const CONNECTION = { number: 1 };
 
 class Pair {
   readonly zeroCopy = new ZeroCopySender(true);
@@ -56,6 +57,7 @@ class Pair {
     Object.assign(command, { type: NBD_CMD_WRITE, offsetLo: this.#count++, length, buffer, bufferAt: at });
     const header = Buffer.alloc(REQUEST_LENGTH);
     encodeRequest(new DataView(header.buffer, header.byteOffset), 0, false, command);
+    command.giveTo(CONNECTION);
     this.sender.push(command);
     return { command, buffer, bytes: Buffer.concat([header, payload]) };
   }
@@ -137,6 +139,7 @@ test('sender: no zero copy of buffers that share their pages, nor without a pipe
   expect(small.shareable).toBe(false);
   const command = pair.commands.take();
   Object.assign(command, { type: NBD_CMD_WRITE, length: 128 * 1024, buffer: small, bufferAt: 128 });
+  command.giveTo(CONNECTION);
   pair.sender.push(command);
   expect(pair.sender.flush()).toBe(0);
   expect(command.shared).toBe(false);

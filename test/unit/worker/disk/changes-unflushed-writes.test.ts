@@ -5,20 +5,24 @@ import { describe, expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../../../src/nbd/constants.js';
 import { UnflushedWrites } from '../../../../src/worker/disk/changes.js';
 import { FuseRequest } from '../../../../src/worker/flight/fuse-request.js';
-import {
-  COMMAND_SENT,
-  COMMAND_UNFLUSHED,
-  CommandTable,
-  NbdCommand,
-} from '../../../../src/worker/flight/nbd-command.js';
+import { COMMAND_UNFLUSHED, CommandTable, NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 import { BufferPool, HEADROOM, PooledBuffer } from '../../../../src/worker/memory/buffer-pool.js';
 
+/** A command that was sent. */
+function sent(index: number): NbdCommand {
+  const command = new NbdCommand(index);
+  command.begin();
+  command.giveTo({ number: 1 });
+  command.send();
+  return command;
+}
+
 function write(length: number, shared = 1): NbdCommand {
-  const command = new NbdCommand(0);
-  command.state = COMMAND_SENT;
+  const command = sent(0);
   command.length = length;
   command.buffer = new PooledBuffer(4096);
-  command.buffer.references = shared;
+  command.buffer.take();
+  for (let i = 1; i < shared; i++) command.buffer.retain();
   return command;
 }
 
@@ -61,9 +65,7 @@ test('unflushed writes: a buffer that several commands share counts with their l
 test('unflushed writes: a command without data counts too, so that many of them cause a FLUSH', () => {
   const { unflushed } = createUnflushed(1024);
   for (let i = 0; i < 100; i++) {
-    const command = new NbdCommand(i);
-    command.state = COMMAND_SENT;
-    unflushed.keep(command);
+    unflushed.keep(sent(i));
   }
   expect(unflushed.list().length).toBeLessThan(10);
   expect(unflushed.incomplete).toBe(true);

@@ -10,11 +10,7 @@ import {
 import type { Connection } from '../../../../src/worker/connection/connection.js';
 import { UnflushedWrites } from '../../../../src/worker/disk/changes.js';
 import { Replay } from '../../../../src/worker/disk/replay.js';
-import {
-  COMMAND_UNFLUSHED,
-  CommandTable,
-  type NbdCommand,
-} from '../../../../src/worker/flight/nbd-command.js';
+import { CommandTable, type NbdCommand } from '../../../../src/worker/flight/nbd-command.js';
 
 const BLOCK = 4096;
 
@@ -59,8 +55,7 @@ class Fixture {
       if (commands.length === 0) return undefined;
       for (const command of commands) {
         if (command.type === NBD_CMD_FLUSH) return command;
-        command.replayed = false;
-        command.state = COMMAND_UNFLUSHED;
+        command.keep();
         this.replay.advance();
       }
     }
