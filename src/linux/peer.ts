@@ -7,7 +7,7 @@ import { EINTR, ENOPROTOOPT } from '../constants/errno.js';
 import { POLLIN } from '../constants/poll-events.js';
 import { addressOf, errno, libc } from './libc.js';
 import { SOL_SOCKET } from './socket.js';
-import { findHolders, isProxy, programOf, type TcpEnds } from './socket-holders.js';
+import { findHolders, isProxy, programOf, type TcpEnds, type UnixEnds } from './socket-holders.js';
 
 const SO_PEERCRED = 17;
 /** Linux 6.5. */
@@ -22,15 +22,18 @@ export interface PeerHandle {
 }
 
 /**
- * Opens the processes at the other end of a connection after the server's first bytes. Undefined if they are unknown:
- * on another machine, or another user's. @throws RangeError if no process has it open any more
- * @param where path of the Unix socket, or both ends of the TCP connection
+ * Opens the processes at the other end of a connection after the server's first bytes, with the process that listens,
+ * whose handle it takes over. Undefined if they are unknown: on another machine, or another user's.
+ * @throws RangeError if no process has it open any more
  */
-export function openHolders(where: string | TcpEnds): PeerHandle | undefined {
-  const pids = findHolders(where);
-  const descriptors = pids.map((pid) => libc.syscall(SYS_PIDFD_OPEN, pid, 0)).filter((one) => one >= 0);
-  if (pids.length > 0 && descriptors.length === pids.length) return { pids, descriptors };
-  closePeer({ pids, descriptors });
+export function openHolders(where: UnixEnds | TcpEnds, listener?: PeerHandle): PeerHandle | undefined {
+  const known = listener ?? { pids: [], descriptors: [] };
+  const found = findHolders(where, listener?.pids[0]);
+  const others = found.filter((pid) => !known.pids.includes(pid));
+  const opened = others.map((pid) => libc.syscall(SYS_PIDFD_OPEN, pid, 0)).filter((one) => one >= 0);
+  const all = { pids: [...known.pids, ...others], descriptors: [...known.descriptors, ...opened] };
+  if (found.length > 0 && opened.length === others.length) return all;
+  closePeer(all);
   return undefined;
 }
 
@@ -108,6 +111,11 @@ export class PeerProcess {
     return this.#ended;
   }
 
+  /** Whether one of the processes has ended. */
+  get someEnded(): boolean {
+    return this.#handle.descriptors.some(hasEnded);
+  }
+
   /** Adds a reference. @throws RangeError after the last release */
   share(): PeerProcess {
     if (this.#references === 0) throw new RangeError('a released process handle cannot be shared');
@@ -132,8 +140,8 @@ export class PeerProcesses {
   adopt(handle: PeerHandle): PeerProcess {
     const key = handle.pids.join(' ');
     const known = this.#known.get(key);
-    // The pids of ended processes may have been reused.
-    if (known !== undefined && !known.ended) {
+    // The pid of an ended process may have been reused.
+    if (known !== undefined && !known.someEnded) {
       closePeer(handle);
       return known.share();
     }

@@ -1,10 +1,11 @@
 // Finds the local processes that have the other end of a connection open: those that serve it.
 //
-// Used for a new connection whose server the kernel does not report (see openPeer). Finds nobody without the permission
-// to inspect the process. Takes some milliseconds.
+// Used for each new connection (see openHolders). Finds nobody without the permission to inspect the process. Takes some
+// milliseconds.
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { endianness } from 'node:os';
+import { inodeOfSocket, peerInode } from './socket-diagnosis.js';
 
 /** Inodes of the sockets bound to a path, listening and connected ones. */
 function inodesOfPath(path: string): Set<string> {
@@ -59,23 +60,42 @@ function inodesOfTcp({ localAddress, localPort, remoteAddress, remotePort }: Tcp
   return inodes;
 }
 
-/** The processes that have one of these sockets open. */
-function holdersOf(inodes: ReadonlySet<string>): number[] {
-  const holders: number[] = [];
+/** The processes found, and the parents of those that may not be inspected. */
+interface Holders {
+  readonly pids: readonly number[];
+  readonly hiddenChildrenOf: ReadonlySet<number>;
+}
+
+/** The processes that have one of these sockets open, without this one. */
+function holdersOf(inodes: ReadonlySet<string>): Holders {
+  const pids: number[] = [];
+  const hiddenChildrenOf = new Set<number>();
   for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
+    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
+    const directory = `/proc/${name}/fd`;
     try {
-      const directory = `/proc/${name}/fd`;
       const holds = readdirSync(directory).some((fd) => {
-        const inode = /^socket:\[(\d+)\]$/.exec(linkOf(`${directory}/${fd}`))?.[1];
+        const inode = inodeOfSocket(linkOf(`${directory}/${fd}`));
         return inode !== undefined && inodes.has(inode);
       });
-      if (holds) holders.push(Number(name));
-    } catch {
-      // The process has ended meanwhile, or belongs to another user.
+      if (holds) pids.push(Number(name));
+    } catch (error) {
+      // Others have ended meanwhile.
+      if ((error as NodeJS.ErrnoException).code === 'EACCES') hiddenChildrenOf.add(parentOf(name));
     }
   }
-  return holders;
+  return { pids, hiddenChildrenOf };
+}
+
+/** The parent of a process; 0 if it is unknown. */
+function parentOf(name: string): number {
+  try {
+    const text = readFileSync(`/proc/${name}/stat`, 'utf8');
+    // state ppid. The name in parentheses may contain any character.
+    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return 0;
+  }
 }
 
 function linkOf(path: string): string {
@@ -86,20 +106,39 @@ function linkOf(path: string): string {
   }
 }
 
+/** A connected Unix socket of this process, and the path at its other end. */
+export interface UnixEnds {
+  readonly descriptor: number | undefined;
+  readonly path: string;
+}
+
+/** The socket at the other end; if the kernel does not know it, all sockets with its path. */
+function inodesOfUnix({ descriptor, path }: UnixEnds): Set<string> {
+  const inode = descriptor === undefined ? undefined : peerInode(descriptor);
+  return inode === undefined ? inodesOfPath(path) : new Set([inode]);
+}
+
 /**
- * The processes behind a Unix socket with that path, or a TCP connection; none if they cannot be found.
+ * The processes that have the other end of a connection open; none if one of them may be hidden, as that of another
+ * user. A process gets a socket from its parent, so a hidden child of a server counts as one that has it.
+ * @param listener the process that listens, if it is known
  * @throws RangeError if the other end of a local TCP connection is gone
  */
-export function findHolders(where: string | TcpEnds): number[] {
-  const inodes = typeof where === 'string' ? inodesOfPath(where) : inodesOfTcp(where);
-  if (inodes.size > 0) return holdersOf(inodes).filter((pid) => pid !== process.pid);
-  if (typeof where === 'string') return [];
-  throw new RangeError('the server has ended');
+export function findHolders(where: UnixEnds | TcpEnds, listener?: number): readonly number[] {
+  const isUnix = 'path' in where;
+  const inodes = isUnix ? inodesOfUnix(where) : inodesOfTcp(where);
+  if (inodes.size === 0 && !isUnix) throw new RangeError('the server has ended');
+  const { pids, hiddenChildrenOf } = holdersOf(inodes);
+  const hasHidden = [...pids, listener].some((pid) => pid !== undefined && hiddenChildrenOf.has(pid));
+  return hasHidden ? [] : pids;
 }
 
 /** Proxies and tunnels: their end says nothing about the server behind them. */
 const PROXIES = new Set(
-  'haproxy nc ncat netcat nginx socat ssh sshd stunnel stunnel4 systemd-socket- envoy traefik'.split(' '),
+  [
+    'haproxy nc ncat netcat nginx socat ssh sshd stunnel stunnel4 systemd-socket- envoy traefik autossh rinetd',
+    'docker-proxy rootlessport rootlesskit slirp4netns passt passt.avx2 pasta pasta.avx2 gvproxy kubectl cloudflared',
+  ].flatMap((names) => names.split(' ')),
 );
 
 /** Whether a process or a command is a proxy. @param name as in /proc/PID/comm, or a path */

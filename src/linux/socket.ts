@@ -47,8 +47,8 @@ const CONNECT_LOOK = 2;
 const CONNECT_TIME = 10_000;
 
 /** Opens an unconnected socket, closed on exec. @throws SystemError */
-export function openSocket(family: number, type: number): number {
-  const descriptor = libc.socket(family, type | SOCK_CLOEXEC, 0);
+export function openSocket(family: number, type: number, protocol = 0): number {
+  const descriptor = libc.socket(family, type | SOCK_CLOEXEC, protocol);
   if (descriptor < 0) throw new SystemError(errno(), 'socket');
   return descriptor;
 }

@@ -20,7 +20,7 @@ import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
-import { holdersOf, listenerOf } from './stream-descriptor.js';
+import { listenerOf, serversOf } from './stream-descriptor.js';
 import { describeTarget, type Endpoint, type TlsSettings } from './target.js';
 import { withinTime } from './time-limit.js';
 import type { TlsUpgrade } from './tls.js';
@@ -199,7 +199,7 @@ export class NbdServer {
         // The process that listens now is the server; later it may have ended and left its socket.
         peer = watched ? listenerOf(stream) : undefined;
         const negotiated = await negotiate(stream, handshake, upgrade, either);
-        if (watched) peer ??= holdersOf(stream, target.kind === 'unix' ? target.path : undefined);
+        if (watched) peer = serversOf(stream, target.kind === 'unix' ? target.path : undefined, peer);
         return { ...negotiated, peer: peer === undefined ? undefined : withoutProxies(peer) };
       } catch (error) {
         if (peer !== undefined) closePeer(peer);

@@ -21,18 +21,30 @@ export function isBareSocket(stream: Duplex): stream is DescriptorStream | Socke
 /** The process that listens on the socket of a new stream, where that is known; see os/peer. */
 export function listenerOf(stream: Duplex): PeerHandle | undefined {
   if (!(stream instanceof Socket) || stream.remoteFamily !== undefined) return undefined;
-  const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
-  return fd === undefined || fd < 0 ? undefined : openListener(fd);
+  const fd = descriptorOf(stream);
+  return fd === undefined ? undefined : openListener(fd);
+}
+
+function descriptorOf(socket: Socket): number | undefined {
+  const { fd } = (socket as Socket & { _handle?: { fd?: number } })._handle ?? {};
+  return fd === undefined || fd < 0 ? undefined : fd;
 }
 
 /**
- * The processes that have the other end of a stream open, where they are known; the server must have sent something.
+ * The processes that serve a stream, where they are known: those that have its other end open, and the one that
+ * listens. The server must have sent something.
  * @param path of a Unix socket
+ * @param listener the process that listens; its handle belongs to this function
  * @throws TransportError when no process has it open any more
  */
-export function holdersOf(stream: Duplex, path: string | undefined): PeerHandle | undefined {
-  if (path !== undefined) return openHolders(path);
-  if (!(stream instanceof Socket)) return undefined;
+export function serversOf(
+  stream: Duplex,
+  path: string | undefined,
+  listener?: PeerHandle,
+): PeerHandle | undefined {
+  if (!(stream instanceof Socket)) return listener;
+  if (path !== undefined) return openHolders({ descriptor: descriptorOf(stream), path }, listener);
+  if (listener !== undefined) return listener;
   const { localAddress, localPort, remoteAddress, remotePort } = stream;
   if (localAddress === undefined || localPort === undefined) return undefined;
   if (remoteAddress === undefined || remotePort === undefined) return undefined;
@@ -51,8 +63,8 @@ export function holdersOf(stream: Duplex, path: string | undefined): PeerHandle 
  */
 export function takeStreamDescriptor(stream: DescriptorStream | Socket): number | undefined {
   if (stream instanceof DescriptorStream) return stream.destroyed ? undefined : stream.release();
-  const { fd } = (stream as Socket & { _handle?: { fd?: number } })._handle ?? {};
-  if (fd === undefined || fd < 0) return undefined;
+  const fd = descriptorOf(stream);
+  if (fd === undefined) return undefined;
   const copy = duplicate(fd);
   // TCP sizes its buffers itself; a Unix socket keeps its small ones.
   if (stream.remoteFamily === undefined) setSocketBuffers(copy, SOCKET_BUFFER);

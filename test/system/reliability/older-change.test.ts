@@ -18,7 +18,7 @@ import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { freePort, portOf } from '../../support/run/ports.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
-import { startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
+import { type RealServer, startNbdkit, startQemuNbd, startTcpNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 import {
   type ReplyWriter,
@@ -376,6 +376,51 @@ it.each([
     await file.write(Buffer.alloc(BLOCK, 'B'), 0, BLOCK, 0);
     await file.sync();
     expect(readFileSync(image).subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+  },
+);
+
+/** Starts a server, again after its end. */
+type Serve = (
+  scope: Scope,
+  image: string,
+) => () => Promise<{ readonly uri: () => string; kill(): Promise<unknown> }>;
+
+const killing = (serve: () => Promise<RealServer>) => async () => {
+  const { program, uri } = await serve();
+  return { uri: () => uri(), kill: () => program.kill('SIGKILL') };
+};
+
+const RESTARTED: [string, Serve][] = [
+  [
+    'nbdkit',
+    (scope, image) => killing(() => startNbdkit(scope, '--filter=delay', 'file', image, 'wdelay=300ms')),
+  ],
+  ['qemu-nbd', (scope, image) => killing(() => startQemuNbd(scope, '-f', 'raw', image))],
+];
+
+it.each(RESTARTED)(
+  'order of changes: an interrupted write never lands on a newer one when %s is killed and restarted',
+  async (_, serve) => {
+    const scope = createScope();
+    const image = scope.path('disk.raw');
+    writeFileSync(image, '');
+    truncateSync(image, MIB);
+    const serveAgain = serve(scope, image);
+    let server = await serveAgain();
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--cache=none', '-C', '1'] });
+    for (const pauseBefore of [0, 50, 150, 250, 350]) {
+      const older = start(scope, 'dd', ...directWrite(blockFile(scope, 'A'), disk.file));
+      await Promise.race([whenWaiting(older, IN_FUSE), older.ended]);
+      await pause(pauseBefore);
+      older.child.kill('SIGTERM');
+      await server.kill();
+      await older.ended;
+      server = await serveAgain();
+      const newer = start(scope, 'dd', ...syncedWrite(blockFile(scope, 'B'), disk.file));
+      expect(await newer.ended).toBe(0);
+      await pause(400);
+      expect(readFileSync(image).subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
+    }
   },
 );
 

@@ -1,9 +1,10 @@
 // The processes that serve a connection, and whether they have ended.
 
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { libc } from '../../../src/linux/libc.js';
 import {
   closePeer,
   type PeerHandle,
@@ -12,14 +13,26 @@ import {
   withoutProxies,
 } from '../../../src/linux/peer.js';
 import { isProxy, procAddress } from '../../../src/linux/socket-holders.js';
-import { holdersOf, listenerOf } from '../../../src/transport/stream-descriptor.js';
+import { listenerOf, serversOf } from '../../../src/transport/stream-descriptor.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { freePort } from '../../support/run/ports.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
+import { startNbdServer } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 
-requirePrograms('nbdkit', 'socat');
+requirePrograms('nbdkit', 'nbd-server', 'socat');
+
+const SYS_PIDFD_OPEN = 434;
+
+/** Whether a process runs; a zombie does not. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s*[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
 
 /** Connects, and waits for the first bytes of the server. */
 async function connected(scope: Scope, where: NetConnectOpts): Promise<Socket> {
@@ -71,7 +84,7 @@ describe('the peer of a connection', () => {
     const pid = await background(scope, '-U', path);
     const socket = await connected(scope, { path });
     expect(listenerOf(socket)).toBe(undefined);
-    await expectEnd(kept(scope, holdersOf(socket, path)), pid);
+    await expectEnd(kept(scope, serversOf(socket, path)), pid);
   });
 
   it('is the holder of the other end of a TCP connection on this machine', async () => {
@@ -79,7 +92,7 @@ describe('the peer of a connection', () => {
     const port = await freePort();
     const pid = await background(scope, '-i', '127.0.0.1', '-p', String(port));
     const socket = await connected(scope, { host: '127.0.0.1', port });
-    await expectEnd(kept(scope, holdersOf(socket, undefined)), pid);
+    await expectEnd(kept(scope, serversOf(socket, undefined)), pid);
   });
 
   it('is unknown behind a program that only forwards bytes', async () => {
@@ -92,6 +105,45 @@ describe('the peer of a connection', () => {
     const handle = listenerOf(socket);
     expect(handle).toBeDefined();
     if (handle !== undefined) expect(withoutProxies(handle)).toBe(undefined);
+  });
+
+  it('is nbd-server and its child for the connection, which may outlive it', async () => {
+    const scope = createScope();
+    const image = scope.path('image');
+    writeFileSync(image, Buffer.alloc(1_048_576));
+    const { socket: path } = await startNbdServer(scope, image);
+    const [socket, other] = [await connected(scope, { path }), await connected(scope, { path })];
+    const handle = kept(scope, serversOf(socket, path, listenerOf(socket)));
+    const ofOther = kept(scope, serversOf(other, path, listenerOf(other)));
+    const [parent, child] = handle.pids;
+    expect(handle.pids).toHaveLength(2);
+    expect(ofOther.pids).toEqual([parent, expect.any(Number)]);
+    expect(ofOther.pids[1]).not.toBe(child);
+    process.kill(parent, 'SIGKILL');
+    await until('the end of nbd-server', () => !isAlive(parent));
+    expect(peerHasEnded(handle)).toBe(false);
+    process.kill(child, 'SIGKILL');
+    await until('the end to be seen', () => peerHasEnded(handle));
+    expect(peerHasEnded(ofOther)).toBe(false);
+    process.kill(ofOther.pids[1], 'SIGKILL');
+  });
+
+  it('is another one if the pid of one of its ended processes may have been reused', async () => {
+    const scope = createScope();
+    const programs = [new Program(scope, 'sleep', ['1000']), new Program(scope, 'sleep', ['1000'])];
+    const pids = programs.map(({ pid }) => pid);
+    const open = (): PeerHandle => ({
+      pids,
+      descriptors: pids.map((pid) => libc.syscall(SYS_PIDFD_OPEN, pid, 0)),
+    });
+    const peers = new PeerProcesses();
+    const first = peers.adopt(open());
+    expect(peers.adopt(open())).toBe(first);
+    const late = open();
+    await programs[1].kill('SIGKILL');
+    const other = peers.adopt(late);
+    expect(other).not.toBe(first);
+    for (const peer of [first, first, other]) peer.release();
   });
 
   it('has one descriptor for all users, which the last one closes', () => {
@@ -115,7 +167,18 @@ describe('socket tables of /proc', () => {
   });
 
   it('a program name shows whether it is a proxy', () => {
-    expect(['socat', '/usr/bin/ssh', 'stunnel4'].every(isProxy)).toBe(true);
+    expect(
+      [
+        'socat',
+        '/usr/bin/ssh',
+        'stunnel4',
+        'docker-proxy',
+        'rootlessport',
+        'slirp4netns',
+        'passt.avx2',
+        'kubectl',
+      ].every(isProxy),
+    ).toBe(true);
     expect(['nbdkit', 'qemu-nbd', '', 'ssh-agent'].some(isProxy)).toBe(false);
   });
 });
