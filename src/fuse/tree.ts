@@ -25,6 +25,11 @@ const MAY_WRITE = 2;
 /** The set-user-ID and set-group-ID bits. */
 export const SET_ID = S_ISUID | S_ISGID;
 
+/** `st_blocks` of so many bytes. */
+export function statBlocks(bytes: bigint): bigint {
+  return (bytes + STAT_BLOCK - 1n) / STAT_BLOCK;
+}
+
 /** Unit of `st_blocks` in bytes. */
 const STAT_BLOCK = 512n;
 
@@ -161,6 +166,11 @@ export class Tree {
     Object.assign(node, { size, readOnly, blockSize, mode, blocks, known: true });
   }
 
+  /** The kernel has got the node in one more reply, and will forget it as often. */
+  remember(node: Node): void {
+    node.lookups++;
+  }
+
   /** FUSE_FORGET: lowers a node's lookup count by `times`. */
   forget(nodeid: number, times: number): void {
     const node = this.#nodes.get(nodeid);
@@ -263,7 +273,7 @@ export class Tree {
       known: file.known !== false,
       lookups: 0,
       mode: S_IFREG | bits,
-      blocks: (file.size + STAT_BLOCK - 1n) / STAT_BLOCK,
+      blocks: statBlocks(file.size),
     };
   }
 }

@@ -4,7 +4,7 @@
 // to show. It has no event loop: the main thread wakes it through a pipe, and it takes the messages that have come.
 
 import { PAGE_SIZE } from '../linux/memory.js';
-import type { Connection } from './connection/connection.js';
+import type { Connection, Loss } from './connection/connection.js';
 import { type Call, deliver } from './contract/call.js';
 import type {
   FileAttachment,
@@ -152,12 +152,10 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#world.send('stopped', this.#shutdown.outcome());
   }
 
-  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void {
+  connectionLost(disk: Disk, connection: Connection, { why, madeProgress, otherDisk }: Loss): void {
     if (!connection.closing) this.#loop.unwatch(connection);
     if (this.#shutdown.hasFailedAll) return;
-    const { number, otherDisk } = connection;
-    const madeProgress = !otherDisk && (connection.proven || (!breach && connection.inFlight === 0));
-    this.#world.send('connectionLost', disk.index, number, why, { madeProgress, otherDisk });
+    this.#world.send('connectionLost', disk.index, connection.number, why, { madeProgress, otherDisk });
   }
 
   connectionClosed(connection: Connection): void {

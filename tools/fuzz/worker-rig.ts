@@ -97,7 +97,7 @@ const engine = new Engine(
   },
   undefined,
   {
-    connectionLost: (_disk, _connection, why, breach) => current?.lost(why, breach),
+    connectionLost: (_disk, _connection, { why, breach }) => current?.lost(why, breach),
     connectionClosed: () => undefined,
     connectionAccepted: () => undefined,
     warn: () => undefined,

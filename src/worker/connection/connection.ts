@@ -68,14 +68,26 @@ export type ConnectionEnd =
   | { readonly manner: 'given up'; readonly why: string }
   /** The owner closes it in the middle of requests. It discards undelivered bytes. */
   | { readonly manner: 'aborted'; readonly why: string }
+  /** The same, as it leads to another disk than the first connection. */
+  | { readonly manner: 'other disk'; readonly why: string }
   /** The socket or the server has failed. It discards undelivered bytes. */
   | { readonly manner: 'broken'; readonly why: string; readonly breach: boolean };
+
+/** A connection that takes no more commands. */
+export interface Loss {
+  readonly why: string;
+  /** Whether the server broke the protocol. */
+  readonly breach: boolean;
+  /** Whether the connection was of use, so that the next attempt may follow at once. */
+  readonly madeProgress: boolean;
+  readonly otherDisk: boolean;
+}
 
 /** The owner of a connection: a Disk. */
 export interface ConnectionOwner {
   readonly buffers: BufferPool;
-  /** An open connection is lost: it takes no more commands. @param breach the server broke the protocol */
-  connectionLost(connection: Connection, why: string, breach: boolean): void;
+  /** An open connection is lost: it takes no more commands. */
+  connectionLost(connection: Connection, loss: Loss): void;
   /** A connection that was given up is closed: no reply can come any more. */
   connectionClosed(connection: Connection): void;
   /** Counts bytes received from the server and sent to it. */
@@ -96,11 +108,7 @@ export class Connection {
   /** Number of unanswered commands with small replies. */
   smallInFlight = 0;
   /** Number among the connections of the file, from 1; 0: not counted. */
-  arrival = 0;
-  /** Whether it leads to another disk than the first connection. */
-  otherDisk = false;
-  /** Whether a complete and correct reply has arrived. */
-  proven = false;
+  readonly arrival: number;
 
   readonly #channel: Channel;
   readonly #sink: PayloadSink;
@@ -110,14 +118,24 @@ export class Connection {
   readonly #largeHeader: number;
   readonly #sender: Sender;
   #state = STATE_OPEN;
+  /** Whether a complete and correct reply has arrived. */
+  #isProven = false;
   /** Whether the socket is full. */
   #isFull = false;
   #lastProgress = 0;
 
-  constructor(channel: Channel, number: number, info: ExportInfo, sink: PayloadSink, owner: ConnectionOwner) {
+  /** @param numbers see the fields of the same names */
+  constructor(
+    channel: Channel,
+    numbers: { readonly number: number; readonly arrival: number },
+    info: ExportInfo,
+    sink: PayloadSink,
+    owner: ConnectionOwner,
+  ) {
     this.#channel = channel;
     this.#sender = new Sender(channel, info.extendedHeaders, owner.buffers);
-    this.number = number;
+    this.number = numbers.number;
+    this.arrival = numbers.arrival;
     this.info = info;
     this.#sink = sink;
     this.#owner = owner;
@@ -200,7 +218,7 @@ export class Connection {
   /** Records that the reply to `command` is complete. */
   answered(command: NbdCommand): void {
     // The reply to an identity check does not count.
-    if (command.waiter === undefined) this.proven = true;
+    if (command.waiter === undefined) this.#isProven = true;
     // A server may answer before it has read the payload. Then its socket keeps the pages.
     if (command.shared && command.buffer !== undefined && this.#sender.isRead(command))
       command.buffer.unshare();
@@ -244,30 +262,36 @@ export class Connection {
         if (!isOpen) return;
         this.#state = STATE_CLOSING;
         this.#sender.dropUnsent();
-        this.#owner.connectionLost(this, end.why, false);
+        this.#reportLoss(end.why, false, false);
         return;
       case 'finished':
         if (this.flushed) this.#sender.sendDisconnect();
         this.#close();
         return;
       case 'aborted':
+      case 'other disk':
         if (this.flushed) this.#sender.sendDisconnect();
-        this.#loseNow(end.why, false);
+        this.#loseNow(end.why, false, end.manner === 'other disk');
         return;
       case 'broken':
-        this.#loseNow(end.why, end.breach);
+        this.#loseNow(end.why, end.breach, false);
     }
   }
 
+  #reportLoss(why: string, breach: boolean, otherDisk: boolean): void {
+    const madeProgress = !otherDisk && (this.#isProven || (!breach && this.inFlight === 0));
+    this.#owner.connectionLost(this, { why, breach, madeProgress, otherDisk });
+  }
+
   /** Closes the connection in the middle of requests, and reports that. */
-  #loseNow(why: string, breach: boolean): void {
+  #loseNow(why: string, breach: boolean, otherDisk: boolean): void {
     const wasOpen = this.#state === STATE_OPEN;
     // The owner looks at the peer in its report, after the close has released it.
     const peer = this.peer?.share();
     // A command that is sent again on another connection must not arrive later through this one.
     this.#channel.dropOnClose();
     this.#close();
-    if (wasOpen) this.#owner.connectionLost(this, why, breach);
+    if (wasOpen) this.#reportLoss(why, breach, otherDisk);
     else this.#owner.connectionClosed(this);
     peer?.release();
   }

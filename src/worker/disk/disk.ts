@@ -5,7 +5,7 @@
 // nothing waits: every command ends with that errno until a connection is accepted.
 
 import { EINTR } from '../../constants/errno.js';
-import type { Node } from '../../fuse/tree.js';
+import { type Node, statBlocks } from '../../fuse/tree.js';
 import { type Blocks, blocksOf, isOnDisk, payloadPiece } from '../../nbd/block-rules.js';
 import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
@@ -13,7 +13,7 @@ import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
 import { ChangeLength, payloadAfterRefusal } from '../../nbd/request-lengths.js';
 import type { Channel } from '../connection/channel.js';
-import { Connection, type ConnectionOwner } from '../connection/connection.js';
+import { Connection, type ConnectionOwner, type Loss } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
 import { type FuseRequest, REQUEST_READ, type RequestTarget } from '../flight/fuse-request.js';
 import {
@@ -24,7 +24,7 @@ import {
   type NbdCommand,
 } from '../flight/nbd-command.js';
 import type { SplicePipes } from '../flight/splice-pipe.js';
-import { assert } from '../memory/assert.js';
+import { assert, assertSlowly } from '../memory/assert.js';
 import type { BufferPool } from '../memory/buffer-pool.js';
 import type { Ranges } from '../memory/ranges.js';
 import { distance, highHalf, lowHalf, placesOverlap, toBigInt } from '../memory/u64.js';
@@ -41,7 +41,7 @@ import { DiskReplySink } from './reply-sink.js';
 /** Events of a disk. */
 export interface DiskEvents {
   /** A connection is lost: it takes no more commands, and its commands wait for another one. */
-  connectionLost(disk: Disk, connection: Connection, why: string, breach: boolean): void;
+  connectionLost(disk: Disk, connection: Connection, loss: Loss): void;
   /** A lost connection that was kept open for replies has closed. */
   connectionClosed(connection: Connection): void;
   /** A new connection leads to the same disk as before. */
@@ -208,7 +208,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** Records that the search for holes has found `bytes` bytes of them so far. */
   foundHoles(bytes: bigint): void {
-    this.node.blocks = (this.info.size - bytes + 511n) / 512n;
+    this.node.blocks = statBlocks(this.info.size - bytes);
     this.#hasLookedForHoles = true;
   }
 
@@ -280,8 +280,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Adds a connection in its transmission phase. @param arrival its number among the connections of the file */
   attach(channel: Channel, number: number, info: ExportInfo, arrival = 0): Connection {
     const sink = new DiskReplySink(this);
-    const connection = new Connection(channel, number, info, sink, this);
-    connection.arrival = arrival;
+    const connection = new Connection(channel, { number, arrival }, info, sink, this);
     sink.connection = connection;
     this.#connections.push(connection);
     this.#recovery.arrived(connection);
@@ -379,10 +378,10 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /** Removes a lost connection. Its commands wait for another one. */
-  connectionLost(connection: Connection, why: string, breach: boolean): void {
+  connectionLost(connection: Connection, loss: Loss): void {
     this.counters[COUNTER.lostConnections]++;
     this.counters[COUNTER.replays] += this.#takeOut(connection);
-    this.context.events.connectionLost(this, connection, why, breach);
+    this.context.events.connectionLost(this, connection, loss);
   }
 
   /** Returns the number of commands that the connection had. */
@@ -423,6 +422,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Gives up a connection whose server is shutting down, and queues the command again that it refused. */
   sendLater(command: NbdCommand, connection: Connection): void {
     const { replayed } = command;
+    if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
     this.context.commands.renew(command);
     // Before the connection is given up: a replay on another connection may begin then, and send this command.
     if (replayed) command.keep();
@@ -544,10 +544,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** Changes given to connections whose outcome is unknown. */
   changesUnderWay(): ChangedBytes[] {
-    const sent = this.#connections
-      .flatMap((one) => this.context.commands.ofConnection(one))
-      .filter(changesDisk);
-    return [...sent, ...this.lost.changes];
+    return [...this.#changesSent(), ...this.lost.changes];
+  }
+
+  #changesSent(): NbdCommand[] {
+    return this.#connections.flatMap((one) => this.context.commands.ofConnection(one)).filter(changesDisk);
   }
 
   /** Drops a command of an identity check or a replay whose connection is lost. */
@@ -646,10 +647,14 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     for (const request of requests) this.context.settle(request);
   }
 
-  /** Checks the invariant of LostCopies. Every change passes here on its way to a connection. */
+  /** Checks the invariant. Every change passes here on its way to a connection. */
   #assertOrder(command: NbdCommand): void {
     const isFree = !this.lost.any || this.#lostSince(command) === undefined;
     assert(isFree, 'no change is sent while an older one that overlaps it is unresolved');
+    assertSlowly(
+      () => !this.#changesSent().some((one) => one.change !== command.change && placesOverlap(one, command)),
+      'no two changes that overlap are in flight',
+    );
   }
 
   #leastLoaded(): Connection {

@@ -80,8 +80,7 @@ export class IdentityCheck implements ReplyWaiter {
       this.#pending.clear();
       this.#done();
     } else {
-      this.#connection.otherDisk = true;
-      this.#connection.end({ manner: 'aborted', why: what });
+      this.#connection.end({ manner: 'other disk', why: what });
     }
   }
 

@@ -102,7 +102,7 @@ export class Metadata {
       if (this.#options.negativeValidity === 0) return this.#error(ENOENT, requester);
       return this.#reply(writeNegativeEntry(this.#device.small, this.#options.negativeValidity), requester);
     }
-    node.lookups++;
+    this.#tree.remember(node);
     return this.#reply(writeEntryReply(this.#device.small, node, this.#validityOf(node)), requester);
   }
 
@@ -184,7 +184,7 @@ export class Metadata {
     const tell = ({ node }: DirectoryEntry): Validity => {
       const child = this.#tree.node(node.nodeid);
       if (child === undefined) return this.#options.validity;
-      child.lookups++;
+      this.#tree.remember(child);
       return this.#validityOf(child);
     };
     const entries = this.#entries(first, Math.ceil(room / LEAST_ENTRY));

@@ -27,7 +27,7 @@ import {
 import { Tree } from '../../fuse/tree.js';
 import { PeerProcesses } from '../../linux/peer.js';
 import { PollSet } from '../../linux/poll.js';
-import type { Connection } from '../connection/connection.js';
+import type { Connection, Loss } from '../connection/connection.js';
 import { openChannel } from '../connection/open-channel.js';
 import { type Call, deliver, type Send, sender } from '../contract/call.js';
 import type { Attachment, FromReadThread, ReadThreadSettings, ToReadThread } from '../contract/messages.js';
@@ -160,7 +160,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
     // The session has checked the server before.
   }
 
-  connectionLost(_disk: Disk, connection: Connection, why: string): void {
+  connectionLost(_disk: Disk, connection: Connection, { why }: Loss): void {
     this.#loop.unwatch(connection);
     this.#forwardReads();
     if (this.#stop === 'not') this.#send('connectionLost', why);

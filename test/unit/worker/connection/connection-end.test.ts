@@ -35,13 +35,21 @@ class Rig {
       placePayload: () => 0,
       splicePayload: () => 0,
     };
-    this.connection = new Connection(new PlainChannel(near, undefined), 1, PLAIN_EXPORT, sink, {
-      buffers: new BufferPool(1024 * 1024),
-      connectionLost: (_connection, why, breach) =>
-        this.reports.push(`lost: ${why}${breach ? ' (breach)' : ''}`),
-      connectionClosed: () => this.reports.push('closed'),
-      moved: () => undefined,
-    });
+    this.connection = new Connection(
+      new PlainChannel(near, undefined),
+      { number: 1, arrival: 1 },
+      PLAIN_EXPORT,
+      sink,
+      {
+        buffers: new BufferPool(1024 * 1024),
+        connectionLost: (_connection, { why, ...facts }) => {
+          const names = Object.entries(facts).flatMap(([name, is]) => (is ? [name] : []));
+          this.reports.push(['lost', why, ...names].join(': '));
+        },
+        connectionClosed: () => this.reports.push('closed'),
+        moved: () => undefined,
+      },
+    );
   }
 
   /** A command whose bytes are all in the socket. */
@@ -131,12 +139,20 @@ describe('the end of a connection', () => {
     });
   });
 
+  test('other disk: reports that, and no progress', () => {
+    withRig((rig) => {
+      rig.connection.end({ manner: 'other disk', why: 'the blocks differ' });
+      expect(rig.seen()).toEqual([2, 'end']);
+      expect(rig.reports).toEqual(['lost: the blocks differ: otherDisk']);
+    });
+  });
+
   test('broken: sends nothing more, and reports the loss and a breach of the protocol', () => {
     withRig((rig) => {
       rig.send();
       rig.connection.end({ manner: 'broken', why: 'wrong magic', breach: true });
       expect(rig.seen()).toEqual([3, 'end']);
-      expect(rig.reports).toEqual(['lost: wrong magic (breach)']);
+      expect(rig.reports).toEqual(['lost: wrong magic: breach']);
     });
   });
 
@@ -144,7 +160,7 @@ describe('the end of a connection', () => {
     withRig((rig) => {
       rig.hangUp();
       rig.connection.receive(0);
-      expect(rig.reports).toEqual(['lost: the server closed the connection']);
+      expect(rig.reports).toEqual(['lost: the server closed the connection: madeProgress']);
     });
   });
 

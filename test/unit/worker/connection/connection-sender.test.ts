@@ -183,6 +183,7 @@ function sendReads(pair: Pair, count: number): void {
   for (let i = 0; i < count; i++) {
     const command = pair.commands.take();
     Object.assign(command, { type: NBD_CMD_READ, length: 512 });
+    command.giveTo(CONNECTION);
     pair.sender.push(command);
   }
   expect(pair.sender.flush()).toBe(0);
