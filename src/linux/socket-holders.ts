@@ -66,12 +66,11 @@ interface Holders {
   readonly hiddenChildrenOf: ReadonlySet<number>;
 }
 
-/** The processes that have one of these sockets open, without this one. */
-function holdersOf(inodes: ReadonlySet<string>): Holders {
+/** Those of some processes that have one of these sockets open. */
+function holdersAmong(names: readonly string[], inodes: ReadonlySet<string>): Holders {
   const pids: number[] = [];
   const hiddenChildrenOf = new Set<number>();
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
+  for (const name of names) {
     const directory = `/proc/${name}/fd`;
     try {
       const holds = readdirSync(directory).some((fd) => {
@@ -85,6 +84,25 @@ function holdersOf(inodes: ReadonlySet<string>): Holders {
     }
   }
   return { pids, hiddenChildrenOf };
+}
+
+/** All processes, without this one. */
+function allProcesses(): readonly string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+}
+
+/** A process and its descendants. */
+function familyOf(pid: string): string[] {
+  const family = [pid];
+  try {
+    for (const task of readdirSync(`/proc/${pid}/task`)) {
+      const children = readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim();
+      for (const child of children === '' ? [] : children.split(' ')) family.push(...familyOf(child));
+    }
+  } catch {
+    // It has ended, or the kernel has no lists of children.
+  }
+  return family;
 }
 
 /** The parent of a process; 0 if it is unknown. */
@@ -118,6 +136,12 @@ function inodesOfUnix({ descriptor, path }: UnixEnds): Set<string> {
   return inode === undefined ? inodesOfPath(path) : new Set([inode]);
 }
 
+/** A look at the listener and its children is enough if one of them has the socket; that saves a walk over /proc. */
+function holdersOf(inodes: ReadonlySet<string>, listener: number | undefined): Holders {
+  const family = listener === undefined ? undefined : holdersAmong(familyOf(`${listener}`), inodes);
+  return family !== undefined && family.pids.length > 0 ? family : holdersAmong(allProcesses(), inodes);
+}
+
 /**
  * The processes that have the other end of a connection open; none if one of them may be hidden, as that of another
  * user. A process gets a socket from its parent, so a hidden child of a server counts as one that has it.
@@ -128,7 +152,7 @@ export function findHolders(where: UnixEnds | TcpEnds, listener?: number): reado
   const isUnix = 'path' in where;
   const inodes = isUnix ? inodesOfUnix(where) : inodesOfTcp(where);
   if (inodes.size === 0 && !isUnix) throw new RangeError('the server has ended');
-  const { pids, hiddenChildrenOf } = holdersOf(inodes);
+  const { pids, hiddenChildrenOf } = holdersOf(inodes, listener);
   const hasHidden = [...pids, listener].some((pid) => pid !== undefined && hiddenChildrenOf.has(pid));
   return hasHidden ? [] : pids;
 }
