@@ -8,9 +8,9 @@ import {
   type Blocks,
   blocksOf,
   type Edge,
-  payloadPiece,
+  payloadPart,
   splitAtBlocks,
-  splitIntoPieces,
+  splitIntoParts,
   widen,
 } from '../nbd/block-rules.js';
 import type { ByteRange } from '../nbd/byte-range.js';
@@ -29,7 +29,7 @@ import type { ConnectionPool } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
 
 /** Requests of one call that are in flight together. */
-const PIECES_IN_FLIGHT = 8;
+const PARTS_IN_FLIGHT = 8;
 
 /** The errno with which the server has refused a request; -1 if the error is another one. */
 function refusal(error: unknown): number {
@@ -102,13 +102,13 @@ export class BlockIo {
 
   /** Requests that the server caches a range. Some servers limit the length like that of a payload. */
   async cache(range: ByteRange, signal?: AbortSignal): Promise<void> {
-    await this.#pieces(widen(range, this.#blocks), this.#payloadLimit, async (offset, length) => {
+    await this.#parts(widen(range, this.#blocks), this.#payloadLimit, async (offset, length) => {
       await this.#pool.submit({ type: NBD_CMD_CACHE, flags: 0, offset, length }, signal);
     });
   }
 
   async #readAligned(range: ByteRange, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
-    await this.#pieces(range, this.#payloadLimit, async (offset, length) => {
+    await this.#parts(range, this.#payloadLimit, async (offset, length) => {
       const at = Number(offset - range.start);
       const part = into.subarray(at, at + length);
       await this.#shrinking(
@@ -127,7 +127,7 @@ export class BlockIo {
     flags: number,
     signal?: AbortSignal,
   ): Promise<void> {
-    await this.#pieces(range, this.#payloadLimit, async (offset, length) => {
+    await this.#parts(range, this.#payloadLimit, async (offset, length) => {
       const at = Number(offset - range.start);
       const payload = bytes.subarray(at, at + length);
       await this.#shrinking(
@@ -159,7 +159,7 @@ export class BlockIo {
 
   /** TRIM or WRITE_ZEROES, in requests as long as they can be: see nbd/request-lengths.ts. */
   async #long(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
-    const rounds = this.#changeLength.rounds(range, this.#blocks, this.#payloadLimit, PIECES_IN_FLIGHT);
+    const rounds = this.#changeLength.rounds(range, this.#blocks, this.#payloadLimit, PARTS_IN_FLIGHT);
     for (let round = rounds.next(); round.done !== true; ) {
       const sent = round.value.map(({ offset, length }) =>
         this.#pool.submit({ type, flags, offset, length }, signal),
@@ -175,26 +175,26 @@ export class BlockIo {
    * Runs `each` on every part of a range, some at a time. Waits for all that it has begun, also after a
    * failure.
    */
-  async #pieces(
+  async #parts(
     range: ByteRange,
     limit: number,
     each: (offset: bigint, length: number) => Promise<void>,
   ): Promise<void> {
     const { size, tail } = this.#blocks;
     const length = Number(range.end - range.start);
-    if (payloadPiece(length, Number(size - range.start), limit, tail) === length) {
+    if (payloadPart(length, Number(size - range.start), limit, tail) === length) {
       if (length > 0) await each(range.start, length);
       return;
     }
-    const queue = splitIntoPieces(range, limit, this.#blocks);
+    const queue = splitIntoParts(range, limit, this.#blocks);
     const failures: unknown[] = [];
     const sendSome = async () => {
-      for (const piece of queue) {
-        await each(piece.offset, piece.length).catch((error) => failures.push(error));
+      for (const part of queue) {
+        await each(part.offset, part.length).catch((error) => failures.push(error));
         if (failures.length > 0) return;
       }
     };
-    await Promise.all(Array.from({ length: PIECES_IN_FLIGHT }, sendSome));
+    await Promise.all(Array.from({ length: PARTS_IN_FLIGHT }, sendSome));
     if (failures.length > 0) throw failures[0];
   }
 

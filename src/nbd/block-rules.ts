@@ -18,7 +18,7 @@ export interface Blocks {
 }
 
 /** One request's bytes. */
-export interface Piece {
+export interface Part {
   readonly offset: bigint;
   /** Bytes, 1 or more. */
   readonly length: number;
@@ -65,7 +65,7 @@ export function blocksOf(info: Pick<ExportInfo, 'size' | 'blockSizes'>): Blocks 
  * @param limit bytes of the longest request
  * @param tail see tailBlock
  */
-export function payloadPiece(length: number, left: number, limit: number, tail: number): number {
+export function payloadPart(length: number, left: number, limit: number, tail: number): number {
   const count = Math.min(length, limit);
   return tail > 0 && count > tail && left === count ? count - tail : count;
 }
@@ -112,9 +112,9 @@ export function splitAtBlocks(range: ByteRange, blocks: Blocks): BlockSplit {
  * @param range rounded out to blocks
  * @param limit bytes: a multiple of the minimum block size, at most 2^52
  */
-export function* splitIntoPieces(range: ByteRange, limit: number, { size, tail }: Blocks): Generator<Piece> {
+export function* splitIntoParts(range: ByteRange, limit: number, { size, tail }: Blocks): Generator<Part> {
   for (let offset = range.start; offset < range.end; ) {
-    const length = payloadPiece(Number(range.end - offset), Number(size - offset), limit, tail);
+    const length = payloadPart(Number(range.end - offset), Number(size - offset), limit, tail);
     yield { offset, length };
     offset += BigInt(length);
   }

@@ -1,6 +1,6 @@
 // Requests and replies of NBD_CMD_BLOCK_STATUS, for the worker and the Promise client. Pure.
 
-import { type Blocks, type Piece, splitIntoPieces, widen } from './block-rules.js';
+import { type Blocks, type Part, splitIntoParts, widen } from './block-rules.js';
 import type { ByteRange } from './byte-range.js';
 import { NBD_STATE_ZERO } from './constants.js';
 import { NbdProtocolError } from './errors.js';
@@ -11,8 +11,8 @@ import { longestStatus } from './request-lengths.js';
  * The first BLOCK_STATUS for a range: as long as one request may be.
  * @param range one byte or more
  */
-export function statusRequest(range: ByteRange, blocks: Blocks, extendedHeaders: boolean): Piece {
-  const [first] = splitIntoPieces(widen(range, blocks), longestStatus(extendedHeaders), blocks);
+export function statusRequest(range: ByteRange, blocks: Blocks, extendedHeaders: boolean): Part {
+  const [first] = splitIntoParts(widen(range, blocks), longestStatus(extendedHeaders), blocks);
   return first;
 }
 

@@ -4,7 +4,7 @@
 // header limits their length, but a server may refuse more than its largest payload (proto.md, "Size constraints").
 // Every length here is a multiple of every minimum block size.
 
-import { type Blocks, type Piece, splitIntoPieces, splitTail } from './block-rules.js';
+import { type Blocks, type Part, splitIntoParts, splitTail } from './block-rules.js';
 import type { ByteRange } from './byte-range.js';
 import { NBD_EINVAL, NBD_EOVERFLOW } from './constants.js';
 
@@ -68,11 +68,11 @@ export class ChangeLength {
     blocks: Blocks,
     payload: number,
     count: number,
-  ): Generator<readonly Piece[], number, number> {
+  ): Generator<readonly Part[], number, number> {
     for (const { start, end } of splitTail(range, blocks)) {
       let limit = this.#longest;
       for (let at = start; at < end; ) {
-        const round = firstOf(splitIntoPieces({ start: at, end }, limit, blocks), count);
+        const round = firstOf(splitIntoParts({ start: at, end }, limit, blocks), count);
         const errno = yield round;
         if (errno === 0) {
           const last = round[round.length - 1];
@@ -90,8 +90,8 @@ export class ChangeLength {
   }
 }
 
-function firstOf(requests: Iterable<Piece>, count: number): Piece[] {
-  const first: Piece[] = [];
+function firstOf(requests: Iterable<Part>, count: number): Part[] {
+  const first: Part[] = [];
   for (const request of requests) {
     first.push(request);
     if (first.length === count) break;

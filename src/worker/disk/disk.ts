@@ -6,7 +6,7 @@
 
 import { EINTR } from '../../constants/errno.js';
 import { type Node, statBlocks } from '../../fuse/tree.js';
-import { type Blocks, blocksOf, isOnDisk, payloadPiece } from '../../nbd/block-rules.js';
+import { type Blocks, blocksOf, isOnDisk, payloadPart } from '../../nbd/block-rules.js';
 import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
@@ -222,9 +222,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   }
 
   /** Bytes from the beginning of a command's range that fit one command. */
-  pieceOf({ type, offsetHi, offsetLo, length }: NbdCommand): number {
+  partOf({ type, offsetHi, offsetLo, length }: NbdCommand): number {
     if (type !== NBD_CMD_READ && type !== NBD_CMD_WRITE) return length;
-    return payloadPiece(
+    return payloadPart(
       length,
       distance(this.sizeHi, this.sizeLo, offsetHi, offsetLo),
       this.maximum,

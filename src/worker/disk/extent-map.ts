@@ -149,13 +149,13 @@ export class ExtentMap {
     const first = this.#search(start);
     let last = first;
     const before = this.#extents[first];
-    const pieces =
+    const parts =
       before !== undefined && before.start < start ? [{ ...before, end: start }, ...runs] : [...runs];
     while (last < this.#extents.length && this.#extents[last].start < end) {
       const over = this.#extents[last++];
-      if (over.end > end) pieces.push({ ...over, start: end });
+      if (over.end > end) parts.push({ ...over, start: end });
     }
-    const merged = joined(pieces);
+    const merged = joined(parts);
     // One splice: inserting them one by one would move the rest of the array each time.
     this.#extents.splice(first, last - first, ...merged);
     this.#joinAt(first + merged.length - 1);
@@ -171,12 +171,12 @@ export class ExtentMap {
   }
 }
 
-function joined(pieces: readonly Extent[]): Extent[] {
+function joined(parts: readonly Extent[]): Extent[] {
   const result: Extent[] = [];
-  for (const piece of pieces) {
+  for (const part of parts) {
     const last = result.at(-1);
-    if (last !== undefined && last.end === piece.start && last.hole === piece.hole) last.end = piece.end;
-    else result.push(piece);
+    if (last !== undefined && last.end === part.start && last.hole === part.hole) last.end = part.end;
+    else result.push(part);
   }
   return result;
 }

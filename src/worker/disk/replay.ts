@@ -37,7 +37,7 @@ export class Replay implements ReplyWaiter {
   readonly connection: Connection;
   readonly #disk: ReplayDisk;
   readonly #commands: readonly NbdCommand[];
-  readonly #goOn: () => void;
+  readonly #resume: () => void;
   readonly #inFlight = new Set<NbdCommand>();
   #next = 0;
   /** Bytes and commands sent since the last FLUSH. */
@@ -47,13 +47,13 @@ export class Replay implements ReplyWaiter {
   /** Whether every FLUSH of this replay has succeeded. */
   #canFlush = true;
 
-  /** @param goOn is called when a FLUSH is answered, so that `advance` can send more */
-  constructor(disk: ReplayDisk, connection: Connection, goOn: () => void) {
+  /** @param resume is called when a FLUSH is answered, so that `advance` can send more */
+  constructor(disk: ReplayDisk, connection: Connection, resume: () => void) {
     this.#disk = disk;
     this.connection = connection;
     disk.unflushed.keepNewest(disk.context.commands);
     this.#commands = disk.unflushed.list();
-    this.#goOn = goOn;
+    this.#resume = resume;
   }
 
   get finished(): boolean {
@@ -86,7 +86,7 @@ export class Replay implements ReplyWaiter {
     if (error === 0) this.#disk.unflushed.forget(this.#commands[this.#next - 1].sequence);
     // A server may report a loss only once: the FLUSH after the replay may succeed.
     else this.#disk.lose('the server failed to flush writes that were sent again after reconnecting');
-    this.#goOn();
+    this.#resume();
   }
 
   #isPartSent(): boolean {

@@ -62,9 +62,9 @@ export class ExportDirectory {
     const { descriptor, uniqueLo, uniqueHi } = requester;
     const who = { descriptor, uniqueLo, uniqueHi, pid: view.getUint32(IN_PID, HOST_ENDIAN) };
     const startedAt = this.#engine.now();
-    const ask = (goOn: ParkedRequest['goOn']): ParkedRequest => ({
+    const ask = (resume: ParkedRequest['resume']): ParkedRequest => ({
       ...who,
-      goOn,
+      resume,
       answered: (errno) => {
         const unique = toBigInt(uniqueHi, uniqueLo);
         this.#engine.trace?.request({ unique, opcode, node: nodeid, name: undefined, startedAt }, errno);
@@ -204,19 +204,19 @@ export class ExportDirectory {
     return false;
   }
 
-  #lookup(name: string, ask: (goOn: ParkedRequest['goOn']) => ParkedRequest): boolean {
+  #lookup(name: string, ask: (resume: ParkedRequest['resume']) => ParkedRequest): boolean {
     const node = this.#files.tree.lookup(name);
     if (node?.known) return false;
     const answer = ask((one) => this.#metadata.lookup(FUSE_ROOT_ID, name, one));
     if (node !== undefined) this.#awaitDescription(node, answer);
     else {
-      const goOn = (one: Requester): number | undefined => {
+      const resume = (one: Requester): number | undefined => {
         const found = this.#files.tree.lookup(name);
-        if (found === undefined || found.known) return answer.goOn(one);
+        if (found === undefined || found.known) return answer.resume(one);
         this.#awaitDescription(found, answer);
         return undefined;
       };
-      this.#awaitList({ ...answer, goOn });
+      this.#awaitList({ ...answer, resume });
     }
     return true;
   }

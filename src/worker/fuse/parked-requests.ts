@@ -11,7 +11,7 @@ import type { System } from '../device/system.js';
 export interface ParkedRequest extends Requester {
   readonly pid: number;
   /** Answers the request and returns the errno of the reply; undefined: it is parked again. */
-  readonly goOn: (requester: Requester) => number | undefined;
+  readonly resume: (requester: Requester) => number | undefined;
   /** Called with the errno of the reply. */
   readonly answered: (errno: number) => void;
 }
@@ -39,11 +39,11 @@ export class ParkedRequests {
   }
 
   /** Continues all requests under a key, or answers them by `instead`. */
-  release(key: string, instead?: ParkedRequest['goOn']): void {
+  release(key: string, instead?: ParkedRequest['resume']): void {
     const parked = this.#parked.get(key) ?? [];
     this.#parked.delete(key);
     for (const one of parked) {
-      const errno = (instead ?? one.goOn)(one);
+      const errno = (instead ?? one.resume)(one);
       if (errno !== undefined) one.answered(errno);
     }
   }

@@ -150,7 +150,7 @@ export class Engine implements DiskContext {
   submit(command: NbdCommand, disk: Disk): void {
     let rest = command;
     for (;;) {
-      const count = disk.pieceOf(rest);
+      const count = disk.partOf(rest);
       if (count === rest.length) break;
       const next = this.commands.split(rest, count);
       next.request?.waitForOne();

@@ -5,9 +5,9 @@ import { describe, expect, it } from 'vitest';
 import {
   type Blocks,
   blocksOf,
-  payloadPiece,
+  payloadPart,
   splitAtBlocks,
-  splitIntoPieces,
+  splitIntoParts,
   splitTail,
   tailBlock,
   wideLength,
@@ -141,7 +141,7 @@ describe('split ranges', () => {
         const limit = times * blocks.minimum;
         const border = blocks.size - BigInt(blocks.tail);
         let at = wide.start;
-        for (const { offset, length } of splitIntoPieces(wide, limit, blocks)) {
+        for (const { offset, length } of splitIntoParts(wide, limit, blocks)) {
           const end = offset + BigInt(length);
           expect(offset).toBe(at);
           expect(length > 0 && length <= limit).toBe(true);
@@ -163,7 +163,7 @@ describe('split ranges', () => {
         fc.integer({ min: 100, max: 5000 }),
         (start, length, limit) => {
           const range = { start, end: start + BigInt(length) };
-          expect([...splitIntoPieces(range, limit, blocks)]).toHaveLength(Math.ceil(length / limit));
+          expect([...splitIntoParts(range, limit, blocks)]).toHaveLength(Math.ceil(length / limit));
         },
       ),
     );
@@ -173,12 +173,12 @@ describe('split ranges', () => {
     const size = 2n ** 63n - 1n;
     const blocks = { size, minimum: 512, tail: 511 };
     const start = size - 511n - 1024n;
-    expect([...splitIntoPieces({ start, end: size }, 1024, blocks)]).toEqual([
+    expect([...splitIntoParts({ start, end: size }, 1024, blocks)]).toEqual([
       { offset: start, length: 1024 },
       { offset: size - 511n, length: 511 },
     ]);
     expect([
-      ...splitIntoPieces({ start: 0n, end: 2n ** 51n + 1n }, 2 ** 50, { ...blocks, minimum: 1, tail: 0 }),
+      ...splitIntoParts({ start: 0n, end: 2n ** 51n + 1n }, 2 ** 50, { ...blocks, minimum: 1, tail: 0 }),
     ]).toEqual([
       { offset: 0n, length: 2 ** 50 },
       { offset: 2n ** 50n, length: 2 ** 50 },
@@ -187,10 +187,10 @@ describe('split ranges', () => {
   });
 
   it('leave the tail block to the next request, in the numbers of the worker', () => {
-    expect(payloadPiece(1000, 1000, 4096, 488)).toBe(512);
-    expect(payloadPiece(488, 488, 4096, 488)).toBe(488);
-    expect(payloadPiece(1000, 2000, 4096, 488)).toBe(1000);
-    expect(payloadPiece(8192, 8192, 4096, 488)).toBe(4096);
-    expect(payloadPiece(1000, 1000, 4096, 0)).toBe(1000);
+    expect(payloadPart(1000, 1000, 4096, 488)).toBe(512);
+    expect(payloadPart(488, 488, 4096, 488)).toBe(488);
+    expect(payloadPart(1000, 2000, 4096, 488)).toBe(1000);
+    expect(payloadPart(8192, 8192, 4096, 488)).toBe(4096);
+    expect(payloadPart(1000, 1000, 4096, 0)).toBe(1000);
   });
 });
