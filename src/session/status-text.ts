@@ -3,7 +3,7 @@
 // Used for SIGUSR1 and by `nbdfuse --status`.
 
 import { printable } from '../nbd/text.js';
-import type { RequestStatus, Status } from '../worker/contract/status.js';
+import type { RequestStatus, Status, WaitStatus } from '../worker/contract/status.js';
 import { PLAIN, type Style } from './style.js';
 
 /** Units of bytes, each 1024 of the one before. */
@@ -41,16 +41,41 @@ function connectionsText({ state, connections, tls, threads }: Status): string {
   return `${connections.length}${tls ? ' with TLS' : ''}${several}, requests in flight: ${busy}`;
 }
 
-/** Requests that overlapping changes block, and those changes on lost connections; undefined when there are none. */
-export function overlapText({ blockedByOverlap, unresolvedWrites }: Status): string | undefined {
-  if (blockedByOverlap === 0 && unresolvedWrites === 0) return undefined;
-  return `blocked requests: ${blockedByOverlap}, unresolved writes on lost connections: ${unresolvedWrites}`;
+function waitText({ reason, count, total, start, end, secondsLeft, seconds }: WaitStatus): string {
+  const bytes = start === undefined ? '' : `, bytes ${start} to ${end}`;
+  const requests = counted(count, 'request');
+  switch (reason) {
+    case 'overlap':
+      return `${requests} for an older one${bytes}`;
+    case 'proof': {
+      const time = secondsLeft === undefined ? '' : `; EIO in ${secondsLeft} s`;
+      return `${requests} for proof about a lost write${bytes}${time}`;
+    }
+    case 'replay':
+      return `all requests for the replay, ${count} of ${counted(total ?? 0, 'write')} left`;
+    case 'identity':
+      return `${counted(count, 'new connection')} for the check of the disk`;
+    case 'flush':
+      return `${counted(count, 'new connection')} for a FLUSH on an older one`;
+    case 'connection':
+      return `${requests} for a connection${seconds === undefined ? '' : `, lost ${seconds} s ago`}`;
+    default:
+      return `${count} for ${printable(reason)}`;
+  }
+}
+
+/** The lines about waits and lost writes: name and value. None when nothing waits and no write is unresolved. */
+export function waitLines({ waits, unresolvedWrites }: Status): readonly (readonly [string, string])[] {
+  const lost = `${counted(unresolvedWrites, 'write')} on lost connections`;
+  return [
+    ...waits.map((wait) => ['waiting', waitText(wait)] as const),
+    ...(unresolvedWrites === 0 ? [] : [['lost', `${lost}, which the server may still make`] as const]),
+  ];
 }
 
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
-  const overlap = overlapText(status);
   const fetched = `${bytesText(readAhead.fetched)} fetched, ${readAhead.hits} hits`;
   return [
     ['server', status.server],
@@ -71,7 +96,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
       'losses',
       `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`,
     ],
-    ...(overlap === undefined ? [] : [['overlap', style.bad(overlap)] as const]),
+    ...waitLines(status).map(([name, value]) => [name, style.bad(value)] as const),
     ['process', `${status.pid}, up ${status.uptime} s`],
   ];
 }

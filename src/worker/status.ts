@@ -4,8 +4,9 @@
 
 import { errnoName } from '../linux/errno.js';
 import { transmissionFlagNames } from '../nbd/names.js';
-import type { CacheMode, FileStatus, RequestStatus, Status } from './contract/status.js';
+import type { CacheMode, FileStatus, RequestStatus, Status, WaitStatus } from './contract/status.js';
 import type { Disk } from './disk/disk.js';
+import type { Wait } from './disk/waits.js';
 import type { Files } from './fuse/files.js';
 import type { ReadThreads } from './read-threads/read-threads.js';
 import type { Engine } from './request/engine.js';
@@ -47,6 +48,10 @@ function stateOf(disk: Disk, inUse: boolean): string {
   return disk.failing === 0 ? 'reconnecting' : errnoName(disk.failing);
 }
 
+function waitStatus({ bytes, ...wait }: Wait): WaitStatus {
+  return bytes === undefined ? wait : { ...wait, start: String(bytes.start), end: String(bytes.end) };
+}
+
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
   const { inUse, cache, uptime, server, tls, readThreads, readThreadCounters } = context;
@@ -86,7 +91,9 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     bytesSent: counters[COUNTER.socketOut],
     unflushedBytes: disk.unflushed.list().reduce((sum, { length }) => sum + length, 0),
     blockedByOverlap: disk.blockedByOverlap,
+    blockedByProof: disk.blockedByProof,
     unresolvedWrites: disk.lost.count,
+    waits: disk.waits.map(waitStatus),
     readAhead: {
       fetched: counters[COUNTER.prefetched],
       hits: counters[COUNTER.prefetchHits],

@@ -1,7 +1,7 @@
 // The screen of --watch for a single file, redrawn every second. Pure.
 
 import { printable } from '../../nbd/text.js';
-import { bytesText, counted, overlapText } from '../../session/status-text.js';
+import { bytesText, counted, waitLines } from '../../session/status-text.js';
 import type { Style } from '../../session/style.js';
 import type { Status } from '../../worker/contract/status.js';
 import type { MountedFile } from './mounted.js';
@@ -55,7 +55,6 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
     `${bytesText((status[name] - was[name]) / seconds)}/s`;
   const losses = `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`;
   const head = ['', '/s', 'bytes/s', 'p50', 'p99', 'total'];
-  const overlap = overlapText(status);
   const { hits, fetched, unused } = status.readAhead;
   const lines = [
     `${style.bold(printable(now.path))}  ${stateText(status, style)}  up ${durationText(status.uptime)}`,
@@ -72,7 +71,9 @@ export function panel(before: MountedFile, now: MountedFile, options: PanelOptio
       `${bytesText(fetched)} fetched, ${bytesText(unused)} unused`,
     `${label('flushes')}${status.flushes}, write zeroes ${status.writeZeroes}, errors ${status.errors}`,
     `${label('losses')}${status.lostConnections > 0 ? style.bad(losses) : losses}`,
-    ...(overlap === undefined ? [] : [`${label('overlap')}${style.bad(overlap)}`]),
+    ...waitLines(status).map(
+      ([name, value]) => `${label(name)}${style.bad(value.slice(0, columns - WIDTHS[0]))}`,
+    ),
   ];
   return `${lines.join('\n')}\n`;
 }

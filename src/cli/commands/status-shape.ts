@@ -2,7 +2,7 @@
 
 import { printable } from '../../nbd/text.js';
 import { isObject, withPresentNames } from '../../worker/contract/former-names.js';
-import type { RequestStatus, Status } from '../../worker/contract/status.js';
+import type { RequestStatus, Status, WaitStatus } from '../../worker/contract/status.js';
 
 type Check = (value: unknown) => boolean;
 
@@ -15,6 +15,11 @@ const flag: Check = (value) => typeof value === 'boolean';
 const number: Check = (value) => typeof value === 'number' && Number.isFinite(value);
 const digits: Check = (value) => typeof value === 'string' && /^\d{1,19}$/.test(value);
 const cache: Check = (value) => value === 'writeback' || value === 'writethrough' || value === 'none';
+
+const optional =
+  (check: Check): Check =>
+  (value) =>
+    value === undefined || check(value);
 
 const listOf =
   (check: Check): Check =>
@@ -35,6 +40,16 @@ const requests = shaped<RequestStatus>({
   p50: number,
   p99: number,
   histogram: listOf(number),
+});
+
+const wait = shaped<WaitStatus>({
+  reason: text,
+  count: number,
+  total: optional(number),
+  start: optional(digits),
+  end: optional(digits),
+  secondsLeft: optional(number),
+  seconds: optional(number),
 });
 
 const status = shaped<Status>({
@@ -66,14 +81,21 @@ const status = shaped<Status>({
   bytesSent: number,
   unflushedBytes: number,
   blockedByOverlap: number,
+  blockedByProof: number,
   unresolvedWrites: number,
+  waits: listOf(wait),
   readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, unused: number }),
   lostConnections: number,
   retriedRequests: number,
 });
 
 /** Fields that older versions lack. */
-const ADDED_LATER = { blockedByOverlap: 0, unresolvedWrites: 0 } satisfies Partial<Status>;
+const ADDED_LATER = {
+  blockedByOverlap: 0,
+  blockedByProof: 0,
+  unresolvedWrites: 0,
+  waits: [],
+} satisfies Partial<Status>;
 
 /** Parses a status; undefined when the text is not one. */
 export function parseStatus(json: string): Status | undefined {

@@ -14,6 +14,27 @@ export interface RequestStatus {
   readonly histogram: readonly number[];
 }
 
+/** One reason for which requests or new connections wait. */
+export interface WaitStatus {
+  /**
+   * `overlap`: requests wait for an older one of the same bytes. `proof`: changes wait for proof about an older one on
+   * a lost connection. `replay`: unflushed writes are sent again. `identity`: new connections wait for the check of
+   * the disk. `flush`: new connections wait for a FLUSH on an older one. `connection`: requests wait for a connection.
+   */
+  readonly reason: string;
+  /** Number of requests, of writes without a reply (`replay`), or of connections (`identity`, `flush`). */
+  readonly count: number;
+  /** Of `replay`: the number of all writes. */
+  readonly total?: number;
+  /** Of `overlap` and `proof`: the bytes [start, end) of the oldest change that they wait for, in decimal digits. */
+  readonly start?: string;
+  readonly end?: string;
+  /** Of `proof`: seconds until the first request fails. */
+  readonly secondsLeft?: number;
+  /** Of `connection`: seconds since the last connection was lost. */
+  readonly seconds?: number;
+}
+
 /** The status of a mount, as `nbdfuse --status` prints it. */
 export interface Status {
   readonly pid: number;
@@ -50,10 +71,14 @@ export interface Status {
   readonly bytesSent: number;
   /** The server has answered these writes, and no FLUSH has covered them. */
   readonly unflushedBytes: number;
-  /** Requests that wait for earlier overlapping ones: in flight, or sent on lost connections. */
+  /** Requests that wait for older ones of the same bytes. */
   readonly blockedByOverlap: number;
+  /** Changes that wait for proof that the server will not carry out an older one of the same bytes. */
+  readonly blockedByProof: number;
   /** Changes that were sent on lost connections, and that the server may still execute. */
   readonly unresolvedWrites: number;
+  /** The reasons for which requests and new connections wait: at most one of each kind. */
+  readonly waits: readonly WaitStatus[];
   /** Bytes, but for the hits. */
   readonly readAhead: { readonly fetched: number; readonly hits: number; readonly unused: number };
   readonly lostConnections: number;

@@ -57,6 +57,12 @@ export class RangeOrder {
     return this.#order.waiting;
   }
 
+  /** Of the changes that waiting requests overlap, the oldest that has had its turn. */
+  get oldestAwaited(): FuseRequest | undefined {
+    const awaited = this.#order.started.filter((change) => this.waiting.some((one) => overlap(one, change)));
+    return awaited.sort((a, b) => a.change - b.change).at(0);
+  }
+
   /** Enters a change. False: it waits; a `leave` returns it when its turn comes. */
   enter(request: FuseRequest): boolean {
     assert(request.order === ORDER_NONE, 'a request enters the range order once');
@@ -138,6 +144,11 @@ export interface SentOn {
   readonly closing: boolean;
   /** Its number among the connections of the disk. */
   readonly arrival: number;
+}
+
+/** A lost change: its bytes, and the time of the loss in milliseconds. */
+export interface LostBytes extends ByteRange {
+  readonly lostAt: number;
 }
 
 interface LostCopy extends ChangedBytes {
@@ -251,17 +262,14 @@ export class LostCopies {
     );
   }
 
-  /**
-   * The time at which a change older than number `change` that overlaps the bytes [start, end) was lost; undefined
-   * without one.
-   */
-  overlapping(start: bigint, end: bigint, change: number): number | undefined {
-    let since: number | undefined;
+  /** Of the changes older than number `change` that overlap the bytes [start, end), the first that was lost. */
+  overlapping(start: bigint, end: bigint, change: number): LostBytes | undefined {
+    let first: LostCopy | undefined;
     for (const copy of this.#copies) {
       if (copy.change >= change || copy.start >= end || start >= copy.end) continue;
-      if (since === undefined || copy.lostAt < since) since = copy.lostAt;
+      if (first === undefined || copy.lostAt < first.lostAt) first = copy;
     }
-    return since;
+    return first;
   }
 
   /** Drops all copies, at the end. */

@@ -31,12 +31,20 @@ import { distance, highHalf, lowHalf, placesOverlap, toBigInt } from '../memory/
 import { COUNTER, moved } from '../stats/counters.js';
 import { FlushPace } from '../stats/flush-pace.js';
 import { Latency } from '../stats/latency.js';
-import { type ChangedBytes, LostCopies, PROOF_PATIENCE, RangeOrder, UnflushedWrites } from './changes.js';
+import {
+  type ChangedBytes,
+  type LostBytes,
+  LostCopies,
+  PROOF_PATIENCE,
+  RangeOrder,
+  UnflushedWrites,
+} from './changes.js';
 import { ExtentMap } from './extent-map.js';
 import { Identity } from './identity.js';
 import { PendingLseeks } from './pending-lseeks.js';
 import { type RecoveredDisk, Recovery } from './recovery.js';
 import { DiskReplySink } from './reply-sink.js';
+import { requestsOf, type Wait, waitsOf } from './waits.js';
 
 /** Events of a disk. */
 export interface DiskEvents {
@@ -135,6 +143,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
   #closing: Connection[] = [];
+  /** Time at which the last ready connection was lost; undefined before. */
+  #lostAt: number | undefined;
   /** Whether a block was read as a sample for the identity. */
   #hasSampled = false;
   /** Whether a FLUSH has covered every change ever sent, so that the data read are stable. */
@@ -328,9 +338,27 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.fail(errno);
   }
 
-  /** Number of requests that wait for overlapping ones, or for proof about lost ones. */
+  /** Number of requests that wait for older overlapping ones. */
   get blockedByOverlap(): number {
-    return this.order.waiting.length + this.#unproven.length;
+    return this.order.waiting.length;
+  }
+
+  /** Number of requests that wait for proof about lost ones. */
+  get blockedByProof(): number {
+    return requestsOf(this.#unproven);
+  }
+
+  /** The reasons for which requests and new connections wait. */
+  get waits(): readonly Wait[] {
+    return waitsOf({
+      order: this.order,
+      unproven: this.#unproven,
+      lostBefore: (change) => this.#lostBefore(change),
+      recovery: this.#recovery,
+      queue: this.#waiting,
+      lostAt: this.#lostAt,
+      now: this.context.now(),
+    });
   }
 
   /** Whether a change waits for proof about a lost one. */
@@ -388,7 +416,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   #takeOut(connection: Connection): number {
     this.#connections = this.#connections.filter((one) => one !== connection);
     const orphans = this.context.commands.ofConnection(connection);
+    const wasWaiting = this.waiting;
     this.#recovery.lost(connection);
+    if (this.waiting && !wasWaiting) this.#lostAt = this.context.now();
     if (connection.closing) {
       if (orphans.some((one) => changesDisk(one) && connection.hasLeft(one))) this.#closing.push(connection);
       else connection.end({ manner: 'finished' });
@@ -638,6 +668,10 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** The time at which an older overlapping change was lost; undefined without one. */
   #lostSince(command: NbdCommand): number | undefined {
+    return this.#lostBefore(command)?.lostAt;
+  }
+
+  #lostBefore(command: NbdCommand): LostBytes | undefined {
     if (!changesDisk(command)) return undefined;
     const start = toBigInt(command.offsetHi, command.offsetLo);
     return this.lost.overlapping(start, start + BigInt(command.length), command.change);

@@ -41,6 +41,21 @@ export class Recovery {
     this.#disk = disk;
   }
 
+  /** The replay in progress. */
+  get replay(): Pick<Replay, 'all' | 'left'> | undefined {
+    return this.#replay;
+  }
+
+  /** Number of new connections whose identity check has not ended. */
+  get unverified(): number {
+    return this.#fresh.filter(({ verified }) => !verified).length;
+  }
+
+  /** Number of new connections that wait for a FLUSH on an older one. */
+  get unproven(): number {
+    return this.ready.length === 0 ? 0 : this.#fresh.length - this.unverified;
+  }
+
   /** Adds a new connection. */
   arrived(connection: Connection): void {
     const arrival = { connection, number: ++this.arrivals, verified: false };

@@ -56,6 +56,17 @@ export class Replay implements ReplyWaiter {
     this.#resume = resume;
   }
 
+  /** Number of writes that it sends. */
+  get all(): number {
+    return this.#commands.length;
+  }
+
+  /** Number of them that have no reply yet. */
+  get left(): number {
+    const unanswered = [...this.#inFlight].filter(({ state }) => state !== COMMAND_UNFLUSHED);
+    return this.#commands.length - this.#next + unanswered.length;
+  }
+
   get finished(): boolean {
     return this.#next === this.#commands.length && this.#inFlight.size === 0 && !this.#isFlushing;
   }

@@ -239,9 +239,24 @@ describe('status text', () => {
     expect(statusText('x', { ...STATUS, connections: [], state: 'EIO' })).toContain(
       'connections  none: EIO\n',
     );
-    expect(text).not.toContain('overlap');
-    expect(statusText('x', { ...STATUS, unresolvedWrites: 2 })).toContain(
-      '  overlap      blocked requests: 0, unresolved writes on lost connections: 2\n',
+    expect(text).not.toContain('waiting');
+    const waits = [
+      { reason: 'overlap', count: 2, start: '0', end: '65536' },
+      { reason: 'proof', count: 1, start: '0', end: '4096', secondsLeft: 9 },
+      { reason: 'replay', count: 3, total: 7 },
+      { reason: 'identity', count: 1 },
+      { reason: 'flush', count: 2 },
+      { reason: 'connection', count: 5, seconds: 12 },
+    ];
+    expect(statusText('x', { ...STATUS, waits, unresolvedWrites: 2 })).toContain(
+      `  waiting      2 requests for an older one, bytes 0 to 65536
+  waiting      1 request for proof about a lost write, bytes 0 to 4096; EIO in 9 s
+  waiting      all requests for the replay, 3 of 7 writes left
+  waiting      1 new connection for the check of the disk
+  waiting      2 new connections for a FLUSH on an older one
+  waiting      5 requests for a connection, lost 12 s ago
+  lost         2 writes on lost connections, which the server may still make
+`,
     );
   });
 

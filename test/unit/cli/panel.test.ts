@@ -30,17 +30,17 @@ describe('--watch screen', () => {
     expect(panel({ path: 'a', status }, { path: 'a', status }, options)).toMatch(/^a {2}reconnecting/);
   });
 
-  it('has a line for requests that overlapping writes block, while there are any', () => {
-    expect(text).not.toContain('overlap');
+  it('has a line for each wait, while there are any', () => {
+    expect(text).not.toContain('waiting');
     const shown = (part: Partial<Status>): string => {
       const status = { ...STATUS, ...part };
       return panel({ path: 'a', status }, { path: 'a', status }, options);
     };
-    expect(shown({ blockedByOverlap: 3 })).toContain(
-      '\noverlap  blocked requests: 3, unresolved writes on lost connections: 0\n',
-    );
-    const most = shown({ blockedByOverlap: 1000, unresolvedWrites: 1000 });
-    expect(most).toContain('blocked requests: 1000, unresolved writes on lost connections: 1000\n');
+    const start = '9223372036854710272';
+    const wait = { reason: 'proof', count: 1000, start, end: '9223372036854775807', secondsLeft: 30 };
+    const most = shown({ waits: [wait], unresolvedWrites: 1000 });
+    expect(most).toContain(`\nwaiting  1000 requests for proof about a lost write, bytes ${start} t`);
+    expect(most).toContain('\nlost     1000 writes on lost connections, which the server may still make\n');
     for (const line of most.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 
