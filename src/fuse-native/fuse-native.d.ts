@@ -43,7 +43,7 @@ declare module 'fuse-native' {
       done: Callback<number>,
     ) => void;
     readonly flush: (path: string, handle: number, done: Callback) => void;
-    readonly fsync: (path: string, handle: number, dataOnly: boolean, done: Callback) => void;
+    readonly fsync: (path: string, dataOnly: number, handle: number, done: Callback) => void;
     readonly truncate: (path: string, size: number, done: Callback) => void;
     readonly ftruncate: (path: string, handle: number, size: number, done: Callback) => void;
     readonly utimens: (path: string, atime: Date | number, mtime: Date | number, done: Callback) => void;

@@ -58,6 +58,8 @@ function withNode(node: Node | undefined, done: (error: number) => void, act: (n
 }
 
 function lookingOperations(tree: Tree, find: Find) {
+  /** The last handle. */
+  let handles = 0;
   const getattr = (path: string, done: Callback<Stat>): void =>
     withNode(find(path), done, (node) => done(0, statOf(node)));
   return {
@@ -66,8 +68,16 @@ function lookingOperations(tree: Tree, find: Find) {
     readdir: (_path, done) => done(0, ['.', '..', ...tree.files().map((node) => node.name)]),
     // The kernel has checked the permission bits, as default_permissions is set.
     access: (path, mask, done) => withNode(find(path), done, (node) => done(-tree.access(node, mask, 0, 0))),
-    open: (path, flags, done) => withNode(find(path), done, (node) => done(-tree.open(node, flags), 0)),
-    release: (_path, _handle, done) => done(0),
+    open: (path, flags, done) =>
+      withNode(find(path), done, (node) => {
+        const error = tree.open(node, flags);
+        if (error === 0) node.errors.opened(++handles);
+        done(-error, error === 0 ? handles : 0);
+      }),
+    release: (path, handle, done) => {
+      find(path)?.errors.released(handle);
+      done(0);
+    },
     flush: (_path, _handle, done) => done(0),
     statfs: (_path, done) => {
       const files = tree.files();
@@ -125,10 +135,15 @@ function dataOperations(disks: ReadonlyMap<number, DiskIo>, find: Find) {
         touchNode(node, Date.now());
         return count;
       }),
-    fsync: (path, _handle, _dataOnly, done) =>
-      withDisk(path, done, async (_node, disk) => {
-        await disk.flush();
-        return 0;
+    fsync: (path, _dataOnly, handle, done) =>
+      withDisk(path, done, async (node, disk) => {
+        await disk.flush().catch((error: unknown) => {
+          // The server may drop the writes of a failed FLUSH, and the next FLUSH may succeed.
+          node.errors.raise();
+          node.errors.take(handle);
+          throw error;
+        });
+        return node.errors.take(handle) ? -EIO : 0;
       }),
   } satisfies Partial<Operations>;
 }

@@ -34,6 +34,9 @@ export const IO_FLAGS = IN_HEADER + 32;
 /** Offset of the data of a FUSE_WRITE. */
 export const WRITE_DATA = IN_HEADER + 40;
 
+/** `fh` of a READ, WRITE, FSYNC or RELEASE. */
+export const FILE_HANDLE = IN_HEADER;
+
 export const FALLOCATE_OFFSET = IN_HEADER + 8;
 export const FALLOCATE_LENGTH = IN_HEADER + 16;
 export const FALLOCATE_MODE = IN_HEADER + 24;
@@ -59,7 +62,6 @@ export const BATCH_FORGET_ENTRIES = IN_HEADER + 8;
 export const BATCH_FORGET_NODEID_LO = LOW;
 export const BATCH_FORGET_COUNT_LO = 8 + LOW;
 export const BATCH_FORGET_ENTRY = 16;
-export const RELEASE_HANDLE = IN_HEADER;
 export const RELEASE_FLAGS = IN_HEADER + 8;
 export const ACCESS_MASK = IN_HEADER;
 export const GETXATTR_SIZE = IN_HEADER;

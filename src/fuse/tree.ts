@@ -18,6 +18,7 @@ import {
   FATTR_UID,
   FUSE_ROOT_ID,
 } from './constants.js';
+import { WritebackErrors } from './writeback-errors.js';
 
 /** W_OK of access(2), and the same bit of a permission triple. */
 const MAY_WRITE = 2;
@@ -77,6 +78,8 @@ export interface Node {
   ctime: number;
   /** `st_blocks`, in units of 512 bytes. */
   blocks: bigint;
+  /** The errors for fsync(2). They outlive the connections of the file. */
+  readonly errors: WritebackErrors;
 }
 
 /** Clears the set-ID bits, as FUSE_HANDLE_KILLPRIV_V2 promises for writes, truncations and changes of the owner. */
@@ -137,6 +140,7 @@ export class Tree {
       lookups: 0,
       mode: S_IFDIR | (0o755 & ~options.umask),
       blocks: 0n,
+      errors: new WritebackErrors(),
     };
     this.#nodes.set(FUSE_ROOT_ID, this.root);
     for (const file of files) this.add(file);
@@ -274,6 +278,7 @@ export class Tree {
       lookups: 0,
       mode: S_IFREG | bits,
       blocks: statBlocks(file.size),
+      errors: new WritebackErrors(),
     };
   }
 }

@@ -73,6 +73,10 @@ export function waitLines({ waits, unresolvedWrites }: Status): readonly (readon
   ];
 }
 
+function lostWritesText({ writebackErrors: count }: Status): string {
+  return `acknowledged writes may have been lost (${count === 1 ? 'once' : `${count} times`})`;
+}
+
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
@@ -97,6 +101,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
       `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`,
     ],
     ...waitLines(status).map(([name, value]) => [name, style.bad(value)] as const),
+    ...(status.writebackErrors === 0 ? [] : [['lost writes', style.bad(lostWritesText(status))] as const]),
     ['process', `${status.pid}, up ${status.uptime} s`],
   ];
 }

@@ -149,7 +149,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       this.#engine.buffers.discardShared();
       this.#engine.device.close();
     }
-    this.#world.send('stopped', this.#shutdown.outcome());
+    this.#world.send('stopped', this.#shutdown.outcome(this.#files.hasUnseenErrors));
   }
 
   connectionLost(disk: Disk, connection: Connection, { why, madeProgress, otherDisk }: Loss): void {

@@ -94,6 +94,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     blockedByProof: disk.blockedByProof,
     unresolvedWrites: disk.lost.count,
     waits: disk.waits.map(waitStatus),
+    writebackErrors: disk.node.errors.count,
     readAhead: {
       fetched: counters[COUNTER.prefetched],
       hits: counters[COUNTER.prefetchHits],

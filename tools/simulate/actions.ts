@@ -13,6 +13,8 @@ export type RequestAction = {
   readonly length: number;
   /** With O_DIRECT; a WRITE without it comes from the page cache. */
   readonly direct: boolean;
+  /** The handle of an fsync, a release, or a write with O_DSYNC: the OPEN's `id`, or one of FIRST_HANDLES. */
+  readonly handle?: number;
   /** With O_DSYNC. */
   readonly sync: boolean;
   /** The requester is in another namespace: its pid is 0. */
@@ -28,8 +30,14 @@ export type Action =
   | { readonly do: 'signal'; readonly id: number; readonly deadly: boolean; readonly interrupts: boolean }
   /** The server reads from its socket. */
   | { readonly do: 'receive'; readonly c: number; readonly bytes: number }
-  /** The server executes a command, or fails it with `errno`. */
-  | { readonly do: 'execute'; readonly c: number; readonly key: string; readonly errno: number }
+  /** The server executes a command, or fails it with `errno`; `drops`: a failed FLUSH drops writes, as this number says. */
+  | {
+      readonly do: 'execute';
+      readonly c: number;
+      readonly key: string;
+      readonly errno: number;
+      readonly drops?: number;
+    }
   | { readonly do: 'reply'; readonly c: number; readonly key: string; readonly pieces: number }
   /** Bytes of replies arrive. */
   | { readonly do: 'deliver'; readonly c: number; readonly bytes: number }
@@ -76,11 +84,12 @@ const OPCODES: Readonly<Record<RequestAction['do'], string>> = {
 };
 
 /** A request with the names of the specification. */
-export function requestText({ do: kind, id, offset, length, direct, sync, hidden }: RequestAction): string {
+export function requestText(action: RequestAction): string {
+  const { do: kind, id, offset, length, direct, sync, hidden, handle } = action;
   const place =
     length > 0 ? ` offset ${offset} length ${length}` : kind.startsWith('seek') ? ` offset ${offset}` : '';
   const cached = kind === 'write' || kind === 'read' ? (direct ? ' O_DIRECT' : ' cached') : '';
-  return `${OPCODES[kind]} #${id}${place}${cached}${sync ? ' O_DSYNC' : ''}${hidden ? ' pid 0' : ''}`;
+  return `${OPCODES[kind]} #${id}${place}${cached}${sync ? ' O_DSYNC' : ''}${handle === undefined ? '' : ` handle ${handle}`}${hidden ? ' pid 0' : ''}`;
 }
 
 /** A number of the available bytes. */
@@ -101,7 +110,7 @@ export function actionText(action: Action): string {
     case 'receive':
       return `connection ${action.c}: the server reads ${amount(action.bytes)}`;
     case 'execute':
-      return `connection ${action.c}: ${action.key} ${action.errno === 0 ? 'executes' : `fails with ${action.errno}`}`;
+      return `connection ${action.c}: ${action.key} ${action.errno === 0 ? 'executes' : `fails with ${action.errno}`}${action.drops === undefined ? '' : ', and drops writes'}`;
     case 'reply':
       return `connection ${action.c}: ${action.key} is answered`;
     case 'deliver':

@@ -26,6 +26,8 @@ export interface Change {
   outcome: Outcome;
   /** Whether its effect will never be known. */
   isUnsure: boolean;
+  /** Whether the server may have dropped it: older content may come back at any time, and no later fsync covers it. */
+  mayBeLost: boolean;
 }
 
 interface Entry {
@@ -57,10 +59,8 @@ export class Checker {
   /** Units that have several entries. */
   readonly #busy = new Set<number>();
   readonly #open = new Set<Change>();
-  /** The worker has reported a loss of something acknowledged; the next fsync must fail. */
-  lossReported = false;
-  /** Some fsync has failed, and so reported that uncovered changes may be lost. */
-  syncFailed = false;
+  /** Changes that no fsync has covered. */
+  readonly #uncovered = new Set<Change>();
 
   constructor(units: number) {
     this.#changes = Array.from({ length: units }, () => []);
@@ -74,6 +74,7 @@ export class Checker {
         end: 0,
         outcome: 'acknowledged',
         isUnsure: false,
+        mayBeLost: false,
       });
       entry.effectiveAt = 0;
       return [entry];
@@ -91,8 +92,10 @@ export class Checker {
       end: NEVER,
       outcome: 'pending',
       isUnsure: false,
+      mayBeLost: false,
     };
     this.#open.add(change);
+    this.#uncovered.add(change);
     for (let unit = first; unit < first + count; unit++) {
       this.#units[unit].push(entryOf(change));
       this.#changes[unit].push(change);
@@ -149,7 +152,7 @@ export class Checker {
         `a read returns ${this.#complaint(unit, content, begin)}`,
         this.#kind(unit, content),
       );
-    if (allowed.length > 1 || allowed[0].change.isUnsure) return;
+    if (allowed.length > 1 || allowed[0].change.isUnsure || allowed[0].change.mayBeLost) return;
     const [seen] = allowed;
     seen.effectiveAt = Math.min(seen.effectiveAt, now);
     for (const entry of this.#units[unit]) {
@@ -161,24 +164,35 @@ export class Checker {
 
   /** An fsync that began at `begin` has succeeded; no read that is under way began before `oldest`. */
   synced(begin: number, oldest: number): void {
+    for (const change of this.#uncovered)
+      if (change.outcome === 'acknowledged' && change.end <= begin) this.#uncovered.delete(change);
     for (const unit of this.#busy) this.#settle(unit, oldest, (entry) => isLasting(entry, begin));
   }
 
   /** A change was stable when it was acknowledged (FUA). */
-  lasting({ first, count, end }: Change, oldest: number): void {
+  lasting(change: Change, oldest: number): void {
+    const { first, count, end } = change;
+    this.#uncovered.delete(change);
     for (let unit = first; unit < first + count; unit++)
       this.#settle(unit, oldest, (entry) => isLasting(entry, end) && entry.by?.change.end === end);
   }
 
-  /** The worker reports that something acknowledged may be lost: uncovered old content may come back. */
-  loses(): void {
-    this.lossReported = true;
-    for (const unit of this.#busy) {
-      for (const entry of this.#units[unit]) {
-        if (entry.isPast) continue;
-        entry.supersededAt = NEVER;
-        entry.effectiveAt = NEVER;
-        entry.by = undefined;
+  /** The changes that a server may lose: no fsync has covered them. */
+  get atRisk(): readonly Change[] {
+    return [...this.#uncovered];
+  }
+
+  /** Changes may be lost: the content before them may come back. */
+  loses(changes: readonly Change[]): void {
+    for (const change of changes) {
+      change.mayBeLost = true;
+      for (let unit = change.first; unit < change.first + change.count; unit++) {
+        for (const entry of this.#units[unit]) {
+          if (entry.change === change) entry.effectiveAt = NEVER;
+          if (entry.isPast || entry.by?.change !== change) continue;
+          entry.supersededAt = NEVER;
+          entry.by = undefined;
+        }
       }
     }
   }
@@ -199,7 +213,7 @@ export class Checker {
   /** Whether a unit is not zeros for certain, for a read that begins at `begin`. */
   isData(unit: number, begin: number): boolean {
     return this.#units[unit].every(
-      ({ change, supersededAt }) => change.content !== 0 || supersededAt <= begin,
+      (entry) => entry.change.content !== 0 || (entry.supersededAt <= begin && isSettled(entry)),
     );
   }
 
@@ -243,20 +257,19 @@ function describe(content: number): string {
 }
 
 function supersede(entry: Entry, by: Entry, now: number, why: string): void {
-  if (entry === by || entry.supersededAt <= now) return;
+  if (entry === by || (entry.supersededAt <= now && entry.by?.change.mayBeLost !== true)) return;
   entry.supersededAt = now;
   entry.by = by;
   entry.why = why;
 }
 
-/**
- * Whether the change that superseded an entry counts: a failed write may take effect or not, now or later.
- */
+/** Whether the change that superseded an entry counts: a failed or lost write may take effect or not, now or later. */
 function isSettled({ by }: Entry): boolean {
-  return by === undefined || !by.change.isUnsure;
+  return by === undefined || !(by.change.isUnsure || by.change.mayBeLost);
 }
 
 /** Whether a write that an fsync from `begin` covers has superseded an entry. */
 function isLasting({ supersededAt, by }: Entry, begin: number): boolean {
-  return supersededAt <= begin && by?.change.outcome === 'acknowledged' && by.change.end <= begin;
+  if (by === undefined || by.change.mayBeLost || by.change.outcome !== 'acknowledged') return false;
+  return supersededAt <= begin && by.change.end <= begin;
 }

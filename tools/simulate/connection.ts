@@ -97,6 +97,11 @@ export class SimulatedConnection implements Channel {
   readonly #header: number;
   #segments: Segment[] = [];
   #replies: Uint8Array[] = [];
+  /** Bytes of replies so far, and how many of them the worker has read. */
+  #replied = 0;
+  #read = 0;
+  /** Called when the worker has read so many of them. */
+  #whenRead: { readonly count: number; readonly act: () => void }[] = [];
   #reset = false;
   #dropsOnClose = false;
   #head = new Uint8Array(0);
@@ -165,6 +170,10 @@ export class SimulatedConnection implements Channel {
       else this.#replies[0] = first.subarray(part.length);
     }
     this.readable -= count;
+    this.#read += count;
+    const done = this.#whenRead.filter((one) => one.count <= this.#read);
+    this.#whenRead = this.#whenRead.filter((one) => one.count > this.#read);
+    for (const { act } of done) act();
     return count;
   }
 
@@ -220,10 +229,13 @@ export class SimulatedConnection implements Channel {
     return this.client !== 'open' && this.toRead === 0;
   }
 
-  answer(bytes: Uint8Array): void {
+  /** @param whenRead is called when the worker has read the whole reply */
+  answer(bytes: Uint8Array, whenRead?: () => void): void {
     if (this.closed || this.client === 'closed') return;
     this.#replies.push(bytes);
     this.onTheWay += bytes.length;
+    this.#replied += bytes.length;
+    if (whenRead !== undefined) this.#whenRead.push({ count: this.#replied, act: whenRead });
   }
 
   deliver(bytes: number): void {

@@ -16,9 +16,13 @@ const STOP_TIME = 60_000;
 /** Connections made here have numbers from this on. */
 const FIRST_CONNECTION = 1_000_000;
 
+/** Requests made here have numbers from this on. */
+const FIRST_ID = 2_000_000;
+
 /** See the file's head. */
 export class Finish implements Source {
   #nextConnection = FIRST_CONNECTION;
+  #nextId = FIRST_ID;
   #waited = 0;
   #ran = false;
   #sentEnded = false;
@@ -37,6 +41,8 @@ export class Finish implements Source {
     if (server.frozen) return { do: 'thaw' };
     const work = this.#work(simulation);
     if (work !== undefined) return work;
+    const fsync = this.#fsync(simulation);
+    if (fsync !== undefined) return fsync;
     this.#waited += STEP;
     if (this.#waited > PATIENCE) return undefined;
     if (kernel.pending.size === 0 && !simulation.stopSent && simulation.ready && !kernel.gone) {
@@ -44,6 +50,19 @@ export class Finish implements Source {
       return { do: 'stop', timeout: STOP_TIME };
     }
     return { do: 'advance', ms: STEP };
+  }
+
+  /** An fsync through a handle that must learn of an error. */
+  #fsync({ kernel, stopSent, ready, syncErrors, lies, failed }: Simulation): Action | undefined {
+    if (kernel.pending.size > 0 || kernel.gone || stopSent || !ready || lies) return undefined;
+    for (const [file, errors] of syncErrors.entries()) {
+      const [handle] = failed.has(file) ? [] : errors.due;
+      if (handle === undefined) continue;
+      this.#waited = 0;
+      const place = { offset: 0, length: 0, direct: false, sync: false, hidden: false };
+      return { do: 'fsync', id: this.#nextId++, file, handle, ...place };
+    }
+    return undefined;
   }
 
   /** The next step that needs no time to pass. */

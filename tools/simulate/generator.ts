@@ -1,6 +1,7 @@
 // Chooses the steps of a history at random, as its profile says.
 
 import {
+  NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_EIO,
@@ -34,6 +35,8 @@ const STALLED = 0.25;
 export class Generator implements Source {
   readonly #profile: Profile;
   readonly #random: Random;
+  /** Another sequence, for handles and failing FLUSHes: the first one stays as it is without them. */
+  readonly #flushRandom: Random;
   readonly #end: Source;
   readonly #most: number;
   readonly #paces: readonly (readonly [
@@ -51,11 +54,12 @@ export class Generator implements Source {
   constructor(profile: Profile, most: number, end: Source) {
     this.#profile = profile;
     this.#random = new Random(profile.seed);
+    this.#flushRandom = new Random(profile.seed ^ 0xf1054);
     this.#most = most;
     this.#end = end;
     const { pace } = profile;
     this.#paces = [
-      [pace.request, () => this.#request()],
+      [pace.request, (simulation) => this.#request(simulation)],
       [pace.server, (simulation) => this.#serve(simulation)],
       [pace.network, (simulation) => this.#move(simulation)],
       [pace.clock, () => ({ do: 'advance', ms: this.#random.oneOf([0.1, 1, 5, 20, 100, 600, 2500]) })],
@@ -89,7 +93,7 @@ export class Generator implements Source {
   }
 
   /** A request of the kernel. */
-  #request(): Action | undefined {
+  #request({ syncErrors, kernel }: Simulation): Action | undefined {
     const random = this.#random;
     const { files, hot, usual, large, bulk, units, readAhead, zeroing } = this.#profile;
     const any = random.oneOf<RequestAction['do']>([
@@ -121,7 +125,7 @@ export class Generator implements Source {
     const length = Math.min(count, units - first) * UNIT;
     const moves = kind === 'read' || kind === 'write' || kind === 'punch' || kind === 'zero';
     const direct = random.chance(0.6);
-    return {
+    const request = {
       do: kind,
       id: this.#nextId++,
       file: random.below(files),
@@ -131,6 +135,15 @@ export class Generator implements Source {
       sync: kind === 'write' && direct && !bulk && random.chance(0.1),
       hidden: random.chance(0.05),
     };
+    if (!request.sync && kind !== 'fsync' && kind !== 'release') return request;
+    const made = { ...request, handle: this.#handleFor(kind, syncErrors[request.file].handles) };
+    return kernel.mayAsk(made) ? made : request;
+  }
+
+  /** A handle for a request; undefined: one that the worker does not know. */
+  #handleFor(kind: RequestAction['do'], handles: readonly number[]): number | undefined {
+    if (handles.length === 0 || (kind === 'release' && handles.length === 1)) return undefined;
+    return this.#flushRandom.oneOf(handles);
   }
 
   #anyConnection(simulation: Simulation): SimulatedConnection | undefined {
@@ -157,7 +170,16 @@ export class Generator implements Source {
     const errno = server.isWhole(command) ? this.#errnoFor(command) : NBD_ENOSPC;
     if (server.toExecute(connection, command.key, errno !== 0) === undefined) return undefined;
     if (!server.isWhole(command)) connection.unreadUntil = this.#step + this.#random.oneOf([10, 50]);
-    return { do: 'execute', c: connection.c, key: command.key, errno };
+    const execute = { do: 'execute', c: connection.c, key: command.key, errno } as const;
+    return command.type === NBD_CMD_FLUSH ? this.#flush(execute) : execute;
+  }
+
+  /** A FLUSH also fails where the other commands rarely do, and may drop writes then. */
+  #flush(execute: Extract<Action, { do: 'execute' }>): Action {
+    const fails = this.#has('errors') && this.#flushRandom.chance(0.2);
+    const errno = execute.errno === 0 && fails ? NBD_EIO : execute.errno;
+    if (errno === 0 || errno === NBD_ESHUTDOWN || this.#flushRandom.chance(0.3)) return { ...execute, errno };
+    return { ...execute, errno, drops: this.#flushRandom.below(2 ** 30) };
   }
 
   #stallOf(command: ServerCommand): number {

@@ -67,7 +67,7 @@ function countStates({ disks }: MountWorker, coverage: Coverage): void {
     if (disk.waiting && connections.length > 0) coverage.count('state: a connection is not used yet');
     if (unflushed.list().some(({ replayed }) => replayed))
       coverage.count('state: unflushed writes are sent again');
-    if (disk.lossError !== 0) coverage.count('state: the next fsync tells of a loss');
+    if (disk.node.errors.unseen) coverage.count('state: the next fsync tells of a loss');
   }
 }
 
@@ -85,10 +85,10 @@ function checkEnd(simulation: Simulation, worker: MountWorker): void {
   simulation.server.kill(0);
   simulation.server.first.forEach((disk, file) => {
     if (simulation.lies) return;
-    const { lossReported, syncFailed } = simulation.checkers[file];
-    const mayLose = !isOrderly || lossReported || syncFailed;
+    // The session ends with an error if it does not connect again.
+    const isGivenUp = !simulation.reconnects && simulation.failed.has(file);
     disk.stable.forEach((content, unit) => {
-      simulation.checkers[file].isOnDisk(unit, content, mayLose);
+      simulation.checkers[file].isOnDisk(unit, content, !isOrderly || isGivenUp);
     });
   });
 }

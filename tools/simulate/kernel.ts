@@ -46,6 +46,23 @@ const OPCODES: Readonly<Record<RequestAction['do'], number>> = {
   release: FUSE_RELEASE,
 };
 
+/** Number of the first OPEN of the handles that are open from the start. */
+const FIRST_HANDLE = 1_000_001;
+
+/** The OPENs of a file at the start of a history. */
+export function firstOpens(file: number): RequestAction[] {
+  return [0, 1].map((i) => ({
+    do: 'open',
+    id: FIRST_HANDLE + file * 2 + i,
+    file,
+    offset: 0,
+    length: 0,
+    direct: false,
+    sync: false,
+    hidden: false,
+  }));
+}
+
 /** The pid of the requester of a request. */
 export const pidOf = (id: number): number => 1_000_000 + id;
 
@@ -80,12 +97,14 @@ function initMessage(): Buffer {
   return made;
 }
 
-function requestMessage(action: RequestAction): Buffer {
+/** @param fh the file handle, or 0 */
+function requestMessage(action: RequestAction, fh: bigint): Buffer {
   const { do: kind, id, file, offset, length, direct, sync, hidden } = action;
   const size =
     kind === 'write' ? 40 + length : kind === 'read' ? 40 : kind === 'punch' || kind === 'zero' ? 32 : 24;
   const made = message(OPCODES[kind], id * 2, FIRST_NODE + file, hidden ? 0 : pidOf(id), size);
   const at = IN_HEADER;
+  if (kind !== 'open') made.writeBigUInt64LE(fh, at);
   if (kind === 'open') made.writeUInt32LE(O_RDWR | (direct ? O_DIRECT : 0), at);
   else if (kind === 'release') made.writeUInt32LE(O_RDWR, at + 8);
   else if (kind !== 'fsync') made.writeBigUInt64LE(BigInt(offset), at + 8);
@@ -119,6 +138,8 @@ export class SimulatedKernel implements DeviceCalls {
   readonly #queue: Queued[] = [{ message: initMessage(), request: undefined }];
   readonly #answered: (request: KernelRequest, error: number, body: Uint8Array) => void;
   readonly #signals = new Map<number, boolean>();
+  /** The worker's file handles, by the numbers of their OPENs. */
+  readonly #handles = new Map<number, bigint>();
 
   constructor(answered: (request: KernelRequest, error: number, body: Uint8Array) => void) {
     this.#answered = answered;
@@ -129,10 +150,19 @@ export class SimulatedKernel implements DeviceCalls {
     return this.gone || this.#queue.length > 0;
   }
 
+  /** Whether a request is possible: its handle is open, and nothing uses a handle that is closed. */
+  mayAsk({ do: kind, handle }: RequestAction): boolean {
+    if (handle === undefined) return true;
+    const isUsed = [...this.pending.values()].some((one) => one.action.handle === handle);
+    return this.#handles.has(handle) && !(kind === 'release' && isUsed);
+  }
+
   ask(action: RequestAction, begin: number, change: Change | undefined): void {
     const request: KernelRequest = { action, begin, change, taken: false };
-    this.pending.set(action.id, request);
-    this.#queue.push({ message: requestMessage(action), request });
+    const { id, do: kind, handle = 0 } = action;
+    this.pending.set(id, request);
+    this.#queue.push({ message: requestMessage(action, this.#handles.get(handle) ?? 0n), request });
+    if (kind === 'release') this.#handles.delete(handle);
   }
 
   /**
@@ -199,6 +229,8 @@ export class SimulatedKernel implements DeviceCalls {
     if (!request.taken) throw new Violation('replies', `a reply to #${id}, which was not read`);
     this.pending.delete(id);
     this.#signals.delete(pidOf(id));
+    if (request.action.do === 'open' && error === 0)
+      this.#handles.set(id, view.getBigUint64(OUT_HEADER, true));
     this.#answered(request, error, bytes.slice(OUT_HEADER));
     return length;
   }

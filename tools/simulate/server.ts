@@ -9,6 +9,7 @@ import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_ESHUTDOWN,
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_HAS_FLAGS,
   NBD_FLAG_SEND_FLUSH,
@@ -35,6 +36,10 @@ export interface ServerEvents {
   changedOther(command: ServerCommand, connection: SimulatedConnection): void;
   /** A READ returns content of such a disk. */
   readOther(connection: SimulatedConnection): void;
+  /** A FLUSH fails and drops writes. */
+  dropped(connection: SimulatedConnection, command: ServerCommand): void;
+  /** The worker has read that a FLUSH has failed. */
+  failedFlush(connection: SimulatedConnection, command: ServerCommand): void;
 }
 
 function infoOf(profile: Profile, described: boolean): ExportInfo {
@@ -162,12 +167,17 @@ export class SimulatedServer {
     return this.#profile.faults.has('early ack') && command.type === NBD_CMD_WRITE && !this.isWhole(command);
   }
 
-  /** Executes a command, or lets it fail. */
-  execute(connection: SimulatedConnection, command: ServerCommand, error: number): void {
+  /** Executes a command, or lets it fail. @param drops a FLUSH that fails also drops writes, as this number says */
+  execute(connection: SimulatedConnection, command: ServerCommand, error: number, drops?: number): void {
     command.executed = true;
     command.error = error;
-    if (error !== 0) return;
     const disk = this.#disks[connection.file];
+    if (error !== 0) {
+      if (command.type !== NBD_CMD_FLUSH || drops === undefined) return;
+      disk.failFlush(drops);
+      if (disk.isFirst) this.#events.dropped(connection, command);
+      return;
+    }
     if (changesDisk(command) && !disk.isFirst) this.#events.changedOther(command, connection);
     if (command.type === NBD_CMD_READ && !disk.isFirst) this.#events.readOther(connection);
     const first = command.offset / UNIT;
@@ -184,7 +194,12 @@ export class SimulatedServer {
 
   answer(connection: SimulatedConnection, command: ServerCommand, pieces: number): void {
     command.replied = true;
-    connection.answer(replyBytes(command, connection.info, pieces));
+    const isFailedFlush =
+      command.type === NBD_CMD_FLUSH && command.error !== 0 && command.error !== NBD_ESHUTDOWN;
+    connection.answer(
+      replyBytes(command, connection.info, pieces),
+      isFailedFlush ? () => this.#events.failedFlush(connection, command) : undefined,
+    );
   }
 
   kill(salt: number): void {

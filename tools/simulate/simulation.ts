@@ -19,12 +19,13 @@ import { type Action, actionText, isRequest, type RequestAction, requestText } f
 import { type Change, Checker } from './checker.js';
 import type { ServerCommand, SimulatedConnection } from './connection.js';
 import { Coverage } from './coverage.js';
-import { type KernelRequest, SimulatedKernel } from './kernel.js';
+import { firstOpens, type KernelRequest, SimulatedKernel } from './kernel.js';
 import { takeArea } from './memory.js';
 import { SimulatedPoll } from './poll.js';
 import { type Profile, profileText } from './profile.js';
 import { mix } from './random.js';
 import { SimulatedServer } from './server.js';
+import { type SyncError, SyncErrors } from './sync-errors.js';
 import { contentsOf, FIRST_CONTENT, OTHER_CONTENT, UNIT } from './units.js';
 import { Violation } from './violation.js';
 
@@ -63,6 +64,7 @@ export class Simulation {
   readonly kernel: SimulatedKernel;
   readonly server: SimulatedServer;
   readonly checkers: readonly Checker[];
+  readonly syncErrors: readonly SyncErrors[];
   readonly coverage = new Coverage();
   readonly slots: Slot[] = [];
   readonly world: World;
@@ -95,6 +97,10 @@ export class Simulation {
   /** Files whose first disk the worker does not recognize. */
   readonly refused = new Set<number>();
   #isMistaken = false;
+  /** The errors that the worker has read in this turn: it may close the connection before it understands them. */
+  readonly #readNow: { readonly error: SyncError; readonly connection: SimulatedConnection }[] = [];
+  /** The changes that a failed FLUSH may have dropped. */
+  readonly #atRisk = new Map<ServerCommand, readonly Change[]>();
 
   /** @param log receives the lines of the history, if there is one */
   constructor(profile: Profile, source: Source, log: string[] | undefined) {
@@ -110,9 +116,15 @@ export class Simulation {
         // Later writes may contain bytes from there.
         if (this.#mayMistake(file)) this.#isMistaken = true;
       },
+      dropped: ({ file }, command) => this.#dropped(file, command),
+      failedFlush: (connection, command) => this.#flushFailed(connection, command),
     });
     this.checkers = Array.from({ length: profile.files }, () => new Checker(profile.units));
+    this.syncErrors = this.checkers.map(() => new SyncErrors());
     this.world = this.#makeWorld();
+    // Without FLUSH there is no loss that an fsync could report.
+    for (let file = 0; profile.flush && file < profile.files; file++)
+      for (const action of firstOpens(file)) this.kernel.ask(action, this.#events, undefined);
     for (let file = 0; file < profile.files; file++)
       for (let slot = 0; slot < profile.connections; slot++)
         this.slots.push({ file, slot, connection: undefined, isUsed: false });
@@ -242,6 +254,7 @@ export class Simulation {
       case 'stop':
         if (this.stopSent) return false;
         this.stopSent = true;
+        for (const errors of this.syncErrors) errors.isAway(true, this.#events);
         this.#send('stop', action.timeout);
         return true;
       case 'unmount':
@@ -351,7 +364,7 @@ export class Simulation {
     if (action.do === 'execute') {
       const command = server.toExecute(connection, action.key, action.errno !== 0);
       if (command === undefined) return false;
-      server.execute(connection, command, command.replied ? 0 : action.errno);
+      server.execute(connection, command, command.replied ? 0 : action.errno, action.drops);
       this.#afterwards(connection);
       return true;
     }
@@ -383,8 +396,9 @@ export class Simulation {
   }
 
   #ask(action: RequestAction): boolean {
-    if (this.kernel.gone || this.kernel.pending.has(action.id)) return false;
-    const { do: kind, id, offset, length, file } = action;
+    if (this.kernel.gone || this.kernel.pending.has(action.id) || !this.kernel.mayAsk(action)) return false;
+    const { do: kind, id, offset, length, file, handle = 0 } = action;
+    if (kind === 'release') this.syncErrors[file].closed(handle);
     let change: Change | undefined;
     if (kind === 'write' || kind === 'punch' || kind === 'zero') {
       const content = kind === 'write' ? id : 0;
@@ -418,22 +432,50 @@ export class Simulation {
     const checker = this.checkers[action.file];
     if (change !== undefined) {
       this.#end(request, error === 0 ? 'acknowledged' : error === EINTR ? 'interrupted' : 'failed');
-      if (error === 0 && action.sync) checker.lasting(change, this.#oldest);
+      if (action.sync) this.#wroteInSync(request, change, error);
       return;
     }
-    if (action.do === 'fsync') this.#synced(checker, begin, error);
+    if (action.do === 'open' && error === 0)
+      this.syncErrors[action.file].opened(action.id, begin, this.#events);
+    else if (action.do === 'fsync') this.#synced(request, error);
     else if (action.do === 'read' && error === 0) this.#read(checker, request, body);
     else if (action.do === 'seek data' && error === 0) this.#sought(checker, request, body);
   }
 
-  #synced(checker: Checker, begin: number, error: number): void {
-    if (error === 0 && checker.lossReported)
-      throw new Violation('silent loss', 'an fsync succeeds after a loss that no fsync has reported');
-    if (error === 0) checker.synced(begin, this.#oldest);
-    else if (error !== EINTR) {
-      checker.lossReported = false;
-      checker.syncFailed = true;
-    }
+  #synced({ action, begin }: KernelRequest, error: number): void {
+    const { file, handle = 0 } = action;
+    const sync = { handle, name: requestText(action), begin, now: this.#events };
+    if (error === 0) {
+      if (!this.lies) this.syncErrors[file].succeeded(sync);
+      this.checkers[file].synced(begin, this.#oldest);
+    } else if (error !== EINTR && !this.lies) this.syncErrors[file].failed(sync);
+  }
+
+  /** A write with O_DSYNC is a write and an fsync, but for FUA. */
+  #wroteInSync({ action, begin }: KernelRequest, change: Change, error: number): void {
+    const { file, handle = 0 } = action;
+    const { flush, fua } = this.profile;
+    const sync = { handle, name: requestText(action), begin, now: this.#events };
+    if (error === 0) {
+      if (flush && !fua && !this.lies) this.syncErrors[file].succeeded(sync);
+      this.checkers[file].lasting(change, this.#oldest);
+    } else if (error !== EINTR) this.syncErrors[file].mayBeTold(handle, this.#events);
+  }
+
+  /** A FLUSH has failed at the server, which drops writes. */
+  #dropped(file: number, command: ServerCommand): void {
+    const { atRisk } = this.checkers[file];
+    this.#atRisk.set(command, atRisk);
+    // Another connection may be there when the worker loses this one and does not learn of the failure.
+    if (this.profile.connections > 1) this.checkers[file].loses(atRisk);
+  }
+
+  /** The worker has read that a FLUSH has failed. */
+  #flushFailed(connection: SimulatedConnection, command: ServerCommand): void {
+    const { file } = connection;
+    this.checkers[file].loses(this.#atRisk.get(command) ?? []);
+    const error = this.syncErrors[file].raised('the server has failed a FLUSH', ++this.#events);
+    this.#readNow.push({ error, connection });
   }
 
   #read(checker: Checker, { action, begin }: KernelRequest, body: Uint8Array): void {
@@ -521,6 +563,7 @@ export class Simulation {
 
   #fail(file: number): void {
     this.failed.add(file);
+    this.syncErrors[file].isAway(true, this.#events);
     this.checkers[file]?.givesUp();
     this.#send('fail', file, EIO);
   }
@@ -542,6 +585,7 @@ export class Simulation {
     },
     connectionAccepted: (file) => {
       this.failed.delete(file);
+      this.syncErrors[file].isAway(this.stopSent, ++this.#events);
     },
     connectionLost: (file, connection, why, { otherDisk }) => {
       this.note(() => `  worker: connection slot ${connection} lost: ${why}`);
@@ -555,7 +599,10 @@ export class Simulation {
     warning: (text) => {
       this.note(() => `  worker: ${text}`);
       const file = this.checkers.findIndex((_, i) => text.startsWith(`${nameOf(i)}: `));
-      if (text.includes('may be lost')) this.checkers[file]?.loses();
+      if (file < 0 || !text.includes('may be lost')) return;
+      this.syncErrors[file].raised(text, ++this.#events);
+      // Not every server that fails a FLUSH drops writes.
+      if (!text.includes('failed to flush')) this.checkers[file].loses(this.checkers[file].atRisk);
     },
     syncWanted: (file) => {
       this.syncWanted.add(file);
@@ -616,6 +663,8 @@ export class Simulation {
   /** The worker waits: takes steps until one of them lets it run, with something to do. */
   #waits(poll: SimulatedPoll, timeout: number): void {
     this.seeStates();
+    for (const { error, connection } of this.#readNow.splice(0))
+      if (connection.client === 'closed') error.isKnown = false;
     const deadline = timeout < 0 ? Number.POSITIVE_INFINITY : this.now + timeout;
     for (;;) {
       const action = this.#source.next(this);

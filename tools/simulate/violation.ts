@@ -4,6 +4,7 @@
 export type Rule =
   | 'stale read'
   | 'older bytes sent'
+  | 'false alarm'
   | 'stale disk'
   | 'lost after fsync'
   | 'other disk'

@@ -84,6 +84,7 @@ const status = shaped<Status>({
   blockedByProof: number,
   unresolvedWrites: number,
   waits: listOf(wait),
+  writebackErrors: number,
   readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, unused: number }),
   lostConnections: number,
   retriedRequests: number,
@@ -95,6 +96,7 @@ const ADDED_LATER = {
   blockedByProof: 0,
   unresolvedWrites: 0,
   waits: [],
+  writebackErrors: 0,
 } satisfies Partial<Status>;
 
 /** Parses a status; undefined when the text is not one. */

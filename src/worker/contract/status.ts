@@ -79,6 +79,8 @@ export interface Status {
   readonly unresolvedWrites: number;
   /** The reasons for which requests and new connections wait: at most one of each kind. */
   readonly waits: readonly WaitStatus[];
+  /** Failed FLUSHes, and other events that may have lost acknowledged writes. */
+  readonly writebackErrors: number;
   /** Bytes, but for the hits. */
   readonly readAhead: { readonly fetched: number; readonly hits: number; readonly unused: number };
   readonly lostConnections: number;

@@ -6,9 +6,16 @@
 
 import { EINTR } from '../../constants/errno.js';
 import { type Node, statBlocks } from '../../fuse/tree.js';
+import { errnoName } from '../../linux/errno.js';
 import { type Blocks, blocksOf, isOnDisk, payloadPart } from '../../nbd/block-rules.js';
 import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';
-import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_ESHUTDOWN,
+} from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
 import { ChangeLength, payloadAfterRefusal } from '../../nbd/request-lengths.js';
@@ -127,7 +134,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly latency = new Latency();
   /** 0, or the errno of every command that would have to wait for a connection. */
   failing = 0;
-  /** Whether a change was sent or answered since the last FLUSH was sent. */
+  /** Whether a change was sent or answered since the last FLUSH was sent, or that FLUSH has failed. */
   dirty = false;
   #opens = 0;
   #writers = 0;
@@ -136,8 +143,6 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly pendingLseeks = new PendingLseeks();
   /** Samples that tell this disk from another. */
   readonly identity: Identity;
-  /** Errno that the next fsync reports, once: acknowledged writes may be lost. */
-  lossError = 0;
   /** Errno of the last background FLUSH; 0 for success. */
   flushError = 0;
   readonly #waiting = new CommandQueue();
@@ -153,6 +158,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   #isTainted = false;
   /** Number of changes sent. */
   #sent = 0;
+  /** Whether the user has the line about a failed FLUSH. */
+  #hasWarnedFlush = false;
   /** Whether the user has the warning about writes that fail for lack of proof. */
   #hasWarnedUnproven = false;
   readonly #recovery = new Recovery(this);
@@ -462,7 +469,14 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   /** A reply is complete. @param error the server's NBD_E* or 0 */
   answered(command: NbdCommand, error: number, text: string): void {
+    // The server may drop the writes of a failed FLUSH, and the next FLUSH may succeed.
+    const isFailedFlush = command.type === NBD_CMD_FLUSH && error !== 0 && error !== NBD_ESHUTDOWN;
+    if (isFailedFlush) {
+      this.node.errors.raise();
+      this.dirty = true;
+    }
     if (command.state === COMMAND_LOST) {
+      if (isFailedFlush) this.reportFailedFlush(errnoFromNbd(error));
       this.lost.answered(command);
       this.context.retire(command);
       this.#lostResolved();
@@ -486,6 +500,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);
     else if (command.type === NBD_CMD_FLUSH) {
+      this.#hasWarnedFlush = false;
       if (this.identity.wanted) this.#sampleFlushed(command.sequence);
       this.unflushed.forget(command.sequence);
       if (command.changesBefore === this.#sent && !this.lost.any) {
@@ -521,17 +536,21 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     }
   }
 
-  /** Records the possible loss of acknowledged writes, for the next fsync and for the user. */
+  /** Records the possible loss of acknowledged writes, for the next fsync of each handle and for the user. */
   lose(why: string): void {
-    this.lossError = this.context.lossErrno;
-    this.warn(`${why}: some writes may be lost, and the next fsync fails with EIO`);
+    this.node.errors.raise();
+    this.warn(`${why}: some writes may be lost, and the next fsync of each program fails with EIO`);
   }
 
-  /** The errno for an fsync, once: 0 or EIO. */
-  takeLossError(): number {
-    const error = this.lossError;
-    this.lossError = 0;
-    return error;
+  /** Tells the user that the server has failed a FLUSH; once until one succeeds. */
+  reportFailedFlush(errno: number): void {
+    if (!this.#hasWarnedFlush) this.lose(`the server failed to flush writes (${errnoName(errno)})`);
+    this.#hasWarnedFlush = true;
+  }
+
+  /** The errno for an fsync through a handle: 0, or EIO once after a loss. */
+  takeError(handle: number): number {
+    return this.node.errors.take(handle) ? this.context.lossErrno : 0;
   }
 
   /** Sends a FLUSH if there are unflushed writes, so that their memory becomes free. */

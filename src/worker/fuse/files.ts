@@ -38,6 +38,8 @@ export class Files {
   readonly #entries = new Map<number, FileEntry>();
   readonly #byNode = new Map<number, FileEntry>();
   readonly #context: DiskContext;
+  /** Whether a removed file had an error that no fsync has reported. */
+  #hasDroppedErrors = false;
 
   /**
    * @param files the files at the start, all in use; their numbers are their indexes
@@ -56,6 +58,11 @@ export class Files {
       this.#enter({ number, file, node, disk: undefined, counters: undefined });
       if (file.info !== undefined) this.use(number, file.info);
     });
+  }
+
+  /** Whether a file has an error that no fsync has reported. Removed files count too. */
+  get hasUnseenErrors(): boolean {
+    return this.#hasDroppedErrors || [...this.#entries.values()].some(({ node }) => node.errors.unseen);
   }
 
   /** The file with a number, shown or still in use. */
@@ -128,6 +135,7 @@ export class Files {
   }
 
   #drop(entry: FileEntry): void {
+    this.#hasDroppedErrors ||= entry.node.errors.unseen;
     this.#entries.delete(entry.number);
     this.#byNode.delete(entry.node.nodeid);
   }

@@ -20,6 +20,7 @@ import {
   BATCH_FORGET_ENTRIES,
   BATCH_FORGET_ENTRY,
   BATCH_FORGET_NODEID_LO,
+  FILE_HANDLE,
   FORGET_COUNT_LO,
   HOST_ENDIAN,
   IN_GID,
@@ -28,7 +29,6 @@ import {
   IN_UID,
   OUT_HEADER,
   RELEASE_FLAGS,
-  RELEASE_HANDLE,
   SETATTR_ATIME,
   SETATTR_ATIMENSEC,
   SETATTR_GID,
@@ -162,11 +162,15 @@ export class Metadata {
     const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
     const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
     const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
-    return this.#reply(writeOpenReply(this.#device.small, flags, this.#opens.opened(nodeid, pid)), requester);
+    const handle = this.#opens.opened(nodeid, pid);
+    node.errors.opened(handle);
+    return this.#reply(writeOpenReply(this.#device.small, flags, handle), requester);
   }
 
   release(nodeid: number, view: DataView, requester: Requester): number {
-    this.#opens.released(Number(view.getBigUint64(RELEASE_HANDLE, HOST_ENDIAN)));
+    const handle = Number(view.getBigUint64(FILE_HANDLE, HOST_ENDIAN));
+    this.#opens.released(handle);
+    this.#tree.node(nodeid)?.errors.released(handle);
     this.#disks.get(nodeid)?.closed((view.getUint32(RELEASE_FLAGS, HOST_ENDIAN) & O_ACCMODE) !== 0);
     return this.#error(0, requester);
   }

@@ -89,12 +89,12 @@ export class Shutdown {
     return false;
   }
 
-  /** The writes that did not reach stable storage. */
-  outcome(): StopOutcome {
+  /** The writes that did not reach stable storage. @param hasLost whether there was a loss that no fsync has reported */
+  outcome(hasLost: boolean): StopOutcome {
     const flushError = this.#disks.find((disk) => disk.flushError !== 0)?.flushError ?? 0;
     const missing = this.hasFailedAll || flushError !== 0;
     const unwritten = this.#disks.map((disk, i) => this.#unwritten(disk, missing, this.#refused[i]));
-    const lost = this.#disks.some((disk) => disk.lossError !== 0) ? 'loss' : '';
+    const lost = hasLost ? 'loss' : '';
     return {
       unwrittenBytes: unwritten.reduce((sum, { bytes }) => sum + bytes, 0),
       ranges: this.#texts(unwritten),

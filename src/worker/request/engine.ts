@@ -6,7 +6,6 @@
 import { EINTR, EIO } from '../../constants/errno.js';
 import { HOST_ENDIAN, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE, OUT_HEADER } from '../../fuse/layout.js';
 import { writeWriteReply } from '../../fuse/reply.js';
-import { errnoName } from '../../linux/errno.js';
 import { worksDuringSeek } from '../../linux/sync.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE_ZEROES } from '../../nbd/constants.js';
 import { canSendZeroCopy, ZeroCopySender } from '../connection/zero-copy.js';
@@ -223,13 +222,12 @@ export class Engine implements DiskContext {
     this.run(request, this.flush(request, disk));
   }
 
-  /** Steps of a background FLUSH. A server may report a loss only once, and here no program gets the error. */
+  /** Steps of a background FLUSH. */
   *flush(request: FuseRequest, disk: Disk): Task {
     this.submit(this.command(request, disk, NBD_CMD_FLUSH), disk);
     yield;
-    // A lost server loses nothing: a replay sends the unflushed writes to the next one.
-    if (request.error !== 0 && disk.failing === 0 && disk.lossError === 0)
-      disk.lose(`the server failed to flush writes (${errnoName(request.error)})`);
+    // Without a server there is no loss: a replay sends the unflushed writes to the next one.
+    if (request.error !== 0 && disk.failing === 0) disk.reportFailedFlush(request.error);
   }
 
   /** Steps that read one of three candidate blocks as a sample for the identity, if no change touches it. */

@@ -16,8 +16,11 @@ import { type FuseRequest, NO_THREAD, REQUEST_WRITE, type Task } from '../flight
 import { HEADROOM, type PooledBuffer } from '../memory/buffer-pool.js';
 import { distance, highHalf, lowHalf, toBigInt, toDouble } from '../memory/u64.js';
 import type { Engine } from './engine.js';
-import { flushAfter } from './flush.js';
+import { flushAfter, handleIn } from './flush.js';
 import type { PrefetchedBytes } from './read.js';
+
+/** No file handle. */
+const NO_HANDLE = -1;
 
 /** Begins the FUSE_WRITE in the device's buffer; its data follow the header there. */
 export function startWrite(
@@ -43,7 +46,7 @@ export function startWrite(
     if (!engine.kernelHoldsWrites) touchNode(disk.node, engine.system.wallClock.now());
     prefetched?.drop(disk, hi, lo, length);
     takeData(engine, request);
-    sendWrite(engine, request, disk, synchronous);
+    sendWrite(engine, request, disk, synchronous ? handleIn(view) : NO_HANDLE);
   }
   engine.settle(request);
 }
@@ -59,12 +62,13 @@ function takeData(engine: Engine, request: FuseRequest): void {
   request.setPayload(buffer, HEADROOM);
 }
 
-function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous: boolean): void {
+/** @param synchronous the handle of a write that must be durable before its reply, or NO_HANDLE */
+function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous: number): void {
   const { offsetHi: hi, offsetLo: lo, length } = request;
   const before = lo & (disk.minimum - 1);
   const left = distance(disk.sizeHi, disk.sizeLo, hi, lo);
   const unaligned = wideLength(before, length, left, disk.minimum) !== length;
-  const flags = synchronous ? durableFlags(disk.can) : 0;
+  const flags = synchronous === NO_HANDLE ? 0 : durableFlags(disk.can);
   const start = toDouble(hi, lo);
   setRange(request, start, start + length, disk.minimum);
   const mayBegin = disk.order.enter(request);
@@ -78,7 +82,8 @@ function sendWrite(engine: Engine, request: FuseRequest, disk: Disk, synchronous
     command.setPayload(request.buffer, request.bufferAt);
     engine.submit(command, disk);
   }
-  if (synchronous && needsFlush(disk.can)) request.task = flushAfter(engine, request, disk, request.task);
+  if (synchronous !== NO_HANDLE && needsFlush(disk.can))
+    request.task = flushAfter(engine, request, disk, request.task, synchronous);
 }
 
 /** A request's write of any alignment, at its turn. A write whose requester has left does not begin. */

@@ -258,6 +258,10 @@ describe('status text', () => {
   lost         2 writes on lost connections, which the server may still make
 `,
     );
+    expect(text).not.toContain('lost writes');
+    expect(statusText('x', { ...STATUS, writebackErrors: 1 })).toContain(
+      '  lost writes  acknowledged writes may have been lost (once)\n',
+    );
   });
 
   test('of --watch covers only the time between two samples', () => {

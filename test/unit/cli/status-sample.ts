@@ -39,6 +39,7 @@ export const STATUS: Status = {
   blockedByProof: 0,
   unresolvedWrites: 0,
   waits: [],
+  writebackErrors: 0,
   readAhead: { fetched: 2 * MIB, hits: 5, unused: MIB },
   lostConnections: 1,
   retriedRequests: 4,

@@ -74,7 +74,7 @@ describe('simulator checker: the disk at the end', () => {
     const synced = tick();
     checker.synced(synced, tick());
     checker.ends(begin(2), 'acknowledged', tick());
-    checker.loses();
+    checker.loses(checker.atRisk);
     checker.isOnDisk(0, 1, true);
     expect(() => checker.isOnDisk(0, FIRST_CONTENT, true)).toThrow(/fsync/);
   });
