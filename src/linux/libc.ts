@@ -40,6 +40,7 @@ export const libc = {
   sync_file_range: library.func('sync_file_range', 'int', ['int', 'int64', 'int64', 'unsigned int']),
   getxattr: library.func('getxattr', 'long', ['str', 'str', 'size_t', 'size_t']),
   madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),
+  calloc: library.func('calloc', 'size_t', ['size_t', 'size_t']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   getpagesize: library.func('getpagesize', 'int', []),
   /** System calls with up to two integers for which glibc has no function. */
@@ -62,6 +63,16 @@ let calls = 0;
 export function addressOf(view: ArrayBufferView): number {
   recent[calls++ % MOST_RECENT] = view;
   return Number(koffi.address(view));
+}
+
+/**
+ * Allocates zeroed memory that belongs to the process, not to this thread: it stays when the thread ends, and is never
+ * freed. @throws RangeError
+ */
+export function allocateForProcess(bytes: number): ArrayBuffer {
+  const address = libc.calloc(bytes, 1);
+  if (address === 0) throw new RangeError('out of memory');
+  return koffi.view(BigInt(address), bytes);
 }
 
 /** koffi unloads a library when its handle is garbage-collected. */

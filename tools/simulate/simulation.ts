@@ -634,6 +634,7 @@ export class Simulation {
         yieldProcessor: () => undefined,
         memory: {
           allocate: takeArea,
+          allocateBuffer: (bytes) => new ArrayBuffer(bytes),
           preferHugePages: () => undefined,
           discardPages: (address, length) => {
             for (const connection of this.server.connections) connection.unshare(address, length);

@@ -42,11 +42,11 @@ export class PooledBuffer {
   #references = 0;
   #shared = 0;
 
-  /** @param place `spaceOf(capacity)` bytes for a buffer with pages of its own */
-  constructor(capacity: number, place?: Place) {
-    this.shareable = place !== undefined;
-    const buffer = place?.buffer ?? new ArrayBuffer(HEADROOM + capacity);
-    const start = place === undefined ? 0 : place.start + FIRST;
+  /** @param place `spaceOf(capacity)` bytes for a buffer with pages of its own; or the memory for one without */
+  constructor(capacity: number, place: Place | ArrayBuffer = new ArrayBuffer(HEADROOM + capacity)) {
+    this.shareable = !(place instanceof ArrayBuffer);
+    const buffer = place instanceof ArrayBuffer ? place : place.buffer;
+    const start = place instanceof ArrayBuffer ? 0 : place.start + FIRST;
     this.bytes = new Uint8Array(buffer, start, HEADROOM + capacity);
     this.view = new DataView(buffer, start, HEADROOM + capacity);
     this.address = addressOf(this.bytes);
@@ -211,7 +211,8 @@ export class BufferPool {
   }
 
   #make(capacity: number): PooledBuffer {
-    if (capacity < LEAST_SHAREABLE) return new PooledBuffer(capacity);
+    if (capacity < LEAST_SHAREABLE)
+      return new PooledBuffer(capacity, this.#memory.allocateBuffer(HEADROOM + capacity));
     const buffer = new PooledBuffer(capacity, this.#arena.take(spaceOf(capacity)));
     this.#shareable.push(buffer);
     return buffer;

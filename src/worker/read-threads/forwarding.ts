@@ -1,5 +1,6 @@
 // The requests that a read thread forwards to the worker, in order. Keeps their memory until the worker has taken them.
 //
+// The memory is the process's (LASTING_MEMORY): the worker may read it after the thread has ended for lack of memory.
 // Owned by a read thread. Never blocks; while the ring is full, entries wait for `advance`.
 
 import { libc } from '../../linux/libc.js';

@@ -39,6 +39,7 @@ import { describe } from '../fuse/files.js';
 import { Loop, type LoopControl, type RequestTaker } from '../loop/loop.js';
 import { takeCalls } from '../loop/thread.js';
 import { Watchdog } from '../loop/watchdog.js';
+import { LASTING_MEMORY } from '../memory/memory.js';
 import { Ranges } from '../memory/ranges.js';
 import { Engine, type EngineEvents } from '../request/engine.js';
 import { startRead } from '../request/read.js';
@@ -100,6 +101,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
       },
       trace === undefined ? undefined : new Trace(trace, REAL_SYSTEM),
       this,
+      { ...REAL_SYSTEM, memory: LASTING_MEMORY },
     );
     const [node] = new Tree([describe(file)], fileMountpoint, tree).files();
     this.#ring = new RingProducer(memory, workerWake);
