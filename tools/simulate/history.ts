@@ -42,7 +42,8 @@ function play(profile: Profile, source: Source, log: string[] | undefined): Resu
   let violation: Violation | undefined;
   try {
     const worker = new MountWorker(simulation.settings, simulation.world);
-    simulation.samplesOf = (file) => worker.disks[file]?.identity.samples.length ?? 0;
+    simulation.isKnown = (file) => worker.disks[file].identity.samples.length > 0;
+    simulation.mayLose = (file) => worker.disks[file].mayLose;
     simulation.seeStates = () => countStates(worker, simulation.coverage);
     worker.run();
     checkEnd(simulation, worker);

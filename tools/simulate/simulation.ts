@@ -90,9 +90,10 @@ export class Simulation {
   #tries = 0;
   /** Counts the states that the worker is in; called when it waits. */
   seeStates: () => void = () => undefined;
-  /** The number of samples by which the worker knows the disk of a file. */
-  samplesOf: (file: number) => number = () => 0;
-  /** Files with a connection to another disk that the worker could not distinguish from the first one. */
+  /** Whether the worker has a sample of the disk of a file, and whether it has changes that a server may lack. */
+  isKnown: (file: number) => boolean = () => false;
+  mayLose: (file: number) => boolean = () => false;
+  /** Files with a connection to another disk that the worker took for the first one before it knew or changed that. */
   readonly #blind = new Set<number>();
   /** Files whose first disk the worker does not recognize. */
   readonly refused = new Set<number>();
@@ -209,11 +210,6 @@ export class Simulation {
     const difference = sameExport(this.server.firstInfo, this.server.info);
     if (difference !== undefined) return false;
     const connection = this.server.connect(c, slot.file, slot.slot);
-    if (!this.server.isFirst) {
-      const isBlind = this.samplesOf(slot.file) === 0;
-      if (isBlind) this.#blind.add(slot.file);
-      this.coverage.count(isBlind ? 'another disk, not known' : 'another disk, to be reported');
-    }
     slot.connection = connection;
     slot.isUsed = true;
     this.#send('attach', {
@@ -549,10 +545,22 @@ export class Simulation {
     );
   }
 
+  /** The worker has accepted a connection. */
+  #isAccepted(file: number, connection: SimulatedConnection | undefined): void {
+    this.failed.delete(file);
+    if (connection === undefined || connection.isFirst) return;
+    const isBlind = !this.isKnown(file) && !this.mayLose(file);
+    if (isBlind) this.#blind.add(file);
+    this.coverage.count(isBlind ? 'another disk, not known' : 'another disk, taken for the first');
+  }
+
   /** The worker mistakes the first disk for another one. @throws Violation */
   #isRefused(file: number): void {
     this.refused.add(file);
-    if (!this.lies) throw new Violation('other disk', 'the first disk is taken for another one');
+    // The server has failed to read every block that could be a sample.
+    const isUnreadable = this.profile.faults.has('errors') && !this.isKnown(file);
+    if (isUnreadable) this.coverage.count('the first disk is refused, as no block is known');
+    else if (!this.lies) throw new Violation('other disk', 'the first disk is taken for another one');
   }
 
   #countAttachment(file: number): number {
@@ -583,9 +591,9 @@ export class Simulation {
     ready: () => {
       this.ready = true;
     },
-    connectionAccepted: (file) => {
-      this.failed.delete(file);
+    connectionAccepted: (file, slot) => {
       this.syncErrors[file].isAway(this.stopSent, ++this.#events);
+      this.#isAccepted(file, this.slots.find((one) => one.file === file && one.slot === slot)?.connection);
     },
     connectionLost: (file, connection, why, { otherDisk }) => {
       this.note(() => `  worker: connection slot ${connection} lost: ${why}`);
@@ -593,8 +601,10 @@ export class Simulation {
       const wasFirst = slot?.connection?.isFirst === true;
       if (slot !== undefined) slot.connection = undefined;
       const isLast = this.slots.every((one) => one.file !== file || one.connection === undefined);
-      if (otherDisk && isLast) this.#fail(file);
-      if (otherDisk && wasFirst) this.#isRefused(file);
+      if (!otherDisk) return;
+      if (isLast) this.#fail(file);
+      if (wasFirst) this.#isRefused(file);
+      else this.coverage.count('another disk is refused');
     },
     warning: (text) => {
       this.note(() => `  worker: ${text}`);

@@ -47,6 +47,7 @@ import {
   UnflushedWrites,
 } from './changes.js';
 import { ExtentMap } from './extent-map.js';
+import { FirstSamples, type SampledDisk } from './first-samples.js';
 import { Identity } from './identity.js';
 import { PendingLseeks } from './pending-lseeks.js';
 import { type RecoveredDisk, Recovery } from './recovery.js';
@@ -96,13 +97,13 @@ export interface DiskContext {
   settle(request: FuseRequest): void;
   /** The server has failed a command. */
   serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void;
-  /** Reads a block of the disk as a sample for its identity. */
-  sampleIdentity(disk: Disk): void;
+  /** Reads the block at byte `offset` as a sample for the disk's identity. */
+  sampleBlock(disk: Disk, offset: bigint): void;
   flushInTheBackground(disk: Disk): void;
 }
 
 /** See the file's head. */
-export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
+export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, SampledDisk {
   readonly index: number;
   readonly node: Node;
   readonly info: ExportInfo;
@@ -143,6 +144,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   readonly pendingLseeks = new PendingLseeks();
   /** Samples that tell this disk from another. */
   readonly identity: Identity;
+  readonly firstSamples: FirstSamples;
   /** Errno of the last background FLUSH; 0 for success. */
   flushError = 0;
   readonly #waiting = new CommandQueue();
@@ -150,8 +152,6 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   #closing: Connection[] = [];
   /** Time at which the last ready connection was lost; undefined before. */
   #lostAt: number | undefined;
-  /** Whether a block was read as a sample for the identity. */
-  #hasSampled = false;
   /** Whether a FLUSH has covered every change ever sent, so that the data read are stable. */
   #isClean = true;
   /** Whether the outcome of a change since then is unknown. */
@@ -182,9 +182,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     this.extents = new ExtentMap(context.keepExtents);
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
-    this.identity = new Identity(this.minimum, context.unflushedLimit > 0);
     this.changeLength = new ChangeLength(info.extendedHeaders);
     this.can = capabilitiesOf(info);
+    const isKept = context.unflushedLimit > 0;
+    this.identity = new Identity(this.minimum, info.size, { isKept, canFlush: this.can.flush });
+    this.firstSamples = new FirstSamples(this);
     this.unflushed = new UnflushedWrites(this.can.flush ? context.unflushedLimit : 0, context);
     // Programs may write as much again while a FLUSH is in flight.
     this.#pace = new FlushPace(this.unflushed.limit / 2);
@@ -270,7 +272,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
       if (this.failing !== 0) this.#giveUp(command);
       else this.#waiting.push(command);
     } else if (this.lost.any && this.#lostSince(command) !== undefined) this.#unproven.push(command);
-    else this.assign(command, this.#leastLoaded());
+    else if (!this.firstSamples.isDue || !changesDisk(command) || !this.firstSamples.holds(command))
+      this.assign(command, this.#leastLoaded());
   }
 
   /** Gives a command to a connection. */
@@ -289,7 +292,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
       this.#isClean = false;
       this.#sent++;
       this.extents.wrote(command);
-      this.identity.changed(command.offsetHi, command.offsetLo, command.length);
+      this.identity.changed(command, this.#sent);
     } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.querySent(this.changesUnderWay());
     connection.enqueue(command, this.context.now());
   }
@@ -325,7 +328,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     // A connection may have been accepted meanwhile.
     if (!this.waiting) return;
     this.failing = errno;
-    for (const command of this.#unproven.splice(0)) this.#giveUp(command);
+    for (const command of [...this.#unproven.splice(0), ...this.firstSamples.take()]) this.#giveUp(command);
     for (let command = this.#waiting.shift(); command !== undefined; command = this.#waiting.shift()) {
       this.#giveUp(command);
     }
@@ -402,6 +405,14 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
 
   leaveOrder(request: FuseRequest): readonly FuseRequest[] {
     return this.order.leave(request);
+  }
+
+  sampleBlock(offset: bigint): void {
+    this.context.sampleBlock(this, offset);
+  }
+
+  sendHeld(commands: readonly NbdCommand[]): void {
+    for (const command of commands) this.#sendInTurn(command);
   }
 
   flushInTheBackground(): void {
@@ -501,6 +512,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
     if (errno !== 0) this.context.serverError(this, command, errno, text);
     else if (command.type === NBD_CMD_FLUSH) {
       this.#hasWarnedFlush = false;
+      this.identity.flushed(command.changesBefore);
       if (this.identity.wanted) this.#sampleFlushed(command.sequence);
       this.unflushed.forget(command.sequence);
       if (command.changesBefore === this.#sent && !this.lost.any) {
@@ -519,11 +531,6 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Keeps an answered write until a FLUSH covers it, and sends a FLUSH when there are many. */
   remember(command: NbdCommand): void {
     this.unflushed.keep(command);
-    if (!this.#hasSampled && this.unflushed.limit > 0 && this.identity.samples.length === 0) {
-      // The identity must be known before there is much that a wrong disk must not get.
-      this.#hasSampled = true;
-      this.context.sampleIdentity(this);
-    }
     this.#relieve(this.unflushed.bytes);
   }
 
@@ -539,6 +546,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk {
   /** Records the possible loss of acknowledged writes, for the next fsync of each handle and for the user. */
   lose(why: string): void {
     this.node.errors.raise();
+    this.identity.lost();
     this.warn(`${why}: some writes may be lost, and the next fsync of each program fails with EIO`);
   }
 

@@ -1,6 +1,6 @@
 // Compares the sample blocks of a disk's identity with the disk behind a new connection, before any other command.
 //
-// Made by Recovery. A block that changes meanwhile decides nothing.
+// Made by Recovery. A sample that is replaced meanwhile decides nothing.
 
 import { NBD_CMD_READ } from '../../nbd/constants.js';
 import type { Connection } from '../connection/connection.js';
@@ -24,15 +24,15 @@ export interface CheckedDisk {
 export class IdentityCheck implements ReplyWaiter {
   readonly #disk: CheckedDisk;
   readonly #connection: Connection;
-  readonly #done: () => void;
+  readonly #done: (isConfirmed: boolean) => void;
   readonly #pending = new Map<NbdCommand, Sample>();
   readonly #tried = new Set<Sample>();
   #isConfirmed = false;
   /** Whether the server has failed a READ. */
   #hasFailed = false;
 
-  /** @param done is called when the disk is the same, according to the samples */
-  constructor(disk: CheckedDisk, connection: Connection, done: () => void) {
+  /** @param done is called when no sample differs. `isConfirmed`: at least one was compared */
+  constructor(disk: CheckedDisk, connection: Connection, done: (isConfirmed: boolean) => void) {
     this.#disk = disk;
     this.#connection = connection;
     this.#done = done;
@@ -48,7 +48,7 @@ export class IdentityCheck implements ReplyWaiter {
       command.type = NBD_CMD_READ;
       command.offsetHi = sample.offsetHi;
       command.offsetLo = sample.offsetLo;
-      command.length = sample.bytes.length;
+      command.length = sample.length;
       command.buffer = context.buffers.take(command.length);
       command.bufferAt = HEADROOM;
       command.waiter = this;
@@ -62,12 +62,12 @@ export class IdentityCheck implements ReplyWaiter {
         manner: 'aborted',
         why: 'the server cannot read the blocks that identify the disk',
       });
-    else this.#done();
+    else this.#done(false);
   }
 
   /** Called after the last reply: if all samples changed meanwhile, there may be new ones to compare. */
   #end(): void {
-    if (this.#isConfirmed) this.#done();
+    if (this.#isConfirmed) this.#done(true);
     else this.begin();
   }
 
@@ -78,7 +78,7 @@ export class IdentityCheck implements ReplyWaiter {
       this.#disk.warn(`${what} while the server was away`);
       identity.reset();
       this.#pending.clear();
-      this.#done();
+      this.#done(true);
     } else {
       this.#connection.end({ manner: 'other disk', why: what });
     }
@@ -90,10 +90,10 @@ export class IdentityCheck implements ReplyWaiter {
     this.#pending.delete(command);
     const { buffer } = command;
     if (sample === undefined || buffer === undefined || this.#connection.lost) return;
-    const { bytes, offsetHi, offsetLo } = sample;
-    const found = buffer.bytes.subarray(HEADROOM, HEADROOM + bytes.length);
+    const { length, offsetHi, offsetLo } = sample;
+    const found = buffer.bytes.subarray(HEADROOM, HEADROOM + length);
     const isKnown = this.#disk.identity.samples.includes(sample);
-    if (error === 0 && isKnown && Buffer.compare(found, bytes) !== 0) {
+    if (error === 0 && isKnown && !sample.matches(found)) {
       this.#differs(`the bytes at offset ${toBigInt(offsetHi, offsetLo)} have changed`);
       return;
     }

@@ -22,8 +22,10 @@ export interface RecoveredDisk extends ReplayDisk, CheckedDisk {
 interface Arrival {
   readonly connection: Connection;
   readonly number: number;
-  /** Whether it leads to the same disk. */
+  /** Whether no sample of the disk differs. */
   verified: boolean;
+  /** Whether there was a sample to compare. */
+  isConfirmed: boolean;
 }
 
 /** See the file's head. */
@@ -58,9 +60,9 @@ export class Recovery {
 
   /** Adds a new connection. */
   arrived(connection: Connection): void {
-    const arrival = { connection, number: ++this.arrivals, verified: false };
+    const arrival = { connection, number: ++this.arrivals, verified: false, isConfirmed: false };
     this.#fresh.push(arrival);
-    new IdentityCheck(this.#disk, connection, () => this.#verified(arrival)).begin();
+    new IdentityCheck(this.#disk, connection, (isConfirmed) => this.#verified(arrival, isConfirmed)).begin();
   }
 
   /** Removes a lost connection. Call `advance` when its commands are sorted out. */
@@ -91,7 +93,7 @@ export class Recovery {
   advance(): void {
     const disk = this.#disk;
     const next = this.#fresh.find(({ verified }) => verified);
-    if (this.ready.length > 0 || next === undefined) return;
+    if (this.ready.length > 0 || next === undefined || this.#refuses(next)) return;
     if (this.#replay === undefined) {
       this.#refused = false;
       if (disk.unflushed.incomplete) {
@@ -111,8 +113,21 @@ export class Recovery {
     disk.continueWaiting();
   }
 
-  #verified(arrival: Arrival): void {
+  /** Refuses a connection that nothing proves to lead to the same disk, while a wrong one would get changes. */
+  #refuses({ isConfirmed, connection }: Arrival): boolean {
+    if (isConfirmed || !this.#disk.mayLose) return false;
+    connection.end({
+      manner: 'other disk',
+      why: 'nbdfuse cannot exclude that, as it knows no block of the first one',
+    });
+    return true;
+  }
+
+  #verified(arrival: Arrival, isConfirmed: boolean): void {
     const disk = this.#disk;
+    arrival.isConfirmed = isConfirmed;
+    // With a ready connection, its next FLUSH is the proof.
+    if (this.ready.length === 0 && this.#refuses(arrival)) return;
     arrival.verified = true;
     disk.accepted(arrival.connection);
     if (this.ready.length === 0) this.advance();

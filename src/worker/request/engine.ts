@@ -166,7 +166,10 @@ export class Engine implements DiskContext {
     // A durable write is complete, unless a replay sends older writes again, perhaps to the same place.
     const isDurable = (command.flags & NBD_CMD_FLAG_FUA) !== 0 && disk.unflushed.empty;
     if (errno === 0 && request !== undefined && changesDisk(command) && !isDurable) disk.remember(command);
-    else this.retire(command);
+    else {
+      if (errno !== 0) disk.identity.failed(command);
+      this.retire(command);
+    }
     if (request === undefined) return;
     if (errno !== 0) request.fail(errno);
     this.settle(request);
@@ -212,9 +215,9 @@ export class Engine implements DiskContext {
     command.bufferAt = HEADROOM;
   }
 
-  sampleIdentity(disk: Disk): void {
+  sampleBlock(disk: Disk, offset: bigint): void {
     const request = this.begin(SPECULATIVE, disk);
-    this.run(request, this.#sample(request, disk));
+    this.run(request, this.#sample(request, disk, offset));
   }
 
   flushInTheBackground(disk: Disk): void {
@@ -230,25 +233,21 @@ export class Engine implements DiskContext {
     if (request.error !== 0 && disk.failing === 0) disk.reportFailedFlush(request.error);
   }
 
-  /** Steps that read one of three candidate blocks as a sample for the identity, if no change touches it. */
-  *#sample(request: FuseRequest, disk: Disk): Task {
+  /** Steps that read a block as a sample for the identity, unless a change is sent to it meanwhile. */
+  *#sample(request: FuseRequest, disk: Disk, offset: bigint): Task {
     const { identity } = disk;
-    for (const at of identity.candidates(disk.info.size)) {
-      const [hi, lo] = [highHalf(at), lowHalf(at)];
-      if (disk.isUncertain(hi, lo, identity.unit)) continue;
-      const buffer = this.buffers.take(identity.unit);
-      identity.expect(hi, lo);
-      const command = this.command(request, disk, NBD_CMD_READ);
-      command.setPlace(hi, lo, identity.unit);
-      command.setPayload(buffer, HEADROOM);
-      this.submit(command, disk);
-      yield;
-      const isGood = request.error === 0 && identity.isAsExpected && !disk.isUncertain(hi, lo, identity.unit);
-      if (isGood)
-        identity.saw({ offsetHi: hi, offsetLo: lo, length: identity.unit }, buffer.bytes, HEADROOM, true);
-      this.buffers.release(buffer);
-      if (isGood || request.error !== 0) return;
-    }
+    const [hi, lo] = [highHalf(offset), lowHalf(offset)];
+    const block = identity.expect(hi, lo);
+    const buffer = this.buffers.take(identity.unit);
+    const command = this.command(request, disk, NBD_CMD_READ);
+    command.setPlace(hi, lo, identity.unit);
+    command.setPayload(buffer, HEADROOM);
+    this.submit(command, disk);
+    yield;
+    if (identity.isAsExpected(block) && request.error === 0)
+      identity.saw(block, buffer.bytes, HEADROOM, true);
+    this.buffers.release(buffer);
+    disk.firstSamples.ended();
   }
 
   /** Handles FUSE_INTERRUPT: ends a request if a signal is ending its task. False: the request is not here. */

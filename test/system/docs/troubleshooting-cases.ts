@@ -44,6 +44,10 @@ for (;;) { my ($type, $cookie, $offset, $length) = unpack('x6na8Q>N', take(28));
   print $client pack('NN', 0x67446698, 0), $cookie, $type == 0 ? "\\0" x $length : '';
   sleep 60 if $type == 1 }`;
 
+/** Words for nbdkit: a disk that can be written and not read. */
+const BROKEN = `eval get_size='echo 1M' pread='echo EIO no >&2; exit 1' pwrite='cat >/dev/null' \
+  can_write='exit 0' can_flush='exit 0' flush='exit 0'`;
+
 const OVER = 'umount dir; kill $S 2>/dev/null; wait';
 const LOST = `${serve('memory 1M')}; ${mounted('--reconnect=1', '--unix server.sock')}
 kill -9 $S; ${hears('fail with EIO')}; ${serve('memory 1M')}; ${hears('reconnected')}; ${OVER}`;
@@ -130,9 +134,12 @@ umount -l dir; kill $S; kill $N; wait`,
   'dir/nbd: the server came back with another export: the description': `${describedAs('one')}
 ${mounted('', '--unix server.sock')}; kill -9 $S; ${describedAs('two')}; ${hears('another export')}
 umount -l dir; kill $S; kill $N; wait`,
-  'dir/nbd: the server came back with another disk': `yes | head -c 1M >one.raw; yes no | head -c 1M >two.raw
+  'dir/nbd: the server came back with another disk: the bytes': `yes | head -c 1M >one.raw; yes no | head -c 1M >two.raw
 ${serve('file one.raw')}; ${mounted('', '--unix server.sock')}; head -c 4096 dir/nbd >copy; kill -9 $S
-${serve('file two.raw')}; ${hears('another disk')}; umount -l dir; kill $S; kill $N; wait`,
+${serve('file two.raw')}; ${hears('with another disk')}; umount -l dir; kill $S; kill $N; wait`,
+  'dir/nbd: the server came back with another disk: nbdfuse cannot': `${serve(BROKEN)}
+${mounted('--cache=none', '--unix server.sock')}; dd if=/dev/zero of=dir/nbd bs=4k count=1 conv=notrunc; kill -9 $S
+${serve(BROKEN)}; ${hears('cannot exclude')}; umount -l dir; kill $S; kill $N; wait`,
   'dir/nbd: the server is lost: the server answered': `perl -e '${HASTY.replaceAll("'", `'\\''`)}' & S=$!
 while [ ! -s port ]; do sleep 0.05; done; ${mounted('--reconnect=0 --cache=none', '--tcp 127.0.0.1 $(cat port)')}
 dd if=/dev/zero of=dir/nbd bs=1M count=1 oflag=direct conv=notrunc; ${OVER}`,

@@ -461,6 +461,54 @@ it.each([
   },
 );
 
+it('other disk: a disk that was written as a whole before any read or fsync is recognized', async () => {
+  const scope = createScope();
+  const [mine, other] = [await diskFile(scope, 'one.raw', '1'), await diskFile(scope, 'two.raw', '2')];
+  const serve = (image: string) => startQemuNbd(scope, '-f', 'raw', '--cache=writeback', image);
+  const server = await serve(mine);
+  const disk = await mountDisk(scope, { server: [server.uri()], options: ['--cache=none'] });
+  const file = await openFile(scope, disk.file, 'r+');
+  const content = Buffer.alloc(MIB, 'W');
+  await file.write(content, 0, MIB, 0);
+  await server.program.kill('SIGKILL');
+  const wrong = await serve(other);
+  await disk.program.says(/another disk: the bytes at offset \d+ have changed/);
+  await expect(file.sync()).rejects.toMatchObject({ code: 'EIO' });
+  expect(readFileSync(other).equals(Buffer.alloc(MIB, '2'))).toBe(true);
+  // The right one may have any part of the writes.
+  await wrong.program.kill('SIGKILL');
+  writeFileSync(mine, Buffer.concat([content.subarray(0, 100), Buffer.alloc(MIB - 100, '1')]));
+  await serve(mine);
+  await disk.program.says(/reconnected after/);
+  await file.sync();
+  expect(readFileSync(mine).equals(content)).toBe(true);
+});
+
+it('other disk: without a readable block, unflushed writes are not sent to a server that comes back', async () => {
+  const scope = createScope();
+  const log = scope.path('log');
+  const words = [
+    'eval',
+    'get_size=echo 1M',
+    'pread=echo EIO no >&2; exit 1',
+    `pwrite=cat >/dev/null; echo $4 >>${log}`,
+    'can_write=exit 0',
+    'can_flush=exit 0',
+    'flush=exit 0',
+  ];
+  const server = await startNbdkit(scope, ...words);
+  const disk = await mountDisk(scope, { server: [server.uri()], options: ['--cache=none'] });
+  const file = await openFile(scope, disk.file, 'r+');
+  await file.write(Buffer.alloc(BLOCK, 'W'), 0, BLOCK, 0);
+  await server.program.kill('SIGKILL');
+  await startNbdkit(scope, ...words);
+  await disk.program.says(
+    /came back with another disk: nbdfuse cannot exclude that, as it knows no block of the first one; reads and writes fail with EIO/,
+  );
+  await expect(file.sync()).rejects.toMatchObject({ code: 'EIO' });
+  expect(readFileSync(log, 'utf8')).toBe('0\n');
+});
+
 /** A server that answers WRITEs after their headers, and reads their payloads when the test tells it to. */
 async function startHastyServer(scope: Scope, size: number) {
   const payloads: Buffer[] = [];

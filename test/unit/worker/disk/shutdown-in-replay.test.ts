@@ -32,8 +32,8 @@ const RUN: Action = { do: 'run' };
 const FLUSH = 'NBD_CMD_FLUSH';
 const READ = 'NBD_CMD_READ offset 0 length 512';
 const WRITE = 'NBD_CMD_WRITE offset 0 length 512';
-/** The block by which the worker knows the disk. */
-const SAMPLE = 'NBD_CMD_READ offset 32256 length 512';
+/** The blocks by which the worker knows the disk. */
+const SAMPLES = [READ, 'NBD_CMD_READ offset 32256 length 512', 'NBD_CMD_READ offset 65024 length 512'];
 
 const connect = (c: number, slot: number): Action => ({ do: 'connect', c, file: 0, slot });
 const receive = (c: number): Action => ({ do: 'receive', c, bytes: ALL });
@@ -61,15 +61,15 @@ const REFUSED_REPLAY: readonly Action[] = [
   request('open', 1),
   RUN,
   request('write', 2),
+  ...SAMPLES.flatMap((sample) => answer(0, sample)),
   ...answer(0, WRITE),
-  ...answer(0, SAMPLE),
   RUN,
   { do: 'kill', salt: 1 },
   RUN,
   { do: 'start' },
   connect(2, 0),
   connect(3, 1),
-  ...answerBoth(2, 3, SAMPLE),
+  ...SAMPLES.flatMap((sample) => answerBoth(2, 3, sample)),
   ...answer(2, WRITE, NBD_ESHUTDOWN),
   RUN,
 ];
@@ -89,7 +89,7 @@ test('the copy on a closing connection is a lost copy when that connection ends'
     { do: 'close', c: 3, reset: false } as const,
     RUN,
     connect(4, 0),
-    ...answer(4, SAMPLE),
+    ...SAMPLES.flatMap((sample) => answer(4, sample)),
     ...answer(4, WRITE),
     ...answer(4, FLUSH),
     RUN,
