@@ -272,7 +272,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
       if (this.failing !== 0) this.#giveUp(command);
       else this.#waiting.push(command);
     } else if (this.lost.any && this.#lostSince(command) !== undefined) this.#unproven.push(command);
-    else if (!this.firstSamples.isDue || !changesDisk(command) || !this.firstSamples.holds(command))
+    else if (!this.firstSamples.isDue || !changesDisk(command) || !this.firstSamples.parks(command))
       this.assign(command, this.#leastLoaded());
   }
 
@@ -411,7 +411,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     this.context.sampleBlock(this, offset);
   }
 
-  sendHeld(commands: readonly NbdCommand[]): void {
+  sendParked(commands: readonly NbdCommand[]): void {
     for (const command of commands) this.#sendInTurn(command);
   }
 

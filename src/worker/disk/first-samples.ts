@@ -1,4 +1,4 @@
-// Holds the first changes of a disk until there is a sample of the disk as it was before them.
+// Parks the first changes of a disk until there is a sample of the disk as it was before them.
 //
 // Owned by a Disk. Without it, a program that writes a small disk as a whole would leave no block by which to tell the
 // disk from another one. The wait is as long as one READ, and there is only one for a disk.
@@ -14,16 +14,16 @@ export interface SampledDisk {
   readonly failing: number;
   /** Reads the block at byte `offset` as a sample, and calls `ended`. */
   sampleBlock(offset: bigint): void;
-  /** Sends changes that were held. */
-  sendHeld(commands: readonly NbdCommand[]): void;
+  /** Sends changes that were parked. */
+  sendParked(commands: readonly NbdCommand[]): void;
 }
 
 /** See the file's head. */
 export class FirstSamples {
-  /** Whether a change must ask `holds`. */
+  /** Whether a change must ask `parks`. */
   isDue: boolean;
   readonly #disk: SampledDisk;
-  #held: NbdCommand[] = [];
+  #parked: NbdCommand[] = [];
   /** Number of blocks being read. */
   #reading = 0;
 
@@ -32,13 +32,13 @@ export class FirstSamples {
     this.isDue = disk.identity.outlivesChanges;
   }
 
-  /** Whether a change must wait: then it is held, and `sendHeld` gets it. */
-  holds(command: NbdCommand): boolean {
+  /** Whether a change must wait: then it is parked, and `sendParked` gets it. */
+  parks(command: NbdCommand): boolean {
     const { identity, info } = this.#disk;
     const offsets = this.#reading > 0 || identity.samples.length > 0 ? [] : identity.candidates(info.size);
     this.isDue = this.#reading + offsets.length > 0;
     if (!this.isDue) return false;
-    this.#held.push(command);
+    this.#parked.push(command);
     this.#reading += offsets.length;
     for (const offset of offsets) this.#disk.sampleBlock(offset);
     return true;
@@ -53,11 +53,11 @@ export class FirstSamples {
     // A lost server is no reason to do without: the next change tries again.
     if (failing !== 0 && identity.samples.length === 0) return;
     this.isDue = false;
-    this.#disk.sendHeld(this.take());
+    this.#disk.sendParked(this.take());
   }
 
-  /** Takes the changes that are held, as they fail. */
+  /** Takes the parked changes, as they fail. */
   take(): readonly NbdCommand[] {
-    return this.#held.splice(0);
+    return this.#parked.splice(0);
   }
 }

@@ -160,8 +160,8 @@ describe('first changes', () => {
       this.read.push(offset);
     }
 
-    sendHeld(held: readonly NbdCommand[]): void {
-      this.sent.push(...held);
+    sendParked(parked: readonly NbdCommand[]): void {
+      this.sent.push(...parked);
     }
 
     /** Answers the READ of the next block. @param letter '' for an error */
@@ -181,8 +181,8 @@ describe('first changes', () => {
   test('wait until one block is read that is not zeros', () => {
     const disk = new Fixture();
     const [one, two] = [write(0, 1, 'A'), write(1, 1, 'B')];
-    expect(disk.first.holds(one)).toBe(true);
-    expect(disk.first.holds(two)).toBe(true);
+    expect(disk.first.parks(one)).toBe(true);
+    expect(disk.first.parks(two)).toBe(true);
     expect(disk.read).toHaveLength(3);
     disk.answer('\0');
     expect(disk.sent).toEqual([]);
@@ -198,7 +198,7 @@ describe('first changes', () => {
     ['unreadable', '', 0],
   ])('wait for all blocks if they are %s', (_, letter, samples) => {
     const disk = new Fixture();
-    disk.first.holds(write(0, 1, 'A'));
+    disk.first.parks(write(0, 1, 'A'));
     disk.answer(letter);
     disk.answer(letter);
     expect(disk.sent).toEqual([]);
@@ -211,20 +211,20 @@ describe('first changes', () => {
   test('do not wait if a program has read a block, or the disk has none', () => {
     const known = new Fixture();
     known.identity.saw({ offsetHi: 0, offsetLo: 0, length: BLOCK }, block('x'), 0, false);
-    expect(known.first.holds(write(0, 1, 'A'))).toBe(false);
-    expect(new Fixture(0n).first.holds(write(0, 1, 'A'))).toBe(false);
+    expect(known.first.parks(write(0, 1, 'A'))).toBe(false);
+    expect(new Fixture(0n).first.parks(write(0, 1, 'A'))).toBe(false);
   });
 
   test('wait again after an outage in which they failed', () => {
     const disk = new Fixture();
     const [one, two] = [write(0, 1, 'A'), write(0, 1, 'B')];
-    disk.first.holds(one);
+    disk.first.parks(one);
     disk.failing = 5;
     expect(disk.first.take()).toEqual([one]);
     for (let i = 0; i < 3; i++) disk.answer('');
     expect(disk.first.isDue).toBe(true);
     disk.failing = 0;
-    expect(disk.first.holds(two)).toBe(true);
+    expect(disk.first.parks(two)).toBe(true);
     disk.answer('x');
     expect(disk.sent).toEqual([two]);
   });
