@@ -15,11 +15,13 @@ const FORMER_NAMES = [
   ['sentAgain', 'retriedRequests'],
 ] as const satisfies readonly (readonly [former: string, name: keyof Status])[];
 
-/** A status for programs: each renamed field has both names, with the same value. */
+/** A status for programs: each renamed field has both names, with the value of its time. */
 export function withFormerNames(status: Status): Status & Members {
   const former = FORMER_NAMES.map(([was, name]) => [was, status[name]] as const);
   const readAhead = { ...status.readAhead, wasted: status.readAhead.unused };
-  return { ...status, readAhead, ...Object.fromEntries(former) };
+  // The former field counted both kinds of waits.
+  const waitingForOthers = status.blockedByOverlap + status.blockedByProof;
+  return { ...status, readAhead, ...Object.fromEntries(former), waitingForOthers };
 }
 
 /** Whether a value of JSON is an object or an array. */

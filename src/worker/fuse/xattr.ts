@@ -13,8 +13,8 @@ import { nameIn } from './metadata.js';
 const PREFIX = 'user.nbd.';
 const WHOLE = 'status';
 
-/** Bytes by which a value may grow between the query for its size and the next. */
-const GROWTH = 64;
+/** Bytes by which a value may grow between the query for its size and the next: longer numbers, and some waits. */
+const GROWTH = 1024;
 
 /** `readAhead` as `read-ahead`. */
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
