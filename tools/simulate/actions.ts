@@ -43,6 +43,9 @@ export type Action =
   | { readonly do: 'deliver'; readonly c: number; readonly bytes: number }
   /** The server closes a connection; the commands that it has begun continue. */
   | { readonly do: 'close'; readonly c: number; readonly reset: boolean }
+  /** The network loses all packets of a connection; then it delivers them again. */
+  | { readonly do: 'cut'; readonly c: number }
+  | { readonly do: 'mend'; readonly c: number }
   | { readonly do: 'kill'; readonly salt: number }
   /** The main thread has seen the end of the server, which is its child. */
   | { readonly do: 'ended' }
@@ -117,6 +120,10 @@ export function actionText(action: Action): string {
       return `connection ${action.c}: ${amount(action.bytes)} of replies arrive`;
     case 'close':
       return `connection ${action.c}: the server closes it${action.reset ? ' with a reset' : ''}`;
+    case 'cut':
+      return `connection ${action.c}: the network loses all packets`;
+    case 'mend':
+      return `connection ${action.c}: the network delivers packets again`;
     case 'ended':
       return 'main thread: the server has ended for certain';
     case 'succeed':

@@ -210,6 +210,11 @@ export class Checker {
     );
   }
 
+  /** Whether the disk lacks something acknowledged in a unit at the end. */
+  isMissing(unit: number, content: number): boolean {
+    return this.#allowed(unit, content, AT_THE_END).length === 0;
+  }
+
   /** Whether a unit is not zeros for certain, for a read that begins at `begin`. */
   isData(unit: number, begin: number): boolean {
     return this.#units[unit].every(

@@ -17,6 +17,9 @@ import { Violation } from './violation.js';
 /** Descriptors of simulated connections: none that the process has. */
 const FIRST_DESCRIPTOR = 1_000_000;
 
+/** Milliseconds before the kernel sends bytes again. */
+const FIRST_RETRANSMISSION = 200;
+
 /** Bytes of a message in a Unix socket at most, and those that the kernel adds to each. */
 const MESSAGE = 64 * 1024;
 const MESSAGE_OVERHEAD = 768;
@@ -80,7 +83,8 @@ export class SimulatedConnection implements Channel {
   readonly peer: Peer | undefined;
   /** When the worker had closed it; set by the simulation. */
   closedAt: number | undefined;
-  readonly retransmissions = 0;
+  /** When the network began to lose its packets; undefined: it does not. */
+  #cutAt: number | undefined;
   /** Whether it leads to the first disk. */
   readonly isFirst: boolean;
   /** Bytes that the server has not read. */
@@ -107,6 +111,7 @@ export class SimulatedConnection implements Channel {
   #head = new Uint8Array(0);
   #headSentAt = 0;
   readonly #event: () => number;
+  readonly #now: () => number;
   #receiving: ServerCommand | undefined;
 
   constructor(
@@ -121,6 +126,8 @@ export class SimulatedConnection implements Channel {
       readonly isFirst: boolean;
       /** The number of the current event. */
       readonly event: () => number;
+      /** Milliseconds. */
+      readonly now: () => number;
     },
   ) {
     this.c = where.c;
@@ -133,6 +140,7 @@ export class SimulatedConnection implements Channel {
     this.peer = ways.knowsPeer ? ways.process : undefined;
     this.isFirst = ways.isFirst;
     this.#event = ways.event;
+    this.#now = ways.now;
     this.#late = ways.lateReading;
     this.#unix = ways.unixSocket;
     this.#header = info.extendedHeaders ? 32 : 28;
@@ -150,12 +158,19 @@ export class SimulatedConnection implements Channel {
 
   /** Its events for poll(2). */
   get events(): number {
-    if (this.closed) return 1 | 4 | (this.#reset ? 8 : 0) | 16;
+    if (this.closed && !this.cut) return 1 | 4 | (this.#reset ? 8 : 0) | 16;
     return (this.readable > 0 ? 1 : 0) | (this.#space > 0 ? 4 : 0);
+  }
+
+  /** The kernel sends the oldest bytes again after 200 ms, then at doubling intervals. */
+  get retransmissions(): number {
+    if (this.#cutAt === undefined || this.toRead === 0) return 0;
+    return Math.floor(Math.log2((this.#now() - this.#cutAt) / FIRST_RETRANSMISSION + 1));
   }
 
   receive(address: number, length: number): number {
     if (this.readable === 0) {
+      if (this.cut) return setErrno(EAGAIN);
       if (this.#reset) return setErrno(ECONNRESET);
       return this.closed && this.onTheWay === 0 ? 0 : setErrno(EAGAIN);
     }
@@ -178,7 +193,7 @@ export class SimulatedConnection implements Channel {
   }
 
   send(first: number, firstLength: number, second: number, secondLength: number): number {
-    if (this.client !== 'open' || this.closed) return setErrno(EPIPE);
+    if (this.client !== 'open' || (this.closed && !this.cut)) return setErrno(EPIPE);
     const count = Math.min(this.#space, firstLength + secondLength);
     if (count === 0) return setErrno(EAGAIN);
     const ofFirst = Math.min(count, firstLength);
@@ -226,7 +241,20 @@ export class SimulatedConnection implements Channel {
 
   /** Whether the server has read to the worker's end of the connection. */
   get atEnd(): boolean {
-    return this.client !== 'open' && this.toRead === 0;
+    return this.client !== 'open' && this.toRead === 0 && !this.cut;
+  }
+
+  /** Whether the network loses its packets. */
+  get cut(): boolean {
+    return this.#cutAt !== undefined;
+  }
+
+  /** The network begins to lose its packets, or to deliver them again. */
+  setCut(isCut: boolean): void {
+    this.#cutAt = isCut ? this.#now() : undefined;
+    if (isCut || !this.closed) return;
+    this.deliver(this.onTheWay);
+    this.#dropUnread();
   }
 
   /** @param whenRead is called when the worker has read the whole reply */
@@ -250,7 +278,7 @@ export class SimulatedConnection implements Channel {
     this.closed = true;
     this.#reset = reset;
     if (reset) this.#dropReplies();
-    else this.deliver(this.onTheWay);
+    else if (!this.cut) this.deliver(this.onTheWay);
     if (!this.#late) this.#dropUnread();
   }
 

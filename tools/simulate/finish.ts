@@ -39,6 +39,8 @@ export class Finish implements Source {
       return this.#sentEnded ? { do: 'ended' } : { do: 'start' };
     }
     if (server.frozen) return { do: 'thaw' };
+    const cut = server.connections.find((one) => one.cut);
+    if (cut !== undefined) return { do: 'mend', c: cut.c };
     const work = this.#work(simulation);
     if (work !== undefined) return work;
     const fsync = this.#fsync(simulation);
@@ -75,7 +77,7 @@ export class Finish implements Source {
         const isLost = simulation.slots.every((one) => one.file !== file || one.connection === undefined);
         if (isLost && !simulation.failed.has(file)) return { do: 'fail', file };
       }
-    } else if (lost !== undefined && !simulation.stopSent)
+    } else if (lost !== undefined)
       return { do: 'connect', c: this.#nextConnection++, file: lost.file, slot: lost.slot };
     for (const connection of simulation.server.connections) {
       const { c } = connection;

@@ -26,6 +26,21 @@ const LARGE = 128 * 1024;
 const BULK_LARGE = 0.5;
 const BULK_UNFLUSHED = 0.95;
 
+/** Share of the steps that make a loss follow, with a focus on losses: in a replay, and soon after another loss. */
+const LOSS_IN_REPLAY = 0.05;
+const NEXT_LOSS = 0.4;
+const LOSS_DELAYS = [5, 20, 60, 150];
+
+/** With a focus on O_DSYNC: share of such writes, and of direct ones. */
+const SYNC_SHARE = 0.4;
+
+/** Share of the steps that let time pass while a server is unreachable. */
+const OUTAGE_PACE = 0.05;
+
+/** Steps of a shutdown with faults at most, and the share of the requests of the kernel that go on. */
+const STOP_STEPS = 250;
+const STOP_REQUESTS = 0.3;
+
 const RUN: Action = { do: 'run' };
 
 /** Share of the commands that a stalling server ignores for long. */
@@ -44,7 +59,13 @@ export class Generator implements Source {
     make: (simulation: Simulation) => Action | undefined,
   ])[];
   readonly #whole: number;
+  /** For the choices of a later date: other seeds keep their histories. */
+  readonly #later: Random;
   #step = 0;
+  /** Steps left of a shutdown with faults. */
+  #stopSteps: number;
+  /** The step at which a connection is lost again; undefined: none. */
+  #nextLossAt: number | undefined;
   #nextId = 1;
   #nextConnection = 100;
   /** Whether the worker is to have its turn before anything else. */
@@ -55,6 +76,8 @@ export class Generator implements Source {
     this.#profile = profile;
     this.#random = new Random(profile.seed);
     this.#flushRandom = new Random(profile.seed ^ 0xf1054);
+    this.#later = new Random(profile.seed ^ 0x57ab5);
+    this.#stopSteps = profile.stopsBadly ? this.#later.between(10, STOP_STEPS) : 0;
     this.#most = most;
     this.#end = end;
     const { pace } = profile;
@@ -70,8 +93,15 @@ export class Generator implements Source {
   }
 
   next(simulation: Simulation): Action | undefined {
-    if (this.#step++ >= this.#most || simulation.stopSent || simulation.kernel.gone)
-      return this.#end.next(simulation);
+    this.#step++;
+    if (this.#mustStop(simulation))
+      return { do: 'stop', timeout: this.#later.oneOf([0, 50, 1000, 10_000, 10_000]) };
+    if (this.#isOver(simulation)) return this.#end.next(simulation);
+    // Time for the retransmissions that the worker waits for.
+    if (this.#has('unreachable') && simulation.server.connections.some((one) => one.cut))
+      if (this.#later.chance(OUTAGE_PACE)) return { do: 'advance', ms: 6000 };
+    const loss = this.#focusedLoss(simulation);
+    if (loss !== undefined) return loss;
     if (this.#after) {
       this.#after = false;
       if (this.#random.chance(this.#profile.eager)) return RUN;
@@ -88,14 +118,57 @@ export class Generator implements Source {
     return RUN;
   }
 
+  /** Whether a shutdown with faults begins now. */
+  #mustStop({ stopSent, ready, kernel }: Simulation): boolean {
+    const { stopsBadly, stopAt } = this.#profile;
+    return (
+      stopsBadly &&
+      !stopSent &&
+      ready &&
+      !kernel.gone &&
+      this.#step >= Math.min(stopAt ?? this.#most, this.#most)
+    );
+  }
+
+  /** Whether the end of the history begins, in which nothing more goes wrong. */
+  #isOver({ stopSent, kernel }: Simulation): boolean {
+    if (kernel.gone) return true;
+    return stopSent ? this.#stopSteps-- <= 0 : this.#step > this.#most;
+  }
+
+  /** A loss where the focus of the profile wants one. */
+  #focusedLoss(simulation: Simulation): Action | undefined {
+    const { focus } = this.#profile;
+    if (focus !== 'loss during a replay' && focus !== 'losses in turn') return undefined;
+    const { server } = simulation;
+    if (!server.runs) return undefined;
+    const isDue =
+      focus === 'losses in turn'
+        ? this.#nextLossAt !== undefined && this.#step >= this.#nextLossAt
+        : this.#later.chance(LOSS_IN_REPLAY) && simulation.replays;
+    if (!isDue) return undefined;
+    this.#nextLossAt = undefined;
+    const open = server.connections.filter(({ closed, client }) => !closed && client === 'open');
+    if (open.length === 0) return undefined;
+    if (this.#has('kill') && this.#later.chance(0.5)) return { do: 'kill', salt: this.#later.below(2 ** 30) };
+    return { do: 'close', c: this.#later.oneOf(open).c, reset: this.#later.chance(0.5) };
+  }
+
+  /** Plans the next loss after one, with a focus on several. */
+  #planLoss(): void {
+    if (this.#profile.focus !== 'losses in turn' || !this.#later.chance(NEXT_LOSS)) return;
+    this.#nextLossAt = this.#step + this.#later.oneOf(LOSS_DELAYS);
+  }
+
   #has(fault: Fault): boolean {
     return this.#profile.faults.has(fault);
   }
 
   /** A request of the kernel. */
-  #request({ syncErrors, kernel }: Simulation): Action | undefined {
+  #request({ stopSent, syncErrors, kernel }: Simulation): Action | undefined {
+    if (stopSent && !this.#later.chance(STOP_REQUESTS)) return undefined;
     const random = this.#random;
-    const { files, hot, usual, large, bulk, units, readAhead, zeroing } = this.#profile;
+    const { files, hot, usual, large, bulk, spread, focus, units, readAhead, zeroing } = this.#profile;
     const any = random.oneOf<RequestAction['do']>([
       'write',
       'write',
@@ -117,14 +190,13 @@ export class Generator implements Source {
     const isLarge = (kind === 'read' || kind === 'write') && random.chance(isBulk ? BULK_LARGE : large);
     const most = Math.min(units, LARGEST / UNIT);
     const count = isLarge ? random.oneOf([256, 520, most]) : random.between(1, usual);
-    const start =
-      readAhead && kind === 'read' && random.chance(0.5)
-        ? this.#step * 4
-        : random.oneOf(hot) + random.below(usual * 2);
+    const place = spread && isBulk ? this.#later.below(units) : random.oneOf(hot) + random.below(usual * 2);
+    const start = readAhead && kind === 'read' && random.chance(0.5) ? this.#step * 4 : place;
     const first = Math.min(start, Math.max(0, units - count)) % units;
     const length = Math.min(count, units - first) * UNIT;
     const moves = kind === 'read' || kind === 'write' || kind === 'punch' || kind === 'zero';
-    const direct = random.chance(0.6);
+    const isFocused = focus === 'O_DSYNC' && kind === 'write';
+    const direct = random.chance(0.6) || isFocused;
     const request = {
       do: kind,
       id: this.#nextId++,
@@ -132,7 +204,10 @@ export class Generator implements Source {
       offset: kind === 'fsync' || kind === 'open' || kind === 'release' ? 0 : first * UNIT,
       length: moves ? length : 0,
       direct,
-      sync: kind === 'write' && direct && !bulk && random.chance(0.1),
+      sync:
+        isFocused && !bulk
+          ? this.#later.chance(SYNC_SHARE)
+          : kind === 'write' && direct && !bulk && random.chance(0.1),
       hidden: random.chance(0.05),
     };
     if (!request.sync && kind !== 'fsync' && kind !== 'release') return request;
@@ -203,6 +278,7 @@ export class Generator implements Source {
     const { c } = connection;
     const isEarly = this.#has('early ack') && connection.toRead >= LARGE;
     const bytes = this.#random.oneOf(isEarly ? [28, 700, 70_000] : [1, 28, 700, 70_000, 1e9, 1e9, 1e9, 1e9]);
+    if (connection.cut) return undefined;
     if (connection.onTheWay > 0 && (connection.toRead === 0 || this.#random.chance(0.5)))
       return { do: 'deliver', c, bytes };
     if (!simulation.server.runs) return undefined;
@@ -238,6 +314,8 @@ export class Generator implements Source {
     if (server.frozen) return random.chance(0.1) ? { do: 'thaw' } : undefined;
     if (!server.isFirst && random.chance(0.1)) return { do: 'restore' };
     if (server.hasOld && random.chance(0.1)) return { do: 'bury' };
+    const cut = server.connections.find((one) => one.cut);
+    if (cut !== undefined && random.chance(0.05)) return { do: 'mend', c: cut.c };
     switch (random.oneOf([...this.#profile.faults, 'none'] as const)) {
       case 'interrupt': {
         const pending = [...kernel.pending.keys()];
@@ -252,10 +330,13 @@ export class Generator implements Source {
       case 'close': {
         const connection = this.#anyConnection(simulation);
         if (connection === undefined || !random.chance(0.2)) return undefined;
+        this.#planLoss();
         return { do: 'close', c: connection.c, reset: random.chance(0.5) };
       }
       case 'kill':
-        return random.chance(0.15) ? { do: 'kill', salt: random.below(2 ** 30) } : undefined;
+        if (!random.chance(0.15)) return undefined;
+        this.#planLoss();
+        return { do: 'kill', salt: random.below(2 ** 30) };
       case 'freeze':
         return random.chance(0.1) ? { do: 'freeze' } : undefined;
       case 'replace': {
@@ -265,6 +346,11 @@ export class Generator implements Source {
       case 'timeout':
         // That time, or the time for which the worker waits for the end of a connection that it gave up.
         return { do: 'advance', ms: random.oneOf([this.#profile.timeout + 1, 11_000]) };
+      case 'unreachable': {
+        const connection = this.#anyConnection(simulation);
+        if (connection === undefined || connection.closed || !random.chance(0.5)) return undefined;
+        return { do: 'cut', c: connection.c };
+      }
       case 'successor':
         return random.chance(0.2) ? { do: 'succeed' } : undefined;
       case 'unmount':

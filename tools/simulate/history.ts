@@ -1,6 +1,7 @@
 // One history from its beginning to its end: the worker runs in the simulated world, and the remains are
 // checked.
 
+import type { StopOutcome } from '../../src/worker/contract/messages.js';
 import { MountWorker } from '../../src/worker/mount-worker.js';
 import type { Action } from './actions.js';
 import type { Coverage } from './coverage.js';
@@ -9,7 +10,11 @@ import { Generator } from './generator.js';
 import { freeAreas } from './memory.js';
 import type { Profile } from './profile.js';
 import { Simulation, type Source } from './simulation.js';
+import { UNIT } from './units.js';
 import { Violation } from './violation.js';
+
+/** Ranges that the worker names at most when it stops. */
+const MOST_RANGES = 16;
 
 /** The outcome of a history. */
 export interface Result {
@@ -44,6 +49,8 @@ function play(profile: Profile, source: Source, log: string[] | undefined): Resu
     const worker = new MountWorker(simulation.settings, simulation.world);
     simulation.isKnown = (file) => worker.disks[file].identity.samples.length > 0;
     simulation.mayLose = (file) => worker.disks[file].mayLose;
+    simulation.isReplaying = (file) =>
+      worker.disks[file]?.unflushed.list().some(({ replayed }) => replayed) === true;
     simulation.seeStates = () => countStates(worker, simulation.coverage);
     worker.run();
     checkEnd(simulation, worker);
@@ -84,14 +91,41 @@ function checkEnd(simulation: Simulation, worker: MountWorker): void {
   landings(simulation);
   for (const checker of simulation.checkers) checker.givesUp();
   simulation.server.kill(0);
+  if (!simulation.lies) checkDisks(simulation, outcome);
+}
+
+/**
+ * The stable disks have all that was acknowledged, except what the outcome or an earlier report names as lost.
+ * @throws Violation
+ */
+function checkDisks(simulation: Simulation, { unwrittenBytes, ranges, reason }: StopOutcome): void {
+  const isUnwritten = unitsOf(ranges);
+  // A worker that keeps no writes cannot name them; it names the reason.
+  const namesNone = !simulation.reconnects && reason !== '';
+  const namesAll = ranges.length < MOST_RANGES;
+  let missing = 0;
   simulation.server.first.forEach((disk, file) => {
-    if (simulation.lies) return;
+    const checker = simulation.checkers[file];
     // The session ends with an error if it does not connect again.
-    const isGivenUp = !simulation.reconnects && simulation.failed.has(file);
+    const mayLose = namesNone || (!simulation.reconnects && simulation.failed.has(file));
     disk.stable.forEach((content, unit) => {
-      simulation.checkers[file].isOnDisk(unit, content, !isOrderly || isGivenUp);
+      const isNamed = isUnwritten(unit);
+      if (!namesAll && !mayLose && checker.isMissing(unit, content)) missing++;
+      checker.isOnDisk(unit, content, mayLose || isNamed || !namesAll);
     });
   });
+  if (missing * UNIT > unwrittenBytes)
+    throw new Violation(
+      'silent loss',
+      `the worker stops with ${unwrittenBytes} bytes unwritten, but ${missing * UNIT} are`,
+    );
+}
+
+/** The units of ranges like `offset 4096 length 512`, of any file. */
+function unitsOf(ranges: readonly string[]): (unit: number) => boolean {
+  const pairs = ranges.map((text) => /offset (\d+) length (\d+)/.exec(text)?.slice(1).map(Number) ?? [0, 0]);
+  return (unit) =>
+    pairs.some(([offset, length]) => unit * UNIT < offset + length && (unit + 1) * UNIT > offset);
 }
 
 /** In an orderly end nothing is left anywhere. */
@@ -101,15 +135,18 @@ function checkLeftovers({ engine, disks }: MountWorker): void {
   };
   if (engine.requests.busy) wrong('a request');
   const kept = disks.reduce((sum, { unflushed }) => sum + unflushed.list().length, 0);
-  const commands = engine.commands.inUse().length;
-  if (engine.requests.count === 0 && commands !== kept)
+  const commandsInUse = engine.commands.inUse();
+  const commands = commandsInUse.length;
+  // The worker may still compare the disk on a new connection.
+  const isIdentifying = commandsInUse.some(({ waiter }) => waiter !== undefined);
+  if (engine.requests.count === 0 && !isIdentifying && commands !== kept)
     wrong(`${commands} commands, of which ${kept} are kept`);
   if (disks.some(({ can, unflushed }) => can.flush && !unflushed.empty))
     wrong('a write that no FLUSH has covered');
   if (disks.some(({ order }) => order.isChanging || order.waiting.length > 0)) wrong('a change');
   if (disks.some(({ closing }) => closing.length > 0)) wrong('a connection that is still read');
   // Read-ahead and the search for holes may still wait for the server.
-  if (engine.requests.count > 0 || kept > 0) return;
+  if (engine.requests.count > 0 || kept > 0 || isIdentifying) return;
   const { inUse } = engine.buffers;
   if (inUse !== engine.device.buffer.capacity)
     wrong(`${inUse} bytes of blocks, where the device has ${engine.device.buffer.capacity}`);

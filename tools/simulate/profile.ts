@@ -23,9 +23,21 @@ export const FAULTS = [
   'unmount',
   'successor',
   'no reconnecting',
+  'unreachable',
 ] as const;
 
+/** Faults of a later date. They and all of `Profile` that came with them have random numbers of their own. */
+const LATER_FAULTS: readonly string[] = ['unreachable'];
+
+/** Ways to make rare orders of events frequent. A seed has one of them at most. */
+const FOCUSES = ['loss during a replay', 'losses in turn', 'O_DSYNC'] as const;
+
+export type Focus = (typeof FOCUSES)[number];
+
 export type Fault = (typeof FAULTS)[number];
+
+/** Units of a disk whose writes are spread over all of it: a replay has several parts. */
+const BULK_UNITS = 8192;
 
 /** See the file's head. */
 export interface Profile {
@@ -64,6 +76,13 @@ export interface Profile {
   readonly large: number;
   /** Many large writes and few fsyncs, so that a replay has several parts. */
   readonly bulk: boolean;
+  /** Bulk writes go to all places, so that the newest bytes are many. */
+  readonly spread: boolean;
+  readonly focus: Focus | undefined;
+  /** The step at which the stop of the worker begins; undefined: after the last step. */
+  readonly stopAt: number | undefined;
+  /** Faults, and requests of the kernel, go on while the worker stops. */
+  readonly stopsBadly: boolean;
   /** Requests under way at most. */
   readonly most: number;
   /** Probability that a ready worker runs. */
@@ -84,6 +103,7 @@ function chooseFaults(random: Random, { without, only }: Limits): Set<Fault> {
   const share = random.oneOf([0.15, 0.3, 0.5]);
   const faults = new Set<Fault>();
   for (const fault of FAULTS) {
+    if (LATER_FAULTS.includes(fault)) continue;
     const chosen = random.chance(share);
     if (chosen && !without.includes(fault) && (only === undefined || only.includes(fault))) faults.add(fault);
   }
@@ -96,16 +116,37 @@ function chooseBlockSizes(random: Random): BlockSizes | undefined {
   return minimum === 0 ? undefined : { minimum, preferred: 4096, maximum };
 }
 
+/** The part of a profile that came later: other seeds keep their histories. */
+function chooseLater(random: Random, faults: Set<Fault>, { without, only }: Limits): Later {
+  const mayHave = (fault: Fault): boolean =>
+    !without.includes(fault) && (only === undefined || only.includes(fault));
+  const isUnreachable = random.chance(0.1);
+  if (isUnreachable && mayHave('unreachable') && !faults.has('early ack')) faults.add('unreachable');
+  const focus = random.chance(0.2) ? random.oneOf(FOCUSES) : undefined;
+  // A focus on losses needs some.
+  const loss = random.oneOf(['kill', 'close'] as const);
+  const isLosing = focus !== undefined && focus !== 'O_DSYNC';
+  if (isLosing && mayHave(loss) && !faults.has('early ack')) faults.add(loss);
+  const stopsBadly = random.chance(0.25);
+  const stopAt = stopsBadly && random.chance(0.7) ? random.between(20, 600) : undefined;
+  const spread = random.chance(0.7);
+  return { focus, spread, stopsBadly, stopAt };
+}
+
+type Later = Pick<Profile, 'focus' | 'spread' | 'stopsBadly' | 'stopAt'>;
+
 /** The profile of a seed. */
 export function makeProfile(seed: number, limits: Limits): Profile {
   const random = new Random(seed ^ 0x5eed);
   const faults = chooseFaults(random, limits);
+  const later = chooseLater(new Random(seed ^ 0x57bde), faults, limits);
   const large = faults.has('early ack') ? 0.3 : random.chance(0.15) ? 0.15 : 0;
   const blockSizes = chooseBlockSizes(random);
   const odd = random.chance(0.2) ? random.between(1, 7) : 0;
   const units = (large > 0 ? 8192 : random.oneOf([128, 512, 2048])) + odd;
   const early = faults.has('early ack');
   const profile: Omit<Profile, 'bulk'> = {
+    ...later,
     seed,
     faults,
     files: random.chance(0.1) ? 2 : 1,
@@ -146,7 +187,10 @@ export function makeProfile(seed: number, limits: Limits): Profile {
     zeroing: random.oneOf([0, 0, 0.5]),
   };
   const remembers = profile.flush && profile.unflushedLimit > 1024 * 1024;
-  return { ...profile, bulk: remembers && !early && random.chance(0.15) };
+  const bulk = remembers && !early && random.chance(0.15);
+  const spread = bulk && later.spread;
+  const isUnix = profile.unixSocket && !faults.has('unreachable');
+  return { ...profile, bulk, spread, units: spread ? BULK_UNITS : units, unixSocket: isUnix };
 }
 
 /** Bytes of one file of a profile. */
@@ -156,16 +200,16 @@ export function sizeOf({ units }: Profile): number {
 
 /** Describes a profile in one line, for the history of a failing seed. */
 export function profileText(profile: Profile): string {
-  const { faults, files, headers, connections, cache, unflushedLimit, timeout, blockSizes } = profile;
-  const flags = (['flush', 'fua', 'zeroes', 'allocation', 'readAhead', 'inOrder'] as const).filter(
-    (name) => profile[name],
-  );
+  const { faults, files, headers, connections, cache, unflushedLimit, timeout, blockSizes, focus } = profile;
+  const flags = (
+    ['flush', 'fua', 'zeroes', 'allocation', 'readAhead', 'inOrder', 'bulk', 'spread', 'stopsBadly'] as const
+  ).filter((name) => profile[name]);
   const sizes =
     blockSizes === undefined ? 'no block sizes' : `block sizes ${blockSizes.minimum}/${blockSizes.maximum}`;
   return [
     `${files} file${files > 1 ? 's' : ''} of ${sizeOf(profile)} bytes, ${sizes}, ${headers} headers`,
     `${connections} connection${connections > 1 ? 's' : ''} (${profile.unixSocket ? 'Unix' : 'TCP'}, room ${profile.room})`,
     `cache ${cache}, keep ${unflushedLimit}, timeout ${timeout}, settle time ${profile.settleTime}, ${flags.join(' ')}`,
-    `faults: ${[...faults].join(', ') || 'none'}`,
+    `faults: ${[...faults].join(', ') || 'none'}${focus === undefined ? '' : `; focus: ${focus}`}`,
   ].join('; ');
 }

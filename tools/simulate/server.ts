@@ -30,6 +30,8 @@ import { Violation } from './violation.js';
 export interface ServerEvents {
   /** The number of the current event. */
   event(): number;
+  /** Milliseconds. */
+  now(): number;
   /** A WRITE or WRITE_ZEROES has this content for a unit. */
   brought(command: ServerCommand, file: number, unit: number, content: number): void;
   /** The server executes a command that changes another disk than the first one. */
@@ -117,6 +119,7 @@ export class SimulatedServer {
       knowsPeer: unixSocket && knowsPeer,
       isFirst: this.isFirst,
       event: () => this.#events.event(),
+      now: () => this.#events.now(),
     };
     const made = new SimulatedConnection({ c, file, slot }, this.info, ways);
     this.connections.push(made);

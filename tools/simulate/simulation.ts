@@ -38,6 +38,9 @@ const KERNEL_RELEASE = '6.18.0';
 const START = 100_000;
 const START_OF_DAY = 1_700_000_000_000;
 
+/** Milliseconds for which the worker may run after it has failed everything. */
+const STOP_SLACK = 700;
+
 /** Maximum steps of one history: a longer one would never end. */
 const MOST_TRIES = 200_000;
 
@@ -90,6 +93,13 @@ export class Simulation {
   #tries = 0;
   /** Counts the states that the worker is in; called when it waits. */
   seeStates: () => void = () => undefined;
+  /** Whether unflushed writes of a file are sent again now. */
+  isReplaying: (file: number) => boolean = () => false;
+  /** Files that lost a connection since their last fsync, with its time. */
+  readonly #lastLosses = new Map<number, number>();
+  /** The time by which the worker must fail everything, and that at which it had a turn after it. */
+  #stopDeadline = Number.POSITIVE_INFINITY;
+  #overdueSince: number | undefined;
   /** Whether the worker has a sample of the disk of a file, and whether it has changes that a server may lack. */
   isKnown: (file: number) => boolean = () => false;
   mayLose: (file: number) => boolean = () => false;
@@ -111,6 +121,7 @@ export class Simulation {
     this.kernel = new SimulatedKernel((request, error, body) => this.#answered(request, error, body));
     this.server = new SimulatedServer(profile, {
       event: () => this.#events,
+      now: () => this.now,
       brought: (command, file, unit, content) => this.#brought(command, file, unit, content),
       changedOther: (command, connection) => this.#changedOther(command, connection),
       readOther: ({ file }) => {
@@ -144,6 +155,11 @@ export class Simulation {
    */
   get lies(): boolean {
     return this.#isMistaken || this.profile.faults.has('early ack');
+  }
+
+  /** Whether unflushed writes of some file are sent again now. */
+  get replays(): boolean {
+    return this.checkers.some((_, file) => this.isReplaying(file));
   }
 
   /** The settings of the worker. */
@@ -204,8 +220,7 @@ export class Simulation {
   /** A connection that reaches the server is made in the slot of that place. */
   #connect(place: number, c: number): boolean {
     const slot = this.slots[place];
-    if (slot === undefined || slot.connection !== undefined || !this.server.runs || this.stopSent)
-      return false;
+    if (slot === undefined || slot.connection !== undefined || !this.server.runs) return false;
     if (!this.reconnects && slot.isUsed) return false;
     const difference = sameExport(this.server.firstInfo, this.server.info);
     if (difference !== undefined) return false;
@@ -282,6 +297,8 @@ export class Simulation {
           | 'reply'
           | 'deliver'
           | 'close'
+          | 'cut'
+          | 'mend'
           | 'kill'
           | 'ended'
           | 'start'
@@ -341,18 +358,24 @@ export class Simulation {
   }
 
   #applyConnection(
-    action: Extract<Action, { do: 'receive' | 'execute' | 'reply' | 'deliver' | 'close' }>,
+    action: Extract<Action, { do: 'receive' | 'execute' | 'reply' | 'deliver' | 'close' | 'cut' | 'mend' }>,
     connection: SimulatedConnection,
   ): boolean {
     const { server } = this;
     if (action.do === 'deliver') {
-      if (connection.onTheWay === 0) return false;
+      if (connection.onTheWay === 0 || connection.cut) return false;
       connection.deliver(action.bytes);
+      return true;
+    }
+    if (action.do === 'cut' || action.do === 'mend') {
+      if (this.profile.unixSocket || connection.cut === (action.do === 'cut')) return false;
+      connection.setCut(action.do === 'cut');
+      this.#afterwards(connection);
       return true;
     }
     if (!server.runs) return false;
     if (action.do === 'close') {
-      if (connection.closed) return false;
+      if (connection.closed || connection.cut) return false;
       connection.serverCloses(action.reset);
       return true;
     }
@@ -372,6 +395,7 @@ export class Simulation {
   }
 
   #receive(connection: SimulatedConnection, bytes: number): boolean {
+    if (connection.cut) return false;
     if (!this.server.receive(connection, bytes)) {
       if (!connection.atEnd || connection.closed) return false;
     }
@@ -399,11 +423,24 @@ export class Simulation {
     if (kind === 'write' || kind === 'punch' || kind === 'zero') {
       const content = kind === 'write' ? id : 0;
       const name = requestText(action);
+      this.#countMixed(action);
       change = this.checkers[file].begins(content, name, offset / UNIT, length / UNIT, this.#events);
       if (kind === 'write') this.#writes.set(id, action);
     }
     this.kernel.ask(action, this.#events, change);
     return true;
+  }
+
+  /** Counts writes with and without O_DSYNC to the same place at the same time. */
+  #countMixed({ do: kind, file, offset, length, sync }: RequestAction): void {
+    if (kind !== 'write') return;
+    for (const { action } of this.kernel.pending.values()) {
+      const isOther = action.do === 'write' && action.file === file && action.sync !== sync;
+      if (isOther && action.offset < offset + length && offset < action.offset + action.length) {
+        this.coverage.count('write: O_DSYNC beside a plain one');
+        return;
+      }
+    }
   }
 
   #signal({ id, deadly, interrupts }: Extract<Action, { do: 'signal' }>): boolean {
@@ -443,6 +480,7 @@ export class Simulation {
     const sync = { handle, name: requestText(action), begin, now: this.#events };
     if (error === 0) {
       if (!this.lies) this.syncErrors[file].succeeded(sync);
+      this.#lastLosses.delete(file);
       this.checkers[file].synced(begin, this.#oldest);
     } else if (error !== EINTR && !this.lies) this.syncErrors[file].failed(sync);
   }
@@ -597,6 +635,7 @@ export class Simulation {
     },
     connectionLost: (file, connection, why, { otherDisk }) => {
       this.note(() => `  worker: connection slot ${connection} lost: ${why}`);
+      this.#countLoss(file, why);
       const slot = this.slots.find((one) => one.file === file && one.slot === connection);
       const wasFirst = slot?.connection?.isFirst === true;
       if (slot !== undefined) slot.connection = undefined;
@@ -622,6 +661,16 @@ export class Simulation {
       this.note(() => `  worker: stopped, ${outcome.unwrittenBytes} bytes unwritten ${outcome.reason}`);
     },
   };
+
+  /** Counts losses of connections that come in rare moments. */
+  #countLoss(file: number, why: string): void {
+    if (this.isReplaying(file)) this.coverage.count('loss: during a replay');
+    const last = this.#lastLosses.get(file);
+    if (last !== undefined) this.coverage.count('loss: before an fsync has covered the last loss');
+    if (this.stopSent) this.coverage.count('loss: while the worker stops');
+    if (why.includes('unreachable')) this.coverage.count('loss: the server is unreachable');
+    this.#lastLosses.set(file, this.now);
+  }
 
   #hear(call: Call<FromWorker>): void {
     const [name] = call;
@@ -659,7 +708,10 @@ export class Simulation {
         throw new Error(`there is no connection ${descriptor}`);
       },
       takeCalls: (take) => {
-        for (const call of this.#calls.splice(0)) take(call);
+        for (const call of this.#calls.splice(0)) {
+          if (call[0] === 'stop') this.#stopDeadline = this.now + call[1];
+          take(call);
+        }
       },
       send: sender((call) => this.#hear(call as Call<FromWorker>)),
     };
@@ -671,11 +723,23 @@ export class Simulation {
     return this.server.connections.find((one) => one.descriptor === descriptor)?.events ?? 0;
   }
 
+  /** The worker, which has just had a turn, must stop within its time. @throws Violation */
+  #endsInTime(): void {
+    if (this.now < this.#stopDeadline) return;
+    this.#overdueSince ??= this.now;
+    if (this.now - this.#overdueSince > STOP_SLACK)
+      throw new Violation(
+        'late stop',
+        `the worker still runs ${this.now - this.#stopDeadline} ms after its deadline`,
+      );
+  }
+
   /** The worker waits: takes steps until one of them lets it run, with something to do. */
   #waits(poll: SimulatedPoll, timeout: number): void {
     this.seeStates();
     for (const { error, connection } of this.#readNow.splice(0))
       if (connection.client === 'closed') error.isKnown = false;
+    this.#endsInTime();
     const deadline = timeout < 0 ? Number.POSITIVE_INFINITY : this.now + timeout;
     for (;;) {
       const action = this.#source.next(this);

@@ -13,6 +13,7 @@ export type Rule =
   | 'no reply'
   | 'left over'
   | 'silent loss'
+  | 'late stop'
   | 'hole over data'
   | 'crash';
 

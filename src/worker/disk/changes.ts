@@ -81,6 +81,11 @@ export class RangeOrder {
     return false;
   }
 
+  /** Whether a request overlaps a change in progress. For assertions. */
+  overlapsChange(request: FuseRequest): boolean {
+    return this.#order.started.some((change) => overlap(request, change));
+  }
+
   /** Ends a request whose changes are resolved, apart from lost copies. Returns the requests whose turn has come. */
   leave(request: FuseRequest): readonly FuseRequest[] {
     if (request.order === ORDER_NONE) return NONE;

@@ -9,6 +9,7 @@ import { MAX_TRANSFER } from '../device/device.js';
 import { setRange } from '../disk/changes.js';
 import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_READ, type Task } from '../flight/fuse-request.js';
+import { assertSlowly } from '../memory/assert.js';
 import { HEADROOM } from '../memory/buffer-pool.js';
 import { distance, toDouble } from '../memory/u64.js';
 import type { Engine } from './engine.js';
@@ -55,7 +56,9 @@ export function startRead(
 function mayRead(request: FuseRequest, disk: Disk): boolean {
   const start = toDouble(request.offsetHi, request.offsetLo);
   setRange(request, start, start + request.length, disk.minimum);
-  return disk.order.enterRead(request);
+  const mayStart = disk.order.enterRead(request);
+  assertSlowly(() => !mayStart || !disk.order.overlapsChange(request), 'a READ waits for changes in flight');
+  return mayStart;
 }
 
 /** Steps of a READ that has waited for overlapping changes. */
