@@ -72,12 +72,13 @@ export class Finish implements Source {
     const lost = simulation.slots.find(
       ({ connection, file }) => connection === undefined && !simulation.refused.has(file),
     );
-    if (!simulation.reconnects) {
-      for (const { file } of simulation.slots) {
-        const isLost = simulation.slots.every((one) => one.file !== file || one.connection === undefined);
-        if (isLost && !simulation.failed.has(file)) return { do: 'fail', file };
-      }
-    } else if (lost !== undefined)
+    for (const { file } of simulation.slots) {
+      // The main thread connects no more, or only to a disk that the worker refuses.
+      const isGivenUp = !simulation.reconnects || simulation.refused.has(file);
+      const isLost = simulation.slots.every((one) => one.file !== file || one.connection === undefined);
+      if (isGivenUp && isLost && !simulation.failed.has(file)) return { do: 'fail', file };
+    }
+    if (simulation.reconnects && lost !== undefined)
       return { do: 'connect', c: this.#nextConnection++, file: lost.file, slot: lost.slot };
     for (const connection of simulation.server.connections) {
       const { c } = connection;
