@@ -19,6 +19,11 @@ const STOP_LIMIT = 12_000;
 /** Mounts, and freezes the server. */
 async function mountFrozen(scope: Scope, ...options: readonly string[]): Promise<Hanging> {
   const hanging = await mountHanging(scope, ...options);
+  // The first change would read samples on several connections. nbdkit may abort if they close before its replies.
+  const file = await openFile(scope, hanging.disk.file, 'r+');
+  await file.write(Buffer.alloc(512, 1), 0, 512, 15 * 1024 * 1024);
+  await file.sync();
+  await file.close();
   await hanging.freeze();
   return hanging;
 }
