@@ -28,7 +28,7 @@ const listOf =
 
 function shaped<T>(shape: Readonly<Record<keyof T & string, Check>>): Check {
   return (value) => {
-    if (typeof value !== 'object' || value === null) return false;
+    if (!isObject(value)) return false;
     const members = new Map<string, unknown>(Object.entries(value));
     return Object.entries<Check>(shape).every(([name, check]) => check(members.get(name)));
   };

@@ -81,9 +81,9 @@ export class RangeOrder {
     return false;
   }
 
-  /** Whether a request overlaps a change in progress. For assertions. */
+  /** Whether a request overlaps another one that is a change in progress. For assertions. */
   overlapsChange(request: FuseRequest): boolean {
-    return this.#order.started.some((change) => overlap(request, change));
+    return this.#order.started.some((change) => change !== request && overlap(request, change));
   }
 
   /** Ends a request whose changes are resolved, apart from lost copies. Returns the requests whose turn has come. */
@@ -110,12 +110,8 @@ export class RangeOrder {
   }
 
   #hold(request: FuseRequest): void {
-    assertSlowly(() => this.#isAlone(request), 'changes that hold ranges do not overlap');
+    assertSlowly(() => !this.overlapsChange(request), 'changes that hold ranges do not overlap');
     request.order = ORDER_HOLDS;
-  }
-
-  #isAlone(request: FuseRequest): boolean {
-    return !this.#order.started.some((other) => other !== request && overlap(request, other));
   }
 
   /** Announces the first change, and the end of the last one. */
@@ -140,6 +136,12 @@ export const PROOF_PATIENCE = 30_000;
 /** The byte range of a WRITE or WRITE_ZEROES. */
 export interface ChangedBytes extends Place {
   readonly type: number;
+}
+
+/** The bytes of a place, exact for every offset. Not for the hot path. */
+export function rangeOf({ offsetHi, offsetLo, length }: Place): ByteRange {
+  const start = toBigInt(offsetHi, offsetLo);
+  return { start, end: start + BigInt(length) };
 }
 
 /** The connection of a lost change. */
@@ -206,15 +208,13 @@ export class LostCopies {
     if (arrival <= this.#endedUpTo) return;
     const { type, offsetHi, offsetLo, length, change } = command;
     const isClosed = !closing;
-    const start = toBigInt(offsetHi, offsetLo);
     const copy: LostCopy = {
       type,
       offsetHi,
       offsetLo,
       length,
       change,
-      start,
-      end: start + BigInt(length),
+      ...rangeOf(command),
       peer: peer?.share(),
       arrival,
       lostAt: now,
@@ -317,11 +317,6 @@ export interface CommandOwner {
   retire(command: NbdCommand): void;
   /** Releases the buffer of a command. */
   releaseBuffer(command: NbdCommand): void;
-}
-
-function rangeOf({ offsetHi, offsetLo, length }: Place): ByteRange {
-  const start = toBigInt(offsetHi, offsetLo);
-  return { start, end: start + BigInt(length) };
 }
 
 /** Whether the data of an unflushed write were dropped. */

@@ -44,6 +44,7 @@ import {
   LostCopies,
   PROOF_PATIENCE,
   RangeOrder,
+  rangeOf,
   UnflushedWrites,
 } from './changes.js';
 import { ExtentMap } from './extent-map.js';
@@ -700,8 +701,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
 
   #lostBefore(command: NbdCommand): LostBytes | undefined {
     if (!changesDisk(command)) return undefined;
-    const start = toBigInt(command.offsetHi, command.offsetLo);
-    return this.lost.overlapping(start, start + BigInt(command.length), command.change);
+    const { start, end } = rangeOf(command);
+    return this.lost.overlapping(start, end, command.change);
   }
 
   #settleAll(requests: readonly FuseRequest[]): void {

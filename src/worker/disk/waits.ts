@@ -5,8 +5,7 @@
 import type { ByteRange } from '../../nbd/byte-range.js';
 import type { FuseRequest } from '../flight/fuse-request.js';
 import type { CommandQueue, NbdCommand } from '../flight/nbd-command.js';
-import { type Place, toBigInt } from '../memory/u64.js';
-import { type LostBytes, PROOF_PATIENCE, type RangeOrder } from './changes.js';
+import { type LostBytes, PROOF_PATIENCE, type RangeOrder, rangeOf } from './changes.js';
 import type { Recovery } from './recovery.js';
 
 /** See WaitStatus. Times in seconds. */
@@ -36,11 +35,6 @@ export interface Waiting {
   readonly now: number;
 }
 
-function bytesOf({ offsetHi, offsetLo, length }: Place): ByteRange {
-  const start = toBigInt(offsetHi, offsetLo);
-  return { start, end: start + BigInt(length) };
-}
-
 /** Number of requests to which commands belong. */
 export function requestsOf(commands: readonly NbdCommand[]): number {
   return new Set<FuseRequest | NbdCommand>(commands.map((command) => command.request ?? command)).size;
@@ -57,7 +51,7 @@ function overlapWait({ order }: Waiting): Wait {
   return {
     reason: 'overlap',
     count: order.waiting.length,
-    ...(older === undefined ? {} : { bytes: bytesOf(older) }),
+    ...(older === undefined ? {} : { bytes: rangeOf(older) }),
   };
 }
 
