@@ -4,7 +4,6 @@
 // quotes its standard error.
 
 import { open } from 'node:fs/promises';
-import { gunzipSync, constants as zlib } from 'node:zlib';
 import { NbdClient } from '../client/client.js';
 import type { ServerAddress } from '../client/target.js';
 import { NbdServerError } from '../nbd/errors.js';
@@ -20,6 +19,24 @@ const TAIL_LENGTH = 512;
 export interface Look {
   readonly head: Buffer;
   readonly tail: Buffer;
+  /** Lines for the user. */
+  readonly lines?: readonly string[];
+}
+
+/** Lets `use` read a local file. @throws Node's errors; the errors of `use` */
+export async function withFile<T>(path: string, use: (file: DiskReader) => Promise<T>): Promise<T> {
+  const handle = await open(path, 'r');
+  try {
+    const size = BigInt((await handle.stat()).size);
+    const read = async (offset: bigint, length: number): Promise<Buffer> => {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, Number(offset));
+      if (bytesRead < length) throw new ImageError(`${printable(path)} has become shorter`);
+      return buffer;
+    };
+    return await use({ size, read });
+  } finally {
+    await handle.close();
+  }
 }
 
 /** The first and last bytes of a local file; of a device only the first ones. @throws Node's errors */
@@ -45,16 +62,6 @@ export async function lookAtDisk({ size, read }: DiskReader): Promise<Look> {
   const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
   const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
   return { head, tail };
-}
-
-/** The first bytes of a gzip file's contents; none when it is damaged. */
-export function unzippedHead(head: Buffer): Buffer {
-  try {
-    const options = { finishFlush: zlib.Z_SYNC_FLUSH, maxOutputLength: 1024 * HEAD_LENGTH };
-    return gunzipSync(head, options).subarray(0, HEAD_LENGTH);
-  } catch {
-    return Buffer.alloc(0);
-  }
 }
 
 /** Bytes of a server's standard error that are kept. */

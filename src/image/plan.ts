@@ -130,7 +130,7 @@ function confineNbdkit(
   return confinedWords(words, {
     readable: [...readable, ...launcher, ...(readOnly ? [source.path] : [])],
     writable: [...writable, ...(readOnly ? [] : [source.path])],
-    temporary: compression === 'gzip' || upper?.temporary === true,
+    temporary: compression === 'gzip' || compression === 'bzip2' || upper?.temporary === true,
     sockets: upper !== undefined,
   });
 }

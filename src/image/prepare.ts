@@ -8,17 +8,20 @@ import { basename, dirname, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { whyUnconfined } from '../transport/confine.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
+import { refuseSeveralStreams } from './bzip2.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
 import { ImageError } from './errors.js';
 import type { Compression, ImageFormat, RequestedFormat } from './formats.js';
-import { type Look, lookAtDisk, lookAtFile, unzippedHead, withDisk } from './look.js';
+import { lookAtGzip } from './gzip.js';
+import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
-import { findPartition } from './partitions.js';
+import { type DiskReader, findPartition } from './partitions.js';
 import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
 import { hasProgram, installedOf, requirePlugin, requirePrograms, requireUnpacking } from './programs.js';
 import { nameOf, parseSource, type Source, textOf } from './source.js';
+import { unpackingError } from './unpacking-error.js';
 
 /** An image as the command line names it. */
 export interface ImageRequest {
@@ -104,20 +107,35 @@ async function lookAtSource(
   }
 }
 
+/** Lets `use` read the whole source, compressed or not. */
+function withSource<T>(
+  { source, isDevice, isConfined }: Place,
+  signal: AbortSignal | undefined,
+  use: (file: DiskReader) => Promise<T>,
+): Promise<T> {
+  if (source.kind === 'nbd') return withDisk(source.uri, signal, use);
+  if (source.kind === 'file' && !isDevice) return withFile(source.path, use);
+  return withDisk({ socketActivation: nbdkitAlone({ source, readOnly: true }, isConfined) }, signal, use);
+}
+
 /** The first and last bytes of the image in a compressed file. */
 async function lookInside(
-  { source, isConfined }: Place,
+  place: Place,
   compression: Compression | undefined,
   outside: Look,
   signal: AbortSignal | undefined,
 ): Promise<Look> {
+  const { source, isConfined } = place;
   if (compression === undefined || source.kind === 'nbd') return outside;
-  await requirePrograms(printable(textOf(source)), ['nbdkit']);
-  await requireUnpacking(printable(textOf(source)), compression);
-  // nbdkit unpacks all of a gzip file before the first byte can be read.
-  if (compression === 'gzip') return { head: unzippedHead(outside.head), tail: Buffer.alloc(0) };
+  const name = textOf(source);
+  await requirePrograms(printable(name), ['nbdkit']);
+  await requireUnpacking(printable(name), compression);
+  if (compression === 'gzip') return withSource(place, signal, (file) => lookAtGzip(name, file));
+  if (compression === 'bzip2') await withSource(place, signal, (file) => refuseSeveralStreams(name, file));
   const socketActivation = nbdkitAlone({ source, compression, readOnly: true }, isConfined);
-  return withDisk({ socketActivation }, signal, lookAtDisk);
+  return withDisk({ socketActivation }, signal, lookAtDisk).catch((error: unknown) => {
+    throw unpackingError(name, compression, error);
+  });
 }
 
 /** The properties of an image, found by inspection. */
@@ -126,6 +144,8 @@ interface Identity {
   readonly format: ImageFormat;
   /** How to open a local image that is not compressed. */
   readonly local: LocalImage | undefined;
+  /** Lines for the user. */
+  readonly lines: readonly string[];
 }
 
 async function identify(
@@ -143,14 +163,15 @@ async function identify(
   const outside = await lookAtSource(source, isConfined, signal);
   const compression =
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
-  const { head, tail } = await lookInside(place, compression, outside, signal);
+  const { head, tail, lines = [] } = await lookInside(place, compression, outside, signal);
   const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
   if (source.kind === 'file' && compression === undefined) {
     const trusted = requested.format !== undefined;
-    return { compression, format, local: await openLocalImage(source.path, format, { trusted, isDevice }) };
+    const local = await openLocalImage(source.path, format, { trusted, isDevice });
+    return { compression, format, local, lines: local.lines };
   }
   refuseReferences(textOf(source), format, head);
-  return { compression, format, local: undefined };
+  return { compression, format, local: undefined, lines };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -266,11 +287,7 @@ export async function prepareImage(
   const seen = before === undefined ? { ...whole, overlay: kept } : whole;
   const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: range };
-  const lines = [
-    introduction(name, plan, programs),
-    ...(identity.local?.lines ?? []),
-    ...warnings(place, request),
-  ];
+  const lines = [introduction(name, plan, programs), ...identity.lines, ...warnings(place, request)];
   const detail =
     why === undefined
       ? 'the image server runs in a sandbox'

@@ -118,6 +118,11 @@ nbdfuse dir 'nbds+unix://bob@/?socket=server.sock&tls-psk-file=keys.psk'; kill $
 nbdfuse dir linked.qcow2`,
   'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
 nbdfuse dir vmware.vmdk`,
+  'short.img.gz ends': 'gzip -c "$NBDFUSE" | head -c 100 >short.img.gz; nbdfuse dir short.img.gz',
+  'big.img.xz has': 'head -c 600M /dev/zero | xz -0 >big.img.xz; nbdfuse dir big.img.xz',
+  'nbdkit cannot unpack short.img.xz':
+    'xz -c "$NBDFUSE" | head -c 100 >short.img.xz; nbdfuse dir short.img.xz',
+  'twice.img.gz has': '(gzip -c disk.raw; gzip -c disk.raw) >twice.img.gz; nbdfuse dir twice.img.gz',
   '--format none': 'nbdfuse --format=none dir disk.raw',
   '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
   'the disk has no partition table': 'nbdfuse --partition 1 dir disk.raw',

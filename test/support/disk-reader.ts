@@ -1,0 +1,11 @@
+// A disk in memory, for tests of pure code that reads disks.
+
+import type { DiskReader } from '../../src/image/partitions.js';
+
+/** Bytes as a disk. */
+export function readerOf(bytes: Buffer): DiskReader {
+  return {
+    size: BigInt(bytes.length),
+    read: async (offset, length) => bytes.subarray(Number(offset), Number(offset) + length),
+  };
+}
