@@ -44,6 +44,12 @@ export const FUSE_SYNCFS = 50;
 export const FUSE_TMPFILE = 51;
 export const FUSE_STATX = 52;
 
+/** Flag of GETATTR: the kernel asks on behalf of a file handle, for a read or a write, and not for stat(2). */
+export const FUSE_GETATTR_FH = 1 << 0;
+
+/** Message to the kernel: the attributes or pages of a file are out of date. */
+export const FUSE_NOTIFY_INVAL_INODE = 2;
+
 export const FUSE_ASYNC_READ = 1 << 0;
 export const FUSE_BIG_WRITES = 1 << 5;
 export const FUSE_DO_READDIRPLUS = 1 << 13;

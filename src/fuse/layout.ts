@@ -54,6 +54,7 @@ export const SETATTR_MODE = IN_HEADER + 68;
 export const SETATTR_UID = IN_HEADER + 76;
 export const SETATTR_GID = IN_HEADER + 80;
 
+export const GETATTR_FLAGS = IN_HEADER;
 export const OPEN_FLAGS = IN_HEADER;
 /** `fuse_forget_in`, and the entries of a `fuse_batch_forget_in`: pairs of node id and count, 64 bits each. */
 export const FORGET_COUNT_LO = IN_HEADER + LOW;

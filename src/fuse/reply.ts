@@ -122,6 +122,14 @@ export function writeWriteReply(view: DataView, at: number, count: number): numb
   return 8;
 }
 
+/** `fuse_notify_inval_inode_out` for the attributes of a node: a negative offset keeps its pages. */
+export function writeAttributesExpired(view: DataView, nodeid: number): number {
+  view.setBigUint64(OUT_HEADER, BigInt(nodeid), HOST_ENDIAN);
+  view.setBigInt64(OUT_HEADER + 8, -1n, HOST_ENDIAN);
+  view.setBigInt64(OUT_HEADER + 16, 0n, HOST_ENDIAN);
+  return 24;
+}
+
 /** `fuse_lseek_out`. */
 export function writeLseekReply(view: DataView, offset: bigint): number {
   view.setBigUint64(OUT_HEADER, offset, HOST_ENDIAN);

@@ -16,7 +16,7 @@ import type {
 } from './contract/messages.js';
 import { MAX_TRANSFER } from './device/device.js';
 import type { Disk } from './disk/disk.js';
-import { SPECULATIVE } from './flight/fuse-request.js';
+import { BlockCounts, FIRST_STATUS_TIME } from './fuse/block-counts.js';
 import { Dispatcher } from './fuse/dispatch.js';
 import { ExportDirectory } from './fuse/export-directory.js';
 import { Files } from './fuse/files.js';
@@ -27,7 +27,6 @@ import { Watchdog } from './loop/watchdog.js';
 import { ReadThreads } from './read-threads/read-threads.js';
 import { Engine, type EngineEvents } from './request/engine.js';
 import { Readahead } from './request/readahead.js';
-import { FIRST_STATUS_TIME, scanHoles } from './request/seek.js';
 import { Trace } from './request/trace.js';
 import { StatusReporter } from './status.js';
 import type { World } from './world.js';
@@ -58,7 +57,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   readonly #readThreads: ReadThreads | undefined;
   readonly #status: StatusReporter;
   readonly #readahead: Readahead | undefined;
-  readonly #scanning = new Set<Disk>();
+  readonly #blockCounts: BlockCounts;
   #saidReady = false;
   #initialized: number | undefined;
 
@@ -91,10 +90,12 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
         entry: settings.entryTimeout ?? (changing ? CHANGING_VALIDITY : VALIDITY),
         attributes: settings.attributeTimeout ?? VALIDITY,
       },
+      blocksValidity: settings.attributeTimeout,
       negativeValidity: settings.negativeTimeout ?? 0,
       keepPages: !settings.dropPagesOnOpen,
       wallClock: world.system.wallClock,
     });
+    this.#blockCounts = new BlockCounts(this.#engine, metadata);
     const init = {
       ...settings,
       writeback,
@@ -115,6 +116,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       disks: byNode,
       init,
       prefetched: this.#readahead,
+      blockCounts: this.#blockCounts,
       status: (nodeid) => this.#status.ofNode(nodeid),
       exportDirectory: this.#exportDirectory,
       readThreads: this.#readThreads,
@@ -196,7 +198,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     const isFirst = this.#files.entry(file)?.disk === undefined;
     const disk = this.#files.use(file, info);
     this.#loop.watch(disk.attach(channel, connection, info, attachment.arrival));
-    this.#scan(disk);
+    this.#blockCounts.begin(disk);
     if (isFirst) this.#exportDirectory?.arrived(disk);
   }
 
@@ -252,6 +254,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   turn(now: number): boolean {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
+    this.#blockCounts.look(now);
     if (this.#readThreads?.look()) {
       this.#serveReadThreads();
       this.#loop.flush();
@@ -265,10 +268,13 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
 
   patience(): number {
     if (this.#shutdown.begun || (this.#dispatcher.ready && !this.#saidReady)) return 50;
-    const forDisks = this.#watchdog.patience;
-    const forDirectory = this.#exportDirectory?.patience ?? -1;
-    if (forDisks < 0 || forDirectory < 0) return Math.max(forDisks, forDirectory);
-    return Math.min(forDisks, forDirectory);
+    const times = [
+      this.#watchdog.patience,
+      this.#blockCounts.patience,
+      this.#exportDirectory?.patience ?? -1,
+    ];
+    const due = times.filter((time) => time >= 0);
+    return due.length === 0 ? -1 : Math.min(...due);
   }
 
   /** Closes the connections of idle files, and flushes when unflushed writes use up the memory. */
@@ -295,12 +301,5 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     if (!looked && now - this.#initialized < FIRST_STATUS_TIME) return;
     this.#saidReady = true;
     this.#world.send('ready');
-  }
-
-  #scan(disk: Disk): void {
-    if (disk.isScanned || !disk.can.allocation || this.#scanning.has(disk)) return;
-    this.#scanning.add(disk);
-    const request = this.#engine.begin(SPECULATIVE, disk);
-    this.#engine.run(request, scanHoles(this.#engine, request, disk));
   }
 }

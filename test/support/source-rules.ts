@@ -73,10 +73,15 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'linux',
     ...workerUpTo('disk').filter((room) => room !== 'worker/contract'),
   ],
-  'worker/fuse': ['nbd', 'fuse', ...without(workerUpTo('request'), 'worker/flight', 'worker/connection')],
+  'worker/fuse': ['nbd', 'fuse', ...without(workerUpTo('request'), 'worker/connection')],
   'worker/loop': ['nbd', 'linux', ...without(workerUpTo('request'), 'worker/stats')],
   'worker/read-threads': ['fuse', 'linux', ...workerUpTo('loop')],
-  worker: ['nbd', 'linux', ...without(workerUpTo('loop'), 'worker/memory'), 'worker/read-threads'],
+  worker: [
+    'nbd',
+    'linux',
+    ...without(workerUpTo('loop'), 'worker/memory', 'worker/flight'),
+    'worker/read-threads',
+  ],
   'worker/host': ['nbd', 'linux', 'tls', 'worker', 'worker/contract', 'worker/read-threads'],
   session: [
     'nbd',

@@ -5,6 +5,7 @@
 // splicing into a socket does not preserve messages.
 
 import { EIO } from '../../src/constants/errno.js';
+import { FUSE_NOTIFY_INVAL_INODE } from '../../src/fuse/constants.js';
 import { Tree } from '../../src/fuse/tree.js';
 import { addressOf, libc } from '../../src/linux/libc.js';
 import {
@@ -19,6 +20,7 @@ import { type Channel, PlainChannel } from '../../src/worker/connection/channel.
 import type { Connection } from '../../src/worker/connection/connection.js';
 import { MAX_TRANSFER } from '../../src/worker/device/device.js';
 import { Disk } from '../../src/worker/disk/disk.js';
+import { BlockCounts } from '../../src/worker/fuse/block-counts.js';
 import { Dispatcher } from '../../src/worker/fuse/dispatch.js';
 import { Metadata } from '../../src/worker/fuse/metadata.js';
 import { assertThoroughly } from '../../src/worker/memory/assert.js';
@@ -136,6 +138,7 @@ export class Rig {
       cache: 'writeback',
       changing: false,
       validity,
+      blocksValidity: undefined,
       negativeValidity: 1,
       keepPages: true,
       wallClock: engine.system.wallClock,
@@ -165,6 +168,7 @@ export class Rig {
       disks,
       init,
       prefetched: undefined,
+      blockCounts: new BlockCounts(engine, metadata),
       status: tell,
       exportDirectory: undefined,
       readThreads: undefined,
@@ -249,6 +253,13 @@ export class Rig {
       'a reply miscounts itself',
     );
     const error = message.readInt32LE(4);
+    if (message.readBigUInt64LE(8) === 0n && error > 0) {
+      promise(
+        error === FUSE_NOTIFY_INVAL_INODE && message.length === OUT_HEADER + 24,
+        'a wrong notification',
+      );
+      return;
+    }
     promise(error <= 0 && error >= LOWEST_ERROR, `a reply has the error ${error}`);
     promise(error === 0 || message.length === OUT_HEADER, 'an error with a body');
     const request = this.requests.get(message.readBigUInt64LE(8));

@@ -33,6 +33,9 @@ export interface Requester {
   readonly uniqueHi: number;
 }
 
+/** The number of a notification. */
+const UNREQUESTED = { uniqueLo: 0, uniqueHi: 0 };
+
 /** See the file's head. */
 export class Device {
   readonly descriptor: number;
@@ -120,6 +123,12 @@ export class Device {
   replyError(error: number, requester: Requester): void {
     writeOutHeader(this.small, 0, OUT_HEADER, error, requester);
     this.#write(this.#smallAddress, OUT_HEADER, requester);
+  }
+
+  /** Sends the notification `code` with the body in `small`. The kernel may not know the file, which is no error. */
+  notify(code: number, bodyLength: number): void {
+    writeOutHeader(this.small, 0, OUT_HEADER + bodyLength, -code, UNREQUESTED);
+    this.#write(this.#smallAddress, OUT_HEADER + bodyLength, { ...UNREQUESTED, descriptor: this.descriptor });
   }
 
   #write(address: number, length: number, requester: Requester): void {

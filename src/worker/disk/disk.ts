@@ -38,6 +38,7 @@ import { distance, highHalf, lowHalf, placesOverlap, toBigInt } from '../memory/
 import { COUNTER, moved } from '../stats/counters.js';
 import { FlushPace } from '../stats/flush-pace.js';
 import { Latency } from '../stats/latency.js';
+import { Allocation } from './allocation.js';
 import {
   type ChangedBytes,
   type LostBytes,
@@ -47,7 +48,7 @@ import {
   rangeOf,
   UnflushedWrites,
 } from './changes.js';
-import { ExtentMap } from './extent-map.js';
+import { ExtentMap, MAX_AGE } from './extent-map.js';
 import { FirstSamples, type SampledDisk } from './first-samples.js';
 import { Identity } from './identity.js';
 import { PendingLseeks } from './pending-lseeks.js';
@@ -132,6 +133,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   #unproven: NbdCommand[] = [];
   /** Known holes and data. */
   readonly extents: ExtentMap;
+  /** Whether `st_blocks` is true. */
+  readonly allocation: Allocation;
   /** Whether the server is remote. */
   readonly latency = new Latency();
   /** 0, or the errno of every command that would have to wait for a connection. */
@@ -141,7 +144,6 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   #opens = 0;
   #writers = 0;
   #hasLookedForHoles = false;
-  #isScanned = false;
   readonly pendingLseeks = new PendingLseeks();
   /** Samples that tell this disk from another. */
   readonly identity: Identity;
@@ -181,6 +183,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     const sizes = effectiveBlockSizes(info);
     this.maximum = payloadLimit({ ...sizes, maximum: Math.min(sizes.maximum, context.largestPayload) });
     this.extents = new ExtentMap(context.keepExtents);
+    this.allocation = new Allocation(context.keepExtents ? MAX_AGE : 0);
     this.lost = new LostCopies(context.settleTime);
     this.order = new RangeOrder();
     this.changeLength = new ChangeLength(info.extendedHeaders);
@@ -206,7 +209,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   /** Counts a new handle. */
   opened(writes: boolean): void {
     this.#opens++;
-    if (writes) this.#writers++;
+    if (!writes) return;
+    this.#writers++;
+    this.mayHaveData();
   }
 
   /** Counts a closed handle. */
@@ -221,19 +226,16 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     return this.#hasLookedForHoles;
   }
 
-  /** Whether the search for holes has ended. */
-  get isScanned(): boolean {
-    return this.#isScanned;
-  }
-
-  /** Records that the search for holes has found `bytes` bytes of them so far. */
+  /** Records that a count has found `bytes` bytes of holes so far. */
   foundHoles(bytes: bigint): void {
     this.node.blocks = statBlocks(this.info.size - bytes);
     this.#hasLookedForHoles = true;
+    if (this.writers > 0) this.mayHaveData();
   }
 
-  endedScan(): void {
-    this.#isScanned = true;
+  /** Makes `st_blocks` at least 1: programs such as tar take 0 as proof that a file has no data. */
+  mayHaveData(): void {
+    if (this.node.blocks === 0n && this.info.size > 0n) this.node.blocks = 1n;
   }
 
   /** Bytes of `size` at (hi, lo) within the disk. */
@@ -293,6 +295,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
       this.#isClean = false;
       this.#sent++;
       this.extents.wrote(command);
+      this.allocation.changed();
       this.identity.changed(command, this.#sent);
     } else if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.querySent(this.changesUnderWay());
     connection.enqueue(command, this.context.now());
@@ -523,6 +526,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     }
     if (command.type === NBD_CMD_FLUSH) this.#recovery.proven(command.arrivals);
     if (command.type === NBD_CMD_BLOCK_STATUS) this.extents.answered(command);
+    if (changesDisk(command)) this.allocation.changed();
     // A FLUSH sent before this reply may not have covered the change.
     if (errno === 0 && changesDisk(command)) this.dirty = true;
     else if (changesDisk(command)) this.#isTainted = true;

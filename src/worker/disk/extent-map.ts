@@ -21,7 +21,7 @@ const MAX_EXTENTS = 65_536;
 const MAX_NOTES = 4096;
 
 /** Milliseconds for which an extent is cached: another client may write to a hole. */
-const MAX_AGE = 10_000;
+export const MAX_AGE = 10_000;
 
 /** See the file's head. */
 export class ExtentMap {
@@ -31,6 +31,9 @@ export class ExtentMap {
   #overflow = false;
   #asking = 0;
   #extents: Extent[] = [];
+  /** The extents of the last reply, while `recordReplies` says so. Not all of them need be in the map. */
+  #reply: readonly Extent[] = [];
+  #recordsReplies = false;
   /** Time of the oldest cached reply. */
   #since = 0;
 
@@ -54,17 +57,21 @@ export class ExtentMap {
     return extent !== undefined && extent.start <= offset ? extent : undefined;
   }
 
-  /** Bytes of known holes from offset 0 on, and the end of the gapless known part. */
-  summary(size: bigint): { holes: bigint; known: bigint } {
+  /** The gapless known part from `start` on: its end, at most `size`, and the bytes of holes in it. */
+  run(start: bigint, size: bigint): Run {
     this.#apply();
-    let holes = 0n;
-    let known = 0n;
-    for (const extent of this.#extents) {
-      if (extent.start !== known) break;
-      known = extent.end < size ? extent.end : size;
-      if (extent.hole) holes += known - extent.start;
-    }
-    return { holes, known };
+    return runOf(this.#extents, this.#search(start), start, size);
+  }
+
+  /** The same for the extents of the last reply, as they were when the server looked. */
+  repliedRun(start: bigint, size: bigint): Run {
+    return runOf(this.#reply, 0, start, size);
+  }
+
+  /** Lets `repliedRun` know each reply, until it is off again. */
+  recordReplies(on: boolean): void {
+    this.#recordsReplies = on;
+    this.#reply = [];
   }
 
   /**
@@ -98,20 +105,13 @@ export class ExtentMap {
   /** Enters the reply to a BLOCK_STATUS. Without extents the server has failed it. */
   answered(command: NbdCommand): void {
     this.#asking = Math.max(0, this.#asking - 1);
-    const extents = command.extents;
-    if (extents === undefined || this.#overflow) {
-      this.#apply();
-      return;
+    const reply = repliedExtents(command);
+    // The map changes its extents in place.
+    if (this.#recordsReplies) this.#reply = reply.map((extent) => ({ ...extent }));
+    if (reply.length > 0 && !this.#overflow) {
+      this.#set(reply);
+      if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);
     }
-    const run: Extent[] = [];
-    const offset = toBigInt(command.offsetHi, command.offsetLo);
-    // Lengths and flags by turns.
-    const lengthOf = (index: number): number => extents[index * 2];
-    placeExtents(offset, extents.length >> 1, lengthOf, (index, start, end) => {
-      run.push({ start, end, hole: readsAsZeros(extents[index * 2 + 1]) });
-    });
-    if (run.length > 0) this.#set(run);
-    if (this.#extents.length > MAX_EXTENTS) this.#extents = this.#extents.slice(-1);
     this.#apply();
   }
 
@@ -169,6 +169,38 @@ export class ExtentMap {
     one.end = next.end;
     this.#extents.splice(index + 1, 1);
   }
+}
+
+/** A gapless part of a disk. */
+export interface Run {
+  readonly holes: bigint;
+  readonly end: bigint;
+}
+
+/** @param first the first index of `extents` to look at */
+function runOf(extents: readonly Extent[], first: number, start: bigint, size: bigint): Run {
+  let holes = 0n;
+  let end = start;
+  for (let i = first; i < extents.length && end < size; i++) {
+    const extent = extents[i];
+    if (extent.start > end) break;
+    if (extent.end <= end) continue;
+    const next = extent.end < size ? extent.end : size;
+    if (extent.hole) holes += next - end;
+    end = next;
+  }
+  return { holes, end };
+}
+
+/** The extents in the reply to a BLOCK_STATUS; none if the server has failed it. */
+function repliedExtents({ extents = [], offsetHi, offsetLo }: NbdCommand): Extent[] {
+  const run: Extent[] = [];
+  // Lengths and flags by turns.
+  const lengthOf = (index: number): number => extents[index * 2];
+  placeExtents(toBigInt(offsetHi, offsetLo), extents.length >> 1, lengthOf, (index, start, end) => {
+    run.push({ start, end, hole: readsAsZeros(extents[index * 2 + 1]) });
+  });
+  return run;
 }
 
 function joined(parts: readonly Extent[]): Extent[] {

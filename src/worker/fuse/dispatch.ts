@@ -13,6 +13,7 @@ import {
   FUSE_FSYNC,
   FUSE_FSYNCDIR,
   FUSE_GETATTR,
+  FUSE_GETATTR_FH,
   FUSE_GETXATTR,
   FUSE_HANDLE_KILLPRIV_V2,
   FUSE_INIT,
@@ -42,6 +43,7 @@ import {
 } from '../../fuse/constants.js';
 import { type InitOptions, initObjection, readInit, writeInitReply } from '../../fuse/init.js';
 import {
+  GETATTR_FLAGS,
   GETXATTR_NAME,
   HOST_ENDIAN,
   IN_NODEID_LO,
@@ -65,6 +67,7 @@ import { type PrefetchedBytes, startRead } from '../request/read.js';
 import { startLseek } from '../request/seek.js';
 import { startWrite } from '../request/write.js';
 import { startFallocate } from '../request/zero.js';
+import type { BlockCounts } from './block-counts.js';
 import type { ExportDirectory } from './export-directory.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { ExtendedAttributes } from './xattr.js';
@@ -83,6 +86,8 @@ export interface DispatchTargets {
   /** The features to request in FUSE_INIT. */
   readonly init: InitOptions;
   readonly prefetched: PrefetchedBytes | undefined;
+  /** Takes a GETATTR that must wait for a count of blocks. */
+  readonly blockCounts: BlockCounts;
   /** Makes the status of a node; undefined if the node is no file. */
   readonly status: (nodeid: number) => (() => Status) | undefined;
   /** With --all, takes some requests before `metadata`. */
@@ -135,6 +140,7 @@ export class Dispatcher implements Requester {
         startWrite(this.#engine, this.#targets.prefetched, disk, view);
         return true;
       case FUSE_FSYNC:
+        this.#metadata.expire(nodeid);
         startFsync(this.#engine, disk, view);
         return true;
       case FUSE_FALLOCATE:
@@ -143,6 +149,8 @@ export class Dispatcher implements Requester {
       case FUSE_LSEEK:
         startLseek(this.#engine, disk, view);
         return true;
+      case FUSE_GETATTR:
+        return !isByHandle(view) && this.#targets.blockCounts.takes(disk, view);
       default:
         return false;
     }
@@ -196,7 +204,7 @@ export class Dispatcher implements Requester {
       case FUSE_LOOKUP:
         return metadata.lookup(nodeid, nameIn(this.#engine.device.buffer.bytes, LOOKUP_NAME, length), this);
       case FUSE_GETATTR:
-        return metadata.getattr(nodeid, this);
+        return metadata.getattr(nodeid, isByHandle(view), this);
       case FUSE_SETATTR:
         return metadata.setattr(nodeid, view, this);
       case FUSE_OPEN:
@@ -289,4 +297,8 @@ export class Dispatcher implements Requester {
     this.#engine.device.replyError(error, this);
     return error;
   }
+}
+
+function isByHandle(view: DataView): boolean {
+  return (view.getUint32(GETATTR_FLAGS, HOST_ENDIAN) & FUSE_GETATTR_FH) !== 0;
 }

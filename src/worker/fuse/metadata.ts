@@ -11,6 +11,7 @@ import {
   FOPEN_DIRECT_IO,
   FOPEN_KEEP_CACHE,
   FOPEN_PARALLEL_DIRECT_WRITES,
+  FUSE_NOTIFY_INVAL_INODE,
   FUSE_ROOT_ID,
 } from '../../fuse/constants.js';
 import {
@@ -42,6 +43,7 @@ import {
 import {
   type DirectoryEntry,
   type Validity,
+  writeAttributesExpired,
   writeAttrReply,
   writeDirectory,
   writeEntryReply,
@@ -59,11 +61,22 @@ import { RecentOpens } from './recent-opens.js';
 /** Size in bytes of the shortest directory entry. */
 const LEAST_ENTRY = 32;
 
+/**
+ * Seconds for which the kernel may cache attributes with a changing `st_blocks` when it asks for them before a write.
+ * Without this time it would ask before each write.
+ */
+const WRITER_VALIDITY = 1;
+
+/** Milliseconds between two notifications that attributes have expired. */
+const NOTIFY_PERIOD = 100;
+
 /** Settings of the replies. */
 export interface MetadataOptions {
   readonly cache: CacheMode;
   /** Seconds that the kernel may cache names and attributes. They change only through this kernel. */
   readonly validity: Validity;
+  /** The same for attributes with a changing `st_blocks`, as the user says; undefined: as this file says. */
+  readonly blocksValidity: number | undefined;
   readonly negativeValidity: number;
   /** Whether an open keeps cached pages, as without `-o auto_cache`. */
   readonly keepPages: boolean;
@@ -86,6 +99,9 @@ export class Metadata {
   readonly #device: Device;
   readonly #options: MetadataOptions;
   readonly #opens = new RecentOpens();
+  /** The nodes whose changing attributes the kernel may have cached. */
+  readonly #cached = new Set<number>();
+  #notifiedAt = Number.NEGATIVE_INFINITY;
 
   /** @param disks the disk of each node id */
   constructor(tree: Tree, device: Device, disks: ReadonlyMap<number, Disk>, options: MetadataOptions) {
@@ -120,10 +136,22 @@ export class Metadata {
     }
   }
 
-  getattr(nodeid: number, requester: Requester): number {
+  /** @param byHandle as FUSE_GETATTR_FH says */
+  getattr(nodeid: number, byHandle: boolean, requester: Requester): number {
     const node = this.#tree.node(nodeid);
     if (node === undefined) return this.#error(ENOENT, requester);
-    return this.#reply(writeAttrReply(this.#device.small, node, this.#validityOf(node)), requester);
+    const validity = this.#validityOf(node, byHandle);
+    if (validity.attributes === WRITER_VALIDITY) this.#cached.add(nodeid);
+    return this.#reply(writeAttrReply(this.#device.small, node, validity), requester);
+  }
+
+  /** Lets the next stat(2) ask for the attributes again, as the data of a file have just been written. */
+  expire(nodeid: number): void {
+    const now = this.#options.wallClock.now();
+    if (!this.#cached.has(nodeid) || Math.abs(now - this.#notifiedAt) < NOTIFY_PERIOD) return;
+    this.#cached.delete(nodeid);
+    this.#notifiedAt = now;
+    this.#device.notify(FUSE_NOTIFY_INVAL_INODE, writeAttributesExpired(this.#device.small, nodeid));
   }
 
   setattr(nodeid: number, view: DataView, requester: Requester): number {
@@ -224,15 +252,16 @@ export class Metadata {
     return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), requester);
   }
 
-  /** The kernel must not cache attributes while the search for holes changes `st_blocks`. */
-  #validityOf(node: Node): Validity {
+  /** stat(2) must ask for attributes with a changing `st_blocks`. @param byHandle the kernel asks before a write */
+  #validityOf(node: Node, byHandle = false): Validity {
     const disk = this.#disks.get(node.nodeid);
     const { validity, changing } = this.#options;
     // A write may clear set-id bits, and the kernel does not read them again automatically.
     if (!node.isDirectory && (node.mode & SET_ID) !== 0) return { ...validity, attributes: 0 };
     if (changing && node.isDirectory) return { ...validity, attributes: validity.entry };
-    if (disk === undefined ? !changing : disk.isScanned || !disk.can.allocation) return validity;
-    return { ...validity, attributes: 0 };
+    if (disk === undefined ? !changing : !disk.can.allocation) return validity;
+    if (disk === undefined) return { ...validity, attributes: 0 };
+    return { ...validity, attributes: this.#options.blocksValidity ?? (byHandle ? WRITER_VALIDITY : 0) };
   }
 
   #reply(bodyLength: number, requester: Requester): number {

@@ -1,4 +1,4 @@
-// FUSE_LSEEK: SEEK_DATA and SEEK_HOLE by NBD_CMD_BLOCK_STATUS. And the search for holes, for `st_blocks`.
+// FUSE_LSEEK: SEEK_DATA and SEEK_HOLE by NBD_CMD_BLOCK_STATUS.
 
 import { EINVAL, ENXIO } from '../../constants/errno.js';
 import { SEEK_DATA, SEEK_HOLE } from '../../fuse/constants.js';
@@ -10,12 +10,6 @@ import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_OWN_REPLY, type Task } from '../flight/fuse-request.js';
 import { highHalf, lowHalf } from '../memory/u64.js';
 import type { Engine } from './engine.js';
-
-/** Maximum milliseconds that the first use of a file waits for its first BLOCK_STATUS. */
-export const FIRST_STATUS_TIME = 250;
-
-/** Most BLOCK_STATUS commands of a search for holes: 256 GiB, if each is answered in full. */
-const SCAN_COMMANDS = 64;
 
 /** Most BLOCK_STATUS commands of one LSEEK: 4 TiB with compact headers, if each is answered in full. */
 const SEEK_COMMANDS = 1024;
@@ -76,27 +70,13 @@ function* seekExtent(engine: Engine, request: FuseRequest, disk: Disk, offset: b
   else answerSeek(engine, request, size);
 }
 
-function askStatus(engine: Engine, request: FuseRequest, disk: Disk, at: bigint): void {
+/** Sends a BLOCK_STATUS for the bytes from `at` on. */
+export function askStatus(engine: Engine, request: FuseRequest, disk: Disk, at: bigint): void {
   const { size, extendedHeaders } = disk.info;
   const { offset, length } = statusRequest({ start: at, end: size }, disk.blocks, extendedHeaders);
   const command = engine.command(request, disk, NBD_CMD_BLOCK_STATUS);
   command.setPlace(highHalf(offset), lowHalf(offset), length);
   engine.submit(command, disk);
-}
-
-/** Steps of the search for holes, for `st_blocks`, with a limited number of commands. */
-export function* scanHoles(engine: Engine, request: FuseRequest, disk: Disk): Task {
-  const { size } = disk.info;
-  for (let commands = 0; commands < SCAN_COMMANDS; commands++) {
-    const { known } = disk.extents.summary(size);
-    if (known >= size) break;
-    askStatus(engine, request, disk, known);
-    yield;
-    const { holes, known: now } = disk.extents.summary(size);
-    disk.foundHoles(holes);
-    if (request.error !== 0 || now <= known) break;
-  }
-  disk.endedScan();
 }
 
 function answerSeek(engine: Engine, request: FuseRequest, offset: bigint): void {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 /** The Debian package of each program. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
+  xfsprogs: ['mkfs.xfs'],
   e2fsprogs: ['mkfs.ext4', 'e2fsck', 'debugfs'],
   fdisk: ['fdisk', 'sfdisk'],
   file: ['file'],

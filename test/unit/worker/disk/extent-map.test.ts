@@ -28,7 +28,7 @@ describe('extent map', () => {
     expect(map.at(700n)).toEqual({ start: 0n, end: 1024n, hole: true });
     expect(map.at(1024n)).toEqual({ start: 1024n, end: 2048n, hole: false });
     expect(map.at(2048n)).toBeUndefined();
-    expect(map.summary(4096n)).toEqual({ holes: 1024n, known: 2048n });
+    expect(map.run(0n, 4096n)).toEqual({ holes: 1024n, end: 2048n });
   });
 
   test('trusts a known extent for ten seconds: another client may have written since', () => {
@@ -103,7 +103,21 @@ describe('extent map', () => {
     const map = new ExtentMap(true);
     tell(map, 0n, [4096, 3]);
     map.wrote(command(NBD_CMD_WRITE, 1024n, 512));
-    expect(map.summary(3000n)).toEqual({ holes: 3000n - 512n, known: 3000n });
+    expect(map.run(0n, 3000n)).toEqual({ holes: 3000n - 512n, end: 3000n });
+  });
+
+  test('tells the runs of the last reply, even if a change keeps it out of the map', () => {
+    const map = new ExtentMap(true);
+    map.recordReplies(true);
+    map.querySent([]);
+    map.wrote(command(NBD_CMD_WRITE_ZEROES, 0n, 512));
+    map.answered(command(NBD_CMD_BLOCK_STATUS, 512n, 4096, [512, 3, 512, 0, 4096, 3]));
+    expect(map.run(512n, 8192n)).toEqual({ holes: 0n, end: 512n });
+    expect(map.repliedRun(512n, 4096n)).toEqual({ holes: 3072n, end: 4096n });
+    expect(map.repliedRun(768n, 4096n)).toEqual({ holes: 2816n, end: 4096n });
+    expect(map.repliedRun(0n, 4096n)).toEqual({ holes: 0n, end: 0n });
+    map.recordReplies(false);
+    expect(map.repliedRun(512n, 4096n)).toEqual({ holes: 0n, end: 512n });
   });
 
   test('an error adds nothing, and neither does a reply without extents', () => {
@@ -142,7 +156,7 @@ describe('extent map', () => {
     // One by one it took seconds.
     expect(performance.now() - start).toBeLessThan(1000);
     expect(map.at(327_680n)?.hole).toBe(false);
-    expect(map.summary(2n ** 20n)).toEqual({ holes: 327_680n, known: 655_360n });
+    expect(map.run(0n, 2n ** 20n)).toEqual({ holes: 327_680n, end: 655_360n });
   });
 
   test('past its limit it forgets all but the last run', () => {

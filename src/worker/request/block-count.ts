@@ -1,0 +1,38 @@
+// Counts the allocated bytes of a disk by NBD_CMD_BLOCK_STATUS, for `st_blocks`.
+
+import type { Disk } from '../disk/disk.js';
+import type { FuseRequest, Task } from '../flight/fuse-request.js';
+import type { Engine } from './engine.js';
+import { askStatus } from './seek.js';
+
+/** Most BLOCK_STATUS commands of a count: 4 TiB with compact headers, if each is answered in full. */
+const COUNT_COMMANDS = 1024;
+
+/** Most milliseconds of a count. The rest of the disk then counts as data. */
+const COUNT_TIME = 10_000;
+
+/** Steps of a count, with a limited number of commands. The first one updates `st_blocks` at each step. */
+export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk): Task {
+  const { size } = disk.info;
+  const { allocation, extents } = disk;
+  const { changes } = allocation;
+  const until = engine.now() + COUNT_TIME;
+  extents.begin(engine.now());
+  extents.recordReplies(true);
+  let { holes, end } = extents.run(0n, size);
+  for (let commands = 0; end < size && commands < COUNT_COMMANDS && engine.now() < until; commands++) {
+    askStatus(engine, request, disk, end);
+    yield;
+    if (request.error !== 0) break;
+    // Changes may keep a reply out of the map, which never has an old hole. A count may: another one follows.
+    const reply = extents.repliedRun(end, size);
+    const known = extents.run(reply.end, size);
+    if (known.end <= end) break;
+    holes += reply.holes + known.holes;
+    end = known.end;
+    if (!allocation.isCounted) disk.foundHoles(holes);
+  }
+  extents.recordReplies(false);
+  disk.foundHoles(holes);
+  allocation.counted(changes, engine.now());
+}
