@@ -4,8 +4,8 @@
 // another one; compressed data contain these ten bytes once in 2^77 places.
 
 import { printable } from '../nbd/text.js';
+import type { DiskReader } from '../partitions/table.js';
 import { ImageError } from './errors.js';
-import type { DiskReader } from './partitions.js';
 
 const CHUNK = 1024 * 1024;
 /** A stream begins with `BZh`, a digit, and the number pi, or the root of pi where it is empty. */

@@ -7,10 +7,10 @@
 import { Readable } from 'node:stream';
 import { createInflateRaw } from 'node:zlib';
 import { printable } from '../nbd/text.js';
+import type { DiskReader } from '../partitions/table.js';
 import { codeOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
 import type { Look } from './look.js';
-import type { DiskReader } from './partitions.js';
 import { HEAD_LENGTH } from './reference.js';
 
 const CHUNK = 1024 * 1024;

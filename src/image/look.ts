@@ -8,8 +8,8 @@ import { NbdClient } from '../client/client.js';
 import type { ServerAddress } from '../client/target.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
+import type { DiskReader } from '../partitions/table.js';
 import { ImageError } from './errors.js';
-import type { DiskReader } from './partitions.js';
 import { HEAD_LENGTH } from './reference.js';
 
 /** Bytes of a VHD's footer. */
@@ -21,6 +21,13 @@ export interface Look {
   readonly tail: Buffer;
   /** Lines for the user. */
   readonly lines?: readonly string[];
+  /** Of a disk: whether its server refuses writes. */
+  readonly readOnly?: boolean;
+}
+
+/** A disk that a server has. */
+interface ServedDisk extends DiskReader {
+  readonly readOnly: boolean;
 }
 
 /** Lets `use` read a local file. @throws Node's errors; the errors of `use` */
@@ -58,10 +65,10 @@ export async function lookAtFile(path: string): Promise<Look> {
 }
 
 /** The first and last bytes of a disk. */
-export async function lookAtDisk({ size, read }: DiskReader): Promise<Look> {
+export async function lookAtDisk({ size, read, readOnly }: ServedDisk): Promise<Look> {
   const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
   const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
-  return { head, tail };
+  return { head, tail, readOnly };
 }
 
 /** Bytes of a server's standard error that are kept. */
@@ -81,7 +88,7 @@ function explained(error: unknown, said: string): unknown {
 export async function withDisk<T>(
   address: ServerAddress,
   signal: AbortSignal | undefined,
-  use: (disk: DiskReader) => Promise<T>,
+  use: (disk: ServedDisk) => Promise<T>,
 ): Promise<T> {
   let said = '';
   const onStderr = (chunk: Buffer): void => {
@@ -93,6 +100,7 @@ export async function withDisk<T>(
   try {
     return await use({
       size: client.size,
+      readOnly: client.readOnly,
       read: (offset, length) => client.read(offset, length, { signal }),
     });
   } finally {

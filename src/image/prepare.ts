@@ -6,6 +6,8 @@
 import { access, constants, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { printable } from '../nbd/text.js';
+import { findPartition } from '../partitions/partitions.js';
+import type { DiskReader } from '../partitions/table.js';
 import { whyUnconfined } from '../transport/confine.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
 import { refuseSeveralStreams } from './bzip2.js';
@@ -17,7 +19,6 @@ import { lookAtGzip } from './gzip.js';
 import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
-import { type DiskReader, findPartition } from './partitions.js';
 import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
 import { hasProgram, installedOf, requirePlugin, requirePrograms, requireUnpacking } from './programs.js';
 import { nameOf, parseSource, type Source, textOf } from './source.js';
@@ -146,6 +147,8 @@ interface Identity {
   readonly local: LocalImage | undefined;
   /** Lines for the user. */
   readonly lines: readonly string[];
+  /** Whether an NBD server refuses writes. */
+  readonly readOnly: boolean;
 }
 
 async function identify(
@@ -168,15 +171,16 @@ async function identify(
   if (source.kind === 'file' && compression === undefined) {
     const trusted = requested.format !== undefined;
     const local = await openLocalImage(source.path, format, { trusted, isDevice });
-    return { compression, format, local, lines: local.lines };
+    return { compression, format, local, lines: local.lines, readOnly: false };
   }
   refuseReferences(textOf(source), format, head);
-  return { compression, format, local: undefined, lines };
+  const readOnly = source.kind === 'nbd' && outside.readOnly === true;
+  return { compression, format, local: undefined, lines, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
 async function locate(plan: Plan, number: number, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
-  const socketActivation = serverWords({ ...plan, readOnly: true }, hasQemuNbd);
+  const socketActivation = serverWords(plan, hasQemuNbd);
   return withDisk({ socketActivation }, signal, (disk) => findPartition(disk, number));
 }
 
@@ -228,9 +232,9 @@ function introduction(name: string, plan: Plan, programs: readonly string[]): st
 
 /** The image as a whole, without the overlay. */
 function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
-  const { compression, format, local } = identity;
+  const { compression, format, local, readOnly } = identity;
   const { snapshotName, overlay } = request;
-  const canWrite = place.writable && compression === undefined && snapshotName === undefined;
+  const canWrite = place.writable && !readOnly && compression === undefined && snapshotName === undefined;
   return {
     source: place.source,
     tree: local,
@@ -283,11 +287,19 @@ export async function prepareImage(
   const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);
-  // A new overlay has the partitions of the image; an existing one may have others.
-  const seen = before === undefined ? { ...whole, overlay: kept } : whole;
-  const range = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
-  const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: range };
-  const lines = [introduction(name, plan, programs), ...identity.lines, ...warnings(place, request)];
+  // As it will be served: opening may repair the image, as QEMU replays the log of a VHDX. A new overlay has the
+  // partitions of the image; an existing one may have others.
+  const isNew = before !== undefined;
+  const readOnly = whole.readOnly || isNew || dryRun;
+  const seen = { ...whole, overlay: isNew ? undefined : (kept ?? overlay), readOnly };
+  const located = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
+  const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: located?.partition };
+  const lines = [
+    introduction(name, plan, programs),
+    ...identity.lines,
+    ...warnings(place, request),
+    ...(located?.warning === undefined ? [] : [located.warning]),
+  ];
   const detail =
     why === undefined
       ? 'the image server runs in a sandbox'

@@ -1,6 +1,6 @@
 // A disk in memory, for tests of pure code that reads disks.
 
-import type { DiskReader } from '../../src/image/partitions.js';
+import type { DiskReader } from '../../src/partitions/table.js';
 
 /** Bytes as a disk. */
 export function readerOf(bytes: Buffer): DiskReader {

@@ -17,6 +17,11 @@ const mounted = (options: string, server: string): string =>
 /** Waits for output of nbdfuse, whose standard error is the file `said`. */
 const hears = (text: string): string => `while ! grep -q '${text}' said; do sleep 0.05; done`;
 
+/** A disk of 4 MiB with a partition in a GPT, without the signatures at some bytes. */
+const gptWithout = (disk: string, places: string): string =>
+  `truncate -s 4M ${disk}; echo size=1M | sfdisk -q -X gpt ${disk}
+  for at in ${places}; do printf XXX | dd of=${disk} bs=1 seek=$at conv=notrunc status=none; done`;
+
 /** Serves `disk.raw` with a description by qemu-nbd on server.sock, and waits until it listens. Sets $S to its number. */
 const describedAs = (text: string): string =>
   `rm -f server.sock server.pid
@@ -126,6 +131,13 @@ nbdfuse dir vmware.vmdk`,
   '--format none': 'nbdfuse --format=none dir disk.raw',
   '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
   'the disk has no partition table': 'nbdfuse --partition 1 dir disk.raw',
+  'the disk has an Apple': `printf 'PM' | dd of=disk.raw bs=512 seek=1 conv=notrunc status=none
+nbdfuse --partition 1 dir disk.raw`,
+  'partition 1 is extended': `printf 'start=64,size=999,type=5\\nstart=99,size=99\\n' | sfdisk -q disk.raw
+nbdfuse --partition 1 dir disk.raw`,
+  'the GPT at the beginning': `${gptWithout('disk.raw', '512')}; ${mounted('--partition 1', 'disk.raw')}
+umount dir; wait`,
+  'the GPT of the disk': `${gptWithout('disk.raw', '512 4193792')}; nbdfuse --partition 1 dir disk.raw`,
   'mountpoint new: --all': "nbdfuse --all new 'nbd+unix:///?socket=server.sock'",
   '--all shows every export': "nbdfuse --all dir 'nbd+unix:///disk?socket=server.sock'",
   'dir: cannot list the exports': `mkdir exports; ln disk.raw exports/disk; ${serve('file dir=exports')}

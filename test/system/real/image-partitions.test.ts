@@ -4,11 +4,13 @@ import { stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { blockAt, convertTo, createRaw } from '../../support/images.js';
+import { blockAt, convertTo, createRaw, hashOf } from '../../support/images.js';
+import { damage } from '../../support/partitions.js';
 import { runProgram, runShell } from '../../support/run/command.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startNbdkit } from '../../support/run/servers.js';
+import { requireReplay } from '../../support/vhdx.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'sfdisk', 'xz');
 
@@ -69,6 +71,51 @@ it('partition: a write arrives at its offset in the image', async () => {
   await writeAt(disk.file, Buffer.from('in partition 3'), 100);
   expect(await disk.stop()).toBe(0);
   expect((await readAt(image, 3 * MIB + 100, 14)).toString()).toBe('in partition 3');
+});
+
+it('partition: a VHDX whose log must be replayed mounts, as the whole disk does', async () => {
+  const scope = createScope();
+  const image = await convertTo(scope, await createPartitioned(scope, 'GPT'), 'vhdx', 'disk.vhdx');
+  await requireReplay(image);
+  const before = await hashOf(image);
+  const options = ['--partition=3'];
+  const refused = startNbdfuse(scope, ['-r', ...options, scope.path('mnt'), image]);
+  expect(await refused.ended).toBe(1);
+  expect(refused.stderr).toContain('contains a log that needs to be replayed');
+  // An overlay must not change the image.
+  const over = startNbdfuse(scope, ['--overlay', ...options, scope.path('mnt'), image]);
+  expect(await over.ended).toBe(1);
+  expect(await hashOf(image)).toBe(before);
+  const disk = await mountDisk(scope, { server: [image], options });
+  expect(await blockAt(disk.file, 0)).toBe((3 * MIB) / 4096);
+  await writeAt(disk.file, Buffer.from('written'), 0);
+  expect(await disk.stop()).toBe(0);
+});
+
+it('partition: an export of a read-only server mounts read-only', async () => {
+  const scope = createScope();
+  const server = await startNbdkit(scope, '-r', 'file', await createPartitioned(scope, 'GPT'));
+  const disk = await mountDisk(scope, { server: [server.uri()], options: ['--partition=3'] });
+  expect((await stat(disk.file)).mode & 0o222).toBe(0);
+  expect(await blockAt(disk.file, 0)).toBe((3 * MIB) / 4096);
+});
+
+it('partition: a damaged GPT is served from its backup with a warning, and never as the whole disk', async () => {
+  const scope = createScope();
+  const image = await createPartitioned(scope, 'GPT');
+  await damage(image, 512);
+  const disk = await mountDisk(scope, { server: [image], options: ['--partition=3'] });
+  expect(disk.stderr).toContain(
+    'nbdfuse: the GPT at the beginning of the disk is damaged (no header): using',
+  );
+  expect(await blockAt(disk.file, 0)).toBe((3 * MIB) / 4096);
+  expect(await disk.stop()).toBe(0);
+  await damage(image, 8 * MIB - 512);
+  const refused = startNbdfuse(scope, ['--partition=1', scope.path('mnt'), image]);
+  expect(await refused.ended).toBe(1);
+  expect(refused.stderr).toMatch(
+    /^nbdfuse: the GPT of the disk is damaged \(no header\), and there is no good/,
+  );
 });
 
 it.each([
