@@ -7,6 +7,7 @@ import { BlockIo } from '../client/block-io.js';
 import { ConnectionPool } from '../client/connection-pool.js';
 import { EIO } from '../constants/errno.js';
 import { capabilitiesOf } from '../nbd/capabilities.js';
+import { NBD_CMD_FLAG_DF } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -59,7 +60,9 @@ export class DiskIo {
 
   /** Fills `into` with the bytes from offset `at` on. @throws IoError */
   read(at: bigint, into: Uint8Array): Promise<void> {
-    return this.#persist((io) => io.read(at, into, 0));
+    // qemu-nbd reports the error of a whole reply; of one in parts it disconnects.
+    const flags = capabilitiesOf(this.info).df ? NBD_CMD_FLAG_DF : 0;
+    return this.#persist((io) => io.read(at, into, flags));
   }
 
   /** Writes `bytes` at offset `at`. @throws IoError */

@@ -101,7 +101,7 @@ export async function withDisk<T>(
     return await use({
       size: client.size,
       readOnly: client.readOnly,
-      read: (offset, length) => client.read(offset, length, { signal }),
+      read: (offset, length) => client.read(offset, length, { signal, df: client.canDf }),
     });
   } finally {
     await client.close();

@@ -113,7 +113,8 @@ function overlayNode({ path, namesServer = false }: KeptOverlay, image: BlockNod
 /** The words of a qemu-nbd that takes its socket by socket activation. */
 export function qemuNbdWords(request: QemuRequest): readonly string[] {
   const { readOnly, snapshotName, partition, overlay } = request;
-  const words = ['qemu-nbd'];
+  // A failed READ of a sparse image makes it disconnect; nbdfuse connects again.
+  const words = ['qemu-nbd', '--persistent'];
   if (readOnly || snapshotName !== undefined) words.push('--read-only');
   else words.push('--discard=unmap');
   if (overlay === 'temporary') words.push('--snapshot');

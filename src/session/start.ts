@@ -15,7 +15,7 @@ import { spawnWorker } from '../worker/spawn.js';
 import type { BackendRequest, PreparedBackend } from './backend/backend.js';
 import { Cleanup } from './cleanup.js';
 import { endpointOf } from './connect/endpoint.js';
-import { reconnectBy } from './connect/lost-server.js';
+import { keepsWrites, reconnectBy } from './connect/lost-server.js';
 import { allowsSeveral, openDisk } from './connect/open-disk.js';
 import { serverText } from './connect/server-text.js';
 import type { FileKeeper } from './file-keeper.js';
@@ -65,7 +65,7 @@ export async function startSession(
 }
 
 /** The file keeper, and the parameters of the backend that depend on it. */
-type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'threads'> & {
+type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'wholeReads' | 'threads'> & {
   readonly fileKeeper: FileKeeper;
 };
 
@@ -96,7 +96,8 @@ async function openOne(
     threads,
     files: [{ ...common, name: mountpoint.filename, info: disk.info, readOnly }],
     changing: false,
-    reconnectable: reconnectBy(disk.server, settings) !== undefined,
+    reconnectable: keepsWrites(disk.server, settings),
+    wholeReads: reconnectBy(disk.server, settings) === undefined,
   };
 }
 
@@ -120,7 +121,7 @@ async function openExportDirectory(
   cleanup.add(() => fileKeeper.stop());
   await fileKeeper.load(signal);
   const reconnectable = server.reconnectable || settings.restart;
-  return { fileKeeper, files: [], changing: true, reconnectable, threads: 1 };
+  return { fileKeeper, files: [], changing: true, reconnectable, wholeReads: !reconnectable, threads: 1 };
 }
 
 /** Mounts, and returns when the files can be used. */

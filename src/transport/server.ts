@@ -3,6 +3,7 @@
 // `openServer` starts a child where the target needs one; `connect` makes negotiated connections. Nothing blocks. The
 // caller must close the server, which ends and reaps children and removes socket directories.
 
+import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { closePeer, type PeerHandle, withoutProxies } from '../linux/peer.js';
 import { writeToStderr } from '../linux/stderr.js';
@@ -74,6 +75,17 @@ export class NbdServer {
   /** Whether a lost connection can be replaced without a restart. */
   get reconnectable(): boolean {
     return this.#source.reconnectable;
+  }
+
+  /** Whether the server is our child and goes on serving when a connection to it is lost. */
+  get isPersistent(): boolean {
+    const { target } = this.endpoint;
+    return target.kind === 'socket-activation' && isPersistent(target.argv);
+  }
+
+  /** Whether the server is our child and has ended. */
+  get hasEnded(): boolean {
+    return this.exited !== undefined && this.#source.child?.hasExited === true;
   }
 
   /** Whether the server serves one connection only. */
@@ -245,6 +257,14 @@ export class NbdServer {
     const message = `${error.message}; the server has ${names.join(', ')}`;
     return new NbdServerError(message, { errno, option, replyType, serverText, cause: error });
   }
+}
+
+/** Whether a command line has a qemu-nbd that does not end with its last connection. */
+function isPersistent(argv: readonly string[]): boolean {
+  const [program = '', ...words] = bareWords(argv);
+  // One on top of an nbdkit is in a line for a shell.
+  if (words.at(-2) === '--run') return /\bqemu-nbd --persistent /.test(words.at(-1) ?? '');
+  return basename(program) === 'qemu-nbd' && words.some((word) => word === '--persistent' || word === '-t');
 }
 
 async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Source> {

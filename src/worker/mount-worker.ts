@@ -67,13 +67,12 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     const writeback = settings.cache === 'writeback';
     this.#engine = new Engine(
       {
+        ...settings,
         descriptor: settings.device,
-        unflushedLimit: settings.unflushedLimit,
         keepExtents: writeback,
         kernelHoldsWrites: writeback,
         largestPayload: MAX_TRANSFER,
         memoryLimit: MEMORY_LIMIT,
-        settleTime: settings.settleTime,
       },
       settings.trace === undefined ? undefined : new Trace(settings.trace, world.system),
       this,

@@ -91,6 +91,7 @@ const engine = new Engine(
   {
     descriptor: deviceEnd,
     unflushedLimit: 65_536,
+    wholeReads: false,
     keepExtents: true,
     kernelHoldsWrites: true,
     memoryLimit: 384 * 1024 * 1024,

@@ -181,6 +181,7 @@ export class Simulation {
       cache: profile.cache,
       trace: undefined,
       unflushedLimit: profile.unflushedLimit,
+      wholeReads: false,
       timeout: profile.timeout,
       settleTime: profile.settleTime,
       asyncRead: true,

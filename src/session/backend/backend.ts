@@ -30,6 +30,8 @@ export interface BackendRequest {
   readonly changing: boolean;
   /** Whether a lost connection can be replaced, so that unflushed writes are worth keeping. */
   readonly reconnectable: boolean;
+  /** Whether READs need NBD_CMD_FLAG_DF from the start, since a server that disconnects is lost. */
+  readonly wholeReads: boolean;
   /** Maximum number of threads. */
   readonly threads: number;
   readonly events: MountEvents;

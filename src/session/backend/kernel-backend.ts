@@ -61,6 +61,7 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     cache: cacheMode(request),
     trace: settings.verbose ? settings.logFormat : undefined,
     unflushedLimit: !request.reconnectable ? 0 : changing ? UNFLUSHED_LIMIT_EACH : UNFLUSHED_LIMIT,
+    wholeReads: request.wholeReads,
     timeout: settings.timeoutMs,
     settleTime: settings.settleMs,
     asyncRead: options.asyncRead,

@@ -35,6 +35,8 @@ export function createReconnector(parts: ReconnectorParts): Reconnector<Negotiat
     connect,
     attach: (slot, connection) => backend.attach(file, slot, connection),
     fail: () => backend.fail(file, EIO),
+    // --restart can start it again.
+    isOver: () => !settings.restart && disk.server.hasEnded,
     explain: (why) => explainLoss(disk.server, why),
   });
 }

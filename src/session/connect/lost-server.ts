@@ -14,6 +14,11 @@ import type { Settings } from '../settings.js';
 /** Makes one connection, to a restarted child if necessary. */
 export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
 
+/** Whether a lost server can come back as a new process, which needs the unflushed writes again. */
+export function keepsWrites(server: NbdServer, { restart }: Pick<Settings, 'restart'>): boolean {
+  return server.reconnectable || (restart && server.restartable);
+}
+
 /**
  * A function that connects again; undefined where that is impossible or not wanted.
  * @param restarts called before a child is restarted; its result is called when the old child and all processes that it
@@ -25,7 +30,8 @@ export function reconnectBy(
   restarts?: () => () => void,
 ): Connect | undefined {
   if (server.reconnectable) return (signal) => server.connect({ signal });
-  if (!settings.restart || !server.restartable) return undefined;
+  if (!keepsWrites(server, settings))
+    return server.isPersistent ? (signal) => server.connect({ signal }) : undefined;
   return async (signal) => {
     const end = isProxyCommand(server) ? undefined : server.groupEnded();
     const ended = restarts?.();

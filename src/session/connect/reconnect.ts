@@ -31,6 +31,8 @@ export interface ReconnectorOptions<C extends FreshConnection> {
   readonly attach: (slot: number, connection: C) => void;
   /** Makes requests fail with EIO from now until a new connection is accepted. */
   readonly fail: (why: string) => void;
+  /** Whether the server has ended for good. */
+  readonly isOver: () => boolean;
   /** Explains a loss better than `why`, for example by the exit of a child server. */
   readonly explain: (why: string) => Promise<string>;
 }
@@ -47,6 +49,8 @@ export class Reconnector<C extends FreshConnection> {
   #outageAt = 0;
   /** Whether no connection is in use. */
   #isOut = false;
+  /** Whether the user knows of the outage. */
+  #isReported = false;
   #failed = false;
   #lastReason = '';
 
@@ -82,6 +86,8 @@ export class Reconnector<C extends FreshConnection> {
     this.#isOut = false;
     const now = clock.now();
     policy.connected(now);
+    if (!this.#isReported) return;
+    this.#isReported = false;
     report.line(`${name}: reconnected after ${((now - this.#outageAt) / 1000).toFixed(1)} s`, 'info');
   }
 
@@ -116,7 +122,7 @@ export class Reconnector<C extends FreshConnection> {
   }
 
   #begin(): void {
-    if (this.#options.connect === undefined) return;
+    if (this.#options.connect === undefined || this.#options.isOver()) return;
     this.#work ??= this.#reconnect(this.#options.connect).finally(() => {
       this.#work = undefined;
       if (this.#lost.size > 0 && !this.#stop.signal.aborted) this.#begin();
@@ -124,16 +130,16 @@ export class Reconnector<C extends FreshConnection> {
   }
 
   async #reportOutage(why: string): Promise<void> {
-    const { connect, explain, report, name } = this.#options;
+    const { connect, isOver, explain, report, name } = this.#options;
+    const outage = this.#outageAt;
     const reason = await explain(why);
     if (this.#stop.signal.aborted) return;
-    if (connect === undefined) {
-      this.#fail(
-        reason,
-        `${name}: the server is lost: ${reason}; reads and writes fail with EIO from now on`,
-      );
+    if (connect === undefined || isOver()) {
+      this.#failForGood(reason);
       return;
     }
+    if (!this.#isOut || this.#outageAt !== outage) return;
+    this.#isReported = true;
     report.line(`${name}: the server is lost: ${reason}; reconnecting`);
     await this.#expire();
   }
@@ -152,15 +158,21 @@ export class Reconnector<C extends FreshConnection> {
     this.#fail(why, `${name}: ${waited}: ${why}; reads and writes fail with EIO until it is back`);
   }
 
+  #failForGood(why: string): void {
+    const { name } = this.#options;
+    this.#fail(why, `${name}: the server is lost: ${why}; reads and writes fail with EIO from now on`);
+  }
+
   #fail(why: string, line: string): void {
     if (this.#failed) return;
     this.#failed = true;
+    this.#isReported = true;
     this.#options.report.line(line);
     this.#options.fail(why);
   }
 
   async #reconnect(connect: (signal: AbortSignal) => Promise<C>): Promise<void> {
-    const { clock, policy } = this.#options;
+    const { clock, policy, isOver, explain } = this.#options;
     const { signal } = this.#stop;
     let pause = policy.nextPause();
     for (;;) {
@@ -169,6 +181,11 @@ export class Reconnector<C extends FreshConnection> {
       const slot = Math.min(...this.#lost);
       pause = (await this.#tryOnce(slot, connect)) ? 0 : policy.nextPause();
       if (this.#lost.size === 0) return;
+      if (isOver()) {
+        const reason = await explain(this.#lastReason);
+        if (!signal.aborted && this.#accepted.size === 0) this.#failForGood(reason);
+        return;
+      }
     }
   }
 

@@ -56,6 +56,8 @@ export interface WorkerSettings {
   readonly trace: LogFormat | undefined;
   /** Bytes of written data to remember until a FLUSH covers them; 0 for none. */
   readonly unflushedLimit: number;
+  /** See DiskContext. */
+  readonly wholeReads: boolean;
   /** Milliseconds without data from the server after which a connection with requests is lost; 0 for never. */
   readonly timeout: number;
   /** Milliseconds from the end of a connection until its server has certainly executed or dropped its commands. */

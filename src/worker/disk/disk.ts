@@ -11,6 +11,7 @@ import { type Blocks, blocksOf, isOnDisk, payloadPart } from '../../nbd/block-ru
 import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_DF,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
@@ -77,6 +78,8 @@ export interface DiskContext {
   readonly splicePipes: SplicePipes;
   /** Bytes of unflushed writes to keep; 0: none. */
   readonly unflushedLimit: number;
+  /** Whether every READ asks for a reply as a whole, so that the server can report an error in it. */
+  readonly wholeReads: boolean;
   /** Largest payload of one command in bytes. */
   readonly largestPayload: number;
   /** Whether block status may be cached: nobody else writes to the export. */
@@ -121,6 +124,13 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   /** Of WRITE_ZEROES. */
   readonly changeLength: ChangeLength;
   readonly can: Capabilities;
+  /**
+   * The flag of a READ whose reply comes as a whole, if the server supports it. qemu-nbd disconnects when it cannot
+   * read a part of a reply, but reports the error of a whole one.
+   */
+  readonly wholeReply: number;
+  /** The flags of all READs. A whole reply has its holes as zeros, so they are not needed without reason. */
+  #readFlags: number;
   readonly unflushed: UnflushedWrites;
   readonly context: DiskContext;
   /** See COUNTER. */
@@ -188,6 +198,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     this.order = new RangeOrder();
     this.changeLength = new ChangeLength(info.extendedHeaders);
     this.can = capabilitiesOf(info);
+    this.wholeReply = this.can.df ? NBD_CMD_FLAG_DF : 0;
+    this.#readFlags = context.wholeReads ? this.wholeReply : 0;
     const isKept = context.unflushedLimit > 0;
     this.identity = new Identity(this.minimum, info.size, { isKept, canFlush: this.can.flush });
     this.firstSamples = new FirstSamples(this);
@@ -284,6 +296,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     const left = distance(this.sizeHi, this.sizeLo, command.offsetHi, command.offsetLo);
     assert(isOnDisk(command.length, left), 'a command stays on the disk');
     command.changesBefore = this.#sent;
+    if (command.type === NBD_CMD_READ) command.flags |= this.#readFlags;
     if (command.type === NBD_CMD_FLUSH) {
       command.sequence = this.unflushed.mark;
       command.arrivals = this.#recovery.arrivals;
@@ -454,6 +467,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
       }
       if (orphan.type === NBD_CMD_BLOCK_STATUS) this.extents.gaveUp();
       const command = this.#takeBack(orphan, connection);
+      if (command.type === NBD_CMD_READ) command.flags |= this.wholeReply;
       if (command.replayed) command.keep();
       else this.submit(command);
     }
@@ -509,8 +523,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
       this.#recovery.answered(error);
       return;
     }
-    if (command.type === NBD_CMD_READ)
+    if (command.type === NBD_CMD_READ) {
       this.latency.answered(command, this.context.now(), moved(this.counters));
+      // The server may have disconnected because of this error: it would do so again.
+      if (error !== 0) this.#readFlags |= command.flags & NBD_CMD_FLAG_DF;
+    }
     if (error !== 0 && this.#splitFurther(command, error)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
     if (errno !== 0) this.context.serverError(this, command, errno, text);

@@ -14,6 +14,8 @@ export interface CheckedDisk {
   readonly context: { readonly commands: Pick<CommandTable, 'take'>; readonly buffers: BufferPool };
   readonly identity: Identity;
   readonly node: { readonly readOnly: boolean };
+  /** Flag of a READ whose error the server reports without disconnecting; 0: it has none. */
+  readonly wholeReply: number;
   /** Whether a restarted server might lack acknowledged writes. */
   readonly mayLose: boolean;
   assign(command: NbdCommand, connection: Connection): void;
@@ -46,6 +48,7 @@ export class IdentityCheck implements ReplyWaiter {
       this.#tried.add(sample);
       const command = context.commands.take();
       command.type = NBD_CMD_READ;
+      command.flags = this.#disk.wholeReply;
       command.offsetHi = sample.offsetHi;
       command.offsetLo = sample.offsetLo;
       command.length = sample.length;

@@ -93,6 +93,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
       {
         descriptor: device,
         unflushedLimit: 0,
+        wholeReads: false,
         keepExtents: false,
         kernelHoldsWrites: false,
         largestPayload: MAX_TRANSFER,

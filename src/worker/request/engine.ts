@@ -36,6 +36,7 @@ export interface EngineSettings {
   /** The /dev/fuse descriptor. */
   readonly descriptor: number;
   readonly unflushedLimit: number;
+  readonly wholeReads: boolean;
   readonly keepExtents: boolean;
   readonly kernelHoldsWrites: boolean;
   readonly largestPayload: number;
@@ -62,6 +63,7 @@ export class Engine implements DiskContext {
   readonly splicePipes: SplicePipes;
   readonly zeroCopy: ZeroCopySender;
   readonly unflushedLimit: number;
+  readonly wholeReads: boolean;
   readonly largestPayload: number;
   readonly keepExtents: boolean;
   /** Whether the kernel has a writeback cache. */
@@ -89,6 +91,7 @@ export class Engine implements DiskContext {
     this.kernelSendsWrites = worksDuringSeek(system.kernelRelease);
     this.splicePipes = new SplicePipes(this.buffers);
     this.unflushedLimit = settings.unflushedLimit;
+    this.wholeReads = settings.wholeReads;
     this.keepExtents = settings.keepExtents;
     this.kernelHoldsWrites = settings.kernelHoldsWrites;
     this.largestPayload = settings.largestPayload;
@@ -240,6 +243,7 @@ export class Engine implements DiskContext {
     const block = identity.expect(hi, lo);
     const buffer = this.buffers.take(identity.unit);
     const command = this.command(request, disk, NBD_CMD_READ);
+    command.flags = disk.wholeReply;
     command.setPlace(hi, lo, identity.unit);
     command.setPayload(buffer, HEADROOM);
     this.submit(command, disk);

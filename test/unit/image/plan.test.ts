@@ -42,26 +42,30 @@ const PART_OF = { driver: 'raw', offset: '1048576', size: '4096' };
 
 describe('image server', () => {
   it.each<[string, Plan, string]>([
-    ['a raw file', plan('d.img'), qemu('--discard=unmap', { driver: 'raw', file: file('d.img') })],
+    [
+      'a raw file',
+      plan('d.img'),
+      qemu('--persistent --discard=unmap', { driver: 'raw', file: file('d.img') }),
+    ],
     [
       'a vhd',
       plan('d.vhd', { format: 'vhd', readOnly: true }),
-      qemu('--read-only', { driver: 'vpc', file: file('d.vhd') }),
+      qemu('--persistent --read-only', { driver: 'vpc', file: file('d.vhd') }),
     ],
     [
       'a qcow2 that names nothing',
       plan('d.qcow2', { format: 'qcow2' }),
-      qemu('--discard=unmap', { driver: 'qcow2', file: file('d.qcow2'), backing: null }),
+      qemu('--persistent --discard=unmap', { driver: 'qcow2', file: file('d.qcow2'), backing: null }),
     ],
     [
       'an overlay',
       plan('d.img', { overlay: 'temporary' }),
-      qemu('--discard=unmap --snapshot', { driver: 'raw', file: file('d.img') }),
+      qemu('--persistent --discard=unmap --snapshot', { driver: 'raw', file: file('d.img') }),
     ],
     [
       'a kept overlay',
       plan('d.img', { overlay: { path: '/o' } }),
-      qemu('--discard=unmap', {
+      qemu('--persistent --discard=unmap', {
         driver: 'qcow2',
         file: file('/o'),
         backing: { driver: 'raw', file: file('d.img') },
@@ -70,7 +74,7 @@ describe('image server', () => {
     [
       'a snapshot',
       plan('d.qcow2', { format: 'qcow2', snapshotName: 'a,b' }),
-      qemu('--read-only --load-snapshot=snapshot.name=a,,b', {
+      qemu('--persistent --read-only --load-snapshot=snapshot.name=a,,b', {
         driver: 'qcow2',
         file: file('d.qcow2'),
         backing: null,
@@ -79,7 +83,7 @@ describe('image server', () => {
     [
       'a partition',
       plan('d,1.qcow2', { format: 'qcow2', partition: PART }),
-      qemu('--discard=unmap', {
+      qemu('--persistent --discard=unmap', {
         ...PART_OF,
         file: { driver: 'qcow2', file: file('d,1.qcow2'), backing: null },
       }),
@@ -87,7 +91,7 @@ describe('image server', () => {
     [
       'a device',
       plan('/dev/sda', { isDevice: true, partition: PART, readOnly: true }),
-      qemu('--read-only', {
+      qemu('--persistent --read-only', {
         ...PART_OF,
         file: { driver: 'raw', file: { driver: 'host_device', filename: '/dev/sda' } },
       }),
@@ -103,14 +107,14 @@ describe('image server', () => {
       'a qcow2 at a URL',
       plan('https://h/d.qcow2', { readOnly: true, format: 'qcow2' }),
       `${UNDER} --readonly curl url=https://h/d.qcow2 --run ${quoted(
-        below('--read-only', { driver: 'qcow2', file: SOCKET, backing: null }),
+        below('--persistent --read-only', { driver: 'qcow2', file: SOCKET, backing: null }),
       )}`,
     ],
     [
       'a packed file with an overlay that is kept',
       plan('d.xz', { compression: 'xz', overlay: { path: '/my $o' } }),
       `${UNDER} --readonly --filter=xz file file=d.xz --run ${quoted(
-        `cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 exec ${qemu('--discard=unmap', {
+        `cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 exec ${qemu('--persistent --discard=unmap', {
           driver: 'qcow2',
           file: file('/my $o'),
         })}`,
@@ -119,7 +123,7 @@ describe('image server', () => {
     [
       'a partition of an NBD server',
       plan('nbd://[::1]:7/a%20b', { partition: PART }),
-      qemu('--discard=unmap', {
+      qemu('--persistent --discard=unmap', {
         ...PART_OF,
         file: {
           driver: 'raw',
@@ -131,7 +135,7 @@ describe('image server', () => {
       'a vmdk in several files',
       plan('d.vmdk', { format: 'vmdk', tree: { node: descriptorNode(), descriptor: 'text\n', files: [] } }),
       `${UNDER} data 'raw=text\n' size=10240 --run ${quoted(
-        below('--discard=unmap', { driver: 'vmdk', file: SOCKET, backing: null }),
+        below('--persistent --discard=unmap', { driver: 'vmdk', file: SOCKET, backing: null }),
       )}`,
     ],
   ])('for %s', (_, one, expected) => {

@@ -39,6 +39,7 @@ function createWorld(options: { limit?: number; connectable?: boolean; connectio
       reconnector.accepted(slot);
     },
     fail: () => events.push(`fail at ${clock.now()}`),
+    isOver: () => false,
     explain: async (why) => why,
   });
   for (let slot = 0; slot < connections; slot++) reconnector.attach(slot, fresh(PLAIN_EXPORT));

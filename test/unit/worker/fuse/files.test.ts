@@ -32,6 +32,7 @@ function makeFiles(): { files: Files; lines: string[] } {
   const settings = {
     descriptor: -1,
     unflushedLimit: 1_048_576,
+    wholeReads: false,
     keepExtents: false,
     kernelHoldsWrites: false,
     largestPayload: 65_536,
