@@ -5,6 +5,7 @@
 
 import type { Worker } from 'node:worker_threads';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
+import { wordWithoutSecrets } from '../nbd/secrets.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
 import { dismissWorker, spawnWorker } from '../worker/spawn.js';
@@ -134,11 +135,18 @@ async function textFor(
   }
 }
 
+/** Hides passwords and tokens of URLs in the list of processes. They were visible until now. */
+function hideSecrets(words: readonly string[]): void {
+  const shown = words.map(wordWithoutSecrets);
+  if (shown.some((word, i) => word !== words[i])) process.title = ['nbdfuse', ...shown].join(' ');
+}
+
 /**
  * Runs the program with `words`, the command line without node and script. Never rejects.
  * @param worker an idle worker, started early because the words looked like a mount
  */
 export async function main(words: readonly string[], worker?: Worker): Promise<void> {
+  hideSecrets(words);
   try {
     const request = parseArguments(words);
     const isMount = request.kind === 'mount' || request.kind === 'image';

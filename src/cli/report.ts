@@ -6,6 +6,7 @@
 
 import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../linux/log-line.js';
 import { writeToStderr } from '../linux/stderr.js';
+import { withoutSecrets } from '../nbd/secrets.js';
 import { printable, printableJson, printableSink } from '../nbd/text.js';
 import type { Report } from '../session/settings.js';
 import { statusText } from '../session/status-text.js';
@@ -22,14 +23,19 @@ export interface ReportOptions {
   readonly logFormat: LogFormat;
 }
 
+/** A text as one line for a person. */
+function lineOf(text: string): string {
+  return printable(withoutSecrets(text), LINE_LIMIT);
+}
+
 /** A report that writes lines by `write`, and details when `verbose`. */
 export function createReport(
   { verbose, logFormat }: ReportOptions,
   write: (what: string | Uint8Array) => void = writeToStderr,
 ): Report {
-  const asText = (text: string): void => write(`nbdfuse: ${printable(text, LINE_LIMIT)}\n`);
+  const asText = (text: string): void => write(`nbdfuse: ${lineOf(text)}\n`);
   const asJson = (text: string, level: LogLevel, event = 'message'): void =>
-    write(jsonLine(level, event, { text: printable(text, LINE_LIMIT) }, new Date()));
+    write(jsonLine(level, event, { text: lineOf(text) }, new Date()));
   const say = logFormat === 'json' ? asJson : asText;
   const detail = verbose ? (text: string): void => say(text, 'debug') : (): void => undefined;
   const lines = new Lines(LINE_LIMIT, (text) => asJson(text, 'info', 'server'));
@@ -37,7 +43,10 @@ export function createReport(
     line: (text, level = 'warning') => say(text, level),
     detail,
     error: (error) => reportError((text) => say(text, 'error'), detail, error),
-    serverSaid: logFormat === 'json' ? (chunk) => lines.take(chunk) : printableSink(write),
+    serverSaid:
+      logFormat === 'json'
+        ? (chunk) => lines.take(chunk)
+        : printableSink((text) => write(withoutSecrets(text))),
     status: (path, status) => {
       // A status is written as an object, not as text.
       if (logFormat === 'json')

@@ -3,7 +3,7 @@
 import type { Compression } from './formats.js';
 import { SOCKET_BELOW } from './qemu.js';
 import { shellWord } from './shell.js';
-import type { Source } from './source.js';
+import type { Source, WebSource } from './source.js';
 
 /** A source for nbdkit to serve. */
 export interface NbdkitRequest {
@@ -18,12 +18,24 @@ export function pluginFor(source: NbdkitRequest['source']): 'file' | 'curl' | 's
   return source.kind === 'web' ? 'curl' : source.kind;
 }
 
+/** Attempts after the first, and the seconds before each: as long as a web server needs to start again. */
+const RETRY_WORDS = ['retry-request-retries=4', 'retry-request-delay=2'];
+
+function webWords({ url, user, passwordFile, condition, canRetry }: WebSource): string[] {
+  const words = [`url=${url}`];
+  if (user !== undefined) words.push(`user=${user}`);
+  if (passwordFile !== undefined) words.push(`password=+${passwordFile}`);
+  if (condition !== undefined) words.push(`header=${condition}`);
+  if (canRetry) words.push(...RETRY_WORDS);
+  return words;
+}
+
 function sourceWords(source: NbdkitRequest['source']): string[] {
   switch (source.kind) {
     case 'file':
       return [`file=${source.path}`];
     case 'web':
-      return [`url=${source.url}`];
+      return webWords(source);
     default: {
       const { host, port, user, path } = source;
       const words = [`host=${host}`, `path=${path}`];
@@ -42,14 +54,16 @@ function nbdkitWords(request: NbdkitRequest, options: readonly string[]): string
   // The first filter is the one that the client talks to.
   if (range !== undefined) words.push('--filter=offset');
   if (compression !== undefined) words.push(`--filter=${compression}`);
+  // The last filter is next to the plugin, so that only failed requests are repeated.
+  if (source.kind === 'web' && source.canRetry) words.push('--filter=retry-request');
   words.push(pluginFor(source), ...sourceWords(source));
   if (range !== undefined) words.push(`offset=${range.offset}`, `range=${range.size}`);
   return words;
 }
 
-/** An nbdkit that takes its socket by socket activation. */
-export function nbdkitServer(request: NbdkitRequest): readonly string[] {
-  return nbdkitWords(request, []);
+/** An nbdkit that takes its socket by socket activation; `options` stand first. */
+export function nbdkitServer(request: NbdkitRequest, options: readonly string[] = []): readonly string[] {
+  return nbdkitWords(request, options);
 }
 
 /** The name of nbdkit's socket in its own directory, with `-U -`. */

@@ -5,6 +5,7 @@
 // export: nbdkit accepts any export name, and without nbdkit nobody can open the overlay and read its gaps as zeros.
 
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { printable } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
@@ -15,7 +16,7 @@ import { SOCKET_NAME } from './nbdkit.js';
 import { isStacked, type Plan } from './plan.js';
 import { nbdUriForQemu } from './qemu.js';
 import { referencesOf } from './references.js';
-import { textOf } from './source.js';
+import { type Source, textOf } from './source.js';
 
 const run = promisify(execFile);
 
@@ -26,13 +27,20 @@ export interface Backing {
   readonly format: string;
 }
 
+/** The name of a remote image in the header. Others may read the file: a hash stands for the query, a possible token. */
+function recordedName(source: Source): string {
+  const [place = '', ...query] = textOf(source).split('?');
+  if (source.kind !== 'web' || query.length === 0) return textOf(source);
+  return `${place}?sha256=${createHash('sha256').update(query.join('?')).digest('hex')}`;
+}
+
 /** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot open */
 export async function backingOf(plan: Plan): Promise<Backing> {
   const { source, compression, snapshotName, overlay } = plan;
   const isOwnServer = isStacked({ ...plan, overlay: overlay ?? { path: '' } });
   const format = isOwnServer ? 'raw' : qemuDriver(plan.format);
   if (source.kind === 'nbd') return { name: nbdUriForQemu(source.parsed), format };
-  const text = source.kind === 'file' ? await realPathOf(source.path) : textOf(source);
+  const text = source.kind === 'file' ? await realPathOf(source.path) : recordedName(source);
   if (source.kind === 'file' && compression === undefined && !isOwnServer) return { name: text, format };
   const server = { type: 'unix', path: SOCKET_NAME };
   const what = snapshotName === undefined ? text : `${text}@${snapshotName}`;

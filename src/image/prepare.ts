@@ -10,6 +10,7 @@ import { findPartition } from '../partitions/partitions.js';
 import type { DiskReader } from '../partitions/table.js';
 import { whyUnconfined } from '../transport/confine.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
+import { keepSecret } from '../transport/secret-file.js';
 import { refuseSeveralStreams } from './bzip2.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
@@ -20,9 +21,17 @@ import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
 import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
-import { hasProgram, installedOf, requirePlugin, requirePrograms, requireUnpacking } from './programs.js';
-import { nameOf, parseSource, type Source, textOf } from './source.js';
+import {
+  hasFilter,
+  hasProgram,
+  installedOf,
+  requirePlugin,
+  requirePrograms,
+  requireUnpacking,
+} from './programs.js';
+import { nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
 import { unpackingError } from './unpacking-error.js';
+import { lookAtWeb } from './web-look.js';
 
 /** An image as the command line names it. */
 export interface ImageRequest {
@@ -48,6 +57,8 @@ export interface PreparedImage {
   readonly detail: string;
   /** A command that must run first; `prepareImage` has run it, unless `dryRun` was set. */
   readonly before: readonly string[] | undefined;
+  /** The path of a file in memory with the password, as it is in `argv`. */
+  readonly passwordFile: string | undefined;
 }
 
 /** How to prepare an image. */
@@ -66,12 +77,20 @@ interface Place {
   readonly isConfined: boolean;
 }
 
+/** The source with what nbdkit needs. @throws ImageError without nbdkit or its plugin */
+async function webSource(source: WebSource): Promise<WebSource> {
+  await requirePrograms(shownOf(source), ['nbdkit']);
+  await requirePlugin(shownOf(source), pluginFor(source));
+  const { password } = source;
+  const passwordFile = password === undefined ? undefined : keepSecret(password);
+  return { ...source, passwordFile, canRetry: await hasFilter('retry-request') };
+}
+
 /** @throws ImageError when a path does not name an image */
 async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   const source = parseSource(name);
-  if (source.kind !== 'file') {
-    return { source, isDevice: false, writable: source.kind !== 'web' };
-  }
+  if (source.kind === 'web') return { source: await webSource(source), isDevice: false, writable: false };
+  if (source.kind !== 'file') return { source, isDevice: false, writable: true };
   const { path } = source;
   const shown = printable(path);
   const found = await stat(path).catch((error: unknown) => {
@@ -90,9 +109,19 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   return { source, isDevice: found.isBlockDevice(), writable };
 }
 
-/** The first and last bytes of the source, compressed or not. */
+/** The first and last bytes of the source, compressed or not; and the source with a condition for later requests. */
 async function lookAtSource(
-  source: Source,
+  place: Place,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly source: Source; readonly outside: Look }> {
+  const { source, isConfined } = place;
+  if (source.kind !== 'web') return { source, outside: await lookAtBytes(source, isConfined, signal) };
+  const { look, condition } = await lookAtWeb(source, signal);
+  return { source: { ...source, condition }, outside: look };
+}
+
+async function lookAtBytes(
+  source: Exclude<Source, WebSource>,
   isConfined: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Look> {
@@ -128,9 +157,9 @@ async function lookInside(
 ): Promise<Look> {
   const { source, isConfined } = place;
   if (compression === undefined || source.kind === 'nbd') return outside;
-  const name = textOf(source);
-  await requirePrograms(printable(name), ['nbdkit']);
-  await requireUnpacking(printable(name), compression);
+  const name = shownOf(source);
+  await requirePrograms(name, ['nbdkit']);
+  await requireUnpacking(name, compression);
   if (compression === 'gzip') return withSource(place, signal, (file) => lookAtGzip(name, file));
   if (compression === 'bzip2') await withSource(place, signal, (file) => refuseSeveralStreams(name, file));
   const socketActivation = nbdkitAlone({ source, compression, readOnly: true }, isConfined);
@@ -141,6 +170,7 @@ async function lookInside(
 
 /** The properties of an image, found by inspection. */
 interface Identity {
+  readonly source: Source;
   readonly compression: Compression | undefined;
   readonly format: ImageFormat;
   /** How to open a local image that is not compressed. */
@@ -157,25 +187,25 @@ async function identify(
   signal: AbortSignal | undefined,
 ): Promise<Identity> {
   const { requested } = request;
-  const { source, isDevice, isConfined } = place;
-  const name = nameOf(source);
-  if (source.kind === 'web' || source.kind === 'ssh') {
-    await requirePrograms(printable(textOf(source)), ['nbdkit']);
-    await requirePlugin(printable(textOf(source)), pluginFor(source));
+  const { isDevice } = place;
+  const name = nameOf(place.source);
+  if (place.source.kind === 'ssh') {
+    await requirePrograms(shownOf(place.source), ['nbdkit']);
+    await requirePlugin(shownOf(place.source), pluginFor(place.source));
   }
-  const outside = await lookAtSource(source, isConfined, signal);
+  const { source, outside } = await lookAtSource(place, signal);
   const compression =
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
-  const { head, tail, lines = [] } = await lookInside(place, compression, outside, signal);
+  const { head, tail, lines = [] } = await lookInside({ ...place, source }, compression, outside, signal);
   const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
   if (source.kind === 'file' && compression === undefined) {
     const trusted = requested.format !== undefined;
     const local = await openLocalImage(source.path, format, { trusted, isDevice });
-    return { compression, format, local, lines: local.lines, readOnly: false };
+    return { source, compression, format, local, lines: local.lines, readOnly: false };
   }
-  refuseReferences(textOf(source), format, head);
+  refuseReferences(shownOf(source), format, head);
   const readOnly = source.kind === 'nbd' && outside.readOnly === true;
-  return { compression, format, local: undefined, lines, readOnly };
+  return { source, compression, format, local: undefined, lines, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -224,19 +254,19 @@ async function overlayPath(path: string): Promise<string> {
 }
 
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
-function introduction(name: string, plan: Plan, programs: readonly string[]): string {
+function introduction(plan: Plan, programs: readonly string[]): string {
   const packed = plan.compression === undefined ? '' : `, compressed with ${plan.compression}`;
   const what = plan.isDevice ? 'a block device' : plan.format;
-  return `${printable(name)} is ${what}${packed}; serving it with ${programs.join(' and ')}`;
+  return `${shownOf(plan.source)} is ${what}${packed}; serving it with ${programs.join(' and ')}`;
 }
 
 /** The image as a whole, without the overlay. */
 function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
-  const { compression, format, local, readOnly } = identity;
+  const { source, compression, format, local, readOnly } = identity;
   const { snapshotName, overlay } = request;
   const canWrite = place.writable && !readOnly && compression === undefined && snapshotName === undefined;
   return {
-    source: place.source,
+    source,
     tree: local,
     isConfined: place.isConfined,
     isDevice: place.isDevice,
@@ -274,15 +304,15 @@ export async function prepareImage(
   const identity = await identify(place, request, signal);
   if (snapshotName !== undefined && identity.format !== 'qcow2') {
     throw new ImageError(
-      `--snapshot-name: ${printable(name)} is ${identity.format}; only qcow2 has snapshots`,
+      `--snapshot-name: ${shownOf(identity.source)} is ${identity.format}; only qcow2 has snapshots`,
     );
   }
   const whole = wholeOf(place, identity, request);
   const hasQemuNbd = await hasProgram('qemu-nbd');
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
   const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
-  await requirePrograms(printable(name), programs);
-  if (identity.local?.descriptor !== undefined) await requirePlugin(printable(name), 'data');
+  await requirePrograms(shownOf(whole.source), programs);
+  if (identity.local?.descriptor !== undefined) await requirePlugin(shownOf(whole.source), 'data');
   if (snapshotName !== undefined) await checkSnapshot(whole, hasQemuNbd, signal);
   const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
@@ -295,7 +325,7 @@ export async function prepareImage(
   const located = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: located?.partition };
   const lines = [
-    introduction(name, plan, programs),
+    introduction(plan, programs),
     ...identity.lines,
     ...warnings(place, request),
     ...(located?.warning === undefined ? [] : [located.warning]),
@@ -304,5 +334,6 @@ export async function prepareImage(
     why === undefined
       ? 'the image server runs in a sandbox'
       : `the image server runs without a sandbox: ${why}`;
-  return { argv: serverWords(plan, hasQemuNbd), lines, detail, before };
+  const passwordFile = whole.source.kind === 'web' ? whole.source.passwordFile : undefined;
+  return { argv: serverWords(plan, hasQemuNbd), lines, detail, before, passwordFile };
 }

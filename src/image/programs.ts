@@ -80,9 +80,14 @@ export async function requirePlugin(what: string, plugin: string): Promise<void>
   );
 }
 
+/** Whether nbdkit has a filter. */
+export async function hasFilter(name: string): Promise<boolean> {
+  return isThere(join(await nbdkitDirectory('filterdir'), `nbdkit-${name}-filter.so`));
+}
+
 /** @throws ImageError when nbdkit has no filter for a compression */
 export async function requireUnpacking(what: string, compression: Compression): Promise<void> {
-  if (await isThere(join(await nbdkitDirectory('filterdir'), `nbdkit-${compression}-filter.so`))) return;
+  if (await hasFilter(compression)) return;
   throw new ImageError(
     `${what} is compressed with ${compression}, and this nbdkit has no ${compression} filter: ` +
       `unpack it first (${UNPACK[compression]}), or compress it with xz --block-size=16MiB`,

@@ -2,6 +2,7 @@
 
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { withoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { type NbdUri, parseNbdUri } from '../nbd/uri/uri.js';
 import { ImageError } from './errors.js';
@@ -11,10 +12,25 @@ import { isNbdUri } from './scheme.js';
 export type Source =
   /** `path` as typed. */
   | { readonly kind: 'file'; readonly path: string }
-  /** http, https, ftp or ftps. */
-  | { readonly kind: 'web'; readonly url: string }
+  | WebSource
   | SshSource
   | { readonly kind: 'nbd'; readonly uri: string; readonly parsed: NbdUri };
+
+/** A file at an http, https, ftp or ftps URL. */
+export interface WebSource {
+  readonly kind: 'web';
+  /** Normalized, without user and password. */
+  readonly url: string;
+  readonly user: string | undefined;
+  /** A secret: for no command line and no message. */
+  readonly password: string | undefined;
+  /** The path of a file with the password, for a command line. */
+  readonly passwordFile?: string | undefined;
+  /** A header that makes the server refuse requests when the file has changed. */
+  readonly condition?: string | undefined;
+  /** Whether nbdkit can repeat failed requests. */
+  readonly canRetry?: boolean;
+}
 
 /** A file on an SFTP server. */
 export interface SshSource {
@@ -27,12 +43,35 @@ export interface SshSource {
   readonly path: string;
 }
 
+/** What to write instead of a URL of another kind. */
+const SCHEME_ADVICE: ReadonlyMap<string, string> = new Map([
+  ['s3', 'use the https:// URL of the object, presigned (aws s3 presign) unless it is public'],
+  ['gs', 'use the https:// URL of the object, signed (gcloud storage sign-url) unless it is public'],
+  ['scp', 'use ssh://USER@HOST/PATH'],
+  ['smb', 'mount the share, and name the file on it'],
+  ['nfs', 'mount the export of NFS, and name the file on it'],
+  ['iscsi', 'log in to the target with iscsiadm, and name the block device'],
+  ['vsock', 'use nbd+vsock://CID:PORT'],
+  ['unix', 'use nbd+unix:///?socket=PATH'],
+  ['tcp', 'use nbd://HOST:PORT'],
+]);
+
 const SCHEME = /^([a-z][a-z0-9+.-]*):\/\//i;
+
+/** A URL as messages show it. Of one that cannot be parsed only the scheme: its password could be anywhere. */
+function shownUrl(word: string): string {
+  return printable(
+    URL.canParse(word) ? withoutSecrets(new URL(word).href) : word.replace(/:\/\/.*$/s, '://…'),
+  );
+}
+
 function parseUrl(word: string): URL {
   try {
     return new URL(word);
   } catch {
-    throw new ImageError(`${printable(word)} is not a URL`);
+    throw new ImageError(
+      `${shownUrl(word)} is not a URL: check its host, its port, and the % of its password`,
+    );
   }
 }
 
@@ -40,8 +79,27 @@ function decoded(text: string, word: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new ImageError(`${printable(word)} is not percent-encoded UTF-8 (write a % as %25)`);
+    throw new ImageError(`${shownUrl(word)} is not percent-encoded UTF-8 (write a % as %25)`);
   }
+}
+
+/** @throws ImageError when a part is not percent-encoded UTF-8, or unusable for nbdkit */
+function parseWeb(word: string): WebSource {
+  const parsed = parseUrl(word);
+  const user = decoded(parsed.username, word);
+  const password = decoded(parsed.password, word);
+  // nbdkit reads one line.
+  if (/[\n\0]/.test(user + password))
+    throw new ImageError(`${shownUrl(word)}: the password has a line break`);
+  parsed.username = '';
+  parsed.password = '';
+  parsed.hash = '';
+  return {
+    kind: 'web',
+    url: parsed.href,
+    user: user === '' && password === '' ? undefined : user,
+    password: password === '' ? undefined : password,
+  };
 }
 
 function pathOf(word: string): string {
@@ -88,15 +146,16 @@ export function parseSource(word: string): Source {
     case 'https':
     case 'ftp':
     case 'ftps':
-      parseUrl(word);
-      return { kind: 'web', url: word };
+      return parseWeb(word);
     case 'ssh':
     case 'sftp':
       return parseSsh(word);
     default:
       throw new ImageError(
-        `${printable(word)}: the scheme ${printable(scheme)} is unknown; ` +
-          'use nbd://… for an NBD server, and a path, https://…, http://…, ftp://… or ssh://… for an image',
+        `${shownUrl(word)}: the scheme ${printable(scheme)} is unknown; ${
+          SCHEME_ADVICE.get(scheme) ??
+          'use nbd://… for an NBD server, and a path, https://…, http://…, ftp://… or ssh://… for an image'
+        }`,
       );
   }
 }
@@ -115,8 +174,14 @@ export function nameOf(source: Source): string {
   }
 }
 
-/** The source as the user typed it. */
+/** The source as the user typed it, but a URL without its user and password. */
 export function textOf(source: Source): string {
   if (source.kind === 'file') return source.path;
   return source.kind === 'nbd' ? source.uri : source.url;
+}
+
+/** The source for messages, escaped and without secrets. */
+export function shownOf(source: Source): string {
+  const text = textOf(source);
+  return printable(source.kind === 'file' ? text : withoutSecrets(text));
 }

@@ -41,6 +41,7 @@ export const libc = {
   getxattr: library.func('getxattr', 'long', ['str', 'str', 'size_t', 'size_t']),
   madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),
   calloc: library.func('calloc', 'size_t', ['size_t', 'size_t']),
+  memfd_create: library.func('memfd_create', 'int', ['str', 'unsigned int']),
   memcpy: library.func('memcpy', 'size_t', ['size_t', 'size_t', 'size_t']),
   getpagesize: library.func('getpagesize', 'int', []),
   /** System calls with up to two integers for which glibc has no function. */

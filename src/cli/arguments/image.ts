@@ -6,6 +6,7 @@ import type { RequestedFormat } from '../../image/formats.js';
 import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
 import { isNbdUri } from '../../image/scheme.js';
 import { shellLine } from '../../image/shell.js';
+import { withoutSecrets } from '../../nbd/secrets.js';
 import { UsageError } from '../errors.js';
 import { splitOptions } from './option-words.js';
 import { isModeWord } from './server-mode.js';
@@ -62,14 +63,21 @@ export function imageFrom(
   };
 }
 
+/** Stands for a file with the password, whose name the user chooses. */
+const PASSWORD_FILE = 'PASSWORD-FILE';
+
 /** The command lines that are equivalent to `words`, without image options. */
-export function longCommand(words: readonly string[], { argv, before }: PreparedImage): string {
+export function longCommand(words: readonly string[], prepared: PreparedImage): string {
+  const { before, passwordFile } = prepared;
   const { options, rest } = splitOptions(words);
   const isKept = (name: string | undefined): boolean =>
     name === undefined || !Object.hasOwn(IMAGE_OPTIONS, name);
   const kept = options.filter(({ option }) => isKept(option?.attributeName())).flatMap((one) => one.words);
   const dashes = rest[0] === '--' ? 1 : 0;
+  const printed = (word: string): string =>
+    withoutSecrets(passwordFile === undefined ? word : word.replaceAll(passwordFile, PASSWORD_FILE));
+  const argv = prepared.argv.map(printed);
   const mountpoint = rest.slice(0, dashes + 1);
   const line = shellLine(['nbdfuse', ...kept, ...mountpoint, '[', ...argv, ']']);
-  return before === undefined ? `${line}\n` : `${shellLine(before)}\n${line}\n`;
+  return before === undefined ? `${line}\n` : `${shellLine(before.map(printed))}\n${line}\n`;
 }

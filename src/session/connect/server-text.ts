@@ -1,14 +1,15 @@
 // The server as the user named it, in one line, for the status.
 
+import { withoutSecrets } from '../../nbd/secrets.js';
 import { printable } from '../../nbd/text.js';
 import { bareWords } from '../../transport/confine.js';
 import type { ServerMode } from '../settings.js';
 
-/** The line: a URI, or the words of the command line. */
+/** The line: a URI, or the words of the command line, without secrets. */
 export function serverText(server: ServerMode): string {
   switch (server.kind) {
     case 'uri':
-      return printable(server.uri);
+      return printable(withoutSecrets(server.uri));
     case 'tcp':
       return printable(`tcp ${server.host} ${server.port}`);
     case 'unix':
@@ -18,6 +19,6 @@ export function serverText(server: ServerMode): string {
     case 'fd':
       return `fd ${server.fd}`;
     default:
-      return printable(`${server.kind} ${bareWords(server.argv).join(' ')}`);
+      return printable(withoutSecrets(`${server.kind} ${bareWords(server.argv).join(' ')}`));
   }
 }

@@ -8,7 +8,13 @@ import { convertTo, createRaw, hashOf } from '../../support/images.js';
 import { runProgram, runShell } from '../../support/run/command.js';
 import { NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 
-const PREPARED = { argv: ['qemu-nbd', '-f', 'raw', "it's.img"], lines: [], detail: '', before: undefined };
+const PREPARED = {
+  argv: ['qemu-nbd', '-f', 'raw', "it's.img"],
+  lines: [],
+  detail: '',
+  before: undefined,
+  passwordFile: undefined,
+};
 
 describe('word after MOUNTPOINT', () => {
   it.each(['disk.img', 'a:b', './nbd:x', 'https://h/d', 'ssh://h/d', 'localhost', '/dev/sda'])(

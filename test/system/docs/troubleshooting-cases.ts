@@ -168,4 +168,7 @@ kill -9 $(cat nbdkit.pid); ${hears('from now on')}; umount dir; wait`,
 export const ELSEWHERE: Readonly<Record<string, string>> = {
   // It waits for 30 seconds.
   'nbd: writes to the bytes': 'reliability/older-change',
+  // They need a web server that breaks a rule.
+  'https://host/disk.img: the web server': 'real/image-web',
+  'cannot read https://host/disk.img': 'real/image-web',
 };

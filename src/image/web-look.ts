@@ -1,0 +1,151 @@
+// Inspects an image on a web server before it is served: whether the server answers ranges, and the first and last
+// bytes.
+//
+// Used by prepare.ts. Starts nbdkit with a trace, whose answers web.ts judges: nbdkit itself does not look at them.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { NbdClient } from '../client/client.js';
+import { withoutSecrets } from '../nbd/secrets.js';
+import { printable } from '../nbd/text.js';
+import type { DiskReader } from '../partitions/table.js';
+import { openServer } from '../transport/server.js';
+import { ImageError } from './errors.js';
+import { type Look, lookAtDisk } from './look.js';
+import { nbdkitServer } from './nbdkit.js';
+import { shownOf, type WebSource } from './source.js';
+import {
+  conditionOf,
+  DOWNLOAD,
+  disagreementOf,
+  type Exchange,
+  failureOf,
+  flawOf,
+  isTransient,
+  TRACE_FLAGS,
+  WebTrace,
+} from './web.js';
+
+/** Milliseconds that a web server may be silent. */
+const SILENCE_TIME = 30_000;
+/** Milliseconds before each further attempt. */
+const PAUSES = [1000, 2000];
+
+/** The result of an inspection. */
+interface WebLook {
+  readonly look: Look;
+  /** See WebSource. */
+  readonly condition: string | undefined;
+}
+
+/** A failure that another attempt may not have. */
+class TransientError extends ImageError {}
+
+/** The error of answers that do not have the right bytes. */
+function flawed(source: WebSource, why: string): ImageError {
+  return new ImageError(
+    `${shownOf(source)}: the web server cannot serve parts of the file: ${printable(why)}; ${DOWNLOAD}`,
+  );
+}
+
+/** The error of an nbdkit that could not read the file. */
+function failed(source: WebSource, trace: WebTrace, error: unknown): ImageError {
+  const failure = printable(error instanceof Error ? error.message : String(error));
+  const why = withoutSecrets(printable(failureOf(trace, failure)));
+  const Kind = isTransient(trace) ? TransientError : ImageError;
+  return new Kind(`cannot read ${shownOf(source)}: ${why}`, { cause: error });
+}
+
+/**
+ * Lets `use` read the file through an nbdkit, and judges each answer of the web server as it comes.
+ * @throws ImageError; the reason of `signal`
+ */
+async function withTrace<T>(
+  source: WebSource,
+  signal: AbortSignal | undefined,
+  use: (disk: DiskReader) => Promise<T>,
+): Promise<{ readonly found: T; readonly exchanges: readonly Exchange[] }> {
+  const trace = new WebTrace();
+  const stop = new AbortController();
+  const late = `${shownOf(source)}: the web server did not answer within ${SILENCE_TIME / 1000} s; try again later`;
+  const silent = setTimeout(() => stop.abort(new ImageError(late)), SILENCE_TIME);
+  const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  const onStderr = (chunk: Buffer): void => {
+    silent.refresh();
+    trace.take(chunk);
+    const last = trace.exchanges.at(-1);
+    // nbdkit would read a whole file that comes in place of a part.
+    const why = last === undefined || !trace.isComplete ? undefined : flawOf(last);
+    if (why !== undefined) stop.abort(flawed(source, why));
+  };
+  const argv = nbdkitServer({ source: { ...source, canRetry: false }, readOnly: true }, TRACE_FLAGS);
+  const server = await openServer(
+    { target: { kind: 'socket-activation', argv }, exportName: '' },
+    { onStderr },
+  );
+  let client: NbdClient | undefined;
+  try {
+    const disk = await NbdClient.over(server, { signal: either });
+    client = disk;
+    const read: DiskReader['read'] = (offset, length) => disk.read(offset, length, { signal: either });
+    const found = await use({ size: disk.size, read });
+    await disk.close();
+    return { found, exchanges: trace.exchanges };
+  } catch (error) {
+    // nbdkit ends when its client is gone. It does not answer while it reads a large file.
+    client?.close().catch(() => undefined);
+    // The rest of the trace arrives until then.
+    await server.close();
+    if (either.aborted) throw either.reason;
+    throw error instanceof ImageError ? error : failed(source, trace, error);
+  } finally {
+    clearTimeout(silent);
+    await server.close();
+  }
+}
+
+/** Reads the parts that show the format, and one of them again from its middle. @throws ImageError */
+async function readParts(source: WebSource, disk: DiskReader): Promise<{ look: Look; size: bigint }> {
+  if (disk.size === 0n)
+    throw new ImageError(`${shownOf(source)}: the web server says that the file is empty; check the URL`);
+  const look = await lookAtDisk({ ...disk, readOnly: true });
+  const middle = look.head.length >> 1;
+  const again = await disk.read(BigInt(middle), look.head.length - middle);
+  if (!again.equals(look.head.subarray(middle)))
+    throw flawed(source, `it gives other bytes for the place ${middle} when a request begins there`);
+  return { look, size: disk.size };
+}
+
+async function inspect(source: WebSource, signal: AbortSignal | undefined): Promise<WebLook> {
+  const { found, exchanges } = await withTrace(source, signal, (disk) => readParts(source, disk));
+  const { look, size } = found;
+  const why = exchanges.map((one) => flawOf(one, size)).find((one) => one !== undefined);
+  if (why !== undefined) throw flawed(source, why);
+  const odd = disagreementOf(exchanges);
+  if (odd !== undefined) throw flawed(source, odd);
+  const condition = conditionOf(exchanges);
+  if (condition === undefined) return { look, condition };
+  // Some servers refuse the condition although the file has not changed.
+  const isKnown = await withTrace({ ...source, condition }, signal, ({ read }) => read(size - 1n, 1)).then(
+    () => true,
+    () => false,
+  );
+  signal?.throwIfAborted();
+  return { look, condition: isKnown ? condition : undefined };
+}
+
+/**
+ * Inspects a file on a web server; repeats a request that the server fails to answer.
+ * @throws ImageError with the status of the server and the next step; the reason of `signal`
+ */
+export async function lookAtWeb(source: WebSource, signal: AbortSignal | undefined): Promise<WebLook> {
+  for (const pause of PAUSES) {
+    try {
+      return await inspect(source, signal);
+    } catch (error) {
+      if (!(error instanceof TransientError)) throw error;
+      await delay(pause, undefined, { signal }).catch(() => undefined);
+      signal?.throwIfAborted();
+    }
+  }
+  return inspect(source, signal);
+}

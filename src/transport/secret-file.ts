@@ -1,0 +1,20 @@
+// A password as a file that exists in memory only, for programs that this process starts.
+//
+// Used by src/image for nbdkit, whose command line all users of the machine can read.
+
+import { writeSync } from 'node:fs';
+import { SystemError } from '../linux/errno.js';
+import { errno, libc } from '../linux/libc.js';
+
+const MFD_CLOEXEC = 1;
+
+/**
+ * Keeps a text until this process ends. Returns its path, which only processes of the same user can open.
+ * @throws SystemError
+ */
+export function keepSecret(text: string): string {
+  const descriptor = libc.memfd_create('nbdfuse', MFD_CLOEXEC);
+  if (descriptor < 0) throw new SystemError(errno(), 'memfd_create');
+  writeSync(descriptor, text);
+  return `/proc/${process.pid}/fd/${descriptor}`;
+}

@@ -1,0 +1,289 @@
+// Images on web servers that break a rule of HTTP, fail, or want a password: each mounts with the right bytes, or is
+// refused in one line with the next step.
+
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import {
+  type FaultyWebServer,
+  startFaultyWebServer,
+  type WebFault,
+} from '../../support/faulty-web-server.js';
+import { readAt } from '../../support/files.js';
+import { hashOf } from '../../support/images.js';
+import { runProgram } from '../../support/run/command.js';
+import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
+import { requirePrograms } from '../../support/run/requires.js';
+
+requirePrograms('nbdkit', 'getfattr');
+
+const FILE = randomBytes(1024 * 1024);
+const HASH = createHash('sha256').update(FILE).digest('hex');
+
+/** Longest message: two lines of a wide terminal. */
+const TWO_LINES = 360;
+
+const DOWNLOAD = 'download the file (curl -O), and mount that';
+
+/** A fault of the answers to requests for a range that does not begin at 0. */
+const later =
+  (fault: WebFault): WebFault =>
+  (answer, request, file) =>
+    (request.first ?? 0) > 0 ? fault(answer, request, file) : undefined;
+
+const status =
+  (code: number, method = ''): WebFault =>
+  (answer, request) => {
+    if (request.method.includes(method)) answer.status = code;
+  };
+
+/** Sets a header of each answer; undefined removes it. */
+const header =
+  (name: string, value: string | undefined): WebFault =>
+  ({ headers }) => {
+    headers[name] = value;
+  };
+
+/** Exchanges the body of each answer. */
+const body =
+  (make: (right: Buffer) => Buffer): WebFault =>
+  (answer) => {
+    answer.body = make(answer.body);
+  };
+
+const whole: WebFault = (answer, { first }, file) => {
+  if (first === undefined) return;
+  answer.status = 200;
+  answer.headers['Content-Range'] = undefined;
+  answer.body = file;
+};
+
+const REFUSED: readonly (readonly [string, WebFault, string])[] = [
+  [
+    'answers every range with the whole file',
+    whole,
+    'nbdfuse: https://host/disk.img: the web server cannot serve parts of the file: it answers a request for bytes 0 to 65536 with the whole file (status 200 OK); download the file (curl -O), and mount that\n',
+  ],
+  ['answers only later ranges with the whole file', later(whole), 'with the whole file (status 200 OK)'],
+  ['names another range', later(header('Content-Range', 'bytes 0-9/1048576')), 'with "bytes 0-9/1048576"'],
+  ['names no range', later(header('Content-Range', undefined)), 'with no Content-Range'],
+  [
+    'sends the first bytes for each range',
+    later(body(({ length }) => FILE.subarray(0, length))),
+    'it gives other bytes for the place 32768 when a request begins there',
+  ],
+  [
+    'sends fewer bytes than it names',
+    later(body((right) => right.subarray(100))),
+    `fewer bytes than a request for a range needs; nbdkit: `,
+  ],
+  [
+    'names two sizes',
+    later(({ headers }) => {
+      headers['Content-Range'] = String(headers['Content-Range']).replace(/.$/, '7');
+    }),
+    'it gives two sizes for the file, 1048576 and 1048577 bytes',
+  ],
+  [
+    'changes the file',
+    ({ headers }, { count }) => {
+      headers.ETag = `"${count}"`;
+    },
+    'the file changes while nbdfuse reads it',
+  ],
+  ['compresses', header('Content-Encoding', 'br'), 'Content-Encoding: br'],
+  ['says that the file is empty', body(() => Buffer.alloc(0)), 'the file is empty; check the URL'],
+  [
+    'does not say the length',
+    ({ headers }) => {
+      Object.assign(headers, { 'Transfer-Encoding': 'chunked', 'Content-Length': undefined });
+    },
+    `nbdkit: could not get length of remote file, is the URL correct?; ${DOWNLOAD}`,
+  ],
+  [
+    'knows no ranges',
+    header('Accept-Ranges', undefined),
+    `nbdkit: server does not support 'range' (byte range) requests; ${DOWNLOAD}`,
+  ],
+  [
+    'refuses HEAD, as for a URL presigned for GET',
+    status(403, 'HEAD'),
+    'nbdfuse: cannot read https://host/disk.img: the web server answers HEAD with 403 Forbidden; nbdkit: The requested URL returned error: 403; a URL presigned for GET refuses HEAD: use nbdkit 1.36 or newer, or download the file (curl -O), and mount that\n',
+  ],
+  ['does not know HEAD', status(405, 'HEAD'), 'HEAD with 405 Method Not Allowed; nbdkit: '],
+  ['wants a password', status(401), 'write a user and a password before the host, USER:PASSWORD@HOST'],
+  ['refuses GET', status(403, 'GET'), 'answers GET with 403 Forbidden; nbdkit: '],
+  ['has no such file', status(404), '404; check the URL'],
+  ['refuses a range', later(status(416)), `416 Range Not Satisfiable; nbdkit: `],
+  [
+    'is overloaded for long',
+    status(503),
+    'the web server answers HEAD with 503 Service Unavailable; nbdkit: ',
+  ],
+  ['closes each connection', () => 'drop', 'Empty reply from server; try again later'],
+];
+
+describe('image on a web server', () => {
+  it.each(REFUSED)('that %s is refused', async (_, fault, why) => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE, fault);
+    const program = startNbdfuse(scope, [scope.path('mnt'), web.url]);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr.replace(web.url, 'https://host/disk.img')).toContain(why);
+    expect(program.stderr).toMatch(/^nbdfuse: [^\n]*\n$/);
+    expect(program.stderr.length).toBeLessThan(TWO_LINES);
+  });
+
+  const MOUNTED: readonly (readonly [string, WebFault])[] = [
+    [
+      'without ETag and date',
+      ({ headers }) => Object.assign(headers, { ETag: undefined, 'Last-Modified': undefined }),
+    ],
+    ['with a weak ETag', header('ETag', 'W/"a"')],
+    [
+      'that always refuses conditions',
+      (answer, { headers }) => {
+        if (headers['if-match'] !== undefined) answer.status = 412;
+      },
+    ],
+    [
+      'that fails once for each kind of request',
+      (answer, { count }) => {
+        if (count % 5 === 1) answer.status = 503;
+      },
+    ],
+    ['that drops a connection', (_, { count }) => (count % 5 === 1 ? 'drop' : undefined)],
+    [
+      'that redirects',
+      (answer, { url }) => {
+        if (url.startsWith('/real')) return;
+        Object.assign(answer, {
+          status: 302,
+          headers: { Location: '/real.img' },
+          body: Buffer.from('moved'),
+        });
+      },
+    ],
+  ];
+
+  it.each(MOUNTED)('%s mounts with the right bytes', async (_, fault) => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE, fault);
+    const disk = await mountDisk(scope, { server: [web.url] });
+    expect(await hashOf(disk.file)).toBe(HASH);
+    expect(await disk.stop()).toBe(0);
+  });
+
+  it.each([
+    ['a disk with name.img', 'a%20disk%20with%20name.img'],
+    ['bücher/disk.img', 'b%C3%BCcher/disk.img'],
+  ])('the path %s is encoded', async (typed, path) => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE, undefined, '');
+    const disk = await mountDisk(scope, { server: [web.url + typed] });
+    expect(await hashOf(disk.file)).toBe(HASH);
+    expect(web.requests[0].url).toBe(`/${path}`);
+  });
+});
+
+describe('mounted image on a web server', () => {
+  it('a read is repeated while the web server fails', async () => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE);
+    const disk = await mountDisk(scope, { server: [web.url], options: ['--cache=none'] });
+    let left = 2;
+    web.fault = (answer) => {
+      answer.status = left-- > 0 ? 503 : answer.status;
+    };
+    const bytes = await readAt(disk.file, 500_000, 4096);
+    expect(bytes.equals(FILE.subarray(500_000, 504_096))).toBe(true);
+    expect(disk.stderr).toContain('503');
+  });
+
+  it('a file that changes gives EIO, never bytes of both', async () => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE);
+    const disk = await mountDisk(scope, { server: [web.url], options: ['--cache=none'] });
+    web.file = randomBytes(FILE.length);
+    web.fault = (answer, { headers }) => {
+      if (headers['if-match'] === '"a-1"') answer.status = 412;
+    };
+    const file = await open(disk.file);
+    scope.add(() => file.close());
+    await expect(file.read(Buffer.alloc(4096), 0, 4096, 500_000)).rejects.toMatchObject({ code: 'EIO' });
+    expect(disk.stderr).toContain('error: 412');
+  });
+});
+
+/** A server that answers only with this password and token. */
+async function startGuarded(scope: Scope): Promise<FaultyWebServer> {
+  const right = `Basic ${Buffer.from('me:s3cret p%').toString('base64')}`;
+  const fault: WebFault = (answer, { headers, url }) => {
+    if (headers.authorization !== right || !url.endsWith('?sig=t0ken')) answer.status = 401;
+  };
+  return startFaultyWebServer(scope, FILE, fault);
+}
+
+const withPassword = ({ url }: FaultyWebServer): string =>
+  `${url.replace('//', '//me:s3cret%20p%25@')}?sig=t0ken`;
+
+describe('password and token in a URL', () => {
+  it('no message, status, attribute or command line shows them; nbdkit needs the token', async () => {
+    const scope = createScope();
+    const web = await startGuarded(scope);
+    const disk = await mountDisk(scope, { server: [withPassword(web)] });
+    expect(await hashOf(disk.file)).toBe(HASH);
+    expect(disk.stderr).toBe(`nbdfuse: ${web.url}?sig=… is raw; serving it with nbdkit\n`);
+    const shown = [
+      await runProgram('node', NBDFUSE, '--status', disk.mountpoint),
+      await runProgram('node', NBDFUSE, '--status', '--json', disk.mountpoint),
+      await runProgram('getfattr', '-d', '-m', '-', disk.file),
+      readFileSync('/proc/self/mountinfo', 'utf8'),
+      readFileSync(`/proc/${disk.program.pid}/cmdline`, 'utf8'),
+    ].join('\n');
+    expect(shown).toContain('sig=…');
+    expect(shown).not.toMatch(/s3cret|t0ken/);
+    const children = await runProgram('ps', '-o', 'args=', '--ppid', String(disk.program.pid));
+    expect(children).toContain('password=+/proc/');
+    expect(children).not.toContain('s3cret');
+    expect(await disk.stop()).toBe(0);
+  });
+
+  it('the server can be restarted', async () => {
+    const scope = createScope();
+    const web = await startGuarded(scope);
+    const disk = await mountDisk(scope, {
+      server: [withPassword(web)],
+      options: ['--restart', '--cache=none'],
+    });
+    const pid = await runProgram('pgrep', '-P', String(disk.program.pid), 'nbdkit');
+    process.kill(Number(pid), 'SIGKILL');
+    expect((await readAt(disk.file, 4096, 4096)).equals(FILE.subarray(4096, 8192))).toBe(true);
+  });
+
+  it('--print-command hides them, and names a file for the password', async () => {
+    const scope = createScope();
+    const web = await startGuarded(scope);
+    const words = ['--print-command', scope.path('mnt'), withPassword(web)];
+    const line = await runProgram('node', NBDFUSE, ...words);
+    expect(line).not.toMatch(/s3cret|t0ken/);
+    expect(line).toContain(`'url=${web.url}?sig=…' user=me password=+PASSWORD-FILE`);
+  });
+
+  it('a refusal hides them', async () => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE, status(404));
+    for (const url of [
+      withPassword(web),
+      'https://me:s3cret/p@127.0.0.1/d',
+      's3://me:s3cret@bucket/d?x=t0ken',
+    ]) {
+      const program = startNbdfuse(scope, [scope.path('mnt'), url]);
+      expect(await program.ended).toBe(1);
+      expect(program.stderr).toMatch(/^nbdfuse: [^\n]*\n$/);
+      expect(program.stderr).not.toMatch(/s3cret|t0ken/);
+    }
+  });
+});
