@@ -30,5 +30,6 @@ export const ECONNRESET = 104;
 export const ENOTCONN = 107;
 export const ESHUTDOWN = 108;
 export const ETIMEDOUT = 110;
+export const ECONNREFUSED = 111;
 export const EINPROGRESS = 115;
 export const ESTALE = 116;

@@ -10,10 +10,12 @@ import { inodeOfSocket, peerInode } from './socket-diagnosis.js';
 /** Inodes of the sockets bound to a path, listening and connected ones. */
 function inodesOfPath(path: string): Set<string> {
   const inodes = new Set<string>();
+  // The kernel writes each NUL of an abstract name as @.
+  const shown = path.replaceAll('\0', '@');
   // Num RefCount Protocol Flags Type St Inode Path
   for (const line of readFileSync('/proc/net/unix', 'utf8').split('\n').slice(1)) {
     const fields = line.trim().split(/\s+/);
-    if (fields.slice(7).join(' ') === path) inodes.add(fields[6]);
+    if (fields.slice(7).join(' ') === shown) inodes.add(fields[6]);
   }
   return inodes;
 }

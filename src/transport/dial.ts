@@ -2,25 +2,36 @@
 //
 // Called by source.ts for each connection; socket-activation.ts uses `connectUnix`. The caller owns the stream.
 
+import { stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
+import { basename, isAbsolute, join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { UNIX_PATH_MAX } from '../linux/datagram.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { EAGAIN, ECONNREFUSED, ENOENT } from '../constants/errno.js';
+import { SystemError } from '../linux/errno.js';
 import { connectVsock, isSocket } from '../linux/socket.js';
+import { connectUnixSocket } from '../linux/unix-socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
 import { describeTarget, type Target } from './target.js';
-import { connectSocket, connectTcp } from './tcp.js';
+import { connectTcp } from './tcp.js';
 
 /** A target that needs no child process. */
 export type DialTarget = Extract<Target, { kind: 'tcp' | 'unix' | 'vsock' | 'fd' }>;
 
-/** Connects to `target`. @throws TransportError saying where and why, or the signal's reason */
-export async function dial(target: DialTarget, signal?: AbortSignal): Promise<Duplex> {
+/** Milliseconds between two attempts to connect to a Unix socket whose server has no room for another connection. */
+const FULL_TIME = 20;
+
+/**
+ * Connects to `target`. @param directory the origin of a relative path
+ * @throws TransportError saying where and why, or the signal's reason
+ */
+export async function dial(target: DialTarget, signal?: AbortSignal, directory = '.'): Promise<Duplex> {
   switch (target.kind) {
     case 'tcp':
       return connectTcp(target.host, target.port, signal);
     case 'unix':
-      return connectUnix(target.path, signal);
+      return connectUnix(target.path, signal, directory);
     case 'vsock':
       return dialVsock(target.cid, target.port, signal);
     case 'fd':
@@ -28,22 +39,50 @@ export async function dial(target: DialTarget, signal?: AbortSignal): Promise<Du
   }
 }
 
-/** Connects to a Unix socket, by path or (beginning with NUL) abstract name. */
-export async function connectUnix(path: string, signal?: AbortSignal): Promise<Socket> {
+/** Connects to a Unix socket, by path or (beginning with NUL) abstract name; otherwise as `dial`. */
+export async function connectUnix(path: string, signal?: AbortSignal, directory = '.'): Promise<Socket> {
   const where = describeTarget({ kind: 'unix', path });
-  if (Buffer.byteLength(path) > UNIX_PATH_MAX) {
-    throw new TransportError(`cannot connect to ${where}: the path is longer than ${UNIX_PATH_MAX} bytes`);
-  }
+  if (path === '' || (!path.startsWith('\0') && path.includes('\0')))
+    throw new TransportError(`cannot connect to ${where}: it is not a path`);
+  const full = path.startsWith('\0') || isAbsolute(path) ? path : join(directory, path);
   try {
-    return await connectSocket({ path }, signal);
+    const fd = await connectWhenAccepted(full, signal);
+    const socket = new Socket({ fd, readable: true, writable: true });
+    // An error can come before the caller listens for it.
+    socket.on('error', () => undefined);
+    return socket;
   } catch (error) {
     signal?.throwIfAborted();
-    const next = codeOf(error) === 'ECONNREFUSED' ? '; is the server still running?' : '';
-    throw new TransportError(`cannot connect to ${where}: ${reasonOf(error)}${next}`, {
-      errno: errnoOf(error),
-      cause: error,
-    });
+    throw new TransportError(
+      `cannot connect to ${where}: ${reasonOf(error)}${await unixAdvice(full, error)}`,
+      {
+        errno: errnoOf(error),
+        cause: error,
+      },
+    );
   }
+}
+
+/** Waits while the server has no room for another connection, which Unix sockets report at once. */
+async function connectWhenAccepted(path: string, signal: AbortSignal | undefined): Promise<number> {
+  for (;;) {
+    signal?.throwIfAborted();
+    try {
+      return await connectUnixSocket(path);
+    } catch (error) {
+      if (!(error instanceof SystemError) || error.errno !== EAGAIN) throw error;
+      await delay(FULL_TIME, undefined, { signal });
+    }
+  }
+}
+
+async function unixAdvice(path: string, error: unknown): Promise<string> {
+  const errno = errnoOf(error);
+  if (errno === ENOENT && /^@[^/]+$/.test(basename(path)))
+    return `; for an abstract socket write nbd+unix:///?socket=%00${encodeURIComponent(basename(path).slice(1))}`;
+  if (errno !== ECONNREFUSED) return '';
+  const isSocket = path.startsWith('\0') || ((await stat(path).catch(() => undefined))?.isSocket() ?? true);
+  return isSocket ? '; is the server still running?' : '; it is not a socket';
 }
 
 async function dialVsock(cid: number, port: number, signal?: AbortSignal): Promise<Duplex> {

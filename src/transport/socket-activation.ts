@@ -4,21 +4,45 @@
 // when this process is killed (child.ts).
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../linux/socket.js';
+import { listenUnix } from '../linux/unix-socket.js';
+import { printable } from '../nbd/text.js';
 import { Child } from './child.js';
 import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';
-import { listenUnix } from './listener.js';
 import type { Source, StderrSink } from './source.js';
 
-/** The path of a new directory, whose name nobody else can guess. */
+/** The parents of the directory, in the order in which they are tried. */
+const parents = (): string[] => [resolve(tmpdir()), '/tmp', '/var/tmp', '/dev/shm'];
+
+/**
+ * The path of a directory that can be made, whose name nobody else can guess.
+ * @throws TransportError with the reason of the first place, which $TMPDIR names
+ */
 function directoryToMake(): string {
-  return join(tmpdir(), `nbdfuse-${randomBytes(8).toString('hex')}`);
+  const name = `nbdfuse-${randomBytes(8).toString('hex')}`;
+  const failures: unknown[] = [];
+  for (const parent of parents()) {
+    const path = join(parent, name);
+    try {
+      mkdirSync(path, { mode: 0o700 });
+      rmdirSync(path);
+      return path;
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  const [cause] = failures;
+  throw new TransportError(
+    `cannot create a directory for the server's socket in ${printable(tmpdir())}: ${reasonOf(cause)}; ` +
+      'set TMPDIR to a directory that you may write to',
+    { cause },
+  );
 }
 
 function listenIn(directory: string, fd: number): void {

@@ -26,12 +26,23 @@ export interface Source {
 /** Receives the standard error of children. */
 export type StderrSink = (chunk: Buffer) => void;
 
+/** The current directory; `.` if it is gone, so that nothing in it has an absolute path. */
+function currentDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '.';
+  }
+}
+
 /** A server that already runs. */
 export class DialledSource implements Source {
   readonly reconnectable: boolean;
   readonly singleConnection: boolean;
   readonly child = undefined;
   readonly #target: DialTarget;
+  /** This process may change its current directory before it connects again. */
+  readonly #directory = currentDirectory();
   #used = false;
 
   constructor(target: DialTarget) {
@@ -45,7 +56,7 @@ export class DialledSource implements Source {
       throw new TransportError('an inherited descriptor is one connection; it cannot be opened again');
     }
     this.#used = true;
-    return dial(this.#target, signal);
+    return dial(this.#target, signal, this.#directory);
   }
 
   async close(): Promise<void> {}

@@ -46,7 +46,9 @@ function parsePairs(query: string): Map<string, string> {
 
 function parsePath(name: string, value: string | undefined): string | undefined {
   if (value === undefined) return undefined;
-  if (value === '' || value.indexOf('\0', 1) > 0 || (value.startsWith('\0') && name !== 'socket')) {
+  // An abstract name begins with NUL, and may have others.
+  const isAbstract = name === 'socket' && value.startsWith('\0');
+  if (value === '' || (!isAbstract && value.includes('\0'))) {
     throw invalid(`${name} is not a path`);
   }
   return value;

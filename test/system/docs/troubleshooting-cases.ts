@@ -101,6 +101,8 @@ PATH=$PWD/bin "$SETPRIV" --reuid=65534 --regid=65534 --clear-groups \\
   "$NODE" "$NBDFUSE" dir --command nbdkit -s memory 1M`,
   'cannot connect to localhost:1': 'nbdfuse dir nbd://localhost:1',
   'cannot connect to socket none.sock': 'nbdfuse dir --unix none.sock',
+  'cannot connect to socket disk.raw': 'nbdfuse dir --unix disk.raw',
+  'cannot connect to socket @name': 'nbdfuse dir --unix @name',
   'cannot use descriptor 77': 'nbdfuse dir --fd 77',
   'bad NBD URI': 'nbdfuse dir nbd:///a%zz',
   'cannot start no-such-server': 'nbdfuse dir [ no-such-server ]',

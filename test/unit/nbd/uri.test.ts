@@ -87,6 +87,7 @@ describe('URI parameters', () => {
     ['nbd+unix:///?socket=/tmp/a%20b', '/tmp/a b'],
     ['nbd+unix:///?socket=nbd.sock', 'nbd.sock'],
     ['nbd+unix:///?socket=%00/abstract', '\0/abstract'],
+    ['nbd+unix:///?socket=%00a%00b%00', '\0a\0b\0'],
     ['nbd+unix:///x?&socket=a=b+c&', 'a=b+c'],
   ])('of %s name the socket %j', (uri, socket) => {
     expect(parseNbdUri(uri).socket).toBe(socket);

@@ -1,8 +1,18 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { closeDescriptor, isSocket, socketpair } from '../../../src/linux/socket.js';
+import {
+  AF_UNIX,
+  closeDescriptor,
+  isSocket,
+  openSocket,
+  SOCK_STREAM,
+  socketpair,
+} from '../../../src/linux/socket.js';
+import { listenUnix } from '../../../src/linux/unix-socket.js';
 import { DescriptorStream } from '../../../src/transport/descriptor-stream.js';
 import { dial, streamOfDescriptor } from '../../../src/transport/dial.js';
 import { scratchFolder } from '../../support/cleanup.js';
@@ -34,10 +44,73 @@ describe('dial', () => {
     );
   });
 
-  test('refuses a path that does not fit into a socket address instead of cutting it', async () => {
-    await expect(dial({ kind: 'unix', path: `/${'x'.repeat(107)}` })).rejects.toThrow(
-      'longer than 107 bytes',
+  test('reaches a socket whose path does not fit into a socket address', async () => {
+    const folder = `${scratchFolder()}/${'x'.repeat(200)}`;
+    mkdirSync(folder);
+    const path = `${folder}/${'s'.repeat(120)}`;
+    const fd = openSocket(AF_UNIX, SOCK_STREAM);
+    listenUnix(fd, `${folder}/short`);
+    renameSync(`${folder}/short`, path);
+    const stream = await dial({ kind: 'unix', path });
+    expect(stream.destroyed).toBe(false);
+    stream.destroy();
+    closeDescriptor(fd);
+    await expect(dial({ kind: 'unix', path })).rejects.toThrow(
+      `cannot connect to socket ${path}: connection refused; is the server still running?`,
     );
+  });
+
+  test.each([
+    ['its exact name', ''],
+    ['a name that is filled up with NULs', '\0'.repeat(60)],
+  ])('reaches an abstract socket with %s', async (_, padding) => {
+    const name = `\0nbdfuse-test-${process.pid}-${randomBytes(8).toString('hex')}`.padEnd(48, 'x');
+    const fd = openSocket(AF_UNIX, SOCK_STREAM);
+    listenUnix(fd, name + padding);
+    const stream = await dial({ kind: 'unix', path: name });
+    expect(readFileSync('/proc/net/unix', 'utf8')).toContain(`@${name.slice(1)}`);
+    stream.destroy();
+    closeDescriptor(fd);
+    await expect(dial({ kind: 'unix', path: name })).rejects.toThrow(
+      `cannot connect to socket @${name.slice(1)}: connection refused; is the server still running?`,
+    );
+  });
+
+  test('waits while a server has no room for another connection', async () => {
+    const path = `${scratchFolder()}/full`;
+    const fd = openSocket(AF_UNIX, SOCK_STREAM);
+    listenUnix(fd, path);
+    const streams: Duplex[] = [];
+    const abort = new AbortController();
+    const connected = (async () => {
+      for (;;) streams.push(await dial({ kind: 'unix', path }, abort.signal));
+    })();
+    await expect.poll(() => streams.length).toBeGreaterThan(128);
+    abort.abort(new Error('the test is over'));
+    await expect(connected).rejects.toThrow('the test is over');
+    for (const stream of streams) stream.destroy();
+    closeDescriptor(fd);
+  });
+
+  test('says what a path is that is no socket', async () => {
+    const folder = scratchFolder();
+    writeFileSync(`${folder}/file`, '');
+    const reason = (path: string): Promise<string> =>
+      dial({ kind: 'unix', path }).then(
+        () => '',
+        (error: Error) => error.message.replaceAll(folder, 'DIR'),
+      );
+    expect(await reason(`${folder}/file`)).toBe(
+      'cannot connect to socket DIR/file: connection refused; it is not a socket',
+    );
+    expect(await reason(folder)).toMatch(/connection refused; it is not a socket$/);
+    expect(await reason(`${folder}/@name`)).toMatch(
+      /no such file or directory; for an abstract socket write nbd\+unix:\/\/\/\?socket=%00name$/,
+    );
+    expect(await reason('')).toBe('cannot connect to socket : it is not a path');
+    expect(await reason('a\0b')).toBe('cannot connect to socket a\\x00b: it is not a path');
+    expect(await reason(`\0${'x'.repeat(108)}`)).toMatch(/the name of the socket is too long$/);
+    expect(await reason(`${folder}/${'x'.repeat(4096)}`)).toMatch(/file name too long$/);
   });
 
   test('reports why a vsock cannot be connected', async () => {
