@@ -258,7 +258,8 @@ export async function openLocalImage(
 
 /** @throws ImageError when an image that is not a local file names another file, or cannot be inspected */
 export function refuseReferences(name: string, format: ImageFormat, head: Buffer): void {
-  if (format !== 'raw' && format !== 'vhd' && formatOfContent(head) !== format) {
+  // The magic bytes of a vhd and a dmg may be at the end.
+  if (!['raw', 'vhd', 'dmg'].includes(format) && formatOfContent(head) !== format) {
     throw new ImageError(`${printable(name)} does not look like a ${format} image`);
   }
   const [reference] = referencesOf(format, head);

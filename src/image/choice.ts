@@ -6,13 +6,13 @@
 
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
+import { foreignOf } from './foreign.js';
 import {
   type Compression,
   compressionOfContent,
   formatOfContent,
   formatOfName,
   type ImageFormat,
-  isVhdFooter,
   type RequestedFormat,
   suffixOf,
 } from './formats.js';
@@ -57,12 +57,17 @@ export function chooseCompression(
  */
 export function chooseFormat({ name, head, tail }: Evidence, requested: RequestedFormat): ImageFormat {
   if (requested.format !== undefined) return requested.format;
-  const content = formatOfContent(head);
+  const content = formatOfContent(head, tail);
   const promised = formatOfName(name).format;
+  const shown = printable(name);
+  const foreign = content === 'raw' ? foreignOf(head, tail) : undefined;
+  if (foreign !== undefined) {
+    const { what, remedy } = foreign;
+    const not = promised === undefined ? 'not a raw disk' : `not a ${promised} image`;
+    throw new ImageError(`${shown} is ${what}, ${not}: ${remedy}, or use --format=raw to serve it unchanged`);
+  }
   if (promised === undefined && content === 'raw') return 'raw';
   if (promised === content) return content;
-  if (promised === 'vhd' && tail !== undefined && isVhdFooter(tail)) return 'vhd';
-  const shown = printable(name);
   if (promised === undefined) {
     throw new ImageError(
       `${shown} looks like a ${content} image, but its name does not say so, and a guest that writes to a raw ` +

@@ -4,7 +4,19 @@
 // (qcow2: docs/interop/qcow2.txt of QEMU; vmdk, VHD and VHDX: their makers' specifications).
 
 /** An image's format, by its usual name. */
-export type ImageFormat = 'raw' | 'qcow2' | 'qcow' | 'qed' | 'vdi' | 'vhd' | 'vhdx' | 'vmdk';
+export type ImageFormat =
+  | 'raw'
+  | 'qcow2'
+  | 'qcow'
+  | 'qed'
+  | 'vdi'
+  | 'vhd'
+  | 'vhdx'
+  | 'vmdk'
+  | 'parallels'
+  | 'dmg'
+  | 'bochs'
+  | 'cloop';
 
 /** How a whole file is compressed; also the name of nbdkit's filter. */
 export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';
@@ -31,7 +43,35 @@ const FORMAT_WORDS: Readonly<Record<string, ImageFormat>> = {
   vpc: 'vhd',
   vhdx: 'vhdx',
   vmdk: 'vmdk',
+  parallels: 'parallels',
+  dmg: 'dmg',
+  bochs: 'bochs',
+  cloop: 'cloop',
 };
+
+/** Suffixes of names that indicate a format; other names indicate none. */
+const SUFFIXES: Readonly<Record<string, ImageFormat>> = {
+  qcow2: 'qcow2',
+  qcow: 'qcow',
+  qed: 'qed',
+  vdi: 'vdi',
+  vhd: 'vhd',
+  vpc: 'vhd',
+  avhd: 'vhd',
+  vhdx: 'vhdx',
+  avhdx: 'vhdx',
+  vmdk: 'vmdk',
+  hds: 'parallels',
+  hdd: 'parallels',
+  dmg: 'dmg',
+  bochs: 'bochs',
+  cloop: 'cloop',
+};
+
+/** Whether QEMU only reads images of a format. */
+export function isReadOnlyFormat(format: ImageFormat): boolean {
+  return ['dmg', 'bochs', 'cloop'].includes(format);
+}
 
 const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
   xz: 'xz',
@@ -41,9 +81,6 @@ const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
   zst: 'zstd',
   zstd: 'zstd',
 };
-
-/** Suffixes of names that indicate a format; other names indicate none. */
-const SUFFIXES = ['qcow2', 'qcow', 'qed', 'vdi', 'vhd', 'vpc', 'vhdx', 'vmdk'];
 
 /** The words that `--format` takes without a compression. */
 export const FORMAT_NAMES: readonly string[] = Object.keys(FORMAT_WORDS);
@@ -75,7 +112,7 @@ export function formatOfName(name: string): RequestedFormat {
   let last = parts.length > 1 ? (parts.pop() ?? '') : '';
   const compression = Object.hasOwn(COMPRESSION_WORDS, last) ? COMPRESSION_WORDS[last] : undefined;
   if (compression !== undefined) last = parts.length > 1 ? (parts.pop() ?? '') : '';
-  return { format: SUFFIXES.includes(last) ? FORMAT_WORDS[last] : undefined, compression };
+  return { format: Object.hasOwn(SUFFIXES, last) ? SUFFIXES[last] : undefined, compression };
 }
 
 /** Magic bytes at the beginning of a file. */
@@ -104,6 +141,16 @@ const FORMAT_MAGIC: readonly Magic<ImageFormat>[] = [
   { what: 'vdi', offset: 0x40, bytes: text('\x7f\x10\xda\xbe') },
   { what: 'vhdx', offset: 0, bytes: text('vhdxfile') },
   { what: 'vhd', offset: 0, bytes: text('conectix') },
+  { what: 'parallels', offset: 0, bytes: text('WithoutFreeSpace') },
+  { what: 'parallels', offset: 0, bytes: text('WithouFreSpacExt') },
+  { what: 'bochs', offset: 0, bytes: text('Bochs Virtual HD Image') },
+  { what: 'cloop', offset: 0, bytes: text('#!/bin/sh\n#V2.0 Format\nmodprobe cloop') },
+];
+
+/** Magic bytes of the last 512 bytes of a file: the footer of a VHD of fixed size, and the trailer of a dmg. */
+const TAIL_MAGIC: readonly Magic<ImageFormat>[] = [
+  { what: 'vhd', offset: 0, bytes: text('conectix') },
+  { what: 'dmg', offset: 0, bytes: text('koly\0\0\0\x04') },
 ];
 
 function findMagic<T>(table: readonly Magic<T>[], head: Buffer): T | undefined {
@@ -117,12 +164,7 @@ export function compressionOfContent(head: Buffer): Compression | undefined {
   return findMagic(COMPRESSION_MAGIC, head);
 }
 
-/** The format that the first bytes of a file indicate; `raw` when they indicate none. */
-export function formatOfContent(head: Buffer): ImageFormat {
-  return findMagic(FORMAT_MAGIC, head) ?? 'raw';
-}
-
-/** Whether a file's last 512 bytes are the footer of a VHD of fixed size, which has no header. */
-export function isVhdFooter(tail: Buffer): boolean {
-  return tail.subarray(0, 8).equals(text('conectix'));
+/** The format that the first and the last 512 bytes of a file indicate; `raw` when they indicate none. */
+export function formatOfContent(head: Buffer, tail: Buffer = Buffer.alloc(0)): ImageFormat {
+  return findMagic(FORMAT_MAGIC, head) ?? findMagic(TAIL_MAGIC, tail) ?? 'raw';
 }

@@ -14,12 +14,14 @@ import { keepSecret } from '../transport/secret-file.js';
 import { refuseSeveralStreams } from './bzip2.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
+import { refuseDmg } from './dmg.js';
 import { ImageError } from './errors.js';
-import type { Compression, ImageFormat, RequestedFormat } from './formats.js';
+import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFormat } from './formats.js';
 import { lookAtGzip } from './gzip.js';
 import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
+import { refuseChild } from './parents.js';
 import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
 import {
   hasFilter,
@@ -198,6 +200,11 @@ async function identify(
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
   const { head, tail, lines = [] } = await lookInside({ ...place, source }, compression, outside, signal);
   const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
+  if (format === 'dmg') refuseDmg(shownOf(source), tail);
+  // A compressed VHDX is not read for this: QEMU refuses it.
+  const read = (use: (file: DiskReader) => Promise<string | undefined>) =>
+    compression === undefined ? withSource({ ...place, source }, signal, use) : Promise.resolve(undefined);
+  await refuseChild(shownOf(source), format, { head, tail }, read);
   if (source.kind === 'file' && compression === undefined) {
     const trusted = requested.format !== undefined;
     const local = await openLocalImage(source.path, format, { trusted, isDevice });
@@ -264,7 +271,8 @@ function introduction(plan: Plan, programs: readonly string[]): string {
 function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
   const { source, compression, format, local, readOnly } = identity;
   const { snapshotName, overlay } = request;
-  const canWrite = place.writable && !readOnly && compression === undefined && snapshotName === undefined;
+  const isReadOnly = readOnly || isReadOnlyFormat(format) || compression !== undefined;
+  const canWrite = place.writable && !isReadOnly && snapshotName === undefined;
   return {
     source,
     tree: local,

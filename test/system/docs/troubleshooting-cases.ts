@@ -125,6 +125,10 @@ nbdfuse dir 'nbds+unix://bob@/?socket=server.sock&tls-psk-file=keys.psk'; kill $
 nbdfuse dir linked.qcow2`,
   'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
 nbdfuse dir vmware.vmdk`,
+  'phone.img is an Android': `printf '\\072\\377\\046\\355\\001\\0\\0\\0' | cat - disk.raw >phone.img
+nbdfuse dir phone.img`,
+  'child.vhd holds': `(printf 'conectix%052d\\0\\0\\0\\004' 0; cat disk.raw) >child.vhd
+nbdfuse dir child.vhd`,
   'short.img.gz ends': 'gzip -c "$NBDFUSE" | head -c 100 >short.img.gz; nbdfuse dir short.img.gz',
   'big.img.xz has': 'head -c 600M /dev/zero | xz -0 >big.img.xz; nbdfuse dir big.img.xz',
   'nbdkit cannot unpack short.img.xz':

@@ -5,7 +5,9 @@ import { stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { writeAt } from '../../support/files.js';
+import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
+import { makeReadOnlyImage } from '../../support/read-only-images.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -30,6 +32,7 @@ const FORMATS: readonly (readonly [string, string, string, string])[] = [
   ['vhdx', '', 'disk.vhdx', 'vhdx'],
   ['vmdk', 'subformat=monolithicSparse', 'disk.vmdk', 'vmdk'],
   ['vmdk', 'subformat=monolithicFlat', 'flat.vmdk', 'vmdk'],
+  ['parallels', '', 'disk.hds', 'parallels'],
   ['raw', '', 'disk.img', 'raw'],
   ['raw', '', 'disk', 'raw'],
 ];
@@ -41,6 +44,36 @@ it.each(FORMATS)('image formats: mounts %s (%s) called %s', async (format, optio
   const disk = await mountImage(scope, image, '-r');
   expect(disk.stderr).toBe(`nbdfuse: ${image} is ${called}; serving it with qemu-nbd\n`);
   expect(await hashOfFirst(disk.file, MEBIBYTES * MIB)).toBe(await hashOf(raw));
+});
+
+it.each(['dmg', 'cloop', 'bochs'] as const)(
+  'image formats: mounts %s, which QEMU only reads',
+  async (format) => {
+    const scope = createScope();
+    const raw = await createRaw(scope, MEBIBYTES);
+    const image = makeReadOnlyImage(format, raw, scope.path(`disk.${format}`));
+    const hash = await hashOf(image);
+    for (const options of [[], ['--overlay']]) {
+      const disk = await mountImage(scope, image, ...options);
+      expect(disk.stderr).toContain(`nbdfuse: ${image} is ${format}; serving it with qemu-nbd\n`);
+      expect(await hashOf(disk.file)).toBe(await hashOf(raw));
+      expect((await stat(disk.file)).mode & 0o222).toBe(options.length === 0 ? 0 : 0o200);
+      expect(await disk.stop()).toBe(0);
+    }
+    expect(await hashOf(image)).toBe(hash);
+  },
+);
+
+it('image formats: a dmg on a web server is mounted by its trailer', async () => {
+  const scope = createScope();
+  const raw = await createRaw(scope, MEBIBYTES);
+  const web = await startHttpRangeServer(
+    scope,
+    makeReadOnlyImage('dmg', raw, scope.path('disk.dmg')),
+    'disk.dmg',
+  );
+  const disk = await mountImage(scope, web.url);
+  expect(await hashOf(disk.file)).toBe(await hashOf(raw));
 });
 
 it('image formats: qemu-img finds the data written to a mounted qcow2', async () => {

@@ -1,0 +1,188 @@
+// Files that are no raw disks, and that neither QEMU nor nbdkit opens as one: archives, backups, forensic containers,
+// compressed and encrypted files. Pure.
+//
+// A program that writes to such a file as if it were a disk destroys it. Used by choice.ts. Magic numbers are those of
+// the formats' own documents.
+
+/** The kind of a file, and the next step. */
+export interface Foreign {
+  /** `a 7z archive`. */
+  readonly what: string;
+  readonly remedy: string;
+}
+
+/** Magic bytes, as text of one byte a character. */
+interface Mark extends Foreign {
+  readonly offset: number;
+  readonly bytes: string;
+}
+
+const SECTOR = 512;
+/** Where an MBR has its table, and the bytes of an entry. */
+const [TABLE, ENTRY] = [446, 16];
+
+const mark = (bytes: string, what: string, remedy: string, offset = 0): Mark => ({
+  offset,
+  bytes,
+  what,
+  remedy,
+});
+const unpack = (bytes: string, what: string, command: string, offset = 0): Mark =>
+  mark(bytes, what, `unpack it first (${command})`, offset);
+
+const MARKS: readonly Mark[] = [
+  // Archives.
+  unpack('PK\x05\x06', 'an empty zip archive', 'unzip'),
+  unpack('PK\x07\x08', 'a part of a zip archive', '7z x'),
+  unpack('PK00PK\x03\x04', 'a part of a zip archive', '7z x'),
+  unpack('7z\xbc\xaf\x27\x1c', 'a 7z archive', '7z x'),
+  unpack('Rar!\x1a\x07', 'a rar archive', 'unrar x'),
+  unpack('MSCF\0\0\0\0', 'a cabinet archive', 'cabextract'),
+  unpack('070701', 'a cpio archive', 'cpio -i'),
+  unpack('070702', 'a cpio archive', 'cpio -i'),
+  unpack('070707', 'a cpio archive', 'cpio -i'),
+  unpack('!<arch>\n', 'an ar archive', 'ar x'),
+  unpack('xar!', 'a xar archive', 'bsdtar -xf'),
+  unpack('\xed\xab\xee\xdb', 'an RPM package', 'rpm2cpio'),
+  unpack('**ACE**', 'an ACE archive', 'unace x', 7),
+  ...['0', '4', '5', '6', '7', 'd'].map((kind) => unpack(`-lh${kind}-`, 'an LHA archive', 'lha x', 2)),
+  unpack('zPQ', 'a zpaq archive', 'zpaq x'),
+  unpack('7kSt', 'a zpaq archive', 'zpaq x'),
+  mark('MSWIM\0\0\0', 'a Windows image (WIM)', 'extract its files (wimapply), it holds no disk'),
+  // Compressed files.
+  unpack('\x04\x22\x4d\x18', 'a file compressed with lz4', 'lz4 -d'),
+  unpack('\x02\x21\x4c\x18', 'a file compressed with lz4', 'lz4 -d'),
+  unpack('\x89LZO\0\r\n\x1a\n', 'a file compressed with lzop', 'lzop -d'),
+  unpack('LZIP\x01', 'a file compressed with lzip', 'lzip -d'),
+  unpack('LRZI', 'a file compressed with lrzip', 'lrzip -d'),
+  unpack('BZ3v1', 'a file compressed with bzip3', 'bzip3 -d'),
+  unpack('\xff\x06\0\0sNaPpY', 'a file compressed with snappy', 'snzip -d'),
+  // Encrypted files.
+  mark('Salted__', 'a file that openssl has encrypted', 'decrypt it first (openssl enc -d)'),
+  mark('age-encryption.org/', 'a file that age has encrypted', 'decrypt it first (age -d)'),
+  mark('-----BEGIN PGP MESSAGE', 'a file that gpg has encrypted', 'decrypt it first (gpg -d)'),
+  mark('-----BEGIN AGE ENCRYPTED', 'a file that age has encrypted', 'decrypt it first (age -d)'),
+  // Images of phones and of operating systems.
+  mark('\x3a\xff\x26\xed', 'an Android sparse image', 'convert it first (simg2img)'),
+  mark('CrAU', 'an Android update', 'extract its images first (payload-dumper)'),
+  // Forensic containers.
+  mark('EVF\x09\r\n\xff\0', 'an EnCase image (E01)', 'mount it with ewfmount first, and then its file ewf1'),
+  mark('EVF2\r\n\x81\0', 'an EnCase image (Ex01)', 'mount it with ewfmount first, and then its file ewf1'),
+  mark('LVF\x09\r\n\xff\0', 'a logical EnCase image (L01)', 'open it with ewfmount -f files'),
+  mark('ADSEGMENTEDFILE\0', 'an FTK image (AD1)', 'open it with FTK Imager'),
+  mark('AFF10\r\n\0', 'an AFF image', 'mount it with affuse first, and then its file'),
+  // Backups.
+  mark('partclone-image', 'a partclone image', 'restore it first (partclone.restore)'),
+  mark('PaRtImAgE-VoLuMe', 'a partimage image', 'restore it first (partimage)'),
+  mark('\0ntfsclone-image', 'an ntfsclone image', 'restore it first (ntfsclone --restore-image)'),
+  mark('FsArCh_0', 'a fsarchiver archive', 'restore it first (fsarchiver restfs)'),
+  mark('FsA0', 'a fsarchiver archive', 'restore it first (fsarchiver restfs)'),
+  mark('VMA\0', 'a Proxmox backup (VMA)', 'unpack it first (vma extract)'),
+  mark('\xfe\xef\x01', 'a Norton Ghost image', 'restore it with Ghost first'),
+  mark('\xce\x24\xb9\xa2\x20\0\0\0', 'an Acronis backup', 'restore it with Acronis True Image first'),
+  // States of virtual machines.
+  mark('LibvirtQemudSave', 'a saved virtual machine (libvirt)', 'name a disk of the machine'),
+  mark('LibvirtQemudPart', 'a saved virtual machine (libvirt)', 'name a disk of the machine'),
+  mark('QEVM', 'a saved virtual machine (QEMU)', 'name a disk of the machine'),
+  mark('\x7fVirtualBox SavedState', 'a saved virtual machine (VirtualBox)', 'name a disk of the machine'),
+  ...['\xd0', '\xd1', '\xd2'].map((byte) =>
+    mark(`${byte}\xbe\xd2\xbe`, 'a saved virtual machine (VMware)', 'name a disk of the machine'),
+  ),
+  // Disk images of other makers.
+  mark('encrcdsa', 'an encrypted dmg', 'convert it where it was made (hdiutil convert)'),
+  mark('sprs', 'a sparse image of macOS', 'convert it where it was made (hdiutil convert)'),
+  // Compressed or raw copies of optical discs.
+  mark('MComprHD', 'a CHD image', 'extract it first (chdman)'),
+  mark('CISO', 'a compressed ISO image (CISO)', 'unpack it first (maxcso)'),
+  mark('ZISO', 'a compressed ISO image (ZISO)', 'unpack it first (maxcso)'),
+  mark('IsZ!', 'a compressed ISO image (ISZ)', 'convert it first (UltraISO)'),
+  mark('DAA\0', 'a compressed ISO image (DAA)', 'convert it first (daa2iso)'),
+  mark('ECM\0', 'a CD image without its checksums (ECM)', 'unpack it first (unecm)'),
+  mark(
+    '\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0',
+    'a CD image with sectors of 2352 bytes',
+    'convert it to an ISO image first (bchunk, iat)',
+  ),
+  // Remains of a failed download.
+  mark(
+    'version https://git-lfs.github.com/spec/',
+    'a pointer of Git LFS',
+    'get the file itself (git lfs pull)',
+  ),
+  mark('d8:announce', 'a torrent', 'download its files first'),
+];
+
+const PAGE = /^(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head)\b/i;
+const ENVELOPE = /^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>[\s\S]{0,2048}?<(?:\w+:)?(Envelope|VirtualBox|domain)\b/;
+
+/** Whether a sector is an MBR with at least one partition that Linux would show. */
+export function hasPartitions(head: Buffer): boolean {
+  if (head.length < SECTOR || head.readUInt16LE(510) !== 0xaa55) return false;
+  const entries = [0, 1, 2, 3].map((i) => head.subarray(TABLE + i * ENTRY, TABLE + (i + 1) * ENTRY));
+  const isEntry = (entry: Buffer): boolean => entry[0] === 0 || entry[0] === 0x80;
+  return entries.every(isEntry) && entries.some((entry) => entry.readUInt32LE(12) !== 0);
+}
+
+/** Whether a block is the header of a tar member: its checksum is right. */
+export function isTarHeader(block: Buffer): boolean {
+  if (block.length < SECTOR || block[0] === 0) return false;
+  const field = block.toString('latin1', 148, 156);
+  const digits = /^ *([0-7]{1,7})[\0 ]*$/.exec(field)?.[1];
+  if (digits === undefined) return false;
+  let sum = 8 * 0x20;
+  for (const [at, byte] of block.subarray(0, SECTOR).entries()) if (at < 148 || at >= 156) sum += byte;
+  return sum === Number.parseInt(digits, 8);
+}
+
+/** LZMA without a container: properties, a dictionary that is a power of two (or three halves), a length. */
+function isLzma(head: Buffer): boolean {
+  if (head.length < 14 || head[0] !== 0x5d || head[13] !== 0) return false;
+  const dictionary = head.readUInt32LE(1);
+  const length = head.readBigUInt64LE(5);
+  const isPower = [1, 1.5].some((part) => Number.isInteger(Math.log2(dictionary / part)));
+  return dictionary >= 4096 && isPower && (length === 2n ** 64n - 1n || length < 2n ** 38n);
+}
+
+/** compress(1): two magic bytes, and the maximum length of its codes. */
+function isCompress(head: Buffer): boolean {
+  const bits = (head[2] ?? 0) & 0x1f;
+  return (
+    head.toString('latin1', 0, 2) === '\x1f\x9d' && ((head[2] ?? 0) & 0x60) === 0 && bits >= 9 && bits <= 16
+  );
+}
+
+const TAR: Foreign = { what: 'a tar archive', remedy: 'unpack it first (tar -xf)' };
+const ZIP: Foreign = { what: 'a zip archive', remedy: 'unpack it first (unzip)' };
+const LZMA: Foreign = { what: 'a file compressed with lzma', remedy: 'unpack it first (lzma -d)' };
+const COMPRESS: Foreign = { what: 'a file compressed with compress', remedy: 'unpack it first (gzip -d)' };
+const WEB_PAGE: Foreign = { what: 'a web page', remedy: 'check what you have downloaded' };
+const NERO: Foreign = { what: 'a Nero CD image', remedy: 'convert it first (nrg2iso)' };
+const XML: Foreign = { what: 'a description of a virtual machine', remedy: 'name a disk of the machine' };
+
+/** An archive whose members nbdfuse finds. */
+export type ArchiveKind = 'zip' | 'tar';
+
+/** The kind of the archive that begins with `head`. */
+export function archiveOfContent(head: Buffer): ArchiveKind | undefined {
+  if (hasPartitions(head)) return undefined;
+  if (head.toString('latin1', 0, 4) === 'PK\x03\x04') return 'zip';
+  return isTarHeader(head) ? 'tar' : undefined;
+}
+
+/**
+ * Tells what a file with these first and last bytes is; undefined: it may be a raw disk. A file with a partition table is
+ * one, whatever the code before the table looks like.
+ */
+export function foreignOf(head: Buffer, tail: Buffer = Buffer.alloc(0)): Foreign | undefined {
+  if (hasPartitions(head)) return undefined;
+  if (/^(?:NER5.{8}|.{4}NERO.{4})$/s.test(tail.toString('latin1', tail.length - 12))) return NERO;
+  const archive = archiveOfContent(head);
+  if (archive !== undefined) return archive === 'zip' ? ZIP : TAR;
+  const text = head.toString('latin1', 0, 4096);
+  const found = MARKS.find(({ offset, bytes }) => text.startsWith(bytes, offset));
+  if (found !== undefined) return found;
+  if (isLzma(head)) return LZMA;
+  if (isCompress(head)) return COMPRESS;
+  if (PAGE.test(text)) return WEB_PAGE;
+  return ENVELOPE.test(text) ? XML : undefined;
+}
