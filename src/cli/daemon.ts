@@ -8,14 +8,10 @@ import { fstatSync } from 'node:fs';
 import { O_RDWR } from '../constants/open-flags.js';
 import { SystemError } from '../linux/errno.js';
 import { errno, libc } from '../linux/libc.js';
+import { orderFor } from './daemon-order.js';
 
 const STDOUT = 1;
 const STDERR = 2;
-
-/** Whether this process is the one in the background. */
-export function isDaemon(): boolean {
-  return process.send !== undefined;
-}
 
 /** The descriptors of the new process: the one of --fd keeps its number. */
 function descriptors(inherited: number | undefined): ('ignore' | 'inherit' | 'ipc' | number)[] {
@@ -35,6 +31,7 @@ export function startDaemon(words: readonly string[], inherited: number | undefi
   const [, script = ''] = process.argv;
   const child = spawn(process.execPath, [...process.execArgv, script, ...words], {
     detached: true,
+    env: { ...process.env, ...orderFor(words) },
     stdio: descriptors(inherited),
   });
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => child.kill(name));

@@ -6,6 +6,7 @@
 import { setFlagsFromString } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
 import { spawnWorker } from '../worker/spawn.js';
+import { isDirectoryDeleted } from './current-directory.js';
 
 /** Options of a mount that this process serves with the kernel backend. */
 const MOUNTING =
@@ -23,7 +24,7 @@ export function looksLikeMount(words: readonly string[]): boolean {
 
 /** An idle worker, if `words` most likely ask for a mount; see `spawnWorker`. */
 export function startEarly(words: readonly string[]): Worker | undefined {
-  if (!looksLikeMount(words)) return undefined;
+  if (!looksLikeMount(words) || isDirectoryDeleted()) return undefined;
   // Copying the survivors of so small a young generation takes 0.2 ms. With helper threads, the collecting thread
   // waits until each of them gets a processor: 40 ms on a busy machine.
   setFlagsFromString('--no-parallel-scavenge');

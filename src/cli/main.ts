@@ -3,6 +3,7 @@
 // Called by bin/nbdfuse. Loads only the modules that the request needs, since the user waits from start to ready. Sets
 // the exit status: 0 after an orderly unmount or an answered question, else 1.
 
+import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
 import { wordWithoutSecrets } from '../nbd/secrets.js';
@@ -16,6 +17,10 @@ import {
   type Question,
   type Request,
 } from './arguments/arguments.js';
+import { exactWords, isDoubtful } from './arguments/exact-words.js';
+import { isDirectoryDeleted } from './current-directory.js';
+import { takeOrder } from './daemon-order.js';
+import { UsageError } from './errors.js';
 import { createReport, earlyReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
@@ -90,10 +95,14 @@ async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks)
   }
 }
 
-/** Mounts in the background. */
-async function mountInBackground(mounting: Mounting, words: readonly string[]): Promise<never> {
-  const { becomeDaemon, isDaemon, startDaemon } = await import('./daemon.js');
-  if (isDaemon()) return mount(mounting, { ready: becomeDaemon });
+/** Mounts in the background. @param isDaemon whether this is the process in the background */
+async function mountInBackground(
+  mounting: Mounting,
+  words: readonly string[],
+  isDaemon: boolean,
+): Promise<never> {
+  const { becomeDaemon, startDaemon } = await import('./daemon.js');
+  if (isDaemon) return mount(mounting, { ready: becomeDaemon });
   const server = 'image' in mounting ? undefined : mounting.settings.server;
   process.exit(await startDaemon(words, server?.kind === 'fd' ? server.fd : undefined));
 }
@@ -142,19 +151,26 @@ function hideSecrets(words: readonly string[]): void {
 }
 
 /**
- * Runs the program with `words`, the command line without node and script. Never rejects.
+ * Runs the program with `given`, the command line without node and script. Never rejects.
  * @param worker an idle worker, started early because the words looked like a mount
  */
-export async function main(words: readonly string[], worker?: Worker): Promise<void> {
-  hideSecrets(words);
+export async function main(given: readonly string[], worker?: Worker): Promise<void> {
+  let words = given;
   try {
+    const order = takeOrder(given);
+    words = order ?? given;
+    if (isDoubtful(words)) words = exactWords(words, readFileSync('/proc/self/cmdline'));
+    hideSecrets(words);
     const request = parseArguments(words);
     const isMount = request.kind === 'mount' || request.kind === 'image';
+    if (isMount && isDirectoryDeleted())
+      throw new UsageError('the current directory was deleted; change to another one: cd /');
     if (isMount && !request.daemon && request.settings.backend === 'kernel')
       return await mount(request, { worker });
     if (worker !== undefined) await dismissWorker(worker);
     if (!isMount) print(await textFor(request, words));
-    else await (request.daemon ? mountInBackground(request, words) : mount(request, {}));
+    else if (request.daemon) await mountInBackground(request, words, order !== undefined);
+    else await mount(request, {});
   } catch (error) {
     earlyReport(words).error(error);
     process.exitCode = 1;
@@ -163,8 +179,8 @@ export async function main(words: readonly string[], worker?: Worker): Promise<v
   }
 }
 
-/** Writes to standard output. Its reader may close it early, as in `nbdfuse --help | head -1`. */
+/** Writes to standard output. Its reader may close it early, as in `nbdfuse --help | head -1`; that ends the program. */
 function print(text: string): void {
-  process.stdout.on('error', () => undefined);
+  if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', () => process.exit());
   process.stdout.write(text);
 }

@@ -6,13 +6,14 @@
 import { open, readFileSync, readlinkSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { O_NOFOLLOW, O_PATH } from '../constants/open-flags.js';
+import { pathBytes, textOfPath } from './path-text.js';
 import { closeDescriptor } from './socket.js';
 
 const openFile = promisify(open);
 
 /** Opens the file at `path`; the caller owns the descriptor. @throws NodeJS.ErrnoException */
 export function openPath(path: string, { follow }: { readonly follow: boolean }): Promise<number> {
-  return openFile(path, O_PATH | (follow ? 0 : O_NOFOLLOW));
+  return openFile(pathBytes(path), O_PATH | (follow ? 0 : O_NOFOLLOW));
 }
 
 /** A path for system calls to the file of a descriptor, or to `name` in its directory. */
@@ -22,7 +23,12 @@ export function pathThrough(descriptor: number, name = ''): string {
 
 /** The current path of a descriptor's file: absolute, without symbolic links. */
 export function currentPath(descriptor: number): string {
-  return readlinkSync(pathThrough(descriptor));
+  return textOfPath(readlinkSync(pathThrough(descriptor), { encoding: 'buffer' }));
+}
+
+/** The current directory; with ` (deleted)` at its end when it was removed. */
+export function currentDirectory(): string {
+  return textOfPath(readlinkSync('/proc/self/cwd', { encoding: 'buffer' }));
 }
 
 function infoOf(descriptor: number, field: string): number | undefined {

@@ -49,6 +49,8 @@ export async function guardMount({ id, device }: MountEntry): Promise<Guard> {
   const child = spawn('/bin/sh', ['-c', SCRIPT, 'nbdfuse-auto-unmount', `${id} ${device}`], {
     stdio: [theirs, 'ignore', 'ignore'],
     cwd: '/',
+    // Paths are bytes.
+    env: { ...process.env, LC_ALL: 'C' },
     // A session of its own: signals from our terminal must not reach it.
     detached: true,
   });

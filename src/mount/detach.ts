@@ -22,9 +22,9 @@ async function attempt({ directory, name }: Place, lazy: boolean): Promise<Outco
   const path = pathThrough(INHERITED, name);
   // -c: umount must not canonicalize the path.
   const umount = (): Promise<Outcome> =>
-    runProgram('umount', ['-i', '-c', ...(lazy ? ['-l'] : []), '--', path], [directory]);
+    runProgram(['umount', '-i', '-c', ...(lazy ? ['-l'] : []), '--'], path, [directory]);
   if (process.geteuid?.() === 0) return umount();
-  const helper = await runProgram('fusermount3', ['-u', ...(lazy ? ['-z'] : []), '--', path], [directory]);
+  const helper = await runProgram(['fusermount3', '-u', ...(lazy ? ['-z'] : []), '--'], path, [directory]);
   if (helper.status === 0 || BUSY.test(helper.errorText)) return helper;
   // In a user namespace we may have used mount(2), of which the helper knows nothing.
   const other = await umount();

@@ -1,5 +1,7 @@
 // The error of a failed mount or unmount: one line that says what failed, why, and what to do.
 
+import { errnoText } from '../linux/errno.js';
+
 /** See the file's head; `errno` is a Linux errno where the kernel gave one. */
 export class MountError extends Error {
   override name = 'MountError';
@@ -9,4 +11,14 @@ export class MountError extends Error {
     super(message);
     this.errno = errno;
   }
+}
+
+/** Why a call of Node's file system has failed, in the words of strerror(3). */
+export function whyFailed(error: unknown): string {
+  const { errno } = (error ?? {}) as { readonly errno?: unknown };
+  if (typeof errno === 'number') {
+    const text = errnoText(Math.abs(errno));
+    return text.charAt(0).toLowerCase() + text.slice(1);
+  }
+  return error instanceof Error ? error.message : String(error);
 }

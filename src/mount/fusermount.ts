@@ -32,8 +32,9 @@ export async function mountByHelper(mountpoint: Mountpoint, options: readonly st
   try {
     setNonBlocking(ours);
     const { directory, name } = mountpoint.target.place;
-    const argv = ['-o', options.join(','), '--', pathThrough(DIRECTORY, name)];
-    const running = runProgram('fusermount3', argv, [theirs, directory], { _FUSE_COMMFD: '3' });
+    const command = ['fusermount3', '-o', options.join(','), '--'] as const;
+    const inherited = [theirs, directory];
+    const running = runProgram(command, pathThrough(DIRECTORY, name), inherited, { _FUSE_COMMFD: '3' });
     closeDescriptor(theirs);
     const outcome = await running;
     const device = receiveDescriptor(ours);

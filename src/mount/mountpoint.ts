@@ -3,13 +3,15 @@
 // Called once per start, before mounting. Removes the dead mount of a killed process, and refuses to mount over a live
 // FUSE file system.
 
-import { realpath, stat } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
-import { currentPath, mountIdOf, openPath, using } from '../linux/path.js';
+import { lstat, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { currentDirectory, currentPath, mountIdOf, openPath, using } from '../linux/path.js';
+import { isUtf8Path, pathBytes } from '../linux/path-text.js';
 import { detach } from './detach.js';
-import { MountError } from './errors.js';
+import { MountError, whyFailed } from './errors.js';
 import { isFuse, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import { answers } from './probe.js';
+import { refuseSystemPlace } from './system-places.js';
 import { Target } from './target.js';
 
 /** The name of the file in a mounted directory, when none is given; with several files, of the default export. */
@@ -30,25 +32,34 @@ export interface Mountpoint {
   readonly filename: string;
   /** As the user wrote it. */
   readonly text: string;
+  /** The file as the user would write it; of a directory with several files, the default one. */
+  readonly label: string;
   /** A line for the user about removed dead mounts, if any. */
   readonly notice: string | undefined;
 }
 
-/** `dead`: on a mount whose server is gone. `hidden`: permission denied. */
-type Kind = 'directory' | 'file' | 'other' | 'missing' | 'dead' | 'hidden';
+/** `blocked`: below something that is no directory. `dead`: on a mount whose server is gone. `hidden`: permission denied. */
+type Kind = 'directory' | 'file' | 'other' | 'missing' | 'blocked' | 'dead' | 'hidden';
 
 const KIND_OF_ERROR: Readonly<Record<string, Kind>> = {
   ENOENT: 'missing',
-  ENOTDIR: 'missing',
+  ENOTDIR: 'blocked',
   ENOTCONN: 'dead',
   ECONNABORTED: 'dead',
   EACCES: 'hidden',
 };
 
+/** The next step for errors whose text does not suggest one. */
+const NEXT_STEPS: Readonly<Record<string, string>> = {
+  ELOOP: '; a link there leads to itself: remove it, or name another directory',
+  ENAMETOOLONG: '; Linux allows 255 bytes in a name, and 4095 in a path',
+};
+
 /** Refuses a path in a FUSE file system that does not answer. Does not probe other file systems, which may be slow. */
 async function refuseFrozen(path: string): Promise<void> {
   const table = readMountTable();
-  const around = table.findLast((entry) => isFuse(entry) && `${path}/`.startsWith(`${entry.path}/`));
+  const whole = path.startsWith('/') ? resolve(path) : resolve(currentDirectory(), path);
+  const around = table.findLast((entry) => isFuse(entry) && `${whole}/`.startsWith(`${entry.path}/`));
   if (around === undefined || (await answers(path))) return;
   const what = `${around.source} (${around.type}), which is mounted at ${around.path}, does not answer`;
   throw new MountError(`mountpoint ${path}: ${what}; unmount it first: fusermount3 -u -z ${around.path}`);
@@ -57,12 +68,12 @@ async function refuseFrozen(path: string): Promise<void> {
 async function kindOf(path: string): Promise<Kind> {
   await refuseFrozen(path);
   try {
-    const found = await stat(path);
+    const found = await stat(pathBytes(path));
     return found.isDirectory() ? 'directory' : found.isFile() ? 'file' : 'other';
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
     if (Object.hasOwn(KIND_OF_ERROR, code)) return KIND_OF_ERROR[code];
-    throw new MountError(`mountpoint ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new MountError(`mountpoint ${path}: ${whyFailed(error)}${NEXT_STEPS[code] ?? ''}`);
   }
 }
 
@@ -133,10 +144,9 @@ async function refuseBusy(path: string, text: string): Promise<void> {
 
 /** Opens the directory or file to mount over. @throws MountError when that is not possible */
 async function openTarget(path: string, text: string): Promise<Target> {
-  if (path === '/')
-    throw new MountError(`mountpoint ${text}: nbdfuse does not mount over the root directory`);
   const target = await Target.open(path, text);
   try {
+    refuseSystemPlace(target.path, text);
     // The path may lead elsewhere since it was checked.
     refuseMount(fuseMountOf(target.descriptor), text);
     await target.check();
@@ -149,66 +159,88 @@ async function openTarget(path: string, text: string): Promise<Target> {
 
 /** Refuses a file that another nbdfuse serves: the user named it to create it. */
 async function refuseServed(path: string, text: string): Promise<void> {
-  const entry = await fuseMountAt(dirname(path));
-  if (entry?.type === 'fuse.nbdfuse') await refuseBusy(dirname(path), text);
+  const directory = dirname(path);
+  const entry = await fuseMountAt(directory);
+  if (entry?.type === 'fuse.nbdfuse') await refuseBusy(directory, text);
 }
 
 /** Resolves MOUNTPOINT. @throws MountError when nothing can be mounted there */
 export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   if (text === '') throw new MountError('mountpoint: its name is empty; give a directory or a file');
-  const path = resolve(text);
   const notices: string[] = [];
-  const kind = await clearedKind(path, text, notices);
-  if (kind === 'missing') return inDirectory(path, text, notices);
-  if (kind === 'file' && text.endsWith('/'))
-    throw new MountError(`mountpoint ${text}: ${text} is not a directory`);
-  await refuseBusy(path, text);
-  await refuseServed(path, text);
+  const kind = await clearedKind(text, text, notices);
+  if (kind === 'missing' || kind === 'blocked') return inDirectory(text, notices);
+  await refuseBusy(text, text);
+  await refuseServed(text, text);
   if (kind === 'hidden') {
     throw new MountError(`mountpoint ${text}: permission denied; use a directory of your own`);
   }
   if (kind !== 'directory' && kind !== 'file') {
     throw new MountError(`mountpoint ${text}: it is neither a directory nor a regular file`);
   }
-  const target = await openTarget(path, text);
+  const target = await openTarget(text, text);
   const filename = target.isDirectory ? DEFAULT_NAME : '';
-  return made(target, filename, text, notices);
+  return made(target, filename, { text, label: filename === '' ? text : join(text, filename), notices });
 }
 
 /** The mountpoint, unless its target was replaced after the first check. */
-function made(target: Target, filename: string, text: string, notices: readonly string[]): Mountpoint {
+function made(
+  target: Target,
+  filename: string,
+  { notices, ...texts }: Pick<Mountpoint, 'text' | 'label'> & { readonly notices: readonly string[] },
+): Mountpoint {
   const { isDirectory, isFile, path } = target;
   if (!isDirectory && !(isFile && filename === '')) {
     target.close();
-    throw new MountError(`mountpoint ${text}: it is neither a directory nor a regular file`);
+    throw new MountError(`mountpoint ${texts.text}: it is neither a directory nor a regular file`);
   }
-  return {
-    kind: isDirectory ? 'directory' : 'file',
-    path,
-    target,
-    filename,
-    text,
-    notice: notices.join('; ') || undefined,
-  };
+  const kind = isDirectory ? 'directory' : 'file';
+  return { kind, path, target, filename, ...texts, notice: notices.join('; ') || undefined };
 }
 
-async function inDirectory(path: string, text: string, notices: string[]): Promise<Mountpoint> {
-  const directory = dirname(path);
-  const kind = await clearedKind(directory, text, notices);
-  const [wanted, found] = text.endsWith('/') ? [text, await kindOf(path)] : [dirname(text), kind];
-  if (found === 'missing') {
+/** The directory and the name of a new file. As in libnbd's nbdfuse, a name needs its directory. @throws MountError */
+async function splitNewName(text: string): Promise<{ directory: string; filename: string }> {
+  const isLink = await lstat(pathBytes(text)).then(
+    (found) => found.isSymbolicLink(),
+    () => false,
+  );
+  if (isLink) {
     throw new MountError(
-      `mountpoint ${text}: there is no directory ${wanted}; make it first: mkdir -p ${wanted}`,
+      `mountpoint ${text}: it is a symbolic link to something that does not exist; remove it, or create its target`,
     );
   }
-  if (found !== 'directory') throw new MountError(`mountpoint ${text}: ${wanted} is not a directory`);
+  const slash = text.lastIndexOf('/');
+  if (slash < 0) {
+    throw new MountError(
+      `mountpoint ${text}: there is no such directory or file; make it first: mkdir ${text}; ` +
+        `or name a directory for the new file: DIR/${text}`,
+    );
+  }
+  const filename = text.slice(slash + 1);
+  if (!isUtf8Path(filename))
+    throw new MountError(`mountpoint ${text}: the name of the new file is not UTF-8; use another name`);
+  return { directory: text.slice(0, slash) || '/', filename };
+}
+
+/** DIR/FILENAME, where FILENAME does not exist. */
+async function inDirectory(text: string, notices: string[]): Promise<Mountpoint> {
+  const isName = !/(^|\/)\.{0,2}$/.test(text);
+  const { directory, filename } = isName ? await splitNewName(text) : { directory: text, filename: '' };
+  const kind = await clearedKind(directory, text, notices);
+  if (kind === 'missing') {
+    throw new MountError(
+      `mountpoint ${text}: there is no directory ${directory}; make it first: mkdir -p ${directory}`,
+    );
+  }
+  if (kind === 'hidden')
+    throw new MountError(`mountpoint ${text}: permission denied; use a directory of your own`);
+  if (kind !== 'directory') throw new MountError(`mountpoint ${text}: ${directory} is not a directory`);
   await refuseBusy(directory, text);
-  return made(await openTarget(directory, text), basename(path), text, notices);
+  return made(await openTarget(directory, text), filename, { text, label: text, notices });
 }
 
 /** Refuses a file name: --all names its files itself. @throws MountError */
-export async function checkDirectory({ kind, path, text }: Mountpoint): Promise<void> {
-  const real = await realpath(text).catch(() => undefined);
-  if (kind === 'directory' && real === path) return;
+export function checkDirectory({ kind, label, text }: Mountpoint): void {
+  if (kind === 'directory' && label !== text) return;
   throw new MountError(`mountpoint ${text}: --all needs a directory; make it first: mkdir -p ${text}`);
 }

@@ -3,6 +3,7 @@
 // Always asynchronous: they may wait for the file system that this process serves.
 
 import { spawn } from 'node:child_process';
+import { wordsWithPath } from '../linux/path-text.js';
 
 /** Maximum number of characters of a program's output to keep. */
 const TEXT_LIMIT = 4096;
@@ -22,16 +23,17 @@ export interface Outcome {
   readonly remedy: string;
 }
 
-/** Runs a program to its end; `inherited` descriptors become its 3, 4, …. Never rejects. */
+/** Runs a program, whose last word is `path`; `inherited` descriptors become its 3, 4, …. Never rejects. */
 export function runProgram(
-  command: keyof typeof REMEDIES,
-  argv: readonly string[],
+  [command, ...options]: readonly [keyof typeof REMEDIES, ...string[]],
+  path: string,
   inherited: readonly number[] = [],
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Outcome> {
   const remedy = REMEDIES[command];
   return new Promise((done) => {
-    const child = spawn(command, [...argv], {
+    const [file, ...words] = wordsWithPath([command, ...options], path);
+    const child = spawn(file, words, {
       stdio: ['ignore', 'ignore', 'pipe', ...inherited],
       env: { ...process.env, LC_ALL: 'C', ...environment },
     });

@@ -7,7 +7,7 @@ import { fstat } from 'node:fs';
 import { promisify } from 'node:util';
 import { currentPath, mountIdOf, openPath, using } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
-import { MountError } from './errors.js';
+import { MountError, whyFailed } from './errors.js';
 import { Place } from './place.js';
 
 const statDescriptor = promisify(fstat);
@@ -41,14 +41,15 @@ export class Target {
     try {
       descriptor = await openPath(path, { follow: true });
       const found = await statDescriptor(descriptor);
+      if (found.nlink === 0)
+        throw new MountError(`mountpoint ${text}: it was deleted; use another directory`);
       const place = await Place.of(currentPath(descriptor));
       const kind = { isDirectory: found.isDirectory(), isFile: found.isFile() };
       const target = new Target(descriptor, place, kind, text);
       descriptor = undefined;
       return target;
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new MountError(`mountpoint ${text}: ${why}`);
+      throw error instanceof MountError ? error : new MountError(`mountpoint ${text}: ${whyFailed(error)}`);
     } finally {
       if (descriptor !== undefined) closeDescriptor(descriptor);
     }

@@ -14,7 +14,9 @@ const SHORT_ESCAPES: ReadonlyMap<string, string> = new Map([
 function escapeCharacter(character: string): string {
   const short = SHORT_ESCAPES.get(character);
   if (short !== undefined) return short;
-  const code = character.codePointAt(0) ?? 0;
+  const point = character.codePointAt(0) ?? 0;
+  // A byte that is not UTF-8; see src/linux/path-text.ts.
+  const code = point >= 0xdc80 && point <= 0xdcff ? point - 0xdc00 : point;
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
 }
 

@@ -5,6 +5,8 @@
 import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { currentDirectory } from '../linux/path.js';
+import { pathBytes } from '../linux/path-text.js';
 
 /** A pidfile that was written. */
 export interface Pidfile {
@@ -14,7 +16,7 @@ export interface Pidfile {
 
 /** Writes this process's number into a file. @throws Error, one line */
 export async function writePidfile(path: string): Promise<Pidfile> {
-  const file = resolve(path);
+  const file = pathBytes(resolve(currentDirectory(), path));
   const text = String(process.pid);
   try {
     await writeFile(file, text);
@@ -27,7 +29,7 @@ export async function writePidfile(path: string): Promise<Pidfile> {
 }
 
 /** Removes a regular file that holds exactly `text`; devices and pipes must not even be read. */
-function removeIf(file: string, text: string): void {
+function removeIf(file: string | Buffer, text: string): void {
   try {
     const found = lstatSync(file);
     if (found.isFile() && found.size === text.length && readFileSync(file, 'utf8') === text) rmSync(file);

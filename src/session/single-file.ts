@@ -2,7 +2,7 @@
 //
 // Made by start.ts.
 
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { LossOutcome } from '../worker/contract/messages.js';
@@ -26,11 +26,6 @@ export interface SingleFileParts {
   readonly threads: number;
 }
 
-/** The file as the user would type it. */
-function fileLabel({ text, path, filename }: Mountpoint): string {
-  return filename !== '' && resolve(text) === path ? join(text, filename) : text;
-}
-
 /** Milliseconds that `ready` waits for additional connections. */
 const FURTHER_TIME = 100;
 
@@ -50,7 +45,7 @@ export class SingleFileKeeper implements FileKeeper {
   begin(backend: Backend): void {
     const { settings, report, mountpoint, disk } = this.#parts;
     this.#reconnector = createReconnector({
-      name: fileLabel(mountpoint),
+      name: mountpoint.label,
       file: FILE,
       disk,
       connect: reconnectBy(disk.server, settings, () => backend.onServerEnd(FILE)),

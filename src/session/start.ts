@@ -110,7 +110,7 @@ async function openExportDirectory(
 ): Promise<Opened> {
   const { settings, report, cleanup, signal } = start;
   const { ExportDirectoryKeeper } = await import('./exports/export-directory.js');
-  await checkDirectory(mountpoint);
+  checkDirectory(mountpoint);
   if (endpoint.exportName !== '') {
     throw new MountError('--all shows every export: remove the export name from the URI');
   }

@@ -11,6 +11,7 @@ import { printable } from '../../nbd/text.js';
 import type { FuseBackend, ServerMode, Settings } from '../../session/settings.js';
 import type { CacheMode } from '../../worker/contract/status.js';
 import { UsageError } from '../errors.js';
+import { refuseOtherThanUtf8 } from './exact-words.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { attachOptionalValues } from './option-words.js';
 import { OPTIONS } from './options.js';
@@ -253,6 +254,7 @@ export function parseArguments(words: readonly string[]): Request {
   if (first !== undefined && !isModeWord(first)) {
     throw new UsageError(`unknown option '${printable(first)}'; see nbdfuse --help`);
   }
+  refuseOtherThanUtf8(words, [values.list ? undefined : operands[0], values.pidfile]);
   const kind = informationWanted(values);
   if (kind !== undefined) return { kind };
   if (values.completion !== undefined) return { kind: 'completion', shell: values.completion };

@@ -7,7 +7,9 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ENODATA, ENOTCONN, EOPNOTSUPP } from '../../constants/errno.js';
 import { errnoText, SystemError } from '../../linux/errno.js';
+import { openPath, using } from '../../linux/path.js';
 import { readAttribute } from '../../linux/xattr.js';
+import { answers, PATIENCE } from '../../mount/probe.js';
 import { printable } from '../../nbd/text.js';
 import { reasonOf } from '../../transport/errors.js';
 import type { Status } from '../../worker/contract/status.js';
@@ -31,10 +33,11 @@ function failure(path: string, error: unknown): Error {
   return new Error(`cannot read the status of ${name}: ${errnoText(error.errno)}${next}`);
 }
 
-function statusOf(path: string): Status {
+/** @param through a path to the file at `path` */
+function statusOf(through: string, path: string): Status {
   let text: string;
   try {
-    text = readAttribute(path, 'user.nbd.status').toString();
+    text = readAttribute(through, 'user.nbd.status').toString();
   } catch (error) {
     throw failure(path, error);
   }
@@ -45,18 +48,43 @@ function statusOf(path: string): Status {
   );
 }
 
-/** The files at MOUNTPOINT: all files of a directory, or the file itself. @throws Error, one line */
+/** The mount exists, but its process does not answer. */
+export class NoAnswerError extends Error {
+  override name = 'NoAnswerError';
+}
+
+/** @throws NoAnswerError when a call on the file system at `path` would wait */
+export async function refuseFrozen(path: string): Promise<void> {
+  if (await answers(path)) return;
+  const shown = printable(path);
+  throw new NoAnswerError(
+    `${shown} does not answer in ${PATIENCE / 1000} s: its process is stopped or hangs; ` +
+      `let it continue (kill -CONT PID), or detach the mount: fusermount3 -u -z ${shown}`,
+  );
+}
+
+function unreachable(path: string, error: NodeJS.ErrnoException): Error {
+  const why =
+    error.code === 'ENOTCONN' ? 'its nbdfuse is gone, unmount it with fusermount3 -u' : reasonOf(error);
+  return new Error(`${printable(path)}: ${why}`);
+}
+
+/** The files at MOUNTPOINT: all files of a directory, or the file itself. @throws NoAnswerError, Error: one line each */
 export async function mountedFiles(mountpoint: string): Promise<readonly MountedFile[]> {
-  const found = await stat(mountpoint).catch((error: NodeJS.ErrnoException) => {
-    const why =
-      error.code === 'ENOTCONN' ? 'its nbdfuse is gone, unmount it with fusermount3 -u' : reasonOf(error);
-    throw new Error(`${printable(mountpoint)}: ${why}`);
+  await refuseFrozen(mountpoint);
+  const descriptor = await openPath(mountpoint, { follow: true }).catch((error) => {
+    throw unreachable(mountpoint, error);
   });
-  if (!found.isDirectory()) return [{ path: mountpoint, status: statusOf(mountpoint) }];
-  const names = await readdir(mountpoint);
-  if (names.length === 0) throw new Error(`nothing is mounted at ${printable(mountpoint)}`);
-  return names.map((name) => {
-    const path = join(mountpoint, name);
-    return { path, status: statusOf(path) };
+  return using(descriptor, async (through) => {
+    const found = await stat(through).catch((error) => {
+      throw unreachable(mountpoint, error);
+    });
+    if (!found.isDirectory()) return [{ path: mountpoint, status: statusOf(through, mountpoint) }];
+    const names = await readdir(through);
+    if (names.length === 0) throw new Error(`nothing is mounted at ${printable(mountpoint)}`);
+    return names.map((name) => {
+      const path = join(mountpoint, name);
+      return { path, status: statusOf(`${through}/${name}`, path) };
+    });
   });
 }

@@ -9,7 +9,7 @@ import { statusText } from '../../session/status-text.js';
 import { styleFor } from '../../session/style.js';
 import { withFormerNames } from '../../worker/contract/former-names.js';
 import type { Inspection } from '../arguments/arguments.js';
-import { type MountedFile, mountedFiles } from './mounted.js';
+import { type MountedFile, mountedFiles, NoAnswerError } from './mounted.js';
 import { panel } from './panel.js';
 import { rateTable } from './rates.js';
 import { printableStatus } from './status-shape.js';
@@ -101,7 +101,10 @@ export async function watchStatus(
     for (;;) {
       await setTimeout(PERIOD, undefined, { signal: stop.signal }).catch(() => undefined);
       if (stop.signal.aborted) return;
-      const now = await mountedFiles(mountpoint).catch(() => undefined);
+      const now = await mountedFiles(mountpoint).catch((error: unknown) => {
+        if (error instanceof NoAnswerError) throw error;
+        return undefined;
+      });
       // The mount existed before, so it has been unmounted.
       if (now === undefined) return;
       const seconds = (performance.now() - lookedAt) / 1000;

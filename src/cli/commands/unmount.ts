@@ -3,7 +3,7 @@
 // Called by main.ts. Unmounting makes the kernel write out its cache; the serving process then flushes, disconnects,
 // and ends. This command waits for that end.
 
-import { dirname, resolve } from 'node:path';
+import { dirname } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { EBUSY } from '../../constants/errno.js';
 import { currentPath, mountIdOf, openPath, using } from '../../linux/path.js';
@@ -12,7 +12,7 @@ import { unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { isFuse, mountOf } from '../../mount/mount-table.js';
 import { printable } from '../../nbd/text.js';
-import { mountedFiles } from './mounted.js';
+import { mountedFiles, refuseFrozen } from './mounted.js';
 import { serverOf } from './serving-process.js';
 
 /** Milliseconds between two checks of the process, which is not our child. */
@@ -23,7 +23,8 @@ const PATIENCE = 30_000;
 
 /** Finds the mount at MOUNTPOINT, typed in any form that mounting accepts: DIR, DIR/FILENAME or a file. */
 async function find(mountpoint: string) {
-  const directory = dirname(resolve(mountpoint));
+  await refuseFrozen(mountpoint);
+  const directory = dirname(mountpoint);
   for (const path of [mountpoint, directory]) {
     const descriptor = await openPath(path, { follow: true }).catch(() => undefined);
     if (descriptor === undefined) continue;

@@ -25,6 +25,46 @@ async function statusAt(mountpoint: string): Promise<readonly (Status & { path: 
   return (JSON.parse(text) as { files: (Status & { path: string })[] }).files;
 }
 
+describe('stopped nbdfuse', () => {
+  it.each([['--status'], ['--status', '--watch'], ['--unmount']])(
+    '%s %s: reports it and ends',
+    async (...options) => {
+      const scope = createScope();
+      const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+      // The kernel caches names and attributes: without the process, only some calls wait.
+      await runProgram('stat', disk.file);
+      disk.program.child.kill('SIGSTOP');
+      const outcome = await tryProgram(
+        'node',
+        NBDFUSE,
+        ...options.filter((one) => one !== undefined),
+        disk.mountpoint,
+      );
+      disk.program.child.kill('SIGCONT');
+      expect(outcome).toEqual({
+        status: 1,
+        stdout: '',
+        stderr: expect.stringMatching(
+          /^nbdfuse: .*\/mnt does not answer in 3 s: .*kill -CONT PID.*fusermount3 -u -z .*mnt\n$/,
+        ),
+      });
+      expect(await disk.stop()).toBe(0);
+    },
+  );
+
+  it('--status --watch: reports it, when it is stopped later', async () => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+    const watch = new Program(scope, 'node', [NBDFUSE, '--status', '--watch', disk.mountpoint]);
+    await watch.says(/in flight/);
+    disk.program.child.kill('SIGSTOP');
+    expect(await watch.ended).toBe(1);
+    expect(watch.stderr).toMatch(/^nbdfuse: .*\/mnt does not answer in 3 s: /);
+    disk.program.child.kill('SIGCONT');
+    expect(await disk.stop()).toBe(0);
+  });
+});
+
 describe('--status', () => {
   it('shows the mount and its activity', async () => {
     const scope = createScope();

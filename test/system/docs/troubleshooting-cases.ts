@@ -78,6 +78,14 @@ export const CASES: Readonly<Record<string, string>> = {
   '--export cannot be used with an image': 'nbdfuse --export=disk dir disk.raw',
   [`-o no_such: unknown option; the known ones are ${LIST}`]: 'nbdfuse -o no_such dir [ nbdkit null ]',
   'cannot write the pidfile': 'nbdfuse -P /no/such/pid dir [ nbdkit memory 1M ]',
+  'the current directory was deleted': 'mkdir gone; cd gone; rmdir ../gone; nbdfuse dir nbd://localhost',
+  'n\\xffu.img: the name is not UTF-8': `nbdfuse dir "$(printf 'n\\377u.img')"`,
+  'mountpoint new: there is no such': 'nbdfuse new nbd://localhost',
+  'mountpoint dangling': 'ln -s nowhere dangling; nbdfuse dangling nbd://localhost',
+  'mountpoint loop': 'ln -s loop loop; nbdfuse loop nbd://localhost',
+  'mountpoint /dev': 'nbdfuse /dev nbd://localhost',
+  'dir does not answer': `nbdfuse --daemon -P pid dir [ nbdkit memory 1M ]; kill -STOP $(cat pid)
+nbdfuse --status dir; kill -CONT $(cat pid); umount dir`,
   'mountpoint none/disk': 'nbdfuse none/disk nbd://localhost',
   'mountpoint disk.raw/': 'nbdfuse disk.raw/ nbd://localhost',
   'mountpoint pipe': 'mkfifo pipe; nbdfuse pipe nbd://localhost',
@@ -144,7 +152,7 @@ nbdfuse --partition 1 dir disk.raw`,
   'the GPT at the beginning': `${gptWithout('disk.raw', '512')}; ${mounted('--partition 1', 'disk.raw')}
 umount dir; wait`,
   'the GPT of the disk': `${gptWithout('disk.raw', '512 4193792')}; nbdfuse --partition 1 dir disk.raw`,
-  'mountpoint new: --all': "nbdfuse --all new 'nbd+unix:///?socket=server.sock'",
+  'mountpoint dir/new: --all': "nbdfuse --all dir/new 'nbd+unix:///?socket=server.sock'",
   '--all shows every export': "nbdfuse --all dir 'nbd+unix:///disk?socket=server.sock'",
   'dir: cannot list the exports': `mkdir exports; ln disk.raw exports/disk; ${serve('file dir=exports')}
 ${mounted('--all', '--unix server.sock')}; kill -9 $S; sleep 1.1; ls dir; ${hears('cannot list')}; umount dir; wait`,

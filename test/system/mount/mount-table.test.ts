@@ -11,7 +11,7 @@ const TABLE = `\
 `;
 
 it('mount table: reads number, device, path, type and source of each mount', () => {
-  expect(parseMountTable(TABLE)).toEqual([
+  expect(parseMountTable(Buffer.from(TABLE))).toEqual([
     { id: 36, device: '98:0', path: '/mnt2', type: 'ext3', source: '/dev/root', userId: undefined },
     { id: 40, device: '0:22', path: '/proc', type: 'proc', source: 'proc', userId: undefined },
     { id: 66, device: '0:40', path: '/tmp/a b\tc\\d#e', type: 'fuse.nbdfuse', source: 'disk one', userId: 0 },
@@ -21,7 +21,7 @@ it('mount table: reads number, device, path, type and source of each mount', () 
 });
 
 it('mount table: skips malformed lines', () => {
-  expect(parseMountTable('\nnonsense\n1 2 3\n1 2 0:3 / /x rw - \n')).toEqual([]);
+  expect(parseMountTable(Buffer.from('\nnonsense\n1 2 3\n1 2 0:3 / /x rw - \n'))).toEqual([]);
 });
 
 it('mount table: finds the mounts of this system', () => {

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { resolveMountpoint } from '../../../src/mount/mountpoint.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
 
 async function createFolder(): Promise<string> {
   const folder = await realpath(await mkdtemp(join(tmpdir(), 'nbdfuse-test-')));
@@ -88,9 +90,116 @@ it('mountpoint: refuses anything but a directory or a regular file', async () =>
   );
 });
 
-it('mountpoint: refuses a name that no file can have', async () => {
+it('mountpoint: refuses a name that no file can have, and a link that leads to itself', async () => {
   const folder = await createFolder();
   await expect(resolveMountpoint(join(folder, 'x'.repeat(256)))).rejects.toThrow(
-    /^mountpoint .*: ENAMETOOLONG/,
+    /^mountpoint .*: file name too long; Linux allows 255 bytes in a name, and 4095 in a path$/,
+  );
+  await symlink('loop', join(folder, 'loop'));
+  for (const name of ['loop', 'loop/', 'loop/disk']) {
+    await expect(resolveMountpoint(join(folder, name))).rejects.toThrow(
+      /^mountpoint .*: too many levels of symbolic links; a link there leads to itself: remove it, /,
+    );
+  }
+});
+
+/** Runs `act` with a folder as the current directory, which a worker thread of the tests cannot change. */
+async function resolveIn(folder: string, text: string): Promise<{ status: number; stderr: string }> {
+  const words = [
+    '-c',
+    'cd "$1"; shift; exec "$@"',
+    'sh',
+    folder,
+    process.execPath,
+    NBDFUSE,
+    text,
+    'nbd://localhost:1',
+  ];
+  return tryProgram('sh', ...words);
+}
+
+it.each([
+  [
+    'dsik',
+    'there is no such directory or file; make it first: mkdir dsik; or name a directory for the new file: DIR/dsik',
+  ],
+  ['dangling', 'it is a symbolic link to something that does not exist; remove it, or create its target'],
+  ['dir/dangling', 'it is a symbolic link to something that does not exist; remove it, or create its target'],
+  ['./dangling', 'it is a symbolic link to something that does not exist; remove it, or create its target'],
+  ['dangling/', 'there is no directory dangling/; make it first: mkdir -p dangling/'],
+  ['dangling/disk', 'there is no directory dangling; make it first: mkdir -p dangling'],
+  ['missing/..', 'there is no directory missing/..; make it first: mkdir -p missing/..'],
+  ['missing/../disk', 'there is no directory missing/..; make it first: mkdir -p missing/..'],
+  ['missing/.', 'there is no directory missing/.; make it first: mkdir -p missing/.'],
+  ['file/../disk', 'file/.. is not a directory'],
+  ['fifo', 'it is neither a directory nor a regular file'],
+  ['dir/to-fifo', 'it is neither a directory nor a regular file'],
+  ['to-file/disk', 'to-file is not a directory'],
+])('mountpoint: %s never covers another directory', async (text, why) => {
+  const folder = await createFolder();
+  await symlink('nowhere', join(folder, 'dangling'));
+  await symlink('nowhere', join(folder, 'dir', 'dangling'));
+  await symlink('../fifo', join(folder, 'dir', 'to-fifo'));
+  await symlink('file', join(folder, 'to-file'));
+  await runProgram('mkfifo', join(folder, 'fifo'));
+  const { status, stderr } = await resolveIn(folder, text);
+  expect([status, stderr]).toEqual([1, `nbdfuse: mountpoint ${text}: ${why}\n`]);
+});
+
+it('mountpoint: a path through .. is the one that the system sees, behind links too', async () => {
+  const folder = await createFolder();
+  await mkdir(join(folder, 'dir', 'inner'));
+  await symlink('dir/inner', join(folder, 'link'));
+  expect(await resolveMountpoint(join(folder, 'dir', 'inner') + '/../disk')).toMatchObject({
+    path: join(folder, 'dir'),
+    filename: 'disk',
+  });
+  expect(await resolveMountpoint(`${folder}/link/..`)).toMatchObject({ path: join(folder, 'dir') });
+  expect(await resolveMountpoint(`${folder}/link/../disk`)).toMatchObject({
+    path: join(folder, 'dir'),
+    filename: 'disk',
+  });
+});
+
+it('current directory: a deleted one is refused with the next step', async () => {
+  const folder = await createFolder();
+  const words = [
+    '-c',
+    'cd "$1"; rmdir "$1"; shift; exec "$@"',
+    'sh',
+    join(folder, 'dir'),
+    process.execPath,
+    NBDFUSE,
+  ];
+  for (const text of ['.', 'disk', '/mnt']) {
+    await mkdir(join(folder, 'dir'), { recursive: true });
+    const { status, stderr } = await tryProgram('sh', ...words, text, 'nbd://localhost:1');
+    expect([status, stderr]).toEqual([
+      1,
+      'nbdfuse: the current directory was deleted; change to another one: cd /\n',
+    ]);
+  }
+});
+
+it.each([
+  '/',
+  '/dev',
+  '/proc',
+  '/sys',
+  '/etc',
+  '/usr',
+  '/bin',
+  '/tmp',
+  '/var',
+  '/run',
+  '/dev/shm',
+  '/proc/self',
+  '/sys/fs',
+  '/dev/../proc',
+  '/nbd.raw',
+  '/dev/nbd.raw',
+])('mountpoint: refuses %s, which programs need', async (text) => {
+  await expect(resolveMountpoint(text)).rejects.toThrow(
+    /^mountpoint .*: nbdfuse does not mount over .*, which programs need; use an empty directory$/,
   );
 });
