@@ -34,8 +34,10 @@ export interface ExportInfo {
   readonly size: bigint;
   /** Transmission flags, `NBD_FLAG_*`, 16 bits. */
   readonly flags: number;
-  /** The advertised block sizes; undefined without. */
+  /** The advertised block sizes, corrected where they break the protocol; undefined without. */
   readonly blockSizes: BlockSizes | undefined;
+  /** One line for each announcement of the server that breaks the protocol, with its correction; undefined without. */
+  readonly corrections?: readonly string[] | undefined;
   /** The server's description, not escaped; undefined without. */
   readonly description: string | undefined;
   /** The server's canonical name of the export; undefined without. */

@@ -18,38 +18,16 @@ import {
 import { NbdProtocolError } from '../errors.js';
 import type { BlockSizes, ExportInfo } from '../export-info.js';
 import { WireReader } from '../wire.js';
+import { describeBlockSizeChange, usableBlockSizes } from './block-sizes.js';
 import { decodeString } from './option-messages.js';
 
 const MAX_SIZE = 2n ** 63n - 1n;
-const MAX_MINIMUM_BLOCK = 65_536;
-const MIN_PREFERRED_BLOCK = 512;
 
 /** The negotiated features of the connection. */
 export type ConnectionTerms = Pick<
   ExportInfo,
   'structuredReplies' | 'extendedHeaders' | 'metaContexts' | 'handshake'
 >;
-
-function isPowerOfTwo(value: number): boolean {
-  return value > 0 && Number.isInteger(Math.log2(value));
-}
-
-function checkBlockSizes({ minimum, preferred, maximum }: BlockSizes): void {
-  const rule = '(proto.md, "Size constraints")';
-  if (!isPowerOfTwo(minimum) || minimum > MAX_MINIMUM_BLOCK) {
-    throw new NbdProtocolError(
-      `a minimum block size of ${minimum} is not a power of two up to 65536 ${rule}`,
-    );
-  }
-  if (!isPowerOfTwo(preferred) || preferred < Math.max(minimum, MIN_PREFERRED_BLOCK)) {
-    throw new NbdProtocolError(
-      `a preferred block size of ${preferred} is not a power of two of at least ${Math.max(minimum, MIN_PREFERRED_BLOCK)} ${rule}`,
-    );
-  }
-  if (maximum < preferred) {
-    throw new NbdProtocolError(`a maximum payload of ${maximum} is below the preferred block size ${rule}`);
-  }
-}
 
 function expectLength(data: Uint8Array, length: number, name: string): void {
   if (data.length !== length) {
@@ -81,17 +59,13 @@ export class ExportDetails {
 
   /**
    * Sets size and transmission flags.
-   * @throws NbdProtocolError if the size is above 2^63-1, the flags lack NBD_FLAG_HAS_FLAGS, or both differ from
-   *   earlier ones
+   * @throws NbdProtocolError if the size is above 2^63-1, or both differ from earlier ones
    */
   takeExport(size: bigint, flags: number): void {
     if (size > MAX_SIZE) {
       throw new NbdProtocolError(`an export of ${size} bytes is larger than any file can be (2^63-1)`, {
         errno: EFBIG,
       });
-    }
-    if (flags !== 0 && (flags & NBD_FLAG_HAS_FLAGS) === 0) {
-      throw new NbdProtocolError(`transmission flags 0x${flags.toString(16)} lack NBD_FLAG_HAS_FLAGS`);
     }
     if (this.#size !== undefined && (this.#size !== size || this.#flags !== flags)) {
       throw new NbdProtocolError('NBD_INFO_EXPORT came twice with different contents');
@@ -122,7 +96,6 @@ export class ExportDetails {
   }
 
   #takeBlockSizes(sizes: BlockSizes): void {
-    checkBlockSizes(sizes);
     const before = this.#blockSizes ?? sizes;
     if (
       before.minimum !== sizes.minimum ||
@@ -142,14 +115,29 @@ export class ExportDetails {
     if (this.#size === undefined) {
       throw new NbdProtocolError('the server acknowledged an export without NBD_INFO_EXPORT');
     }
+    const advertised = this.#blockSizes;
+    const blockSizes = advertised && usableBlockSizes(advertised);
     return {
       name,
       size: this.#size,
       flags: usableFlags(this.#flags, terms),
-      blockSizes: this.#blockSizes,
+      blockSizes,
+      corrections: this.#corrections(
+        advertised && describeBlockSizeChange(advertised, blockSizes ?? advertised),
+      ),
       description: this.#description,
       canonicalName: this.#canonicalName,
       ...terms,
     };
+  }
+
+  #corrections(ofBlockSizes: string | undefined): readonly string[] | undefined {
+    const flags = this.#flags;
+    const lacksFlags = flags !== 0 && (flags & NBD_FLAG_HAS_FLAGS) === 0;
+    const ofFlags = lacksFlags
+      ? `the server's transmission flags 0x${flags.toString(16)} lack NBD_FLAG_HAS_FLAGS; using them nevertheless`
+      : undefined;
+    const texts = [ofFlags, ofBlockSizes].filter((text) => text !== undefined);
+    return texts.length === 0 ? undefined : texts;
   }
 }

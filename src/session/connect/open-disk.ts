@@ -56,6 +56,11 @@ export async function connectFurther(
   return undefined;
 }
 
+/** Says with -v what the handshake has corrected. */
+export function reportCorrections({ corrections = [] }: ExportInfo, report: Report): void {
+  for (const text of corrections) report.detail(text);
+}
+
 /** Opens a server and connects to it. @throws TransportError, NbdServerError, NbdProtocolError */
 export async function openDisk(
   endpoint: Endpoint,
@@ -73,6 +78,7 @@ export async function openDisk(
   const first = await server.connect({ signal });
   cleanup.add(() => first.close());
   const { info } = first;
+  reportCorrections(info, report);
   const count = connectionCount(settings, server, info);
   report.detail(`connections=${count}`);
   const stop = new AbortController();

@@ -16,7 +16,7 @@ import type { Backend, DirectoryAnswers } from '../backend/backend.js';
 import { systemClock } from '../clock.js';
 import { adoptFurther, createReconnector } from '../connect/connected-disk.js';
 import { type FirstConnection, makeFirstConnection } from '../connect/first-connection.js';
-import { connectFurther, connectionCount } from '../connect/open-disk.js';
+import { connectFurther, connectionCount, reportCorrections } from '../connect/open-disk.js';
 import type { Reconnector } from '../connect/reconnect.js';
 import { SharedServer } from '../connect/shared-server.js';
 import type { FileKeeper, Served } from '../file-keeper.js';
@@ -225,6 +225,7 @@ export class ExportDirectoryKeeper implements FileKeeper {
       report,
       signal: AbortSignal.any([stop.signal, this.#stop.signal]),
     });
+    if (first.kind === 'connected') reportCorrections(first.connection.info, report);
     if (first.kind !== 'connected') this.#failOpen(open, first);
     else if (this.#isStill(file, first.connection.info)) this.#use(open, first.connection);
     else {

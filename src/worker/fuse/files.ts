@@ -6,6 +6,7 @@
 import { type FileDescription, type Node, Tree, type TreeOptions } from '../../fuse/tree.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
 import type { ServedFile } from '../contract/messages.js';
+import { MAX_TRANSFER } from '../device/device.js';
 import { Disk, type DiskContext } from '../disk/disk.js';
 import { makeCounters } from '../stats/counters.js';
 
@@ -24,7 +25,8 @@ export interface FileEntry {
 
 /** The description of a file for the tree. */
 export function describe({ name, readOnly, info }: ServedFile): FileDescription {
-  const blockSize = info?.blockSizes?.preferred ?? BLOCK_SIZE;
+  // Programs take buffers of this size.
+  const blockSize = Math.min(info?.blockSizes?.preferred ?? BLOCK_SIZE, MAX_TRANSFER);
   return { name, readOnly, size: info?.size ?? 0n, blockSize, known: info !== undefined };
 }
 

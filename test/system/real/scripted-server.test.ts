@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { NbdClient } from '../../../src/client/client.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE } from '../../support/nbd-numbers.js';
@@ -88,4 +89,45 @@ it('scripted server: a bad reply gives a line with the broken rule', async () =>
   const disk = await mountDisk(scope, { server: [server.uri], options: ['--reconnect=0'] });
   await expect(readAt(disk.file, 0, 4096)).rejects.toThrow('EIO');
   expect(disk.stderr).toMatch(/^nbdfuse: .*magic/m);
+});
+
+const ODD: [string, Partial<ScriptedExport>, string][] = [
+  ['flags without HAS_FLAGS', { flags: 0b110_1100 }, 'transmission flags 0x6c lack NBD_FLAG_HAS_FLAGS'],
+  ['preferred size 1', { blockSizes: [1, 1, 0xffffffff] }, 'using 1/4096/4294967295'],
+  ['a maximum below the preferred size', { blockSizes: [512, 65_536, 4096] }, 'using 512/4096/4096'],
+  ['a minimum of 1 MiB', { blockSizes: [MIB, MIB, 32 * MIB] }, 'using 65536/1048576/33554432'],
+  ['a minimum of 3000 bytes', { blockSizes: [3000, 4096, MIB] }, 'using 512/4096/1048576'],
+  ['block sizes of 0', { blockSizes: [0, 0, 0] }, 'using 512/4096/33554432'],
+];
+
+it.each(ODD)('scripted server: a mount and a client work with %s', async (_, odd, said) => {
+  const scope = createScope();
+  // No multiple of the minimum.
+  const size = MIB + 1536;
+  const content = Buffer.alloc(size);
+  const server = await startScriptedServer(scope, { size: BigInt(size), ...odd }, storeIn(content));
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['-v'] });
+  await writeAt(disk.file, Buffer.from('odd'), 70_001);
+  await writeAt(disk.file, Buffer.from('end'), size - 3);
+  expect((await readAt(disk.file, 70_000, 5)).toString('latin1')).toBe('\0odd\0');
+  expect((await readAt(disk.file, size - 3, 10)).toString()).toBe('end');
+  expect(disk.stderr).toContain(said);
+  expect(await disk.stop()).toBe(0);
+  const client = await NbdClient.connect(server.uri);
+  await client.write(200_001n, Buffer.from('client'));
+  expect(Buffer.from(await client.read(200_001n, 6)).toString()).toBe('client');
+  expect(content.toString('latin1', 200_000, 200_008)).toBe('\0client\0');
+  expect(client.info.corrections?.join()).toContain(said);
+  await client.close();
+});
+
+it.each([0n, 2n ** 63n - 1n])('scripted server: a mount shows a disk of %s bytes', async (size) => {
+  const scope = createScope();
+  const server = await startScriptedServer(scope, { size }, (request, reply) =>
+    request.type === NBD_CMD_READ ? reply.data(Buffer.alloc(request.length)) : answerAll(request, reply),
+  );
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  expect((await stat(disk.file, { bigint: true })).size).toBe(size);
+  expect((await readAt(disk.file, 0, 512)).length).toBe(size === 0n ? 0 : 512);
+  expect(await disk.stop()).toBe(0);
 });

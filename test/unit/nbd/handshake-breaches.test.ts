@@ -64,37 +64,9 @@ describe('a breach ends the handshake, without NBD_OPT_ABORT', () => {
     ['an information reply without a type', PLAIN, [FIXED_NEWSTYLE, info(hex`00`)]],
     ['a size of 2^63', PLAIN, [FIXED_NEWSTYLE, info(hex`0000 8000000000000000 0001`)]],
     ['a size of 2^64-1', PLAIN, [FIXED_NEWSTYLE, info(hex`0000 ffffffffffffffff 0001`)]],
-    ['flags without NBD_FLAG_HAS_FLAGS', PLAIN, [FIXED_NEWSTYLE, info(hex`0000 0000000000100000 0002`)]],
     ['a name of 4097 bytes ("Conventions")', PLAIN, [FIXED_NEWSTYLE, info(hex`0001 61*4097`)]],
     ['a description with a NUL ("Conventions")', PLAIN, [FIXED_NEWSTYLE, info(hex`0002 "a" 00`)]],
     ['an NBD_INFO_BLOCK_SIZE that is too short', PLAIN, [FIXED_NEWSTYLE, info(hex`0003 00000001 00001000`)]],
-    ['a minimum block size of 0', PLAIN, [FIXED_NEWSTYLE, blockSizes('00000000', '00001000', '00100000')]],
-    ['a minimum block size of 3', PLAIN, [FIXED_NEWSTYLE, blockSizes('00000003', '00001000', '00100000')]],
-    [
-      'a minimum block size of 128 KiB',
-      PLAIN,
-      [FIXED_NEWSTYLE, blockSizes('00020000', '00020000', '00100000')],
-    ],
-    [
-      'a preferred block size of 256',
-      PLAIN,
-      [FIXED_NEWSTYLE, blockSizes('00000001', '00000100', '00100000')],
-    ],
-    [
-      'a preferred block size of 4097',
-      PLAIN,
-      [FIXED_NEWSTYLE, blockSizes('00000001', '00001001', '00100000')],
-    ],
-    [
-      'a preferred below the minimum',
-      PLAIN,
-      [FIXED_NEWSTYLE, blockSizes('00001000', '00000200', '00100000')],
-    ],
-    [
-      'a maximum below the preferred',
-      PLAIN,
-      [FIXED_NEWSTYLE, blockSizes('00000200', '00001000', '00000200')],
-    ],
     [
       'block sizes that change',
       PLAIN,
