@@ -90,7 +90,7 @@ async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks)
     if ('image' in mounting && !settings.verbose) return await runImage(settings, report, { ready, worker });
     process.exit(await runProcess(settings, report, { ready, worker }));
   } catch (error) {
-    report.error(error);
+    report.error('image' in mounting ? (await import('../image/lock.js')).explainedLock(error) : error);
     process.exit(1);
   }
 }

@@ -38,6 +38,12 @@ export interface Plan {
   readonly format: ImageFormat;
   readonly readOnly: boolean;
   readonly snapshotName: string | undefined;
+  /** Whether `snapshotName` is a number that `qemu-img snapshot -l` shows as ID. */
+  readonly isSnapshotId?: boolean;
+  /** Whether QEMU opens the image without locks, read-only, although a program may write to it. */
+  readonly isShared?: boolean;
+  /** The absolute path of the file with the image's key; undefined: the image is not encrypted. */
+  readonly keyFile?: string | undefined;
   readonly partition: { readonly offset: bigint; readonly size: bigint } | undefined;
   /** A kept overlay has an absolute path. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
@@ -90,17 +96,24 @@ function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], range: Plan[
   return { source, compression: plan.compression, range, readOnly };
 }
 
+/** The files that a plan writes to. */
+export function writtenFiles({ source, tree, readOnly, overlay, snapshotName }: Plan): readonly string[] {
+  if (typeof overlay === 'object') return [overlay.path];
+  if (source.kind !== 'file' || readOnly || overlay !== undefined || snapshotName !== undefined) return [];
+  return tree?.files.filter(({ isTop }) => isTop).map(({ path }) => path) ?? [source.path];
+}
+
 /** The files that the qemu-nbd of a plan may open; `isUpper`: a server below has the image. */
 function allowedToQemu(plan: Plan, isUpper: boolean): Confinement {
-  const { source, tree, readOnly, overlay, snapshotName } = plan;
+  const { source, tree, overlay, keyFile } = plan;
   const files =
     isUpper || source.kind !== 'file' ? [] : (tree?.files ?? [{ path: source.path, isTop: true }]);
-  const isWritten = !readOnly && overlay === undefined && snapshotName === undefined;
-  const written = files.filter(({ isTop }) => isTop && isWritten);
-  const kept = typeof overlay === 'object' ? [overlay.path] : [];
+  const paths = files.map(({ path }) => path);
+  const written = writtenFiles(plan).filter((path) => paths.includes(path) || typeof overlay === 'object');
+  const keys = keyFile === undefined ? [] : [keyFile];
   return {
-    readable: files.filter((file) => !written.includes(file)).map(({ path }) => path),
-    writable: [...written.map(({ path }) => path), ...kept],
+    readable: [...paths.filter((path) => !written.includes(path)), ...keys],
+    writable: written,
     temporary: overlay === 'temporary',
     network: source.kind === 'nbd' && source.parsed.transport === 'tcp',
   };
@@ -168,6 +181,6 @@ export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] 
   if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
   const { node = imageNode(format, fileNode(source.path, plan.isDevice)), descriptor } = tree ?? {};
-  const words = qemuServer(plan, node, false);
+  const words = qemuServer(plan, plan.isShared ? { ...node, 'force-share': 'on' } : node, false);
   return descriptor === undefined ? words : overText(descriptor, words);
 }

@@ -18,6 +18,7 @@ import { refuseDmg } from './dmg.js';
 import { ImageError } from './errors.js';
 import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFormat } from './formats.js';
 import { lookAtGzip } from './gzip.js';
+import { lockFiles } from './lock.js';
 import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
@@ -47,6 +48,8 @@ export interface ImageRequest {
   /** Where writes go instead of the image: into a file that is thrown away, or kept. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
   readonly readOnly: boolean;
+  /** Open the image without locks, read-only, while another program writes to it. */
+  readonly share: boolean;
 }
 
 /** A server that is ready to be started. */
@@ -280,8 +283,9 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
     isDevice: place.isDevice,
     compression,
     format,
-    readOnly: request.readOnly || (overlay === undefined && !canWrite),
+    readOnly: request.readOnly || request.share || (overlay === undefined && !canWrite),
     snapshotName,
+    isShared: request.share,
     partition: undefined,
     overlay: undefined,
   };
@@ -290,7 +294,14 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
 /** Warnings for the user. */
 function warnings(place: Place, request: ImageRequest): readonly string[] {
   const { source, writable } = place;
-  if (source.kind !== 'file' || writable || request.readOnly || request.overlay !== undefined) return [];
+  if (
+    source.kind !== 'file' ||
+    writable ||
+    request.readOnly ||
+    request.share ||
+    request.overlay !== undefined
+  )
+    return [];
   return [`${printable(source.path)} is not writable: the mounted file is read-only`];
 }
 
@@ -332,6 +343,7 @@ export async function prepareImage(
   const seen = { ...whole, overlay: isNew ? undefined : (kept ?? overlay), readOnly };
   const located = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: located?.partition };
+  if (!dryRun) lockFiles(plan, programs);
   const lines = [
     introduction(plan, programs),
     ...identity.lines,

@@ -18,6 +18,7 @@ export interface ImageValues {
   readonly partition?: number;
   /** Empty when no file is named. */
   readonly overlay?: string;
+  readonly share?: true;
   readonly printCommand?: true;
 }
 
@@ -27,6 +28,7 @@ const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
   snapshotName: '--snapshot-name',
   partition: '--partition',
   overlay: '--overlay',
+  share: '--share',
   printCommand: '--print-command',
 };
 
@@ -53,6 +55,10 @@ export function imageFrom(
       '--restart would lose the writes in the temporary overlay: keep them with --overlay=FILE',
     );
   }
+  if (overlay !== undefined && values.share)
+    throw new UsageError(
+      '--share and --overlay cannot be used together: an overlay needs an image that does not change',
+    );
   return {
     name,
     requested: values.format ?? { format: undefined, compression: undefined },
@@ -60,6 +66,7 @@ export function imageFrom(
     partition: values.partition,
     overlay: overlay === undefined ? undefined : overlay === '' ? 'temporary' : { path: overlay },
     readOnly: values.readonly ?? false,
+    share: values.share ?? false,
   };
 }
 

@@ -87,6 +87,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       new NamedOption('--snapshot-name <name>', 'show an internal snapshot of a qcow2 image, read-only'),
       new NamedOption('--overlay [file]', 'write to a temporary overlay, or to FILE, instead of IMAGE'),
       new NamedOption('-r, --readonly', 'mount read-only', ['--read-only']),
+      new NamedOption('--share', 'look at an image that a running virtual machine uses, read-only'),
       new NamedOption('--print-command', 'print the equivalent command without image options, and exit'),
     ],
   },

@@ -144,6 +144,10 @@ nbdfuse dir child.vhd`,
   'twice.img.gz has': '(gzip -c disk.raw; gzip -c disk.raw) >twice.img.gz; nbdfuse dir twice.img.gz',
   '--format none': 'nbdfuse --format=none dir disk.raw',
   '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
+  '/here/disk.raw is in use': `nbdfuse --daemon dir disk.raw; mkdir two; nbdfuse two disk.raw; nbdfuse --unmount dir`,
+  '/here/disk.qcow2 is in use': `qemu-img create -q -f qcow2 disk.qcow2 1M
+qemu-nbd -f qcow2 -k "$PWD/server.sock" --pid-file server.pid disk.qcow2 & S=$!
+while [ ! -s server.pid ]; do sleep 0.05; done; nbdfuse dir disk.qcow2; kill $S`,
   'the disk has no partition table': 'nbdfuse --partition 1 dir disk.raw',
   'the disk has an Apple': `printf 'PM' | dd of=disk.raw bs=512 seek=1 conv=notrunc status=none
 nbdfuse --partition 1 dir disk.raw`,

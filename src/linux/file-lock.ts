@@ -1,0 +1,82 @@
+// Locks on files: open file description locks (fcntl(2)), which end with their descriptor.
+//
+// A writer holds nbdfuse's own lock on the bytes of the image that it serves. QEMU's programs have other ones
+// (block/file-posix.c of QEMU): a shared lock on byte 100 + p says "I use permission p", one on 200 + p "nobody else may".
+
+import { endianness } from 'node:os';
+import { EACCES, EAGAIN } from '../constants/errno.js';
+import { O_CLOEXEC, O_NONBLOCK, O_RDWR } from '../constants/open-flags.js';
+import { addressOf, errno, libc } from './libc.js';
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+/** Bytes of struct flock. */
+const FLOCK = 32;
+const LITTLE = endianness() === 'LE';
+
+/** Where nbdfuse's locks begin: byte n of an image is byte OWN_BASE + n for the lock. */
+const OWN_BASE = 2n ** 61n;
+const QEMU_USED = 100n;
+const QEMU_DENIED = 200n;
+/** QEMU's numbers of its permissions. */
+const CONSISTENT_READ = 0n;
+const WRITE = 1n;
+const RESIZE = 3n;
+
+/** A range of bytes of a file. */
+export interface LockedRange {
+  readonly offset: bigint;
+  /** 0: to the end. */
+  readonly size: bigint;
+}
+
+function flock(type: number, offset: bigint, size: bigint): Buffer {
+  const lock = Buffer.alloc(FLOCK);
+  const view = new DataView(lock.buffer, lock.byteOffset, FLOCK);
+  view.setInt16(0, type, LITTLE);
+  view.setBigInt64(8, offset, LITTLE);
+  view.setBigInt64(16, size, LITTLE);
+  return lock;
+}
+
+/** Whether another process has a lock on a byte. */
+function isLocked(fd: number, offset: bigint): boolean {
+  const lock = flock(F_WRLCK, offset, 1n);
+  const type = (): number => new DataView(lock.buffer, lock.byteOffset).getInt16(0, LITTLE);
+  return libc.fcntl(fd, F_OFD_GETLK, addressOf(lock)) === 0 && type() !== F_UNLCK;
+}
+
+/** Takes a lock. False: another process has one. A file system without locks refuses none. */
+function take(fd: number, type: number, offset: bigint, size: bigint): boolean {
+  const isTaken = libc.fcntl(fd, F_OFD_SETLK, addressOf(flock(type, offset, size))) === 0;
+  return isTaken || ![EAGAIN, EACCES].includes(errno());
+}
+
+/** Locks a file as a program of QEMU does that writes to it. False: another one denies that, or writes to it. */
+function takeFromQemu(fd: number): boolean {
+  const refused = [QEMU_DENIED + CONSISTENT_READ, QEMU_DENIED + WRITE, QEMU_USED + WRITE, QEMU_USED + RESIZE];
+  if (refused.some((offset) => isLocked(fd, offset))) return false;
+  const own = [QEMU_USED + CONSISTENT_READ, QEMU_USED + WRITE, QEMU_DENIED + WRITE, QEMU_DENIED + RESIZE];
+  return own.every((offset) => take(fd, F_RDLCK, offset, 1n));
+}
+
+/**
+ * Locks a file against other writers for the life of this process.
+ * @param asQemu whether to take QEMU's locks too, since the program that opens the file does not
+ * @returns who writes to it: another nbdfuse, or a program of QEMU; undefined: nobody, or the file cannot be opened
+ */
+export function lockForWriting(
+  path: string,
+  { offset, size }: LockedRange,
+  asQemu: boolean,
+): 'nbdfuse' | 'QEMU' | undefined {
+  const fd = libc.open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+  if (fd < 0) return undefined;
+  const isOurs = take(fd, F_WRLCK, OWN_BASE + offset, size);
+  if (isOurs && (!asQemu || takeFromQemu(fd))) return undefined;
+  libc.close(fd);
+  return isOurs ? 'QEMU' : 'nbdfuse';
+}
