@@ -48,7 +48,6 @@ async function* chunksOf({ size, read }: DiskReader, from: bigint): AsyncGenerat
 
 /** The deflated data of a member. */
 interface Inflated extends Look {
-  readonly size: bigint;
   /** Their length in the file. */
   readonly packed: bigint;
 }
@@ -114,11 +113,12 @@ export async function lookAtGzip(name: string, file: DiskReader): Promise<Look> 
         'unpack it first (gzip -d), or recompress it in blocks, with xz --block-size=16MiB',
     );
   }
-  const { head, tail } = found;
-  if (trailing === 0n) return { head, tail };
+  const { head, tail, size } = found;
+  if (trailing === 0n) return { head, tail, size };
   return {
     head,
     tail,
+    size,
     lines: [`${shown} has ${trailing} bytes after its end, which nbdfuse ignores as gzip does`],
   };
 }

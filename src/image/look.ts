@@ -19,6 +19,8 @@ const TAIL_LENGTH = 512;
 export interface Look {
   readonly head: Buffer;
   readonly tail: Buffer;
+  /** In bytes; 0 for a device. */
+  readonly size: bigint;
   /** Lines for the user. */
   readonly lines?: readonly string[];
   /** Of a disk: whether its server refuses writes. */
@@ -58,6 +60,7 @@ export async function lookAtFile(path: string): Promise<Look> {
     return {
       head: await read(HEAD_LENGTH, 0),
       tail: size < TAIL_LENGTH ? Buffer.alloc(0) : await read(TAIL_LENGTH, size - TAIL_LENGTH),
+      size: BigInt(size),
     };
   } finally {
     await handle.close();
@@ -68,7 +71,7 @@ export async function lookAtFile(path: string): Promise<Look> {
 export async function lookAtDisk({ size, read, readOnly }: ServedDisk): Promise<Look> {
   const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
   const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
-  return { head, tail, readOnly };
+  return { head, tail, size, readOnly };
 }
 
 /** Bytes of a server's standard error that are kept. */

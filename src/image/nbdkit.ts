@@ -95,9 +95,17 @@ export function overText(text: string, upper: readonly string[]): readonly strin
   return stack(['nbdkit', '-U', '-', 'data', `raw=${text}`, `size=${size}`], upper);
 }
 
+/** The words of the plugin that serves the disk of another server, which it starts by socket activation. */
+function serverBelow([command = '', ...args]: readonly string[]): readonly string[] {
+  return ['nbd', `command=${command}`, ...args.map((word) => `arg=${word}`)];
+}
+
 /** `upper` on top of another server that takes its socket by socket activation; nbdkit starts that. */
 export function overServer(lower: readonly string[], upper: readonly string[]): readonly string[] {
-  const [command = '', ...args] = lower;
-  const words = ['nbdkit', '-U', '-', 'nbd', `command=${command}`, ...args.map((word) => `arg=${word}`)];
-  return stack(words, upper);
+  return stack(['nbdkit', '-U', '-', ...serverBelow(lower)], upper);
+}
+
+/** An nbdkit that serves the first `size` bytes of another server's disk. */
+export function firstBytesOf(lower: readonly string[], size: bigint): readonly string[] {
+  return ['nbdkit', '--filter=offset', ...serverBelow(lower), 'offset=0', `range=${size}`];
 }

@@ -38,7 +38,7 @@ const isVhdDifference = (footer: Buffer): boolean =>
   footer.readUInt32BE(60) === VHD_DIFFERENCING;
 
 /** The name of a VHD's parent, empty when the first bytes do not hold it; undefined when it has none. */
-function vhdParent({ head, tail }: Look): string | undefined {
+function vhdParent({ head, tail }: Pick<Look, 'head' | 'tail'>): string | undefined {
   const footer = [head, tail].find(isVhdDifference);
   if (footer === undefined) return undefined;
   const at = Number(footer.readBigUInt64BE(16));
@@ -55,7 +55,7 @@ const guid = (bytes: Buffer): string => {
 };
 
 /** The parent of a VDI, which has only a UUID. */
-function vdiParent({ head }: Look): string | undefined {
+function vdiParent({ head }: Pick<Look, 'head'>): string | undefined {
   if (head.length < 0x1c8) return undefined;
   const uuid = head.subarray(0x1b8, 0x1c8);
   const isNull = uuid.every((byte) => byte === 0);
@@ -135,7 +135,7 @@ const MERGE: Partial<Readonly<Record<ImageFormat, string>>> = {
 export async function refuseChild(
   name: string,
   format: ImageFormat,
-  look: Look,
+  look: Pick<Look, 'head' | 'tail'>,
   read: (use: (file: DiskReader) => Promise<string | undefined>) => Promise<string | undefined>,
 ): Promise<void> {
   let parent: string | undefined;

@@ -6,7 +6,14 @@
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
 import type { ImageFile } from './chain.js';
 import type { Compression, ImageFormat } from './formats.js';
-import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer, overText } from './nbdkit.js';
+import {
+  firstBytesOf,
+  type NbdkitRequest,
+  nbdkitServer,
+  overNbdkit,
+  overServer,
+  overText,
+} from './nbdkit.js';
 import {
   type BlockNode,
   fileNode,
@@ -36,6 +43,8 @@ export interface Plan {
   readonly isDevice: boolean;
   readonly compression: Compression | undefined;
   readonly format: ImageFormat;
+  /** The size of a raw disk in bytes, where it is no multiple of a sector: QEMU would round it up. */
+  readonly oddSize?: bigint | undefined;
   readonly readOnly: boolean;
   readonly snapshotName: string | undefined;
   /** Whether `snapshotName` is a number that `qemu-img snapshot -l` shows as ID. */
@@ -76,11 +85,24 @@ function isOverServer(plan: Plan): boolean {
   return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
 }
 
-/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
-export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
+/** The programs that serve a plan, without a server that cuts off what QEMU has rounded up. */
+function programsBelow(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
   if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
   return needsQemu(plan) || hasQemuNbd ? ['qemu-nbd'] : ['nbdkit'];
+}
+
+/** The size that QEMU would round up; undefined where it does not. */
+function sizeToKeep(plan: Plan, hasQemuNbd: boolean): bigint | undefined {
+  if (plan.partition !== undefined || !programsBelow(plan, hasQemuNbd).includes('qemu-nbd')) return undefined;
+  return plan.oddSize;
+}
+
+/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
+export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
+  const programs = programsBelow(plan, hasQemuNbd);
+  if (sizeToKeep(plan, hasQemuNbd) === undefined || programs.includes('nbdkit')) return programs;
+  return ['nbdkit', ...programs];
 }
 
 /** The request for a qemu-nbd that serves `image`. */
@@ -167,20 +189,26 @@ function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   return overServer(serverWords(below, hasQemuNbd), qemuServer(plan, imageNode('raw', NODE_BELOW), true));
 }
 
-/**
- * The command line of the server, which takes its socket by socket activation.
- * @throws ImageError where no server supports the plan
- */
-export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
+/** The command line of the server without the one that cuts off what QEMU has rounded up. */
+function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const { source, format, tree, isConfined = false } = plan;
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
   if (source.kind === 'nbd') return qemuServer(plan, imageNode(format, nbdNode(source.parsed)), false);
-  const programs = programsFor(plan, hasQemuNbd);
-  if (!programs.includes('qemu-nbd'))
+  if (!programsBelow(plan, hasQemuNbd).includes('qemu-nbd'))
     return nbdkitAlone(nbdkitRequest(plan, source, plan.partition), isConfined);
   if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
   const { node = imageNode(format, fileNode(source.path, plan.isDevice)), descriptor } = tree ?? {};
   const words = qemuServer(plan, plan.isShared ? { ...node, 'force-share': 'on' } : node, false);
   return descriptor === undefined ? words : overText(descriptor, words);
+}
+
+/**
+ * The command line of the server, which takes its socket by socket activation.
+ * @throws ImageError where no server supports the plan
+ */
+export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
+  const words = wordsBelow(plan, hasQemuNbd);
+  const size = sizeToKeep(plan, hasQemuNbd);
+  return size === undefined ? words : firstBytesOf(words, size);
 }

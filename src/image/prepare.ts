@@ -32,6 +32,7 @@ import {
   requirePrograms,
   requireUnpacking,
 } from './programs.js';
+import { SECTOR } from './qemu.js';
 import { nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
 import { unpackingError } from './unpacking-error.js';
 import { lookAtWeb } from './web-look.js';
@@ -178,6 +179,8 @@ interface Identity {
   readonly source: Source;
   readonly compression: Compression | undefined;
   readonly format: ImageFormat;
+  /** The size of a raw disk that is no multiple of a sector, in bytes. */
+  readonly oddSize: bigint | undefined;
   /** How to open a local image that is not compressed. */
   readonly local: LocalImage | undefined;
   /** Lines for the user. */
@@ -201,21 +204,27 @@ async function identify(
   const { source, outside } = await lookAtSource(place, signal);
   const compression =
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
-  const { head, tail, lines = [] } = await lookInside({ ...place, source }, compression, outside, signal);
+  const {
+    head,
+    tail,
+    size,
+    lines = [],
+  } = await lookInside({ ...place, source }, compression, outside, signal);
   const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
   if (format === 'dmg') refuseDmg(shownOf(source), tail);
   // A compressed VHDX is not read for this: QEMU refuses it.
   const read = (use: (file: DiskReader) => Promise<string | undefined>) =>
     compression === undefined ? withSource({ ...place, source }, signal, use) : Promise.resolve(undefined);
   await refuseChild(shownOf(source), format, { head, tail }, read);
+  const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
   if (source.kind === 'file' && compression === undefined) {
     const trusted = requested.format !== undefined;
     const local = await openLocalImage(source.path, format, { trusted, isDevice });
-    return { source, compression, format, local, lines: local.lines, readOnly: false };
+    return { source, compression, format, oddSize, local, lines: local.lines, readOnly: false };
   }
   refuseReferences(shownOf(source), format, head);
   const readOnly = source.kind === 'nbd' && outside.readOnly === true;
-  return { source, compression, format, local: undefined, lines, readOnly };
+  return { source, compression, format, oddSize, local: undefined, lines, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -283,6 +292,7 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
     isDevice: place.isDevice,
     compression,
     format,
+    oddSize: identity.oddSize,
     readOnly: request.readOnly || request.share || (overlay === undefined && !canWrite),
     snapshotName,
     isShared: request.share,

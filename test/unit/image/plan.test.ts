@@ -40,6 +40,26 @@ const file = (filename: string): BlockNode => ({ driver: 'file', filename });
 const SOCKET: BlockNode = { driver: 'nbd', server: { type: 'unix', path: 'SOCKET' } };
 const PART_OF = { driver: 'raw', offset: '1048576', size: '4096' };
 
+describe('raw image of an odd size', () => {
+  const odd = { oddSize: 1000n };
+
+  it('is cut to its size on top of the server of QEMU', () => {
+    expect(line(plan('d.img', odd))).toMatch(
+      /^nbdkit --filter=offset nbd command=qemu-nbd arg=--persistent arg=--discard=unmap .* offset=0 range=1000$/,
+    );
+    expect(programsFor(plan('d.img', odd), true)).toEqual(['nbdkit', 'qemu-nbd']);
+    expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(/^nbdkit .* range=1000$/);
+  });
+
+  it('needs no second server where nbdkit has the bytes, or for a partition', () => {
+    for (const one of [plan('https://h/d.img', odd), plan('d.img', { ...odd, partition: PART })]) {
+      expect(line(one)).toBe(line({ ...one, oddSize: undefined }));
+      expect(programsFor(one, true)).toHaveLength(1);
+    }
+    expect(line(plan('d.img', odd), false)).toBe('nbdkit file file=d.img');
+  });
+});
+
 describe('image server', () => {
   it.each<[string, Plan, string]>([
     [
