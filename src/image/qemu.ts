@@ -52,7 +52,11 @@ export function descriptorNode(): BlockNode {
 }
 
 /** @throws ImageError for transports that QEMU does not support */
-function checkTransport({ tls, transport, socket = '' }: NbdUri): void {
+function checkTransport({ tls, transport, socket = '', exportName }: NbdUri): void {
+  if (/\p{Cs}/u.test(exportName))
+    throw new ImageError(
+      `the export name "${printable(exportName)}" is not UTF-8, which qemu-nbd does not support`,
+    );
   if (!tls && (transport === 'tcp' || transport === 'unix') && !socket.startsWith('\0')) return;
   throw new ImageError(
     'this needs qemu-nbd, which supports nbd:// and nbd+unix:// servers only: ' +

@@ -31,6 +31,18 @@ function startOf(pid: number): string | undefined {
   }
 }
 
+/** Bytes that a process has read and written by system calls other than those of sockets; undefined if unknown. */
+export function bytesMoved(pid: number | undefined): number | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/io`, 'utf8');
+    const [, read] = /^rchar: (\d+)$/m.exec(text) ?? [];
+    const [, written] = /^wchar: (\d+)$/m.exec(text) ?? [];
+    return Number(read) + Number(written);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The process with a pid; undefined if there is none or it cannot be inspected. */
 export function runningProcess(pid: unknown): RunningProcess | undefined {
   if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid < 2) return undefined;

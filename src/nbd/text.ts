@@ -15,7 +15,7 @@ function escapeCharacter(character: string): string {
   const short = SHORT_ESCAPES.get(character);
   if (short !== undefined) return short;
   const point = character.codePointAt(0) ?? 0;
-  // A byte that is not UTF-8; see src/linux/path-text.ts.
+  // A byte that is not UTF-8: see nameFrom and src/linux/path-text.ts.
   const code = point >= 0xdc80 && point <= 0xdcff ? point - 0xdc00 : point;
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
 }

@@ -141,6 +141,10 @@ export class Child {
     return started;
   }
 
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
   get hasExited(): boolean {
     return this.#hasExited;
   }

@@ -5,6 +5,7 @@
 // image.
 
 import { access, realpath } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { landlockVersion } from '../linux/landlock.js';
 import { findProgram } from './program.js';
@@ -40,6 +41,20 @@ export function confinedWords(argv: readonly string[], allowed: Confinement): re
 /** The command line without the sandbox. */
 export function bareWords(argv: readonly string[]): readonly string[] {
   return argv[1] === LAUNCHER ? argv.slice(argv.indexOf('--') + 1) : argv;
+}
+
+/** Options of env(1) with a value of their own. */
+const ENV_OPTIONS = ['-u', '-C', '--unset', '--chdir'];
+
+/** The program that a command line starts, for messages: neither the sandbox nor env(1). */
+export function programOf(argv: readonly string[]): string {
+  const words = bareWords(argv);
+  let at = 0;
+  if (basename(words[0] ?? '') === 'env') {
+    at = 1;
+    while (/^-|=/.test(words[at] ?? '')) at += ENV_OPTIONS.includes(words[at] ?? '') ? 2 : 1;
+  }
+  return words[at] ?? words[0] ?? 'the server';
 }
 
 /** Why there is no sandbox here for the programs; undefined when there is one. */

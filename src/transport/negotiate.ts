@@ -12,6 +12,18 @@ import type { SecuredStream, TlsUpgrade } from './tls.js';
 /** Milliseconds from the connection's start to the transmission phase. */
 export const HANDSHAKE_TIME = 30_000;
 
+/** The same for an nbdkit that unpacks a gzip file first: milliseconds in which it writes nothing. */
+const UNPACKING_TIME = 300_000;
+
+/** Milliseconds without progress that a server may take until the transmission phase; `argv` starts it. */
+export function handshakeTime(argv: readonly string[]): number {
+  // As a word of nbdkit, or of one below another server.
+  const unpacks = argv.some(
+    (word, i) => /(^|=)--filter=gzip$/.test(word) || (word === 'gzip' && argv[i - 1] === '--filter'),
+  );
+  return unpacks ? UNPACKING_TIME : HANDSHAKE_TIME;
+}
+
 /** How a handshake ended: always with the event that its goal promises. */
 export interface Negotiated {
   /** The stream to continue with; encrypted when TLS was negotiated. */

@@ -6,6 +6,7 @@
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { closePeer, type PeerHandle, withoutProxies } from '../linux/peer.js';
+import { bytesMoved } from '../linux/process.js';
 import { writeToStderr } from '../linux/stderr.js';
 import { NBD_REP_ERR_UNKNOWN } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
@@ -14,10 +15,10 @@ import { Handshake, type HandshakeGoal } from '../nbd/handshake/handshake.js';
 import { printable, printableSink } from '../nbd/text.js';
 import { describeExit, type ServerExit } from './child.js';
 import { CommandSource } from './command.js';
-import { bareWords } from './confine.js';
+import { bareWords, programOf } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
 import { TransportError } from './errors.js';
-import { HANDSHAKE_TIME, type Negotiated, negotiate } from './negotiate.js';
+import { handshakeTime, type Negotiated, negotiate } from './negotiate.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
@@ -203,7 +204,8 @@ export class NbdServer {
     const upgrade = tls === undefined ? undefined : await this.#prepareTls(tls);
     const handshake = new Handshake({ ...features, goal, tls: tls === undefined ? 'disable' : 'require' });
     const failure = `${describeTarget(target)} did not complete the handshake`;
-    return withinTime(HANDSHAKE_TIME, failure, signal, async (either) => {
+    const time = handshakeTime('argv' in target ? target.argv : []);
+    const work = async (either: AbortSignal) => {
       let peer: PeerHandle | undefined;
       try {
         either.throwIfAborted();
@@ -217,7 +219,8 @@ export class NbdServer {
         if (peer !== undefined) closePeer(peer);
         throw either.aborted ? error : await this.#explain(error);
       }
-    });
+    };
+    return withinTime(time, failure, signal, work, () => bytesMoved(this.#source.child?.pid));
   }
 
   /** A connection to a child often breaks because the child has exited: then the error describes the exit. */
@@ -226,8 +229,7 @@ export class NbdServer {
     if (child === undefined || !(error instanceof TransportError)) return error;
     const exit = await Promise.race([child.exited, delay(EXIT_STATUS_TIME, undefined, { ref: false })]);
     if (exit === undefined) return error;
-    const [name = 'the server'] = bareWords(child.argv);
-    return new TransportError(`${printable(name)} ${describeExit(exit)}`, { cause: error });
+    return new TransportError(`${printable(programOf(child.argv))} ${describeExit(exit)}`, { cause: error });
   }
 
   /** The details of an export by NBD_OPT_GO; undefined when it cannot be connected to. */

@@ -4,7 +4,7 @@
 
 import { printable } from '../nbd/text.js';
 import type { NbdUri } from '../nbd/uri/uri.js';
-import { bareWords } from './confine.js';
+import { programOf } from './confine.js';
 
 /** A place where a server listens, or how to start one. */
 export type Target =
@@ -117,6 +117,6 @@ export function describeTarget(target: Target): string {
     case 'ssh':
       return printable(`ssh ${target.user === undefined ? '' : `${target.user}@`}${target.host}`);
     default:
-      return printable(bareWords(target.argv)[0] ?? 'server');
+      return printable(programOf(target.argv));
   }
 }

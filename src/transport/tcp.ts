@@ -100,12 +100,16 @@ export async function connectTcp(host: string, port: number | string, signal?: A
   }
   const whys = [...failures].map(([why, who]) => (failures.size > 1 ? `${who.join(', ')}: ${why}` : why));
   const where = describeTarget({ kind: 'tcp', host, port });
-  throw new TransportError(`cannot connect to ${where}: ${whys.join('; ')}${advice(last)}`, {
+  throw new TransportError(`cannot connect to ${where}: ${whys.join('; ')}${advice(last, host)}`, {
     errno: errnoOf(last),
     cause: last,
   });
 }
 
-function advice(error: unknown): string {
-  return codeOf(error) === 'ECONNREFUSED' ? '; is the server running, and on this port?' : '';
+function advice(error: unknown, address: string): string {
+  if (codeOf(error) === 'ECONNREFUSED') return '; is the server running, and on this port?';
+  // Each interface has these addresses.
+  if (/^fe[89ab][0-9a-f]:[^%]*$/i.test(address))
+    return `; a link-local address needs its interface: ${address}%eth0, and in a URI [${address}%25eth0]`;
+  return '';
 }

@@ -59,8 +59,12 @@ function parseFd(mode: string, words: readonly string[]): ServerMode {
 }
 
 function parseTcp(mode: string, words: readonly string[]): ServerMode {
+  const [, name, number] = /^(\[.*\]|[^:]*):(\d+)$/.exec(words[0] ?? '') ?? [];
+  if (words.length === 1 && name !== undefined)
+    throw new UsageError(`--tcp needs HOST PORT, two arguments: --tcp ${printable(name)} ${number}`);
   const [host = '', port = ''] = operandsOf(mode, ['HOST', 'PORT'], words);
-  return { kind: 'tcp', host, port: portOf(port) };
+  // In a URI an IPv6 address needs brackets; here it may have them.
+  return { kind: 'tcp', host: host.replace(/^\[(.*:.*)\]$/, '$1'), port: portOf(port) };
 }
 
 function parseUnix(mode: string, words: readonly string[]): ServerMode {

@@ -6,6 +6,7 @@
 import type { ListedExport } from '../../nbd/export-info.js';
 import { transmissionFlagNames } from '../../nbd/names.js';
 import { printable, printableJson } from '../../nbd/text.js';
+import { nameBytes } from '../../nbd/wire.js';
 import { endpointOf } from '../../session/connect/endpoint.js';
 import type { Report } from '../../session/settings.js';
 import { UNITS } from '../../session/status-text.js';
@@ -44,10 +45,19 @@ function inUnits(size: bigint): string | undefined {
   return unit === 0 ? undefined : `${count} ${UNITS[unit]}`;
 }
 
+/** The name as a URI has it. */
+function nameInUri(name: string): string {
+  const encode = (text: string): string =>
+    [...nameBytes(text)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
+  return name.replace(/[^\w.~/-]/gu, encode);
+}
+
 function linesOf({ name, description, info }: ListedExport, style: Style): string[] {
   const lines = [`export ${style.bold(`"${printable(name)}"`)}`];
   const add = (label: string, value: string): void =>
     void lines.push(`    ${style.dim(`${label}:`)} ${value}`);
+  // Neither a terminal nor an argument of this program can have such a name.
+  if (/\p{Cs}/u.test(name)) add('name in a URI', nameInUri(name));
   const text = description ?? info?.description;
   if (text !== undefined) add('description', printable(text));
   if (info === undefined) return [...lines, '    the server gives no details'];

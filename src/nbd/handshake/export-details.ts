@@ -19,7 +19,7 @@ import { NbdProtocolError } from '../errors.js';
 import type { BlockSizes, ExportInfo } from '../export-info.js';
 import { WireReader } from '../wire.js';
 import { describeBlockSizeChange, usableBlockSizes } from './block-sizes.js';
-import { decodeString } from './option-messages.js';
+import { decodeName, decodeString } from './option-messages.js';
 
 const MAX_SIZE = 2n ** 63n - 1n;
 
@@ -83,7 +83,7 @@ export class ExportDetails {
         this.takeExport(reader.u64(), reader.u16());
         break;
       case NBD_INFO_NAME:
-        this.#canonicalName = decodeString(reader.rest(), 'NBD_INFO_NAME');
+        this.#canonicalName = decodeName(reader.rest(), 'NBD_INFO_NAME');
         break;
       case NBD_INFO_DESCRIPTION:
         this.#description = decodeString(reader.rest(), 'NBD_INFO_DESCRIPTION');

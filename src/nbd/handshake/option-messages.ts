@@ -103,13 +103,19 @@ export function decodeString(bytes: Uint8Array, what: string): string {
   return new TextDecoder().decode(bytes);
 }
 
+/**
+ * Decodes the name of an export, which keeps its bytes, even invalid UTF-8, for a request of this export.
+ * @throws NbdProtocolError if it is too long or contains a NUL
+ */
+export function decodeName(bytes: Uint8Array, what: string): string {
+  checkString(bytes, what);
+  return nameFrom(bytes);
+}
+
 /** Decodes the data of an NBD_REP_SERVER: an entry of NBD_OPT_LIST. */
 export function decodeServerReply(data: Uint8Array): { name: string; description: string | undefined } {
   const reader = new WireReader(data, 'an NBD_REP_SERVER reply');
-  const bytes = reader.bytes(reader.u32());
-  checkString(bytes, 'the name of a listed export');
-  // The name must keep its bytes, even invalid UTF-8, for a request of this export.
-  const name = nameFrom(bytes);
+  const name = decodeName(reader.bytes(reader.u32()), 'the name of a listed export');
   const description = decodeString(reader.rest(), 'the description of a listed export');
   return { name, description: description === '' ? undefined : description };
 }

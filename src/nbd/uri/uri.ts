@@ -8,7 +8,7 @@ import { NBD_DEFAULT_PORT } from '../constants.js';
 import { NbdError } from '../errors.js';
 import { checkExportName } from '../handshake/option-messages.js';
 import { printable } from '../text.js';
-import { parseHostAndPort, percentDecode } from './uri-authority.js';
+import { parseHostAndPort, percentDecodeName } from './uri-authority.js';
 import { parseQuery, type UriParameters } from './uri-query.js';
 
 export type NbdTransport = 'tcp' | 'unix' | 'vsock' | 'ssh';
@@ -62,10 +62,25 @@ function bad(uri: string, why: string): NbdError {
   return new NbdError(`bad NBD URI "${printable(uri, 300)}": ${why}`, { errno: EINVAL });
 }
 
+/** The URI for an old name of QEMU, `nbd:HOST:PORT` or `nbd:unix:PATH`, with `:exportname=NAME`; else undefined. */
+function uriForOldName(text: string): string | undefined {
+  const [, place = '', name = ''] = /^nbd:([^/].*?)(?::exportname=(.*))?$/i.exec(text) ?? [];
+  const [, socket] = /^unix:(.+)$/i.exec(place) ?? [];
+  const path = name === '' ? '' : `/${encodeURIComponent(name)}`;
+  // A socket in the current directory has no slash, either.
+  if (socket !== undefined)
+    return `nbd+unix://${path === '' ? '/' : path}?socket=${encodeURIComponent(socket).replaceAll('%2F', '/')}`;
+  return /^(\[[^\]]*\]|[^:[\]]*):\d+$/.test(place) ? `nbd://${place}${path}` : undefined;
+}
+
 /** Why a text without `scheme://` is no URI, and which URI was probably meant. */
 function schemeAdvice(text: string): string {
   const advice = 'it must begin with nbd://, nbds://, nbd+unix:///, nbd+vsock:// or nbd+ssh://';
   const shown = printable(text, 300);
+  const uri = uriForOldName(text);
+  if (uri !== undefined) return `this is an old form of QEMU; write ${printable(uri, 300)}`;
+  const [, host] = /^nbds?:([\w.-]+)$/i.exec(text) ?? [];
+  if (host !== undefined) return `${advice}; for TCP write nbd://${host}`;
   if (text.startsWith('/')) return `${advice}; for a local socket write nbd+unix:///?socket=${shown}`;
   if (/^[\w.-]+(:\d+)?$/.test(text)) return `${advice}; for TCP write nbd://${shown}`;
   return advice;
@@ -141,7 +156,7 @@ export function parseNbdUri(text: string): NbdUri {
     const authority = parseHostAndPort(parts.authority, parts.transport);
     const parameters = parseQuery(parts.query);
     checkTogether(text, parts, authority.host, parameters);
-    const exportName = percentDecode(parts.path.slice(1), 'the export name');
+    const exportName = percentDecodeName(parts.path.slice(1));
     checkExportName(exportName);
     const { needTls: _, nbdPort, ...rest } = parameters;
     return {

@@ -5,7 +5,7 @@
 import { isProxy } from '../../linux/socket-holders.js';
 import { printable } from '../../nbd/text.js';
 import { describeExit, EXIT_TIME } from '../../transport/child.js';
-import { bareWords } from '../../transport/confine.js';
+import { programOf } from '../../transport/confine.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { systemClock } from '../clock.js';
@@ -54,5 +54,5 @@ export async function explainLoss(server: NbdServer, why: string): Promise<strin
   const enough = new AbortController();
   const exit = await Promise.race([exited, systemClock.wait(EXIT_TIME, enough.signal)]);
   enough.abort();
-  return exit === undefined ? why : `${printable(bareWords(target.argv)[0] ?? '')} ${describeExit(exit)}`;
+  return exit === undefined ? why : `${printable(programOf(target.argv))} ${describeExit(exit)}`;
 }

@@ -1,11 +1,11 @@
 // `nbdfuse --list` on common servers.
 
-import { truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { type Outcome, runProgram, tryProgram } from '../../support/run/command.js';
 import { createQcow2 } from '../../support/run/images.js';
-import { NBDFUSE } from '../../support/run/mount.js';
+import { mountDisk, NBDFUSE } from '../../support/run/mount.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { startNbdkit, startNbdServer, startQemuNbd } from '../../support/run/servers.js';
@@ -31,6 +31,18 @@ const list = (...server: readonly string[]): Promise<Outcome> =>
   tryProgram('node', NBDFUSE, '--list', ...server);
 
 describe('--list', () => {
+  it('a name that is not UTF-8 has a form for URIs, which opens the export', async () => {
+    const scope = createScope();
+    mkdirSync(scope.path('exports'));
+    const name = Buffer.concat([Buffer.from(scope.path('exports/n')), Buffer.of(0xff), Buffer.from('u')]);
+    writeFileSync(name, 'x'.repeat(512));
+    const server = await startNbdkit(scope, 'file', `dir=${scope.path('exports')}`);
+    const { stdout } = await list(server.uri());
+    expect(stdout).toMatch(/^export "n\\xffu"\n {4}name in a URI: n%FFu\n {4}size: 512 bytes\n/);
+    const disk = await mountDisk(scope, { server: [server.uri().replace('/?', '/n%FFu?')] });
+    expect(readFileSync(disk.file, 'utf8')).toBe('x'.repeat(512));
+  });
+
   it('shows several exports of nbdkit, with their properties', async () => {
     const scope = createScope();
     const script = scope.path('plugin');

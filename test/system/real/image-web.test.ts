@@ -14,10 +14,11 @@ import {
 import { readAt } from '../../support/files.js';
 import { hashOf } from '../../support/images.js';
 import { runProgram } from '../../support/run/command.js';
+import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'getfattr');
+requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'getfattr');
 
 const FILE = randomBytes(1024 * 1024);
 const HASH = createHash('sha256').update(FILE).digest('hex');
@@ -189,6 +190,15 @@ describe('image on a web server', () => {
 });
 
 describe('mounted image on a web server', () => {
+  it('a message about two servers names nbdkit', async () => {
+    const scope = createScope();
+    const image = createQcow2(scope.path('disk.qcow2'), '1M');
+    const web = await startFaultyWebServer(scope, readFileSync(image), undefined, 'disk.qcow2');
+    const disk = await mountDisk(scope, { server: [web.url] });
+    process.kill(Number(await runProgram('pgrep', '-P', String(disk.program.pid), 'nbdkit')), 'SIGKILL');
+    await disk.program.says(/the server is lost: nbdkit was killed by SIGKILL/);
+  });
+
   it('a read is repeated while the web server fails', async () => {
     const scope = createScope();
     const web = await startFaultyWebServer(scope, FILE);

@@ -55,6 +55,12 @@ describe('list for people', () => {
     expect(textOf('size', [listed({ size })])).toBe(text);
   });
 
+  it('shows the bytes of a name that is not UTF-8, and how to write it', () => {
+    const text = exportsAsText([{ ...listed({ canonicalName: 'n\udcff u' }), name: 'n\udcff u' }]);
+    expect(text).toMatch(/^export "n\\xff u"\n {4}name in a URI: n%FF%20u\n/);
+    expect(text).not.toContain('canonical');
+  });
+
   it('omits the canonical name where it is the same', () => {
     expect(textOf('canonical name', [listed({ canonicalName: 'disk' })])).toBeUndefined();
   });

@@ -13,6 +13,7 @@ describe('printable', () => {
     ['\0', '\\x00'],
     ['a\u202eb\u2028c\u200b', 'a\\u{202e}b\\u{2028}c\\u{200b}'],
     ['\ud800', '\\u{d800}'],
+    ['a\udcff', 'a\\xff'],
   ])('shows %j as %j', (text, shown) => {
     expect(printable(text)).toBe(shown);
   });

@@ -5,7 +5,14 @@ import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { bareWords, type Confinement, confinedWords, whyUnconfined } from '../../../src/transport/confine.js';
+import {
+  bareWords,
+  type Confinement,
+  confinedWords,
+  programOf,
+  whyUnconfined,
+} from '../../../src/transport/confine.js';
+import { handshakeTime } from '../../../src/transport/negotiate.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { type Outcome, tryProgram } from '../../support/run/command.js';
 import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
@@ -125,4 +132,28 @@ it('sandbox: does not hide the name of the program', () => {
   const argv = ['qemu-nbd', '--', 'x'];
   expect(bareWords(confinedWords(argv, { readable: ['/a', '/b'], temporary: true }))).toEqual(argv);
   expect(bareWords(argv)).toEqual(argv);
+});
+
+describe('program of a server', () => {
+  it.each([
+    [['nbdkit', 'null'], 'nbdkit'],
+    [['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', 'nbdkit', '-U', '-'], 'nbdkit'],
+    [['/usr/bin/env', '-i', 'A=b', '--chdir=/', '-C', '/', 'qemu-nbd', '-r'], 'qemu-nbd'],
+    [confinedWords(['env', '-u', 'LISTEN_PID', 'nbdkit'], {}), 'nbdkit'],
+    [['env'], 'env'],
+    [[], 'the server'],
+  ])('of %j is %s', (argv, name) => {
+    expect(programOf(argv)).toBe(name);
+  });
+});
+
+describe('time of a handshake', () => {
+  it.each([
+    [['nbdkit', 'null'], 30_000],
+    [['nbdkit', '--filter=gzip', 'file', 'd.gz'], 300_000],
+    [['nbdkit', '--filter', 'gzip', 'file', 'd.gz'], 300_000],
+    [['nbdkit', '-U', '-', 'nbd', 'command=nbdkit', 'arg=--filter=gzip'], 300_000],
+  ])('of %j is %d ms without progress', (argv, time) => {
+    expect(handshakeTime(argv)).toBe(time);
+  });
 });

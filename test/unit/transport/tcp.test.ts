@@ -54,6 +54,12 @@ describe('connectTcp', () => {
     socket.destroy();
   });
 
+  test('asks for the interface of a link-local address', async () => {
+    await expect(connectTcp('fe80::1', 9)).rejects.toThrow(
+      'a link-local address needs its interface: fe80::1%eth0, and in a URI [fe80::1%25eth0]',
+    );
+  });
+
   test('reports a refused connection, its address, and the next step', async () => {
     const port = await freePort();
     await expect(connectTcp('127.0.0.1', port)).rejects.toThrow(

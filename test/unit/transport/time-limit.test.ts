@@ -25,6 +25,20 @@ describe('time limit', () => {
     await expect(late).rejects.toThrow('the server did not answer within 0.2 s');
   });
 
+  it('lets work go on as long as it makes progress', async () => {
+    const more = [1, 2];
+    let now: number | undefined;
+    let moves = 0;
+    const progress = (): number | undefined => {
+      now = more.shift() ?? now;
+      moves++;
+      return now;
+    };
+    const late = withinTime(20, FAILURE, undefined, untilAborted, progress);
+    await expect(late).rejects.toThrow('the server did not answer within 0.02 s');
+    expect(moves).toBe(3);
+  });
+
   it('aborts the work with the reason of the signal', async () => {
     const stop = new AbortController();
     const work = withinTime(60_000, FAILURE, stop.signal, untilAborted);
