@@ -1,12 +1,12 @@
 // Builds the block nodes that QEMU opens for a local image: every file that a header names, by its real path.
 //
-// An untrusted image may name any file of this machine as its backing file. So by default only regular files
-// in the image's directory are accepted, and only with a recorded format, since QEMU would otherwise guess
+// An untrusted image may name any file of this machine as its backing file. So without --allow-references only regular
+// files in the image's directory are accepted, whatever path leads there, and only with a recorded format, since QEMU would otherwise guess
 // the format from content that a guest has written. QEMU gets the files that were checked here, or `null`; it
 // follows no other name in a header. Used by prepare.ts.
 
 import { open, realpath, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
@@ -76,10 +76,9 @@ function impossibilityOf({ name, format, role }: Reference): string | undefined 
   return `whose format ${printable(format, 40)} is unknown to nbdfuse`;
 }
 
-/** Why a reference is not followed in an untrusted image; undefined when it is. */
+/** Why a reference is not followed without the user's consent; undefined when it is. */
 function objectionTo({ name, format, role }: Reference): string | undefined {
-  if (name.includes('/') || name === '..') return 'which is in another directory';
-  if (role === 'data file' && name.startsWith('.')) return 'which is a hidden file';
+  if (role === 'data file' && basename(name).startsWith('.')) return 'which is a hidden file';
   return format === undefined ? 'whose format is not recorded' : undefined;
 }
 
@@ -88,10 +87,12 @@ function refusal(image: string, reference: Reference, why: string, cure: string)
   return new ImageError(`${printable(image)} names the ${what}, ${why}: ${cure}`);
 }
 
-/** The next step for the user after an objection. */
+/** The next step for the user after an objection. @param format of the image that names the file, QEMU's name */
 function cureFor(image: string, format: string, { name, role, format: recorded }: Reference): string {
-  const trust = `if you trust the image, use --format=${format}`;
-  if (recorded !== undefined || role !== 'backing file') return trust;
+  const trust = 'if you trust the image, use --allow-references';
+  // Headers of qcow have no place for it, those of qed only for raw.
+  const canRecord = format === 'qcow2' && recorded === undefined && role === 'backing file';
+  if (!canRecord) return trust;
   return `record it with qemu-img rebase -u -F FORMAT -b ${printable(name)} ${printable(image)}; or, ${trust}`;
 }
 
@@ -110,23 +111,21 @@ class TreeBuilder {
   readonly files: ImageFile[] = [];
   readonly lines: string[] = [];
   readonly #path: string;
-  readonly #format: ImageFormat;
   readonly #trusted: boolean;
 
   /** @param path of the image as the user typed it */
-  constructor(path: string, format: ImageFormat, trusted: boolean) {
+  constructor(path: string, trusted: boolean) {
     this.#path = path;
-    this.#format = format;
     this.#trusted = trusted;
   }
 
-  /** Checks the file that a reference of `image` names. @throws ImageError when it must not be followed */
-  async #follow(image: string, reference: Reference): Promise<Followed> {
+  /** Checks the file that a reference of `image`, which has `format` (QEMU's name), names. @throws ImageError when it must not be followed */
+  async #follow(image: string, format: string, reference: Reference): Promise<Followed> {
     const { name, role } = reference;
     const impossible = impossibilityOf(reference);
     if (impossible !== undefined) throw refusal(image, reference, impossible, CONVERT);
     const refuse = (why: string): ImageError =>
-      refusal(image, reference, why, cureFor(image, this.#format, reference));
+      refusal(image, reference, why, cureFor(image, format, reference));
     const why = this.#trusted ? undefined : objectionTo(reference);
     if (why !== undefined) throw refuse(why);
     const directory = dirname(image);
@@ -138,7 +137,9 @@ class TreeBuilder {
       throw refusal(image, reference, reason, 'put it into the directory of the image');
     });
     if (!this.#trusted && dirname(real) !== (await realPathOf(directory)))
-      throw refuse('which is a link to another directory');
+      throw refuse(
+        name.includes('/') ? 'which is in another directory' : 'which is a link to another directory',
+      );
     const found = await stat(real);
     if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))
       throw refuse('which is not a regular file');
@@ -166,7 +167,7 @@ class TreeBuilder {
     if (format === 'vmdk') refuseDescriptor(path, head);
     for (const reference of referencesOf(format, head)) {
       if (format === 'vpc') throw refusal(path, reference, 'which QEMU cannot open', CONVERT);
-      const below = await this.#follow(path, reference);
+      const below = await this.#follow(path, format, reference);
       if (reference.role === 'data file') node['data-file'] = fileNode(below.real, below.isDevice);
       else
         node.backing = await this.build(below, reference.format ?? formatOfBacking(await headOf(below.path)));
@@ -181,7 +182,7 @@ class TreeBuilder {
   ): Promise<readonly string[]> {
     const paths: string[] = [];
     for (const { name, type } of extents) {
-      const below = await this.#follow(path, { role: 'extent', name, format: 'vmdk' });
+      const below = await this.#follow(path, 'vmdk', { role: 'extent', name, format: 'vmdk' });
       if (/["\r\n]/.test(below.real)) {
         throw new ImageError(
           `${printable(below.real)}: QEMU cannot open an extent with such a name: rename it`,
@@ -235,7 +236,7 @@ async function describedDisk(
 /**
  * Checks an image's references, and those of its backing files.
  * @param path as the user typed it: names are relative to its directory
- * @param trusted whether the user trusts the image, by naming its format
+ * @param trusted whether the user allows every file that the image names
  * @throws ImageError for a reference that must not be followed
  */
 export async function openLocalImage(
@@ -243,7 +244,7 @@ export async function openLocalImage(
   format: ImageFormat,
   { trusted, isDevice }: { readonly trusted: boolean; readonly isDevice: boolean },
 ): Promise<LocalImage> {
-  const builder = new TreeBuilder(path, format, trusted);
+  const builder = new TreeBuilder(path, trusted);
   const real = await realPathOf(path);
   const image = { path, real, isDevice };
   const rest = { path: real, isDevice, files: builder.files, lines: builder.lines };

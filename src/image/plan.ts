@@ -107,9 +107,9 @@ export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[]
 
 /** The request for a qemu-nbd that serves `image`. */
 function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
-  const { readOnly, snapshotName, partition, overlay } = plan;
+  const { readOnly, snapshotName, isSnapshotId, partition, overlay } = plan;
   const kept = typeof overlay === 'object' ? { ...overlay, namesServer: isOverServer(plan) } : overlay;
-  return { image, readOnly, snapshotName, partition, overlay: kept };
+  return { image, readOnly, snapshotName, isSnapshotId, partition, overlay: kept };
 }
 
 /** The request for an nbdkit that serves the source. */

@@ -43,6 +43,8 @@ export interface ImageRequest {
   readonly name: string;
   /** The format that the user names. */
   readonly requested: RequestedFormat;
+  /** Whether the image may name files in other directories, and files whose format it does not record. */
+  readonly allowReferences: boolean;
   readonly snapshotName: string | undefined;
   /** Linux's number of the partition. */
   readonly partition: number | undefined;
@@ -218,7 +220,7 @@ async function identify(
   await refuseChild(shownOf(source), format, { head, tail }, read);
   const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
   if (source.kind === 'file' && compression === undefined) {
-    const trusted = requested.format !== undefined;
+    const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice });
     return { source, compression, format, oddSize, local, lines: local.lines, readOnly: false };
   }
@@ -233,9 +235,24 @@ async function locate(plan: Plan, number: number, hasQemuNbd: boolean, signal: A
   return withDisk({ socketActivation }, signal, (disk) => findPartition(disk, number));
 }
 
-/** Checks that the snapshot exists: a server on top would not report it. @throws TransportError */
-async function checkSnapshot(plan: Plan, hasQemuNbd: boolean, signal: AbortSignal | undefined) {
-  await withDisk({ socketActivation: serverWords(plan, hasQemuNbd) }, signal, async () => undefined);
+/**
+ * The plan with the snapshot that has the given name or, if none has, the given ID.
+ * @throws ImageError when there is none; TransportError
+ */
+async function withSnapshot(plan: Plan, hasQemuNbd: boolean, signal: AbortSignal | undefined): Promise<Plan> {
+  for (const isSnapshotId of [false, true]) {
+    const found = { ...plan, isSnapshotId };
+    try {
+      await withDisk({ socketActivation: serverWords(found, hasQemuNbd) }, signal, async () => undefined);
+      return found;
+    } catch (error) {
+      if (!(error instanceof Error && error.message.includes('Failed to load snapshot'))) throw error;
+    }
+  }
+  const image = shownOf(plan.source);
+  throw new ImageError(
+    `${image} has no snapshot ${printable(plan.snapshotName ?? '')}: qemu-img snapshot -l ${image} lists its snapshots`,
+  );
 }
 
 /** Checks a kept overlay, or returns the command that creates it. */
@@ -336,13 +353,13 @@ export async function prepareImage(
       `--snapshot-name: ${shownOf(identity.source)} is ${identity.format}; only qcow2 has snapshots`,
     );
   }
-  const whole = wholeOf(place, identity, request);
+  const unchecked = wholeOf(place, identity, request);
   const hasQemuNbd = await hasProgram('qemu-nbd');
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
-  const programs = programsFor({ ...whole, overlay, partition: anyRange }, hasQemuNbd);
-  await requirePrograms(shownOf(whole.source), programs);
-  if (identity.local?.descriptor !== undefined) await requirePlugin(shownOf(whole.source), 'data');
-  if (snapshotName !== undefined) await checkSnapshot(whole, hasQemuNbd, signal);
+  const programs = programsFor({ ...unchecked, overlay, partition: anyRange }, hasQemuNbd);
+  await requirePrograms(shownOf(place.source), programs);
+  if (identity.local?.descriptor !== undefined) await requirePlugin(shownOf(place.source), 'data');
+  const whole = snapshotName === undefined ? unchecked : await withSnapshot(unchecked, hasQemuNbd, signal);
   const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
   if (before !== undefined && !dryRun) await createOverlay(before);

@@ -89,6 +89,8 @@ export interface QemuRequest {
   readonly readOnly: boolean;
   /** An internal snapshot; with a partition or overlay it needs its own server. */
   readonly snapshotName?: string | undefined;
+  /** Whether `snapshotName` is an ID. */
+  readonly isSnapshotId?: boolean | undefined;
   readonly partition?: { readonly offset: bigint; readonly size: bigint } | undefined;
   /** The file for writes: a temporary one that qemu-nbd removes at its end, or a kept qcow2. */
   readonly overlay?: 'temporary' | KeptOverlay | undefined;
@@ -116,7 +118,7 @@ function overlayNode({ path, namesServer = false }: KeptOverlay, image: BlockNod
 
 /** The words of a qemu-nbd that takes its socket by socket activation. */
 export function qemuNbdWords(request: QemuRequest): readonly string[] {
-  const { readOnly, snapshotName, partition, overlay } = request;
+  const { readOnly, snapshotName, isSnapshotId, partition, overlay } = request;
   // A failed READ of a sparse image makes it disconnect; nbdfuse connects again.
   const words = ['qemu-nbd', '--persistent'];
   if (readOnly || snapshotName !== undefined) words.push('--read-only');
@@ -125,7 +127,9 @@ export function qemuNbdWords(request: QemuRequest): readonly string[] {
   if (snapshotName !== undefined) {
     if (partition !== undefined || overlay !== undefined)
       throw new ImageError(`the snapshot ${printable(snapshotName)} must be served by a server of its own`);
-    words.push(`--load-snapshot=snapshot.name=${snapshotName.replaceAll(',', ',,')}`);
+    words.push(
+      `--load-snapshot=snapshot.${isSnapshotId ? 'id' : 'name'}=${snapshotName.replaceAll(',', ',,')}`,
+    );
   }
   return [...words, `json:${jsonOf(treeOf(request))}`];
 }

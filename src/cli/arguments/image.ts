@@ -14,6 +14,7 @@ import { isModeWord } from './server-mode.js';
 /** The values of the image options, by commander's names. */
 export interface ImageValues {
   readonly format?: RequestedFormat;
+  readonly allowReferences?: true;
   readonly snapshotName?: string;
   readonly partition?: number;
   /** Empty when no file is named. */
@@ -25,6 +26,7 @@ export interface ImageValues {
 /** The image options: commander's names, and the names on the command line. */
 const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
   format: '--format',
+  allowReferences: '--allow-references',
   snapshotName: '--snapshot-name',
   partition: '--partition',
   overlay: '--overlay',
@@ -62,6 +64,7 @@ export function imageFrom(
   return {
     name,
     requested: values.format ?? { format: undefined, compression: undefined },
+    allowReferences: values.allowReferences ?? false,
     snapshotName: values.snapshotName,
     partition: values.partition,
     overlay: overlay === undefined ? undefined : overlay === '' ? 'temporary' : { path: overlay },

@@ -133,6 +133,8 @@ nbdfuse dir 'nbds+unix://bob@/?socket=server.sock&tls-psk-file=keys.psk'; kill $
   'text.qcow2 should be': 'nbdfuse dir text.qcow2',
   'linked.qcow2 names': `qemu-img create -q -u -f qcow2 -F raw -b none.raw linked.qcow2 1M
 nbdfuse dir linked.qcow2`,
+  'far.qcow2 names': `qemu-img create -q -u -f qcow2 -F raw -b /dev/null far.qcow2 1M
+nbdfuse dir far.qcow2`,
   'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
 nbdfuse dir vmware.vmdk`,
   'phone.img is an Android': `printf '\\072\\377\\046\\355\\001\\0\\0\\0' | cat - disk.raw >phone.img
