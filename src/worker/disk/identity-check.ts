@@ -27,7 +27,8 @@ export class IdentityCheck implements ReplyWaiter {
   readonly #disk: CheckedDisk;
   readonly #connection: Connection;
   readonly #done: (isConfirmed: boolean) => void;
-  readonly #pending = new Map<NbdCommand, Sample>();
+  /** The READ in flight, and its sample. */
+  #reading: { readonly command: NbdCommand; readonly sample: Sample } | undefined;
   readonly #tried = new Set<Sample>();
   #isConfirmed = false;
   /** Whether the server has failed a READ. */
@@ -40,38 +41,40 @@ export class IdentityCheck implements ReplyWaiter {
     this.#done = done;
   }
 
-  /** Sends the READs. Without samples, `done` is called at once. */
+  /**
+   * Sends the next READ, or calls `done` when no sample is left. One at a time: nbdkit 1.32 may abort if a connection
+   * closes with several replies in it.
+   */
   begin(): void {
     const { context, identity } = this.#disk;
-    for (const sample of identity.samples) {
-      if (this.#tried.has(sample)) continue;
-      this.#tried.add(sample);
-      const command = context.commands.take();
-      command.type = NBD_CMD_READ;
-      command.flags = this.#disk.wholeReply;
-      command.offsetHi = sample.offsetHi;
-      command.offsetLo = sample.offsetLo;
-      command.length = sample.length;
-      command.buffer = context.buffers.take(command.length);
-      command.bufferAt = HEADROOM;
-      command.waiter = this;
-      this.#pending.set(command, sample);
+    const sample = identity.samples.find((one) => !this.#tried.has(one));
+    if (sample === undefined) {
+      this.#end();
+      return;
     }
-    for (const command of this.#pending.keys()) this.#disk.assign(command, this.#connection);
-    if (this.#pending.size > 0) return;
-    // Another connection may be able to read them. Until then an unknown disk must get no unflushed write.
-    if (this.#hasFailed && this.#disk.mayLose)
+    this.#tried.add(sample);
+    const command = context.commands.take();
+    command.type = NBD_CMD_READ;
+    command.flags = this.#disk.wholeReply;
+    command.offsetHi = sample.offsetHi;
+    command.offsetLo = sample.offsetLo;
+    command.length = sample.length;
+    command.buffer = context.buffers.take(command.length);
+    command.bufferAt = HEADROOM;
+    command.waiter = this;
+    this.#reading = { command, sample };
+    this.#disk.assign(command, this.#connection);
+  }
+
+  /** All samples are compared. If the server could not read any, another connection may. */
+  #end(): void {
+    // Until then an unknown disk must get no unflushed write.
+    if (!this.#isConfirmed && this.#hasFailed && this.#disk.mayLose)
       this.#connection.end({
         manner: 'aborted',
         why: 'the server cannot read the blocks that identify the disk',
       });
-    else this.#done(false);
-  }
-
-  /** Called after the last reply: if all samples changed meanwhile, there may be new ones to compare. */
-  #end(): void {
-    if (this.#isConfirmed) this.#done(true);
-    else this.begin();
+    else this.#done(this.#isConfirmed);
   }
 
   /** Rejects the connection if writes could go to the wrong disk. A disk that is only read may be another by now. */
@@ -80,7 +83,6 @@ export class IdentityCheck implements ReplyWaiter {
     if (node.readOnly) {
       this.#disk.warn(`${what} while the server was away`);
       identity.reset();
-      this.#pending.clear();
       this.#done(true);
     } else {
       this.#connection.end({ manner: 'other disk', why: what });
@@ -89,10 +91,11 @@ export class IdentityCheck implements ReplyWaiter {
 
   /** A READ is answered. */
   answered(command: NbdCommand, error: number): void {
-    const sample = this.#pending.get(command);
-    this.#pending.delete(command);
+    const reading = this.#reading;
+    this.#reading = undefined;
     const { buffer } = command;
-    if (sample === undefined || buffer === undefined || this.#connection.lost) return;
+    if (reading?.command !== command || buffer === undefined || this.#connection.lost) return;
+    const { sample } = reading;
     const { length, offsetHi, offsetLo } = sample;
     const found = buffer.bytes.subarray(HEADROOM, HEADROOM + length);
     const isKnown = this.#disk.identity.samples.includes(sample);
@@ -102,6 +105,6 @@ export class IdentityCheck implements ReplyWaiter {
     }
     this.#isConfirmed ||= error === 0 && isKnown;
     this.#hasFailed ||= error !== 0 && isKnown;
-    if (this.#pending.size === 0) this.#end();
+    this.begin();
   }
 }

@@ -131,3 +131,26 @@ it.each([0n, 2n ** 63n - 1n])('scripted server: a mount shows a disk of %s bytes
   expect((await readAt(disk.file, 0, 512)).length).toBe(size === 0n ? 0 : 512);
   expect(await disk.stop()).toBe(0);
 });
+
+it('scripted server: a new connection gets the READs that compare the disk one at a time', async () => {
+  const scope = createScope();
+  const serve = storeIn(Buffer.alloc(MIB, 'content'));
+  const server = await startScriptedServer(scope, { size: BigInt(MIB) }, serve);
+  const disk = await mountDisk(scope, { server: [server.uri] });
+  // Before it, nbdfuse reads the first, the middle and the last block.
+  await writeAt(disk.file, Buffer.alloc(4096, 'new'), 0);
+  let pending = 0;
+  const together: number[] = [];
+  server.handler = (request, reply) => {
+    together.push(++pending);
+    setTimeout(() => {
+      pending--;
+      serve(request, reply);
+    }, 50);
+  };
+  server.die();
+  await server.listen();
+  await disk.program.says(/reconnected/);
+  expect(together.length).toBeGreaterThan(1);
+  expect(Math.max(...together)).toBe(1);
+});
