@@ -24,6 +24,7 @@ export const ENOSYS = 38;
 export const ENODATA = 61;
 export const EPROTO = 71;
 export const EOVERFLOW = 75;
+export const EPROTOTYPE = 91;
 export const ENOPROTOOPT = 92;
 export const EOPNOTSUPP = 95;
 export const ECONNRESET = 104;

@@ -7,7 +7,7 @@ import { Socket } from 'node:net';
 import { basename, isAbsolute, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { EAGAIN, ECONNREFUSED, ENOENT } from '../constants/errno.js';
+import { EAGAIN, ECONNREFUSED, ENOENT, EPROTOTYPE } from '../constants/errno.js';
 import { SystemError } from '../linux/errno.js';
 import { connectVsock, isSocket } from '../linux/socket.js';
 import { connectUnixSocket } from '../linux/unix-socket.js';
@@ -80,6 +80,7 @@ async function unixAdvice(path: string, error: unknown): Promise<string> {
   const errno = errnoOf(error);
   if (errno === ENOENT && /^@[^/]+$/.test(basename(path)))
     return `; for an abstract socket write nbd+unix:///?socket=%00${encodeURIComponent(basename(path).slice(1))}`;
+  if (errno === EPROTOTYPE) return '; it is not a stream socket';
   if (errno !== ECONNREFUSED) return '';
   const isSocket = path.startsWith('\0') || ((await stat(path).catch(() => undefined))?.isSocket() ?? true);
   return isSocket ? '; is the server still running?' : '; it is not a socket';

@@ -5,7 +5,7 @@
 
 import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_OWN_REPLY, SPECULATIVE, type Task } from '../flight/fuse-request.js';
-import { countBlocks } from '../request/block-count.js';
+import { countBlocks, FIRST_COUNT, WHOLE_COUNT } from '../request/block-count.js';
 import type { Engine } from '../request/engine.js';
 import type { Metadata } from './metadata.js';
 
@@ -35,7 +35,7 @@ export class BlockCounts {
 
   /** Begins the first count of a disk, unless there was one. */
   begin(disk: Disk): void {
-    if (disk.can.allocation && !disk.allocation.isCounted) this.#count(disk);
+    if (disk.can.allocation && !disk.allocation.isCounted) this.#count(disk, FIRST_COUNT);
   }
 
   /** Takes the GETATTR in the device's buffer if it must wait for a count. False: the attributes are true. */
@@ -51,7 +51,7 @@ export class BlockCounts {
     const request = this.#engine.beginFor(REQUEST_OWN_REPLY, disk, view);
     if (this.#engine.trace !== undefined) request.about = {};
     this.#waiting.push({ request, disk, change: allocation.changes, until: now + FIRST_STATUS_TIME });
-    this.#count(disk);
+    this.#count(disk, WHOLE_COUNT);
     return true;
   }
 
@@ -66,18 +66,18 @@ export class BlockCounts {
     if (this.#waiting.length > 0) this.#answer(({ until }) => until <= now);
   }
 
-  #count(disk: Disk): void {
+  #count(disk: Disk, most: number): void {
     if (this.#counting.has(disk)) return;
     this.#counting.add(disk);
     const request = this.#engine.begin(SPECULATIVE, disk);
-    this.#engine.run(request, this.#steps(request, disk));
+    this.#engine.run(request, this.#steps(request, disk, most));
   }
 
-  *#steps(request: FuseRequest, disk: Disk): Task {
-    yield* countBlocks(this.#engine, request, disk);
+  *#steps(request: FuseRequest, disk: Disk, most: number): Task {
+    yield* countBlocks(this.#engine, request, disk, most);
     this.#counting.delete(disk);
     this.#answer((one) => one.disk === disk && disk.allocation.includes(one.change));
-    if (this.#waiting.some((one) => one.disk === disk)) this.#count(disk);
+    if (this.#waiting.some((one) => one.disk === disk)) this.#count(disk, WHOLE_COUNT);
   }
 
   #answer(isDue: (one: WaitingGetattr) => boolean): void {

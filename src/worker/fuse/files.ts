@@ -116,6 +116,8 @@ export class Files {
   retire(disk: Disk): void {
     this.disks.splice(this.disks.indexOf(disk), 1);
     this.byNode.delete(disk.node.nodeid);
+    // Nobody counts its blocks from now on.
+    disk.mayHaveData();
     const entry = this.#entries.get(disk.index);
     if (entry === undefined) return;
     entry.disk = undefined;

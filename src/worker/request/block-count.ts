@@ -5,14 +5,17 @@ import type { FuseRequest, Task } from '../flight/fuse-request.js';
 import type { Engine } from './engine.js';
 import { askStatus } from './seek.js';
 
-/** Most BLOCK_STATUS commands of a count: 4 TiB with compact headers, if each is answered in full. */
-const COUNT_COMMANDS = 1024;
+/** Most BLOCK_STATUS commands of the first count, for which nobody waits: 256 GiB, if each is answered in full. */
+export const FIRST_COUNT = 64;
+
+/** Most BLOCK_STATUS commands of a count for a stat(2): 64 TiB with compact headers, if each is answered in full. */
+export const WHOLE_COUNT = 16_384;
 
 /** Most milliseconds of a count. The rest of the disk then counts as data. */
 const COUNT_TIME = 10_000;
 
-/** Steps of a count, with a limited number of commands. The first one updates `st_blocks` at each step. */
-export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk): Task {
+/** Steps of a count with at most so many commands. The first one updates `st_blocks` at each step. */
+export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk, most: number): Task {
   const { size } = disk.info;
   const { allocation, extents } = disk;
   const { changes } = allocation;
@@ -20,7 +23,7 @@ export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk): 
   extents.begin(engine.now());
   extents.recordReplies(true);
   let { holes, end } = extents.run(0n, size);
-  for (let commands = 0; end < size && commands < COUNT_COMMANDS && engine.now() < until; commands++) {
+  for (let commands = 0; end < size && commands < most && engine.now() < until; commands++) {
     askStatus(engine, request, disk, end);
     yield;
     if (request.error !== 0) break;
@@ -35,4 +38,6 @@ export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk): 
   extents.recordReplies(false);
   disk.foundHoles(holes);
   allocation.counted(changes, engine.now());
+  // The next stat(2) lets the rest be counted.
+  if (end < size && most < WHOLE_COUNT) allocation.changed();
 }

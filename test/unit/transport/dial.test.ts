@@ -9,6 +9,7 @@ import {
   closeDescriptor,
   isSocket,
   openSocket,
+  SOCK_DGRAM,
   SOCK_STREAM,
   socketpair,
 } from '../../../src/linux/socket.js';
@@ -107,6 +108,10 @@ describe('dial', () => {
     expect(await reason(`${folder}/@name`)).toMatch(
       /no such file or directory; for an abstract socket write nbd\+unix:\/\/\/\?socket=%00name$/,
     );
+    const datagrams = openSocket(AF_UNIX, SOCK_DGRAM);
+    expect(() => listenUnix(datagrams, `${folder}/datagrams`)).toThrow('listen');
+    expect(await reason(`${folder}/datagrams`)).toMatch(/wrong type for socket; it is not a stream socket$/);
+    closeDescriptor(datagrams);
     expect(await reason('')).toBe('cannot connect to socket : it is not a path');
     expect(await reason('a\0b')).toBe('cannot connect to socket a\\x00b: it is not a path');
     expect(await reason(`\0${'x'.repeat(108)}`)).toMatch(/the name of the socket is too long$/);
