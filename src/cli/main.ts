@@ -144,6 +144,19 @@ async function textFor(
   }
 }
 
+/** Descriptors for one mount: with fewer it could end half-way, and leave a dead mount. */
+const LEAST_DESCRIPTORS = 64;
+
+/** @throws Error when this process may have too few open files to mount */
+async function checkDescriptorLimit(): Promise<void> {
+  const { descriptorLimit } = await import('../linux/process.js');
+  const limit = descriptorLimit();
+  if (limit === undefined || limit >= LEAST_DESCRIPTORS) return;
+  throw new Error(
+    `cannot mount: the limit of open files is ${limit}, and nbdfuse needs ${LEAST_DESCRIPTORS}; raise it: ulimit -n 1024`,
+  );
+}
+
 /** Hides passwords and tokens of URLs in the list of processes. They were visible until now. */
 function hideSecrets(words: readonly string[]): void {
   const shown = words.map(wordWithoutSecrets);
@@ -163,6 +176,7 @@ export async function main(given: readonly string[], worker?: Worker): Promise<v
     hideSecrets(words);
     const request = parseArguments(words);
     const isMount = request.kind === 'mount' || request.kind === 'image';
+    if (isMount) await checkDescriptorLimit();
     if (isMount && isDirectoryDeleted())
       throw new UsageError('the current directory was deleted; change to another one: cd /');
     if (isMount && !request.daemon && request.settings.backend === 'kernel')

@@ -68,12 +68,21 @@ export function earlyReport(words: readonly string[]): Report {
   return createReport({ verbose: false, logFormat: isJson ? 'json' : 'text' });
 }
 
+/** The next step where each part of the program can fail. */
+function adviceFor({ message }: Error): string {
+  if (/EMFILE|too many open files(?! in system)/i.test(message))
+    return '; raise the limit of open files: ulimit -n 1024';
+  if (/ENFILE|too many open files in system/i.test(message))
+    return '; raise the limit of the system: sysctl fs.file-max';
+  return '';
+}
+
 function reportError(line: (text: string) => void, detail: (text: string) => void, error: unknown): void {
   if (!(error instanceof Error)) {
     line(String(error));
     return;
   }
-  line(error.message === '' ? error.name : error.message);
+  line(`${error.message === '' ? error.name : error.message}${adviceFor(error)}`);
   for (const frame of (error.stack ?? '').split('\n').filter((text) => /^\s+at /.test(text))) {
     detail(frame.trim());
   }

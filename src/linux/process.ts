@@ -31,6 +31,16 @@ function startOf(pid: number): string | undefined {
   }
 }
 
+/** The maximum number of descriptors of this process; undefined if unknown or unlimited. Node has raised the soft limit. */
+export function descriptorLimit(): number | undefined {
+  try {
+    const [, limit] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    return limit === undefined ? undefined : Number(limit);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Bytes that a process has read and written by system calls other than those of sockets; undefined if unknown. */
 export function bytesMoved(pid: number | undefined): number | undefined {
   try {

@@ -77,6 +77,7 @@ export const CASES: Readonly<Record<string, string>> = {
   '--export cannot be used with a URI': 'nbdfuse --export=disk dir nbd://localhost',
   '--export cannot be used with an image': 'nbdfuse --export=disk dir disk.raw',
   [`-o no_such: unknown option; the known ones are ${LIST}`]: 'nbdfuse -o no_such dir [ nbdkit null ]',
+  'cannot mount: the limit': 'ulimit -n 32; nbdfuse dir [ nbdkit memory 1M ]',
   'cannot write the pidfile': 'nbdfuse -P /no/such/pid dir [ nbdkit memory 1M ]',
   'the current directory was deleted': 'mkdir gone; cd gone; rmdir ../gone; nbdfuse dir nbd://localhost',
   'n\\xffu.img: the name is not UTF-8': `nbdfuse dir "$(printf 'n\\377u.img')"`,

@@ -36,6 +36,27 @@ describe('messages', () => {
     }
   });
 
+  it.each([
+    ['spawn /bin/sh EMFILE', '; raise the limit of open files: ulimit -n 1024'],
+    ['pipe2: Too many open files', '; raise the limit of open files: ulimit -n 1024'],
+    ['socket: Too many open files in system', '; raise the limit of the system: sysctl fs.file-max'],
+    ['no such file', ''],
+  ])('about "%s" have the next step', (message, step) => {
+    const { written, report } = record(false);
+    report.error(new Error(message));
+    expect(written).toEqual([`nbdfuse: ${message}${step}\n`]);
+  });
+
+  it('hide passwords and tokens of URLs, also in the output of servers', () => {
+    const { written, report } = record(false);
+    report.line('https://me:pw@host/d?sig=abc is raw');
+    report.serverSaid(Buffer.from('nbdkit: error: [https://host/d?sig=abc]: Not Found\n'));
+    expect(written).toEqual([
+      'nbdfuse: https://me:…@host/d?sig=… is raw\n',
+      'nbdkit: error: [https://host/d?sig=…]: Not Found\n',
+    ]);
+  });
+
   it('about an error have no stack', () => {
     const { written, report } = record(false);
     report.error(new Error('it broke'));
