@@ -33,7 +33,7 @@ import {
   requireUnpacking,
 } from './programs.js';
 import { SECTOR } from './qemu.js';
-import { nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
+import { missingText, nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
 import { unpackingError } from './unpacking-error.js';
 import { lookAtWeb } from './web-look.js';
 
@@ -103,8 +103,7 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   const shown = printable(path);
   const found = await stat(path).catch((error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
-    const host = /^[\w-]+$|^[\w.-]+:\d+$/.test(path) ? path : 'HOST';
-    throw new ImageError(`there is no file ${shown}; for an NBD server, use nbd://${host}`);
+    throw new ImageError(missingText(path));
   });
   if (found.isDirectory()) throw new ImageError(`${shown} is a directory, not an image`);
   if (found.isSocket()) throw new ImageError(`${shown} is a socket: nbdfuse MOUNTPOINT --unix ${shown}`);

@@ -160,6 +160,32 @@ export function parseSource(word: string): Source {
   }
 }
 
+/** QEMU's names of images that are no files. */
+const QEMU_NAME = /^(json|rbd|fat|gluster|host_device|blkdebug|nvme):/i;
+
+/** The next step for a word that is no URL and names no file. */
+function adviceForMissing(word: string): string {
+  const shown = printable(word);
+  if (/^file:/i.test(word)) return 'a URL of a file is file:///PATH';
+  if (QEMU_NAME.test(word))
+    return `for a name of QEMU, start its server: nbdfuse MOUNTPOINT [ qemu-nbd -f raw ${shown} ]`;
+  const remote = /^((?:[\w.-]+@)?[\w.-]+):([/~].*)$/.exec(word) ?? /^([\w.-]+@[\w.-]+):(.+)$/.exec(word);
+  if (remote !== null) {
+    const path = remote[2].startsWith('/') ? remote[2] : `/~/${remote[2].replace(/^~\//, '')}`;
+    return `for a file on another machine, use ${printable(`ssh://${remote[1]}${path}`)}`;
+  }
+  if (/^www\./i.test(word)) return `for a file on a web server, use https://${shown}`;
+  return `for an NBD server, use nbd://${/^[\w-]+$|^[\w.-]+:\d+$/.test(word) ? word : 'HOST'}`;
+}
+
+/** The message about a word that is no URL and names no file. */
+export function missingText(word: string): string {
+  // Without the slashes nothing would hide a password in it.
+  const [, scheme] = /^(https?|ftps?|ssh|sftp):/i.exec(word) ?? [];
+  if (scheme !== undefined) return `there is no such file; a URL begins with ${scheme}:// (two slashes)`;
+  return `there is no file ${printable(word)}; ${adviceForMissing(word)}`;
+}
+
 /** The file name, whose suffix may indicate the format; empty where there is none. */
 export function nameOf(source: Source): string {
   switch (source.kind) {

@@ -34,8 +34,17 @@ function shown(scheme: string, rest: string): string {
   return `${scheme}://${user}${place.slice(0, question)}?${withoutValues(place.slice(question + 1))}`;
 }
 
-/** A word of a command line without secrets, also if it is a URL with spaces. */
+/** Parameters of nbdkit and QEMU that hold a secret; nbdkit reads `+FILE` and `-FD`. */
+const PARAMETER = /^([\w-]*(?:password|passphrase|secret|token|access-key|cookie)[\w-]*=)(?![-+])./i;
+/** A header for a web server, in nbdkit's parameter. */
+const HEADER = /^(header=[^:=]*(?:auth|cookie|token|key|secret)[^:=]*:)/i;
+/** An object of QEMU. */
+const OBJECT = /^((?:--object=)?secret,(?:.*,)?data=)/;
+
+/** A word of a command line without secrets: a URL, also with spaces, or a parameter of a server. */
 export function wordWithoutSecrets(word: string): string {
+  const found = PARAMETER.exec(word) ?? HEADER.exec(word) ?? OBJECT.exec(word);
+  if (found !== null) return `${found[1]}…`;
   return withoutSecrets(/^[a-z][a-z0-9+.-]*:\/\//i.test(word) ? word.replaceAll(/\s/g, '%20') : word);
 }
 

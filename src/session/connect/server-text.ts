@@ -1,6 +1,6 @@
 // The server as the user named it, in one line, for the status.
 
-import { withoutSecrets } from '../../nbd/secrets.js';
+import { withoutSecrets, wordWithoutSecrets } from '../../nbd/secrets.js';
 import { printable } from '../../nbd/text.js';
 import { bareWords } from '../../transport/confine.js';
 import type { ServerMode } from '../settings.js';
@@ -19,6 +19,6 @@ export function serverText(server: ServerMode): string {
     case 'fd':
       return `fd ${server.fd}`;
     default:
-      return printable(withoutSecrets(`${server.kind} ${bareWords(server.argv).join(' ')}`));
+      return printable(`${server.kind} ${bareWords(server.argv).map(wordWithoutSecrets).join(' ')}`);
   }
 }

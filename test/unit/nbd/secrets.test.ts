@@ -28,6 +28,25 @@ describe('secrets in texts', () => {
     expect(withoutSecrets(text)).toBe(shown);
   });
 
+  it.each([
+    ['password=pw', 'password=…'],
+    ['proxy-password=pw', 'proxy-password=…'],
+    ['password=+/run/pw', 'password=+/run/pw'],
+    ['password=-5', 'password=-5'],
+    ['secret-key=abc', 'secret-key=…'],
+    ['session-token=abc', 'session-token=…'],
+    ['cookie=a=b', 'cookie=…'],
+    ['header=Authorization: Bearer abc', 'header=Authorization:…'],
+    ['header=X-Api-Key: abc', 'header=X-Api-Key:…'],
+    ['header=Accept: */*', 'header=Accept: */*'],
+    ['secret,id=s0,data=abc', 'secret,id=s0,data=…'],
+    ['tls-psk=/etc/keys.psk', 'tls-psk=/etc/keys.psk'],
+    ['file=disk.img', 'file=disk.img'],
+    ['url=https://h/d?sig=abc', 'url=https://h/d?sig=…'],
+  ])('the word %s is shown as %s', (word, shown) => {
+    expect(wordWithoutSecrets(word)).toBe(shown);
+  });
+
   it('a URL with spaces as a word hides all of its password', () => {
     expect(wordWithoutSecrets('https://me:p w@h/a b?c=d e')).toBe('https://me:…@h/a%20b?c=…');
   });
