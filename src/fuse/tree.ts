@@ -43,6 +43,8 @@ export interface FileDescription {
   readonly readOnly: boolean;
   /** `st_blksize` in bytes. */
   readonly blockSize: number;
+  /** The errors for fsync(2) of another file of the same disk. Default: its own. */
+  readonly errors?: WritebackErrors;
   /** Whether size and attributes are known. If not, `describe` sets them later. Default: true. */
   readonly known?: boolean;
 }
@@ -278,7 +280,7 @@ export class Tree {
       lookups: 0,
       mode: S_IFREG | bits,
       blocks: statBlocks(file.size),
-      errors: new WritebackErrors(),
+      errors: file.errors ?? new WritebackErrors(),
     };
   }
 }

@@ -239,8 +239,8 @@ async function inDirectory(text: string, notices: string[]): Promise<Mountpoint>
   return made(await openTarget(directory, text), filename, { text, label: text, notices });
 }
 
-/** Refuses a file name: --all names its files itself. @throws MountError */
-export function checkDirectory({ kind, label, text }: Mountpoint): void {
+/** Refuses a file name where `option` names the files itself. @throws MountError */
+export function checkDirectory({ kind, label, text }: Mountpoint, option: string): void {
   if (kind === 'directory' && label !== text) return;
-  throw new MountError(`mountpoint ${text}: --all needs a directory; make it first: mkdir -p ${text}`);
+  throw new MountError(`mountpoint ${text}: ${option} needs a directory; make it first: mkdir -p ${text}`);
 }

@@ -25,6 +25,8 @@ export interface Settings {
   readonly server: ServerMode;
   /** Show every export of the server as a file of the directory MOUNTPOINT. */
   readonly all: boolean;
+  /** Show the disk and each of its partitions as files of a directory. */
+  readonly partitions: boolean;
   /** Export to ask for in the modes without a URI; undefined: the server's default export. */
   readonly exportName: string | undefined;
   /** Connections to open where the server and the mode allow several: 1 to 1024. */

@@ -3,6 +3,7 @@
 // Called by process.ts. Connects before it mounts, so that most mistakes are reported before anything is visible. A
 // failure undoes all earlier steps.
 
+import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { MountError } from '../mount/errors.js';
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
@@ -54,9 +55,7 @@ export async function startSession(
     const mountpoint = await resolveMountpoint(settings.mountpoint);
     cleanup.add(() => mountpoint.target.close());
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
-    const { fileKeeper, ...found } = settings.all
-      ? await openExportDirectory(start, mountpoint, options, endpoint)
-      : await openOne(start, mountpoint, options, endpoint);
+    const { fileKeeper, ...found } = await open(start, mountpoint, options, endpoint);
     return await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
   } catch (error) {
     for (const failure of await cleanup.run()) report.error(failure);
@@ -75,6 +74,30 @@ function commonOf({ settings }: Start, options: FuseOptions, endpoint: Endpoint)
   return { readOnly, server: serverText(settings.server), tls: endpoint.tls !== undefined };
 }
 
+async function open(start: Start, mountpoint: Mountpoint, options: FuseOptions, endpoint: Endpoint) {
+  const { all, partitions } = start.settings;
+  if (all) return openExportDirectory(start, mountpoint, options, endpoint);
+  if (partitions) return openPartitions(start, mountpoint, options, endpoint);
+  return openOne(start, mountpoint, options, endpoint);
+}
+
+/** Opens one export as a file of its disk and one of each partition. */
+async function openPartitions(
+  start: Start,
+  mountpoint: Mountpoint,
+  options: FuseOptions,
+  endpoint: Endpoint,
+): Promise<Opened> {
+  const { WHOLE_DISK, PartitionedDiskKeeper } = await import('./partitioned-disk.js');
+  checkDirectory(mountpoint, '--partitions');
+  const label = join(mountpoint.text, WHOLE_DISK);
+  const named = { ...mountpoint, filename: WHOLE_DISK, label };
+  const { fileKeeper: disk, ...opened } = await openOne(start, named, options, endpoint);
+  const { report, signal } = start;
+  const [whole] = opened.files;
+  return { ...opened, fileKeeper: new PartitionedDiskKeeper({ disk, whole, mountpoint, report, signal }) };
+}
+
 /** Opens one export as one file. */
 async function openOne(
   start: Start,
@@ -86,7 +109,7 @@ async function openOne(
   const disk = await openDisk(endpoint, settings, report, cleanup, signal);
   const common = commonOf(start, options, endpoint);
   const readOnly = common.readOnly || capabilitiesOf(disk.info).readOnly;
-  const several = allowsSeveral(settings, disk.server, disk.info);
+  const several = allowsSeveral(settings, disk.server, disk.info) && !settings.partitions;
   const threads = several ? settings.threads : 1;
   report.detail(`threads=${threads}`);
   const fileKeeper = new SingleFileKeeper({ settings, report, mountpoint, disk, threads });
@@ -110,7 +133,7 @@ async function openExportDirectory(
 ): Promise<Opened> {
   const { settings, report, cleanup, signal } = start;
   const { ExportDirectoryKeeper } = await import('./exports/export-directory.js');
-  checkDirectory(mountpoint);
+  checkDirectory(mountpoint, '--all');
   if (endpoint.exportName !== '') {
     throw new MountError('--all shows every export: remove the export name from the URI');
   }

@@ -77,6 +77,11 @@ function lostWritesText({ writebackErrors: count }: Status): string {
   return `acknowledged writes may have been lost (${count === 1 ? 'once' : `${count} times`})`;
 }
 
+function partitionText({ partition, offset, type = '', label = '' }: Status): string {
+  const name = label === '' ? '' : ` (${printable(label)})`;
+  return `${partition}${name}, type ${printable(type)}, at byte ${offset}`;
+}
+
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
@@ -88,6 +93,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
       'size',
       `${status.size} bytes (${bytesText(Number(status.size))})${status.readOnly ? ', read-only' : ''}`,
     ],
+    ...(status.partition === undefined ? [] : [['partition', partitionText(status)] as const]),
     ['connections', connected ? connectionsText(status) : style.bad(connectionsText(status))],
     ['cache', status.cache],
     ['reads', requestsText(status.reads)],

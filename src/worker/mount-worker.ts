@@ -9,6 +9,7 @@ import { type Call, deliver } from './contract/call.js';
 import type {
   FileAttachment,
   ListChange,
+  PartDescription,
   ReadThreadEnd,
   ServedFile,
   ToWorker,
@@ -20,7 +21,7 @@ import { BlockCounts, FIRST_STATUS_TIME } from './fuse/block-counts.js';
 import { Dispatcher } from './fuse/dispatch.js';
 import { ExportDirectory } from './fuse/export-directory.js';
 import { Files } from './fuse/files.js';
-import { Metadata } from './fuse/metadata.js';
+import { Metadata, type MetadataOptions } from './fuse/metadata.js';
 import { Loop, type LoopControl } from './loop/loop.js';
 import { Shutdown } from './loop/shutdown.js';
 import { Watchdog } from './loop/watchdog.js';
@@ -38,6 +39,22 @@ const MEMORY_LIMIT = 384 * 1024 * 1024;
 const VALIDITY = 3600;
 /** The same for names, where files come and go. */
 const CHANGING_VALIDITY = 1;
+
+function metadataOptions(settings: WorkerSettings, { system }: World): MetadataOptions {
+  const { cache, changing } = settings;
+  return {
+    cache,
+    changing,
+    validity: {
+      entry: settings.entryTimeout ?? (changing ? CHANGING_VALIDITY : VALIDITY),
+      attributes: settings.attributeTimeout ?? VALIDITY,
+    },
+    blocksValidity: settings.attributeTimeout,
+    negativeValidity: settings.negativeTimeout ?? 0,
+    keepPages: !settings.dropPagesOnOpen,
+    wallClock: system.wallClock,
+  };
+}
 
 /** See the file's head. */
 export class MountWorker implements EngineEvents, LoopControl, ToWorker {
@@ -82,18 +99,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#disks = this.#files.disks;
     const { tree, byNode } = this.#files;
     const { changing } = settings;
-    const metadata = new Metadata(tree, this.#engine.device, byNode, {
-      cache: settings.cache,
-      changing,
-      validity: {
-        entry: settings.entryTimeout ?? (changing ? CHANGING_VALIDITY : VALIDITY),
-        attributes: settings.attributeTimeout ?? VALIDITY,
-      },
-      blocksValidity: settings.attributeTimeout,
-      negativeValidity: settings.negativeTimeout ?? 0,
-      keepPages: !settings.dropPagesOnOpen,
-      wallClock: world.system.wallClock,
-    });
+    const metadata = new Metadata(tree, this.#engine.device, byNode, metadataOptions(settings, world));
     this.#blockCounts = new BlockCounts(this.#engine, metadata);
     const init = {
       ...settings,
@@ -113,6 +119,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       engine: this.#engine,
       metadata,
       disks: byNode,
+      parts: this.#files.parts,
       init,
       prefetched: this.#readahead,
       blockCounts: this.#blockCounts,
@@ -225,6 +232,10 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
 
   refuse(file: number, errno: number): void {
     this.#exportDirectory?.refused(file, errno);
+  }
+
+  showParts(file: number, parts: readonly PartDescription[]): void {
+    for (const part of parts) this.#files.addPart(file, part);
   }
 
   addReadThread(thread: ReadThreadEnd): void {

@@ -7,6 +7,7 @@ import { transmissionFlagNames } from '../nbd/names.js';
 import type { CacheMode, FileStatus, RequestStatus, Status, WaitStatus } from './contract/status.js';
 import type { Disk } from './disk/disk.js';
 import type { Wait } from './disk/waits.js';
+import type { DiskPart } from './fuse/disk-parts.js';
 import type { Files } from './fuse/files.js';
 import type { ReadThreads } from './read-threads/read-threads.js';
 import type { Engine } from './request/engine.js';
@@ -105,6 +106,12 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
   };
 }
 
+/** The fields in which the status of a part differs from that of its disk. */
+function partStatus({ description }: DiskPart): Partial<Status> {
+  const { number, offset, size, type, label, uuid } = description;
+  return { size: String(size), partition: number, offset: String(offset), type, label, uuid };
+}
+
 /** See the file's head. */
 export class StatusReporter {
   readonly #cache: CacheMode;
@@ -128,6 +135,8 @@ export class StatusReporter {
 
   /** Returns a function that makes the status of a node, if it is a file. */
   ofNode(nodeid: number): (() => Status) | undefined {
+    const part = this.#files.parts.get(nodeid);
+    if (part !== undefined) return () => ({ ...this.#of(part.disk), ...partStatus(part) });
     const disk = this.#files.diskForStatus(nodeid);
     return disk === undefined ? undefined : () => this.#of(disk);
   }

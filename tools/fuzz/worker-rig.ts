@@ -167,6 +167,7 @@ export class Rig {
       engine,
       metadata,
       disks,
+      parts: new Map(),
       init,
       prefetched: undefined,
       blockCounts: new BlockCounts(engine, metadata),

@@ -77,6 +77,7 @@ interface OptionValues extends ImageValues {
   readonly logFormat: LogFormat;
   readonly export?: string;
   readonly all?: true;
+  readonly partitions?: true;
   readonly cache: CacheMode;
   readonly daemon?: true;
   readonly foreground?: true;
@@ -185,6 +186,18 @@ function listingFrom({ values, given, operands, unknown }: Words): Listing {
   };
 }
 
+/** @throws UsageError when another option contradicts --partitions */
+function checkPartitions(values: OptionValues, given: readonly string[]): void {
+  if (!values.partitions) return;
+  const other = ['all', 'partition'].find((name) => given.includes(name));
+  if (other !== undefined) {
+    throw new UsageError(`--partitions and --${other} cannot be used together; see nbdfuse --help`);
+  }
+  if (given.includes('cache') && values.cache !== 'none') {
+    throw new UsageError('--partitions works with --cache=none only, its default: remove --cache');
+  }
+}
+
 /** @throws UsageError when --all does not work with the server or with --export */
 function checkAll(server: ServerMode, exportName: string | undefined): void {
   if (server.kind === 'command' || server.kind === 'fd') {
@@ -199,6 +212,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
   return {
     mountpoint,
     all: values.all ?? false,
+    partitions: values.partitions ?? false,
     exportName: values.export,
     connections: values.connections,
     fuseOptions: values.o,
@@ -208,7 +222,8 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     verbose: values.verbose ?? false,
     logFormat: values.logFormat,
     backend: values.fuseBackend,
-    cache: values.cache,
+    // The kernel's caches of the files of one disk would not know each other.
+    cache: values.partitions ? 'none' : values.cache,
     reconnectMs: values.reconnect,
     restart: values.restart ?? false,
     timeoutMs: values.timeout,
@@ -224,6 +239,7 @@ function mountRequest({ values, given, operands }: Words): Request {
   }
   if (values.s && values.threads !== undefined)
     throw new UsageError('-s and --threads cannot be used together; see nbdfuse --help');
+  checkPartitions(values, given);
   const settings = settingsFrom(values, mountpoint);
   const daemon = values.daemon ?? false;
   const image = imageFrom(words, values, given);

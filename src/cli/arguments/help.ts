@@ -10,6 +10,7 @@ Usage:
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] IMAGE
     nbdfuse [OPTIONS] MOUNTPOINT[/FILENAME] SERVER
     nbdfuse [OPTIONS] --all DIR SERVER
+    nbdfuse [OPTIONS] --partitions DIR IMAGE|SERVER
     nbdfuse --list [--json] SERVER
     nbdfuse --status [--watch] [--json] MOUNTPOINT
     nbdfuse --unmount MOUNTPOINT

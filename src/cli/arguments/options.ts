@@ -85,6 +85,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       new NamedOption('--partition <n>', 'show only this partition of IMAGE').argParser((text: string) =>
         wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
       ),
+      new NamedOption('--partitions', 'show the disk and each of its partitions as files in DIR'),
       new NamedOption('--snapshot-name <name>', 'show an internal snapshot of a qcow2 image, read-only'),
       new NamedOption('--overlay [file]', 'write to a temporary overlay, or to FILE, instead of IMAGE'),
       new NamedOption('-r, --readonly', 'mount read-only', ['--read-only']),

@@ -88,6 +88,11 @@ const status = shaped<Status>({
   readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, unused: number }),
   lostConnections: number,
   retriedRequests: number,
+  partition: optional(number),
+  offset: optional(digits),
+  type: optional(text),
+  label: optional(text),
+  uuid: optional(text),
 });
 
 /** Fields that older versions lack. */

@@ -8,6 +8,7 @@ import type { FuseOptions } from '../../mount/options.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type {
   MountEvents,
+  PartDescription,
   ReadThreadEvents,
   ServedFile,
   StopOutcome,
@@ -43,6 +44,8 @@ export interface Backend {
   readonly ready: Promise<void>;
   /** Undefined where files cannot come and go. */
   readonly directory: DirectoryAnswers | undefined;
+  /** Shows parts of a file's disk as files, with the numbers after it. Undefined where that is not possible. */
+  readonly showParts: ((file: number, parts: readonly PartDescription[]) => void) | undefined;
   /** Gives a file a connection, which belongs to the backend from then on. */
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
   /** Waiting and new requests of the file fail with `errno` until a new connection is accepted. */

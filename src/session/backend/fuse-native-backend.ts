@@ -23,6 +23,9 @@ export function prepareFuseNativeBackend(): PreparedBackend {
 
 async function startFuseNativeBackend(request: BackendRequest): Promise<Backend> {
   const { mountpoint, options, events, settings } = request;
+  if (settings.partitions) {
+    throw new MountError('--partitions cannot be used with fuse-native; use --fuse-backend=kernel');
+  }
   if (request.changing) {
     throw new MountError('--all cannot be used with fuse-native; use --fuse-backend=kernel');
   }
@@ -72,6 +75,7 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
 class FuseNativeBackend implements Backend {
   readonly ready = Promise.resolve();
   readonly directory = undefined;
+  readonly showParts = undefined;
   readonly addReadThread = undefined;
   readonly #system: NativeFileSystem;
   readonly #mount: MountEntry;

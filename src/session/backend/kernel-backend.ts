@@ -8,7 +8,7 @@ import { using } from '../../linux/path.js';
 import { writeBackDirtyPages } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
-import type { ListChange, ServedFile } from '../../worker/contract/messages.js';
+import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
 import type { CacheMode } from '../../worker/contract/status.js';
 import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
 import { dismissWorker } from '../../worker/spawn.js';
@@ -72,7 +72,8 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     entryTimeout: options.entryTimeout,
     negativeTimeout: options.negativeTimeout,
     readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
-    dropPagesOnOpen: options.autoCache,
+    // The kernel caches the pages of each file separately: see docs/internals/decisions/0030-partitions.md.
+    dropPagesOnOpen: options.autoCache || settings.partitions,
     readThreads: threads - 1,
     firstReadThreadConnection: settings.connections,
   };
@@ -131,6 +132,8 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
 class ShownFiles {
   readonly #mount: KernelMount;
   readonly #files: Map<number, ServedFile>;
+  /** The files that show parts of the only disk. */
+  readonly #parts: number[] = [];
   readonly #semaphore = new Semaphore(MOST_AT_ONCE);
 
   constructor(mount: KernelMount, files: readonly ServedFile[]) {
@@ -155,9 +158,18 @@ class ShownFiles {
     await this.#act(number, (path) => truncate(path, Number(info.size)));
   }
 
-  /** Writes out the kernel's cache of a file. @throws Error when that fails, or the file was replaced meanwhile */
+  /** Adds files of the same disk as `number`, with the numbers after it. */
+  addParts(number: number, parts: readonly PartDescription[]): void {
+    const whole = this.#find(number);
+    for (const [i, { name }] of parts.entries()) {
+      this.#files.set(number + 1 + i, { ...whole, name });
+      this.#parts.push(number + 1 + i);
+    }
+  }
+
+  /** Writes out the kernel's cache of a file and of the parts of its disk. @throws Error when that fails, or the file was replaced meanwhile */
   async writeBackDirtyPages(number: number): Promise<void> {
-    await this.#act(number, writeBackDirtyPages);
+    for (const one of [number, ...this.#parts]) await this.#act(one, writeBackDirtyPages);
     this.#find(number);
   }
 
@@ -213,6 +225,11 @@ class KernelBackend implements Backend {
 
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void {
     this.#worker.attach(file, connection, negotiated.takeSocket(), negotiated.info);
+  }
+
+  showParts(file: number, parts: readonly PartDescription[]): void {
+    this.#files.addParts(file, parts);
+    this.#worker.send('showParts', file, parts);
   }
 
   fail(file: number, errno: number): void {

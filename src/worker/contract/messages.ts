@@ -31,6 +31,20 @@ export interface ServedFile {
   readonly tls: boolean;
 }
 
+/** A part of a disk that is a file of its own: a partition. Its texts are those of the disk. */
+export interface PartDescription {
+  /** One path component. */
+  readonly name: string;
+  /** Bytes of the disk. */
+  readonly offset: bigint;
+  readonly size: bigint;
+  /** As in `Partition`. */
+  readonly number: number;
+  readonly type: string;
+  readonly label: string;
+  readonly uuid: string;
+}
+
 /** A change of the list of files. */
 export interface ListChange {
   readonly added: readonly { readonly number: number; readonly file: ServedFile }[];
@@ -153,6 +167,8 @@ export interface ToWorker {
   described(file: number, description: ServedFile, errno: number): void;
   /** Answers `connectionWanted` if there is no connection: open(2) fails with `errno`. */
   refuse(file: number, errno: number): void;
+  /** Shows parts of a file's disk as files, from now on. */
+  showParts(file: number, parts: readonly PartDescription[]): void;
   addReadThread(thread: ReadThreadEnd): void;
   /** Asks for `proven`. */
   prove(): void;

@@ -86,6 +86,13 @@ export interface Status {
   readonly lostConnections: number;
   /** Requests that were sent again after a loss. */
   readonly retriedRequests: number;
+  /** Of a partition's file: see PartDescription. `size` is that of the partition. */
+  readonly partition?: number;
+  /** Bytes of the disk, in decimal digits. */
+  readonly offset?: string;
+  readonly type?: string;
+  readonly label?: string;
+  readonly uuid?: string;
 }
 
 /** The status of one file. */

@@ -8,6 +8,7 @@ import { EINTR } from '../../constants/errno.js';
 import { type Node, statBlocks } from '../../fuse/tree.js';
 import { errnoName } from '../../linux/errno.js';
 import { type Blocks, blocksOf, isOnDisk, payloadPart } from '../../nbd/block-rules.js';
+import type { ByteRange } from '../../nbd/byte-range.js';
 import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -107,6 +108,12 @@ export interface DiskContext {
   flushInTheBackground(disk: Disk): void;
 }
 
+/** A file that shows a range of a disk. */
+interface CountedPart extends ByteRange {
+  readonly node: Node;
+  holes: bigint;
+}
+
 /** See the file's head. */
 export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, SampledDisk {
   readonly index: number;
@@ -160,6 +167,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   readonly firstSamples: FirstSamples;
   /** Errno of the last background FLUSH; 0 for success. */
   flushError = 0;
+  readonly #parts: CountedPart[] = [];
   readonly #waiting = new CommandQueue();
   #connections: Connection[] = [];
   #closing: Connection[] = [];
@@ -241,6 +249,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   /** Records that a count has found `bytes` bytes of holes so far. */
   foundHoles(bytes: bigint): void {
     this.node.blocks = statBlocks(this.info.size - bytes);
+    for (const { node, start, end, holes } of this.#parts) node.blocks = statBlocks(end - start - holes);
     this.#hasLookedForHoles = true;
     if (this.writers > 0) this.mayHaveData();
   }
@@ -248,6 +257,24 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   /** Makes `st_blocks` at least 1: programs such as tar take 0 as proof that a file has no data. */
   mayHaveData(): void {
     if (this.node.blocks === 0n && this.info.size > 0n) this.node.blocks = 1n;
+    for (const { node } of this.#parts) if (node.blocks === 0n) node.blocks = 1n;
+  }
+
+  /** The bytes of the disk. */
+  get whole(): ByteRange {
+    return { start: 0n, end: this.info.size };
+  }
+
+  /** The parts of the disk that are files of their own, with the bytes of holes that a count has found in each. */
+  get parts(): readonly CountedPart[] {
+    return this.#parts;
+  }
+
+  /** Adds a part. Its blocks are counted from the next stat(2) on. */
+  addPart(node: Node, { start, end }: ByteRange): void {
+    assert(start >= 0n && end <= this.info.size, 'a part is within its disk');
+    this.#parts.push({ node, start, end, holes: 0n });
+    this.allocation.changed();
   }
 
   /** Bytes of `size` at (hi, lo) within the disk. */

@@ -3,6 +3,7 @@
 // The dispatcher offers it each GETATTR of stat(2). One count of a disk runs at a time. Never blocks: a GETATTR waits for
 // a limited time, and then gets what the counts found so far.
 
+import { HOST_ENDIAN, IN_NODEID_LO } from '../../fuse/layout.js';
 import type { Disk } from '../disk/disk.js';
 import { type FuseRequest, REQUEST_OWN_REPLY, SPECULATIVE, type Task } from '../flight/fuse-request.js';
 import { countBlocks, FIRST_COUNT, WHOLE_COUNT } from '../request/block-count.js';
@@ -15,6 +16,7 @@ export const FIRST_STATUS_TIME = 250;
 interface WaitingGetattr {
   readonly request: FuseRequest;
   readonly disk: Disk;
+  readonly nodeid: number;
   /** The last change that the count must include: see Allocation. */
   readonly change: number;
   /** Milliseconds. */
@@ -50,7 +52,8 @@ export class BlockCounts {
     allocation.expire(now);
     const request = this.#engine.beginFor(REQUEST_OWN_REPLY, disk, view);
     if (this.#engine.trace !== undefined) request.about = {};
-    this.#waiting.push({ request, disk, change: allocation.changes, until: now + FIRST_STATUS_TIME });
+    const nodeid = view.getUint32(IN_NODEID_LO, HOST_ENDIAN);
+    this.#waiting.push({ request, disk, nodeid, change: allocation.changes, until: now + FIRST_STATUS_TIME });
     this.#count(disk, WHOLE_COUNT);
     return true;
   }
@@ -83,12 +86,12 @@ export class BlockCounts {
   #answer(isDue: (one: WaitingGetattr) => boolean): void {
     const due = this.#waiting.filter(isDue);
     this.#waiting = this.#waiting.filter((one) => !due.includes(one));
-    for (const { request, disk, change } of due) {
+    for (const { request, disk, nodeid, change } of due) {
       if (!disk.allocation.includes(change)) disk.mayHaveData();
       // A signal may have ended the requester.
       if (!request.answered) {
         request.markAnswered();
-        this.#metadata.getattr(disk.node.nodeid, false, request);
+        this.#metadata.getattr(nodeid, false, request);
       }
       this.#engine.settle(request);
     }

@@ -68,6 +68,7 @@ import { startLseek } from '../request/seek.js';
 import { startWrite } from '../request/write.js';
 import { startFallocate } from '../request/zero.js';
 import type { BlockCounts } from './block-counts.js';
+import type { DiskPart } from './disk-parts.js';
 import type { ExportDirectory } from './export-directory.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
 import { ExtendedAttributes } from './xattr.js';
@@ -83,6 +84,8 @@ export interface DispatchTargets {
   readonly metadata: Metadata;
   /** The disk behind each file's nodeid. */
   readonly disks: ReadonlyMap<number, Disk>;
+  /** The files of these that are only a part of their disk. */
+  readonly parts: ReadonlyMap<number, DiskPart>;
   /** The features to request in FUSE_INIT. */
   readonly init: InitOptions;
   readonly prefetched: PrefetchedBytes | undefined;
@@ -105,6 +108,7 @@ export class Dispatcher implements Requester {
   readonly #engine: Engine;
   readonly #metadata: Metadata;
   readonly #disks: ReadonlyMap<number, Disk>;
+  readonly #parts: ReadonlyMap<number, DiskPart>;
   readonly #targets: DispatchTargets;
   readonly #xattr: ExtendedAttributes;
   #hasKillpriv = false;
@@ -114,6 +118,7 @@ export class Dispatcher implements Requester {
     this.#engine = targets.engine;
     this.#metadata = targets.metadata;
     this.#disks = targets.disks;
+    this.#parts = targets.parts;
     this.#xattr = new ExtendedAttributes(targets.engine.device);
   }
 
@@ -132,6 +137,12 @@ export class Dispatcher implements Requester {
   #data(opcode: number, nodeid: number, view: DataView): boolean {
     const disk = this.#disks.get(nodeid);
     if (disk === undefined) return false;
+    const part = this.#parts.size === 0 ? undefined : this.#parts.get(nodeid);
+    const error = part?.translate(opcode, view, this.#engine.system.wallClock.now()) ?? 0;
+    if (error !== 0) {
+      this.#error(error);
+      return true;
+    }
     switch (opcode) {
       case FUSE_READ:
         startRead(this.#engine, this.#targets.prefetched, disk, view);
@@ -147,7 +158,7 @@ export class Dispatcher implements Requester {
         startFallocate(this.#engine, this.#targets.prefetched, disk, view);
         return true;
       case FUSE_LSEEK:
-        startLseek(this.#engine, disk, view);
+        startLseek(this.#engine, disk, view, part ?? disk.whole);
         return true;
       case FUSE_GETATTR:
         return !isByHandle(view) && this.#targets.blockCounts.takes(disk, view);

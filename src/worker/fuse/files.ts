@@ -5,10 +5,11 @@
 
 import { type FileDescription, type Node, Tree, type TreeOptions } from '../../fuse/tree.js';
 import type { ExportInfo } from '../../nbd/export-info.js';
-import type { ServedFile } from '../contract/messages.js';
+import type { PartDescription, ServedFile } from '../contract/messages.js';
 import { MAX_TRANSFER } from '../device/device.js';
 import { Disk, type DiskContext } from '../disk/disk.js';
 import { makeCounters } from '../stats/counters.js';
+import { DiskPart } from './disk-parts.js';
 
 /** `st_blksize` in bytes where the server reports no preferred block size. */
 const BLOCK_SIZE = 4096;
@@ -37,6 +38,8 @@ export class Files {
   readonly disks: Disk[] = [];
   /** The same disks, by node id. */
   readonly byNode = new Map<number, Disk>();
+  /** The parts of disks that are files, by node id. Their disks are in `byNode`, too. */
+  readonly parts = new Map<number, DiskPart>();
   readonly #entries = new Map<number, FileEntry>();
   readonly #byNode = new Map<number, FileEntry>();
   readonly #context: DiskContext;
@@ -110,6 +113,17 @@ export class Files {
     this.disks.push(disk);
     this.byNode.set(entry.node.nodeid, disk);
     return disk;
+  }
+
+  /** Shows a part of a file's disk, which must be in use, as a file. @throws RangeError without such a disk */
+  addPart(number: number, part: PartDescription): void {
+    const { disk } = this.#entries.get(number) ?? {};
+    if (disk === undefined) throw new RangeError(`file ${number} has no disk`);
+    const { readOnly, blockSize, errors } = disk.node;
+    const node = this.tree.add({ name: part.name, size: part.size, readOnly, blockSize, errors });
+    this.byNode.set(node.nodeid, disk);
+    this.parts.set(node.nodeid, new DiskPart(disk, node, part));
+    disk.addPart(node, { start: part.offset, end: part.offset + part.size });
   }
 
   /** Removes a disk without connections and requests. */

@@ -205,7 +205,10 @@ export class Metadata {
 
   opendir(requester: Requester): number {
     return this.#reply(
-      writeOpenReply(this.#device.small, this.#options.changing ? 0 : FOPEN_CACHE_DIR),
+      writeOpenReply(
+        this.#device.small,
+        this.#options.changing || !this.#options.keepPages ? 0 : FOPEN_CACHE_DIR,
+      ),
       requester,
     );
   }
@@ -248,7 +251,8 @@ export class Metadata {
 
   statfs(requester: Requester): number {
     const files = this.#tree.files();
-    const bytes = files.reduce((sum, file) => sum + file.size, 0n);
+    const isPart = (file: Node): boolean => (this.#disks.get(file.nodeid)?.node ?? file) !== file;
+    const bytes = files.reduce((sum, file) => (isPart(file) ? sum : sum + file.size), 0n);
     return this.#reply(writeStatfsReply(this.#device.small, bytes, files.length, 4096), requester);
   }
 

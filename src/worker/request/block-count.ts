@@ -1,6 +1,8 @@
 // Counts the allocated bytes of a disk by NBD_CMD_BLOCK_STATUS, for `st_blocks`.
 
+import { type ByteRange, intersection } from '../../nbd/byte-range.js';
 import type { Disk } from '../disk/disk.js';
+import type { Run } from '../disk/extent-map.js';
 import type { FuseRequest, Task } from '../flight/fuse-request.js';
 import type { Engine } from './engine.js';
 import { askStatus } from './seek.js';
@@ -14,6 +16,14 @@ export const WHOLE_COUNT = 16_384;
 /** Most milliseconds of a count. The rest of the disk then counts as data. */
 const COUNT_TIME = 10_000;
 
+/** Adds the holes of a counted range to the parts of the disk that share bytes with it. */
+function addToParts(disk: Disk, counted: ByteRange, run: (from: bigint, to: bigint) => Run): void {
+  for (const part of disk.parts) {
+    const { start, end } = intersection(counted, part);
+    if (start < end) part.holes += run(start, end).holes;
+  }
+}
+
 /** Steps of a count with at most so many commands. The first one updates `st_blocks` at each step. */
 export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk, most: number): Task {
   const { size } = disk.info;
@@ -23,6 +33,8 @@ export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk, m
   extents.begin(engine.now());
   extents.recordReplies(true);
   let { holes, end } = extents.run(0n, size);
+  for (const part of disk.parts) part.holes = 0n;
+  addToParts(disk, { start: 0n, end }, (from, to) => extents.run(from, to));
   for (let commands = 0; end < size && commands < most && engine.now() < until; commands++) {
     askStatus(engine, request, disk, end);
     yield;
@@ -32,6 +44,8 @@ export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk, m
     const known = extents.run(reply.end, size);
     if (known.end <= end) break;
     holes += reply.holes + known.holes;
+    addToParts(disk, { start: end, end: reply.end }, (from, to) => extents.repliedRun(from, to));
+    addToParts(disk, { start: reply.end, end: known.end }, (from, to) => extents.run(from, to));
     end = known.end;
     if (!allocation.isCounted) disk.foundHoles(holes);
   }

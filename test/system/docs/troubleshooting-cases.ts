@@ -156,6 +156,10 @@ while [ ! -s server.pid ]; do sleep 0.05; done; nbdfuse dir disk.qcow2; kill $S`
   'the disk has no partition table': 'nbdfuse --partition 1 dir disk.raw',
   'the disk has an Apple': `printf 'PM' | dd of=disk.raw bs=512 seek=1 conv=notrunc status=none
 nbdfuse --partition 1 dir disk.raw`,
+  'partition 5 is not within': `truncate -s 8M disk.raw; printf 'start=64,size=9999,type=5\\nstart=99,size=4999\\n' | sfdisk -q disk.raw
+truncate -s 1M disk.raw; ${mounted('--partitions', 'disk.raw')}; umount dir; wait`,
+  'mountpoint dir/new: --partitions': 'nbdfuse --partitions dir/new disk.raw',
+  '--partitions works with': 'nbdfuse --partitions --cache=writeback dir disk.raw',
   'partition 1 is extended': `printf 'start=64,size=999,type=5\\nstart=99,size=99\\n' | sfdisk -q disk.raw
 nbdfuse --partition 1 dir disk.raw`,
   'the GPT at the beginning': `${gptWithout('disk.raw', '512')}; ${mounted('--partition 1', 'disk.raw')}

@@ -6,7 +6,14 @@ import { readPartitions } from '../../../src/partitions/partitions.js';
 import type { PartitionTable } from '../../../src/partitions/table.js';
 import { createScope } from '../../support/cleanup.js';
 import { readerOf } from '../../support/disk-reader.js';
-import { damage, type Entry, editImage, mbrSector, placesOfPartx } from '../../support/partitions.js';
+import {
+  damage,
+  type Entry,
+  editImage,
+  mbrSector,
+  placesOfPartx,
+  withLoopDevice,
+} from '../../support/partitions.js';
 import { runProgram, runShell } from '../../support/run/command.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { Scope } from '../../support/run/scope.js';
@@ -140,16 +147,10 @@ describe('MBR', () => {
 /** Writes a GPT for sectors of a size. Returns the table as sfdisk lists it. */
 async function writeGpt(path: string, sectorSize: number): Promise<string> {
   const lines = sectorSize === 512 ? GPT : GPT.replaceAll('2048', '256').replace('8192', '1024');
-  const attach = 'losetup --find --show --sector-size "$1" "$0"';
-  const device = (await runShell(attach, path, String(sectorSize))).trim();
-  try {
+  return withLoopDevice(path, sectorSize, async (device) => {
     await runShell('printf %b "$1" | sfdisk --quiet "$0"', device, lines);
-    const listed = await runProgram('sfdisk', '--json', device);
-    await runShell('blockdev --flushbufs "$0"', device);
-    return listed;
-  } finally {
-    await runProgram('losetup', '--detach', device);
-  }
+    return runProgram('sfdisk', '--json', device);
+  });
 }
 
 const templates = new Scope();

@@ -21,6 +21,7 @@ describe('option defaults', () => {
       mountpoint: 'dir/disk',
       server: { kind: 'uri', uri: URI },
       all: false,
+      partitions: false,
       exportName: undefined,
       connections: 4,
       fuseOptions: [],
@@ -36,6 +37,25 @@ describe('option defaults', () => {
       timeoutMs: 0,
       settleMs: Number.POSITIVE_INFINITY,
     });
+  });
+});
+
+describe('--partitions', () => {
+  it('works for images and for servers, without a page cache', () => {
+    for (const words of [['disk.qcow2'], ['nbd://host'], ['--command', 'CMD'], ['[', 'CMD', ']']]) {
+      const request = parseArguments(['--partitions', 'dir', ...words]);
+      if (request.kind !== 'mount' && request.kind !== 'image') throw new Error(request.kind);
+      expect(request.settings).toMatchObject({ partitions: true, cache: 'none' });
+    }
+    expect(parseArguments(['--partitions', '--cache=none', 'dir', 'disk.raw']).kind).toBe('image');
+  });
+
+  it.each([
+    ['--all', /^--partitions and --all cannot be used together/],
+    ['--partition=2', /^--partitions and --partition cannot be used together/],
+    ['--cache=writethrough', /^--partitions works with --cache=none only, its default: remove --cache$/],
+  ])('contradicts %s', (option, message) => {
+    expect(() => parseArguments(['--partitions', option, 'dir', 'disk.raw'])).toThrow(message);
   });
 });
 
