@@ -82,8 +82,9 @@ function lookingOperations(tree: Tree, find: Find) {
     statfs: (_path, done) => {
       const files = tree.files();
       const blocks = files.reduce((sum, node) => sum + Math.ceil(Number(node.size) / 4096), 0);
-      const full = { bfree: 0, bavail: 0, ffree: 0 };
-      done(0, { bsize: 4096, frsize: 4096, blocks, files: files.length, namemax: 255, ...full });
+      // As in src/fuse/reply.ts.
+      const free = { bfree: blocks, bavail: blocks, ffree: 0 };
+      done(0, { bsize: 4096, frsize: 4096, blocks, files: files.length, namemax: 255, ...free });
     },
   } satisfies Partial<Operations>;
 }

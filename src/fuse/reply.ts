@@ -143,7 +143,10 @@ export function writeXattrSize(view: DataView, size: number): number {
   return 8;
 }
 
-/** `fuse_statfs_out` of a full file system with `bytes` bytes in `files` files. */
+/**
+ * `fuse_statfs_out` of a file system with `bytes` bytes in `files` files. All blocks count as free: only the file systems
+ * on the disks know which are in use, and a full file system would alarm programs that watch it.
+ */
 export function writeStatfsReply(
   view: DataView,
   bytes: bigint,
@@ -152,7 +155,9 @@ export function writeStatfsReply(
 ): number {
   for (let at = OUT_HEADER; at < OUT_HEADER + 80; at += 4) view.setUint32(at, 0);
   const block = BigInt(readBlockSize);
-  view.setBigUint64(OUT_HEADER, (bytes + block - 1n) / block, HOST_ENDIAN);
+  const blocks = (bytes + block - 1n) / block;
+  // blocks, bfree, bavail
+  for (const at of [0, 8, 16]) view.setBigUint64(OUT_HEADER + at, blocks, HOST_ENDIAN);
   view.setBigUint64(OUT_HEADER + 24, BigInt(files), HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 40, readBlockSize, HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 44, 255, HOST_ENDIAN);

@@ -89,6 +89,51 @@ describe('mount(8)', () => {
     expect(await withHelper(scope, script)).toBe('fuse.nbdfuse ro\n444\n');
   });
 
+  it('mounts all lines of fstab once, also a new name in a directory, and umount(8) finds them', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '4M');
+    const image = await createRaw(scope, 1);
+    for (const name of ['dir', 'other']) mkdirSync(scope.path(name));
+    const lines = [
+      `${server.uri()} ${scope.path('dir')} fuse.nbdfuse nofail 0 0`,
+      `${image} ${scope.path('other/disk.raw')} fuse.nbdfuse nofail 0 0`,
+      `nbd+unix:///?socket=/none ${scope.path('other/none.raw')} fuse.nbdfuse noauto 0 0`,
+    ];
+    writeFileSync(scope.path('fstab'), `${lines.join('\n')}\n`);
+    const script = `
+      for i in 1 2; do mount -T "$1/fstab" -a 2>/dev/null; echo $?; grep -c " $1/.* fuse.nbdfuse " /proc/mounts; done
+      stat -c %s "$1/dir/nbd" "$1/other/disk.raw"
+      mount -T "$1/fstab" "$1/other/none.raw" 2>/dev/null || ls "$1/other"
+      umount "$1/dir"; umount "$1/other/disk.raw"; stat -c %s "$1/other/disk.raw"`;
+    expect(await withHelper(scope, script)).toBe('0\n2\n0\n2\n4194304\n1048576\ndisk.raw\n0\n');
+  });
+
+  it('remounts with other flags, and refuses other options', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '4M');
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt"
+      flags() { awk -v mnt="$1/mnt" '$2 == mnt { split($4, flag, ","); print flag[1], flag[4] }' /proc/mounts; }
+      mount -o remount,ro "$1/mnt"; flags "$1"
+      ! (: >"$1/mnt/nbd") 2>/dev/null
+      mount -o remount,rw,noatime "$1/mnt"; flags "$1"
+      dd if=/dev/zero of="$1/mnt/nbd" bs=64k count=1 conv=notrunc,fsync status=none
+      mount -o remount,allow_other "$1/mnt" 2>&1 || echo $?
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script, server.uri())).toBe(
+      `ro relatime\nrw noatime\nnbdfuse: ${scope.path('mnt')}: remount cannot change allow_other: unmount, and mount again\n1\n`,
+    );
+  });
+
+  it('shows no password in the list of mounts', async () => {
+    const scope = createScope();
+    const script = `
+      sed -i 's|^\\[ -n "$made" . .*|echo "$@"; exit|' /usr/sbin/mount.fuse.nbdfuse
+      mount -t fuse.nbdfuse https://user:secret@example.com/disk.img "$1/mnt"
+      mount -t fuse.nbdfuse nbd://host/a,b "$1/mnt"`;
+    expect(await withHelper(scope, script)).toBe('--daemon\n--daemon -o fsname=nbd://host/a\\,b\n');
+  });
+
   it('mounts a partition of an image with a line of fstab, with an overlay', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 4);

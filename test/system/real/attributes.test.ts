@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { BACKENDS } from '../../support/backends.js';
 import { createScope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
+import { runProgram } from '../../support/run/command.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -22,6 +23,19 @@ it.each(BACKENDS)(
     expect([read.mtimeMs, read.atimeMs]).toEqual([mounted.mtimeMs, mounted.atimeMs]);
     await writeAt(disk.file, Buffer.from('later'), 0);
     expect((await stat(disk.file)).mtimeMs).toBeGreaterThan(mounted.mtimeMs);
+  },
+);
+
+it.each(BACKENDS)(
+  'attributes: df shows the size of the disk, and no full file system, by %s',
+  async (_, options) => {
+    const disk = await mountDisk(createScope(), {
+      server: ['[', 'nbdkit', 'pattern', '1000001', ']'],
+      options,
+    });
+    const text = await runProgram('df', '-B1', '--output=size,used,avail,pcent', disk.mountpoint);
+    const size = String(Math.ceil(1_000_001 / 4096) * 4096);
+    expect(text.split('\n')[1].trim().split(/ +/)).toEqual([size, '0', size, '0%']);
   },
 );
 

@@ -158,11 +158,11 @@ describe('FUSE small replies', () => {
     expect(body((view) => writeXattrSize(view, 258))).toEqual(hex`02010000 00000000 | size, padding`);
   });
 
-  test('fuse_statfs_out of a full file system, with its last block counted whole', () => {
+  test('fuse_statfs_out of a file system whose blocks are free, with its last block counted whole', () => {
     expect(body((view) => writeStatfsReply(view, 4097n, 3, 4096))).toEqual(hex`
       0200000000000000 | blocks
-      0000000000000000 | bfree
-      0000000000000000 | bavail
+      0200000000000000 | bfree
+      0200000000000000 | bavail
       0300000000000000 | files
       0000000000000000 | ffree
       00100000         | bsize
