@@ -46,7 +46,7 @@ export function startDaemon(words: readonly string[], inherited: number | undefi
   });
 }
 
-/** Lets the command return. Later messages go to standard error if it is a file, else nowhere. @throws SystemError */
+/** Lets the command return, and the current directory be removed. Later messages go to standard error if it is a file, else nowhere. @throws SystemError */
 export function becomeDaemon(): void {
   const nowhere = libc.open('/dev/null', O_RDWR, 0);
   if (nowhere < 0) throw new SystemError(errno(), 'open');
@@ -55,6 +55,8 @@ export function becomeDaemon(): void {
     if (!fstatSync(descriptor).isFile()) libc.dup2(nowhere, descriptor);
   }
   libc.close(nowhere);
+  // The session has kept its paths: see src/session/kept-paths.ts.
+  process.chdir('/');
   process.send?.('ready');
   process.disconnect();
 }

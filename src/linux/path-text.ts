@@ -55,7 +55,7 @@ export function pathBytes(text: string): string | Buffer {
 }
 
 /** Runs the command `$2 …` with the path `$1`, a format of printf(1), as its last word. `x` keeps newlines at the end. */
-const WITH_PATH = 'path=$(printf "$1"; printf x); shift; exec "$@" "${path%x}"';
+const WITH_PATH = `path=$(printf "$1"; printf x); shift; exec "$@" "\${path%x}"`;
 
 /**
  * The words that start a program whose last word is a path. Node can pass on UTF-8 only, so a shell makes any other

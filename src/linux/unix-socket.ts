@@ -9,6 +9,7 @@ import { O_PATH } from '../constants/open-flags.js';
 import { SystemError } from './errno.js';
 import { addressOf, errno, libc } from './libc.js';
 import { openPath, pathThrough, using } from './path.js';
+import { isUtf8Path } from './path-text.js';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_NONBLOCK, SOCK_STREAM } from './socket.js';
 
 /** Bytes of `sun_path`. A path ends with a NUL, an abstract name with the address. */
@@ -58,7 +59,7 @@ function connectToName(name: string): number {
  */
 export async function connectUnixSocket(name: string): Promise<number> {
   if (name.startsWith('\0')) return connectToName(name);
-  if (fits(name)) return connectTo(unixAddress(name));
+  if (fits(name) && isUtf8Path(name)) return connectTo(unixAddress(name));
   return using(await openPath(name, { follow: true }), (path) => connectTo(unixAddress(path)));
 }
 

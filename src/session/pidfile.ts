@@ -4,8 +4,7 @@
 
 import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
-import { currentDirectory } from '../linux/path.js';
+import { keptPath } from '../linux/kept-path.js';
 import { pathBytes } from '../linux/path-text.js';
 
 /** A pidfile that was written. */
@@ -16,7 +15,7 @@ export interface Pidfile {
 
 /** Writes this process's number into a file. @throws Error, one line */
 export async function writePidfile(path: string): Promise<Pidfile> {
-  const file = pathBytes(resolve(currentDirectory(), path));
+  const file = pathBytes(keptPath(path));
   const text = String(process.pid);
   try {
     await writeFile(file, text);

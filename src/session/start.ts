@@ -20,6 +20,7 @@ import { keepsWrites, reconnectBy } from './connect/lost-server.js';
 import { allowsSeveral, openDisk } from './connect/open-disk.js';
 import { serverText } from './connect/server-text.js';
 import type { FileKeeper } from './file-keeper.js';
+import { keepPaths } from './kept-paths.js';
 import { writePidfile } from './pidfile.js';
 import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
@@ -54,6 +55,7 @@ export async function startSession(
     const endpoint = endpointOf(settings, report);
     const mountpoint = await resolveMountpoint(settings.mountpoint);
     cleanup.add(() => mountpoint.target.close());
+    keepPaths(settings, endpoint, mountpoint);
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
     const { fileKeeper, ...found } = await open(start, mountpoint, options, endpoint);
     return await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });

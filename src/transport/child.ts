@@ -9,6 +9,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { keptPath } from '../linux/kept-path.js';
 import { printable } from '../nbd/text.js';
 import { reasonOf, TransportError } from './errors.js';
 import { findProgram } from './program.js';
@@ -126,6 +127,8 @@ export class Child {
     const channel = options.socket ?? 'ignore';
     const child = spawn('/bin/sh', args, {
       detached: true,
+      // Its words may be relative paths.
+      cwd: keptPath('.'),
       // perl in the sandbox must not warn about a locale that is not installed.
       env: { ...process.env, PERL_BADLANG: '0' },
       stdio: [channel, channel, 'pipe', options.listener?.fd ?? 'ignore', 'pipe'],

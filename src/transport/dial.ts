@@ -9,6 +9,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { EAGAIN, ECONNREFUSED, ENOENT, EPROTOTYPE } from '../constants/errno.js';
 import { SystemError } from '../linux/errno.js';
+import { keptPath } from '../linux/kept-path.js';
 import { connectVsock, isSocket } from '../linux/socket.js';
 import { connectUnixSocket } from '../linux/unix-socket.js';
 import { DescriptorStream } from './descriptor-stream.js';
@@ -46,7 +47,7 @@ export async function connectUnix(path: string, signal?: AbortSignal, directory 
     throw new TransportError(`cannot connect to ${where}: it is not a path`);
   const full = path.startsWith('\0') || isAbsolute(path) ? path : join(directory, path);
   try {
-    const fd = await connectWhenAccepted(full, signal);
+    const fd = await connectWhenAccepted(keptPath(full), signal);
     const socket = new Socket({ fd, readable: true, writable: true });
     // An error can come before the caller listens for it.
     socket.on('error', () => undefined);

@@ -1,8 +1,9 @@
 // Finds the program that an argument vector names, before anything is started.
 
 import { access, constants, stat } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
 import { ENOENT } from '../constants/errno.js';
+import { keptPath } from '../linux/kept-path.js';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf, TransportError } from './errors.js';
 
@@ -14,7 +15,7 @@ export async function findProgram(name: string): Promise<string> {
   const shown = printable(name);
   if (name === '') throw new TransportError('cannot start a server: no program is named');
   if (name.includes('/')) {
-    const wrong = await whyNot(name);
+    const wrong = await whyNot(isAbsolute(name) ? name : join(keptPath('.'), name));
     if (wrong === undefined) return name;
     throw new TransportError(`cannot start ${shown}: ${wrong}`, { errno: ENOENT });
   }

@@ -3,6 +3,7 @@
 // Implemented by the class below, command.ts, socket-activation.ts and ssh.ts; used by server.ts alone.
 
 import type { Duplex } from 'node:stream';
+import { currentDirectory } from '../linux/path.js';
 import type { Child } from './child.js';
 
 import { type DialTarget, dial } from './dial.js';
@@ -25,15 +26,6 @@ export interface Source {
 
 /** Receives the standard error of children. */
 export type StderrSink = (chunk: Buffer) => void;
-
-/** The current directory; `.` if it is gone, so that nothing in it has an absolute path. */
-function currentDirectory(): string {
-  try {
-    return process.cwd();
-  } catch {
-    return '.';
-  }
-}
 
 /** A server that already runs. */
 export class DialledSource implements Source {

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
+import { keptPath } from '../linux/kept-path.js';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf, TransportError } from './errors.js';
 import type { TlsSettings } from './target.js';
@@ -43,7 +44,7 @@ async function readIfThere(path: string): Promise<Buffer | undefined> {
 }
 
 /** The default directories, which are those of libnbd. */
-function defaultDirectories(): string[] {
+export function defaultDirectories(): string[] {
   const system = '/etc/pki/libnbd';
   if (process.geteuid?.() === 0) return [system];
   const home = homedir();
@@ -51,10 +52,11 @@ function defaultDirectories(): string[] {
 }
 
 async function loadDirectory(directory: string): Promise<X509Credentials | undefined> {
-  const ca = await readIfThere(join(directory, 'ca-cert.pem'));
+  const way = keptPath(directory);
+  const ca = await readIfThere(join(way, 'ca-cert.pem'));
   if (ca === undefined) return undefined;
-  const cert = await readIfThere(join(directory, 'client-cert.pem'));
-  const key = await readIfThere(join(directory, 'client-key.pem'));
+  const cert = await readIfThere(join(way, 'client-cert.pem'));
+  const key = await readIfThere(join(way, 'client-key.pem'));
   if ((cert === undefined) !== (key === undefined)) {
     const missing = cert === undefined ? 'client-cert.pem' : 'client-key.pem';
     throw new TransportError(`cannot use the certificates in ${printable(directory)}: ${missing} is missing`);
@@ -63,7 +65,7 @@ async function loadDirectory(directory: string): Promise<X509Credentials | undef
     ca: [ca],
     cert,
     key,
-    crl: await readIfThere(join(directory, 'ca-crl.pem')),
+    crl: await readIfThere(join(way, 'ca-crl.pem')),
     from: join(directory, 'ca-cert.pem'),
   };
 }
@@ -102,7 +104,7 @@ export async function loadPsk(settings: TlsSettings): Promise<PskCredentials> {
   }
   const file = printable(settings.pskFile);
   const identity = settings.username ?? userInfo().username;
-  const text = await readIfThere(settings.pskFile);
+  const text = await readIfThere(keptPath(settings.pskFile));
   if (text === undefined)
     throw new TransportError(`cannot read the keys file ${file}: there is no such file`);
   for (const line of text.toString('utf8').split(/\r?\n/)) {

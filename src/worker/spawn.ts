@@ -21,6 +21,21 @@ export function spawnReadThread(): Worker {
   return new Worker(new URL('./read-thread.js', import.meta.url));
 }
 
+const REPORT: Call<ToIdleThread<never>> = ['report'];
+
+/**
+ * Resolves when an idle thread has loaded everything: from then on a mount may cover the program. A later error of the
+ * idle thread is ignored. @throws Error when it cannot be loaded
+ */
+export function whenLoaded(thread: Worker): Promise<void> {
+  return new Promise((resolve, reject) => {
+    thread.once('message', () => resolve());
+    thread.on('error', reject);
+    thread.once('exit', () => reject(new Error('the thread ended while it was loaded')));
+    thread.postMessage(REPORT);
+  });
+}
+
 /**
  * Ends a worker that got no work; resolves when it has ended. Terminating a thread while it loads a native module
  * crashes the process, and so does exiting the process at that moment.

@@ -10,8 +10,8 @@ import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
 import type { CacheMode } from '../../worker/contract/status.js';
-import { WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
-import { dismissWorker } from '../../worker/spawn.js';
+import { type IdleThreads, WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
+import { dismissWorker, spawnReadThread, whenLoaded } from '../../worker/spawn.js';
 import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
@@ -87,14 +87,33 @@ export function prepareKernelBackend(worker: Worker): PreparedBackend {
     return worker;
   };
   return {
-    start: (request) => startKernelBackend(request, takeWorker),
+    start: async (request) => {
+      await whenLoaded(worker);
+      const readThreads = await loadReadThreads(request);
+      try {
+        return await startKernelBackend(request, () => ({ worker: takeWorker(), readThreads }));
+      } catch (error) {
+        if (idle !== undefined) for (const thread of readThreads) await dismissWorker(thread);
+        throw error;
+      }
+    },
     discard: async () => {
       if (idle !== undefined) await dismissWorker(takeWorker());
     },
   };
 }
 
-async function startKernelBackend(request: BackendRequest, takeWorker: () => Worker): Promise<Backend> {
+/** Starts the read threads before the mount, which may cover their files. Reports those that cannot start. */
+async function loadReadThreads({ threads, events }: BackendRequest): Promise<readonly Worker[]> {
+  const started = Array.from({ length: threads - 1 }, spawnReadThread);
+  const outcomes = await Promise.allSettled(started.map(whenLoaded));
+  const failure = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (failure !== undefined)
+    events.warning(`cannot start a read thread: ${String(failure.reason)}; fewer threads serve the mount`);
+  return started.filter((_, i) => outcomes[i].status === 'fulfilled');
+}
+
+async function startKernelBackend(request: BackendRequest, takeThreads: () => IdleThreads): Promise<Backend> {
   const { mountpoint, options, events } = request;
   const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
   const files = new ShownFiles(mount, request.files);
@@ -113,7 +132,7 @@ async function startKernelBackend(request: BackendRequest, takeWorker: () => Wor
         void files.setSize(file).catch(() => undefined);
       },
     },
-    takeWorker(),
+    takeThreads(),
   );
   const prepareFile = async (): Promise<void> => {
     await worker.ready;

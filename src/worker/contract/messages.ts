@@ -135,12 +135,20 @@ export interface ReadThreadEnd {
   readonly memory: RingMemory;
 }
 
-/** Calls of the main thread in a thread that waits for its work; it takes one of them. */
+/** Calls of the main thread in a thread that waits for its work: `report` at any time, then one of the others. */
 export interface ToIdleThread<Settings> {
+  /** Asks for `loaded`. */
+  report(): void;
   /** Gives it its work. */
   begin(settings: Settings): void;
   /** Ends it without work. */
   dismiss(): void;
+}
+
+/** Calls of a thread that waits for its work in the main thread. */
+export interface FromIdleThread {
+  /** It needs no more files. */
+  loaded(): void;
 }
 
 /** Calls of every thread in the main thread. */

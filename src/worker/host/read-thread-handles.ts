@@ -23,12 +23,19 @@ import type {
   WorkerSettings,
 } from '../contract/messages.js';
 import { makeRingMemory } from '../read-threads/ring.js';
-import { spawnReadThread } from '../spawn.js';
+import { dismissWorker } from '../spawn.js';
 
 /** Settings of the worker from which those of its read threads follow. */
 export interface ReadThreadOptions extends Omit<WorkerSettings, 'wake'> {
   /** Number of the first read thread's connection. */
   readonly firstReadThreadConnection: number;
+}
+
+/** The settings to send, and the threads for them. */
+export interface ReadThreadParts {
+  readonly options: ReadThreadOptions;
+  /** Idle read threads, which are loaded. */
+  readonly idle: readonly Worker[];
 }
 
 interface ReadThreadHandle {
@@ -46,6 +53,7 @@ interface ReadThreadHandle {
 /** See the file's head. */
 export class ReadThreadHandles {
   readonly #options: ReadThreadOptions;
+  readonly #idle: Worker[];
   readonly #workerWake: number;
   readonly #toWorker: Send<ToWorker>;
   readonly #events: Pick<MountEvents, 'warning' | 'failed'>;
@@ -55,12 +63,13 @@ export class ReadThreadHandles {
 
   /** @param workerWake write end of the pipe that wakes the worker */
   constructor(
-    options: ReadThreadOptions,
+    { options, idle }: ReadThreadParts,
     workerWake: number,
     toWorker: Send<ToWorker>,
     events: Pick<MountEvents, 'warning' | 'failed'>,
   ) {
     this.#options = options;
+    this.#idle = [...idle];
     this.#workerWake = workerWake;
     this.#toWorker = toWorker;
     this.#events = events;
@@ -97,7 +106,10 @@ export class ReadThreadHandles {
   async stop({ now }: { readonly now: boolean }): Promise<void> {
     this.#stopping = true;
     for (const { send } of this.#threads) send('stop', now);
-    await Promise.all(this.#threads.map(({ ended }) => ended));
+    await Promise.all([
+      ...this.#threads.map(({ ended }) => ended),
+      ...this.#idle.splice(0).map((thread) => dismissWorker(thread)),
+    ]);
   }
 
   /** Closes their descriptors, when they and the worker have ended. */
@@ -107,14 +119,15 @@ export class ReadThreadHandles {
   }
 
   #start(): ReadThreadHandle {
-    if (this.#threads.length >= this.#options.readThreads)
-      throw new Error('the maximum number of read threads is running');
+    const [thread] = this.#idle;
+    if (thread === undefined) throw new Error('the maximum number of read threads is running');
     const device = cloneFuseDevice(this.#options.device);
     const descriptors = [device];
     try {
       const { read, write } = pipe();
       descriptors.push(read, write);
-      return this.#add(spawnReadThread(), descriptors);
+      this.#idle.shift();
+      return this.#add(thread, descriptors);
     } catch (error) {
       for (const descriptor of descriptors) libc.close(descriptor);
       throw error;

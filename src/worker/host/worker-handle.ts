@@ -27,6 +27,12 @@ import { ReadThreadHandles, type ReadThreadOptions } from './read-thread-handles
 /** Settings of a worker and its read threads. */
 export type WorkerOptions = ReadThreadOptions;
 
+/** Threads that are loaded and wait for their work. */
+export interface IdleThreads {
+  readonly worker: Worker;
+  readonly readThreads: readonly Worker[];
+}
+
 /** The receivers of the calls that are not for the handle itself. */
 export type WorkerEvents = MountEvents & InodeEvents;
 
@@ -58,7 +64,12 @@ export class WorkerHandle {
   #becomeStopped: (outcome: StopOutcome) => void = () => undefined;
   #ended = false;
 
-  private constructor(worker: Worker, wakeEnd: number, options: WorkerOptions, events: WorkerEvents) {
+  private constructor(
+    { worker, readThreads }: IdleThreads,
+    wakeEnd: number,
+    options: WorkerOptions,
+    events: WorkerEvents,
+  ) {
     this.#worker = worker;
     this.#wake = wakeEnd;
     this.#events = events;
@@ -72,18 +83,18 @@ export class WorkerHandle {
       this.#becomeStopped = resolve;
     });
     // When a read thread has failed, the worker lives: it ends in order, with a FLUSH, when the session acts on this.
-    this.#readThreads = new ReadThreadHandles(options, wakeEnd, this.send, events);
+    this.#readThreads = new ReadThreadHandles({ options, idle: readThreads }, wakeEnd, this.send, events);
     worker.on('message', (call: Call<FromWorker>) => this.#receive(call));
     worker.on('error', (error) => this.#crash(error.stack ?? error.message));
     worker.on('exit', () => this.#crash('the worker thread ended unexpectedly'));
   }
 
   /** Starts a worker's work; its calls begin with the next turn of the event loop. */
-  static start(options: WorkerOptions, events: WorkerEvents, worker: Worker): WorkerHandle {
+  static start(options: WorkerOptions, events: WorkerEvents, threads: IdleThreads): WorkerHandle {
     const { read, write } = pipe();
-    const handle = new WorkerHandle(worker, write, options, events);
+    const handle = new WorkerHandle(threads, write, options, events);
     const begin: Call<ToIdleThread<WorkerSettings>> = ['begin', { ...options, wake: read }];
-    worker.postMessage(begin);
+    threads.worker.postMessage(begin);
     return handle;
   }
 

@@ -51,6 +51,28 @@ describe('--daemon', () => {
     });
   });
 
+  it('ends when it was started by child_process.fork()', async () => {
+    const scope = createScope();
+    await runProgram('mkdir', scope.path('mnt'));
+    const words = [
+      '--daemon',
+      '-P',
+      scope.path('pid'),
+      scope.path('mnt'),
+      '[',
+      'nbdkit',
+      'memory',
+      '1M',
+      ']',
+    ];
+    const parent = `const { fork } = require('node:child_process');
+      const child = fork(process.argv[1], process.argv.slice(2));
+      child.on('exit', (status) => console.log('ended', status));`;
+    expect(await runProgram('node', '-e', parent, NBDFUSE, ...words)).toBe('ended 0\n');
+    expect((await readFile(scope.path('mnt/nbd'))).length).toBe(1024 * 1024);
+    await runProgram('node', NBDFUSE, '--unmount', scope.path('mnt'));
+  });
+
   it('excludes --foreground', async () => {
     const { status, stderr } = await tryProgram('node', NBDFUSE, '--daemon', '-f', 'dir', 'nbd://localhost');
     expect([status, stderr]).toEqual([

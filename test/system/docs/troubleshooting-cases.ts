@@ -87,6 +87,7 @@ export const CASES: Readonly<Record<string, string>> = {
   'mountpoint /dev': 'nbdfuse /dev nbd://localhost',
   'dir does not answer': `nbdfuse --daemon -P pid dir [ nbdkit memory 1M ]; kill -STOP $(cat pid)
 nbdfuse --status dir; kill -CONT $(cat pid); umount dir`,
+  'mountpoint .: it covers': 'nbdfuse --restart . [ nbdkit file disk.raw ]',
   'mountpoint none/disk': 'nbdfuse none/disk nbd://localhost',
   'mountpoint disk.raw/': 'nbdfuse disk.raw/ nbd://localhost',
   'mountpoint pipe': 'mkfifo pipe; nbdfuse pipe nbd://localhost',
