@@ -49,6 +49,13 @@ async function prepare(image: ImageRequest, dryRun: boolean): Promise<PreparedIm
   return untilSignal((signal) => prepareImage(image, { dryRun, signal }));
 }
 
+/** The error of an image's server, in words that name the next step where nbdfuse knows it. */
+async function explained(error: unknown, { name, keyFile }: ImageRequest): Promise<unknown> {
+  const { explainedLock } = await import('../image/lock.js');
+  const { explainedKey } = await import('../image/encryption.js');
+  return explainedKey(explainedLock(error), name, keyFile);
+}
+
 /** The settings with the server. Reports the format of an image. */
 async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   if (!('image' in mounting)) return mounting.settings;
@@ -90,7 +97,7 @@ async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks)
     if ('image' in mounting && !settings.verbose) return await runImage(settings, report, { ready, worker });
     process.exit(await runProcess(settings, report, { ready, worker }));
   } catch (error) {
-    report.error('image' in mounting ? (await import('../image/lock.js')).explainedLock(error) : error);
+    report.error('image' in mounting ? await explained(error, mounting.image) : error);
     process.exit(1);
   }
 }

@@ -9,6 +9,7 @@ import { open, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
+import { decryptionOf, keyMissing } from './encryption.js';
 import { ImageError } from './errors.js';
 import { formatOfContent, type ImageFormat, qemuDriver } from './formats.js';
 import { type BlockNode, descriptorNode, fileNode, SECTOR, takesBacking } from './qemu.js';
@@ -112,11 +113,13 @@ class TreeBuilder {
   readonly lines: string[] = [];
   readonly #path: string;
   readonly #trusted: boolean;
+  readonly #hasKey: boolean;
 
   /** @param path of the image as the user typed it */
-  constructor(path: string, trusted: boolean) {
+  constructor(path: string, trusted: boolean, hasKey: boolean) {
     this.#path = path;
     this.#trusted = trusted;
+    this.#hasKey = hasKey;
   }
 
   /** Checks the file that a reference of `image`, which has `format` (QEMU's name), names. @throws ImageError when it must not be followed */
@@ -164,6 +167,9 @@ class TreeBuilder {
     if (takesBacking(format)) node.backing = null;
     if (format === 'raw') return node;
     const head = await headOf(path);
+    const decryption = decryptionOf(format, head);
+    if (decryption !== undefined && !this.#hasKey) throw keyMissing(printable(path));
+    Object.assign(node, decryption);
     if (format === 'vmdk') refuseDescriptor(path, head);
     for (const reference of referencesOf(format, head)) {
       if (format === 'vpc') throw refusal(path, reference, 'which QEMU cannot open', CONVERT);
@@ -242,9 +248,13 @@ async function describedDisk(
 export async function openLocalImage(
   path: string,
   format: ImageFormat,
-  { trusted, isDevice }: { readonly trusted: boolean; readonly isDevice: boolean },
+  {
+    trusted,
+    isDevice,
+    hasKey,
+  }: { readonly trusted: boolean; readonly isDevice: boolean; readonly hasKey: boolean },
 ): Promise<LocalImage> {
-  const builder = new TreeBuilder(path, trusted);
+  const builder = new TreeBuilder(path, trusted, hasKey);
   const real = await realPathOf(path);
   const image = { path, real, isDevice };
   const rest = { path: real, isDevice, files: builder.files, lines: builder.lines };

@@ -16,7 +16,9 @@ export type ImageFormat =
   | 'parallels'
   | 'dmg'
   | 'bochs'
-  | 'cloop';
+  | 'cloop'
+  /** Encrypted as a whole; only with a key. */
+  | 'luks';
 
 /** How a whole file is compressed; also the name of nbdkit's filter. */
 export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';

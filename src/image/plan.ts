@@ -5,6 +5,7 @@
 
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
 import type { ImageFile } from './chain.js';
+import type { Decryption } from './encryption.js';
 import type { Compression, ImageFormat } from './formats.js';
 import {
   firstBytesOf,
@@ -53,6 +54,8 @@ export interface Plan {
   readonly isShared?: boolean;
   /** The absolute path of the file with the image's key; undefined: the image is not encrypted. */
   readonly keyFile?: string | undefined;
+  /** How an encrypted image without a tree is decrypted. */
+  readonly decryption?: Decryption | undefined;
   readonly partition: { readonly offset: bigint; readonly size: bigint } | undefined;
   /** A kept overlay has an absolute path. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
@@ -73,11 +76,11 @@ function needsQemu({ source, format, overlay }: Plan): boolean {
 
 /**
  * Whether the image needs its own qemu-nbd below another one: an internal snapshot with a partition or overlay, and a
- * VMDK descriptor, which another server has, with a kept overlay.
+ * VMDK descriptor or an encrypted image, which another server has, with a kept overlay.
  */
-export function isStacked({ snapshotName, partition, overlay, tree }: Plan): boolean {
+export function isStacked({ snapshotName, partition, overlay, tree, decryption }: Plan): boolean {
   if (snapshotName !== undefined) return partition !== undefined || overlay !== undefined;
-  return tree?.descriptor !== undefined && typeof overlay === 'object';
+  return (tree?.descriptor !== undefined || decryption !== undefined) && typeof overlay === 'object';
 }
 
 /** Whether a kept overlay lies over a server, which its header then names. */
@@ -107,9 +110,9 @@ export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[]
 
 /** The request for a qemu-nbd that serves `image`. */
 function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
-  const { readOnly, snapshotName, isSnapshotId, partition, overlay } = plan;
+  const { readOnly, snapshotName, isSnapshotId, keyFile, partition, overlay } = plan;
   const kept = typeof overlay === 'object' ? { ...overlay, namesServer: isOverServer(plan) } : overlay;
-  return { image, readOnly, snapshotName, isSnapshotId, partition, overlay: kept };
+  return { image, readOnly, snapshotName, isSnapshotId, keyFile, partition, overlay: kept };
 }
 
 /** The request for an nbdkit that serves the source. */
@@ -179,21 +182,26 @@ export function nbdkitAlone(request: NbdkitRequest, isConfined: boolean): readon
 /** A qemu-nbd on top of the nbdkit that fetches or unpacks the image. */
 function qemuOverNbdkit(plan: Plan, source: NbdkitRequest['source']): readonly string[] {
   const request = nbdkitRequest(plan, source, undefined);
-  const words = overNbdkit(request, qemuServer(plan, imageNode(plan.format, NODE_BELOW), true));
+  const words = overNbdkit(
+    request,
+    qemuServer(plan, imageNode(plan.format, NODE_BELOW, plan.decryption), true),
+  );
   return plan.isConfined ? confineNbdkit(words, request, allowedToQemu(plan, true)) : words;
 }
 
 /** Two servers: one for the image, one on top for its partition or overlay. */
 function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const below: Plan = { ...plan, partition: undefined, overlay: undefined, readOnly: true };
-  return overServer(serverWords(below, hasQemuNbd), qemuServer(plan, imageNode('raw', NODE_BELOW), true));
+  const upper = qemuServer({ ...plan, keyFile: undefined }, imageNode('raw', NODE_BELOW), true);
+  return overServer(serverWords(below, hasQemuNbd), upper);
 }
 
 /** The command line of the server without the one that cuts off what QEMU has rounded up. */
 function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const { source, format, tree, isConfined = false } = plan;
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
-  if (source.kind === 'nbd') return qemuServer(plan, imageNode(format, nbdNode(source.parsed)), false);
+  if (source.kind === 'nbd')
+    return qemuServer(plan, imageNode(format, nbdNode(source.parsed), plan.decryption), false);
   if (!programsBelow(plan, hasQemuNbd).includes('qemu-nbd'))
     return nbdkitAlone(nbdkitRequest(plan, source, plan.partition), isConfined);
   if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);

@@ -15,6 +15,7 @@ import { refuseSeveralStreams } from './bzip2.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
 import { refuseDmg } from './dmg.js';
+import { type Decryption, decryptionOf, formatWithKey, keyMissing } from './encryption.js';
 import { ImageError } from './errors.js';
 import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFormat } from './formats.js';
 import { lookAtGzip } from './gzip.js';
@@ -51,6 +52,8 @@ export interface ImageRequest {
   /** Where writes go instead of the image: into a file that is thrown away, or kept. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
   readonly readOnly: boolean;
+  /** The file with the key of an encrypted image, as typed. */
+  readonly keyFile: string | undefined;
   /** Open the image without locks, read-only, while another program writes to it. */
   readonly share: boolean;
 }
@@ -81,6 +84,8 @@ interface Place {
   readonly source: Source;
   readonly isDevice: boolean;
   readonly writable: boolean;
+  /** The absolute path of the file with the image's key. */
+  readonly keyFile?: string | undefined;
   /** Whether servers get a sandbox. */
   readonly isConfined: boolean;
 }
@@ -186,6 +191,8 @@ interface Identity {
   readonly local: LocalImage | undefined;
   /** Lines for the user. */
   readonly lines: readonly string[];
+  /** How an encrypted image without `local` is decrypted. */
+  readonly decryption: Decryption | undefined;
   /** Whether an NBD server refuses writes. */
   readonly readOnly: boolean;
 }
@@ -211,7 +218,9 @@ async function identify(
     size,
     lines = [],
   } = await lookInside({ ...place, source }, compression, outside, signal);
-  const format = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
+  const chosen = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
+  const hasKey = request.keyFile !== undefined;
+  const format = hasKey ? formatWithKey(shownOf(source), chosen, head) : chosen;
   if (format === 'dmg') refuseDmg(shownOf(source), tail);
   // A compressed VHDX is not read for this: QEMU refuses it.
   const read = (use: (file: DiskReader) => Promise<string | undefined>) =>
@@ -220,12 +229,23 @@ async function identify(
   const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
   if (source.kind === 'file' && compression === undefined) {
     const trusted = request.allowReferences;
-    const local = await openLocalImage(source.path, format, { trusted, isDevice });
-    return { source, compression, format, oddSize, local, lines: local.lines, readOnly: false };
+    const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
+    return {
+      source,
+      compression,
+      format,
+      oddSize,
+      local,
+      lines: local.lines,
+      decryption: undefined,
+      readOnly: false,
+    };
   }
   refuseReferences(shownOf(source), format, head);
+  const decryption = decryptionOf(format, head);
+  if (decryption !== undefined && !hasKey) throw keyMissing(shownOf(source));
   const readOnly = source.kind === 'nbd' && outside.readOnly === true;
-  return { source, compression, format, oddSize, local: undefined, lines, readOnly };
+  return { source, compression, format, oddSize, local: undefined, lines, decryption, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -274,6 +294,21 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
+/** The absolute path of the file with a key. @throws ImageError when it cannot be read */
+async function keyPath(path: string): Promise<string> {
+  try {
+    const real = await realPathOf(path);
+    await access(real, constants.R_OK);
+    if ((await stat(real)).isFile()) return real;
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    throw new ImageError(`cannot read the key file ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+  }
+  throw new ImageError(
+    `the key file ${printable(path)} is not a regular file, which QEMU can read several times`,
+  );
+}
+
 /** The absolute path of an existing or new overlay. @throws ImageError when its directory does not exist */
 async function overlayPath(path: string): Promise<string> {
   try {
@@ -312,6 +347,8 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
     readOnly: request.readOnly || request.share || (overlay === undefined && !canWrite),
     snapshotName,
     isShared: request.share,
+    keyFile: place.keyFile,
+    decryption: identity.decryption,
     partition: undefined,
     overlay: undefined,
   };
@@ -345,7 +382,8 @@ export async function prepareImage(
     installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
     placeOf(name),
   ]);
-  const place = { ...found, isConfined: why === undefined };
+  const keyFile = request.keyFile === undefined ? undefined : await keyPath(request.keyFile);
+  const place = { ...found, keyFile, isConfined: why === undefined };
   const identity = await identify(place, request, signal);
   if (snapshotName !== undefined && identity.format !== 'qcow2') {
     throw new ImageError(

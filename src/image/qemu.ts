@@ -5,6 +5,7 @@
 
 import { printable } from '../nbd/text.js';
 import type { NbdUri } from '../nbd/uri/uri.js';
+import { type Decryption, keyWords } from './encryption.js';
 import { ImageError } from './errors.js';
 import { type ImageFormat, qemuDriver } from './formats.js';
 
@@ -30,9 +31,10 @@ export function takesBacking(driver: string): boolean {
 }
 
 /** The node of an image that names no other file. */
-export function imageNode(format: ImageFormat, file: BlockNode): BlockNode {
+export function imageNode(format: ImageFormat, file: BlockNode, decryption?: Decryption): BlockNode {
   const driver = qemuDriver(format);
-  return takesBacking(driver) ? { driver, file, backing: null } : { driver, file };
+  const node = { driver, file, ...decryption };
+  return takesBacking(driver) ? { ...node, backing: null } : node;
 }
 
 /** The node of a local file or device. */
@@ -91,6 +93,8 @@ export interface QemuRequest {
   readonly snapshotName?: string | undefined;
   /** Whether `snapshotName` is an ID. */
   readonly isSnapshotId?: boolean | undefined;
+  /** The absolute path of the file with the image's key. */
+  readonly keyFile?: string | undefined;
   readonly partition?: { readonly offset: bigint; readonly size: bigint } | undefined;
   /** The file for writes: a temporary one that qemu-nbd removes at its end, or a kept qcow2. */
   readonly overlay?: 'temporary' | KeptOverlay | undefined;
@@ -118,11 +122,12 @@ function overlayNode({ path, namesServer = false }: KeptOverlay, image: BlockNod
 
 /** The words of a qemu-nbd that takes its socket by socket activation. */
 export function qemuNbdWords(request: QemuRequest): readonly string[] {
-  const { readOnly, snapshotName, isSnapshotId, partition, overlay } = request;
+  const { readOnly, snapshotName, isSnapshotId, keyFile, partition, overlay } = request;
   // A failed READ of a sparse image makes it disconnect; nbdfuse connects again.
   const words = ['qemu-nbd', '--persistent'];
   if (readOnly || snapshotName !== undefined) words.push('--read-only');
   else words.push('--discard=unmap');
+  if (keyFile !== undefined) words.push(...keyWords(keyFile));
   if (overlay === 'temporary') words.push('--snapshot');
   if (snapshotName !== undefined) {
     if (partition !== undefined || overlay !== undefined)

@@ -85,6 +85,13 @@ export class DocumentWorld {
     await copyFile(raw, `${exports}/other`);
     await runProgram('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, `${images}/disk.qcow2`);
     await runProgram('qemu-img', 'snapshot', '-c', 'before-upgrade', `${images}/disk.qcow2`);
+    writeFileSync(`${images}/disk.key`, 'a passphrase');
+    // Under load, QEMU cannot measure this machine at once.
+    await runShell(
+      'for i in 1 2 3 4 5 6 7 8 9; do qemu-img create -q -f qcow2 --object secret,id=s,file="$0/disk.key" ' +
+        '-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 "$0/encrypted.qcow2" 1M && exit; done',
+      images,
+    );
     await runShell('xz --keep --block-size=4MiB --stdout "$0" >"$1"', raw, `${images}/disk.img.xz`);
     createPsk(`${images}/keys.psk`);
     await mkdir(`${images}/images`);

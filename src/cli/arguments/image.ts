@@ -15,6 +15,7 @@ import { isModeWord } from './server-mode.js';
 export interface ImageValues {
   readonly format?: RequestedFormat;
   readonly allowReferences?: true;
+  readonly keyFile?: string;
   readonly snapshotName?: string;
   readonly partition?: number;
   /** Empty when no file is named. */
@@ -27,6 +28,7 @@ export interface ImageValues {
 const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
   format: '--format',
   allowReferences: '--allow-references',
+  keyFile: '--key-file',
   snapshotName: '--snapshot-name',
   partition: '--partition',
   overlay: '--overlay',
@@ -65,6 +67,7 @@ export function imageFrom(
     name,
     requested: values.format ?? { format: undefined, compression: undefined },
     allowReferences: values.allowReferences ?? false,
+    keyFile: values.keyFile,
     snapshotName: values.snapshotName,
     partition: values.partition,
     overlay: overlay === undefined ? undefined : overlay === '' ? 'temporary' : { path: overlay },

@@ -82,6 +82,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
         'format of IMAGE (default: detected from name and content)',
       ).argParser((text: string) => requestedFormat(text)),
       new NamedOption('--allow-references', 'let IMAGE name files in other directories'),
+      new NamedOption('--key-file <file>', 'decrypt IMAGE (LUKS, encrypted qcow2) with the key in FILE'),
       new NamedOption('--partition <n>', 'show only this partition of IMAGE').argParser((text: string) =>
         wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
       ),

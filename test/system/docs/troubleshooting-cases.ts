@@ -60,6 +60,10 @@ const KILLED = `nbdfuse --daemon -P pid dir --command nbdkit -s memory 1M
 number=$(cat pid); kill -9 $number; while kill -0 $number 2>/dev/null; do sleep 0.05; done`;
 const LIST = 'allow_other, allow_root, auto_unmount';
 
+/** Creates an encrypted image. Under load, QEMU cannot measure this machine at once. */
+const SECRET = `printf key >key; until qemu-img create -q -f qcow2 --object secret,id=s,file=key \\
+  -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 secret.qcow2 1M; do :; done`;
+
 /** The beginning of a message, long enough to be unique, and the commands. */
 export const CASES: Readonly<Record<string, string>> = {
   'no MOUNTPOINT given': 'nbdfuse',
@@ -150,6 +154,10 @@ nbdfuse dir child.vhd`,
   'twice.img.gz has': '(gzip -c disk.raw; gzip -c disk.raw) >twice.img.gz; nbdfuse dir twice.img.gz',
   '--format none': 'nbdfuse --format=none dir disk.raw',
   '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
+  'secret.qcow2 is encrypted': `${SECRET}; nbdfuse dir secret.qcow2`,
+  'the key in none.key': `${SECRET}; printf none >none.key; nbdfuse --key-file=none.key dir secret.qcow2`,
+  'cannot read the key file': 'nbdfuse --key-file=none dir disk.raw',
+  'disk.raw is not encrypted': 'printf key >key; nbdfuse --key-file=key dir disk.raw',
   '/here/disk.raw is in use': `nbdfuse --daemon dir disk.raw; mkdir two; nbdfuse two disk.raw; nbdfuse --unmount dir`,
   '/here/disk.qcow2 is in use': `qemu-img create -q -f qcow2 disk.qcow2 1M
 qemu-nbd -f qcow2 -k "$PWD/server.sock" --pid-file server.pid disk.qcow2 & S=$!
