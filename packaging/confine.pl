@@ -54,12 +54,17 @@ sub prctl_number {
 
 # A directory that is removed when nobody holds the pipe any more, which the program inherits.
 sub temporary_directory {
-  my $base = $ENV{TMPDIR} || '/var/tmp';
   open my $random, '<', '/dev/urandom' or fail('/dev/urandom');
   read $random, my $bytes, 8;
-  my $directory = "$base/nbdfuse-" . unpack 'H*', $bytes;
+  my $name = 'nbdfuse-' . unpack 'H*', $bytes;
   pipe my $end, my $kept or fail('pipe');
-  mkdir $directory, 0700 or fail("cannot make $directory");
+  my @bases = ($ENV{TMPDIR} || (), '/var/tmp', '/tmp');
+  my $directory;
+  for my $i (0 .. $#bases) {
+    $directory = "$bases[$i]/$name";
+    last if mkdir $directory, 0700;
+    $i == $#bases and fail("cannot make a directory in $bases[0], /var/tmp or /tmp");
+  }
   my $child = fork // fail('fork');
   if ($child == 0) {
     # An orphan at once, so that the program gets no child that it does not know.

@@ -143,6 +143,19 @@ describe('TMPDIR', () => {
     expect(before).toContain(name);
   });
 
+  it('/proc: a temporary overlay goes elsewhere', async () => {
+    const scope = createScope();
+    const image = scope.path('disk.raw');
+    createImage(image);
+    const disk = await mountDisk(scope, {
+      server: [image],
+      options: ['--overlay'],
+      program: { env: { ...process.env, TMPDIR: '/proc' } },
+    });
+    await writeAt(disk.file, DATA, 0);
+    expect(await disk.stop()).toBe(0);
+  });
+
   it.each(['/nowhere/at/all', '/proc', '/dev/null'])('%s: the socket goes elsewhere', async (folder) => {
     const scope = createScope();
     const disk = await serve(scope, folder);
