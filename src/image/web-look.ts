@@ -25,8 +25,8 @@ import {
   WebTrace,
 } from './web.js';
 
-/** Milliseconds that a web server may be silent. */
-const SILENCE_TIME = 30_000;
+/** Milliseconds that a web server may be silent; less than the limit of a handshake, which has no such message. */
+const SILENCE_TIME = 25_000;
 /** Milliseconds before each further attempt. */
 const PAUSES = [1000, 2000];
 

@@ -59,7 +59,7 @@ export class WebTrace {
   #takeLine(line: string): void {
     const error = /^nbdkit: (?:.*?: )?error: (.*)$/.exec(line);
     if (error !== null) this.errors.push(Buffer.from(error[1], 'latin1').toString());
-    const marked = /^nbdkit: .*?debug: (?:.*?)([CS]): (.*)$/.exec(line);
+    const marked = /^nbdkit: .*?debug: (?:.*? )?([CS]): (.*)$/.exec(line);
     if (marked?.[1] === 'C') this.#begin(marked[2]);
     else if (marked?.[1] === 'S') this.#answer(marked[2]);
     // Only the first line of a request has nbdkit's prefix.

@@ -4,7 +4,9 @@
 // Last-Modified and conditional requests.
 
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Scope } from './run/scope.js';
 
@@ -55,15 +57,16 @@ function answerTo({ headers, first, method }: WebRequest, range: string, file: B
   return { status: 206, headers: { ...common, ...place }, body: file.subarray(first, last + 1) };
 }
 
-/** Serves `file` under any name until the scope ends. */
+/** Serves `file` under any name until the scope ends. @param pki a folder of certificates: with TLS */
 export async function startFaultyWebServer(
   scope: Scope,
   file: Buffer,
   fault?: WebFault,
   name = 'disk.img',
+  pki?: string,
 ): Promise<FaultyWebServer> {
   const requests: WebRequest[] = [];
-  const server = createServer((message: IncomingMessage, response: ServerResponse) => {
+  const handle = (message: IncomingMessage, response: ServerResponse): void => {
     const range = message.headers.range ?? '';
     const start = /^bytes=(\d+)-/.exec(range)?.[1];
     const { method = '', url = '', headers } = message;
@@ -79,14 +82,20 @@ export async function startFaultyWebServer(
     const given = Object.entries(all).filter(([, value]) => value !== undefined);
     response.writeHead(answer.status, Object.fromEntries(given));
     response.end(method === 'HEAD' ? undefined : answer.body);
-  });
+  };
+  const pem = (kind: string): Buffer => readFileSync(`${pki}/server-${kind}.pem`);
+  const server =
+    pki === undefined
+      ? createServer(handle)
+      : createTlsServer({ key: pem('key'), cert: pem('cert') }, handle);
   scope.add(() => {
     server.closeAllConnections();
     server.close();
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(0, pki === undefined ? '127.0.0.1' : undefined);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const served = { port, url: `http://127.0.0.1:${port}/${name}`, requests, file, fault };
+  const place = pki === undefined ? 'http://127.0.0.1' : 'https://localhost';
+  const served = { port, url: `${place}:${port}/${name}`, requests, file, fault };
   return served;
 }

@@ -13,12 +13,14 @@ import {
 } from '../../support/faulty-web-server.js';
 import { readAt } from '../../support/files.js';
 import { hashOf } from '../../support/images.js';
-import { runProgram } from '../../support/run/command.js';
+import { makePki } from '../../support/run/certificates.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
 import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
-import { requirePrograms } from '../../support/run/requires.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'getfattr');
+requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'getfattr', 'certtool', 'unshare');
+requireRoot();
 
 const FILE = randomBytes(1024 * 1024);
 const HASH = createHash('sha256').update(FILE).digest('hex');
@@ -186,6 +188,39 @@ describe('image on a web server', () => {
     const disk = await mountDisk(scope, { server: [web.url + typed] });
     expect(await hashOf(disk.file)).toBe(HASH);
     expect(web.requests[0].url).toBe(`/${path}`);
+  });
+});
+
+/** The authority of $2 in the system's list, in a mount namespace of its own. */
+const WITH_AUTHORITY = `
+set -e
+cd "$1"
+cat /etc/ssl/certs/ca-certificates.crt "$2/ca-cert.pem" >authorities
+mount --bind authorities /etc/ssl/certs/ca-certificates.crt
+mkdir mnt
+"$3" "$4" --daemon mnt "$5"
+sha256sum <mnt/nbd
+"$3" "$4" --unmount mnt`;
+
+describe('image on a web server with TLS', () => {
+  it('a certificate of the system’s authorities is enough', async () => {
+    const scope = createScope();
+    const pki = makePki(scope.path('pki'));
+    const web = await startFaultyWebServer(scope, FILE, undefined, 'disk.img', pki);
+    const words = ['-m', '--propagation', 'private', 'sh', '-c', WITH_AUTHORITY, 'sh', scope.folder, pki];
+    const { stdout, stderr } = await tryProgram('unshare', ...words, process.execPath, NBDFUSE, web.url);
+    expect(stderr).toBe(`nbdfuse: ${web.url} is raw; serving it with nbdkit\n`);
+    expect(stdout).toBe(`${HASH}  -\n`);
+  });
+
+  it('an unknown authority is refused, with the next step', async () => {
+    const scope = createScope();
+    const web = await startFaultyWebServer(scope, FILE, undefined, 'disk.img', makePki(scope.path('pki')));
+    const program = startNbdfuse(scope, [scope.path('mnt'), web.url]);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toMatch(
+      /certificate verification failed[^\n]*; [^\n]*update-ca-certificates\)\n$/,
+    );
   });
 });
 

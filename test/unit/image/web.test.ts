@@ -68,6 +68,12 @@ describe('answers to requests for a range', () => {
     expect(flaw(text)).toContain('status 200');
   });
 
+  it('other lines of libcurl are no answers', () => {
+    const text =
+      'nbdkit: curl[1]: debug: TLS: HTTP/1.1 200 OK\nnbdkit: curl[1]: debug: ALPN: server accepted h2\n';
+    expect(flaw(exchange(range(100, 200), sent('100-200/1000')) + text)).toBeUndefined();
+  });
+
   it('a HEAD, a request without a range, and a proxy are not judged', () => {
     for (const request of ['HEAD /d HTTP/1.1', 'GET /d HTTP/1.1', 'CONNECT h:443 HTTP/1.1'])
       expect(flaw(exchange(request, ['HTTP/1.1 200 OK']))).toBeUndefined();
