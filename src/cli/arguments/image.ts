@@ -7,6 +7,7 @@ import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
 import { isNbdUri } from '../../image/scheme.js';
 import { shellLine } from '../../image/shell.js';
 import { withoutSecrets } from '../../nbd/secrets.js';
+import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
 import { splitOptions } from './option-words.js';
 import { isModeWord } from './server-mode.js';
@@ -50,7 +51,9 @@ export function imageFrom(
   const option = given.find((one) => Object.hasOwn(IMAGE_OPTIONS, one));
   const isName = more.length === 0 && name !== '' && !name.startsWith('-') && !isModeWord(name);
   if (option !== undefined && !isName) {
-    throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: nbdfuse MOUNTPOINT IMAGE`);
+    const isFile = more.length === 0 && name.startsWith('-') && !isModeWord(name);
+    const next = isFile ? `for a file of this name, write ./${printable(name)}` : 'nbdfuse MOUNTPOINT IMAGE';
+    throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: ${next}`);
   }
   if (!isName || (isNbdUri(name) && option === undefined)) return undefined;
   const { overlay } = values;

@@ -118,9 +118,10 @@ export function parseServerMode(words: readonly string[]): ServerMode {
   const parse = MODES.get(first);
   if (parse !== undefined) return parse(first, rest);
   if (first.startsWith('-')) {
+    const file = rest.length > 0 ? '' : `; for a file of this name, write ./${printable(first)}`;
     const modes = [...MODES.keys()].filter((mode) => mode.startsWith('-')).join(' ');
     throw new UsageError(
-      `unknown mode ${printable(first)}: options come before MOUNTPOINT, and the modes are ${modes}`,
+      `unknown mode ${printable(first)}: options come before MOUNTPOINT, and the modes are ${modes}${file}`,
     );
   }
   return parseUri('URI', words);

@@ -22,6 +22,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-system-common': ['qemu-storage-daemon'],
   'util-linux': ['setpriv', 'fallocate', 'unshare', 'partx'],
   strace: ['strace'],
+  'cryptsetup-bin': ['cryptsetup'],
   'perl-base': ['perl'],
   mount: ['mount', 'umount', 'losetup'],
   'openssh-client': ['ssh', 'ssh-keygen'],

@@ -10,7 +10,7 @@ import { runProgram, tryProgram } from '../../support/run/command.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
-requirePrograms('qemu-nbd', 'qemu-img', 'qemu-io', 'nbdkit', 'xz');
+requirePrograms('qemu-nbd', 'qemu-img', 'qemu-io', 'nbdkit', 'xz', 'cryptsetup');
 
 const KEY = 'a secret, that = no: word; of a command line has';
 const MIB = 1024 * 1024;
@@ -75,6 +75,30 @@ it.each(KINDS)('encrypted image: --key-file reads and writes %s (%s)', async (na
   expect(readFileSync(image).includes('written')).toBe(false);
   const again = await mountDisk(scope, { server: [image], options: [...options, '-r', '--overlay'] });
   expect((await readAt(again.file, 4096, 7)).toString()).toBe('written');
+});
+
+it('encrypted image: --key-file opens what cryptsetup makes, and a wrong key does not', async () => {
+  const scope = createScope();
+  const key = keyFile(scope, KEY);
+  const image = scope.path('disk.img');
+  writeFileSync(image, Buffer.alloc(4 * MIB));
+  const words = [
+    'luksFormat',
+    '-q',
+    '--type=luks1',
+    '--pbkdf-force-iterations=1000',
+    `--key-file=${key}`,
+    image,
+  ];
+  await runProgram('cryptsetup', ...words);
+  const disk = await mountDisk(scope, { server: [image], options: [`--key-file=${key}`] });
+  await writeAt(disk.file, Buffer.from('written'), 4096);
+  expect((await readAt(disk.file, 4096, 7)).toString()).toBe('written');
+  expect(await disk.stop()).toBe(0);
+  await runProgram('cryptsetup', 'luksDump', image);
+  expect(await refusal(scope, image, `--key-file=${keyFile(scope, 'none', 'none')}`)).toMatch(
+    /does not open/,
+  );
 });
 
 it.each([

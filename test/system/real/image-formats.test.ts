@@ -1,10 +1,10 @@
 // Images instead of servers: every format that qemu-img can make, compressed files, devices.
 
 import { mkdirSync, renameSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { writeAt } from '../../support/files.js';
+import { readAt, writeAt } from '../../support/files.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { blockAt, convertTo, createRaw, hashOf, hashOfFirst } from '../../support/images.js';
 import { makeReadOnlyImage } from '../../support/read-only-images.js';
@@ -114,6 +114,25 @@ describe.each([
     );
     expect(await hashOf(disk.file)).toBe(await hashOf(raw));
   });
+});
+
+const ODD_NAMES = ['-odd, 100%.img', 'nbd:host', 'a=b:c "d\' \\.img', 'two\nlines.img'];
+
+it.each(ODD_NAMES)('odd image name: works packed, and as an overlay: %j', async (name) => {
+  const scope = createScope();
+  const image = await createRaw(scope, 1, name);
+  await runProgram('xz', '-k', '-0', '--', image);
+  const options = [`--overlay=${scope.path(`${name}.qcow2`)}`];
+  for (const server of [image, `${image}.xz`]) {
+    const disk = await mountDisk(scope, { server: [server], options });
+    expect(await blockAt(disk.file, 8192)).toBe(2);
+    await writeAt(disk.file, Buffer.from('kept'), 4096);
+    expect(await disk.stop()).toBe(0);
+    const again = await mountDisk(scope, { server: [server], options });
+    expect((await readAt(again.file, 4096, 4)).toString()).toBe('kept');
+    expect(await again.stop()).toBe(0);
+    await rm(scope.path(`${name}.qcow2`));
+  }
 });
 
 describe('odd image name', () => {

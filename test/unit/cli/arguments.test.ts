@@ -241,6 +241,8 @@ describe('command line errors', () => {
     [['--timeout=1e9', 'dir', URI], /^--timeout 1e9: must be a number of seconds from 0 to 2000000$/],
     [['dir', '-r', URI], /^unknown mode -r: options come before MOUNTPOINT/],
     [['dir', '--', URI], /^unknown mode --: /],
+    [['dir', '-odd.img'], /; for a file of this name, write \.\/-odd\.img$/],
+    [['--partition=1', 'dir', '-odd.img'], /: for a file of this name, write \.\/-odd\.img$/],
     [['dir', '--tcp=h', '1'], /^unknown mode --tcp=h: /],
     [['--tcp', 'h', '1', 'dir'], /^--tcp must come after MOUNTPOINT/],
     [['-r', '--tcp', 'h', '1'], /^--tcp must come after MOUNTPOINT: nbdfuse MOUNTPOINT --tcp \.\.\.$/],
