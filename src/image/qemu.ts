@@ -53,13 +53,22 @@ export function descriptorNode(): BlockNode {
   return { driver: 'vmdk', file: NODE_BELOW, backing: null };
 }
 
-/** @throws ImageError for transports that QEMU does not support */
+/** Bytes of a socket's path in QEMU. */
+const LONGEST_PATH = 107;
+
+/** @throws ImageError for transports and paths that QEMU does not support */
 function checkTransport({ tls, transport, socket = '', exportName }: NbdUri): void {
   if (/\p{Cs}/u.test(exportName))
     throw new ImageError(
       `the export name "${printable(exportName)}" is not UTF-8, which qemu-nbd does not support`,
     );
-  if (!tls && (transport === 'tcp' || transport === 'unix') && !socket.startsWith('\0')) return;
+  const isPath = !socket.startsWith('\0');
+  if (transport === 'unix' && isPath && Buffer.byteLength(socket) > LONGEST_PATH)
+    throw new ImageError(
+      `this needs qemu-nbd, which cannot reach the socket ${printable(socket)}: its path is longer than ` +
+        `${LONGEST_PATH} bytes; make a symbolic link to it that has a shorter path`,
+    );
+  if (!tls && (transport === 'tcp' || transport === 'unix') && isPath) return;
   throw new ImageError(
     'this needs qemu-nbd, which supports nbd:// and nbd+unix:// servers only: ' +
       'mount the export first, and then its file as a raw image',

@@ -170,6 +170,15 @@ describe('image server', () => {
     expect(programsFor(plan('d.img', { overlay: 'temporary' }), false)).toEqual(['qemu-nbd']);
   });
 
+  it('says that qemu-nbd cannot reach a socket with a path beyond 107 bytes', () => {
+    const at = (length: number): Plan =>
+      plan(`nbd+unix:///x?socket=${'/s'.padEnd(length, 's')}`, { partition: PART });
+    expect(line(at(107))).toContain('qemu-nbd');
+    expect(() => line(at(108))).toThrow(
+      /cannot reach the socket \/s+: its path is longer than 107 bytes; make a symbolic link/,
+    );
+  });
+
   it.each(['nbds://h/x', 'nbd+vsock://2/x', 'nbd+ssh://h/x'])('has no partition for %s', (uri) => {
     expect(() => line(plan(uri, { partition: PART }))).toThrow(/nbd:\/\/ and nbd\+unix:\/\/ servers only/);
   });
