@@ -51,6 +51,15 @@ const FORMAT_WORDS: Readonly<Record<string, ImageFormat>> = {
   cloop: 'cloop',
 };
 
+/** Suffixes of names of compressed archives. */
+const COMPRESSED_ARCHIVES: Readonly<Record<string, Compression>> = {
+  tgz: 'gzip',
+  txz: 'xz',
+  tbz: 'bzip2',
+  tbz2: 'bzip2',
+  tzst: 'zstd',
+};
+
 /** Suffixes of names that indicate a format; other names indicate none. */
 const SUFFIXES: Readonly<Record<string, ImageFormat>> = {
   qcow2: 'qcow2',
@@ -112,6 +121,9 @@ export function parseFormatWord(text: string): RequestedFormat | undefined {
 export function formatOfName(name: string): RequestedFormat {
   const parts = name.toLowerCase().split('.');
   let last = parts.length > 1 ? (parts.pop() ?? '') : '';
+  if (Object.hasOwn(COMPRESSED_ARCHIVES, last)) {
+    return { format: undefined, compression: COMPRESSED_ARCHIVES[last] };
+  }
   const compression = Object.hasOwn(COMPRESSION_WORDS, last) ? COMPRESSION_WORDS[last] : undefined;
   if (compression !== undefined) last = parts.length > 1 ? (parts.pop() ?? '') : '';
   return { format: Object.hasOwn(SUFFIXES, last) ? SUFFIXES[last] : undefined, compression };

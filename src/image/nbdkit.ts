@@ -14,7 +14,8 @@ export interface NbdkitRequest {
 }
 
 /** The name of the plugin for a source. */
-export function pluginFor(source: NbdkitRequest['source']): 'file' | 'curl' | 'ssh' {
+export function pluginFor(source: NbdkitRequest['source']): 'file' | 'split' | 'curl' | 'ssh' {
+  if (source.kind === 'file' && source.parts !== undefined) return 'split';
   return source.kind === 'web' ? 'curl' : source.kind;
 }
 
@@ -33,7 +34,7 @@ function webWords({ url, user, passwordFile, condition, canRetry }: WebSource): 
 function sourceWords(source: NbdkitRequest['source']): string[] {
   switch (source.kind) {
     case 'file':
-      return [`file=${source.path}`];
+      return (source.parts ?? [source.path]).map((path) => `file=${path}`);
     case 'web':
       return webWords(source);
     default: {

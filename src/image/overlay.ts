@@ -13,7 +13,7 @@ import { readHead, realPathOf } from './chain.js';
 import { ImageError } from './errors.js';
 import { formatOfContent, qemuDriver } from './formats.js';
 import { SOCKET_NAME } from './nbdkit.js';
-import { isStacked, type Plan } from './plan.js';
+import { isOverServer, isStacked, type Plan } from './plan.js';
 import { nbdUriForQemu } from './qemu.js';
 import { referencesOf } from './references.js';
 import { type Source, textOf } from './source.js';
@@ -36,14 +36,15 @@ function recordedName(source: Source): string {
 
 /** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot open */
 export async function backingOf(plan: Plan): Promise<Backing> {
-  const { source, compression, snapshotName, overlay } = plan;
+  const { source, snapshotName, overlay, range } = plan;
   const isOwnServer = isStacked({ ...plan, overlay: overlay ?? { path: '' } });
   const format = isOwnServer ? 'raw' : qemuDriver(plan.format);
   if (source.kind === 'nbd') return { name: nbdUriForQemu(source.parsed), format };
   const text = source.kind === 'file' ? await realPathOf(source.path) : recordedName(source);
-  if (source.kind === 'file' && compression === undefined && !isOwnServer) return { name: text, format };
+  if (!isOverServer({ ...plan, overlay: overlay ?? { path: '' } })) return { name: text, format };
   const server = { type: 'unix', path: SOCKET_NAME };
-  const what = snapshotName === undefined ? text : `${text}@${snapshotName}`;
+  const place = range === undefined ? text : `${text}#${range.offset}+${range.size}`;
+  const what = snapshotName === undefined ? place : `${place}@${snapshotName}`;
   const tree = { driver: format, file: { driver: 'nbd', export: what, server } };
   return { name: `json:${JSON.stringify(tree)}`, format };
 }

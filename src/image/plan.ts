@@ -43,6 +43,8 @@ export interface Plan {
   /** Whether the source is a block device. */
   readonly isDevice: boolean;
   readonly compression: Compression | undefined;
+  /** The place of the image in an archive, in bytes. */
+  readonly range?: { readonly offset: bigint; readonly size: bigint } | undefined;
   readonly format: ImageFormat;
   /** The size of a raw disk in bytes, where it is no multiple of a sector: QEMU would round it up. */
   readonly oddSize?: bigint | undefined;
@@ -64,9 +66,12 @@ export interface Plan {
 /** The programs that a plan needs. */
 export type Program = 'qemu-nbd' | 'nbdkit';
 
-/** Whether nbdkit must fetch or unpack the bytes. */
-function needsNbdkit({ source, compression }: Plan): boolean {
-  return compression !== undefined || source.kind === 'web' || source.kind === 'ssh';
+/** Whether nbdkit must fetch, unpack or join the bytes, or find them in an archive. */
+function needsNbdkit({ source, compression, range }: Plan): boolean {
+  if (compression !== undefined || range !== undefined) return true;
+  return (
+    source.kind === 'web' || source.kind === 'ssh' || (source.kind === 'file' && source.parts !== undefined)
+  );
 }
 
 /** Whether only QEMU can interpret the bytes. */
@@ -84,7 +89,7 @@ export function isStacked({ snapshotName, partition, overlay, tree, decryption }
 }
 
 /** Whether a kept overlay lies over a server, which its header then names. */
-function isOverServer(plan: Plan): boolean {
+export function isOverServer(plan: Plan): boolean {
   return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
 }
 
@@ -115,9 +120,11 @@ function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
   return { image, readOnly, snapshotName, isSnapshotId, keyFile, partition, overlay: kept };
 }
 
-/** The request for an nbdkit that serves the source. */
-function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], range: Plan['partition']): NbdkitRequest {
+/** The request for an nbdkit that serves the image, or a part of it. */
+function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], part: Plan['partition']): NbdkitRequest {
   const readOnly = plan.readOnly || plan.overlay !== undefined;
+  const { offset = 0n } = plan.range ?? {};
+  const range = part === undefined ? plan.range : { offset: offset + part.offset, size: part.size };
   return { source, compression: plan.compression, range, readOnly };
 }
 
@@ -164,10 +171,11 @@ function confineNbdkit(
 ): readonly string[] {
   if (source.kind !== 'file') return words;
   const { readable = [], writable = [] } = upper ?? {};
+  const files = source.parts ?? [source.path];
   const launcher = upper === undefined ? [] : [LAUNCHER];
   return confinedWords(words, {
-    readable: [...readable, ...launcher, ...(readOnly ? [source.path] : [])],
-    writable: [...writable, ...(readOnly ? [] : [source.path])],
+    readable: [...readable, ...launcher, ...(readOnly ? files : [])],
+    writable: [...writable, ...(readOnly ? [] : files)],
     temporary: compression === 'gzip' || compression === 'bzip2' || upper?.temporary === true,
     sockets: upper !== undefined,
   });

@@ -21,9 +21,11 @@ import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFor
 import { lookAtGzip } from './gzip.js';
 import { lockFiles } from './lock.js';
 import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
+import { archiveToOpen, type FoundMember, findMember, NAME_LENGTH, rangeOf } from './members.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
 import { refuseChild } from './parents.js';
+import { partsOf } from './parts.js';
 import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
 import {
   hasFilter,
@@ -46,6 +48,8 @@ export interface ImageRequest {
   readonly requested: RequestedFormat;
   /** Whether the image may name files in other directories, and files whose format it does not record. */
   readonly allowReferences: boolean;
+  /** The name of a file in the archive. */
+  readonly member: string | undefined;
   readonly snapshotName: string | undefined;
   /** Linux's number of the partition. */
   readonly partition: number | undefined;
@@ -121,6 +125,20 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
   return { source, isDevice: found.isBlockDevice(), writable };
 }
 
+/** The place with all parts of its file. @throws ImageError when parts are missing or do not fit together */
+async function withParts<T extends Omit<Place, 'isConfined'>>(
+  place: T,
+  { format }: RequestedFormat,
+): Promise<T> {
+  const { source, isDevice } = place;
+  if (source.kind !== 'file' || isDevice || format === 'raw') return place;
+  const parts = await partsOf(source.path);
+  if (parts === undefined) return place;
+  await requirePrograms(shownOf(source), ['nbdkit']);
+  await requirePlugin(shownOf(source), 'split');
+  return { ...place, source: { ...source, parts } };
+}
+
 /** The first and last bytes of the source, compressed or not; and the source with a condition for later requests. */
 async function lookAtSource(
   place: Place,
@@ -138,7 +156,7 @@ async function lookAtBytes(
   signal: AbortSignal | undefined,
 ): Promise<Look> {
   if (source.kind === 'nbd') return withDisk(source.uri, signal, lookAtDisk);
-  if (source.kind !== 'file') {
+  if (source.kind !== 'file' || source.parts !== undefined) {
     const socketActivation = nbdkitAlone({ source, readOnly: true }, isConfined);
     return withDisk({ socketActivation }, signal, lookAtDisk);
   }
@@ -156,7 +174,7 @@ function withSource<T>(
   use: (file: DiskReader) => Promise<T>,
 ): Promise<T> {
   if (source.kind === 'nbd') return withDisk(source.uri, signal, use);
-  if (source.kind === 'file' && !isDevice) return withFile(source.path, use);
+  if (source.kind === 'file' && source.parts === undefined && !isDevice) return withFile(source.path, use);
   return withDisk({ socketActivation: nbdkitAlone({ source, readOnly: true }, isConfined) }, signal, use);
 }
 
@@ -187,14 +205,34 @@ interface Identity {
   readonly format: ImageFormat;
   /** The size of a raw disk that is no multiple of a sector, in bytes. */
   readonly oddSize: bigint | undefined;
+  /** The image in an archive. */
+  readonly member: FoundMember | undefined;
   /** How to open a local image that is not compressed. */
   readonly local: LocalImage | undefined;
   /** Lines for the user. */
   readonly lines: readonly string[];
   /** How an encrypted image without `local` is decrypted. */
   readonly decryption: Decryption | undefined;
-  /** Whether an NBD server refuses writes. */
+  /** Whether an NBD server refuses writes, or the image is in an archive or in parts. */
   readonly readOnly: boolean;
+}
+
+/** The disk in an archive; undefined when the file itself is the disk. */
+async function memberOf(
+  place: Place,
+  { requested, member }: ImageRequest,
+  inside: Look & { readonly compression: Compression | undefined },
+  signal: AbortSignal | undefined,
+): Promise<FoundMember | undefined> {
+  const shown = shownOf(place.source);
+  if (place.source.kind === 'nbd') {
+    if (member === undefined) return undefined;
+    throw new ImageError(`--member: ${shown} is an NBD server, and no archive`);
+  }
+  const kind = archiveToOpen({ ...inside, name: nameOf(place.source) }, requested, member);
+  if (kind === undefined) return undefined;
+  await requirePrograms(shown, ['nbdkit']);
+  return withSource(place, signal, (file) => findMember(shown, kind, file, member));
 }
 
 async function identify(
@@ -212,40 +250,33 @@ async function identify(
   const { source, outside } = await lookAtSource(place, signal);
   const compression =
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
-  const {
-    head,
-    tail,
-    size,
-    lines = [],
-  } = await lookInside({ ...place, source }, compression, outside, signal);
-  const chosen = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, requested);
+  const inside = await lookInside({ ...place, source }, compression, outside, signal);
+  const member = await memberOf({ ...place, source }, request, { ...inside, compression }, signal);
+  const { head, tail, size, lines = [] } = member?.look ?? inside;
+  const called = member === undefined ? name : basename(member.name);
+  const chosen = chooseFormat({ name: called === '' ? 'the export' : called, head, tail }, requested);
   const hasKey = request.keyFile !== undefined;
   const format = hasKey ? formatWithKey(shownOf(source), chosen, head) : chosen;
   if (format === 'dmg') refuseDmg(shownOf(source), tail);
   // A compressed VHDX is not read for this: QEMU refuses it.
   const read = (use: (file: DiskReader) => Promise<string | undefined>) =>
-    compression === undefined ? withSource({ ...place, source }, signal, use) : Promise.resolve(undefined);
+    compression !== undefined
+      ? Promise.resolve(undefined)
+      : withSource({ ...place, source }, signal, (file) => use(member ? rangeOf(file, member.range) : file));
   await refuseChild(shownOf(source), format, { head, tail }, read);
   const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
-  if (source.kind === 'file' && compression === undefined) {
+  const found = { source, compression, format, oddSize, member };
+  const isPart = member !== undefined || (source.kind === 'file' && source.parts !== undefined);
+  if (source.kind === 'file' && compression === undefined && !isPart) {
     const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
-    return {
-      source,
-      compression,
-      format,
-      oddSize,
-      local,
-      lines: local.lines,
-      decryption: undefined,
-      readOnly: false,
-    };
+    return { ...found, local, lines: local.lines, decryption: undefined, readOnly: false };
   }
   refuseReferences(shownOf(source), format, head);
   const decryption = decryptionOf(format, head);
   if (decryption !== undefined && !hasKey) throw keyMissing(shownOf(source));
-  const readOnly = source.kind === 'nbd' && outside.readOnly === true;
-  return { source, compression, format, oddSize, local: undefined, lines, decryption, readOnly };
+  const readOnly = isPart || (source.kind === 'nbd' && outside.readOnly === true);
+  return { ...found, local: undefined, lines, decryption, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -324,10 +355,13 @@ async function overlayPath(path: string): Promise<string> {
 }
 
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
-function introduction(plan: Plan, programs: readonly string[]): string {
+function introduction({ member }: Identity, plan: Plan, programs: readonly string[]): string {
   const packed = plan.compression === undefined ? '' : `, compressed with ${plan.compression}`;
   const what = plan.isDevice ? 'a block device' : plan.format;
-  return `${shownOf(plan.source)} is ${what}${packed}; serving it with ${programs.join(' and ')}`;
+  const inside = member === undefined ? '' : `${printable(member.name, NAME_LENGTH)} in `;
+  const parts = plan.source.kind === 'file' ? (plan.source.parts?.length ?? 1) : 1;
+  const divided = parts === 1 ? '' : ` in ${parts} parts`;
+  return `${inside}${shownOf(plan.source)} is ${what}${packed}${divided}; serving it with ${programs.join(' and ')}`;
 }
 
 /** The image as a whole, without the overlay. */
@@ -344,6 +378,7 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
     compression,
     format,
     oddSize: identity.oddSize,
+    range: identity.member?.range,
     readOnly: request.readOnly || request.share || (overlay === undefined && !canWrite),
     snapshotName,
     isShared: request.share,
@@ -380,7 +415,7 @@ export async function prepareImage(
   const { dryRun = false, signal } = options;
   const [why, found] = await Promise.all([
     installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
-    placeOf(name),
+    placeOf(name).then((whole) => withParts(whole, request.requested)),
   ]);
   const keyFile = request.keyFile === undefined ? undefined : await keyPath(request.keyFile);
   const place = { ...found, keyFile, isConfined: why === undefined };
@@ -409,7 +444,7 @@ export async function prepareImage(
   const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: located?.partition };
   if (!dryRun) lockFiles(plan, programs);
   const lines = [
-    introduction(plan, programs),
+    introduction(identity, plan, programs),
     ...identity.lines,
     ...warnings(place, request),
     ...(located?.warning === undefined ? [] : [located.warning]),

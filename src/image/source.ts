@@ -11,10 +11,19 @@ import { isNbdUri } from './scheme.js';
 /** Where an image's bytes come from. */
 export type Source =
   /** `path` as typed. */
-  | { readonly kind: 'file'; readonly path: string }
+  | FileSource
   | WebSource
   | SshSource
   | { readonly kind: 'nbd'; readonly uri: string; readonly parsed: NbdUri };
+
+/** A local file, or several that are the parts of one. */
+export interface FileSource {
+  readonly kind: 'file';
+  /** Of the file, or of the first part. */
+  readonly path: string;
+  /** Paths of all parts, in their order; undefined: there is one file. */
+  readonly parts?: readonly string[] | undefined;
+}
 
 /** A file at an http, https, ftp or ftps URL. */
 export interface WebSource {
@@ -190,7 +199,10 @@ export function missingText(word: string): string {
 export function nameOf(source: Source): string {
   switch (source.kind) {
     case 'file':
-      return basename(source.path);
+      // The number of a part says nothing about the format.
+      return source.parts === undefined
+        ? basename(source.path)
+        : basename(source.path).replace(/\.[^.]*$/, '');
     case 'web':
       return basename(new URL(source.url).pathname);
     case 'ssh':

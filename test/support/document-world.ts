@@ -101,6 +101,9 @@ export class DocumentWorld {
       writeFileSync(`${bin}/${name}`, `#!/bin/sh\n${text}\n`);
       chmodSync(`${bin}/${name}`, 0o755);
     }
+    await runShell('cd "$0" && tar -cf machine.ova disk.qcow2 keys.psk', images);
+    await runShell('cd "$0/images" && zip -q0 ../disks.zip a.raw b.raw', images);
+    await runShell('split -n3 -da3 --numeric-suffixes=1 "$0" "$1"', raw, `${images}/large.img.`);
     const files = ['file', `dir=${exports}`];
     const [plain, x509, psk] = await Promise.all([
       startNbdkit(scope, ...files),

@@ -17,6 +17,7 @@ export interface ImageValues {
   readonly format?: RequestedFormat;
   readonly allowReferences?: true;
   readonly keyFile?: string;
+  readonly member?: string;
   readonly snapshotName?: string;
   readonly partition?: number;
   /** Empty when no file is named. */
@@ -30,6 +31,7 @@ const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
   format: '--format',
   allowReferences: '--allow-references',
   keyFile: '--key-file',
+  member: '--member',
   snapshotName: '--snapshot-name',
   partition: '--partition',
   overlay: '--overlay',
@@ -71,6 +73,7 @@ export function imageFrom(
     requested: values.format ?? { format: undefined, compression: undefined },
     allowReferences: values.allowReferences ?? false,
     keyFile: values.keyFile,
+    member: values.member,
     snapshotName: values.snapshotName,
     partition: values.partition,
     overlay: overlay === undefined ? undefined : overlay === '' ? 'temporary' : { path: overlay },

@@ -83,6 +83,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       ).argParser((text: string) => requestedFormat(text)),
       new NamedOption('--allow-references', 'let IMAGE name files in other directories'),
       new NamedOption('--key-file <file>', 'decrypt IMAGE (LUKS, encrypted qcow2) with the key in FILE'),
+      new NamedOption('--member <name>', 'file in IMAGE, a zip or tar archive with several disks'),
       new NamedOption('--partition <n>', 'show only this partition of IMAGE').argParser((text: string) =>
         wholeNumber('--partition', text, 1, MAXIMUM_PARTITION),
       ),

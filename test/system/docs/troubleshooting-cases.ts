@@ -143,6 +143,13 @@ nbdfuse dir linked.qcow2`,
 nbdfuse dir far.qcow2`,
   'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
 nbdfuse dir vmware.vmdk`,
+  'two.tar has several': 'tar -cf two.tar disk.raw text.qcow2; nbdfuse dir two.tar',
+  'packed.zip: disk.raw': 'zip -q packed.zip disk.raw; nbdfuse dir packed.zip',
+  'packed.tar.gz is': 'tar -czf packed.tar.gz disk.raw; nbdfuse dir packed.tar.gz',
+  'disk.raw.002 is a part':
+    'split -n2 -da3 --numeric-suffixes=1 disk.raw disk.raw.; nbdfuse dir disk.raw.002',
+  'the part after disk.raw.001': `split -n3 -da3 --numeric-suffixes=1 disk.raw disk.raw.; rm disk.raw.002
+nbdfuse dir disk.raw.001`,
   'phone.img is an Android': `printf '\\072\\377\\046\\355\\001\\0\\0\\0' | cat - disk.raw >phone.img
 nbdfuse dir phone.img`,
   'child.vhd holds': `(printf 'conectix%052d\\0\\0\\0\\004' 0; cat disk.raw) >child.vhd

@@ -9,7 +9,7 @@ import { Program } from '../../support/run/program.js';
 import { requireProgram, requirePrograms } from '../../support/run/requires.js';
 import { CASES, ELSEWHERE } from './troubleshooting-cases.js';
 
-requirePrograms('nbdkit', 'qemu-nbd', 'psktool', 'perl', 'unshare', 'setpriv');
+requirePrograms('nbdkit', 'qemu-nbd', 'psktool', 'perl', 'unshare', 'setpriv', 'zip');
 
 const PAGE = readFileSync(
   fileURLToPath(new URL('../../../docs/operating/troubleshooting.md', import.meta.url)),

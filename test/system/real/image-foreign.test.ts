@@ -31,7 +31,6 @@ const FILES: readonly (readonly [string, string, string, string])[] = [
     'unpack it first (tar -xf)',
     'tar -C "$(dirname "$0")" -cf - disk.raw | xz -0 >"$1"',
   ],
-  ['a.tar.gz', 'a tar archive', 'unpack it first (tar -xf)', 'tar -C "$(dirname "$0")" -czf "$1" disk.raw'],
 ];
 
 describe('file that is no disk', () => {

@@ -1,0 +1,170 @@
+// Finds the disk in an archive: the file that the user names, or the only one that is a disk.
+//
+// Used by prepare.ts. A file that an archive stores unchanged is a range of the archive, which nbdkit serves.
+
+import { printable } from '../nbd/text.js';
+import type { DiskReader } from '../partitions/table.js';
+import { ImageError } from './errors.js';
+import { type ArchiveKind, archiveOfContent, foreignOf, hasPartitions } from './foreign.js';
+import {
+  type Compression,
+  compressionOfContent,
+  formatOfContent,
+  formatOfName,
+  type RequestedFormat,
+} from './formats.js';
+import { type Look, lookAtDisk } from './look.js';
+import type { Member } from './member.js';
+import { tarMembers } from './tar.js';
+import { zipMembers } from './zip.js';
+
+/** A disk in an archive. */
+export interface FoundMember {
+  readonly name: string;
+  readonly range: { readonly offset: bigint; readonly size: bigint };
+  readonly look: Look;
+}
+
+/** Suffixes of names of disks, besides those of formats. */
+const DISK_SUFFIX = /\.(?:img|raw|iso|bin|dd|disk|ima|flp)$/i;
+/** Magic bytes of file systems and of volumes. */
+const VOLUME_MARKS: readonly (readonly [number, string])[] = [
+  [512, 'EFI PART'],
+  [4096, 'EFI PART'],
+  [32_769, 'CD001'],
+  [1080, '\x53\xef'],
+  [0, 'XFSB'],
+  [0, 'LUKS\xba\xbe'],
+  [0, 'hsqs'],
+  [512, 'LABELONE'],
+  [3, 'NTFS    '],
+];
+/** Maximum files whose first bytes are read. */
+const MAX_LOOKS = 64;
+const MAX_NAMES = 6;
+/** Maximum characters of a name in a message. */
+export const NAME_LENGTH = 60;
+
+const UNPACK: Readonly<Record<ArchiveKind, string>> = { zip: 'unzip', tar: 'tar -xf' };
+
+/** The archive that a name promises. */
+export function archiveOfName(name: string): ArchiveKind | undefined {
+  const plain = name.toLowerCase().replace(/\.(?:xz|gz|gzip|bz2|zst|zstd)$/, '');
+  if (/\.zip$/.test(plain)) return 'zip';
+  return /\.(?:tar|ova|tgz|txz|tbz2?|tzst)$/.test(plain) ? 'tar' : undefined;
+}
+
+/**
+ * The kind of the archive whose disk is wanted; undefined when the file itself is. As for a format, the name must agree
+ * with the content, or the user must name a file of the archive.
+ * @param head of the file, unpacked if it is compressed
+ * @throws ImageError when it is no archive, or one whose files cannot be opened
+ */
+export function archiveToOpen(
+  {
+    name,
+    head,
+    compression,
+  }: { readonly name: string; readonly head: Buffer; readonly compression?: Compression | undefined },
+  { format }: RequestedFormat,
+  wanted: string | undefined,
+): ArchiveKind | undefined {
+  const shown = printable(name);
+  const content = archiveOfContent(head);
+  const promised = archiveOfName(name);
+  if (wanted === undefined && (promised === undefined || format === 'raw')) return undefined;
+  if (content === undefined) {
+    if (wanted !== undefined) throw new ImageError(`--member: ${shown} is neither a zip nor a tar archive`);
+    if (foreignOf(head) !== undefined || format !== undefined) return undefined;
+    throw new ImageError(
+      `${shown} should be a ${promised} archive, but does not look like one: use --format=raw if it is raw`,
+    );
+  }
+  if (compression === undefined) return content;
+  throw new ImageError(
+    `${shown} is a ${content} archive, compressed with ${compression}, and nbdfuse does not open its files yet: ` +
+      `unpack it first (${UNPACK[content]})`,
+  );
+}
+
+/** A range of a disk as a disk. */
+export function rangeOf(disk: DiskReader, { offset, size }: FoundMember['range']): DiskReader {
+  return { size, read: (at, length) => disk.read(offset + at, length) };
+}
+
+const look = (file: DiskReader, member: Member): Promise<Look> =>
+  lookAtDisk({ ...rangeOf(file, member), readOnly: true });
+
+/** Whether a name or first bytes are those of a disk. */
+export function isDisk(name: string, head: Buffer): boolean {
+  const hasMark = ([at, bytes]: readonly [number, string]): boolean =>
+    head.toString('latin1', at, at + bytes.length) === bytes;
+  if (DISK_SUFFIX.test(name) || formatOfName(name).format !== undefined) return true;
+  return formatOfContent(head) !== 'raw' || hasPartitions(head) || VOLUME_MARKS.some(hasMark);
+}
+
+async function disksOf(file: DiskReader, members: readonly Member[]): Promise<readonly Member[]> {
+  const disks: Member[] = [];
+  let looks = 0;
+  for (const member of members) {
+    const isReadable = member.problem === undefined && member.size > 0n && looks++ < MAX_LOOKS;
+    const head =
+      isReadable && !isDisk(member.name, Buffer.alloc(0)) ? (await look(file, member)).head : Buffer.alloc(0);
+    if (isDisk(member.name, head)) disks.push(member);
+  }
+  return disks;
+}
+
+function listed(members: readonly Member[]): string {
+  const names = members.slice(0, MAX_NAMES).map(({ name }) => printable(name, NAME_LENGTH));
+  return members.length > MAX_NAMES ? `${names.join(', ')}, …` : names.join(', ');
+}
+
+const plainName = (name: string): string => name.replace(/^(?:\.?\/)+/, '');
+
+async function choose(
+  shown: string,
+  file: DiskReader,
+  members: readonly Member[],
+  wanted: string | undefined,
+): Promise<Member> {
+  if (wanted !== undefined) {
+    const found = members.findLast(({ name }) => plainName(name) === plainName(wanted));
+    if (found !== undefined) return found;
+    throw new ImageError(`${shown} has no file ${printable(wanted, NAME_LENGTH)}: it has ${listed(members)}`);
+  }
+  const [only, ...others] = members;
+  if (only === undefined) throw new ImageError(`${shown} has no file`);
+  if (others.length === 0) return only;
+  const disks = await disksOf(file, members);
+  const [disk, ...more] = disks;
+  if (disk !== undefined && more.length === 0) return disk;
+  const several =
+    disk === undefined ? `no disk among its files (${listed(members)})` : `several disks (${listed(disks)})`;
+  throw new ImageError(`${shown} has ${several}: name one with --member NAME`);
+}
+
+/**
+ * Finds the disk in an archive.
+ * @param shown the printable name of the archive
+ * @throws ImageError when there is none, several, or one that is no range of the archive; the errors of `read`
+ */
+export async function findMember(
+  shown: string,
+  kind: ArchiveKind,
+  file: DiskReader,
+  wanted: string | undefined,
+): Promise<FoundMember> {
+  const members = kind === 'zip' ? await zipMembers(shown, file) : await tarMembers(shown, file);
+  const member = await choose(shown, file, members, wanted);
+  const name = printable(member.name, NAME_LENGTH);
+  const cannot = (problem: string): ImageError =>
+    new ImageError(
+      `${shown}: ${name} is ${problem} in the archive, and nbdfuse does not open it there yet: ` +
+        `unpack it first (${UNPACK[kind]})`,
+    );
+  if (member.problem !== undefined) throw cannot(member.problem);
+  const inside = await look(file, member);
+  if (compressionOfContent(inside.head) !== undefined) throw cannot('compressed');
+  return { name: member.name, range: member, look: inside };
+}

@@ -1,0 +1,133 @@
+// Lists the files of a zip archive by its central directory.
+//
+// Used by members.ts. Every count and length that the archive names is bounded. Layout: PKWARE's APPNOTE.TXT.
+
+import type { DiskReader } from '../partitions/table.js';
+import { ImageError } from './errors.js';
+import type { Member } from './member.js';
+import { utf8 } from './reference.js';
+
+const END = 0x06054b50;
+const END_LENGTH = 22;
+const MAX_COMMENT = 65_535;
+const LOCATOR = 0x07064b50;
+const LOCATOR_LENGTH = 20;
+const END_64 = 0x06064b50;
+const END_64_LENGTH = 56;
+const ENTRY = 0x02014b50;
+const ENTRY_LENGTH = 46;
+const LOCAL = 0x04034b50;
+const LOCAL_LENGTH = 30;
+const MAX_DIRECTORY = 64 * 1024 * 1024;
+const [ENCRYPTED, STORED, ZIP_64] = [1, 0, 1];
+const [NONE_32, NONE_16] = [0xffff_ffff, 0xffff];
+
+/** The central directory. */
+interface Directory {
+  readonly offset: bigint;
+  readonly size: bigint;
+}
+
+const damaged = (shown: string): ImageError =>
+  new ImageError(`${shown} is damaged, or ends too early: get it again, and check it with unzip -t`);
+
+async function within(
+  shown: string,
+  { size, read }: DiskReader,
+  at: bigint,
+  length: bigint,
+): Promise<Buffer> {
+  if (at < 0n || length > BigInt(MAX_DIRECTORY) || at + length > size) throw damaged(shown);
+  return read(at, Number(length));
+}
+
+async function directoryOf(shown: string, file: DiskReader): Promise<Directory> {
+  const longest = BigInt(END_LENGTH + MAX_COMMENT);
+  const from = file.size > longest ? file.size - longest : 0n;
+  const tail = await within(shown, file, from, file.size - from);
+  let at = tail.length - END_LENGTH;
+  while (at >= 0 && tail.readUInt32LE(at) !== END) at--;
+  if (at < 0) throw damaged(shown);
+  const [size, offset] = [tail.readUInt32LE(at + 12), tail.readUInt32LE(at + 16)];
+  const counts = [tail.readUInt16LE(at + 4), tail.readUInt16LE(at + 6)];
+  const isLong = size === NONE_32 || offset === NONE_32 || counts.includes(NONE_16);
+  if (!isLong && counts.some((count) => count !== 0)) throw damaged(shown);
+  const locatorAt = from + BigInt(at - LOCATOR_LENGTH);
+  const locator =
+    locatorAt < 0n ? Buffer.alloc(4) : await within(shown, file, locatorAt, BigInt(LOCATOR_LENGTH));
+  if (locator.readUInt32LE(0) !== LOCATOR) {
+    if (isLong) throw damaged(shown);
+    return { offset: BigInt(offset), size: BigInt(size) };
+  }
+  const end = await within(shown, file, locator.readBigUInt64LE(8), BigInt(END_64_LENGTH));
+  if (end.readUInt32LE(0) !== END_64) throw damaged(shown);
+  return { size: end.readBigUInt64LE(40), offset: end.readBigUInt64LE(48) };
+}
+
+/** The numbers of an entry that do not fit into 32 bits, from its extra field, in their order. */
+function longNumbers(extra: Buffer): bigint[] {
+  for (let at = 0; at + 4 <= extra.length; ) {
+    const [id, length] = [extra.readUInt16LE(at), extra.readUInt16LE(at + 2)];
+    const part = extra.subarray(at + 4, at + 4 + length);
+    if (id === ZIP_64) {
+      return Array.from({ length: part.length >> 3 }, (_, i) => part.readBigUInt64LE(8 * i));
+    }
+    at += 4 + length;
+  }
+  return [];
+}
+
+/** An entry of the directory. */
+interface Entry {
+  readonly name: string;
+  readonly size: bigint;
+  /** The place of its local header. */
+  readonly header: bigint;
+  readonly isBroken: boolean;
+  readonly problem: Member['problem'];
+  /** Where the next entry begins. */
+  readonly end: number;
+}
+
+function entryAt(directory: Buffer, at: number): Entry {
+  const short = (offset: number): number => directory.readUInt16LE(at + offset);
+  const nameEnd = at + ENTRY_LENGTH + short(28);
+  const extraEnd = nameEnd + short(30);
+  const bytes = directory.subarray(at + ENTRY_LENGTH, nameEnd);
+  const longs = longNumbers(directory.subarray(nameEnd, extraEnd));
+  const number = (offset: number): bigint => {
+    const value = directory.readUInt32LE(at + offset);
+    return value === NONE_32 ? (longs.shift() ?? BigInt(value)) : BigInt(value);
+  };
+  const [size, packed, header] = [number(24), number(20), number(42)];
+  const name = utf8(bytes) || bytes.toString('latin1');
+  const isCompressed = short(10) !== STORED;
+  return {
+    name,
+    size,
+    header,
+    isBroken: !isCompressed && packed !== size && (short(8) & ENCRYPTED) === 0,
+    problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isCompressed ? 'compressed' : undefined,
+    end: extraEnd + short(32),
+  };
+}
+
+/** The files of a zip archive. @throws ImageError when it is damaged; the errors of `read` */
+export async function zipMembers(shown: string, file: DiskReader): Promise<readonly Member[]> {
+  const { offset, size } = await directoryOf(shown, file);
+  const directory = await within(shown, file, offset, size);
+  const members: Member[] = [];
+  for (let at = 0; at + ENTRY_LENGTH <= directory.length; ) {
+    if (directory.readUInt32LE(at) !== ENTRY) throw damaged(shown);
+    const entry = entryAt(directory, at);
+    at = entry.end;
+    if (at > directory.length || entry.isBroken) throw damaged(shown);
+    if (entry.name.endsWith('/')) continue;
+    const local = await within(shown, file, entry.header, BigInt(LOCAL_LENGTH));
+    if (local.readUInt32LE(0) !== LOCAL) throw damaged(shown);
+    const start = entry.header + BigInt(LOCAL_LENGTH + local.readUInt16LE(26) + local.readUInt16LE(28));
+    if (entry.problem === undefined && start + entry.size > file.size) throw damaged(shown);
+    members.push({ name: entry.name, offset: start, size: entry.size, problem: entry.problem });
+  }
+  return members;
+}

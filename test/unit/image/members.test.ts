@@ -1,0 +1,81 @@
+// The files of archives: those of tar and zip as their programs write them are in test/system/real/image-archives.
+
+import { describe, expect, it } from 'vitest';
+import { ImageError } from '../../../src/image/errors.js';
+import { archiveOfName, archiveToOpen, isDisk } from '../../../src/image/members.js';
+import { tarMembers } from '../../../src/image/tar.js';
+import { zipMembers } from '../../../src/image/zip.js';
+import { readerOf } from '../../support/disk-reader.js';
+
+describe('archive by its name', () => {
+  it.each([
+    ['a.zip', 'zip'],
+    ['A.ZIP', 'zip'],
+    ['vm.ova', 'tar'],
+    ['a.tar', 'tar'],
+    ['a.tar.gz', 'tar'],
+    ['a.tgz', 'tar'],
+    ['a.img', undefined],
+    ['zip', undefined],
+    ['a.zip.img', undefined],
+  ])('%s', (name, kind) => {
+    expect(archiveOfName(name)).toBe(kind);
+  });
+
+  it('is opened only if the content agrees, and never with --format=raw', () => {
+    const none = { format: undefined, compression: undefined };
+    const head = Buffer.concat([Buffer.from('PK\x03\x04'), Buffer.alloc(508)]);
+    expect(archiveToOpen({ name: 'a.zip', head }, none, undefined)).toBe('zip');
+    expect(archiveToOpen({ name: 'a.img', head }, none, undefined)).toBeUndefined();
+    expect(archiveToOpen({ name: 'a.img', head }, none, 'x')).toBe('zip');
+    expect(archiveToOpen({ name: 'a.zip', head }, { ...none, format: 'qcow2' }, undefined)).toBe('zip');
+    expect(archiveToOpen({ name: 'a.zip', head }, { ...none, format: 'raw' }, undefined)).toBeUndefined();
+    const other = Buffer.alloc(512);
+    expect(() => archiveToOpen({ name: 'a.zip', head: other }, none, undefined)).toThrow(
+      'should be a zip archive',
+    );
+    expect(() => archiveToOpen({ name: 'a.img', head: other }, none, 'x')).toThrow('neither a zip nor a tar');
+    expect(() => archiveToOpen({ name: 'a.zip.gz', head, compression: 'gzip' }, none, undefined)).toThrow(
+      'a.zip.gz is a zip archive, compressed with gzip, and nbdfuse does not open its files yet: unpack it first (unzip)',
+    );
+  });
+});
+
+it('disk in an archive: is known by its name or its first bytes', () => {
+  const with_ = (at: number, bytes: string): Buffer => {
+    const head = Buffer.alloc(65_536);
+    head.write(bytes, at, 'latin1');
+    return head;
+  };
+  for (const name of ['a.img', 'a.ISO', 'a.qcow2', 'a.vmdk'])
+    expect(isDisk(name, Buffer.alloc(0))).toBe(true);
+  for (const [at, bytes] of [
+    [0, 'QFI\xfb'],
+    [1080, '\x53\xef'],
+    [32_769, 'CD001'],
+    [3, 'NTFS    '],
+  ] as const) {
+    expect(isDisk('disk', with_(at, bytes))).toBe(true);
+  }
+  expect(isDisk('README', with_(0, 'text'))).toBe(false);
+});
+
+it('archives of any bytes: are listed or refused, without another error', async () => {
+  let seed = 3;
+  const random = (): number => {
+    seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+    return seed >> 16;
+  };
+  for (let i = 0; i < 500; i++) {
+    const bytes = Buffer.from(Array.from({ length: 700 + (random() % 2000) }, () => random() % 7));
+    const end = bytes.length - 22;
+    bytes.writeUInt32LE(0x06054b50, end);
+    bytes.writeUInt32LE(random() % 200, end + 12);
+    bytes.writeUInt32LE(random() % 700, end + 16);
+    if (i % 2 === 0) bytes.writeUInt32LE(0x02014b50, bytes.readUInt32LE(end + 16));
+    for (const list of [zipMembers, tarMembers]) {
+      const result = await list('x', readerOf(bytes)).catch((error: unknown) => error);
+      expect(Array.isArray(result) || result instanceof ImageError).toBe(true);
+    }
+  }
+});
