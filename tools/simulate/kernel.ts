@@ -97,12 +97,34 @@ function initMessage(): Buffer {
   return made;
 }
 
+/** The node of each file that shows a part of its disk: the bytes [start, end). The nodes follow those of the files. */
+export interface SimulatedParts {
+  readonly files: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The requests that a part can take: an LSEEK of a part would find other bytes. */
+const FOR_PARTS: readonly RequestAction['do'][] = ['write', 'read', 'fsync', 'punch', 'zero'];
+
+/** One of this many requests goes through the part, if its bytes are in it. */
+const PART_EVERY = 3;
+
+/** The node of a request and its offset there. */
+function placeOf({ do: kind, id, file, offset, length }: RequestAction, parts: SimulatedParts) {
+  const isInside = kind === 'fsync' || (offset >= parts.start && offset + length <= parts.end);
+  if (id % PART_EVERY !== 0 || !FOR_PARTS.includes(kind) || !isInside)
+    return { node: FIRST_NODE + file, offset };
+  return { node: FIRST_NODE + parts.files + file, offset: kind === 'fsync' ? offset : offset - parts.start };
+}
+
 /** @param fh the file handle, or 0 */
-function requestMessage(action: RequestAction, fh: bigint): Buffer {
-  const { do: kind, id, file, offset, length, direct, sync, hidden } = action;
+function requestMessage(action: RequestAction, fh: bigint, parts: SimulatedParts): Buffer {
+  const { do: kind, id, length, direct, sync, hidden } = action;
+  const { node, offset } = placeOf(action, parts);
   const size =
     kind === 'write' ? 40 + length : kind === 'read' ? 40 : kind === 'punch' || kind === 'zero' ? 32 : 24;
-  const made = message(OPCODES[kind], id * 2, FIRST_NODE + file, hidden ? 0 : pidOf(id), size);
+  const made = message(OPCODES[kind], id * 2, node, hidden ? 0 : pidOf(id), size);
   const at = IN_HEADER;
   if (kind !== 'open') made.writeBigUInt64LE(fh, at);
   if (kind === 'open') made.writeUInt32LE(O_RDWR | (direct ? O_DIRECT : 0), at);
@@ -115,7 +137,7 @@ function requestMessage(action: RequestAction, fh: bigint): Buffer {
   if (kind === 'write') {
     made.writeUInt32LE(direct ? 0 : FUSE_WRITE_CACHE, at + 20);
     made.set(
-      bytesOf(offset / UNIT, length / UNIT, () => id),
+      bytesOf(action.offset / UNIT, length / UNIT, () => id),
       at + 40,
     );
   } else if (kind === 'punch' || kind === 'zero') {
@@ -141,7 +163,13 @@ export class SimulatedKernel implements DeviceCalls {
   /** The worker's file handles, by the numbers of their OPENs. */
   readonly #handles = new Map<number, bigint>();
 
-  constructor(answered: (request: KernelRequest, error: number, body: Uint8Array) => void) {
+  readonly #parts: SimulatedParts;
+
+  constructor(
+    parts: SimulatedParts,
+    answered: (request: KernelRequest, error: number, body: Uint8Array) => void,
+  ) {
+    this.#parts = parts;
     this.#answered = answered;
   }
 
@@ -161,7 +189,10 @@ export class SimulatedKernel implements DeviceCalls {
     const request: KernelRequest = { action, begin, change, taken: false };
     const { id, do: kind, handle = 0 } = action;
     this.pending.set(id, request);
-    this.#queue.push({ message: requestMessage(action, this.#handles.get(handle) ?? 0n), request });
+    this.#queue.push({
+      message: requestMessage(action, this.#handles.get(handle) ?? 0n, this.#parts),
+      request,
+    });
     if (kind === 'release') this.#handles.delete(handle);
   }
 

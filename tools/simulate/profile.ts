@@ -193,6 +193,11 @@ export function makeProfile(seed: number, limits: Limits): Profile {
   return { ...profile, bulk, spread, units: spread ? BULK_UNITS : units, unixSocket: isUnix };
 }
 
+/** The bytes [start, end) of each disk that are a file of their own. They need not be aligned to blocks. */
+export function partOf({ units }: Profile): { readonly start: number; readonly end: number } {
+  return { start: (units >> 2) * UNIT, end: (units - (units >> 3)) * UNIT };
+}
+
 /** Bytes of one file of a profile. */
 export function sizeOf({ units }: Profile): number {
   return units * UNIT;

@@ -22,7 +22,7 @@ import { Coverage } from './coverage.js';
 import { firstOpens, type KernelRequest, SimulatedKernel } from './kernel.js';
 import { takeArea } from './memory.js';
 import { SimulatedPoll } from './poll.js';
-import { type Profile, profileText } from './profile.js';
+import { type Profile, partOf, profileText } from './profile.js';
 import { mix } from './random.js';
 import { SimulatedServer } from './server.js';
 import { type SyncError, SyncErrors } from './sync-errors.js';
@@ -118,7 +118,8 @@ export class Simulation {
     this.profile = profile;
     this.#source = source;
     this.#log = log;
-    this.kernel = new SimulatedKernel((request, error, body) => this.#answered(request, error, body));
+    const parts = { files: profile.files, ...partOf(profile) };
+    this.kernel = new SimulatedKernel(parts, (request, error, body) => this.#answered(request, error, body));
     this.server = new SimulatedServer(profile, {
       event: () => this.#events,
       now: () => this.now,
@@ -134,6 +135,7 @@ export class Simulation {
     this.checkers = Array.from({ length: profile.files }, () => new Checker(profile.units));
     this.syncErrors = this.checkers.map(() => new SyncErrors());
     this.world = this.#makeWorld();
+    for (let file = 0; file < profile.files; file++) this.#showPart(file);
     // Without FLUSH there is no loss that an fsync could report.
     for (let file = 0; profile.flush && file < profile.files; file++)
       for (const action of firstOpens(file)) this.kernel.ask(action, this.#events, undefined);
@@ -211,6 +213,14 @@ export class Simulation {
 
   note(text: () => string): void {
     this.#log?.push(`${String(Math.round(this.now - START)).padStart(7)} ms  ${text()}`);
+  }
+
+  /** The worker shows a part of each disk as a file, as with --partitions. */
+  #showPart(file: number): void {
+    const { start, end } = partOf(this.profile);
+    const texts = { name: `part of ${nameOf(file)}`, type: '', label: '', uuid: '' };
+    const part = { ...texts, number: 1, offset: BigInt(start), size: BigInt(end - start) };
+    this.#send('showParts', file, [part]);
   }
 
   /** The connection that the server still has under this number. */
