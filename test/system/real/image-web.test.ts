@@ -234,17 +234,18 @@ describe('mounted image on a web server', () => {
     await disk.program.says(/the server is lost: nbdkit was killed by SIGKILL/);
   });
 
-  it('a read is repeated while the web server fails', async () => {
+  it.each<[string, WebFault, string]>([
+    ['fails', status(503), '503'],
+    ['closes connections', () => 'drop', 'Empty reply'],
+  ])('a read is repeated while the web server %s', async (_, fault, said) => {
     const scope = createScope();
     const web = await startFaultyWebServer(scope, FILE);
     const disk = await mountDisk(scope, { server: [web.url], options: ['--cache=none'] });
     let left = 2;
-    web.fault = (answer) => {
-      answer.status = left-- > 0 ? 503 : answer.status;
-    };
+    web.fault = (...parts) => (left-- > 0 ? fault(...parts) : undefined);
     const bytes = await readAt(disk.file, 500_000, 4096);
     expect(bytes.equals(FILE.subarray(500_000, 504_096))).toBe(true);
-    expect(disk.stderr).toContain('503');
+    expect(disk.stderr).toContain(said);
   });
 
   it('a file that changes gives EIO, never bytes of both', async () => {
