@@ -59,10 +59,10 @@ async function explained(error: unknown, { name, keyFile }: ImageRequest): Promi
 /** The settings with the server. Reports the format of an image. */
 async function settle(mounting: Mounting, report: Report): Promise<Settings> {
   if (!('image' in mounting)) return mounting.settings;
-  const { argv, lines, detail } = await prepare(mounting.image, false);
+  const { argv, lines, detail, directory } = await prepare(mounting.image, false);
   for (const text of lines) report.line(text, 'info');
   report.detail(detail);
-  return { ...mounting.settings, server: { kind: 'socket-activation', argv } };
+  return { ...mounting.settings, server: { kind: 'socket-activation', argv, directory } };
 }
 
 /** Serves an image. Defers the output of its server while that starts. */

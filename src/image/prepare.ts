@@ -36,6 +36,7 @@ import {
   requireUnpacking,
 } from './programs.js';
 import { SECTOR } from './qemu.js';
+import { serverDirectory } from './server-directory.js';
 import { missingText, nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
 import { unpackingError } from './unpacking-error.js';
 import { lookAtWeb } from './web-look.js';
@@ -70,6 +71,8 @@ export interface PreparedImage {
   readonly lines: readonly string[];
   /** A line for `--verbose`. */
   readonly detail: string;
+  /** The current directory of the server; undefined: ours. */
+  readonly directory?: string | undefined;
   /** A command that must run first; `prepareImage` has run it, unless `dryRun` was set. */
   readonly before: readonly string[] | undefined;
   /** The path of a file in memory with the password, as it is in `argv`. */
@@ -454,5 +457,6 @@ export async function prepareImage(
       ? 'the image server runs in a sandbox'
       : `the image server runs without a sandbox: ${why}`;
   const passwordFile = whole.source.kind === 'web' ? whole.source.passwordFile : undefined;
-  return { argv: serverWords(plan, hasQemuNbd), lines, detail, before, passwordFile };
+  const argv = serverWords(plan, hasQemuNbd);
+  return { argv, lines, detail, before, passwordFile, directory: serverDirectory(argv) };
 }

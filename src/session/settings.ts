@@ -14,7 +14,12 @@ export type ServerMode =
   | { readonly kind: 'vsock'; readonly cid: number; readonly port: number }
   | { readonly kind: 'fd'; readonly fd: number }
   | { readonly kind: 'command'; readonly argv: readonly string[] }
-  | { readonly kind: 'socket-activation'; readonly argv: readonly string[] };
+  | {
+      readonly kind: 'socket-activation';
+      readonly argv: readonly string[];
+      /** The current directory of the server; undefined: ours. */
+      readonly directory?: string | undefined;
+    };
 
 export type FuseBackend = 'kernel' | 'fuse-native';
 

@@ -76,6 +76,8 @@ export interface LaunchOptions {
   readonly listener?: { readonly fd: number; readonly directory: string; listen(): void };
   /** Receives standard error as it comes. */
   readonly onStderr: (chunk: Buffer) => void;
+  /** Default: the directory in which we were started. */
+  readonly currentDirectory?: string | undefined;
 }
 
 /** How a child ended, with its last output, for a message: `exited with status 1: no such file`. */
@@ -128,7 +130,7 @@ export class Child {
     const child = spawn('/bin/sh', args, {
       detached: true,
       // Its words may be relative paths.
-      cwd: keptPath('.'),
+      cwd: options.currentDirectory ?? keptPath('.'),
       // perl in the sandbox must not warn about a locale that is not installed.
       env: { ...process.env, PERL_BADLANG: '0' },
       stdio: [channel, channel, 'pipe', options.listener?.fd ?? 'ignore', 'pipe'],

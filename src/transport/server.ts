@@ -275,7 +275,7 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
     case 'command':
       return CommandSource.open(target.argv, onStderr);
     case 'socket-activation':
-      return SocketActivationSource.open(target.argv, onStderr);
+      return SocketActivationSource.open({ argv: target.argv, onStderr, currentDirectory: target.directory });
     case 'ssh':
       return new SshSource(target, onStderr);
     default:

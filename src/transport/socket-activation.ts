@@ -12,10 +12,10 @@ import type { Duplex } from 'node:stream';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../linux/socket.js';
 import { listenUnix } from '../linux/unix-socket.js';
 import { printable } from '../nbd/text.js';
-import { Child } from './child.js';
+import { Child, type LaunchOptions } from './child.js';
 import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';
-import type { Source, StderrSink } from './source.js';
+import type { Source } from './source.js';
 
 /** The parents of the directory, in the order in which they are tried. */
 const parents = (): string[] => [resolve(tmpdir()), '/tmp', '/var/tmp', '/dev/shm'];
@@ -56,15 +56,14 @@ function listenIn(directory: string, fd: number): void {
   listenUnix(fd, join(directory, 'socket'));
 }
 
-async function launchInDirectory(
-  directory: string,
-  argv: readonly string[],
-  onStderr: StderrSink,
-): Promise<Child> {
+/** How to launch the server, without its socket. */
+type Launch = Pick<LaunchOptions, 'argv' | 'onStderr' | 'currentDirectory'>;
+
+async function launchInDirectory(directory: string, launch: Launch): Promise<Child> {
   const fd = openSocket(AF_UNIX, SOCK_STREAM);
   const listener = { fd, directory, listen: () => listenIn(directory, fd) };
   try {
-    return await Child.launch({ argv, listener, onStderr });
+    return await Child.launch({ ...launch, listener });
   } finally {
     // Only the child may have it open: when the child is gone, connecting fails instead of waiting.
     closeDescriptor(fd);
@@ -74,27 +73,20 @@ async function launchInDirectory(
 export class SocketActivationSource implements Source {
   readonly reconnectable = false;
   readonly singleConnection = false;
-  readonly #argv: readonly string[];
-  readonly #onStderr: StderrSink;
+  readonly #launch: Launch;
   #directory: string;
   #child: Child;
 
-  private constructor(argv: readonly string[], onStderr: StderrSink, directory: string, child: Child) {
-    this.#argv = argv;
-    this.#onStderr = onStderr;
+  private constructor(launch: Launch, directory: string, child: Child) {
+    this.#launch = launch;
     this.#directory = directory;
     this.#child = child;
   }
 
-  static async open(argv: readonly string[], onStderr: StderrSink): Promise<SocketActivationSource> {
+  static async open(launch: Launch): Promise<SocketActivationSource> {
     const directory = directoryToMake();
     try {
-      return new SocketActivationSource(
-        argv,
-        onStderr,
-        directory,
-        await launchInDirectory(directory, argv, onStderr),
-      );
+      return new SocketActivationSource(launch, directory, await launchInDirectory(directory, launch));
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw error;
@@ -113,7 +105,7 @@ export class SocketActivationSource implements Source {
     await this.close();
     // The watcher of the last child may still remove its directory: never use one twice.
     this.#directory = directoryToMake();
-    this.#child = await launchInDirectory(this.#directory, this.#argv, this.#onStderr);
+    this.#child = await launchInDirectory(this.#directory, this.#launch);
   }
 
   async close(): Promise<void> {

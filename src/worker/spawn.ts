@@ -13,13 +13,21 @@ const DISMISS: Call<ToIdleThread<never>> = ['dismiss'];
  * mount in the end, `dismissWorker` must end the thread.
  */
 export function spawnWorker(): Worker {
-  return new Worker(new URL('./worker.js', import.meta.url));
+  return spawnThread(new URL('./worker.js', import.meta.url));
 }
 
 /** Starts a read thread, which waits for its work. */
 export function spawnReadThread(): Worker {
-  return new Worker(new URL('./read-thread.js', import.meta.url));
+  return spawnThread(new URL('./read-thread.js', import.meta.url));
 }
+
+/** Its errors are ignored until somebody listens for them: `whenLoaded` reports a thread that has ended. */
+function spawnThread(file: URL): Worker {
+  return new Worker(file).on('error', () => undefined);
+}
+
+/** Whether a thread has ended, or could not start. */
+const hasEnded = ({ threadId }: Worker): boolean => threadId < 0;
 
 const REPORT: Call<ToIdleThread<never>> = ['report'];
 
@@ -29,6 +37,7 @@ const REPORT: Call<ToIdleThread<never>> = ['report'];
  */
 export function whenLoaded(thread: Worker): Promise<void> {
   return new Promise((resolve, reject) => {
+    if (hasEnded(thread)) reject(new Error('the worker thread could not be started'));
     thread.once('message', () => resolve());
     thread.on('error', reject);
     thread.once('exit', () => reject(new Error('the thread ended while it was loaded')));
@@ -42,6 +51,7 @@ export function whenLoaded(thread: Worker): Promise<void> {
  */
 export function dismissWorker(worker: Worker): Promise<void> {
   return new Promise((resolve) => {
+    if (hasEnded(worker)) resolve();
     worker.once('exit', () => resolve());
     worker.postMessage(DISMISS);
   });

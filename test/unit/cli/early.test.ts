@@ -46,3 +46,19 @@ it('early worker start: ends in order for a command line that only looked like a
   const { stdout } = await program(NBDFUSE, ['-vV', 'dir'], { timeout: 20_000 });
   expect(stdout).toMatch(/^nbdfuse \d/);
 });
+
+it.each([20, 22, 24, 26, 28])('early worker start: %s descriptors are one clear line', async (limit) => {
+  const program = promisify(execFile)('sh', [
+    '-c',
+    `ulimit -n ${limit}; exec "$0" "$@"`,
+    NBDFUSE,
+    'dir',
+    'nbd://host',
+  ]);
+  await expect(program).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(
+      /^nbdfuse: cannot (mount|load the program): .*open files.*; raise .*: ulimit -n 1024\n$/,
+    ),
+  });
+});
