@@ -151,8 +151,14 @@ function isCompress(head: Buffer): boolean {
   );
 }
 
-const TAR: Foreign = { what: 'a tar archive', remedy: 'unpack it first (tar -xf)' };
-const ZIP: Foreign = { what: 'a zip archive', remedy: 'unpack it first (unzip)' };
+const TAR: Foreign = {
+  what: 'a tar archive',
+  remedy: 'open a disk in it with --member NAME, or unpack it (tar -xf)',
+};
+const ZIP: Foreign = {
+  what: 'a zip archive',
+  remedy: 'open a disk in it with --member NAME, or unpack it (unzip)',
+};
 const LZMA: Foreign = { what: 'a file compressed with lzma', remedy: 'unpack it first (lzma -d)' };
 const COMPRESS: Foreign = { what: 'a file compressed with compress', remedy: 'unpack it first (gzip -d)' };
 const WEB_PAGE: Foreign = { what: 'a web page', remedy: 'check what you have downloaded' };

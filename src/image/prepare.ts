@@ -24,6 +24,7 @@ import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js
 import { archiveToOpen, type FoundMember, findMember, NAME_LENGTH, rangeOf } from './members.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
+import { refuseParallelsLayer } from './parallels.js';
 import { refuseChild } from './parents.js';
 import { partsOf } from './parts.js';
 import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
@@ -271,6 +272,7 @@ async function identify(
   const found = { source, compression, format, oddSize, member };
   const isPart = member !== undefined || (source.kind === 'file' && source.parts !== undefined);
   if (source.kind === 'file' && compression === undefined && !isPart) {
+    if (format === 'parallels') await refuseParallelsLayer(source.path);
     const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
     return { ...found, local, lines: local.lines, decryption: undefined, readOnly: false };

@@ -20,15 +20,25 @@ async function refusal(scope: Scope, image: string): Promise<string> {
 
 /** The name of the file, what it is, the remedy, and the script that makes it of the raw disk. */
 const FILES: readonly (readonly [string, string, string, string])[] = [
-  ['a.img', 'a tar archive', 'unpack it first (tar -xf)', 'tar -C "$(dirname "$0")" -cf "$1" disk.raw'],
-  ['a.iso', 'a zip archive', 'unpack it first (unzip)', 'zip -qj0 "$1.zip" "$0"; mv "$1.zip" "$1"'],
+  [
+    'a.img',
+    'a tar archive',
+    'open a disk in it with --member NAME, or unpack it (tar -xf)',
+    'tar -C "$(dirname "$0")" -cf "$1" disk.raw',
+  ],
+  [
+    'a.iso',
+    'a zip archive',
+    'open a disk in it with --member NAME, or unpack it (unzip)',
+    'zip -qj0 "$1.zip" "$0"; mv "$1.zip" "$1"',
+  ],
   ['a.deb', 'an ar archive', 'unpack it first (ar x)', 'printf "!<arch>\\n" | cat - "$0" >"$1"'],
   ['a.lz4', 'a file compressed with lz4', 'unpack it first (lz4 -d)', 'lz4 -q "$0" "$1"'],
   ['a.lzma', 'a file compressed with lzma', 'unpack it first (lzma -d)', 'xz --format=lzma -0c "$0" >"$1"'],
   [
     'a.img.xz',
     'a tar archive',
-    'unpack it first (tar -xf)',
+    'open a disk in it with --member NAME, or unpack it (tar -xf)',
     'tar -C "$(dirname "$0")" -cf - disk.raw | xz -0 >"$1"',
   ],
 ];
@@ -156,6 +166,26 @@ describe('disk with a parent that QEMU does not open', () => {
           'make one disk of both where it was made (',
       );
     }
+  });
+
+  it('a parallels disk with snapshots is refused', async () => {
+    const scope = createScope();
+    const image = await convertTo(scope, await createRaw(scope, 1), 'parallels', 'disk.hds');
+    const images = (count: number): string => '<Image><File>disk.hds</File></Image>\n'.repeat(count);
+    writeFileSync(
+      scope.path('DiskDescriptor.xml'),
+      `<Parallels_disk_image>\n${images(2)}</Parallels_disk_image>\n`,
+    );
+    expect(await refusal(scope, image)).toBe(
+      `nbdfuse: ${image} is one of 2 files of a disk with snapshots, and QEMU opens only one: ` +
+        'merge them where it was made (prl_disk_tool merge)\n',
+    );
+    writeFileSync(
+      scope.path('DiskDescriptor.xml'),
+      `<Parallels_disk_image>\n${images(1)}</Parallels_disk_image>\n`,
+    );
+    const disk = await mountDisk(scope, { server: [image], options: ['-r'] });
+    expect(await disk.stop()).toBe(0);
   });
 
   it('is refused in a compressed file', async () => {
