@@ -97,7 +97,9 @@ export function isOverServer(plan: Plan): boolean {
 function programsBelow(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
   if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
-  return needsQemu(plan) || hasQemuNbd ? ['qemu-nbd'] : ['nbdkit'];
+  // nbdkit alone keeps the size. On top of a qemu-nbd that disconnects after a failed read, it fails all later requests.
+  const isOdd = plan.oddSize !== undefined && plan.partition === undefined;
+  return needsQemu(plan) || (hasQemuNbd && !isOdd) ? ['qemu-nbd'] : ['nbdkit'];
 }
 
 /** The size that QEMU would round up; undefined where it does not. */

@@ -19,13 +19,13 @@ const SIZE = 8 * 1024 * 1024;
 const BAD = [1_048_576, 3_145_728] as const;
 
 /** The URI of a disk with bad sectors. */
-async function badDisk(scope: Scope): Promise<string> {
+async function badDisk(scope: Scope, size = SIZE): Promise<string> {
   const failures = BAD.flatMap((offset) => [
     `'pread ${offset}') echo EIO bad sector >&2; exit 1;;`,
     `'pwrite ${offset}') cat >/dev/null; echo EIO bad sector >&2; exit 1;;`,
     `'zero ${offset}') echo EIO bad sector >&2; exit 1;;`,
   ]);
-  const { script } = createShPlugin(scope, { size: SIZE, failures });
+  const { script } = createShPlugin(scope, { size, failures });
   const { uri } = await startNbdkit(scope, 'sh', script);
   return uri();
 }
@@ -84,6 +84,19 @@ it('read errors: only the failed requests fail, with the qemu-nbd of an image', 
   expect(disk.stderr).not.toContain('the server is lost');
   expect(await disk.stop()).toBe(0);
 });
+
+it.each([SIZE, SIZE + 100])(
+  'read errors: only the failed requests fail, with an image of %d bytes on a bad disk',
+  async (size) => {
+    const scope = createScope();
+    const server = [await badDisk(scope, size)];
+    const bad = await mountDisk(scope, { server, options: [CACHE], name: 'bad', form: 'file name' });
+    const disk = await mountDisk(scope, { server: [bad.file], options: [CACHE] });
+    await expectErrorsAlone(disk.file);
+    expect(await disk.stop()).toBe(0);
+    expect(await bad.stop()).toBe(0);
+  },
+);
 
 it('read errors: a qemu-nbd that goes on and is killed is lost for good', async () => {
   const scope = createScope();
