@@ -78,6 +78,15 @@ export class PartitionedDiskKeeper implements FileKeeper {
   }
 
   async #read(): Promise<readonly PartDescription[]> {
+    try {
+      return await this.#readThroughMount();
+    } catch (error) {
+      if (error instanceof PartitionError) throw error;
+      throw new TransportError(`cannot read the partition table: ${reasonOf(error)}`, { cause: error });
+    }
+  }
+
+  async #readThroughMount(): Promise<readonly PartDescription[]> {
     const { whole, report } = this.#parts;
     const descriptor = await this.#backend?.open(FILE);
     if (descriptor === undefined || whole.info === undefined) return [];
@@ -90,9 +99,6 @@ export class PartitionedDiskKeeper implements FileKeeper {
         report.line(`partition ${one.number} is not within the disk of ${disk.size} bytes: it is not shown`);
       }
       return partitions.filter((one) => isWithin(one, disk)).map(described);
-    } catch (error) {
-      if (error instanceof PartitionError) throw error;
-      throw new TransportError(`cannot read the partition table: ${reasonOf(error)}`, { cause: error });
     } finally {
       await handle.close();
     }

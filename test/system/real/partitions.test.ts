@@ -261,6 +261,16 @@ except OSError as error: print(error.errno)
     );
   });
 
+  it('reports a table that it cannot read in one line', async () => {
+    const scope = createScope();
+    const mountpoint = (await runShell('mkdir "$0" && echo "$0"', scope.path('mnt'))).trim();
+    const server = ['[', 'nbdkit', 'eval', 'get_size=echo 1M', 'pread=echo EIO no >&2; exit 1', ']'];
+    const program = startNbdfuse(scope, ['--partitions', mountpoint, ...server]);
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toMatch(/^nbdfuse: cannot read the partition table: input\/output error\n/m);
+    expect(await runProgram('cat', '/proc/self/mounts')).not.toContain(mountpoint);
+  });
+
   it.each([
     [[], /^nbdfuse: the disk has no partition table: mount it as a whole\n$/, ''],
     [['--fuse-backend=fuse-native'], /^nbdfuse: --partitions cannot be used with fuse-native/, ''],
