@@ -15,13 +15,20 @@ export const HANDSHAKE_TIME = 30_000;
 /** The same for an nbdkit that unpacks a gzip file first: milliseconds in which it writes nothing. */
 const UNPACKING_TIME = 300_000;
 
-/** Milliseconds without progress that a server may take until the transmission phase; `argv` starts it. */
-export function handshakeTime(argv: readonly string[]): number {
+/** How long a server may take until the transmission phase. */
+export interface HandshakeLimit {
+  readonly milliseconds: number;
+  /** Whether only the time counts in which the server reads and writes nothing. */
+  readonly allowsProgress: boolean;
+}
+
+/** The limit for the server that `argv` starts. One that works for ever must not delay the start for ever. */
+export function handshakeLimit(argv: readonly string[]): HandshakeLimit {
   // As a word of nbdkit, or of one below another server.
   const unpacks = argv.some(
     (word, i) => /(^|=)--filter=gzip$/.test(word) || (word === 'gzip' && argv[i - 1] === '--filter'),
   );
-  return unpacks ? UNPACKING_TIME : HANDSHAKE_TIME;
+  return { milliseconds: unpacks ? UNPACKING_TIME : HANDSHAKE_TIME, allowsProgress: unpacks };
 }
 
 /** How a handshake ended: always with the event that its goal promises. */

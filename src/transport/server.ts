@@ -18,7 +18,7 @@ import { CommandSource } from './command.js';
 import { bareWords, programOf } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
 import { TransportError } from './errors.js';
-import { handshakeTime, type Negotiated, negotiate } from './negotiate.js';
+import { handshakeLimit, type Negotiated, negotiate } from './negotiate.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
@@ -204,7 +204,7 @@ export class NbdServer {
     const upgrade = tls === undefined ? undefined : await this.#prepareTls(tls);
     const handshake = new Handshake({ ...features, goal, tls: tls === undefined ? 'disable' : 'require' });
     const failure = `${describeTarget(target)} did not complete the handshake`;
-    const time = handshakeTime('argv' in target ? target.argv : []);
+    const limit = handshakeLimit('argv' in target ? target.argv : []);
     const work = async (either: AbortSignal) => {
       let peer: PeerHandle | undefined;
       try {
@@ -220,7 +220,8 @@ export class NbdServer {
         throw either.aborted ? error : await this.#explain(error);
       }
     };
-    return withinTime(time, failure, signal, work, () => bytesMoved(this.#source.child?.pid));
+    const progress = limit.allowsProgress ? () => bytesMoved(this.#source.child?.pid) : undefined;
+    return withinTime(limit.milliseconds, failure, signal, work, progress);
   }
 
   /** A connection to a child often breaks because the child has exited: then the error describes the exit. */
