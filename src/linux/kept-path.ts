@@ -14,7 +14,8 @@ const kept = new Map<string, string>();
 /** The real path of an existing file or directory; undefined if there is none. */
 function realPath(path: string): string | undefined {
   try {
-    return textOfPath(realpathSync(pathBytes(path), { encoding: 'buffer' }));
+    // `realpathSync` itself takes a path for text, and finds another one.
+    return textOfPath(realpathSync.native(pathBytes(path), { encoding: 'buffer' }));
   } catch {
     return undefined;
   }

@@ -54,6 +54,16 @@ it('path bytes: a current directory whose name is not UTF-8 can be covered, or h
   expect(await run(scope, script)).toEqual({ status: 0, stdout: '1\n0\n1\n0\n', stderr: '' });
 });
 
+it('path bytes: a server listens at a relative path in such a current directory', async () => {
+  const scope = createScope();
+  const script = `cd "$odd"; mkdir dir; nbdkit -U socket -P "$1/server.pid" memory 1M
+    nbdfuse --daemon dir --unix socket; stat -c %s dir/nbd; nbdfuse --unmount dir
+    nbdfuse --daemon dir 'nbd+unix:///?socket=./socket'; stat -c %s dir/nbd; nbdfuse --unmount dir
+    nbdfuse --daemon -P pid dir --unix socket; ls | grep pid; nbdfuse --unmount dir; ls "../$replaced"
+    kill "$(cat "$1/server.pid")"`;
+  expect(await run(scope, script)).toEqual({ status: 0, stdout: '1048576\n1048576\npid\n', stderr: '' });
+});
+
 it('path bytes: auto_unmount and the next start remove the mount of a killed nbdfuse', async () => {
   const scope = createScope();
   const kill = (options: string): string => `nbdfuse --daemon -P pid ${options} "$odd" ${DISK}
