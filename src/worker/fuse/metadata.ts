@@ -67,8 +67,12 @@ const LEAST_ENTRY = 32;
  */
 const WRITER_VALIDITY = 1;
 
-/** Milliseconds between two notifications that attributes have expired. */
-const NOTIFY_PERIOD = 100;
+/**
+ * Milliseconds between two notifications that attributes have expired, except for so many in a burst. Each one costs a
+ * GETATTR before the next write: too much for a program that calls fsync(2) all the time.
+ */
+const NOTIFY_PERIOD = 20;
+const NOTIFY_BURST = 25;
 
 /** Settings of the replies. */
 export interface MetadataOptions {
@@ -101,7 +105,8 @@ export class Metadata {
   readonly #opens = new RecentOpens();
   /** The nodes whose changing attributes the kernel may have cached. */
   readonly #cached = new Set<number>();
-  #notifiedAt = Number.NEGATIVE_INFINITY;
+  /** The time of the next notification. A burst lets it lag behind the clock, which may jump. */
+  #notifyAt = Number.NEGATIVE_INFINITY;
 
   /** @param disks the disk of each node id */
   constructor(tree: Tree, device: Device, disks: ReadonlyMap<number, Disk>, options: MetadataOptions) {
@@ -147,10 +152,13 @@ export class Metadata {
 
   /** Lets the next stat(2) ask for the attributes again, as the data of a file have just been written. */
   expire(nodeid: number): void {
+    if (!this.#cached.has(nodeid)) return;
     const now = this.#options.wallClock.now();
-    if (!this.#cached.has(nodeid) || Math.abs(now - this.#notifiedAt) < NOTIFY_PERIOD) return;
+    const burst = NOTIFY_BURST * NOTIFY_PERIOD;
+    const due = Math.abs(now - this.#notifyAt) > burst ? now - burst : this.#notifyAt;
+    if (due > now) return;
     this.#cached.delete(nodeid);
-    this.#notifiedAt = now;
+    this.#notifyAt = due + NOTIFY_PERIOD;
     this.#device.notify(FUSE_NOTIFY_INVAL_INODE, writeAttributesExpired(this.#device.small, nodeid));
   }
 
