@@ -6,7 +6,7 @@
 
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
-import { foreignOf } from './foreign.js';
+import { type Foreign, foreignOf } from './foreign.js';
 import {
   type Compression,
   compressionOfContent,
@@ -40,8 +40,13 @@ export function chooseCompression(
   if (promised === content) return content;
   const shown = printable(name);
   if (promised !== undefined) {
+    const isRaw = requested.format !== undefined && requested.compression === undefined;
+    // Only the name says so, and the user says otherwise.
+    if (content === undefined && isRaw) return undefined;
     const found = content === undefined ? 'does not look like it' : `looks like ${content}`;
-    throw new ImageError(`${shown} should be compressed with ${promised}, but ${found}`);
+    const next =
+      content === undefined ? 'get it again, or use --format=raw to serve it unchanged' : 'rename it';
+    throw new ImageError(`${shown} should be compressed with ${promised}, but ${found}: ${next}`);
   }
   if (content === undefined || requested.format !== undefined) return undefined;
   const word = suffixOf(content);
@@ -49,6 +54,13 @@ export function chooseCompression(
     `${shown} looks like a file compressed with ${content}, but its name does not say so: ` +
       `use --format=raw.${word} to decompress it, or --format=raw to serve it unchanged`,
   );
+}
+
+/** A compressed file where chooseCompression has found none, or has found another one around it. */
+function compressedOf(head: Buffer): Foreign | undefined {
+  const content = compressionOfContent(head);
+  if (content === undefined) return undefined;
+  return { what: `a file compressed with ${content}`, remedy: `unpack it first (${content} -d)` };
 }
 
 /**
@@ -60,7 +72,7 @@ export function chooseFormat({ name, head, tail }: Evidence, requested: Requeste
   const content = formatOfContent(head, tail);
   const promised = formatOfName(name).format;
   const shown = printable(name);
-  const foreign = content === 'raw' ? foreignOf(head, tail) : undefined;
+  const foreign = content === 'raw' ? (foreignOf(head, tail) ?? compressedOf(head)) : undefined;
   if (foreign !== undefined) {
     const { what, remedy } = foreign;
     const not = promised === undefined ? 'not a raw disk' : `not a ${promised} image`;

@@ -48,17 +48,31 @@ const MARKS: readonly Mark[] = [
   ...['0', '4', '5', '6', '7', 'd'].map((kind) => unpack(`-lh${kind}-`, 'an LHA archive', 'lha x', 2)),
   unpack('zPQ', 'a zpaq archive', 'zpaq x'),
   unpack('7kSt', 'a zpaq archive', 'zpaq x'),
-  mark('MSWIM\0\0\0', 'a Windows image (WIM)', 'extract its files (wimapply), it holds no disk'),
+  unpack('ZOO ', 'a zoo archive', 'unar'),
+  unpack('SIT!', 'a StuffIt archive', 'unar'),
+  unpack('StuffIt (c)', 'a StuffIt archive', 'unar'),
+  unpack('ALZ\x01', 'an ALZip archive', 'unar'),
+  ...['MSWIM\0\0\0', 'WLPWM\0\0\0'].map((bytes) =>
+    mark(bytes, 'a Windows image (WIM)', 'extract its files (wimapply), it holds no disk'),
+  ),
   // Compressed files.
   unpack('\x04\x22\x4d\x18', 'a file compressed with lz4', 'lz4 -d'),
   unpack('\x02\x21\x4c\x18', 'a file compressed with lz4', 'lz4 -d'),
   unpack('\x89LZO\0\r\n\x1a\n', 'a file compressed with lzop', 'lzop -d'),
   unpack('LZIP\x01', 'a file compressed with lzip', 'lzip -d'),
   unpack('LRZI', 'a file compressed with lrzip', 'lrzip -d'),
+  unpack('RZIP\x02', 'a file compressed with rzip', 'rzip -d'),
+  ...['bvx1', 'bvx2', 'bvxn', 'bvx-'].map((bytes) =>
+    unpack(bytes, 'a file compressed with lzfse', 'lzfse -decode'),
+  ),
   unpack('BZ3v1', 'a file compressed with bzip3', 'bzip3 -d'),
   unpack('\xff\x06\0\0sNaPpY', 'a file compressed with snappy', 'snzip -d'),
   // Encrypted files.
   mark('Salted__', 'a file that openssl has encrypted', 'decrypt it first (openssl enc -d)'),
+  // gpg --symmetric (packets of version 4), and for a key (of RSA or of an elliptic curve).
+  ...['\x8c\x0d\x04', '\x85\x01\x0c\x03', '\x85\x02\x0c\x03', '\x84\x5e\x03'].map((bytes) =>
+    mark(bytes, 'a file that gpg has encrypted', 'decrypt it first (gpg -d)'),
+  ),
   mark('age-encryption.org/', 'a file that age has encrypted', 'decrypt it first (age -d)'),
   mark('-----BEGIN PGP MESSAGE', 'a file that gpg has encrypted', 'decrypt it first (gpg -d)'),
   mark('-----BEGIN AGE ENCRYPTED', 'a file that age has encrypted', 'decrypt it first (age -d)'),
@@ -69,6 +83,7 @@ const MARKS: readonly Mark[] = [
   mark('EVF\x09\r\n\xff\0', 'an EnCase image (E01)', 'mount it with ewfmount first, and then its file ewf1'),
   mark('EVF2\r\n\x81\0', 'an EnCase image (Ex01)', 'mount it with ewfmount first, and then its file ewf1'),
   mark('LVF\x09\r\n\xff\0', 'a logical EnCase image (L01)', 'open it with ewfmount -f files'),
+  mark('LEF2\r\n\x81\0', 'a logical EnCase image (Lx01)', 'open it with ewfmount -f files'),
   mark('ADSEGMENTEDFILE\0', 'an FTK image (AD1)', 'open it with FTK Imager'),
   mark('AFF10\r\n\0', 'an AFF image', 'mount it with affuse first, and then its file'),
   // Backups.
@@ -77,6 +92,15 @@ const MARKS: readonly Mark[] = [
   mark('\0ntfsclone-image', 'an ntfsclone image', 'restore it first (ntfsclone --restore-image)'),
   mark('FsArCh_0', 'a fsarchiver archive', 'restore it first (fsarchiver restfs)'),
   mark('FsA0', 'a fsarchiver archive', 'restore it first (fsarchiver restfs)'),
+  mark('\0\0\0\x7b', 'a dar archive', 'restore it first (dar -x)'),
+  // In either order of bytes; a byte of the old kind is different.
+  ...['\x6c\xea\0\0', '\x6b\xea\0\0', '\0\0\xea\x6c', '\0\0\xea\x6b', '\x19\x01\x54\x19'].map((bytes) =>
+    mark(bytes, 'a backup of dump(8)', 'restore it first (restore -rf)', 24),
+  ),
+  mark('xFSdump0', 'a backup of xfsdump', 'restore it first (xfsrestore)'),
+  mark('btrfs-stream\0', 'a stream of btrfs send', 'restore it first (btrfs receive)'),
+  mark('\xac\xcb\xba\xf5\x02\0\0\0', 'a stream of zfs send', 'restore it first (zfs receive)', 8),
+  mark('\0\0\0\x02\xf5\xba\xcb\xac', 'a stream of zfs send', 'restore it first (zfs receive)', 8),
   mark('VMA\0', 'a Proxmox backup (VMA)', 'unpack it first (vma extract)'),
   mark('\xfe\xef\x01', 'a Norton Ghost image', 'restore it with Ghost first'),
   mark('\xce\x24\xb9\xa2\x20\0\0\0', 'an Acronis backup', 'restore it with Acronis True Image first'),
@@ -90,6 +114,7 @@ const MARKS: readonly Mark[] = [
   ),
   // Disk images of other makers.
   mark('encrcdsa', 'an encrypted dmg', 'convert it where it was made (hdiutil convert)'),
+  mark('shdw', 'a sparse image of macOS (ASIF)', 'convert it where it was made (diskutil image create)'),
   mark('sprs', 'a sparse image of macOS', 'convert it where it was made (hdiutil convert)'),
   // Compressed or raw copies of optical discs.
   mark('MComprHD', 'a CHD image', 'extract it first (chdman)'),
@@ -97,6 +122,7 @@ const MARKS: readonly Mark[] = [
   mark('ZISO', 'a compressed ISO image (ZISO)', 'unpack it first (maxcso)'),
   mark('IsZ!', 'a compressed ISO image (ISZ)', 'convert it first (UltraISO)'),
   mark('DAA\0', 'a compressed ISO image (DAA)', 'convert it first (daa2iso)'),
+  mark('MEDIA DESCRIPTOR', 'a description of a CD image (MDS)', 'name the image itself (MDF)'),
   mark('ECM\0', 'a CD image without its checksums (ECM)', 'unpack it first (unecm)'),
   mark(
     '\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0',
@@ -109,11 +135,15 @@ const MARKS: readonly Mark[] = [
     'a pointer of Git LFS',
     'get the file itself (git lfs pull)',
   ),
+  mark('JigsawDownload', 'a template of jigdo', 'make the image first (jigdo-lite)'),
   mark('d8:announce', 'a torrent', 'download its files first'),
 ];
 
 const PAGE = /^(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head)\b/i;
-const ENVELOPE = /^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>[\s\S]{0,2048}?<(?:\w+:)?(Envelope|VirtualBox|domain)\b/;
+const ENVELOPE =
+  /^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>[\s\S]{0,2048}?<(?:\w+:)?(Envelope|VirtualBox|domain|Parallels_disk_image)\b/;
+/** The XML in which S3 and similar servers report an error. */
+const ANSWER = /^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>\s*<Error>/;
 
 /** Whether a sector is an MBR with at least one partition that Linux would show. */
 export function hasPartitions(head: Buffer): boolean {
@@ -161,7 +191,20 @@ const ZIP: Foreign = {
 };
 const LZMA: Foreign = { what: 'a file compressed with lzma', remedy: 'unpack it first (lzma -d)' };
 const COMPRESS: Foreign = { what: 'a file compressed with compress', remedy: 'unpack it first (gzip -d)' };
+const ANSWERED: Foreign = {
+  what: 'an error of a web server',
+  remedy: 'look at it with less(1), and get it again',
+};
 const WEB_PAGE: Foreign = { what: 'a web page', remedy: 'check what you have downloaded' };
+const SKIPPABLE: Foreign = {
+  what: 'a file compressed with zstd or lz4',
+  remedy: 'unpack it first (zstd -d, lz4 -d)',
+};
+const UIF: Foreign = { what: 'a compressed ISO image (UIF)', remedy: 'convert it first (uif2iso)' };
+const OLD_ENCRYPTED_DMG: Foreign = {
+  what: 'an encrypted dmg',
+  remedy: 'convert it where it was made (hdiutil convert)',
+};
 const NERO: Foreign = { what: 'a Nero CD image', remedy: 'convert it first (nrg2iso)' };
 const XML: Foreign = { what: 'a description of a virtual machine', remedy: 'name a disk of the machine' };
 
@@ -175,13 +218,27 @@ export function archiveOfContent(head: Buffer): ArchiveKind | undefined {
   return isTarHeader(head) ? 'tar' : undefined;
 }
 
+/** Frames of zstd and lz4 without content: pzstd and the seekable format begin with one. */
+function isSkippable(head: Buffer): boolean {
+  return head.length >= 8 && (head.readUInt32LE(0) & 0xfffffff0) >>> 0 === 0x184d2a50;
+}
+
+/** The kind of a file with these last bytes. */
+function foreignByTail(tail: Buffer): Foreign | undefined {
+  const text = tail.toString('latin1');
+  if (/(?:NER5.{8}|.{4}NERO.{4})$/s.test(text.slice(-12))) return NERO;
+  if (text.startsWith('bbis', text.length - 64)) return UIF;
+  return text.endsWith('cdsaencr') ? OLD_ENCRYPTED_DMG : undefined;
+}
+
 /**
  * Tells what a file with these first and last bytes is; undefined: it may be a raw disk. A file with a partition table is
  * one, whatever the code before the table looks like.
  */
 export function foreignOf(head: Buffer, tail: Buffer = Buffer.alloc(0)): Foreign | undefined {
   if (hasPartitions(head)) return undefined;
-  if (/^(?:NER5.{8}|.{4}NERO.{4})$/s.test(tail.toString('latin1', tail.length - 12))) return NERO;
+  const byTail = foreignByTail(tail);
+  if (byTail !== undefined) return byTail;
   const archive = archiveOfContent(head);
   if (archive !== undefined) return archive === 'zip' ? ZIP : TAR;
   const text = head.toString('latin1', 0, 4096);
@@ -189,6 +246,8 @@ export function foreignOf(head: Buffer, tail: Buffer = Buffer.alloc(0)): Foreign
   if (found !== undefined) return found;
   if (isLzma(head)) return LZMA;
   if (isCompress(head)) return COMPRESS;
+  if (isSkippable(head)) return SKIPPABLE;
+  if (ANSWER.test(text)) return ANSWERED;
   if (PAGE.test(text)) return WEB_PAGE;
   return ENVELOPE.test(text) ? XML : undefined;
 }

@@ -7,6 +7,7 @@
 import { Readable } from 'node:stream';
 import { createInflateRaw } from 'node:zlib';
 import { printable } from '../nbd/text.js';
+import { crc32 } from '../partitions/crc32.js';
 import type { DiskReader } from '../partitions/table.js';
 import { codeOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
@@ -50,6 +51,8 @@ async function* chunksOf({ size, read }: DiskReader, from: bigint): AsyncGenerat
 interface Inflated extends Look {
   /** Their length in the file. */
   readonly packed: bigint;
+  /** Their checksum. */
+  readonly crc: number;
 }
 
 /** @throws Node's errors of zlib; the errors of `read` */
@@ -60,13 +63,16 @@ async function inflateFrom(file: DiskReader, from: bigint): Promise<Inflated> {
   let head: Buffer = Buffer.alloc(0);
   let tail: Buffer = head;
   let size = 0n;
+  let crc = 0;
   for await (const chunk of source.pipe(inflate) as AsyncIterable<Buffer>) {
     if (head.length < HEAD_LENGTH) head = Buffer.concat([head, chunk]).subarray(0, HEAD_LENGTH);
     tail = Buffer.concat([tail, chunk.subarray(-TAIL_LENGTH)]).subarray(-TAIL_LENGTH);
     size += BigInt(chunk.length);
+    // A thread of zlib inflates the next chunk meanwhile.
+    crc = crc32(chunk, crc);
   }
   source.destroy();
-  return { head, tail: Buffer.from(tail), size, packed: BigInt(inflate.bytesWritten) };
+  return { head, tail: Buffer.from(tail), size, packed: BigInt(inflate.bytesWritten), crc };
 }
 
 /** Bytes from `from` to the end, without zeros at the end; the first bytes of them. */
@@ -104,8 +110,9 @@ export async function lookAtGzip(name: string, file: DiskReader): Promise<Look> 
   });
   const end = BigInt(header) + found.packed + BigInt(TRAILER);
   if (end > file.size) throw new ImageError(early(shown));
-  const length = (await file.read(end - 4n, 4)).readUInt32LE(0);
-  if (BigInt(length) !== BigInt.asUintN(32, found.size)) throw new ImageError(damaged(shown));
+  const trailer = await file.read(end - BigInt(TRAILER), TRAILER);
+  const isWhole = BigInt(trailer.readUInt32LE(4)) === BigInt.asUintN(32, found.size);
+  if (!isWhole || trailer.readUInt32LE(0) !== found.crc) throw new ImageError(damaged(shown));
   const { length: trailing, start } = await remainder(file, end);
   if (start.length >= 2 && start.readUInt16BE(0) === 0x1f8b) {
     throw new ImageError(

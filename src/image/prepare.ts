@@ -40,6 +40,7 @@ import { SECTOR } from './qemu.js';
 import { serverDirectory } from './server-directory.js';
 import { missingText, nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
 import { unpackingError } from './unpacking-error.js';
+import { refuseExtent } from './vmdk.js';
 import { lookAtWeb } from './web-look.js';
 
 /** An image as the command line names it. */
@@ -262,6 +263,7 @@ async function identify(
   const hasKey = request.keyFile !== undefined;
   const format = hasKey ? formatWithKey(shownOf(source), chosen, head) : chosen;
   if (format === 'dmg') refuseDmg(shownOf(source), tail);
+  if (format === 'vmdk') refuseExtent(called, head);
   // A compressed VHDX is not read for this: QEMU refuses it.
   const read = (use: (file: DiskReader) => Promise<string | undefined>) =>
     compression !== undefined

@@ -4,6 +4,8 @@
 // descriptor: a single flat extent is served as raw bytes, and for several extents a new descriptor has their absolute
 // paths. Layout: VMware's Virtual Disk Format 1.1.
 
+import { printable } from '../nbd/text.js';
+import { ImageError } from './errors.js';
 import { HEAD_LENGTH, type Reference, utf8 } from './reference.js';
 
 /** A line of a descriptor: `RW 4192256 SPARSE "disk-s001.vmdk"`. */
@@ -61,6 +63,19 @@ function parentIn(text: string | undefined): Reference | undefined {
   if (at < 0) return undefined;
   const [name = ''] = text.slice(at + PARENT.length + 2).split('"', 1);
   return { role: 'parent', name: utf8(name), format: 'vmdk' };
+}
+
+/**
+ * Refuses a sparse file without a descriptor, as QEMU does with the name of an errno only.
+ * @throws ImageError when a file is one extent of a disk, or the differences from a parent
+ */
+export function refuseExtent(name: string, head: Buffer): void {
+  const { offset, length } = PARENT_AREA;
+  if (!isSparse(head) || isEmbeddedDescriptor(head)) return;
+  if (head.toString('latin1', offset, offset + length).includes('CID=')) return;
+  throw new ImageError(
+    `${printable(name)} is one extent of a disk: name its descriptor, the small .vmdk file that contains this name`,
+  );
 }
 
 const EXTENT_LINE = /^\s*(?:RW|RDONLY|NOACCESS)\b/;

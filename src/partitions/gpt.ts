@@ -3,6 +3,7 @@
 // A table counts only as a whole: its header and its entries have checksums. Where the one at the disk's beginning is
 // damaged, the backup in the disk's last sector takes its place, as for the programs of Linux.
 
+import { crc32 } from './crc32.js';
 import { type MbrEntry, PROTECTIVE } from './mbr.js';
 import { type DiskReader, type Partition, PartitionError, type PartitionTable, readWithin } from './table.js';
 
@@ -18,19 +19,6 @@ const UNKNOWN_LENGTH = 0xffffffffn;
 
 /** The sizes that a table may be made for, in bytes. */
 const SECTOR_SIZES = [512, 4096];
-
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let value = byte;
-  for (let bit = 0; bit < 8; bit++) value = (value & 1) === 0 ? value >>> 1 : (value >>> 1) ^ 0xedb88320;
-  return value;
-});
-
-/** CRC-32, as in Ethernet and gzip. */
-function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = (crc >>> 8) ^ CRC_TABLE[(crc ^ byte) & 0xff];
-  return (crc ^ 0xffffffff) >>> 0;
-}
 
 /** A GUID at byte `at`: its first three groups are little-endian. */
 function guidAt(bytes: Buffer, at: number): string {

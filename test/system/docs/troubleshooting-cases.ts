@@ -154,7 +154,11 @@ nbdfuse dir disk.raw.001`,
 nbdfuse dir phone.img`,
   'child.vhd holds': `(printf 'conectix%052d\\0\\0\\0\\004' 0; cat disk.raw) >child.vhd
 nbdfuse dir child.vhd`,
+  'part.vmdk is': `printf 'KDMV%01000d' 0 >part.vmdk; nbdfuse dir part.vmdk`,
   'short.img.gz ends': 'gzip -c "$NBDFUSE" | head -c 100 >short.img.gz; nbdfuse dir short.img.gz',
+  'bad.img.gz is': `(gzip -c disk.raw | head -c -8; printf 'checksum') >bad.img.gz; nbdfuse dir bad.img.gz`,
+  'two.img.gz is': 'gzip -c disk.raw | gzip -c >two.img.gz; nbdfuse dir two.img.gz',
+  'page.img.xz should': 'printf page >page.img.xz; nbdfuse dir page.img.xz',
   'big.img.xz has': 'head -c 600M /dev/zero | xz -0 >big.img.xz; nbdfuse dir big.img.xz',
   'nbdkit cannot unpack short.img.xz':
     'xz -c "$NBDFUSE" | head -c 100 >short.img.xz; nbdfuse dir short.img.xz',

@@ -88,6 +88,29 @@ describe('gzip file', () => {
     );
   });
 
+  it.each([
+    ['a wrong byte', 2 << 20],
+    ['a wrong checksum', -8],
+  ])('with %s is refused in one line', async (_, at) => {
+    const scope = createScope();
+    const { image } = await made(scope, 'disk.img.gz', 'head -c 4M /dev/urandom | gzip -c >"$1"');
+    const bytes = readFileSync(image);
+    bytes[at < 0 ? bytes.length + at : at] ^= 1;
+    writeFileSync(image, bytes);
+    await expect(runShell('gzip -t "$0"', image)).rejects.toThrow();
+    expect(await refusal(scope, image)).toBe(
+      `nbdfuse: ${image} is damaged: get it again, and check it with gzip -t\n`,
+    );
+  });
+
+  it('inside another compressed file is refused, not served as a disk', async () => {
+    const scope = createScope();
+    const { image } = await made(scope, 'disk.img.xz', 'gzip -c "$0" | xz -0 >"$1"');
+    expect(await refusal(scope, image)).toMatch(
+      /^nbdfuse: disk\.img\.xz is a file compressed with gzip, not a raw disk: unpack it first \(gzip -d\)/,
+    );
+  });
+
   it('of a VHD of fixed size is opened as one, by its footer', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, MEBIBYTES);

@@ -10,7 +10,7 @@ import { runShell } from '../../support/run/command.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'tar', 'zip', 'lz4');
+requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'tar', 'zip', 'lz4', 'zstd', 'gpg');
 
 async function refusal(scope: Scope, image: string): Promise<string> {
   const program = startNbdfuse(scope, [scope.path('mnt'), image]);
@@ -35,6 +35,18 @@ const FILES: readonly (readonly [string, string, string, string])[] = [
   ['a.deb', 'an ar archive', 'unpack it first (ar x)', 'printf "!<arch>\\n" | cat - "$0" >"$1"'],
   ['a.lz4', 'a file compressed with lz4', 'unpack it first (lz4 -d)', 'lz4 -q "$0" "$1"'],
   ['a.lzma', 'a file compressed with lzma', 'unpack it first (lzma -d)', 'xz --format=lzma -0c "$0" >"$1"'],
+  [
+    'skip.img',
+    'a file compressed with zstd or lz4',
+    'unpack it first (zstd -d, lz4 -d)',
+    '(printf "\\120\\052\\115\\030\\4\\0\\0\\0skip"; zstd -qc "$0") >"$1.x"; zstd -qdc "$1.x" | cmp - "$0"; mv "$1.x" "$1"',
+  ],
+  [
+    'a.gpg',
+    'a file that gpg has encrypted',
+    'decrypt it first (gpg -d)',
+    'gpg --homedir "$(mktemp -d "$(dirname "$0")/XXXX")" --batch -q --passphrase x -c -z 0 -o "$1" "$0"',
+  ],
   [
     'a.img.xz',
     'a tar archive',
@@ -194,5 +206,21 @@ describe('disk with a parent that QEMU does not open', () => {
     makeVhdChild(image, true);
     await runShell('gzip "$0"', image);
     expect(await refusal(scope, `${image}.gz`)).toContain('differences from its parent parent ä.vhd, which');
+  });
+});
+
+describe('one file of a disk', () => {
+  it('of a VMDK with several is refused, and its descriptor opens all', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, 1);
+    const image = await convertTo(scope, raw, 'vmdk', 'disk.vmdk', 'subformat=twoGbMaxExtentSparse');
+    for (const name of ['disk-s001.vmdk', 'delta.vmdk']) {
+      if (name === 'delta.vmdk') writeFileSync(scope.path(name), 'COWD'.padEnd(70_000, '\0'));
+      expect(await refusal(scope, scope.path(name))).toBe(
+        `nbdfuse: ${name} is one extent of a disk: name its descriptor, the small .vmdk file that contains this name\n`,
+      );
+    }
+    const disk = await mountDisk(scope, { server: [image], options: ['-r'] });
+    expect(await hashOf(disk.file)).toBe(await hashOf(raw));
   });
 });

@@ -263,7 +263,7 @@ describe('image errors take one line', () => {
     [
       'a compression does not fit the name',
       async (scope) => [await createRaw(scope, 1, 'disk.xz')],
-      /^nbdfuse: disk\.xz should be compressed with xz, but does not look like it\n/,
+      /^nbdfuse: disk\.xz should be compressed with xz, but does not look like it: get it again, /,
     ],
     [
       'a format is not known',

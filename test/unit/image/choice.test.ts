@@ -122,6 +122,17 @@ describe('image format', () => {
   });
 });
 
+describe('image in a file that is compressed twice', () => {
+  it.each([
+    ['gzip', gzipSync('text')],
+    ['xz', Buffer.from('fd377a585a000004', 'hex')],
+  ])('is refused: %s inside', (inner, head) => {
+    expect(() => chooseFormat({ name: 'disk.img.gz', head }, NONE_REQUESTED)).toThrow(
+      `disk.img.gz is a file compressed with ${inner}, not a raw disk: unpack it first (${inner} -d), or use --format=raw`,
+    );
+  });
+});
+
 describe('image compression', () => {
   const xz = Buffer.from('fd377a585a000004', 'hex');
   const gzip = gzipSync('text');
@@ -133,14 +144,19 @@ describe('image compression', () => {
     ['download', xz, { format: 'raw', compression: 'xz' }, 'xz'],
     ['disk.img', xz, { format: 'raw', compression: undefined }, undefined],
     ['disk.xz', xz, { format: 'raw', compression: undefined }, 'xz'],
+    ['disk.xz', Buffer.alloc(8), { format: 'raw', compression: undefined }, undefined],
   ] as const)('%s is detected', (name, head, requested, compression) => {
     expect(chooseCompression({ name, head }, requested)).toBe(compression);
   });
 
   it.each([
     ['disk.img', xz, /looks like a file compressed with xz.*--format=raw\.xz to decompress it/],
-    ['disk.xz', gzip, /should be compressed with xz, but looks like gzip$/],
-    ['disk.gz', deflateRawSync('text'), /should be compressed with gzip, but does not look like it$/],
+    ['disk.xz', gzip, /should be compressed with xz, but looks like gzip: rename it$/],
+    [
+      'disk.gz',
+      deflateRawSync('text'),
+      /^disk\.gz should be compressed with gzip, but does not look like it: get it again, or use --format=raw to serve it unchanged$/,
+    ],
   ])('%s that disagrees with the name needs --format', (name, head, message) => {
     expect(() => chooseCompression({ name, head }, NONE_REQUESTED)).toThrow(message);
   });

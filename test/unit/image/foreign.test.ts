@@ -51,6 +51,26 @@ const FILES: readonly (readonly [string, Buffer])[] = [
   ['a web page', bytes('\n<!DOCTYPE HTML PUBLIC')],
   ['a description of a virtual machine', bytes('<?xml version="1.0"?>\n<!-- x -->\n<ovf:Envelope')],
   ['a pointer of Git LFS', bytes('version https://git-lfs.github.com/spec/v1\n')],
+  ['a file compressed with zstd or lz4', bytes('\x50\x2a\x4d\x18\x04\0\0\0')],
+  ['a file compressed with lzfse', bytes('bvx2')],
+  ['a file compressed with rzip', bytes('RZIP\x02\x01')],
+  ['a file that gpg has encrypted', bytes('\x8c\x0d\x04\x09\x03')],
+  ['a Windows image (WIM)', bytes('WLPWM\0\0\0')],
+  ['a logical EnCase image (Lx01)', bytes('LEF2\r\n\x81\0')],
+  ['a dar archive', bytes('\0\0\0\x7b')],
+  ['a backup of dump(8)', bytes(`${'\0'.repeat(24)}\x6c\xea\0\0`)],
+  ['a backup of xfsdump', bytes('xFSdump0')],
+  ['a stream of btrfs send', bytes('btrfs-stream\0')],
+  ['a stream of zfs send', bytes(`${'\0'.repeat(8)}\xac\xcb\xba\xf5\x02\0\0\0`)],
+  ['a sparse image of macOS (ASIF)', bytes('shdw')],
+  [
+    'a description of a virtual machine',
+    bytes('<?xml version="1.0"?>\n<Parallels_disk_image Version="1.0">'),
+  ],
+  [
+    'an error of a web server',
+    bytes('<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'),
+  ],
   ['a CD image with sectors of 2352 bytes', bytes(`\0${'\xff'.repeat(10)}\0\0\x02\0\x01`)],
 ];
 
@@ -74,10 +94,14 @@ describe('foreign file', () => {
     }
   });
 
-  it('has its mark in the last bytes', () => {
-    expect(foreignOf(Buffer.alloc(512), Buffer.from(`${'\0'.repeat(500)}NER5${'\0'.repeat(8)}`))?.what).toBe(
-      'a Nero CD image',
-    );
+  it.each([
+    ['a Nero CD image', 12, 'NER5'],
+    ['a compressed ISO image (UIF)', 64, 'bbis'],
+    ['an encrypted dmg', 8, 'cdsaencr'],
+  ])('has its mark in the last bytes: %s', (what, fromEnd, text) => {
+    const tail = Buffer.alloc(512);
+    tail.write(text, 512 - fromEnd);
+    expect(foreignOf(Buffer.alloc(512), tail)?.what).toBe(what);
   });
 });
 
@@ -93,6 +117,10 @@ describe('raw disk', () => {
     ['an empty one', Buffer.alloc(2048)],
     ['LUKS', bytes('LUKS\xba\xbe')],
     ['squashfs', bytes('hsqs')],
+    ['FAT', bytes('\xeb\x3c\x90MSDOS5.0\0\x02\x04\x01\0\x02\0\x02\0\xf8\xff\0\x3f\0\xff\0')],
+    ['BitLocker', bytes('\xeb\x58\x90-FVE-FS-\0\x02\x08\0\0\0\0\0\0\xf8\0\0\x3f\0\xff\0')],
+    ['XFS', bytes('XFSB\0\0\x10\0\0\0\0\0\0\0\x10\0')],
+    ['an almost empty frame of zstd', bytes('\x50\x2a\x4d').subarray(0, 3)],
     ['NTFS', bytes('\xeb\x52\x90NTFS    ')],
     ['no bytes', Buffer.alloc(0)],
     ['an XML file', bytes('<?xml version="1.0"?><data/>')],

@@ -52,6 +52,13 @@ describe('gzip', () => {
     await expect(look(bytes)).rejects.toThrow('disk.gz is damaged: ');
   });
 
+  it('reports bytes that inflate, but that the checksum does not have', async () => {
+    const stored = gzipSync(disk, { level: 0 });
+    await look(stored);
+    stored[2_000_000] ^= 1;
+    await expect(look(stored)).rejects.toThrow('disk.gz is damaged: get it again, and check it with gzip -t');
+  });
+
   it('knows the optional parts of the header', () => {
     const fixed = (flags: number): Buffer => Buffer.from([0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3]);
     const [extra, name, crc] = ['\x02\0xy', 'a name\0', '\0\0'].map((text) => Buffer.from(text));
