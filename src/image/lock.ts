@@ -1,12 +1,12 @@
 // Locks the files that a mount writes to, so that two mounts do not write to one image.
 //
 // The kernel ends the locks with this process, which serves the mount, however it ends. QEMU's programs have their own
-// locks, which keep others from most images while a program writes to them.
+// locks, which keep others from most images while a program writes to them, but not from raw ones below an overlay.
 
-import { lockForWriting } from '../linux/file-lock.js';
+import { lockForReading, lockForWriting } from '../linux/file-lock.js';
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
-import { type Plan, type Program, writtenFiles } from './plan.js';
+import { filesBelow, type Plan, type Program, writtenFiles } from './plan.js';
 
 const HOLDERS = { nbdfuse: 'another nbdfuse', QEMU: 'a virtual machine or another program of QEMU' } as const;
 
@@ -16,8 +16,8 @@ function inUse(path: string, holder: string, cause?: unknown): ImageError {
 }
 
 /**
- * Locks the files that a plan writes to, for the life of this process. Two mounts may write to two partitions of a
- * raw image, since their bytes are apart.
+ * Locks the files that a plan writes to, and those below them, for the life of this process. Two mounts may write to
+ * two partitions of a raw image, since their bytes are apart.
  * @throws ImageError when another program writes to one
  */
 export function lockFiles(plan: Plan, programs: readonly Program[]): void {
@@ -28,6 +28,8 @@ export function lockFiles(plan: Plan, programs: readonly Program[]): void {
     const holder = lockForWriting(path, range, !programs.includes('qemu-nbd'));
     if (holder !== undefined) throw inUse(path, HOLDERS[holder]);
   }
+  const changing = filesBelow(plan).find((path) => !lockForReading(path));
+  if (changing !== undefined) throw inUse(changing, HOLDERS.nbdfuse);
 }
 
 /** The error of a server of an image; when QEMU could not lock the image, one that says who may have it. */

@@ -137,6 +137,15 @@ export function writtenFiles({ source, tree, readOnly, overlay, snapshotName }: 
   return tree?.files.filter(({ isTop }) => isTop).map(({ path }) => path) ?? [source.path];
 }
 
+/** The files below those that a plan writes to: the written blocks count only together with theirs. */
+export function filesBelow(plan: Plan): readonly string[] {
+  const { source, tree, overlay } = plan;
+  const written = writtenFiles(plan);
+  if (source.kind !== 'file' || (written.length === 0 && overlay === undefined)) return [];
+  const files = tree?.files.map(({ path }) => path) ?? [source.path];
+  return files.filter((path) => !written.includes(path));
+}
+
 /** The files that the qemu-nbd of a plan may open; `isUpper`: a server below has the image. */
 function allowedToQemu(plan: Plan, isUpper: boolean): Confinement {
   const { source, tree, overlay, keyFile } = plan;

@@ -80,3 +80,15 @@ export function lockForWriting(
   libc.close(fd);
   return isOurs ? 'QEMU' : 'nbdfuse';
 }
+
+/**
+ * Keeps other nbdfuse processes from writing to a file, for the life of this process. QEMU's programs look at their own
+ * locks, which those that open the file take.
+ * @returns whether nobody writes to it, or the file cannot be opened
+ */
+export function lockForReading(path: string): boolean {
+  const fd = libc.open(path, O_NONBLOCK | O_CLOEXEC, 0);
+  if (fd < 0 || take(fd, F_RDLCK, OWN_BASE, 0n)) return true;
+  libc.close(fd);
+  return false;
+}

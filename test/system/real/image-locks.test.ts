@@ -80,6 +80,29 @@ describe('second writable mount of an image', () => {
   });
 });
 
+describe('file below a mount that writes', () => {
+  it.each(['raw', 'qcow2'])(
+    'is kept from writers, and the mount from a file that is written: %s',
+    async (format) => {
+      const scope = createScope();
+      const base = await convertTo(scope, await createRaw(scope, 1, 'source'), format, `base.${format}`);
+      const child = scope.path('child.qcow2');
+      await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', format, '-b', base, child);
+      const inUse =
+        /^nbdfuse: \S+base\.\S+ is in use by .*: end that first, or use --share to look at the image/m;
+      for (const words of [[child], ['--overlay', base], [`--overlay=${scope.path('kept.qcow2')}`, base]]) {
+        const [server = '', ...options] = words.toReversed();
+        const above = await mountDisk(scope, { server: [server], options, name: 'above' });
+        expect(await refusal(scope, base)).toMatch(inUse);
+        expect(await above.stop()).toBe(0);
+        const below = await mountDisk(scope, { server: [base], name: 'below' });
+        expect(await refusal(scope, server, ...options)).toMatch(inUse);
+        expect(await below.stop()).toBe(0);
+      }
+    },
+  );
+});
+
 describe('image that a program of QEMU writes to', () => {
   it('is refused, and shown with --share', async () => {
     const scope = createScope();
