@@ -4,7 +4,7 @@
 // images, and returns the server's command line with lines for the user.
 
 import { access, constants, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { findPartition } from '../partitions/partitions.js';
 import type { DiskReader } from '../partitions/table.js';
@@ -362,13 +362,21 @@ async function overlayPath(path: string): Promise<string> {
 }
 
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
-function introduction({ member }: Identity, plan: Plan, programs: readonly string[]): string {
+function introduction({ source, member }: Identity, plan: Plan, programs: readonly string[]): string {
   const packed = plan.compression === undefined ? '' : `, compressed with ${plan.compression}`;
   const what = plan.isDevice ? 'a block device' : plan.format;
   const inside = member === undefined ? '' : `${printable(member.name, NAME_LENGTH)} in `;
-  const parts = plan.source.kind === 'file' ? (plan.source.parts?.length ?? 1) : 1;
+  const parts = source.kind === 'file' ? (source.parts?.length ?? 1) : 1;
   const divided = parts === 1 ? '' : ` in ${parts} parts`;
-  return `${inside}${shownOf(plan.source)} is ${what}${packed}${divided}; serving it with ${programs.join(' and ')}`;
+  return `${inside}${shownOf(source)} is ${what}${packed}${divided}; serving it with ${programs.join(' and ')}`;
+}
+
+/** A source whose paths do not depend on the current directory, in which its server then need not stay. */
+function absolute(source: Source): Source {
+  if (source.kind !== 'file') return source;
+  // Not resolve(): only the system knows where `..` leads after a link.
+  const whole = (path: string): string => (isAbsolute(path) ? path : `${process.cwd()}/${path}`);
+  return { ...source, path: whole(source.path), parts: source.parts?.map(whole) };
 }
 
 /** The image as a whole, without the overlay. */
@@ -378,7 +386,7 @@ function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan 
   const isReadOnly = readOnly || isReadOnlyFormat(format) || compression !== undefined;
   const canWrite = place.writable && !isReadOnly && snapshotName === undefined;
   return {
-    source,
+    source: absolute(source),
     tree: local,
     isConfined: place.isConfined,
     isDevice: place.isDevice,

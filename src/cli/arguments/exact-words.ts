@@ -30,7 +30,7 @@ export function refuseOtherThanUtf8(
   words: readonly string[],
   allowed: readonly (string | undefined)[],
 ): void {
-  const isAllowed = (word: string): boolean => allowed.some((one) => one !== undefined && word.endsWith(one));
+  const isAllowed = (word: string): boolean => allowed.some((one) => one && word.endsWith(one));
   const odd = words.find((word) => !isUtf8Path(word) && !isAllowed(word));
   if (odd === undefined) return;
   throw new UsageError(

@@ -140,10 +140,11 @@ it('--daemon: starts a server again in the directory where nbdfuse was started',
 it.each([
   ['a server on a socket', '--unix sock'],
   ['an image', '"$1/disk.img"'],
+  ['a compressed image with a relative name', '../disk.img.xz'],
 ])('--daemon: the directory in which it was started is free, with %s', async (_, server) => {
   const scope = createScope();
   writeFileSync(scope.path('disk.img'), Buffer.alloc(4096, 7));
-  const script = `cd "$1"; mkdir start mnt; cd start; nbdkit -U "$1/start/sock" -P "$1/server" memory 4M
+  const script = `cd "$1"; mkdir start mnt; xz -k disk.img; cd start; nbdkit -U "$1/start/sock" -P "$1/server" memory 4M
     "$2" "$3" --daemon -P pid ../mnt ${server} 2>"$1/said"; mv pid sock ..; cd ..
     for name in /proc/[0-9]*/cwd; do case $(readlink "$name") in "$1"/start) echo "busy: $name";; esac; done
     rmdir start; kill "$(cat "$1/server")"; umount mnt`;

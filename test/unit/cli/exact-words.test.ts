@@ -17,4 +17,5 @@ it('command line: accepts other bytes than UTF-8 only where they reach the syste
   expect(() => refuseOtherThanUtf8(words, ['n\udcffu', undefined])).toThrow(
     '--pidfile=p\\xff: the name is not UTF-8, which only MOUNTPOINT and --pidfile may be; use another name',
   );
+  expect(() => refuseOtherThanUtf8(['', 'i\udcffmg'], [''])).toThrow('i\\xffmg: the name is not UTF-8');
 });
