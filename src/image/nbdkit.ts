@@ -57,6 +57,9 @@ function nbdkitWords(request: NbdkitRequest, options: readonly string[]): string
   if (compression !== undefined) words.push(`--filter=${compression}`);
   // The last filter is next to the plugin, so that only failed requests are repeated.
   if (source.kind === 'web' && source.canRetry) words.push('--filter=retry-request');
+  // nbdkit 1.32 crashes when the filter for a range asks the split plugin for extents.
+  if (range !== undefined && source.kind === 'file' && source.parts !== undefined)
+    words.push('--filter=noextents');
   words.push(pluginFor(source), ...sourceWords(source));
   if (range !== undefined) words.push(`offset=${range.offset}`, `range=${range.size}`);
   return words;

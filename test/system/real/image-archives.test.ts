@@ -266,6 +266,24 @@ describe('archive', () => {
 describe('parts of a raw image', () => {
   const SPLIT = 'split -b 3M -da3 --numeric-suffixes=1 disk.raw disk.raw.';
 
+  it.each([
+    ['a partition across them', ['--partition=1'], 'disk.raw', ''],
+    [
+      'a member of an archive',
+      [],
+      'disk.zip',
+      '&& mv disk.raw x && dd if=x of=disk.raw bs=1M skip=1 count=6 && zip -q0 disk.zip disk.raw',
+    ],
+  ])('show %s', async (_, options, whole, script) => {
+    const scope = createScope();
+    await createRaw(scope, 8);
+    await inScope(scope, `dd if=disk.raw of=expected bs=1M skip=1 count=6`);
+    await inScope(scope, `printf '1M,6M\\n' | sfdisk -q --no-reread disk.raw ${script}`);
+    await inScope(scope, `split -b 3M -da3 ${whole} ${whole}.`);
+    const disk = await mountDisk(scope, { server: [scope.path(`${whole}.000`)], options });
+    expect(await hashOf(disk.file)).toBe(await hashOf(scope.path('expected')));
+  });
+
   it('are joined below a compression and a format', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 8);
