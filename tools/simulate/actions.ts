@@ -5,7 +5,19 @@
 
 /** A request of the kernel; `id` is its number. */
 export type RequestAction = {
-  readonly do: 'write' | 'read' | 'fsync' | 'punch' | 'zero' | 'seek data' | 'seek hole' | 'open' | 'release';
+  readonly do:
+    | 'write'
+    | 'read'
+    | 'fsync'
+    | 'punch'
+    | 'zero'
+    | 'seek data'
+    | 'seek hole'
+    | 'open'
+    | 'release'
+    | 'stat'
+    /** A GETATTR for the kernel's own use, before a write. */
+    | 'stat by handle';
   readonly id: number;
   readonly file: number;
   /** Bytes. */
@@ -84,6 +96,8 @@ const OPCODES: Readonly<Record<RequestAction['do'], string>> = {
   'seek hole': 'FUSE_LSEEK SEEK_HOLE',
   open: 'FUSE_OPEN',
   release: 'FUSE_RELEASE',
+  stat: 'FUSE_GETATTR',
+  'stat by handle': 'FUSE_GETATTR FH',
 };
 
 /** A request with the names of the specification. */

@@ -43,6 +43,9 @@ const STOP_REQUESTS = 0.3;
 
 const RUN: Action = { do: 'run' };
 
+/** Share of the requests, where programs call stat(2). */
+const STAT_SHARE = 0.2;
+
 /** Share of the commands that a stalling server ignores for long. */
 const STALLED = 0.25;
 
@@ -61,6 +64,8 @@ export class Generator implements Source {
   readonly #whole: number;
   /** For the choices of a later date: other seeds keep their histories. */
   readonly #later: Random;
+  /** The same for the choices of stat(2). */
+  readonly #statRandom: Random;
   #step = 0;
   /** Steps left of a shutdown with faults. */
   #stopSteps: number;
@@ -76,6 +81,7 @@ export class Generator implements Source {
     this.#profile = profile;
     this.#random = new Random(profile.seed);
     this.#flushRandom = new Random(profile.seed ^ 0xf1054);
+    this.#statRandom = new Random(profile.seed ^ 0x57a7);
     this.#later = new Random(profile.seed ^ 0x57ab5);
     this.#stopSteps = profile.stopsBadly ? this.#later.between(10, STOP_STEPS) : 0;
     this.#most = most;
@@ -164,9 +170,17 @@ export class Generator implements Source {
     return this.#profile.faults.has(fault);
   }
 
+  #stat(): Action {
+    const random = this.#statRandom;
+    const place = { file: random.below(this.#profile.files), offset: 0, length: 0 };
+    const kind = random.oneOf(['stat', 'stat', 'stat by handle'] as const);
+    return { do: kind, id: this.#nextId++, ...place, direct: false, sync: false, hidden: false };
+  }
+
   /** A request of the kernel. */
   #request({ stopSent, syncErrors, kernel }: Simulation): Action | undefined {
     if (stopSent && !this.#later.chance(STOP_REQUESTS)) return undefined;
+    if (this.#profile.stats && this.#statRandom.chance(STAT_SHARE)) return this.#stat();
     const random = this.#random;
     const { files, hot, usual, large, bulk, spread, focus, units, readAhead, zeroing } = this.#profile;
     const any = random.oneOf<RequestAction['do']>([

@@ -10,9 +10,12 @@ import {
   FALLOC_FL_ZERO_RANGE,
   FUSE_FALLOCATE,
   FUSE_FSYNC,
+  FUSE_GETATTR,
+  FUSE_GETATTR_FH,
   FUSE_INIT,
   FUSE_INTERRUPT,
   FUSE_LSEEK,
+  FUSE_NOTIFY_INVAL_INODE,
   FUSE_OPEN,
   FUSE_READ,
   FUSE_RELEASE,
@@ -44,6 +47,8 @@ const OPCODES: Readonly<Record<RequestAction['do'], number>> = {
   'seek hole': FUSE_LSEEK,
   open: FUSE_OPEN,
   release: FUSE_RELEASE,
+  stat: FUSE_GETATTR,
+  'stat by handle': FUSE_GETATTR,
 };
 
 /** Number of the first OPEN of the handles that are open from the start. */
@@ -128,6 +133,7 @@ function requestMessage(action: RequestAction, fh: bigint, parts: SimulatedParts
   const at = IN_HEADER;
   if (kind !== 'open') made.writeBigUInt64LE(fh, at);
   if (kind === 'open') made.writeUInt32LE(O_RDWR | (direct ? O_DIRECT : 0), at);
+  else if (kind === 'stat by handle') made.writeUInt32LE(FUSE_GETATTR_FH, at);
   else if (kind === 'release') made.writeUInt32LE(O_RDWR, at + 8);
   else if (kind !== 'fsync') made.writeBigUInt64LE(BigInt(offset), at + 8);
   if (kind === 'read' || kind === 'write') {
@@ -248,6 +254,7 @@ export class SimulatedKernel implements DeviceCalls {
     const error = -view.getInt32(4, true);
     if (view.getUint32(0, true) !== length)
       throw new Violation('replies', `the reply to ${unique} miscounts itself`);
+    if (unique === 0 && -error === FUSE_NOTIFY_INVAL_INODE) return length;
     if (error < 0 || error > 4095)
       throw new Violation('replies', `the reply to ${unique} has the error ${error}`);
     if (unique === 1) {

@@ -52,6 +52,10 @@ export interface Profile {
   readonly fua: boolean;
   readonly zeroes: boolean;
   readonly allocation: boolean;
+  /** Programs call stat(2). */
+  readonly stats: boolean;
+  /** The server supports whole replies, and disconnects where it cannot read for another one, as qemu-nbd does. */
+  readonly wholeReplies: boolean;
   readonly connections: number;
   readonly cache: 'writeback' | 'writethrough' | 'none';
   readonly unflushedLimit: number;
@@ -133,6 +137,16 @@ function chooseLater(random: Random, faults: Set<Fault>, { without, only }: Limi
   return { focus, spread, stopsBadly, stopAt };
 }
 
+/** The parts of a profile of a still later date. The seeds of the known defects have none of them. */
+function chooseNewest(
+  random: Random,
+  { allocation, headers }: Pick<Profile, 'allocation' | 'headers'>,
+): Pick<Profile, 'stats' | 'wholeReplies'> {
+  const stats = random.chance(0.4);
+  const wholeReplies = random.chance(0.3);
+  return { stats: stats && allocation, wholeReplies: wholeReplies && headers !== 'simple' };
+}
+
 type Later = Pick<Profile, 'focus' | 'spread' | 'stopsBadly' | 'stopAt'>;
 
 /** The profile of a seed. */
@@ -145,7 +159,7 @@ export function makeProfile(seed: number, limits: Limits): Profile {
   const odd = random.chance(0.2) ? random.between(1, 7) : 0;
   const units = (large > 0 ? 8192 : random.oneOf([128, 512, 2048])) + odd;
   const early = faults.has('early ack');
-  const profile: Omit<Profile, 'bulk'> = {
+  const profile: Omit<Profile, 'bulk' | 'stats' | 'wholeReplies'> = {
     ...later,
     seed,
     faults,
@@ -190,7 +204,8 @@ export function makeProfile(seed: number, limits: Limits): Profile {
   const bulk = remembers && !early && random.chance(0.15);
   const spread = bulk && later.spread;
   const isUnix = profile.unixSocket && !faults.has('unreachable');
-  return { ...profile, bulk, spread, units: spread ? BULK_UNITS : units, unixSocket: isUnix };
+  const newest = chooseNewest(new Random(seed ^ 0x580fc), profile);
+  return { ...profile, ...newest, bulk, spread, units: spread ? BULK_UNITS : units, unixSocket: isUnix };
 }
 
 /** The bytes [start, end) of each disk that are a file of their own. They need not be aligned to blocks. */
@@ -207,7 +222,10 @@ export function sizeOf({ units }: Profile): number {
 export function profileText(profile: Profile): string {
   const { faults, files, headers, connections, cache, unflushedLimit, timeout, blockSizes, focus } = profile;
   const flags = (
-    ['flush', 'fua', 'zeroes', 'allocation', 'readAhead', 'inOrder', 'bulk', 'spread', 'stopsBadly'] as const
+    [
+      ...(['flush', 'fua', 'zeroes', 'allocation', 'stats', 'wholeReplies', 'readAhead', 'inOrder'] as const),
+      ...(['bulk', 'spread', 'stopsBadly'] as const),
+    ] as const
   ).filter((name) => profile[name]);
   const sizes =
     blockSizes === undefined ? 'no block sizes' : `block sizes ${blockSizes.minimum}/${blockSizes.maximum}`;

@@ -4,6 +4,7 @@
 
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
@@ -12,6 +13,7 @@ import {
   NBD_ESHUTDOWN,
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_SEND_DF,
   NBD_FLAG_SEND_FLUSH,
   NBD_FLAG_SEND_FUA,
   NBD_FLAG_SEND_TRIM,
@@ -45,13 +47,14 @@ export interface ServerEvents {
 }
 
 function infoOf(profile: Profile, described: boolean): ExportInfo {
-  const { flush, fua, zeroes, connections, headers, allocation, blockSizes } = profile;
+  const { flush, fua, zeroes, connections, headers, allocation, blockSizes, wholeReplies } = profile;
   const structured = headers !== 'simple';
   return {
     name: 'disk',
     size: BigInt(sizeOf(profile)),
     flags:
       NBD_FLAG_HAS_FLAGS |
+      (wholeReplies ? NBD_FLAG_SEND_DF : 0) |
       (flush ? NBD_FLAG_SEND_FLUSH : 0) |
       (fua ? NBD_FLAG_SEND_FUA : 0) |
       (zeroes ? NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_TRIM : 0) |
@@ -176,6 +179,8 @@ export class SimulatedServer {
     command.error = error;
     const disk = this.#disks[connection.file];
     if (error !== 0) {
+      const isInParts = command.type === NBD_CMD_READ && (command.flags & NBD_CMD_FLAG_DF) === 0;
+      if (isInParts && this.#profile.wholeReplies) connection.serverCloses(false);
       if (command.type !== NBD_CMD_FLUSH || drops === undefined) return;
       disk.failFlush(drops);
       if (disk.isFirst) this.#events.dropped(connection, command);
@@ -200,7 +205,7 @@ export class SimulatedServer {
     const isFailedFlush =
       command.type === NBD_CMD_FLUSH && command.error !== 0 && command.error !== NBD_ESHUTDOWN;
     connection.answer(
-      replyBytes(command, connection.info, pieces),
+      replyBytes(command, connection.info, (command.flags & NBD_CMD_FLAG_DF) === 0 ? pieces : 1),
       isFailedFlush ? () => this.#events.failedFlush(connection, command) : undefined,
     );
   }

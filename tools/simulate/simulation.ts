@@ -14,6 +14,7 @@ import type {
   ToWorker,
   WorkerSettings,
 } from '../../src/worker/contract/messages.js';
+import { FIRST_STATUS_TIME } from '../../src/worker/fuse/block-counts.js';
 import type { World } from '../../src/worker/world.js';
 import { type Action, actionText, isRequest, type RequestAction, requestText } from './actions.js';
 import { type Change, Checker } from './checker.js';
@@ -40,6 +41,9 @@ const START_OF_DAY = 1_700_000_000_000;
 
 /** Milliseconds for which the worker may run after it has failed everything. */
 const STOP_SLACK = 700;
+
+/** Offset of `st_blocks` in the reply to a GETATTR. */
+const ATTR_BLOCKS = 32;
 
 /** Maximum steps of one history: a longer one would never end. */
 const MOST_TRIES = 200_000;
@@ -88,6 +92,10 @@ export class Simulation {
   readonly #source: Source;
   readonly #calls: Call<ToWorker>[] = [];
   readonly #writes = new Map<number, RequestAction>();
+  /** The times of the GETATTRs of stat(2). */
+  readonly #looks = new Map<number, number>();
+  /** When a connection of a file was last lost or accepted, as a number of events. */
+  readonly #lastTurns = new Map<number, number>();
   readonly #attached = new Map<number, number>();
   #events = 0;
   #tries = 0;
@@ -438,6 +446,7 @@ export class Simulation {
       change = this.checkers[file].begins(content, name, offset / UNIT, length / UNIT, this.#events);
       if (kind === 'write') this.#writes.set(id, action);
     }
+    if (kind === 'stat') this.#looks.set(id, this.now);
     this.kernel.ask(action, this.#events, change);
     return true;
   }
@@ -484,6 +493,7 @@ export class Simulation {
     else if (action.do === 'fsync') this.#synced(request, error);
     else if (action.do === 'read' && error === 0) this.#read(checker, request, body);
     else if (action.do === 'seek data' && error === 0) this.#sought(checker, request, body);
+    else if (action.do === 'stat' && error === 0) this.#looked(checker, request, body);
   }
 
   #synced({ action, begin }: KernelRequest, error: number): void {
@@ -541,6 +551,22 @@ export class Simulation {
     for (let unit = action.offset / UNIT; unit < end; unit++)
       if (checker.isData(unit, begin))
         throw new Violation('hole over data', `${requestText(action)} skips data at offset ${unit * UNIT}`);
+  }
+
+  /** A stat(2) that need not be answered early counts all data. */
+  #looked(checker: Checker, { action, begin }: KernelRequest, body: Uint8Array): void {
+    const isEarly = this.now - (this.#looks.get(action.id) ?? 0) >= FIRST_STATUS_TIME;
+    const isConnected = this.slots.every((one) => one.file !== action.file || one.connection !== undefined);
+    if (this.lies || isEarly || !isConnected || (this.#lastTurns.get(action.file) ?? 0) >= begin) return;
+    this.coverage.count('stat: all data count');
+    const blocks = new DataView(body.buffer, body.byteOffset, body.byteLength).getBigUint64(
+      ATTR_BLOCKS,
+      true,
+    );
+    let least = 0;
+    for (let unit = 0; unit < this.profile.units; unit++) if (checker.isData(unit, begin)) least++;
+    if (blocks < BigInt(least))
+      throw new Violation('hole over data', `${requestText(action)} returns ${blocks} blocks of ${least}`);
   }
 
   /** The time at which the oldest request without a reply began. */
@@ -641,10 +667,12 @@ export class Simulation {
       this.ready = true;
     },
     connectionAccepted: (file, slot) => {
+      this.#lastTurns.set(file, this.#events);
       this.syncErrors[file].isAway(this.stopSent, ++this.#events);
       this.#isAccepted(file, this.slots.find((one) => one.file === file && one.slot === slot)?.connection);
     },
     connectionLost: (file, connection, why, { otherDisk }) => {
+      this.#lastTurns.set(file, this.#events);
       this.note(() => `  worker: connection slot ${connection} lost: ${why}`);
       this.#countLoss(file, why);
       const slot = this.slots.find((one) => one.file === file && one.slot === connection);
