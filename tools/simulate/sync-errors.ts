@@ -23,6 +23,8 @@ interface OpenHandle {
   /** The errors up to here were reported, for certain and perhaps. */
   toldUpTo: number;
   perhapsToldUpTo: number;
+  /** Number of fsyncs that have reported an error. */
+  reports: number;
 }
 
 /** An fsync through a handle. */
@@ -48,7 +50,7 @@ export class SyncErrors {
   }
 
   opened(handle: number, begin: number, end: number): void {
-    this.#handles.set(handle, { begin, end, toldUpTo: -1, perhapsToldUpTo: -1 });
+    this.#handles.set(handle, { begin, end, toldUpTo: -1, perhapsToldUpTo: -1, reports: 0 });
   }
 
   closed(handle: number): void {
@@ -87,12 +89,18 @@ export class SyncErrors {
       this.mayBeTold(handle, now);
       return;
     }
-    // The worker may read of several failed FLUSHes at once, each of which fails its own fsync.
-    const isNew = this.#errors.some(({ at }) => at > open.toldUpTo || at > begin);
+    // The worker may read of several failed FLUSHes at once. Each of them fails its own fsync, and is one more error for
+    // the handles of the others.
+    const concerned = this.#errors.filter(({ at, seenAt }) => at > open.begin || seenAt > open.begin).length;
+    const isNew =
+      open.reports < concerned || this.#errors.some(({ at }) => at > open.toldUpTo || at > begin);
     const mayBeAway = this.#isAway || this.#wasAwayUntil >= begin;
     if (!isNew && !mayBeAway)
       throw new Violation('false alarm', `${name} fails, and its handle knows of every error`);
-    if (!mayBeAway) open.toldUpTo = now;
+    if (!mayBeAway) {
+      open.toldUpTo = now;
+      open.reports++;
+    }
     this.mayBeTold(handle, now);
   }
 

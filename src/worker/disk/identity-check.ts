@@ -16,8 +16,6 @@ export interface CheckedDisk {
   readonly node: { readonly readOnly: boolean };
   /** Flag of a READ whose error the server reports without disconnecting; 0: it has none. */
   readonly wholeReply: number;
-  /** Whether a restarted server might lack acknowledged writes. */
-  readonly mayLose: boolean;
   assign(command: NbdCommand, connection: Connection): void;
   warn(text: string): void;
 }
@@ -68,8 +66,8 @@ export class IdentityCheck implements ReplyWaiter {
 
   /** All samples are compared. If the server could not read any, another connection may. */
   #end(): void {
-    // Until then an unknown disk must get no unflushed write.
-    if (!this.#isConfirmed && this.#hasFailed && this.#disk.mayLose)
+    // Until then an unknown disk must get no write, neither an unflushed one nor a later one.
+    if (!this.#isConfirmed && this.#hasFailed && !this.#disk.node.readOnly)
       this.#connection.end({
         manner: 'aborted',
         why: 'the server cannot read the blocks that identify the disk',

@@ -11,6 +11,8 @@ import { Replay, type ReplayDisk } from './replay.js';
 
 /** The part of a disk that a recovery uses. */
 export interface RecoveredDisk extends ReplayDisk, CheckedDisk {
+  /** Whether a restarted server might lack acknowledged writes. */
+  readonly mayLose: boolean;
   readonly context: ReplayDisk['context'] & CheckedDisk['context'];
   /** A new connection leads to the same disk as before, according to the disk's samples. */
   accepted(connection: Connection): void;

@@ -26,6 +26,16 @@ describe('simulator: the rule of fsync', () => {
     errors.succeeded(sync(2));
   });
 
+  it('lets each handle fail for each of two errors that came together', () => {
+    const { errors, tick, sync } = setUp();
+    errors.raised('a failed FLUSH', tick());
+    errors.raised('another one', tick());
+    errors.failed(sync(1));
+    errors.failed(sync(2));
+    errors.failed(sync(1));
+    expect(() => errors.failed(sync(1))).toThrow(/knows of every error/);
+  });
+
   it('wants a later handle to fail only if no other has', () => {
     const { errors, tick, open, sync } = setUp();
     errors.raised('a loss', tick());
