@@ -113,6 +113,8 @@ export class Simulation {
   mayLose: (file: number) => boolean = () => false;
   /** Files with a connection to another disk that the worker took for the first one before it knew or changed that. */
   readonly #blind = new Set<number>();
+  /** Files whose server has dropped writes, of which the worker may not learn: it takes them for flushed. */
+  readonly #dropping = new Set<number>();
   /** Files whose first disk the worker does not recognize. */
   readonly refused = new Set<number>();
   #isMistaken = false;
@@ -522,7 +524,10 @@ export class Simulation {
     const { atRisk } = this.checkers[file];
     this.#atRisk.set(command, atRisk);
     // Another connection may be there when the worker loses this one and does not learn of the failure.
-    if (this.profile.connections > 1) this.checkers[file].loses(atRisk);
+    if (this.profile.connections > 1) {
+      this.checkers[file].loses(atRisk);
+      this.#dropping.add(file);
+    }
   }
 
   /** The worker has read that a FLUSH has failed. */
@@ -635,6 +640,8 @@ export class Simulation {
     // The server has failed to read every block that could be a sample.
     const isUnreadable = this.profile.faults.has('errors') && !this.isKnown(file);
     if (isUnreadable) this.coverage.count('the first disk is refused, as no block is known');
+    else if (this.#dropping.has(file))
+      this.coverage.count('the first disk is refused, as it lacks flushed writes');
     else if (!this.lies) throw new Violation('other disk', 'the first disk is taken for another one');
   }
 

@@ -92,8 +92,7 @@ export class SyncErrors {
     // The worker may read of several failed FLUSHes at once. Each of them fails its own fsync, and is one more error for
     // the handles of the others.
     const concerned = this.#errors.filter(({ at, seenAt }) => at > open.begin || seenAt > open.begin).length;
-    const isNew =
-      open.reports < concerned || this.#errors.some(({ at }) => at > open.toldUpTo || at > begin);
+    const isNew = open.reports < concerned || this.#errors.some(({ at }) => at > open.toldUpTo || at > begin);
     const mayBeAway = this.#isAway || this.#wasAwayUntil >= begin;
     if (!isNew && !mayBeAway)
       throw new Violation('false alarm', `${name} fails, and its handle knows of every error`);

@@ -62,11 +62,13 @@ it('ssh: an unknown host key and a closed port give one line with the message of
   const scope = createScope();
   const { port, folder, env } = await startKnownSshd(scope);
   const where = `nbd+ssh://${userInfo().username}@127.0.0.1:${port}`;
-  const nothing = startNbdfuse(scope, [scope.path(), `${where}/?socket=/none`], { program: { env } });
+  const mountpoint = scope.path('mnt');
+  mkdirSync(mountpoint);
+  const nothing = startNbdfuse(scope, [mountpoint, `${where}/?socket=/none`], { program: { env } });
   expect(await nothing.ended).toBe(1);
   expect(nothing.stderr).toMatch(/^nbdfuse: ssh exited with status 1: nc: [^\n]*\n/m);
   writeFileSync(`${folder}/known_hosts`, '');
-  const stranger = startNbdfuse(scope, [scope.path(), `${where}/`], { program: { env } });
+  const stranger = startNbdfuse(scope, [mountpoint, `${where}/`], { program: { env } });
   expect(await stranger.ended).toBe(1);
   expect(stranger.stderr).toMatch(/^nbdfuse: ssh exited with status 255: .*[Hh]ost key verification failed/m);
 });

@@ -41,7 +41,9 @@ describe('trace', () => {
       return found[0].split(' ')[1];
     };
     const read = line(`#\\d+ FUSE_READ disk.raw offset 12288 length 4096: ok${TIME}`);
-    expect(line(`#\\d+ NBD_CMD_READ disk.raw offset 12288 length 4096 connection 0: ok${TIME}`)).toBe(read);
+    // The server ends with its connection, so that a READ must not lose that.
+    const reading = 'NBD_CMD_READ disk.raw offset 12288 length 4096 NBD_CMD_FLAG_DF connection 0';
+    expect(line(`#\\d+ ${reading}: ok${TIME}`)).toBe(read);
     const write = line(`#\\d+ FUSE_WRITE disk.raw offset 20480 length 4096: ok${TIME}`);
     const command = 'NBD_CMD_WRITE disk.raw offset 20480 length 4096 NBD_CMD_FLAG_FUA connection 0';
     expect(line(`#\\d+ ${command}: ok${TIME}`)).toBe(write);
@@ -63,7 +65,8 @@ describe('trace', () => {
     const common = { level: 'trace', result: 'ok', ...time };
     const place = { file: 'disk.raw', offset: 12288, length: 4096, request: expect.any(Number) };
     expect(found('FUSE_READ')).toEqual({ ...common, ...place, event: 'FUSE_READ' });
-    expect(found('NBD_CMD_READ')).toEqual({ ...common, ...place, event: 'NBD_CMD_READ', connection: 0 });
+    const sent = { event: 'NBD_CMD_READ', connection: 0, flags: ['NBD_CMD_FLAG_DF'] };
+    expect(found('NBD_CMD_READ')).toEqual({ ...common, ...place, ...sent });
     expect(found('NBD_CMD_READ')?.request).toBe(found('FUSE_READ')?.request);
     expect(found('FUSE_READ')?.us).toBe(found('FUSE_READ')?.microseconds);
     expect(found('FUSE_UNLINK')).toMatchObject({ result: 'EPERM' });
