@@ -12,8 +12,10 @@ import { ImageError } from './errors.js';
 const MAX_PARTS = 1000;
 const NUMBERED = /^(.+)\.(part)?(\d{1,4})$/;
 const LETTERED = /^(.+)\.([a-z]{2,3})$/;
-/** Digits without `part` before them; shorter numbers are those of old copies of a file. */
-const MIN_DIGITS = 3;
+/** Digits without `part` before them; a shorter number is that of an old copy of a file. */
+const MIN_DIGITS = 2;
+/** Fewer digits can be those of old copies, too. */
+const CERTAIN_DIGITS = 3;
 
 /** The name of a part. */
 interface PartName {
@@ -23,6 +25,8 @@ interface PartName {
   readonly index: number;
   /** The suffixes that the first part may have. */
   readonly firsts: readonly string[];
+  /** Whether files with such names may be old copies. */
+  readonly isDoubtful: boolean;
 }
 
 function lettersToNumber(letters: string): number {
@@ -42,12 +46,14 @@ export function partName(name: string): PartName | undefined {
       kind,
       index: Number(digits),
       firsts: word === '' ? firsts : [...firsts, 'part0', 'part1'],
+      isDoubtful: word === '' && digits.length < CERTAIN_DIGITS,
     };
   }
   const [, stem, letters] = LETTERED.exec(name) ?? [];
   if (stem === undefined || letters === undefined) return undefined;
   const kind = `${letters.length} letters`;
-  return { whole: stem, kind, index: lettersToNumber(letters), firsts: ['a'.repeat(letters.length)] };
+  const firsts = ['a'.repeat(letters.length)];
+  return { whole: stem, kind, index: lettersToNumber(letters), firsts, isDoubtful: false };
 }
 
 /** The parts of a whole among the names of a directory, by their places. */
@@ -67,8 +73,11 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** @throws ImageError when a part is no plain file, or the sizes of the parts do not fit together */
-async function checkParts(paths: readonly string[]): Promise<void> {
+/**
+ * @param isDoubtful whether the files may be old copies
+ * @throws ImageError when a part is no plain file, or the sizes of the parts do not fit together
+ */
+async function checkParts(paths: readonly string[], isDoubtful: boolean): Promise<void> {
   const sizes: number[] = [];
   for (const path of paths) {
     const found = await lstat(path);
@@ -76,6 +85,12 @@ async function checkParts(paths: readonly string[]): Promise<void> {
     sizes.push(found.size);
   }
   const [first = 0] = sizes;
+  // Copies have one size; split(1) with a size makes the last part smaller.
+  if (isDoubtful && sizes.every((size) => size === first))
+    throw new ImageError(
+      `${printable(paths[0] ?? '')} is the first of ${paths.length} parts, or an old copy: join the parts with cat, ` +
+        'or use --format=raw to serve this file alone',
+    );
   // split(1) by number gives the remainder to the last part, or a byte of it to each of the first ones.
   const odd = sizes.findIndex((size, i) =>
     i < sizes.length - 1 ? Math.abs(size - first) > 1 : size > first + sizes.length,
@@ -125,6 +140,6 @@ export async function partsOf(path: string): Promise<readonly string[] | undefin
     }
     parts.push(join(directory, part));
   }
-  await checkParts(parts);
+  await checkParts(parts, own.isDoubtful);
   return parts;
 }

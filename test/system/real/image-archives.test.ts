@@ -61,6 +61,11 @@ const KINDS: readonly (readonly [string, string, string])[] = [
     'split -b 3M -da3 --numeric-suffixes=1 disk.raw disk.raw.',
   ],
   ['disk.raw.aa', 'disk.raw.aa is raw in 3 parts; serving it with nbdkit', 'split -b 3M disk.raw disk.raw.'],
+  [
+    'disk.raw.00',
+    'disk.raw.00 is raw in 3 parts; serving it with nbdkit',
+    'split -b 3M -d disk.raw disk.raw.',
+  ],
 ];
 
 /** Commands whose output must be the same for both files. */
@@ -319,6 +324,16 @@ describe('parts of a raw image', () => {
       'disk.raw.001',
       'ln -sf /etc/passwd disk.raw.002',
       'disk.raw.002 is a part of an image, but no plain file',
+    ],
+    [
+      'disk.raw.01',
+      'split -b 3M -d disk.raw disk.raw.',
+      'disk.raw.01 is a part of disk.raw: name the first one, disk.raw.00, or use --format=raw to serve this file alone',
+    ],
+    [
+      'disk.raw.01',
+      'cp disk.raw disk.raw.01; cp disk.raw disk.raw.02',
+      'disk.raw.01 is the first of 2 parts, or an old copy: join the parts with cat, or use --format=raw to serve this file alone',
     ],
   ])('%s is refused after: %s', async (name, script, message) => {
     const scope = createScope();

@@ -6,6 +6,7 @@ describe('name of a part', () => {
     ['disk.img.001', 'disk.img', 1],
     ['disk.000', 'disk', 0],
     ['disk.0012', 'disk', 12],
+    ['disk.img.01', 'disk.img', 1],
     ['disk.img.part3', 'disk.img', 3],
     ['disk.img.part03', 'disk.img', 3],
     ['disk.img.ab', 'disk.img', 1],
@@ -15,13 +16,18 @@ describe('name of a part', () => {
     expect(partName(name)).toMatchObject({ whole, index });
   });
 
-  it.each(['disk', 'disk.1', 'disk.01', '.001', 'disk.img', 'vm-01', 'disk.qcow2', 'disk.12345'])(
+  it.each(['disk', 'disk.1', '.001', 'disk.img', 'vm-01', 'disk.qcow2', 'disk.12345'])(
     '%s is no part, or one that begins with an odd name',
     (name) => {
       const part = partName(name);
       if (part !== undefined) expect(part.firsts).toEqual(['aaa']);
     },
   );
+});
+
+it('parts: may be old copies if their numbers have two digits', () => {
+  const doubtful = ['a.01', 'a.001', 'a.part01', 'a.aa'].map((name) => partName(name)?.isDoubtful);
+  expect(doubtful).toEqual([true, false, false, false]);
 });
 
 it('parts: have one kind of suffix', () => {
