@@ -104,12 +104,11 @@ export class Shutdown {
 
   /** Some ranges of each disk, with the name of its file where there may be several. */
   #texts(unwritten: readonly Ranges[]): string[] {
-    const each = Math.max(1, Math.floor(MAX_RANGES / unwritten.filter(({ bytes }) => bytes > 0).length));
-    const texts = unwritten.flatMap((ranges, i) => {
+    const texts = unwritten.map((ranges, i) => {
       const name = this.#named ? `${this.#disks[i].node.name}: ` : '';
-      return ranges.texts(each).map((text) => `${name}${text}`);
+      return ranges.texts(MAX_RANGES).map((text) => `${name}${text}`);
     });
-    return texts.slice(0, MAX_RANGES);
+    return shared(texts, MAX_RANGES);
   }
 
   #isFlushed(): boolean {
@@ -151,4 +150,18 @@ export class Shutdown {
     engine.submit(engine.command(request, disk, NBD_CMD_FLUSH), disk);
     engine.settle(request);
   }
+}
+
+/** `most` of the items of all lists, or all if there are no more. A short list leaves its rest to the longer ones. */
+function shared<T>(lists: readonly (readonly T[])[], most: number): T[] {
+  const shares = new Map<readonly T[], number>();
+  let left = most;
+  lists
+    .toSorted((a, b) => a.length - b.length)
+    .forEach((list, i) => {
+      const share = Math.min(list.length, Math.floor(left / (lists.length - i)));
+      shares.set(list, share);
+      left -= share;
+    });
+  return lists.flatMap((list) => list.slice(0, shares.get(list)));
 }
