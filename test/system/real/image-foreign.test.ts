@@ -10,7 +10,19 @@ import { runShell } from '../../support/run/command.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz', 'gzip', 'tar', 'zip', 'lz4', 'zstd', 'gpg', 'gpg-agent');
+requirePrograms(
+  'nbdkit',
+  'qemu-nbd',
+  'qemu-img',
+  'xz',
+  'gzip',
+  'tar',
+  'zip',
+  'lz4',
+  'zstd',
+  'gpg',
+  'gpg-agent',
+);
 
 async function refusal(scope: Scope, image: string): Promise<string> {
   const program = startNbdfuse(scope, [scope.path('mnt'), image]);
