@@ -4,6 +4,9 @@
 // A program that writes to such a file as if it were a disk destroys it. Used by choice.ts. Magic numbers are those of
 // the formats' own documents.
 
+import { mbrEntries } from '../partitions/mbr.js';
+import { findSignature, type Signature } from '../partitions/signature.js';
+
 /** The kind of a file, and the next step. */
 export interface Foreign {
   /** `a 7z archive`. */
@@ -11,15 +14,9 @@ export interface Foreign {
   readonly remedy: string;
 }
 
-/** Magic bytes, as text of one byte a character. */
-interface Mark extends Foreign {
-  readonly offset: number;
-  readonly bytes: string;
-}
+interface Mark extends Foreign, Signature {}
 
 const SECTOR = 512;
-/** Where an MBR has its table, and the bytes of an entry. */
-const [TABLE, ENTRY] = [446, 16];
 
 const mark = (bytes: string, what: string, remedy: string, offset = 0): Mark => ({
   offset,
@@ -147,10 +144,7 @@ const ANSWER = /^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>\s*<Error>/;
 
 /** Whether a sector is an MBR with at least one partition that Linux would show. */
 export function hasPartitions(head: Buffer): boolean {
-  if (head.length < SECTOR || head.readUInt16LE(510) !== 0xaa55) return false;
-  const entries = [0, 1, 2, 3].map((i) => head.subarray(TABLE + i * ENTRY, TABLE + (i + 1) * ENTRY));
-  const isEntry = (entry: Buffer): boolean => entry[0] === 0 || entry[0] === 0x80;
-  return entries.every(isEntry) && entries.some((entry) => entry.readUInt32LE(12) !== 0);
+  return mbrEntries(head)?.some(({ length }) => length > 0n) ?? false;
 }
 
 /** Whether a block is the header of a tar member: its checksum is right. */
@@ -242,7 +236,7 @@ export function foreignOf(head: Buffer, tail: Buffer = Buffer.alloc(0)): Foreign
   const archive = archiveOfContent(head);
   if (archive !== undefined) return archive === 'zip' ? ZIP : TAR;
   const text = head.toString('latin1', 0, 4096);
-  const found = MARKS.find(({ offset, bytes }) => text.startsWith(bytes, offset));
+  const found = findSignature(MARKS, head);
   if (found !== undefined) return found;
   if (isLzma(head)) return LZMA;
   if (isCompress(head)) return COMPRESS;

@@ -3,6 +3,8 @@
 // Used by choice.ts, which decides the format of a file. Magic numbers are those of the formats' own documents
 // (qcow2: docs/interop/qcow2.txt of QEMU; vmdk, VHD and VHDX: their makers' specifications).
 
+import { findSignature, type Signature } from '../partitions/signature.js';
+
 /** An image's format, by its usual name. */
 export type ImageFormat =
   | 'raw'
@@ -20,7 +22,7 @@ export type ImageFormat =
   /** Encrypted as a whole; only with a key. */
   | 'luks';
 
-/** How a whole file is compressed; also the name of nbdkit's filter. */
+/** How a whole file is compressed; also the name of nbdkit's filter, and of the program that unpacks with `-d`. */
 export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';
 
 /** The value of `--format`: a format, a compression, or a format inside a compression. */
@@ -129,56 +131,45 @@ export function formatOfName(name: string): RequestedFormat {
   return { format: Object.hasOwn(SUFFIXES, last) ? SUFFIXES[last] : undefined, compression };
 }
 
-/** Magic bytes at the beginning of a file. */
-interface Magic<T> {
+interface Magic<T> extends Signature {
   readonly what: T;
-  readonly offset: number;
-  readonly bytes: Buffer;
 }
 
-const text = (bytes: string): Buffer => Buffer.from(bytes, 'latin1');
-
 const COMPRESSION_MAGIC: readonly Magic<Compression>[] = [
-  { what: 'xz', offset: 0, bytes: text('\xfd7zXZ\0') },
-  { what: 'gzip', offset: 0, bytes: text('\x1f\x8b\x08') },
-  { what: 'bzip2', offset: 0, bytes: text('BZh') },
-  { what: 'zstd', offset: 0, bytes: text('\x28\xb5\x2f\xfd') },
+  { what: 'xz', offset: 0, bytes: '\xfd7zXZ\0' },
+  { what: 'gzip', offset: 0, bytes: '\x1f\x8b\x08' },
+  { what: 'bzip2', offset: 0, bytes: 'BZh' },
+  { what: 'zstd', offset: 0, bytes: '\x28\xb5\x2f\xfd' },
 ];
 
 const FORMAT_MAGIC: readonly Magic<ImageFormat>[] = [
-  { what: 'qcow', offset: 0, bytes: text('QFI\xfb\0\0\0\x01') },
-  { what: 'qcow2', offset: 0, bytes: text('QFI\xfb') },
-  { what: 'qed', offset: 0, bytes: text('QED\0') },
-  { what: 'vmdk', offset: 0, bytes: text('KDMV') },
-  { what: 'vmdk', offset: 0, bytes: text('COWD') },
-  { what: 'vmdk', offset: 0, bytes: text('# Disk DescriptorFile') },
-  { what: 'vdi', offset: 0x40, bytes: text('\x7f\x10\xda\xbe') },
-  { what: 'vhdx', offset: 0, bytes: text('vhdxfile') },
-  { what: 'vhd', offset: 0, bytes: text('conectix') },
-  { what: 'parallels', offset: 0, bytes: text('WithoutFreeSpace') },
-  { what: 'parallels', offset: 0, bytes: text('WithouFreSpacExt') },
-  { what: 'bochs', offset: 0, bytes: text('Bochs Virtual HD Image') },
-  { what: 'cloop', offset: 0, bytes: text('#!/bin/sh\n#V2.0 Format\nmodprobe cloop') },
+  { what: 'qcow', offset: 0, bytes: 'QFI\xfb\0\0\0\x01' },
+  { what: 'qcow2', offset: 0, bytes: 'QFI\xfb' },
+  { what: 'qed', offset: 0, bytes: 'QED\0' },
+  { what: 'vmdk', offset: 0, bytes: 'KDMV' },
+  { what: 'vmdk', offset: 0, bytes: 'COWD' },
+  { what: 'vmdk', offset: 0, bytes: '# Disk DescriptorFile' },
+  { what: 'vdi', offset: 0x40, bytes: '\x7f\x10\xda\xbe' },
+  { what: 'vhdx', offset: 0, bytes: 'vhdxfile' },
+  { what: 'vhd', offset: 0, bytes: 'conectix' },
+  { what: 'parallels', offset: 0, bytes: 'WithoutFreeSpace' },
+  { what: 'parallels', offset: 0, bytes: 'WithouFreSpacExt' },
+  { what: 'bochs', offset: 0, bytes: 'Bochs Virtual HD Image' },
+  { what: 'cloop', offset: 0, bytes: '#!/bin/sh\n#V2.0 Format\nmodprobe cloop' },
 ];
 
 /** Magic bytes of the last 512 bytes of a file: the footer of a VHD of fixed size, and the trailer of a dmg. */
 const TAIL_MAGIC: readonly Magic<ImageFormat>[] = [
-  { what: 'vhd', offset: 0, bytes: text('conectix') },
-  { what: 'dmg', offset: 0, bytes: text('koly\0\0\0\x04') },
+  { what: 'vhd', offset: 0, bytes: 'conectix' },
+  { what: 'dmg', offset: 0, bytes: 'koly\0\0\0\x04' },
 ];
-
-function findMagic<T>(table: readonly Magic<T>[], head: Buffer): T | undefined {
-  const fits = ({ offset, bytes }: Magic<T>): boolean =>
-    head.subarray(offset, offset + bytes.length).equals(bytes);
-  return table.find(fits)?.what;
-}
 
 /** How a file that begins with `head` seems to be compressed. */
 export function compressionOfContent(head: Buffer): Compression | undefined {
-  return findMagic(COMPRESSION_MAGIC, head);
+  return findSignature(COMPRESSION_MAGIC, head)?.what;
 }
 
 /** The format that the first and the last 512 bytes of a file indicate; `raw` when they indicate none. */
 export function formatOfContent(head: Buffer, tail: Buffer = Buffer.alloc(0)): ImageFormat {
-  return findMagic(FORMAT_MAGIC, head) ?? findMagic(TAIL_MAGIC, tail) ?? 'raw';
+  return (findSignature(FORMAT_MAGIC, head) ?? findSignature(TAIL_MAGIC, tail))?.what ?? 'raw';
 }

@@ -3,6 +3,7 @@
 // Used by prepare.ts. A file that an archive stores unchanged is a range of the archive, which nbdkit serves.
 
 import { printable } from '../nbd/text.js';
+import { findSignature, type Signature } from '../partitions/signature.js';
 import type { DiskReader } from '../partitions/table.js';
 import { ImageError } from './errors.js';
 import { type ArchiveKind, archiveOfContent, foreignOf, hasPartitions } from './foreign.js';
@@ -28,16 +29,16 @@ export interface FoundMember {
 /** Suffixes of names of disks, besides those of formats. */
 const DISK_SUFFIX = /\.(?:img|raw|iso|bin|dd|disk|ima|flp)$/i;
 /** Magic bytes of file systems and of volumes. */
-const VOLUME_MARKS: readonly (readonly [number, string])[] = [
-  [512, 'EFI PART'],
-  [4096, 'EFI PART'],
-  [32_769, 'CD001'],
-  [1080, '\x53\xef'],
-  [0, 'XFSB'],
-  [0, 'LUKS\xba\xbe'],
-  [0, 'hsqs'],
-  [512, 'LABELONE'],
-  [3, 'NTFS    '],
+const VOLUME_MARKS: readonly Signature[] = [
+  { offset: 512, bytes: 'EFI PART' },
+  { offset: 4096, bytes: 'EFI PART' },
+  { offset: 32_769, bytes: 'CD001' },
+  { offset: 1080, bytes: '\x53\xef' },
+  { offset: 0, bytes: 'XFSB' },
+  { offset: 0, bytes: 'LUKS\xba\xbe' },
+  { offset: 0, bytes: 'hsqs' },
+  { offset: 512, bytes: 'LABELONE' },
+  { offset: 3, bytes: 'NTFS    ' },
 ];
 /** Maximum files whose first bytes are read. */
 const MAX_LOOKS = 64;
@@ -97,10 +98,10 @@ const look = (file: DiskReader, member: Member): Promise<Look> =>
 
 /** Whether a name or first bytes are those of a disk. */
 export function isDisk(name: string, head: Buffer): boolean {
-  const hasMark = ([at, bytes]: readonly [number, string]): boolean =>
-    head.toString('latin1', at, at + bytes.length) === bytes;
   if (DISK_SUFFIX.test(name) || formatOfName(name).format !== undefined) return true;
-  return formatOfContent(head) !== 'raw' || hasPartitions(head) || VOLUME_MARKS.some(hasMark);
+  return (
+    formatOfContent(head) !== 'raw' || hasPartitions(head) || findSignature(VOLUME_MARKS, head) !== undefined
+  );
 }
 
 async function disksOf(file: DiskReader, members: readonly Member[]): Promise<readonly Member[]> {

@@ -1,16 +1,15 @@
 // Names what a disk begins with where it has no partition table that Linux would read on a PC. Pure.
 
+import { findSignature, type Signature } from './signature.js';
+
 /** Bytes at the beginning of a disk that have all signatures. */
 export const CONTENTS_LENGTH = 2048;
 
-/** Bytes at a place of the disk. */
-interface Signature {
+interface Content extends Signature {
   readonly what: string;
-  readonly offset: number;
-  readonly bytes: string;
 }
 
-const TABLES: readonly Signature[] = [
+const TABLES: readonly Content[] = [
   { what: 'an Apple partition map', offset: 512, bytes: 'PM\0' },
   { what: 'an Apple partition map', offset: 512, bytes: 'TS\0' },
   { what: 'an SGI disk label', offset: 0, bytes: '\x0b\xe5\xa9\x41' },
@@ -22,7 +21,7 @@ const TABLES: readonly Signature[] = [
   { what: 'a GPT that its MBR does not protect, which Linux ignores', offset: 512, bytes: 'EFI PART' },
 ];
 
-const FILE_SYSTEMS: readonly Signature[] = [
+const FILE_SYSTEMS: readonly Content[] = [
   { what: 'an NTFS file system', offset: 3, bytes: 'NTFS    ' },
   { what: 'an exFAT file system', offset: 3, bytes: 'EXFAT   ' },
   { what: 'a FAT file system', offset: 54, bytes: 'FAT1' },
@@ -34,19 +33,13 @@ const FILE_SYSTEMS: readonly Signature[] = [
   { what: 'an LVM physical volume', offset: 512, bytes: 'LABELONE' },
 ];
 
-function find(signatures: readonly Signature[], head: Buffer): string | undefined {
-  const fits = ({ offset, bytes }: Signature): boolean =>
-    head.toString('latin1', offset, offset + bytes.length) === bytes;
-  return signatures.find(fits)?.what;
-}
-
 /** Why a disk that begins with `head` has no partitions, and what to do. */
 export function whyNoTable(head: Buffer): string {
-  const other = find(TABLES, head);
+  const other = findSignature(TABLES, head)?.what;
   if (other !== undefined) {
     return `the disk has ${other}: mount the whole disk, and use losetup --partscan on its file`;
   }
-  const fileSystem = find(FILE_SYSTEMS, head);
+  const fileSystem = findSignature(FILE_SYSTEMS, head)?.what;
   if (fileSystem === undefined) return 'the disk has no partition table: mount it as a whole';
   return `the disk has no partition table, but ${fileSystem}: mount it as a whole`;
 }
