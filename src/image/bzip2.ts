@@ -5,7 +5,7 @@
 
 import { printable } from '../nbd/text.js';
 import type { DiskReader } from '../partitions/table.js';
-import { ImageError } from './errors.js';
+import { onlyFirst } from './unpacking-error.js';
 
 const CHUNK = 1024 * 1024;
 /** A stream begins with `BZh`, a digit, and the number pi, or the root of pi where it is empty. */
@@ -24,9 +24,6 @@ export async function refuseSeveralStreams(name: string, { size, read }: DiskRea
       if (NUMBERS.includes(Buffer.from(number, 'latin1').toString('hex'))) seen++;
     }
     if (seen < 2) continue;
-    throw new ImageError(
-      `${printable(name)} has several bzip2 streams, and nbdkit reads only the first: ` +
-        'unpack it first (bzip2 -d), or recompress it in blocks, with xz --block-size=16MiB',
-    );
+    throw onlyFirst(printable(name), 'bzip2', 'streams');
   }
 }

@@ -11,11 +11,11 @@ import { crc32 } from '../partitions/crc32.js';
 import type { DiskReader } from '../partitions/table.js';
 import { codeOf } from '../transport/errors.js';
 import { ImageError } from './errors.js';
-import type { Look } from './look.js';
+import { type Look, TAIL_LENGTH } from './look.js';
 import { HEAD_LENGTH } from './reference.js';
+import { onlyFirst } from './unpacking-error.js';
 
 const CHUNK = 1024 * 1024;
-const TAIL_LENGTH = 512;
 const FIXED_HEADER = 10;
 const TRAILER = 8;
 /** Bits of the header's flags: the parts that follow its fixed part. */
@@ -115,10 +115,7 @@ export async function lookAtGzip(name: string, file: DiskReader): Promise<Look> 
   if (!isWhole || trailer.readUInt32LE(0) !== found.crc) throw new ImageError(damaged(shown));
   const { length: trailing, start } = await remainder(file, end);
   if (start.length >= 2 && start.readUInt16BE(0) === 0x1f8b) {
-    throw new ImageError(
-      `${shown} has several gzip members, and nbdkit reads only the first: ` +
-        'unpack it first (gzip -d), or recompress it in blocks, with xz --block-size=16MiB',
-    );
+    throw onlyFirst(shown, 'gzip', 'members');
   }
   const { head, tail, size } = found;
   if (trailing === 0n) return { head, tail, size };

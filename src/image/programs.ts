@@ -20,14 +20,6 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nbdkit: 'nbdkit',
 };
 
-/** The command that decompresses a file. */
-const UNPACK: Readonly<Record<Compression, string>> = {
-  xz: 'xz -d',
-  gzip: 'gzip -d',
-  bzip2: 'bzip2 -d',
-  zstd: 'zstd -d',
-};
-
 /** Milliseconds that nbdkit may take to print its directories. */
 const DUMP_TIME = 10_000;
 
@@ -90,6 +82,6 @@ export async function requireUnpacking(what: string, compression: Compression): 
   if (await hasFilter(compression)) return;
   throw new ImageError(
     `${what} is compressed with ${compression}, and this nbdkit has no ${compression} filter: ` +
-      `unpack it first (${UNPACK[compression]}), or compress it with xz --block-size=16MiB`,
+      `unpack it first (${compression} -d), or compress it with xz --block-size=16MiB`,
   );
 }
