@@ -99,10 +99,15 @@ interface Place {
   readonly isConfined: boolean;
 }
 
-/** The source with what nbdkit needs. @throws ImageError without nbdkit or its plugin */
-async function webSource(source: WebSource): Promise<WebSource> {
+/** @throws ImageError without nbdkit or its plugin for the source */
+async function requireNbdkit(source: Exclude<Source, { kind: 'nbd' }>): Promise<void> {
   await requirePrograms(shownOf(source), ['nbdkit']);
   await requirePlugin(shownOf(source), pluginFor(source));
+}
+
+/** The source with what nbdkit needs. @throws ImageError without nbdkit or its plugin */
+async function webSource(source: WebSource): Promise<WebSource> {
+  await requireNbdkit(source);
   const { password } = source;
   const passwordFile = password === undefined ? undefined : keepSecret(password);
   return { ...source, passwordFile, canRetry: await hasFilter('retry-request') };
@@ -139,9 +144,9 @@ async function withParts<T extends Omit<Place, 'isConfined'>>(
   if (source.kind !== 'file' || isDevice || format === 'raw') return place;
   const parts = await partsOf(source.path);
   if (parts === undefined) return place;
-  await requirePrograms(shownOf(source), ['nbdkit']);
-  await requirePlugin(shownOf(source), 'split');
-  return { ...place, source: { ...source, parts } };
+  const joined = { ...source, parts };
+  await requireNbdkit(joined);
+  return { ...place, source: joined };
 }
 
 /** The first and last bytes of the source, compressed or not; and the source with a condition for later requests. */
@@ -248,10 +253,7 @@ async function identify(
   const { requested } = request;
   const { isDevice } = place;
   const name = nameOf(place.source);
-  if (place.source.kind === 'ssh') {
-    await requirePrograms(shownOf(place.source), ['nbdkit']);
-    await requirePlugin(shownOf(place.source), pluginFor(place.source));
-  }
+  if (place.source.kind === 'ssh') await requireNbdkit(place.source);
   const { source, outside } = await lookAtSource(place, signal);
   const compression =
     source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
