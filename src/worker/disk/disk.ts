@@ -111,6 +111,7 @@ export interface DiskContext {
 /** A file that shows a range of a disk. */
 interface CountedPart extends ByteRange {
   readonly node: Node;
+  /** Bytes of holes that a count has found in it. */
   holes: bigint;
 }
 
@@ -271,9 +272,9 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   }
 
   /** Adds a part. Its blocks are counted from the next stat(2) on. */
-  addPart(node: Node, { start, end }: ByteRange): void {
-    assert(start >= 0n && end <= this.info.size, 'a part is within its disk');
-    this.#parts.push({ node, start, end, holes: 0n });
+  addPart(part: CountedPart): void {
+    assert(part.start >= 0n && part.end <= this.info.size, 'a part is within its disk');
+    this.#parts.push(part);
     this.allocation.changed();
   }
 

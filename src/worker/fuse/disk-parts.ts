@@ -36,6 +36,8 @@ export class DiskPart {
   /** The bytes [start, end) of the disk. */
   readonly start: bigint;
   readonly end: bigint;
+  /** See Disk.parts. */
+  holes = 0n;
 
   constructor(disk: Disk, node: Node, description: PartDescription) {
     this.disk = disk;

@@ -122,8 +122,9 @@ export class Files {
     const { readOnly, blockSize, errors } = disk.node;
     const node = this.tree.add({ name: part.name, size: part.size, readOnly, blockSize, errors });
     this.byNode.set(node.nodeid, disk);
-    this.parts.set(node.nodeid, new DiskPart(disk, node, part));
-    disk.addPart(node, { start: part.offset, end: part.offset + part.size });
+    const shown = new DiskPart(disk, node, part);
+    this.parts.set(node.nodeid, shown);
+    disk.addPart(shown);
   }
 
   /** Removes a disk without connections and requests. */
