@@ -46,7 +46,10 @@ export function startDaemon(words: readonly string[], inherited: number | undefi
   });
 }
 
-/** Lets the command return, and the current directory be removed. Later messages go to standard error if it is a file, else nowhere. @throws SystemError */
+/**
+ * Lets the command return, and the current directory be removed. Later messages go to standard error if it is a file,
+ * else nowhere. @throws SystemError
+ */
 export function becomeDaemon(): void {
   const nowhere = libc.open('/dev/null', O_RDWR, 0);
   if (nowhere < 0) throw new SystemError(errno(), 'open');

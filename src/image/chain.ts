@@ -1,9 +1,9 @@
 // Builds the block nodes that QEMU opens for a local image: every file that a header names, by its real path.
 //
 // An untrusted image may name any file of this machine as its backing file. So without --allow-references only regular
-// files in the image's directory are accepted, whatever path leads there, and only with a recorded format, since QEMU would otherwise guess
-// the format from content that a guest has written. QEMU gets the files that were checked here, or `null`; it
-// follows no other name in a header. Used by prepare.ts.
+// files in the image's directory are accepted, whatever path leads there, and only with a recorded format, since QEMU
+// would otherwise guess the format from content that a guest has written. QEMU gets the files that were checked here,
+// or `null`; it follows no other name in a header. Used by prepare.ts.
 
 import { open, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
@@ -122,7 +122,10 @@ class TreeBuilder {
     this.#hasKey = hasKey;
   }
 
-  /** Checks the file that a reference of `image`, which has `format` (QEMU's name), names. @throws ImageError when it must not be followed */
+  /**
+   * Checks the file that a reference of `image`, which has `format` (QEMU's name), names.
+   * @throws ImageError when it must not be followed
+   */
   async #follow(image: string, format: string, reference: Reference): Promise<Followed> {
     const { name, role } = reference;
     const impossible = impossibilityOf(reference);

@@ -21,7 +21,6 @@ import type { Requester } from '../device/device.js';
 import type { Disk } from '../disk/disk.js';
 import { toBigInt } from '../memory/u64.js';
 import type { Engine } from '../request/engine.js';
-
 import { FIRST_STATUS_TIME } from './block-counts.js';
 import type { FileEntry, Files } from './files.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
