@@ -4,6 +4,7 @@
 // takes missing options from the headers of images.
 
 import { printable } from '../nbd/text.js';
+import { percentEncode } from '../nbd/uri/percent.js';
 import type { NbdUri } from '../nbd/uri/uri.js';
 import { type Decryption, keyWords } from './encryption.js';
 import { ImageError } from './errors.js';
@@ -88,8 +89,8 @@ export function nbdNode(uri: NbdUri): BlockNode {
 export function nbdUriForQemu(uri: NbdUri): string {
   checkTransport(uri);
   const { transport, host, port, socket = '', exportName } = uri;
-  const name = encodeURIComponent(exportName);
-  if (transport === 'unix') return `nbd+unix:///${name}?socket=${encodeURIComponent(socket)}`;
+  const name = percentEncode(exportName);
+  if (transport === 'unix') return `nbd+unix:///${name}?socket=${percentEncode(socket)}`;
   return `nbd://${host.includes(':') ? `[${host}]` : host}:${port}/${name}`;
 }
 

@@ -12,6 +12,7 @@ import { SystemError } from '../linux/errno.js';
 import { keptPath } from '../linux/kept-path.js';
 import { connectVsock, isSocket } from '../linux/socket.js';
 import { connectUnixSocket } from '../linux/unix-socket.js';
+import { percentEncode } from '../nbd/uri/percent.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
 import { describeTarget, type Target } from './target.js';
@@ -80,7 +81,7 @@ async function connectWhenAccepted(path: string, signal: AbortSignal | undefined
 async function unixAdvice(path: string, error: unknown): Promise<string> {
   const errno = errnoOf(error);
   if (errno === ENOENT && /^@[^/]+$/.test(basename(path)))
-    return `; for an abstract socket write nbd+unix:///?socket=%00${encodeURIComponent(basename(path).slice(1))}`;
+    return `; for an abstract socket write nbd+unix:///?socket=%00${percentEncode(basename(path).slice(1))}`;
   if (errno === EPROTOTYPE) return '; it is not a stream socket';
   if (errno !== ECONNREFUSED) return '';
   const isSocket = path.startsWith('\0') || ((await stat(path).catch(() => undefined))?.isSocket() ?? true);

@@ -11,6 +11,7 @@ const URIS = [
   'nbd+ssh://me@there:2222/x?nbd-port=10810',
   'nbds+ssh://there//disk?socket=/run/nbd',
   'nbd://[2001:db8::1%25eth0]:1/a+b%2Bc?x-unknown=1&flag',
+  'nbd://h/name%FF%C3',
   'NBD://localhost',
   '/tmp/socket',
   'nbd://-oProxyCommand=x/',

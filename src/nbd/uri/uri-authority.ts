@@ -4,7 +4,7 @@
 
 import { EINVAL } from '../../constants/errno.js';
 import { NbdError } from '../errors.js';
-import { concat, nameFrom, utf8 } from '../wire.js';
+import { percentDecode } from './percent.js';
 
 /** Largest port of TCP. */
 export const MAX_TCP_PORT = 65_535;
@@ -21,33 +21,6 @@ export interface Authority {
 
 function invalid(why: string): NbdError {
   return new NbdError(why, { errno: EINVAL });
-}
-
-/**
- * Percent-decodes UTF-8 text. A NUL is kept, since only the caller knows whether it is allowed there.
- * @throws NbdError with EINVAL on a % without two hexadecimal digits, and on invalid UTF-8
- */
-export function percentDecode(text: string, what: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch (cause) {
-    throw new NbdError(`${what} is not percent-encoded UTF-8 (write a % as %25)`, {
-      errno: EINVAL,
-      cause,
-    });
-  }
-}
-
-/**
- * Percent-decodes the name of an export. Bytes that are not UTF-8 stay as they are, since some servers have such names.
- * @throws NbdError with EINVAL on a % without two hexadecimal digits
- */
-export function percentDecodeName(text: string): string {
-  if (/%(?![0-9a-f]{2})/i.test(text)) return percentDecode(text, 'the export name');
-  const parts = text.split(/%([0-9a-f]{2})/i);
-  return nameFrom(
-    concat(...parts.map((part, i) => (i % 2 === 0 ? utf8(part) : Uint8Array.of(Number.parseInt(part, 16))))),
-  );
 }
 
 /** Parses a decimal number from `smallest` (0 or 1) to `largest`. @throws NbdError with EINVAL */

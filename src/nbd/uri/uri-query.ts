@@ -3,7 +3,8 @@
 import { EINVAL } from '../../constants/errno.js';
 import { NbdError } from '../errors.js';
 import { printable } from '../text.js';
-import { parseNumber, percentDecode } from './uri-authority.js';
+import { percentDecode } from './percent.js';
+import { parseNumber } from './uri-authority.js';
 
 /** Most pairs of a query. */
 const MAX_PARAMETERS = 64;

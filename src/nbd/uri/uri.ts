@@ -8,7 +8,8 @@ import { NBD_DEFAULT_PORT } from '../constants.js';
 import { NbdError } from '../errors.js';
 import { checkExportName } from '../handshake/option-messages.js';
 import { printable } from '../text.js';
-import { parseHostAndPort, percentDecodeName } from './uri-authority.js';
+import { percentDecodeName, percentEncode } from './percent.js';
+import { parseHostAndPort } from './uri-authority.js';
 import { parseQuery, type UriParameters } from './uri-query.js';
 
 export type NbdTransport = 'tcp' | 'unix' | 'vsock' | 'ssh';
@@ -66,10 +67,10 @@ function bad(uri: string, why: string): NbdError {
 function uriForOldName(text: string): string | undefined {
   const [, place = '', name = ''] = /^nbd:([^/].*?)(?::exportname=(.*))?$/i.exec(text) ?? [];
   const [, socket] = /^unix:(.+)$/i.exec(place) ?? [];
-  const path = name === '' ? '' : `/${encodeURIComponent(name)}`;
+  const path = name === '' ? '' : `/${percentEncode(name)}`;
   // A socket in the current directory has no slash, either.
   if (socket !== undefined)
-    return `nbd+unix://${path === '' ? '/' : path}?socket=${encodeURIComponent(socket).replaceAll('%2F', '/')}`;
+    return `nbd+unix://${path === '' ? '/' : path}?socket=${percentEncode(socket).replaceAll('%2F', '/')}`;
   return /^(\[[^\]]*\]|[^:[\]]*):\d+$/.test(place) ? `nbd://${place}${path}` : undefined;
 }
 

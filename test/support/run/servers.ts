@@ -3,7 +3,9 @@
 // For tests and tools. A server is ready when its pidfile is not empty; it ends with its scope. Unless it says
 // otherwise, a function starts one on a Unix socket below the scope's folder.
 
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { Program } from './program.js';
 import type { Scope } from './scope.js';
 import { until } from './until.js';
@@ -78,7 +80,7 @@ export type TcpServer = Pick<RealServer, 'program' | 'uri'>;
 type TcpCommand = (on: Listening, pidfile: string, args: readonly string[]) => string[];
 
 /** Makes a function that starts a server on a port of 127.0.0.1. */
-const tcpStarter =
+const startOnPort =
   (name: string, command: TcpCommand) =>
   async (scope: Scope, port: number, ...args: readonly string[]): Promise<TcpServer> => {
     const on = { host: '127.0.0.1', port };
@@ -87,10 +89,28 @@ const tcpStarter =
   };
 
 /** nbdkit on a port of 127.0.0.1, with a plugin, filters and their arguments. */
-export const startTcpNbdkit = tcpStarter('nbdkit', nbdkitCommand);
+export const startTcpNbdkit = startOnPort('nbdkit', nbdkitCommand);
+
+/** Waits until qemu-nbd greets: it forgets a signal that comes between its pidfile and its main loop. */
+async function greets(on: Listening): Promise<void> {
+  const socket = connect('path' in on ? { path: on.path } : on);
+  try {
+    await once(socket, 'data');
+  } finally {
+    socket.destroy();
+  }
+}
 
 /** qemu-nbd on a port of 127.0.0.1, with arguments about the disk. */
-export const startTcpQemuNbd = tcpStarter('qemu-nbd', qemuNbdCommand);
+export async function startTcpQemuNbd(
+  scope: Scope,
+  port: number,
+  ...args: readonly string[]
+): Promise<TcpServer> {
+  const server = await startOnPort('qemu-nbd', qemuNbdCommand)(scope, port, ...args);
+  await greets({ host: '127.0.0.1', port });
+  return server;
+}
 
 /** nbdkit on a port of AF_VSOCK, where the kernel can reach itself by that. */
 export async function startVsockNbdkit(
@@ -103,8 +123,12 @@ export async function startVsockNbdkit(
 }
 
 /** qemu-nbd. @param args about the disk */
-export function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
-  return startServer(scope, 'qemu-nbd', (path, pidfile) => qemuNbdCommand({ path }, pidfile, args));
+export async function startQemuNbd(scope: Scope, ...args: readonly string[]): Promise<RealServer> {
+  const server = await startServer(scope, 'qemu-nbd', (path, pidfile) =>
+    qemuNbdCommand({ path }, pidfile, args),
+  );
+  await greets({ path: server.socket });
+  return server;
 }
 
 /** nbd-server with one export of a raw file, called `disk`; `settings` are lines of its section. */

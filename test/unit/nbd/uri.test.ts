@@ -2,7 +2,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { NbdError } from '../../../src/nbd/errors.js';
+import { percentEncode } from '../../../src/nbd/uri/percent.js';
 import { parseNbdUri } from '../../../src/nbd/uri/uri.js';
+import { nameFrom } from '../../../src/nbd/wire.js';
 
 describe('URI export name', () => {
   it.each([
@@ -126,6 +128,7 @@ describe('URI errors in one line that says why', () => {
     ['nbd:[::1]:99:exportname=a b'.replace(' ', '/'), 'write nbd://[::1]:99/a%2Fb'],
     ['nbd:unix:/run/x', 'write nbd+unix:///?socket=/run/x'],
     ['nbd:unix:x?y:exportname=d', 'write nbd+unix:///d?socket=x%3Fy'],
+    ['nbd:unix:x\udcff:exportname=\udcc3d', 'write nbd+unix:///%C3d?socket=x%FF'],
     ['http://h', 'must begin with nbd://'],
     ['nbd+tcp://h', 'must begin with nbd://'],
     ['nbd:h', 'must begin with nbd://'],
@@ -174,6 +177,15 @@ describe('URI errors in one line that says why', () => {
 });
 
 describe('URI of any text', () => {
+  it('returns an export name of any bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
+        const name = nameFrom(bytes.filter((byte) => byte !== 0));
+        expect(parseNbdUri(`nbd://h/${percentEncode(name)}`).exportName).toBe(name);
+      }),
+    );
+  });
+
   const name = fc
     .string({ unit: 'grapheme', maxLength: 100 })
     .filter((text) => !text.includes('\0') && !/\p{Cs}/u.test(text));

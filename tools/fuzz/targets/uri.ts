@@ -3,6 +3,7 @@
 // An accepted URI must survive formatting and parsing, and must not become an option of `ssh` or be
 // interpreted by a shell.
 
+import { percentEncode } from '../../../src/nbd/uri/percent.js';
 import { type NbdUri, parseNbdUri } from '../../../src/nbd/uri/uri.js';
 import { TransportError } from '../../../src/transport/errors.js';
 import { sshCommand } from '../../../src/transport/ssh.js';
@@ -19,9 +20,9 @@ const PARAMETERS = [
 ] as const;
 
 function authority({ host, user, port, sshPort, transport }: NbdUri): string {
-  const who = user === undefined ? '' : `${encodeURIComponent(user)}@`;
+  const who = user === undefined ? '' : `${percentEncode(user)}@`;
   if (transport === 'unix') return who;
-  const where = host.includes(':') ? `[${host.replace('%', '%25')}]` : encodeURIComponent(host);
+  const where = host.includes(':') ? `[${host.replace('%', '%25')}]` : percentEncode(host);
   const which = transport === 'ssh' ? sshPort : port;
   return which === undefined ? `${who}${where}` : `${who}${where}:${which}`;
 }
@@ -32,14 +33,14 @@ function format(uri: NbdUri): string {
   const pairs: string[] = [];
   for (const [field, name] of PARAMETERS) {
     const value = uri[field];
-    if (value !== undefined) pairs.push(`${name}=${encodeURIComponent(value)}`);
+    if (value !== undefined) pairs.push(`${name}=${percentEncode(value)}`);
   }
   if (uri.tlsVerifyPeer !== undefined) pairs.push(`tls-verify-peer=${uri.tlsVerifyPeer ? 1 : 0}`);
   if (uri.transport === 'ssh') pairs.push(`nbd-port=${uri.port}`);
   // With its =, since a name may be empty.
-  for (const name of uri.unknownParameters) pairs.push(`${encodeURIComponent(name)}=`);
+  for (const name of uri.unknownParameters) pairs.push(`${percentEncode(name)}=`);
   const query = pairs.length === 0 ? '' : `?${pairs.join('&')}`;
-  return `${scheme}://${authority(uri)}/${encodeURIComponent(uri.exportName)}${query}`;
+  return `${scheme}://${authority(uri)}/${percentEncode(uri.exportName)}${query}`;
 }
 
 function checkSsh(uri: NbdUri): void {
