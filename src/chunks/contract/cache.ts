@@ -1,0 +1,40 @@
+// The file that keeps the units of an image for the next mount.
+
+/** Which image a cache belongs to. Two identities are the same if all fields are equal. */
+export interface Identity {
+  /** The name of the source: an absolute path, a URL without secrets, or a URI with its export. */
+  readonly source: string;
+  /** How it is decoded, and which part of it is served. */
+  readonly coding: string;
+  /** Bytes of the source's file. */
+  readonly fileSize: number;
+  /** ETag or Last-Modified; mtime and inode of a file; empty where nothing is known. */
+  readonly version: string;
+}
+
+/** Restart points and size that an earlier pass found; opaque to the cache file. */
+export type SavedIndex = Uint8Array;
+
+/** An open cache file. Nothing here throws because of the disk: a cache that fails is closed and says why once. */
+export interface UnitFile {
+  /** The number of units that it holds. */
+  readonly count: number;
+  /** Whether it holds all units. */
+  readonly isComplete: boolean;
+  has(unit: number): boolean;
+  /** The bytes of a unit, checked; undefined: it is not there, or its checksum is wrong (it is dropped then). */
+  read(unit: number): Promise<Uint8Array | undefined>;
+  /** Keeps a unit, in the background; `bytes` must not change afterwards. The least recently used go when it is full. */
+  write(unit: number, bytes: Uint8Array): void;
+  /** Forgets units whose bytes change; they count as absent as soon as this returns. */
+  drop(first: number, count: number): void;
+  /** The saved index, if there is one. */
+  readonly index: SavedIndex | undefined;
+  saveIndex(index: SavedIndex): void;
+  /** The order of units that an earlier mount asked for, and the one to save: see trace. */
+  readonly trace: Uint32Array | undefined;
+  saveTrace(trace: Uint32Array): void;
+  /** Resolves when all that was written is on stable storage. */
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}

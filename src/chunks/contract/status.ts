@@ -1,0 +1,28 @@
+// What the chunk server tells nbdfuse: lines of JSON on its control socket.
+
+/** The state of the chunk server; sent when somebody connects, and at most twice a second while it changes. */
+export interface ChunkStatus {
+  /** Decoded bytes of the image; undefined: not known yet. */
+  readonly size: number | undefined;
+  /** Units in memory, and their limit, in bytes. */
+  readonly memory: { readonly used: number; readonly limit: number };
+  /** The cache file; undefined: there is none, or it has failed. */
+  readonly file:
+    | {
+        readonly path: string;
+        /** Bytes that are in it. */
+        readonly used: number;
+        readonly limit: number | undefined;
+        readonly complete: boolean;
+      }
+    | undefined;
+  /** A pass over the whole file that finds its restart points: compressed bytes done, and all. */
+  readonly indexing: { readonly done: number; readonly all: number } | undefined;
+  /** Prefetching: bytes of the image that are there, and all. */
+  readonly prefetch: { readonly done: number; readonly all: number } | undefined;
+  /** Units that were there when they were asked for, and units that were not. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Compressed bytes that were fetched. */
+  readonly fetched: number;
+}
