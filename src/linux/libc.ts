@@ -29,6 +29,7 @@ export const libc = {
   connect: library.func('connect', 'int', ['int', 'size_t', 'unsigned int']),
   bind: library.func('bind', 'int', ['int', 'size_t', 'unsigned int']),
   listen: library.func('listen', 'int', ['int', 'int']),
+  getsockname: library.func('getsockname', 'int', ['int', 'size_t', 'size_t']),
   getsockopt: library.func('getsockopt', 'int', ['int', 'int', 'int', 'size_t', 'size_t']),
   setsockopt: library.func('setsockopt', 'int', ['int', 'int', 'int', 'size_t', 'unsigned int']),
   socketpair: library.func('socketpair', 'int', ['int', 'int', 'int', 'size_t']),

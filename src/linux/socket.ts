@@ -19,6 +19,7 @@ const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
+const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 /** SO_SNDBUFFORCE before SO_SNDBUF, SO_RCVBUFFORCE before SO_RCVBUF. */
 const SOCKET_BUFFERS = [
@@ -134,6 +135,11 @@ export function isSocket(descriptor: number): boolean {
 /** Whether a descriptor is a Unix socket. */
 export function isUnixSocket(descriptor: number): boolean {
   return socketOption(descriptor, SO_DOMAIN) === AF_UNIX;
+}
+
+/** Whether a descriptor is a socket that listens. */
+export function isListening(descriptor: number): boolean {
+  return socketOption(descriptor, SO_ACCEPTCONN) === 1;
 }
 
 /** `struct sockaddr_vm` of a CID and a port, both 32 bits: 16 bytes. */

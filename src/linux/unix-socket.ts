@@ -33,6 +33,20 @@ export function unixAddress(name: string): Uint8Array {
   return address;
 }
 
+/**
+ * The path to which a Unix socket is bound, as the binding process gave it; empty without one. An abstract name begins
+ * with NUL. @throws SystemError
+ */
+export function unixSocketPath(descriptor: number): string {
+  const address = new Uint8Array(2 + SUN_PATH);
+  const length = new Uint32Array([address.length]);
+  if (libc.getsockname(descriptor, addressOf(address), addressOf(length)) < 0)
+    throw new SystemError(errno(), 'getsockname');
+  const name = address.subarray(2, length[0]);
+  const end = name[0] === 0 ? -1 : name.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? name : name.subarray(0, end));
+}
+
 function connectTo(address: Uint8Array): number {
   const descriptor = openSocket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
   if (libc.connect(descriptor, addressOf(address), address.length) === 0) return descriptor;

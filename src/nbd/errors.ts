@@ -4,6 +4,8 @@
 // Text of the server is escaped in messages.
 
 import {
+  EACCES,
+  EFBIG,
   EINVAL,
   EIO,
   ENOMEM,
@@ -12,6 +14,7 @@ import {
   EOVERFLOW,
   EPERM,
   EPROTO,
+  EROFS,
   ESHUTDOWN,
 } from '../constants/errno.js';
 import {
@@ -113,6 +116,31 @@ export function errnoFromNbd(error: number): number {
       return EINVAL;
     default:
       return EINVAL;
+  }
+}
+
+/** The error of a reply (proto.md, "Error values") for a Linux errno; an errno without one becomes `NBD_EIO`. */
+export function nbdFromErrno(errno: number): number {
+  switch (errno) {
+    case EPERM:
+    case EACCES:
+    case EROFS:
+      return NBD_EPERM;
+    case ENOMEM:
+      return NBD_ENOMEM;
+    case ENOSPC:
+    case EFBIG:
+      return NBD_ENOSPC;
+    case EOVERFLOW:
+      return NBD_EOVERFLOW;
+    case EOPNOTSUPP:
+      return NBD_ENOTSUP;
+    case ESHUTDOWN:
+      return NBD_ESHUTDOWN;
+    case EINVAL:
+      return NBD_EINVAL;
+    default:
+      return NBD_EIO;
   }
 }
 

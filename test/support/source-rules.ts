@@ -38,7 +38,7 @@ const without = (rooms: readonly string[], ...some: readonly string[]): string[]
 
 /**
  * The rooms of src and their allowed imports, the lowest first. A room is a folder of src; the folders of
- * src/worker are rooms of their own. docs/internals/architecture.md shows this table.
+ * src/worker and src/chunks are rooms of their own. docs/internals/architecture.md shows this table.
  */
 export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   constants: [],
@@ -84,6 +84,8 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'worker/read-threads',
   ],
   'worker/host': ['nbd', 'linux', 'tls', 'worker', 'worker/contract', 'worker/read-threads'],
+  'chunks/contract': [],
+  'chunks/serve': ['nbd', 'linux', 'chunks/contract'],
   session: [
     'nbd',
     'fuse',
@@ -141,6 +143,8 @@ const TASKS: Readonly<Record<string, string>> = {
   'worker/read-threads': 'threads that answer READs, off by default',
   worker: 'the worker thread',
   'worker/host': 'the worker as the main thread sees it',
+  'chunks/contract': 'the types that the rooms of the chunk server share',
+  'chunks/serve': 'the NBD server of the chunk server: handshake, requests, inherited socket',
   session: 'one mount from start to end',
   cli: 'nbdfuse',
   shell: 'nbdsh',
@@ -231,10 +235,13 @@ export function testImports(files: SourceFiles): string[] {
   return offences;
 }
 
+/** Folders whose folders are rooms of their own. */
+const NESTED = ['worker', 'chunks'];
+
 /** The room of a file: `nbd` of src/nbd/wire.ts, `worker/disk` of src/worker/disk/disk.ts, `index.ts` of src/index.ts. */
 function roomOf(path: string): string {
   const [, room = '', below = ''] = path.split('/');
-  return room === 'worker' && !below.endsWith('.ts') ? `worker/${below}` : room;
+  return NESTED.includes(room) && !below.endsWith('.ts') ? `${room}/${below}` : room;
 }
 
 /** Imports that go against the arrows, types included. */

@@ -16,6 +16,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   fuse3: ['fusermount3'],
   nbdkit: ['nbdkit'],
   'gnutls-bin': ['certtool', 'psktool'],
+  'libnbd-bin': ['nbdcopy', 'nbdinfo'],
   'nbd-server': ['nbd-server'],
   'qemu-system-x86': ['qemu-system-x86_64'],
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],

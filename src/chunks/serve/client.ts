@@ -1,0 +1,140 @@
+// One client of the server: its socket, its handshake and its requests.
+//
+// Owned by serve.ts. A client that breaks the protocol loses its connection. After NBD_CMD_DISC, and after the end of
+// its bytes, a client still gets the replies to its requests.
+
+import type { Socket } from 'node:net';
+import { NbdProtocolError } from '../../nbd/errors.js';
+import { printable } from '../../nbd/text.js';
+import type { DiskConnection, ServedDisk } from '../contract/disk.js';
+import { GREETING, type Offer, ServerHandshake } from './handshake.js';
+import { RequestReceiver } from './request-receiver.js';
+import { Transmission } from './transmission.js';
+
+/** The client's state in the transmission phase. */
+interface Requests {
+  readonly receiver: RequestReceiver;
+  readonly transmission: Transmission;
+}
+
+/** See the file's head. */
+export class ServedClient {
+  readonly #socket: Socket;
+  #connection: DiskConnection | undefined;
+  #handshake: ServerHandshake | undefined;
+  #requests: Requests | undefined;
+  #isCorked = false;
+  #hasEnded = false;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    // 'close' follows.
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#connection?.close());
+  }
+
+  /** Serves the client until it goes; never rejects. The greeting waits for nothing, the rest for the disk. */
+  async serve(disk: ServedDisk): Promise<void> {
+    this.#socket.write(GREETING);
+    const offer = await this.#connect(disk);
+    if (this.#socket.destroyed) {
+      this.#connection?.close();
+      return;
+    }
+    this.#handshake = new ServerHandshake(offer);
+    this.#connection?.onLost(() => this.#socket.destroy());
+    this.#socket.on('data', (bytes) => this.#receive(bytes));
+    this.#socket.on('end', () => {
+      this.#hasEnded = true;
+      this.#leaveWhenDone();
+    });
+  }
+
+  async #connect(disk: ServedDisk): Promise<Offer> {
+    try {
+      this.#connection = await disk.connect();
+      return this.#connection.properties;
+    } catch (error) {
+      return { refusal: printable(error instanceof Error ? error.message : String(error)) };
+    }
+  }
+
+  #receive(bytes: Uint8Array): void {
+    try {
+      if (this.#requests !== undefined) this.#receiveRequests(this.#requests, bytes);
+      else if (this.#handshake !== undefined) this.#shakeHands(this.#handshake, bytes);
+    } catch (error) {
+      if (!(error instanceof NbdProtocolError)) throw error;
+      this.#socket.destroy();
+    }
+  }
+
+  #shakeHands(handshake: ServerHandshake, bytes: Uint8Array): void {
+    const replies = handshake.receive(bytes);
+    const hasRoom = replies.length === 0 || this.#socket.write(replies);
+    if (handshake.phase === 'end') this.#leave();
+    else if (handshake.phase === 'transmission') this.#transmit(handshake);
+    else if (!hasRoom) {
+      this.#socket.pause();
+      this.#socket.once('drain', () => this.#socket.resume());
+    }
+  }
+
+  #transmit(handshake: ServerHandshake): void {
+    if (this.#connection === undefined) throw new Error('a client opened a disk that is not there');
+    const transmission = new Transmission(this.#connection, handshake.terms, {
+      send: (parts, onSent) => this.#send(parts, onSent),
+      onProgress: () => this.#goOn(),
+      onLost: () => this.#socket.destroy(),
+    });
+    const receiver = new RequestReceiver(transmission, this.#connection.properties.blockSizes.maximum);
+    this.#requests = { receiver, transmission };
+    this.#receiveRequests(this.#requests, handshake.takeRest());
+  }
+
+  #receiveRequests({ receiver, transmission }: Requests, bytes: Uint8Array): void {
+    receiver.receive(bytes);
+    if (receiver.isDeclined) this.#socket.pause();
+    if (transmission.isLeaving) this.#leaveWhenDone();
+  }
+
+  /** Continues with requests that had to wait. */
+  #goOn(): void {
+    const { receiver, transmission } = this.#requests ?? {};
+    if (receiver?.isDeclined === true && !this.#socket.destroyed) {
+      this.#receive(new Uint8Array(0));
+      if (!receiver.isDeclined) this.#socket.resume();
+    }
+    if (this.#hasEnded || transmission?.isLeaving === true) this.#leaveWhenDone();
+  }
+
+  /** Sends the parts of a reply; all replies of one turn leave in one writev(2). */
+  #send(parts: readonly Uint8Array[], onSent: () => void): void {
+    if (!this.#isCorked) {
+      this.#isCorked = true;
+      this.#socket.cork();
+      process.nextTick(() => {
+        this.#isCorked = false;
+        this.#socket.uncork();
+      });
+    }
+    const last = parts.length - 1;
+    parts.forEach((part, i) => {
+      // An error ends the connection.
+      this.#socket.write(part, i < last ? undefined : (error) => error ?? onSent());
+    });
+  }
+
+  /** Ends the connection when all requests that came have their replies. */
+  #leaveWhenDone(): void {
+    const { receiver, transmission } = this.#requests ?? {};
+    if (transmission?.isIdle === false) return;
+    if (receiver?.isDeclined === true && transmission?.isLeaving === false) return;
+    this.#leave();
+  }
+
+  /** Ends the connection after the replies that have not left. */
+  #leave(): void {
+    this.#socket.destroySoon();
+  }
+}

@@ -1,0 +1,46 @@
+// Serves a disk to NBD clients on a listening socket.
+
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import type { ServedDisk } from '../contract/disk.js';
+import { ServedClient } from './client.js';
+
+/** Maximum clients at once: as many as a mount has connections. More lose their connection at once. */
+const MAX_CLIENTS = 1024;
+
+/** A server that accepts clients. */
+export interface DiskServer {
+  /** The number of connected clients. */
+  readonly clients: number;
+  /** Stops listening, and ends all connections without further replies. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves a disk.
+ * @param listener descriptor of a listening stream socket, which belongs to the server from now on
+ * @throws NodeJS.ErrnoException if it is none
+ */
+export async function serveDisk(listener: number, disk: ServedDisk): Promise<DiskServer> {
+  const sockets = new Set<Socket>();
+  // A client that has sent its last request still waits for replies.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    void new ServedClient(socket).serve(disk);
+  });
+  server.maxConnections = MAX_CLIENTS;
+  server.listen({ fd: listener });
+  await once(server, 'listening');
+  return {
+    get clients() {
+      return sockets.size;
+    },
+    close: async () => {
+      const closed = once(server, 'close');
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}
