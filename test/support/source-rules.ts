@@ -85,6 +85,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
   'worker/host': ['nbd', 'linux', 'tls', 'worker', 'worker/contract', 'worker/read-threads'],
   'chunks/contract': [],
+  'chunks/status': ['linux', 'chunks/contract'],
   'chunks/serve': ['nbd', 'linux', 'chunks/contract'],
   session: [
     'nbd',
@@ -144,7 +145,8 @@ const TASKS: Readonly<Record<string, string>> = {
   worker: 'the worker thread',
   'worker/host': 'the worker as the main thread sees it',
   'chunks/contract': 'the types that the rooms of the chunk server share',
-  'chunks/serve': 'the NBD server of the chunk server: handshake, requests, inherited socket',
+  'chunks/status': 'the state of the chunk server, as the main thread of nbdfuse reads it',
+  'chunks/serve': 'the NBD server of the chunk server: handshake, requests, inherited socket, control socket',
   session: 'one mount from start to end',
   cli: 'nbdfuse',
   shell: 'nbdsh',
