@@ -49,6 +49,19 @@ function isLocked(fd: number, offset: bigint): boolean {
   return libc.fcntl(fd, F_OFD_GETLK, addressOf(lock)) === 0 && type() !== F_UNLCK;
 }
 
+/**
+ * Locks all of an open file against other processes, until the file is closed.
+ * @returns false: another process has locked it
+ */
+export function lockWholeFile(fd: number): boolean {
+  return take(fd, F_WRLCK, 0n, 0n);
+}
+
+/** Whether another process has locked a file by `lockWholeFile`. */
+export function isWholeFileLocked(fd: number): boolean {
+  return isLocked(fd, 0n);
+}
+
 /** Takes a lock. False: another process has one. A file system without locks refuses none. */
 function take(fd: number, type: number, offset: bigint, size: bigint): boolean {
   const isTaken = libc.fcntl(fd, F_OFD_SETLK, addressOf(flock(type, offset, size))) === 0;

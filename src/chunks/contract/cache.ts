@@ -24,10 +24,17 @@ export interface UnitFile {
   has(unit: number): boolean;
   /** The bytes of a unit, checked; undefined: it is not there, or its checksum is wrong (it is dropped then). */
   read(unit: number): Promise<Uint8Array | undefined>;
-  /** Keeps a unit, in the background; `bytes` must not change afterwards. The least recently used go when it is full. */
+  /**
+   * Keeps a unit, in the background; `bytes` must not change afterwards, and must not be older than the last `drop` of
+   * the unit. The least recently used go when it is full. When the disk is slower than the caller, units are left out.
+   */
   write(unit: number, bytes: Uint8Array): void;
-  /** Forgets units whose bytes change; they count as absent as soon as this returns. */
-  drop(first: number, count: number): void;
+  /**
+   * Forgets units whose bytes change; they count as absent as soon as this returns.
+   * @returns undefined: the bytes may change; otherwise only when it resolves, or a power failure would leave the old
+   * ones valid. It rejects, with a property `errno`, when the disk cannot remember that: the bytes must not change then.
+   */
+  drop(first: number, count: number): Promise<void> | undefined;
   /** The saved index, if there is one. */
   readonly index: SavedIndex | undefined;
   saveIndex(index: SavedIndex): void;

@@ -1,4 +1,4 @@
-// The disk that the NBD server of an image serves.
+// What the NBD server of an image serves.
 
 /** Properties of the disk, for the handshake. */
 export interface DiskProperties {
