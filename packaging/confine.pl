@@ -5,7 +5,8 @@
 #
 #   -r FILE   may be read            -w FILE   may be read and written
 #   -t        gets a directory of its own for temporary files (TMPDIR), which is removed when the program has ended
-#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does
+#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does, and sockets beside descriptor 3
+#   -p        is a program of nbdfuse: may read the files of nbdfuse, and run node, wherever they are
 #   -n        may use TCP
 #
 # Programs and libraries of the system can be read and run; that is all. Made of Landlock(7), which needs no
@@ -34,6 +35,25 @@ my $NAMES = [
   qw(/etc/hosts /etc/host.conf /etc/resolv.conf /etc/nsswitch.conf /etc/gai.conf /etc/services),
   qw(/run/systemd/resolve /run/NetworkManager/resolv.conf),
 ];
+
+# The program that runs node, and the files of nbdfuse and of the packages that it uses.
+sub program {
+  my ($node) = @_;
+  (my $root = $0) =~ s{/[^/]*/[^/]*$}{};
+  # npm puts packages into the directory of nbdfuse, or beside it.
+  my @packages = map { ("$_/koffi", "$_/\@koromix") } "$root/node_modules", "$root/..";
+  return ([$READ | $EXECUTE, [$node]], [$READ, ["$root/bin", "$root/dist", @packages]]);
+}
+
+# The directory of the listening socket.
+sub socket_directory {
+  open my $socket, '<&=', 3 or return ();
+  # F_SETFD: the program inherits it. Kept: perl closes it with its variable.
+  fcntl $socket, 2, 0;
+  our $listens = $socket;
+  my (undef, $path) = unpack 'S Z*', getsockname($socket) // return ();
+  return $path =~ m{^(/.*)/} ? ($1) : ();
+}
 
 sub fail { print STDERR "nbdfuse: server sandbox: $_[0]: $!\n"; exit 1 }
 
@@ -120,7 +140,8 @@ sub confine {
     [$READ | $IOCTL, $given{r}],
     [$write, $given{w}],
     [$write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR, $given{t} ? [temporary_directory()] : []],
-    [$MAKE_DIR | $MAKE_SOCKET | $REMOVE | $REMOVE_DIR, $given{s} ? ['/tmp'] : []],
+    [$MAKE_DIR | $MAKE_SOCKET | $REMOVE | $REMOVE_DIR, $given{s} ? ['/tmp', socket_directory()] : []],
+    $given{p} ? program($ARGV[0]) : (),
   );
   for my $rule (@rules) { allow($ruleset, $all, $_, $rule->[0]) for @{ $rule->[1] } }
   syscall($prctl, $PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 or fail('prctl');
@@ -134,7 +155,7 @@ while (@ARGV) {
   my $word = shift @ARGV;
   last if $word eq '--';
   if ($word =~ /^-([rw])$/) { push @{ $given{$1} }, shift @ARGV }
-  elsif ($word =~ /^-([tsn])$/) { $given{$1} = 1 }
+  elsif ($word =~ /^-([tsnp])$/) { $given{$1} = 1 }
   else { print STDERR "nbdfuse: server sandbox: unknown option $word\n"; exit 1 }
 }
 my $abi = syscall($CREATE_RULESET, 0, 0, $VERSION);

@@ -41,15 +41,29 @@ export function descriptorLimit(): number | undefined {
   }
 }
 
-/** Bytes that a process has read and written by system calls other than those of sockets; undefined if unknown. */
+/**
+ * Bytes that a process and those that its first thread has started have read and written by read(2) and write(2) and
+ * their kind; undefined if unknown.
+ */
 export function bytesMoved(pid: number | undefined): number | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/io`, 'utf8');
     const [, read] = /^rchar: (\d+)$/m.exec(text) ?? [];
     const [, written] = /^wchar: (\d+)$/m.exec(text) ?? [];
-    return Number(read) + Number(written);
+    const below = childrenOf(pid).map((child) => bytesMoved(child) ?? 0);
+    return below.reduce((sum, bytes) => sum + bytes, Number(read) + Number(written));
   } catch {
     return undefined;
+  }
+}
+
+/** The pids of a process's children; empty where the kernel does not tell. */
+function childrenOf(pid: number | undefined): readonly number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+    return text === '' ? [] : text.split(' ').map(Number);
+  } catch {
+    return [];
   }
 }
 

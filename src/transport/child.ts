@@ -39,7 +39,7 @@ const TERM_LOOK = 100;
  * ended, or kills them.
  */
 const LAUNCHER = `directory=$1; shift
-clean() { if [ -n "$directory" ]; then rm -f -- "$directory/socket"; rmdir -- "$directory"; fi; }
+clean() { if [ -n "$directory" ]; then rm -f -- "$directory/socket" "$directory/socket.control"; rmdir -- "$directory"; fi; }
 if [ -n "$directory" ]; then read -r _ <&4 || { clean 2>/dev/null; exit 1; }; fi
 others() {
   for file in /proc/[0-9]*/stat; do

@@ -8,6 +8,7 @@ import { access, realpath } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { landlockVersion } from '../linux/landlock.js';
+import { CHUNK_SERVER, CHUNK_SERVER_NAME } from './chunk-program.js';
 import { findProgram } from './program.js';
 
 /** The files that a confined program may open, besides the programs, libraries and settings of the system. */
@@ -19,6 +20,8 @@ export interface Confinement {
   readonly temporary?: boolean;
   /** Whether it may make sockets in /tmp, as `nbdkit -U -` does. */
   readonly sockets?: boolean;
+  /** Whether it is a program of nbdfuse, which node runs, or starts one. */
+  readonly ours?: boolean;
   /** Whether it may use TCP. */
   readonly network?: boolean;
 }
@@ -30,10 +33,9 @@ const PROGRAMS = /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|nix\/store|gnu\/store)
 
 /** The command line of a program in the sandbox. */
 export function confinedWords(argv: readonly string[], allowed: Confinement): readonly string[] {
-  const { readable = [], writable = [], temporary, sockets, network } = allowed;
-  const flags = [temporary ? '-t' : '', sockets ? '-s' : '', network ? '-n' : ''].filter(
-    (flag) => flag !== '',
-  );
+  const { readable = [], writable = [] } = allowed;
+  const letters = { p: allowed.ours, t: allowed.temporary, s: allowed.sockets, n: allowed.network };
+  const flags = Object.entries(letters).flatMap(([letter, isSet]) => (isSet ? [`-${letter}`] : []));
   const files = [...readable.flatMap((path) => ['-r', path]), ...writable.flatMap((path) => ['-w', path])];
   return ['perl', LAUNCHER, ...flags, ...files, '--', ...argv];
 }
@@ -54,6 +56,7 @@ export function programOf(argv: readonly string[]): string {
     at = 1;
     while (/^-|=/.test(words[at] ?? '')) at += ENV_OPTIONS.includes(words[at] ?? '') ? 2 : 1;
   }
+  if (words[at + 1] === CHUNK_SERVER) return CHUNK_SERVER_NAME;
   return words[at] ?? words[0] ?? 'the server';
 }
 

@@ -6,13 +6,14 @@
 import type { Duplex } from 'node:stream';
 import { NbdError, NbdProtocolError } from '../nbd/errors.js';
 import type { Handshake, HandshakeEvent } from '../nbd/handshake/handshake.js';
+import { chunkServerOptions } from './chunk-program.js';
 import { reasonOf, TransportError } from './errors.js';
 import type { SecuredStream, TlsUpgrade } from './tls.js';
 
 /** Milliseconds from the connection's start to the transmission phase. */
 export const HANDSHAKE_TIME = 30_000;
 
-/** The same for an nbdkit that unpacks a gzip file first: milliseconds in which it writes nothing. */
+/** The same for a server that reads a compressed file to its end first: milliseconds in which it moves nothing. */
 const UNPACKING_TIME = 300_000;
 
 /** How long a server may take until the transmission phase. */
@@ -25,9 +26,9 @@ export interface HandshakeLimit {
 /** The limit for the server that `argv` starts. One that works for ever must not delay the start for ever. */
 export function handshakeLimit(argv: readonly string[]): HandshakeLimit {
   // As a word of nbdkit, or of one below another server.
-  const unpacks = argv.some(
-    (word, i) => /(^|=)--filter=gzip$/.test(word) || (word === 'gzip' && argv[i - 1] === '--filter'),
-  );
+  const isFilter = (word: string, i: number): boolean =>
+    /(^|=)--filter=gzip$/.test(word) || (word === 'gzip' && argv[i - 1] === '--filter');
+  const unpacks = chunkServerOptions(argv) !== undefined || argv.some(isFilter);
   return { milliseconds: unpacks ? UNPACKING_TIME : HANDSHAKE_TIME, allowsProgress: unpacks };
 }
 

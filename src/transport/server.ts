@@ -14,6 +14,7 @@ import type { ExportInfo, ListedExport } from '../nbd/export-info.js';
 import { Handshake, type HandshakeGoal } from '../nbd/handshake/handshake.js';
 import { printable, printableSink } from '../nbd/text.js';
 import { describeExit, type ServerExit } from './child.js';
+import { chunkServerOptions } from './chunk-program.js';
 import { CommandSource } from './command.js';
 import { bareWords, programOf } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
@@ -87,6 +88,11 @@ export class NbdServer {
   /** Whether the server is our child and has ended. */
   get hasEnded(): boolean {
     return this.exited !== undefined && this.#source.child?.hasExited === true;
+  }
+
+  /** The socket on which a chunk server tells its state; undefined where there is none. */
+  get controlPath(): string | undefined {
+    return this.#source.controlPath;
   }
 
   /** Whether the server serves one connection only. */
@@ -262,8 +268,9 @@ export class NbdServer {
   }
 }
 
-/** Whether a command line has a qemu-nbd that does not end with its last connection. */
+/** Whether a command line has a server that does not end with its last connection: a chunk server, or a qemu-nbd. */
 function isPersistent(argv: readonly string[]): boolean {
+  if (chunkServerOptions(argv) !== undefined) return true;
   const [program = '', ...words] = bareWords(argv);
   // One on top of an nbdkit is in a line for a shell.
   if (words.at(-2) === '--run') return /\bqemu-nbd --persistent /.test(words.at(-1) ?? '');

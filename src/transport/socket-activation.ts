@@ -13,6 +13,7 @@ import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../linux/sock
 import { listenUnix } from '../linux/unix-socket.js';
 import { printable } from '../nbd/text.js';
 import { Child, type LaunchOptions } from './child.js';
+import { CONTROL_SUFFIX, chunkServerOptions, isRelay } from './chunk-program.js';
 import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';
 import type { Source } from './source.js';
@@ -71,13 +72,14 @@ async function launchInDirectory(directory: string, launch: Launch): Promise<Chi
 }
 
 export class SocketActivationSource implements Source {
-  readonly reconnectable = false;
+  readonly reconnectable: boolean;
   readonly singleConnection = false;
   readonly #launch: Launch;
   #directory: string;
   #child: Child;
 
   private constructor(launch: Launch, directory: string, child: Child) {
+    this.reconnectable = isRelay(launch.argv);
     this.#launch = launch;
     this.#directory = directory;
     this.#child = child;
@@ -95,6 +97,11 @@ export class SocketActivationSource implements Source {
 
   get child(): Child {
     return this.#child;
+  }
+
+  get controlPath(): string | undefined {
+    if (chunkServerOptions(this.#launch.argv) === undefined) return undefined;
+    return `${join(this.#directory, 'socket')}${CONTROL_SUFFIX}`;
   }
 
   async connect(signal: AbortSignal): Promise<Duplex> {

@@ -17,6 +17,8 @@ export interface Source {
   readonly singleConnection: boolean;
   /** The server's child process; undefined where it has none. */
   readonly child: Child | undefined;
+  /** The path of a chunk server's second socket; undefined where the server has none. */
+  readonly controlPath?: string | undefined;
   connect(signal: AbortSignal): Promise<Duplex>;
   /** Starts a new child; undefined where the server is not our child. */
   restart?(): Promise<void>;
