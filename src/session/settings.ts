@@ -4,6 +4,7 @@
 // run time.
 
 import type { LogFormat } from '../linux/log-line.js';
+import type { StartedServer } from '../transport/started-server.js';
 import type { CacheMode, Status } from '../worker/contract/status.js';
 
 /** How the user named the server: the modes of the command line. */
@@ -19,6 +20,10 @@ export type ServerMode =
       readonly argv: readonly string[];
       /** The current directory of the server; undefined: ours. */
       readonly directory?: string | undefined;
+      /** The server as the user named it, for the status; undefined: by its words. */
+      readonly name?: string;
+      /** The same server, which runs already. */
+      readonly started?: StartedServer | undefined;
     };
 
 export type FuseBackend = 'kernel' | 'fuse-native';

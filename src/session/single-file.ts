@@ -4,6 +4,7 @@
 
 import { join } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
+import { watchChunkStatus } from '../transport/chunk-watch.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { LossOutcome } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
@@ -15,6 +16,7 @@ import { ReadThreadConnections } from './connect/read-thread-connections.js';
 import type { Reconnector } from './connect/reconnect.js';
 import type { FileKeeper, Served } from './file-keeper.js';
 import type { Report, Settings } from './settings.js';
+import { cacheFileText } from './status-text.js';
 
 /** The parts of a SingleFileKeeper. */
 export interface SingleFileParts {
@@ -37,6 +39,7 @@ export class SingleFileKeeper implements FileKeeper {
   readonly #parts: SingleFileParts;
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
   #readThreads: ReadThreadConnections | undefined;
+  #stopWatching: (() => void) | undefined;
 
   constructor(parts: SingleFileParts) {
     this.#parts = parts;
@@ -54,6 +57,8 @@ export class SingleFileKeeper implements FileKeeper {
       report,
     });
     this.#reconnector.attach(0, disk.first);
+    const { controlPath } = disk.server;
+    if (controlPath !== undefined) this.#stopWatching = this.#watch(controlPath, backend);
     const { addReadThread } = backend;
     if (addReadThread !== undefined)
       this.#readThreads = new ReadThreadConnections({
@@ -81,8 +86,20 @@ export class SingleFileKeeper implements FileKeeper {
     this.#reconnector?.accepted(connection);
   }
 
+  /** Shows the state of the disk's chunk server in the status. */
+  #watch(controlPath: string, backend: Backend): () => void {
+    let isFirst = true;
+    return watchChunkStatus(controlPath, (chunks) => {
+      backend.chunksChanged?.(FILE, chunks);
+      const text = cacheFileText(chunks);
+      if (isFirst && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
+      isFirst = false;
+    });
+  }
+
   /** Makes no more connections for read threads. */
   async stop(): Promise<void> {
+    this.#stopWatching?.();
     await this.#readThreads?.stop();
   }
 

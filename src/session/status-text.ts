@@ -2,6 +2,7 @@
 //
 // Used for SIGUSR1 and by `nbdfuse --status`.
 
+import type { ChunkStatus } from '../chunks/contract/status.js';
 import { printable } from '../nbd/text.js';
 import type { RequestStatus, Status, WaitStatus } from '../worker/contract/status.js';
 import { PLAIN, type Style } from './style.js';
@@ -82,6 +83,34 @@ function partitionText({ partition, offset, type = '', label = '' }: Status): st
   return `${partition}${name}, type ${printable(type)}, at byte ${offset}`;
 }
 
+/** `340 MiB of 1.0 GiB (33 %)`. */
+export function progressText({ done, all }: { readonly done: number; readonly all: number }): string {
+  const percent = all === 0 ? 100 : Math.floor((100 * done) / all);
+  return `${bytesText(done)} of ${bytesText(all)} (${percent} %)`;
+}
+
+/** How full a cache file is. */
+export function cacheFileText({ size, file }: ChunkStatus): string | undefined {
+  if (file === undefined) return undefined;
+  const path = printable(file.path);
+  if (file.complete) return `${path}: complete, ${bytesText(file.used)}`;
+  const limit = file.limit === undefined ? '' : `, at most ${bytesText(file.limit)}`;
+  return `${path}: ${bytesText(file.used)}${size === undefined ? '' : ` of ${bytesText(size)}`}${limit}`;
+}
+
+/** The lines about a chunk server: name and value. */
+function chunkLines(chunks: ChunkStatus): readonly (readonly [string, string])[] {
+  const { memory, indexing, prefetch, hits, misses, fetched } = chunks;
+  const file = cacheFileText(chunks);
+  const found = `${counted(hits, 'hit')}, ${misses} misses, ${bytesText(fetched)} fetched`;
+  return [
+    ['chunks', `${bytesText(memory.used)} of ${bytesText(memory.limit)} in memory, ${found}`],
+    ...(file === undefined ? [] : [['cache file', file] as const]),
+    ...(indexing === undefined ? [] : [['indexing', progressText(indexing)] as const]),
+    ...(prefetch === undefined ? [] : [['prefetch', progressText(prefetch)] as const]),
+  ];
+}
+
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
@@ -102,6 +131,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
     ['unflushed', bytesText(status.unflushedBytes)],
     ['network', `${bytesText(status.bytesReceived)} in, ${bytesText(status.bytesSent)} out`],
     ['read ahead', readAhead.fetched === 0 ? 'none' : `${fetched}, ${bytesText(readAhead.unused)} unused`],
+    ...(status.chunks === undefined ? [] : chunkLines(status.chunks)),
     [
       'losses',
       `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`,

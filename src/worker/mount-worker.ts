@@ -3,6 +3,7 @@
 // Runs in a thread of its own (worker.ts), or in the simulator. Its settings name one /dev/fuse descriptor and the files
 // to show. It has no event loop: the main thread wakes it through a pipe, and it takes the messages that have come.
 
+import type { ChunkStatus } from '../chunks/contract/status.js';
 import { PAGE_SIZE } from '../linux/memory.js';
 import type { Connection, Loss } from './connection/connection.js';
 import { type Call, deliver } from './contract/call.js';
@@ -236,6 +237,10 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
 
   showParts(file: number, parts: readonly PartDescription[]): void {
     for (const part of parts) this.#files.addPart(file, part);
+  }
+
+  chunksChanged(file: number, chunks: ChunkStatus): void {
+    this.#status.chunks.set(file, chunks);
   }
 
   addReadThread(thread: ReadThreadEnd): void {

@@ -2,6 +2,7 @@
 //
 // Computed on demand, from the counters.
 
+import type { ChunkStatus } from '../chunks/contract/status.js';
 import { errnoName } from '../linux/errno.js';
 import { transmissionFlagNames } from '../nbd/names.js';
 import type { CacheMode, FileStatus, RequestStatus, Status, WaitStatus } from './contract/status.js';
@@ -119,6 +120,8 @@ export class StatusReporter {
   readonly #files: Files;
   readonly #readThreads: ReadThreads | undefined;
   readonly #startedAt: number;
+  /** The state of the chunk server behind each file that has one. */
+  readonly chunks = new Map<number, ChunkStatus>();
 
   constructor(cache: CacheMode, engine: Engine, files: Files, readThreads: ReadThreads | undefined) {
     this.#cache = cache;
@@ -144,7 +147,8 @@ export class StatusReporter {
   #of(disk: Disk): Status {
     const entry = this.#files.entry(disk.index);
     const { server = '', tls = false } = entry?.file ?? {};
-    return statusOf(disk, {
+    const chunks = this.chunks.get(disk.index);
+    const status = statusOf(disk, {
       inFlight: this.#engine.requests.inFlightOn(disk),
       inUse: entry?.disk === disk,
       cache: this.#cache,
@@ -154,5 +158,6 @@ export class StatusReporter {
       readThreads: this.#readThreads?.connected ?? [],
       readThreadCounters: this.#readThreads?.counters ?? [],
     });
+    return chunks === undefined ? status : { ...status, chunks };
   }
 }

@@ -1,5 +1,6 @@
 // Tells a status from other JSON: any user may make a file with an attribute of that name. Pure.
 
+import type { ChunkStatus } from '../../chunks/contract/status.js';
 import { printable } from '../../nbd/text.js';
 import { isObject, withPresentNames } from '../../worker/contract/former-names.js';
 import type { RequestStatus, Status, WaitStatus } from '../../worker/contract/status.js';
@@ -52,6 +53,26 @@ const wait = shaped<WaitStatus>({
   seconds: optional(number),
 });
 
+const progress = optional(shaped<NonNullable<ChunkStatus['prefetch']>>({ done: number, all: number }));
+
+const chunks = shaped<ChunkStatus>({
+  size: optional(number),
+  memory: shaped<ChunkStatus['memory']>({ used: number, limit: number }),
+  file: optional(
+    shaped<NonNullable<ChunkStatus['file']>>({
+      path: text,
+      used: number,
+      limit: optional(number),
+      complete: flag,
+    }),
+  ),
+  indexing: progress,
+  prefetch: progress,
+  hits: number,
+  misses: number,
+  fetched: number,
+});
+
 const status = shaped<Status>({
   pid: number,
   uptime: number,
@@ -85,6 +106,7 @@ const status = shaped<Status>({
   unresolvedWrites: number,
   waits: listOf(wait),
   writebackErrors: number,
+  chunks: optional(chunks),
   readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, unused: number }),
   lostConnections: number,
   retriedRequests: number,

@@ -3,6 +3,7 @@
 // Files and connections have numbers from 0. A backend exists once it has mounted; it serves a file from the first
 // `attach` on.
 
+import type { ChunkStatus } from '../../chunks/contract/status.js';
 import type { Mountpoint } from '../../mount/mountpoint.js';
 import type { FuseOptions } from '../../mount/options.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
@@ -44,6 +45,8 @@ export interface Backend {
   readonly ready: Promise<void>;
   /** Undefined where files cannot come and go. */
   readonly directory: DirectoryAnswers | undefined;
+  /** Tells the state of the chunk server behind a file's disk, for its status. Undefined where there is no status. */
+  readonly chunksChanged: ((file: number, chunks: ChunkStatus) => void) | undefined;
   /** Shows parts of a file's disk as files, with the numbers after it. Undefined where that is not possible. */
   readonly showParts: ((file: number, parts: readonly PartDescription[]) => void) | undefined;
   /** Gives a file a connection, which belongs to the backend from then on. */

@@ -76,6 +76,7 @@ class FuseNativeBackend implements Backend {
   readonly ready = Promise.resolve();
   readonly directory = undefined;
   readonly showParts = undefined;
+  readonly chunksChanged = undefined;
   readonly addReadThread = undefined;
   readonly #system: NativeFileSystem;
   readonly #mount: MountEntry;

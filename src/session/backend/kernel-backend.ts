@@ -4,6 +4,7 @@
 
 import { stat, truncate } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
+import type { ChunkStatus } from '../../chunks/contract/status.js';
 import { using } from '../../linux/path.js';
 import { writeBackDirtyPages } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
@@ -249,6 +250,10 @@ class KernelBackend implements Backend {
   showParts(file: number, parts: readonly PartDescription[]): void {
     this.#files.addParts(file, parts);
     this.#worker.send('showParts', file, parts);
+  }
+
+  chunksChanged(file: number, chunks: ChunkStatus): void {
+    this.#worker.send('chunksChanged', file, chunks);
   }
 
   fail(file: number, errno: number): void {

@@ -61,6 +61,18 @@ export function reportCorrections({ corrections = [] }: ExportInfo, report: Repo
   for (const text of corrections) report.detail(text);
 }
 
+/** Opens a server, or takes one that runs already. */
+async function openOrTake(endpoint: Endpoint, settings: Settings, report: Report): Promise<NbdServer> {
+  const { server } = settings;
+  const started = server.kind === 'socket-activation' ? server.started : undefined;
+  if (started !== undefined) {
+    started.passOn(report.serverSaid);
+    return started.server;
+  }
+  // The worker serves the connections of the kernel backend, the main thread those of fuse-native.
+  return openServer(endpoint, { handOver: settings.backend === 'kernel', onStderr: report.serverSaid });
+}
+
 /** Opens a server and connects to it. @throws TransportError, NbdServerError, NbdProtocolError */
 export async function openDisk(
   endpoint: Endpoint,
@@ -69,11 +81,7 @@ export async function openDisk(
   cleanup: Cleanup,
   signal: AbortSignal,
 ): Promise<Disk> {
-  // The worker serves the connections of the kernel backend, the main thread those of fuse-native.
-  const server = await openServer(endpoint, {
-    handOver: settings.backend === 'kernel',
-    onStderr: report.serverSaid,
-  });
+  const server = await openOrTake(endpoint, settings, report);
   cleanup.add(() => server.close());
   const first = await server.connect({ signal });
   cleanup.add(() => first.close());

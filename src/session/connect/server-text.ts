@@ -5,6 +5,9 @@ import { printable } from '../../nbd/text.js';
 import { bareWords } from '../../transport/confine.js';
 import type { ServerMode } from '../settings.js';
 
+const commandText = (kind: string, argv: readonly string[]): string =>
+  printable(`${kind} ${bareWords(argv).map(wordWithoutSecrets).join(' ')}`);
+
 /** The line: a URI, or the words of the command line, without secrets. */
 export function serverText(server: ServerMode): string {
   switch (server.kind) {
@@ -18,7 +21,9 @@ export function serverText(server: ServerMode): string {
       return `vsock ${server.cid} ${server.port}`;
     case 'fd':
       return `fd ${server.fd}`;
+    case 'socket-activation':
+      return server.name ?? commandText(server.kind, server.argv);
     default:
-      return printable(`${server.kind} ${bareWords(server.argv).map(wordWithoutSecrets).join(' ')}`);
+      return commandText(server.kind, server.argv);
   }
 }

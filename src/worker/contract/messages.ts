@@ -3,6 +3,7 @@
 // An interface declares the calls of one direction; call.ts sends and delivers them. The first call in a thread is one of
 // ToIdleThread.
 
+import type { ChunkStatus } from '../../chunks/contract/status.js';
 import type { TreeOptions } from '../../fuse/tree.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import type { PeerHandle } from '../../linux/peer.js';
@@ -177,6 +178,8 @@ export interface ToWorker {
   refuse(file: number, errno: number): void;
   /** Shows parts of a file's disk as files, from now on. */
   showParts(file: number, parts: readonly PartDescription[]): void;
+  /** The state of the chunk server behind a file's disk, for its status. */
+  chunksChanged(file: number, chunks: ChunkStatus): void;
   addReadThread(thread: ReadThreadEnd): void;
   /** Asks for `proven`. */
   prove(): void;

@@ -1,5 +1,7 @@
 // The status of a file: the server, its connections, and counts of requests. Shown by --status and `user.nbd.*`.
 
+import type { ChunkStatus } from '../../chunks/contract/status.js';
+
 /** How the kernel caches file data: see `--cache`. */
 export type CacheMode = 'writeback' | 'writethrough' | 'none';
 
@@ -81,6 +83,8 @@ export interface Status {
   readonly waits: readonly WaitStatus[];
   /** Failed FLUSHes, and other events that may have lost acknowledged writes. */
   readonly writebackErrors: number;
+  /** Of a disk behind nbdfuse's chunk server: its cache, and its passes over the image. */
+  readonly chunks?: ChunkStatus;
   /** Bytes, but for the hits. */
   readonly readAhead: { readonly fetched: number; readonly hits: number; readonly unused: number };
   readonly lostConnections: number;
