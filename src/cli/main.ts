@@ -5,10 +5,12 @@
 
 import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
+import { type KeepRequest, wantsKept } from '../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
 import { wordWithoutSecrets } from '../nbd/secrets.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
+import type { NbdServer } from '../transport/server.js';
 import { dismissWorker, spawnWorker } from '../worker/spawn.js';
 import {
   type Listing,
@@ -39,14 +41,16 @@ async function answer(kind: Question): Promise<string> {
 
 /** The mount to make. The server of an image is chosen later. */
 type Mounting =
-  | { readonly settings: Settings }
+  | { readonly settings: Settings; readonly keep: KeepRequest }
   | { readonly settings: MountSettings; readonly image: ImageRequest };
 
 /** Finds out how to serve an image; a signal ends the servers that were started to inspect it. */
-async function prepare(image: ImageRequest, dryRun: boolean): Promise<PreparedImage> {
+async function prepare(image: ImageRequest, dryRun: boolean, report: Report): Promise<PreparedImage> {
   const { prepareImage } = await import('../image/prepare.js');
   const { untilSignal } = await import('./signals.js');
-  return untilSignal((signal) => prepareImage(image, { dryRun, signal }));
+  const { showProgress } = await import('./progress.js');
+  const watch = (server: NbdServer): (() => void) => showProgress(server, process.stderr, report);
+  return untilSignal((signal) => prepareImage(image, { dryRun, signal, watch }));
 }
 
 /** The error of an image's server, in words that name the next step where nbdfuse knows it. */
@@ -58,11 +62,16 @@ async function explained(error: unknown, { name, keyFile }: ImageRequest): Promi
 
 /** The settings with the server. Reports the format of an image. */
 async function settle(mounting: Mounting, report: Report): Promise<Settings> {
-  if (!('image' in mounting)) return mounting.settings;
-  const { argv, lines, detail, directory } = await prepare(mounting.image, false);
+  if (!('image' in mounting)) {
+    const { settings, keep } = mounting;
+    if (!wantsKept(keep)) return settings;
+    const { keepServer } = await import('./kept-server.js');
+    return keepServer(settings, keep);
+  }
+  const { argv, lines, detail, directory, started } = await prepare(mounting.image, false, report);
   for (const text of lines) report.line(text, 'info');
   report.detail(detail);
-  return { ...mounting.settings, server: { kind: 'socket-activation', argv, directory } };
+  return { ...mounting.settings, server: { kind: 'socket-activation', argv, directory, started } };
 }
 
 /** Serves an image. Defers the output of its server while that starts. */
@@ -117,7 +126,7 @@ async function mountInBackground(
 /** The output of --print-command. */
 async function printedCommand(image: ImageRequest, words: readonly string[]): Promise<string> {
   const { longCommand } = await import('./arguments/image.js');
-  return longCommand(words, await prepare(image, true));
+  return longCommand(words, await prepare(image, true, earlyReport(words)));
 }
 
 /** The exports of a server. */

@@ -6,7 +6,7 @@
 
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
-import { type Foreign, foreignOf } from './foreign.js';
+import { type Foreign, foreignOf, isSkippable } from './foreign.js';
 import {
   type Compression,
   compressionOfContent,
@@ -38,6 +38,9 @@ export function chooseCompression(
   const content = compressionOfContent(head);
   const promised = requested.compression ?? formatOfName(name).compression;
   if (promised === content) return content;
+  // A frame of either format may come first.
+  if (content === undefined && (promised === 'zstd' || promised === 'lz4') && isSkippable(head))
+    return promised;
   const shown = printable(name);
   if (promised !== undefined) {
     const isRaw = requested.format !== undefined && requested.compression === undefined;

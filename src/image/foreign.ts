@@ -53,8 +53,6 @@ const MARKS: readonly Mark[] = [
     mark(bytes, 'a Windows image (WIM)', 'extract its files (wimapply), it holds no disk'),
   ),
   // Compressed files.
-  unpack('\x04\x22\x4d\x18', 'a file compressed with lz4', 'lz4 -d'),
-  unpack('\x02\x21\x4c\x18', 'a file compressed with lz4', 'lz4 -d'),
   unpack('\x89LZO\0\r\n\x1a\n', 'a file compressed with lzop', 'lzop -d'),
   unpack('LZIP\x01', 'a file compressed with lzip', 'lzip -d'),
   unpack('LRZI', 'a file compressed with lrzip', 'lrzip -d'),
@@ -213,7 +211,7 @@ export function archiveOfContent(head: Buffer): ArchiveKind | undefined {
 }
 
 /** Frames of zstd and lz4 without content: pzstd and the seekable format begin with one. */
-function isSkippable(head: Buffer): boolean {
+export function isSkippable(head: Buffer): boolean {
   return head.length >= 8 && (head.readUInt32LE(0) & 0xfffffff0) >>> 0 === 0x184d2a50;
 }
 

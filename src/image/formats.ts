@@ -3,6 +3,7 @@
 // Used by choice.ts, which decides the format of a file. Magic numbers are those of the formats' own documents
 // (qcow2: docs/interop/qcow2.txt of QEMU; vmdk, VHD and VHDX: their makers' specifications).
 
+import type { Coding } from '../chunks/contract/coding.js';
 import { findSignature, type Signature } from '../partitions/signature.js';
 
 /** An image's format, by its usual name. */
@@ -22,8 +23,8 @@ export type ImageFormat =
   /** Encrypted as a whole; only with a key. */
   | 'luks';
 
-/** How a whole file is compressed; also the name of nbdkit's filter, and of the program that unpacks with `-d`. */
-export type Compression = 'xz' | 'gzip' | 'bzip2' | 'zstd';
+/** How a whole file is compressed; also the name of the program that unpacks with `-d`. */
+export type Compression = Exclude<Coding, 'plain' | 'deflate'>;
 
 /** The value of `--format`: a format, a compression, or a format inside a compression. */
 export interface RequestedFormat {
@@ -60,6 +61,7 @@ const COMPRESSED_ARCHIVES: Readonly<Record<string, Compression>> = {
   tbz: 'bzip2',
   tbz2: 'bzip2',
   tzst: 'zstd',
+  tlz4: 'lz4',
 };
 
 /** Suffixes of names that indicate a format; other names indicate none. */
@@ -93,6 +95,7 @@ const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
   bz2: 'bzip2',
   zst: 'zstd',
   zstd: 'zstd',
+  lz4: 'lz4',
 };
 
 /** The words that `--format` takes without a compression. */
@@ -100,7 +103,7 @@ export const FORMAT_NAMES: readonly string[] = Object.keys(FORMAT_WORDS);
 
 /** The suffix of a compression in file names. */
 export function suffixOf(compression: Compression): string {
-  return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst' }[compression];
+  return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst', lz4: 'lz4' }[compression];
 }
 
 /** Parses a value of `--format`, such as `qcow2`, `raw.xz` or `xz`; undefined when it is not valid. */
@@ -140,6 +143,8 @@ const COMPRESSION_MAGIC: readonly Magic<Compression>[] = [
   { what: 'gzip', offset: 0, bytes: '\x1f\x8b\x08' },
   { what: 'bzip2', offset: 0, bytes: 'BZh' },
   { what: 'zstd', offset: 0, bytes: '\x28\xb5\x2f\xfd' },
+  { what: 'lz4', offset: 0, bytes: '\x04\x22\x4d\x18' },
+  { what: 'lz4', offset: 0, bytes: '\x02\x21\x4c\x18' },
 ];
 
 const FORMAT_MAGIC: readonly Magic<ImageFormat>[] = [

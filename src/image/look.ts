@@ -4,11 +4,13 @@
 // quotes its standard error.
 
 import { open } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '../client/client.js';
 import type { ServerAddress } from '../client/target.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
 import type { DiskReader } from '../partitions/table.js';
+import type { StartedServer } from '../transport/started-server.js';
 import { ImageError } from './errors.js';
 import { HEAD_LENGTH } from './reference.js';
 
@@ -100,6 +102,14 @@ export async function withDisk<T>(
   const client = await NbdClient.connect(address, { signal, onStderr }).catch((error: unknown) => {
     throw explained(error, said);
   });
+  return useClient(client, signal, use);
+}
+
+async function useClient<T>(
+  client: NbdClient,
+  signal: AbortSignal | undefined,
+  use: (disk: ServedDisk) => Promise<T>,
+): Promise<T> {
   try {
     return await use({
       size: client.size,
@@ -108,5 +118,26 @@ export async function withDisk<T>(
     });
   } finally {
     await client.close();
+  }
+}
+
+/** Milliseconds in which a server's line about a failed request arrives. */
+const LINE_TIME = 100;
+
+/**
+ * The same for a server that goes on afterwards, and closes when this fails. Its last line also explains a failed read.
+ * @throws as withDisk
+ */
+export async function withStarted<T>(
+  started: StartedServer,
+  signal: AbortSignal | undefined,
+  use: (disk: ServedDisk) => Promise<T>,
+): Promise<T> {
+  try {
+    return await useClient(await NbdClient.over(started.server, { signal }), signal, use);
+  } catch (error) {
+    if (error instanceof NbdServerError && started.said === '') await delay(LINE_TIME);
+    await started.close();
+    throw explained(error, started.said);
   }
 }

@@ -1,11 +1,16 @@
 // A file in an archive.
 
+import type { Coding } from '../chunks/contract/coding.js';
+
 /** A file in an archive. */
 export interface Member {
   readonly name: string;
   /** Where its bytes begin in the archive. */
   readonly offset: bigint;
+  /** Bytes of it in the archive. */
   readonly size: bigint;
+  /** How the archive has compressed it; undefined: not at all. */
+  readonly coding?: Exclude<Coding, 'plain'> | undefined;
   /** Why its bytes are no range of the archive. */
   readonly problem: 'compressed' | 'encrypted' | 'sparse' | undefined;
 }

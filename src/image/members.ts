@@ -1,19 +1,15 @@
 // Finds the disk in an archive: the file that the user names, or the only one that is a disk.
 //
-// Used by prepare.ts. A file that an archive stores unchanged is a range of the archive, which nbdkit serves.
+// Used by prepare.ts. A file in an archive is a range of the archive, which a server serves or decodes.
 
+import { basename } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { findSignature, type Signature } from '../partitions/signature.js';
 import type { DiskReader } from '../partitions/table.js';
+import { chooseCompression } from './choice.js';
 import { ImageError } from './errors.js';
 import { type ArchiveKind, archiveOfContent, foreignOf, hasPartitions } from './foreign.js';
-import {
-  type Compression,
-  compressionOfContent,
-  formatOfContent,
-  formatOfName,
-  type RequestedFormat,
-} from './formats.js';
+import { type Compression, formatOfContent, formatOfName, type RequestedFormat } from './formats.js';
 import { type Look, lookAtDisk } from './look.js';
 import type { Member } from './member.js';
 import { tarMembers } from './tar.js';
@@ -23,11 +19,14 @@ import { zipMembers } from './zip.js';
 export interface FoundMember {
   readonly name: string;
   readonly range: { readonly offset: bigint; readonly size: bigint };
+  /** How its bytes in the archive are compressed, by the archive or before; `deflate` only by a zip. */
+  readonly coding: Compression | 'deflate' | undefined;
+  /** The bytes in the archive. */
   readonly look: Look;
 }
 
 /** Suffixes of names of disks, besides those of formats. */
-const DISK_SUFFIX = /\.(?:img|raw|iso|bin|dd|disk|ima|flp)$/i;
+const DISK_SUFFIX = /\.(?:img|raw|iso|bin|dd|disk|ima|flp)(?:\.(?:xz|gz|bz2|zst|lz4))?$/i;
 /** Magic bytes of file systems and of volumes. */
 const VOLUME_MARKS: readonly Signature[] = [
   { offset: 512, bytes: 'EFI PART' },
@@ -50,9 +49,9 @@ const UNPACK: Readonly<Record<ArchiveKind, string>> = { zip: 'unzip', tar: 'tar 
 
 /** The archive that a name promises. */
 export function archiveOfName(name: string): ArchiveKind | undefined {
-  const plain = name.toLowerCase().replace(/\.(?:xz|gz|gzip|bz2|zst|zstd)$/, '');
+  const plain = name.toLowerCase().replace(/\.(?:xz|gz|gzip|bz2|zst|zstd|lz4)$/, '');
   if (/\.zip$/.test(plain)) return 'zip';
-  return /\.(?:tar|ova|tgz|txz|tbz2?|tzst)$/.test(plain) ? 'tar' : undefined;
+  return /\.(?:tar|ova|tgz|txz|tbz2?|tzst|tlz4)$/.test(plain) ? 'tar' : undefined;
 }
 
 /**
@@ -62,11 +61,7 @@ export function archiveOfName(name: string): ArchiveKind | undefined {
  * @throws ImageError when it is no archive, or one whose files cannot be opened
  */
 export function archiveToOpen(
-  {
-    name,
-    head,
-    compression,
-  }: { readonly name: string; readonly head: Buffer; readonly compression?: Compression | undefined },
+  { name, head }: { readonly name: string; readonly head: Buffer },
   { format }: RequestedFormat,
   wanted: string | undefined,
 ): ArchiveKind | undefined {
@@ -81,11 +76,7 @@ export function archiveToOpen(
       `${shown} should be a ${promised} archive, but does not look like one: use --format=raw if it is raw`,
     );
   }
-  if (compression === undefined) return content;
-  throw new ImageError(
-    `${shown} is a ${content} archive, compressed with ${compression}, and nbdfuse does not open its files yet: ` +
-      `unpack it first (${UNPACK[content]})`,
-  );
+  return content;
 }
 
 /** A range of a disk as a disk. */
@@ -108,7 +99,8 @@ async function disksOf(file: DiskReader, members: readonly Member[]): Promise<re
   const disks: Member[] = [];
   let looks = 0;
   for (const member of members) {
-    const isReadable = member.problem === undefined && member.size > 0n && looks++ < MAX_LOOKS;
+    const isPlain = member.problem === undefined && member.coding === undefined;
+    const isReadable = isPlain && member.size > 0n && looks++ < MAX_LOOKS;
     const head =
       isReadable && !isDisk(member.name, Buffer.alloc(0)) ? (await look(file, member)).head : Buffer.alloc(0);
     if (isDisk(member.name, head)) disks.push(member);
@@ -145,16 +137,25 @@ async function choose(
   throw new ImageError(`${shown} has ${several}: name one with --member NAME`);
 }
 
+/** An archive, and the file that is wanted of it. */
+export interface ArchiveRequest {
+  /** The printable name of the archive. */
+  readonly shown: string;
+  readonly kind: ArchiveKind;
+  /** Whether the archive as a whole is compressed, so that nothing decodes what is compressed in it. */
+  readonly isCompressed: boolean;
+  readonly requested: RequestedFormat;
+  /** The name of a file; undefined: the only disk. */
+  readonly wanted: string | undefined;
+}
+
 /**
  * Finds the disk in an archive.
- * @param shown the printable name of the archive
- * @throws ImageError when there is none, several, or one that is no range of the archive; the errors of `read`
+ * @throws ImageError when there is none, several, or one that no server decodes; the errors of `read`
  */
 export async function findMember(
-  shown: string,
-  kind: ArchiveKind,
+  { shown, kind, isCompressed, requested, wanted }: ArchiveRequest,
   file: DiskReader,
-  wanted: string | undefined,
 ): Promise<FoundMember> {
   const members = kind === 'zip' ? await zipMembers(shown, file) : await tarMembers(shown, file);
   const member = await choose(shown, file, members, wanted);
@@ -165,7 +166,10 @@ export async function findMember(
         `unpack it first (${UNPACK[kind]})`,
     );
   if (member.problem !== undefined) throw cannot(member.problem);
+  const { coding, offset, size } = member;
   const inside = await look(file, member);
-  if (compressionOfContent(inside.head) !== undefined) throw cannot('compressed');
-  return { name: member.name, range: member, look: inside };
+  const compression =
+    coding ?? chooseCompression({ name: basename(member.name), head: inside.head }, requested);
+  if (compression !== undefined && isCompressed) throw cannot('compressed');
+  return { name: member.name, range: { offset, size }, coding: compression, look: inside };
 }

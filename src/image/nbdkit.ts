@@ -1,6 +1,5 @@
-// The command lines of nbdkit: a plugin for the source of the bytes, filters for their processing. Pure.
+// The command lines of nbdkit: a plugin for the source of the bytes, filters for a part of them. Pure.
 
-import type { Compression } from './formats.js';
 import { SOCKET_BELOW } from './qemu.js';
 import { shellWord } from './shell.js';
 import type { Source, WebSource } from './source.js';
@@ -8,7 +7,6 @@ import type { Source, WebSource } from './source.js';
 /** A source for nbdkit to serve. */
 export interface NbdkitRequest {
   readonly source: Exclude<Source, { kind: 'nbd' }>;
-  readonly compression?: Compression | undefined;
   readonly range?: { readonly offset: bigint; readonly size: bigint } | undefined;
   readonly readOnly: boolean;
 }
@@ -49,12 +47,11 @@ function sourceWords(source: NbdkitRequest['source']): string[] {
 
 /** Options, plugin and parameters of an nbdkit; `options` stand first. */
 function nbdkitWords(request: NbdkitRequest, options: readonly string[]): string[] {
-  const { source, compression, range, readOnly } = request;
+  const { source, range, readOnly } = request;
   const words = ['nbdkit', ...options];
   if (readOnly) words.push('--readonly');
   // The first filter is the one that the client talks to.
   if (range !== undefined) words.push('--filter=offset');
-  if (compression !== undefined) words.push(`--filter=${compression}`);
   // The last filter is next to the plugin, so that only failed requests are repeated.
   if (source.kind === 'web' && source.canRetry) words.push('--filter=retry-request');
   // nbdkit 1.32 crashes when the filter for a range asks the split plugin for extents.
@@ -74,15 +71,19 @@ export function nbdkitServer(request: NbdkitRequest, options: readonly string[] 
 export const SOCKET_NAME = 'socket';
 
 /**
- * A server on top of an nbdkit: the listening socket (descriptor 3) is for `upper`, which nbdkit runs. Its
- * words have SOCKET_BELOW in the place of nbdkit's own socket; if none has, the header of an overlay names that socket
- * without its directory. Each server ends with the other.
+ * The line of a shell that runs a server on top of another one: the listening socket (descriptor 3) is for `upper`. Its
+ * words have SOCKET_BELOW in the place of the lower server's own socket; if none has, the header of an overlay names that
+ * socket without its directory.
  */
-function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
+export function runLine(upper: readonly string[]): string {
   const quoted = upper.map((word) => word.split(SOCKET_BELOW).map(shellWord).join('"$unixsocket"'));
   const enter = upper.some((word) => word.includes(SOCKET_BELOW)) ? '' : `cd "\${unixsocket%/*}" && `;
-  const run = `${enter}LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
-  return ['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', ...lower, '--run', run];
+  return `${enter}LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
+}
+
+/** A server on top of an nbdkit, which runs it. Each server ends with the other. */
+function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
+  return ['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', ...lower, '--run', runLine(upper)];
 }
 
 /** `upper` on top of an nbdkit. */

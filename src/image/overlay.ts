@@ -5,7 +5,6 @@
 // export: nbdkit accepts any export name, and without nbdkit nobody can open the overlay and read its gaps as zeros.
 
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { printable } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
@@ -16,7 +15,7 @@ import { SOCKET_NAME } from './nbdkit.js';
 import { isOverServer, isStacked, type Plan } from './plan.js';
 import { nbdUriForQemu } from './qemu.js';
 import { referencesOf } from './references.js';
-import { type Source, textOf } from './source.js';
+import { recordedName } from './source.js';
 
 const run = promisify(execFile);
 
@@ -27,23 +26,17 @@ export interface Backing {
   readonly format: string;
 }
 
-/** The name of a remote image in the header. Others may read the file: a hash stands for the query, a possible token. */
-function recordedName(source: Source): string {
-  const [place = '', ...query] = textOf(source).split('?');
-  if (source.kind !== 'web' || query.length === 0) return textOf(source);
-  return `${place}?sha256=${createHash('sha256').update(query.join('?')).digest('hex')}`;
-}
-
 /** How an image is recorded in its overlay. @throws ImageError for an NBD server that QEMU cannot open */
 export async function backingOf(plan: Plan): Promise<Backing> {
-  const { source, snapshotName, overlay, range } = plan;
+  const { source, snapshotName, overlay, range, member } = plan;
   const isOwnServer = isStacked({ ...plan, overlay: overlay ?? { path: '' } });
   const format = isOwnServer ? 'raw' : qemuDriver(plan.format);
   if (source.kind === 'nbd') return { name: nbdUriForQemu(source.parsed), format };
   const text = source.kind === 'file' ? await realPathOf(source.path) : recordedName(source);
   if (!isOverServer({ ...plan, overlay: overlay ?? { path: '' } })) return { name: text, format };
   const server = { type: 'unix', path: SOCKET_NAME };
-  const place = range === undefined ? text : `${text}#${range.offset}+${range.size}`;
+  const part = range ?? member;
+  const place = part === undefined ? text : `${text}#${part.offset}+${part.size}`;
   const what = snapshotName === undefined ? place : `${place}@${snapshotName}`;
   const tree = { driver: format, file: { driver: 'nbd', export: what, server } };
   return { name: `json:${JSON.stringify(tree)}`, format };

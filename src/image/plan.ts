@@ -1,12 +1,15 @@
 // Makes the server's command line for an image. Pure.
 //
-// qemu-nbd serves local images, since it locks them against a second user; nbdkit serves remote or compressed raw
-// disks; a qemu-nbd on top of an nbdkit serves remote or compressed images of other formats.
+// qemu-nbd serves local images, since it locks them against a second user. The chunk server decodes compressed files and
+// keeps the bytes of remote ones, which an nbdkit below it fetches; a qemu-nbd on top serves other formats than raw.
 
+import { CHUNK_SERVER_NAME } from '../transport/chunk-program.js';
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
 import type { ImageFile } from './chain.js';
+import { type Below, chunkWords, keptFiles, type Range, type SourceIdentity } from './chunks.js';
 import type { Decryption } from './encryption.js';
 import type { Compression, ImageFormat } from './formats.js';
+import { type ChunkSettings, keepsMore } from './keep-request.js';
 import {
   firstBytesOf,
   type NbdkitRequest,
@@ -14,6 +17,7 @@ import {
   overNbdkit,
   overServer,
   overText,
+  runLine,
 } from './nbdkit.js';
 import {
   type BlockNode,
@@ -24,7 +28,7 @@ import {
   type QemuRequest,
   qemuNbdWords,
 } from './qemu.js';
-import type { Source } from './source.js';
+import { recordedName, type Source } from './source.js';
 
 /** How QEMU opens a local image. */
 export interface ImageTree {
@@ -42,9 +46,16 @@ export interface Plan {
   readonly isConfined?: boolean;
   /** Whether the source is a block device. */
   readonly isDevice: boolean;
-  readonly compression: Compression | undefined;
-  /** The place of the image in an archive, in bytes. */
-  readonly range?: { readonly offset: bigint; readonly size: bigint } | undefined;
+  /** How the file, or its range, is compressed; `deflate` only in a zip archive. */
+  readonly compression: Compression | 'deflate' | undefined;
+  /** The place of the image in an archive. */
+  readonly range?: Range | undefined;
+  /** The place of the image in an archive that is compressed as a whole, in decoded bytes. */
+  readonly member?: Range | undefined;
+  /** What the source's file changes with, such as its time or ETag; undefined: nothing is known. */
+  readonly version?: string | undefined;
+  /** What to keep of the bytes. */
+  readonly chunks?: ChunkSettings | undefined;
   readonly format: ImageFormat;
   /** The size of a raw disk in bytes, where it is no multiple of a sector: QEMU would round it up. */
   readonly oddSize?: bigint | undefined;
@@ -58,25 +69,39 @@ export interface Plan {
   readonly keyFile?: string | undefined;
   /** How an encrypted image without a tree is decrypted. */
   readonly decryption?: Decryption | undefined;
-  readonly partition: { readonly offset: bigint; readonly size: bigint } | undefined;
+  readonly partition: Range | undefined;
   /** A kept overlay has an absolute path. */
   readonly overlay: 'temporary' | { readonly path: string } | undefined;
 }
 
-/** The programs that a plan needs. */
+/** The programs that a plan needs, besides those of nbdfuse. */
 export type Program = 'qemu-nbd' | 'nbdkit';
 
-/** Whether nbdkit must fetch, unpack or join the bytes, or find them in an archive. */
-function needsNbdkit({ source, compression, range }: Plan): boolean {
-  if (compression !== undefined || range !== undefined) return true;
+/** Whether nbdfuse keeps something of the image that outlives the mount. */
+const keeps = ({ chunks = {} }: Plan): boolean => keepsMore(chunks);
+
+/** Whether the chunk server decodes the image, or keeps the bytes of a remote one. */
+export function needsChunks(plan: Plan): boolean {
+  const { source, compression, readOnly, overlay } = plan;
+  if (compression !== undefined || source.kind === 'web') return true;
+  // Writes to an SFTP server have nothing from one more server in between.
+  if (source.kind === 'ssh') return readOnly || overlay !== undefined || keeps(plan);
+  return source.kind === 'nbd' && keeps(plan);
+}
+
+/** Whether nbdkit must fetch or join the bytes, or find them in an archive. */
+function needsNbdkit(plan: Plan): boolean {
+  const { source, range } = plan;
+  if (range !== undefined && !needsChunks(plan)) return true;
   return (
     source.kind === 'web' || source.kind === 'ssh' || (source.kind === 'file' && source.parts !== undefined)
   );
 }
 
 /** Whether only QEMU can interpret the bytes. */
-function needsQemu({ source, format, overlay }: Plan): boolean {
-  return format !== 'raw' || overlay !== undefined || source.kind === 'nbd';
+function needsQemu(plan: Plan): boolean {
+  const { source, format, overlay } = plan;
+  return format !== 'raw' || overlay !== undefined || (source.kind === 'nbd' && !needsChunks(plan));
 }
 
 /**
@@ -90,12 +115,15 @@ export function isStacked({ snapshotName, partition, overlay, tree, decryption }
 
 /** Whether a kept overlay lies over a server, which its header then names. */
 export function isOverServer(plan: Plan): boolean {
-  return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
+  return isStacked(plan) || needsNbdkit(plan) || needsChunks(plan) || plan.source.kind === 'nbd';
 }
 
 /** The programs that serve a plan, without a server that cuts off what QEMU has rounded up. */
 function programsBelow(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
-  if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
+  if (needsNbdkit(plan) || needsChunks(plan)) {
+    const isJoined = needsNbdkit(plan) || isStacked(plan);
+    return [...(isJoined ? ['nbdkit' as const] : []), ...(needsQemu(plan) ? ['qemu-nbd' as const] : [])];
+  }
   if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
   // nbdkit alone keeps the size. On top of a qemu-nbd that disconnects after a failed read, it fails all later requests.
   const isOdd = plan.oddSize !== undefined && plan.partition === undefined;
@@ -115,6 +143,12 @@ export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[]
   return ['nbdkit', ...programs];
 }
 
+/** The names of all programs that serve a plan, for messages. */
+export function serversOf(plan: Plan, hasQemuNbd: boolean): readonly string[] {
+  const programs = programsFor(plan, hasQemuNbd);
+  return needsChunks(plan) || keeps(plan) ? [CHUNK_SERVER_NAME, ...programs] : programs;
+}
+
 /** The request for a qemu-nbd that serves `image`. */
 function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
   const { readOnly, snapshotName, isSnapshotId, keyFile, partition, overlay } = plan;
@@ -122,12 +156,16 @@ function qemuRequest(plan: Plan, image: BlockNode): QemuRequest {
   return { image, readOnly, snapshotName, isSnapshotId, keyFile, partition, overlay: kept };
 }
 
+/** A part of a range; undefined: all of it. */
+function partOf(range: Range | undefined, part: Range | undefined): Range | undefined {
+  if (range === undefined || part === undefined) return part ?? range;
+  return { offset: range.offset + part.offset, size: part.size };
+}
+
 /** The request for an nbdkit that serves the image, or a part of it. */
 function nbdkitRequest(plan: Plan, source: NbdkitRequest['source'], part: Plan['partition']): NbdkitRequest {
   const readOnly = plan.readOnly || plan.overlay !== undefined;
-  const { offset = 0n } = plan.range ?? {};
-  const range = part === undefined ? plan.range : { offset: offset + part.offset, size: part.size };
-  return { source, compression: plan.compression, range, readOnly };
+  return { source, range: partOf(plan.range, part), readOnly };
 }
 
 /** The files that a plan writes to. */
@@ -177,7 +215,7 @@ function qemuServer(plan: Plan, image: BlockNode, isUpper: boolean): readonly st
  */
 function confineNbdkit(
   words: readonly string[],
-  { source, compression, readOnly }: NbdkitRequest,
+  { source, readOnly }: NbdkitRequest,
   upper: Confinement | undefined,
 ): readonly string[] {
   if (source.kind !== 'file') return words;
@@ -187,7 +225,7 @@ function confineNbdkit(
   return confinedWords(words, {
     readable: [...readable, ...launcher, ...(readOnly ? files : [])],
     writable: [...writable, ...(readOnly ? [] : files)],
-    temporary: compression === 'gzip' || compression === 'bzip2' || upper?.temporary === true,
+    temporary: upper?.temporary === true,
     sockets: upper !== undefined,
   });
 }
@@ -198,7 +236,60 @@ export function nbdkitAlone(request: NbdkitRequest, isConfined: boolean): readon
   return isConfined ? confineNbdkit(words, request, undefined) : words;
 }
 
-/** A qemu-nbd on top of the nbdkit that fetches or unpacks the image. */
+/** Where a chunk server gets the bytes of a source. */
+function belowChunks(source: Source, readOnly: boolean): Below {
+  if (source.kind === 'nbd') return { kind: 'nbd', uri: source.uri };
+  if (source.kind === 'file' && source.parts === undefined) return { kind: 'file', path: source.path };
+  return { kind: 'server', argv: nbdkitServer({ source, readOnly }) };
+}
+
+/** The image that a plan's cache belongs to. */
+export function identityOf({ source, version = '' }: Pick<Plan, 'source' | 'version'>): SourceIdentity {
+  return { source: recordedName(source), version };
+}
+
+/** The chunk server, below a qemu-nbd if the image needs one. */
+function chunkServer(plan: Plan): readonly string[] {
+  const { source, compression: coding = 'plain', range, member, partition, overlay, chunks = {} } = plan;
+  const isBelow = needsQemu(plan);
+  const upper = isBelow
+    ? qemuServer(plan, imageNode(plan.format, NODE_BELOW, plan.decryption), true)
+    : undefined;
+  const readOnly = plan.readOnly || overlay !== undefined;
+  const words = chunkWords({
+    coding,
+    below: belowChunks(source, readOnly),
+    range,
+    part: isBelow ? member : partOf(member, partition),
+    identity: identityOf(plan),
+    settings: chunks,
+    writable: !readOnly && coding === 'plain',
+    run: upper === undefined ? undefined : runLine(upper),
+  });
+  return plan.isConfined
+    ? confineChunks(words, plan, isBelow ? allowedToQemu(plan, true) : undefined)
+    : words;
+}
+
+/** Puts a chunk server into the sandbox, as confineNbdkit does. */
+function confineChunks(
+  words: readonly string[],
+  { source, chunks = {} }: Plan,
+  upper: Confinement | undefined,
+): readonly string[] {
+  if (source.kind !== 'file') return words;
+  const { readable = [], writable = [], temporary } = upper ?? {};
+  const launcher = upper === undefined ? [] : [LAUNCHER];
+  return confinedWords(words, {
+    readable: [...readable, ...launcher, ...(source.parts ?? [source.path])],
+    writable: [...writable, ...keptFiles(chunks)],
+    temporary,
+    sockets: true,
+    ours: true,
+  });
+}
+
+/** A qemu-nbd on top of the nbdkit that fetches the image. */
 function qemuOverNbdkit(plan: Plan, source: NbdkitRequest['source']): readonly string[] {
   const request = nbdkitRequest(plan, source, undefined);
   const words = overNbdkit(
@@ -219,6 +310,7 @@ function stackedServer(plan: Plan, hasQemuNbd: boolean): readonly string[] {
 function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const { source, format, tree, isConfined = false } = plan;
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
+  if (needsChunks(plan)) return chunkServer(plan);
   if (source.kind === 'nbd')
     return qemuServer(plan, imageNode(format, nbdNode(source.parsed), plan.decryption), false);
   if (!programsBelow(plan, hasQemuNbd).includes('qemu-nbd'))
@@ -235,7 +327,16 @@ function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
  * @throws ImageError where no server supports the plan
  */
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
-  const words = wordsBelow(plan, hasQemuNbd);
+  const below = wordsBelow(plan, hasQemuNbd);
   const size = sizeToKeep(plan, hasQemuNbd);
-  return size === undefined ? words : firstBytesOf(words, size);
+  const words = size === undefined ? below : firstBytesOf(below, size);
+  const { chunks = {}, readOnly } = plan;
+  if (!keeps(plan) || needsChunks(plan)) return words;
+  return chunkWords({
+    coding: 'plain',
+    below: { kind: 'server', argv: words },
+    identity: identityOf(plan),
+    settings: chunks,
+    writable: !readOnly,
+  });
 }

@@ -11,34 +11,45 @@ import type { DiskReader } from '../partitions/table.js';
 import { whyUnconfined } from '../transport/confine.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
 import { keepSecret } from '../transport/secret-file.js';
-import { refuseSeveralStreams } from './bzip2.js';
+import type { NbdServer } from '../transport/server.js';
+import { StartedServer } from '../transport/started-server.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
+import type { Range } from './chunks.js';
 import { refuseDmg } from './dmg.js';
 import { type Decryption, decryptionOf, formatWithKey, keyMissing } from './encryption.js';
 import { ImageError } from './errors.js';
 import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFormat } from './formats.js';
-import { lookAtGzip } from './gzip.js';
+import { cacheName, createKept, keptIn } from './keep.js';
+import { type ChunkSettings, type KeepRequest, wantsKept } from './keep-request.js';
 import { lockFiles } from './lock.js';
-import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
-import { archiveToOpen, type FoundMember, findMember, NAME_LENGTH, rangeOf } from './members.js';
+import { type Look, lookAtDisk, lookAtFile, withDisk, withFile, withStarted } from './look.js';
+import {
+  archiveOfName,
+  archiveToOpen,
+  type FoundMember,
+  findMember,
+  NAME_LENGTH,
+  rangeOf,
+} from './members.js';
 import { pluginFor } from './nbdkit.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
 import { refuseParallelsLayer } from './parallels.js';
 import { refuseChild } from './parents.js';
 import { partsOf } from './parts.js';
-import { nbdkitAlone, type Plan, programsFor, serverWords } from './plan.js';
-import {
-  hasFilter,
-  hasProgram,
-  installedOf,
-  requirePlugin,
-  requirePrograms,
-  requireUnpacking,
-} from './programs.js';
+import { nbdkitAlone, needsChunks, type Plan, programsFor, serversOf, serverWords } from './plan.js';
+import { hasFilter, hasProgram, installedOf, requirePlugin, requirePrograms } from './programs.js';
 import { SECTOR } from './qemu.js';
 import { serverDirectory } from './server-directory.js';
-import { missingText, nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
+import {
+  missingText,
+  nameOf,
+  parseSource,
+  recordedName,
+  type Source,
+  shownOf,
+  type WebSource,
+} from './source.js';
 import { unpackingError } from './unpacking-error.js';
 import { refuseExtent } from './vmdk.js';
 import { lookAtWeb } from './web-look.js';
@@ -63,6 +74,8 @@ export interface ImageRequest {
   readonly keyFile: string | undefined;
   /** Open the image without locks, read-only, while another program writes to it. */
   readonly share: boolean;
+  /** What to keep of the bytes of the image. */
+  readonly keep: KeepRequest;
 }
 
 /** A server that is ready to be started. */
@@ -79,6 +92,8 @@ export interface PreparedImage {
   readonly before: readonly string[] | undefined;
   /** The path of a file in memory with the password, as it is in `argv`. */
   readonly passwordFile: string | undefined;
+  /** A server with these words that runs already. */
+  readonly started?: StartedServer | undefined;
 }
 
 /** How to prepare an image. */
@@ -86,6 +101,8 @@ export interface PrepareOptions {
   /** Do not create an overlay. */
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Shows the progress of a server that may need minutes to open an image; the result ends that. */
+  readonly watch?: ((server: NbdServer) => () => void) | undefined;
 }
 
 /** A source before its bytes are inspected. */
@@ -93,11 +110,18 @@ interface Place {
   readonly source: Source;
   readonly isDevice: boolean;
   readonly writable: boolean;
+  /** See Plan. */
+  readonly version: string;
   /** The absolute path of the file with the image's key. */
   readonly keyFile?: string | undefined;
   /** Whether servers get a sandbox. */
   readonly isConfined: boolean;
+  /** What to keep of the bytes; for the inspection, unless it sees other bytes than the mount. */
+  readonly chunks: ChunkSettings;
 }
+
+/** A source before the sandbox and the cache are known. */
+type BarePlace = Omit<Place, 'isConfined' | 'chunks'>;
 
 /** @throws ImageError without nbdkit or its plugin for the source */
 async function requireNbdkit(source: Exclude<Source, { kind: 'nbd' }>): Promise<void> {
@@ -114,13 +138,14 @@ async function webSource(source: WebSource): Promise<WebSource> {
 }
 
 /** @throws ImageError when a path does not name an image */
-async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
+async function placeOf(name: string): Promise<BarePlace> {
   const source = parseSource(name);
-  if (source.kind === 'web') return { source: await webSource(source), isDevice: false, writable: false };
-  if (source.kind !== 'file') return { source, isDevice: false, writable: true };
+  const remote = { isDevice: false, version: '' };
+  if (source.kind === 'web') return { ...remote, source: await webSource(source), writable: false };
+  if (source.kind !== 'file') return { ...remote, source, writable: true };
   const { path } = source;
   const shown = printable(path);
-  const found = await stat(path).catch((error: unknown) => {
+  const found = await stat(path, { bigint: true }).catch((error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
     throw new ImageError(missingText(path));
   });
@@ -132,32 +157,35 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
     () => true,
     () => false,
   );
-  return { source, isDevice: found.isBlockDevice(), writable };
+  return { source, isDevice: found.isBlockDevice(), writable, version: versionOf(found) };
+}
+
+/** What changes with a file. */
+function versionOf({ mtimeNs, ino, size }: { mtimeNs: bigint; ino: bigint; size: bigint }): string {
+  return `${mtimeNs}-${ino}-${size}`;
 }
 
 /** The place with all parts of its file. @throws ImageError when parts are missing or do not fit together */
-async function withParts<T extends Omit<Place, 'isConfined'>>(
-  place: T,
-  { format }: RequestedFormat,
-): Promise<T> {
+async function withParts(place: BarePlace, { format }: RequestedFormat): Promise<BarePlace> {
   const { source, isDevice } = place;
   if (source.kind !== 'file' || isDevice || format === 'raw') return place;
   const parts = await partsOf(source.path);
   if (parts === undefined) return place;
   const joined = { ...source, parts };
   await requireNbdkit(joined);
-  return { ...place, source: joined };
+  const found = await Promise.all(parts.map((path) => stat(path, { bigint: true })));
+  return { ...place, source: joined, version: found.map(versionOf).join(' ') };
 }
 
-/** The first and last bytes of the source, compressed or not; and the source with a condition for later requests. */
+/** The first and last bytes of the source, compressed or not; and the place with what the server says of the file. */
 async function lookAtSource(
   place: Place,
   signal: AbortSignal | undefined,
-): Promise<{ readonly source: Source; readonly outside: Look }> {
+): Promise<{ readonly place: Place; readonly outside: Look }> {
   const { source, isConfined } = place;
-  if (source.kind !== 'web') return { source, outside: await lookAtBytes(source, isConfined, signal) };
-  const { look, condition } = await lookAtWeb(source, signal);
-  return { source: { ...source, condition }, outside: look };
+  if (source.kind !== 'web') return { place, outside: await lookAtBytes(source, isConfined, signal) };
+  const { look, condition, version } = await lookAtWeb(source, signal);
+  return { place: { ...place, source: { ...source, condition }, version }, outside: look };
 }
 
 async function lookAtBytes(
@@ -188,35 +216,59 @@ function withSource<T>(
   return withDisk({ socketActivation: nbdkitAlone({ source, readOnly: true }, isConfined) }, signal, use);
 }
 
-/** The first and last bytes of the image in a compressed file. */
-async function lookInside(
+/** How the file, or a range of it, is compressed. */
+interface Packing {
+  readonly compression: NonNullable<Plan['compression']>;
+  readonly range: Range | undefined;
+}
+
+/** A plan for a compressed file as a raw disk. */
+function unpackedPlan({ source, isConfined, version, chunks }: Place, packing: Packing): Plan {
+  return {
+    ...packing,
+    source: absolute(source),
+    isConfined,
+    isDevice: false,
+    version,
+    chunks,
+    format: 'raw',
+    readOnly: true,
+    snapshotName: undefined,
+    partition: undefined,
+    overlay: undefined,
+  };
+}
+
+/** Lets `use` read the image in a compressed file, by a server that goes on afterwards. */
+async function withUnpacked<T>(
   place: Place,
-  compression: Compression | undefined,
-  outside: Look,
-  signal: AbortSignal | undefined,
-): Promise<Look> {
-  const { source, isConfined } = place;
-  if (compression === undefined || source.kind === 'nbd') return outside;
-  const name = shownOf(source);
-  await requirePrograms(name, ['nbdkit']);
-  await requireUnpacking(name, compression);
-  if (compression === 'gzip') return withSource(place, signal, (file) => lookAtGzip(name, file));
-  if (compression === 'bzip2') await withSource(place, signal, (file) => refuseSeveralStreams(name, file));
-  const socketActivation = nbdkitAlone({ source, compression, readOnly: true }, isConfined);
-  return withDisk({ socketActivation }, signal, lookAtDisk).catch((error: unknown) => {
-    throw unpackingError(name, compression, error);
-  });
+  packing: Packing,
+  { signal, watch }: PrepareOptions,
+  use: (disk: DiskReader & { readonly readOnly: boolean }) => Promise<T>,
+): Promise<{ readonly found: T; readonly started: StartedServer }> {
+  const argv = serverWords(unpackedPlan(place, packing), false);
+  const started = await StartedServer.start(argv, serverDirectory(argv));
+  const stopWatching = watch?.(started.server);
+  try {
+    return { found: await withStarted(started, signal, use), started };
+  } catch (error) {
+    throw unpackingError(shownOf(place.source), packing.compression, error);
+  } finally {
+    stopWatching?.();
+  }
 }
 
 /** The properties of an image, found by inspection. */
 interface Identity {
-  readonly source: Source;
-  readonly compression: Compression | undefined;
+  readonly place: Place;
+  readonly compression: Plan['compression'];
   readonly format: ImageFormat;
   /** The size of a raw disk that is no multiple of a sector, in bytes. */
   readonly oddSize: bigint | undefined;
   /** The image in an archive. */
   readonly member: FoundMember | undefined;
+  /** The server that was started for the inspection. */
+  readonly started: StartedServer | undefined;
   /** How to open a local image that is not compressed. */
   readonly local: LocalImage | undefined;
   /** Lines for the user. */
@@ -229,51 +281,109 @@ interface Identity {
 
 /** The disk in an archive; undefined when the file itself is the disk. */
 async function memberOf(
-  place: Place,
-  { requested, member }: ImageRequest,
-  inside: Look & { readonly compression: Compression | undefined },
-  signal: AbortSignal | undefined,
+  { source }: Place,
+  { requested, member: wanted }: ImageRequest,
+  { head, isCompressed }: { readonly head: Buffer; readonly isCompressed: boolean },
+  read: <T>(use: (file: DiskReader) => Promise<T>) => Promise<T>,
 ): Promise<FoundMember | undefined> {
-  const shown = shownOf(place.source);
-  if (place.source.kind === 'nbd') {
-    if (member === undefined) return undefined;
+  const shown = shownOf(source);
+  if (source.kind === 'nbd') {
+    if (wanted === undefined) return undefined;
     throw new ImageError(`--member: ${shown} is an NBD server, and no archive`);
   }
-  const kind = archiveToOpen({ ...inside, name: nameOf(place.source) }, requested, member);
+  const kind = archiveToOpen({ name: nameOf(source), head }, requested, wanted);
   if (kind === undefined) return undefined;
-  await requirePrograms(shown, ['nbdkit']);
-  return withSource(place, signal, (file) => findMember(shown, kind, file, member));
+  return read((file) => findMember({ shown, kind, isCompressed, requested, wanted }, file));
 }
 
-async function identify(
+/** A file, or the one in an archive, without its compression. */
+interface Inside {
+  /** The first and last bytes of the image. */
+  readonly look: Look;
+  readonly compression: Plan['compression'];
+  readonly member: FoundMember | undefined;
+  readonly started: StartedServer | undefined;
+}
+
+/** Opens a file that is compressed as a whole; it may be an archive. */
+async function lookInside(
   place: Place,
+  compression: Compression,
+  request: ImageRequest,
+  options: PrepareOptions,
+): Promise<Inside> {
+  const packing = { compression, range: undefined };
+  const { found, started } = await withUnpacked(place, packing, options, async (disk) => {
+    const look = await lookAtDisk(disk);
+    const inside = { head: look.head, isCompressed: true };
+    const member = await memberOf(place, request, inside, (use) => use(disk));
+    return { look: member?.look ?? look, member };
+  });
+  return { ...found, compression, started };
+}
+
+/** Opens a file that is not compressed; it may be an archive, with files that are. */
+async function lookAt(
+  place: Place,
+  outside: Look,
+  request: ImageRequest,
+  options: PrepareOptions,
+): Promise<Inside> {
+  const read = <T>(use: (file: DiskReader) => Promise<T>) => withSource(place, options.signal, use);
+  const member = await memberOf(place, request, { head: outside.head, isCompressed: false }, read);
+  const compression = member?.coding;
+  if (member === undefined || compression === undefined)
+    return { look: member?.look ?? outside, compression: undefined, member, started: undefined };
+  const packing = { compression, range: member.range };
+  const { found: look, started } = await withUnpacked(place, packing, options, lookAtDisk);
+  return { look, compression, member, started };
+}
+
+async function identify(given: Place, request: ImageRequest, options: PrepareOptions): Promise<Identity> {
+  const { requested } = request;
+  if (given.source.kind === 'ssh') await requireNbdkit(given.source);
+  const { place, outside } = await lookAtSource(given, options.signal);
+  const { source } = place;
+  const compression =
+    source.kind === 'nbd'
+      ? undefined
+      : chooseCompression({ name: nameOf(source), head: outside.head }, requested);
+  const inside =
+    compression === undefined
+      ? await lookAt(place, outside, request, options)
+      : await lookInside(place, compression, request, options);
+  try {
+    return await identifyInside(place, outside, inside, request, options.signal);
+  } catch (error) {
+    await inside.started?.close();
+    throw error;
+  }
+}
+
+async function identifyInside(
+  place: Place,
+  outside: Look,
+  inside: Inside,
   request: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Identity> {
-  const { requested } = request;
-  const { isDevice } = place;
-  const name = nameOf(place.source);
-  if (place.source.kind === 'ssh') await requireNbdkit(place.source);
-  const { source, outside } = await lookAtSource(place, signal);
-  const compression =
-    source.kind === 'nbd' ? undefined : chooseCompression({ name, head: outside.head }, requested);
-  const inside = await lookInside({ ...place, source }, compression, outside, signal);
-  const member = await memberOf({ ...place, source }, request, { ...inside, compression }, signal);
-  const { head, tail, size, lines = [] } = member?.look ?? inside;
-  const called = member === undefined ? name : basename(member.name);
-  const chosen = chooseFormat({ name: called === '' ? 'the export' : called, head, tail }, requested);
+  const { source, isDevice } = place;
+  const { look, compression, member, started } = inside;
+  const { head, tail, size } = look;
+  const name = member === undefined ? nameOf(source) : basename(member.name);
+  const chosen = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, request.requested);
   const hasKey = request.keyFile !== undefined;
   const format = hasKey ? formatWithKey(shownOf(source), chosen, head) : chosen;
   if (format === 'dmg') refuseDmg(shownOf(source), tail);
-  if (format === 'vmdk') refuseExtent(called, head);
+  if (format === 'vmdk') refuseExtent(name, head);
   // A compressed VHDX is not read for this: QEMU refuses it.
   const read = (use: (file: DiskReader) => Promise<string | undefined>) =>
     compression !== undefined
       ? Promise.resolve(undefined)
-      : withSource({ ...place, source }, signal, (file) => use(member ? rangeOf(file, member.range) : file));
+      : withSource(place, signal, (file) => use(member ? rangeOf(file, member.range) : file));
   await refuseChild(shownOf(source), format, { head, tail }, read);
   const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
-  const found = { source, compression, format, oddSize, member };
+  const found = { place, compression, format, oddSize, member, started };
   const isPart = member !== undefined || (source.kind === 'file' && source.parts !== undefined);
   if (source.kind === 'file' && compression === undefined && !isPart) {
     if (format === 'parallels') await refuseParallelsLayer(source.path);
@@ -285,7 +395,7 @@ async function identify(
   const decryption = decryptionOf(format, head);
   if (decryption !== undefined && !hasKey) throw keyMissing(shownOf(source));
   const readOnly = isPart || (source.kind === 'nbd' && outside.readOnly === true);
-  return { ...found, local: undefined, lines, decryption, readOnly };
+  return { ...found, local: undefined, lines: [], decryption, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */
@@ -364,7 +474,8 @@ async function overlayPath(path: string): Promise<string> {
 }
 
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
-function introduction({ source, member }: Identity, plan: Plan, programs: readonly string[]): string {
+function introduction({ place, member }: Identity, plan: Plan, programs: readonly string[]): string {
+  const { source } = place;
   const packed = plan.compression === undefined ? '' : `, compressed with ${plan.compression}`;
   const what = plan.isDevice ? 'a block device' : plan.format;
   const inside = member === undefined ? '' : `${printable(member.name, NAME_LENGTH)} in `;
@@ -382,20 +493,24 @@ function absolute(source: Source): Source {
 }
 
 /** The image as a whole, without the overlay. */
-function wholeOf(place: Place, identity: Identity, request: ImageRequest): Plan {
-  const { source, compression, format, local, readOnly } = identity;
+function wholeOf(identity: Identity, request: ImageRequest): Plan {
+  const { place, compression, format, local, readOnly, member } = identity;
   const { snapshotName, overlay } = request;
   const isReadOnly = readOnly || isReadOnlyFormat(format) || compression !== undefined;
   const canWrite = place.writable && !isReadOnly && snapshotName === undefined;
+  // A member that has no coding of its own is in an archive that is compressed as a whole.
+  const isInCoded = compression !== undefined && member?.coding === undefined;
   return {
-    source: absolute(source),
+    source: absolute(place.source),
+    version: place.version,
     tree: local,
     isConfined: place.isConfined,
     isDevice: place.isDevice,
     compression,
     format,
     oddSize: identity.oddSize,
-    range: identity.member?.range,
+    range: isInCoded ? undefined : member?.range,
+    member: isInCoded ? member?.range : undefined,
     readOnly: request.readOnly || request.share || (overlay === undefined && !canWrite),
     snapshotName,
     isShared: request.share,
@@ -420,34 +535,63 @@ function warnings(place: Place, request: ImageRequest): readonly string[] {
   return [`${printable(source.path)} is not writable: the mounted file is read-only`];
 }
 
-/**
- * Detects the format of an image, and chooses how to serve it.
- * @throws ImageError; TransportError, NbdServerError, NbdProtocolError if the image is on a server that fails
- */
-export async function prepareImage(
-  request: ImageRequest,
-  options: PrepareOptions = {},
-): Promise<PreparedImage> {
-  const { name, snapshotName, partition, overlay } = request;
+/** What to keep of an image. @throws ImageError where that does not work */
+function settingsFor(source: Source, request: ImageRequest): ChunkSettings {
+  const { keep, member, partition } = request;
+  const parts = [recordedName(absolute(source)), member, partition?.toString()];
+  return keptIn(keep, cacheName(nameOf(source), parts));
+}
+
+/** The settings for a server that inspects the whole file. */
+function settingsToInspect(source: Source, request: ImageRequest, settings: ChunkSettings): ChunkSettings {
+  const isWhole = request.partition === undefined && request.member === undefined;
+  if (isWhole && archiveOfName(nameOf(source)) === undefined) return settings;
+  // The mount decodes another range: the cache holds its bytes.
+  return { cacheMemory: settings.cacheMemory };
+}
+
+/** @throws ImageError when the bytes of an image cannot be kept below its overlay */
+function refuseKeeping(plan: Plan): void {
+  const { source, overlay } = plan;
+  if (overlay === undefined) return;
+  const isLocal = source.kind === 'file' && !needsChunks(plan);
+  if (!isLocal && !(source.kind === 'nbd' && typeof overlay === 'object')) return;
+  throw new ImageError(
+    `${shownOf(source)}: --overlay cannot be used with --cache-file, --cache-dir, --prefetch or --trace here: ` +
+      'they would keep the bytes of the overlay as those of the image',
+  );
+}
+
+/** An image whose format is known. */
+interface Chosen {
+  readonly identity: Identity;
+  readonly request: ImageRequest;
+  readonly settings: ChunkSettings;
+  readonly options: PrepareOptions;
+}
+
+/** The plan of an image, and what is known of it. */
+interface Settled {
+  readonly plan: Plan;
+  readonly hasQemuNbd: boolean;
+  readonly before: readonly string[] | undefined;
+  /** Lines for the user. */
+  readonly lines: readonly string[];
+}
+
+async function settle({ identity, request, settings, options }: Chosen): Promise<Settled> {
+  const { snapshotName, partition, overlay } = request;
   const { dryRun = false, signal } = options;
-  const [why, found] = await Promise.all([
-    installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
-    placeOf(name).then((whole) => withParts(whole, request.requested)),
-  ]);
-  const keyFile = request.keyFile === undefined ? undefined : await keyPath(request.keyFile);
-  const place = { ...found, keyFile, isConfined: why === undefined };
-  const identity = await identify(place, request, signal);
-  if (snapshotName !== undefined && identity.format !== 'qcow2') {
-    throw new ImageError(
-      `--snapshot-name: ${shownOf(identity.source)} is ${identity.format}; only qcow2 has snapshots`,
-    );
-  }
-  const unchecked = wholeOf(place, identity, request);
+  const shown = shownOf(identity.place.source);
+  if (snapshotName !== undefined && identity.format !== 'qcow2')
+    throw new ImageError(`--snapshot-name: ${shown} is ${identity.format}; only qcow2 has snapshots`);
+  const unchecked = wholeOf(identity, request);
   const hasQemuNbd = await hasProgram('qemu-nbd');
   const anyRange = partition === undefined ? undefined : { offset: 0n, size: 0n };
-  const programs = programsFor({ ...unchecked, overlay, partition: anyRange }, hasQemuNbd);
-  await requirePrograms(shownOf(place.source), programs);
-  if (identity.local?.descriptor !== undefined) await requirePlugin(shownOf(place.source), 'data');
+  const like = { ...unchecked, overlay, partition: anyRange, chunks: settings };
+  if (wantsKept(request.keep)) refuseKeeping(like);
+  await requirePrograms(shown, programsFor(like, hasQemuNbd));
+  if (identity.local?.descriptor !== undefined) await requirePlugin(shown, 'data');
   const whole = snapshotName === undefined ? unchecked : await withSnapshot(unchecked, hasQemuNbd, signal);
   const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
@@ -458,19 +602,68 @@ export async function prepareImage(
   const readOnly = whole.readOnly || isNew || dryRun;
   const seen = { ...whole, overlay: isNew ? undefined : (kept ?? overlay), readOnly };
   const located = partition === undefined ? undefined : await locate(seen, partition, hasQemuNbd, signal);
-  const plan: Plan = { ...whole, overlay: kept ?? overlay, partition: located?.partition };
-  if (!dryRun) lockFiles(plan, programs);
-  const lines = [
-    introduction(identity, plan, programs),
-    ...identity.lines,
-    ...warnings(place, request),
-    ...(located?.warning === undefined ? [] : [located.warning]),
-  ];
-  const detail =
-    why === undefined
-      ? 'the image server runs in a sandbox'
-      : `the image server runs without a sandbox: ${why}`;
-  const passwordFile = whole.source.kind === 'web' ? whole.source.passwordFile : undefined;
+  const plan = { ...whole, overlay: kept ?? overlay, partition: located?.partition, chunks: settings };
+  const lines = located?.warning === undefined ? [] : [located.warning];
+  return { plan, hasQemuNbd, before, lines };
+}
+
+/**
+ * Detects the format of an image, and chooses how to serve it.
+ * @throws ImageError; TransportError, NbdServerError, NbdProtocolError if the image is on a server that fails
+ */
+export async function prepareImage(
+  request: ImageRequest,
+  options: PrepareOptions = {},
+): Promise<PreparedImage> {
+  const { dryRun = false } = options;
+  const [why, found] = await Promise.all([
+    installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
+    placeOf(request.name).then((whole) => withParts(whole, request.requested)),
+  ]);
+  const keyFile = request.keyFile === undefined ? undefined : await keyPath(request.keyFile);
+  const settings = settingsFor(found.source, request);
+  if (!dryRun) await createKept(request.keep, settings);
+  const chunks = dryRun ? {} : settingsToInspect(found.source, request, settings);
+  const place = { ...found, keyFile, isConfined: why === undefined, chunks };
+  const identity = await identify(place, request, options);
+  const { started } = identity;
+  try {
+    // Another server for the inspection may use the same files.
+    if (identity.format !== 'raw') await started?.close();
+    const settled = await settle({ identity, request, settings, options });
+    const prepared = preparedFrom(identity, request, settled, why);
+    if (!dryRun) lockFiles(settled.plan, programsFor(settled.plan, settled.hasQemuNbd));
+    const isSame =
+      !dryRun && identity.format === 'raw' && started?.argv.join('\0') === prepared.argv.join('\0');
+    if (!isSame) await started?.close();
+    return { ...prepared, started: isSame ? started : undefined };
+  } catch (error) {
+    await started?.close();
+    throw error;
+  }
+}
+
+function preparedFrom(
+  identity: Identity,
+  request: ImageRequest,
+  { plan, hasQemuNbd, before, lines }: Settled,
+  why: string | undefined,
+): PreparedImage {
   const argv = serverWords(plan, hasQemuNbd);
-  return { argv, lines, detail, before, passwordFile, directory: serverDirectory(argv) };
+  return {
+    argv,
+    directory: serverDirectory(argv),
+    before,
+    passwordFile: plan.source.kind === 'web' ? plan.source.passwordFile : undefined,
+    lines: [
+      introduction(identity, plan, serversOf(plan, hasQemuNbd)),
+      ...identity.lines,
+      ...warnings(identity.place, request),
+      ...lines,
+    ],
+    detail:
+      why === undefined
+        ? 'the image server runs in a sandbox'
+        : `the image server runs without a sandbox: ${why}`,
+  };
 }

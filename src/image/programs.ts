@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { findProgram } from '../transport/program.js';
 import { ImageError } from './errors.js';
-import type { Compression } from './formats.js';
 import type { Program } from './plan.js';
 
 const run = promisify(execFile);
@@ -75,13 +74,4 @@ export async function requirePlugin(what: string, plugin: string): Promise<void>
 /** Whether nbdkit has a filter. */
 export async function hasFilter(name: string): Promise<boolean> {
   return isThere(join(await nbdkitDirectory('filterdir'), `nbdkit-${name}-filter.so`));
-}
-
-/** @throws ImageError when nbdkit has no filter for a compression */
-export async function requireUnpacking(what: string, compression: Compression): Promise<void> {
-  if (await hasFilter(compression)) return;
-  throw new ImageError(
-    `${what} is compressed with ${compression}, and this nbdkit has no ${compression} filter: ` +
-      `unpack it first (${compression} -d), or compress it with xz --block-size=16MiB`,
-  );
 }

@@ -1,5 +1,6 @@
 // Parses the name of an image: a file, a URL, or an export of an NBD server. Pure.
 
+import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { withoutSecrets } from '../nbd/secrets.js';
@@ -216,6 +217,14 @@ export function nameOf(source: Source): string {
 export function textOf(source: Source): string {
   if (source.kind === 'file') return source.path;
   return source.kind === 'nbd' ? source.uri : source.url;
+}
+
+/** The name of a source in a file that others may read: a hash stands for the query of a URL, a possible token. */
+export function recordedName(source: Source): string {
+  const [place = '', ...query] = textOf(source).split('?');
+  if (source.kind === 'nbd') return withoutSecrets(source.uri);
+  if (source.kind !== 'web' || query.length === 0) return textOf(source);
+  return `${place}?sha256=${createHash('sha256').update(query.join('?')).digest('hex')}`;
 }
 
 /** The source for messages, escaped and without secrets. */

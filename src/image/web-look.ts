@@ -22,6 +22,7 @@ import {
   flawOf,
   isTransient,
   TRACE_FLAGS,
+  versionOf,
   WebTrace,
 } from './web.js';
 
@@ -35,6 +36,8 @@ interface WebLook {
   readonly look: Look;
   /** See WebSource. */
   readonly condition: string | undefined;
+  /** See versionOf. */
+  readonly version: string;
 }
 
 /** A failure that another attempt may not have. */
@@ -122,15 +125,16 @@ async function inspect(source: WebSource, signal: AbortSignal | undefined): Prom
   if (why !== undefined) throw flawed(source, why);
   const odd = disagreementOf(exchanges);
   if (odd !== undefined) throw flawed(source, odd);
+  const version = versionOf(exchanges);
   const condition = conditionOf(exchanges);
-  if (condition === undefined) return { look, condition };
+  if (condition === undefined) return { look, condition, version };
   // Some servers refuse the condition although the file has not changed.
   const isKnown = await withTrace({ ...source, condition }, signal, ({ read }) => read(size - 1n, 1)).then(
     () => true,
     () => false,
   );
   signal?.throwIfAborted();
-  return { look, condition: isKnown ? condition : undefined };
+  return { look, condition: isKnown ? condition : undefined, version };
 }
 
 /**

@@ -119,6 +119,9 @@ export function flawOf(exchange: Exchange, size?: bigint): string | undefined {
   return undefined;
 }
 
+/** Maximum characters of a version. */
+const VERSION_LENGTH = 512;
+
 /** Encodings that nbdfuse recognizes by the first bytes, or that change nothing. */
 const KNOWN_ENCODING = /^(|identity|(x-)?gzip|zstd)$/i;
 
@@ -145,6 +148,18 @@ export function conditionOf(exchanges: readonly Exchange[]): string | undefined 
   if (/^"[\x21\x23-\x7e]*"$/.test(tag)) return `If-Match: ${tag}`;
   const date = last.headers.get('last-modified') ?? '';
   return /^\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT$/.test(date) ? `If-Unmodified-Since: ${date}` : undefined;
+}
+
+/**
+ * What changes with the file: the tag or the date of the last answer, empty where the server gives neither. Mirrors that
+ * a server redirects to have one date, and maybe different tags.
+ */
+export function versionOf(exchanges: readonly Exchange[]): string {
+  const headers = exchanges.at(-1)?.headers;
+  const tag = headers?.get('etag') ?? '';
+  const date = headers?.get('last-modified') ?? '';
+  const isRedirected = exchanges.some(({ status }) => status.startsWith('3'));
+  return (isRedirected ? date || tag : tag || date).slice(0, VERSION_LENGTH);
 }
 
 const NO_EXCHANGE: Exchange = { method: '', status: '', range: undefined, headers: new Map() };

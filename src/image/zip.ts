@@ -20,6 +20,13 @@ const LOCAL = 0x04034b50;
 const LOCAL_LENGTH = 30;
 const MAX_DIRECTORY = 64 * 1024 * 1024;
 const [ENCRYPTED, STORED, ZIP_64] = [1, 0, 1];
+/** Methods of compression that the chunk server decodes. */
+const CODINGS: Readonly<Record<number, Member['coding']>> = {
+  8: 'deflate',
+  12: 'bzip2',
+  93: 'zstd',
+  95: 'xz',
+};
 const [NONE_32, NONE_16] = [0xffff_ffff, 0xffff];
 
 /** The central directory. */
@@ -80,7 +87,9 @@ function longNumbers(extra: Buffer): bigint[] {
 /** An entry of the directory. */
 interface Entry {
   readonly name: string;
+  /** Bytes in the archive. */
   readonly size: bigint;
+  readonly coding: Member['coding'];
   /** The place of its local header. */
   readonly header: bigint;
   readonly isBroken: boolean;
@@ -101,13 +110,16 @@ function entryAt(directory: Buffer, at: number): Entry {
   };
   const [size, packed, header] = [number(24), number(20), number(42)];
   const name = utf8(bytes) || bytes.toString('latin1');
-  const isCompressed = short(10) !== STORED;
+  const method = short(10);
+  const coding = CODINGS[method];
+  const isOther = method !== STORED && coding === undefined;
   return {
     name,
-    size,
+    size: packed,
+    coding,
     header,
-    isBroken: !isCompressed && packed !== size && (short(8) & ENCRYPTED) === 0,
-    problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isCompressed ? 'compressed' : undefined,
+    isBroken: method === STORED && packed !== size && (short(8) & ENCRYPTED) === 0,
+    problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isOther ? 'compressed' : undefined,
     end: extraEnd + short(32),
   };
 }
@@ -127,7 +139,8 @@ export async function zipMembers(shown: string, file: DiskReader): Promise<reado
     if (local.readUInt32LE(0) !== LOCAL) throw damaged(shown);
     const start = entry.header + BigInt(LOCAL_LENGTH + local.readUInt16LE(26) + local.readUInt16LE(28));
     if (entry.problem === undefined && start + entry.size > file.size) throw damaged(shown);
-    members.push({ name: entry.name, offset: start, size: entry.size, problem: entry.problem });
+    const { name, size: length, coding, problem } = entry;
+    members.push({ name, offset: start, size: length, coding, problem });
   }
   return members;
 }

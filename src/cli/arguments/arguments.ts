@@ -5,6 +5,7 @@
 // word after the options begins the server.
 
 import { Command, CommanderError } from 'commander';
+import { type KeepRequest, wantsKept } from '../../image/keep-request.js';
 import type { ImageRequest } from '../../image/prepare.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import { printable } from '../../nbd/text.js';
@@ -13,6 +14,7 @@ import type { CacheMode } from '../../worker/contract/status.js';
 import { UsageError } from '../errors.js';
 import { refuseOtherThanUtf8 } from './exact-words.js';
 import { type ImageValues, imageFrom } from './image.js';
+import { keepFrom } from './keep.js';
 import { attachOptionalValues } from './option-words.js';
 import { OPTIONS } from './options.js';
 import { isModeWord, parseServerMode } from './server-mode.js';
@@ -25,7 +27,12 @@ export type Request =
   | { readonly kind: 'unmount'; readonly mountpoint: string }
   | { readonly kind: 'completion'; readonly shell: Shell }
   /** `daemon`: serve in the background. */
-  | { readonly kind: 'mount'; readonly settings: Settings; readonly daemon: boolean }
+  | {
+      readonly kind: 'mount';
+      readonly settings: Settings;
+      readonly keep: KeepRequest;
+      readonly daemon: boolean;
+    }
   | {
       readonly kind: 'image';
       readonly image: ImageRequest;
@@ -208,6 +215,14 @@ function checkAll(server: ServerMode, exportName: string | undefined): void {
     throw new UsageError('--all and --export cannot be used together; see nbdfuse --help');
 }
 
+/** @throws UsageError when nothing can be kept of a server */
+function checkKept(server: ServerMode, { all }: OptionValues): void {
+  const what = '--cache-file, --cache-dir, --prefetch and --trace';
+  if (server.kind === 'fd')
+    throw new UsageError(`${what} cannot be used with --fd, which is one connection: name the server itself`);
+  if (all) throw new UsageError(`${what} work with one export: remove --all`);
+}
+
 function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
   return {
     mountpoint,
@@ -256,7 +271,11 @@ function mountRequest({ values, given, operands }: Words): Request {
     throw new UsageError('--export cannot be used with a URI: write the name into the URI, nbd://HOST/NAME');
   }
   if (values.all) checkAll(server, values.export);
-  return { kind: 'mount', settings: { ...settings, server }, daemon };
+  const keep = keepFrom(values);
+  if (wantsKept(keep)) checkKept(server, values);
+  else if (keep.cacheMemory !== undefined)
+    throw new UsageError('--cache-memory needs an image, or --cache-file, --cache-dir or --prefetch');
+  return { kind: 'mount', settings: { ...settings, server }, keep, daemon };
 }
 
 /**

@@ -8,7 +8,7 @@ import { CHOICES, type NamedOption, OPTIONS } from './options.js';
 import { MODE_WORDS } from './server-mode.js';
 
 /** Options that take the name of a file. */
-const FILE_OPTIONS = ['--pidfile', '--pid-file', '-P'];
+const FILE_OPTIONS = ['--pidfile', '--pid-file', '-P', '--cache-file', '--cache-dir', '--trace'];
 
 const takesValue = (option: NamedOption): boolean => option.required;
 const valued = OPTIONS.filter(takesValue).flatMap(({ names }) => names);

@@ -3,17 +3,19 @@
 // Called by arguments.ts. Image options apply to a file, a URL, or an NBD URI with a partition or an overlay.
 
 import type { RequestedFormat } from '../../image/formats.js';
+import { wantsKept } from '../../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
 import { isNbdUri } from '../../image/scheme.js';
 import { shellLine } from '../../image/shell.js';
 import { withoutSecrets } from '../../nbd/secrets.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
+import { KEEP_OPTIONS, type KeepValues, keepFrom } from './keep.js';
 import { splitOptions } from './option-words.js';
 import { isModeWord } from './server-mode.js';
 
 /** The values of the image options, by commander's names. */
-export interface ImageValues {
+export interface ImageValues extends KeepValues {
   readonly format?: RequestedFormat;
   readonly allowReferences?: true;
   readonly keyFile?: string;
@@ -68,8 +70,14 @@ export function imageFrom(
     throw new UsageError(
       '--share and --overlay cannot be used together: an overlay needs an image that does not change',
     );
+  const keep = keepFrom(values);
+  if (values.share && wantsKept(keep))
+    throw new UsageError(
+      '--share cannot be used with a cache: the image changes while another program writes to it',
+    );
   return {
     name,
+    keep,
     requested: values.format ?? { format: undefined, compression: undefined },
     allowReferences: values.allowReferences ?? false,
     keyFile: values.keyFile,
@@ -90,7 +98,7 @@ export function longCommand(words: readonly string[], prepared: PreparedImage): 
   const { before, passwordFile } = prepared;
   const { options, rest } = splitOptions(words);
   const isKept = (name: string | undefined): boolean =>
-    name === undefined || !Object.hasOwn(IMAGE_OPTIONS, name);
+    name === undefined || !(Object.hasOwn(IMAGE_OPTIONS, name) || Object.hasOwn(KEEP_OPTIONS, name));
   const kept = options.filter(({ option }) => isKept(option?.attributeName())).flatMap((one) => one.words);
   const dashes = rest[0] === '--' ? 1 : 0;
   const printed = (word: string): string =>

@@ -9,10 +9,12 @@ import { MAX_CONNECTIONS } from '../../nbd/export-info.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
 import { FORMAT_CHOICES, requestedFormat } from './format-word.js';
-import { choice, milliseconds, millisecondsOr, wholeNumber } from './values.js';
+import { byteCount, choice, milliseconds, millisecondsOr, wholeNumber } from './values.js';
 
 const MAXIMUM_THREADS = 64;
 const MAXIMUM_PARTITION = 1024;
+/** Bytes of a cache, in memory or in a file: several units, and a decoder's blocks. */
+const MINIMUM_CACHE = 16 * 1024 * 1024;
 const CACHE_MODES = ['writeback', 'writethrough', 'none'] as const;
 const BACKENDS = ['kernel', 'fuse-native'] as const;
 const LOG_FORMATS = ['text', 'json'] as const;
@@ -121,6 +123,27 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       new NamedOption('--fuse-backend <backend>', 'kernel or fuse-native')
         .default('kernel', 'kernel')
         .argParser((text: string) => choice('--fuse-backend', text, BACKENDS)),
+    ],
+  },
+  {
+    title: 'What to keep and fetch ahead',
+    options: [
+      new NamedOption('--cache-file <file>', 'keep what was read in FILE, for the next mount'),
+      new NamedOption('--cache-dir <dir>', 'the same in DIR, with a file for each image'),
+      new NamedOption('--cache-size <size>', 'maximum size of the cache file (default: unlimited)').argParser(
+        (text: string) => byteCount('--cache-size', text, MINIMUM_CACHE),
+      ),
+      new NamedOption(
+        '--cache-memory <size>',
+        'memory for compressed and remote images (default: 256M)',
+      ).argParser((text: string) => byteCount('--cache-memory', text, MINIMUM_CACHE)),
+      new NamedOption(
+        '--prefetch [rate]',
+        'read the whole disk in the background, RATE bytes a second',
+      ).argParser((text: string) =>
+        text === '' ? Number.POSITIVE_INFINITY : byteCount('--prefetch', text, 1),
+      ),
+      new NamedOption('--trace <file>', 'record the order of reads in FILE, for the next mount'),
     ],
   },
   {

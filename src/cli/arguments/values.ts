@@ -33,6 +33,21 @@ export function millisecondsOr(option: string, endless: 'forever' | 'never', tex
   return seconds(option, text, `a number of seconds from 0 to ${MAXIMUM_SECONDS}, or ${endless}`);
 }
 
+/** Factors of the letters behind a size. */
+const SIZE_LETTERS = 'KMGT';
+
+/** Bytes: a number, with K, M, G or T for powers of 1024. */
+export function byteCount(option: string, text: string, minimum: number): number {
+  const [, digits = '', letter = ''] = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i.exec(text) ?? [];
+  const power = letter === '' ? 0 : SIZE_LETTERS.indexOf(letter.toUpperCase()) + 1;
+  const value = digits === '' ? Number.NaN : Math.floor(Number(digits) * 1024 ** power);
+  if (value >= minimum && Number.isSafeInteger(value)) return value;
+  const least = minimum >= 1024 ** 2 ? `${minimum / 1024 ** 2}M` : String(minimum);
+  throw new UsageError(
+    `${option} ${printable(text)}: must be a size of at least ${least}, such as 500M or 20G`,
+  );
+}
+
 /** One of `choices`. */
 export function choice<T extends string>(option: string, text: string, choices: readonly T[]): T {
   const found = choices.find((one) => one === text);

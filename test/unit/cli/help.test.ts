@@ -62,6 +62,7 @@ describe('help options', () => {
       'SERVER is one of:',
       'What to mount:',
       'How to serve it:',
+      'What to keep and fetch ahead:',
       'Running and unmounting:',
       'Monitoring and messages:',
       'Help:',

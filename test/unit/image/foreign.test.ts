@@ -39,7 +39,6 @@ const FILES: readonly (readonly [string, Buffer])[] = [
   ['an ar archive', bytes('!<arch>\n')],
   ['an LHA archive', bytes('xx-lh5-')],
   ['a tar archive', tarHeader('disk.img')],
-  ['a file compressed with lz4', bytes('\x04\x22\x4d\x18')],
   ['a file compressed with lzop', bytes('\x89LZO\0\r\n\x1a\n')],
   ['a file compressed with lzma', bytes('\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0')],
   ['a file compressed with compress', bytes('\x1f\x9d\x90')],

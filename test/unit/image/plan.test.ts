@@ -1,10 +1,13 @@
 // The command lines of servers: the programs, their order and the quoting.
 
+import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { type Plan, programsFor, serverWords } from '../../../src/image/plan.js';
 import { type BlockNode, descriptorNode } from '../../../src/image/qemu.js';
 import { shellLine } from '../../../src/image/shell.js';
 import { nameOf, parseSource } from '../../../src/image/source.js';
+import { CHUNK_SERVER_WORDS } from '../../../src/transport/chunk-program.js';
+import { LAUNCHER } from '../../../src/transport/confine.js';
 import { runProgram } from '../../support/run/command.js';
 
 function plan(name: string, rest: Partial<Plan> = {}): Plan {
@@ -34,6 +37,9 @@ const below = (options: string, tree: BlockNode): string => {
   const inner = JSON.stringify(tree).replace('"SOCKET"', `"'"$unixsocket"'"`);
   return `LISTEN_PID=$$ LISTEN_FDS=1 exec qemu-nbd ${options} 'json:${inner}'`;
 };
+/** Of the query `token=secret`. */
+const HASH = createHash('sha256').update('token=secret').digest('hex');
+const CHUNKS = shellLine(CHUNK_SERVER_WORDS);
 const quoted = (words: string): string => `'${words.replaceAll("'", "'\\''")}'`;
 
 const file = (filename: string): BlockNode => ({ driver: 'file', filename });
@@ -49,7 +55,9 @@ describe('raw image of an odd size', () => {
       /^nbdkit --filter=offset nbd command=qemu-nbd arg=--persistent arg=--discard=unmap .* offset=0 range=1000$/,
     );
     expect(programsFor(one, true)).toEqual(['nbdkit', 'qemu-nbd']);
-    expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(/^nbdkit .* range=1000$/);
+    expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(
+      /^nbdkit --filter=offset nbd command=\S* arg=\S*nbdfuse-chunks .* range=1000$/,
+    );
   });
 
   it('needs no second server where nbdkit has the bytes, or for a partition', () => {
@@ -118,29 +126,51 @@ describe('image server', () => {
         file: { driver: 'raw', file: { driver: 'host_device', filename: '/dev/sda' } },
       }),
     ],
-    ['a URL', plan('https://h/d.img', { readOnly: true }), 'nbdkit --readonly curl url=https://h/d.img'],
+    [
+      'a URL',
+      plan('https://h/d.img', { readOnly: true, version: '"tag"' }),
+      `${CHUNKS} --coding=plain --source=https://h/d.img '--version="tag"' -- nbdkit --readonly curl url=https://h/d.img`,
+    ],
     [
       'a packed URL',
       plan('https://h/d.xz', { readOnly: true, compression: 'xz', partition: PART }),
-      'nbdkit --readonly --filter=offset --filter=xz curl url=https://h/d.xz offset=1048576 range=4096',
+      `${CHUNKS} --coding=xz --part=1048576+4096 --source=https://h/d.xz -- nbdkit --readonly curl url=https://h/d.xz`,
+    ],
+    [
+      'a partition of a file in a packed archive',
+      plan('/d.tgz', { compression: 'gzip', member: { offset: 512n, size: 2_000_000n }, partition: PART }),
+      `${CHUNKS} --coding=gzip --part=1049088+4096 --source=/d.tgz --file=/d.tgz`.replace(' --writable', ''),
+    ],
+    [
+      'a deflated file in an archive',
+      plan('/d.zip', { readOnly: true, compression: 'deflate', range: { offset: 99n, size: 5000n } }),
+      `${CHUNKS} --coding=deflate --range=99+5000 --source=/d.zip --file=/d.zip`,
     ],
     ['a file behind ssh', plan('sftp://me@h:2222/~/d.img'), 'nbdkit ssh host=h path=d.img port=2222 user=me'],
     [
+      'a file behind ssh that is read only',
+      plan('sftp://h/d.img', { readOnly: true }),
+      `${CHUNKS} --coding=plain --source=sftp://h/d.img -- nbdkit --readonly ssh host=h path=/d.img`,
+    ],
+    [
       'a qcow2 at a URL',
-      plan('https://h/d.qcow2', { readOnly: true, format: 'qcow2' }),
-      `${UNDER} --readonly curl url=https://h/d.qcow2 --run ${quoted(
-        below('--persistent --read-only', { driver: 'qcow2', file: SOCKET, backing: null }),
-      )}`,
+      plan('https://h/d.qcow2?token=secret', { readOnly: true, format: 'qcow2' }),
+      `${CHUNKS} --coding=plain '--source=https://h/d.qcow2?sha256=${HASH}' ${quoted(
+        `--run=${below('--persistent --read-only', { driver: 'qcow2', file: SOCKET, backing: null })}`,
+      )} -- nbdkit --readonly curl 'url=https://h/d.qcow2?token=secret'`,
     ],
     [
       'a packed file with an overlay that is kept',
-      plan('d.xz', { compression: 'xz', overlay: { path: '/my $o' } }),
-      `${UNDER} --readonly --filter=xz file file=d.xz --run ${quoted(
-        `cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 exec ${qemu('--persistent --discard=unmap', {
-          driver: 'qcow2',
-          file: file('/my $o'),
-        })}`,
-      )}`,
+      plan('/d.xz', { compression: 'xz', overlay: { path: '/my $o' } }),
+      `${CHUNKS} --coding=xz --source=/d.xz ${quoted(
+        `--run=cd "\${unixsocket%/*}" && LISTEN_PID=$$ LISTEN_FDS=1 exec ${qemu(
+          '--persistent --discard=unmap',
+          {
+            driver: 'qcow2',
+            file: file('/my $o'),
+          },
+        )}`,
+      )} --file=/d.xz`,
     ],
     [
       'a partition of an NBD server',
@@ -211,17 +241,45 @@ describe('image sandbox', () => {
   });
 
   it('is one for each of a packed image’s two servers', () => {
-    const one = plan('d.gz', { compression: 'gzip', format: 'qcow2', readOnly: true });
-    expect(allowed(one)).toMatch(/^-t -s -r \S*confine\.pl -r d\.gz -- env$/);
-    expect(serverWords({ ...one, isConfined: true }, true).at(-1)).toMatch(
-      /exec perl \S*confine\.pl -- qemu-nbd /,
+    const chunks = { cacheFile: '/cache', trace: '/trace' };
+    const one = plan('/d.gz', { compression: 'gzip', format: 'qcow2', readOnly: true, chunks });
+    expect(allowed(one)).toBe(
+      `-p -s -r ${LAUNCHER} -r /d.gz -w /cache -w /cache.index -w /trace -- ${process.execPath}`,
+    );
+    expect(serverWords({ ...one, isConfined: true }, true).at(-2)).toMatch(
+      /^--run=.* exec perl \S*confine\.pl -- qemu-nbd /,
     );
   });
 
   it('exists for the qemu-nbd on top of a download, but not for the download', () => {
     const one = plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, isConfined: true });
-    expect(serverWords(one, true)[0]).toBe('env');
-    expect(serverWords(one, true).at(-1)).toMatch(/exec perl \S*confine\.pl -- qemu-nbd /);
+    const words = serverWords(one, true);
+    expect(words[0]).toBe(process.execPath);
+    expect(words.find((word) => word.startsWith('--run='))).toMatch(/ exec perl \S*confine\.pl -- qemu-nbd /);
+  });
+});
+
+describe('cache of an image', () => {
+  const chunks = { cacheFile: '/c', cacheSize: 2 ** 30, prefetch: Number.POSITIVE_INFINITY };
+  const words = '--cache-file=/c --cache-size=1073741824 --prefetch';
+
+  it('lies below QEMU where the chunk server has the bytes anyway', () => {
+    expect(line(plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, chunks }))).toContain(
+      ` --source=https://h/d.qcow2 ${words} '--run=`,
+    );
+  });
+
+  it('lies on top of the server of a local image, and of an NBD server', () => {
+    expect(line(plan('/d.qcow2', { format: 'qcow2', chunks }))).toBe(
+      `${CHUNKS} --coding=plain --source=/d.qcow2 ${words} --writable -- ${line(plan('/d.qcow2', { format: 'qcow2' }))}`,
+    );
+    expect(line(plan('nbds://h/x', { partition: PART, readOnly: true, chunks }))).toBe(
+      `${CHUNKS} --coding=plain --part=1048576+4096 --source=nbds://h/x ${words} --nbd=nbds://h/x`,
+    );
+  });
+
+  it('needs no server where there is only a limit of the memory', () => {
+    expect(line(plan('/d.img', { chunks: { cacheMemory: 2 ** 26 } }))).toBe(line(plan('/d.img')));
   });
 });
 

@@ -1,0 +1,74 @@
+// The files in which a mount keeps the bytes of an image: --cache-file, --cache-dir and --trace.
+//
+// Used by prepare.ts, and by the command line for servers.
+
+import { createHash } from 'node:crypto';
+import { mkdir, open, stat } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
+import { printable } from '../nbd/text.js';
+import { codeOf, reasonOf } from '../transport/errors.js';
+import { keptFiles } from './chunks.js';
+import { ImageError } from './errors.js';
+import type { ChunkSettings, KeepRequest } from './keep-request.js';
+
+const MODE = 0o600;
+/** Characters of a name in a cache directory. */
+const NAME_LENGTH = 80;
+
+/** The name of an image's file in a cache directory. @param parts whatever tells the bytes of two mounts apart */
+export function cacheName(name: string, parts: readonly (string | undefined)[]): string {
+  const digest = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
+  const plain = name.replaceAll(/[^\w.+-]/g, '_').replace(/^\.+/, '');
+  return `${plain.slice(0, NAME_LENGTH) || 'disk'}-${digest}.img`;
+}
+
+/** Not resolve(): only the system knows where `..` leads after a link. */
+const absolute = (path: string): string => (isAbsolute(path) ? path : `${process.cwd()}/${path}`);
+
+/** @throws ImageError when a file cannot be made or opened */
+async function create(path: string): Promise<void> {
+  try {
+    const handle = await open(path, 'a', MODE);
+    const found = await handle.stat();
+    await handle.close();
+    if (found.isFile()) return;
+  } catch (error) {
+    throw new ImageError(`cannot open ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+  }
+  throw new ImageError(`${printable(path)} is not a regular file`);
+}
+
+/** @throws ImageError when there is no such directory and none can be made */
+async function createDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    throw new ImageError(`cannot use the cache directory ${printable(path)}: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * The settings of a request, with absolute paths.
+ * @param name of the file in a cache directory
+ */
+export function keptIn({ cacheDir, ...settings }: KeepRequest, name: string): ChunkSettings {
+  const { cacheFile, trace } = settings;
+  const path = cacheDir === undefined ? cacheFile : join(cacheDir, name);
+  return {
+    ...settings,
+    cacheFile: path === undefined ? undefined : absolute(path),
+    trace: trace === undefined ? undefined : absolute(trace),
+  };
+}
+
+/**
+ * Makes the files of these settings, which a server in the sandbox can only open.
+ * @throws ImageError when that is not possible
+ */
+export async function createKept({ cacheDir }: KeepRequest, settings: ChunkSettings): Promise<void> {
+  if (cacheDir !== undefined) await createDirectory(absolute(cacheDir));
+  for (const path of keptFiles(settings)) await create(path);
+}
