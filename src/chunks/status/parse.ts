@@ -1,0 +1,65 @@
+// Reads a line of the chunk server's control socket. Pure.
+//
+// The chunk server parses hostile images, so that its lines are checked. Unknown fields are ignored.
+
+import type { ChunkStatus } from '../contract/status.js';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A line that is not a state. */
+class BadStatus extends Error {}
+
+const isFields = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** A whole number of 0 or more. @throws BadStatus */
+function count(fields: Fields, name: string): number {
+  const value = fields[name];
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new BadStatus(name);
+  return value;
+}
+
+function optional<T>(fields: Fields, name: string, read: (value: Fields) => T): T | undefined {
+  const value = fields[name];
+  if (value === undefined) return undefined;
+  if (!isFields(value)) throw new BadStatus(name);
+  return read(value);
+}
+
+const optionalCount = (fields: Fields, name: string): number | undefined =>
+  fields[name] === undefined ? undefined : count(fields, name);
+
+const progress = (fields: Fields) => ({ done: count(fields, 'done'), all: count(fields, 'all') });
+
+function file(fields: Fields): ChunkStatus['file'] {
+  const { path, complete } = fields;
+  if (typeof path !== 'string' || typeof complete !== 'boolean') throw new BadStatus('file');
+  return { path, complete, used: count(fields, 'used'), limit: optionalCount(fields, 'limit') };
+}
+
+function memory(fields: Fields): ChunkStatus['memory'] {
+  return { used: count(fields, 'used'), limit: count(fields, 'limit') };
+}
+
+/** The state in a line; undefined if it is none. */
+export function parseChunkStatus(line: string): ChunkStatus | undefined {
+  try {
+    const fields: unknown = JSON.parse(line);
+    if (!isFields(fields)) return undefined;
+    const used = optional(fields, 'memory', memory);
+    if (used === undefined) return undefined;
+    return {
+      size: optionalCount(fields, 'size'),
+      memory: used,
+      file: optional(fields, 'file', file),
+      indexing: optional(fields, 'indexing', progress),
+      prefetch: optional(fields, 'prefetch', progress),
+      hits: count(fields, 'hits'),
+      misses: count(fields, 'misses'),
+      fetched: count(fields, 'fetched'),
+    };
+  } catch (error) {
+    if (error instanceof BadStatus || error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
