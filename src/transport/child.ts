@@ -32,14 +32,18 @@ const GROUP_LOOK = 50;
 const TERM_LOOK = 100;
 
 /**
- * $1 is the socket directory ('' for none), then the command. We make the directory while the launcher runs, and then
+ * $1 is the socket directory ('' for none), then the command. The chunk server has a second socket there. We make the directory while the launcher runs, and then
  * send it a line, so that the directory never exists without a process to remove it. LISTEN_PID must be the server's
  * own process number, which exec keeps. The watcher is orphaned at once, so that the server has no unknown child;
  * only SIGKILL ends it before it has cleaned up. It stays until all others of the group, whose number is $$, have
  * ended, or kills them.
  */
 const LAUNCHER = `directory=$1; shift
-clean() { if [ -n "$directory" ]; then rm -f -- "$directory/socket" "$directory/socket.control"; rmdir -- "$directory"; fi; }
+clean() {
+  if [ -z "$directory" ]; then return; fi
+  rm -f -- "$directory/socket" "$directory/socket.control"
+  rmdir -- "$directory"
+}
 if [ -n "$directory" ]; then read -r _ <&4 || { clean 2>/dev/null; exit 1; }; fi
 others() {
   for file in /proc/[0-9]*/stat; do

@@ -8,7 +8,9 @@ const built = (path: string): string =>
   JSON.stringify(fileURLToPath(new URL(`../../dist/chunks/serve/${path}`, import.meta.url)));
 
 const PROGRAM = `
+import { controlPath, startControl } from ${built('control.js')};
 import { inheritedListener } from ${built('activation.js')};
+import { RunningCommand } from ${built('run.js')};
 import { serveDisk } from ${built('serve.js')};
 const zeros = new Uint8Array(65536);
 const connection = {
@@ -29,6 +31,8 @@ const disk = { connect: async () => connection };
 const SERVE = `
 try {
   const { fd, path } = inheritedListener();
+  const counts = { memory: { used: 0, limit: 0 }, hits: 0, misses: 0, fetched: 0 };
+  await startControl(controlPath(path), () => counts);
   await serveDisk(fd, disk);
   console.error('path ' + path + ' ' + Object.keys(process.env).filter((name) => name.startsWith('LISTEN_')));
 } catch (error) {
@@ -37,10 +41,17 @@ try {
 }
 `;
 
+const RUN = `
+const running = await RunningCommand.start(process.argv[1], 3);
+process.on('SIGTERM', () => running.stop());
+await serveDisk(running.listener, disk);
+process.exit(await running.ended);
+`;
+
+const words = (program: string): string[] => [process.execPath, '--input-type=module', '-e', program];
+
 /** The command line of the program. */
-export const chunkProgram = (): string[] => [
-  process.execPath,
-  '--input-type=module',
-  '-e',
-  `${PROGRAM}${SERVE}`,
-];
+export const chunkProgram = (): string[] => words(`${PROGRAM}${SERVE}`);
+
+/** The command line of one that runs a command for the shell, which takes the inherited socket instead. */
+export const chunkProgramBelow = (command: string): string[] => [...words(`${PROGRAM}${RUN}`), command];

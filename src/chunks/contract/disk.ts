@@ -1,4 +1,4 @@
-// What the NBD server of an image serves.
+// The disk that the NBD server of an image serves.
 
 /** Properties of the disk, for the handshake. */
 export interface DiskProperties {

@@ -1,4 +1,4 @@
-// What the chunk server tells nbdfuse: lines of JSON on its control socket.
+// The state of the chunk server, which it sends to nbdfuse as lines of JSON on its control socket.
 
 /** The state of the chunk server; sent when somebody connects, and at most twice a second while it changes. */
 export interface ChunkStatus {
@@ -20,7 +20,7 @@ export interface ChunkStatus {
   readonly indexing: { readonly done: number; readonly all: number } | undefined;
   /** Prefetching: bytes of the image that are there, and all. */
   readonly prefetch: { readonly done: number; readonly all: number } | undefined;
-  /** Units that were there when they were asked for, and units that were not. */
+  /** Requests for units that were there, and for units that were not. */
   readonly hits: number;
   readonly misses: number;
   /** Compressed bytes that were fetched. */

@@ -32,6 +32,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   bsdutils: ['script'],
   'python3-minimal': ['python3'],
   'xz-utils': ['xz'],
+  zstd: ['zstd', 'pzstd'],
+  lz4: ['lz4'],
 };
 
 /** A user's PATH may lack the folders of the system's own programs. */

@@ -28,7 +28,7 @@ class Client {
   readonly disk: MemoryDisk;
   readonly receiver: RequestReceiver;
   readonly transmission: Transmission;
-  /** Replies as hexadecimal digits, each by itself. */
+  /** Replies as hexadecimal digits. */
   readonly replies: string[] = [];
   isLost = false;
   /** Whether replies leave at once. */
