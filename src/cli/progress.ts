@@ -2,9 +2,9 @@
 //
 // Used by main.ts. A line on a terminal, rewritten in place; with -v a line now and then elsewhere.
 
+import { followChunkStatus } from '../session/chunk-status.js';
 import type { Report } from '../session/settings.js';
 import { progressText } from '../session/status-text.js';
-import { watchChunkStatus } from '../transport/chunk-watch.js';
 import type { NbdServer } from '../transport/server.js';
 
 /** Milliseconds between two lines of -v. */
@@ -26,7 +26,7 @@ export function showProgress(
   if (controlPath === undefined) return () => undefined;
   let isShown = false;
   let last = performance.now();
-  const stop = watchChunkStatus(controlPath, ({ indexing }) => {
+  const stop = followChunkStatus(controlPath, ({ indexing }) => {
     if (indexing === undefined) return;
     const text = `reading the compressed file once: ${progressText(indexing)}`;
     if (output.isTTY) {

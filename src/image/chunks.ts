@@ -50,7 +50,7 @@ function settingWords({ cacheFile, cacheSize, cacheMemory, prefetch, trace }: Ch
   if (cacheSize !== undefined) words.push(`--cache-size=${cacheSize}`);
   if (cacheMemory !== undefined) words.push(`--cache-memory=${cacheMemory}`);
   if (prefetch !== undefined)
-    words.push(prefetch === Number.POSITIVE_INFINITY ? '--prefetch' : `--prefetch=${prefetch}`);
+    words.push(`--prefetch=${prefetch === Number.POSITIVE_INFINITY ? '' : prefetch}`);
   if (trace !== undefined) words.push(`--trace=${trace}`);
   return words;
 }

@@ -4,10 +4,10 @@
 
 import { join } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
-import { watchChunkStatus } from '../transport/chunk-watch.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { LossOutcome } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
+import { followChunkStatus } from './chunk-status.js';
 import { systemClock } from './clock.js';
 import { adoptFurther, createReconnector } from './connect/connected-disk.js';
 import { reconnectBy } from './connect/lost-server.js';
@@ -89,7 +89,7 @@ export class SingleFileKeeper implements FileKeeper {
   /** Shows the state of the disk's chunk server in the status. */
   #watch(controlPath: string, backend: Backend): () => void {
     let isFirst = true;
-    return watchChunkStatus(controlPath, (chunks) => {
+    return followChunkStatus(controlPath, (chunks) => {
       backend.chunksChanged?.(FILE, chunks);
       const text = cacheFileText(chunks);
       if (isFirst && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
