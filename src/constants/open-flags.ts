@@ -4,7 +4,7 @@
 
 import { constants } from 'node:fs';
 
-export const { O_RDWR, O_DIRECT, O_DSYNC, O_NOFOLLOW, O_NONBLOCK } = constants;
+export const { O_RDONLY, O_RDWR, O_DIRECT, O_DSYNC, O_NOFOLLOW, O_NONBLOCK } = constants;
 
 /** Missing in Node's table, and the same on every processor that Node supports. */
 export const O_CLOEXEC = 0o2000000;
@@ -19,4 +19,10 @@ const IOC_OTHERS: readonly string[] = ['ppc', 'ppc64', 'mips', 'mipsel'];
 export function ioctlRead32(type: number, number: number, arch: string = process.arch): number {
   const direction = IOC_OTHERS.includes(arch) ? 0x40000000 : 0x80000000;
   return direction + 4 * 0x10000 + type * 0x100 + number;
+}
+
+/** `_IOW(type, number, size)` on a processor. @param size bytes of the argument */
+export function ioctlWrite(type: number, number: number, size: number, arch: string = process.arch): number {
+  const direction = IOC_OTHERS.includes(arch) ? 0x80000000 : 0x40000000;
+  return direction + size * 0x10000 + type * 0x100 + number;
 }

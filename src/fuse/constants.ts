@@ -63,6 +63,8 @@ export const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28;
 export const FUSE_INIT_EXT = 1 << 30;
 /** Bit 36 of the flags: bit 4 of `flags2` (kernel 6.6; newer than Debian 12's header). */
 export const FUSE_DIRECT_IO_ALLOW_MMAP_2 = 1 << 4;
+/** Bit 37 of the flags: bit 5 of `flags2` (kernel 6.9). */
+export const FUSE_PASSTHROUGH_2 = 1 << 5;
 
 export const FATTR_MODE = 1 << 0;
 export const FATTR_UID = 1 << 1;
@@ -83,6 +85,8 @@ export const FOPEN_DIRECT_IO = 1 << 0;
 export const FOPEN_KEEP_CACHE = 1 << 1;
 export const FOPEN_CACHE_DIR = 1 << 3;
 export const FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;
+/** The kernel reads the file whose id is in the reply. No flag may come with it but those for direct I/O. */
+export const FOPEN_PASSTHROUGH = 1 << 7;
 
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;

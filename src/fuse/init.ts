@@ -13,6 +13,7 @@ import {
   FUSE_KERNEL_VERSION,
   FUSE_MAX_PAGES,
   FUSE_PARALLEL_DIROPS,
+  FUSE_PASSTHROUGH_2,
   FUSE_READDIRPLUS_AUTO,
   FUSE_WRITEBACK_CACHE,
 } from './constants.js';
@@ -38,6 +39,12 @@ const NO_LIMIT = 0xffffffff;
 /** Length of `fuse_init_out` in bytes. */
 export const INIT_OUT_LENGTH = 64;
 
+/**
+ * File systems that may lie on one another below a file that the kernel reads without nbdfuse: that of the file. The mount
+ * then counts as one that lies on another.
+ */
+const MAX_STACK_DEPTH = 1;
+
 /** Most asynchronous requests in flight before the kernel makes readers and writers wait. */
 const MAX_BACKGROUND = 64;
 
@@ -56,6 +63,8 @@ export interface InitOptions {
   readonly writeback: boolean;
   /** Whether files open for direct I/O can be mapped; the kernel then sends one direct write at a time. */
   readonly directMmap: boolean;
+  /** Whether the kernel may read local files without nbdfuse where an OPEN says so. Not together with `writeback`. */
+  readonly passthrough: boolean;
   /** False: the kernel sends one READ at a time (`-o sync_read`). */
   readonly asyncRead: boolean;
   /** Largest READ or WRITE in bytes: a multiple of the page size. */
@@ -119,7 +128,10 @@ export function writeInitReply(view: DataView, request: InitRequest, options: In
     Math.max(1, Math.floor(options.maxTransfer / options.pageSize)),
     HOST_ENDIAN,
   );
-  const wanted2 = options.directMmap ? FUSE_DIRECT_IO_ALLOW_MMAP_2 : 0;
-  view.setUint32(OUT_HEADER + 32, request.flags2 & wanted2, HOST_ENDIAN);
+  let wanted2 = options.directMmap ? FUSE_DIRECT_IO_ALLOW_MMAP_2 : 0;
+  if (options.passthrough) wanted2 |= FUSE_PASSTHROUGH_2;
+  const flags2 = request.flags2 & wanted2;
+  view.setUint32(OUT_HEADER + 32, flags2, HOST_ENDIAN);
+  if ((flags2 & FUSE_PASSTHROUGH_2) !== 0) view.setUint32(OUT_HEADER + 36, MAX_STACK_DEPTH, HOST_ENDIAN);
   return INIT_OUT_LENGTH;
 }

@@ -107,11 +107,11 @@ export function writeNegativeEntry(view: DataView, seconds: number): number {
   return ENTRY_LENGTH;
 }
 
-/** `fuse_open_out`. */
-export function writeOpenReply(view: DataView, openFlags: number, handle = 0): number {
+/** `fuse_open_out`. @param backing with FOPEN_PASSTHROUGH: the id of the file that the kernel reads */
+export function writeOpenReply(view: DataView, openFlags: number, handle = 0, backing = 0): number {
   view.setBigUint64(OUT_HEADER, BigInt(handle), HOST_ENDIAN);
   view.setUint32(OUT_HEADER + 8, openFlags, HOST_ENDIAN);
-  view.setUint32(OUT_HEADER + 12, 0, HOST_ENDIAN);
+  view.setInt32(OUT_HEADER + 12, backing, HOST_ENDIAN);
   return 16;
 }
 

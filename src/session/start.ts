@@ -163,6 +163,7 @@ async function serve(
   const events: MountEvents = {
     files: fileKeeper,
     warning: (text) => report.line(text),
+    detail: (text) => report.detail(text),
     unmounted: () => end({ kind: 'unmounted' }),
     failed: (why) => end({ kind: 'crash', why }),
   };

@@ -4,7 +4,7 @@
 
 import type { ChunkStatus } from '../chunks/contract/status.js';
 import { printable } from '../nbd/text.js';
-import type { RequestStatus, Status, WaitStatus } from '../worker/contract/status.js';
+import type { PassthroughStatus, RequestStatus, Status, WaitStatus } from '../worker/contract/status.js';
 import { PLAIN, type Style } from './style.js';
 
 /** Units of bytes, each 1024 of the one before. */
@@ -111,6 +111,10 @@ function chunkLines(chunks: ChunkStatus): readonly (readonly [string, string])[]
   ];
 }
 
+function passthroughText({ active, why = '' }: PassthroughStatus): string {
+  return active ? 'yes' : `no: ${printable(why)}`;
+}
+
 function lines(status: Status, style: Style): readonly (readonly [name: string, value: string])[] {
   const { readAhead } = status;
   const connected = status.connections.length > 0;
@@ -125,6 +129,9 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
     ...(status.partition === undefined ? [] : [['partition', partitionText(status)] as const]),
     ['connections', connected ? connectionsText(status) : style.bad(connectionsText(status))],
     ['cache', status.cache],
+    ...(status.passthrough === undefined
+      ? []
+      : [['passthrough', passthroughText(status.passthrough)] as const]),
     ['reads', requestsText(status.reads)],
     ['writes', requestsText(status.writes)],
     ['flushes', `${status.flushes}, write zeroes ${status.writeZeroes}, errors ${status.errors}`],

@@ -10,6 +10,7 @@ import { type Call, deliver } from './contract/call.js';
 import type {
   FileAttachment,
   ListChange,
+  LocalCopy,
   PartDescription,
   ReadThreadEnd,
   ServedFile,
@@ -23,6 +24,7 @@ import { Dispatcher } from './fuse/dispatch.js';
 import { ExportDirectory } from './fuse/export-directory.js';
 import { Files } from './fuse/files.js';
 import { Metadata, type MetadataOptions } from './fuse/metadata.js';
+import { Passthrough } from './fuse/passthrough.js';
 import { Loop, type LoopControl } from './loop/loop.js';
 import { Shutdown } from './loop/shutdown.js';
 import { Watchdog } from './loop/watchdog.js';
@@ -41,7 +43,11 @@ const VALIDITY = 3600;
 /** The same for names, where files come and go. */
 const CHANGING_VALIDITY = 1;
 
-function metadataOptions(settings: WorkerSettings, { system }: World): MetadataOptions {
+function metadataOptions(
+  settings: WorkerSettings,
+  { system }: World,
+  passthrough: Passthrough | undefined,
+): MetadataOptions {
   const { cache, changing } = settings;
   return {
     cache,
@@ -53,6 +59,7 @@ function metadataOptions(settings: WorkerSettings, { system }: World): MetadataO
     blocksValidity: settings.attributeTimeout,
     negativeValidity: settings.negativeTimeout ?? 0,
     keepPages: !settings.dropPagesOnOpen,
+    passthrough,
     wallClock: system.wallClock,
   };
 }
@@ -76,6 +83,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   readonly #status: StatusReporter;
   readonly #readahead: Readahead | undefined;
   readonly #blockCounts: BlockCounts;
+  readonly #passthrough: Passthrough | undefined;
   #saidReady = false;
   #initialized: number | undefined;
 
@@ -100,7 +108,9 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#disks = this.#files.disks;
     const { tree, byNode } = this.#files;
     const { changing } = settings;
-    const metadata = new Metadata(tree, this.#engine.device, byNode, metadataOptions(settings, world));
+    this.#passthrough = this.#makePassthrough(settings);
+    const options = metadataOptions(settings, world, this.#passthrough);
+    const metadata = new Metadata(tree, this.#engine.device, byNode, options);
     this.#blockCounts = new BlockCounts(this.#engine, metadata);
     const init = {
       ...settings,
@@ -115,13 +125,20 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       : undefined;
     if (settings.readThreads > 0)
       this.#readThreads = new ReadThreads(this.#engine, this.#disks[0], world.send);
-    this.#status = new StatusReporter(settings.cache, this.#engine, this.#files, this.#readThreads);
+    this.#status = new StatusReporter(
+      settings.cache,
+      this.#engine,
+      this.#files,
+      this.#readThreads,
+      this.#passthrough,
+    );
     this.#dispatcher = new Dispatcher({
       engine: this.#engine,
       metadata,
       disks: byNode,
       parts: this.#files.parts,
       init,
+      passthrough: this.#passthrough,
       prefetched: this.#readahead,
       blockCounts: this.#blockCounts,
       status: (nodeid) => this.#status.ofNode(nodeid),
@@ -156,6 +173,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       for (const { connections, closing } of this.#disks)
         for (const connection of [...connections, ...closing]) connection.end({ manner: 'finished' });
       this.#engine.buffers.discardShared();
+      this.#passthrough?.close();
       this.#engine.device.close();
     }
     this.#world.send('stopped', this.#shutdown.outcome(this.#files.hasUnseenErrors));
@@ -255,6 +273,13 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#world.send('status', this.#status.all());
   }
 
+  passThrough(copy: LocalCopy): void {
+    this.#world.send(
+      'passedThrough',
+      this.#passthrough?.use(copy, this.#disks[0]) ?? 'there is no cache file',
+    );
+  }
+
   stop(timeout: number): void {
     this.#loop.stopListening();
     this.#shutdown.begin(this.#engine.now() + timeout);
@@ -290,6 +315,12 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     ];
     const due = times.filter((time) => time >= 0);
     return due.length === 0 ? -1 : Math.min(...due);
+  }
+
+  #makePassthrough({ passthrough }: WorkerSettings): Passthrough | undefined {
+    if (passthrough === undefined) return undefined;
+    const say = (text: string): void => this.#world.send('detail', text);
+    return new Passthrough(this.#engine.device, passthrough.objection, say);
   }
 
   /** Closes the connections of idle files, and flushes when unflushed writes use up the memory. */

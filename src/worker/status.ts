@@ -10,6 +10,7 @@ import type { Disk } from './disk/disk.js';
 import type { Wait } from './disk/waits.js';
 import type { DiskPart } from './fuse/disk-parts.js';
 import type { Files } from './fuse/files.js';
+import type { Passthrough } from './fuse/passthrough.js';
 import type { ReadThreads } from './read-threads/read-threads.js';
 import type { Engine } from './request/engine.js';
 import { COUNTER, LATENCIES, percentile } from './stats/counters.js';
@@ -21,6 +22,7 @@ export interface StatusContext {
   /** False: the file has no connections because nobody has opened it. */
   readonly inUse: boolean;
   readonly cache: CacheMode;
+  readonly passthrough: Passthrough | undefined;
   /** Seconds since the file is served. */
   readonly uptime: number;
   /** The server as the user named it, and whether the connection is encrypted. */
@@ -56,7 +58,7 @@ function waitStatus({ bytes, ...wait }: Wait): WaitStatus {
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { inUse, cache, uptime, server, tls, readThreads, readThreadCounters } = context;
+  const { inUse, cache, passthrough, uptime, server, tls, readThreads, readThreadCounters } = context;
   const { info } = disk;
   const counters = disk.counters.map((own, i) => readThreadCounters.reduce((sum, one) => sum + one[i], own));
   const inFlight = readThreads.reduce((sum, one) => sum + one.inFlight, context.inFlight);
@@ -73,6 +75,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     size: String(info.size),
     readOnly: disk.node.readOnly,
     cache,
+    ...(passthrough === undefined ? {} : { passthrough: passthrough.status(disk) }),
     state: stateOf(disk, inUse),
     threads: 1 + readThreads.length,
     connections,
@@ -119,12 +122,20 @@ export class StatusReporter {
   readonly #engine: Engine;
   readonly #files: Files;
   readonly #readThreads: ReadThreads | undefined;
+  readonly #passthrough: Passthrough | undefined;
   readonly #startedAt: number;
   /** The state of the chunk server behind each file that has one. */
   readonly chunks = new Map<number, ChunkStatus>();
 
-  constructor(cache: CacheMode, engine: Engine, files: Files, readThreads: ReadThreads | undefined) {
+  constructor(
+    cache: CacheMode,
+    engine: Engine,
+    files: Files,
+    readThreads: ReadThreads | undefined,
+    passthrough: Passthrough | undefined,
+  ) {
     this.#cache = cache;
+    this.#passthrough = passthrough;
     this.#engine = engine;
     this.#startedAt = engine.now();
     this.#files = files;
@@ -152,6 +163,7 @@ export class StatusReporter {
       inFlight: this.#engine.requests.inFlightOn(disk),
       inUse: entry?.disk === disk,
       cache: this.#cache,
+      passthrough: this.#passthrough,
       uptime: Math.round((this.#engine.now() - this.#startedAt) / 1000),
       server,
       tls,

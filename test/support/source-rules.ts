@@ -159,7 +159,8 @@ const TASKS: Readonly<Record<string, string>> = {
   'worker/connection': 'one connection: sending, receiving, TLS records, zero-copy send',
   'worker/disk': 'one export: connections, order of changes, unflushed writes, recovery, extents',
   'worker/request': 'the engine and its READ, WRITE, FALLOCATE, LSEEK and FSYNC; read-ahead, trace',
-  'worker/fuse': 'dispatch by opcode; names and attributes; the directory of `--all`; partitions',
+  'worker/fuse':
+    'dispatch by opcode; names and attributes; the directory of `--all`; partitions; passthrough',
   'worker/loop': 'poll, watchdog, shutdown',
   'worker/read-threads': 'threads that answer READs, off by default',
   worker: 'the worker thread',

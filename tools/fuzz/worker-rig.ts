@@ -142,6 +142,7 @@ export class Rig {
       blocksValidity: undefined,
       negativeValidity: 1,
       keepPages: true,
+      passthrough: undefined,
       wallClock: engine.system.wallClock,
     });
     const init = {
@@ -155,6 +156,7 @@ export class Rig {
       inFlight: 0,
       inUse: true,
       cache: 'writeback',
+      passthrough: undefined,
       uptime: 1,
       server: 'phony',
       tls: false,
@@ -169,6 +171,7 @@ export class Rig {
       disks,
       parts: new Map(),
       init,
+      passthrough: undefined,
       prefetched: undefined,
       blockCounts: new BlockCounts(engine, metadata),
       status: tell,

@@ -2,7 +2,7 @@
 //
 // Implements the worker's calls on /dev/fuse.
 
-import { EAGAIN, ENODEV } from '../../src/constants/errno.js';
+import { EAGAIN, ENODEV, EPERM } from '../../src/constants/errno.js';
 import { O_DIRECT, O_DSYNC, O_RDWR } from '../../src/constants/open-flags.js';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -233,6 +233,11 @@ export class SimulatedKernel implements DeviceCalls {
   patienceOf(pid: number): number | undefined {
     if (pid === 0) return undefined;
     return this.#signals.get(pid) === true ? PATIENCE.ending : PATIENCE.none;
+  }
+
+  /** No file is given to the kernel: the mounts of the simulation are writable. */
+  ioctl(): number {
+    return setErrno(EPERM);
   }
 
   read(_descriptor: number, address: number, length: number): number {

@@ -691,6 +691,8 @@ export class Simulation {
       if (wasFirst) this.#isRefused(file);
       else this.coverage.count('another disk is refused');
     },
+    detail: () => undefined,
+    passedThrough: () => undefined,
     warning: (text) => {
       this.note(() => `  worker: ${text}`);
       const file = this.checkers.findIndex((_, i) => text.startsWith(`${nameOf(i)}: `));

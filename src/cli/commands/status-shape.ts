@@ -3,7 +3,7 @@
 import type { ChunkStatus } from '../../chunks/contract/status.js';
 import { printable } from '../../nbd/text.js';
 import { isObject, withPresentNames } from '../../worker/contract/former-names.js';
-import type { RequestStatus, Status, WaitStatus } from '../../worker/contract/status.js';
+import type { PassthroughStatus, RequestStatus, Status, WaitStatus } from '../../worker/contract/status.js';
 
 type Check = (value: unknown) => boolean;
 
@@ -82,6 +82,7 @@ const status = shaped<Status>({
   size: digits,
   readOnly: flag,
   cache,
+  passthrough: optional(shaped<PassthroughStatus>({ active: flag, why: optional(text) })),
   state: text,
   threads: number,
   connections: listOf(shaped<Status['connections'][number]>({ number, inFlight: number })),

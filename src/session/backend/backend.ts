@@ -34,6 +34,8 @@ export interface BackendRequest {
   readonly reconnectable: boolean;
   /** Whether READs need NBD_CMD_FLAG_DF from the start, since a server that disconnects is lost. */
   readonly wholeReads: boolean;
+  /** Whether the bytes of the only file may become complete in a local file: see `usePassthrough`. Default: false. */
+  readonly localCopy?: boolean;
   /** Maximum number of threads. */
   readonly threads: number;
   readonly events: MountEvents;
@@ -71,6 +73,12 @@ export interface Backend {
    * undefined when the file is gone. @throws MountError when something else is mounted there
    */
   open(file: number): Promise<number | undefined>;
+  /**
+   * Lets the kernel read the only file without nbdfuse, from a raw file at `path` with all its bytes, which nobody changes
+   * from now on; at any time. Programs that have the file open go on as before. Resolves with undefined, or with the reason
+   * why the kernel does not; never rejects. A line for --verbose has said so, too.
+   */
+  usePassthrough(path: string): Promise<string | undefined>;
   /** The status of each file; empty where the backend keeps no counters. */
   status(): Promise<readonly FileStatus[]>;
   /**

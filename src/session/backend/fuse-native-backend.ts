@@ -110,6 +110,10 @@ class FuseNativeBackend implements Backend {
     this.#system.fail(file, errno);
   }
 
+  async usePassthrough(): Promise<string> {
+    return 'the fuse-native backend cannot do it';
+  }
+
   async status(): Promise<readonly []> {
     return [];
   }

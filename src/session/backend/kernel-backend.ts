@@ -5,6 +5,7 @@
 import { stat, truncate } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
 import type { ChunkStatus } from '../../chunks/contract/status.js';
+import { administersSystem } from '../../linux/capabilities.js';
 import { using } from '../../linux/path.js';
 import { writeBackDirtyPages } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
@@ -16,6 +17,7 @@ import { dismissWorker, spawnReadThread, whenLoaded } from '../../worker/spawn.j
 import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
+import { withLocalCopy } from './local-copy.js';
 import { treeOptions } from './tree-options.js';
 
 /** Bytes of unflushed writes that are kept: of the single file, and of each file with --all. */
@@ -51,6 +53,17 @@ function cacheMode(request: BackendRequest): CacheMode {
   return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
 }
 
+/** Why the kernel cannot read a local file in place of the mount's; undefined if only the kernel may know a reason. */
+function passthroughObjection(request: BackendRequest): string | undefined {
+  if (request.changing || request.settings.partitions)
+    return 'only the single file of a mount can have it, not --all or --partitions';
+  if (!isReadOnly(request)) return 'the mount is not read-only: see -r';
+  if (cacheMode(request) === 'none') return 'with --cache=none the kernel keeps nothing';
+  if (!administersSystem())
+    return 'nbdfuse lacks the capability SYS_ADMIN of the first user namespace, which root has';
+  return undefined;
+}
+
 function workerOptions(request: BackendRequest, { device }: KernelMount): WorkerOptions {
   const { settings, options, mountpoint, files, changing, threads } = request;
   return {
@@ -74,6 +87,7 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     negativeTimeout: options.negativeTimeout,
     readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
     // The kernel caches the pages of each file separately: see docs/internals/decisions/0030-partitions.md.
+    passthrough: request.localCopy === true ? { objection: passthroughObjection(request) } : undefined,
     dropPagesOnOpen: options.autoCache || settings.partitions,
     readThreads: threads - 1,
     firstReadThreadConnection: settings.connections,
@@ -178,6 +192,11 @@ class ShownFiles {
     await this.#act(number, (path) => truncate(path, Number(info.size)));
   }
 
+  /** Bytes of a file; undefined where they are not known. */
+  size(number: number): bigint | undefined {
+    return this.#files.get(number)?.info?.size;
+  }
+
   /** Adds files of the same disk as `number`, with the numbers after it. */
   addParts(number: number, parts: readonly PartDescription[]): void {
     const whole = this.#find(number);
@@ -267,6 +286,16 @@ class KernelBackend implements Backend {
 
   open(file: number): Promise<number | undefined> {
     return this.#files.open(file);
+  }
+
+  async usePassthrough(path: string): Promise<string | undefined> {
+    try {
+      await this.ready;
+      const why = await withLocalCopy(path, this.#files.size(0), (copy) => this.#worker.passThrough(copy));
+      return why === '' ? undefined : why;
+    } catch (error) {
+      return String(error);
+    }
   }
 
   status(): ReturnType<Backend['status']> {

@@ -53,6 +53,22 @@ export interface ListChange {
   readonly removed: readonly number[];
 }
 
+/** The wish that the kernel reads the file without nbdfuse, once its bytes are complete in a local file. */
+export interface PassthroughWish {
+  /** Why that is not possible; undefined if nothing is known yet. */
+  readonly objection: string | undefined;
+}
+
+/** A local file with the bytes of the mount's only file, of the same size; or why there is none. */
+export type LocalCopy =
+  | {
+      /** Open until the answer. */
+      readonly descriptor: number;
+      /** Whether O_DIRECT reads multiples of 512 bytes of it. */
+      readonly direct: boolean;
+    }
+  | { readonly why: string };
+
 /** The settings with which the worker starts. */
 export interface WorkerSettings {
   /** The /dev/fuse descriptor, which the worker owns from now on. */
@@ -92,6 +108,8 @@ export interface WorkerSettings {
   readonly readThreads: number;
   /** Drop the pages that a file had in the page cache whenever it is opened. */
   readonly dropPagesOnOpen: boolean;
+  /** Undefined where no local file is to be expected. */
+  readonly passthrough?: PassthroughWish | undefined;
 }
 
 /** A connected stream socket that never blocks, in the transmission phase of NBD. The receiver owns it. */
@@ -185,6 +203,8 @@ export interface ToWorker {
   prove(): void;
   /** Asks for `status`. */
   tellStatus(): void;
+  /** Lets the kernel read the only file without nbdfuse: programs that open it from now on. Answered by `passedThrough`. */
+  passThrough(copy: LocalCopy): void;
   /** Takes no more requests, ends the requests in flight within `timeout` milliseconds, flushes, disconnects. */
   stop(timeout: number): void;
 }
@@ -223,6 +243,10 @@ export interface FromWorker extends FromThread, ConnectionEvents, DirectoryEvent
   ready(): void;
   /** One line for the user. */
   warning(text: string): void;
+  /** One line for `--verbose`. */
+  detail(text: string): void;
+  /** Answers `passThrough`. @param why empty, or why the kernel does not read the file without nbdfuse */
+  passedThrough(why: string): void;
   /** Answers `prove`: whether new connections lead to a server that has every acknowledged byte. */
   proven(good: boolean): void;
   /** A signal has hit the requester of a request that a read thread may have. */
@@ -235,7 +259,7 @@ export interface FromWorker extends FromThread, ConnectionEvents, DirectoryEvent
 }
 
 /** The calls of a backend, the worker or another one, that the session receives. */
-export interface MountEvents extends Pick<FromWorker, 'warning' | 'unmounted' | 'failed'> {
+export interface MountEvents extends Pick<FromWorker, 'warning' | 'detail' | 'unmounted' | 'failed'> {
   /** Receives the calls about the files' connections, and with --all about their directory. */
   readonly files: ConnectionEvents & Partial<DirectoryEvents>;
 }

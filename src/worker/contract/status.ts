@@ -37,6 +37,13 @@ export interface WaitStatus {
   readonly seconds?: number;
 }
 
+/** Whether programs that open the file now let the kernel read a local file without nbdfuse. */
+export interface PassthroughStatus {
+  readonly active: boolean;
+  /** Why not. */
+  readonly why?: string;
+}
+
 /** The status of a mount, as `nbdfuse --status` prints it. */
 export interface Status {
   readonly pid: number;
@@ -49,6 +56,8 @@ export interface Status {
   readonly size: string;
   readonly readOnly: boolean;
   readonly cache: CacheMode;
+  /** Only with a cache file. */
+  readonly passthrough?: PassthroughStatus;
   /** `connected`, `reconnecting`, `idle` where the file is not open, or the errno that requests fail with. */
   readonly state: string;
   /** Number of threads: the worker and the connected read threads. */

@@ -5,6 +5,7 @@
 // request has a descriptor of its own.
 
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js';
+import { ioctlWrite } from '../../constants/open-flags.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
 import { errnoName } from '../../linux/errno.js';
@@ -25,6 +26,11 @@ export const MAX_TRANSFER = 1024 * 1024;
 
 /** Up to this many bytes of data are copied out of the device's buffer. A request with more data takes the buffer. */
 export const COPY_LIMIT = 256 * 1024;
+
+/** FUSE_DEV_IOC_BACKING_OPEN and FUSE_DEV_IOC_BACKING_CLOSE of fuse.h, and the size of `fuse_backing_map`. */
+const BACKING_MAP = 16;
+const BACKING_OPEN = ioctlWrite(229, 1, BACKING_MAP);
+const BACKING_CLOSE = ioctlWrite(229, 2, 4);
 
 /** The address of a reply: the request's number in the kernel, and the descriptor that delivered the request. */
 export interface Requester {
@@ -90,6 +96,19 @@ export class Device {
 
   close(): void {
     this.#calls.close(this.descriptor);
+  }
+
+  /** Gives the kernel a file to read without nbdfuse. Returns the kernel's id of it, 1 or more, or the name of an errno. */
+  openBacking(descriptor: number): number | string {
+    const map = new Int32Array(BACKING_MAP / 4);
+    map[0] = descriptor;
+    const id = this.#calls.ioctl(this.descriptor, BACKING_OPEN, addressOf(map));
+    return id > 0 ? id : errnoName(errno());
+  }
+
+  /** Takes such a file back. The mount may be gone, which is no error. */
+  closeBacking(id: number): void {
+    this.#calls.ioctl(this.descriptor, BACKING_CLOSE, addressOf(new Uint32Array([id])));
   }
 
   /** Copies a request of `length` bytes at `address` into `buffer`, with the descriptor that delivered it. */

@@ -17,6 +17,7 @@ export interface DeviceCalls {
   read(descriptor: number, address: number, length: number): number;
   write(descriptor: number, address: number, length: number): number;
   close(descriptor: number): number;
+  ioctl(descriptor: number, request: number, argument: number): number;
 }
 
 /** See the file's head. */

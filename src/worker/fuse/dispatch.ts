@@ -71,6 +71,7 @@ import type { BlockCounts } from './block-counts.js';
 import type { DiskPart } from './disk-parts.js';
 import type { ExportDirectory } from './export-directory.js';
 import { LOOKUP_NAME, type Metadata, nameIn } from './metadata.js';
+import type { Passthrough } from './passthrough.js';
 import { ExtendedAttributes } from './xattr.js';
 
 /** Forwards FUSE_INTERRUPT to the read threads, one of which may have the request. */
@@ -87,7 +88,8 @@ export interface DispatchTargets {
   /** The files of these that are only a part of their disk. */
   readonly parts: ReadonlyMap<number, DiskPart>;
   /** The features to request in FUSE_INIT. */
-  readonly init: InitOptions;
+  readonly init: Omit<InitOptions, 'passthrough'>;
+  readonly passthrough: Passthrough | undefined;
   readonly prefetched: PrefetchedBytes | undefined;
   /** Takes a GETATTR that must wait for a count of blocks. */
   readonly blockCounts: BlockCounts;
@@ -280,10 +282,9 @@ export class Dispatcher implements Requester {
       this.#error(EIO);
       throw new Error(objection);
     }
-    this.#engine.device.replySmall(
-      writeInitReply(this.#engine.device.small, request, this.#targets.init),
-      this,
-    );
+    const { init, passthrough } = this.#targets;
+    const options = { ...init, passthrough: passthrough?.isWanted(request.flags2) ?? false };
+    this.#engine.device.replySmall(writeInitReply(this.#engine.device.small, request, options), this);
     this.#hasKillpriv = (request.flags & FUSE_HANDLE_KILLPRIV_V2) !== 0;
     this.ready = true;
   }

@@ -56,6 +56,7 @@ import type { CacheMode } from '../contract/status.js';
 import type { Device, Requester } from '../device/device.js';
 import type { Clock } from '../device/system.js';
 import type { Disk } from '../disk/disk.js';
+import type { Passthrough } from './passthrough.js';
 import { RecentOpens } from './recent-opens.js';
 
 /** Size in bytes of the shortest directory entry. */
@@ -86,6 +87,8 @@ export interface MetadataOptions {
   readonly keepPages: boolean;
   /** Whether files come and go, so that the kernel must not cache the directory. */
   readonly changing: boolean;
+  /** Undefined where the kernel never reads a file without nbdfuse. */
+  readonly passthrough: Passthrough | undefined;
   /** Time of day, for SETATTR. */
   readonly wallClock: Clock;
 }
@@ -192,15 +195,15 @@ export class Metadata {
     if (node === undefined) return this.#error(ENOENT, requester);
     const error = this.#tree.open(node, wanted);
     if (error !== 0) return this.#error(error, requester);
-    const writes = (wanted & O_ACCMODE) !== 0;
-    this.#disks.get(nodeid)?.opened(writes);
-    // Direct writers need not wait for one another; the kernel keeps its cache coherent.
-    const direct = this.#options.cache === 'none' || (wanted & O_DIRECT) !== 0;
-    const keep = this.#options.keepPages ? FOPEN_KEEP_CACHE : 0;
-    const flags = direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
+    const disk = this.#disks.get(nodeid);
+    const { cache, keepPages, passthrough } = this.#options;
+    const direct = cache === 'none' || (wanted & O_DIRECT) !== 0;
+    const through = disk === undefined ? undefined : passthrough?.open(disk, direct);
+    disk?.opened((wanted & O_ACCMODE) !== 0);
     const handle = this.#opens.opened(nodeid, pid);
     node.errors.opened(handle);
-    return this.#reply(writeOpenReply(this.#device.small, flags, handle), requester);
+    const flags = through?.flags ?? openFlags(direct, keepPages);
+    return this.#reply(writeOpenReply(this.#device.small, flags, handle, through?.backing), requester);
   }
 
   release(nodeid: number, view: DataView, requester: Requester): number {
@@ -285,6 +288,12 @@ export class Metadata {
     this.#device.replyError(error, requester);
     return error;
   }
+}
+
+/** The flags of a reply to OPEN. Direct writers need not wait for one another; the kernel keeps its cache coherent. */
+function openFlags(direct: boolean, keepPages: boolean): number {
+  const keep = keepPages ? FOPEN_KEEP_CACHE : 0;
+  return direct ? FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | keep : keep;
 }
 
 /** Offset of the name in a LOOKUP. */

@@ -14,6 +14,7 @@ import type {
   ConnectedSocket,
   FromWorker,
   InodeEvents,
+  LocalCopy,
   MountEvents,
   ReadThreadEvents,
   StopOutcome,
@@ -37,10 +38,12 @@ export interface IdleThreads {
 export type WorkerEvents = MountEvents & InodeEvents;
 
 /** Calls that the handle acts on; it passes all others on unchanged. */
-type OwnCalls = Omit<FromWorker, 'warning' | keyof InodeEvents | keyof MountEvents['files']>;
+type OwnCalls = Omit<FromWorker, 'warning' | 'detail' | keyof InodeEvents | keyof MountEvents['files']>;
 
 /** Milliseconds for read threads to forward their requests. */
 const FORWARDING_TIME = 500;
+
+const MOUNT_ENDED = 'the mount has ended';
 
 const NOTHING_LOST: StopOutcome = { unwrittenBytes: 0, ranges: [], reason: '' };
 
@@ -58,6 +61,7 @@ export class WorkerHandle {
   readonly #readThreads: ReadThreadHandles;
   readonly #attached = new Map<number, number>();
   #proofs: ((good: boolean) => void)[] = [];
+  #copies: ((why: string) => void)[] = [];
   #statusWanted: ((statuses: readonly FileStatus[]) => void)[] = [];
   #becomeReady: () => void = () => undefined;
   #refuseReady: (error: Error) => void = () => undefined;
@@ -131,6 +135,15 @@ export class WorkerHandle {
     this.#readThreads.attach(socket, info, owner);
   }
 
+  /** Lets the kernel read the only file without nbdfuse. Resolves with an empty text, or why it does not. */
+  passThrough(copy: LocalCopy): Promise<string> {
+    if (this.#ended) return Promise.resolve(MOUNT_ENDED);
+    return new Promise((resolve) => {
+      this.#copies.push(resolve);
+      this.send('passThrough', copy);
+    });
+  }
+
   /** Ends the worker. See `stopped`. @param remaining milliseconds that requests in flight still have to end */
   async stop(remaining: () => number): Promise<StopOutcome> {
     const late = delay(Math.min(FORWARDING_TIME, remaining()), undefined, { ref: false });
@@ -152,6 +165,7 @@ export class WorkerHandle {
     ready: () => this.#becomeReady(),
     failed: (text) => this.#crash(text),
     status: (statuses) => this.#answerStatus(statuses),
+    passedThrough: (why) => this.#copies.shift()?.(why),
     proven: (good) => this.#proofs.shift()?.(good),
     interrupted: (uniqueHi, uniqueLo) => this.#readThreads.interrupted(uniqueHi, uniqueLo),
     unmounted: () => {
@@ -175,6 +189,7 @@ export class WorkerHandle {
     this.#ended = true;
     this.#answerStatus([]);
     for (const resolve of this.#proofs.splice(0)) resolve(false);
+    for (const resolve of this.#copies.splice(0)) resolve(MOUNT_ENDED);
     await this.#readThreads.stop({ now: true });
     this.#readThreads.close();
     libc.close(this.#wake);

@@ -279,6 +279,10 @@ describe('status text', () => {
     expect(statusText('x', { ...STATUS, connections: [], state: 'EIO' })).toContain(
       'connections  none: EIO\n',
     );
+    expect(text).not.toContain('passthrough');
+    expect(statusText('x', { ...STATUS, passthrough: { active: true } })).toContain('  passthrough  yes\n');
+    const passthrough = { active: false, why: 'a\x1bb' };
+    expect(statusText('x', { ...STATUS, passthrough })).toContain('  passthrough  no: a');
     expect(text).not.toContain('waiting');
     const waits = [
       { reason: 'overlap', count: 2, start: '0', end: '65536' },

@@ -16,6 +16,7 @@ const REQUEST = hex`
 const OPTIONS = {
   writeback: true,
   directMmap: false,
+  passthrough: false,
   asyncRead: true,
   maxTransfer: 1024 * 1024,
   pageSize: 4096,
@@ -106,6 +107,15 @@ describe('FUSE_INIT reply', () => {
     const options = { ...OPTIONS, directMmap: true };
     expect(reply(options).subarray(32, 36)).toEqual(hex`10000000 | flags2`);
     expect(reply(options, { ...CACHED, flags2: 0 }).subarray(32, 36)).toEqual(hex`00000000 | flags2`);
+  });
+
+  test('allows the kernel to read files without nbdfuse, where it can', () => {
+    const options = { ...OPTIONS, passthrough: true };
+    const kernel = { ...CACHED, flags2: 0xffff };
+    expect(reply(options, kernel).subarray(32, 40)).toEqual(hex`20000000 | flags2
+      01000000 | max_stack_depth`);
+    expect(reply(options).subarray(32, 40)).toEqual(hex`00*8 | the kernel cannot`);
+    expect(reply(OPTIONS, kernel).subarray(32, 40)).toEqual(hex`00*8 | not wanted`);
   });
 
   test('has the limits of the command line, within the range of the fields', () => {

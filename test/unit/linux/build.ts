@@ -13,8 +13,15 @@ const ROOT = resolve(import.meta.dirname, '../../..');
 /** The packages of koffi at run time. */
 const PACKAGES = ['koffi', '@koromix'];
 
-/** Builds `entry` and returns the path of its JavaScript. @throws Error with the compiler's messages */
-export async function buildProgram(scope: Scope, entry: string): Promise<string> {
+/**
+ * Builds `entry` and returns the path of its JavaScript. @param others files that it loads without an import
+ * @throws Error with the compiler's messages
+ */
+export async function buildProgram(
+  scope: Scope,
+  entry: string,
+  others: readonly string[] = [],
+): Promise<string> {
   const folder = scope.path('built');
   mkdirSync(folder);
   chmodSync(scope.folder, 0o755);
@@ -28,7 +35,7 @@ export async function buildProgram(scope: Scope, entry: string): Promise<string>
       typeRoots: [join(ROOT, 'node_modules/@types')],
     },
     include: [],
-    files: [entry],
+    files: [entry, ...others],
   };
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
