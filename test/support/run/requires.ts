@@ -34,6 +34,9 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'xz-utils': ['xz'],
   zstd: ['zstd', 'pzstd'],
   lz4: ['lz4'],
+  bzip2: ['bzip2'],
+  pbzip2: ['pbzip2'],
+  lbzip2: ['lbzip2'],
 };
 
 /** A user's PATH may lack the folders of the system's own programs. */
