@@ -37,7 +37,9 @@ export function chooseCompression(
 ): Compression | undefined {
   const content = compressionOfContent(head);
   const promised = requested.compression ?? formatOfName(name).compression;
-  if (promised === content) return content;
+  // No disk begins like this, and the image names no other file; its name is that of a raw disk.
+  const isDecided = requested.format !== undefined || promised !== undefined;
+  if (promised === content || (content === 'android-sparse' && !isDecided)) return content;
   // A frame of either format may come first.
   if (content === undefined && (promised === 'zstd' || promised === 'lz4') && isSkippable(head))
     return promised;

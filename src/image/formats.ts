@@ -23,7 +23,7 @@ export type ImageFormat =
   /** Encrypted as a whole; only with a key. */
   | 'luks';
 
-/** How a whole file is compressed; also the name of the program that unpacks with `-d`. */
+/** How a whole file is coded; all but the last are also the name of the program that unpacks with `-d`. */
 export type Compression = Exclude<Coding, 'plain' | 'deflate'>;
 
 /** The value of `--format`: a format, a compression, or a format inside a compression. */
@@ -96,6 +96,7 @@ const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
   zst: 'zstd',
   zstd: 'zstd',
   lz4: 'lz4',
+  simg: 'android-sparse',
 };
 
 /** The words that `--format` takes without a compression. */
@@ -103,7 +104,9 @@ export const FORMAT_NAMES: readonly string[] = Object.keys(FORMAT_WORDS);
 
 /** The suffix of a compression in file names. */
 export function suffixOf(compression: Compression): string {
-  return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst', lz4: 'lz4' }[compression];
+  return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst', lz4: 'lz4', 'android-sparse': 'simg' }[
+    compression
+  ];
 }
 
 /** Parses a value of `--format`, such as `qcow2`, `raw.xz` or `xz`; undefined when it is not valid. */
@@ -145,6 +148,7 @@ const COMPRESSION_MAGIC: readonly Magic<Compression>[] = [
   { what: 'zstd', offset: 0, bytes: '\x28\xb5\x2f\xfd' },
   { what: 'lz4', offset: 0, bytes: '\x04\x22\x4d\x18' },
   { what: 'lz4', offset: 0, bytes: '\x02\x21\x4c\x18' },
+  { what: 'android-sparse', offset: 0, bytes: '\x3a\xff\x26\xed' },
 ];
 
 const FORMAT_MAGIC: readonly Magic<ImageFormat>[] = [

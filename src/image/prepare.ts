@@ -476,7 +476,10 @@ async function overlayPath(path: string): Promise<string> {
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
 function introduction({ place, member }: Identity, plan: Plan, programs: readonly string[]): string {
   const { source } = place;
-  const packed = plan.compression === undefined ? '' : `, compressed with ${plan.compression}`;
+  const { compression } = plan;
+  const coded =
+    compression === 'android-sparse' ? ', as an Android sparse image' : `, compressed with ${compression}`;
+  const packed = compression === undefined ? '' : coded;
   const what = plan.isDevice ? 'a block device' : plan.format;
   const inside = member === undefined ? '' : `${printable(member.name, NAME_LENGTH)} in `;
   const parts = source.kind === 'file' ? (source.parts?.length ?? 1) : 1;

@@ -16,6 +16,7 @@ const CHECK: Readonly<Record<Compression | 'deflate', string>> = {
   zstd: 'zstd -t',
   lz4: 'lz4 -t',
   deflate: 'unzip -t',
+  'android-sparse': 'simg2img',
 };
 
 /** The error to report instead of `error`, which a look into a compressed file has thrown. */

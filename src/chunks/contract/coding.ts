@@ -1,7 +1,7 @@
 // How a file is compressed, and the decoders.
 
 /** The coding of a file. `plain`: the file is the image. `deflate`: the raw data of a member of a zip archive. */
-export type Coding = 'plain' | 'xz' | 'gzip' | 'deflate' | 'bzip2' | 'zstd' | 'lz4';
+export type Coding = 'plain' | 'xz' | 'gzip' | 'deflate' | 'bzip2' | 'zstd' | 'lz4' | 'android-sparse';
 
 /** A place of a compressed file where decoding can begin. */
 export interface RestartPoint {
