@@ -1,0 +1,26 @@
+// Makes the decoder for a coding.
+
+import { type Coding, type Decoder, START } from '../contract/coding.js';
+import { createLz4Decoder } from './lz4.js';
+import { createZstdDecoder } from './zstd.js';
+
+/** The codings that have a decoder. */
+export type PackedCoding = Exclude<Coding, 'plain'>;
+
+const SPACING = 1024 * 1024;
+
+/**
+ * @param from where decoding begins: START, or a restart point of the same file
+ * @param spacing least number of decoded bytes between the points of `takePoints`
+ * @throws DecodeError if there is not enough memory, Error if the system lacks the library
+ */
+export function createDecoder(coding: PackedCoding, from = START, spacing = SPACING): Decoder {
+  switch (coding) {
+    case 'zstd':
+      return createZstdDecoder(from, spacing);
+    case 'lz4':
+      return createLz4Decoder(from, spacing);
+    default:
+      throw new Error(`there is no decoder for ${coding}`);
+  }
+}

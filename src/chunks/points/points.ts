@@ -1,0 +1,13 @@
+// Finds the restart points of a compressed file without decoding it.
+
+import type { Input, PointIndex } from '../contract/coding.js';
+import type { PackedCoding } from '../decode/decoder.js';
+
+/**
+ * The size and the restart points of a file, from what it says about itself.
+ * @returns undefined: only decoding tells
+ * @throws DecodeError if the file is damaged; the errors of `input`
+ */
+export async function findPoints(_coding: PackedCoding, _input: Input): Promise<PointIndex | undefined> {
+  return undefined;
+}
