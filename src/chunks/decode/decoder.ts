@@ -2,6 +2,7 @@
 
 import { type Coding, type Decoder, START } from '../contract/coding.js';
 import { createLz4Decoder } from './lz4.js';
+import { createXzDecoder } from './xz.js';
 import { createZstdDecoder } from './zstd.js';
 
 /** The codings that have a decoder. */
@@ -16,6 +17,8 @@ const SPACING = 1024 * 1024;
  */
 export function createDecoder(coding: PackedCoding, from = START, spacing = SPACING): Decoder {
   switch (coding) {
+    case 'xz':
+      return createXzDecoder(from, spacing);
     case 'zstd':
       return createZstdDecoder(from, spacing);
     case 'lz4':

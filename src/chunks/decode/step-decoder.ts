@@ -1,4 +1,4 @@
-// What the decoders of bzip2, zstd and lz4 have in common: they go through a file in small steps, so that an error never
+// What the decoders have in common: they go through a file in small steps, so that an error never
 // hides bytes that were decoded before it.
 
 import { addressOf } from '../../linux/libc.js';
@@ -10,7 +10,7 @@ import { PointCollector } from './point-collector.js';
 export const STOPPED = -1;
 
 /** Maximum bytes of a header or trailer that a step reads as a whole. */
-const MAX_HEADER = 32;
+const MAX_HEADER = 1024;
 
 /** See the file's head. */
 export abstract class StepDecoder implements Decoder {
