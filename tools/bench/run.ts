@@ -11,6 +11,10 @@ import { curveChart, ratioChart } from './chart.js';
 import type { Field } from './contestants.js';
 import { measureCopy } from './copy.js';
 import { measureGarbage } from './garbage.js';
+import { LAZY_CASES } from './lazy/cases.js';
+import { ImageFolder } from './lazy/images.js';
+import type { LazyField } from './lazy/lazy-case.js';
+import { LAZY_HEAD, type LazyRow, lazyRow } from './lazy/table.js';
 import { type Measured, measure } from './measure.js';
 import {
   circumstances,
@@ -28,9 +32,12 @@ import { measureMemory, measureStart } from './start-up.js';
 
 const HELP = `npm run bench -- [OPTIONS]
   --quick        1 s a side and round, 3 rounds; no fuse-native, the peer copies a small sparse disk
-  --case NAME    only the cases whose names begin so; can be repeated
+  --case NAME    only the cases whose names begin so; can be repeated; lazy: those of lazy images
   --rounds N     rounds that count (5)
   --ours CMD     another command in place of node bin/nbdfuse
+  --before CMD   an nbdfuse of before, for the case lazy-unused
+  --images DIR   keep the images of the lazy cases there, for later runs
+  --size MIB     size of these images, decoded (1024)
   --write        write the tables and charts into docs/internals/
   --list         show the names`;
 
@@ -41,6 +48,9 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     list: { type: 'boolean', default: false },
     ours: { type: 'string' },
+    before: { type: 'string' },
+    images: { type: 'string' },
+    size: { type: 'string', default: '1024' },
     write: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -49,6 +59,7 @@ const { values: options } = parseArgs({
 const quick = options.quick;
 const rounds = Number(options.rounds ?? (quick ? 3 : 5));
 const seconds = quick ? 1 : 2;
+const mebibytes = Number(options.size);
 const field: Field = {
   ours: oursSide(options.ours),
   native: quick ? undefined : nativeSide(options.ours),
@@ -90,6 +101,12 @@ const TABLES: readonly { name: string; text: string; make: (scope: Scope) => Pro
   },
 ];
 
+const NAMED: readonly { readonly name: string; readonly text: string }[] = [
+  ...CASES,
+  ...TABLES,
+  ...LAZY_CASES,
+];
+
 const isWanted = ({ name }: { readonly name: string }): boolean =>
   options.case.length === 0 ||
   // Cases of a remote server were named far1-…, far10-….
@@ -125,42 +142,77 @@ async function measureCases(outer: Scope, cases: readonly Case[]): Promise<reado
   return done;
 }
 
-/** The page with the results, and the markers around the text that this program writes. */
-const PAGE = 'docs/internals/results.md';
-const [BEGIN, END] = ['<!-- bench -->', '<!-- /bench -->'];
-
-/** Replaces the text between the markers; the rest of the page comes from other measurements. */
-function replaceResults(text: string): void {
-  const page = readFileSync(PAGE, 'utf8');
-  const [start, end] = [page.indexOf(BEGIN), page.indexOf(END)];
-  if (start < 0 || end < start) throw new Error(`${PAGE} lacks the markers ${BEGIN} and ${END}`);
-  writeFileSync(PAGE, `${page.slice(0, start)}${BEGIN}\n\n${text}\n\n${page.slice(end)}`);
+async function measureLazy(outer: Scope): Promise<readonly LazyRow[]> {
+  const cases = LAZY_CASES.filter(isWanted);
+  if (cases.length === 0) return [];
+  const lazyField: LazyField = {
+    ours: field.ours,
+    before: options.before === undefined ? undefined : oursSide(options.before),
+    images: new ImageFolder(outer, options.images),
+    mebibytes,
+    rounds,
+  };
+  console.log(`\n${LAZY_HEAD}`);
+  const all: LazyRow[] = [];
+  for (const one of cases) {
+    const rows = (await attempt(outer, one.name, (scope) => one.measure(scope, lazyField))) ?? [];
+    for (const row of rows) console.log(lazyRow(row));
+    all.push(...rows);
+  }
+  return all;
 }
 
-function write(all: readonly Measured[], tables: readonly string[]): void {
+/** The page with the results. */
+const PAGE = 'docs/internals/results.md';
+
+/** Replaces the text between a section's markers; the rest of the page comes from other measurements. */
+function replaceResults(section: 'bench' | 'bench-lazy', parts: readonly string[]): void {
+  const page = readFileSync(PAGE, 'utf8');
+  const [begin, end] = [`<!-- ${section} -->`, `<!-- /${section} -->`];
+  const [first, last] = [page.indexOf(begin), page.indexOf(end)];
+  if (first < 0 || last < first) throw new Error(`${PAGE} lacks the markers ${begin} and ${end}`);
+  const text = parts.filter((part) => part !== '').join('\n\n');
+  writeFileSync(PAGE, `${page.slice(0, first)}${begin}\n\n${text}\n\n${page.slice(last)}`);
+}
+
+function commandLine(): string {
   const words = process.argv.slice(2).map((word) => (/[^\w./=:-]/.test(word) ? `'${word}'` : word));
-  const command = ['npm run bench --', ...words].join(' ');
+  return `To repeat it: \`${['npm run bench --', ...words].join(' ')}\``;
+}
+
+const today = (): string => new Date().toISOString().slice(0, 10);
+
+function write(all: readonly Measured[], tables: readonly string[]): void {
   const curve = all.filter(({ one }) => one.curve !== undefined);
-  const text = [
-    `${new Date().toISOString().slice(0, 10)}. All sides took turns on one server, after one warm-up round. Each ratio is the median of ${rounds} rounds. The figure beside a bar says in how many rounds nbdfuse reached it. Other work ran on the machine, so compare the ratios and not the absolute figures. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
+  if (all.length > 0) writeFileSync('docs/internals/ratios.svg', ratioChart(all));
+  if (curve.length > 0) writeFileSync('docs/internals/jobs.svg', curveChart(curve));
+  replaceResults('bench', [
+    `${today()}. All sides took turns on one server, after one warm-up round. Each ratio is the median of ${rounds} rounds. The figure beside a bar says in how many rounds nbdfuse reached it. Other work ran on the machine, so compare the ratios and not the absolute figures. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
     circumstances(),
-    `To repeat it: \`${command}\``,
+    commandLine(),
     all.length === 0 ? '' : [HEAD, ...all.map(row)].join('\n'),
     ...tables,
     all.length === 0 ? '' : '![Ratio of each case](ratios.svg)',
     curve.length === 0 ? '' : '![Throughput by jobs](jobs.svg)',
-  ];
-  if (all.length > 0) writeFileSync('docs/internals/ratios.svg', ratioChart(all));
-  if (curve.length > 0) writeFileSync('docs/internals/jobs.svg', curveChart(curve));
-  replaceResults(text.filter((part) => part !== '').join('\n\n'));
+  ]);
+}
+
+function writeLazy(rows: readonly LazyRow[]): void {
+  replaceResults('bench-lazy', [
+    `${today()}. All sides took turns, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}; figures are medians. Images of ${mebibytes} MiB; the web server answers each request 20 ms late (50 ms for the walk) and does not limit the bandwidth. C nbdfuse mounts with \`--command nbdkit -s curl --filter=…\`. A first pass, visit, walk or boot counts from the command that mounts to the last byte; every byte is compared with the raw image. The figure beside a bar says in how many rounds nbdfuse reached it.`,
+    circumstances(),
+    commandLine(),
+    [LAZY_HEAD, ...rows.map(lazyRow)].join('\n'),
+  ]);
 }
 
 async function main(scope: Scope): Promise<void> {
   if (options.help) return console.log(HELP);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a number from 1');
-  if (![...CASES, ...TABLES].some(isWanted)) throw new Error('no case has such a name: --list shows them');
+  if (!Number.isInteger(mebibytes) || mebibytes < 64) throw new Error('--size takes a number from 64');
+  if (!NAMED.some(isWanted)) throw new Error('no case has such a name: --list shows them');
   if (options.list) {
-    for (const { name, text } of [...CASES, ...TABLES].filter(isWanted)) {
+    for (const { name, text } of NAMED.filter(isWanted)) {
       console.log(`${name.padEnd(28)} ${text}`);
     }
     return;
@@ -175,7 +227,10 @@ async function main(scope: Scope): Promise<void> {
     tables.push(table);
     console.log(`\n${table}`);
   }
-  if (options.write) write(done, tables);
+  const rows = await measureLazy(scope);
+  if (!options.write) return;
+  if (done.length + tables.length > 0) write(done, tables);
+  if (rows.length > 0) writeLazy(rows);
 }
 
 await runToEnd((scope) =>

@@ -46,11 +46,27 @@ const ERRORS_ONLY = ['ignore', 'ignore', 'inherit'] as const;
 
 let count = 0;
 
+/** The source of a mount, and its options. */
+export interface MountWords {
+  /** The arguments after the mountpoint: a URI, an image, `--command` and its words. */
+  readonly server: readonly string[];
+  readonly options?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
 /** Mounts `target` by one side below the scope's folder, as a normal user if requested. */
-export async function mount(
+export const mount = (
   scope: Scope,
   side: Side,
   { uri, environment }: Pick<Target, 'uri' | 'environment'>,
+  asNobody = false,
+): Promise<Mounted> => mountWords(scope, side, { server: [uri], environment }, asNobody);
+
+/** The same for anything that a side can mount. */
+export async function mountWords(
+  scope: Scope,
+  side: Side,
+  { server, options, environment = {} }: MountWords,
   asNobody = false,
 ): Promise<Mounted> {
   const name = `m${count++}`;
@@ -60,7 +76,8 @@ export async function mount(
   const before = performance.now();
   const { file, program } = await mountDisk(scope, {
     name,
-    server: [uri],
+    server,
+    options,
     command: side.command,
     prefix: asNobody ? AS_NORMAL_USER : [],
     program: { env: environment, stdio: [...ERRORS_ONLY] },

@@ -63,9 +63,11 @@ export class Scope {
     return () => void this.#cleanUps.delete(own);
   }
 
-  /** A scope with a separate folder beside this one's. It ends with this scope, or before. */
-  inner(): Scope {
-    const { readyLimit } = this;
+  /**
+   * A scope with a separate folder beside this one's. It ends with this scope, or before.
+   * @param readyLimit milliseconds, instead of this scope's
+   */
+  inner(readyLimit = this.readyLimit): Scope {
     const scope = new Scope({ parent: this.#parent, readyLimit });
     const remove = this.add(() => scope.close());
     this.#inner.add(scope);
