@@ -15,6 +15,7 @@ import type { Identity, UnitFile } from '../contract/cache.js';
 import {
   decodeHeader,
   encodeHeader,
+  type FoundHeader,
   fits,
   HEADER,
   type Header,
@@ -125,6 +126,8 @@ export async function openIndex(path: string): Promise<LockedIndex> {
   throw new CacheFileError(`cannot use ${path} as a cache file: another process keeps removing it`);
 }
 
+type OwnHeader = Exclude<FoundHeader, { readonly kind: 'foreign' | 'newer' }>;
+
 /** The fields in which two identities differ, in words. */
 function difference(a: Identity, b: Identity): string | undefined {
   if (a.source !== b.source) return 'another source';
@@ -162,6 +165,13 @@ async function startAnew(
   return header;
 }
 
+/** @throws CacheFileError when FILE.index is none that this nbdfuse may change */
+function checkKind(path: string, found: FoundHeader): asserts found is OwnHeader {
+  if (found.kind === 'foreign') throw notOurs(path, `${indexPath(path)} is not the index of a cache`);
+  if (found.kind === 'newer')
+    throw new CacheFileError(`cannot use ${path} as a cache file: a newer nbdfuse has made it`);
+}
+
 /** Reads the header of an existing cache, and whether its units count. @throws CacheFileError */
 function decide(
   bytes: Uint8Array,
@@ -170,11 +180,8 @@ function decide(
 ): { readonly header: Header | undefined; readonly isKept: boolean } {
   const { path, identity, size, onLine } = options;
   const found = decodeHeader(bytes);
+  checkKind(path, found);
   switch (found.kind) {
-    case 'foreign':
-      throw notOurs(path, `${indexPath(path)} is not the index of a cache`);
-    case 'newer':
-      throw new CacheFileError(`cannot use ${path} as a cache file: a newer nbdfuse has made it`);
     case 'empty':
       if (dataSize > 0) throw notOurs(path, `it is not empty, and ${indexPath(path)} is`);
       return { header: undefined, isKept: false };
@@ -212,9 +219,12 @@ export async function adoptFiles(
 
 /** Opens FILE and the store, after FILE.index. */
 async function openStore(index: FileHandle, options: CacheFileOptions): Promise<UnitStore> {
+  const indexFile = new DiskFile(index);
+  // Before FILE is made.
+  checkKind(options.path, decodeHeader(await indexFile.read(0, HEADER)));
   const { handle, state } = await openOwn(options.path);
   try {
-    const files: StoreFiles = { data: new DiskFile(handle), index: new DiskFile(index) };
+    const files: StoreFiles = { data: new DiskFile(handle), index: indexFile };
     return await adoptFiles(files, { size: state.size, onDisk: state.blocks * 512 }, options);
   } catch (error) {
     await handle.close();
