@@ -4,6 +4,7 @@
 
 import { join } from 'node:path';
 import type { Mountpoint } from '../mount/mountpoint.js';
+import { exportedCacheFile } from '../transport/chunk-cache.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { LossOutcome } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
@@ -86,14 +87,19 @@ export class SingleFileKeeper implements FileKeeper {
     this.#reconnector?.accepted(connection);
   }
 
-  /** Shows the state of the disk's chunk server in the status. */
+  /** Shows the state of the disk's chunk server in the status, and lets the kernel read a complete cache file. */
   #watch(controlPath: string, backend: Backend): () => void {
+    const { server } = this.#parts.settings;
+    let cacheFile = server.kind === 'socket-activation' ? exportedCacheFile(server.argv) : undefined;
     let isFirst = true;
     return followChunkStatus(controlPath, (chunks) => {
       backend.chunksChanged?.(FILE, chunks);
       const text = cacheFileText(chunks);
       if (isFirst && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
       isFirst = false;
+      if (cacheFile === undefined || chunks.file?.complete !== true) return;
+      void backend.usePassthrough(cacheFile);
+      cacheFile = undefined;
     });
   }
 

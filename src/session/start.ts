@@ -9,6 +9,7 @@ import { MountError } from '../mount/errors.js';
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
 import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
 import { capabilitiesOf } from '../nbd/capabilities.js';
+import { exportedCacheFile } from '../transport/chunk-cache.js';
 import { openServer } from '../transport/server.js';
 import type { Endpoint } from '../transport/target.js';
 import type { MountEvents } from '../worker/contract/messages.js';
@@ -66,9 +67,17 @@ export async function startSession(
 }
 
 /** The file keeper, and the parameters of the backend that depend on it. */
-type Opened = Pick<BackendRequest, 'files' | 'changing' | 'reconnectable' | 'wholeReads' | 'threads'> & {
+type Opened = Pick<
+  BackendRequest,
+  'files' | 'changing' | 'reconnectable' | 'wholeReads' | 'localCopy' | 'threads'
+> & {
   readonly fileKeeper: FileKeeper;
 };
+
+/** Whether the server keeps the bytes of its export in a file. */
+function hasLocalCopy({ server }: Settings): boolean {
+  return server.kind === 'socket-activation' && exportedCacheFile(server.argv) !== undefined;
+}
 
 /** The properties that all files of a mount share. */
 function commonOf({ settings }: Start, options: FuseOptions, endpoint: Endpoint) {
@@ -123,6 +132,7 @@ async function openOne(
     changing: false,
     reconnectable: keepsWrites(disk.server, settings),
     wholeReads: reconnectBy(disk.server, settings) === undefined,
+    localCopy: hasLocalCopy(settings),
   };
 }
 
@@ -146,7 +156,15 @@ async function openExportDirectory(
   cleanup.add(() => fileKeeper.stop());
   await fileKeeper.load(signal);
   const reconnectable = server.reconnectable || settings.restart;
-  return { fileKeeper, files: [], changing: true, reconnectable, wholeReads: !reconnectable, threads: 1 };
+  return {
+    fileKeeper,
+    files: [],
+    changing: true,
+    reconnectable,
+    wholeReads: !reconnectable,
+    localCopy: false,
+    threads: 1,
+  };
 }
 
 /** Mounts, and returns when the files can be used. */

@@ -34,8 +34,8 @@ export interface BackendRequest {
   readonly reconnectable: boolean;
   /** Whether READs need NBD_CMD_FLAG_DF from the start, since a server that disconnects is lost. */
   readonly wholeReads: boolean;
-  /** Whether the bytes of the only file may become complete in a local file: see `usePassthrough`. Default: false. */
-  readonly localCopy?: boolean;
+  /** Whether the bytes of the only file may become complete in a local file: see `usePassthrough`. */
+  readonly localCopy: boolean;
   /** Maximum number of threads. */
   readonly threads: number;
   readonly events: MountEvents;

@@ -86,8 +86,8 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     entryTimeout: options.entryTimeout,
     negativeTimeout: options.negativeTimeout,
     readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
+    passthrough: request.localCopy ? { objection: passthroughObjection(request) } : undefined,
     // The kernel caches the pages of each file separately: see docs/internals/decisions/0030-partitions.md.
-    passthrough: request.localCopy === true ? { objection: passthroughObjection(request) } : undefined,
     dropPagesOnOpen: options.autoCache || settings.partitions,
     readThreads: threads - 1,
     firstReadThreadConnection: settings.connections,
