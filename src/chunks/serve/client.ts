@@ -30,7 +30,7 @@ export class ServedClient {
     this.#socket = socket;
     // 'close' follows.
     socket.on('error', () => undefined);
-    socket.on('close', () => this.#connection?.close());
+    socket.on('close', () => this.#closeDisk());
   }
 
   /** Serves the client until it goes; never rejects. The greeting waits for nothing, the rest for the disk. */
@@ -38,7 +38,7 @@ export class ServedClient {
     this.#socket.write(GREETING);
     const offer = await this.#connect(disk);
     if (this.#socket.destroyed) {
-      this.#connection?.close();
+      this.#closeDisk();
       return;
     }
     this.#handshake = new ServerHandshake(offer);
@@ -48,6 +48,11 @@ export class ServedClient {
       this.#hasEnded = true;
       this.#leaveWhenDone();
     });
+  }
+
+  #closeDisk(): void {
+    this.#connection?.close();
+    this.#connection = undefined;
   }
 
   async #connect(disk: ServedDisk): Promise<Offer> {

@@ -78,6 +78,8 @@ export async function startControl(path: string, current: () => ChunkStatus): Pr
   server.maxConnections = MAX_CLIENTS;
   server.listen({ fd });
   await once(server, 'listening');
+  // accept(2) may fail for want of descriptors: the clients wait.
+  server.on('error', () => undefined);
   return {
     changed: () => {
       for (const client of clients.values()) client.changed();

@@ -12,7 +12,7 @@ const MAX_CLIENTS = 1024;
 export interface DiskServer {
   /** The number of connected clients. */
   readonly clients: number;
-  /** Stops listening, and ends all connections without further replies. */
+  /** Stops listening, and ends all connections, the disk's too, without further replies. */
   close(): Promise<void>;
 }
 
@@ -32,15 +32,17 @@ export async function serveDisk(listener: number, disk: ServedDisk): Promise<Dis
   server.maxConnections = MAX_CLIENTS;
   server.listen({ fd: listener });
   await once(server, 'listening');
+  // accept(2) may fail for want of descriptors: the clients wait.
+  server.on('error', () => undefined);
   return {
     get clients() {
       return sockets.size;
     },
     close: async () => {
-      const closed = once(server, 'close');
+      const closed = [server, ...sockets].map((one) => once(one, 'close'));
       server.close();
       for (const socket of sockets) socket.destroy();
-      await closed;
+      await Promise.all(closed);
     },
   };
 }
