@@ -69,6 +69,19 @@ function canBeMagic(bytes: Uint8Array, count: number): boolean {
   return bytes.subarray(0, count).every((byte, index) => byte === ((magic >>> (8 * index)) & 0xff));
 }
 
+/**
+ * State of a restart point that a seek table gives.
+ * @param at offset in the file of a later frame
+ * @param out offset of its first decoded byte
+ */
+export function seekTableState(at: number, out: number): Uint8Array {
+  const state = new Uint8Array(16);
+  const view = new DataView(state.buffer);
+  view.setFloat64(0, at);
+  view.setFloat64(8, out);
+  return state;
+}
+
 class ZstdDecoder extends StepDecoder {
   readonly #library: ReturnType<typeof load>;
   #stream: number;
@@ -87,6 +100,9 @@ class ZstdDecoder extends StepDecoder {
   #verified: number;
   /** Whether a frame has ended; a file has at least one. */
   #anyFrame = false;
+  /** A later frame by the seek table: its offset in the file, and its decoded one. */
+  #expectedIn = Number.POSITIVE_INFINITY;
+  #expectedOut = Number.POSITIVE_INFINITY;
 
   constructor(from: RestartPoint, spacing: number) {
     super(from, spacing);
@@ -96,6 +112,10 @@ class ZstdDecoder extends StepDecoder {
     this.#stream = this.#library.create();
     if (this.#stream === 0) throw this.failure('memory', 'not enough memory for zstd');
     this.#library.setParameter(this.#stream, PARAMETER_WINDOW_LOG_MAX, MAX_WINDOW_LOG);
+    if (from.state === undefined) return;
+    const view = new DataView(from.state.buffer, from.state.byteOffset, from.state.byteLength);
+    this.#expectedIn = view.getFloat64(0);
+    this.#expectedOut = view.getFloat64(8);
   }
 
   get verified(): number {
@@ -125,6 +145,7 @@ class ZstdDecoder extends StepDecoder {
 
   #beginFrame(address: number, room: number): number {
     if (this.gathered === 0) {
+      this.#checkSeekTable();
       if (this.input.isEmpty && this.input.isLast && this.#anyFrame) return this.end();
       this.points.offer(this.input.position, this.out);
     }
@@ -148,6 +169,16 @@ class ZstdDecoder extends StepDecoder {
     this.#hasChecksum = (this.header[MAGIC_LENGTH] & HAS_CHECKSUM) !== 0;
     this.#place = 'block-header';
     return this.#giveHeader(length, address, room);
+  }
+
+  #checkSeekTable(): void {
+    const { position } = this.input;
+    if (position < this.#expectedIn && this.out <= this.#expectedOut) return;
+    if (position !== this.#expectedIn || this.out !== this.#expectedOut) {
+      throw this.failure('damaged', 'the seek table of the zstd data is wrong');
+    }
+    this.#expectedIn = Number.POSITIVE_INFINITY;
+    this.#expectedOut = Number.POSITIVE_INFINITY;
   }
 
   #beginBlock(address: number, room: number): number {
