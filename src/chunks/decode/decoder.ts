@@ -1,6 +1,7 @@
 // Makes the decoder for a coding.
 
 import { type Coding, type Decoder, START } from '../contract/coding.js';
+import { createBzip2Decoder } from './bzip2.js';
 import { createLz4Decoder } from './lz4.js';
 import { createXzDecoder } from './xz.js';
 import { createZstdDecoder } from './zstd.js';
@@ -19,6 +20,8 @@ export function createDecoder(coding: PackedCoding, from = START, spacing = SPAC
   switch (coding) {
     case 'xz':
       return createXzDecoder(from, spacing);
+    case 'bzip2':
+      return createBzip2Decoder(from, spacing);
     case 'zstd':
       return createZstdDecoder(from, spacing);
     case 'lz4':

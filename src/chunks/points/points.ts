@@ -2,12 +2,13 @@
 
 import type { Input, PointIndex } from '../contract/coding.js';
 import type { PackedCoding } from '../decode/decoder.js';
+import { findZstdPoints } from './zstd.js';
 
 /**
  * The size and the restart points of a file, from what it says about itself.
  * @returns undefined: only decoding tells
  * @throws DecodeError if the file is damaged; the errors of `input`
  */
-export async function findPoints(_coding: PackedCoding, _input: Input): Promise<PointIndex | undefined> {
-  return undefined;
+export async function findPoints(coding: PackedCoding, input: Input): Promise<PointIndex | undefined> {
+  return coding === 'zstd' ? findZstdPoints(input) : undefined;
 }
