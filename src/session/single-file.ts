@@ -32,6 +32,9 @@ export interface SingleFileParts {
 /** Milliseconds that `ready` waits for additional connections. */
 const FURTHER_TIME = 100;
 
+/** Milliseconds that `ready` waits until the kernel has a cache file that was complete before the mount. */
+const HANDOVER_TIME = 1000;
+
 /** The only file's number. */
 const FILE = 0;
 
@@ -41,6 +44,8 @@ export class SingleFileKeeper implements FileKeeper {
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
   #readThreads: ReadThreadConnections | undefined;
   #stopWatching: (() => void) | undefined;
+  /** Aborted when the kernel has the cache file, or the cache file was not complete at the beginning. */
+  readonly #handover = new AbortController();
 
   constructor(parts: SingleFileParts) {
     this.#parts = parts;
@@ -59,7 +64,8 @@ export class SingleFileKeeper implements FileKeeper {
     });
     this.#reconnector.attach(0, disk.first);
     const { controlPath } = disk.server;
-    if (controlPath !== undefined) this.#stopWatching = this.#watch(controlPath, backend);
+    if (controlPath === undefined) this.#handover.abort();
+    else this.#stopWatching = this.#watch(controlPath, backend);
     const { addReadThread } = backend;
     if (addReadThread !== undefined)
       this.#readThreads = new ReadThreadConnections({
@@ -77,6 +83,8 @@ export class SingleFileKeeper implements FileKeeper {
     // These connections began before the mount: a late one is not worth waiting for.
     await Promise.race([Promise.allSettled(further), systemClock.wait(FURTHER_TIME)]);
     this.#readThreads?.add(this.#parts.threads - 1);
+    // A program that opens the file before reads it through nbdfuse as long as it has it open.
+    await systemClock.wait(HANDOVER_TIME, this.#handover.signal);
   }
 
   connectionLost(_: number, connection: number, why: string, outcome: LossOutcome): void {
@@ -91,15 +99,19 @@ export class SingleFileKeeper implements FileKeeper {
   #watch(controlPath: string, backend: Backend): () => void {
     const { server } = this.#parts.settings;
     let cacheFile = server.kind === 'socket-activation' ? exportedCacheFile(server.argv) : undefined;
+    const settle = (): void => this.#handover.abort();
+    if (cacheFile === undefined) settle();
     let isFirst = true;
     return followChunkStatus(controlPath, (chunks) => {
       backend.chunksChanged?.(FILE, chunks);
       const text = cacheFileText(chunks);
       if (isFirst && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
       isFirst = false;
-      if (cacheFile === undefined || chunks.file?.complete !== true) return;
-      void backend.usePassthrough(cacheFile);
-      cacheFile = undefined;
+      if (cacheFile === undefined) return;
+      if (chunks.file?.complete === true) {
+        backend.usePassthrough(cacheFile).then(settle);
+        cacheFile = undefined;
+      } else settle();
     });
   }
 
