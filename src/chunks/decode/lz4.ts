@@ -1,8 +1,8 @@
 // Decodes lz4: frames, skippable frames and the legacy format, as `lz4 -dc` does. Decoding can restart at frames, at
 // independent blocks of a frame, and at the blocks of the legacy format.
 //
-// The decoder finds the blocks of a frame by itself and gives liblz4 one at a time: the offsets of a block are known
-// only then. lz4's documents lz4_Frame_format.md has the format.
+// The decoder reads the headers of blocks and gives liblz4 one block at a time: the offsets of a block are known only
+// then. lz4's documents lz4_Frame_format.md has the format.
 
 import { addressOf, libc } from '../../linux/libc.js';
 import type { RestartPoint } from '../contract/coding.js';
@@ -317,7 +317,7 @@ class Lz4Decoder extends StepDecoder {
     return this.#legacy;
   }
 
-  /** @returns what a step returns that has written nothing */
+  /** @returns the result of a step that has written nothing */
   #go(place: Place): number {
     this.#place = place;
     this.gathered = 0;

@@ -98,7 +98,7 @@ export abstract class StepDecoder implements Decoder {
     return this.gathered >= count;
   }
 
-  /** What a step returns that needs more bytes. @throws DecodeError if the file ends here */
+  /** The result of a step that needs more bytes. @throws DecodeError if the file ends here */
   protected starve(): number {
     if (this.input.isLast && this.input.isEmpty) throw this.failure('truncated', 'the file ends too early');
     return STOPPED;

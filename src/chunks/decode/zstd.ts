@@ -1,6 +1,6 @@
 // Decodes zstd: frames and skippable frames, as `zstd -dc` does. Decoding can restart at frames.
 //
-// The decoder finds the blocks of a frame by itself and gives libzstd one at a time: libzstd does not say how much it has
+// The decoder reads the headers of blocks and gives libzstd one block at a time: libzstd does not say how much it has
 // decoded when it finds damage, and would hide the blocks before it. RFC 8878 has the format.
 
 import { addressOf } from '../../linux/libc.js';
