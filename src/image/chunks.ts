@@ -82,8 +82,11 @@ export function chunkWords(request: ChunkRequest): readonly string[] {
   return [...words, ...belowWords(below)];
 }
 
+/** The file beside a cache file that records its contents. */
+export const indexOf = (cacheFile: string): string => `${cacheFile}.index`;
+
 /** The files that a chunk server makes and writes to. */
 export function keptFiles({ cacheFile, trace }: ChunkSettings): readonly string[] {
-  const cache = cacheFile === undefined ? [] : [cacheFile, `${cacheFile}.index`];
+  const cache = cacheFile === undefined ? [] : [cacheFile, indexOf(cacheFile)];
   return trace === undefined ? cache : [...cache, trace];
 }

@@ -3,11 +3,11 @@
 // Used by prepare.ts, and by the command line for servers.
 
 import { createHash } from 'node:crypto';
-import { mkdir, open, stat } from 'node:fs/promises';
+import { constants, mkdir, open, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
-import { keptFiles } from './chunks.js';
+import { indexOf, keptFiles } from './chunks.js';
 import { ImageError } from './errors.js';
 import type { ChunkSettings, KeepRequest } from './keep-request.js';
 
@@ -25,10 +25,13 @@ export function cacheName(name: string, parts: readonly (string | undefined)[]):
 /** Not resolve(): only the system knows where `..` leads after a link. */
 const absolute = (path: string): string => (isAbsolute(path) ? path : `${process.cwd()}/${path}`);
 
+/** Not through a link, and without waiting for the reader of a FIFO. */
+const FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
 /** @throws ImageError when a file cannot be made or opened */
 async function create(path: string): Promise<void> {
   try {
-    const handle = await open(path, 'a', MODE);
+    const handle = await open(path, FLAGS, MODE);
     const found = await handle.stat();
     await handle.close();
     if (found.isFile()) return;
@@ -64,11 +67,26 @@ export function keptIn({ cacheDir, ...settings }: KeepRequest, name: string): Ch
   };
 }
 
+/** @throws ImageError for a file of the user that is no cache: an index beside it would make it look like one */
+async function refuseOther(cacheFile: string): Promise<void> {
+  const size = async (path: string): Promise<number | undefined> =>
+    stat(path).then(
+      (found) => found.size,
+      () => undefined,
+    );
+  if ((await size(indexOf(cacheFile))) !== undefined || ((await size(cacheFile)) ?? 0) === 0) return;
+  throw new ImageError(
+    `cannot use ${printable(cacheFile)} as a cache file: it is not empty, and there is no ` +
+      `${printable(indexOf(cacheFile))}; nbdfuse does not overwrite it`,
+  );
+}
+
 /**
  * Makes the files of these settings, which a server in the sandbox can only open.
  * @throws ImageError when that is not possible
  */
 export async function createKept({ cacheDir }: KeepRequest, settings: ChunkSettings): Promise<void> {
   if (cacheDir !== undefined) await createDirectory(absolute(cacheDir));
+  if (settings.cacheFile !== undefined) await refuseOther(settings.cacheFile);
   for (const path of keptFiles(settings)) await create(path);
 }
