@@ -40,6 +40,7 @@ import { partsOf } from './parts.js';
 import { nbdkitAlone, needsChunks, type Plan, programsFor, serversOf, serverWords } from './plan.js';
 import { hasFilter, hasProgram, installedOf, requirePlugin, requirePrograms } from './programs.js';
 import { SECTOR } from './qemu.js';
+import { remembered } from './remembered.js';
 import { serverDirectory } from './server-directory.js';
 import {
   missingText,
@@ -52,7 +53,7 @@ import {
 } from './source.js';
 import { unpackingError } from './unpacking-error.js';
 import { refuseExtent } from './vmdk.js';
-import { lookAtWeb } from './web-look.js';
+import { lookAtWeb, UnreachableError } from './web-look.js';
 
 /** An image as the command line names it. */
 export interface ImageRequest {
@@ -123,6 +124,9 @@ interface Place {
 /** A source before the sandbox and the cache are known. */
 type BarePlace = Omit<Place, 'isConfined' | 'chunks'>;
 
+/** Nothing is known of a file. */
+const NOTHING: Look = { head: Buffer.alloc(0), tail: Buffer.alloc(0), size: 0n };
+
 /** @throws ImageError without nbdkit or its plugin for the source */
 async function requireNbdkit(source: Exclude<Source, { kind: 'nbd' }>): Promise<void> {
   await requirePrograms(shownOf(source), ['nbdkit']);
@@ -177,15 +181,48 @@ async function withParts(place: BarePlace, { format }: RequestedFormat): Promise
   return { ...place, source: joined, version: found.map(versionOf).join(' ') };
 }
 
-/** The first and last bytes of the source, compressed or not; and the place with what the server says of the file. */
+/** A file as it is, compressed or not. */
+interface Outside {
+  /** With what the server says of the file. */
+  readonly place: Place;
+  readonly look: Look;
+  readonly compression: Compression | undefined;
+  /** Lines for the user. */
+  readonly lines?: readonly string[];
+}
+
 async function lookAtSource(
   place: Place,
+  { requested }: ImageRequest,
   signal: AbortSignal | undefined,
-): Promise<{ readonly place: Place; readonly outside: Look }> {
+): Promise<Outside> {
   const { source, isConfined } = place;
-  if (source.kind !== 'web') return { place, outside: await lookAtBytes(source, isConfined, signal) };
-  const { look, condition, version } = await lookAtWeb(source, signal);
-  return { place: { ...place, source: { ...source, condition }, version }, outside: look };
+  const name = nameOf(source);
+  if (source.kind === 'web') return lookAtPage({ ...place, source }, requested, signal);
+  const look = await lookAtBytes(source, isConfined, signal);
+  const compression =
+    source.kind === 'nbd' ? undefined : chooseCompression({ name, head: look.head }, requested);
+  return { place, look, compression };
+}
+
+/** Looks at a file on a web server; without a network, at what the cache remembers of it. */
+async function lookAtPage(
+  place: Place & { readonly source: WebSource },
+  requested: RequestedFormat,
+  signal: AbortSignal | undefined,
+): Promise<Outside> {
+  const { source } = place;
+  try {
+    const { look, condition, version } = await lookAtWeb(source, signal);
+    const compression = chooseCompression({ name: nameOf(source), head: look.head }, requested);
+    return { place: { ...place, source: { ...source, condition }, version }, look, compression };
+  } catch (error) {
+    const found = error instanceof UnreachableError ? await remembered(source, place.chunks) : undefined;
+    if (found === undefined) throw error;
+    const { version, compression } = found;
+    const line = `cannot reach ${shownOf(source)}: showing what ${printable(place.chunks.cacheFile ?? '')} has of it`;
+    return { place: { ...place, version }, look: NOTHING, compression, lines: [line] };
+  }
 }
 
 async function lookAtBytes(
@@ -218,7 +255,7 @@ function withSource<T>(
 
 /** How the file, or a range of it, is compressed. */
 interface Packing {
-  readonly compression: NonNullable<Plan['compression']>;
+  readonly compression: Plan['compression'];
   readonly range: Range | undefined;
 }
 
@@ -239,7 +276,7 @@ function unpackedPlan({ source, isConfined, version, chunks }: Place, packing: P
   };
 }
 
-/** Lets `use` read the image in a compressed file, by a server that goes on afterwards. */
+/** Lets `use` read the image in a file by the chunk server, which goes on afterwards. */
 async function withUnpacked<T>(
   place: Place,
   packing: Packing,
@@ -252,7 +289,8 @@ async function withUnpacked<T>(
   try {
     return { found: await withStarted(started, signal, use), started };
   } catch (error) {
-    throw unpackingError(shownOf(place.source), packing.compression, error);
+    const { compression } = packing;
+    throw compression === undefined ? error : unpackingError(shownOf(place.source), compression, error);
   } finally {
     stopWatching?.();
   }
@@ -332,6 +370,12 @@ async function lookAt(
   const read = <T>(use: (file: DiskReader) => Promise<T>) => withSource(place, options.signal, use);
   const member = await memberOf(place, request, { head: outside.head, isCompressed: false }, read);
   const compression = member?.coding;
+  if (member === undefined && place.source.kind === 'web' && place.chunks.cacheFile !== undefined) {
+    // The cache gets the parts that show the format: the next mount may be without a network.
+    const packing = { compression: undefined, range: undefined };
+    const { found: look, started } = await withUnpacked(place, packing, options, lookAtDisk);
+    return { look, compression: undefined, member, started };
+  }
   if (member === undefined || compression === undefined)
     return { look: member?.look ?? outside, compression: undefined, member, started: undefined };
   const packing = { compression, range: member.range };
@@ -340,20 +384,15 @@ async function lookAt(
 }
 
 async function identify(given: Place, request: ImageRequest, options: PrepareOptions): Promise<Identity> {
-  const { requested } = request;
   if (given.source.kind === 'ssh') await requireNbdkit(given.source);
-  const { place, outside } = await lookAtSource(given, options.signal);
-  const { source } = place;
-  const compression =
-    source.kind === 'nbd'
-      ? undefined
-      : chooseCompression({ name: nameOf(source), head: outside.head }, requested);
+  const outside = await lookAtSource(given, request, options.signal);
+  const { place, look, compression } = outside;
   const inside =
     compression === undefined
-      ? await lookAt(place, outside, request, options)
+      ? await lookAt(place, look, request, options)
       : await lookInside(place, compression, request, options);
   try {
-    return await identifyInside(place, outside, inside, request, options.signal);
+    return await identifyInside(outside, inside, request, options.signal);
   } catch (error) {
     await inside.started?.close();
     throw error;
@@ -361,12 +400,12 @@ async function identify(given: Place, request: ImageRequest, options: PrepareOpt
 }
 
 async function identifyInside(
-  place: Place,
-  outside: Look,
+  outside: Outside,
   inside: Inside,
   request: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Identity> {
+  const { place } = outside;
   const { source, isDevice } = place;
   const { look, compression, member, started } = inside;
   const { head, tail, size } = look;
@@ -394,8 +433,8 @@ async function identifyInside(
   refuseReferences(shownOf(source), format, head);
   const decryption = decryptionOf(format, head);
   if (decryption !== undefined && !hasKey) throw keyMissing(shownOf(source));
-  const readOnly = isPart || (source.kind === 'nbd' && outside.readOnly === true);
-  return { ...found, local: undefined, lines: [], decryption, readOnly };
+  const readOnly = isPart || (source.kind === 'nbd' && outside.look.readOnly === true);
+  return { ...found, local: undefined, lines: outside.lines ?? [], decryption, readOnly };
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */

@@ -5,6 +5,7 @@
 import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
 import { CHUNK_SERVER_NAME } from '../transport/chunk-program.js';
+import { TransportError } from '../transport/errors.js';
 import { ImageError } from './errors.js';
 import type { Compression } from './formats.js';
 
@@ -19,10 +20,15 @@ const CHECK: Readonly<Record<Compression | 'deflate', string>> = {
   'android-sparse': 'simg2img',
 };
 
+/** What stands before the reason in a line of the chunk server, and in the description of its end. */
+const LINE = /^(nbdfuse-chunks exited with status \d+: )?(nbdfuse(-chunks)?: )?/;
+
 /** The error to report instead of `error`, which a look into a compressed file has thrown. */
 export function unpackingError(name: string, compression: Compression | 'deflate', error: unknown): unknown {
-  if (!(error instanceof ImageError || error instanceof NbdServerError)) return error;
-  const why = error.message.replace(`${CHUNK_SERVER_NAME}: `, '');
+  if (!(error instanceof Error)) return error;
+  const isEnd = error instanceof TransportError && error.message.startsWith(CHUNK_SERVER_NAME);
+  if (!(isEnd || error instanceof ImageError || error instanceof NbdServerError)) return error;
+  const why = error.message.replace(LINE, '');
   const check = `get it again, and check it with ${CHECK[compression]}`;
   const next = /\bneeds lib|apt-get/.test(why) ? '' : `: ${check}`;
   return new ImageError(`cannot decode ${printable(name)} (${compression}): ${why}${next}`, { cause: error });

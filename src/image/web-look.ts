@@ -40,6 +40,9 @@ interface WebLook {
   readonly version: string;
 }
 
+/** There is no answer from the web server. */
+export class UnreachableError extends ImageError {}
+
 /** A failure that another attempt may not have. */
 class TransientError extends ImageError {}
 
@@ -54,7 +57,8 @@ function flawed(source: WebSource, why: string): ImageError {
 function failed(source: WebSource, trace: WebTrace, error: unknown): ImageError {
   const failure = printable(error instanceof Error ? error.message : String(error));
   const why = withoutSecrets(printable(failureOf(trace, failure)));
-  const Kind = isTransient(trace) ? TransientError : ImageError;
+  const isSilent = (trace.exchanges.at(-1)?.status ?? '') === '';
+  const Kind = isTransient(trace) ? TransientError : isSilent ? UnreachableError : ImageError;
   return new Kind(`cannot read ${shownOf(source)}: ${why}`, { cause: error });
 }
 
@@ -70,7 +74,7 @@ async function withTrace<T>(
   const trace = new WebTrace();
   const stop = new AbortController();
   const late = `${shownOf(source)}: the web server did not answer within ${SILENCE_TIME / 1000} s; try again later`;
-  const silent = setTimeout(() => stop.abort(new ImageError(late)), SILENCE_TIME);
+  const silent = setTimeout(() => stop.abort(new UnreachableError(late)), SILENCE_TIME);
   const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const onStderr = (chunk: Buffer): void => {
     silent.refresh();

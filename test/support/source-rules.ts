@@ -50,7 +50,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   transport: ['nbd', 'linux', 'tls'],
   mount: ['linux'],
   client: ['nbd', 'transport'],
-  image: ['nbd', 'linux', 'partitions', 'transport', 'client', 'chunks/contract'],
+  image: ['nbd', 'linux', 'partitions', 'transport', 'client', 'chunks/contract', 'chunks/cache'],
   'fuse-native': ['nbd', 'fuse', 'linux', 'transport', 'client'],
   'worker/memory': ['fuse', 'linux'],
   'worker/stats': [],

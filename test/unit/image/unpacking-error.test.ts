@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { ImageError } from '../../../src/image/errors.js';
 import { unpackingError } from '../../../src/image/unpacking-error.js';
 import { NbdServerError } from '../../../src/nbd/errors.js';
+import { TransportError } from '../../../src/transport/errors.js';
 
 it.each<[string, Error, string]>([
   [
@@ -19,6 +20,12 @@ it.each<[string, Error, string]>([
     new ImageError('nbdfuse-chunks: xz needs liblzma.so.5: apt-get install liblzma5'),
     'cannot decode a.xz (xz): xz needs liblzma.so.5: apt-get install liblzma5',
   ],
+  [
+    'the end of the chunk server',
+    new TransportError('nbdfuse-chunks exited with status 1: nbdfuse: a.xz: truncated at byte 100'),
+    'cannot decode a.xz (xz): a.xz: truncated at byte 100: get it again, and check it with xz -t',
+  ],
+  ['a lost server', new TransportError('nbdkit was killed by SIGKILL'), 'nbdkit was killed by SIGKILL'],
   ['another error', new Error('stopped by SIGTERM'), 'stopped by SIGTERM'],
 ])('unpacking errors: %s', (_, error, message) => {
   expect(unpackingError('a.xz', 'xz', error)).toHaveProperty('message', message);

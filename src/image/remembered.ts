@@ -1,0 +1,26 @@
+// What a cache file remembers of the image at a URL, for a mount without a network.
+//
+// Used by prepare.ts.
+
+import type { Compression } from './formats.js';
+import type { ChunkSettings } from './keep-request.js';
+import { recordedName, type WebSource } from './source.js';
+
+/** A file of a web server as it was when it was read. */
+interface Remembered {
+  readonly compression: Compression | undefined;
+  readonly version: string;
+}
+
+/** What the cache file of these settings has of a source; undefined: nothing. */
+export async function remembered(
+  source: WebSource,
+  { cacheFile }: ChunkSettings,
+): Promise<Remembered | undefined> {
+  if (cacheFile === undefined) return undefined;
+  const { savedIdentity } = await import('../chunks/cache/saved-identity.js');
+  const saved = await savedIdentity(cacheFile);
+  if (saved?.identity.source !== recordedName(source)) return undefined;
+  const { coding, version } = saved.identity;
+  return { compression: coding === 'plain' ? undefined : (coding as Compression), version };
+}
