@@ -1,5 +1,5 @@
-// What the decoders have in common: they go through a file in small steps, so that an error never
-// hides bytes that were decoded before it.
+// The common part of the decoders: they go through a file in small steps, so that an error never hides bytes that were
+// decoded before it.
 
 import { addressOf } from '../../linux/libc.js';
 import { type Damage, DecodeError, type Decoder, type RestartPoint } from '../contract/coding.js';
