@@ -1,0 +1,117 @@
+// The command line of the chunk server, which only nbdfuse writes.
+
+import { parseArgs } from 'node:util';
+import type { Coding } from './contract/coding.js';
+
+/** A range of bytes. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Where the bytes come from. */
+export type InputName =
+  | { readonly file: string }
+  | { readonly uri: string }
+  /** A server that takes its socket by socket activation. */
+  | { readonly command: readonly string[] };
+
+export interface ChunkServerOptions {
+  readonly input: InputName;
+  readonly coding: Coding;
+  /** The part of the compressed file that is decoded; undefined: all. */
+  readonly range: ByteRange | undefined;
+  /** The part of the decoded bytes that is served; undefined: all. */
+  readonly part: ByteRange | undefined;
+  /** The name and version of the source, for the identity of the cache. */
+  readonly source: string;
+  readonly version: string;
+  readonly cacheFile: string | undefined;
+  /** Bytes. */
+  readonly cacheSize: number | undefined;
+  readonly cacheMemory: number;
+  /** Fetch all of the image; `rate` in bytes a second. */
+  readonly prefetch: { readonly rate: number | undefined } | undefined;
+  readonly trace: string | undefined;
+  readonly connections: number;
+  readonly isWritable: boolean;
+  /** A command for a shell that uses the socket `$unixsocket`. */
+  readonly run: string | undefined;
+}
+
+const CODINGS: readonly Coding[] = ['plain', 'xz', 'gzip', 'deflate', 'bzip2', 'zstd', 'lz4'];
+
+/** Bytes of units that are kept in memory. */
+export const CACHE_MEMORY = 256 * 1024 * 1024;
+/** Connections to an NBD server below. */
+const CONNECTIONS = 4;
+
+const text = { type: 'string' } as const;
+
+const OPTIONS = {
+  file: text,
+  nbd: text,
+  coding: text,
+  range: text,
+  part: text,
+  source: text,
+  version: text,
+  'cache-file': text,
+  'cache-size': text,
+  'cache-memory': text,
+  prefetch: text,
+  trace: text,
+  connections: text,
+  writable: { type: 'boolean' },
+  run: text,
+} as const;
+
+function number(what: string, word: string): number {
+  const value = /^\d{1,16}$/.test(word) ? Number(word) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new Error(`bad ${what}: ${word}`);
+  return value;
+}
+
+function range(what: string, word: string | undefined): ByteRange | undefined {
+  if (word === undefined) return undefined;
+  const [offset = '', length = ''] = word.split('+');
+  return { offset: number(what, offset), length: number(what, length) };
+}
+
+function inputOf(
+  values: { readonly file?: string | undefined; readonly nbd?: string | undefined },
+  command: readonly string[],
+): InputName {
+  if (values.file !== undefined) return { file: values.file };
+  if (values.nbd !== undefined) return { uri: values.nbd };
+  if (command.length === 0) throw new Error('no source');
+  return { command };
+}
+
+/** @throws Error when the words are not as nbdfuse writes them */
+export function parseOptions(words: readonly string[]): ChunkServerOptions {
+  const { values, positionals } = parseArgs({ args: [...words], options: OPTIONS, allowPositionals: true });
+  const coding = CODINGS.find((one) => one === (values.coding ?? 'plain'));
+  if (coding === undefined) throw new Error(`unknown coding ${values.coding}`);
+  const input = inputOf(values, positionals);
+  const { prefetch } = values;
+  const optional = (what: string, word: string | undefined): number | undefined =>
+    word === undefined ? undefined : number(what, word);
+  return {
+    input,
+    coding,
+    range: range('range', values.range),
+    part: range('part', values.part),
+    source: values.source ?? '',
+    version: values.version ?? '',
+    cacheFile: values['cache-file'],
+    cacheSize: optional('cache-size', values['cache-size']),
+    cacheMemory: optional('cache-memory', values['cache-memory']) ?? CACHE_MEMORY,
+    prefetch:
+      prefetch === undefined ? undefined : { rate: prefetch === '' ? undefined : number('prefetch', prefetch) },
+    trace: values.trace,
+    connections: optional('connections', values.connections) ?? CONNECTIONS,
+    isWritable: values.writable === true,
+    run: values.run,
+  };
+}

@@ -1,0 +1,24 @@
+// The units of an image that cannot be decoded, because the file is damaged there. Pure.
+
+/** A range of units without bytes. */
+export interface Failure {
+  readonly first: number;
+  /** The unit behind the last one. */
+  readonly end: number;
+  /** The bytes of the first unit that come before the damage. */
+  readonly partial: Uint8Array | undefined;
+  /** One line: what is damaged, and where. */
+  readonly message: string;
+}
+
+export class Failures {
+  readonly #failures: Failure[] = [];
+
+  add(failure: Failure): void {
+    this.#failures.push(failure);
+  }
+
+  of(unit: number): Failure | undefined {
+    return this.#failures.find(({ first, end }) => first <= unit && unit < end);
+  }
+}

@@ -1,0 +1,61 @@
+// The messages between the chunk server and its decode threads.
+
+import type { Coding, Damage, RestartPoint } from '../contract/coding.js';
+
+/** To a thread. */
+export type ToThread =
+  | {
+      readonly kind: 'open';
+      readonly task: number;
+      readonly coding: Coding;
+      readonly from: RestartPoint;
+      /** The first unit to send. */
+      readonly first: number;
+      /** The unit behind the last one to send. */
+      readonly goal: number;
+      /** The unit behind the last one of the chunk: the decoder looks for a check behind it. */
+      readonly end: number;
+      readonly priority: number;
+      /** Bytes of the image; undefined: not known yet, and the last unit may be shorter. */
+      readonly size: number | undefined;
+      /** Decoded bytes between two restart points; undefined: nobody needs any. */
+      readonly spacing: number | undefined;
+    }
+  | { readonly kind: 'change'; readonly task: number; readonly goal: number; readonly priority: number }
+  /** The next compressed bytes. */
+  | { readonly kind: 'input'; readonly task: number; readonly bytes: Uint8Array; readonly isLast: boolean }
+  | { readonly kind: 'close'; readonly task: number };
+
+/** From a thread. */
+export type FromThread =
+  /** The next unit of a task. */
+  | {
+      readonly kind: 'unit';
+      readonly task: number;
+      readonly bytes: Uint8Array;
+      /** Decoded bytes of the image that have passed the file's checks. */
+      readonly verified: number;
+      /** The offset of the next compressed byte that the decoder needs. */
+      readonly wanted: number;
+    }
+  /** The decoder has used up its input. */
+  | { readonly kind: 'hungry'; readonly task: number; readonly wanted: number }
+  | { readonly kind: 'points'; readonly task: number; readonly points: readonly RestartPoint[] }
+  /** The file has ended. */
+  | {
+      readonly kind: 'ended';
+      readonly task: number;
+      readonly out: number;
+      readonly verified: number;
+      readonly warning: string | undefined;
+    }
+  | {
+      readonly kind: 'failed';
+      readonly task: number;
+      readonly message: string;
+      readonly reason: Damage | undefined;
+      readonly in: number;
+      readonly out: number;
+      /** The bytes of the next unit that come before the damage. */
+      readonly partial: Uint8Array | undefined;
+    };

@@ -1,0 +1,148 @@
+// A pass over a compressed file from its beginning to its end, which finds its size and its restart points.
+//
+// Its units are kept like any others, and answer reads that wait for them.
+
+import { type Coding, type Input, type RestartPoint, START } from '../contract/coding.js';
+import { ownMemory } from './coded-source.js';
+import type { DecodePool } from './decode-pool.js';
+import { Feeder } from './feeder.js';
+import type { FromThread } from './messages.js';
+import type { RunningPass } from './reader.js';
+import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
+
+/** The number of the pass among the tasks, whose numbers begin at 1. */
+const TASK = 0;
+/** Units that its thread makes before they are taken. */
+const WINDOW = 32;
+
+/** What a pass has found. */
+export interface PassResult {
+  /** Decoded bytes; up to the damage, where there is one. */
+  readonly size: number;
+  readonly points: readonly RestartPoint[];
+  readonly warning: string | undefined;
+  readonly damage: { readonly message: string; readonly partial: Uint8Array | undefined } | undefined;
+}
+
+export interface PassOptions {
+  readonly coding: Coding;
+  readonly input: Input;
+  readonly pool: DecodePool;
+  /** Bytes of the image, if they are known. */
+  readonly size: number | undefined;
+  /** Decoded bytes between two points. */
+  readonly spacing: number;
+  readonly made: (unit: number, bytes: Uint8Array) => void;
+  readonly found: (point: RestartPoint) => void;
+  readonly fetched: (bytes: number) => void;
+}
+
+export class Pass implements RunningPass {
+  position = 0;
+  /** Compressed bytes that have been decoded. */
+  done = 0;
+  readonly result: Promise<PassResult>;
+  readonly #options: PassOptions;
+  readonly #feeder: Feeder;
+  readonly #points: RestartPoint[] = [START];
+  #priority: number;
+  #resolve: (result: PassResult) => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+
+  constructor(options: PassOptions) {
+    const { input, pool, fetched } = options;
+    this.#options = options;
+    // Without the size nobody can use the image.
+    this.#priority = options.size === undefined ? DEMAND : BACKGROUND;
+    this.result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#feeder = new Feeder({
+      input,
+      at: 0,
+      end: undefined,
+      give: (bytes, isLast) => pool.send({ kind: 'input', task: TASK, bytes, isLast }, ownMemory(bytes)),
+      fail: (error) => {
+        this.close();
+        this.#reject(error);
+      },
+      count: fetched,
+    });
+  }
+
+  start(): void {
+    const { coding, pool, size, spacing } = this.#options;
+    const [first, end, priority] = [0, Number.MAX_SAFE_INTEGER, this.#priority];
+    pool.send({ kind: 'open', task: TASK, coding, from: START, first, goal: WINDOW, end, priority, size, spacing });
+    this.#feeder.start();
+  }
+
+  hurry(): void {
+    if (this.#priority === DEMAND) return;
+    this.#priority = DEMAND;
+    this.#change();
+  }
+
+  /** Takes a message of a thread. False: it is not about the pass. */
+  take(message: FromThread): boolean {
+    if (message.task !== TASK) return false;
+    switch (message.kind) {
+      case 'unit':
+        this.#progress(message.wanted, false);
+        this.position += 1;
+        this.#options.made(this.position - 1, message.bytes);
+        this.#change();
+        break;
+      case 'hungry':
+        this.#progress(message.wanted, true);
+        break;
+      case 'points':
+        for (const point of message.points) this.#add(point);
+        break;
+      case 'ended':
+        this.#end({ size: message.out, warning: message.warning, damage: undefined });
+        break;
+      default:
+        this.#fail(message);
+    }
+    return true;
+  }
+
+  close(): void {
+    this.#feeder.close();
+    this.#options.pool.send({ kind: 'close', task: TASK });
+  }
+
+  #change(): void {
+    const goal = this.position + WINDOW;
+    this.#options.pool.send({ kind: 'change', task: TASK, goal, priority: this.#priority });
+  }
+
+  #progress(wanted: number, isHungry: boolean): void {
+    this.done = wanted;
+    this.#feeder.progress(wanted, isHungry);
+  }
+
+  #add(point: RestartPoint): void {
+    const last = this.#points.at(-1);
+    if (last !== undefined && point.out <= last.out) return;
+    this.#points.push(point);
+    this.#options.found(point);
+  }
+
+  #end(found: Omit<PassResult, 'points'>): void {
+    this.close();
+    this.#resolve({ ...found, points: this.#points });
+  }
+
+  #fail({ message, reason, in: at, out, partial }: Extract<FromThread, { kind: 'failed' }>): void {
+    if (reason === undefined || reason === 'memory') {
+      this.close();
+      this.#reject(new Error(message));
+      return;
+    }
+    const damage = { message: `${message} (byte ${at} of the file)`, partial };
+    this.#end({ size: out, warning: undefined, damage });
+  }
+}

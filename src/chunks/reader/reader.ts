@@ -1,0 +1,246 @@
+// Reads an image by its units: what is kept is answered at once, what is not is decoded or fetched once for all who ask.
+
+import { UNIT } from '../contract/units.js';
+import type { ChunkMap } from '../schedule/chunk-map.js';
+import { Streams, unitsAhead } from '../schedule/streams.js';
+import { AHEAD, DEMAND, type Priority, type Task, Tasks } from '../schedule/tasks.js';
+import { ReadError, textOf } from './errors.js';
+import { Failures } from './failures.js';
+import type { SourceEvents, UnitSource } from './source.js';
+import type { Store } from './store.js';
+
+interface Waiter {
+  readonly promise: Promise<Uint8Array>;
+  readonly resolve: (bytes: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function makeWaiter(): Waiter {
+  let resolve: Waiter['resolve'] = () => undefined;
+  let reject: Waiter['reject'] = () => undefined;
+  const promise = new Promise<Uint8Array>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  // Reading ahead, nobody waits.
+  promise.catch(() => undefined);
+  return { promise, resolve, reject };
+}
+
+/** A pass over the whole file, which makes all units in order. */
+export interface RunningPass {
+  /** The next unit that it will make. */
+  readonly position: number;
+  /** Somebody waits for a unit that it will make. */
+  hurry(): void;
+}
+
+export interface ReaderOptions {
+  readonly map: ChunkMap;
+  readonly store: Store;
+  /** Makes the source, given where it reports to. */
+  readonly source: (events: SourceEvents) => UnitSource;
+  /** The most units to read ahead. */
+  readonly mostAhead: number;
+  /** A line for the user. */
+  readonly onLine: (line: string) => void;
+}
+
+export class Reader {
+  readonly map: ChunkMap;
+  /** Units that were there when they were asked for, units that were not, and fetched bytes of the file. */
+  readonly counts = { hits: 0, misses: 0, fetched: 0 };
+  /** Called for each unit that somebody asks for, before it is there. */
+  onDemand: ((unit: number, isThere: boolean) => void) | undefined;
+  /** The pass that runs; it makes the units behind its position. */
+  pass: RunningPass | undefined;
+  readonly #options: ReaderOptions;
+  readonly #store: Store;
+  readonly #tasks: Tasks;
+  readonly #waiters = new Map<number, Waiter>();
+  readonly #failures = new Failures();
+  readonly #streams = new Streams();
+
+  constructor(options: ReaderOptions) {
+    this.map = options.map;
+    this.#options = options;
+    this.#store = options.store;
+    const source = options.source({
+      made: (task, bytes) => {
+        this.deliver(task.position, bytes);
+        this.#tasks.made(task);
+      },
+      damaged: (task, message, partial) => {
+        this.fail(task.position, task.chunk.end, message, partial);
+        this.#tasks.remove(task);
+      },
+      failed: (task, error) => this.#giveUp(task, error),
+      fetched: (bytes) => {
+        this.counts.fetched += bytes;
+      },
+    });
+    this.#tasks = new Tasks(source, source.maxOpen);
+  }
+
+  /**
+   * The bytes of a range within the image, in parts.
+   * @throws ReadError
+   */
+  async read(offset: number, length: number): Promise<readonly Uint8Array[]> {
+    const parts: Promise<Uint8Array>[] = [];
+    for (let at = offset; at < offset + length; ) {
+      const unit = Math.floor(at / UNIT);
+      const end = Math.min(offset + length, (unit + 1) * UNIT);
+      parts.push(this.#partOf(unit, at - unit * UNIT, end - unit * UNIT));
+      at = end;
+    }
+    return Promise.all(parts);
+  }
+
+  /** Whether a unit is kept or cannot be decoded. */
+  isSettled(unit: number): boolean {
+    return this.#store.has(unit) || this.#failures.of(unit) !== undefined;
+  }
+
+  /** Has a unit decoded that nobody waits for. */
+  fetch(unit: number, priority: Priority): void {
+    if (this.isSettled(unit) || this.#store.isChanging(unit) || this.#isBehindPass(unit)) return;
+    this.#tasks.want(unit, this.map.chunkOf(unit), priority);
+  }
+
+  /** Whether units are being decoded because of this priority. */
+  isBusy(priority: Priority): boolean {
+    for (const task of this.#tasks.all) {
+      if (task.priority === priority && task.position < task.goal) return true;
+    }
+    return false;
+  }
+
+  /** Ends what has been begun for a priority. */
+  stop(priority: Priority): void {
+    this.#tasks.removeAll(priority);
+  }
+
+  /** Takes a unit that was made. */
+  deliver(unit: number, bytes: Uint8Array): void {
+    this.#store.put(unit, bytes);
+    const waiter = this.#waiters.get(unit);
+    this.#waiters.delete(unit);
+    waiter?.resolve(bytes);
+  }
+
+  /** Notes that units cannot be decoded, for ever. */
+  fail(first: number, end: number, message: string, partial: Uint8Array | undefined): void {
+    this.#failures.add({ first, end, partial, message });
+    const from = first * UNIT + (partial?.length ?? 0);
+    const to = end >= this.map.units ? '' : ` to ${end * UNIT}`;
+    this.#options.onLine(`${message}: reads of the image from byte ${from}${to} fail`);
+    const error = new ReadError(message);
+    for (const [unit, waiter] of [...this.#waiters]) {
+      if (unit < first || unit >= end) continue;
+      this.#waiters.delete(unit);
+      waiter.reject(error);
+    }
+  }
+
+  /**
+   * Units begin to change: what is known of them is forgotten, and reads go past the cache until `endChange`. Whoever
+   * waits for them is told to read them past the cache, too.
+   */
+  beginChange(first: number, end: number): void {
+    this.#store.beginChange(first, end);
+    for (let unit = first; unit < end; unit++) {
+      const task = this.#tasks.taskFor(unit);
+      if (task !== undefined) this.#tasks.remove(task);
+      this.#waiters.get(unit)?.reject(new ChangedError());
+      this.#waiters.delete(unit);
+    }
+  }
+
+  endChange(first: number, end: number): void {
+    this.#store.endChange(first, end);
+  }
+
+  isChanging(unit: number): boolean {
+    return this.#store.isChanging(unit);
+  }
+
+  #isBehindPass(unit: number): boolean {
+    return this.pass !== undefined && unit >= this.pass.position;
+  }
+
+  async #partOf(unit: number, from: number, to: number): Promise<Uint8Array> {
+    const failure = this.#failures.of(unit);
+    if (failure !== undefined) {
+      if (unit === failure.first && failure.partial !== undefined && to <= failure.partial.length)
+        return failure.partial.subarray(from, to);
+      throw new ReadError(failure.message);
+    }
+    return (await this.#unit(unit)).subarray(from, to);
+  }
+
+  async #unit(unit: number): Promise<Uint8Array> {
+    const recent = this.#store.recent(unit);
+    this.onDemand?.(unit, recent !== undefined || this.#store.has(unit));
+    this.#readAhead(unit);
+    if (recent !== undefined) {
+      this.counts.hits += 1;
+      return recent;
+    }
+    const saved = await this.#store.saved(unit);
+    if (saved !== undefined) {
+      this.counts.hits += 1;
+      return saved;
+    }
+    // It may have come meanwhile.
+    const now = this.#store.recent(unit);
+    if (now !== undefined) return now;
+    this.counts.misses += 1;
+    return this.#wait(unit);
+  }
+
+  #wait(unit: number): Promise<Uint8Array> {
+    // A fetch that began now could bring bytes of before the change, and be kept after it.
+    if (this.#store.isChanging(unit)) throw new ChangedError();
+    let waiter = this.#waiters.get(unit);
+    if (waiter === undefined) {
+      waiter = makeWaiter();
+      this.#waiters.set(unit, waiter);
+    }
+    if (this.#isBehindPass(unit)) this.pass?.hurry();
+    else this.#tasks.want(unit, this.map.chunkOf(unit), DEMAND);
+    return waiter.promise;
+  }
+
+  #readAhead(unit: number): void {
+    const count = unitsAhead(this.#streams.note(unit), this.#options.mostAhead);
+    const last = Math.min(unit + count, this.map.units - 1);
+    for (let next = unit + 1; next <= last; ) {
+      if (this.isSettled(next)) {
+        next += 1;
+        continue;
+      }
+      const { end } = this.map.chunkOf(next);
+      this.fetch(Math.min(end - 1, last), AHEAD);
+      next = end;
+    }
+  }
+
+  #giveUp(task: Task, error: unknown): void {
+    const reason = new ReadError(textOf(error), { cause: error });
+    const { position, goal } = task;
+    this.#tasks.remove(task);
+    for (let unit = position; unit < goal; unit++) {
+      this.#waiters.get(unit)?.reject(reason);
+      this.#waiters.delete(unit);
+    }
+  }
+}
+
+/** The unit changes: read it past the cache. */
+export class ChangedError extends ReadError {
+  override name = 'ChangedError';
+  constructor() {
+    super('the unit is changing');
+  }
+}

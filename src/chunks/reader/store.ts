@@ -1,0 +1,56 @@
+// The units that are kept: in memory, and in the cache file where there is one.
+
+import type { MemoryCache } from '../cache/memory.js';
+import type { UnitFile } from '../contract/cache.js';
+
+export class Store {
+  readonly #memory: MemoryCache;
+  readonly #file: UnitFile | undefined;
+  /** How many changes of each unit are under way: its bytes are kept nowhere meanwhile. */
+  readonly #changing = new Map<number, number>();
+
+  constructor(memory: MemoryCache, file: UnitFile | undefined) {
+    this.#memory = memory;
+    this.#file = file;
+  }
+
+  has(unit: number): boolean {
+    return this.#memory.has(unit) || this.#file?.has(unit) === true;
+  }
+
+  isChanging(unit: number): boolean {
+    return this.#changing.has(unit);
+  }
+
+  /** The bytes of a unit in memory. */
+  recent(unit: number): Uint8Array | undefined {
+    return this.#memory.get(unit);
+  }
+
+  /** The bytes of a unit in the cache file. */
+  async saved(unit: number): Promise<Uint8Array | undefined> {
+    return this.#file?.has(unit) === true ? this.#file.read(unit) : undefined;
+  }
+
+  /** Keeps the bytes of a unit, unless they are changing. */
+  put(unit: number, bytes: Uint8Array): void {
+    if (this.#changing.has(unit)) return;
+    this.#memory.put(unit, bytes);
+    this.#file?.write(unit, bytes);
+  }
+
+  /** Forgets units whose bytes begin to change. */
+  beginChange(first: number, end: number): void {
+    for (let unit = first; unit < end; unit++) this.#changing.set(unit, (this.#changing.get(unit) ?? 0) + 1);
+    for (let unit = first; unit < end; unit++) this.#memory.drop(unit);
+    this.#file?.drop(first, end - first);
+  }
+
+  endChange(first: number, end: number): void {
+    for (let unit = first; unit < end; unit++) {
+      const count = this.#changing.get(unit) ?? 0;
+      if (count <= 1) this.#changing.delete(unit);
+      else this.#changing.set(unit, count - 1);
+    }
+  }
+}
