@@ -108,7 +108,9 @@ export function parseOptions(words: readonly string[]): ChunkServerOptions {
     cacheSize: optional('cache-size', values['cache-size']),
     cacheMemory: optional('cache-memory', values['cache-memory']) ?? CACHE_MEMORY,
     prefetch:
-      prefetch === undefined ? undefined : { rate: prefetch === '' ? undefined : number('prefetch', prefetch) },
+      prefetch === undefined
+        ? undefined
+        : { rate: prefetch === '' ? undefined : number('prefetch', prefetch) },
     trace: values.trace,
     connections: optional('connections', values.connections) ?? CONNECTIONS,
     isWritable: values.writable === true,

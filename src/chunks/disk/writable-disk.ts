@@ -1,9 +1,11 @@
 // An export of another server, read through the cache and written through to that server.
 //
 // Invariant: bytes that a fetch brought are kept only if no change of their unit was under way at any time of the fetch.
-// A change forgets its units before it is sent, and nothing of them is kept or shared until its reply has come.
+// A change forgets its units before it is sent, and nothing of them is kept or shared until its reply has come. Without a
+// reply, because the server was lost, it may still be made at any later time: its units are never kept again.
 
 import type { NbdClient } from '../../client/client.js';
+import { NbdServerError } from '../../nbd/errors.js';
 import type { AllocationExtent, DiskConnection, DiskProperties, ServedDisk } from '../contract/disk.js';
 import { UNIT } from '../contract/units.js';
 import type { NbdInput } from '../input/nbd-input.js';
@@ -33,8 +35,7 @@ export async function extentsOf(
   length: number,
 ): Promise<readonly AllocationExtent[]> {
   const status = await client.blockStatus(offset, length, { contexts: ['base:allocation'], one: true });
-  const extents = status.get('base:allocation') ?? [];
-  return extents.map(({ length: count, flags }) => ({
+  return status['base:allocation'].map(({ length: count, flags }) => ({
     length: Number(count),
     hole: (Number(flags) & 1) !== 0,
     zero: (Number(flags) & 2) !== 0,
@@ -104,10 +105,15 @@ class WritableConnection implements DiskConnection {
   async #change(offset: number, length: number, send: () => Promise<void>): Promise<void> {
     const [first, end] = [Math.floor(offset / UNIT), Math.ceil((offset + length) / UNIT)];
     this.#reader.beginChange(first, end);
+    let isAnswered = false;
     try {
       await send();
+      isAnswered = true;
+    } catch (error) {
+      isAnswered = error instanceof NbdServerError;
+      throw error;
     } finally {
-      this.#reader.endChange(first, end);
+      if (isAnswered) this.#reader.endChange(first, end);
     }
   }
 }

@@ -2,9 +2,9 @@
 //
 // One client has all connections. When it is lost, whoever asks next connects again.
 
-import { ENOTCONN } from '../../constants/errno.js';
 import { NbdClient } from '../../client/client.js';
 import { endpointOf } from '../../client/target.js';
+import { ENOTCONN } from '../../constants/errno.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Input } from '../contract/coding.js';
 

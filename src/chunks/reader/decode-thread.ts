@@ -39,7 +39,15 @@ function open(message: Extract<ToThread, { kind: 'open' }>): void {
     // As a library that is not installed.
     const { task, from } = message;
     const text = error instanceof Error ? error.message : String(error);
-    tell({ kind: 'failed', task, message: text, reason: undefined, in: from.in, out: from.out, partial: undefined });
+    tell({
+      kind: 'failed',
+      task,
+      message: text,
+      reason: undefined,
+      in: from.in,
+      out: from.out,
+      partial: undefined,
+    });
   }
 }
 

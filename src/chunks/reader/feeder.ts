@@ -50,7 +50,8 @@ export class Feeder {
   /** Notes how far the decoder has come. @param isHungry it has nothing left */
   progress(wanted: number, isHungry: boolean): void {
     this.#wanted = Math.max(this.#wanted, wanted);
-    if (isHungry && this.#given >= this.#end) this.#end = Math.min(this.#options.input.size, this.#end + PIECE);
+    if (isHungry && this.#given >= this.#end)
+      this.#end = Math.min(this.#options.input.size, this.#end + PIECE);
     this.#fetch();
   }
 

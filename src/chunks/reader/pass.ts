@@ -3,12 +3,12 @@
 // Its units are kept like any others, and answer reads that wait for them.
 
 import { type Coding, type Input, type RestartPoint, START } from '../contract/coding.js';
+import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
 import { ownMemory } from './coded-source.js';
 import type { DecodePool } from './decode-pool.js';
 import { Feeder } from './feeder.js';
 import type { FromThread } from './messages.js';
 import type { RunningPass } from './reader.js';
-import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
 
 /** The number of the pass among the tasks, whose numbers begin at 1. */
 const TASK = 0;
@@ -28,8 +28,6 @@ export interface PassOptions {
   readonly coding: Coding;
   readonly input: Input;
   readonly pool: DecodePool;
-  /** Bytes of the image, if they are known. */
-  readonly size: number | undefined;
   /** Decoded bytes between two points. */
   readonly spacing: number;
   readonly made: (unit: number, bytes: Uint8Array) => void;
@@ -45,15 +43,14 @@ export class Pass implements RunningPass {
   readonly #options: PassOptions;
   readonly #feeder: Feeder;
   readonly #points: RestartPoint[] = [START];
-  #priority: number;
+  /** Before the size is known, nobody can use the image. */
+  #priority: number = DEMAND;
   #resolve: (result: PassResult) => void = () => undefined;
   #reject: (error: unknown) => void = () => undefined;
 
   constructor(options: PassOptions) {
     const { input, pool, fetched } = options;
     this.#options = options;
-    // Without the size nobody can use the image.
-    this.#priority = options.size === undefined ? DEMAND : BACKGROUND;
     this.result = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -71,11 +68,34 @@ export class Pass implements RunningPass {
     });
   }
 
+  /** The points that have been found so far. */
+  get points(): readonly RestartPoint[] {
+    return this.#points;
+  }
+
   start(): void {
-    const { coding, pool, size, spacing } = this.#options;
+    const { coding, pool, spacing } = this.#options;
+    const size = undefined;
     const [first, end, priority] = [0, Number.MAX_SAFE_INTEGER, this.#priority];
-    pool.send({ kind: 'open', task: TASK, coding, from: START, first, goal: WINDOW, end, priority, size, spacing });
+    pool.send({
+      kind: 'open',
+      task: TASK,
+      coding,
+      from: START,
+      first,
+      goal: WINDOW,
+      end,
+      priority,
+      size,
+      spacing,
+    });
     this.#feeder.start();
+  }
+
+  /** The size is known: whoever waits for a unit comes first. */
+  relax(): void {
+    this.#priority = BACKGROUND;
+    this.#change();
   }
 
   hurry(): void {

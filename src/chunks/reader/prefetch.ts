@@ -1,7 +1,7 @@
 // Fetches units that nobody has asked for: the whole image, or those that an earlier mount asked for first.
 
-import { AHEAD, BACKGROUND, DEMAND, type Priority, TRACE } from '../schedule/tasks.js';
 import { UNIT } from '../contract/units.js';
+import { AHEAD, type BACKGROUND, DEMAND, type Priority, TRACE } from '../schedule/tasks.js';
 import type { Reader } from './reader.js';
 
 /** Milliseconds between two looks. */
@@ -42,7 +42,8 @@ export function startPrefetch(options: PrefetchOptions): () => void {
 
   function refill(): void {
     const now = performance.now();
-    if (rate !== undefined) budget = Math.min(budget + ((now - last) / 1000) * rate, Math.max((rate * BURST) / 1000, UNIT));
+    if (rate !== undefined)
+      budget = Math.min(budget + ((now - last) / 1000) * rate, Math.max((rate * BURST) / 1000, UNIT));
     last = now;
   }
 

@@ -50,8 +50,8 @@ export class Reader {
   readonly map: ChunkMap;
   /** Units that were there when they were asked for, units that were not, and fetched bytes of the file. */
   readonly counts = { hits: 0, misses: 0, fetched: 0 };
-  /** Called for each unit that somebody asks for, before it is there. */
-  onDemand: ((unit: number, isThere: boolean) => void) | undefined;
+  /** Called for each unit that somebody asks for. */
+  onDemand: ((unit: number) => void) | undefined;
   /** The pass that runs; it makes the units behind its position. */
   pass: RunningPass | undefined;
   readonly #options: ReaderOptions;
@@ -165,6 +165,11 @@ export class Reader {
     return this.#store.isChanging(unit);
   }
 
+  /** Has decoders make the units that waited for a pass which has ended. */
+  resume(): void {
+    for (const unit of this.#waiters.keys()) this.#tasks.want(unit, this.map.chunkOf(unit), DEMAND);
+  }
+
   #isBehindPass(unit: number): boolean {
     return this.pass !== undefined && unit >= this.pass.position;
   }
@@ -181,7 +186,7 @@ export class Reader {
 
   async #unit(unit: number): Promise<Uint8Array> {
     const recent = this.#store.recent(unit);
-    this.onDemand?.(unit, recent !== undefined || this.#store.has(unit));
+    this.onDemand?.(unit);
     this.#readAhead(unit);
     if (recent !== undefined) {
       this.counts.hits += 1;

@@ -2,6 +2,7 @@
 
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
+import { assert } from '../schedule/assert.js';
 
 export class Store {
   readonly #memory: MemoryCache;
@@ -32,9 +33,9 @@ export class Store {
     return this.#file?.has(unit) === true ? this.#file.read(unit) : undefined;
   }
 
-  /** Keeps the bytes of a unit, unless they are changing. */
+  /** Keeps the bytes of a unit, which is not changing. */
   put(unit: number, bytes: Uint8Array): void {
-    if (this.#changing.has(unit)) return;
+    assert(!this.#changing.has(unit), 'bytes are kept of a unit that is changing');
     this.#memory.put(unit, bytes);
     this.#file?.write(unit, bytes);
   }
@@ -42,7 +43,7 @@ export class Store {
   /** Forgets units whose bytes begin to change. */
   beginChange(first: number, end: number): void {
     for (let unit = first; unit < end; unit++) this.#changing.set(unit, (this.#changing.get(unit) ?? 0) + 1);
-    for (let unit = first; unit < end; unit++) this.#memory.drop(unit);
+    this.#memory.drop(first, end - first);
     this.#file?.drop(first, end - first);
   }
 

@@ -44,7 +44,10 @@ export class Streams {
       this.#streams.push(stream);
       return;
     }
-    const oldest = this.#streams.reduce((least, one, i) => (one.used < this.#streams[least].used ? i : least), 0);
+    const oldest = this.#streams.reduce(
+      (least, one, i) => (one.used < this.#streams[least].used ? i : least),
+      0,
+    );
     this.#streams[oldest] = stream;
   }
 }

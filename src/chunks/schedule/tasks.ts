@@ -124,7 +124,15 @@ export class Tasks {
   #add(chunk: Chunk, priority: Priority): Task {
     this.#ids += 1;
     const { first } = chunk;
-    const task = { id: this.#ids, chunk, priority, position: first, goal: first, isOpen: false, used: this.#clock };
+    const task = {
+      id: this.#ids,
+      chunk,
+      priority,
+      position: first,
+      goal: first,
+      isOpen: false,
+      used: this.#clock,
+    };
     this.#tasks.set(task.id, task);
     return task;
   }

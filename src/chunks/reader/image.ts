@@ -1,0 +1,246 @@
+// Opens an image: finds its size and its chunks, by an index or by a pass over its file, and makes its reader.
+
+import type { MemoryCache } from '../cache/memory.js';
+import type { UnitFile } from '../contract/cache.js';
+import { type Coding, type Input, type PointIndex, START } from '../contract/coding.js';
+import { UNIT } from '../contract/units.js';
+import { findPoints } from '../points/points.js';
+import { PointMap, plainMap } from '../schedule/chunk-map.js';
+import { CodedSource } from './coded-source.js';
+import { type DecodePool, startDecodePool } from './decode-pool.js';
+import type { FromThread } from './messages.js';
+import { Pass, type PassResult } from './pass.js';
+import { PlainSource } from './plain-source.js';
+import { Reader } from './reader.js';
+import { decodeIndex, encodeIndex } from './saved-index.js';
+import { agrees, claimedSize } from './size-hint.js';
+import { Store } from './store.js';
+
+/** Restart points of one image: more would need too much memory. */
+const MOST_POINTS = 1024;
+/** Decoded bytes between two restart points, at least and at most. */
+const SPACING = { least: 1024 * 1024, most: 64 * 1024 * 1024 } as const;
+/** Decoded bytes of one compressed byte, as a guess. */
+const RATIO = 4;
+/** Units behind the damage of a file whose size is not known: reads of them fail. */
+const BEHIND_DAMAGE = 1;
+
+export interface ImageOptions {
+  readonly input: Input;
+  readonly coding: Coding;
+  readonly memory: MemoryCache;
+  /** Opens the cache file once the size of the image is known; undefined: there is none. */
+  readonly openFile: ((size: number | undefined) => Promise<UnitFile | undefined>) | undefined;
+  /** The file of decode-thread.ts. */
+  readonly threadEntry: URL;
+  readonly onLine: (line: string) => void;
+  /** Called when the pass has come further. */
+  readonly onProgress: (done: number, all: number) => void;
+}
+
+/** An open image. */
+export interface Image {
+  readonly reader: Reader;
+  readonly file: UnitFile | undefined;
+  /** The most tasks that help. */
+  readonly parallel: number;
+  close(): Promise<void>;
+}
+
+/** The source, reader and threads of an image while they are put together. */
+class Opening {
+  readonly #options: ImageOptions;
+  #file: UnitFile | undefined;
+  #pool: DecodePool | undefined;
+  #source: CodedSource | undefined;
+  #pass: Pass | undefined;
+  #reader: Reader | undefined;
+
+  constructor(options: ImageOptions) {
+    this.#options = options;
+  }
+
+  async open(): Promise<Image> {
+    const { coding, input, openFile } = this.#options;
+    if (coding === 'plain') {
+      this.#file = await openFile?.(input.size);
+      return this.#plain();
+    }
+    const index = await this.#knownIndex();
+    if (index !== undefined) return this.#coded(index);
+    return this.#passed();
+  }
+
+  /** The index that the cache file has, or that the file itself has. */
+  async #knownIndex(): Promise<PointIndex | undefined> {
+    const { coding, input, openFile, onLine } = this.#options;
+    this.#file = await openFile?.(undefined);
+    const saved = this.#file?.index;
+    const known = saved === undefined ? undefined : decodeIndex(saved);
+    if (known !== undefined) return known;
+    const found = await findPoints(coding, input);
+    if (found?.warning !== undefined) onLine(found.warning);
+    if (found !== undefined) await this.#openFile(found.size);
+    if (found !== undefined) this.#file?.saveIndex(encodeIndex(found));
+    return found;
+  }
+
+  async #openFile(size: number): Promise<void> {
+    this.#file ??= await this.#options.openFile?.(size);
+  }
+
+  #plain(): Image {
+    const { input, onLine, memory } = this.#options;
+    const reader = new Reader({
+      map: plainMap(input.size),
+      store: new Store(memory, this.#file),
+      source: (events) => new PlainSource(input, events),
+      mostAhead: Math.min(ahead(memory), input.parallel),
+      onLine,
+    });
+    return this.#image(reader, input.parallel);
+  }
+
+  #image(reader: Reader, parallel: number): Image {
+    return {
+      reader,
+      file: this.#file,
+      parallel,
+      close: async () => {
+        this.#pass?.close();
+        await this.#pool?.close();
+        await this.#file?.close();
+      },
+    };
+  }
+
+  #coded(index: PointIndex): Image {
+    const { coding, input, memory, onLine } = this.#options;
+    const pool = this.#startPool();
+    const { size, points } = index;
+    const reader = new Reader({
+      map: new PointMap(size, points.length === 0 ? [START] : points),
+      store: new Store(memory, this.#file),
+      source: (events) => {
+        this.#source = new CodedSource({ coding, input, size, pool, events });
+        return this.#source;
+      },
+      mostAhead: ahead(memory),
+      onLine,
+    });
+    this.#reader = reader;
+    return this.#image(reader, pool.threads);
+  }
+
+  #startPool(): DecodePool {
+    const take = (message: FromThread): void => {
+      if (this.#pass?.take(message) !== true) this.#source?.take(message);
+    };
+    const { threadEntry } = this.#options;
+    this.#pool ??= startDecodePool(threadEntry, take, (error) => {
+      throw error;
+    });
+    return this.#pool;
+  }
+
+  /** Decodes the whole file once. The image is there before its end if the disk and the file agree on its size. */
+  async #passed(): Promise<Image> {
+    const { coding, input, memory, onProgress } = this.#options;
+    const spacing = Math.min(
+      SPACING.most,
+      Math.max(SPACING.least, Math.ceil((input.size * RATIO) / MOST_POINTS)),
+    );
+    const tail = await input.read(Math.max(0, input.size - 4), Math.min(4, input.size));
+    const head = await input.read(0, Math.min(18, input.size));
+    const early = new Map<number, Uint8Array>();
+    const hinted = new Promise<number>((resolve) => {
+      const pass = new Pass({
+        coding,
+        input,
+        pool: this.#startPool(),
+        spacing,
+        made: (unit, bytes) => {
+          const claimed = unit === 0 ? claimedSize(bytes) : undefined;
+          const isSure = claimed !== undefined && agrees(coding, claimed, head, tail);
+          if (isSure) resolve(claimed);
+          if (this.#reader !== undefined) this.#reader.deliver(unit, bytes);
+          else memory.put(unit, bytes);
+          // Until the cache file is open.
+          if (isSure || (this.#reader === undefined && early.size > 0)) early.set(unit, bytes);
+          onProgress(pass.done, input.size);
+        },
+        found: (point) => {
+          const map = this.#reader?.map;
+          if (map instanceof PointMap) map.add(point);
+        },
+        fetched: (bytes) => {
+          if (this.#reader !== undefined) this.#reader.counts.fetched += bytes;
+        },
+      });
+      this.#pass = pass;
+      pass.start();
+    });
+    const pass = this.#pass;
+    if (pass === undefined) throw new Error('there is no pass');
+    const first = await Promise.race([pass.result, hinted]);
+    if (typeof first !== 'number') return this.#afterPass(first);
+    return this.#duringPass(pass, first, early);
+  }
+
+  /** The image after a pass that nobody could use before its end. */
+  async #afterPass(result: PassResult): Promise<Image> {
+    const { onLine } = this.#options;
+    this.#pass = undefined;
+    const { size, points, warning, damage } = result;
+    if (warning !== undefined) onLine(warning);
+    const firstBad = Math.floor(size / UNIT);
+    const whole = damage === undefined ? size : (firstBad + 1 + BEHIND_DAMAGE) * UNIT;
+    await this.#openFile(whole);
+    const image = this.#coded({ size: whole, points });
+    if (damage === undefined) this.#file?.saveIndex(encodeIndex({ size, points }));
+    else image.reader.fail(firstBad, image.reader.map.units, damage.message, damage.partial);
+    return image;
+  }
+
+  /** The image while the pass goes on. */
+  async #duringPass(pass: Pass, size: number, early: ReadonlyMap<number, Uint8Array>): Promise<Image> {
+    pass.relax();
+    await this.#openFile(size);
+    const image = this.#coded({ size, points: pass.points });
+    const { reader } = image;
+    for (const [unit, bytes] of early) this.#file?.write(unit, bytes);
+    reader.pass = pass;
+    void this.#finish(pass, reader, size);
+    return image;
+  }
+
+  async #finish(pass: Pass, reader: Reader, size: number): Promise<void> {
+    const { onLine, onProgress, input } = this.#options;
+    const result = await pass.result.catch(() => undefined);
+    // Where the pass has failed, each reader's decoder goes on from the last point.
+    reader.pass = undefined;
+    this.#pass = undefined;
+    reader.resume();
+    onProgress(input.size, input.size);
+    if (result === undefined) return;
+    if (result.warning !== undefined) onLine(result.warning);
+    const { damage } = result;
+    if (damage !== undefined) reader.fail(pass.position, reader.map.units, damage.message, damage.partial);
+    else if (result.size === size) this.#file?.saveIndex(encodeIndex(result));
+    else
+      reader.fail(
+        Math.floor(Math.min(result.size, size) / UNIT),
+        reader.map.units,
+        `the file has ${result.size} bytes of an image that says that it has ${size}`,
+        undefined,
+      );
+  }
+}
+
+/** The most units to read ahead. */
+const ahead = (memory: MemoryCache): number => Math.floor(memory.limit / 4 / UNIT);
+
+/** Opens an image. @throws DecodeError, ReadError and the errors of the input */
+export function openImage(options: ImageOptions): Promise<Image> {
+  return new Opening(options).open();
+}

@@ -1,0 +1,133 @@
+// What the chunk server does for an image beside answering reads: prefetching, the trace, and its status.
+
+import { readFile, writeFile } from 'node:fs/promises';
+import type { MemoryCache } from '../cache/memory.js';
+import type { UnitFile } from '../contract/cache.js';
+import type { ChunkStatus } from '../contract/status.js';
+import { lengthOfUnit, UNIT } from '../contract/units.js';
+import { BACKGROUND } from '../schedule/tasks.js';
+import type { Image } from './image.js';
+import { startPrefetch } from './prefetch.js';
+import { Trace } from './trace.js';
+
+export interface WorkOptions {
+  readonly image: Image;
+  readonly memory: MemoryCache;
+  /** Fetch all of the image. */
+  readonly prefetch: { readonly rate: number | undefined } | undefined;
+  /** The file for the trace; undefined: the cache file has it, if there is one. */
+  readonly trace: string | undefined;
+  readonly onChange: () => void;
+}
+
+/** The part of the memory that units may fill which nobody has asked for. */
+const GUESSES = 2;
+
+/** The trace in a file: units as u32, little-endian, behind a line that says what they are. */
+const TRACE_HEAD = 'nbdfuse trace 1\n';
+
+async function readTrace(path: string): Promise<Uint32Array | undefined> {
+  const bytes = await readFile(path).catch(() => undefined);
+  const head = bytes?.subarray(0, TRACE_HEAD.length).toString('latin1');
+  if (bytes === undefined || head !== TRACE_HEAD || bytes.length % 4 !== 0) return undefined;
+  const units = Uint8Array.from(bytes.subarray(TRACE_HEAD.length));
+  return new Uint32Array(units.buffer);
+}
+
+function* count(units: number): Generator<number, undefined> {
+  for (let unit = 0; unit < units; unit++) yield unit;
+}
+
+export class Work {
+  readonly #options: WorkOptions;
+  #trace: Trace | undefined;
+  #stopPrefetch: (() => void) | undefined;
+  #isPrefetching = false;
+
+  private constructor(options: WorkOptions) {
+    this.#options = options;
+  }
+
+  static async start(options: WorkOptions): Promise<Work> {
+    const work = new Work(options);
+    await work.#startTrace();
+    if (options.prefetch !== undefined) work.#startPrefetch(options.prefetch.rate);
+    return work;
+  }
+
+  /** The state of the image. */
+  get status(): Omit<ChunkStatus, 'file' | 'indexing'> {
+    const { image, memory } = this.#options;
+    const { hits, misses, fetched } = image.reader.counts;
+    return {
+      size: image.reader.map.size,
+      memory: { used: memory.used, limit: memory.limit },
+      prefetch: this.#isPrefetching ? this.#progress() : undefined,
+      hits,
+      misses,
+      fetched,
+    };
+  }
+
+  /** Saves the trace, and ends the rest. */
+  async stop(): Promise<void> {
+    this.#stopPrefetch?.();
+    const { image, trace } = this.#options;
+    const order = this.#trace?.order;
+    this.#trace?.stop();
+    if (order === undefined || order.length === 0) return;
+    if (trace === undefined) image.file?.saveTrace(order);
+    else await writeFile(trace, Buffer.concat([Buffer.from(TRACE_HEAD), new Uint8Array(order.buffer)]));
+  }
+
+  /** Bytes of the image that are there, and all. */
+  #progress(): { readonly done: number; readonly all: number } {
+    const { reader, file } = this.#options.image;
+    const { size, units } = reader.map;
+    if (file?.isComplete === true) return { done: size, all: size };
+    if (file !== undefined) return { done: Math.min(size, file.count * UNIT), all: size };
+    let done = 0;
+    for (let unit = 0; unit < units; unit++) if (reader.isSettled(unit)) done += lengthOfUnit(unit, size);
+    return { done, all: size };
+  }
+
+  async #startTrace(): Promise<void> {
+    const { image, memory, trace: path } = this.#options;
+    const { reader, file, parallel } = image;
+    if (path === undefined && file === undefined) return;
+    const trace = new Trace(path === undefined ? file?.trace : await readTrace(path));
+    this.#trace = trace;
+    reader.onDemand = (unit) => trace.note(unit);
+    const most = file === undefined ? Math.floor(memory.limit / UNIT / GUESSES) : reader.map.units;
+    trace.replay(reader, parallel, most);
+  }
+
+  #startPrefetch(rate: number | undefined): void {
+    const { image, memory, onChange } = this.#options;
+    const { reader, file, parallel } = image;
+    // Without a file, what is fetched must stay in memory to be of use.
+    const hasRoom = (): boolean => file !== undefined || memory.used < memory.limit / GUESSES;
+    this.#isPrefetching = true;
+    const units = count(reader.map.units);
+    const onEnd = (): void => onChange();
+    this.#stopPrefetch = startPrefetch({
+      reader,
+      priority: BACKGROUND,
+      units,
+      rate,
+      parallel,
+      hasRoom,
+      onEnd,
+    });
+  }
+}
+
+/** The cache file's part of the status. */
+export function fileStatus(
+  file: UnitFile | undefined,
+  path: string | undefined,
+  limit: number | undefined,
+): ChunkStatus['file'] {
+  if (file === undefined || path === undefined) return undefined;
+  return { path, used: file.count * UNIT, limit, complete: file.isComplete };
+}
