@@ -1,6 +1,7 @@
 // The compressed bytes that a decoder has been given and has not decoded yet. Nothing is copied.
 
 import { addressOf } from '../../linux/libc.js';
+import { pinned } from '../../linux/libcrypto.js';
 
 /** Bytes of the file, in the order of pushing. */
 export interface QueuedBytes {
@@ -9,6 +10,8 @@ export interface QueuedBytes {
   readonly bytes: Uint8Array;
 }
 
+/** The garbage collector moves arrays up to this length. */
+const MOVABLE = 64;
 /** Bytes that are copied one by one, as a view for them would cost more. */
 const SHORT = 32;
 
@@ -53,7 +56,7 @@ export class InputQueue {
   push(bytes: Uint8Array, isLast: boolean): void {
     this.#isLast ||= isLast;
     if (bytes.length === 0) return;
-    this.#chunks.push({ start: this.#end, bytes });
+    this.#chunks.push({ start: this.#end, bytes: bytes.length > MOVABLE ? bytes : pinned(bytes) });
     this.#end += bytes.length;
   }
 

@@ -10,6 +10,9 @@ import type { FromThread, ToThread } from './messages.js';
 type Open = Extract<ToThread, { kind: 'open' }>;
 type Tell = (message: FromThread, transfer?: readonly ArrayBuffer[]) => void;
 
+/** Memory that the garbage collector does not move, as it would move small arrays. */
+const memory = (length: number): Uint8Array => new Uint8Array(new ArrayBuffer(length));
+
 /** Bytes behind the last unit of a chunk that are decoded, so that the decoder sees the check behind that unit. */
 const BEHIND = 4096;
 
@@ -78,10 +81,10 @@ export class ThreadTask {
     if (this.#decoder.out < start) {
       // The chunk begins behind the restart point.
       const wanted = Math.min(start - this.#decoder.out, UNIT);
-      if (this.#decoder.pull(new Uint8Array(wanted)) < wanted) this.#pause();
+      if (this.#decoder.pull(memory(wanted)) < wanted) this.#pause();
       return;
     }
-    this.#bytes ??= new Uint8Array(this.#lengthOfUnit());
+    this.#bytes ??= memory(this.#lengthOfUnit());
     const { length } = this.#bytes;
     if (this.#filled < length) this.#filled += this.#decoder.pull(this.#bytes.subarray(this.#filled));
     if (this.#hasPoints) this.#tellPoints();
@@ -94,7 +97,7 @@ export class ThreadTask {
     const end = this.#unit * UNIT + this.#filled;
     if (this.#unit + 1 < this.#end) return true;
     while (this.#behind > 0 && this.#decoder.verified < end && !this.#decoder.ended) {
-      const count = this.#decoder.pull(new Uint8Array(this.#behind));
+      const count = this.#decoder.pull(memory(this.#behind));
       const isEnough = count === this.#behind;
       this.#behind -= count;
       if (!isEnough && !this.#decoder.ended && this.#decoder.verified < end) return false;

@@ -39,10 +39,11 @@ export function decode(make: Make, file: Uint8Array, options: DecodeOptions = {}
   let verified = from.out;
   let error: DecodeError | undefined;
   try {
+    let output = new Uint8Array(new ArrayBuffer(pull));
     while (!decoder.ended) {
-      const output = new Uint8Array(pull);
+      if (parts.length > 0) output = new Uint8Array(new ArrayBuffer(pull));
       const count = decoder.pull(output);
-      parts.push(Buffer.from(output.subarray(0, count)));
+      if (count > 0) parts.push(Buffer.from(output.subarray(0, count)));
       points.push(...decoder.takePoints());
       verified = decoder.verified;
       if (count === pull || decoder.ended) continue;

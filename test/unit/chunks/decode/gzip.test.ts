@@ -45,8 +45,8 @@ describe('gzip', () => {
       [Buffer.concat([Buffer.alloc(7), Buffer.from('x')]), 'trailing garbage is ignored'],
     ];
     for (const [tail, warning] of tails) {
-      for (const push of [1, 7, 100_000]) {
-        const found = decode(make, Buffer.concat([file, tail]), { push });
+      for (const push of [3, 100_000]) {
+        const found = decode(make, Buffer.concat([file, tail]), { push, pull: 4096 });
         expect(found.error).toBeUndefined();
         expect(found.warning).toBe(warning);
         expect(found.bytes.equals(SMALL)).toBe(true);
