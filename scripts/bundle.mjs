@@ -53,6 +53,8 @@ await Promise.all([
       'main.body': 'dist/cli/main.js',
       'worker.body': 'dist/worker/worker.js',
       'read-thread.body': 'dist/worker/read-thread.js',
+      'chunks.body': 'dist/chunks/main.js',
+      'decode-thread.body': 'dist/chunks/reader/decode-thread.js',
     },
   }),
   // Too small for a cache.
@@ -74,7 +76,13 @@ await Promise.all([
 ]);
 
 const REQUIRE = new RegExp(`(?<=\\w=)require\\("(node:(?:${HEAVY}))"\\)`, 'g');
-const bodies = ['main.body.js', 'worker.body.js', 'read-thread.body.js'];
+const bodies = [
+  'main.body.js',
+  'worker.body.js',
+  'read-thread.body.js',
+  'chunks.body.js',
+  'decode-thread.body.js',
+];
 for (const body of bodies) {
   const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
   const lazy = text.replace(REQUIRE, 'lazily("$1")');

@@ -6,14 +6,14 @@
 import { printable } from '../nbd/text.js';
 import { openCacheFile } from './cache/cache-file.js';
 import { MemoryCache } from './cache/memory.js';
-import { savedIdentity } from './cache/saved-identity.js';
+import { isSameImage, savedIdentity } from './cache/saved-identity.js';
 import type { Identity, UnitFile } from './contract/cache.js';
 import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
 import type { ChunkStatus } from './contract/status.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
-import { extentsOf, writableDisk } from './disk/writable-disk.js';
-import { absentInput } from './input/absent-input.js';
+import { writableDisk } from './disk/writable-disk.js';
+import { absentInput, isAbsent } from './input/absent-input.js';
 import { openFileInput } from './input/file-input.js';
 import { NbdInput } from './input/nbd-input.js';
 import { rangedInput } from './input/ranged-input.js';
@@ -22,12 +22,17 @@ import { textOf } from './reader/errors.js';
 import { type Image, openImage } from './reader/image.js';
 import { fileStatus, Work } from './reader/work.js';
 import { inheritedListener } from './serve/activation.js';
+import { type Control, controlPath, startControl } from './serve/control.js';
+import { RunningCommand } from './serve/run.js';
 import { serveDisk } from './serve/serve.js';
 
 /** Writes a line for the user. */
 function say(line: string): void {
   process.stderr.write(`nbdfuse: ${printable(line)}\n`);
 }
+
+/** Milliseconds between two looks at the state, for those who are told of it. */
+const STATUS_INTERVAL = 1000;
 
 /** The place of the threads' program: beside this one. */
 const THREAD = new URL('./decode-thread.js', import.meta.url);
@@ -60,37 +65,128 @@ async function reachableInput(options: ChunkServerOptions): Promise<Input> {
   }
 }
 
-interface Opened {
-  readonly input: Input;
-  readonly image: Image;
-  readonly work: Work;
-  readonly disk: ServedDisk;
+/** How the cache file of an image is opened, once the size of the image is known. */
+function fileOpener(options: ChunkServerOptions, input: Input) {
+  const { cacheFile: path, cacheSize: limit } = options;
+  if (path === undefined) return undefined;
+  return async (size: number | undefined): Promise<UnitFile | undefined> => {
+    const saved = await savedIdentity(path);
+    const own = identityOf(input, options);
+    const identity = saved !== undefined && isAbsent(input) ? saved.identity : own;
+    const known = saved !== undefined && isSameImage(saved.identity, identity) ? saved.size : undefined;
+    if (size === undefined && known === undefined) return undefined;
+    const bytes = size ?? known ?? 0;
+    return openCacheFile({
+      path,
+      identity,
+      size: bytes,
+      limit,
+      createParents: true,
+      onFailure: say,
+      onLine: say,
+    });
+  };
 }
 
-async function open(options: ChunkServerOptions, status: StatusKeeper): Promise<Opened> {
-  const input = await reachableInput(options);
-  const { cacheFile: path, cacheSize: limit, coding } = options;
-  const memory = new MemoryCache(options.cacheMemory);
-  const isAbsent = 'isAbsent' in input;
-  const openFile = async (size: number | undefined): Promise<UnitFile | undefined> => {
-    if (path === undefined) return undefined;
-    const saved = size === undefined || isAbsent ? await savedIdentity(path) : undefined;
-    const identity = isAbsent && saved !== undefined ? saved.identity : identityOf(input, options);
-    const known = size ?? (sameIdentity(saved?.identity, identity) ? saved?.size : undefined);
-    if (known === undefined) return undefined;
-    return openCacheFile({ path, identity, size: known, limit, onFailure: say, onLine: say });
-  };
-  const image = await openImage({
-    input,
-    coding,
-    memory,
-    openFile,
-    threadEntry: THREAD,
-    onLine: (line) => say(`${options.source}: ${line}`),
-    onProgress: (done, all) => status.progress(done, all),
-  });
-  const { prefetch, trace } = options;
-  const work = await Work.start({ image, memory, prefetch, trace, onChange: () => status.changed() });
-  status.watch(() => ({ ...work.status, file: fileStatus(image.file, path, limit) }));
-  return { input, image, work, disk: diskOf(options, input, image) };
+/** The disk that is served: an image, or the disk of an NBD server. */
+function diskOf(
+  { input: name, coding, part, isWritable }: ChunkServerOptions,
+  input: Input,
+  image: Image,
+): ServedDisk {
+  const { reader } = image;
+  if (input instanceof NbdInput && coding === 'plain' && part === undefined && !('file' in name))
+    return writableDisk(input, reader, isWritable);
+  const { offset, length: size } = part ?? { offset: 0, length: reader.map.size };
+  if (offset + size > reader.map.size) throw new Error('the part lies behind the end of the image');
+  return readOnlyDisk({ reader, offset, size });
+}
+
+/** The chunk server while it runs. */
+class ChunkServer {
+  readonly #options: ChunkServerOptions;
+  readonly #memory: MemoryCache;
+  #indexing: ChunkStatus['indexing'];
+  #image: Image | undefined;
+  #work: Work | undefined;
+  #control: Control | undefined;
+  #running: RunningCommand | undefined;
+  #isStopping = false;
+
+  constructor(options: ChunkServerOptions) {
+    this.#options = options;
+    this.#memory = new MemoryCache(options.cacheMemory);
+  }
+
+  async run(): Promise<void> {
+    const { fd, path } = inheritedListener();
+    process.on('SIGTERM', () => void this.#stop(0));
+    process.on('SIGINT', () => void this.#stop(0));
+    if (path !== undefined) this.#control = await startControl(controlPath(path), () => this.#status());
+    let listener = fd;
+    if (this.#options.run !== undefined) {
+      this.#running = await RunningCommand.start(this.#options.run, fd);
+      listener = this.#running.listener;
+      void this.#running.ended.then((status) => this.#stop(status));
+    }
+    const disk = await this.#open();
+    await serveDisk(listener, disk);
+  }
+
+  async #open(): Promise<ServedDisk> {
+    const options = this.#options;
+    const { coding, prefetch, trace, source } = options;
+    const input = await reachableInput(options);
+    const image = await openImage({
+      input,
+      coding,
+      memory: this.#memory,
+      openFile: fileOpener(options, input),
+      threadEntry: THREAD,
+      onLine: (line) => say(source === '' ? line : `${source}: ${line}`),
+      onProgress: (done, all) => {
+        this.#indexing = done < all ? { done, all } : undefined;
+        this.#control?.changed();
+      },
+    });
+    this.#image = image;
+    this.#indexing = undefined;
+    const onChange = (): void => this.#control?.changed();
+    this.#work = await Work.start({ image, memory: this.#memory, prefetch, trace, onChange });
+    this.#control?.changed();
+    setInterval(onChange, STATUS_INTERVAL).unref();
+    return diskOf(options, input, image);
+  }
+
+  #status(): ChunkStatus {
+    const { cacheFile, cacheSize } = this.#options;
+    const { used, limit } = this.#memory;
+    const counts = { hits: 0, misses: 0, fetched: 0 };
+    const work = this.#work?.status ?? {
+      size: undefined,
+      memory: { used, limit },
+      prefetch: undefined,
+      ...counts,
+    };
+    return { ...work, file: fileStatus(this.#image?.file, cacheFile, cacheSize), indexing: this.#indexing };
+  }
+
+  async #stop(status: number): Promise<void> {
+    if (this.#isStopping) return;
+    this.#isStopping = true;
+    await this.#running?.stop();
+    await this.#work?.stop();
+    await this.#image?.close();
+    await this.#control?.close();
+    process.exit(status);
+  }
+}
+
+export async function main(words: readonly string[]): Promise<void> {
+  try {
+    await new ChunkServer(parseOptions(words)).run();
+  } catch (error) {
+    say(textOf(error));
+    process.exit(1);
+  }
 }

@@ -13,8 +13,8 @@ export interface ByteRange {
 export type InputName =
   | { readonly file: string }
   | { readonly uri: string }
-  /** A server that takes its socket by socket activation. */
-  | { readonly command: readonly string[] };
+  /** A server that takes its socket by socket activation, or one that speaks on its standard input and output. */
+  | { readonly command: readonly string[]; readonly isStdio: boolean };
 
 export interface ChunkServerOptions {
   readonly input: InputName;
@@ -39,7 +39,16 @@ export interface ChunkServerOptions {
   readonly run: string | undefined;
 }
 
-const CODINGS: readonly Coding[] = ['plain', 'xz', 'gzip', 'deflate', 'bzip2', 'zstd', 'lz4'];
+const CODINGS: readonly Coding[] = [
+  'plain',
+  'xz',
+  'gzip',
+  'deflate',
+  'bzip2',
+  'zstd',
+  'lz4',
+  'android-sparse',
+];
 
 /** Bytes of units that are kept in memory. */
 export const CACHE_MEMORY = 256 * 1024 * 1024;
@@ -62,6 +71,7 @@ const OPTIONS = {
   prefetch: text,
   trace: text,
   connections: text,
+  stdio: { type: 'boolean' },
   writable: { type: 'boolean' },
   run: text,
 } as const;
@@ -79,13 +89,13 @@ function range(what: string, word: string | undefined): ByteRange | undefined {
 }
 
 function inputOf(
-  values: { readonly file?: string | undefined; readonly nbd?: string | undefined },
+  values: { readonly file?: string | undefined; readonly nbd?: string | undefined; readonly stdio?: boolean },
   command: readonly string[],
 ): InputName {
   if (values.file !== undefined) return { file: values.file };
   if (values.nbd !== undefined) return { uri: values.nbd };
   if (command.length === 0) throw new Error('no source');
-  return { command };
+  return { command, isStdio: values.stdio === true };
 }
 
 /** @throws Error when the words are not as nbdfuse writes them */

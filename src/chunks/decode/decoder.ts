@@ -1,7 +1,9 @@
 // Makes the decoder for a coding.
 
 import { type Coding, type Decoder, START } from '../contract/coding.js';
+import { createAndroidSparseDecoder } from './android-sparse.js';
 import { createBzip2Decoder } from './bzip2.js';
+import { createDeflateDecoder, createGzipDecoder } from './gzip.js';
 import { createLz4Decoder } from './lz4.js';
 import { createXzDecoder } from './xz.js';
 import { createZstdDecoder } from './zstd.js';
@@ -26,7 +28,11 @@ export function createDecoder(coding: PackedCoding, from = START, spacing = SPAC
       return createZstdDecoder(from, spacing);
     case 'lz4':
       return createLz4Decoder(from, spacing);
-    default:
-      throw new Error(`there is no decoder for ${coding}`);
+    case 'gzip':
+      return createGzipDecoder(from, spacing);
+    case 'deflate':
+      return createDeflateDecoder(from, spacing);
+    case 'android-sparse':
+      return createAndroidSparseDecoder(from, spacing);
   }
 }

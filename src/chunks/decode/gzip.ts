@@ -377,9 +377,9 @@ class GzipDecoder extends StepDecoder {
 }
 
 /** A decoder of gzip. */
-export const makeGzipDecoder = (from: RestartPoint, spacing: number): GzipDecoder =>
+export const createGzipDecoder = (from: RestartPoint, spacing: number): GzipDecoder =>
   new GzipDecoder(false, from, spacing);
 
 /** A decoder of raw deflate data. */
-export const makeDeflateDecoder = (from: RestartPoint, spacing: number): GzipDecoder =>
+export const createDeflateDecoder = (from: RestartPoint, spacing: number): GzipDecoder =>
   new GzipDecoder(true, from, spacing);

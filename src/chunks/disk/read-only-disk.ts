@@ -1,7 +1,7 @@
 // An image that is only read, as its NBD server offers it.
 
 import { EPERM } from '../../constants/errno.js';
-import type { AllocationExtent, DiskConnection, DiskProperties, ServedDisk } from '../contract/disk.js';
+import type { DiskConnection, DiskProperties, ServedDisk } from '../contract/disk.js';
 import { UNIT } from '../contract/units.js';
 import { ReadError } from '../reader/errors.js';
 import type { Reader } from '../reader/reader.js';
@@ -33,11 +33,9 @@ export interface ReadOnlyDiskOptions {
   readonly offset: number;
   /** Bytes of the disk. */
   readonly size: number;
-  /** The extents of a range of the image, where they are known. */
-  readonly extents: ((offset: number, length: number) => Promise<readonly AllocationExtent[]>) | undefined;
 }
 
-export function readOnlyDisk({ reader, offset: start, size, extents }: ReadOnlyDiskOptions): ServedDisk {
+export function readOnlyDisk({ reader, offset: start, size }: ReadOnlyDiskOptions): ServedDisk {
   const properties: DiskProperties = { ...COMMON, size };
   const connection: DiskConnection = {
     properties,
@@ -46,7 +44,7 @@ export function readOnlyDisk({ reader, offset: start, size, extents }: ReadOnlyD
     zero: refuse,
     trim: refuse,
     flush: () => Promise.resolve(),
-    extents: (offset, length) => extents?.(start + offset, length),
+    extents: () => undefined,
     // The reader connects again by itself.
     onLost: () => undefined,
     close: () => undefined,

@@ -104,16 +104,17 @@ class WritableConnection implements DiskConnection {
 
   async #change(offset: number, length: number, send: () => Promise<void>): Promise<void> {
     const [first, end] = [Math.floor(offset / UNIT), Math.ceil((offset + length) / UNIT)];
-    this.#reader.beginChange(first, end);
-    let isAnswered = false;
+    let isSettled = true;
     try {
+      await this.#reader.beginChange(first, end);
+      isSettled = false;
       await send();
-      isAnswered = true;
+      isSettled = true;
     } catch (error) {
-      isAnswered = error instanceof NbdServerError;
+      isSettled ||= error instanceof NbdServerError;
       throw error;
     } finally {
-      if (isAnswered) this.#reader.endChange(first, end);
+      if (isSettled) this.#reader.endChange(first, end);
     }
   }
 }

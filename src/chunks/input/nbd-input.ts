@@ -3,7 +3,7 @@
 // One client has all connections. When it is lost, whoever asks next connects again.
 
 import { NbdClient } from '../../client/client.js';
-import { endpointOf } from '../../client/target.js';
+import { endpointOf, type ServerAddress } from '../../client/target.js';
 import { ENOTCONN } from '../../constants/errno.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Input } from '../contract/coding.js';
@@ -12,9 +12,16 @@ import type { Input } from '../contract/coding.js';
 const DEPTH = 4;
 
 export interface NbdInputOptions {
-  /** A URI, or the command of a server that takes its socket by socket activation. */
-  readonly server: { readonly uri: string } | { readonly command: readonly string[] };
+  /** A URI, or the command of a server. */
+  readonly server:
+    | { readonly uri: string }
+    | { readonly command: readonly string[]; readonly isStdio: boolean };
   readonly connections: number;
+}
+
+function addressOf(server: NbdInputOptions['server']): ServerAddress {
+  if ('uri' in server) return server.uri;
+  return server.isStdio ? { command: server.command } : { socketActivation: server.command };
 }
 
 export class NbdInput implements Input {
@@ -35,8 +42,7 @@ export class NbdInput implements Input {
 
   /** @throws TransportError, NbdError */
   static async open({ server, connections }: NbdInputOptions): Promise<NbdInput> {
-    const address = 'uri' in server ? server.uri : { socketActivation: server.command };
-    const opened = await openServer(endpointOf(address));
+    const opened = await openServer(endpointOf(addressOf(server)));
     try {
       return new NbdInput(opened, connections, await NbdClient.over(opened, { connections }));
     } catch (error) {

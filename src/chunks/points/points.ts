@@ -2,6 +2,7 @@
 
 import type { Input, PointIndex } from '../contract/coding.js';
 import type { PackedCoding } from '../decode/decoder.js';
+import { findAndroidSparsePoints } from './android-sparse.js';
 import { findZstdPoints } from './zstd.js';
 
 /**
@@ -10,5 +11,12 @@ import { findZstdPoints } from './zstd.js';
  * @throws DecodeError if the file is damaged; the errors of `input`
  */
 export async function findPoints(coding: PackedCoding, input: Input): Promise<PointIndex | undefined> {
-  return coding === 'zstd' ? findZstdPoints(input) : undefined;
+  switch (coding) {
+    case 'zstd':
+      return findZstdPoints(input);
+    case 'android-sparse':
+      return findAndroidSparsePoints(input);
+    default:
+      return undefined;
+  }
 }

@@ -4,6 +4,7 @@ import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
 import { type Coding, type Input, type PointIndex, START } from '../contract/coding.js';
 import { UNIT } from '../contract/units.js';
+import type { PackedCoding } from '../decode/decoder.js';
 import { findPoints } from '../points/points.js';
 import { PointMap, plainMap } from '../schedule/chunk-map.js';
 import { CodedSource } from './coded-source.js';
@@ -47,25 +48,22 @@ export interface Image {
   close(): Promise<void>;
 }
 
-/** The source, reader and threads of an image while they are put together. */
+type CodedOptions = ImageOptions & { readonly coding: PackedCoding };
+
+/** The source, reader and threads of a compressed image while they are put together. */
 class Opening {
-  readonly #options: ImageOptions;
+  readonly #options: CodedOptions;
   #file: UnitFile | undefined;
   #pool: DecodePool | undefined;
   #source: CodedSource | undefined;
   #pass: Pass | undefined;
   #reader: Reader | undefined;
 
-  constructor(options: ImageOptions) {
+  constructor(options: CodedOptions) {
     this.#options = options;
   }
 
   async open(): Promise<Image> {
-    const { coding, input, openFile } = this.#options;
-    if (coding === 'plain') {
-      this.#file = await openFile?.(input.size);
-      return this.#plain();
-    }
     const index = await this.#knownIndex();
     if (index !== undefined) return this.#coded(index);
     return this.#passed();
@@ -89,31 +87,6 @@ class Opening {
     this.#file ??= await this.#options.openFile?.(size);
   }
 
-  #plain(): Image {
-    const { input, onLine, memory } = this.#options;
-    const reader = new Reader({
-      map: plainMap(input.size),
-      store: new Store(memory, this.#file),
-      source: (events) => new PlainSource(input, events),
-      mostAhead: Math.min(ahead(memory), input.parallel),
-      onLine,
-    });
-    return this.#image(reader, input.parallel);
-  }
-
-  #image(reader: Reader, parallel: number): Image {
-    return {
-      reader,
-      file: this.#file,
-      parallel,
-      close: async () => {
-        this.#pass?.close();
-        await this.#pool?.close();
-        await this.#file?.close();
-      },
-    };
-  }
-
   #coded(index: PointIndex): Image {
     const { coding, input, memory, onLine } = this.#options;
     const pool = this.#startPool();
@@ -129,7 +102,12 @@ class Opening {
       onLine,
     });
     this.#reader = reader;
-    return this.#image(reader, pool.threads);
+    const close = async (): Promise<void> => {
+      this.#pass?.close();
+      await pool.close();
+      await this.#file?.close();
+    };
+    return { reader, file: this.#file, parallel: pool.threads, close };
   }
 
   #startPool(): DecodePool {
@@ -240,7 +218,23 @@ class Opening {
 /** The most units to read ahead. */
 const ahead = (memory: MemoryCache): number => Math.floor(memory.limit / 4 / UNIT);
 
+async function openPlain({ input, openFile, memory, onLine }: ImageOptions): Promise<Image> {
+  const file = await openFile?.(input.size);
+  const reader = new Reader({
+    map: plainMap(input.size),
+    store: new Store(memory, file),
+    source: (events) => new PlainSource(input, events),
+    mostAhead: Math.min(ahead(memory), input.parallel),
+    onLine,
+  });
+  const close = async (): Promise<void> => {
+    await file?.close();
+  };
+  return { reader, file, parallel: input.parallel, close };
+}
+
 /** Opens an image. @throws DecodeError, ReadError and the errors of the input */
 export function openImage(options: ImageOptions): Promise<Image> {
-  return new Opening(options).open();
+  const { coding } = options;
+  return coding === 'plain' ? openPlain(options) : new Opening({ ...options, coding }).open();
 }

@@ -1,13 +1,14 @@
 // The messages between the chunk server and its decode threads.
 
-import type { Coding, Damage, RestartPoint } from '../contract/coding.js';
+import type { Damage, RestartPoint } from '../contract/coding.js';
+import type { PackedCoding } from '../decode/decoder.js';
 
 /** To a thread. */
 export type ToThread =
   | {
       readonly kind: 'open';
       readonly task: number;
-      readonly coding: Coding;
+      readonly coding: PackedCoding;
       readonly from: RestartPoint;
       /** The first unit to send. */
       readonly first: number;

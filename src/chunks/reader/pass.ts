@@ -2,7 +2,8 @@
 //
 // Its units are kept like any others, and answer reads that wait for them.
 
-import { type Coding, type Input, type RestartPoint, START } from '../contract/coding.js';
+import { type Input, type RestartPoint, START } from '../contract/coding.js';
+import type { PackedCoding } from '../decode/decoder.js';
 import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
 import { ownMemory } from './coded-source.js';
 import type { DecodePool } from './decode-pool.js';
@@ -25,7 +26,7 @@ export interface PassResult {
 }
 
 export interface PassOptions {
-  readonly coding: Coding;
+  readonly coding: PackedCoding;
   readonly input: Input;
   readonly pool: DecodePool;
   /** Decoded bytes between two points. */

@@ -146,15 +146,17 @@ export class Reader {
   /**
    * Units begin to change: what is known of them is forgotten, and reads go past the cache until `endChange`. Whoever
    * waits for them is told to read them past the cache, too.
+   * @returns undefined: the change may be sent; otherwise when it resolves. It rejects when it must not be sent
    */
-  beginChange(first: number, end: number): void {
-    this.#store.beginChange(first, end);
+  beginChange(first: number, end: number): Promise<void> | undefined {
+    const forgotten = this.#store.beginChange(first, end);
     for (let unit = first; unit < end; unit++) {
       const task = this.#tasks.taskFor(unit);
       if (task !== undefined) this.#tasks.remove(task);
       this.#waiters.get(unit)?.reject(new ChangedError());
       this.#waiters.delete(unit);
     }
+    return forgotten;
   }
 
   endChange(first: number, end: number): void {

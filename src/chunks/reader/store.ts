@@ -40,11 +40,14 @@ export class Store {
     this.#file?.write(unit, bytes);
   }
 
-  /** Forgets units whose bytes begin to change. */
-  beginChange(first: number, end: number): void {
+  /**
+   * Forgets units whose bytes begin to change.
+   * @returns undefined: they may change; otherwise when it resolves (see `drop` of the cache file)
+   */
+  beginChange(first: number, end: number): Promise<void> | undefined {
     for (let unit = first; unit < end; unit++) this.#changing.set(unit, (this.#changing.get(unit) ?? 0) + 1);
     this.#memory.drop(first, end - first);
-    this.#file?.drop(first, end - first);
+    return this.#file?.drop(first, end - first);
   }
 
   endChange(first: number, end: number): void {

@@ -3,10 +3,10 @@
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { makeDeflateDecoder, makeGzipDecoder } from '../../../../src/chunks/decode/gzip.js';
+import { createDeflateDecoder, createGzipDecoder } from '../../../../src/chunks/decode/gzip.js';
 import { checkCuts, checkDamage, checkPoints, decode, pack, sample } from './decoding.js';
 
-const make = makeGzipDecoder;
+const make = createGzipDecoder;
 const SMALL = sample(300_000);
 
 /** A member with all optional fields. */
@@ -110,10 +110,10 @@ describe('deflate', () => {
   it('is decoded to its end, whatever follows, and goes on at restart points', () => {
     const image = sample(1_000_000, 9);
     const file = deflateRawSync(image);
-    expect(decode(makeDeflateDecoder, Buffer.concat([file, Buffer.from('PK')])).bytes.equals(image)).toBe(
+    expect(decode(createDeflateDecoder, Buffer.concat([file, Buffer.from('PK')])).bytes.equals(image)).toBe(
       true,
     );
-    expect(checkPoints(makeDeflateDecoder, file, image, 100_000)).toBeGreaterThan(5);
-    checkCuts(makeDeflateDecoder, file, image, 30);
+    expect(checkPoints(createDeflateDecoder, file, image, 100_000)).toBeGreaterThan(5);
+    checkCuts(createDeflateDecoder, file, image, 30);
   });
 });

@@ -55,7 +55,7 @@ class SlowFile implements UnitFile {
     this.units.set(unit, bytes);
   }
 
-  drop(first: number, count: number): void {
+  drop(first: number, count: number): undefined {
     for (let unit = first; unit < first + count; unit++) this.units.delete(unit);
   }
 
