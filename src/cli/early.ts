@@ -15,11 +15,18 @@ const MOUNTING =
 /** The words after the mountpoint that begin the server. */
 const SERVER = /^(\[|--(command|fd|(systemd-)?socket-activation|tcp|unix|vsock))$/;
 
+/** `nbdfuse cache` with its actions mounts nothing. */
+const CACHE = /^cache (list|verify|prune|export)$/;
+
 /** Whether `words`, the command line without node and script, most likely ask for a mount. */
 export function looksLikeMount(words: readonly string[]): boolean {
   const end = words.findIndex((word) => SERVER.test(word));
   const before = end < 0 ? words : words.slice(0, end);
-  return words.length > 1 && before.every((word) => !word.startsWith('-') || MOUNTING.test(word));
+  return (
+    words.length > 1 &&
+    !CACHE.test(words.slice(0, 2).join(' ')) &&
+    before.every((word) => !word.startsWith('-') || MOUNTING.test(word))
+  );
 }
 
 /** An idle worker, if `words` most likely ask for a mount; see `spawnWorker`. */

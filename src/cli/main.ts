@@ -150,6 +150,8 @@ async function textFor(
     case 'watch':
       await (await import('./commands/status.js')).watchStatus(request.inspection, print, process.stdout);
       return '';
+    case 'cache':
+      return (await import('./commands/cache.js')).runCache(request.request, process.env);
     case 'completion':
       return (await import('./arguments/completion.js')).completionScript(request.shell);
     case 'unmount':

@@ -129,6 +129,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'worker/contract',
     'worker/stats',
     'chunks/contract',
+    'chunks/cache',
   ],
   shell: ['nbd', 'client'],
   'index.ts': ['nbd', 'transport', 'client'],

@@ -12,6 +12,7 @@ import { printable } from '../../nbd/text.js';
 import type { FuseBackend, ServerMode, Settings } from '../../session/settings.js';
 import type { CacheMode } from '../../worker/contract/status.js';
 import { UsageError } from '../errors.js';
+import { type CacheRequest, cacheRequestFrom } from './cache-words.js';
 import { refuseOtherThanUtf8 } from './exact-words.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { keepFrom } from './keep.js';
@@ -26,6 +27,7 @@ export type Request =
   | { readonly kind: 'status' | 'watch'; readonly inspection: Inspection }
   | { readonly kind: 'unmount'; readonly mountpoint: string }
   | { readonly kind: 'completion'; readonly shell: Shell }
+  | { readonly kind: 'cache'; readonly request: CacheRequest }
   /** `daemon`: serve in the background. */
   | {
       readonly kind: 'mount';
@@ -283,6 +285,8 @@ function mountRequest({ values, given, operands }: Words): Request {
  * @throws UsageError when the command line is not valid
  */
 export function parseArguments(words: readonly string[]): Request {
+  const request = cacheRequestFrom(words);
+  if (request !== undefined) return { kind: 'cache', request };
   const parsed = parseOptions(words);
   const { values, operands, unknown } = parsed;
   const [first] = unknown;

@@ -4,6 +4,7 @@
 // the shell completes as usual.
 
 import type { Shell } from './arguments.js';
+import { CACHE_ACTIONS } from './cache-words.js';
 import { CHOICES, type NamedOption, OPTIONS } from './options.js';
 import { MODE_WORDS } from './server-mode.js';
 
@@ -38,6 +39,13 @@ ${choices.join('\n')}
       -*) COMPREPLY=($(compgen -W '${OPTIONS.flatMap(({ names }) => names).join(' ')}' -- "$word"));;
       *) COMPREPLY=($(compgen -f -- "$word"));;
     esac
+  elif [[ \${COMP_WORDS[1]} == cache && \${COMP_WORDS[2]} =~ ^(${CACHE_ACTIONS.join('|')})$ ]] && ((COMP_CWORD > 2)); then
+    case $word in
+      -*) COMPREPLY=($(compgen -W '--json --partial --cache-size' -- "$word"));;
+      *) COMPREPLY=($(compgen -f -- "$word"));;
+    esac
+  elif [[ \${COMP_WORDS[1]} == cache ]] && ((COMP_CWORD == 2)); then
+    COMPREPLY=($(compgen -W '${CACHE_ACTIONS.join(' ')}' -- "$word") $(compgen -f -- "$word"))
   elif ((i + 1 == COMP_CWORD)); then
     COMPREPLY=($(compgen -W '${MODE_WORDS.join(' ')} nbd:// nbd+unix:///' -- "$word") $(compgen -f -- "$word"))
   else

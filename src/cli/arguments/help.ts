@@ -14,6 +14,10 @@ Usage:
     nbdfuse --list [--json] SERVER
     nbdfuse --status [--watch] [--json] MOUNTPOINT
     nbdfuse --unmount MOUNTPOINT
+    nbdfuse cache list [--json] [DIR|FILE ...]
+    nbdfuse cache verify FILE
+    nbdfuse cache prune [--cache-size=SIZE] FILE|DIR
+    nbdfuse cache export [--partial] FILE OUT
 
 MOUNTPOINT is an existing directory, in which the file is called FILENAME (default: nbd), or an
 existing regular file, which becomes the disk.

@@ -26,6 +26,8 @@ describe('early worker start', () => {
     '--vers --verbose',
     '--list nbd://host',
     '--status dir',
+    'cache list dir',
+    'cache export a b',
     '--unmount dir',
     '--daemon dir nbd://host',
     '--fuse-backend=fuse-native dir nbd://host',
