@@ -1,0 +1,42 @@
+// FUSE passthrough with the cache file of an image: the kernel reads it as soon as it is complete.
+
+import { writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, NBDFUSE } from '../../support/run/mount.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
+
+requireRoot();
+requirePrograms('xz');
+
+const BYTES = Buffer.alloc(3 * 1024 * 1024, 'the bytes of a disk; ');
+
+const isActive = async ({ mountpoint }: MountedDisk): Promise<boolean> => {
+  const text = await runProgram('node', NBDFUSE, '--status', '--json', mountpoint);
+  return JSON.parse(text).passthrough.active;
+};
+
+it('passthrough: the kernel reads the cache file when it is complete, and from the start at the next mount', async () => {
+  const scope = createScope();
+  const image = scope.path('disk.img');
+  writeFileSync(image, BYTES);
+  await runProgram('xz', '-T1', '--block-size=512KiB', image);
+  const options = ['-r', '-v', '--cache-file', scope.path('cache')];
+  const server = [`${image}.xz`];
+  const empty = await mountDisk(scope, { server, options });
+  expect(await isActive(empty)).toBe(false);
+  await empty.stop();
+  const filled = await mountDisk(scope, { server, options: [...options, '--prefetch'] });
+  await until('the complete cache file', () => isActive(filled));
+  expect((await readFile(filled.file)).equals(BYTES)).toBe(true);
+  await filled.stop();
+  const complete = await mountDisk(scope, { server, options });
+  expect((await readFile(complete.file)).equals(BYTES)).toBe(true);
+  expect(await isActive(complete)).toBe(true);
+  expect(complete.stderr).toContain('nbdfuse: passthrough: yes\n');
+  expect(complete.stderr).not.toContain('FUSE_READ ');
+  expect(await complete.stop()).toBe(0);
+});
