@@ -72,6 +72,11 @@ export class MemoryCache {
     for (const unit of this.#entries.keys()) if (unit >= first && unit < first + count) this.#remove(unit);
   }
 
+  /** The units that are kept, without using them. */
+  *entries(): Iterable<readonly [number, Uint8Array]> {
+    for (const { unit, bytes } of this.#entries.values()) yield [unit, bytes];
+  }
+
   #link(entry: Entry): void {
     entry.newer = this.#head;
     entry.older = this.#head.older;

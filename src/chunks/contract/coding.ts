@@ -35,7 +35,7 @@ export class DecodeError extends Error {
   readonly reason: Damage;
   /** Offset of the compressed byte at which the decoder stopped. */
   readonly in: number;
-  /** Decoded bytes before the damage. */
+  /** Decoded bytes before the damage; of a wrong check, those before what it is about. */
   readonly out: number;
 
   constructor(message: string, reason: Damage, at: { readonly in: number; readonly out: number }) {

@@ -251,9 +251,10 @@ class GzipDecoder extends StepDecoder {
     if (!this.gather(TRAILER)) return this.starve();
     this.gathered = 0;
     const view = new DataView(this.header.buffer);
-    if (view.getUint32(0, true) !== this.#crc) throw this.failure('damaged', 'the CRC of the data is wrong');
+    if (view.getUint32(0, true) !== this.#crc)
+      throw this.failure('damaged', 'the CRC of the data is wrong', this.#verified);
     if (view.getUint32(4, true) !== this.#length)
-      throw this.failure('damaged', 'the length of the data is wrong');
+      throw this.failure('damaged', 'the length of the data is wrong', this.#verified);
     this.#crc = 0;
     this.#length = 0;
     this.#verified = this.out;

@@ -171,13 +171,20 @@ class Opening {
     this.#pass = undefined;
     const { size, points, warning, damage } = result;
     if (warning !== undefined) onLine(warning);
-    const firstBad = Math.floor(size / UNIT);
-    const whole = damage === undefined ? size : (firstBad + 1 + BEHIND_DAMAGE) * UNIT;
+    const whole = damage === undefined ? size : (Math.ceil(size / UNIT) + BEHIND_DAMAGE) * UNIT;
     await this.#openFile(whole);
     const image = this.#coded({ size: whole, points });
+    this.#saveRecent();
     if (damage === undefined) this.#file?.saveIndex(encodeIndex({ size, points }));
-    else image.reader.fail(firstBad, image.reader.map.units, damage.message, damage.partial);
+    else image.reader.fail(damage.unit, image.reader.map.units, damage.message, damage.partial);
     return image;
+  }
+
+  /** Keeps what is in memory of a pass during which there was no cache file. */
+  #saveRecent(): void {
+    const { memory } = this.#options;
+    for (const [unit, bytes] of memory.entries())
+      if (this.#file?.has(unit) === false) this.#file.write(unit, bytes);
   }
 
   /** The image while the pass goes on. */
@@ -203,7 +210,7 @@ class Opening {
     if (result === undefined) return;
     if (result.warning !== undefined) onLine(result.warning);
     const { damage } = result;
-    if (damage !== undefined) reader.fail(pass.position, reader.map.units, damage.message, damage.partial);
+    if (damage !== undefined) reader.fail(damage.unit, reader.map.units, damage.message, damage.partial);
     else if (result.size === size) this.#file?.saveIndex(encodeIndex(result));
     else
       reader.fail(

@@ -3,6 +3,7 @@
 // Its units are kept like any others, and answer reads that wait for them.
 
 import { type Input, type RestartPoint, START } from '../contract/coding.js';
+import { UNIT } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
 import { ownMemory } from './coded-source.js';
@@ -18,11 +19,19 @@ const WINDOW = 32;
 
 /** What a pass has found. */
 export interface PassResult {
-  /** Decoded bytes; up to the damage, where there is one. */
+  /** Decoded bytes; up to where the decoder stopped, where there is damage. */
   readonly size: number;
   readonly points: readonly RestartPoint[];
   readonly warning: string | undefined;
-  readonly damage: { readonly message: string; readonly partial: Uint8Array | undefined } | undefined;
+  readonly damage:
+    | {
+        readonly message: string;
+        /** The first unit that has damaged bytes. */
+        readonly unit: number;
+        /** Its bytes before the damage. */
+        readonly partial: Uint8Array | undefined;
+      }
+    | undefined;
 }
 
 export interface PassOptions {
@@ -163,7 +172,14 @@ export class Pass implements RunningPass {
       this.#reject(new Error(message));
       return;
     }
-    const damage = { message: `${message} (byte ${at} of the file)`, partial };
-    this.#end({ size: out, warning: undefined, damage });
+    const start = this.position * UNIT;
+    const unit = Math.min(this.position, Math.floor(out / UNIT));
+    const isHere = unit === this.position;
+    const damage = {
+      message: `${message} (byte ${at} of the file)`,
+      unit,
+      partial: isHere ? partial?.subarray(0, out - start) : undefined,
+    };
+    this.#end({ size: start + (partial?.length ?? 0), warning: undefined, damage });
   }
 }

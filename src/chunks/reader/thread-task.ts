@@ -81,12 +81,17 @@ export class ThreadTask {
     if (this.#decoder.out < start) {
       // The chunk begins behind the restart point.
       const wanted = Math.min(start - this.#decoder.out, UNIT);
-      if (this.#decoder.pull(memory(wanted)) < wanted) this.#pause();
+      if (this.#decoder.pull(memory(wanted)) === 0) this.#pause();
       return;
     }
     this.#bytes ??= memory(this.#lengthOfUnit());
     const { length } = this.#bytes;
-    if (this.#filled < length) this.#filled += this.#decoder.pull(this.#bytes.subarray(this.#filled));
+    // An error comes after the bytes before it, so only 0 means that the decoder has no input.
+    while (this.#filled < length) {
+      const count = this.#decoder.pull(this.#bytes.subarray(this.#filled));
+      if (count === 0) break;
+      this.#filled += count;
+    }
     if (this.#hasPoints) this.#tellPoints();
     if (this.#filled < length || !this.#isChecked()) this.#pause();
     else this.#send(this.#bytes);
@@ -98,9 +103,8 @@ export class ThreadTask {
     if (this.#unit + 1 < this.#end) return true;
     while (this.#behind > 0 && this.#decoder.verified < end && !this.#decoder.ended) {
       const count = this.#decoder.pull(memory(this.#behind));
-      const isEnough = count === this.#behind;
       this.#behind -= count;
-      if (!isEnough && !this.#decoder.ended && this.#decoder.verified < end) return false;
+      if (count === 0 && !this.#decoder.ended && this.#decoder.verified < end) return false;
     }
     return true;
   }
