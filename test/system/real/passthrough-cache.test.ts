@@ -16,7 +16,7 @@ const BYTES = Buffer.alloc(3 * 1024 * 1024, 'the bytes of a disk; ');
 
 const isActive = async ({ mountpoint }: MountedDisk): Promise<boolean> => {
   const text = await runProgram('node', NBDFUSE, '--status', '--json', mountpoint);
-  return JSON.parse(text).passthrough.active;
+  return JSON.parse(text).files[0].passthrough.active;
 };
 
 it('passthrough: the kernel reads the cache file when it is complete, and from the start at the next mount', async () => {
