@@ -3,6 +3,7 @@
 import type { Input, PointIndex } from '../contract/coding.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { findAndroidSparsePoints } from './android-sparse.js';
+import { findXzPoints } from './xz.js';
 import { findZstdPoints } from './zstd.js';
 
 /**
@@ -14,6 +15,8 @@ export async function findPoints(coding: PackedCoding, input: Input): Promise<Po
   switch (coding) {
     case 'zstd':
       return findZstdPoints(input);
+    case 'xz':
+      return findXzPoints(input);
     case 'android-sparse':
       return findAndroidSparsePoints(input);
     default:

@@ -13,5 +13,5 @@ export class ReadError extends Error {
   }
 }
 
-/** The text of what was thrown. */
+/** The text of an error, or of another value that was thrown. */
 export const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

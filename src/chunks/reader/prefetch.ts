@@ -31,6 +31,8 @@ const before = (priority: Priority): readonly Priority[] =>
 /** Starts to fetch. @returns a function that stops it */
 export function startPrefetch(options: PrefetchOptions): () => void {
   const { reader, priority, units, rate, parallel, hasRoom, onEnd } = options;
+  const isThere = (unit: number): boolean =>
+    priority === TRACE ? reader.isSettled(unit) : reader.isSaved(unit);
   let budget = 0;
   let last = performance.now();
   let pending: number[] = [];
@@ -51,13 +53,13 @@ export function startPrefetch(options: PrefetchOptions): () => void {
   function next(): number | undefined {
     for (;;) {
       const { value } = units.next();
-      if (value === undefined || !reader.isSettled(value)) return value;
+      if (value === undefined || !isThere(value)) return value;
     }
   }
 
   function look(): void {
     refill();
-    pending = pending.filter((unit) => !reader.isSettled(unit));
+    pending = pending.filter((unit) => !isThere(unit));
     if (before(priority).some((other) => reader.isBusy(other))) return;
     // What was given up for something more urgent is asked for again.
     for (const unit of pending) reader.fetch(unit, priority);

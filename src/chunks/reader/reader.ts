@@ -3,7 +3,7 @@
 import { UNIT } from '../contract/units.js';
 import type { ChunkMap } from '../schedule/chunk-map.js';
 import { Streams, unitsAhead } from '../schedule/streams.js';
-import { AHEAD, DEMAND, type Priority, type Task, Tasks } from '../schedule/tasks.js';
+import { AHEAD, BACKGROUND, DEMAND, type Priority, type Task, Tasks } from '../schedule/tasks.js';
 import { ReadError, textOf } from './errors.js';
 import { Failures } from './failures.js';
 import type { SourceEvents, UnitSource } from './source.js';
@@ -102,8 +102,14 @@ export class Reader {
     return this.#store.has(unit) || this.#failures.of(unit) !== undefined;
   }
 
-  /** Has a unit decoded that nobody waits for. */
+  /** Whether a unit is where it is to stay, or cannot be decoded. */
+  isSaved(unit: number): boolean {
+    return this.#store.isSaved(unit) || this.#failures.of(unit) !== undefined;
+  }
+
+  /** Has a unit decoded that nobody waits for, or only saved, where it is in memory. */
   fetch(unit: number, priority: Priority): void {
+    if (priority === BACKGROUND && !this.isSaved(unit) && this.#store.save(unit)) return;
     if (this.isSettled(unit) || this.#store.isChanging(unit) || this.#isBehindPass(unit)) return;
     this.#tasks.want(unit, this.map.chunkOf(unit), priority);
   }

@@ -19,6 +19,19 @@ export class Store {
     return this.#memory.has(unit) || this.#file?.has(unit) === true;
   }
 
+  /** Whether a unit is in the cache file or, where there is none, in memory. */
+  isSaved(unit: number): boolean {
+    return this.#file === undefined ? this.#memory.has(unit) : this.#file.has(unit);
+  }
+
+  /** Writes a unit that is in memory to the cache file. False: it is not in memory. */
+  save(unit: number): boolean {
+    const bytes = this.#memory.get(unit);
+    if (bytes === undefined) return false;
+    this.#file?.write(unit, bytes);
+    return true;
+  }
+
   isChanging(unit: number): boolean {
     return this.#changing.has(unit);
   }

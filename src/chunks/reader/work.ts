@@ -87,7 +87,7 @@ export class Work {
     if (file?.isComplete === true) return { done: size, all: size };
     if (file !== undefined) return { done: Math.min(size, file.count * UNIT), all: size };
     let done = 0;
-    for (let unit = 0; unit < units; unit++) if (reader.isSettled(unit)) done += lengthOfUnit(unit, size);
+    for (let unit = 0; unit < units; unit++) if (reader.isSaved(unit)) done += lengthOfUnit(unit, size);
     return { done, all: size };
   }
 
