@@ -150,6 +150,8 @@ sub confine {
 
 # The user's variables would make perl load code here, before the sandbox is in force.
 delete @ENV{qw(PERL5OPT PERL5LIB)};
+# A chunk server in the sandbox cannot read the certificates of this variable, and Node.js would complain.
+delete $ENV{NODE_EXTRA_CA_CERTS};
 my %given = (r => [], w => []);
 while (@ARGV) {
   my $word = shift @ARGV;

@@ -1,6 +1,5 @@
 // Follows the state of a chunk server, for the main thread of nbdfuse.
 
-import { once } from 'node:events';
 import { Socket } from 'node:net';
 import { connectUnixSocket } from '../../linux/unix-socket.js';
 import type { ChunkStatus } from '../contract/status.js';
@@ -38,7 +37,8 @@ export async function watchChunkStatus(
   if (fd === undefined) return;
   const socket = new Socket({ fd, readable: true, writable: true });
   const read = lineReader(onStatus);
-  const closed = once(socket, 'close');
+  // Not once(): it rejects when the server resets the connection.
+  const closed = new Promise((resolve) => socket.once('close', resolve));
   const destroy = (): unknown => socket.destroy();
   socket.on('error', () => undefined);
   socket.on('data', (text: string) => read(text) || destroy());

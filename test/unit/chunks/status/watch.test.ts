@@ -9,6 +9,8 @@ import type { ChunkStatus } from '../../../../src/chunks/contract/status.js';
 import { startControl } from '../../../../src/chunks/serve/control.js';
 import { parseChunkStatus } from '../../../../src/chunks/status/parse.js';
 import { watchChunkStatus } from '../../../../src/chunks/status/watch.js';
+import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../../../../src/linux/socket.js';
+import { listenUnix } from '../../../../src/linux/unix-socket.js';
 import { createScope, type Scope } from '../../../support/cleanup.js';
 import { until } from '../../../support/run/until.js';
 
@@ -45,6 +47,16 @@ test('control socket: a client gets the state, and news after a change', async (
   await until('the second line', () => found.length === 2);
   expect(found[1].hits).toBe(100);
   stop.abort();
+  await watching;
+});
+
+test('control socket: a server that ends before it accepts is no error', async () => {
+  const scope = createScope();
+  const fd = openSocket(AF_UNIX, SOCK_STREAM);
+  listenUnix(fd, scope.path('control'));
+  const watching = watchChunkStatus(scope.path('control'), () => undefined, never);
+  // The watcher connects at once; the end of the socket resets the connection.
+  setImmediate(() => closeDescriptor(fd));
   await watching;
 });
 
