@@ -150,8 +150,8 @@ nbdfuse dir vmware.vmdk`,
     'split -n2 -da3 --numeric-suffixes=1 disk.raw disk.raw.; nbdfuse dir disk.raw.002',
   'the part after disk.raw.001': `split -n3 -da3 --numeric-suffixes=1 disk.raw disk.raw.; rm disk.raw.002
 nbdfuse dir disk.raw.001`,
-  'phone.img is an Android': `printf '\\072\\377\\046\\355\\001\\0\\0\\0' | cat - disk.raw >phone.img
-nbdfuse dir phone.img`,
+  'files.img is a 7z': `printf '7z\\274\\257\\047\\034' | cat - disk.raw >files.img
+nbdfuse dir files.img`,
   'child.vhd holds': `(printf 'conectix%052d\\0\\0\\0\\004' 0; cat disk.raw) >child.vhd
 nbdfuse dir child.vhd`,
   'part.vmdk is': `printf 'KDMV%01000d' 0 >part.vmdk; nbdfuse dir part.vmdk`,

@@ -90,10 +90,10 @@ describe('file that is no disk', () => {
 
   it('is refused on a web server', async () => {
     const scope = createScope();
-    writeFileSync(scope.path('system.img'), Buffer.from('3aff26ed010000001c000c0000100000', 'hex'));
+    writeFileSync(scope.path('system.img'), Buffer.from('377abcaf271c0004', 'hex'));
     appendFileSync(scope.path('system.img'), Buffer.alloc(8192));
     const web = await startHttpRangeServer(scope, scope.path('system.img'), 'system.img');
-    expect(await refusal(scope, web.url)).toMatch(/system\.img is an Android sparse image, not a raw disk: /);
+    expect(await refusal(scope, web.url)).toMatch(/system\.img is a 7z archive, not a raw disk: /);
   });
 
   it.each([
