@@ -160,6 +160,8 @@ while (@ARGV) {
   elsif ($word =~ /^-([tsnp])$/) { $given{$1} = 1 }
   else { print STDERR "nbdfuse: server sandbox: unknown option $word\n"; exit 1 }
 }
+# node would read files that these name.
+delete @ENV{qw(NODE_EXTRA_CA_CERTS NODE_OPTIONS)} if $given{p};
 my $abi = syscall($CREATE_RULESET, 0, 0, $VERSION);
 confine($abi, %given) if $abi > 0;
 exec { $ARGV[0] } @ARGV or fail("cannot run $ARGV[0]");

@@ -120,8 +120,13 @@ export class RunningCommand {
       this.#process.once('exit', (...how) => done(how));
     });
     this.#tell();
-    // The launcher may have ended before it had a watcher.
-    rmSync(directory, { recursive: true, force: true });
+    // The launcher may have ended before it had a watcher. The sandbox does not let us list a directory.
+    rmSync(join(directory, 'socket'), { force: true });
+    try {
+      rmdirSync(directory);
+    } catch {
+      // The watcher has removed it.
+    }
     return statusOf(code, signal);
   }
 
