@@ -1,5 +1,6 @@
 // The command lines of nbdkit: a plugin for the source of the bytes, filters for their processing. Pure.
 
+import { proxyWords } from '../transport/proxy.js';
 import type { Compression } from './formats.js';
 import { SOCKET_BELOW } from './qemu.js';
 import { shellWord } from './shell.js';
@@ -74,15 +75,18 @@ export function nbdkitServer(request: NbdkitRequest, options: readonly string[] 
 export const SOCKET_NAME = 'socket';
 
 /**
- * A server on top of an nbdkit: the listening socket (descriptor 3) is for `upper`, which nbdkit runs. Its
- * words have SOCKET_BELOW in the place of nbdkit's own socket; if none has, the header of an overlay names that socket
- * without its directory. Each server ends with the other.
+ * The line of a shell that runs `upper` with the listening socket (descriptor 3). Its words have SOCKET_BELOW in the
+ * place of the socket of the server below; if none has, the header of an overlay names that socket without its directory.
  */
-function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
+function lineFor(upper: readonly string[]): string {
   const quoted = upper.map((word) => word.split(SOCKET_BELOW).map(shellWord).join('"$unixsocket"'));
   const enter = upper.some((word) => word.includes(SOCKET_BELOW)) ? '' : `cd "\${unixsocket%/*}" && `;
-  const run = `${enter}LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
-  return ['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', ...lower, '--run', run];
+  return `${enter}LISTEN_PID=$$ LISTEN_FDS=1 exec ${quoted.join(' ')}`;
+}
+
+/** `upper` on top of an nbdkit, which runs it. Each server ends with the other. */
+function stack(lower: readonly string[], upper: readonly string[]): readonly string[] {
+  return ['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', ...lower, '--run', lineFor(upper)];
 }
 
 /** `upper` on top of an nbdkit. */
@@ -99,17 +103,7 @@ export function overText(text: string, upper: readonly string[]): readonly strin
   return stack(['nbdkit', '-U', '-', 'data', `raw=${text}`, `size=${size}`], upper);
 }
 
-/** The words of the plugin that serves the disk of another server, which it starts by socket activation. */
-function serverBelow([command = '', ...args]: readonly string[]): readonly string[] {
-  return ['nbd', `command=${command}`, ...args.map((word) => `arg=${word}`)];
-}
-
-/** `upper` on top of another server that takes its socket by socket activation; nbdkit starts that. */
+/** `upper` on top of another server that takes its socket by socket activation. */
 export function overServer(lower: readonly string[], upper: readonly string[]): readonly string[] {
-  return stack(['nbdkit', '-U', '-', ...serverBelow(lower)], upper);
-}
-
-/** An nbdkit that serves the first `size` bytes of another server's disk. */
-export function firstBytesOf(lower: readonly string[], size: bigint): readonly string[] {
-  return ['nbdkit', '--filter=offset', ...serverBelow(lower), 'offset=0', `range=${size}`];
+  return proxyWords(lower, { run: lineFor(upper) });
 }

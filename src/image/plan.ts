@@ -1,20 +1,15 @@
 // Makes the server's command line for an image. Pure.
 //
 // qemu-nbd serves local images, since it locks them against a second user; nbdkit serves remote or compressed raw
-// disks; a qemu-nbd on top of an nbdkit serves remote or compressed images of other formats.
+// disks; a qemu-nbd on top of an nbdkit serves remote or compressed images of other formats. Our proxy stands between two
+// servers where one would lose the other with the first unreadable sector, and cuts off what QEMU has added to a size.
 
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
+import { proxyWords } from '../transport/proxy.js';
 import type { ImageFile } from './chain.js';
 import type { Decryption } from './encryption.js';
 import type { Compression, ImageFormat } from './formats.js';
-import {
-  firstBytesOf,
-  type NbdkitRequest,
-  nbdkitServer,
-  overNbdkit,
-  overServer,
-  overText,
-} from './nbdkit.js';
+import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer, overText } from './nbdkit.js';
 import {
   type BlockNode,
   fileNode,
@@ -93,26 +88,19 @@ export function isOverServer(plan: Plan): boolean {
   return isStacked(plan) || needsNbdkit(plan) || plan.source.kind === 'nbd';
 }
 
-/** The programs that serve a plan, without a server that cuts off what QEMU has rounded up. */
-function programsBelow(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
+/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
+export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan)) return needsQemu(plan) ? ['nbdkit', 'qemu-nbd'] : ['nbdkit'];
-  if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
-  // nbdkit alone keeps the size. On top of a qemu-nbd that disconnects after a failed read, it fails all later requests.
+  if (plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
+  // nbdkit keeps the size.
   const isOdd = plan.oddSize !== undefined && plan.partition === undefined;
   return needsQemu(plan) || (hasQemuNbd && !isOdd) ? ['qemu-nbd'] : ['nbdkit'];
 }
 
 /** The size that QEMU would round up; undefined where it does not. */
 function sizeToKeep(plan: Plan, hasQemuNbd: boolean): bigint | undefined {
-  if (plan.partition !== undefined || !programsBelow(plan, hasQemuNbd).includes('qemu-nbd')) return undefined;
+  if (plan.partition !== undefined || !programsFor(plan, hasQemuNbd).includes('qemu-nbd')) return undefined;
   return plan.oddSize;
-}
-
-/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
-export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
-  const programs = programsBelow(plan, hasQemuNbd);
-  if (sizeToKeep(plan, hasQemuNbd) === undefined || programs.includes('nbdkit')) return programs;
-  return ['nbdkit', ...programs];
 }
 
 /** The request for a qemu-nbd that serves `image`. */
@@ -221,7 +209,7 @@ function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   if (isStacked(plan)) return stackedServer(plan, hasQemuNbd);
   if (source.kind === 'nbd')
     return qemuServer(plan, imageNode(format, nbdNode(source.parsed), plan.decryption), false);
-  if (!programsBelow(plan, hasQemuNbd).includes('qemu-nbd'))
+  if (!programsFor(plan, hasQemuNbd).includes('qemu-nbd'))
     return nbdkitAlone(nbdkitRequest(plan, source, plan.partition), isConfined);
   if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
@@ -237,5 +225,5 @@ function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const words = wordsBelow(plan, hasQemuNbd);
   const size = sizeToKeep(plan, hasQemuNbd);
-  return size === undefined ? words : firstBytesOf(words, size);
+  return size === undefined ? words : proxyWords(words, { size });
 }

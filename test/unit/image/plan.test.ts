@@ -46,10 +46,12 @@ describe('raw image of an odd size', () => {
   it('is cut to its size on top of the server of QEMU', () => {
     const one = plan('d.img', { ...odd, overlay: 'temporary' });
     expect(line(one)).toMatch(
-      /^nbdkit --filter=offset nbd command=qemu-nbd arg=--persistent arg=--discard=unmap .* offset=0 range=1000$/,
+      /^\S+ \S+\/nbdfuse-proxy --size=1000 -- qemu-nbd --persistent --discard=unmap --snapshot /,
     );
-    expect(programsFor(one, true)).toEqual(['nbdkit', 'qemu-nbd']);
-    expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(/^nbdkit .* range=1000$/);
+    expect(programsFor(one, true)).toEqual(['qemu-nbd']);
+    expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(
+      /nbdfuse-proxy --size=1000 -- env .* nbdkit .* --run /,
+    );
   });
 
   it('needs no second server where nbdkit has the bytes, or for a partition', () => {
