@@ -1,9 +1,9 @@
 // The command lines of nbdkit: a plugin for the source of the bytes, filters for their processing. Pure.
 
+import { shellWord } from '../linux/shell.js';
 import { proxyWords } from '../transport/proxy.js';
 import type { Compression } from './formats.js';
 import { SOCKET_BELOW } from './qemu.js';
-import { shellWord } from './shell.js';
 import type { Source, WebSource } from './source.js';
 
 /** A source for nbdkit to serve. */

@@ -23,6 +23,7 @@ import { lockFiles } from './lock.js';
 import { type Look, lookAtDisk, lookAtFile, withDisk, withFile } from './look.js';
 import { archiveToOpen, type FoundMember, findMember, NAME_LENGTH, rangeOf } from './members.js';
 import { pluginFor } from './nbdkit.js';
+import { directoryError, refuseUnsized } from './no-image.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
 import { refuseParallelsLayer } from './parallels.js';
 import { refuseChild } from './parents.js';
@@ -124,10 +125,13 @@ async function placeOf(name: string): Promise<Omit<Place, 'isConfined'>> {
     if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
     throw new ImageError(missingText(path));
   });
-  if (found.isDirectory()) throw new ImageError(`${shown} is a directory, not an image`);
+  if (found.isDirectory()) throw await directoryError(path);
   if (found.isSocket()) throw new ImageError(`${shown} is a socket: nbdfuse MOUNTPOINT --unix ${shown}`);
   if (!found.isFile() && !found.isBlockDevice())
-    throw new ImageError(`${shown} is neither a file nor a block device`);
+    throw new ImageError(
+      `${shown} is neither a file nor a block device: name one, or copy the bytes into a file first`,
+    );
+  if (found.isFile() && found.size === 0) await refuseUnsized(path);
   const writable = await access(path, constants.W_OK).then(
     () => true,
     () => false,

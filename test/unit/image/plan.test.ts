@@ -3,8 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Plan, programsFor, serverWords } from '../../../src/image/plan.js';
 import { type BlockNode, descriptorNode } from '../../../src/image/qemu.js';
-import { shellLine } from '../../../src/image/shell.js';
 import { nameOf, parseSource } from '../../../src/image/source.js';
+import { shellLine } from '../../../src/linux/shell.js';
 import { runProgram } from '../../support/run/command.js';
 
 function plan(name: string, rest: Partial<Plan> = {}): Plan {
