@@ -40,6 +40,7 @@ import {
 import { SECTOR } from './qemu.js';
 import { serverDirectory } from './server-directory.js';
 import { missingText, nameOf, parseSource, type Source, shownOf, type WebSource } from './source.js';
+import { truncationOf } from './truncated.js';
 import { unpackingError } from './unpacking-error.js';
 import { refuseExtent } from './vmdk.js';
 import { lookAtWeb } from './web-look.js';
@@ -283,7 +284,11 @@ async function identify(
     if (format === 'parallels') await refuseParallelsLayer(source.path);
     const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
-    return { ...found, local, lines: local.lines, decryption: undefined, readOnly: false };
+    const short = isDevice
+      ? undefined
+      : await withFile(source.path, (file) => truncationOf(shownOf(source), format, file, head));
+    const all = short === undefined ? local.lines : [...local.lines, short];
+    return { ...found, local, lines: all, decryption: undefined, readOnly: false };
   }
   refuseReferences(shownOf(source), format, head);
   const decryption = decryptionOf(format, head);
