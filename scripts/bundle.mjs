@@ -61,7 +61,7 @@ await Promise.all([
   build({
     ...SCRIPTS,
     banner: { js: IMPORT_META_URL },
-    entryPoints: { early: 'dist/cli/early.js' },
+    entryPoints: { early: 'dist/cli/early.js', proxy: 'dist/proxy/main.js' },
   }),
   build({
     ...COMMON,

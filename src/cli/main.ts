@@ -57,7 +57,8 @@ async function prepare(image: ImageRequest, dryRun: boolean, report: Report): Pr
 async function explained(error: unknown, { name, keyFile }: ImageRequest): Promise<unknown> {
   const { explainedLock } = await import('../image/lock.js');
   const { explainedKey } = await import('../image/encryption.js');
-  return explainedKey(explainedLock(error), name, keyFile);
+  const { explainedOpen } = await import('../image/qemu-error.js');
+  return explainedOpen(explainedKey(explainedLock(error), name, keyFile), name);
 }
 
 /** The settings with the server. Reports the format of an image. */

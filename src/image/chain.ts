@@ -272,8 +272,8 @@ export async function openLocalImage(
 
 /** @throws ImageError when an image that is not a local file names another file, or cannot be inspected */
 export function refuseReferences(name: string, format: ImageFormat, head: Buffer): void {
-  // The magic bytes of a vhd and a dmg may be at the end.
-  if (!['raw', 'vhd', 'dmg'].includes(format) && formatOfContent(head) !== format) {
+  // The magic bytes of a vhd and a dmg may be at the end; those of LUKS have been looked at with the key.
+  if (!['raw', 'vhd', 'dmg', 'luks'].includes(format) && formatOfContent(head) !== format) {
     throw new ImageError(`${printable(name)} does not look like a ${format} image`);
   }
   const [reference] = referencesOf(format, head);

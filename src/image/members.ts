@@ -126,10 +126,12 @@ async function choose(
     if (found !== undefined) return found;
     throw new ImageError(`${shown} has no file ${printable(wanted, NAME_LENGTH)}: it has ${listed(members)}`);
   }
-  const [only, ...others] = members;
+  // Of several files of one name, an archiver unpacks the last.
+  const named = new Map(members.map((member) => [plainName(member.name), member]));
+  const [only, ...others] = named.values();
   if (only === undefined) throw new ImageError(`${shown} has no file`);
   if (others.length === 0) return only;
-  const disks = await disksOf(file, members);
+  const disks = await disksOf(file, [...named.values()]);
   const [disk, ...more] = disks;
   if (disk !== undefined && more.length === 0) return disk;
   const several =

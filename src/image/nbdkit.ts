@@ -1,7 +1,8 @@
 // The command lines of nbdkit: a plugin for the source of the bytes, filters for a part of them. Pure.
 
+import { shellWord } from '../linux/shell.js';
+import { proxyWords } from '../transport/proxy.js';
 import { SOCKET_BELOW } from './qemu.js';
-import { shellWord } from './shell.js';
 import type { Source, WebSource } from './source.js';
 
 /** A source for nbdkit to serve. */
@@ -100,17 +101,7 @@ export function overText(text: string, upper: readonly string[]): readonly strin
   return stack(['nbdkit', '-U', '-', 'data', `raw=${text}`, `size=${size}`], upper);
 }
 
-/** The words of the plugin that serves the disk of another server, which it starts by socket activation. */
-function serverBelow([command = '', ...args]: readonly string[]): readonly string[] {
-  return ['nbd', `command=${command}`, ...args.map((word) => `arg=${word}`)];
-}
-
-/** `upper` on top of another server that takes its socket by socket activation; nbdkit starts that. */
+/** `upper` on top of another server that takes its socket by socket activation. */
 export function overServer(lower: readonly string[], upper: readonly string[]): readonly string[] {
-  return stack(['nbdkit', '-U', '-', ...serverBelow(lower)], upper);
-}
-
-/** An nbdkit that serves the first `size` bytes of another server's disk. */
-export function firstBytesOf(lower: readonly string[], size: bigint): readonly string[] {
-  return ['nbdkit', '--filter=offset', ...serverBelow(lower), 'offset=0', `range=${size}`];
+  return proxyWords(lower, { run: runLine(upper) });
 }

@@ -2,23 +2,18 @@
 //
 // qemu-nbd serves local images, since it locks them against a second user. The chunk server decodes compressed files and
 // keeps the bytes of remote ones, which an nbdkit below it fetches; a qemu-nbd on top serves other formats than raw.
+// Our proxy stands between two servers where one would lose the other with the first unreadable sector, and cuts off what
+// QEMU has added to a size.
 
 import { CHUNK_SERVER_NAME } from '../transport/chunk-program.js';
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
+import { proxyWords } from '../transport/proxy.js';
 import type { ImageFile } from './chain.js';
 import { type Below, chunkWords, keptFiles, type Range, type SourceIdentity } from './chunks.js';
 import type { Decryption } from './encryption.js';
 import type { Compression, ImageFormat } from './formats.js';
 import { type ChunkSettings, keepsMore } from './keep-request.js';
-import {
-  firstBytesOf,
-  type NbdkitRequest,
-  nbdkitServer,
-  overNbdkit,
-  overServer,
-  overText,
-  runLine,
-} from './nbdkit.js';
+import { type NbdkitRequest, nbdkitServer, overNbdkit, overServer, overText, runLine } from './nbdkit.js';
 import {
   type BlockNode,
   fileNode,
@@ -118,29 +113,24 @@ export function isOverServer(plan: Plan): boolean {
   return isStacked(plan) || needsNbdkit(plan) || needsChunks(plan) || plan.source.kind === 'nbd';
 }
 
-/** The programs that serve a plan, without a server that cuts off what QEMU has rounded up. */
-function programsBelow(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
+/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
+export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
   if (needsNbdkit(plan) || needsChunks(plan)) {
-    const isJoined = needsNbdkit(plan) || isStacked(plan);
-    return [...(isJoined ? ['nbdkit' as const] : []), ...(needsQemu(plan) ? ['qemu-nbd' as const] : [])];
+    return [
+      ...(needsNbdkit(plan) ? ['nbdkit' as const] : []),
+      ...(needsQemu(plan) ? ['qemu-nbd' as const] : []),
+    ];
   }
-  if (isStacked(plan) || plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
-  // nbdkit alone keeps the size. On top of a qemu-nbd that disconnects after a failed read, it fails all later requests.
+  if (plan.tree?.descriptor !== undefined) return ['nbdkit', 'qemu-nbd'];
+  // nbdkit keeps the size.
   const isOdd = plan.oddSize !== undefined && plan.partition === undefined;
   return needsQemu(plan) || (hasQemuNbd && !isOdd) ? ['qemu-nbd'] : ['nbdkit'];
 }
 
 /** The size that QEMU would round up; undefined where it does not. */
 function sizeToKeep(plan: Plan, hasQemuNbd: boolean): bigint | undefined {
-  if (plan.partition !== undefined || !programsBelow(plan, hasQemuNbd).includes('qemu-nbd')) return undefined;
+  if (plan.partition !== undefined || !programsFor(plan, hasQemuNbd).includes('qemu-nbd')) return undefined;
   return plan.oddSize;
-}
-
-/** The programs that a plan needs; nbdkit serves a raw file where there is no qemu-nbd. */
-export function programsFor(plan: Plan, hasQemuNbd: boolean): readonly Program[] {
-  const programs = programsBelow(plan, hasQemuNbd);
-  if (sizeToKeep(plan, hasQemuNbd) === undefined || programs.includes('nbdkit')) return programs;
-  return ['nbdkit', ...programs];
 }
 
 /** The names of all programs that serve a plan, for messages. */
@@ -313,7 +303,7 @@ function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   if (needsChunks(plan)) return chunkServer(plan);
   if (source.kind === 'nbd')
     return qemuServer(plan, imageNode(format, nbdNode(source.parsed), plan.decryption), false);
-  if (!programsBelow(plan, hasQemuNbd).includes('qemu-nbd'))
+  if (!programsFor(plan, hasQemuNbd).includes('qemu-nbd'))
     return nbdkitAlone(nbdkitRequest(plan, source, plan.partition), isConfined);
   if (needsNbdkit(plan)) return qemuOverNbdkit(plan, source);
   if (source.kind !== 'file') throw new Error('qemu-nbd alone serves files');
@@ -329,7 +319,7 @@ function wordsBelow(plan: Plan, hasQemuNbd: boolean): readonly string[] {
 export function serverWords(plan: Plan, hasQemuNbd: boolean): readonly string[] {
   const below = wordsBelow(plan, hasQemuNbd);
   const size = sizeToKeep(plan, hasQemuNbd);
-  const words = size === undefined ? below : firstBytesOf(below, size);
+  const words = size === undefined ? below : proxyWords(below, { size });
   const { chunks = {}, readOnly } = plan;
   if (!keeps(plan) || needsChunks(plan)) return words;
   return chunkWords({

@@ -33,6 +33,7 @@ import {
   rangeOf,
 } from './members.js';
 import { pluginFor } from './nbdkit.js';
+import { directoryError, refuseUnsized } from './no-image.js';
 import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
 import { refuseParallelsLayer } from './parallels.js';
 import { refuseChild } from './parents.js';
@@ -51,6 +52,7 @@ import {
   shownOf,
   type WebSource,
 } from './source.js';
+import { truncationOf } from './truncated.js';
 import { unpackingError } from './unpacking-error.js';
 import { refuseExtent } from './vmdk.js';
 import { lookAtWeb, UnreachableError } from './web-look.js';
@@ -153,10 +155,13 @@ async function placeOf(name: string): Promise<BarePlace> {
     if (codeOf(error) !== 'ENOENT') throw new ImageError(`cannot open ${shown}: ${reasonOf(error)}`);
     throw new ImageError(missingText(path));
   });
-  if (found.isDirectory()) throw new ImageError(`${shown} is a directory, not an image`);
+  if (found.isDirectory()) throw await directoryError(path);
   if (found.isSocket()) throw new ImageError(`${shown} is a socket: nbdfuse MOUNTPOINT --unix ${shown}`);
   if (!found.isFile() && !found.isBlockDevice())
-    throw new ImageError(`${shown} is neither a file nor a block device`);
+    throw new ImageError(
+      `${shown} is neither a file nor a block device: name one, or copy the bytes into a file first`,
+    );
+  if (found.isFile() && found.size === 0n) await refuseUnsized(path);
   const writable = await access(path, constants.W_OK).then(
     () => true,
     () => false,
@@ -428,7 +433,11 @@ async function identifyInside(
     if (format === 'parallels') await refuseParallelsLayer(source.path);
     const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
-    return { ...found, local, lines: local.lines, decryption: undefined, readOnly: false };
+    const short = isDevice
+      ? undefined
+      : await withFile(source.path, (file) => truncationOf(shownOf(source), format, file, head));
+    const all = short === undefined ? local.lines : [...local.lines, short];
+    return { ...found, local, lines: all, decryption: undefined, readOnly: false };
   }
   refuseReferences(shownOf(source), format, head);
   const decryption = decryptionOf(format, head);

@@ -188,11 +188,18 @@ function adviceForMissing(word: string): string {
   return `for an NBD server, use nbd://${/^[\w-]+$|^[\w.-]+:\d+$/.test(word) ? word : 'HOST'}`;
 }
 
+/** `user:password@host` at the begin of a word that should be a URL. */
+const LOGIN = /^((?:\/\/)?[^/:@]+:)[^@]*@/;
+
 /** The message about a word that is no URL and names no file. */
 export function missingText(word: string): string {
   // Without the slashes nothing would hide a password in it.
   const [, scheme] = /^(https?|ftps?|ssh|sftp):/i.exec(word) ?? [];
   if (scheme !== undefined) return `there is no such file; a URL begins with ${scheme}:// (two slashes)`;
+  if (LOGIN.test(word)) {
+    const shown = printable(word.replace(LOGIN, '$1…@'));
+    return `there is no file ${shown}; a URL begins with its scheme: https://${shown.replace(/^\/\//, '')}`;
+  }
   return `there is no file ${printable(word)}; ${adviceForMissing(word)}`;
 }
 

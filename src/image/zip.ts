@@ -48,12 +48,23 @@ async function within(
   return read(at, Number(length));
 }
 
+/** The place of the record that ends the directory, which a comment may follow; -1: there is none. */
+function endOfDirectory(tail: Buffer): number {
+  let found = -1;
+  for (let at = tail.length - END_LENGTH; at >= 0; at--) {
+    if (tail.readUInt32LE(at) !== END) continue;
+    // A comment may contain such a record, and bytes that do not belong to the archive may follow it.
+    if (at + END_LENGTH + tail.readUInt16LE(at + 20) === tail.length) return at;
+    if (found < 0) found = at;
+  }
+  return found;
+}
+
 async function directoryOf(shown: string, file: DiskReader): Promise<Directory> {
   const longest = BigInt(END_LENGTH + MAX_COMMENT);
   const from = file.size > longest ? file.size - longest : 0n;
   const tail = await within(shown, file, from, file.size - from);
-  let at = tail.length - END_LENGTH;
-  while (at >= 0 && tail.readUInt32LE(at) !== END) at--;
+  const at = endOfDirectory(tail);
   if (at < 0) throw damaged(shown);
   const [size, offset] = [tail.readUInt32LE(at + 12), tail.readUInt32LE(at + 16)];
   const counts = [tail.readUInt16LE(at + 4), tail.readUInt16LE(at + 6)];

@@ -7,6 +7,7 @@ import { lstat, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { currentDirectory, currentPath, mountIdOf, openPath, using } from '../linux/path.js';
 import { isUtf8Path, pathBytes } from '../linux/path-text.js';
+import { shellWord } from '../linux/shell.js';
 import { detach } from './detach.js';
 import { MountError, whyFailed } from './errors.js';
 import { isFuse, type MountEntry, mountOf, readMountTable } from './mount-table.js';
@@ -212,7 +213,7 @@ async function splitNewName(text: string): Promise<{ directory: string; filename
   const slash = text.lastIndexOf('/');
   if (slash < 0) {
     throw new MountError(
-      `mountpoint ${text}: there is no such directory or file; make it first: mkdir ${text}; ` +
+      `mountpoint ${text}: there is no such directory or file; make it first: mkdir ${shellWord(text)}; ` +
         `or name a directory for the new file: DIR/${text}`,
     );
   }
@@ -229,7 +230,7 @@ async function inDirectory(text: string, notices: string[]): Promise<Mountpoint>
   const kind = await clearedKind(directory, text, notices);
   if (kind === 'missing') {
     throw new MountError(
-      `mountpoint ${text}: there is no directory ${directory}; make it first: mkdir -p ${directory}`,
+      `mountpoint ${text}: there is no directory ${directory}; make it first: mkdir -p ${shellWord(directory)}`,
     );
   }
   if (kind === 'hidden')
@@ -242,5 +243,7 @@ async function inDirectory(text: string, notices: string[]): Promise<Mountpoint>
 /** Refuses a file name where `option` names the files itself. @throws MountError */
 export function checkDirectory({ kind, label, text }: Mountpoint, option: string): void {
   if (kind === 'directory' && label !== text) return;
-  throw new MountError(`mountpoint ${text}: ${option} needs a directory; make it first: mkdir -p ${text}`);
+  throw new MountError(
+    `mountpoint ${text}: ${option} needs a directory; make it first: mkdir -p ${shellWord(text)}`,
+  );
 }

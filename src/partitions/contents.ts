@@ -33,13 +33,18 @@ const FILE_SYSTEMS: readonly Content[] = [
   { what: 'an LVM physical volume', offset: 512, bytes: 'LABELONE' },
 ];
 
+/** The file system or volume that begins with `head`. */
+export function fileSystemOf(head: Buffer): string | undefined {
+  return findSignature(FILE_SYSTEMS, head)?.what;
+}
+
 /** Why a disk that begins with `head` has no partitions, and what to do. */
 export function whyNoTable(head: Buffer): string {
   const other = findSignature(TABLES, head)?.what;
   if (other !== undefined) {
     return `the disk has ${other}: mount the whole disk, and use losetup --partscan on its file`;
   }
-  const fileSystem = findSignature(FILE_SYSTEMS, head)?.what;
+  const fileSystem = fileSystemOf(head);
   if (fileSystem === undefined) return 'the disk has no partition table: mount it as a whole';
   return `the disk has no partition table, but ${fileSystem}: mount it as a whole`;
 }

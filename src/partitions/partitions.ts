@@ -2,10 +2,17 @@
 //
 // Reads through a function, so that it knows neither files nor servers. Every count that the disk names is bounded.
 
-import { CONTENTS_LENGTH, whyNoTable } from './contents.js';
+import { CONTENTS_LENGTH, fileSystemOf, whyNoTable } from './contents.js';
 import { gptTable } from './gpt.js';
 import { mbrEntries, mbrTable, PROTECTIVE } from './mbr.js';
-import { type DiskReader, isWithin, type Partition, PartitionError, type PartitionTable } from './table.js';
+import {
+  type DiskReader,
+  isWithin,
+  type Partition,
+  PartitionError,
+  type PartitionTable,
+  readWithin,
+} from './table.js';
 
 /** Reads the partition table of a disk. @throws PartitionError when it has none, or a damaged one; the errors of `read` */
 export async function readPartitions(disk: DiskReader): Promise<PartitionTable> {
@@ -17,7 +24,25 @@ export async function readPartitions(disk: DiskReader): Promise<PartitionTable> 
   if (entries.some(({ type }) => type === PROTECTIVE)) return gptTable(disk, entries);
   const table = await mbrTable(disk, head, entries);
   if (table.partitions.length + table.extended.length === 0) throw new PartitionError(whyNoTable(head));
-  return table;
+  return { ...table, warning: table.warning ?? (await wrongSectors(disk, table)) };
+}
+
+/** How many sectors of 512 bytes the sectors of a disk with 4096 bytes have. */
+const LARGE_SECTOR = 8n;
+
+/** Warns of an MBR for sectors of 4096 bytes: by its numbers, file systems begin at eight times the places of Linux. */
+async function wrongSectors(disk: DiskReader, { partitions }: PartitionTable): Promise<string | undefined> {
+  let isElsewhere = false;
+  for (const { offset } of partitions) {
+    if (fileSystemOf(await readWithin(disk, offset, CONTENTS_LENGTH)) !== undefined) return undefined;
+    const elsewhere = await readWithin(disk, offset * LARGE_SECTOR, CONTENTS_LENGTH);
+    isElsewhere ||= fileSystemOf(elsewhere) !== undefined;
+  }
+  if (!isElsewhere) return undefined;
+  return (
+    'the partition table seems to be one for sectors of 4096 bytes, and nbdfuse reads it as one for 512: ' +
+    'mount the whole disk, and use losetup --sector-size 4096 --partscan on its file'
+  );
 }
 
 /** A partition, and a line for the user about damage. */

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { landlockVersion } from '../linux/landlock.js';
 import { CHUNK_SERVER, CHUNK_SERVER_NAME } from './chunk-program.js';
 import { findProgram } from './program.js';
+import { proxyName } from './proxy.js';
 
 /** The files that a confined program may open, besides the programs, libraries and settings of the system. */
 export interface Confinement {
@@ -51,6 +52,8 @@ const ENV_OPTIONS = ['-u', '-C', '--unset', '--chdir'];
 /** The program that a command line starts, for messages: neither the sandbox nor env(1). */
 export function programOf(argv: readonly string[]): string {
   const words = bareWords(argv);
+  const proxy = proxyName(words);
+  if (proxy !== undefined) return proxy;
   let at = 0;
   if (basename(words[0] ?? '') === 'env') {
     at = 1;

@@ -20,6 +20,7 @@ import { bareWords, programOf } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
 import { TransportError } from './errors.js';
 import { handshakeLimit, type Negotiated, negotiate } from './negotiate.js';
+import { proxyName } from './proxy.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
 import { SshSource } from './ssh.js';
@@ -268,10 +269,11 @@ export class NbdServer {
   }
 }
 
-/** Whether a command line has a server that does not end with its last connection: a chunk server, or a qemu-nbd. */
+/** Whether a command line has a server that does not end with its last connection: a program of ours, or a qemu-nbd. */
 function isPersistent(argv: readonly string[]): boolean {
   if (chunkServerOptions(argv) !== undefined) return true;
   const [program = '', ...words] = bareWords(argv);
+  if (proxyName(argv) !== undefined) return true;
   // One on top of an nbdkit is in a line for a shell.
   if (words.at(-2) === '--run') return /\bqemu-nbd --persistent /.test(words.at(-1) ?? '');
   return basename(program) === 'qemu-nbd' && words.some((word) => word === '--persistent' || word === '-t');

@@ -6,7 +6,7 @@ import type { RequestedFormat } from '../../image/formats.js';
 import { wantsKept } from '../../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
 import { isNbdUri } from '../../image/scheme.js';
-import { shellLine } from '../../image/shell.js';
+import { shellLine } from '../../linux/shell.js';
 import { withoutSecrets } from '../../nbd/secrets.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';

@@ -123,6 +123,7 @@ it.each([
     'dsik',
     'there is no such directory or file; make it first: mkdir dsik; or name a directory for the new file: DIR/dsik',
   ],
+  ['a b/disk', "there is no directory a b; make it first: mkdir -p 'a b'"],
   ['dangling', 'it is a symbolic link to something that does not exist; remove it, or create its target'],
   ['dir/dangling', 'it is a symbolic link to something that does not exist; remove it, or create its target'],
   ['./dangling', 'it is a symbolic link to something that does not exist; remove it, or create its target'],

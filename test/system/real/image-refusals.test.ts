@@ -239,11 +239,28 @@ describe('image errors take one line', () => {
       /^nbdfuse: there is no file none\.raw; for an NBD server, use nbd:\/\/HOST\n/,
     ],
     ['a host is no file', async () => ['host:10809'], /for an NBD server, use nbd:\/\/host:10809\n/],
-    ['a folder is no image', async (scope) => [scope.folder], /^nbdfuse: \S+ is a directory, not an image\n/],
+    [
+      'a folder is no image',
+      async (scope) => [scope.folder],
+      /^nbdfuse: \S+ is a directory, not an image: name a file, a block device or a URL\n/,
+    ],
+    [
+      'a folder of images is no image',
+      async (scope) => {
+        for (const name of ['b.img', 'a.qcow2', 'notes.txt']) writeFileSync(scope.path(name), '');
+        return [scope.folder];
+      },
+      /^nbdfuse: \S+ is a directory, not an image: name a file in it, as \S+\/a\.qcow2, \S+\/b\.img\n/,
+    ],
+    [
+      'a file of the kernel is no image',
+      async () => ['/proc/version'],
+      /^nbdfuse: \/proc\/version has no size, as the files of \/proc: copy it first, and mount the copy\n/,
+    ],
     [
       'a device of characters is no image',
       async () => ['/dev/null'],
-      /^nbdfuse: \/dev\/null is neither a file nor a block device\n/,
+      /^nbdfuse: \/dev\/null is neither a file nor a block device: name one, or copy the bytes into a file first\n/,
     ],
     [
       'a scheme is not known',

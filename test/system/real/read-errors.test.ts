@@ -2,17 +2,21 @@
 //
 // qemu-nbd reads a sparse image in parts, and disconnects when it cannot read one. Without --persistent it then ends.
 
+import { rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
+import { runProgram } from '../../support/run/command.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { processesOf } from '../../support/run/scope.js';
 import { startNbdkit, startQemuNbd } from '../../support/run/servers.js';
 import { createShPlugin } from '../../support/sh-plugin.js';
 
-requirePrograms('nbdkit', 'qemu-nbd');
+requirePrograms('nbdkit', 'qemu-nbd', 'qemu-img', 'xz');
 
 const SIZE = 8 * 1024 * 1024;
 /** Bytes at which reads and writes fail. */
@@ -97,6 +101,93 @@ it.each([SIZE, SIZE + 100])(
     expect(await bad.stop()).toBe(0);
   },
 );
+
+/** A folder with a file whose reads all fail while the file `fail` is there. */
+async function failingFile(scope: Scope, path: string): Promise<{ image: string; fail: string }> {
+  const fail = scope.path('fail');
+  const words = ['error-pread=EIO', 'error-pread-rate=100%', `error-file=${fail}`];
+  const { uri } = await startNbdkit(scope, '--filter=error', 'file', path, ...words);
+  const { file } = await mountDisk(scope, { server: [uri()], options: [CACHE], name: 'bad' });
+  const image = scope.path(`bad-${basename(path)}`);
+  symlinkSync(file, image);
+  return { image, fail };
+}
+
+/** Makes an image of a raw disk in a scope's folder; returns its path and the options to mount it with. */
+type MakeImage = (scope: Scope, raw: string) => Promise<{ path: string; options: readonly string[] }>;
+
+async function withSnapshot(scope: Scope, raw: string): Promise<string> {
+  const path = scope.path('disk.qcow2');
+  await runProgram('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, path);
+  await runProgram('qemu-img', 'snapshot', '-c', 'then', path);
+  return path;
+}
+
+async function encrypted(scope: Scope, raw: string): Promise<{ path: string; options: readonly string[] }> {
+  const [path, key] = [scope.path('disk.luks'), scope.path('key')];
+  writeFileSync(key, 'key');
+  const secret = ['--object', `secret,id=s,file=${key}`, '-o', 'key-secret=s,iter-time=10'];
+  await runProgram('qemu-img', 'convert', ...secret, '-f', 'raw', '-O', 'luks', raw, path);
+  await runProgram('xz', '--block-size=64KiB', '-0', path);
+  return { path: `${path}.xz`, options: [`--key-file=${key}`] };
+}
+
+const STACKS: readonly (readonly [string, number, MakeImage])[] = [
+  [
+    'a snapshot with an overlay',
+    SIZE,
+    async (scope, raw) => ({
+      path: await withSnapshot(scope, raw),
+      options: ['--snapshot-name=then', '--overlay'],
+    }),
+  ],
+  [
+    'a snapshot with a kept overlay',
+    SIZE,
+    async (scope, raw) => ({
+      path: await withSnapshot(scope, raw),
+      options: ['--snapshot-name=then', `--overlay=${scope.path('kept.qcow2')}`],
+    }),
+  ],
+  [
+    'a raw image of an odd size with an overlay',
+    SIZE + 100,
+    async (_, path) => ({ path, options: ['--overlay'] }),
+  ],
+  [
+    'a raw image of an odd size with a kept overlay',
+    SIZE + 100,
+    async (scope, path) => ({ path, options: [`--overlay=${scope.path('kept.qcow2')}`] }),
+  ],
+  [
+    'a packed encrypted image with a kept overlay',
+    SIZE,
+    async (scope, raw) => {
+      const { path, options } = await encrypted(scope, raw);
+      return { path, options: [...options, `--overlay=${scope.path('kept.qcow2')}`] };
+    },
+  ],
+];
+
+it.each(STACKS)('read errors: only the failed requests fail, with %s', async (_, size, make) => {
+  const scope = createScope();
+  const raw = scope.path('disk.img');
+  writeFileSync(raw, Buffer.alloc(size, 'disk'));
+  const { path, options } = await make(scope, raw);
+  const { image, fail } = await failingFile(scope, path);
+  const disk = await mountDisk(scope, { server: [image], options: [CACHE, ...options] });
+  await writeAt(disk.file, Buffer.alloc(65_536, 'w'), 65_536);
+  for (const offset of BAD) {
+    writeFileSync(fail, '');
+    await expect(readAt(disk.file, offset, 4096)).rejects.toThrow('EIO');
+    expect(await readAt(disk.file, 65_536, 4096)).toEqual(Buffer.alloc(4096, 'w'));
+    rmSync(fail);
+    expect(await readAt(disk.file, offset, 4096)).toEqual(Buffer.alloc(4096, 'disk'));
+  }
+  expect(disk.stderr).not.toContain('the server is lost');
+  expect((await stat(disk.file)).size).toBe(size);
+  expect(await disk.stop()).toBe(0);
+});
 
 it('read errors: a qemu-nbd that goes on and is killed is lost for good', async () => {
   const scope = createScope();

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { ImageError } from '../../../src/image/errors.js';
-import { archiveOfName, archiveToOpen, isDisk } from '../../../src/image/members.js';
+import { archiveOfName, archiveToOpen, findMember, isDisk } from '../../../src/image/members.js';
 import { tarMembers } from '../../../src/image/tar.js';
 import { zipMembers } from '../../../src/image/zip.js';
 import { readerOf } from '../../support/disk-reader.js';
@@ -56,6 +56,60 @@ it('disk in an archive: is known by its name or its first bytes', () => {
     expect(isDisk('disk', with_(at, bytes))).toBe(true);
   }
   expect(isDisk('README', with_(0, 'text'))).toBe(false);
+});
+
+describe('zip archive of one file', () => {
+  /** A zip with the file `a.img`, stored, of these contents, and a comment. */
+  function zipOf(comment: Buffer, ...contents: readonly Buffer[]): Buffer {
+    const locals = contents.map((content) => {
+      const local = Buffer.alloc(35);
+      local.writeUInt32LE(0x04034b50);
+      local.writeUInt16LE(5, 26);
+      local.write('a.img', 30);
+      return Buffer.concat([local, content]);
+    });
+    const entries = contents.map((content, i) => {
+      const entry = Buffer.alloc(51);
+      entry.writeUInt32LE(0x02014b50);
+      entry.writeUInt32LE(content.length, 20);
+      entry.writeUInt32LE(content.length, 24);
+      entry.writeUInt16LE(5, 28);
+      entry.writeUInt32LE(Buffer.concat(locals.slice(0, i)).length, 42);
+      entry.write('a.img', 46);
+      return entry;
+    });
+    const end = Buffer.alloc(22);
+    end.writeUInt32LE(0x06054b50);
+    end.writeUInt32LE(Buffer.concat(entries).length, 12);
+    end.writeUInt32LE(Buffer.concat(locals).length, 16);
+    end.writeUInt16LE(comment.length, 20);
+    return Buffer.concat([...locals, ...entries, end, comment]);
+  }
+  const ZIP = {
+    shown: 'a.zip',
+    kind: 'zip',
+    isCompressed: false,
+    requested: { format: undefined, compression: undefined },
+  } as const;
+  const [older, newer] = [Buffer.alloc(4096, 'older'), Buffer.alloc(4096, 'newer')];
+
+  it('is the last one of its name', async () => {
+    for (const wanted of [undefined, 'a.img']) {
+      const { look } = await findMember({ ...ZIP, wanted }, readerOf(zipOf(Buffer.alloc(0), older, newer)));
+      expect(look.head.equals(newer)).toBe(true);
+    }
+  });
+
+  it('is found whatever its comment, or bytes after its end, look like', async () => {
+    const end = Buffer.concat([Buffer.from('PK\x05\x06'), Buffer.alloc(18), Buffer.from('x')]);
+    for (const file of [
+      zipOf(end, newer),
+      Buffer.concat([zipOf(Buffer.alloc(0), newer), Buffer.from('more')]),
+    ])
+      expect((await findMember({ ...ZIP, wanted: undefined }, readerOf(file))).look.head.equals(newer)).toBe(
+        true,
+      );
+  });
 });
 
 it('archives of any bytes: are listed or refused, without another error', async () => {

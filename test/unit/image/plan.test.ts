@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { type Plan, programsFor, serverWords } from '../../../src/image/plan.js';
 import { type BlockNode, descriptorNode } from '../../../src/image/qemu.js';
-import { shellLine } from '../../../src/image/shell.js';
 import { nameOf, parseSource } from '../../../src/image/source.js';
+import { shellLine } from '../../../src/linux/shell.js';
 import { CHUNK_SERVER_WORDS } from '../../../src/transport/chunk-program.js';
 import { LAUNCHER } from '../../../src/transport/confine.js';
 import { runProgram } from '../../support/run/command.js';
@@ -52,11 +52,11 @@ describe('raw image of an odd size', () => {
   it('is cut to its size on top of the server of QEMU', () => {
     const one = plan('d.img', { ...odd, overlay: 'temporary' });
     expect(line(one)).toMatch(
-      /^nbdkit --filter=offset nbd command=qemu-nbd arg=--persistent arg=--discard=unmap .* offset=0 range=1000$/,
+      /^\S+ \S+\/nbdfuse-proxy --size=1000 -- qemu-nbd --persistent --discard=unmap --snapshot /,
     );
-    expect(programsFor(one, true)).toEqual(['nbdkit', 'qemu-nbd']);
+    expect(programsFor(one, true)).toEqual(['qemu-nbd']);
     expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(
-      /^nbdkit --filter=offset nbd command=\S* arg=\S*nbdfuse-chunks .* range=1000$/,
+      /nbdfuse-proxy --size=1000 -- \S+ \S*nbdfuse-chunks .* --run=/,
     );
   });
 

@@ -57,6 +57,11 @@ describe('missing file', () => {
     ['me@host:d.img', 'use ssh://me@host/~/d.img'],
     ['www.example.com/d.img', 'for a file on a web server, use https://www.example.com/d.img'],
     ['http:/me:pw@host/d.img', 'there is no such file; a URL begins with http:// (two slashes)'],
+    ['bob:pw@host/x', 'there is no file bob:…@host/x; a URL begins with its scheme: https://bob:…@host/x'],
+    [
+      '//bob:p/w@host/x',
+      'there is no file //bob:…@host/x; a URL begins with its scheme: https://bob:…@host/x',
+    ],
     ['rbd:pool/disk', 'start its server: nbdfuse MOUNTPOINT [ qemu-nbd -f raw rbd:pool/disk ]'],
     ['file:d.img', 'a URL of a file is file:///PATH'],
   ])('%s', (word, text) => {

@@ -18,6 +18,16 @@ async function numbersOf(disk: Buffer): Promise<readonly (readonly [number, bigi
   return partitions.map(({ number, offset }) => [number, offset / 512n] as const);
 }
 
+it('partition table: warns of an MBR for sectors of 4096 bytes', async () => {
+  const disk = diskWith(4096, { 0: [[0x83, 8, 8], undefined, [0x83, 64, 64]] });
+  const warningOf = async (): Promise<string | undefined> => (await readPartitions(readerOf(disk))).warning;
+  expect(await warningOf()).toBeUndefined();
+  disk.write('XFSB', 64 * 4096);
+  expect(await warningOf()).toMatch(/^the partition table seems to be one for sectors of 4096 bytes, /);
+  disk.write('XFSB', 8 * 512);
+  expect(await warningOf()).toBeUndefined();
+});
+
 describe('partition table', () => {
   const NONE = 'the disk has no partition table';
   const at = (offset: number, text: string): Buffer => {

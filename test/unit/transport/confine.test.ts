@@ -13,6 +13,7 @@ import {
   whyUnconfined,
 } from '../../../src/transport/confine.js';
 import { handshakeLimit } from '../../../src/transport/negotiate.js';
+import { proxyWords } from '../../../src/transport/proxy.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { type Outcome, tryProgram } from '../../support/run/command.js';
 import { AS_NORMAL_USER, admitNormalUser, giveToNormalUser } from '../../support/run/normal-user.js';
@@ -140,6 +141,7 @@ describe('program of a server', () => {
     [['env', '-u', 'LISTEN_PID', '-u', 'LISTEN_FDS', 'nbdkit', '-U', '-'], 'nbdkit'],
     [['/usr/bin/env', '-i', 'A=b', '--chdir=/', '-C', '/', 'qemu-nbd', '-r'], 'qemu-nbd'],
     [confinedWords(['env', '-u', 'LISTEN_PID', 'nbdkit'], {}), 'nbdkit'],
+    [proxyWords(['qemu-nbd', 'x'], { size: 1n }), 'nbdfuse-proxy'],
     [['env'], 'env'],
     [[], 'the server'],
   ])('of %j is %s', (argv, name) => {
