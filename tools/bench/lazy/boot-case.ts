@@ -1,7 +1,7 @@
 // The case of a boot: a Linux guest with Debian's kernel whose root is on an xz image at a web server, emulated by
 // qemu in software.
 
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Program, runWithin } from '../../../test/support/run/program.js';
 import type { Scope } from '../../../test/support/run/scope.js';
@@ -20,6 +20,7 @@ const MAKE = fileURLToPath(new URL('../../../../../scripts/guest/make-boot', imp
 
 /** A folder with vmlinuz, initrd and root.raw. */
 const makeGuest = (scope: Scope, folder: string): Promise<string> => {
+  rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder);
   return runWithin(scope, PATIENCE_SECONDS, [MAKE, folder]);
 };
