@@ -161,7 +161,7 @@ while (@ARGV) {
   else { print STDERR "nbdfuse: server sandbox: unknown option $word\n"; exit 1 }
 }
 # node would read files that these name.
-delete @ENV{qw(NODE_EXTRA_CA_CERTS NODE_OPTIONS)} if $given{p};
+delete $ENV{NODE_OPTIONS} if $given{p};
 my $abi = syscall($CREATE_RULESET, 0, 0, $VERSION);
 confine($abi, %given) if $abi > 0;
 exec { $ARGV[0] } @ARGV or fail("cannot run $ARGV[0]");

@@ -31,7 +31,7 @@ function say(line: string): void {
   process.stderr.write(`nbdfuse: ${printable(line)}\n`);
 }
 
-/** Milliseconds between two looks at the state, for those who are told of it. */
+/** Milliseconds between two looks at the state, for the clients of the control socket. */
 const STATUS_INTERVAL = 1000;
 
 /** The place of the threads' program: beside this one. */

@@ -1,6 +1,6 @@
 // What to keep of the bytes of an image, and what to fetch before it is read. Pure.
 
-/** What the user wants to keep of an image. */
+/** The settings with which a user keeps bytes of an image. */
 export interface ChunkSettings {
   /** The absolute path of the cache file. */
   readonly cacheFile?: string | undefined;

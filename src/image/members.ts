@@ -144,7 +144,7 @@ export interface ArchiveRequest {
   /** The printable name of the archive. */
   readonly shown: string;
   readonly kind: ArchiveKind;
-  /** Whether the archive as a whole is compressed, so that nothing decodes what is compressed in it. */
+  /** Whether the archive as a whole is compressed, so that nothing decodes compressed members. */
   readonly isCompressed: boolean;
   readonly requested: RequestedFormat;
   /** The name of a file; undefined: the only disk. */

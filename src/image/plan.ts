@@ -47,7 +47,7 @@ export interface Plan {
   readonly range?: Range | undefined;
   /** The place of the image in an archive that is compressed as a whole, in decoded bytes. */
   readonly member?: Range | undefined;
-  /** What the source's file changes with, such as its time or ETag; undefined: nothing is known. */
+  /** The text that changes with the source's file, such as its time or ETag; undefined: nothing is known. */
   readonly version?: string | undefined;
   /** What to keep of the bytes. */
   readonly chunks?: ChunkSettings | undefined;

@@ -169,7 +169,7 @@ async function placeOf(name: string): Promise<BarePlace> {
   return { source, isDevice: found.isBlockDevice(), writable, version: versionOf(found) };
 }
 
-/** What changes with a file. */
+/** The text that changes with a file. */
 function versionOf({ mtimeNs, ino, size }: { mtimeNs: bigint; ino: bigint; size: bigint }): string {
   return `${mtimeNs}-${ino}-${size}`;
 }
@@ -621,7 +621,7 @@ interface Chosen {
   readonly options: PrepareOptions;
 }
 
-/** The plan of an image, and what is known of it. */
+/** The plan of an image, and its known properties. */
 interface Settled {
   readonly plan: Plan;
   readonly hasQemuNbd: boolean;

@@ -1,4 +1,4 @@
-// What a cache file remembers of the image at a URL, for a mount without a network.
+// The facts that a cache file remembers of the image at a URL, for a mount without a network.
 //
 // Used by prepare.ts.
 
@@ -12,7 +12,7 @@ interface Remembered {
   readonly version: string;
 }
 
-/** What the cache file of these settings has of a source; undefined: nothing. */
+/** The content of the cache file of these settings for a source; undefined: nothing. */
 export async function remembered(
   source: WebSource,
   { cacheFile }: ChunkSettings,

@@ -20,7 +20,7 @@ const CHECK: Readonly<Record<Compression | 'deflate', string>> = {
   'android-sparse': 'simg2img',
 };
 
-/** What stands before the reason in a line of the chunk server, and in the description of its end. */
+/** The text before the reason in a line of the chunk server, and in the description of its end. */
 const LINE = /^(nbdfuse-chunks exited with status \d+: )?(nbdfuse(-chunks)?: )?/;
 
 /** The error to report instead of `error`, which a look into a compressed file has thrown. */

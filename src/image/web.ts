@@ -151,7 +151,7 @@ export function conditionOf(exchanges: readonly Exchange[]): string | undefined 
 }
 
 /**
- * What changes with the file: the tag or the date of the last answer, empty where the server gives neither. Mirrors that
+ * The text that changes with the file: the tag or the date of the last answer, empty where the server gives neither. Mirrors that
  * a server redirects to have one date, and maybe different tags.
  */
 export function versionOf(exchanges: readonly Exchange[]): string {

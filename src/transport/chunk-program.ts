@@ -11,7 +11,7 @@ export const CHUNK_SERVER = fileURLToPath(new URL('../../bin/nbdfuse-chunks', im
 /** The name of the chunk server, for messages. */
 export const CHUNK_SERVER_NAME = 'nbdfuse-chunks';
 
-/** What follows the path of its listening socket in that of the socket on which it tells its state. */
+/** The suffix that the path of its control socket adds to that of its listening socket. */
 export const CONTROL_SUFFIX = '.control';
 
 /** The first words of its command line: with the node that runs now, since there may be none in PATH. */

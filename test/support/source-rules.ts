@@ -197,6 +197,8 @@ export function roomsTable(): string {
 /** The entry points of the program and of the library. */
 const ENTRIES = [
   'src/index.ts',
+  'src/chunks/main.ts',
+  'src/chunks/reader/decode-thread.ts',
   'src/cli/early.ts',
   'src/cli/main.ts',
   'src/proxy/main.ts',

@@ -1,4 +1,4 @@
-// What a cache file says about its image, without opening it for use.
+// The identity of the image that a cache file records, read without opening it for use.
 
 import { open } from 'node:fs/promises';
 import { pathBytes } from '../../linux/path-text.js';

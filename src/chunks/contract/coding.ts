@@ -9,7 +9,7 @@ export interface RestartPoint {
   readonly in: number;
   /** Offset of the first decoded byte. */
   readonly out: number;
-  /** What else the decoder needs: bits of a byte, the last 32 KiB, the kind of check. At most 40 KiB. */
+  /** More that the decoder needs: bits of a byte, the last 32 KiB, the kind of check. At most 40 KiB. */
   readonly state?: Uint8Array;
 }
 
@@ -22,7 +22,7 @@ export interface PointIndex {
   readonly size: number;
   /** In rising order of both offsets; the first has `out` 0. Points of equal `out` do not occur. */
   readonly points: readonly RestartPoint[];
-  /** What the reference program would warn of, as trailing garbage. */
+  /** A warning that the reference program would give, as of trailing garbage. */
   readonly warning?: string;
 }
 
@@ -59,7 +59,7 @@ export interface Decoder {
   readonly verified: number;
   /** Whether all of the file has been decoded, and `pull` will return 0. */
   readonly ended: boolean;
-  /** What the reference program would warn of; known at the end. */
+  /** The warning that the reference program would give; known at the end. */
   readonly warning: string | undefined;
   /**
    * Gives the next compressed bytes, which the decoder keeps until it has decoded them.

@@ -262,7 +262,7 @@ class GzipDecoder extends StepDecoder {
     return 0;
   }
 
-  /** What follows the members: zeros are ignored silently, as gzip does. */
+  /** Ignores zeros after the members silently, as gzip does. */
   #skipZeros(): number {
     if (this.#isRaw) return this.end();
     while (!this.input.isEmpty) {

@@ -1,6 +1,6 @@
 // Decodes xz: streams, their padding and their blocks, as `xz -dc` does. Decoding can restart at streams and at blocks.
 //
-// The decoder finds the blocks of a stream by itself and gives liblzma one at a time: liblzma's own decoder of streams
+// This decoder finds the blocks of a stream and gives liblzma one at a time: liblzma's own decoder of streams
 // cannot begin at a block, and does not say where one ends.
 
 import { addressOf } from '../../linux/libc.js';

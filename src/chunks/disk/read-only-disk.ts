@@ -45,7 +45,7 @@ export function readOnlyDisk({ reader, offset: start, size }: ReadOnlyDiskOption
     trim: refuse,
     flush: () => Promise.resolve(),
     extents: () => undefined,
-    // The reader connects again by itself.
+    // The reader connects again without help.
     onLost: () => undefined,
     close: () => undefined,
   };

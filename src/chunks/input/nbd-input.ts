@@ -1,6 +1,6 @@
 // An export of an NBD server as input, and as the disk that changes are written to.
 //
-// One client has all connections. When it is lost, whoever asks next connects again.
+// One client has all connections. After it is lost, the next request connects again.
 
 import { NbdClient } from '../../client/client.js';
 import { endpointOf, type ServerAddress } from '../../client/target.js';

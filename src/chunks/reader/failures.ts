@@ -7,7 +7,7 @@ export interface Failure {
   readonly end: number;
   /** The bytes of the first unit that come before the damage. */
   readonly partial: Uint8Array | undefined;
-  /** One line: what is damaged, and where. */
+  /** One line that names the damage and its place. */
   readonly message: string;
 }
 

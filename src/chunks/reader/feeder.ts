@@ -9,7 +9,7 @@ const WINDOW = 8 * PIECE;
 /** Bytes behind the end of a chunk that its decoder may need: the check of its last block, a small index. */
 const SLACK = 64 * 1024;
 
-/** What a feeder needs of its task. */
+/** The needs of a feeder from its task. */
 export interface FeederOptions {
   readonly input: Input;
   /** The first byte. */
@@ -18,7 +18,7 @@ export interface FeederOptions {
   readonly end: number | undefined;
   readonly give: (bytes: Uint8Array, isLast: boolean) => void;
   readonly fail: (error: unknown) => void;
-  /** Counts what is fetched. */
+  /** Counts fetched bytes. */
   readonly count: (bytes: number) => void;
 }
 
@@ -81,7 +81,7 @@ export class Feeder {
     this.#give();
   }
 
-  /** Gives the pieces that are next. */
+  /** Gives the parts that are next. */
   #give(): void {
     for (;;) {
       const bytes = this.#isClosed ? undefined : this.#pieces.get(this.#given);

@@ -180,7 +180,7 @@ class Opening {
     return image;
   }
 
-  /** Keeps what is in memory of a pass during which there was no cache file. */
+  /** Keeps the units that memory has of a pass during which there was no cache file. */
   #saveRecent(): void {
     const { memory } = this.#options;
     for (const [unit, bytes] of memory.entries())

@@ -17,7 +17,7 @@ const TASK = 0;
 /** Units that its thread makes before they are taken. */
 const WINDOW = 32;
 
-/** What a pass has found. */
+/** The findings of a pass. */
 export interface PassResult {
   /** Decoded bytes; up to where the decoder stopped, where there is damage. */
   readonly size: number;
@@ -102,7 +102,7 @@ export class Pass implements RunningPass {
     this.#feeder.start();
   }
 
-  /** The size is known: whoever waits for a unit comes first. */
+  /** The size is known: readers that wait for a unit come first. */
   relax(): void {
     this.#priority = BACKGROUND;
     this.#change();

@@ -20,7 +20,7 @@ export class PlainSource implements UnitSource {
     void this.#read(task);
   }
 
-  // A read ends by itself, and cannot be hurried.
+  // A read ends without help, and cannot be hurried.
   change(): void {}
   close(): void {}
 

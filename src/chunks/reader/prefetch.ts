@@ -19,7 +19,7 @@ export interface PrefetchOptions {
   readonly rate: number | undefined;
   /** How many units may be on their way at the same time. */
   readonly parallel: number;
-  /** Whether there is still room for what is fetched. */
+  /** Whether there is still room for fetched units. */
   readonly hasRoom: () => boolean;
   readonly onEnd: () => void;
 }
@@ -61,7 +61,7 @@ export function startPrefetch(options: PrefetchOptions): () => void {
     refill();
     pending = pending.filter((unit) => !isThere(unit));
     if (before(priority).some((other) => reader.isBusy(other))) return;
-    // What was given up for something more urgent is asked for again.
+    // Requests again the units that the reader gave up for something more urgent.
     for (const unit of pending) reader.fetch(unit, priority);
     while (pending.length < parallel && (rate === undefined || budget >= UNIT)) {
       const unit = hasRoom() ? next() : undefined;

@@ -1,4 +1,5 @@
-// Reads an image by its units: what is kept is answered at once, what is not is decoded or fetched once for all who ask.
+// Reads an image by its units: kept units are answered at once; others are decoded or fetched once for all
+// readers.
 
 import { UNIT } from '../contract/units.js';
 import type { ChunkMap } from '../schedule/chunk-map.js';
@@ -48,7 +49,7 @@ export interface ReaderOptions {
 
 export class Reader {
   readonly map: ChunkMap;
-  /** Units that were there when they were asked for, units that were not, and fetched bytes of the file. */
+  /** Units that were there at their request, units that were not, and fetched bytes of the file. */
   readonly counts = { hits: 0, misses: 0, fetched: 0 };
   /** Called for each unit that somebody asks for. */
   onDemand: ((unit: number) => void) | undefined;
@@ -122,7 +123,7 @@ export class Reader {
     return false;
   }
 
-  /** Ends what has been begun for a priority. */
+  /** Ends the tasks of a priority. */
   stop(priority: Priority): void {
     this.#tasks.removeAll(priority);
   }
@@ -150,8 +151,8 @@ export class Reader {
   }
 
   /**
-   * Units begin to change: what is known of them is forgotten, and reads go past the cache until `endChange`. Whoever
-   * waits for them is told to read them past the cache, too.
+   * Units begin to change: the reader forgets all it knows of them, and reads go past the cache until `endChange`.
+   * Reads that wait for them go past the cache, too.
    * @returns undefined: the change may be sent; otherwise when it resolves. It rejects when it must not be sent
    */
   beginChange(first: number, end: number): Promise<void> | undefined {

@@ -2,7 +2,7 @@
 
 import type { Task } from '../schedule/tasks.js';
 
-/** What a source tells the reader. */
+/** The events that a source reports to the reader. */
 export interface SourceEvents {
   /** A task has made its next unit. */
   made(task: Task, bytes: Uint8Array): void;

@@ -1,4 +1,4 @@
-// The order in which units are asked for first, recorded for the next mount.
+// The order of the first requests for units, recorded for the next mount.
 
 import { TRACE } from '../schedule/tasks.js';
 import { startPrefetch } from './prefetch.js';
@@ -26,7 +26,7 @@ export class Trace {
     this.#foreseen = new Set(last);
   }
 
-  /** The units in the order in which they were asked for. */
+  /** The units in the order of their first requests. */
   get order(): Uint32Array {
     return Uint32Array.from(this.#asked);
   }
@@ -40,7 +40,7 @@ export class Trace {
     this.#judge(unit);
   }
 
-  /** Fetches what was asked for the last time. @param most the most units */
+  /** Fetches the units that the last mount requested. @param most the most units */
   replay(reader: Reader, parallel: number, most: number): void {
     if (this.#foreseen.size === 0) return;
     const units = this.#foreseen.values();

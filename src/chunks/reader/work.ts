@@ -1,4 +1,4 @@
-// What the chunk server does for an image beside answering reads: prefetching, the trace, and its status.
+// The work of the chunk server for an image beside answering reads: prefetching, the trace, and its status.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import type { MemoryCache } from '../cache/memory.js';
@@ -105,7 +105,7 @@ export class Work {
   #startPrefetch(rate: number | undefined): void {
     const { image, memory, onChange } = this.#options;
     const { reader, file, parallel } = image;
-    // Without a file, what is fetched must stay in memory to be of use.
+    // Without a file, fetched units must stay in memory to be of use.
     const hasRoom = (): boolean => file !== undefined || memory.used < memory.limit / GUESSES;
     this.#isPrefetching = true;
     const units = count(reader.map.units);

@@ -21,7 +21,7 @@ export class Streams {
   #clock = 0;
 
   /**
-   * Notes that a unit is asked for.
+   * Notes a request for a unit.
    * @returns the number of units in order up to it: 1 for a reader that is new or jumps
    */
   note(unit: number): number {

@@ -32,7 +32,7 @@ export interface Task {
   used: number;
 }
 
-/** What the driver must do. */
+/** The duties of the driver. */
 export interface TaskDriver {
   /** Starts the decoder of a task. */
   open(task: Task): void;
@@ -91,7 +91,7 @@ export class Tasks {
     assert(task.isOpen && task.position < task.goal, 'a task made a unit behind its goal');
     task.position += 1;
     if (task.position === task.chunk.end) this.remove(task);
-    // Whoever reaches its goal is idle, and demands come first again when it gets a new one.
+    // A task that reaches its goal is idle, and demands come first again when it gets a new one.
     else if (task.position === task.goal) task.priority = BACKGROUND;
     this.#fill();
   }

@@ -25,7 +25,7 @@ export const KEEP_OPTIONS: Readonly<Record<keyof KeepValues, string>> = {
   trace: '--trace',
 };
 
-/** What the values ask to keep. @throws UsageError when they contradict each other */
+/** The request of these values: which bytes to keep. @throws UsageError when they contradict each other */
 export function keepFrom(values: KeepValues): KeepRequest {
   const { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, trace } = values;
   const empty = Object.entries({ cacheFile, cacheDir, trace }).find(([, value]) => value === '')?.[0];

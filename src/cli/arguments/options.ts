@@ -128,7 +128,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   {
     title: 'What to keep and fetch ahead',
     options: [
-      new NamedOption('--cache-file <file>', 'keep what was read in FILE, for the next mount'),
+      new NamedOption('--cache-file <file>', 'keep the parts that programs read in FILE'),
       new NamedOption('--cache-dir <dir>', 'the same in DIR, with a file for each image'),
       new NamedOption('--cache-size <size>', 'maximum size of the cache file (default: unlimited)').argParser(
         (text: string) => byteCount('--cache-size', text, MINIMUM_CACHE),

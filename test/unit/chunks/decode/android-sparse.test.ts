@@ -108,7 +108,7 @@ describe('Android sparse image', () => {
     }
   });
 
-  it('is decoded the same in any pieces', async () => {
+  it('is decoded the same in any parts', async () => {
     const sparse = await toSparse(MIXED);
     const sizes = fc.array(fc.integer({ min: 1, max: 10_000 }), { minLength: 1, maxLength: 4 });
     fc.assert(

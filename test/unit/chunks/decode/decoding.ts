@@ -1,4 +1,4 @@
-// Drives decoders in tests: whole files, pieces, restarts and damage.
+// Drives decoders in tests: whole files, parts, restarts and damage.
 
 import { execFileSync } from 'node:child_process';
 import { expect } from 'vitest';
@@ -13,7 +13,7 @@ import { requireProgram } from '../../../support/run/requires.js';
 /** Makes a decoder. */
 export type Make = (from: RestartPoint, spacing: number) => Decoder;
 
-/** What came out of a file. */
+/** The outcome of decoding a file. */
 export interface Decoded {
   readonly bytes: Buffer;
   readonly verified: number;
@@ -30,7 +30,7 @@ export interface DecodeOptions {
   readonly pull?: number;
 }
 
-/** Decodes a file in pieces. */
+/** Decodes a file in parts. */
 export function decode(make: Make, file: Uint8Array, options: DecodeOptions = {}): Decoded {
   const { from = START, spacing = Number.MAX_SAFE_INTEGER, push = 64 * 1024, pull = 256 * 1024 } = options;
   const decoder = make(from, spacing);

@@ -90,7 +90,7 @@ describe('gzip', () => {
     expect(decode(make, file).error?.reason).toBe(reason);
   });
 
-  it('of any bytes is decoded in any pieces', () => {
+  it('of any bytes is decoded in any parts', () => {
     fc.assert(
       fc.property(
         fc.array(fc.uint8Array({ maxLength: 3000 }), { minLength: 1, maxLength: 4 }),

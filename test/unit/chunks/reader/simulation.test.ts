@@ -75,7 +75,7 @@ class World {
   readonly random: (below: number) => number;
   readonly reader: Reader;
   readonly isPlain: boolean;
-  /** What the server has. */
+  /** The content of the server. */
   readonly server = new Uint8Array(UNITS);
   readonly sent = new Uint8Array(UNITS);
   readonly acknowledged = new Uint8Array(UNITS);
@@ -212,7 +212,7 @@ class World {
 }
 
 describe('reader of chunks', () => {
-  it('answers every read, with bytes that are not older than what was acknowledged', async () => {
+  it('answers every read, with bytes that are not older than acknowledged writes', async () => {
     for (let seed = 1; seed <= 400; seed++) {
       const world = new World(seed);
       for (let step = 0; step < 200; step++) await world.step();
