@@ -81,12 +81,22 @@ async function refuseOther(cacheFile: string): Promise<void> {
   );
 }
 
+/** Removes old caches of a directory until all take at most --cache-size together. Failures cost room only. */
+async function makeRoom(directory: string, { cacheFile, cacheSize }: ChunkSettings): Promise<void> {
+  if (cacheSize === undefined) return;
+  const { pruneDirectory } = await import('../chunks/cache/directory.js');
+  await pruneDirectory(directory, cacheSize, cacheFile).catch(() => undefined);
+}
+
 /**
  * Makes the files of these settings, which a server in the sandbox can only open.
  * @throws ImageError when that is not possible
  */
 export async function createKept({ cacheDir }: KeepRequest, settings: ChunkSettings): Promise<void> {
-  if (cacheDir !== undefined) await createDirectory(absolute(cacheDir));
+  if (cacheDir !== undefined) {
+    await createDirectory(absolute(cacheDir));
+    await makeRoom(absolute(cacheDir), settings);
+  }
   if (settings.cacheFile !== undefined) await refuseOther(settings.cacheFile);
   for (const path of keptFiles(settings)) await create(path);
 }

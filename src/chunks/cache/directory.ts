@@ -113,16 +113,21 @@ export async function removeCache(path: string): Promise<void> {
 /**
  * Removes caches of a directory that no process uses, the least recently used first.
  * @param limit maximum bytes on disk of all caches together
+ * @param kept FILE of a cache that stays
  * @returns the removed ones
  * @throws system errors
  */
-export async function pruneDirectory(directory: string, limit: number): Promise<CacheSummary[]> {
+export async function pruneDirectory(
+  directory: string,
+  limit: number,
+  kept?: string,
+): Promise<CacheSummary[]> {
   const caches = await listDirectory(directory);
   let sum = caches.reduce((all, { onDisk }) => all + onDisk, 0);
   const removed: CacheSummary[] = [];
   for (const cache of caches.reverse()) {
     if (sum <= limit) break;
-    if (cache.inUse) continue;
+    if (cache.inUse || cache.path === kept) continue;
     try {
       await removeCache(cache.path);
     } catch (error) {
