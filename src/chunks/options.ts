@@ -51,7 +51,7 @@ const CODINGS: readonly Coding[] = [
 ];
 
 /** Bytes of units that are kept in memory. */
-export const CACHE_MEMORY = 256 * 1024 * 1024;
+const CACHE_MEMORY = 256 * 1024 * 1024;
 /** Connections to an NBD server below. */
 const CONNECTIONS = 4;
 

@@ -19,7 +19,7 @@ export type Decryption = Readonly<Record<string, string>>;
 const LUKS_MAGIC = Buffer.from('LUKS\xba\xbe', 'latin1');
 
 /** Whether a disk begins like one that is encrypted as a whole. */
-export function isLuks(head: Buffer): boolean {
+function isLuks(head: Buffer): boolean {
   return head.subarray(0, LUKS_MAGIC.length).equals(LUKS_MAGIC);
 }
 

@@ -15,7 +15,7 @@ import { ImageError } from './errors.js';
 import { HEAD_LENGTH } from './reference.js';
 
 /** Bytes of a VHD's footer. */
-export const TAIL_LENGTH = 512;
+const TAIL_LENGTH = 512;
 
 /** The first and last bytes of a file or disk. */
 export interface Look {

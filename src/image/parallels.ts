@@ -11,7 +11,7 @@ import { ImageError } from './errors.js';
 const MAX_DESCRIPTOR = 1024 * 1024;
 
 /** The number of image files in a descriptor; each snapshot adds one. */
-export function imagesIn(descriptor: string): number {
+function imagesIn(descriptor: string): number {
   return descriptor.match(/<Image>/g)?.length ?? 0;
 }
 

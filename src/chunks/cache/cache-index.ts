@@ -21,7 +21,7 @@ const RECORD = 16;
 /** Bytes of the records of a region. */
 export const PAGE = REGION_UNITS * RECORD;
 /** Bytes of a slot of the header. */
-export const SLOT = 16 * 1024;
+const SLOT = 16 * 1024;
 /** Bytes of both slots. */
 export const HEADER = 2 * SLOT;
 
@@ -34,7 +34,7 @@ const VERSION = 1;
 const FIXED = 100;
 const CHECKSUM = 4;
 /** Maximum bytes of an identity as JSON. */
-export const MAX_IDENTITY = SLOT - FIXED - CHECKSUM;
+const MAX_IDENTITY = SLOT - FIXED - CHECKSUM;
 /** Maximum bytes of a section: larger ones are damage. */
 const MAX_SECTION = 1024 ** 3;
 

@@ -10,7 +10,7 @@ import type { Reader } from '../reader/reader.js';
 const MAXIMUM = 32 * 1024 * 1024;
 
 /** Properties that all disks of the chunk server have. */
-export const COMMON = {
+const COMMON = {
   readOnly: true,
   description: undefined,
   blockSizes: { minimum: 1, preferred: UNIT, maximum: MAXIMUM },

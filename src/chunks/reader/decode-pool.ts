@@ -8,7 +8,7 @@ import type { FromThread, ToThread } from './messages.js';
 const MAX_THREADS = 16;
 
 /** The number of decode threads of this machine. */
-export const threadCount = (): number => Math.min(availableParallelism(), MAX_THREADS);
+const threadCount = (): number => Math.min(availableParallelism(), MAX_THREADS);
 
 /** Hands tasks to the threads. */
 export interface DecodePool {

@@ -1,5 +1,4 @@
-// Reads an image by its units: kept units are answered at once; others are decoded or fetched once for all
-// readers.
+// Reads an image by its units: kept units are answered at once, others are decoded or fetched once for all readers.
 
 import { UNIT } from '../contract/units.js';
 import type { ChunkMap } from '../schedule/chunk-map.js';

@@ -3,7 +3,7 @@
 // A task is a decoder that makes the units of one chunk in order. It runs up to its goal, and may be given a further
 // goal later, so that a chunk too large to be kept is decoded once for a reader in order. Invariants, which the
 // simulator attacks: a unit that somebody waits for lies between the position and the goal of a task that is open or
-// queued; there are at most MAX_OPEN open tasks; a task that nobody waits for never delays one that somebody waits for.
+// queued; at most `maxOpen` tasks are open; a task that nobody waits for never delays one that somebody waits for.
 
 import { assert } from './assert.js';
 import type { Chunk } from './chunk-map.js';

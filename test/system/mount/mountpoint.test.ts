@@ -151,7 +151,7 @@ it('mountpoint: a path through .. is the one that the system sees, behind links 
   const folder = await createFolder();
   await mkdir(join(folder, 'dir', 'inner'));
   await symlink('dir/inner', join(folder, 'link'));
-  expect(await resolveMountpoint(join(folder, 'dir', 'inner') + '/../disk')).toMatchObject({
+  expect(await resolveMountpoint(`${join(folder, 'dir', 'inner')}/../disk`)).toMatchObject({
     path: join(folder, 'dir'),
     filename: 'disk',
   });
