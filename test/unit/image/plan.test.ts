@@ -56,7 +56,7 @@ describe('raw image of an odd size', () => {
     );
     expect(programsFor(one, true)).toEqual(['qemu-nbd']);
     expect(line(plan('https://h/d.img', { ...odd, overlay: 'temporary' }))).toMatch(
-      /nbdfuse-proxy --size=1000 -- \S+ \S*nbdfuse-chunks .* --run=/,
+      /nbdfuse-proxy --size=1000 -- \S+ \S*nbdfuse-chunks .* '--run=/,
     );
   });
 
@@ -261,7 +261,7 @@ describe('image sandbox', () => {
 
 describe('cache of an image', () => {
   const chunks = { cacheFile: '/c', cacheSize: 2 ** 30, prefetch: Number.POSITIVE_INFINITY };
-  const words = '--cache-file=/c --cache-size=1073741824 --prefetch';
+  const words = '--cache-file=/c --cache-size=1073741824 --prefetch=';
 
   it('lies below QEMU where the chunk server has the bytes anyway', () => {
     expect(line(plan('https://h/d.qcow2', { format: 'qcow2', readOnly: true, chunks }))).toContain(
