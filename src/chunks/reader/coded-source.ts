@@ -119,7 +119,19 @@ export class CodedSource implements UnitSource {
       events.failed(open.task, new Error(message.message));
       return;
     }
-    const partial = open.held.length === 0 && !open.isHeld ? message.partial : undefined;
+    this.#giveSound(open, message.out);
+    const [next = message.partial] = open.held;
+    const sound = Math.max(0, message.out - open.task.position * UNIT);
+    const partial = sound === 0 ? undefined : next?.subarray(0, sound);
     events.damaged(open.task, `${message.message} (byte ${message.in} of the file)`, partial);
+  }
+
+  /** Gives the held units that lie before the damage. */
+  #giveSound(open: Open, damage: number): void {
+    const { task, held } = open;
+    while (held.length > 0 && task.isOpen && task.position * UNIT + held[0].length <= damage) {
+      const [next] = held.splice(0, 1);
+      this.#options.events.made(task, next);
+    }
   }
 }

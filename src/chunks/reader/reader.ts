@@ -114,6 +114,11 @@ export class Reader {
     this.#tasks.want(unit, this.map.chunkOf(unit), priority);
   }
 
+  /** Whether a decoder or the pass will make a unit. */
+  isOnItsWay(unit: number): boolean {
+    return this.#isBehindPass(unit) || this.#tasks.taskFor(unit) !== undefined;
+  }
+
   /** Whether units are being decoded because of this priority. */
   isBusy(priority: Priority): boolean {
     for (const task of this.#tasks.all) {
@@ -183,13 +188,25 @@ export class Reader {
   }
 
   async #partOf(unit: number, from: number, to: number): Promise<Uint8Array> {
-    const failure = this.#failures.of(unit);
-    if (failure !== undefined) {
-      if (unit === failure.first && failure.partial !== undefined && to <= failure.partial.length)
-        return failure.partial.subarray(from, to);
-      throw new ReadError(failure.message);
+    const known = this.#failedPart(unit, from, to);
+    if (known !== undefined) return known;
+    try {
+      return (await this.#unit(unit)).subarray(from, to);
+    } catch (error) {
+      // The damage that ended the wait may lie behind these bytes.
+      const part = this.#failedPart(unit, from, to);
+      if (part !== undefined) return part;
+      throw error;
     }
-    return (await this.#unit(unit)).subarray(from, to);
+  }
+
+  /** The bytes before the damage of a unit; undefined: no damage is known. @throws ReadError */
+  #failedPart(unit: number, from: number, to: number): Uint8Array | undefined {
+    const failure = this.#failures.of(unit);
+    if (failure === undefined) return undefined;
+    const { first, partial, message } = failure;
+    if (unit !== first || partial === undefined || to > partial.length) throw new ReadError(message);
+    return partial.subarray(from, to);
   }
 
   async #unit(unit: number): Promise<Uint8Array> {
