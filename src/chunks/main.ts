@@ -152,7 +152,7 @@ class ChunkServer {
     this.#image = image;
     this.#indexing = undefined;
     const onChange = (): void => this.#control?.changed();
-    this.#work = await Work.start({ image, memory: this.#memory, prefetch, trace, onChange });
+    this.#work = await Work.start({ image, memory: this.#memory, prefetch, trace, onChange, onLine: say });
     this.#control?.changed();
     setInterval(onChange, STATUS_INTERVAL).unref();
     return diskOf(options, input, image);

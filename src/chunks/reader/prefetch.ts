@@ -8,6 +8,8 @@ import type { Reader } from './reader.js';
 const INTERVAL = 20;
 /** Milliseconds of a rate that may be saved up. */
 const BURST = 1000;
+/** How often a unit is fetched that is not kept: the memory or the cache file may be too small for its chunk. */
+const MOST_FETCHES = 4;
 
 /** What to fetch. */
 export interface PrefetchOptions {
@@ -35,7 +37,8 @@ export function startPrefetch(options: PrefetchOptions): () => void {
     priority === TRACE ? reader.isSettled(unit) : reader.isSaved(unit);
   let budget = 0;
   let last = performance.now();
-  let pending: number[] = [];
+  /** Units on their way, and how often they were begun. */
+  const pending = new Map<number, number>();
 
   function stop(): void {
     clearInterval(timer);
@@ -57,22 +60,32 @@ export function startPrefetch(options: PrefetchOptions): () => void {
     }
   }
 
+  function again(unit: number, fetches: number): void {
+    if (reader.isOnItsWay(unit)) return;
+    if (fetches === MOST_FETCHES) {
+      pending.delete(unit);
+      return;
+    }
+    pending.set(unit, fetches + 1);
+    reader.fetch(unit, priority);
+  }
+
   function look(): void {
     refill();
-    pending = pending.filter((unit) => !isThere(unit));
+    for (const unit of pending.keys()) if (isThere(unit)) pending.delete(unit);
     if (before(priority).some((other) => reader.isBusy(other))) return;
     // Requests again the units that the reader gave up for something more urgent.
-    for (const unit of pending) reader.fetch(unit, priority);
-    while (pending.length < parallel && (rate === undefined || budget >= UNIT)) {
+    for (const [unit, fetches] of pending) again(unit, fetches);
+    while (pending.size < parallel && (rate === undefined || budget >= UNIT)) {
       const unit = hasRoom() ? next() : undefined;
       if (unit === undefined) {
-        if (pending.length > 0) return;
+        if (pending.size > 0) return;
         clearInterval(timer);
         onEnd();
         return;
       }
       if (rate !== undefined) budget -= UNIT;
-      pending.push(unit);
+      pending.set(unit, 1);
       reader.fetch(unit, priority);
     }
   }

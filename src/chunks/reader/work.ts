@@ -6,6 +6,7 @@ import type { UnitFile } from '../contract/cache.js';
 import type { ChunkStatus } from '../contract/status.js';
 import { lengthOfUnit, UNIT } from '../contract/units.js';
 import { BACKGROUND } from '../schedule/tasks.js';
+import { textOf } from './errors.js';
 import type { Image } from './image.js';
 import { startPrefetch } from './prefetch.js';
 import { Trace } from './trace.js';
@@ -18,6 +19,8 @@ export interface WorkOptions {
   /** The file for the trace; undefined: the cache file has it, if there is one. */
   readonly trace: string | undefined;
   readonly onChange: () => void;
+  /** A line for the user. */
+  readonly onLine: (line: string) => void;
 }
 
 /** The part of the memory that units may fill which nobody has asked for. */
@@ -77,7 +80,15 @@ export class Work {
     this.#trace?.stop();
     if (order === undefined || order.length === 0) return;
     if (trace === undefined) image.file?.saveTrace(order);
-    else await writeFile(trace, Buffer.concat([Buffer.from(TRACE_HEAD), new Uint8Array(order.buffer)]));
+    else await this.#saveTrace(trace, order);
+  }
+
+  async #saveTrace(path: string, order: Uint32Array): Promise<void> {
+    try {
+      await writeFile(path, Buffer.concat([Buffer.from(TRACE_HEAD), new Uint8Array(order.buffer)]));
+    } catch (error) {
+      this.#options.onLine(`cannot save the trace: ${textOf(error)}`);
+    }
   }
 
   /** Bytes of the image that are there, and all. */
