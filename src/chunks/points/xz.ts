@@ -12,11 +12,14 @@ import {
   STREAM_FOOTER,
   STREAM_HEADER,
 } from '../decode/xz-format.js';
+import { BackwardReader } from './backward-reader.js';
 
 /** Decoded bytes between two points, at least. */
 const SPACING = 1024 * 1024;
 /** Bytes of an index that are read at once. */
 const PIECE = 1024 * 1024;
+/** Bytes of padding that are looked at together. */
+const PADDING_PIECE = 4096;
 /** Bytes of an index, and blocks of a file, at most: some 4 TiB in blocks of 1 MiB. */
 const MAX_INDEX = 64 * 1024 * 1024;
 const MAX_BLOCKS = 4 * 1024 * 1024;
@@ -40,12 +43,12 @@ const failAt =
     new DecodeError(message, reason, { in: offset, out: 0 });
 
 /** The end of the last stream before `end`, without its padding. */
-async function endOfStream(input: Input, end: number): Promise<number> {
+async function endOfStream(reader: BackwardReader, end: number): Promise<number> {
   let at = end;
   for (;;) {
-    const length = Math.min(PIECE, at);
+    const length = Math.min(PADDING_PIECE, at);
     if (length < STREAM_FOOTER) throw failAt(end)('truncated', 'the file ends too early');
-    const bytes = await input.read(at - length, length);
+    const bytes = await reader.read(at - length, length);
     let left = length;
     while (left >= ALIGNMENT && bytes.subarray(left - ALIGNMENT, left).every((byte) => byte === 0))
       left -= ALIGNMENT;
@@ -54,7 +57,7 @@ async function endOfStream(input: Input, end: number): Promise<number> {
   }
 }
 
-async function readIndex(input: Input, start: number, length: number): Promise<readonly Block[]> {
+async function readIndex(reader: BackwardReader, start: number, length: number): Promise<readonly Block[]> {
   const fail = failAt(start);
   if (start < STREAM_HEADER || length > MAX_INDEX)
     throw fail('damaged', 'the footer of an xz stream is damaged');
@@ -64,7 +67,7 @@ async function readIndex(input: Input, start: number, length: number): Promise<r
     blocks.push({ length: padded(unpadded), size });
   }, fail);
   for (let at = 0; at < length; ) {
-    const bytes = await input.read(start + at, Math.min(PIECE, length - at));
+    const bytes = await reader.read(start + at, Math.min(PIECE, length - at));
     if (parser.feed(bytes) < bytes.length) throw fail('damaged', 'the index of an xz stream is damaged');
     at += bytes.length;
   }
@@ -73,17 +76,17 @@ async function readIndex(input: Input, start: number, length: number): Promise<r
 }
 
 /** The stream that ends at `end`. */
-async function readStream(input: Input, end: number): Promise<Stream> {
+async function readStream(reader: BackwardReader, end: number): Promise<Stream> {
   const fail = failAt(end);
   if (end < STREAM_HEADER + STREAM_FOOTER) throw fail('truncated', 'the file ends too early');
-  const footerBytes = await input.read(end - STREAM_FOOTER, STREAM_FOOTER);
+  const footerBytes = await reader.read(end - STREAM_FOOTER, STREAM_FOOTER);
   if (!hasFooterMagic(footerBytes)) throw fail('truncated', 'the file ends too early, or with other data');
   const { check, indexLength } = parseStreamFooter(footerBytes, fail);
   const indexStart = end - STREAM_FOOTER - indexLength;
-  const blocks = await readIndex(input, indexStart, indexLength);
+  const blocks = await readIndex(reader, indexStart, indexLength);
   const start = blocks.reduce((at, { length }) => at - length, indexStart) - STREAM_HEADER;
   if (start < 0) throw fail('damaged', 'the index of an xz stream does not fit the file');
-  const header = parseStreamHeader(await input.read(start, STREAM_HEADER), failAt(start));
+  const header = parseStreamHeader(await reader.read(start, STREAM_HEADER), failAt(start));
   if (header !== check) throw failAt(start)('damaged', 'header and footer of an xz stream differ');
   return { start, check, blocks };
 }
@@ -93,16 +96,17 @@ async function readStream(input: Input, end: number): Promise<Stream> {
  * @throws DecodeError if the file is not an xz file from its beginning to its end; the errors of the input
  */
 export async function findXzPoints(input: Input): Promise<PointIndex> {
+  const reader = new BackwardReader(input);
   const streams: Stream[] = [];
   for (let end = input.size; end > 0; ) {
-    const stream = await readStream(input, await endOfStream(input, end));
-    streams.unshift(stream);
+    const stream = await readStream(reader, await endOfStream(reader, end));
+    streams.push(stream);
     end = stream.start;
   }
   if (streams.length === 0) throw failAt(0)('truncated', 'the file is empty');
   const points: RestartPoint[] = [];
   let size = 0;
-  for (const { start, check, blocks } of streams) {
+  for (const { start, check, blocks } of streams.reverse()) {
     let at = start + STREAM_HEADER;
     for (const block of blocks) {
       const isFar = size - (points.at(-1)?.out ?? Number.NEGATIVE_INFINITY) >= SPACING;

@@ -62,6 +62,19 @@ describe('points of an xz file', () => {
     await check(file, IMAGE, 3);
   });
 
+  it('are found in many short streams without reading the file again for each', async () => {
+    const stream = await xz(IMAGE.subarray(0, 100), '');
+    const file = Buffer.concat(Array.from({ length: 2000 }, () => stream));
+    const input = inputOf(file);
+    let bytesRead = 0;
+    const read = (offset: number, length: number): Promise<Uint8Array> => {
+      bytesRead += length;
+      return input.read(offset, length);
+    };
+    expect((await findXzPoints({ ...input, read })).size).toBe(200_000);
+    expect(bytesRead).toBeLessThan(2 * file.length);
+  });
+
   it('of an empty image is its beginning', async () => {
     expect(await findXzPoints(inputOf(await xz(Buffer.alloc(0), '')))).toEqual({
       size: 0,
