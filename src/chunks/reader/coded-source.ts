@@ -61,7 +61,8 @@ export class CodedSource implements UnitSource {
     this.#open.set(id, { task, feeder, isHeld, held: [] });
     const { first, end, from } = chunk;
     const spacing = undefined;
-    pool.send({ kind: 'open', task: id, coding, from, first, goal, end, priority, size, spacing });
+    const behind = isHeld ? WHOLE * UNIT : 0;
+    pool.send({ kind: 'open', task: id, coding, from, first, goal, end, behind, priority, size, spacing });
     feeder.start();
   }
 

@@ -16,6 +16,8 @@ export type ToThread =
       readonly goal: number;
       /** The unit behind the last one of the chunk: the decoder looks for a check behind it. */
       readonly end: number;
+      /** Bytes that may be decoded behind the chunk, for the check of its last unit: that unit may end in the next block. */
+      readonly behind: number;
       readonly priority: number;
       /** Bytes of the image; undefined: not known yet, and the last unit may be shorter. */
       readonly size: number | undefined;

@@ -95,6 +95,7 @@ export class Pass implements RunningPass {
       first,
       goal: WINDOW,
       end,
+      behind: 0,
       priority,
       size,
       spacing,

@@ -13,8 +13,8 @@ type Tell = (message: FromThread, transfer?: readonly ArrayBuffer[]) => void;
 /** Memory that the garbage collector does not move, as it would move small arrays. */
 const memory = (length: number): Uint8Array => new Uint8Array(new ArrayBuffer(length));
 
-/** Bytes behind the last unit of a chunk that are decoded, so that the decoder sees the check behind that unit. */
-const BEHIND = 4096;
+/** Bytes that are decoded at once to reach the check behind the last unit of a chunk. */
+const STEP = 64 * 1024;
 
 export class ThreadTask {
   readonly task: number;
@@ -30,7 +30,7 @@ export class ThreadTask {
   #bytes: Uint8Array | undefined;
   #filled = 0;
   /** Bytes that may still be decoded behind the chunk. */
-  #behind = BEHIND;
+  #behind: number;
   #isHungry = false;
   #isOver = false;
 
@@ -43,6 +43,7 @@ export class ThreadTask {
     this.#unit = open.first;
     this.#goal = open.goal;
     this.#end = open.end;
+    this.#behind = open.behind;
     this.#decoder = createDecoder(open.coding, open.from, open.spacing ?? Number.MAX_SAFE_INTEGER);
   }
 
@@ -102,7 +103,7 @@ export class ThreadTask {
     const end = this.#unit * UNIT + this.#filled;
     if (this.#unit + 1 < this.#end) return true;
     while (this.#behind > 0 && this.#decoder.verified < end && !this.#decoder.ended) {
-      const count = this.#decoder.pull(memory(this.#behind));
+      const count = this.#decoder.pull(memory(Math.min(this.#behind, STEP)));
       this.#behind -= count;
       if (count === 0 && !this.#decoder.ended && this.#decoder.verified < end) return false;
     }
