@@ -433,9 +433,7 @@ async function identifyInside(
     if (format === 'parallels') await refuseParallelsLayer(source.path);
     const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
-    const short = isDevice
-      ? undefined
-      : await withFile(source.path, (file) => truncationOf(shownOf(source), format, file, head));
+    const short = isDevice ? undefined : await truncationOf(shownOf(source), format, head, read);
     const all = short === undefined ? local.lines : [...local.lines, short];
     return { ...found, local, lines: all, decryption: undefined, readOnly: false };
   }

@@ -55,19 +55,29 @@ function lastBlock(head: Buffer): bigint | undefined {
   return data + (block + extra) * count;
 }
 
-/** A line for the user about an image that ends before its last byte; undefined: it does not. @param shown printable */
+/**
+ * A line for the user about an image that ends before its last byte; undefined: it does not.
+ * @param shown printable
+ * @param read lets a function read the image
+ */
 export async function truncationOf(
   shown: string,
   format: ImageFormat,
-  file: DiskReader,
   head: Buffer,
+  read: (use: (file: DiskReader) => Promise<string | undefined>) => Promise<string | undefined>,
 ): Promise<string | undefined> {
-  // The last cluster of a qcow2 may end early.
-  const needed =
-    format === 'vdi' ? lastBlock(head) : format === 'qcow2' ? await lastCluster(file, head) : undefined;
-  if (needed === undefined || needed <= file.size) return undefined;
+  if (format !== 'qcow2' && format !== 'vdi') return undefined;
+  return read(async (file) => {
+    // The last cluster of a qcow2 may end early.
+    const needed = format === 'vdi' ? lastBlock(head) : await lastCluster(file, head);
+    return lineFor(shown, needed, file.size);
+  });
+}
+
+function lineFor(shown: string, needed: bigint | undefined, size: bigint): string | undefined {
+  if (needed === undefined || needed <= size) return undefined;
   return (
-    `${shown} seems to be cut short: it has ${file.size} bytes, and uses bytes at ${needed}; ` +
+    `${shown} seems to be cut short: it has ${size} bytes, and uses bytes at ${needed}; ` +
     'those that are missing read as zeros: get it again, or check it with qemu-img check'
   );
 }

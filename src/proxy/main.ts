@@ -78,11 +78,6 @@ function runLine(line: string, socket: string): ChildProcess {
   return child;
 }
 
-/** The exit status of a process that ended like this. */
-function statusOf(status: number | null): number {
-  return status === null ? 1 : status;
-}
-
 async function proxy(request: ProxyRequest): Promise<number> {
   const { server: argv, size, run } = request;
   const stopped = once(process, 'SIGTERM');
@@ -95,8 +90,8 @@ async function proxy(request: ProxyRequest): Promise<number> {
   const path = await listen(server, request);
   const child = run === undefined || path === undefined ? undefined : runLine(run, path);
   try {
-    const ends = [source.child.exited.then(({ status }) => statusOf(status)), stopped.then(() => 0)];
-    if (child !== undefined) ends.push(once(child, 'exit').then(([status]) => statusOf(status)));
+    const ends = [source.child.exited.then(({ status }) => status ?? 1), stopped.then(() => 0)];
+    if (child !== undefined) ends.push(once(child, 'exit').then(([status]) => status ?? 1));
     return await Promise.race(ends);
   } finally {
     child?.kill();

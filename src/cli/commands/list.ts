@@ -6,7 +6,7 @@
 import type { ListedExport } from '../../nbd/export-info.js';
 import { transmissionFlagNames } from '../../nbd/names.js';
 import { printable, printableJson } from '../../nbd/text.js';
-import { nameBytes } from '../../nbd/wire.js';
+import { percentBytes } from '../../nbd/uri/percent.js';
 import { endpointOf } from '../../session/connect/endpoint.js';
 import type { Report } from '../../session/settings.js';
 import { UNITS } from '../../session/status-text.js';
@@ -47,9 +47,7 @@ function inUnits(size: bigint): string | undefined {
 
 /** The name as a URI has it. */
 function nameInUri(name: string): string {
-  const encode = (text: string): string =>
-    [...nameBytes(text)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
-  return name.replace(/[^\w.~/-]/gu, encode);
+  return name.replace(/[^\w.~/-]/gu, percentBytes);
 }
 
 function linesOf({ name, description, info }: ListedExport, style: Style): string[] {

@@ -31,17 +31,19 @@ export function percentDecodeName(text: string): string {
   );
 }
 
+/** Percent-encodes every byte of a name. */
+export function percentBytes(name: string): string {
+  return Array.from(nameBytes(name), (byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join(
+    '',
+  );
+}
+
 /**
  * Percent-encodes a name or a path, with the bytes that are not UTF-8, for which `encodeURIComponent` throws. A part
  * that is valid keeps that function's form.
  */
 export function percentEncode(text: string): string {
   const encode = (character: string): string =>
-    /^\p{Cs}$/u.test(character)
-      ? Array.from(
-          nameBytes(character),
-          (byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
-        ).join('')
-      : encodeURIComponent(character);
+    /^\p{Cs}$/u.test(character) ? percentBytes(character) : encodeURIComponent(character);
   return Array.from(text, encode).join('');
 }

@@ -6,16 +6,13 @@
 
 import { createHash } from 'node:crypto';
 import { DEFAULT_NAME } from '../../mount/mountpoint.js';
+import { percentBytes } from '../../nbd/uri/percent.js';
 import { nameBytes } from '../../nbd/wire.js';
 
 /** Bytes of a file's name (NAME_MAX). */
 const MAX_NAME = 255;
 /** Hexadecimal digits of the SHA-256 of an export's name that tell it from others. */
 const DIGITS = 16;
-
-function encode(text: string): string {
-  return [...nameBytes(text)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');
-}
 
 /** Adds a hash that makes the name unique, and cuts the name to the allowed length. */
 function marked(name: string, exportName: string, sign: string): string {
@@ -31,8 +28,8 @@ function marked(name: string, exportName: string, sign: string): string {
 /** The preferred file name of an export. */
 export function fileName(exportName: string): string {
   if (exportName === '') return DEFAULT_NAME;
-  if (exportName === '.' || exportName === '..') return encode(exportName);
-  const name = exportName.replace(/[\p{Cc}\p{Cs}/%]/gu, encode);
+  if (exportName === '.' || exportName === '..') return percentBytes(exportName);
+  const name = exportName.replace(/[\p{Cc}\p{Cs}/%]/gu, percentBytes);
   return Buffer.byteLength(name) > MAX_NAME ? marked(name, exportName, '~') : name;
 }
 

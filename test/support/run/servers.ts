@@ -79,17 +79,18 @@ export type TcpServer = Pick<RealServer, 'program' | 'uri'>;
 
 type TcpCommand = (on: Listening, pidfile: string, args: readonly string[]) => string[];
 
-/** Makes a function that starts a server on a port of 127.0.0.1. */
-const startOnPort =
-  (name: string, command: TcpCommand) =>
+/** Makes a function that starts a server on a port of 127.0.0.1. @param ready waits for what its pidfile does not tell */
+const tcpStarter =
+  (name: string, command: TcpCommand, ready?: (on: Listening) => Promise<void>) =>
   async (scope: Scope, port: number, ...args: readonly string[]): Promise<TcpServer> => {
     const on = { host: '127.0.0.1', port };
     const { program } = await startServer(scope, name, (_, pidfile) => command(on, pidfile, args));
+    await ready?.(on);
     return { program, uri: (exportName) => uriOf(on, exportName) };
   };
 
 /** nbdkit on a port of 127.0.0.1, with a plugin, filters and their arguments. */
-export const startTcpNbdkit = startOnPort('nbdkit', nbdkitCommand);
+export const startTcpNbdkit = tcpStarter('nbdkit', nbdkitCommand);
 
 /** Waits until qemu-nbd greets: it forgets a signal that comes between its pidfile and its main loop. */
 async function greets(on: Listening): Promise<void> {
@@ -102,15 +103,7 @@ async function greets(on: Listening): Promise<void> {
 }
 
 /** qemu-nbd on a port of 127.0.0.1, with arguments about the disk. */
-export async function startTcpQemuNbd(
-  scope: Scope,
-  port: number,
-  ...args: readonly string[]
-): Promise<TcpServer> {
-  const server = await startOnPort('qemu-nbd', qemuNbdCommand)(scope, port, ...args);
-  await greets({ host: '127.0.0.1', port });
-  return server;
-}
+export const startTcpQemuNbd = tcpStarter('qemu-nbd', qemuNbdCommand, greets);
 
 /** nbdkit on a port of AF_VSOCK, where the kernel can reach itself by that. */
 export async function startVsockNbdkit(
