@@ -5,10 +5,12 @@
 // reply, because the server was lost, it may still be made at any later time: its units are never kept again.
 
 import type { NbdClient } from '../../client/client.js';
-import { NbdServerError } from '../../nbd/errors.js';
+import { ENOTCONN } from '../../constants/errno.js';
+import { NbdError, NbdServerError } from '../../nbd/errors.js';
 import type { AllocationExtent, DiskConnection, DiskProperties, ServedDisk } from '../contract/disk.js';
 import { UNIT } from '../contract/units.js';
 import type { NbdInput } from '../input/nbd-input.js';
+import { ReadError } from '../reader/errors.js';
 import { ChangedError, type Reader } from '../reader/reader.js';
 
 function propertiesOf(client: NbdClient, isWritable: boolean): DiskProperties {
@@ -42,6 +44,28 @@ export async function extentsOf(
   }));
 }
 
+/** A request has no reply because the server below is lost, or a connection to it: the client's connection must end, too. */
+class LostError extends Error {
+  override name = 'LostError';
+  readonly errno = ENOTCONN;
+  readonly isLost = true;
+}
+
+/** The error of a request as its client must see it: a loss is no reply of the server. */
+function asSeen(error: unknown): unknown {
+  const cause = error instanceof ReadError ? error.cause : error;
+  const isLoss = cause instanceof NbdError && !(cause instanceof NbdServerError);
+  return isLoss ? new LostError(cause.message, { cause }) : error;
+}
+
+async function answered<T>(reply: Promise<T>): Promise<T> {
+  try {
+    return await reply;
+  } catch (error) {
+    throw asSeen(error);
+  }
+}
+
 class WritableConnection implements DiskConnection {
   readonly properties: DiskProperties;
   readonly #client: NbdClient;
@@ -53,7 +77,11 @@ class WritableConnection implements DiskConnection {
     this.properties = propertiesOf(client, isWritable);
   }
 
-  async read(offset: number, length: number): Promise<readonly Uint8Array[]> {
+  read(offset: number, length: number): Promise<readonly Uint8Array[]> {
+    return answered(this.#read(offset, length));
+  }
+
+  async #read(offset: number, length: number): Promise<readonly Uint8Array[]> {
     if (this.#isChanging(offset, length)) return [await this.#client.read(offset, length)];
     try {
       return await this.#reader.read(offset, length);
@@ -80,11 +108,11 @@ class WritableConnection implements DiskConnection {
   }
 
   flush(): Promise<void> {
-    return this.#client.flush();
+    return answered(this.#client.flush());
   }
 
   extents(offset: number, length: number): Promise<readonly AllocationExtent[]> | undefined {
-    return this.#client.canBlockStatus ? extentsOf(this.#client, offset, length) : undefined;
+    return this.#client.canBlockStatus ? answered(extentsOf(this.#client, offset, length)) : undefined;
   }
 
   onLost(listener: () => void): void {
@@ -112,7 +140,7 @@ class WritableConnection implements DiskConnection {
       isSettled = true;
     } catch (error) {
       isSettled ||= error instanceof NbdServerError;
-      throw error;
+      throw asSeen(error);
     } finally {
       if (isSettled) this.#reader.endChange(first, end);
     }
