@@ -11,8 +11,16 @@ import type { Plan } from './plan.js';
 /** Seconds after which nbdfuse gives up a server that does not answer; some freezes are longer. */
 export const TIMEOUT = 0.7;
 
-/** The count of each kind. */
-export type FaultCounts = Record<'cut' | 'kill' | 'freeze', number>;
+/** The count of each kind; `end`: the chunk server alone was killed. */
+export type FaultCounts = Record<'cut' | 'kill' | 'freeze' | 'end', number>;
+
+/** The victims of the faults. */
+export interface Targets {
+  readonly server: DiskServer;
+  readonly proxy: CuttingProxy | undefined;
+  /** The chunk server. `kill` returns whether there was one. */
+  readonly relay: { kill(): Promise<boolean> } | undefined;
+}
 
 /** Least and most milliseconds between two faults of a kind. */
 const PAUSES: Readonly<Record<Plan['faults'], readonly [number, number]>> = {
@@ -26,19 +34,17 @@ const between = (least: number, most: number): number => least + Math.random() *
 
 /** See the file's head. */
 export class Faults {
-  readonly counts: FaultCounts = { cut: 0, kill: 0, freeze: 0 };
+  readonly counts: FaultCounts = { cut: 0, kill: 0, freeze: 0, end: 0 };
   readonly #kind: Plan['faults'];
-  readonly #server: DiskServer;
-  readonly #proxy: CuttingProxy | undefined;
+  readonly #targets: Targets;
   #calm: AbortController | undefined;
   #working: Promise<void> = Promise.resolve();
   /** Milliseconds until the next fault; only time with operations counts. */
   #left: number;
 
-  constructor(kind: Plan['faults'], server: DiskServer, proxy: CuttingProxy | undefined) {
+  constructor(kind: Plan['faults'], targets: Targets) {
     this.#kind = kind;
-    this.#server = server;
-    this.#proxy = proxy;
+    this.#targets = targets;
     this.#left = between(...PAUSES[kind]);
   }
 
@@ -67,19 +73,22 @@ export class Faults {
   }
 
   async #strike(): Promise<void> {
+    const { server, proxy, relay } = this.#targets;
     // Every kind of fault includes cut connections.
     if (this.#kind === 'cuts' || Math.random() < 0.3) {
-      this.#proxy?.cut(Math.random() < 0.3 ? Number.POSITIVE_INFINITY : 1);
+      proxy?.cut(Math.random() < 0.3 ? Number.POSITIVE_INFINITY : 1);
       this.counts.cut++;
+    } else if (this.#kind === 'kills' && relay !== undefined && Math.random() < 0.5) {
+      if (await relay.kill()) this.counts.end++;
     } else if (this.#kind === 'kills') {
-      await this.#server.kill();
+      await server.kill();
       await pause(between(0, 200));
-      await this.#server.start();
+      await server.start();
       this.counts.kill++;
     } else {
-      this.#server.freeze();
+      server.freeze();
       await pause(between(50, 2000 * TIMEOUT));
-      this.#server.thaw();
+      server.thaw();
       this.counts.freeze++;
     }
   }

@@ -15,6 +15,8 @@ const CHOICES = {
   faults: ['none', 'cuts', 'cuts', 'kills', 'kills', 'freezes'],
   /** Threads that serve the file: one worker, the others are read threads. */
   threads: ['1', '3'],
+  /** A cache file, with the chunk server before the server; `small`: it and its memory keep a part of the disk. */
+  keep: ['nothing', 'nothing', 'cache-file', 'small'],
 } as const;
 
 /** The dimensions in the order in which they are chosen and shown. */
@@ -36,6 +38,9 @@ const FORMER: Readonly<Record<string, string>> = { 'server=far': 'remote' };
 
 /** Bytes of a disk, before the odd remainder is added. */
 const SIZE = 6 * 1024 * 1024;
+
+/** As many times that size has a disk of which the cache file keeps a part. */
+const LARGER = 4;
 
 /** Parses `DIMENSION=VALUE,…`. @throws Error that names the possible values */
 export function parsePins(text: string): Pins {
@@ -64,14 +69,14 @@ function allowed(setup: Setup): Setup {
   if (setup.backend === 'kernel') return setup;
   // It has no cache modes, one connection and one thread, and does not send lost writes again.
   const server = setup.server === 'volatile' ? 'file' : setup.server;
-  return { ...setup, cache: 'writethrough', connections: '1', threads: '1', server };
+  return { ...setup, cache: 'writethrough', connections: '1', threads: '1', server, keep: 'nothing' };
 }
 
 /**
  * The number at which the draws of later dimensions begin, so that they do not change the earlier draws of a
  * seed.
  */
-const LATER: Readonly<Partial<Record<Dimension, number>>> = { threads: 0x7468_7264 };
+const LATER: Readonly<Partial<Record<Dimension, number>>> = { threads: 0x7468_7264, keep: 0x6b65_6570 };
 
 /** The case of a seed. */
 export function planOf(seed: number, pins: Pins): Plan {
@@ -88,7 +93,8 @@ export function planOf(seed: number, pins: Pins): Plan {
     ]),
   ) as unknown as Setup;
   const setup = allowed(chosen);
-  return { seed, size: SIZE + excess(setup.server, random), ...setup };
+  const size = setup.keep === 'small' ? LARGER * SIZE : SIZE;
+  return { seed, size: size + excess(setup.server, random), ...setup };
 }
 
 /** A case as text for `--case`. */

@@ -74,9 +74,9 @@ async function play(plan: Plan, open: Opening): Promise<void> {
   }
   tally.ended(plan, stage.faults.counts, stage.deaths.length);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-  const { cut, kill, freeze } = stage.faults.counts;
+  const { cut, kill, freeze, end } = stage.faults.counts;
   console.error(
-    `seed ${plan.seed}: ${describe(plan)}: ${cut} cuts, ${kill} kills, ${freeze} freezes, ${seconds} s`,
+    `seed ${plan.seed}: ${describe(plan)}: ${cut} cuts, ${kill} kills, ${freeze} freezes, ${end} ends of the chunk server, ${seconds} s`,
   );
 }
 

@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { CuttingProxy, SETTLE_TIME } from '../../test/support/run/cutting-proxy.js';
 import { type MountedDisk, mountDisk } from '../../test/support/run/mount.js';
 import { Program } from '../../test/support/run/program.js';
+import { processesOf } from '../../test/support/run/scope.js';
 import { uriOf } from '../../test/support/run/servers.js';
 import { Random } from '../simulate/random.js';
 import type { DiskServer } from '../soak/server.js';
@@ -42,6 +43,13 @@ export class Finding extends Error {
   }
 }
 
+/** The options of a cache file, and of the end of the chunk server that writes it. */
+function keepOptions({ keep }: Plan, path: string): string[] {
+  if (keep === 'nothing') return [];
+  const limits = keep === 'small' ? ['--cache-size=16M', '--cache-memory=16M', '--prefetch'] : [];
+  return [`--cache-file=${path}`, '--restart', ...limits];
+}
+
 /** The areas of the actors: the whole file, or parts with unaligned bounds. */
 function areasOf(plan: Plan): Range[] {
   if (plan.actors === 'mixed') return [{ at: 0, length: plan.size }];
@@ -49,6 +57,14 @@ function areasOf(plan: Plan): Range[] {
   const third = Math.floor(plan.size / 3);
   const bounds = [0, third + random.below(9999), 2 * third + random.below(9999), plan.size];
   return [0, 1, 2].map((i) => ({ at: bounds[i], length: bounds[i + 1] - bounds[i] }));
+}
+
+function tryKill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended meanwhile.
+  }
 }
 
 /** See the file's head. */
@@ -77,7 +93,8 @@ export class Stage {
     this.#server = server;
     this.#proxy = proxy;
     this.#reference = surroundings.scope.path('plain.raw');
-    this.faults = new Faults(plan.faults, server, proxy);
+    const relay = plan.keep === 'nothing' ? undefined : { kill: () => this.#killChunkServer() };
+    this.faults = new Faults(plan.faults, { server, proxy, relay });
   }
 
   /** Starts everything. */
@@ -183,6 +200,7 @@ export class Stage {
     const ofBackend = plan.backend === 'kernel' ? kernel : [];
     const timeout = plan.faults === 'freezes' ? [`--timeout=${TIMEOUT}`] : [];
     const reconnect = ['--reconnect=forever', `--settle-time=${SETTLE_TIME}`];
+    const keep = keepOptions(plan, scope.path('disk.cache'));
     const log = openSync(scope.path('nbdfuse.log'), 'a');
     this.#mounted = await mountDisk(scope, {
       server: [uriOf(where, '', plan.way === 'tls' ? pki : undefined)],
@@ -193,6 +211,7 @@ export class Stage {
         ...ofBackend,
         ...timeout,
         ...reconnect,
+        ...keep,
       ],
       program: { stdio: ['ignore', 'ignore', log] },
     });
@@ -211,6 +230,14 @@ export class Stage {
     // A killed server with a cache has only the flushed data on its disk.
     const why = unequal(ours.subarray(0, this.#plan.size), theirs, 0);
     if (why !== undefined) throw new Finding(`on the server's disk ${why}`);
+  }
+
+  /** Kills the chunk server alone. @returns whether there was one */
+  async #killChunkServer(): Promise<boolean> {
+    const all = await processesOf(this.folder);
+    const found = all.filter(({ command }) => /bin\/nbdfuse-chunks --coding/.test(command));
+    for (const { pid } of found) tryKill(pid);
+    return found.length > 0;
   }
 
   #logOf(index: number): string {

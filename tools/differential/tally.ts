@@ -13,7 +13,7 @@ interface Share {
 export class Tally {
   operations = 0;
   readonly findings: string[] = [];
-  readonly #faults: FaultCounts = { cut: 0, kill: 0, freeze: 0 };
+  readonly #faults: FaultCounts = { cut: 0, kill: 0, freeze: 0, end: 0 };
   readonly #shares = new Map<string, Share>();
   #cases = 0;
   #deaths = 0;
@@ -32,15 +32,16 @@ export class Tally {
     this.#cases++;
     this.#deaths += deaths;
     for (const share of this.#sharesOf(plan)) share.cases++;
-    for (const kind of ['cut', 'kill', 'freeze'] as const) this.#faults[kind] += faults[kind];
+    for (const kind of ['cut', 'kill', 'freeze', 'end'] as const) this.#faults[kind] += faults[kind];
   }
 
   summary(): string {
-    const { cut, kill, freeze } = this.#faults;
+    const { cut, kill, freeze, end } = this.#faults;
     const rows = [...this.#shares].sort(([a], [b]) => a.localeCompare(b));
     return [
       `${this.operations} operations in ${this.#cases} cases; connections cut ${cut} times, servers killed`,
-      `${kill} times and frozen ${freeze} times; ${this.#deaths} ended unexpectedly; ${this.findings.length} differences.`,
+      `${kill} times and frozen ${freeze} times, chunk servers killed ${end} times; ${this.#deaths} servers ended`,
+      `unexpectedly; ${this.findings.length} differences.`,
       '',
       '| | cases | operations |',
       '| --- | --: | --: |',

@@ -32,6 +32,10 @@ group('a case', () => {
     const drawn = SEEDS.map((seed) => planOf(seed, parsePins('backend=kernel')).threads);
     expect(new Set(drawn)).toEqual(new Set(['1', '3']));
     // The choices of seed 200 in earlier versions.
-    expect(planOf(200, {})).toMatchObject({ size: 6_309_714, server: 'remote', way: 'tcp' });
+    expect(planOf(200, parsePins('keep=nothing'))).toMatchObject({
+      size: 6_309_714,
+      server: 'remote',
+      way: 'tcp',
+    });
   });
 });
