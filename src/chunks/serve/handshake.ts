@@ -1,8 +1,8 @@
 // The server's side of the fixed newstyle handshake, for one client. Pure: bytes in, bytes out.
 //
-// Owned by client.ts. Only the default export exists, whose name is empty. An option that is not well formed gets
-// NBD_REP_ERR_INVALID; a client that loses the framing, or sends more than an option may have, has broken the protocol,
-// and its connection ends.
+// Owned by client.ts. There is one disk, whatever name a client asks for, as with nbdkit: an overlay names the image
+// below it there. The list has it without a name. An option that is not well formed gets NBD_REP_ERR_INVALID; a client
+// that loses the framing, or sends more than an option may have, has broken the protocol, and its connection ends.
 
 import { ByteQueue } from '../../nbd/byte-queue.js';
 import {
@@ -173,7 +173,7 @@ export class ServerHandshake {
   #answerValid(option: number, data: Uint8Array): void {
     switch (option) {
       case NBD_OPT_EXPORT_NAME:
-        this.#openByName(data);
+        this.#openByName();
         break;
       case NBD_OPT_ABORT:
         this.#reply(option, NBD_REP_ACK);
@@ -203,8 +203,8 @@ export class ServerHandshake {
   }
 
   /** The option has no reply for an error, except the end. */
-  #openByName(name: Uint8Array): void {
-    if (name.length > 0 || 'refusal' in this.#offer) {
+  #openByName(): void {
+    if ('refusal' in this.#offer) {
       this.#phase = 'end';
       return;
     }
@@ -214,15 +214,8 @@ export class ServerHandshake {
     this.#phase = 'transmission';
   }
 
-  /** Whether an option's export exists; if not, the client knows it afterwards. */
-  #isKnown(option: number, name: Uint8Array): boolean {
-    if (name.length > 0) this.#reply(option, NBD_REP_ERR_UNKNOWN, utf8('only the default export exists'));
-    return name.length === 0;
-  }
-
   #describe(option: number, data: Uint8Array): void {
-    const { name, wanted } = decodeExportQuery(data);
-    if (!this.#isKnown(option, name)) return;
+    const wanted = decodeExportQuery(data);
     const disk = this.#offer;
     if ('refusal' in disk) {
       this.#reply(option, NBD_REP_ERR_UNKNOWN, clippedText(disk.refusal, NBD_MAX_STRING));
@@ -246,8 +239,7 @@ export class ServerHandshake {
     const isSelection = option === NBD_OPT_SET_META_CONTEXT;
     if (isSelection) this.#hasAllocation = false;
     if (!this.#structured) throw new NbdProtocolError('metadata contexts need structured replies');
-    const { name, queries } = decodeContextQuery(data);
-    if (!this.#isKnown(option, name)) return;
+    const queries = decodeContextQuery(data);
     const isListed = !isSelection && (queries.length === 0 || queries.includes('base:'));
     if (isListed || queries.includes(ALLOCATION)) {
       this.#hasAllocation ||= isSelection;

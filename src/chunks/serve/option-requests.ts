@@ -7,19 +7,6 @@ import { NBD_MAX_STRING, NBD_OPTION_REPLY_MAGIC } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
 import { concat, u32, u64, WireReader } from '../../nbd/wire.js';
 
-/** The data of NBD_OPT_INFO or NBD_OPT_GO. */
-export interface ExportQuery {
-  readonly name: Uint8Array;
-  /** The requested `NBD_INFO_*`. */
-  readonly wanted: readonly number[];
-}
-
-/** The data of NBD_OPT_LIST_META_CONTEXT or NBD_OPT_SET_META_CONTEXT. */
-export interface ContextQuery {
-  readonly name: Uint8Array;
-  readonly queries: readonly string[];
-}
-
 function readString(reader: WireReader): Uint8Array {
   const length = reader.u32();
   if (length > NBD_MAX_STRING) throw new NbdProtocolError(`a string has ${length} bytes`);
@@ -30,27 +17,32 @@ function checkEnd(reader: WireReader): void {
   if (reader.rest().length > 0) throw new NbdProtocolError('the option has bytes after its last field');
 }
 
-/** @throws NbdProtocolError if it is not well formed */
-export function decodeExportQuery(data: Uint8Array): ExportQuery {
+/** The requested `NBD_INFO_*` of NBD_OPT_INFO or NBD_OPT_GO. @throws NbdProtocolError if it is not well formed */
+export function decodeExportQuery(data: Uint8Array): readonly number[] {
   const reader = new WireReader(data, 'the option');
-  const name = readString(reader);
+  // The name.
+  readString(reader);
   const count = reader.u16();
   const wanted: number[] = [];
   for (let i = 0; i < count; i++) wanted.push(reader.u16());
   checkEnd(reader);
-  return { name, wanted };
+  return wanted;
 }
 
-/** @throws NbdProtocolError if it is not well formed */
-export function decodeContextQuery(data: Uint8Array): ContextQuery {
+/**
+ * The queries of NBD_OPT_LIST_META_CONTEXT or NBD_OPT_SET_META_CONTEXT.
+ * @throws NbdProtocolError if it is not well formed
+ */
+export function decodeContextQuery(data: Uint8Array): readonly string[] {
   const reader = new WireReader(data, 'the option');
-  const name = readString(reader);
+  // The name of the export.
+  readString(reader);
   const count = reader.u32();
   const queries: string[] = [];
   // A count that is too large ends at the end of the data.
   for (let i = 0; i < count; i++) queries.push(new TextDecoder().decode(readString(reader)));
   checkEnd(reader);
-  return { name, queries };
+  return queries;
 }
 
 /** A reply to an option. */

@@ -55,6 +55,22 @@ describe('handshake of the server', () => {
     expect(handshake.terms).toEqual({ structured: false, allocation: undefined });
   });
 
+  test.each([
+    ['NBD_OPT_GO', GO, exportQuery('/path of/image.xz')],
+    ['NBD_OPT_EXPORT_NAME', EXPORT_NAME, Buffer.from('/path of/image.xz')],
+  ])('opens its only disk by %s with any name', (_, number, data) => {
+    const { replies, handshake } = answer([option(number, data)]);
+    expect(replies).toBe(answer([option(number, number === GO ? exportQuery('') : Buffer.alloc(0))]).replies);
+    expect(handshake.phase).toBe('transmission');
+  });
+
+  test('selects contexts for any name', () => {
+    const select = option(SET_CONTEXTS, contextQuery('', 'base:allocation'));
+    const named = option(SET_CONTEXTS, contextQuery('other', 'base:allocation'));
+    const replies = answer([option(STRUCTURED_REPLY), named]).replies;
+    expect(replies).toBe(answer([option(STRUCTURED_REPLY), select]).replies);
+  });
+
   test('gives block sizes, name and description on request', () => {
     const { replies, handshake } = answer([option(INFO, exportQuery('', [1, 2, 3, 77]))], {
       ...PROPERTIES,
@@ -132,7 +148,6 @@ describe('handshake of the server', () => {
     ['STARTTLS', 5, [], UNSUPPORTED],
     ['extended headers', 11, [], UNSUPPORTED],
     ['an unknown option', 12_345, [Buffer.alloc(9)], UNSUPPORTED],
-    ['another export', GO, [exportQuery('other')], UNKNOWN],
     ['contexts without structured replies', SET_CONTEXTS, [contextQuery('', 'base:allocation')], INVALID],
     ['LIST with data', LIST, [Buffer.alloc(1)], INVALID],
     ['structured replies with data', STRUCTURED_REPLY, [Buffer.alloc(1)], INVALID],
@@ -156,7 +171,6 @@ describe('handshake of the server', () => {
     ['unknown client flags', [u32(4)]],
     ['a wrong magic', [CLIENT_FLAGS, Buffer.alloc(16)]],
     ['an option of more than 64 KiB', [CLIENT_FLAGS, option(GO, Buffer.alloc(65_537)).subarray(0, 16)]],
-    ['another export by NBD_OPT_EXPORT_NAME', [CLIENT_FLAGS, option(EXPORT_NAME, Buffer.from('x'))]],
     ['an option before the fixed handshake', [u32(2), option(LIST)]],
   ])('ends the connection after %s', (_, messages) => {
     const handshake = new ServerHandshake(PROPERTIES);
