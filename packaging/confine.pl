@@ -5,7 +5,8 @@
 #
 #   -r FILE   may be read            -w FILE   may be read and written
 #   -t        gets a directory of its own for temporary files (TMPDIR), which is removed when the program has ended
-#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does, and sockets beside descriptor 3
+#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does, and in the directory of -t, and sockets
+#             beside descriptor 3
 #   -p        is a program of nbdfuse: may read the files of nbdfuse, and run node, wherever they are
 #   -n        may use TCP
 #
@@ -139,7 +140,10 @@ sub confine {
     # QEMU gets the size of a block device by ioctl(2).
     [$READ | $IOCTL, $given{r}],
     [$write, $given{w}],
-    [$write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR, $given{t} ? [temporary_directory()] : []],
+    [
+      $write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR | ($given{s} ? $MAKE_SOCKET : 0),
+      $given{t} ? [temporary_directory()] : [],
+    ],
     [$MAKE_DIR | $MAKE_SOCKET | $REMOVE | $REMOVE_DIR, $given{s} ? ['/tmp', socket_directory()] : []],
     $given{p} ? program($ARGV[0]) : (),
   );

@@ -63,9 +63,14 @@ test('--run: the socket is in a directory of its own for this user alone', async
   expect(program.stdout).toMatch(/^700 directory\n\d+ socket\n$/);
 });
 
-test('--run: a place for the socket is found without a usable TMPDIR', async () => {
+test.each([
+  ['is missing', 'none'],
+  ['has a path that QEMU cannot use', 'long'.repeat(20)],
+])('--run: a place for the socket is found where TMPDIR %s', async (_, name) => {
   const scope = createScope();
-  const program = startBelow(scope, 'echo "$unixsocket"', { TMPDIR: scope.path('none') });
+  const folder = scope.path(name);
+  if (name !== 'none') mkdirSync(folder);
+  const program = startBelow(scope, 'echo "$unixsocket"', { TMPDIR: folder });
   expect(await program.ended).toBe(0);
   expect(program.stdout).toMatch(/^\/tmp\/nbdfuse-chunks-[0-9a-f]{16}\/socket\n$/);
 });
