@@ -3,6 +3,7 @@
 // nbdfuse starts it as the server of an image. A crash of a decoder, which is native code and gets strangers' bytes, ends
 // this process and not the mount.
 
+import { titleWithoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { openCacheFile } from './cache/cache-file.js';
 import { MemoryCache } from './cache/memory.js';
@@ -183,6 +184,8 @@ class ChunkServer {
 }
 
 export async function main(words: readonly string[]): Promise<void> {
+  const title = titleWithoutSecrets('nbdfuse-chunks', words);
+  if (title !== undefined) process.title = title;
   try {
     await new ChunkServer(parseOptions(words)).run();
   } catch (error) {

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { type KeepRequest, wantsKept } from '../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
-import { wordWithoutSecrets } from '../nbd/secrets.js';
+import { titleWithoutSecrets } from '../nbd/secrets.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
 import type { NbdServer } from '../transport/server.js';
@@ -178,8 +178,8 @@ async function checkDescriptorLimit(): Promise<void> {
 
 /** Hides passwords and tokens of URLs in the list of processes. They were visible until now. */
 function hideSecrets(words: readonly string[]): void {
-  const shown = words.map(wordWithoutSecrets);
-  if (shown.some((word, i) => word !== words[i])) process.title = ['nbdfuse', ...shown].join(' ');
+  const title = titleWithoutSecrets('nbdfuse', words);
+  if (title !== undefined) process.title = title;
 }
 
 /**

@@ -56,3 +56,9 @@ export function withoutSecrets(text: string): string {
     (_, scheme: string, rest: string) => shown(scheme, rest),
   );
 }
+
+/** The title of a process, in place of a command line with secrets, which all users can read; undefined: it has none. */
+export function titleWithoutSecrets(program: string, words: readonly string[]): string | undefined {
+  const shown = words.map(wordWithoutSecrets);
+  return shown.some((word, i) => word !== words[i]) ? [program, ...shown].join(' ') : undefined;
+}

@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { writeToStderr } from '../linux/stderr.js';
+import { titleWithoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { SocketActivationSource } from '../transport/socket-activation.js';
 import { type ProxyRequest, parseProxyWords } from './arguments.js';
@@ -102,8 +103,11 @@ async function proxy(request: ProxyRequest): Promise<number> {
 }
 
 async function main(): Promise<void> {
+  const words = process.argv.slice(2);
+  const title = titleWithoutSecrets('nbdfuse-proxy', words);
+  if (title !== undefined) process.title = title;
   try {
-    process.exit(await proxy(parseProxyWords(process.argv.slice(2))));
+    process.exit(await proxy(parseProxyWords(words)));
   } catch (error) {
     say(error);
     process.exit(1);
