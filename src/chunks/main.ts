@@ -16,7 +16,7 @@ import { readOnlyDisk } from './disk/read-only-disk.js';
 import { writableDisk } from './disk/writable-disk.js';
 import { absentInput, isAbsent } from './input/absent-input.js';
 import { openFileInput } from './input/file-input.js';
-import { NbdInput } from './input/nbd-input.js';
+import { NbdInput, type NbdInputOptions } from './input/nbd-input.js';
 import { rangedInput } from './input/ranged-input.js';
 import { type ChunkServerOptions, parseOptions } from './options.js';
 import { textOf } from './reader/errors.js';
@@ -38,9 +38,12 @@ const STATUS_INTERVAL = 1000;
 /** The place of the threads' program: beside this one. */
 const THREAD = new URL('./decode-thread.js', import.meta.url);
 
-function openInput({ input, connections }: ChunkServerOptions): Promise<Input> {
+type OnEnd = NbdInputOptions['onEnd'];
+
+/** @param onEnd see NbdInputOptions */
+function openInput({ input, connections }: ChunkServerOptions, onEnd: OnEnd): Promise<Input> {
   if ('file' in input) return openFileInput(input.file);
-  return NbdInput.open({ server: input, connections });
+  return NbdInput.open({ server: input, connections, onEnd });
 }
 
 /** The part of the file that is decoded. */
@@ -54,9 +57,9 @@ function identityOf(input: Input, { source, version, coding, range, part }: Chun
 }
 
 /** The source, or, where it cannot be reached, what the cache file remembers of it. */
-async function reachableInput(options: ChunkServerOptions): Promise<Input> {
+async function reachableInput(options: ChunkServerOptions, onEnd: OnEnd): Promise<Input> {
   try {
-    return rangeOf(await openInput(options), options);
+    return rangeOf(await openInput(options, onEnd), options);
   } catch (error) {
     const { cacheFile, source, isWritable } = options;
     const saved = cacheFile === undefined || isWritable ? undefined : await savedIdentity(cacheFile);
@@ -137,7 +140,7 @@ class ChunkServer {
   async #open(): Promise<ServedDisk> {
     const options = this.#options;
     const { coding, prefetch, trace, source } = options;
-    const input = await reachableInput(options);
+    const input = await reachableInput(options, (how) => this.#end(how));
     const image = await openImage({
       input,
       coding,
@@ -170,6 +173,12 @@ class ChunkServer {
       ...counts,
     };
     return { ...work, file: fileStatus(this.#image?.file, cacheFile, cacheSize), indexing: this.#indexing };
+  }
+
+  /** Ends with the server below. */
+  async #end(how: string): Promise<void> {
+    if (!this.#isStopping) say(how);
+    await this.#stop(1);
   }
 
   async #stop(status: number): Promise<void> {

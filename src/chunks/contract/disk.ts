@@ -25,6 +25,11 @@ export interface ChangeFlags {
   readonly fastZero?: boolean;
 }
 
+/** Options of a READ, as the flags of its NBD command. */
+export interface ReadFlags {
+  readonly df: boolean;
+}
+
 /** An extent of `base:allocation`. */
 export interface AllocationExtent {
   readonly length: number;
@@ -39,7 +44,7 @@ export interface AllocationExtent {
 export interface DiskConnection {
   readonly properties: DiskProperties;
   /** The bytes of a range within the disk, in parts, which must not be changed. */
-  read(offset: number, length: number): Promise<readonly Uint8Array[]>;
+  read(offset: number, length: number, flags: ReadFlags): Promise<readonly Uint8Array[]>;
   /** Only where the disk is not read-only; `bytes` belong to the callee until the promise settles. */
   write(offset: number, bytes: Uint8Array, flags: ChangeFlags): Promise<void>;
   zero(offset: number, length: number, flags: ChangeFlags): Promise<void>;

@@ -5,16 +5,27 @@
 // reply, because the server was lost, it may still be made at any later time: its units are never kept again.
 
 import type { NbdClient } from '../../client/client.js';
-import { ENOTCONN } from '../../constants/errno.js';
-import { NbdError, NbdServerError } from '../../nbd/errors.js';
-import type { AllocationExtent, DiskConnection, DiskProperties, ServedDisk } from '../contract/disk.js';
+import { NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
+import type {
+  AllocationExtent,
+  DiskConnection,
+  DiskProperties,
+  ReadFlags,
+  ServedDisk,
+} from '../contract/disk.js';
 import { UNIT } from '../contract/units.js';
 import type { NbdInput } from '../input/nbd-input.js';
-import { ReadError } from '../reader/errors.js';
 import { ChangedError, type Reader } from '../reader/reader.js';
 
+/** NbdClient takes any range. QEMU aborts where the size of a disk is no multiple of its minimum block size. */
+function blockSizesOf({ info, size, blockSizes }: NbdClient): DiskProperties['blockSizes'] {
+  const { minimum, preferred, maximum } = blockSizes;
+  const isWhole = info.blockSizes !== undefined && size % BigInt(minimum) === 0n;
+  return { minimum: isWhole ? minimum : 1, preferred, maximum };
+}
+
 function propertiesOf(client: NbdClient, isWritable: boolean): DiskProperties {
-  const { minimum, preferred, maximum } = client.blockSizes;
+  const { minimum, preferred, maximum } = blockSizesOf(client);
   return {
     size: Number(client.size),
     readOnly: client.readOnly || !isWritable,
@@ -44,50 +55,27 @@ export async function extentsOf(
   }));
 }
 
-/** A request has no reply because the server below is lost, or a connection to it: the client's connection must end, too. */
-class LostError extends Error {
-  override name = 'LostError';
-  readonly errno = ENOTCONN;
-  readonly isLost = true;
-}
-
-/** The error of a request as its client must see it: a loss is no reply of the server. */
-function asSeen(error: unknown): unknown {
-  const cause = error instanceof ReadError ? error.cause : error;
-  const isLoss = cause instanceof NbdError && !(cause instanceof NbdServerError);
-  return isLoss ? new LostError(cause.message, { cause }) : error;
-}
-
-async function answered<T>(reply: Promise<T>): Promise<T> {
-  try {
-    return await reply;
-  } catch (error) {
-    throw asSeen(error);
-  }
-}
-
 class WritableConnection implements DiskConnection {
   readonly properties: DiskProperties;
+  readonly #input: NbdInput;
   readonly #client: NbdClient;
   readonly #reader: Reader;
 
-  constructor(client: NbdClient, reader: Reader, isWritable: boolean) {
+  constructor(input: NbdInput, client: NbdClient, reader: Reader, isWritable: boolean) {
+    this.#input = input;
     this.#client = client;
     this.#reader = reader;
     this.properties = propertiesOf(client, isWritable);
   }
 
-  read(offset: number, length: number): Promise<readonly Uint8Array[]> {
-    return answered(this.#read(offset, length));
-  }
-
-  async #read(offset: number, length: number): Promise<readonly Uint8Array[]> {
-    if (this.#isChanging(offset, length)) return [await this.#client.read(offset, length)];
+  async read(offset: number, length: number, { df }: ReadFlags): Promise<readonly Uint8Array[]> {
+    if (df) return [await this.#readAgain(offset, length)];
+    if (this.#isChanging(offset, length)) return [await this.#ask(this.#client.read(offset, length))];
     try {
       return await this.#reader.read(offset, length);
     } catch (error) {
       if (!(error instanceof ChangedError)) throw error;
-      return [await this.#client.read(offset, length)];
+      return [await this.#ask(this.#client.read(offset, length))];
     }
   }
 
@@ -108,19 +96,44 @@ class WritableConnection implements DiskConnection {
   }
 
   flush(): Promise<void> {
-    return answered(this.#client.flush());
+    return this.#ask(this.#client.flush());
   }
 
   extents(offset: number, length: number): Promise<readonly AllocationExtent[]> | undefined {
-    return this.#client.canBlockStatus ? answered(extentsOf(this.#client, offset, length)) : undefined;
+    if (!this.#client.canBlockStatus) return undefined;
+    return extentsOf(this.#client, offset, length).catch(async (error: unknown) => {
+      // A wrong answer about extents does not end the connection.
+      throw error instanceof NbdProtocolError ? error : await this.#input.lossOf(error);
+    });
   }
 
   onLost(listener: () => void): void {
-    void this.#client.closed.then(listener);
+    void this.#input.onLost(this.#client, listener);
   }
 
   // The client belongs to the input, and serves the others.
   close(): void {}
+
+  /**
+   * Reads past the cache. The worker reads so, with DF, the blocks that tell whether a server that was away has come back
+   * with the same disk. If it has not, the cache is emptied.
+   */
+  async #readAgain(offset: number, length: number): Promise<Uint8Array> {
+    const reader = this.#reader;
+    const { changes } = reader;
+    const kept = await reader.kept(offset, length);
+    const bytes = await this.#ask(this.#client.read(offset, length));
+    if (kept !== undefined && changes === reader.changes && Buffer.compare(kept, bytes) !== 0)
+      await reader.forgetAll('the server has other bytes than the cache, which is emptied');
+    return bytes;
+  }
+
+  /** The answer of the server, or the error for the client. */
+  async #ask<T>(answer: Promise<T>): Promise<T> {
+    return answer.catch(async (error: unknown) => {
+      throw await this.#input.lossOf(error);
+    });
+  }
 
   #isChanging(offset: number, length: number): boolean {
     const end = Math.ceil((offset + length) / UNIT);
@@ -140,7 +153,7 @@ class WritableConnection implements DiskConnection {
       isSettled = true;
     } catch (error) {
       isSettled ||= error instanceof NbdServerError;
-      throw asSeen(error);
+      throw await this.#input.lossOf(error);
     } finally {
       if (isSettled) this.#reader.endChange(first, end);
     }
@@ -150,6 +163,6 @@ class WritableConnection implements DiskConnection {
 /** The disk of a server below. @param isWritable whether changes are taken, if that server does */
 export function writableDisk(input: NbdInput, reader: Reader, isWritable: boolean): ServedDisk {
   return {
-    connect: async () => new WritableConnection(await input.client(), reader, isWritable),
+    connect: async () => new WritableConnection(input, await input.client(), reader, isWritable),
   };
 }

@@ -6,12 +6,18 @@ import { EIO } from '../../constants/errno.js';
 export class ReadError extends Error {
   override name = 'ReadError';
   readonly errno: number;
+  /** Whether the server below is lost: see DiskConnection. */
+  readonly isLost: boolean;
 
   constructor(message: string, options: { readonly errno?: number; readonly cause?: unknown } = {}) {
     super(message, { cause: options.cause });
     this.errno = options.errno ?? EIO;
+    this.isLost = isLoss(options.cause);
   }
 }
+
+const isLoss = (cause: unknown): boolean =>
+  typeof cause === 'object' && cause !== null && 'isLost' in cause && cause.isLost === true;
 
 /** The text of an error, or of another value that was thrown. */
 export const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -50,6 +50,8 @@ export class Reader {
   readonly map: ChunkMap;
   /** Units that were there at their request, units that were not, and fetched bytes of the file. */
   readonly counts = { hits: 0, misses: 0, fetched: 0 };
+  /** Counts the changes that have begun. */
+  changes = 0;
   /** Called for each unit that somebody asks for. */
   onDemand: ((unit: number) => void) | undefined;
   /** The pass that runs; it makes the units behind its position. */
@@ -160,6 +162,7 @@ export class Reader {
    * @returns undefined: the change may be sent; otherwise when it resolves. It rejects when it must not be sent
    */
   beginChange(first: number, end: number): Promise<void> | undefined {
+    this.changes += 1;
     const forgotten = this.#store.beginChange(first, end);
     for (let unit = first; unit < end; unit++) {
       const task = this.#tasks.taskFor(unit);
@@ -168,6 +171,26 @@ export class Reader {
       this.#waiters.delete(unit);
     }
     return forgotten;
+  }
+
+  /** The bytes of a range of one unit where they are kept, without fetching them; otherwise undefined. */
+  async kept(offset: number, length: number): Promise<Uint8Array | undefined> {
+    const unit = Math.floor(offset / UNIT);
+    const start = offset - unit * UNIT;
+    if (start + length > UNIT || this.#store.isChanging(unit)) return undefined;
+    const bytes = this.#store.recent(unit) ?? (await this.#store.saved(unit));
+    return bytes?.subarray(start, start + length);
+  }
+
+  /** Forgets all units. @param why a line for the user */
+  async forgetAll(why: string): Promise<void> {
+    const { units } = this.map;
+    try {
+      await this.beginChange(0, units);
+    } finally {
+      this.endChange(0, units);
+    }
+    this.#options.onLine(why);
   }
 
   endChange(first: number, end: number): void {

@@ -8,6 +8,7 @@ import { EIO } from '../../constants/errno.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_DISC,
+  NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
@@ -143,7 +144,8 @@ export class Transmission implements RequestSink {
     const flags = changeFlags(request.flags);
     switch (type) {
       case NBD_CMD_READ: {
-        const parts = await this.#disk.read(offset, length);
+        const df = (request.flags & NBD_CMD_FLAG_DF) !== 0;
+        const parts = await this.#disk.read(offset, length, { df });
         const found = parts.reduce((sum, part) => sum + part.length, 0);
         // Another number of bytes would break the framing.
         if (found !== length) throw new Error(`the disk gave ${found} of ${length} bytes`);

@@ -6,7 +6,8 @@ import { once } from 'node:events';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { openFile } from '../../support/files.js';
+import { openFile, readAt } from '../../support/files.js';
+import { descendant } from '../../support/run/descendants.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { type RealServer, startNbdkit } from '../../support/run/servers.js';
@@ -53,14 +54,16 @@ it('lost server: an idle mount continues after the server was killed and restart
 });
 
 it.each([
-  ['direct', ['--direct=1']],
-  ['buffered', ['--direct=0', '--fsync=64']],
+  ['direct', ['--direct=1'], []],
+  ['buffered', ['--direct=0', '--fsync=64'], []],
+  ['direct, with a cache file,', ['--direct=1'], ['--cache-file']],
 ])(
   'lost server: fio verifies %s while the server is killed again and again',
-  async (_name, how) => {
+  async (_name, how, cache) => {
     const scope = createScope();
     const killable = await serveFile(scope, '--filter=cache');
-    const disk = await mountDisk(scope, { server: [killable.server.uri()] });
+    const options = cache.map((option) => `${option}=${scope.path('cache')}`);
+    const disk = await mountDisk(scope, { server: [killable.server.uri()], options });
     const words = [
       '--name=v',
       `--filename=${disk.file}`,
@@ -136,14 +139,66 @@ it('lost server: requests fail with EIO when the time is over, and work again wh
   });
 });
 
-it('lost server: a server that comes back with another size is refused with a line that names the sizes', async () => {
+it.each([
+  ['', []],
+  [', with a cache file,', ['--cache-file']],
+])(
+  'lost server: a server that comes back with another size%s is refused with a line that names the sizes',
+  async (_name, cache) => {
+    const scope = createScope();
+    const killable = await serveFile(scope);
+    const options = ['--cache=none', ...cache.map((option) => `${option}=${scope.path('cache')}`)];
+    const disk = await mountDisk(scope, { server: [killable.server.uri()], options });
+    const handle = await openFile(scope, disk.file, 'r');
+    await killable.server.program.kill('SIGKILL');
+    truncateSync(scope.path('disk.raw'), SIZE / 2);
+    killable.server = await startNbdkit(scope, 'file', scope.path('disk.raw'));
+    await expect(handle.read(Buffer.alloc(4096), 0, 4096, 0)).rejects.toMatchObject({ code: 'EIO' });
+    expect(disk.stderr).toMatch(/the size is 33554432 bytes, not 67108864/);
+  },
+);
+
+/** Makes the disk another one than an empty disk for good, and has a cache keep its first bytes. */
+async function mark(scope: Scope, file: string): Promise<void> {
+  const handle = await openFile(scope, file, 'r+');
+  await handle.write('mark', 0);
+  await handle.sync();
+  expect(await textOf(file)).toBe('mark');
+}
+
+/** The first bytes of the disk. */
+async function textOf(file: string): Promise<string> {
+  return (await readAt(file, 0, 4)).toString('latin1');
+}
+
+it('lost server: a cache file does not hide that the server comes back with another disk', async () => {
   const scope = createScope();
-  const killable = await serveFile(scope);
-  const disk = await mountDisk(scope, { server: [killable.server.uri()], options: ['--cache=none'] });
-  const handle = await openFile(scope, disk.file, 'r');
-  await killable.server.program.kill('SIGKILL');
-  truncateSync(scope.path('disk.raw'), SIZE / 2);
-  killable.server = await startNbdkit(scope, 'file', scope.path('disk.raw'));
-  await expect(handle.read(Buffer.alloc(4096), 0, 4096, 0)).rejects.toMatchObject({ code: 'EIO' });
-  expect(disk.stderr).toMatch(/the size is 33554432 bytes, not 67108864/);
+  const server = await startNbdkit(scope, 'memory', String(SIZE));
+  const options = ['--cache=none', '--cache-file', scope.path('cache')];
+  const disk = await mountDisk(scope, { server: [server.uri()], options });
+  await mark(scope, disk.file);
+  await server.program.kill('SIGKILL');
+  await startNbdkit(scope, 'memory', String(SIZE));
+  await expect(textOf(disk.file)).rejects.toMatchObject({ code: 'EIO' });
+  expect(disk.stderr).toContain('the server has other bytes than the cache, which is emptied\n');
+  await disk.program.says(/the server came back with another disk: the bytes at offset 0 have changed/);
 });
+
+it.each([
+  ['', []],
+  [' and --restart', ['--restart']],
+])(
+  'lost server: with a cache file%s a program in brackets is not replaced by one with another disk',
+  async (_, more) => {
+    const scope = createScope();
+    const options = ['--cache=none', '--cache-file', scope.path('cache'), ...more];
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', String(SIZE), ']'], options });
+    await mark(scope, disk.file);
+    process.kill((await descendant(disk.program.pid, /^\S*nbdkit memory /)).pid, 'SIGKILL');
+    await expect(textOf(disk.file)).rejects.toMatchObject({ code: 'EIO' });
+    const lost =
+      'the server is lost: nbdfuse-chunks exited with status 1: nbdfuse: nbdkit was killed by SIGKILL';
+    await disk.program.says(new RegExp(lost));
+    await expect(textOf(disk.file)).rejects.toMatchObject({ code: 'EIO' });
+  },
+);
