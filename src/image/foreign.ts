@@ -190,7 +190,7 @@ const ANSWERED: Foreign = {
 const WEB_PAGE: Foreign = { what: 'a web page', remedy: 'check what you have downloaded' };
 const SKIPPABLE: Foreign = {
   what: 'a file compressed with zstd or lz4',
-  remedy: 'unpack it first (zstd -d, lz4 -d)',
+  remedy: 'name its compression (--format=zst or --format=lz4)',
 };
 const UIF: Foreign = { what: 'a compressed ISO image (UIF)', remedy: 'convert it first (uif2iso)' };
 const OLD_ENCRYPTED_DMG: Foreign = {

@@ -30,6 +30,6 @@ export function unpackingError(name: string, compression: Compression | 'deflate
   if (!(isEnd || error instanceof ImageError || error instanceof NbdServerError)) return error;
   const why = error.message.replace(LINE, '');
   const check = `get it again, and check it with ${CHECK[compression]}`;
-  const next = /\bneeds lib|apt-get/.test(why) ? '' : `: ${check}`;
+  const next = why.includes('apt-get install') ? '' : `: ${check}`;
   return new ImageError(`cannot decode ${printable(name)} (${compression}): ${why}${next}`, { cause: error });
 }

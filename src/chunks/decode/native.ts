@@ -25,7 +25,7 @@ export function openLibrary(name: string): ReturnType<typeof koffi.load> {
     kept.push(library);
     return library;
   } catch (cause) {
-    const hint = name in PACKAGES ? ` (Debian: apt install ${PACKAGES[name]})` : '';
+    const hint = name in PACKAGES ? `: apt-get install ${PACKAGES[name]}` : '';
     throw new Error(`the library ${name} is missing${hint}`, { cause });
   }
 }

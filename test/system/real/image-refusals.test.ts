@@ -10,9 +10,10 @@ import { runProgram } from '../../support/run/command.js';
 import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
-import { requirePrograms } from '../../support/run/requires.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
-requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'setpriv');
+requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'zstd', 'setpriv', 'unshare');
+requireRoot();
 
 const SECRET = 'root:$6$secret:19000:0:99999:7:::\n';
 
@@ -331,11 +332,29 @@ describe('missing programs are named with their packages', () => {
     expect(await refusal(scope, [scope.path('mnt'), image], { PATH: scope.folder })).toMatch(message);
   });
 
-  it('a filter for zstd', async () => {
+  it('the library for zstd', async () => {
     const scope = createScope();
-    writeFileSync(scope.path('disk.zst'), Buffer.from('28b52ffd00000000', 'hex'));
-    expect(await refusal(scope, [scope.path('mnt'), scope.path('disk.zst')])).toMatch(
-      /is compressed with zstd, and this nbdkit has no zstd filter: unpack it first \(zstd -d\), or /,
+    const raw = await createRaw(scope, 1);
+    await runProgram('zstd', '-q', raw);
+    const libraries = (await runProgram('ldconfig', '-p')).split('\n');
+    const path = libraries.find((line) => line.includes('libzstd.so.1 '))?.split(' => ')[1] ?? '';
+    writeFileSync(scope.path('nothing'), '');
+    const script = 'mount --bind "$0" "$1"; shift; exec "$@"';
+    const prefix = [
+      'unshare',
+      '-m',
+      '--propagation',
+      'private',
+      'sh',
+      '-c',
+      script,
+      scope.path('nothing'),
+      path,
+    ];
+    const program = startNbdfuse(scope, [scope.path('mnt'), `${raw}.zst`], { prefix });
+    expect(await program.ended).toBe(1);
+    expect(program.stderr).toBe(
+      `nbdfuse: cannot decode ${raw}.zst (zstd): the library libzstd.so.1 is missing: apt-get install libzstd1\n`,
     );
   });
 

@@ -17,8 +17,8 @@ it.each<[string, Error, string]>([
   ],
   [
     'a missing library',
-    new ImageError('nbdfuse-chunks: xz needs liblzma.so.5: apt-get install liblzma5'),
-    'cannot decode a.xz (xz): xz needs liblzma.so.5: apt-get install liblzma5',
+    new ImageError('nbdfuse: the library liblzma.so.5 is missing: apt-get install liblzma5'),
+    'cannot decode a.xz (xz): the library liblzma.so.5 is missing: apt-get install liblzma5',
   ],
   [
     'the end of the chunk server',
