@@ -519,6 +519,11 @@ async function overlayPath(path: string): Promise<string> {
   }
 }
 
+/** `a, b and c`. */
+function listed(names: readonly string[]): string {
+  return [names.slice(0, -1).join(', '), ...names.slice(-1)].filter((part) => part !== '').join(' and ');
+}
+
 /** `image.qcow2 is qcow2; serving it with qemu-nbd`. */
 function introduction({ place, member }: Identity, plan: Plan, programs: readonly string[]): string {
   const { source } = place;
@@ -530,7 +535,7 @@ function introduction({ place, member }: Identity, plan: Plan, programs: readonl
   const inside = member === undefined ? '' : `${printable(member.name, NAME_LENGTH)} in `;
   const parts = source.kind === 'file' ? (source.parts?.length ?? 1) : 1;
   const divided = parts === 1 ? '' : ` in ${parts} parts`;
-  return `${inside}${shownOf(source)} is ${what}${packed}${divided}; serving it with ${programs.join(' and ')}`;
+  return `${inside}${shownOf(source)} is ${what}${packed}${divided}; serving it with ${listed(programs)}`;
 }
 
 /** A source whose paths do not depend on the current directory, in which its server then need not stay. */

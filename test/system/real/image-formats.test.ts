@@ -97,7 +97,7 @@ describe.each([
     await runProgram(program, ...words, raw);
     const disk = await mountImage(scope, `${raw}.${suffix}`);
     expect(disk.stderr).toBe(
-      `nbdfuse: ${raw}.${suffix} is raw, compressed with ${compression}; serving it with nbdkit\n`,
+      `nbdfuse: ${raw}.${suffix} is raw, compressed with ${compression}; serving it with nbdfuse-chunks\n`,
     );
     expect(await hashOf(disk.file)).toBe(await hashOf(raw));
     expect((await stat(disk.file)).mode & 0o222).toBe(0);
@@ -110,7 +110,7 @@ describe.each([
     await runProgram(program, ...words, image);
     const disk = await mountImage(scope, `${image}.${suffix}`);
     expect(disk.stderr).toContain(
-      `is qcow2, compressed with ${compression}; serving it with nbdkit and qemu-nbd`,
+      `is qcow2, compressed with ${compression}; serving it with nbdfuse-chunks and qemu-nbd`,
     );
     expect(await hashOf(disk.file)).toBe(await hashOf(raw));
   });

@@ -19,14 +19,14 @@ requireRoot();
 
 /** The files on the web server, and the line of nbdfuse about each. */
 const KINDS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<string>, string])[] = [
-  ['disk.img', async (_, raw) => raw, 'raw; serving it with nbdkit'],
+  ['disk.img', async (_, raw) => raw, 'raw; serving it with nbdfuse-chunks and nbdkit'],
   [
     'disk.img.xz',
     async (_, raw) => {
       await runProgram('xz', '-k', '-0', '--block-size=1MiB', raw);
       return `${raw}.xz`;
     },
-    'raw, compressed with xz; serving it with nbdkit',
+    'raw, compressed with xz; serving it with nbdfuse-chunks and nbdkit',
   ],
   [
     'disk.img.gz',
@@ -34,12 +34,12 @@ const KINDS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<
       await runProgram('gzip', '-k', '-1', raw);
       return `${raw}.gz`;
     },
-    'raw, compressed with gzip; serving it with nbdkit',
+    'raw, compressed with gzip; serving it with nbdfuse-chunks and nbdkit',
   ],
   [
     'disk.qcow2',
     (scope, raw) => convertTo(scope, raw, 'qcow2', 'disk.qcow2'),
-    'qcow2; serving it with nbdkit and qemu-nbd',
+    'qcow2; serving it with nbdfuse-chunks, nbdkit and qemu-nbd',
   ],
   [
     'disk.qcow2.xz',
@@ -48,7 +48,7 @@ const KINDS: readonly (readonly [string, (scope: Scope, raw: string) => Promise<
       await runProgram('xz', '-k', '-0', image);
       return `${image}.xz`;
     },
-    'qcow2, compressed with xz; serving it with nbdkit and qemu-nbd',
+    'qcow2, compressed with xz; serving it with nbdfuse-chunks, nbdkit and qemu-nbd',
   ],
 ];
 

@@ -6,6 +6,7 @@ import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { blockAt, blockOf, convertTo, createRaw, hashOf } from '../../support/images.js';
 import { runProgram } from '../../support/run/command.js';
+import { descendants } from '../../support/run/descendants.js';
 import { createQcow2 } from '../../support/run/images.js';
 import { type MountedDisk, mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
@@ -99,12 +100,11 @@ it('sandbox: every server of an image runs without new privileges', async () => 
   const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
   await runProgram('xz', '-k', '-0', image);
   const disk = await mountDisk(scope, { server: [`${image}.xz`], options: ['--overlay'] });
-  const processes = await runProgram('ps', '-eo', 'pid=,comm=,args=');
-  const servers = processes.split('\n').filter((line) => /^\s*\d+ (qemu-nbd|nbdkit)/.test(line));
-  const ours = servers.filter((line) => line.includes(scope.folder) || line.includes('unixsocket'));
-  expect(ours.length).toBeGreaterThanOrEqual(1);
-  for (const line of ours) {
-    const status = await readFile(`/proc/${line.trim().split(' ')[0]}/status`, 'utf8');
+  const servers = await descendants(disk.program.pid);
+  const found = servers.map(({ args }) => /nbdfuse-chunks|qemu-nbd/.exec(args)?.[0]);
+  expect(found).toEqual(['nbdfuse-chunks', 'qemu-nbd']);
+  for (const { pid } of servers) {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
   }
   expect(await disk.stop()).toBe(0);

@@ -15,6 +15,7 @@ import { readAt } from '../../support/files.js';
 import { hashOf } from '../../support/images.js';
 import { makePki } from '../../support/run/certificates.js';
 import { runProgram, tryProgram } from '../../support/run/command.js';
+import { descendant, descendants } from '../../support/run/descendants.js';
 import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, NBDFUSE, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
@@ -27,6 +28,9 @@ const HASH = createHash('sha256').update(FILE).digest('hex');
 
 /** Longest message: two lines of a wide terminal. */
 const TWO_LINES = 360;
+
+/** The command line of an nbdkit. */
+const NBDKIT = /^\S*nbdkit /;
 
 const DOWNLOAD = 'download the file (curl -O), and mount that';
 
@@ -209,7 +213,7 @@ describe('image on a web server with TLS', () => {
     const web = await startFaultyWebServer(scope, FILE, undefined, 'disk.img', pki);
     const words = ['-m', '--propagation', 'private', 'sh', '-c', WITH_AUTHORITY, 'sh', scope.folder, pki];
     const { stdout, stderr } = await tryProgram('unshare', ...words, process.execPath, NBDFUSE, web.url);
-    expect(stderr).toBe(`nbdfuse: ${web.url} is raw; serving it with nbdkit\n`);
+    expect(stderr).toBe(`nbdfuse: ${web.url} is raw; serving it with nbdfuse-chunks and nbdkit\n`);
     expect(stdout).toBe(`${HASH}  -\n`);
   });
 
@@ -230,8 +234,8 @@ describe('mounted image on a web server', () => {
     const image = createQcow2(scope.path('disk.qcow2'), '1M');
     const web = await startFaultyWebServer(scope, readFileSync(image), undefined, 'disk.qcow2');
     const disk = await mountDisk(scope, { server: [web.url] });
-    process.kill(Number(await runProgram('pgrep', '-P', String(disk.program.pid), 'nbdkit')), 'SIGKILL');
-    await disk.program.says(/the server is lost: nbdkit was killed by SIGKILL/);
+    process.kill((await descendant(disk.program.pid, NBDKIT)).pid, 'SIGKILL');
+    await disk.program.says(/the server is lost: [^\n]*nbdkit was killed by SIGKILL/);
   });
 
   it.each<[string, WebFault, string]>([
@@ -281,7 +285,7 @@ describe('password and token in a URL', () => {
     const web = await startGuarded(scope);
     const disk = await mountDisk(scope, { server: [withPassword(web)] });
     expect(await hashOf(disk.file)).toBe(HASH);
-    expect(disk.stderr).toBe(`nbdfuse: ${web.url}?sig=… is raw; serving it with nbdkit\n`);
+    expect(disk.stderr).toBe(`nbdfuse: ${web.url}?sig=… is raw; serving it with nbdfuse-chunks and nbdkit\n`);
     const shown = [
       await runProgram('node', NBDFUSE, '--status', disk.mountpoint),
       await runProgram('node', NBDFUSE, '--status', '--json', disk.mountpoint),
@@ -291,9 +295,13 @@ describe('password and token in a URL', () => {
     ].join('\n');
     expect(shown).toContain('sig=…');
     expect(shown).not.toMatch(/s3cret|t0ken/);
-    const children = await runProgram('ps', '-o', 'args=', '--ppid', String(disk.program.pid));
-    expect(children).toContain('password=+/proc/');
-    expect(children).not.toContain('s3cret');
+    const children = await descendants(disk.program.pid);
+    expect(children).toHaveLength(2);
+    for (const { args } of children) {
+      expect(args).toContain('password=+/proc/');
+      expect(args).not.toContain('s3cret');
+      expect(args.includes('t0ken')).toBe(NBDKIT.test(args));
+    }
     expect(await disk.stop()).toBe(0);
   });
 
@@ -304,8 +312,8 @@ describe('password and token in a URL', () => {
       server: [withPassword(web)],
       options: ['--restart', '--cache=none'],
     });
-    const pid = await runProgram('pgrep', '-P', String(disk.program.pid), 'nbdkit');
-    process.kill(Number(pid), 'SIGKILL');
+    const { pid } = await descendant(disk.program.pid, NBDKIT);
+    process.kill(pid, 'SIGKILL');
     expect((await readAt(disk.file, 4096, 4096)).equals(FILE.subarray(4096, 8192))).toBe(true);
   });
 
