@@ -173,6 +173,33 @@ describe('xz file', () => {
     expect(await readAt(disk.file, 3 * MIB, MIB)).toEqual(await readAt(raw, 3 * MIB, MIB));
     await expect(readAt(disk.file, 2 * MIB, MIB)).rejects.toThrow(/EIO/);
   });
+
+  it('gives no byte of a damaged block that shares a unit of 256 KiB with a sound one', async () => {
+    const scope = createScope();
+    const border = 8 * MIB + 1;
+    const { raw, image } = await made(
+      scope,
+      'disk.img.xz',
+      `head -c 17M /dev/urandom >"$0"; xz -0c --block-size=${border} "$0" >"$1"`,
+    );
+    const list = await runShell('xz --robot -lvv "$0"', image);
+    const second = Number(/^block\t\d+\t\d+\t2\t(\d+)/m.exec(list)?.[1]);
+    const bytes = readFileSync(image);
+    // The decoder notices such a byte only at the check, which is at the end of the block.
+    bytes[second + 2000] ^= 1;
+    writeFileSync(image, bytes);
+    // The kernel's cache would read the last byte of the first block together with those behind it.
+    const disk = await mountDisk(scope, { server: [image], options: ['--cache=none'] });
+    const isRead = readAt(disk.file, border, 8192).then(() => true);
+    await expect(isRead).rejects.toMatchObject({ code: 'EIO' });
+    await runShell(`head -c ${border} "$0" | cmp -n ${border} - "$1"`, disk.file, raw);
+    const third = Math.ceil((2 * border) / (MIB / 4)) * (MIB / 4);
+    await runShell(
+      `tail -c +${third + 1} "$0" >"$0.3"; tail -c +${third + 1} "$1" | cmp - "$0.3"`,
+      raw,
+      disk.file,
+    );
+  });
 });
 
 describe('compressed file', () => {
