@@ -81,7 +81,7 @@ const WORDS_LENGTH = 4096;
 
 /** The last line of a running server, in place of its refusal: nbdkit says there why it cannot open an export. */
 function explained(error: unknown, said: string): unknown {
-  const last = said.trim().split('\n').at(-1) ?? '';
+  const last = (said.trim().split('\n').at(-1) ?? '').replace(/^nbdfuse: /, '');
   if (!(error instanceof NbdServerError) || last === '') return error;
   return new ImageError(printable(last), { cause: error });
 }
@@ -102,19 +102,19 @@ export async function withDisk<T>(
   const client = await NbdClient.connect(address, { signal, onStderr }).catch((error: unknown) => {
     throw explained(error, said);
   });
-  return useClient(client, signal, use);
+  return useClient({ client, df: client.canDf, signal }, use);
 }
 
+/** @param df whether to read with DF: other servers than ours report an unreadable sector only then */
 async function useClient<T>(
-  client: NbdClient,
-  signal: AbortSignal | undefined,
+  { client, df, signal }: { client: NbdClient; df: boolean; signal: AbortSignal | undefined },
   use: (disk: ServedDisk) => Promise<T>,
 ): Promise<T> {
   try {
     return await use({
       size: client.size,
       readOnly: client.readOnly,
-      read: (offset, length) => client.read(offset, length, { signal, df: client.canDf }),
+      read: (offset, length) => client.read(offset, length, { signal, df }),
     });
   } finally {
     await client.close();
@@ -125,7 +125,8 @@ async function useClient<T>(
 const LINE_TIME = 100;
 
 /**
- * The same for a server that goes on afterwards, and closes when this fails. Its last line also explains a failed read.
+ * The same for a chunk server that goes on afterwards, and closes when this fails. Its last line also explains a failed
+ * read. A READ with DF would go past its cache.
  * @throws as withDisk
  */
 export async function withStarted<T>(
@@ -134,7 +135,8 @@ export async function withStarted<T>(
   use: (disk: ServedDisk) => Promise<T>,
 ): Promise<T> {
   try {
-    return await useClient(await NbdClient.over(started.server, { signal }), signal, use);
+    const client = await NbdClient.over(started.server, { signal });
+    return await useClient({ client, df: false, signal }, use);
   } catch (error) {
     if (error instanceof NbdServerError && started.said === '') await delay(LINE_TIME);
     await started.close();

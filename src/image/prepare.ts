@@ -226,7 +226,9 @@ async function lookAtPage(
     if (found === undefined) throw error;
     const { version, compression } = found;
     const line = `cannot reach ${shownOf(source)}: showing what ${printable(place.chunks.cacheFile ?? '')} has of it`;
-    return { place: { ...place, version }, look: NOTHING, compression, lines: [line] };
+    // The chunk server tries it once more, and does without.
+    const away = { ...source, canRetry: false };
+    return { place: { ...place, source: away, version }, look: NOTHING, compression, lines: [line] };
   }
 }
 
@@ -295,7 +297,9 @@ async function withUnpacked<T>(
     return { found: await withStarted(started, signal, use), started };
   } catch (error) {
     const { compression } = packing;
-    throw compression === undefined ? error : unpackingError(shownOf(place.source), compression, error);
+    if (compression === undefined) throw error;
+    const source = recordedName(absolute(place.source));
+    throw unpackingError({ name: shownOf(place.source), source, compression }, error);
   } finally {
     stopWatching?.();
   }

@@ -22,13 +22,26 @@ const CHECK: Readonly<Record<Compression | 'deflate', string>> = {
 
 /** The text before the reason in a line of the chunk server, and in the description of its end. */
 const LINE = /^(nbdfuse-chunks exited with status \d+: )?(nbdfuse(-chunks)?: )?/;
+/** The text behind the reason: there is no mount whose reads could fail. */
+const READS = /: reads of the image from byte \d+( to \d+)? fail$/;
+
+/** A compressed file. */
+export interface PackedFile {
+  /** As messages of nbdfuse show it. */
+  readonly name: string;
+  /** As lines of the chunk server begin with it. */
+  readonly source: string;
+  readonly compression: Compression | 'deflate';
+}
 
 /** The error to report instead of `error`, which a look into a compressed file has thrown. */
-export function unpackingError(name: string, compression: Compression | 'deflate', error: unknown): unknown {
+export function unpackingError({ name, source, compression }: PackedFile, error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const isEnd = error instanceof TransportError && error.message.startsWith(CHUNK_SERVER_NAME);
   if (!(isEnd || error instanceof ImageError || error instanceof NbdServerError)) return error;
-  const why = error.message.replace(LINE, '');
+  const line = error.message.replace(LINE, '').replace(READS, '');
+  const start = `${printable(source)}: `;
+  const why = line.startsWith(start) ? line.slice(start.length) : line;
   const check = `get it again, and check it with ${CHECK[compression]}`;
   const next = why.includes('apt-get install') ? '' : `: ${check}`;
   return new ImageError(`cannot decode ${printable(name)} (${compression}): ${why}${next}`, { cause: error });

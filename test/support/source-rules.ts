@@ -94,7 +94,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'chunks/points': ['chunks/contract', 'chunks/decode'],
   'chunks/schedule': ['chunks/contract'],
   'chunks/reader': ['chunks/contract', 'chunks/cache', 'chunks/decode', 'chunks/points', 'chunks/schedule'],
-  'chunks/input': ['nbd', 'client', 'transport', 'chunks/contract'],
+  'chunks/input': ['nbd', 'linux', 'client', 'transport', 'chunks/contract'],
   'chunks/disk': ['nbd', 'client', 'chunks/contract', 'chunks/reader', 'chunks/input'],
   chunks: [
     'nbd',

@@ -7,7 +7,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '../../client/client.js';
 import { endpointOf, type ServerAddress } from '../../client/target.js';
 import { ENOTCONN } from '../../constants/errno.js';
-import { NbdError, NbdProtocolError } from '../../nbd/errors.js';
+import { writeToStderr } from '../../linux/stderr.js';
+import { NbdError, NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
+import { printable, printableSink } from '../../nbd/text.js';
 import { describeExit } from '../../transport/child.js';
 import { programOf } from '../../transport/confine.js';
 import { TransportError } from '../../transport/errors.js';
@@ -27,6 +29,9 @@ export interface NbdInputOptions {
   readonly onEnd: (how: string) => Promise<void>;
 }
 
+/** Bytes of a child's standard error that are kept until it is connected. */
+const SAID_LENGTH = 4096;
+
 /** Milliseconds in which this process ends with its child, before requests fail and clients lose their connections. */
 const END_TIME = 500;
 
@@ -39,6 +44,31 @@ function isLoss(error: unknown): error is NbdError {
 function addressOf(server: NbdInputOptions['server']): ServerAddress {
   if ('uri' in server) return server.uri;
   return server.isStdio ? { command: server.command } : { socketActivation: server.command };
+}
+
+/** The standard error of a child. Until it is connected, only the last line is kept: it repeats itself for each attempt. */
+class StartOutput {
+  readonly #write = printableSink(writeToStderr);
+  #said = '';
+  #isConnected = false;
+
+  take(chunk: Buffer): void {
+    if (this.#isConnected) this.#write(chunk);
+    else this.#said = (this.#said + chunk.toString()).slice(-SAID_LENGTH);
+  }
+
+  /** Writes what it has said, and what it will say. */
+  release(): void {
+    this.#isConnected = true;
+    if (this.#said !== '') this.#write(Buffer.from(this.#said));
+  }
+
+  /** Its last line, in place of a refusal: nbdkit says there why it cannot open an export. */
+  explained(error: unknown): unknown {
+    const last = this.#said.trim().split('\n').at(-1) ?? '';
+    if (!(error instanceof NbdServerError) || last === '') return error;
+    return new NbdError(printable(last), { cause: error });
+  }
 }
 
 export class NbdInput implements Input {
@@ -60,15 +90,19 @@ export class NbdInput implements Input {
 
   /** @throws TransportError, NbdError */
   static async open({ server, connections, onEnd }: NbdInputOptions): Promise<NbdInput> {
-    const opened = await openServer(endpointOf(addressOf(server)));
+    const output = new StartOutput();
+    const opened = await openServer(endpointOf(addressOf(server)), {
+      onStderr: (chunk) => output.take(chunk),
+    });
     try {
       const input = new NbdInput(opened, connections, await NbdClient.over(opened, { connections }));
       const name = 'uri' in server ? '' : programOf(server.command);
       input.#ended = opened.exited?.then((exit) => onEnd(`${name} ${describeExit(exit)}`));
+      output.release();
       return input;
     } catch (error) {
       await opened.close();
-      throw error;
+      throw output.explained(error);
     }
   }
 

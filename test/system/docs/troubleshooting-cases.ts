@@ -144,8 +144,6 @@ nbdfuse dir far.qcow2`,
   'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
 nbdfuse dir vmware.vmdk`,
   'two.tar has several': 'tar -cf two.tar disk.raw text.qcow2; nbdfuse dir two.tar',
-  'packed.zip: disk.raw': 'zip -q packed.zip disk.raw; nbdfuse dir packed.zip',
-  'packed.tar.gz is': 'tar -czf packed.tar.gz disk.raw; nbdfuse dir packed.tar.gz',
   'disk.raw.002 is a part':
     'split -n2 -da3 --numeric-suffixes=1 disk.raw disk.raw.; nbdfuse dir disk.raw.002',
   'the part after disk.raw.001': `split -n3 -da3 --numeric-suffixes=1 disk.raw disk.raw.; rm disk.raw.002
@@ -155,14 +153,11 @@ nbdfuse dir files.img`,
   'child.vhd holds': `(printf 'conectix%052d\\0\\0\\0\\004' 0; cat disk.raw) >child.vhd
 nbdfuse dir child.vhd`,
   'part.vmdk is': `printf 'KDMV%01000d' 0 >part.vmdk; nbdfuse dir part.vmdk`,
-  'short.img.gz ends': 'gzip -c "$NBDFUSE" | head -c 100 >short.img.gz; nbdfuse dir short.img.gz',
-  'bad.img.gz is': `(gzip -c disk.raw | head -c -8; printf 'checksum') >bad.img.gz; nbdfuse dir bad.img.gz`,
+  'cannot decode short.img.gz': 'gzip -c "$NBDFUSE" | head -c 100 >short.img.gz; nbdfuse dir short.img.gz',
+  'cannot decode bad.img.gz': `(gzip -c disk.raw | head -c -8; printf 'checksum') >bad.img.gz; nbdfuse dir bad.img.gz`,
   'two.img.gz is': 'gzip -c disk.raw | gzip -c >two.img.gz; nbdfuse dir two.img.gz',
   'page.img.xz should': 'printf page >page.img.xz; nbdfuse dir page.img.xz',
-  'big.img.xz has': 'head -c 600M /dev/zero | xz -0 >big.img.xz; nbdfuse dir big.img.xz',
-  'nbdkit cannot unpack short.img.xz':
-    'xz -c "$NBDFUSE" | head -c 100 >short.img.xz; nbdfuse dir short.img.xz',
-  'twice.img.gz has': '(gzip -c disk.raw; gzip -c disk.raw) >twice.img.gz; nbdfuse dir twice.img.gz',
+  'cannot decode short.img.xz': 'xz -c "$NBDFUSE" | head -c 100 >short.img.xz; nbdfuse dir short.img.xz',
   '--format none': 'nbdfuse --format=none dir disk.raw',
   '--snapshot-name': 'nbdfuse --snapshot-name=old dir disk.raw',
   'secret.qcow2 is encrypted': `${SECRET}; nbdfuse dir secret.qcow2`,

@@ -11,6 +11,11 @@ it.each<[string, Error, string]>([
     'cannot decode a.xz (xz): the file is damaged at byte 4000: get it again, and check it with xz -t',
   ],
   [
+    'a line about the reads of a mount',
+    new ImageError('nbdfuse: /here/a.xz: the file ends too early: reads of the image from byte 53 fail'),
+    'cannot decode a.xz (xz): the file ends too early: get it again, and check it with xz -t',
+  ],
+  [
     'a failed read',
     new NbdServerError('the server failed a read: EIO'),
     'cannot decode a.xz (xz): the server failed a read: EIO: get it again, and check it with xz -t',
@@ -28,5 +33,8 @@ it.each<[string, Error, string]>([
   ['a lost server', new TransportError('nbdkit was killed by SIGKILL'), 'nbdkit was killed by SIGKILL'],
   ['another error', new Error('stopped by SIGTERM'), 'stopped by SIGTERM'],
 ])('unpacking errors: %s', (_, error, message) => {
-  expect(unpackingError('a.xz', 'xz', error)).toHaveProperty('message', message);
+  expect(unpackingError({ name: 'a.xz', source: '/here/a.xz', compression: 'xz' }, error)).toHaveProperty(
+    'message',
+    message,
+  );
 });

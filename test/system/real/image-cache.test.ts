@@ -1,0 +1,106 @@
+// Cache files of images on web servers: the next mount reads from them, also without a network.
+
+import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { createScope, type Scope } from '../../support/cleanup.js';
+import { type FaultyWebServer, startFaultyWebServer } from '../../support/faulty-web-server.js';
+import { readAt } from '../../support/files.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+
+requirePrograms('nbdkit', 'xz', 'unshare');
+requireRoot();
+
+const MIB = 1024 * 1024;
+const BYTES = randomBytes(3 * MIB);
+/** A disk that no mount reads ahead to its end. */
+const LARGE = randomBytes(48 * MIB);
+
+/** A web server with the disk, compressed with xz or as it is. */
+async function serve(scope: Scope, isPacked: boolean, bytes = BYTES): Promise<FaultyWebServer> {
+  const path = scope.path('disk.img');
+  writeFileSync(path, bytes);
+  if (!isPacked) return startFaultyWebServer(scope, bytes);
+  await runProgram('xz', '-k', '-0', '--block-size=512KiB', path);
+  return startFaultyWebServer(scope, await readFile(`${path}.xz`), undefined, 'disk.img.xz');
+}
+
+/** Mounts the image with a cache file. @param prefix see MountRequest */
+function mountCached(scope: Scope, { url }: FaultyWebServer, prefix: string[] = []): Promise<MountedDisk> {
+  return mountDisk(scope, { server: [url], options: ['--cache-file', scope.path('cache')], prefix });
+}
+
+const isSame = async (disk: MountedDisk): Promise<boolean> => (await readFile(disk.file)).equals(BYTES);
+
+/** In a network namespace without any network. */
+const OFFLINE = ['unshare', '-n'];
+
+describe.each([
+  ['compressed image', true],
+  ['raw image', false],
+])('cache file of a %s on a web server', (_, isPacked) => {
+  it('saves the next mount from fetching what the first one has read', async () => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked);
+    const first = await mountCached(scope, web);
+    expect(await isSame(first)).toBe(true);
+    expect(await first.stop()).toBe(0);
+    const before = web.requests.length;
+    const second = await mountCached(scope, web);
+    expect(await isSame(second)).toBe(true);
+    expect(await second.stop()).toBe(0);
+    const later = web.requests.slice(before).map(({ first: byte = 0 }) => byte);
+    // The looks at the file: its first and last bytes, and some in between.
+    expect(later.length).toBeLessThan(12);
+  });
+
+  it('is enough without a network, and one line has the error of nbdkit', async () => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked);
+    const online = await mountCached(scope, web);
+    expect(await isSame(online)).toBe(true);
+    expect(await online.stop()).toBe(0);
+    const before = web.requests.length;
+    const offline = await mountCached(scope, web, OFFLINE);
+    expect(await isSame(offline)).toBe(true);
+    expect(await offline.stop()).toBe(0);
+    expect(web.requests).toHaveLength(before);
+    const lines = offline.stderr.trimEnd().split('\n');
+    expect(lines.filter((line) => line.includes('nbdkit: '))).toHaveLength(1);
+    expect(lines.join('\n')).toContain(
+      `nbdfuse: cannot reach ${web.url}: showing what ${scope.path('cache')} has`,
+    );
+    expect(lines.join('\n')).toContain('; what the cache file has is served without it');
+  });
+
+  it('gives EIO without a network for what it does not have', async () => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked, LARGE);
+    const online = await mountCached(scope, web);
+    expect((await readAt(online.file, 0, 4096)).equals(LARGE.subarray(0, 4096))).toBe(true);
+    expect(await online.stop()).toBe(0);
+    const offline = await mountCached(scope, web, OFFLINE);
+    expect((await readAt(offline.file, 0, 4096)).equals(LARGE.subarray(0, 4096))).toBe(true);
+    const read = readAt(offline.file, 44 * MIB, 4096).then(() => true);
+    await expect(read).rejects.toMatchObject({ code: 'EIO' });
+    expect(await offline.stop()).toBe(0);
+  });
+
+  it('is emptied when the file at the server has changed', async () => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked);
+    const first = await mountCached(scope, web);
+    expect(await isSame(first)).toBe(true);
+    expect(await first.stop()).toBe(0);
+    web.fault = ({ headers }) => {
+      headers.ETag = '"b-2"';
+    };
+    const second = await mountCached(scope, web);
+    const text = await runProgram('cat', scope.path('cache.index'));
+    expect(text.includes('b-2')).toBe(true);
+    expect(await second.stop()).toBe(0);
+  });
+});
