@@ -113,8 +113,12 @@ export class DocumentWorld {
     await copyFile(`${images}/disk.qcow2`, `${images}/disk.img`);
     await copyFile(`${images}/disk.qcow2`, `${images}/image.qcow2`);
     await copyFile(raw, `${images}/image.raw`);
-    const [web, other] = await Promise.all(
-      ['disk.img.xz', 'disk.qcow2'].map((name) => startHttpRangeServer(scope, `${images}/${name}`, name)),
+    const [web, other, unpacked] = await Promise.all(
+      [
+        ['disk.img.xz', 'disk.img.xz'],
+        ['disk.qcow2', 'disk.qcow2'],
+        ['image.raw', 'disk.img'],
+      ].map(([file, name]) => startHttpRangeServer(scope, `${images}/${file}`, name)),
     );
     const over = (socket: string): string => `socket=${socket}`;
     return new DocumentWorld(scope, [
@@ -123,6 +127,7 @@ export class DocumentWorld {
       [/nbds:\/\/alice@host\/(\w+)\?([^']*)/g, `nbds+unix://alice@/$1?$2&${over(psk.socket)}`],
       [/\/etc\/pki\/mine/g, 'pki'],
       [/https:\/\/example\.com(?=\/disk\.qcow2)/g, new URL(other.url).origin],
+      [/https:\/\/example\.com(?=\/disk\.img(?!\.))/g, new URL(unpacked.url).origin],
       [/https:\/\/example\.com/g, new URL(web.url).origin],
     ]);
   }
