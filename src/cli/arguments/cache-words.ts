@@ -7,13 +7,26 @@ import { UsageError } from '../errors.js';
 import { byteCount } from './values.js';
 
 const ACTIONS = ['list', 'verify', 'prune', 'export'] as const;
+type Action = (typeof ACTIONS)[number];
 
-/** The words after `cache` that name an action, for completions. */
-export const CACHE_ACTIONS: readonly string[] = ACTIONS;
+/** An option of an action. */
+export interface CacheOption {
+  readonly name: string;
+  readonly description: string;
+  readonly takesValue: boolean;
+}
+
+/** The words after `cache` that name an action, and their options. */
+export const CACHE_ACTIONS: Readonly<Record<Action, readonly CacheOption[]>> = {
+  list: [{ name: '--json', description: 'print an array of JSON', takesValue: false }],
+  verify: [],
+  prune: [{ name: '--cache-size', description: 'keep at most SIZE bytes', takesValue: true }],
+  export: [{ name: '--partial', description: 'write zeros for missing bytes', takesValue: false }],
+};
 
 /** A request about cache files. */
 export interface CacheRequest {
-  readonly action: (typeof ACTIONS)[number];
+  readonly action: Action;
   /** Files and directories; for `export`: FILE and OUT. */
   readonly paths: readonly string[];
   readonly json: boolean;
@@ -22,17 +35,11 @@ export interface CacheRequest {
   readonly cacheSize: number | undefined;
 }
 
-const USAGE: Readonly<Record<CacheRequest['action'], string>> = {
+const USAGE: Readonly<Record<Action, string>> = {
   list: 'nbdfuse cache list [--json] [DIR|FILE ...]',
   verify: 'nbdfuse cache verify FILE',
   prune: 'nbdfuse cache prune [--cache-size=SIZE] FILE|DIR',
   export: 'nbdfuse cache export [--partial] FILE OUT',
-};
-
-const OPTION_OF: Readonly<Record<string, CacheRequest['action']>> = {
-  '--json': 'list',
-  '--partial': 'export',
-  '--cache-size': 'prune',
 };
 
 /** The request of a command line that begins with `cache` and an action; undefined: another one. @throws UsageError */
@@ -47,10 +54,11 @@ export function cacheRequestFrom(words: readonly string[]): CacheRequest | undef
     else if (!word.startsWith('-') || word === '-') paths.push(word);
     else {
       const [name] = word.split('=', 1);
-      if (OPTION_OF[name] !== action)
+      const option = CACHE_ACTIONS[action].find((one) => one.name === name);
+      if (option === undefined)
         throw new UsageError(`cache ${action} has no option ${printable(name)}: ${USAGE[action]}`);
       const value = word === name ? undefined : word.slice(name.length + 1);
-      given.set(name, name === '--cache-size' ? (value ?? rest.shift() ?? '') : '');
+      given.set(name, option.takesValue ? (value ?? rest.shift() ?? '') : '');
     }
   }
   const [least, most] =

@@ -49,6 +49,55 @@ describe('bash completion', () => {
   });
 });
 
+/** The beginning of a command line, and the only completion of its last word. */
+const CACHE: readonly (readonly [string, string])[] = [
+  ['cache pr', 'prune'],
+  ['cache list --', '--json'],
+  ['cache prune --', '--cache-size'],
+  ['cache export --p', '--partial'],
+  ['--cache-f', '--cache-file'],
+  ['--pref', '--prefetch'],
+];
+
+/** Types a line and a tab in zsh, whose nbdfuse prints its arguments between < and >. $1 is the folder of the script. */
+const TYPE_IN_ZSH = String.raw`
+zmodload zsh/zpty
+zpty -b inner zsh -f -i
+zpty -w inner "PS1=; autoload -Uz compinit; fpath=($1 \$fpath); compinit -u -D; compdef _nbdfuse nbdfuse
+bindkey '^I' complete-word; nbdfuse() { print -r -- \"<\$*>\" }; print rea''dy"
+all=
+while [[ $all != *ready* ]]; do zpty -r -t inner out && all+=$out || sleep 0.01; done
+zpty -w -n inner "nbdfuse $2"$'\t\n'
+all=
+while [[ $all != *'<'*'>'* ]]; do zpty -r -t inner out && all+=$out || sleep 0.01; done
+print -rn -- "<${'$'}{${'$'}{all##*<}%%>*}>"`;
+
+describe('completion of nbdfuse cache', () => {
+  it.each(CACHE)('bash completes %s to %s', async (typed, word) => {
+    expect(await offered(...typed.split(' '))).toEqual([word]);
+  });
+
+  it('bash offers files to an action', async () => {
+    expect(await offered('cache', 'list', 'im')).toEqual(['image.raw']);
+    expect(await offered('cache', 'verify', '--')).toEqual([]);
+  });
+
+  it.each(CACHE)('fish completes %s to %s', async (typed, word) => {
+    const scope = createScope();
+    writeFileSync(scope.path('script'), completionScript('fish'));
+    const line = `source ${scope.path('script')}; cd ${scope.folder}; complete -C 'nbdfuse ${typed}'`;
+    const text = await runProgram('fish', '--no-config', '-c', line);
+    expect(text.trimEnd().split('\n')).toEqual([expect.stringMatching(new RegExp(`^${word}(\t|$)`))]);
+  });
+
+  it.each(CACHE)('zsh completes %s to %s', async (typed, word) => {
+    const scope = createScope();
+    writeFileSync(scope.path('_nbdfuse'), completionScript('zsh'));
+    const text = await runProgram('zsh', '-f', '-c', TYPE_IN_ZSH, 'zsh', scope.folder, typed);
+    expect(text).toBe(`<${[...typed.split(' ').slice(0, -1), word].join(' ')}>`);
+  });
+});
+
 it.each([
   ['zsh', ['-n']],
   ['fish', ['--no-execute']],
