@@ -33,7 +33,7 @@ export interface ChunkServerOptions {
   /** Fetch all of the image; `rate` in bytes a second. */
   readonly prefetch: { readonly rate: number | undefined } | undefined;
   readonly trace: string | undefined;
-  readonly connections: number;
+  readonly connections: number | undefined;
   readonly isWritable: boolean;
   /** A command for a shell that uses the socket `$unixsocket`. */
   readonly run: string | undefined;
@@ -52,9 +52,6 @@ const CODINGS: readonly Coding[] = [
 
 /** Bytes of units that are kept in memory. */
 const CACHE_MEMORY = 256 * 1024 * 1024;
-/** Connections to an NBD server below. */
-const CONNECTIONS = 4;
-
 const text = { type: 'string' } as const;
 
 const OPTIONS = {
@@ -122,7 +119,7 @@ export function parseOptions(words: readonly string[]): ChunkServerOptions {
         ? undefined
         : { rate: prefetch === '' ? undefined : number('prefetch', prefetch) },
     trace: values.trace,
-    connections: optional('connections', values.connections) ?? CONNECTIONS,
+    connections: optional('connections', values.connections),
     isWritable: values.writable === true,
     run: values.run,
   };

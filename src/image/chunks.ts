@@ -16,8 +16,11 @@ export interface Range {
 export type Below =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'nbd'; readonly uri: string }
-  /** A server that takes its socket by socket activation. */
-  | { readonly kind: 'server'; readonly argv: readonly string[] }
+  /**
+   * A server that takes its socket by socket activation.
+   * connections: so many may read at the same time, whether or not it says so
+   */
+  | { readonly kind: 'server'; readonly argv: readonly string[]; readonly connections?: number }
   /** A server that speaks on its standard input and output. */
   | { readonly kind: 'command'; readonly argv: readonly string[] };
 
@@ -64,7 +67,11 @@ function belowWords(below: Below): readonly string[] {
     case 'command':
       return ['--stdio', '--', ...below.argv];
     default:
-      return ['--', ...below.argv];
+      return [
+        ...(below.connections === undefined ? [] : [`--connections=${below.connections}`]),
+        '--',
+        ...below.argv,
+      ];
   }
 }
 

@@ -226,11 +226,15 @@ export function nbdkitAlone(request: NbdkitRequest, isConfined: boolean): readon
   return isConfined ? confineNbdkit(words, request, undefined) : words;
 }
 
+/** Connections to an nbdkit below that reads from a web server: its plugin answers one request at a time on each. */
+const WEB_CONNECTIONS = 8;
+
 /** Where a chunk server gets the bytes of a source. */
 function belowChunks(source: Source, readOnly: boolean): Below {
   if (source.kind === 'nbd') return { kind: 'nbd', uri: source.uri };
   if (source.kind === 'file' && source.parts === undefined) return { kind: 'file', path: source.path };
-  return { kind: 'server', argv: nbdkitServer({ source, readOnly }) };
+  const server = { kind: 'server', argv: nbdkitServer({ source, readOnly }) } as const;
+  return source.kind === 'web' ? { ...server, connections: WEB_CONNECTIONS } : server;
 }
 
 /** The image that a plan's cache belongs to. */

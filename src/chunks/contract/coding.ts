@@ -82,7 +82,7 @@ export interface Decoder {
 export interface Input {
   /** Bytes of the file. */
   readonly size: number;
-  /** How many reads at the same time are faster than one. */
+  /** How many reads at the same time are faster than fewer. */
   readonly parallel: number;
   /**
    * Reads exactly `length` bytes, at most MAX_READ.

@@ -1,6 +1,8 @@
 // An export of an NBD server as input, and as the disk that changes are written to.
 //
-// One client has all connections. After it is lost, the next request connects again. A child that has ended is not
+// One client makes all changes. Further ones only read: a server need not promise that they see changes at once
+// (NBD_FLAG_CAN_MULTI_CONN), so they are only for an export that nobody changes. After a loss the next request connects
+// again. A child that has ended is not
 // started again here, since another process may have another disk: the whole chunk server ends with it.
 
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,15 +18,18 @@ import { TransportError } from '../../transport/errors.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Input } from '../contract/coding.js';
 
-/** Reads at the same time on each connection. */
-const DEPTH = 4;
+/** Connections to a server that promises that several are consistent, unless the options say otherwise. */
+const CONNECTIONS = 4;
+/** Reads at the same time on each connection: one that is answered, and the next one. */
+const DEPTH = 2;
 
 export interface NbdInputOptions {
   /** A URI, or the command of a server. */
   readonly server:
     | { readonly uri: string }
     | { readonly command: readonly string[]; readonly isStdio: boolean };
-  readonly connections: number;
+  /** The server takes so many connections, whether or not it says so; undefined: as it says. */
+  readonly connections: number | undefined;
   /** Called when a child has ended; resolves when this process may go on without it. @param how in one line */
   readonly onEnd: (how: string) => Promise<void>;
 }
@@ -76,15 +81,22 @@ export class NbdInput implements Input {
   readonly parallel: number;
   readonly #server: NbdServer;
   readonly #connections: number;
+  /** Clients that only read, besides the first one. */
+  readonly #more: number;
+  /** All clients, and how many reads each has in progress. */
+  readonly #reads = new Map<NbdClient, number>();
   #client: NbdClient | undefined;
   #connecting: Promise<NbdClient> | undefined;
   #ended: Promise<void> | undefined;
+  #isClosing = false;
 
-  private constructor(server: NbdServer, connections: number, client: NbdClient) {
+  private constructor(server: NbdServer, connections: number | undefined, client: NbdClient) {
     this.#server = server;
-    this.#connections = connections;
+    this.#connections = connections ?? CONNECTIONS;
+    const isAlone = client.readOnly && client.connections === 1;
+    this.#more = isAlone && connections !== undefined ? connections - 1 : 0;
     this.size = Number(client.size);
-    this.parallel = Math.max(DEPTH, client.connections * DEPTH);
+    this.parallel = (client.connections + this.#more) * DEPTH;
     this.#use(client);
   }
 
@@ -95,7 +107,8 @@ export class NbdInput implements Input {
       onStderr: (chunk) => output.take(chunk),
     });
     try {
-      const input = new NbdInput(opened, connections, await NbdClient.over(opened, { connections }));
+      const client = await NbdClient.over(opened, { connections: connections ?? CONNECTIONS });
+      const input = new NbdInput(opened, connections, client);
       const name = 'uri' in server ? '' : programOf(server.command);
       input.#ended = opened.exited?.then((exit) => onEnd(`${name} ${describeExit(exit)}`));
       output.release();
@@ -120,7 +133,7 @@ export class NbdInput implements Input {
     try {
       const client = await this.client();
       if (Number(client.size) !== this.size) throw new Error('the server has a disk of another size now');
-      await client.readInto(bytes, offset);
+      await this.#readInto(this.#leastBusy(client), bytes, offset);
       return bytes;
     } catch (error) {
       throw await this.lossOf(error);
@@ -147,8 +160,25 @@ export class NbdInput implements Input {
   }
 
   async close(): Promise<void> {
-    await this.#client?.close();
+    this.#isClosing = true;
+    await Promise.all([...this.#reads.keys()].map((client) => client.close()));
     await this.#server.close();
+  }
+
+  async #readInto(client: NbdClient, bytes: Uint8Array, offset: number): Promise<void> {
+    this.#reads.set(client, (this.#reads.get(client) ?? 0) + 1);
+    try {
+      await client.readInto(bytes, offset);
+    } finally {
+      const reads = this.#reads.get(client);
+      if (reads !== undefined) this.#reads.set(client, reads - 1);
+    }
+  }
+
+  #leastBusy(first: NbdClient): NbdClient {
+    let [least, fewest] = [first, this.#reads.get(first) ?? 0];
+    for (const [client, reads] of this.#reads) if (reads < fewest) [least, fewest] = [client, reads];
+    return least;
   }
 
   async #connect(): Promise<NbdClient> {
@@ -159,8 +189,23 @@ export class NbdInput implements Input {
 
   #use(client: NbdClient): void {
     this.#client = client;
+    this.#add(client);
     void client.closed.then(() => {
       if (this.#client === client) this.#client = undefined;
     });
+    for (let i = this.#reads.size; i <= this.#more; i++) void this.#addReader();
+  }
+
+  /** Connects another client to read. Nobody waits for it: the reads do without one that cannot be had. */
+  async #addReader(): Promise<void> {
+    const client = await NbdClient.over(this.#server).catch(() => undefined);
+    if (client === undefined) return;
+    if (this.#isClosing || Number(client.size) !== this.size) await client.close();
+    else this.#add(client);
+  }
+
+  #add(client: NbdClient): void {
+    this.#reads.set(client, 0);
+    void client.closed.then(() => this.#reads.delete(client));
   }
 }
