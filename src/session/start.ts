@@ -69,7 +69,7 @@ export async function startSession(
 /** The file keeper, and the parameters of the backend that depend on it. */
 type Opened = Pick<
   BackendRequest,
-  'files' | 'changing' | 'reconnectable' | 'wholeReads' | 'localCopy' | 'threads'
+  'files' | 'changing' | 'reconnectable' | 'wholeReads' | 'localCopy' | 'serverReadsAhead' | 'threads'
 > & {
   readonly fileKeeper: FileKeeper;
 };
@@ -133,6 +133,7 @@ async function openOne(
     reconnectable: keepsWrites(disk.server, settings),
     wholeReads: reconnectBy(disk.server, settings) === undefined,
     localCopy: hasLocalCopy(settings),
+    serverReadsAhead: disk.server.controlPath !== undefined,
   };
 }
 
@@ -163,6 +164,7 @@ async function openExportDirectory(
     reconnectable,
     wholeReads: !reconnectable,
     localCopy: false,
+    serverReadsAhead: false,
     threads: 1,
   };
 }

@@ -36,6 +36,8 @@ export interface BackendRequest {
   readonly wholeReads: boolean;
   /** Whether the bytes of the only file may become complete in a local file: see `usePassthrough`. */
   readonly localCopy: boolean;
+  /** Whether the server reads ahead itself: it knows what it has, and a READ of ours ahead could delay an urgent one. */
+  readonly serverReadsAhead: boolean;
   /** Maximum number of threads. */
   readonly threads: number;
   readonly events: MountEvents;

@@ -85,7 +85,7 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     attributeTimeout: options.attributeTimeout,
     entryTimeout: options.entryTimeout,
     negativeTimeout: options.negativeTimeout,
-    readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0,
+    readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0 && !request.serverReadsAhead,
     passthrough: request.localCopy ? { objection: passthroughObjection(request) } : undefined,
     // The kernel caches the pages of each file separately: see docs/internals/decisions/0030-partitions.md.
     dropPagesOnOpen: options.autoCache || settings.partitions,

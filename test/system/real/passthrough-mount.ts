@@ -65,6 +65,7 @@ async function mount(settings: Settings): Promise<Backend> {
     reconnectable: false,
     wholeReads: false,
     localCopy: true,
+    serverReadsAhead: false,
     threads,
     events: {
       warning: say,
