@@ -96,6 +96,8 @@ async function withTrace<T>(
     const read: DiskReader['read'] = (offset, length) => disk.read(offset, length, { signal: either });
     const found = await use({ size: disk.size, read });
     await disk.close();
+    // It ends while the next server starts.
+    server.close().catch(() => undefined);
     return { found, exchanges: trace.exchanges };
   } catch (error) {
     // nbdkit ends when its client is gone. It does not answer while it reads a large file.
@@ -106,7 +108,6 @@ async function withTrace<T>(
     throw error instanceof ImageError ? error : failed(source, trace, error);
   } finally {
     clearTimeout(silent);
-    await server.close();
   }
 }
 

@@ -1,18 +1,56 @@
-// The units of an image that are kept in memory: bounded in bytes, the least recently used go first. Pure.
+// The units of an image that are kept in memory, bounded in bytes. Pure.
 //
-// A circular list orders the units by their last use. A hit relinks an entry and allocates nothing.
+// Units that somebody has asked for, and units that nobody has, as the neighbours of one in its block, have a list each,
+// ordered by the last use. The oldest of those that nobody has asked for go first, unless they have less than their part
+// of the memory: without that part, reading ahead would evict itself. A hit relinks an entry and allocates nothing.
 
-/** A unit in the list. The head of the list has no bytes. */
+import { isShared } from '../contract/units.js';
+
+/** The part of the limit that units may fill which nobody has asked for, before those that somebody has asked for go. */
+const GUESSED_PART = 0.5;
+/** Bytes of memory for which a unit of zeros is counted. */
+const COST_OF_ZEROS = 256;
+
+/** A unit in a list. The head of a list has no bytes. */
 interface Entry {
   readonly unit: number;
   readonly bytes: Uint8Array;
   newer: Entry;
   older: Entry;
+  list: List;
 }
+
+/** A circular list: `older` of the head is the newest entry, `newer` of it the oldest. */
+interface List {
+  readonly head: Entry;
+  /** Bytes for which the entries are counted. */
+  used: number;
+}
+
+function createList(): List {
+  const head = { unit: -1, bytes: new Uint8Array(0) } as Entry;
+  head.newer = head;
+  head.older = head;
+  return { head, used: 0 };
+}
+
+const costOf = (bytes: Uint8Array): number =>
+  isShared(bytes) ? Math.min(COST_OF_ZEROS, bytes.length) : bytes.length;
 
 function unlink(entry: Entry): void {
   entry.newer.older = entry.older;
   entry.older.newer = entry.newer;
+  entry.list.used -= costOf(entry.bytes);
+}
+
+function link(entry: Entry, list: List): void {
+  const { head } = list;
+  entry.list = list;
+  entry.newer = head;
+  entry.older = head.older;
+  head.older.newer = entry;
+  head.older = entry;
+  list.used += costOf(entry.bytes);
 }
 
 /** Units by their number. */
@@ -20,22 +58,17 @@ export class MemoryCache {
   /** Maximum bytes. */
   readonly limit: number;
   readonly #entries = new Map<number, Entry>();
-  /** `older` of the head is the newest entry, `newer` of it the oldest. */
-  readonly #head: Entry;
-  #used = 0;
+  readonly #asked = createList();
+  readonly #guessed = createList();
 
   /** @param limit maximum bytes; 0: keeps nothing */
   constructor(limit: number) {
     this.limit = limit;
-    const head = { unit: -1, bytes: new Uint8Array(0) } as Entry;
-    head.newer = head;
-    head.older = head;
-    this.#head = head;
   }
 
   /** Bytes of all units that are kept. */
   get used(): number {
-    return this.#used;
+    return this.#asked.used + this.#guessed.used;
   }
 
   /** Whether a unit is kept; this is not a use of it. */
@@ -43,24 +76,34 @@ export class MemoryCache {
     return this.#entries.has(unit);
   }
 
-  /** The bytes of a unit, which becomes the most recently used. They must not change. */
+  /** The bytes of a unit, which somebody asks for. They must not change. */
   get(unit: number): Uint8Array | undefined {
     const entry = this.#entries.get(unit);
     if (entry === undefined) return undefined;
     unlink(entry);
-    this.#link(entry);
+    link(entry, this.#asked);
     return entry.bytes;
   }
 
-  /** Keeps a unit in place of its former bytes. Bytes that exceed the limit alone are not kept. */
-  put(unit: number, bytes: Uint8Array): void {
+  /** The bytes of a unit; this is not a use of it. They must not change. */
+  peek(unit: number): Uint8Array | undefined {
+    return this.#entries.get(unit)?.bytes;
+  }
+
+  /**
+   * Keeps a unit in place of its former bytes. Bytes that exceed the limit alone are not kept.
+   * @param isAsked whether somebody waits for it
+   */
+  put(unit: number, bytes: Uint8Array, isAsked: boolean): void {
+    const wasAsked = this.#entries.get(unit)?.list === this.#asked;
     this.#remove(unit);
-    if (bytes.length > this.limit) return;
-    while (this.#used + bytes.length > this.limit) this.#remove(this.#head.newer.unit);
-    const entry: Entry = { unit, bytes, newer: this.#head, older: this.#head };
+    const cost = costOf(bytes);
+    if (cost > this.limit) return;
+    while (this.used + cost > this.limit) this.#remove(this.#victim);
+    const list = isAsked || wasAsked ? this.#asked : this.#guessed;
+    const entry = { unit, bytes, list } as Entry;
     this.#entries.set(unit, entry);
-    this.#link(entry);
-    this.#used += bytes.length;
+    link(entry, list);
   }
 
   /** Forgets `count` units from `first` on. */
@@ -77,11 +120,11 @@ export class MemoryCache {
     for (const { unit, bytes } of this.#entries.values()) yield [unit, bytes];
   }
 
-  #link(entry: Entry): void {
-    entry.newer = this.#head;
-    entry.older = this.#head.older;
-    entry.older.newer = entry;
-    this.#head.older = entry;
+  /** The unit that goes first. */
+  get #victim(): number {
+    const [asked, guessed] = [this.#asked, this.#guessed];
+    const mayGuess = guessed.used < this.limit * GUESSED_PART && asked.head.newer !== asked.head;
+    return mayGuess || guessed.head.newer === guessed.head ? asked.head.newer.unit : guessed.head.newer.unit;
   }
 
   #remove(unit: number): void {
@@ -89,6 +132,5 @@ export class MemoryCache {
     if (entry === undefined) return;
     unlink(entry);
     this.#entries.delete(unit);
-    this.#used -= entry.bytes.length;
   }
 }

@@ -3,7 +3,7 @@
 // Units whose check comes soon are held back until it has passed, so that no damaged byte is served.
 
 import type { Input } from '../contract/coding.js';
-import { UNIT } from '../contract/units.js';
+import { UNIT, zeroUnit } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { type Task, WHOLE } from '../schedule/tasks.js';
 import type { DecodePool } from './decode-pool.js';
@@ -34,6 +34,10 @@ export interface CodedSourceOptions {
 export function ownMemory({ buffer, byteLength }: Uint8Array): readonly ArrayBuffer[] {
   return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength && byteLength > 0 ? [buffer] : [];
 }
+
+/** The bytes of a message. */
+export const unitOf = (bytes: Uint8Array | number): Uint8Array =>
+  typeof bytes === 'number' ? zeroUnit(bytes) : bytes;
 
 export class CodedSource implements UnitSource {
   readonly maxOpen: number;
@@ -102,7 +106,8 @@ export class CodedSource implements UnitSource {
     return true;
   }
 
-  #takeUnit(open: Open, bytes: Uint8Array, verified: number): void {
+  #takeUnit(open: Open, given: Uint8Array | number, verified: number): void {
+    const bytes = unitOf(given);
     const { task } = open;
     open.held.push(bytes);
     const isLast = task.position + open.held.length === task.chunk.end;

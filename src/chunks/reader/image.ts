@@ -43,7 +43,7 @@ export interface ImageOptions {
 export interface Image {
   readonly reader: Reader;
   readonly file: UnitFile | undefined;
-  /** The most tasks that help. */
+  /** The most tasks for units that nobody waits for. */
   readonly parallel: number;
   close(): Promise<void>;
 }
@@ -142,7 +142,7 @@ class Opening {
           const isSure = claimed !== undefined && agrees(coding, claimed, head, tail);
           if (isSure) resolve(claimed);
           if (this.#reader !== undefined) this.#reader.deliver(unit, bytes);
-          else memory.put(unit, bytes);
+          else memory.put(unit, bytes, false);
           // Until the cache file is open.
           if (isSure || (this.#reader === undefined && early.size > 0)) early.set(unit, bytes);
           onProgress(pass.done, input.size);
@@ -227,17 +227,19 @@ const ahead = (memory: MemoryCache): number => Math.floor(memory.limit / 4 / UNI
 
 async function openPlain({ input, openFile, memory, onLine }: ImageOptions): Promise<Image> {
   const file = await openFile?.(input.size);
+  // The others are for units that somebody waits for.
+  const guesses = Math.ceil(input.parallel / 2);
   const reader = new Reader({
     map: plainMap(input.size),
     store: new Store(memory, file),
     source: (events) => new PlainSource(input, events),
-    mostAhead: Math.min(ahead(memory), input.parallel),
+    mostAhead: Math.min(ahead(memory), guesses),
     onLine,
   });
   const close = async (): Promise<void> => {
     await file?.close();
   };
-  return { reader, file, parallel: input.parallel, close };
+  return { reader, file, parallel: guesses, close };
 }
 
 /** Opens an image. @throws DecodeError, ReadError and the errors of the input */

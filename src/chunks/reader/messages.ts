@@ -35,7 +35,8 @@ export type FromThread =
   | {
       readonly kind: 'unit';
       readonly task: number;
-      readonly bytes: Uint8Array;
+      /** A number: so many zeros. */
+      readonly bytes: Uint8Array | number;
       /** Decoded bytes of the image that have passed the file's checks. */
       readonly verified: number;
       /** The offset of the next compressed byte that the decoder needs. */

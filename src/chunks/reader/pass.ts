@@ -6,7 +6,7 @@ import { type Input, type RestartPoint, START } from '../contract/coding.js';
 import { UNIT } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
-import { ownMemory } from './coded-source.js';
+import { ownMemory, unitOf } from './coded-source.js';
 import type { DecodePool } from './decode-pool.js';
 import { Feeder } from './feeder.js';
 import type { FromThread } from './messages.js';
@@ -122,7 +122,7 @@ export class Pass implements RunningPass {
       case 'unit':
         this.#progress(message.wanted, false);
         this.position += 1;
-        this.#options.made(this.position - 1, message.bytes);
+        this.#options.made(this.position - 1, unitOf(message.bytes));
         this.#change();
         break;
       case 'hungry':

@@ -1,7 +1,7 @@
 // The units of a file that is not compressed: each is a read.
 
 import type { Input } from '../contract/coding.js';
-import { lengthOfUnit, UNIT } from '../contract/units.js';
+import { compact, lengthOfUnit, UNIT } from '../contract/units.js';
 import type { Task } from '../schedule/tasks.js';
 import type { SourceEvents, UnitSource } from './source.js';
 
@@ -29,7 +29,7 @@ export class PlainSource implements UnitSource {
     try {
       const bytes = await this.#input.read(unit * UNIT, lengthOfUnit(unit, this.#input.size));
       this.#events.fetched(bytes.length);
-      if (task.isOpen) this.#events.made(task, bytes);
+      if (task.isOpen) this.#events.made(task, compact(bytes));
     } catch (error) {
       if (task.isOpen) this.#events.failed(task, error);
     }

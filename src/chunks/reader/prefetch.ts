@@ -4,7 +4,7 @@ import { UNIT } from '../contract/units.js';
 import { AHEAD, type BACKGROUND, DEMAND, type Priority, TRACE } from '../schedule/tasks.js';
 import type { Reader } from './reader.js';
 
-/** Milliseconds between two looks. */
+/** Milliseconds between two looks; a unit that comes causes one, too. */
 const INTERVAL = 20;
 /** Milliseconds of a rate that may be saved up. */
 const BURST = 1000;
@@ -19,77 +19,131 @@ export interface PrefetchOptions {
   readonly units: Iterator<number, undefined>;
   /** Bytes a second; undefined: no limit. */
   readonly rate: number | undefined;
-  /** How many units may be on their way at the same time. */
+  /** How many chunks may be on their way at the same time. */
   readonly parallel: number;
   /** Whether there is still room for fetched units. */
   readonly hasRoom: () => boolean;
   readonly onEnd: () => void;
 }
 
-/** The priorities that go before. */
-const before = (priority: Priority): readonly Priority[] =>
-  ([DEMAND, AHEAD, TRACE] as const).filter((other) => other < priority);
+/** Most units on their way, of any number of chunks. */
+const MOST_PENDING = 128;
 
-/** Starts to fetch. @returns a function that stops it */
-export function startPrefetch(options: PrefetchOptions): () => void {
-  const { reader, priority, units, rate, parallel, hasRoom, onEnd } = options;
-  const isThere = (unit: number): boolean =>
-    priority === TRACE ? reader.isSettled(unit) : reader.isSaved(unit);
-  let budget = 0;
-  let last = performance.now();
+/**
+ * The priorities that a prefetch waits for. Readers will soon want the units of a trace: they are fetched beside those
+ * that readers wait for, in the places that those leave.
+ */
+const before = (priority: typeof TRACE | typeof BACKGROUND): readonly Priority[] =>
+  priority === TRACE ? [] : [DEMAND, AHEAD, TRACE];
+
+/** A prefetch that runs. */
+class Prefetch {
+  readonly #options: PrefetchOptions;
+  /** Bytes of the rate that have not been used, and when that was counted. */
+  #budget = 0;
+  #counted = performance.now();
   /** Units on their way, and how often they were begun. */
-  const pending = new Map<number, number>();
+  readonly #pending = new Map<number, number>();
+  readonly #timer: NodeJS.Timeout;
+  #soon: NodeJS.Immediate | undefined;
 
-  function stop(): void {
-    clearInterval(timer);
-    reader.stop(priority);
+  constructor(options: PrefetchOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => this.#look(), INTERVAL);
+    options.reader.onSettled.add(this.#lookSoon);
   }
 
-  function refill(): void {
-    const now = performance.now();
-    if (rate !== undefined)
-      budget = Math.min(budget + ((now - last) / 1000) * rate, Math.max((rate * BURST) / 1000, UNIT));
-    last = now;
+  stop(): void {
+    this.#end();
+    this.#options.reader.stop(this.#options.priority);
   }
 
-  /** The next unit that is not there; undefined: there is none. */
-  function next(): number | undefined {
-    for (;;) {
-      const { value } = units.next();
-      if (value === undefined || !isThere(value)) return value;
-    }
+  #end(): void {
+    clearInterval(this.#timer);
+    if (this.#soon !== undefined) clearImmediate(this.#soon);
+    this.#options.reader.onSettled.delete(this.#lookSoon);
   }
 
-  function again(unit: number, fetches: number): void {
-    if (reader.isOnItsWay(unit)) return;
-    if (fetches === MOST_FETCHES) {
-      pending.delete(unit);
-      return;
-    }
-    pending.set(unit, fetches + 1);
-    reader.fetch(unit, priority);
-  }
+  readonly #lookSoon = (): void => {
+    this.#soon ??= setImmediate(() => {
+      this.#soon = undefined;
+      this.#look();
+    });
+  };
 
-  function look(): void {
-    refill();
-    for (const unit of pending.keys()) if (isThere(unit)) pending.delete(unit);
+  #look(): void {
+    const { reader, priority } = this.#options;
+    this.#refill();
+    for (const unit of this.#pending.keys()) if (this.#isThere(unit)) this.#pending.delete(unit);
     if (before(priority).some((other) => reader.isBusy(other))) return;
     // Requests again the units that the reader gave up for something more urgent.
-    for (const [unit, fetches] of pending) again(unit, fetches);
-    while (pending.size < parallel && (rate === undefined || budget >= UNIT)) {
-      const unit = hasRoom() ? next() : undefined;
+    for (const [unit, fetches] of this.#pending) this.#again(unit, fetches);
+    this.#begin();
+  }
+
+  #begin(): void {
+    const { reader, priority, rate, hasRoom, onEnd } = this.#options;
+    while (this.#hasPlace() && (rate === undefined || this.#budget >= UNIT)) {
+      const unit = hasRoom() ? this.#next() : undefined;
       if (unit === undefined) {
-        if (pending.size > 0) return;
-        clearInterval(timer);
+        if (this.#pending.size > 0) return;
+        this.#end();
         onEnd();
         return;
       }
-      if (rate !== undefined) budget -= UNIT;
-      pending.set(unit, 1);
+      if (rate !== undefined) this.#budget -= UNIT;
+      this.#pending.set(unit, 1);
       reader.fetch(unit, priority);
     }
   }
 
-  const timer = setInterval(look, INTERVAL);
-  return stop;
+  #isThere(unit: number): boolean {
+    const { reader, priority } = this.#options;
+    return priority === TRACE ? reader.isSettled(unit) : reader.isSaved(unit);
+  }
+
+  #refill(): void {
+    const { rate } = this.#options;
+    const now = performance.now();
+    if (rate !== undefined)
+      this.#budget = Math.min(
+        this.#budget + ((now - this.#counted) / 1000) * rate,
+        Math.max((rate * BURST) / 1000, UNIT),
+      );
+    this.#counted = now;
+  }
+
+  /** The next unit that is not there; undefined: there is none. */
+  #next(): number | undefined {
+    for (;;) {
+      const { value } = this.#options.units.next();
+      if (value === undefined || !this.#isThere(value)) return value;
+    }
+  }
+
+  #again(unit: number, fetches: number): void {
+    const { reader, priority } = this.#options;
+    if (reader.isOnItsWay(unit)) return;
+    if (fetches === MOST_FETCHES) {
+      this.#pending.delete(unit);
+      return;
+    }
+    this.#pending.set(unit, fetches + 1);
+    reader.fetch(unit, priority);
+  }
+
+  /** Whether one more unit may be on its way: those of a chunk come together. */
+  #hasPlace(): boolean {
+    const { reader, parallel } = this.#options;
+    if (this.#pending.size < parallel) return true;
+    const chunks = new Set<number>();
+    for (const unit of this.#pending.keys()) chunks.add(reader.map.chunkOf(unit).first);
+    return chunks.size < parallel && this.#pending.size < MOST_PENDING;
+  }
+}
+
+/** Starts to fetch. @returns a function that stops it */
+export function startPrefetch(options: PrefetchOptions): () => void {
+  const prefetch = new Prefetch(options);
+  return () => prefetch.stop();
 }

@@ -52,6 +52,8 @@ export class Reader {
   readonly counts = { hits: 0, misses: 0, fetched: 0 };
   /** Counts the changes that have begun. */
   changes = 0;
+  /** Called when units have come, or come no more. */
+  readonly onSettled = new Set<() => void>();
   /** Called for each unit that somebody asks for. */
   onDemand: ((unit: number) => void) | undefined;
   /** The pass that runs; it makes the units behind its position. */
@@ -136,10 +138,11 @@ export class Reader {
 
   /** Takes a unit that was made. */
   deliver(unit: number, bytes: Uint8Array): void {
-    this.#store.put(unit, bytes);
     const waiter = this.#waiters.get(unit);
+    this.#store.put(unit, bytes, waiter !== undefined);
     this.#waiters.delete(unit);
     waiter?.resolve(bytes);
+    this.#settled();
   }
 
   /** Notes that units cannot be decoded, for ever. */
@@ -154,6 +157,7 @@ export class Reader {
       this.#waiters.delete(unit);
       waiter.reject(error);
     }
+    this.#settled();
   }
 
   /**
@@ -204,6 +208,10 @@ export class Reader {
   /** Has decoders make the units that waited for a pass which has ended. */
   resume(): void {
     for (const unit of this.#waiters.keys()) this.#tasks.want(unit, this.map.chunkOf(unit), DEMAND);
+  }
+
+  #settled(): void {
+    for (const listener of this.onSettled) listener();
   }
 
   #isBehindPass(unit: number): boolean {

@@ -26,7 +26,7 @@ export class Store {
 
   /** Writes a unit that is in memory to the cache file. False: it is not in memory. */
   save(unit: number): boolean {
-    const bytes = this.#memory.get(unit);
+    const bytes = this.#memory.peek(unit);
     if (bytes === undefined) return false;
     this.#file?.write(unit, bytes);
     return true;
@@ -46,10 +46,10 @@ export class Store {
     return this.#file?.has(unit) === true ? this.#file.read(unit) : undefined;
   }
 
-  /** Keeps the bytes of a unit, which is not changing. */
-  put(unit: number, bytes: Uint8Array): void {
+  /** Keeps the bytes of a unit, which is not changing. @param isAsked whether somebody waits for it */
+  put(unit: number, bytes: Uint8Array, isAsked: boolean): void {
     assert(!this.#changing.has(unit), 'bytes are kept of a unit that is changing');
-    this.#memory.put(unit, bytes);
+    this.#memory.put(unit, bytes, isAsked);
     this.#file?.write(unit, bytes);
   }
 

@@ -3,7 +3,7 @@
 // Pure but for the decoder: `step` makes at most one unit, so that the thread can look at its messages in between.
 
 import { DecodeError, type Decoder } from '../contract/coding.js';
-import { UNIT } from '../contract/units.js';
+import { isZero, UNIT } from '../contract/units.js';
 import { createDecoder } from '../decode/decoder.js';
 import type { FromThread, ToThread } from './messages.js';
 
@@ -85,7 +85,7 @@ export class ThreadTask {
       if (this.#decoder.pull(memory(wanted)) === 0) this.#pause();
       return;
     }
-    this.#bytes ??= memory(this.#lengthOfUnit());
+    if (this.#bytes?.length !== this.#lengthOfUnit()) this.#bytes = memory(this.#lengthOfUnit());
     const { length } = this.#bytes;
     // An error comes after the bytes before it, so only 0 means that the decoder has no input.
     while (this.#filled < length) {
@@ -116,11 +116,15 @@ export class ThreadTask {
 
   #send(bytes: Uint8Array): void {
     const { verified, wanted } = this.#decoder;
-    this.#bytes = undefined;
     this.#filled = 0;
     this.#unit += 1;
-    const message = { kind: 'unit', task: this.task, bytes, verified, wanted } as const;
-    this.#tell(message, [bytes.buffer as ArrayBuffer]);
+    const head = { kind: 'unit', task: this.task, verified, wanted } as const;
+    // The memory is used again for the next unit.
+    if (isZero(bytes)) this.#tell({ ...head, bytes: bytes.length });
+    else {
+      this.#bytes = undefined;
+      this.#tell({ ...head, bytes }, [bytes.buffer as ArrayBuffer]);
+    }
     if (this.#decoder.ended) this.#finish();
   }
 

@@ -129,12 +129,12 @@ describe('image server', () => {
     [
       'a URL',
       plan('https://h/d.img', { readOnly: true, version: '"tag"' }),
-      `${CHUNKS} --coding=plain --source=https://h/d.img '--version="tag"' -- nbdkit --readonly curl url=https://h/d.img`,
+      `${CHUNKS} --coding=plain --source=https://h/d.img '--version="tag"' --connections=8 -- nbdkit --readonly curl url=https://h/d.img`,
     ],
     [
       'a packed URL',
       plan('https://h/d.xz', { readOnly: true, compression: 'xz', partition: PART }),
-      `${CHUNKS} --coding=xz --part=1048576+4096 --source=https://h/d.xz -- nbdkit --readonly curl url=https://h/d.xz`,
+      `${CHUNKS} --coding=xz --part=1048576+4096 --source=https://h/d.xz --connections=8 -- nbdkit --readonly curl url=https://h/d.xz`,
     ],
     [
       'a partition of a file in a packed archive',
@@ -157,7 +157,7 @@ describe('image server', () => {
       plan('https://h/d.qcow2?token=secret', { readOnly: true, format: 'qcow2' }),
       `${CHUNKS} --coding=plain '--source=https://h/d.qcow2?sha256=${HASH}' ${quoted(
         `--run=${below('--persistent --read-only', { driver: 'qcow2', file: SOCKET, backing: null })}`,
-      )} -- nbdkit --readonly curl 'url=https://h/d.qcow2?token=secret'`,
+      )} --connections=8 -- nbdkit --readonly curl 'url=https://h/d.qcow2?token=secret'`,
     ],
     [
       'a packed file with an overlay that is kept',
