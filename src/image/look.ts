@@ -71,11 +71,8 @@ export async function lookAtFile(path: string): Promise<Look> {
 
 /** The first and last bytes of a disk. */
 export async function lookAtDisk({ size, read, readOnly }: ServedDisk): Promise<Look> {
-  // At the same time: both may need a block of a compressed image.
-  const [head, tail] = await Promise.all([
-    read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH)),
-    size < TAIL_LENGTH ? Buffer.alloc(0) : read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH),
-  ]);
+  const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
+  const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
   return { head, tail, size, readOnly };
 }
 
