@@ -2,8 +2,8 @@
 //
 // One client makes all changes. Further ones only read: a server need not promise that they see changes at once
 // (NBD_FLAG_CAN_MULTI_CONN), so they are only for an export that nobody changes. After a loss the next request connects
-// again. A child that has ended is not
-// started again here, since another process may have another disk: the whole chunk server ends with it.
+// again. A child that has ended is not started again here, since another process may have another disk: the whole chunk
+// server ends with it.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '../../client/client.js';
@@ -166,13 +166,18 @@ export class NbdInput implements Input {
   }
 
   async #readInto(client: NbdClient, bytes: Uint8Array, offset: number): Promise<void> {
-    this.#reads.set(client, (this.#reads.get(client) ?? 0) + 1);
+    this.#count(client, 1);
     try {
       await client.readInto(bytes, offset);
     } finally {
-      const reads = this.#reads.get(client);
-      if (reads !== undefined) this.#reads.set(client, reads - 1);
+      this.#count(client, -1);
     }
+  }
+
+  /** A client that is closed stays forgotten, or all further reads would go to it. */
+  #count(client: NbdClient, more: number): void {
+    const reads = this.#reads.get(client);
+    if (reads !== undefined) this.#reads.set(client, reads + more);
   }
 
   #leastBusy(first: NbdClient): NbdClient {
