@@ -10,6 +10,7 @@ import type { ServerAddress } from '../client/target.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
 import type { DiskReader } from '../partitions/table.js';
+import { KeptOutput } from '../transport/kept-output.js';
 import type { StartedServer } from '../transport/started-server.js';
 import { ImageError } from './errors.js';
 import { HEAD_LENGTH } from './reference.js';
@@ -76,14 +77,11 @@ export async function lookAtDisk({ size, read, readOnly }: ServedDisk): Promise<
   return { head, tail, size, readOnly };
 }
 
-/** Bytes of a server's standard error that are kept. */
-const WORDS_LENGTH = 4096;
-
 /** The last line of a running server, in place of its refusal: nbdkit says there why it cannot open an export. */
-function explained(error: unknown, said: string): unknown {
-  const last = (said.trim().split('\n').at(-1) ?? '').replace(/^nbdfuse: /, '');
+function explained(error: unknown, { lastLine }: KeptOutput): unknown {
+  const last = lastLine.replace(/^nbdfuse: /, '');
   if (!(error instanceof NbdServerError) || last === '') return error;
-  return new ImageError(printable(last), { cause: error });
+  return new ImageError(last, { cause: error });
 }
 
 /**
@@ -95,12 +93,10 @@ export async function withDisk<T>(
   signal: AbortSignal | undefined,
   use: (disk: ServedDisk) => Promise<T>,
 ): Promise<T> {
-  let said = '';
-  const onStderr = (chunk: Buffer): void => {
-    said = (said + chunk.toString()).slice(-WORDS_LENGTH);
-  };
+  const output = new KeptOutput();
+  const onStderr = (chunk: Buffer): void => output.take(chunk);
   const client = await NbdClient.connect(address, { signal, onStderr }).catch((error: unknown) => {
-    throw explained(error, said);
+    throw explained(error, output);
   });
   return useClient({ client, df: client.canDf, signal }, use);
 }
@@ -138,8 +134,8 @@ export async function withStarted<T>(
     const client = await NbdClient.over(started.server, { signal });
     return await useClient({ client, df: false, signal }, use);
   } catch (error) {
-    if (error instanceof NbdServerError && started.said === '') await delay(LINE_TIME);
+    if (error instanceof NbdServerError && started.output.isEmpty) await delay(LINE_TIME);
     await started.close();
-    throw explained(error, started.said);
+    throw explained(error, started.output);
   }
 }

@@ -11,10 +11,11 @@ import { endpointOf, type ServerAddress } from '../../client/target.js';
 import { ENOTCONN } from '../../constants/errno.js';
 import { writeToStderr } from '../../linux/stderr.js';
 import { NbdError, NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
-import { printable, printableSink } from '../../nbd/text.js';
+import { printableSink } from '../../nbd/text.js';
 import { describeExit } from '../../transport/child.js';
 import { programOf } from '../../transport/confine.js';
 import { TransportError } from '../../transport/errors.js';
+import { KeptOutput } from '../../transport/kept-output.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Input } from '../contract/coding.js';
 
@@ -34,9 +35,6 @@ export interface NbdInputOptions {
   readonly onEnd: (how: string) => Promise<void>;
 }
 
-/** Bytes of a child's standard error that are kept until it is connected. */
-const SAID_LENGTH = 4096;
-
 /** Milliseconds in which this process ends with its child, before requests fail and clients lose their connections. */
 const END_TIME = 500;
 
@@ -51,29 +49,10 @@ function addressOf(server: NbdInputOptions['server']): ServerAddress {
   return server.isStdio ? { command: server.command } : { socketActivation: server.command };
 }
 
-/** The standard error of a child. Until it is connected, only the last line is kept: it repeats itself for each attempt. */
-class StartOutput {
-  readonly #write = printableSink(writeToStderr);
-  #said = '';
-  #isConnected = false;
-
-  take(chunk: Buffer): void {
-    if (this.#isConnected) this.#write(chunk);
-    else this.#said = (this.#said + chunk.toString()).slice(-SAID_LENGTH);
-  }
-
-  /** Writes what it has said, and what it will say. */
-  release(): void {
-    this.#isConnected = true;
-    if (this.#said !== '') this.#write(Buffer.from(this.#said));
-  }
-
-  /** Its last line, in place of a refusal: nbdkit says there why it cannot open an export. */
-  explained(error: unknown): unknown {
-    const last = this.#said.trim().split('\n').at(-1) ?? '';
-    if (!(error instanceof NbdServerError) || last === '') return error;
-    return new NbdError(printable(last), { cause: error });
-  }
+/** The last line of a child, in place of a refusal: nbdkit says there why it cannot open an export. */
+function explained(error: unknown, { lastLine }: KeptOutput): unknown {
+  if (!(error instanceof NbdServerError) || lastLine === '') return error;
+  return new NbdError(lastLine, { cause: error });
 }
 
 export class NbdInput implements Input {
@@ -102,7 +81,8 @@ export class NbdInput implements Input {
 
   /** @throws TransportError, NbdError */
   static async open({ server, connections, onEnd }: NbdInputOptions): Promise<NbdInput> {
-    const output = new StartOutput();
+    // Until a child is connected, only its last line is of use: it repeats itself for each attempt.
+    const output = new KeptOutput();
     const opened = await openServer(endpointOf(addressOf(server)), {
       onStderr: (chunk) => output.take(chunk),
     });
@@ -111,11 +91,11 @@ export class NbdInput implements Input {
       const input = new NbdInput(opened, connections, client);
       const name = 'uri' in server ? '' : programOf(server.command);
       input.#ended = opened.exited?.then((exit) => onEnd(`${name} ${describeExit(exit)}`));
-      output.release();
+      output.passOn(printableSink(writeToStderr));
       return input;
     } catch (error) {
       await opened.close();
-      throw output.explained(error);
+      throw explained(error, output);
     }
   }
 

@@ -66,7 +66,7 @@ async function openOrTake(endpoint: Endpoint, settings: Settings, report: Report
   const { server } = settings;
   const started = server.kind === 'socket-activation' ? server.started : undefined;
   if (started !== undefined) {
-    started.passOn(report.serverSaid);
+    started.output.passOn(report.serverSaid);
     return started.server;
   }
   // The worker serves the connections of the kernel backend, the main thread those of fuse-native.
