@@ -52,6 +52,7 @@ const CODINGS: readonly Coding[] = [
 
 /** Bytes of units that are kept in memory. */
 const CACHE_MEMORY = 256 * 1024 * 1024;
+
 const text = { type: 'string' } as const;
 
 const OPTIONS = {

@@ -122,9 +122,9 @@ export class MemoryCache {
 
   /** The unit that goes first. */
   get #victim(): number {
-    const [asked, guessed] = [this.#asked, this.#guessed];
-    const mayGuess = guessed.used < this.limit * GUESSED_PART && asked.head.newer !== asked.head;
-    return mayGuess || guessed.head.newer === guessed.head ? asked.head.newer.unit : guessed.head.newer.unit;
+    const isGuessed = this.#asked.used === 0 || this.#guessed.used >= this.limit * GUESSED_PART;
+    const { head } = isGuessed ? this.#guessed : this.#asked;
+    return head.newer.unit;
   }
 
   #remove(unit: number): void {

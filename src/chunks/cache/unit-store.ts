@@ -16,7 +16,7 @@
 import { EDQUOT, EIO, ENOSPC } from '../../constants/errno.js';
 import { errnoName } from '../../linux/errno.js';
 import type { SavedIndex, UnitFile } from '../contract/cache.js';
-import { UNIT } from '../contract/units.js';
+import { isZero, UNIT } from '../contract/units.js';
 import {
   checksum,
   encodeHeader,
@@ -56,7 +56,6 @@ const READ_TRIES = 4;
 /** Bytes on disk that no record explains, and that are not worth looking for. */
 const SLACK = 16 * 1024 * 1024;
 
-const ZEROS = Buffer.alloc(UNIT);
 const FULL: readonly number[] = [ENOSPC, EDQUOT];
 
 /** FILE and FILE.index. */
@@ -462,7 +461,7 @@ export class UnitStore implements UnitFile {
 
   /** Makes a hole for a unit of zeros. False: it is none, or the file system has no holes. */
   async #storeZeros(unit: number, bytes: Uint8Array): Promise<boolean> {
-    if (!this.#canPunch || !ZEROS.subarray(0, bytes.length).equals(bytes)) return false;
+    if (!this.#canPunch || !isZero(bytes)) return false;
     this.#canPunch = await this.#files.data.punch(unit * UNIT, bytes.length);
     return this.#canPunch;
   }

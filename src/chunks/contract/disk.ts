@@ -25,6 +25,10 @@ export interface ChangeFlags {
   readonly fastZero?: boolean;
 }
 
+/** Whether a rejection of a disk says that the server below is lost: see DiskConnection. */
+export const isLost = (error: unknown): boolean =>
+  typeof error === 'object' && error !== null && 'isLost' in error && error.isLost === true;
+
 /** Options of a READ, as the flags of its NBD command. */
 export interface ReadFlags {
   readonly df: boolean;

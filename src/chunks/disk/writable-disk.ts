@@ -70,13 +70,14 @@ class WritableConnection implements DiskConnection {
 
   async read(offset: number, length: number, { df }: ReadFlags): Promise<readonly Uint8Array[]> {
     if (df) return [await this.#readAgain(offset, length)];
-    if (this.#isChanging(offset, length)) return [await this.#ask(this.#client.read(offset, length))];
-    try {
-      return await this.#reader.read(offset, length);
-    } catch (error) {
-      if (!(error instanceof ChangedError)) throw error;
-      return [await this.#ask(this.#client.read(offset, length))];
+    if (!this.#isChanging(offset, length)) {
+      try {
+        return await this.#reader.read(offset, length);
+      } catch (error) {
+        if (!(error instanceof ChangedError)) throw error;
+      }
     }
+    return [await this.#ask(this.#client.read(offset, length))];
   }
 
   write(offset: number, bytes: Uint8Array, { fua }: { readonly fua?: boolean }): Promise<void> {

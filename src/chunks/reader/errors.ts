@@ -1,6 +1,7 @@
 // Errors of reads, with the errno of the reply.
 
 import { EIO } from '../../constants/errno.js';
+import { isLost } from '../contract/disk.js';
 
 /** A read that cannot be answered. */
 export class ReadError extends Error {
@@ -12,12 +13,9 @@ export class ReadError extends Error {
   constructor(message: string, options: { readonly errno?: number; readonly cause?: unknown } = {}) {
     super(message, { cause: options.cause });
     this.errno = options.errno ?? EIO;
-    this.isLost = isLoss(options.cause);
+    this.isLost = isLost(options.cause);
   }
 }
-
-const isLoss = (cause: unknown): boolean =>
-  typeof cause === 'object' && cause !== null && 'isLost' in cause && cause.isLost === true;
 
 /** The text of an error, or of another value that was thrown. */
 export const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -85,8 +85,8 @@ export class ThreadTask {
       if (this.#decoder.pull(memory(wanted)) === 0) this.#pause();
       return;
     }
-    if (this.#bytes?.length !== this.#lengthOfUnit()) this.#bytes = memory(this.#lengthOfUnit());
-    const { length } = this.#bytes;
+    const length = this.#lengthOfUnit();
+    if (this.#bytes?.length !== length) this.#bytes = memory(length);
     // An error comes after the bytes before it, so only 0 means that the decoder has no input.
     while (this.#filled < length) {
       const count = this.#decoder.pull(this.#bytes.subarray(this.#filled));

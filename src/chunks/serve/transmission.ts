@@ -20,7 +20,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from '../../nbd/constants.js';
 import { nbdFromErrno } from '../../nbd/errors.js';
-import type { AllocationExtent, ChangeFlags, DiskConnection } from '../contract/disk.js';
+import { type AllocationExtent, type ChangeFlags, type DiskConnection, isLost } from '../contract/disk.js';
 import type { Terms } from './handshake.js';
 import { dataHead, doneReply, errorReply, statusReply } from './replies.js';
 import type { ClientRequest, RequestSink } from './request-receiver.js';
@@ -55,12 +55,12 @@ function changeFlags(flags: number): ChangeFlags {
   };
 }
 
-/** The properties of a rejection: see DiskConnection. */
-function detailsOf(error: unknown): { errno: number; isLost: boolean; text: string } {
+/** The error number and the text of a rejection: see DiskConnection. */
+function detailsOf(error: unknown): { errno: number; text: string } {
   const text = error instanceof Error ? error.message : String(error);
-  if (typeof error !== 'object' || error === null) return { errno: EIO, isLost: false, text };
+  if (typeof error !== 'object' || error === null) return { errno: EIO, text };
   const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : EIO;
-  return { errno, isLost: 'isLost' in error && error.isLost === true, text };
+  return { errno, text };
 }
 
 /** See the file's head. */
@@ -130,8 +130,8 @@ export class Transmission implements RequestSink {
     this.#ask(request, payload).then(
       (parts) => reply(...parts),
       (error: unknown) => {
-        const { errno, isLost, text } = detailsOf(error);
-        if (isLost) this.#output.onLost();
+        const { errno, text } = detailsOf(error);
+        if (isLost(error)) this.#output.onLost();
         else reply(errorReply(request, this.#terms.structured, nbdFromErrno(errno), text));
       },
     );
