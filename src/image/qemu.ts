@@ -3,6 +3,7 @@
 // QEMU gets every node of the tree in one word (`json:{…}`), with `backing: null` where there is nothing below: it
 // takes missing options from the headers of images.
 
+import { LONGEST_UNIX_PATH } from '../constants/unix-path.js';
 import { printable } from '../nbd/text.js';
 import { percentEncode } from '../nbd/uri/percent.js';
 import type { NbdUri } from '../nbd/uri/uri.js';
@@ -54,9 +55,6 @@ export function descriptorNode(): BlockNode {
   return { driver: 'vmdk', file: NODE_BELOW, backing: null };
 }
 
-/** Bytes of a socket's path in QEMU. */
-const LONGEST_PATH = 107;
-
 /** @throws ImageError for transports and paths that QEMU does not support */
 function checkTransport({ tls, transport, socket = '', exportName }: NbdUri): void {
   if (/\p{Cs}/u.test(exportName))
@@ -64,10 +62,10 @@ function checkTransport({ tls, transport, socket = '', exportName }: NbdUri): vo
       `the export name "${printable(exportName)}" is not UTF-8, which qemu-nbd does not support`,
     );
   const isPath = !socket.startsWith('\0');
-  if (transport === 'unix' && isPath && Buffer.byteLength(socket) > LONGEST_PATH)
+  if (transport === 'unix' && isPath && Buffer.byteLength(socket) > LONGEST_UNIX_PATH)
     throw new ImageError(
       `this needs qemu-nbd, which cannot reach the socket ${printable(socket)}: its path is longer than ` +
-        `${LONGEST_PATH} bytes; make a symbolic link to it that has a shorter path`,
+        `${LONGEST_UNIX_PATH} bytes; make a symbolic link to it that has a shorter path`,
     );
   if (!tls && (transport === 'tcp' || transport === 'unix') && isPath) return;
   throw new ImageError(

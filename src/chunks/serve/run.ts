@@ -13,6 +13,7 @@ import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Writable } from 'node:stream';
+import { LONGEST_UNIX_PATH } from '../../constants/unix-path.js';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../../linux/socket.js';
 import { listenUnix } from '../../linux/unix-socket.js';
 
@@ -30,9 +31,6 @@ read -r _ <&4 || { clean 2>/dev/null; exit 1; }
 ( ( trap '' TERM INT HUP; read -r _ || kill -TERM $$; clean ) <&4 >/dev/null 2>&1 3<&- 4<&- & )
 exec /bin/sh -c "$2" 4<&-`;
 
-/** Bytes of a socket's path that QEMU takes. */
-const LONGEST_PATH = 107;
-
 /** The parents of the directory, in the order in which they are tried. */
 const parents = (): string[] => [resolve(tmpdir()), '/tmp', '/var/tmp', '/dev/shm'];
 
@@ -42,7 +40,7 @@ function directoryToMake(): string {
   const failures: unknown[] = [];
   for (const parent of parents()) {
     const path = join(parent, name);
-    if (Buffer.byteLength(join(path, 'socket')) > LONGEST_PATH) continue;
+    if (Buffer.byteLength(join(path, 'socket')) > LONGEST_UNIX_PATH) continue;
     try {
       mkdirSync(path, { mode: 0o700 });
       rmdirSync(path);
