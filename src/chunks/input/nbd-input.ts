@@ -67,6 +67,8 @@ export class NbdInput implements Input {
   #client: NbdClient | undefined;
   #connecting: Promise<NbdClient> | undefined;
   #ended: Promise<void> | undefined;
+  /** Clients that are being connected. */
+  #openings = 0;
   #isClosing = false;
 
   private constructor(server: NbdServer, connections: number | undefined, client: NbdClient) {
@@ -163,6 +165,8 @@ export class NbdInput implements Input {
   #leastBusy(first: NbdClient): NbdClient {
     let [least, fewest] = [first, this.#reads.get(first) ?? 0];
     for (const [client, reads] of this.#reads) if (reads < fewest) [least, fewest] = [client, reads];
+    // A connection costs the source a request: an image whose bytes are kept needs one.
+    if (fewest > 0 && this.#reads.size + this.#openings <= this.#more) void this.#addReader();
     return least;
   }
 
@@ -178,12 +182,13 @@ export class NbdInput implements Input {
     void client.closed.then(() => {
       if (this.#client === client) this.#client = undefined;
     });
-    for (let i = this.#reads.size; i <= this.#more; i++) void this.#addReader();
   }
 
   /** Connects another client to read. Nobody waits for it: the reads do without one that cannot be had. */
   async #addReader(): Promise<void> {
+    this.#openings += 1;
     const client = await NbdClient.over(this.#server).catch(() => undefined);
+    this.#openings -= 1;
     if (client === undefined) return;
     if (this.#isClosing || Number(client.size) !== this.size) await client.close();
     else this.#add(client);
