@@ -25,7 +25,7 @@ export async function mountHanging(scope: Scope, ...options: readonly string[]):
   const image = scope.path('disk.raw');
   writeFileSync(image, '');
   truncateSync(image, SIZE);
-  const { program, uri } = await startNbdkit(scope, 'file', image);
+  const { program, uri } = await startNbdkit(scope, '--threads=1', 'file', image);
   const disk = await mountDisk(scope, { server: [uri()], options });
   await whenConnected(disk, options);
   const tasks = `/proc/${program.pid}/task`;
