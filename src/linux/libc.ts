@@ -38,7 +38,6 @@ export const libc = {
   mount: library.func('mount', 'int', ['str', 'str', 'str', 'unsigned long', 'str']),
   umount2: library.func('umount2', 'int', ['str', 'int']),
   sched_yield: library.func('sched_yield', 'int', []),
-  sync_file_range: library.func('sync_file_range', 'int', ['int', 'int64', 'int64', 'unsigned int']),
   fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64', 'int64']),
   getxattr: library.func('getxattr', 'long', ['str', 'str', 'size_t', 'size_t']),
   madvise: library.func('madvise', 'int', ['size_t', 'size_t', 'int']),

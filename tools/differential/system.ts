@@ -28,6 +28,7 @@ const raw = {
   fdatasync: library.func('fdatasync', 'int', ['int']),
   lseek: library.func('lseek64', 'int64', ['int', 'int64', 'int']),
   posix_fadvise: library.func('posix_fadvise64', 'int', ['int', 'int64', 'int64', 'int']),
+  sync_file_range: library.func('sync_file_range', 'int', ['int', 'int64', 'int64', 'unsigned int']),
   copy_file_range: library.func('copy_file_range', 'long', [
     'int',
     'size_t',
@@ -104,7 +105,7 @@ export const advise = (fd: number, at: number, length: number, advice: number): 
   -raw.posix_fadvise(fd, at, length, advice);
 
 export const syncRange = (fd: number, at: number, length: number): number =>
-  result(() => libc.sync_file_range(fd, at, length, SYNC_FILE_RANGE_ALL));
+  result(() => raw.sync_file_range(fd, at, length, SYNC_FILE_RANGE_ALL));
 
 /** Copies within a file, by the kernel. */
 export function copyRange(fd: number, from: number, to: number, length: number): number {

@@ -2,12 +2,10 @@
 //
 // Made by start.ts. Owns the mount; the worker owns the device and the connections.
 
-import { stat, truncate } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
 import type { ChunkStatus } from '../../chunks/contract/status.js';
 import { administersSystem } from '../../linux/capabilities.js';
 import { using } from '../../linux/path.js';
-import { writeBackDirtyPages } from '../../linux/sync.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
@@ -18,25 +16,25 @@ import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
 import { withLocalCopy } from './local-copy.js';
+import { hasOwnFileCalls, type OwnFile, readAttributes, setSize, writeBack } from './own-file.js';
 import { treeOptions } from './tree-options.js';
 
 /** Bytes of unflushed writes that are kept: of the single file, and of each file with --all. */
 const UNFLUSHED_LIMIT = 64 * 1024 * 1024;
 const UNFLUSHED_LIMIT_EACH = 16 * 1024 * 1024;
 
-/**
- * Maximum concurrent system calls on our own files. Each occupies one of Node's four threads for files and host names,
- * maybe until the server has answered; reconnecting to a lost server needs a free one.
- */
+/** Maximum concurrent system calls on our own files: each is a process, maybe until the server has answered. */
 const MOST_AT_ONCE = 2;
 
 /**
  * Whether we can set the size of a file that is the mountpoint. In writeback mode the kernel believes that it alone
  * changes sizes, and begins with 0: only truncate(2) sets another one.
  */
-function canSetSize({ files, options }: BackendRequest): boolean {
+async function canSetSize({ files, options }: BackendRequest): Promise<boolean> {
   const mayWrite = process.geteuid?.() === 0 || (options.uid === undefined && options.umask === undefined);
-  return mayWrite && files.every(({ info }) => info !== undefined && info.size <= Number.MAX_SAFE_INTEGER);
+  if (!mayWrite || !files.every(({ info }) => info !== undefined && info.size <= Number.MAX_SAFE_INTEGER))
+    return false;
+  return hasOwnFileCalls();
 }
 
 /** Whether no file is writable, now or later. */
@@ -44,27 +42,26 @@ function isReadOnly({ changing, files, settings, options }: BackendRequest): boo
   return changing ? settings.readOnly || options.readOnly : files.every(({ readOnly }) => readOnly);
 }
 
-function cacheMode(request: BackendRequest): CacheMode {
+async function cacheMode(request: BackendRequest): Promise<CacheMode> {
   const { settings, options, mountpoint } = request;
   if (options.directIo) return 'none';
   if (settings.cache !== 'writeback') return settings.cache;
-  const nothingToWrite = isReadOnly(request);
-  const sizeStaysUnknown = mountpoint.kind === 'file' && !canSetSize(request);
-  return nothingToWrite || sizeStaysUnknown ? 'writethrough' : 'writeback';
+  if (isReadOnly(request)) return 'writethrough';
+  return mountpoint.kind === 'file' && !(await canSetSize(request)) ? 'writethrough' : 'writeback';
 }
 
 /** Why the kernel cannot read a local file in place of the mount's; undefined if only the kernel may know a reason. */
-function passthroughObjection(request: BackendRequest): string | undefined {
+function passthroughObjection(request: BackendRequest, cache: CacheMode): string | undefined {
   if (request.changing || request.settings.partitions)
     return 'only the single file of a mount can have it, not --all or --partitions';
   if (!isReadOnly(request)) return 'the mount is not read-only: see -r';
-  if (cacheMode(request) === 'none') return 'with --cache=none the kernel keeps nothing';
+  if (cache === 'none') return 'with --cache=none the kernel keeps nothing';
   if (!administersSystem())
     return 'nbdfuse lacks the capability SYS_ADMIN of the first user namespace, which root has';
   return undefined;
 }
 
-function workerOptions(request: BackendRequest, { device }: KernelMount): WorkerOptions {
+function workerOptions(request: BackendRequest, { device }: KernelMount, cache: CacheMode): WorkerOptions {
   const { settings, options, mountpoint, files, changing, threads } = request;
   return {
     device,
@@ -72,7 +69,7 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     changing,
     fileMountpoint: mountpoint.kind === 'file',
     tree: treeOptions(options),
-    cache: cacheMode(request),
+    cache,
     trace: settings.verbose ? settings.logFormat : undefined,
     unflushedLimit: !request.reconnectable ? 0 : changing ? UNFLUSHED_LIMIT_EACH : UNFLUSHED_LIMIT,
     wholeReads: request.wholeReads,
@@ -85,8 +82,8 @@ function workerOptions(request: BackendRequest, { device }: KernelMount): Worker
     attributeTimeout: options.attributeTimeout,
     entryTimeout: options.entryTimeout,
     negativeTimeout: options.negativeTimeout,
-    readAhead: cacheMode(request) !== 'none' && options.maxReadahead !== 0 && !request.serverReadsAhead,
-    passthrough: request.localCopy ? { objection: passthroughObjection(request) } : undefined,
+    readAhead: cache !== 'none' && options.maxReadahead !== 0 && !request.serverReadsAhead,
+    passthrough: request.localCopy ? { objection: passthroughObjection(request, cache) } : undefined,
     // The kernel caches the pages of each file separately: see docs/internals/decisions/0030-partitions.md.
     dropPagesOnOpen: options.autoCache || settings.partitions,
     readThreads: threads - 1,
@@ -130,14 +127,15 @@ async function loadReadThreads({ threads, events }: BackendRequest): Promise<rea
 
 async function startKernelBackend(request: BackendRequest, takeThreads: () => IdleThreads): Promise<Backend> {
   const { mountpoint, options, events } = request;
+  const cache = await cacheMode(request);
   const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
   const files = new ShownFiles(mount, request.files);
   const worker = WorkerHandle.start(
-    workerOptions(request, mount),
+    workerOptions(request, mount, cache),
     {
       ...events,
       syncWanted: (file) => {
-        files.writeBackDirtyPages(file).then(
+        files.writeBack(file).then(
           () => worker.send('synced', file, true),
           () => worker.send('synced', file, false),
         );
@@ -153,16 +151,12 @@ async function startKernelBackend(request: BackendRequest, takeThreads: () => Id
     await worker.ready;
     // Until the kernel knows the owner of the file, it assumes user 0; in a user namespace without user 0 it would let
     // nobody write.
-    await using(await mount.open(''), (path) => stat(path));
-    if (cacheMode(request) === 'writeback') await files.setSize(0);
+    await (cache === 'writeback' ? files.setSize(0) : files.readAttributes(0).catch(() => undefined));
   };
   return new KernelBackend(mount, worker, files, mountpoint.kind === 'file' ? prepareFile() : worker.ready);
 }
 
-/**
- * System calls on the files of our mount. Each call uses a descriptor that is verified to be in our mount: a path may
- * lead to another file by then.
- */
+/** The files of our mount, for system calls. Each call is made on a file that is verified to be in our mount. */
 class ShownFiles {
   readonly #mount: KernelMount;
   readonly #files: Map<number, ServedFile>;
@@ -189,7 +183,12 @@ class ShownFiles {
   async setSize(number: number): Promise<void> {
     const { info } = this.#find(number);
     if (info === undefined) return;
-    await this.#act(number, (path) => truncate(path, Number(info.size)));
+    await this.#act(number, (file) => setSize(file, Number(info.size)));
+  }
+
+  /** Makes the kernel ask for the attributes of a file. */
+  readAttributes(number: number): Promise<void> {
+    return this.#act(number, readAttributes);
   }
 
   /** Bytes of a file; undefined where they are not known. */
@@ -207,8 +206,8 @@ class ShownFiles {
   }
 
   /** Writes out the kernel's cache of a file and of the parts of its disk. @throws Error when that fails, or the file was replaced meanwhile */
-  async writeBackDirtyPages(number: number): Promise<void> {
-    for (const one of [number, ...this.#parts]) await this.#act(one, writeBackDirtyPages);
+  async writeBack(number: number): Promise<void> {
+    for (const one of [number, ...this.#parts]) await this.#act(one, writeBack);
     this.#find(number);
   }
 
@@ -218,8 +217,12 @@ class ShownFiles {
     return file === undefined ? undefined : this.#mount.open(file.name);
   }
 
-  #act(number: number, act: (path: string) => Promise<void>): Promise<void> {
-    return this.#semaphore.take(async () => using(await this.#mount.open(this.#find(number).name), act));
+  #act(number: number, act: (file: OwnFile) => Promise<void>): Promise<void> {
+    return this.#semaphore.take(async () => {
+      const { name } = this.#find(number);
+      const root = await this.#mount.open('');
+      await using(root, () => act({ root, name }));
+    });
   }
 
   #find(number: number): ServedFile {

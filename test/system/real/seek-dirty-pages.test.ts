@@ -1,9 +1,19 @@
 // lseek(2) for holes in a file with dirty pages in the kernel that cannot be written back at once.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { mountDisk } from '../../support/run/mount.js';
+import { openFile } from '../../support/files.js';
+import { runProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { freePort, untilListening } from '../../support/run/ports.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -29,6 +39,16 @@ async function startSeeker(scope: Scope, file: string): Promise<Program> {
   const program = new Program(scope, 'python3', ['-c', SEEKER, file], { stdio: ['pipe', 'pipe', 'pipe'] });
   await program.says(/ready/);
   return program;
+}
+
+/** Waits until a child of nbdfuse waits for pages to be written. */
+function untilWritingBack({ program }: MountedDisk): Promise<void> {
+  const children = `/proc/${program.pid}/task/${program.pid}/children`;
+  const isWriting = (): boolean =>
+    readFileSync(children, 'utf8')
+      .split(' ')
+      .some((pid) => pid !== '' && /folio_wait|writeback/.test(readFileSync(`/proc/${pid}/wchan`, 'utf8')));
+  return until('nbdfuse to have the dirty page written', isWriting);
 }
 
 function createImage(path: string): void {
@@ -66,6 +86,63 @@ it('lseek: programs that are interrupted while the server is lost do not prevent
   expect(last.stdout).toBe(`ready\n${8 * MIB}\n`);
   for (const seeker of seekers) await seeker.ended;
   expect(await disk.stop()).toBe(0);
+});
+
+it('lseek: ends when nbdfuse is killed while it waits for the server', async () => {
+  const scope = createScope();
+  const image = scope.path('disk.raw');
+  createImage(image);
+  const server = await startNbdkit(scope, 'file', image);
+  const disk = await mountDisk(scope, { server: [server.uri()], options: ['-C', '1'] });
+  const seeker = await startSeeker(scope, disk.file);
+  await server.program.kill('SIGKILL');
+  await disk.program.says(/the server is lost/);
+  seeker.child.stdin?.end('go\n');
+  await untilWritingBack(disk);
+  await disk.program.kill('SIGKILL');
+  expect(await seeker.ended).toBe(1);
+  // ECONNABORTED or ENOTCONN.
+  expect(seeker.stderr).toMatch(/\[Errno (103|107)\]/);
+  await runProgram('umount', disk.mountpoint);
+});
+
+it('lseek: a server that nbdfuse started starts again while lseek waits for dirty pages', async () => {
+  const scope = createScope();
+  const image = scope.path('disk.raw');
+  createImage(image);
+  const pidfile = scope.path('server');
+  const server = ['[', 'nbdkit', '-P', pidfile, 'file', image, ']'];
+  const disk = await mountDisk(scope, { server, options: ['-C', '1', '--restart'] });
+  const seeker = await startSeeker(scope, disk.file);
+  const first = Number(readFileSync(pidfile, 'utf8'));
+  rmSync(pidfile);
+  process.kill(first, 'SIGKILL');
+  seeker.child.stdin?.end('go\n');
+  expect(await seeker.ended).toBe(0);
+  expect(seeker.stdout).toBe(`ready\n${8 * MIB}\n`);
+  expect(await disk.stop()).toBe(0);
+});
+
+it('without perl: SEEK_HOLE finds no hole in a file that is open for writing, and a file as mountpoint works', async () => {
+  const scope = createScope();
+  const image = scope.path('disk.raw');
+  createImage(image);
+  mkdirSync(scope.path('bin'));
+  for (const name of ['sh', 'umount', 'sync']) {
+    symlinkSync((await runProgram('sh', '-c', 'command -v "$0"', name)).trim(), scope.path('bin', name));
+  }
+  const program = { env: { PATH: scope.path('bin') } };
+  const server = [(await startNbdkit(scope, 'file', image)).uri()];
+  const disk = await mountDisk(scope, { server, program, form: 'existing file' });
+  const file = await openFile(scope, disk.file, 'r+');
+  await file.write('x', 8 * MIB);
+  await file.close();
+  expect(readFileSync(image).indexOf('x')).toBe(8 * MIB);
+  const other = await mountDisk(scope, { server, program, name: 'other' });
+  const seeker = await startSeeker(scope, other.file);
+  seeker.child.stdin?.end('go\n');
+  expect(await seeker.ended).toBe(0);
+  expect(seeker.stdout).toBe('ready\n0\n');
 });
 
 it('SEEK_HOLE: data in a mapping of a file whose export has disappeared is no hole', async () => {
