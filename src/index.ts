@@ -1,5 +1,7 @@
 // The public interface of the library: re-exports only. See docs/reference/library.md.
 
+/// <reference types="node" preserve="true" />
+
 export type { BlockStatus, Extent } from './client/block-status.js';
 export { connectMany, NbdClient } from './client/client.js';
 export { listExports, listMetaContexts } from './client/lists.js';

@@ -6,6 +6,7 @@ import {
   clockReads,
   deadFiles,
   importCircles,
+  libraryFolders,
   machinePaths,
   roomCircles,
   roomsTable,
@@ -75,6 +76,11 @@ describe('source', () => {
   it('reads the clocks of the worker through src/worker/device/system.ts only', () =>
     expect(clockReads(SOURCE)).toEqual([]));
   it('starts servers of tools without importing vitest', () => expect(testImports(HELPERS)).toEqual([]));
+  it('packs for npm the folders that the library imports, and the bundled program', () => {
+    const { files } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { files: string[] };
+    const built = files.filter((path) => /^dist\/\w+$/.test(path)).map((path) => path.replace('dist/', ''));
+    expect(built).toEqual([...libraryFolders(SOURCE), 'program'].sort());
+  });
   it('hides nothing from the type checker', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));
   it('contains no path of a particular machine', () => expect(machinePaths(TEXTS)).toEqual([]));
 });

@@ -304,17 +304,29 @@ export function importCircles(files: SourceFiles): string[] {
   return circles;
 }
 
-/** Files that are not reachable from the entry points. */
-export function deadFiles(files: SourceFiles): string[] {
+/** The files that `entries` import, directly or not, and `entries`. */
+function reachedFrom(entries: readonly string[], files: SourceFiles): Set<string> {
   const reached = new Set<string>();
   const visit = (path: string): void => {
     if (reached.has(path)) return;
     reached.add(path);
     for (const { to } of importsOf(path, files.get(path) ?? '')) visit(to);
   };
-  ENTRIES.forEach(visit);
+  entries.forEach(visit);
+  return reached;
+}
+
+/** Files that are not reachable from the entry points. */
+export function deadFiles(files: SourceFiles): string[] {
+  const reached = reachedFrom(ENTRIES, files);
   const isLive = (path: string): boolean => reached.has(path) || path.endsWith('.d.ts');
   return [...files.keys()].filter((path) => !isLive(path)).map((path) => `${path} is imported by nobody`);
+}
+
+/** The folders of src that the library consists of. */
+export function libraryFolders(files: SourceFiles): string[] {
+  const folders = [...reachedFrom(['src/index.ts'], files)].map((path) => path.split('/')[1]);
+  return [...new Set(folders)].filter((name) => !name.endsWith('.ts')).sort();
 }
 
 /** The functions of `describe(…)` and `describe.each(…)(…)`: they only group tests. */

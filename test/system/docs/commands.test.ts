@@ -35,7 +35,7 @@ const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: See it work':
     'it installs packages; CI runs scripts/test, and test/system/docs/demo.test.ts the demo',
   'README.md: Install':
-    'changes this machine; test/system/real/package.test.ts installs the package elsewhere',
+    'changes this machine; test/system/packaging/npm-package.test.ts installs the package elsewhere',
   'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/packaging/mount-helper.test.ts does it and takes it back',
 };
