@@ -7,6 +7,7 @@ export class Allocation {
   readonly #lifetime: number;
   #changes = 0;
   #countedChanges = -1;
+  #hasBegun = false;
   #countedAt = 0;
 
   /** @param lifetime milliseconds for which a count is true without a change of our own: others may change the disk */
@@ -24,13 +25,19 @@ export class Allocation {
     return this.#changes;
   }
 
-  /** Whether a count has ended. */
+  /** Whether a count has ended, maybe before the end of the disk. */
   get isCounted(): boolean {
-    return this.#countedChanges >= 0;
+    return this.#hasBegun;
+  }
+
+  /** Records the end of a count that has not reached the end of the disk: the next stat(2) lets the rest be counted. */
+  countedPart(): void {
+    this.#hasBegun = true;
   }
 
   /** Records the end of a count. @param changes as they were at its start @param now milliseconds */
   counted(changes: number, now: number): void {
+    this.#hasBegun = true;
     this.#countedChanges = changes;
     this.#countedAt = now;
   }

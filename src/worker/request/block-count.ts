@@ -7,14 +7,14 @@ import type { FuseRequest, Task } from '../flight/fuse-request.js';
 import type { Engine } from './engine.js';
 import { askStatus } from './seek.js';
 
-/** Most BLOCK_STATUS commands of the first count, for which nobody waits: 256 GiB, if each is answered in full. */
-export const FIRST_COUNT = 64;
+/** Most BLOCK_STATUS commands of the first count, for which nobody waits: 4 TiB, if each is answered in full. */
+export const FIRST_COUNT = 1024;
 
 /** Most BLOCK_STATUS commands of a count for a stat(2): 64 TiB with compact headers, if each is answered in full. */
 export const WHOLE_COUNT = 16_384;
 
 /** Most milliseconds of a count. The rest of the disk then counts as data. */
-const COUNT_TIME = 10_000;
+const COUNT_TIME = 60_000;
 
 /** Adds the holes of a counted range to the parts of the disk that share bytes with it. */
 function addToParts(disk: Disk, counted: ByteRange, run: (from: bigint, to: bigint) => Run): void {
@@ -51,7 +51,6 @@ export function* countBlocks(engine: Engine, request: FuseRequest, disk: Disk, m
   }
   extents.recordReplies(false);
   disk.foundHoles(holes);
-  allocation.counted(changes, engine.now());
-  // The next stat(2) lets the rest be counted.
-  if (end < size && most < WHOLE_COUNT) allocation.changed();
+  if (end < size && most < WHOLE_COUNT) allocation.countedPart();
+  else allocation.counted(changes, engine.now());
 }

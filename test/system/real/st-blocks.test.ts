@@ -134,6 +134,16 @@ describe('st_blocks', () => {
     expect(performance.now() - start).toBeLessThan(900);
   });
 
+  it('is true at the first stat(2) of an empty disk of 1 TiB, whose count takes long', async () => {
+    const scope = createScope();
+    const log = scope.path('log');
+    const server = ['[', 'nbdkit', '--filter=log', '--filter=delay', 'memory', '1T', 'delay-extents=3ms'];
+    const disk = await mountDisk(scope, { server: [...server, `logfile=${log}`, ']'] });
+    const counts = (): number => readFileSync(log, 'utf8').split('...Extents id=').length - 1;
+    await until('the whole count', () => counts() >= 257);
+    expect(allocated(disk.file)).toBe(0);
+  });
+
   it('counts the holes of a sparse disk of 15 TiB', async () => {
     const scope = createScope();
     const disk = await mountEmpty(scope, 15 * 1024 * GIB);

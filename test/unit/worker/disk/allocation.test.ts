@@ -26,6 +26,14 @@ describe('allocation', () => {
     expect(allocation.isTrue(1)).toBe(false);
   });
 
+  test('a count of a part has begun, and is not true', () => {
+    const allocation = new Allocation(1000);
+    allocation.countedPart();
+    expect([allocation.isCounted, allocation.includes(allocation.changes)]).toEqual([true, false]);
+    allocation.counted(allocation.changes, 0);
+    expect(allocation.isTrue(1)).toBe(true);
+  });
+
   test('a count in progress cannot replace one that is too old', () => {
     const allocation = new Allocation(0);
     const before = allocation.changes;
