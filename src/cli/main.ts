@@ -13,6 +13,7 @@ import type { Report, Settings } from '../session/settings.js';
 import type { NbdServer } from '../transport/server.js';
 import { dismissWorker, spawnWorker } from '../worker/spawn.js';
 import {
+  type Inspection,
   type Listing,
   type MountSettings,
   parseArguments,
@@ -27,7 +28,7 @@ import { createReport, earlyReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
   if (kind === 'fuse-help') return (await import('../mount/options.js')).fuseOptionsHelp();
-  if (kind === 'version') return (await import('./version.js')).versionText();
+  if (kind === 'version') return (await import('../session/version.js')).versionText();
   const help = await import('./arguments/help.js');
   switch (kind) {
     case 'help':
@@ -136,6 +137,14 @@ async function list(listing: Listing): Promise<string> {
   return listExports(listing, createReport(listing));
 }
 
+/** Shows the activity of a mount until it ends. */
+async function watch(inspection: Inspection, words: readonly string[]): Promise<string> {
+  const { watchStatus } = await import('./commands/status.js');
+  const end = await watchStatus(inspection, print, process.stdout);
+  if (end !== undefined) earlyReport(words).line(end, 'info');
+  return '';
+}
+
 /** The output of a request that mounts nothing. */
 async function textFor(
   request: Exclude<Request, { readonly kind: 'mount' | 'image' }>,
@@ -149,8 +158,7 @@ async function textFor(
     case 'status':
       return (await import('./commands/status.js')).showStatus(request.inspection, process.stdout);
     case 'watch':
-      await (await import('./commands/status.js')).watchStatus(request.inspection, print, process.stdout);
-      return '';
+      return watch(request.inspection, words);
     case 'cache':
       return (await import('./commands/cache.js')).runCache(request.request, process.env);
     case 'completion':

@@ -30,9 +30,10 @@ export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
-function requestsText({ count, bytes, p50, p99 }: RequestStatus): string {
-  if (count === 0) return 'none';
-  return `${count} (${bytesText(bytes)}), median ${timeText(p50)}, 99th percentile ${timeText(p99)}`;
+function requestsText({ count, bytes, errors, p50, p99 }: RequestStatus): string {
+  const failed = errors === 0 ? '' : `, ${errors} failed`;
+  if (count === 0) return `none${failed}`;
+  return `${count} (${bytesText(bytes)})${failed}, median ${timeText(p50)}, 99th percentile ${timeText(p99)}`;
 }
 
 function connectionsText({ state, connections, tls, threads }: Status): string {
@@ -111,6 +112,10 @@ function chunkLines(chunks: ChunkStatus): readonly (readonly [string, string])[]
   ];
 }
 
+function processText({ pid, uptime, version }: Status): string {
+  return `${pid}, up ${uptime} s${version === '' ? '' : `, nbdfuse ${printable(version)}`}`;
+}
+
 function passthroughText({ active, why = '' }: PassthroughStatus): string {
   return active ? 'yes' : `no: ${printable(why)}`;
 }
@@ -145,7 +150,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
     ],
     ...waitLines(status).map(([name, value]) => [name, style.bad(value)] as const),
     ...(status.writebackErrors === 0 ? [] : [['lost writes', style.bad(lostWritesText(status))] as const]),
-    ['process', `${status.pid}, up ${status.uptime} s`],
+    ['process', processText(status)],
   ];
 }
 

@@ -126,7 +126,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     if (settings.readThreads > 0)
       this.#readThreads = new ReadThreads(this.#engine, this.#disks[0], world.send);
     this.#status = new StatusReporter(
-      settings.cache,
+      settings,
       this.#engine,
       this.#files,
       this.#readThreads,

@@ -5,6 +5,7 @@
 import type { ChunkStatus } from '../chunks/contract/status.js';
 import { errnoName } from '../linux/errno.js';
 import { transmissionFlagNames } from '../nbd/names.js';
+import type { WorkerSettings } from './contract/messages.js';
 import type { CacheMode, FileStatus, RequestStatus, Status, WaitStatus } from './contract/status.js';
 import type { Disk } from './disk/disk.js';
 import type { Wait } from './disk/waits.js';
@@ -21,6 +22,7 @@ export interface StatusContext {
   readonly inFlight: number;
   /** False: the file has no connections because nobody has opened it. */
   readonly inUse: boolean;
+  readonly version: string;
   readonly cache: CacheMode;
   readonly passthrough: Passthrough | undefined;
   /** Seconds since the file is served. */
@@ -34,12 +36,39 @@ export interface StatusContext {
   readonly readThreadCounters: readonly Float64Array[];
 }
 
-function requests(counters: Float64Array, count: number, bytes: number, latency: number): RequestStatus {
-  const histogram = [...counters.subarray(latency, latency + LATENCIES)];
+/** The indices of the counters of one kind of requests. */
+interface RequestCounters {
+  readonly count: number;
+  readonly bytes: number;
+  readonly errors: number;
+  readonly seconds: number;
+  readonly latency: number;
+}
+
+const READS: RequestCounters = {
+  count: COUNTER.reads,
+  bytes: COUNTER.readBytes,
+  errors: COUNTER.failedReads,
+  seconds: COUNTER.readSeconds,
+  latency: COUNTER.readLatency,
+};
+
+const WRITES: RequestCounters = {
+  count: COUNTER.writes,
+  bytes: COUNTER.writtenBytes,
+  errors: COUNTER.failedWrites,
+  seconds: COUNTER.writeSeconds,
+  latency: COUNTER.writeLatency,
+};
+
+function requests(counters: Float64Array, index: RequestCounters): RequestStatus {
+  const histogram = [...counters.subarray(index.latency, index.latency + LATENCIES)];
   const last = histogram.findLastIndex((value) => value > 0);
   return {
-    count: counters[count],
-    bytes: counters[bytes],
+    count: counters[index.count],
+    bytes: counters[index.bytes],
+    errors: counters[index.errors],
+    seconds: counters[index.seconds],
     p50: percentile(histogram, 0.5),
     p99: percentile(histogram, 0.99),
     histogram: histogram.slice(0, last + 1),
@@ -67,6 +96,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     ...readThreads.map(({ connection, inFlight }) => ({ number: connection, inFlight })),
   ];
   return {
+    version: context.version,
     pid: process.pid,
     uptime,
     server,
@@ -86,11 +116,12 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     flags: transmissionFlagNames(info.flags),
     metaContexts: info.metaContexts.map(({ name }) => name),
     blockSizes: { minimum: disk.minimum, maximum: disk.maximum },
-    reads: requests(counters, COUNTER.reads, COUNTER.readBytes, COUNTER.readLatency),
-    writes: requests(counters, COUNTER.writes, COUNTER.writtenBytes, COUNTER.writeLatency),
+    reads: requests(counters, READS),
+    writes: requests(counters, WRITES),
     flushes: counters[COUNTER.flushes],
     writeZeroes: counters[COUNTER.zeroes],
-    errors: counters[COUNTER.errors],
+    errors: counters[COUNTER.failedReads] + counters[COUNTER.failedWrites] + counters[COUNTER.failedOthers],
+    serverErrors: counters[COUNTER.serverErrors],
     inFlight,
     bytesReceived: counters[COUNTER.socketIn],
     bytesSent: counters[COUNTER.socketOut],
@@ -118,7 +149,7 @@ function partStatus({ description }: DiskPart): Partial<Status> {
 
 /** See the file's head. */
 export class StatusReporter {
-  readonly #cache: CacheMode;
+  readonly #settings: Pick<WorkerSettings, 'cache' | 'version'>;
   readonly #engine: Engine;
   readonly #files: Files;
   readonly #readThreads: ReadThreads | undefined;
@@ -128,13 +159,13 @@ export class StatusReporter {
   readonly chunks = new Map<number, ChunkStatus>();
 
   constructor(
-    cache: CacheMode,
+    settings: Pick<WorkerSettings, 'cache' | 'version'>,
     engine: Engine,
     files: Files,
     readThreads: ReadThreads | undefined,
     passthrough: Passthrough | undefined,
   ) {
-    this.#cache = cache;
+    this.#settings = settings;
     this.#passthrough = passthrough;
     this.#engine = engine;
     this.#startedAt = engine.now();
@@ -162,7 +193,8 @@ export class StatusReporter {
     const status = statusOf(disk, {
       inFlight: this.#engine.requests.inFlightOn(disk),
       inUse: entry?.disk === disk,
-      cache: this.#cache,
+      version: this.#settings.version,
+      cache: this.#settings.cache,
       passthrough: this.#passthrough,
       uptime: Math.round((this.#engine.now() - this.#startedAt) / 1000),
       server,

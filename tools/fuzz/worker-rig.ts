@@ -157,6 +157,7 @@ export class Rig {
       inUse: true,
       cache: 'writeback',
       passthrough: undefined,
+      version: '',
       uptime: 1,
       server: 'phony',
       tls: false,

@@ -199,6 +199,7 @@ export class Simulation {
       asyncRead: true,
       readAhead: profile.readAhead,
       readThreads: 0,
+      version: '',
       dropPagesOnOpen: false,
     };
   }

@@ -29,8 +29,18 @@ function failure(path: string, error: unknown): Error {
     return new Error(
       `cannot read the status of ${name}: it is not a file of nbdfuse, or fuse-native serves it`,
     );
-  const next = error.errno === ENOTCONN ? '; its nbdfuse is gone, unmount it with fusermount3 -u' : '';
-  return new Error(`cannot read the status of ${name}: ${errnoText(error.errno)}${next}`);
+  const what = `cannot read the status of ${name}: ${errnoText(error.errno)}`;
+  return error.errno === ENOTCONN ? new ServerGoneError(`${what};`) : new Error(what);
+}
+
+/** The mount exists, but its process has ended. */
+export class ServerGoneError extends Error {
+  override name = 'ServerGoneError';
+
+  /** @param what ends with a colon or semicolon */
+  constructor(what: string) {
+    super(`${what} its nbdfuse is gone, unmount it with fusermount3 -u`);
+  }
 }
 
 /** @param through a path to the file at `path` */
@@ -64,9 +74,10 @@ export async function refuseFrozen(path: string): Promise<void> {
 }
 
 function unreachable(path: string, error: NodeJS.ErrnoException): Error {
-  const why =
-    error.code === 'ENOTCONN' ? 'its nbdfuse is gone, unmount it with fusermount3 -u' : reasonOf(error);
-  return new Error(`${printable(path)}: ${why}`);
+  const name = printable(path);
+  return error.code === 'ENOTCONN'
+    ? new ServerGoneError(`${name}:`)
+    : new Error(`${name}: ${reasonOf(error)}`);
 }
 
 /** The files at MOUNTPOINT: all files of a directory, or the file itself. @throws NoAnswerError, Error: one line each */

@@ -38,6 +38,8 @@ function shaped<T>(shape: Readonly<Record<keyof T & string, Check>>): Check {
 const requests = shaped<RequestStatus>({
   count: number,
   bytes: number,
+  errors: number,
+  seconds: number,
   p50: number,
   p99: number,
   histogram: listOf(number),
@@ -74,6 +76,7 @@ const chunks = shaped<ChunkStatus>({
 });
 
 const status = shaped<Status>({
+  version: text,
   pid: number,
   uptime: number,
   server: text,
@@ -98,6 +101,7 @@ const status = shaped<Status>({
   flushes: number,
   writeZeroes: number,
   errors: number,
+  serverErrors: number,
   inFlight: number,
   bytesReceived: number,
   bytesSent: number,
@@ -120,6 +124,8 @@ const status = shaped<Status>({
 
 /** Fields that older versions lack. */
 const ADDED_LATER = {
+  version: '',
+  serverErrors: 0,
   blockedByOverlap: 0,
   blockedByProof: 0,
   unresolvedWrites: 0,
@@ -127,11 +133,21 @@ const ADDED_LATER = {
   writebackErrors: 0,
 } satisfies Partial<Status>;
 
+/** Requests of one kind, of any version. */
+const withLaterFields = (requests: unknown): unknown =>
+  isObject(requests) ? { errors: 0, seconds: 0, ...requests } : requests;
+
+/** A status of any version. */
+function completed(parsed: unknown): unknown {
+  if (!isObject(parsed)) return parsed;
+  const value = { ...ADDED_LATER, ...withPresentNames(parsed) };
+  return { ...value, reads: withLaterFields(parsed.reads), writes: withLaterFields(parsed.writes) };
+}
+
 /** Parses a status; undefined when the text is not one. */
 export function parseStatus(json: string): Status | undefined {
   try {
-    const parsed: unknown = JSON.parse(json);
-    const value = isObject(parsed) ? { ...ADDED_LATER, ...withPresentNames(parsed) } : parsed;
+    const value = completed(JSON.parse(json));
     return status(value) ? (value as Status) : undefined;
   } catch {
     return undefined;

@@ -4,12 +4,12 @@
 // and prints its last sample when it ends.
 
 import { setTimeout } from 'node:timers/promises';
-import { printableJson } from '../../nbd/text.js';
+import { printable, printableJson } from '../../nbd/text.js';
 import { statusText } from '../../session/status-text.js';
 import { styleFor } from '../../session/style.js';
 import { withFormerNames } from '../../worker/contract/former-names.js';
 import type { Inspection } from '../arguments/arguments.js';
-import { type MountedFile, mountedFiles, NoAnswerError } from './mounted.js';
+import { type MountedFile, mountedFiles, NoAnswerError, ServerGoneError } from './mounted.js';
 import { panel } from './panel.js';
 import { rateTable } from './rates.js';
 import { printableStatus } from './status-shape.js';
@@ -83,12 +83,15 @@ class View {
   }
 }
 
-/** Prints the activity every second, until the mount is gone or a signal arrives. @throws Error, one line */
+/**
+ * Prints the activity every second, until a signal arrives, or the mount is gone: returns a line then.
+ * @throws Error, one line
+ */
 export async function watchStatus(
   { mountpoint, json }: Inspection,
   print: (text: string) => void,
   output: Output,
-): Promise<void> {
+): Promise<string | undefined> {
   let before = await mountedFiles(mountpoint);
   const view = new View(output, json);
   const screen = output.isTTY && !json;
@@ -100,13 +103,13 @@ export async function watchStatus(
   try {
     for (;;) {
       await setTimeout(PERIOD, undefined, { signal: stop.signal }).catch(() => undefined);
-      if (stop.signal.aborted) return;
+      if (stop.signal.aborted) return undefined;
       const now = await mountedFiles(mountpoint).catch((error: unknown) => {
-        if (error instanceof NoAnswerError) throw error;
+        if (error instanceof NoAnswerError || error instanceof ServerGoneError) throw error;
         return undefined;
       });
       // The mount existed before, so it has been unmounted.
-      if (now === undefined) return;
+      if (now === undefined) return `${printable(mountpoint)} has been unmounted`;
       const seconds = (performance.now() - lookedAt) / 1000;
       lookedAt = performance.now();
       last = view.draw(before, now, seconds);

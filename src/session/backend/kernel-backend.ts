@@ -14,6 +14,7 @@ import { type IdleThreads, WorkerHandle, type WorkerOptions } from '../../worker
 import { dismissWorker, spawnReadThread, whenLoaded } from '../../worker/spawn.js';
 import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
+import { programVersion } from '../version.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
 import { withLocalCopy } from './local-copy.js';
 import { hasOwnFileCalls, type OwnFile, readAttributes, setSize, writeBack } from './own-file.js';
@@ -64,6 +65,7 @@ function passthroughObjection(request: BackendRequest, cache: CacheMode): string
 function workerOptions(request: BackendRequest, { device }: KernelMount, cache: CacheMode): WorkerOptions {
   const { settings, options, mountpoint, files, changing, threads } = request;
   return {
+    version: programVersion(),
     device,
     files,
     changing,

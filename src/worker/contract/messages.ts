@@ -71,6 +71,8 @@ export type LocalCopy =
 
 /** The settings with which the worker starts. */
 export interface WorkerSettings {
+  /** Of the program. */
+  readonly version: string;
   /** The /dev/fuse descriptor, which the worker owns from now on. */
   readonly device: number;
   /** Read end of the pipe by which the main thread wakes the worker. */

@@ -5,10 +5,14 @@ import type { ChunkStatus } from '../../chunks/contract/status.js';
 /** How the kernel caches file data: see `--cache`. */
 export type CacheMode = 'writeback' | 'writethrough' | 'none';
 
-/** Requests of one kind. */
+/** Requests of one kind: all but `errors` are about those that succeeded. */
 export interface RequestStatus {
   readonly count: number;
   readonly bytes: number;
+  /** Requests that failed. */
+  readonly errors: number;
+  /** Sum of the latencies, in seconds. */
+  readonly seconds: number;
   /** Percentiles of the latency in microseconds, rounded up to a power of two. */
   readonly p50: number;
   readonly p99: number;
@@ -46,6 +50,8 @@ export interface PassthroughStatus {
 
 /** The status of a mount, as `nbdfuse --status` prints it. */
 export interface Status {
+  /** Of the program that serves the mount; empty where it is too old to say so. */
+  readonly version: string;
   readonly pid: number;
   /** Seconds. */
   readonly uptime: number;
@@ -75,7 +81,10 @@ export interface Status {
   readonly writes: RequestStatus;
   readonly flushes: number;
   readonly writeZeroes: number;
+  /** Requests of programs that failed, also those that no server has seen. */
   readonly errors: number;
+  /** Error replies of the server. */
+  readonly serverErrors: number;
   readonly inFlight: number;
   /** Bytes over the network. */
   readonly bytesReceived: number;

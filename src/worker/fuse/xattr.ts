@@ -19,15 +19,22 @@ const GROWTH = 1024;
 /** `readAhead` as `read-ahead`. */
 const dashed = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-function textOf(value: unknown): string {
-  if (Array.isArray(value)) return value.map((one) => textOf(one)).join(' ');
+/** Fields that are lists of words. */
+const WORD_LISTS: readonly string[] = ['flags', 'metaContexts'] satisfies (keyof Status)[];
+
+/** A word, words with blanks between them, or JSON. */
+function textOf(name: string, value: unknown): string {
+  if (Array.isArray(value) && WORD_LISTS.includes(name)) return value.join(' ');
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
 /** The attributes of a status: names without the prefix, and values. */
 export function attributesOf(status: Status): ReadonlyMap<string, string> {
   const all = withFormerNames(status);
-  const parts = Object.entries(all).map(([name, value]): [string, string] => [dashed(name), textOf(value)]);
+  const parts = Object.entries(all).map(([name, value]): [string, string] => [
+    dashed(name),
+    textOf(name, value),
+  ]);
   return new Map([[WHOLE, JSON.stringify(all)], ...parts]);
 }
 

@@ -3,7 +3,7 @@
 // Driven by the loop and the reply sinks; owns the tables, the buffers and the counters. The other files of this room
 // have the kinds of requests; fuse/metadata.ts answers requests that need no server.
 
-import { EINTR, EIO } from '../../constants/errno.js';
+import { EINTR, EIO, EOPNOTSUPP, EROFS } from '../../constants/errno.js';
 import { HOST_ENDIAN, IO_OFFSET_HI, IO_OFFSET_LO, IO_SIZE, OUT_HEADER } from '../../fuse/layout.js';
 import { writeWriteReply } from '../../fuse/reply.js';
 import { worksDuringSeek } from '../../linux/sync.js';
@@ -208,7 +208,7 @@ export class Engine implements DiskContext {
   }
 
   serverError(disk: Disk, command: NbdCommand, errno: number, text: string): void {
-    disk.counters[COUNTER.errors]++;
+    disk.counters[COUNTER.serverErrors]++;
     this.trace?.serverError(disk, command, errno, text);
   }
 
@@ -320,15 +320,29 @@ function countCommand(counters: Float64Array, type: number): void {
   else if (type === NBD_CMD_WRITE_ZEROES) counters[COUNTER.zeroes]++;
 }
 
-function countRequest(counters: Float64Array, { kind, length, startedAt }: FuseRequest, now: number): void {
+/** Errors by which a request is refused, not failed: FALLOCATE in another mode, a change of a read-only file. */
+const isRefusal = (errno: number): boolean => errno === EOPNOTSUPP || errno === EROFS;
+
+function countFailure(counters: Float64Array, { kind, error }: FuseRequest): void {
+  if (kind === REQUEST_READ) counters[COUNTER.failedReads]++;
+  else if (kind === REQUEST_WRITE) counters[COUNTER.failedWrites]++;
+  else if (kind === REQUEST_STATUS_ONLY && !isRefusal(error)) counters[COUNTER.failedOthers]++;
+}
+
+function countRequest(counters: Float64Array, request: FuseRequest, now: number): void {
+  const { kind, length, startedAt } = request;
+  if (request.error !== 0) {
+    countFailure(counters, request);
+    return;
+  }
   // A READ at the end of the disk needs no server.
   if (kind === REQUEST_READ && length > 0) {
     counters[COUNTER.reads]++;
     counters[COUNTER.readBytes] += length;
-    countLatency(counters, COUNTER.readLatency, now - startedAt);
+    countLatency(counters, COUNTER.readLatency, COUNTER.readSeconds, now - startedAt);
   } else if (kind === REQUEST_WRITE) {
     counters[COUNTER.writes]++;
     counters[COUNTER.writtenBytes] += length;
-    countLatency(counters, COUNTER.writeLatency, now - startedAt);
+    countLatency(counters, COUNTER.writeLatency, COUNTER.writeSeconds, now - startedAt);
   }
 }

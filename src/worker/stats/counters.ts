@@ -10,7 +10,8 @@ export const COUNTER = {
   writtenBytes: 3,
   flushes: 4,
   zeroes: 5,
-  errors: 6,
+  /** Error replies of the server. */
+  serverErrors: 6,
   socketIn: 7,
   socketOut: 8,
   prefetched: 10,
@@ -18,6 +19,13 @@ export const COUNTER = {
   prefetchWaste: 12,
   replays: 13,
   lostConnections: 14,
+  /** Requests of programs that failed. */
+  failedReads: 15,
+  failedWrites: 16,
+  failedOthers: 17,
+  /** Sums of latencies in seconds. */
+  readSeconds: 18,
+  writeSeconds: 19,
   /** First of LATENCIES counts of READ latencies: element i counts latencies below 2^i microseconds. */
   readLatency: 32,
   /** The same for WRITEs. */
@@ -51,8 +59,9 @@ export function makeCounters(): Float64Array {
   return new Float64Array(LENGTH);
 }
 
-/** Counts one latency in the histogram that starts at index `first`. */
-export function countLatency(counters: Float64Array, first: number, milliseconds: number): void {
+/** Counts one latency in the histogram that starts at index `first`, and in the sum at index `sum`. */
+export function countLatency(counters: Float64Array, first: number, sum: number, milliseconds: number): void {
+  counters[sum] += milliseconds / 1000;
   const microseconds = Math.min(milliseconds * 1000, 2 ** 31 - 1);
   counters[first + LATENCIES - Math.clz32(microseconds)]++;
 }

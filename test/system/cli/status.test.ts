@@ -147,6 +147,48 @@ describe('--status', () => {
     await watch.says(/file .* state .*\n.*1 connections/);
     await disk.stop();
     expect(await watch.ended).toBe(0);
+    expect(watch.stderr).toBe(`nbdfuse: ${disk.mountpoint} has been unmounted\n`);
+  });
+
+  it('--watch: fails when the process of the mount is killed', async () => {
+    const scope = createScope();
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+    const watch = new Program(scope, 'node', [NBDFUSE, '--status', '--watch', disk.mountpoint]);
+    await watch.says(/1 connections/);
+    await disk.program.kill('SIGKILL');
+    const status = await watch.ended;
+    await runProgram('fusermount3', '-u', disk.mountpoint);
+    expect(status).toBe(1);
+    expect(watch.stderr).toBe(
+      `nbdfuse: ${disk.mountpoint}: its nbdfuse is gone, unmount it with fusermount3 -u\n`,
+    );
+  });
+
+  it('counts requests that fail without a server as errors, not as bytes', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '1M');
+    const disk = await mountDisk(scope, { server: [server.uri()], options: ['--reconnect=0', '-C', '1'] });
+    const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
+    expect((await statusAt(disk.mountpoint))[0]).toMatchObject({ version, errors: 0, serverErrors: 0 });
+    await server.program?.kill('SIGKILL');
+    await until('the loss', async () => (await statusAt(disk.mountpoint))[0].state === 'EIO');
+    const read = await tryProgram(
+      'dd',
+      `if=${disk.file}`,
+      'of=/dev/null',
+      'bs=4096',
+      'count=1',
+      'iflag=direct',
+    );
+    const words = ['if=/dev/zero', `of=${disk.file}`, 'bs=4096', 'count=2', 'conv=notrunc', 'oflag=direct'];
+    expect([read.status, (await tryProgram('dd', ...words)).status]).toEqual([1, 1]);
+    const [{ reads, writes, errors }] = await statusAt(disk.mountpoint);
+    expect({ reads, writes, errors }).toMatchObject({
+      reads: { count: 0, bytes: 0, errors: 1, seconds: 0, histogram: [] },
+      writes: { count: 0, bytes: 0, errors: 1, seconds: 0, histogram: [] },
+      errors: 2,
+    });
+    await disk.stop();
   });
 
   it('reports that a path is no mount of nbdfuse', async () => {
@@ -181,6 +223,19 @@ describe('extended attributes', () => {
     expect(values).toMatch(/user\.nbd\.flags="NBD_FLAG_HAS_FLAGS .*NBD_FLAG_CAN_MULTI_CONN/);
     const words = ['--only-values', '--absolute-names', '-n', 'user.nbd.status', disk.file];
     expect(JSON.parse(await runProgram('getfattr', ...words))).toMatchObject({ pid: disk.program.pid });
+    const field = async (name: string): Promise<unknown> =>
+      JSON.parse(
+        await runProgram(
+          'getfattr',
+          '--only-values',
+          '--absolute-names',
+          '-n',
+          `user.nbd.${name}`,
+          disk.file,
+        ),
+      );
+    expect(await field('connections')).toContainEqual({ number: 0, inFlight: 0 });
+    expect(await field('waits')).toEqual([]);
     expect(await runProgram('getfattr', '--absolute-names', '-d', disk.mountpoint)).toBe('');
     const missing = await tryProgram('getfattr', '--absolute-names', '-n', 'user.nbd.none', disk.file);
     expect(missing.stderr).toContain('No such attribute');
@@ -205,7 +260,7 @@ test('SIGUSR1: prints the status, and the mount continues', async () => {
   const scope = createScope();
   const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
   process.kill(disk.program.pid, 'SIGUSR1');
-  await until('the status', () => /process {6}\d+, up \d+ s\n/.test(disk.stderr));
+  await until('the status', () => /process {6}\d+, up \d+ s, nbdfuse \d/.test(disk.stderr));
   expect(disk.stderr).toContain(
     `nbdfuse: ${disk.file}\nnbdfuse:   server       socket-activation nbdkit memory 1M\n`,
   );
@@ -270,7 +325,7 @@ describe('status text', () => {
     const text = statusText('dir/nbd', STATUS);
     expect(text).not.toContain('\x1b');
     expect(text).toContain('  connections  2 with TLS, requests in flight: 3 + 0\n');
-    expect(text).toContain('  reads        3 (12 KiB), median 64 us, 99th percentile 2.0 ms\n');
+    expect(text).toContain('  reads        3 (12 KiB), 2 failed, median 64 us, 99th percentile 2.0 ms\n');
     expect(text).toContain('  writes       none\n');
     expect(text).toContain('  read ahead   2 MiB fetched, 5 hits, 1 MiB unused\n');
     expect(statusText('x', { ...STATUS, threads: 3 })).toContain(
@@ -310,7 +365,7 @@ describe('status text', () => {
 
   test('of --watch covers only the time between two samples', () => {
     const histogram = STATUS.reads.histogram.map((count, i) => (i === 11 ? count + 10 : count));
-    const later = { ...STATUS, reads: { count: 13, bytes: 53_248, p50: 0, p99: 0, histogram } };
+    const later = { ...STATUS, reads: { ...STATUS.reads, count: 13, bytes: 53_248, histogram } };
     const table = rateTable([{ path: 'a', status: STATUS }], [{ path: 'a', status: later }], 2);
     const [head, row] = table.split('\n').map((line) => line.split(/ {2,}/));
     expect(head.slice(0, 6)).toEqual(['file', 'state', 'reads/s', 'bytes/s', 'p50', 'p99']);

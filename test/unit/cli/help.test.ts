@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { helpText, longOptionsText, shortOptionsText } from '../../../src/cli/arguments/help.js';
-import { versionText } from '../../../src/cli/version.js';
+import { versionText } from '../../../src/session/version.js';
 
 /** The options that the C nbdfuse 1.14 prints. */
 const PEER_LONG = [

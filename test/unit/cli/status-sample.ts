@@ -5,6 +5,7 @@ import type { Status } from '../../../src/worker/contract/status.js';
 const MIB = 1024 * 1024;
 
 export const STATUS: Status = {
+  version: '1.2.3',
   pid: 7,
   uptime: 60,
   server: 'nbd://host/name',
@@ -26,11 +27,20 @@ export const STATUS: Status = {
   flags: [],
   metaContexts: [],
   blockSizes: { minimum: 1, maximum: 4096 },
-  reads: { count: 3, bytes: 12_288, p50: 64, p99: 2048, histogram: [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1] },
-  writes: { count: 0, bytes: 0, p50: 0, p99: 0, histogram: [] },
+  reads: {
+    count: 3,
+    bytes: 12_288,
+    errors: 2,
+    seconds: 0.0021,
+    p50: 64,
+    p99: 2048,
+    histogram: [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1],
+  },
+  writes: { count: 0, bytes: 0, errors: 0, seconds: 0, p50: 0, p99: 0, histogram: [] },
   flushes: 1,
   writeZeroes: 2,
   errors: 3,
+  serverErrors: 1,
   inFlight: 3,
   bytesReceived: 12_400,
   bytesSent: 99,

@@ -290,18 +290,19 @@ test('FUSE request table: finds a request by its number until it is released', (
 
 test('latency histogram: counts by powers of two of microseconds', () => {
   const counters = makeCounters();
-  countLatency(counters, COUNTER.readLatency, 0.0004);
-  countLatency(counters, COUNTER.readLatency, 0.003);
-  countLatency(counters, COUNTER.readLatency, 1e9);
+  countLatency(counters, COUNTER.readLatency, COUNTER.readSeconds, 0.0004);
+  countLatency(counters, COUNTER.readLatency, COUNTER.readSeconds, 0.003);
+  countLatency(counters, COUNTER.readLatency, COUNTER.readSeconds, 1e9);
   expect(counters[COUNTER.readLatency]).toBe(1);
   expect(counters[COUNTER.readLatency + 2]).toBe(1);
   expect(counters[COUNTER.readLatency + 31]).toBe(1);
+  expect(counters[COUNTER.readSeconds]).toBeCloseTo(1e6);
 });
 
 test('latency histogram: a latency of more than an hour counts as one of the longest, not of the shortest', () => {
   for (const milliseconds of [2 ** 31 / 1000, 2 ** 32 / 1000, (2 ** 32 + 5) / 1000, 2 ** 40]) {
     const counters = makeCounters();
-    countLatency(counters, COUNTER.writeLatency, milliseconds);
+    countLatency(counters, COUNTER.writeLatency, COUNTER.writeSeconds, milliseconds);
     expect(counters.indexOf(1)).toBe(COUNTER.writeLatency + 31);
   }
 });
@@ -311,7 +312,7 @@ test('latency histogram: place i counts latencies of at least 2^(i-1) and less t
     fc.property(fc.nat(2 ** 31 - 2), (microseconds) => {
       const counters = makeCounters();
       // Half a microsecond avoids rounding errors of milliseconds.
-      countLatency(counters, COUNTER.readLatency, (microseconds + 0.5) / 1000);
+      countLatency(counters, COUNTER.readLatency, COUNTER.readSeconds, (microseconds + 0.5) / 1000);
       const place = counters.indexOf(1) - COUNTER.readLatency;
       expect(microseconds).toBeLessThan(2 ** place);
       expect(microseconds).toBeGreaterThanOrEqual(place === 0 ? 0 : 2 ** (place - 1));
