@@ -16,6 +16,7 @@ import {
 import type { ByteRange } from '../nbd/byte-range.js';
 import {
   NBD_CMD_CACHE,
+  NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
@@ -24,7 +25,7 @@ import {
 } from '../nbd/constants.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
-import { ChangeLength, payloadAfterRefusal } from '../nbd/request-lengths.js';
+import { ChangeLength, PayloadLimits } from '../nbd/request-lengths.js';
 import type { ConnectionPool } from './connection-pool.js';
 import { RangeLock } from './range-lock.js';
 
@@ -41,15 +42,14 @@ export class BlockIo {
   readonly #blocks: Blocks;
   readonly #lock = new RangeLock();
   readonly #changeLength: ChangeLength;
-  /** Bytes of the largest payload. */
-  #payloadLimit: number;
+  readonly #payload: PayloadLimits;
   readonly blockSizes: BlockSizes;
 
   constructor(pool: ConnectionPool) {
     this.#pool = pool;
     this.#blocks = blocksOf(pool.info);
     this.blockSizes = effectiveBlockSizes(pool.info);
-    this.#payloadLimit = payloadLimit(this.blockSizes);
+    this.#payload = new PayloadLimits(payloadLimit(this.blockSizes), this.#blocks.minimum);
     this.#changeLength = new ChangeLength(pool.info.extendedHeaders);
   }
 
@@ -102,17 +102,19 @@ export class BlockIo {
 
   /** Requests that the server caches a range. Some servers limit the length like that of a payload. */
   async cache(range: ByteRange, signal?: AbortSignal): Promise<void> {
-    await this.#parts(widen(range, this.#blocks), this.#payloadLimit, async (offset, length) => {
+    await this.#parts(widen(range, this.#blocks), this.#payload.of(false), async (offset, length) => {
       await this.#pool.submit({ type: NBD_CMD_CACHE, flags: 0, offset, length }, signal);
     });
   }
 
   async #readAligned(range: ByteRange, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
-    await this.#parts(range, this.#payloadLimit, async (offset, length) => {
+    const isWhole = (flags & NBD_CMD_FLAG_DF) !== 0;
+    await this.#parts(range, this.#payload.of(isWhole), async (offset, length) => {
       const at = Number(offset - range.start);
       const part = into.subarray(at, at + length);
       await this.#shrinking(
         { start: offset, end: offset + BigInt(length) },
+        isWhole,
         async () => {
           await this.#pool.submit({ type: NBD_CMD_READ, flags, offset, length, into: part }, signal);
         },
@@ -127,11 +129,12 @@ export class BlockIo {
     flags: number,
     signal?: AbortSignal,
   ): Promise<void> {
-    await this.#parts(range, this.#payloadLimit, async (offset, length) => {
+    await this.#parts(range, this.#payload.of(false), async (offset, length) => {
       const at = Number(offset - range.start);
       const payload = bytes.subarray(at, at + length);
       await this.#shrinking(
         { start: offset, end: offset + BigInt(length) },
+        false,
         async () => {
           await this.#pool.submit({ type: NBD_CMD_WRITE, flags, offset, length, payload }, signal);
         },
@@ -140,26 +143,25 @@ export class BlockIo {
     });
   }
 
-  /** Sends one request; if the server finds it too large, repeats its range with a smaller largest payload. */
+  /** Sends one request; if the server finds it too large, repeats its range with a smaller largest payload. @param isWhole with NBD_CMD_FLAG_DF */
   async #shrinking(
     range: ByteRange,
-    whole: () => Promise<void>,
+    isWhole: boolean,
+    send: () => Promise<void>,
     again: (range: ByteRange) => Promise<void>,
   ): Promise<void> {
     try {
-      await whole();
+      await send();
     } catch (error) {
       const length = Number(range.end - range.start);
-      const smaller = payloadAfterRefusal(length, refusal(error), this.#blocks.minimum);
-      if (smaller === 0) throw error;
-      this.#payloadLimit = Math.min(this.#payloadLimit, smaller);
+      if (!this.#payload.lower(length, refusal(error), isWhole)) throw error;
       await again(range);
     }
   }
 
   /** TRIM or WRITE_ZEROES, in requests as long as they can be: see nbd/request-lengths.ts. */
   async #long(type: number, range: ByteRange, flags: number, signal?: AbortSignal): Promise<void> {
-    const rounds = this.#changeLength.rounds(range, this.#blocks, this.#payloadLimit, PARTS_IN_FLIGHT);
+    const rounds = this.#changeLength.rounds(range, this.#blocks, this.#payload.of(false), PARTS_IN_FLIGHT);
     for (let round = rounds.next(); round.done !== true; ) {
       const sent = round.value.map(({ offset, length }) =>
         this.#pool.submit({ type, flags, offset, length }, signal),

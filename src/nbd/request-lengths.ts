@@ -17,6 +17,9 @@ const COMPACT = 0xffff_0000;
 /** Bytes. Old versions of qemu-nbd fail to trim or zero more than 2 GiB at once (systemd issue 16242). */
 const COMPACT_CHANGE = 2 ** 30;
 
+/** Bytes: a server accepts every READ with NBD_CMD_FLAG_DF up to this length ("Request flags"). */
+const LONGEST_SURE_WHOLE_READ = 65_536;
+
 /** Bytes of the longest BLOCK_STATUS. */
 export function longestStatus(extendedHeaders: boolean): number {
   return extendedHeaders ? EXTENDED : COMPACT;
@@ -45,6 +48,37 @@ export function lengthAfterRefusal(length: number, errno: number, payload: numbe
  */
 export function payloadAfterRefusal(length: number, errno: number, minimum: number): number {
   return errno === NBD_EOVERFLOW ? Math.floor(length / 2 / minimum) * minimum : 0;
+}
+
+/** The largest payload of an export's READs and WRITEs. A server may limit READs with NBD_CMD_FLAG_DF further. */
+export class PayloadLimits {
+  readonly #minimum: number;
+  #any: number;
+  #whole: number;
+
+  /** @param maximum bytes @param minimum bytes of a block */
+  constructor(maximum: number, minimum: number) {
+    this.#minimum = minimum;
+    this.#any = maximum;
+    this.#whole = maximum;
+  }
+
+  /** Bytes. @param isWhole of a READ with NBD_CMD_FLAG_DF */
+  of(isWhole: boolean): number {
+    return isWhole ? Math.min(this.#whole, this.#any) : this.#any;
+  }
+
+  /**
+   * Learns from the refusal of a READ or WRITE of `length` bytes. False if the server has not refused the length, or if
+   * nothing shorter is left to try.
+   */
+  lower(length: number, errno: number, isWhole: boolean): boolean {
+    const smaller = payloadAfterRefusal(length, errno, this.#minimum);
+    if (smaller === 0) return false;
+    if (isWhole && length > LONGEST_SURE_WHOLE_READ) this.#whole = Math.min(this.#whole, smaller);
+    else this.#any = Math.min(this.#any, smaller);
+    return true;
+  }
 }
 
 /** The length of an export's TRIMs and WRITE_ZEROES: see longestChange and lengthAfterRefusal. */

@@ -115,7 +115,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     canMultiConn: disk.can.multiConn,
     flags: transmissionFlagNames(info.flags),
     metaContexts: info.metaContexts.map(({ name }) => name),
-    blockSizes: { minimum: disk.minimum, maximum: disk.maximum },
+    blockSizes: { minimum: disk.minimum, maximum: disk.payload.of(false) },
     reads: requests(counters, READS),
     writes: requests(counters, WRITES),
     flushes: counters[COUNTER.flushes],

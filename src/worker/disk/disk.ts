@@ -16,11 +16,12 @@ import {
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
+  NBD_EOVERFLOW,
   NBD_ESHUTDOWN,
 } from '../../nbd/constants.js';
 import { errnoFromNbd } from '../../nbd/errors.js';
 import { type ExportInfo, effectiveBlockSizes, payloadLimit } from '../../nbd/export-info.js';
-import { ChangeLength, payloadAfterRefusal } from '../../nbd/request-lengths.js';
+import { ChangeLength, PayloadLimits } from '../../nbd/request-lengths.js';
 import type { Channel } from '../connection/channel.js';
 import { Connection, type ConnectionOwner, type Loss } from '../connection/connection.js';
 import type { Device } from '../device/device.js';
@@ -127,8 +128,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   readonly minimum: number;
   /** Bytes: as in `blocks`. */
   readonly tail: number;
-  /** Largest payload of a command in bytes: a multiple of `minimum`. */
-  maximum: number;
+  /** The largest payload of a command: a multiple of `minimum`. */
+  readonly payload: PayloadLimits;
   /** Of WRITE_ZEROES. */
   readonly changeLength: ChangeLength;
   readonly can: Capabilities;
@@ -200,7 +201,8 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     this.minimum = this.blocks.minimum;
     this.tail = this.blocks.tail;
     const sizes = effectiveBlockSizes(info);
-    this.maximum = payloadLimit({ ...sizes, maximum: Math.min(sizes.maximum, context.largestPayload) });
+    const maximum = payloadLimit({ ...sizes, maximum: Math.min(sizes.maximum, context.largestPayload) });
+    this.payload = new PayloadLimits(maximum, this.minimum);
     this.extents = new ExtentMap(context.keepExtents);
     this.allocation = new Allocation(context.keepExtents ? MAX_AGE : 0);
     this.lost = new LostCopies(context.settleTime);
@@ -284,14 +286,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
   }
 
   /** Bytes from the beginning of a command's range that fit one command. */
-  partOf({ type, offsetHi, offsetLo, length }: NbdCommand): number {
+  partOf({ type, flags, offsetHi, offsetLo, length }: NbdCommand): number {
     if (type !== NBD_CMD_READ && type !== NBD_CMD_WRITE) return length;
-    return payloadPart(
-      length,
-      distance(this.sizeHi, this.sizeLo, offsetHi, offsetLo),
-      this.maximum,
-      this.tail,
-    );
+    const isWhole = type === NBD_CMD_READ && ((flags | this.#readFlags) & NBD_CMD_FLAG_DF) !== 0;
+    const left = distance(this.sizeHi, this.sizeLo, offsetHi, offsetLo);
+    return payloadPart(length, left, this.payload.of(isWhole), this.tail);
   }
 
   /** The open connections. */
@@ -554,7 +553,7 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     if (command.type === NBD_CMD_READ) {
       this.latency.answered(command, this.context.now(), moved(this.counters));
       // The server may have disconnected because of this error: it would do so again.
-      if (error !== 0) this.#readFlags |= command.flags & NBD_CMD_FLAG_DF;
+      if (error !== 0 && error !== NBD_EOVERFLOW) this.#readFlags |= command.flags & NBD_CMD_FLAG_DF;
     }
     if (error !== 0 && this.#splitFurther(command, error)) return;
     const errno = error === 0 ? 0 : errnoFromNbd(error);
@@ -622,11 +621,11 @@ export class Disk implements RequestTarget, ConnectionOwner, RecoveredDisk, Samp
     this.flushError = errno;
   }
 
-  /** Splits a command that the server finds too long, and lowers the maximum. False: it cannot be split. */
+  /** Splits a command that the server finds too long, and lowers its limit. False: it cannot be split. */
   #splitFurther(command: NbdCommand, error: number): boolean {
-    const smaller = payloadAfterRefusal(command.length, error, this.minimum);
-    if (smaller === 0 || ![NBD_CMD_READ, NBD_CMD_WRITE].includes(command.type)) return false;
-    this.maximum = Math.min(this.maximum, smaller);
+    if (command.type !== NBD_CMD_READ && command.type !== NBD_CMD_WRITE) return false;
+    const isWhole = command.type === NBD_CMD_READ && (command.flags & NBD_CMD_FLAG_DF) !== 0;
+    if (!this.payload.lower(command.length, error, isWhole)) return false;
     this.context.resubmit(command, this);
     return true;
   }

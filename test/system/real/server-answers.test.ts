@@ -23,7 +23,9 @@ requirePrograms('fio', 'stat');
 const MIB = 1024 * 1024;
 const [READ, WRITE, DISC, STATUS] = [0, 1, 2, 7];
 const HAS_FLAGS = 1;
+const CAN_DF = 1 << 7;
 const CAN_MULTI_CONN = 1 << 8;
+const DF = 1 << 2;
 
 it('NBD_ESHUTDOWN: ends in NBD_CMD_DISC, and the mount repeats the request on its next connection ("Terminating the transmission phase")', async () => {
   const scope = createScope();
@@ -69,6 +71,58 @@ it('NBD_EOVERFLOW: the mount and the library repeat the request in halves ("NBD_
   await client.write(2 * MIB, bytes);
   expect((await client.read(2 * MIB, bytes.length)).equals(bytes)).toBe(true);
   expect((await client.read(512, bytes.length)).equals(bytes)).toBe(true);
+});
+
+it('NBD_EOVERFLOW of a whole reply: the mount and the library halve READs with NBD_CMD_FLAG_DF only ("Request flags")', async () => {
+  const scope = createScope();
+  const content = Buffer.from(Array.from({ length: 2 * MIB }, (_, i) => (i * 7) % 251));
+  let drops = 1;
+  const server = await startScriptedServer(
+    scope,
+    { size: BigInt(content.length), structuredReplies: true, flags: HAS_FLAGS | CAN_DF },
+    (request, reply) => {
+      const { type, flags, length, payload } = request;
+      const at = Number(request.offset);
+      if (type === WRITE) payload.copy(content, at);
+      if (type !== READ) return answerAll(request, reply);
+      if (length > MIB / 2 && drops-- > 0) return reply.drop();
+      if ((flags & DF) !== 0 && length > 65_536) return reply.error(EOVERFLOW);
+      return reply.data(content.subarray(at, at + length));
+    },
+  );
+  const expected = Buffer.from(content);
+  const disk = await mountDisk(scope, { server: [server.uri], options: ['--cache=none'] });
+  /** The longest request of a type with these flags that an act sends; a buffer of Node need not begin with a page. */
+  const longest = async (
+    wanted: number,
+    wantedFlags: number,
+    act: () => Promise<unknown>,
+  ): Promise<number> => {
+    const before = server.requests.length;
+    await act();
+    const sent = server.requests.slice(before);
+    return Math.max(
+      0,
+      ...sent
+        .filter(({ type, flags }) => type === wanted && flags === wantedFlags)
+        .map(({ length }) => length),
+    );
+  };
+  const read = async (): Promise<void> =>
+    expect((await readAt(disk.file, 0, MIB)).equals(expected.subarray(0, MIB))).toBe(true);
+  // The connection is lost, and the repeated READ asks for a whole reply.
+  expect(await longest(READ, DF, read)).toBeGreaterThan(MIB / 2);
+  expect(await longest(READ, 0, read)).toBeGreaterThan(MIB / 2);
+  const write = (): Promise<void> => writeAt(disk.file, expected.subarray(0, MIB), 0);
+  expect(await longest(WRITE, 0, write)).toBeGreaterThan(MIB / 2);
+
+  const client = await NbdClient.connect({ unix: server.socketPath });
+  scope.add(() => client.close());
+  const readWhole = async (): Promise<void> =>
+    expect((await client.read(0, MIB, { df: true })).equals(expected.subarray(0, MIB))).toBe(true);
+  expect(await longest(READ, DF, readWhole)).toBe(MIB);
+  expect(await longest(READ, DF, readWhole)).toBe(65_536);
+  expect(await longest(READ, 0, () => client.read(0, MIB))).toBe(MIB);
 });
 
 it('st_blksize: is the preferred block size ("Size constraints")', async () => {

@@ -7,6 +7,7 @@ import {
   lengthAfterRefusal,
   longestChange,
   longestStatus,
+  PayloadLimits,
   payloadAfterRefusal,
 } from '../../../src/nbd/request-lengths.js';
 
@@ -53,6 +54,29 @@ describe('request lengths', () => {
 
   it('with payload: no error but NBD_EOVERFLOW is about its size', () => {
     for (const error of [0, NBD_EINVAL, NBD_EIO]) expect(payloadAfterRefusal(2 ** 20, error, 1)).toBe(0);
+  });
+});
+
+describe('largest payload', () => {
+  it('a whole READ that is refused above 64 KiB limits whole READs only', () => {
+    const limits = new PayloadLimits(2 ** 20, 512);
+    expect(limits.lower(2 ** 20, NBD_EOVERFLOW, true)).toBe(true);
+    expect([limits.of(true), limits.of(false)]).toEqual([2 ** 19, 2 ** 20]);
+  });
+
+  it('a whole READ that is refused up to 64 KiB limits every payload: the server has another reason', () => {
+    const limits = new PayloadLimits(2 ** 20, 512);
+    expect(limits.lower(65_536, NBD_EOVERFLOW, true)).toBe(true);
+    expect([limits.of(true), limits.of(false)]).toEqual([32_768, 32_768]);
+  });
+
+  it('a refused READ or WRITE limits every payload', () => {
+    const limits = new PayloadLimits(2 ** 20, 512);
+    expect(limits.lower(2 ** 20, NBD_EOVERFLOW, false)).toBe(true);
+    expect([limits.of(true), limits.of(false)]).toEqual([2 ** 19, 2 ** 19]);
+    expect(limits.lower(2 ** 19, NBD_EIO, false)).toBe(false);
+    expect(limits.lower(512, NBD_EOVERFLOW, false)).toBe(false);
+    expect(limits.of(false)).toBe(2 ** 19);
   });
 });
 
