@@ -11,7 +11,7 @@ import { isSameImage, savedIdentity } from './cache/saved-identity.js';
 import type { Identity, UnitFile } from './contract/cache.js';
 import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
-import type { ChunkStatus } from './contract/status.js';
+import type { ControlLine, Writers } from './contract/status.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
 import { writableDisk } from './disk/writable-disk.js';
 import { absentInput, isAbsent } from './input/absent-input.js';
@@ -110,8 +110,9 @@ function diskOf(
 class ChunkServer {
   readonly #options: ChunkServerOptions;
   readonly #memory: MemoryCache;
-  #indexing: ChunkStatus['indexing'];
+  #indexing: ControlLine['indexing'];
   #image: Image | undefined;
+  #input: Input | undefined;
   #work: Work | undefined;
   #control: Control | undefined;
   #running: RunningCommand | undefined;
@@ -141,6 +142,7 @@ class ChunkServer {
     const options = this.#options;
     const { coding, prefetch, trace, source } = options;
     const input = await reachableInput(options, (how) => this.#end(how));
+    this.#input = input;
     const image = await openImage({
       input,
       coding,
@@ -162,7 +164,7 @@ class ChunkServer {
     return diskOf(options, input, image);
   }
 
-  #status(): ChunkStatus {
+  #status(): ControlLine {
     const { cacheFile, cacheSize } = this.#options;
     const { used, limit } = this.#memory;
     const counts = { hits: 0, misses: 0, fetched: 0 };
@@ -172,7 +174,18 @@ class ChunkServer {
       prefetch: undefined,
       ...counts,
     };
-    return { ...work, file: fileStatus(this.#image?.file, cacheFile, cacheSize), indexing: this.#indexing };
+    return {
+      ...work,
+      file: fileStatus(this.#image?.file, cacheFile, cacheSize),
+      indexing: this.#indexing,
+      writers: this.#writers,
+    };
+  }
+
+  /** The processes below that carry out changes; undefined: unknown. */
+  get #writers(): Writers | undefined {
+    if (!this.#options.isWritable) return { pids: [], groups: [] };
+    return this.#input instanceof NbdInput ? this.#input.writers : undefined;
   }
 
   /** Ends with the server below. */

@@ -3,7 +3,7 @@
 // The main thread opens pidfds when a connection is made; the worker polls them. Only proof by the kernel counts: a
 // process that cannot be identified for certain is not watched. Never blocks.
 
-import { EINTR, ENOPROTOOPT } from '../constants/errno.js';
+import { EINTR, ENOPROTOOPT, ESRCH } from '../constants/errno.js';
 import { POLLIN } from '../constants/poll-events.js';
 import { addressOf, errno, libc } from './libc.js';
 import { SOL_SOCKET } from './socket.js';
@@ -35,6 +35,25 @@ export function openHolders(where: UnixEnds | TcpEnds, listener?: PeerHandle): P
   if (found.length > 0 && opened.length === others.length) return all;
   closePeer(all);
   return undefined;
+}
+
+/**
+ * Opens processes by their numbers. A number that has another process by now is watched instead, which proves nothing
+ * wrong; those that have ended are left out.
+ * @throws RangeError if all have ended
+ */
+export function openProcesses(pids: readonly number[]): PeerHandle | undefined {
+  const opened: { readonly pid: number; readonly descriptor: number }[] = [];
+  for (const pid of pids) {
+    const descriptor = libc.syscall(SYS_PIDFD_OPEN, pid, 0);
+    if (descriptor >= 0) opened.push({ pid, descriptor });
+    else if (errno() !== ESRCH) {
+      closePeer({ pids: [], descriptors: opened.map((one) => one.descriptor) });
+      return undefined;
+    }
+  }
+  if (opened.length === 0) throw new RangeError('the server has ended');
+  return { pids: opened.map(({ pid }) => pid), descriptors: opened.map(({ descriptor }) => descriptor) };
 }
 
 export function closePeer({ descriptors }: PeerHandle): void {

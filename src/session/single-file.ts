@@ -3,6 +3,7 @@
 // Made by start.ts.
 
 import { join } from 'node:path';
+import type { ChunkStatus } from '../chunks/contract/status.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import { exportedCacheFile } from '../transport/chunk-cache.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -43,7 +44,12 @@ export class SingleFileKeeper implements FileKeeper {
   readonly #parts: SingleFileParts;
   #reconnector: Reconnector<NegotiatedConnection> | undefined;
   #readThreads: ReadThreadConnections | undefined;
-  #stopWatching: (() => void) | undefined;
+  /** Follows the chunk server whose control socket is at `path`. */
+  #watch: { readonly path: string; stop(): void } | undefined;
+  #backend: Backend | undefined;
+  /** The cache file that the kernel may read when it is complete. */
+  #cacheFile: string | undefined;
+  #isFirstStatus = true;
   /** Aborted when the kernel has the cache file, or the cache file was not complete at the beginning. */
   readonly #handover = new AbortController();
 
@@ -63,9 +69,11 @@ export class SingleFileKeeper implements FileKeeper {
       report,
     });
     this.#reconnector.attach(0, disk.first);
-    const { controlPath } = disk.server;
-    if (controlPath === undefined) this.#handover.abort();
-    else this.#stopWatching = this.#watch(controlPath, backend);
+    const { server } = settings;
+    if (server.kind === 'socket-activation') this.#cacheFile = exportedCacheFile(server.argv);
+    if (this.#cacheFile === undefined) this.#handover.abort();
+    this.#backend = backend;
+    this.#follow();
     const { addReadThread } = backend;
     if (addReadThread !== undefined)
       this.#readThreads = new ReadThreadConnections({
@@ -93,31 +101,37 @@ export class SingleFileKeeper implements FileKeeper {
 
   connectionAccepted(_: number, connection: number): void {
     this.#reconnector?.accepted(connection);
+    this.#follow();
   }
 
-  /** Shows the state of the disk's chunk server in the status, and lets the kernel read a complete cache file. */
-  #watch(controlPath: string, backend: Backend): () => void {
-    const { server } = this.#parts.settings;
-    let cacheFile = server.kind === 'socket-activation' ? exportedCacheFile(server.argv) : undefined;
+  /** Follows the state of the disk's chunk server; one that was started again has another control socket. */
+  #follow(): void {
+    const { controlPath } = this.#parts.disk.server;
+    if (controlPath === undefined || controlPath === this.#watch?.path) return;
+    this.#watch?.stop();
+    const stop = followChunkStatus(controlPath, (chunks) => this.#chunksChanged(chunks));
+    this.#watch = { path: controlPath, stop };
+  }
+
+  /** Shows the state of the chunk server in the status, and lets the kernel read a complete cache file. */
+  #chunksChanged(chunks: ChunkStatus): void {
+    const backend = this.#backend;
+    backend?.chunksChanged?.(FILE, chunks);
+    const text = cacheFileText(chunks);
+    if (this.#isFirstStatus && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
+    this.#isFirstStatus = false;
     const settle = (): void => this.#handover.abort();
-    if (cacheFile === undefined) settle();
-    let isFirst = true;
-    return followChunkStatus(controlPath, (chunks) => {
-      backend.chunksChanged?.(FILE, chunks);
-      const text = cacheFileText(chunks);
-      if (isFirst && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
-      isFirst = false;
-      if (cacheFile === undefined) return;
-      if (chunks.file?.complete === true) {
-        backend.usePassthrough(cacheFile).then(settle);
-        cacheFile = undefined;
-      } else settle();
-    });
+    const cacheFile = this.#cacheFile;
+    if (backend === undefined || cacheFile === undefined) return;
+    if (chunks.file?.complete === true) {
+      this.#cacheFile = undefined;
+      backend.usePassthrough(cacheFile).then(settle);
+    } else settle();
   }
 
   /** Makes no more connections for read threads. */
   async stop(): Promise<void> {
-    this.#stopWatching?.();
+    this.#watch?.stop();
     await this.#readThreads?.stop();
   }
 

@@ -86,6 +86,12 @@ export class NegotiatedConnection {
     return stream;
   }
 
+  /** Names the processes whose end proves that the connection's requests are over, and takes over their descriptors. */
+  watch(peer: PeerHandle | undefined): void {
+    this.#forgetPeer();
+    this.#peer = peer;
+  }
+
   /** Closes the connection, unless it was taken. */
   close(): void {
     this.#forgetPeer();

@@ -20,6 +20,7 @@ import { bareWords, programOf } from './confine.js';
 import { NegotiatedConnection } from './connection.js';
 import { TransportError } from './errors.js';
 import { handshakeLimit, type Negotiated, negotiate } from './negotiate.js';
+import { groupsEnded } from './process-groups.js';
 import { proxyName } from './proxy.js';
 import { SocketActivationSource } from './socket-activation.js';
 import { DialledSource, type Source, type StderrSink } from './source.js';
@@ -42,6 +43,8 @@ export interface OpenOptions {
   readonly onStderr?: StderrSink;
   /** Whether connections will be taken with `takeSocket`: TLS sessions are watched from the start then. */
   readonly handOver?: boolean;
+  /** Called for each new connection with the processes that serve it, if they are known. */
+  readonly onProcesses?: (pids: readonly number[] | undefined) => void;
 }
 
 /** How to make one connection. */
@@ -67,15 +70,25 @@ export class NbdServer {
   readonly endpoint: Endpoint;
   readonly #source: Source;
   readonly #handOver: boolean;
+  readonly #onProcesses: OpenOptions['onProcesses'];
+  /** The groups of the servers that the child has started itself, apart from its own group; undefined: unknown. */
+  #groupsBelow: readonly number[] | undefined;
 
   /** See `openServer`. */
-  constructor(endpoint: Endpoint, source: Source, handOver: boolean) {
+  constructor(endpoint: Endpoint, source: Source, { handOver = false, onProcesses }: OpenOptions) {
     this.endpoint = endpoint;
     this.#source = source;
     this.#handOver = handOver;
+    this.#onProcesses = onProcesses;
+    this.#groupsBelow = this.#firstGroups();
   }
 
-  /** Whether a lost connection can be replaced without a restart. */
+  /** Only the chunk server starts servers in groups of their own, which `startedGroups` must name. */
+  #firstGroups(): readonly number[] | undefined {
+    return this.controlPath === undefined ? [] : undefined;
+  }
+
+  /** Whether a lost connection can be replaced, and the server that went on meanwhile is the same. */
   get reconnectable(): boolean {
     return this.#source.reconnectable;
   }
@@ -106,9 +119,24 @@ export class NbdServer {
     return this.#source.restart === undefined ? undefined : this.#source.child?.exited;
   }
 
-  /** Resolves when the current child and all of its group have ended; undefined where the server is not our child. */
+  /**
+   * Resolves when the current child, all of its group and the groups below it have ended; undefined where the server is
+   * not our child, or a group below may be unknown.
+   */
   groupEnded(): Promise<void> | undefined {
-    return this.#source.restart === undefined ? undefined : this.#source.child?.groupEnded();
+    const groups = this.#groupsBelow;
+    if (this.#source.restart === undefined || groups === undefined) return undefined;
+    return this.#source.child?.groupEnded().then(() => groupsEnded(groups));
+  }
+
+  /** The process group of the current child; undefined where the server is not our child. */
+  get group(): number | undefined {
+    return this.#source.child?.pid;
+  }
+
+  /** Tells which groups the current child has started; undefined: unknown. */
+  startedGroups(groups: readonly number[] | undefined): void {
+    this.#groupsBelow = groups;
   }
 
   /** Whether the server is our child, so that `restart` works. */
@@ -124,8 +152,10 @@ export class NbdServer {
     const { exportName = this.endpoint.exportName } = options;
     try {
       const goal = { kind: 'go', exportName } as const;
-      const { stream, handover, event, peer } = await this.#negotiate(goal, options.signal, this.#handOver);
+      const watched = this.#handOver || this.#onProcesses !== undefined;
+      const { stream, handover, event, peer } = await this.#negotiate(goal, options.signal, watched);
       if (event.type !== 'ready') throw new TransportError('the handshake ended in the wrong place');
+      this.#onProcesses?.(peer?.pids);
       return new NegotiatedConnection(event.info, stream, handover, peer);
     } catch (error) {
       const isUnknown = error instanceof NbdServerError && error.replyType === NBD_REP_ERR_UNKNOWN;
@@ -188,6 +218,7 @@ export class NbdServer {
     if (this.#source.restart === undefined)
       throw new TransportError('cannot restart the server: it is not a child of this process');
     await this.#source.restart();
+    this.#groupsBelow = this.#firstGroups();
   }
 
   /** Ends and reaps the children and removes their directories. The owners of connections end these. */
@@ -296,5 +327,5 @@ async function openSource(endpoint: Endpoint, onStderr: StderrSink): Promise<Sou
 /** Opens the server of an endpoint: starts its child, if it has one, and connects nothing yet. */
 export async function openServer(endpoint: Endpoint, options: OpenOptions = {}): Promise<NbdServer> {
   const onStderr = options.onStderr ?? printableSink(writeToStderr);
-  return new NbdServer(endpoint, await openSource(endpoint, onStderr), options.handOver === true);
+  return new NbdServer(endpoint, await openSource(endpoint, onStderr), options);
 }

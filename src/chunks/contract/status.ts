@@ -1,4 +1,11 @@
-// The state of the chunk server, which it sends to nbdfuse as lines of JSON on its control socket.
+// The lines of JSON that the chunk server sends to nbdfuse on its control socket.
+
+/** Processes that carry out changes of the disk. */
+export interface Writers {
+  readonly pids: readonly number[];
+  /** Groups of processes, with all that are in them. */
+  readonly groups: readonly number[];
+}
 
 /** The state of the chunk server; sent when somebody connects, and at most twice a second while it changes. */
 export interface ChunkStatus {
@@ -25,4 +32,10 @@ export interface ChunkStatus {
   readonly misses: number;
   /** Compressed bytes that were fetched. */
   readonly fetched: number;
+}
+
+/** A line of the control socket. */
+export interface ControlLine extends ChunkStatus {
+  /** The processes below that may carry out changes of the clients that have connected last; undefined: unknown. */
+  readonly writers: Writers | undefined;
 }

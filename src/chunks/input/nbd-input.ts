@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '../../client/client.js';
 import { endpointOf, type ServerAddress } from '../../client/target.js';
 import { ENOTCONN } from '../../constants/errno.js';
+import { isProxy } from '../../linux/socket-holders.js';
 import { writeToStderr } from '../../linux/stderr.js';
 import { NbdError, NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
 import { printableSink } from '../../nbd/text.js';
@@ -18,6 +19,7 @@ import { TransportError } from '../../transport/errors.js';
 import { KeptOutput } from '../../transport/kept-output.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Input } from '../contract/coding.js';
+import type { Writers } from '../contract/status.js';
 
 /** Connections to a server that promises that several are consistent, unless the options say otherwise. */
 const CONNECTIONS = 4;
@@ -55,10 +57,31 @@ function explained(error: unknown, { lastLine }: KeptOutput): unknown {
   return new NbdError(lastLine, { cause: error });
 }
 
+/** The processes that serve the connections of a client. */
+class ServingProcesses {
+  readonly #pids = new Set<number>();
+  #isUnknown = false;
+
+  add(pids: readonly number[] | undefined): void {
+    if (pids === undefined) this.#isUnknown = true;
+    for (const pid of pids ?? []) this.#pids.add(pid);
+  }
+
+  clear(): void {
+    this.#pids.clear();
+    this.#isUnknown = false;
+  }
+
+  get writers(): Writers | undefined {
+    return this.#isUnknown ? undefined : { pids: [...this.#pids], groups: [] };
+  }
+}
+
 export class NbdInput implements Input {
   readonly size: number;
   readonly parallel: number;
   readonly #server: NbdServer;
+  readonly #processes: ServingProcesses;
   readonly #connections: number;
   /** Clients that only read, besides the first one. */
   readonly #more: number;
@@ -71,8 +94,14 @@ export class NbdInput implements Input {
   #openings = 0;
   #isClosing = false;
 
-  private constructor(server: NbdServer, connections: number | undefined, client: NbdClient) {
+  private constructor(
+    server: NbdServer,
+    processes: ServingProcesses,
+    connections: number | undefined,
+    client: NbdClient,
+  ) {
     this.#server = server;
+    this.#processes = processes;
     this.#connections = connections ?? CONNECTIONS;
     const isAlone = client.readOnly && client.connections === 1;
     this.#more = isAlone && connections !== undefined ? connections - 1 : 0;
@@ -85,12 +114,14 @@ export class NbdInput implements Input {
   static async open({ server, connections, onEnd }: NbdInputOptions): Promise<NbdInput> {
     // Until a child is connected, only its last line is of use: it repeats itself for each attempt.
     const output = new KeptOutput();
+    const processes = new ServingProcesses();
     const opened = await openServer(endpointOf(addressOf(server)), {
       onStderr: (chunk) => output.take(chunk),
+      onProcesses: (pids) => processes.add(pids),
     });
     try {
       const client = await NbdClient.over(opened, { connections: connections ?? CONNECTIONS });
-      const input = new NbdInput(opened, connections, client);
+      const input = new NbdInput(opened, processes, connections, client);
       const name = 'uri' in server ? '' : programOf(server.command);
       input.#ended = opened.exited?.then((exit) => onEnd(`${name} ${describeExit(exit)}`));
       output.passOn(printableSink(writeToStderr));
@@ -99,6 +130,15 @@ export class NbdInput implements Input {
       await opened.close();
       throw explained(error, output);
     }
+  }
+
+  /** The processes that carry out the changes of the present client; undefined: unknown. */
+  get writers(): Writers | undefined {
+    const { endpoint, group } = this.#server;
+    if (!('argv' in endpoint.target)) return this.#processes.writers;
+    // The end of a proxy says nothing about the server behind it.
+    if (group === undefined || isProxy(programOf(endpoint.target.argv))) return undefined;
+    return { pids: [], groups: [group] };
   }
 
   /** The client, connected. @throws TransportError, NbdError */
@@ -171,6 +211,7 @@ export class NbdInput implements Input {
   }
 
   async #connect(): Promise<NbdClient> {
+    this.#processes.clear();
     const client = await NbdClient.over(this.#server, { connections: this.#connections });
     this.#use(client);
     return client;

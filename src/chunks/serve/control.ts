@@ -8,7 +8,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { AF_UNIX, openSocket, SOCK_STREAM } from '../../linux/socket.js';
 import { listenUnix } from '../../linux/unix-socket.js';
-import type { ChunkStatus } from '../contract/status.js';
+import type { ControlLine } from '../contract/status.js';
 
 /** Milliseconds between two lines for a client. */
 const REST = 500;
@@ -18,11 +18,11 @@ const MAX_CLIENTS = 16;
 /** One client. */
 class ControlClient {
   readonly #socket: Socket;
-  readonly #current: () => ChunkStatus;
+  readonly #current: () => ControlLine;
   #timer: NodeJS.Timeout | undefined;
   #hasNews = true;
 
-  constructor(socket: Socket, current: () => ChunkStatus) {
+  constructor(socket: Socket, current: () => ControlLine) {
     this.#socket = socket;
     this.#current = current;
     // 'close' follows.
@@ -66,7 +66,7 @@ export const controlPath = (path: string): string => `${path}.control`;
  * Listens at `path`, of any length; replaces a socket that an earlier process left there.
  * @throws SystemError; NodeJS.ErrnoException
  */
-export async function startControl(path: string, current: () => ChunkStatus): Promise<Control> {
+export async function startControl(path: string, current: () => ControlLine): Promise<Control> {
   rmSync(path, { force: true });
   const fd = openSocket(AF_UNIX, SOCK_STREAM);
   listenUnix(fd, path);

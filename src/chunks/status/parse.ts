@@ -2,7 +2,7 @@
 //
 // The chunk server parses hostile images, so that its lines are checked. Unknown fields are ignored.
 
-import type { ChunkStatus } from '../contract/status.js';
+import type { ChunkStatus, Writers } from '../contract/status.js';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -41,11 +41,34 @@ function memory(fields: Fields): ChunkStatus['memory'] {
   return { used: count(fields, 'used'), limit: count(fields, 'limit') };
 }
 
-/** The state in a line; undefined if it is none. */
-export function parseChunkStatus(line: string): ChunkStatus | undefined {
+/** Numbers of processes or of groups; 1 is the first process of the system. @throws BadStatus */
+function processes(fields: Fields, name: string): readonly number[] {
+  const value = fields[name];
+  if (!Array.isArray(value)) throw new BadStatus(name);
+  const isGood = value.every((one) => Number.isSafeInteger(one) && one > 1);
+  if (!isGood) throw new BadStatus(name);
+  return value;
+}
+
+const writers = (fields: Fields): Writers => ({
+  pids: processes(fields, 'pids'),
+  groups: processes(fields, 'groups'),
+});
+
+/** The result of `read` for a line; undefined if the line is bad. */
+function parse<T>(line: string, read: (fields: Fields) => T): T | undefined {
   try {
     const fields: unknown = JSON.parse(line);
-    if (!isFields(fields)) return undefined;
+    return isFields(fields) ? read(fields) : undefined;
+  } catch (error) {
+    if (error instanceof BadStatus || error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+/** The state in a line; undefined if it is none. */
+export const parseChunkStatus = (line: string): ChunkStatus | undefined =>
+  parse(line, (fields) => {
     const used = optional(fields, 'memory', memory);
     if (used === undefined) return undefined;
     return {
@@ -58,8 +81,8 @@ export function parseChunkStatus(line: string): ChunkStatus | undefined {
       misses: count(fields, 'misses'),
       fetched: count(fields, 'fetched'),
     };
-  } catch (error) {
-    if (error instanceof BadStatus || error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-}
+  });
+
+/** The processes below that a line names; undefined if they are unknown. */
+export const parseWriters = (line: string): Writers | undefined =>
+  parse(line, (fields) => optional(fields, 'writers', writers));

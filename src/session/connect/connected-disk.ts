@@ -5,7 +5,7 @@ import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { Backend } from '../backend/backend.js';
 import { systemClock } from '../clock.js';
 import type { Report, Settings } from '../settings.js';
-import { type Connect, explainLoss } from './lost-server.js';
+import { type Connect, explainLoss, keepsWrites } from './lost-server.js';
 import type { Disk } from './open-disk.js';
 import { Reconnector } from './reconnect.js';
 import { ReconnectPolicy } from './reconnect-policy.js';
@@ -35,8 +35,7 @@ export function createReconnector(parts: ReconnectorParts): Reconnector<Negotiat
     connect,
     attach: (slot, connection) => backend.attach(file, slot, connection),
     fail: () => backend.fail(file, EIO),
-    // --restart can start it again.
-    isOver: () => !settings.restart && disk.server.hasEnded,
+    isOver: () => disk.server.hasEnded && !keepsWrites(disk.server, settings),
     explain: (why) => explainLoss(disk.server, why),
   });
 }

@@ -10,6 +10,7 @@ import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { systemClock } from '../clock.js';
 import type { Settings } from '../settings.js';
+import { connectTo } from './writers.js';
 
 /** Makes one connection, to a restarted child if necessary. */
 export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;
@@ -29,16 +30,22 @@ export function reconnectBy(
   settings: Pick<Settings, 'restart'>,
   restarts?: () => () => void,
 ): Connect | undefined {
-  if (server.reconnectable) return (signal) => server.connect({ signal });
+  if (server.reconnectable) return (signal) => connectAgain(server, signal);
   if (!keepsWrites(server, settings))
-    return server.isPersistent ? (signal) => server.connect({ signal }) : undefined;
+    return server.isPersistent ? (signal) => connectTo(server, signal) : undefined;
   return async (signal) => {
     const end = isProxyCommand(server) ? undefined : server.groupEnded();
     const ended = restarts?.();
     await server.restart();
     if (ended !== undefined) void end?.then(ended);
-    return server.connect({ signal });
+    return connectTo(server, signal);
   };
+}
+
+/** A chunk server between the mount and its server is started again without --restart: the user has not named it. */
+async function connectAgain(server: NbdServer, signal: AbortSignal): Promise<NegotiatedConnection> {
+  if (server.hasEnded) await server.restart();
+  return connectTo(server, signal);
 }
 
 /** Whether a child is only a proxy, such as ssh or socat: its end does not prove the end of the server behind it. */

@@ -10,6 +10,7 @@ import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Endpoint } from '../../transport/target.js';
 import type { Cleanup } from '../cleanup.js';
 import type { Report, Settings } from '../settings.js';
+import { connectTo } from './writers.js';
 
 /** An export with its first connection. */
 export interface Disk {
@@ -83,14 +84,14 @@ export async function openDisk(
 ): Promise<Disk> {
   const server = await openOrTake(endpoint, settings, report);
   cleanup.add(() => server.close());
-  const first = await server.connect({ signal });
+  const first = await connectTo(server, signal);
   cleanup.add(() => first.close());
   const { info } = first;
   reportCorrections(info, report);
   const count = connectionCount(settings, server, info);
   report.detail(`connections=${count}`);
   const stop = new AbortController();
-  const connect: Connect = (signal) => server.connect({ signal });
+  const connect: Connect = (signal) => connectTo(server, signal);
   const further = Array.from({ length: count - 1 }, () => connectFurther(connect, info, report, stop.signal));
   cleanup.add(async () => {
     stop.abort();

@@ -5,10 +5,10 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
-import type { ChunkStatus } from '../../../../src/chunks/contract/status.js';
+import type { ChunkStatus, ControlLine, Writers } from '../../../../src/chunks/contract/status.js';
 import { startControl } from '../../../../src/chunks/serve/control.js';
-import { parseChunkStatus } from '../../../../src/chunks/status/parse.js';
-import { watchChunkStatus } from '../../../../src/chunks/status/watch.js';
+import { parseChunkStatus, parseWriters } from '../../../../src/chunks/status/parse.js';
+import { readWriters, watchChunkStatus } from '../../../../src/chunks/status/watch.js';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../../../../src/linux/socket.js';
 import { listenUnix } from '../../../../src/linux/unix-socket.js';
 import { createScope, type Scope } from '../../../support/cleanup.js';
@@ -25,10 +25,14 @@ const STATUS: ChunkStatus = {
   fetched: 8,
 };
 
+const WRITERS: Writers = { pids: [2], groups: [30, 4000] };
+
+const LINE: ControlLine = { ...STATUS, writers: WRITERS };
+
 /** A control socket whose state the test changes. */
 async function startedControl(scope: Scope, path = scope.path('control')) {
   const state = { hits: 0 };
-  const control = await startControl(path, () => ({ ...STATUS, hits: state.hits }));
+  const control = await startControl(path, () => ({ ...LINE, hits: state.hits }));
   scope.add(() => control.close());
   return { control, path, state };
 }
@@ -101,7 +105,7 @@ test('control socket: has a path of any length, replaces an old one, and is remo
   const scope = createScope();
   mkdirSync(scope.path('d'.repeat(120)));
   const path = scope.path('d'.repeat(120), 'control');
-  await (await startControl(path, () => STATUS)).close();
+  await (await startControl(path, () => LINE)).close();
   expect(existsSync(path)).toBe(false);
   await startedControl(scope, path);
   const { control } = await startedControl(scope, path);
@@ -159,4 +163,21 @@ test('control socket: no JSON makes parsing throw', () => {
       parseChunkStatus(JSON.stringify(value) ?? '');
     }),
   );
+});
+
+test('control socket: names the processes that carry out changes', async () => {
+  const scope = createScope();
+  const { path } = await startedControl(scope);
+  expect(await readWriters(path, never)).toEqual(WRITERS);
+  expect(await readWriters(scope.path('none'), never)).toBeUndefined();
+});
+
+test.each([
+  ['none', undefined],
+  ['a number for a list', { pids: 1, groups: [] }],
+  ['a list alone', { pids: [2] }],
+  ['the first process', { pids: [1], groups: [] }],
+  ['our own group', { pids: [], groups: [0] }],
+])('control socket: takes no processes from %s', (_, writers) => {
+  expect(parseWriters(JSON.stringify({ ...STATUS, writers }))).toBeUndefined();
 });
