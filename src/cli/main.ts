@@ -24,6 +24,7 @@ import { exactWords, isDoubtful } from './arguments/exact-words.js';
 import { isDirectoryDeleted } from './current-directory.js';
 import { takeOrder } from './daemon-order.js';
 import { UsageError } from './errors.js';
+import { plainText } from './plain-text.js';
 import { createReport, earlyReport } from './report.js';
 
 async function answer(kind: Question): Promise<string> {
@@ -164,7 +165,9 @@ async function textFor(
     case 'completion':
       return (await import('./arguments/completion.js')).completionScript(request.shell);
     case 'unmount':
-      await (await import('./commands/unmount.js')).unmountAndWait(request.mountpoint);
+      await (await import('./commands/unmount.js')).unmountAndWait(request.mountpoint, (text) =>
+        earlyReport(words).line(text, 'info'),
+      );
       return '';
     default:
       return answer(request.kind);
@@ -222,6 +225,12 @@ export async function main(given: readonly string[], worker?: Worker): Promise<v
 
 /** Writes to standard output. Its reader may close it early, as in `nbdfuse --help | head -1`; that ends the program. */
 function print(text: string): void {
-  if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', () => process.exit());
+  if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', endOutput);
   process.stdout.write(text);
+}
+
+function endOutput(error: NodeJS.ErrnoException): never {
+  if (error.code === 'EPIPE') process.exit();
+  earlyReport(process.argv).error(new Error(`cannot write to standard output: ${plainText(error)}`));
+  process.exit(1);
 }

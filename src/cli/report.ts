@@ -12,6 +12,7 @@ import type { Report } from '../session/settings.js';
 import { statusText } from '../session/status-text.js';
 import { withFormerNames } from '../worker/contract/former-names.js';
 import { Lines } from './commands/lines.js';
+import { plainText } from './plain-text.js';
 
 /** Maximum bytes of a message. */
 const LINE_LIMIT = 4096;
@@ -82,7 +83,7 @@ function reportError(line: (text: string) => void, detail: (text: string) => voi
     line(String(error));
     return;
   }
-  line(`${error.message === '' ? error.name : error.message}${adviceFor(error)}`);
+  line(`${error.message === '' ? error.name : plainText(error)}${adviceFor(error)}`);
   for (const frame of (error.stack ?? '').split('\n').filter((text) => /^\s+at /.test(text))) {
     detail(frame.trim());
   }

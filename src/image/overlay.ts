@@ -53,7 +53,7 @@ export async function createOverlay([program = '', ...words]: readonly string[])
     await run(program, words);
   } catch (error) {
     const { stderr } = error as { readonly stderr?: unknown };
-    const why = typeof stderr === 'string' && stderr.trim() !== '' ? stderr.trim() : String(error);
+    const why = typeof stderr === 'string' && stderr.trim() !== '' ? stderr.trim() : reasonOf(error);
     throw new ImageError(`cannot create the overlay: ${printable(why)}`, { cause: error });
   }
 }

@@ -24,6 +24,12 @@ export function errnoText(errno: number): string {
   return libc.strerror(errno);
 }
 
+/** The same after a colon, such as `input/output error`. */
+export function errnoReason(errno: number): string {
+  const text = errnoText(errno);
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
 /** The error of a failed system call. */
 export class SystemError extends Error {
   override name = 'SystemError';

@@ -2,7 +2,7 @@
 //
 // A pid is reused, and each PID namespace has its own pids. So a process is identified by pid and start time.
 
-import { readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 /** Ticks in a second of user space: the same on every machine. */
 const TICKS = 100;
@@ -19,13 +19,76 @@ export interface RunningProcess {
   readonly words: readonly string[];
 }
 
-/** Start time of a process; undefined if there is none or it is a zombie. */
-function startOf(pid: number): string | undefined {
+/** The fields of /proc/PID/stat from `ppid` on; undefined if there is no such process or it is a zombie. */
+function fieldsOf(pid: number | string): readonly string[] | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The name in parentheses may contain any character.
     const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    return state === 'Z' || state === 'X' ? undefined : fields[18];
+    return state === 'Z' || state === 'X' ? undefined : fields;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Start time of a process in ticks since the boot of the system; undefined if there is none or it is a zombie. */
+function startOf(pid: number | string): string | undefined {
+  return fieldsOf(pid)?.[18];
+}
+
+/** The pids that /proc shows. */
+function pids(): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** Whether a process of a process group is running. Zombies do not count: in a container, nobody may reap them. */
+export function isGroupRunning(group: number): boolean {
+  return pids().some((pid) => fieldsOf(pid)?.[1] === String(group));
+}
+
+/** The identity of a process on this machine, besides its pid. */
+export interface ProcessIdentity {
+  /** Start time in ticks since the boot of the system. */
+  readonly start: number;
+  /** Inode number of the PID namespace, in which the pid counts. */
+  readonly pidNamespace: number;
+}
+
+/** The identity of this process; undefined without /proc. */
+export function ownIdentity(): ProcessIdentity | undefined {
+  const start = startOf('self');
+  try {
+    return start === undefined
+      ? undefined
+      : { start: Number(start), pidNamespace: statSync('/proc/self/ns/pid').ino };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The pid in /proc of the running process that has `pid` in its own PID namespace; `hidden` where /proc does not show
+ * that namespace; undefined when the process has ended.
+ */
+export function findProcess(
+  pid: number,
+  { start, pidNamespace }: ProcessIdentity,
+): number | 'hidden' | undefined {
+  const isIt = (shown: number): boolean => startOf(shown) === String(start) && innermostPid(shown) === pid;
+  const found = [pid, ...pids()].find(isIt);
+  if (found !== undefined) return found;
+  return ownIdentity()?.pidNamespace === pidNamespace && innermostPid(process.pid) === process.pid
+    ? undefined
+    : 'hidden';
+}
+
+/** The pid of a process in its own PID namespace. */
+function innermostPid(pid: number): number | undefined {
+  try {
+    const [, numbers = ''] = /^NSpid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return Number(numbers.split(/\s+/).at(-1));
   } catch {
     return undefined;
   }

@@ -7,7 +7,7 @@
 import { basename } from 'node:path';
 import { EBUSY } from '../constants/errno.js';
 import { pathThrough } from '../linux/path.js';
-import { MountError } from './errors.js';
+import { MountError, whyFailed } from './errors.js';
 import { findAgain, type MountEntry } from './mount-table.js';
 import { atPlace, type Place } from './place.js';
 import { type Outcome, runProgram } from './programs.js';
@@ -40,7 +40,7 @@ async function unmountBy(mount: MountEntry, lazy: boolean): Promise<void> {
     const isHere = (await place.mountId()) === mount.id;
     return isHere ? attempt(place, lazy) : undefined;
   }).catch((error: unknown) => {
-    throw new MountError(`cannot unmount ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new MountError(`cannot unmount ${path}: ${whyFailed(error)}`);
   });
   if (outcome?.status === 0 || findAgain(mount) === undefined) return;
   if (outcome === undefined) {

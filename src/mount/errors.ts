@@ -1,6 +1,6 @@
 // The error of a failed mount or unmount: one line that says what failed, why, and what to do.
 
-import { errnoText } from '../linux/errno.js';
+import { errnoReason } from '../linux/errno.js';
 
 /** See the file's head; `errno` is a Linux errno where the kernel gave one. */
 export class MountError extends Error {
@@ -16,9 +16,6 @@ export class MountError extends Error {
 /** Why a call of Node's file system has failed, in the words of strerror(3). */
 export function whyFailed(error: unknown): string {
   const { errno } = (error ?? {}) as { readonly errno?: unknown };
-  if (typeof errno === 'number') {
-    const text = errnoText(Math.abs(errno));
-    return text.charAt(0).toLowerCase() + text.slice(1);
-  }
+  if (typeof errno === 'number') return errnoReason(Math.abs(errno));
   return error instanceof Error ? error.message : String(error);
 }

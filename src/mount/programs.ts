@@ -4,6 +4,7 @@
 
 import { spawn } from 'node:child_process';
 import { wordsWithPath } from '../linux/path-text.js';
+import { whyFailed } from './errors.js';
 
 /** Maximum number of characters of a program's output to keep. */
 const TEXT_LIMIT = 4096;
@@ -43,7 +44,7 @@ export function runProgram(
     });
     child.on('error', (error) => {
       const missing = 'code' in error && error.code === 'ENOENT';
-      done({ command, status: -1, errorText: error.message, missing, remedy });
+      done({ command, status: -1, errorText: whyFailed(error), missing, remedy });
     });
     child.on('close', (status) => {
       done({ command, status: status ?? -1, errorText: errorText.trim(), missing: false, remedy });

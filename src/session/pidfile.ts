@@ -6,6 +6,7 @@ import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { keptPath } from '../linux/kept-path.js';
 import { pathBytes } from '../linux/path-text.js';
+import { reasonOf } from '../transport/errors.js';
 
 /** A pidfile that was written. */
 export interface Pidfile {
@@ -20,9 +21,8 @@ export async function writePidfile(path: string): Promise<Pidfile> {
   try {
     await writeFile(file, text);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
     removeIf(file, '');
-    throw new Error(`cannot write the pidfile: ${why}`, { cause: error });
+    throw new Error(`cannot write the pidfile ${path}: ${reasonOf(error)}`, { cause: error });
   }
   return { remove: () => removeIf(file, text) };
 }

@@ -5,6 +5,7 @@
 
 import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
+import { getSystemErrorMap } from 'node:util';
 import { NbdClient } from '../client/client.js';
 import { printable } from '../nbd/text.js';
 import { HELP, parseShellArguments, type ShellRequest } from './arguments.js';
@@ -40,10 +41,17 @@ async function run({ uri, commands }: ShellRequest): Promise<void> {
   }
 }
 
+/** Ends the process. The reader of the output may stop early, as in `nbdsh --help | head -1`. */
+function endOutput(error: NodeJS.ErrnoException): never {
+  if (error.code === 'EPIPE') process.exit(0);
+  const [, why] = getSystemErrorMap().get(error.errno ?? 0) ?? ['', error.message];
+  process.stderr.write(`nbdsh: cannot write to standard output: ${why}\n`);
+  process.exit(1);
+}
+
 /** Runs nbdsh and ends the process. @param words the command line without node and script */
 export async function main(words: readonly string[]): Promise<never> {
-  // The reader of the output may stop early, as in `nbdsh --help | head -1`.
-  process.stdout.on('error', () => undefined);
+  process.stdout.on('error', endOutput);
   try {
     const request = parseShellArguments(words);
     if (request.kind === 'run') await run(request);
@@ -52,5 +60,7 @@ export async function main(words: readonly string[]): Promise<never> {
     process.stderr.write(`nbdsh: ${printable(messageOf(error))}\n`);
     process.exit(1);
   }
+  // A failed write is reported later than process.exit() would end the process.
+  await new Promise((resolve) => process.stdout.write('', resolve));
   process.exit(0);
 }

@@ -10,6 +10,7 @@ import { once } from 'node:events';
 import { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { keptPath } from '../linux/kept-path.js';
+import { isGroupRunning } from '../linux/process.js';
 import { printable } from '../nbd/text.js';
 import { reasonOf, TransportError } from './errors.js';
 import { findProgram } from './program.js';
@@ -26,8 +27,8 @@ const LAST_WORDS_TIME = 200;
 const TERM_TIME = 5000;
 /** Milliseconds to wait for the watcher's end; it may have stubborn processes to wait for. */
 const WATCHER_TIME = 1000;
-/** Milliseconds between two checks whether a group has ended. */
-const GROUP_LOOK = 50;
+/** Milliseconds between two checks whether a group has ended; the check reads the state of all processes. */
+const GROUP_LOOK = 100;
 /** Milliseconds between the watcher's checks of its group. */
 const TERM_LOOK = 100;
 
@@ -161,7 +162,8 @@ export class Child {
   /** Resolves when the child and all processes of its group have ended. */
   async groupEnded(): Promise<void> {
     await this.exited;
-    while (this.#signalGroup(0)) await delay(GROUP_LOOK, undefined, { ref: false });
+    while (this.#signalGroup(0) && isGroupRunning(this.pid ?? 0))
+      await delay(GROUP_LOOK, undefined, { ref: false });
   }
 
   async #follow(child: ChildProcess, onStderr: (chunk: Buffer) => void): Promise<ServerExit> {

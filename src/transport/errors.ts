@@ -3,7 +3,7 @@
 // Thrown by every file of this directory. `printable` escapes the text of a server or a child before it becomes part of a
 // message.
 
-import { errnoText, SystemError } from '../linux/errno.js';
+import { errnoReason, SystemError } from '../linux/errno.js';
 import { NbdError } from '../nbd/errors.js';
 
 /** A server could not be started, reached or secured. `message` is one printable line. */
@@ -34,8 +34,7 @@ export function codeOf(error: unknown): string {
 export function reasonOf(error: unknown): string {
   const errno = errnoOf(error);
   if (errno !== undefined && (error instanceof SystemError || codeOf(error).startsWith('E'))) {
-    const text = errnoText(errno);
-    return text.charAt(0).toLowerCase() + text.slice(1);
+    return errnoReason(errno);
   }
   return error instanceof Error ? error.message : String(error);
 }

@@ -4,6 +4,7 @@
 
 import type { ChunkStatus } from '../chunks/contract/status.js';
 import { errnoName } from '../linux/errno.js';
+import { ownIdentity } from '../linux/process.js';
 import { transmissionFlagNames } from '../nbd/names.js';
 import type { WorkerSettings } from './contract/messages.js';
 import type { CacheMode, FileStatus, RequestStatus, Status, WaitStatus } from './contract/status.js';
@@ -95,9 +96,11 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     ...disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
     ...readThreads.map(({ connection, inFlight }) => ({ number: connection, inFlight })),
   ];
+  const identity = ownIdentity();
   return {
     version: context.version,
     pid: process.pid,
+    ...(identity === undefined ? {} : { processStart: identity.start, pidNamespace: identity.pidNamespace }),
     uptime,
     server,
     tls,

@@ -8,7 +8,7 @@ import { constants, type Stats } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM } from '../../constants/errno.js';
-import { errnoName, errnoText } from '../../linux/errno.js';
+import { errnoReason } from '../../linux/errno.js';
 import { lockWholeFile } from '../../linux/file-lock.js';
 import { pathBytes } from '../../linux/path-text.js';
 import type { Identity, UnitFile } from '../contract/cache.js';
@@ -265,8 +265,8 @@ export async function openCacheFile(options: CacheFileOptions): Promise<UnitFile
     if (error instanceof CacheFileError) throw error;
     const errno = errnoOf(error);
     if (USER_ERRORS.includes(errno))
-      throw new CacheFileError(`cannot open the cache file ${path}: ${errnoText(errno)}`, { cause: error });
-    onFailure(`cannot open the cache ${path}: ${errnoName(errno)}; going on without it`);
+      throw new CacheFileError(`cannot open the cache file ${path}: ${errnoReason(errno)}`, { cause: error });
+    onFailure(`cannot open the cache ${path}: ${errnoReason(errno)}; going on without it`);
     return undefined;
   }
 }

@@ -14,7 +14,7 @@
 // One loop writes all but the intents. Syncs are shared: one a second, or each 64 MiB.
 
 import { EDQUOT, EIO, ENOSPC } from '../../constants/errno.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoReason } from '../../linux/errno.js';
 import type { SavedIndex, UnitFile } from '../contract/cache.js';
 import { isZero, UNIT } from '../contract/units.js';
 import {
@@ -358,7 +358,7 @@ export class UnitStore implements UnitFile {
       this.#isInvalid = true;
     } catch (cause) {
       const errno = errnoOf(cause);
-      const message = `the cache ${this.#options.name} cannot be emptied: ${errnoName(errno)}`;
+      const message = `the cache ${this.#options.name} cannot be emptied: ${errnoReason(errno)}`;
       throw Object.assign(new Error(message, { cause }), { errno: EIO });
     }
   }
@@ -371,7 +371,7 @@ export class UnitStore implements UnitFile {
     this.#pendingBytes = 0;
     for (const { done } of this.#flushes) done();
     this.#flushes = [];
-    const why = errnoName(errnoOf(error));
+    const why = errnoReason(errnoOf(error));
     this.#options.onFailure(`the cache ${this.#options.name} has failed: ${why}; going on without it`);
     // The failed sync may have been that of an intent.
     if (!this.#intents.isEmpty) void this.#invalidate().catch(() => undefined);
@@ -472,7 +472,7 @@ export class UnitStore implements UnitFile {
     await this.#files.data.punch(unit * UNIT, this.#regions.lengthOf(unit)).catch(() => false);
     if (this.#isFull) return;
     this.#isFull = true;
-    const why = errnoName(errno);
+    const why = errnoReason(errno);
     this.#options.onLine(
       `the disk of the cache ${this.#options.name} is full (${why}): nothing more is kept in it`,
     );

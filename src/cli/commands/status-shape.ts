@@ -78,6 +78,8 @@ const chunks = shaped<ChunkStatus>({
 const status = shaped<Status>({
   version: text,
   pid: number,
+  processStart: optional(number),
+  pidNamespace: optional(number),
   uptime: number,
   server: text,
   tls: flag,

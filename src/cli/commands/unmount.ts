@@ -7,11 +7,12 @@ import { dirname } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { EBUSY } from '../../constants/errno.js';
 import { currentPath, mountIdOf, openPath, using } from '../../linux/path.js';
-import { isRunning } from '../../linux/process.js';
+import { isRunning, type RunningProcess } from '../../linux/process.js';
 import { unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { isFuse, mountOf } from '../../mount/mount-table.js';
 import { printable } from '../../nbd/text.js';
+import { announceWait } from '../waiting.js';
 import { mountedFiles, refuseFrozen } from './mounted.js';
 import { serverOf } from './serving-process.js';
 
@@ -43,23 +44,38 @@ async function find(mountpoint: string) {
   throw new Error(`no nbdfuse file system is mounted at ${printable(mountpoint)}`);
 }
 
-/** Unmounts MOUNTPOINT, a directory or a file. @throws MountError, Error: one line each */
-export async function unmountAndWait(mountpoint: string): Promise<void> {
+/** Unmounts MOUNTPOINT, a directory or a file. @param announce says what a long wait is for @throws MountError, Error: one line each */
+export async function unmountAndWait(mountpoint: string, announce: (text: string) => void): Promise<void> {
   const { mount, server } = await find(mountpoint);
+  const shown = printable(mountpoint);
   try {
-    await unmount(mount);
+    await announceWait(unmount(mount), () =>
+      announce(
+        `waiting until the server has all data of ${shown}; Ctrl-C ends the wait, and leaves it mounted`,
+      ),
+    );
   } catch (error) {
     if (!(error instanceof MountError) || error.errno !== EBUSY) throw error;
-    throw new MountError(
-      `${error.message}; fuser -vm ${printable(mountpoint)} shows which programs use it`,
-      EBUSY,
+    throw new MountError(`${error.message}; fuser -vm ${shown} shows which programs use it`, EBUSY);
+  }
+  if (server === 'hidden') {
+    throw new Error(
+      `${shown} is unmounted, but its nbdfuse, in another PID namespace, may still be writing; ` +
+        'to wait for it, use --unmount in its container',
     );
   }
   if (server === undefined) return;
+  await announceWait(ended(server, shown), () =>
+    announce(`${shown} is unmounted; waiting until process ${server.pid} has ended`),
+  );
+}
+
+/** Resolves when a process has ended, which is not our child. @throws Error when it does not end */
+async function ended(server: RunningProcess, shown: string): Promise<void> {
   const deadline = performance.now() + PATIENCE;
   while (isRunning(server)) {
     if (performance.now() > deadline) {
-      const what = `${printable(mountpoint)} is unmounted, but process ${server.pid} has not ended`;
+      const what = `${shown} is unmounted, but process ${server.pid} has not ended`;
       throw new Error(`${what} in ${PATIENCE / 1000} s; its messages say what it waits for`);
     }
     await setTimeout(PERIOD);

@@ -8,6 +8,7 @@ import { administersSystem } from '../../linux/capabilities.js';
 import { using } from '../../linux/path.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
+import { reasonOf } from '../../transport/errors.js';
 import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
 import type { CacheMode } from '../../worker/contract/status.js';
 import { type IdleThreads, WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
@@ -299,7 +300,7 @@ class KernelBackend implements Backend {
       const why = await withLocalCopy(path, this.#files.size(0), (copy) => this.#worker.passThrough(copy));
       return why === '' ? undefined : why;
     } catch (error) {
-      return String(error);
+      return reasonOf(error);
     }
   }
 

@@ -6,6 +6,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { O_DIRECT, O_RDONLY } from '../../constants/open-flags.js';
 import { addressOf } from '../../linux/libc.js';
 import { pathThrough } from '../../linux/path.js';
+import { reasonOf } from '../../transport/errors.js';
 import type { LocalCopy } from '../../worker/contract/messages.js';
 
 /** Bytes whose multiples a program with O_DIRECT may ask a disk for. */
@@ -24,7 +25,7 @@ export async function withLocalCopy<T>(
   try {
     handle = await open(path, O_RDONLY);
   } catch (error) {
-    return use({ why: String(error) });
+    return use({ why: reasonOf(error) });
   }
   try {
     return await use(await lookAt(handle, size));

@@ -6,6 +6,7 @@
 import { capabilitiesOf } from '../../nbd/capabilities.js';
 import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
+import { reasonOf } from '../../transport/errors.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Endpoint } from '../../transport/target.js';
 import type { Cleanup } from '../cleanup.js';
@@ -52,7 +53,7 @@ export async function connectFurther(
     connection.close();
     report.detail(`closed an additional connection: ${difference}`);
   } catch (error) {
-    if (!signal.aborted) report.detail(`cannot make an additional connection: ${String(error)}`);
+    if (!signal.aborted) report.detail(`cannot make an additional connection: ${reasonOf(error)}`);
   }
   return undefined;
 }

@@ -3,6 +3,7 @@
 // Owned by the file keeper of a single file. Never throws: without read threads the worker serves the file alone.
 
 import type { ExportInfo } from '../../nbd/export-info.js';
+import { reasonOf } from '../../transport/errors.js';
 import type { NbdServer } from '../../transport/server.js';
 import type { ReadThreadEvents } from '../../worker/contract/messages.js';
 import type { Backend } from '../backend/backend.js';
@@ -78,7 +79,7 @@ export class ReadThreadConnections implements ReadThreadEvents {
         return true;
       }
     } catch (error) {
-      report.detail(`a read thread cannot start: ${String(error)}`);
+      report.detail(`a read thread cannot start: ${reasonOf(error)}`);
     }
     connection?.close();
     return false;

@@ -4,7 +4,7 @@
 // payloads go straight into the buffer of their command, or to the device by splice(2). `end` is the one way to end it.
 
 import { EAGAIN, EINTR } from '../../constants/errno.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoReason } from '../../linux/errno.js';
 import { addressOf, errno } from '../../linux/libc.js';
 import { NBD_CMD_READ, NBD_CMD_WRITE } from '../../nbd/constants.js';
 import { NbdProtocolError } from '../../nbd/errors.js';
@@ -235,7 +235,7 @@ export class Connection {
     const error = this.#sender.flush();
     this.#owner.moved(0, this.#sender.sent);
     if (error === EAGAIN) this.#isFull = true;
-    else if (error !== 0) this.#break(`sending to the server failed: ${errnoName(error)}`, false);
+    else if (error !== 0) this.#break(`sending to the server failed: ${errnoReason(error)}`, false);
   }
 
   /** Receives what the socket has. */
@@ -347,7 +347,7 @@ export class Connection {
     }
     const error = errno();
     if (error === EINTR) return true;
-    if (error !== EAGAIN) this.#break(`receiving from the server failed: ${errnoName(error)}`, false);
+    if (error !== EAGAIN) this.#break(`receiving from the server failed: ${errnoReason(error)}`, false);
     return false;
   }
 }

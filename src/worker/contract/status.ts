@@ -53,6 +53,9 @@ export interface Status {
   /** Of the program that serves the mount; empty where it is too old to say so. */
   readonly version: string;
   readonly pid: number;
+  /** Start time of the process in ticks since the boot of the system, and its PID namespace; undefined: unknown. */
+  readonly processStart?: number;
+  readonly pidNamespace?: number;
   /** Seconds. */
   readonly uptime: number;
   readonly server: string;

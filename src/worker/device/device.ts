@@ -8,7 +8,7 @@ import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js'
 import { ioctlWrite } from '../../constants/open-flags.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoName, errnoReason } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { type BufferPool, HEADROOM, LARGEST_BUFFER, type PooledBuffer } from '../memory/buffer-pool.js';
 import type { DeviceCalls } from './system.js';
@@ -89,7 +89,7 @@ export class Device {
         case ENODEV:
           return DEVICE_GONE;
         default:
-          throw new Error(`reading /dev/fuse failed: ${errnoName(error)}`);
+          throw new Error(`reading /dev/fuse failed: ${errnoReason(error)}`);
       }
     }
   }
@@ -156,6 +156,6 @@ export class Device {
     const wrong = errno();
     // ENOENT: a signal has ended the requester. ENODEV: the file system is unmounted.
     if (wrong === ENOENT || wrong === ENODEV || wrong === EINVAL) return;
-    throw new Error(`writing to /dev/fuse failed: ${errnoName(wrong)}`);
+    throw new Error(`writing to /dev/fuse failed: ${errnoReason(wrong)}`);
   }
 }

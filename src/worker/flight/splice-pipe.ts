@@ -7,7 +7,7 @@
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoReason } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { closePipe, type Pipe, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, widePipe } from '../../linux/pipe.js';
 import { MSG_DONTWAIT, MSG_PEEK } from '../../linux/socket.js';
@@ -92,7 +92,7 @@ export class SplicePipe {
     const start = buffer.address + HEADROOM - OUT_HEADER;
     for (let at = 0; at < OUT_HEADER + this.#got; ) {
       const count = libc.read(this.#pipe?.read ?? -1, start + at, OUT_HEADER + this.#got - at);
-      if (count <= 0) throw new Error(`reading from the splice pipe failed: ${errnoName(errno())}`);
+      if (count <= 0) throw new Error(`reading from the splice pipe failed: ${errnoReason(errno())}`);
       at += count;
     }
     this.busy = false;
@@ -116,7 +116,7 @@ export class SplicePipe {
     this.#close();
     // As in Device.reply: a signal ended the request, or the file system is unmounted.
     if (count < 0 && (error === ENOENT || error === ENODEV || error === EINVAL)) return;
-    throw new Error(`splicing to /dev/fuse failed: ${errnoName(error)}`);
+    throw new Error(`splicing to /dev/fuse failed: ${errnoReason(error)}`);
   }
 
   #close(): void {

@@ -4,7 +4,7 @@
 // Called by the loop once a turn, until it is over.
 
 import { EIO } from '../../constants/errno.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoReason } from '../../linux/errno.js';
 import { NBD_CMD_FLUSH } from '../../nbd/constants.js';
 import type { StopOutcome } from '../contract/messages.js';
 import type { Disk } from '../disk/disk.js';
@@ -98,7 +98,7 @@ export class Shutdown {
     return {
       unwrittenBytes: unwritten.reduce((sum, { bytes }) => sum + bytes, 0),
       ranges: this.#texts(unwritten),
-      reason: this.hasFailedAll ? 'timeout' : flushError === 0 ? lost : errnoName(flushError),
+      reason: this.hasFailedAll ? 'timeout' : flushError === 0 ? lost : errnoReason(flushError),
     };
   }
 

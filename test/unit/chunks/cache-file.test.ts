@@ -253,7 +253,7 @@ describe('cache file', () => {
     for (let unit = 0; unit < 20; unit++) file.write(unit, bytesOf(unit));
     await file.flush();
     expect([...options.lines, ...options.failures]).toEqual([
-      `the disk of the cache ${path} is full (ENOSPC): nothing more is kept in it`,
+      `the disk of the cache ${path} is full (no space left on device): nothing more is kept in it`,
     ]);
     expect(file.count).toBeGreaterThan(2);
     expect(file.count).toBeLessThan(8);
@@ -268,7 +268,9 @@ describe('cache file', () => {
     const path = `${await smallDisk(scope, '4k')}/cache`;
     const options = optionsFor(path);
     expect(await openCacheFile(options)).toBeUndefined();
-    expect(options.failures).toEqual([`cannot open the cache ${path}: ENOSPC; going on without it`]);
+    expect(options.failures).toEqual([
+      `cannot open the cache ${path}: no space left on device; going on without it`,
+    ]);
   });
 
   it('has no wrong byte after its process was killed', async () => {

@@ -3,7 +3,13 @@
 import { spawn } from 'node:child_process';
 import { expect, it, onTestFinished } from 'vitest';
 import { serverOf } from '../../../src/cli/commands/serving-process.js';
-import { isRunning, runningProcess } from '../../../src/linux/process.js';
+import {
+  findProcess,
+  isGroupRunning,
+  isRunning,
+  ownIdentity,
+  runningProcess,
+} from '../../../src/linux/process.js';
 import { until } from '../../support/run/until.js';
 
 const OWN = process.getuid?.() ?? 0;
@@ -51,4 +57,32 @@ it('serving process: has ended when its parent does not reap it', async () => {
   await until('its end', () => !isRunning(found));
   // It is still there, as a zombie.
   expect(() => process.kill(pid, 0)).not.toThrow();
+});
+
+it('serving process: is the one with the pid, the start time and the namespace of the status', async () => {
+  const own = ownIdentity();
+  expect(own).toBeDefined();
+  if (own === undefined) return;
+  expect(findProcess(process.pid, own)).toBe(process.pid);
+  // The pid was reused, and the other namespace is not here.
+  expect(findProcess(process.pid, { ...own, start: own.start + 1 })).toBeUndefined();
+  expect(findProcess(process.pid, { start: own.start + 1, pidNamespace: 1 })).toBe('hidden');
+  const pid = start('nbdfuse', 'sleep 100; true');
+  await isCalled(pid, 'nbdfuse');
+  const other = { pid, uptime: 0, processStart: own.start, pidNamespace: own.pidNamespace };
+  expect(serverOf(other, { userId: OWN })).toBeUndefined();
+  expect(serverOf({ ...other, pidNamespace: 1 }, { userId: OWN })).toBe('hidden');
+  const processStart = Number(runningProcess(pid)?.start);
+  expect(serverOf({ ...other, processStart }, { userId: OWN })).toMatchObject({ pid });
+});
+
+it('process group: has ended when nobody reaps its processes', async () => {
+  const child = spawn('bash', ['-c', 'setsid sleep 0.3 & echo $!; exec sleep 100'], { stdio: 'pipe' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const group = await new Promise<number>((resolve) =>
+    child.stdout.once('data', (text) => resolve(Number(text))),
+  );
+  await until('its start', () => isGroupRunning(group));
+  await until('its end', () => !isGroupRunning(group));
+  expect(process.kill(-group, 0)).toBe(true);
 });
