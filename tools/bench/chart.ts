@@ -5,8 +5,10 @@ import { type Measured, median, type Outcome, ratio } from './measure.js';
 const ROW = 24;
 const LEFT = 420;
 const WIDTH = 900;
-/** Pixels for a factor of ten. */
+/** Pixels for a factor of ten, at most. */
 const DECADE = 120;
+/** Pixels for the figure beside a bar. */
+const FIGURE = 70;
 /** Ratios below a tenth are drawn as a tenth. */
 const LEAST = 0.1;
 
@@ -19,22 +21,27 @@ const frame = (height: number, content: readonly string[]): string =>
     '</svg>\n',
   ].join('\n');
 
-const place = (value: number): number =>
-  Math.round(LEFT + DECADE * Math.log10(Math.max(value, LEAST) / LEAST));
+/** Makes the function from a ratio to its place, so that the largest one leaves room for its figure. */
+function scale(most: number): (value: number) => number {
+  const decade = Math.min(DECADE, (WIDTH - LEFT - FIGURE) / Math.log10(Math.max(most, 1) / LEAST));
+  return (value) => Math.round(LEFT + decade * Math.log10(Math.max(value, LEAST) / LEAST));
+}
 
 /** How much faster than the peer each case was; a dark line marks its bar. */
 export function ratioChart(all: readonly Measured[]): string {
   const height = all.length * ROW + 40;
+  const values = all.map(({ outcomes }) => ratio(outcomes[0], outcomes[1]));
+  const place = scale(Math.max(...values, ...all.map(({ one: { bar = 1 } }) => bar)));
   const one = place(1);
-  const bars = all.map(({ one: { text, bar }, outcomes }, i) => {
-    const value = ratio(outcomes[0], outcomes[1]);
+  const bars = all.map(({ one: { text, bar } }, i) => {
+    const value = values[i];
     const end = place(value);
     const y = i * ROW + 28;
     const fill = value >= (bar ?? 1) ? '#2a7' : '#c55';
     return [
       `<text x="${LEFT - 10}" y="${y + 12}" text-anchor="end">${escaped(text)}</text>`,
       `<rect x="${Math.min(one, end)}" y="${y}" width="${Math.abs(end - one)}" height="16" fill="${fill}"/>`,
-      `<text x="${Math.max(one, end) + 6}" y="${y + 12}">${value.toFixed(2)}</text>`,
+      `<text x="${Math.max(one, end) + 6}" y="${y + 12}">${value.toFixed(value < 100 ? 2 : 0)}</text>`,
       bar === undefined ? '' : `<rect x="${place(bar) - 1}" y="${y - 2}" width="3" height="20" fill="#222"/>`,
     ].join('');
   });

@@ -24,9 +24,8 @@ export interface Contestant {
   end(): Promise<void>;
 }
 
-/** The names in the table besides those of the sides. */
+/** The name in the table besides those of the sides. */
 export const LIMIT = 'limit';
-export const STORAGE_DAEMON = 'qemu-storage-daemon';
 
 function mountedContestant(name: string, mounted: Mounted, one: Case, runner: FioRunner): Contestant {
   return {
@@ -58,25 +57,31 @@ export interface Field {
   readonly ours: Side;
   /** Omitted if it cannot mount; undefined: not selected. */
   readonly native: Side | undefined;
+  /** Other versions of C nbdfuse. */
+  readonly peers: readonly Side[];
+  /** qemu-storage-daemon, and other versions of it. */
+  readonly daemons: readonly Side[];
 }
 
 /** Mounts all sides: nbdfuse first, then the peer of the bar. */
 export async function gather(
   scope: Scope,
   one: Case,
-  { ours, native }: Field,
+  { ours, native, peers, daemons }: Field,
   target: Target,
 ): Promise<Contestant[]> {
   const asNobody = one.asNobody === true;
   if (asNobody) openFuseToAll(scope);
   const runner: FioRunner = { scope, asNobody, environment: target.environment };
   const found: Contestant[] = [];
-  for (const side of [ours, PEER]) {
+  for (const side of [ours, PEER, ...peers]) {
     found.push(mountedContestant(side.name, await mount(scope, side, target, asNobody), one, runner));
   }
-  if (target.image !== undefined) {
-    const mounted = await mountImage(scope, target.image);
-    found.push(mountedContestant(STORAGE_DAEMON, mounted, one, runner));
+  const { image } = target;
+  if (image !== undefined) {
+    for (const daemon of daemons) {
+      found.push(mountedContestant(daemon.name, await mountImage(scope, daemon, image), one, runner));
+    }
   }
   // The case of a normal user is about the kernel's limits, which fuse-native shares.
   if (native !== undefined && !asNobody) {

@@ -2,11 +2,12 @@
 
 import { execFileSync } from 'node:child_process';
 import { cpus, loadavg, release } from 'node:os';
-import { LIMIT, STORAGE_DAEMON } from './contestants.js';
+import { LIMIT } from './contestants.js';
 import type { Copied } from './copy.js';
 import type { Garbage } from './garbage.js';
 import { type Measured, median, outcomeOf, ratio, ratios } from './measure.js';
 import { CORES, simulate, WORKERS } from './saturation.js';
+import { PEER, type Side, STORAGE_DAEMON } from './sides.js';
 import type { Memory, StartUp } from './start-up.js';
 
 /** Upper limits of the start time and of the memory of a mount. */
@@ -23,9 +24,9 @@ const agreeing = (each: readonly number[], bar: number): string =>
   `(${each.filter((value) => value >= bar).length} of ${each.length})`;
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 
-/** The head of the table of cases. */
-export const HEAD = [
-  line([
+/** The head of the table of cases. @param others other versions of the rivals: each has a column */
+export function head(others: readonly Side[]): string {
+  const columns = [
     'case',
     'nbdfuse MiB/s',
     'C nbdfuse MiB/s',
@@ -33,15 +34,16 @@ export const HEAD = [
     'bar',
     'fuse-native / C',
     'nbdfuse / qemu',
+    ...others.map(({ name }) => `nbdfuse / ${name}`),
     'of the limit',
     'CPU s/GiB, ours / C',
     'peak MiB, ours / C',
-  ]),
-  '|---|---|---|---|---|---|---|---|---|---|',
-].join('\n');
+  ];
+  return [line(columns), `|${columns.map(() => '---|').join('')}`].join('\n');
+}
 
-/** One line of the table of cases. */
-export function row(measured: Measured): string {
+/** One line of the table of cases. @param others as of `head` */
+export function row(measured: Measured, others: readonly Side[]): string {
   const { one, outcomes } = measured;
   const [ours, peer] = outcomes;
   const reached = ratio(ours, peer);
@@ -59,7 +61,7 @@ export function row(measured: Measured): string {
     `**${factor(reached)}** (${factor(Math.min(...each))}–${factor(Math.max(...each))})`,
     one.bar === undefined ? '' : `${verdict(`≥ ${one.bar}`, reached >= one.bar)} ${agreeing(each, one.bar)}`,
     against('fuse-native', (native) => factor(ratio(native, peer))),
-    against(STORAGE_DAEMON, (daemon) => factor(ratio(ours, daemon))),
+    ...[STORAGE_DAEMON, ...others].map(({ name }) => against(name, (other) => factor(ratio(ours, other)))),
     against(LIMIT, (limit) => `${(100 * ratio(ours, limit)).toFixed(0)} %`),
     one.cpuBar === undefined ? cpu : `${cpu}, ${verdict(`≤ ${one.cpuBar} × C`, cpuReached)}`,
     `${(ours.peakMiB ?? 0).toFixed(0)} / ${(peer.peakMiB ?? 0).toFixed(0)}`,
@@ -148,12 +150,13 @@ export function disturbance(): string | undefined {
   return `bench: the machine has other work (load ${load()}): ratios will vary, trust none whose rounds disagree`;
 }
 
-/** Machine and versions, one per line. */
-export function circumstances(): string {
-  const programs = ['/usr/bin/nbdfuse', 'nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'fio', 'cp'];
+/** Machine and versions, one per line. @param others other versions of the rivals */
+export function circumstances(others: readonly Side[]): string {
+  const rivals = [PEER, STORAGE_DAEMON, ...others].map(({ command }) => command);
+  const programs = [...rivals, ['nbdkit'], ['qemu-nbd'], ['fio'], ['cp']];
   return [
     `- ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), Linux ${release()}, Node ${process.version}`,
-    `- ${programs.map((program) => version([program, '--version'])).join(', ')}`,
+    `- ${programs.map((program) => version([...program, '--version'])).join(', ')}`,
     `- load average at the end, over 1, 5 and 15 minutes (the run alone makes 2 to 3): ${load()}`,
     `- nbdfuse: ${version(['git', 'describe', '--always', '--dirty'])}`,
   ].join('\n');

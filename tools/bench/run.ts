@@ -21,13 +21,13 @@ import {
   copyTable,
   disturbance,
   garbageTable,
-  HEAD,
+  head,
   memoryTable,
   row,
   saturationTable,
   startTable,
 } from './report.js';
-import { nativeSide, oursSide, PEER } from './sides.js';
+import { nativeSide, otherVersion, oursSide, PEER, STORAGE_DAEMON } from './sides.js';
 import { measureMemory, measureStart } from './start-up.js';
 
 const HELP = `npm run bench -- [OPTIONS]
@@ -35,6 +35,8 @@ const HELP = `npm run bench -- [OPTIONS]
   --case NAME    only the cases whose names begin so; can be repeated; lazy: those of lazy images
   --rounds N     rounds that count (5)
   --ours CMD     another command in place of node bin/nbdfuse
+  --peer CMD     another version of C nbdfuse beside the installed one; can be repeated
+  --qemu CMD     another version of qemu-storage-daemon beside the installed one; can be repeated
   --before CMD   an nbdfuse of before, for the case lazy-unused
   --images DIR   keep the images of the lazy cases there, for later runs
   --size MIB     size of these images, decoded (1024)
@@ -48,6 +50,8 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     list: { type: 'boolean', default: false },
     ours: { type: 'string' },
+    peer: { type: 'string', multiple: true, default: [] },
+    qemu: { type: 'string', multiple: true, default: [] },
     before: { type: 'string' },
     images: { type: 'string' },
     size: { type: 'string', default: '1024' },
@@ -60,9 +64,14 @@ const quick = options.quick;
 const rounds = Number(options.rounds ?? (quick ? 3 : 5));
 const seconds = quick ? 1 : 2;
 const mebibytes = Number(options.size);
+const peers = options.peer.map((command) => otherVersion(PEER, command));
+const daemons = options.qemu.map((command) => otherVersion(STORAGE_DAEMON, command));
+const others = [...peers, ...daemons];
 const field: Field = {
   ours: oursSide(options.ours),
   native: quick ? undefined : nativeSide(options.ours),
+  peers,
+  daemons: [STORAGE_DAEMON, ...daemons],
 };
 const pair = [field.ours, PEER];
 
@@ -132,12 +141,12 @@ async function attempt<T>(
 
 async function measureCases(outer: Scope, cases: readonly Case[]): Promise<readonly Measured[]> {
   const done: Measured[] = [];
-  if (cases.length > 0) console.log(HEAD);
+  if (cases.length > 0) console.log(head(others));
   for (const one of cases) {
     const measured = await attempt(outer, one.name, (scope) => measure(scope, one, field, rounds, seconds));
     if (measured === undefined) continue;
     done.push(measured);
-    console.log(row(measured));
+    console.log(row(measured, others));
   }
   return done;
 }
@@ -188,9 +197,9 @@ function write(all: readonly Measured[], tables: readonly string[]): void {
   if (curve.length > 0) writeFileSync('docs/internals/jobs.svg', curveChart(curve));
   replaceResults('bench', [
     `${today()}. All sides took turns on one server, after one warm-up round. Each ratio is the median of ${rounds} rounds. The figure beside a bar says in how many rounds nbdfuse reached it. Other work ran on the machine, so compare the ratios and not the absolute figures. "Of the limit" is the ratio to fio's NBD engine on the server itself.`,
-    circumstances(),
+    circumstances(others),
     commandLine(),
-    all.length === 0 ? '' : [HEAD, ...all.map(row)].join('\n'),
+    all.length === 0 ? '' : [head(others), ...all.map((one) => row(one, others))].join('\n'),
     ...tables,
     all.length === 0 ? '' : '![Ratio of each case](ratios.svg)',
     curve.length === 0 ? '' : '![Throughput by jobs](jobs.svg)',
@@ -200,7 +209,7 @@ function write(all: readonly Measured[], tables: readonly string[]): void {
 function writeLazy(rows: readonly LazyRow[]): void {
   replaceResults('bench-lazy', [
     `${today()}. All sides took turns, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}; figures are medians. Images of ${mebibytes} MiB; the web server answers each request 20 ms late (50 ms for the walk) and does not limit the bandwidth. C nbdfuse mounts with \`--command nbdkit -s curl --filter=…\`. A first pass, visit, walk or boot counts from the command that mounts to the last byte; every byte is compared with the raw image. The figure beside a bar says in how many rounds nbdfuse reached it.`,
-    circumstances(),
+    circumstances(others),
     commandLine(),
     [LAZY_HEAD, ...rows.map(lazyRow)].join('\n'),
   ]);

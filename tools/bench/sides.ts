@@ -38,6 +38,18 @@ export function nativeSide(command: string | undefined): Side {
   return { name: 'fuse-native', command: [...oursSide(command).command, '--fuse-backend=fuse-native'] };
 }
 
+/** The installed program with QEMU's FUSE export. */
+export const STORAGE_DAEMON: Side = { name: 'qemu-storage-daemon', command: ['qemu-storage-daemon'] };
+
+/** Another version of a side, as a command of several words. @throws Error if the command tells no version */
+export function otherVersion({ name }: Side, command: string): Side {
+  const words = command.split(' ');
+  const text = execFileSync(words[0], [...words.slice(1), '--version'], { encoding: 'utf8' });
+  const [version] = /\d+(\.\d+)+/.exec(text) ?? [];
+  if (version === undefined) throw new Error(`${command} --version tells no version`);
+  return { name: `${name} ${version}`, command: words };
+}
+
 /** Milliseconds that a process may take to end after its file is unmounted. */
 const END_LIMIT = 10_000;
 
@@ -90,12 +102,13 @@ export async function mountWords(
   return { file, pid: program.pid, ready, unmount };
 }
 
-/** The FUSE export of qemu-storage-daemon on a qcow2 image: the other way to get that as a file. */
-export async function mountImage(scope: Scope, image: string): Promise<Mounted> {
+/** The FUSE export of a qemu-storage-daemon on a qcow2 image: the other way to get that as a file. */
+export async function mountImage(scope: Scope, { command }: Side, image: string): Promise<Mounted> {
   const [file, pidfile] = [scope.path(`q${count++}`), scope.path(`p${count++}`)];
   writeFileSync(file, '');
   const before = performance.now();
-  const words = [
+  const [daemon, ...words] = [
+    ...command,
     '--blockdev',
     `driver=file,node-name=file,filename=${image}`,
     '--blockdev',
@@ -105,7 +118,7 @@ export async function mountImage(scope: Scope, image: string): Promise<Mounted> 
     '--pidfile',
     pidfile,
   ];
-  const program = new Program(scope, 'qemu-storage-daemon', words, { stdio: [...ERRORS_ONLY] });
+  const program = new Program(scope, daemon, words, { stdio: [...ERRORS_ONLY] });
   await program.fills(pidfile);
   const ready = performance.now() - before;
   const unmount = async (): Promise<void> => {
