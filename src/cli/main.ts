@@ -13,12 +13,12 @@ import type { Report, Settings } from '../session/settings.js';
 import type { NbdServer } from '../transport/server.js';
 import { dismissWorker, spawnWorker } from '../worker/spawn.js';
 import {
-  type Inspection,
   type Listing,
   type MountSettings,
   parseArguments,
   type Question,
   type Request,
+  type Watch,
 } from './arguments/arguments.js';
 import { exactWords, isDoubtful } from './arguments/exact-words.js';
 import { isDirectoryDeleted } from './current-directory.js';
@@ -139,9 +139,9 @@ async function list(listing: Listing): Promise<string> {
 }
 
 /** Shows the activity of a mount until it ends. */
-async function watch(inspection: Inspection, words: readonly string[]): Promise<string> {
-  const { watchStatus } = await import('./commands/status.js');
-  const end = await watchStatus(inspection, print, process.stdout);
+async function watch(watched: Watch, words: readonly string[]): Promise<string> {
+  const { watchStatus } = await import('./commands/watch.js');
+  const end = await watchStatus(watched, print, process.stdout);
   if (end !== undefined) earlyReport(words).line(end, 'info');
   return '';
 }
@@ -159,7 +159,7 @@ async function textFor(
     case 'status':
       return (await import('./commands/status.js')).showStatus(request.inspection, process.stdout);
     case 'watch':
-      return watch(request.inspection, words);
+      return watch(request.watch, words);
     case 'cache':
       return (await import('./commands/cache.js')).runCache(request.request, process.env);
     case 'completion':

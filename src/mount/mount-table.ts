@@ -20,6 +20,8 @@ export interface MountEntry {
   readonly source: string;
   /** The user who mounted a FUSE file system and serves it; undefined for other types. */
   readonly userId: number | undefined;
+  /** Their group. */
+  readonly groupId: number | undefined;
 }
 
 /** Undoes the table's octal escapes of space, tab, newline, backslash and `#`. */
@@ -37,14 +39,18 @@ export function parseMountTable(table: Uint8Array): MountEntry[] {
     const [id, , device, , path, ...rest] = line.split(' ');
     const [type, source, options = ''] = rest.slice(rest.indexOf('-') + 1);
     if (!rest.includes('-') || source === undefined) continue;
-    const userId = /(?:^|,)user_id=(\d+)/.exec(options)?.[1];
+    const idOf = (name: string): number | undefined => {
+      const digits = new RegExp(`(?:^|,)${name}_id=(\\d+)`).exec(options)?.[1];
+      return digits === undefined ? undefined : Number(digits);
+    };
     entries.push({
       id: Number(id),
       device,
       path: unescapeOctal(path),
       type,
       source: unescapeOctal(source),
-      userId: userId === undefined ? undefined : Number(userId),
+      userId: idOf('user'),
+      groupId: idOf('group'),
     });
   }
   return entries;

@@ -48,8 +48,11 @@ export function keepPaths(settings: Settings, endpoint: Endpoint, mountpoint: Mo
   const covered = mountpoint.kind === 'directory' ? mountpoint.path : undefined;
   if (covered !== undefined && (settings.restart || settings.all))
     refuseCoveredServer(endpoint.target, covered, mountpoint.text);
-  const { pidfile } = settings;
-  const paths = [...pathsOf(endpoint), ...(pidfile === undefined ? [] : [pidfile]), '.'];
+  const { pidfile, metrics } = settings;
+  const made = [pidfile, metrics?.kind === 'unix' ? metrics.path : undefined].filter(
+    (one) => one !== undefined,
+  );
+  const paths = [...pathsOf(endpoint), ...made, '.'];
   for (const path of paths) keepPath(path, covered);
   const { PATH } = process.env;
   if (PATH !== undefined) process.env.PATH = keptSearchPath(PATH, covered);

@@ -4,6 +4,7 @@
 
 import type { Mountpoint } from '../mount/mountpoint.js';
 import type { StopOutcome } from '../worker/contract/messages.js';
+import type { Status } from '../worker/contract/status.js';
 import type { Backend } from './backend/backend.js';
 import type { Cleanup } from './cleanup.js';
 import { Deadline } from './deadline.js';
@@ -49,12 +50,17 @@ export class Session {
     return this.#parts.ended;
   }
 
-  /** Reports the status of each file. */
-  async reportStatus(report: Report): Promise<void> {
+  /** The status of each file that is in use, with its absolute path. */
+  async status(): Promise<readonly { readonly path: string; readonly status: Status }[]> {
     const { backend, served } = this.#parts;
     const statuses = await backend.status();
-    for (const { file, status } of statuses)
-      report.status(served().find((one) => one.file === file)?.path ?? '', status);
+    const pathOf = (file: number): string => served().find((one) => one.file === file)?.path ?? '';
+    return statuses.map(({ file, status }) => ({ path: pathOf(file), status }));
+  }
+
+  /** Reports the status of each file. */
+  async reportStatus(report: Report): Promise<void> {
+    for (const { path, status } of await this.status()) report.status(path, status);
   }
 
   /**

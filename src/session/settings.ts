@@ -26,6 +26,11 @@ export type ServerMode =
       readonly started?: StartedServer | undefined;
     };
 
+/** Where --metrics listens. */
+export type MetricsAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string };
+
 export type FuseBackend = 'kernel' | 'fuse-native';
 
 /** The user's settings of one mount. */
@@ -44,6 +49,8 @@ export interface Settings {
   /** Arguments of `-o`, each a list with commas. */
   readonly fuseOptions: readonly string[];
   readonly pidfile: string | undefined;
+  /** Undefined: nowhere. */
+  readonly metrics: MetricsAddress | undefined;
   readonly readOnly: boolean;
   /** Threads that serve the file: 1 to 64. */
   readonly threads: number;

@@ -22,6 +22,7 @@ import { allowsSeveral, openDisk } from './connect/open-disk.js';
 import { serverText } from './connect/server-text.js';
 import type { FileKeeper } from './file-keeper.js';
 import { keepPaths } from './kept-paths.js';
+import type { MetricsService } from './metrics/metrics-service.js';
 import { writePidfile } from './pidfile.js';
 import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
@@ -58,12 +59,22 @@ export async function startSession(
     cleanup.add(() => mountpoint.target.close());
     keepPaths(settings, endpoint, mountpoint);
     if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
+    const metrics = await startMetrics(start);
     const { fileKeeper, ...found } = await open(start, mountpoint, options, endpoint);
-    return await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
+    const session = await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
+    metrics?.provide(mountpoint.path, () => session.status());
+    return session;
   } catch (error) {
     for (const failure of await cleanup.run()) report.error(failure);
     throw error;
   }
+}
+
+/** Before the mount, so that a wrong address is an early error. */
+async function startMetrics({ settings, report, cleanup }: Start): Promise<MetricsService | undefined> {
+  if (settings.metrics === undefined) return undefined;
+  const { MetricsService } = await import('./metrics/metrics-service.js');
+  return MetricsService.start(settings.metrics, report, cleanup);
 }
 
 /** The file keeper, and the parameters of the backend that depend on it. */

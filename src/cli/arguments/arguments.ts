@@ -9,13 +9,15 @@ import { type KeepRequest, wantsKept } from '../../image/keep-request.js';
 import type { ImageRequest } from '../../image/prepare.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import { printable } from '../../nbd/text.js';
-import type { FuseBackend, ServerMode, Settings } from '../../session/settings.js';
+import type { MetricsFormat } from '../../session/metrics/exposition.js';
+import type { FuseBackend, MetricsAddress, ServerMode, Settings } from '../../session/settings.js';
 import type { CacheMode } from '../../worker/contract/status.js';
 import { UsageError } from '../errors.js';
 import { type CacheRequest, cacheRequestFrom } from './cache-words.js';
 import { refuseOtherThanUtf8 } from './exact-words.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { keepFrom } from './keep.js';
+import { METRICS_FORMATS } from './metrics-words.js';
 import { attachOptionalValues } from './option-words.js';
 import { OPTIONS } from './options.js';
 import { isModeWord, parseServerMode } from './server-mode.js';
@@ -24,7 +26,8 @@ import { isModeWord, parseServerMode } from './server-mode.js';
 export type Request =
   | { readonly kind: Question }
   | { readonly kind: 'list'; readonly listing: Listing }
-  | { readonly kind: 'status' | 'watch'; readonly inspection: Inspection }
+  | { readonly kind: 'status'; readonly inspection: Inspection }
+  | { readonly kind: 'watch'; readonly watch: Watch }
   | { readonly kind: 'unmount'; readonly mountpoint: string }
   | { readonly kind: 'completion'; readonly shell: Shell }
   | { readonly kind: 'cache'; readonly request: CacheRequest }
@@ -54,7 +57,14 @@ export type Shell = 'bash' | 'zsh' | 'fish';
 
 /** The mount that --status shows, and the output format. */
 export interface Inspection {
-  /** As typed: DIR, DIR/FILENAME or a file. */
+  /** As typed: DIR, DIR/FILENAME or a file. Undefined: all mounts. */
+  readonly mountpoint: string | undefined;
+  /** `summary`: a line for each file. */
+  readonly format: 'text' | 'summary' | 'json' | MetricsFormat;
+}
+
+/** The activity that --watch shows. */
+export interface Watch {
   readonly mountpoint: string;
   readonly json: boolean;
 }
@@ -71,7 +81,7 @@ export interface Listing {
 const LIST_OPTIONS = ['list', 'json', 'verbose', 'logFormat'];
 
 /** The same for --status and --unmount. */
-const STATUS_OPTIONS = ['status', 'watch', 'json', 'logFormat'];
+const STATUS_OPTIONS = ['status', 'listMounts', 'watch', 'json', 'format', 'logFormat'];
 const UNMOUNT_OPTIONS = ['unmount', 'logFormat'];
 
 /** The values that commander collects, by the names that it derives from the options. */
@@ -101,6 +111,8 @@ interface OptionValues extends ImageValues {
   readonly json?: true;
   readonly list?: true;
   readonly status?: true;
+  readonly listMounts?: true;
+  readonly metrics?: MetricsAddress;
   readonly unmount?: true;
   readonly watch?: true;
   readonly longOptions?: true;
@@ -167,14 +179,38 @@ function onlyMountpoint(main: string, { operands, unknown }: Words): string {
   return mountpoint;
 }
 
+/** The output format of --status or --list-mounts. @throws UsageError */
+function statusFormat({ json, format, status }: OptionValues): Inspection['format'] {
+  if (format === undefined) return json ? 'json' : status ? 'text' : 'summary';
+  if (typeof format !== 'string')
+    throw new UsageError(`--format with --status must be one of ${METRICS_FORMATS.join(', ')}`);
+  if (json) throw new UsageError(`--json and --format=${format} cannot be used together; see nbdfuse --help`);
+  return format;
+}
+
+/** --status or --list-mounts. @throws UsageError */
+function statusRequest(words: Words): Request {
+  const { values, given, operands, unknown } = words;
+  const main = values.listMounts ? '--list-mounts' : '--status';
+  allowOnly(main, STATUS_OPTIONS, given);
+  const format = statusFormat(values);
+  if (values.listMounts) {
+    if (values.watch) throw new UsageError('--watch shows one mount: nbdfuse --status --watch MOUNTPOINT');
+    if (operands.length + unknown.length > 0)
+      throw new UsageError('--list-mounts shows all mounts: remove MOUNTPOINT, or use --status alone');
+    return { kind: 'status', inspection: { mountpoint: undefined, format } };
+  }
+  const mountpoint = onlyMountpoint('--status', words);
+  if (!values.watch) return { kind: 'status', inspection: { mountpoint, format } };
+  if (values.format !== undefined)
+    throw new UsageError('--watch and --format cannot be used together; see nbdfuse --help');
+  return { kind: 'watch', watch: { mountpoint, json: values.json ?? false } };
+}
+
 /** A request about an existing mount; undefined for every other request. */
 function mountedRequest(words: Words): Request | undefined {
   const { values, given } = words;
-  if (values.status) {
-    allowOnly('--status', STATUS_OPTIONS, given);
-    const inspection = { mountpoint: onlyMountpoint('--status', words), json: values.json ?? false };
-    return { kind: values.watch ? 'watch' : 'status', inspection };
-  }
+  if (values.status || values.listMounts) return statusRequest(words);
   if (values.watch) throw new UsageError('--watch needs --status: nbdfuse --status --watch MOUNTPOINT');
   if (!values.unmount) return undefined;
   allowOnly('--unmount', UNMOUNT_OPTIONS, given);
@@ -234,6 +270,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     connections: values.connections,
     fuseOptions: values.o,
     pidfile: values.pidfile,
+    metrics: values.metrics,
     readOnly: values.readonly ?? false,
     threads: values.threads ?? 1,
     verbose: values.verbose ?? false,
@@ -257,6 +294,8 @@ function mountRequest({ values, given, operands }: Words): Request {
   if (values.s && values.threads !== undefined)
     throw new UsageError('-s and --threads cannot be used together; see nbdfuse --help');
   checkPartitions(values, given);
+  if (values.metrics !== undefined && values.fuseBackend !== 'kernel')
+    throw new UsageError('--metrics needs the kernel backend: remove --fuse-backend');
   const settings = settingsFrom(values, mountpoint);
   const daemon = values.daemon ?? false;
   const image = imageFrom(words, values, given);
@@ -293,14 +332,19 @@ export function parseArguments(words: readonly string[]): Request {
   if (first !== undefined && !isModeWord(first)) {
     throw new UsageError(`unknown option '${printable(first)}'; see nbdfuse --help`);
   }
-  refuseOtherThanUtf8(words, [values.list ? undefined : operands[0], values.pidfile]);
+  refuseOtherThanUtf8(words, [
+    values.list ? undefined : operands[0],
+    values.pidfile,
+    values.metrics?.kind === 'unix' ? values.metrics.path : undefined,
+  ]);
   const kind = informationWanted(values);
   if (kind !== undefined) return { kind };
   if (values.completion !== undefined) return { kind: 'completion', shell: values.completion };
   if (values.list) return { kind: 'list', listing: listingFrom(parsed) };
   const mounted = mountedRequest(parsed);
   if (mounted !== undefined) return mounted;
-  if (values.json) throw new UsageError('--json needs --list or --status: nbdfuse --list --json URI');
+  if (values.json)
+    throw new UsageError('--json needs --list, --status or --list-mounts: nbdfuse --list --json URI');
   const misplaced = first ?? operands[0];
   if (misplaced !== undefined && isModeWord(misplaced)) {
     throw new UsageError(`${misplaced} must come after MOUNTPOINT: nbdfuse MOUNTPOINT ${misplaced} ...`);

@@ -13,6 +13,7 @@ Usage:
     nbdfuse [OPTIONS] --partitions DIR IMAGE|SERVER
     nbdfuse --list [--json] SERVER
     nbdfuse --status [--watch] [--json] MOUNTPOINT
+    nbdfuse --list-mounts [--status] [--json]
     nbdfuse --unmount MOUNTPOINT
     nbdfuse cache list [--json] [DIR|FILE ...]
     nbdfuse cache verify FILE

@@ -9,6 +9,7 @@ import { isNbdUri } from '../../image/scheme.js';
 import { shellLine } from '../../linux/shell.js';
 import { withoutSecrets } from '../../nbd/secrets.js';
 import { printable } from '../../nbd/text.js';
+import type { MetricsFormat } from '../../session/metrics/exposition.js';
 import { UsageError } from '../errors.js';
 import { KEEP_OPTIONS, type KeepValues, keepFrom } from './keep.js';
 import { splitOptions } from './option-words.js';
@@ -16,7 +17,8 @@ import { isModeWord } from './server-mode.js';
 
 /** The values of the image options, by commander's names. */
 export interface ImageValues extends KeepValues {
-  readonly format?: RequestedFormat;
+  /** A text is the name of a format for metrics. */
+  readonly format?: RequestedFormat | MetricsFormat;
   readonly allowReferences?: true;
   readonly keyFile?: string;
   readonly member?: string;
@@ -60,7 +62,9 @@ export function imageFrom(
     throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: ${next}`);
   }
   if (!isName || (isNbdUri(name) && option === undefined)) return undefined;
-  const { overlay } = values;
+  const { overlay, format } = values;
+  if (typeof format === 'string')
+    throw new UsageError(`--format=${format} needs --status: nbdfuse --status --format=${format} MOUNTPOINT`);
   if (overlay === '' && values.restart) {
     throw new UsageError(
       '--restart would lose the writes in the temporary overlay: keep them with --overlay=FILE',
@@ -78,7 +82,7 @@ export function imageFrom(
   return {
     name,
     keep,
-    requested: values.format ?? { format: undefined, compression: undefined },
+    requested: format ?? { format: undefined, compression: undefined },
     allowReferences: values.allowReferences ?? false,
     keyFile: values.keyFile,
     member: values.member,

@@ -9,6 +9,7 @@ import { MAX_CONNECTIONS } from '../../nbd/export-info.js';
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
 import { FORMAT_CHOICES, requestedFormat } from './format-word.js';
+import { metricsAddress } from './metrics-words.js';
 import { byteCount, choice, milliseconds, millisecondsOr, wholeNumber } from './values.js';
 
 const MAXIMUM_THREADS = 64;
@@ -79,10 +80,9 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
     options: [
       new NamedOption('--all', 'show every export of SERVER as a file in DIR'),
       new NamedOption('--export <name>', 'export name, unless SERVER is a URI (default: empty)'),
-      new NamedOption(
-        '--format <format>',
-        'format of IMAGE (default: detected from name and content)',
-      ).argParser((text: string) => requestedFormat(text)),
+      new NamedOption('--format <format>', 'format of IMAGE (default: detected), or of --status').argParser(
+        (text: string) => requestedFormat(text),
+      ),
       new NamedOption('--allow-references', 'let IMAGE name files in other directories'),
       new NamedOption('--key-file <file>', 'decrypt IMAGE (LUKS, encrypted qcow2) with the key in FILE'),
       new NamedOption('--member <name>', 'file in IMAGE, a zip or tar archive with several disks'),
@@ -165,8 +165,12 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
     options: [
       new NamedOption('--list', 'list the exports of SERVER'),
       new NamedOption('--status', 'show the server, connections and statistics of a mount'),
+      new NamedOption('--list-mounts', 'list your mounts (root: all); with --status: show them'),
       new NamedOption('--watch', 'with --status: update every second'),
-      new NamedOption('--json', 'with --list or --status: print JSON'),
+      new NamedOption('--json', 'with --list, --status or --list-mounts: print JSON'),
+      new NamedOption('--metrics <where>', 'serve metrics at PORT, ADDRESS:PORT or unix:PATH').argParser(
+        (text: string) => metricsAddress(text),
+      ),
       new NamedOption('-v, --verbose', 'print details and trace every request on standard error', ['-d']),
       new NamedOption('--log-format <format>', 'format of messages: text or json')
         .default('text', 'text')

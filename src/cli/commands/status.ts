@@ -1,122 +1,112 @@
-// --status: shows the status of a mount, once or every second.
+// --status and --list-mounts: show the status of one mount, or of all.
 //
-// Called by main.ts. Pure functions make the texts. On a terminal --watch uses the alternate screen, as top(1) does,
-// and prints its last sample when it ends.
+// Called by main.ts. Pure functions make the texts.
 
-import { setTimeout } from 'node:timers/promises';
+import { stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { currentPath, openPath, using } from '../../linux/path.js';
+import { pathBytes } from '../../linux/path-text.js';
 import { printable, printableJson } from '../../nbd/text.js';
+import { expositionText, type MetricsFormat } from '../../session/metrics/exposition.js';
+import { type MeasuredMount, mountFamilies } from '../../session/metrics/families.js';
 import { statusText } from '../../session/status-text.js';
-import { styleFor } from '../../session/style.js';
+import { type Style, styleFor } from '../../session/style.js';
 import { withFormerNames } from '../../worker/contract/former-names.js';
 import type { Inspection } from '../arguments/arguments.js';
-import { type MountedFile, mountedFiles, NoAnswerError, ServerGoneError } from './mounted.js';
-import { panel } from './panel.js';
-import { rateTable } from './rates.js';
+import { allMounts, type SeenMount } from './all-mounts.js';
+import { type MountedFile, mountedFiles } from './mounted.js';
 import { printableStatus } from './status-shape.js';
 
-/** Milliseconds between two samples of --watch. */
-const PERIOD = 1000;
+const jsonOf = ({ path, status }: MountedFile) => ({ path, ...withFormerNames(status) });
 
-/** Seconds of traffic history that --watch keeps. */
-const REMEMBERED = 500;
+/** One object with the member `files`, on one line. */
+export const statusAsJson = (files: readonly MountedFile[]): string =>
+  `${printableJson(JSON.stringify({ files: files.map(jsonOf) }))}\n`;
 
-const WIDTH = 80;
-const HEIGHT = 24;
+/** The same for several mounts, indented. `unreachable` has the mounts without a status. */
+function mountsAsJson(mounts: readonly SeenMount[]): string {
+  const files = mounts.flatMap((one) => ('files' in one ? one.files : []));
+  const unreachable = mounts.filter((one) => 'why' in one);
+  const all = { files: files.map(jsonOf), ...(unreachable.length === 0 ? {} : { unreachable }) };
+  return `${printableJson(JSON.stringify(all, null, 2))}\n`;
+}
 
-/** Terminal codes: the alternate screen without cursor; the normal screen; the top of a cleared screen. */
-const SECOND_SCREEN = '\x1b[?1049h\x1b[?25l';
-const FIRST_SCREEN = '\x1b[?25h\x1b[?1049l';
-const TOP = '\x1b[H\x1b[J';
+const unreachableText = (mountpoint: string, why: string): string =>
+  `${printable(mountpoint)}  no status: ${printable(why)}\n`;
 
-const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
-
-/** Standard output. */
-type Output = Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'rows'>;
-
-/** One object with the member `files`, indented by `indent` or on one line. */
-function statusAsJson(files: readonly MountedFile[], indent?: number): string {
-  const text = JSON.stringify(
-    { files: files.map(({ path, status }) => ({ path, ...withFormerNames(status) })) },
-    null,
-    indent,
+function mountsAsText(mounts: readonly SeenMount[], style: Style): string {
+  const texts = mounts.flatMap((one) =>
+    'why' in one
+      ? [unreachableText(one.mountpoint, one.why)]
+      : one.files.map(({ path, status }) => statusText(path, printableStatus(status), style)),
   );
-  return `${printableJson(text)}\n`;
+  return texts.join('\n');
 }
 
-/** The text of --status. @throws Error, one line */
-export async function showStatus({ mountpoint, json }: Inspection, output: Output): Promise<string> {
-  const files = await mountedFiles(mountpoint);
-  if (json) return statusAsJson(files, 2);
-  const style = styleFor(output, process.env);
-  return files.map(({ path, status }) => statusText(path, printableStatus(status), style)).join('\n');
+/** A line for each file. */
+function mountsAsSummary(mounts: readonly SeenMount[]): string {
+  const lines = mounts.flatMap((one) =>
+    'why' in one
+      ? [unreachableText(one.mountpoint, one.why)]
+      : one.files.map(({ path, status: { state, server } }) => {
+          const words = [path, state, server].map((word) => printable(word));
+          return `${words.join('  ')}\n`;
+        }),
+  );
+  return lines.join('');
 }
 
-const bytesMoved = (files: readonly MountedFile[]): number =>
-  files.reduce((sum, { status }) => sum + status.reads.bytes + status.writes.bytes, 0);
-
-/** Draws the activity since the last sample: a panel for one file, a table for several. */
-class View {
-  readonly #output: Output;
-  readonly #json: boolean;
-  readonly #history: number[] = [];
-
-  constructor(output: Output, json: boolean) {
-    this.#output = output;
-    this.#json = json;
-  }
-
-  draw(before: readonly MountedFile[], raw: readonly MountedFile[], seconds: number): string {
-    if (this.#json) return statusAsJson(raw);
-    const now = raw.map(({ path, status }) => ({ path, status: printableStatus(status) }));
-    if (!this.#output.isTTY) return rateTable(before, now, seconds);
-    const { columns = WIDTH, rows = HEIGHT } = this.#output;
-    const style = styleFor(this.#output, process.env);
-    this.#history.push(Math.max(0, bytesMoved(now) - bytesMoved(before)) / seconds);
-    if (this.#history.length > REMEMBERED) this.#history.shift();
-    const [file] = now;
-    const [was = file] = before;
-    if (now.length === 1) return panel(was, file, { style, columns, history: this.#history, seconds });
-    const lines = rateTable(before, now, seconds, columns)
-      .split('\n')
-      .slice(0, rows - 1);
-    return `${style.dim(lines[0])}\n${lines.slice(1).join('\n')}`;
-  }
+/** The mount with absolute paths. A file is in its directory's mount, or is the mountpoint itself. */
+async function absoluteMount(typed: string, files: readonly MountedFile[]): Promise<MeasuredMount> {
+  const descriptor = await openPath(typed, { follow: true });
+  const path = await using(descriptor, () => currentPath(descriptor));
+  const [found, parent] = [await stat(pathBytes(path)), await stat(pathBytes(dirname(path)))];
+  if (!found.isDirectory())
+    return {
+      mountpoint: found.dev === parent.dev ? dirname(path) : path,
+      files: files.map(({ status }) => ({ path, status })),
+    };
+  const inMount = files.map(({ path: shown, status }) => ({ path: join(path, basename(shown)), status }));
+  return { mountpoint: path, files: inMount };
 }
 
-/**
- * Prints the activity every second, until a signal arrives, or the mount is gone: returns a line then.
- * @throws Error, one line
- */
-export async function watchStatus(
-  { mountpoint, json }: Inspection,
-  print: (text: string) => void,
-  output: Output,
-): Promise<string | undefined> {
-  let before = await mountedFiles(mountpoint);
-  const view = new View(output, json);
-  const screen = output.isTTY && !json;
-  const stop = new AbortController();
-  for (const name of SIGNALS) process.once(name, () => stop.abort());
-  let last = '';
-  let lookedAt = performance.now();
-  if (screen) print(`${SECOND_SCREEN}${TOP}${view.draw(before, before, 1)}`);
-  try {
-    for (;;) {
-      await setTimeout(PERIOD, undefined, { signal: stop.signal }).catch(() => undefined);
-      if (stop.signal.aborted) return undefined;
-      const now = await mountedFiles(mountpoint).catch((error: unknown) => {
-        if (error instanceof NoAnswerError || error instanceof ServerGoneError) throw error;
-        return undefined;
-      });
-      // The mount existed before, so it has been unmounted.
-      if (now === undefined) return `${printable(mountpoint)} has been unmounted`;
-      const seconds = (performance.now() - lookedAt) / 1000;
-      lookedAt = performance.now();
-      last = view.draw(before, now, seconds);
-      print(screen ? TOP + last : last);
-      before = now;
-    }
-  } finally {
-    if (screen) print(FIRST_SCREEN + last);
+async function lookAt(mountpoint: string | undefined): Promise<readonly SeenMount[]> {
+  if (mountpoint === undefined) return allMounts();
+  return [{ mountpoint, files: await mountedFiles(mountpoint) }];
+}
+
+async function metricsText(
+  mountpoint: string | undefined,
+  mounts: readonly SeenMount[],
+  format: MetricsFormat,
+): Promise<string> {
+  const filesOf = (one: SeenMount) => ('files' in one ? one.files : undefined);
+  const measured =
+    mountpoint === undefined
+      ? mounts.map((one) => ({ mountpoint: one.mountpoint, files: filesOf(one) }))
+      : [
+          await absoluteMount(
+            mountpoint,
+            mounts.flatMap((one) => filesOf(one) ?? []),
+          ),
+        ];
+  return expositionText(mountFamilies(measured), format);
+}
+
+/** The text of --status and --list-mounts. @throws Error, one line */
+export async function showStatus(
+  { mountpoint, format }: Inspection,
+  output: Pick<NodeJS.WriteStream, 'isTTY'>,
+): Promise<string> {
+  const mounts = await lookAt(mountpoint);
+  switch (format) {
+    case 'json':
+      return mountsAsJson(mounts);
+    case 'text':
+      return mountsAsText(mounts, styleFor(output, process.env));
+    case 'summary':
+      return mountsAsSummary(mounts);
+    default:
+      return metricsText(mountpoint, mounts, format);
   }
 }

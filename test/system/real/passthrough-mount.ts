@@ -36,6 +36,7 @@ function settingsOf(mountpoint: string, uri: string, given: MountSettings): Sett
     connections: 1,
     fuseOptions: [],
     pidfile: undefined,
+    metrics: undefined,
     readOnly: true,
     threads: 1,
     verbose: false,

@@ -252,7 +252,7 @@ describe('command line errors', () => {
     [['--list', '--bogus', URI], /^unknown option '--bogus'/],
     [['--list', '-C', '2', URI], /^--connections cannot be used with --list, which mounts nothing$/],
     [['--list', '-oro', URI], /^-o cannot be used with --list/],
-    [['--json', 'dir', URI], /^--json needs --list or --status: nbdfuse --list --json URI$/],
+    [['--json', 'dir', URI], /^--json needs --list, --status or --list-mounts: nbdfuse --list --json URI$/],
     [['dir', URI, 'more'], /^unexpected argument more: URI takes only URI$/],
     [['dir', '--uri'], /^--uri needs URI$/],
     [['dir', '--fd'], /^--fd needs N$/],
