@@ -70,11 +70,22 @@ export async function lookAtFile(path: string): Promise<Look> {
   }
 }
 
+const headOf = ({ size, read }: DiskReader): Promise<Buffer> =>
+  read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
+
+const tailOf = async ({ size, read }: DiskReader): Promise<Buffer> =>
+  size < TAIL_LENGTH ? Buffer.alloc(0) : read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
+
 /** The first and last bytes of a disk. */
-export async function lookAtDisk({ size, read, readOnly }: ServedDisk): Promise<Look> {
-  const head = await read(0n, Number(size < HEAD_LENGTH ? size : HEAD_LENGTH));
-  const tail = size < TAIL_LENGTH ? Buffer.alloc(0) : await read(size - BigInt(TAIL_LENGTH), TAIL_LENGTH);
-  return { head, tail, size, readOnly };
+export async function lookAtDisk(disk: ServedDisk): Promise<Look> {
+  const head = await headOf(disk);
+  return { head, tail: await tailOf(disk), size: disk.size, readOnly: disk.readOnly };
+}
+
+/** The same, of a disk of our chunk server, which unpacks both ends at the same time. */
+export async function lookAtUnpacked(disk: ServedDisk): Promise<Look> {
+  const [head, tail] = await Promise.all([headOf(disk), tailOf(disk)]);
+  return { head, tail, size: disk.size, readOnly: disk.readOnly };
 }
 
 /** The last line of a running server, in place of its refusal: nbdkit says there why it cannot open an export. */

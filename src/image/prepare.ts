@@ -23,7 +23,15 @@ import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFor
 import { cacheName, createKept, keptIn } from './keep.js';
 import { type ChunkSettings, type KeepRequest, wantsKept } from './keep-request.js';
 import { lockFiles } from './lock.js';
-import { type Look, lookAtDisk, lookAtFile, withDisk, withFile, withStarted } from './look.js';
+import {
+  type Look,
+  lookAtDisk,
+  lookAtFile,
+  lookAtUnpacked,
+  withDisk,
+  withFile,
+  withStarted,
+} from './look.js';
 import {
   archiveOfName,
   archiveToOpen,
@@ -361,7 +369,7 @@ async function lookInside(
 ): Promise<Inside> {
   const packing = { compression, range: undefined };
   const { found, started } = await withUnpacked(place, packing, options, async (disk) => {
-    const look = await lookAtDisk(disk);
+    const look = await lookAtUnpacked(disk);
     const inside = { head: look.head, isCompressed: true };
     const member = await memberOf(place, request, inside, (use) => use(disk));
     return { look: member?.look ?? look, member };
@@ -382,13 +390,13 @@ async function lookAt(
   if (member === undefined && place.source.kind === 'web' && place.chunks.cacheFile !== undefined) {
     // The cache gets the parts that show the format: the next mount may be without a network.
     const packing = { compression: undefined, range: undefined };
-    const { found: look, started } = await withUnpacked(place, packing, options, lookAtDisk);
+    const { found: look, started } = await withUnpacked(place, packing, options, lookAtUnpacked);
     return { look, compression: undefined, member, started };
   }
   if (member === undefined || compression === undefined)
     return { look: member?.look ?? outside, compression: undefined, member, started: undefined };
   const packing = { compression, range: member.range };
-  const { found: look, started } = await withUnpacked(place, packing, options, lookAtDisk);
+  const { found: look, started } = await withUnpacked(place, packing, options, lookAtUnpacked);
   return { look, compression, member, started };
 }
 
