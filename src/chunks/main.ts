@@ -13,7 +13,7 @@ import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
 import type { ControlLine, Writers } from './contract/status.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
-import { writableDisk } from './disk/writable-disk.js';
+import { flushFirst, writableDisk } from './disk/writable-disk.js';
 import { absentInput, isAbsent } from './input/absent-input.js';
 import { openFileInput } from './input/file-input.js';
 import { NbdInput, type NbdInputOptions } from './input/nbd-input.js';
@@ -25,7 +25,7 @@ import { fileStatus, Work } from './reader/work.js';
 import { inheritedListener } from './serve/activation.js';
 import { type Control, controlPath, startControl } from './serve/control.js';
 import { RunningCommand } from './serve/run.js';
-import { serveDisk } from './serve/serve.js';
+import { type DiskServer, serveDisk } from './serve/serve.js';
 
 /** Writes a line for the user. */
 function say(line: string): void {
@@ -93,14 +93,17 @@ function fileOpener(options: ChunkServerOptions, input: Input) {
 }
 
 /** The disk that is served: an image, or the disk of an NBD server. */
-function diskOf(
+async function diskOf(
   { input: name, coding, part, isWritable }: ChunkServerOptions,
   input: Input,
   image: Image,
-): ServedDisk {
-  const { reader } = image;
-  if (input instanceof NbdInput && coding === 'plain' && part === undefined && !('file' in name))
-    return writableDisk(input, reader, isWritable);
+): Promise<ServedDisk> {
+  const { reader, file } = image;
+  if (input instanceof NbdInput && coding === 'plain' && part === undefined && !('file' in name)) {
+    const disk = writableDisk(input, reader, isWritable);
+    if (file !== undefined) await flushFirst(input, reader);
+    return disk;
+  }
   const { offset, length: size } = part ?? { offset: 0, length: reader.map.size };
   if (offset + size > reader.map.size) throw new Error('the part lies behind the end of the image');
   return readOnlyDisk({ reader, offset, size });
@@ -113,6 +116,7 @@ class ChunkServer {
   #indexing: ControlLine['indexing'];
   #image: Image | undefined;
   #input: Input | undefined;
+  #server: DiskServer | undefined;
   #work: Work | undefined;
   #control: Control | undefined;
   #running: RunningCommand | undefined;
@@ -135,7 +139,7 @@ class ChunkServer {
       void this.#running.ended.then((status) => this.#stop(status));
     }
     const disk = await this.#open();
-    await serveDisk(listener, disk);
+    this.#server = await serveDisk(listener, disk);
   }
 
   async #open(): Promise<ServedDisk> {
@@ -157,11 +161,12 @@ class ChunkServer {
     });
     this.#image = image;
     this.#indexing = undefined;
+    const disk = await diskOf(options, input, image);
     const onChange = (): void => this.#control?.changed();
     this.#work = await Work.start({ image, memory: this.#memory, prefetch, trace, onChange, onLine: say });
     this.#control?.changed();
     setInterval(onChange, STATUS_INTERVAL).unref();
-    return diskOf(options, input, image);
+    return disk;
   }
 
   #status(): ControlLine {
@@ -191,6 +196,8 @@ class ChunkServer {
   /** Ends with the server below. */
   async #end(how: string): Promise<void> {
     if (!this.#isStopping) say(how);
+    // The cache file takes time to close, and must not answer for a server that has ended.
+    await this.#server?.close();
     await this.#stop(1);
   }
 

@@ -3,7 +3,11 @@
 // Invariant: bytes that a fetch brought are kept only if no change of their unit was under way at any time of the fetch.
 // A change forgets its units before it is sent, and nothing of them is kept or shared until its reply has come. Without a
 // reply, because the server was lost, it may still be made at any later time: its units are never kept again.
+//
+// The cache file takes a unit only after a FLUSH that covers its last change (see reader/store). Earlier clients, of a
+// mount that was killed, may have left such changes, too: the first client begins with a FLUSH.
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NbdClient } from '../../client/client.js';
 import { NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
 import type {
@@ -81,7 +85,8 @@ class WritableConnection implements DiskConnection {
   }
 
   write(offset: number, bytes: Uint8Array, { fua }: { readonly fua?: boolean }): Promise<void> {
-    return this.#change(offset, bytes.length, () => this.#client.write(offset, bytes, { fua: fua === true }));
+    const flags = { fua: fua === true };
+    return this.#change(offset, bytes.length, flags, () => this.#client.write(offset, bytes, flags));
   }
 
   zero(
@@ -89,15 +94,16 @@ class WritableConnection implements DiskConnection {
     length: number,
     flags: { readonly fua?: boolean; readonly noHole?: boolean; readonly fastZero?: boolean },
   ): Promise<void> {
-    return this.#change(offset, length, () => this.#client.zero(offset, length, flags));
+    return this.#change(offset, length, flags, () => this.#client.zero(offset, length, flags));
   }
 
   trim(offset: number, length: number, { fua }: { readonly fua?: boolean }): Promise<void> {
-    return this.#change(offset, length, () => this.#client.trim(offset, length, { fua: fua === true }));
+    const flags = { fua: fua === true };
+    return this.#change(offset, length, flags, () => this.#client.trim(offset, length, flags));
   }
 
   flush(): Promise<void> {
-    return this.#ask(this.#client.flush());
+    return this.#ask(this.#reader.flush(() => this.#client.flush()));
   }
 
   extents(offset: number, length: number): Promise<readonly AllocationExtent[]> | undefined {
@@ -144,26 +150,48 @@ class WritableConnection implements DiskConnection {
     return false;
   }
 
-  async #change(offset: number, length: number, send: () => Promise<void>): Promise<void> {
+  async #change(
+    offset: number,
+    length: number,
+    { fua }: { readonly fua?: boolean },
+    send: () => Promise<void>,
+  ): Promise<void> {
     const [first, end] = [Math.floor(offset / UNIT), Math.ceil((offset + length) / UNIT)];
     let isSettled = true;
+    // Without FLUSH the server promises that its answer is enough, or nothing at all.
+    let isDurable = !this.#client.canFlush;
     try {
       await this.#reader.beginChange(first, end);
       isSettled = false;
       await send();
       isSettled = true;
+      isDurable ||= fua === true;
     } catch (error) {
       isSettled ||= error instanceof NbdServerError;
       throw await this.#input.lossOf(error);
     } finally {
-      if (isSettled) this.#reader.endChange(first, end);
+      if (isSettled) this.#reader.endChange(first, end, isDurable);
     }
   }
 }
 
 /** The disk of a server below. @param isWritable whether changes are taken, if that server does */
 export function writableDisk(input: NbdInput, reader: Reader, isWritable: boolean): ServedDisk {
+  input.onLoss = () => reader.lost();
   return {
     connect: async () => new WritableConnection(input, await input.client(), reader, isWritable),
   };
+}
+
+/** Milliseconds that a mount waits for the first FLUSH; the cache file waits longer. */
+const FIRST_FLUSH = 1000;
+
+/** Has the server make durable what earlier clients have written, before the cache file takes any of it. */
+export async function flushFirst(input: NbdInput, reader: Reader): Promise<void> {
+  const client = await input.client();
+  if (!client.canFlush) return;
+  reader.distrustAll();
+  // If it fails, the next one of the mount may succeed.
+  const flushed = reader.flush(() => client.flush()).catch(() => undefined);
+  await Promise.race([flushed, delay(FIRST_FLUSH)]);
 }

@@ -80,6 +80,8 @@ class ServingProcesses {
 export class NbdInput implements Input {
   readonly size: number;
   readonly parallel: number;
+  /** Called when the client that makes changes has lost its server. */
+  onLoss: () => void = () => undefined;
   readonly #server: NbdServer;
   readonly #processes: ServingProcesses;
   readonly #connections: number;
@@ -221,7 +223,9 @@ export class NbdInput implements Input {
     this.#client = client;
     this.#add(client);
     void client.closed.then(() => {
-      if (this.#client === client) this.#client = undefined;
+      if (this.#client !== client) return;
+      this.#client = undefined;
+      this.onLoss();
     });
   }
 

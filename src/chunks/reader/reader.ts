@@ -168,13 +168,16 @@ export class Reader {
   beginChange(first: number, end: number): Promise<void> | undefined {
     this.changes += 1;
     const forgotten = this.#store.beginChange(first, end);
-    for (let unit = first; unit < end; unit++) {
-      const task = this.#tasks.taskFor(unit);
-      if (task !== undefined) this.#tasks.remove(task);
-      this.#waiters.get(unit)?.reject(new ChangedError());
-      this.#waiters.delete(unit);
-    }
+    for (let unit = first; unit < end; unit++) this.#abandon(unit);
     return forgotten;
+  }
+
+  /** Keeps nothing of a unit that is on its way. Those who wait for it go past the cache. */
+  #abandon(unit: number): void {
+    const task = this.#tasks.taskFor(unit);
+    if (task !== undefined) this.#tasks.remove(task);
+    this.#waiters.get(unit)?.reject(new ChangedError());
+    this.#waiters.delete(unit);
   }
 
   /** The bytes of a range of one unit where they are kept, without fetching them; otherwise undefined. */
@@ -192,13 +195,33 @@ export class Reader {
     try {
       await this.beginChange(0, units);
     } finally {
-      this.endChange(0, units);
+      this.endChange(0, units, true);
     }
     this.#options.onLine(why);
   }
 
-  endChange(first: number, end: number): void {
-    this.#store.endChange(first, end);
+  /** A change has been answered. @param isDurable whether the server below cannot lose it */
+  endChange(first: number, end: number, isDurable: boolean): void {
+    this.#store.endChange(first, end, isDurable);
+  }
+
+  /** Others may have changed units, and the server below may lose that until a FLUSH. */
+  distrustAll(): void {
+    this.#store.distrustAll();
+  }
+
+  /** Has `flush` make durable what the server below has answered. */
+  async flush(flush: () => Promise<void>): Promise<void> {
+    const { mark } = this.#store;
+    await flush();
+    this.#store.flushed(mark);
+  }
+
+  /** The server below was lost: it may have lost bytes that it has shown since the last FLUSH. */
+  lost(): void {
+    const mayDiffer = this.#store.lost();
+    const tasks = [...this.#tasks.all].map(({ position }) => position);
+    for (const unit of [...tasks, ...this.#waiters.keys()]) if (mayDiffer(unit)) this.#abandon(unit);
   }
 
   isChanging(unit: number): boolean {

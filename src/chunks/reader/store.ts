@@ -1,14 +1,19 @@
 // The units that are kept: in memory, and in the cache file where there is one.
+//
+// Invariant: the cache file gets a unit only if the server below cannot lose its bytes any more: a FLUSH has succeeded
+// after the last change of the unit. Until then the unit is in memory at most, and a loss of the server drops it there.
 
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
 import { assert } from '../schedule/assert.js';
+import { UnflushedUnits } from './unflushed.js';
 
 export class Store {
   readonly #memory: MemoryCache;
   readonly #file: UnitFile | undefined;
   /** How many changes of each unit are under way: its bytes are kept nowhere meanwhile. */
   readonly #changing = new Map<number, number>();
+  readonly #unflushed = new UnflushedUnits();
 
   constructor(memory: MemoryCache, file: UnitFile | undefined) {
     this.#memory = memory;
@@ -24,12 +29,16 @@ export class Store {
     return this.#file === undefined ? this.#memory.has(unit) : this.#file.has(unit);
   }
 
-  /** Writes a unit that is in memory to the cache file. False: it is not in memory. */
+  /** Writes a unit that is in memory to the cache file, now or after the next FLUSH. False: it is not in memory. */
   save(unit: number): boolean {
     const bytes = this.#memory.peek(unit);
     if (bytes === undefined) return false;
-    this.#file?.write(unit, bytes);
+    this.#write(unit, bytes);
     return true;
+  }
+
+  #write(unit: number, bytes: Uint8Array): void {
+    if (!this.#unflushed.has(unit)) this.#file?.write(unit, bytes);
   }
 
   isChanging(unit: number): boolean {
@@ -50,7 +59,7 @@ export class Store {
   put(unit: number, bytes: Uint8Array, isAsked: boolean): void {
     assert(!this.#changing.has(unit), 'bytes are kept of a unit that is changing');
     this.#memory.put(unit, bytes, isAsked);
-    this.#file?.write(unit, bytes);
+    this.#write(unit, bytes);
   }
 
   /**
@@ -63,11 +72,36 @@ export class Store {
     return this.#file?.drop(first, end - first);
   }
 
-  endChange(first: number, end: number): void {
+  /** @param isDurable whether the server below cannot lose the change */
+  endChange(first: number, end: number, isDurable: boolean): void {
+    if (!isDurable) this.#unflushed.add(first, end);
     for (let unit = first; unit < end; unit++) {
       const count = this.#changing.get(unit) ?? 0;
       if (count <= 1) this.#changing.delete(unit);
       else this.#changing.set(unit, count - 1);
     }
+  }
+
+  /** Others may have changed units, and the server below may lose that until a FLUSH. */
+  distrustAll(): void {
+    this.#unflushed.addAll();
+  }
+
+  /** The number of the last change that a FLUSH sent now covers. */
+  get mark(): number {
+    return this.#unflushed.mark;
+  }
+
+  /** A FLUSH that was sent at `mark` has succeeded: the cache file takes what it could not take before. */
+  flushed(mark: number): void {
+    const covered = this.#unflushed.flushed(mark) ?? [...this.#memory.entries()].map(([unit]) => unit);
+    for (const unit of covered) this.save(unit);
+  }
+
+  /** The server below was lost. @returns a function that tells whether it may have lost the bytes of a unit */
+  lost(): (unit: number) => boolean {
+    for (const [unit] of [...this.#memory.entries()])
+      if (this.#unflushed.has(unit)) this.#memory.drop(unit, 1);
+    return (unit) => this.#unflushed.has(unit);
   }
 }

@@ -1,7 +1,7 @@
 // A server that loses unflushed writes: nbdfuse sends acknowledged writes again in their order, and nothing
 // else before. The server is scripted, so that a test can delay the moment at which nbdfuse sees its crash.
 
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { whenConnected } from '../../support/connected.js';
 import { openFile } from '../../support/files.js';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_WRITE, NBD_EIO } from '../../support/nbd-numbers.js';
+import { descendant } from '../../support/run/descendants.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { until } from '../../support/run/until.js';
@@ -292,4 +293,25 @@ it('unflushed writes: no write is lost when a server is replaced while some conn
     expect(there.toString('utf8', 0, 20)).toBe(block(at, age).toString('utf8', 0, 20));
   }
   expect(server.clients.length).toBeGreaterThan(8);
+});
+
+it('unflushed writes: a cache file has none of them that the server loses with the mount', async () => {
+  const scope = createScope();
+  const options = [`--cache-file=${scope.path('cache')}`];
+  const { model, server, disk, file } = await createWorld(scope, MIB, ...options);
+  await write(file, 0, 1);
+  await file.sync();
+  model.holdsFlushes = true;
+  await write(file, 0, 2);
+  // So the chunk server has it, and would have it in its cache file after an end in order.
+  const read = await file.read(Buffer.alloc(BLOCK), 0, BLOCK, 0);
+  expect(read.buffer.equals(block(0, 2))).toBe(true);
+  const chunkServer = await descendant(disk.program.pid, /nbdfuse-chunks --coding/);
+  await disk.program.kill('SIGKILL');
+  await until('the end of the chunk server', () => !existsSync(`/proc/${chunkServer.pid}`));
+  model.crash(server.clients);
+  model.holdsFlushes = false;
+  const next = await mountDisk(scope, { server: [server.uri], options: ['--cache=none', ...options] });
+  const again = await (await openFile(scope, next.file, 'r')).read(Buffer.alloc(BLOCK), 0, BLOCK, 0);
+  expect(again.buffer.equals(block(0, 1))).toBe(true);
 });

@@ -2,6 +2,9 @@
 //
 // The world has one byte for each unit, its version. A read may return any version from the newest one that was
 // acknowledged before the read began to the newest one that was sent before it ended.
+//
+// The server of a plain disk is volatile: a loss takes back any acknowledged changes that no FLUSH has covered. The
+// cache file must have no bytes that a loss can take back, and the memory none that a loss has taken back.
 
 import { describe, expect, it } from 'vitest';
 import { MemoryCache } from '../../../../src/chunks/cache/memory.js';
@@ -79,6 +82,10 @@ class World {
   readonly server = new Uint8Array(UNITS);
   readonly sent = new Uint8Array(UNITS);
   readonly acknowledged = new Uint8Array(UNITS);
+  /** The content of the server that a loss leaves. */
+  readonly durable = new Uint8Array(UNITS);
+  /** FLUSHes that the server has carried out, and whose answers are on their way. */
+  readonly flushes: (() => void)[] = [];
   readonly running: Running[] = [];
   readonly changes: { unit: number; version: number; isMade: boolean }[] = [];
   /** Units that a plain program would fetch twice: decoded although they were kept. */
@@ -127,7 +134,7 @@ class World {
   }
 
   read(unit: number): void {
-    const least = this.acknowledged[unit];
+    const before = this.acknowledged[unit];
     this.reads += 1;
     const value = this.reader.isChanging(unit) ? this.#past(unit) : this.reader.read(unit * UNIT, 1);
     void Promise.resolve(value)
@@ -140,6 +147,8 @@ class World {
       .then((version) => {
         this.settled += 1;
         if (version === undefined) return;
+        // A loss takes acknowledged versions back.
+        const least = Math.min(before, this.acknowledged[unit]);
         if (version < least || version > this.sent[unit])
           this.problems.push(`unit ${unit}: read ${version}, not ${least} to ${this.sent[unit]}`);
       });
@@ -169,7 +178,51 @@ class World {
     }
     this.changes.splice(at, 1);
     this.acknowledged[change.unit] = change.version;
-    this.reader.endChange(change.unit, change.unit + 1);
+    this.reader.endChange(change.unit, change.unit + 1, false);
+  }
+
+  /** The server carries out a FLUSH; its answer comes later. */
+  flush(): void {
+    void this.reader.flush(async () => {
+      this.durable.set(this.server);
+      await new Promise<void>((answer) => this.flushes.push(answer));
+    });
+  }
+
+  /** The server is lost, with some changes that it has answered, and is back at once. */
+  lose(): void {
+    this.flushes.length = 0;
+    for (const [unit, version] of this.durable.entries()) {
+      const isUnderWay = this.changes.some((change) => change.unit === unit);
+      if (!isUnderWay && this.random(2) === 0) this.server[unit] = version;
+      this.acknowledged[unit] = Math.min(this.acknowledged[unit], this.server[unit]);
+      this.durable[unit] = this.server[unit];
+    }
+    this.reader.lost();
+  }
+
+  /** The cache file must not have bytes that a loss can take back. */
+  look(): void {
+    for (const [unit, bytes] of this.file.units)
+      if (this.isPlain && bytes[0] !== this.durable[unit])
+        this.problems.push(
+          `unit ${unit}: the cache file has ${bytes[0]}, and a loss leaves ${this.durable[unit]}`,
+        );
+  }
+
+  /** The memory must not have bytes that the server has lost. */
+  async compare(): Promise<void> {
+    for (let unit = 0; unit < UNITS; unit++) {
+      const kept = this.isPlain ? await this.#kept(unit) : undefined;
+      if (kept !== undefined && kept !== this.server[unit])
+        this.problems.push(`unit ${unit}: ${kept} is kept, and the server has ${this.server[unit]}`);
+    }
+  }
+
+  async #kept(unit: number): Promise<number | undefined> {
+    const found = this.reader.kept(unit * UNIT, 1);
+    for (const end of this.file.reads.splice(0)) end();
+    return (await found)?.[0];
   }
 
   /** A decoder makes a unit, or fails. */
@@ -191,12 +244,17 @@ class World {
     else if (kind < 15) this.make(true);
     else if (kind === 15) this.reader.fetch(unit, BACKGROUND);
     else if (this.isPlain && kind < 18) this.change(unit);
+    else if (this.isPlain && this.random(4) === 0) this.lose();
+    else if (this.isPlain && this.random(6) === 0) this.flush();
+    else if (this.random(3) === 0) this.flushes.shift()?.();
     else this.advance();
     const { reads, units } = this.file;
     if (reads.length > 0 && this.random(3) === 0) reads.splice(this.random(reads.length), 1)[0]();
     if (this.random(6) === 0) units.delete(unit);
     if (this.running.length > MAX_OPEN) this.problems.push(`${this.running.length} tasks are open`);
     await Promise.resolve();
+    this.look();
+    if (this.random(10) === 0) await this.compare();
   }
 
   async finish(): Promise<void> {
@@ -208,6 +266,7 @@ class World {
     }
     if (this.settled < this.reads)
       this.problems.push(`${this.reads - this.settled} reads were never answered`);
+    await this.compare();
   }
 }
 
