@@ -1,7 +1,10 @@
 # Shared by the scripts: installs missing programs, and runs a command with readable output.
 #
-# Sourced by scripts/test, scripts/guest/run and scripts/demo, in the root folder of the repository, with
+# Sourced by the scripts in scripts and scripts/guest, in the root folder of the repository, with
 # `set -euo pipefail`. Asks for nothing on standard input.
+
+# A normal user's PATH lacks the programs for root, such as sfdisk and mkfs.ext4.
+PATH="$PATH:/usr/sbin:/sbin"
 
 # say TEXT: a line for the user.
 say() { printf '== %s\n' "$*"; }
@@ -17,8 +20,8 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# has_program NAME: whether there is such a program, also among those for root.
-has_program() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+# has_program NAME: whether there is such a program.
+has_program() { command -v "$1" >/dev/null 2>&1; }
 
 # install_programs PROGRAM=PACKAGE …: installs the Debian packages of the programs that are missing.
 install_programs() {

@@ -34,8 +34,7 @@ const DOCUMENTS = [
 const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: See it work':
     'it installs packages; CI runs scripts/test, and test/system/docs/demo.test.ts the demo',
-  'README.md: Install':
-    'changes this machine; test/system/packaging/npm-package.test.ts installs the package elsewhere',
+  'README.md: From a checkout': 'changes this machine; scripts/bare-machine follows it elsewhere',
   'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/packaging/mount-helper.test.ts does it and takes it back',
 };
