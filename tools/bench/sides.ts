@@ -2,7 +2,7 @@
 // starts it and gives the file and the process behind it.
 
 import { execFileSync } from 'node:child_process';
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mountDisk } from '../../test/support/run/mount.js';
 import { AS_NORMAL_USER, NOBODY } from '../../test/support/run/normal-user.js';
 import { Program } from '../../test/support/run/program.js';
@@ -102,15 +102,17 @@ export async function mountWords(
   return { file, pid: program.pid, ready, unmount };
 }
 
-/** The FUSE export of a qemu-storage-daemon on a qcow2 image: the other way to get that as a file. */
+/** The FUSE export of a qemu-storage-daemon on its copy of a qcow2 image: the other way to get that as a file. */
 export async function mountImage(scope: Scope, { command }: Side, image: string): Promise<Mounted> {
   const [file, pidfile] = [scope.path(`q${count++}`), scope.path(`p${count++}`)];
   writeFileSync(file, '');
+  const own = scope.path(`i${count++}`);
+  copyFileSync(image, own);
   const before = performance.now();
   const [daemon, ...words] = [
     ...command,
     '--blockdev',
-    `driver=file,node-name=file,filename=${image}`,
+    `driver=file,node-name=file,filename=${own}`,
     '--blockdev',
     'driver=qcow2,node-name=disk,file=file',
     '--export',
