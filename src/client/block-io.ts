@@ -27,6 +27,7 @@ import { NbdServerError } from '../nbd/errors.js';
 import { type BlockSizes, effectiveBlockSizes, payloadLimit } from '../nbd/export-info.js';
 import { ChangeLength, PayloadLimits } from '../nbd/request-lengths.js';
 import type { ConnectionPool } from './connection-pool.js';
+import { PendingCommand } from './pending-command.js';
 import { RangeLock } from './range-lock.js';
 
 /** Requests of one call that are in flight together. */
@@ -36,6 +37,9 @@ const PARTS_IN_FLIGHT = 8;
 function refusal(error: unknown): number {
   return error instanceof NbdServerError ? (error.errno ?? -1) : -1;
 }
+
+/** Whether a read demands its reply in one chunk, whose length a server may limit. */
+const isWhole = (flags: number): boolean => (flags & NBD_CMD_FLAG_DF) !== 0;
 
 export class BlockIo {
   readonly #pool: ConnectionPool;
@@ -54,7 +58,29 @@ export class BlockIo {
   }
 
   /** Fills `into` with the bytes from `start` on. */
-  async read(start: bigint, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
+  read(start: bigint, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
+    const { minimum, tail } = this.#blocks;
+    const isOne = into.length > 0 && into.length <= this.#payload.of(isWhole(flags));
+    const bits = into.length | Number(BigInt.asUintN(32, start));
+    if (isOne && tail === 0 && (bits & (minimum - 1)) === 0)
+      return this.#readPlain(start, into, flags, signal);
+    return this.#readParts(start, into, flags, signal);
+  }
+
+  /** A read that is one request: most are, so it makes only one promise. */
+  #readPlain(start: bigint, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settled = (_: PendingCommand, error: unknown) => {
+        if (error === undefined) resolve();
+        else if (!this.#payload.lower(into.length, refusal(error), isWhole(flags))) reject(error);
+        else this.#readParts(start, into, flags, signal).then(resolve, reject);
+      };
+      const command = { type: NBD_CMD_READ, flags, offset: start, length: into.length, into };
+      this.#pool.pick().send(new PendingCommand(command, settled), signal);
+    });
+  }
+
+  async #readParts(start: bigint, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
     const range = { start, end: start + BigInt(into.length) };
     const wide = widen(range, this.#blocks);
     if (wide.start === range.start && wide.end === range.end) {
@@ -108,13 +134,13 @@ export class BlockIo {
   }
 
   async #readAligned(range: ByteRange, into: Uint8Array, flags: number, signal?: AbortSignal): Promise<void> {
-    const isWhole = (flags & NBD_CMD_FLAG_DF) !== 0;
-    await this.#parts(range, this.#payload.of(isWhole), async (offset, length) => {
+    const inOneChunk = isWhole(flags);
+    await this.#parts(range, this.#payload.of(inOneChunk), async (offset, length) => {
       const at = Number(offset - range.start);
       const part = into.subarray(at, at + length);
       await this.#shrinking(
         { start: offset, end: offset + BigInt(length) },
-        isWhole,
+        inOneChunk,
         async () => {
           await this.#pool.submit({ type: NBD_CMD_READ, flags, offset, length, into: part }, signal);
         },
@@ -143,10 +169,10 @@ export class BlockIo {
     });
   }
 
-  /** Sends one request; if the server finds it too large, repeats its range with a smaller largest payload. @param isWhole with NBD_CMD_FLAG_DF */
+  /** Sends one request; if the server finds it too large, repeats its range with a smaller largest payload. @param inOneChunk see isWhole */
   async #shrinking(
     range: ByteRange,
-    isWhole: boolean,
+    inOneChunk: boolean,
     send: () => Promise<void>,
     again: (range: ByteRange) => Promise<void>,
   ): Promise<void> {
@@ -154,7 +180,7 @@ export class BlockIo {
       await send();
     } catch (error) {
       const length = Number(range.end - range.start);
-      if (!this.#payload.lower(length, refusal(error), isWhole)) throw error;
+      if (!this.#payload.lower(length, refusal(error), inOneChunk)) throw error;
       await again(range);
     }
   }

@@ -168,18 +168,15 @@ export class NbdClient {
   }
 
   /** Fills `into` with the bytes at `offset`. After a failure its content is undefined. */
-  async readInto(
-    into: Uint8Array,
-    offset: ByteCount,
-    options: Abortable & { df?: boolean } = {},
-  ): Promise<void> {
-    const { start } = checkRange(offset, into.length, this.size);
-    await this.#io.read(
-      start,
-      into,
-      this.#flag(options.df, c.NBD_CMD_FLAG_DF, this.canDf, 'DF'),
-      options.signal,
-    );
+  readInto(into: Uint8Array, offset: ByteCount, options: Abortable & { df?: boolean } = {}): Promise<void> {
+    // Not async: that would cost another promise for each read.
+    try {
+      const { start } = checkRange(offset, into.length, this.size);
+      const flags = this.#flag(options.df, c.NBD_CMD_FLAG_DF, this.canDf, 'DF');
+      return this.#io.read(start, into, flags, options.signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** Writes all of `bytes` at `offset`. They must not change until the promise settles. */

@@ -5,6 +5,7 @@
 import type { RawExtent } from '../nbd/extents.js';
 import type { Coverage } from '../nbd/transmission/coverage.js';
 import type { PendingRequest } from '../nbd/transmission/reply.js';
+import type { RequestHeader } from '../nbd/transmission/request.js';
 
 /** A command. */
 export interface Command {
@@ -25,11 +26,17 @@ export interface Command {
   readonly into?: Uint8Array;
 }
 
-/** A command in flight. */
-export class PendingCommand implements PendingRequest {
+/** Called once, with the error of a command that failed. */
+export type Settled = (pending: PendingCommand, error: unknown) => void;
+
+const NO_EXTENTS: ReadonlyMap<number, readonly RawExtent[]> = new Map();
+
+/** A command in flight; also the fields of its request header. */
+export class PendingCommand implements PendingRequest, RequestHeader {
   readonly command: Command;
-  /** Lower half of the cookie; the upper half is 0. */
-  readonly cookie: number;
+  readonly cookieHi = 0;
+  /** The connection sets it. */
+  cookieLo = 0;
   readonly type: number;
   readonly flags: number;
   readonly length: number;
@@ -39,35 +46,70 @@ export class PendingCommand implements PendingRequest {
   coverage: Coverage | undefined;
   failure = 0;
   failureText = '';
-  /** Extents of a BLOCK_STATUS, by context id. */
-  readonly extents = new Map<number, RawExtent[]>();
-  /** Buffer of a READ; undefined after `abandon`. */
+  /** Buffer of a READ; undefined after an abort. */
   into: Uint8Array | undefined;
-  readonly #resolve: () => void;
-  readonly #reject: (error: unknown) => void;
+  #extents: Map<number, RawExtent[]> | undefined;
+  #settled: Settled | undefined;
+  #signal: AbortSignal | undefined;
+  #abort: (() => void) | undefined;
 
-  constructor(command: Command, cookie: number, resolve: () => void, reject: (error: unknown) => void) {
+  constructor(command: Command, settled: Settled) {
     this.command = command;
-    this.cookie = cookie;
     this.type = command.type;
     this.flags = command.flags;
     this.length = command.length;
     this.offsetHi = Number(command.offset >> 32n);
     this.offsetLo = Number(command.offset & 0xffff_ffffn);
     this.into = command.into;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#settled = settled;
   }
 
-  /** Settles the promise; only the first call has an effect. */
+  /** Extents of a BLOCK_STATUS, by context id. */
+  get extents(): ReadonlyMap<number, readonly RawExtent[]> {
+    return this.#extents ?? NO_EXTENTS;
+  }
+
+  /** The extents of one context so far, to add to. */
+  extentsOf(contextId: number): RawExtent[] {
+    this.#extents ??= new Map();
+    const known = this.#extents.get(contextId);
+    if (known !== undefined) return known;
+    const extents: RawExtent[] = [];
+    this.#extents.set(contextId, extents);
+    return extents;
+  }
+
+  /** The header of a request that carries `payload`: with PAYLOAD_LEN it has the length of that. */
+  headerOf(payload: Uint8Array): RequestHeader {
+    if (payload.length === this.length) return this;
+    const { flags, type, cookieHi, cookieLo, offsetHi, offsetLo } = this;
+    return { flags, type, cookieHi, cookieLo, offsetHi, offsetLo, length: payload.length };
+  }
+
+  /** Whether a signal may end it before the reply comes. */
+  get isAbortable(): boolean {
+    return this.#signal !== undefined;
+  }
+
+  /** Abandons the command when the signal fires. @throws the signal's reason if it has fired already */
+  abortBy(signal: AbortSignal): void {
+    signal.throwIfAborted();
+    this.#signal = signal;
+    this.#abort = () => this.#abandon(signal.reason);
+    signal.addEventListener('abort', this.#abort, { once: true });
+  }
+
+  /** Reports the end of the command; only the first call has an effect. */
   settle(error?: unknown): void {
-    if (error === undefined) this.#resolve();
-    else this.#reject(error);
+    const settled = this.#settled;
+    this.#settled = undefined;
+    if (this.#abort !== undefined) this.#signal?.removeEventListener('abort', this.#abort);
+    settled?.(this, error);
   }
 
-  /** Rejects the promise at once; the data of a later reply are dropped. */
-  abandon(reason: unknown): void {
+  /** Reports the failure at once; the data of a later reply are dropped. */
+  #abandon(reason: unknown): void {
     this.into = undefined;
-    this.#reject(reason);
+    this.settle(reason);
   }
 }

@@ -14,14 +14,11 @@ import { commandName, errorName } from '../nbd/names.js';
 import { printable } from '../nbd/text.js';
 import type { ReplySink } from '../nbd/transmission/reply.js';
 import { ReplyReceiver } from '../nbd/transmission/reply-receiver.js';
-import {
-  DISCONNECT,
-  EXTENDED_REQUEST_LENGTH,
-  encodeRequest,
-  type RequestHeader,
-} from '../nbd/transmission/request.js';
+import { DISCONNECT } from '../nbd/transmission/request.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
+import { type ByteReceiver, ReceivingSocket } from '../transport/receiving-socket.js';
 import { type Command, PendingCommand } from './pending-command.js';
+import { RequestBatch } from './request-batch.js';
 
 /** Milliseconds for the server to close the connection after NBD_CMD_DISC. */
 const DISCONNECT_TIME = 2000;
@@ -31,19 +28,39 @@ const DRAIN_TIME = 10_000;
 /** Most extents of one reply, of all contexts together. The caller requests the rest again. */
 const MAX_EXTENTS = 2 ** 20;
 
+/** Bytes of memory for replies, and for the data of short reads, which are copied from there. */
+const RECEIVE_SIZE = 256 * 1024;
+
+/** Bytes of a read's data from which on they go straight into the caller's buffer. */
+const DIRECT_SIZE = 32 * 1024;
+
+/** Bytes to receive while such data come next: their header and little of themselves, which must be copied. */
+const BEFORE_DIRECT = 16 * 1024;
+
 /** The error for all commands of a lost connection. */
 export function lostConnection(why: string, cause?: unknown): NbdError {
   return new NbdError(`the connection to the server was lost: ${why}`, { errno: ENOTCONN, cause });
 }
 
-export class StreamConnection implements ReplySink<PendingCommand> {
+/** A read that can be aborted gives its buffer back at any time, so its data are copied. */
+function isDirect(pending: PendingCommand): boolean {
+  return pending.type === NBD_CMD_READ && pending.length >= DIRECT_SIZE && !pending.isAbortable;
+}
+
+export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver {
   readonly info: ExportInfo;
   readonly #stream: Duplex;
   readonly #receiver: ReplyReceiver<PendingCommand>;
+  readonly #batch: RequestBatch;
   readonly #inFlight = new Map<number, PendingCommand>();
   readonly #onLost: (error: NbdError) => void;
   #nextCookie = 1;
   #bytesInFlight = 0;
+  /** Reads in flight whose data go straight into their buffers. */
+  #directReads = 0;
+  #memory: Buffer | undefined;
+  /** Whether the memory for the next bytes is the buffer of the read that they belong to. */
+  #arrivesInPlace = false;
   #accepting = true;
   #lost: NbdError | undefined;
   #onIdle: (() => void) | undefined;
@@ -52,11 +69,14 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     this.info = connection.info;
     this.#onLost = onLost;
     this.#receiver = new ReplyReceiver(connection.info, this);
-    this.#stream = connection.takeStream();
-    this.#stream.on('data', (chunk: Buffer) => this.#receive(chunk));
+    const stream = connection.takeStream();
+    this.#stream = stream;
+    this.#batch = new RequestBatch(stream, connection.info.extendedHeaders);
     this.#stream.on('end', () => this.#lose(lostConnection('the server closed it')));
     this.#stream.on('close', () => this.#lose(lostConnection('the server closed it')));
     this.#stream.on('error', (error) => this.#lose(lostConnection(error.message, error)));
+    if (stream instanceof ReceivingSocket) stream.receive(this);
+    else stream.on('data', (chunk: Buffer) => this.received(chunk.length, chunk));
   }
 
   /** Whether it takes commands: not after `close`, a loss, or the server's NBD_ESHUTDOWN. */
@@ -72,25 +92,24 @@ export class StreamConnection implements ReplySink<PendingCommand> {
   /** Sends a command. Resolves when its reply is complete; rejects if it fails. */
   submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
     return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      if (!this.#accepting) throw this.#lost ?? lostConnection('it is being closed');
-      const abort = () => pending.abandon(signal?.reason);
-      const release = () => signal?.removeEventListener('abort', abort);
-      const pending: PendingCommand = new PendingCommand(
-        command,
-        this.#takeCookie(),
-        () => {
-          release();
-          resolve(pending);
-        },
-        (error) => {
-          release();
-          reject(error);
-        },
-      );
-      signal?.addEventListener('abort', abort, { once: true });
-      this.#send(pending);
+      const settled = (pending: PendingCommand, error: unknown) =>
+        error === undefined ? resolve(pending) : reject(error);
+      this.send(new PendingCommand(command, settled), signal);
     });
+  }
+
+  /** Sends a command, which `settled` reports the end of. @throws NbdError if it takes none; the signal's reason */
+  send(pending: PendingCommand, signal?: AbortSignal): void {
+    if (!this.#accepting) throw this.#lost ?? lostConnection('it is being closed');
+    if (signal !== undefined) pending.abortBy(signal);
+    pending.cookieLo = this.#takeCookie();
+    this.#inFlight.set(pending.cookieLo, pending);
+    this.#bytesInFlight += this.#weight(pending);
+    if (isDirect(pending)) this.#directReads++;
+    const { payload } = pending.command;
+    // With PAYLOAD_LEN the header has the length of the payload.
+    const header = payload === undefined ? pending : pending.headerOf(payload);
+    this.#batch.add(header, payload);
   }
 
   #takeCookie(): number {
@@ -100,37 +119,26 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     return cookie;
   }
 
-  #send(pending: PendingCommand): void {
-    const { cookie } = pending;
-    this.#inFlight.set(cookie, pending);
-    this.#bytesInFlight += this.#weight(pending);
-    const { payload } = pending.command;
-    const { flags, type, offsetHi, offsetLo } = pending;
-    const length = payload?.length ?? pending.length;
-    if (payload !== undefined) this.#stream.cork();
-    this.#stream.write(
-      this.#encode({ flags, type, cookieHi: 0, cookieLo: cookie, offsetHi, offsetLo, length }),
-    );
-    if (payload !== undefined) {
-      this.#stream.write(payload);
-      this.#stream.uncork();
-    }
-  }
-
-  #encode(request: RequestHeader): Buffer {
-    const header = Buffer.allocUnsafe(EXTENDED_REQUEST_LENGTH);
-    const view = new DataView(header.buffer, header.byteOffset, header.length);
-    return header.subarray(0, encodeRequest(view, 0, this.info.extendedHeaders, request));
-  }
-
   #weight({ type, length }: PendingCommand): number {
     return type === NBD_CMD_READ || type === NBD_CMD_WRITE ? length : 0;
   }
 
-  #receive(chunk: Buffer): void {
+  memory(): Uint8Array {
+    this.#memory ??= Buffer.allocUnsafeSlow(RECEIVE_SIZE);
+    this.#arrivesInPlace = false;
+    if (this.#directReads === 0 || this.#lost !== undefined) return this.#memory;
+    const { payloadPending, payloadRequest, payloadAt } = this.#receiver;
+    if (payloadPending < BEFORE_DIRECT || payloadRequest?.into === undefined || !isDirect(payloadRequest))
+      return this.#memory.subarray(0, BEFORE_DIRECT);
+    this.#arrivesInPlace = true;
+    return payloadRequest.into.subarray(payloadAt, payloadAt + payloadPending);
+  }
+
+  received(count: number, bytes: Uint8Array): void {
     if (this.#lost !== undefined) return;
     try {
-      this.#receiver.receive(chunk, 0, chunk.length);
+      if (this.#arrivesInPlace) this.#receiver.landed(count);
+      else this.#receiver.receive(bytes, 0, count);
     } catch (error) {
       this.#lose(error instanceof NbdError ? error : lostConnection(String(error), error));
     }
@@ -144,6 +152,7 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     const unanswered = [...this.#inFlight.values()];
     this.#inFlight.clear();
     this.#bytesInFlight = 0;
+    this.#directReads = 0;
     for (const pending of unanswered) pending.settle(error);
     this.#onIdle?.();
     this.#onLost(error);
@@ -162,7 +171,9 @@ export class StreamConnection implements ReplySink<PendingCommand> {
     const leaving = this.#lost === undefined;
     if (leaving) {
       this.#lost = lostConnection('it was closed');
-      this.#stream.end(this.#encode(DISCONNECT));
+      this.#batch.add(DISCONNECT, undefined);
+      this.#batch.flush();
+      this.#stream.end();
     }
     if (!this.#stream.closed) {
       const timer = setTimeout(() => this.#stream.destroy(), DISCONNECT_TIME);
@@ -189,18 +200,17 @@ export class StreamConnection implements ReplySink<PendingCommand> {
   }
 
   extents(pending: PendingCommand, contextId: number, payload: DataView, start: number, wide: boolean): void {
-    const { id } = negotiatedContext(this.info, contextId);
-    const found = pending.extents.get(id) ?? [];
+    const found = pending.extentsOf(negotiatedContext(this.info, contextId).id);
     const most = Math.ceil(MAX_EXTENTS / this.info.metaContexts.length);
     for (const extent of decodeExtents(payload, start, wide)) {
       if (found.length === most) break;
       found.push(extent);
     }
-    pending.extents.set(id, found);
   }
 
   finished(pending: PendingCommand, error: number, text: string): void {
-    this.#inFlight.delete(pending.cookie);
+    this.#inFlight.delete(pending.cookieLo);
+    if (isDirect(pending)) this.#directReads--;
     this.#bytesInFlight -= this.#weight(pending);
     pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
     // The client must leave (proto.md, "Terminating the transmission phase"): no new commands, then DISC.

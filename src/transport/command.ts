@@ -2,11 +2,12 @@
 //
 // Used by server.ts. A child has one connection only; `restart` starts another child.
 
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { closeDescriptor, socketpair } from '../linux/socket.js';
 import { Child, EXIT_TIME } from './child.js';
 import { TransportError } from './errors.js';
+import { ReceivingSocket } from './receiving-socket.js';
 import type { Source, StderrSink } from './source.js';
 
 /** Starts a program with a socket as its standard input and output; the stream is the other end. */
@@ -15,7 +16,7 @@ export async function launchOnSocket(
   onStderr: StderrSink,
 ): Promise<{ child: Child; stream: Socket }> {
   const [ours, theirs] = socketpair();
-  const stream = new Socket({ fd: ours, readable: true, writable: true });
+  const stream = new ReceivingSocket({ fd: ours, readable: true, writable: true });
   try {
     return { child: await Child.launch({ argv, socket: theirs, onStderr }), stream };
   } catch (error) {

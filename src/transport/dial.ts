@@ -3,7 +3,7 @@
 // Called by source.ts for each connection; socket-activation.ts uses `connectUnix`. The caller owns the stream.
 
 import { stat } from 'node:fs/promises';
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { basename, isAbsolute, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,6 +15,7 @@ import { connectUnixSocket } from '../linux/unix-socket.js';
 import { percentEncode } from '../nbd/uri/percent.js';
 import { DescriptorStream } from './descriptor-stream.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
+import { ReceivingSocket } from './receiving-socket.js';
 import { describeTarget, type Target } from './target.js';
 import { connectTcp } from './tcp.js';
 
@@ -49,7 +50,7 @@ export async function connectUnix(path: string, signal?: AbortSignal, directory 
   const full = path.startsWith('\0') || isAbsolute(path) ? path : join(directory, path);
   try {
     const fd = await connectWhenAccepted(keptPath(full), signal);
-    const socket = new Socket({ fd, readable: true, writable: true });
+    const socket = new ReceivingSocket({ fd, readable: true, writable: true });
     // An error can come before the caller listens for it.
     socket.on('error', () => undefined);
     return socket;
@@ -108,7 +109,7 @@ async function dialVsock(cid: number, port: number, signal?: AbortSignal): Promi
 export function streamOfDescriptor(fd: number): Duplex {
   if (!isSocket(fd)) throw new TransportError(`cannot use descriptor ${fd}: it is not an open socket`);
   try {
-    return new Socket({ fd, readable: true, writable: true });
+    return new ReceivingSocket({ fd, readable: true, writable: true });
   } catch {
     // Node supports TCP and Unix sockets only.
     return new DescriptorStream(fd);

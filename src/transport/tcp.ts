@@ -5,9 +5,10 @@
 
 import { lookup } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
-import { type NetConnectOpts, Socket } from 'node:net';
+import type { NetConnectOpts, Socket } from 'node:net';
 import { printable } from '../nbd/text.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
+import { ReceivingSocket } from './receiving-socket.js';
 import { describeTarget } from './target.js';
 
 /** Milliseconds that one of several addresses may take. */
@@ -18,7 +19,7 @@ const KEEPALIVE_DELAY = 30_000;
 
 /** Connects one socket; rejects with Node's error, or with the signal's reason. */
 export async function connectSocket(options: NetConnectOpts, signal?: AbortSignal): Promise<Socket> {
-  const socket = new Socket();
+  const socket = new ReceivingSocket();
   return new Promise((resolve, reject) => {
     const abort = () => fail(signal?.reason);
     const fail = (error: unknown) => {
