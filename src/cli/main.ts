@@ -8,6 +8,7 @@ import type { Worker } from 'node:worker_threads';
 import { type KeepRequest, wantsKept } from '../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
 import { titleWithoutSecrets } from '../nbd/secrets.js';
+import type { MountPlace } from '../session/place.js';
 import type { ProcessHooks } from '../session/process.js';
 import type { Report, Settings } from '../session/settings.js';
 import type { NbdServer } from '../transport/server.js';
@@ -26,6 +27,7 @@ import { takeOrder } from './daemon-order.js';
 import { UsageError } from './errors.js';
 import { plainText } from './plain-text.js';
 import { createReport, earlyReport } from './report.js';
+import { announceLater, announceServer } from './waiting.js';
 
 async function answer(kind: Question): Promise<string> {
   if (kind === 'fuse-help') return (await import('../mount/options.js')).fuseOptionsHelp();
@@ -56,38 +58,54 @@ async function prepare(image: ImageRequest, dryRun: boolean, report: Report): Pr
 }
 
 /** The error of an image's server, in words that name the next step where nbdfuse knows it. */
-async function explained(error: unknown, { name, keyFile }: ImageRequest): Promise<unknown> {
+async function explained(
+  error: unknown,
+  { name, keyFile }: ImageRequest,
+  mountpoint: string,
+): Promise<unknown> {
+  const { explainedOrder } = await import('./swapped.js');
   const { explainedLock } = await import('../image/lock.js');
   const { explainedKey } = await import('../image/encryption.js');
   const { explainedOpen } = await import('../image/qemu-error.js');
-  return explainedOpen(explainedKey(explainedLock(error), name, keyFile), name);
+  const failure = explainedOpen(explainedKey(explainedLock(error), name, keyFile), name);
+  return explainedOrder(failure, name, mountpoint);
+}
+
+/** A mount whose server is known. */
+interface Settled {
+  readonly settings: Settings;
+  /** Where to mount an image; it was found before the image, which can take minutes to open. */
+  readonly place?: MountPlace;
 }
 
 /** The settings with the server. Reports the format of an image. */
-async function settle(mounting: Mounting, report: Report): Promise<Settings> {
+async function settle(mounting: Mounting, report: Report): Promise<Settled> {
   if (!('image' in mounting)) {
     const { settings, keep } = mounting;
-    if (!wantsKept(keep)) return settings;
+    if (!wantsKept(keep)) return { settings };
     const { keepServer } = await import('./kept-server.js');
-    return keepServer(settings, keep);
+    return { settings: await keepServer(settings, keep) };
   }
+  const { findPlace } = await import('../session/place.js');
+  const place = await findPlace(mounting.settings, report);
   const { argv, lines, detail, directory, started } = await prepare(mounting.image, false, report);
   for (const text of lines) report.line(text, 'info');
   report.detail(detail);
-  return { ...mounting.settings, server: { kind: 'socket-activation', argv, directory, started } };
+  const server = { kind: 'socket-activation', argv, directory, started } as const;
+  return { settings: { ...mounting.settings, server }, place };
 }
 
 /** Serves an image. Defers the output of its server while that starts. */
-async function runImage(settings: Settings, report: Report, { ready, worker }: ProcessHooks): Promise<never> {
+async function runImage(settings: Settings, report: Report, hooks: ProcessHooks): Promise<never> {
   const { deferServerStderr } = await import('./deferred-stderr.js');
   const { runProcess } = await import('../session/process.js');
   const deferred = deferServerStderr(report);
   const isReady = (): void => {
     deferred.release();
-    ready?.();
+    hooks.ready?.();
   };
   try {
-    process.exit(await runProcess(settings, deferred.report, { ready: isReady, worker }));
+    process.exit(await runProcess(settings, deferred.report, { ...hooks, ready: isReady }));
   } catch (error) {
     deferred.explain(error instanceof Error ? error.message : '');
     throw error;
@@ -101,15 +119,23 @@ async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks)
     // The worker's thread starts on another core while this thread loads the rest.
     const worker = mounting.settings.backend === 'kernel' ? (early ?? spawnWorker()) : undefined;
     const loading = import('../session/process.js');
-    const settings = await settle(mounting, report).catch(async (error: unknown) => {
+    const { settings, place } = await settle(mounting, report).catch(async (error: unknown) => {
       if (worker !== undefined) await dismissWorker(worker);
       throw error;
     });
     const { runProcess } = await loading;
-    if ('image' in mounting && !settings.verbose) return await runImage(settings, report, { ready, worker });
-    process.exit(await runProcess(settings, report, { ready, worker }));
+    const end = announceLater(() => void announceServer(settings.server, report));
+    const isReady = (): void => {
+      end();
+      ready?.();
+    };
+    const hooks = { ready: isReady, worker, place };
+    if ('image' in mounting && !settings.verbose) return await runImage(settings, report, hooks);
+    process.exit(await runProcess(settings, report, hooks));
   } catch (error) {
-    report.error('image' in mounting ? await explained(error, mounting.image) : error);
+    report.error(
+      'image' in mounting ? await explained(error, mounting.image, mounting.settings.mountpoint) : error,
+    );
     process.exit(1);
   }
 }

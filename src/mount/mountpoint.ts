@@ -136,7 +136,8 @@ async function clearedKind(path: string, text: string, notices: string[]): Promi
 function refuseMount(entry: MountEntry | undefined, text: string): void {
   if (entry === undefined) return;
   const what = `${entry.source} (${entry.type}) is mounted there already`;
-  throw new MountError(`mountpoint ${text}: ${what}; unmount it first: fusermount3 -u ${entry.path}`);
+  const unmount = entry.type === 'fuse.nbdfuse' ? 'nbdfuse --unmount' : 'fusermount3 -u';
+  throw new MountError(`mountpoint ${text}: ${what}; unmount it first: ${unmount} ${shellWord(entry.path)}`);
 }
 
 async function refuseBusy(path: string, text: string): Promise<void> {

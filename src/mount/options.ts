@@ -61,8 +61,9 @@ function apply(word: string, options: FuseOptions): void {
 }
 
 function unknownOption(name: string): string {
-  const names = [...KNOWN_OPTIONS.map((option) => option.name), ...Object.keys(MOUNT_FLAGS)];
-  return `-o ${name}: unknown option; the known ones are ${names.join(', ')}`;
+  if (name === 'remount')
+    return '-o remount: nbdfuse cannot change a mount: unmount, and mount again; flags such as ro: mount -o remount,ro DIR';
+  return `-o ${name}: unknown option; nbdfuse --fuse-help lists the known ones`;
 }
 
 /** Columns of the text of --fuse-help. */

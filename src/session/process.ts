@@ -4,6 +4,7 @@
 // when the session cannot start; a failure of a running session is reported, and the status is 1.
 
 import type { Worker } from 'node:worker_threads';
+import type { MountPlace } from './place.js';
 import type { Ending } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { startSession } from './start.js';
@@ -50,14 +51,16 @@ export interface ProcessHooks {
   /** Called when the file can be used. */
   readonly ready?: () => void;
   /** An idle worker for the kernel backend, started early. */
-  readonly worker?: Worker;
+  readonly worker?: Worker | undefined;
+  /** Where to mount, if that has been found already. */
+  readonly place?: MountPlace | undefined;
 }
 
 /** Mounts, serves until the session ends, and stops. Returns the exit status. */
 export async function runProcess(
   settings: Settings,
   report: Report,
-  { ready, worker }: ProcessHooks = {},
+  { ready, worker, place }: ProcessHooks = {},
 ): Promise<number> {
   const service = ServiceNotifier.take(process.env);
   const observed: Report = {
@@ -68,7 +71,7 @@ export async function runProcess(
     },
   };
   const interruption = watchForInterruption(observed);
-  const starting = startSession(settings, observed, interruption.start, worker);
+  const starting = startSession(settings, observed, interruption.start, worker, place);
   // From the start: without a listener the signal would start Node's debugger.
   process.on('SIGUSR1', () => {
     starting.then((started) => started.reportStatus(report)).catch(() => undefined);

@@ -6,8 +6,8 @@
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { MountError } from '../mount/errors.js';
-import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
-import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
+import type { Mountpoint } from '../mount/mountpoint.js';
+import type { FuseOptions } from '../mount/options.js';
 import { capabilitiesOf } from '../nbd/capabilities.js';
 import { exportedCacheFile } from '../transport/chunk-cache.js';
 import { openServer } from '../transport/server.js';
@@ -24,6 +24,7 @@ import type { FileKeeper } from './file-keeper.js';
 import { keepPaths } from './kept-paths.js';
 import type { MetricsService } from './metrics/metrics-service.js';
 import { writePidfile } from './pidfile.js';
+import { findPlace, type MountPlace } from './place.js';
 import { type Ending, giveUp, Session } from './session.js';
 import type { Report, Settings } from './settings.js';
 import { SingleFileKeeper } from './single-file.js';
@@ -40,6 +41,7 @@ interface Start {
  * Opens the server, connects, mounts, and writes the pidfile.
  * @param signal cancels the start, which then rejects with the signal's reason
  * @param worker an idle worker for the kernel backend
+ * @param place where it has been found already
  * @throws MountError, TransportError, NbdServerError, NbdProtocolError: one line each
  */
 export async function startSession(
@@ -47,18 +49,17 @@ export async function startSession(
   report: Report,
   signal: AbortSignal,
   worker: Worker | undefined,
+  place: MountPlace | undefined,
 ): Promise<Session> {
   const cleanup = new Cleanup();
   try {
     const start = { settings, report, signal, cleanup };
     const prepared = await prepareBackend(settings, worker);
     cleanup.add(() => prepared.discard());
-    const options = parseFuseOptions([...settings.fuseOptions]);
     const endpoint = endpointOf(settings, report);
-    const mountpoint = await resolveMountpoint(settings.mountpoint);
+    const { mountpoint, options } = place ?? (await findPlace(settings, report));
     cleanup.add(() => mountpoint.target.close());
     keepPaths(settings, endpoint, mountpoint);
-    if (mountpoint.notice !== undefined) report.line(mountpoint.notice, 'info');
     const metrics = await startMetrics(start);
     const { fileKeeper, ...found } = await open(start, mountpoint, options, endpoint);
     const session = await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
@@ -111,7 +112,6 @@ async function openPartitions(
   endpoint: Endpoint,
 ): Promise<Opened> {
   const { WHOLE_DISK, PartitionedDiskKeeper } = await import('./partitioned-disk.js');
-  checkDirectory(mountpoint, '--partitions');
   const label = join(mountpoint.text, WHOLE_DISK);
   const named = { ...mountpoint, filename: WHOLE_DISK, label };
   const { fileKeeper: disk, ...opened } = await openOne(start, named, options, endpoint);
@@ -157,7 +157,6 @@ async function openExportDirectory(
 ): Promise<Opened> {
   const { settings, report, cleanup, signal } = start;
   const { ExportDirectoryKeeper } = await import('./exports/export-directory.js');
-  checkDirectory(mountpoint, '--all');
   if (endpoint.exportName !== '') {
     throw new MountError('--all shows every export: remove the export name from the URI');
   }

@@ -18,9 +18,9 @@ import { refuseOtherThanUtf8 } from './exact-words.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { keepFrom } from './keep.js';
 import { METRICS_FORMATS } from './metrics-words.js';
-import { attachOptionalValues } from './option-words.js';
+import { attachOptionalValues, misplacedOption, splitOptions } from './option-words.js';
 import { OPTIONS } from './options.js';
-import { isModeWord, parseServerMode } from './server-mode.js';
+import { isModeWord, parseServerMode, refuseOption } from './server-mode.js';
 
 /** A parsed command line. */
 export type Request =
@@ -174,6 +174,7 @@ function allowOnly(main: string, allowed: readonly string[], given: readonly str
 /** The only operand of --status and --unmount. @throws UsageError */
 function onlyMountpoint(main: string, { operands, unknown }: Words): string {
   const [mountpoint, ...more] = [...operands, ...unknown];
+  refuseOption(more[0]);
   if (mountpoint === undefined || more.length > 0)
     throw new UsageError(`${main} takes one MOUNTPOINT: nbdfuse ${main} MOUNTPOINT; see nbdfuse --help`);
   return mountpoint;
@@ -285,12 +286,44 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
   };
 }
 
+/** @throws UsageError when the value of an option that has it after `=` only is a word of its own */
+function refuseDetachedValue(words: readonly string[], [value, next, ...more]: readonly string[]): void {
+  const { option, words: own = [] } = splitOptions(words).options.at(-1) ?? {};
+  const isOption = option?.optional === true && own[0]?.includes('=') === false;
+  if (!isOption || more.length === 0 || isModeWord(next)) return;
+  // All words but options are in their places.
+  if (misplacedOption(next) === undefined && misplacedOption(more[0]) !== undefined) return;
+  throw new UsageError(`the value of ${option.long} follows "=": write ${option.long}=${printable(value)}`);
+}
+
+/** @throws UsageError when an option of nbdfuse itself is among those of -o */
+function refuseOwnOptions(texts: readonly string[]): void {
+  for (const word of texts.flatMap((text) => text.split(','))) {
+    const [name, ...value] = word.split('=');
+    if (!OPTIONS.some(({ long }) => long === `--${name}`)) continue;
+    const own = `--${[name, ...value].join('=')}`;
+    throw new UsageError(
+      `-o ${printable(name)}: this is an option of nbdfuse itself: write ${printable(own)}`,
+    );
+  }
+}
+
+/** @throws UsageError when MOUNTPOINT is a URI */
+function refuseUriAsMountpoint(mountpoint: string, [next]: readonly string[]): void {
+  if (!/^[a-z][\w.+-]*:\/\//i.test(mountpoint)) return;
+  const isOther = next !== undefined && !isModeWord(next) && !next.includes('://');
+  const line = `nbdfuse ${isOther ? printable(next) : 'MOUNTPOINT'} ${printable(mountpoint)}`;
+  throw new UsageError(`MOUNTPOINT comes before the server: ${line}`);
+}
+
 /** A request to mount a server, or an image whose server is chosen later. */
 function mountRequest({ values, given, operands }: Words): Request {
   const [mountpoint, ...words] = operands;
   if (mountpoint === undefined) {
     throw new UsageError('no MOUNTPOINT given: nbdfuse MOUNTPOINT[/FILENAME] URI; see nbdfuse --help');
   }
+  refuseUriAsMountpoint(mountpoint, words);
+  refuseOwnOptions(values.o);
   if (values.s && values.threads !== undefined)
     throw new UsageError('-s and --threads cannot be used together; see nbdfuse --help');
   checkPartitions(values, given);
@@ -351,5 +384,6 @@ export function parseArguments(words: readonly string[]): Request {
   }
   if (values.daemon && values.foreground)
     throw new UsageError('--daemon and --foreground cannot be used together; see nbdfuse --help');
+  refuseDetachedValue(words, operands);
   return mountRequest(parsed);
 }

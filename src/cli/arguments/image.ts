@@ -13,7 +13,7 @@ import type { MetricsFormat } from '../../session/metrics/exposition.js';
 import { UsageError } from '../errors.js';
 import { KEEP_OPTIONS, type KeepValues, keepFrom } from './keep.js';
 import { splitOptions } from './option-words.js';
-import { isModeWord } from './server-mode.js';
+import { isModeWord, refuseOption } from './server-mode.js';
 
 /** The values of the image options, by commander's names. */
 export interface ImageValues extends KeepValues {
@@ -57,6 +57,7 @@ export function imageFrom(
   const option = given.find((one) => Object.hasOwn(IMAGE_OPTIONS, one));
   const isName = more.length === 0 && name !== '' && !name.startsWith('-') && !isModeWord(name);
   if (option !== undefined && !isName) {
+    if (!isModeWord(name)) refuseOption(more[0]);
     const isFile = more.length === 0 && name.startsWith('-') && !isModeWord(name);
     const next = isFile ? `for a file of this name, write ./${printable(name)}` : 'nbdfuse MOUNTPOINT IMAGE';
     throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: ${next}`);

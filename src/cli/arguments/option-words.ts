@@ -28,6 +28,13 @@ function understand(word: string): { option: NamedOption | undefined; takesNext:
   return { option: word.length === 2 ? optionOf(word) : undefined, takesNext: false };
 }
 
+/** The name of the option that a word after the options is, though options come first; undefined for any other word. */
+export function misplacedOption(word: string): string | undefined {
+  if (!/^--?[a-z]/i.test(word)) return undefined;
+  const [name] = word.startsWith('--') ? word.split('=', 1) : [word.slice(0, 2)];
+  return optionOf(name) === undefined ? undefined : word.startsWith('--') ? name : word;
+}
+
 /** Splits a command line into its options and the rest, which begins with `--` or with the first other word. */
 export function splitOptions(words: readonly string[]): { options: OptionWords[]; rest: readonly string[] } {
   const options: OptionWords[] = [];

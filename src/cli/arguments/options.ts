@@ -180,7 +180,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   {
     title: 'Help',
     options: [
-      new NamedOption('--help', 'show this help'),
+      new NamedOption('-h, --help', 'show this help'),
       new NamedOption('--fuse-help', 'list the options for -o'),
       new NamedOption('--completion <shell>', 'print a completion script for bash, zsh or fish').argParser(
         (text: string) => choice('--completion', text, SHELLS),

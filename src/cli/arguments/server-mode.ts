@@ -7,6 +7,7 @@ import { printable } from '../../nbd/text.js';
 import { MAX_TCP_PORT } from '../../nbd/uri/uri-authority.js';
 import type { ServerMode } from '../../session/settings.js';
 import { UsageError } from '../errors.js';
+import { misplacedOption } from './option-words.js';
 import { wholeNumber } from './values.js';
 
 /** Largest 32-bit number, the limit of a vsock address. */
@@ -19,10 +20,18 @@ function operandsOf(mode: string, names: readonly string[], words: readonly stri
     throw new UsageError(`${mode} needs ${names.join(' ')}`);
   }
   if (words.length > names.length) {
+    refuseOption(words[names.length]);
     const extra = printable(words[names.length] ?? '');
     throw new UsageError(`unexpected argument ${extra}: ${mode} takes only ${names.join(' ')}`);
   }
   return words;
+}
+
+/** @throws UsageError for an option of nbdfuse behind MOUNTPOINT or the server */
+export function refuseOption(word: string | undefined): void {
+  const option = word === undefined ? undefined : misplacedOption(word);
+  if (option === undefined) return;
+  throw new UsageError(`options come first: put ${printable(option)} before MOUNTPOINT`);
 }
 
 function commandOf(mode: string, words: readonly string[]): readonly string[] {
@@ -49,6 +58,8 @@ function parseSocketActivation(mode: string, words: readonly string[]): ServerMo
 }
 
 function parseSquareBracket(mode: string, words: readonly string[]): ServerMode {
+  const end = words.lastIndexOf(']');
+  if (end >= 0 && end < words.length - 1) refuseOption(words[end + 1]);
   if (words.at(-1) !== ']') throw new UsageError('[ CMD [ARGS ...] ] needs ] as the last argument');
   return { kind: 'socket-activation', argv: commandOf(mode, words.slice(0, -1)) };
 }
@@ -118,11 +129,10 @@ export function parseServerMode(words: readonly string[]): ServerMode {
   const parse = MODES.get(first);
   if (parse !== undefined) return parse(first, rest);
   if (first.startsWith('-')) {
+    if (rest.length > 0) refuseOption(first);
     const file = rest.length > 0 ? '' : `; for a file of this name, write ./${printable(first)}`;
-    const modes = [...MODES.keys()].filter((mode) => mode.startsWith('-')).join(' ');
-    throw new UsageError(
-      `unknown mode ${printable(first)}: options come before MOUNTPOINT, and the modes are ${modes}${file}`,
-    );
+    const next = 'options come before MOUNTPOINT, and --help lists the modes';
+    throw new UsageError(`unknown mode ${printable(first)}: ${next}${file}`);
   }
   return parseUri('URI', words);
 }

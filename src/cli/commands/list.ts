@@ -3,28 +3,33 @@
 // Called by main.ts. Connects, lists the exports, and ends the server if nbdfuse has started it; a signal ends it too.
 // Pure functions make the texts.
 
+import { existsSync } from 'node:fs';
 import type { ListedExport } from '../../nbd/export-info.js';
 import { transmissionFlagNames } from '../../nbd/names.js';
 import { printable, printableJson } from '../../nbd/text.js';
 import { percentBytes } from '../../nbd/uri/percent.js';
 import { endpointOf } from '../../session/connect/endpoint.js';
-import type { Report } from '../../session/settings.js';
+import type { Report, ServerMode } from '../../session/settings.js';
 import { UNITS } from '../../session/status-text.js';
 import { PLAIN, type Style, styleFor } from '../../session/style.js';
 import { openServer } from '../../transport/server.js';
 import type { Listing } from '../arguments/arguments.js';
+import { UsageError } from '../errors.js';
 import { untilSignal } from '../signals.js';
+import { announceServer, announceWait } from '../waiting.js';
 
 /**
  * Asks the server and returns the text to print.
  * @throws NbdError for a bad URI; TransportError, NbdServerError, NbdProtocolError: one line each
  */
 export async function listExports(listing: Listing, report: Report): Promise<string> {
+  refuseImage(listing.server);
   const endpoint = endpointOf({ server: listing.server, exportName: undefined }, report);
+  const announce = (): void => void announceServer(listing.server, report);
   const exports = await untilSignal(async (signal) => {
     const server = await openServer(endpoint, { onStderr: report.serverSaid });
     try {
-      return await server.list({ signal });
+      return await announceWait(server.list({ signal }), announce);
     } finally {
       await server.close();
     }
@@ -32,6 +37,15 @@ export async function listExports(listing: Listing, report: Report): Promise<str
   return listing.json
     ? exportsAsJson(exports)
     : exportsAsText(exports, styleFor(process.stdout, process.env));
+}
+
+/** @throws UsageError for a file in the place of a server */
+function refuseImage(server: ServerMode): void {
+  if (server.kind !== 'uri' || server.uri.includes('://') || !existsSync(server.uri)) return;
+  const name = printable(server.uri);
+  throw new UsageError(
+    `${name} is a file, and --list shows the exports of a server: mount it, nbdfuse MOUNTPOINT ${name}`,
+  );
 }
 
 /** 1048576 as `1 MiB`: the largest unit of which it is a whole number; undefined below 1 KiB. */

@@ -39,7 +39,7 @@ export class ServerGoneError extends Error {
 
   /** @param what ends with a colon or semicolon */
   constructor(what: string) {
-    super(`${what} its nbdfuse is gone, unmount it with fusermount3 -u`);
+    super(`${what} its nbdfuse is gone, unmount it with nbdfuse --unmount`);
   }
 }
 
@@ -91,7 +91,9 @@ export async function mountedFiles(mountpoint: string): Promise<readonly Mounted
       throw unreachable(mountpoint, error);
     });
     if (!found.isDirectory()) return [{ path: mountpoint, status: statusOf(through, mountpoint) }];
-    const names = await readdir(through);
+    const names = await readdir(through).catch((error) => {
+      throw unreachable(mountpoint, error);
+    });
     if (names.length === 0) throw new Error(`nothing is mounted at ${printable(mountpoint)}`);
     return names.map((name) => {
       const path = join(mountpoint, name);

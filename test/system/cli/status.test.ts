@@ -160,7 +160,7 @@ describe('--status', () => {
     await runProgram('fusermount3', '-u', disk.mountpoint);
     expect(status).toBe(1);
     expect(watch.stderr).toBe(
-      `nbdfuse: ${disk.mountpoint}: its nbdfuse is gone, unmount it with fusermount3 -u\n`,
+      `nbdfuse: ${disk.mountpoint}: its nbdfuse is gone, unmount it with nbdfuse --unmount\n`,
     );
   });
 

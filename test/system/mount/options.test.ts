@@ -77,7 +77,11 @@ it('mount options: accepts options of libfuse and fstab that mean nothing here',
 });
 
 it.each([
-  ['frobnicate', /^-o frobnicate: unknown option; the known ones are .*allow_other.*umask.*noatime/],
+  ['frobnicate', /^-o frobnicate: unknown option; nbdfuse --fuse-help lists the known ones$/],
+  [
+    'remount',
+    /^-o remount: nbdfuse cannot change a mount: unmount, and mount again; flags such as ro: mount -o remount,ro DIR$/,
+  ],
   ['constructor', /^-o constructor: unknown option/],
   ['noatime=1', /^-o noatime: unknown option/],
   ['allow_other=1', /^-o allow_other: takes no value$/],

@@ -105,7 +105,7 @@ describe('mountpoint in a live file system', () => {
     const program = await start(namespace, who, `${path}${name}`);
     expect(await program.ended).toBe(1);
     expect(program.stderr).toBe(
-      `mountpoint ${path}${name}: nbdfuse (fuse.nbdfuse) is mounted there already; unmount it first: fusermount3 -u ${path}\n`,
+      `mountpoint ${path}${name}: nbdfuse (fuse.nbdfuse) is mounted there already; unmount it first: nbdfuse --unmount ${path}\n`,
     );
     expect(await namespace.mounts(path)).toHaveLength(1);
   });

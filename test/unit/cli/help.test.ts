@@ -28,9 +28,9 @@ describe('help options', () => {
     expect(new Set(lines).size).toBe(lines.length);
   });
 
-  it('--short-options lists the short options of the C nbdfuse, and -f', () => {
+  it('--short-options lists the short options of the C nbdfuse, -f and -h', () => {
     const lines = shortOptionsText().trimEnd().split('\n');
-    expect(lines.sort()).toEqual(['-f', ...PEER_SHORT.map((name) => `-${name}`)].sort());
+    expect(lines.sort()).toEqual(['-f', '-h', ...PEER_SHORT.map((name) => `-${name}`)].sort());
   });
 
   it('--help explains every option and every mode in lines that fit a terminal', () => {
