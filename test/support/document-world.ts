@@ -57,7 +57,7 @@ function shims(): Readonly<Record<string, string>> {
   return {
     nbdfuse: `case " $* " in
 *" --watch "*) timeout -s INT 3 ${nbdfuse} "$@"; [ $? -le 124 ];;
-*" --daemon "* | "--list "* | *" --list "* | *" --status "* | *" --unmount "* | *" --print-command "* | *" --completion "* | *" --help "* | *" --fuse-help "* | *" --version "*) exec ${nbdfuse} "$@";;
+*" --daemon "* | "--list "* | *" --list "* | *" --list-mounts "* | *" --status "* | *" --unmount "* | *" --print-command "* | *" --completion "* | *" --help "* | *" --fuse-help "* | *" --version "*) exec ${nbdfuse} "$@";;
 *) exec ${nbdfuse} --daemon "$@";; esac`,
     nbdsh: `exec "${node}" "${dirname(NBDFUSE)}/nbdsh" "$@"`,
     'qemu-system-x86_64': `"${qemu}" ${machine} "$@" </dev/null; [ $? = ${BOOTED_STATUS} ]`,

@@ -22,6 +22,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
   'qemu-system-common': ['qemu-storage-daemon'],
   'util-linux': ['setpriv', 'fallocate', 'unshare', 'partx'],
+  prometheus: ['prometheus', 'promtool'],
   strace: ['strace'],
   'cryptsetup-bin': ['cryptsetup'],
   'perl-base': ['perl'],
