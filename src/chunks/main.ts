@@ -12,6 +12,7 @@ import type { Identity, UnitFile } from './contract/cache.js';
 import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
 import type { ControlLine, Writers } from './contract/status.js';
+import { unitsOf } from './contract/units.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
 import { flushFirst, writableDisk } from './disk/writable-disk.js';
 import { absentInput, isAbsent } from './input/absent-input.js';
@@ -21,6 +22,7 @@ import { rangedInput } from './input/ranged-input.js';
 import { type ChunkServerOptions, parseOptions } from './options.js';
 import { textOf } from './reader/errors.js';
 import { type Image, openImage } from './reader/image.js';
+import { hasOtherBytes, versionOfContent } from './reader/same-disk.js';
 import { fileStatus, Work } from './reader/work.js';
 import { inheritedListener } from './serve/activation.js';
 import { type Control, controlPath, startControl } from './serve/control.js';
@@ -51,7 +53,12 @@ function rangeOf(input: Input, { range }: ChunkServerOptions): Input {
   return range === undefined ? input : rangedInput(input, range);
 }
 
-function identityOf(input: Input, { source, version, coding, range, part }: ChunkServerOptions): Identity {
+async function identityOf(
+  input: Input,
+  { source, version: given, coding, range, part }: ChunkServerOptions,
+): Promise<Identity> {
+  const needsVersion = given === '' && coding !== 'plain' && !isAbsent(input);
+  const version = needsVersion ? await versionOfContent(input) : given;
   const places = [range, part].map((one) => (one === undefined ? '' : `${one.offset}+${one.length}`));
   return { source, version, coding: [coding, ...places].join(' ').trim(), fileSize: input.size };
 }
@@ -75,12 +82,12 @@ function fileOpener(options: ChunkServerOptions, input: Input) {
   if (path === undefined) return undefined;
   return async (size: number | undefined): Promise<UnitFile | undefined> => {
     const saved = await savedIdentity(path);
-    const own = identityOf(input, options);
+    const own = await identityOf(input, options);
     const identity = saved !== undefined && isAbsent(input) ? saved.identity : own;
     const known = saved !== undefined && isSameImage(saved.identity, identity) ? saved.size : undefined;
     if (size === undefined && known === undefined) return undefined;
     const bytes = size ?? known ?? 0;
-    return openCacheFile({
+    const file = await openCacheFile({
       path,
       identity,
       size: bytes,
@@ -89,7 +96,17 @@ function fileOpener(options: ChunkServerOptions, input: Input) {
       onFailure: say,
       onLine: say,
     });
+    if (file !== undefined && identity.version === '' && !isAbsent(input))
+      await emptyOther(file, path, input);
+    return file;
   };
+}
+
+/** Empties a cache file if its source, of which no version is known, is another disk. */
+async function emptyOther(file: UnitFile, path: string, input: Input): Promise<void> {
+  if (!(await hasOtherBytes(file, input))) return;
+  await file.drop(0, unitsOf(input.size));
+  say(`the cache ${path} has other bytes than its source: it is started anew`);
 }
 
 /** The disk that is served: an image, or the disk of an NBD server. */

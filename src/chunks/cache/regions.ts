@@ -87,6 +87,13 @@ export class Regions {
     if (at < this.units) yield gapTo(this.units);
   }
 
+  /** The units that have a record. */
+  *stored(): Generator<{ readonly unit: number; readonly isZero: boolean }> {
+    for (const { number, records } of this.#regions.values())
+      for (const [i, flags] of records.flags.entries())
+        if (flags !== 0) yield { unit: number * REGION_UNITS + i, isZero: (flags & ZERO) !== 0 };
+  }
+
   /** Adds a region as FILE.index has it. */
   load(number: number, records: Records): Region {
     const region: Region = { number, records, version: 0, drops: 0, droppedAt: 0, isUsed: true };

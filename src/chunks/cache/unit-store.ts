@@ -184,6 +184,10 @@ export class UnitStore implements UnitFile {
     return this.#isUsable && (this.#pending.has(unit) || this.#regions.has(unit));
   }
 
+  units(): ReturnType<UnitFile['units']> {
+    return this.#regions.stored();
+  }
+
   async read(unit: number): Promise<Uint8Array | undefined> {
     for (let i = 0; i < READ_TRIES && this.#isUsable; i++) {
       const waiting = this.#pending.get(unit);

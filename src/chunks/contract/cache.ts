@@ -8,7 +8,7 @@ export interface Identity {
   readonly coding: string;
   /** Bytes of the source's file. */
   readonly fileSize: number;
-  /** ETag or Last-Modified; mtime and inode of a file; empty where nothing is known. */
+  /** ETag or Last-Modified; mtime and inode of a file; of other compressed files a digest; otherwise empty. */
   readonly version: string;
 }
 
@@ -22,6 +22,8 @@ export interface UnitFile {
   /** Whether it holds all units. */
   readonly isComplete: boolean;
   has(unit: number): boolean;
+  /** The units that it holds, without those that are about to be written. */
+  units(): Iterable<{ readonly unit: number; readonly isZero: boolean }>;
   /** The bytes of a unit, checked; undefined: it is not there, or its checksum is wrong (it is dropped then). */
   read(unit: number): Promise<Uint8Array | undefined>;
   /**

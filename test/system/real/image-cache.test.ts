@@ -42,6 +42,23 @@ describe.each([
   ['compressed image', true],
   ['raw image', false],
 ])('cache file of a %s on a web server', (_, isPacked) => {
+  it('is emptied when the server, which tells no version, has another file of the same size', async () => {
+    const scope = createScope();
+    const other = randomBytes(BYTES.length);
+    const [web, later] = [await serve(scope, isPacked), await serve(createScope(), isPacked, other)];
+    web.fault = ({ headers }) => {
+      headers.ETag = headers['Last-Modified'] = undefined;
+    };
+    const first = await mountCached(scope, web);
+    expect(await isSame(first)).toBe(true);
+    expect(await first.stop()).toBe(0);
+    expect(later.file.length).toBe(web.file.length);
+    web.file = later.file;
+    const second = await mountCached(scope, web);
+    expect((await readFile(second.file)).equals(other)).toBe(true);
+    expect(await second.stop()).toBe(0);
+  });
+
   it('saves the next mount from fetching what the first one has read', async () => {
     const scope = createScope();
     const web = await serve(scope, isPacked);

@@ -185,6 +185,26 @@ it('lost server: a cache file does not hide that the server comes back with anot
 });
 
 it.each([
+  ['at the same URI', false],
+  ['of the same program in brackets', true],
+])('lost server: a cache file shows nothing of a former disk %s', async (_, isChild) => {
+  const scope = createScope();
+  const options = ['--cache=none', '--cache-file', scope.path('cache')];
+  const words = ['memory', String(SIZE)];
+  for (const how of ['as a new cache', 'with the former cache']) {
+    const server = isChild ? undefined : await startNbdkit(scope, ...words);
+    const disk = await mountDisk(scope, {
+      server: server ? [server.uri()] : ['[', 'nbdkit', ...words, ']'],
+      options,
+    });
+    expect(await textOf(disk.file), how).toBe('\0\0\0\0');
+    await mark(scope, disk.file);
+    expect(await disk.stop()).toBe(0);
+    await server?.program.kill('SIGKILL');
+  }
+});
+
+it.each([
   ['', []],
   [' and --restart', ['--restart']],
 ])(

@@ -37,29 +37,33 @@ class SlowFile implements UnitFile {
   readonly index = undefined;
   readonly trace = undefined;
   readonly isComplete = false;
-  readonly units = new Map<number, Uint8Array>();
+  readonly kept = new Map<number, Uint8Array>();
   readonly reads: (() => void)[] = [];
 
   get count(): number {
-    return this.units.size;
+    return this.kept.size;
   }
 
   has(unit: number): boolean {
-    return this.units.has(unit);
+    return this.kept.has(unit);
+  }
+
+  units(): [] {
+    return [];
   }
 
   async read(unit: number): Promise<Uint8Array | undefined> {
-    const before = this.units.get(unit);
+    const before = this.kept.get(unit);
     await new Promise<void>((resolve) => this.reads.push(resolve));
-    return this.units.has(unit) ? before : undefined;
+    return this.kept.has(unit) ? before : undefined;
   }
 
   write(unit: number, bytes: Uint8Array): void {
-    this.units.set(unit, bytes);
+    this.kept.set(unit, bytes);
   }
 
   drop(first: number, count: number): undefined {
-    for (let unit = first; unit < first + count; unit++) this.units.delete(unit);
+    for (let unit = first; unit < first + count; unit++) this.kept.delete(unit);
   }
 
   saveIndex(): void {}
@@ -203,7 +207,7 @@ class World {
 
   /** The cache file must not have bytes that a loss can take back. */
   look(): void {
-    for (const [unit, bytes] of this.file.units)
+    for (const [unit, bytes] of this.file.kept)
       if (this.isPlain && bytes[0] !== this.durable[unit])
         this.problems.push(
           `unit ${unit}: the cache file has ${bytes[0]}, and a loss leaves ${this.durable[unit]}`,
@@ -248,9 +252,9 @@ class World {
     else if (this.isPlain && this.random(6) === 0) this.flush();
     else if (this.random(3) === 0) this.flushes.shift()?.();
     else this.advance();
-    const { reads, units } = this.file;
+    const { reads, kept } = this.file;
     if (reads.length > 0 && this.random(3) === 0) reads.splice(this.random(reads.length), 1)[0]();
-    if (this.random(6) === 0) units.delete(unit);
+    if (this.random(6) === 0) kept.delete(unit);
     if (this.running.length > MAX_OPEN) this.problems.push(`${this.running.length} tasks are open`);
     await Promise.resolve();
     this.look();
