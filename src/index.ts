@@ -18,7 +18,13 @@ export type {
 export type { ByteCount } from './client/ranges.js';
 export type { EndpointOptions, ServerAddress } from './client/target.js';
 export { NBD_STATE_HOLE, NBD_STATE_ZERO } from './nbd/constants.js';
-export { NbdError, NbdProtocolError, NbdServerError } from './nbd/errors.js';
+export {
+  NbdArgumentError,
+  NbdClosedError,
+  NbdError,
+  NbdProtocolError,
+  NbdServerError,
+} from './nbd/errors.js';
 export type { BlockSizes, ExportInfo, ListedExport, MetaContext } from './nbd/export-info.js';
 export { type NbdUri, parseNbdUri } from './nbd/uri/uri.js';
 export { TransportError } from './transport/errors.js';

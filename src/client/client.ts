@@ -22,7 +22,7 @@ import type {
   RangeOptions,
   ZeroOptions,
 } from './options.js';
-import { type ByteCount, checkRange } from './ranges.js';
+import { type ByteCount, checkBytes, checkLength, checkRange } from './ranges.js';
 import { readStream, writeStream } from './streams.js';
 import { endpointOf, type ServerAddress } from './target.js';
 
@@ -161,6 +161,7 @@ export class NbdClient {
 
   /** Reads exactly `length` bytes at `offset`. */
   async read(offset: ByteCount, length: number, options: Abortable & { df?: boolean } = {}): Promise<Buffer> {
+    checkLength(length);
     checkRange(offset, length, this.size);
     const bytes = Buffer.allocUnsafe(length);
     await this.readInto(bytes, offset, options);
@@ -171,6 +172,7 @@ export class NbdClient {
   readInto(into: Uint8Array, offset: ByteCount, options: Abortable & { df?: boolean } = {}): Promise<void> {
     // Not async: that would cost another promise for each read.
     try {
+      checkBytes(into);
       const { start } = checkRange(offset, into.length, this.size);
       const flags = this.#flag(options.df, c.NBD_CMD_FLAG_DF, this.canDf, 'DF');
       return this.#io.read(start, into, flags, options.signal);
@@ -181,6 +183,7 @@ export class NbdClient {
 
   /** Writes all of `bytes` at `offset`. They must not change until the promise settles. */
   async write(offset: ByteCount, bytes: Uint8Array, options: ChangeOptions = {}): Promise<void> {
+    checkBytes(bytes);
     const { start } = checkRange(offset, bytes.length, this.size);
     await this.#change(options, (flags) => this.#io.write(start, bytes, flags, options.signal));
   }
@@ -246,11 +249,16 @@ export class NbdClient {
 
   /**
    * Waits for the commands in flight, sends NBD_CMD_DISC, and ends the server if `connect` started it. Does not flush.
-   * Further calls return the same promise.
+   * Further calls return the same promise, and all other calls reject with NbdClosedError.
    */
   close(): Promise<void> {
     this.#closing ??= this.#pool.close().finally(() => (this.#ownsServer ? this.#server.close() : undefined));
     return this.#closing;
+  }
+
+  /** Closes the client at the end of an `await using` block. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #range({ offset = 0, length }: RangeOptions) {

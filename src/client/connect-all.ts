@@ -2,7 +2,7 @@
 
 import { EINVAL } from '../constants/errno.js';
 import { capabilitiesOf } from '../nbd/capabilities.js';
-import { NbdError } from '../nbd/errors.js';
+import { NbdArgumentError, NbdError } from '../nbd/errors.js';
 import { MAX_CONNECTIONS, sameExport } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import type { NbdServer } from '../transport/server.js';
@@ -15,9 +15,10 @@ export async function connectAll(
   signal?: AbortSignal,
 ): Promise<ConnectionPool> {
   if (!Number.isInteger(count) || count < 1 || count > MAX_CONNECTIONS) {
-    throw new NbdError(`bad number of connections ${count}: it must be 1 to ${MAX_CONNECTIONS}`, {
-      errno: EINVAL,
-    });
+    throw new NbdArgumentError(
+      `bad number of connections ${printable(String(count), 100)}: it must be 1 to ${MAX_CONNECTIONS}`,
+      { code: typeof count === 'number' ? 'ERR_OUT_OF_RANGE' : 'ERR_INVALID_ARG_TYPE' },
+    );
   }
   const first = await server.connect({ signal });
   const several = capabilitiesOf(first.info).multiConn && !server.singleConnection;

@@ -3,7 +3,7 @@
 // A lost connection fails its own commands; the others continue. The pool is closed when the last one is lost.
 
 import { NBD_CMD_FLUSH } from '../nbd/constants.js';
-import type { NbdError } from '../nbd/errors.js';
+import { NbdClosedError, type NbdError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import type { Command, PendingCommand } from './pending-command.js';
@@ -17,6 +17,7 @@ export class ConnectionPool {
   readonly #connections = new Set<StreamConnection>();
   /** Changes in progress. A FLUSH covers only answered changes, so it waits for them. */
   readonly #changes = new Set<Promise<unknown>>();
+  #isClosed = false;
   #lost: NbdError = lostConnection('it was closed');
   #onClosed: (error: NbdError) => void = () => undefined;
 
@@ -42,8 +43,12 @@ export class ConnectionPool {
     this.#connections.add(connection);
   }
 
-  /** The least busy connection, for callers that need its ids of metadata contexts. */
+  /**
+   * The least busy connection, for callers that need its ids of metadata contexts.
+   * @throws NbdClosedError after `close`; the error that ended the last connection
+   */
   pick(): StreamConnection {
+    if (this.#isClosed) throw new NbdClosedError();
     let best: StreamConnection | undefined;
     for (const connection of this.#connections) {
       if (connection.accepting && (best === undefined || connection.load < best.load)) best = connection;
@@ -72,6 +77,7 @@ export class ConnectionPool {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#connections].map((connection) => connection.close()));
+    this.#isClosed = true;
+    await Promise.all([...this.#connections].map((connection) => connection.close(new NbdClosedError())));
   }
 }

@@ -34,7 +34,7 @@ export function listExports(address: ServerAddress, options: ListOptions = {}): 
  * most 10 000, for `metaContexts` of `NbdClient.connect`. A name that ends with a colon may stand for all names with
  * this prefix: pass it as a query to list them.
  * @throws TransportError, NbdServerError if the server has no such export or does not list contexts,
- *   NbdProtocolError, NbdError (EINVAL) for a query without a namespace, or the signal's reason
+ *   NbdProtocolError, NbdArgumentError for a query without a namespace, or the signal's reason
  */
 export function listMetaContexts(
   address: ServerAddress,

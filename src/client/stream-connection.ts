@@ -158,8 +158,11 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     this.#onLost(error);
   }
 
-  /** Waits for the commands in flight, sends NBD_CMD_DISC, and resolves when the stream is closed. */
-  async close(): Promise<void> {
+  /**
+   * Waits for the commands in flight, sends NBD_CMD_DISC, and resolves when the stream is closed.
+   * @param reason for `onLost`, if nothing else ends the connection
+   */
+  async close(reason: NbdError = lostConnection('it was closed')): Promise<void> {
     this.#accepting = false;
     if (this.#inFlight.size > 0) {
       const timer = setTimeout(() => this.#lose(lostConnection('the server did not answer')), DRAIN_TIME);
@@ -170,7 +173,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     }
     const leaving = this.#lost === undefined;
     if (leaving) {
-      this.#lost = lostConnection('it was closed');
+      this.#lost = reason;
       this.#batch.add(DISCONNECT, undefined);
       this.#batch.flush();
       this.#stream.end();

@@ -1,23 +1,6 @@
-// The names of Linux error numbers, and the error of a failed system call.
+// The texts of Linux error numbers, and the error of a failed system call. Their names: constants/errno-names.ts.
 
-import { constants } from 'node:os';
-import { ESHUTDOWN } from '../constants/errno.js';
 import { libc } from './libc.js';
-
-/** Second names of the same numbers, which messages never use. */
-const ALIASES: readonly string[] = ['EWOULDBLOCK', 'ENOTSUP'];
-
-const NAMES = new Map([
-  [ESHUTDOWN, 'ESHUTDOWN'],
-  ...Object.entries(constants.errno)
-    .filter(([name]) => !ALIASES.includes(name))
-    .map(([name, number]): [number, string] => [number, name]),
-]);
-
-/** The symbolic name of an errno, such as `EIO`. */
-export function errnoName(errno: number): string {
-  return NAMES.get(errno) ?? `errno ${errno}`;
-}
 
 /** The C library's text for an errno, such as `Input/output error`. */
 export function errnoText(errno: number): string {

@@ -10,6 +10,7 @@ import {
   EIO,
   ENOMEM,
   ENOSPC,
+  ENOTCONN,
   EOPNOTSUPP,
   EOVERFLOW,
   EPERM,
@@ -17,6 +18,7 @@ import {
   EROFS,
   ESHUTDOWN,
 } from '../constants/errno.js';
+import { errnoName } from '../constants/errno-names.js';
 import {
   NBD_EINVAL,
   NBD_EIO,
@@ -33,6 +35,8 @@ export interface NbdErrorDetails {
   /** The Linux errno of the failure. */
   readonly errno?: number;
   readonly cause?: unknown;
+  /** See NbdError. */
+  readonly code?: string;
 }
 
 /** Base class of the library's errors. `message` is one printable line. */
@@ -41,11 +45,41 @@ export class NbdError extends Error {
   override name = 'NbdError';
   /** The Linux errno of the failure; undefined where none fits. */
   readonly errno: number | undefined;
+  /**
+   * The name of the errno, such as `ENOSPC`. Wrong arguments have Node's `ERR_INVALID_ARG_TYPE`,
+   * `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, a closed client has `ERR_NBD_CLOSED`, and an error without errno
+   * `ERR_NBD`.
+   */
+  readonly code: string;
 
   /** Makes the error. @param message one printable line */
   constructor(message: string, details: NbdErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
-    this.errno = details.errno;
+    const { errno, code } = details;
+    this.errno = errno;
+    this.code = code ?? (errno === undefined ? 'ERR_NBD' : errnoName(errno));
+  }
+}
+
+/** The caller passed a wrong argument, and nothing was sent. The errno is EINVAL; `code` is as in Node's own functions. */
+export class NbdArgumentError extends NbdError {
+  /** The class's name. */
+  override name = 'NbdArgumentError';
+
+  /** Makes the error. @param message one printable line. The default code is `ERR_INVALID_ARG_VALUE`. */
+  constructor(message: string, details: Omit<NbdErrorDetails, 'errno'> = {}) {
+    super(message, { code: 'ERR_INVALID_ARG_VALUE', ...details, errno: EINVAL });
+  }
+}
+
+/** The client was used after `close`. The errno is ENOTCONN, and the code `ERR_NBD_CLOSED`. */
+export class NbdClosedError extends NbdError {
+  /** The class's name. */
+  override name = 'NbdClosedError';
+
+  /** Makes the error. */
+  constructor(message = 'the client is closed') {
+    super(message, { errno: ENOTCONN, code: 'ERR_NBD_CLOSED' });
   }
 }
 

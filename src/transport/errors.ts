@@ -33,6 +33,7 @@ export function codeOf(error: unknown): string {
 /** Why it failed, in the words of strerror(3) where there is an errno. */
 export function reasonOf(error: unknown): string {
   const errno = errnoOf(error);
+  if (error instanceof NbdError) return error.message;
   if (errno !== undefined && (error instanceof SystemError || codeOf(error).startsWith('E'))) {
     return errnoReason(errno);
   }

@@ -226,6 +226,11 @@ export class NbdServer {
     await this.#source.close();
   }
 
+  /** Closes the server at the end of an `await using` block. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** Loads TLS on demand: most servers do without. */
   async #prepareTls(tls: TlsSettings): Promise<TlsUpgrade> {
     const { prepareTls } = await import('./tls.js');

@@ -18,10 +18,11 @@ export type Target =
   | { readonly kind: 'fd'; readonly fd: number }
   /** A server that speaks on its standard input and output. */
   | { readonly kind: 'command'; readonly argv: readonly string[] }
-  /** A server that takes a listening socket as descriptor 3 (systemd socket activation); `directory` is its current one. */
+  /** A server that takes a listening socket as descriptor 3 (systemd socket activation). */
   | {
       readonly kind: 'socket-activation';
       readonly argv: readonly string[];
+      /** Its current directory; default: ours. */
       readonly directory?: string | undefined;
     }
   | SshTarget;

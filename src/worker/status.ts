@@ -3,7 +3,7 @@
 // Computed on demand, from the counters.
 
 import type { ChunkStatus } from '../chunks/contract/status.js';
-import { errnoName } from '../linux/errno.js';
+import { errnoName } from '../constants/errno-names.js';
 import { ownIdentity } from '../linux/process.js';
 import { transmissionFlagNames } from '../nbd/names.js';
 import type { WorkerSettings } from './contract/messages.js';

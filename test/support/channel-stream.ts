@@ -5,7 +5,7 @@
 
 import { Duplex } from 'node:stream';
 import { EAGAIN } from '../../src/constants/errno.js';
-import { errnoName } from '../../src/linux/errno.js';
+import { errnoName } from '../../src/constants/errno-names.js';
 import { addressOf, errno } from '../../src/linux/libc.js';
 import { whenReadable, whenWritable } from '../../src/transport/readiness.js';
 import type { Channel } from '../../src/worker/connection/channel.js';

@@ -1,7 +1,7 @@
 // Compares the results of an operation on two files, and checks that holes read as zeros.
 
 import { ENXIO } from '../../src/constants/errno.js';
-import { errnoName } from '../../src/linux/errno.js';
+import { errnoName } from '../../src/constants/errno-names.js';
 import type { Operation, Range } from './operations.js';
 import type { PlayedFile } from './played-file.js';
 import { SEEK_DATA, SEEK_HOLE } from './system.js';

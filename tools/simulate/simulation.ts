@@ -4,7 +4,7 @@
 // it.
 
 import { EINTR, EIO } from '../../src/constants/errno.js';
-import { errnoName } from '../../src/linux/errno.js';
+import { errnoName } from '../../src/constants/errno-names.js';
 import { discardPages } from '../../src/linux/memory.js';
 import { sameExport } from '../../src/nbd/export-info.js';
 import { type Call, deliver, type Send, sender } from '../../src/worker/contract/call.js';

@@ -2,9 +2,8 @@
 //
 // Works on whole messages. Every length from the server is checked against the received bytes and the limits below.
 
-import { EINVAL } from '../../constants/errno.js';
 import { NBD_MAX_STRING, NBD_OPTION_MAGIC, NBD_OPTION_REPLY_MAGIC } from '../constants.js';
-import { NbdError, NbdProtocolError } from '../errors.js';
+import { NbdArgumentError, NbdProtocolError } from '../errors.js';
 import type { MetaContext } from '../export-info.js';
 import { optionName } from '../names.js';
 import { printable } from '../text.js';
@@ -130,47 +129,38 @@ export function decodeMetaContext(data: Uint8Array): MetaContext {
 
 /**
  * Checks that a name can be sent.
- * @throws NbdError with EINVAL if it contains a NUL, is neither Unicode text nor from `nameFrom`, or is longer than
+ * @throws NbdArgumentError if it contains a NUL, is neither Unicode text nor from `nameFrom`, or is longer than
  *   4096 bytes
  */
 export function checkExportName(name: string): void {
   const shown = printable(name, 80);
-  if (name.includes('\0')) throw new NbdError(`the export name "${shown}" contains a NUL`, { errno: EINVAL });
+  if (name.includes('\0')) throw new NbdArgumentError(`the export name "${shown}" contains a NUL`);
   if (/[\ud800-\udc7f\udd00-\udfff]/u.test(name)) {
-    throw new NbdError(`the export name "${shown}" is not Unicode text`, { errno: EINVAL });
+    throw new NbdArgumentError(`the export name "${shown}" is not Unicode text`);
   }
   const { length } = nameBytes(name);
   if (length > NBD_MAX_STRING) {
-    throw new NbdError(
+    throw new NbdArgumentError(
       `the export name "${shown}" has ${length} bytes; at most ${NBD_MAX_STRING} can be sent`,
-      {
-        errno: EINVAL,
-      },
     );
   }
 }
 
 /**
  * Checks metadata context queries (proto.md, "Metadata querying").
- * @throws NbdError with EINVAL if there are too many, or one lacks a namespace or is too long
+ * @throws NbdArgumentError if there are too many, or one lacks a namespace or is too long
  */
 export function checkMetaContextQueries(queries: readonly string[]): void {
   if (queries.length > MAX_META_CONTEXTS) {
-    throw new NbdError(
+    throw new NbdArgumentError(
       `cannot request ${queries.length} metadata contexts: the maximum is ${MAX_META_CONTEXTS}`,
-      {
-        errno: EINVAL,
-      },
     );
   }
   for (const query of queries) {
     const wellFormed = /^[^\s:\p{C}]+:[^\0\p{Cs}]*$/u.test(query);
     if (!wellFormed || utf8(query).length > NBD_MAX_STRING) {
-      throw new NbdError(
+      throw new NbdArgumentError(
         `the metadata context "${printable(query, 80)}" is not of the form namespace:leaf-name`,
-        {
-          errno: EINVAL,
-        },
       );
     }
   }

@@ -1,27 +1,23 @@
 // Percent encoding of the parts of a URI (RFC 3986). Pure.
 
-import { EINVAL } from '../../constants/errno.js';
-import { NbdError } from '../errors.js';
+import { NbdArgumentError } from '../errors.js';
 import { concat, nameBytes, nameFrom, utf8 } from '../wire.js';
 
 /**
  * Percent-decodes UTF-8 text. A NUL is kept, since only the caller knows whether it is allowed there.
- * @throws NbdError with EINVAL on a % without two hexadecimal digits, and on invalid UTF-8
+ * @throws NbdArgumentError on a % without two hexadecimal digits, and on invalid UTF-8
  */
 export function percentDecode(text: string, what: string): string {
   try {
     return decodeURIComponent(text);
   } catch (cause) {
-    throw new NbdError(`${what} is not percent-encoded UTF-8 (write a % as %25)`, {
-      errno: EINVAL,
-      cause,
-    });
+    throw new NbdArgumentError(`${what} is not percent-encoded UTF-8 (write a % as %25)`, { cause });
   }
 }
 
 /**
  * Percent-decodes the name of an export. Bytes that are not UTF-8 stay as they are, since some servers have such names.
- * @throws NbdError with EINVAL on a % without two hexadecimal digits
+ * @throws NbdArgumentError on a % without two hexadecimal digits
  */
 export function percentDecodeName(text: string): string {
   if (/%(?![0-9a-f]{2})/i.test(text)) return percentDecode(text, 'the export name');

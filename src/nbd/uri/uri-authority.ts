@@ -2,8 +2,7 @@
 //
 // Hosts and users may become arguments of `ssh`, so names that look like options are refused.
 
-import { EINVAL } from '../../constants/errno.js';
-import { NbdError } from '../errors.js';
+import { NbdArgumentError } from '../errors.js';
 import { percentDecode } from './percent.js';
 
 /** Largest port of TCP. */
@@ -19,11 +18,11 @@ export interface Authority {
   readonly port: number | undefined;
 }
 
-function invalid(why: string): NbdError {
-  return new NbdError(why, { errno: EINVAL });
+function invalid(why: string): NbdArgumentError {
+  return new NbdArgumentError(why);
 }
 
-/** Parses a decimal number from `smallest` (0 or 1) to `largest`. @throws NbdError with EINVAL */
+/** Parses a decimal number from `smallest` (0 or 1) to `largest`. @throws NbdArgumentError */
 export function parseNumber(text: string, smallest: number, largest: number, what: string): number {
   const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= smallest && value <= largest)) {
@@ -52,7 +51,7 @@ function parseHost(text: string): string {
 
 /**
  * Parses an authority. With vsock the host is a CID, and ports go up to 2^32-2.
- * @throws NbdError with EINVAL if a part is invalid
+ * @throws NbdArgumentError if a part is invalid
  */
 export function parseHostAndPort(authority: string, transport: string): Authority {
   const at = authority.lastIndexOf('@');

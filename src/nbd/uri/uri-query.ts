@@ -1,7 +1,6 @@
 // The query of an NBD URI: name=value pairs. Pure.
 
-import { EINVAL } from '../../constants/errno.js';
-import { NbdError } from '../errors.js';
+import { NbdArgumentError } from '../errors.js';
 import { printable } from '../text.js';
 import { percentDecode } from './percent.js';
 import { parseNumber } from './uri-authority.js';
@@ -24,8 +23,8 @@ export interface UriParameters {
   readonly unknownParameters: readonly string[];
 }
 
-function invalid(why: string): NbdError {
-  return new NbdError(why, { errno: EINVAL });
+function invalid(why: string): NbdArgumentError {
+  return new NbdArgumentError(why);
 }
 
 function parsePairs(query: string): Map<string, string> {
@@ -85,7 +84,7 @@ const KNOWN = new Set(['socket', 'nbd-port', ...TLS_PARAMETERS]);
 
 /**
  * Parses the text after `?`.
- * @throws NbdError with EINVAL on a duplicate parameter or an invalid value
+ * @throws NbdArgumentError on a duplicate parameter or an invalid value
  */
 export function parseQuery(query: string): UriParameters {
   const pairs = parsePairs(query);

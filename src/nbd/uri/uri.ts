@@ -3,9 +3,8 @@
 // The text may come from a stranger. Pure: resolves no name and opens no file. An invalid or misleading URI gets an
 // error of one line that says what to write instead.
 
-import { EINVAL } from '../../constants/errno.js';
 import { NBD_DEFAULT_PORT } from '../constants.js';
-import { NbdError } from '../errors.js';
+import { NbdArgumentError, NbdError } from '../errors.js';
 import { checkExportName } from '../handshake/option-messages.js';
 import { printable } from '../text.js';
 import { percentDecodeName, percentEncode } from './percent.js';
@@ -59,8 +58,8 @@ const TRANSPORTS: ReadonlyMap<string, NbdTransport> = new Map([
 ]);
 
 /** The error for a bad URI, which shows the start of `uri`. */
-function bad(uri: string, why: string): NbdError {
-  return new NbdError(`bad NBD URI "${printable(uri, 300)}": ${why}`, { errno: EINVAL });
+function bad(uri: string, why: string): NbdArgumentError {
+  return new NbdArgumentError(`bad NBD URI "${printable(uri, 300)}": ${why}`);
 }
 
 /** The URI for an old name of QEMU, `nbd:HOST:PORT` or `nbd:unix:PATH`, with `:exportname=NAME`; else undefined. */
@@ -149,7 +148,7 @@ function ports(
 /**
  * Parses an NBD URI. The scheme is case-insensitive; all other parts are percent-decoded once. Unknown parameters are
  * returned, not refused.
- * @throws NbdError with EINVAL, with the URI, the reason and the correction in its message
+ * @throws NbdArgumentError, with the URI, the reason and the correction in its message
  */
 export function parseNbdUri(text: string): NbdUri {
   const parts = split(text);

@@ -5,10 +5,11 @@
 // request has a descriptor of its own.
 
 import { EAGAIN, EINTR, EINVAL, ENODEV, ENOENT } from '../../constants/errno.js';
+import { errnoName } from '../../constants/errno-names.js';
 import { ioctlWrite } from '../../constants/open-flags.js';
 import { OUT_HEADER } from '../../fuse/layout.js';
 import { writeOutHeader } from '../../fuse/reply.js';
-import { errnoName, errnoReason } from '../../linux/errno.js';
+import { errnoReason } from '../../linux/errno.js';
 import { addressOf, errno, libc } from '../../linux/libc.js';
 import { type BufferPool, HEADROOM, LARGEST_BUFFER, type PooledBuffer } from '../memory/buffer-pool.js';
 import type { DeviceCalls } from './system.js';

@@ -5,8 +5,8 @@
 // nothing waits: every command ends with that errno until a connection is accepted.
 
 import { EINTR } from '../../constants/errno.js';
+import { errnoName } from '../../constants/errno-names.js';
 import { type Node, statBlocks } from '../../fuse/tree.js';
-import { errnoName } from '../../linux/errno.js';
 import { type Blocks, blocksOf, isOnDisk, payloadPart } from '../../nbd/block-rules.js';
 import type { ByteRange } from '../../nbd/byte-range.js';
 import { type Capabilities, capabilitiesOf } from '../../nbd/capabilities.js';

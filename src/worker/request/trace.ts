@@ -4,8 +4,8 @@
 // (read-ahead, searches for holes, background FLUSHes) have no number. JSON has former names too: `us`, `of`. The worker has no event loop, so it writes to
 // descriptor 2 itself. Times count from the turn of the loop that received the request.
 
+import { errnoName } from '../../constants/errno-names.js';
 import { opcodeName } from '../../fuse/constants.js';
-import { errnoName } from '../../linux/errno.js';
 import { addressOf, libc } from '../../linux/libc.js';
 import { jsonLine, type LogFields, type LogFormat } from '../../linux/log-line.js';
 import { commandFlagNames, commandName } from '../../nbd/names.js';

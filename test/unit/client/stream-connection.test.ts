@@ -150,7 +150,8 @@ describe('connection close', () => {
     await until('NBD_CMD_DISC to arrive', () => typesOf(server).includes(NBD_CMD_DISC));
     expect((await reading).length).toBe(512);
     expect(typesOf(server)).toEqual([NBD_CMD_READ, NBD_CMD_DISC]);
-    await expect(client.read(0, 512)).rejects.toThrow('it was closed');
+    await expect(client.read(0, 512)).rejects.toMatchObject({ name: 'NbdClosedError', errno: ENOTCONN });
+    expect(await client.closed).toMatchObject({ code: 'ERR_NBD_CLOSED' });
   });
 
   test('follows NBD_ESHUTDOWN', async () => {

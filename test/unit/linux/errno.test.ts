@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { EAGAIN, EOPNOTSUPP, ESHUTDOWN } from '../../../src/constants/errno.js';
-import { errnoName, errnoText, SystemError } from '../../../src/linux/errno.js';
+import { errnoName } from '../../../src/constants/errno-names.js';
+import { errnoText, SystemError } from '../../../src/linux/errno.js';
 import { duplicate } from '../../../src/linux/socket.js';
 
 it.each([
