@@ -9,6 +9,7 @@ import { O_RDWR } from '../constants/open-flags.js';
 import { SystemError } from '../linux/errno.js';
 import { errno, libc } from '../linux/libc.js';
 import { orderFor } from './daemon-order.js';
+import { isJournal } from './log-sink.js';
 
 const STDOUT = 1;
 const STDERR = 2;
@@ -46,16 +47,14 @@ export function startDaemon(words: readonly string[], inherited: number | undefi
   });
 }
 
-/**
- * Lets the command return, and the current directory be removed. Later messages go to standard error if it is a file,
- * else nowhere. @throws SystemError
- */
+/** Lets the command return, and the current directory be removed. @throws SystemError */
 export function becomeDaemon(): void {
   const nowhere = libc.open('/dev/null', O_RDWR, 0);
   if (nowhere < 0) throw new SystemError(errno(), 'open');
   for (const descriptor of [STDOUT, STDERR]) {
     // A terminal may be closed, and the reader of a pipe waits for its end.
-    if (!fstatSync(descriptor).isFile()) libc.dup2(nowhere, descriptor);
+    const found = fstatSync(descriptor);
+    if (!found.isFile() && !isJournal(process.env, found)) libc.dup2(nowhere, descriptor);
   }
   libc.close(nowhere);
   // The session has kept its paths: see src/session/kept-paths.ts.

@@ -10,7 +10,7 @@ import { isDirectoryDeleted } from './current-directory.js';
 
 /** Options of a mount that this process serves with the kernel backend. */
 const MOUNTING =
-  /^(-[CPdforsv]|--(all|cache(-dir|-file|-memory|-size)?|connections|export|foreground|format|log-format|member|overlay|partitions?|pid-?file|prefetch|read-?only|reconnect|restart|settle-time|snapshot-name|threads|timeout|trace|verbose)(=|$))/;
+  /^(-[CPdforsv]|--(all|cache(-dir|-file|-memory|-size)?|connections|export|foreground|format|log-(file|format)|member|overlay|partitions?|pid-?file|prefetch|read-?only|reconnect|restart|settle-time|snapshot-name|threads|timeout|trace|verbose)(=|$))/;
 
 /** The words after the mountpoint that begin the server. */
 const SERVER = /^(\[|--(command|fd|(systemd-)?socket-activation|tcp|unix|vsock))$/;

@@ -25,6 +25,7 @@ import { exactWords, isDoubtful } from './arguments/exact-words.js';
 import { isDirectoryDeleted } from './current-directory.js';
 import { takeOrder } from './daemon-order.js';
 import { UsageError } from './errors.js';
+import { LogTarget } from './log-target.js';
 import { plainText } from './plain-text.js';
 import { createReport, earlyReport } from './report.js';
 import { announceLater, announceServer } from './waiting.js';
@@ -100,9 +101,9 @@ async function runImage(settings: Settings, report: Report, hooks: ProcessHooks)
   const { deferServerStderr } = await import('./deferred-stderr.js');
   const { runProcess } = await import('../session/process.js');
   const deferred = deferServerStderr(report);
-  const isReady = (): void => {
+  const isReady = async (): Promise<void> => {
     deferred.release();
-    hooks.ready?.();
+    await hooks.ready?.();
   };
   try {
     process.exit(await runProcess(settings, deferred.report, { ...hooks, ready: isReady }));
@@ -112,9 +113,18 @@ async function runImage(settings: Settings, report: Report, hooks: ProcessHooks)
   }
 }
 
+/** How to mount. */
+interface MountHooks {
+  /** An idle worker for the kernel backend, started early. */
+  readonly worker?: Worker | undefined;
+  /** Called when the file can be used, in the process in the background. */
+  readonly becomeDaemon?: () => void;
+}
+
 /** Mounts, serves until the session ends, and ends the process, whatever may still be open in it. */
-async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks): Promise<never> {
-  const report = createReport(mounting.settings);
+async function mount(mounting: Mounting, { worker: early, becomeDaemon }: MountHooks): Promise<never> {
+  const target = new LogTarget(mounting.settings.logFile);
+  const report = createReport(mounting.settings, target);
   try {
     // The worker's thread starts on another core while this thread loads the rest.
     const worker = mounting.settings.backend === 'kernel' ? (early ?? spawnWorker()) : undefined;
@@ -125,11 +135,12 @@ async function mount(mounting: Mounting, { ready, worker: early }: ProcessHooks)
     });
     const { runProcess } = await loading;
     const end = announceLater(() => void announceServer(settings.server, report));
-    const isReady = (): void => {
+    const ready = async (): Promise<void> => {
       end();
-      ready?.();
+      await target.becomeReady(becomeDaemon !== undefined);
+      becomeDaemon?.();
     };
-    const hooks = { ready: isReady, worker, place };
+    const hooks = { ready, worker, place };
     if ('image' in mounting && !settings.verbose) return await runImage(settings, report, hooks);
     process.exit(await runProcess(settings, report, hooks));
   } catch (error) {
@@ -147,7 +158,7 @@ async function mountInBackground(
   isDaemon: boolean,
 ): Promise<never> {
   const { becomeDaemon, startDaemon } = await import('./daemon.js');
-  if (isDaemon) return mount(mounting, { ready: becomeDaemon });
+  if (isDaemon) return mount(mounting, { becomeDaemon });
   const server = 'image' in mounting ? undefined : mounting.settings.server;
   process.exit(await startDaemon(words, server?.kind === 'fd' ? server.fd : undefined));
 }

@@ -5,13 +5,14 @@
 // are lost and work goes on. Writes synchronously, so that a message is out before the process ends.
 
 import { jsonLine, type LogFields, type LogFormat, type LogLevel } from '../linux/log-line.js';
-import { writeToStderr } from '../linux/stderr.js';
 import { withoutSecrets } from '../nbd/secrets.js';
 import { printable, printableJson, printableSink } from '../nbd/text.js';
 import type { Report } from '../session/settings.js';
 import { statusText } from '../session/status-text.js';
 import { withFormerNames } from '../worker/contract/former-names.js';
 import { Lines } from './commands/lines.js';
+import type { LogSink } from './log-sink.js';
+import { stderrSink } from './log-target.js';
 import { plainText } from './plain-text.js';
 
 /** Maximum bytes of a message. */
@@ -29,35 +30,36 @@ function lineOf(text: string): string {
   return printable(withoutSecrets(text), LINE_LIMIT);
 }
 
-/** A report that writes lines by `write`, and details when `verbose`. */
-export function createReport(
-  { verbose, logFormat }: ReportOptions,
-  write: (what: string | Uint8Array) => void = writeToStderr,
-): Report {
-  const asText = (text: string): void => write(`nbdfuse: ${lineOf(text)}\n`);
+/** A report that writes lines to `sink`, and details when `verbose`. */
+export function createReport({ verbose, logFormat }: ReportOptions, sink: LogSink = stderrSink()): Report {
+  const isJson = logFormat === 'json';
+  const asText = (text: string, level: LogLevel): void => sink.line(`nbdfuse: ${lineOf(text)}`, level);
   const asJson = (text: string, level: LogLevel, event = 'message'): void =>
-    write(jsonLine(level, event, { text: lineOf(text) }, new Date()));
-  const say = logFormat === 'json' ? asJson : asText;
+    sink.line(jsonLine(level, event, { text: lineOf(text) }, new Date()).trimEnd(), level);
+  const say = isJson ? asJson : asText;
   const detail = verbose ? (text: string): void => say(text, 'debug') : (): void => undefined;
-  const lines = new Lines(LINE_LIMIT, (text) => asJson(text, 'info', 'server'));
   return {
     line: (text, level = 'warning') => say(text, level),
     detail,
     error: (error) => reportError((text) => say(text, 'error'), detail, error),
-    serverSaid:
-      logFormat === 'json'
-        ? (chunk) => lines.take(chunk)
-        : printableSink((text) => write(withoutSecrets(text))),
+    serverSaid: serverOutput(sink, isJson ? (line) => asJson(line, 'info', 'server') : undefined),
     status: (path, status) => {
+      const fields = (): LogFields => ({ path, ...withFormerNames(status) }) as LogFields;
       // A status is written as an object, not as text.
-      if (logFormat === 'json')
-        write(
-          printableJson(
-            jsonLine('info', 'status', { path, ...withFormerNames(status) } as LogFields, new Date()),
-          ),
-        );
-      else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text);
+      if (isJson)
+        sink.line(printableJson(jsonLine('info', 'status', fields(), new Date()).trimEnd()), 'info');
+      else for (const text of statusText(path, status).trimEnd().split('\n')) asText(text, 'info');
     },
+  };
+}
+
+/** Takes the output of a server. @param asJson writes a line of it, if lines have a form of their own */
+function serverOutput(sink: LogSink, asJson: ((line: string) => void) | undefined): Report['serverSaid'] {
+  const lines = new Lines(LINE_LIMIT, asJson ?? ((line) => sink.line(lineOf(line), 'info')));
+  const parts = printableSink((text) => sink.part?.(withoutSecrets(text)));
+  return (chunk) => {
+    if (asJson === undefined && sink.part !== undefined) parts(chunk);
+    else lines.take(chunk);
   };
 }
 

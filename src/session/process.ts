@@ -49,7 +49,7 @@ function watchForInterruption(report: Report): Interruption {
 /** Hooks of the command line. */
 export interface ProcessHooks {
   /** Called when the file can be used. */
-  readonly ready?: () => void;
+  readonly ready?: () => void | Promise<void>;
   /** An idle worker for the kernel backend, started early. */
   readonly worker?: Worker | undefined;
   /** Where to mount, if that has been found already. */
@@ -78,7 +78,7 @@ export async function runProcess(
   });
   const session = await starting;
   service.ready(`serving ${settings.mountpoint}`);
-  ready?.();
+  await ready?.();
   const ending = await Promise.race([session.ended, interruption.ending]);
   service.stopping(`unmounting ${settings.mountpoint}`);
   return session.stop(ending, interruption.hurry);

@@ -56,6 +56,8 @@ export interface Settings {
   readonly threads: number;
   readonly verbose: boolean;
   readonly logFormat: LogFormat;
+  /** A file for the messages. */
+  readonly logFile: string | undefined;
   readonly backend: FuseBackend;
   readonly cache: CacheMode;
   /** Milliseconds that requests wait for a lost server before they fail; Infinity: forever. */

@@ -94,6 +94,7 @@ interface OptionValues extends ImageValues {
   readonly threads?: number;
   readonly verbose?: true;
   readonly logFormat: LogFormat;
+  readonly logFile?: string;
   readonly export?: string;
   readonly all?: true;
   readonly partitions?: true;
@@ -276,6 +277,7 @@ function settingsFrom(values: OptionValues, mountpoint: string): MountSettings {
     threads: values.threads ?? 1,
     verbose: values.verbose ?? false,
     logFormat: values.logFormat,
+    logFile: values.logFile,
     backend: values.fuseBackend,
     // The kernel's caches of the files of one disk would not know each other.
     cache: values.partitions ? 'none' : values.cache,

@@ -17,6 +17,7 @@ const FILE_OPTIONS = [
   '--cache-file',
   '--cache-dir',
   '--trace',
+  '--log-file',
 ];
 
 const ACTIONS = Object.keys(CACHE_ACTIONS);

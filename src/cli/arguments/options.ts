@@ -172,6 +172,10 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
         (text: string) => metricsAddress(text),
       ),
       new NamedOption('-v, --verbose', 'print details and trace every request on standard error', ['-d']),
+      new NamedOption(
+        '--log-file <file>',
+        'append messages to FILE (with --daemon, default: the system log)',
+      ),
       new NamedOption('--log-format <format>', 'format of messages: text or json')
         .default('text', 'text')
         .argParser((text: string) => choice('--log-format', text, LOG_FORMATS)),

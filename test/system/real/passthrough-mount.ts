@@ -41,6 +41,7 @@ function settingsOf(mountpoint: string, uri: string, given: MountSettings): Sett
     threads: 1,
     verbose: false,
     logFormat: 'text',
+    logFile: undefined,
     backend: 'kernel',
     cache: 'writeback',
     reconnectMs: 0,

@@ -30,6 +30,7 @@ describe('option defaults', () => {
       threads: 1,
       verbose: false,
       logFormat: 'text',
+      logFile: undefined,
       backend: 'kernel',
       cache: 'writeback',
       reconnectMs: 60_000,

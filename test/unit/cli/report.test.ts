@@ -1,11 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import { streamSink } from '../../../src/cli/log-sink.js';
 import { createReport } from '../../../src/cli/report.js';
 import type { LogFormat } from '../../../src/linux/log-line.js';
 import { tryProgram } from '../../support/run/command.js';
 
 function record(verbose: boolean, logFormat: LogFormat = 'text') {
   const written: string[] = [];
-  const report = createReport({ verbose, logFormat }, (text) => written.push(String(text)));
+  const report = createReport(
+    { verbose, logFormat },
+    streamSink((text) => written.push(text)),
+  );
   return { written, report };
 }
 
