@@ -5,7 +5,7 @@
 
 import { keptPath } from '../../linux/kept-path.js';
 import { printable } from '../../nbd/text.js';
-import { reasonOf } from '../../transport/errors.js';
+import { codeOf, reasonOf } from '../../transport/errors.js';
 import type { Cleanup } from '../cleanup.js';
 import { Deadline } from '../deadline.js';
 import type { MetricsAddress, Report } from '../settings.js';
@@ -78,6 +78,12 @@ function addressText(address: MetricsAddress): string {
   return `${host.includes(':') ? `[${host}]` : printable(host)}:${port}`;
 }
 
+/** Why the address cannot be used, with the next step where there is one. */
+function reasonAt(error: unknown): string {
+  const next = codeOf(error) === 'EADDRINUSE' ? '; name another port, or 0 for any free one' : '';
+  return `${reasonOf(error)}${next}`;
+}
+
 /** Listens. @throws Error */
 async function listen(
   address: MetricsAddress,
@@ -98,7 +104,7 @@ export class MetricsService {
   static async start(address: MetricsAddress, report: Report, cleanup: Cleanup): Promise<MetricsService> {
     const service = new MetricsService();
     const server = await listen(address, (format) => service.#text(format), cleanup).catch((error) => {
-      throw new Error(`cannot serve metrics at ${addressText(address)}: ${reasonOf(error)}`, {
+      throw new Error(`cannot serve metrics at ${addressText(address)}: ${reasonAt(error)}`, {
         cause: error,
       });
     });

@@ -24,7 +24,7 @@ function lookAt(path: string): Stats | undefined {
 async function removeStale(path: string): Promise<void> {
   const found = lookAt(path);
   if (found === undefined) return;
-  if (!found.isSocket()) throw new Error('the file exists and is not a socket');
+  if (!found.isSocket()) throw new Error('the file exists and is not a socket; name another path');
   try {
     closeSync(await connectUnixSocket(path));
   } catch (error) {
@@ -32,7 +32,7 @@ async function removeStale(path: string): Promise<void> {
     rmSync(path, { force: true });
     return;
   }
-  throw new Error('another process listens there');
+  throw new Error('another process listens there; name another path');
 }
 
 /** Makes a socket with mode 0600 and listens. Replaces one that a killed process has left. @throws Error */

@@ -100,6 +100,7 @@ nbdfuse dir [ nbdkit memory 1M ]; umount dir`,
   '/here/dir: removed the stale mount': `${KILLED}; nbdfuse --daemon dir [ nbdkit memory 1M ]; umount dir`,
   'no nbdfuse file system is mounted': 'nbdfuse --unmount dir',
   'nothing is mounted at dir': 'nbdfuse --status dir',
+  'cannot serve metrics': 'nbdfuse --metrics=unix:disk.raw dir --command nbdkit -s memory 1M',
   'cannot unmount /here/dir: target is busy': `nbdfuse --daemon dir [ nbdkit memory 1M ]
 exec 8<dir/nbd; nbdfuse --unmount dir; exec 8<&-; umount dir`,
   'mountpoint disk.raw: fuse-native': 'nbdfuse --fuse-backend=fuse-native disk.raw [ nbdkit memory 1M ]',

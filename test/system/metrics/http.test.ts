@@ -132,7 +132,7 @@ describe('--metrics', () => {
     expect(statSync(socketPath).mode & 0o777).toBe(0o600);
     expect((await ask({ socketPath })).body).toContain('nbdfuse_up{');
     expect(await refusal(scope, `unix:${socketPath}`)).toBe(
-      `nbdfuse: cannot serve metrics at unix:${socketPath}: another process listens there\n`,
+      `nbdfuse: cannot serve metrics at unix:${socketPath}: another process listens there; name another path\n`,
     );
     expect((await ask({ socketPath })).status).toBe(200);
     expect(await disk.stop()).toBe(0);
@@ -173,7 +173,7 @@ describe('--metrics', () => {
     const scope = createScope();
     const disk = await mountWithPort(scope);
     expect(await refusal(scope, String(disk.port))).toBe(
-      `nbdfuse: cannot serve metrics at 127.0.0.1:${disk.port}: address already in use\n`,
+      `nbdfuse: cannot serve metrics at 127.0.0.1:${disk.port}: address already in use; name another port, or 0 for any free one\n`,
     );
     expect(await refusal(scope, `192.0.2.1:${await freePort()}`)).toMatch(
       /^nbdfuse: cannot serve metrics at 192\.0\.2\.1:\d+: cannot assign requested address\n$/,
