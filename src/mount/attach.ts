@@ -18,6 +18,7 @@ import { findAgain, type MountEntry, mountOf, readMountTable } from './mount-tab
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
 import { atPlace } from './place.js';
+import { registerForUmount } from './umount-helper.js';
 
 /** Percent of the system's dirty page limit that one mount may use, where we may set it. */
 const DIRTY_LIMIT_PERCENT = 8;
@@ -39,6 +40,8 @@ export interface KernelMount {
    * of that name in it. It belongs to the caller, and keeps the mount busy. @throws MountError
    */
   open(name: string): Promise<number>;
+  /** Lets umount(8) wait for the server, where its helper is installed. The mount must be served. Never rejects. */
+  register(): Promise<void>;
   /**
    * Unmounts, or does nothing when the mount is gone. Lazy: detaches it from the tree at once, and it ends with its
    * last user. @throws MountError, with errno EBUSY when the mount is in use
@@ -196,6 +199,10 @@ class Mount implements KernelMount {
 
   open(name: string): Promise<number> {
     return openInMount(this.#entry, name);
+  }
+
+  async register(): Promise<void> {
+    if (isRoot()) await registerForUmount(this.#entry);
   }
 
   async unmount(options: { readonly lazy: boolean }): Promise<void> {

@@ -25,7 +25,7 @@ export interface MountEntry {
 }
 
 /** Undoes the table's octal escapes of space, tab, newline, backslash and `#`. */
-function unescapeOctal(latin1: string): string {
+export function unescapeOctal(latin1: string): string {
   const plain = latin1.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
   );

@@ -1,4 +1,4 @@
-// Runs the programs fusermount3 and umount.
+// Runs the programs fusermount3, mount and umount.
 //
 // Always asynchronous: they may wait for the file system that this process serves.
 
@@ -10,7 +10,11 @@ import { whyFailed } from './errors.js';
 const TEXT_LIMIT = 4096;
 
 /** The commands that install the programs. */
-const REMEDIES = { fusermount3: 'apt-get install fuse3', umount: 'apt-get install mount' } as const;
+const REMEDIES = {
+  fusermount3: 'apt-get install fuse3',
+  mount: 'apt-get install mount',
+  umount: 'apt-get install mount',
+} as const;
 
 /** How a program has ended. */
 export interface Outcome {

@@ -150,13 +150,22 @@ async function startKernelBackend(request: BackendRequest, takeThreads: () => Id
     },
     takeThreads(),
   );
+  const prepareDirectory = async (): Promise<void> => {
+    await worker.ready;
+    await mount.register();
+  };
   const prepareFile = async (): Promise<void> => {
     await worker.ready;
     // Until the kernel knows the owner of the file, it assumes user 0; in a user namespace without user 0 it would let
     // nobody write.
     await (cache === 'writeback' ? files.setSize(0) : files.readAttributes(0).catch(() => undefined));
   };
-  return new KernelBackend(mount, worker, files, mountpoint.kind === 'file' ? prepareFile() : worker.ready);
+  return new KernelBackend(
+    mount,
+    worker,
+    files,
+    mountpoint.kind === 'file' ? prepareFile() : prepareDirectory(),
+  );
 }
 
 /** The files of our mount, for system calls. Each call is made on a file that is verified to be in our mount. */

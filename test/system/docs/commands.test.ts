@@ -35,6 +35,8 @@ const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: See it work':
     'it installs packages; CI runs scripts/test, and test/system/docs/demo.test.ts the demo',
   'README.md: From a checkout': 'changes this machine; scripts/bare-machine follows it elsewhere',
+  'README.md: On Debian and Ubuntu':
+    'changes this machine; scripts/package-test installs the package in fresh systems',
   'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/packaging/mount-helper.test.ts does it and takes it back',
 };

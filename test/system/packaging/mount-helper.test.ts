@@ -5,11 +5,12 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
-import { runProgram, runShell } from '../../support/run/command.js';
+import { runProgram, runShell, tryProgram } from '../../support/run/command.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { processesOf } from '../../support/run/scope.js';
 import { startNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
+import { createShPlugin } from '../../support/sh-plugin.js';
 
 requireRoot();
 requirePrograms('nbdkit', 'qemu-nbd', 'sfdisk', 'unshare', 'mount', 'umount', 'getfattr');
@@ -23,23 +24,26 @@ async function install(scope: Scope): Promise<string> {
   return folder;
 }
 
-/** In a namespace of its own, /usr/sbin gets the helper; `$1` is the scope's folder, `$2` the URI. */
+const HELPERS = ['mount.fuse.nbdfuse', 'umount.fuse.nbdfuse'] as const;
+
+/** In a namespace of its own, /usr/sbin gets the helpers, and /run is empty; `$1` is the scope's folder, `$2` the URI. */
 const PRELUDE = `
 set -e
 mount --bind /usr/sbin "$1/sbin.own"
 mount --bind "$1/sbin" /usr/sbin
+mount -t tmpfs tmpfs /run
 mkdir "$1/mnt"
 `;
 
-/** Runs shell lines in a namespace where mount(8) finds the mount helper. */
+/** Runs shell lines in a namespace where mount(8) and umount(8) find the helpers. */
 async function withHelper(scope: Scope, script: string, ...words: readonly string[]): Promise<string> {
   const installed = await install(scope);
   for (const name of ['sbin', 'sbin.own']) mkdirSync(scope.path(name));
   for (const name of readdirSync('/usr/sbin')) {
-    if (name !== 'mount.fuse.nbdfuse')
+    if (!(HELPERS as readonly string[]).includes(name))
       symlinkSync(scope.path(`sbin.own/${name}`), scope.path(`sbin/${name}`));
   }
-  cpSync(`${installed}/usr/sbin/mount.fuse.nbdfuse`, scope.path('sbin/mount.fuse.nbdfuse'));
+  for (const name of HELPERS) cpSync(`${installed}/usr/sbin/${name}`, scope.path(`sbin/${name}`));
   const shell = ['bash', '-c', PRELUDE + script, 'bash', scope.folder, ...words];
   return runProgram('unshare', '-m', '--propagation', 'private', ...shell);
 }
@@ -161,6 +165,83 @@ describe('mount(8)', () => {
   });
 });
 
+describe('umount(8)', () => {
+  /** A server that takes a second for a flush. */
+  const startSlowServer = async (scope: Scope): Promise<string> => {
+    const failures = ["'flush '*) sleep 1;;"];
+    const { script } = createShPlugin(scope, { size: 4 * 2 ** 20, failures });
+    return (await startNbdkit(scope, 'sh', script)).uri();
+  };
+  const WRITE = 'dd if=/dev/zero of="$1/mnt/nbd" bs=64k count=1 conv=notrunc status=none';
+  const ENDED = 'kill -0 "$(cat "$1/pid")" 2>/dev/null && echo runs || echo ended';
+
+  it.each([
+    ['an absolute path', 'umount "$1/mnt"'],
+    ['a relative path', 'cd "$1"; umount mnt'],
+    ['all mounts of the type', 'umount -a -t fuse.nbdfuse'],
+    ['fusermount3, which cannot wait', 'fusermount3 -u "$1/mnt"'],
+  ])('waits for the server: %s', async (name, command) => {
+    const scope = createScope();
+    const uri = await startSlowServer(scope);
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt" -o "pidfile=$1/pid"
+      ${WRITE}
+      ${command}
+      ${ENDED}
+      mountpoint -q "$1/mnt" || echo unmounted`;
+    const waits = !name.startsWith('fusermount3');
+    expect(await withHelper(scope, script, uri)).toBe(`${waits ? 'ended' : 'runs'}\nunmounted\n`);
+  });
+
+  it('does not wait with --lazy, and unmounts a mount whose nbdfuse is gone', async () => {
+    const scope = createScope();
+    const uri = await startSlowServer(scope);
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt" -o "pidfile=$1/pid"
+      ${WRITE}
+      umount -l "$1/mnt"
+      ${ENDED}
+      mount -t fuse.nbdfuse "$2" "$1/mnt" -o "pidfile=$1/other"
+      kill -9 "$(cat "$1/other")"
+      umount "$1/mnt"
+      mountpoint -q "$1/mnt" || echo unmounted`;
+    expect(await withHelper(scope, script, uri)).toBe('runs\nunmounted\n');
+  });
+
+  it('says which programs use the mount', async () => {
+    const scope = createScope();
+    const uri = await startSlowServer(scope);
+    const script = `
+      mount -t fuse.nbdfuse "$2" "$1/mnt"
+      exec 9<"$1/mnt/nbd"
+      umount "$1/mnt" 2>&1 || echo $?
+      exec 9<&-
+      umount "$1/mnt"`;
+    expect(await withHelper(scope, script, uri)).toMatch(
+      /^nbdfuse: cannot unmount \S*mnt: target is busy; fuser -vm \S*mnt shows which programs use it\n32\n$/,
+    );
+  });
+
+  it('registers a place once in the table of mount options', async () => {
+    const scope = createScope();
+    const uri = await startSlowServer(scope);
+    const script = `
+      for i in 1 2 3; do mount -t fuse.nbdfuse "$2" "$1/mnt"; ${ROOT}bin/nbdfuse --unmount "$1/mnt"; done
+      grep -c 'helper=fuse.nbdfuse' /run/mount/utab`;
+    expect(await withHelper(scope, script, uri)).toBe('1\n');
+  });
+});
+
+it('mount(8) says so when nbdfuse is no longer installed', async () => {
+  const scope = createScope();
+  const script = `
+    sed -i "s|${ROOT}bin/nbdfuse|/none/nbdfuse|g" /usr/sbin/mount.fuse.nbdfuse
+    mount -t fuse.nbdfuse nbd://host "$1/mnt" 2>&1 || echo $?`;
+  expect(await withHelper(scope, script)).toBe(
+    'nbdfuse: there is no /none/nbdfuse any more: install nbdfuse again, or remove its helpers: rm /usr/sbin/*mount.fuse.nbdfuse\n1\n',
+  );
+});
+
 it('install-system: removes what it installed, and the unit reports readiness', async () => {
   const scope = createScope();
   const installed = await install(scope);
@@ -168,6 +249,31 @@ it('install-system: removes what it installed, and the unit reports readiness', 
   expect(files).toContain(`${installed}/usr/share/bash-completion/completions/nbdfuse`);
   const unit = readFileSync(`${installed}/usr/lib/systemd/system/nbdfuse@.service`, 'utf8');
   expect(unit).toMatch(/^Type=notify\n[^@]*^ExecStart=\/\S*node \/\S*bin\/nbdfuse \$NBDFUSE_OPTIONS /m);
+  // npm refuses to link its manual pages over files.
+  expect(files.filter((name) => /man\d/.test(name) && !name.endsWith('.gz'))).toEqual([]);
   await runProgram('env', `DESTDIR=${installed}`, 'bash', `${ROOT}scripts/install-system`, '--remove');
   expect(await runProgram('find', installed, '-type', 'f')).toBe('');
+});
+
+it('install-system: replaces the manual pages of earlier versions, and leaves the links of npm', async () => {
+  const scope = createScope();
+  const pages = scope.path('root/usr/local/share/man/man1');
+  mkdirSync(pages, { recursive: true });
+  writeFileSync(`${pages}/nbdfuse.1`, 'old');
+  symlinkSync('/none', `${pages}/nbdsh.1`);
+  await install(scope);
+  expect(readdirSync(pages)).toEqual(['nbdfuse.1.gz', 'nbdsh.1', 'nbdsh.1.gz']);
+});
+
+it('systemd unit: is valid, restricted, and has no mount namespace of its own', async () => {
+  const scope = createScope();
+  const unit = `${await install(scope)}/usr/lib/systemd/system/nbdfuse@.service`;
+  const own =
+    /^(Private(Tmp|Devices|Mounts|Users)|Protect(System|Home|Proc|KernelTunables|KernelLogs|KernelModules|ControlGroups)|(ReadOnly|ReadWrite|Inaccessible|Bind)\w*Paths|RootDirectory|TemporaryFileSystem|MountFlags)=/m;
+  expect(readFileSync(unit, 'utf8')).not.toMatch(own);
+  if ((await tryProgram('sh', '-c', 'command -v systemd-analyze')).status !== 0) return;
+  const { status, stderr } = await tryProgram('systemd-analyze', 'verify', unit);
+  expect(`${status} ${stderr}`).toBe('0 ');
+  // Ten times the exposure, at most 4.5.
+  await runProgram('systemd-analyze', 'security', '--offline=true', '--threshold=45', unit);
 });

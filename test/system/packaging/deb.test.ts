@@ -1,0 +1,145 @@
+// The Debian packages, as `npm run package` makes them. scripts/package-test installs them in fresh Debian systems.
+
+import { createHash } from 'node:crypto';
+import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { runWithin } from '../../support/run/program.js';
+import { requirePrograms } from '../../support/run/requires.js';
+import { Scope } from '../../support/run/scope.js';
+
+requirePrograms('dpkg-deb', 'npm', 'gzip', 'md5sum');
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const ARCHITECTURES = [
+  ['amd64', 'x64', 'x86-64'],
+  ['arm64', 'arm64', 'aarch64'],
+] as const;
+
+const outer = new Scope();
+
+/** Makes packages in a directory of the scope. */
+async function makePackages(directory: string, ...architectures: readonly string[]): Promise<void> {
+  await runWithin(outer, 280, ['bash', `${ROOT}scripts/package`, ...architectures], {
+    ...process.env,
+    PACKAGES: outer.path(directory),
+    DEBFULLNAME: 'Test',
+    DEBEMAIL: 'test@debian.org',
+    SOURCE_DATE_EPOCH: '1700000000',
+  });
+}
+
+function packageOf(architecture: string, directory = 'packages'): string {
+  const found = readdirSync(outer.path(directory)).find((name) => name.endsWith(`_${architecture}.deb`));
+  return outer.path(directory, found ?? 'none');
+}
+
+/** All files of an unpacked package, relative. */
+const filesOf = (architecture: string): string[] =>
+  readdirSync(outer.path(architecture), { recursive: true, encoding: 'utf8' })
+    .filter((name) => !lstatSync(outer.path(architecture, name)).isDirectory())
+    .sort();
+
+const hashOf = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
+
+beforeAll(async () => {
+  await makePackages('packages', ...ARCHITECTURES.map(([name]) => name));
+  for (const [name] of ARCHITECTURES) await runProgram('dpkg-deb', '-x', packageOf(name), outer.path(name));
+}, 300_000);
+afterAll(() => outer.close());
+
+describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machine) => {
+  it('has the programs, their documents, and what the system needs to use them', () => {
+    expect(filesOf(architecture)).toEqual(
+      expect.arrayContaining([
+        'usr/bin/nbdfuse',
+        'usr/bin/nbdsh',
+        'usr/lib/nbdfuse/bin/nbdfuse-chunks',
+        'usr/lib/nbdfuse/packaging/confine.pl',
+        'usr/lib/nbdfuse/open-image',
+        'usr/lib/systemd/system/nbdfuse@.service',
+        'usr/sbin/mount.fuse.nbdfuse',
+        'usr/sbin/umount.fuse.nbdfuse',
+        'usr/share/applications/nbdfuse-open.desktop',
+        'usr/share/bash-completion/completions/nbdfuse',
+        'usr/share/doc/nbdfuse/changelog.Debian.gz',
+        'usr/share/doc/nbdfuse/copyright',
+        'usr/share/fish/vendor_completions.d/nbdfuse.fish',
+        'usr/share/man/man1/nbdfuse.1.gz',
+        'usr/share/man/man1/nbdsh.1.gz',
+        'usr/share/zsh/vendor-completions/_nbdfuse',
+      ]),
+    );
+  });
+
+  it('has one native binary, for its processor, and no code cache', async () => {
+    const files = filesOf(architecture);
+    const binary = `usr/lib/nbdfuse/node_modules/@koromix/koffi-linux-${cpu}/linux_${cpu}/koffi.node`;
+    expect(files.filter((name) => /\.(node|so|cache|cc|ts)$/.test(name))).toEqual([binary]);
+    expect(await runProgram('file', outer.path(architecture, binary))).toContain(machine);
+    expect(readdirSync(outer.path(architecture, 'usr/lib/nbdfuse/node_modules'))).toEqual([
+      '@koromix',
+      'koffi',
+    ]);
+  });
+
+  it('depends on Node.js 20, recommends the servers, and keeps clear of libnbd', async () => {
+    const control = await runProgram('dpkg-deb', '-f', packageOf(architecture));
+    expect(control).toMatch(/^Depends: nodejs \(>= 20\),/m);
+    expect(control).toMatch(/^Recommends: fuse3, nbdkit, qemu-utils$/m);
+    expect(control).toContain(`\nArchitecture: ${architecture}\n`);
+    // libnbd-bin and python3-libnbd conflict with nbdfuse (<< 1.4.0).
+    const [, version] = /^Version: (.*)$/m.exec(control) ?? [];
+    expect((await tryProgram('dpkg', '--compare-versions', version, 'ge', '1.4.0')).status).toBe(0);
+    const [, size] = /^Installed-Size: (\d+)$/m.exec(control) ?? [];
+    expect(Number(size)).toBeGreaterThan(1000);
+    expect(Number(size)).toBeLessThan(6000);
+  });
+
+  it('leaves no placeholder, and runs the node of the package nodejs', () => {
+    const root = outer.path(architecture);
+    for (const name of filesOf(architecture).filter((one) => !/\.(gz|node|js|mjs)$/.test(one))) {
+      if (lstatSync(`${root}/${name}`).isSymbolicLink()) continue;
+      expect(`${name}: ${readFileSync(`${root}/${name}`, 'utf8')}`).not.toMatch(/@[A-Z]+@|\/usr\/bin\/env/);
+    }
+    expect(readFileSync(`${root}/usr/sbin/mount.fuse.nbdfuse`, 'utf8')).toContain(
+      '"/usr/bin/node" "/usr/lib/nbdfuse/bin/nbdfuse"',
+    );
+    expect(readlinkSync(`${root}/usr/bin/nbdfuse`)).toBe('../lib/nbdfuse/bin/nbdfuse');
+  });
+});
+
+describe('Debian package', () => {
+  it('contains a program that runs', async () => {
+    const arch = process.arch === 'x64' ? 'amd64' : process.arch;
+    const { version } = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8')) as { version: string };
+    const program = outer.path(arch, 'usr/lib/nbdfuse/bin/nbdfuse');
+    expect(await runProgram('node', program, '--version')).toBe(`nbdfuse ${version}\n`);
+    const shell = outer.path(arch, 'usr/lib/nbdfuse/bin/nbdsh');
+    expect(await runProgram('node', shell, '--version')).toContain(version);
+  });
+
+  it('has the same bytes when it is made again', async () => {
+    await makePackages('again', 'amd64');
+    expect(hashOf(packageOf('amd64', 'again'))).toBe(hashOf(packageOf('amd64')));
+  }, 300_000);
+
+  it('has no error for lintian, where that is installed', async () => {
+    if ((await tryProgram('sh', '-c', 'command -v lintian')).status !== 0) return;
+    for (const [name] of ARCHITECTURES)
+      await runWithin(outer, 90, ['sh', '-c', 'lintian --fail-on error "$0" >&2', packageOf(name)]);
+  }, 200_000);
+
+  it('has entries for file managers that are valid, and open read-only', () => {
+    for (const name of ['nbdfuse-open', 'nbdfuse-unmount']) {
+      const text = readFileSync(outer.path('amd64', `usr/share/applications/${name}.desktop`), 'utf8');
+      expect(text).toMatch(/^Exec=\/usr\/lib\/nbdfuse\/open-image (--unmount )?%f$/m);
+      expect(text).toMatch(/^MimeType=(application\/[\w.-]+;)+$/m);
+    }
+    const script = readFileSync(outer.path('amd64', 'usr/lib/nbdfuse/open-image'), 'utf8');
+    expect(
+      script.match(/nbdfuse" --daemon .*/g)?.every((line) => line.startsWith('nbdfuse" --daemon -r ')),
+    ).toBe(true);
+  });
+});
