@@ -75,6 +75,8 @@ await Promise.all([
   }),
 ]);
 
+/** koffi where it is first used: see src/linux/koffi.ts. */
+const KOFFI = /\(0,\s*[\w$.]+createRequire\)\(importMetaUrl\)\("koffi"\)|require\("koffi"\)/g;
 const REQUIRE = new RegExp(`(?<=\\w=)require\\("(node:(?:${HEAVY}))"\\)`, 'g');
 const bodies = [
   'main.body.js',
@@ -86,10 +88,7 @@ const bodies = [
 for (const body of bodies) {
   const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
   const lazy = text.replace(REQUIRE, 'lazily("$1")');
-  writeFileSync(
-    `${FOLDER}/${body}`,
-    lazy.replaceAll('require("koffi")', 'require("./launch.js").koffi(require)'),
-  );
+  writeFileSync(`${FOLDER}/${body}`, lazy.replaceAll(KOFFI, 'require("./launch.js").koffi(require)'));
   const stub = `module.exports = require('./launch.js').load('${body}', require);\n`;
   writeFileSync(`${FOLDER}/${body.replace('.body', '')}`, stub);
 }

@@ -1,6 +1,6 @@
 // Landlock, by which a process restricts its own access to files. packaging/confine.pl uses it.
 
-import koffi from 'koffi';
+import { koffi } from './koffi.js';
 
 const CREATE_RULESET = 444;
 const GET_VERSION = 1;

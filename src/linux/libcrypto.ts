@@ -3,7 +3,7 @@
 // Used by src/tls. As in libc.ts, arguments are plain numbers and memory is passed by address, so that a call allocates
 // nothing. Loaded on demand, as most mounts do not need it.
 
-import koffi from 'koffi';
+import { koffi } from './koffi.js';
 import { addressOf } from './libc.js';
 
 /** Commands of EVP_CIPHER_CTX_ctrl. */

@@ -47,15 +47,20 @@ export function closePipe({ read, write }: Pipe): void {
 }
 
 const BYTES = new Uint8Array(new ArrayBuffer(64));
-/** The address with its array, which the address does not keep alive. */
-const MEMORY = { bytes: BYTES, address: addressOf(BYTES) };
+/** The address of these bytes; 0 before its first use. */
+let bytesAddress = 0;
+
+function address(): number {
+  if (bytesAddress === 0) bytesAddress = addressOf(BYTES);
+  return bytesAddress;
+}
 
 /** Wakes the thread that polls the other end of a pipe. */
 export function wake(writeEnd: number): void {
-  libc.write(writeEnd, MEMORY.address, 1);
+  libc.write(writeEnd, address(), 1);
 }
 
 /** Empties a pipe that `wake` has written to. */
 export function clearWakes(readEnd: number): void {
-  libc.read(readEnd, MEMORY.address, MEMORY.bytes.length);
+  libc.read(readEnd, address(), BYTES.length);
 }

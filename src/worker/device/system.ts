@@ -3,7 +3,7 @@
 // The simulator (tools/simulate) implements it too, so that a seed replays a history exactly.
 
 import { release } from 'node:os';
-import { libc } from '../../linux/libc.js';
+import { loadLibc } from '../../linux/libc.js';
 import { type Memory, REAL_MEMORY } from '../memory/memory.js';
 import { patienceOf } from './signals.js';
 
@@ -35,11 +35,11 @@ export interface System {
 }
 
 export const REAL_SYSTEM: System = {
-  device: libc,
+  device: loadLibc(),
   clock: performance,
   wallClock: Date,
   kernelRelease: release(),
   patienceOf,
-  yieldProcessor: libc.sched_yield,
+  yieldProcessor: loadLibc().sched_yield,
   memory: REAL_MEMORY,
 };
