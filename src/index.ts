@@ -13,6 +13,9 @@ export type {
   ListContextsOptions,
   ListOptions,
   RangeOptions,
+  ReadStreamOptions,
+  StreamOptions,
+  WriteStreamOptions,
   ZeroOptions,
 } from './client/options.js';
 export type { ByteCount } from './client/ranges.js';

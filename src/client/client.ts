@@ -20,10 +20,12 @@ import type {
   ChangeOptions,
   ConnectOptions,
   RangeOptions,
+  ReadStreamOptions,
+  WriteStreamOptions,
   ZeroOptions,
 } from './options.js';
 import { type ByteCount, checkBytes, checkLength, checkRange } from './ranges.js';
-import { readStream, writeStream } from './streams.js';
+import { rangeOf, readStream, writeStream } from './streams.js';
 import { endpointOf, type ServerAddress } from './target.js';
 
 /** A connected export. Every method that uses the server rejects with NbdError or one of its subclasses. */
@@ -236,15 +238,20 @@ export class NbdClient {
     return iterateExtents(this.#pool, this.#range(options), context, options.signal);
   }
 
-  /** Makes a stream that reads a range in order. */
-  createReadStream(options: RangeOptions = {}): Readable {
-    return readStream(this, this.#range(options), options.signal);
+  /** Makes a stream that reads a range in order. @throws NbdArgumentError */
+  createReadStream(options: ReadStreamOptions = {}): Readable {
+    const { signal, highWaterMark } = options;
+    return readStream(this, this.#range(rangeOf(options)), { signal, highWaterMark });
   }
 
-  /** Makes a stream that writes from `offset` (default 0) on. It finishes after a flush, if the server has FLUSH. */
-  createWriteStream(options: Abortable & { offset?: ByteCount } = {}): Writable {
-    const { start } = this.#range({ offset: options.offset });
-    return writeStream(this, start, this.canFlush, options.signal);
+  /**
+   * Makes a stream that writes from a byte on. It finishes after a flush, if the server has FLUSH.
+   * @throws NbdArgumentError
+   */
+  createWriteStream(options: WriteStreamOptions = {}): Writable {
+    const { signal, highWaterMark } = options;
+    const { start } = this.#range(rangeOf(options));
+    return writeStream(this, start, this.canFlush, { signal, highWaterMark });
   }
 
   /**

@@ -53,6 +53,26 @@ export interface BlockStatusOptions extends Abortable {
   readonly one?: boolean;
 }
 
+/** Options of a stream, like those of node:fs. */
+export interface StreamOptions extends Abortable {
+  /** First byte, 0 by default. The same as `offset`. */
+  readonly start?: ByteCount;
+  /** Bytes that the stream requests ahead, or that it may have in flight; default 4 MiB. */
+  readonly highWaterMark?: number;
+}
+
+/** Options of a stream that reads. */
+export interface ReadStreamOptions extends StreamOptions, RangeOptions {
+  /** Last byte, included as in node:fs; default: the last one of the export. Not with `length`. */
+  readonly end?: ByteCount;
+}
+
+/** Options of a stream that writes. */
+export interface WriteStreamOptions extends StreamOptions {
+  /** First byte, 0 by default. */
+  readonly offset?: ByteCount;
+}
+
 /** A range of bytes for a stream or an iteration; default: the whole export. */
 export interface RangeOptions extends Abortable {
   /** First byte; default 0. */
