@@ -1,4 +1,4 @@
-// A short run of the differential test (tools/differential): random operations on a mounted file and the same
+// Short runs of the differential test (tools/differential) and of the kill runs (tools/kills): random operations on a mounted file and the same
 // on a plain one, from one seed each, in the configurations that differ most.
 
 import { resolve } from 'node:path';
@@ -6,9 +6,10 @@ import { beforeAll, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
 import { Program } from '../../support/run/program.js';
-import { requirePrograms } from '../../support/run/requires.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'qemu-nbd', 'certtool');
+requirePrograms('nbdkit', 'qemu-nbd', 'certtool', 'unshare', 'xz');
+requireRoot();
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 
@@ -32,6 +33,19 @@ it.each([
     const fuzz = new Program(scope, process.execPath, [entry, ...words]);
     expect(await fuzz.ended, fuzz.stderr).toBe(0);
     expect(fuzz.stdout).toMatch(/ 0 differences/);
+  },
+  180_000,
+);
+
+it.each(['volatile', 'child', 'xz'])(
+  'kill runs: mounts with a cache file show no wrong byte after a kill: %s',
+  async (disk) => {
+    const scope = createScope();
+    const entry = resolve(ROOT, 'tools/build/tools/kills/run.js');
+    const words = ['--seconds', '1', '--seed', '10', '--disk', disk];
+    const kills = new Program(scope, process.execPath, [entry, ...words]);
+    expect(await kills.ended, kills.stderr).toBe(0);
+    expect(kills.stdout).toMatch(/^6 rounds/m);
   },
   180_000,
 );

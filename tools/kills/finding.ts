@@ -1,0 +1,2 @@
+/** A wrong result. */
+export class Finding extends Error {}
