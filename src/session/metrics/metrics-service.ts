@@ -1,7 +1,7 @@
 // --metrics: serves the metrics of this mount over HTTP, from before the mount until after it.
 //
 // Loaded by start.ts only with the option. The worker counts in any case; it makes a status when somebody asks, at most
-// four times a second.
+// four times a second for each format.
 
 import { keptPath } from '../../linux/kept-path.js';
 import { printable } from '../../nbd/text.js';
@@ -14,7 +14,7 @@ import { type MeasuredFile, mountFamilies } from './families.js';
 import { type MetricsServer, startMetricsServer } from './http-server.js';
 import { listenAtSocketFile } from './socket-file.js';
 
-/** Milliseconds for which requests share one status. */
+/** Milliseconds for which requests share one answer. */
 const SHARED_TIME = 250;
 /** Milliseconds in which the worker makes a status. */
 const STATUS_TIME = 2000;
@@ -57,20 +57,6 @@ function processFamilies(): readonly Family[] {
   ];
 }
 
-/** Lets several callers within a short time share one status. */
-function shared(source: StatusSource): StatusSource {
-  let last: Promise<readonly MeasuredFile[]> | undefined;
-  let madeAt = Number.NEGATIVE_INFINITY;
-  return () => {
-    const now = performance.now();
-    if (last === undefined || now - madeAt >= SHARED_TIME) {
-      madeAt = now;
-      last = source();
-    }
-    return last;
-  };
-}
-
 /** The address as the user may type it. */
 function addressText(address: MetricsAddress): string {
   if (address.kind === 'unix') return `unix:${printable(address.path)}`;
@@ -99,6 +85,8 @@ async function listen(
 /** See the file's head. */
 export class MetricsService {
   #session: MeasuredSession | undefined;
+  /** The last answer in each format. */
+  readonly #answers = new Map<MetricsFormat, { readonly madeAt: number; readonly text: Promise<string> }>();
 
   /** Begins to listen, until `cleanup`. @throws Error, one line */
   static async start(address: MetricsAddress, report: Report, cleanup: Cleanup): Promise<MetricsService> {
@@ -118,10 +106,19 @@ export class MetricsService {
 
   /** The mount is ready: from now on there are metrics. */
   provide(mountpoint: string, status: StatusSource): void {
-    this.#session = { mountpoint, status: shared(status) };
+    this.#session = { mountpoint, status };
   }
 
-  async #text(format: MetricsFormat): Promise<string> {
+  #text(format: MetricsFormat): Promise<string> {
+    const now = performance.now();
+    const last = this.#answers.get(format);
+    if (last !== undefined && now - last.madeAt < SHARED_TIME) return last.text;
+    const text = this.#make(format);
+    this.#answers.set(format, { madeAt: now, text });
+    return text;
+  }
+
+  async #make(format: MetricsFormat): Promise<string> {
     if (this.#session === undefined) throw new Error('the mount is not ready');
     const { mountpoint, status } = this.#session;
     const outcome = await new Deadline(STATUS_TIME).outcomeOf(status());
