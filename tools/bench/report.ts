@@ -5,6 +5,7 @@ import { cpus, loadavg, release } from 'node:os';
 import { LIMIT } from './contestants.js';
 import type { Copied } from './copy.js';
 import type { Garbage } from './garbage.js';
+import type { LibraryReads } from './library/reads.js';
 import { type Measured, median, outcomeOf, ratio, ratios } from './measure.js';
 import { CORES, simulate, WORKERS } from './saturation.js';
 import { PEER, type Side, STORAGE_DAEMON } from './sides.js';
@@ -115,6 +116,23 @@ export function garbageTable(results: readonly Garbage[]): string {
     ]),
   );
   return [...head, ...lines].join('\n');
+}
+
+/** The lines about the library. */
+export function libraryTable(results: readonly LibraryReads[]): string {
+  const lines = results.map(({ text, bar, ours, python }) => {
+    const each = ours.map((value, i) => value / python[i]);
+    const reached = median(each);
+    return line([
+      text,
+      mib(median(python)),
+      mib(median(ours)),
+      `**${factor(reached)}** (${factor(Math.min(...each))}–${factor(Math.max(...each))})`,
+      `${verdict(`≥ ${bar}`, reached >= bar)} ${agreeing(each, bar)}`,
+    ]);
+  });
+  const names = ["random reads, libnbd's Python over one connection", 'Python MiB/s', 'NbdClient MiB/s'];
+  return [line([...names, 'ratio (lowest–highest)', 'bar']), '|---|---|---|---|---|', ...lines].join('\n');
 }
 
 /** The lines of the simulation. */

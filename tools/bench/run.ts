@@ -15,6 +15,7 @@ import { LAZY_CASES } from './lazy/cases.js';
 import { ImageFolder } from './lazy/images.js';
 import type { LazyField } from './lazy/lazy-case.js';
 import { LAZY_HEAD, type LazyRow, lazyRow } from './lazy/table.js';
+import { measureLibrary } from './library/reads.js';
 import { type Measured, measure } from './measure.js';
 import {
   circumstances,
@@ -22,6 +23,7 @@ import {
   disturbance,
   garbageTable,
   head,
+  libraryTable,
   memoryTable,
   row,
   saturationTable,
@@ -102,6 +104,11 @@ const TABLES: readonly { name: string; text: string; make: (scope: Scope) => Pro
     name: 'garbage',
     text: 'what a million requests leave to the garbage collector',
     make: async (scope) => garbageTable(await measureGarbage(scope, field.ours)),
+  },
+  {
+    name: 'library',
+    text: "NbdClient beside libnbd's Python, random reads on a Unix socket",
+    make: async (scope) => libraryTable(await measureLibrary(scope, Math.max(rounds, quick ? 7 : 15))),
   },
   {
     name: 'saturation',
