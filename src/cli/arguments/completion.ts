@@ -4,72 +4,14 @@
 // the shell completes as usual.
 
 import type { Shell } from './arguments.js';
+import { bashCompletion } from './bash-completion.js';
 import { CACHE_ACTIONS } from './cache-words.js';
 import { CHOICES, type NamedOption, OPTIONS } from './options.js';
 import { MODE_WORDS } from './server-mode.js';
 
-/** Options that take the name of a file. */
-const FILE_OPTIONS = [
-  '--pidfile',
-  '--pid-file',
-  '-P',
-  '--key-file',
-  '--cache-file',
-  '--cache-dir',
-  '--trace',
-  '--log-file',
-];
-
 const ACTIONS = Object.keys(CACHE_ACTIONS);
 
 const takesValue = (option: NamedOption): boolean => option.required;
-const valued = OPTIONS.filter(takesValue).flatMap(({ names }) => names);
-
-function bash(): string {
-  const choices = Object.entries(CHOICES).map(
-    ([name, values]) => `    ${name}) COMPREPLY=($(compgen -W '${values.join(' ')}' -- "$word")); return;;`,
-  );
-  const cacheOptions = Object.entries(CACHE_ACTIONS).map(
-    ([action, options]) =>
-      `      ${action}) COMPREPLY=($(compgen -W '${options.map(({ name }) => name).join(' ')}' -- "$word"));;`,
-  );
-  return `# bash completion of nbdfuse: source <(nbdfuse --completion bash)
-_nbdfuse() {
-  local word=$2 before=$3 i
-  COMPREPLY=()
-  case $before in
-${choices.join('\n')}
-    ${FILE_OPTIONS.join('|')}) COMPREPLY=($(compgen -f -- "$word")); return;;
-    ${valued.join('|')}) return;;
-  esac
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    case \${COMP_WORDS[i]} in
-      ${valued.join('|')}) ((i++));;
-      -*) ;;
-      *) break;;
-    esac
-  done
-  if ((i >= COMP_CWORD)); then
-    case $word in
-      -*) COMPREPLY=($(compgen -W '${OPTIONS.flatMap(({ names }) => names).join(' ')}' -- "$word"));;
-      *) COMPREPLY=($(compgen -f -- "$word"));;
-    esac
-  elif [[ \${COMP_WORDS[1]} == cache && \${COMP_WORDS[2]} =~ ^(${ACTIONS.join('|')})$ ]] && ((COMP_CWORD > 2)); then
-    if [[ $word != -* ]]; then COMPREPLY=($(compgen -f -- "$word")); return; fi
-    case \${COMP_WORDS[2]} in
-${cacheOptions.join('\n')}
-    esac
-  elif [[ \${COMP_WORDS[1]} == cache ]] && ((COMP_CWORD == 2)); then
-    COMPREPLY=($(compgen -W '${ACTIONS.join(' ')}' -- "$word") $(compgen -f -- "$word"))
-  elif ((i + 1 == COMP_CWORD)); then
-    COMPREPLY=($(compgen -W '${MODE_WORDS.join(' ')} nbd:// nbd+unix:///' -- "$word") $(compgen -f -- "$word"))
-  else
-    COMPREPLY=($(compgen -c -f -- "$word"))
-  fi
-}
-complete -o filenames -o nospace -F _nbdfuse nbdfuse
-`;
-}
 
 /** A text between single quotes, in zsh and fish. */
 const quoted = (text: string): string => `'${text.replaceAll("'", '')}'`;
@@ -80,7 +22,8 @@ function zshSpec(option: NamedOption): readonly string[] {
     const values = CHOICES[name];
     const action = values === undefined ? '_files' : `(${values.join(' ')})`;
     const value = takesValue(option) ? `:value:${action}` : '';
-    return quoted(`${name}[${description}]${value}`);
+    const equals = takesValue(option) && name.startsWith('--') ? '=' : '';
+    return quoted(`${name}${equals}[${description}]${value}`);
   });
 }
 
@@ -145,6 +88,6 @@ ${cacheLines.join('\n')}
 
 /** The script for a shell. */
 export function completionScript(shell: Shell): string {
-  if (shell === 'bash') return bash();
+  if (shell === 'bash') return bashCompletion();
   return shell === 'zsh' ? zsh() : fish();
 }

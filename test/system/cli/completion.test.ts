@@ -18,7 +18,7 @@ async function offered(...words: readonly string[]): Promise<readonly string[]> 
   const script = `
     cd ${scope.folder}
     source <(node ${NBDFUSE} --completion bash)
-    COMP_WORDS=(nbdfuse "$@"); COMP_CWORD=$#
+    COMP_WORDS=(nbdfuse "$@"); COMP_CWORD=$#; COMP_LINE="nbdfuse $*"; COMP_POINT=\${#COMP_LINE}
     _nbdfuse nbdfuse "\${@: -1}" "\${COMP_WORDS[COMP_CWORD-1]}"
     printf '%s\\n' "\${COMPREPLY[@]}"`;
   const text = await runProgram('bash', '-c', script, 'bash', ...words);
@@ -44,12 +44,24 @@ describe('bash completion', () => {
 
   it('offers ways to name a server after MOUNTPOINT, and commands after these options', async () => {
     expect(await offered('-r', 'image.raw', '--sock')).toEqual(['--socket-activation']);
-    expect(await offered('image.raw', 'nbd')).toEqual(['nbd://', 'nbd+unix:///']);
+    expect(await offered('image.raw', 'nbd')).toEqual([
+      'nbd://',
+      'nbds://',
+      'nbd+unix:///',
+      'nbd+vsock://',
+      'nbd+ssh://',
+    ]);
     expect(await offered('image.raw', '--command', 'nbdki')).toContain('nbdkit');
   });
 });
 
 /** The beginning of a command line, and the only completion of its last word. */
+const VALUES: readonly (readonly [string, string])[] = [
+  ['--cache=writeb', '--cache=writeback'],
+  ['--cache writeb', 'writeback'],
+];
+
+/** The same for \`nbdfuse cache\`. */
 const CACHE: readonly (readonly [string, string])[] = [
   ['cache pr', 'prune'],
   ['cache list --', '--json'],
@@ -72,7 +84,7 @@ all=
 while [[ $all != *'<'*'>'* ]]; do zpty -r -t inner out && all+=$out || sleep 0.01; done
 print -rn -- "<${'$'}{${'$'}{all##*<}%%>*}>"`;
 
-describe('completion of nbdfuse cache', () => {
+describe('completion of options and of nbdfuse cache', () => {
   it.each(CACHE)('bash completes %s to %s', async (typed, word) => {
     expect(await offered(...typed.split(' '))).toEqual([word]);
   });
@@ -82,7 +94,7 @@ describe('completion of nbdfuse cache', () => {
     expect(await offered('cache', 'verify', '--')).toEqual([]);
   });
 
-  it.each(CACHE)('fish completes %s to %s', async (typed, word) => {
+  it.each([...CACHE, ...VALUES])('fish completes %s to %s', async (typed, word) => {
     const scope = createScope();
     writeFileSync(scope.path('script'), completionScript('fish'));
     const line = `source ${scope.path('script')}; cd ${scope.folder}; complete -C 'nbdfuse ${typed}'`;
@@ -90,7 +102,7 @@ describe('completion of nbdfuse cache', () => {
     expect(text.trimEnd().split('\n')).toEqual([expect.stringMatching(new RegExp(`^${word}(\t|$)`))]);
   });
 
-  it.each(CACHE)('zsh completes %s to %s', async (typed, word) => {
+  it.each([...CACHE, ...VALUES])('zsh completes %s to %s', async (typed, word) => {
     const scope = createScope();
     writeFileSync(scope.path('_nbdfuse'), completionScript('zsh'));
     const text = await runProgram('zsh', '-f', '-c', TYPE_IN_ZSH, 'zsh', scope.folder, typed);
