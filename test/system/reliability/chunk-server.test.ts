@@ -173,4 +173,4 @@ it('chunk server: with --restart a newer write waits for the end of the former p
   writeFileSync(scope.path('go'), '');
   await pause(500);
   expect(readFileSync(image).subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'B'))).toBe(true);
-}, 30_000);
+}, 90_000);

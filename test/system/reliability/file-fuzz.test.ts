@@ -1,5 +1,5 @@
-// Short runs of the differential test (tools/differential) and of the kill runs (tools/kills): random operations on a mounted file and the same
-// on a plain one, from one seed each, in the configurations that differ most.
+// Short runs of the differential test (tools/differential) and of the kill runs (tools/kills): random operations on a
+// mounted file and the same on a plain one, from one seed each, in the configurations that differ most.
 
 import { resolve } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
