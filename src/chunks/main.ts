@@ -20,6 +20,7 @@ import { openFileInput } from './input/file-input.js';
 import { NbdInput, type NbdInputOptions } from './input/nbd-input.js';
 import { rangedInput } from './input/ranged-input.js';
 import { type ChunkServerOptions, parseOptions } from './options.js';
+import { startDecodePool } from './reader/decode-pool.js';
 import { textOf } from './reader/errors.js';
 import { type Image, openImage } from './reader/image.js';
 import { hasOtherBytes, versionOfContent } from './reader/same-disk.js';
@@ -169,7 +170,7 @@ class ChunkServer {
       coding,
       memory: this.#memory,
       openFile: fileOpener(options, input),
-      threadEntry: THREAD,
+      startPool: (onMessage) => startDecodePool(THREAD, onMessage),
       onLine: (line) => say(source === '' ? line : `${source}: ${line}`),
       onProgress: (done, all) => {
         this.#indexing = done < all ? { done, all } : undefined;

@@ -95,7 +95,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'chunks/schedule': ['chunks/contract'],
   'chunks/reader': ['chunks/contract', 'chunks/cache', 'chunks/decode', 'chunks/points', 'chunks/schedule'],
   'chunks/input': ['nbd', 'linux', 'client', 'transport', 'chunks/contract'],
-  'chunks/disk': ['nbd', 'client', 'chunks/contract', 'chunks/reader', 'chunks/input'],
+  'chunks/disk': ['nbd', 'client', 'chunks/contract', 'chunks/reader'],
   chunks: [
     'nbd',
     'chunks/contract',

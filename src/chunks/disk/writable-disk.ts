@@ -18,17 +18,50 @@ import type {
   ServedDisk,
 } from '../contract/disk.js';
 import { UNIT } from '../contract/units.js';
-import type { NbdInput } from '../input/nbd-input.js';
 import { ChangedError, type Reader } from '../reader/reader.js';
 
+/** The client of the server below. */
+type Client = Pick<
+  NbdClient,
+  | 'size'
+  | 'blockSizes'
+  | 'readOnly'
+  | 'description'
+  | 'canFlush'
+  | 'canFua'
+  | 'canTrim'
+  | 'canZero'
+  | 'canFastZero'
+  | 'canBlockStatus'
+  | 'isRotational'
+  | 'read'
+  | 'write'
+  | 'zero'
+  | 'trim'
+  | 'flush'
+  | 'blockStatus'
+> & { readonly info: Pick<NbdClient['info'], 'blockSizes'> };
+
+/** The server below: an NbdInput, or the one of the simulator. */
+export interface ServerBelow {
+  /** The client, connected. */
+  client(): Promise<Client>;
+  /** Called when a client has lost its server. */
+  onLoss: (() => void) | undefined;
+  /** Calls `listener` when a client has lost its server. */
+  onLost(client: Client, listener: () => void): Promise<void>;
+  /** An error of a client. It has `isLost` set if the server is lost: the request may or may not have been done. */
+  lossOf(error: unknown): Promise<unknown>;
+}
+
 /** NbdClient takes any range. QEMU aborts where the size of a disk is no multiple of its minimum block size. */
-function blockSizesOf({ info, size, blockSizes }: NbdClient): DiskProperties['blockSizes'] {
+function blockSizesOf({ info, size, blockSizes }: Client): DiskProperties['blockSizes'] {
   const { minimum, preferred, maximum } = blockSizes;
   const isWhole = info.blockSizes !== undefined && size % BigInt(minimum) === 0n;
   return { minimum: isWhole ? minimum : 1, preferred, maximum };
 }
 
-function propertiesOf(client: NbdClient, isWritable: boolean): DiskProperties {
+function propertiesOf(client: Client, isWritable: boolean): DiskProperties {
   const { minimum, preferred, maximum } = blockSizesOf(client);
   return {
     size: Number(client.size),
@@ -47,7 +80,7 @@ function propertiesOf(client: NbdClient, isWritable: boolean): DiskProperties {
 
 /** The extents of a range, as the server below knows them. */
 export async function extentsOf(
-  client: NbdClient,
+  client: Pick<NbdClient, 'blockStatus'>,
   offset: number,
   length: number,
 ): Promise<readonly AllocationExtent[]> {
@@ -61,11 +94,11 @@ export async function extentsOf(
 
 class WritableConnection implements DiskConnection {
   readonly properties: DiskProperties;
-  readonly #input: NbdInput;
-  readonly #client: NbdClient;
+  readonly #input: ServerBelow;
+  readonly #client: Client;
   readonly #reader: Reader;
 
-  constructor(input: NbdInput, client: NbdClient, reader: Reader, isWritable: boolean) {
+  constructor(input: ServerBelow, client: Client, reader: Reader, isWritable: boolean) {
     this.#input = input;
     this.#client = client;
     this.#reader = reader;
@@ -176,7 +209,7 @@ class WritableConnection implements DiskConnection {
 }
 
 /** The disk of a server below. @param isWritable whether changes are taken, if that server does */
-export function writableDisk(input: NbdInput, reader: Reader, isWritable: boolean): ServedDisk {
+export function writableDisk(input: ServerBelow, reader: Reader, isWritable: boolean): ServedDisk {
   input.onLoss = () => reader.lost();
   return {
     connect: async () => new WritableConnection(input, await input.client(), reader, isWritable),
@@ -187,7 +220,7 @@ export function writableDisk(input: NbdInput, reader: Reader, isWritable: boolea
 const FIRST_FLUSH = 1000;
 
 /** Has the server make durable what earlier clients have written, before the cache file takes any of it. */
-export async function flushFirst(input: NbdInput, reader: Reader): Promise<void> {
+export async function flushFirst(input: ServerBelow, reader: Reader): Promise<void> {
   const client = await input.client();
   if (!client.canFlush) return;
   reader.distrustAll();

@@ -2,7 +2,7 @@
 //
 // Units whose check comes soon are held back until it has passed, so that no damaged byte is served.
 
-import type { Input } from '../contract/coding.js';
+import type { Coding, Input } from '../contract/coding.js';
 import { UNIT, zeroUnit } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { type Task, WHOLE } from '../schedule/tasks.js';
@@ -12,7 +12,7 @@ import type { FromThread } from './messages.js';
 import type { SourceEvents, UnitSource } from './source.js';
 
 /** Codings that check each block or frame; the check of gzip is at the end of the whole file. */
-const CHECKED: readonly PackedCoding[] = ['xz', 'bzip2', 'zstd', 'lz4'];
+export const CHECKED: readonly Coding[] = ['xz', 'bzip2', 'zstd', 'lz4'];
 
 interface Open {
   readonly task: Task;

@@ -18,17 +18,21 @@ export interface DecodePool {
   close(): Promise<void>;
 }
 
+/** Starts the threads. @param onMessage takes their messages */
+export type StartPool = (onMessage: (message: FromThread) => void) => DecodePool;
+
 interface Thread {
   readonly worker: Worker;
   readonly tasks: Set<number>;
 }
 
+/** The error of a thread is one of this process. */
+function die(error: Error): never {
+  throw error;
+}
+
 /** Starts threads when they are needed. @param entry the file of decode-thread.ts */
-export function startDecodePool(
-  entry: URL,
-  onMessage: (message: FromThread) => void,
-  onDeath: (error: Error) => void,
-): DecodePool {
+export function startDecodePool(entry: URL, onMessage: (message: FromThread) => void): DecodePool {
   const threads: Thread[] = [];
   const owners = new Map<number, Thread>();
   const most = threadCount();
@@ -36,7 +40,7 @@ export function startDecodePool(
   function start(): Thread {
     const worker = new Worker(entry);
     worker.on('message', onMessage);
-    worker.on('error', onDeath);
+    worker.on('error', die);
     const thread = { worker, tasks: new Set<number>() };
     threads.push(thread);
     return thread;

@@ -5,10 +5,11 @@ import type { UnitFile } from '../contract/cache.js';
 import { type Coding, type Input, type PointIndex, START } from '../contract/coding.js';
 import { UNIT } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
-import { findPoints } from '../points/points.js';
+import { findPoints, type NamedPoints } from '../points/points.js';
 import { PointMap, plainMap } from '../schedule/chunk-map.js';
-import { CodedSource } from './coded-source.js';
-import { type DecodePool, startDecodePool } from './decode-pool.js';
+import { WHOLE } from '../schedule/tasks.js';
+import { CHECKED, CodedSource } from './coded-source.js';
+import type { DecodePool, StartPool } from './decode-pool.js';
 import type { FromThread } from './messages.js';
 import { Pass, type PassResult } from './pass.js';
 import { PlainSource } from './plain-source.js';
@@ -32,8 +33,8 @@ export interface ImageOptions {
   readonly memory: MemoryCache;
   /** Opens the cache file once the size of the image is known; undefined: there is none. */
   readonly openFile: ((size: number | undefined) => Promise<UnitFile | undefined>) | undefined;
-  /** The file of decode-thread.ts. */
-  readonly threadEntry: URL;
+  /** Starts the threads that decode. */
+  readonly startPool: StartPool;
   readonly onLine: (line: string) => void;
   /** Called when the pass has come further. */
   readonly onProgress: (done: number, all: number) => void;
@@ -58,6 +59,8 @@ class Opening {
   #source: CodedSource | undefined;
   #pass: Pass | undefined;
   #reader: Reader | undefined;
+  /** Points that the file names, and that may be wrong. */
+  #unproven: NamedPoints | undefined;
 
   constructor(options: CodedOptions) {
     this.#options = options;
@@ -78,9 +81,17 @@ class Opening {
     if (known !== undefined) return known;
     const found = await findPoints(coding, input);
     if (found?.warning !== undefined) onLine(found.warning);
-    if (found !== undefined) await this.#openFile(found.size);
-    if (found !== undefined) this.#file?.saveIndex(encodeIndex(found));
+    if (found?.isProven !== true) {
+      this.#unproven = found;
+      return undefined;
+    }
+    await this.#keepIndex(found);
     return found;
+  }
+
+  async #keepIndex(index: PointIndex): Promise<void> {
+    await this.#openFile(index.size);
+    this.#file?.saveIndex(encodeIndex(index));
   }
 
   async #openFile(size: number): Promise<void> {
@@ -114,10 +125,7 @@ class Opening {
     const take = (message: FromThread): void => {
       if (this.#pass?.take(message) !== true) this.#source?.take(message);
     };
-    const { threadEntry } = this.#options;
-    this.#pool ??= startDecodePool(threadEntry, take, (error) => {
-      throw error;
-    });
+    this.#pool ??= this.#options.startPool(take);
     return this.#pool;
   }
 
@@ -131,7 +139,7 @@ class Opening {
     const tail = await input.read(Math.max(0, input.size - 4), Math.min(4, input.size));
     const head = await input.read(0, Math.min(18, input.size));
     const early = new Map<number, Uint8Array>();
-    const hinted = new Promise<number>((resolve) => {
+    const hinted = new Promise<number | NamedPoints>((resolve) => {
       const pass = new Pass({
         coding,
         input,
@@ -139,7 +147,10 @@ class Opening {
         spacing,
         made: (unit, bytes) => {
           const claimed = unit === 0 ? claimedSize(bytes) : undefined;
-          const isSure = claimed !== undefined && agrees(coding, claimed, head, tail);
+          const named = this.#unproven;
+          if (named !== undefined && claimed === named.size) resolve(named);
+          const isSure =
+            claimed !== undefined && isEarly(coding, claimed) && agrees(coding, claimed, head, tail);
           if (isSure) resolve(claimed);
           if (this.#reader !== undefined) this.#reader.deliver(unit, bytes);
           else memory.put(unit, bytes, false);
@@ -161,8 +172,16 @@ class Opening {
     const pass = this.#pass;
     if (pass === undefined) throw new Error('there is no pass');
     const first = await Promise.race([pass.result, hinted]);
-    if (typeof first !== 'number') return this.#afterPass(first);
-    return this.#duringPass(pass, first, early);
+    if (typeof first === 'number') return this.#duringPass(pass, first, early);
+    return 'isProven' in first ? this.#insteadOfPass(pass, first) : this.#afterPass(first);
+  }
+
+  /** The image by points that the file names, and on whose size the disk agrees. */
+  async #insteadOfPass(pass: Pass, index: NamedPoints): Promise<Image> {
+    pass.close();
+    this.#pass = undefined;
+    await this.#keepIndex(index);
+    return this.#coded(index);
   }
 
   /** The image after a pass that nobody could use before its end. */
@@ -221,6 +240,9 @@ class Opening {
       );
   }
 }
+
+/** Whether an image is of use before its end: the units of a small one wait for the check of its frame. */
+const isEarly = (coding: Coding, size: number): boolean => !CHECKED.includes(coding) || size > WHOLE * UNIT;
 
 /** The most units to read ahead. */
 const ahead = (memory: MemoryCache): number => Math.floor(memory.limit / 4 / UNIT);

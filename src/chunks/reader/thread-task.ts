@@ -8,7 +8,8 @@ import { createDecoder } from '../decode/decoder.js';
 import type { FromThread, ToThread } from './messages.js';
 
 type Open = Extract<ToThread, { kind: 'open' }>;
-type Tell = (message: FromThread, transfer?: readonly ArrayBuffer[]) => void;
+/** Sends a message to the chunk server. */
+export type Tell = (message: FromThread, transfer?: readonly ArrayBuffer[]) => void;
 
 /** Memory that the garbage collector does not move, as it would move small arrays. */
 const memory = (length: number): Uint8Array => new Uint8Array(new ArrayBuffer(length));

@@ -91,6 +91,15 @@ describe('seek table of a zstd file', () => {
     }
   });
 
+  it('is proven if every frame says its size', async () => {
+    expect((await find(fileOf(seekTable(frames))))?.isProven).toBe(false);
+    const sized = frames.filter((_, which) => which % 2 === 0);
+    const some = { bytes: await throughShell('zstd -q "$1" -o "$2"', PLAIN), length: PLAIN.length };
+    const all = [some, sized[0], some];
+    const file = Buffer.concat([...all.map(({ bytes }) => bytes), seekTable(all)]);
+    expect(await find(file)).toMatchObject({ size: 2 * PLAIN.length + 300_000, isProven: true });
+  });
+
   it('may use bits of the descriptor that have no meaning yet', async () => {
     expect(await find(fileOf(seekTable(frames, { descriptor: 3 })))).toMatchObject({ size: PLAIN.length });
   });

@@ -1,0 +1,163 @@
+// Opens a compressed file as the chunk server does, in process, and reads it in several ways.
+
+import { adoptFiles } from '../../../src/chunks/cache/cache-file.js';
+import { MemoryCache } from '../../../src/chunks/cache/memory.js';
+import type { UnitFile } from '../../../src/chunks/contract/cache.js';
+import { DecodeError, type Input } from '../../../src/chunks/contract/coding.js';
+import { UNIT } from '../../../src/chunks/contract/units.js';
+import type { PackedCoding } from '../../../src/chunks/decode/decoder.js';
+import { ReadError } from '../../../src/chunks/reader/errors.js';
+import { type Image, openImage } from '../../../src/chunks/reader/image.js';
+import { CrashingDisk, emptyDisk } from '../crashing-disk.js';
+import { startInlinePool } from './inline-pool.js';
+
+/** Memory of the chunk server: one unit, so that others are decoded again. */
+const MEMORY = 1.5 * UNIT;
+
+/** A read, and its answer; undefined: EIO. */
+export interface ReadPart {
+  readonly offset: number;
+  readonly length: number;
+  readonly bytes: Uint8Array | undefined;
+}
+
+/** The view of a file that a mount would give. */
+export interface Opened {
+  /** The message of a refused mount. */
+  readonly refusal: string | undefined;
+  readonly size: number;
+  readonly parts: readonly ReadPart[];
+  /** Lines for the user. */
+  readonly lines: readonly string[];
+}
+
+/** The bytes of a file in memory. */
+export function memoryInput(bytes: Uint8Array): Input {
+  return {
+    size: bytes.length,
+    parallel: 4,
+    read: async (offset, length) => Uint8Array.from(bytes.subarray(offset, offset + length)),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** The cache file of one image, on a disk in memory. */
+export class MemoryCacheFile {
+  readonly #disk = new CrashingDisk(emptyDisk(), () => 0);
+  readonly #coding: string;
+  #known: number | undefined;
+
+  constructor(coding: string) {
+    this.#coding = coding;
+  }
+
+  /** As `openFile` of an image. */
+  readonly open = async (size: number | undefined): Promise<UnitFile | undefined> => {
+    const bytes = size ?? this.#known;
+    if (bytes === undefined) return undefined;
+    this.#known = bytes;
+    const fail = (line: string): never => {
+      throw new Error(line);
+    };
+    return adoptFiles(
+      { data: this.#disk.file('data'), index: this.#disk.file('index') },
+      { size: this.#disk.dataSize, onDisk: 0 },
+      {
+        path: 'FILE',
+        identity: { source: 'odd', coding: this.#coding, fileSize: 0, version: '' },
+        size: bytes,
+        limit: undefined,
+        onFailure: fail,
+        onLine: fail,
+      },
+    );
+  };
+}
+
+/** Whether opening failed because of the file. A decoder's lack of memory comes as a message of its thread. */
+const isAboutData = (error: unknown): error is Error =>
+  error instanceof DecodeError || (error instanceof Error && error.message.includes('memory'));
+
+export interface OpenRequest {
+  readonly coding: PackedCoding;
+  readonly input: Input;
+  readonly cache?: MemoryCacheFile | undefined;
+  /** Reads the image. */
+  readonly read: (image: Image) => AsyncIterable<ReadPart>;
+}
+
+/** Opens, reads and closes a file. @throws all errors that are not about its data */
+export async function openAndRead({ coding, input, cache, read }: OpenRequest): Promise<Opened> {
+  const lines: string[] = [];
+  let image: Image;
+  try {
+    image = await openImage({
+      input,
+      coding,
+      memory: new MemoryCache(MEMORY),
+      openFile: cache?.open,
+      startPool: startInlinePool,
+      onLine: (line) => lines.push(line),
+      onProgress: () => undefined,
+    });
+  } catch (error) {
+    if (!isAboutData(error)) throw error;
+    return { refusal: error.message, size: 0, parts: [], lines };
+  }
+  const parts: ReadPart[] = [];
+  try {
+    for await (const part of read(image)) parts.push(part);
+  } finally {
+    await image.close();
+  }
+  return { refusal: undefined, size: image.reader.map.size, parts, lines };
+}
+
+async function readPart({ reader }: Image, offset: number, length: number): Promise<ReadPart> {
+  try {
+    return { offset, length, bytes: Buffer.concat(await reader.read(offset, length)) };
+  } catch (error) {
+    if (!(error instanceof ReadError)) throw error;
+    return { offset, length, bytes: undefined };
+  }
+}
+
+/** Bytes of a request in order: no divisor of a unit. */
+const STEP = 100_003;
+
+/** Reads all in order; a request that fails is made again for each half, down to single bytes. */
+export async function* inOrder(image: Image): AsyncGenerator<ReadPart> {
+  const { size } = image.reader.map;
+  for (let offset = 0; offset < size; offset += STEP)
+    yield* halves(image, offset, Math.min(STEP, size - offset));
+}
+
+async function* halves(image: Image, offset: number, length: number): AsyncGenerator<ReadPart> {
+  const part = await readPart(image, offset, length);
+  if (part.bytes !== undefined || length === 1) {
+    yield part;
+    return;
+  }
+  const half = Math.ceil(length / 2);
+  const first = [];
+  for await (const one of halves(image, offset, half)) first.push(one);
+  yield* first;
+  // Behind bytes that cannot be read, one request is enough.
+  if (first.at(-1)?.bytes === undefined) yield await readPart(image, offset + half, length - half);
+  else yield* halves(image, offset + half, length - half);
+}
+
+/** Reads at random places, several at the same time, and the first and the last bytes. */
+export function atRandom(random: (below: number) => number): (image: Image) => AsyncGenerator<ReadPart> {
+  return async function* read(image) {
+    const { size } = image.reader.map;
+    if (size === 0) return;
+    for (let round = 0; round < 2; round++) {
+      const places = Array.from({ length: 4 }, () => random(size));
+      const reads = [0, size - 1, ...places].map((offset) =>
+        readPart(image, offset, Math.min(1 + random(9000), size - offset)),
+      );
+      yield* await Promise.all(reads);
+    }
+  };
+}

@@ -1,0 +1,36 @@
+// The output of the reference program of a format for a file.
+
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { requireProgram } from '../run/requires.js';
+
+/** The output of a reference program. */
+export interface Reference {
+  readonly bytes: Buffer;
+  /** Whether the program was content: status 0, or the 2 of a warning of gzip. */
+  readonly isWhole: boolean;
+  readonly message: string;
+}
+
+const COMMANDS = {
+  xz: ['xz', '-dc'],
+  gzip: ['gzip', '-dc'],
+  bzip2: ['bzip2', '-dc'],
+  zstd: ['zstd', '-qdc'],
+  lz4: ['lz4', '-dc'],
+} as const;
+
+/** Status of `gzip` after a warning. */
+const WARNING = 2;
+
+/** Runs the reference program on a file. @param path where the file may be written; it gets no suffix of the format */
+export function referenceOf(coding: keyof typeof COMMANDS, file: Uint8Array, path: string): Reference {
+  const [program, option] = COMMANDS[coding];
+  const name = `${path}.${coding === 'gzip' ? 'gz' : coding}`;
+  writeFileSync(name, file);
+  const { stdout, stderr, status } = spawnSync(requireProgram(program), [option, name], {
+    maxBuffer: 1 << 28,
+  });
+  const isWarned = coding === 'gzip' && status === WARNING;
+  return { bytes: stdout, isWhole: status === 0 || isWarned, message: stderr.toString('latin1').trim() };
+}
