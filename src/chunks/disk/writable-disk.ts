@@ -47,7 +47,7 @@ export interface ServerBelow {
   /** The client, connected. */
   client(): Promise<Client>;
   /** Called when a client has lost its server. */
-  onLoss: (() => void) | undefined;
+  onLoss: () => void;
   /** Calls `listener` when a client has lost its server. */
   onLost(client: Client, listener: () => void): Promise<void>;
   /** An error of a client. It has `isLost` set if the server is lost: the request may or may not have been done. */

@@ -54,7 +54,8 @@ export class Clients {
     const { checker, scheduler, size } = this.#options;
     if (size === 0) return;
     const { random } = scheduler;
-    if (checker instanceof ChangingChecker && random.chance(0.3)) this.#askChange(checker);
+    if (checker instanceof ChangingChecker && random.chance(0.1)) this.#askFlush();
+    else if (checker instanceof ChangingChecker && random.chance(0.3)) this.#askChange(checker);
     else if (random.chance(0.5)) {
       const reader = random.below(READERS);
       const offset = this.#positions[reader] % size;
@@ -102,6 +103,24 @@ export class Clients {
         onViolation(
           new Violation('unexpected error', `a read of ${length} at ${offset} fails: ${String(error)}`),
         );
+    }
+    this.waiting -= 1;
+    this.answered += 1;
+  }
+
+  #askFlush(): void {
+    this.waiting += 1;
+    this.#options.scheduler.note('flush');
+    void this.#flush();
+  }
+
+  async #flush(): Promise<void> {
+    const { connection, onViolation } = this.#options;
+    try {
+      await connection.flush();
+    } catch (error) {
+      if (isLost(error)) return this.#later(() => void this.#flush());
+      onViolation(new Violation('unexpected error', `a flush fails: ${String(error)}`));
     }
     this.waiting -= 1;
     this.answered += 1;

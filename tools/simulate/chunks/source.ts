@@ -33,6 +33,7 @@ export class Source implements Input, ServerBelow {
   readonly size: number;
   readonly parallel: number;
   isAlive = true;
+  onLoss: () => void = () => undefined;
   /** Whether reads may fail one by one. */
   mayFail = true;
   /** Failures so far, and losses. */
@@ -75,6 +76,7 @@ export class Source implements Input, ServerBelow {
     this.losses += 1;
     for (const waiting of this.#waiting) waiting.lose();
     this.#waiting.clear();
+    this.onLoss();
   }
 
   client(): ReturnType<ServerBelow['client']> {
