@@ -228,7 +228,7 @@ describe('cache file', () => {
   it('refuses a directory that does not exist, or makes it for its owner only', async () => {
     const scope = createScope();
     const path = scope.path('a', 'b', 'cache');
-    await expect(openCacheFile(optionsFor(path))).rejects.toThrow(/No such file or directory/);
+    await expect(openCacheFile(optionsFor(path))).rejects.toThrow(/no such file or directory/);
     await opened(scope, optionsFor(path, { createParents: true }));
     expect(statSync(scope.path('a', 'b')).mode & 0o777).toBe(0o700);
   });
