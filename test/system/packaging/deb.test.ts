@@ -65,6 +65,7 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
         'usr/share/bash-completion/completions/nbdfuse',
         'usr/share/doc/nbdfuse/changelog.Debian.gz',
         'usr/share/doc/nbdfuse/copyright',
+        'usr/share/doc/nbdfuse/monitoring/nbdfuse.rules.yml',
         'usr/share/fish/vendor_completions.d/nbdfuse.fish',
         'usr/share/man/man1/nbdfuse.1.gz',
         'usr/share/man/man1/nbdsh.1.gz',
