@@ -63,10 +63,14 @@ function passthroughObjection(request: BackendRequest, cache: CacheMode): string
   return undefined;
 }
 
-function workerOptions(request: BackendRequest, { device }: KernelMount, cache: CacheMode): WorkerOptions {
+function workerOptions(
+  request: BackendRequest,
+  { device }: KernelMount,
+  { cache, version }: Pick<WorkerOptions, 'cache' | 'version'>,
+): WorkerOptions {
   const { settings, options, mountpoint, files, changing, threads } = request;
   return {
-    version: programVersion(),
+    version,
     device,
     files,
     changing,
@@ -131,10 +135,12 @@ async function loadReadThreads({ threads, events }: BackendRequest): Promise<rea
 async function startKernelBackend(request: BackendRequest, takeThreads: () => IdleThreads): Promise<Backend> {
   const { mountpoint, options, events } = request;
   const cache = await cacheMode(request);
+  // Reads a file, which the mount may cover.
+  const version = programVersion();
   const mount = await mountKernel(mountpoint, { ...options, readOnly: isReadOnly(request) });
   const files = new ShownFiles(mount, request.files);
   const worker = WorkerHandle.start(
-    workerOptions(request, mount, cache),
+    workerOptions(request, mount, { cache, version }),
     {
       ...events,
       syncWanted: (file) => {
