@@ -100,7 +100,7 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
 
   it('leaves no placeholder, and runs the node of the package nodejs', () => {
     const root = outer.path(architecture);
-    for (const name of filesOf(architecture).filter((one) => !/\.(gz|node|js|mjs)$/.test(one))) {
+    for (const name of filesOf(architecture).filter((one) => !/\.(gz|node|[cm]?js)$/.test(one))) {
       if (lstatSync(`${root}/${name}`).isSymbolicLink()) continue;
       expect(`${name}: ${readFileSync(`${root}/${name}`, 'utf8')}`).not.toMatch(/@[A-Z]+@|\/usr\/bin\/env/);
     }
