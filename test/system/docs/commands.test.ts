@@ -37,6 +37,7 @@ const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: From a checkout': 'changes this machine; scripts/bare-machine follows it elsewhere',
   'README.md: On Debian and Ubuntu':
     'changes this machine; scripts/package-test installs the package in fresh systems',
+  'docs/internals/testing.md: Benchmark': 'it makes a system of another version, and measures for an hour',
   'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/packaging/mount-helper.test.ts does it and takes it back',
 };

@@ -12,11 +12,51 @@ const TABLE = `\
 
 it('mount table: reads number, device, path, type and source of each mount', () => {
   expect(parseMountTable(Buffer.from(TABLE))).toEqual([
-    { id: 36, device: '98:0', path: '/mnt2', type: 'ext3', source: '/dev/root', userId: undefined },
-    { id: 40, device: '0:22', path: '/proc', type: 'proc', source: 'proc', userId: undefined },
-    { id: 66, device: '0:40', path: '/tmp/a b\tc\\d#e', type: 'fuse.nbdfuse', source: 'disk one', userId: 0 },
-    { id: 67, device: '0:41', path: '/tmp/größe', type: 'fuse.nbdfuse', source: 'nbdfuse', userId: 0 },
-    { id: 68, device: '0:42', path: '/tmp/f', type: 'fuse.nbdfuse', source: '-', userId: 0 },
+    {
+      id: 36,
+      device: '98:0',
+      path: '/mnt2',
+      type: 'ext3',
+      source: '/dev/root',
+      userId: undefined,
+      groupId: undefined,
+    },
+    {
+      id: 40,
+      device: '0:22',
+      path: '/proc',
+      type: 'proc',
+      source: 'proc',
+      userId: undefined,
+      groupId: undefined,
+    },
+    {
+      id: 66,
+      device: '0:40',
+      path: '/tmp/a b\tc\\d#e',
+      type: 'fuse.nbdfuse',
+      source: 'disk one',
+      userId: 0,
+      groupId: undefined,
+    },
+    {
+      id: 67,
+      device: '0:41',
+      path: '/tmp/größe',
+      type: 'fuse.nbdfuse',
+      source: 'nbdfuse',
+      userId: 0,
+      groupId: 0,
+    },
+    {
+      id: 68,
+      device: '0:42',
+      path: '/tmp/f',
+      type: 'fuse.nbdfuse',
+      source: '-',
+      userId: 0,
+      groupId: undefined,
+    },
   ]);
 });
 

@@ -202,7 +202,10 @@ print(os.pread(fd, 7, 0))`;
     expect(await order(`use ${localFile(scope, 'empty', Buffer.alloc(0))}`)).toMatch(/0 bytes/);
     expect(await order(`use ${scope.folder}`)).toMatch(/not a regular file/);
     expect(await order(`use ${scope.path('nothing')}`)).toMatch(/no such file or directory/);
-    expect(await passthrough()).toMatchObject({ active: false, why: expect.stringContaining('no such file or directory') });
+    expect(await passthrough()).toMatchObject({
+      active: false,
+      why: expect.stringContaining('no such file or directory'),
+    });
     expect((await readFile(file)).equals(ZEROS)).toBe(true);
     expect(await order(`use ${localFile(scope)}`)).toBe('accepted');
     expect((await readFile(file)).equals(LETTERS)).toBe(true);

@@ -75,7 +75,7 @@ it('nbdsh terminal: reads, writes, waits, shows errors, and ends at Ctrl-D', asy
   expect(await terminal.answer('bytes.toString()')).toBe("'hello'");
   expect(await terminal.answer('nothing.here')).toMatch(/^Uncaught ReferenceError: nothing is not defined$/);
   expect(await terminal.answer('await h.read(h.size, 1)')).toMatch(
-    /^Uncaught NbdError: bytes 1048576 to .*$/,
+    /^Uncaught NbdArgumentError: bytes 1048576 to .*$/,
   );
   terminal.type(CTRL_D);
   expect(await terminal.program.ended).toBe(0);

@@ -41,7 +41,9 @@ describe('pidfile', () => {
     await expect(writePidfile(join(folder, 'missing', 'pid'))).rejects.toThrow(
       /^cannot write the pidfile \S+: no such file or directory$/,
     );
-    await expect(writePidfile('/dev/full')).rejects.toThrow(/^cannot write the pidfile \/dev\/full: no space left on device$/);
+    await expect(writePidfile('/dev/full')).rejects.toThrow(
+      /^cannot write the pidfile \/dev\/full: no space left on device$/,
+    );
     expect((await stat('/dev/full')).isCharacterDevice()).toBe(true);
   });
 });
