@@ -29,8 +29,16 @@ export async function mountHanging(scope: Scope, ...options: readonly string[]):
   const disk = await mountDisk(scope, { server: [uri()], options });
   await whenConnected(disk, options);
   const tasks = `/proc/${program.pid}/task`;
-  const hasStopped = (): boolean =>
-    readdirSync(tasks).every((task) => /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8')));
+  const hasStopped = (): boolean => {
+    try {
+      return readdirSync(tasks).every((task) =>
+        /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8')),
+      );
+    } catch {
+      // A thread has ended meanwhile.
+      return false;
+    }
+  };
   const freeze = async (): Promise<void> => {
     program.child.kill('SIGSTOP');
     await until('the server to stop', hasStopped);
