@@ -164,7 +164,7 @@ async function startKernelBackend(request: BackendRequest, takeThreads: () => Id
     await worker.ready;
     // Until the kernel knows the owner of the file, it assumes user 0; in a user namespace without user 0 it would let
     // nobody write.
-    await (cache === 'writeback' ? files.setSize(0) : files.readAttributes(0).catch(() => undefined));
+    await (cache === 'writeback' ? files.setSize(0) : files.readAttributes(0));
   };
   return new KernelBackend(
     mount,

@@ -40,10 +40,10 @@ if ($act eq 'write-back') {
   syscall($number + 0, fileno $file, 0, 0, ${WRITE_AND_WAIT}) == 0 or exit 1;
 } else {
   stat $through or exit 1;
-  truncate($through, $number) or exit 1 if $act eq 'set-size';
+  truncate($through, $number) or exit 1;
 }`;
 
-/** Whether the functions of this file work here: they need perl. */
+/** Whether `writeBack` and `setSize` work here: they need perl. */
 export async function hasOwnFileCalls(): Promise<boolean> {
   return findProgram('perl').then(
     () => true,
@@ -59,17 +59,20 @@ export interface OwnFile {
   readonly name: string;
 }
 
-async function act({ root, name }: OwnFile, what: string, number: number): Promise<void> {
-  const path = pathThrough(ROOT, name);
-  const [program, ...words] = wordsWithPath(['perl', '-e', PROGRAM, what, String(number)], path);
+/** Runs a program whose last word is the file. @throws Error if it fails, or is missing */
+async function run({ root, name }: OwnFile, command: readonly string[]): Promise<void> {
+  const [program, ...words] = wordsWithPath(command, pathThrough(ROOT, name));
   const child = spawn(program, words, {
     stdio: ['ignore', 'ignore', 'ignore', root],
     cwd: '/',
     env: { ...process.env, PERL_BADLANG: '0' },
   });
   const [status] = await once(child, 'exit');
-  if (status !== 0) throw new Error(`${what} failed`);
+  if (status !== 0) throw new Error(`${program} failed`);
 }
+
+const act = (file: OwnFile, what: string, number: number): Promise<void> =>
+  run(file, ['perl', '-e', PROGRAM, what, String(number)]);
 
 /**
  * Writes a file's dirty pages back, without fsync(2) and its locks, and resolves when all these writes have replies.
@@ -81,9 +84,9 @@ export async function writeBack(file: OwnFile): Promise<void> {
   await act(file, 'write-back', number);
 }
 
-/** Makes the kernel ask for a file's attributes. @throws Error if that fails, or perl is missing */
+/** Makes the kernel ask for a file's attributes; needs no perl. @throws Error if that fails */
 export function readAttributes(file: OwnFile): Promise<void> {
-  return act(file, 'read-attributes', 0);
+  return run(file, ['/bin/sh', '-c', '[ -e "$0" ]']);
 }
 
 /** Makes the kernel ask for a file's attributes, and then set its size. @throws Error if that fails, or perl is missing */
