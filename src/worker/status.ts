@@ -4,7 +4,7 @@
 
 import type { ChunkStatus } from '../chunks/contract/status.js';
 import { errnoName } from '../constants/errno-names.js';
-import { ownIdentity } from '../linux/process.js';
+import { ownIdentity, type ProcessIdentity } from '../linux/process.js';
 import { transmissionFlagNames } from '../nbd/names.js';
 import type { WorkerSettings } from './contract/messages.js';
 import type { CacheMode, FileStatus, RequestStatus, Status, WaitStatus } from './contract/status.js';
@@ -24,6 +24,7 @@ export interface StatusContext {
   /** False: the file has no connections because nobody has opened it. */
   readonly inUse: boolean;
   readonly version: string;
+  readonly identity: ProcessIdentity | undefined;
   readonly cache: CacheMode;
   readonly passthrough: Passthrough | undefined;
   /** Seconds since the file is served. */
@@ -88,7 +89,8 @@ function waitStatus({ bytes, ...wait }: Wait): WaitStatus {
 
 /** The status of one file. */
 export function statusOf(disk: Disk, context: StatusContext): Status {
-  const { inUse, cache, passthrough, uptime, server, tls, readThreads, readThreadCounters } = context;
+  const { identity, inUse, cache, passthrough, uptime, server, tls, readThreads, readThreadCounters } =
+    context;
   const { info } = disk;
   const counters = disk.counters.map((own, i) => readThreadCounters.reduce((sum, one) => sum + one[i], own));
   const inFlight = readThreads.reduce((sum, one) => sum + one.inFlight, context.inFlight);
@@ -96,11 +98,10 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
     ...disk.connections.map(({ number, inFlight }) => ({ number, inFlight })),
     ...readThreads.map(({ connection, inFlight }) => ({ number: connection, inFlight })),
   ];
-  const identity = ownIdentity();
   return {
     version: context.version,
     pid: process.pid,
-    ...(identity === undefined ? {} : { processStart: identity.start, pidNamespace: identity.pidNamespace }),
+    ...(identity && { processStart: identity.start, pidNamespace: identity.pidNamespace }),
     uptime,
     server,
     tls,
@@ -158,6 +159,8 @@ export class StatusReporter {
   readonly #readThreads: ReadThreads | undefined;
   readonly #passthrough: Passthrough | undefined;
   readonly #startedAt: number;
+  /** Read once, at the first status: it takes system calls, and never changes. */
+  #identity: ProcessIdentity | undefined;
   /** The state of the chunk server behind each file that has one. */
   readonly chunks = new Map<number, ChunkStatus>();
 
@@ -193,10 +196,12 @@ export class StatusReporter {
     const entry = this.#files.entry(disk.index);
     const { server = '', tls = false } = entry?.file ?? {};
     const chunks = this.chunks.get(disk.index);
+    this.#identity ??= ownIdentity();
     const status = statusOf(disk, {
       inFlight: this.#engine.requests.inFlightOn(disk),
       inUse: entry?.disk === disk,
       version: this.#settings.version,
+      identity: this.#identity,
       cache: this.#settings.cache,
       passthrough: this.#passthrough,
       uptime: Math.round((this.#engine.now() - this.#startedAt) / 1000),

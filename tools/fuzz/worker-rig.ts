@@ -158,6 +158,7 @@ export class Rig {
       cache: 'writeback',
       passthrough: undefined,
       version: '',
+      identity: undefined,
       uptime: 1,
       server: 'phony',
       tls: false,
