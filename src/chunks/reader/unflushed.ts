@@ -27,7 +27,7 @@ export class UnflushedUnits {
     this.#all = ++this.#last;
   }
 
-  /** A FLUSH that was sent at `mark` has succeeded. @returns the units that it may have covered; undefined: any */
+  /** A FLUSH that was sent at `mark` has succeeded. @returns the units that it may have covered; undefined: every one */
   flushed(mark: number): readonly number[] | undefined {
     const covered = [...this.#changed.keys()].filter((unit) => (this.#changed.get(unit) ?? 0) <= mark);
     for (const unit of covered) this.#changed.delete(unit);

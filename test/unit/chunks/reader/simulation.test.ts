@@ -16,21 +16,11 @@ import type { SourceEvents } from '../../../../src/chunks/reader/source.js';
 import { Store } from '../../../../src/chunks/reader/store.js';
 import { PointMap, plainMap } from '../../../../src/chunks/schedule/chunk-map.js';
 import { BACKGROUND, DEMAND, type Task } from '../../../../src/chunks/schedule/tasks.js';
+import { mulberry } from '../../../support/random.js';
 
 const UNITS = 40;
 const SIZE = UNITS * UNIT;
 const MAX_OPEN = 3;
-
-/** A generator of random numbers below 2^32 (mulberry32). */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
 
 /** A cache file whose reads end when the world says so. */
 class SlowFile implements UnitFile {
@@ -100,7 +90,7 @@ class World {
   #events: SourceEvents | undefined;
 
   constructor(seed: number) {
-    this.random = randomOf(seed);
+    this.random = mulberry(seed);
     this.isPlain = this.random(2) === 0;
     const points = [0];
     while (points[points.length - 1] < SIZE)
