@@ -43,8 +43,16 @@ function pids(): readonly number[] {
     .map(Number);
 }
 
-/** Whether a process of a process group is running. Zombies do not count: in a container, nobody may reap them. */
+/**
+ * Whether a process of a process group is running, of any user. A group that has the number by now counts, too. Zombies
+ * do not count: in a container, nobody may reap them.
+ */
 export function isGroupRunning(group: number): boolean {
+  try {
+    process.kill(-group, 0);
+  } catch (error) {
+    return !(error instanceof Error && 'code' in error && error.code === 'ESRCH');
+  }
   return pids().some((pid) => fieldsOf(pid)?.[1] === String(group));
 }
 

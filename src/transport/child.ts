@@ -10,9 +10,9 @@ import { once } from 'node:events';
 import { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { keptPath } from '../linux/kept-path.js';
-import { isGroupRunning } from '../linux/process.js';
 import { printable } from '../nbd/text.js';
 import { reasonOf, TransportError } from './errors.js';
+import { groupsEnded } from './process-groups.js';
 import { findProgram } from './program.js';
 
 /** Milliseconds that a child gets to exit alone after its connection has ended. */
@@ -27,8 +27,6 @@ const LAST_WORDS_TIME = 200;
 const TERM_TIME = 5000;
 /** Milliseconds to wait for the watcher's end; it may have stubborn processes to wait for. */
 const WATCHER_TIME = 1000;
-/** Milliseconds between two checks whether a group has ended; the check reads the state of all processes. */
-const GROUP_LOOK = 100;
 /** Milliseconds between the watcher's checks of its group. */
 const TERM_LOOK = 100;
 
@@ -162,8 +160,7 @@ export class Child {
   /** Resolves when the child and all processes of its group have ended. */
   async groupEnded(): Promise<void> {
     await this.exited;
-    while (this.#signalGroup(0) && isGroupRunning(this.pid ?? 0))
-      await delay(GROUP_LOOK, undefined, { ref: false });
+    if (this.pid !== undefined) await groupsEnded([this.pid]);
   }
 
   async #follow(child: ChildProcess, onStderr: (chunk: Buffer) => void): Promise<ServerExit> {
@@ -203,15 +200,13 @@ export class Child {
     channel.destroy();
   }
 
-  /** @param signal 0: none @returns whether a process is left in the group */
-  #signalGroup(signal: NodeJS.Signals | 0): boolean {
+  #signalGroup(signal: NodeJS.Signals): void {
     const { pid } = this.#process;
-    if (pid === undefined) return false;
+    if (pid === undefined) return;
     try {
-      return process.kill(-pid, signal);
+      process.kill(-pid, signal);
     } catch {
       // ESRCH: no process is left in the group.
-      return false;
     }
   }
 

@@ -1,22 +1,12 @@
-// Waits for the end of process groups that a child has started.
+// Waits for the end of process groups: that of a child, and those that it has started.
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf } from './errors.js';
+import { isGroupRunning } from '../linux/process.js';
 
-/** Milliseconds between two looks. */
-const LOOK = 50;
+/** Milliseconds between two looks, which read the state of all processes. */
+const LOOK = 100;
 
-/** Whether a process is left in a group, of any user. A group that has the number by now counts, too. */
-function hasProcess(group: number): boolean {
-  try {
-    process.kill(-group, 0);
-    return true;
-  } catch (error) {
-    return codeOf(error) !== 'ESRCH';
-  }
-}
-
-/** Resolves when no process is left in any of the groups. */
+/** Resolves when no process of any of the groups is running. */
 export async function groupsEnded(groups: readonly number[]): Promise<void> {
-  while (groups.some(hasProcess)) await delay(LOOK, undefined, { ref: false });
+  while (groups.some(isGroupRunning)) await delay(LOOK, undefined, { ref: false });
 }
