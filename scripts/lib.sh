@@ -52,9 +52,13 @@ check_node() {
     fail "Node.js $(node --version) is too old: install version 20 or newer"
 }
 
+# The files that `npm run build` reads beside src. Others in scripts do not count: tests write there, and a build would
+# take dist from under them.
+readonly BUILD_FILES=(scripts/bundle.mjs package.json tsconfig.json tsconfig.build.json)
+
 # build_program: npm run build, unless nothing has changed since the last time.
 build_program() {
-  if [ ! -e dist/program/main.js ] || [ -n "$(find src scripts package.json -newer dist/program/main.js -print -quit)" ]; then
+  if [ ! -e dist/program/main.js ] || [ -n "$(find src "${BUILD_FILES[@]}" -newer dist/program/main.js -print -quit)" ]; then
     say 'npm run build'
     npm run --silent build </dev/null
   fi

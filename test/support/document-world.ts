@@ -12,7 +12,7 @@ import { dirname } from 'node:path';
 import { BOOTED_STATUS, bootSector, TEXT_SECTOR, textSector } from './boot-sector.js';
 import { startHttpRangeServer } from './http-range-server.js';
 import { makePki } from './run/certificates.js';
-import { runProgram, runShell } from './run/command.js';
+import { makeEncrypted, runProgram, runShell } from './run/command.js';
 import { createPsk } from './run/images.js';
 import { NBDFUSE } from './run/mount.js';
 import { Program } from './run/program.js';
@@ -86,11 +86,14 @@ export class DocumentWorld {
     await runProgram('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, `${images}/disk.qcow2`);
     await runProgram('qemu-img', 'snapshot', '-c', 'before-upgrade', `${images}/disk.qcow2`);
     writeFileSync(`${images}/disk.key`, 'a passphrase');
-    // Under load, QEMU cannot measure this machine at once.
-    await runShell(
-      'for i in 1 2 3 4 5 6 7 8 9; do qemu-img create -q -f qcow2 --object secret,id=s,file="$0/disk.key" ' +
-        '-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 "$0/encrypted.qcow2" 1M && exit; done',
-      images,
+    await makeEncrypted(
+      ...['create', '-q', '-f', 'qcow2', '--object', `secret,id=s,file=${images}/disk.key`],
+      ...[
+        '-o',
+        'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10',
+        `${images}/encrypted.qcow2`,
+        '1M',
+      ],
     );
     await runShell('xz --keep --block-size=4MiB --stdout "$0" >"$1"', raw, `${images}/disk.img.xz`);
     createPsk(`${images}/keys.psk`);

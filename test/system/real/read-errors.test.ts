@@ -9,7 +9,7 @@ import { expect, it } from 'vitest';
 import { withBackends } from '../../support/backends.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
-import { runProgram } from '../../support/run/command.js';
+import { makeEncrypted, runProgram } from '../../support/run/command.js';
 import { mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { processesOf } from '../../support/run/scope.js';
@@ -127,7 +127,7 @@ async function encrypted(scope: Scope, raw: string): Promise<{ path: string; opt
   const [path, key] = [scope.path('disk.luks'), scope.path('key')];
   writeFileSync(key, 'key');
   const secret = ['--object', `secret,id=s,file=${key}`, '-o', 'key-secret=s,iter-time=10'];
-  await runProgram('qemu-img', 'convert', ...secret, '-f', 'raw', '-O', 'luks', raw, path);
+  await makeEncrypted('convert', ...secret, '-f', 'raw', '-O', 'luks', raw, path);
   await runProgram('xz', '--block-size=64KiB', '-0', path);
   return { path: `${path}.xz`, options: [`--key-file=${key}`] };
 }
