@@ -12,6 +12,7 @@ export type {
   ConnectOptions,
   ListContextsOptions,
   ListOptions,
+  OverOptions,
   RangeOptions,
   ReadStreamOptions,
   StreamOptions,
@@ -20,6 +21,9 @@ export type {
 } from './client/options.js';
 export type { ByteCount } from './client/ranges.js';
 export type { EndpointOptions, ServerAddress } from './client/target.js';
+export { ImageError } from './image/errors.js';
+export type { ChunkSettings, KeepRequest } from './image/keep-request.js';
+export { type ImageOptions, openImage } from './image/open.js';
 export { NBD_STATE_HOLE, NBD_STATE_ZERO } from './nbd/constants.js';
 export {
   NbdArgumentError,

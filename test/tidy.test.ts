@@ -78,7 +78,9 @@ describe('source', () => {
   it('starts servers of tools without importing vitest', () => expect(testImports(HELPERS)).toEqual([]));
   it('packs for npm the folders that the library imports, and the bundled program', () => {
     const { files } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { files: string[] };
-    const built = files.filter((path) => /^dist\/\w+$/.test(path)).map((path) => path.replace('dist/', ''));
+    const built = files
+      .filter((path) => /^dist\/[\w/]+$/.test(path))
+      .map((path) => path.replace('dist/', ''));
     expect(built).toEqual([...libraryFolders(SOURCE), 'program'].sort());
   });
   it('hides nothing from the type checker', () => expect(uncheckedTypes(ALL_TYPESCRIPT)).toEqual([]));

@@ -58,18 +58,11 @@ async function prepare(image: ImageRequest, dryRun: boolean, report: Report): Pr
   return untilSignal((signal) => prepareImage(image, { dryRun, signal, watch }));
 }
 
-/** The error of an image's server, in words that name the next step where nbdfuse knows it. */
-async function explained(
-  error: unknown,
-  { name, keyFile }: ImageRequest,
-  mountpoint: string,
-): Promise<unknown> {
+/** The error of a mount of an image, in words that name the next step where nbdfuse knows it. */
+async function explained(error: unknown, image: ImageRequest, mountpoint: string): Promise<unknown> {
   const { explainedOrder } = await import('./swapped.js');
-  const { explainedLock } = await import('../image/lock.js');
-  const { explainedKey } = await import('../image/encryption.js');
-  const { explainedOpen } = await import('../image/qemu-error.js');
-  const failure = explainedOpen(explainedKey(explainedLock(error), name, keyFile), name);
-  return explainedOrder(failure, name, mountpoint);
+  const { explainedFailure } = await import('../image/open.js');
+  return explainedOrder(await explainedFailure(error, image), image.name, mountpoint);
 }
 
 /** A mount whose server is known. */

@@ -19,6 +19,7 @@ import type {
   BlockStatusOptions,
   ChangeOptions,
   ConnectOptions,
+  OverOptions,
   RangeOptions,
   ReadStreamOptions,
   WriteStreamOptions,
@@ -35,16 +36,14 @@ export class NbdClient {
   readonly #pool: ConnectionPool;
   readonly #can: Capabilities;
   readonly #io: BlockIo;
-  readonly #server: NbdServer;
-  readonly #ownsServer: boolean;
+  readonly #ended: () => Promise<void> | void;
   #closing: Promise<void> | undefined;
 
-  private constructor(pool: ConnectionPool, server: NbdServer, ownsServer: boolean) {
+  private constructor(pool: ConnectionPool, ended: () => Promise<void> | void) {
     this.#pool = pool;
     this.#can = capabilitiesOf(pool.info);
     this.#io = new BlockIo(pool);
-    this.#server = server;
-    this.#ownsServer = ownsServer;
+    this.#ended = ended;
     this.closed = pool.closed;
   }
 
@@ -56,7 +55,7 @@ export class NbdClient {
     const server = await openServer(endpointOf(address, options), { onStderr: options.onStderr });
     try {
       const pool = await connectAll(server, options.connections ?? 1, options.signal);
-      return new NbdClient(pool, server, true);
+      return new NbdClient(pool, () => server.close());
     } catch (error) {
       await server.close();
       throw error;
@@ -64,11 +63,9 @@ export class NbdClient {
   }
 
   /** Connects to an open server, which stays open when the client is closed. */
-  static async over(
-    server: NbdServer,
-    options: Abortable & { connections?: number } = {},
-  ): Promise<NbdClient> {
-    return new NbdClient(await connectAll(server, options.connections ?? 1, options.signal), server, false);
+  static async over(server: NbdServer, options: OverOptions = {}): Promise<NbdClient> {
+    const { connections = 1, signal, onClosed = () => undefined } = options;
+    return new NbdClient(await connectAll(server, connections, signal), onClosed);
   }
 
   /** The export, as the handshake described it. */
@@ -259,7 +256,7 @@ export class NbdClient {
    * Further calls return the same promise, and all other calls reject with NbdClosedError.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#pool.close().finally(() => (this.#ownsServer ? this.#server.close() : undefined));
+    this.#closing ??= this.#pool.close().finally(this.#ended);
     return this.#closing;
   }
 

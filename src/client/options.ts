@@ -19,6 +19,12 @@ export interface ConnectOptions extends EndpointOptions, OpenOptions, Abortable 
   readonly connections?: number;
 }
 
+/** Options of a client of an open server. */
+export interface OverOptions extends Abortable, Pick<ConnectOptions, 'connections'> {
+  /** Called by `close` when the connections are closed; `close` waits for it. */
+  readonly onClosed?: () => Promise<void> | void;
+}
+
 /** Options for listing exports. */
 export interface ListOptions extends EndpointOptions, OpenOptions, Abortable {}
 

@@ -2,7 +2,10 @@
 //
 // Thrown by every file of this directory.
 
-/** An image cannot be served. `message` is one printable line. */
-export class ImageError extends Error {
+import { NbdError } from '../nbd/errors.js';
+
+/** An image cannot be served. `message` is one printable line; it names options as the command line does. */
+export class ImageError extends NbdError {
+  /** The class's name. */
   override name = 'ImageError';
 }

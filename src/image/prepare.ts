@@ -5,6 +5,7 @@
 
 import { access, constants, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
+import type { FileLocks } from '../linux/file-lock.js';
 import { printable } from '../nbd/text.js';
 import { findPartition } from '../partitions/partitions.js';
 import type { DiskReader } from '../partitions/table.js';
@@ -103,6 +104,8 @@ export interface PreparedImage {
   readonly before: readonly string[] | undefined;
   /** The path of a file in memory with the password, as it is in `argv`. */
   readonly passwordFile: string | undefined;
+  /** The locks on the files that the server writes to; undefined after a dry run. */
+  readonly locks?: FileLocks | undefined;
   /** A server with these words that runs already. */
   readonly started?: StartedServer | undefined;
 }
@@ -698,11 +701,11 @@ export async function prepareImage(
     if (identity.format !== 'raw') await started?.close();
     const settled = await settle({ identity, request, settings, options });
     const prepared = preparedFrom(identity, request, settled, why);
-    if (!dryRun) lockFiles(settled.plan, programsFor(settled.plan, settled.hasQemuNbd));
+    const locks = dryRun ? undefined : lockFiles(settled.plan, programsFor(settled.plan, settled.hasQemuNbd));
     const isSame =
       !dryRun && identity.format === 'raw' && started?.argv.join('\0') === prepared.argv.join('\0');
     if (!isSame) await started?.close();
-    return { ...prepared, started: isSame ? started : undefined };
+    return { ...prepared, locks, started: isSame ? started : undefined };
   } catch (error) {
     await started?.close();
     throw error;

@@ -76,32 +76,41 @@ function takeFromQemu(fd: number): boolean {
   return own.every((offset) => take(fd, F_RDLCK, offset, 1n));
 }
 
-/**
- * Locks a file against other writers for the life of this process.
- * @param asQemu whether to take QEMU's locks too, since the program that opens the file does not
- * @returns who writes to it: another nbdfuse, or a program of QEMU; undefined: nobody, or the file cannot be opened
- */
-export function lockForWriting(
-  path: string,
-  { offset, size }: LockedRange,
-  asQemu: boolean,
-): 'nbdfuse' | 'QEMU' | undefined {
-  const fd = libc.open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
-  if (fd < 0) return undefined;
-  const isOurs = take(fd, F_WRLCK, OWN_BASE + offset, size);
-  if (isOurs && (!asQemu || takeFromQemu(fd))) return undefined;
-  libc.close(fd);
-  return isOurs ? 'QEMU' : 'nbdfuse';
-}
+/** Locks on files, which end with this process at the latest. */
+export class FileLocks {
+  readonly #descriptors: number[] = [];
 
-/**
- * Keeps other nbdfuse processes from writing to a file, for the life of this process. QEMU's programs look at their own
- * locks, which those that open the file take.
- * @returns whether nobody writes to it, or the file cannot be opened
- */
-export function lockForReading(path: string): boolean {
-  const fd = libc.open(path, O_NONBLOCK | O_CLOEXEC, 0);
-  if (fd < 0 || take(fd, F_RDLCK, OWN_BASE, 0n)) return true;
-  libc.close(fd);
-  return false;
+  /**
+   * Locks a file against other writers.
+   * @param asQemu whether to take QEMU's locks too, since the program that opens the file does not
+   * @returns who writes to it: another nbdfuse, or a program of QEMU; undefined: nobody, or the file cannot be opened
+   */
+  lockForWriting(
+    path: string,
+    { offset, size }: LockedRange,
+    asQemu: boolean,
+  ): 'nbdfuse' | 'QEMU' | undefined {
+    const fd = libc.open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+    if (fd < 0) return undefined;
+    this.#descriptors.push(fd);
+    if (!take(fd, F_WRLCK, OWN_BASE + offset, size)) return 'nbdfuse';
+    return asQemu && !takeFromQemu(fd) ? 'QEMU' : undefined;
+  }
+
+  /**
+   * Keeps other nbdfuse processes from writing to a file. QEMU's programs look at their own locks, which those that open
+   * the file take.
+   * @returns whether nobody writes to it, or the file cannot be opened
+   */
+  lockForReading(path: string): boolean {
+    const fd = libc.open(path, O_NONBLOCK | O_CLOEXEC, 0);
+    if (fd < 0) return true;
+    this.#descriptors.push(fd);
+    return take(fd, F_RDLCK, OWN_BASE, 0n);
+  }
+
+  /** Ends the locks. */
+  release(): void {
+    for (const fd of this.#descriptors.splice(0)) libc.close(fd);
+  }
 }

@@ -11,7 +11,8 @@ import { readAt } from './files.js';
 import { runProgram } from './run/command.js';
 import type { Scope } from './run/scope.js';
 
-const BLOCK = 4096;
+/** Bytes of a block of these disks. */
+export const BLOCK = 4096;
 
 /** The bytes of a disk at a block: `block 5 of the disk; ` again and again. */
 export function blockOf(index: number): Buffer {

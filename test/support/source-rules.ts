@@ -133,7 +133,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'chunks/cache',
   ],
   shell: ['nbd', 'client'],
-  'index.ts': ['nbd', 'transport', 'client'],
+  'index.ts': ['nbd', 'transport', 'client', 'image'],
 };
 
 /** The room of Linux's constants, which every room may import. */
@@ -325,7 +325,7 @@ export function deadFiles(files: SourceFiles): string[] {
 
 /** The folders of src that the library consists of. */
 export function libraryFolders(files: SourceFiles): string[] {
-  const folders = [...reachedFrom(['src/index.ts'], files)].map((path) => path.split('/')[1]);
+  const folders = [...reachedFrom(['src/index.ts'], files)].map(roomOf);
   return [...new Set(folders)].filter((name) => !name.endsWith('.ts')).sort();
 }
 

@@ -2,7 +2,7 @@
 
 import { linkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { lockForWriting } from '../../../src/linux/file-lock.js';
+import { FileLocks } from '../../../src/linux/file-lock.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt, writeAt } from '../../support/files.js';
 import { blockAt, convertTo, createRaw } from '../../support/images.js';
@@ -124,11 +124,14 @@ describe('image that a program of QEMU writes to', () => {
     const raw = await createRaw(scope, 1);
     const image = await convertTo(scope, raw, 'qcow2', 'disk.qcow2');
     const { program } = await startQemuNbd(scope, '-f', 'qcow2', image);
-    expect(lockForWriting(image, ALL, true)).toBe('QEMU');
-    expect(lockForWriting(image, ALL, false)).toBeUndefined();
-    expect(lockForWriting(image, ALL, false)).toBe('nbdfuse');
+    const [refused, locks, others] = [new FileLocks(), new FileLocks(), new FileLocks()];
+    for (const one of [refused, locks, others]) scope.add(() => one.release());
+    expect(refused.lockForWriting(image, ALL, true)).toBe('QEMU');
+    refused.release();
+    expect(locks.lockForWriting(image, ALL, false)).toBeUndefined();
+    expect(others.lockForWriting(image, ALL, false)).toBe('nbdfuse');
     await program.kill('SIGTERM');
-    expect(lockForWriting(raw, ALL, true)).toBeUndefined();
+    expect(locks.lockForWriting(raw, ALL, true)).toBeUndefined();
     expect(await refusal(scope, raw)).toContain('is in use by another nbdfuse');
     const write = runProgram('qemu-io', '-f', 'raw', '-c', 'write 0 512', raw);
     await expect(write).rejects.toThrow(/Failed to get "write" lock/);

@@ -50,6 +50,17 @@ function compile(folder: string, code: string): string {
   return join(folder, 'example.js');
 }
 
+test('example of the library page: opens an image by its name', () => {
+  const folder = scratchFolder();
+  const program = compile(folder, example('docs/reference/library.md', 'open-image'));
+  symlinkSync(join(root, 'bin'), join(folder, 'node_modules/nbdfuse/bin'));
+  symlinkSync(join(root, 'packaging'), join(folder, 'node_modules/nbdfuse/packaging'));
+  const disk = createQcow2(join(folder, 'disk.qcow2'), '4M');
+  execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 0xab 0 512', disk], { stdio: 'ignore' });
+  const output = execFileSync(process.execPath, [program, disk], { encoding: 'utf8' });
+  expect(output).toBe(`${disk} is qcow2; serving it with qemu-nbd\n4194304 bytes\nabab\n`);
+});
+
 test('example of the library page: edits a qcow2 file, reads its snapshot, and leaves nothing running', () => {
   const folder = scratchFolder();
   const program = compile(folder, example('docs/reference/library.md', 'edit-qcow2'));
