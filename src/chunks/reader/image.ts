@@ -15,7 +15,7 @@ import { Pass, type PassResult } from './pass.js';
 import { PlainSource } from './plain-source.js';
 import { Reader } from './reader.js';
 import { decodeIndex, encodeIndex } from './saved-index.js';
-import { agrees, claimedSize } from './size-hint.js';
+import { agrees, claimedSizes } from './size-hint.js';
 import { Store } from './store.js';
 
 /** Restart points of one image: more would need too much memory. */
@@ -146,16 +146,15 @@ class Opening {
         pool: this.#startPool(),
         spacing,
         made: (unit, bytes) => {
-          const claimed = unit === 0 ? claimedSize(bytes) : undefined;
+          const claims = unit === 0 ? claimedSizes(bytes) : [];
           const named = this.#unproven;
-          if (named !== undefined && claimed === named.size) resolve(named);
-          const isSure =
-            claimed !== undefined && isEarly(coding, claimed) && agrees(coding, claimed, head, tail);
-          if (isSure) resolve(claimed);
+          if (named !== undefined && claims.includes(named.size)) resolve(named);
+          const sure = claims.find((one) => isEarly(coding, one) && agrees(coding, one, head, tail));
+          if (sure !== undefined) resolve(sure);
           if (this.#reader !== undefined) this.#reader.deliver(unit, bytes);
           else memory.put(unit, bytes, false);
           // Until the cache file is open.
-          if (isSure || (this.#reader === undefined && early.size > 0)) early.set(unit, bytes);
+          if (sure !== undefined || (this.#reader === undefined && early.size > 0)) early.set(unit, bytes);
           onProgress(pass.done, input.size);
         },
         found: (point) => {
