@@ -36,9 +36,13 @@ export class ImageFolder {
     return path;
   }
 
-  /** A raw image of so many MiB. */
+  /** A raw image of so many MiB, with a GPT, as disks have one. */
   raw(mebibytes: number): Promise<string> {
-    return this.file(`image-${mebibytes}.raw`, (path) => writeImage(path, mebibytes * MIB));
+    return this.file(`disk-${mebibytes}.raw`, async (path) => {
+      writeImage(path, mebibytes * MIB);
+      const line = 'printf "label: gpt\\n,\\n" | sfdisk --quiet "$1"';
+      await runWithin(this.#scope, PATIENCE_SECONDS, ['sh', '-c', line, 'sh', path]);
+    });
   }
 
   /** The name of a file compressed by a command that writes to its standard output, directly in this folder. */

@@ -5,33 +5,46 @@ import { type FioJob, fioOnFile } from '../fio.js';
 import { nbdkit } from '../servers.js';
 import { mount, type Side } from '../sides.js';
 import type { LazyCase, LazyField } from './lazy-case.js';
-import { type Figures, takeTurns } from './turns.js';
+import { type Figures, Rounds } from './turns.js';
 
-const TIMED = { direct: 1, time_based: 1, runtime: 2, size: '512M' } as const;
+const TIMED = { direct: 1, time_based: 1, runtime: 1, size: '512M' } as const;
 const JOBS: readonly (readonly [text: string, job: FioJob])[] = [
   ['4k random read, direct, 1 job', { ...TIMED, rw: 'randread', bs: '4k' }],
   ['4k random read, direct, 8 jobs', { ...TIMED, rw: 'randread', bs: '4k', numjobs: 8 }],
   ['4k random write, direct, 1 job', { ...TIMED, rw: 'randwrite', bs: '4k' }],
   ['4k random write, direct, 8 jobs', { ...TIMED, rw: 'randwrite', bs: '4k', numjobs: 8 }],
-  ['1M sequential read, buffered', { rw: 'read', bs: '1M', size: '1G', loops: 2 }],
+  ['1M sequential read, buffered', { rw: 'read', bs: '1M', size: '1G' }],
   ['1M sequential read, direct', { ...TIMED, rw: 'read', bs: '1M' }],
-  ['1M sequential write, buffered', { rw: 'write', bs: '1M', size: '1G', loops: 2, end_fsync: 1 }],
+  ['1M sequential write, buffered', { rw: 'write', bs: '1M', size: '1G', end_fsync: 1 }],
   ['1M sequential write, direct', { ...TIMED, rw: 'write', bs: '1M' }],
 ];
 
 /** At least this part of the speed of before. */
 const BAR = 0.97;
 
-async function play(scope: Scope, side: Side): Promise<Figures> {
-  const mounted = await mount(scope, side, await nbdkit(scope, 'memory', '1G'));
-  const figures: Record<string, number> = {};
+/**
+ * Runs of one job by each side in a round. The load of the machine changes within seconds by more than the bar allows:
+ * many short runs in turns, with both mounts there all the time, compare better than a few long ones.
+ */
+const TURNS = 6;
+
+/** One round: the speed of each job on two mounts of one server, MiB/s, as the mean of runs in turns. */
+async function play(scope: Scope, sides: readonly Side[]): Promise<Figures[]> {
+  const server = await nbdkit(scope, 'memory', '1G');
+  const mounts = await Promise.all(sides.map((side) => mount(scope, side, server)));
+  const plain = { scope, asNobody: false, environment: {} };
+  const figures = mounts.map((): Record<string, number> => ({}));
   for (const [text, job] of JOBS) {
-    const plain = { scope, asNobody: false, environment: {} };
-    // The first run warms up.
-    await fioOnFile(mounted.file, { ...job, runtime: 1, loops: 1 }, plain);
-    figures[text] = (await fioOnFile(mounted.file, job, plain)).bandwidth / 2 ** 20;
+    // The first turn warms up.
+    for (let turn = 0; turn <= TURNS; turn++) {
+      const order = [...mounts.keys()];
+      for (const i of turn % 2 === 0 ? order : order.toReversed()) {
+        const { bandwidth } = await fioOnFile(mounts[i].file, job, plain);
+        if (turn > 0) figures[i][text] = (figures[i][text] ?? 0) + bandwidth / 2 ** 20 / TURNS;
+      }
+    }
   }
-  await mounted.unmount();
+  for (const mounted of mounts) await mounted.unmount();
   return figures;
 }
 
@@ -40,10 +53,18 @@ async function measure(outer: Scope, { ours, before, rounds }: LazyField) {
     console.error('bench: lazy-unused is left out without --before');
     return [];
   }
-  const all = await takeTurns(outer, rounds, [
-    { name: 'ours', play: (scope) => play(scope, ours) },
-    { name: 'before', play: (scope) => play(scope, before) },
-  ]);
+  const all = new Rounds();
+  for (let i = 0; i < rounds; i++) {
+    const scope = outer.inner();
+    try {
+      const [mine, theirs] = await play(scope, [ours, before]);
+      all.add('ours', mine);
+      all.add('before', theirs);
+    } finally {
+      await scope.close();
+    }
+    console.error(`bench: round ${i + 1}`);
+  }
   return JOBS.map(([text]) => ({
     text: `mounts without lazy images: ${text}`,
     unit: 'MiB/s' as const,
