@@ -2,13 +2,13 @@
 
 import { EIO } from '../../constants/errno.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
+import { ReconnectPolicy } from '../../transport/reconnect-policy.js';
 import type { Backend } from '../backend/backend.js';
 import { systemClock } from '../clock.js';
 import type { Report, Settings } from '../settings.js';
 import { type Connect, explainLoss, keepsWrites } from './lost-server.js';
 import type { Disk } from './open-disk.js';
 import { Reconnector } from './reconnect.js';
-import { ReconnectPolicy } from './reconnect-policy.js';
 
 /** The parts of a reconnector. */
 export interface ReconnectorParts {

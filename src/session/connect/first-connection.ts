@@ -6,9 +6,9 @@
 import { EIO } from '../../constants/errno.js';
 import { NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_UNKNOWN } from '../../nbd/constants.js';
 import { NbdServerError } from '../../nbd/errors.js';
+import { ReconnectPolicy } from '../../transport/reconnect-policy.js';
 import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
-import { ReconnectPolicy } from './reconnect-policy.js';
 
 /** The outcome. `gone`: the server has no such export. */
 export type FirstConnection<C> =

@@ -5,10 +5,10 @@
 // failed the file, so that the mount recovers when the server returns.
 
 import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
+import type { ReconnectPolicy } from '../../transport/reconnect-policy.js';
 import type { LossOutcome } from '../../worker/contract/messages.js';
 import type { Clock } from '../clock.js';
 import type { Report } from '../settings.js';
-import type { ReconnectPolicy } from './reconnect-policy.js';
 
 /** A connection that was made and is not used yet. */
 export interface FreshConnection {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ExportInfo } from '../../../../src/nbd/export-info.js';
 import { type FreshConnection, Reconnector } from '../../../../src/session/connect/reconnect.js';
-import { ReconnectPolicy } from '../../../../src/session/connect/reconnect-policy.js';
+import { ReconnectPolicy } from '../../../../src/transport/reconnect-policy.js';
 import { PLAIN_EXPORT } from '../../../support/export-info.js';
 import { FakeClock, settle } from '../fake-clock.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ReconnectPolicy } from '../../../../src/session/connect/reconnect-policy.js';
+import { ReconnectPolicy } from '../../../src/transport/reconnect-policy.js';
 
 const MIDDLE = () => 0.5;
 

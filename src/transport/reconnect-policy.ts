@@ -1,7 +1,7 @@
 // Decides when to reconnect, and when waiting requests fail. Pure.
 //
-// Used by reconnect.ts, one policy per file. Times are milliseconds of a monotonic clock; the caller passes them in and
-// does the waiting.
+// Used by src/session, one policy per file, and by src/client, one per client. Times are milliseconds of a monotonic
+// clock; the caller passes them in and does the waiting.
 
 /** Pause before the second attempt in a row; it doubles from there. */
 const FIRST_PAUSE = 100;
@@ -12,7 +12,7 @@ const JITTER = 0.25;
 /** A connection that lived shorter than this does not count as a recovery. */
 const STABLE_TIME = 1000;
 
-/** The reconnection state of one file. */
+/** The reconnection state of one export. */
 export class ReconnectPolicy {
   readonly #limit: number;
   readonly #random: () => number;
