@@ -3,12 +3,13 @@
 /// <reference types="node" preserve="true" />
 
 export type { BlockStatus, Extent } from './client/block-status.js';
-export { connectMany, NbdClient } from './client/client.js';
+export { connectMany, NbdClient, type NbdClientEvents } from './client/client.js';
 export { listExports, listMetaContexts } from './client/lists.js';
 export type {
   Abortable,
   BlockStatusOptions,
   ChangeOptions,
+  ClientOptions,
   ConnectOptions,
   ListContextsOptions,
   ListOptions,

@@ -76,7 +76,7 @@ export class BlockIo {
         else this.#readParts(start, into, flags, signal).then(resolve, reject);
       };
       const command = { type: NBD_CMD_READ, flags, offset: start, length: into.length, into };
-      this.#pool.pick().send(new PendingCommand(command, settled), signal);
+      this.#pool.send(new PendingCommand(command, settled), signal);
     });
   }
 

@@ -101,15 +101,18 @@ async function ask(
   one: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Round> {
-  const connection = pool.pick();
   const { offset, length } = statusRequest(range, blocksOf(pool.info), pool.info.extendedHeaders);
-  const payload = filterOf(connection.info, contexts, length);
-  const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
-  const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset, length, payload };
-  const { extents } = await connection.submit(question, signal);
+  // The numbers of the contexts belong to the connection.
+  const { info, extents } = await pool.onConnection(async (connection) => {
+    const payload = filterOf(connection.info, contexts, length);
+    const flags = (one ? NBD_CMD_FLAG_REQ_ONE : 0) | (payload === undefined ? 0 : NBD_CMD_FLAG_PAYLOAD_LEN);
+    const question = { type: NBD_CMD_BLOCK_STATUS, flags, offset, length, payload };
+    const { extents } = await connection.submit(question, signal);
+    return { info: connection.info, extents };
+  }, signal);
   let until = range.end;
   const raws = contexts.map((name) => {
-    const raw = extents.get(connection.info.metaContexts.find((context) => context.name === name)?.id ?? -1);
+    const raw = extents.get(info.metaContexts.find((context) => context.name === name)?.id ?? -1);
     if (raw === undefined)
       throw new NbdProtocolError(`the server reported no extents for ${printable(name)}`);
     const reach = raw.reduce((at, extent) => at + extent.length, offset);

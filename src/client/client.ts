@@ -3,17 +3,20 @@
 // Used by programs, by nbdsh and by the fuse-native backend. Never blocks. A buffer belongs to the client until the
 // promise settles; after an abort, until the connection has sent it.
 
+import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { EOPNOTSUPP, EPERM } from '../constants/errno.js';
 import { type Capabilities, capabilitiesOf, durableFlags, needsFlush } from '../nbd/capabilities.js';
 import * as c from '../nbd/constants.js';
-import { NbdError } from '../nbd/errors.js';
+import { NbdArgumentError, NbdError } from '../nbd/errors.js';
 import type { BlockSizes, ExportInfo } from '../nbd/export-info.js';
+import { printable } from '../nbd/text.js';
+import type { NegotiatedConnection } from '../transport/connection.js';
 import { type NbdServer, openServer } from '../transport/server.js';
 import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
 import { connectAll } from './connect-all.js';
-import type { ConnectionPool } from './connection-pool.js';
+import { ConnectionPool, type Loss } from './connection-pool.js';
 import type {
   Abortable,
   BlockStatusOptions,
@@ -26,36 +29,73 @@ import type {
   ZeroOptions,
 } from './options.js';
 import { type ByteCount, checkBytes, checkLength, checkRange } from './ranges.js';
+import { Reconnecting } from './reconnecting.js';
 import { rangeOf, readStream, writeStream } from './streams.js';
 import { endpointOf, type ServerAddress } from './target.js';
 
+/** The events of a client, with the arguments of their listeners. All are news only: nothing depends on a listener. */
+export interface NbdClientEvents {
+  /** A connection was lost; `left` is the number of connections that are left. */
+  lost: [error: NbdError, left: number];
+  /** With `reconnect`: no connection is left, and the client connects again. */
+  reconnecting: [];
+  /** There is a connection again, after so many seconds without one. */
+  reconnected: [seconds: number];
+  /** A server that the client found has another export; the client goes on trying. */
+  refused: [error: NbdError];
+  /** The client is closed: `closed` has resolved with this reason. */
+  close: [reason: NbdError];
+}
+
 /** A connected export. Every method that uses the server rejects with NbdError or one of its subclasses. */
-export class NbdClient {
-  /** Resolves with the reason when the client is closed or has lost its last connection. */
+export class NbdClient extends EventEmitter<NbdClientEvents> {
+  /** Resolves with the reason when the client is closed, or has lost its last connection and gets no other. */
   readonly closed: Promise<NbdError>;
   readonly #pool: ConnectionPool;
   readonly #can: Capabilities;
   readonly #io: BlockIo;
+  readonly #server: NbdServer;
   readonly #ended: () => Promise<void> | void;
+  readonly #reconnecting: Reconnecting | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(pool: ConnectionPool, ended: () => Promise<void> | void) {
+  private constructor(
+    connections: readonly NegotiatedConnection[],
+    server: NbdServer,
+    { reconnect, settleTime, onClosed = () => undefined }: OverOptions,
+  ) {
+    super();
+    // Otherwise util.inspect, and so nbdsh, would show the fields of the emitter.
+    for (const key of Reflect.ownKeys(this)) Object.defineProperty(this, key, { enumerable: false });
+    const pool = new ConnectionPool(connections[0].info, {
+      waits: reconnect !== undefined,
+      settleTime: settleTime === undefined ? undefined : settleTime * 1000,
+      onLost: (loss) => this.#lost(loss),
+    });
     this.#pool = pool;
     this.#can = capabilitiesOf(pool.info);
     this.#io = new BlockIo(pool);
-    this.#ended = ended;
+    this.#server = server;
+    this.#ended = onClosed;
+    this.#reconnecting = reconnect === undefined ? undefined : this.#reconnectWithin(reconnect);
     this.closed = pool.closed;
+    void this.closed.then((reason) => this.#tell('close', reason));
+    try {
+      for (const connection of connections) pool.add(connection);
+    } catch (error) {
+      void pool.close();
+      throw error;
+    }
   }
 
   /**
    * Connects to a server, or starts one if the address says so; `close` then ends it.
-   * @throws TransportError, NbdServerError, NbdProtocolError, or the signal's reason
+   * @throws TransportError, NbdServerError, NbdProtocolError, NbdArgumentError, or the signal's reason
    */
   static async connect(address: ServerAddress, options: ConnectOptions = {}): Promise<NbdClient> {
     const server = await openServer(endpointOf(address, options), { onStderr: options.onStderr });
     try {
-      const pool = await connectAll(server, options.connections ?? 1, options.signal);
-      return new NbdClient(pool, () => server.close());
+      return await NbdClient.over(server, { ...options, onClosed: () => server.close() });
     } catch (error) {
       await server.close();
       throw error;
@@ -64,8 +104,21 @@ export class NbdClient {
 
   /** Connects to an open server, which stays open when the client is closed. */
   static async over(server: NbdServer, options: OverOptions = {}): Promise<NbdClient> {
-    const { connections = 1, signal, onClosed = () => undefined } = options;
-    return new NbdClient(await connectAll(server, connections, signal), onClosed);
+    const { connections, signal, reconnect } = options;
+    checkSeconds('reconnect', reconnect);
+    checkSeconds('settleTime', options.settleTime);
+    if (reconnect !== undefined && !server.reconnectable && !server.isPersistent)
+      throw new NbdArgumentError(
+        'reconnect is not possible: the server serves one connection only, or ends with its last one',
+      );
+    // Without reconnecting the server's processes live as long as a connection is left, and prove nothing.
+    const made = await connectAll(server, { connections, signal, watch: reconnect !== undefined });
+    try {
+      return new NbdClient(made, server, options);
+    } catch (error) {
+      for (const connection of made) connection.close();
+      throw error;
+    }
   }
 
   /** The export, as the handshake described it. */
@@ -253,16 +306,51 @@ export class NbdClient {
 
   /**
    * Waits for the commands in flight, sends NBD_CMD_DISC, and ends the server if `connect` started it. Does not flush.
+   * Calls that wait for a lost server reject with NbdClosedError.
    * Further calls return the same promise, and all other calls reject with NbdClosedError.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#pool.close().finally(this.#ended);
+    this.#closing ??= this.#end();
     return this.#closing;
   }
 
   /** Closes the client at the end of an `await using` block. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #end(): Promise<void> {
+    const stopped = this.#reconnecting?.stop();
+    try {
+      await this.#pool.close();
+      await stopped;
+    } finally {
+      await this.#ended();
+    }
+  }
+
+  /** Emits an event later: a listener that throws must not harm the code that tells. */
+  #tell<E extends keyof NbdClientEvents>(event: E, ...words: NbdClientEvents[E]): void {
+    process.nextTick(() => (this as EventEmitter).emit(event, ...words));
+  }
+
+  #lost(loss: Loss): void {
+    this.#tell('lost', loss.error, loss.left);
+    this.#reconnecting?.lost(loss);
+  }
+
+  #reconnectWithin(seconds: number): Reconnecting {
+    const server = this.#server;
+    return new Reconnecting(this.#pool, {
+      limit: seconds * 1000,
+      connect: (signal) => server.connect({ signal, watch: true }),
+      isOver: () => server.hasEnded,
+      events: {
+        reconnecting: () => this.#tell('reconnecting'),
+        reconnected: (time) => this.#tell('reconnected', time),
+        refused: (error) => this.#tell('refused', error),
+      },
+    });
   }
 
   #range({ offset = 0, length }: RangeOptions) {
@@ -288,6 +376,15 @@ export class NbdClient {
     await this.#pool.change(() => send(fua ? durableFlags(this.#can) : 0));
     if (flushes) await this.flush(options);
   }
+}
+
+/** @throws NbdArgumentError if an option is no time in seconds */
+function checkSeconds(name: string, seconds: unknown): void {
+  if (seconds === undefined || (typeof seconds === 'number' && seconds >= 0)) return;
+  const shown = printable(String(seconds), 100);
+  throw new NbdArgumentError(`bad ${name} ${shown}: it must be a number of seconds, 0 or more`, {
+    code: typeof seconds === 'number' ? 'ERR_OUT_OF_RANGE' : 'ERR_INVALID_ARG_TYPE',
+  });
 }
 
 /** Connects with several connections: NbdClient.connect with the option `connections`. */

@@ -1,32 +1,95 @@
 // The connections of one client: chooses the least busy one for each command, and orders FLUSH.
 //
-// A lost connection fails its own commands; the others continue. The pool is closed when the last one is lost.
+// The only place from which commands go to connections, so it keeps the invariant of change-ledger.ts. A lost
+// connection fails its own changes. With `waits`, other requests go to another connection, and wait until there is one;
+// without it, they fail with their connection, and the pool is closed when the last one is lost.
 
-import { NBD_CMD_FLUSH } from '../nbd/constants.js';
+import { PeerProcesses } from '../linux/peer.js';
+import type { ByteRange } from '../nbd/byte-range.js';
+import {
+  NBD_CMD_CACHE,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+} from '../nbd/constants.js';
 import { NbdClosedError, type NbdError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { Command, PendingCommand } from './pending-command.js';
-import { lostConnection, StreamConnection } from './stream-connection.js';
+import { ChangeLedger, type ServerProcesses } from './change-ledger.js';
+import { lostConnection, rangeInDoubt, unflushedLost, unknownChange } from './loss-errors.js';
+import { type Command, PendingCommand } from './pending-command.js';
+import { type ConnectionEnd, type ConnectionOwner, StreamConnection } from './stream-connection.js';
+import { WaitingList } from './waiting-list.js';
 
-export class ConnectionPool {
+/** A lost connection, as the owner of the pool learns of it. */
+export interface Loss {
+  readonly error: NbdError;
+  /** The number of connections left. */
+  readonly left: number;
+  /** Whether it answered a request, or had none and broke no rule. */
+  readonly madeProgress: boolean;
+}
+
+/** How a pool treats lost connections. */
+export interface PoolOptions {
+  /** Whether requests wait for a connection: the owner adds one, or calls `fail` or `end`. Default: false. */
+  readonly waits?: boolean;
+  /** Milliseconds after a loss in which the server has made or dropped its changes. Default: Infinity. */
+  readonly settleTime?: number;
+  /** Called for each lost connection until `close`. */
+  readonly onLost?: ((loss: Loss) => void) | undefined;
+}
+
+/** A connection as the pool knows it. */
+interface Member {
+  /** Its number in the ledger. */
+  readonly number: number;
+  readonly processes: ServerProcesses | undefined;
+}
+
+function changesDisk({ type }: PendingCommand): boolean {
+  return type === NBD_CMD_WRITE || type === NBD_CMD_WRITE_ZEROES || type === NBD_CMD_TRIM;
+}
+
+/** Whether a request has no effect and can go to any connection; a BLOCK_STATUS may have numbers of its connection. */
+function mayMove({ type }: PendingCommand): boolean {
+  return type === NBD_CMD_READ || type === NBD_CMD_CACHE;
+}
+
+function rangeOf({ command: { offset, length } }: PendingCommand): ByteRange {
+  return { start: offset, end: offset + BigInt(length) };
+}
+
+export class ConnectionPool implements ConnectionOwner {
   /** The export, as the first connection's handshake described it. */
   readonly info: ExportInfo;
-  /** Resolves with the reason of the last loss when no connection is left. */
+  /** Resolves with the reason when the pool has no connection and gets no other. */
   readonly closed: Promise<NbdError>;
-  readonly #connections = new Set<StreamConnection>();
+  readonly #waits: boolean;
+  readonly #onLost: (loss: Loss) => void;
+  readonly #ledger: ChangeLedger;
+  readonly #processes = new PeerProcesses();
+  readonly #connections = new Map<StreamConnection, Member>();
+  readonly #waiting = new WaitingList();
   /** Changes in progress. A FLUSH covers only answered changes, so it waits for them. */
   readonly #changes = new Set<Promise<unknown>>();
   #isClosed = false;
   #lost: NbdError = lostConnection('it was closed');
+  /** Why requests fail instead of waiting, if they do. */
+  #failure: NbdError | undefined;
   #onClosed: (error: NbdError) => void = () => undefined;
 
-  constructor(first: NegotiatedConnection) {
-    this.info = first.info;
+  constructor(info: ExportInfo, { waits = false, settleTime, onLost }: PoolOptions = {}) {
+    this.info = info;
+    this.#waits = waits;
+    this.#onLost = onLost ?? (() => undefined);
+    this.#ledger = new ChangeLedger(settleTime ?? Number.POSITIVE_INFINITY);
     this.closed = new Promise((resolve) => {
       this.#onClosed = resolve;
     });
-    this.add(first);
   }
 
   /** Number of open connections. */
@@ -34,32 +97,112 @@ export class ConnectionPool {
     return this.#connections.size;
   }
 
+  /** Adds a connection, which belongs to the pool. @throws TransportError if it has ended; NbdClosedError */
   add(negotiated: NegotiatedConnection): void {
-    const connection: StreamConnection = new StreamConnection(negotiated, (error) => {
-      this.#connections.delete(connection);
-      this.#lost = error;
-      if (this.#connections.size === 0) this.#onClosed(error);
-    });
-    this.#connections.add(connection);
+    if (this.#isClosed) throw new NbdClosedError();
+    const peer = negotiated.takePeer();
+    const processes = peer === undefined ? undefined : this.#processes.adopt(peer);
+    try {
+      const connection = new StreamConnection(negotiated, this);
+      this.#connections.set(connection, { number: this.#ledger.made(), processes });
+    } catch (error) {
+      processes?.release();
+      throw error;
+    }
+    this.#failure = undefined;
+    this.#resume();
   }
 
-  /**
-   * The least busy connection, for callers that need its ids of metadata contexts.
-   * @throws NbdClosedError after `close`; the error that ended the last connection
-   */
-  pick(): StreamConnection {
+  /** Fails requests that wait for a connection, now and until `add`. */
+  fail(error: NbdError): void {
+    this.#failure = error;
+    this.#waiting.fail(error);
+  }
+
+  /** There will be no further connection. */
+  end(error: NbdError): void {
+    this.#lost = error;
+    this.fail(error);
+    if (this.#connections.size > 0) return;
+    this.#ledger.close();
+    this.#onClosed(error);
+  }
+
+  /** Returns a function to call when the server of all connections lost so far has ended. */
+  whenServerEnds(): () => void {
+    return this.#ledger.whenServerEnds();
+  }
+
+  /** The least busy of the connections with a number up to `newest`. @throws NbdClosedError after `close` */
+  #choose(newest: number): StreamConnection | undefined {
     if (this.#isClosed) throw new NbdClosedError();
     let best: StreamConnection | undefined;
-    for (const connection of this.#connections) {
-      if (connection.accepting && (best === undefined || connection.load < best.load)) best = connection;
+    for (const [connection, { number }] of this.#connections) {
+      if (!connection.accepting || number > newest) continue;
+      if (best === undefined || connection.load < best.load) best = connection;
     }
-    if (best === undefined) throw this.#lost;
     return best;
   }
 
-  /** Sends a command on the least busy connection. */
-  async submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
-    return this.pick().submit(command, signal);
+  /** Sends a command, which `settled` reports the end of. @throws NbdError, or the signal's reason, if it is not sent */
+  send(pending: PendingCommand, signal?: AbortSignal): void {
+    const connection = this.#choose(Number.POSITIVE_INFINITY);
+    if (connection === undefined) {
+      this.#checkWaiting();
+      const fail = (error: unknown): void => pending.settle(error);
+      this.#waiting.add({ go: () => this.send(pending, signal), fail }, signal);
+      return;
+    }
+    if (changesDisk(pending)) this.#checkChange(pending);
+    connection.send(pending, signal);
+  }
+
+  /** Sends a command. Resolves when its reply is complete. */
+  submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
+    return new Promise((resolve, reject) => {
+      const settled = (pending: PendingCommand, error: unknown) =>
+        error === undefined ? resolve(pending) : reject(error);
+      this.send(new PendingCommand(command, settled), signal);
+    });
+  }
+
+  /** Keeps the first two rules of the invariant. @throws NbdError */
+  #checkChange(pending: PendingCommand): void {
+    if (pending.wasSent) throw new Error('internal error: a change is sent a second time');
+    if (!this.#ledger.hasDoubts) return;
+    const { start, end } = rangeOf(pending);
+    if (this.#ledger.isInDoubt(start, end, performance.now())) throw rangeInDoubt(pending.command);
+  }
+
+  /** @throws NbdError if requests do not wait */
+  #checkWaiting(): void {
+    if (!this.#waits) throw this.#lost;
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /**
+   * Calls `send` with a connection: again with another one if that is lost meanwhile and the pool waits. For requests
+   * without effect that a connection's numbers or the order of connections concern.
+   * @param newest the highest number that the connection may have
+   */
+  async onConnection<T>(
+    send: (connection: StreamConnection) => Promise<T>,
+    signal?: AbortSignal,
+    newest = () => Number.POSITIVE_INFINITY,
+  ): Promise<T> {
+    for (;;) {
+      const connection = this.#choose(newest());
+      if (connection === undefined) {
+        this.#checkWaiting();
+        await new Promise<void>((go, fail) => this.#waiting.add({ go, fail }, signal));
+        continue;
+      }
+      try {
+        return await send(connection);
+      } catch (error) {
+        if (!this.#waits || error !== connection.lost) throw error;
+      }
+    }
   }
 
   /** Runs a change, which may consist of many commands. A later FLUSH waits for it. */
@@ -70,14 +213,80 @@ export class ConnectionPool {
     return result;
   }
 
-  /** Sends FLUSH when every change that began before this call is answered. */
+  /** Sends FLUSH when every change that began before this call is answered. @throws NbdError; see change-ledger.ts */
   async flush(signal?: AbortSignal): Promise<void> {
-    await Promise.all(this.#changes);
-    await this.submit({ type: NBD_CMD_FLUSH, flags: 0, offset: 0n, length: 0 }, signal);
+    const ledger = this.#ledger;
+    const ticket = ledger.flushBegins();
+    await unlessAborted(Promise.all(this.#changes), signal);
+    const flush = async (connection: StreamConnection): Promise<void> => {
+      const last = ledger.flushSent();
+      await connection.submit({ type: NBD_CMD_FLUSH, flags: 0, offset: 0n, length: 0 }, signal);
+      ledger.flushed(last);
+    };
+    const newest = (): number => {
+      if (ledger.mustFail(ticket)) throw unflushedLost();
+      return ledger.coveredBy;
+    };
+    await this.onConnection(flush, signal, newest);
   }
 
+  answered(pending: PendingCommand): void {
+    if (changesDisk(pending) && (pending.flags & NBD_CMD_FLAG_FUA) === 0) this.#ledger.answered();
+  }
+
+  lost(connection: StreamConnection, { error, unanswered, madeProgress }: ConnectionEnd): void {
+    const member = this.#connections.get(connection);
+    this.#connections.delete(connection);
+    this.#lost = error;
+    const changes = unanswered.filter(changesDisk).map(rangeOf);
+    if (member !== undefined) this.#ledger.lost(member.number, changes, performance.now(), member.processes);
+    for (const pending of unanswered) this.#afterLoss(pending, error);
+    const left = this.#connections.size;
+    if (left === 0 && (this.#isClosed || !this.#waits)) this.end(error);
+    if (this.#isClosed) return;
+    this.#onLost({ error, left, madeProgress });
+    this.#resume();
+  }
+
+  /** Decides about a request whose connection is lost. */
+  #afterLoss(pending: PendingCommand, error: NbdError): void {
+    if (changesDisk(pending)) pending.settle(unknownChange(pending.command, error));
+    else if (!this.#waits || this.#isClosed || !mayMove(pending)) pending.settle(error);
+    else if (!pending.isSettled) {
+      pending.reset();
+      const fail = (reason: unknown): void => pending.settle(reason);
+      this.#waiting.add({ go: () => this.send(pending), fail }, pending.signal);
+    }
+  }
+
+  /** Sends the requests that wait, if there is a connection. */
+  #resume(): void {
+    this.#waiting.go(() => !this.#isClosed && this.#choose(Number.POSITIVE_INFINITY) !== undefined);
+  }
+
+  /** Waits for the commands in flight and disconnects. Requests that wait for a connection reject. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all([...this.#connections].map((connection) => connection.close(new NbdClosedError())));
+    const closed = new NbdClosedError();
+    this.#waiting.fail(closed);
+    await Promise.all([...this.#connections.keys()].map((connection) => connection.close(closed)));
+    // If it had no connection, nothing else has ended it.
+    this.end(closed);
+  }
+}
+
+/** The result of a promise, or the signal's reason, whichever comes first. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  signal.throwIfAborted();
+  let stop: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }

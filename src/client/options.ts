@@ -10,17 +10,30 @@ export interface Abortable {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Options of a connection. */
-export interface ConnectOptions extends EndpointOptions, OpenOptions, Abortable {
+/** Options of a client, which both `connect` and `over` take. */
+export interface ClientOptions extends Abortable {
   /**
    * Number of connections, 1 to 1024; default 1. Only one is used if the server does not promise that several are
    * consistent (NBD_FLAG_CAN_MULTI_CONN), or accepts only one.
    */
   readonly connections?: number;
+  /**
+   * Seconds that requests wait for a lost server, 0 or more; Infinity: for ever. The client connects again until it is
+   * closed. Default: it does not, and is closed with its last connection. Not for `command` and `fd`.
+   */
+  readonly reconnect?: number;
+  /**
+   * Seconds after the end of a connection by which the server has made or dropped every change of that connection, 0 or
+   * more. Default: Infinity.
+   */
+  readonly settleTime?: number;
 }
 
+/** Options of a connection. */
+export interface ConnectOptions extends EndpointOptions, OpenOptions, ClientOptions {}
+
 /** Options of a client of an open server. */
-export interface OverOptions extends Abortable, Pick<ConnectOptions, 'connections'> {
+export interface OverOptions extends ClientOptions {
   /** Called by `close` when the connections are closed; `close` waits for it. */
   readonly onClosed?: () => Promise<void> | void;
 }

@@ -1,6 +1,6 @@
 // One command of the Promise client, from its request to the end of its reply.
 //
-// Made and settled by StreamConnection; the reply receiver writes the fields of PendingRequest.
+// ConnectionPool decides what becomes of it after a loss; the reply receiver writes the fields of PendingRequest.
 
 import type { RawExtent } from '../nbd/extents.js';
 import type { Coverage } from '../nbd/transmission/coverage.js';
@@ -46,6 +46,8 @@ export class PendingCommand implements PendingRequest, RequestHeader {
   coverage: Coverage | undefined;
   failure = 0;
   failureText = '';
+  /** Whether a connection has taken it. */
+  wasSent = false;
   /** Buffer of a READ; undefined after an abort. */
   into: Uint8Array | undefined;
   #extents: Map<number, RawExtent[]> | undefined;
@@ -84,6 +86,24 @@ export class PendingCommand implements PendingRequest, RequestHeader {
     if (payload.length === this.length) return this;
     const { flags, type, cookieHi, cookieLo, offsetHi, offsetLo } = this;
     return { flags, type, cookieHi, cookieLo, offsetHi, offsetLo, length: payload.length };
+  }
+
+  /** The signal that ends it before the reply comes. */
+  get signal(): AbortSignal | undefined {
+    return this.#signal;
+  }
+
+  /** Whether its end was reported. */
+  get isSettled(): boolean {
+    return this.#settled === undefined;
+  }
+
+  /** Forgets the parts of a reply that have arrived, so that it can be sent again. */
+  reset(): void {
+    this.covered = 0;
+    this.coverage = undefined;
+    this.failure = 0;
+    this.failureText = '';
   }
 
   /** Whether a signal may end it before the reply comes. */

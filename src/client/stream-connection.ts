@@ -1,13 +1,12 @@
 // One connection of the Promise client in its transmission phase: sends commands and receives replies in any order.
 //
-// Owned by ConnectionPool. A protocol violation or the end of the stream rejects all commands in flight and calls
-// `onLost` once. An error of the server rejects only its own command.
+// Owned by ConnectionPool. At a protocol violation or the end of the stream the pool gets all commands in flight, once.
+// An error of the server rejects only its own command.
 
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
-import { ENOTCONN } from '../constants/errno.js';
 import { NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from '../nbd/constants.js';
-import { errnoFromNbd, mustDisconnect, NbdError, NbdServerError } from '../nbd/errors.js';
+import { errnoFromNbd, mustDisconnect, NbdError, NbdProtocolError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import { decodeExtents, negotiatedContext } from '../nbd/extents.js';
 import { commandName, errorName } from '../nbd/names.js';
@@ -17,6 +16,7 @@ import { ReplyReceiver } from '../nbd/transmission/reply-receiver.js';
 import { DISCONNECT } from '../nbd/transmission/request.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { type ByteReceiver, ReceivingSocket } from '../transport/receiving-socket.js';
+import { lostConnection } from './loss-errors.js';
 import { type Command, PendingCommand } from './pending-command.js';
 import { RequestBatch } from './request-batch.js';
 
@@ -37,9 +37,21 @@ const DIRECT_SIZE = 32 * 1024;
 /** Bytes to receive while such data come next: their header and little of themselves, which must be copied. */
 const BEFORE_DIRECT = 16 * 1024;
 
-/** The error for all commands of a lost connection. */
-export function lostConnection(why: string, cause?: unknown): NbdError {
-  return new NbdError(`the connection to the server was lost: ${why}`, { errno: ENOTCONN, cause });
+/** How a connection ended. */
+export interface ConnectionEnd {
+  readonly error: NbdError;
+  /** The commands without a reply, which the owner settles, or sends on another connection. */
+  readonly unanswered: readonly PendingCommand[];
+  /** Whether it answered a command, or had none and broke no rule. */
+  readonly madeProgress: boolean;
+}
+
+/** The owner of a connection. */
+export interface ConnectionOwner {
+  /** A command was answered with success, also one that was aborted. */
+  answered(pending: PendingCommand): void;
+  /** The connection has ended. */
+  lost(connection: StreamConnection, end: ConnectionEnd): void;
 }
 
 /** A read that can be aborted gives its buffer back at any time, so its data are copied. */
@@ -53,7 +65,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
   readonly #receiver: ReplyReceiver<PendingCommand>;
   readonly #batch: RequestBatch;
   readonly #inFlight = new Map<number, PendingCommand>();
-  readonly #onLost: (error: NbdError) => void;
+  readonly #owner: ConnectionOwner;
   #nextCookie = 1;
   #bytesInFlight = 0;
   /** Reads in flight whose data go straight into their buffers. */
@@ -62,12 +74,13 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
   /** Whether the memory for the next bytes is the buffer of the read that they belong to. */
   #arrivesInPlace = false;
   #accepting = true;
+  #hasAnswered = false;
   #lost: NbdError | undefined;
   #onIdle: (() => void) | undefined;
 
-  constructor(connection: NegotiatedConnection, onLost: (error: NbdError) => void) {
+  constructor(connection: NegotiatedConnection, owner: ConnectionOwner) {
     this.info = connection.info;
-    this.#onLost = onLost;
+    this.#owner = owner;
     this.#receiver = new ReplyReceiver(connection.info, this);
     const stream = connection.takeStream();
     this.#stream = stream;
@@ -82,6 +95,11 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
   /** Whether it takes commands: not after `close`, a loss, or the server's NBD_ESHUTDOWN. */
   get accepting(): boolean {
     return this.#accepting;
+  }
+
+  /** Why it has ended; undefined before. */
+  get lost(): NbdError | undefined {
+    return this.#lost;
   }
 
   /** Load of the connection: bytes in flight, plus 4096 for each command. */
@@ -102,6 +120,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
   send(pending: PendingCommand, signal?: AbortSignal): void {
     if (!this.#accepting) throw this.#lost ?? lostConnection('it is being closed');
     if (signal !== undefined) pending.abortBy(signal);
+    pending.wasSent = true;
     pending.cookieLo = this.#takeCookie();
     this.#inFlight.set(pending.cookieLo, pending);
     this.#bytesInFlight += this.#weight(pending);
@@ -153,14 +172,15 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     this.#inFlight.clear();
     this.#bytesInFlight = 0;
     this.#directReads = 0;
-    for (const pending of unanswered) pending.settle(error);
     this.#onIdle?.();
-    this.#onLost(error);
+    const broke = error instanceof NbdProtocolError;
+    const madeProgress = this.#hasAnswered || (unanswered.length === 0 && !broke);
+    this.#owner.lost(this, { error, unanswered, madeProgress });
   }
 
   /**
    * Waits for the commands in flight, sends NBD_CMD_DISC, and resolves when the stream is closed.
-   * @param reason for `onLost`, if nothing else ends the connection
+   * @param reason for the owner, if nothing else ends the connection
    */
   async close(reason: NbdError = lostConnection('it was closed')): Promise<void> {
     this.#accepting = false;
@@ -183,7 +203,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
       await once(this.#stream, 'close').catch(() => undefined);
       clearTimeout(timer);
     }
-    if (leaving && this.#lost !== undefined) this.#onLost(this.#lost);
+    if (leaving) this.#owner.lost(this, { error: reason, unanswered: [], madeProgress: true });
   }
 
   find(cookieHi: number, cookieLo: number): PendingCommand | undefined {
@@ -215,6 +235,8 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     this.#inFlight.delete(pending.cookieLo);
     if (isDirect(pending)) this.#directReads--;
     this.#bytesInFlight -= this.#weight(pending);
+    this.#hasAnswered = true;
+    if (error === 0) this.#owner.answered(pending);
     pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
     // The client must leave (proto.md, "Terminating the transmission phase"): no new commands, then DISC.
     if (mustDisconnect(error) && this.#accepting) void this.close();

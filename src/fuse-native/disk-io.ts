@@ -39,7 +39,8 @@ export class DiskIo {
 
   /** Sets the connection. */
   attach(connection: NegotiatedConnection): void {
-    const pool = new ConnectionPool(connection);
+    const pool = new ConnectionPool(connection.info);
+    pool.add(connection);
     this.#pool = pool;
     this.#io = new BlockIo(pool);
     this.#failing = 0;

@@ -48,7 +48,8 @@ export class NbdError extends Error {
   /**
    * The name of the errno, such as `ENOSPC`. Wrong arguments have Node's `ERR_INVALID_ARG_TYPE`,
    * `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE`, a closed client has `ERR_NBD_CLOSED`, and an error without errno
-   * `ERR_NBD`.
+   * `ERR_NBD`. After a lost connection there are `ERR_NBD_CHANGE_UNKNOWN`, `ERR_NBD_RANGE_IN_DOUBT`,
+   * `ERR_NBD_UNFLUSHED_LOST` and `ERR_NBD_NO_SERVER`.
    */
   readonly code: string;
 

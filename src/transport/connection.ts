@@ -86,6 +86,16 @@ export class NegotiatedConnection {
     return stream;
   }
 
+  /** The processes that serve the connection, if they are known; the caller owns their descriptors. */
+  takePeer(): PeerHandle | undefined {
+    const peer = this.#peer;
+    this.#peer = undefined;
+    // One that went into the background has left the connection to a process that nobody knows.
+    if (peer === undefined || !peerHasEnded(peer)) return peer;
+    closePeer(peer);
+    return undefined;
+  }
+
   /** Names the processes whose end proves that the connection's requests are over, and takes over their descriptors. */
   watch(peer: PeerHandle | undefined): void {
     this.#forgetPeer();

@@ -53,6 +53,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
   /** Another export than the endpoint's. */
   readonly exportName?: string;
+  /** Whether to find the processes that serve the connection, for `takePeer`. Takes some milliseconds. */
+  readonly watch?: boolean;
 }
 
 /** How to list exports. */
@@ -152,7 +154,7 @@ export class NbdServer {
     const { exportName = this.endpoint.exportName } = options;
     try {
       const goal = { kind: 'go', exportName } as const;
-      const watched = this.#handOver || this.#onProcesses !== undefined;
+      const watched = options.watch === true || this.#handOver || this.#onProcesses !== undefined;
       const { stream, handover, event, peer } = await this.#negotiate(goal, options.signal, watched);
       if (event.type !== 'ready') throw new TransportError('the handshake ended in the wrong place');
       this.#onProcesses?.(peer?.pids);

@@ -49,7 +49,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   tls: ['linux'],
   transport: ['nbd', 'linux', 'tls'],
   mount: ['linux'],
-  client: ['nbd', 'transport'],
+  client: ['nbd', 'linux', 'transport'],
   image: ['nbd', 'linux', 'partitions', 'transport', 'client', 'chunks/contract', 'chunks/cache'],
   proxy: ['nbd', 'linux', 'transport'],
   'fuse-native': ['nbd', 'fuse', 'linux', 'transport', 'client'],

@@ -57,6 +57,9 @@ function explained(error: unknown, { lastLine }: KeptOutput): unknown {
   return new NbdError(lastLine, { cause: error });
 }
 
+/** The worker above keeps newer changes back itself, and sends a lost one again, which a client would refuse. */
+const SETTLE_TIME = 0;
+
 /** The processes that serve the connections of a client. */
 class ServingProcesses {
   readonly #pids = new Set<number>();
@@ -122,7 +125,10 @@ export class NbdInput implements Input {
       onProcesses: (pids) => processes.add(pids),
     });
     try {
-      const client = await NbdClient.over(opened, { connections: connections ?? CONNECTIONS });
+      const client = await NbdClient.over(opened, {
+        connections: connections ?? CONNECTIONS,
+        settleTime: SETTLE_TIME,
+      });
       const input = new NbdInput(opened, processes, connections, client);
       const name = 'uri' in server ? '' : programOf(server.command);
       input.#ended = opened.exited?.then((exit) => onEnd(`${name} ${describeExit(exit)}`));
@@ -214,7 +220,10 @@ export class NbdInput implements Input {
 
   async #connect(): Promise<NbdClient> {
     this.#processes.clear();
-    const client = await NbdClient.over(this.#server, { connections: this.#connections });
+    const client = await NbdClient.over(this.#server, {
+      connections: this.#connections,
+      settleTime: SETTLE_TIME,
+    });
     this.#use(client);
     return client;
   }

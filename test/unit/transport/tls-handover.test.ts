@@ -97,7 +97,8 @@ async function secured(port: number) {
 
 /** Moves 8 MiB in both directions with requests of several sizes, some at a time. */
 async function roundTrip(info: NegotiatedConnection['info'], stream: Duplex): Promise<string> {
-  const pool = new ConnectionPool(new NegotiatedConnection(info, stream));
+  const pool = new ConnectionPool(info);
+  pool.add(new NegotiatedConnection(info, stream));
   onTestFinished(() => pool.close());
   const payload = Buffer.from(Uint8Array.from({ length: SIZE }, (_, i) => (i * 7) % 251));
   const into = Buffer.alloc(SIZE);

@@ -54,7 +54,8 @@ async function roundTrip(target: Target, tls: TlsSettings | undefined): Promise<
   const server = await openServer({ target, exportName: '', tls });
   const connection = await server.connect();
   const stream: Duplex = new DescriptorStream(connection.takeDescriptor());
-  const pool = new ConnectionPool(new NegotiatedConnection(connection.info, stream));
+  const pool = new ConnectionPool(connection.info);
+  pool.add(new NegotiatedConnection(connection.info, stream));
   onTestFinished(() => pool.close());
   const payload = Buffer.alloc(SIZE, 'There are bytes in here. ');
   await pool.submit({ type: NBD_CMD_WRITE, flags: 0, offset: 0n, length: SIZE, payload });
