@@ -18,8 +18,8 @@ import { refuseOtherThanUtf8 } from './exact-words.js';
 import { type ImageValues, imageFrom } from './image.js';
 import { keepFrom } from './keep.js';
 import { METRICS_FORMATS } from './metrics-words.js';
-import { attachOptionalValues, misplacedOption, splitOptions } from './option-words.js';
-import { OPTIONS } from './options.js';
+import { attachOptionalValues, flagWithValue, misplacedOption, splitOptions } from './option-words.js';
+import { OPTIONS, takesValue } from './options.js';
 import { isModeWord, parseServerMode, refuseOption } from './server-mode.js';
 
 /** A parsed command line. */
@@ -298,12 +298,21 @@ function refuseDetachedValue(words: readonly string[], [value, next, ...more]: r
   throw new UsageError(`the value of ${option.long} follows "=": write ${option.long}=${printable(value)}`);
 }
 
+/** @param unknown the first word that commander does not know: of `-r=1` it has removed the known letter */
+function refuseUnknown(unknown: string, words: readonly string[]): never {
+  const whole = unknown.startsWith('-=') ? words.find((word) => /^-\w+=/.test(word)) : undefined;
+  const flag = flagWithValue(whole ?? unknown);
+  if (flag !== undefined) throw new UsageError(`option ${flag} takes no value: write ${flag}`);
+  throw new UsageError(`unknown option '${printable(unknown)}'; see nbdfuse --help`);
+}
+
 /** @throws UsageError when an option of nbdfuse itself is among those of -o */
 function refuseOwnOptions(texts: readonly string[]): void {
   for (const word of texts.flatMap((text) => text.split(','))) {
     const [name, ...value] = word.split('=');
-    if (!OPTIONS.some(({ long }) => long === `--${name}`)) continue;
-    const own = `--${[name, ...value].join('=')}`;
+    const option = OPTIONS.find(({ long }) => long === `--${name}`);
+    if (option === undefined) continue;
+    const own = takesValue(option) ? `--${[name, ...value].join('=')}` : `--${name}`;
     throw new UsageError(
       `-o ${printable(name)}: this is an option of nbdfuse itself: write ${printable(own)}`,
     );
@@ -364,9 +373,7 @@ export function parseArguments(words: readonly string[]): Request {
   const parsed = parseOptions(words);
   const { values, operands, unknown } = parsed;
   const [first] = unknown;
-  if (first !== undefined && !isModeWord(first)) {
-    throw new UsageError(`unknown option '${printable(first)}'; see nbdfuse --help`);
-  }
+  if (first !== undefined && !isModeWord(first)) refuseUnknown(first, words);
   refuseOtherThanUtf8(words, [
     values.list ? undefined : operands[0],
     values.pidfile,

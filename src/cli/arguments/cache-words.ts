@@ -58,6 +58,8 @@ export function cacheRequestFrom(words: readonly string[]): CacheRequest | undef
       if (option === undefined)
         throw new UsageError(`cache ${action} has no option ${printable(name)}: ${USAGE[action]}`);
       const value = word === name ? undefined : word.slice(name.length + 1);
+      if (value !== undefined && !option.takesValue)
+        throw new UsageError(`option ${name} takes no value: write ${name}`);
       given.set(name, option.takesValue ? (value ?? rest.shift() ?? '') : '');
     }
   }

@@ -3,7 +3,7 @@
 // commander takes the word after an option with an optional value as its value. nbdfuse accepts such a value only
 // after `=`, as getopt_long(3) does, so that MOUNTPOINT is never taken for a value.
 
-import { type NamedOption, optionOf } from './options.js';
+import { type NamedOption, optionOf, takesValue } from './options.js';
 
 /** An option as the user typed it. */
 export interface OptionWords {
@@ -33,6 +33,15 @@ export function misplacedOption(word: string): string | undefined {
   if (!/^--?[a-z]/i.test(word)) return undefined;
   const [name] = word.startsWith('--') ? word.split('=', 1) : [word.slice(0, 2)];
   return optionOf(name) === undefined ? undefined : word.startsWith('--') ? name : word;
+}
+
+/** The name of an option that takes no value and has one, as in `--readonly=1` or `-r=1`; undefined for any other word. */
+export function flagWithValue(word: string): string | undefined {
+  const [, long, letter] = /^(?:(--[^=]+)|-\w*(\w))=/.exec(word) ?? [];
+  const option =
+    long !== undefined ? optionOf(long) : letter === undefined ? undefined : optionOf(`-${letter}`);
+  if (option === undefined || takesValue(option)) return undefined;
+  return long === undefined ? `-${letter}` : option.names.includes(long) ? long : (option.long ?? long);
 }
 
 /** Splits a command line into its options and the rest, which begins with `--` or with the first other word. */

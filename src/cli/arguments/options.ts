@@ -63,6 +63,11 @@ export class NamedOption extends Option {
   }
 }
 
+/** Whether an option must or may have a value. */
+export function takesValue({ required, optional }: Option): boolean {
+  return required || optional;
+}
+
 function dashes(name: string): number {
   return name.startsWith('--') ? 2 : 1;
 }

@@ -69,6 +69,7 @@ export const CASES: Readonly<Record<string, string>> = {
   'no server given after MOUNTPOINT': 'nbdfuse dir',
   'no server given: nbdfuse --list': 'nbdfuse --list',
   'unknown option': 'nbdfuse --no-such',
+  'option --readonly takes no value': 'nbdfuse --readonly=no dir nbd://localhost',
   '--unix must come after MOUNTPOINT': 'nbdfuse --unix server.sock dir',
   '--unix needs SOCKET': 'nbdfuse dir --unix',
   '[ CMD [ARGS ...] ] needs ]': 'nbdfuse dir [ nbdkit memory 1M',

@@ -156,6 +156,14 @@ describe('mount(8)', () => {
     expect(await hashOf(image)).toBe(before);
   });
 
+  it('refuses a value of an option that takes none', async () => {
+    const scope = createScope();
+    const script = `mount -t fuse.nbdfuse nbd://host "$1/mnt" -o ro,restart=1 2>&1 || echo "status $?"`;
+    expect(await withHelper(scope, script)).toBe(
+      'nbdfuse: option restart takes no value: write restart\nstatus 1\n',
+    );
+  });
+
   it('fails with the reason when there is no server', async () => {
     const scope = createScope();
     const script = `mount -t fuse.nbdfuse 'nbd+unix:///?socket=/none' "$1/mnt" 2>&1 || echo "status $?"`;
