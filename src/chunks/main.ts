@@ -56,12 +56,13 @@ function rangeOf(input: Input, { range }: ChunkServerOptions): Input {
 
 async function identityOf(
   input: Input,
-  { source, version: given, coding, range, part }: ChunkServerOptions,
+  { source, version: given, coding, check, range, part }: ChunkServerOptions,
 ): Promise<Identity> {
   const needsVersion = given === '' && coding !== 'plain' && !isAbsent(input);
   const version = needsVersion ? await versionOfContent(input) : given;
   const places = [range, part].map((one) => (one === undefined ? '' : `${one.offset}+${one.length}`));
-  return { source, version, coding: [coding, ...places].join(' ').trim(), fileSize: input.size };
+  const checks = check === undefined ? '' : `crc=${check.crcs.join('+')}`;
+  return { source, version, coding: [coding, ...places, checks].join(' ').trim(), fileSize: input.size };
 }
 
 /** The source, or, where it cannot be reached, what the cache file remembers of it. */
@@ -162,12 +163,13 @@ class ChunkServer {
 
   async #open(): Promise<ServedDisk> {
     const options = this.#options;
-    const { coding, prefetch, trace, source } = options;
+    const { coding, check, prefetch, trace, source } = options;
     const input = await reachableInput(options, (how) => this.#end(how));
     this.#input = input;
     const image = await openImage({
       input,
       coding,
+      check,
       memory: this.#memory,
       openFile: fileOpener(options, input),
       startPool: (onMessage) => startDecodePool(THREAD, onMessage),

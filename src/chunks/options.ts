@@ -1,7 +1,7 @@
 // The command line of the chunk server, which only nbdfuse writes.
 
 import { parseArgs } from 'node:util';
-import type { Coding } from './contract/coding.js';
+import type { Coding, MemberCheck } from './contract/coding.js';
 
 /** A range of bytes. */
 export interface ByteRange {
@@ -19,6 +19,8 @@ export type InputName =
 export interface ChunkServerOptions {
   readonly input: InputName;
   readonly coding: Coding;
+  /** The check of a compressed file in a zip archive. */
+  readonly check: MemberCheck | undefined;
   /** The part of the compressed file that is decoded; undefined: all. */
   readonly range: ByteRange | undefined;
   /** The part of the decoded bytes that is served; undefined: all. */
@@ -59,6 +61,7 @@ const OPTIONS = {
   file: text,
   nbd: text,
   coding: text,
+  check: text,
   range: text,
   part: text,
   source: text,
@@ -86,6 +89,13 @@ function range(what: string, word: string | undefined): ByteRange | undefined {
   return { offset: number(what, offset), length: number(what, length) };
 }
 
+/** `CRC+SIZE`, or `CRC+CRC+SIZE`. */
+function check(word: string | undefined): MemberCheck | undefined {
+  if (word === undefined) return undefined;
+  const numbers = word.split('+').map((one) => number('check', one));
+  return { crcs: numbers.slice(0, -1), size: numbers.at(-1) ?? 0 };
+}
+
 function inputOf(
   values: { readonly file?: string | undefined; readonly nbd?: string | undefined; readonly stdio?: boolean },
   command: readonly string[],
@@ -108,6 +118,7 @@ export function parseOptions(words: readonly string[]): ChunkServerOptions {
   return {
     input,
     coding,
+    check: check(values.check),
     range: range('range', values.range),
     part: range('part', values.part),
     source: values.source ?? '',

@@ -2,7 +2,7 @@
 //
 // It stands below qemu-nbd, and on top of a file, an NBD server, or a server that it starts.
 
-import type { Coding } from '../chunks/contract/coding.js';
+import type { Coding, MemberCheck } from '../chunks/contract/coding.js';
 import { CHUNK_SERVER_WORDS } from '../transport/chunk-program.js';
 import type { ChunkSettings } from './keep-request.js';
 
@@ -33,6 +33,8 @@ export interface SourceIdentity {
 /** A chunk server. */
 export interface ChunkRequest {
   readonly coding: Coding;
+  /** The check of a file that a zip archive has compressed. */
+  readonly check?: MemberCheck | undefined;
   readonly below: Below;
   /** The place of the coded bytes in the file. */
   readonly range?: Range | undefined;
@@ -77,8 +79,9 @@ function belowWords(below: Below): readonly string[] {
 
 /** The words of a chunk server that takes its socket by socket activation. */
 export function chunkWords(request: ChunkRequest): readonly string[] {
-  const { coding, below, range, part, identity, settings, writable = false, run } = request;
+  const { coding, check, below, range, part, identity, settings, writable = false, run } = request;
   const words = [...CHUNK_SERVER_WORDS, `--coding=${coding}`];
+  if (check !== undefined) words.push(`--check=${[...check.crcs, check.size].join('+')}`);
   if (range !== undefined) words.push(`--range=${rangeText(range)}`);
   if (part !== undefined) words.push(`--part=${rangeText(part)}`);
   words.push(`--source=${identity.source}`);

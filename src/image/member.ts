@@ -1,6 +1,6 @@
 // A file in an archive.
 
-import type { Coding } from '../chunks/contract/coding.js';
+import type { Coding, MemberCheck } from '../chunks/contract/coding.js';
 
 /** A file in an archive. */
 export interface Member {
@@ -11,6 +11,8 @@ export interface Member {
   readonly size: bigint;
   /** How the archive has compressed it; undefined: not at all. */
   readonly coding?: Exclude<Coding, 'plain'> | undefined;
+  /** The facts that the archive records of its decoded bytes, if the archive has compressed it. */
+  readonly check?: MemberCheck | undefined;
   /** Why its bytes are no range of the archive. */
   readonly problem: 'compressed' | 'encrypted' | 'sparse' | undefined;
 }

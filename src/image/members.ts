@@ -21,6 +21,8 @@ export interface FoundMember {
   readonly range: { readonly offset: bigint; readonly size: bigint };
   /** How its bytes in the archive are compressed, by the archive or before; `deflate` only by a zip. */
   readonly coding: Compression | 'deflate' | undefined;
+  /** The facts that the archive records of the decoded bytes, if the archive has compressed them. */
+  readonly check: Member['check'];
   /** The bytes in the archive. */
   readonly look: Look;
 }
@@ -168,10 +170,10 @@ export async function findMember(
         `unpack it first (${UNPACK[kind]})`,
     );
   if (member.problem !== undefined) throw cannot(member.problem);
-  const { coding, offset, size } = member;
+  const { coding, check, offset, size } = member;
   const inside = await look(file, member);
   const compression =
     coding ?? chooseCompression({ name: basename(member.name), head: inside.head }, requested);
   if (compression !== undefined && isCompressed) throw cannot('compressed');
-  return { name: member.name, range: { offset, size }, coding: compression, look: inside };
+  return { name: member.name, range: { offset, size }, coding: compression, check, look: inside };
 }

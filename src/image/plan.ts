@@ -5,6 +5,7 @@
 // Our proxy stands between two servers where one would lose the other with the first unreadable sector, and cuts off what
 // QEMU has added to a size.
 
+import type { MemberCheck } from '../chunks/contract/coding.js';
 import { CHUNK_SERVER_NAME } from '../transport/chunk-program.js';
 import { type Confinement, confinedWords, LAUNCHER } from '../transport/confine.js';
 import { proxyWords } from '../transport/proxy.js';
@@ -43,6 +44,8 @@ export interface Plan {
   readonly isDevice: boolean;
   /** How the file, or its range, is compressed; `deflate` only in a zip archive. */
   readonly compression: Compression | 'deflate' | undefined;
+  /** The facts that a zip archive records of the image which it has compressed. */
+  readonly check?: MemberCheck | undefined;
   /** The place of the image in an archive. */
   readonly range?: Range | undefined;
   /** The place of the image in an archive that is compressed as a whole, in decoded bytes. */
@@ -244,7 +247,16 @@ export function identityOf({ source, version = '' }: Pick<Plan, 'source' | 'vers
 
 /** The chunk server, below a qemu-nbd if the image needs one. */
 function chunkServer(plan: Plan): readonly string[] {
-  const { source, compression: coding = 'plain', range, member, partition, overlay, chunks = {} } = plan;
+  const {
+    source,
+    compression: coding = 'plain',
+    check,
+    range,
+    member,
+    partition,
+    overlay,
+    chunks = {},
+  } = plan;
   const isBelow = needsQemu(plan);
   const upper = isBelow
     ? qemuServer(plan, imageNode(plan.format, NODE_BELOW, plan.decryption), true)
@@ -252,6 +264,7 @@ function chunkServer(plan: Plan): readonly string[] {
   const readOnly = plan.readOnly || overlay !== undefined;
   const words = chunkWords({
     coding,
+    check,
     below: belowChunks(source, readOnly),
     range,
     part: isBelow ? member : partOf(member, partition),

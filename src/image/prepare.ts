@@ -274,6 +274,7 @@ function withSource<T>(
 /** How the file, or a range of it, is compressed. */
 interface Packing {
   readonly compression: Plan['compression'];
+  readonly check?: Plan['check'];
   readonly range: Range | undefined;
 }
 
@@ -398,7 +399,7 @@ async function lookAt(
   }
   if (member === undefined || compression === undefined)
     return { look: member?.look ?? outside, compression: undefined, member, started: undefined };
-  const packing = { compression, range: member.range };
+  const packing = { compression, check: member.check, range: member.range };
   const { found: look, started } = await withUnpacked(place, packing, options, lookAtUnpacked);
   return { look, compression, member, started };
 }
@@ -576,6 +577,7 @@ function wholeOf(identity: Identity, request: ImageRequest): Plan {
     isConfined: place.isConfined,
     isDevice: place.isDevice,
     compression,
+    check: member?.check,
     format,
     oddSize: identity.oddSize,
     range: isInCoded ? undefined : member?.range,

@@ -19,7 +19,8 @@ const ENTRY_LENGTH = 46;
 const LOCAL = 0x04034b50;
 const LOCAL_LENGTH = 30;
 const MAX_DIRECTORY = 64 * 1024 * 1024;
-const [ENCRYPTED, STORED, ZIP_64] = [1, 0, 1];
+const [ENCRYPTED, DESCRIPTOR] = [1, 8];
+const [STORED, ZIP_64] = [0, 1];
 /** Methods of compression that the chunk server decodes. */
 const CODINGS: Readonly<Record<number, Member['coding']>> = {
   8: 'deflate',
@@ -100,6 +101,8 @@ interface Entry {
   readonly name: string;
   /** Bytes in the archive. */
   readonly size: bigint;
+  readonly decodedSize: bigint;
+  readonly crc: number;
   readonly coding: Member['coding'];
   /** The place of its local header. */
   readonly header: bigint;
@@ -127,12 +130,21 @@ function entryAt(directory: Buffer, at: number): Entry {
   return {
     name,
     size: packed,
+    decodedSize: size,
+    crc: directory.readUInt32LE(at + 16),
     coding,
     header,
     isBroken: method === STORED && packed !== size && (short(8) & ENCRYPTED) === 0,
     problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isOther ? 'compressed' : undefined,
     end: extraEnd + short(32),
   };
+}
+
+/** The facts about the decoded bytes of a file. @param local its other header, which may have no CRC yet */
+function checkOf({ coding, crc, decodedSize }: Entry, local: Buffer): Member['check'] {
+  if (coding === undefined) return undefined;
+  const other = (local.readUInt16LE(6) & DESCRIPTOR) === 0 ? local.readUInt32LE(14) : crc;
+  return { crcs: other === crc ? [crc] : [crc, other], size: Number(decodedSize) };
 }
 
 /** The files of a zip archive. @throws ImageError when it is damaged; the errors of `read` */
@@ -151,7 +163,7 @@ export async function zipMembers(shown: string, file: DiskReader): Promise<reado
     const start = entry.header + BigInt(LOCAL_LENGTH + local.readUInt16LE(26) + local.readUInt16LE(28));
     if (entry.problem === undefined && start + entry.size > file.size) throw damaged(shown);
     const { name, size: length, coding, problem } = entry;
-    members.push({ name, offset: start, size: length, coding, problem });
+    members.push({ name, offset: start, size: length, coding, check: checkOf(entry, local), problem });
   }
   return members;
 }

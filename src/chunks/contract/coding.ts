@@ -13,6 +13,14 @@ export interface RestartPoint {
   readonly state?: Uint8Array;
 }
 
+/** The facts that a zip archive records of a file which it has compressed. */
+export interface MemberCheck {
+  /** The CRC-32 of the decoded bytes; two, where the two headers of the file differ, of which one is damaged. */
+  readonly crcs: readonly number[];
+  /** Decoded bytes, probably: the CRC decides. */
+  readonly size: number;
+}
+
 /** Where an image begins. */
 export const START: RestartPoint = { in: 0, out: 0 };
 

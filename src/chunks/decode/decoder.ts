@@ -1,8 +1,9 @@
 // Makes the decoder for a coding.
 
-import { type Coding, type Decoder, START } from '../contract/coding.js';
+import { type Coding, type Decoder, type MemberCheck, type RestartPoint, START } from '../contract/coding.js';
 import { createAndroidSparseDecoder } from './android-sparse.js';
 import { createBzip2Decoder } from './bzip2.js';
+import { CheckedMember } from './checked-member.js';
 import { createDeflateDecoder, createGzipDecoder } from './gzip.js';
 import { createLz4Decoder } from './lz4.js';
 import { createXzDecoder } from './xz.js';
@@ -16,9 +17,21 @@ const SPACING = 1024 * 1024;
 /**
  * @param from where decoding begins: START, or a restart point of the same file
  * @param spacing least number of decoded bytes between the points of `takePoints`
+ * @param check of a member of a zip archive, for a decoder of all of it
  * @throws DecodeError if there is not enough memory, Error if the system lacks the library
  */
-export function createDecoder(coding: PackedCoding, from = START, spacing = SPACING): Decoder {
+export function createDecoder(
+  coding: PackedCoding,
+  from = START,
+  spacing = SPACING,
+  check?: MemberCheck,
+): Decoder {
+  const decoder = decoderOf(coding, from, spacing);
+  // Only the bytes from the beginning on have the CRC.
+  return check === undefined || from.out > 0 ? decoder : new CheckedMember(decoder, check);
+}
+
+function decoderOf(coding: PackedCoding, from: RestartPoint, spacing: number): Decoder {
   switch (coding) {
     case 'xz':
       return createXzDecoder(from, spacing);

@@ -65,6 +65,10 @@ const zlib = (): ReturnType<typeof load> => {
   return loaded;
 };
 
+/** The CRC-32 of bytes in memory, which follow others with the CRC-32 `crc`. */
+export const crc32At = (crc: number, address: number, length: number): number =>
+  Number(zlib().crc32(crc, address, length));
+
 /** The state of a restart point in the middle of a member. */
 interface MemberState {
   readonly bits: number;
@@ -208,7 +212,7 @@ class GzipDecoder extends StepDecoder {
       this.input.consume(consumed);
     }
     if (made > 0) {
-      if (!this.#isRaw) this.#crc = Number(zlib().crc32(this.#crc, address, made));
+      if (!this.#isRaw) this.#crc = crc32At(this.#crc, address, made);
       this.#length = (this.#length + made) >>> 0;
     }
     if (result === Z_STREAM_END) this.#endData(made);
@@ -305,7 +309,7 @@ class GzipDecoder extends StepDecoder {
       this.points.offer(start, this.out);
       this.#lastPoint = this.out;
     }
-    this.#headerCrc = Number(zlib().crc32(0, this.headerAddress, FIXED_HEADER));
+    this.#headerCrc = crc32At(0, this.headerAddress, FIXED_HEADER);
     this.#flags = flags;
     this.#extra = -1;
     this.#nextField();
@@ -340,13 +344,13 @@ class GzipDecoder extends StepDecoder {
     if (this.#extra < 0) {
       if (!this.gather(2)) return this.starve();
       this.gathered = 0;
-      this.#headerCrc = Number(zlib().crc32(this.#headerCrc, this.headerAddress, 2));
+      this.#headerCrc = crc32At(this.#headerCrc, this.headerAddress, 2);
       this.#extra = this.header[0] + this.header[1] * 256;
     }
     while (this.#extra > 0) {
       const count = this.input.take(this.header, 0, Math.min(this.#extra, this.header.length));
       if (count === 0) return this.starve();
-      this.#headerCrc = Number(zlib().crc32(this.#headerCrc, this.headerAddress, count));
+      this.#headerCrc = crc32At(this.#headerCrc, this.headerAddress, count);
       this.#extra -= count;
     }
     this.#flags &= ~FEXTRA;
@@ -358,7 +362,7 @@ class GzipDecoder extends StepDecoder {
   #skipText(): number {
     for (;;) {
       if (this.input.take(this.header, 0, 1) === 0) return this.starve();
-      this.#headerCrc = Number(zlib().crc32(this.#headerCrc, this.headerAddress, 1));
+      this.#headerCrc = crc32At(this.#headerCrc, this.headerAddress, 1);
       if (this.header[0] === 0) break;
     }
     this.#flags &= (this.#flags & FNAME) !== 0 ? ~FNAME : ~FCOMMENT;

@@ -2,7 +2,7 @@
 
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
-import { type Coding, type Input, type PointIndex, START } from '../contract/coding.js';
+import { type Coding, type Input, type MemberCheck, type PointIndex, START } from '../contract/coding.js';
 import { UNIT } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { findPoints, type NamedPoints } from '../points/points.js';
@@ -30,6 +30,8 @@ const BEHIND_DAMAGE = 1;
 export interface ImageOptions {
   readonly input: Input;
   readonly coding: Coding;
+  /** The check of a member of a zip archive. */
+  readonly check?: MemberCheck | undefined;
   readonly memory: MemoryCache;
   /** Opens the cache file once the size of the image is known; undefined: there is none. */
   readonly openFile: ((size: number | undefined) => Promise<UnitFile | undefined>) | undefined;
@@ -131,7 +133,7 @@ class Opening {
 
   /** Decodes the whole file once. The image is there before its end if the disk and the file agree on its size. */
   async #passed(): Promise<Image> {
-    const { coding, input, memory, onProgress } = this.#options;
+    const { coding, check, input, memory, onProgress } = this.#options;
     const spacing = Math.min(
       SPACING.most,
       Math.max(SPACING.least, Math.ceil((input.size * RATIO) / MOST_POINTS)),
@@ -142,6 +144,7 @@ class Opening {
     const hinted = new Promise<number | NamedPoints>((resolve) => {
       const pass = new Pass({
         coding,
+        check,
         input,
         pool: this.#startPool(),
         spacing,
@@ -149,7 +152,8 @@ class Opening {
           const claims = unit === 0 ? claimedSizes(bytes) : [];
           const named = this.#unproven;
           if (named !== undefined && claims.includes(named.size)) resolve(named);
-          const sure = claims.find((one) => isEarly(coding, one) && agrees(coding, one, head, tail));
+          const said = (one: number): boolean => one === check?.size || agrees(coding, one, head, tail);
+          const sure = claims.find((one) => isEarly(coding, one) && said(one));
           if (sure !== undefined) resolve(sure);
           if (this.#reader !== undefined) this.#reader.deliver(unit, bytes);
           else memory.put(unit, bytes, false);

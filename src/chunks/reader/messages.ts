@@ -1,6 +1,6 @@
 // The messages between the chunk server and its decode threads.
 
-import type { Damage, RestartPoint } from '../contract/coding.js';
+import type { Damage, MemberCheck, RestartPoint } from '../contract/coding.js';
 import type { PackedCoding } from '../decode/decoder.js';
 
 /** To a thread. */
@@ -9,6 +9,8 @@ export type ToThread =
       readonly kind: 'open';
       readonly task: number;
       readonly coding: PackedCoding;
+      /** The check of a member of a zip archive, for the pass. */
+      readonly check?: MemberCheck | undefined;
       readonly from: RestartPoint;
       /** The first unit to send. */
       readonly first: number;

@@ -2,7 +2,7 @@
 //
 // Its units are kept like any others, and answer reads that wait for them.
 
-import { type Input, type RestartPoint, START } from '../contract/coding.js';
+import { type Input, type MemberCheck, type RestartPoint, START } from '../contract/coding.js';
 import { UNIT } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { BACKGROUND, DEMAND } from '../schedule/tasks.js';
@@ -36,6 +36,7 @@ export interface PassResult {
 
 export interface PassOptions {
   readonly coding: PackedCoding;
+  readonly check: MemberCheck | undefined;
   readonly input: Input;
   readonly pool: DecodePool;
   /** Decoded bytes between two points. */
@@ -84,13 +85,14 @@ export class Pass implements RunningPass {
   }
 
   start(): void {
-    const { coding, pool, spacing } = this.#options;
+    const { coding, check, pool, spacing } = this.#options;
     const size = undefined;
     const [first, end, priority] = [0, Number.MAX_SAFE_INTEGER, this.#priority];
     pool.send({
       kind: 'open',
       task: TASK,
       coding,
+      check,
       from: START,
       first,
       goal: WINDOW,

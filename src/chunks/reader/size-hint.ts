@@ -1,8 +1,8 @@
 // The size of an image whose compressed file does not say it surely, before all of the file has been decoded. Pure.
 //
 // A disk says its own size at its beginning: in a partition table, or in the superblock of a file system. The end of a gzip
-// file and the beginning of a zstd frame say a size that is not sure, since the file may have further members. Where both
-// agree, the size is taken.
+// file and the beginning of a zstd frame say a size that is not sure, since the file may have further members, and a zip
+// archive may be damaged. Where both agree, the size is taken.
 
 import type { Coding } from '../contract/coding.js';
 

@@ -45,7 +45,8 @@ export class ThreadTask {
     this.#goal = open.goal;
     this.#end = open.end;
     this.#behind = open.behind;
-    this.#decoder = createDecoder(open.coding, open.from, open.spacing ?? Number.MAX_SAFE_INTEGER);
+    const { coding, from, spacing = Number.MAX_SAFE_INTEGER, check } = open;
+    this.#decoder = createDecoder(coding, from, spacing, check);
   }
 
   /** Whether `step` would do something. */

@@ -3,8 +3,10 @@
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { createDecoder } from '../../../../src/chunks/decode/decoder.js';
 import { createDeflateDecoder, createGzipDecoder } from '../../../../src/chunks/decode/gzip.js';
-import { checkCuts, checkDamage, checkPoints, decode, pack, sample } from './decoding.js';
+import { crc32 } from '../../../../src/partitions/crc32.js';
+import { checkCuts, checkDamage, checkPoints, decode, type Make, pack, sample } from './decoding.js';
 
 const make = createGzipDecoder;
 const SMALL = sample(300_000);
@@ -115,5 +117,25 @@ describe('deflate', () => {
     );
     expect(checkPoints(createDeflateDecoder, file, image, 100_000)).toBeGreaterThan(5);
     checkCuts(createDeflateDecoder, file, image, 30);
+  });
+
+  it.each([0, 1, 200_000])('of %i bytes in a zip archive is compared with its CRC at its end', (length) => {
+    const image = sample(length);
+    const checked =
+      (...crcs: number[]): Make =>
+      (from, spacing) =>
+        createDecoder('deflate', from, spacing, { crcs, size: length });
+    const [right, file] = [crc32(image), deflateRawSync(image)];
+    for (const pull of [length > 1 ? 9973 : 1, length || 1, length + 1]) {
+      for (const make of [checked(right), checked(5, right)]) {
+        const whole = decode(make, file, { pull });
+        expect(whole.error).toBeUndefined();
+        expect(whole.bytes.equals(image)).toBe(true);
+      }
+      const { bytes, error } = decode(checked((right ^ 1) >>> 0), file, { pull });
+      expect(error).toMatchObject({ reason: 'damaged', message: 'the CRC of the data is wrong', out: 0 });
+      expect(bytes.equals(image)).toBe(true);
+    }
+    checkPoints(checked(right), file, image, 50_000);
   });
 });
