@@ -37,6 +37,8 @@ export interface Mountpoint {
   readonly label: string;
   /** A line for the user about removed dead mounts, if any. */
   readonly notice: string | undefined;
+  /** A line for the user about files that the mount hides, if the name of a new file may be a mistake. */
+  readonly hides: string | undefined;
 }
 
 /** `blocked`: below something that is no directory. `dead`: on a mount whose server is gone. `hidden`: permission denied. */
@@ -182,14 +184,18 @@ export async function resolveMountpoint(text: string): Promise<Mountpoint> {
   }
   const target = await openTarget(text, text);
   const filename = target.isDirectory ? DEFAULT_NAME : '';
-  return made(target, filename, { text, label: filename === '' ? text : join(text, filename), notices });
+  const label = filename === '' ? text : join(text, filename);
+  return made(target, filename, { text, label, notices, hides: undefined });
 }
 
 /** The mountpoint, unless its target was replaced after the first check. */
 function made(
   target: Target,
   filename: string,
-  { notices, ...texts }: Pick<Mountpoint, 'text' | 'label'> & { readonly notices: readonly string[] },
+  {
+    notices,
+    ...texts
+  }: Pick<Mountpoint, 'text' | 'label' | 'hides'> & { readonly notices: readonly string[] },
 ): Mountpoint {
   const { isDirectory, isFile, path } = target;
   if (!isDirectory && !(isFile && filename === '')) {
@@ -238,7 +244,18 @@ async function inDirectory(text: string, notices: string[]): Promise<Mountpoint>
     throw new MountError(`mountpoint ${text}: permission denied; use a directory of your own`);
   if (kind !== 'directory') throw new MountError(`mountpoint ${text}: ${directory} is not a directory`);
   await refuseBusy(directory, text);
-  return made(await openTarget(directory, text), filename, { text, label: text, notices });
+  const target = await openTarget(directory, text);
+  const hides = (await target.hasFiles()) ? hidesFiles(target.path, text) : undefined;
+  return made(target, filename, { text, label: text, notices, hides });
+}
+
+/** The user may have meant a directory that does not exist. */
+function hidesFiles(directory: string, text: string): string {
+  const shown = shellWord(directory);
+  return (
+    `mountpoint ${text}: the mount covers the directory ${shown} and hides its other files until you unmount it: ` +
+    `nbdfuse --unmount ${shown}`
+  );
 }
 
 /** Refuses a file name where `option` names the files itself. @throws MountError */

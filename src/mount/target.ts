@@ -4,8 +4,9 @@
 // change a directory of the path can replace the target.
 
 import { fstat } from 'node:fs';
+import { opendir } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { currentPath, mountIdOf, openPath, using } from '../linux/path.js';
+import { currentPath, mountIdOf, openPath, pathThrough, using } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
 import { MountError, whyFailed } from './errors.js';
 import { Place } from './place.js';
@@ -58,6 +59,19 @@ export class Target {
   /** Absolute, without symbolic links. */
   get path(): string {
     return currentPath(this.descriptor);
+  }
+
+  /** Whether there are files in the directory; false if it cannot be read. */
+  async hasFiles(): Promise<boolean> {
+    const directory = await opendir(pathThrough(this.descriptor)).catch(() => undefined);
+    if (directory === undefined) return false;
+    try {
+      return (await directory.read()) !== null;
+    } catch {
+      return false;
+    } finally {
+      await directory.close();
+    }
   }
 
   /** @throws MountError when another file or mount is in its place by now */

@@ -206,6 +206,8 @@ async function serve(
     await backend.ready;
     signal.throwIfAborted();
     await fileKeeper.ready();
+    const { hides } = request.mountpoint;
+    if (hides !== undefined) report.line(hides, 'info');
     if (settings.pidfile !== undefined) {
       const pidfile = await writePidfile(settings.pidfile);
       cleanup.add(() => pidfile.remove());

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { runProgram, tryProgram } from '../../support/run/command.js';
@@ -31,6 +31,27 @@ describe('--daemon', () => {
     process.kill(Number(pid), 'SIGTERM');
     await until('the end', async () => (await tryProgram('ps', '-p', pid)).status !== 0);
     expect((await tryProgram('stat', file)).status).toBe(1);
+  });
+
+  it('names the directory that a new file covers in one line, only when it is mounted', async () => {
+    const scope = createScope();
+    await runProgram('mkdir', scope.path('mnt'));
+    await runProgram('touch', scope.path('mnt/other'));
+    scope.add(async () => {
+      await tryProgram('node', NBDFUSE, '--unmount', scope.path('mnt'));
+    });
+    const words = ['--daemon', '--log-format=json', scope.path('mnt/disk')];
+    const failed = await tryProgram('node', NBDFUSE, ...words, '--unix', scope.path('none'));
+    expect(failed.stderr.trimEnd().split('\n')).toEqual([expect.stringContaining('cannot connect')]);
+    const { status, stderr } = await tryProgram(
+      ...(['node', NBDFUSE, ...words, '[', 'nbdkit', 'memory', '1M', ']'] as const),
+    );
+    expect(status).toBe(0);
+    expect(JSON.parse(stderr)).toMatchObject({
+      level: 'info',
+      text: expect.stringContaining(`covers the directory ${scope.path('mnt')} and hides its other files`),
+    });
+    expect(await readdir(scope.path('mnt'))).toEqual(['disk']);
   });
 
   it('starts a server that ends with the mount', async () => {

@@ -92,6 +92,8 @@ export const CASES: Readonly<Record<string, string>> = {
   'dir does not answer': `nbdfuse --daemon -P pid dir [ nbdkit memory 1M ]; kill -STOP $(cat pid)
 nbdfuse --status dir; kill -CONT $(cat pid); umount dir`,
   'mountpoint .: it covers': 'nbdfuse --restart . [ nbdkit file disk.raw ]',
+  'mountpoint dir/new: the mount covers': `touch dir/other
+nbdfuse --daemon dir/new [ nbdkit memory 1M ]; umount dir`,
   'mountpoint none/disk': 'nbdfuse none/disk nbd://localhost',
   'mountpoint disk.raw/': 'nbdfuse disk.raw/ nbd://localhost',
   'mountpoint pipe': 'mkfifo pipe; nbdfuse pipe nbd://localhost',

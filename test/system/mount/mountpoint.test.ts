@@ -37,6 +37,21 @@ it('mountpoint: a new name in a directory is the name of the file', async () => 
   expect(await resolveMountpoint(text)).toMatchObject({ ...expected, text });
 });
 
+it('mountpoint: tells that a new name in a directory hides the other files there', async () => {
+  const folder = await createFolder();
+  expect((await resolveMountpoint(join(folder, 'dir/disk'))).hides).toBeUndefined();
+  await writeFile(join(folder, 'dir/other'), '');
+  const text = join(folder, 'dir/../dir/disk');
+  const directory = join(folder, 'dir');
+  expect((await resolveMountpoint(text)).hides).toBe(
+    `mountpoint ${text}: the mount covers the directory ${directory} and hides its other files until you unmount it: ` +
+      `nbdfuse --unmount ${directory}`,
+  );
+  // The directory itself is no mistake, and neither is a file that exists.
+  for (const name of ['dir', 'dir/other'])
+    expect((await resolveMountpoint(join(folder, name))).hides).toBeUndefined();
+});
+
 it('mountpoint: an existing file is the mountpoint itself', async () => {
   const folder = await createFolder();
   const text = join(folder, 'file');
