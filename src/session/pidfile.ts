@@ -3,7 +3,10 @@
 // Holds the process number without a newline, as the C nbdfuse writes it. Removed at exit, if it is still ours.
 
 import { lstatSync, readFileSync, rmSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { access, constants, stat, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { EISDIR } from '../constants/errno.js';
+import { SystemError } from '../linux/errno.js';
 import { keptPath } from '../linux/kept-path.js';
 import { pathBytes } from '../linux/path-text.js';
 import { reasonOf } from '../transport/errors.js';
@@ -14,6 +17,29 @@ export interface Pidfile {
   remove(): void;
 }
 
+function cannotWrite(path: string, error: unknown): Error {
+  return new Error(`cannot write the pidfile ${path}: ${reasonOf(error)}`, { cause: error });
+}
+
+/** Finds out before the start whether a pidfile can be written, and writes nothing. @throws Error, one line */
+export async function checkPidfile(path: string): Promise<void> {
+  const file = pathBytes(path);
+  const { W_OK, X_OK } = constants;
+  try {
+    const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      return undefined;
+    });
+    if (found?.isDirectory() === true || path.endsWith('/')) throw new SystemError(EISDIR, 'open');
+    if (found !== undefined) await access(file, W_OK);
+    // A link may lead to a new file in another directory.
+    else if (lstatSync(file, { throwIfNoEntry: false }) === undefined)
+      await access(pathBytes(dirname(path)), W_OK | X_OK);
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
+}
+
 /** Writes this process's number into a file. @throws Error, one line */
 export async function writePidfile(path: string): Promise<Pidfile> {
   const file = pathBytes(keptPath(path));
@@ -22,7 +48,7 @@ export async function writePidfile(path: string): Promise<Pidfile> {
     await writeFile(file, text);
   } catch (error) {
     removeIf(file, '');
-    throw new Error(`cannot write the pidfile ${path}: ${reasonOf(error)}`, { cause: error });
+    throw cannotWrite(path, error);
   }
   return { remove: () => removeIf(file, text) };
 }

@@ -1,9 +1,11 @@
 // The place of a mount: its mountpoint and its options.
 //
-// Used by start.ts, and by the command line before it looks at an image, which then reports a wrong mountpoint first.
+// Used by start.ts, and by the command line before it looks at an image. A wrong mountpoint or pidfile is then reported
+// before anything is started.
 
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
 import { type FuseOptions, parseFuseOptions } from '../mount/options.js';
+import { checkPidfile } from './pidfile.js';
 import type { Report, Settings } from './settings.js';
 
 /** See the file's head. The target of the mountpoint is open. */
@@ -12,9 +14,9 @@ export interface MountPlace {
   readonly options: FuseOptions;
 }
 
-/** Finds the place that the settings name; removes dead mounts there. @throws MountError */
+/** Finds the place that the settings name; removes dead mounts there. @throws MountError, Error: one line each */
 export async function findPlace(
-  settings: Pick<Settings, 'mountpoint' | 'fuseOptions' | 'all' | 'partitions'>,
+  settings: Pick<Settings, 'mountpoint' | 'fuseOptions' | 'all' | 'partitions' | 'pidfile'>,
   report: Pick<Report, 'line'>,
 ): Promise<MountPlace> {
   const options = parseFuseOptions(settings.fuseOptions);
@@ -23,6 +25,8 @@ export async function findPlace(
   try {
     if (settings.all) checkDirectory(mountpoint, '--all');
     if (settings.partitions) checkDirectory(mountpoint, '--partitions');
+    // After the mountpoint: the pidfile may be on the dead mount that was there.
+    if (settings.pidfile !== undefined) await checkPidfile(settings.pidfile);
   } catch (error) {
     mountpoint.target.close();
     throw error;

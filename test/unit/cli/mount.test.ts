@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -239,15 +240,13 @@ describe('failed start', () => {
     expect(program.stderr).toBe('nbdfuse: --connections 0: must be a whole number from 1 to 1024\n');
   });
 
-  it('because of the pidfile unmounts', async () => {
+  it('because of the pidfile starts nothing', async () => {
     const scope = createScope();
-    const program = await start(
-      scope,
-      ['[', 'nbdkit', 'memory', '1M', ']'],
-      ['-P', scope.path('missing', 'pid')],
-    );
+    const server = ['[', 'sh', '-c', 'touch "$0"; exec nbdkit memory 1M', scope.path('started'), ']'];
+    const program = await start(scope, server, ['-P', scope.path('missing', 'pid')]);
     expect(await program.ended).toBe(1);
     expect(program.stderr).toMatch(/^nbdfuse: cannot write the pidfile \S+: no such file or directory/);
+    expect(existsSync(scope.path('started'))).toBe(false);
     expect(await mountsBelow(scope.folder)).toEqual([]);
   });
 

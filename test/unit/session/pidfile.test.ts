@@ -1,8 +1,8 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { writePidfile } from '../../../src/session/pidfile.js';
+import { checkPidfile, writePidfile } from '../../../src/session/pidfile.js';
 
 let folder = '';
 
@@ -35,6 +35,26 @@ describe('pidfile', () => {
     await writeFile(file, '1');
     pidfile.remove();
     expect(await readFile(file, 'utf8')).toBe('1');
+  });
+
+  it('is checked without being written', async () => {
+    await writeFile(join(folder, 'stale'), '1');
+    await symlink('elsewhere', join(folder, 'link'));
+    for (const name of ['new', 'stale', 'link']) await checkPidfile(join(folder, name));
+    await checkPidfile('/dev/full');
+    expect((await readdir(folder)).sort()).toEqual(['link', 'stale']);
+    expect(await readFile(join(folder, 'stale'), 'utf8')).toBe('1');
+  });
+
+  it.each([
+    ['missing/pid', 'no such file or directory'],
+    ['file/pid', 'not a directory'],
+    ['.', 'is a directory'],
+    ['new/', 'is a directory'],
+  ])('check: %s cannot be written', async (name, why) => {
+    await writeFile(join(folder, 'file'), '');
+    const path = `${folder}/${name}`;
+    await expect(checkPidfile(path)).rejects.toThrow(`cannot write the pidfile ${path}: ${why}`);
   });
 
   it('that cannot be written fails in one line', async () => {
