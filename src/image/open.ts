@@ -61,6 +61,15 @@ function check(name: unknown, options: ImageOptions): void {
     throw new NbdArgumentError('bad image: it must be a path, a URL or an NBD URI', {
       code: 'ERR_INVALID_ARG_TYPE',
     });
+  const texts = Object.entries({
+    cacheFile,
+    cacheDir,
+    trace: options.trace,
+    keyFile: options.keyFile,
+    overlay,
+  });
+  const empty = texts.find(([, value]) => value === '');
+  if (empty !== undefined) throw new NbdArgumentError(`bad ${empty[0]}: it must be a path`);
   const sizes = Object.entries({ cacheSize, cacheMemory, prefetch, partition });
   const wrong = sizes.find(([, value]) => value !== undefined && !(typeof value === 'number' && value > 0));
   if (wrong !== undefined)

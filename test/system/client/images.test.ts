@@ -98,6 +98,8 @@ it('openImage: refuses wrong arguments before it looks at the image', async () =
     ['disk.raw', { format: 'nonsense' }],
     ['disk.raw', { partition: 0 }],
     ['disk.raw', { partition: '1' }],
+    ['disk.raw', { overlay: '' }],
+    ['disk.raw', { cacheFile: '' }],
     ['disk.raw', { cacheSize: 1 }],
     ['disk.raw', { cacheFile: 'a', cacheDir: 'b' }],
     ['disk.raw', { share: true, cacheFile: 'a' }],
