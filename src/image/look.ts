@@ -9,6 +9,7 @@ import { NbdClient } from '../client/client.js';
 import type { ServerAddress } from '../client/target.js';
 import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
+import { claimedSizes } from '../partitions/claimed-sizes.js';
 import type { DiskReader } from '../partitions/table.js';
 import { KeptOutput } from '../transport/kept-output.js';
 import type { StartedServer } from '../transport/started-server.js';
@@ -82,9 +83,14 @@ export async function lookAtDisk(disk: ServedDisk): Promise<Look> {
   return { head, tail: await tailOf(disk), size: disk.size, readOnly: disk.readOnly };
 }
 
-/** The same, of a disk of our chunk server, which unpacks both ends at the same time. */
+/**
+ * The same, of a disk of our chunk server, which may have to unpack all of a file for its last bytes. A disk that says its
+ * size has no footer behind it.
+ */
 export async function lookAtUnpacked(disk: ServedDisk): Promise<Look> {
-  const [head, tail] = await Promise.all([headOf(disk), tailOf(disk)]);
+  const head = await headOf(disk);
+  const isWhole = claimedSizes(head).includes(Number(disk.size));
+  const tail = isWhole ? Buffer.alloc(0) : await tailOf(disk);
   return { head, tail, size: disk.size, readOnly: disk.readOnly };
 }
 

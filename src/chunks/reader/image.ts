@@ -1,5 +1,6 @@
 // Opens an image: finds its size and its chunks, by an index or by a pass over its file, and makes its reader.
 
+import { claimedSizes } from '../../partitions/claimed-sizes.js';
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
 import { type Coding, type Input, type MemberCheck, type PointIndex, START } from '../contract/coding.js';
@@ -15,7 +16,7 @@ import { Pass, type PassResult } from './pass.js';
 import { PlainSource } from './plain-source.js';
 import { Reader } from './reader.js';
 import { decodeIndex, encodeIndex } from './saved-index.js';
-import { agrees, claimedSizes } from './size-hint.js';
+import { agrees } from './size-hint.js';
 import { Store } from './store.js';
 
 /** Restart points of one image: more would need too much memory. */
