@@ -129,6 +129,29 @@ describe('mount(8)', () => {
     );
   });
 
+  it('remounts with the options of nbdfuse that the mount and fstab have, and refuses to change them', async () => {
+    const scope = createScope();
+    const server = await startNbdkit(scope, 'memory', '4M');
+    mkdirSync(scope.path('a dir'));
+    const options = 'noauto,nofail,x-a=1,comment=b,connections=2,cache=none,uid=65534,umask=077';
+    const place = scope.path('a dir').replaceAll(' ', '\\040');
+    writeFileSync(scope.path('fstab'), `${server.uri()} ${place} fuse.nbdfuse ${options} 0 0\n`);
+    const script = `
+      mount -T "$1/fstab" "$1/a dir"
+      again() { mount -T "$1/fstab" -o "remount,$2" "$1/a dir" 2>&1 || echo $?; }
+      again "$1" ro
+      awk '/a.040dir/ { print substr($4, 1, 2) }' /proc/mounts
+      for option in connections=2 uid=65534 threads=4 connections=8 uid=1 cache=writeback restart no_such; do
+        again "$1" $option
+      done
+      umount "$1/a dir"`;
+    const no = ['threads=4', 'connections=8', 'uid=1', 'cache=writeback', 'restart', 'no_such'].map(
+      (option) =>
+        `nbdfuse: ${scope.path('a dir')}: remount cannot change ${option}: unmount, and mount again\n1\n`,
+    );
+    expect(await withHelper(scope, script)).toBe(`ro\n${no.join('')}`);
+  });
+
   it('shows no password in the list of mounts', async () => {
     const scope = createScope();
     const script = `
