@@ -6,6 +6,7 @@
 import { lookup } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
 import type { NetConnectOpts, Socket } from 'node:net';
+import { EINVAL } from '../constants/errno.js';
 import { printable } from '../nbd/text.js';
 import { codeOf, errnoOf, reasonOf, TransportError } from './errors.js';
 import { ReceivingSocket } from './receiving-socket.js';
@@ -78,6 +79,7 @@ async function addressesOf(host: string): Promise<string[]> {
 /** Connects to the first address of `host` that answers, with TCP_NODELAY and keepalive on. */
 export async function connectTcp(host: string, port: number | string, signal?: AbortSignal): Promise<Socket> {
   const number = await portNumber(port);
+  refuseUnscoped(host, port);
   const addresses = await addressesOf(host);
   const failures = new Map<string, string[]>();
   let last: unknown;
@@ -101,16 +103,21 @@ export async function connectTcp(host: string, port: number | string, signal?: A
   }
   const whys = [...failures].map(([why, who]) => (failures.size > 1 ? `${who.join(', ')}: ${why}` : why));
   const where = describeTarget({ kind: 'tcp', host, port });
-  throw new TransportError(`cannot connect to ${where}: ${whys.join('; ')}${advice(last, host)}`, {
+  throw new TransportError(`cannot connect to ${where}: ${whys.join('; ')}${advice(last)}`, {
     errno: errnoOf(last),
     cause: last,
   });
 }
 
-function advice(error: unknown, address: string): string {
-  if (codeOf(error) === 'ECONNREFUSED') return '; is the server running, and on this port?';
-  // Each interface has these addresses.
-  if (/^fe[89ab][0-9a-f]:[^%]*$/i.test(address))
-    return `; a link-local address needs its interface: ${address}%eth0, and in a URI [${address}%25eth0]`;
-  return '';
+const advice = (error: unknown): string =>
+  codeOf(error) === 'ECONNREFUSED' ? '; is the server running, and on this port?' : '';
+
+/** Refuses a link-local address without its interface: each has one, and newer versions of Node.js take any. */
+function refuseUnscoped(address: string, port: number | string): void {
+  if (!/^fe[89ab][0-9a-f]:[^%]*$/i.test(address)) return;
+  const where = describeTarget({ kind: 'tcp', host: address, port });
+  throw new TransportError(
+    `cannot connect to ${where}: a link-local address needs its interface: ${address}%eth0, and in a URI [${address}%25eth0]`,
+    { errno: EINVAL },
+  );
 }
