@@ -34,6 +34,8 @@ const [NONE_32, NONE_16] = [0xffff_ffff, 0xffff];
 interface Directory {
   readonly offset: bigint;
   readonly size: bigint;
+  /** Bytes before the archive, which its offsets do not count: a program that unpacks it, another archive. */
+  readonly before: bigint;
 }
 
 const damaged = (shown: string): ImageError =>
@@ -76,11 +78,29 @@ async function directoryOf(shown: string, file: DiskReader): Promise<Directory> 
     locatorAt < 0n ? Buffer.alloc(4) : await within(shown, file, locatorAt, BigInt(LOCATOR_LENGTH));
   if (locator.readUInt32LE(0) !== LOCATOR) {
     if (isLong) throw damaged(shown);
-    return { offset: BigInt(offset), size: BigInt(size) };
+    return placed(shown, file, { offset: BigInt(offset), size: BigInt(size) }, from + BigInt(at));
   }
-  const end = await within(shown, file, locator.readBigUInt64LE(8), BigInt(END_64_LENGTH));
-  if (end.readUInt32LE(0) !== END_64) throw damaged(shown);
-  return { size: end.readBigUInt64LE(40), offset: end.readBigUInt64LE(48) };
+  const named = locator.readBigUInt64LE(8);
+  // Bytes before the archive displace this record, which usually lies before its locator.
+  for (const endAt of [named, locatorAt - BigInt(END_64_LENGTH)]) {
+    const end = await within(shown, file, endAt, BigInt(END_64_LENGTH));
+    if (end.readUInt32LE(0) !== END_64) continue;
+    return placed(shown, file, { size: end.readBigUInt64LE(40), offset: end.readBigUInt64LE(48) }, endAt);
+  }
+  throw damaged(shown);
+}
+
+/** Finds the directory at its offset, or before the record at `end` that names it. */
+async function placed(
+  shown: string,
+  file: DiskReader,
+  { offset, size }: Pick<Directory, 'offset' | 'size'>,
+  end: bigint,
+): Promise<Directory> {
+  const before = end - size - offset;
+  if (size < ENTRY_LENGTH || before <= 0n) return { offset, size, before: 0n };
+  const mark = await within(shown, file, offset, 4n);
+  return { offset, size, before: mark.readUInt32LE(0) === ENTRY ? 0n : before };
 }
 
 /** The numbers of an entry that do not fit into 32 bits, from its extra field, in their order. */
@@ -149,8 +169,8 @@ function checkOf({ coding, crc, decodedSize }: Entry, local: Buffer): Member['ch
 
 /** The files of a zip archive. @throws ImageError when it is damaged; the errors of `read` */
 export async function zipMembers(shown: string, file: DiskReader): Promise<readonly Member[]> {
-  const { offset, size } = await directoryOf(shown, file);
-  const directory = await within(shown, file, offset, size);
+  const { offset, size, before } = await directoryOf(shown, file);
+  const directory = await within(shown, file, before + offset, size);
   const members: Member[] = [];
   for (let at = 0; at + ENTRY_LENGTH <= directory.length; ) {
     if (directory.readUInt32LE(at) !== ENTRY) throw damaged(shown);
@@ -158,9 +178,10 @@ export async function zipMembers(shown: string, file: DiskReader): Promise<reado
     at = entry.end;
     if (at > directory.length || entry.isBroken) throw damaged(shown);
     if (entry.name.endsWith('/')) continue;
-    const local = await within(shown, file, entry.header, BigInt(LOCAL_LENGTH));
+    const local = await within(shown, file, before + entry.header, BigInt(LOCAL_LENGTH));
     if (local.readUInt32LE(0) !== LOCAL) throw damaged(shown);
-    const start = entry.header + BigInt(LOCAL_LENGTH + local.readUInt16LE(26) + local.readUInt16LE(28));
+    const start =
+      before + entry.header + BigInt(LOCAL_LENGTH + local.readUInt16LE(26) + local.readUInt16LE(28));
     if (entry.problem === undefined && start + entry.size > file.size) throw damaged(shown);
     const { name, size: length, coding, problem } = entry;
     members.push({ name, offset: start, size: length, coding, check: checkOf(entry, local), problem });

@@ -8,6 +8,8 @@ const PLACE = /: reads of the image from byte (\d+)(?: to \d+)? fail$/;
 
 /** Facts about a file. */
 export interface Known {
+  /** Whether the reference program must be content. */
+  readonly isWhole?: boolean;
   /**
    * The image of a damaged file, if a wrong byte of it cannot pass for a right one: bytes behind those that the
    * reference program has written must be those of the image.
@@ -17,11 +19,17 @@ export interface Known {
   readonly isCut?: boolean;
   /** Whether a kept index may stand for the file, whose warning is not repeated. */
   readonly isKept?: boolean;
+  /** Whether nothing checks the bytes: they are a range of an archive. */
+  readonly isUnchecked?: boolean;
+  /** Whether a refusal is right although the reference program makes something of the file. */
+  readonly mayBeRefused?: boolean;
 }
 
 /** The faults of a reading. */
 export function faultsOf(opened: Opened, reference: Reference, known: Known): string[] {
-  if (reference.isWhole) return faultsOfWhole(opened, reference);
+  if (known.isWhole === true && !reference.isWhole) return ['the reference program refuses it'];
+  if (reference.isWhole && !(known.mayBeRefused === true && opened.refusal !== undefined))
+    return faultsOfWhole(opened, reference);
   if (opened.refusal !== undefined) return opened.refusal === '' ? ['no reason'] : [];
   return [...faultsOfPart(opened, reference, known), ...faultsOfEnd(opened, reference, known)];
 }
@@ -50,14 +58,19 @@ function faultsOfPart({ parts }: Opened, { bytes: written }: Reference, { image 
 }
 
 /** The same: the damage must be named, and its place must be right. */
-function faultsOfEnd({ parts, lines }: Opened, { bytes }: Reference, { isCut, isKept }: Known): string[] {
+function faultsOfEnd(
+  { offset: start, parts, lines }: Opened,
+  { bytes }: Reference,
+  { isCut, isKept, isUnchecked }: Known,
+): string[] {
   const failed = parts.filter((part) => part.bytes === undefined);
   const faults: string[] = [];
-  if (lines.length === 0 && !(isKept === true && failed.length === 0)) faults.push('no line');
+  const needsNone = isUnchecked === true || (isKept === true && failed.length === 0);
+  if (lines.length === 0 && !needsNone) faults.push('no line');
   const places = lines.flatMap((line) => PLACE.exec(line)?.[1] ?? []).map(Number);
   for (const { offset, length } of failed) {
     const what = `EIO for ${length} at ${offset}`;
-    if (!places.some((place) => place < offset + length)) faults.push(`${what}, and no line`);
+    if (!places.some((place) => place < start + offset + length)) faults.push(`${what}, and no line`);
     if (isCut === true && offset + length <= bytes.length)
       faults.push(`${what}, before byte ${bytes.length}, up to which the reference program writes`);
   }

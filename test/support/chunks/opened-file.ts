@@ -3,11 +3,16 @@
 import { adoptFiles } from '../../../src/chunks/cache/cache-file.js';
 import { MemoryCache } from '../../../src/chunks/cache/memory.js';
 import type { UnitFile } from '../../../src/chunks/contract/cache.js';
-import { DecodeError, type Input } from '../../../src/chunks/contract/coding.js';
+import {
+  type Coding,
+  DecodeError,
+  type Input,
+  type MemberCheck,
+} from '../../../src/chunks/contract/coding.js';
 import { UNIT } from '../../../src/chunks/contract/units.js';
-import type { PackedCoding } from '../../../src/chunks/decode/decoder.js';
 import { ReadError } from '../../../src/chunks/reader/errors.js';
 import { type Image, openImage } from '../../../src/chunks/reader/image.js';
+import { ImageError } from '../../../src/image/errors.js';
 import { CrashingDisk, emptyDisk } from '../crashing-disk.js';
 import { startInlinePool } from './inline-pool.js';
 
@@ -21,11 +26,21 @@ export interface ReadPart {
   readonly bytes: Uint8Array | undefined;
 }
 
+/** A disk that is read: an image, or a part of it. */
+export interface ReadDisk {
+  /** Bytes of the image before the disk. */
+  readonly offset: number;
+  readonly size: number;
+  readonly read: (offset: number, length: number) => Promise<readonly Uint8Array[]>;
+}
+
 /** The view of a file that a mount would give. */
 export interface Opened {
   /** The message of a refused mount. */
   readonly refusal: string | undefined;
   readonly size: number;
+  /** Bytes of the image before the disk. */
+  readonly offset: number;
   readonly parts: readonly ReadPart[];
   /** Lines for the user. */
   readonly lines: readonly string[];
@@ -76,46 +91,70 @@ export class MemoryCacheFile {
 
 /** Whether opening failed because of the file. A decoder's lack of memory comes as a message of its thread. */
 const isAboutData = (error: unknown): error is Error =>
-  error instanceof DecodeError || (error instanceof Error && error.message.includes('memory'));
+  error instanceof DecodeError ||
+  error instanceof ImageError ||
+  (error instanceof Error && error.message.includes('memory'));
 
 export interface OpenRequest {
-  readonly coding: PackedCoding;
+  readonly coding: Coding;
+  readonly check?: MemberCheck | undefined;
   readonly input: Input;
   readonly cache?: MemoryCacheFile | undefined;
-  /** Reads the image. */
-  readonly read: (image: Image) => AsyncIterable<ReadPart>;
+  /** Finds the disk in the image; undefined: it is the disk. @throws ImageError when there is none */
+  readonly find?: ((image: ReadDisk) => Promise<ReadDisk>) | undefined;
+  /** Reads the disk. */
+  readonly read: (disk: ReadDisk) => AsyncIterable<ReadPart>;
 }
 
+/** A part of a disk. */
+export const partOf = ({ read }: ReadDisk, offset: number, size: number): ReadDisk => ({
+  offset,
+  size,
+  read: (at, length) => read(offset + at, length),
+});
+
+const whole = ({ reader }: Image): ReadDisk => ({
+  offset: 0,
+  size: reader.map.size,
+  read: (offset, length) => reader.read(offset, length),
+});
+
 /** Opens, reads and closes a file. @throws all errors that are not about its data */
-export async function openAndRead({ coding, input, cache, read }: OpenRequest): Promise<Opened> {
+export async function openAndRead(request: OpenRequest): Promise<Opened> {
+  const { coding, check, input, cache, find = (disk: ReadDisk) => Promise.resolve(disk), read } = request;
   const lines: string[] = [];
-  let image: Image;
+  let image: Image | undefined;
+  let disk: ReadDisk;
   try {
     image = await openImage({
       input,
       coding,
+      check,
       memory: new MemoryCache(MEMORY),
       openFile: cache?.open,
       startPool: startInlinePool,
       onLine: (line) => lines.push(line),
       onProgress: () => undefined,
     });
+    disk = await find(whole(image));
   } catch (error) {
-    if (!isAboutData(error)) throw error;
-    return { refusal: error.message, size: 0, parts: [], lines };
+    await image?.close();
+    // An archiver's view of damage in a compressed archive.
+    if (!(isAboutData(error) || (image !== undefined && error instanceof ReadError))) throw error;
+    return { refusal: error.message, size: 0, offset: 0, parts: [], lines };
   }
   const parts: ReadPart[] = [];
   try {
-    for await (const part of read(image)) parts.push(part);
+    for await (const part of read(disk)) parts.push(part);
   } finally {
     await image.close();
   }
-  return { refusal: undefined, size: image.reader.map.size, parts, lines };
+  return { refusal: undefined, size: disk.size, offset: disk.offset, parts, lines };
 }
 
-async function readPart({ reader }: Image, offset: number, length: number): Promise<ReadPart> {
+async function readPart(disk: ReadDisk, offset: number, length: number): Promise<ReadPart> {
   try {
-    return { offset, length, bytes: Buffer.concat(await reader.read(offset, length)) };
+    return { offset, length, bytes: Buffer.concat(await disk.read(offset, length)) };
   } catch (error) {
     if (!(error instanceof ReadError)) throw error;
     return { offset, length, bytes: undefined };
@@ -126,36 +165,36 @@ async function readPart({ reader }: Image, offset: number, length: number): Prom
 const STEP = 100_003;
 
 /** Reads all in order; a request that fails is made again for each half, down to single bytes. */
-export async function* inOrder(image: Image): AsyncGenerator<ReadPart> {
-  const { size } = image.reader.map;
+export async function* inOrder(disk: ReadDisk): AsyncGenerator<ReadPart> {
+  const { size } = disk;
   for (let offset = 0; offset < size; offset += STEP)
-    yield* halves(image, offset, Math.min(STEP, size - offset));
+    yield* halves(disk, offset, Math.min(STEP, size - offset));
 }
 
-async function* halves(image: Image, offset: number, length: number): AsyncGenerator<ReadPart> {
-  const part = await readPart(image, offset, length);
+async function* halves(disk: ReadDisk, offset: number, length: number): AsyncGenerator<ReadPart> {
+  const part = await readPart(disk, offset, length);
   if (part.bytes !== undefined || length === 1) {
     yield part;
     return;
   }
   const half = Math.ceil(length / 2);
   const first = [];
-  for await (const one of halves(image, offset, half)) first.push(one);
+  for await (const one of halves(disk, offset, half)) first.push(one);
   yield* first;
   // Behind bytes that cannot be read, one request is enough.
-  if (first.at(-1)?.bytes === undefined) yield await readPart(image, offset + half, length - half);
-  else yield* halves(image, offset + half, length - half);
+  if (first.at(-1)?.bytes === undefined) yield await readPart(disk, offset + half, length - half);
+  else yield* halves(disk, offset + half, length - half);
 }
 
 /** Reads at random places, several at the same time, and the first and the last bytes. */
-export function atRandom(random: (below: number) => number): (image: Image) => AsyncGenerator<ReadPart> {
-  return async function* read(image) {
-    const { size } = image.reader.map;
+export function atRandom(random: (below: number) => number): (disk: ReadDisk) => AsyncGenerator<ReadPart> {
+  return async function* read(disk) {
+    const { size } = disk;
     if (size === 0) return;
     for (let round = 0; round < 2; round++) {
       const places = Array.from({ length: 4 }, () => random(size));
       const reads = [0, size - 1, ...places].map((offset) =>
-        readPart(image, offset, Math.min(1 + random(9000), size - offset)),
+        readPart(disk, offset, Math.min(1 + random(9000), size - offset)),
       );
       yield* await Promise.all(reads);
     }

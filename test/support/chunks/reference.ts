@@ -23,6 +23,20 @@ const COMMANDS = {
 /** Status of `gzip` after a warning. */
 const WARNING = 2;
 
+/** The output of an archiver for one file of an archive. @param path where the archive may be written */
+export function memberReference(
+  archiver: 'unzip' | 'tar',
+  { archive, member }: { readonly archive: Uint8Array; readonly member: string },
+  path: string,
+): Reference {
+  writeFileSync(path, archive);
+  const args = archiver === 'unzip' ? ['-p', path, member] : ['-xOf', path, member];
+  const { stdout, stderr, status } = spawnSync(requireProgram(archiver), args, { maxBuffer: 1 << 28 });
+  // unzip has 1 for a warning.
+  const isWhole = status === 0 || (archiver === 'unzip' && status === 1);
+  return { bytes: stdout, isWhole, message: stderr.toString('latin1').trim() };
+}
+
 /** Runs the reference program on a file. @param path where the file may be written; it gets no suffix of the format */
 export function referenceOf(coding: keyof typeof COMMANDS, file: Uint8Array, path: string): Reference {
   const [program, option] = COMMANDS[coding];

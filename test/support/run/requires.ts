@@ -38,6 +38,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   bzip2: ['bzip2'],
   pbzip2: ['pbzip2'],
   lbzip2: ['lbzip2'],
+  unzip: ['unzip'],
 };
 
 /** A user's PATH may lack the folders of the system's own programs. */
