@@ -5,6 +5,7 @@
 
 import { readdir, readlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import type { Loss } from '../client/connection-pool.js';
 import { Tree, type TreeOptions } from '../fuse/tree.js';
 import { closeOnExec, keepOnExec } from '../linux/descriptor.js';
 import { loadLibrary } from '../linux/libc.js';
@@ -34,6 +35,8 @@ export interface NativeOptions {
   readonly fsname: string;
   readonly subtype: string;
   readonly debug: boolean;
+  /** Milliseconds after a loss in which a server has made or dropped its changes; or Infinity. */
+  readonly settleTime: number;
 }
 
 const NOT_INSTALLED =
@@ -60,7 +63,7 @@ export class NativeFileSystem {
    */
   static async mount(
     options: NativeOptions,
-    lost: (file: number, why: string) => void,
+    lost: (file: number, loss: Loss) => void,
   ): Promise<NativeFileSystem> {
     const Fuse = await loadFuseNative();
     const tree = new Tree(
@@ -73,7 +76,10 @@ export class NativeFileSystem {
       false,
       options.tree,
     );
-    const disks = options.files.map(({ info }, i) => new DiskIo(info, (why) => lost(i, why)));
+    const { settleTime } = options;
+    const disks = options.files.map(
+      ({ info }, i) => new DiskIo(info, { settleTime, lost: (loss) => lost(i, loss) }),
+    );
     const byNode = new Map(tree.files().map((node, i) => [node.nodeid, disks[i]]));
     const readOnly = options.files.every((file) => file.readOnly);
     const fuse = new Fuse(options.path, makeOperations(tree, byNode), {
@@ -106,6 +112,11 @@ export class NativeFileSystem {
   /** Fails with `errno` all requests of a file that would wait for a connection, until the next `attach`. */
   fail(file: number, errno: number): void {
     this.#disks[file].fail(errno);
+  }
+
+  /** Returns a function to call when the server of the lost connections of a file has ended. */
+  whenServerEnds(file: number): () => void {
+    return this.#disks[file].whenServerEnds();
   }
 
   /** Flushes and disconnects. @throws IoError if a server could not flush */

@@ -4,16 +4,28 @@
 // operation is in the log before it begins: the last line names the operation that hangs or crashes.
 
 import { openSync, writeSync } from 'node:fs';
+import { EIO } from '../../src/constants/errno.js';
 import { Random } from '../simulate/random.js';
 import { checkHoles, differenceOf } from './difference.js';
 import type { FromActor, ToActor } from './messages.js';
-import { kindsFor, mappingAfter, nextOperation, type Operation, type Range, textOf } from './operations.js';
+import {
+  kindsFor,
+  mappingAfter,
+  mustRepeat,
+  nextOperation,
+  type Operation,
+  type Range,
+  textOf,
+} from './operations.js';
 import type { Plan } from './plan.js';
 import { PlayedFile } from './played-file.js';
 import { O_DIRECT, O_DSYNC } from './system.js';
 
 /** Bytes of the written pattern: no block size is a multiple of it. */
 const PATTERN = 61;
+
+/** Milliseconds until a failed operation is repeated. */
+const REPEAT_PAUSE = 100;
 
 const FLAGS: Readonly<Record<Plan['actors'], readonly number[]>> = {
   mixed: [0, O_DIRECT, O_DSYNC],
@@ -67,6 +79,9 @@ class Actor {
     this.#mapping = undefined;
     const files = this.#files;
     this.#files = undefined;
+    // Otherwise nbdfuse ends with status 1, after a loss that no fsync has reported.
+    if (files !== undefined && mustRepeat(this.#request.plan))
+      this.#playOnSubject({ kind: 'fsync', descriptor: 0 }, files[0]);
     for (const file of files ?? []) file.close();
   }
 
@@ -90,11 +105,21 @@ class Actor {
       this.#fill(ours, operation.length, operation.fill);
       ours.copy(theirs, 0, 0, operation.length);
     }
-    const result = subject.play(operation, ours);
+    const result = this.#playOnSubject(operation, subject);
     const expected = reference.play(operation, theirs);
     if (operation.kind === 'seek') checkHoles(operation, this.#request.plan.size, subject, reference);
     const difference = differenceOf(operation, [result, ours], [expected, theirs]);
     if (difference !== undefined) throw new Error(`${textOf(operation)}: ${difference}`);
+  }
+
+  /** Plays on the mounted file; where changes may fail with EIO, until it succeeds. */
+  #playOnSubject(operation: Operation, subject: PlayedFile): number {
+    for (;;) {
+      const result = subject.play(operation, this.#bytes[0]);
+      if (result !== -EIO || !mustRepeat(this.#request.plan)) return result;
+      writeSync(this.#log, `EIO: ${textOf(operation)}\n`);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, REPEAT_PAUSE);
+    }
   }
 
   /** Zeros, or a pattern that identifies its operation. */

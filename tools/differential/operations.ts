@@ -56,13 +56,22 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
 const MAPPING: readonly Kind[] = ['load', 'store', 'msync', 'map', 'unmap'];
 const KERNEL_ONLY: readonly Kind[] = ['punch', 'zero', 'zeroKeep', 'seek'];
 
+/**
+ * Whether a change may fail with EIO, so that its program must make it again: fuse-native fails a write whose connection
+ * is lost, and newer writes of its bytes until the settle time. A store in a mapping would be lost without a failed call.
+ */
+export function mustRepeat({ backend, faults }: Plan): boolean {
+  return backend === 'fuse-native' && faults !== 'none';
+}
+
 /** The kinds that a plan allows, each as often as its weight. */
 export function kindsFor(plan: Plan): Kind[] {
   const isBarred = (kind: Kind): boolean =>
     // Direct writes beside a mapping have no defined result, on a local disk either.
     (plan.actors === 'direct' && MAPPING.includes(kind)) ||
     (plan.actors !== 'mixed' && plan.cache === 'none' && MAPPING.includes(kind)) ||
-    (plan.backend === 'fuse-native' && KERNEL_ONLY.includes(kind));
+    (plan.backend === 'fuse-native' && KERNEL_ONLY.includes(kind)) ||
+    (mustRepeat(plan) && MAPPING.includes(kind));
   return (Object.keys(WEIGHTS) as Kind[]).flatMap((kind) =>
     isBarred(kind) ? [] : Array.from({ length: WEIGHTS[kind] }, () => kind),
   );

@@ -67,7 +67,7 @@ function excess(server: Setup['server'], random: Random): number {
 /** Fits a choice to the other choices. */
 function allowed(setup: Setup): Setup {
   if (setup.backend === 'kernel') return setup;
-  // It has no cache modes, one connection and one thread, and does not send lost writes again.
+  // It has no cache modes, one connection and one thread, and does not send forgotten writes again.
   const server = setup.server === 'volatile' ? 'file' : setup.server;
   return { ...setup, cache: 'writethrough', connections: '1', threads: '1', server, keep: 'nothing' };
 }

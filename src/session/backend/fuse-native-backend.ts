@@ -54,9 +54,10 @@ async function startFuseNativeBackend(request: BackendRequest): Promise<Backend>
         subtype: options.subtype ?? 'nbdfuse',
         // libfuse prints its own lines, which are not JSON.
         debug: settings.verbose && settings.logFormat === 'text',
+        settleTime: settings.settleMs,
       },
-      // Whether a connection made progress is not known here: only its duration counts.
-      (file, why) => events.files.connectionLost(file, 0, why, { madeProgress: true, otherDisk: false }),
+      (file, { error, madeProgress }) =>
+        events.files.connectionLost(file, 0, error.message, { madeProgress, otherDisk: false }),
     );
     const mount = await findNewMount(mountpoint, options, system.device);
     return new FuseNativeBackend(
@@ -101,9 +102,8 @@ class FuseNativeBackend implements Backend {
     this.#events.files.connectionAccepted(file, connection);
   }
 
-  /** This backend sends nothing again. */
-  onServerEnd(): () => void {
-    return () => undefined;
+  onServerEnd(file: number): () => void {
+    return this.#system.whenServerEnds(file);
   }
 
   fail(file: number, errno: number): void {

@@ -12,7 +12,7 @@ import type { NbdServer } from '../../transport/server.js';
 
 /** Makes one connection. @throws TransportError, NbdServerError, NbdProtocolError */
 export async function connectTo(server: NbdServer, signal: AbortSignal): Promise<NegotiatedConnection> {
-  const connection = await server.connect({ signal });
+  const connection = await server.connect({ signal, watch: true });
   if (server.controlPath === undefined) return connection;
   try {
     // After the handshake: the connection belongs to the server that the chunk server names now, or to an earlier one
