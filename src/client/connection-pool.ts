@@ -4,6 +4,7 @@
 // connection fails its own changes. With `waits`, other requests go to another connection, and wait until there is one;
 // without it, they fail with their connection, and the pool is closed when the last one is lost.
 
+import { ESHUTDOWN } from '../constants/errno.js';
 import { PeerProcesses } from '../linux/peer.js';
 import type { ByteRange } from '../nbd/byte-range.js';
 import {
@@ -15,7 +16,7 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
 } from '../nbd/constants.js';
-import { NbdClosedError, type NbdError } from '../nbd/errors.js';
+import { NbdClosedError, type NbdError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { ChangeLedger, type ServerProcesses } from './change-ledger.js';
@@ -57,6 +58,11 @@ function changesDisk({ type }: PendingCommand): boolean {
 /** Whether a request has no effect and can go to any connection; a BLOCK_STATUS may have numbers of its connection. */
 function mayMove({ type }: PendingCommand): boolean {
   return type === NBD_CMD_READ || type === NBD_CMD_CACHE;
+}
+
+/** Whether a server that shuts down has not made a request. */
+function isTurnedAway(error: unknown): boolean {
+  return error instanceof NbdServerError && error.errno === ESHUTDOWN;
 }
 
 function rangeOf({ command: { offset, length } }: PendingCommand): ByteRange {
@@ -149,8 +155,7 @@ export class ConnectionPool implements ConnectionOwner {
     const connection = this.#choose(Number.POSITIVE_INFINITY);
     if (connection === undefined) {
       this.#checkWaiting();
-      const fail = (error: unknown): void => pending.settle(error);
-      this.#waiting.add({ go: () => this.send(pending, signal), fail }, signal);
+      this.#wait(pending, signal);
       return;
     }
     if (changesDisk(pending)) this.#checkChange(pending);
@@ -164,6 +169,12 @@ export class ConnectionPool implements ConnectionOwner {
         error === undefined ? resolve(pending) : reject(error);
       this.send(new PendingCommand(command, settled), signal);
     });
+  }
+
+  /** Sends a command when there is a connection. @param signal its signal if it was not sent before */
+  #wait(pending: PendingCommand, signal?: AbortSignal): void {
+    const fail = (error: unknown): void => pending.settle(error);
+    this.#waiting.add({ go: () => this.send(pending, signal), fail }, signal ?? pending.signal);
   }
 
   /** Keeps the first two rules of the invariant. @throws NbdError */
@@ -200,7 +211,7 @@ export class ConnectionPool implements ConnectionOwner {
       try {
         return await send(connection);
       } catch (error) {
-        if (!this.#waits || error !== connection.lost) throw error;
+        if (!this.#waits || (error !== connection.lost && !isTurnedAway(error))) throw error;
       }
     }
   }
@@ -234,6 +245,19 @@ export class ConnectionPool implements ConnectionOwner {
     if (changesDisk(pending) && (pending.flags & NBD_CMD_FLAG_FUA) === 0) this.#ledger.answered();
   }
 
+  turnedAway(pending: PendingCommand, refusal: NbdServerError): void {
+    if (!this.#waits || this.#isClosed || pending.isSettled || !(changesDisk(pending) || mayMove(pending))) {
+      pending.settle(refusal);
+      return;
+    }
+    pending.reset();
+    try {
+      this.send(pending);
+    } catch (error) {
+      pending.settle(error);
+    }
+  }
+
   lost(connection: StreamConnection, { error, unanswered, madeProgress }: ConnectionEnd): void {
     const member = this.#connections.get(connection);
     this.#connections.delete(connection);
@@ -254,8 +278,7 @@ export class ConnectionPool implements ConnectionOwner {
     else if (!this.#waits || this.#isClosed || !mayMove(pending)) pending.settle(error);
     else if (!pending.isSettled) {
       pending.reset();
-      const fail = (reason: unknown): void => pending.settle(reason);
-      this.#waiting.add({ go: () => this.send(pending), fail }, pending.signal);
+      this.#wait(pending);
     }
   }
 

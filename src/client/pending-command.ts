@@ -46,7 +46,7 @@ export class PendingCommand implements PendingRequest, RequestHeader {
   coverage: Coverage | undefined;
   failure = 0;
   failureText = '';
-  /** Whether a connection has taken it. */
+  /** Whether a connection has taken it, and the server may have made it. */
   wasSent = false;
   /** Buffer of a READ; undefined after an abort. */
   into: Uint8Array | undefined;
@@ -98,8 +98,9 @@ export class PendingCommand implements PendingRequest, RequestHeader {
     return this.#settled === undefined;
   }
 
-  /** Forgets the parts of a reply that have arrived, so that it can be sent again. */
+  /** Makes it as new, so that it can be sent again: the server has not made it, or it has no effect. */
   reset(): void {
+    this.wasSent = false;
     this.covered = 0;
     this.coverage = undefined;
     this.failure = 0;

@@ -50,6 +50,11 @@ export interface ConnectionEnd {
 export interface ConnectionOwner {
   /** A command was answered with success, also one that was aborted. */
   answered(pending: PendingCommand): void;
+  /**
+   * The server is shutting down and has not made a command. The connection takes none any more.
+   * @param refusal the server's answer
+   */
+  turnedAway(pending: PendingCommand, refusal: NbdServerError): void;
   /** The connection has ended. */
   lost(connection: StreamConnection, end: ConnectionEnd): void;
 }
@@ -236,10 +241,14 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     if (isDirect(pending)) this.#directReads--;
     this.#bytesInFlight -= this.#weight(pending);
     this.#hasAnswered = true;
-    if (error === 0) this.#owner.answered(pending);
-    pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
-    // The client must leave (proto.md, "Terminating the transmission phase"): no new commands, then DISC.
-    if (mustDisconnect(error) && this.#accepting) void this.close();
+    if (mustDisconnect(error)) {
+      // The client must leave (proto.md, "Terminating the transmission phase"): no new commands, then DISC.
+      if (this.#accepting) void this.close();
+      this.#owner.turnedAway(pending, refusedCommand(pending, error, text));
+    } else {
+      if (error === 0) this.#owner.answered(pending);
+      pending.settle(error === 0 ? undefined : refusedCommand(pending, error, text));
+    }
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
 }

@@ -14,6 +14,7 @@ import {
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_WRITE,
+  NBD_ESHUTDOWN,
 } from '../../support/nbd-numbers.js';
 import { until } from '../../support/run/until.js';
 import type { ScriptedExport } from '../../support/scripted-handshake.js';
@@ -343,6 +344,25 @@ describe('reconnect: the server', () => {
     server.served = EXPORT;
     await reading;
     expect(client.connections).toBe(1);
+  });
+
+  test('requests that a server turns away while it shuts down are sent again, changes too', async () => {
+    const served = { ...EXPORT, structuredReplies: true, metaContexts: { 'base:allocation': 3 } };
+    const { server, client } = await start({ reconnect: 60 }, served);
+    server.handler = (request, reply) => {
+      if (request.connection === 0) reply.error(NBD_ESHUTDOWN);
+      else answerAll(request, reply);
+    };
+    const lost = once(client, 'lost');
+    await Promise.all([
+      client.read(0, 512),
+      client.write(512, block()),
+      client.blockStatus(0, 512),
+      client.flush(),
+    ]);
+    await lost;
+    const first = requestsOf(server, NBD_CMD_WRITE);
+    expect(first.map(({ connection }) => connection)).toEqual([0, 1]);
   });
 
   test('after the limit requests reject, and work again when the server is back', async () => {
