@@ -37,7 +37,7 @@ function startOf(pid: number | string): string | undefined {
 }
 
 /** The pids that /proc shows. */
-function pids(): readonly number[] {
+export function pids(): readonly number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);

@@ -56,9 +56,9 @@ export function parseMountTable(table: Uint8Array): MountEntry[] {
   return entries;
 }
 
-/** All mounts in this process's mount namespace; a mount comes after the one that it covers. */
-export function readMountTable(): MountEntry[] {
-  return parseMountTable(readFileSync('/proc/self/mountinfo'));
+/** All mounts in a process's mount namespace, by default in ours; a mount comes after the one that it covers. */
+export function readMountTable(pid: number | 'self' = 'self'): MountEntry[] {
+  return parseMountTable(readFileSync(`/proc/${pid}/mountinfo`));
 }
 
 /** The mount of a number. */

@@ -8,9 +8,11 @@ import { setTimeout } from 'node:timers/promises';
 import { EBUSY } from '../../constants/errno.js';
 import { currentPath, mountIdOf, openPath, using } from '../../linux/path.js';
 import { isRunning, type RunningProcess } from '../../linux/process.js';
+import { shellWord } from '../../linux/shell.js';
 import { unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { isFuse, mountOf } from '../../mount/mount-table.js';
+import { type OtherPlace, otherPlaces, placesLeft } from '../../mount/other-places.js';
 import { printable } from '../../nbd/text.js';
 import { announceWait } from '../waiting.js';
 import { mountedFiles, refuseFrozen } from './mounted.js';
@@ -18,6 +20,9 @@ import { serverOf } from './serving-process.js';
 
 /** Milliseconds between two checks of the process, which is not our child. */
 const PERIOD = 20;
+
+/** Milliseconds between two searches for other places of the mount. */
+const LOOK_PERIOD = 1000;
 
 /** Milliseconds to wait for the process: an orderly stop takes at most ten seconds. */
 const PATIENCE = 30_000;
@@ -48,6 +53,7 @@ async function find(mountpoint: string) {
 export async function unmountAndWait(mountpoint: string, announce: (text: string) => void): Promise<void> {
   const { mount, server } = await find(mountpoint);
   const shown = printable(mountpoint);
+  const places = otherPlaces(mount);
   try {
     await announceWait(unmount(mount), () =>
       announce(
@@ -65,16 +71,44 @@ export async function unmountAndWait(mountpoint: string, announce: (text: string
     );
   }
   if (server === undefined) return;
-  await announceWait(ended(server, shown), () =>
-    announce(`${shown} is unmounted; waiting until process ${server.pid} has ended`),
+  await announceWait(
+    ended(server, () => placesLeft(mount, places), shown),
+    () => announce(`${shown} is unmounted; waiting until process ${server.pid} has ended`),
   );
 }
 
-/** Resolves when a process has ended, which is not our child. @throws Error when it does not end */
-async function ended(server: RunningProcess, shown: string): Promise<void> {
-  const deadline = performance.now() + PATIENCE;
+/** @throws Error when the file system is still mounted at another place: its process does not end */
+function refuseOtherPlace([other]: readonly OtherPlace[], shown: string, { pid }: RunningProcess): void {
+  if (other === undefined) return;
+  const path = printable(other.path);
+  const { process: holder } = other;
+  const at = holder && ` in the mount namespace of process ${holder.pid} (${printable(holder.name)})`;
+  const word = shellWord(other.path);
+  const next = holder ? `nsenter -m -t ${holder.pid} umount ${word}` : `nbdfuse --unmount ${word}`;
+  throw new Error(
+    `${shown} is unmounted, but process ${pid} still serves the mount at ${path}${at ?? ''}; unmount that, too: ${next}`,
+  );
+}
+
+/**
+ * Resolves when a process has ended, which is not our child.
+ * @param left finds the other places of its mount
+ * @throws Error when it does not end
+ */
+async function ended(
+  server: RunningProcess,
+  left: () => readonly OtherPlace[],
+  shown: string,
+): Promise<void> {
+  const start = performance.now();
+  let nextLook = start + LOOK_PERIOD;
   while (isRunning(server)) {
-    if (performance.now() > deadline) {
+    const now = performance.now();
+    if (now > nextLook) {
+      nextLook = now + LOOK_PERIOD;
+      refuseOtherPlace(left(), shown, server);
+    }
+    if (now > start + PATIENCE) {
       const what = `${shown} is unmounted, but process ${server.pid} has not ended`;
       throw new Error(`${what} in ${PATIENCE / 1000} s; its messages say what it waits for`);
     }

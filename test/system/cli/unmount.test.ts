@@ -120,3 +120,38 @@ it('--unmount: says that it waits for the process', async () => {
     `nbdfuse: ${disk.mountpoint} is unmounted; waiting until process ${disk.program.pid} has ended\n`,
   );
 });
+
+it('--unmount: names the process whose mount namespace still has the mount', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+  const line = ['sh', '-c', 'echo ready; exec sleep 1000'];
+  const holder = new Program(scope, 'unshare', ['-m', '--propagation', 'private', ...line]);
+  await holder.says(/ready/);
+  const { status, stderr } = await tryProgram('node', NBDFUSE, '--unmount', disk.mountpoint);
+  expect(status).toBe(1);
+  const next = `nsenter -m -t ${holder.pid} umount ${disk.mountpoint}`;
+  expect(stderr).toBe(
+    `nbdfuse: ${disk.mountpoint} is unmounted, but process ${disk.program.pid} still serves the mount at ` +
+      `${disk.mountpoint} in the mount namespace of process ${holder.pid} (sleep); unmount that, too: ${next}\n`,
+  );
+  await runProgram('sh', '-c', next.replace('umount', 'umount -i'));
+  expect(await disk.program.ended).toBe(0);
+});
+
+it('--unmount: names another place of the mount', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+  const other = scope.path('an other');
+  await runProgram('mkdir', other);
+  await runProgram('mount', '--bind', disk.mountpoint, other);
+  scope.add(() => tryProgram('umount', '-i', '-l', other));
+  const unmount = (path: string) => tryProgram('node', NBDFUSE, '--unmount', path);
+  expect(await unmount(disk.mountpoint)).toMatchObject({
+    status: 1,
+    stderr:
+      `nbdfuse: ${disk.mountpoint} is unmounted, but process ${disk.program.pid} still serves the mount at ${other}; ` +
+      `unmount that, too: nbdfuse --unmount '${other}'\n`,
+  });
+  expect(await unmount(other)).toMatchObject({ status: 0, stderr: '' });
+  expect(await disk.program.ended).toBe(0);
+});

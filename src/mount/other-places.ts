@@ -1,0 +1,65 @@
+// The other places of a mounted file system: in this mount namespace, and in those of other processes.
+//
+// Used by --unmount. A container or a service with a mount namespace of its own gets copies of all mounts. The file
+// system lasts as long as its last mount, and its nbdfuse serves it until then.
+
+import { readFileSync, readlinkSync } from 'node:fs';
+import { pids } from '../linux/process.js';
+import { type MountEntry, readMountTable } from './mount-table.js';
+
+/** Milliseconds that a search may take. */
+const PATIENCE = 500;
+
+/** See the file's head. */
+export interface OtherPlace {
+  /** Of the mount, in all namespaces. */
+  readonly id: number;
+  /** As the process sees it. */
+  readonly path: string;
+  /** A process of the other mount namespace; undefined: the place is in ours. */
+  readonly process: { readonly pid: number; readonly name: string } | undefined;
+}
+
+/** The mounts that a process sees, unless another one sees the same; none if it has ended or belongs to somebody else. */
+function newTable(pid: number, seen: Set<string>): readonly MountEntry[] {
+  try {
+    const view = `${readlinkSync(`/proc/${pid}/ns/mnt`)} ${readlinkSync(`/proc/${pid}/root`)}`;
+    if (seen.has(view)) return [];
+    seen.add(view);
+    return readMountTable(pid);
+  } catch {
+    return [];
+  }
+}
+
+/** The name of a process; empty if it has ended. */
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd();
+  } catch {
+    return '';
+  }
+}
+
+/** The other places of the file system of `mount`, as far as this user may see them. */
+export function otherPlaces(mount: MountEntry): readonly OtherPlace[] {
+  const deadline = performance.now() + PATIENCE;
+  const seen = new Set<string>();
+  const places: OtherPlace[] = [];
+  for (const pid of [process.pid, ...pids()]) {
+    if (performance.now() > deadline) break;
+    for (const { id, path, device, type } of newTable(pid, seen)) {
+      if (device !== mount.device || type !== mount.type || id === mount.id) continue;
+      places.push({ id, path, process: pid === process.pid ? undefined : { pid, name: nameOf(pid) } });
+    }
+  }
+  return places;
+}
+
+/** Those of `places` that are left after an unmount, when the kernel may have given the device number to a new mount. */
+export function placesLeft(mount: MountEntry, places: readonly OtherPlace[]): readonly OtherPlace[] {
+  if (places.length === 0) return [];
+  return otherPlaces(mount).filter(({ id, path }) =>
+    places.some((one) => one.id === id && one.path === path),
+  );
+}
