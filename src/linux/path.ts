@@ -3,7 +3,7 @@
 // With O_PATH only name lookups reach the file's file system. Waiting happens in Node's threads, so this process may
 // serve that file system itself.
 
-import { open, readFileSync, readlinkSync } from 'node:fs';
+import { open, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { O_NOFOLLOW, O_PATH } from '../constants/open-flags.js';
 import { pathBytes, textOfPath } from './path-text.js';
@@ -31,8 +31,12 @@ export function currentDirectory(): string {
   return textOfPath(readlinkSync('/proc/self/cwd', { encoding: 'buffer' }));
 }
 
-function infoOf(descriptor: number, field: string): number | undefined {
-  const text = readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8');
+function infoOf(
+  descriptor: number | string,
+  field: string,
+  pid: number | 'self' = 'self',
+): number | undefined {
+  const text = readFileSync(`/proc/${pid}/fdinfo/${descriptor}`, 'utf8');
   const digits = new RegExp(`^${field}:\\s*(\\d+)$`, 'm').exec(text)?.[1];
   return digits === undefined ? undefined : Number(digits);
 }
@@ -45,6 +49,16 @@ export function mountIdOf(descriptor: number): number {
 /** Device number of the mount that a /dev/fuse descriptor serves; undefined before Linux 6.16, which lacks it. */
 export function servedDevice(descriptor: number): number | undefined {
   return infoOf(descriptor, 'fuse_connection');
+}
+
+/** Device numbers of the mounts that a process serves; empty before Linux 6.16, and if we may not inspect the process. */
+export function servedDevices(pid: number): readonly number[] {
+  try {
+    const descriptors = readdirSync(`/proc/${pid}/fdinfo`);
+    return descriptors.flatMap((one) => infoOf(one, 'fuse_connection', pid) ?? []);
+  } catch {
+    return [];
+  }
 }
 
 /** Calls `act` with the path through a descriptor, and closes the descriptor. */

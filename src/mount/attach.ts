@@ -14,7 +14,7 @@ import { detach, unmount } from './detach.js';
 import { MountError } from './errors.js';
 import { mountByHelper } from './fusermount.js';
 import { raiseDirtyLimit, raiseReadAhead } from './kernel-limits.js';
-import { findAgain, type MountEntry, mountOf, readMountTable } from './mount-table.js';
+import { deviceNumber, findAgain, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
 import { atPlace } from './place.js';
@@ -136,10 +136,7 @@ async function mountSomehow(mountpoint: Mountpoint, options: FuseOptions): Promi
 function servedBy(device: number): readonly MountEntry[] | undefined {
   const served = servedDevice(device);
   if (served === undefined) return undefined;
-  return readMountTable().filter((entry) => {
-    const [major, minor] = entry.device.split(':').map(Number);
-    return served === major * 2 ** 20 + minor;
-  });
+  return readMountTable().filter((entry) => deviceNumber(entry) === served);
 }
 
 /**

@@ -71,6 +71,15 @@ export function findAgain({ id, device, type }: MountEntry): MountEntry | undefi
   return readMountTable().find((entry) => entry.id === id && entry.device === device && entry.type === type);
 }
 
+/** The device of a mount as one number, as in fdinfo. */
+export function deviceNumber({ device }: MountEntry): number {
+  const [major, minor] = device.split(':').map(Number);
+  return major * 2 ** 20 + minor;
+}
+
+/** The type of our mounts, unless the user chooses another one. */
+export const OWN_TYPE = 'fuse.nbdfuse';
+
 export function isFuse({ type }: MountEntry): boolean {
   return /^fuse(\.|$)/.test(type);
 }

@@ -10,7 +10,7 @@ import { isUtf8Path, pathBytes } from '../linux/path-text.js';
 import { shellWord } from '../linux/shell.js';
 import { detach } from './detach.js';
 import { MountError, whyFailed } from './errors.js';
-import { isFuse, type MountEntry, mountOf, readMountTable } from './mount-table.js';
+import { isFuse, type MountEntry, mountOf, OWN_TYPE, readMountTable } from './mount-table.js';
 import { answers } from './probe.js';
 import { refuseSystemPlace } from './system-places.js';
 import { Target } from './target.js';
@@ -119,7 +119,7 @@ async function removeDead(path: string, text: string): Promise<string> {
       `mountpoint ${text}: ${what} is in the way: ${why}; ask its owner or root to unmount it`,
     );
   }
-  const who = entry.type === 'fuse.nbdfuse' ? 'an earlier nbdfuse' : `${entry.source} (${entry.type})`;
+  const who = entry.type === OWN_TYPE ? 'an earlier nbdfuse' : `${entry.source} (${entry.type})`;
   return `${entry.path}: removed the stale mount that ${who} had left there`;
 }
 
@@ -138,7 +138,7 @@ async function clearedKind(path: string, text: string, notices: string[]): Promi
 function refuseMount(entry: MountEntry | undefined, text: string): void {
   if (entry === undefined) return;
   const what = `${entry.source} (${entry.type}) is mounted there already`;
-  const unmount = entry.type === 'fuse.nbdfuse' ? 'nbdfuse --unmount' : 'fusermount3 -u';
+  const unmount = entry.type === OWN_TYPE ? 'nbdfuse --unmount' : 'fusermount3 -u';
   throw new MountError(`mountpoint ${text}: ${what}; unmount it first: ${unmount} ${shellWord(entry.path)}`);
 }
 
@@ -165,7 +165,7 @@ async function openTarget(path: string, text: string): Promise<Target> {
 async function refuseServed(path: string, text: string): Promise<void> {
   const directory = dirname(path);
   const entry = await fuseMountAt(directory);
-  if (entry?.type === 'fuse.nbdfuse') await refuseBusy(directory, text);
+  if (entry?.type === OWN_TYPE) await refuseBusy(directory, text);
 }
 
 /** Resolves MOUNTPOINT. @throws MountError when nothing can be mounted there */

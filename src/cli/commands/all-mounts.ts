@@ -7,8 +7,9 @@ import { spawn } from 'node:child_process';
 import { buffer } from 'node:stream/consumers';
 import { mountIdOf, openPath, using } from '../../linux/path.js';
 import { wordsWithPath } from '../../linux/path-text.js';
-import { type MountEntry, readMountTable } from '../../mount/mount-table.js';
+import { type MountEntry, OWN_TYPE, readMountTable } from '../../mount/mount-table.js';
 import { PATIENCE } from '../../mount/probe.js';
+import { renamedMounts } from '../../mount/renamed.js';
 import { Semaphore } from '../../session/semaphore.js';
 import { reasonOf } from '../../transport/errors.js';
 import { isObject } from '../../worker/contract/former-names.js';
@@ -102,9 +103,12 @@ async function look(entry: MountEntry): Promise<SeenMount | undefined> {
 export async function allMounts(): Promise<readonly SeenMount[]> {
   const user = process.geteuid?.();
   const devices = new Set<string>();
-  const entries = readMountTable().filter(({ type, userId, device }) => {
-    const isOurs = type === 'fuse.nbdfuse' && (user === 0 || userId === user);
-    const isNew = isOurs && !devices.has(device);
+  const table = readMountTable();
+  const renamed = renamedMounts(table);
+  const entries = table.filter((entry) => {
+    const { type, userId, device } = entry;
+    const isOurs = type === OWN_TYPE || renamed.includes(entry);
+    const isNew = isOurs && (user === 0 || userId === user) && !devices.has(device);
     if (isNew) devices.add(device);
     return isNew;
   });

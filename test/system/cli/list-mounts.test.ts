@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { filesIn } from '../../../src/cli/commands/all-mounts.js';
+import { typesIn } from '../../../src/mount/renamed.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { runProgram } from '../../support/run/command.js';
 import { mountDisk, NBDFUSE } from '../../support/run/mount.js';
@@ -43,6 +44,20 @@ describe('--list-mounts', () => {
     expect(files.map(({ path }) => path)).toEqual(expect.arrayContaining([ours.file, theirs.file]));
   });
 
+  it('shows mounts of every type and source that -o subtype= and fsname= give them', async () => {
+    const scope = createScope();
+    admitNormalUser(scope);
+    await runProgram(SETPRIV, ...WORDS, 'mkdir', scope.path('theirs'));
+    const options = ['-o', 'fsname=somewhere,subtype=sshfs'];
+    const ours = await mountDisk(scope, { server: MEMORY, name: 'ours', options });
+    const request = { server: MEMORY, name: 'theirs', prefix: AS_NORMAL_USER, options };
+    const theirs = await mountDisk(scope, request);
+    const line = (file: string): string => `${file}  connected  socket-activation nbdkit memory 1M`;
+    expect(ownLines(scope, await list())).toEqual([line(ours.file), line(theirs.file)]);
+    const seen = await runProgram(SETPRIV, ...WORDS, 'node', NBDFUSE, '--list-mounts');
+    expect(ownLines(scope, seen)).toEqual([line(theirs.file)]);
+  });
+
   it('shows a mount that does not answer, of this user and of another one', async () => {
     const scope = createScope();
     admitNormalUser(scope);
@@ -64,6 +79,16 @@ describe('--list-mounts', () => {
       `nbdfuse_up{mountpoint="${theirs}"} 0`,
     ]);
   });
+});
+
+it('--list-mounts: finds the types in a command line, where the kernel shows no devices', () => {
+  expect(typesIn(['node', 'nbdfuse', '-o', 'ro,subtype=a', '-osubtype=b', '-o', 'subtype=c.d,ro'])).toEqual([
+    'fuse.a',
+    'fuse.b',
+    'fuse.c.d',
+  ]);
+  expect(typesIn(['nbdfuse -o subtype=a dir https://…@host'])).toEqual(['fuse.a']);
+  expect(typesIn(['node', 'nbdfuse', 'dir', 'nbd://host/mysubtype=a'])).toEqual([]);
 });
 
 describe("another user's status", () => {
