@@ -87,6 +87,43 @@ test('a server that lives: newer writes of bytes in flight on a cut connection a
   expect((await client.read(at, 4096)).equals(pattern(9))).toBe(true);
 }, 60_000);
 
+test('random reads and writes over connections that are cut: no byte is wrong', async () => {
+  const scope = createScope();
+  const { socket } = await startNbdkit(scope, '--filter=delay', 'memory', '64K', 'wdelay=2ms', 'rdelay=1ms');
+  const path = scope.path('proxy');
+  const proxy = await CuttingProxy.open(scope, path, { path: socket });
+  const options = { connections: 3, reconnect: Number.POSITIVE_INFINITY, settleTime: 0.3 };
+  const client = await connect({ unix: path }, options);
+  /** The values that each block may have. */
+  const blocks = Array.from({ length: 16 }, () => new Set([0]));
+  const counts: Record<string, number> = {};
+  let next = 1;
+  const end = performance.now() + 5000;
+  /** One user of a block: writes and reads it by turns. */
+  const use = async (allowed: Set<number>, block: number): Promise<void> => {
+    while (performance.now() < end) {
+      const byte = (next++ % 255) + 1;
+      const code = await codeOf(client.write(block * 4096, pattern(byte)));
+      counts[code] = (counts[code] ?? 0) + 1;
+      if (code === 'resolved') allowed.clear();
+      if (code !== 'ERR_NBD_RANGE_IN_DOUBT') allowed.add(byte);
+      const bytes = await client.read(block * 4096, 4096);
+      expect(allowed.has(bytes[0]), `block ${block} has ${bytes[0]}, not ${[...allowed]}`).toBe(true);
+      expect(bytes.equals(pattern(bytes[0]))).toBe(true);
+    }
+  };
+  // Connections that live for a second or more are replaced at once.
+  const cuts = setInterval(() => proxy.cut(Math.random() < 0.5 ? 3 : 1), 1100);
+  scope.add(() => clearInterval(cuts));
+  await Promise.all(blocks.map(use));
+  clearInterval(cuts);
+  expect(Object.keys(counts).sort()).toEqual([
+    'ERR_NBD_CHANGE_UNKNOWN',
+    'ERR_NBD_RANGE_IN_DOUBT',
+    'resolved',
+  ]);
+}, 60_000);
+
 test('a child that serves on: the client connects to it again, and closes when it has ended', async () => {
   const scope = createScope();
   const disk = scope.path('disk.raw');

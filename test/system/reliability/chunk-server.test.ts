@@ -117,6 +117,23 @@ it('chunk server: its end is no proof for a write that the server below has', as
   expect(model.cached.subarray(BLOCK, 2 * BLOCK).equals(Buffer.alloc(BLOCK, 'C'))).toBe(true);
 }, 60_000);
 
+it('chunk server: a write is sent again when one connection to the server below is lost and others live', async () => {
+  const scope = createScope();
+  const model = new VolatileDisk(MIB);
+  const writers: number[] = [];
+  const served = { size: 1_048_576n, flags: MULTI_CONN_FLAGS };
+  const server = await startScriptedServer(scope, served, (request, reply) => {
+    if (request.type === NBD_CMD_WRITE && writers.push(request.connection) === 1) reply.drop();
+    else model.handle(request, reply);
+  });
+  const disk = await mountDisk(scope, { server: [server.uri], options: cached(scope) });
+  const file = await openFile(scope, disk.file, 'r+');
+  await file.write(Buffer.alloc(BLOCK, 'A'), 0, BLOCK, 0);
+  await file.sync();
+  expect(model.stable.subarray(0, BLOCK).equals(Buffer.alloc(BLOCK, 'A'))).toBe(true);
+  expect(new Set(writers).size).toBe(2);
+});
+
 it('chunk server: the end of the server below is proof, whether or not the chunk server lives', async () => {
   const scope = createScope();
   const image = emptyDisk(scope);
