@@ -30,8 +30,14 @@ function lettersOf(text: string): string {
   return text.replace(/[^\p{L}\p{N}]+/gu, ' ');
 }
 
-test('manual pages: there is one for each program and for the library', () => {
-  expect(PAGES).toEqual(['nbdfuse-library.3', 'nbdfuse.1', 'nbdsh.1']);
+test('manual pages: there is one for each program, for the library and for the helpers', () => {
+  expect(PAGES).toEqual([
+    'mount.fuse.nbdfuse.8',
+    'nbdfuse-library.3',
+    'nbdfuse.1',
+    'nbdsh.1',
+    'umount.fuse.nbdfuse.8',
+  ]);
 });
 
 describe.each(PAGES)('manual page %s', (page) => {

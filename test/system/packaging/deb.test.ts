@@ -69,6 +69,8 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
         'usr/share/fish/vendor_completions.d/nbdfuse.fish',
         'usr/share/man/man1/nbdfuse.1.gz',
         'usr/share/man/man1/nbdsh.1.gz',
+        'usr/share/man/man8/mount.fuse.nbdfuse.8.gz',
+        'usr/share/man/man8/umount.fuse.nbdfuse.8.gz',
         'usr/share/zsh/vendor-completions/_nbdfuse',
       ]),
     );

@@ -10,7 +10,7 @@ const ELSEWHERE = [
   ...['--list', '--list-mounts', '--status', '--watch', '--json'],
 ];
 
-it('mount helper: passes on each option of nbdfuse', () => {
+it('mount helper: passes on each option of nbdfuse, and its manual page has it', () => {
   const script = readFileSync(new URL('../../../packaging/mount.fuse.nbdfuse', import.meta.url), 'utf8');
   const passed = [...script.matchAll(/^ {4}(.*)\) set -- "\$@" "--\$option" ;;$/gm)].flatMap(([, names]) =>
     names.split(' | '),
@@ -23,4 +23,11 @@ it('mount helper: passes on each option of nbdfuse', () => {
       return required ? [`${name}=*`] : optional ? [name, `${name}=*`] : [name];
     });
   expect(passed.sort()).toEqual(wanted.sort());
+  // The manual page has each option: the ones with a value as `name=`.
+  const page = readFileSync(
+    new URL('../../../docs/reference/man/mount.fuse.nbdfuse.8.md', import.meta.url),
+    'utf8',
+  );
+  for (const option of wanted.filter((one) => !['overlay=*', 'prefetch=*'].includes(one)))
+    expect(page).toContain(`\`${option.replace('*', '')}\``);
 });
