@@ -15,7 +15,7 @@ import type { ControlLine, Writers } from './contract/status.js';
 import { unitsOf } from './contract/units.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
 import { flushFirst, writableDisk } from './disk/writable-disk.js';
-import { absentInput, isAbsent } from './input/absent-input.js';
+import { AbsentInput } from './input/absent-input.js';
 import { openFileInput } from './input/file-input.js';
 import { NbdInput, type NbdInputOptions } from './input/nbd-input.js';
 import { rangedInput } from './input/ranged-input.js';
@@ -58,7 +58,7 @@ async function identityOf(
   input: Input,
   { source, version: given, coding, check, range, part }: ChunkServerOptions,
 ): Promise<Identity> {
-  const needsVersion = given === '' && coding !== 'plain' && !isAbsent(input);
+  const needsVersion = given === '' && coding !== 'plain' && !(input instanceof AbsentInput);
   const version = needsVersion ? await versionOfContent(input) : given;
   const places = [range, part].map((one) => (one === undefined ? '' : `${one.offset}+${one.length}`));
   const checks = check === undefined ? '' : `crc=${check.crcs.join('+')}`;
@@ -74,8 +74,51 @@ async function reachableInput(options: ChunkServerOptions, onEnd: OnEnd): Promis
     const saved = cacheFile === undefined || isWritable ? undefined : await savedIdentity(cacheFile);
     if (saved === undefined || saved.identity.source !== source) throw error;
     say(`${textOf(error)}; what the cache file has is served without it`);
-    return absentInput(saved.identity.fileSize, textOf(error));
+    return new AbsentInput(saved.identity.fileSize, textOf(error));
   }
+}
+
+/** Words of nbdkit for a file that is not the one of the condition in its command line. */
+const HAS_CHANGED = /\berror: 412\b/;
+
+/**
+ * Opens a source that could not be reached at the start, and compares it with the image of the cache file, as a start
+ * does. @throws Error while it cannot be reached
+ */
+async function returnedInput(
+  options: ChunkServerOptions,
+  file: UnitFile | undefined,
+  onEnd: OnEnd,
+): Promise<Input | 'other'> {
+  let isUsed = false;
+  try {
+    const whole = await openInput(options, async (how) => (isUsed ? onEnd(how) : undefined));
+    try {
+      isUsed = await isImageOf(options, file, whole);
+    } finally {
+      if (!isUsed) await whole.close();
+    }
+    return isUsed ? rangeOf(whole, options) : 'other';
+  } catch (error) {
+    if (HAS_CHANGED.test(textOf(error))) return 'other';
+    throw error;
+  }
+}
+
+/** Whether a source has the image of the cache file. @throws Error when it cannot be read */
+async function isImageOf(
+  options: ChunkServerOptions,
+  file: UnitFile | undefined,
+  whole: Input,
+): Promise<boolean> {
+  const { cacheFile = '', coding, range } = options;
+  if (range !== undefined && range.offset + range.length > whole.size) return false;
+  const input = rangeOf(whole, options);
+  // A web server may refuse reads only.
+  await input.read(0, Math.min(1, input.size));
+  const saved = await savedIdentity(cacheFile);
+  if (saved === undefined || !isSameImage(saved.identity, await identityOf(input, options))) return false;
+  return coding !== 'plain' || file === undefined || !(await hasOtherBytes(file, input));
 }
 
 /** How the cache file of an image is opened, once the size of the image is known. */
@@ -85,7 +128,8 @@ function fileOpener(options: ChunkServerOptions, input: Input) {
   return async (size: number | undefined): Promise<UnitFile | undefined> => {
     const saved = await savedIdentity(path);
     const own = await identityOf(input, options);
-    const identity = saved !== undefined && isAbsent(input) ? saved.identity : own;
+    const isAbsent = input instanceof AbsentInput;
+    const identity = saved !== undefined && isAbsent ? saved.identity : own;
     const known = saved !== undefined && isSameImage(saved.identity, identity) ? saved.size : undefined;
     if (size === undefined && known === undefined) return undefined;
     const bytes = size ?? known ?? 0;
@@ -98,8 +142,7 @@ function fileOpener(options: ChunkServerOptions, input: Input) {
       onFailure: say,
       onLine: say,
     });
-    if (file !== undefined && identity.version === '' && !isAbsent(input))
-      await emptyOther(file, path, input);
+    if (file !== undefined && identity.version === '' && !isAbsent) await emptyOther(file, path, input);
     return file;
   };
 }
@@ -184,9 +227,24 @@ class ChunkServer {
     const disk = await diskOf(options, input, image);
     const onChange = (): void => this.#control?.changed();
     this.#work = await Work.start({ image, memory: this.#memory, prefetch, trace, onChange, onLine: say });
+    if (input instanceof AbsentInput) input.look(() => this.#find(image));
     this.#control?.changed();
     setInterval(onChange, STATUS_INTERVAL).unref();
     return disk;
+  }
+
+  /** Looks for the source of an image that only the cache file has so far. */
+  async #find({ file }: Image): Promise<Input | 'other'> {
+    const { source } = this.#options;
+    const found = await returnedInput(this.#options, file, (how) => this.#end(how));
+    const isOther = found === 'other';
+    say(
+      isOther
+        ? `${source}: the server has another file now; what the cache file has is served without it: mount it again`
+        : `${source}: the server can be reached again`,
+    );
+    if (!isOther) this.#work?.prefetchAgain();
+    return found;
   }
 
   #status(): ControlLine {

@@ -235,10 +235,10 @@ async function lookAtPage(
   } catch (error) {
     const found = error instanceof UnreachableError ? await remembered(source, place.chunks) : undefined;
     if (found === undefined) throw error;
-    const { version, compression } = found;
+    const { version, condition, compression } = found;
     const line = `cannot reach ${shownOf(source)}: showing what ${printable(place.chunks.cacheFile ?? '')} has of it`;
-    // The chunk server tries it once more, and does without.
-    const away = { ...source, canRetry: false };
+    // The chunk server tries it at once, and later again and again.
+    const away = { ...source, condition, canRetry: false };
     return { place: { ...place, source: away, version }, look: NOTHING, compression, lines: [line] };
   }
 }

@@ -5,11 +5,15 @@
 import type { Compression } from './formats.js';
 import type { ChunkSettings } from './keep-request.js';
 import { recordedName, type WebSource } from './source.js';
+import { conditionFor } from './web.js';
 
 /** A file of a web server as it was when it was read. */
 interface Remembered {
   readonly compression: Compression | undefined;
+  /** Empty where it makes no condition: the chunk server compares the content then. */
   readonly version: string;
+  /** See WebSource. */
+  readonly condition: string | undefined;
 }
 
 /** The content of the cache file of these settings for a source; undefined: nothing. */
@@ -22,5 +26,7 @@ export async function remembered(
   const saved = await savedIdentity(cacheFile);
   if (saved?.identity.source !== recordedName(source)) return undefined;
   const { coding, version } = saved.identity;
-  return { compression: coding === 'plain' ? undefined : (coding as Compression), version };
+  const compression = coding === 'plain' ? undefined : (coding as Compression);
+  const condition = conditionFor(version);
+  return { compression, version: condition === undefined ? '' : version, condition };
 }

@@ -144,10 +144,16 @@ export function disagreementOf(exchanges: readonly Exchange[]): string | undefin
 export function conditionOf(exchanges: readonly Exchange[]): string | undefined {
   const last = exchanges.at(-1);
   if (last === undefined || exchanges.some(({ status }) => status.startsWith('3'))) return undefined;
-  const tag = last.headers.get('etag') ?? '';
-  if (/^"[\x21\x23-\x7e]*"$/.test(tag)) return `If-Match: ${tag}`;
-  const date = last.headers.get('last-modified') ?? '';
-  return /^\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT$/.test(date) ? `If-Unmodified-Since: ${date}` : undefined;
+  const [tag = '', date = ''] = ['etag', 'last-modified'].map((name) => last.headers.get(name));
+  return conditionFor(tag) ?? conditionFor(date);
+}
+
+/** The same for a version of the file; undefined when it is no strong tag and no date. */
+export function conditionFor(version: string): string | undefined {
+  if (/^"[\x21\x23-\x7e]*"$/.test(version)) return `If-Match: ${version}`;
+  return /^\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT$/.test(version)
+    ? `If-Unmodified-Since: ${version}`
+    : undefined;
 }
 
 /**

@@ -41,6 +41,10 @@ export interface FaultyWebServer {
   /** The file; a test may exchange it. */
   file: Buffer;
   fault: WebFault | undefined;
+  /** Refuses connections until `comeBack`. */
+  goAway(): Promise<void>;
+  /** Listens at the same port again. */
+  comeBack(): Promise<void>;
 }
 
 const ETAG = '"a-1"';
@@ -96,6 +100,15 @@ export async function startFaultyWebServer(
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   const place = pki === undefined ? 'http://127.0.0.1' : 'https://localhost';
-  const served = { port, url: `${place}:${port}/${name}`, requests, file, fault };
+  const goAway = async (): Promise<void> => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  };
+  const comeBack = async (): Promise<void> => {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+  };
+  const served = { port, url: `${place}:${port}/${name}`, requests, file, fault, goAway, comeBack };
   return served;
 }

@@ -113,6 +113,13 @@ export class Work {
     trace.replay(reader, parallel, most);
   }
 
+  /** Begins again after the source was away. */
+  prefetchAgain(): void {
+    const { prefetch } = this.#options;
+    this.#stopPrefetch?.();
+    if (prefetch !== undefined) this.#startPrefetch(prefetch.rate);
+  }
+
   #startPrefetch(rate: number | undefined): void {
     const { image, memory, onChange } = this.#options;
     const { reader, file, parallel } = image;

@@ -1,17 +1,21 @@
 // Cache files of images on web servers: the next mount reads from them, also without a network.
 
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { storedStream } from '../../support/chunks/stored-xz.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
-import { type FaultyWebServer, startFaultyWebServer } from '../../support/faulty-web-server.js';
+import {
+  type FaultyWebServer,
+  startFaultyWebServer,
+  type WebFault,
+} from '../../support/faulty-web-server.js';
 import { readAt } from '../../support/files.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'xz', 'unshare');
+requirePrograms('nbdkit', 'unshare');
 requireRoot();
 
 const MIB = 1024 * 1024;
@@ -21,17 +25,41 @@ const LARGE = randomBytes(48 * MIB);
 
 /** A web server with the disk, compressed with xz or as it is. */
 async function serve(scope: Scope, isPacked: boolean, bytes = BYTES): Promise<FaultyWebServer> {
-  const path = scope.path('disk.img');
-  writeFileSync(path, bytes);
   if (!isPacked) return startFaultyWebServer(scope, bytes);
-  await runProgram('xz', '-k', '-0', '--block-size=512KiB', path);
-  return startFaultyWebServer(scope, await readFile(`${path}.xz`), undefined, 'disk.img.xz');
+  const blocks: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += MIB / 2) blocks.push(bytes.subarray(at, at + MIB / 2));
+  return startFaultyWebServer(scope, storedStream(...blocks), undefined, 'disk.img.xz');
 }
 
 /** Mounts the image with a cache file. @param prefix see MountRequest */
 function mountCached(scope: Scope, { url }: FaultyWebServer, prefix: string[] = []): Promise<MountedDisk> {
   return mountDisk(scope, { server: [url], options: ['--cache-file', scope.path('cache')], prefix });
 }
+
+/** Mounts the image while the server is away, with a cache file that has its beginning. */
+async function mountAway(scope: Scope, web: FaultyWebServer): Promise<MountedDisk> {
+  const online = await mountCached(scope, web);
+  expect((await readAt(online.file, 0, 4096)).equals(LARGE.subarray(0, 4096))).toBe(true);
+  expect(await online.stop()).toBe(0);
+  await web.goAway();
+  const away = await mountCached(scope, web);
+  expect((await readAt(away.file, 0, 4096)).equals(LARGE.subarray(0, 4096))).toBe(true);
+  await expect(readAt(away.file, 44 * MIB, 4096)).rejects.toMatchObject({ code: 'EIO' });
+  return away;
+}
+
+const withoutVersion: WebFault = ({ headers }) => {
+  headers.ETag = headers['Last-Modified'] = undefined;
+};
+
+/** The server has another file, with a tag of its own. */
+const withOtherTag: WebFault = (answer, { headers }) => {
+  answer.headers.ETag = '"b-2"';
+  if (headers['if-match'] !== '"a-1"') return;
+  answer.status = 412;
+  answer.body = Buffer.alloc(0);
+  answer.headers = { ETag: '"b-2"' };
+};
 
 const isSame = async (disk: MountedDisk): Promise<boolean> => (await readFile(disk.file)).equals(BYTES);
 
@@ -46,9 +74,7 @@ describe.each([
     const scope = createScope();
     const other = randomBytes(BYTES.length);
     const [web, later] = [await serve(scope, isPacked), await serve(createScope(), isPacked, other)];
-    web.fault = ({ headers }) => {
-      headers.ETag = headers['Last-Modified'] = undefined;
-    };
+    web.fault = withoutVersion;
     const first = await mountCached(scope, web);
     expect(await isSame(first)).toBe(true);
     expect(await first.stop()).toBe(0);
@@ -104,6 +130,45 @@ describe.each([
     const read = readAt(offline.file, 44 * MIB, 4096).then(() => true);
     await expect(read).rejects.toMatchObject({ code: 'EIO' });
     expect(await offline.stop()).toBe(0);
+  });
+
+  it.each([
+    ['an ETag', undefined],
+    ['no version', withoutVersion],
+  ])('is filled further when the server, which tells %s, comes back', async (_name, fault) => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked, LARGE);
+    web.fault = fault;
+    const away = await mountAway(scope, web);
+    await web.comeBack();
+    await away.program.says(/: the server can be reached again\n/);
+    expect((await readFile(away.file)).equals(LARGE)).toBe(true);
+    expect(await away.stop()).toBe(0);
+    const requests = web.requests.length;
+    const next = await mountCached(scope, web);
+    expect((await readFile(next.file)).equals(LARGE)).toBe(true);
+    // The looks at the file, and the compared blocks.
+    expect(web.requests.length - requests).toBeLessThan(24);
+  });
+
+  it.each([
+    ['another ETag', withoutVersion, withOtherTag],
+    ['no version', withoutVersion, withoutVersion],
+    ['an ETag', undefined, withOtherTag],
+  ])('is all there is when the server comes back with another file and %s', async (_name, before, after) => {
+    const scope = createScope();
+    const other = await serve(createScope(), isPacked, Buffer.from(LARGE).reverse());
+    const web = await serve(scope, isPacked, LARGE);
+    web.fault = before;
+    const away = await mountAway(scope, web);
+    web.fault = after;
+    web.file = other.file;
+    await web.comeBack();
+    await away.program.says(/: the server has another file now; .*: mount it again\n/);
+    expect((await readAt(away.file, 0, 4096)).equals(LARGE.subarray(0, 4096))).toBe(true);
+    const read = readAt(away.file, 44 * MIB, 4096).then(() => true);
+    await expect(read).rejects.toMatchObject({ code: 'EIO' });
+    expect(away.stderr.match(/another file now/g)).toHaveLength(1);
   });
 
   it('is emptied when the file at the server has changed', async () => {
