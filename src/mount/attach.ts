@@ -17,6 +17,7 @@ import { raiseDirtyLimit, raiseReadAhead } from './kernel-limits.js';
 import { deviceNumber, findAgain, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
+import { OtherPlaces } from './other-places.js';
 import { atPlace } from './place.js';
 import { registerForUmount } from './umount-helper.js';
 
@@ -40,6 +41,8 @@ export interface KernelMount {
    * of that name in it. It belongs to the caller, and keeps the mount busy. @throws MountError
    */
   open(name: string): Promise<number>;
+  /** Searches for the other places of the mount. */
+  otherPlaces(): OtherPlaces;
   /** Lets umount(8) wait for the server, where its helper is installed. The mount must be served. Never rejects. */
   register(): Promise<void>;
   /**
@@ -196,6 +199,10 @@ class Mount implements KernelMount {
 
   open(name: string): Promise<number> {
     return openInMount(this.#entry, name);
+  }
+
+  otherPlaces(): OtherPlaces {
+    return new OtherPlaces(this.#entry);
   }
 
   async register(): Promise<void> {

@@ -1,10 +1,14 @@
 // The other places of a mounted file system: in this mount namespace, and in those of other processes.
 //
-// Used by --unmount. A container or a service with a mount namespace of its own gets copies of all mounts. The file
-// system lasts as long as its last mount, and its nbdfuse serves it until then.
+// Used by --unmount, and by a session that a signal stops. A container or a service with a mount namespace of its own
+// gets copies of all mounts. The file system lasts as long as its last mount: nbdfuse serves it until then, and the
+// kernel keeps what programs have written.
 
 import { readFileSync, readlinkSync } from 'node:fs';
+import { mountIdOf, openPath } from '../linux/path.js';
 import { pids } from '../linux/process.js';
+import { closeDescriptor } from '../linux/socket.js';
+import { MountError } from './errors.js';
 import { type MountEntry, readMountTable } from './mount-table.js';
 
 /** Milliseconds that a search may take. */
@@ -41,8 +45,7 @@ function nameOf(pid: number): string {
   }
 }
 
-/** The other places of the file system of `mount`, as far as this user may see them. */
-export function otherPlaces(mount: MountEntry): readonly OtherPlace[] {
+function findPlaces(mount: MountEntry): readonly OtherPlace[] {
   const deadline = performance.now() + PATIENCE;
   const seen = new Set<string>();
   const places: OtherPlace[] = [];
@@ -56,10 +59,35 @@ export function otherPlaces(mount: MountEntry): readonly OtherPlace[] {
   return places;
 }
 
-/** Those of `places` that are left after an unmount, when the kernel may have given the device number to a new mount. */
-export function placesLeft(mount: MountEntry, places: readonly OtherPlace[]): readonly OtherPlace[] {
-  if (places.length === 0) return [];
-  return otherPlaces(mount).filter(({ id, path }) =>
-    places.some((one) => one.id === id && one.path === path),
-  );
+/** The other places of the file system of a mount, as far as this user may see them. */
+export class OtherPlaces {
+  readonly #mount: MountEntry;
+  readonly #found: readonly OtherPlace[];
+
+  /** Searches while the mount is there. */
+  constructor(mount: MountEntry) {
+    this.#mount = mount;
+    this.#found = findPlaces(mount);
+  }
+
+  /** Those that are left after an unmount, when the kernel may have given the device number to a new mount. */
+  left(): readonly OtherPlace[] {
+    if (this.#found.length === 0) return [];
+    const isOne = ({ id, path }: OtherPlace): boolean =>
+      this.#found.some((one) => one.id === id && one.path === path);
+    return findPlaces(this.#mount).filter(isOne);
+  }
+}
+
+/**
+ * An O_PATH descriptor of a file at another place, verified to be in that mount; it belongs to the caller.
+ * @param name of the file in the root of the mount; empty: the root itself
+ * @throws Error
+ */
+export async function openAt({ id, path, process }: OtherPlace, name: string): Promise<number> {
+  const root = process === undefined ? path : `/proc/${process.pid}/root${path}`;
+  const descriptor = await openPath(name === '' ? root : `${root}/${name}`, { follow: false });
+  if (mountIdOf(descriptor) === id) return descriptor;
+  closeDescriptor(descriptor);
+  throw new MountError(`${path}: something else is mounted there`);
 }

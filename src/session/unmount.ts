@@ -18,17 +18,27 @@ const RESERVE = 2000;
 /** Milliseconds that a lazy unmount may take: it waits for nothing. */
 const LAZY_TIME = 1000;
 
-/** The result of an unmount: `late` when the server did not accept the writes in time. */
+/**
+ * The result of an unmount: `busy` when the files are still in use, here or in another mount namespace; `late` when the
+ * server did not accept the writes in time.
+ */
 export type UnmountResult = 'unmounted' | 'busy' | 'late';
 
 /** Unmounts. @param files the served files, which are flushed when the mount is in use */
 export async function unmountInOrder(
-  backend: Pick<Backend, 'unmount' | 'open'>,
+  backend: Pick<Backend, 'unmount' | 'open' | 'otherPlaces'>,
   files: readonly number[],
   deadline: Deadline,
 ): Promise<UnmountResult> {
+  const places = backend.otherPlaces();
   const outcome = await deadline.outcomeOf(backend.unmount({ lazy: false }), RESERVE);
-  if (outcome.kind === 'done') return 'unmounted';
+  if (outcome.kind === 'done') {
+    const [place] = places.left();
+    if (place === undefined) return 'unmounted';
+    // The kernel writes its cache out at the last unmount only.
+    const isWritten = await writeOut({ open: (file) => backend.open(file, place) }, files, deadline);
+    return isWritten ? 'busy' : 'late';
+  }
   let result: UnmountResult = 'late';
   if (outcome.kind === 'failed') {
     if ((outcome.error as { errno?: unknown }).errno !== EBUSY) throw outcome.error;

@@ -12,7 +12,7 @@ import { shellWord } from '../../linux/shell.js';
 import { unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { isFuse, mountOf } from '../../mount/mount-table.js';
-import { type OtherPlace, otherPlaces, placesLeft } from '../../mount/other-places.js';
+import { type OtherPlace, OtherPlaces } from '../../mount/other-places.js';
 import { printable } from '../../nbd/text.js';
 import { announceWait } from '../waiting.js';
 import { mountedFiles, refuseFrozen } from './mounted.js';
@@ -53,7 +53,7 @@ async function find(mountpoint: string) {
 export async function unmountAndWait(mountpoint: string, announce: (text: string) => void): Promise<void> {
   const { mount, server } = await find(mountpoint);
   const shown = printable(mountpoint);
-  const places = otherPlaces(mount);
+  const places = new OtherPlaces(mount);
   try {
     await announceWait(unmount(mount), () =>
       announce(
@@ -71,9 +71,8 @@ export async function unmountAndWait(mountpoint: string, announce: (text: string
     );
   }
   if (server === undefined) return;
-  await announceWait(
-    ended(server, () => placesLeft(mount, places), shown),
-    () => announce(`${shown} is unmounted; waiting until process ${server.pid} has ended`),
+  await announceWait(ended(server, places, shown), () =>
+    announce(`${shown} is unmounted; waiting until process ${server.pid} has ended`),
   );
 }
 
@@ -92,21 +91,17 @@ function refuseOtherPlace([other]: readonly OtherPlace[], shown: string, { pid }
 
 /**
  * Resolves when a process has ended, which is not our child.
- * @param left finds the other places of its mount
+ * @param places of its mount
  * @throws Error when it does not end
  */
-async function ended(
-  server: RunningProcess,
-  left: () => readonly OtherPlace[],
-  shown: string,
-): Promise<void> {
+async function ended(server: RunningProcess, places: OtherPlaces, shown: string): Promise<void> {
   const start = performance.now();
   let nextLook = start + LOOK_PERIOD;
   while (isRunning(server)) {
     const now = performance.now();
     if (now > nextLook) {
       nextLook = now + LOOK_PERIOD;
-      refuseOtherPlace(left(), shown, server);
+      refuseOtherPlace(places.left(), shown, server);
     }
     if (now > start + PATIENCE) {
       const what = `${shown} is unmounted, but process ${server.pid} has not ended`;

@@ -6,6 +6,7 @@
 import type { ChunkStatus } from '../../chunks/contract/status.js';
 import type { Mountpoint } from '../../mount/mountpoint.js';
 import type { FuseOptions } from '../../mount/options.js';
+import type { OtherPlace, OtherPlaces } from '../../mount/other-places.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type {
   MountEvents,
@@ -72,9 +73,13 @@ export interface Backend {
   onServerEnd(file: number): () => void;
   /**
    * An O_PATH descriptor of a file, verified to be in this mount, which belongs to the caller and keeps the mount busy;
-   * undefined when the file is gone. @throws MountError when something else is mounted there
+   * undefined when the file is gone.
+   * @param place another place of the mount, when it is unmounted from its own
+   * @throws MountError when something else is mounted there
    */
-  open(file: number): Promise<number | undefined>;
+  open(file: number, place?: OtherPlace): Promise<number | undefined>;
+  /** Searches for the other places of the mount. */
+  otherPlaces(): Pick<OtherPlaces, 'left'>;
   /**
    * Lets the kernel read the only file without nbdfuse, from a raw file at `path` with all its bytes, which nobody changes
    * from now on; at any time. Programs that have the file open go on as before. Resolves with undefined, or with the reason

@@ -7,6 +7,7 @@ import { findNewMount, openInMount } from '../../mount/attach.js';
 import { detach, unmount } from '../../mount/detach.js';
 import { MountError } from '../../mount/errors.js';
 import { findAgain, type MountEntry } from '../../mount/mount-table.js';
+import { type OtherPlace, OtherPlaces, openAt } from '../../mount/other-places.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { MountEvents } from '../../worker/contract/messages.js';
 import { Deadline } from '../deadline.js';
@@ -123,8 +124,13 @@ class FuseNativeBackend implements Backend {
     return options.lazy ? detach(this.#mount) : unmount(this.#mount);
   }
 
-  open(file: number): Promise<number> {
-    return openInMount(this.#mount, this.#names[file]);
+  open(file: number, place?: OtherPlace): Promise<number> {
+    const name = this.#names[file];
+    return place === undefined ? openInMount(this.#mount, name) : openAt(place, name);
+  }
+
+  otherPlaces(): OtherPlaces {
+    return new OtherPlaces(this.#mount);
   }
 
   async stop(milliseconds: number): ReturnType<Backend['stop']> {

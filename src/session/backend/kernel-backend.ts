@@ -7,6 +7,7 @@ import type { ChunkStatus } from '../../chunks/contract/status.js';
 import { administersSystem } from '../../linux/capabilities.js';
 import { using } from '../../linux/path.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
+import { type OtherPlace, type OtherPlaces, openAt } from '../../mount/other-places.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import { reasonOf } from '../../transport/errors.js';
 import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
@@ -230,9 +231,10 @@ class ShownFiles {
   }
 
   /** See Backend.open. */
-  async open(number: number): Promise<number | undefined> {
+  async open(number: number, place: OtherPlace | undefined): Promise<number | undefined> {
     const file = this.#files.get(number);
-    return file === undefined ? undefined : this.#mount.open(file.name);
+    if (file === undefined) return undefined;
+    return place === undefined ? this.#mount.open(file.name) : openAt(place, file.name);
   }
 
   #act(number: number, act: (file: OwnFile) => Promise<void>): Promise<void> {
@@ -305,8 +307,12 @@ class KernelBackend implements Backend {
     return () => this.#worker.send('serverEnded', file, attached);
   }
 
-  open(file: number): Promise<number | undefined> {
-    return this.#files.open(file);
+  open(file: number, place?: OtherPlace): Promise<number | undefined> {
+    return this.#files.open(file, place);
+  }
+
+  otherPlaces(): OtherPlaces {
+    return this.#mount.otherPlaces();
   }
 
   async usePassthrough(path: string): Promise<string | undefined> {

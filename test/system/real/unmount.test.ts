@@ -6,11 +6,12 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { readAt } from '../../support/files.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { mountsBelow, processesOf } from '../../support/run/scope.js';
 import { startNbdkit } from '../../support/run/servers.js';
 
-requirePrograms('nbdkit', 'fusermount3', 'umount');
+requirePrograms('nbdkit', 'fusermount3', 'mount', 'umount', 'unshare', 'python3');
 
 const SIZE = 8 * 1024 * 1024;
 const CONTENT = Buffer.alloc(SIZE, 'pending until the end; ');
@@ -116,5 +117,42 @@ it.each(BACKENDS)(
     expect(await disk.stop()).toBe(0);
     expect(disk.stderr).toMatch(/^nbdfuse: .* is in use: /);
     expect((await readFile(backing)).equals(CONTENT)).toBe(true);
+  },
+);
+
+/** Writes without closing the file, says so, and ends with its standard input. */
+const WRITER = `
+import os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+os.pwrite(file, b'x' * (1 << 20), 0)
+print('written', flush=True)
+sys.stdin.read()`;
+
+it.each(['unshare -m --propagation private', 'bind mount'])(
+  'unmount: sends pending writes of a program at another place of the mount, after SIGTERM: %s',
+  async (way) => {
+    const scope = createScope();
+    const backing = await createDisk(scope);
+    const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'file', backing, ']'] });
+    const other = scope.path('other');
+    await runProgram('mkdir', other);
+    const words = ['python3', '-c', WRITER];
+    const [first, ...rest] = way.startsWith('unshare')
+      ? [...way.split(' '), ...words, disk.file]
+      : [...words, `${other}/nbd`];
+    if (way === 'bind mount') {
+      await runProgram('mount', '--bind', disk.mountpoint, other);
+      scope.add(() => runProgram('umount', '-i', '-l', other));
+    }
+    const writer = new Program(scope, first, rest, { stdio: ['pipe', 'pipe', 'pipe'] });
+    await writer.says(/written/);
+    expect((await readFile(backing)).includes('x')).toBe(false);
+    expect(await disk.stop()).toBe(0);
+    expect(disk.stderr).toBe(
+      `nbdfuse: ${disk.mountpoint} is in use: nbdfuse detached it after all writes had reached the server\n`,
+    );
+    expect((await readFile(backing)).subarray(0, 1 << 20).equals(Buffer.alloc(1 << 20, 'x'))).toBe(true);
+    writer.child.stdin?.end();
+    expect(await writer.ended).toBe(0);
   },
 );

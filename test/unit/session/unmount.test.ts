@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openPath } from '../../../src/linux/path.js';
+import type { OtherPlace } from '../../../src/mount/other-places.js';
 import type { Backend } from '../../../src/session/backend/backend.js';
 import { Deadline } from '../../../src/session/deadline.js';
 import { unmountInOrder } from '../../../src/session/unmount.js';
@@ -24,11 +25,16 @@ async function createFile(): Promise<string> {
 
 type Answer = 'ok' | 'never' | Error;
 
-function createBackend(answers: { eager: Answer; lazy: Answer }, open?: Backend['open']) {
+function createBackend(
+  answers: { eager: Answer; lazy: Answer },
+  open?: Backend['open'],
+  places: readonly OtherPlace[] = [],
+) {
   const calls: string[] = [];
   return {
     calls,
     open: open ?? (async () => undefined),
+    otherPlaces: () => ({ left: () => places }),
     unmount: ({ lazy }: { readonly lazy: boolean }): Promise<void> => {
       calls.push(lazy ? 'lazy' : 'eager');
       const answer = lazy ? answers.lazy : answers.eager;
@@ -52,6 +58,22 @@ describe('orderly unmount', () => {
     const backend = createBackend({ eager: BUSY, lazy: 'ok' }, () => openPath(path, { follow: true }));
     expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
     expect(backend.calls).toEqual(['eager', 'lazy']);
+  });
+
+  it('writes the files out through another place of the mount', async () => {
+    const path = await createFile();
+    const other = { id: 1, path: '/other', process: undefined };
+    const opened: (OtherPlace | undefined)[] = [];
+    const through: Backend['open'] = (_, place) => {
+      opened.push(place);
+      return openPath(path, { follow: true });
+    };
+    const backend = createBackend({ eager: 'ok', lazy: 'ok' }, through, [other]);
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('busy');
+    expect([backend.calls, opened]).toEqual([['eager'], [other]]);
+    const unreachable = () => Promise.reject(new Error('something else is mounted there'));
+    const late = createBackend({ eager: 'ok', lazy: 'ok' }, unreachable, [other]);
+    expect(await unmountInOrder(late, [0], new Deadline(10_000))).toBe('late');
   });
 
   it('reports unwritten data where a file cannot be reached', async () => {
