@@ -25,6 +25,13 @@ const LINE = /^(nbdfuse-chunks exited with status \d+: )?(nbdfuse(-chunks)?: )?/
 /** The text behind the reason: there is no mount whose reads could fail. */
 const READS = /: reads of the image from byte \d+( to \d+)? fail$/;
 
+/** The next step for a sound file that needs more than the decoder has, by words of the reason. */
+const OTHER_STEPS: readonly (readonly [RegExp, string])[] = [
+  [/apt-get install/, ''],
+  [/Frame requires too much memory/, ': unpack it first (zstd -d --long=31)'],
+  [/Dictionary mismatch/, ': unpack it first, with its dictionary (zstd -d -D DICTIONARY)'],
+];
+
 /** A compressed file. */
 export interface PackedFile {
   /** As messages of nbdfuse show it. */
@@ -42,7 +49,7 @@ export function unpackingError({ name, source, compression }: PackedFile, error:
   const line = error.message.replace(LINE, '').replace(READS, '');
   const start = `${printable(source)}: `;
   const why = line.startsWith(start) ? line.slice(start.length) : line;
-  const check = `get it again, and check it with ${CHECK[compression]}`;
-  const next = why.includes('apt-get install') ? '' : `: ${check}`;
+  const other = OTHER_STEPS.find(([words]) => words.test(why));
+  const next = other === undefined ? `: get it again, and check it with ${CHECK[compression]}` : other[1];
   return new ImageError(`cannot decode ${printable(name)} (${compression}): ${why}${next}`, { cause: error });
 }

@@ -21,6 +21,11 @@ const MAX_VARIABLE = 9;
 /** Minimum unpadded bytes of a block. */
 const MIN_UNPADDED = 5;
 
+/** IDs of the checks that liblzma knows: none, CRC-32, CRC-64 and SHA-256. */
+export const KNOWN_CHECKS: readonly number[] = [0, 1, 4, 10];
+/** The warning about another check. */
+export const UNKNOWN_CHECK = 'the integrity of the xz data cannot be checked: unknown type of check';
+
 /** Bytes of a check, by its ID. */
 export const checkLength = (check: number): number => (check === 0 ? 0 : 4 << Math.floor((check - 1) / 3));
 

@@ -24,6 +24,7 @@ import {
   parseStreamHeader,
   STREAM_FOOTER,
   STREAM_HEADER,
+  UNKNOWN_CHECK,
 } from './xz-format.js';
 
 /** Bytes of memory that the filters of a block may need: a dictionary of 1 GiB, and what goes with it. */
@@ -148,7 +149,7 @@ class XzDecoder extends StepDecoder {
     this.#state = Uint8Array.of(check);
     const isKnown = this.#library.checkIsSupported(check) !== 0;
     this.#isChecked = isKnown && check !== 0;
-    if (!isKnown) this.#unchecked = 'the integrity of the xz data cannot be checked: unknown type of check';
+    if (!isKnown) this.#unchecked = UNKNOWN_CHECK;
     this.#go('block-header');
   }
 

@@ -6,11 +6,13 @@ import {
   type Fail,
   hasFooterMagic,
   IndexParser,
+  KNOWN_CHECKS,
   padded,
   parseStreamFooter,
   parseStreamHeader,
   STREAM_FOOTER,
   STREAM_HEADER,
+  UNKNOWN_CHECK,
 } from '../decode/xz-format.js';
 import { BackwardReader } from './backward-reader.js';
 
@@ -115,5 +117,7 @@ export async function findXzPoints(input: Input): Promise<PointIndex> {
       size += block.size;
     }
   }
-  return { size, points: points.length === 0 ? [START] : points };
+  const index = { size, points: points.length === 0 ? [START] : points };
+  const isChecked = streams.every(({ check }) => KNOWN_CHECKS.includes(check));
+  return isChecked ? index : { ...index, warning: UNKNOWN_CHECK };
 }

@@ -29,13 +29,18 @@ export interface Known {
 export function faultsOf(opened: Opened, reference: Reference, known: Known): string[] {
   if (known.isWhole === true && !reference.isWhole) return ['the reference program refuses it'];
   if (reference.isWhole && !(known.mayBeRefused === true && opened.refusal !== undefined))
-    return faultsOfWhole(opened, reference);
+    return faultsOfWhole(opened, reference, known);
   if (opened.refusal !== undefined) return opened.refusal === '' ? ['no reason'] : [];
   return [...faultsOfPart(opened, reference, known), ...faultsOfEnd(opened, reference, known)];
 }
 
-function faultsOfWhole({ refusal, size, parts }: Opened, { bytes }: Reference): string[] {
+function faultsOfWhole(
+  { refusal, size, parts, lines }: Opened,
+  { bytes, isWarned }: Reference,
+  { isKept }: Known,
+): string[] {
   if (refusal !== undefined) return [`refused: ${refusal}`];
+  if (isWarned && isKept !== true && lines.length === 0) return ['no line'];
   if (size !== bytes.length) return [`${size} bytes, not ${bytes.length}`];
   return parts.flatMap(({ offset, length, bytes: read }) => {
     if (read === undefined) return [`EIO for ${length} at ${offset}`];

@@ -7,8 +7,10 @@ import { requireProgram } from '../run/requires.js';
 /** The output of a reference program. */
 export interface Reference {
   readonly bytes: Buffer;
-  /** Whether the program was content: status 0, or the 2 of a warning of gzip. */
+  /** Whether the program was content: status 0, or the 2 of a warning. */
   readonly isWhole: boolean;
+  /** Whether it has given a warning. */
+  readonly isWarned: boolean;
   readonly message: string;
 }
 
@@ -20,7 +22,7 @@ const COMMANDS = {
   lz4: ['lz4', '-dc'],
 } as const;
 
-/** Status of `gzip` after a warning. */
+/** Status of `gzip` and `xz` after a warning. */
 const WARNING = 2;
 
 /** The output of an archiver for one file of an archive. @param path where the archive may be written */
@@ -34,7 +36,8 @@ export function memberReference(
   const { stdout, stderr, status } = spawnSync(requireProgram(archiver), args, { maxBuffer: 1 << 28 });
   // unzip has 1 for a warning.
   const isWhole = status === 0 || (archiver === 'unzip' && status === 1);
-  return { bytes: stdout, isWhole, message: stderr.toString('latin1').trim() };
+  // Its warnings are about the archive, not about the file in it.
+  return { bytes: stdout, isWhole, isWarned: false, message: stderr.toString('latin1').trim() };
 }
 
 /** Runs the reference program on a file. @param path where the file may be written; it gets no suffix of the format */
@@ -45,6 +48,11 @@ export function referenceOf(coding: keyof typeof COMMANDS, file: Uint8Array, pat
   const { stdout, stderr, status } = spawnSync(requireProgram(program), [option, name], {
     maxBuffer: 1 << 28,
   });
-  const isWarned = coding === 'gzip' && status === WARNING;
-  return { bytes: stdout, isWhole: status === 0 || isWarned, message: stderr.toString('latin1').trim() };
+  const isWarned = (coding === 'gzip' || coding === 'xz') && status === WARNING;
+  return {
+    bytes: stdout,
+    isWhole: status === 0 || isWarned,
+    isWarned,
+    message: stderr.toString('latin1').trim(),
+  };
 }

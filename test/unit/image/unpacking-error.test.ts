@@ -26,6 +26,11 @@ it.each<[string, Error, string]>([
     'cannot decode a.xz (xz): the library liblzma.so.5 is missing: apt-get install liblzma5',
   ],
   [
+    'a large window',
+    new ImageError('the zstd data cannot be decoded: Frame requires too much memory for decoding'),
+    'cannot decode a.xz (xz): the zstd data cannot be decoded: Frame requires too much memory for decoding: unpack it first (zstd -d --long=31)',
+  ],
+  [
     'the end of the chunk server',
     new TransportError('nbdfuse-chunks exited with status 1: nbdfuse: a.xz: truncated at byte 100'),
     'cannot decode a.xz (xz): a.xz: truncated at byte 100: get it again, and check it with xz -t',

@@ -2,6 +2,10 @@
 
 import { IMAGE, noise, type OddFiles, pack, packPieces } from './odd-file.js';
 
+/** Runs of 1 to `longest` equal bytes. */
+const runs = (longest: number): Buffer =>
+  Buffer.concat(Array.from({ length: longest }, (_, i) => Buffer.alloc(i + 1, i)));
+
 export function oddBzip2Files(): OddFiles {
   const streams = packPieces('bzip2 -2', 1, 300_000);
   const empty = pack(Buffer.alloc(0), 'bzip2');
@@ -27,6 +31,12 @@ export function oddBzip2Files(): OddFiles {
     ]),
     'one byte': pack(Buffer.from('x'), 'bzip2'),
     'bytes that do not compress': pack(noise(700_001, 6), 'bzip2 -3'),
+    'runs of all lengths': pack(runs(600), 'bzip2 -1'),
+    'a run over the end of a block': pack(
+      Buffer.concat([noise(99_900, 4), Buffer.alloc(5000, 7), noise(9, 5)]),
+      'bzip2 -1',
+    ),
+    'a full block': pack(noise(99_981, 7), 'bzip2 -1'),
     zeros: pack(Buffer.alloc(1_500_000), 'bzip2 -1'),
   };
 }

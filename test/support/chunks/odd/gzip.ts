@@ -44,6 +44,17 @@ function member(data: Buffer, fields: Fields = {}, options: ZlibOptions = {}): B
   return Buffer.concat([headerOf(fields), deflateRawSync(data, options), trailer]);
 }
 
+/** A member whose data are flushed after each part, as pigz does. */
+function flushed(flush: number, length: number): Buffer {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < IMAGE.length; at += length)
+    parts.push(deflateRawSync(IMAGE.subarray(at, at + length), { finishFlush: flush }));
+  const trailer = Buffer.alloc(8);
+  trailer.writeUInt32LE(crc32(IMAGE));
+  trailer.writeUInt32LE(IMAGE.length, 4);
+  return Buffer.concat([headerOf({}), ...parts, deflateRawSync(Buffer.alloc(0)), trailer]);
+}
+
 /** A file as bgzip makes it: a member for each block, whose header has the member's length, and an empty one. */
 function bgzf(data: Buffer): Buffer {
   const blocks: Buffer[] = [];
@@ -96,6 +107,13 @@ export function oddGzipFiles(): OddFiles {
     'runs only': member(IMAGE, {}, { strategy: constants.Z_RLE }),
     'a small window': member(IMAGE, {}, { windowBits: 9 }),
     'bytes that do not compress': member(noise(700_001, 9)),
+    'no compression': member(IMAGE, {}, { level: 0 }),
+    'gzip --rsyncable': pack(IMAGE, 'gzip -6 --rsyncable'),
+    'zeros between members': Buffer.concat([members[2], Buffer.alloc(512), members[1]]),
+    'a record of a tape': Buffer.concat([members[2], Buffer.alloc(-members[2].length & 10_239)]),
+    'parts of pigz': flushed(constants.Z_SYNC_FLUSH, 131_072),
+    'independent parts of pigz': flushed(constants.Z_FULL_FLUSH, 131_072),
+    'many empty blocks': flushed(constants.Z_FULL_FLUSH, 7000),
   };
 }
 

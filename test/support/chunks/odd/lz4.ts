@@ -1,6 +1,7 @@
 // Odd lz4 files.
 
 import { skippable } from '../seek-table.js';
+import { archived } from './archiver.js';
 import { IMAGE, noise, type OddFiles, pack, packPieces } from './odd-file.js';
 
 export function oddLz4Files(): OddFiles {
@@ -35,6 +36,17 @@ export function oddLz4Files(): OddFiles {
       Buffer.concat(Array.from({ length: 14 }, () => IMAGE)),
       'lz4 -q -l -c',
     ),
+    'the highest level': pack(IMAGE, 'lz4 -q -12 --favor-decSpeed -c'),
+    'a fast level': pack(IMAGE, 'lz4 -q --fast=50 -B6 -c'),
+    'a dictionary': archived('head -c 50000 b.img >dictionary; lz4 -q -D dictionary b.img archive'),
+    'an empty legacy frame': pack(Buffer.alloc(0), 'lz4 -q -l -c'),
+    'an empty legacy frame before data': Buffer.concat([pack(Buffer.alloc(0), 'lz4 -q -l -c'), frames[0]]),
+    'a skippable frame behind a legacy one': Buffer.concat([
+      legacy[0],
+      skippable(Buffer.from('x')),
+      legacy[1],
+    ]),
+    'only a skippable frame': skippable(Buffer.from('nothing')),
     'bytes that do not compress': pack(noise(700_001, 8), 'lz4 -q -B5 -c'),
   };
 }

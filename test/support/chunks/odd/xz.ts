@@ -1,11 +1,23 @@
 // Odd xz files.
 
+import { crc32 } from '../../../../src/partitions/crc32.js';
 import { storedStream } from '../stored-xz.js';
 import { IMAGE, noise, type OddFiles, pack, packPieces } from './odd-file.js';
 
 /** The streams of `files`, with zeros behind each. */
 const padded = (files: readonly Buffer[], zeros: number): Buffer =>
   Buffer.concat(files.flatMap((file) => [file, Buffer.alloc(zeros)]));
+
+/** A file of one stream whose blocks have checks of another kind, of the same length. */
+function withCheck(file: Buffer, kind: number): Buffer {
+  const changed = Buffer.from(file);
+  const end = file.length;
+  changed[7] = kind;
+  changed.writeUInt32LE(crc32(changed.subarray(6, 8)), 8);
+  changed[end - 3] = kind;
+  changed.writeUInt32LE(crc32(changed.subarray(end - 8, end - 2)), end - 12);
+  return changed;
+}
 
 export function oddXzFiles(): OddFiles {
   const empty = pack(Buffer.alloc(0), 'xz');
@@ -39,6 +51,19 @@ export function oddXzFiles(): OddFiles {
     ]),
     'the x86 filter': pack(IMAGE, 'xz --x86 --lzma2=preset=1'),
     'the ARM filter and a delta': pack(IMAGE, 'xz --arm --delta=dist=4 --lzma2=preset=0 --block-size=200000'),
+    'four filters': pack(IMAGE, 'xz --x86 --sparc --delta=dist=256 --lzma2=preset=1'),
+    'the filters of other processors': Buffer.concat(
+      ['powerpc', 'ia64', 'armthumb', 'arm64'].map((name) => pack(IMAGE, `xz --${name} --lzma2=preset=0`)),
+    ),
+    'a large dictionary': pack(IMAGE, 'xz --lzma2=preset=0,dict=192MiB'),
+    'other bits of LZMA': pack(IMAGE, 'xz --lzma2=preset=1,lc=0,lp=3,pb=0'),
+    'the highest level': pack(IMAGE, 'xz -9e'),
+    'a flush after each part': pack(IMAGE, 'xz -1 --flush-timeout=1'),
+    'an unknown check': withCheck(pack(IMAGE, 'xz -1 -C crc32'), 2),
+    'an unknown check in one of two streams': Buffer.concat([
+      pack(IMAGE, 'xz -1'),
+      withCheck(pack(IMAGE, 'xz -1 -C crc32'), 3),
+    ]),
     'a small dictionary': pack(IMAGE, 'xz --lzma2=preset=1,dict=4096'),
     'bytes that do not compress': pack(noise(600_001, 5), 'xz -0 --block-size=256KiB'),
     'blocks without bytes': storedStream(

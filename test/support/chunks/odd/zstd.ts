@@ -1,6 +1,7 @@
 // Odd zstd files: frames of `zstd`, skippable frames, and seek tables that are right or wrong.
 
 import { type FrameLengths as Entry, seekTable, skippable } from '../seek-table.js';
+import { archived } from './archiver.js';
 import { DISK, IMAGE, noise, type OddFiles, pack, packPieces } from './odd-file.js';
 
 /** Frames of different lengths, and their entries. @param isSized whether each says its length */
@@ -60,6 +61,14 @@ function wrongTables(): OddFiles {
   return files;
 }
 
+/** A frame that needs a dictionary. @param isNumbered whether its header says so */
+function withDictionary(isNumbered: boolean): Buffer {
+  const make = isNumbered
+    ? 'split -b 1000 a.img part. && zstd -q --train part.* -o dictionary'
+    : 'head -c 50000 a.img >dictionary';
+  return archived(`${make} && zstd -q -D dictionary a.img -o archive`);
+}
+
 export function oddZstdFiles(): OddFiles {
   const frames = packPieces('zstd -q -3', 1, 300_000);
   const empty = pack(Buffer.alloc(0), 'zstd -q');
@@ -88,6 +97,15 @@ export function oddZstdFiles(): OddFiles {
     'empty frames around data': Buffer.concat([empty, empty, frames[0], empty, frames[1], frames[2], empty]),
     'one byte': pack(Buffer.from('x'), 'zstd -q'),
     'a window of 128 MiB': pack(IMAGE, 'zstd -q -3 --long=27'),
+    'a window of 2 GiB': pack(IMAGE, 'zstd -q -3 --long=31'),
+    'the highest level': pack(IMAGE, 'zstd -q --ultra -22'),
+    'a negative level': pack(IMAGE, 'zstd -q --fast=100'),
+    'parts of several threads': pack(Buffer.concat([IMAGE, IMAGE, IMAGE, IMAGE]), 'zstd -q -1 -T2 -B524288'),
+    'small blocks': pack(IMAGE, 'zstd -q --target-compressed-block-size=1340'),
+    'frames of pzstd': pack(IMAGE, 'pzstd -q -p 2 -3'),
+    'a dictionary': withDictionary(true),
+    'a dictionary without a number': withDictionary(false),
+    'frames of zstd after one with a dictionary': Buffer.concat([frames[2], withDictionary(true)]),
     'a window that zstd refuses': pack(IMAGE, 'zstd -q -3 --long=30'),
     'bytes that do not compress': pack(noise(700_001, 8), 'zstd -q -1'),
     'a seek table': Buffer.concat([...right.frames, seekTable(right.entries)]),
