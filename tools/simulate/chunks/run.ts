@@ -9,7 +9,7 @@ const { values } = parseArgs({
     seeds: { type: 'string' },
     seconds: { type: 'string' },
     seed: { type: 'string' },
-    from: { type: 'string', default: '1' },
+    from: { type: 'string' },
   },
 });
 
@@ -25,15 +25,22 @@ async function show(seed: number): Promise<Result> {
   return result;
 }
 
+/** The first seed. Runs with a time limit play new histories each time: the first seed changes 100 times a second. */
+function firstSeed(): number {
+  if (values.from !== undefined) return Number(values.from);
+  return values.seconds === undefined ? 1 : Math.floor(Date.now() / 10) % 2 ** 31;
+}
+
 /** Plays seeds until there are enough of them, the time is over, or a history breaks a rule. */
 async function search(): Promise<void> {
   const began = performance.now();
   const seconds = (): number => (performance.now() - began) / 1000;
   const count = Number(values.seeds ?? (values.seconds === undefined ? 200 : Number.POSITIVE_INFINITY));
   const time = Number(values.seconds ?? Number.POSITIVE_INFINITY);
-  const first = Number(values.from);
+  const first = firstSeed();
   const counts = new Map<string, number>();
   let [seed, steps] = [first, 0];
+  console.log(`the first seed is ${first}`);
   while (seed < first + count && seconds() < time) {
     const result = await play(seed++);
     steps += result.steps;
