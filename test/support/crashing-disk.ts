@@ -124,6 +124,10 @@ export class CrashingDisk {
         await step('read');
         return file.read(offset, length);
       },
+      readNow: (offset, length) => {
+        const bytes = file.read(offset, length);
+        return bytes.length === length && this.#random() < 0.5 ? bytes : undefined;
+      },
       write: async (offset, bytes) => {
         await step('write');
         this.log.push({ kind: 'write', file: name, offset, bytes });

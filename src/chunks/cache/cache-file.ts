@@ -185,6 +185,9 @@ function decide(
     case 'empty':
       if (dataSize > 0) throw notOurs(path, `it is not empty, and ${indexPath(path)} is`);
       return { header: undefined, isKept: false };
+    case 'older':
+      onLine(`the cache ${path} is of an older nbdfuse: it is started anew`);
+      return { header: undefined, isKept: false };
     case 'damaged':
       if (dataSize > 0) onLine(`the index of the cache ${path} is damaged: the cache starts anew`);
       return { header: undefined, isKept: false };

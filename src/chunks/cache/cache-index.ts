@@ -4,11 +4,12 @@
 //     16 KiB   header, slot 1         16 KiB
 //     32 KiB   used regions           one byte each: not 0: the region's page of records may have been written
 //     then     regions with intents   one byte each: not 0: the region's records may be older than the image
-//     then     pages of records       4 KiB for each region of 256 units, 16 bytes for each unit
+//     then     pages of records       8 KiB for each region of 256 units, 32 bytes for each unit
 //     then     sections               the saved index and the trace, where the header says
 //
 // Each part begins at a multiple of 4 KiB. Numbers are little-endian. A record has a checksum over its unit and the
-// nonce of the header, so that no record of an earlier image, or of another place, is ever valid.
+// nonce of the header, so that no record of an earlier image, or of another place, is ever valid. It lies within one
+// sector of 512 bytes, and has a checksum for each part of the unit, so that a read checks only the parts that it needs.
 
 import * as zlib from 'node:zlib';
 import { crc32 } from '../../partitions/crc32.js';
@@ -17,9 +18,19 @@ import { UNIT, unitsOf } from '../contract/units.js';
 
 /** Units in a region: 64 MiB of the image. */
 export const REGION_UNITS = 256;
-const RECORD = 16;
+/** Bytes of a unit that have a checksum of their own. The last part of a unit may be shorter. */
+export const PART = 64 * 1024;
+/** Parts of a unit. */
+export const PARTS = UNIT / PART;
+/** Checksums of the parts, time of last use, flags, place, checksum, and unused bytes. */
+const RECORD = 32;
+const SUMS = PARTS * 4;
+/** Bytes of a record before its checksum. */
+const CHECKED = SUMS + 8;
 /** Bytes of the records of a region. */
 export const PAGE = REGION_UNITS * RECORD;
+/** Each part of FILE.index begins at a multiple of this. */
+const ALIGNMENT = 4096;
 /** Bytes of a slot of the header. */
 const SLOT = 16 * 1024;
 /** Bytes of both slots. */
@@ -30,7 +41,7 @@ export const MAX_IMAGE = 2 ** 50;
 
 /** The first bytes of a slot. Alone they say that FILE.index is that of a cache, which has not begun. */
 export const MAGIC = Buffer.from('nbdfuse cache\r\n\x1a', 'latin1');
-const VERSION = 1;
+const VERSION = 2;
 const FIXED = 100;
 const CHECKSUM = 4;
 /** Maximum bytes of an identity as JSON. */
@@ -79,7 +90,7 @@ export interface Layout {
   readonly sections: number;
 }
 
-const aligned = (bytes: number): number => Math.ceil(bytes / PAGE) * PAGE;
+const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 /** The layout for an image of `size` bytes. */
 export function layoutOf(size: number): Layout {
@@ -134,6 +145,7 @@ export type FoundHeader =
   | { readonly kind: 'empty' }
   /** Of a cache, but no slot is right. */
   | { readonly kind: 'damaged' }
+  | { readonly kind: 'older' }
   | { readonly kind: 'newer' }
   | { readonly kind: 'foreign' };
 
@@ -155,8 +167,9 @@ function sectionFrom(slot: Buffer, at: number): Section {
   return { offset, length, sum: slot.readUInt32LE(at + 16) };
 }
 
-/** The header in a slot; undefined when its checksum or a field is wrong. */
+/** The header in a slot; undefined when it is of another version, or its checksum or a field is wrong. */
 function decodeSlot(slot: Buffer): Header | undefined {
+  if (slot.readUInt32LE(16) !== VERSION) return undefined;
   if (slot.readUInt32LE(SLOT - CHECKSUM) !== checksum(slot.subarray(0, SLOT - CHECKSUM))) return undefined;
   const jsonLength = slot.readUInt32LE(96);
   const size = Number(slot.readBigUInt64LE(40));
@@ -187,7 +200,10 @@ export function decodeHeader(bytes: Uint8Array): FoundHeader {
   if (ours.length === 0) return { kind: 'foreign' };
   if (ours.some((slot) => slot.readUInt32LE(16) > VERSION)) return { kind: 'newer' };
   const headers = ours.map(decodeSlot).filter((header) => header !== undefined);
-  if (headers.length === 0) return { kind: 'damaged' };
+  if (headers.length === 0) {
+    const versions = ours.map((slot) => slot.readUInt32LE(16));
+    return { kind: versions.some((version) => version > 0 && version < VERSION) ? 'older' : 'damaged' };
+  }
   return { kind: 'header', header: headers.reduce((a, b) => (b.sequence > a.sequence ? b : a)) };
 }
 
@@ -198,7 +214,7 @@ export const slotOffset = ({ sequence }: Header): number => (sequence % 2) * SLO
 export interface Records {
   /** STORED and ZERO; 0: absent. */
   readonly flags: Uint8Array;
-  /** Checksums of the units. */
+  /** Checksums of the parts of the units: those of a unit in a row. */
   readonly sums: Uint32Array;
   /** Times of last use, in seconds since 1970. */
   readonly stamps: Uint32Array;
@@ -207,9 +223,17 @@ export interface Records {
 export function emptyRecords(): Records {
   return {
     flags: new Uint8Array(REGION_UNITS),
-    sums: new Uint32Array(REGION_UNITS),
+    sums: new Uint32Array(REGION_UNITS * PARTS),
     stamps: new Uint32Array(REGION_UNITS),
   };
+}
+
+/** The checksums of the parts of a unit. */
+export function sumsOf(bytes: Uint8Array): Uint32Array {
+  const sums = new Uint32Array(PARTS);
+  for (let part = 0; part * PART < bytes.length; part++)
+    sums[part] = checksum(bytes.subarray(part * PART, (part + 1) * PART));
+  return sums;
 }
 
 /** The part of the checksum that all records of a region share. */
@@ -227,11 +251,12 @@ export function encodePage(nonce: bigint, region: number, records: Records): Uin
   for (let i = 0; i < REGION_UNITS; i++) {
     if (records.flags[i] === 0) continue;
     const at = i * RECORD;
-    page.writeUInt32LE(records.sums[i], at);
-    page.writeUInt32LE(records.stamps[i], at + 4);
-    page.writeUInt16LE(records.flags[i], at + 8);
-    page.writeUInt16LE(i, at + 10);
-    page.writeUInt32LE(checksum(page.subarray(at, at + 12), before), at + 12);
+    for (let part = 0; part < PARTS; part++)
+      page.writeUInt32LE(records.sums[i * PARTS + part], at + part * 4);
+    page.writeUInt32LE(records.stamps[i], at + SUMS);
+    page.writeUInt16LE(records.flags[i], at + SUMS + 4);
+    page.writeUInt16LE(i, at + SUMS + 6);
+    page.writeUInt32LE(checksum(page.subarray(at, at + CHECKED), before), at + CHECKED);
   }
   return page;
 }
@@ -243,12 +268,13 @@ export function decodePage(nonce: bigint, region: number, bytes: Uint8Array, cou
   const before = salt(nonce, region);
   for (let i = 0; i < count && (i + 1) * RECORD <= page.length; i++) {
     const at = i * RECORD;
-    const flags = page.readUInt16LE(at + 8);
-    if ((flags & STORED) === 0 || flags > (STORED | ZERO) || page.readUInt16LE(at + 10) !== i) continue;
-    if (page.readUInt32LE(at + 12) !== checksum(page.subarray(at, at + 12), before)) continue;
+    const flags = page.readUInt16LE(at + SUMS + 4);
+    if ((flags & STORED) === 0 || flags > (STORED | ZERO) || page.readUInt16LE(at + SUMS + 6) !== i) continue;
+    if (page.readUInt32LE(at + CHECKED) !== checksum(page.subarray(at, at + CHECKED), before)) continue;
     records.flags[i] = flags;
-    records.sums[i] = page.readUInt32LE(at);
-    records.stamps[i] = page.readUInt32LE(at + 4);
+    for (let part = 0; part < PARTS; part++)
+      records.sums[i * PARTS + part] = page.readUInt32LE(at + part * 4);
+    records.stamps[i] = page.readUInt32LE(at + SUMS);
   }
   return records;
 }

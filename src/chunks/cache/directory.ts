@@ -10,7 +10,7 @@ import { pathBytes } from '../../linux/path-text.js';
 import type { Identity } from '../contract/cache.js';
 import { UNIT } from '../contract/units.js';
 import { adoptFiles, CacheFileError, indexPath, openIndex, stateOf } from './cache-file.js';
-import { checksum, decodeHeader, HEADER, type Header } from './cache-index.js';
+import { decodeHeader, HEADER, type Header } from './cache-index.js';
 import { loadStore } from './load.js';
 import type { Regions } from './regions.js';
 import { DiskFile } from './stored-file.js';
@@ -215,7 +215,8 @@ export async function exportCache(path: string, out: string, isPartial: boolean)
     for (let unit = 0; snapshot !== undefined && unit < snapshot.regions.units; unit++) {
       if (!snapshot.regions.has(unit)) continue;
       const bytes = await source.read(unit * UNIT, snapshot.regions.lengthOf(unit));
-      if (checksum(bytes) !== snapshot.regions.sumOf(unit)) continue;
+      if (bytes.length !== snapshot.regions.lengthOf(unit)) continue;
+      if (!snapshot.regions.isRight(unit, 0, bytes)) continue;
       copied += bytes.length;
       if (bytes.some((byte) => byte !== 0)) await target.write(unit * UNIT, bytes);
     }

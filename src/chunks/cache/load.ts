@@ -14,7 +14,7 @@ import { type Region, Regions } from './regions.js';
 import type { StoredFile } from './stored-file.js';
 
 /** Pages that are read at once: 1 MiB. */
-const PAGES_AT_ONCE = 256;
+const PAGES_AT_ONCE = (1024 * 1024) / PAGE;
 
 /** The content of FILE.index. */
 export interface Loaded {

@@ -1,7 +1,16 @@
 // The content of a cache file, in memory: the records of its units, their order of use, and the bytes on disk. Pure.
 
 import { lengthOfUnit, UNIT, unitsOf } from '../contract/units.js';
-import { emptyRecords, REGION_UNITS, type Records, STORED, ZERO } from './cache-index.js';
+import {
+  checksum,
+  emptyRecords,
+  PART,
+  PARTS,
+  REGION_UNITS,
+  type Records,
+  STORED,
+  ZERO,
+} from './cache-index.js';
 
 /** A region of 256 units that may have a page of records in FILE.index. */
 export interface Region {
@@ -125,8 +134,14 @@ export class Regions {
     return (this.#regions.get(regionOf(unit))?.records.flags[placeOf(unit)] ?? 0) !== 0;
   }
 
-  sumOf(unit: number): number {
-    return this.#regions.get(regionOf(unit))?.records.sums[placeOf(unit)] ?? 0;
+  /** Whether bytes of a stored unit are right. @param from their place in the unit, a multiple of PART */
+  isRight(unit: number, from: number, bytes: Uint8Array): boolean {
+    const sums = this.#regions.get(regionOf(unit))?.records.sums;
+    if (sums === undefined) return false;
+    const first = placeOf(unit) * PARTS + from / PART;
+    for (let at = 0; at < bytes.length; at += PART)
+      if (checksum(bytes.subarray(at, at + PART)) !== sums[first + at / PART]) return false;
+    return true;
   }
 
   stampOf(unit: number): number {
@@ -147,13 +162,13 @@ export class Regions {
     return region;
   }
 
-  /** Enters a unit whose bytes are in FILE. @param flags STORED, and ZERO for a hole */
-  store(unit: number, flags: number, sum: number, now: number): Region {
+  /** Enters a unit whose bytes are in FILE. @param flags STORED, and ZERO for a hole @param sums of its parts */
+  store(unit: number, flags: number, sums: Uint32Array, now: number): Region {
     const region = this.#regionFor(unit);
     const place = placeOf(unit);
     if (region.records.flags[place] === 0) this.#count++;
     region.records.flags[place] = flags;
-    region.records.sums[place] = sum;
+    region.records.sums.set(sums, place * PARTS);
     region.records.stamps[place] = now;
     region.version++;
     const isHole = (flags & ZERO) !== 0;

@@ -4,11 +4,14 @@ import type { FileHandle } from 'node:fs/promises';
 import { EIO, ENOSYS, EOPNOTSUPP } from '../../constants/errno.js';
 import { SystemError } from '../../linux/errno.js';
 import { punchHole } from '../../linux/hole.js';
+import { ReadNow } from '../../linux/read-now.js';
 
 /** A file of a cache. Rejections carry the error number of Linux (`errnoOf`). */
 export interface StoredFile {
   /** The bytes from `offset` on; fewer at the end of the file. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** The same bytes, if the kernel has all of them in memory; undefined: `read` must get them. */
+  readNow(offset: number, length: number): Uint8Array | undefined;
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Resolves when all earlier writes are on stable storage. */
   sync(): Promise<void>;
@@ -31,9 +34,11 @@ const CANNOT_PUNCH: readonly number[] = [EOPNOTSUPP, ENOSYS];
 /** The file of an open handle, which must allow reading and writing. */
 export class DiskFile implements StoredFile {
   readonly #handle: FileHandle;
+  readonly #memory: ReadNow;
 
   constructor(handle: FileHandle) {
     this.#handle = handle;
+    this.#memory = new ReadNow(handle.fd);
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -45,6 +50,11 @@ export class DiskFile implements StoredFile {
       done += bytesRead;
     }
     return bytes.subarray(0, done);
+  }
+
+  readNow(offset: number, length: number): Uint8Array | undefined {
+    const bytes = Buffer.allocUnsafeSlow(length);
+    return this.#memory.read(this.#handle.fd, bytes, offset) ? bytes : undefined;
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {

@@ -25,10 +25,12 @@ import {
   type Layout,
   layoutOf,
   PAGE,
+  PART,
   placeFor,
   REGION_UNITS,
   STORED,
   slotOffset,
+  sumsOf,
   ZERO,
 } from './cache-index.js';
 import { Intents } from './intents.js';
@@ -50,6 +52,8 @@ const STAMP_MS = 60_000;
 const PARALLEL = 4;
 /** Bytes of units that are taken at once. */
 const BATCH = 16 * 1024 * 1024;
+/** Bytes that are read at once where the kernel has them in memory: threads copy more of them at the same time. */
+const MOST_AT_ONCE = 2 * PART;
 /** How often a read tries again when the unit changes meanwhile. */
 const READ_TRIES = 4;
 
@@ -188,27 +192,36 @@ export class UnitStore implements UnitFile {
     return this.#regions.stored();
   }
 
-  async read(unit: number): Promise<Uint8Array | undefined> {
+  async read(unit: number, from = 0, to = this.#regions.lengthOf(unit)): Promise<Uint8Array | undefined> {
+    // The checksums are those of whole parts.
+    const start = Math.floor(from / PART) * PART;
+    const end = Math.min(Math.ceil(to / PART) * PART, this.#regions.lengthOf(unit));
     for (let i = 0; i < READ_TRIES && this.#isUsable; i++) {
       const waiting = this.#pending.get(unit);
-      if (waiting !== undefined) return waiting.bytes;
+      if (waiting !== undefined) return waiting.bytes.subarray(from, to);
       const region = this.#regions.find(regionOf(unit));
       if (region === undefined || !this.#regions.has(unit)) return undefined;
-      const sum = this.#regions.sumOf(unit);
       const { version } = region;
-      const length = this.#regions.lengthOf(unit);
       try {
-        const bytes = await this.#files.data.read(unit * UNIT, length);
+        const bytes = await this.#readParts(unit, start, end);
         // A unit may have gone, and may have come back with other bytes, in the meantime.
         if (!this.#regions.has(unit) || !this.#isUsable) return undefined;
-        const isRight = bytes.length === length && checksum(bytes) === sum;
-        if (isRight && this.#regions.sumOf(unit) === sum) return this.#noteUse(unit, bytes);
+        const isRight = bytes.length === end - start && this.#regions.isRight(unit, start, bytes);
+        if (isRight) return this.#noteUse(unit, bytes.subarray(from - start, to - start));
         if (region.version === version) return this.#damaged(unit);
       } catch (error) {
         this.#fail(error);
       }
     }
     return undefined;
+  }
+
+  /** Bytes of a unit in FILE: at once if they are few and the kernel has them in memory. */
+  #readParts(unit: number, start: number, end: number): Uint8Array | Promise<Uint8Array> {
+    const { data } = this.#files;
+    const [offset, length] = [unit * UNIT + start, end - start];
+    const now = length <= MOST_AT_ONCE ? data.readNow(offset, length) : undefined;
+    return now ?? data.read(offset, length);
   }
 
   write(unit: number, bytes: Uint8Array): void {
@@ -456,7 +469,7 @@ export class UnitStore implements UnitFile {
       }
       this.#forgetPending(unit);
       const flags = isHole ? STORED | ZERO : STORED;
-      this.#dirty.add(this.#regions.store(unit, flags, checksum(bytes), seconds()));
+      this.#dirty.add(this.#regions.store(unit, flags, sumsOf(bytes), seconds()));
     } catch (error) {
       if (!FULL.includes(errnoOf(error))) throw error;
       await this.#full(unit, errnoOf(error));

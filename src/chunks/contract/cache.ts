@@ -24,8 +24,11 @@ export interface UnitFile {
   has(unit: number): boolean;
   /** The units that it holds, without those that are about to be written. */
   units(): Iterable<{ readonly unit: number; readonly isZero: boolean }>;
-  /** The bytes of a unit, checked; undefined: it is not there, or its checksum is wrong (it is dropped then). */
-  read(unit: number): Promise<Uint8Array | undefined>;
+  /**
+   * The bytes of a unit from `from` up to `to`, checked (default: all of them); undefined: the unit is not there, or a
+   * checksum of these bytes is wrong (it is dropped then).
+   */
+  read(unit: number, from?: number, to?: number): Promise<Uint8Array | undefined>;
   /**
    * Keeps a unit, in the background; `bytes` must not change afterwards, and must not be older than the last `drop` of
    * the unit. The least recently used go when it is full. When the disk is slower than the caller, units are left out.

@@ -185,8 +185,8 @@ export class Reader {
     const unit = Math.floor(offset / UNIT);
     const start = offset - unit * UNIT;
     if (start + length > UNIT || this.#store.isChanging(unit)) return undefined;
-    const bytes = this.#store.recent(unit) ?? (await this.#store.saved(unit));
-    return bytes?.subarray(start, start + length);
+    const end = start + length;
+    return this.#store.recent(unit)?.subarray(start, end) ?? this.#store.saved(unit, start, end);
   }
 
   /** Forgets all units. @param why a line for the user */
@@ -245,7 +245,7 @@ export class Reader {
     const known = this.#failedPart(unit, from, to);
     if (known !== undefined) return known;
     try {
-      return (await this.#unit(unit)).subarray(from, to);
+      return await this.#bytesOf(unit, from, to);
     } catch (error) {
       // The damage that ended the wait may lie behind these bytes.
       const part = this.#failedPart(unit, from, to);
@@ -263,24 +263,24 @@ export class Reader {
     return partial.subarray(from, to);
   }
 
-  async #unit(unit: number): Promise<Uint8Array> {
+  async #bytesOf(unit: number, from: number, to: number): Promise<Uint8Array> {
     const recent = this.#store.recent(unit);
     this.onDemand?.(unit);
     this.#readAhead(unit);
     if (recent !== undefined) {
       this.counts.hits += 1;
-      return recent;
+      return recent.subarray(from, to);
     }
-    const saved = await this.#store.saved(unit);
+    const saved = await this.#store.saved(unit, from, to);
     if (saved !== undefined) {
       this.counts.hits += 1;
       return saved;
     }
     // It may have come meanwhile.
     const now = this.#store.recent(unit);
-    if (now !== undefined) return now;
+    if (now !== undefined) return now.subarray(from, to);
     this.counts.misses += 1;
-    return this.#wait(unit);
+    return (await this.#wait(unit)).subarray(from, to);
   }
 
   #wait(unit: number): Promise<Uint8Array> {

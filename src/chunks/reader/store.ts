@@ -50,9 +50,9 @@ export class Store {
     return this.#memory.get(unit);
   }
 
-  /** The bytes of a unit in the cache file. */
-  async saved(unit: number): Promise<Uint8Array | undefined> {
-    return this.#file?.has(unit) === true ? this.#file.read(unit) : undefined;
+  /** The bytes of a unit in the cache file, from `from` up to `to`. */
+  async saved(unit: number, from: number, to: number): Promise<Uint8Array | undefined> {
+    return this.#file?.has(unit) === true ? this.#file.read(unit, from, to) : undefined;
   }
 
   /** Keeps the bytes of a unit, which is not changing. @param isAsked whether somebody waits for it */

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { adoptFiles } from '../../../src/chunks/cache/cache-file.js';
-import { REGION_UNITS } from '../../../src/chunks/cache/cache-index.js';
+import { PART, REGION_UNITS } from '../../../src/chunks/cache/cache-index.js';
 import { lengthOfUnit, UNIT } from '../../../src/chunks/contract/units.js';
 import { CrashingDisk, type DiskState, emptyDisk } from '../../support/crashing-disk.js';
 
@@ -21,14 +21,25 @@ function randomOf(seed: number): () => number {
   };
 }
 
-/** The bytes of a unit after its n-th change; some versions are zeros. */
+/** The bytes of a unit after its n-th change, other ones in each block; some versions are zeros. */
 function bytesOf(unit: number, version: number): Uint8Array {
   const bytes = new Uint8Array(lengthOfUnit(unit, SIZE));
   if ((unit + version) % 5 === 0) return bytes;
   bytes.fill(1 + ((unit * 7 + version) % 255));
-  for (let i = 0; i < bytes.length; i += 4096)
+  for (let i = 0; i + 8 <= bytes.length; i += 4096) {
     new DataView(bytes.buffer).setUint32(i, unit * 100_000 + version);
+    new DataView(bytes.buffer).setUint32(i + 4, i);
+  }
   return bytes;
+}
+
+/** A range of a unit: around an edge of its parts, or any other. */
+function rangeIn(unit: number, random: () => number): readonly [number, number] {
+  const length = lengthOfUnit(unit, SIZE);
+  const edge = Math.min(Math.floor(random() * 5) * PART, length - 1);
+  const from = Math.max(0, random() < 0.5 ? edge : edge - Math.floor(random() * 3));
+  const to = random() < 0.5 ? from + PART : from + 1 + Math.floor(random() * (length - from));
+  return [from, Math.min(to, length)];
 }
 
 type Versions = Map<number, number>;
@@ -94,10 +105,11 @@ async function play(history: History, seed: number, steps: number): Promise<void
     } else if (dice < 0.7) changes.push(change(unit, random() < 0.2 ? 300 : 1));
     else if (dice < 0.8) {
       const version = versionOf(unit);
-      const bytes = await file.read(unit);
+      const [from, to] = random() < 0.3 ? [0, lengthOfUnit(unit, SIZE)] : rangeIn(unit, random);
+      const bytes = await file.read(unit, from, to);
       // While it changes, either bytes are right.
       if (bytes !== undefined && version === versionOf(unit) && !isChanging(unit))
-        expect(Buffer.compare(bytes, bytesOf(unit, version))).toBe(0);
+        expect(Buffer.compare(bytes, bytesOf(unit, version).subarray(from, to))).toBe(0);
     } else if (dice < 0.86) await file.flush();
     else if (dice < 0.9) file.saveIndex(new Uint8Array(3000 + i).fill(i));
     else if (dice < 0.93) file.saveTrace(Uint32Array.from([i, unit]));
@@ -107,7 +119,7 @@ async function play(history: History, seed: number, steps: number): Promise<void
   await file.close();
 }
 
-/** Opens what a crash has left, and compares all that it has. @returns the number of units */
+/** Opens what a crash has left, and compares all that it has, by parts and whole. @returns the number of units */
 async function check(state: DiskState, now: Versions, version?: string): Promise<number> {
   const file = await open({
     disk: new CrashingDisk(state, () => 0.5),
@@ -116,11 +128,16 @@ async function check(state: DiskState, now: Versions, version?: string): Promise
     version,
   });
   let count = 0;
+  const random = randomOf(now.size);
   for (const unit of UNITS) {
+    const right = bytesOf(unit, now.get(unit) ?? 0);
+    const [from, to] = rangeIn(unit, random);
+    const part = await file.read(unit, from, to);
+    if (part !== undefined && Buffer.compare(part, right.subarray(from, to)) !== 0)
+      throw new Error(`unit ${unit} is wrong between ${from} and ${to}`);
     const bytes = await file.read(unit);
     if (bytes === undefined) continue;
     count++;
-    const right = bytesOf(unit, now.get(unit) ?? 0);
     if (Buffer.compare(bytes, right) !== 0) throw new Error(`unit ${unit} is wrong`);
   }
   const { index, trace } = file;

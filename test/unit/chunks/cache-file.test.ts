@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type CacheFileOptions, openCacheFile } from '../../../src/chunks/cache/cache-file.js';
+import { checksum, HEADER, MAGIC } from '../../../src/chunks/cache/cache-index.js';
 import type { UnitFile } from '../../../src/chunks/contract/cache.js';
 import { lengthOfUnit, UNIT } from '../../../src/chunks/contract/units.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
@@ -158,6 +159,32 @@ describe('cache file', () => {
     second.write(3, bytesOf(3));
     await second.flush();
     expect(await isRight(second, 3)).toBe(true);
+  });
+
+  it('starts anew for an index of an older version, and keeps later units', async () => {
+    const scope = createScope();
+    const path = scope.path('cache');
+    const first = await opened(scope, optionsFor(path));
+    first.write(3, bytesOf(3));
+    await first.close();
+    const index = readFileSync(`${path}.index`);
+    for (const at of [0, HEADER / 2]) {
+      const slot = index.subarray(at, at + HEADER / 2);
+      if (!slot.subarray(0, MAGIC.length).equals(MAGIC)) continue;
+      slot.writeUInt32LE(1, MAGIC.length);
+      slot.writeUInt32LE(checksum(slot.subarray(0, -4)), slot.length - 4);
+    }
+    writeFileSync(`${path}.index`, index);
+    const options = optionsFor(path);
+    const second = await opened(scope, options);
+    expect([second.count, second.has(3)]).toEqual([0, false]);
+    expect(options.lines).toEqual([`the cache ${path} is of an older nbdfuse: it is started anew`]);
+    expect(readFileSync(path).every((byte) => byte === 0)).toBe(true);
+    second.write(4, bytesOf(4));
+    await second.close();
+    const again = optionsFor(path);
+    const third = await opened(scope, again);
+    expect([third.count, await isRight(third, 4), again.lines]).toEqual([1, true, []]);
   });
 
   it.each([

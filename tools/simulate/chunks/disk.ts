@@ -76,6 +76,12 @@ export class CacheDisk {
     return {
       read: (offset, length) =>
         this.#operation(`read of the cache's ${name}`, () => file.now.read(offset, length)),
+      // Some bytes are in the memory of the kernel.
+      readNow: (offset, length) => {
+        if (this.isBad || this.#scheduler.random.chance(0.5)) return undefined;
+        const bytes = file.now.read(offset, length);
+        return bytes.length === length ? bytes : undefined;
+      },
       write: (offset, bytes) =>
         change('write', (target, isKept) => target.write(offset, bytes, isKept), name === 'data'),
       sync,
