@@ -62,9 +62,8 @@ export async function startSession(
     keepPaths(settings, endpoint, mountpoint);
     const metrics = await startMetrics(start);
     const { fileKeeper, ...found } = await open(start, mountpoint, options, endpoint);
-    const session = await serve(start, prepared, fileKeeper, { settings, mountpoint, options, ...found });
-    metrics?.provide(mountpoint.path, () => session.status());
-    return session;
+    const request = { settings, mountpoint, options, ...found };
+    return await serve(start, prepared, fileKeeper, request, metrics);
   } catch (error) {
     for (const failure of await cleanup.run()) report.error(failure);
     throw error;
@@ -185,6 +184,7 @@ async function serve(
   prepared: PreparedBackend,
   fileKeeper: FileKeeper,
   request: Omit<BackendRequest, 'events'>,
+  metrics: MetricsService | undefined,
 ): Promise<Session> {
   let end: (ending: Ending) => void = () => undefined;
   const ended = new Promise<Ending>((resolve) => {
@@ -206,18 +206,22 @@ async function serve(
     await backend.ready;
     signal.throwIfAborted();
     await fileKeeper.ready();
-    const { hides } = request.mountpoint;
+    const { mountpoint } = request;
+    const served = () => fileKeeper.served();
+    const session = new Session({ report, mountpoint, backend, served, ended, cleanup });
+    metrics?.provide(mountpoint.path, () => session.status());
+    const { hides } = mountpoint;
     if (hides !== undefined) report.line(hides, 'info');
+    // The pidfile is last: it says that everything can be used.
     if (settings.pidfile !== undefined) {
       const pidfile = await writePidfile(settings.pidfile);
       cleanup.add(() => pidfile.remove());
     }
+    return session;
   } catch (error) {
     await giveUp(backend);
     throw error;
   }
-  const { mountpoint } = request;
-  return new Session({ report, mountpoint, backend, served: () => fileKeeper.served(), ended, cleanup });
 }
 
 async function prepareBackend({ backend }: Settings, worker: Worker | undefined): Promise<PreparedBackend> {
