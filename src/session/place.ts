@@ -1,6 +1,6 @@
 // The place of a mount: its mountpoint and its options.
 //
-// Used by start.ts, and by the command line before it looks at an image. A wrong mountpoint or pidfile is then reported
+// Used by start.ts, and by the command line before it looks at an image. A wrong mountpoint, pidfile or socket is then reported
 // before anything is started.
 
 import { checkDirectory, type Mountpoint, resolveMountpoint } from '../mount/mountpoint.js';
@@ -16,7 +16,7 @@ export interface MountPlace {
 
 /** Finds the place that the settings name; removes dead mounts there. @throws MountError, Error: one line each */
 export async function findPlace(
-  settings: Pick<Settings, 'mountpoint' | 'fuseOptions' | 'all' | 'partitions' | 'pidfile'>,
+  settings: Pick<Settings, 'mountpoint' | 'fuseOptions' | 'all' | 'partitions' | 'pidfile' | 'metrics'>,
   report: Pick<Report, 'line'>,
 ): Promise<MountPlace> {
   const options = parseFuseOptions(settings.fuseOptions);
@@ -27,6 +27,8 @@ export async function findPlace(
     if (settings.partitions) checkDirectory(mountpoint, '--partitions');
     // After the mountpoint: the pidfile may be on the dead mount that was there.
     if (settings.pidfile !== undefined) await checkPidfile(settings.pidfile);
+    if (settings.metrics !== undefined)
+      await (await import('./metrics/metrics-service.js')).checkMetrics(settings.metrics);
   } catch (error) {
     mountpoint.target.close();
     throw error;

@@ -12,7 +12,7 @@ import type { MetricsAddress, Report } from '../settings.js';
 import { expositionText, type Family, type MetricsFormat } from './exposition.js';
 import { type MeasuredFile, mountFamilies } from './families.js';
 import { type MetricsServer, startMetricsServer } from './http-server.js';
-import { listenAtSocketFile } from './socket-file.js';
+import { checkSocketFile, listenAtSocketFile } from './socket-file.js';
 
 /** Milliseconds for which requests share one answer. */
 const SHARED_TIME = 250;
@@ -70,6 +70,18 @@ function reasonAt(error: unknown): string {
   return `${reasonOf(error)}${next}`;
 }
 
+function cannotServe(address: MetricsAddress, error: unknown): Error {
+  return new Error(`cannot serve metrics at ${addressText(address)}: ${reasonAt(error)}`, { cause: error });
+}
+
+/** Finds out before the start whether a socket can be made; a port is not tried. @throws Error, one line */
+export async function checkMetrics(address: MetricsAddress): Promise<void> {
+  if (address.kind !== 'unix') return;
+  await checkSocketFile(address.path).catch((error) => {
+    throw cannotServe(address, error);
+  });
+}
+
 /** Listens. @throws Error */
 async function listen(
   address: MetricsAddress,
@@ -92,9 +104,7 @@ export class MetricsService {
   static async start(address: MetricsAddress, report: Report, cleanup: Cleanup): Promise<MetricsService> {
     const service = new MetricsService();
     const server = await listen(address, (format) => service.#text(format), cleanup).catch((error) => {
-      throw new Error(`cannot serve metrics at ${addressText(address)}: ${reasonAt(error)}`, {
-        cause: error,
-      });
+      throw cannotServe(address, error);
     });
     cleanup.add(() => server.close());
     const { port } = server;

@@ -1,13 +1,18 @@
 // The Unix socket of --metrics, which only its owner may use.
 
 import { closeSync, lstatSync, rmSync, type Stats } from 'node:fs';
+import { access, constants } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { ECONNREFUSED } from '../../constants/errno.js';
 import { SystemError } from '../../linux/errno.js';
+import { pathBytes } from '../../linux/path-text.js';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../../linux/socket.js';
 import { connectUnixSocket, listenUnix } from '../../linux/unix-socket.js';
 
 /** The permissions that a new socket does not get. */
 const OTHERS = 0o177;
+
+const NO_SOCKET = 'the file exists and is not a socket; name another path';
 
 /** A socket that listens. */
 export interface SocketFile {
@@ -20,11 +25,18 @@ function lookAt(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
 }
 
+/** Finds out before the start whether a socket can be made, and changes nothing. @throws Error */
+export async function checkSocketFile(path: string): Promise<void> {
+  const found = lookAt(path);
+  if (found !== undefined && !found.isSocket()) throw new Error(NO_SOCKET);
+  await access(pathBytes(dirname(path)), constants.W_OK | constants.X_OK);
+}
+
 /** Removes a socket at which nobody listens. @throws Error when there is something else */
 async function removeStale(path: string): Promise<void> {
   const found = lookAt(path);
   if (found === undefined) return;
-  if (!found.isSocket()) throw new Error('the file exists and is not a socket; name another path');
+  if (!found.isSocket()) throw new Error(NO_SOCKET);
   try {
     closeSync(await connectUnixSocket(path));
   } catch (error) {

@@ -250,6 +250,20 @@ describe('failed start', () => {
     expect(await mountsBelow(scope.folder)).toEqual([]);
   });
 
+  it.each([
+    ['--pidfile', /^nbdfuse: cannot write the pidfile \S+: no such file or directory\n$/],
+    ['--metrics', /^nbdfuse: cannot serve metrics at unix:\S+: no such file or directory\n$/],
+  ])('because of %s looks at no image', async (option, message) => {
+    const scope = createScope();
+    await runProgram('qemu-img', 'create', '-q', '-f', 'qcow2', scope.path('disk.qcow2'), '1M');
+    const path = scope.path('missing', 'file');
+    const value = option === '--metrics' ? `unix:${path}` : path;
+    const program = await start(scope, [scope.path('disk.qcow2')], [`${option}=${value}`]);
+    expect(await program.ended).toBe(1);
+    // Not even which format it has.
+    expect(program.stderr).toMatch(message);
+  });
+
   it('because of a signal reports that', async () => {
     const program = await start(createScope(), ['--command', 'sh', '-c', 'echo started >&2; sleep 60']);
     await program.says(/started/);
