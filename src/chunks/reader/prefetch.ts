@@ -11,6 +11,9 @@ const BURST = 1000;
 /** How often a unit is fetched that is not kept: the memory or the cache file may be too small for its chunk. */
 const MOST_FETCHES = 4;
 
+/** Milliseconds without fetches after the server below was lost. */
+const PAUSE = 1000;
+
 /** What to fetch. */
 export interface PrefetchOptions {
   readonly reader: Reader;
@@ -44,11 +47,15 @@ class Prefetch {
   #counted = performance.now();
   /** Units on their way, and how often they were begun. */
   readonly #pending = new Map<number, number>();
+  /** The losses of the reader that are known, and the end of the pause after the last one. */
+  #losses: number;
+  #pauseEnd = 0;
   readonly #timer: NodeJS.Timeout;
   #soon: NodeJS.Immediate | undefined;
 
   constructor(options: PrefetchOptions) {
     this.#options = options;
+    this.#losses = options.reader.losses;
     this.#timer = setInterval(() => this.#look(), INTERVAL);
     options.reader.onSettled.add(this.#lookSoon);
   }
@@ -75,10 +82,22 @@ class Prefetch {
     const { reader, priority } = this.#options;
     this.#refill();
     for (const unit of this.#pending.keys()) if (this.#isThere(unit)) this.#pending.delete(unit);
-    if (before(priority).some((other) => reader.isBusy(other))) return;
+    if (this.#isPaused() || before(priority).some((other) => reader.isBusy(other))) return;
     // Requests again the units that the reader gave up for something more urgent.
     for (const [unit, fetches] of this.#pending) this.#again(unit, fetches);
     this.#begin();
+  }
+
+  /** A fetch that fails because of a loss does not count: nothing is wrong with its unit. */
+  #isPaused(): boolean {
+    const { losses } = this.#options.reader;
+    const now = performance.now();
+    if (losses !== this.#losses) {
+      this.#losses = losses;
+      this.#pauseEnd = now + PAUSE;
+      for (const unit of this.#pending.keys()) this.#pending.set(unit, 0);
+    }
+    return now < this.#pauseEnd;
   }
 
   #begin(): void {

@@ -52,6 +52,8 @@ export class Reader {
   readonly counts = { hits: 0, misses: 0, fetched: 0 };
   /** Counts the changes that have begun. */
   changes = 0;
+  /** Counts the fetches that failed because the server below was lost. */
+  losses = 0;
   /** Called when units have come, or come no more. */
   readonly onSettled = new Set<() => void>();
   /** Called for each unit that somebody asks for. */
@@ -313,6 +315,7 @@ export class Reader {
   #giveUp(task: Task, error: unknown): void {
     const reason = new ReadError(textOf(error), { cause: error });
     const { position, goal } = task;
+    if (reason.isLost) this.losses += 1;
     this.#tasks.remove(task);
     for (let unit = position; unit < goal; unit++) {
       this.#waiters.get(unit)?.reject(reason);
