@@ -7,7 +7,6 @@
 // The cache file takes a unit only after a FLUSH that covers its last change (see reader/store). Earlier clients, of a
 // mount that was killed, may have left such changes, too: the first client begins with a FLUSH.
 
-import { setTimeout as delay } from 'node:timers/promises';
 import type { NbdClient } from '../../client/client.js';
 import { NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
 import type {
@@ -226,5 +225,6 @@ export async function flushFirst(input: ServerBelow, reader: Reader): Promise<vo
   reader.distrustAll();
   // If it fails, the next one of the mount may succeed.
   const flushed = reader.flush(() => client.flush()).catch(() => undefined);
-  await Promise.race([flushed, delay(FIRST_FLUSH)]);
+  const late = new Promise<void>((resolve) => setTimeout(resolve, FIRST_FLUSH).unref());
+  await Promise.race([flushed, late]);
 }

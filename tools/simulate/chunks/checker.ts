@@ -1,5 +1,6 @@
 // Knows which bytes a read may return.
 
+import type { Random } from '../random.js';
 import { BLOCK, BLOCKS, byteOf, SIZE } from './content.js';
 import { Violation } from './violation.js';
 
@@ -47,11 +48,21 @@ export class FixedChecker implements Checker {
 /**
  * A disk that is written to. A read may return each version of a block from the newest one that was acknowledged, or
  * that a read had returned, before it began, to the newest one that was sent before its end.
+ *
+ * The server may lose versions that no FLUSH has covered. A read that begins later may not return them, until they are
+ * sent again. The cache file may never have them.
  */
 export class ChangingChecker implements Checker {
   /** The bytes at the server. */
   readonly disk = Buffer.alloc(SIZE);
+  /** The bytes that the end of the server leaves in any case. */
+  readonly #durable = Buffer.alloc(SIZE);
   readonly #image: number;
+  /** The version of each block at the server, and the durable one. */
+  readonly #there = new Array<number>(BLOCKS).fill(0);
+  readonly #safe = new Array<number>(BLOCKS).fill(0);
+  /** The versions of each block that the server has lost. */
+  readonly #gone = Array.from({ length: BLOCKS }, () => new Set<number>());
   readonly #sent = new Array<number>(BLOCKS).fill(0);
   readonly #known = new Array<number>(BLOCKS).fill(0);
 
@@ -59,6 +70,43 @@ export class ChangingChecker implements Checker {
     this.#image = image;
     for (let block = 0; block < BLOCKS; block++)
       this.disk.fill(byteOf(block, 0, image), block * BLOCK, (block + 1) * BLOCK);
+    this.disk.copy(this.#durable);
+  }
+
+  /** A change of whole blocks arrives at the server. No other change of them has been sent meanwhile. */
+  arrive(offset: number, bytes: Uint8Array, isDurable: boolean): void {
+    this.disk.set(bytes, offset);
+    const [first, end] = [offset / BLOCK, (offset + bytes.length) / BLOCK];
+    for (let block = first; block < end; block++) {
+      this.#there[block] = this.#sent[block];
+      this.#gone[block].delete(this.#sent[block]);
+      if (isDurable) this.#keep(block);
+    }
+  }
+
+  /** The server carries out a FLUSH. */
+  flush(): void {
+    for (let block = 0; block < BLOCKS; block++) this.#keep(block);
+  }
+
+  #keep(block: number): void {
+    this.#safe[block] = this.#there[block];
+    this.disk.copy(this.#durable, block * BLOCK, block * BLOCK, (block + 1) * BLOCK);
+  }
+
+  /** The server ends: each version that is not durable is lost or kept, by chance. @returns how many are lost */
+  lose(random: Random): number {
+    let count = 0;
+    for (let block = 0; block < BLOCKS; block++) {
+      if (this.#there[block] === this.#safe[block] || random.chance(0.4)) continue;
+      this.#gone[block].add(this.#there[block]);
+      this.#there[block] = this.#safe[block];
+      this.#known[block] = Math.min(this.#known[block], this.#safe[block]);
+      this.#durable.copy(this.disk, block * BLOCK, block * BLOCK, (block + 1) * BLOCK);
+      count += 1;
+    }
+    this.flush();
+    return count;
   }
 
   /** The bytes of a new version of blocks. */
@@ -72,17 +120,19 @@ export class ChangingChecker implements Checker {
   }
 
   acknowledge(first: number, end: number): void {
-    for (let block = first; block < end; block++) this.#known[block] = this.#sent[block];
+    for (let block = first; block < end; block++) this.#known[block] = this.#there[block];
   }
 
   begin(offset: number, length: number): (bytes: Uint8Array) => void {
     const [first, end] = [Math.floor(offset / BLOCK), Math.ceil((offset + length) / BLOCK)];
     const least = this.#known.slice(first, end);
+    const gone = this.#gone.slice(first, end).map((versions) => new Set(versions));
     return (bytes) => {
       for (let block = first; block < end; block++) {
         const from = Math.max(offset, block * BLOCK) - offset;
         const to = Math.min(offset + length, (block + 1) * BLOCK) - offset;
-        this.#check(block, bytes.subarray(from, to), least[block - first]);
+        const part = bytes.subarray(from, to);
+        this.#check(block, part, { least: least[block - first], gone: gone[block - first] });
       }
     };
   }
@@ -90,16 +140,32 @@ export class ChangingChecker implements Checker {
   cached(offset: number, bytes: Uint8Array): void {
     if (Buffer.compare(bytes, this.disk.subarray(offset, offset + bytes.length)) !== 0)
       throw new Violation('stale cache', `the cache has other bytes at ${offset} than the server`);
+    if (Buffer.compare(bytes, this.#durable.subarray(offset, offset + bytes.length)) !== 0)
+      throw new Violation('stale cache', `the cache has bytes at ${offset} that the server may lose`);
   }
 
-  #check(block: number, bytes: Uint8Array, least: number): void {
+  /** @param known the state at the begin of the read */
+  #check(
+    block: number,
+    bytes: Uint8Array,
+    known: { readonly least: number; readonly gone: ReadonlySet<number> },
+  ): void {
     const most = this.#sent[block];
+    // The server may have lost a version during the read.
+    const least = Math.min(known.least, this.#known[block]);
+    let isLost = false;
     for (let version = most; version >= least; version--) {
       const run = runOf(byteOf(block, version, this.#image));
       if (Buffer.compare(bytes, run.subarray(0, bytes.length)) !== 0) continue;
-      this.#known[block] = Math.max(this.#known[block], version);
+      if (known.gone.has(version) && this.#gone[block].has(version)) {
+        isLost = true;
+        continue;
+      }
+      this.#known[block] = Math.max(this.#known[block], Math.min(version, this.#there[block]));
       return;
     }
+    if (isLost)
+      throw new Violation('lost bytes', `a read of block ${block} returns bytes that the server has lost`);
     throw new Violation(
       'stale read',
       `a read of block ${block} returns ${bytes[0]}, which is no version from ${least} to ${most}`,

@@ -138,13 +138,14 @@ export class Clients {
   }
 
   async #change(checker: ChangingChecker, first: number, end: number, bytes: Buffer): Promise<void> {
-    const { connection, onViolation, scheduler, mayRefuse } = this.#options;
+    const { connection, onViolation, scheduler, source, mayRefuse } = this.#options;
     const offset = first * BLOCK;
     const isZero = bytes.every((byte) => byte === 0);
+    const isFua = source.isVolatile && scheduler.random.chance(0.2);
     scheduler.note(`${isZero ? 'zeros' : 'write'} of ${bytes.length} at ${offset}`);
     try {
       if (isZero) await connection.zero(offset, bytes.length, {});
-      else await connection.write(offset, bytes, {});
+      else await connection.write(offset, bytes, { fua: isFua });
       checker.acknowledge(first, end);
       this.#hold(first, end, -1);
       scheduler.note(`write of ${bytes.length} at ${offset}: answered`);

@@ -60,12 +60,16 @@ export class CacheDisk {
     const file = this.#files[name];
     const change = (what: string, apply: Change, isGrowth = false): Promise<void> => {
       file.begun.add(apply);
-      return this.#operation(`${what} of the cache's ${name}`, () => {
-        file.begun.delete(apply);
+      // One that fails is not made later.
+      const end = (): void => void file.begun.delete(apply);
+      const operation = this.#operation(`${what} of the cache's ${name}`, () => {
+        end();
         if (isGrowth && this.isFull) throw failure(ENOSPC);
         apply(file.now, ALWAYS);
         file.unsynced.push(apply);
       });
+      operation.catch(end);
+      return operation;
     };
     const sync = (): Promise<void> => {
       const covered = file.unsynced.length;

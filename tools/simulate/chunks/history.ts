@@ -87,6 +87,7 @@ class History {
       this.#disk.isFull = false;
       await this.#session();
       await this.#checkCache();
+      if (faults.volatile && random.chance(0.4)) this.#endServer();
     }
   }
 
@@ -109,10 +110,16 @@ class History {
       parallel: this.#profile.parallel,
       bytes: (offset, length) => Uint8Array.from(bytes.subarray(offset, offset + length)),
       send: (offset, length) => session?.clients?.sent(offset, length),
-      change: (offset, data) => {
-        bytes.set(data, offset);
+      change: (offset, data, isDurable) => {
+        if (checker instanceof ChangingChecker)
+          checker.arrive(offset, data, isDurable || !this.#profile.faults.volatile);
         session?.clients?.arrived(offset, data.length);
       },
+      flush: () => {
+        if (checker instanceof ChangingChecker) checker.flush();
+      },
+      end: () => this.#endServer(),
+      isVolatile: this.#profile.faults.volatile,
       errors: this.#profile.faults.errors ? ERRORS : 0,
       onRead: (offset) => session?.noteSourceRead(Math.floor(offset / UNIT)) ?? ((): void => undefined),
     });
@@ -130,6 +137,15 @@ class History {
     if (isOpen) await session.run();
     await this.#end(session, isOpen);
     this.#count('answers', session.clients?.answered ?? 0);
+  }
+
+  /** The process of the server below ends, and is started again. */
+  #endServer(): void {
+    const { checker } = this.#content;
+    if (!(checker instanceof ChangingChecker)) return;
+    const lost = checker.lose(this.#scheduler.random);
+    this.#scheduler.note(`the server below has ended: ${lost} blocks are lost`);
+    this.#count('lost blocks', lost);
   }
 
   async #end(session: Session, isOpen: boolean): Promise<void> {

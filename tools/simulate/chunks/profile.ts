@@ -43,11 +43,21 @@ export interface Profile {
     readonly badDisk: boolean;
     /** The source has another image at the next start. */
     readonly otherImage: boolean;
+    /** The server below loses, at its end, changes that no FLUSH has covered. */
+    readonly volatile: boolean;
   };
 }
 
 export function makeProfile(seed: number): Profile {
   const random = new Random(seed);
+  const { faults, ...profile } = firstChoices(seed, random);
+  return { ...profile, faults: { ...faults, volatile: profile.isWritable && random.chance(0.6) } };
+}
+
+type FirstChoices = Omit<Profile, 'faults'> & { readonly faults: Omit<Profile['faults'], 'volatile'> };
+
+/** The choices of older simulators, which a seed still makes. */
+function firstChoices(seed: number, random: Random): FirstChoices {
   const kind = random.chance(0.6) ? random.oneOf(ALL_KINDS) : undefined;
   const isDamaged = kind !== undefined && random.chance(0.2);
   const hasCache = random.chance(0.8);

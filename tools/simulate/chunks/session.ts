@@ -7,7 +7,7 @@ import { isSameImage } from '../../../src/chunks/cache/saved-identity.js';
 import type { Identity, UnitFile } from '../../../src/chunks/contract/cache.js';
 import type { ServedDisk } from '../../../src/chunks/contract/disk.js';
 import { readOnlyDisk } from '../../../src/chunks/disk/read-only-disk.js';
-import { writableDisk } from '../../../src/chunks/disk/writable-disk.js';
+import { flushFirst, writableDisk } from '../../../src/chunks/disk/writable-disk.js';
 import { type Image, openImage } from '../../../src/chunks/reader/image.js';
 import { Work } from '../../../src/chunks/reader/work.js';
 import { DEMAND } from '../../../src/chunks/schedule/tasks.js';
@@ -67,6 +67,9 @@ export class Session {
       throw new Violation('unexpected error', `the image cannot be opened: ${String(error)}`);
     }
     const image = this.#image;
+    const connection = await scheduler.settled(this.#serve(image).connect(), 'the disk is never there');
+    if (profile.isWritable && image.file !== undefined)
+      await scheduler.settled(flushFirst(source, image.reader), 'the first FLUSH never ends');
     const work = Work.start({
       image,
       memory: this.#memory,
@@ -78,7 +81,6 @@ export class Session {
       onLine: (line) => scheduler.note(line),
     });
     this.#work = await scheduler.settled(work, 'the work never starts');
-    const connection = await scheduler.settled(this.#serve(image).connect(), 'the disk is never there');
     const { checker } = this.#options;
     this.clients = new Clients({
       scheduler,
@@ -243,8 +245,9 @@ export class Session {
     const { losses, fullDisk, badDisk } = profile.faults;
     const { random } = scheduler;
     if (losses && source.isAlive && random.chance(0.5)) {
-      scheduler.note('the source is lost');
-      source.lose();
+      const isEnd = profile.faults.volatile && random.chance(0.6);
+      scheduler.note(isEnd ? 'the server below is killed' : 'the source is lost');
+      source.lose(isEnd);
       scheduler.add('the source is back', () => {
         source.isAlive = true;
       });

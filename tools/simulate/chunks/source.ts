@@ -21,7 +21,13 @@ export interface SourceOptions {
   /** A change is on its way to the server. */
   readonly send: (offset: number, length: number) => void;
   /** Its bytes arrive there. */
-  readonly change: (offset: number, bytes: Uint8Array) => void;
+  readonly change: (offset: number, bytes: Uint8Array, isDurable: boolean) => void;
+  /** The server carries out a FLUSH. */
+  readonly flush: () => void;
+  /** The process of the server ends. */
+  readonly end: () => void;
+  /** Whether the end of its process loses changes. */
+  readonly isVolatile: boolean;
   /** The chance of an error of one read. */
   readonly errors: number;
   /** A read begins. @returns a function for its end */
@@ -32,6 +38,7 @@ export interface SourceOptions {
 export class Source implements Input, ServerBelow {
   readonly size: number;
   readonly parallel: number;
+  readonly isVolatile: boolean;
   isAlive = true;
   onLoss: () => void = () => undefined;
   /** Whether reads may fail one by one. */
@@ -46,6 +53,7 @@ export class Source implements Input, ServerBelow {
 
   constructor(options: SourceOptions) {
     this.#options = options;
+    this.isVolatile = options.isVolatile;
     this.size = options.size;
     this.parallel = options.parallel;
   }
@@ -70,10 +78,14 @@ export class Source implements Input, ServerBelow {
     return Promise.resolve();
   }
 
-  /** Ends all connections; changes in progress may still be made, at any later time. */
-  lose(): void {
+  /**
+   * Ends all connections; changes in progress may still be made, at any later time.
+   * @param isEnd whether the process of the server ends
+   */
+  lose(isEnd: boolean): void {
     this.isAlive = false;
     this.losses += 1;
+    if (isEnd) this.#options.end();
     for (const waiting of this.#waiting) waiting.lose();
     this.#waiting.clear();
     this.onLoss();
@@ -81,7 +93,6 @@ export class Source implements Input, ServerBelow {
 
   client(): ReturnType<ServerBelow['client']> {
     const refuse = (): Promise<never> => Promise.reject(lost());
-    const isLater = (): Promise<void> => this.#ask('the source flushes', () => undefined);
     return Promise.resolve({
       info: { blockSizes: undefined },
       size: BigInt(this.size),
@@ -96,10 +107,11 @@ export class Source implements Input, ServerBelow {
       canBlockStatus: false,
       isRotational: false,
       read: async (offset, length) => Buffer.from(await this.#fetch(Number(offset), length)),
-      write: (offset, bytes) => this.#write(Number(offset), bytes),
-      zero: (offset, length) => this.#write(Number(offset), new Uint8Array(Number(length))),
-      trim: (offset, length) => this.#write(Number(offset), new Uint8Array(Number(length))),
-      flush: isLater,
+      write: (offset, bytes, flags) => this.#write(Number(offset), bytes, flags?.fua === true),
+      zero: (offset, length, flags) =>
+        this.#write(Number(offset), new Uint8Array(Number(length)), flags?.fua === true),
+      trim: (offset, length) => this.#write(Number(offset), new Uint8Array(Number(length)), false),
+      flush: () => this.#ask('the source flushes', () => this.#options.flush()),
       blockStatus: refuse,
     });
   }
@@ -113,7 +125,7 @@ export class Source implements Input, ServerBelow {
   }
 
   /** A change: it arrives, and later its reply. After a loss it may still arrive, and is not answered. */
-  #write(offset: number, bytes: Uint8Array): Promise<void> {
+  #write(offset: number, bytes: Uint8Array, isDurable: boolean): Promise<void> {
     const { send, change, scheduler } = this.#options;
     if (!this.isAlive) return Promise.reject(lost());
     send(offset, bytes.length);
@@ -123,7 +135,7 @@ export class Source implements Input, ServerBelow {
       waiting.onLoss = () => reject(lost());
       const arrive = (): void => {
         this.#arriving.delete(arrive);
-        change(offset, kept);
+        change(offset, kept, isDurable);
       };
       this.#arriving.add(arrive);
       scheduler.add(`the source changes ${kept.length} at ${offset}`, () => {

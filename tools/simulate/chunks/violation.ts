@@ -4,6 +4,7 @@ export type Rule =
   | 'wrong bytes'
   | 'stale read'
   | 'stale cache'
+  | 'lost bytes'
   | 'unexpected error'
   | 'no answer'
   | 'no end'
