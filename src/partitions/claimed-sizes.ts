@@ -5,7 +5,7 @@
 const TEXT = new TextDecoder('latin1');
 const SECTOR = 512;
 
-/** Fewest bytes of the image that `claimedSizes` looks at. */
+/** Fewest bytes of a disk that say something. */
 export const HINT_LENGTH = 8192;
 
 const textAt = (view: DataView, at: number, length: number): string =>
@@ -51,13 +51,21 @@ function ofIso9660(view: DataView): number | undefined {
   return view.getUint32(start + 80, true) * view.getUint16(start + 128, true);
 }
 
-const CLAIMS = [ofGpt, ofExt, ofXfs, ofIso9660, ofMbr, ofFat] as const;
+/** Of these, a disk ends where they say. */
+const WHOLE = [ofGpt, ofExt, ofXfs, ofIso9660] as const;
+/** Behind these, a disk may go on. */
+const AT_LEAST = [ofMbr, ofFat] as const;
 
-/** The sizes that the first bytes of a disk claim, in bytes: a boot sector may be that of a disk or of a FAT. */
-export function claimedSizes(head: Uint8Array): readonly number[] {
+function sizesOf(head: Uint8Array, claims: readonly ((view: DataView) => number | undefined)[]) {
   if (head.length < HINT_LENGTH) return [];
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
-  return CLAIMS.flatMap((claim) => claim(view) ?? []).filter(
-    (size) => size > 0 && Number.isSafeInteger(size),
-  );
+  return claims
+    .flatMap((claim) => claim(view) ?? [])
+    .filter((size) => size > 0 && Number.isSafeInteger(size));
 }
+
+/** The sizes of a whole disk that its first bytes claim, in bytes. */
+export const wholeSizes = (head: Uint8Array): readonly number[] => sizesOf(head, WHOLE);
+
+/** The same, and the ends of partitions and file systems behind which a disk may go on. */
+export const claimedSizes = (head: Uint8Array): readonly number[] => sizesOf(head, [...WHOLE, ...AT_LEAST]);

@@ -1,6 +1,6 @@
 // Opens an image: finds its size and its chunks, by an index or by a pass over its file, and makes its reader.
 
-import { claimedSizes } from '../../partitions/claimed-sizes.js';
+import { wholeSizes } from '../../partitions/claimed-sizes.js';
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
 import { type Coding, type Input, type MemberCheck, type PointIndex, START } from '../contract/coding.js';
@@ -150,7 +150,7 @@ class Opening {
         pool: this.#startPool(),
         spacing,
         made: (unit, bytes) => {
-          const claims = unit === 0 ? claimedSizes(bytes) : [];
+          const claims = unit === 0 ? wholeSizes(bytes) : [];
           const named = this.#unproven;
           if (named !== undefined && claims.includes(named.size)) resolve(named);
           const said = (one: number): boolean => one === check?.size || agrees(coding, one, head, tail);
@@ -235,9 +235,10 @@ class Opening {
     const { damage } = result;
     if (damage !== undefined) reader.fail(damage.unit, reader.map.units, damage.message, damage.partial);
     else if (result.size === size) this.#file?.saveIndex(encodeIndex(result));
+    // Of a larger image, all reads fail: a copy that looks whole would have lost its end.
     else
       reader.fail(
-        Math.floor(Math.min(result.size, size) / UNIT),
+        result.size > size ? 0 : Math.floor(result.size / UNIT),
         reader.map.units,
         `the file has ${result.size} bytes of an image that says that it has ${size}`,
         undefined,
