@@ -42,9 +42,9 @@ function flock(type: number, offset: bigint, size: bigint): Buffer {
   return lock;
 }
 
-/** Whether another process has a lock on a byte. */
-function isLocked(fd: number, offset: bigint): boolean {
-  const lock = flock(F_WRLCK, offset, 1n);
+/** Whether another process has a lock on a byte, or on one of a range. @param size 0: to the end */
+function isLocked(fd: number, offset: bigint, size = 1n): boolean {
+  const lock = flock(F_WRLCK, offset, size);
   const type = (): number => new DataView(lock.buffer, lock.byteOffset).getInt16(0, LITTLE);
   return libc.fcntl(fd, F_OFD_GETLK, addressOf(lock)) === 0 && type() !== F_UNLCK;
 }
@@ -68,12 +68,16 @@ function take(fd: number, type: number, offset: bigint, size: bigint): boolean {
   return isTaken || ![EAGAIN, EACCES].includes(errno());
 }
 
-/** Locks a file as a program of QEMU does that writes to it. False: another one denies that, or writes to it. */
+/**
+ * Locks a file as a program of QEMU does that writes to it: it takes its locks and then looks at those of others, so that
+ * of two that begin at the same time at least one sees the other.
+ * @returns false: another one denies that, or writes to it
+ */
 function takeFromQemu(fd: number): boolean {
-  const refused = [QEMU_DENIED + CONSISTENT_READ, QEMU_DENIED + WRITE, QEMU_USED + WRITE, QEMU_USED + RESIZE];
-  if (refused.some((offset) => isLocked(fd, offset))) return false;
   const own = [QEMU_USED + CONSISTENT_READ, QEMU_USED + WRITE, QEMU_DENIED + WRITE, QEMU_DENIED + RESIZE];
-  return own.every((offset) => take(fd, F_RDLCK, offset, 1n));
+  if (!own.every((offset) => take(fd, F_RDLCK, offset, 1n))) return false;
+  const refused = [QEMU_DENIED + CONSISTENT_READ, QEMU_DENIED + WRITE, QEMU_USED + WRITE, QEMU_USED + RESIZE];
+  return !refused.some((offset) => isLocked(fd, offset));
 }
 
 /** Locks on files, which end with this process at the latest. */
@@ -94,7 +98,9 @@ export class FileLocks {
     if (fd < 0) return undefined;
     this.#descriptors.push(fd);
     if (!take(fd, F_WRLCK, OWN_BASE + offset, size)) return 'nbdfuse';
-    return asQemu && !takeFromQemu(fd) ? 'QEMU' : undefined;
+    // Another nbdfuse that writes to other bytes has QEMU's locks for both.
+    const isShared = size > 0n && isLocked(fd, OWN_BASE, 0n);
+    return asQemu && !takeFromQemu(fd) && !isShared ? 'QEMU' : undefined;
   }
 
   /**

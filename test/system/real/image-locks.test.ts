@@ -119,6 +119,19 @@ describe('image that a program of QEMU writes to', () => {
     await expect(writeAt(disk.file, Buffer.from('x'), 0)).rejects.toThrow(/EACCES|EROFS|EPERM/);
   });
 
+  it('is allowed for another partition, also if nbdfuse takes the locks of QEMU', async () => {
+    const scope = createScope();
+    const raw = await createRaw(scope, 1);
+    const [first, second, all] = [new FileLocks(), new FileLocks(), new FileLocks()];
+    for (const one of [first, second, all]) scope.add(() => one.release());
+    expect(first.lockForWriting(raw, { offset: 0n, size: 4096n }, true)).toBeUndefined();
+    expect(second.lockForWriting(raw, { offset: 4096n, size: 4096n }, true)).toBeUndefined();
+    expect(all.lockForWriting(raw, ALL, true)).toBe('nbdfuse');
+    all.release();
+    const write = runProgram('qemu-io', '-f', 'raw', '-c', 'write 0 512', raw);
+    await expect(write).rejects.toThrow(/Failed to get "write" lock/);
+  });
+
   it('is noticed by the lock of a mount whose server takes none', async () => {
     const scope = createScope();
     const raw = await createRaw(scope, 1);
