@@ -83,9 +83,10 @@ function refuseOtherPlace([other]: readonly OtherPlace[], shown: string, { pid }
   const { process: holder } = other;
   const at = holder && ` in the mount namespace of process ${holder.pid} (${printable(holder.name)})`;
   const word = shellWord(other.path);
-  const next = holder ? `nsenter -m -t ${holder.pid} umount ${word}` : `nbdfuse --unmount ${word}`;
+  // No command to enter the namespace: its umount(8) may be a program of another user.
+  const next = holder ? 'end that process' : `unmount that, too: nbdfuse --unmount ${word}`;
   throw new Error(
-    `${shown} is unmounted, but process ${pid} still serves the mount at ${path}${at ?? ''}; unmount that, too: ${next}`,
+    `${shown} is unmounted, but process ${pid} still serves the mount at ${path}${at ?? ''}; ${next}`,
   );
 }
 
