@@ -16,7 +16,7 @@ import { Pass, type PassResult } from './pass.js';
 import { PlainSource } from './plain-source.js';
 import { Reader } from './reader.js';
 import { decodeIndex, encodeIndex } from './saved-index.js';
-import { agrees } from './size-hint.js';
+import { agrees, canHold } from './size-hint.js';
 import { Store } from './store.js';
 
 /** Restart points of one image: more would need too much memory. */
@@ -150,7 +150,9 @@ class Opening {
         pool: this.#startPool(),
         spacing,
         made: (unit, bytes) => {
-          const claims = unit === 0 ? wholeSizes(bytes) : [];
+          const claims = (unit === 0 ? wholeSizes(bytes) : []).filter((one) =>
+            canHold(coding, input.size, one),
+          );
           const named = this.#unproven;
           if (named !== undefined && claims.includes(named.size)) resolve(named);
           const said = (one: number): boolean => one === check?.size || agrees(coding, one, head, tail);

@@ -29,6 +29,8 @@ export interface PrefetchOptions {
   readonly onEnd: () => void;
 }
 
+/** Units that one look passes over because they are there: an image may have thousands of millions. */
+const MOST_STEPS = 65_536;
 /** Most units on their way, of any number of chunks. */
 const MOST_PENDING = 128;
 
@@ -104,6 +106,10 @@ class Prefetch {
     const { reader, priority, rate, hasRoom, onEnd } = this.#options;
     while (this.#hasPlace() && (rate === undefined || this.#budget >= UNIT)) {
       const unit = hasRoom() ? this.#next() : undefined;
+      if (unit === 'later') {
+        this.#lookSoon();
+        return;
+      }
       if (unit === undefined) {
         if (this.#pending.size > 0) return;
         this.#end();
@@ -132,12 +138,13 @@ class Prefetch {
     this.#counted = now;
   }
 
-  /** The next unit that is not there; undefined: there is none. */
-  #next(): number | undefined {
-    for (;;) {
+  /** The next unit that is not there; undefined: there is none; `later`: none has been found yet. */
+  #next(): number | 'later' | undefined {
+    for (let step = 0; step < MOST_STEPS; step++) {
       const { value } = this.#options.units.next();
       if (value === undefined || !this.#isThere(value)) return value;
     }
+    return 'later';
   }
 
   #again(unit: number, fetches: number): void {

@@ -113,6 +113,16 @@ export class Reader {
     return this.#store.isSaved(unit) || this.#failures.of(unit) !== undefined;
   }
 
+  /** The unit behind those that cannot be decoded for the same reason as this one; undefined: it can, as far as known. */
+  failedEnd(unit: number): number | undefined {
+    return this.#failures.of(unit)?.end;
+  }
+
+  /** Bytes that cannot be decoded. */
+  get failedBytes(): number {
+    return this.#failures.bytesOf(this.map.size);
+  }
+
   /** Has a unit decoded that nobody waits for, or only saved, where it is in memory. */
   fetch(unit: number, priority: Priority): void {
     if (priority === BACKGROUND && !this.isSaved(unit) && this.#store.save(unit)) return;

@@ -26,6 +26,16 @@ function zstdContentSize(head: Uint8Array): number | undefined {
 }
 
 /**
+ * The most bytes that a compressed byte becomes: deflate copies 258 bytes by 2 bits, and 4 bytes of a zstd frame are a
+ * block of 128 KiB.
+ */
+const MOST_RATIO: Partial<Record<Coding, number>> = { gzip: 1032, deflate: 1032, zstd: 32_768 };
+
+/** Whether a compressed file of so many bytes can have an image of this size. */
+export const canHold = (coding: Coding, fileSize: number, size: number): boolean =>
+  size <= fileSize * (MOST_RATIO[coding] ?? Number.POSITIVE_INFINITY);
+
+/**
  * Whether a compressed file says the same size.
  * @param head its first 18 bytes @param tail its last 4
  */

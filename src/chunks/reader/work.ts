@@ -9,6 +9,7 @@ import { BACKGROUND } from '../schedule/tasks.js';
 import { textOf } from './errors.js';
 import type { Image } from './image.js';
 import { startPrefetch } from './prefetch.js';
+import type { Reader } from './reader.js';
 import { Trace } from './trace.js';
 
 export interface WorkOptions {
@@ -37,8 +38,13 @@ async function readTrace(path: string): Promise<Uint32Array | undefined> {
   return new Uint32Array(units.buffer);
 }
 
-function* count(units: number): Generator<number, undefined> {
-  for (let unit = 0; unit < units; unit++) yield unit;
+/** The units of an image in order, without those that cannot be decoded. */
+function* unitsToFetch(reader: Reader): Generator<number, undefined> {
+  for (let unit = 0; unit < reader.map.units; ) {
+    const end = reader.failedEnd(unit);
+    if (end === undefined) yield unit;
+    unit = end ?? unit + 1;
+  }
 }
 
 export class Work {
@@ -93,12 +99,14 @@ export class Work {
 
   /** Bytes of the image that are there, and all. */
   #progress(): { readonly done: number; readonly all: number } {
-    const { reader, file } = this.#options.image;
+    const { image, memory } = this.#options;
+    const { reader, file } = image;
     const { size, units } = reader.map;
     if (file?.isComplete === true) return { done: size, all: size };
     if (file !== undefined) return { done: Math.min(size, file.count * UNIT), all: size };
-    let done = 0;
-    for (let unit = 0; unit < units; unit++) if (reader.isSaved(unit)) done += lengthOfUnit(unit, size);
+    let done = reader.failedBytes;
+    for (const [unit] of memory.entries())
+      if (unit < units && reader.failedEnd(unit) === undefined) done += lengthOfUnit(unit, size);
     return { done, all: size };
   }
 
@@ -126,7 +134,7 @@ export class Work {
     // Without a file, fetched units must stay in memory to be of use.
     const hasRoom = (): boolean => file !== undefined || memory.used < memory.limit / GUESSES;
     this.#isPrefetching = true;
-    const units = count(reader.map.units);
+    const units = unitsToFetch(reader);
     const onEnd = (): void => onChange();
     this.#stopPrefetch = startPrefetch({
       reader,

@@ -5,6 +5,7 @@
 // a damaged file may be wrong there, as those that the reference program writes are. One program of several ignores
 // bytes behind its data: see `tails`.
 
+import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { PackedCoding } from '../../../src/chunks/decode/decoder.js';
 import { faultsOf, type Known } from '../../support/chunks/judge.js';
@@ -94,4 +95,22 @@ describe.each(CORPORA)('$coding files', ({ coding, files: make, bases }) => {
     for (const { what, bytes } of tails(base)) await judge(what, bytes, {});
     expect(wrong).toEqual([]);
   });
+});
+
+it('a disk that claims more bytes than the file can hold has those that there are', async () => {
+  const image = Buffer.alloc(1024 * 1024);
+  // The superblock of an ext file system of 2^50 + 2^20 bytes: the trailer of gzip agrees.
+  const blocks = 2n ** 38n + 2n ** 8n;
+  const superblock = image.subarray(1024);
+  superblock.writeUInt32LE(Number(blocks % 2n ** 32n), 4);
+  superblock.writeUInt32LE(2, 24);
+  superblock.writeUInt16LE(0xef53, 56);
+  superblock.writeUInt32LE(0x80, 96);
+  superblock.writeUInt32LE(Number(blocks / 2n ** 32n), 336);
+  const read = atRandom(mulberry(1));
+  const opened = await openAndRead({ coding: 'gzip', input: memoryInput(gzipSync(image)), read });
+  expect(opened.size).toBe(image.length);
+  for (const { offset, length, bytes } of opened.parts)
+    expect(bytes?.length === length && image.indexOf(bytes, offset) === offset).toBe(true);
+  expect(opened.lines).toEqual([]);
 });

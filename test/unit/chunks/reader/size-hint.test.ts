@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { agrees } from '../../../../src/chunks/reader/size-hint.js';
+import { agrees, canHold } from '../../../../src/chunks/reader/size-hint.js';
 import { createScope } from '../../../support/cleanup.js';
 import { requireProgram } from '../../../support/run/requires.js';
 
@@ -22,4 +22,13 @@ describe('compressed file', () => {
     expect(agrees('zstd', size, zstd.subarray(0, 18), zstd.subarray(-4))).toBe(size > 0 || zstd.length >= 18);
     expect(agrees('zstd', size + 1, zstd.subarray(0, 18), zstd.subarray(-4))).toBe(false);
   });
+});
+
+it.each([
+  ['gzip', 1032],
+  ['deflate', 1032],
+  ['zstd', 32_768],
+] as const)('a byte of %s holds at most %i bytes', (coding, ratio) => {
+  expect(canHold(coding, 1000, 1000 * ratio)).toBe(true);
+  expect(canHold(coding, 1000, 1000 * ratio + 1)).toBe(false);
 });
