@@ -6,6 +6,7 @@
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { EOPNOTSUPP, EPERM } from '../constants/errno.js';
+import type { ByteRange } from '../nbd/byte-range.js';
 import { type Capabilities, capabilitiesOf, durableFlags, needsFlush } from '../nbd/capabilities.js';
 import * as c from '../nbd/constants.js';
 import { NbdArgumentError, NbdError } from '../nbd/errors.js';
@@ -236,8 +237,8 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
   /** Writes all of `bytes` at `offset`. They must not change until the promise settles. */
   async write(offset: ByteCount, bytes: Uint8Array, options: ChangeOptions = {}): Promise<void> {
     checkBytes(bytes);
-    const { start } = checkRange(offset, bytes.length, this.size);
-    await this.#change(options, (flags) => this.#io.write(start, bytes, flags, options.signal));
+    const range = checkRange(offset, bytes.length, this.size);
+    await this.#change(range, options, (flags) => this.#io.write(range.start, bytes, flags, options.signal));
   }
 
   /** Makes a range read as zeroes (NBD_CMD_WRITE_ZEROES). */
@@ -247,14 +248,14 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
     const extra =
       this.#flag(options.noHole, c.NBD_CMD_FLAG_NO_HOLE, true, 'NO_HOLE') |
       this.#flag(options.fastZero, c.NBD_CMD_FLAG_FAST_ZERO, this.canFastZero, 'FAST_ZERO');
-    await this.#change(options, (flags) => this.#io.zero(range, flags | extra, options.signal));
+    await this.#change(range, options, (flags) => this.#io.zero(range, flags | extra, options.signal));
   }
 
   /** Discards the content of a range, which is undefined afterwards (NBD_CMD_TRIM). */
   async trim(offset: ByteCount, length: ByteCount, options: ChangeOptions = {}): Promise<void> {
     const range = checkRange(offset, length, this.size);
     this.#need(this.canTrim, 'NBD_CMD_TRIM');
-    await this.#change(options, (flags) => this.#io.trim(range, flags, options.signal));
+    await this.#change(range, options, (flags) => this.#io.trim(range, flags, options.signal));
   }
 
   /** Makes every change that began before this call durable (NBD_CMD_FLUSH). */
@@ -368,12 +369,16 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
     return flag;
   }
 
-  async #change(options: ChangeOptions, send: (flags: number) => Promise<void>): Promise<void> {
+  async #change(
+    range: ByteRange,
+    options: ChangeOptions,
+    send: (flags: number) => Promise<void>,
+  ): Promise<void> {
     if (this.readOnly) throw new NbdError('the export is read-only', { errno: EPERM });
     const fua = options.fua === true;
     const flushes = fua && needsFlush(this.#can);
     if (fua && !flushes) this.#need(this.canFua, 'NBD_CMD_FLAG_FUA');
-    await this.#pool.change(() => send(fua ? durableFlags(this.#can) : 0));
+    await this.#pool.change(range, () => send(fua ? durableFlags(this.#can) : 0), options.signal);
     if (flushes) await this.flush(options);
   }
 }

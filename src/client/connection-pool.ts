@@ -6,16 +6,8 @@
 
 import { ESHUTDOWN } from '../constants/errno.js';
 import { PeerProcesses } from '../linux/peer.js';
-import type { ByteRange } from '../nbd/byte-range.js';
-import {
-  NBD_CMD_CACHE,
-  NBD_CMD_FLAG_FUA,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_TRIM,
-  NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
-} from '../nbd/constants.js';
+import { type ByteRange, overlaps } from '../nbd/byte-range.js';
+import { NBD_CMD_CACHE, NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ } from '../nbd/constants.js';
 import { NbdClosedError, type NbdError, NbdServerError } from '../nbd/errors.js';
 import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -44,15 +36,19 @@ export interface PoolOptions {
   readonly onLost?: ((loss: Loss) => void) | undefined;
 }
 
+/** A change in progress, which may consist of many commands. */
+interface Change {
+  readonly range: ByteRange;
+  readonly signal: AbortSignal | undefined;
+  /** Resolves when the server has answered all its commands, or their connections are lost. */
+  over: Promise<unknown>;
+}
+
 /** A connection as the pool knows it. */
 interface Member {
   /** Its number in the ledger. */
   readonly number: number;
   readonly processes: ServerProcesses | undefined;
-}
-
-function changesDisk({ type }: PendingCommand): boolean {
-  return type === NBD_CMD_WRITE || type === NBD_CMD_WRITE_ZEROES || type === NBD_CMD_TRIM;
 }
 
 /** Whether a request has no effect and can go to any connection; a BLOCK_STATUS may have numbers of its connection. */
@@ -80,8 +76,8 @@ export class ConnectionPool implements ConnectionOwner {
   readonly #processes = new PeerProcesses();
   readonly #connections = new Map<StreamConnection, Member>();
   readonly #waiting = new WaitingList();
-  /** Changes in progress. A FLUSH covers only answered changes, so it waits for them. */
-  readonly #changes = new Set<Promise<unknown>>();
+  /** Changes in progress, also those whose caller has left. A FLUSH covers only answered changes, so it waits for them. */
+  readonly #changes = new Set<Change>();
   #isClosed = false;
   #lost: NbdError = lostConnection('it was closed');
   /** Why requests fail instead of waiting, if they do. */
@@ -158,7 +154,7 @@ export class ConnectionPool implements ConnectionOwner {
       this.#wait(pending, signal);
       return;
     }
-    if (changesDisk(pending)) this.#checkChange(pending);
+    if (pending.changesDisk) this.#checkChange(pending);
     connection.send(pending, signal);
   }
 
@@ -216,19 +212,38 @@ export class ConnectionPool implements ConnectionOwner {
     }
   }
 
-  /** Runs a change, which may consist of many commands. A later FLUSH waits for it. */
-  change(action: () => Promise<void>): Promise<void> {
-    const result = action();
-    const settled = result.catch(() => undefined).finally(() => this.#changes.delete(settled));
-    this.#changes.add(settled);
-    return result;
+  /**
+   * Runs a change of a range. A signal ends the promise, but not the commands that were sent: a later FLUSH, and later
+   * changes that overlap the range, wait for these.
+   * @param action sends the commands, each with the signal
+   */
+  change(range: ByteRange, action: () => Promise<void>, signal?: AbortSignal): Promise<void> {
+    const result = this.#afterAbandoned(range, action);
+    const change: Change = { range, signal, over: Promise.resolve() };
+    change.over = result.catch(() => undefined).finally(() => this.#changes.delete(change));
+    this.#changes.add(change);
+    return unlessAborted(result, signal);
+  }
+
+  /** Runs `action` when no change of these bytes is in progress whose caller has left. */
+  #afterAbandoned({ start, end }: ByteRange, action: () => Promise<void>): Promise<void> {
+    const older: Change[] = [];
+    for (const change of this.#changes) {
+      const { range, signal } = change;
+      if (signal?.aborted === true && overlaps(range.start, range.end, start, end)) older.push(change);
+    }
+    return older.length === 0 ? action() : this.#allOver(older).then(action);
+  }
+
+  async #allOver(changes: Iterable<Change>): Promise<void> {
+    await Promise.all([...changes].map(({ over }) => over));
   }
 
   /** Sends FLUSH when every change that began before this call is answered. @throws NbdError; see change-ledger.ts */
   async flush(signal?: AbortSignal): Promise<void> {
     const ledger = this.#ledger;
     const ticket = ledger.flushBegins();
-    await unlessAborted(Promise.all(this.#changes), signal);
+    await unlessAborted(this.#allOver(this.#changes), signal);
     const flush = async (connection: StreamConnection): Promise<void> => {
       const last = ledger.flushSent();
       await connection.submit({ type: NBD_CMD_FLUSH, flags: 0, offset: 0n, length: 0 }, signal);
@@ -242,11 +257,12 @@ export class ConnectionPool implements ConnectionOwner {
   }
 
   answered(pending: PendingCommand): void {
-    if (changesDisk(pending) && (pending.flags & NBD_CMD_FLAG_FUA) === 0) this.#ledger.answered();
+    if (pending.changesDisk && (pending.flags & NBD_CMD_FLAG_FUA) === 0) this.#ledger.answered();
   }
 
   turnedAway(pending: PendingCommand, refusal: NbdServerError): void {
-    if (!this.#waits || this.#isClosed || pending.isSettled || !(changesDisk(pending) || mayMove(pending))) {
+    const isOver = pending.isSettled || pending.signal?.aborted === true;
+    if (!this.#waits || this.#isClosed || isOver || !(pending.changesDisk || mayMove(pending))) {
       pending.settle(refusal);
       return;
     }
@@ -262,7 +278,7 @@ export class ConnectionPool implements ConnectionOwner {
     const member = this.#connections.get(connection);
     this.#connections.delete(connection);
     this.#lost = error;
-    const changes = unanswered.filter(changesDisk).map(rangeOf);
+    const changes = unanswered.filter((pending) => pending.changesDisk).map(rangeOf);
     if (member !== undefined) this.#ledger.lost(member.number, changes, performance.now(), member.processes);
     for (const pending of unanswered) this.#afterLoss(pending, error);
     const left = this.#connections.size;
@@ -274,7 +290,7 @@ export class ConnectionPool implements ConnectionOwner {
 
   /** Decides about a request whose connection is lost. */
   #afterLoss(pending: PendingCommand, error: NbdError): void {
-    if (changesDisk(pending)) pending.settle(unknownChange(pending.command, error));
+    if (pending.changesDisk) pending.settle(unknownChange(pending.command, error));
     else if (!this.#waits || this.#isClosed || !mayMove(pending)) pending.settle(error);
     else if (!pending.isSettled) {
       pending.reset();

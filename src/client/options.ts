@@ -6,7 +6,10 @@ import type { EndpointOptions } from './target.js';
 
 /** Options of an operation that can be aborted: its promise then rejects with the signal's reason. */
 export interface Abortable {
-  /** Aborts the operation. Whether a change has taken place is unknown then. */
+  /**
+   * Aborts the operation. Whether a change has taken place is unknown then; later changes of the same bytes, and flushes,
+   * wait until the server has answered it.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -2,6 +2,7 @@
 //
 // ConnectionPool decides what becomes of it after a loss; the reply receiver writes the fields of PendingRequest.
 
+import { NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES } from '../nbd/constants.js';
 import type { RawExtent } from '../nbd/extents.js';
 import type { Coverage } from '../nbd/transmission/coverage.js';
 import type { PendingRequest } from '../nbd/transmission/reply.js';
@@ -88,7 +89,13 @@ export class PendingCommand implements PendingRequest, RequestHeader {
     return { flags, type, cookieHi, cookieLo, offsetHi, offsetLo, length: payload.length };
   }
 
-  /** The signal that ends it before the reply comes. */
+  /** Whether it is a WRITE, WRITE_ZEROES or TRIM. */
+  get changesDisk(): boolean {
+    const { type } = this;
+    return type === NBD_CMD_WRITE || type === NBD_CMD_WRITE_ZEROES || type === NBD_CMD_TRIM;
+  }
+
+  /** The signal of its caller. It ends the command before the reply comes, except a change that was sent. */
   get signal(): AbortSignal | undefined {
     return this.#signal;
   }
@@ -112,10 +119,14 @@ export class PendingCommand implements PendingRequest, RequestHeader {
     return this.#signal !== undefined;
   }
 
-  /** Abandons the command when the signal fires. @throws the signal's reason if it has fired already */
+  /**
+   * Abandons the command when the signal fires. A change goes on until its reply or the loss of its connection, since
+   * the server may still make it. @throws the signal's reason if it has fired already
+   */
   abortBy(signal: AbortSignal): void {
     signal.throwIfAborted();
     this.#signal = signal;
+    if (this.changesDisk) return;
     this.#abort = () => this.#abandon(signal.reason);
     signal.addEventListener('abort', this.#abort, { once: true });
   }

@@ -67,7 +67,8 @@ export class DiskIo {
 
   /** Writes `bytes` at offset `at`. @throws IoError */
   write(at: bigint, bytes: Uint8Array): Promise<void> {
-    return ioErrors(this.#pool.change(() => this.#io.write(at, bytes, 0)));
+    const range = { start: at, end: at + BigInt(bytes.length) };
+    return ioErrors(this.#pool.change(range, () => this.#io.write(at, bytes, 0)));
   }
 
   /** Makes answered writes durable if the server has FLUSH. @throws IoError */
