@@ -70,8 +70,10 @@ async function reachableInput(options: ChunkServerOptions, onEnd: OnEnd): Promis
   try {
     return rangeOf(await openInput(options, onEnd), options);
   } catch (error) {
-    const { cacheFile, source, isWritable } = options;
-    const saved = cacheFile === undefined || isWritable ? undefined : await savedIdentity(cacheFile);
+    const { cacheFile, source, input, isWritable } = options;
+    // nbdfuse has connected to a server with a URI before: the mount waits for it, and compares its properties.
+    const saved =
+      cacheFile === undefined || isWritable || 'uri' in input ? undefined : await savedIdentity(cacheFile);
     if (saved === undefined || saved.identity.source !== source) throw error;
     say(`${textOf(error)}; what the cache file has is served without it`);
     return new AbsentInput(saved.identity.fileSize, textOf(error));

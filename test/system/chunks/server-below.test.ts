@@ -3,10 +3,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { NbdClient } from '../../../src/client/client.js';
 import { createScope } from '../../support/cleanup.js';
 import { CuttingProxy } from '../../support/run/cutting-proxy.js';
-import { type MountedDisk, mountDisk, NBDFUSE } from '../../support/run/mount.js';
+import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import type { Scope } from '../../support/run/scope.js';
 import { startNbdkit, uriOf } from '../../support/run/servers.js';
@@ -61,28 +60,4 @@ it('chunk server: a read or write whose connection below is cut is sent again', 
       .equals(Buffer.alloc(BLOCK, 'w')),
   ).toBe(true);
   expect(await mounted.stop()).toBe(0);
-});
-
-it('chunk server: one that starts while its server is away reads from it when it is back', async () => {
-  const scope = createScope();
-  const disk = scope.path('disk.raw');
-  const bytes = Buffer.concat(Array.from({ length: SIZE / BLOCK }, (_, i) => bytesAt(i * BLOCK)));
-  writeFileSync(disk, bytes);
-  const below = await startNbdkit(scope, '--readonly', 'file', disk);
-  const connect = (): Promise<NbdClient> => {
-    const words = [`--nbd=${below.uri()}`, '--source=disk', `--cache-file=${scope.path('cache')}`];
-    return NbdClient.connect({ socketActivation: [process.execPath, `${NBDFUSE}-chunks`, ...words] });
-  };
-  const isRight = async (client: NbdClient, at: number): Promise<boolean> =>
-    Buffer.from(await client.read(at, BLOCK)).equals(bytesAt(at));
-  const first = await connect();
-  expect(await isRight(first, BLOCK)).toBe(true);
-  await first.close();
-  await below.program.kill('SIGKILL');
-  const second = await connect();
-  scope.add(() => second.close());
-  expect(await isRight(second, BLOCK)).toBe(true);
-  await expect(second.read(SIZE / 2, BLOCK)).rejects.toThrow();
-  await startNbdkit(scope, '--readonly', 'file', disk);
-  await until('the server to be used', () => isRight(second, SIZE / 2).catch(() => false));
 });

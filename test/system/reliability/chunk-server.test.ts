@@ -92,6 +92,20 @@ it('chunk server: it is started again when the server below has come back', asyn
   expect(await disk.stop()).toBe(0);
 });
 
+it('chunk server: that of a read-only mount is started again when the server below has come back', async () => {
+  const scope = createScope();
+  const words = ['--readonly', 'file', emptyDisk(scope)];
+  const server = await startNbdkit(scope, ...words);
+  const disk = await mountDisk(scope, { server: [server.uri()], options: cached(scope, '-r') });
+  expect((await readAt(disk.file, 0, BLOCK)).equals(Buffer.alloc(BLOCK))).toBe(true);
+  await server.program.kill('SIGKILL');
+  await killChunkServer(disk);
+  await disk.program.says(/cannot connect to socket/);
+  await startNbdkit(scope, ...words);
+  expect((await readAt(disk.file, MIB / 2, BLOCK)).equals(Buffer.alloc(BLOCK))).toBe(true);
+  expect(await disk.stop()).toBe(0);
+});
+
 it('chunk server: its end is no proof for a write that the server below has', async () => {
   const scope = createScope();
   const model = new VolatileDisk(MIB);
