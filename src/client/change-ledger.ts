@@ -9,7 +9,8 @@
 //    until there is proof that the old one is over: the end of the server's processes, or the settle time.
 // 3. A flush resolves only if its FLUSH covers every change that was answered before it. One that was answered while a
 //    connection existed is covered by a FLUSH on that connection. When the last such connection is lost, the server may
-//    have forgotten the change, and the flushes in progress, or else the next one, reject.
+//    have forgotten the change, and the flushes in progress, or else the next one, reject. A flush that belongs to its
+//    changes, of a write stream or for FUA, is in progress since before the first of them.
 
 import { type ByteRange, overlaps } from '../nbd/byte-range.js';
 
@@ -154,7 +155,7 @@ export class ChangeLedger {
     else this.#unflushed.push({ born: this.#born, last: this.#answered });
   }
 
-  /** A flush begins. Returns its ticket for `mustFail`. */
+  /** A flush begins, or the changes that one party will flush itself. Returns its ticket for `mustFail`. */
   flushBegins(): number {
     return this.#reported;
   }

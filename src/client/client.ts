@@ -302,7 +302,9 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
   createWriteStream(options: WriteStreamOptions = {}): Writable {
     const { signal, highWaterMark } = options;
     const { start } = this.#range(rangeOf(options));
-    return writeStream(this, start, this.canFlush, { signal, highWaterMark });
+    const ticket = this.#pool.flushTicket();
+    const flush = this.canFlush ? () => this.#pool.flush(undefined, ticket) : undefined;
+    return writeStream(this, start, flush, { signal, highWaterMark });
   }
 
   /**
@@ -378,8 +380,9 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
     const fua = options.fua === true;
     const flushes = fua && needsFlush(this.#can);
     if (fua && !flushes) this.#need(this.canFua, 'NBD_CMD_FLAG_FUA');
+    const ticket = this.#pool.flushTicket();
     await this.#pool.change(range, () => send(fua ? durableFlags(this.#can) : 0), options.signal);
-    if (flushes) await this.flush(options);
+    if (flushes) await this.#pool.flush(options.signal, ticket);
   }
 }
 

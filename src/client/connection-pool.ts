@@ -239,10 +239,17 @@ export class ConnectionPool implements ConnectionOwner {
     await Promise.all([...changes].map(({ over }) => over));
   }
 
-  /** Sends FLUSH when every change that began before this call is answered. @throws NbdError; see change-ledger.ts */
-  async flush(signal?: AbortSignal): Promise<void> {
+  /** A ticket for `flush`, to take before the first change that the flush must cover. */
+  flushTicket(): number {
+    return this.#ledger.flushBegins();
+  }
+
+  /**
+   * Sends FLUSH when every change that began before this call is answered. @throws NbdError; see change-ledger.ts
+   * @param ticket the flush also rejects for a loss after this ticket that another flush has reported
+   */
+  async flush(signal?: AbortSignal, ticket = this.flushTicket()): Promise<void> {
     const ledger = this.#ledger;
-    const ticket = ledger.flushBegins();
     await unlessAborted(this.#allOver(this.#changes), signal);
     const flush = async (connection: StreamConnection): Promise<void> => {
       const last = ledger.flushSent();

@@ -19,7 +19,6 @@ const MOST_WRITES = 64;
 export interface StreamSource {
   read(offset: bigint, length: number, options: Abortable): Promise<Buffer>;
   write(offset: bigint, bytes: Uint8Array, options: Abortable): Promise<void>;
-  flush(): Promise<void>;
 }
 
 type Flow = Pick<StreamOptions, 'signal' | 'highWaterMark'>;
@@ -77,8 +76,13 @@ export function readStream(source: StreamSource, range: ByteRange, flow: Flow = 
   return Readable.from(chunks(source, range, ahead, flow), { objectMode: false, highWaterMark });
 }
 
-/** Makes a stream that writes from `start` on, with up to `highWaterMark` bytes in flight; `finish` follows a flush. */
-export function writeStream(source: StreamSource, start: bigint, flush: boolean, flow: Flow = {}): Writable {
+/** Makes a stream that writes from `start` on, with up to `highWaterMark` bytes in flight; `finish` follows `flush`. */
+export function writeStream(
+  source: StreamSource,
+  start: bigint,
+  flush: (() => Promise<void>) | undefined,
+  flow: Flow = {},
+): Writable {
   const most = checkHighWaterMark(flow);
   let offset = start;
   let failure: Error | undefined;
@@ -109,7 +113,7 @@ export function writeStream(source: StreamSource, start: bigint, flush: boolean,
     final(done) {
       Promise.all(inFlight)
         .then(async () => {
-          if (failure === undefined && flush) await source.flush();
+          if (failure === undefined) await flush?.();
         })
         .then(() => done(failure), done);
     },

@@ -327,6 +327,32 @@ describe('reconnect: flush', () => {
     expect(await codeOf(client.write(0, block(), { fua: true }))).toBe('ERR_NBD_UNFLUSHED_LOST');
     await client.write(0, block(), { fua: true });
   });
+
+  test('of a change with fua rejects, though another flush has reported the loss', async () => {
+    const served = { ...EXPORT, flags: 0x0005, blockSizes: [512, 4096, 2 ** 25] } as const;
+    const { server, client } = await start({ reconnect: 60 }, served);
+    server.handler = silentFor(({ type }) => type === NBD_CMD_FLUSH || type === NBD_CMD_READ);
+    const flushing = codeOf(client.flush());
+    const writing = codeOf(client.write(0, Buffer.alloc(1124, 1), { fua: true }));
+    await client.write(8192, block());
+    await Promise.all([arrives(server, NBD_CMD_FLUSH), arrives(server, NBD_CMD_READ)]);
+    await restart(server, client);
+    expect([await flushing, await writing]).toEqual(['ERR_NBD_UNFLUSHED_LOST', 'ERR_NBD_UNFLUSHED_LOST']);
+    await client.write(0, block(), { fua: true });
+  });
+
+  test('of a write stream rejects, though another flush has reported the loss', async () => {
+    const { server, client } = await start({ reconnect: 60 });
+    const stream = client.createWriteStream();
+    stream.write(block());
+    await arrives(server, NBD_CMD_WRITE);
+    await client.read(0, 512);
+    await restart(server, client);
+    expect(await codeOf(client.flush())).toBe('ERR_NBD_UNFLUSHED_LOST');
+    stream.end(block());
+    const [error] = await once(stream, 'error');
+    expect(error).toMatchObject({ code: 'ERR_NBD_UNFLUSHED_LOST' });
+  });
 });
 
 describe('reconnect: the server', () => {

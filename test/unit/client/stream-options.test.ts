@@ -18,8 +18,6 @@ class HeldSource {
     return this.#hold(bytes.length);
   }
 
-  async flush(): Promise<void> {}
-
   release(): void {
     for (const go of this.#held.splice(0)) go();
   }
@@ -57,7 +55,7 @@ test.each([
 
 test('highWaterMark: a write stream waits while it has as many bytes in flight', async () => {
   const source = new HeldSource();
-  const stream = writeStream(source, 0n, false, { highWaterMark: 10_000 });
+  const stream = writeStream(source, 0n, undefined, { highWaterMark: 10_000 });
   for (let i = 0; i < 20; i++) stream.write(Buffer.alloc(4000));
   stream.end();
   const end = finished(stream);
@@ -86,5 +84,5 @@ test.each([0, -1, 0.5, Number.NaN])('highWaterMark: %d is refused', (highWaterMa
   const source = new HeldSource();
   const refused = expect.objectContaining({ name: 'NbdArgumentError', code: 'ERR_OUT_OF_RANGE' });
   expect(() => readStream(source, { start: 0n, end: 1n }, { highWaterMark })).toThrow(refused);
-  expect(() => writeStream(source, 0n, false, { highWaterMark })).toThrow(refused);
+  expect(() => writeStream(source, 0n, undefined, { highWaterMark })).toThrow(refused);
 });
