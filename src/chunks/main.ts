@@ -7,7 +7,7 @@ import { titleWithoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { openCacheFile } from './cache/cache-file.js';
 import { MemoryCache } from './cache/memory.js';
-import { isSameImage, savedIdentity } from './cache/saved-identity.js';
+import { isAlike, isSameImage, savedIdentity } from './cache/saved-identity.js';
 import type { Identity, UnitFile } from './contract/cache.js';
 import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
@@ -56,10 +56,11 @@ function rangeOf(input: Input, { range }: ChunkServerOptions): Input {
 
 async function identityOf(
   input: Input,
-  { source, version: given, coding, check, range, part }: ChunkServerOptions,
+  { source, version: given, isWeakVersion, coding, check, range, part }: ChunkServerOptions,
 ): Promise<Identity> {
-  const needsVersion = given === '' && coding !== 'plain' && !(input instanceof AbsentInput);
-  const version = needsVersion ? await versionOfContent(input) : given;
+  const isTelling = given !== '' && !isWeakVersion;
+  const needsDigest = !isTelling && coding !== 'plain' && !(input instanceof AbsentInput);
+  const version = needsDigest ? `${given} ${await versionOfContent(input)}`.trim() : given;
   const places = [range, part].map((one) => (one === undefined ? '' : `${one.offset}+${one.length}`));
   const checks = check === undefined ? '' : `crc=${check.crcs.join('+')}`;
   return { source, version, coding: [coding, ...places, checks].join(' ').trim(), fileSize: input.size };
@@ -119,7 +120,9 @@ async function isImageOf(
   // A web server may refuse reads only.
   await input.read(0, Math.min(1, input.size));
   const saved = await savedIdentity(cacheFile);
-  if (saved === undefined || !isSameImage(saved.identity, await identityOf(input, options))) return false;
+  if (saved === undefined) return false;
+  const isSame = options.version === '' ? isAlike : isSameImage;
+  if (!isSame(saved.identity, await identityOf(input, options))) return false;
   return coding !== 'plain' || file === undefined || !(await hasOtherBytes(file, input));
 }
 

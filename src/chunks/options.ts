@@ -28,6 +28,8 @@ export interface ChunkServerOptions {
   /** The name and version of the source, for the identity of the cache. */
   readonly source: string;
   readonly version: string;
+  /** No request can be bound to the version: the content of a compressed file is a part of its identity, too. */
+  readonly isWeakVersion: boolean;
   readonly cacheFile: string | undefined;
   /** Bytes. */
   readonly cacheSize: number | undefined;
@@ -66,6 +68,7 @@ const OPTIONS = {
   part: text,
   source: text,
   version: text,
+  'weak-version': { type: 'boolean' },
   'cache-file': text,
   'cache-size': text,
   'cache-memory': text,
@@ -123,6 +126,7 @@ export function parseOptions(words: readonly string[]): ChunkServerOptions {
     part: range('part', values.part),
     source: values.source ?? '',
     version: values.version ?? '',
+    isWeakVersion: values['weak-version'] === true,
     cacheFile: values['cache-file'],
     cacheSize: optional('cache-size', values['cache-size']),
     cacheMemory: optional('cache-memory', values['cache-memory']) ?? CACHE_MEMORY,

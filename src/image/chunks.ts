@@ -28,6 +28,8 @@ export type Below =
 export interface SourceIdentity {
   readonly source: string;
   readonly version: string;
+  /** No request can be bound to the version: it does not tell later whether the source has the same file. */
+  readonly isWeak?: boolean;
 }
 
 /** A chunk server. */
@@ -86,6 +88,7 @@ export function chunkWords(request: ChunkRequest): readonly string[] {
   if (part !== undefined) words.push(`--part=${rangeText(part)}`);
   words.push(`--source=${identity.source}`);
   if (identity.version !== '') words.push(`--version=${identity.version}`);
+  if (identity.isWeak === true) words.push('--weak-version');
   words.push(...settingWords(settings));
   if (writable) words.push('--writable');
   if (run !== undefined) words.push(`--run=${run}`);

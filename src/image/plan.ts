@@ -25,6 +25,7 @@ import {
   qemuNbdWords,
 } from './qemu.js';
 import { recordedName, type Source } from './source.js';
+import { conditionFor } from './web.js';
 
 /** How QEMU opens a local image. */
 export interface ImageTree {
@@ -242,7 +243,8 @@ function belowChunks(source: Source, readOnly: boolean): Below {
 
 /** The image that a plan's cache belongs to. */
 export function identityOf({ source, version = '' }: Pick<Plan, 'source' | 'version'>): SourceIdentity {
-  return { source: recordedName(source), version };
+  const isWeak = source.kind === 'web' && version !== '' && conditionFor(version) === undefined;
+  return { source: recordedName(source), version, isWeak };
 }
 
 /** The chunk server, below a qemu-nbd if the image needs one. */

@@ -10,7 +10,7 @@ import { conditionFor } from './web.js';
 /** A file of a web server as it was when it was read. */
 interface Remembered {
   readonly compression: Compression | undefined;
-  /** Empty where it makes no condition: the chunk server compares the content then. */
+  /** Empty where it makes no condition: the chunk server compares the content, and no versions, then. */
   readonly version: string;
   /** See WebSource. */
   readonly condition: string | undefined;

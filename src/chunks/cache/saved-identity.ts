@@ -27,6 +27,15 @@ export async function savedIdentity(path: string): Promise<SavedIdentity | undef
   }
 }
 
+/**
+ * Whether a source has the image of a cache file, by all but what the server said of its version.
+ * @param found has the digest of a compressed file as its version, which may follow that of the server in `saved`; of
+ * another file it has none: compare bytes, too
+ */
+export const isAlike = (saved: Identity, found: Identity): boolean =>
+  isSameImage({ ...saved, version: found.version }, found) &&
+  ['', saved.version, saved.version.split(' ').at(-1)].includes(found.version);
+
 /** Whether two identities are of the same image. */
 export const isSameImage = (a: Identity, b: Identity): boolean =>
   a.source === b.source && a.coding === b.coding && a.fileSize === b.fileSize && a.version === b.version;

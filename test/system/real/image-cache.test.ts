@@ -52,6 +52,12 @@ const withoutVersion: WebFault = ({ headers }) => {
   headers.ETag = headers['Last-Modified'] = undefined;
 };
 
+/** A tag that no condition can name. */
+const withWeakTag: WebFault = ({ headers }) => {
+  headers.ETag = 'W/"a-1"';
+  headers['Last-Modified'] = undefined;
+};
+
 /** The server has another file, with a tag of its own. */
 const withOtherTag: WebFault = (answer, { headers }) => {
   answer.headers.ETag = '"b-2"';
@@ -135,6 +141,7 @@ describe.each([
   it.each([
     ['an ETag', undefined],
     ['no version', withoutVersion],
+    ['a weak ETag', withWeakTag],
   ])('is filled further when the server, which tells %s, comes back', async (_name, fault) => {
     const scope = createScope();
     const web = await serve(scope, isPacked, LARGE);
@@ -154,6 +161,7 @@ describe.each([
   it.each([
     ['another ETag', withoutVersion, withOtherTag],
     ['no version', withoutVersion, withoutVersion],
+    ['a weak ETag', withWeakTag, withWeakTag],
     ['an ETag', undefined, withOtherTag],
   ])('is all there is when the server comes back with another file and %s', async (_name, before, after) => {
     const scope = createScope();

@@ -132,6 +132,11 @@ describe('image server', () => {
       `${CHUNKS} --coding=plain --source=https://h/d.img '--version="tag"' --connections=8 -- nbdkit --readonly curl url=https://h/d.img`,
     ],
     [
+      'a URL with a weak tag',
+      plan('https://h/d.img', { readOnly: true, version: 'W/1' }),
+      `${CHUNKS} --coding=plain --source=https://h/d.img --version=W/1 --weak-version --connections=8 -- nbdkit --readonly curl url=https://h/d.img`,
+    ],
+    [
       'a packed URL',
       plan('https://h/d.xz', { readOnly: true, compression: 'xz', partition: PART }),
       `${CHUNKS} --coding=xz --part=1048576+4096 --source=https://h/d.xz --connections=8 -- nbdkit --readonly curl url=https://h/d.xz`,
