@@ -257,7 +257,8 @@ export class ConnectionPool implements ConnectionOwner {
       ledger.flushed(last);
     };
     const newest = (): number => {
-      if (ledger.mustFail(ticket)) throw unflushedLost();
+      // Without waiting there is no other server that could have forgotten them: the loss itself is the reason.
+      if (this.#waits && ledger.mustFail(ticket)) throw unflushedLost();
       return ledger.coveredBy;
     };
     await this.onConnection(flush, signal, newest);
