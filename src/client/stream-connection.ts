@@ -82,6 +82,9 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
   #hasAnswered = false;
   #lost: NbdError | undefined;
   #onIdle: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+  /** Why it is closed, for the owner. */
+  #reason = lostConnection('it was closed');
 
   constructor(connection: NegotiatedConnection, owner: ConnectionOwner) {
     this.info = connection.info;
@@ -184,10 +187,17 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
   }
 
   /**
-   * Waits for the commands in flight, sends NBD_CMD_DISC, and resolves when the stream is closed.
-   * @param reason for the owner, if nothing else ends the connection
+   * Waits for the commands in flight, sends NBD_CMD_DISC, and resolves when the stream is closed. Further calls return the
+   * same promise.
+   * @param reason for the owner, if nothing else ends the connection; that of the last call counts
    */
-  async close(reason: NbdError = lostConnection('it was closed')): Promise<void> {
+  close(reason: NbdError = lostConnection('it was closed')): Promise<void> {
+    this.#reason = reason;
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#accepting = false;
     if (this.#inFlight.size > 0) {
       const timer = setTimeout(() => this.#lose(lostConnection('the server did not answer')), DRAIN_TIME);
@@ -198,7 +208,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     }
     const leaving = this.#lost === undefined;
     if (leaving) {
-      this.#lost = reason;
+      this.#lost = this.#reason;
       this.#batch.add(DISCONNECT, undefined);
       this.#batch.flush();
       this.#stream.end();
@@ -208,7 +218,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
       await once(this.#stream, 'close').catch(() => undefined);
       clearTimeout(timer);
     }
-    if (leaving) this.#owner.lost(this, { error: reason, unanswered: [], madeProgress: true });
+    if (leaving) this.#owner.lost(this, { error: this.#reason, unanswered: [], madeProgress: true });
   }
 
   find(cookieHi: number, cookieLo: number): PendingCommand | undefined {
