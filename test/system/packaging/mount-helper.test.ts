@@ -29,6 +29,8 @@ const HELPERS = ['mount.fuse.nbdfuse', 'umount.fuse.nbdfuse'] as const;
 /** In a namespace of its own, /usr/sbin gets the helpers, and /run is empty; `$1` is the scope's folder, `$2` the URI. */
 const PRELUDE = `
 set -e
+# The mounts of other tests are in this namespace, too.
+umount -a -i -l -t fuse.nbdfuse
 mount --bind /usr/sbin "$1/sbin.own"
 mount --bind "$1/sbin" /usr/sbin
 mount -t tmpfs tmpfs /run
