@@ -96,6 +96,12 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
     this.#stream.on('end', () => this.#lose(lostConnection('the server closed it')));
     this.#stream.on('close', () => this.#lose(lostConnection('the server closed it')));
     this.#stream.on('error', (error) => this.#lose(lostConnection(error.message, error)));
+    // Bytes that came early may end it, which the owner must learn after it has the connection.
+    queueMicrotask(() => this.#begin());
+  }
+
+  #begin(): void {
+    const stream = this.#stream;
     if (stream instanceof ReceivingSocket) stream.receive(this);
     else stream.on('data', (chunk: Buffer) => this.received(chunk.length, chunk));
   }
