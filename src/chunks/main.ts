@@ -16,6 +16,7 @@ import { unitsOf } from './contract/units.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
 import { flushFirst, writableDisk } from './disk/writable-disk.js';
 import { AbsentInput } from './input/absent-input.js';
+import { comparedInput } from './input/compared-input.js';
 import { openFileInput } from './input/file-input.js';
 import { NbdInput, type NbdInputOptions } from './input/nbd-input.js';
 import { rangedInput } from './input/ranged-input.js';
@@ -93,15 +94,13 @@ async function returnedInput(
   file: UnitFile | undefined,
   onEnd: OnEnd,
 ): Promise<Input | 'other'> {
-  let isUsed = false;
   try {
-    const whole = await openInput(options, async (how) => (isUsed ? onEnd(how) : undefined));
-    try {
-      isUsed = await isImageOf(options, file, whole);
-    } finally {
-      if (!isUsed) await whole.close();
-    }
-    return isUsed ? rangeOf(whole, options) : 'other';
+    const found = await comparedInput({
+      open: (whenEnded) => openInput(options, whenEnded),
+      isSame: (whole) => isImageOf(options, file, whole),
+      onEnd,
+    });
+    return found === 'other' ? found : rangeOf(found, options);
   } catch (error) {
     if (HAS_CHANGED.test(textOf(error))) return 'other';
     throw error;
