@@ -21,6 +21,8 @@ const LOCAL_LENGTH = 30;
 const MAX_DIRECTORY = 64 * 1024 * 1024;
 const [ENCRYPTED, DESCRIPTOR] = [1, 8];
 const [STORED, ZIP_64] = [0, 1];
+/** The most bytes of a file: no disk has more, and a number counts no further. */
+const MAX_SIZE = BigInt(Number.MAX_SAFE_INTEGER);
 /** Methods of compression that the chunk server decodes. */
 const CODINGS: Readonly<Record<number, Member['coding']>> = {
   8: 'deflate',
@@ -147,6 +149,7 @@ function entryAt(directory: Buffer, at: number): Entry {
   const method = short(10);
   const coding = CODINGS[method];
   const isOther = method !== STORED && coding === undefined;
+  const isShort = method === STORED && packed !== size && (short(8) & ENCRYPTED) === 0;
   return {
     name,
     size: packed,
@@ -154,7 +157,7 @@ function entryAt(directory: Buffer, at: number): Entry {
     crc: directory.readUInt32LE(at + 16),
     coding,
     header,
-    isBroken: method === STORED && packed !== size && (short(8) & ENCRYPTED) === 0,
+    isBroken: isShort || size > MAX_SIZE,
     problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isOther ? 'compressed' : undefined,
     end: extraEnd + short(32),
   };

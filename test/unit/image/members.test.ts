@@ -110,6 +110,22 @@ describe('zip archive of one file', () => {
         true,
       );
   });
+
+  it.each([2n ** 53n, 2n ** 64n - 2n])('is refused as damaged where it claims %i bytes', async (size) => {
+    const whole = zipOf(Buffer.alloc(0), newer);
+    const at = whole.length - 22 - 51;
+    const extra = Buffer.alloc(12);
+    extra.writeUInt16LE(1, 0);
+    extra.writeUInt16LE(8, 2);
+    extra.writeBigUInt64LE(size, 4);
+    whole.writeUInt16LE(8, at + 10);
+    whole.writeUInt32LE(0xffff_ffff, at + 24);
+    whole.writeUInt16LE(extra.length, at + 30);
+    whole.writeUInt32LE(51 + extra.length, whole.length - 22 + 12);
+    const file = Buffer.concat([whole.subarray(0, -22), extra, whole.subarray(-22)]);
+    const listed = zipMembers('a.zip', readerOf(file));
+    await expect(listed).rejects.toThrow('a.zip is damaged, or ends too early: get it again');
+  });
 });
 
 it('archives of any bytes: are listed or refused, without another error', async () => {
