@@ -53,7 +53,7 @@ export class PartitionedDiskKeeper implements FileKeeper {
     const { disk, report } = this.#parts;
     await disk.ready();
     const found = await this.#untilCancelled(this.#read());
-    this.#backend?.showParts?.(FILE, found);
+    await this.#backend?.showParts?.(FILE, found);
     this.#names = found.map(({ name }) => name);
     for (const one of found) report.detail(partText(one));
     report.line(`${WHOLE_DISK} has the partitions ${this.#names.join(', ')}`, 'info');

@@ -52,8 +52,11 @@ export interface Backend {
   readonly directory: DirectoryAnswers | undefined;
   /** Tells the state of the chunk server behind a file's disk, for its status. Undefined where there is no status. */
   readonly chunksChanged: ((file: number, chunks: ChunkStatus) => void) | undefined;
-  /** Shows parts of a file's disk as files, with the numbers after it. Undefined where that is not possible. */
-  readonly showParts: ((file: number, parts: readonly PartDescription[]) => void) | undefined;
+  /**
+   * Shows parts of a file's disk as files, with the numbers after it; resolves when they are there. Undefined where that is
+   * not possible.
+   */
+  readonly showParts: ((file: number, parts: readonly PartDescription[]) => Promise<void>) | undefined;
   /** Gives a file a connection, which belongs to the backend from then on. */
   attach(file: number, connection: number, negotiated: NegotiatedConnection): void;
   /** Waiting and new requests of the file fail with `errno` until a new connection is accepted. */

@@ -289,9 +289,11 @@ class KernelBackend implements Backend {
     this.#worker.attach(file, connection, negotiated.takeSocket(), negotiated.info);
   }
 
-  showParts(file: number, parts: readonly PartDescription[]): void {
+  async showParts(file: number, parts: readonly PartDescription[]): Promise<void> {
     this.#files.addParts(file, parts);
     this.#worker.send('showParts', file, parts);
+    // The worker answers in order.
+    await this.#worker.status();
   }
 
   chunksChanged(file: number, chunks: ChunkStatus): void {
