@@ -1,8 +1,8 @@
 // Locks the files that a mount writes to, so that two mounts do not write to one image.
 //
 // The kernel ends the locks with this process, which serves the mount, however it ends; a client of the library ends them
-// when it is closed. QEMU's programs have their own
-// locks, which keep others from most images while a program writes to them, but not from raw ones below an overlay.
+// when it is closed. QEMU's programs have their own locks, which keep others from most images while a program writes to
+// them, but not from raw ones below an overlay.
 
 import { FileLocks } from '../linux/file-lock.js';
 import { printable } from '../nbd/text.js';

@@ -12,7 +12,7 @@ import { reasonOf } from '../transport/errors.js';
 import { openServer } from '../transport/server.js';
 import { ImageError } from './errors.js';
 import type { RequestedFormat } from './formats.js';
-import type { KeepRequest } from './keep-request.js';
+import { type KeepRequest, wantsKept } from './keep-request.js';
 import type { ImageRequest, PreparedImage } from './prepare.js';
 
 /** Options of `openImage`. They mean what the options of the command line mean: see nbdfuse(1). */
@@ -42,15 +42,13 @@ export interface ImageOptions
 }
 
 /** The format that a caller names. @throws NbdArgumentError */
-function formatOf(
-  word: string | undefined,
-  parse: (word: string) => RequestedFormat | undefined,
-  names: readonly string[],
-): RequestedFormat {
-  const found = word === undefined ? { format: undefined, compression: undefined } : parse(String(word));
+async function formatOf(word: string | undefined): Promise<RequestedFormat> {
+  if (word === undefined) return { format: undefined, compression: undefined };
+  const { FORMAT_NAMES, parseFormatWord } = await import('./formats.js');
+  const found = parseFormatWord(String(word));
   if (found !== undefined) return found;
   throw new NbdArgumentError(
-    `bad format: it must be one of ${names.join(', ')}, or a combination such as qcow2.xz`,
+    `bad format: it must be one of ${FORMAT_NAMES.join(', ')}, or a combination such as qcow2.xz`,
   );
 }
 
@@ -78,7 +76,7 @@ function check(name: unknown, options: ImageOptions): void {
     throw new NbdArgumentError('cacheFile and cacheDir cannot be used together');
   if (cacheSize !== undefined && cacheFile === undefined && cacheDir === undefined)
     throw new NbdArgumentError('cacheSize needs cacheFile or cacheDir');
-  if (share && (cacheFile ?? cacheDir ?? prefetch ?? options.trace) !== undefined)
+  if (share && wantsKept(options))
     throw new NbdArgumentError('share cannot be used with a cache: the image changes');
   if (share && overlay !== undefined && overlay !== false)
     throw new NbdArgumentError(
@@ -88,13 +86,12 @@ function check(name: unknown, options: ImageOptions): void {
 
 async function requestOf(name: string, options: ImageOptions): Promise<ImageRequest> {
   check(name, options);
-  const { FORMAT_NAMES, parseFormatWord } = await import('./formats.js');
   const { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, trace, overlay } = options;
   const { readOnly = false, share = false, allowReferences = false } = options;
   const { keyFile, member, snapshotName, partition } = options;
   return {
     ...{ name, keyFile, member, snapshotName, partition, readOnly, share, allowReferences },
-    requested: formatOf(options.format, parseFormatWord, FORMAT_NAMES),
+    requested: await formatOf(options.format),
     overlay: typeof overlay === 'string' ? { path: overlay } : overlay ? 'temporary' : undefined,
     keep: { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, trace },
   };
@@ -112,14 +109,17 @@ async function connect(prepared: PreparedImage, options: ImageOptions): Promise<
   const { argv, directory, started, locks } = prepared;
   const { onStderr, connections, signal } = options;
   const target = { kind: 'socket-activation', argv, directory } as const;
-  let end = async (): Promise<void> => {
-    await started?.close();
-    locks?.release();
+  let server = started?.server;
+  const end = async (): Promise<void> => {
+    try {
+      await server?.close();
+    } finally {
+      locks?.release();
+    }
   };
   try {
     for (const line of prepared.lines) options.onMessage?.(line);
-    const server = started?.server ?? (await openServer({ target, exportName: '' }, { onStderr }));
-    end = () => server.close().finally(() => locks?.release());
+    server ??= await openServer({ target, exportName: '' }, { onStderr });
     started?.output.passOn(onStderr ?? printableSink(writeToStderr));
     return await NbdClient.over(server, { connections, signal, onClosed: end });
   } catch (error) {
