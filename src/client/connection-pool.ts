@@ -13,7 +13,7 @@ import type { ExportInfo } from '../nbd/export-info.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { ChangeLedger, type ServerProcesses } from './change-ledger.js';
 import { lostConnection, rangeInDoubt, unflushedLost, unknownChange } from './loss-errors.js';
-import { type Command, PendingCommand } from './pending-command.js';
+import { type Command, type PendingCommand, submitTo } from './pending-command.js';
 import { type ConnectionEnd, type ConnectionOwner, StreamConnection } from './stream-connection.js';
 import { WaitingList } from './waiting-list.js';
 
@@ -160,11 +160,7 @@ export class ConnectionPool implements ConnectionOwner {
 
   /** Sends a command. Resolves when its reply is complete. */
   submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
-    return new Promise((resolve, reject) => {
-      const settled = (pending: PendingCommand, error: unknown) =>
-        error === undefined ? resolve(pending) : reject(error);
-      this.send(new PendingCommand(command, settled), signal);
-    });
+    return submitTo(this, command, signal);
   }
 
   /** Sends a command when there is a connection. @param signal its signal if it was not sent before */

@@ -145,3 +145,17 @@ export class PendingCommand implements PendingRequest, RequestHeader {
     this.settle(reason);
   }
 }
+
+/** Takes commands, each of which reports its end. */
+interface Sender {
+  send(pending: PendingCommand, signal?: AbortSignal): void;
+}
+
+/** Sends a command. Resolves when its reply is complete; rejects if it fails, or is not sent. */
+export function submitTo(sender: Sender, command: Command, signal?: AbortSignal): Promise<PendingCommand> {
+  return new Promise((resolve, reject) => {
+    const settled = (pending: PendingCommand, error: unknown) =>
+      error === undefined ? resolve(pending) : reject(error);
+    sender.send(new PendingCommand(command, settled), signal);
+  });
+}

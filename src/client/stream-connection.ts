@@ -17,7 +17,7 @@ import { DISCONNECT } from '../nbd/transmission/request.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
 import { type ByteReceiver, ReceivingSocket } from '../transport/receiving-socket.js';
 import { lostConnection } from './loss-errors.js';
-import { type Command, PendingCommand } from './pending-command.js';
+import { type Command, type PendingCommand, submitTo } from './pending-command.js';
 import { RequestBatch } from './request-batch.js';
 
 /** Milliseconds for the server to close the connection after NBD_CMD_DISC. */
@@ -123,11 +123,7 @@ export class StreamConnection implements ReplySink<PendingCommand>, ByteReceiver
 
   /** Sends a command. Resolves when its reply is complete; rejects if it fails. */
   submit(command: Command, signal?: AbortSignal): Promise<PendingCommand> {
-    return new Promise((resolve, reject) => {
-      const settled = (pending: PendingCommand, error: unknown) =>
-        error === undefined ? resolve(pending) : reject(error);
-      this.send(new PendingCommand(command, settled), signal);
-    });
+    return submitTo(this, command, signal);
   }
 
   /** Sends a command, which `settled` reports the end of. @throws NbdError if it takes none; the signal's reason */
