@@ -186,6 +186,8 @@ class ChunkServer {
   #work: Work | undefined;
   #control: Control | undefined;
   #running: RunningCommand | undefined;
+  /** Known from the first reason to end on: SIGTERM to a server that has failed does not make it a success. */
+  #exitStatus: number | undefined;
   #isStopping = false;
 
   constructor(options: ChunkServerOptions) {
@@ -277,20 +279,22 @@ class ChunkServer {
 
   /** Ends with the server below. */
   async #end(how: string): Promise<void> {
-    if (!this.#isStopping) say(how);
+    if (this.#exitStatus === undefined) say(how);
+    this.#exitStatus ??= 1;
     // The cache file takes time to close, and must not answer for a server that has ended.
     await this.#server?.close();
-    await this.#stop(1);
+    await this.#stop(this.#exitStatus);
   }
 
   async #stop(status: number): Promise<void> {
+    this.#exitStatus ??= status;
     if (this.#isStopping) return;
     this.#isStopping = true;
     await this.#running?.stop();
     await this.#work?.stop();
     await this.#image?.close();
     await this.#control?.close();
-    process.exit(status);
+    process.exit(this.#exitStatus);
   }
 }
 

@@ -12,6 +12,9 @@ import type { Scope } from './scope.js';
 /** Bytes of the end of standard error that a message shows. */
 const LAST_WORDS = 500;
 
+/** Milliseconds to wait for words: less than the limit of a test, so that its failure shows the words that came. */
+const SAY_TIME = 50_000;
+
 /** Options of a process. */
 export interface ProgramOptions {
   /** Default: no standard input; output and error are pipes. */
@@ -101,12 +104,18 @@ export class Program {
     }
   }
 
-  /** Resolves when output or error holds the pattern. @throws Error if the process ends before */
+  /** Resolves when output or error holds the pattern. @throws Error if the process ends before, or after SAY_TIME */
   async says(pattern: RegExp): Promise<void> {
     const isSaid = (): boolean => pattern.test(this.#stderr) || pattern.test(this.#stdout);
-    while (!isSaid()) {
-      if (this.#isOver) throw new Error(`${this.#name} ended without saying ${pattern}: ${this.#stderr}`);
-      await Promise.race([once(this.child, 'said'), this.ended]);
+    const limit = new TimeLimit(SAY_TIME);
+    try {
+      while (!isSaid()) {
+        if (this.#isOver) throw new Error(`${this.#name} ended without saying ${pattern}: ${this.#stderr}`);
+        if (limit.isOver) throw new Error(`${this.#name} does not say ${pattern}: ${this.#stderr}`);
+        await Promise.race([once(this.child, 'said'), this.ended, limit.over]);
+      }
+    } finally {
+      limit.cancel();
     }
   }
 
