@@ -148,10 +148,10 @@ async function requireNbdkit(source: Exclude<Source, { kind: 'nbd' }>): Promise<
 
 /** The source with what nbdkit needs. @throws ImageError without nbdkit or its plugin */
 async function webSource(source: WebSource): Promise<WebSource> {
-  await requireNbdkit(source);
+  const [canRetry] = await Promise.all([hasFilter('retry-request'), requireNbdkit(source)]);
   const { password } = source;
   const passwordFile = password === undefined ? undefined : keepSecret(password);
-  return { ...source, passwordFile, canRetry: await hasFilter('retry-request') };
+  return { ...source, passwordFile, canRetry };
 }
 
 /** @throws ImageError when a path does not name an image */

@@ -71,7 +71,8 @@ export async function requirePlugin(what: string, plugin: string): Promise<void>
   );
 }
 
-/** Whether nbdkit has a filter. */
+/** Whether there is an nbdkit that has a filter. */
 export async function hasFilter(name: string): Promise<boolean> {
-  return isThere(join(await nbdkitDirectory('filterdir'), `nbdkit-${name}-filter.so`));
+  const directory = await nbdkitDirectory('filterdir').catch(() => undefined);
+  return directory !== undefined && isThere(join(directory, `nbdkit-${name}-filter.so`));
 }

@@ -64,12 +64,14 @@ function failed(source: WebSource, trace: WebTrace, error: unknown): ImageError 
 
 /**
  * Lets `use` read the file through an nbdkit, and judges each answer of the web server as it comes.
+ * @param onAnswer called when the headers of an answer are complete
  * @throws ImageError; the reason of `signal`
  */
 async function withTrace<T>(
   source: WebSource,
   signal: AbortSignal | undefined,
   use: (disk: DiskReader) => Promise<T>,
+  onAnswer?: (exchanges: readonly Exchange[]) => void,
 ): Promise<{ readonly found: T; readonly exchanges: readonly Exchange[] }> {
   const trace = new WebTrace();
   const stop = new AbortController();
@@ -80,9 +82,11 @@ async function withTrace<T>(
     silent.refresh();
     trace.take(chunk);
     const last = trace.exchanges.at(-1);
+    if (last === undefined || !trace.isComplete) return;
     // nbdkit would read a whole file that comes in place of a part.
-    const why = last === undefined || !trace.isComplete ? undefined : flawOf(last);
+    const why = flawOf(last);
     if (why !== undefined) stop.abort(flawed(source, why));
+    else onAnswer?.(trace.exchanges);
   };
   const argv = nbdkitServer({ source: { ...source, canRetry: false }, readOnly: true }, TRACE_FLAGS);
   const server = await openServer(
@@ -123,23 +127,61 @@ async function readParts(source: WebSource, disk: DiskReader): Promise<{ look: L
   return { look, size: disk.size };
 }
 
+/** Asks the web server, beside the inspection, whether it accepts conditions. */
+class ConditionChecks {
+  readonly #source: WebSource;
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #checks = new Map<string, Promise<boolean>>();
+
+  constructor(source: WebSource, signal: AbortSignal | undefined) {
+    this.#source = source;
+    this.#signal = signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]);
+  }
+
+  /** Whether requests with the condition succeed: some servers refuse it although the file has not changed. */
+  isAccepted(condition: string): Promise<boolean> {
+    const begun = this.#checks.get(condition);
+    if (begun !== undefined) return begun;
+    const readLast = ({ read, size }: DiskReader): Promise<Buffer> => read(size - 1n, 1);
+    const check = withTrace({ ...this.#source, condition }, this.#signal, readLast).then(
+      () => true,
+      () => false,
+    );
+    this.#checks.set(condition, check);
+    return check;
+  }
+
+  /** Stops the checks whose answers nobody needs. Resolves when their servers have ended. */
+  async end(): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#checks.values());
+  }
+}
+
 async function inspect(source: WebSource, signal: AbortSignal | undefined): Promise<WebLook> {
-  const { found, exchanges } = await withTrace(source, signal, (disk) => readParts(source, disk));
-  const { look, size } = found;
-  const why = exchanges.map((one) => flawOf(one, size)).find((one) => one !== undefined);
-  if (why !== undefined) throw flawed(source, why);
-  const odd = disagreementOf(exchanges);
-  if (odd !== undefined) throw flawed(source, odd);
-  const version = versionOf(exchanges);
-  const condition = conditionOf(exchanges);
-  if (condition === undefined) return { look, condition, version };
-  // Some servers refuse the condition although the file has not changed.
-  const isKnown = await withTrace({ ...source, condition }, signal, ({ read }) => read(size - 1n, 1)).then(
-    () => true,
-    () => false,
-  );
-  signal?.throwIfAborted();
-  return { look, condition: isKnown ? condition : undefined, version };
+  const checks = new ConditionChecks(source, signal);
+  // The first answer names the condition already.
+  const begin = (exchanges: readonly Exchange[]): void => {
+    const condition = conditionOf(exchanges);
+    if (exchanges.length === 1 && condition !== undefined) void checks.isAccepted(condition);
+  };
+  try {
+    const { found, exchanges } = await withTrace(source, signal, (disk) => readParts(source, disk), begin);
+    const { look, size } = found;
+    const why = exchanges.map((one) => flawOf(one, size)).find((one) => one !== undefined);
+    if (why !== undefined) throw flawed(source, why);
+    const odd = disagreementOf(exchanges);
+    if (odd !== undefined) throw flawed(source, odd);
+    const version = versionOf(exchanges);
+    const condition = conditionOf(exchanges);
+    if (condition === undefined) return { look, condition, version };
+    const isKnown = await checks.isAccepted(condition);
+    signal?.throwIfAborted();
+    return { look, condition: isKnown ? condition : undefined, version };
+  } finally {
+    await checks.end();
+  }
 }
 
 /**

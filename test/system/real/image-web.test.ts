@@ -156,12 +156,12 @@ describe('image on a web server', () => {
       },
     ],
     [
-      'that fails once for each kind of request',
+      'that fails each seventh request',
       (answer, { count }) => {
-        if (count % 5 === 1) answer.status = 503;
+        if (count % 7 === 1) answer.status = 503;
       },
     ],
-    ['that drops a connection', (_, { count }) => (count % 5 === 1 ? 'drop' : undefined)],
+    ['that drops each seventh connection', (_, { count }) => (count % 7 === 1 ? 'drop' : undefined)],
     [
       'that redirects',
       (answer, { url }) => {
