@@ -38,6 +38,8 @@ const NOT_RUN: Readonly<Record<string, string>> = {
   'README.md: On Debian and Ubuntu':
     'changes this machine; scripts/package-test installs the package in fresh systems',
   'docs/internals/testing.md: Benchmark': 'it makes a system of another version, and measures for an hour',
+  'docs/reference/library.md: Install it in a project':
+    'needs the packed package; test/system/packaging/npm-package.test.ts runs it',
   'docs/guide/boot.md: Mount at boot':
     'changes this machine; test/system/packaging/mount-helper.test.ts does it and takes it back',
 };

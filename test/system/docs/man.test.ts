@@ -55,11 +55,30 @@ test('manual page nbdfuse(1): has every option and every way to name a server', 
   }
 });
 
+/** The exports of the library that a program can use, and the members of its clients. */
+function libraryNames(): string[] {
+  const statics = Object.getOwnPropertyNames(NbdClient).filter(
+    (name) => !Object.hasOwn(Function.prototype, name),
+  );
+  const members = Object.getOwnPropertyNames(NbdClient.prototype).filter((name) => name !== 'constructor');
+  // `closed` is a field, which only an instance has.
+  return [...Object.keys(library), ...statics.filter((name) => name !== 'prototype'), ...members, 'closed'];
+}
+
+/** The names between backticks in a text. */
+const quoted = (text: string): string[] => [...text.matchAll(/`([\w.]+)/g)].map(([, name]) => name);
+
 test('nbdfuse-library(3) lists only members of NbdClient and exports of the library', () => {
   const items = [...source('nbdfuse-library.3').matchAll(/^- (.*)\\$/gm)].map(([, names]) => names);
-  const names = items.flatMap((item) => [...item.matchAll(/`([^`]+)`/g)].map(([, name]) => name));
-  // `closed` is a field, which only an instance has.
-  const known = [NbdClient.prototype, NbdClient, library].flatMap((one) => Object.getOwnPropertyNames(one));
+  const names = items.flatMap(quoted);
   expect(names.length).toBeGreaterThan(30);
-  expect(names.filter((name) => ![...known, 'closed'].includes(name))).toEqual([]);
+  expect(names.filter((name) => !libraryNames().includes(name))).toEqual([]);
 });
+
+test.each(['docs/reference/man/nbdfuse-library.3.md', 'docs/reference/library.md'])(
+  '%s: names every export of the library and every member of NbdClient',
+  (page) => {
+    const names = quoted(readFileSync(`${ROOT}${page}`, 'utf8')).flatMap((name) => name.split('.'));
+    expect(libraryNames().filter((name) => !names.includes(name))).toEqual([]);
+  },
+);

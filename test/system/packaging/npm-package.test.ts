@@ -1,9 +1,17 @@
 // The package as a user gets it: packed by npm, installed from the tarball, and used.
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, normalize } from 'node:path';
+import { basename, dirname, join, normalize } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -12,6 +20,11 @@ requirePrograms('nbdkit', 'fusermount3');
 const ROOT = join(import.meta.dirname, '../../..');
 const TSC = join(ROOT, 'node_modules/.bin/tsc');
 const INSTALL = ['npm', 'install', '--no-audit', '--no-fund', '--prefer-offline'];
+/** The command that installs the library in a project, as its page has it. */
+const [, INSTALL_LIBRARY = ''] =
+  /^## Install it in a project$[\s\S]*?^```sh\n(npm install .*)\n```$/m.exec(
+    readFileSync(join(ROOT, 'docs/reference/library.md'), 'utf8'),
+  ) ?? [];
 
 let folder: string;
 let tarball: string;
@@ -91,7 +104,8 @@ describe('npm package', () => {
       'use.ts': USE,
       'use.mjs': USE.replace(/, type \w+/g, '').replace(/^export type.*|: \w+(?= =)/gm, ''),
     });
-    run([...INSTALL, tarball], path);
+    copyFileSync(tarball, join(path, basename(tarball)));
+    run(['bash', '-c', `${INSTALL_LIBRARY} --no-audit --no-fund --prefer-offline`], path);
     expect(run(['node', 'use.mjs'], path)).toBe('2097152n 512\n');
     for (const [module, resolution] of [
       ['node16', 'node16'],

@@ -61,6 +61,15 @@ test('example of the library page: opens an image by its name', () => {
   expect(output).toBe(`${disk} is qcow2; serving it with qemu-nbd\n4194304 bytes\nabab\n`);
 });
 
+test('example of the library page: several clients of one server', () => {
+  const folder = scratchFolder();
+  const program = compile(folder, example('docs/reference/library.md', 'open-server'));
+  const disk = createQcow2(join(folder, 'disk.qcow2'), '4M');
+  expect(execFileSync(process.execPath, [program, disk], { encoding: 'utf8' })).toBe('shared\n');
+  // The server has ended: it would lock the image.
+  expect(execFileSync('qemu-img', ['check', disk], { encoding: 'utf8' })).toContain('No errors were found');
+});
+
 test('example of the library page: edits a qcow2 file, reads its snapshot, and leaves nothing running', () => {
   const folder = scratchFolder();
   const program = compile(folder, example('docs/reference/library.md', 'edit-qcow2'));
