@@ -40,7 +40,7 @@ export interface NativeOptions {
 }
 
 const NOT_INSTALLED =
-  'the package fuse-native is not installed; apt-get install libfuse2, and reinstall nbdfuse';
+  'the package fuse-native is not installed; apt-get install libfuse2, and install nbdfuse with npm (the Debian package never contains fuse-native)';
 
 /** Largest WRITE of libfuse 2 in bytes. */
 const MAX_WRITE = 131_072;
