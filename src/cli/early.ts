@@ -8,12 +8,12 @@ import type { Worker } from 'node:worker_threads';
 import { spawnWorker } from '../worker/spawn.js';
 import { isDirectoryDeleted } from './current-directory.js';
 
-/** Options of a mount that this process serves with the kernel backend. */
+/** Options of a mount that this process serves with the kernel backend; a test compares them with options.ts. */
 const MOUNTING =
-  /^(-[CPdforsv]|--(all|cache(-dir|-file|-memory|-size)?|connections|export|foreground|format|log-(file|format)|member|overlay|partitions?|pid-?file|prefetch|read-?only|reconnect|restart|settle-time|snapshot-name|threads|timeout|trace|verbose)(=|$))/;
+  /^(-[CPdforsv]|--(all|allow-references|cache(-dir|-file|-memory|-size)?|connections|export|foreground|format|key-file|log-(file|format)|member|metrics|overlay|partitions?|pid-?file|prefetch|read-?only|reconnect|restart|settle-time|share|snapshot-name|threads|timeout|trace|verbose)(=|$))/;
 
 /** The words after the mountpoint that begin the server. */
-const SERVER = /^(\[|--(command|fd|(systemd-)?socket-activation|tcp|unix|vsock))$/;
+const SERVER = /^(\[|--(cmd|command|fd|(systemd-)?socket-activation|tcp|unix|uri|vsock))$/;
 
 /** `nbdfuse cache` with its actions mounts nothing. */
 const CACHE = /^cache (list|verify|prune|export)$/;

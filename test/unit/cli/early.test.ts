@@ -5,6 +5,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { OPTIONS } from '../../../src/cli/arguments/options.js';
+import { MODE_WORDS } from '../../../src/cli/arguments/server-mode.js';
 import { looksLikeMount } from '../../../src/cli/early.js';
 import { scratchFolder } from '../../support/cleanup.js';
 import { NBDFUSE } from '../../support/run/mount.js';
@@ -19,6 +21,8 @@ describe('early worker start', () => {
     '--pid-file=p dir [ nbdkit --help ]',
     'dir --command nbdkit -s --version',
     '--overlay dir image.qcow2',
+    '--metrics=9000 dir --uri nbd://host',
+    '--key-file disk.key --share --allow-references dir image.qcow2',
   ])('starts for a mount: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(true));
 
   it.each([
@@ -37,6 +41,23 @@ describe('early worker start', () => {
     '--print-command dir image.qcow2',
     '--completion bash',
   ])('does not start for: %s', (line) => expect(looksLikeMount(wordsOf(line))).toBe(false));
+});
+
+/** The options with which this process serves no mount, or none with the kernel backend. */
+const NOT_SERVING = [
+  ...['--daemon', '--fuse-backend', '--print-command', '--unmount'],
+  ...['--list', '--status', '--list-mounts', '--watch', '--json'],
+  ...['-h', '--help', '--fuse-help', '--completion', '-V', '--version', '--long-options', '--short-options'],
+];
+
+it('early worker start: knows every option of a mount, and every way to name a server', () => {
+  const names = OPTIONS.flatMap((option) => option.names);
+  expect(names.filter((name) => !looksLikeMount([name, 'dir', 'image.raw']))).toEqual(
+    names.filter((name) => NOT_SERVING.includes(name)),
+  );
+  expect(NOT_SERVING.filter((name) => !names.includes(name))).toEqual([]);
+  // An option of the server begins with a dash, too.
+  expect(MODE_WORDS.filter((word) => !looksLikeMount(['dir', word, '--x']))).toEqual([]);
 });
 
 it('early worker start: ends in order for a command line that only looked like a mount', async () => {
