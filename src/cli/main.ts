@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { type KeepRequest, wantsKept } from '../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../image/prepare.js';
+import { isRemote } from '../image/scheme.js';
 import { titleWithoutSecrets } from '../nbd/secrets.js';
 import type { MountPlace } from '../session/place.js';
 import type { ProcessHooks } from '../session/process.js';
@@ -54,8 +55,16 @@ async function prepare(image: ImageRequest, dryRun: boolean, report: Report): Pr
   const { prepareImage } = await import('../image/prepare.js');
   const { untilSignal } = await import('./signals.js');
   const { showProgress } = await import('./progress.js');
-  const watch = (server: NbdServer): (() => void) => showProgress(server, process.stderr, report);
-  return untilSignal((signal) => prepareImage(image, { dryRun, signal, watch }));
+  const server = { kind: 'uri', uri: image.name } as const;
+  const end = isRemote(image.name)
+    ? announceLater(() => void announceServer(server, report))
+    : () => undefined;
+  const watch = (started: NbdServer): (() => void) => showProgress(started, process.stderr, report, end);
+  try {
+    return await untilSignal((signal) => prepareImage(image, { dryRun, signal, watch }));
+  } finally {
+    end();
+  }
 }
 
 /** The error of a mount of an image, in words that name the next step where nbdfuse knows it. */

@@ -16,11 +16,12 @@ const CLEAR = '\r\x1b[K';
 /** A terminal or a file: standard error. */
 export type ProgressOutput = Pick<NodeJS.WriteStream, 'isTTY' | 'write'>;
 
-/** Shows the progress of a server until the returned function is called. */
+/** Shows the progress of a server until the returned function is called. @param begin called when there is some */
 export function showProgress(
   server: Pick<NbdServer, 'controlPath'>,
   output: ProgressOutput,
   report: Pick<Report, 'detail'>,
+  begin: () => void = () => undefined,
 ): () => void {
   const { controlPath } = server;
   if (controlPath === undefined) return () => undefined;
@@ -28,6 +29,7 @@ export function showProgress(
   let last = performance.now();
   const stop = followChunkStatus(controlPath, ({ indexing }) => {
     if (indexing === undefined) return;
+    begin();
     const text = `reading the compressed file once: ${progressText(indexing)}`;
     if (output.isTTY) {
       output.write(`${CLEAR}nbdfuse: ${text}`);

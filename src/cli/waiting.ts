@@ -2,14 +2,12 @@
 //
 // Used while a server does not answer, and by --unmount.
 
+import { ANNOUNCE_AFTER } from '../constants/patience.js';
 import type { Report, ServerMode } from '../session/settings.js';
-
-/** Milliseconds after which a wait gets its line. */
-const PATIENCE = 2000;
 
 /** Calls `announce` in two seconds, unless the returned function is called before. */
 export function announceLater(announce: () => void): () => void {
-  const timer = setTimeout(announce, PATIENCE);
+  const timer = setTimeout(announce, ANNOUNCE_AFTER);
   return () => clearTimeout(timer);
 }
 

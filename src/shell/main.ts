@@ -7,6 +7,8 @@ import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { getSystemErrorMap } from 'node:util';
 import { NbdClient } from '../client/client.js';
+import { ANNOUNCE_AFTER } from '../constants/patience.js';
+import { withoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { HELP, parseShellArguments, type ShellRequest } from './arguments.js';
 import { evaluate } from './evaluate.js';
@@ -30,8 +32,22 @@ async function codeOf(commands: readonly string[]): Promise<readonly string[]> {
   return Promise.all(commands.map((code) => (code === STDIN ? text(process.stdin) : code)));
 }
 
+/** Connects; tells a person at a terminal when that takes long. */
+async function connect(uri: string): Promise<NbdClient> {
+  const announce = (): void => {
+    const shown = printable(withoutSecrets(uri));
+    if (process.stderr.isTTY) process.stderr.write(`nbdsh: waiting for the server to answer: ${shown}\n`);
+  };
+  const timer = setTimeout(announce, ANNOUNCE_AFTER);
+  try {
+    return await NbdClient.connect(uri);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 async function run({ uri, commands }: ShellRequest): Promise<void> {
-  const client = uri === undefined ? undefined : await NbdClient.connect(uri);
+  const client = uri === undefined ? undefined : await connect(uri);
   const scope = createScope(client, (line) => process.stdout.write(line));
   try {
     if (commands.length === 0 && process.stdin.isTTY === true) await converse(scope);

@@ -1,15 +1,17 @@
 // Messages about mistakes on the command line, from the program itself.
 
+import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { createScope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { runProgram, tryProgram } from '../../support/run/command.js';
 import { NBDFUSE } from '../../support/run/mount.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
+import { until } from '../../support/run/until.js';
 
-requirePrograms('qemu-img', 'qemu-nbd', 'script');
+requirePrograms('qemu-img', 'qemu-nbd', 'nbdkit', 'script');
 
 async function setUp() {
   const scope = createScope();
@@ -72,6 +74,42 @@ it('a silent server: a line at a terminal says that nbdfuse waits for it', async
     await program.kill('SIGTERM');
   }
 });
+
+/** Starts a server that accepts connections and never answers. */
+async function startSilent(scope: Scope, where: string | number): Promise<Server> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => void sockets.add(socket.on('error', () => undefined)));
+  scope.add(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  server.listen(where);
+  await once(server, 'listening');
+  return server;
+}
+
+it('a silent server: so does a line while nbdfuse looks at an image on it', async () => {
+  const { scope } = await setUp();
+  const path = scope.path('sock');
+  await startSilent(scope, path);
+  const web = (await startSilent(scope, 0)).address() as AddressInfo;
+  const [nbd, url] = [`nbd+unix:///?socket=${path}`, `http://127.0.0.1:${web.port}/disk.img`];
+  const dir = scope.path('dir');
+  for (const [options, name] of [
+    ['', url],
+    ['--overlay', nbd],
+    ['--partition=1', nbd],
+    ['--partitions', nbd],
+    ['--print-command --overlay', nbd],
+  ]) {
+    const line = `node ${NBDFUSE} ${options} ${dir} '${name}'`;
+    const program = new Program(scope, 'script', ['-qec', line, '/dev/null']);
+    await until(`a line for ${options}`, () =>
+      program.stdout.includes(`nbdfuse: waiting for the server to answer: ${name}\r\n`),
+    );
+    await program.kill('SIGTERM');
+  }
+}, 60_000);
 
 it('a silent server: without a terminal, only -v says that nbdfuse waits for it', async () => {
   const { scope } = await setUp();

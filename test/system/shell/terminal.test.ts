@@ -1,6 +1,7 @@
 // nbdsh at a terminal, which script(1) makes.
 
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
@@ -136,4 +137,15 @@ it('nbdsh terminal: at the end nbdsh closes clients that the user created', asyn
   terminal.type(CTRL_D);
   expect(await terminal.program.ended).toBe(0);
   expect(await server.program.ended).toBe(0);
+});
+
+it('nbdsh terminal: says that it waits for a silent server', async () => {
+  const scope = createScope();
+  const path = scope.path('sock');
+  const server = createServer(() => undefined).listen(path);
+  scope.add(() => server.close());
+  const uri = `nbd+unix:///?socket=${path}`;
+  const terminal = new Terminal(scope, ['-u', uri]);
+  await terminal.shows(`nbdsh: waiting for the server to answer: ${uri}\r\n`);
+  await terminal.program.kill('SIGTERM');
 });
