@@ -102,6 +102,9 @@ const COMPRESSION_WORDS: Readonly<Record<string, Compression>> = {
 /** The words that `--format` takes without a compression. */
 export const FORMAT_NAMES: readonly string[] = Object.keys(FORMAT_WORDS);
 
+/** The words that `--format` takes alone, or behind a format and a dot. */
+export const COMPRESSION_NAMES: readonly string[] = Object.keys(COMPRESSION_WORDS);
+
 /** The suffix of a compression in file names. */
 export function suffixOf(compression: Compression): string {
   return { xz: 'xz', gzip: 'gz', bzip2: 'bz2', zstd: 'zst', lz4: 'lz4', 'android-sparse': 'simg' }[

@@ -21,6 +21,7 @@ import { METRICS_FORMATS } from './metrics-words.js';
 import { attachOptionalValues, flagWithValue, misplacedOption, splitOptions } from './option-words.js';
 import { OPTIONS, takesValue } from './options.js';
 import { isModeWord, parseServerMode, refuseOption } from './server-mode.js';
+import { superfluousValue } from './values.js';
 
 /** A parsed command line. */
 export type Request =
@@ -302,7 +303,7 @@ function refuseDetachedValue(words: readonly string[], [value, next, ...more]: r
 function refuseUnknown(unknown: string, words: readonly string[]): never {
   const whole = unknown.startsWith('-=') ? words.find((word) => /^-\w+=/.test(word)) : undefined;
   const flag = flagWithValue(whole ?? unknown);
-  if (flag !== undefined) throw new UsageError(`option ${flag} takes no value: write ${flag}`);
+  if (flag !== undefined) throw superfluousValue(flag);
   throw new UsageError(`unknown option '${printable(unknown)}'; see nbdfuse --help`);
 }
 

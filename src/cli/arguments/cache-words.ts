@@ -4,7 +4,7 @@
 
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
-import { byteCount } from './values.js';
+import { byteCount, superfluousValue } from './values.js';
 
 const ACTIONS = ['list', 'verify', 'prune', 'export'] as const;
 type Action = (typeof ACTIONS)[number];
@@ -58,8 +58,7 @@ export function cacheRequestFrom(words: readonly string[]): CacheRequest | undef
       if (option === undefined)
         throw new UsageError(`cache ${action} has no option ${printable(name)}: ${USAGE[action]}`);
       const value = word === name ? undefined : word.slice(name.length + 1);
-      if (value !== undefined && !option.takesValue)
-        throw new UsageError(`option ${name} takes no value: write ${name}`);
+      if (value !== undefined && !option.takesValue) throw superfluousValue(name);
       given.set(name, option.takesValue ? (value ?? rest.shift() ?? '') : '');
     }
   }

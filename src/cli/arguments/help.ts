@@ -12,19 +12,20 @@ Usage:
     nbdfuse [OPTIONS] --all DIR SERVER
     nbdfuse [OPTIONS] --partitions DIR IMAGE|SERVER
     nbdfuse --list [--json] SERVER
-    nbdfuse --status [--watch] [--json] MOUNTPOINT
-    nbdfuse --list-mounts [--status] [--json]
+    nbdfuse --status [--watch] [--json|--format=FORMAT] MOUNTPOINT
+    nbdfuse --list-mounts [--status] [--json|--format=FORMAT]
     nbdfuse --unmount MOUNTPOINT
     nbdfuse cache list [--json] [DIR|FILE ...]
     nbdfuse cache verify FILE
     nbdfuse cache prune [--cache-size=SIZE] FILE|DIR
     nbdfuse cache export [--partial] FILE OUT
+    nbdfuse --completion SHELL
 
 MOUNTPOINT is an existing directory, in which the file is called FILENAME (default: nbd), or an
 existing regular file, which becomes the disk.
 
 IMAGE is a disk image: a file, a block device or a URL. It may be compressed. nbdfuse starts a
-server for it.
+server for it. With --partition or --overlay, IMAGE may also be an nbd:// URI.
 
 SERVER is one of:
     URI                                 an NBD URI, such as nbd://HOST/EXPORT
@@ -46,8 +47,9 @@ const EXAMPLES = `Examples:
 /** The text of --help. */
 export function helpText(): string {
   const width = Math.max(...OPTIONS.map((option) => termOf(option).length));
+  const indent = ' '.repeat('    '.length + width + '  '.length);
   const lineOf = (option: NamedOption): string =>
-    `    ${termOf(option).padEnd(width)}  ${descriptionOf(option)}\n`;
+    `    ${termOf(option).padEnd(width)}  ${descriptionOf(option).replaceAll('\n', `\n${indent}`)}\n`;
   const groups = OPTION_GROUPS.map(({ title, options }) => `${title}:\n${options.map(lineOf).join('')}`);
   return [USAGE, ...groups, EXAMPLES].join('\n');
 }

@@ -85,9 +85,10 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
     options: [
       new NamedOption('--all', 'show every export of SERVER as a file in DIR'),
       new NamedOption('--export <name>', 'export name, unless SERVER is a URI (default: empty)'),
-      new NamedOption('--format <format>', 'format of IMAGE (default: detected), or of --status').argParser(
-        (text: string) => requestedFormat(text),
-      ),
+      new NamedOption(
+        '--format <format>',
+        'format of IMAGE, such as qcow2 or raw.xz (default: detected);\nwith --status or --list-mounts: openmetrics or prometheus',
+      ).argParser((text: string) => requestedFormat(text)),
       new NamedOption('--allow-references', 'let IMAGE name files in other directories'),
       new NamedOption('--key-file <file>', 'decrypt IMAGE (LUKS, encrypted qcow2) with the key in FILE'),
       new NamedOption('--member <name>', 'file in IMAGE, a zip or tar archive with several disks'),
@@ -118,7 +119,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
       new NamedOption('--reconnect <seconds>', 'how long to wait for a lost server, or forever')
         .default(60_000, '60')
         .argParser((text: string) => millisecondsOr('--reconnect', 'forever', text)),
-      new NamedOption('--restart', 'start CMD again when the connection to it is lost'),
+      new NamedOption('--restart', 'start CMD, or the server of IMAGE, again when it is lost'),
       new NamedOption('--timeout <seconds>', 'how long a connection may stall')
         .default(0, '0, unlimited')
         .argParser((text: string) => milliseconds('--timeout', text)),

@@ -1,7 +1,7 @@
 // Checks the numbers and words that options and modes accept. Pure.
 //
-// Called by options.ts and server-mode.ts. Each function throws UsageError with a line that names the option, the given
-// value and the allowed values.
+// Called by options.ts and server-mode.ts. Each function that reads a value throws UsageError with a line that names the
+// option, the given value and the allowed values.
 
 import { printable } from '../../nbd/text.js';
 import { UsageError } from '../errors.js';
@@ -46,6 +46,11 @@ export function byteCount(option: string, text: string, minimum: number): number
   throw new UsageError(
     `${option} ${printable(text)}: must be a size of at least ${least}, such as 500M or 20G`,
   );
+}
+
+/** The error for an option that takes no value, and has one. */
+export function superfluousValue(option: string): UsageError {
+  return new UsageError(`option ${option} takes no value: write ${option}`);
 }
 
 /** One of `choices`. */

@@ -1,15 +1,15 @@
 // The completions in the shells themselves.
 
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { completionScript } from '../../../src/cli/arguments/completion.js';
 import { OPTIONS } from '../../../src/cli/arguments/options.js';
-import { createScope } from '../../support/cleanup.js';
+import { createScope, type Scope } from '../../support/cleanup.js';
 import { runProgram, tryProgram } from '../../support/run/command.js';
-import { NBDFUSE } from '../../support/run/mount.js';
+import { mountDisk, NBDFUSE } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
-requirePrograms('bash', 'zsh', 'fish');
+requirePrograms('bash', 'zsh', 'fish', 'nbdkit');
 
 /** The words that bash offers for the last of these. */
 async function offered(...words: readonly string[]): Promise<readonly string[]> {
@@ -34,7 +34,7 @@ describe('bash completion', () => {
 
   it('offers the values of an option that has a few', async () => {
     expect(await offered('--cache', 'write')).toEqual(['writeback', 'writethrough']);
-    expect(await offered('--reconnect', '')).toEqual([]);
+    expect(await offered('--timeout', '')).toEqual([]);
   });
 
   it('offers files as MOUNTPOINT, also after options with values', async () => {
@@ -71,18 +71,68 @@ const CACHE: readonly (readonly [string, string])[] = [
   ['--pref', '--prefetch'],
 ];
 
+/** In a directory with a disk and a directory: the beginning of a command line, and the whole line. */
+const LINES: readonly (readonly [string, string])[] = [
+  ['dir disk', 'dir disk.raw'],
+  ['-r --cache none dir disk', '-r --cache none dir disk.raw'],
+  ['dir nbds', 'dir nbds://'],
+  ['dir nbd+v', 'dir nbd+vsock://'],
+  ['dir --uni', 'dir --unix'],
+  ['dir --unix disk', 'dir --unix disk.raw'],
+  ['dir --uri nbds', 'dir --uri nbds://'],
+  ['dir [ nbdkit disk', 'dir [ nbdkit disk.raw'],
+  ['--list --sys', '--list --systemd-socket-activation'],
+  ['--list --unix disk', '--list --unix disk.raw'],
+  ['-o allow_o', '-o allow_other'],
+  ['-o ro,noat', '-o ro,noatime'],
+  ['--trace=disk', '--trace=disk.raw'],
+  ['--cache-dir=di', '--cache-dir=dir/'],
+  ['--cache-dir=disk', '--cache-dir=disk'],
+  ['--metrics=u', '--metrics=unix:'],
+  ['--metrics=unix:disk', '--metrics=unix:disk.raw'],
+  ['--settle-time=n', '--settle-time=never'],
+];
+
+/** The same with an optional value, for which fish has no form. */
+const OPTIONAL_VALUES: typeof LINES = [['--overlay=disk', '--overlay=disk.raw']];
+
+function makeDirectory(): Scope {
+  const scope = createScope();
+  mkdirSync(scope.path('here'));
+  mkdirSync(scope.path('here/dir'));
+  writeFileSync(scope.path('here/disk.raw'), '');
+  writeFileSync(scope.path('_nbdfuse'), completionScript('zsh'));
+  writeFileSync(scope.path('script'), completionScript('fish'));
+  return scope;
+}
+
 /** Types a line and a tab in zsh, whose nbdfuse prints its arguments between < and >. $1 is the folder of the script. */
 const TYPE_IN_ZSH = String.raw`
 zmodload zsh/zpty
 zpty -b inner zsh -f -i
 zpty -w inner "PS1=; autoload -Uz compinit; fpath=($1 \$fpath); compinit -u -D; compdef _nbdfuse nbdfuse
+cd $2; unsetopt auto_remove_slash
 bindkey '^I' complete-word; nbdfuse() { print -r -- \"<\$*>\" }; print rea''dy"
 all=
 while [[ $all != *ready* ]]; do zpty -r -t inner out && all+=$out || sleep 0.01; done
-zpty -w -n inner "nbdfuse $2"$'\t\n'
+zpty -w -n inner "nbdfuse $3"$'\t\n'
 all=
 while [[ $all != *'<'*'>'* ]]; do zpty -r -t inner out && all+=$out || sleep 0.01; done
 print -rn -- "<${'$'}{${'$'}{all##*<}%%>*}>"`;
+
+/** The arguments of nbdfuse after a line and a tab in zsh. */
+async function typeInZsh(scope: Scope, typed: string, folder = scope.path('here')): Promise<string> {
+  const text = await runProgram('zsh', '-f', '-c', TYPE_IN_ZSH, 'zsh', scope.folder, folder, typed);
+  return text.slice(1, -1);
+}
+
+/** The words that fish offers for the last one of a line. */
+async function offeredByFish(scope: Scope, typed: string, folder = scope.path('here')): Promise<string[]> {
+  const line = `source ${scope.path('script')}; cd ${folder}; complete -C 'nbdfuse ${typed}'`;
+  const text = await runProgram('fish', '--no-config', '-c', line);
+  const words = text.split('\n').map((one) => one.split('\t')[0]);
+  return words.filter((word) => word !== '');
+}
 
 describe('completion of options and of nbdfuse cache', () => {
   it.each(CACHE)('bash completes %s to %s', async (typed, word) => {
@@ -95,18 +145,43 @@ describe('completion of options and of nbdfuse cache', () => {
   });
 
   it.each([...CACHE, ...VALUES])('fish completes %s to %s', async (typed, word) => {
-    const scope = createScope();
-    writeFileSync(scope.path('script'), completionScript('fish'));
-    const line = `source ${scope.path('script')}; cd ${scope.folder}; complete -C 'nbdfuse ${typed}'`;
-    const text = await runProgram('fish', '--no-config', '-c', line);
-    expect(text.trimEnd().split('\n')).toEqual([expect.stringMatching(new RegExp(`^${word}(\t|$)`))]);
+    expect(await offeredByFish(makeDirectory(), typed)).toEqual([word]);
   });
 
   it.each([...CACHE, ...VALUES])('zsh completes %s to %s', async (typed, word) => {
-    const scope = createScope();
-    writeFileSync(scope.path('_nbdfuse'), completionScript('zsh'));
-    const text = await runProgram('zsh', '-f', '-c', TYPE_IN_ZSH, 'zsh', scope.folder, typed);
-    expect(text).toBe(`<${[...typed.split(' ').slice(0, -1), word].join(' ')}>`);
+    const whole = [...typed.split(' ').slice(0, -1), word].join(' ');
+    expect(await typeInZsh(makeDirectory(), typed)).toBe(whole);
+  });
+});
+
+describe('completion of servers, files and values', () => {
+  it.each([...LINES, ...OPTIONAL_VALUES])('zsh completes %s to %s', async (typed, whole) => {
+    expect(await typeInZsh(makeDirectory(), typed)).toBe(whole);
+  });
+
+  it.each(LINES)('fish completes %s to %s', async (typed, whole) => {
+    const word = whole.split(' ').at(-1) ?? '';
+    const isOffered = typed !== whole;
+    expect(await offeredByFish(makeDirectory(), typed)).toEqual(isOffered ? [word] : []);
+  });
+
+  it('zsh and fish offer only mountpoints to --unmount and --status', async () => {
+    const scope = makeDirectory();
+    const server = ['[', 'nbdkit', 'null', '1M', ']'];
+    await mountDisk(scope, { server });
+    await mountDisk(scope, { server, options: ['-o', 'subtype=other'], name: 'renamed' });
+    writeFileSync(scope.path('mnz'), '');
+    for (const [typed, found] of [
+      ['--unmount m', 'mnt'],
+      ['--status --json r', 'renamed'],
+      [`--unmount ${scope.folder}/m`, scope.path('mnt')],
+    ]) {
+      const whole = [...typed.split(' ').slice(0, -1), found].join(' ');
+      expect(await typeInZsh(scope, typed, scope.folder)).toBe(whole);
+      expect(await offeredByFish(scope, typed, scope.folder)).toEqual([found]);
+    }
+    expect(await typeInZsh(scope, '--unmount mnz', scope.folder)).toBe('--unmount mnz');
+    expect(await offeredByFish(scope, '--unmount mnz', scope.folder)).toEqual([]);
   });
 });
 
