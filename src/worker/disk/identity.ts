@@ -103,6 +103,7 @@ export class Identity {
   #wantedAt = 0;
   /** Blocks that are being read as samples. */
   #expected: Place[] = [];
+  readonly #zeros: Buffer;
   readonly #isKept: boolean;
   /** Whether the server has FLUSH. Without it nobody knows which changes it may lose: a change drops a sample. */
   readonly #canFlush: boolean;
@@ -116,6 +117,7 @@ export class Identity {
   constructor(minimum: number, size: bigint, { isKept, canFlush }: { isKept: boolean; canFlush: boolean }) {
     const most = size < SAMPLE ? 2 ** Math.floor(Math.log2(Math.max(1, Number(size)))) : SAMPLE;
     this.unit = Math.max(most, minimum);
+    this.#zeros = Buffer.alloc(this.unit);
     this.#isKept = isKept;
     this.#canFlush = canFlush;
     this.wanted = isKept;
@@ -147,7 +149,8 @@ export class Identity {
     const skipped = -lo & (unit - 1);
     for (let from = skipped; from + unit <= length; from += unit) {
       const block = bytes.subarray(at + from, at + from + unit);
-      if (!zeros && block.every((byte) => byte === 0)) continue;
+      // Native code: a scan of 1 MiB of zeros by a callback takes milliseconds.
+      if (!zeros && this.#zeros.equals(block)) continue;
       const offset = toBigInt(hi, lo) + BigInt(from);
       const sample = new Sample(highHalf(offset), lowHalf(offset), block.slice());
       this.#samples = this.#samples.filter((one) => !placesOverlap(one, sample));
