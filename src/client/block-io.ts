@@ -38,6 +38,18 @@ function refusal(error: unknown): number {
   return error instanceof NbdServerError ? (error.errno ?? -1) : -1;
 }
 
+/**
+ * The failure of a request in several parts: one that leaves it open whether its part is made, if there is any. An error
+ * of the server would tell the caller that all parts are over.
+ */
+function failureOf(failures: readonly unknown[]): unknown {
+  return failures.find((one) => !(one instanceof NbdServerError)) ?? failures[0];
+}
+
+/** The reasons of those that have failed. */
+const failuresOf = (results: readonly PromiseSettledResult<unknown>[]): unknown[] =>
+  results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []));
+
 /** Whether a read demands its reply in one chunk, whose length a server may limit. */
 const isWhole = (flags: number): boolean => (flags & NBD_CMD_FLAG_DF) !== 0;
 
@@ -192,10 +204,10 @@ export class BlockIo {
       const sent = round.value.map(({ offset, length }) =>
         this.#pool.submit({ type, flags, offset, length }, signal),
       );
-      const results = await Promise.allSettled(sent);
-      const failed = results.find((result) => result.status === 'rejected');
-      round = rounds.next(failed === undefined ? 0 : refusal(failed.reason));
-      if (failed !== undefined && round.done === true) throw failed.reason;
+      const failures = failuresOf(await Promise.allSettled(sent));
+      const failure = failureOf(failures);
+      round = rounds.next(failures.length === 0 ? 0 : refusal(failure));
+      if (failures.length > 0 && round.done === true) throw failure;
     }
   }
 
@@ -223,7 +235,7 @@ export class BlockIo {
       }
     };
     await Promise.all(Array.from({ length: PARTS_IN_FLIGHT }, sendSome));
-    if (failures.length > 0) throw failures[0];
+    if (failures.length > 0) throw failureOf(failures);
   }
 
   async #locked<T>(range: ByteRange, exclusive: boolean, action: () => Promise<T>): Promise<T> {
@@ -239,8 +251,8 @@ export class BlockIo {
     const { edges, whole } = splitAtBlocks(range, this.#blocks);
     const work = edges.map((one) => this.#locked(one.block, true, () => edge(one)));
     if (whole !== undefined) work.push(this.#locked(whole, false, () => aligned(whole)));
-    for (const result of await Promise.allSettled(work))
-      if (result.status === 'rejected') throw result.reason;
+    const failures = failuresOf(await Promise.allSettled(work));
+    if (failures.length > 0) throw failureOf(failures);
   }
 
   async #modify(
