@@ -10,9 +10,10 @@ import { NbdArgumentError, NbdError } from '../nbd/errors.js';
 import { printableSink } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
 import { openServer } from '../transport/server.js';
+import { contradictionOf } from './contradictions.js';
 import { ImageError } from './errors.js';
 import type { RequestedFormat } from './formats.js';
-import { type KeepRequest, wantsKept } from './keep-request.js';
+import type { KeepRequest } from './keep-request.js';
 import type { ImageRequest, PreparedImage } from './prepare.js';
 
 /** Options of `openImage`. They mean what the options of the command line mean: see nbdfuse(1). */
@@ -54,7 +55,7 @@ async function formatOf(word: string | undefined): Promise<RequestedFormat> {
 
 /** @throws NbdArgumentError when options contradict each other, or have the wrong type */
 function check(name: unknown, options: ImageOptions): void {
-  const { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, partition, overlay, share } = options;
+  const { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, partition, overlay } = options;
   if (typeof name !== 'string' || name === '')
     throw new NbdArgumentError('bad image: it must be a path, a URL or an NBD URI', {
       code: 'ERR_INVALID_ARG_TYPE',
@@ -72,16 +73,11 @@ function check(name: unknown, options: ImageOptions): void {
   const wrong = sizes.find(([, value]) => value !== undefined && !(typeof value === 'number' && value > 0));
   if (wrong !== undefined)
     throw new NbdArgumentError(`bad ${wrong[0]}: it must be a number above 0`, { code: 'ERR_OUT_OF_RANGE' });
-  if (cacheFile !== undefined && cacheDir !== undefined)
-    throw new NbdArgumentError('cacheFile and cacheDir cannot be used together');
-  if (cacheSize !== undefined && cacheFile === undefined && cacheDir === undefined)
-    throw new NbdArgumentError('cacheSize needs cacheFile or cacheDir');
-  if (share && wantsKept(options))
-    throw new NbdArgumentError('share cannot be used with a cache: the image changes');
-  if (share && overlay !== undefined && overlay !== false)
-    throw new NbdArgumentError(
-      'share and overlay cannot be used together: an overlay needs an image that does not change',
-    );
+  const why = contradictionOf(
+    { ...options, overlay: overlay !== undefined && overlay !== false },
+    (one) => one,
+  );
+  if (why !== undefined) throw new NbdArgumentError(why);
 }
 
 async function requestOf(name: string, options: ImageOptions): Promise<ImageRequest> {

@@ -2,8 +2,8 @@
 //
 // Called by arguments.ts. Image options apply to a file, a URL, or an NBD URI with a partition or an overlay.
 
+import { contradictionOf } from '../../image/contradictions.js';
 import type { RequestedFormat } from '../../image/formats.js';
-import { wantsKept } from '../../image/keep-request.js';
 import type { ImageRequest, PreparedImage } from '../../image/prepare.js';
 import { isNbdUri } from '../../image/scheme.js';
 import { shellLine } from '../../linux/shell.js';
@@ -11,7 +11,7 @@ import { withoutSecrets } from '../../nbd/secrets.js';
 import { printable } from '../../nbd/text.js';
 import type { MetricsFormat } from '../../session/metrics/exposition.js';
 import { UsageError } from '../errors.js';
-import { KEEP_OPTIONS, type KeepValues, keepFrom } from './keep.js';
+import { dashed, KEEP_OPTIONS, type KeepValues, keepFrom } from './keep.js';
 import { splitOptions } from './option-words.js';
 import { isModeWord, refuseOption } from './server-mode.js';
 
@@ -30,18 +30,18 @@ export interface ImageValues extends KeepValues {
   readonly printCommand?: true;
 }
 
-/** The image options: commander's names, and the names on the command line. */
-const IMAGE_OPTIONS: Readonly<Record<string, string>> = {
-  format: '--format',
-  allowReferences: '--allow-references',
-  keyFile: '--key-file',
-  member: '--member',
-  snapshotName: '--snapshot-name',
-  partition: '--partition',
-  overlay: '--overlay',
-  share: '--share',
-  printCommand: '--print-command',
-};
+/** Commander's names of the image options. */
+const IMAGE_OPTIONS: readonly string[] = [
+  'format',
+  'allowReferences',
+  'keyFile',
+  'member',
+  'snapshotName',
+  'partition',
+  'overlay',
+  'share',
+  'printCommand',
+];
 
 /**
  * The image that the words after MOUNTPOINT name; undefined when they name a server.
@@ -54,13 +54,13 @@ export function imageFrom(
   given: readonly string[],
 ): ImageRequest | undefined {
   const [name = '', ...more] = words;
-  const option = given.find((one) => Object.hasOwn(IMAGE_OPTIONS, one));
+  const option = given.find((one) => IMAGE_OPTIONS.includes(one));
   const isName = more.length === 0 && name !== '' && !name.startsWith('-') && !isModeWord(name);
   if (option !== undefined && !isName) {
     if (!isModeWord(name)) refuseOption(more[0]);
     const isFile = more.length === 0 && name.startsWith('-') && !isModeWord(name);
     const next = isFile ? `for a file of this name, write ./${printable(name)}` : 'nbdfuse MOUNTPOINT IMAGE';
-    throw new UsageError(`${IMAGE_OPTIONS[option]} needs an image or a URI: ${next}`);
+    throw new UsageError(`${dashed(option)} needs an image or a URI: ${next}`);
   }
   if (!isName || (isNbdUri(name) && option === undefined)) return undefined;
   const { overlay, format } = values;
@@ -71,15 +71,10 @@ export function imageFrom(
       '--restart would lose the writes in the temporary overlay: keep them with --overlay=FILE',
     );
   }
-  if (overlay !== undefined && values.share)
-    throw new UsageError(
-      '--share and --overlay cannot be used together: an overlay needs an image that does not change',
-    );
   const keep = keepFrom(values);
-  if (values.share && wantsKept(keep))
-    throw new UsageError(
-      '--share cannot be used with a cache: the image changes while another program writes to it',
-    );
+  const chosen = { ...keep, share: values.share, overlay: overlay !== undefined };
+  const why = contradictionOf(chosen, dashed);
+  if (why !== undefined) throw new UsageError(why);
   return {
     name,
     keep,
@@ -103,7 +98,7 @@ export function longCommand(words: readonly string[], prepared: PreparedImage): 
   const { before, passwordFile } = prepared;
   const { options, rest } = splitOptions(words);
   const isKept = (name: string | undefined): boolean =>
-    name === undefined || !(Object.hasOwn(IMAGE_OPTIONS, name) || Object.hasOwn(KEEP_OPTIONS, name));
+    name === undefined || !(IMAGE_OPTIONS.includes(name) || KEEP_OPTIONS.includes(name));
   const kept = options.filter(({ option }) => isKept(option?.attributeName())).flatMap((one) => one.words);
   const dashes = rest[0] === '--' ? 1 : 0;
   const printed = (word: string): string =>

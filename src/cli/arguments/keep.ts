@@ -1,5 +1,6 @@
 // The options of what to keep of an image or server, and of what to fetch ahead. Pure.
 
+import { contradictionOf } from '../../image/contradictions.js';
 import type { KeepRequest } from '../../image/keep-request.js';
 import { UsageError } from '../errors.js';
 
@@ -15,24 +16,26 @@ export interface KeepValues {
   readonly trace?: string;
 }
 
-/** The options: commander's names, and the names on the command line. */
-export const KEEP_OPTIONS: Readonly<Record<keyof KeepValues, string>> = {
-  cacheFile: '--cache-file',
-  cacheDir: '--cache-dir',
-  cacheSize: '--cache-size',
-  cacheMemory: '--cache-memory',
-  prefetch: '--prefetch',
-  trace: '--trace',
-};
+/** Commander's names of the options. */
+export const KEEP_OPTIONS: readonly string[] = [
+  'cacheFile',
+  'cacheDir',
+  'cacheSize',
+  'cacheMemory',
+  'prefetch',
+  'trace',
+];
+
+/** An option on the command line, from commander's name for it. */
+export const dashed = (name: string): string =>
+  `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** The request of these values: which bytes to keep. @throws UsageError when they contradict each other */
 export function keepFrom(values: KeepValues): KeepRequest {
   const { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, trace } = values;
   const empty = Object.entries({ cacheFile, cacheDir, trace }).find(([, value]) => value === '')?.[0];
-  if (empty !== undefined) throw new UsageError(`${KEEP_OPTIONS[empty as keyof KeepValues]} needs a path`);
-  if (cacheFile !== undefined && cacheDir !== undefined)
-    throw new UsageError('--cache-file and --cache-dir cannot be used together; see nbdfuse --help');
-  if (cacheSize !== undefined && cacheFile === undefined && cacheDir === undefined)
-    throw new UsageError('--cache-size needs --cache-file or --cache-dir');
+  if (empty !== undefined) throw new UsageError(`${dashed(empty)} needs a path`);
+  const why = contradictionOf(values, dashed);
+  if (why !== undefined) throw new UsageError(why);
   return { cacheFile, cacheDir, cacheSize, cacheMemory, prefetch, trace };
 }
