@@ -8,7 +8,7 @@ import { NbdClient } from '../client/client.js';
 import { withoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import type { DiskReader } from '../partitions/table.js';
-import { openServer } from '../transport/server.js';
+import { type NbdServer, openServer } from '../transport/server.js';
 import { ImageError } from './errors.js';
 import { type Look, lookAtDisk } from './look.js';
 import { nbdkitServer } from './nbdkit.js';
@@ -43,8 +43,8 @@ interface WebLook {
 /** There is no answer from the web server. */
 export class UnreachableError extends ImageError {}
 
-/** A failure that another attempt may not have. */
-class TransientError extends ImageError {}
+/** A failure that another attempt may not have. At the last attempt the server counts as unreachable. */
+class TransientError extends UnreachableError {}
 
 /** The error of answers that do not have the right bytes. */
 function flawed(source: WebSource, why: string): ImageError {
@@ -89,12 +89,10 @@ async function withTrace<T>(
     else onAnswer?.(trace.exchanges);
   };
   const argv = nbdkitServer({ source: { ...source, canRetry: false }, readOnly: true }, TRACE_FLAGS);
-  const server = await openServer(
-    { target: { kind: 'socket-activation', argv }, exportName: '' },
-    { onStderr },
-  );
+  let server: NbdServer | undefined;
   let client: NbdClient | undefined;
   try {
+    server = await openServer({ target: { kind: 'socket-activation', argv }, exportName: '' }, { onStderr });
     const disk = await NbdClient.over(server, { signal: either });
     client = disk;
     const read: DiskReader['read'] = (offset, length) => disk.read(offset, length, { signal: either });
@@ -107,7 +105,7 @@ async function withTrace<T>(
     // nbdkit ends when its client is gone. It does not answer while it reads a large file.
     client?.close().catch(() => undefined);
     // The rest of the trace arrives until then.
-    await server.close();
+    await server?.close();
     if (either.aborted) throw either.reason;
     throw error instanceof ImageError ? error : failed(source, trace, error);
   } finally {
@@ -127,61 +125,83 @@ async function readParts(source: WebSource, disk: DiskReader): Promise<{ look: L
   return { look, size: disk.size };
 }
 
-/** Asks the web server, beside the inspection, whether it accepts conditions. */
-class ConditionChecks {
-  readonly #source: WebSource;
-  readonly #stop = new AbortController();
-  readonly #signal: AbortSignal;
-  readonly #checks = new Map<string, Promise<boolean>>();
-
-  constructor(source: WebSource, signal: AbortSignal | undefined) {
-    this.#source = source;
-    this.#signal = signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]);
-  }
-
-  /** Whether requests with the condition succeed: some servers refuse it although the file has not changed. */
-  isAccepted(condition: string): Promise<boolean> {
-    const begun = this.#checks.get(condition);
-    if (begun !== undefined) return begun;
-    const readLast = ({ read, size }: DiskReader): Promise<Buffer> => read(size - 1n, 1);
-    const check = withTrace({ ...this.#source, condition }, this.#signal, readLast).then(
-      () => true,
-      () => false,
-    );
-    this.#checks.set(condition, check);
-    return check;
-  }
-
-  /** Stops the checks whose answers nobody needs. Resolves when their servers have ended. */
-  async end(): Promise<void> {
-    this.#stop.abort();
-    await Promise.all(this.#checks.values());
+/**
+ * Whether the web server accepts requests with a condition: some refuse it although the file has not changed.
+ * @throws UnreachableError; the reason of `signal`
+ */
+async function acceptsCondition(source: WebSource, condition: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await withTrace({ ...source, condition }, signal, ({ read, size }) => read(size - 1n, 1));
+    return true;
+  } catch (error) {
+    if (error instanceof UnreachableError || signal.aborted) throw error;
+    return false;
   }
 }
 
-async function inspect(source: WebSource, signal: AbortSignal | undefined): Promise<WebLook> {
-  const checks = new ConditionChecks(source, signal);
-  // The first answer names the condition already.
-  const begin = (exchanges: readonly Exchange[]): void => {
-    const condition = conditionOf(exchanges);
-    if (exchanges.length === 1 && condition !== undefined) void checks.isAccepted(condition);
-  };
-  try {
-    const { found, exchanges } = await withTrace(source, signal, (disk) => readParts(source, disk), begin);
-    const { look, size } = found;
-    const why = exchanges.map((one) => flawOf(one, size)).find((one) => one !== undefined);
-    if (why !== undefined) throw flawed(source, why);
-    const odd = disagreementOf(exchanges);
-    if (odd !== undefined) throw flawed(source, odd);
-    const version = versionOf(exchanges);
-    const condition = conditionOf(exchanges);
-    if (condition === undefined) return { look, condition, version };
-    const isKnown = await checks.isAccepted(condition);
-    signal?.throwIfAborted();
-    return { look, condition: isKnown ? condition : undefined, version };
-  } finally {
-    await checks.end();
+/** The check of the condition that the first answer names, which runs while the file is inspected. */
+class EarlyCheck {
+  readonly #source: WebSource;
+  readonly #signal: AbortSignal;
+  #condition: string | undefined;
+  #result: Promise<boolean | undefined> | undefined;
+
+  constructor(source: WebSource, signal: AbortSignal) {
+    this.#source = source;
+    this.#signal = signal;
   }
+
+  take(exchanges: readonly Exchange[]): void {
+    const condition = conditionOf(exchanges);
+    const isFirst = exchanges.length === 1 && /^2/.test(exchanges[0].status);
+    if (!isFirst || condition === undefined || this.#result !== undefined) return;
+    this.#condition = condition;
+    this.#result = acceptsCondition(this.#source, condition, this.#signal).catch(() => undefined);
+  }
+
+  /** Undefined when this condition has not been checked, or when the web server may have failed only because of two requests at once. */
+  async of(condition: string): Promise<boolean | undefined> {
+    return condition === this.#condition ? this.#result : undefined;
+  }
+
+  /** Resolves when its server has ended. */
+  async ended(): Promise<void> {
+    await this.#result;
+  }
+}
+
+/**
+ * One inspection.
+ * @param early undefined: one request after the other
+ * @param isLast take a web server that fails to answer the condition, and nothing else, as one that refuses it
+ */
+async function inspect(
+  source: WebSource,
+  signal: AbortSignal,
+  early: EarlyCheck | undefined,
+  isLast: boolean,
+): Promise<WebLook> {
+  const { found, exchanges } = await withTrace(
+    source,
+    signal,
+    (disk) => readParts(source, disk),
+    (answered) => early?.take(answered),
+  );
+  const { look, size } = found;
+  const why = exchanges.map((one) => flawOf(one, size)).find((one) => one !== undefined);
+  if (why !== undefined) throw flawed(source, why);
+  const odd = disagreementOf(exchanges);
+  if (odd !== undefined) throw flawed(source, odd);
+  const version = versionOf(exchanges);
+  const condition = conditionOf(exchanges);
+  if (condition === undefined) return { look, condition, version };
+  const isAccepted =
+    (await early?.of(condition)) ??
+    (await acceptsCondition(source, condition, signal).catch((error: unknown) => {
+      if (isLast && error instanceof TransientError) return false;
+      throw error;
+    }));
+  return { look, condition: isAccepted ? condition : undefined, version };
 }
 
 /**
@@ -189,14 +209,23 @@ async function inspect(source: WebSource, signal: AbortSignal | undefined): Prom
  * @throws ImageError with the status of the server and the next step; the reason of `signal`
  */
 export async function lookAtWeb(source: WebSource, signal: AbortSignal | undefined): Promise<WebLook> {
-  for (const pause of PAUSES) {
-    try {
-      return await inspect(source, signal);
-    } catch (error) {
-      if (!(error instanceof TransientError)) throw error;
-      await delay(pause, undefined, { signal }).catch(() => undefined);
-      signal?.throwIfAborted();
+  const stop = new AbortController();
+  const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  const early = new EarlyCheck(source, either);
+  try {
+    for (const [attempt, pause] of PAUSES.entries()) {
+      try {
+        // Not every web server allows two requests at once.
+        return await inspect(source, either, attempt === 0 ? early : undefined, false);
+      } catch (error) {
+        if (!(error instanceof TransientError)) throw error;
+        await delay(pause, undefined, { signal }).catch(() => undefined);
+        signal?.throwIfAborted();
+      }
     }
+    return await inspect(source, either, undefined, true);
+  } finally {
+    stop.abort();
+    await early.ended();
   }
-  return inspect(source, signal);
 }

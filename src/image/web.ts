@@ -214,12 +214,19 @@ function wordsOf({ errors }: WebTrace, failure: string): string {
   return words === '' ? failure : words;
 }
 
+/** Statuses of servers that may answer later. */
+const BUSY = /^(408|425|429|500|502|503|504)/;
+
 /** Whether a failure may be over soon, so that asking again is useful. */
 export function isTransient(trace: WebTrace): boolean {
   const last = trace.exchanges.at(-1);
   if (last === undefined) return false;
-  if (/^2/.test(last.status)) return BROKEN.test(wordsOf(trace, ''));
-  return last.status === '' || /^(408|425|429|500|502|503|504)/.test(last.status);
+  const words = wordsOf(trace, '');
+  // nbdkit may have asked once more since its error, and have got an answer.
+  const [, status = ''] = /\berror: (\d{3})$/.exec(words) ?? [];
+  if (BUSY.test(status)) return true;
+  if (/^2/.test(last.status)) return BROKEN.test(words);
+  return last.status === '' || BUSY.test(last.status);
 }
 
 /** Why nbdkit could not read a file on a web server, and the next step; `failure` describes how nbdkit ended. */

@@ -125,6 +125,22 @@ describe.each([
     expect(lines.join('\n')).toContain('; what the cache file has is served without it');
   });
 
+  it.each<[string, WebFault]>([
+    ['drops each connection', () => 'drop'],
+    ['is overloaded', (answer) => (answer.status = 503)],
+  ])('is enough when the server %s', async (_name, fault) => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked);
+    const first = await mountCached(scope, web);
+    expect(await isSame(first)).toBe(true);
+    expect(await first.stop()).toBe(0);
+    web.fault = fault;
+    const second = await mountCached(scope, web);
+    expect(second.stderr).toContain(`nbdfuse: cannot reach ${web.url}: showing what`);
+    expect(await isSame(second)).toBe(true);
+    expect(await second.stop()).toBe(0);
+  });
+
   it('gives EIO without a network for what it does not have', async () => {
     const scope = createScope();
     const web = await serve(scope, isPacked, LARGE);

@@ -132,6 +132,16 @@ const REFUSED: readonly (readonly [string, WebFault, string])[] = [
   ['closes each connection', () => 'drop', 'Empty reply from server; try again later'],
 ];
 
+/** A fault of the first request that has a condition. */
+function onFirstCondition(fault: WebFault): WebFault {
+  let isOver = false;
+  return (answer, request, file) => {
+    if (isOver || request.headers['if-match'] === undefined) return undefined;
+    isOver = true;
+    return fault(answer, request, file);
+  };
+}
+
 describe('image on a web server', () => {
   it.each(REFUSED)('that %s is refused', async (_, fault, why) => {
     const scope = createScope();
@@ -252,9 +262,22 @@ describe('mounted image on a web server', () => {
     expect(disk.stderr).toContain(said);
   });
 
-  it('a file that changes gives EIO, never bytes of both', async () => {
+  /** Faults of the first answer to a condition, which do not refuse it. */
+  const CHANGING: readonly (readonly [string, WebFault | undefined])[] = [
+    ['', undefined],
+    [' whose server is busy at the first condition', onFirstCondition((answer) => (answer.status = 503))],
+    [' whose server drops the connection of the first condition', onFirstCondition(() => 'drop')],
+    [
+      ' whose server allows one request at a time',
+      (answer, { headers, count }) => {
+        if (headers['if-match'] !== undefined && count < 4) answer.status = 429;
+      },
+    ],
+  ];
+
+  it.each(CHANGING)('a file that changes%s gives EIO, never bytes of both', async (_, fault) => {
     const scope = createScope();
-    const web = await startFaultyWebServer(scope, FILE);
+    const web = await startFaultyWebServer(scope, FILE, fault);
     const disk = await mountDisk(scope, { server: [web.url], options: ['--cache=none'] });
     web.file = randomBytes(FILE.length);
     web.fault = (answer, { headers }) => {

@@ -142,4 +142,9 @@ describe('failures', () => {
     expect(failureOf(trace, 'it ended')).not.toContain('u:p');
     expect(isTransient(trace)).toBe(transient);
   });
+
+  it('an answer after the error of a busy server does not hide that it was busy', () => {
+    expect(isTransient(traceOf(refused(503), head('200 OK')))).toBe(true);
+    expect(isTransient(traceOf(refused(412), head('200 OK')))).toBe(false);
+  });
 });
