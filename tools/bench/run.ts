@@ -29,7 +29,7 @@ import {
   saturationTable,
   startTable,
 } from './report.js';
-import { nativeSide, otherVersion, oursSide, PEER, STORAGE_DAEMON } from './sides.js';
+import { nativeSide, otherVersion, oursSide, PEER, STORAGE_DAEMON, sideOfNode } from './sides.js';
 import { measureMemory, measureStart } from './start-up.js';
 
 const HELP = `npm run bench -- [OPTIONS]
@@ -39,6 +39,7 @@ const HELP = `npm run bench -- [OPTIONS]
   --ours CMD     another command in place of node bin/nbdfuse
   --peer CMD     another version of C nbdfuse beside the installed one; can be repeated
   --qemu CMD     another version of qemu-storage-daemon beside the installed one; can be repeated
+  --node PATH    another node, for the case start; can be repeated
   --before CMD   an nbdfuse of before, for the case lazy-unused
   --images DIR   keep the images of the lazy cases there, for later runs
   --size MIB     size of these images, decoded (1024)
@@ -54,6 +55,7 @@ const { values: options } = parseArgs({
     ours: { type: 'string' },
     peer: { type: 'string', multiple: true, default: [] },
     qemu: { type: 'string', multiple: true, default: [] },
+    node: { type: 'string', multiple: true, default: [] },
     before: { type: 'string' },
     images: { type: 'string' },
     size: { type: 'string', default: '1024' },
@@ -92,7 +94,10 @@ const TABLES: readonly { name: string; text: string; make: (scope: Scope) => Pro
   {
     name: 'start',
     text: 'start to ready, and resident memory',
-    make: async (scope) => startTable(await measureStart(scope, pair, Math.max(rounds, 10))),
+    make: async (scope) => {
+      const sides = [...pair, ...peers, ...options.node.map(sideOfNode)];
+      return startTable(await measureStart(scope, sides, Math.max(rounds, 10)));
+    },
   },
   {
     name: 'memory',

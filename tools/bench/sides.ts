@@ -33,6 +33,13 @@ export function oursSide(command: string | undefined): Side {
   return { name: 'nbdfuse', command: command === undefined ? OWN : command.split(' ') };
 }
 
+/** nbdfuse by another Node.js, for which it gets V8's code caches. */
+export function sideOfNode(node: string): Side {
+  execFileSync(node, ['dist/program/write-caches.js']);
+  const version = execFileSync(node, ['--version'], { encoding: 'utf8' }).trim().slice(1);
+  return { name: `nbdfuse, Node.js ${version}`, command: [node, 'bin/nbdfuse'] };
+}
+
 /** nbdfuse on its second backend. */
 export function nativeSide(command: string | undefined): Side {
   return { name: 'fuse-native', command: [...oursSide(command).command, '--fuse-backend=fuse-native'] };

@@ -104,10 +104,10 @@ export class Program {
     }
   }
 
-  /** Resolves when output or error holds the pattern. @throws Error if the process ends before, or after SAY_TIME */
-  async says(pattern: RegExp): Promise<void> {
+  /** Resolves when output or error holds the pattern. @throws Error if the process ends before, or `time` ms are over */
+  async says(pattern: RegExp, time = SAY_TIME): Promise<void> {
     const isSaid = (): boolean => pattern.test(this.#stderr) || pattern.test(this.#stdout);
-    const limit = new TimeLimit(SAY_TIME);
+    const limit = new TimeLimit(time);
     try {
       while (!isSaid()) {
         if (this.#isOver) throw new Error(`${this.#name} ended without saying ${pattern}: ${this.#stderr}`);

@@ -57,7 +57,10 @@ async function measure(outer: Scope, { ours, before, rounds }: LazyField) {
   for (let i = 0; i < rounds; i++) {
     const scope = outer.inner();
     try {
-      const [mine, theirs] = await play(scope, [ours, before]);
+      // A mount that began second is up to 5 % faster.
+      const isFirst = i % 2 === 0;
+      const figures = await play(scope, isFirst ? [ours, before] : [before, ours]);
+      const [mine, theirs] = isFirst ? figures : figures.toReversed();
       all.add('ours', mine);
       all.add('before', theirs);
     } finally {
