@@ -21,6 +21,11 @@ export function ioctlRead32(type: number, number: number, arch: string = process
   return direction + 4 * 0x10000 + type * 0x100 + number;
 }
 
+/** `_IOWR(type, number, size)`: the same on every processor. @param size bytes of the argument */
+export function ioctlReadWrite(type: number, number: number, size: number): number {
+  return 0xc0000000 + size * 0x10000 + type * 0x100 + number;
+}
+
 /** `_IOW(type, number, size)` on a processor. @param size bytes of the argument */
 export function ioctlWrite(type: number, number: number, size: number, arch: string = process.arch): number {
   const direction = IOC_OTHERS.includes(arch) ? 0x80000000 : 0x40000000;

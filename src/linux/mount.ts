@@ -1,6 +1,6 @@
 // The system calls that mount a FUSE file system.
 //
-// None waits for the file system. umount2(2) does, so it is not here: a thread that waits in it cannot be ended (see
+// None waits for the file system. umount2(2) may, so it is not here: a thread that waits in it cannot be ended (see
 // src/mount/detach.ts).
 
 import { ioctlRead32, O_CLOEXEC, O_NONBLOCK, O_RDWR } from '../constants/open-flags.js';

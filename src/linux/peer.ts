@@ -6,14 +6,13 @@
 import { EINTR, ENOPROTOOPT, ESRCH } from '../constants/errno.js';
 import { POLLIN } from '../constants/poll-events.js';
 import { addressOf, errno, libc } from './libc.js';
+import { openPidfd } from './pidfd.js';
 import { SOL_SOCKET } from './socket.js';
 import { findHolders, isProxy, programOf, type TcpEnds, type UnixEnds } from './socket-holders.js';
 
 const SO_PEERCRED = 17;
 /** Linux 6.5. */
 const SO_PEERPIDFD = 77;
-/** The same number on every architecture. */
-const SYS_PIDFD_OPEN = 434;
 
 /** The processes that serve a connection, and their pidfds. The owner closes them. */
 export interface PeerHandle {
@@ -30,7 +29,7 @@ export function openHolders(where: UnixEnds | TcpEnds, listener?: PeerHandle): P
   const known = listener ?? { pids: [], descriptors: [] };
   const found = findHolders(where, listener?.pids[0]);
   const others = found.filter((pid) => !known.pids.includes(pid));
-  const opened = others.map((pid) => libc.syscall(SYS_PIDFD_OPEN, pid, 0)).filter((one) => one >= 0);
+  const opened = others.map(openPidfd).filter((one) => one >= 0);
   const all = { pids: [...known.pids, ...others], descriptors: [...known.descriptors, ...opened] };
   if (found.length > 0 && opened.length === others.length) return all;
   closePeer(all);
@@ -45,7 +44,7 @@ export function openHolders(where: UnixEnds | TcpEnds, listener?: PeerHandle): P
 export function openProcesses(pids: readonly number[]): PeerHandle | undefined {
   const opened: { readonly pid: number; readonly descriptor: number }[] = [];
   for (const pid of pids) {
-    const descriptor = libc.syscall(SYS_PIDFD_OPEN, pid, 0);
+    const descriptor = openPidfd(pid);
     if (descriptor >= 0) opened.push({ pid, descriptor });
     else if (errno() !== ESRCH) {
       closePeer({ pids: [], descriptors: opened.map((one) => one.descriptor) });
@@ -85,7 +84,7 @@ export function openListener(socket: number): PeerHandle | undefined {
   const result = libc.getsockopt(socket, SOL_SOCKET, SO_PEERCRED, addressOf(credentials), addressOf(length));
   const [pid] = credentials;
   if (result < 0 || pid <= 1 || pid === process.pid) return undefined;
-  const descriptor = openPidfd(socket, pid);
+  const descriptor = openListenerPidfd(socket, pid);
   if (descriptor < 0) return undefined;
   if (!hasEnded(descriptor)) return { pids: [pid], descriptors: [descriptor] };
   libc.close(descriptor);
@@ -93,7 +92,7 @@ export function openListener(socket: number): PeerHandle | undefined {
 }
 
 /** Opens a pidfd; before Linux 6.5 by pid, which may belong to another process by now. */
-function openPidfd(socket: number, pid: number): number {
+function openListenerPidfd(socket: number, pid: number): number {
   const found = new Int32Array([-1]);
   const length = new Uint32Array([found.byteLength]);
   for (;;) {
@@ -101,7 +100,7 @@ function openPidfd(socket: number, pid: number): number {
       return found[0];
     const error = errno();
     if (error === EINTR) continue;
-    return error === ENOPROTOOPT ? libc.syscall(SYS_PIDFD_OPEN, pid, 0) : -1;
+    return error === ENOPROTOOPT ? openPidfd(pid) : -1;
   }
 }
 

@@ -34,7 +34,8 @@ export async function mountByHelper(mountpoint: Mountpoint, options: readonly st
     const { directory, name } = mountpoint.target.place;
     const command = ['fusermount3', '-o', options.join(','), '--'] as const;
     const inherited = [theirs, directory];
-    const running = runProgram(command, pathThrough(DIRECTORY, name), inherited, { _FUSE_COMMFD: '3' });
+    const environment = { _FUSE_COMMFD: '3' };
+    const running = runProgram(command, pathThrough(DIRECTORY, name), { inherited, environment });
     closeDescriptor(theirs);
     const outcome = await running;
     const device = receiveDescriptor(ours);

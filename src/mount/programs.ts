@@ -25,15 +25,25 @@ export interface Outcome {
   readonly errorText: string;
   /** Whether there is no such program; `remedy` installs it. */
   readonly missing: boolean;
+  /** Whether it had not ended in time. */
+  readonly late?: boolean;
   readonly remedy: string;
 }
 
-/** Runs a program, whose last word is `path`; `inherited` descriptors become its 3, 4, …. Never rejects. */
+/** How to run a program. */
+export interface ProgramOptions {
+  /** Descriptors that become its 3, 4, …. */
+  readonly inherited?: readonly number[];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Ends the wait: the program is killed, or left behind if it waits in the kernel. */
+  readonly late?: AbortSignal | undefined;
+}
+
+/** Runs a program, whose last word is `path`. Never rejects. */
 export function runProgram(
   [command, ...options]: readonly [keyof typeof REMEDIES, ...string[]],
   path: string,
-  inherited: readonly number[] = [],
-  environment: Readonly<Record<string, string>> = {},
+  { inherited = [], environment = {}, late }: ProgramOptions = {},
 ): Promise<Outcome> {
   const remedy = REMEDIES[command];
   return new Promise((done) => {
@@ -42,6 +52,14 @@ export function runProgram(
       stdio: ['ignore', 'ignore', 'pipe', ...inherited],
       env: { ...process.env, LC_ALL: 'C', ...environment },
     });
+    const leave = (): void => {
+      child.kill('SIGKILL');
+      child.stderr?.destroy();
+      child.unref();
+      done({ command, status: -1, errorText: '', missing: false, remedy, late: true });
+    };
+    if (late?.aborted) leave();
+    late?.addEventListener('abort', leave, { once: true });
     let errorText = '';
     child.stderr?.on('data', (chunk: Buffer) => {
       errorText = (errorText + chunk.toString('utf8')).slice(0, TEXT_LIMIT);

@@ -1,7 +1,7 @@
 // Orderly unmount: everything that programs have written goes to the server first.
 //
-// Called by session.ts when a signal stops it. The backend must keep serving: unmounting makes the kernel write out its
-// cache. Never blocks; ends by the deadline.
+// Called by session.ts when a signal stops it. The backend must keep serving: the kernel writes out its cache while the
+// last programs close the file. Never blocks; ends by the deadline.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -154,3 +154,22 @@ it('--unmount: names another place of the mount', async () => {
   expect(await unmount(other)).toMatchObject({ status: 0, stderr: '' });
   expect(await disk.program.ended).toBe(0);
 });
+
+it('--unmount: ends after 30 seconds when umount(8) does not, and leaves the mount there', async () => {
+  const scope = createScope();
+  const disk = await mountDisk(scope, { server: ['[', 'nbdkit', 'memory', '1M', ']'] });
+  await runProgram('mkdir', scope.path('bin'));
+  writeFileSync(scope.path('bin/umount'), '#!/bin/sh\nexec sleep 1000\n', { mode: 0o755 });
+  const env = { PATH: `${scope.path('bin')}:${process.env.PATH}` };
+  const start = performance.now();
+  const unmounting = new Program(scope, 'node', [NBDFUSE, '--unmount', disk.mountpoint], { env });
+  await unmounting.says(/waiting until the kernel has unmounted .*; Ctrl-C ends the wait/);
+  expect(await unmounting.ended).toBe(1);
+  expect(performance.now() - start).toBeLessThan(35_000);
+  expect(unmounting.stderr.split('\n').slice(1)).toEqual([
+    `nbdfuse: cannot unmount ${disk.mountpoint}: umount does not end; fuser -vm ${disk.mountpoint} shows which ` +
+      `programs use it; to detach it from them: fusermount3 -u -z ${disk.mountpoint}`,
+    '',
+  ]);
+  expect(await tryProgram('node', NBDFUSE, '--unmount', disk.mountpoint)).toMatchObject({ status: 0 });
+}, 60_000);

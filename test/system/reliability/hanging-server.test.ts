@@ -1,11 +1,14 @@
 // A server that is alive and does not answer (SIGSTOP): programs can be interrupted, nbdfuse can be stopped,
 // and with --timeout it is given up like a lost one.
 
+import { release } from 'node:os';
 import { expect, it } from 'vitest';
+import { isSince } from '../../../src/linux/kernel.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, writeAt } from '../../support/files.js';
 import { type Hanging, mountHanging, whenWaiting } from '../../support/hanging.js';
-import { runProgram } from '../../support/run/command.js';
+import { runProgram, tryProgram } from '../../support/run/command.js';
+import { NBDFUSE } from '../../support/run/mount.js';
 import { Program } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
 
@@ -84,6 +87,44 @@ it('hung server: SIGTERM and unmounting end within ten seconds and report unwrit
   expect(await direct.disk.program.ended).toBe(1);
   expect(direct.disk.stderr).toContain("65536 bytes are not on the server's disk (timeout): offset 4096");
   expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+});
+
+/** Linux 6.15 tells how a process that is not a child has ended. */
+const TELLS = isSince(release(), 6, 15);
+
+it('hung server: --unmount fails at once while a program waits for its writes, and names fuser', async () => {
+  const scope = createScope();
+  const frozen = await mountFrozen(scope);
+  await dirty(scope, frozen);
+  const { mountpoint, file } = frozen.disk;
+  const start = performance.now();
+  expect(await tryProgram('node', NBDFUSE, '--unmount', mountpoint)).toEqual({
+    status: 1,
+    stdout: '',
+    stderr: `nbdfuse: cannot unmount ${mountpoint}: target is busy; fuser -vm ${mountpoint} shows which programs use it\n`,
+  });
+  expect(performance.now() - start).toBeLessThan(STOP_LIMIT);
+  // It has changed nothing.
+  frozen.thaw();
+  const bytes = await openFile(scope, file, 'r');
+  expect((await bytes.read(Buffer.alloc(512), 0, 512, 15 * MIB)).bytesRead).toBe(512);
+});
+
+it('hung server: --unmount fails when nbdfuse has given up bytes', async () => {
+  const scope = createScope();
+  const { disk, freeze, thaw } = await mountFrozen(scope, '--cache=none');
+  thaw();
+  await writeAt(disk.file, Buffer.alloc(65_536, 'x'), 4096);
+  await freeze();
+  const { status, stderr } = await tryProgram('node', NBDFUSE, '--unmount', disk.mountpoint);
+  expect(await disk.program.ended).toBe(1);
+  expect(disk.stderr).toContain("65536 bytes are not on the server's disk (timeout)");
+  const { mountpoint, program } = disk;
+  const waits = `nbdfuse: ${mountpoint} is unmounted; waiting until process ${program.pid} has ended\n`;
+  const fails =
+    `nbdfuse: ${mountpoint} is unmounted, but process ${program.pid} ended with status 1: ` +
+    'the server may not have all data; its messages say why\n';
+  expect([status, stderr]).toEqual(TELLS ? [1, waits + fails] : [0, waits]);
 });
 
 it('hung server: a second signal ends at once', async () => {
