@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { poorProse } from './support/prose-rules.js';
+import { longLines, poorProse } from './support/prose-rules.js';
 import type { SourceFiles } from './support/source-rules.js';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -22,6 +22,8 @@ function offencesIn(path: string, text: string): string[] {
 
 describe('prose', () => {
   it('breaks no rule', () => expect(poorProse(everyFile())).toEqual([]));
+
+  it('has no line far beyond 120 columns', () => expect(longLines(everyFile())).toEqual([]));
 });
 
 describe('prose rules', () => {
@@ -97,4 +99,18 @@ describe('prose rules', () => {
     ['the commands of a script', 'a', '#!/bin/sh\nset -- What is told\n#'],
     ['another kind of file', 'a.json', '{ "a": "is told" }'],
   ])('accept %s', (_, path, text) => expect(offencesIn(path, text)).toEqual([]));
+});
+
+describe('the rule for long lines', () => {
+  const long = 'word '.repeat(26);
+
+  it('finds a line of prose', () =>
+    expect(longLines(new Map([['docs/a.md', `Short.\n\n${long}\n`]]))).toEqual(['docs/a.md:3: 130 columns']));
+
+  it.each([
+    ['a table', 'docs/a.md', `| ${long} |`],
+    ['a block of code', 'docs/a.md', `\`\`\`sh\n${long}\n\`\`\`\n`],
+    ['a list of names', 'docs/a.md', '`some/name`, '.repeat(12)],
+    ['a generated page', 'docs/internals/results.md', long],
+  ])('accepts %s', (_, path, text) => expect(longLines(new Map([[path, text]]))).toEqual([]));
 });

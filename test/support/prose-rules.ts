@@ -228,3 +228,24 @@ export function poorProse(files: SourceFiles): string[] {
   }
   return offences;
 }
+
+/** Pages that are wrapped at 120 columns: all but README.md and those that programs write. */
+const WRAPPED_PAGES = /^(?!README\.md$|docs\/internals\/results\.md$|docs\/reference\/api\/).*\.md$/;
+/** Columns: those of a line, and some for the last word. */
+const MOST_COLUMNS = 124;
+/** Columns of a line of prose besides names; others are lists of names. */
+const MOST_WORDS = 60;
+
+/** Lines of prose far beyond 120 columns, in pages. Tables, code and lists of names have any length. */
+export function longLines(files: SourceFiles): string[] {
+  return [...files]
+    .filter(([path]) => WRAPPED_PAGES.test(path))
+    .flatMap(([path, text]) =>
+      hide(text, FENCED, GAP)
+        .split('\n')
+        .map((line, i) => ({ line, at: `${path}:${i + 1}` }))
+        .filter(({ line }) => line.length > MOST_COLUMNS && !/^[|\0]/.test(line))
+        .filter(({ line }) => line.replace(INLINE_CODE, '').length > MOST_WORDS)
+        .map(({ line, at }) => `${at}: ${line.length} columns`),
+    );
+}
