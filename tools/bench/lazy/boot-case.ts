@@ -15,8 +15,8 @@ import { startWeb } from './web.js';
 const AWAY = 20;
 const PATIENCE_SECONDS = 900;
 
-/** A whole line: the serial console sends a few characters at a time. */
-const BOOTED = /^booted: (\w+)\s*\n/m;
+/** The whole hash: the serial console sends a few characters at a time. */
+const BOOTED = /^booted: ([0-9a-f]{64})/m;
 
 /** Of the root folder: this file is compiled to tools/build/tools/bench/lazy. */
 const MAKE = fileURLToPath(new URL('../../../../../scripts/guest/make-boot', import.meta.url));
