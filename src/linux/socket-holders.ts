@@ -68,21 +68,24 @@ interface Holders {
   readonly hiddenChildrenOf: ReadonlySet<number>;
 }
 
+/** Whether a process has one of these sockets open. @throws Error if it has ended, or may not be inspected */
+function holdsOne(name: string, inodes: ReadonlySet<string>): boolean {
+  const directory = `/proc/${name}/fd`;
+  return readdirSync(directory).some((fd) => {
+    const inode = inodeOfSocket(linkOf(`${directory}/${fd}`));
+    return inode !== undefined && inodes.has(inode);
+  });
+}
+
 /** Those of some processes that have one of these sockets open. */
 function holdersAmong(names: readonly string[], inodes: ReadonlySet<string>): Holders {
   const pids: number[] = [];
   const hiddenChildrenOf = new Set<number>();
   for (const name of names) {
-    const directory = `/proc/${name}/fd`;
     try {
-      const holds = readdirSync(directory).some((fd) => {
-        const inode = inodeOfSocket(linkOf(`${directory}/${fd}`));
-        return inode !== undefined && inodes.has(inode);
-      });
-      if (holds) pids.push(Number(name));
+      if (holdsOne(name, inodes)) pids.push(Number(name));
     } catch (error) {
-      // Others have ended meanwhile.
-      if ((error as NodeJS.ErrnoException).code === 'EACCES') hiddenChildrenOf.add(parentOf(name));
+      if (!isGone(error)) hiddenChildrenOf.add(parentOf(name));
     }
   }
   return { pids, hiddenChildrenOf };
@@ -118,11 +121,23 @@ function parentOf(name: string): number {
   }
 }
 
+/** Whether an error of /proc says that the process or its file is no longer there. */
+function isGone(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ESRCH';
+}
+
+/**
+ * Where a link leads; empty if the file was closed meanwhile. With DAC_READ_SEARCH, and without SYS_PTRACE, root may
+ * list the files of a process of another user, and read none of the links.
+ * @throws Error if the process may not be inspected
+ */
 function linkOf(path: string): string {
   try {
     return readlinkSync(path);
-  } catch {
-    return '';
+  } catch (error) {
+    if (isGone(error)) return '';
+    throw error;
   }
 }
 
