@@ -24,6 +24,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'util-linux': ['setpriv', 'fallocate', 'unshare', 'partx'],
   prometheus: ['prometheus', 'promtool'],
   strace: ['strace'],
+  systemd: ['systemd-analyze'],
   'cryptsetup-bin': ['cryptsetup'],
   'perl-base': ['perl'],
   mount: ['mount', 'umount', 'losetup'],
