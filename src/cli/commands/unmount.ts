@@ -28,8 +28,8 @@ const PERIOD = 20;
 /** Milliseconds between two searches for other places of the mount. */
 const LOOK_PERIOD = 1000;
 
-/** Milliseconds for everything: an orderly stop of the process takes at most ten seconds. */
-const TIME = 30_000;
+/** Milliseconds for everything: an orderly stop of the process takes at most ten seconds. The systemd unit grants more. */
+export const TIME = 30_000;
 
 /** Milliseconds in which the parent of an ended process takes note of that. */
 const REAP_TIME = 500;

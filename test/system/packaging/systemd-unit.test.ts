@@ -3,6 +3,7 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { TIME } from '../../../src/cli/commands/unmount.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { openFile, readAt, writeAt } from '../../support/files.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
@@ -14,7 +15,7 @@ import { Program, runWithin } from '../../support/run/program.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { startNbdkit, startTcpNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
-import { unitRestrictions } from '../../support/systemd-unit.js';
+import { unitRestrictions, wordsOf } from '../../support/systemd-unit.js';
 
 requireRoot();
 requirePrograms(
@@ -203,4 +204,10 @@ describe('systemd unit: with its restrictions, an image server has its sandbox',
       expect(await disk.stop()).toBe(0);
     }
   });
+});
+
+it('systemd unit: systemd waits longer for --unmount than that takes', () => {
+  const [seconds] = wordsOf('TimeoutStopSec').map(Number);
+  // Node.js may start slowly on a busy machine.
+  expect(seconds).toBeGreaterThanOrEqual(TIME / 1000 + 10);
 });
