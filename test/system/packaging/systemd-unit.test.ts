@@ -206,6 +206,10 @@ describe('systemd unit: with its restrictions, an image server has its sandbox',
   });
 });
 
+it('systemd unit: systemd leaves the limit of a start, which may unpack an image, to nbdfuse', () => {
+  expect(wordsOf('TimeoutStartSec')).toEqual(['infinity']);
+});
+
 it('systemd unit: systemd waits longer for --unmount than that takes', () => {
   const [seconds] = wordsOf('TimeoutStopSec').map(Number);
   // Node.js may start slowly on a busy machine.
