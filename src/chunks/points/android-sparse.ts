@@ -10,14 +10,16 @@ import {
   parseChunkHeader,
   parseFileHeader,
   type SparseState,
+  sizeOf,
   sparseError,
   stateBytes,
 } from '../decode/android-sparse-format.js';
 
 /** Bytes that are read at once: small chunks lie close together. */
 const WINDOW = 65_536;
-/** Decoded bytes between two points. */
+/** Decoded bytes between two points, and the most points: of a larger image they are further apart. */
 const SPACING = 4 * 1024 * 1024;
+const MAX_POINTS = 0x10000;
 
 /** Reads short parts of a file in rising order. */
 class HeaderReader {
@@ -42,11 +44,16 @@ class HeaderReader {
   }
 }
 
-/** The points within a chunk that begins at `place`, whose data follow there. @param first the one to begin with */
-function* pointsWithin(state: SparseState, place: Place, first: number): Generator<RestartPoint> {
-  const { current } = state;
+/** The distance of the points of an image: a hole of 40 bytes in the file may be an image of petabytes. */
+const spacingOf = (file: SparseState['file']): number =>
+  Math.max(SPACING, Math.ceil(sizeOf(file) / MAX_POINTS / SPACING) * SPACING);
+
+/** The points within a chunk that begins at `place`, whose data follow there. @param last the point before */
+function* pointsWithin(state: SparseState, place: Place, last: RestartPoint): Generator<RestartPoint> {
+  const { current, file } = state;
   if (current === undefined) return;
-  for (let out = Math.max(first, place.out); out < place.out + current.left; out += SPACING) {
+  const spacing = spacingOf(file);
+  for (let out = Math.max(last.out + spacing, place.out); out < place.out + current.left; out += spacing) {
     const done = out - place.out;
     const within = { ...state, current: { ...current, left: current.left - done } };
     yield { in: current.kind === 'raw' ? place.in + done : place.in, out, state: stateBytes(within) };
@@ -54,13 +61,14 @@ function* pointsWithin(state: SparseState, place: Place, first: number): Generat
 }
 
 /**
- * The points of an image, one in 4 MiB of decoded bytes or fewer, also within long chunks.
+ * The points of an image, also within long chunks.
  * @throws DecodeError if the image is damaged; the errors of the input
  */
 export async function findAndroidSparsePoints(input: Input): Promise<PointIndex> {
   const reader = new HeaderReader(input);
   const { length, ...file } = parseFileHeader(await reader.read(FILE_HEADER_LENGTH, START));
-  const points: RestartPoint[] = [START];
+  let last = START;
+  const points = [last];
   let [at, out] = [length, 0];
   for (let chunksRead = 1; chunksRead <= file.chunks; chunksRead++) {
     const place = { in: at, out };
@@ -72,13 +80,8 @@ export async function findAndroidSparsePoints(input: Input): Promise<PointIndex>
     const fill = number === undefined ? 0 : Buffer.from(number).readUInt32LE(0);
     if (kind !== 'checksum') {
       const data = { in: kind === 'fill' ? at + stored : at, out };
-      const first = (points.at(-1)?.out ?? 0) + SPACING;
-      for (const point of pointsWithin(
-        { file, chunksRead, current: { kind, left: size, fill } },
-        data,
-        first,
-      ))
-        points.push(point);
+      const state = { file, chunksRead, current: { kind, left: size, fill } };
+      for (last of pointsWithin(state, data, last)) points.push(last);
     }
     at += stored;
     out += size;

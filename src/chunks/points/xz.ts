@@ -22,9 +22,9 @@ const SPACING = 1024 * 1024;
 const PIECE = 1024 * 1024;
 /** Bytes of padding that are looked at together. */
 const PADDING_PIECE = 4096;
-/** Bytes of an index, and blocks of a file, at most: some 4 TiB in blocks of 1 MiB. */
+/** Bytes of an index, and blocks and streams of a file, at most: some 4 TiB in blocks of 1 MiB. */
 const MAX_INDEX = 64 * 1024 * 1024;
-const MAX_BLOCKS = 4 * 1024 * 1024;
+const MAX_PARTS = 4 * 1024 * 1024;
 
 /** A block: its bytes with padding, and its decoded bytes. */
 interface Block {
@@ -59,13 +59,19 @@ async function endOfStream(reader: BackwardReader, end: number): Promise<number>
   }
 }
 
-async function readIndex(reader: BackwardReader, start: number, length: number): Promise<readonly Block[]> {
+/** @param most blocks */
+async function readIndex(
+  reader: BackwardReader,
+  start: number,
+  length: number,
+  most: number,
+): Promise<readonly Block[]> {
   const fail = failAt(start);
   if (start < STREAM_HEADER || length > MAX_INDEX)
     throw fail('damaged', 'the footer of an xz stream is damaged');
   const blocks: Block[] = [];
   const parser = new IndexParser((unpadded, size) => {
-    if (blocks.length === MAX_BLOCKS) throw fail('memory', 'the file has too many blocks');
+    if (blocks.length === most) throw fail('memory', 'the file has too many blocks');
     blocks.push({ length: padded(unpadded), size });
   }, fail);
   for (let at = 0; at < length; ) {
@@ -77,15 +83,15 @@ async function readIndex(reader: BackwardReader, start: number, length: number):
   return blocks;
 }
 
-/** The stream that ends at `end`. */
-async function readStream(reader: BackwardReader, end: number): Promise<Stream> {
+/** The stream that ends at `end`. @param most its blocks */
+async function readStream(reader: BackwardReader, end: number, most: number): Promise<Stream> {
   const fail = failAt(end);
   if (end < STREAM_HEADER + STREAM_FOOTER) throw fail('truncated', 'the file ends too early');
   const footerBytes = await reader.read(end - STREAM_FOOTER, STREAM_FOOTER);
   if (!hasFooterMagic(footerBytes)) throw fail('truncated', 'the file ends too early, or with other data');
   const { check, indexLength } = parseStreamFooter(footerBytes, fail);
   const indexStart = end - STREAM_FOOTER - indexLength;
-  const blocks = await readIndex(reader, indexStart, indexLength);
+  const blocks = await readIndex(reader, indexStart, indexLength, most);
   const start = blocks.reduce((at, { length }) => at - length, indexStart) - STREAM_HEADER;
   if (start < 0) throw fail('damaged', 'the index of an xz stream does not fit the file');
   const header = parseStreamHeader(await reader.read(start, STREAM_HEADER), failAt(start));
@@ -100,9 +106,12 @@ async function readStream(reader: BackwardReader, end: number): Promise<Stream> 
 export async function findXzPoints(input: Input): Promise<PointIndex> {
   const reader = new BackwardReader(input);
   const streams: Stream[] = [];
+  let left = MAX_PARTS;
   for (let end = input.size; end > 0; ) {
-    const stream = await readStream(reader, await endOfStream(reader, end));
+    if (left <= 0) throw failAt(end)('memory', 'the file has too many streams');
+    const stream = await readStream(reader, await endOfStream(reader, end), left);
     streams.push(stream);
+    left -= stream.blocks.length + 1;
     end = stream.start;
   }
   if (streams.length === 0) throw failAt(0)('truncated', 'the file is empty');
@@ -115,6 +124,7 @@ export async function findXzPoints(input: Input): Promise<PointIndex> {
       if (block.size > 0 && isFar) points.push({ in: at, out: size, state: Uint8Array.of(check) });
       at += block.length;
       size += block.size;
+      if (size > Number.MAX_SAFE_INTEGER) throw failAt(at)('unsupported', 'the image is too large');
     }
   }
   const index = { size, points: points.length === 0 ? [START] : points };

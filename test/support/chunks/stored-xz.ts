@@ -52,15 +52,20 @@ function storedBlock(data: Buffer): Block {
 /** A stream of one block for each part, which may be empty. */
 export function storedStream(...parts: readonly Buffer[]): Buffer {
   const blocks = parts.map(storedBlock);
-  const flags = Buffer.from([0, 1]);
   const records = blocks.flatMap(({ unpadded, size }) => [variable(unpadded), variable(size)]);
-  const index = withCrc(paddedTo4(Buffer.concat([Buffer.from([0]), variable(blocks.length), ...records])));
+  return streamOf(Buffer.concat(blocks.map(({ bytes }) => bytes)), blocks.length, Buffer.concat(records));
+}
+
+/** A stream of any bytes in the place of its blocks. @param records of its index: for each block two numbers */
+export function streamOf(blocks: Buffer, count: number, records: Buffer): Buffer {
+  const flags = Buffer.from([0, 1]);
+  const index = withCrc(paddedTo4(Buffer.concat([Buffer.from([0]), variable(count), records])));
   const backward = Buffer.concat([le32(index.length / 4 - 1), flags]);
   return Buffer.concat([
     Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]),
     flags,
     le32(crc32(flags)),
-    ...blocks.map(({ bytes }) => bytes),
+    blocks,
     index,
     le32(crc32(backward)),
     backward,

@@ -108,6 +108,23 @@ describe('Android sparse image', () => {
     }
   });
 
+  it('has a bounded number of restart points, whatever size its 40 bytes claim', async () => {
+    const blocks = 2 ** 32 - 1;
+    const head = header(blocks, 1);
+    head.writeUInt32LE(2 ** 21, 12);
+    const file = Buffer.concat([head, chunk(HOLE, blocks)]);
+    expect(file).toHaveLength(40);
+    const { size, points } = await findAndroidSparsePoints(inputOf(file));
+    expect(size).toBe(blocks * 2 ** 21);
+    expect(points.length).toBeGreaterThan(60_000);
+    expect(points.length).toBeLessThanOrEqual(65_537);
+    const last = points.at(-1) ?? START;
+    const decoder = createAndroidSparseDecoder(last, 1);
+    decoder.push(Buffer.alloc(0), true);
+    expect(decoder.pull(new Uint8Array(100))).toBe(100);
+    expect(decoder.out).toBe(last.out + 100);
+  });
+
   it('is decoded the same in any parts', async () => {
     const sparse = await toSparse(MIXED);
     const sizes = fc.array(fc.integer({ min: 1, max: 10_000 }), { minLength: 1, maxLength: 4 });

@@ -5,6 +5,7 @@ import { DecodeError, type Input } from '../../../../src/chunks/contract/coding.
 import { createXzDecoder } from '../../../../src/chunks/decode/xz.js';
 import { findXzPoints } from '../../../../src/chunks/points/xz.js';
 import { decodeAll, sampleBytes, throughShell } from '../../../support/chunks/decoding.js';
+import { streamOf } from '../../../support/chunks/stored-xz.js';
 
 const IMAGE = sampleBytes(5_000_000, 3);
 
@@ -80,6 +81,21 @@ describe('points of an xz file', () => {
       size: 0,
       points: [{ in: 0, out: 0 }],
     });
+  });
+
+  it('are refused for more blocks in all streams together than may be kept', async () => {
+    const blocks = 2_200_000;
+    const stream = streamOf(Buffer.alloc(8 * blocks), blocks, Buffer.alloc(2 * blocks, Buffer.from([5, 1])));
+    const file = Buffer.concat([stream, stream]);
+    await expect(findXzPoints(inputOf(file))).rejects.toThrow('the file has too many blocks');
+  });
+
+  it('are refused for a size that no number has', async () => {
+    const most = Buffer.from([5, 255, 255, 255, 255, 255, 255, 255, 15]);
+    const one = await findXzPoints(inputOf(streamOf(Buffer.alloc(8), 1, most)));
+    expect(one.size).toBe(Number.MAX_SAFE_INTEGER);
+    const two = streamOf(Buffer.alloc(16), 2, Buffer.concat([most, most]));
+    await expect(findXzPoints(inputOf(two))).rejects.toThrow('the image is too large');
   });
 
   it('are refused for a file that is cut, damaged at its end, or followed by other data', async () => {
