@@ -232,7 +232,12 @@ class ChunkServer {
     this.#indexing = undefined;
     const disk = await diskOf(options, input, image);
     const onChange = (): void => this.#control?.changed();
-    this.#work = await Work.start({ image, memory: this.#memory, prefetch, trace, onChange, onLine: say });
+    const isAway = input instanceof AbsentInput;
+    this.#work = await Work.start({
+      ...{ image, memory: this.#memory, prefetch, trace, isAway },
+      onChange,
+      onLine: say,
+    });
     if (input instanceof AbsentInput) input.look(() => this.#find(image));
     this.#control?.changed();
     setInterval(onChange, STATUS_INTERVAL).unref();
@@ -249,7 +254,7 @@ class ChunkServer {
         ? `${source}: the server has another file now; what the cache file has is served without it: mount it again`
         : `${source}: the server can be reached again`,
     );
-    if (!isOther) this.#work?.prefetchAgain();
+    if (!isOther) this.#work?.sourceIsBack();
     return found;
   }
 

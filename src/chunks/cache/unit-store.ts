@@ -38,7 +38,7 @@ import { loadStore } from './load.js';
 import { type Region, type Regions, regionOf, runsOf } from './regions.js';
 import { errnoOf, type StoredFile } from './stored-file.js';
 
-/** Maximum bytes of units that wait for the disk; further ones are left out. */
+/** Maximum bytes of units that wait for the disk; further ones are left out. With half of them it is behind. */
 const MAX_PENDING = 64 * 1024 * 1024;
 /** Bytes of units between two syncs. */
 const COMMIT_BYTES = 64 * 1024 * 1024;
@@ -104,6 +104,7 @@ export class UnitStore implements UnitFile {
 
   readonly #pending = new Map<number, Pending>();
   #pendingBytes = 0;
+  #leftOut = 0;
   /** Regions whose page on disk is older than their records. */
   readonly #dirty = new Set<Region>();
   /** Regions whose page is being written. */
@@ -229,13 +230,25 @@ export class UnitStore implements UnitFile {
     if (bytes.length !== this.#regions.lengthOf(unit))
       throw new RangeError(`unit ${unit} has ${this.#regions.lengthOf(unit)} bytes, not ${bytes.length}`);
     const { limit = Number.POSITIVE_INFINITY } = this.#options;
-    if (bytes.length > limit || this.#pendingBytes + bytes.length > MAX_PENDING) return;
+    if (bytes.length > limit) return;
+    if (this.#pendingBytes + bytes.length > MAX_PENDING) {
+      this.#leftOut++;
+      return;
+    }
     this.#pending.set(unit, { bytes, order: ++this.#accepted });
     this.#pendingBytes += bytes.length;
     this.#wake();
   }
 
   drop(first: number, count: number): Promise<void> | undefined {
+  get isBehind(): boolean {
+    return this.#pendingBytes > MAX_PENDING / 2;
+  }
+
+  get leftOut(): number {
+    return this.#leftOut;
+  }
+
     if (count <= 0) return undefined;
     const end = Math.min(first + count, this.#regions.units);
     for (const unit of this.#pending.keys()) if (unit >= first && unit < end) this.#forgetPending(unit);

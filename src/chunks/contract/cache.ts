@@ -34,6 +34,10 @@ export interface UnitFile {
    * the unit. The least recently used go when it is full. When the disk is slower than the caller, units are left out.
    */
   write(unit: number, bytes: Uint8Array): void;
+  /** Whether the disk is so slow that further units would soon be left out. */
+  readonly isBehind: boolean;
+  /** Counts the units that were left out for that. */
+  readonly leftOut: number;
   /**
    * Forgets units whose bytes change; they count as absent as soon as this returns.
    * @returns undefined: the bytes may change; otherwise only when it resolves, or a power failure would leave the old

@@ -1,5 +1,6 @@
 // Fetches units that nobody has asked for: the whole image, or those that an earlier mount asked for first.
 
+import type { UnitFile } from '../contract/cache.js';
 import { UNIT } from '../contract/units.js';
 import { AHEAD, type BACKGROUND, DEMAND, type Priority, TRACE } from '../schedule/tasks.js';
 import type { Reader } from './reader.js';
@@ -24,6 +25,8 @@ export interface PrefetchOptions {
   readonly rate: number | undefined;
   /** How many chunks may be on their way at the same time. */
   readonly parallel: number;
+  /** The cache file that is to get the units; undefined: memory is enough. */
+  readonly file: Pick<UnitFile, 'isBehind' | 'leftOut'> | undefined;
   /** Whether there is still room for fetched units. */
   readonly hasRoom: () => boolean;
   readonly onEnd: () => void;
@@ -52,12 +55,15 @@ class Prefetch {
   /** The losses of the reader that are known, and the end of the pause after the last one. */
   #losses: number;
   #pauseEnd = 0;
+  /** The units that the cache file is known to have left out. */
+  #leftOut: number;
   readonly #timer: NodeJS.Timeout;
   #soon: NodeJS.Immediate | undefined;
 
   constructor(options: PrefetchOptions) {
     this.#options = options;
     this.#losses = options.reader.losses;
+    this.#leftOut = options.file?.leftOut ?? 0;
     this.#timer = setInterval(() => this.#look(), INTERVAL);
     options.reader.onSettled.add(this.#lookSoon);
   }
@@ -84,7 +90,8 @@ class Prefetch {
     const { reader, priority } = this.#options;
     this.#refill();
     for (const unit of this.#pending.keys()) if (this.#isThere(unit)) this.#pending.delete(unit);
-    if (this.#isPaused() || before(priority).some((other) => reader.isBusy(other))) return;
+    if (this.#isPaused() || this.#isFileBehind() || before(priority).some((other) => reader.isBusy(other)))
+      return;
     // Requests again the units that the reader gave up for something more urgent.
     for (const [unit, fetches] of this.#pending) this.#again(unit, fetches);
     this.#begin();
@@ -100,6 +107,14 @@ class Prefetch {
       for (const unit of this.#pending.keys()) this.#pending.set(unit, 0);
     }
     return now < this.#pauseEnd;
+  }
+
+  /** Neither does one whose unit the cache file has left out. */
+  #isFileBehind(): boolean {
+    const { isBehind, leftOut } = this.#options.file ?? { isBehind: false, leftOut: 0 };
+    if (leftOut !== this.#leftOut) for (const unit of this.#pending.keys()) this.#pending.set(unit, 0);
+    this.#leftOut = leftOut;
+    return isBehind;
   }
 
   #begin(): void {

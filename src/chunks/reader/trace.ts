@@ -57,6 +57,7 @@ export class Trace {
       units: list as Iterator<number, undefined>,
       rate: undefined,
       parallel,
+      file: undefined,
       hasRoom,
       onEnd,
     });

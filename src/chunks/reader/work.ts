@@ -19,6 +19,8 @@ export interface WorkOptions {
   readonly prefetch: { readonly rate: number | undefined } | undefined;
   /** The file for the trace; undefined: the cache file has it, if there is one. */
   readonly trace: string | undefined;
+  /** The source cannot be reached: fetching what nobody waits for would only fail, and look for it again and again. */
+  readonly isAway?: boolean;
   readonly onChange: () => void;
   /** A line for the user. */
   readonly onLine: (line: string) => void;
@@ -51,27 +53,31 @@ export class Work {
   readonly #options: WorkOptions;
   #trace: Trace | undefined;
   #stopPrefetch: (() => void) | undefined;
-  #isPrefetching = false;
 
   private constructor(options: WorkOptions) {
+  /** The source, which was away at the start, can be reached. */
+  sourceIsBack(): void {
+    this.#fetch();
+  }
+
     this.#options = options;
   }
 
   static async start(options: WorkOptions): Promise<Work> {
     const work = new Work(options);
     await work.#startTrace();
-    if (options.prefetch !== undefined) work.#startPrefetch(options.prefetch.rate);
+    if (options.isAway !== true) work.#fetch();
     return work;
   }
 
   /** The state of the image. */
   get status(): Omit<ChunkStatus, 'file' | 'indexing'> {
-    const { image, memory } = this.#options;
+    const { image, memory, prefetch } = this.#options;
     const { hits, misses, fetched } = image.reader.counts;
     return {
       size: image.reader.map.size,
       memory: { used: memory.used, limit: memory.limit },
-      prefetch: this.#isPrefetching ? this.#progress() : undefined,
+      prefetch: prefetch === undefined ? undefined : this.#progress(),
       hits,
       misses,
       fetched,
@@ -111,29 +117,29 @@ export class Work {
   }
 
   async #startTrace(): Promise<void> {
-    const { image, memory, trace: path } = this.#options;
-    const { reader, file, parallel } = image;
+    const { image, trace: path } = this.#options;
+    const { reader, file } = image;
     if (path === undefined && file === undefined) return;
     const trace = new Trace(path === undefined ? file?.trace : await readTrace(path));
     this.#trace = trace;
     reader.onDemand = (unit) => trace.note(unit);
-    const most = file === undefined ? Math.floor(memory.limit / UNIT / GUESSES) : reader.map.units;
-    trace.replay(reader, parallel, most);
   }
 
-  /** Begins again after the source was away. */
-  prefetchAgain(): void {
-    const { prefetch } = this.#options;
-    this.#stopPrefetch?.();
+  /** Fetches what nobody waits for. */
+  #fetch(): void {
+    const { image, memory, prefetch } = this.#options;
+    const { reader, file, parallel } = image;
+    const most = file === undefined ? Math.floor(memory.limit / UNIT / GUESSES) : reader.map.units;
+    this.#trace?.replay(reader, parallel, most);
     if (prefetch !== undefined) this.#startPrefetch(prefetch.rate);
   }
 
   #startPrefetch(rate: number | undefined): void {
     const { image, memory, onChange } = this.#options;
     const { reader, file, parallel } = image;
+      file,
     // Without a file, fetched units must stay in memory to be of use.
     const hasRoom = (): boolean => file !== undefined || memory.used < memory.limit / GUESSES;
-    this.#isPrefetching = true;
     const units = unitsToFetch(reader);
     const onEnd = (): void => onChange();
     this.#stopPrefetch = startPrefetch({

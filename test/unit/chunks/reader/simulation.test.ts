@@ -27,6 +27,8 @@ class SlowFile implements UnitFile {
   readonly index = undefined;
   readonly trace = undefined;
   readonly isComplete = false;
+  readonly isBehind = false;
+  readonly leftOut = 0;
   readonly kept = new Map<number, Uint8Array>();
   readonly reads: (() => void)[] = [];
 

@@ -1,11 +1,17 @@
-// Prefetching an image of which most units cannot be decoded: the work follows from the bytes that there are, and not
-// from the size that the image claims.
+// Prefetching: the work follows from the bytes that there are, and not from the size that an image claims; it waits for a
+// slow cache file, and for a source that is away.
 
 import { EventEmitter, once } from 'node:events';
-import { describe, expect, it } from 'vitest';
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { adoptFiles } from '../../../../src/chunks/cache/cache-file.js';
 import { MemoryCache } from '../../../../src/chunks/cache/memory.js';
-import { START } from '../../../../src/chunks/contract/coding.js';
+import type { StoredFile } from '../../../../src/chunks/cache/stored-file.js';
+import type { UnitFile } from '../../../../src/chunks/contract/cache.js';
+import { type Input, START } from '../../../../src/chunks/contract/coding.js';
 import { UNIT } from '../../../../src/chunks/contract/units.js';
+import { AbsentInput } from '../../../../src/chunks/input/absent-input.js';
+import { type Image, openImage } from '../../../../src/chunks/reader/image.js';
 import { startPrefetch } from '../../../../src/chunks/reader/prefetch.js';
 import { Reader } from '../../../../src/chunks/reader/reader.js';
 import { Store } from '../../../../src/chunks/reader/store.js';
@@ -13,6 +19,7 @@ import { Work } from '../../../../src/chunks/reader/work.js';
 import { PointMap } from '../../../../src/chunks/schedule/chunk-map.js';
 import { BACKGROUND } from '../../../../src/chunks/schedule/tasks.js';
 import { createScope } from '../../../support/cleanup.js';
+import { CrashingDisk, emptyDisk } from '../../../support/crashing-disk.js';
 
 /** Units of the image: so many questions take seconds. */
 const UNITS = 2 ** 23;
@@ -42,7 +49,102 @@ function createReader(): { readonly reader: Reader; readonly memory: CountingMem
   return { reader, memory };
 }
 
+/** A source whose bytes are there at once. */
+const inputOf = (size: number): Input => {
+  const bytes = new Uint8Array(UNIT).fill(1);
+  return {
+    size,
+    parallel: 64,
+    read: async (_, length) => bytes.subarray(0, length),
+    close: async () => undefined,
+  };
+};
+
+/** A cache file of so many units, whose disk takes its time for each. */
+async function slowFile(units: number, milliseconds: number): Promise<UnitFile> {
+  const disk = new CrashingDisk(emptyDisk(), () => 0);
+  const data: StoredFile = { ...disk.file('data'), write: async () => delay(milliseconds) };
+  return adoptFiles(
+    { data, index: disk.file('index') },
+    { size: 0, onDisk: 0 },
+    {
+      path: 'FILE',
+      identity: { source: 'a', coding: 'plain', fileSize: units * UNIT, version: 'a' },
+      size: units * UNIT,
+      limit: undefined,
+      onFailure: (line) => expect(line).toBe(''),
+      onLine: (line) => expect(line).toBe(''),
+    },
+  );
+}
+
+/** An image that is not compressed. */
+function openPlain(input: Input, memory: MemoryCache, file?: UnitFile): Promise<Image> {
+  return openImage({
+    input,
+    coding: 'plain',
+    memory,
+    openFile: async () => file,
+    startPool: () => expect.unreachable(),
+    onLine: (line) => expect(line).toBe(''),
+    onProgress: () => undefined,
+  });
+}
+
 describe('prefetching', () => {
+  it('completes a cache file whose disk is slower than the source', async () => {
+    const units = 600;
+    const file = await slowFile(units, 4);
+    const memory = new MemoryCache(8 * UNIT);
+    const image = await openPlain(inputOf(units * UNIT), memory, file);
+    const events = new EventEmitter();
+    const ended = once(events, 'end');
+    const work = await Work.start({
+      ...{ image, memory, prefetch: { rate: undefined }, trace: undefined },
+      onChange: () => events.emit('end'),
+      onLine: (line) => expect(line).toBe(''),
+    });
+    createScope().add(() => work.stop());
+    await ended;
+    await file.flush();
+    expect(file.isComplete).toBe(true);
+    // Units that the file has left out were fetched again.
+    expect(image.reader.counts.fetched).toBeLessThan(2 * units * UNIT);
+    await file.close();
+  });
+
+  it('waits for a source that is away, so that the pauses between two looks for it grow', async () => {
+    vi.useFakeTimers({
+      toFake: ['performance', 'setTimeout', 'setInterval', 'setImmediate', 'clearInterval'],
+    });
+    onTestFinished(() => void vi.useRealTimers());
+    const memory = new MemoryCache(64 * UNIT);
+    const input = new AbsentInput(2000 * UNIT, 'away');
+    const image = await openPlain(input, memory);
+    const work = await Work.start({
+      ...{ image, memory, prefetch: { rate: undefined }, trace: undefined, isAway: true },
+      onChange: () => undefined,
+      onLine: (line) => expect(line).toBe(''),
+    });
+    let looks = 0;
+    let found: Input | undefined;
+    input.look(async () => {
+      looks += 1;
+      if (found === undefined) throw new Error('away');
+      work.sourceIsBack();
+      return found;
+    });
+    await vi.advanceTimersByTimeAsync(5 * 60_000);
+    // After 1, 3, 7, 15, 31 and 63 s, and all 32 s from then on.
+    expect(looks).toBe(13);
+    found = inputOf(input.size);
+    await vi.advanceTimersByTimeAsync(40_000);
+    expect(looks).toBe(14);
+    expect(work.status.prefetch?.done).toBeGreaterThan(0);
+    await work.stop();
+    await input.close();
+  });
+
   it('ends at the units that cannot be decoded, and counts them as done', async () => {
     const { reader, memory } = createReader();
     reader.fail(SOUND, UNITS, 'damaged', undefined);
@@ -85,6 +187,7 @@ describe('prefetching', () => {
       units: units(),
       rate: undefined,
       parallel: 1,
+      file: undefined,
       hasRoom: () => true,
       onEnd: () => events.emit('end'),
     });
