@@ -129,8 +129,9 @@ export class UnitStore implements UnitFile {
   #isFull = false;
   #canPunch = true;
   #saysDamage = true;
-  /** Whether FILE has been emptied after a failure. */
+  /** Whether FILE has been emptied after a failure; the attempt that is under way. */
   #isInvalid = false;
+  #emptying: Promise<void> | undefined;
 
   private constructor(
     files: StoreFiles,
@@ -240,7 +241,6 @@ export class UnitStore implements UnitFile {
     this.#wake();
   }
 
-  drop(first: number, count: number): Promise<void> | undefined {
   get isBehind(): boolean {
     return this.#pendingBytes > MAX_PENDING / 2;
   }
@@ -249,6 +249,7 @@ export class UnitStore implements UnitFile {
     return this.#leftOut;
   }
 
+  drop(first: number, count: number): Promise<void> | undefined {
     if (count <= 0) return undefined;
     const end = Math.min(first + count, this.#regions.units);
     for (const unit of this.#pending.keys()) if (unit >= first && unit < end) this.#forgetPending(unit);
@@ -315,6 +316,7 @@ export class UnitStore implements UnitFile {
     clearTimeout(this.#timer);
     while (this.#running !== undefined) await this.#running;
     await this.#intents.settle();
+    await this.#emptying?.catch(() => undefined);
     // A clean end leaves no intents; without this sync it costs their regions.
     if (this.#state === 'closing') await this.#files.index.sync().catch(() => undefined);
     clearTimeout(this.#timer);
@@ -383,6 +385,15 @@ export class UnitStore implements UnitFile {
   /** Empties FILE, since its records can no longer follow the image. */
   async #invalidate(): Promise<void> {
     if (this.#isInvalid) return;
+    this.#emptying ??= this.#empty().finally(() => {
+      this.#emptying = undefined;
+    });
+    await this.#emptying;
+  }
+
+  async #empty(): Promise<void> {
+    // A unit that is still being written would make FILE longer again.
+    while (this.#running !== undefined) await this.#running;
     try {
       await this.#files.data.truncate(0);
       this.#isInvalid = true;
@@ -458,10 +469,15 @@ export class UnitStore implements UnitFile {
       bytes += pending.bytes.length;
     }
     const hasRoom = await this.#makeRoom(bytes);
-    for (let i = 0; i < batch.length; i += PARALLEL)
-      await Promise.all(
-        batch.slice(i, i + PARALLEL).map(([unit, pending]) => this.#storeUnit(unit, pending, hasRoom)),
+    for (let i = 0; i < batch.length; i += PARALLEL) {
+      const some = batch.slice(i, i + PARALLEL);
+      // All of them end, also after a failure: see #empty.
+      const ends = await Promise.allSettled(
+        some.map(([unit, pending]) => this.#storeUnit(unit, pending, hasRoom)),
       );
+      const failed = ends.find((end) => end.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+    }
   }
 
   async #storeUnit(unit: number, pending: Pending, hasRoom: boolean): Promise<void> {
