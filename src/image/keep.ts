@@ -28,6 +28,9 @@ const absolute = (path: string): string => (isAbsolute(path) ? path : `${process
 /** Not through a link, and without waiting for the reader of a FIFO. */
 const FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
+const cannotOpen = (path: string, error: unknown): ImageError =>
+  new ImageError(`cannot open ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+
 /** @throws ImageError when a file cannot be made or opened */
 async function create(path: string): Promise<void> {
   try {
@@ -36,7 +39,7 @@ async function create(path: string): Promise<void> {
     await handle.close();
     if (found.isFile()) return;
   } catch (error) {
-    throw new ImageError(`cannot open ${printable(path)}: ${reasonOf(error)}`, { cause: error });
+    throw cannotOpen(path, error);
   }
   throw new ImageError(`${printable(path)} is not a regular file`);
 }
@@ -81,6 +84,16 @@ async function refuseOther(cacheFile: string): Promise<void> {
   );
 }
 
+/** @throws ImageError for a file of the user that is no trace */
+async function refuseOtherTrace(trace: string): Promise<void> {
+  const { readTraceFile, TraceFileError } = await import('../chunks/cache/trace-file.js');
+  await readTraceFile(trace).catch((error: unknown) => {
+    throw error instanceof TraceFileError
+      ? new ImageError(printable(error.message), { cause: error })
+      : cannotOpen(trace, error);
+  });
+}
+
 /** Removes old caches of a directory until all take at most --cache-size together. Failures cost room only. */
 async function makeRoom(directory: string, { cacheFile, cacheSize }: ChunkSettings): Promise<void> {
   if (cacheSize === undefined) return;
@@ -98,5 +111,6 @@ export async function createKept({ cacheDir }: KeepRequest, settings: ChunkSetti
     await makeRoom(absolute(cacheDir), settings);
   }
   if (settings.cacheFile !== undefined) await refuseOther(settings.cacheFile);
+  if (settings.trace !== undefined) await refuseOtherTrace(settings.trace);
   for (const path of keptFiles(settings)) await create(path);
 }

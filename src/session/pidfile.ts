@@ -3,7 +3,7 @@
 // Holds the process number without a newline, as the C nbdfuse writes it. Removed at exit, if it is still ours.
 
 import { lstatSync, readFileSync, rmSync } from 'node:fs';
-import { access, constants, stat, writeFile } from 'node:fs/promises';
+import { access, constants, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { EISDIR } from '../constants/errno.js';
 import { SystemError } from '../linux/errno.js';
@@ -21,6 +21,15 @@ function cannotWrite(path: string, error: unknown): Error {
   return new Error(`cannot write the pidfile ${path}: ${reasonOf(error)}`, { cause: error });
 }
 
+/** Most bytes of a pidfile, of nbdfuse or of another program. */
+const MOST_BYTES = 32;
+
+/** @throws Error when a file is the user's: it has other bytes than a process number */
+async function refuseOther(file: string | Buffer, size: number): Promise<void> {
+  if (size === 0 || (size <= MOST_BYTES && /^\d+\s*$/.test(await readFile(file, 'latin1')))) return;
+  throw new Error('the file exists and is not a pidfile; name another path');
+}
+
 /** Finds out before the start whether a pidfile can be written, and writes nothing. @throws Error, one line */
 export async function checkPidfile(path: string): Promise<void> {
   const file = pathBytes(path);
@@ -31,6 +40,7 @@ export async function checkPidfile(path: string): Promise<void> {
       return undefined;
     });
     if (found?.isDirectory() === true || path.endsWith('/')) throw new SystemError(EISDIR, 'open');
+    if (found?.isFile() === true) await refuseOther(file, found.size);
     if (found !== undefined) await access(file, W_OK);
     // A link may lead to a new file in another directory.
     else if (lstatSync(file, { throwIfNoEntry: false }) === undefined)

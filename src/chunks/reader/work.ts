@@ -1,7 +1,7 @@
 // The work of the chunk server for an image beside answering reads: prefetching, the trace, and its status.
 
-import { readFile, writeFile } from 'node:fs/promises';
 import type { MemoryCache } from '../cache/memory.js';
+import { readTraceFile, writeTraceFile } from '../cache/trace-file.js';
 import type { UnitFile } from '../contract/cache.js';
 import type { ChunkStatus } from '../contract/status.js';
 import { lengthOfUnit, UNIT } from '../contract/units.js';
@@ -29,17 +29,6 @@ export interface WorkOptions {
 /** The part of the memory that units may fill which nobody has asked for. */
 const GUESSES = 2;
 
-/** The trace in a file: units as u32, little-endian, behind a line that says what they are. */
-const TRACE_HEAD = 'nbdfuse trace 1\n';
-
-async function readTrace(path: string): Promise<Uint32Array | undefined> {
-  const bytes = await readFile(path).catch(() => undefined);
-  const head = bytes?.subarray(0, TRACE_HEAD.length).toString('latin1');
-  if (bytes === undefined || head !== TRACE_HEAD || bytes.length % 4 !== 0) return undefined;
-  const units = Uint8Array.from(bytes.subarray(TRACE_HEAD.length));
-  return new Uint32Array(units.buffer);
-}
-
 /** The units of an image in order, without those that cannot be decoded. */
 function* unitsToFetch(reader: Reader): Generator<number, undefined> {
   for (let unit = 0; unit < reader.map.units; ) {
@@ -55,19 +44,20 @@ export class Work {
   #stopPrefetch: (() => void) | undefined;
 
   private constructor(options: WorkOptions) {
-  /** The source, which was away at the start, can be reached. */
-  sourceIsBack(): void {
-    this.#fetch();
-  }
-
     this.#options = options;
   }
 
+  /** @throws TraceFileError when the file for the trace has other bytes; system errors */
   static async start(options: WorkOptions): Promise<Work> {
     const work = new Work(options);
     await work.#startTrace();
     if (options.isAway !== true) work.#fetch();
     return work;
+  }
+
+  /** The source, which was away at the start, can be reached. */
+  sourceIsBack(): void {
+    this.#fetch();
   }
 
   /** The state of the image. */
@@ -97,7 +87,7 @@ export class Work {
 
   async #saveTrace(path: string, order: Uint32Array): Promise<void> {
     try {
-      await writeFile(path, Buffer.concat([Buffer.from(TRACE_HEAD), new Uint8Array(order.buffer)]));
+      await writeTraceFile(path, order);
     } catch (error) {
       this.#options.onLine(`cannot save the trace: ${textOf(error)}`);
     }
@@ -120,7 +110,7 @@ export class Work {
     const { image, trace: path } = this.#options;
     const { reader, file } = image;
     if (path === undefined && file === undefined) return;
-    const trace = new Trace(path === undefined ? file?.trace : await readTrace(path));
+    const trace = new Trace(path === undefined ? file?.trace : await readTraceFile(path));
     this.#trace = trace;
     reader.onDemand = (unit) => trace.note(unit);
   }
@@ -137,7 +127,6 @@ export class Work {
   #startPrefetch(rate: number | undefined): void {
     const { image, memory, onChange } = this.#options;
     const { reader, file, parallel } = image;
-      file,
     // Without a file, fetched units must stay in memory to be of use.
     const hasRoom = (): boolean => file !== undefined || memory.used < memory.limit / GUESSES;
     const units = unitsToFetch(reader);
@@ -148,6 +137,7 @@ export class Work {
       units,
       rate,
       parallel,
+      file,
       hasRoom,
       onEnd,
     });

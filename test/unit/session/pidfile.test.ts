@@ -39,11 +39,20 @@ describe('pidfile', () => {
 
   it('is checked without being written', async () => {
     await writeFile(join(folder, 'stale'), '1');
+    await writeFile(join(folder, 'other'), '4194304\n');
     await symlink('elsewhere', join(folder, 'link'));
-    for (const name of ['new', 'stale', 'link']) await checkPidfile(join(folder, name));
+    for (const name of ['new', 'stale', 'other', 'link']) await checkPidfile(join(folder, name));
     await checkPidfile('/dev/full');
-    expect((await readdir(folder)).sort()).toEqual(['link', 'stale']);
+    expect((await readdir(folder)).sort()).toEqual(['link', 'other', 'stale']);
     expect(await readFile(join(folder, 'stale'), 'utf8')).toBe('1');
+  });
+
+  it.each(['my notes', '12 34\n', '1'.repeat(33)])('check: a file that has `%s` is not one', async (text) => {
+    const path = join(folder, 'notes');
+    await writeFile(path, text);
+    await expect(checkPidfile(path)).rejects.toThrow(
+      `cannot write the pidfile ${path}: the file exists and is not a pidfile; name another path`,
+    );
   });
 
   it.each([
