@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { isAbsolute } from 'node:path';
 import { type Below, chunkWords } from '../image/chunks.js';
-import { cacheName, createKept, keptIn } from '../image/keep.js';
+import { cacheName, checkKept, keptIn } from '../image/keep.js';
 import type { KeepRequest } from '../image/keep-request.js';
 import { withoutSecrets } from '../nbd/secrets.js';
 import { percentEncode } from '../nbd/uri/percent.js';
@@ -56,7 +56,7 @@ function belowOf({ server, exportName = '' }: Settings): { readonly below: Below
 export async function keepServer(settings: Settings, keep: KeepRequest): Promise<Settings> {
   const { below, source } = belowOf(settings);
   const chunks = keptIn(keep, cacheName(source.replace(/^.*\//, '').replace(/ .*/, ''), [source]));
-  await createKept(keep, chunks);
+  await checkKept(keep, chunks);
   const argv = chunkWords({
     coding: 'plain',
     below,

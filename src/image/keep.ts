@@ -3,13 +3,14 @@
 // Used by prepare.ts, and by the command line for servers.
 
 import { createHash } from 'node:crypto';
-import { constants, mkdir, open, stat } from 'node:fs/promises';
+import { constants, lstat, mkdir, open, rm, rmdir, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { codeOf, reasonOf } from '../transport/errors.js';
 import { indexOf, keptFiles } from './chunks.js';
 import { ImageError } from './errors.js';
 import type { ChunkSettings, KeepRequest } from './keep-request.js';
+import { Made } from './made.js';
 
 const MODE = 0o600;
 /** Characters of a name in a cache directory. */
@@ -31,13 +32,18 @@ const FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW | co
 const cannotOpen = (path: string, error: unknown): ImageError =>
   new ImageError(`cannot open ${printable(path)}: ${reasonOf(error)}`, { cause: error });
 
-/** @throws ImageError when a file cannot be made or opened */
-async function create(path: string): Promise<void> {
+/** Whether it has made the file: there was none. @throws ImageError when a file cannot be made or opened */
+async function create(path: string): Promise<boolean> {
   try {
-    const handle = await open(path, FLAGS, MODE);
+    let isNew = true;
+    const handle = await open(path, FLAGS | constants.O_EXCL, MODE).catch((error: unknown) => {
+      if (codeOf(error) !== 'EEXIST') throw error;
+      isNew = false;
+      return open(path, FLAGS, MODE);
+    });
     const found = await handle.stat();
     await handle.close();
-    if (found.isFile()) return;
+    if (found.isFile()) return isNew;
   } catch (error) {
     throw cannotOpen(path, error);
   }
@@ -45,9 +51,10 @@ async function create(path: string): Promise<void> {
 }
 
 /** @throws ImageError when there is no such directory and none can be made */
-async function createDirectory(path: string): Promise<void> {
+async function createDirectory(path: string, made: Made): Promise<void> {
   try {
     await mkdir(path, { mode: 0o700 });
+    made.add(() => rmdir(path));
   } catch (error) {
     if (codeOf(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
     throw new ImageError(`cannot use the cache directory ${printable(path)}: ${reasonOf(error)}`, {
@@ -94,6 +101,13 @@ async function refuseOtherTrace(trace: string): Promise<void> {
   });
 }
 
+/** Removes the empty files of a cache, unless one has bytes now: it is one that `nbdfuse cache` knows. */
+async function removeEmpty(paths: readonly string[]): Promise<void> {
+  const found = await Promise.all(paths.map((path) => lstat(path)));
+  if (found.some(({ size }) => size > 0)) return;
+  await Promise.all(paths.map((path) => rm(path)));
+}
+
 /** Removes old caches of a directory until all take at most --cache-size together. Failures cost room only. */
 async function makeRoom(directory: string, { cacheFile, cacheSize }: ChunkSettings): Promise<void> {
   if (cacheSize === undefined) return;
@@ -103,14 +117,35 @@ async function makeRoom(directory: string, { cacheFile, cacheSize }: ChunkSettin
 
 /**
  * Makes the files of these settings, which a server in the sandbox can only open.
+ * @param made gets those that there were not
  * @throws ImageError when that is not possible
  */
-export async function createKept({ cacheDir }: KeepRequest, settings: ChunkSettings): Promise<void> {
-  if (cacheDir !== undefined) {
-    await createDirectory(absolute(cacheDir));
-    await makeRoom(absolute(cacheDir), settings);
-  }
+export async function createKept(
+  { cacheDir }: KeepRequest,
+  settings: ChunkSettings,
+  made: Made,
+): Promise<void> {
   if (settings.cacheFile !== undefined) await refuseOther(settings.cacheFile);
   if (settings.trace !== undefined) await refuseOtherTrace(settings.trace);
-  for (const path of keptFiles(settings)) await create(path);
+  if (cacheDir !== undefined) {
+    await createDirectory(absolute(cacheDir), made);
+    await makeRoom(absolute(cacheDir), settings);
+  }
+  const caches: string[] = [];
+  made.add(() => removeEmpty(caches));
+  for (const path of keptFiles(settings)) {
+    if (!(await create(path))) continue;
+    if (path === settings.trace) made.add(() => rm(path));
+    else caches.push(path);
+  }
+}
+
+/** Finds out whether a server without a sandbox can make the files of these settings. @throws ImageError when it cannot */
+export async function checkKept(request: KeepRequest, settings: ChunkSettings): Promise<void> {
+  const made = new Made();
+  try {
+    await createKept(request, settings, made);
+  } finally {
+    await made.remove();
+  }
 }

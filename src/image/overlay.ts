@@ -5,7 +5,9 @@
 // export: nbdkit accepts any export name, and without nbdkit nobody can open the overlay and read its gaps as zeros.
 
 import { execFile } from 'node:child_process';
+import { lstat, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { FileLocks } from '../linux/file-lock.js';
 import { printable } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
 import { readHead, realPathOf } from './chain.js';
@@ -55,6 +57,17 @@ export async function createOverlay([program = '', ...words]: readonly string[])
     const { stderr } = error as { readonly stderr?: unknown };
     const why = typeof stderr === 'string' && stderr.trim() !== '' ? stderr.trim() : reasonOf(error);
     throw new ImageError(`cannot create the overlay: ${printable(why)}`, { cause: error });
+  }
+}
+
+/** Removes a new overlay, unless another program has begun to write to it. @throws system errors */
+export async function removeOverlay(path: string): Promise<void> {
+  if (!(await lstat(path)).isFile()) return;
+  const locks = new FileLocks();
+  try {
+    if (locks.lockForWriting(path, { offset: 0n, size: 0n }, true) === undefined) await rm(path);
+  } finally {
+    locks.release();
   }
 }
 

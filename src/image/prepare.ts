@@ -33,6 +33,7 @@ import {
   withFile,
   withStarted,
 } from './look.js';
+import { Made } from './made.js';
 import {
   archiveOfName,
   archiveToOpen,
@@ -43,7 +44,7 @@ import {
 } from './members.js';
 import { pluginFor } from './nbdkit.js';
 import { directoryError, refuseUnsized } from './no-image.js';
-import { backingOf, checkOverlay, createOverlay, createWords } from './overlay.js';
+import { backingOf, checkOverlay, createOverlay, createWords, removeOverlay } from './overlay.js';
 import { refuseParallelsLayer } from './parallels.js';
 import { refuseChild } from './parents.js';
 import { partsOf } from './parts.js';
@@ -639,6 +640,7 @@ interface Chosen {
   readonly request: ImageRequest;
   readonly settings: ChunkSettings;
   readonly options: PrepareOptions;
+  readonly made: Made;
 }
 
 /** The plan of an image, and its known properties. */
@@ -650,7 +652,7 @@ interface Settled {
   readonly lines: readonly string[];
 }
 
-async function settle({ identity, request, settings, options }: Chosen): Promise<Settled> {
+async function settle({ identity, request, settings, options, made }: Chosen): Promise<Settled> {
   const { snapshotName, partition, overlay } = request;
   const { dryRun = false, signal } = options;
   const shown = shownOf(identity.place.source);
@@ -666,7 +668,10 @@ async function settle({ identity, request, settings, options }: Chosen): Promise
   const whole = snapshotName === undefined ? unchecked : await withSnapshot(unchecked, hasQemuNbd, signal);
   const kept = typeof overlay === 'object' ? { path: await overlayPath(overlay.path) } : undefined;
   const before = kept && (await overlayFor(whole, kept.path, hasQemuNbd, signal));
-  if (before !== undefined && !dryRun) await createOverlay(before);
+  if (kept !== undefined && before !== undefined && !dryRun) {
+    made.add(() => removeOverlay(kept.path));
+    await createOverlay(before);
+  }
   // As it will be served: opening may repair the image, as QEMU replays the log of a VHDX. A new overlay has the
   // partitions of the image; an existing one may have others.
   const isNew = before !== undefined;
@@ -686,6 +691,16 @@ export async function prepareImage(
   request: ImageRequest,
   options: PrepareOptions = {},
 ): Promise<PreparedImage> {
+  const made = new Made();
+  try {
+    return await prepare(request, options, made);
+  } catch (error) {
+    await made.remove();
+    throw error;
+  }
+}
+
+async function prepare(request: ImageRequest, options: PrepareOptions, made: Made): Promise<PreparedImage> {
   const { dryRun = false } = options;
   const [why, found] = await Promise.all([
     installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
@@ -693,7 +708,7 @@ export async function prepareImage(
   ]);
   const keyFile = request.keyFile === undefined ? undefined : await keyPath(request.keyFile);
   const settings = settingsFor(found.source, request);
-  if (!dryRun) await createKept(request.keep, settings);
+  if (!dryRun) await createKept(request.keep, settings, made);
   const chunks = dryRun ? {} : settingsToInspect(found.source, request, settings);
   const place = { ...found, keyFile, isConfined: why === undefined, chunks };
   const identity = await identify(place, request, options);
@@ -701,7 +716,7 @@ export async function prepareImage(
   try {
     // Another server for the inspection may use the same files.
     if (identity.format !== 'raw') await started?.close();
-    const settled = await settle({ identity, request, settings, options });
+    const settled = await settle({ identity, request, settings, options, made });
     const prepared = preparedFrom(identity, request, settled, why);
     const locks = dryRun ? undefined : lockFiles(settled.plan, programsFor(settled.plan, settled.hasQemuNbd));
     const isSame =

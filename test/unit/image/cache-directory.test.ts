@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { openCacheFile } from '../../../src/chunks/cache/cache-file.js';
 import { UNIT } from '../../../src/chunks/contract/units.js';
 import { createKept } from '../../../src/image/keep.js';
+import { Made } from '../../../src/image/made.js';
 import { scratchFolder } from '../../support/cleanup.js';
 
 /** Makes a cache of 1 MiB that was last used so many seconds after 1970. */
@@ -31,7 +32,7 @@ describe('cache directory', () => {
         for (const file of [path(name), `${path(name)}.index`]) utimesSync(file, 200 + i, 200 + i);
       });
     const cacheSize = 4 * 1024 * 1024;
-    await createKept({ cacheDir, cacheSize }, { cacheFile: path('own'), cacheSize });
+    await createKept({ cacheDir, cacheSize }, { cacheFile: path('own'), cacheSize }, new Made());
     const left = ['used', 'own', 'old', 'middle', 'new'].filter((name) => existsSync(path(name)));
     expect(left).toEqual(['used', 'own', 'new']);
     await used?.close();

@@ -1,0 +1,16 @@
+// The files and directories that a preparation makes, and that go again when it fails.
+
+type Removal = () => Promise<unknown>;
+
+export class Made {
+  readonly #removals: Removal[] = [];
+
+  add(remove: Removal): void {
+    this.#removals.push(remove);
+  }
+
+  /** Removes them, the last one first. Failures leave only the files that they are about. */
+  async remove(): Promise<void> {
+    for (const remove of this.#removals.splice(0).reverse()) await remove().catch(() => undefined);
+  }
+}
