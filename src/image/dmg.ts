@@ -5,12 +5,13 @@
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
 
+const TRAILER = 512;
 const [RESOURCES_LENGTH, SEGMENTS, LIST_LENGTH] = [48, 60, 0xe0];
 
 /** @param tail the last 512 bytes @throws ImageError when a dmg has no map of its blocks, or several files */
 export function refuseDmg(name: string, tail: Buffer): void {
   const shown = printable(name);
-  if (tail.toString('latin1', 0, 4) !== 'koly') {
+  if (tail.length < TRAILER || tail.toString('latin1', 0, 4) !== 'koly') {
     throw new ImageError(`${shown} does not look like a dmg image: use --format=raw if it is raw`);
   }
   const convert = 'convert it where it was made (hdiutil convert)';

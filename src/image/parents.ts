@@ -21,6 +21,8 @@ const METADATA_REGION = '06a27c8b90479a4bb8fe575f050f886e';
 const FILE_PARAMETERS = '3767a1ca36fa434db3b633f0aa44e76b';
 const PARENT_LOCATOR = '2d5fd3a80bb34d45abf7d3d84834ab0c';
 const HAS_PARENT = 2;
+/** Bytes of a metadata table before its entries. */
+const METADATA_HEADER = 32;
 /** Maximum entries of a region table or metadata table. */
 const MAX_ENTRIES = 2047;
 /** Names of a parent in its locator, the best one first. */
@@ -90,7 +92,8 @@ async function vhdxMetadata(file: DiskReader): Promise<Buffer> {
 }
 
 function metadataItem(metadata: Buffer, id: string): Buffer | undefined {
-  const entry = entryOf(metadata, 32, metadata.readUInt16LE(10), id);
+  if (metadata.length < METADATA_HEADER) return undefined;
+  const entry = entryOf(metadata, METADATA_HEADER, metadata.readUInt16LE(10), id);
   if (entry === undefined) return undefined;
   const at = entry.readUInt32LE(16);
   return metadata.subarray(at, at + entry.readUInt32LE(20));

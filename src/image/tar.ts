@@ -109,7 +109,8 @@ export async function tarMembers(shown: string, file: DiskReader): Promise<reado
 
 /** The place behind the data of an old sparse file of GNU tar, whose map goes on in further blocks. */
 async function afterSparseMap(shown: string, file: DiskReader, start: bigint, size: bigint): Promise<bigint> {
-  for (let at = start; at + BLOCK <= file.size; at += BLOCK) {
+  const most = start + BigInt(MAX_HEADERS) * BLOCK;
+  for (let at = start; at + BLOCK <= file.size && at < most; at += BLOCK) {
     const block = await file.read(at, Number(BLOCK));
     if (block[504] === 0) return at + BLOCK + ((size + BLOCK - 1n) / BLOCK) * BLOCK;
   }
