@@ -2,9 +2,11 @@
 //
 // Used by prepare.ts.
 
+import { printable } from '../nbd/text.js';
+import { ImageError } from './errors.js';
 import type { Compression } from './formats.js';
 import type { ChunkSettings } from './keep-request.js';
-import { recordedName, type WebSource } from './source.js';
+import { recordedName, shownOf, type WebSource } from './source.js';
 import { conditionFor } from './web.js';
 
 /** A file of a web server as it was when it was read. */
@@ -16,7 +18,10 @@ interface Remembered {
   readonly condition: string | undefined;
 }
 
-/** The content of the cache file of these settings for a source; undefined: nothing. */
+/**
+ * The content of the cache file of these settings for a source; undefined: nothing.
+ * @throws ImageError when it has only a part of the source
+ */
 export async function remembered(
   source: WebSource,
   { cacheFile }: ChunkSettings,
@@ -25,7 +30,13 @@ export async function remembered(
   const { savedIdentity } = await import('../chunks/cache/saved-identity.js');
   const saved = await savedIdentity(cacheFile);
   if (saved?.identity.source !== recordedName(source)) return undefined;
-  const { coding, version } = saved.identity;
+  const { version } = saved.identity;
+  const [coding, ...part] = saved.identity.coding.split(' ');
+  if (part.length > 0)
+    throw new ImageError(
+      `cannot reach ${shownOf(source)}, and ${printable(cacheFile)} is the cache of a part of it ` +
+        '(--partition or --member): mount it again when the server is back',
+    );
   const compression = coding === 'plain' ? undefined : (coding as Compression);
   const condition = conditionFor(version);
   return { compression, version: condition === undefined ? '' : version, condition };

@@ -1,7 +1,7 @@
 // Cache files of images on web servers: the next mount reads from them, also without a network.
 
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { storedStream } from '../../support/chunks/stored-xz.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
@@ -11,11 +11,11 @@ import {
   type WebFault,
 } from '../../support/faulty-web-server.js';
 import { readAt } from '../../support/files.js';
-import { runProgram } from '../../support/run/command.js';
-import { type MountedDisk, mountDisk } from '../../support/run/mount.js';
+import { runProgram, runShell, tryProgram } from '../../support/run/command.js';
+import { type MountedDisk, mountDisk, NBDFUSE } from '../../support/run/mount.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 
-requirePrograms('nbdkit', 'unshare');
+requirePrograms('nbdkit', 'unshare', 'sfdisk');
 requireRoot();
 
 const MIB = 1024 * 1024;
@@ -46,6 +46,14 @@ async function mountAway(scope: Scope, web: FaultyWebServer): Promise<MountedDis
   expect((await readAt(away.file, 0, 4096)).equals(LARGE.subarray(0, 4096))).toBe(true);
   await expect(readAt(away.file, 44 * MIB, 4096)).rejects.toMatchObject({ code: 'EIO' });
   return away;
+}
+
+/** A disk with a partition of 1 MiB. */
+async function partitioned(scope: Scope): Promise<typeof BYTES> {
+  const path = scope.path('partitioned');
+  await writeFile(path, BYTES);
+  await runShell('echo "start=2048, size=2048" | sfdisk --quiet --wipe never "$0"', path);
+  return Buffer.from(await readFile(path));
 }
 
 const withoutVersion: WebFault = ({ headers }) => {
@@ -193,6 +201,23 @@ describe.each([
     const read = readAt(away.file, 44 * MIB, 4096).then(() => true);
     await expect(read).rejects.toMatchObject({ code: 'EIO' });
     expect(away.stderr.match(/another file now/g)).toHaveLength(1);
+  });
+
+  it('of one partition is refused for the whole disk without a network, with the next step', async () => {
+    const scope = createScope();
+    const web = await serve(scope, isPacked, await partitioned(scope));
+    const cache = scope.path('cache');
+    const options = ['--cache-file', cache, '--partition', '1'];
+    const online = await mountDisk(scope, { server: [web.url], options });
+    expect((await readFile(online.file)).length).toBe(MIB);
+    expect(await online.stop()).toBe(0);
+    const words = ['-n', process.execPath, NBDFUSE, '--cache-file', cache, scope.path('mnt'), web.url];
+    const { status, stderr } = await tryProgram('unshare', ...words);
+    expect(status).toBe(1);
+    expect(stderr).toBe(
+      `nbdfuse: cannot reach ${web.url}, and ${cache} is the cache of a part of it (--partition or --member): ` +
+        'mount it again when the server is back\n',
+    );
   });
 
   it('is emptied when the file at the server has changed', async () => {
