@@ -89,6 +89,8 @@ for (const body of bodies) {
   const text = readFileSync(`${FOLDER}/${body}`, 'utf8');
   const lazy = text.replace(REQUIRE, 'lazily("$1")');
   writeFileSync(`${FOLDER}/${body}`, lazy.replaceAll(KOFFI, 'require("./launch.js").koffi(require)'));
+  // The chunk server keeps the program of its threads in memory: see src/launch.
+  if (body === 'decode-thread.body.js') continue;
   const stub = `module.exports = require('./launch.js').load('${body}', require);\n`;
   writeFileSync(`${FOLDER}/${body.replace('.body', '')}`, stub);
 }

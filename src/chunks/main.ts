@@ -3,6 +3,7 @@
 // nbdfuse starts it as the server of an image. A crash of a decoder, which is native code and gets strangers' bytes, ends
 // this process and not the mount.
 
+import { createRequire } from 'node:module';
 import { titleWithoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { openCacheFile } from './cache/cache-file.js';
@@ -21,7 +22,7 @@ import { openFileInput } from './input/file-input.js';
 import { NbdInput, type NbdInputOptions } from './input/nbd-input.js';
 import { rangedInput } from './input/ranged-input.js';
 import { type ChunkServerOptions, parseOptions } from './options.js';
-import { startDecodePool } from './reader/decode-pool.js';
+import { startDecodePool, type ThreadProgram } from './reader/decode-pool.js';
 import { textOf } from './reader/errors.js';
 import { type Image, openImage } from './reader/image.js';
 import { hasOtherBytes, versionOfContent } from './reader/same-disk.js';
@@ -39,8 +40,11 @@ function say(line: string): void {
 /** Milliseconds between two looks at the state, for the clients of the control socket. */
 const STATUS_INTERVAL = 1000;
 
-/** The place of the threads' program: beside this one. */
-const THREAD = new URL('./decode-thread.js', import.meta.url);
+/** The program of the decode threads, which start when there is work for them. */
+function threadProgram(): ThreadProgram {
+  const launch = createRequire(import.meta.url)('./launch.js') as { keep(name: string): ThreadProgram };
+  return launch.keep('decode-thread.body.js');
+}
 
 type OnEnd = NbdInputOptions['onEnd'];
 
@@ -221,7 +225,7 @@ class ChunkServer {
       check,
       memory: this.#memory,
       openFile: fileOpener(options, input),
-      startPool: (onMessage) => startDecodePool(THREAD, onMessage),
+      startPool: (onMessage) => startDecodePool(threadProgram(), onMessage),
       onLine: (line) => say(source === '' ? line : `${source}: ${line}`),
       onProgress: (done, all) => {
         this.#indexing = done < all ? { done, all } : undefined;

@@ -5,7 +5,7 @@
 // is compiled as usual. The caches are written when the project is built and when the package is installed
 // (`postinstall`). They save 4 to 11 % of a start: see docs/internals/decisions/0013-start-up.md.
 
-const { existsSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
+const { existsSync, openSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { Script } = require('node:vm');
 
@@ -13,23 +13,25 @@ const WRAPPER = ['(function (exports, require, module, __filename, __dirname) { 
 
 const cacheOf = (path) => `${path}.${process.version}-${process.arch}.cache`;
 
-function compile(path, cachedData) {
-  // The bundler writes ASCII only.
-  const source = readFileSync(path, 'latin1');
-  return new Script(WRAPPER.join(source), { filename: path, cachedData });
+// The bundler writes ASCII only.
+const sourceOf = (path) => WRAPPER.join(readFileSync(path, 'latin1'));
+
+const compile = (path, cachedData) => new Script(sourceOf(path), { filename: path, cachedData });
+
+function cachedDataOf(path) {
+  try {
+    return readFileSync(cacheOf(path));
+  } catch {
+    // Then without.
+    return undefined;
+  }
 }
 
 /** The exports of `name`, a file of this folder. */
 exports.load = (name, require) => {
   const path = join(__dirname, name);
-  let cachedData;
-  try {
-    cachedData = readFileSync(cacheOf(path));
-  } catch {
-    // Then without.
-  }
   const module = { exports: {} };
-  compile(path, cachedData).runInThisContext()(module.exports, require, module, path, __dirname);
+  compile(path, cachedDataOf(path)).runInThisContext()(module.exports, require, module, path, __dirname);
   return module.exports;
 };
 
@@ -39,14 +41,19 @@ const BINARIES = {
   arm64: '@koromix/koffi-linux-arm64/linux_arm64/koffi.node',
 };
 
+/** The name of that for this machine. */
+function ordinaryBinary() {
+  const isMusl = existsSync(`/lib/ld-musl-${process.arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`);
+  return isMusl ? undefined : BINARIES[process.arch];
+}
+
 /**
  * koffi. Its own loader tries several places and reads the node executable to learn which C library that
  * has, in each thread anew; it runs only where the usual file is missing.
  */
 exports.koffi = (require) => {
-  const binary = BINARIES[process.arch];
-  const isMusl = existsSync(`/lib/ld-musl-${process.arch === 'x64' ? 'x86_64' : 'aarch64'}.so.1`);
-  if (binary !== undefined && !isMusl) {
+  const binary = ordinaryBinary();
+  if (binary !== undefined) {
     try {
       return require(binary);
     } catch {
@@ -55,6 +62,44 @@ exports.koffi = (require) => {
   }
   return require('koffi');
 };
+
+/**
+ * The program of a thread that may start at any time, with all that it reads from the disk: until then another version
+ * of the package may take the place of this one, or a mount cover it. For `new Worker(code, { eval: true, workerData })`.
+ */
+exports.keep = (name) => {
+  const path = join(__dirname, name);
+  let binary;
+  try {
+    // Open for the life of the process.
+    binary = `/proc/self/fd/${openSync(require.resolve(ordinaryBinary()), 'r')}`;
+  } catch {
+    // Then koffi's own loader looks for it.
+  }
+  const workerData = { path, source: sourceOf(path), cachedData: cachedDataOf(path), binary };
+  return { code: `(${runKept})(require)`, workerData };
+};
+
+/** Runs a kept program in its thread. Refers to nothing outside of itself: it is passed on as text. */
+function runKept(require) {
+  const { createRequire } = require('node:module');
+  const { Script } = require('node:vm');
+  const { path, source, cachedData, binary } = require('node:worker_threads').workerData;
+  const fromDisk = createRequire(path);
+  const koffi = () => {
+    const module = { exports: {} };
+    try {
+      process.dlopen(module, binary);
+    } catch {
+      return fromDisk('./launch.js').koffi(fromDisk);
+    }
+    return module.exports;
+  };
+  const requireKept = (name) => (name === './launch.js' ? { koffi } : fromDisk(name));
+  const module = { exports: {} };
+  const run = new Script(source, { filename: path, cachedData }).runInThisContext();
+  run(module.exports, requireKept, module, path, undefined);
+}
 
 /** Compiles every function of the named files and writes the code caches beside them. */
 exports.writeCaches = (names) => {

@@ -31,14 +31,23 @@ function die(error: Error): never {
   throw error;
 }
 
-/** Starts threads when they are needed. @param entry the file of decode-thread.ts */
-export function startDecodePool(entry: URL, onMessage: (message: FromThread) => void): DecodePool {
+/** A program in memory: see src/launch. */
+export interface ThreadProgram {
+  readonly code: string;
+  readonly workerData: unknown;
+}
+
+/** Starts threads when they are needed. @param program decode-thread.ts */
+export function startDecodePool(
+  program: ThreadProgram,
+  onMessage: (message: FromThread) => void,
+): DecodePool {
   const threads: Thread[] = [];
   const owners = new Map<number, Thread>();
   const most = threadCount();
 
   function start(): Thread {
-    const worker = new Worker(entry);
+    const worker = new Worker(program.code, { eval: true, workerData: program.workerData });
     worker.on('message', onMessage);
     worker.on('error', die);
     const thread = { worker, tasks: new Set<number>() };
