@@ -289,6 +289,38 @@ it('install-system: removes what it installed, and the unit reports readiness', 
   expect(await runProgram('find', installed, '-type', 'f')).toBe('');
 });
 
+it('install-system: lets systemd and file managers read the files, unless they are for another system', async () => {
+  const scope = createScope();
+  mkdirSync(scope.path('bin'));
+  const called = scope.path('called');
+  const tell = `echo "$(basename "$0")" "$@" >>"${called}"`;
+  const stubs = { systemctl: tell, 'update-desktop-database': tell, 'dpkg-query': 'exit 1' };
+  for (const [name, line] of Object.entries(stubs))
+    writeFileSync(scope.path('bin', name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+  // The files go into a layer over /usr, in a namespace of its own.
+  const script = `
+    set -e
+    mkdir "$1/layer"
+    mount -t tmpfs tmpfs "$1/layer"
+    mkdir "$1/layer/files" "$1/layer/work"
+    mount -t overlay overlay -o "lowerdir=/usr,upperdir=$1/layer/files,workdir=$1/layer/work" /usr
+    mount -t tmpfs tmpfs /run
+    export PATH="$1/bin:$PATH"
+    bash "$2/scripts/install-system" >"$1/said"
+    cat "$1/called"; echo --
+    mkdir -p /run/systemd/system
+    bash "$2/scripts/install-system" >>"$1/said"
+    bash "$2/scripts/install-system" --remove >>"$1/said"
+    DESTDIR="$1/layer/root" bash "$2/scripts/install-system" >>"$1/said"
+    cat "$1/called"`;
+  const shell = ['bash', '-c', script, 'bash', scope.folder, ROOT];
+  const desktop = 'update-desktop-database -q /usr/share/applications\n';
+  const both = `systemctl daemon-reload\n${desktop}`;
+  expect(await runProgram('unshare', '-m', '--propagation', 'private', ...shell)).toBe(
+    `${desktop}--\n${desktop}${both}${both}`,
+  );
+});
+
 it('install-system: replaces the manual pages of earlier versions, and leaves the links of npm', async () => {
   const scope = createScope();
   const pages = scope.path('root/usr/local/share/man/man1');
