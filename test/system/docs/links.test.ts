@@ -1,8 +1,9 @@
 // The links between the pages of docs, and the tests that they name: each must exist.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { expect, it } from 'vitest';
+import { brokenLinks } from '../../support/links.js';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const below = (folder: string): string[] => readdirSync(join(ROOT, folder), { recursive: true }).map(String);
@@ -15,37 +16,9 @@ const TESTS = new Set(below('test').map((path) => path.split('/').at(-1)));
 
 const textOf = (page: string): string => readFileSync(join(ROOT, page), 'utf8');
 
-/** A text without its blocks of code. */
-const proseOf = (text: string): string => text.replace(/^```[\s\S]*?^```$/gm, '');
-
-/** The names by which links reach the headings of a text. */
-function anchorsOf(text: string): string[] {
-  const headings = [...proseOf(text).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => heading);
-  return headings.map((heading) =>
-    heading
-      .toLowerCase()
-      .replace(/[^\p{L}\p{N} _-]/gu, '')
-      .replaceAll(' ', '-'),
-  );
-}
-
-/** Broken links of a page, each with the page. */
-function brokenLinks(page: string): string[] {
-  const targets = [...proseOf(textOf(page)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target);
-  return targets
-    .filter((target) => !/^\w+:/.test(target))
-    .filter((target) => {
-      const [path, anchor] = target.split('#');
-      const file = path === '' ? page : relative(ROOT, join(ROOT, dirname(page), path));
-      if (!existsSync(join(ROOT, file))) return true;
-      return anchor !== undefined && !anchorsOf(textOf(file)).includes(anchor);
-    })
-    .map((target) => `${page}: ${target}`);
-}
-
 it('docs: every link leads to a page and a heading', () => {
   expect(PAGES.length).toBeGreaterThan(40);
-  expect(PAGES.flatMap(brokenLinks)).toEqual([]);
+  expect(PAGES.flatMap((page) => brokenLinks(ROOT, page))).toEqual([]);
 });
 
 /** The pages that a page links to. */

@@ -4,7 +4,8 @@ import { createHash } from 'node:crypto';
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runProgram, tryProgram } from '../../support/run/command.js';
+import { brokenLinks, pagesBelow } from '../../support/links.js';
+import { runProgram, runShell, tryProgram } from '../../support/run/command.js';
 import { runWithin } from '../../support/run/program.js';
 import { requirePrograms } from '../../support/run/requires.js';
 import { Scope } from '../../support/run/scope.js';
@@ -69,6 +70,7 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
         'usr/share/fish/vendor_completions.d/nbdfuse.fish',
         'usr/share/man/man1/nbdfuse.1.gz',
         'usr/share/man/man1/nbdsh.1.gz',
+        'usr/share/man/man3/nbdfuse-library.3.gz',
         'usr/share/man/man8/mount.fuse.nbdfuse.8.gz',
         'usr/share/man/man8/umount.fuse.nbdfuse.8.gz',
         'usr/share/zsh/vendor-completions/_nbdfuse',
@@ -87,9 +89,15 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
     ]);
   });
 
-  it('depends on Node.js 20, recommends the servers, and keeps clear of libnbd', async () => {
+  it('depends on Node.js 20 and the decoders, recommends the servers, and keeps clear of libnbd', async () => {
     const control = await runProgram('dpkg-deb', '-f', packageOf(architecture));
     expect(control).toMatch(/^Depends: nodejs \(>= 20\),/m);
+    const [, depends] = /^Depends: (.*)$/m.exec(control) ?? [];
+    const decoders = readFileSync(`${ROOT}src/chunks/decode/native.ts`, 'utf8');
+    const libraries = [...decoders.matchAll(/^ {2}'lib.*\.so\..*': '(.*)',$/gm)].map(([, name]) => name);
+    expect(libraries).toHaveLength(5);
+    expect(depends.split(', ')).toEqual(expect.arrayContaining(libraries));
+    expect(control).toMatch(/^Suggests: libnotify-bin, openssh-client, xdg-utils$/m);
     expect(control).toMatch(/^Recommends: fuse3, nbdkit, qemu-utils$/m);
     expect(control).toContain(`\nArchitecture: ${architecture}\n`);
     // libnbd-bin and python3-libnbd conflict with nbdfuse (<< 1.4.0).
@@ -114,6 +122,25 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
 });
 
 describe('Debian package', () => {
+  it('has documents whose links lead to its own files', () => {
+    const documents = outer.path('amd64', 'usr/share/doc/nbdfuse');
+    const pages = pagesBelow(documents);
+    expect(pages).toEqual(expect.arrayContaining(['README.md', 'SECURITY.md', 'docs/guide/images.md']));
+    expect(pages.flatMap((page) => brokenLinks(documents, page))).toEqual([]);
+  });
+
+  it('has the manual pages that its manual pages name', async () => {
+    const manuals = outer.path('amd64', 'usr/share/man');
+    const roff = await runShell('zcat "$0"/*/*.gz', manuals);
+    // The names are in bold, and their hyphens are escaped.
+    const text = roff.replace(/\\f.|\\/g, '');
+    const named = [...text.matchAll(/((?:u?mount\.fuse\.)?nbd(?:fuse|sh)(?:-library)?)\((\d)\)/g)];
+    const files = named.map(([, name, section]) => `man${section}/${name}.${section}.gz`);
+    const known = readdirSync(manuals, { recursive: true, encoding: 'utf8' });
+    expect(new Set(files).size).toBe(5);
+    expect(files.filter((file) => !known.includes(file))).toEqual([]);
+  });
+
   it('contains a program that runs', async () => {
     const arch = process.arch === 'x64' ? 'amd64' : process.arch;
     const { version } = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8')) as { version: string };
@@ -136,7 +163,10 @@ describe('Debian package', () => {
       await runWithin(outer, 90, ['sh', '-c', 'lintian --fail-on error "$0" >&2', packageOf(name)]);
   }, 200_000);
 
-  it('has entries for file managers that are valid, and open read-only', () => {
+  it('has entries for file managers that are valid, and open read-only', async () => {
+    const validate =
+      'command -v desktop-file-validate >/dev/null || exit 0; desktop-file-validate "$0"/*.desktop';
+    expect(await runShell(validate, outer.path('amd64', 'usr/share/applications'))).toBe('');
     for (const name of ['nbdfuse-open', 'nbdfuse-unmount']) {
       const text = readFileSync(outer.path('amd64', `usr/share/applications/${name}.desktop`), 'utf8');
       expect(text).toMatch(/^Exec=\/usr\/lib\/nbdfuse\/open-image (--unmount )?%f$/m);
