@@ -26,6 +26,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   strace: ['strace'],
   systemd: ['systemd-analyze'],
   'cryptsetup-bin': ['cryptsetup'],
+  busybox: ['busybox'],
   'perl-base': ['perl'],
   mount: ['mount', 'umount', 'losetup'],
   'openssh-client': ['ssh', 'ssh-keygen'],

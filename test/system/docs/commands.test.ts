@@ -1,16 +1,22 @@
-// Runs every command in README and docs as written, section by section, each in a new directory.
+// Runs every command in README and docs as written.
 //
-// A block of the language `sh` holds commands; test/support/document-world.ts has their surroundings.
+// A block of the language `sh` holds commands. Those of docs run section by section, each in a new directory, with the
+// surroundings of test/support/document-world.ts. The examples of README run one after the other, with the servers that
+// README itself starts: scripts/readme-examples, which also follows README in fresh systems.
 
 import { readdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
 import { type Block, blocksOf, commandSections } from '../../support/document.js';
 import { DocumentWorld } from '../../support/document-world.js';
-import { requirePrograms } from '../../support/run/requires.js';
+import { runShell } from '../../support/run/command.js';
+import { runWithin } from '../../support/run/program.js';
+import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { Scope } from '../../support/run/scope.js';
 
+requireRoot();
 requirePrograms(
   'nbdkit',
   'qemu-nbd',
@@ -20,6 +26,8 @@ requirePrograms(
   'xz',
   'psktool',
   'getfattr',
+  'busybox',
+  'unshare',
 );
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
@@ -47,7 +55,8 @@ const NOT_RUN: Readonly<Record<string, string>> = {
 const sectionsOf = (name: string) => [...commandSections(readFileSync(`${ROOT}${name}`, 'utf8'))];
 const CASES = DOCUMENTS.flatMap((name) =>
   sectionsOf(name).map(([section, blocks]) => [`${name}: ${section}`, blocks] as [string, Block[]]),
-);
+).filter(([at]) => !Object.hasOwn(NOT_RUN, at));
+const isOfReadme = ([at]: [string, Block[]]): boolean => at.startsWith('README.md: ');
 
 const outer = new Scope();
 let world: DocumentWorld;
@@ -57,15 +66,29 @@ beforeAll(async () => {
 afterAll(() => outer.close());
 
 describe('commands in documents', () => {
-  it.each(CASES.filter(([at]) => !Object.hasOwn(NOT_RUN, at)))('work as written: %s', async (_, blocks) => {
+  it.each(CASES.filter((one) => !isOfReadme(one)))('work as written: %s', async (_, blocks) => {
     await world.run(createScope(), blocks.map(({ text }) => text).join('\n'));
+  });
+
+  it('work as written: README.md, all examples', async () => {
+    const path = `${ROOT}bin:${dirname(process.execPath)}:/usr/bin:/bin`;
+    const scope = createScope();
+    const script = [`${ROOT}scripts/readme-examples`, `${ROOT}README.md`, 'root'];
+    await runWithin(scope, 55, ['bash', ...script], { PATH: path, TMPDIR: scope.folder });
   });
 });
 
 describe('commands test', () => {
   it('has each section that it skips', () => {
-    const known = CASES.map(([at]) => at);
+    const known = DOCUMENTS.flatMap((name) => sectionsOf(name).map(([section]) => `${name}: ${section}`));
     expect(Object.keys(NOT_RUN).filter((at) => !known.includes(at))).toEqual([]);
+  });
+
+  it('finds every example of README', async () => {
+    const examples = await runShell('. "$0/scripts/readme.sh"; readme_examples "$0/README.md"', ROOT);
+    const blocks = CASES.filter(isOfReadme).flatMap(([, all]) => all);
+    expect(blocks.length).toBe(8);
+    for (const { text } of blocks) expect(examples).toContain(`${text}\n`);
   });
 
   it('knows the language of every block, so that it skips none', () => {
