@@ -140,7 +140,8 @@ describe('npm package', () => {
     expect(
       packed.filter((path) => /\.cache$|^(test|tools|src)\/|tsbuildinfo|node_modules/.test(path)),
     ).toEqual([]);
-    expect(packed.length).toBeLessThan(500);
+    // The library, its types, the documents and what install-system needs.
+    expect(packed.length).toBeLessThan(600);
   });
 
   it('satisfies publint and attw', () => {
