@@ -42,8 +42,9 @@ try {
 `;
 
 const RUN = `
-const running = await RunningCommand.start(process.argv[1], 3);
-process.on('SIGTERM', () => running.stop());
+const starting = RunningCommand.start(process.argv[1], 3);
+process.on('SIGTERM', async () => (await starting).stop());
+const running = await starting;
 await serveDisk(running.listener, disk);
 process.exit(await running.ended);
 `;
