@@ -3,7 +3,7 @@
 // Units whose check comes soon are held back until it has passed, so that no damaged byte is served.
 
 import type { Coding, Input } from '../contract/coding.js';
-import { UNIT, zeroUnit } from '../contract/units.js';
+import { lengthOfUnit, UNIT, zeroUnit } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { type Task, WHOLE } from '../schedule/tasks.js';
 import type { DecodePool } from './decode-pool.js';
@@ -19,6 +19,8 @@ interface Open {
   readonly feeder: Feeder;
   readonly isHeld: boolean;
   held: Uint8Array[];
+  /** The decoded bytes behind them, where the file ends before a whole unit. */
+  rest: Uint8Array | undefined;
 }
 
 export interface CodedSourceOptions {
@@ -62,7 +64,7 @@ export class CodedSource implements UnitSource {
       count: (bytes) => events.fetched(bytes),
     });
     const isHeld = CHECKED.includes(coding) && chunk.end - chunk.first <= WHOLE;
-    this.#open.set(id, { task, feeder, isHeld, held: [] });
+    this.#open.set(id, { task, feeder, isHeld, held: [], rest: undefined });
     const { first, end, from } = chunk;
     const spacing = undefined;
     const behind = isHeld ? WHOLE * UNIT : 0;
@@ -96,10 +98,8 @@ export class CodedSource implements UnitSource {
         this.#fail(open, message);
         break;
       case 'ended':
-        // The units came before. A file that ends early has another size than its index says.
-        if (open.task.isOpen && open.held.length === 0) {
-          this.#options.events.damaged(open.task, 'the file ends before its image', undefined);
-        }
+        // A file that ends before the units of a task has another size than its index says.
+        this.#damaged(open, 'the file ends before its image', message.verified);
         break;
       default:
     }
@@ -109,6 +109,10 @@ export class CodedSource implements UnitSource {
   #takeUnit(open: Open, given: Uint8Array | number, verified: number): void {
     const bytes = unitOf(given);
     const { task } = open;
+    if (bytes.length < lengthOfUnit(task.position + open.held.length, this.#options.size)) {
+      open.rest = bytes;
+      return;
+    }
     open.held.push(bytes);
     const isLast = task.position + open.held.length === task.chunk.end;
     while (open.held.length > 0 && task.isOpen) {
@@ -125,19 +129,21 @@ export class CodedSource implements UnitSource {
       events.failed(open.task, new Error(message.message));
       return;
     }
-    this.#giveSound(open, message.out);
-    const [next = message.partial] = open.held;
-    const sound = Math.max(0, message.out - open.task.position * UNIT);
-    const partial = sound === 0 ? undefined : next?.subarray(0, sound);
-    events.damaged(open.task, `${message.message} (byte ${message.in} of the file)`, partial);
+    open.rest = message.partial;
+    this.#damaged(open, `${message.message} (byte ${message.in} of the file)`, message.out);
   }
 
-  /** Gives the held units that lie before the damage. */
-  #giveSound(open: Open, damage: number): void {
+  /** Gives the held units that lie before the damage, and tells it. @param end of the decoded bytes that are right */
+  #damaged(open: Open, message: string, end: number): void {
+    const { events } = this.#options;
     const { task, held } = open;
-    while (held.length > 0 && task.isOpen && task.position * UNIT + held[0].length <= damage) {
+    while (held.length > 0 && task.isOpen && task.position * UNIT + held[0].length <= end) {
       const [next] = held.splice(0, 1);
-      this.#options.events.made(task, next);
+      events.made(task, next);
     }
+    if (!task.isOpen) return;
+    const [next = open.rest] = held;
+    const sound = Math.max(0, end - task.position * UNIT);
+    events.damaged(task, message, sound === 0 ? undefined : next?.subarray(0, sound));
   }
 }

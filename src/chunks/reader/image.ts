@@ -4,7 +4,7 @@ import { wholeSizes } from '../../partitions/claimed-sizes.js';
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
 import { type Coding, type Input, type MemberCheck, type PointIndex, START } from '../contract/coding.js';
-import { UNIT } from '../contract/units.js';
+import { lengthOfUnit, UNIT } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { findPoints, type NamedPoints } from '../points/points.js';
 import { PointMap, plainMap } from '../schedule/chunk-map.js';
@@ -105,6 +105,9 @@ class Opening {
     const { coding, input, memory, onLine } = this.#options;
     const pool = this.#startPool();
     const { size, points } = index;
+    // Of a pass that began before the size was known, and may contradict it.
+    for (const [unit, bytes] of [...memory.entries()])
+      if (bytes.length !== lengthOfUnit(unit, size)) memory.drop(unit, 1);
     const reader = new Reader({
       map: new PointMap(size, points.length === 0 ? [START] : points),
       store: new Store(memory, this.#file),
@@ -218,7 +221,7 @@ class Opening {
     await this.#openFile(size);
     const image = this.#coded({ size, points: pass.points });
     const { reader } = image;
-    for (const [unit, bytes] of early) this.#file?.write(unit, bytes);
+    for (const [unit, bytes] of early) reader.deliver(unit, bytes);
     reader.pass = pass;
     void this.#finish(pass, reader, size);
     return image;

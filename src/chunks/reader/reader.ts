@@ -1,6 +1,6 @@
 // Reads an image by its units: kept units are answered at once, others are decoded or fetched once for all readers.
 
-import { UNIT } from '../contract/units.js';
+import { lengthOfUnit, UNIT } from '../contract/units.js';
 import type { ChunkMap } from '../schedule/chunk-map.js';
 import { Streams, unitsAhead } from '../schedule/streams.js';
 import { AHEAD, BACKGROUND, DEMAND, type Priority, type Task, Tasks } from '../schedule/tasks.js';
@@ -73,7 +73,7 @@ export class Reader {
     this.#store = options.store;
     const source = options.source({
       made: (task, bytes) => {
-        this.deliver(task.position, bytes);
+        this.#take(task.position, bytes);
         this.#tasks.made(task);
       },
       damaged: (task, message, partial) => {
@@ -148,8 +148,16 @@ export class Reader {
     this.#tasks.removeAll(priority);
   }
 
-  /** Takes a unit that was made. */
+  /**
+   * Takes a unit of the pass. One that the image has not, or not with this length, contradicts the size that the disk
+   * claims: nobody gets it, and the end of the pass fails the reads that wait for it.
+   */
   deliver(unit: number, bytes: Uint8Array): void {
+    if (bytes.length === lengthOfUnit(unit, this.map.size)) this.#take(unit, bytes);
+  }
+
+  /** Takes a unit that was made. */
+  #take(unit: number, bytes: Uint8Array): void {
     const waiter = this.#waiters.get(unit);
     this.#store.put(unit, bytes, waiter !== undefined);
     this.#waiters.delete(unit);
@@ -159,10 +167,13 @@ export class Reader {
 
   /** Notes that units cannot be decoded, for ever. */
   fail(first: number, end: number, message: string, partial: Uint8Array | undefined): void {
-    this.#failures.add({ first, end, partial, message });
-    const from = first * UNIT + (partial?.length ?? 0);
-    const to = end >= this.map.units ? '' : ` to ${end * UNIT}`;
-    this.#options.onLine(`${message}: reads of the image from byte ${from}${to} fail`);
+    // A decoder that makes the units before them again comes to the same damage.
+    if ((this.#failures.of(first)?.end ?? 0) < end) {
+      this.#failures.add({ first, end, partial, message });
+      const from = first * UNIT + (partial?.length ?? 0);
+      const to = end >= this.map.units ? '' : ` to ${end * UNIT}`;
+      this.#options.onLine(`${message}: reads of the image from byte ${from}${to} fail`);
+    }
     const error = new ReadError(message);
     for (const [unit, waiter] of [...this.#waiters]) {
       if (unit < first || unit >= end) continue;

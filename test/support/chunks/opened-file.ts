@@ -100,6 +100,8 @@ export interface OpenRequest {
   readonly check?: MemberCheck | undefined;
   readonly input: Input;
   readonly cache?: MemoryCacheFile | undefined;
+  /** Gets the lines for the user as they come. */
+  readonly onLine?: (line: string) => void;
   /** Finds the disk in the image; undefined: it is the disk. @throws ImageError when there is none */
   readonly find?: ((image: ReadDisk) => Promise<ReadDisk>) | undefined;
   /** Reads the disk. */
@@ -121,7 +123,8 @@ const whole = ({ reader }: Image): ReadDisk => ({
 
 /** Opens, reads and closes a file. @throws all errors that are not about its data */
 export async function openAndRead(request: OpenRequest): Promise<Opened> {
-  const { coding, check, input, cache, find = (disk: ReadDisk) => Promise.resolve(disk), read } = request;
+  const { coding, check, input, cache, onLine, read } = request;
+  const { find = (disk: ReadDisk) => Promise.resolve(disk) } = request;
   const lines: string[] = [];
   let image: Image | undefined;
   let disk: ReadDisk;
@@ -133,7 +136,10 @@ export async function openAndRead(request: OpenRequest): Promise<Opened> {
       memory: new MemoryCache(MEMORY),
       openFile: cache?.open,
       startPool: startInlinePool,
-      onLine: (line) => lines.push(line),
+      onLine: (line) => {
+        lines.push(line);
+        onLine?.(line);
+      },
       onProgress: () => undefined,
     });
     disk = await find(whole(image));

@@ -31,12 +31,19 @@ const paddedTo4 = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc(
 /** Bytes of a part of a block that is not compressed. */
 const CHUNK = 64 * 1024;
 
-/** A block of stored bytes with a CRC-32. */
-function storedBlock(data: Buffer): Block {
+/** The parts of a block: of CHUNK bytes, or so many of about the same size. */
+function chunksOf(data: Buffer, count: number | undefined): Buffer[] {
+  const length = count ?? Math.ceil(data.length / CHUNK);
+  const edge = (i: number): number =>
+    count === undefined ? i * CHUNK : Math.floor((i * data.length) / count);
+  return Array.from({ length }, (_, i) => data.subarray(edge(i), edge(i + 1)));
+}
+
+/** A block of stored bytes with a CRC-32. @param count of its parts, each of which takes three bytes more */
+function storedBlock(data: Buffer, count?: number): Block {
   const header = withCrc(Buffer.from([2, 0, 0x21, 1, 8, 0, 0, 0]));
   const chunks: Buffer[] = [];
-  for (let at = 0; at < data.length; at += CHUNK) {
-    const chunk = data.subarray(at, at + CHUNK);
+  for (const [at, chunk] of chunksOf(data, count).entries()) {
     const length = chunk.length - 1;
     // The first one resets the dictionary.
     chunks.push(Buffer.from([at === 0 ? 1 : 2, length >> 8, length & 0xff]), chunk);
@@ -50,8 +57,14 @@ function storedBlock(data: Buffer): Block {
 }
 
 /** A stream of one block for each part, which may be empty. */
-export function storedStream(...parts: readonly Buffer[]): Buffer {
-  const blocks = parts.map(storedBlock);
+export const storedStream = (...parts: readonly Buffer[]): Buffer =>
+  streamOfBlocks(parts.map((part) => storedBlock(part)));
+
+/** A stream of one block, of which the index says that it has `size` bytes. @param count of its parts */
+export const forgedStream = (data: Buffer, size: number, count?: number): Buffer =>
+  streamOfBlocks([{ ...storedBlock(data, count), size }]);
+
+function streamOfBlocks(blocks: readonly Block[]): Buffer {
   const records = blocks.flatMap(({ unpadded, size }) => [variable(unpadded), variable(size)]);
   return streamOf(Buffer.concat(blocks.map(({ bytes }) => bytes)), blocks.length, Buffer.concat(records));
 }
