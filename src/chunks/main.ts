@@ -211,7 +211,7 @@ class ChunkServer {
       void this.#running.ended.then((status) => this.#stop(status));
     }
     const disk = await this.#open();
-    this.#server = await serveDisk(listener, disk);
+    if (!this.#isStopping) this.#server = await serveDisk(listener, disk);
   }
 
   async #open(): Promise<ServedDisk> {
@@ -290,7 +290,7 @@ class ChunkServer {
   async #end(how: string): Promise<void> {
     if (this.#exitStatus === undefined) say(how);
     this.#exitStatus ??= 1;
-    // The cache file takes time to close, and must not answer for a server that has ended.
+    // Before the command above ends, which takes time: the cache must not answer for a server that has ended.
     await this.#server?.close();
     await this.#stop(this.#exitStatus);
   }
@@ -300,6 +300,8 @@ class ChunkServer {
     if (this.#isStopping) return;
     this.#isStopping = true;
     await this.#running?.stop();
+    // A request that the closed cache makes fail would be an error; without a reply it is a loss, and made again.
+    await this.#server?.close();
     await this.#work?.stop();
     await this.#image?.close();
     await this.#control?.close();

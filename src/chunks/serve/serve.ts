@@ -12,7 +12,7 @@ const MAX_CLIENTS = 1024;
 export interface DiskServer {
   /** The number of connected clients. */
   readonly clients: number;
-  /** Stops listening, and ends all connections, the disk's too, without further replies. */
+  /** Stops listening, and ends all connections, the disk's too, without further replies. A second call waits as well. */
   close(): Promise<void>;
 }
 
@@ -34,15 +34,20 @@ export async function serveDisk(listener: number, disk: ServedDisk): Promise<Dis
   await once(server, 'listening');
   // accept(2) may fail for want of descriptors: the clients wait.
   server.on('error', () => undefined);
+  async function close(): Promise<void> {
+    const closed = [server, ...sockets].map((one) => once(one, 'close'));
+    server.close();
+    for (const socket of sockets) socket.destroy();
+    await Promise.all(closed);
+  }
+  let closing: Promise<void> | undefined;
   return {
     get clients() {
       return sockets.size;
     },
-    close: async () => {
-      const closed = [server, ...sockets].map((one) => once(one, 'close'));
-      server.close();
-      for (const socket of sockets) socket.destroy();
-      await Promise.all(closed);
+    close: () => {
+      closing ??= close();
+      return closing;
     },
   };
 }
