@@ -15,7 +15,7 @@ import type { ServedDisk } from './contract/disk.js';
 import type { ControlLine, Writers } from './contract/status.js';
 import { unitsOf } from './contract/units.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
-import { flushFirst, writableDisk } from './disk/writable-disk.js';
+import { flushFirst, followServer, writableDisk } from './disk/writable-disk.js';
 import { AbsentInput } from './input/absent-input.js';
 import { comparedInput } from './input/compared-input.js';
 import { openFileInput } from './input/file-input.js';
@@ -164,15 +164,18 @@ async function emptyOther(file: UnitFile, path: string, input: Input): Promise<v
 
 /** The disk that is served: an image, or the disk of an NBD server. */
 async function diskOf(
-  { input: name, coding, part, isWritable }: ChunkServerOptions,
+  { coding, part, isWritable }: ChunkServerOptions,
   input: Input,
   image: Image,
 ): Promise<ServedDisk> {
   const { reader, file } = image;
-  if (input instanceof NbdInput && coding === 'plain' && part === undefined && !('file' in name)) {
-    const disk = writableDisk(input, reader, isWritable);
-    if (file !== undefined) await flushFirst(input, reader);
-    return disk;
+  if (input instanceof NbdInput && coding === 'plain') {
+    if (part !== undefined) followServer(input, reader, false);
+    else {
+      const disk = writableDisk(input, reader, isWritable);
+      if (file !== undefined) await flushFirst(input, reader);
+      return disk;
+    }
   }
   const { offset, length: size } = part ?? { offset: 0, length: reader.map.size };
   if (offset + size > reader.map.size) throw new Error('the part lies behind the end of the image');

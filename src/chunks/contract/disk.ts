@@ -61,6 +61,12 @@ export interface DiskConnection {
   close(): void;
 }
 
+/** The disk of a server below that has come back after a loss. */
+export interface ReturnedDisk {
+  readonly readOnly: boolean;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
 /** Makes a DiskConnection for each client. */
 export interface ServedDisk {
   connect(): Promise<DiskConnection>;

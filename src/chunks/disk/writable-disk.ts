@@ -6,6 +6,9 @@
 //
 // The cache file takes a unit only after a FLUSH that covers its last change (see reader/store). Earlier clients, of a
 // mount that was killed, may have left such changes, too: the first client begins with a FLUSH.
+//
+// A server that comes back after a loss may have another disk. Before anything is read from it, blocks of what memory and
+// file keep are compared with it, and if one differs all is forgotten: no reader gets bytes of two disks at a time.
 
 import type { NbdClient } from '../../client/client.js';
 import { NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
@@ -14,6 +17,7 @@ import type {
   DiskConnection,
   DiskProperties,
   ReadFlags,
+  ReturnedDisk,
   ServedDisk,
 } from '../contract/disk.js';
 import { UNIT } from '../contract/units.js';
@@ -47,6 +51,8 @@ export interface ServerBelow {
   client(): Promise<Client>;
   /** Called when a client has lost its server. */
   onLoss: () => void;
+  /** Called with the disk of a server that has come back, before anybody else reads it or changes it. */
+  onReturn: (disk: ReturnedDisk) => Promise<void>;
   /** Calls `listener` when a client has lost its server. */
   onLost(client: Client, listener: () => void): Promise<void>;
   /** An error of a client. It has `isLost` set if the server is lost: the request may or may not have been done. */
@@ -155,7 +161,7 @@ class WritableConnection implements DiskConnection {
 
   /**
    * Reads past the cache. The worker reads so, with DF, the blocks that tell whether a server that was away has come back
-   * with the same disk. If it has not, the cache is emptied.
+   * with the same disk. If it has not, the cache is emptied, as by `onReturn`, which may have compared other blocks.
    */
   async #readAgain(offset: number, length: number): Promise<Uint8Array> {
     const reader = this.#reader;
@@ -163,7 +169,7 @@ class WritableConnection implements DiskConnection {
     const kept = await reader.kept(offset, length);
     const bytes = await this.#ask(this.#client.read(offset, length));
     if (kept !== undefined && changes === reader.changes && Buffer.compare(kept, bytes) !== 0)
-      await reader.forgetAll('the server has other bytes than the cache, which is emptied');
+      await reader.leaveDisk(!this.properties.readOnly);
     return bytes;
   }
 
@@ -207,9 +213,19 @@ class WritableConnection implements DiskConnection {
   }
 }
 
+/** Keeps only bytes that the server below still has after it was lost. */
+export function followServer(
+  input: Pick<ServerBelow, 'onLoss' | 'onReturn'>,
+  reader: Reader,
+  isWritable: boolean,
+): void {
+  input.onLoss = () => reader.lost();
+  input.onReturn = (disk) => reader.compare(disk, isWritable && !disk.readOnly);
+}
+
 /** The disk of a server below. @param isWritable whether changes are taken, if that server does */
 export function writableDisk(input: ServerBelow, reader: Reader, isWritable: boolean): ServedDisk {
-  input.onLoss = () => reader.lost();
+  followServer(input, reader, isWritable);
   return {
     connect: async () => new WritableConnection(input, await input.client(), reader, isWritable),
   };

@@ -19,6 +19,7 @@ import { TransportError } from '../../transport/errors.js';
 import { KeptOutput } from '../../transport/kept-output.js';
 import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Input } from '../contract/coding.js';
+import type { ReturnedDisk } from '../contract/disk.js';
 import type { Writers } from '../contract/status.js';
 
 /** Connections to a server that promises that several are consistent, unless the options say otherwise. */
@@ -85,6 +86,8 @@ export class NbdInput implements Input {
   readonly parallel: number;
   /** Called when the client that makes changes has lost its server. */
   onLoss: () => void = () => undefined;
+  /** Called with the disk of a client after a loss, before anybody else gets the client. If it rejects, nobody does. */
+  onReturn: (disk: ReturnedDisk) => Promise<void> = async () => undefined;
   readonly #server: NbdServer;
   readonly #processes: ServingProcesses;
   readonly #connections: number;
@@ -224,6 +227,12 @@ export class NbdInput implements Input {
       connections: this.#connections,
       settleTime: SETTLE_TIME,
     });
+    try {
+      await this.onReturn(client);
+    } catch (error) {
+      await client.close();
+      throw error;
+    }
     this.#use(client);
     return client;
   }

@@ -1,13 +1,21 @@
 // Reads an image by its units: kept units are answered at once, others are decoded or fetched once for all readers.
 
+import type { Input } from '../contract/coding.js';
 import { lengthOfUnit, UNIT } from '../contract/units.js';
 import type { ChunkMap } from '../schedule/chunk-map.js';
 import { Streams, unitsAhead } from '../schedule/streams.js';
 import { AHEAD, BACKGROUND, DEMAND, type Priority, type Task, Tasks } from '../schedule/tasks.js';
 import { ReadError, textOf } from './errors.js';
 import { Failures } from './failures.js';
+import { hasOtherBytes } from './same-disk.js';
 import type { SourceEvents, UnitSource } from './source.js';
 import type { Store } from './store.js';
+
+/** Compared units of each kind and place when a server has come back. */
+const MOST_COMPARED = 32;
+
+const OTHER_DISK = 'the server has another disk now';
+const STAYS = 'the cache file has all of the former one, and is served without it: mount it again';
 
 interface Waiter {
   readonly promise: Promise<Uint8Array>;
@@ -50,7 +58,7 @@ export class Reader {
   readonly map: ChunkMap;
   /** Units that were there at their request, units that were not, and fetched bytes of the file. */
   readonly counts = { hits: 0, misses: 0, fetched: 0 };
-  /** Counts the changes that have begun. */
+  /** Counts the changes that have begun, and the times that all was forgotten. */
   changes = 0;
   /** Counts the fetches that failed because the server below was lost. */
   losses = 0;
@@ -66,6 +74,8 @@ export class Reader {
   readonly #waiters = new Map<number, Waiter>();
   readonly #failures = new Failures();
   readonly #streams = new Streams();
+  /** Whether the server below has another disk, and the cache file is served without it. */
+  #hasLeft = false;
 
   constructor(options: ReaderOptions) {
     this.map = options.map;
@@ -126,7 +136,8 @@ export class Reader {
   /** Has a unit decoded that nobody waits for, or only saved, where it is in memory. */
   fetch(unit: number, priority: Priority): void {
     if (priority === BACKGROUND && !this.isSaved(unit) && this.#store.save(unit)) return;
-    if (this.isSettled(unit) || this.#store.isChanging(unit) || this.#isBehindPass(unit)) return;
+    if (this.#hasLeft || this.isSettled(unit) || this.#store.isChanging(unit) || this.#isBehindPass(unit))
+      return;
     this.#tasks.want(unit, this.map.chunkOf(unit), priority);
   }
 
@@ -212,15 +223,35 @@ export class Reader {
     return this.#store.recent(unit)?.subarray(start, end) ?? this.#store.saved(unit, start, end);
   }
 
-  /** Forgets all units. @param why a line for the user */
-  async forgetAll(why: string): Promise<void> {
-    const { units } = this.map;
-    try {
-      await this.beginChange(0, units);
-    } finally {
-      this.endChange(0, units, true);
+  /** Looks at the disk of a server that has come back: it may be another one than the kept units are of. */
+  async compare(disk: Pick<Input, 'read'>, isWritable: boolean): Promise<void> {
+    const found = await Promise.all(
+      this.#store.places.map((place) => hasOtherBytes(place, disk, MOST_COMPARED)),
+    );
+    if (found.includes(true)) await this.leaveDisk(isWritable);
+    else this.#hasLeft = false;
+  }
+
+  /**
+   * The server below has another disk than the kept units are of, which go. Fetches that are under way bring bytes of the
+   * new one. A complete cache file of a disk that is only read stays, since the kernel may read it without us
+   * (passthrough): then nothing comes from the server any more.
+   */
+  async leaveDisk(isWritable: boolean): Promise<void> {
+    const { onLine } = this.#options;
+    if (!isWritable && this.#store.isComplete) {
+      if (!this.#hasLeft) onLine(`${OTHER_DISK}; ${STAYS}`);
+      this.#hasLeft = true;
+      return;
     }
-    this.#options.onLine(why);
+    this.changes += 1;
+    try {
+      await this.#store.forgetAll(this.map.units);
+    } catch (error) {
+      // Nothing of it is served any more, and the next mount compares what the disk of the cache still has.
+      onLine(textOf(error));
+    }
+    onLine('the server has other bytes than the cache, which is emptied');
   }
 
   /** A change has been answered. @param isDurable whether the server below cannot lose it */
@@ -309,6 +340,7 @@ export class Reader {
   #wait(unit: number): Promise<Uint8Array> {
     // A fetch that began now could bring bytes of before the change, and be kept after it.
     if (this.#store.isChanging(unit)) throw new ChangedError();
+    if (this.#hasLeft) throw new ReadError(OTHER_DISK);
     let waiter = this.#waiters.get(unit);
     if (waiter === undefined) {
       waiter = makeWaiter();

@@ -5,8 +5,18 @@
 
 import type { MemoryCache } from '../cache/memory.js';
 import type { UnitFile } from '../contract/cache.js';
+import { isShared } from '../contract/units.js';
 import { assert } from '../schedule/assert.js';
+import type { KeptUnits } from './same-disk.js';
 import { UnflushedUnits } from './unflushed.js';
+
+/** The units in memory. Comparing them is no use of them. */
+const placeOf = (memory: MemoryCache): KeptUnits => ({
+  *units() {
+    for (const [unit, bytes] of memory.entries()) yield { unit, isZero: isShared(bytes) };
+  },
+  read: async (unit) => memory.peek(unit),
+});
 
 export class Store {
   readonly #memory: MemoryCache;
@@ -27,6 +37,11 @@ export class Store {
   /** Whether a unit is in the cache file or, where there is none, in memory. */
   isSaved(unit: number): boolean {
     return this.#file === undefined ? this.#memory.has(unit) : this.#file.has(unit);
+  }
+
+  /** Whether the cache file has all units. */
+  get isComplete(): boolean {
+    return this.#file?.isComplete === true;
   }
 
   /** Writes a unit that is in memory to the cache file, now or after the next FLUSH. False: it is not in memory. */
@@ -70,6 +85,18 @@ export class Store {
     for (let unit = first; unit < end; unit++) this.#changing.set(unit, (this.#changing.get(unit) ?? 0) + 1);
     this.#memory.drop(first, end - first);
     return this.#file?.drop(first, end - first);
+  }
+
+  /** The places that keep units. */
+  get places(): readonly KeptUnits[] {
+    const memory = placeOf(this.#memory);
+    return this.#file === undefined ? [memory] : [memory, this.#file];
+  }
+
+  /** Forgets the first `count` units, whose bytes are of another disk. @returns as `beginChange` */
+  forgetAll(count: number): Promise<void> | undefined {
+    this.#memory.drop(0, count);
+    return this.#file?.drop(0, count);
   }
 
   /** @param isDurable whether the server below cannot lose the change */

@@ -2,15 +2,18 @@
 
 import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
+import { readAt } from '../../support/files.js';
 import { runProgram } from '../../support/run/command.js';
 import { type MountedDisk, mountDisk, NBDFUSE } from '../../support/run/mount.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 
 requireRoot();
-requirePrograms('xz');
+requirePrograms('nbdkit', 'xz');
 
 const BYTES = Buffer.alloc(3 * 1024 * 1024, 'the bytes of a disk; ');
 
@@ -39,4 +42,32 @@ it('passthrough: the kernel reads the cache file when it is complete, and from t
   expect(complete.stderr).toContain('nbdfuse: passthrough: yes\n');
   expect(complete.stderr).not.toContain('FUSE_READ ');
   expect(await complete.stop()).toBe(0);
+});
+
+it('passthrough: the bytes of a disk stay when its server comes back with another one', async () => {
+  const scope = createScope();
+  const [first, second] = ['A', 'B'].map((letter) => {
+    const path = scope.path(letter);
+    writeFileSync(path, Buffer.alloc(BYTES.length, letter));
+    return path;
+  });
+  const server = await startNbdkit(scope, '--readonly', 'file', first);
+  const options = ['-r', '--cache-file', scope.path('cache')];
+  const disk = await mountDisk(scope, { server: [server.uri()], options });
+  const lettersOf = async (path: string): Promise<string> =>
+    [...new Set((await readFile(path)).toString('latin1'))].join('');
+  // The worker has a sample only of bytes that come through its memory, as those of short reads do.
+  expect((await readAt(disk.file, 0, 512)).toString()).toBe('A'.repeat(512));
+  expect(await lettersOf(disk.file)).toBe('A');
+  await until('the complete cache file', () => isActive(disk));
+  await server.program.kill('SIGKILL');
+  await startNbdkit(scope, '--readonly', 'file', second);
+  await disk.program.says(/the server has another disk now; the cache file has all of the former one/);
+  // The chunk server changes its files once a second.
+  await pause(1500);
+  expect(await lettersOf(disk.file)).toBe('A');
+  expect(await disk.stop()).toBe(0);
+  const next = await mountDisk(scope, { server: [server.uri()], options });
+  expect(await lettersOf(next.file)).toBe('B');
+  expect(await next.stop()).toBe(0);
 });

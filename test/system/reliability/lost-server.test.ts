@@ -15,7 +15,8 @@ import { until } from '../../support/run/until.js';
 
 requirePrograms('nbdkit', 'fio');
 
-const SIZE = 64 * 1024 * 1024;
+const MIB = 1024 * 1024;
+const SIZE = 64 * MIB;
 
 interface Killable {
   server: RealServer;
@@ -182,6 +183,30 @@ it('lost server: a cache file does not hide that the server comes back with anot
   await expect(textOf(disk.file)).rejects.toMatchObject({ code: 'EIO' });
   expect(disk.stderr).toContain('the server has other bytes than the cache, which is emptied\n');
   await disk.program.says(/the server came back with another disk: the bytes at offset 0 have changed/);
+});
+
+it.each([
+  ['a cache file', ['--cache-size=16M', '--cache-file']],
+  ['memory alone', ['--trace']],
+])('lost server: a read-only mount with %s mixes no bytes of two disks', async (_, more) => {
+  const scope = createScope();
+  const [first, second] = ['A', 'B'].map((letter) => {
+    const path = scope.path(letter);
+    writeFileSync(path, Buffer.alloc(SIZE, letter));
+    return path;
+  });
+  const server = await startNbdkit(scope, '--readonly', 'file', first);
+  const options = ['-r', '--cache=none', '--cache-memory=16M', ...more, scope.path('kept')];
+  const disk = await mountDisk(scope, { server: [server.uri()], options });
+  const lettersOf = async (offset: number): Promise<string> =>
+    [...new Set((await readAt(disk.file, offset, MIB)).toString('latin1'))].join('');
+  // The worker has its sample of a unit that later ones evict.
+  for (let offset = 0; offset < 32 * MIB; offset += MIB) expect(await lettersOf(offset)).toBe('A');
+  await server.program.kill('SIGKILL');
+  await startNbdkit(scope, '--readonly', 'file', second);
+  for (const offset of [31 * MIB, 0, 31 * MIB, 48 * MIB]) expect(await lettersOf(offset)).toBe('B');
+  expect(disk.stderr).toContain('the server has other bytes than the cache, which is emptied\n');
+  expect(await disk.stop()).toBe(0);
 });
 
 it.each([

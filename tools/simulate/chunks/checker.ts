@@ -46,6 +46,71 @@ export class FixedChecker implements Checker {
 }
 
 /**
+ * A disk that is only read, and that the server may replace. A read may return bytes of any disk from the newest one that
+ * a read had shown before it began. The cache file may have the bytes of one disk only.
+ */
+export class ReplacedChecker implements Checker {
+  /** The disks in their order. */
+  readonly #disks: Buffer[];
+  /** The newest disk that a read has shown. */
+  #shown = 0;
+  /** The disks that the cache file may be of. */
+  #kept: ReadonlySet<number> = new Set();
+
+  constructor(disk: Buffer) {
+    this.#disks = [disk];
+  }
+
+  /** The server has another disk. */
+  replace(disk: Buffer): void {
+    this.#disks.push(disk);
+  }
+
+  /** A life of the chunk server ends, or begins: it compares the cache file with the newest disk. */
+  settle(): void {
+    this.#shown = this.#disks.length - 1;
+    this.#kept = new Set(this.#disks.keys());
+  }
+
+  begin(offset: number, length: number): (bytes: Uint8Array) => void {
+    const least = this.#shown;
+    return (bytes) => {
+      for (let at = 0; at < length; ) {
+        const end = Math.min(length, at + BLOCK - ((offset + at) % BLOCK));
+        this.#check(offset + at, bytes.subarray(at, end), least);
+        at = end;
+      }
+    };
+  }
+
+  cached(offset: number, bytes: Uint8Array): void {
+    const of = this.#disksOf(offset, bytes);
+    this.#kept = new Set([...this.#kept].filter((disk) => of.includes(disk)));
+    if (this.#kept.size === 0)
+      throw new Violation(
+        'stale cache',
+        `the bytes at ${offset} in the cache are of another disk than others`,
+      );
+  }
+
+  /** The numbers of the disks that have these bytes. */
+  #disksOf(offset: number, bytes: Uint8Array): readonly number[] {
+    const has = (disk: Buffer): boolean =>
+      Buffer.compare(bytes, disk.subarray(offset, offset + bytes.length)) === 0;
+    return [...this.#disks.keys()].filter((disk) => has(this.#disks[disk]));
+  }
+
+  #check(offset: number, bytes: Uint8Array, least: number): void {
+    const of = this.#disksOf(offset, bytes);
+    const [oldest] = of.filter((disk) => disk >= least);
+    if (oldest !== undefined) this.#shown = Math.max(this.#shown, oldest);
+    else if (of.length > 0)
+      throw new Violation('mixed disks', `a read at ${offset} returns bytes of a disk that is gone`);
+    else throw new Violation('wrong bytes', `a read of ${bytes.length} at ${offset} returns other bytes`);
+  }
+}
+
+/**
  * A disk that is written to. A read may return each version of a block from the newest one that was acknowledged, or
  * that a read had returned, before it began, to the newest one that was sent before its end.
  *

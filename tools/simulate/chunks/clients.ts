@@ -12,6 +12,8 @@ import { Violation } from './violation.js';
 const SECTOR = 512;
 /** Readers in order. */
 const READERS = 3;
+/** Places that are read again when the source has come back, as the worker does. */
+const SAMPLES = 8;
 /** Most bytes of a read, and most blocks of a change. */
 const [MOST_READ, MOST_CHANGE] = [3 * UNIT, 9];
 
@@ -27,6 +29,8 @@ export interface ClientsOptions {
   readonly isDamaged: boolean;
   /** Whether a change may fail, since the cache cannot forget the bytes before it. */
   readonly mayRefuse: () => boolean;
+  /** Whether a read may fail, since only a cache file that has failed had the bytes. */
+  readonly mayLack: () => boolean;
   /** A violation. */
   readonly onViolation: (violation: unknown) => void;
 }
@@ -44,6 +48,9 @@ export class Clients {
   readonly #positions = new Array<number>(READERS).fill(0);
   /** Blocks with a change that has not been answered, or may still arrive. */
   readonly #changing = new Map<number, number>();
+  /** The first places that were read, and how many comparisons of them are under way. */
+  readonly #samples: number[] = [];
+  #comparisons = 0;
 
   constructor(options: ClientsOptions) {
     this.#options = options;
@@ -52,7 +59,7 @@ export class Clients {
   /** Makes a request. */
   ask(): void {
     const { checker, scheduler, size } = this.#options;
-    if (size === 0) return;
+    if (size === 0 || this.#comparisons > 0) return;
     const { random } = scheduler;
     if (checker instanceof ChangingChecker && random.chance(0.1)) this.#askFlush();
     else if (checker instanceof ChangingChecker && random.chance(0.3)) this.#askChange(checker);
@@ -66,6 +73,18 @@ export class Clients {
       const offset = random.below(Math.ceil(size / SECTOR)) * SECTOR;
       this.#askRead(offset, Math.min(SECTOR * random.between(1, 16), size - offset));
     }
+  }
+
+  /** The source has come back: the worker reads its samples past the cache before anything else. */
+  async compare(): Promise<void> {
+    const { connection } = this.#options;
+    this.#comparisons += 1;
+    try {
+      for (const offset of this.#samples) await connection.read(offset, SECTOR, { df: true });
+    } catch {
+      // A loss: the next return begins again. The worker goes on after an error, too.
+    }
+    this.#comparisons -= 1;
   }
 
   /** A change of blocks is on its way; `arrived` follows at any later time. */
@@ -86,20 +105,21 @@ export class Clients {
   }
 
   async #read(offset: number, length: number, check: (bytes: Uint8Array) => void): Promise<void> {
-    const { connection, source, isDamaged, onViolation, scheduler } = this.#options;
+    const { connection, source, isDamaged, mayLack, onViolation, scheduler } = this.#options;
     const failures = source.failures;
     this.#demand(offset, length, 1);
     try {
       const parts = await connection.read(offset, length, { df: false });
       this.#demand(offset, length, -1);
       check(Buffer.concat(parts));
+      if (this.#samples.length < SAMPLES) this.#samples.push(offset);
       scheduler.note(`read of ${length} at ${offset}: answered`);
     } catch (error) {
       if (error instanceof Violation) return onViolation(error);
       this.#demand(offset, length, -1);
       if (isLost(error)) return this.#later(() => void this.#read(offset, length, check));
       scheduler.note(`read of ${length} at ${offset}: ${error instanceof Error ? error.message : ''}`);
-      if (!isDamaged && failures === source.failures)
+      if (!isDamaged && failures === source.failures && !mayLack())
         onViolation(
           new Violation('unexpected error', `a read of ${length} at ${offset} fails: ${String(error)}`),
         );
@@ -164,7 +184,7 @@ export class Clients {
   /** Asks again when the source is there. */
   #later(act: () => void): void {
     const { scheduler, source } = this.#options;
-    scheduler.add('a request is made again', act, () => source.isAlive);
+    scheduler.add('a request is made again', act, () => source.isAlive && this.#comparisons === 0);
   }
 
   #hold(first: number, end: number, more: number): void {

@@ -4,7 +4,7 @@ import { adoptFiles } from '../../../src/chunks/cache/cache-file.js';
 import type { Identity } from '../../../src/chunks/contract/cache.js';
 import { UNIT } from '../../../src/chunks/contract/units.js';
 import { Random } from '../random.js';
-import { ChangingChecker, type Checker, FixedChecker } from './checker.js';
+import { ChangingChecker, type Checker, FixedChecker, ReplacedChecker } from './checker.js';
 import { BLOCK, BLOCKS, byteOf, compressedFile, SIZE, UNITS } from './content.js';
 import { CacheDisk } from './disk.js';
 import { makeProfile, type Profile } from './profile.js';
@@ -28,7 +28,7 @@ export interface Result {
 
 /** The bytes of a source, and what its reads may return. */
 interface Content {
-  readonly bytes: Buffer;
+  bytes: Buffer;
   readonly checker: Checker;
   readonly coding: SessionOptions['coding'];
 }
@@ -40,14 +40,15 @@ function plainImage(image: number): Buffer {
   return bytes;
 }
 
-function contentOf({ kind, isWritable, damage }: Profile, image: number): Content {
+function contentOf({ kind, isWritable, damage, faults }: Profile, image: number): Content {
   if (kind === undefined && isWritable) {
     const checker = new ChangingChecker(image);
     return { bytes: checker.disk, checker, coding: 'plain' };
   }
   if (kind === undefined) {
     const bytes = plainImage(image);
-    return { bytes, checker: new FixedChecker(bytes), coding: 'plain' };
+    const checker = faults.otherDisk ? new ReplacedChecker(bytes) : new FixedChecker(bytes);
+    return { bytes, checker, coding: 'plain' };
   }
   const { coding, file, bytes } = compressedFile(kind, image);
   const checker = new FixedChecker(bytes);
@@ -79,8 +80,8 @@ class History {
     const { random } = this.#scheduler;
     for (let number = 0; number < sessions; number++) {
       if (number > 0 && faults.otherImage && random.chance(0.4)) {
-        this.#image += 1;
-        this.#content = contentOf(this.#profile, this.#image);
+        if (faults.otherDisk) this.#replaceDisk();
+        else this.#content = contentOf(this.#profile, ++this.#image);
         this.#count('another image');
       }
       this.#disk.isBad = false;
@@ -93,7 +94,9 @@ class History {
 
   get #identity(): Identity {
     const { coding, bytes } = this.#content;
-    return { source: 'disk', coding, fileSize: bytes.length, version: `${this.#image}` };
+    // The server of a disk tells no version.
+    const version = this.#profile.faults.otherDisk ? '' : `${this.#image}`;
+    return { source: 'disk', coding, fileSize: bytes.length, version };
   }
 
   #count(what: string, more = 1): void {
@@ -102,13 +105,15 @@ class History {
 
   async #session(): Promise<void> {
     const scheduler = this.#scheduler;
-    const { bytes, checker, coding } = this.#content;
+    const content = this.#content;
+    const { bytes, checker, coding } = content;
     let session: Session | undefined;
+    if (checker instanceof ReplacedChecker) checker.settle();
     const source = new Source({
       scheduler,
       size: bytes.length,
       parallel: this.#profile.parallel,
-      bytes: (offset, length) => Uint8Array.from(bytes.subarray(offset, offset + length)),
+      bytes: (offset, length) => Uint8Array.from(content.bytes.subarray(offset, offset + length)),
       send: (offset, length) => session?.clients?.sent(offset, length),
       change: (offset, data, isDurable) => {
         if (checker instanceof ChangingChecker)
@@ -131,12 +136,22 @@ class History {
       checker,
       coding,
       identity: this.#identity,
+      replaceDisk: () => this.#replaceDisk(),
     });
     const isOpen = await session.open();
     this.#count(isOpen ? 'sessions' : 'refused sessions');
     if (isOpen) await session.run();
     await this.#end(session, isOpen);
     this.#count('answers', session.clients?.answered ?? 0);
+  }
+
+  /** The server below, which is only read, has another disk. */
+  #replaceDisk(): void {
+    const { checker } = this.#content;
+    if (!(checker instanceof ReplacedChecker)) return;
+    this.#content.bytes = plainImage(++this.#image);
+    checker.replace(this.#content.bytes);
+    this.#count('other disks');
   }
 
   /** The process of the server below ends, and is started again. */
@@ -168,6 +183,7 @@ class History {
   async #checkCache(): Promise<void> {
     if (this.#profile.cache === undefined || this.#disk.dataSize === 0) return;
     const { checker, coding } = this.#content;
+    if (checker instanceof ReplacedChecker) checker.settle();
     this.#disk.isBad = false;
     const fail = (line: string): void => this.#scheduler.note(line);
     const copy = this.#disk.copy();

@@ -45,16 +45,23 @@ export interface Profile {
     readonly otherImage: boolean;
     /** The server below loses, at its end, changes that no FLUSH has covered. */
     readonly volatile: boolean;
+    /** The server below, which is only read, may come back with another disk of the same size. */
+    readonly otherDisk: boolean;
   };
 }
 
 export function makeProfile(seed: number): Profile {
   const random = new Random(seed);
   const { faults, ...profile } = firstChoices(seed, random);
-  return { ...profile, faults: { ...faults, volatile: profile.isWritable && random.chance(0.6) } };
+  const volatile = profile.isWritable && random.chance(0.6);
+  const otherDisk = profile.kind === undefined && !profile.isWritable && random.chance(0.7);
+  const losses = faults.losses || otherDisk;
+  return { ...profile, faults: { ...faults, losses, volatile, otherDisk } };
 }
 
-type FirstChoices = Omit<Profile, 'faults'> & { readonly faults: Omit<Profile['faults'], 'volatile'> };
+type FirstChoices = Omit<Profile, 'faults'> & {
+  readonly faults: Omit<Profile['faults'], 'volatile' | 'otherDisk'>;
+};
 
 /** The choices of older simulators, which a seed still makes. */
 function firstChoices(seed: number, random: Random): FirstChoices {

@@ -9,10 +9,12 @@ import type { ServedDisk } from '../../../src/chunks/contract/disk.js';
 import { readOnlyDisk } from '../../../src/chunks/disk/read-only-disk.js';
 import { flushFirst, writableDisk } from '../../../src/chunks/disk/writable-disk.js';
 import { type Image, openImage } from '../../../src/chunks/reader/image.js';
+import { hasOtherBytes } from '../../../src/chunks/reader/same-disk.js';
 import { Work } from '../../../src/chunks/reader/work.js';
 import { DEMAND } from '../../../src/chunks/schedule/tasks.js';
 import type { Checker } from './checker.js';
 import { Clients } from './clients.js';
+import { UNITS } from './content.js';
 import type { CacheDisk } from './disk.js';
 import { SimulatedPool } from './pool.js';
 import type { Profile } from './profile.js';
@@ -29,6 +31,8 @@ export interface SessionOptions {
   readonly checker: Checker;
   readonly coding: 'plain' | 'zstd' | 'gzip' | 'xz';
   readonly identity: Identity;
+  /** The server below has another disk from now on. */
+  readonly replaceDisk: () => void;
 }
 
 /** Tasks beside those of the decoders: see CodedSource; and the pass. */
@@ -49,6 +53,8 @@ export class Session {
   /** Whether the cache file has failed, or is full. */
   #isCacheBad = false;
   #violation: unknown;
+  /** The step in which the source has come back. */
+  #backSince = Number.NEGATIVE_INFINITY;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -68,7 +74,7 @@ export class Session {
     }
     const image = this.#image;
     const connection = await scheduler.settled(this.#serve(image).connect(), 'the disk is never there');
-    if (profile.isWritable && image.file !== undefined)
+    if (this.#isServer && image.file !== undefined)
       await scheduler.settled(flushFirst(source, image.reader), 'the first FLUSH never ends');
     const work = Work.start({
       image,
@@ -90,6 +96,7 @@ export class Session {
       size: image.reader.map.size,
       isDamaged: profile.damage !== undefined,
       mayRefuse: () => this.#options.disk.isBad,
+      mayLack: () => this.#options.disk.isBad && profile.faults.otherDisk,
       onViolation: (violation) => {
         this.#violation ??= violation;
       },
@@ -113,7 +120,7 @@ export class Session {
   /** Nothing fails any more, and all requests must be answered; prefetching must end. */
   async finish(): Promise<void> {
     const { profile, scheduler, source, disk } = this.#options;
-    source.isAlive = true;
+    this.#comeBack(false);
     source.mayFail = false;
     const { clients } = this;
     const isAnswered = (): boolean => {
@@ -129,7 +136,7 @@ export class Session {
       profile.cache !== undefined &&
       profile.cache.limit === undefined &&
       profile.damage === undefined &&
-      !profile.isWritable;
+      !this.#isServer;
     if (isWhole && !this.#isCacheBad && !disk.isBad && image.file?.isComplete === false)
       throw new Violation('no end', 'prefetching has ended, and the cache file is not complete');
   }
@@ -174,8 +181,10 @@ export class Session {
   /** A unit that no reader has asked for is not fetched while readers wait for units of which none is fetched. */
   #checkOrder(unit: number): void {
     const { clients } = this;
-    const { coding, source } = this.#options;
+    const { coding, source, scheduler } = this.#options;
     if (coding !== 'plain' || clients === undefined || !source.isAlive) return;
+    // Requests of before are still failing one after the other.
+    if (scheduler.steps <= this.#backSince + 1) return;
     // A read of several units that has failed, or that goes past the cache, leaves the others wanted.
     if (clients.asked.has(unit) || this.#image?.reader.isBusy(DEMAND) !== true) return;
     for (const wanted of clients.asked) if ((this.#reading.get(wanted) ?? 0) > 0) return;
@@ -213,7 +222,7 @@ export class Session {
       scheduler.note(line);
     };
     try {
-      return await adoptFiles(
+      const file = await adoptFiles(
         { data: disk.file('data'), index: disk.file('index') },
         { size: disk.dataSize, onDisk: 0 },
         {
@@ -226,6 +235,9 @@ export class Session {
           onLine: note,
         },
       );
+      if (identity.version === '' && (await hasOtherBytes(file, this.#options.source.sound, UNITS)))
+        await file.drop(0, UNITS);
+      return file;
     } catch (error) {
       if (error instanceof CacheFileError || !disk.isBad) throw error;
       note(String(error));
@@ -233,10 +245,29 @@ export class Session {
     }
   }
 
+  /** Whether the source is an NBD server whose disk is served. */
+  get #isServer(): boolean {
+    const { isWritable, faults } = this.#options.profile;
+    return isWritable || faults.otherDisk;
+  }
+
   #serve(image: Image): ServedDisk {
     const { source, profile } = this.#options;
-    if (profile.isWritable) return writableDisk(source, image.reader, true);
+    if (this.#isServer) return writableDisk(source, image.reader, profile.isWritable);
     return readOnlyDisk({ reader: image.reader, offset: 0, size: image.reader.map.size });
+  }
+
+  /** @param isReplaced whether the server has another disk, where it may */
+  #comeBack(isReplaced: boolean): void {
+    const { profile, scheduler, source, replaceDisk } = this.#options;
+    if (source.isAlive) return;
+    if (isReplaced && profile.faults.otherDisk) {
+      scheduler.note('the server below has another disk');
+      replaceDisk();
+    }
+    source.comeBack();
+    this.#backSince = scheduler.steps;
+    if (this.#isServer) void this.clients?.compare();
   }
 
   /** Something fails. */
@@ -248,9 +279,7 @@ export class Session {
       const isEnd = profile.faults.volatile && random.chance(0.6);
       scheduler.note(isEnd ? 'the server below is killed' : 'the source is lost');
       source.lose(isEnd);
-      scheduler.add('the source is back', () => {
-        source.isAlive = true;
-      });
+      scheduler.add('the source is back', () => this.#comeBack(random.chance(0.5)));
     } else if (fullDisk && random.chance(0.4)) {
       disk.isFull = !disk.isFull;
       scheduler.note(`the disk of the cache ${disk.isFull ? 'is full' : 'has room'}`);

@@ -1,6 +1,7 @@
 // The source of an image: a file, or the disk of a server, whose answers come in any order, late, or not at all.
 
 import type { Input } from '../../../src/chunks/contract/coding.js';
+import type { ReturnedDisk } from '../../../src/chunks/contract/disk.js';
 import type { ServerBelow } from '../../../src/chunks/disk/writable-disk.js';
 import { EIO, ENOTCONN } from '../../../src/constants/errno.js';
 import type { Scheduler } from './scheduler.js';
@@ -39,8 +40,10 @@ export class Source implements Input, ServerBelow {
   readonly size: number;
   readonly parallel: number;
   readonly isVolatile: boolean;
+  /** Set by `lose` and `comeBack`. */
   isAlive = true;
   onLoss: () => void = () => undefined;
+  onReturn: ServerBelow['onReturn'] = async () => undefined;
   /** Whether reads may fail one by one. */
   mayFail = true;
   /** Failures so far, and losses. */
@@ -50,6 +53,9 @@ export class Source implements Input, ServerBelow {
   readonly #waiting = new Set<Waiting>();
   /** Changes that have not arrived. */
   readonly #arriving = new Set<() => void>();
+  /** Whether nobody has looked at the disk since the source came back, and the look that is under way. */
+  #isUnseen = false;
+  #look: Promise<void> | undefined;
 
   constructor(options: SourceOptions) {
     this.#options = options;
@@ -58,13 +64,22 @@ export class Source implements Input, ServerBelow {
     this.parallel = options.parallel;
   }
 
+  /** The source for those who compare it: single reads do not fail. */
+  get sound(): ReturnedDisk {
+    return { readOnly: false, read: (offset, length) => this.#read(offset, length, 0) };
+  }
+
   read(offset: number, length: number): Promise<Uint8Array> {
     const end = this.#options.onRead(offset);
     return this.#fetch(offset, length).finally(end);
   }
 
   #fetch(offset: number, length: number): Promise<Uint8Array> {
-    const { bytes, scheduler, errors } = this.#options;
+    return this.#whenSeen(() => this.#read(offset, length, this.#options.errors));
+  }
+
+  #read(offset: number, length: number, errors: number): Promise<Uint8Array> {
+    const { bytes, scheduler } = this.#options;
     return this.#ask(`the source reads ${length} at ${offset}`, () => {
       if (this.mayFail && scheduler.random.chance(errors)) {
         this.failures += 1;
@@ -91,6 +106,21 @@ export class Source implements Input, ServerBelow {
     this.onLoss();
   }
 
+  /** The source can be reached again. The first to ask it has its disk looked at, and the others wait for that. */
+  comeBack(): void {
+    if (this.isAlive) return;
+    this.isAlive = true;
+    this.#isUnseen = true;
+    this.#look = undefined;
+  }
+
+  async #seen(): Promise<void> {
+    this.#look ??= this.onReturn(this.sound);
+    const look = this.#look;
+    await look;
+    if (this.#look === look) this.#isUnseen = false;
+  }
+
   client(): ReturnType<ServerBelow['client']> {
     const refuse = (): Promise<never> => Promise.reject(lost());
     return Promise.resolve({
@@ -111,7 +141,7 @@ export class Source implements Input, ServerBelow {
       zero: (offset, length, flags) =>
         this.#write(Number(offset), new Uint8Array(Number(length)), flags?.fua === true),
       trim: (offset, length) => this.#write(Number(offset), new Uint8Array(Number(length)), false),
-      flush: () => this.#ask('the source flushes', () => this.#options.flush()),
+      flush: () => this.#whenSeen(() => this.#ask('the source flushes', () => this.#options.flush())),
       blockStatus: refuse,
     });
   }
@@ -124,8 +154,16 @@ export class Source implements Input, ServerBelow {
     return Promise.resolve(error);
   }
 
-  /** A change: it arrives, and later its reply. After a loss it may still arrive, and is not answered. */
+  #whenSeen<T>(act: () => Promise<T>): Promise<T> {
+    return this.isAlive && this.#isUnseen ? this.#seen().then(act) : act();
+  }
+
   #write(offset: number, bytes: Uint8Array, isDurable: boolean): Promise<void> {
+    return this.#whenSeen(() => this.#change(offset, bytes, isDurable));
+  }
+
+  /** A change: it arrives, and later its reply. After a loss it may still arrive, and is not answered. */
+  #change(offset: number, bytes: Uint8Array, isDurable: boolean): Promise<void> {
     const { send, change, scheduler } = this.#options;
     if (!this.isAlive) return Promise.reject(lost());
     send(offset, bytes.length);

@@ -5,6 +5,7 @@ export type Rule =
   | 'stale read'
   | 'stale cache'
   | 'lost bytes'
+  | 'mixed disks'
   | 'unexpected error'
   | 'no answer'
   | 'no end'
