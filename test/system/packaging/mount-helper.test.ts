@@ -306,6 +306,7 @@ it('install-system: lets systemd and file managers read the files, unless they a
     mount -t overlay overlay -o "lowerdir=/usr,upperdir=$1/layer/files,workdir=$1/layer/work" /usr
     mount -t tmpfs tmpfs /run
     export PATH="$1/bin:$PATH"
+    umount -a -i -l -t fuse.nbdfuse
     bash "$2/scripts/install-system" >"$1/said"
     cat "$1/called"; echo --
     mkdir -p /run/systemd/system

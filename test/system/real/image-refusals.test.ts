@@ -339,7 +339,8 @@ describe('missing programs are named with their packages', () => {
     const libraries = (await runProgram('ldconfig', '-p')).split('\n');
     const path = libraries.find((line) => line.includes('libzstd.so.1 '))?.split(' => ')[1] ?? '';
     writeFileSync(scope.path('nothing'), '');
-    const script = 'mount --bind "$0" "$1"; shift; exec "$@"';
+    // The mounts of other tests are in the namespace, too.
+    const script = 'umount -a -i -l -t fuse.nbdfuse; mount --bind "$0" "$1"; shift; exec "$@"';
     const prefix = [
       'unshare',
       '-m',

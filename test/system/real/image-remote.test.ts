@@ -111,6 +111,8 @@ describe('image on a web server', () => {
 /** libssh takes the home folder from the list of users: in a namespace of its own, that has our keys. */
 const OVER_SSH = `
 set -e
+# The mounts of other tests are in this namespace, too.
+umount -a -i -l -t fuse.nbdfuse
 mkdir -p -m 700 ~root/.ssh
 mount --bind "$1/home/.ssh" ~root/.ssh
 cd "$1"

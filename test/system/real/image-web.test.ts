@@ -208,6 +208,8 @@ describe('image on a web server', () => {
 /** The authority of $2 in the system's list, in a mount namespace of its own. */
 const WITH_AUTHORITY = `
 set -e
+# The mounts of other tests are in this namespace, too.
+umount -a -i -l -t fuse.nbdfuse
 cd "$1"
 cat /etc/ssl/certs/ca-certificates.crt "$2/ca-cert.pem" >authorities
 mount --bind authorities /etc/ssl/certs/ca-certificates.crt
