@@ -89,8 +89,9 @@ export const CASES: Readonly<Record<string, string>> = {
   'mountpoint dangling': 'ln -s nowhere dangling; nbdfuse dangling nbd://localhost',
   'mountpoint loop': 'ln -s loop loop; nbdfuse loop nbd://localhost',
   'mountpoint /dev': 'nbdfuse /dev nbd://localhost',
+  // The process that asked may keep the mount busy for a moment longer.
   'dir does not answer': `nbdfuse --daemon -P pid dir [ nbdkit memory 1M ]; kill -STOP $(cat pid)
-nbdfuse --status dir; kill -CONT $(cat pid); umount dir`,
+nbdfuse --status dir; kill -CONT $(cat pid); umount -l dir`,
   'mountpoint .: it covers': 'nbdfuse --restart . [ nbdkit file disk.raw ]',
   'mountpoint dir/new: the mount covers': `touch dir/other
 nbdfuse --daemon dir/new [ nbdkit memory 1M ]; umount dir`,
