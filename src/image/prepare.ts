@@ -49,7 +49,14 @@ import { refuseParallelsLayer } from './parallels.js';
 import { refuseChild } from './parents.js';
 import { partsOf } from './parts.js';
 import { nbdkitAlone, needsChunks, type Plan, programsFor, serversOf, serverWords } from './plan.js';
-import { hasFilter, hasProgram, installedOf, requirePlugin, requirePrograms } from './programs.js';
+import {
+  hasFilter,
+  hasProgram,
+  installedOf,
+  type NbdkitConfig,
+  requirePlugin,
+  requirePrograms,
+} from './programs.js';
 import { SECTOR } from './qemu.js';
 import { remembered } from './remembered.js';
 import { serverDirectory } from './server-directory.js';
@@ -142,14 +149,14 @@ type BarePlace = Omit<Place, 'isConfined' | 'chunks'>;
 const NOTHING: Look = { head: Buffer.alloc(0), tail: Buffer.alloc(0), size: 0n };
 
 /** @throws ImageError without nbdkit or its plugin for the source */
-async function requireNbdkit(source: Exclude<Source, { kind: 'nbd' }>): Promise<void> {
+async function requireNbdkit(source: Exclude<Source, { kind: 'nbd' }>): Promise<NbdkitConfig> {
   await requirePrograms(shownOf(source), ['nbdkit']);
-  await requirePlugin(shownOf(source), pluginFor(source));
+  return requirePlugin(shownOf(source), pluginFor(source));
 }
 
 /** The source with what nbdkit needs. @throws ImageError without nbdkit or its plugin */
 async function webSource(source: WebSource): Promise<WebSource> {
-  const [canRetry] = await Promise.all([hasFilter('retry-request'), requireNbdkit(source)]);
+  const canRetry = await hasFilter(await requireNbdkit(source), 'retry-request');
   const { password } = source;
   const passwordFile = password === undefined ? undefined : keepSecret(password);
   return { ...source, passwordFile, canRetry };

@@ -49,10 +49,11 @@ export async function requirePrograms(
   }
 }
 
-/** The directory of this nbdkit's plugins or filters. */
-async function nbdkitDirectory(key: 'plugindir' | 'filterdir'): Promise<string> {
-  const { stdout } = await run('nbdkit', ['--dump-config'], { timeout: DUMP_TIME });
-  return new RegExp(`^${key}=(.*)$`, 'm').exec(stdout)?.[1] ?? '';
+/** The output of `nbdkit --dump-config`, which names the directories of its plugins and filters. */
+export type NbdkitConfig = string;
+
+function directoryOf(config: NbdkitConfig, key: 'plugindir' | 'filterdir'): string {
+  return new RegExp(`^${key}=(.*)$`, 'm').exec(config)?.[1] ?? '';
 }
 
 async function isThere(path: string): Promise<boolean> {
@@ -63,16 +64,16 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 /** @throws ImageError when nbdkit has no such plugin */
-export async function requirePlugin(what: string, plugin: string): Promise<void> {
-  if (await isThere(join(await nbdkitDirectory('plugindir'), `nbdkit-${plugin}-plugin.so`))) return;
+export async function requirePlugin(what: string, plugin: string): Promise<NbdkitConfig> {
+  const { stdout } = await run('nbdkit', ['--dump-config'], { timeout: DUMP_TIME });
+  if (await isThere(join(directoryOf(stdout, 'plugindir'), `nbdkit-${plugin}-plugin.so`))) return stdout;
   throw new ImageError(
     `${what} needs nbdkit's ${plugin} plugin, which is not installed: ` +
       `apt-get install nbdkit (Fedora: dnf install nbdkit-${plugin}-plugin)`,
   );
 }
 
-/** Whether there is an nbdkit that has a filter. */
-export async function hasFilter(name: string): Promise<boolean> {
-  const directory = await nbdkitDirectory('filterdir').catch(() => undefined);
-  return directory !== undefined && isThere(join(directory, `nbdkit-${name}-filter.so`));
+/** Whether nbdkit has a filter. */
+export async function hasFilter(config: NbdkitConfig, name: string): Promise<boolean> {
+  return isThere(join(directoryOf(config, 'filterdir'), `nbdkit-${name}-filter.so`));
 }
