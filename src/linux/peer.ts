@@ -7,6 +7,7 @@ import { EINTR, ENOPROTOOPT, ESRCH } from '../constants/errno.js';
 import { POLLIN } from '../constants/poll-events.js';
 import { addressOf, errno, libc } from './libc.js';
 import { openPidfd } from './pidfd.js';
+import { eventsOf } from './poll.js';
 import { SOL_SOCKET } from './socket.js';
 import { findHolders, isProxy, programOf, type TcpEnds, type UnixEnds } from './socket-holders.js';
 
@@ -106,10 +107,7 @@ function openListenerPidfd(socket: number, pid: number): number {
 
 /** Whether all threads of a process have ended. */
 function hasEnded(descriptor: number): boolean {
-  const entry = new Int16Array(4);
-  new Int32Array(entry.buffer)[0] = descriptor;
-  entry[2] = POLLIN;
-  return libc.poll(addressOf(entry), 1, 0) > 0 && (entry[3] & POLLIN) !== 0;
+  return (eventsOf(descriptor, POLLIN) & POLLIN) !== 0;
 }
 
 /** Watched processes. Connections and lost changes share them; the last `release` closes the pidfds. */

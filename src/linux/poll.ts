@@ -9,6 +9,19 @@ import { addressOf, errno, libc } from './libc.js';
 /** Size of struct pollfd in bytes: fd, events, revents. */
 const ENTRY = 8;
 
+/** The events of a descriptor at this moment: those of `wanted`, and POLLERR, POLLHUP and POLLNVAL. Never blocks. */
+export function eventsOf(descriptor: number, wanted: number): number {
+  const events = new Int16Array(ENTRY / 2);
+  new Int32Array(events.buffer)[0] = descriptor;
+  events[2] = wanted;
+  return libc.poll(addressOf(events), 1, 0) > 0 ? events[3] : 0;
+}
+
+/** Whether a descriptor is closed or of no use any more, as /dev/fuse after the end of its file system. */
+export function hasErrors(descriptor: number): boolean {
+  return eventsOf(descriptor, 0) !== 0;
+}
+
 /** A set of descriptors to wait for, each with a fixed index. */
 export class PollSet {
   readonly #fds: Int32Array;

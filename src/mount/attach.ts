@@ -8,6 +8,7 @@ import { S_IFDIR, S_IFREG } from '../constants/file-mode.js';
 import { errnoText, SystemError } from '../linux/errno.js';
 import { mountFuse, openFuseDevice } from '../linux/mount.js';
 import { mountIdOf, openPath, pathThrough, servedDevice } from '../linux/path.js';
+import { hasErrors } from '../linux/poll.js';
 import { closeDescriptor } from '../linux/socket.js';
 import { type Guard, guardMount } from './auto-unmount.js';
 import { detach, unmount } from './detach.js';
@@ -17,7 +18,7 @@ import { raiseDirtyLimit, raiseReadAhead } from './kernel-limits.js';
 import { deviceNumber, findAgain, type MountEntry, mountOf, readMountTable } from './mount-table.js';
 import type { Mountpoint } from './mountpoint.js';
 import { type FuseOptions, MOUNT_FLAGS } from './option-table.js';
-import { OtherPlaces } from './other-places.js';
+import { findPlaces, type OtherPlace } from './other-places.js';
 import { atPlace } from './place.js';
 import { registerForUmount } from './umount-helper.js';
 
@@ -41,8 +42,8 @@ export interface KernelMount {
    * of that name in it. It belongs to the caller, and keeps the mount busy. @throws MountError
    */
   open(name: string): Promise<number>;
-  /** Searches for the other places of the mount. */
-  otherPlaces(): OtherPlaces;
+  /** The other places of the mount; none when the file system has ended. */
+  otherPlaces(): readonly OtherPlace[];
   /** Lets umount(8) wait for the server, where its helper is installed. The mount must be served. Never rejects. */
   register(): Promise<void>;
   /**
@@ -201,8 +202,9 @@ class Mount implements KernelMount {
     return openInMount(this.#entry, name);
   }
 
-  otherPlaces(): OtherPlaces {
-    return new OtherPlaces(this.#entry);
+  otherPlaces(): readonly OtherPlace[] {
+    // After its end the kernel may give the device number to another mount.
+    return hasErrors(this.device) ? [] : findPlaces(this.#entry);
   }
 
   async register(): Promise<void> {

@@ -45,7 +45,8 @@ function nameOf(pid: number): string {
   }
 }
 
-function findPlaces(mount: MountEntry): readonly OtherPlace[] {
+/** The other places of the file system of a mount that is served, as far as this user may see them. */
+export function findPlaces(mount: MountEntry): readonly OtherPlace[] {
   const deadline = performance.now() + PATIENCE;
   const seen = new Set<string>();
   const places: OtherPlace[] = [];
@@ -59,7 +60,7 @@ function findPlaces(mount: MountEntry): readonly OtherPlace[] {
   return places;
 }
 
-/** The other places of the file system of a mount, as far as this user may see them. */
+/** The other places of the file system of a mount that may have ended, as far as this user may see them. */
 export class OtherPlaces {
   readonly #mount: MountEntry;
   readonly #found: readonly OtherPlace[];

@@ -10,7 +10,7 @@ import type { Cleanup } from './cleanup.js';
 import { Deadline } from './deadline.js';
 import type { Served } from './file-keeper.js';
 import type { Report } from './settings.js';
-import { unmountInOrder } from './unmount.js';
+import { type UnmountResult, unmountInOrder } from './unmount.js';
 
 /** Milliseconds in which an orderly stop ends, whatever the server does. */
 const STOP_TIME = 10_000;
@@ -84,13 +84,13 @@ export class Session {
   async #finish(ending: Ending, deadline: Deadline): Promise<boolean> {
     const { report, mountpoint, backend, served } = this.#parts;
     const { text } = mountpoint;
-    let result = 'unmounted';
+    let result: UnmountResult | 'failed' = 'unmounted';
     if (ending.kind === 'signal') {
       report.detail(`${ending.name}: unmounting ${text}`);
       const files = served().map(({ file }) => file);
       result = await unmountInOrder(backend, files, deadline).catch((error: unknown) => {
         report.error(error);
-        return 'failed';
+        return 'failed' as const;
       });
     }
     const { unwrittenBytes, ranges, reason } = await stopBackend(backend, deadline.remaining);
@@ -98,13 +98,15 @@ export class Session {
       report.line(`${text} is in use: nbdfuse detached it after all writes had reached the server`);
     if (result === 'late')
       report.line(`${text}: nbdfuse detached it, but the server did not accept all writes in time`);
+    if (result === 'unreachable')
+      report.line(`${text}: nbdfuse detached it, but could not open its files to have all writes sent`);
     if (unwrittenBytes > 0) {
       const where = ranges.length === 0 ? '' : `: ${ranges.join('; ')}`;
       report.line(`${text}: ${unwrittenBytes} bytes are not on the server's disk (${reason})${where}`);
     } else if (reason === 'timeout') report.line(`${text}: the server did not answer in time`);
     else if (reason === 'loss') report.line(`${text}: some writes may be lost; see the messages above`);
     else if (reason !== '') report.line(`${text}: the last flush failed: ${reason}`);
-    return result !== 'late' && result !== 'failed' && reason === '';
+    return (result === 'unmounted' || result === 'busy') && reason === '';
   }
 
   /** Detaches a mount that is no longer served. */

@@ -9,7 +9,7 @@ import { EBUSY } from '../constants/errno.js';
 import { pathThrough } from '../linux/path.js';
 import { closeDescriptor } from '../linux/socket.js';
 import type { Backend } from './backend/backend.js';
-import { Deadline } from './deadline.js';
+import { Deadline, type Outcome } from './deadline.js';
 
 /** The first descriptor of a child after its standard ones. */
 const FIRST_INHERITED = 3;
@@ -20,52 +20,83 @@ const LAZY_TIME = 1000;
 
 /**
  * The result of an unmount: `busy` when the files are still in use, here or in another mount namespace; `late` when the
- * server did not accept the writes in time.
+ * server did not accept the writes in time; `unreachable` when the files could not be opened to write them out.
  */
-export type UnmountResult = 'unmounted' | 'busy' | 'late';
+export type UnmountResult = 'unmounted' | 'busy' | 'late' | 'unreachable';
+
+/** The parts of a backend that an unmount needs. */
+type Unmountable = Pick<Backend, 'unmount' | 'open' | 'otherPlaces'>;
 
 /** Unmounts. @param files the served files, which are flushed when the mount is in use */
 export async function unmountInOrder(
-  backend: Pick<Backend, 'unmount' | 'open' | 'otherPlaces'>,
+  backend: Unmountable,
   files: readonly number[],
   deadline: Deadline,
 ): Promise<UnmountResult> {
   const places = backend.otherPlaces();
-  const outcome = await deadline.outcomeOf(backend.unmount({ lazy: false }), RESERVE);
-  if (outcome.kind === 'done') {
-    const [place] = places.left();
-    if (place === undefined) return 'unmounted';
-    // The kernel writes its cache out at the last unmount only.
-    const isWritten = await writeOut({ open: (file) => backend.open(file, place) }, files, deadline);
-    return isWritten ? 'busy' : 'late';
-  }
+  const unmount = (): Promise<Outcome<void>> => deadline.outcomeOf(backend.unmount({ lazy: false }), RESERVE);
+  let outcome = await unmount();
   let result: UnmountResult = 'late';
   if (outcome.kind === 'failed') {
-    if ((outcome.error as { errno?: unknown }).errno !== EBUSY) throw outcome.error;
-    result = (await writeOut(backend, files, deadline)) ? 'busy' : 'late';
+    result = await writeOutBusy(backend, files, deadline, outcome.error);
+    // Its last user may have left, or somebody else unmounted it.
+    if (result === 'unreachable') outcome = await unmount();
   }
+  if (outcome.kind === 'done') return writeOutElsewhere(backend, places, files, deadline);
   await new Deadline(LAZY_TIME).outcomeOf(backend.unmount({ lazy: true }));
   return result;
 }
 
+/** Writes out a mount that could not be unmounted. @throws the error of the unmount, unless the mount is in use */
+async function writeOutBusy(
+  backend: Unmountable,
+  files: readonly number[],
+  deadline: Deadline,
+  error: unknown,
+): Promise<UnmountResult> {
+  if ((error as { errno?: unknown }).errno !== EBUSY) throw error;
+  return writeOut(backend, files, deadline);
+}
+
 /**
- * Calls fsync(2) on each file; true when all calls ended in time. A child process does it, which can be killed: a
- * thread of ours that waits for a server which never answers could not be ended.
+ * Writes out, through another place of the mount, what programs there have written: the kernel does it at the
+ * last unmount only. A place may go at any moment, with the container that it belongs to.
+ */
+async function writeOutElsewhere(
+  backend: Unmountable,
+  places: ReturnType<Unmountable['otherPlaces']>,
+  files: readonly number[],
+  deadline: Deadline,
+): Promise<UnmountResult> {
+  const tried = new Set<number>();
+  let result: UnmountResult = 'unmounted';
+  for (let left = places.left(); left.length > 0; left = places.left()) {
+    const place = left.find(({ id }) => !tried.has(id));
+    if (place === undefined) return result;
+    tried.add(place.id);
+    result = await writeOut({ open: (file) => backend.open(file, place) }, files, deadline);
+    if (result !== 'unreachable') return result;
+  }
+  return 'unmounted';
+}
+
+/**
+ * Calls fsync(2) on each file. A child process does it, which can be killed: a thread of ours that waits for a server
+ * which never answers could not be ended.
  */
 async function writeOut(
   backend: Pick<Backend, 'open'>,
   files: readonly number[],
   deadline: Deadline,
-): Promise<boolean> {
+): Promise<'busy' | 'late' | 'unreachable'> {
   const opening = Promise.allSettled(files.map((file) => backend.open(file)));
   const opened = await deadline.outcomeOf(opening, RESERVE);
-  if (opened.kind !== 'done') return false;
+  if (opened.kind !== 'done') return 'late';
   const found = opened.value.map((one) => (one.status === 'fulfilled' ? one.value : undefined));
   const descriptors = found.filter((one) => one !== undefined);
   try {
-    return (
-      (await syncAll(descriptors, deadline)) && opened.value.every(({ status }) => status === 'fulfilled')
-    );
+    if (!(await syncAll(descriptors, deadline))) return 'late';
+    return opened.value.every(({ status }) => status === 'fulfilled') ? 'busy' : 'unreachable';
   } finally {
     for (const descriptor of descriptors) closeDescriptor(descriptor);
   }

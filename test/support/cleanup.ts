@@ -3,14 +3,17 @@
 // Of the helpers, only this file and handshake-pair.ts use vitest. The helpers in run/ start servers and
 // mounts, for tests and tools.
 
-import { onTestFinished } from 'vitest';
+import { onTestFailed, onTestFinished } from 'vitest';
 import { Scope } from './run/scope.js';
 
 export type { Scope };
 
-/** A scope that closes when the running test does. */
+/** A scope that closes when the running test does. If that fails, it shows what its programs wrote to standard error. */
 export function createScope(): Scope {
   const scope = new Scope();
+  onTestFailed(() => {
+    for (const words of scope.lastWords()) console.error(words);
+  });
   onTestFinished(() => scope.close());
   return scope;
 }

@@ -7,7 +7,7 @@ import type { ChunkStatus } from '../../chunks/contract/status.js';
 import { administersSystem } from '../../linux/capabilities.js';
 import { using } from '../../linux/path.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
-import { type OtherPlace, type OtherPlaces, openAt } from '../../mount/other-places.js';
+import { type OtherPlace, openAt } from '../../mount/other-places.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import { reasonOf } from '../../transport/errors.js';
 import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
@@ -313,8 +313,8 @@ class KernelBackend implements Backend {
     return this.#files.open(file, place);
   }
 
-  otherPlaces(): OtherPlaces {
-    return this.#mount.otherPlaces();
+  otherPlaces(): ReturnType<Backend['otherPlaces']> {
+    return { left: () => this.#mount.otherPlaces() };
   }
 
   async usePassthrough(path: string): Promise<string | undefined> {

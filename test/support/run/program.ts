@@ -44,6 +44,7 @@ export class Program {
       cwd,
     });
     const remove = scope.add(() => this.kill('SIGKILL'));
+    scope.hear(() => this.#lastWords());
     this.child.stdout?.on('data', (chunk: Buffer) => {
       this.#stdout += chunk.toString();
       this.child.emit('said');
@@ -68,6 +69,13 @@ export class Program {
       this.#stderr += error.message;
       return 'not started';
     }
+  }
+
+  #lastWords(): string {
+    if (this.#stderr === '') return '';
+    const { exitCode, signalCode } = this.child;
+    const end = exitCode ?? signalCode ?? 'running';
+    return `${this.#name} (${end}): ${this.#stderr.slice(-LAST_WORDS)}`;
   }
 
   get pid(): number {

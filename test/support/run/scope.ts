@@ -20,6 +20,9 @@ const MARK = 'NBDFUSE_TEST_SCOPE';
 /** Milliseconds that processes may take to end: servers of a killed nbdfuse need five seconds. */
 const END_LIMIT = 8000;
 
+/** Programs whose last words are kept: a long run of a tool starts thousands in one scope. */
+const SPEAKERS = 20;
+
 type CleanUp = () => unknown;
 
 export interface ScopeOptions {
@@ -37,6 +40,7 @@ export class Scope {
   readonly #parent: string;
   readonly #cleanUps = new Set<CleanUp>();
   readonly #inner = new Set<Scope>();
+  readonly #speakers = new Set<() => string>();
   #forget: () => void = () => undefined;
 
   constructor({ parent = tmpdir(), readyLimit }: ScopeOptions = {}) {
@@ -61,6 +65,21 @@ export class Scope {
     const own: CleanUp = () => cleanUp();
     this.#cleanUps.add(own);
     return () => void this.#cleanUps.delete(own);
+  }
+
+  /** Registers a program's last words, for the report of a failure. */
+  hear(lastWords: () => string): void {
+    this.#speakers.add(lastWords);
+    for (const oldest of this.#speakers) {
+      if (this.#speakers.size <= SPEAKERS) break;
+      this.#speakers.delete(oldest);
+    }
+  }
+
+  /** The last words of the programs of this scope, without those that were silent. */
+  lastWords(): readonly string[] {
+    const own = [...this.#speakers].map((lastWords) => lastWords()).filter((words) => words !== '');
+    return [...own, ...[...this.#inner].flatMap((inner) => inner.lastWords())];
   }
 
   /**

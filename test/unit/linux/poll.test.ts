@@ -2,7 +2,7 @@ import { readSync, writeSync } from 'node:fs';
 import { expect, it, onTestFinished } from 'vitest';
 import { POLLIN, POLLOUT } from '../../../src/constants/poll-events.js';
 import { pipe } from '../../../src/linux/pipe.js';
-import { PollSet } from '../../../src/linux/poll.js';
+import { eventsOf, hasErrors, PollSet } from '../../../src/linux/poll.js';
 import { closeDescriptor, socketpair } from '../../../src/linux/socket.js';
 
 const POLLHUP = 16;
@@ -28,6 +28,17 @@ it('poll: reports which descriptors can be read, each at its own place', () => {
   readSync(pipes[1].read, Buffer.alloc(1));
   expect(set.wait(0)).toBe(0);
   expect(set.reventsOf(places[1])).toBe(0);
+});
+
+it('poll: tells the events of one descriptor at once, and whether it is of no use any more', () => {
+  const { read, write } = pipe();
+  expect([eventsOf(read, POLLIN), hasErrors(read)]).toEqual([0, false]);
+  writeSync(write, 'x');
+  expect([eventsOf(read, POLLIN), hasErrors(read)]).toEqual([POLLIN, false]);
+  closeDescriptor(write);
+  expect(hasErrors(read)).toBe(true);
+  closeDescriptor(read);
+  expect(hasErrors(read)).toBe(true);
 });
 
 it('poll: waits only for the requested events, and without events ignores even the end of a stream', () => {

@@ -73,14 +73,43 @@ describe('orderly unmount', () => {
     expect([backend.calls, opened]).toEqual([['eager'], [other]]);
     const unreachable = () => Promise.reject(new Error('something else is mounted there'));
     const late = createBackend({ eager: 'ok', lazy: 'ok' }, unreachable, [other]);
-    expect(await unmountInOrder(late, [0], new Deadline(10_000))).toBe('late');
+    expect(await unmountInOrder(late, [0], new Deadline(10_000))).toBe('unreachable');
   });
 
-  it('reports unwritten data where a file cannot be reached', async () => {
+  it('ends in order when the other place goes while it is opened, and tries the next one', async () => {
+    const path = await createFile();
+    const place = (id: number): OtherPlace => ({ id, path: '/other', process: undefined });
+    const left = [place(1), place(2)];
+    const goes = (): Promise<undefined> => {
+      left.shift();
+      return Promise.reject(new Error('ENOENT'));
+    };
+    const ending = {
+      ...createBackend({ eager: 'ok', lazy: 'ok' }, goes),
+      otherPlaces: () => ({ left: () => left }),
+    };
+    expect(await unmountInOrder(ending, [0], new Deadline(10_000))).toBe('unmounted');
+    left.push(place(1), place(2));
+    const second: Backend['open'] = (_, at) =>
+      at?.id === 1 ? Promise.reject(new Error('EACCES')) : openPath(path, { follow: true });
+    expect(await unmountInOrder({ ...ending, open: second }, [0], new Deadline(10_000))).toBe('busy');
+  });
+
+  it('ends in order when the last user leaves while the files are opened', async () => {
+    const answers: { eager: Answer; lazy: Answer } = { eager: BUSY, lazy: 'ok' };
+    const backend = createBackend(answers, () => {
+      answers.eager = 'ok';
+      return Promise.reject(new Error('it is no longer mounted'));
+    });
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('unmounted');
+    expect(backend.calls).toEqual(['eager', 'eager']);
+  });
+
+  it('tells that a file could not be reached to write it out', async () => {
     const unreachable = () => Promise.reject(new Error('something else is mounted there'));
     const backend = createBackend({ eager: BUSY, lazy: 'ok' }, unreachable);
-    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('late');
-    expect(backend.calls).toEqual(['eager', 'lazy']);
+    expect(await unmountInOrder(backend, [0], new Deadline(10_000))).toBe('unreachable');
+    expect(backend.calls).toEqual(['eager', 'eager', 'lazy']);
   });
 
   it('syncs no file that is not shown any more', async () => {
