@@ -18,6 +18,7 @@ import { BlockIo } from './block-io.js';
 import { type BlockStatus, blockStatus, checkContexts, type Extent, iterateExtents } from './block-status.js';
 import { connectAll } from './connect-all.js';
 import { ConnectionPool, type Loss } from './connection-pool.js';
+import { type Connector, connectorOf } from './connector.js';
 import type {
   Abortable,
   BlockStatusOptions,
@@ -48,6 +49,9 @@ export interface NbdClientEvents {
   close: [reason: NbdError];
 }
 
+/** NbdClient.over for any connector, which is no part of the public class. */
+let makeClient: (connector: Connector, options: OverOptions) => Promise<NbdClient>;
+
 /** A connected export. Every method that uses the server rejects with NbdError or one of its subclasses. */
 export class NbdClient extends EventEmitter<NbdClientEvents> {
   /** Resolves with the reason when the client is closed, or has lost its last connection and gets no other. */
@@ -55,14 +59,14 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
   readonly #pool: ConnectionPool;
   readonly #can: Capabilities;
   readonly #io: BlockIo;
-  readonly #server: NbdServer;
+  readonly #connector: Connector;
   readonly #ended: () => Promise<void> | void;
   readonly #reconnecting: Reconnecting | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(
     connections: readonly NegotiatedConnection[],
-    server: NbdServer,
+    connector: Connector,
     { reconnect, settleTime, onClosed = () => undefined }: OverOptions,
   ) {
     super();
@@ -74,9 +78,10 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
       onLost: (loss) => this.#lost(loss),
     });
     this.#pool = pool;
-    this.#can = capabilitiesOf(pool.info);
+    const can = capabilitiesOf(pool.info);
+    this.#can = connector.readOnly ? { ...can, readOnly: true } : can;
     this.#io = new BlockIo(pool);
-    this.#server = server;
+    this.#connector = connector;
     this.#ended = onClosed;
     this.#reconnecting = reconnect === undefined ? undefined : this.#reconnectWithin(reconnect);
     this.closed = pool.closed;
@@ -105,17 +110,24 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
 
   /** Connects to an open server, which stays open when the client is closed. */
   static async over(server: NbdServer, options: OverOptions = {}): Promise<NbdClient> {
+    return NbdClient.#by(connectorOf(server), options);
+  }
+
+  static {
+    makeClient = (connector, options) => NbdClient.#by(connector, options);
+  }
+
+  static async #by(connector: Connector, options: OverOptions): Promise<NbdClient> {
     const { connections, signal, reconnect } = options;
-    checkSeconds('reconnect', reconnect);
-    checkSeconds('settleTime', options.settleTime);
-    if (reconnect !== undefined && !server.reconnectable && !server.isPersistent)
+    checkTimes(options);
+    if (reconnect !== undefined && !connector.canReconnect)
       throw new NbdArgumentError(
         'reconnect is not possible: the server serves one connection only, or ends with its last one',
       );
     // Without reconnecting the server's processes live as long as a connection is left, and prove nothing.
-    const made = await connectAll(server, { connections, signal, watch: reconnect !== undefined });
+    const made = await connectAll(connector, { connections, signal, watch: reconnect !== undefined });
     try {
-      return new NbdClient(made, server, options);
+      return new NbdClient(made, connector, options);
     } catch (error) {
       for (const connection of made) connection.close();
       throw error;
@@ -343,11 +355,12 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
   }
 
   #reconnectWithin(seconds: number): Reconnecting {
-    const server = this.#server;
+    const connector = this.#connector;
+    const replaces = (): (() => void) => this.#pool.whenServerEnds();
     return new Reconnecting(this.#pool, {
       limit: seconds * 1000,
-      connect: (signal) => server.connect({ signal, watch: true }),
-      isOver: () => server.hasEnded,
+      connect: (signal) => connector.connect({ signal, watch: true, replaces }),
+      isOver: () => connector.isOver(),
       events: {
         reconnecting: () => this.#tell('reconnecting'),
         reconnected: (time) => this.#tell('reconnected', time),
@@ -387,12 +400,22 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
 }
 
 /** @throws NbdArgumentError if an option is no time in seconds */
+export function checkTimes({ reconnect, settleTime }: Pick<OverOptions, 'reconnect' | 'settleTime'>): void {
+  checkSeconds('reconnect', reconnect);
+  checkSeconds('settleTime', settleTime);
+}
+
 function checkSeconds(name: string, seconds: unknown): void {
   if (seconds === undefined || (typeof seconds === 'number' && seconds >= 0)) return;
   const shown = printable(String(seconds), 100);
   throw new NbdArgumentError(`bad ${name} ${shown}: it must be a number of seconds, 0 or more`, {
     code: typeof seconds === 'number' ? 'ERR_OUT_OF_RANGE' : 'ERR_INVALID_ARG_TYPE',
   });
+}
+
+/** Makes a client whose connections come from a connector. @throws as NbdClient.over */
+export function clientBy(connector: Connector, options: OverOptions): Promise<NbdClient> {
+  return makeClient(connector, options);
 }
 
 /** Connects with several connections: NbdClient.connect with the option `connections`. */

@@ -6,7 +6,7 @@ import { NbdArgumentError, NbdError } from '../nbd/errors.js';
 import { MAX_CONNECTIONS, sameExport } from '../nbd/export-info.js';
 import { printable } from '../nbd/text.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
-import type { NbdServer } from '../transport/server.js';
+import type { Connector } from './connector.js';
 
 /** Which connections to make. */
 export interface Wanted {
@@ -16,9 +16,9 @@ export interface Wanted {
   readonly watch: boolean;
 }
 
-/** Makes the connections of a client, one or more. @throws NbdError, and the errors of NbdServer.connect */
+/** Makes the connections of a client, one or more. @throws NbdError, and the errors of Connector.connect */
 export async function connectAll(
-  server: NbdServer,
+  server: Pick<Connector, 'connect' | 'singleConnection'>,
   { connections: count = 1, signal, watch }: Wanted,
 ): Promise<readonly NegotiatedConnection[]> {
   if (!Number.isInteger(count) || count < 1 || count > MAX_CONNECTIONS) {

@@ -3,13 +3,15 @@
 // The library's entry point to this directory, and the errors of an image's server, which the command line uses too. Loads
 // the rest when the first image is opened.
 
-import { NbdClient } from '../client/client.js';
-import type { ConnectOptions } from '../client/options.js';
+import { checkTimes, clientBy, type NbdClient } from '../client/client.js';
+import { connectorOf } from '../client/connector.js';
+import type { ClientOptions, ConnectOptions } from '../client/options.js';
+import { endpointOf } from '../client/target.js';
 import { writeToStderr } from '../linux/stderr.js';
 import { NbdArgumentError, NbdError } from '../nbd/errors.js';
 import { printableSink } from '../nbd/text.js';
 import { reasonOf } from '../transport/errors.js';
-import { openServer } from '../transport/server.js';
+import { type NbdServer, openServer } from '../transport/server.js';
 import { contradictionOf } from './contradictions.js';
 import { ImageError } from './errors.js';
 import type { RequestedFormat } from './formats.js';
@@ -19,7 +21,12 @@ import type { ImageRequest, PreparedImage } from './prepare.js';
 /** Options of `openImage`. They mean what the options of the command line mean: see nbdfuse(1). */
 export interface ImageOptions
   extends KeepRequest,
-    Pick<ConnectOptions, 'connections' | 'onStderr' | 'signal'> {
+    Pick<ConnectOptions, 'connections' | 'onStderr' | 'signal' | 'settleTime'> {
+  /**
+   * Seconds that requests wait for a lost server, 0 or more; Infinity: for ever. Programs that the image needs are started
+   * again when they have ended. Default: the client is closed with its last connection. Not with `overlay: true`.
+   */
+  readonly reconnect?: number;
   /** The format, such as `qcow2`, `raw` or `raw.xz`; default: the one that name and content of the image agree on. */
   readonly format?: string;
   /** Open the image without a change; default: false. */
@@ -78,6 +85,11 @@ function check(name: unknown, options: ImageOptions): void {
     (one) => one,
   );
   if (why !== undefined) throw new NbdArgumentError(why);
+  checkTimes(options);
+  if (options.reconnect !== undefined && overlay === true)
+    throw new NbdArgumentError(
+      'reconnect would lose the writes in the temporary overlay: name a file for the overlay',
+    );
 }
 
 async function requestOf(name: string, options: ImageOptions): Promise<ImageRequest> {
@@ -101,11 +113,28 @@ export async function explainedFailure(error: unknown, { name, keyFile }: ImageR
   return explainedOpen(explainedKey(explainedLock(error), name, keyFile), name);
 }
 
+/** The options of a client that are those of an image, too. */
+function clientOptions({ connections, signal, reconnect, settleTime }: ImageOptions): ClientOptions {
+  return { connections, signal, reconnect, settleTime };
+}
+
+/** Connects to the server of an export that is the disk itself. */
+async function connectToExport(uri: string, options: ImageOptions): Promise<NbdClient> {
+  const server = await openServer(endpointOf(uri, {}), { onStderr: options.onStderr });
+  const connector = { ...connectorOf(server), readOnly: options.readOnly === true };
+  try {
+    return await clientBy(connector, { ...clientOptions(options), onClosed: () => server.close() });
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+}
+
 async function connect(prepared: PreparedImage, options: ImageOptions): Promise<NbdClient> {
   const { argv, directory, started, locks } = prepared;
-  const { onStderr, connections, signal } = options;
+  const { onStderr } = options;
   const target = { kind: 'socket-activation', argv, directory } as const;
-  let server = started?.server;
+  let server: NbdServer | undefined = started?.server;
   const end = async (): Promise<void> => {
     try {
       await server?.close();
@@ -117,7 +146,8 @@ async function connect(prepared: PreparedImage, options: ImageOptions): Promise<
     for (const line of prepared.lines) options.onMessage?.(line);
     server ??= await openServer({ target, exportName: '' }, { onStderr });
     started?.output.passOn(onStderr ?? printableSink(writeToStderr));
-    return await NbdClient.over(server, { connections, signal, onClosed: end });
+    const { imageConnector } = await import('./connector.js');
+    return await clientBy(imageConnector(server), { ...clientOptions(options), onClosed: end });
   } catch (error) {
     await end();
     throw error;
@@ -136,7 +166,9 @@ export async function openImage(name: string, options: ImageOptions = {}): Promi
   const request = await requestOf(name, options);
   signal?.throwIfAborted();
   const { prepareImage } = await import('./prepare.js');
+  const { isExportItself } = await import('./export-itself.js');
   try {
+    if (await isExportItself(request, signal)) return await connectToExport(name, options);
     const prepared = await prepareImage(request, { signal });
     return await connect(prepared, options);
   } catch (error) {

@@ -62,12 +62,13 @@ export function watchChunkStatus(
 }
 
 /** The processes below a chunk server that carry out changes; undefined if it does not name them. */
-export async function readWriters(path: string, signal: AbortSignal): Promise<Writers | undefined> {
+export async function readWriters(path: string, signal?: AbortSignal): Promise<Writers | undefined> {
   let found: Writers | undefined;
   const take = (line: string): boolean => {
     found = parseWriters(line);
     return false;
   };
-  await readLines(path, take, AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIME)]));
+  const limit = AbortSignal.timeout(ANSWER_TIME);
+  await readLines(path, take, signal === undefined ? limit : AbortSignal.any([signal, limit]));
   return found;
 }

@@ -2,6 +2,7 @@
 //
 // Used by start.ts, single-file.ts, connected-disk.ts and shared-server.ts.
 
+import { connectTo } from '../../chunks/status/writers.js';
 import { isProxy } from '../../linux/socket-holders.js';
 import { printable } from '../../nbd/text.js';
 import { describeExit, EXIT_TIME } from '../../transport/child.js';
@@ -10,7 +11,6 @@ import type { NegotiatedConnection } from '../../transport/connection.js';
 import type { NbdServer } from '../../transport/server.js';
 import { systemClock } from '../clock.js';
 import type { Settings } from '../settings.js';
-import { connectTo } from './writers.js';
 
 /** Makes one connection, to a restarted child if necessary. */
 export type Connect = (signal: AbortSignal) => Promise<NegotiatedConnection>;

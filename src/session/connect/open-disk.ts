@@ -3,6 +3,7 @@
 // Used by start.ts; export-directory.ts and read-thread-connections.ts use its helpers. The steps that `openDisk` adds
 // to the cleanup close everything that it opens.
 
+import { connectTo } from '../../chunks/status/writers.js';
 import { capabilitiesOf } from '../../nbd/capabilities.js';
 import { type ExportInfo, sameExport } from '../../nbd/export-info.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
@@ -11,7 +12,6 @@ import { type NbdServer, openServer } from '../../transport/server.js';
 import type { Endpoint } from '../../transport/target.js';
 import type { Cleanup } from '../cleanup.js';
 import type { Report, Settings } from '../settings.js';
-import { connectTo } from './writers.js';
 
 /** An export with its first connection. */
 export interface Disk {

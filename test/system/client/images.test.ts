@@ -1,18 +1,54 @@
 // openImage: images by name, as the command line opens them.
 
-import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { ImageError, NbdArgumentError, openImage } from '../../../src/index.js';
+import {
+  ImageError,
+  NbdArgumentError,
+  type NbdClient,
+  type NbdError,
+  openImage,
+} from '../../../src/index.js';
 import { createScope } from '../../support/cleanup.js';
 import { BLOCK, blockOf, convertTo, createRaw } from '../../support/images.js';
 import { runProgram } from '../../support/run/command.js';
 import { requirePrograms } from '../../support/run/requires.js';
-import { processesOf } from '../../support/run/scope.js';
 import { startNbdkit } from '../../support/run/servers.js';
+import { until } from '../../support/run/until.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz');
 
 const MIB = 1024 * 1024;
+
+const codeOf = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'resolved',
+    (error: NbdError) => error.code,
+  );
+
+/** The command line of a process; empty once it has ended. */
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return '';
+  }
+}
+
+/** The processes whose command line names a path, those of a program first. */
+function processesWith(path: string, program = ''): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && commandOf(name).includes(path));
+  return pids.filter((pid) => commandOf(pid).includes(program)).map(Number);
+}
+
+/** The names of the events of a client, in their order. */
+function eventsOf(client: NbdClient): string[] {
+  const events: string[] = [];
+  for (const name of ['reconnecting', 'reconnected', 'refused', 'close'] as const)
+    client.on(name, () => events.push(name));
+  return events;
+}
 
 it('openImage: reads and writes a qcow2 file, and ends its server and its locks', async () => {
   const scope = createScope();
@@ -69,6 +105,85 @@ it('openImage: opens an overlay, a partition of an NBD server, and an image that
   expect(await shared.read(MIB, BLOCK)).toEqual(before.subarray(MIB, MIB + BLOCK));
 });
 
+it('openImage: with reconnect, starts a killed qemu-nbd again, and tells what it may have forgotten', async () => {
+  const scope = createScope();
+  const image = await convertTo(scope, await createRaw(scope, 2), 'qcow2', 'disk.qcow2');
+  {
+    await using disk = await openImage(image, { reconnect: 60, onStderr: () => undefined });
+    const events = eventsOf(disk);
+    await disk.write(BLOCK, Buffer.from('durable'), { fua: true });
+    for (let round = 0; round < 2; round++) {
+      await disk.write(0, Buffer.from('forgotten'));
+      const lost = once(disk, 'lost');
+      for (const pid of processesWith(image, 'qemu-nbd')) process.kill(pid, 'SIGKILL');
+      await lost;
+      expect((await disk.read(BLOCK, 7)).toString()).toBe('durable');
+      expect(await codeOf(disk.flush())).toBe('ERR_NBD_UNFLUSHED_LOST');
+      await disk.write(0, Buffer.from('again'));
+      await disk.flush();
+    }
+    expect(events).toEqual(['reconnecting', 'reconnected', 'reconnecting', 'reconnected']);
+  }
+  await until('the end of its server', () => processesWith(image, 'qemu-nbd').length === 0);
+  await using again = await openImage(image, { readOnly: true });
+  expect((await again.read(0, 5)).toString()).toBe('again');
+}, 60_000);
+
+it('openImage: without reconnect, closes when its server is killed', async () => {
+  const scope = createScope();
+  const image = await convertTo(scope, await createRaw(scope, 1), 'qcow2', 'disk.qcow2');
+  await using disk = await openImage(image, { onStderr: () => undefined });
+  for (const pid of processesWith(image, 'qemu-nbd')) process.kill(pid, 'SIGKILL');
+  expect((await disk.closed).message).toContain('the connection to the server was lost');
+  expect(await codeOf(disk.read(0, 1))).toBe('ENOTCONN');
+}, 60_000);
+
+it('openImage: with reconnect, waits for the server of an export that is killed and started again', async () => {
+  const scope = createScope();
+  const raw = await createRaw(scope, 2);
+  const first = await startNbdkit(scope, 'file', raw);
+  await using disk = await openImage(first.uri(), { reconnect: 60 });
+  await using reader = await openImage(first.uri(), { reconnect: 60, readOnly: true });
+  expect([disk.readOnly, reader.readOnly]).toEqual([false, true]);
+  expect(await codeOf(reader.write(0, Buffer.from('x')))).toBe('EPERM');
+  const events = eventsOf(disk);
+  const away = [once(disk, 'reconnecting'), once(reader, 'reconnecting')];
+  first.program.child.kill('SIGKILL');
+  await Promise.all(away);
+  const waiting = [disk.write(0, Buffer.from('later')), reader.read(BLOCK, BLOCK)] as const;
+  await first.program.ended;
+  await startNbdkit(scope, 'file', raw);
+  await waiting[0];
+  expect(await waiting[1]).toEqual(blockOf(1));
+  expect((await disk.read(0, 5)).toString()).toBe('later');
+  expect(events).toEqual(['reconnecting', 'reconnected']);
+}, 60_000);
+
+it('openImage: with reconnect, starts the server of a cache file again, and takes only the end of the server below for proof', async () => {
+  const scope = createScope();
+  const raw = await createRaw(scope, 2);
+  const first = await startNbdkit(scope, '--filter=delay', 'file', raw, 'wdelay=500ms');
+  const cacheFile = scope.path('cache');
+  await using disk = await openImage(first.uri(), { cacheFile, reconnect: 60 });
+  const events = eventsOf(disk);
+  expect(await disk.read(BLOCK, BLOCK)).toEqual(blockOf(1));
+  const writing = codeOf(disk.write(0, Buffer.alloc(4096, 1)));
+  await disk.read(MIB, BLOCK);
+  const lost = once(disk, 'lost');
+  for (const pid of processesWith(cacheFile, 'nbdfuse-chunks')) process.kill(pid, 'SIGKILL');
+  await lost;
+  expect(await writing).toBe('ERR_NBD_CHANGE_UNKNOWN');
+  expect(await disk.read(2 * BLOCK, BLOCK)).toEqual(blockOf(2));
+  expect(await codeOf(disk.write(0, Buffer.alloc(4096, 2)))).toBe('ERR_NBD_RANGE_IN_DOUBT');
+  first.program.child.kill('SIGKILL');
+  await first.program.ended;
+  await startNbdkit(scope, 'file', raw);
+  const again = (): Promise<string> => codeOf(disk.write(0, Buffer.alloc(4096, 3)));
+  await until('the proof', async () => (await again()) === 'resolved');
+  expect((await disk.read(0, 4096)).equals(Buffer.alloc(4096, 3))).toBe(true);
+  expect(events.slice(0, 2)).toEqual(['reconnecting', 'reconnected']);
+}, 60_000);
+
 it('openImage: leaves no process behind when it fails, or when it is aborted', async () => {
   const scope = createScope();
   const notQcow2 = await createRaw(scope, 1, 'disk.qcow2');
@@ -89,7 +204,7 @@ it('openImage: leaves no process behind when it fails, or when it is aborted', a
   await expect(aborted).rejects.toBe(reason);
   await using disk = await openImage(image);
   expect(disk.size).toBe(BigInt(MIB));
-  expect(await processesOf(scope.path('disk.qcow2'))).toEqual([]);
+  expect(processesWith(scope.path('disk.qcow2'))).toEqual([]);
 });
 
 it('openImage: refuses wrong arguments before it looks at the image', async () => {
@@ -104,6 +219,9 @@ it('openImage: refuses wrong arguments before it looks at the image', async () =
     ['disk.raw', { cacheFile: 'a', cacheDir: 'b' }],
     ['disk.raw', { share: true, cacheFile: 'a' }],
     ['disk.raw', { share: true, overlay: true }],
+    ['disk.raw', { overlay: true, reconnect: 1 }],
+    ['disk.raw', { reconnect: -1 }],
+    ['disk.raw', { settleTime: 'soon' }],
   ] as const;
   for (const [name, options] of wrong)
     await expect(openImage(name, options as object), JSON.stringify(options)).rejects.toBeInstanceOf(

@@ -1,17 +1,20 @@
-// Connects to the server of a file, and finds the processes that carry out its changes: see docs/internals/invariants.md.
+// Connects to the server of a mounted file or of an image, and finds the processes that carry out its changes: see docs/internals/invariants.md.
 //
 // Behind a chunk server these are the processes of the server below it. The chunk server only hands changes on: its end
 // proves nothing, and it may go on when they have ended.
 
-import { readWriters } from '../../chunks/status/watch.js';
 import { openProcesses } from '../../linux/peer.js';
 import { isChunkServer } from '../../transport/chunk-cache.js';
 import type { NegotiatedConnection } from '../../transport/connection.js';
 import { TransportError } from '../../transport/errors.js';
 import type { NbdServer } from '../../transport/server.js';
+import { readWriters } from './watch.js';
 
 /** Makes one connection. @throws TransportError, NbdServerError, NbdProtocolError */
-export async function connectTo(server: NbdServer, signal: AbortSignal): Promise<NegotiatedConnection> {
+export async function connectTo(
+  server: NbdServer,
+  signal: AbortSignal | undefined,
+): Promise<NegotiatedConnection> {
   const connection = await server.connect({ signal, watch: true });
   if (server.controlPath === undefined) return connection;
   try {
