@@ -14,6 +14,7 @@ import { placeExtents, type RawExtent, statusRequest } from '../nbd/extents.js';
 import { printable } from '../nbd/text.js';
 import { concat, u32, u64 } from '../nbd/wire.js';
 import type { ConnectionPool } from './connection-pool.js';
+import type { BlockStatusOptions } from './options.js';
 
 /** Most extents of one context in the result of one call. */
 const MAX_GATHERED = 2 ** 20;
@@ -130,13 +131,12 @@ function tooMany(name: string): NbdError {
   return new NbdError(message, { errno: E2BIG });
 }
 
-/** The extents of a whole range; with `one`, only those of one answer. */
+/** The extents of a whole range; with `one` or `partial`, only those of one answer. */
 export async function blockStatus(
   pool: ConnectionPool,
   range: ByteRange,
   contexts: readonly string[],
-  one: boolean,
-  signal?: AbortSignal,
+  { one = false, partial = false, signal }: BlockStatusOptions,
 ): Promise<BlockStatus> {
   const found = new Map<string, Extent[]>(contexts.map((name) => [name, []]));
   for (let start = range.start; start < range.end; ) {
@@ -146,7 +146,7 @@ export async function blockStatus(
       for (const extent of extents) append(all, extent);
       if (all.length > MAX_GATHERED) throw tooMany(name);
     }
-    if (one) break;
+    if (one || partial) break;
     start = round.end;
   }
   return Object.fromEntries(found);

@@ -291,7 +291,7 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
   ): Promise<BlockStatus> {
     const range = checkRange(offset, length, this.size);
     const contexts = checkContexts(this.#pool, options.contexts);
-    return blockStatus(this.#pool, range, contexts, options.one === true, options.signal);
+    return blockStatus(this.#pool, range, contexts, options);
   }
 
   /** The extents of one context (default `base:allocation`), requested on demand. */

@@ -73,6 +73,8 @@ export interface BlockStatusOptions extends Abortable {
   readonly contexts?: readonly string[];
   /** Return only the first extent of each context (NBD_CMD_FLAG_REQ_ONE). */
   readonly one?: boolean;
+  /** Return only the extents of the server's first answer, which may cover less than the range. */
+  readonly partial?: boolean;
 }
 
 /** Options of a stream, like those of node:fs. */

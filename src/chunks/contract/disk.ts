@@ -54,8 +54,11 @@ export interface DiskConnection {
   zero(offset: number, length: number, flags: ChangeFlags): Promise<void>;
   trim(offset: number, length: number, flags: ChangeFlags): Promise<void>;
   flush(): Promise<void>;
-  /** Extents from `offset` on that together have at most `length` bytes, at least one; undefined: the disk knows none. */
-  extents(offset: number, length: number): Promise<readonly AllocationExtent[]> | undefined;
+  /**
+   * Extents from `offset` on that together have at most `length` bytes, at least one; undefined: the disk knows none.
+   * @param isOne whether the first one is enough
+   */
+  extents(offset: number, length: number, isOne: boolean): Promise<readonly AllocationExtent[]> | undefined;
   /** Calls `listener` once when the server below is lost. */
   onLost(listener: () => void): void;
   close(): void;

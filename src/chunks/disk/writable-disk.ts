@@ -83,13 +83,15 @@ function propertiesOf(client: Client, isWritable: boolean): DiskProperties {
   };
 }
 
-/** The extents of a range, as the server below knows them. */
-export async function extentsOf(
+/** The first extents of a range, as one answer of the server below has them. */
+async function extentsOf(
   client: Pick<NbdClient, 'blockStatus'>,
   offset: number,
   length: number,
+  isOne: boolean,
 ): Promise<readonly AllocationExtent[]> {
-  const status = await client.blockStatus(offset, length, { contexts: ['base:allocation'], one: true });
+  const how = isOne ? { one: true } : { partial: true };
+  const status = await client.blockStatus(offset, length, { contexts: ['base:allocation'], ...how });
   return status['base:allocation'].map(({ length: count, flags }) => ({
     length: Number(count),
     hole: (Number(flags) & 1) !== 0,
@@ -144,9 +146,9 @@ class WritableConnection implements DiskConnection {
     return this.#ask(this.#reader.flush(() => this.#client.flush()));
   }
 
-  extents(offset: number, length: number): Promise<readonly AllocationExtent[]> | undefined {
+  extents(offset: number, length: number, isOne: boolean): Promise<readonly AllocationExtent[]> | undefined {
     if (!this.#client.canBlockStatus) return undefined;
-    return extentsOf(this.#client, offset, length).catch(async (error: unknown) => {
+    return extentsOf(this.#client, offset, length, isOne).catch(async (error: unknown) => {
       // A wrong answer about extents does not end the connection.
       throw error instanceof NbdProtocolError ? error : await this.#input.lossOf(error);
     });

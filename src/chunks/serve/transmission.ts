@@ -169,8 +169,10 @@ export class Transmission implements RequestSink {
   }
 
   async #extents({ offset, length, flags }: ClientRequest): Promise<readonly AllocationExtent[]> {
-    const found = (await this.#disk.extents(offset, length)) ?? [{ length, hole: false, zero: false }];
+    const isOne = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0;
+    const all = [{ length, hole: false, zero: false }];
+    const found = (await this.#disk.extents(offset, length, isOne)) ?? all;
     if (found.length === 0) throw new Error('the disk gave no extents');
-    return found.slice(0, (flags & NBD_CMD_FLAG_REQ_ONE) !== 0 ? 1 : MAX_EXTENTS);
+    return found.slice(0, isOne ? 1 : MAX_EXTENTS);
   }
 }

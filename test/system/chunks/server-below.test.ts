@@ -1,6 +1,6 @@
 // The chunk server on top of an NBD server that is cut off, killed and started again: no program sees that.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
@@ -60,4 +60,29 @@ it('chunk server: a read or write whose connection below is cut is sent again', 
       .equals(Buffer.alloc(BLOCK, 'w')),
   ).toBe(true);
   expect(await mounted.stop()).toBe(0);
+});
+
+it('chunk server: a stat after a change, an open and a close take few requests on a disk with many holes', async () => {
+  const scope = createScope();
+  const disk = scope.path('disk.raw');
+  writeFileSync(disk, '');
+  truncateSync(disk, 64 * 1024 * 1024);
+  const file = await open(disk, 'r+');
+  const extents = 512;
+  for (let i = 0; i < extents; i++) await file.write(bytesAt(i), 0, BLOCK, i * 32 * BLOCK);
+  await file.close();
+  const server = await startNbdkit(scope, '--filter=log', 'file', disk, `logfile=${scope.path('requests')}`);
+  const mounted = await mountOf(scope, uriOf({ path: server.socket }));
+  const handle = await open(mounted.file, 'r+');
+  await handle.write(bytesAt(7), 0, BLOCK, 16 * BLOCK);
+  await handle.close();
+  expect(statSync(mounted.file).blocks * 512).toBe((extents + 1) * BLOCK);
+  const [flushes, writes] = [requests(scope, 'Flush'), requests(scope, 'Write')];
+  for (let i = 0; i < 3; i++) {
+    const reader = await open(mounted.file, 'r');
+    await reader.read(Buffer.alloc(BLOCK), 0, BLOCK, i * 32 * BLOCK);
+    await reader.close();
+  }
+  expect(requests(scope, 'Extents')).toBeLessThan(16);
+  expect([requests(scope, 'Flush'), requests(scope, 'Write')]).toEqual([flushes, writes]);
 });

@@ -23,6 +23,7 @@ describe('NbdClient block status', () => {
       'base:allocation': [{ offset: 70_000n, length: 5n, flags: 0 }],
     });
     expect((await client.blockStatus(0, client.size, { one: true }))['base:allocation']).toHaveLength(1);
+    expect((await client.blockStatus(0, client.size, { partial: true }))['base:allocation']).toHaveLength(3);
   });
 
   test('iterates over several replies', async () => {
