@@ -90,6 +90,10 @@ export function progressText({ done, all }: { readonly done: number; readonly al
   return `${bytesText(done)} of ${bytesText(all)} (${percent} %)`;
 }
 
+function prefetchText({ stopped, ...progress }: NonNullable<ChunkStatus['prefetch']>): string {
+  return `${progressText(progress)}${stopped === undefined ? '' : `; ended: ${printable(stopped)}`}`;
+}
+
 /** How full a cache file is. */
 export function cacheFileText({ size, file }: ChunkStatus): string | undefined {
   if (file === undefined) return undefined;
@@ -108,7 +112,7 @@ function chunkLines(chunks: ChunkStatus): readonly (readonly [string, string])[]
     ['chunks', `${bytesText(memory.used)} of ${bytesText(memory.limit)} in memory, ${found}`],
     ...(file === undefined ? [] : [['cache file', file] as const]),
     ...(indexing === undefined ? [] : [['indexing', progressText(indexing)] as const]),
-    ...(prefetch === undefined ? [] : [['prefetch', progressText(prefetch)] as const]),
+    ...(prefetch === undefined ? [] : [['prefetch', prefetchText(prefetch)] as const]),
   ];
 }
 

@@ -230,8 +230,7 @@ export class UnitStore implements UnitFile {
     if (this.#state !== 'open' || this.#isFull || this.has(unit)) return;
     if (bytes.length !== this.#regions.lengthOf(unit))
       throw new RangeError(`unit ${unit} has ${this.#regions.lengthOf(unit)} bytes, not ${bytes.length}`);
-    const { limit = Number.POSITIVE_INFINITY } = this.#options;
-    if (bytes.length > limit) return;
+    if (bytes.length > this.limit) return;
     if (this.#pendingBytes + bytes.length > MAX_PENDING) {
       this.#leftOut++;
       return;
@@ -247,6 +246,23 @@ export class UnitStore implements UnitFile {
 
   get leftOut(): number {
     return this.#leftOut;
+  }
+
+  get refusal(): string | undefined {
+    if (!this.#isUsable) return 'the cache has failed';
+    return this.#isFull ? 'the disk of the cache is full' : undefined;
+  }
+
+  get limit(): number {
+    return this.#options.limit ?? Number.POSITIVE_INFINITY;
+  }
+
+  get free(): number {
+    return Math.max(0, this.limit - this.#regions.used - this.#pendingBytes);
+  }
+
+  get isWriting(): boolean {
+    return this.#isUsable && (this.#pendingBytes > 0 || (this.#canPunch && this.#regions.hasFreed));
   }
 
   drop(first: number, count: number): Promise<void> | undefined {
@@ -333,7 +349,7 @@ export class UnitStore implements UnitFile {
   }
 
   get #isOverLimit(): boolean {
-    return this.#regions.used > (this.#options.limit ?? Number.POSITIVE_INFINITY);
+    return this.#regions.used > this.limit;
   }
 
   #noteUse(unit: number, bytes: Uint8Array): Uint8Array {

@@ -38,6 +38,14 @@ export interface UnitFile {
   readonly isBehind: boolean;
   /** Counts the units that were left out for that. */
   readonly leftOut: number;
+  /** Why it takes no further unit, in words; undefined: it does. */
+  readonly refusal: string | undefined;
+  /** Maximum bytes of units on disk; Infinity: all of the image. */
+  readonly limit: number;
+  /** Bytes that further units may take on disk before others go for them, as far as known while `isWriting`. */
+  readonly free: number;
+  /** Whether units are on their way to the disk, or from it. */
+  readonly isWriting: boolean;
   /**
    * Forgets units whose bytes change; they count as absent as soon as this returns.
    * @returns undefined: the bytes may change; otherwise only when it resolves, or a power failure would leave the old

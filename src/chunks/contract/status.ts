@@ -26,7 +26,14 @@ export interface ChunkStatus {
   /** A pass over the whole file that finds its restart points: compressed bytes done, and all. */
   readonly indexing: { readonly done: number; readonly all: number } | undefined;
   /** Prefetching: bytes of the image that are there, and all. */
-  readonly prefetch: { readonly done: number; readonly all: number } | undefined;
+  readonly prefetch:
+    | {
+        readonly done: number;
+        readonly all: number;
+        /** Why it has ended before all is there, in words. */
+        readonly stopped?: string | undefined;
+      }
+    | undefined;
   /** Requests for units that were there, and for units that were not. */
   readonly hits: number;
   readonly misses: number;

@@ -27,10 +27,14 @@ export interface PrefetchOptions {
   readonly parallel: number;
   /** The cache file that is to get the units; undefined: memory is enough. */
   readonly file: Pick<UnitFile, 'isBehind' | 'leftOut'> | undefined;
-  /** Whether there is still room for fetched units. */
-  readonly hasRoom: () => boolean;
-  readonly onEnd: () => void;
+  /** Whether there is room for so many bytes of units that are on their way. */
+  readonly roomFor: (bytes: number) => Room;
+  /** @param isFull whether units are left for which there is no room */
+  readonly onEnd: (isFull: boolean) => void;
 }
+
+/** `later`: it depends on units that have not reached the disk. */
+export type Room = 'yes' | 'no' | 'later';
 
 /** Units that one look passes over because they are there: an image may have thousands of millions. */
 const MOST_STEPS = 65_536;
@@ -118,23 +122,29 @@ class Prefetch {
   }
 
   #begin(): void {
-    const { reader, priority, rate, hasRoom, onEnd } = this.#options;
+    const { reader, priority, rate } = this.#options;
     while (this.#hasPlace() && (rate === undefined || this.#budget >= UNIT)) {
-      const unit = hasRoom() ? this.#next() : undefined;
+      const room = this.#options.roomFor((this.#pending.size + 1) * UNIT);
+      if (room === 'later') return;
+      const unit = room === 'yes' ? this.#next() : undefined;
       if (unit === 'later') {
         this.#lookSoon();
         return;
       }
       if (unit === undefined) {
-        if (this.#pending.size > 0) return;
-        this.#end();
-        onEnd();
+        if (this.#pending.size === 0) this.#finish(room === 'no');
         return;
       }
       if (rate !== undefined) this.#budget -= UNIT;
       this.#pending.set(unit, 1);
       reader.fetch(unit, priority);
     }
+  }
+
+  #finish(isFull: boolean): void {
+    this.#end();
+    // Units that are there need no room.
+    this.#options.onEnd(isFull && this.#next() !== undefined);
   }
 
   #isThere(unit: number): boolean {
@@ -165,7 +175,7 @@ class Prefetch {
   #again(unit: number, fetches: number): void {
     const { reader, priority } = this.#options;
     if (reader.isOnItsWay(unit)) return;
-    if (fetches === MOST_FETCHES) {
+    if (fetches === MOST_FETCHES || this.#options.roomFor(this.#pending.size * UNIT) === 'no') {
       this.#pending.delete(unit);
       return;
     }

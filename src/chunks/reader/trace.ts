@@ -1,7 +1,7 @@
 // The order of the first requests for units, recorded for the next mount.
 
 import { TRACE } from '../schedule/tasks.js';
-import { startPrefetch } from './prefetch.js';
+import { type Room, startPrefetch } from './prefetch.js';
 import type { Reader } from './reader.js';
 
 /** Most units of a trace: 16 GiB. */
@@ -40,17 +40,12 @@ export class Trace {
     this.#judge(unit);
   }
 
-  /** Fetches the units that the last mount requested. @param most the most units */
-  replay(reader: Reader, parallel: number, most: number): void {
+  /** Fetches the units that the last mount requested first. @param most the most units */
+  replay(reader: Reader, parallel: number, most: number, roomFor: () => Room): void {
     if (this.#foreseen.size === 0) return;
-    const units = this.#foreseen.values();
-    let left = most;
-    const hasRoom = (): boolean => {
-      left -= 1;
-      return left >= 0;
-    };
     const onEnd = (): void => undefined;
-    const list = [...units].filter((unit) => unit < reader.map.units).values();
+    const units = [...this.#foreseen].filter((unit) => unit < reader.map.units);
+    const list = units.slice(0, most).values();
     this.#stop = startPrefetch({
       reader,
       priority: TRACE,
@@ -58,7 +53,7 @@ export class Trace {
       rate: undefined,
       parallel,
       file: undefined,
-      hasRoom,
+      roomFor,
       onEnd,
     });
   }

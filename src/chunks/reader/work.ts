@@ -8,7 +8,7 @@ import { lengthOfUnit, UNIT } from '../contract/units.js';
 import { BACKGROUND } from '../schedule/tasks.js';
 import { textOf } from './errors.js';
 import type { Image } from './image.js';
-import { startPrefetch } from './prefetch.js';
+import { type Room, startPrefetch } from './prefetch.js';
 import type { Reader } from './reader.js';
 import { Trace } from './trace.js';
 
@@ -29,6 +29,9 @@ export interface WorkOptions {
 /** The part of the memory that units may fill which nobody has asked for. */
 const GUESSES = 2;
 
+const FULL_MEMORY = 'more does not fit the memory for the image';
+const FULL_CACHE = 'the cache has its maximum size';
+
 /** The units of an image in order, without those that cannot be decoded. */
 function* unitsToFetch(reader: Reader): Generator<number, undefined> {
   for (let unit = 0; unit < reader.map.units; ) {
@@ -42,6 +45,8 @@ export class Work {
   readonly #options: WorkOptions;
   #trace: Trace | undefined;
   #stopPrefetch: (() => void) | undefined;
+  /** Why prefetching has ended before its end. */
+  #stopped: string | undefined;
 
   private constructor(options: WorkOptions) {
     this.#options = options;
@@ -93,8 +98,12 @@ export class Work {
     }
   }
 
+  #progress(): NonNullable<ChunkStatus['prefetch']> {
+    return { ...this.#amount(), stopped: this.#stopped };
+  }
+
   /** Bytes of the image that are there, and all. */
-  #progress(): { readonly done: number; readonly all: number } {
+  #amount(): { readonly done: number; readonly all: number } {
     const { image, memory } = this.#options;
     const { reader, file } = image;
     const { size, units } = reader.map;
@@ -119,18 +128,20 @@ export class Work {
   #fetch(): void {
     const { image, memory, prefetch } = this.#options;
     const { reader, file, parallel } = image;
-    const most = file === undefined ? Math.floor(memory.limit / UNIT / GUESSES) : reader.map.units;
-    this.#trace?.replay(reader, parallel, most);
+    const most = Math.floor((file === undefined ? memory.limit / GUESSES : file.limit) / UNIT);
+    this.#trace?.replay(reader, parallel, most, () => (file?.refusal === undefined ? 'yes' : 'no'));
     if (prefetch !== undefined) this.#startPrefetch(prefetch.rate);
   }
 
   #startPrefetch(rate: number | undefined): void {
-    const { image, memory, onChange } = this.#options;
+    const { image, onChange } = this.#options;
     const { reader, file, parallel } = image;
-    // Without a file, fetched units must stay in memory to be of use.
-    const hasRoom = (): boolean => file !== undefined || memory.used < memory.limit / GUESSES;
+    const roomFor = (bytes: number): Room => this.#roomFor(bytes);
     const units = unitsToFetch(reader);
-    const onEnd = (): void => onChange();
+    const onEnd = (isFull: boolean): void => {
+      if (isFull) this.#stop();
+      onChange();
+    };
     this.#stopPrefetch = startPrefetch({
       reader,
       priority: BACKGROUND,
@@ -138,9 +149,27 @@ export class Work {
       rate,
       parallel,
       file,
-      hasRoom,
+      roomFor,
       onEnd,
     });
+  }
+
+  /** Fetched units must stay to be of use: none goes for another one. */
+  #roomFor(bytes: number): Room {
+    const { image, memory } = this.#options;
+    const { file } = image;
+    if (file === undefined) return memory.used < memory.limit / GUESSES ? 'yes' : 'no';
+    if (file.refusal !== undefined) return 'no';
+    if (bytes <= file.free) return 'yes';
+    return file.isWriting ? 'later' : 'no';
+  }
+
+  #stop(): void {
+    const { image, onLine } = this.#options;
+    const { file } = image;
+    this.#stopped = file === undefined ? FULL_MEMORY : (file.refusal ?? FULL_CACHE);
+    const { done, all } = this.#amount();
+    onLine(`prefetching ends with ${Math.floor((100 * done) / all)} % of the image: ${this.#stopped}`);
   }
 }
 

@@ -29,6 +29,12 @@ function optional<T>(fields: Fields, name: string, read: (value: Fields) => T): 
 const optionalCount = (fields: Fields, name: string): number | undefined =>
   fields[name] === undefined ? undefined : count(fields, name);
 
+function prefetch(fields: Fields): ChunkStatus['prefetch'] {
+  const { stopped } = fields;
+  if (stopped !== undefined && typeof stopped !== 'string') throw new BadStatus('stopped');
+  return { ...progress(fields), stopped };
+}
+
 const progress = (fields: Fields) => ({ done: count(fields, 'done'), all: count(fields, 'all') });
 
 function file(fields: Fields): ChunkStatus['file'] {
@@ -76,7 +82,7 @@ export const parseChunkStatus = (line: string): ChunkStatus | undefined =>
       memory: used,
       file: optional(fields, 'file', file),
       indexing: optional(fields, 'indexing', progress),
-      prefetch: optional(fields, 'prefetch', progress),
+      prefetch: optional(fields, 'prefetch', prefetch),
       hits: count(fields, 'hits'),
       misses: count(fields, 'misses'),
       fetched: count(fields, 'fetched'),

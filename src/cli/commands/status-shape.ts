@@ -55,7 +55,10 @@ const wait = shaped<WaitStatus>({
   seconds: optional(number),
 });
 
-const progress = optional(shaped<NonNullable<ChunkStatus['prefetch']>>({ done: number, all: number }));
+const indexing = optional(shaped<NonNullable<ChunkStatus['indexing']>>({ done: number, all: number }));
+const prefetch = optional(
+  shaped<NonNullable<ChunkStatus['prefetch']>>({ done: number, all: number, stopped: optional(text) }),
+);
 
 const chunks = shaped<ChunkStatus>({
   size: optional(number),
@@ -68,8 +71,8 @@ const chunks = shaped<ChunkStatus>({
       complete: flag,
     }),
   ),
-  indexing: progress,
-  prefetch: progress,
+  indexing,
+  prefetch,
   hits: number,
   misses: number,
   fetched: number,

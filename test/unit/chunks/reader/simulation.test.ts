@@ -29,6 +29,10 @@ class SlowFile implements UnitFile {
   readonly isComplete = false;
   readonly isBehind = false;
   readonly leftOut = 0;
+  readonly refusal = undefined;
+  readonly limit = Number.POSITIVE_INFINITY;
+  readonly free = Number.POSITIVE_INFINITY;
+  readonly isWriting = false;
   readonly kept = new Map<number, Uint8Array>();
   readonly reads: (() => void)[] = [];
 

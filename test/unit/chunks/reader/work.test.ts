@@ -18,6 +18,8 @@ import { Store } from '../../../../src/chunks/reader/store.js';
 import { Work } from '../../../../src/chunks/reader/work.js';
 import { PointMap } from '../../../../src/chunks/schedule/chunk-map.js';
 import { BACKGROUND } from '../../../../src/chunks/schedule/tasks.js';
+import { EIO, ENOSPC } from '../../../../src/constants/errno.js';
+import { SystemError } from '../../../../src/linux/errno.js';
 import { createScope } from '../../../support/cleanup.js';
 import { CrashingDisk, emptyDisk } from '../../../support/crashing-disk.js';
 
@@ -60,10 +62,19 @@ const inputOf = (size: number): Input => {
   };
 };
 
-/** A cache file of so many units, whose disk takes its time for each. */
-async function slowFile(units: number, milliseconds: number): Promise<UnitFile> {
+interface FileOptions {
+  /** Replaces the writes to the data. */
+  readonly write?: StoredFile['write'];
+  readonly limit?: number;
+  /** Lines for the user. */
+  readonly lines?: string[];
+}
+
+/** A cache file of so many units. */
+async function createFile(units: number, { write, limit, lines = [] }: FileOptions): Promise<UnitFile> {
   const disk = new CrashingDisk(emptyDisk(), () => 0);
-  const data: StoredFile = { ...disk.file('data'), write: async () => delay(milliseconds) };
+  const file = disk.file('data');
+  const data: StoredFile = write === undefined ? file : { ...file, write };
   return adoptFiles(
     { data, index: disk.file('index') },
     { size: 0, onDisk: 0 },
@@ -71,11 +82,25 @@ async function slowFile(units: number, milliseconds: number): Promise<UnitFile> 
       path: 'FILE',
       identity: { source: 'a', coding: 'plain', fileSize: units * UNIT, version: 'a' },
       size: units * UNIT,
-      limit: undefined,
-      onFailure: (line) => expect(line).toBe(''),
-      onLine: (line) => expect(line).toBe(''),
+      limit,
+      onFailure: (line) => lines.push(line),
+      onLine: (line) => lines.push(line),
     },
   );
+}
+
+/** Prefetches an image until it ends. */
+async function prefetchAll(image: Image, memory: MemoryCache, lines: string[]): Promise<Work> {
+  const events = new EventEmitter();
+  const ended = once(events, 'end');
+  const work = await Work.start({
+    ...{ image, memory, prefetch: { rate: undefined }, trace: undefined },
+    onChange: () => events.emit('end'),
+    onLine: (line) => lines.push(line),
+  });
+  createScope().add(() => work.stop());
+  await ended;
+  return work;
 }
 
 /** An image that is not compressed. */
@@ -94,22 +119,68 @@ function openPlain(input: Input, memory: MemoryCache, file?: UnitFile): Promise<
 describe('prefetching', () => {
   it('completes a cache file whose disk is slower than the source', async () => {
     const units = 600;
-    const file = await slowFile(units, 4);
+    const lines: string[] = [];
+    const file = await createFile(units, { write: () => delay(4), lines });
     const memory = new MemoryCache(8 * UNIT);
     const image = await openPlain(inputOf(units * UNIT), memory, file);
-    const events = new EventEmitter();
-    const ended = once(events, 'end');
-    const work = await Work.start({
-      ...{ image, memory, prefetch: { rate: undefined }, trace: undefined },
-      onChange: () => events.emit('end'),
-      onLine: (line) => expect(line).toBe(''),
-    });
-    createScope().add(() => work.stop());
-    await ended;
+    await prefetchAll(image, memory, lines);
     await file.flush();
     expect(file.isComplete).toBe(true);
+    expect(lines).toEqual([]);
     // Units that the file has left out were fetched again.
     expect(image.reader.counts.fetched).toBeLessThan(2 * units * UNIT);
+    await file.close();
+  });
+
+  it('ends when the cache has its maximum size, and nothing goes for it', async () => {
+    const [units, room] = [600, 100];
+    const lines: string[] = [];
+    const file = await createFile(units, { limit: room * UNIT, lines });
+    const memory = new MemoryCache(8 * UNIT);
+    const image = await openPlain(inputOf(units * UNIT), memory, file);
+    const work = await prefetchAll(image, memory, lines);
+    await file.flush();
+    expect(Array.from({ length: units }, (_, unit) => file.has(unit)).lastIndexOf(true)).toBe(room - 1);
+    expect(image.reader.counts.fetched).toBe(room * UNIT);
+    const why = 'the cache has its maximum size';
+    expect(lines).toEqual([`prefetching ends with 16 % of the image: ${why}`]);
+    expect(work.status.prefetch).toEqual({ done: room * UNIT, all: units * UNIT, stopped: why });
+    await file.close();
+  });
+
+  it.each([
+    [ENOSPC, 'the disk of the cache is full'],
+    [EIO, 'the cache has failed'],
+  ])('ends when the disk of the cache takes no more (error %i)', async (errno, why) => {
+    const [units, room] = [2000, 100];
+    const lines: string[] = [];
+    let left = room;
+    const write = async (): Promise<void> => {
+      if (--left < 0) throw new SystemError(errno, 'write');
+      await delay(1);
+    };
+    const file = await createFile(units, { write, lines });
+    const memory = new MemoryCache(8 * UNIT);
+    const image = await openPlain(inputOf(units * UNIT), memory, file);
+    const work = await prefetchAll(image, memory, lines);
+    // The store takes more before it knows that there is no room.
+    expect(image.reader.counts.fetched).toBeLessThan(500 * UNIT);
+    expect(lines).toEqual([expect.stringContaining('FILE'), expect.stringContaining(why)]);
+    expect(work.status.prefetch?.stopped).toBe(why);
+    await file.close();
+  });
+
+  it('ends without a word when all that is left is there', async () => {
+    const units = 100;
+    const lines: string[] = [];
+    const file = await createFile(units, { limit: units * UNIT, lines });
+    const memory = new MemoryCache(8 * UNIT);
+    const image = await openPlain(inputOf(units * UNIT), memory, file);
+    const work = await prefetchAll(image, memory, lines);
+    expect(lines).toEqual([]);
+    expect(work.status.prefetch?.stopped).toBeUndefined();
+    await file.flush();
+    expect(file.isComplete).toBe(true);
     await file.close();
   });
 
@@ -124,7 +195,7 @@ describe('prefetching', () => {
     const work = await Work.start({
       ...{ image, memory, prefetch: { rate: undefined }, trace: undefined, isAway: true },
       onChange: () => undefined,
-      onLine: (line) => expect(line).toBe(''),
+      onLine: (line) => expect(line).toContain('more does not fit the memory'),
     });
     let looks = 0;
     let found: Input | undefined;
@@ -188,7 +259,7 @@ describe('prefetching', () => {
       rate: undefined,
       parallel: 1,
       file: undefined,
-      hasRoom: () => true,
+      roomFor: () => 'yes',
       onEnd: () => events.emit('end'),
     });
     createScope().add(() => {
