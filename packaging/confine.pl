@@ -5,8 +5,8 @@
 #
 #   -r FILE   may be read            -w FILE   may be read and written
 #   -t        gets a directory of its own for temporary files (TMPDIR), which is removed when the program has ended
-#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does, and in the directory of -t, and sockets
-#             beside descriptor 3
+#   -s        may make directories with sockets in /tmp, as `nbdkit -U -` does, in $RUNTIME_DIRECTORY and in the directory
+#             of -t, and sockets beside descriptor 3
 #   -p        is a program of nbdfuse: may read the files of nbdfuse, and run node, wherever they are
 #   -n        may use TCP
 #
@@ -44,6 +44,12 @@ sub program {
   # npm puts packages into the directory of nbdfuse, or beside it.
   my @packages = map { ("$_/koffi", "$_/\@koromix") } "$root/node_modules", "$root/..";
   return ([$READ | $EXECUTE, [$node]], [$READ, ["$root/bin", "$root/dist", @packages]]);
+}
+
+# Where directories with sockets are made: /tmp, and the directory that systemd gives the unit.
+sub socket_bases {
+  my ($own) = grep { m{^/} } split /:/, $ENV{RUNTIME_DIRECTORY} // '';
+  return ($own // (), '/tmp');
 }
 
 # The directory of the listening socket.
@@ -144,7 +150,7 @@ sub confine {
       $write | $LIST | $MAKE_FILE | $MAKE_DIR | $REMOVE | $REMOVE_DIR | ($given{s} ? $MAKE_SOCKET : 0),
       $given{t} ? [temporary_directory()] : [],
     ],
-    [$MAKE_DIR | $MAKE_SOCKET | $REMOVE | $REMOVE_DIR, $given{s} ? ['/tmp', socket_directory()] : []],
+    [$MAKE_DIR | $MAKE_SOCKET | $REMOVE | $REMOVE_DIR, $given{s} ? [socket_bases(), socket_directory()] : []],
     $given{p} ? program($ARGV[0]) : (),
   );
   for my $rule (@rules) { allow($ruleset, $all, $_, $rule->[0]) for @{ $rule->[1] } }

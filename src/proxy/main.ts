@@ -7,11 +7,13 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { LONGEST_UNIX_PATH } from '../constants/unix-path.js';
+import { socketDirectoryToMake } from '../linux/socket-directory.js';
 import { writeToStderr } from '../linux/stderr.js';
 import { titleWithoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
@@ -59,10 +61,16 @@ async function pass(client: Socket, source: SocketActivationSource, size: bigint
   }
 }
 
+/** A path for a socket, in a new directory, that is short enough for QEMU. */
+function newSocket(): string {
+  const directory = socketDirectoryToMake('nbdfuse-proxy', LONGEST_UNIX_PATH);
+  mkdirSync(directory, { mode: 0o700 });
+  return join(directory, 'socket');
+}
+
 /** Serves the inherited socket, or a new one whose path it returns. */
 async function listen(server: Server, { run }: ProxyRequest): Promise<string | undefined> {
-  // nbdkit makes its sockets in /tmp too: the path is short enough for QEMU.
-  const path = run === undefined ? undefined : join(mkdtempSync('/tmp/nbdfuse-proxy-'), 'socket');
+  const path = run === undefined ? undefined : newSocket();
   server.listen(path === undefined ? { fd: INHERITED } : { path });
   await once(server, 'listening');
   return path;

@@ -3,13 +3,12 @@
 // Used by server.ts. The socket is in a new directory of mode 0700, which is removed when the server is closed, and
 // when this process is killed (child.ts).
 
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../linux/socket.js';
+import { socketDirectoryToMake } from '../linux/socket-directory.js';
 import { listenUnix } from '../linux/unix-socket.js';
 import { printable } from '../nbd/text.js';
 import { Child, type LaunchOptions } from './child.js';
@@ -18,32 +17,21 @@ import { connectUnix } from './dial.js';
 import { reasonOf, TransportError } from './errors.js';
 import type { Source } from './source.js';
 
-/** The parents of the directory, in the order in which they are tried. */
-const parents = (): string[] => [resolve(tmpdir()), '/tmp', '/var/tmp', '/dev/shm'];
-
 /**
- * The path of a directory that can be made, whose name nobody else can guess.
- * @throws TransportError with the reason of the first place, which $TMPDIR names
+ * The path of a directory that can be made.
+ * @throws TransportError with the reason of the first place, which $RUNTIME_DIRECTORY or $TMPDIR names
  */
 function directoryToMake(): string {
-  const name = `nbdfuse-${randomBytes(8).toString('hex')}`;
-  const failures: unknown[] = [];
-  for (const parent of parents()) {
-    const path = join(parent, name);
-    try {
-      mkdirSync(path, { mode: 0o700 });
-      rmdirSync(path);
-      return path;
-    } catch (error) {
-      failures.push(error);
-    }
+  try {
+    return socketDirectoryToMake('nbdfuse');
+  } catch (cause) {
+    const { path = '' } = cause as NodeJS.ErrnoException;
+    throw new TransportError(
+      `cannot create a directory for the server's socket in ${printable(dirname(path))}: ${reasonOf(cause)}; ` +
+        'set TMPDIR to a directory that you may write to',
+      { cause },
+    );
   }
-  const [cause] = failures;
-  throw new TransportError(
-    `cannot create a directory for the server's socket in ${printable(tmpdir())}: ${reasonOf(cause)}; ` +
-      'set TMPDIR to a directory that you may write to',
-    { cause },
-  );
 }
 
 function listenIn(directory: string, fd: number): void {

@@ -3,7 +3,7 @@
 // A command in front of nbdfuse sets the same capabilities (setpriv) and the same filters (libseccomp, which systemd
 // uses, too). The filters are those of SystemCallFilter=, RestrictAddressFamilies= and RestrictNamespaces=.
 
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { runProgram } from './run/command.js';
@@ -148,7 +148,7 @@ function refusedCalls(): readonly Rule[] {
 }
 
 /**
- * The command prefix with the unit's capabilities and filters. Needs the programs setpriv, perl and systemd-analyze.
+ * The command prefix with the unit's capabilities, filters and runtime directory, which is `run` in the scope's folder. Needs the programs setpriv, perl and systemd-analyze.
  */
 export async function unitRestrictions(scope: Scope): Promise<string[]> {
   const library = new FilterLibrary();
@@ -157,5 +157,7 @@ export async function unitRestrictions(scope: Scope): Promise<string[]> {
   library.write(paths[0], REFUSE, allowed);
   library.write(paths[1], ALLOW, refusedCalls());
   const words = ['perl', '-e', LOADER, String(library.numberOf('prctl')), String(paths.length), ...paths];
-  return [...unitCapabilities(), ...words];
+  const own = scope.path('run');
+  mkdirSync(own, { recursive: true, mode: 0o700 });
+  return ['env', `RUNTIME_DIRECTORY=${own}`, ...unitCapabilities(), ...words];
 }

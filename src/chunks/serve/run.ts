@@ -7,14 +7,14 @@
 // too.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
-import { constants, tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { constants } from 'node:os';
+import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { LONGEST_UNIX_PATH } from '../../constants/unix-path.js';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../../linux/socket.js';
+import { socketDirectoryToMake } from '../../linux/socket-directory.js';
 import { listenUnix } from '../../linux/unix-socket.js';
 
 /** Milliseconds between SIGTERM and SIGKILL for the command. */
@@ -30,27 +30,6 @@ clean() { rm -f -- "$directory/socket"; rmdir -- "$directory"; }
 read -r _ <&4 || { clean 2>/dev/null; exit 1; }
 ( ( trap '' TERM INT HUP; read -r _ || kill -TERM $$; clean ) <&4 >/dev/null 2>&1 3<&- 4<&- & )
 exec /bin/sh -c "$2" 4<&-`;
-
-/** The parents of the directory, in the order in which they are tried. */
-const parents = (): string[] => [resolve(tmpdir()), '/tmp', '/var/tmp', '/dev/shm'];
-
-/** The path of a directory that can be made, whose name nobody else can guess. @throws NodeJS.ErrnoException of the first */
-function directoryToMake(): string {
-  const name = `nbdfuse-chunks-${randomBytes(8).toString('hex')}`;
-  const failures: unknown[] = [];
-  for (const parent of parents()) {
-    const path = join(parent, name);
-    if (Buffer.byteLength(join(path, 'socket')) > LONGEST_UNIX_PATH) continue;
-    try {
-      mkdirSync(path, { mode: 0o700 });
-      rmdirSync(path);
-      return path;
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  throw failures[0];
-}
 
 /** Makes the directory with a listening socket. @returns its descriptor @throws SystemError; NodeJS.ErrnoException */
 function listenIn(directory: string): number {
@@ -91,7 +70,7 @@ export class RunningCommand {
    * @throws SystemError or NodeJS.ErrnoException if it cannot be started or there is no place for the socket
    */
   static async start(command: string, inherited: number): Promise<RunningCommand> {
-    const directory = directoryToMake();
+    const directory = socketDirectoryToMake('nbdfuse-chunks', LONGEST_UNIX_PATH);
     const child = spawn('/bin/sh', ['-c', LAUNCHER, 'sh', directory, command], {
       env: { ...process.env, unixsocket: join(directory, 'socket') },
       stdio: ['inherit', 'inherit', 'inherit', inherited, 'pipe'],

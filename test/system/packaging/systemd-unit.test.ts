@@ -1,6 +1,6 @@
 // nbdfuse with the capabilities and the filters of system calls of its systemd unit.
 
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { TIME } from '../../../src/cli/commands/unmount.js';
@@ -13,6 +13,7 @@ import { type MountedDisk, mountDisk, NBDFUSE } from '../../support/run/mount.js
 import { freePort } from '../../support/run/ports.js';
 import { Program, runWithin } from '../../support/run/program.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { processesOf } from '../../support/run/scope.js';
 import { startNbdkit, startTcpNbdkit } from '../../support/run/servers.js';
 import { until } from '../../support/run/until.js';
 import { unitRestrictions, wordsOf } from '../../support/systemd-unit.js';
@@ -203,6 +204,58 @@ describe('systemd unit: with its restrictions, an image server has its sandbox',
       expect(await blockAt(disk.file, 2 * MIB)).toBe(512);
       expect(await disk.stop()).toBe(0);
     }
+  });
+});
+
+/** Kills every process of a scope, as systemd kills those of a unit: none lives on to tidy up. */
+async function killAll(scope: Scope): Promise<void> {
+  for (;;) {
+    const left = await processesOf(scope.folder);
+    if (left.length === 0) return;
+    for (const signal of ['SIGSTOP', 'SIGKILL'] as const)
+      for (const { pid } of left) runQuietly(() => process.kill(pid, signal));
+  }
+}
+
+function runQuietly(act: () => void): void {
+  try {
+    act();
+  } catch {
+    // It has ended meanwhile.
+  }
+}
+
+describe('systemd unit: what a killed nbdfuse leaves is in the directory that systemd removes', () => {
+  const SERVERS: readonly (readonly [string, (scope: Scope) => Promise<readonly string[]>])[] = [
+    ['a server', async (scope) => ['[', 'nbdkit', 'file', emptyDisk(scope), ']']],
+    [
+      'a compressed qcow2',
+      async (scope) => {
+        const image = await convertTo(scope, await createRaw(scope, 4), 'qcow2', 'disk.qcow2');
+        await runProgram('xz', '-0', image);
+        return [`${image}.xz`];
+      },
+    ],
+  ];
+
+  it.each(SERVERS)('%s', async (_, make) => {
+    const scope = createScope();
+    const server = await make(scope);
+    const places = [scope.path('run'), scope.path('tmp')];
+    mkdirSync(places[1], { mode: 0o700 });
+    const count = (): number[] => places.map((place) => readdirSync(place).length);
+    const prefix = ['env', `TMPDIR=${places[1]}`, ...(await unitRestrictions(scope))];
+    const disk = await mountDisk(scope, { server, prefix });
+    await killAll(scope);
+    const [own, others] = count();
+    expect(own).toBeGreaterThan(0);
+    expect(others).toBe(0);
+    await runProgram('umount', disk.mountpoint);
+  });
+
+  it("its name is the unit's", () => {
+    expect(wordsOf('RuntimeDirectory')).toEqual(['nbdfuse-%i']);
+    expect(wordsOf('RuntimeDirectoryMode')).toEqual(['0700']);
   });
 });
 
