@@ -13,9 +13,11 @@ system_files() {
   echo 'packaging/nbdfuse-unmount.desktop usr/share/applications/nbdfuse-unmount.desktop 644'
 }
 
-# completion_files: a line for each: its shell, its place in the system.
+# completion_files: a line for each: its shell, its place in the system. bash loads a file by the name of the
+# command to complete, so nbdsh has a file too.
 completion_files() {
   echo 'bash usr/share/bash-completion/completions/nbdfuse'
+  echo 'bash usr/share/bash-completion/completions/nbdsh'
   echo 'zsh usr/share/zsh/vendor-completions/_nbdfuse'
   echo 'fish usr/share/fish/vendor_completions.d/nbdfuse.fish'
 }

@@ -64,6 +64,7 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
         'usr/sbin/umount.fuse.nbdfuse',
         'usr/share/applications/nbdfuse-open.desktop',
         'usr/share/bash-completion/completions/nbdfuse',
+        'usr/share/bash-completion/completions/nbdsh',
         'usr/share/doc/nbdfuse/changelog.Debian.gz',
         'usr/share/doc/nbdfuse/copyright',
         'usr/share/doc/nbdfuse/monitoring/nbdfuse.rules.yml',
@@ -76,6 +77,16 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
         'usr/share/zsh/vendor-completions/_nbdfuse',
       ]),
     );
+  });
+
+  it('has a bash completion for each program, which loads without another', async () => {
+    // bash-completion loads the file with the name of the command.
+    const load = '. "$1/$2"; complete -p "$2"';
+    for (const name of readdirSync(outer.path(architecture, 'usr/bin'))) {
+      const directory = outer.path(architecture, 'usr/share/bash-completion/completions');
+      const words = ['--norc', '-c', load, 'bash', directory, name];
+      expect(await runProgram('bash', ...words)).toBe(`complete -F _${name} ${name}\n`);
+    }
   });
 
   it('has one native binary, for its processor, and no code cache', async () => {

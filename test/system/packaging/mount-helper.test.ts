@@ -279,7 +279,8 @@ it('install-system: removes what it installed, and the unit reports readiness', 
   const scope = createScope();
   const installed = await install(scope);
   const files = (await runProgram('find', installed, '-type', 'f')).split('\n');
-  expect(files).toContain(`${installed}/usr/share/bash-completion/completions/nbdfuse`);
+  for (const name of ['nbdfuse', 'nbdsh'])
+    expect(files).toContain(`${installed}/usr/share/bash-completion/completions/${name}`);
   for (const name of HELPERS) expect(files).toContain(`${installed}/usr/local/share/man/man8/${name}.8.gz`);
   const unit = readFileSync(`${installed}/usr/lib/systemd/system/nbdfuse@.service`, 'utf8');
   expect(unit).toMatch(/^Type=notify\n[^@]*^ExecStart=\/\S*node \/\S*bin\/nbdfuse \$NBDFUSE_OPTIONS /m);
