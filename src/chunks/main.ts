@@ -159,7 +159,9 @@ function fileOpener(options: ChunkServerOptions, input: Input) {
 async function emptyOther(file: UnitFile, path: string, input: Input): Promise<void> {
   if (!(await hasOtherBytes(file, input))) return;
   await file.drop(0, unitsOf(input.size));
-  say(`the cache ${path} has other bytes than its source: it is started anew`);
+  const goesOn =
+    file.refusal === undefined ? 'it is started anew' : `going on without it, since ${file.refusal}`;
+  say(`the cache ${path} has other bytes than its source: ${goesOn}`);
 }
 
 /** The disk that is served: an image, or the disk of an NBD server. */

@@ -19,6 +19,8 @@ const LITTLE = endianness() === 'LE';
 
 /** Where nbdfuse's locks begin: byte n of an image is byte OWN_BASE + n for the lock. */
 const OWN_BASE = 2n ** 61n;
+/** The byte whose lock says who may change the bytes of a file that the kernel may read in place of a mount. */
+const CONTENT = 2n ** 60n;
 const QEMU_USED = 100n;
 const QEMU_DENIED = 200n;
 /** QEMU's numbers of its permissions. */
@@ -60,6 +62,20 @@ export function lockWholeFile(fd: number): boolean {
 /** Whether another process has locked a file by `lockWholeFile`. */
 export function isWholeFileLocked(fd: number): boolean {
   return isLocked(fd, 0n);
+}
+
+/** Locks the bytes of a file, to change them. @returns false: the kernel reads them, or another process changes them */
+export function lockContent(fd: number): boolean {
+  return take(fd, F_WRLCK, CONTENT, 1n);
+}
+
+/** Locks the bytes of a file against changes. The lock ends when nobody has this open file any more, the kernel included. */
+export function lockContentForReading(fd: number): boolean {
+  return take(fd, F_RDLCK, CONTENT, 1n);
+}
+
+export function unlockContent(fd: number): void {
+  take(fd, F_UNLCK, CONTENT, 1n);
 }
 
 /** Takes a lock. False: another process has one. A file system without locks refuses none. */

@@ -147,6 +147,8 @@ export class CrashingDisk {
         file.truncate(size);
         await sync();
       },
+      lock: () => true,
+      unlock: () => undefined,
       close: async () => undefined,
     };
   }

@@ -41,6 +41,11 @@ export class CacheFileError extends Error {
   override name = 'CacheFileError';
 }
 
+/** Programs read FILE through the kernel: its bytes must stay. */
+class InUseError extends Error {
+  override name = 'InUseError';
+}
+
 export interface CacheFileOptions {
   /** FILE, as text (see linux/path-text). */
   readonly path: string;
@@ -155,6 +160,7 @@ async function startAnew(
     await files.index.write(0, MAGIC);
     await files.index.sync();
   }
+  if (!files.data.lock()) throw new InUseError();
   // A FILE of 0 bytes means that no record counts.
   await files.data.truncate(0);
   await files.index.write(slotOffset(header), encodeHeader(header));
@@ -266,6 +272,10 @@ export async function openCacheFile(options: CacheFileOptions): Promise<UnitFile
     return await openLocked(options);
   } catch (error) {
     if (error instanceof CacheFileError) throw error;
+    if (error instanceof InUseError) {
+      onFailure(`programs still read the former image in the cache ${path}; going on without it`);
+      return undefined;
+    }
     const errno = errnoOf(error);
     if (USER_ERRORS.includes(errno))
       throw new CacheFileError(`cannot open the cache file ${path}: ${errnoReason(errno)}`, { cause: error });

@@ -3,6 +3,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { EIO, ENOSYS, EOPNOTSUPP } from '../../constants/errno.js';
 import { SystemError } from '../../linux/errno.js';
+import { lockContent, unlockContent } from '../../linux/file-lock.js';
 import { punchHole } from '../../linux/hole.js';
 import { ReadNow } from '../../linux/read-now.js';
 
@@ -19,6 +20,9 @@ export interface StoredFile {
   punch(offset: number, length: number): Promise<boolean>;
   /** Sets the number of bytes, on stable storage. */
   truncate(size: number): Promise<void>;
+  /** Locks the bytes, to change them. False: the kernel reads them in place of a mount. */
+  lock(): boolean;
+  unlock(): void;
   close(): Promise<void>;
 }
 
@@ -79,6 +83,14 @@ export class DiskFile implements StoredFile {
   async truncate(size: number): Promise<void> {
     await this.#handle.truncate(size);
     await this.#handle.sync();
+  }
+
+  lock(): boolean {
+    return lockContent(this.#handle.fd);
+  }
+
+  unlock(): void {
+    unlockContent(this.#handle.fd);
   }
 
   close(): Promise<void> {

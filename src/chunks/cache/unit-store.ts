@@ -11,10 +11,14 @@
 // - The first page of a region: a note that the region is used, sync of FILE.index, then the page. So no page from an
 //   earlier time appears behind intents that did not know it.
 //
+// The kernel may read a complete FILE in place of a mount, also after the end of that mount. So the store has a
+// lock to change FILE, which it gives up when FILE is complete and takes again before a change. While the kernel reads FILE,
+// it stays as it is: nothing is added, and no hole is made.
+//
 // One loop writes all but the intents. Syncs are shared: one a second, or each 64 MiB.
 
-import { EDQUOT, EIO, ENOSPC } from '../../constants/errno.js';
-import { errnoReason } from '../../linux/errno.js';
+import { EBUSY, EDQUOT, EIO, ENOSPC } from '../../constants/errno.js';
+import { errnoReason, SystemError } from '../../linux/errno.js';
 import type { SavedIndex, UnitFile } from '../contract/cache.js';
 import { isZero, UNIT } from '../contract/units.js';
 import {
@@ -128,6 +132,8 @@ export class UnitStore implements UnitFile {
   /** Whether nothing more is added: the disk is full. */
   #isFull = false;
   #canPunch = true;
+  /** Whether FILE may be changed: we have the lock. */
+  #isLocked = false;
   #saysDamage = true;
   /** Whether FILE has been emptied after a failure; the attempt that is under way. */
   #isInvalid = false;
@@ -148,6 +154,7 @@ export class UnitStore implements UnitFile {
     this.#index = loaded.index;
     this.#trace = loaded.trace;
     for (const region of loaded.dirty) this.#dirty.add(region);
+    this.#release();
     this.#isFlushWanted = this.#isOverLimit;
     if (this.#isFlushWanted) this.#wake();
     this.#arm();
@@ -167,7 +174,7 @@ export class UnitStore implements UnitFile {
     const loaded = await loadStore(files.index, header, options.limit !== undefined);
     const { regions } = loaded;
     // Bytes of units whose record a crash has prevented.
-    if (onDisk > regions.used + regions.used / 8 + SLACK)
+    if (onDisk > regions.used + regions.used / 8 + SLACK && files.data.lock())
       for (const [offset, length] of regions.absentRanges())
         if (!(await files.data.punch(offset, length))) break;
     return new UnitStore(files, header, options, loaded);
@@ -183,7 +190,7 @@ export class UnitStore implements UnitFile {
   }
 
   get isComplete(): boolean {
-    return this.#isUsable && this.#regions.count === this.#regions.units;
+    return this.#isUsable && this.#hasAll && !this.#isLocked;
   }
 
   has(unit: number): boolean {
@@ -227,7 +234,7 @@ export class UnitStore implements UnitFile {
   }
 
   write(unit: number, bytes: Uint8Array): void {
-    if (this.#state !== 'open' || this.#isFull || this.has(unit)) return;
+    if (this.#state !== 'open' || this.#isFull || this.has(unit) || !this.#lock()) return;
     if (bytes.length !== this.#regions.lengthOf(unit))
       throw new RangeError(`unit ${unit} has ${this.#regions.lengthOf(unit)} bytes, not ${bytes.length}`);
     if (bytes.length > this.limit) return;
@@ -250,7 +257,8 @@ export class UnitStore implements UnitFile {
 
   get refusal(): string | undefined {
     if (!this.#isUsable) return 'the cache has failed';
-    return this.#isFull ? 'the disk of the cache is full' : undefined;
+    if (this.#isFull) return 'the disk of the cache is full';
+    return this.#hasAll || this.#lock() ? undefined : 'programs still read the cache';
   }
 
   get limit(): number {
@@ -262,7 +270,7 @@ export class UnitStore implements UnitFile {
   }
 
   get isWriting(): boolean {
-    return this.#isUsable && (this.#pendingBytes > 0 || (this.#canPunch && this.#regions.hasFreed));
+    return this.#isUsable && (this.#pendingBytes > 0 || (this.#mayPunch && this.#regions.hasFreed));
   }
 
   drop(first: number, count: number): Promise<void> | undefined {
@@ -344,6 +352,27 @@ export class UnitStore implements UnitFile {
     return this.#state === 'open' || this.#state === 'closing';
   }
 
+  get #hasAll(): boolean {
+    return this.#regions.count === this.#regions.units;
+  }
+
+  get #mayPunch(): boolean {
+    return this.#canPunch && this.#isLocked;
+  }
+
+  /** Takes the lock of FILE. False: the kernel reads FILE. */
+  #lock(): boolean {
+    this.#isLocked ||= this.#files.data.lock();
+    return this.#isLocked;
+  }
+
+  /** Gives up the lock of a complete FILE. */
+  #release(): void {
+    if (!this.#hasAll) return;
+    this.#files.data.unlock();
+    this.#isLocked = false;
+  }
+
   get #quietMs(): number {
     return this.#options.quietMs ?? QUIET_MS;
   }
@@ -411,6 +440,7 @@ export class UnitStore implements UnitFile {
     // A unit that is still being written would make FILE longer again.
     while (this.#running !== undefined) await this.#running;
     try {
+      if (!this.#lock()) throw new SystemError(EBUSY, 'truncate');
       await this.#files.data.truncate(0);
       this.#isInvalid = true;
     } catch (cause) {
@@ -435,7 +465,7 @@ export class UnitStore implements UnitFile {
   }
 
   #needsCommit(): boolean {
-    const hasFreed = this.#canPunch && this.#regions.hasFreed;
+    const hasFreed = this.#mayPunch && this.#regions.hasFreed;
     return this.#dirty.size > 0 || this.#sections.size > 0 || this.#unsynced > 0 || hasFreed;
   }
 
@@ -460,6 +490,7 @@ export class UnitStore implements UnitFile {
     // Further calls in this turn join the first batch.
     await Promise.resolve();
     try {
+      if (!this.#hasAll) this.#lock();
       if (this.#isOverLimit) await this.#makeRoom(0);
       while (this.#isUsable && (this.#pending.size > 0 || this.#isFlushWanted)) {
         if (this.#pending.size > 0) await this.#storeBatch();
@@ -544,6 +575,7 @@ export class UnitStore implements UnitFile {
   async #makeRoom(bytes: number): Promise<boolean> {
     const { limit } = this.#options;
     if (limit === undefined || this.#regions.used + bytes <= limit) return true;
+    if (this.#canPunch && !this.#lock()) return false;
     if (this.#canPunch && this.#regions.hasFreed) await this.#commit();
     const excess = this.#regions.used + bytes - limit;
     if (excess > 0 && this.#canPunch) {
@@ -563,7 +595,7 @@ export class UnitStore implements UnitFile {
     const durable = oldest === undefined ? this.#accepted : oldest.order - 1;
     if (oldest === undefined) this.#isFlushWanted = false;
     this.#takeTouched(isFinal);
-    const freed = this.#canPunch ? this.#regions.freedUnits() : [];
+    const freed = this.#mayPunch ? this.#regions.freedUnits() : [];
     const hasData = this.#unsynced > 0;
     this.#unsynced = 0;
     const pages = [...this.#dirty].map((region) => ({ region, page: this.#pageOf(region) }));
@@ -580,6 +612,7 @@ export class UnitStore implements UnitFile {
     await this.#punch(freed);
     await this.#writeSections();
     this.#clearIntents(isFinal);
+    this.#release();
     this.#durable = durable;
     for (const { order, done } of this.#flushes) if (order <= durable) done();
     this.#flushes = this.#flushes.filter(({ order }) => order > durable);

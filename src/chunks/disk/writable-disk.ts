@@ -147,7 +147,7 @@ class WritableConnection implements DiskConnection {
   }
 
   extents(offset: number, length: number, isOne: boolean): Promise<readonly AllocationExtent[]> | undefined {
-    if (!this.#client.canBlockStatus) return undefined;
+    if (!this.#client.canBlockStatus || this.#reader.hasLeft) return undefined;
     return extentsOf(this.#client, offset, length, isOne).catch(async (error: unknown) => {
       // A wrong answer about extents does not end the connection.
       throw error instanceof NbdProtocolError ? error : await this.#input.lossOf(error);

@@ -77,6 +77,11 @@ export class Reader {
   /** Whether the server below has another disk, and the cache file is served without it. */
   #hasLeft = false;
 
+  /** Whether nothing of the server below is of the disk that is served. */
+  get hasLeft(): boolean {
+    return this.#hasLeft;
+  }
+
   constructor(options: ReaderOptions) {
     this.map = options.map;
     this.#options = options;

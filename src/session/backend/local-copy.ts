@@ -4,6 +4,7 @@
 
 import { type FileHandle, open } from 'node:fs/promises';
 import { O_DIRECT, O_RDONLY } from '../../constants/open-flags.js';
+import { lockContentForReading } from '../../linux/file-lock.js';
 import { addressOf } from '../../linux/libc.js';
 import { pathThrough } from '../../linux/path.js';
 import { reasonOf } from '../../transport/errors.js';
@@ -38,6 +39,8 @@ async function lookAt(handle: FileHandle, size: bigint | undefined): Promise<Loc
   const found = await handle.stat({ bigint: true });
   if (!found.isFile()) return { why: 'the cache file is not a regular file' };
   if (found.size !== size) return { why: `the cache file has ${found.size} bytes in place of ${size}` };
+  // The chunk server of this mount, or of a later one, changes no file that the kernel still reads.
+  if (!lockContentForReading(handle.fd)) return { why: 'another process changes the cache file' };
   const direct = await readsSectors(handle.fd);
   if (direct === undefined) return { why: 'the file system of the cache file has no O_DIRECT' };
   return { descriptor: handle.fd, direct };

@@ -98,6 +98,8 @@ export class CacheDisk {
         await change('truncation', (target) => target.truncate(size));
         await sync();
       },
+      lock: () => true,
+      unlock: () => undefined,
       close: () => Promise.resolve(),
     };
   }
