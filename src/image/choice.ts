@@ -25,21 +25,33 @@ export interface Evidence {
   readonly head: Buffer;
   /** Its last 512 bytes, if available. */
   readonly tail?: Buffer | undefined;
+  /** Whether it lies in an archive. */
+  readonly isMember?: boolean;
+}
+
+/** The kind of a file whose name calls it compressed, and the next step. */
+function contradictionTo(content: Compression | undefined, foreign: Foreign | undefined): [string, string] {
+  if (content !== undefined) return [`looks like ${content}`, 'rename it'];
+  if (foreign !== undefined) return [`is ${foreign.what}`, foreign.remedy];
+  return ['does not look like it', 'get it again, or use --format=raw to serve it unchanged'];
 }
 
 /**
  * How the file is compressed; undefined when it is not.
+ * @param wantsMember whether the user names a file in it, so that it must be an archive, whatever its name says
  * @throws ImageError when name and content disagree and the user does not decide
  */
 export function chooseCompression(
   { name, head }: Evidence,
   requested: RequestedFormat,
+  wantsMember = false,
 ): Compression | undefined {
   const content = compressionOfContent(head);
   const promised = requested.compression ?? formatOfName(name).compression;
   // No disk begins like this, and the image names no other file; its name is that of a raw disk.
   const isDecided = requested.format !== undefined || promised !== undefined;
   if (promised === content || (content === 'android-sparse' && !isDecided)) return content;
+  if (wantsMember && promised === undefined) return content;
   // A frame of either format may come first.
   if (content === undefined && (promised === 'zstd' || promised === 'lz4') && isSkippable(head))
     return promised;
@@ -48,16 +60,14 @@ export function chooseCompression(
     const isRaw = requested.format !== undefined && requested.compression === undefined;
     // Only the name says so, and the user says otherwise.
     if (content === undefined && isRaw) return undefined;
-    const found = content === undefined ? 'does not look like it' : `looks like ${content}`;
-    const next =
-      content === undefined ? 'get it again, or use --format=raw to serve it unchanged' : 'rename it';
+    const [found, next] = contradictionTo(content, foreignOf(head));
     throw new ImageError(`${shown} should be compressed with ${promised}, but ${found}: ${next}`);
   }
   if (content === undefined || requested.format !== undefined) return undefined;
   const word = suffixOf(content);
   throw new ImageError(
     `${shown} looks like a file compressed with ${content}, but its name does not say so: ` +
-      `use --format=raw.${word} to decompress it, or --format=raw to serve it unchanged`,
+      `use --format=${word} to decompress it, or --format=raw to serve it unchanged`,
   );
 }
 
@@ -72,14 +82,18 @@ function compressedOf(head: Buffer): Foreign | undefined {
  * The image's format; the evidence is that of the unpacked image, under the name of the file.
  * @throws ImageError when name and content disagree and the user does not decide
  */
-export function chooseFormat({ name, head, tail }: Evidence, requested: RequestedFormat): ImageFormat {
+export function chooseFormat(
+  { name, head, tail, isMember = false }: Evidence,
+  requested: RequestedFormat,
+): ImageFormat {
   if (requested.format !== undefined) return requested.format;
   const content = formatOfContent(head, tail);
   const promised = formatOfName(name).format;
   const shown = printable(name);
   const foreign = content === 'raw' ? (foreignOf(head, tail) ?? compressedOf(head)) : undefined;
   if (foreign !== undefined) {
-    const { what, remedy } = foreign;
+    const { what, remedy: only, nestedRemedy = only } = foreign;
+    const remedy = isMember ? nestedRemedy : only;
     const not = promised === undefined ? 'not a raw disk' : `not a ${promised} image`;
     throw new ImageError(`${shown} is ${what}, ${not}: ${remedy}, or use --format=raw to serve it unchanged`);
   }

@@ -9,3 +9,9 @@ export class ImageError extends NbdError {
   /** The class's name. */
   override name = 'ImageError';
 }
+
+/** The line in which a server says why it failed; it names no next step. */
+export class ServerLineError extends ImageError {
+  /** The class's name. */
+  override name = 'ServerLineError';
+}

@@ -4,6 +4,7 @@
 // A program that writes to such a file as if it were a disk destroys it. Used by choice.ts. Magic numbers are those of
 // the formats' own documents.
 
+import { crc32 } from '../partitions/crc32.js';
 import { mbrEntries } from '../partitions/mbr.js';
 import { findSignature, type Signature } from '../partitions/signature.js';
 
@@ -12,6 +13,8 @@ export interface Foreign {
   /** `a 7z archive`. */
   readonly what: string;
   readonly remedy: string;
+  /** Of an archive: the next step where it lies in another archive. */
+  readonly nestedRemedy?: string;
 }
 
 interface Mark extends Foreign, Signature {}
@@ -49,6 +52,10 @@ const MARKS: readonly Mark[] = [
   unpack('SIT!', 'a StuffIt archive', 'unar'),
   unpack('StuffIt (c)', 'a StuffIt archive', 'unar'),
   unpack('ALZ\x01', 'an ALZip archive', 'unar'),
+  unpack('AA01', 'an Apple archive', 'aa extract'),
+  unpack('YAA1', 'an Apple archive', 'aa extract'),
+  unpack('WARC/', 'a WARC archive', 'bsdtar -xf'),
+  mark('ANDROID BACKUP\n', 'an Android backup', 'restore it first (adb restore)'),
   ...['MSWIM\0\0\0', 'WLPWM\0\0\0'].map((bytes) =>
     mark(bytes, 'a Windows image (WIM)', 'extract its files (wimapply), it holds no disk'),
   ),
@@ -59,6 +66,15 @@ const MARKS: readonly Mark[] = [
   unpack('RZIP\x02', 'a file compressed with rzip', 'rzip -d'),
   ...['bvx1', 'bvx2', 'bvxn', 'bvx-'].map((bytes) =>
     unpack(bytes, 'a file compressed with lzfse', 'lzfse -decode'),
+  ),
+  unpack('pbzx\0\0\0', 'a file compressed with pbzx', 'pbzx'),
+  // Versions before 0.8.
+  ...['\x22', '\x23', '\x24', '\x25', '\x26', '\x27'].map((byte) =>
+    unpack(
+      `${byte}\xb5\x2f\xfd`,
+      'a file compressed with an old zstd',
+      'zstd -d, built with ZSTD_LEGACY_SUPPORT',
+    ),
   ),
   unpack('BZ3v1', 'a file compressed with bzip3', 'bzip3 -d'),
   unpack('\xff\x06\0\0sNaPpY', 'a file compressed with snappy', 'snzip -d'),
@@ -71,9 +87,11 @@ const MARKS: readonly Mark[] = [
   mark('age-encryption.org/', 'a file that age has encrypted', 'decrypt it first (age -d)'),
   mark('-----BEGIN PGP MESSAGE', 'a file that gpg has encrypted', 'decrypt it first (gpg -d)'),
   mark('-----BEGIN AGE ENCRYPTED', 'a file that age has encrypted', 'decrypt it first (age -d)'),
+  mark('AEA1', 'an encrypted Apple archive', 'decrypt it where it was made (aea decrypt)'),
   // Images of phones and of operating systems.
   mark('\x3a\xff\x26\xed', 'an Android sparse image', 'convert it first (simg2img)'),
   mark('CrAU', 'an Android update', 'extract its images first (payload-dumper)'),
+  mark('SignedImage ', 'a Full Flash Update of Windows (FFU)', 'extract its disk first (ImgMount, DISM)', 4),
   // Forensic containers.
   mark('EVF\x09\r\n\xff\0', 'an EnCase image (E01)', 'mount it with ewfmount first, and then its file ewf1'),
   mark('EVF2\r\n\x81\0', 'an EnCase image (Ex01)', 'mount it with ewfmount first, and then its file ewf1'),
@@ -107,6 +125,11 @@ const MARKS: readonly Mark[] = [
   ...['\xd0', '\xd1', '\xd2'].map((byte) =>
     mark(`${byte}\xbe\xd2\xbe`, 'a saved virtual machine (VMware)', 'name a disk of the machine'),
   ),
+  mark('LinuxGuestRecord', 'a saved virtual machine (Xen)', 'name a disk of the machine'),
+  mark('XenSavedDomain\n', 'a saved virtual machine (Xen)', 'name a disk of the machine'),
+  ...['KDUMP   ', 'DISKDUMP', 'PAGEDUMP', 'PAGEDU64'].map((bytes) =>
+    mark(bytes, 'a copy of the memory of a machine', 'name a disk of the machine'),
+  ),
   // Disk images of other makers.
   mark('encrcdsa', 'an encrypted dmg', 'convert it where it was made (hdiutil convert)'),
   mark('shdw', 'a sparse image of macOS (ASIF)', 'convert it where it was made (diskutil image create)'),
@@ -118,6 +141,10 @@ const MARKS: readonly Mark[] = [
   mark('IsZ!', 'a compressed ISO image (ISZ)', 'convert it first (UltraISO)'),
   mark('DAA\0', 'a compressed ISO image (DAA)', 'convert it first (daa2iso)'),
   mark('MEDIA DESCRIPTOR', 'a description of a CD image (MDS)', 'name the image itself (MDF)'),
+  mark('WBFS', 'a disc image of a Wii (WBFS)', 'convert it first (wit copy)'),
+  ...['WIA\x01', 'RVZ\x01'].map((bytes) =>
+    mark(bytes, 'a compressed disc image of a Wii', 'convert it first (dolphin-tool)'),
+  ),
   mark('ECM\0', 'a CD image without its checksums (ECM)', 'unpack it first (unecm)'),
   mark(
     '\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0',
@@ -134,6 +161,8 @@ const MARKS: readonly Mark[] = [
   mark('d8:announce', 'a torrent', 'download its files first'),
 ];
 
+/** The first line of a script. */
+const SCRIPT_LINE = /^#! ?\/\S/;
 const PAGE = /^(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head)\b/i;
 const ENVELOPE =
   /^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>[\s\S]{0,2048}?<(?:\w+:)?(Envelope|VirtualBox|domain|Parallels_disk_image)\b/;
@@ -173,13 +202,60 @@ function isCompress(head: Buffer): boolean {
   );
 }
 
+/** The old cpio in binary: 13 numbers of 16 bits in either order, and a name that ends with a NUL. */
+function isBinaryCpio(head: Buffer): boolean {
+  const magic = head.length < 512 ? 0 : head.readUInt16LE(0);
+  if (magic !== 0o070707 && magic !== 0xc771) return false;
+  const number = (at: number): number => (magic === 0xc771 ? head.readUInt16BE(at) : head.readUInt16LE(at));
+  const [type, nameLength] = [number(6) >> 12, number(20)];
+  const name = head.subarray(26, 26 + nameLength);
+  return [1, 2, 4, 6, 8, 10, 12].includes(type) && nameLength > 1 && name.indexOf(0) === nameLength - 1;
+}
+
+/** ARJ: two magic bytes, and a header with a CRC. */
+function isArj(head: Buffer): boolean {
+  if (head.length < 4 || head.readUInt16LE(0) !== 0xea60) return false;
+  const [start, length] = [4, head.readUInt16LE(2)];
+  if (length < 30 || start + length + 4 > head.length) return false;
+  return crc32(head.subarray(start, start + length)) === head.readUInt32LE(start + length);
+}
+
+/** A program of Windows: a header of DOS that names the place of the new one. */
+function isWindowsProgram(head: Buffer): boolean {
+  if (head.length < 64 || head.toString('latin1', 0, 2) !== 'MZ') return false;
+  const at = head.readUInt32LE(60);
+  return head.toString('latin1', at, at + 4) === 'PE\0\0';
+}
+
+/** A program, a library or the memory of one: the magic bytes, and the sizes and order of its numbers. */
+function isElf(head: Buffer): boolean {
+  if (head.length < 7 || head.toString('latin1', 0, 4) !== '\x7fELF') return false;
+  return [1, 2].includes(head[4]) && [1, 2].includes(head[5]) && head[6] === 1;
+}
+
+const CPIO: Foreign = { what: 'a cpio archive', remedy: 'unpack it first (cpio -i)' };
+const ARJ: Foreign = { what: 'an ARJ archive', remedy: 'unpack it first (arj x)' };
+const WINDOWS_PROGRAM: Foreign = {
+  what: 'a program of Windows',
+  remedy: 'unpack it first if it is an archive that unpacks itself (7z x)',
+};
+const LINUX_PROGRAM: Foreign = {
+  what: 'a program, or a copy of the memory of one (ELF)',
+  remedy: 'name a disk, or run it if it is an archive that unpacks itself',
+};
+const SCRIPT: Foreign = {
+  what: 'a script',
+  remedy: 'name a disk, or run it if it is an archive that unpacks itself',
+};
 const TAR: Foreign = {
   what: 'a tar archive',
   remedy: 'open a disk in it with --member NAME, or unpack it (tar -xf)',
+  nestedRemedy: 'unpack both archives first (tar -xf)',
 };
 const ZIP: Foreign = {
   what: 'a zip archive',
   remedy: 'open a disk in it with --member NAME, or unpack it (unzip)',
+  nestedRemedy: 'unpack both archives first (unzip)',
 };
 const LZMA: Foreign = { what: 'a file compressed with lzma', remedy: 'unpack it first (lzma -d)' };
 const COMPRESS: Foreign = { what: 'a file compressed with compress', remedy: 'unpack it first (gzip -d)' };
@@ -203,6 +279,15 @@ const XML: Foreign = { what: 'a description of a virtual machine', remedy: 'name
 /** An archive whose members nbdfuse finds. */
 export type ArchiveKind = 'zip' | 'tar';
 
+/** The record that ends a zip archive, and its length. */
+const ZIP_END = { bytes: Buffer.from('PK\x05\x06', 'latin1'), length: 22 };
+
+/** Whether a file with these last bytes ends as a zip archive, which may begin as a program that unpacks it. */
+export function endsAsZip(tail: Buffer): boolean {
+  const at = tail.lastIndexOf(ZIP_END.bytes);
+  return at >= 0 && at + ZIP_END.length <= tail.length;
+}
+
 /** The kind of the archive that begins with `head`. */
 export function archiveOfContent(head: Buffer): ArchiveKind | undefined {
   if (hasPartitions(head)) return undefined;
@@ -214,6 +299,21 @@ export function archiveOfContent(head: Buffer): ArchiveKind | undefined {
 export function isSkippable(head: Buffer): boolean {
   return head.length >= 8 && (head.readUInt32LE(0) & 0xfffffff0) >>> 0 === 0x184d2a50;
 }
+
+/** Kinds without magic bytes that suffice; the text is the beginning of the file, one character for each byte. */
+const KINDS: readonly (readonly [(head: Buffer, text: string) => boolean, Foreign])[] = [
+  [isLzma, LZMA],
+  [isCompress, COMPRESS],
+  [isBinaryCpio, CPIO],
+  [isArj, ARJ],
+  [isWindowsProgram, WINDOWS_PROGRAM],
+  [isElf, LINUX_PROGRAM],
+  [isSkippable, SKIPPABLE],
+  [(_, text) => SCRIPT_LINE.test(text), SCRIPT],
+  [(_, text) => ANSWER.test(text), ANSWERED],
+  [(_, text) => PAGE.test(text), WEB_PAGE],
+  [(_, text) => ENVELOPE.test(text), XML],
+];
 
 /** The kind of a file with these last bytes. */
 function foreignByTail(tail: Buffer): Foreign | undefined {
@@ -236,10 +336,5 @@ export function foreignOf(head: Buffer, tail: Buffer = Buffer.alloc(0)): Foreign
   const text = head.toString('latin1', 0, 4096);
   const found = findSignature(MARKS, head);
   if (found !== undefined) return found;
-  if (isLzma(head)) return LZMA;
-  if (isCompress(head)) return COMPRESS;
-  if (isSkippable(head)) return SKIPPABLE;
-  if (ANSWER.test(text)) return ANSWERED;
-  if (PAGE.test(text)) return WEB_PAGE;
-  return ENVELOPE.test(text) ? XML : undefined;
+  return KINDS.find(([isKind]) => isKind(head, text))?.[1];
 }

@@ -13,7 +13,7 @@ import { claimedSizes } from '../partitions/claimed-sizes.js';
 import type { DiskReader } from '../partitions/table.js';
 import { KeptOutput } from '../transport/kept-output.js';
 import type { StartedServer } from '../transport/started-server.js';
-import { ImageError } from './errors.js';
+import { ImageError, ServerLineError } from './errors.js';
 import { HEAD_LENGTH } from './reference.js';
 
 /** Bytes of a VHD's footer. */
@@ -98,7 +98,7 @@ export async function lookAtUnpacked(disk: ServedDisk): Promise<Look> {
 function explained(error: unknown, { lastLine }: KeptOutput): unknown {
   const last = lastLine.replace(/^nbdfuse: /, '');
   if (!(error instanceof NbdServerError) || last === '') return error;
-  return new ImageError(last, { cause: error });
+  return new ServerLineError(last, { cause: error });
 }
 
 /**

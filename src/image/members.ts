@@ -6,10 +6,16 @@ import { basename } from 'node:path';
 import { printable } from '../nbd/text.js';
 import { findSignature, type Signature } from '../partitions/signature.js';
 import type { DiskReader } from '../partitions/table.js';
-import { chooseCompression } from './choice.js';
+import { chooseCompression, type Evidence } from './choice.js';
 import { ImageError } from './errors.js';
-import { type ArchiveKind, archiveOfContent, foreignOf, hasPartitions } from './foreign.js';
-import { type Compression, formatOfContent, formatOfName, type RequestedFormat } from './formats.js';
+import { type ArchiveKind, archiveOfContent, endsAsZip, foreignOf, hasPartitions } from './foreign.js';
+import {
+  type Compression,
+  formatOfContent,
+  formatOfName,
+  type RequestedFormat,
+  suffixOf,
+} from './formats.js';
 import { type Look, lookAtDisk } from './look.js';
 import type { Member } from './member.js';
 import { tarMembers } from './tar.js';
@@ -47,6 +53,7 @@ const MAX_NAMES = 6;
 /** Maximum characters of a name in a message. */
 export const NAME_LENGTH = 60;
 
+const LIST: Readonly<Record<ArchiveKind, string>> = { zip: 'unzip -l', tar: 'tar -tvf' };
 const UNPACK: Readonly<Record<ArchiveKind, string>> = { zip: 'unzip', tar: 'tar -xf' };
 
 /** The archive that a name promises. */
@@ -59,23 +66,25 @@ export function archiveOfName(name: string): ArchiveKind | undefined {
 /**
  * The kind of the archive whose disk is wanted; undefined when the file itself is. As for a format, the name must agree
  * with the content, or the user must name a file of the archive.
- * @param head of the file, unpacked if it is compressed
+ * @param evidence about the file, unpacked if it is compressed
  * @throws ImageError when it is no archive, or one whose files cannot be opened
  */
 export function archiveToOpen(
-  { name, head }: { readonly name: string; readonly head: Buffer },
-  { format }: RequestedFormat,
+  { name, head, tail = head }: Evidence,
+  { format, compression = formatOfName(name).compression }: RequestedFormat,
   wanted: string | undefined,
 ): ArchiveKind | undefined {
   const shown = printable(name);
-  const content = archiveOfContent(head);
   const promised = archiveOfName(name);
   if (wanted === undefined && (promised === undefined || format === 'raw')) return undefined;
+  const isZip = promised !== 'tar' && !hasPartitions(head) && endsAsZip(tail.length === 0 ? head : tail);
+  const content = archiveOfContent(head) ?? (isZip ? 'zip' : undefined);
   if (content === undefined) {
     if (wanted !== undefined) throw new ImageError(`--member: ${shown} is neither a zip nor a tar archive`);
     if (foreignOf(head) !== undefined || format !== undefined) return undefined;
+    const word = compression === undefined ? 'raw' : `raw.${suffixOf(compression)}`;
     throw new ImageError(
-      `${shown} should be a ${promised} archive, but does not look like one: use --format=raw if it is raw`,
+      `${shown} should be a ${promised} archive, but does not look like one: use --format=${word} if it is raw`,
     );
   }
   return content;
@@ -89,8 +98,12 @@ export function rangeOf(disk: DiskReader, { offset, size }: FoundMember['range']
 const look = (file: DiskReader, member: Member): Promise<Look> =>
   lookAtDisk({ ...rangeOf(file, member), readOnly: true });
 
+/** The file in which macOS keeps the attributes of `disk.img`: `._disk.img`. */
+const isAttributes = (name: string): boolean => basename(name).startsWith('._');
+
 /** Whether a name or first bytes are those of a disk. */
 export function isDisk(name: string, head: Buffer): boolean {
+  if (isAttributes(name)) return false;
   if (DISK_SUFFIX.test(name) || formatOfName(name).format !== undefined) return true;
   return (
     formatOfContent(head) !== 'raw' || hasPartitions(head) || findSignature(VOLUME_MARKS, head) !== undefined
@@ -118,10 +131,9 @@ function listed(members: readonly Member[]): string {
 const plainName = (name: string): string => name.replace(/^(?:\.?\/)+/, '');
 
 async function choose(
-  shown: string,
+  { shown, kind, wanted }: Pick<ArchiveRequest, 'shown' | 'kind' | 'wanted'>,
   file: DiskReader,
   members: readonly Member[],
-  wanted: string | undefined,
 ): Promise<Member> {
   if (wanted !== undefined) {
     const found = members.findLast(({ name }) => plainName(name) === plainName(wanted));
@@ -131,7 +143,7 @@ async function choose(
   // Of several files of one name, an archiver unpacks the last.
   const named = new Map(members.map((member) => [plainName(member.name), member]));
   const [only, ...others] = named.values();
-  if (only === undefined) throw new ImageError(`${shown} has no file`);
+  if (only === undefined) throw new ImageError(`${shown} has no file: list what it has with ${LIST[kind]}`);
   if (others.length === 0) return only;
   const disks = await disksOf(file, [...named.values()]);
   const [disk, ...more] = disks;
@@ -162,7 +174,7 @@ export async function findMember(
   file: DiskReader,
 ): Promise<FoundMember> {
   const members = kind === 'zip' ? await zipMembers(shown, file) : await tarMembers(shown, file);
-  const member = await choose(shown, file, members, wanted);
+  const member = await choose({ shown, kind, wanted }, file, members);
   const name = printable(member.name, NAME_LENGTH);
   const cannot = (problem: string): ImageError =>
     new ImageError(

@@ -81,7 +81,12 @@ async function checkParts(paths: readonly string[], isDoubtful: boolean): Promis
   const sizes: number[] = [];
   for (const path of paths) {
     const found = await lstat(path);
-    if (!found.isFile()) throw new ImageError(`${printable(path)} is a part of an image, but no plain file`);
+    if (!found.isFile()) {
+      throw new ImageError(
+        `${printable(path)} has the name of a part of the image, but is no plain file: rename it, ` +
+          'or use --format=raw to serve the first part alone',
+      );
+    }
     sizes.push(found.size);
   }
   const [first = 0] = sizes;

@@ -217,28 +217,31 @@ interface Outside {
 
 async function lookAtSource(
   place: Place,
-  { requested }: ImageRequest,
+  request: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Outside> {
   const { source, isConfined } = place;
   const name = nameOf(source);
-  if (source.kind === 'web') return lookAtPage({ ...place, source }, requested, signal);
+  if (source.kind === 'web') return lookAtPage({ ...place, source }, request, signal);
   const look = await lookAtBytes(source, isConfined, signal);
   const compression =
-    source.kind === 'nbd' ? undefined : chooseCompression({ name, head: look.head }, requested);
+    source.kind === 'nbd'
+      ? undefined
+      : chooseCompression({ name, head: look.head }, request.requested, request.member !== undefined);
   return { place, look, compression };
 }
 
 /** Looks at a file on a web server; without a network, at what the cache remembers of it. */
 async function lookAtPage(
   place: Place & { readonly source: WebSource },
-  requested: RequestedFormat,
+  { requested, member }: ImageRequest,
   signal: AbortSignal | undefined,
 ): Promise<Outside> {
   const { source } = place;
   try {
     const { look, condition, version } = await lookAtWeb(source, signal);
-    const compression = chooseCompression({ name: nameOf(source), head: look.head }, requested);
+    const evidence = { name: nameOf(source), head: look.head };
+    const compression = chooseCompression(evidence, requested, member !== undefined);
     return { place: { ...place, source: { ...source, condition }, version }, look, compression };
   } catch (error) {
     const found = error instanceof UnreachableError ? await remembered(source, place.chunks) : undefined;
@@ -350,7 +353,7 @@ interface Identity {
 async function memberOf(
   { source }: Place,
   { requested, member: wanted }: ImageRequest,
-  { head, isCompressed }: { readonly head: Buffer; readonly isCompressed: boolean },
+  { look, isCompressed }: { readonly look: Look; readonly isCompressed: boolean },
   read: <T>(use: (file: DiskReader) => Promise<T>) => Promise<T>,
 ): Promise<FoundMember | undefined> {
   const shown = shownOf(source);
@@ -358,7 +361,7 @@ async function memberOf(
     if (wanted === undefined) return undefined;
     throw new ImageError(`--member: ${shown} is an NBD server, and no archive`);
   }
-  const kind = archiveToOpen({ name: nameOf(source), head }, requested, wanted);
+  const kind = archiveToOpen({ ...look, name: nameOf(source) }, requested, wanted);
   if (kind === undefined) return undefined;
   return read((file) => findMember({ shown, kind, isCompressed, requested, wanted }, file));
 }
@@ -382,8 +385,7 @@ async function lookInside(
   const packing = { compression, range: undefined };
   const { found, started } = await withUnpacked(place, packing, options, async (disk) => {
     const look = await lookAtUnpacked(disk);
-    const inside = { head: look.head, isCompressed: true };
-    const member = await memberOf(place, request, inside, (use) => use(disk));
+    const member = await memberOf(place, request, { look, isCompressed: true }, (use) => use(disk));
     return { look: member?.look ?? look, member };
   });
   return { ...found, compression, started };
@@ -397,7 +399,7 @@ async function lookAt(
   options: PrepareOptions,
 ): Promise<Inside> {
   const read = <T>(use: (file: DiskReader) => Promise<T>) => withSource(place, options.signal, use);
-  const member = await memberOf(place, request, { head: outside.head, isCompressed: false }, read);
+  const member = await memberOf(place, request, { look: outside, isCompressed: false }, read);
   const compression = member?.coding;
   if (member === undefined && place.source.kind === 'web' && place.chunks.cacheFile !== undefined) {
     // The cache gets the parts that show the format: the next mount may be without a network.
@@ -439,7 +441,9 @@ async function identifyInside(
   const { look, compression, member, started } = inside;
   const { head, tail, size } = look;
   const name = member === undefined ? nameOf(source) : basename(member.name);
-  const chosen = chooseFormat({ name: name === '' ? 'the export' : name, head, tail }, request.requested);
+  const isMember = member !== undefined;
+  const evidence = { name: name === '' ? 'the export' : name, head, tail, isMember };
+  const chosen = chooseFormat(evidence, request.requested);
   const hasKey = request.keyFile !== undefined;
   const format = hasKey ? formatWithKey(shownOf(source), chosen, head) : chosen;
   if (format === 'dmg') refuseDmg(shownOf(source), tail);
@@ -452,7 +456,7 @@ async function identifyInside(
   await refuseChild(shownOf(source), format, { head, tail }, read);
   const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
   const found = { place, compression, format, oddSize, member, started };
-  const isPart = member !== undefined || (source.kind === 'file' && source.parts !== undefined);
+  const isPart = isMember || (source.kind === 'file' && source.parts !== undefined);
   if (source.kind === 'file' && compression === undefined && !isPart) {
     if (format === 'parallels') await refuseParallelsLayer(source.path);
     const trusted = request.allowReferences;

@@ -6,7 +6,7 @@ import { NbdServerError } from '../nbd/errors.js';
 import { printable } from '../nbd/text.js';
 import { CHUNK_SERVER_NAME } from '../transport/chunk-program.js';
 import { TransportError } from '../transport/errors.js';
-import { ImageError } from './errors.js';
+import { ImageError, ServerLineError } from './errors.js';
 import type { Compression } from './formats.js';
 
 /** The program that checks a file, by its compression. */
@@ -29,6 +29,8 @@ const READS = /: reads of the image from byte \d+( to \d+)? fail$/;
 const OTHER_STEPS: readonly (readonly [RegExp, string])[] = [
   [/apt-get install/, ''],
   [/Frame requires too much memory/, ': unpack it first (zstd -d --long=31)'],
+  [/ needs \d+ MiB of memory/, ': unpack it first (xz -d)'],
+  [/ filter of the xz data is not supported/, ': unpack it first, with a newer xz (xz -d)'],
   [/Dictionary mismatch/, ': unpack it first, with its dictionary (zstd -d -D DICTIONARY)'],
 ];
 
@@ -41,12 +43,19 @@ export interface PackedFile {
   readonly compression: Compression | 'deflate';
 }
 
+/** The words of the chunk server in an error; undefined in one that has another cause, or its own next step. */
+function wordsOf(error: unknown): string | undefined {
+  if (error instanceof ServerLineError) return error.message;
+  if (error instanceof NbdServerError) return printable(error.serverText) || error.message;
+  const isEnd = error instanceof TransportError && error.message.startsWith(CHUNK_SERVER_NAME);
+  return isEnd ? error.message : undefined;
+}
+
 /** The error to report instead of `error`, which a look into a compressed file has thrown. */
 export function unpackingError({ name, source, compression }: PackedFile, error: unknown): unknown {
-  if (!(error instanceof Error)) return error;
-  const isEnd = error instanceof TransportError && error.message.startsWith(CHUNK_SERVER_NAME);
-  if (!(isEnd || error instanceof ImageError || error instanceof NbdServerError)) return error;
-  const line = error.message.replace(LINE, '').replace(READS, '');
+  const words = wordsOf(error);
+  if (words === undefined) return error;
+  const line = words.replace(LINE, '').replace(READS, '');
   const start = `${printable(source)}: `;
   const why = line.startsWith(start) ? line.slice(start.length) : line;
   const other = OTHER_STEPS.find(([words]) => words.test(why));

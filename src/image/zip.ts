@@ -20,6 +20,9 @@ const LOCAL = 0x04034b50;
 const LOCAL_LENGTH = 30;
 const MAX_DIRECTORY = 64 * 1024 * 1024;
 const [ENCRYPTED, DESCRIPTOR] = [1, 8];
+/** Systems on which an archive was made, and the type of a regular file in their modes. */
+const [UNIX, MACOS] = [3, 19];
+const REGULAR_TYPE = 8;
 const [STORED, ZIP_64] = [0, 1];
 /** The most bytes of a file: no disk has more, and a number counts no further. */
 const MAX_SIZE = BigInt(Number.MAX_SAFE_INTEGER);
@@ -42,6 +45,11 @@ interface Directory {
 
 const damaged = (shown: string): ImageError =>
   new ImageError(`${shown} is damaged, or ends too early: get it again, and check it with unzip -t`);
+
+const lastPart = (shown: string): ImageError =>
+  new ImageError(
+    `${shown} is the last part of a divided zip archive: join the parts first (zip -s 0 --out whole.zip)`,
+  );
 
 async function within(
   shown: string,
@@ -74,7 +82,7 @@ async function directoryOf(shown: string, file: DiskReader): Promise<Directory> 
   const [size, offset] = [tail.readUInt32LE(at + 12), tail.readUInt32LE(at + 16)];
   const counts = [tail.readUInt16LE(at + 4), tail.readUInt16LE(at + 6)];
   const isLong = size === NONE_32 || offset === NONE_32 || counts.includes(NONE_16);
-  if (!isLong && counts.some((count) => count !== 0)) throw damaged(shown);
+  if (!isLong && counts.some((count) => count !== 0)) throw lastPart(shown);
   const locatorAt = from + BigInt(at - LOCATOR_LENGTH);
   const locator =
     locatorAt < 0n ? Buffer.alloc(4) : await within(shown, file, locatorAt, BigInt(LOCATOR_LENGTH));
@@ -129,9 +137,17 @@ interface Entry {
   /** The place of its local header. */
   readonly header: bigint;
   readonly isBroken: boolean;
+  /** Whether it is a directory, a symbolic link or another file without contents of its own. */
+  readonly isSpecial: boolean;
   readonly problem: Member['problem'];
   /** Where the next entry begins. */
   readonly end: number;
+}
+
+/** By the mode that Unix records: the type of a regular file, or none. */
+function isSpecialMode(mode: number, madeOn: number | undefined): boolean {
+  const type = mode >> 12;
+  return (madeOn === UNIX || madeOn === MACOS) && type !== 0 && type !== REGULAR_TYPE;
 }
 
 function entryAt(directory: Buffer, at: number): Entry {
@@ -157,6 +173,7 @@ function entryAt(directory: Buffer, at: number): Entry {
     crc: directory.readUInt32LE(at + 16),
     coding,
     header,
+    isSpecial: name.endsWith('/') || isSpecialMode(directory.readUInt32LE(at + 38) >>> 16, directory[at + 5]),
     isBroken: isShort || size > MAX_SIZE,
     problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isOther ? 'compressed' : undefined,
     end: extraEnd + short(32),
@@ -180,7 +197,7 @@ export async function zipMembers(shown: string, file: DiskReader): Promise<reado
     const entry = entryAt(directory, at);
     at = entry.end;
     if (at > directory.length || entry.isBroken) throw damaged(shown);
-    if (entry.name.endsWith('/')) continue;
+    if (entry.isSpecial) continue;
     const local = await within(shown, file, before + entry.header, BigInt(LOCAL_LENGTH));
     if (local.readUInt32LE(0) !== LOCAL) throw damaged(shown);
     const start =

@@ -205,6 +205,36 @@ describe('archive', () => {
       'zip -q0 b.zip disk.raw && head -c 4M b.zip >a.zip',
       'a.zip is damaged, or ends too early: get it again, and check it with unzip -t',
     ],
+    [
+      'a.tar.gz',
+      'cp disk.raw other.raw && tar -czf a.tar.gz disk.raw other.raw',
+      'a.tar.gz has several disks (disk.raw, other.raw): name one with --member NAME',
+    ],
+    [
+      'a.tgz',
+      'gzip -k disk.raw && tar -czf a.tgz disk.raw.gz',
+      'a.tgz: disk.raw.gz is compressed in the archive, and nbdfuse does not open it there yet: unpack it first (tar -xf)',
+    ],
+    [
+      'a.tgz',
+      'gzip -c disk.raw >a.tgz',
+      'a.tgz should be a tar archive, but does not look like one: use --format=raw.gz if it is raw',
+    ],
+    [
+      'a.tar',
+      'zip -q b.zip disk.raw && tar -cf a.tar b.zip',
+      'b.zip is a zip archive, not a raw disk: unpack both archives first (unzip), or use --format=raw to serve it unchanged',
+    ],
+    [
+      'a.zip',
+      'head -c 1M /dev/urandom >r.img && zip -q -s 64k a.zip r.img',
+      'a.zip is the last part of a divided zip archive: join the parts first (zip -s 0 --out whole.zip)',
+    ],
+    [
+      'a.exe',
+      'zip -q b.zip disk.raw && (printf "MZ%058d\\100\\0\\0\\0PE\\0\\0" 0; cat b.zip) >a.exe',
+      'a.exe is a program of Windows, not a raw disk: unpack it first if it is an archive that unpacks itself (7z x), or use --format=raw to serve it unchanged',
+    ],
   ])('%s is refused: %s', async (name, script, message) => {
     const scope = createScope();
     await createDisk(scope);
@@ -216,6 +246,9 @@ describe('archive', () => {
 
   it.each([
     ['a.zip', 'zip -q a.zip disk.raw'],
+    ['a.zip', 'zip -q b.zip disk.raw && (head -c 70000 /bin/sh; cat b.zip) >a.zip'],
+    ['a.zip', 'ln -s disk.raw other.raw && zip -qy a.zip disk.raw other.raw'],
+    ['a.zip', 'mkdir __MACOSX && echo x >__MACOSX/._disk.raw && zip -qr a.zip disk.raw __MACOSX'],
     ['a.tar', 'gzip -k disk.raw && tar -cf a.tar disk.raw.gz'],
     ['a.tgz', 'tar -czf a.tgz disk.raw'],
     ['a.tar.xz', 'tar -cJf a.tar.xz disk.raw'],
@@ -236,6 +269,15 @@ describe('archive', () => {
       /disk\.img is a tar archive, not a raw disk: /,
     );
     const disk = await mountDisk(scope, { server: [scope.path('disk.img')], options: ['--member=disk.raw'] });
+    expect(await hashOf(disk.file)).toBe(await hashOf(raw));
+  });
+
+  it('that is compressed as a whole needs only --member, too', async () => {
+    const scope = createScope();
+    const raw = await createDisk(scope);
+    await inScope(scope, 'tar -czf vm.box README.txt disk.raw');
+    expect(await refusal(scope, scope.path('vm.box'))).toMatch(/use --format=gz to decompress it/);
+    const disk = await mountDisk(scope, { server: [scope.path('vm.box')], options: ['--member=disk.raw'] });
     expect(await hashOf(disk.file)).toBe(await hashOf(raw));
   });
 
@@ -317,7 +359,7 @@ describe('parts of a raw image', () => {
     [
       'disk.raw.001',
       'ln -sf /etc/passwd disk.raw.002',
-      'disk.raw.002 is a part of an image, but no plain file',
+      'disk.raw.002 has the name of a part of the image, but is no plain file: rename it, or use --format=raw to serve the first part alone',
     ],
     [
       'disk.raw.01',

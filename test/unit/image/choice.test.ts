@@ -149,8 +149,25 @@ describe('image compression', () => {
     expect(chooseCompression({ name, head }, requested)).toBe(compression);
   });
 
+  it('counts whatever the name says if the user names a file in it', () => {
+    for (const format of [undefined, 'qcow2'] as const)
+      expect(chooseCompression({ name: 'a.box', head: gzip }, { ...NONE_REQUESTED, format }, true)).toBe(
+        'gzip',
+      );
+  });
+
   it.each([
-    ['disk.img', xz, /looks like a file compressed with xz.*--format=raw\.xz to decompress it/],
+    ['disk.img', xz, /looks like a file compressed with xz.*--format=xz to decompress it/],
+    [
+      'disk.xz',
+      Buffer.from('LZIP\x01', 'latin1'),
+      /should be compressed with xz, but is a file compressed with lzip: unpack it first \(lzip -d\)$/,
+    ],
+    [
+      'page.gz',
+      Buffer.from('<!doctype html>'),
+      /should be compressed with gzip, but is a web page: check what you have downloaded$/,
+    ],
     ['disk.xz', gzip, /should be compressed with xz, but looks like gzip: rename it$/],
     [
       'disk.gz',

@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { chooseFormat } from '../../../src/image/choice.js';
 import { archiveOfContent, foreignOf, hasPartitions, isTarHeader } from '../../../src/image/foreign.js';
+import { crc32 } from '../../../src/partitions/crc32.js';
 
 const NONE = { format: undefined, compression: undefined };
 const bytes = (text: string): Buffer => Buffer.concat([Buffer.from(text, 'latin1'), Buffer.alloc(1024)]);
@@ -28,6 +29,25 @@ function withTable(head: Buffer): Buffer {
   sector.writeUInt32LE(2048, 446 + 12);
   sector.writeUInt16LE(0xaa55, 510);
   return sector;
+}
+
+/** The header of an old cpio, for a file `disk.img`. */
+function binaryCpio(write: (bytes: Buffer, value: number, at: number) => void): Buffer {
+  const head = bytes('');
+  for (const [at, value] of [
+    [0, 0o070707],
+    [6, 0o100644],
+    [20, 9],
+  ] as const)
+    write(head, value, at);
+  head.write('disk.img', 26);
+  return head;
+}
+
+function arjHeader(): Buffer {
+  const head = bytes('\x60\xea\x22\0\x1e\x0b');
+  head.writeUInt32LE(crc32(head.subarray(4, 4 + 34)), 4 + 34);
+  return head;
 }
 
 const FILES: readonly (readonly [string, Buffer])[] = [
@@ -70,6 +90,19 @@ const FILES: readonly (readonly [string, Buffer])[] = [
     'an error of a web server',
     bytes('<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'),
   ],
+  ['a cpio archive', binaryCpio((bytes, value, at) => bytes.writeUInt16LE(value, at))],
+  ['a cpio archive', binaryCpio((bytes, value, at) => bytes.writeUInt16BE(value, at))],
+  ['an ARJ archive', arjHeader()],
+  [
+    'a program of Windows',
+    Buffer.concat([bytes(`MZ${'\0'.repeat(58)}\x80`), bytes('')]).fill('PE\0\0', 128, 132),
+  ],
+  ['a program, or a copy of the memory of one (ELF)', bytes('\x7fELF\x02\x01\x01')],
+  ['a script', bytes('#!/bin/sh\n# This is a shell archive\n')],
+  ['an Apple archive', bytes('AA01')],
+  ['a file compressed with an old zstd', bytes('\x27\xb5\x2f\xfd')],
+  ['a Full Flash Update of Windows (FFU)', bytes('\x18\0\0\0SignedImage ')],
+  ['a copy of the memory of a machine', bytes('PAGEDU64')],
   ['a CD image with sectors of 2352 bytes', bytes(`\0${'\xff'.repeat(10)}\0\0\x02\0\x01`)],
 ];
 
@@ -84,6 +117,12 @@ describe('foreign file', () => {
   it('of another name is named, too', () => {
     expect(() => chooseFormat({ name: 'a.qcow2', head: FILES[0][1] }, NONE)).toThrow(
       'a.qcow2 is a zip archive, not a qcow2 image: ',
+    );
+  });
+
+  it('in an archive has another next step if it is an archive itself', () => {
+    expect(() => chooseFormat({ name: 'a.zip', head: FILES[0][1], isMember: true }, NONE)).toThrow(
+      'a.zip is a zip archive, not a raw disk: unpack both archives first (unzip), or use',
     );
   });
 
@@ -122,6 +161,9 @@ describe('raw disk', () => {
     ['an almost empty frame of zstd', bytes('\x50\x2a\x4d').subarray(0, 3)],
     ['NTFS', bytes('\xeb\x52\x90NTFS    ')],
     ['no bytes', Buffer.alloc(0)],
+    ['two bytes of cpio', bytes('\xc7\x71')],
+    ['two bytes of ARJ', bytes('\x60\xea\x22')],
+    ['a boot sector that begins like a program of DOS', bytes('MZ\x90')],
     ['an XML file', bytes('<?xml version="1.0"?><data/>')],
     ['a tar header with a wrong sum', Buffer.concat([tarHeader('a').subarray(0, 300), Buffer.alloc(212, 1)])],
   ])('is one: %s', (_, head) => {

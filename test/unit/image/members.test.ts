@@ -36,6 +36,14 @@ describe('archive by its name', () => {
     );
     expect(() => archiveToOpen({ name: 'a.img', head: other }, none, 'x')).toThrow('neither a zip nor a tar');
     expect(archiveToOpen({ name: 'a.zip.gz', head }, none, undefined)).toBe('zip');
+    const program = Buffer.concat([Buffer.from('MZ'), Buffer.alloc(510)]);
+    const tail = Buffer.concat([Buffer.alloc(490), Buffer.from('PK\x05\x06'), Buffer.alloc(18)]);
+    expect(archiveToOpen({ name: 'a.zip', head: program, tail }, none, undefined)).toBe('zip');
+    expect(archiveToOpen({ name: 'a.exe', head: program, tail }, none, undefined)).toBeUndefined();
+    expect(archiveToOpen({ name: 'a.exe', head: program, tail }, none, 'x')).toBe('zip');
+    expect(() => archiveToOpen({ name: 'a.tgz', head: other }, none, undefined)).toThrow(
+      /^a\.tgz should be a tar archive, but does not look like one: use --format=raw\.gz if it is raw$/,
+    );
   });
 });
 
@@ -56,6 +64,7 @@ it('disk in an archive: is known by its name or its first bytes', () => {
     expect(isDisk('disk', with_(at, bytes))).toBe(true);
   }
   expect(isDisk('README', with_(0, 'text'))).toBe(false);
+  expect(isDisk('__MACOSX/._disk.img', Buffer.alloc(0))).toBe(false);
 });
 
 describe('zip archive of one file', () => {
