@@ -16,14 +16,18 @@ readme_block() { readme_blocks "$1" "$2" | awk -v number="$3" '/^# block$/ { n++
 # readme_package README: the command that installs QEMU, which stands in a sentence.
 readme_package() { sed -nE 's/.*`(apt-get install qemu-system-x86)`.*/\1/p' "$1"; }
 
-# readme_examples README: all examples, in the order in which a person without a disk image runs them.
+# readme_examples README: all examples, in the order in which a person without a disk image runs them, and each use
+# twice: whoever changes the image tries it again.
 readme_examples() {
   local section
   {
     readme_blocks "$1" 'A disk to try'
     readme_blocks "$1" nbdfuse
     awk '/^## / { here = /^## Common uses$/ } here && sub(/^### /, "") && !/^A disk to try$/' "$1" |
-      while read -r section; do readme_blocks "$1" "$section"; done
+      while read -r section; do
+        readme_blocks "$1" "$section"
+        readme_blocks "$1" "$section"
+      done
   } | grep -v '^# block$'
   # The end of the servers, which stands in a sentence.
   sed -nE 's/.*`(kill %[^`]+)`.*/\1/p' "$1"

@@ -12,6 +12,7 @@ import { createScope } from '../../support/cleanup.js';
 import { type Block, blocksOf, commandSections } from '../../support/document.js';
 import { DocumentWorld } from '../../support/document-world.js';
 import { runShell } from '../../support/run/command.js';
+import { admitNormalUser } from '../../support/run/normal-user.js';
 import { runWithin } from '../../support/run/program.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
 import { Scope } from '../../support/run/scope.js';
@@ -70,12 +71,13 @@ describe('commands in documents', () => {
     await world.run(createScope(), blocks.map(({ text }) => text).join('\n'));
   });
 
-  it('work as written: README.md, all examples', async () => {
+  it('work as written, and again: README.md, all examples, for a normal user', async () => {
     const path = `${ROOT}bin:${dirname(process.execPath)}:/usr/bin:/bin`;
     const scope = createScope();
-    const script = [`${ROOT}scripts/readme-examples`, `${ROOT}README.md`, 'root'];
-    await runWithin(scope, 55, ['bash', ...script], { PATH: path, TMPDIR: scope.folder });
-  });
+    admitNormalUser(scope);
+    const script = [`${ROOT}scripts/readme-examples`, `${ROOT}README.md`, 'nobody'];
+    await runWithin(scope, 110, ['bash', ...script], { PATH: path, TMPDIR: scope.folder });
+  }, 120_000);
 });
 
 describe('commands test', () => {
