@@ -17,7 +17,7 @@ readme_block() { readme_blocks "$1" "$2" | awk -v number="$3" '/^# block$/ { n++
 readme_package() { sed -nE 's/.*`(apt-get install qemu-system-x86)`.*/\1/p' "$1"; }
 
 # readme_examples README: all examples, in the order in which a person without a disk image runs them, and each use
-# twice: whoever changes the image tries it again.
+# twice, as a person does who tries it again.
 readme_examples() {
   local section
   {
