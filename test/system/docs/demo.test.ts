@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
+import { runProgram } from '../../support/run/command.js';
 import { Program } from '../../support/run/program.js';
 import { mountsBelow, processesOf } from '../../support/run/scope.js';
 
@@ -18,4 +19,11 @@ it('scripts/demo: mounts, reads, writes and unmounts an image, and cleans up', a
   expect(readdirSync(scope.folder)).toEqual([]);
   expect(await mountsBelow(scope.folder)).toEqual([]);
   expect(await processesOf(scope.folder)).toEqual([]);
+});
+
+it('scripts: find the programs of /usr/sbin with the PATH of a normal user', async () => {
+  const scripts = fileURLToPath(new URL('../../../scripts', import.meta.url));
+  const script = 'set -euo pipefail; . "$0/lib.sh"; has_program sfdisk; has_program mkfs.ext4; echo found';
+  const words = ['-i', 'PATH=/usr/local/bin:/usr/bin:/bin', 'bash', '-c', script, scripts];
+  expect(await runProgram('env', ...words)).toBe('found\n');
 });
