@@ -8,6 +8,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { O_NOFOLLOW, O_PATH } from '../../constants/open-flags.js';
+import { SYNC_FILE_RANGE } from '../../constants/system-calls.js';
 import { pathThrough } from '../../linux/path.js';
 import { wordsWithPath } from '../../linux/path-text.js';
 import { findProgram } from '../../transport/program.js';
@@ -17,9 +18,6 @@ const ROOT = 3;
 
 /** SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER. */
 const WRITE_AND_WAIT = 7;
-
-/** The number of sync_file_range(2). */
-const SYNC_FILE_RANGE: Readonly<Partial<Record<string, number>>> = { x64: 277, arm64: 84 };
 
 /**
  * The words are an act, its number and a path. Opens the file with O_PATH, so that it can be verified to be in the mount
@@ -79,9 +77,9 @@ const act = (file: OwnFile, what: string, number: number): Promise<void> =>
  * @throws Error if that fails, or perl is missing
  */
 export async function writeBack(file: OwnFile): Promise<void> {
-  const number = SYNC_FILE_RANGE[process.arch];
-  if (number === undefined) throw new Error(`sync_file_range(2) has no known number on ${process.arch}`);
-  await act(file, 'write-back', number);
+  if (SYNC_FILE_RANGE === undefined)
+    throw new Error(`sync_file_range(2) has no known number on ${process.arch}`);
+  await act(file, 'write-back', SYNC_FILE_RANGE);
 }
 
 /** Makes the kernel ask for a file's attributes; needs no perl. @throws Error if that fails */
