@@ -12,10 +12,19 @@ import { codeOf, reasonOf } from '../transport/errors.js';
 import { decryptionOf, keyMissing } from './encryption.js';
 import { ImageError } from './errors.js';
 import { formatOfContent, type ImageFormat, qemuDriver } from './formats.js';
+import { withFile } from './look.js';
 import { type BlockNode, descriptorNode, fileNode, SECTOR, takesBacking } from './qemu.js';
 import { HEAD_LENGTH, type Reference, utf8 } from './reference.js';
 import { referencesOf } from './references.js';
-import { descriptorWith, flatExtent, isEmbeddedDescriptor, parseVmdk, type Vmdk } from './vmdk.js';
+import { neededOfDataFile, truncationLine, truncationOf } from './truncated.js';
+import {
+  descriptorWith,
+  flatExtent,
+  isEmbeddedDescriptor,
+  neededOfExtent,
+  parseVmdk,
+  type Vmdk,
+} from './vmdk.js';
 
 /** Maximum number of files of an image. */
 const MAX_FILES = 256;
@@ -146,6 +155,13 @@ class TreeBuilder {
       throw refuse(
         name.includes('/') ? 'which is in another directory' : 'which is a link to another directory',
       );
+    if (role !== 'extent' && this.files.some((file) => file.path === real))
+      throw refusal(
+        image,
+        reference,
+        'which needs this image itself',
+        'name the right file with qemu-img rebase -u',
+      );
     const found = await stat(real);
     if (!found.isFile() && !(this.#trusted && found.isBlockDevice()))
       throw refuse('which is not a regular file');
@@ -174,14 +190,26 @@ class TreeBuilder {
     if (decryption !== undefined && !this.#hasKey) throw keyMissing(printable(path));
     Object.assign(node, decryption);
     if (format === 'vmdk') refuseDescriptor(path, head);
+    if (!isDevice)
+      await this.#warn(path, (shown) => withFile(path, (file) => truncationOf(shown, format, head, file)));
     for (const reference of referencesOf(format, head)) {
       if (format === 'vpc') throw refusal(path, reference, 'which QEMU cannot open', CONVERT);
       const below = await this.#follow(path, format, reference);
-      if (reference.role === 'data file') node['data-file'] = fileNode(below.real, below.isDevice);
-      else
+      if (reference.role === 'data file') {
+        node['data-file'] = fileNode(below.real, below.isDevice);
+        const needed = await withFile(path, (file) => neededOfDataFile(file, head));
+        if (!below.isDevice)
+          await this.#warn(below.path, async (shown) => truncationLine(shown, needed, await sizeOf(below)));
+      } else
         node.backing = await this.build(below, reference.format ?? formatOfBacking(await headOf(below.path)));
     }
     return node;
+  }
+
+  /** Adds a line about a file that is cut short. */
+  async #warn(path: string, look: (shown: string) => Promise<string | undefined>): Promise<void> {
+    const line = await look(printable(path));
+    if (line !== undefined) this.lines.push(line);
   }
 
   /** The real paths of the extents that the VMDK descriptor at `path` names. */
@@ -190,18 +218,37 @@ class TreeBuilder {
     { extents }: Extract<Vmdk, { kind: 'descriptor' }>,
   ): Promise<readonly string[]> {
     const paths: string[] = [];
-    for (const { name, type } of extents) {
+    for (const extent of extents) {
+      const { name, type } = extent;
       const below = await this.#follow(path, 'vmdk', { role: 'extent', name, format: 'vmdk' });
       if (/["\r\n]/.test(below.real)) {
         throw new ImageError(
           `${printable(below.real)}: QEMU cannot open an extent with such a name: rename it`,
         );
       }
-      if (type.includes('SPARSE')) refuseDescriptor(below.path, await headOf(below.path));
+      const needed = neededOfExtent(extent);
+      if (needed !== undefined && !below.isDevice && needed > (await sizeOf(below)))
+        throw cutShort(below.path, needed);
+      if (type.includes('SPARSE')) {
+        const head = await headOf(below.path);
+        refuseDescriptor(below.path, head);
+        await this.#warn(below.path, (shown) =>
+          withFile(below.path, (file) => truncationOf(shown, 'vmdk', head, file)),
+        );
+      }
       paths.push(below.real);
     }
     return paths;
   }
+}
+
+const sizeOf = async ({ real }: Followed): Promise<bigint> => (await stat(real, { bigint: true })).size;
+
+/** QEMU would read the missing bytes as zeros. */
+function cutShort(path: string, needed: bigint): ImageError {
+  return new ImageError(
+    `${printable(path)} is cut short: the descriptor of the disk uses its first ${needed} bytes: get it again`,
+  );
 }
 
 /** Only for a trusted image: QEMU would guess as well. */

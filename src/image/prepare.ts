@@ -461,15 +461,31 @@ async function identifyInside(
     if (format === 'parallels') await refuseParallelsLayer(source.path);
     const trusted = request.allowReferences;
     const local = await openLocalImage(source.path, format, { trusted, isDevice, hasKey });
-    const short = isDevice ? undefined : await truncationOf(shownOf(source), format, head, read);
-    const all = short === undefined ? local.lines : [...local.lines, short];
-    return { ...found, local, lines: all, decryption: undefined, readOnly: false };
+    return { ...found, local, lines: local.lines, decryption: undefined, readOnly: false };
   }
   refuseReferences(shownOf(source), format, head);
   const decryption = decryptionOf(format, head);
   if (decryption !== undefined && !hasKey) throw keyMissing(shownOf(source));
   const readOnly = isPart || (source.kind === 'nbd' && outside.look.readOnly === true);
-  return { ...found, local: undefined, lines: outside.lines ?? [], decryption, readOnly };
+  const short = await truncationInside({ ...inside, place, format }, signal);
+  const lines = [...(outside.lines ?? []), ...(short === undefined ? [] : [short])];
+  return { ...found, local: undefined, lines, decryption, readOnly };
+}
+
+/** A line about a local image in an archive, in parts or compressed that is cut short. */
+async function truncationInside(
+  { place, format, look, compression, member, started }: Inside & Pick<Identity, 'place' | 'format'>,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  if (place.source.kind !== 'file' || format === 'raw') return undefined;
+  const name = member === undefined ? shownOf(place.source) : printable(member.name, NAME_LENGTH);
+  const find = (file: DiskReader): Promise<string | undefined> => truncationOf(name, format, look.head, file);
+  if (compression === undefined)
+    return withSource(place, signal, (file) => find(member ? rangeOf(file, member.range) : file));
+  // A file that the archive has compressed is what the server has.
+  const isInCoded = member !== undefined && member.coding === undefined;
+  if (started === undefined) return undefined;
+  return withStarted(started, signal, (disk) => find(isInCoded ? rangeOf(disk, member.range) : disk));
 }
 
 /** Finds the partition in the disk that `plan` serves as a whole. */

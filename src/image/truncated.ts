@@ -1,10 +1,10 @@
-// Whether a local image has been cut short, by its own tables: QEMU reads the missing bytes of a qcow2 or VDI as zeros.
+// Whether an image has been cut short, by its own tables: QEMU reads the missing bytes of most formats as zeros.
 //
-// Used by prepare.ts. Layouts: QEMU's docs/interop/qcow2.txt and block/vdi.c.
+// Used by prepare.ts. Layouts: QEMU's docs/interop/qcow2.txt and parallels.txt, block/qcow.c and block/vdi.c; VMware's
+// Virtual Disk Format 1.1.
 
 import type { DiskReader } from '../partitions/table.js';
 import { readWithin } from '../partitions/table.js';
-import type { ImageFormat } from './formats.js';
 
 const HEADER_LENGTH = 104;
 /** Maximum bytes of a table that is read. */
@@ -13,6 +13,15 @@ const MAX_TABLE = 8 * 1024 * 1024;
 const OFFSET_BITS = 0xffff_ffff_ffff_fe00n;
 /** Bits of a qcow2's incompatible features: the reference counts are not up to date, or the data are elsewhere. */
 const [DIRTY, DATA_FILE] = [1n, 4n];
+/** Another of these features: entries of 16 bytes. */
+const EXTENDED_L2 = 16n;
+/** Bits of an entry of a qcow2's map: the place, and whether the cluster is there, and reads as zeros. */
+const [PLACE_BITS, ALLOCATED, READS_ZERO] = [0x00ff_ffff_ffff_fe00n, 1n << 63n, 1n];
+const SECTOR = 512n;
+/** A flag of a VMDK. */
+const PACKED_GRAINS = 0x10000;
+/** The last sector that counts as a place. */
+const LAST_PLACE = 2n ** 48n;
 
 /** The index of a table's last entry that is not 0; -1: there is none. @param bits of an entry */
 function lastEntry(table: Buffer, bits: number): number {
@@ -24,6 +33,136 @@ function lastEntry(table: Buffer, bits: number): number {
   return byte * (8 / bits) + Math.floor(highest / bits);
 }
 
+/** The tables that map a disk: one of places of tables, each of which has places of clusters. */
+interface Map {
+  /** The place of the first table, and the number of its entries. */
+  readonly at: bigint;
+  readonly count: bigint;
+  /** The number of entries of each of the others; undefined: there is only the first one. */
+  readonly innerCount?: bigint;
+  readonly readEntry: (table: Buffer, at: number) => bigint;
+  /** Bytes of an entry, and of one in an inner table. */
+  readonly length: number;
+  readonly innerLength?: number;
+  /** The place of the inner table of an entry; undefined: there is none. */
+  readonly tableOf?: (entry: bigint) => bigint | undefined;
+  /** The place of the cluster of an entry; undefined: there is none. */
+  readonly clusterOf: (entry: bigint) => bigint | undefined;
+}
+
+/** The entries of a table. */
+function entriesOf(table: Buffer, length: number, readEntry: Map['readEntry']): bigint[] {
+  return Array.from({ length: Math.floor(table.length / length) }, (_, i) => readEntry(table, i * length));
+}
+
+const greater = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+
+/** The bytes that must be there for all clusters to begin, as far as 8 MiB of the tables say. */
+async function mapped(file: DiskReader, map: Map): Promise<bigint | undefined> {
+  const { at, count, innerCount, readEntry, length, innerLength = length, tableOf, clusterOf } = map;
+  if (count === 0n || count * BigInt(length) > BigInt(MAX_TABLE)) return undefined;
+  const first = await readWithin(file, at, Number(count) * length);
+  if (first.length === 0) return at + count * BigInt(length);
+  const last = (table: Buffer, entryLength: number): bigint =>
+    entriesOf(table, entryLength, readEntry)
+      .map((entry) => (clusterOf(entry) ?? -1n) + 1n)
+      .reduce(greater, 0n);
+  if (tableOf === undefined || innerCount === undefined) return last(first, length);
+  const size = innerCount * BigInt(innerLength);
+  let needed = 0n;
+  let left = BigInt(MAX_TABLE);
+  for (const place of entriesOf(first, length, readEntry).map(tableOf)) {
+    if (place === undefined) continue;
+    left -= size;
+    if (left < 0n) break;
+    const inner = await readWithin(file, place, Number(size));
+    needed = greater(needed, inner.length === 0 ? place + size : last(inner, innerLength));
+  }
+  return needed;
+}
+
+const bigEndian64 = (table: Buffer, at: number): bigint => table.readBigUInt64BE(at);
+const littleEndian32 = (table: Buffer, at: number): bigint => BigInt(table.readUInt32LE(at));
+/** Quotient, rounded up. */
+const quotient = (a: bigint, b: bigint): bigint => (a + b - 1n) / b;
+const unlessZero = (value: bigint): bigint | undefined => (value === 0n ? undefined : value);
+
+/** The map of a qcow of version 1, whose clusters may be compressed. */
+function qcowMap(head: Buffer): Map | undefined {
+  if (head.length < 48) return undefined;
+  const [clusterBits, innerBits] = [BigInt(head.readUInt8(32)), BigInt(head.readUInt8(33))];
+  if (clusterBits < 9n || clusterBits > 16n || innerBits < 6n || innerBits > 13n) return undefined;
+  const packed = 1n << 63n;
+  return {
+    at: head.readBigUInt64BE(40),
+    count: quotient(head.readBigUInt64BE(24), 1n << (clusterBits + innerBits)),
+    innerCount: 1n << innerBits,
+    readEntry: bigEndian64,
+    length: 8,
+    tableOf: unlessZero,
+    clusterOf: (entry) =>
+      unlessZero((entry & packed) === 0n ? entry : entry & ((1n << (63n - clusterBits)) - 1n)),
+  };
+}
+
+/** The map of a qcow2 whose clusters are in a data file. */
+function dataFileMap(head: Buffer): Map | undefined {
+  if (head.length < HEADER_LENGTH) return undefined;
+  const clusterBits = head.readUInt32BE(20);
+  if (clusterBits < 9 || clusterBits > 21) return undefined;
+  const innerLength = (head.readBigUInt64BE(72) & EXTENDED_L2) === 0n ? 8 : 16;
+  return {
+    at: head.readBigUInt64BE(40),
+    count: BigInt(head.readUInt32BE(36)),
+    innerCount: BigInt(2 ** clusterBits / innerLength),
+    readEntry: bigEndian64,
+    length: 8,
+    innerLength,
+    tableOf: (entry) => unlessZero(entry & PLACE_BITS),
+    clusterOf: (entry) =>
+      (entry & ALLOCATED) === 0n || (entry & READS_ZERO) !== 0n ? undefined : entry & PLACE_BITS,
+  };
+}
+
+/** The map of a sparse VMDK; undefined of a compressed one, whose missing grains QEMU reports. */
+function vmdkMap(head: Buffer): Map | undefined {
+  if (head.length < 80 || head.toString('latin1', 0, 4) !== 'KDMV') return undefined;
+  const [flags, grain, innerCount] = [head.readUInt32LE(8), head.readBigUInt64LE(20), head.readUInt32LE(44)];
+  const directory = head.readBigUInt64LE(56);
+  const isOdd = grain === 0n || innerCount === 0 || innerCount > 2 ** 16 || directory > LAST_PLACE;
+  if ((flags & PACKED_GRAINS) !== 0 || isOdd) return undefined;
+  // A place of 1 stands for zeros.
+  const placeOf = (entry: bigint): bigint | undefined => (entry <= 1n ? undefined : entry * SECTOR);
+  return {
+    at: directory * SECTOR,
+    count: quotient(head.readBigUInt64LE(12), grain * BigInt(innerCount)),
+    innerCount: BigInt(innerCount),
+    readEntry: littleEndian32,
+    length: 4,
+    tableOf: placeOf,
+    clusterOf: placeOf,
+  };
+}
+
+function parallelsMap(head: Buffer): Map | undefined {
+  if (head.length < 64) return undefined;
+  // The newer kind counts clusters.
+  const unit = head.toString('latin1', 0, 16) === 'WithouFreSpacExt' ? BigInt(head.readUInt32LE(28)) : 1n;
+  return {
+    at: 64n,
+    count: BigInt(head.readUInt32LE(32)),
+    readEntry: littleEndian32,
+    length: 4,
+    clusterOf: (entry) => unlessZero(entry * unit * SECTOR),
+  };
+}
+
+/** The bytes of its data file that a qcow2 uses; undefined where its tables do not say it. */
+export async function neededOfDataFile(file: DiskReader, head: Buffer): Promise<bigint | undefined> {
+  const map = dataFileMap(head);
+  return map === undefined ? undefined : mapped(file, map);
+}
+
 /** The begin of the last cluster that a qcow2 uses; undefined where its tables do not say it. */
 async function lastCluster(file: DiskReader, head: Buffer): Promise<bigint | undefined> {
   if (head.length < HEADER_LENGTH) return undefined;
@@ -32,6 +171,8 @@ async function lastCluster(file: DiskReader, head: Buffer): Promise<bigint | und
   const [clusterBits, order] = [head.readUInt32BE(20), isOld ? 4 : head.readUInt32BE(96)];
   if ((features & (DIRTY | DATA_FILE)) !== 0n || clusterBits < 9 || clusterBits > 21 || order > 6)
     return undefined;
+  const mapEnd = head.readBigUInt64BE(40) + BigInt(head.readUInt32BE(36)) * 8n;
+  if (mapEnd > file.size) return mapEnd;
   const cluster = 2 ** clusterBits;
   const length = head.readUInt32BE(56) * cluster;
   if (length > MAX_TABLE) return undefined;
@@ -55,26 +196,37 @@ function lastBlock(head: Buffer): bigint | undefined {
   return data + (block + extra) * count;
 }
 
+/** The bytes that an image must have; undefined where its tables do not say it, or QEMU reports the missing bytes. */
+async function neededOf(file: DiskReader, format: string, head: Buffer): Promise<bigint | undefined> {
+  // The last cluster of a qcow2 may end early.
+  if (format === 'qcow2') return lastCluster(file, head);
+  if (format === 'vdi') return lastBlock(head);
+  const map = MAPS[format]?.(head);
+  return map === undefined ? undefined : mapped(file, map);
+}
+
+const MAPS: Readonly<Record<string, (head: Buffer) => Map | undefined>> = {
+  qcow: qcowMap,
+  vmdk: vmdkMap,
+  parallels: parallelsMap,
+};
+
 /**
  * A line for the user about an image that ends before its last byte; undefined: it does not.
  * @param shown printable
- * @param read lets a function read the image
+ * @param format nbdfuse's name or QEMU's
  */
 export async function truncationOf(
   shown: string,
-  format: ImageFormat,
+  format: string,
   head: Buffer,
-  read: (use: (file: DiskReader) => Promise<string | undefined>) => Promise<string | undefined>,
+  file: DiskReader,
 ): Promise<string | undefined> {
-  if (format !== 'qcow2' && format !== 'vdi') return undefined;
-  return read(async (file) => {
-    // The last cluster of a qcow2 may end early.
-    const needed = format === 'vdi' ? lastBlock(head) : await lastCluster(file, head);
-    return lineFor(shown, needed, file.size);
-  });
+  return truncationLine(shown, await neededOf(file, format, head), file.size);
 }
 
-function lineFor(shown: string, needed: bigint | undefined, size: bigint): string | undefined {
+/** The same for a file that must have `needed` bytes. */
+export function truncationLine(shown: string, needed: bigint | undefined, size: bigint): string | undefined {
   if (needed === undefined || needed <= size) return undefined;
   return (
     `${shown} seems to be cut short: it has ${size} bytes, and uses bytes at ${needed}; ` +

@@ -6,6 +6,7 @@
 
 import { printable } from '../nbd/text.js';
 import { ImageError } from './errors.js';
+import { SECTOR } from './qemu.js';
 import { HEAD_LENGTH, type Reference, utf8 } from './reference.js';
 
 /** A line of a descriptor: `RW 4192256 SPARSE "disk-s001.vmdk"`. */
@@ -108,6 +109,11 @@ export function parseVmdk(head: Buffer): Vmdk {
 
 /** QEMU's name of the format of an extent's file. */
 const formatOf = ({ type }: VmdkExtent): string => (FLAT_TYPES.includes(type) ? 'raw' : 'vmdk');
+
+/** The bytes that the file of an extent must have; undefined: its own tables say it. */
+export function neededOfExtent(extent: VmdkExtent): bigint | undefined {
+  return formatOf(extent) === 'raw' ? (extent.offset + extent.sectors) * SECTOR : undefined;
+}
 
 /** All files that a VMDK which begins with `head` names. */
 export function vmdkReferences(head: Buffer): readonly Reference[] {

@@ -161,6 +161,19 @@ describe('image that names another file', () => {
     }
   });
 
+  it('that leads back to the image is refused', async () => {
+    const scope = createScope();
+    for (const [name, backing] of [
+      ['one.qcow2', 'two.qcow2'],
+      ['two.qcow2', './one.qcow2'],
+    ] as const)
+      createQcow2(scope.path(name), '1M', '-u', '-F', 'qcow2', '-b', backing);
+    for (const options of [[], ['--allow-references']])
+      expect(await refusal(scope, [...options, scope.path('mnt'), scope.path('one.qcow2')])).toMatch(
+        /two\.qcow2 names the backing file \.\/one\.qcow2, which needs this image itself: name the right file with /,
+      );
+  });
+
   it('without its format is refused, since QEMU would guess it', async () => {
     const scope = createScope();
     await createRaw(scope, 1, 'base.raw');

@@ -14,7 +14,7 @@ import { archiveToOpen, isDisk } from '../../../src/image/members.js';
 import { refuseChild } from '../../../src/image/parents.js';
 import { referencesOf } from '../../../src/image/references.js';
 import { tarMembers } from '../../../src/image/tar.js';
-import { truncationOf } from '../../../src/image/truncated.js';
+import { neededOfDataFile, truncationOf } from '../../../src/image/truncated.js';
 import { parseVmdk, refuseExtent } from '../../../src/image/vmdk.js';
 import { zipMembers } from '../../../src/image/zip.js';
 import { claimedSizes } from '../../../src/partitions/claimed-sizes.js';
@@ -105,7 +105,7 @@ describe('headers of images', () => {
         const nothing = { format: undefined, compression: undefined };
         for (const format of FORMATS) {
           await attempt(() => refuseChild('x', format, { head, tail }, read));
-          await attempt(() => truncationOf('x', format, head, read));
+          await attempt(() => truncationOf('x', format, head, file));
           await attempt(() => refuseReferences('x', format, head));
           await attempt(() => referencesOf(format, head));
           await attempt(() => decryptionOf(format, head));
@@ -117,6 +117,7 @@ describe('headers of images', () => {
           await attempt(() => archiveToOpen({ name, head }, nothing, undefined));
           await attempt(() => isDisk(name, head));
         }
+        await attempt(() => neededOfDataFile(file, head));
         await attempt(() => refuseDmg('x', tail));
         await attempt(() => refuseExtent('x', head));
         await attempt(() => parseVmdk(head));
