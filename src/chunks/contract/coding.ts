@@ -34,8 +34,8 @@ export interface PointIndex {
   readonly warning?: string;
 }
 
-/** Why a file cannot be decoded. */
-export type Damage = 'damaged' | 'truncated' | 'unsupported' | 'memory';
+/** Why a file cannot be decoded. `misplaced`: a restart point is wrong, and so may be all later ones. */
+export type Damage = 'damaged' | 'truncated' | 'unsupported' | 'memory' | 'misplaced';
 
 /** A compressed file is not well formed, or needs what the library lacks. */
 export class DecodeError extends Error {

@@ -20,6 +20,7 @@ import {
   canBeStreamHeader,
   checkLength,
   IndexParser,
+  laterBlock,
   parseStreamFooter,
   parseStreamHeader,
   STREAM_FOOTER,
@@ -101,15 +102,20 @@ class XzDecoder extends StepDecoder {
   /** Bytes of padding behind the last stream. */
   #padding = 0;
   #unchecked: string | undefined;
+  /** A later block by the index, until it is reached: decoding began at a point that the index gave. */
+  #later: ReturnType<typeof laterBlock>;
 
   constructor(from: RestartPoint, spacing: number) {
     super(from, spacing);
     this.#verified = from.out;
-    if (from.state !== undefined) this.#beginBlocks(from.state[0]);
+    if (from.state === undefined) return;
+    this.#beginBlocks(from.state[0]);
+    this.#later = laterBlock(from.state);
   }
 
+  /** The bytes before a later block are where the index says only if that block is, too. */
   get verified(): number {
-    return this.#verified;
+    return Math.min(this.#verified, this.#later === undefined ? this.#verified : this.#later.out - 1);
   }
 
   close(): void {
@@ -154,7 +160,10 @@ class XzDecoder extends StepDecoder {
   }
 
   #beginBlock(): number {
-    if (this.gathered === 0) this.points.offer(this.input.position, this.out, this.#state);
+    if (this.gathered === 0) {
+      this.#comparePlace();
+      this.points.offer(this.input.position, this.out, this.#state);
+    }
     if (!this.gather(1)) return this.starve();
     if (this.header[0] === 0) return this.#beginIndex();
     const length = (this.header[0] + 1) * ALIGNMENT;
@@ -166,6 +175,20 @@ class XzDecoder extends StepDecoder {
     this.#blockStart = this.out;
     this.#flushing = false;
     return this.#go('block');
+  }
+
+  /** Between two blocks: whether the later one of the index is where it says. */
+  #comparePlace(): void {
+    const later = this.#later;
+    if (later === undefined) return;
+    const { position } = this.input;
+    if (position < later.in && this.out <= later.out) return;
+    if (position !== later.in || this.out !== later.out) throw this.#misplaced();
+    this.#later = undefined;
+  }
+
+  #misplaced(): DecodeError {
+    return this.failure('misplaced', 'the index of an xz stream does not fit its blocks', this.#verified);
   }
 
   /** Gives liblzma the block's header. */
@@ -206,6 +229,7 @@ class XzDecoder extends StepDecoder {
     const result = this.#library.code(this.#streamAddress, LZMA_RUN);
     const used = length - Number(stream[AVAIL_IN]);
     const made = room - Number(stream[AVAIL_OUT]);
+    if (this.#later !== undefined && this.out + made > this.#later.out) throw this.#misplaced();
     this.input.consume(used);
     this.#flushing = made === room;
     if (result === LZMA_STREAM_END) this.#endBlock(this.out + made);

@@ -118,8 +118,9 @@ class ZstdDecoder extends StepDecoder {
     this.#expectedOut = view.getFloat64(8);
   }
 
+  /** The bytes before a later frame are where the table says only if that frame is, too. */
   get verified(): number {
-    return this.#hasChecksum ? this.#verified : this.out;
+    return Math.min(this.#hasChecksum ? this.#verified : this.out, this.#expectedOut - 1);
   }
 
   close(): void {
@@ -175,7 +176,7 @@ class ZstdDecoder extends StepDecoder {
     const { position } = this.input;
     if (position < this.#expectedIn && this.out <= this.#expectedOut) return;
     if (position !== this.#expectedIn || this.out !== this.#expectedOut) {
-      throw this.failure('damaged', 'the seek table of the zstd data is wrong');
+      throw this.failure('misplaced', 'the seek table of the zstd data is wrong');
     }
     this.#expectedIn = Number.POSITIVE_INFINITY;
     this.#expectedOut = Number.POSITIVE_INFINITY;

@@ -6,6 +6,7 @@ import {
   type Fail,
   hasFooterMagic,
   IndexParser,
+  indexedState,
   KNOWN_CHECKS,
   padded,
   parseStreamFooter,
@@ -115,18 +116,23 @@ export async function findXzPoints(input: Input): Promise<PointIndex> {
     end = stream.start;
   }
   if (streams.length === 0) throw failAt(0)('truncated', 'the file is empty');
-  const points: RestartPoint[] = [];
-  let size = 0;
+  const found: (RestartPoint & { readonly check: number })[] = [];
+  let [size, end] = [0, 0];
   for (const { start, check, blocks } of streams.reverse()) {
     let at = start + STREAM_HEADER;
     for (const block of blocks) {
-      const isFar = size - (points.at(-1)?.out ?? Number.NEGATIVE_INFINITY) >= SPACING;
-      if (block.size > 0 && isFar) points.push({ in: at, out: size, state: Uint8Array.of(check) });
+      const isFar = size - (found.at(-1)?.out ?? Number.NEGATIVE_INFINITY) >= SPACING;
+      if (block.size > 0 && isFar) found.push({ in: at, out: size, check });
       at += block.length;
       size += block.size;
       if (size > Number.MAX_SAFE_INTEGER) throw failAt(at)('unsupported', 'the image is too large');
     }
+    end = at;
   }
+  const points = found.map(({ in: at, out, check }, i) => {
+    const next = found[i + 1] ?? { in: end, out: size };
+    return { in: at, out, state: indexedState(check, next.in, next.out) };
+  });
   const index = { size, points: points.length === 0 ? [START] : points };
   const isChecked = streams.every(({ check }) => KNOWN_CHECKS.includes(check));
   return isChecked ? index : { ...index, warning: UNKNOWN_CHECK };

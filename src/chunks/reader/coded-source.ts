@@ -2,8 +2,8 @@
 //
 // Units whose check comes soon are held back until it has passed, so that no damaged byte is served.
 
-import type { Coding, Input } from '../contract/coding.js';
-import { lengthOfUnit, UNIT, zeroUnit } from '../contract/units.js';
+import type { Coding, Damage, Input } from '../contract/coding.js';
+import { lengthOfUnit, UNIT, unitsOf, zeroUnit } from '../contract/units.js';
 import type { PackedCoding } from '../decode/decoder.js';
 import { type Task, WHOLE } from '../schedule/tasks.js';
 import type { DecodePool } from './decode-pool.js';
@@ -13,6 +13,9 @@ import type { SourceEvents, UnitSource } from './source.js';
 
 /** Codings that check each block or frame; the check of gzip is at the end of the whole file. */
 export const CHECKED: readonly Coding[] = ['xz', 'bzip2', 'zstd', 'lz4'];
+
+/** Bytes that are decoded behind a chunk which is not held back, to see that its last block ends there. */
+const CONFIRMING = 64 * 1024;
 
 interface Open {
   readonly task: Task;
@@ -67,7 +70,7 @@ export class CodedSource implements UnitSource {
     this.#open.set(id, { task, feeder, isHeld, held: [], rest: undefined });
     const { first, end, from } = chunk;
     const spacing = undefined;
-    const behind = isHeld ? WHOLE * UNIT : 0;
+    const behind = isHeld ? WHOLE * UNIT : CONFIRMING;
     pool.send({ kind: 'open', task: id, coding, from, first, goal, end, behind, priority, size, spacing });
     feeder.start();
   }
@@ -130,11 +133,11 @@ export class CodedSource implements UnitSource {
       return;
     }
     open.rest = message.partial;
-    this.#damaged(open, `${message.message} (byte ${message.in} of the file)`, message.out);
+    this.#damaged(open, `${message.message} (byte ${message.in} of the file)`, message.out, message.reason);
   }
 
   /** Gives the held units that lie before the damage, and tells it. @param end of the decoded bytes that are right */
-  #damaged(open: Open, message: string, end: number): void {
+  #damaged(open: Open, message: string, end: number, reason?: Damage): void {
     const { events } = this.#options;
     const { task, held } = open;
     while (held.length > 0 && task.isOpen && task.position * UNIT + held[0].length <= end) {
@@ -144,6 +147,8 @@ export class CodedSource implements UnitSource {
     if (!task.isOpen) return;
     const [next = open.rest] = held;
     const sound = Math.max(0, end - task.position * UNIT);
-    events.damaged(task, message, sound === 0 ? undefined : next?.subarray(0, sound));
+    const isLast = task.chunk.end === unitsOf(this.#options.size);
+    if (reason === 'misplaced' && !isLast) events.misplaced(task, message);
+    else events.damaged(task, message, sound === 0 ? undefined : next?.subarray(0, sound));
   }
 }

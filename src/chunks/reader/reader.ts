@@ -76,6 +76,8 @@ export class Reader {
   readonly #streams = new Streams();
   /** Whether the server below has another disk, and the cache file is served without it. */
   #hasLeft = false;
+  /** The first byte of the image from which on units may be of other places, and why. */
+  #misplaced: { readonly from: number; readonly message: string } | undefined;
 
   /** Whether nothing of the server below is of the disk that is served. */
   get hasLeft(): boolean {
@@ -93,6 +95,13 @@ export class Reader {
       },
       damaged: (task, message, partial) => {
         this.fail(task.position, task.chunk.end, message, partial);
+        this.#tasks.remove(task);
+      },
+      misplaced: (task, message) => {
+        this.#forget(task.chunk.first);
+        // A reader in order must come to an error before pages that the kernel has of later units.
+        this.fail(task.position, this.map.units, message, undefined);
+        this.#misplaced = { from: task.position * UNIT, message };
         this.#tasks.remove(task);
       },
       failed: (task, error) => this.#giveUp(task, error),
@@ -115,7 +124,15 @@ export class Reader {
       parts.push(this.#partOf(unit, at - unit * UNIT, end - unit * UNIT));
       at = end;
     }
-    return Promise.all(parts);
+    const bytes = await Promise.all(parts);
+    this.#checkPlaces(offset, length);
+    return bytes;
+  }
+
+  /** Whether all units of a range are where they belong: one of them may have come before another was found misplaced. */
+  #checkPlaces(offset: number, length: number): void {
+    const misplaced = this.#misplaced;
+    if (misplaced !== undefined && offset + length > misplaced.from) throw new ReadError(misplaced.message);
   }
 
   /** Whether a unit is kept or cannot be decoded. */
@@ -172,8 +189,15 @@ export class Reader {
     if (bytes.length === lengthOfUnit(unit, this.map.size)) this.#take(unit, bytes);
   }
 
+  /** Keeps no unit from one on: the next mount finds again that they are misplaced. */
+  #forget(first: number): void {
+    this.#store.forget(first, this.map.units)?.catch((error: unknown) => this.#options.onLine(textOf(error)));
+  }
+
   /** Takes a unit that was made. */
   #take(unit: number, bytes: Uint8Array): void {
+    // Another task may make units that are misplaced.
+    if (this.#failures.of(unit) !== undefined) return;
     const waiter = this.#waiters.get(unit);
     this.#store.put(unit, bytes, waiter !== undefined);
     this.#waiters.delete(unit);
@@ -251,7 +275,7 @@ export class Reader {
     }
     this.changes += 1;
     try {
-      await this.#store.forgetAll(this.map.units);
+      await this.#store.forget(0, this.map.units);
     } catch (error) {
       // Nothing of it is served any more, and the next mount compares what the disk of the cache still has.
       onLine(textOf(error));

@@ -8,6 +8,8 @@ export interface SourceEvents {
   made(task: Task, bytes: Uint8Array): void;
   /** A task cannot make its next unit: the file is damaged. @param partial the unit's bytes before the damage */
   damaged(task: Task, message: string, partial: Uint8Array | undefined): void;
+  /** The same, and later units may be of other places of the image. */
+  misplaced(task: Task, message: string): void;
   /** A task cannot go on now. */
   failed(task: Task, error: unknown): void;
   /** Counts bytes of the file that were fetched. */

@@ -93,10 +93,10 @@ export class Store {
     return this.#file === undefined ? [memory] : [memory, this.#file];
   }
 
-  /** Forgets the first `count` units, whose bytes are of another disk. @returns as `beginChange` */
-  forgetAll(count: number): Promise<void> | undefined {
-    this.#memory.drop(0, count);
-    return this.#file?.drop(0, count);
+  /** Forgets units whose bytes are not those of the image. @returns as `beginChange` */
+  forget(first: number, end: number): Promise<void> | undefined {
+    this.#memory.drop(first, end - first);
+    return this.#file?.drop(first, end - first);
   }
 
   /** @param isDurable whether the server below cannot lose the change */

@@ -19,7 +19,8 @@ const le32 = (value: number): Buffer => {
 
 const withCrc = (bytes: Buffer): Buffer => Buffer.concat([bytes, le32(crc32(bytes))]);
 
-function variable(value: number): Buffer {
+/** A number of variable length. */
+export function variable(value: number): Buffer {
   const bytes: number[] = [];
   let left = value;
   for (; left > 0x7f; left = Math.floor(left / 128)) bytes.push((left & 0x7f) | 0x80);

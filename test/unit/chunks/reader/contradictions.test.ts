@@ -97,7 +97,9 @@ it.each(CACHES)(
       const opened = await openAndRead({ coding: 'xz', input, cache: kept, read: inOrder });
       expect([opened.size, soundBytes(opened, image)]).toEqual([800_000, image.length]);
       expect(opened.lines).toEqual([
-        `the file ends before its image: reads of the image from byte ${image.length} fail`,
+        expect.stringMatching(
+          `^the index .* does not fit its blocks .*: reads of the image from byte ${image.length} fail$`,
+        ),
       ]);
     }
   },
@@ -117,7 +119,9 @@ it.each(CACHES)(
     });
     expect([opened.size, soundBytes(opened, image)]).toEqual([image.length + 1000, image.length]);
     expect(opened.lines).toEqual([
-      `the file ends before its image: reads of the image from byte ${image.length} fail`,
+      expect.stringMatching(
+        `^the index .* does not fit its blocks .*: reads of the image from byte ${image.length} fail$`,
+      ),
     ]);
   },
 );
