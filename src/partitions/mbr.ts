@@ -2,9 +2,10 @@
 //
 // An entry counts by its size: its type may be 0. Primary partitions have the numbers of their entries. Logical ones
 // have the numbers from 5 on, in the order of the chains, of which each extended partition has one. A link of a chain
-// may have its entries in any order, and up to four partitions. Sectors have 512 bytes, as on every image in Linux: an
-// MBR does not say for which sectors it was made.
+// may have its entries in any order, and up to four partitions. Those of a BSD in a primary partition come last. Sectors
+// have 512 bytes, as on every image in Linux: an MBR does not say for which sectors it was made.
 
+import { bsdAreas } from './bsd.js';
 import { type DiskReader, type Partition, type PartitionTable, readWithin } from './table.js';
 
 const SECTOR = 512;
@@ -32,6 +33,18 @@ export interface MbrEntry {
 
 /** A range in sectors. */
 type Area = Pick<MbrEntry, 'start' | 'length'>;
+
+/**
+ * The entries of an MBR of which one protects a GPT; undefined: none does. As in Linux, the first bytes of the entries
+ * do not matter to a GPT; where they are odd, the sector may be the boot sector of a file system.
+ */
+export function protectedEntries(sector: Buffer): readonly MbrEntry[] | undefined {
+  if (!hasSignature(sector)) return undefined;
+  const isTable = mbrEntries(sector) !== undefined;
+  const entries = entriesOf(sector);
+  const isProtected = entries.some(({ type, start }) => type === PROTECTIVE && (isTable || start === 1n));
+  return isProtected ? entries : undefined;
+}
 
 /** The four entries of a sector; undefined when it is no table: it may be the boot sector of a file system. */
 export function mbrEntries(sector: Buffer): readonly MbrEntry[] | undefined {
@@ -92,6 +105,14 @@ class Chains {
     }
   }
 
+  /** Adds the partitions of a BSD in a primary one. Their numbers come after those of all chains. */
+  async divide(outer: MbrEntry): Promise<void> {
+    for (const area of await bsdAreas(this.#disk, outer)) {
+      const number = FIRST_LOGICAL + this.found.length;
+      if (number < MAX_NUMBER) this.found.push({ ...partition(number, area, this.#id), uuid: '' });
+    }
+  }
+
   /** False when there are too many. */
   #add(area: MbrEntry): boolean {
     const number = FIRST_LOGICAL + this.found.length;
@@ -135,5 +156,6 @@ export async function mbrTable(
     extended.push(i + 1);
     await chains.follow(entry);
   }
+  for (const entry of entries.filter(isData)) await chains.divide(entry);
   return { kind: 'MBR', partitions: [...primary, ...chains.found], extended, warning: undefined };
 }

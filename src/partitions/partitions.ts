@@ -4,10 +4,11 @@
 
 import { CONTENTS_LENGTH, fileSystemOf, whyNoTable } from './contents.js';
 import { gptTable } from './gpt.js';
-import { mbrEntries, mbrTable, PROTECTIVE } from './mbr.js';
+import { mbrEntries, mbrTable, protectedEntries } from './mbr.js';
 import {
   type DiskReader,
   isWithin,
+  numbersText,
   type Partition,
   PartitionError,
   type PartitionTable,
@@ -18,10 +19,11 @@ import {
 export async function readPartitions(disk: DiskReader): Promise<PartitionTable> {
   const length = disk.size < BigInt(CONTENTS_LENGTH) ? Number(disk.size) : CONTENTS_LENGTH;
   const head = await disk.read(0n, length);
+  // Next to a GPT, Linux ignores all other entries, also when the GPT is damaged: this one names the whole disk.
+  const protecting = protectedEntries(head);
+  if (protecting !== undefined) return gptTable(disk, protecting);
   const entries = mbrEntries(head);
   if (entries === undefined) throw new PartitionError(whyNoTable(head));
-  // Next to a GPT, Linux ignores all other entries, also when the GPT is damaged: this one names the whole disk.
-  if (entries.some(({ type }) => type === PROTECTIVE)) return gptTable(disk, entries);
   const table = await mbrTable(disk, head, entries);
   if (table.partitions.length + table.extended.length === 0) throw new PartitionError(whyNoTable(head));
   return { ...table, warning: table.warning ?? (await wrongSectors(disk, table)) };
@@ -56,7 +58,7 @@ export async function findPartition(disk: DiskReader, wanted: number): Promise<F
   const { partitions, extended, warning } = await readPartitions(disk);
   const partition = partitions.find(({ number }) => number === wanted);
   if (partition === undefined) {
-    const numbers = partitions.map(({ number }) => number).join(', ');
+    const numbers = numbersText(partitions.map(({ number }) => number));
     const why = extended.includes(wanted)
       ? `partition ${wanted} is extended, which only contains others: the disk has`
       : `the disk has no partition ${wanted}: it has`;

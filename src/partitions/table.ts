@@ -18,7 +18,7 @@ export interface Partition {
   readonly type: string;
   /** The name in a GPT; an MBR has none. */
   readonly label: string;
-  /** PARTUUID of Linux. */
+  /** PARTUUID of Linux; empty where it gives none. */
   readonly uuid: string;
 }
 
@@ -36,6 +36,25 @@ export interface PartitionTable {
 /** A disk has no partitions that can be served. `message` is one printable line. */
 export class PartitionError extends Error {
   override name = 'PartitionError';
+}
+
+/** Most numbers and ranges of them in a message. */
+const MAX_LISTED = 12;
+
+/** `p1, p2, p5 to p64`: numbers of partitions, which ascend. */
+export function numbersText(numbers: readonly number[], prefix = ''): string {
+  const runs: number[][] = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run?.at(-1) === number - 1) run.push(number);
+    else runs.push([number]);
+  }
+  const texts = runs.flatMap((run) =>
+    run.length < 4
+      ? run.map((number) => `${prefix}${number}`)
+      : [`${prefix}${run[0]} to ${prefix}${run.at(-1)}`],
+  );
+  return [...texts.slice(0, MAX_LISTED), ...(texts.length > MAX_LISTED ? ['…'] : [])].join(', ');
 }
 
 /** The bytes of a range; none where it is not within the disk. */

@@ -9,7 +9,13 @@ import { using } from '../linux/path.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import { printable } from '../nbd/text.js';
 import { readPartitions } from '../partitions/partitions.js';
-import { type DiskReader, isWithin, type Partition, PartitionError } from '../partitions/table.js';
+import {
+  type DiskReader,
+  isWithin,
+  numbersText,
+  type Partition,
+  PartitionError,
+} from '../partitions/table.js';
 import { reasonOf, TransportError } from '../transport/errors.js';
 import type { LossOutcome, PartDescription, ServedFile } from '../worker/contract/messages.js';
 import type { Backend } from './backend/backend.js';
@@ -56,7 +62,12 @@ export class PartitionedDiskKeeper implements FileKeeper {
     await this.#backend?.showParts?.(FILE, found);
     this.#names = found.map(({ name }) => name);
     for (const one of found) report.detail(partText(one));
-    report.line(`${WHOLE_DISK} has the partitions ${this.#names.join(', ')}`, 'info');
+    const numbers = numbersText(
+      found.map(({ number }) => number),
+      'p',
+    );
+    const what = numbers === '' ? 'no partition that can be shown' : `the partitions ${numbers}`;
+    report.line(`${WHOLE_DISK} has ${what}`, 'info');
   }
 
   connectionLost(file: number, connection: number, why: string, outcome: LossOutcome): void {

@@ -144,6 +144,81 @@ describe('MBR', () => {
   });
 });
 
+/** The sector with a disk label of BSD: type, start and length of each partition. */
+function bsdLabel(entries: readonly Entry[]): Buffer {
+  const label = Buffer.alloc(512);
+  for (const at of [0, 132]) label.writeUInt32LE(0x82564557, at);
+  label.writeUInt16LE(entries.length, 138);
+  for (const [i, [type, start, length]] of entries.entries()) {
+    label.writeUInt32LE(length, 148 + i * 16);
+    label.writeUInt32LE(start, 148 + i * 16 + 4);
+    label.writeUInt8(type, 148 + i * 16 + 12);
+  }
+  const words = Array.from({ length: (148 + entries.length * 16) / 2 }, (_, i) => label.readUInt16LE(2 * i));
+  label.writeUInt16LE(
+    words.reduce((sum, word) => sum ^ word, 0),
+    136,
+  );
+  return label;
+}
+
+describe('disk label of BSD in an MBR', () => {
+  it.each<[string, number, readonly Entry[]]>([
+    [
+      'FreeBSD, counted from the disk',
+      0xa5,
+      [
+        [7, 2064, 500],
+        [0, 3000, 10],
+        [7, 2048, 8192],
+        [7, 3000, 700],
+      ],
+    ],
+    [
+      'FreeBSD, counted from the partition',
+      0xa5,
+      [
+        [7, 16, 500],
+        [1, 600, 10],
+        [7, 0, 8192],
+        [7, 1000, 7192],
+      ],
+    ],
+    [
+      'OpenBSD',
+      0xa6,
+      [
+        [7, 2064, 500],
+        [1, 3000, 100],
+        [7, 0, 30_000],
+        [7, 10_000, 300],
+      ],
+    ],
+    [
+      'NetBSD',
+      0xa9,
+      [
+        [7, 2064, 500],
+        [1, 10_200, 100],
+      ],
+    ],
+  ])('is read as partx does: %s', async (_, type, entries) => {
+    const path = await emptyImage(createScope());
+    await editImage(path, async (handle) => {
+      const table: readonly Entry[] = [
+        [type, 2048, 8192],
+        [5, 16_384, 8192],
+      ];
+      await handle.write(mbrSector(table), 0, 512, 0);
+      await handle.write(mbrSector([LINK]), 0, 512, 16_384 * 512);
+      await handle.write(bsdLabel(entries), 0, 512, 2049 * 512);
+    });
+    const expected = await placesOfPartx(path);
+    expect(expected.length).toBeGreaterThan(2);
+    expect(placesIn(await tableOf(path))).toEqual(expected);
+  });
+});
+
 /** Writes a GPT for sectors of a size. Returns the table as sfdisk lists it. */
 async function writeGpt(path: string, sectorSize: number): Promise<string> {
   const lines = sectorSize === 512 ? GPT : GPT.replaceAll('2048', '256').replace('8192', '1024');
@@ -237,6 +312,13 @@ describe.each([512, 4096])('GPT for sectors of %d bytes', (sector) => {
     expect(placesIn(await tableOf(path))).toEqual(FOUND);
     await damage(path, primary);
     await expect(tableOf(path)).rejects.toThrow('the GPT of the disk is damaged (no header)');
+  });
+
+  it('counts whatever the first bytes of the entries of its MBR are', async () => {
+    const path = await createGpt(createScope(), sector);
+    await editImage(path, (handle) => handle.write(Buffer.from([0x7f]), 0, 1, 446));
+    expect(placesIn(await tableOf(path))).toEqual(FOUND);
+    expect(await placesOfPartx(path, sector)).toEqual(FOUND);
   });
 
   it('with a hybrid MBR has its own partitions only', async () => {

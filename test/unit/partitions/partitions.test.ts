@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { findPartition, readPartitions } from '../../../src/partitions/partitions.js';
+import { numbersText } from '../../../src/partitions/table.js';
 import { readerOf } from '../../support/disk-reader.js';
 import { type Entry, mbrSector } from '../../support/partitions.js';
 
@@ -160,4 +161,20 @@ describe('partition table', () => {
       ),
     );
   });
+});
+
+it('partition table: a long list of numbers is a short text', () => {
+  const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
+  expect(numbersText([])).toBe('');
+  expect(numbersText([1, 2, 5], 'p')).toBe('p1, p2, p5');
+  expect(numbersText([1, ...upTo(64).slice(4)], 'p')).toBe('p1, p5 to p64');
+  const odd = upTo(128).filter((number) => number % 2 === 1);
+  expect(numbersText(odd)).toBe('1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, …');
+});
+
+it('partition table: the boot code of a file system protects no GPT', async () => {
+  const sector = Buffer.alloc(4096, 0xee);
+  sector.write('NTFS    ', 3);
+  sector.writeUInt16LE(0xaa55, 510);
+  await expect(readPartitions(readerOf(sector))).rejects.toThrow('an NTFS file system');
 });
