@@ -52,11 +52,18 @@ function belowOf({ server, exportName = '' }: Settings): { readonly below: Below
   return { below: { kind, argv }, source: `${argv[0]} sha256=${digest}` };
 }
 
+/** A server with a chunk server on top. */
+interface KeptServer {
+  readonly settings: Settings;
+  /** Removes the files that the chunk server has made, once it has ended. */
+  readonly undo: () => Promise<void>;
+}
+
 /** The settings with a chunk server on top of their server. @throws UsageError, ImageError */
-export async function keepServer(settings: Settings, keep: KeepRequest): Promise<Settings> {
+export async function keepServer(settings: Settings, keep: KeepRequest): Promise<KeptServer> {
   const { below, source } = belowOf(settings);
   const chunks = keptIn(keep, cacheName(source.replace(/^.*\//, '').replace(/ .*/, ''), [source]));
-  await checkKept(keep, chunks);
+  const undo = await checkKept(keep, chunks);
   const argv = chunkWords({
     coding: 'plain',
     below,
@@ -65,5 +72,6 @@ export async function keepServer(settings: Settings, keep: KeepRequest): Promise
     writable: !settings.readOnly,
   });
   const name = serverText(settings.server);
-  return { ...settings, exportName: undefined, server: { kind: 'socket-activation', argv, name } };
+  const server = { kind: 'socket-activation', argv, name } as const;
+  return { settings: { ...settings, exportName: undefined, server }, undo };
 }

@@ -79,6 +79,8 @@ interface Settled {
   readonly settings: Settings;
   /** Where to mount an image; it was found before the image, which can take minutes to open. */
   readonly place?: MountPlace;
+  /** Removes the files that were made for a mount which fails before somebody can use it. */
+  readonly undo?: () => Promise<void>;
 }
 
 /** The settings with the server. Reports the format of an image. */
@@ -87,15 +89,15 @@ async function settle(mounting: Mounting, report: Report): Promise<Settled> {
     const { settings, keep } = mounting;
     if (!wantsKept(keep)) return { settings };
     const { keepServer } = await import('./kept-server.js');
-    return { settings: await keepServer(settings, keep) };
+    return keepServer(settings, keep);
   }
   const { findPlace } = await import('../session/place.js');
   const place = await findPlace(mounting.settings, report);
-  const { argv, lines, detail, directory, started } = await prepare(mounting.image, false, report);
+  const { argv, lines, detail, directory, started, undo } = await prepare(mounting.image, false, report);
   for (const text of lines) report.line(text, 'info');
   report.detail(detail);
   const server = { kind: 'socket-activation', argv, directory, started } as const;
-  return { settings: { ...mounting.settings, server }, place };
+  return { settings: { ...mounting.settings, server }, place, undo };
 }
 
 /** Serves an image. Defers the output of its server while that starts. */
@@ -127,17 +129,21 @@ interface MountHooks {
 async function mount(mounting: Mounting, { worker: early, becomeDaemon }: MountHooks): Promise<never> {
   const target = new LogTarget(mounting.settings.logFile);
   const report = createReport(mounting.settings, target);
+  let undo: Settled['undo'];
   try {
     // The worker's thread starts on another core while this thread loads the rest.
     const worker = mounting.settings.backend === 'kernel' ? (early ?? spawnWorker()) : undefined;
     const loading = import('../session/process.js');
-    const { settings, place } = await settle(mounting, report).catch(async (error: unknown) => {
+    const settled = await settle(mounting, report).catch(async (error: unknown) => {
       if (worker !== undefined) await dismissWorker(worker);
       throw error;
     });
+    const { settings, place } = settled;
+    undo = settled.undo;
     const { runProcess } = await loading;
     const end = announceLater(() => void announceServer(settings.server, report));
     const ready = async (): Promise<void> => {
+      undo = undefined;
       end();
       await target.becomeReady(becomeDaemon !== undefined);
       becomeDaemon?.();
@@ -146,6 +152,7 @@ async function mount(mounting: Mounting, { worker: early, becomeDaemon }: MountH
     if ('image' in mounting && !settings.verbose) return await runImage(settings, report, hooks);
     process.exit(await runProcess(settings, report, hooks));
   } catch (error) {
+    await undo?.();
     report.error(
       'image' in mounting ? await explained(error, mounting.image, mounting.settings.mountpoint) : error,
     );

@@ -101,11 +101,17 @@ async function refuseOtherTrace(trace: string): Promise<void> {
   });
 }
 
-/** Removes the empty files of a cache, unless one has bytes now: it is one that `nbdfuse cache` knows. */
-async function removeEmpty(paths: readonly string[]): Promise<void> {
-  const found = await Promise.all(paths.map((path) => lstat(path)));
-  if (found.some(({ size }) => size > 0)) return;
-  await Promise.all(paths.map((path) => rm(path)));
+/** Removes the files of a cache that holds nothing, of which `paths` are new. A retry can use what it holds. */
+async function removeUseless(cacheFile: string, paths: readonly string[]): Promise<void> {
+  const sizes = await Promise.all(
+    paths.map(async (path) => (await lstat(path).catch(() => undefined))?.size ?? 0),
+  );
+  if (sizes.every((size) => size === 0)) {
+    await Promise.all(paths.map((path) => rm(path, { force: true })));
+    return;
+  }
+  const { removeCache, summaryOf } = await import('../chunks/cache/directory.js');
+  if (paths.includes(cacheFile) && (await summaryOf(cacheFile))?.held === 0) await removeCache(cacheFile);
 }
 
 /** Removes old caches of a directory until all take at most --cache-size together. Failures cost room only. */
@@ -131,21 +137,29 @@ export async function createKept(
     await createDirectory(absolute(cacheDir), made);
     await makeRoom(absolute(cacheDir), settings);
   }
+  const { cacheFile, trace } = settings;
   const caches: string[] = [];
-  made.add(() => removeEmpty(caches));
+  if (cacheFile !== undefined) made.add(() => removeUseless(cacheFile, caches));
   for (const path of keptFiles(settings)) {
     if (!(await create(path))) continue;
-    if (path === settings.trace) made.add(() => rm(path));
+    if (path === trace) made.add(() => rm(path, { force: true }));
     else caches.push(path);
   }
 }
 
-/** Finds out whether a server without a sandbox can make the files of these settings. @throws ImageError when it cannot */
-export async function checkKept(request: KeepRequest, settings: ChunkSettings): Promise<void> {
+/**
+ * Finds out whether a server without a sandbox can make the files of these settings.
+ * @returns a function that removes those which it has made
+ * @throws ImageError when it cannot
+ */
+export async function checkKept(request: KeepRequest, settings: ChunkSettings): Promise<() => Promise<void>> {
   const made = new Made();
+  let later = made;
   try {
     await createKept(request, settings, made);
+    later = made.copy();
   } finally {
     await made.remove();
   }
+  return () => later.remove();
 }

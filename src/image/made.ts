@@ -9,6 +9,13 @@ export class Made {
     this.#removals.push(remove);
   }
 
+  /** The same files, which somebody else will make again. */
+  copy(): Made {
+    const copy = new Made();
+    for (const remove of this.#removals) copy.add(remove);
+    return copy;
+  }
+
   /** Removes them, the last one first. Failures leave only the files that they are about. */
   async remove(): Promise<void> {
     for (const remove of this.#removals.splice(0).reverse()) await remove().catch(() => undefined);

@@ -170,7 +170,10 @@ export async function openImage(name: string, options: ImageOptions = {}): Promi
   try {
     if (await isExportItself(request, signal)) return await connectToExport(name, options);
     const prepared = await prepareImage(request, { signal });
-    return await connect(prepared, options);
+    return await connect(prepared, options).catch(async (error: unknown) => {
+      await prepared.undo();
+      throw error;
+    });
   } catch (error) {
     const failure = await explainedFailure(error, request);
     throw signal?.aborted || failure instanceof NbdError

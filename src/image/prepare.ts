@@ -116,7 +116,11 @@ export interface PreparedImage {
   readonly locks?: FileLocks | undefined;
   /** A server with these words that runs already. */
   readonly started?: StartedServer | undefined;
+  /** Removes the files that the preparation has made, once their servers have ended: nobody has come to use the image. */
+  readonly undo: () => Promise<void>;
 }
+
+type Prepared = Omit<PreparedImage, 'undo'>;
 
 /** How to prepare an image. */
 export interface PrepareOptions {
@@ -720,14 +724,19 @@ export async function prepareImage(
 ): Promise<PreparedImage> {
   const made = new Made();
   try {
-    return await prepare(request, options, made);
+    const prepared = await prepare(request, options, made);
+    const undo = (): Promise<void> => {
+      prepared.locks?.release();
+      return made.remove();
+    };
+    return { ...prepared, undo };
   } catch (error) {
     await made.remove();
     throw error;
   }
 }
 
-async function prepare(request: ImageRequest, options: PrepareOptions, made: Made): Promise<PreparedImage> {
+async function prepare(request: ImageRequest, options: PrepareOptions, made: Made): Promise<Prepared> {
   const { dryRun = false } = options;
   const [why, found] = await Promise.all([
     installedOf(['qemu-nbd', 'nbdkit']).then(whyUnconfined),
@@ -761,7 +770,7 @@ function preparedFrom(
   request: ImageRequest,
   { plan, hasQemuNbd, before, lines }: Settled,
   why: string | undefined,
-): PreparedImage {
+): Prepared {
   const argv = serverWords(plan, hasQemuNbd);
   return {
     argv,

@@ -14,6 +14,7 @@ const PREPARED = {
   detail: '',
   before: undefined,
   passwordFile: undefined,
+  undo: async () => undefined,
 };
 
 describe('word after MOUNTPOINT', () => {

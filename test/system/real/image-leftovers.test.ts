@@ -1,4 +1,4 @@
-// The files that nbdfuse makes for an image: a refused image leaves none.
+// The files that nbdfuse makes for an image: a refused image leaves none, nor does a mount that fails.
 
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -87,5 +87,50 @@ describe('refused image', () => {
     createQcow2(scope.path('o.qcow2'), undefined, '-F', 'raw', '-b', raw);
     expect(await refusal(scope, overlay, ...options, raw)).toContain(why);
     expect(names(scope)).toEqual(['o.qcow2']);
+  });
+});
+
+describe('mount that fails', () => {
+  const SERVERS: [string, (scope: Scope) => Promise<readonly string[]>][] = [
+    ['a local image', async (scope) => [await createRaw(scope, 4)]],
+    [
+      'a compressed image',
+      async (scope) => {
+        const raw = await createRaw(scope, 4);
+        await runProgram('xz', '-0', raw);
+        return [`${raw}.xz`];
+      },
+    ],
+    [
+      'an image at a URL',
+      async (scope) => [(await startFaultyWebServer(scope, Buffer.alloc(4096, 'x'))).url],
+    ],
+    ['a server', async () => ['[', 'nbdkit', 'memory', '1M', ']']],
+  ];
+
+  it.each(SERVERS)('of %s leaves no file that it has made', async (what, make) => {
+    const scope = createScope();
+    const server = await make(scope);
+    mkdirSync(scope.path('mnt'));
+    const mount = async (...options: readonly string[]): Promise<void> => {
+      const program = startNbdfuse(scope, [...options, '--partitions', scope.path('mnt'), ...server]);
+      expect(await program.ended, program.stderr).toBe(1);
+      expect(program.stderr).toContain('the disk has no partition table');
+    };
+    await mount('--cache-file', scope.path('cache'), '--trace', scope.path('trace'));
+    const left = names(scope);
+    // Bytes that the inspection has fetched are of use for a retry.
+    const held = left.includes('cache')
+      ? await runProgram('node', NBDFUSE, 'cache', 'list', '--json', scope.path('cache'))
+      : '';
+    expect(left).toEqual(held === '' ? [] : ['cache', 'cache.index']);
+    expect(held).not.toContain('"held":0');
+    if (what === 'a server') return;
+    await mount(`--overlay=${scope.path('o.qcow2')}`);
+    expect(names(scope)).not.toContain('o.qcow2');
+    // One that was there stays.
+    writeFileSync(scope.path('trace'), '');
+    await mount('--trace', scope.path('trace'));
+    expect(names(scope)).toContain('trace');
   });
 });

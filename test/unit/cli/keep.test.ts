@@ -65,7 +65,7 @@ describe('cache of a server', () => {
   async function kept(...words: string[]): Promise<{ line: string; settings: Settings }> {
     const request = parseArguments(words);
     if (request.kind !== 'mount') throw new Error(request.kind);
-    const settings = await keepServer(request.settings, request.keep);
+    const { settings } = await keepServer(request.settings, request.keep);
     if (settings.server.kind !== 'socket-activation') throw new Error(settings.server.kind);
     const { argv } = settings.server;
     expect(argv.slice(0, 2)).toEqual(CHUNK_SERVER_WORDS);
