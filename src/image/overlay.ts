@@ -75,7 +75,9 @@ export async function removeOverlay(path: string): Promise<void> {
 export async function checkOverlay(path: string, backing: Backing): Promise<void> {
   const shown = printable(path);
   const head = await readHead(path).catch((error: unknown) => {
-    throw new ImageError(`cannot read ${shown}: ${reasonOf(error)}`, { cause: error });
+    throw new ImageError(`cannot use ${shown} as an overlay: ${reasonOf(error)}: name a file`, {
+      cause: error,
+    });
   });
   if (formatOfContent(head) !== 'qcow2') {
     throw new ImageError(
@@ -86,6 +88,6 @@ export async function checkOverlay(path: string, backing: Backing): Promise<void
   if (reference?.name === backing.name && reference.format === backing.format && more.length === 0) return;
   const what = reference === undefined ? 'nothing' : printable(`${reference.name} (${reference.format})`);
   throw new ImageError(
-    `${shown} is an overlay of ${what}, not of ${printable(`${backing.name} (${backing.format})`)}`,
+    `${shown} is an overlay of ${what}, not of ${printable(`${backing.name} (${backing.format})`)}: name another file`,
   );
 }

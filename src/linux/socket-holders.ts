@@ -20,9 +20,13 @@ function inodesOfPath(path: string): Set<string> {
   return inodes;
 }
 
-/** An address and a port as in /proc/net/tcp and tcp6: groups of four bytes in host byte order. */
+/** The IPv4 address in an IPv6 address: the two ends of a connection may name it in either form. */
+const MAPPED = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;
+
+/** An address and a port as in /proc/net/tcp, and at the end of those in tcp6: groups of four bytes in host byte order. */
 export function procAddress(address: string, port: number): string {
-  const bytes = address.includes(':') ? bytesOfIpv6(address) : address.split('.').map(Number);
+  const plain = address.replace(MAPPED, '');
+  const bytes = plain.includes(':') ? bytesOfIpv6(plain) : plain.split('.').map(Number);
   const groups: string[] = [];
   for (let at = 0; at < bytes.length; at += 4) {
     const group = bytes.slice(at, at + 4);

@@ -130,7 +130,9 @@ it('overlay: nbdfuse refuses the overlay of another image, and files that are no
   expect(await first.stop()).toBe(0);
   const wrong = startNbdfuse(scope, [`--overlay=${kept}`, scope.path('mnt'), other]);
   expect(await wrong.ended).toBe(1);
-  expect(wrong.stderr).toBe(`nbdfuse: ${kept} is an overlay of ${raw} (raw), not of ${other} (raw)\n`);
+  expect(wrong.stderr).toBe(
+    `nbdfuse: ${kept} is an overlay of ${raw} (raw), not of ${other} (raw): name another file\n`,
+  );
   const odd = startNbdfuse(scope, [`--overlay=${other}`, scope.path('mnt'), raw]);
   expect(await odd.ended).toBe(1);
   expect(odd.stderr).toMatch(/^nbdfuse: \S*other\.raw is not an overlay: name a new file/);
