@@ -29,10 +29,9 @@ export interface MetricsServer {
   close(): Promise<void>;
 }
 
-/** The format for an Accept header. OpenMetrics, unless the client wants only other text. */
-export function formatFor(accept: string | undefined): MetricsFormat {
-  if (accept === undefined || accept.includes('application/openmetrics-text')) return 'openmetrics';
-  return /\btext\/(?:plain|html|\*)/.test(accept) ? 'prometheus' : 'openmetrics';
+/** The format for an Accept header: OpenMetrics for a client that names it, since `promtool` and others cannot read it. */
+function formatFor(accept = ''): MetricsFormat {
+  return accept.includes('application/openmetrics-text') ? 'openmetrics' : 'prometheus';
 }
 
 function refuse(response: ServerResponse, status: number, text: string): void {

@@ -74,16 +74,20 @@ describe('--metrics', () => {
     const scope = createScope();
     const disk = await mountWithPort(scope);
     await runProgram('dd', `if=${disk.file}`, 'of=/dev/null', 'bs=4096', 'count=3', 'iflag=direct');
-    const { status, headers, body } = await ask(disk);
+    const wanted = { Accept: 'application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.4,*/*;q=0.1' };
+    const { status, headers, body } = await ask(disk, { headers: wanted });
     expect([status, headers['content-type']]).toEqual([200, OPENMETRICS]);
     const labels = `mountpoint="${disk.mountpoint}",file="nbd",export=""`;
     expect(body).toContain(`nbdfuse_request_bytes_total{${labels},operation="read"} 12288\n`);
     expect(body).toContain(`nbdfuse_state{${labels},state="connected"} 1\n`);
     expect(body).toMatch(/\nprocess_resident_memory_bytes \d+\n/);
     expect(body.endsWith('# EOF\n')).toBe(true);
-    const old = await ask(disk, { headers: { Accept: 'text/plain;version=0.0.4;q=1,*/*;q=0.1' } });
-    expect(old.headers['content-type']).toBe(PROMETHEUS);
-    expect(old.body).not.toContain('# EOF');
+    // As curl asks.
+    for (const Accept of ['text/plain;version=0.0.4;q=1,*/*;q=0.1', '*/*']) {
+      const old = await ask(disk, { headers: { Accept } });
+      expect(old.headers['content-type']).toBe(PROMETHEUS);
+      expect(old.body).not.toContain('# EOF');
+    }
     // The same names as on the command line.
     const shown = await runProgram('node', NBDFUSE, '--status', '--format=openmetrics', disk.mountpoint);
     const namesIn = (text: string) => new Set(text.match(/^nbdfuse_\w+/gm));
