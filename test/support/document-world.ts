@@ -143,7 +143,8 @@ export class DocumentWorld {
     const text = this.#hosts.reduce((all, [host, here]) => all.replace(host, here), commands);
     const trace = scope.path('trace');
     const script = `exec 9>"${trace}"; BASH_XTRACEFD=9; PS4='$ '; set -euxo pipefail; cd "${folder}"\n${text}`;
-    const path = `${this.#scope.path('bin')}:${process.env.PATH}:/usr/sbin:/sbin`;
+    // That of a normal user on Debian.
+    const path = `${this.#scope.path('bin')}:${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`;
     const program = new Program(scope, 'bash', ['-c', script], { env: { PATH: path, HOME: folder } });
     const status = await program.ended;
     for (const mount of await mountsBelow(scope.folder)) await runProgram('umount', mount);

@@ -46,3 +46,16 @@ export function commandSections(markdown: string): Map<string, Block[]> {
   }
   return sections;
 }
+
+/** The commands of a manual page's EXAMPLES, which are indented there, with the name of each example. */
+export function manualExamples(page: string): [name: string, commands: string][] {
+  const [, examples = ''] = /^## EXAMPLES$([\s\S]*?)^## /m.exec(page) ?? [];
+  return examples
+    .split(/^### /m)
+    .slice(1)
+    .map((one) => {
+      const [name, ...lines] = one.split('\n');
+      const commands = lines.filter((line) => line.startsWith('    ')).map((line) => line.trim());
+      return [name, commands.join('\n')];
+    });
+}

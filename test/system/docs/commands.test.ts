@@ -9,7 +9,7 @@ import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createScope } from '../../support/cleanup.js';
-import { type Block, blocksOf, commandSections } from '../../support/document.js';
+import { type Block, blocksOf, commandSections, manualExamples } from '../../support/document.js';
 import { DocumentWorld } from '../../support/document-world.js';
 import { runShell } from '../../support/run/command.js';
 import { admitNormalUser } from '../../support/run/normal-user.js';
@@ -70,6 +70,14 @@ describe('commands in documents', () => {
   it.each(CASES.filter((one) => !isOfReadme(one)))('work as written: %s', async (_, blocks) => {
     await world.run(createScope(), blocks.map(({ text }) => text).join('\n'));
   });
+
+  it.each(manualExamples(readFileSync(`${ROOT}docs/reference/man/nbdfuse.1.md`, 'utf8')))(
+    'work as written: nbdfuse(1): %s',
+    async (_, commands) => {
+      expect(commands).toContain('nbdfuse ');
+      await world.run(createScope(), commands);
+    },
+  );
 
   it('work as written, and again: README.md, all examples, for a normal user', async () => {
     const path = `${ROOT}bin:${dirname(process.execPath)}:/usr/bin:/bin`;
