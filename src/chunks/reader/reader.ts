@@ -196,12 +196,15 @@ export class Reader {
 
   /** Takes a unit that was made. */
   #take(unit: number, bytes: Uint8Array): void {
-    // Another task may make units that are misplaced.
-    if (this.#failures.of(unit) !== undefined) return;
     const waiter = this.#waiters.get(unit);
-    this.#store.put(unit, bytes, waiter !== undefined);
     this.#waiters.delete(unit);
-    waiter?.resolve(bytes);
+    const failure = this.#failures.of(unit);
+    // Another task may make units that are misplaced.
+    if (failure !== undefined) waiter?.reject(new ReadError(failure.message));
+    else {
+      this.#store.put(unit, bytes, waiter !== undefined);
+      waiter?.resolve(bytes);
+    }
     this.#settled();
   }
 
