@@ -25,8 +25,8 @@ export interface Look {
   readonly tail: Buffer;
   /** In bytes; 0 for a device. */
   readonly size: bigint;
-  /** Lines for the user. */
-  readonly lines?: readonly string[];
+  /** A line about an image that is cut short. */
+  readonly short?: string | undefined;
   /** Of a disk: whether its server refuses writes. */
   readonly readOnly?: boolean;
 }

@@ -471,7 +471,8 @@ async function identifyInside(
   const decryption = decryptionOf(format, head);
   if (decryption !== undefined && !hasKey) throw keyMissing(shownOf(source));
   const readOnly = isPart || (source.kind === 'nbd' && outside.look.readOnly === true);
-  const short = await truncationInside({ ...inside, place, format }, signal);
+  const isWhole = source.kind === 'web' && compression === undefined && !isMember;
+  const short = isWhole ? outside.look.short : await truncationInside({ ...inside, place, format }, signal);
   const lines = [...(outside.lines ?? []), ...(short === undefined ? [] : [short])];
   return { ...found, local: undefined, lines, decryption, readOnly };
 }

@@ -10,9 +10,11 @@ import { printable } from '../nbd/text.js';
 import type { DiskReader } from '../partitions/table.js';
 import { type NbdServer, openServer } from '../transport/server.js';
 import { ImageError } from './errors.js';
+import { formatOfContent } from './formats.js';
 import { type Look, lookAtDisk } from './look.js';
 import { nbdkitServer } from './nbdkit.js';
 import { shownOf, type WebSource } from './source.js';
+import { truncationOf } from './truncated.js';
 import {
   conditionOf,
   DOWNLOAD,
@@ -122,7 +124,8 @@ async function readParts(source: WebSource, disk: DiskReader): Promise<{ look: L
   const again = await disk.read(BigInt(middle), look.head.length - middle);
   if (!again.equals(look.head.subarray(middle)))
     throw flawed(source, `it gives other bytes for the place ${middle} when a request begins there`);
-  return { look, size: disk.size };
+  const short = await truncationOf(shownOf(source), formatOfContent(look.head), look.head, disk);
+  return { look: { ...look, short }, size: disk.size };
 }
 
 /**

@@ -3,6 +3,7 @@
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
+import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { createRaw } from '../../support/images.js';
 import { runProgram, runShell } from '../../support/run/command.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
@@ -152,6 +153,14 @@ it('truncated image: a backing file is named, and so is an image in an archive o
     expect(await warningsOf(scope, scope.path(name))).toContain(
       `${shown} seems to be cut short: it has 1100000 bytes`,
     );
+});
+
+it('truncated image: one on a web server is, too', async () => {
+  const scope = createScope();
+  const image = await createImage(scope, 'qcow2', 'disk.qcow2');
+  truncateSync(image, 1_100_000);
+  const { url } = await startHttpRangeServer(scope, image, 'disk.qcow2');
+  expect(await warningsOf(scope, url)).toMatch(/disk\.qcow2 seems to be cut short: it has 1100000 bytes/);
 });
 
 it.each(['monolithicFlat', 'twoGbMaxExtentFlat'])(
