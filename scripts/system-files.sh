@@ -13,18 +13,19 @@ system_files() {
   echo 'packaging/nbdfuse-unmount.desktop usr/share/applications/nbdfuse-unmount.desktop 644'
 }
 
-# completion_files: a line for each: its shell, its place in the system. bash loads a file by the name of the
-# command to complete, so nbdsh has a file too.
+# completion_files SHARE: a line for each: its shell, its place in the system. bash loads a file by the name of the command
+# to complete, so nbdsh has a file too. Those of bash are in SHARE: libnbd's packages have files of these names in
+# usr/share.
 completion_files() {
-  echo 'bash usr/share/bash-completion/completions/nbdfuse'
-  echo 'bash usr/share/bash-completion/completions/nbdsh'
+  echo "bash $1/bash-completion/completions/nbdfuse"
+  echo "bash $1/bash-completion/completions/nbdsh"
   echo 'zsh usr/share/zsh/vendor-completions/_nbdfuse'
   echo 'fish usr/share/fish/vendor_completions.d/nbdfuse.fish'
 }
 
-# install_system_files ROOT NODE NBDFUSE: installs them below ROOT, for the program NBDFUSE and the interpreter NODE.
+# install_system_files ROOT NODE NBDFUSE SHARE: installs them below ROOT, for the program NBDFUSE and the interpreter NODE.
 install_system_files() {
-  local root=$1 node=$2 nbdfuse=$3 source target mode shell
+  local root=$1 node=$2 nbdfuse=$3 share=$4 source target mode shell
   while read -r source target mode; do
     say "install -D -m $mode $source $root/$target"
     install -D -m "$mode" "$source" "$root/$target"
@@ -34,5 +35,5 @@ install_system_files() {
     say "nbdfuse --completion $shell > $root/$target"
     mkdir -p "$(dirname "$root/$target")"
     node bin/nbdfuse --completion "$shell" >"$root/$target"
-  done < <(completion_files)
+  done < <(completion_files "$share")
 }

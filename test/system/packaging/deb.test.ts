@@ -89,6 +89,26 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
     }
   });
 
+  it('diverts the same files of libnbd for each program', async () => {
+    const control = outer.path(`${architecture}.control`);
+    await runProgram('dpkg-deb', '-e', packageOf(architecture), control);
+    const pathsIn = (script: string): readonly string[] =>
+      readFileSync(`${control}/${script}`, 'utf8').match(
+        /(?<= )\/usr\/\S*\/nbd(?:fuse|sh)(?:\.1\.gz)?(?=[ ;])/g,
+      ) ?? [];
+    const diverted = pathsIn('preinst');
+    const ofShell = diverted.filter((path) => path.includes('nbdsh'));
+    const ofProgram = diverted.filter((path) => path.includes('nbdfuse'));
+    expect(ofShell).toEqual(ofProgram.map((path) => path.replace('nbdfuse', 'nbdsh')));
+    expect([...pathsIn('postrm')].sort()).toEqual([...diverted].sort());
+    const files = filesOf(architecture).map((path) => `/${path}`);
+    expect(diverted.filter((path) => !files.includes(path))).toEqual([]);
+    const places = ['bin', 'completions', 'man1'].flatMap((place) =>
+      files.filter((path) => path.includes(`/${place}/nbd`) && !path.includes('/lib/')),
+    );
+    expect(places.filter((path) => !diverted.includes(path))).toEqual([]);
+  });
+
   it('has one native binary, for its processor, and no code cache', async () => {
     const files = filesOf(architecture);
     const binary = `usr/lib/nbdfuse/node_modules/@koromix/koffi-linux-${cpu}/linux_${cpu}/koffi.node`;

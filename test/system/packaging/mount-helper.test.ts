@@ -1,6 +1,15 @@
 // mount(8), fstab and the systemd unit, as scripts/install-system installs them.
 
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
@@ -280,7 +289,7 @@ it('install-system: removes what it installed, and the unit reports readiness', 
   const installed = await install(scope);
   const files = (await runProgram('find', installed, '-type', 'f')).split('\n');
   for (const name of ['nbdfuse', 'nbdsh'])
-    expect(files).toContain(`${installed}/usr/share/bash-completion/completions/${name}`);
+    expect(files).toContain(`${installed}/usr/local/share/bash-completion/completions/${name}`);
   for (const name of HELPERS) expect(files).toContain(`${installed}/usr/local/share/man/man8/${name}.8.gz`);
   const unit = readFileSync(`${installed}/usr/lib/systemd/system/nbdfuse@.service`, 'utf8');
   expect(unit).toMatch(/^Type=notify\n[^@]*^ExecStart=\/\S*node \/\S*bin\/nbdfuse \$NBDFUSE_OPTIONS /m);
@@ -288,6 +297,20 @@ it('install-system: removes what it installed, and the unit reports readiness', 
   expect(files.filter((name) => /man\d/.test(name) && !name.endsWith('.gz'))).toEqual([]);
   await runProgram('env', `DESTDIR=${installed}`, 'bash', `${ROOT}scripts/install-system`, '--remove');
   expect(await runProgram('find', installed, '-type', 'f')).toBe('');
+});
+
+it('install-system: replaces no completion of another package, and removes its own from where it used to be', async () => {
+  const scope = createScope();
+  const old = scope.path('root/usr/share/bash-completion/completions/nbdfuse');
+  mkdirSync(dirname(old), { recursive: true });
+  for (const [text, stays] of [
+    ['# nbdfuse of libnbd\n', true],
+    ['# bash completion of nbdfuse: an earlier version\n', false],
+  ] as const) {
+    writeFileSync(old, text);
+    await install(scope);
+    expect(existsSync(old) && readFileSync(old, 'utf8') === text).toBe(stays);
+  }
 });
 
 it('install-system: lets systemd and file managers read the files, unless they are for another system', async () => {
