@@ -7,7 +7,7 @@ import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isWholeFileLocked } from '../../linux/file-lock.js';
 import { pathBytes } from '../../linux/path-text.js';
-import type { Identity } from '../contract/cache.js';
+import type { Identity, UnitFile } from '../contract/cache.js';
 import { UNIT } from '../contract/units.js';
 import { adoptFiles, CacheFileError, indexPath, openIndex, stateOf } from './cache-file.js';
 import { decodeHeader, HEADER, type Header } from './cache-index.js';
@@ -89,10 +89,13 @@ export async function listDirectory(directory: string): Promise<CacheSummary[]> 
 const locked = (path: string): CacheFileError =>
   new CacheFileError(`a process uses the cache ${path}: unmount it first`);
 
+const noCache = (path: string): CacheFileError =>
+  new CacheFileError(`${path} is not a cache file of nbdfuse`);
+
 /** @throws CacheFileError when there is no cache */
 async function existing(path: string): Promise<CacheSummary> {
   const summary = await summaryOf(path);
-  if (summary === undefined) throw new CacheFileError(`${path} is not a cache file of nbdfuse`);
+  if (summary === undefined) throw noCache(path);
   return summary;
 }
 
@@ -141,6 +144,11 @@ export async function pruneDirectory(
   return removed;
 }
 
+/** The numbers of stored units: an image may have thousands of millions of others. */
+function inOrder(units: ReturnType<UnitFile['units']>): readonly number[] {
+  return Array.from(units, ({ unit }) => unit).sort((a, b) => a - b);
+}
+
 /** The result of a check: units that the cache had, and the offsets of those whose bytes were wrong. */
 export interface Verification {
   readonly units: number;
@@ -181,8 +189,8 @@ export async function maintainCache(
   try {
     await store.flush();
     if (isChecked)
-      for (let unit = 0; unit * UNIT < size; unit++)
-        if (store.has(unit) && (await store.read(unit)) === undefined) damaged.push(unit * UNIT);
+      for (const unit of inOrder(store.units()))
+        if ((await store.read(unit)) === undefined) damaged.push(unit * UNIT);
   } finally {
     await store.close();
   }
@@ -206,17 +214,17 @@ export async function exportCache(path: string, out: string, isPartial: boolean)
   refuse(held);
   if ((await stateOf(out)) !== undefined) throw new CacheFileError(`${out} exists; name another file`);
   const snapshot = await snapshotOf(path);
+  if (snapshot === undefined) throw noCache(path);
+  const { regions } = snapshot;
   const from = await open(pathBytes(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   const to = await open(pathBytes(out), 'wx', 0o600);
   let copied = 0;
   try {
     const [source, target] = [new DiskFile(from), new DiskFile(to)];
     await to.truncate(size);
-    for (let unit = 0; snapshot !== undefined && unit < snapshot.regions.units; unit++) {
-      if (!snapshot.regions.has(unit)) continue;
-      const bytes = await source.read(unit * UNIT, snapshot.regions.lengthOf(unit));
-      if (bytes.length !== snapshot.regions.lengthOf(unit)) continue;
-      if (!snapshot.regions.isRight(unit, 0, bytes)) continue;
+    for (const unit of inOrder(regions.stored())) {
+      const bytes = await source.read(unit * UNIT, regions.lengthOf(unit));
+      if (bytes.length !== regions.lengthOf(unit) || !regions.isRight(unit, 0, bytes)) continue;
       copied += bytes.length;
       if (bytes.some((byte) => byte !== 0)) await target.write(unit * UNIT, bytes);
     }

@@ -27,6 +27,13 @@ export interface Loaded {
   readonly trace: Uint32Array | undefined;
 }
 
+/** The places of bytes that are not 0. Not by a list of all: an image may have millions of regions. */
+function placesOf(bytes: Uint8Array): number[] {
+  const places: number[] = [];
+  for (let at = 0; at < bytes.length; at++) if (bytes[at] !== 0) places.push(at);
+  return places;
+}
+
 /**
  * Reads FILE.index.
  * @param isOrdered whether the order of use matters
@@ -41,7 +48,7 @@ export async function loadStore(
   const regions = new Regions(header.size, isOrdered);
   const used = await file.read(layout.used, layout.regions);
   const marks = await file.read(layout.intents, layout.regions);
-  const numbers = [...used.keys()].filter((number) => used[number] !== 0);
+  const numbers = placesOf(used);
   const dirty: Region[] = [];
   for (let i = 0; i < numbers.length; ) {
     let end = i + 1;
@@ -61,7 +68,7 @@ export async function loadStore(
   const trace = await readSection(file, header.trace);
   return {
     regions,
-    intents: [...marks.keys()].filter((number) => marks[number] !== 0),
+    intents: placesOf(marks),
     dirty,
     index: await readSection(file, header.index),
     trace: trace === undefined ? undefined : traceFrom(trace, regions.units),

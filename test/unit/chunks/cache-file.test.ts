@@ -2,8 +2,10 @@ import { spawn } from 'node:child_process';
 import {
   closeSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -13,6 +15,7 @@ import {
 import { describe, expect, it } from 'vitest';
 import { type CacheFileOptions, openCacheFile } from '../../../src/chunks/cache/cache-file.js';
 import { checksum, HEADER, MAGIC } from '../../../src/chunks/cache/cache-index.js';
+import { exportCache, maintainCache } from '../../../src/chunks/cache/directory.js';
 import type { UnitFile } from '../../../src/chunks/contract/cache.js';
 import { lengthOfUnit, UNIT } from '../../../src/chunks/contract/units.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
@@ -355,4 +358,20 @@ describe('cache file', () => {
     }
     expect(kept).toBeGreaterThan(0);
   });
+});
+
+it('cache file: a check and a copy of a large image look at its kept units only', {
+  timeout: 20_000,
+}, async () => {
+  const scope = createScope();
+  // Ext4 has no files of this size.
+  const directory = mkdtempSync('/dev/shm/nbdfuse-test-');
+  scope.add(() => rmSync(directory, { recursive: true }));
+  const path = `${directory}/cache`;
+  const size = 2 ** 48;
+  const file = await opened(scope, optionsFor(path, { size }));
+  for (const unit of [0, 2 ** 30 - 1]) file.write(unit, bytesOf(unit % 7, size));
+  await file.close();
+  expect(await maintainCache(path, { isChecked: true })).toEqual({ units: 2, damaged: [] });
+  expect(await exportCache(path, `${directory}/copy`, true)).toBe((2 * UNIT) / size);
 });
