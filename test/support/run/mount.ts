@@ -39,6 +39,9 @@ export interface MountRequest {
   readonly name?: string;
 }
 
+/** The line about a mount that others have, too. Each mount namespace of a test beside has a copy for a moment. */
+const IN_USE = /^nbdfuse: .* is in use: nbdfuse detached it .*\n/gm;
+
 /** A disk that is mounted. */
 export interface MountedDisk {
   /** The disk as a file. */
@@ -47,7 +50,7 @@ export interface MountedDisk {
   readonly mountpoint: string;
   readonly pidfile: string;
   readonly program: Program;
-  /** Standard error of nbdfuse and its children so far. */
+  /** Standard error of nbdfuse and its children so far, without IN_USE. */
   readonly stderr: string;
   /** Sends SIGTERM and resolves with the exit status. */
   stop(signal?: NodeJS.Signals): Promise<number | string>;
@@ -102,7 +105,7 @@ export async function mountDisk(scope: Scope, request: MountRequest): Promise<Mo
     pidfile,
     program,
     get stderr() {
-      return program.stderr;
+      return program.stderr.replace(IN_USE, '');
     },
     stop: (signal = 'SIGTERM') => program.kill(signal),
   };

@@ -148,7 +148,7 @@ it.each(['unshare -m --propagation private', 'bind mount'])(
     await writer.says(/written/);
     expect((await readFile(backing)).includes('x')).toBe(false);
     expect(await disk.stop()).toBe(0);
-    expect(disk.stderr).toBe(
+    expect(disk.program.stderr).toBe(
       `nbdfuse: ${disk.mountpoint} is in use: nbdfuse detached it after all writes had reached the server\n`,
     );
     expect((await readFile(backing)).subarray(0, 1 << 20).equals(Buffer.alloc(1 << 20, 'x'))).toBe(true);

@@ -88,7 +88,7 @@ describe('mount', () => {
     await user.says(/open/);
     await writePattern(mounted.file);
     expect(await mounted.stop()).toBe(0);
-    expect(mounted.stderr).toMatch(/^nbdfuse: .*\/mnt is in use: nbdfuse detached it/);
+    expect(mounted.program.stderr).toMatch(/^nbdfuse: .*\/mnt is in use: nbdfuse detached it/);
     expect(await hasPattern(scope)).toBe(true);
     expect(await mountsBelow(scope.folder)).toEqual([]);
   });
