@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { expect, it } from 'vitest';
 import {
   ImageError,
@@ -27,19 +28,25 @@ const codeOf = (promise: Promise<unknown>): Promise<string> =>
     (error: NbdError) => error.code,
   );
 
-/** The command line of a process; empty once it has ended. */
-function commandOf(pid: string): string {
+/** The words of the command line of a process; none once it has ended. */
+function wordsOf(pid: string): readonly string[] {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
   } catch {
-    return '';
+    return [];
   }
 }
 
-/** The processes whose command line names a path, those of a program first. */
-function processesWith(path: string, program = ''): number[] {
-  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && commandOf(name).includes(path));
-  return pids.filter((pid) => commandOf(pid).includes(program)).map(Number);
+/** The processes that name a path in their command line. @param program only those that run this program or script */
+function processesWith(path: string, program?: string): number[] {
+  const isMeant = (pid: string): boolean => {
+    const words = wordsOf(pid);
+    if (!words.some((word) => word.includes(path))) return false;
+    return program === undefined || words.slice(0, 2).some((word) => basename(word) === program);
+  };
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && isMeant(name))
+    .map(Number);
 }
 
 /** The names of the events of a client, in their order. */
