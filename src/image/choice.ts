@@ -42,12 +42,14 @@ function contradictionTo(content: Compression | undefined, foreign: Foreign | un
  * @throws ImageError when name and content disagree and the user does not decide
  */
 export function chooseCompression(
-  { name, head }: Evidence,
+  { name, head, tail }: Evidence,
   requested: RequestedFormat,
   wantsMember = false,
 ): Compression | undefined {
-  const content = compressionOfContent(head);
   const promised = requested.compression ?? formatOfName(name).compression;
+  // The first block of a dmg may begin like a file of xz or bzip2.
+  const isDmg = promised === undefined && formatOfContent(Buffer.alloc(0), tail) === 'dmg';
+  const content = isDmg ? undefined : compressionOfContent(head);
   // No disk begins like this, and the image names no other file; its name is that of a raw disk.
   const isDecided = requested.format !== undefined || promised !== undefined;
   if (promised === content || (content === 'android-sparse' && !isDecided)) return content;

@@ -184,8 +184,7 @@ export async function findMember(
   if (member.problem !== undefined) throw cannot(member.problem);
   const { coding, check, offset, size } = member;
   const inside = await look(file, member);
-  const compression =
-    coding ?? chooseCompression({ name: basename(member.name), head: inside.head }, requested);
+  const compression = coding ?? chooseCompression({ ...inside, name: basename(member.name) }, requested);
   if (compression !== undefined && isCompressed) throw cannot('compressed');
   return { name: member.name, range: { offset, size }, coding: compression, check, look: inside };
 }

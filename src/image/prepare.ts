@@ -17,7 +17,7 @@ import { StartedServer } from '../transport/started-server.js';
 import { type LocalImage, openLocalImage, realPathOf, refuseReferences } from './chain.js';
 import { chooseCompression, chooseFormat } from './choice.js';
 import type { Range } from './chunks.js';
-import { refuseDmg } from './dmg.js';
+import { refuseCoding, refuseDmg, unknownCoding } from './dmg.js';
 import { type Decryption, decryptionOf, formatWithKey, keyMissing } from './encryption.js';
 import { ImageError } from './errors.js';
 import { type Compression, type ImageFormat, isReadOnlyFormat, type RequestedFormat } from './formats.js';
@@ -231,7 +231,7 @@ async function lookAtSource(
   const compression =
     source.kind === 'nbd'
       ? undefined
-      : chooseCompression({ name, head: look.head }, request.requested, request.member !== undefined);
+      : chooseCompression({ ...look, name }, request.requested, request.member !== undefined);
   return { place, look, compression };
 }
 
@@ -244,7 +244,7 @@ async function lookAtPage(
   const { source } = place;
   try {
     const { look, condition, version } = await lookAtWeb(source, signal);
-    const evidence = { name: nameOf(source), head: look.head };
+    const evidence = { ...look, name: nameOf(source) };
     const compression = chooseCompression(evidence, requested, member !== undefined);
     return { place: { ...place, source: { ...source, condition }, version }, look, compression };
   } catch (error) {
@@ -457,6 +457,7 @@ async function identifyInside(
     compression !== undefined
       ? Promise.resolve(undefined)
       : withSource(place, signal, (file) => use(member ? rangeOf(file, member.range) : file));
+  if (format === 'dmg') refuseCoding(shownOf(source), await read((file) => unknownCoding(file, tail)));
   await refuseChild(shownOf(source), format, { head, tail }, read);
   const oddSize = format === 'raw' && size % SECTOR !== 0n ? size : undefined;
   const found = { place, compression, format, oddSize, member, started };

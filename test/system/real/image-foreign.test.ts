@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { startHttpRangeServer } from '../../support/http-range-server.js';
 import { convertTo, createRaw, hashOf } from '../../support/images.js';
+import { makeReadOnlyImage } from '../../support/read-only-images.js';
 import { runShell } from '../../support/run/command.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { requirePrograms } from '../../support/run/requires.js';
@@ -94,6 +95,24 @@ describe('file that is no disk', () => {
     trailer.writeUInt32BE(segments, 60);
     appendFileSync(raw, trailer);
     expect(await refusal(scope, raw)).toContain(`nbdfuse: ${raw} ${message}`);
+  });
+
+  it.each([
+    [0x80000004, 'ADC'],
+    [0x80000008, 'lzma'],
+  ])('a dmg with blocks of the type %i (%s)', async (type, coding) => {
+    const scope = createScope();
+    const image = makeReadOnlyImage('dmg', await createRaw(scope, 1), scope.path('disk.dmg'));
+    const bytes = readFileSync(image);
+    const [start, end] = [bytes.indexOf('<data>') + 6, bytes.indexOf('</data>')];
+    const table = Buffer.from(bytes.toString('latin1', start, end), 'base64');
+    table.writeUInt32BE(type, 204);
+    bytes.write(`\n${table.toString('base64')}\n`, start);
+    writeFileSync(image, bytes);
+    expect(await refusal(scope, image)).toBe(
+      `nbdfuse: ${image} is a dmg compressed with ${coding}, which QEMU does not decode: ` +
+        'convert it where it was made (hdiutil convert -format UDZO)\n',
+    );
   });
 
   it.each(['img', 'vhd'])('a VHD of fixed size called disk.%s', async (suffix) => {

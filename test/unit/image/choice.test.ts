@@ -149,6 +149,13 @@ describe('image compression', () => {
     expect(chooseCompression({ name, head }, requested)).toBe(compression);
   });
 
+  it('is none of a dmg, whose first block may begin like such a file', () => {
+    const tail = Buffer.alloc(512);
+    tail.write('koly\0\0\0\x04', 'latin1');
+    expect(chooseCompression({ name: 'disk.dmg', head: xz, tail }, NONE_REQUESTED)).toBeUndefined();
+    expect(chooseCompression({ name: 'disk.dmg.xz', head: xz, tail }, NONE_REQUESTED)).toBe('xz');
+  });
+
   it('counts whatever the name says if the user names a file in it', () => {
     for (const format of [undefined, 'qcow2'] as const)
       expect(chooseCompression({ name: 'a.box', head: gzip }, { ...NONE_REQUESTED, format }, true)).toBe(

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { refuseReferences } from '../../../src/image/chain.js';
 import { chooseCompression, chooseFormat } from '../../../src/image/choice.js';
-import { refuseDmg } from '../../../src/image/dmg.js';
+import { refuseDmg, unknownCoding } from '../../../src/image/dmg.js';
 import { decryptionOf, formatWithKey } from '../../../src/image/encryption.js';
 import { ImageError } from '../../../src/image/errors.js';
 import { foreignOf } from '../../../src/image/foreign.js';
@@ -119,6 +119,7 @@ describe('headers of images', () => {
         }
         await attempt(() => neededOfDataFile(file, head));
         await attempt(() => refuseDmg('x', tail));
+        if (tail.length === 512) await attempt(() => unknownCoding(file, tail));
         await attempt(() => refuseExtent('x', head));
         await attempt(() => parseVmdk(head));
         await attempt(() => foreignOf(head, tail));
