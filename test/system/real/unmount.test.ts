@@ -115,7 +115,7 @@ it.each(BACKENDS)(
     scope.add(() => handle.close().catch(() => undefined));
     await handle.write(CONTENT);
     expect(await disk.stop()).toBe(0);
-    expect(disk.stderr).toMatch(/^nbdfuse: .* is in use: /);
+    expect(disk.program.stderr).toMatch(/^nbdfuse: .* is in use: /);
     expect((await readFile(backing)).equals(CONTENT)).toBe(true);
   },
 );
