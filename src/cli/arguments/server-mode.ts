@@ -16,9 +16,10 @@ const MAXIMUM_DESCRIPTOR = 0x7fff_ffff;
 
 /** The operands, when there are exactly as many as `names` and none is empty. */
 function operandsOf(mode: string, names: readonly string[], words: readonly string[]): readonly string[] {
-  if (words.length < names.length || words.slice(0, names.length).includes('')) {
-    throw new UsageError(`${mode} needs ${names.join(' ')}`);
-  }
+  if (words.length < names.length) throw new UsageError(`${mode} needs ${names.join(' ')}`);
+  const empty = names.find((_, i) => words[i] === '');
+  if (empty === 'URI') throw new UsageError('URI is empty: name an image or an NBD server');
+  if (empty !== undefined) throw new UsageError(`${mode} ${names.join(' ')}: ${empty} is empty`);
   if (words.length > names.length) {
     refuseOption(words[names.length]);
     const extra = printable(words[names.length] ?? '');
