@@ -197,14 +197,12 @@ export class Reader {
   /** Takes a unit that was made. */
   #take(unit: number, bytes: Uint8Array): void {
     const waiter = this.#waiters.get(unit);
-    this.#waiters.delete(unit);
     const failure = this.#failures.of(unit);
+    if (failure === undefined) this.#store.put(unit, bytes, waiter !== undefined);
+    this.#waiters.delete(unit);
     // Another task may make units that are misplaced.
     if (failure !== undefined) waiter?.reject(new ReadError(failure.message));
-    else {
-      this.#store.put(unit, bytes, waiter !== undefined);
-      waiter?.resolve(bytes);
-    }
+    else waiter?.resolve(bytes);
     this.#settled();
   }
 
