@@ -15,4 +15,6 @@ export interface Member {
   readonly check?: MemberCheck | undefined;
   /** Why its bytes are no range of the archive. */
   readonly problem: 'compressed' | 'encrypted' | 'sparse' | undefined;
+  /** The program that unpacks it, where the usual one of the archive does not. */
+  readonly unpackedBy?: string | undefined;
 }

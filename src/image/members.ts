@@ -179,7 +179,7 @@ export async function findMember(
   const cannot = (problem: string): ImageError =>
     new ImageError(
       `${shown}: ${name} is ${problem} in the archive, and nbdfuse does not open it there yet: ` +
-        `unpack it first (${UNPACK[kind]})`,
+        `unpack it first (${member.unpackedBy ?? UNPACK[kind]})`,
     );
   if (member.problem !== undefined) throw cannot(member.problem);
   const { coding, check, offset, size } = member;

@@ -33,6 +33,8 @@ const CODINGS: Readonly<Record<number, Member['coding']>> = {
   93: 'zstd',
   95: 'xz',
 };
+/** Methods that unzip knows; those of 7z and WinZip, and AES, are others. */
+const METHODS_OF_UNZIP = [0, 1, 6, 8, 9, 12];
 const [NONE_32, NONE_16] = [0xffff_ffff, 0xffff];
 
 /** The central directory. */
@@ -140,6 +142,7 @@ interface Entry {
   /** Whether it is a directory, a symbolic link or another file without contents of its own. */
   readonly isSpecial: boolean;
   readonly problem: Member['problem'];
+  readonly unpackedBy: Member['unpackedBy'];
   /** Where the next entry begins. */
   readonly end: number;
 }
@@ -176,6 +179,7 @@ function entryAt(directory: Buffer, at: number): Entry {
     isSpecial: name.endsWith('/') || isSpecialMode(directory.readUInt32LE(at + 38) >>> 16, directory[at + 5]),
     isBroken: isShort || size > MAX_SIZE,
     problem: (short(8) & ENCRYPTED) !== 0 ? 'encrypted' : isOther ? 'compressed' : undefined,
+    unpackedBy: METHODS_OF_UNZIP.includes(method) ? undefined : '7z x',
     end: extraEnd + short(32),
   };
 }
@@ -203,8 +207,9 @@ export async function zipMembers(shown: string, file: DiskReader): Promise<reado
     const start =
       before + entry.header + BigInt(LOCAL_LENGTH + local.readUInt16LE(26) + local.readUInt16LE(28));
     if (entry.problem === undefined && start + entry.size > file.size) throw damaged(shown);
-    const { name, size: length, coding, problem } = entry;
-    members.push({ name, offset: start, size: length, coding, check: checkOf(entry, local), problem });
+    const { name, size: length, coding, problem, unpackedBy } = entry;
+    const check = checkOf(entry, local);
+    members.push({ name, offset: start, size: length, coding, check, problem, unpackedBy });
   }
   return members;
 }

@@ -120,6 +120,18 @@ describe('zip archive of one file', () => {
       );
   });
 
+  it.each([
+    [9, 'unzip'],
+    [14, '7z x'],
+    [99, '7z x'],
+  ])('is refused with the program that knows its method %i', async (method, program) => {
+    const file = zipOf(Buffer.alloc(0), newer);
+    file.writeUInt16LE(method, file.length - 22 - 51 + 10);
+    await expect(findMember({ ...ZIP, wanted: undefined }, readerOf(file))).rejects.toThrow(
+      `a.zip: a.img is compressed in the archive, and nbdfuse does not open it there yet: unpack it first (${program})`,
+    );
+  });
+
   it.each([2n ** 53n, 2n ** 64n - 2n])('is refused as damaged where it claims %i bytes', async (size) => {
     const whole = zipOf(Buffer.alloc(0), newer);
     const at = whole.length - 22 - 51;
