@@ -147,6 +147,9 @@ nbdfuse dir linked.qcow2`,
 nbdfuse dir far.qcow2`,
   'vmware.vmdk names': `printf '# Disk DescriptorFile\\nRW 8 FLAT "nbd:x" 0\\n' >vmware.vmdk
 nbdfuse dir vmware.vmdk`,
+  'short.qcow2 seems': `qemu-img create -q -f qcow2 short.qcow2 8M
+qemu-io -c 'write 0 1M' short.qcow2 >/dev/null; truncate -s 600K short.qcow2
+nbdfuse --daemon -r dir short.qcow2; umount dir`,
   'two.tar has several': 'tar -cf two.tar disk.raw text.qcow2; nbdfuse dir two.tar',
   'disk.raw.002 is a part':
     'split -n2 -da3 --numeric-suffixes=1 disk.raw disk.raw.; nbdfuse dir disk.raw.002',
