@@ -9,6 +9,10 @@ import { readWithin } from '../partitions/table.js';
 const HEADER_LENGTH = 104;
 /** Maximum bytes of a table that is read. */
 const MAX_TABLE = 8 * 1024 * 1024;
+/** Maximum bytes of tables that are read at once. */
+const MAX_RUN = 1024 * 1024;
+/** Most reads of the tables of a map: each may be a request to a distant web server. */
+const MOST_READS = 16;
 /** Bits of a refcount table's entry that are an offset. */
 const OFFSET_BITS = 0xffff_ffff_ffff_fe00n;
 /** Bits of a qcow2's incompatible features: the reference counts are not up to date, or the data are elsewhere. */
@@ -50,33 +54,53 @@ interface Map {
   readonly clusterOf: (entry: bigint) => bigint | undefined;
 }
 
-/** The entries of a table. */
-function entriesOf(table: Buffer, length: number, readEntry: Map['readEntry']): bigint[] {
-  return Array.from({ length: Math.floor(table.length / length) }, (_, i) => readEntry(table, i * length));
-}
-
 const greater = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 
-/** The bytes that must be there for all clusters to begin, as far as 8 MiB of the tables say. */
+/** The end of the first byte of the last cluster that a table names; 0: it names none. */
+function lastOf(table: Buffer, length: number, { readEntry, clusterOf }: Map): bigint {
+  let last = 0n;
+  for (let at = 0; at + length <= table.length; at += length) {
+    const place = clusterOf(readEntry(table, at));
+    if (place !== undefined && place >= last) last = place + 1n;
+  }
+  return last;
+}
+
+/** A range of a file. */
+interface Run {
+  readonly at: bigint;
+  readonly length: bigint;
+}
+
+/** The runs of tables of `size` bytes that follow each other, the last ones in the file first. */
+function runsOf(places: readonly bigint[], size: bigint): readonly Run[] {
+  const runs: Run[] = [];
+  for (const at of [...new Set(places)].sort((a, b) => (a < b ? -1 : 1))) {
+    const run = runs.at(-1);
+    if (run !== undefined && run.at + run.length === at && run.length + size <= BigInt(MAX_RUN))
+      runs[runs.length - 1] = { at: run.at, length: run.length + size };
+    else runs.push({ at, length: size });
+  }
+  return runs.reverse();
+}
+
+/** The bytes that must be there for all clusters to begin, as far as 8 MiB of the tables and some reads say. */
 async function mapped(file: DiskReader, map: Map): Promise<bigint | undefined> {
-  const { at, count, innerCount, readEntry, length, innerLength = length, tableOf, clusterOf } = map;
+  const { at, count, innerCount, readEntry, length, innerLength = length, tableOf } = map;
   if (count === 0n || count * BigInt(length) > BigInt(MAX_TABLE)) return undefined;
   const first = await readWithin(file, at, Number(count) * length);
   if (first.length === 0) return at + count * BigInt(length);
-  const last = (table: Buffer, entryLength: number): bigint =>
-    entriesOf(table, entryLength, readEntry)
-      .map((entry) => (clusterOf(entry) ?? -1n) + 1n)
-      .reduce(greater, 0n);
-  if (tableOf === undefined || innerCount === undefined) return last(first, length);
-  const size = innerCount * BigInt(innerLength);
+  if (tableOf === undefined || innerCount === undefined) return lastOf(first, length, map);
+  const places = Array.from({ length: Number(count) }, (_, i) => tableOf(readEntry(first, i * length)));
+  const found = places.filter((place) => place !== undefined);
   let needed = 0n;
   let left = BigInt(MAX_TABLE);
-  for (const place of entriesOf(first, length, readEntry).map(tableOf)) {
-    if (place === undefined) continue;
-    left -= size;
+  // In most formats the tables that come last name the clusters that do.
+  for (const run of runsOf(found, innerCount * BigInt(innerLength)).slice(0, MOST_READS)) {
+    left -= run.length;
     if (left < 0n) break;
-    const inner = await readWithin(file, place, Number(size));
-    needed = greater(needed, inner.length === 0 ? place + size : last(inner, innerLength));
+    const inner = await readWithin(file, run.at, Number(run.length));
+    needed = greater(needed, inner.length === 0 ? run.at + run.length : lastOf(inner, innerLength, map));
   }
   return needed;
 }
