@@ -157,10 +157,11 @@ export class Work {
   /** Fetched units must stay to be of use: none goes for another one. */
   #roomFor(bytes: number): Room {
     const { image, memory } = this.#options;
-    const { file } = image;
+    const { reader, file } = image;
     if (file === undefined) return memory.used < memory.limit / GUESSES ? 'yes' : 'no';
     if (file.refusal !== undefined) return 'no';
-    if (bytes <= file.free) return 'yes';
+    // The last unit may be shorter than the others.
+    if (bytes <= file.free || file.limit >= reader.map.size) return 'yes';
     return file.isWriting ? 'later' : 'no';
   }
 

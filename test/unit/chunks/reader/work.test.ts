@@ -68,10 +68,15 @@ interface FileOptions {
   readonly limit?: number;
   /** Lines for the user. */
   readonly lines?: string[];
+  /** Bytes of the image, whose last unit may be shorter. */
+  readonly size?: number;
 }
 
 /** A cache file of so many units. */
-async function createFile(units: number, { write, limit, lines = [] }: FileOptions): Promise<UnitFile> {
+async function createFile(
+  units: number,
+  { write, limit, lines = [], size = units * UNIT }: FileOptions,
+): Promise<UnitFile> {
   const disk = new CrashingDisk(emptyDisk(), () => 0);
   const file = disk.file('data');
   const data: StoredFile = write === undefined ? file : { ...file, write };
@@ -80,8 +85,8 @@ async function createFile(units: number, { write, limit, lines = [] }: FileOptio
     { size: 0, onDisk: 0 },
     {
       path: 'FILE',
-      identity: { source: 'a', coding: 'plain', fileSize: units * UNIT, version: 'a' },
-      size: units * UNIT,
+      identity: { source: 'a', coding: 'plain', fileSize: size, version: 'a' },
+      size,
       limit,
       onFailure: (line) => lines.push(line),
       onLine: (line) => lines.push(line),
@@ -170,19 +175,21 @@ describe('prefetching', () => {
     await file.close();
   });
 
-  it('ends without a word when all that is left is there', async () => {
-    const units = 100;
-    const lines: string[] = [];
-    const file = await createFile(units, { limit: units * UNIT, lines });
-    const memory = new MemoryCache(8 * UNIT);
-    const image = await openPlain(inputOf(units * UNIT), memory, file);
-    const work = await prefetchAll(image, memory, lines);
-    expect(lines).toEqual([]);
-    expect(work.status.prefetch?.stopped).toBeUndefined();
-    await file.flush();
-    expect(file.isComplete).toBe(true);
-    await file.close();
-  });
+  it.each([100 * UNIT, 99 * UNIT + 512])(
+    'completes a cache whose maximum size is that of the image, of %i bytes',
+    async (size) => {
+      const lines: string[] = [];
+      const file = await createFile(100, { limit: size, lines, size });
+      const memory = new MemoryCache(8 * UNIT);
+      const image = await openPlain(inputOf(size), memory, file);
+      const work = await prefetchAll(image, memory, lines);
+      expect(lines).toEqual([]);
+      expect(work.status.prefetch?.stopped).toBeUndefined();
+      await file.flush();
+      expect(file.isComplete).toBe(true);
+      await file.close();
+    },
+  );
 
   it('waits for a source that is away, so that the pauses between two looks for it grow', async () => {
     vi.useFakeTimers({
