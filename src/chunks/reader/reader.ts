@@ -101,7 +101,8 @@ export class Reader {
         this.#forget(task.chunk.first);
         // A reader in order must come to an error before pages that the kernel has of later units.
         this.fail(task.position, this.map.units, message, undefined);
-        this.#misplaced = { from: task.position * UNIT, message };
+        const from = task.position * UNIT;
+        if (from < (this.#misplaced?.from ?? Number.POSITIVE_INFINITY)) this.#misplaced = { from, message };
         this.#tasks.remove(task);
       },
       failed: (task, error) => this.#giveUp(task, error),
