@@ -227,6 +227,11 @@ async function lookAtSource(
   const { source, isConfined } = place;
   const name = nameOf(source);
   if (source.kind === 'web') return lookAtPage({ ...place, source }, request, signal);
+  if (source.kind === 'nbd' && request.requested.compression !== undefined)
+    throw new ImageError(
+      '--format: nbdfuse does not decompress the export of an NBD server: let the server do it ' +
+        '(nbdkit has filters for xz and gzip), or unpack the file first',
+    );
   const look = await lookAtBytes(source, isConfined, signal);
   const compression =
     source.kind === 'nbd'

@@ -11,6 +11,7 @@ import { createQcow2 } from '../../support/run/images.js';
 import { mountDisk, startNbdfuse } from '../../support/run/mount.js';
 import { AS_NORMAL_USER, admitNormalUser } from '../../support/run/normal-user.js';
 import { requirePrograms, requireRoot } from '../../support/run/requires.js';
+import { startNbdkit } from '../../support/run/servers.js';
 
 requirePrograms('qemu-nbd', 'qemu-img', 'nbdkit', 'xz', 'zstd', 'setpriv', 'unshare');
 requireRoot();
@@ -386,6 +387,21 @@ describe('missing programs are named with their packages', () => {
     expect(await blockAt(disk.file, 4096)).toBe(1);
   });
 });
+
+it.each(['raw.xz', 'xz', 'gz', 'simg'])(
+  'export of an NBD server: is not mounted raw where --format=%s asks for its contents',
+  async (format) => {
+    const scope = createScope();
+    const raw = await createRaw(scope, 1);
+    await runProgram('xz', '--keep', raw);
+    const server = await startNbdkit(scope, 'file', `${raw}.xz`);
+    mkdirSync(scope.path('mnt'));
+    expect(await refusal(scope, ['-r', `--format=${format}`, scope.path('mnt'), server.uri()])).toBe(
+      'nbdfuse: --format: nbdfuse does not decompress the export of an NBD server: ' +
+        'let the server do it (nbdkit has filters for xz and gzip), or unpack the file first\n',
+    );
+  },
+);
 
 it('image without write permission: is mounted read-only', async () => {
   const scope = createScope();
