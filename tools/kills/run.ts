@@ -8,8 +8,10 @@
 // It runs in a PID and a mount namespace of its own: a mount that a kill has damaged ends with them.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -214,6 +216,9 @@ if (process.env[INSIDE] === undefined) {
     fileURLToPath(import.meta.url),
     ...process.argv.slice(2),
   ];
-  const env = { ...process.env, [INSIDE]: '1' };
+  // A kill leaves the directories of sockets, and ends those that would remove them.
+  const folder = mkdtempSync(join(tmpdir(), 'nbdfuse-kills-'));
+  const env = { ...process.env, [INSIDE]: '1', TMPDIR: folder };
   process.exitCode = spawnSync('unshare', words, { stdio: 'inherit', env }).status ?? 1;
+  rmSync(folder, { recursive: true, force: true });
 } else await runToEnd(main);
