@@ -32,30 +32,10 @@ export const checkLength = (check: number): number => (check === 0 ? 0 : 4 << Ma
 /** `length` rounded up to the alignment. */
 export const padded = (length: number): number => Math.ceil(length / ALIGNMENT) * ALIGNMENT;
 
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-
-/**
- * State of a restart point that an index gives.
- * @param at offset in the file of a later block, or of the index behind the last one
- * @param out offset of its first decoded byte
- */
-export function indexedState(check: number, at: number, out: number): Uint8Array {
-  const state = new Uint8Array(17);
-  const view = viewOf(state);
-  view.setUint8(0, check);
-  view.setFloat64(1, at);
-  view.setFloat64(9, out);
-  return state;
-}
-
-/** The later block of a state; undefined: the point does not come from an index. */
-export function laterBlock(state: Uint8Array): { readonly in: number; readonly out: number } | undefined {
-  if (state.length < 17) return undefined;
-  return { in: viewOf(state).getFloat64(1), out: viewOf(state).getFloat64(9) };
-}
-
 /** Makes the error for a part that is not well formed. */
 export type Fail = (reason: Damage, message: string) => Error;
+
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
 /** Whether the first `count` bytes can begin a stream. */
 export function canBeStreamHeader(bytes: Uint8Array, count: number): boolean {

@@ -5,6 +5,7 @@
 
 import { addressOf } from '../../linux/libc.js';
 import type { DecodeError, RestartPoint } from '../contract/coding.js';
+import { LaterPlace } from './later-place.js';
 import {
   LZMA_BUF_ERROR,
   LZMA_MEM_ERROR,
@@ -20,7 +21,6 @@ import {
   canBeStreamHeader,
   checkLength,
   IndexParser,
-  laterBlock,
   parseStreamFooter,
   parseStreamHeader,
   STREAM_FOOTER,
@@ -102,20 +102,19 @@ class XzDecoder extends StepDecoder {
   /** Bytes of padding behind the last stream. */
   #padding = 0;
   #unchecked: string | undefined;
-  /** A later block by the index, until it is reached: decoding began at a point that the index gave. */
-  #later: ReturnType<typeof laterBlock>;
+  /** A later block, or the index behind the last one, by the index. */
+  readonly #later: LaterPlace;
 
   constructor(from: RestartPoint, spacing: number) {
     super(from, spacing);
     this.#verified = from.out;
-    if (from.state === undefined) return;
-    this.#beginBlocks(from.state[0]);
-    this.#later = laterBlock(from.state);
+    this.#later = new LaterPlace(from.state, 1);
+    if (from.state !== undefined) this.#beginBlocks(from.state[0]);
   }
 
   /** The bytes before a later block are where the index says only if that block is, too. */
   get verified(): number {
-    return Math.min(this.#verified, this.#later === undefined ? this.#verified : this.#later.out - 1);
+    return Math.min(this.#verified, this.#later.limit);
   }
 
   close(): void {
@@ -161,7 +160,7 @@ class XzDecoder extends StepDecoder {
 
   #beginBlock(): number {
     if (this.gathered === 0) {
-      this.#comparePlace();
+      if (!this.#later.allows(this.input.position, this.out)) throw this.#misplaced();
       this.points.offer(this.input.position, this.out, this.#state);
     }
     if (!this.gather(1)) return this.starve();
@@ -175,16 +174,6 @@ class XzDecoder extends StepDecoder {
     this.#blockStart = this.out;
     this.#flushing = false;
     return this.#go('block');
-  }
-
-  /** Between two blocks: whether the later one of the index is where it says. */
-  #comparePlace(): void {
-    const later = this.#later;
-    if (later === undefined) return;
-    const { position } = this.input;
-    if (position < later.in && this.out <= later.out) return;
-    if (position !== later.in || this.out !== later.out) throw this.#misplaced();
-    this.#later = undefined;
   }
 
   #misplaced(): DecodeError {
@@ -229,7 +218,7 @@ class XzDecoder extends StepDecoder {
     const result = this.#library.code(this.#streamAddress, LZMA_RUN);
     const used = length - Number(stream[AVAIL_IN]);
     const made = room - Number(stream[AVAIL_OUT]);
-    if (this.#later !== undefined && this.out + made > this.#later.out) throw this.#misplaced();
+    if (this.#later.isPassedBy(this.out + made)) throw this.#misplaced();
     this.input.consume(used);
     this.#flushing = made === room;
     if (result === LZMA_STREAM_END) this.#endBlock(this.out + made);

@@ -5,6 +5,7 @@
 
 import { addressOf } from '../../linux/libc.js';
 import type { RestartPoint } from '../contract/coding.js';
+import { LaterPlace } from './later-place.js';
 import { openLibrary } from './native.js';
 import { StepDecoder } from './step-decoder.js';
 
@@ -69,19 +70,6 @@ function canBeMagic(bytes: Uint8Array, count: number): boolean {
   return bytes.subarray(0, count).every((byte, index) => byte === ((magic >>> (8 * index)) & 0xff));
 }
 
-/**
- * State of a restart point that a seek table gives.
- * @param at offset in the file of a later frame
- * @param out offset of its first decoded byte
- */
-export function seekTableState(at: number, out: number): Uint8Array {
-  const state = new Uint8Array(16);
-  const view = new DataView(state.buffer);
-  view.setFloat64(0, at);
-  view.setFloat64(8, out);
-  return state;
-}
-
 class ZstdDecoder extends StepDecoder {
   readonly #library: ReturnType<typeof load>;
   #stream: number;
@@ -100,9 +88,8 @@ class ZstdDecoder extends StepDecoder {
   #verified: number;
   /** Whether a frame has ended; a file has at least one. */
   #anyFrame = false;
-  /** A later frame by the seek table: its offset in the file, and its decoded one. */
-  #expectedIn = Number.POSITIVE_INFINITY;
-  #expectedOut = Number.POSITIVE_INFINITY;
+  /** A later frame by the seek table. */
+  readonly #later: LaterPlace;
 
   constructor(from: RestartPoint, spacing: number) {
     super(from, spacing);
@@ -112,15 +99,12 @@ class ZstdDecoder extends StepDecoder {
     this.#stream = this.#library.create();
     if (this.#stream === 0) throw this.failure('memory', 'not enough memory for zstd');
     this.#library.setParameter(this.#stream, PARAMETER_WINDOW_LOG_MAX, MAX_WINDOW_LOG);
-    if (from.state === undefined) return;
-    const view = new DataView(from.state.buffer, from.state.byteOffset, from.state.byteLength);
-    this.#expectedIn = view.getFloat64(0);
-    this.#expectedOut = view.getFloat64(8);
+    this.#later = new LaterPlace(from.state);
   }
 
   /** The bytes before a later frame are where the table says only if that frame is, too. */
   get verified(): number {
-    return Math.min(this.#hasChecksum ? this.#verified : this.out, this.#expectedOut - 1);
+    return Math.min(this.#hasChecksum ? this.#verified : this.out, this.#later.limit);
   }
 
   close(): void {
@@ -146,7 +130,8 @@ class ZstdDecoder extends StepDecoder {
 
   #beginFrame(address: number, room: number): number {
     if (this.gathered === 0) {
-      this.#checkSeekTable();
+      if (!this.#later.allows(this.input.position, this.out))
+        throw this.failure('misplaced', 'the seek table of the zstd data is wrong');
       if (this.input.isEmpty && this.input.isLast && this.#anyFrame) return this.end();
       this.points.offer(this.input.position, this.out);
     }
@@ -170,16 +155,6 @@ class ZstdDecoder extends StepDecoder {
     this.#hasChecksum = (this.header[MAGIC_LENGTH] & HAS_CHECKSUM) !== 0;
     this.#place = 'block-header';
     return this.#giveHeader(length, address, room);
-  }
-
-  #checkSeekTable(): void {
-    const { position } = this.input;
-    if (position < this.#expectedIn && this.out <= this.#expectedOut) return;
-    if (position !== this.#expectedIn || this.out !== this.#expectedOut) {
-      throw this.failure('misplaced', 'the seek table of the zstd data is wrong');
-    }
-    this.#expectedIn = Number.POSITIVE_INFINITY;
-    this.#expectedOut = Number.POSITIVE_INFINITY;
   }
 
   #beginBlock(address: number, room: number): number {

@@ -1,12 +1,12 @@
 // Finds the blocks of an xz file from the indexes of its streams, which are read from the end of the file backwards.
 
 import { DecodeError, type Input, type PointIndex, type RestartPoint, START } from '../contract/coding.js';
+import { stateBefore } from '../decode/later-place.js';
 import {
   ALIGNMENT,
   type Fail,
   hasFooterMagic,
   IndexParser,
-  indexedState,
   KNOWN_CHECKS,
   padded,
   parseStreamFooter,
@@ -131,7 +131,7 @@ export async function findXzPoints(input: Input): Promise<PointIndex> {
   }
   const points = found.map(({ in: at, out, check }, i) => {
     const next = found[i + 1] ?? { in: end, out: size };
-    return { in: at, out, state: indexedState(check, next.in, next.out) };
+    return { in: at, out, state: stateBefore(next, [check]) };
   });
   const index = { size, points: points.length === 0 ? [START] : points };
   const isChecked = streams.every(({ check }) => KNOWN_CHECKS.includes(check));

@@ -7,7 +7,7 @@
 
 import { type Input, MAX_READ, type PointIndex, type RestartPoint } from '../contract/coding.js';
 import { UNIT } from '../contract/units.js';
-import { seekTableState } from '../decode/zstd.js';
+import { stateBefore } from '../decode/later-place.js';
 
 const TABLE_MAGIC = 0x184d2a5e;
 const FOOTER_MAGIC = 0x8f92eab1;
@@ -123,7 +123,7 @@ async function readTable(
 function withStates(points: readonly RestartPoint[], start: number, size: number): RestartPoint[] {
   return points.map(({ in: at, out }, index) => {
     const next = points[index + 1] ?? { in: start, out: size };
-    return { in: at, out, state: seekTableState(next.in, next.out) };
+    return { in: at, out, state: stateBefore(next) };
   });
 }
 
