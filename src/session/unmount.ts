@@ -38,24 +38,14 @@ export async function unmountInOrder(
   let outcome = await unmount();
   let result: UnmountResult = 'late';
   if (outcome.kind === 'failed') {
-    result = await writeOutBusy(backend, files, deadline, outcome.error);
+    if ((outcome.error as { errno?: unknown }).errno !== EBUSY) throw outcome.error;
+    result = await writeOut(backend, files, deadline);
     // Its last user may have left, or somebody else unmounted it.
     if (result === 'unreachable') outcome = await unmount();
   }
   if (outcome.kind === 'done') return writeOutElsewhere(backend, places, files, deadline);
   await new Deadline(LAZY_TIME).outcomeOf(backend.unmount({ lazy: true }));
   return result;
-}
-
-/** Writes out a mount that could not be unmounted. @throws the error of the unmount, unless the mount is in use */
-async function writeOutBusy(
-  backend: Unmountable,
-  files: readonly number[],
-  deadline: Deadline,
-  error: unknown,
-): Promise<UnmountResult> {
-  if ((error as { errno?: unknown }).errno !== EBUSY) throw error;
-  return writeOut(backend, files, deadline);
 }
 
 /**
@@ -69,15 +59,14 @@ async function writeOutElsewhere(
   deadline: Deadline,
 ): Promise<UnmountResult> {
   const tried = new Set<number>();
-  let result: UnmountResult = 'unmounted';
-  for (let left = places.left(); left.length > 0; left = places.left()) {
+  for (;;) {
+    const left = places.left();
     const place = left.find(({ id }) => !tried.has(id));
-    if (place === undefined) return result;
+    if (place === undefined) return left.length === 0 ? 'unmounted' : 'unreachable';
     tried.add(place.id);
-    result = await writeOut({ open: (file) => backend.open(file, place) }, files, deadline);
+    const result = await writeOut({ open: (file) => backend.open(file, place) }, files, deadline);
     if (result !== 'unreachable') return result;
   }
-  return 'unmounted';
 }
 
 /**
