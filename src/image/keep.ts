@@ -154,12 +154,11 @@ export async function createKept(
  */
 export async function checkKept(request: KeepRequest, settings: ChunkSettings): Promise<() => Promise<void>> {
   const made = new Made();
-  let later = made;
+  const remove = (): Promise<void> => made.remove();
   try {
     await createKept(request, settings, made);
-    later = made.copy();
   } finally {
-    await made.remove();
+    await remove();
   }
-  return () => later.remove();
+  return remove;
 }

@@ -9,15 +9,11 @@ export class Made {
     this.#removals.push(remove);
   }
 
-  /** The same files, which somebody else will make again. */
-  copy(): Made {
-    const copy = new Made();
-    for (const remove of this.#removals) copy.add(remove);
-    return copy;
-  }
-
-  /** Removes them, the last one first. Failures leave only the files that they are about. */
+  /**
+   * Removes them, the last one first. Failures leave only the files that they are about. A second call removes those that
+   * somebody has made again.
+   */
   async remove(): Promise<void> {
-    for (const remove of this.#removals.splice(0).reverse()) await remove().catch(() => undefined);
+    for (const remove of [...this.#removals].reverse()) await remove().catch(() => undefined);
   }
 }
