@@ -190,25 +190,31 @@ class TreeBuilder {
     if (decryption !== undefined && !this.#hasKey) throw keyMissing(printable(path));
     Object.assign(node, decryption);
     if (format === 'vmdk') refuseDescriptor(path, head);
-    if (!isDevice)
-      await this.#warn(path, (shown) => withFile(path, (file) => truncationOf(shown, format, head, file)));
+    if (!isDevice) await this.#checkLength(path, format, head);
     for (const reference of referencesOf(format, head)) {
       if (format === 'vpc') throw refusal(path, reference, 'which QEMU cannot open', CONVERT);
       const below = await this.#follow(path, format, reference);
       if (reference.role === 'data file') {
         node['data-file'] = fileNode(below.real, below.isDevice);
-        const needed = await withFile(path, (file) => neededOfDataFile(file, head));
-        if (!below.isDevice)
-          await this.#warn(below.path, async (shown) => truncationLine(shown, needed, await sizeOf(below)));
+        if (!below.isDevice) await this.#checkDataFile(path, head, below);
       } else
         node.backing = await this.build(below, reference.format ?? formatOfBacking(await headOf(below.path)));
     }
     return node;
   }
 
-  /** Adds a line about a file that is cut short. */
-  async #warn(path: string, look: (shown: string) => Promise<string | undefined>): Promise<void> {
-    const line = await look(printable(path));
+  /** Adds a line where a file is cut short by its own tables. */
+  async #checkLength(path: string, format: string, head: Buffer): Promise<void> {
+    this.#warn(await withFile(path, (file) => truncationOf(printable(path), format, head, file)));
+  }
+
+  /** Adds a line where the data file of the qcow2 at `path` is cut short. */
+  async #checkDataFile(path: string, head: Buffer, dataFile: Followed): Promise<void> {
+    const needed = await withFile(path, (file) => neededOfDataFile(file, head));
+    this.#warn(truncationLine(printable(dataFile.path), needed, await sizeOf(dataFile)));
+  }
+
+  #warn(line: string | undefined): void {
     if (line !== undefined) this.lines.push(line);
   }
 
@@ -232,9 +238,7 @@ class TreeBuilder {
       if (type.includes('SPARSE')) {
         const head = await headOf(below.path);
         refuseDescriptor(below.path, head);
-        await this.#warn(below.path, (shown) =>
-          withFile(below.path, (file) => truncationOf(shown, 'vmdk', head, file)),
-        );
+        await this.#checkLength(below.path, 'vmdk', head);
       }
       paths.push(below.real);
     }

@@ -3,8 +3,7 @@
 // Used by prepare.ts. Layouts: QEMU's docs/interop/qcow2.txt and parallels.txt, block/qcow.c and block/vdi.c; VMware's
 // Virtual Disk Format 1.1.
 
-import type { DiskReader } from '../partitions/table.js';
-import { readWithin } from '../partitions/table.js';
+import { type DiskReader, readWithin } from '../partitions/table.js';
 
 const HEADER_LENGTH = 104;
 /** Maximum bytes of a table that is read. */
@@ -38,7 +37,7 @@ function lastEntry(table: Buffer, bits: number): number {
 }
 
 /** The tables that map a disk: one of places of tables, each of which has places of clusters. */
-interface Map {
+interface ClusterMap {
   /** The place of the first table, and the number of its entries. */
   readonly at: bigint;
   readonly count: bigint;
@@ -57,7 +56,7 @@ interface Map {
 const greater = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 
 /** The end of the first byte of the last cluster that a table names; 0: it names none. */
-function lastOf(table: Buffer, length: number, { readEntry, clusterOf }: Map): bigint {
+function lastOf(table: Buffer, length: number, { readEntry, clusterOf }: ClusterMap): bigint {
   let last = 0n;
   for (let at = 0; at + length <= table.length; at += length) {
     const place = clusterOf(readEntry(table, at));
@@ -85,7 +84,7 @@ function runsOf(places: readonly bigint[], size: bigint): readonly Run[] {
 }
 
 /** The bytes that must be there for all clusters to begin, as far as 8 MiB of the tables and some reads say. */
-async function mapped(file: DiskReader, map: Map): Promise<bigint | undefined> {
+async function mapped(file: DiskReader, map: ClusterMap): Promise<bigint | undefined> {
   const { at, count, innerCount, readEntry, length, innerLength = length, tableOf } = map;
   if (count === 0n || count * BigInt(length) > BigInt(MAX_TABLE)) return undefined;
   const first = await readWithin(file, at, Number(count) * length);
@@ -112,7 +111,7 @@ const quotient = (a: bigint, b: bigint): bigint => (a + b - 1n) / b;
 const unlessZero = (value: bigint): bigint | undefined => (value === 0n ? undefined : value);
 
 /** The map of a qcow of version 1, whose clusters may be compressed. */
-function qcowMap(head: Buffer): Map | undefined {
+function qcowMap(head: Buffer): ClusterMap | undefined {
   if (head.length < 48) return undefined;
   const [clusterBits, innerBits] = [BigInt(head.readUInt8(32)), BigInt(head.readUInt8(33))];
   if (clusterBits < 9n || clusterBits > 16n || innerBits < 6n || innerBits > 13n) return undefined;
@@ -130,7 +129,7 @@ function qcowMap(head: Buffer): Map | undefined {
 }
 
 /** The map of a qcow2 whose clusters are in a data file. */
-function dataFileMap(head: Buffer): Map | undefined {
+function dataFileMap(head: Buffer): ClusterMap | undefined {
   if (head.length < HEADER_LENGTH) return undefined;
   const clusterBits = head.readUInt32BE(20);
   if (clusterBits < 9 || clusterBits > 21) return undefined;
@@ -149,7 +148,7 @@ function dataFileMap(head: Buffer): Map | undefined {
 }
 
 /** The map of a sparse VMDK; undefined of a compressed one, whose missing grains QEMU reports. */
-function vmdkMap(head: Buffer): Map | undefined {
+function vmdkMap(head: Buffer): ClusterMap | undefined {
   if (head.length < 80 || head.toString('latin1', 0, 4) !== 'KDMV') return undefined;
   const [flags, grain, innerCount] = [head.readUInt32LE(8), head.readBigUInt64LE(20), head.readUInt32LE(44)];
   const directory = head.readBigUInt64LE(56);
@@ -168,7 +167,7 @@ function vmdkMap(head: Buffer): Map | undefined {
   };
 }
 
-function parallelsMap(head: Buffer): Map | undefined {
+function parallelsMap(head: Buffer): ClusterMap | undefined {
   if (head.length < 64) return undefined;
   // The newer kind counts clusters.
   const unit = head.toString('latin1', 0, 16) === 'WithouFreSpacExt' ? BigInt(head.readUInt32LE(28)) : 1n;
@@ -229,7 +228,7 @@ async function neededOf(file: DiskReader, format: string, head: Buffer): Promise
   return map === undefined ? undefined : mapped(file, map);
 }
 
-const MAPS: Readonly<Record<string, (head: Buffer) => Map | undefined>> = {
+const MAPS: Readonly<Record<string, (head: Buffer) => ClusterMap | undefined>> = {
   qcow: qcowMap,
   vmdk: vmdkMap,
   parallels: parallelsMap,
