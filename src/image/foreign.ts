@@ -239,14 +239,12 @@ const WINDOWS_PROGRAM: Foreign = {
   what: 'a program of Windows',
   remedy: 'unpack it first if it is an archive that unpacks itself (7z x)',
 };
+const RUN = 'name a disk, or run it if it is an archive that unpacks itself';
 const LINUX_PROGRAM: Foreign = {
   what: 'a program, or a copy of the memory of one (ELF)',
-  remedy: 'name a disk, or run it if it is an archive that unpacks itself',
+  remedy: RUN,
 };
-const SCRIPT: Foreign = {
-  what: 'a script',
-  remedy: 'name a disk, or run it if it is an archive that unpacks itself',
-};
+const SCRIPT: Foreign = { what: 'a script', remedy: RUN };
 const TAR: Foreign = {
   what: 'a tar archive',
   remedy: 'open a disk in it with --member NAME, or unpack it (tar -xf)',

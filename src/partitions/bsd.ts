@@ -1,7 +1,6 @@
 // The disk label of FreeBSD, NetBSD and OpenBSD in a partition of an MBR, read as Linux reads it. Pure.
 
-import type { DiskReader } from './table.js';
-import { readWithin } from './table.js';
+import { type DiskReader, readWithin } from './table.js';
 
 const SECTOR = 512n;
 const MAGIC = 0x82564557;

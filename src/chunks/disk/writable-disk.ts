@@ -90,8 +90,8 @@ async function extentsOf(
   length: number,
   isOne: boolean,
 ): Promise<readonly AllocationExtent[]> {
-  const how = isOne ? { one: true } : { partial: true };
-  const status = await client.blockStatus(offset, length, { contexts: ['base:allocation'], ...how });
+  const options = { contexts: ['base:allocation'], one: isOne, partial: true };
+  const status = await client.blockStatus(offset, length, options);
   return status['base:allocation'].map(({ length: count, flags }) => ({
     length: Number(count),
     hole: (Number(flags) & 1) !== 0,

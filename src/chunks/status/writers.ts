@@ -1,4 +1,5 @@
-// Connects to the server of a mounted file or of an image, and finds the processes that carry out its changes: see docs/internals/invariants.md.
+// Connects to the server of a mounted file or of an image, and finds the processes that carry out its changes: see
+// docs/internals/invariants.md.
 //
 // Behind a chunk server these are the processes of the server below it. The chunk server only hands changes on: its end
 // proves nothing, and it may go on when they have ended.
