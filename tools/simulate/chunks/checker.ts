@@ -130,6 +130,8 @@ export class ChangingChecker implements Checker {
   readonly #gone = Array.from({ length: BLOCKS }, () => new Set<number>());
   readonly #sent = new Array<number>(BLOCKS).fill(0);
   readonly #known = new Array<number>(BLOCKS).fill(0);
+  /** The oldest version of each block that a read could return after each loss. */
+  readonly #left: (readonly number[])[] = [];
 
   constructor(image: number) {
     this.#image = image;
@@ -170,6 +172,7 @@ export class ChangingChecker implements Checker {
       this.#durable.copy(this.disk, block * BLOCK, block * BLOCK, (block + 1) * BLOCK);
       count += 1;
     }
+    this.#left.push([...this.#known]);
     this.flush();
     return count;
   }
@@ -192,7 +195,11 @@ export class ChangingChecker implements Checker {
     const [first, end] = [Math.floor(offset / BLOCK), Math.ceil((offset + length) / BLOCK)];
     const least = this.#known.slice(first, end);
     const gone = this.#gone.slice(first, end).map((versions) => new Set(versions));
+    const losses = this.#left.length;
     return (bytes) => {
+      // The server may have lost a version during the read, and have got a newer one since.
+      for (const left of this.#left.slice(losses))
+        for (let i = 0; i < least.length; i++) least[i] = Math.min(least[i], left[first + i]);
       for (let block = first; block < end; block++) {
         const from = Math.max(offset, block * BLOCK) - offset;
         const to = Math.min(offset + length, (block + 1) * BLOCK) - offset;
@@ -215,9 +222,8 @@ export class ChangingChecker implements Checker {
     bytes: Uint8Array,
     known: { readonly least: number; readonly gone: ReadonlySet<number> },
   ): void {
+    const { least } = known;
     const most = this.#sent[block];
-    // The server may have lost a version during the read.
-    const least = Math.min(known.least, this.#known[block]);
     let isLost = false;
     for (let version = most; version >= least; version--) {
       const run = runOf(byteOf(block, version, this.#image));

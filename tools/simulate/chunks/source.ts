@@ -154,8 +154,11 @@ export class Source implements Input, ServerBelow {
     return Promise.resolve(error);
   }
 
+  /** Asks the source once its disk has been looked at. A loss meanwhile ends that connection. */
   #whenSeen<T>(act: () => Promise<T>): Promise<T> {
-    return this.isAlive && this.#isUnseen ? this.#seen().then(act) : act();
+    if (!this.isAlive || !this.#isUnseen) return act();
+    const { losses } = this;
+    return this.#seen().then(() => (this.losses === losses ? act() : Promise.reject(lost())));
   }
 
   #write(offset: number, bytes: Uint8Array, isDurable: boolean): Promise<void> {
