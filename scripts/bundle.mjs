@@ -100,4 +100,5 @@ writeFileSync(
   `require('./launch.js').writeCaches(${JSON.stringify(bodies)});\n`,
 );
 copyFileSync('src/launch/launch.cjs', `${FOLDER}/launch.js`);
+copyFileSync('packaging/liblzma/liblzma-x64.so', `${FOLDER}/liblzma-x64.so`);
 execFileSync(process.execPath, [`${FOLDER}/write-caches.js`]);

@@ -4,6 +4,7 @@
 // this process and not the mount.
 
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { titleWithoutSecrets } from '../nbd/secrets.js';
 import { printable } from '../nbd/text.js';
 import { openCacheFile } from './cache/cache-file.js';
@@ -14,6 +15,7 @@ import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
 import type { ControlLine, Writers } from './contract/status.js';
 import { unitsOf } from './contract/units.js';
+import { chooseLiblzma } from './decode/liblzma.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
 import { flushFirst, followServer, writableDisk } from './disk/writable-disk.js';
 import { AbsentInput } from './input/absent-input.js';
@@ -40,10 +42,14 @@ function say(line: string): void {
 /** Milliseconds between two looks at the state, for the clients of the control socket. */
 const STATUS_INTERVAL = 1000;
 
+/** nbdfuse's own liblzma, for processors that have one: scripts/bundle.mjs puts it beside the program. */
+const OWN_LIBLZMA = fileURLToPath(new URL(`./liblzma-${process.arch}.so`, import.meta.url));
+
 /** The program of the decode threads, which start when there is work for them. */
-function threadProgram(): ThreadProgram {
+function threadProgram(liblzma: string | undefined): ThreadProgram {
   const launch = createRequire(import.meta.url)('./launch.js') as { keep(name: string): ThreadProgram };
-  return launch.keep('decode-thread.body.js');
+  const { code, workerData } = launch.keep('decode-thread.body.js');
+  return { code, workerData: { ...workerData, liblzma } };
 }
 
 type OnEnd = NbdInputOptions['onEnd'];
@@ -222,6 +228,7 @@ class ChunkServer {
   async #open(): Promise<ServedDisk> {
     const options = this.#options;
     const { coding, check, prefetch, trace, source } = options;
+    const liblzma = coding === 'xz' ? chooseLiblzma(OWN_LIBLZMA) : undefined;
     const input = await reachableInput(options, (how) => this.#end(how));
     this.#input = input;
     const image = await openImage({
@@ -230,7 +237,7 @@ class ChunkServer {
       check,
       memory: this.#memory,
       openFile: fileOpener(options, input),
-      startPool: (onMessage) => startDecodePool(threadProgram(), onMessage),
+      startPool: (onMessage) => startDecodePool(threadProgram(liblzma), onMessage),
       onLine: (line) => say(source === '' ? line : `${source}: ${line}`),
       onProgress: (done, all) => {
         this.#indexing = done < all ? { done, all } : undefined;

@@ -116,6 +116,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'nbd',
     'chunks/contract',
     'chunks/cache',
+    'chunks/decode',
     'chunks/serve',
     'chunks/reader',
     'chunks/input',

@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import type { FromThread, ToThread } from './messages.js';
+import type { FromThread, ThreadData, ToThread } from './messages.js';
 
 /** Most threads: more would only wait for the memory. */
 const MAX_THREADS = 16;
@@ -34,7 +34,7 @@ function die(error: Error): never {
 /** A program in memory: see src/launch. */
 export interface ThreadProgram {
   readonly code: string;
-  readonly workerData: unknown;
+  readonly workerData: ThreadData;
 }
 
 /** Starts threads when they are needed. @param program decode-thread.ts */

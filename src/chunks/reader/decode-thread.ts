@@ -2,12 +2,16 @@
 //
 // It works on the most urgent decoder that has input, a unit at a time, and takes its messages between two units.
 
-import { parentPort } from 'node:worker_threads';
-import type { ToThread } from './messages.js';
+import { parentPort, workerData } from 'node:worker_threads';
+import { useLiblzma } from '../decode/liblzma.js';
+import type { ThreadData, ToThread } from './messages.js';
 import { ThreadTasks } from './thread-tasks.js';
 
 const port = parentPort;
 if (port === null) throw new Error('a decode thread runs as a worker thread only');
+
+const { liblzma } = workerData as ThreadData;
+if (liblzma !== undefined) useLiblzma(liblzma);
 
 const tasks = new ThreadTasks((message, transfer = []) => port.postMessage(message, transfer));
 let isScheduled = false;

@@ -3,6 +3,12 @@
 import type { Damage, MemberCheck, RestartPoint } from '../contract/coding.js';
 import type { PackedCoding } from '../decode/decoder.js';
 
+/** The data that a thread gets when it starts. */
+export interface ThreadData {
+  /** The file of liblzma that it uses; undefined: the system's. */
+  readonly liblzma?: string | undefined;
+}
+
 /** To a thread. */
 export type ToThread =
   | {

@@ -109,11 +109,14 @@ describe.each(ARCHITECTURES)('Debian package for %s', (architecture, cpu, machin
     expect(places.filter((path) => !diverted.includes(path))).toEqual([]);
   });
 
-  it('has one native binary, for its processor, and no code cache', async () => {
+  it('has native binaries for its processor only, and no code cache', async () => {
     const files = filesOf(architecture);
-    const binary = `usr/lib/nbdfuse/node_modules/@koromix/koffi-linux-${cpu}/linux_${cpu}/koffi.node`;
-    expect(files.filter((name) => /\.(node|so|cache|cc|ts)$|trampolines/.test(name))).toEqual([binary]);
-    expect(await runProgram('file', outer.path(architecture, binary))).toContain(machine);
+    const koffi = `usr/lib/nbdfuse/node_modules/@koromix/koffi-linux-${cpu}/linux_${cpu}/koffi.node`;
+    const liblzma = cpu === 'x64' ? ['usr/lib/nbdfuse/dist/program/liblzma-x64.so'] : [];
+    const binaries = [...liblzma, koffi];
+    expect(files.filter((name) => /\.(node|so|cache|cc|ts)$|trampolines/.test(name))).toEqual(binaries);
+    for (const binary of binaries)
+      expect(await runProgram('file', outer.path(architecture, binary))).toContain(machine);
     expect(readdirSync(outer.path(architecture, 'usr/lib/nbdfuse/node_modules'))).toEqual([
       '@koromix',
       'koffi',

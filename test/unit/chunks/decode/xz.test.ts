@@ -1,9 +1,13 @@
-// The xz decoder beside xz.
+// The xz decoder beside xz, with the system's liblzma and with nbdfuse's own.
 
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
+import koffi from 'koffi';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type RestartPoint, START } from '../../../../src/chunks/contract/coding.js';
 import { createDecoder } from '../../../../src/chunks/decode/decoder.js';
+import { chooseLiblzma, SYSTEM_LIBLZMA, useLiblzma } from '../../../../src/chunks/decode/liblzma.js';
 import { crc32 } from '../../../../src/partitions/crc32.js';
 import {
   type Cuts,
@@ -13,6 +17,7 @@ import {
   sampleBytes,
   throughShell,
 } from '../../../support/chunks/decoding.js';
+import { createScope } from '../../../support/cleanup.js';
 import { requirePrograms } from '../../../support/run/requires.js';
 
 const create = (from: RestartPoint, spacing: number) => createDecoder('xz', from, spacing);
@@ -47,7 +52,41 @@ beforeAll(async () => {
 /** The decoded offsets of a file's restart points; it must decode to PLAIN from each. */
 const pointsOf = (file: Buffer): number[] => decodeFromEverywhere(create, file, PLAIN);
 
-describe('xz decoder', () => {
+/** nbdfuse's own is for x86-64. */
+const OWN = fileURLToPath(new URL('../../../../packaging/liblzma/liblzma-x64.so', import.meta.url));
+const LIBRARIES = process.arch === 'x64' ? [SYSTEM_LIBLZMA, OWN] : [SYSTEM_LIBLZMA];
+
+/** The version of a file of liblzma, as a number that grows with it. */
+const versionOf = (path: string): number => koffi.load(path).func('lzma_version_number', 'uint32', [])();
+
+describe('choice of liblzma', () => {
+  it.skipIf(LIBRARIES.length === 1)("is a fast one: the system's, if it is at least 5.6", () => {
+    const isFast = versionOf(SYSTEM_LIBLZMA) >= 50_060_002;
+    expect(chooseLiblzma(OWN)).toBe(isFast ? SYSTEM_LIBLZMA : OWN);
+    expect(versionOf(OWN)).toBeGreaterThanOrEqual(50_060_002);
+  });
+
+  it.skipIf(LIBRARIES.length === 1)(
+    "is the system's if nbdfuse's own is missing, of another kind, or cut short",
+    () => {
+      const scope = createScope();
+      const whole = readFileSync(OWN);
+      const cut = [0, 64, 4096, 100_000, whole.length - 1].map((length) => {
+        const path = scope.path(`${length}.so`);
+        writeFileSync(path, whole.subarray(0, length));
+        return path;
+      });
+      for (const path of ['/nowhere/liblzma.so', fileURLToPath(import.meta.url), ...cut]) {
+        expect(chooseLiblzma(path), path).toBe(SYSTEM_LIBLZMA);
+        expect(decode(single).bytes.equals(PLAIN)).toBe(true);
+      }
+    },
+  );
+});
+
+describe.each(LIBRARIES)('xz decoder with %s', (library) => {
+  beforeAll(() => void useLiblzma(library));
+
   it('decodes a file of one block', () => expect(pointsOf(single)).toEqual([]));
 
   it('decodes several streams and padding, and restarts at each stream and block', () =>
@@ -105,7 +144,9 @@ describe('xz decoder', () => {
   });
 });
 
-describe('xz decoder, damaged files', () => {
+describe.each(LIBRARIES)('xz decoder, damaged files, with %s', (library) => {
+  beforeAll(() => void useLiblzma(library));
+
   it('says that a file is truncated, wherever it ends', () => {
     for (const file of [streams, single]) {
       const step = Math.ceil(file.length / 25);
