@@ -30,28 +30,45 @@ function isInMemory(fd: number): boolean {
 
 /** Reads those bytes of a file that are in memory. */
 export class ReadNow {
-  readonly #vector = new DataView(new ArrayBuffer(VECTOR_SIZE));
+  readonly #fd: number;
   readonly #flags: number;
+  readonly #vector = new DataView(new ArrayBuffer(VECTOR_SIZE));
+  #vectorAddress = 0;
+  #bytes = Buffer.allocUnsafeSlow(0);
+  #address = 0;
   /** Whether this kernel, file system and C library can. */
   #isPossible = true;
 
   /** @param fd of the file */
   constructor(fd: number) {
+    this.#fd = fd;
     this.#flags = isInMemory(fd) ? 0 : RWF_NOWAIT;
   }
 
-  /** Fills `bytes`, fewer than 4 GiB, from `offset` on. False: the disk must be read, or the file is shorter. */
-  read(fd: number, bytes: Uint8Array, offset: number): boolean {
-    if (!this.#isPossible) return false;
+  /**
+   * Bytes of the file from `offset` on, at least one and fewer than 4 GiB. They are valid until the next call.
+   * @returns undefined: the disk must be read, or the file is shorter
+   */
+  read(offset: number, length: number): Uint8Array | undefined {
+    if (!this.#isPossible) return undefined;
     try {
       preadv2 ??= load();
     } catch {
       this.#isPossible = false;
-      return false;
+      return undefined;
     }
-    setVector(this.#vector, 0, addressOf(bytes), bytes.length);
-    const count = preadv2(fd, addressOf(this.#vector), 1, offset, this.#flags);
+    this.#reserve(length);
+    setVector(this.#vector, 0, this.#address, length);
+    const count = preadv2(this.#fd, this.#vectorAddress, 1, offset, this.#flags);
     if (count < 0 && errno() !== EAGAIN) this.#isPossible = false;
-    return count === bytes.length;
+    return count === length ? this.#bytes.subarray(0, length) : undefined;
+  }
+
+  /** Has one memory for all reads: new pages take longer than the copy. */
+  #reserve(length: number): void {
+    if (length <= this.#bytes.length) return;
+    this.#bytes = Buffer.allocUnsafeSlow(length);
+    this.#address = addressOf(this.#bytes);
+    this.#vectorAddress = addressOf(this.#vector);
   }
 }

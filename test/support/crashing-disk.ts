@@ -6,6 +6,7 @@
 
 import { setImmediate } from 'node:timers/promises';
 import type { StoredFile } from '../../src/chunks/cache/stored-file.js';
+import { UNIT } from '../../src/chunks/contract/units.js';
 
 const SECTOR = 4096;
 
@@ -119,6 +120,7 @@ export class CrashingDisk {
       await step('sync');
       this.log.push({ kind: 'sync', file: name, upTo });
     };
+    const scratch = Buffer.alloc(UNIT);
     return {
       read: async (offset, length) => {
         await step('read');
@@ -126,7 +128,9 @@ export class CrashingDisk {
       },
       readNow: (offset, length) => {
         const bytes = file.read(offset, length);
-        return bytes.length === length && this.#random() < 0.5 ? bytes : undefined;
+        // The next call overwrites these bytes.
+        scratch.fill(0xee).set(bytes);
+        return bytes.length === length && this.#random() < 0.5 ? scratch.subarray(0, length) : undefined;
       },
       write: async (offset, bytes) => {
         await step('write');

@@ -6,6 +6,7 @@ import { randomFillSync } from 'node:crypto';
 import type {
   AllocationExtent,
   ChangeFlags,
+  DiskBytes,
   DiskConnection,
   DiskProperties,
   ServedDisk,
@@ -37,6 +38,8 @@ export class MemoryDisk implements ServedDisk {
   /** The operations so far. */
   readonly operations: string[] = [];
   knowsExtents = true;
+  /** Reads that are answered without a wait, and are no operation; undefined: those are all others. */
+  readNow: (offset: number, length: number) => DiskBytes | undefined = () => undefined;
   connections = 0;
   readonly #holes: Uint8Array;
   readonly #lost: (() => void)[] = [];
@@ -63,7 +66,7 @@ export class MemoryDisk implements ServedDisk {
     let isOpen = true;
     return {
       properties: this.properties,
-      read: (offset, length) => this.#read(offset, length),
+      read: (offset, length) => this.readNow(offset, length) ?? this.#read(offset, length),
       write: (offset, bytes, flags) => this.#write(offset, bytes, flags),
       zero: (offset, length, flags) => this.#zero('zero', offset, length, flags),
       trim: (offset, length, flags) => this.#zero('trim', offset, length, flags),

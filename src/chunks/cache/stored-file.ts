@@ -11,7 +11,10 @@ import { ReadNow } from '../../linux/read-now.js';
 export interface StoredFile {
   /** The bytes from `offset` on; fewer at the end of the file. */
   read(offset: number, length: number): Promise<Uint8Array>;
-  /** The same bytes, if the kernel has all of them in memory; undefined: `read` must get them. */
+  /**
+   * The same bytes, if the kernel has all of them in memory; undefined: `read` must get them. They are valid until the
+   * next call.
+   */
   readNow(offset: number, length: number): Uint8Array | undefined;
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Resolves when all earlier writes are on stable storage. */
@@ -57,8 +60,7 @@ export class DiskFile implements StoredFile {
   }
 
   readNow(offset: number, length: number): Uint8Array | undefined {
-    const bytes = Buffer.allocUnsafeSlow(length);
-    return this.#memory.read(this.#handle.fd, bytes, offset) ? bytes : undefined;
+    return this.#memory.read(offset, length);
   }
 
   async write(offset: number, bytes: Uint8Array): Promise<void> {

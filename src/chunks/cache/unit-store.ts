@@ -202,17 +202,15 @@ export class UnitStore implements UnitFile {
   }
 
   async read(unit: number, from = 0, to = this.#regions.lengthOf(unit)): Promise<Uint8Array | undefined> {
-    // The checksums are those of whole parts.
-    const start = Math.floor(from / PART) * PART;
-    const end = Math.min(Math.ceil(to / PART) * PART, this.#regions.lengthOf(unit));
+    const { start, end } = this.#partsOf(unit, from, to);
     for (let i = 0; i < READ_TRIES && this.#isUsable; i++) {
-      const waiting = this.#pending.get(unit);
-      if (waiting !== undefined) return waiting.bytes.subarray(from, to);
+      const now = this.readNow(unit, from, to);
+      if (now !== undefined) return now;
       const region = this.#regions.find(regionOf(unit));
       if (region === undefined || !this.#regions.has(unit)) return undefined;
       const { version } = region;
       try {
-        const bytes = await this.#readParts(unit, start, end);
+        const bytes = await this.#files.data.read(unit * UNIT + start, end - start);
         // A unit may have gone, and may have come back with other bytes, in the meantime.
         if (!this.#regions.has(unit) || !this.#isUsable) return undefined;
         const isRight = bytes.length === end - start && this.#regions.isRight(unit, start, bytes);
@@ -225,12 +223,25 @@ export class UnitStore implements UnitFile {
     return undefined;
   }
 
-  /** Bytes of a unit in FILE: at once if they are few and the kernel has them in memory. */
-  #readParts(unit: number, start: number, end: number): Uint8Array | Promise<Uint8Array> {
-    const { data } = this.#files;
-    const [offset, length] = [unit * UNIT + start, end - start];
-    const now = length <= MOST_AT_ONCE ? data.readNow(offset, length) : undefined;
-    return now ?? data.read(offset, length);
+  readNow(unit: number, from: number, to: number): Uint8Array | undefined {
+    if (!this.#isUsable) return undefined;
+    const waiting = this.#pending.get(unit);
+    if (waiting !== undefined) return waiting.bytes.subarray(from, to);
+    if (!this.#regions.has(unit)) return undefined;
+    const { start, end } = this.#partsOf(unit, from, to);
+    if (end - start > MOST_AT_ONCE) return undefined;
+    const bytes = this.#files.data.readNow(unit * UNIT + start, end - start);
+    // `read` finds out why bytes are wrong.
+    if (bytes === undefined || !this.#regions.isRight(unit, start, bytes)) return undefined;
+    const wanted = Buffer.allocUnsafeSlow(to - from);
+    wanted.set(bytes.subarray(from - start, to - start));
+    return this.#noteUse(unit, wanted);
+  }
+
+  /** The whole parts that contain a range of a unit: the checksums are theirs. */
+  #partsOf(unit: number, from: number, to: number): { readonly start: number; readonly end: number } {
+    const start = Math.floor(from / PART) * PART;
+    return { start, end: Math.min(Math.ceil(to / PART) * PART, this.#regions.lengthOf(unit)) };
   }
 
   write(unit: number, bytes: Uint8Array): void {

@@ -34,6 +34,9 @@ export interface ReadFlags {
   readonly df: boolean;
 }
 
+/** Bytes of a disk, in parts. */
+export type DiskBytes = readonly Uint8Array[];
+
 /** An extent of `base:allocation`. */
 export interface AllocationExtent {
   readonly length: number;
@@ -47,8 +50,8 @@ export interface AllocationExtent {
  */
 export interface DiskConnection {
   readonly properties: DiskProperties;
-  /** The bytes of a range within the disk, in parts, which must not be changed. */
-  read(offset: number, length: number, flags: ReadFlags): Promise<readonly Uint8Array[]>;
+  /** The bytes of a range within the disk, in parts, which must not be changed; at once if no wait is needed. */
+  read(offset: number, length: number, flags: ReadFlags): DiskBytes | Promise<DiskBytes>;
   /** Only where the disk is not read-only; `bytes` belong to the callee until the promise settles. */
   write(offset: number, bytes: Uint8Array, flags: ChangeFlags): Promise<void>;
   zero(offset: number, length: number, flags: ChangeFlags): Promise<void>;

@@ -14,6 +14,7 @@ import type { NbdClient } from '../../client/client.js';
 import { NbdProtocolError, NbdServerError } from '../../nbd/errors.js';
 import type {
   AllocationExtent,
+  DiskBytes,
   DiskConnection,
   DiskProperties,
   ReadFlags,
@@ -112,15 +113,18 @@ class WritableConnection implements DiskConnection {
     this.properties = propertiesOf(client, isWritable);
   }
 
-  async read(offset: number, length: number, { df }: ReadFlags): Promise<readonly Uint8Array[]> {
-    if (df) return [await this.#readAgain(offset, length)];
-    if (!this.#isChanging(offset, length)) {
-      try {
-        return await this.#reader.read(offset, length);
-      } catch (error) {
-        if (!(error instanceof ChangedError)) throw error;
-      }
-    }
+  read(offset: number, length: number, { df }: ReadFlags): DiskBytes | Promise<DiskBytes> {
+    if (df) return this.#readAgain(offset, length);
+    if (this.#isChanging(offset, length)) return this.#readBelow(offset, length);
+    const found = this.#reader.read(offset, length);
+    if (!(found instanceof Promise)) return found;
+    return found.catch((error: unknown) => {
+      if (!(error instanceof ChangedError)) throw error;
+      return this.#readBelow(offset, length);
+    });
+  }
+
+  async #readBelow(offset: number, length: number): Promise<DiskBytes> {
     return [await this.#ask(this.#client.read(offset, length))];
   }
 
@@ -165,14 +169,14 @@ class WritableConnection implements DiskConnection {
    * Reads past the cache. The worker reads so, with DF, the blocks that tell whether a server that was away has come back
    * with the same disk. If it has not, the cache is emptied, as by `onReturn`, which may have compared other blocks.
    */
-  async #readAgain(offset: number, length: number): Promise<Uint8Array> {
+  async #readAgain(offset: number, length: number): Promise<DiskBytes> {
     const reader = this.#reader;
     const { changes } = reader;
     const kept = await reader.kept(offset, length);
     const bytes = await this.#ask(this.#client.read(offset, length));
     if (kept !== undefined && changes === reader.changes && Buffer.compare(kept, bytes) !== 0)
       await reader.leaveDisk(!this.properties.readOnly);
-    return bytes;
+    return [bytes];
   }
 
   /** The answer of the server, or the error for the client. */

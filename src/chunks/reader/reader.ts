@@ -1,6 +1,7 @@
 // Reads an image by its units: kept units are answered at once, others are decoded or fetched once for all readers.
 
 import type { Input } from '../contract/coding.js';
+import type { DiskBytes } from '../contract/disk.js';
 import { lengthOfUnit, UNIT } from '../contract/units.js';
 import type { ChunkMap } from '../schedule/chunk-map.js';
 import { Streams, unitsAhead } from '../schedule/streams.js';
@@ -114,10 +115,28 @@ export class Reader {
   }
 
   /**
-   * The bytes of a range within the image, in parts.
-   * @throws ReadError
+   * The bytes of a range within the image, in parts: at once if they lie in one unit, and in memory.
+   * @throws ReadError, as a rejection; other errors at once, too
    */
-  async read(offset: number, length: number): Promise<readonly Uint8Array[]> {
+  read(offset: number, length: number): DiskBytes | Promise<DiskBytes> {
+    return this.#readNow(offset, length) ?? this.#readParts(offset, length);
+  }
+
+  /** The bytes of a range of one unit, if they are in memory and nothing else is known of it. */
+  #readNow(offset: number, length: number): DiskBytes | undefined {
+    const unit = Math.floor(offset / UNIT);
+    const from = offset - unit * UNIT;
+    if (from + length > UNIT || this.#failures.of(unit) !== undefined) return undefined;
+    if (this.#misplaced !== undefined && offset + length > this.#misplaced.from) return undefined;
+    const bytes = this.#store.now(unit, from, from + length);
+    if (bytes === undefined) return undefined;
+    this.onDemand?.(unit);
+    this.#readAhead(unit);
+    this.counts.hits += 1;
+    return [bytes];
+  }
+
+  async #readParts(offset: number, length: number): Promise<DiskBytes> {
     const parts: Promise<Uint8Array>[] = [];
     for (let at = offset; at < offset + length; ) {
       const unit = Math.floor(at / UNIT);

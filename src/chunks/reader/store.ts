@@ -65,6 +65,11 @@ export class Store {
     return this.#memory.get(unit);
   }
 
+  /** The bytes of a unit from `from` up to `to`, if this process has them, or the kernel those of the cache file. */
+  now(unit: number, from: number, to: number): Uint8Array | undefined {
+    return this.#memory.get(unit)?.subarray(from, to) ?? this.#file?.readNow(unit, from, to);
+  }
+
   /** The bytes of a unit in the cache file, from `from` up to `to`. */
   async saved(unit: number, from: number, to: number): Promise<Uint8Array | undefined> {
     return this.#file?.has(unit) === true ? this.#file.read(unit, from, to) : undefined;

@@ -17,13 +17,31 @@ interface Requests {
   readonly transmission: Transmission;
 }
 
+/** A reply that is to leave. */
+interface Reply {
+  readonly parts: readonly Uint8Array[];
+  readonly onSent: () => void;
+}
+
+/** Bytes of a reply that are copied, so that it is one part. */
+const SHORT = 16 * 1024;
+
+/** The parts of a reply, or one copy of all. */
+function joinedIfShort(parts: readonly Uint8Array[]): readonly Uint8Array[] {
+  if (parts.length === 1) return parts;
+  let length = 0;
+  for (let i = 0; i < parts.length; i++) length += parts[i].length;
+  return length > SHORT ? parts : [Buffer.concat(parts, length)];
+}
+
 /** See the file's head. */
 export class ServedClient {
   readonly #socket: Socket;
   #connection: DiskConnection | undefined;
   #handshake: ServerHandshake | undefined;
   #requests: Requests | undefined;
-  #isCorked = false;
+  /** Replies of this turn. */
+  #replies: Reply[] = [];
   #hasEnded = false;
 
   constructor(socket: Socket) {
@@ -113,21 +131,27 @@ export class ServedClient {
     if (this.#hasEnded || transmission?.isLeaving === true) this.#leaveWhenDone();
   }
 
-  /** Sends the parts of a reply; all replies of one turn leave in one writev(2). */
+  /** Sends the parts of a reply; all replies of one turn leave in one call. */
   #send(parts: readonly Uint8Array[], onSent: () => void): void {
-    if (!this.#isCorked) {
-      this.#isCorked = true;
-      this.#socket.cork();
-      process.nextTick(() => {
-        this.#isCorked = false;
-        this.#socket.uncork();
-      });
-    }
+    if (this.#replies.length === 0) process.nextTick(this.#flush);
+    this.#replies.push({ parts: joinedIfShort(parts), onSent });
+  }
+
+  readonly #flush = (): void => {
+    const replies = this.#replies;
+    this.#replies = [];
+    // A single part needs no detour through the stream's buffer.
+    const isOne = replies.length === 1 && replies[0].parts.length === 1;
+    if (!isOne) this.#socket.cork();
+    for (let i = 0; i < replies.length; i++) this.#write(replies[i]);
+    if (!isOne) this.#socket.uncork();
+  };
+
+  #write({ parts, onSent }: Reply): void {
     const last = parts.length - 1;
-    parts.forEach((part, i) => {
-      // An error ends the connection.
-      this.#socket.write(part, i < last ? undefined : (error) => error ?? onSent());
-    });
+    for (let i = 0; i < last; i++) this.#socket.write(parts[i]);
+    // An error ends the connection.
+    this.#socket.write(parts[last], (error) => error ?? onSent());
   }
 
   /** Ends the connection when all requests that came have their replies. */

@@ -40,7 +40,8 @@ export class RequestReceiver {
   #chunks: Uint8Array[] = [];
   /** Bytes of the first chunk that are used up. */
   #at = 0;
-  readonly #header = new DataView(new ArrayBuffer(REQUEST_LENGTH));
+  readonly #headerBytes = new Uint8Array(REQUEST_LENGTH);
+  readonly #header = new DataView(this.#headerBytes.buffer);
   #headerLength = 0;
   /** The request whose header is complete. */
   #request: ClientRequest | undefined;
@@ -83,8 +84,8 @@ export class RequestReceiver {
 
   /** Up to `count` of the next bytes, in the memory of their chunk; none if none are there. */
   #next(count: number): Uint8Array {
-    const [chunk] = this.#chunks;
-    if (chunk === undefined) return EMPTY;
+    if (this.#chunks.length === 0) return EMPTY;
+    const chunk = this.#chunks[0];
     const found = chunk.subarray(this.#at, this.#at + count);
     this.#at += found.length;
     if (this.#at === chunk.length) {
@@ -96,7 +97,7 @@ export class RequestReceiver {
 
   #takeHeader(): boolean {
     const found = this.#next(REQUEST_LENGTH - this.#headerLength);
-    new Uint8Array(this.#header.buffer).set(found, this.#headerLength);
+    this.#headerBytes.set(found, this.#headerLength);
     this.#headerLength += found.length;
     if (this.#headerLength < REQUEST_LENGTH) return found.length > 0;
     this.#headerLength = 0;

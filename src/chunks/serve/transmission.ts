@@ -20,7 +20,13 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from '../../nbd/constants.js';
 import { nbdFromErrno } from '../../nbd/errors.js';
-import { type AllocationExtent, type ChangeFlags, type DiskConnection, isLost } from '../contract/disk.js';
+import {
+  type AllocationExtent,
+  type ChangeFlags,
+  type DiskBytes,
+  type DiskConnection,
+  isLost,
+} from '../contract/disk.js';
 import type { Terms } from './handshake.js';
 import { dataHead, doneReply, errorReply, statusReply } from './replies.js';
 import type { ClientRequest, RequestSink } from './request-receiver.js';
@@ -61,6 +67,12 @@ function detailsOf(error: unknown): { errno: number; text: string } {
   if (typeof error !== 'object' || error === null) return { errno: EIO, text };
   const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : EIO;
   return { errno, text };
+}
+
+function lengthOf(parts: DiskBytes): number {
+  let sum = 0;
+  for (let i = 0; i < parts.length; i++) sum += parts[i].length;
+  return sum;
 }
 
 /** See the file's head. */
@@ -127,7 +139,12 @@ export class Transmission implements RequestSink {
     payload: Uint8Array,
     reply: (...parts: readonly Uint8Array[]) => void,
   ): void {
-    this.#ask(request, payload).then(
+    const answer = this.#answer(request, payload);
+    if (!(answer instanceof Promise)) {
+      reply(...answer);
+      return;
+    }
+    answer.then(
       (parts) => reply(...parts),
       (error: unknown) => {
         const { errno, text } = detailsOf(error);
@@ -137,20 +154,42 @@ export class Transmission implements RequestSink {
     );
   }
 
-  /** Asks the disk. @returns the parts of the reply */
-  async #ask(request: ClientRequest, payload: Uint8Array): Promise<readonly Uint8Array[]> {
+  /** The parts of the reply; at once if they are known. @throws nothing: all errors are rejections */
+  #answer(request: ClientRequest, payload: Uint8Array): DiskBytes | Promise<DiskBytes> {
+    if (request.type !== NBD_CMD_READ) return this.#ask(request, payload);
+    try {
+      return this.#read(request);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Reads the disk. @returns the parts of the reply */
+  #read(request: ClientRequest): DiskBytes | Promise<DiskBytes> {
+    const df = (request.flags & NBD_CMD_FLAG_DF) !== 0;
+    const found = this.#disk.read(request.offset, request.length, { df });
+    const isNow = !(found instanceof Promise) && lengthOf(found) === request.length;
+    return isNow ? this.#dataReply(request, found) : this.#readLater(request, found);
+  }
+
+  async #readLater(request: ClientRequest, found: DiskBytes | Promise<DiskBytes>): Promise<DiskBytes> {
+    const parts = await found;
+    const length = lengthOf(parts);
+    // Another number of bytes would break the framing.
+    if (length !== request.length) throw new Error(`the disk gave ${length} of ${request.length} bytes`);
+    return this.#dataReply(request, parts);
+  }
+
+  #dataReply(request: ClientRequest, parts: DiskBytes): DiskBytes {
+    return [dataHead(request, this.#terms.structured), ...parts];
+  }
+
+  /** Asks the disk for all but bytes. @returns the parts of the reply */
+  async #ask(request: ClientRequest, payload: Uint8Array): Promise<DiskBytes> {
     const { type, offset, length } = request;
     const { structured } = this.#terms;
     const flags = changeFlags(request.flags);
     switch (type) {
-      case NBD_CMD_READ: {
-        const df = (request.flags & NBD_CMD_FLAG_DF) !== 0;
-        const parts = await this.#disk.read(offset, length, { df });
-        const found = parts.reduce((sum, part) => sum + part.length, 0);
-        // Another number of bytes would break the framing.
-        if (found !== length) throw new Error(`the disk gave ${found} of ${length} bytes`);
-        return [dataHead(request, structured), ...parts];
-      }
       case NBD_CMD_BLOCK_STATUS:
         return [statusReply(request, this.#terms.allocation ?? 0, await this.#extents(request))];
       case NBD_CMD_WRITE:

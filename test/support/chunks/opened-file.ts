@@ -118,7 +118,7 @@ export const partOf = ({ read }: ReadDisk, offset: number, size: number): ReadDi
 const whole = ({ reader }: Image): ReadDisk => ({
   offset: 0,
   size: reader.map.size,
-  read: (offset, length) => reader.read(offset, length),
+  read: async (offset, length) => reader.read(offset, length),
 });
 
 /** Opens, reads and closes a file. @throws all errors that are not about its data */

@@ -7,6 +7,7 @@ import { createScope, type Scope } from '../../support/cleanup.js';
 import { MemoryDisk } from '../../support/memory-disk.js';
 import { CLIENT_FLAGS, option, requestBytes } from '../../support/option-bytes.js';
 import { until } from '../../support/run/until.js';
+import { simpleReply } from '../../support/scripted-wire.js';
 import { startDisk } from '../../support/served-disk.js';
 
 const MIB = 1024 * 1024;
@@ -62,6 +63,43 @@ test('serve: a client that does not read stops the reading of its requests', asy
   const expected = HANDSHAKE + 100 * (16 + MIB);
   expect(await readBytes(client, expected)).toBe(expected);
   expect(disk.operations).toHaveLength(100);
+});
+
+test.each([
+  ['one by one', 1],
+  ['in one turn', 40],
+])('serve: bytes that are there at once leave whole and in order, %s', async (_, atOnce) => {
+  const scope = createScope();
+  const disk = new MemoryDisk({ size: MIB });
+  disk.fill();
+  // In parts, some of which are copied to leave as one.
+  disk.readNow = (offset, length) => [
+    disk.bytes.subarray(offset, offset + 1),
+    disk.bytes.subarray(offset + 1, offset + length),
+  ];
+  const { socket } = await startDisk(scope, disk);
+  const client = openClient(scope, socket);
+  const lengths = Array.from({ length: 40 }, (_, i) => [1, 4096, 16_367, 16_368, 16_369, 200_000][i % 6]);
+  const requests = lengths.map((length, i) => requestBytes({ type: READ, offset: i, length }));
+  const received: Buffer[] = [];
+  const ended = once(client, 'end');
+  client.on('data', (bytes: Buffer) => received.push(bytes)).resume();
+  const bytesIn = (): number => received.reduce((sum, { length }) => sum + length, 0);
+  let expected = HANDSHAKE;
+  for (let i = 0; i < requests.length; i += atOnce) {
+    const parts = requests.slice(i, i + atOnce);
+    // The last requests come with the end of the connection.
+    const isLast = i + atOnce >= requests.length;
+    client.write(Buffer.concat(isLast ? [...parts, requestBytes({ type: DISC })] : parts));
+    for (const length of lengths.slice(i, i + atOnce)) expected += 16 + length;
+    await until('replies', () => bytesIn() === expected);
+  }
+  await ended;
+  const replies = lengths.map((length, i) =>
+    Buffer.concat([simpleReply(1n, 0), disk.bytes.subarray(i, i + length)]),
+  );
+  expect(Buffer.concat(received).subarray(HANDSHAKE).equals(Buffer.concat(replies))).toBe(true);
+  expect(disk.operations).toEqual([]);
 });
 
 test('serve: writes that the disk has not done stop the reading of more', async () => {

@@ -1,6 +1,7 @@
 // The disk of the cache file: FILE and FILE.index, which lose writes at a kill or a power failure.
 
 import type { StoredFile } from '../../../src/chunks/cache/stored-file.js';
+import { UNIT } from '../../../src/chunks/contract/units.js';
 import { EIO, ENOSPC } from '../../../src/constants/errno.js';
 import { SectorFile } from '../../../test/support/crashing-disk.js';
 import type { Scheduler } from './scheduler.js';
@@ -77,6 +78,7 @@ export class CacheDisk {
         for (const apply of file.unsynced.splice(0, covered)) apply(file.stable, ALWAYS);
       });
     };
+    const scratch = Buffer.alloc(UNIT);
     return {
       read: (offset, length) =>
         this.#operation(`read of the cache's ${name}`, () => file.now.read(offset, length)),
@@ -84,7 +86,9 @@ export class CacheDisk {
       readNow: (offset, length) => {
         if (this.isBad || this.#scheduler.random.chance(0.5)) return undefined;
         const bytes = file.now.read(offset, length);
-        return bytes.length === length ? bytes : undefined;
+        // The next call overwrites these bytes.
+        scratch.fill(0xee).set(bytes);
+        return bytes.length === length ? scratch.subarray(0, length) : undefined;
       },
       write: (offset, bytes) =>
         change('write', (target, isKept) => target.write(offset, bytes, isKept), name === 'data'),

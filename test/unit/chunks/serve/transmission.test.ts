@@ -103,6 +103,35 @@ describe('transmission of the server', () => {
     expect(found).toEqual([chunk(OFFSET_DATA, u64(262_000), client.disk.bytes.subarray(262_000, 562_000))]);
   });
 
+  test('answers a READ in its own turn if the disk has the bytes', async () => {
+    const client = await openWith({ size: 2 ** 20 });
+    client.disk.fill();
+    client.disk.readNow = (offset, length) => [client.disk.bytes.subarray(offset, offset + length)];
+    client.receiver.receive(requestBytes({ type: READ, offset: 7000, length: 4096 }));
+    expect(client.replies).toEqual([chunk(OFFSET_DATA, u64(7000), client.disk.bytes.subarray(7000, 11_096))]);
+    expect(client.disk.operations).toEqual([]);
+  });
+
+  test.each([
+    ['another number of bytes', () => [Buffer.alloc(9)], 'the disk gave 9 of 10 bytes'],
+    ['no bytes', () => [], 'the disk gave 0 of 10 bytes'],
+    [
+      'an exception',
+      () => {
+        throw new Error('no thread');
+      },
+      'no thread',
+    ],
+  ])('answers a READ with an error for %s of the disk at once', async (_, readNow, text) => {
+    const client = await Client.open(new MemoryDisk());
+    client.disk.readNow = readNow;
+    expect(await client.send({ type: READ, length: 10 })).toEqual([failure(EIO, text)]);
+    client.disk.readNow = () => undefined;
+    expect(await client.send({ type: READ, length: 1 })).toEqual([
+      chunk(OFFSET_DATA, u64(0), Buffer.alloc(1)),
+    ]);
+  });
+
   test('passes a WRITE on with its flags', async () => {
     const disk = new MemoryDisk();
     const client = await Client.open(disk);
