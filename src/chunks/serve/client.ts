@@ -8,6 +8,7 @@ import { NbdProtocolError } from '../../nbd/errors.js';
 import { printable } from '../../nbd/text.js';
 import type { DiskConnection, ServedDisk } from '../contract/disk.js';
 import { GREETING, type Offer, ServerHandshake } from './handshake.js';
+import { lengthOf } from './replies.js';
 import { RequestReceiver } from './request-receiver.js';
 import { Transmission } from './transmission.js';
 
@@ -29,8 +30,7 @@ const SHORT = 16 * 1024;
 /** The parts of a reply, or one copy of all. */
 function joinedIfShort(parts: readonly Uint8Array[]): readonly Uint8Array[] {
   if (parts.length === 1) return parts;
-  let length = 0;
-  for (let i = 0; i < parts.length; i++) length += parts[i].length;
+  const length = lengthOf(parts);
   return length > SHORT ? parts : [Buffer.concat(parts, length)];
 }
 

@@ -21,6 +21,13 @@ const CHUNK = 20;
 /** Maximum bytes of the text of an error. */
 const MAX_TEXT = 512;
 
+/** Bytes of all parts. */
+export function lengthOf(parts: readonly Uint8Array[]): number {
+  let sum = 0;
+  for (let i = 0; i < parts.length; i++) sum += parts[i].length;
+  return sum;
+}
+
 function simpleReply({ cookieHi, cookieLo }: ClientRequest, error: number): Uint8Array {
   const bytes = Buffer.allocUnsafe(SIMPLE);
   bytes.writeUInt32BE(NBD_SIMPLE_REPLY_MAGIC, 0);

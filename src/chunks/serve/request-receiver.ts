@@ -84,8 +84,8 @@ export class RequestReceiver {
 
   /** Up to `count` of the next bytes, in the memory of their chunk; none if none are there. */
   #next(count: number): Uint8Array {
-    if (this.#chunks.length === 0) return EMPTY;
-    const chunk = this.#chunks[0];
+    const [chunk] = this.#chunks;
+    if (chunk === undefined) return EMPTY;
     const found = chunk.subarray(this.#at, this.#at + count);
     this.#at += found.length;
     if (this.#at === chunk.length) {

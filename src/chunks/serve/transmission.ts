@@ -28,7 +28,7 @@ import {
   isLost,
 } from '../contract/disk.js';
 import type { Terms } from './handshake.js';
-import { dataHead, doneReply, errorReply, statusReply } from './replies.js';
+import { dataHead, doneReply, errorReply, lengthOf, statusReply } from './replies.js';
 import type { ClientRequest, RequestSink } from './request-receiver.js';
 import { requestError } from './request-rules.js';
 
@@ -67,12 +67,6 @@ function detailsOf(error: unknown): { errno: number; text: string } {
   if (typeof error !== 'object' || error === null) return { errno: EIO, text };
   const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : EIO;
   return { errno, text };
-}
-
-function lengthOf(parts: DiskBytes): number {
-  let sum = 0;
-  for (let i = 0; i < parts.length; i++) sum += parts[i].length;
-  return sum;
 }
 
 /** See the file's head. */
@@ -156,31 +150,21 @@ export class Transmission implements RequestSink {
 
   /** The parts of the reply; at once if they are known. @throws nothing: all errors are rejections */
   #answer(request: ClientRequest, payload: Uint8Array): DiskBytes | Promise<DiskBytes> {
-    if (request.type !== NBD_CMD_READ) return this.#ask(request, payload);
+    const { type, flags, offset, length } = request;
+    if (type !== NBD_CMD_READ) return this.#ask(request, payload);
     try {
-      return this.#read(request);
+      const found = this.#disk.read(offset, length, { df: (flags & NBD_CMD_FLAG_DF) !== 0 });
+      if (!(found instanceof Promise)) return this.#dataReply(request, found);
+      return found.then((parts) => this.#dataReply(request, parts));
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  /** Reads the disk. @returns the parts of the reply */
-  #read(request: ClientRequest): DiskBytes | Promise<DiskBytes> {
-    const df = (request.flags & NBD_CMD_FLAG_DF) !== 0;
-    const found = this.#disk.read(request.offset, request.length, { df });
-    const isNow = !(found instanceof Promise) && lengthOf(found) === request.length;
-    return isNow ? this.#dataReply(request, found) : this.#readLater(request, found);
-  }
-
-  async #readLater(request: ClientRequest, found: DiskBytes | Promise<DiskBytes>): Promise<DiskBytes> {
-    const parts = await found;
-    const length = lengthOf(parts);
-    // Another number of bytes would break the framing.
-    if (length !== request.length) throw new Error(`the disk gave ${length} of ${request.length} bytes`);
-    return this.#dataReply(request, parts);
-  }
-
+  /** @throws Error for another number of bytes, which would break the framing */
   #dataReply(request: ClientRequest, parts: DiskBytes): DiskBytes {
+    const length = lengthOf(parts);
+    if (length !== request.length) throw new Error(`the disk gave ${length} of ${request.length} bytes`);
     return [dataHead(request, this.#terms.structured), ...parts];
   }
 
