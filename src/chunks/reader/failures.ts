@@ -21,7 +21,6 @@ export class Failures {
   }
 
   of(unit: number): Failure | undefined {
-    if (this.#failures.length === 0) return undefined;
     return this.#failures.find(({ first, end }) => first <= unit && unit < end);
   }
 

@@ -26,7 +26,7 @@ export class Streams {
    */
   note(unit: number): number {
     this.#clock += 1;
-    const stream = this.#find(unit);
+    const stream = this.#streams.find(({ next }) => unit >= next - SKIP && unit < next + SKIP);
     if (stream === undefined) {
       this.#add({ next: unit + 1, run: 1, used: this.#clock });
       return 1;
@@ -37,14 +37,6 @@ export class Streams {
       stream.next = unit + 1;
     }
     return stream.run;
-  }
-
-  #find(unit: number): Stream | undefined {
-    for (let i = 0; i < this.#streams.length; i++) {
-      const { next } = this.#streams[i];
-      if (unit >= next - SKIP && unit < next + SKIP) return this.#streams[i];
-    }
-    return undefined;
   }
 
   #add(stream: Stream): void {
