@@ -15,7 +15,8 @@ import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
 import type { ControlLine, Writers } from './contract/status.js';
 import { unitsOf } from './contract/units.js';
-import { chooseLiblzma } from './decode/liblzma.js';
+import { useLiblzma } from './decode/liblzma.js';
+import { chooseLiblzma } from './decode/liblzma-file.js';
 import { readOnlyDisk } from './disk/read-only-disk.js';
 import { flushFirst, followServer, writableDisk } from './disk/writable-disk.js';
 import { AbsentInput } from './input/absent-input.js';
@@ -229,6 +230,7 @@ class ChunkServer {
     const options = this.#options;
     const { coding, check, prefetch, trace, source } = options;
     const liblzma = coding === 'xz' ? chooseLiblzma(OWN_LIBLZMA) : undefined;
+    if (liblzma !== undefined) useLiblzma(liblzma);
     const input = await reachableInput(options, (how) => this.#end(how));
     this.#input = input;
     const image = await openImage({

@@ -1,7 +1,7 @@
-// liblzma: which file of it is used, the functions that the xz decoder uses, and its results.
+// liblzma: the functions that the xz decoder uses, and its results.
 
-import { existsSync, readFileSync } from 'node:fs';
 import { addressOf } from '../../linux/libc.js';
+import { SYSTEM_LIBLZMA } from './liblzma-file.js';
 import { openLibrary } from './native.js';
 
 /** Results of liblzma. */
@@ -12,57 +12,12 @@ export const LZMA_MEMLIMIT_ERROR = 6;
 export const LZMA_OPTIONS_ERROR = 8;
 export const LZMA_BUF_ERROR = 10;
 
-/** The system's, by the name with which the dynamic loader finds it. */
-export const SYSTEM_LIBLZMA = 'liblzma.so.5';
-/** Version 5.6.0, as lzma_version_number() says it; older ones decode at 0.6 times the speed: see decision 36. */
-const FAST_VERSION = 50_060_002;
-
 let file = SYSTEM_LIBLZMA;
 
-/** The version of a file of liblzma; 0: it cannot be loaded here. */
-function versionOf(path: string): number {
-  try {
-    return openLibrary(path).func('lzma_version_number', 'uint32', [])() as number;
-  } catch {
-    return 0;
-  }
-}
-
-/** Offsets in the header of an ELF file of 64 bits: of the section headers, and the size and number of these. */
-const ELF = { length: 64, sections: 40, sectionSize: 58, sectionCount: 60 } as const;
-
-/** Whether a library has all bytes, up to the section headers at its end: the loader maps a file that is cut short. */
-function isWhole(path: string): boolean {
-  try {
-    const bytes = readFileSync(path);
-    const header = bytes.subarray(0, ELF.length);
-    const sections = Number(header.readBigUInt64LE(ELF.sections));
-    const length = header.readUInt16LE(ELF.sectionSize) * header.readUInt16LE(ELF.sectionCount);
-    return bytes.length >= sections + length;
-  } catch {
-    return false;
-  }
-}
-
-/** Whether a library that needs glibc fits: musl would load it. */
-const hasGlibc = (): boolean => !existsSync('/lib/ld-musl-x86_64.so.1');
-
-/**
- * Has this thread use nbdfuse's own liblzma if the system's is slow, or missing.
- * @param own the path of nbdfuse's own; it may be missing, or not fit the system
- * @returns the file in use, for `useLiblzma` in further threads; it stays loaded, so that they do not look for it
- */
-export function chooseLiblzma(own: string): string {
-  const isFast = (path: string): boolean => versionOf(path) >= FAST_VERSION;
-  const isBetter = !isFast(SYSTEM_LIBLZMA) && hasGlibc() && isWhole(own) && isFast(own);
-  return useLiblzma(isBetter ? own : SYSTEM_LIBLZMA);
-}
-
-/** Has this thread use a file of liblzma. @returns it */
-export function useLiblzma(path: string): string {
+/** Has this thread use a file of liblzma; without it, the thread uses the system's. */
+export function useLiblzma(path: string): void {
   file = path;
   loaded = undefined;
-  return file;
 }
 
 function load() {

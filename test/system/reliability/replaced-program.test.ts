@@ -2,8 +2,8 @@
 
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import koffi from 'koffi';
 import { expect, it } from 'vitest';
+import { FAST_LIBLZMA, lzmaVersionOf } from '../../support/chunks/liblzma.js';
 import { createScope, type Scope } from '../../support/cleanup.js';
 import { createRaw, hashOf } from '../../support/images.js';
 import { runShell } from '../../support/run/command.js';
@@ -24,13 +24,11 @@ function copyProgram(scope: Scope): string {
   return copy;
 }
 
-const FAST_LIBLZMA = 50_060_002;
-
 /** The versions of the files of liblzma that a process has loaded: the system's, and nbdfuse's own. */
 function lzmaVersions(pid: number): readonly number[] {
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');
   const files = new Set(maps.match(/\/\S*liblzma\S*$/gm));
-  return [...files].map((path) => koffi.load(path).func('lzma_version_number', 'uint32', [])());
+  return [...files].map(lzmaVersionOf);
 }
 
 it.each([

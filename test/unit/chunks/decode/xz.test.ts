@@ -3,11 +3,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import koffi from 'koffi';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type RestartPoint, START } from '../../../../src/chunks/contract/coding.js';
 import { createDecoder } from '../../../../src/chunks/decode/decoder.js';
-import { chooseLiblzma, SYSTEM_LIBLZMA, useLiblzma } from '../../../../src/chunks/decode/liblzma.js';
+import { useLiblzma } from '../../../../src/chunks/decode/liblzma.js';
+import { chooseLiblzma, SYSTEM_LIBLZMA } from '../../../../src/chunks/decode/liblzma-file.js';
 import { crc32 } from '../../../../src/partitions/crc32.js';
 import {
   type Cuts,
@@ -17,6 +17,7 @@ import {
   sampleBytes,
   throughShell,
 } from '../../../support/chunks/decoding.js';
+import { FAST_LIBLZMA, lzmaVersionOf } from '../../../support/chunks/liblzma.js';
 import { createScope } from '../../../support/cleanup.js';
 import { requirePrograms } from '../../../support/run/requires.js';
 
@@ -56,14 +57,11 @@ const pointsOf = (file: Buffer): number[] => decodeFromEverywhere(create, file, 
 const OWN = fileURLToPath(new URL('../../../../packaging/liblzma/liblzma-x64.so', import.meta.url));
 const LIBRARIES = process.arch === 'x64' ? [SYSTEM_LIBLZMA, OWN] : [SYSTEM_LIBLZMA];
 
-/** The version of a file of liblzma, as a number that grows with it. */
-const versionOf = (path: string): number => koffi.load(path).func('lzma_version_number', 'uint32', [])();
-
 describe('choice of liblzma', () => {
   it.skipIf(LIBRARIES.length === 1)("is a fast one: the system's, if it is at least 5.6", () => {
-    const isFast = versionOf(SYSTEM_LIBLZMA) >= 50_060_002;
+    const isFast = lzmaVersionOf(SYSTEM_LIBLZMA) >= FAST_LIBLZMA;
     expect(chooseLiblzma(OWN)).toBe(isFast ? SYSTEM_LIBLZMA : OWN);
-    expect(versionOf(OWN)).toBeGreaterThanOrEqual(50_060_002);
+    expect(lzmaVersionOf(OWN)).toBeGreaterThanOrEqual(FAST_LIBLZMA);
   });
 
   it.skipIf(LIBRARIES.length === 1)(
@@ -78,6 +76,7 @@ describe('choice of liblzma', () => {
       });
       for (const path of ['/nowhere/liblzma.so', fileURLToPath(import.meta.url), ...cut]) {
         expect(chooseLiblzma(path), path).toBe(SYSTEM_LIBLZMA);
+        useLiblzma(chooseLiblzma(path));
         expect(decode(single).bytes.equals(PLAIN)).toBe(true);
       }
     },
