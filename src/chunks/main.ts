@@ -13,7 +13,7 @@ import { isAlike, isSameImage, savedIdentity } from './cache/saved-identity.js';
 import type { Identity, UnitFile } from './contract/cache.js';
 import type { Input } from './contract/coding.js';
 import type { ServedDisk } from './contract/disk.js';
-import type { ControlLine, Writers } from './contract/status.js';
+import type { ControlLine, KeptImage, Writers } from './contract/status.js';
 import { unitsOf } from './contract/units.js';
 import { useLiblzma } from './decode/liblzma.js';
 import { chooseLiblzma } from './decode/liblzma-file.js';
@@ -291,7 +291,18 @@ class ChunkServer {
       file: fileStatus(this.#image?.file, cacheFile, cacheSize),
       indexing: this.#indexing,
       writers: this.#writers,
+      kept: this.#kept,
     };
+  }
+
+  /** Undefined until the disk is served, whose cache file may be one of another disk before. */
+  get #kept(): KeptImage | undefined {
+    const { isWritable, part } = this.#options;
+    const nonce = this.#image?.file?.nonce;
+    if (this.#image === undefined || this.#work === undefined || isWritable || nonce === undefined)
+      return undefined;
+    const { size } = this.#image.reader.map;
+    return size === 0 ? undefined : { nonce, size, offset: part?.offset ?? 0 };
   }
 
   /** The processes below that carry out changes; undefined: unknown. */

@@ -33,7 +33,7 @@ export class ReadNow {
   readonly #fd: number;
   readonly #flags: number;
   readonly #vector = new DataView(new ArrayBuffer(VECTOR_SIZE));
-  #vectorAddress = 0;
+  readonly #vectorAddress = addressOf(this.#vector);
   #bytes = Buffer.allocUnsafeSlow(0);
   #address = 0;
   /** Whether this kernel, file system and C library can. */
@@ -50,18 +50,26 @@ export class ReadNow {
    * @returns undefined: the disk must be read, or the file is shorter
    */
   read(offset: number, length: number): Uint8Array | undefined {
-    if (!this.#isPossible) return undefined;
+    this.#reserve(length);
+    return this.readTo(this.#address, offset, length) ? this.#bytes.subarray(0, length) : undefined;
+  }
+
+  /**
+   * Copies those bytes to an address, with room for all of them.
+   * @returns false: the disk must be read, or the file is shorter; the memory has any bytes then
+   */
+  readTo(address: number, offset: number, length: number): boolean {
+    if (!this.#isPossible) return false;
     try {
       preadv2 ??= load();
     } catch {
       this.#isPossible = false;
-      return undefined;
+      return false;
     }
-    this.#reserve(length);
-    setVector(this.#vector, 0, this.#address, length);
+    setVector(this.#vector, 0, address, length);
     const count = preadv2(this.#fd, this.#vectorAddress, 1, offset, this.#flags);
     if (count < 0 && errno() !== EAGAIN) this.#isPossible = false;
-    return count === length ? this.#bytes.subarray(0, length) : undefined;
+    return count === length;
   }
 
   /** Has one memory for all reads: new pages take longer than the copy. */
@@ -69,6 +77,5 @@ export class ReadNow {
     if (length <= this.#bytes.length) return;
     this.#bytes = Buffer.allocUnsafeSlow(length);
     this.#address = addressOf(this.#bytes);
-    this.#vectorAddress = addressOf(this.#vector);
   }
 }

@@ -2,7 +2,7 @@
 //
 // Used for the status of a mount, and by the command line for the progress of a first pass.
 
-import type { ChunkStatus } from '../chunks/contract/status.js';
+import type { ChunkStatus, KeptImage } from '../chunks/contract/status.js';
 import { watchChunkStatus } from '../chunks/status/watch.js';
 import { systemClock } from './clock.js';
 
@@ -12,16 +12,19 @@ const PAUSE = 50;
 const ATTEMPTS = 1200;
 
 /** Calls `onStatus` for each state. @param path of the control socket @returns a function that ends that */
-export function followChunkStatus(path: string, onStatus: (status: ChunkStatus) => void): () => void {
+export function followChunkStatus(
+  path: string,
+  onStatus: (status: ChunkStatus, kept: KeptImage | undefined) => void,
+): () => void {
   const stop = new AbortController();
   const { signal } = stop;
   const follow = async (): Promise<void> => {
     let hasBegun = false;
     for (let attempt = 0; attempt < ATTEMPTS && !hasBegun && !signal.aborted; attempt++) {
       if (attempt > 0) await systemClock.wait(PAUSE, signal);
-      const take = (status: ChunkStatus): void => {
+      const take = (status: ChunkStatus, kept: KeptImage | undefined): void => {
         hasBegun = true;
-        if (!signal.aborted) onStatus(status);
+        if (!signal.aborted) onStatus(status, kept);
       };
       await watchChunkStatus(path, take, signal);
     }

@@ -3,7 +3,7 @@
 // Made by start.ts.
 
 import { join } from 'node:path';
-import type { ChunkStatus } from '../chunks/contract/status.js';
+import type { ChunkStatus, KeptImage } from '../chunks/contract/status.js';
 import type { Mountpoint } from '../mount/mountpoint.js';
 import { exportedCacheFile } from '../transport/chunk-cache.js';
 import type { NegotiatedConnection } from '../transport/connection.js';
@@ -47,8 +47,12 @@ export class SingleFileKeeper implements FileKeeper {
   /** Follows the chunk server whose control socket is at `path`. */
   #watch: { readonly path: string; stop(): void } | undefined;
   #backend: Backend | undefined;
-  /** The cache file that the kernel may read when it is complete. */
+  /** The cache file that holds bytes of the file. */
   #cacheFile: string | undefined;
+  /** What the chunk server has said of it. */
+  #kept: KeptImage | undefined;
+  /** Whether the kernel has been offered the complete cache file. */
+  #isHandedOver = false;
   #isFirstStatus = true;
   /** Aborted when the kernel has the cache file, or the cache file was not complete at the beginning. */
   readonly #handover = new AbortController();
@@ -102,6 +106,7 @@ export class SingleFileKeeper implements FileKeeper {
   connectionAccepted(_: number, connection: number): void {
     this.#reconnector?.accepted(connection);
     this.#follow();
+    void this.#offerKept();
   }
 
   /** Follows the state of the disk's chunk server; one that was started again has another control socket. */
@@ -109,24 +114,37 @@ export class SingleFileKeeper implements FileKeeper {
     const { controlPath } = this.#parts.disk.server;
     if (controlPath === undefined || controlPath === this.#watch?.path) return;
     this.#watch?.stop();
-    const stop = followChunkStatus(controlPath, (chunks) => this.#chunksChanged(chunks));
+    this.#kept = undefined;
+    const stop = followChunkStatus(controlPath, (chunks, kept) => this.#chunksChanged(chunks, kept));
     this.#watch = { path: controlPath, stop };
   }
 
-  /** Shows the state of the chunk server in the status, and lets the kernel read a complete cache file. */
-  #chunksChanged(chunks: ChunkStatus): void {
-    const backend = this.#backend;
-    backend?.chunksChanged?.(FILE, chunks);
+  /** Lets the data path read the cache file of the chunk server, which still runs as far as is known. */
+  async #offerKept(): Promise<void> {
+    const { server } = this.#parts.disk;
+    const path = this.#watch?.path;
+    const isCurrent = (): boolean => server.controlPath === path && this.#watch?.path === path;
+    if (this.#kept === undefined || this.#cacheFile === undefined || !isCurrent()) return;
+    await this.#backend?.readKept?.(this.#cacheFile, this.#kept, isCurrent);
+  }
+
+  /** Shows the state of the chunk server in the status, and has a cache file read without it where that is possible. */
+  #chunksChanged(chunks: ChunkStatus, kept: KeptImage | undefined): void {
+    this.#backend?.chunksChanged?.(FILE, chunks);
     const text = cacheFileText(chunks);
     if (this.#isFirstStatus && text !== undefined) this.#parts.report.line(`cache file ${text}`, 'info');
     this.#isFirstStatus = false;
-    const settle = (): void => this.#handover.abort();
-    const cacheFile = this.#cacheFile;
-    if (backend === undefined || cacheFile === undefined) return;
-    if (chunks.file?.complete === true) {
-      this.#cacheFile = undefined;
-      backend.usePassthrough(cacheFile).then(settle);
-    } else settle();
+    const isOther = kept?.nonce !== this.#kept?.nonce;
+    this.#kept = kept;
+    const offered = isOther ? this.#offerKept() : Promise.resolve();
+    void Promise.all([offered, this.#handOver(chunks)]).then(() => this.#handover.abort());
+  }
+
+  /** Lets the kernel read a complete cache file. */
+  async #handOver({ file }: ChunkStatus): Promise<void> {
+    if (this.#cacheFile === undefined || file?.complete !== true || this.#isHandedOver) return;
+    this.#isHandedOver = true;
+    await this.#backend?.usePassthrough(this.#cacheFile);
   }
 
   /** Makes no more connections for read threads. */

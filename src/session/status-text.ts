@@ -104,13 +104,17 @@ export function cacheFileText({ size, file }: ChunkStatus): string | undefined {
 }
 
 /** The lines about a chunk server: name and value. */
-function chunkLines(chunks: ChunkStatus): readonly (readonly [string, string])[] {
+function chunkLines(
+  chunks: ChunkStatus,
+  { cacheFileReads }: Pick<Status, 'cacheFileReads'>,
+): readonly (readonly [string, string])[] {
   const { memory, indexing, prefetch, hits, misses, fetched } = chunks;
+  const read = cacheFileReads === 0 ? '' : `, ${counted(cacheFileReads, 'read')} without the chunk server`;
   const file = cacheFileText(chunks);
   const found = `${counted(hits, 'hit')}, ${misses} misses, ${bytesText(fetched)} fetched`;
   return [
     ['chunks', `${bytesText(memory.used)} of ${bytesText(memory.limit)} in memory, ${found}`],
-    ...(file === undefined ? [] : [['cache file', file] as const]),
+    ...(file === undefined ? [] : [['cache file', `${file}${read}`] as const]),
     ...(indexing === undefined ? [] : [['indexing', progressText(indexing)] as const]),
     ...(prefetch === undefined ? [] : [['prefetch', prefetchText(prefetch)] as const]),
   ];
@@ -147,7 +151,7 @@ function lines(status: Status, style: Style): readonly (readonly [name: string, 
     ['unflushed', bytesText(status.unflushedBytes)],
     ['network', `${bytesText(status.bytesReceived)} in, ${bytesText(status.bytesSent)} out`],
     ['read ahead', readAhead.fetched === 0 ? 'none' : `${fetched}, ${bytesText(readAhead.unused)} unused`],
-    ...(status.chunks === undefined ? [] : chunkLines(status.chunks)),
+    ...(status.chunks === undefined ? [] : chunkLines(status.chunks, status)),
     [
       'losses',
       `${counted(status.lostConnections, 'connection')}, ${counted(status.retriedRequests, 'request')} sent again`,

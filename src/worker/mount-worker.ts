@@ -9,6 +9,7 @@ import type { Connection, Loss } from './connection/connection.js';
 import { type Call, deliver } from './contract/call.js';
 import type {
   FileAttachment,
+  KeptFiles,
   ListChange,
   LocalCopy,
   PartDescription,
@@ -30,6 +31,7 @@ import { Shutdown } from './loop/shutdown.js';
 import { Watchdog } from './loop/watchdog.js';
 import { ReadThreads } from './read-threads/read-threads.js';
 import { Engine, type EngineEvents } from './request/engine.js';
+import { KeptFile } from './request/kept-file.js';
 import { Readahead } from './request/readahead.js';
 import { Trace } from './request/trace.js';
 import { StatusReporter } from './status.js';
@@ -82,6 +84,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   readonly #readThreads: ReadThreads | undefined;
   readonly #status: StatusReporter;
   readonly #readahead: Readahead | undefined;
+  readonly #kept: KeptFile;
   readonly #blockCounts: BlockCounts;
   readonly #passthrough: Passthrough | undefined;
   #saidReady = false;
@@ -120,6 +123,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       pageSize: PAGE_SIZE,
     };
     this.#readahead = settings.readAhead ? new Readahead(this.#engine) : undefined;
+    this.#kept = new KeptFile(this.#engine);
     this.#exportDirectory = changing
       ? new ExportDirectory(this.#files, metadata, this.#engine, world.send)
       : undefined;
@@ -140,6 +144,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       init,
       passthrough: this.#passthrough,
       prefetched: this.#readahead,
+      kept: this.#kept,
       blockCounts: this.#blockCounts,
       status: (nodeid) => this.#status.ofNode(nodeid),
       exportDirectory: this.#exportDirectory,
@@ -174,12 +179,14 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
         for (const connection of [...connections, ...closing]) connection.end({ manner: 'finished' });
       this.#engine.buffers.discardShared();
       this.#passthrough?.close();
+      this.#kept.end();
       this.#engine.device.close();
     }
     this.#world.send('stopped', this.#shutdown.outcome(this.#files.hasUnseenErrors));
   }
 
   connectionLost(disk: Disk, connection: Connection, { why, madeProgress, otherDisk }: Loss): void {
+    this.#kept.end();
     if (!connection.closing) this.#loop.unwatch(connection);
     if (this.#shutdown.hasFailedAll) return;
     this.#world.send('connectionLost', disk.index, connection.number, why, { madeProgress, otherDisk });
@@ -220,6 +227,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
       if (isUnwanted) this.#world.send('idle', file);
       return;
     }
+    this.#kept.end();
     const isFirst = this.#files.entry(file)?.disk === undefined;
     const disk = this.#files.use(file, info);
     this.#loop.watch(disk.attach(channel, connection, info, attachment.arrival));
@@ -261,6 +269,14 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#status.chunks.set(file, chunks);
   }
 
+  readKept(file: number, files: KeptFiles): void {
+    const disk = this.#files.entry(file)?.disk;
+    const parts = this.#world.openKept(files);
+    // Without NBD_CMD_CACHE the chunk server would not know what is in use.
+    if (disk?.can.cache === true && disk.can.readOnly) this.#kept.use(disk, parts);
+    else parts.close();
+  }
+
   addReadThread(thread: ReadThreadEnd): void {
     this.#readThreads?.add(thread);
   }
@@ -281,12 +297,14 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   }
 
   stop(timeout: number): void {
+    this.#kept.tell();
     this.#loop.stopListening();
     this.#shutdown.begin(this.#engine.now() + timeout);
   }
 
   unmounted(): void {
     this.#world.send('unmounted');
+    this.#kept.tell();
     this.#shutdown.deviceGone();
     this.#shutdown.begin(Number.POSITIVE_INFINITY);
   }
@@ -295,6 +313,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     if (this.#dispatcher.ready && !this.#saidReady) this.#becomeReady(now);
     this.#watchdog.look(now);
     this.#blockCounts.look(now);
+    this.#kept.look(now);
     if (this.#readThreads?.look()) {
       this.#serveReadThreads();
       this.#loop.flush();
@@ -311,6 +330,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     const times = [
       this.#watchdog.patience,
       this.#blockCounts.patience,
+      this.#kept.patience,
       this.#exportDirectory?.patience ?? -1,
     ];
     const due = times.filter((time) => time >= 0);

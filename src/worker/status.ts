@@ -140,6 +140,7 @@ export function statusOf(disk: Disk, context: StatusContext): Status {
       hits: counters[COUNTER.prefetchHits],
       unused: counters[COUNTER.prefetchWaste],
     },
+    cacheFileReads: counters[COUNTER.cacheFileReads],
     lostConnections: counters[COUNTER.lostConnections],
     retriedRequests: counters[COUNTER.replays],
   };

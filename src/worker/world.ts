@@ -3,16 +3,20 @@
 // The simulator (tools/simulate) has its own, so that one seed replays a history exactly.
 
 import type { MessagePort } from 'node:worker_threads';
+import { PartReader } from '../chunks/cache/part-reader.js';
+import { libc } from '../linux/libc.js';
 import { PeerProcesses } from '../linux/peer.js';
 import { PollSet } from '../linux/poll.js';
+import { ReadNow } from '../linux/read-now.js';
 import type { Channel } from './connection/channel.js';
 import { openChannel } from './connection/open-channel.js';
 import type { ZeroCopySender } from './connection/zero-copy.js';
 import { type Call, type Send, sender } from './contract/call.js';
-import type { FileAttachment, FromWorker, ToWorker } from './contract/messages.js';
+import type { FileAttachment, FromWorker, KeptFiles, ToWorker } from './contract/messages.js';
 import { REAL_SYSTEM, type System } from './device/system.js';
 import type { Poller } from './loop/loop.js';
 import { takeCalls } from './loop/thread.js';
+import type { KeptParts } from './request/kept-file.js';
 
 /** See the file's head. */
 export interface World {
@@ -20,6 +24,8 @@ export interface World {
   readonly poll: Poller;
   /** Opens the channel of a connection that an `attach` hands over. */
   openChannel(attachment: FileAttachment, zeroCopy: ZeroCopySender): Channel;
+  /** Opens a cache file, which owns its descriptors then. */
+  openKept(files: KeptFiles): KeptParts;
   /** Passes the main thread's calls since the last time to `take`. */
   takeCalls(take: (call: Call<ToWorker>) => void): void;
   readonly send: Send<FromWorker>;
@@ -28,6 +34,17 @@ export interface World {
 /** Descriptors that one loop can wait for. */
 const POLL_CAPACITY = 4096;
 
+function openKept({ image, data, index }: KeptFiles): KeptParts {
+  const parts = new PartReader({ data: new ReadNow(data), index: new ReadNow(index) }, image);
+  return {
+    read: (offset, length, buffer, start) => parts.read(offset, length, buffer, start),
+    close: () => {
+      libc.close(data);
+      libc.close(index);
+    },
+  };
+}
+
 /** The world of a worker in a thread. @param wake read end of the pipe by which the main thread wakes it */
 export function realWorld(port: MessagePort, wake: number): World {
   const peers = new PeerProcesses();
@@ -35,6 +52,7 @@ export function realWorld(port: MessagePort, wake: number): World {
     system: REAL_SYSTEM,
     poll: new PollSet(POLL_CAPACITY),
     openChannel: (attachment, zeroCopy) => openChannel(attachment, zeroCopy, peers),
+    openKept,
     takeCalls: (take) => takeCalls<ToWorker>(port, wake, take),
     send: sender((call) => port.postMessage(call)),
   };

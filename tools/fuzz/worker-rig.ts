@@ -175,6 +175,7 @@ export class Rig {
       init,
       passthrough: undefined,
       prefetched: undefined,
+      kept: undefined,
       blockCounts: new BlockCounts(engine, metadata),
       status: tell,
       exportDirectory: undefined,

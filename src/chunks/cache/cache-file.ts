@@ -19,6 +19,7 @@ import {
   fits,
   HEADER,
   type Header,
+  indexPath,
   layoutOf,
   MAGIC,
   MAX_IMAGE,
@@ -63,9 +64,6 @@ export interface CacheFileOptions {
   /** Something that the user should know. */
   onLine(line: string): void;
 }
-
-/** The name of the index of a cache file. */
-export const indexPath = (path: string): string => `${path}.index`;
 
 /** The state of a path itself; undefined: nothing is there. @throws the errors of lstat(2) */
 export async function stateOf(path: string): Promise<Stats | undefined> {

@@ -22,8 +22,8 @@ export const REGION_UNITS = 256;
 export const PART = 64 * 1024;
 /** Parts of a unit. */
 export const PARTS = UNIT / PART;
-/** Checksums of the parts, time of last use, flags, place, checksum, and unused bytes. */
-const RECORD = 32;
+/** Bytes of a record: checksums of the parts, time of last use, flags, place, checksum, and unused ones. */
+export const RECORD = 32;
 const SUMS = PARTS * 4;
 /** Bytes of a record before its checksum. */
 const CHECKED = SUMS + 8;
@@ -57,8 +57,14 @@ export const ZERO = 2;
 /** Since Node 20.15; it is 40 times as fast. */
 const fastChecksum: ((bytes: Uint8Array, before?: number) => number) | undefined = zlib.crc32;
 
+/** Whether a checksum of a part takes less time than a request to another process. */
+export const isChecksumFast = fastChecksum !== undefined;
+
 /** The checksum of a unit and of all else: CRC-32. `before` is that of the bytes before. */
 export const checksum = fastChecksum ?? crc32;
+
+/** The name of the index of a cache file. */
+export const indexPath = (path: string): string => `${path}.index`;
 
 /** A part of FILE.index whose place the header has; length 0: there is none. */
 export interface Section {
@@ -237,7 +243,7 @@ export function sumsOf(bytes: Uint8Array): Uint32Array {
 }
 
 /** The part of the checksum that all records of a region share. */
-function salt(nonce: bigint, region: number): number {
+export function saltOf(nonce: bigint, region: number): number {
   const bytes = Buffer.alloc(12);
   bytes.writeBigUInt64LE(nonce);
   bytes.writeUInt32LE(region, 8);
@@ -247,7 +253,7 @@ function salt(nonce: bigint, region: number): number {
 /** The page of a region. */
 export function encodePage(nonce: bigint, region: number, records: Records): Uint8Array {
   const page = Buffer.alloc(PAGE);
-  const before = salt(nonce, region);
+  const before = saltOf(nonce, region);
   for (let i = 0; i < REGION_UNITS; i++) {
     if (records.flags[i] === 0) continue;
     const at = i * RECORD;
@@ -261,19 +267,28 @@ export function encodePage(nonce: bigint, region: number, records: Records): Uin
   return page;
 }
 
+/** Whether a record is that of a stored unit. @param salt of its region @param place of the unit in its region */
+export function isRecord(record: Buffer, salt: number, place: number): boolean {
+  const flags = record.readUInt16LE(SUMS + 4);
+  if ((flags & STORED) === 0 || flags > (STORED | ZERO) || record.readUInt16LE(SUMS + 6) !== place)
+    return false;
+  return record.readUInt32LE(CHECKED) === checksum(record.subarray(0, CHECKED), salt);
+}
+
+/** The checksum of a part of a unit, in its record. */
+export const sumIn = (record: Buffer, part: number): number => record.readUInt32LE(part * 4);
+
 /** Reads a page, whose wrong records count as absent. @param count units of the region */
 export function decodePage(nonce: bigint, region: number, bytes: Uint8Array, count: number): Records {
   const records = emptyRecords();
   const page = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  const before = salt(nonce, region);
+  const before = saltOf(nonce, region);
   for (let i = 0; i < count && (i + 1) * RECORD <= page.length; i++) {
     const at = i * RECORD;
-    const flags = page.readUInt16LE(at + SUMS + 4);
-    if ((flags & STORED) === 0 || flags > (STORED | ZERO) || page.readUInt16LE(at + SUMS + 6) !== i) continue;
-    if (page.readUInt32LE(at + CHECKED) !== checksum(page.subarray(at, at + CHECKED), before)) continue;
-    records.flags[i] = flags;
-    for (let part = 0; part < PARTS; part++)
-      records.sums[i * PARTS + part] = page.readUInt32LE(at + part * 4);
+    const record = page.subarray(at, at + RECORD);
+    if (!isRecord(record, before, i)) continue;
+    records.flags[i] = record.readUInt16LE(SUMS + 4);
+    for (let part = 0; part < PARTS; part++) records.sums[i * PARTS + part] = sumIn(record, part);
     records.stamps[i] = page.readUInt32LE(at + SUMS);
   }
   return records;

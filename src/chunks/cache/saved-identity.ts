@@ -3,8 +3,7 @@
 import { open } from 'node:fs/promises';
 import { pathBytes } from '../../linux/path-text.js';
 import type { Identity } from '../contract/cache.js';
-import { indexPath } from './cache-file.js';
-import { decodeHeader, HEADER } from './cache-index.js';
+import { decodeHeader, HEADER, indexPath } from './cache-index.js';
 
 /** The identity of the image of a cache file, and the bytes of the image. */
 export interface SavedIdentity {

@@ -184,6 +184,10 @@ export class UnitStore implements UnitFile {
     return this.#isUsable ? this.#regions.count : 0;
   }
 
+  get nonce(): string | undefined {
+    return this.#isUsable ? this.#header.nonce.toString(16).padStart(16, '0') : undefined;
+  }
+
   /** Bytes of units on disk. */
   get used(): number {
     return this.#regions.used;

@@ -19,6 +19,8 @@ export type SavedIndex = Uint8Array;
 export interface UnitFile {
   /** The number of units that it holds. */
   readonly count: number;
+  /** The random number of this cache, as 16 hexadecimal digits: see KeptImage. Undefined: the cache has failed. */
+  readonly nonce: string | undefined;
   /** Whether it holds all units. */
   readonly isComplete: boolean;
   has(unit: number): boolean;

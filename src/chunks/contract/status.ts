@@ -41,8 +41,20 @@ export interface ChunkStatus {
   readonly fetched: number;
 }
 
+/** The cache file of a disk that is only read, for a process that reads it beside the chunk server. */
+export interface KeptImage {
+  /** The random number of the cache, as 16 hexadecimal digits. */
+  readonly nonce: string;
+  /** Bytes of the image, at least one. */
+  readonly size: number;
+  /** Bytes of the image before the disk. */
+  readonly offset: number;
+}
+
 /** A line of the control socket. */
 export interface ControlLine extends ChunkStatus {
+  /** Undefined: there is no cache file, or the disk is writable. */
+  readonly kept: KeptImage | undefined;
   /** The processes below that may carry out changes of the clients that have connected last; undefined: unknown. */
   readonly writers: Writers | undefined;
 }

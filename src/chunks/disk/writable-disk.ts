@@ -124,6 +124,14 @@ class WritableConnection implements DiskConnection {
     });
   }
 
+  async cache(offset: number, length: number): Promise<void> {
+    if (this.#isChanging(offset, length)) return;
+    await this.#reader.bring(offset, length).catch((error: unknown) => {
+      // Bytes that are changing are kept nowhere.
+      if (!(error instanceof ChangedError)) throw error;
+    });
+  }
+
   async #readBelow(offset: number, length: number): Promise<DiskBytes> {
     return [await this.#ask(this.#client.read(offset, length))];
   }

@@ -1,5 +1,6 @@
 // Reads an image by its units: kept units are answered at once, others are decoded or fetched once for all readers.
 
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Input } from '../contract/coding.js';
 import type { DiskBytes } from '../contract/disk.js';
 import { lengthOfUnit, UNIT } from '../contract/units.js';
@@ -77,6 +78,8 @@ export class Reader {
   readonly #streams = new Streams();
   /** Whether the server below has another disk, and the cache file is served without it. */
   #hasLeft = false;
+  /** Whether a cache file that others may read has units of the former disk, and cannot be emptied. */
+  #mustStay = false;
   /** The first byte of the image from which on units may be of other places, and why. */
   #misplaced: { readonly from: number; readonly message: string } | undefined;
 
@@ -120,6 +123,15 @@ export class Reader {
    */
   read(offset: number, length: number): DiskBytes | Promise<DiskBytes> {
     return this.#readNow(offset, length) ?? this.#readParts(offset, length);
+  }
+
+  /** Has the units of a range decoded and kept, one after another. Each counts as asked for. @throws ReadError */
+  async bring(offset: number, length: number): Promise<void> {
+    for (let at = offset; at < offset + length; at = (Math.floor(at / UNIT) + 1) * UNIT) {
+      await this.read(at, 1);
+      // Other clients get their turn between units that are there.
+      if (length > UNIT) await nextTurn();
+    }
   }
 
   /** The bytes of a range of one unit, if they are in memory and nothing else is known of it. */
@@ -279,7 +291,7 @@ export class Reader {
       this.#store.places.map((place) => hasOtherBytes(place, disk, MOST_COMPARED)),
     );
     if (found.includes(true)) await this.leaveDisk(isWritable);
-    else this.#hasLeft = false;
+    else this.#hasLeft = this.#mustStay;
   }
 
   /**
@@ -298,8 +310,13 @@ export class Reader {
     try {
       await this.#store.forget(0, this.map.units);
     } catch (error) {
-      // Nothing of it is served any more, and the next mount compares what the disk of the cache still has.
       onLine(textOf(error));
+      // Readers of the cache file beside us go on with the former disk: nobody must get bytes of both.
+      this.#mustStay = !isWritable;
+      this.#hasLeft = this.#mustStay;
+      if (this.#mustStay) onLine(`${OTHER_DISK}: mount it again`);
+      // Of a writable disk nothing is read from the file any more, and the next mount compares what the file still has.
+      return;
     }
     onLine('the server has other bytes than the cache, which is emptied');
   }

@@ -5,6 +5,7 @@ import {
   NBD_FLAG_HAS_FLAGS,
   NBD_FLAG_READ_ONLY,
   NBD_FLAG_ROTATIONAL,
+  NBD_FLAG_SEND_CACHE,
   NBD_FLAG_SEND_DF,
   NBD_FLAG_SEND_FAST_ZERO,
   NBD_FLAG_SEND_FLUSH,
@@ -26,6 +27,7 @@ export function exportFlags(disk: DiskProperties, structured: boolean): number {
     [canChange && disk.canZero, NBD_FLAG_SEND_WRITE_ZEROES],
     [canChange && disk.canZero && disk.canFastZero, NBD_FLAG_SEND_FAST_ZERO],
     [structured, NBD_FLAG_SEND_DF],
+    [true, NBD_FLAG_SEND_CACHE],
     [disk.canMultiConn, NBD_FLAG_CAN_MULTI_CONN],
   ];
   return flags.reduce((sum, [isSet, flag]) => (isSet ? sum | flag : sum), NBD_FLAG_HAS_FLAGS);

@@ -5,6 +5,7 @@
 
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_CACHE,
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
@@ -30,6 +31,7 @@ function isKnown(type: number, disk: DiskProperties, terms: Terms): boolean {
   switch (type) {
     case NBD_CMD_READ:
     case NBD_CMD_WRITE:
+    case NBD_CMD_CACHE:
       return true;
     case NBD_CMD_FLUSH:
       return disk.canFlush;

@@ -7,6 +7,7 @@
 import { EIO } from '../../constants/errno.js';
 import {
   NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_CACHE,
   NBD_CMD_DISC,
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FAST_ZERO,
@@ -176,6 +177,9 @@ export class Transmission implements RequestSink {
     switch (type) {
       case NBD_CMD_BLOCK_STATUS:
         return [statusReply(request, this.#terms.allocation ?? 0, await this.#extents(request))];
+      case NBD_CMD_CACHE:
+        await this.#disk.cache(offset, length);
+        break;
       case NBD_CMD_WRITE:
         await this.#disk.write(offset, payload, flags);
         break;

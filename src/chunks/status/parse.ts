@@ -2,7 +2,10 @@
 //
 // The chunk server parses hostile images, so that its lines are checked. Unknown fields are ignored.
 
-import type { ChunkStatus, Writers } from '../contract/status.js';
+import type { ChunkStatus, KeptImage, Writers } from '../contract/status.js';
+
+/** Maximum bytes of an image with a cache file. */
+const MAX_IMAGE = 2 ** 50;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -92,3 +95,18 @@ export const parseChunkStatus = (line: string): ChunkStatus | undefined =>
 /** The processes below that a line names; undefined if they are unknown. */
 export const parseWriters = (line: string): Writers | undefined =>
   parse(line, (fields) => optional(fields, 'writers', writers));
+
+const NONCE = /^[0-9a-f]{16}$/;
+
+/** @throws BadStatus */
+function keptImage(fields: Fields): KeptImage {
+  const { nonce } = fields;
+  const [size, offset] = [count(fields, 'size'), count(fields, 'offset')];
+  if (typeof nonce !== 'string' || !NONCE.test(nonce) || offset >= size || size > MAX_IMAGE)
+    throw new BadStatus('kept');
+  return { nonce, size, offset };
+}
+
+/** The cache file that a line offers for reading. */
+export const parseKept = (line: string): KeptImage | undefined =>
+  parse(line, (fields) => optional(fields, 'kept', keptImage));

@@ -2,8 +2,8 @@
 
 import { Socket } from 'node:net';
 import { connectUnixSocket } from '../../linux/unix-socket.js';
-import type { ChunkStatus, Writers } from '../contract/status.js';
-import { parseChunkStatus, parseWriters } from './parse.js';
+import type { ChunkStatus, KeptImage, Writers } from '../contract/status.js';
+import { parseChunkStatus, parseKept, parseWriters } from './parse.js';
 
 /** Milliseconds in which a chunk server that has made a handshake tells its state. */
 const ANSWER_TIME = 1000;
@@ -50,12 +50,12 @@ async function readLines(
  */
 export function watchChunkStatus(
   path: string,
-  onStatus: (status: ChunkStatus) => void,
+  onStatus: (status: ChunkStatus, kept: KeptImage | undefined) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const take = (line: string): boolean => {
     const status = parseChunkStatus(line);
-    if (status !== undefined) onStatus(status);
+    if (status !== undefined) onStatus(status, parseKept(line));
     return status !== undefined;
   };
   return readLines(path, take, signal);

@@ -118,6 +118,7 @@ const status = shaped<Status>({
   writebackErrors: number,
   chunks: optional(chunks),
   readAhead: shaped<Status['readAhead']>({ fetched: number, hits: number, unused: number }),
+  cacheFileReads: number,
   lostConnections: number,
   retriedRequests: number,
   partition: optional(number),
@@ -136,6 +137,7 @@ const ADDED_LATER = {
   unresolvedWrites: 0,
   waits: [],
   writebackErrors: 0,
+  cacheFileReads: 0,
 } satisfies Partial<Status>;
 
 /** Requests of one kind, of any version. */

@@ -3,7 +3,7 @@
 // Files and connections have numbers from 0. A backend exists once it has mounted; it serves a file from the first
 // `attach` on.
 
-import type { ChunkStatus } from '../../chunks/contract/status.js';
+import type { ChunkStatus, KeptImage } from '../../chunks/contract/status.js';
 import type { Mountpoint } from '../../mount/mountpoint.js';
 import type { FuseOptions } from '../../mount/options.js';
 import type { OtherPlace, OtherPlaces } from '../../mount/other-places.js';
@@ -52,6 +52,14 @@ export interface Backend {
   readonly directory: DirectoryAnswers | undefined;
   /** Tells the state of the chunk server behind a file's disk, for its status. Undefined where there is no status. */
   readonly chunksChanged: ((file: number, chunks: ChunkStatus) => void) | undefined;
+  /**
+   * Lets the data path read the cache file at `path`, as text (see linux/path-text), until a connection of the only file
+   * is lost or attached. `isCurrent` tells whether its chunk server is still the server of the file. Never rejects.
+   * Undefined where the chunk server answers all reads.
+   */
+  readonly readKept:
+    | ((path: string, image: KeptImage, isCurrent: () => boolean) => Promise<void>)
+    | undefined;
   /**
    * Shows parts of a file's disk as files, with the numbers after it; resolves when they are there. Undefined where that is
    * not possible.

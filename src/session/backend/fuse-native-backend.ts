@@ -79,6 +79,7 @@ class FuseNativeBackend implements Backend {
   readonly directory = undefined;
   readonly showParts = undefined;
   readonly chunksChanged = undefined;
+  readonly readKept = undefined;
   readonly addReadThread = undefined;
   readonly #system: NativeFileSystem;
   readonly #mount: MountEntry;

@@ -3,7 +3,7 @@
 // Made by start.ts. Owns the mount; the worker owns the device and the connections.
 
 import type { Worker } from 'node:worker_threads';
-import type { ChunkStatus } from '../../chunks/contract/status.js';
+import type { ChunkStatus, KeptImage } from '../../chunks/contract/status.js';
 import { administersSystem } from '../../linux/capabilities.js';
 import { using } from '../../linux/path.js';
 import { type KernelMount, mountKernel } from '../../mount/attach.js';
@@ -18,6 +18,7 @@ import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
 import { programVersion } from '../version.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
+import { closeKept, openKept } from './kept-files.js';
 import { withLocalCopy } from './local-copy.js';
 import { hasOwnFileCalls, type OwnFile, readAttributes, setSize, writeBack } from './own-file.js';
 import { treeOptions } from './tree-options.js';
@@ -298,6 +299,13 @@ class KernelBackend implements Backend {
 
   chunksChanged(file: number, chunks: ChunkStatus): void {
     this.#worker.send('chunksChanged', file, chunks);
+  }
+
+  async readKept(path: string, image: KeptImage, isCurrent: () => boolean): Promise<void> {
+    const files = await openKept(path, image);
+    if (files === undefined) return;
+    if (isCurrent()) this.#worker.send('readKept', 0, files);
+    else await closeKept(files);
   }
 
   fail(file: number, errno: number): void {

@@ -3,7 +3,7 @@
 // An interface declares the calls of one direction; call.ts sends and delivers them. The first call in a thread is one of
 // ToIdleThread.
 
-import type { ChunkStatus } from '../../chunks/contract/status.js';
+import type { ChunkStatus, KeptImage } from '../../chunks/contract/status.js';
 import type { TreeOptions } from '../../fuse/tree.js';
 import type { LogFormat } from '../../linux/log-line.js';
 import type { PeerHandle } from '../../linux/peer.js';
@@ -68,6 +68,15 @@ export type LocalCopy =
       readonly direct: boolean;
     }
   | { readonly why: string };
+
+/** The cache file of a disk, open for reading. The receiver owns the descriptors. */
+export interface KeptFiles {
+  readonly image: KeptImage;
+  /** Of FILE. */
+  readonly data: number;
+  /** Of FILE.index. */
+  readonly index: number;
+}
 
 /** The settings with which the worker starts. */
 export interface WorkerSettings {
@@ -200,6 +209,11 @@ export interface ToWorker {
   showParts(file: number, parts: readonly PartDescription[]): void;
   /** The state of the chunk server behind a file's disk, for its status. */
   chunksChanged(file: number, chunks: ChunkStatus): void;
+  /**
+   * Lets the worker read the cache file of the chunk server behind a file's disk, until a connection of the file is lost
+   * or attached.
+   */
+  readKept(file: number, files: KeptFiles): void;
   addReadThread(thread: ReadThreadEnd): void;
   /** Asks for `proven`. */
   prove(): void;

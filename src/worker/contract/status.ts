@@ -108,6 +108,8 @@ export interface Status {
   readonly chunks?: ChunkStatus;
   /** Bytes, but for the hits. */
   readonly readAhead: { readonly fetched: number; readonly hits: number; readonly unused: number };
+  /** READs that were answered from the cache file without the chunk server. */
+  readonly cacheFileReads: number;
   readonly lostConnections: number;
   /** Requests that were sent again after a loss. */
   readonly retriedRequests: number;

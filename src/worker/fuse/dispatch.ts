@@ -63,7 +63,7 @@ import type { Disk } from '../disk/disk.js';
 import { toBigInt } from '../memory/u64.js';
 import type { Engine } from '../request/engine.js';
 import { startFsync } from '../request/flush.js';
-import { type PrefetchedBytes, startRead } from '../request/read.js';
+import { type PrefetchedBytes, type ReadPlaces, startRead } from '../request/read.js';
 import { startLseek } from '../request/seek.js';
 import { startWrite } from '../request/write.js';
 import { startFallocate } from '../request/zero.js';
@@ -91,6 +91,7 @@ export interface DispatchTargets {
   readonly init: Omit<InitOptions, 'passthrough'>;
   readonly passthrough: Passthrough | undefined;
   readonly prefetched: PrefetchedBytes | undefined;
+  readonly kept: ReadPlaces['kept'];
   /** Takes a GETATTR that must wait for a count of blocks. */
   readonly blockCounts: BlockCounts;
   /** Makes the status of a node; undefined if the node is no file. */
@@ -147,7 +148,7 @@ export class Dispatcher implements Requester {
     }
     switch (opcode) {
       case FUSE_READ:
-        startRead(this.#engine, this.#targets.prefetched, disk, view);
+        startRead(this.#engine, this.#targets, disk, view);
         return true;
       case FUSE_WRITE:
         startWrite(this.#engine, this.#targets.prefetched, disk, view);

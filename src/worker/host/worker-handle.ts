@@ -14,6 +14,7 @@ import type {
   ConnectedSocket,
   FromWorker,
   InodeEvents,
+  KeptFiles,
   LocalCopy,
   MountEvents,
   ReadThreadEvents,
@@ -213,9 +214,16 @@ export class WorkerHandle {
       wake(this.#wake);
       return;
     }
-    const [name, socket] = call;
-    if (name === 'attach') closeSocket(socket as ConnectedSocket);
+    const [name, first, second] = call;
+    if (name === 'attach') closeSocket(first as ConnectedSocket);
+    if (name === 'readKept') closeKept(second as KeptFiles);
   }
+}
+
+/** Closes a cache file that no thread takes. */
+function closeKept({ data, index }: KeptFiles): void {
+  libc.close(data);
+  libc.close(index);
 }
 
 /** Closes a socket that no thread takes. */

@@ -42,7 +42,7 @@ import { Watchdog } from '../loop/watchdog.js';
 import { LASTING_MEMORY } from '../memory/memory.js';
 import { Ranges } from '../memory/ranges.js';
 import { Engine, type EngineEvents } from '../request/engine.js';
-import { startRead } from '../request/read.js';
+import { type ReadPlaces, startRead } from '../request/read.js';
 import { Trace } from '../request/trace.js';
 import { Forwarding } from './forwarding.js';
 import { RingProducer } from './ring.js';
@@ -58,6 +58,8 @@ const READ_REQUEST = IN_HEADER + 40;
 
 /** The device, the pipe, the connection, and spare places. */
 const POLL_CAPACITY = 8;
+
+const NO_PLACES: ReadPlaces = { prefetched: undefined, kept: undefined };
 
 /** See the file's head. */
 export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
@@ -152,7 +154,7 @@ export class ReadThread implements EngineEvents, LoopControl, RequestTaker {
       this.#forwarding.received(device, length);
       return;
     }
-    startRead(this.#engine, undefined, this.#disk, view);
+    startRead(this.#engine, NO_PLACES, this.#disk, view);
   }
 
   connectionClosed(): void {

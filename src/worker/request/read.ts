@@ -23,10 +23,17 @@ export interface PrefetchedBytes {
   dropAll(disk: Disk): void;
 }
 
-/** Begins the FUSE_READ in the device's buffer. An O_DIRECT read always asks the server. */
+/** The places that may answer a READ before the server. */
+export interface ReadPlaces {
+  readonly prefetched: PrefetchedBytes | undefined;
+  /** Answers a READ that is pending once. False: the caller must ask the server. */
+  readonly kept: { read(request: FuseRequest, disk: Disk): boolean } | undefined;
+}
+
+/** Begins the FUSE_READ in the device's buffer. An O_DIRECT read gets nothing that was read ahead. */
 export function startRead(
   engine: Engine,
-  prefetched: PrefetchedBytes | undefined,
+  { prefetched, kept }: ReadPlaces,
   disk: Disk,
   view: DataView,
 ): void {
@@ -48,7 +55,7 @@ export function startRead(
   if (disk.order.isChanging && !mayRead(request, disk)) {
     request.waitForOne();
     request.task = readInTurn(engine, request, disk);
-  } else if (prefetched === undefined || !cached || !prefetched.read(request, disk))
+  } else if (kept?.read(request, disk) !== true && !(cached && prefetched?.read(request, disk) === true))
     readFromServer(engine, request, disk);
   engine.settle(request);
 }

@@ -14,6 +14,8 @@ export const COUNTER = {
   serverErrors: 6,
   socketIn: 7,
   socketOut: 8,
+  /** READs that the worker has answered from a cache file. */
+  cacheFileReads: 9,
   prefetched: 10,
   prefetchHits: 11,
   prefetchWaste: 12,

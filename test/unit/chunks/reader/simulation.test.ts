@@ -28,6 +28,7 @@ class SlowFile implements UnitFile {
   isHot = (): boolean => false;
   readonly index = undefined;
   readonly trace = undefined;
+  readonly nonce = undefined;
   readonly isComplete = false;
   readonly isBehind = false;
   readonly leftOut = 0;

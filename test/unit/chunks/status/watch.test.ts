@@ -5,7 +5,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
-import type { ChunkStatus, ControlLine, Writers } from '../../../../src/chunks/contract/status.js';
+import type { ChunkStatus, ControlLine, KeptImage, Writers } from '../../../../src/chunks/contract/status.js';
 import { startControl } from '../../../../src/chunks/serve/control.js';
 import { parseChunkStatus, parseWriters } from '../../../../src/chunks/status/parse.js';
 import { readWriters, watchChunkStatus } from '../../../../src/chunks/status/watch.js';
@@ -27,7 +27,9 @@ const STATUS: ChunkStatus = {
 
 const WRITERS: Writers = { pids: [2], groups: [30, 4000] };
 
-const LINE: ControlLine = { ...STATUS, writers: WRITERS };
+const KEPT: KeptImage = { nonce: '00ff00ff00ff00ff', size: 1000, offset: 10 };
+
+const LINE: ControlLine = { ...STATUS, writers: WRITERS, kept: KEPT };
 
 /** A control socket whose state the test changes. */
 async function startedControl(scope: Scope, path = scope.path('control')) {
