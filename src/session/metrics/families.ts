@@ -216,6 +216,11 @@ const CACHE_METRICS: readonly FileMetric[] = [
     ({ chunks }) => only(chunks?.file && truth(chunks.file.complete)),
   ),
   metric(
+    ['nbdfuse_cache_file_reads', 'counter'],
+    'Reads answered from the cache file without the chunk server.',
+    ({ chunks, cacheFileReads }) => only(chunks?.file && cacheFileReads),
+  ),
+  metric(
     ['nbdfuse_image_fetched_bytes', 'counter', 'bytes'],
     'Bytes fetched of the image, compressed as it is.',
     ({ chunks }) => only(chunks?.fetched),

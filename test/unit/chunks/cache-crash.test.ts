@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { adoptFiles } from '../../../src/chunks/cache/cache-file.js';
-import { PART, REGION_UNITS } from '../../../src/chunks/cache/cache-index.js';
+import { decodeHeader, HEADER, PART, REGION_UNITS } from '../../../src/chunks/cache/cache-index.js';
+import { PartReader } from '../../../src/chunks/cache/part-reader.js';
 import { lengthOfUnit, UNIT } from '../../../src/chunks/contract/units.js';
 import { CrashingDisk, type DiskState, emptyDisk } from '../../support/crashing-disk.js';
 
@@ -146,6 +147,123 @@ async function check(state: DiskState, now: Versions, version?: string): Promise
   await file.close();
   return count;
 }
+
+/** The random number of the cache that a disk has. */
+function nonceOf({ index }: DiskState): string {
+  const found = decodeHeader(index.read(0, HEADER));
+  if (found.kind !== 'header') throw new Error(`no header: ${found.kind}`);
+  return found.header.nonce.toString(16).padStart(16, '0');
+}
+
+/** A reader of which each system call sees the next of these states of the files, and the last one from then on. */
+function readerDuring(states: readonly DiskState[], nonce: string) {
+  let calls = 0;
+  const next = (): DiskState => states[Math.min(calls++, states.length - 1)];
+  const memory = { bytes: new Uint8Array(PART), address: 0 };
+  const read = (name: 'data' | 'index', offset: number, length: number): Uint8Array | undefined => {
+    const bytes = next()[name].read(offset, length);
+    return bytes.length === length ? bytes : undefined;
+  };
+  const fileOf = (name: 'data' | 'index') => ({
+    read: (offset: number, length: number) => read(name, offset, length),
+    readTo: (address: number, offset: number, length: number): boolean => {
+      const bytes = read(name, offset, length);
+      if (bytes !== undefined) memory.bytes.set(bytes, address);
+      return bytes !== undefined;
+    },
+  });
+  const reader = new PartReader(
+    { data: fileOf('data'), index: fileOf('index') },
+    { nonce, size: SIZE, offset: 0 },
+  );
+  return (offset: number, length: number): Uint8Array | undefined => {
+    calls = 0;
+    const at = reader.read(offset, length, memory, 0);
+    return at < 0 ? undefined : memory.bytes.slice(at, at + length);
+  };
+}
+
+/**
+ * Reads a part of each unit while the operations of a log from `first` on go on, each system call some of them later.
+ * @param isRight whether the bytes of a unit may be those of a version
+ * @returns how many reads found bytes
+ */
+function readDuring(
+  disk: CrashingDisk,
+  first: number,
+  nonce: string,
+  random: () => number,
+  versionsOf: (unit: number, before: Versions, after: Versions) => readonly number[],
+): number {
+  const later = (count: number): number =>
+    Math.min(disk.log.length, count + (random() < 0.5 ? 0 : Math.floor(random() * 30)));
+  const [before, after]: Versions[] = [new Map(), new Map()];
+  const second = later(first);
+  const third = later(second);
+  const states = [
+    disk.crash(first, 'kill', before),
+    disk.crash(second, 'kill', new Map()),
+    disk.crash(third, 'kill', after),
+  ];
+  const read = readerDuring(states, nonce);
+  let found = 0;
+  for (const unit of UNITS) {
+    const length = lengthOfUnit(unit, SIZE);
+    const part = Math.floor((random() * length) / PART) * PART;
+    const from = part + Math.floor(random() * Math.min(PART, length - part));
+    const count = 1 + Math.floor(random() * (Math.min(part + PART, length) - from));
+    const bytes = read(unit * UNIT + from, count);
+    if (bytes === undefined) continue;
+    found++;
+    const right = versionsOf(unit, before, after).some(
+      (version) => Buffer.compare(bytes, bytesOf(unit, version).subarray(from, from + count)) === 0,
+    );
+    if (!right)
+      throw new Error(`unit ${unit} is wrong at ${from}, read during ${first}, ${second}, ${third}`);
+  }
+  return found;
+}
+
+/** All versions from one to the other. */
+const versionsBetween = (unit: number, before: Versions, after: Versions): readonly number[] => {
+  const [from, to] = [before.get(unit) ?? 0, after.get(unit) ?? 0];
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+};
+
+describe('a reader of the cache file beside its chunk server', () => {
+  it('finds bytes of the time of its read, whatever is written meanwhile', async () => {
+    let found = 0;
+    for (let seed = 0; seed < 5; seed++) {
+      const random = randomOf(5000 + seed);
+      const disk = new CrashingDisk(emptyDisk(), random);
+      const limit = seed % 3 === 0 ? 6 * UNIT : undefined;
+      await play({ disk, before: new Map(), limit }, seed, 80);
+      const nonce = nonceOf(disk.crash(disk.log.length, 'kill', new Map()));
+      for (let count = 0; count <= disk.log.length; count++)
+        found += readDuring(disk, count, nonce, random, versionsBetween);
+    }
+    expect(found).toBeGreaterThan(200);
+    expect(failures).toEqual([]);
+  });
+
+  it('finds bytes of its own image only, while the cache starts anew with another one', async () => {
+    let found = 0;
+    for (let seed = 0; seed < 8; seed++) {
+      const random = randomOf(7000 + seed);
+      const first = new CrashingDisk(emptyDisk(), random);
+      await play({ disk: first, before: new Map(), limit: undefined }, seed, 60);
+      const before: Versions = new Map();
+      const state = first.crash(first.log.length, 'kill', before);
+      const nonce = nonceOf(state);
+      const others: Versions = new Map(UNITS.map((unit) => [unit, 50]));
+      const disk = new CrashingDisk(state, random);
+      await play({ disk, before: new Map(others), limit: undefined, version: 'b' }, seed, 40);
+      for (let count = 0; count <= disk.log.length; count++)
+        found += readDuring(disk, count, nonce, random, (unit) => [before.get(unit) ?? 0]);
+    }
+    expect(found).toBeGreaterThan(5);
+  });
+});
 
 describe('cache file after a crash', () => {
   it.each(['kill', 'power'] as const)('has no wrong byte after any prefix of its writes: %s', async (how) => {

@@ -51,6 +51,7 @@ export const STATUS: Status = {
   waits: [],
   writebackErrors: 0,
   readAhead: { fetched: 2 * MIB, hits: 5, unused: MIB },
+  cacheFileReads: 0,
   lostConnections: 1,
   retriedRequests: 4,
 };

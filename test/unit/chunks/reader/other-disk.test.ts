@@ -95,6 +95,27 @@ describe('server that comes back', () => {
     await file?.close();
   });
 
+  it.each([
+    ['is only read: nothing comes from it any more', false],
+    ['is writable: its bytes are served', true],
+  ])('with another disk, when the cache file can record nothing, and it %s', async (_, isWritable) => {
+    const disk = new Disk(8);
+    const cache = new MemoryCacheFile('plain');
+    const file = await cache.open(disk.size);
+    if (file === undefined) throw new Error('there is no cache file');
+    const { reader, lines } = readerOf(disk, 2, file);
+    await reader.read(0, 3 * UNIT);
+    await file.flush();
+    file.drop = () => Promise.reject(new Error('the cache cannot be emptied'));
+    file.has = () => false;
+    disk.value = 2;
+    for (let time = 0; time < 2; time++) await reader.compare(disk, isWritable);
+    expect(lines).toContain('the cache cannot be emptied');
+    const found = reader.read(7 * UNIT, 1);
+    if (isWritable) expect((await found)[0][0]).toBe(2);
+    else await expect(found).rejects.toThrow('the server has another disk now');
+  });
+
   it('with another disk of more than 4 TiB: its units are forgotten at once', async () => {
     const disk = new Disk(2 ** 24 + 1);
     const { reader, lines } = readerOf(disk, 2);
@@ -106,5 +127,22 @@ describe('server that comes back', () => {
     expect(performance.now() - began).toBeLessThan(500);
     expect(lines).toEqual([EMPTIED]);
     expect((await reader.read(last * UNIT, 1))[0][0]).toBe(2);
+  });
+});
+
+describe('CACHE', () => {
+  it('has all units of a range kept, each of which counts as asked for', async () => {
+    const disk = new Disk(8);
+    const { reader } = readerOf(disk, 8);
+    const asked: number[] = [];
+    reader.onDemand = (unit) => asked.push(unit);
+    await reader.bring(UNIT - 1, 3 * UNIT);
+    expect(asked).toEqual([0, 1, 2, 3]);
+    const { reads } = disk;
+    await reader.read(0, 4 * UNIT);
+    expect(disk.reads).toBe(reads);
+    expect([4, 5, 6, 7].some((unit) => reader.isSettled(unit))).toBe(false);
+    await reader.bring(disk.size - 1, 1);
+    expect(asked.at(-1)).toBe(7);
   });
 });

@@ -26,7 +26,7 @@ const INVALID = 0x80000003;
 const UNKNOWN = 0x80000006;
 
 /** HAS_FLAGS and all that the properties allow without structured replies. */
-const FLAGS = 0b1001_0110_1101;
+const FLAGS = 0b1101_0110_1101;
 const DF = 1 << 7;
 
 const EXPORT = Buffer.concat([u16(0), u64(PROPERTIES.size), u16(FLAGS)]);

@@ -173,6 +173,16 @@ describe('transmission of the server', () => {
     ]);
   });
 
+  test('answers a CACHE of any length when the disk has it', async () => {
+    const client = await openWith({ readOnly: true, blockSizes: short.blockSizes });
+    expect(await client.send({ type: CACHE, offset: 512, length: 65_536 })).toEqual([chunk(NONE)]);
+    expect(client.disk.operations).toEqual(['cache 512+65536']);
+    client.disk.before = async () => {
+      throw diskError(EIO, 'bad sector');
+    };
+    expect(await client.send({ type: CACHE, length: 512 })).toEqual([failure(EIO, 'bad sector')]);
+  });
+
   const end = 1024 * 1024;
   const short: Partial<DiskProperties> = { blockSizes: { minimum: 512, preferred: 4096, maximum: 8192 } };
   test.each<[string, RequestBytes, number, Partial<DiskProperties>]>([
@@ -196,7 +206,8 @@ describe('transmission of the server', () => {
     ['FUA that is not offered', { type: WRITE, flags: FUA, payload: u32(1) }, EINVAL, { canFua: false }],
     ['NO_HOLE of a TRIM', { type: TRIM, flags: NO_HOLE, length: 9 }, EINVAL, {}],
     ['an unknown flag', { type: READ, flags: 1 << 14, length: 9 }, EINVAL, {}],
-    ['CACHE', { type: CACHE, length: 9 }, EINVAL, {}],
+    ['a CACHE beyond the end', { type: CACHE, offset: end, length: 1 }, EINVAL, {}],
+    ['a CACHE with DF', { type: CACHE, flags: DF, length: 9 }, EINVAL, {}],
     ['an unknown command', { type: 1000, length: 9 }, EINVAL, {}],
   ])('refuses %s', async (_, request, error, properties) => {
     const client = await openWith(properties);

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import type { ChunkStatus, ControlLine, KeptImage, Writers } from '../../../../src/chunks/contract/status.js';
 import { startControl } from '../../../../src/chunks/serve/control.js';
-import { parseChunkStatus, parseWriters } from '../../../../src/chunks/status/parse.js';
+import { parseChunkStatus, parseKept, parseWriters } from '../../../../src/chunks/status/parse.js';
 import { readWriters, watchChunkStatus } from '../../../../src/chunks/status/watch.js';
 import { AF_UNIX, closeDescriptor, openSocket, SOCK_STREAM } from '../../../../src/linux/socket.js';
 import { listenUnix } from '../../../../src/linux/unix-socket.js';
@@ -46,8 +46,14 @@ test('control socket: a client gets the state, and news after a change', async (
   const { control, path, state } = await startedControl(scope);
   const stop = new AbortController();
   const found: ChunkStatus[] = [];
-  const watching = watchChunkStatus(path, (status) => found.push(status), stop.signal);
+  const kept: unknown[] = [];
+  const take = (status: ChunkStatus, image: KeptImage | undefined): void => {
+    found.push(status);
+    kept.push(image);
+  };
+  const watching = watchChunkStatus(path, take, stop.signal);
   await until('the first line', () => found.length === 1);
+  expect(kept).toEqual([KEPT]);
   expect(found).toEqual([{ ...STATUS, hits: 0 }]);
   for (state.hits = 1; state.hits < 100; state.hits++) control.changed();
   await until('the second line', () => found.length === 2);
@@ -182,4 +188,16 @@ test.each([
   ['our own group', { pids: [], groups: [0] }],
 ])('control socket: takes no processes from %s', (_, writers) => {
   expect(parseWriters(JSON.stringify({ ...STATUS, writers }))).toBeUndefined();
+});
+
+test.each([
+  ['no hexadecimal nonce', { nonce: '00ff00ff00ff00fg' }],
+  ['a short nonce', { nonce: '00ff' }],
+  ['an empty image', { size: 0, offset: 0 }],
+  ['a huge image', { size: 2 ** 51 }],
+  ['a disk behind the image', { offset: 1000 }],
+  ['a negative place', { offset: -1 }],
+])('control socket: a cache file with %s is not offered', (_, wrong) => {
+  expect(parseKept(JSON.stringify({ kept: KEPT }))).toEqual(KEPT);
+  expect(parseKept(JSON.stringify({ kept: { ...KEPT, ...wrong } }))).toBeUndefined();
 });

@@ -87,7 +87,9 @@ it('metrics: have the state of a chunk server', () => {
   };
   const lines = linesOf({
     mountpoint: '/mnt',
-    files: [{ path: '/mnt/nbd', status: { ...STATUS, chunks, passthrough: { active: true } } }],
+    files: [
+      { path: '/mnt/nbd', status: { ...STATUS, chunks, cacheFileReads: 8, passthrough: { active: true } } },
+    ],
   });
   for (const [name, value] of [
     ['cache_memory_bytes', 10],
@@ -99,6 +101,7 @@ it('metrics: have the state of a chunk server', () => {
     ['prefetched_bytes', 3],
     ['prefetch_size_bytes', 4],
     ['cache_hits_total', 5],
+    ['cache_file_reads_total', 8],
     ['cache_misses_total', 6],
     ['image_fetched_bytes_total', 7],
     ['passthrough', 1],
