@@ -49,7 +49,7 @@ export class SingleFileKeeper implements FileKeeper {
   #backend: Backend | undefined;
   /** The cache file that holds bytes of the file. */
   #cacheFile: string | undefined;
-  /** What the chunk server has said of it. */
+  /** Its description by the chunk server. */
   #kept: KeptImage | undefined;
   /** Whether the kernel has been offered the complete cache file. */
   #isHandedOver = false;

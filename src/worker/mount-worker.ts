@@ -272,7 +272,7 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
   readKept(file: number, files: KeptFiles): void {
     const disk = this.#files.entry(file)?.disk;
     const parts = this.#world.openKept(files);
-    // Without NBD_CMD_CACHE the chunk server would not know what is in use.
+    // Without NBD_CMD_CACHE the chunk server would not know which bytes are in use.
     if (disk?.can.cache === true && disk.can.readOnly) this.#kept.use(disk, parts);
     else parts.close();
   }

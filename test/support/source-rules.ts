@@ -93,6 +93,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...without(workerUpTo('loop'), 'worker/memory', 'worker/flight'),
     'worker/read-threads',
     'chunks/contract',
+    'chunks/cache',
   ],
   'worker/host': ['nbd', 'linux', 'tls', 'worker', 'worker/contract', 'worker/read-threads'],
   'chunks/contract': [],
@@ -134,6 +135,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'worker/contract',
     'worker/host',
     'chunks/contract',
+    'chunks/cache',
     'chunks/status',
   ],
   cli: [

@@ -1,7 +1,8 @@
 // Reads bytes of a cache file while another process, its chunk server, writes it.
 //
-// Invariant: the bytes that `read` finds were those of the image at a moment of the call. What the chunk server has
-// written so far is always what a kill would leave, and that is right: see docs/internals/decisions/0032-cache-file.md.
+// Invariant: the bytes that `read` finds were those of the image at a moment of the call. A kill of the chunk server would
+// leave all that it has written so far, and the files after a kill are right: see
+// docs/internals/decisions/0032-cache-file.md and 0037-reads-of-the-cache-file.md.
 // So `read` does what the next mount would do, in this order, and believes nothing that it has read before: the intent
 // of the region, the record, the bytes. A change of the image sets the intent before it begins, so that a record which
 // is read after a clear intent promises the bytes of that moment or of a later one. Whatever else happens to the files

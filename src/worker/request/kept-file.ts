@@ -19,11 +19,11 @@ import type { Engine } from './engine.js';
 /** Maximum bytes that are read and checked for one READ. */
 export const MOST_READ = 64 * 1024;
 
-/** Bytes whose use is told together. */
+/** Bytes whose use is one fact for the chunk server. */
 const TOLD = 256 * 1024;
-/** Milliseconds from a READ until the chunk server is told: reads that follow each other go first. */
+/** Milliseconds from a READ until the chunk server knows of it: reads that follow each other go first. */
 const TELL_AFTER = 100;
-/** Milliseconds in which the use of the same bytes is told once. */
+/** Milliseconds in which the chunk server hears once of the same bytes. */
 const FORGET_AFTER = 10_000;
 /** Maximum commands of a message to the chunk server: of more reads it gets a sample. */
 const MOST_TOLD = 256;
@@ -32,7 +32,7 @@ const MOST_TOLD = 256;
 export interface KeptParts {
   /**
    * Reads at most MOST_READ bytes around those of the disk from `offset` on to byte `start` of `buffer`.
-   * @returns where in `buffer` the byte at `offset` is; -1: the server must be asked
+   * @returns where in `buffer` the byte at `offset` is; -1: they are not there
    */
   read(offset: number, length: number, buffer: PooledBuffer, start: number): number;
   close(): void;
@@ -46,7 +46,7 @@ export class KeptFile {
   /** Places of reads that the chunk server does not know of yet. */
   #untold: number[] = [];
   #untoldSince = 0;
-  /** The parts of the disk, of TOLD bytes, whose use has been told, or will be, since `#toldSince`. */
+  /** The parts of the disk, of TOLD bytes, of whose use the chunk server knows, or will know soon, since `#toldSince`. */
   readonly #told = new Set<number>();
   #toldSince = 0;
   #isTelling = false;
@@ -85,7 +85,7 @@ export class KeptFile {
     return at >= 0;
   }
 
-  /** Tells the chunk server what was read, when it is time. */
+  /** Tells the chunk server of the reads, when it is time. */
   look(now: number): void {
     if (this.#untold.length > 0 && now - this.#untoldSince >= TELL_AFTER) this.tell();
   }
@@ -96,7 +96,7 @@ export class KeptFile {
     return Math.max(0, this.#untoldSince + TELL_AFTER - this.#engine.now());
   }
 
-  /** Tells the chunk server what was read, unless it has not answered the last time. */
+  /** Tells the chunk server of the reads, unless it has not answered the last time. */
   tell(): void {
     const disk = this.#disk;
     if (disk === undefined || disk.waiting || this.#isTelling || this.#untold.length === 0) return;
@@ -104,7 +104,7 @@ export class KeptFile {
     this.#engine.run(request, this.#tell(request, disk));
   }
 
-  /** Steps of a message. Its replies say nothing: what was not kept any more has been fetched, or cannot be. */
+  /** Steps of a message. Its replies say nothing: the bytes are kept, have been fetched again, or cannot be. */
   *#tell(request: FuseRequest, disk: Disk): Task {
     const offsets = this.#untold;
     this.#untold = [];
