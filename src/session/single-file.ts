@@ -123,9 +123,11 @@ export class SingleFileKeeper implements FileKeeper {
   async #offerKept(): Promise<void> {
     const { server } = this.#parts.disk;
     const path = this.#watch?.path;
-    const isCurrent = (): boolean => server.controlPath === path && this.#watch?.path === path;
-    if (this.#kept === undefined || this.#cacheFile === undefined || !isCurrent()) return;
-    await this.#backend?.readKept?.(this.#cacheFile, this.#kept, isCurrent);
+    const kept = this.#kept;
+    const isCurrent = (): boolean =>
+      server.controlPath === path && this.#watch?.path === path && this.#kept?.nonce === kept?.nonce;
+    if (this.#cacheFile === undefined || !isCurrent()) return;
+    await this.#backend?.readKept?.(this.#cacheFile, kept, isCurrent);
   }
 
   /** Shows the state of the chunk server in the status, and has a cache file read without it where that is possible. */

@@ -269,7 +269,9 @@ export class MountWorker implements EngineEvents, LoopControl, ToWorker {
     this.#status.chunks.set(file, chunks);
   }
 
-  readKept(file: number, files: KeptFiles): void {
+  readKept(file: number, files: KeptFiles | undefined): void {
+    this.#kept.end();
+    if (files === undefined) return;
     const disk = this.#files.entry(file)?.disk;
     const parts = this.#world.openKept(files);
     // Without NBD_CMD_CACHE the chunk server would not know which bytes are in use.

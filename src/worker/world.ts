@@ -37,6 +37,7 @@ const POLL_CAPACITY = 4096;
 function openKept({ image, data, index }: KeptFiles): KeptParts {
   const parts = new PartReader({ data: new ReadNow(data), index: new ReadNow(index) }, image);
   return {
+    offset: image.offset,
     read: (offset, length, buffer, start) => parts.read(offset, length, buffer, start),
     close: () => {
       libc.close(data);

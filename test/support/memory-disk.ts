@@ -67,7 +67,7 @@ export class MemoryDisk implements ServedDisk {
     return {
       properties: this.properties,
       read: (offset, length) => this.readNow(offset, length) ?? this.#read(offset, length),
-      cache: (offset, length) => this.#begin('cache', offset, length, {}),
+      cache: (offset, length) => void this.operations.push(`cache ${offset}+${length}`),
       write: (offset, bytes, flags) => this.#write(offset, bytes, flags),
       zero: (offset, length, flags) => this.#zero('zero', offset, length, flags),
       trim: (offset, length, flags) => this.#zero('trim', offset, length, flags),

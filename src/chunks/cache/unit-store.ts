@@ -242,6 +242,11 @@ export class UnitStore implements UnitFile {
     return this.#noteUse(unit, wanted);
   }
 
+  touch(unit: number): boolean {
+    if (this.#isUsable && this.#regions.has(unit)) this.#touch(unit);
+    return this.has(unit);
+  }
+
   /** The whole parts that contain a range of a unit: the checksums are theirs. */
   #partsOf(unit: number, from: number, to: number): { readonly start: number; readonly end: number } {
     const start = Math.floor(from / PART) * PART;
@@ -397,9 +402,13 @@ export class UnitStore implements UnitFile {
   }
 
   #noteUse(unit: number, bytes: Uint8Array): Uint8Array {
+    this.#touch(unit);
+    return bytes;
+  }
+
+  #touch(unit: number): void {
     const region = this.#regions.touch(unit, seconds());
     if (region !== undefined) this.#touched.add(region);
-    return bytes;
   }
 
   #damaged(unit: number): undefined {

@@ -33,6 +33,8 @@ export interface UnitFile {
   read(unit: number, from?: number, to?: number): Promise<Uint8Array | undefined>;
   /** The same bytes, if they are few and in memory; undefined: `read` must get them, or knows why there are none. */
   readNow(unit: number, from: number, to: number): Uint8Array | undefined;
+  /** Notes a use of a unit. False: it is not there. */
+  touch(unit: number): boolean;
   /**
    * Keeps a unit, in the background; `bytes` must not change afterwards, and must not be older than the last `drop` of
    * the unit. The least recently used go when it is full. When the disk is slower than the caller, units are left out.

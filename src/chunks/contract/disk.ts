@@ -52,8 +52,8 @@ export interface DiskConnection {
   readonly properties: DiskProperties;
   /** The bytes of a range within the disk, in parts, which must not be changed; at once if no wait is needed. */
   read(offset: number, length: number, flags: ReadFlags): DiskBytes | Promise<DiskBytes>;
-  /** Has the bytes of a range ready for reads (NBD_CMD_CACHE), which counts as a use of them. */
-  cache(offset: number, length: number): Promise<void>;
+  /** Counts the bytes of a range that are kept as used (NBD_CMD_CACHE), and fetches nothing. */
+  cache(offset: number, length: number): void;
   /** Only where the disk is not read-only; `bytes` belong to the callee until the promise settles. */
   write(offset: number, bytes: Uint8Array, flags: ChangeFlags): Promise<void>;
   zero(offset: number, length: number, flags: ChangeFlags): Promise<void>;

@@ -40,7 +40,7 @@ export function readOnlyDisk({ reader, offset: start, size }: ReadOnlyDiskOption
   const connection: DiskConnection = {
     properties,
     read: (offset, length) => reader.read(start + offset, length),
-    cache: (offset, length) => reader.bring(start + offset, length),
+    cache: (offset, length) => reader.use(start + offset, length),
     write: refuse,
     zero: refuse,
     trim: refuse,

@@ -124,12 +124,8 @@ class WritableConnection implements DiskConnection {
     });
   }
 
-  async cache(offset: number, length: number): Promise<void> {
-    if (this.#isChanging(offset, length)) return;
-    await this.#reader.bring(offset, length).catch((error: unknown) => {
-      // Bytes that are changing are kept nowhere.
-      if (!(error instanceof ChangedError)) throw error;
-    });
+  cache(offset: number, length: number): void {
+    this.#reader.use(offset, length);
   }
 
   async #readBelow(offset: number, length: number): Promise<DiskBytes> {

@@ -1,6 +1,5 @@
 // Reads an image by its units: kept units are answered at once, others are decoded or fetched once for all readers.
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Input } from '../contract/coding.js';
 import type { DiskBytes } from '../contract/disk.js';
 import { lengthOfUnit, UNIT } from '../contract/units.js';
@@ -78,7 +77,7 @@ export class Reader {
   readonly #streams = new Streams();
   /** Whether the server below has another disk, and the cache file is served without it. */
   #hasLeft = false;
-  /** Whether a cache file that others may read has units of the former disk, and cannot be emptied. */
+  /** Whether the cache file, which others may read, has units of a former disk and cannot be emptied. Nothing is read then. */
   #mustStay = false;
   /** The first byte of the image from which on units may be of other places, and why. */
   #misplaced: { readonly from: number; readonly message: string } | undefined;
@@ -122,15 +121,17 @@ export class Reader {
    * @throws ReadError, as a rejection; other errors at once, too
    */
   read(offset: number, length: number): DiskBytes | Promise<DiskBytes> {
+    if (this.#mustStay) return Promise.reject(new ReadError(OTHER_DISK));
     return this.#readNow(offset, length) ?? this.#readParts(offset, length);
   }
 
-  /** Has the units of a range decoded and kept, one after another. Each counts as asked for. @throws ReadError */
-  async bring(offset: number, length: number): Promise<void> {
-    for (let at = offset; at < offset + length; at = (Math.floor(at / UNIT) + 1) * UNIT) {
-      await this.read(at, 1);
-      // Other clients get their turn between units that are there.
-      if (length > UNIT) await nextTurn();
+  /** Somebody has read the kept units of a range without us: they count as asked for. */
+  use(offset: number, length: number): void {
+    for (let unit = Math.floor(offset / UNIT); unit * UNIT < offset + length; unit++) {
+      if (!this.#store.use(unit)) continue;
+      this.onDemand?.(unit);
+      this.#readAhead(unit);
+      this.counts.hits += 1;
     }
   }
 
@@ -311,7 +312,7 @@ export class Reader {
       await this.#store.forget(0, this.map.units);
     } catch (error) {
       onLine(textOf(error));
-      // Readers of the cache file beside us go on with the former disk: nobody must get bytes of both.
+      // Others may read the former disk in the cache file, beside us: nobody must get bytes of both.
       this.#mustStay = !isWritable;
       this.#hasLeft = this.#mustStay;
       if (this.#mustStay) onLine(`${OTHER_DISK}: mount it again`);

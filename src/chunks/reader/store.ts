@@ -75,6 +75,12 @@ export class Store {
     return this.#file?.has(unit) === true ? this.#file.read(unit, from, to) : undefined;
   }
 
+  /** Notes a use of a unit. False: it is not kept. */
+  use(unit: number): boolean {
+    const isInMemory = this.#memory.get(unit) !== undefined;
+    return this.#file?.touch(unit) === true || isInMemory;
+  }
+
   /** Keeps the bytes of a unit, which is not changing. @param isAsked whether somebody waits for it */
   put(unit: number, bytes: Uint8Array, isAsked: boolean): void {
     assert(!this.#changing.has(unit), 'bytes are kept of a unit that is changing');

@@ -178,7 +178,7 @@ export class Transmission implements RequestSink {
       case NBD_CMD_BLOCK_STATUS:
         return [statusReply(request, this.#terms.allocation ?? 0, await this.#extents(request))];
       case NBD_CMD_CACHE:
-        await this.#disk.cache(offset, length);
+        this.#disk.cache(offset, length);
         break;
       case NBD_CMD_WRITE:
         await this.#disk.write(offset, payload, flags);

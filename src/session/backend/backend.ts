@@ -54,11 +54,11 @@ export interface Backend {
   readonly chunksChanged: ((file: number, chunks: ChunkStatus) => void) | undefined;
   /**
    * Lets the data path read the cache file at `path`, as text (see linux/path-text), until a connection of the only file
-   * is lost or attached. `isCurrent` tells whether its chunk server is still the server of the file. Never rejects.
-   * Undefined where the chunk server answers all reads.
+   * is lost or attached; or not any more, without `image`. `isCurrent` tells whether that is still to be done. Never
+   * rejects. Undefined where the chunk server answers all reads.
    */
   readonly readKept:
-    | ((path: string, image: KeptImage, isCurrent: () => boolean) => Promise<void>)
+    | ((path: string, image: KeptImage | undefined, isCurrent: () => boolean) => Promise<void>)
     | undefined;
   /**
    * Shows parts of a file's disk as files, with the numbers after it; resolves when they are there. Undefined where that is

@@ -13,7 +13,10 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
 const openDescriptor = promisify(open);
 const stateOf = promisify(fstat);
-const closeDescriptor = promisify(close);
+
+/** Closes a descriptor, which no error keeps open. */
+const closeDescriptor = (descriptor: number): Promise<void> =>
+  new Promise((resolve) => close(descriptor, () => resolve()));
 
 /** Opens a file of this user, as the chunk server did. Undefined: there is none. */
 async function openOwn(

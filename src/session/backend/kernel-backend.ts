@@ -301,11 +301,10 @@ class KernelBackend implements Backend {
     this.#worker.send('chunksChanged', file, chunks);
   }
 
-  async readKept(path: string, image: KeptImage, isCurrent: () => boolean): Promise<void> {
-    const files = await openKept(path, image);
-    if (files === undefined) return;
+  async readKept(path: string, image: KeptImage | undefined, isCurrent: () => boolean): Promise<void> {
+    const files = image && (await openKept(path, image));
     if (isCurrent()) this.#worker.send('readKept', 0, files);
-    else await closeKept(files);
+    else if (files !== undefined) await closeKept(files);
   }
 
   fail(file: number, errno: number): void {

@@ -211,9 +211,9 @@ export interface ToWorker {
   chunksChanged(file: number, chunks: ChunkStatus): void;
   /**
    * Lets the worker read the cache file of the chunk server behind a file's disk, until a connection of the file is lost
-   * or attached.
+   * or attached; or not any more (undefined).
    */
-  readKept(file: number, files: KeptFiles): void;
+  readKept(file: number, files: KeptFiles | undefined): void;
   addReadThread(thread: ReadThreadEnd): void;
   /** Asks for `proven`. */
   prove(): void;

@@ -216,14 +216,15 @@ export class WorkerHandle {
     }
     const [name, first, second] = call;
     if (name === 'attach') closeSocket(first as ConnectedSocket);
-    if (name === 'readKept') closeKept(second as KeptFiles);
+    if (name === 'readKept') closeKept(second as KeptFiles | undefined);
   }
 }
 
 /** Closes a cache file that no thread takes. */
-function closeKept({ data, index }: KeptFiles): void {
-  libc.close(data);
-  libc.close(index);
+function closeKept(files: KeptFiles | undefined): void {
+  if (files === undefined) return;
+  libc.close(files.data);
+  libc.close(files.index);
 }
 
 /** Closes a socket that no thread takes. */

@@ -26,10 +26,12 @@ const TELL_AFTER = 100;
 /** Milliseconds in which the chunk server hears once of the same bytes. */
 const FORGET_AFTER = 10_000;
 /** Maximum commands of a message to the chunk server: of more reads it gets a sample. */
-const MOST_TOLD = 256;
+const MOST_TOLD = 128;
 
 /** The cache file of a disk. */
 export interface KeptParts {
+  /** Bytes of the image before the disk. */
+  readonly offset: number;
   /**
    * Reads at most MOST_READ bytes around those of the disk from `offset` on to byte `start` of `buffer`.
    * @returns where in `buffer` the byte at `offset` is; -1: they are not there
@@ -46,7 +48,7 @@ export class KeptFile {
   /** Places of reads that the chunk server does not know of yet. */
   #untold: number[] = [];
   #untoldSince = 0;
-  /** The parts of the disk, of TOLD bytes, of whose use the chunk server knows, or will know soon, since `#toldSince`. */
+  /** The parts of the image, of TOLD bytes, of whose use the chunk server knows, or will know soon, since `#toldSince`. */
   readonly #told = new Set<number>();
   #toldSince = 0;
   #isTelling = false;
@@ -81,30 +83,30 @@ export class KeptFile {
     const at = parts.read(offset, request.length, buffer, HEADROOM);
     if (at >= 0) this.#answer(request, disk, buffer, at);
     this.#engine.buffers.release(buffer);
-    if (at >= 0) this.#note(offset);
+    if (at >= 0) this.#note(offset, parts.offset);
     return at >= 0;
   }
 
   /** Tells the chunk server of the reads, when it is time. */
   look(now: number): void {
-    if (this.#untold.length > 0 && now - this.#untoldSince >= TELL_AFTER) this.tell();
+    if (this.#untold.length > 0 && now - this.#untoldSince >= TELL_AFTER && !this.#isTelling) this.tell();
   }
 
   /** Milliseconds until the next look; -1: none is needed. */
   get patience(): number {
-    if (this.#untold.length === 0 || this.#isTelling) return -1;
+    if (this.#untold.length === 0 || this.#isTelling || this.#disk?.waiting !== false) return -1;
     return Math.max(0, this.#untoldSince + TELL_AFTER - this.#engine.now());
   }
 
-  /** Tells the chunk server of the reads, unless it has not answered the last time. */
+  /** Tells the chunk server of all reads since the last time. */
   tell(): void {
     const disk = this.#disk;
-    if (disk === undefined || disk.waiting || this.#isTelling || this.#untold.length === 0) return;
+    if (disk === undefined || disk.waiting || this.#untold.length === 0) return;
     const request = this.#engine.begin(SPECULATIVE, disk);
     this.#engine.run(request, this.#tell(request, disk));
   }
 
-  /** Steps of a message. Its replies say nothing: the bytes are kept, have been fetched again, or cannot be. */
+  /** Steps of a message. The chunk server answers at once; while it does not, there is one message only. */
   *#tell(request: FuseRequest, disk: Disk): Task {
     const offsets = this.#untold;
     this.#untold = [];
@@ -128,13 +130,13 @@ export class KeptFile {
     disk.counters[COUNTER.cacheFileReads]++;
   }
 
-  #note(offset: number): void {
+  #note(offset: number, before: number): void {
     const now = this.#engine.now();
     if (now - this.#toldSince >= FORGET_AFTER) {
       this.#told.clear();
       this.#toldSince = now;
     }
-    const part = Math.floor(offset / TOLD);
+    const part = Math.floor((before + offset) / TOLD);
     if (this.#untold.length >= MOST_TOLD || this.#told.has(part)) return;
     this.#told.add(part);
     if (this.#untold.length === 0) this.#untoldSince = now;

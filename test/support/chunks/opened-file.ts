@@ -62,8 +62,12 @@ export class MemoryCacheFile {
   readonly #coding: string;
   #known: number | undefined;
 
-  constructor(coding: string) {
+  readonly #limit: number | undefined;
+
+  /** @param limit bytes of units, or undefined for all */
+  constructor(coding: string, limit?: number) {
     this.#coding = coding;
+    this.#limit = limit;
   }
 
   /** As `openFile` of an image. */
@@ -81,7 +85,7 @@ export class MemoryCacheFile {
         path: 'FILE',
         identity: { source: 'odd', coding: this.#coding, fileSize: 0, version: '' },
         size: bytes,
-        limit: undefined,
+        limit: this.#limit,
         onFailure: fail,
         onLine: fail,
       },

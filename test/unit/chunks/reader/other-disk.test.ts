@@ -114,6 +114,9 @@ describe('server that comes back', () => {
     const found = reader.read(7 * UNIT, 1);
     if (isWritable) expect((await found)[0][0]).toBe(2);
     else await expect(found).rejects.toThrow('the server has another disk now');
+    // A fetch that was under way.
+    reader.deliver(6, new Uint8Array(UNIT).fill(2));
+    if (!isWritable) await expect(reader.read(6 * UNIT, 1)).rejects.toThrow('another disk');
   });
 
   it('with another disk of more than 4 TiB: its units are forgotten at once', async () => {
@@ -131,18 +134,37 @@ describe('server that comes back', () => {
 });
 
 describe('CACHE', () => {
-  it('has all units of a range kept, each of which counts as asked for', async () => {
+  it('counts as a use of the units of a range that are kept, and fetches nothing', async () => {
     const disk = new Disk(8);
-    const { reader } = readerOf(disk, 8);
+    const { reader } = readerOf(disk, 3);
+    for (const unit of [1, 2, 4]) await reader.read(unit * UNIT, 1);
     const asked: number[] = [];
     reader.onDemand = (unit) => asked.push(unit);
-    await reader.bring(UNIT - 1, 3 * UNIT);
-    expect(asked).toEqual([0, 1, 2, 3]);
     const { reads } = disk;
-    await reader.read(0, 4 * UNIT);
+    reader.use(UNIT - 1, UNIT + 2);
+    reader.use(disk.size - 1, 1);
+    expect(asked).toEqual([1, 2]);
+    expect(reader.counts.hits).toBe(2);
     expect(disk.reads).toBe(reads);
-    expect([4, 5, 6, 7].some((unit) => reader.isSettled(unit))).toBe(false);
-    await reader.bring(disk.size - 1, 1);
-    expect(asked.at(-1)).toBe(7);
+    // The least recently used one makes room.
+    await reader.read(5 * UNIT, 1);
+    expect([1, 2, 4, 5].map((unit) => reader.isSettled(unit))).toEqual([true, true, false, true]);
+  });
+
+  it('keeps a unit of the cache file from making room', async () => {
+    const disk = new Disk(8);
+    const file = await new MemoryCacheFile('plain', 4 * UNIT).open(disk.size);
+    if (file === undefined) throw new Error('there is no cache file');
+    const { reader } = readerOf(disk, 0, file);
+    for (const unit of [0, 1, 2, 3]) {
+      await reader.read(unit * UNIT, 1);
+      await file.flush();
+    }
+    reader.use(0, 1);
+    await reader.read(4 * UNIT, 1);
+    await file.flush();
+    expect(file.has(0)).toBe(true);
+    expect(file.has(1)).toBe(false);
+    await file.close();
   });
 });

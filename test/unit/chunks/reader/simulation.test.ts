@@ -29,6 +29,7 @@ class SlowFile implements UnitFile {
   readonly index = undefined;
   readonly trace = undefined;
   readonly nonce = undefined;
+  readonly touch = (unit: number): boolean => this.has(unit);
   readonly isComplete = false;
   readonly isBehind = false;
   readonly leftOut = 0;
