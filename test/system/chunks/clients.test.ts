@@ -39,7 +39,7 @@ test('serve: nbdinfo finds the properties of the disk', async () => {
       'export-size': 8 * MIB,
       contexts: ['base:allocation'],
       is_read_only: false,
-      can_cache: false,
+      can_cache: true,
       can_df: true,
       can_fast_zero: true,
       can_flush: true,
