@@ -49,7 +49,7 @@ export class ReadNow {
    * Bytes of the file from `offset` on, at least one and fewer than 4 GiB. They are valid until the next call.
    * @returns undefined: the disk must be read, or the file is shorter
    */
-  read(offset: number, length: number): Uint8Array | undefined {
+  read(offset: number, length: number): Buffer | undefined {
     this.#reserve(length);
     return this.readTo(this.#address, offset, length) ? this.#bytes.subarray(0, length) : undefined;
   }

@@ -3,6 +3,7 @@
 // The simulator (tools/simulate) has its own, so that one seed replays a history exactly.
 
 import type { MessagePort } from 'node:worker_threads';
+import { PART } from '../chunks/cache/cache-index.js';
 import { PartReader } from '../chunks/cache/part-reader.js';
 import { libc } from '../linux/libc.js';
 import { PeerProcesses } from '../linux/peer.js';
@@ -37,7 +38,8 @@ const POLL_CAPACITY = 4096;
 function openKept({ image, data, index }: KeptFiles): KeptParts {
   const parts = new PartReader({ data: new ReadNow(data), index: new ReadNow(index) }, image);
   return {
-    offset: image.offset,
+    most: PART,
+    unitOf: (offset) => parts.unitOf(offset),
     read: (offset, length, buffer, start) => parts.read(offset, length, buffer, start),
     close: () => {
       libc.close(data);

@@ -756,7 +756,7 @@ export class Simulation {
         if (found !== undefined) return found;
         throw new Error(`there is no connection ${descriptor}`);
       },
-      openKept: () => ({ offset: 0, read: () => -1, close: () => undefined }),
+      openKept: () => ({ most: 1, unitOf: () => 0, read: () => -1, close: () => undefined }),
       takeCalls: (take) => {
         for (const call of this.#calls.splice(0)) {
           if (call[0] === 'stop') this.#stopDeadline = this.now + call[1];

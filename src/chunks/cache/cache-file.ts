@@ -12,6 +12,7 @@ import { errnoReason } from '../../linux/errno.js';
 import { lockWholeFile } from '../../linux/file-lock.js';
 import { pathBytes } from '../../linux/path-text.js';
 import type { Identity, UnitFile } from '../contract/cache.js';
+import { MAX_IMAGE } from '../contract/units.js';
 import {
   decodeHeader,
   encodeHeader,
@@ -22,7 +23,6 @@ import {
   indexPath,
   layoutOf,
   MAGIC,
-  MAX_IMAGE,
   NO_SECTION,
   slotOffset,
 } from './cache-index.js';

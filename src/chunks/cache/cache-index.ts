@@ -14,7 +14,7 @@
 import * as zlib from 'node:zlib';
 import { crc32 } from '../../partitions/crc32.js';
 import type { Identity } from '../contract/cache.js';
-import { UNIT, unitsOf } from '../contract/units.js';
+import { MAX_IMAGE, UNIT, unitsOf } from '../contract/units.js';
 
 /** Units in a region: 64 MiB of the image. */
 export const REGION_UNITS = 256;
@@ -35,9 +35,6 @@ const ALIGNMENT = 4096;
 const SLOT = 16 * 1024;
 /** Bytes of both slots. */
 export const HEADER = 2 * SLOT;
-
-/** Maximum bytes of an image: its unit numbers fit 32 bits. */
-export const MAX_IMAGE = 2 ** 50;
 
 /** The first bytes of a slot. Alone they say that FILE.index is that of a cache, which has not begun. */
 export const MAGIC = Buffer.from('nbdfuse cache\r\n\x1a', 'latin1');

@@ -25,7 +25,7 @@ import {
 
 /** A file whose bytes are read where that takes no wait: ReadNow. */
 export interface FileNow {
-  read(offset: number, length: number): Uint8Array | undefined;
+  read(offset: number, length: number): Buffer | undefined;
   readTo(address: number, offset: number, length: number): boolean;
 }
 
@@ -63,15 +63,19 @@ export class PartReader {
     this.#offset = offset;
   }
 
+  /** The unit of the image with the byte of the disk at `offset`. */
+  unitOf(offset: number): number {
+    return Math.floor((this.#offset + offset) / UNIT);
+  }
+
   /**
    * Reads the part with the bytes of the disk from `offset` on, at least one, to byte `start` of `memory`, which has
    * room for PART bytes.
    * @returns where in `memory` the byte at `offset` is; -1: they are in several parts, not in memory, or not kept
    */
   read(offset: number, length: number, memory: PartMemory, start: number): number {
-    const at = this.#offset + offset;
-    const unit = Math.floor(at / UNIT);
-    const from = at - unit * UNIT;
+    const unit = this.unitOf(offset);
+    const from = this.#offset + offset - unit * UNIT;
     const part = Math.floor(from / PART);
     const inPart = from - part * PART;
     const partLength = Math.min(PART, lengthOfUnit(unit, this.#size) - part * PART);
@@ -89,13 +93,12 @@ export class PartReader {
     const place = unit % REGION_UNITS;
     const { index } = this.#files;
     if (index.read(this.#layout.intents + region, 1)?.[0] !== 0) return undefined;
-    const found = index.read(this.#layout.pages + region * PAGE + place * RECORD, RECORD);
-    if (found === undefined) return undefined;
+    const record = index.read(this.#layout.pages + region * PAGE + place * RECORD, RECORD);
+    if (record === undefined) return undefined;
     if (region !== this.#region) {
       this.#salt = saltOf(this.#nonce, region);
       this.#region = region;
     }
-    const record = Buffer.from(found.buffer, found.byteOffset, found.length);
     return isRecord(record, this.#salt, place) ? record : undefined;
   }
 }

@@ -3,6 +3,9 @@
 /** Bytes of a unit. The last unit of an image may be shorter. */
 export const UNIT = 256 * 1024;
 
+/** Maximum bytes of an image with a cache file: its unit numbers fit 32 bits. */
+export const MAX_IMAGE = 2 ** 50;
+
 /** The number of units of an image of `size` bytes. */
 export const unitsOf = (size: number): number => Math.ceil(size / UNIT);
 

@@ -27,8 +27,10 @@ export function exportFlags(disk: DiskProperties, structured: boolean): number {
     [canChange && disk.canZero, NBD_FLAG_SEND_WRITE_ZEROES],
     [canChange && disk.canZero && disk.canFastZero, NBD_FLAG_SEND_FAST_ZERO],
     [structured, NBD_FLAG_SEND_DF],
-    [true, NBD_FLAG_SEND_CACHE],
     [disk.canMultiConn, NBD_FLAG_CAN_MULTI_CONN],
   ];
-  return flags.reduce((sum, [isSet, flag]) => (isSet ? sum | flag : sum), NBD_FLAG_HAS_FLAGS);
+  return flags.reduce(
+    (sum, [isSet, flag]) => (isSet ? sum | flag : sum),
+    NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_CACHE,
+  );
 }

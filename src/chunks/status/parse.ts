@@ -3,9 +3,7 @@
 // The chunk server parses hostile images, so that its lines are checked. Unknown fields are ignored.
 
 import type { ChunkStatus, KeptImage, Writers } from '../contract/status.js';
-
-/** Maximum bytes of an image with a cache file. */
-const MAX_IMAGE = 2 ** 50;
+import { MAX_IMAGE } from '../contract/units.js';
 
 type Fields = Readonly<Record<string, unknown>>;
 

@@ -2,21 +2,17 @@
 //
 // The bytes in them prove themselves: see chunks/cache/part-reader.
 
-import { close, constants, fstat, open } from 'node:fs';
+import { fstat, open } from 'node:fs';
 import { promisify } from 'node:util';
 import { indexPath, isChecksumFast } from '../../chunks/cache/cache-index.js';
 import type { KeptImage } from '../../chunks/contract/status.js';
+import { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } from '../../constants/open-flags.js';
+import { libc } from '../../linux/libc.js';
 import { pathBytes } from '../../linux/path-text.js';
 import type { KeptFiles } from '../../worker/contract/messages.js';
 
-const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-
 const openDescriptor = promisify(open);
 const stateOf = promisify(fstat);
-
-/** Closes a descriptor, which no error keeps open. */
-const closeDescriptor = (descriptor: number): Promise<void> =>
-  new Promise((resolve) => close(descriptor, () => resolve()));
 
 /** Opens a file of this user, as the chunk server did. Undefined: there is none. */
 async function openOwn(
@@ -28,7 +24,7 @@ async function openOwn(
   if (descriptor === undefined) return undefined;
   const state = await stateOf(descriptor).catch(() => undefined);
   if (state?.isFile() === true && state.uid === process.geteuid?.()) return { descriptor, size: state.size };
-  await closeDescriptor(descriptor);
+  libc.close(descriptor);
   return undefined;
 }
 
@@ -38,12 +34,6 @@ export async function openKept(path: string, image: KeptImage): Promise<KeptFile
   const [data, index] = [await openOwn(path), await openOwn(indexPath(path))];
   if (data !== undefined && index !== undefined && data.size === image.size)
     return { image, data: data.descriptor, index: index.descriptor };
-  for (const file of [data, index]) if (file !== undefined) await closeDescriptor(file.descriptor);
+  for (const file of [data, index]) if (file !== undefined) libc.close(file.descriptor);
   return undefined;
-}
-
-/** Closes what `openKept` has opened. */
-export async function closeKept({ data, index }: KeptFiles): Promise<void> {
-  await closeDescriptor(data);
-  await closeDescriptor(index);
 }

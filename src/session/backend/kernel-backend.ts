@@ -12,13 +12,18 @@ import type { NegotiatedConnection } from '../../transport/connection.js';
 import { reasonOf } from '../../transport/errors.js';
 import type { ListChange, PartDescription, ServedFile } from '../../worker/contract/messages.js';
 import type { CacheMode } from '../../worker/contract/status.js';
-import { type IdleThreads, WorkerHandle, type WorkerOptions } from '../../worker/host/worker-handle.js';
+import {
+  closeKept,
+  type IdleThreads,
+  WorkerHandle,
+  type WorkerOptions,
+} from '../../worker/host/worker-handle.js';
 import { dismissWorker, spawnReadThread, whenLoaded } from '../../worker/spawn.js';
 import { Deadline } from '../deadline.js';
 import { Semaphore } from '../semaphore.js';
 import { programVersion } from '../version.js';
 import type { Backend, BackendRequest, DirectoryAnswers, PreparedBackend } from './backend.js';
-import { closeKept, openKept } from './kept-files.js';
+import { openKept } from './kept-files.js';
 import { withLocalCopy } from './local-copy.js';
 import { hasOwnFileCalls, type OwnFile, readAttributes, setSize, writeBack } from './own-file.js';
 import { treeOptions } from './tree-options.js';
@@ -304,7 +309,7 @@ class KernelBackend implements Backend {
   async readKept(path: string, image: KeptImage | undefined, isCurrent: () => boolean): Promise<void> {
     const files = image && (await openKept(path, image));
     if (isCurrent()) this.#worker.send('readKept', 0, files);
-    else if (files !== undefined) await closeKept(files);
+    else closeKept(files);
   }
 
   fail(file: number, errno: number): void {

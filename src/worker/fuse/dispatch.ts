@@ -63,7 +63,7 @@ import type { Disk } from '../disk/disk.js';
 import { toBigInt } from '../memory/u64.js';
 import type { Engine } from '../request/engine.js';
 import { startFsync } from '../request/flush.js';
-import { type PrefetchedBytes, type ReadPlaces, startRead } from '../request/read.js';
+import { type ReadPlaces, startRead } from '../request/read.js';
 import { startLseek } from '../request/seek.js';
 import { startWrite } from '../request/write.js';
 import { startFallocate } from '../request/zero.js';
@@ -80,7 +80,7 @@ export interface InterruptForwarder {
 }
 
 /** The receivers of a dispatcher's requests. */
-export interface DispatchTargets {
+export interface DispatchTargets extends ReadPlaces {
   readonly engine: Engine;
   readonly metadata: Metadata;
   /** The disk behind each file's nodeid. */
@@ -90,8 +90,6 @@ export interface DispatchTargets {
   /** The features to request in FUSE_INIT. */
   readonly init: Omit<InitOptions, 'passthrough'>;
   readonly passthrough: Passthrough | undefined;
-  readonly prefetched: PrefetchedBytes | undefined;
-  readonly kept: ReadPlaces['kept'];
   /** Takes a GETATTR that must wait for a count of blocks. */
   readonly blockCounts: BlockCounts;
   /** Makes the status of a node; undefined if the node is no file. */

@@ -221,7 +221,7 @@ export class WorkerHandle {
 }
 
 /** Closes a cache file that no thread takes. */
-function closeKept(files: KeptFiles | undefined): void {
+export function closeKept(files: KeptFiles | undefined): void {
   if (files === undefined) return;
   libc.close(files.data);
   libc.close(files.index);

@@ -16,11 +16,6 @@ import { highHalf, lowHalf, toDouble } from '../memory/u64.js';
 import { COUNTER } from '../stats/counters.js';
 import type { Engine } from './engine.js';
 
-/** Maximum bytes that are read and checked for one READ. */
-export const MOST_READ = 64 * 1024;
-
-/** Bytes whose use is one fact for the chunk server. */
-const TOLD = 256 * 1024;
 /** Milliseconds from a READ until the chunk server knows of it: reads that follow each other go first. */
 const TELL_AFTER = 100;
 /** Milliseconds in which the chunk server hears once of the same bytes. */
@@ -30,10 +25,12 @@ const MOST_TOLD = 128;
 
 /** The cache file of a disk. */
 export interface KeptParts {
-  /** Bytes of the image before the disk. */
-  readonly offset: number;
+  /** Maximum bytes that are read and checked for one READ. */
+  readonly most: number;
+  /** The number of the bytes around `offset` whose use is one fact for the chunk server. */
+  unitOf(offset: number): number;
   /**
-   * Reads at most MOST_READ bytes around those of the disk from `offset` on to byte `start` of `buffer`.
+   * Reads at most `most` bytes around those of the disk from `offset` on to byte `start` of `buffer`.
    * @returns where in `buffer` the byte at `offset` is; -1: they are not there
    */
   read(offset: number, length: number, buffer: PooledBuffer, start: number): number;
@@ -48,7 +45,7 @@ export class KeptFile {
   /** Places of reads that the chunk server does not know of yet. */
   #untold: number[] = [];
   #untoldSince = 0;
-  /** The parts of the image, of TOLD bytes, of whose use the chunk server knows, or will know soon, since `#toldSince`. */
+  /** The units of whose use the chunk server knows, or will know soon, since `#toldSince`. */
   readonly #told = new Set<number>();
   #toldSince = 0;
   #isTelling = false;
@@ -76,14 +73,14 @@ export class KeptFile {
   read(request: FuseRequest, disk: Disk): boolean {
     const parts = this.#parts;
     // A cache must not answer for a server that is lost.
-    if (parts === undefined || disk !== this.#disk || disk.waiting || request.length > MOST_READ)
+    if (parts === undefined || disk !== this.#disk || disk.waiting || request.length > parts.most)
       return false;
     const offset = toDouble(request.offsetHi, request.offsetLo);
-    const buffer = this.#engine.buffers.take(MOST_READ);
+    const buffer = this.#engine.buffers.take(parts.most);
     const at = parts.read(offset, request.length, buffer, HEADROOM);
     if (at >= 0) this.#answer(request, disk, buffer, at);
     this.#engine.buffers.release(buffer);
-    if (at >= 0) this.#note(offset, parts.offset);
+    if (at >= 0) this.#note(offset, parts.unitOf(offset));
     return at >= 0;
   }
 
@@ -130,15 +127,14 @@ export class KeptFile {
     disk.counters[COUNTER.cacheFileReads]++;
   }
 
-  #note(offset: number, before: number): void {
+  #note(offset: number, unit: number): void {
     const now = this.#engine.now();
     if (now - this.#toldSince >= FORGET_AFTER) {
       this.#told.clear();
       this.#toldSince = now;
     }
-    const part = Math.floor((before + offset) / TOLD);
-    if (this.#untold.length >= MOST_TOLD || this.#told.has(part)) return;
-    this.#told.add(part);
+    if (this.#untold.length >= MOST_TOLD || this.#told.has(unit)) return;
+    this.#told.add(unit);
     if (this.#untold.length === 0) this.#untoldSince = now;
     this.#untold.push(offset);
   }

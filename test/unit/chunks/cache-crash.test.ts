@@ -160,8 +160,8 @@ function readerDuring(states: readonly DiskState[], nonce: string) {
   let calls = 0;
   const next = (): DiskState => states[Math.min(calls++, states.length - 1)];
   const memory = { bytes: new Uint8Array(PART), address: 0 };
-  const read = (name: 'data' | 'index', offset: number, length: number): Uint8Array | undefined => {
-    const bytes = next()[name].read(offset, length);
+  const read = (name: 'data' | 'index', offset: number, length: number): Buffer | undefined => {
+    const bytes = Buffer.from(next()[name].read(offset, length));
     return bytes.length === length ? bytes : undefined;
   };
   const fileOf = (name: 'data' | 'index') => ({
@@ -183,9 +183,11 @@ function readerDuring(states: readonly DiskState[], nonce: string) {
   };
 }
 
+type VersionsOf = (unit: number, before: Versions, after: Versions) => readonly number[];
+
 /**
  * Reads a part of each unit while the operations of a log from `first` on go on, each system call some of them later.
- * @param isRight whether the bytes of a unit may be those of a version
+ * @param versionsOf the versions that a unit may have, given those before and after the read
  * @returns how many reads found bytes
  */
 function readDuring(
@@ -193,7 +195,7 @@ function readDuring(
   first: number,
   nonce: string,
   random: () => number,
-  versionsOf: (unit: number, before: Versions, after: Versions) => readonly number[],
+  versionsOf: VersionsOf,
 ): number {
   const later = (count: number): number =>
     Math.min(disk.log.length, count + (random() < 0.5 ? 0 : Math.floor(random() * 30)));
@@ -224,6 +226,19 @@ function readDuring(
   return found;
 }
 
+/** Reads at each moment of a log: see readDuring. */
+function readDuringAll(
+  disk: CrashingDisk,
+  nonce: string,
+  random: () => number,
+  versionsOf: VersionsOf,
+): number {
+  let found = 0;
+  for (let count = 0; count <= disk.log.length; count++)
+    found += readDuring(disk, count, nonce, random, versionsOf);
+  return found;
+}
+
 /** All versions from one to the other. */
 const versionsBetween = (unit: number, before: Versions, after: Versions): readonly number[] => {
   const [from, to] = [before.get(unit) ?? 0, after.get(unit) ?? 0];
@@ -239,8 +254,7 @@ describe('a reader of the cache file beside its chunk server', () => {
       const limit = seed % 3 === 0 ? 6 * UNIT : undefined;
       await play({ disk, before: new Map(), limit }, seed, 80);
       const nonce = nonceOf(disk.crash(disk.log.length, 'kill', new Map()));
-      for (let count = 0; count <= disk.log.length; count++)
-        found += readDuring(disk, count, nonce, random, versionsBetween);
+      found += readDuringAll(disk, nonce, random, versionsBetween);
     }
     expect(found).toBeGreaterThan(200);
     expect(failures).toEqual([]);
@@ -258,8 +272,7 @@ describe('a reader of the cache file beside its chunk server', () => {
       const others: Versions = new Map(UNITS.map((unit) => [unit, 50]));
       const disk = new CrashingDisk(state, random);
       await play({ disk, before: new Map(others), limit: undefined, version: 'b' }, seed, 40);
-      for (let count = 0; count <= disk.log.length; count++)
-        found += readDuring(disk, count, nonce, random, (unit) => [before.get(unit) ?? 0]);
+      found += readDuringAll(disk, nonce, random, (unit) => [before.get(unit) ?? 0]);
     }
     expect(found).toBeGreaterThan(5);
   });
